@@ -1,0 +1,303 @@
+"""The sentence: frames, find, follow, prepare, score, smooth.
+
+`Reader.read` is that sentence; the rest of this module says its words. Frames are decoded in one thread, faces found
+in the caller's, and scored in a third, in batches.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.bundles.store import AFFECT, FACES, load, load_detector, open_bundle
+from mien.faces.prepare import prepare
+from mien.faces.track import Tracker
+from mien.outputs.dictionary import write_dictionary
+from mien.outputs.tables import TableWriter, columns, frame_of
+from mien.records import Face, Frame, Reading, Status
+from mien.sources import Source, expand, open_source
+from mien.tasks import COMPOUNDS, TASKS, Floats, Task, compound_scores
+from mien.temporal import Smoothing, fill_gaps, smooth
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Analysis", "Options", "Reader", "analyze"]
+
+BATCH: Final = 16
+"""Faces scored together."""
+AHEAD_BYTES: Final = 64 << 20
+"""Decoded frames that may wait for the finder, bytes."""
+
+_DONE: Final = np.empty((0, 0, 3), np.uint8)
+"""Stands for the picture of a frame whose faces are cut out, so that a batch does not keep whole frames alive."""
+
+Image = NDArray[np.uint8]
+Choice = Literal["all", "largest"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may be chosen about an analysis.
+
+    bundle: name or folder of the bundle that reads affect.
+    engine: ``auto``, ``onnxruntime`` or ``openvino``.
+    faces: ``all``, ``largest``, or how many of the largest faces of each frame to read.
+    every: read the first frame of each span of this many seconds; 0 reads all frames.
+    smoothing: how to smooth each face's scores over time, or None. Cameras are always smoothed causally.
+    """
+
+    bundle: str = AFFECT
+    engine: str = "auto"
+    faces: Choice = "all"
+    every: float = 0.0
+    smoothing: Smoothing | None = None
+
+    def __post_init__(self) -> None:
+        if self.faces not in ("all", "largest") and not (isinstance(self.faces, int) and self.faces >= 1):
+            raise ValueError(f"faces must be all, largest or a number from 1 up, got {self.faces!r}")
+        if not self.every >= 0:
+            raise ValueError(f"every must be 0 or more seconds, got {self.every}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A frame with the faces found in it and their crops."""
+
+    frame: Frame
+    faces: list[Face]
+    crops: list[Image]
+
+
+class Reader:
+    """Bundles, verified and loaded once, that read any number of sources, one at a time.
+
+    Raises UnknownNameError, BundleError or MissingExtraError when a bundle or engine is not to be had.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.model = load(options.bundle, options.engine)
+        self._detector = load_detector(engine=options.engine)
+        basic = set(chain.from_iterable(COMPOUNDS.values()))
+        self._expressions = next((t.names for t in self.model.tasks if t.family == "expr" and basic <= set(t.names)), None)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the readings hold: the bundle's tasks, then compound expressions where its expressions allow them."""
+        return (*self.model.tasks, TASKS["ce.abaw7"]) if self._expressions else self.model.tasks
+
+    def read(self, source: Source) -> Iterator[Reading]:
+        """One reading per face per frame, in time order; one without a face where none is in view or a frame is unreadable.
+
+        Raises SourceError when nothing of the source can be read.
+        """
+        frames = read_ahead(source.frames(self.options.every))
+        looks = self._find(frames)
+        readings = self._score(looks, 1 if source.kind == "camera" else BATCH)
+        smoothing = self.options.smoothing
+        if smoothing is None:
+            return readings
+        # Frames left out on purpose are no gap.
+        smoothing = replace(smoothing, longest_gap_s=max(smoothing.longest_gap_s, 1.5 * self.options.every))
+        if source.kind == "camera":
+            return smooth(readings, replace(smoothing, causal=True))
+        return smooth(fill_gaps(readings, smoothing.longest_gap_s), smoothing)
+
+    def facts(self) -> dict[str, object]:
+        """What decides the numbers besides the source: the bundles with their hashes and the options."""
+        faces = open_bundle(FACES).card
+        return {
+            "bundle": {"name": self.model.card.name, "sha256": self.model.card.sha256},
+            "faces": {"name": faces.name, "sha256": faces.sha256},
+            "options": asdict(self.options) | {"engine": self.model.engine},
+        }
+
+    def _find(self, frames: Iterator[Frame]) -> Iterator[_Look]:
+        tracker = Tracker(self._detector, self.options.every)
+        pixels = self.model.card.pixels
+        for frame in frames:
+            if frame.pixels is None:
+                yield _Look(frame, [], [])
+                continue
+            faces = _chosen(tracker.update(frame.pixels, frame.time_s), self.options.faces)
+            crops = [prepare(frame.pixels, face, pixels) for face in faces]
+            yield _Look(replace(frame, pixels=_DONE), faces, crops)
+
+    def _score(self, looks: Iterator[_Look], size: int) -> Iterator[Reading]:
+        with ThreadPoolExecutor(1) as pool:
+            waiting: deque[tuple[list[_Look], Future[dict[str, Floats]]]] = deque()
+            for batch in _batches(looks, size):
+                waiting.append((batch, pool.submit(self._scores, [crop for look in batch for crop in look.crops])))
+                if len(waiting) > (size > 1):
+                    yield from _readings(*waiting.popleft())
+            while waiting:
+                yield from _readings(*waiting.popleft())
+
+    def _scores(self, crops: Sequence[Image]) -> dict[str, Floats]:
+        scores = self.model.score_prepared(crops)
+        if self._expressions:
+            scores["ce"] = compound_scores(scores["expr"], self._expressions)
+        return scores
+
+
+def _chosen(faces: list[Face], choice: Choice) -> list[Face]:
+    """The faces asked for, still in track order."""
+    if choice == "all":
+        return faces
+    count = 1 if choice == "largest" else choice
+    largest = sorted(faces, key=lambda face: face.box[2] * face.box[3], reverse=True)[:count]
+    return [face for face in faces if any(face is other for other in largest)]
+
+
+def _batches(looks: Iterator[_Look], size: int) -> Iterator[list[_Look]]:
+    """Consecutive looks with at least `size` crops together; a long stretch without faces is not held back."""
+    batch: list[_Look] = []
+    for look in looks:
+        batch.append(look)
+        if sum(len(one.crops) for one in batch) >= size or len(batch) >= 4 * size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _readings(looks: list[_Look], scores: "Future[dict[str, Floats]]") -> Iterator[Reading]:
+    row = 0
+    done = scores.result()
+    for look in looks:
+        source, index, time_s = look.frame.source, look.frame.index, look.frame.time_s
+        if not look.faces:
+            status = Status.unreadable if look.frame.pixels is None else Status.no_face
+            yield Reading(source, index, time_s, status, None, {}, {})
+        for face in look.faces:
+            yield Reading(source, index, time_s, Status.ok, face, {family: values[row] for family, values in done.items()}, {})
+            row += 1
+
+
+def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+    """The same frames, decoded in a thread of their own while the caller works on earlier ones."""
+    first = next(frames, None)
+    if first is None:
+        return
+    depth = 2 if first.pixels is None else int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
+    queue: Queue[Frame | BaseException | None] = Queue(depth)
+    stop = Event()
+    thread = Thread(target=_fill, args=(frames, queue, stop), name="mien-decode", daemon=True)
+    thread.start()
+    try:
+        yield first
+        while (item := queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _fill(frames: Generator[Frame, None, None], queue: "Queue[Frame | BaseException | None]", stop: Event) -> None:
+    def put(item: Frame | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                return queue.put(item, timeout=0.1)
+            except Full:
+                continue
+
+    try:
+        for frame in frames:
+            put(frame)
+            if stop.is_set():
+                return
+        put(None)
+    except BaseException as error:  # handed to the caller's thread, which raises it
+        put(error)
+    finally:
+        frames.close()
+
+
+class Analysis:
+    """What `analyze` returns: readings of one or several inputs, made when they are first asked for.
+
+    Each input is read once for `frame` and for every loop over `readings()`; with `frame` at hand, the rest reuses it.
+    """
+
+    def __init__(self, sources: Sequence[Source], reader: Reader) -> None:
+        self._sources = sources
+        self._reader = reader
+        self._kept: list[Reading] | None = None
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the readings hold, in column order."""
+        return self._reader.tasks
+
+    def readings(self) -> Iterator[Reading]:
+        """Readings in order of input and time; memory does not grow with their number."""
+        if self._kept is not None:
+            return iter(self._kept)
+        return chain.from_iterable(self._reader.read(source) for source in self._sources)
+
+    __iter__ = readings
+
+    @cached_property
+    def frame(self) -> "pd.DataFrame":
+        """The output table: one row per face per frame (columns: see the data dictionary)."""
+        self._kept = list(self.readings())
+        return frame_of(self._kept, columns(self.tasks, self._reader.options.smoothing is not None))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table to `path`; its suffix (.csv, .parquet, .jsonl) names the format. A data dictionary goes beside it.
+
+        Raises UnknownNameError for another suffix, OutputError when it cannot be written.
+        """
+        path = Path(path)
+        table = columns(self.tasks, self._reader.options.smoothing is not None)
+        with TableWriter(path.with_suffix(""), [path.suffix.removeprefix(".")], table) as writer:
+            writer.write(self.readings())
+        facts = self._reader.facts() | {"sources": [source.name for source in self._sources]}
+        write_dictionary(path.with_suffix(".dictionary.json"), table, facts)
+        return path
+
+
+Input = str | Path | Image | Iterable[Image]
+
+
+@overload
+def analyze(inputs: Input | Sequence[str | Path], *, stream: Literal[True], **options: Any) -> Iterator[Reading]: ...
+@overload
+def analyze(inputs: Input | Sequence[str | Path], *, stream: Literal[False] = False, **options: Any) -> Analysis: ...
+def analyze(inputs: Input | Sequence[str | Path], *, stream: bool = False, **options: Any) -> Analysis | Iterator[Reading]:
+    """Read faces from photos, videos, folders, a camera or arrays.
+
+    inputs: a path, folder, glob or ``camera:0``, a list of those, one RGB uint8 picture (H, W, 3), or an iterable of such.
+    stream: return an iterator of `Reading` in constant memory, for live use, instead of an `Analysis`.
+    options: the fields of `Options`; `smoothing` may also be a number of seconds.
+    Raises SourceError, UnknownNameError, BundleError or MissingExtraError at once, TypeError for an unknown option.
+
+    >>> from mien.demo import portrait
+    >>> table = analyze(portrait()).frame
+    >>> table[["status", "expression"]].values.tolist()
+    [['ok', 'happiness']]
+    """
+    smoothing = options.get("smoothing")
+    if isinstance(smoothing, (int, float)):
+        options["smoothing"] = Smoothing(float(smoothing)) if smoothing else None
+    reader = Reader(Options(**options))
+    if isinstance(inputs, (str, Path)):
+        inputs = [inputs]
+    if isinstance(inputs, Sequence) and all(isinstance(one, (str, Path)) for one in inputs):
+        sources = [open_source(name) for name in expand(inputs)]
+    else:
+        sources = [open_source(inputs)]
+    analysis = Analysis(sources, reader)
+    return analysis.readings() if stream else analysis

@@ -1,0 +1,120 @@
+"""The card: what is known of a network. Strict JSON: an unknown or missing key is an error that names it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mien.errors import BundleError
+from mien.faces.prepare import Pixels
+from mien.tasks import Kind, Task
+
+__all__ = ["AffectCard", "Card", "FaceCard", "Made", "Score", "Search", "TaskCard", "Terms", "read_card", "write_card"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskCard(_Strict):
+    """A `Task` as the card spells it out, so that the card can be read without mien."""
+
+    key: str
+    names: tuple[str, ...]
+    kind: Kind
+    low: float
+    high: float
+    supervised_by: str
+
+    @property
+    def task(self) -> Task:
+        """The task itself."""
+        return Task(self.key, self.names, self.kind, self.low, self.high)
+
+
+class Terms(_Strict):
+    """A data set that the network has seen, how, and on which terms it was to be had."""
+
+    data: str
+    used_for: Literal["training", "selection", "teacher"]
+    terms: str
+
+
+class Score(_Strict):
+    """A measured score with its 95 % bootstrap interval, and what it was measured on."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    data: str
+    faces: int
+
+
+class Made(_Strict):
+    """How to make it again: the command, the seed, the commit of the code and what it cost."""
+
+    recipe: str
+    seed: int
+    commit: str
+    cost: str
+
+
+class Search(_Strict):
+    """How a face finder is used; see `mien.faces.detect.Detector`."""
+
+    least: Annotated[float, Field(gt=0, lt=1)]
+    overlap: Annotated[float, Field(gt=0, lt=1)]
+    side: Annotated[int, Field(ge=64, le=4096)]
+    window: Annotated[int, Field(ge=64, le=1024, multiple_of=32)]
+
+
+class _Common(_Strict):
+    card: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    summary: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    licence: str
+    trained_on: Annotated[tuple[Terms, ...], Field(min_length=1)]
+    scores: Annotated[tuple[Score, ...], Field(min_length=1)]
+    limits: Annotated[tuple[str, ...], Field(min_length=1)]
+    not_for: Annotated[tuple[str, ...], Field(min_length=1)]
+    made: Made
+
+
+class AffectCard(_Common):
+    """Card of a network that reads affect from crops. Outputs come in the order of `tasks`, raw."""
+
+    reads: Literal["crops"]
+    pixels: Pixels
+    tasks: Annotated[tuple[TaskCard, ...], Field(min_length=1)]
+    temperature: dict[str, Annotated[float, Field(gt=0)]]
+    """Raw output of a task family is divided by this before it is decoded (Guo et al. 2017)."""
+
+
+class FaceCard(_Common):
+    """Card of a network that finds faces in frames."""
+
+    reads: Literal["frames"]
+    search: Search
+
+
+Card = Annotated[AffectCard | FaceCard, Field(discriminator="reads")]
+_ANY_CARD: TypeAdapter[AffectCard | FaceCard] = TypeAdapter(Card)
+
+
+def read_card(path: Path) -> AffectCard | FaceCard:
+    """Read ``card.json``; raises BundleError naming the file and the key that is wrong."""
+    try:
+        return _ANY_CARD.validate_json(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}; a bundle is a folder with card.json and model.onnx") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BundleError(f"{path}: {where}: {first['msg']}; get the bundle again from where it came") from error
+
+
+def write_card(card: AffectCard | FaceCard, path: Path) -> None:
+    """Write ``card.json``, readable by people and by `read_card`."""
+    path.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")

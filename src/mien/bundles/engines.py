@@ -1,0 +1,98 @@
+"""Engines: what runs a network. A transport only; both give the same numbers (`TOLERANCE`)."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import BundleError, MissingExtraError, UnknownNameError
+
+__all__ = ["ENGINES", "TOLERANCE", "Engine", "available", "choose", "open_engine"]
+
+TOLERANCE: Final = 1e-3
+"""Largest difference of a raw output between engines, batch sizes and thread counts."""
+
+Floats32 = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """A network, ready to run."""
+
+    name: str
+
+    def run(self, batch: Floats32) -> list[Floats32]:
+        """Outputs in the network's order for a batch (N, C, H, W)."""
+        ...
+
+
+class _OnnxRuntime:
+    name = "onnxruntime"
+
+    def __init__(self, network: bytes, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning threads would steal the core that decodes the next frames.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session: Any = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, batch: Floats32) -> list[Floats32]:
+        outputs: list[Floats32] = self._session.run(None, {self._input: batch})
+        return outputs
+
+
+class _OpenVino:
+    name = "openvino"
+
+    def __init__(self, network: bytes, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        # Its default on newer processors is bfloat16, whose scores differ in the second digit.
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        self._model = core.compile_model(core.read_model(network), "CPU", settings)
+
+    def run(self, batch: Floats32) -> list[Floats32]:
+        result = self._model(batch)
+        return [np.array(result[i]) for i in range(len(self._model.outputs))]
+
+
+ENGINES: Final[dict[str, Callable[[bytes, int], Engine]]] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}
+"""Known engines; ``auto`` takes the first that is installed."""
+
+
+def available() -> list[str]:
+    """Names of the engines that are installed, best first."""
+    return [name for name in ENGINES if importlib.util.find_spec(name)]
+
+
+def choose(name: str = "auto") -> str:
+    """The engine that `name` stands for.
+
+    Raises UnknownNameError for a name that is none, MissingExtraError for one that is not installed.
+    """
+    if name == "auto":
+        return available()[0]
+    if name not in ENGINES:
+        raise UnknownNameError("engine", name, ["auto", *ENGINES])
+    if name not in available():
+        raise MissingExtraError(name, f"the {name} engine")
+    return name
+
+
+def open_engine(network: bytes, name: str = "auto", threads: int = 1) -> Engine:
+    """Make a network (the bytes of an ONNX file, already verified) ready to run on `threads` threads.
+
+    Raises UnknownNameError, MissingExtraError, or BundleError when the bytes are no network.
+    """
+    chosen = choose(name)
+    try:
+        return ENGINES[chosen](network, threads)
+    except Exception as error:  # engines raise types of their own
+        raise BundleError(f"{chosen} cannot read this network: {str(error).splitlines()[0]}; get the bundle again") from error

@@ -1,0 +1,38 @@
+"""A bundle's README, made from its card and from nothing else."""
+
+from mien.bundles.card import AffectCard, FaceCard
+
+__all__ = ["readme"]
+
+
+def readme(card: AffectCard | FaceCard) -> str:
+    """Markdown for people: what it is, what it saw, how good it is, where it fails, who must not use it."""
+    parts = [f"# {card.name}", card.summary, _facts(card)]
+    if isinstance(card, AffectCard):
+        rows = [[task.key, ", ".join(task.names), task.kind, f"{task.low:g} to {task.high:g}", task.supervised_by] for task in card.tasks]
+        parts += ["## What it predicts", _table(["task", "names, in order", "kind", "range", "supervised by"], rows)]
+    scores = [[s.metric, f"{s.value:.3f}", f"{s.low:.3f} to {s.high:.3f}", s.data, str(s.faces)] for s in card.scores]
+    seen = [[terms.data, terms.used_for, terms.terms] for terms in card.trained_on]
+    parts += ["## Scores", _table(["metric", "value", "95 % interval", "on", "faces"], scores)]
+    parts += ["## Where it fails", _list(card.limits), "## Must not be used for", _list(card.not_for)]
+    parts += ["## Data it has seen", _table(["data", "for", "terms"], seen)]
+    parts += ["## How it was made", f"`{card.made.recipe}`, seed {card.made.seed}, commit {card.made.commit}; {card.made.cost}."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(card: AffectCard | FaceCard) -> str:
+    if isinstance(card, AffectCard):
+        pixels = card.pixels
+        eats = f"crops of {pixels.size}x{pixels.size} px, {pixels.colour}, {pixels.alignment} alignment"
+    else:
+        eats = f"frames of any size, searched at up to {card.search.side} px"
+    return _list((f"Licence of the weights: {card.licence}", f"Reads: {eats}", f"sha256 of model.onnx: `{card.sha256}`"))
+
+
+def _list(lines: tuple[str, ...]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,150 @@
+"""Find a bundle by name or folder, verify it, and turn it into something that reads pictures."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.bundles.card import AffectCard, FaceCard, read_card
+from mien.bundles.engines import Engine, open_engine
+from mien.errors import BundleError, UnknownNameError
+from mien.faces.detect import Detector
+from mien.faces.prepare import normalise, prepare, prepare_crop
+from mien.records import Face
+from mien.tasks import Floats, Task
+
+__all__ = ["AFFECT", "FACES", "Bundle", "Model", "bundles", "load", "load_detector", "open_bundle"]
+
+_EMBEDDED: Final = Path(__file__).parent / "embedded"
+AFFECT: Final = "mien-s"
+"""The bundle that reads affect unless told otherwise."""
+FACES: Final = "mien-face"
+"""The bundle that finds faces."""
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A folder with ``card.json`` and ``model.onnx``."""
+
+    folder: Path
+    card: AffectCard | FaceCard
+
+    def network(self) -> bytes:
+        """The network's bytes, checked against the card; raises BundleError when they are not what the card says."""
+        path = self.folder / "model.onnx"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror}; get the bundle again from where it came") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.card.sha256:
+            raise BundleError(
+                f"{path}: altered or incomplete: sha256 is {found[:12]}…, the card says {self.card.sha256[:12]}…;"
+                " get the bundle again from where it came"
+            )
+        return content
+
+
+def bundles() -> dict[str, Path]:
+    """Names and folders of the bundles that come with mien."""
+    return {path.parent.name: path.parent for path in sorted(_EMBEDDED.glob("*/card.json"))}
+
+
+def open_bundle(name: str | Path) -> Bundle:
+    """The bundle of that name, or in that folder. Its network is not read yet.
+
+    Raises UnknownNameError (nearest names shown) or BundleError.
+    """
+    known = bundles()
+    if str(name) in known:
+        folder = known[str(name)]
+    elif Path(name).is_dir():
+        folder = Path(name)
+    else:
+        raise UnknownNameError("bundle", str(name), known)
+    return Bundle(folder, read_card(folder / "card.json"))
+
+
+class Model:
+    """A network that reads affect, with its card."""
+
+    def __init__(self, card: AffectCard, engine: Engine) -> None:
+        self.card = card
+        self._engine = engine
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine it runs on."""
+        return self._engine.name
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it predicts, in output order."""
+        return tuple(spec.task for spec in self.card.tasks)
+
+    def score(self, crops: Sequence[Image], points: Floats | None = None) -> dict[str, Floats]:
+        """Read faces that are already cut out.
+
+        crops: N pictures, RGB uint8 (H, W, 3), any sizes, each one face.
+        points: (N, 5, 2) five points in crop pixels (order as in `Face`), so that the face is aligned the way the card
+            asks; without them the whole crop is squashed to the network's input.
+        Returns scores by task family: ``{"expr": (N, 8), "va": (N, 2), "au": (N, K)}``; see `Task.names` for columns.
+        Raises ValueError when a crop is not RGB uint8 or the numbers of crops and points differ.
+        """
+        _check_crops(crops, points)
+        pixels = self.card.pixels
+        if points is None:
+            ready = [prepare_crop(crop, pixels) for crop in crops]
+        else:
+            whole = [(0.0, 0.0, float(crop.shape[1]), float(crop.shape[0])) for crop in crops]
+            ready = [
+                prepare(crop, Face(box, np.asarray(five, np.float64), 1.0), pixels)
+                for crop, box, five in zip(crops, whole, points, strict=True)
+            ]
+        return self.score_prepared(ready)
+
+    def score_prepared(self, crops: Sequence[Image]) -> dict[str, Floats]:
+        """The same for crops that `faces.prepare` made: N of (size, size, 3), RGB uint8."""
+        size = self.card.pixels.size
+        batch = np.asarray(crops, np.uint8).reshape(-1, size, size, 3)
+        if not len(batch):
+            return {task.family: np.zeros((0, len(task.names))) for task in self.tasks}
+        raw = self._engine.run(normalise(batch, self.card.pixels))
+        heat = self.card.temperature
+        return {task.family: task.decode(out / heat.get(task.family, 1.0)) for task, out in zip(self.tasks, raw, strict=True)}
+
+
+def _check_crops(crops: Sequence[Image], points: Floats | None) -> None:
+    for i, crop in enumerate(crops):
+        if crop.ndim != 3 or crop.shape[2] != 3 or crop.dtype != np.uint8 or crop.size == 0:
+            raise ValueError(f"crop {i} must be RGB uint8 (H, W, 3), got {crop.dtype} {crop.shape}")
+    if points is not None and np.shape(points) != (len(crops), 5, 2):
+        raise ValueError(f"points must be ({len(crops)}, 5, 2), got {np.shape(points)}")
+
+
+def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> Model:
+    """A bundle that reads affect, by name or folder, verified and ready.
+
+    engine: ``auto``, ``onnxruntime`` or ``openvino``.
+    Raises UnknownNameError, BundleError or MissingExtraError.
+    """
+    bundle = open_bundle(name)
+    if not isinstance(bundle.card, AffectCard):
+        raise BundleError(f"{bundle.card.name} finds faces and cannot read affect; use a bundle such as {AFFECT}")
+    return Model(bundle.card, open_engine(bundle.network(), engine, threads))
+
+
+def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int = 1) -> Detector:
+    """A bundle that finds faces, by name or folder; raises as `load` does."""
+    bundle = open_bundle(name)
+    if not isinstance(bundle.card, FaceCard):
+        raise BundleError(f"{bundle.card.name} reads affect and cannot find faces; use a bundle such as {FACES}")
+    running = open_engine(bundle.network(), engine, threads)
+    search = bundle.card.search
+    return Detector(lambda luma: running.run(luma)[0], search.least, search.overlap, search.side, search.window)

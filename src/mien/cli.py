@@ -1,0 +1,219 @@
+"""The command line: parse, call one public function, print. Exit codes: 0 all done, 1 something failed, 2 wrong usage."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import mien
+from mien import batch
+from mien.analysis import Choice, Options
+from mien.bundles.engines import open_engine
+from mien.bundles.readme import readme
+from mien.bundles.store import bundles, open_bundle
+from mien.demo import film
+from mien.doctor import examine
+from mien.errors import MienError, MissingExtraError, UnknownNameError
+from mien.records import Status
+from mien.temporal import Smoothing
+
+_NOTICE = """mien works on this machine alone: no network, no telemetry, no face picture left behind unless you ask for one.
+Tell people when you read their faces. In the EU, inferring emotions at work or in education is forbidden
+(AI Act, Article 5(1)(f))."""
+
+app = typer.Typer(
+    help=f"Read affect from faces: expressions, valence and arousal, action units.\n\n{_NOTICE}",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+bundles_app = typer.Typer(help="The networks that come with mien, and what is known of them.", no_args_is_help=True)
+app.add_typer(bundles_app, name="bundles")
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _tidy() -> Iterator[None]:
+    """Turn what was foreseen into one line and an exit code."""
+    try:
+        yield
+    except (UnknownNameError, MissingExtraError, ValueError) as error:
+        raise _fail(error, 2) from error
+    except MienError as error:
+        raise _fail(error, 1) from error
+    except KeyboardInterrupt as error:
+        raise _fail("stopped; nothing half-written is left, and finished inputs are kept", 130) from error
+
+
+def _fail(message: object, code: int) -> typer.Exit:
+    err.print(f"mien: {message}", style="red", markup=False)
+    return typer.Exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"mien {mien.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def analyze(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help="Photos, videos, folders, patterns, or camera:0.")],
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for tables and overlays; made if missing.")],
+    formats: Annotated[str, typer.Option("--format", help="Table formats, comma-separated: csv, parquet, jsonl.")] = "csv",
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also draw what was read: a video (with sound) or a picture.")] = False,
+    smoothing: Annotated[float, typer.Option("--smooth", metavar="SECONDS", help="Gaussian smoothing per face; 0 is off.")] = 0.0,
+    faces: Annotated[str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")] = "all",
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="Read one frame per so many seconds; 0 reads all.")] = 0.0,
+    bundle: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")] = "mien-s",
+    engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the networks.")] = "auto",
+) -> None:
+    """Write one row per face per frame of each INPUT, and a data dictionary beside each table."""
+    with _tidy():
+        options = Options(
+            bundle=bundle, engine=engine, faces=_faces(faces), every=every, smoothing=Smoothing(smoothing) if smoothing else None
+        )
+        names = [name for name in formats.split(",") if name]
+        with closing(_Bar()) as bar:
+            outcomes = batch.run(inputs, folder, options, names, overlay, bar)
+    _summary(outcomes)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the clip, its table and its overlay.")] = Path("demo"),
+) -> None:
+    """Film a public-domain portrait with a moving camera, analyse the clip and leave a table and an annotated video."""
+    with _tidy():
+        folder.mkdir(parents=True, exist_ok=True)
+        clip = film(folder / "clip.mp4")
+        with closing(_Bar()) as bar:
+            outcomes = batch.run([clip], folder, Options(smoothing=Smoothing(0.2)), ["csv"], True, bar)
+    _summary(outcomes)
+
+
+@app.command()
+def doctor() -> None:
+    """Show what will be used on this machine and what is missing: versions, engines, bundles and hashes, codecs, cores."""
+    marks = {True: "[green]ok[/]", None: "[dim]--[/]", False: "[red]!![/]"}
+    broken = 0
+    for finding in examine():
+        broken += finding.ok is False
+        out.print(f"{marks[finding.ok]}  {finding.what:<24}", end="")
+        out.print(finding.found, markup=False)
+    if broken:
+        raise _fail(f"{broken} part{'s are' if broken > 1 else ' is'} broken; see the lines marked !!", 1)
+
+
+@bundles_app.command("list")
+def bundles_list() -> None:
+    """List the bundles that are here."""
+    with _tidy():
+        table = Table("name", "reads", "what it gives", "licence of the weights", box=None, pad_edge=False)
+        for name in bundles():
+            card = open_bundle(name).card
+            table.add_row(name, card.reads, card.summary, card.licence)
+        out.print(table)
+
+
+@bundles_app.command("show")
+def bundles_show(name: Annotated[str, typer.Argument(help="A bundle's name or folder.")]) -> None:
+    """Show a bundle's card: what it was trained on, its scores, its limits, and what it must not be used for."""
+    with _tidy():
+        out.print(readme(open_bundle(name).card), markup=False, end="")
+
+
+@bundles_app.command("verify")
+def bundles_verify(names: Annotated[list[str] | None, typer.Argument(help="Names or folders; all bundles if none.")] = None) -> None:
+    """Check that each network is the one its card speaks of, and that an engine can run it."""
+    failed = False
+    for name in names or list(bundles()):
+        try:
+            with _tidy():
+                open_engine(open_bundle(name).network())
+                out.print(f"{name}: verified", markup=False)
+        except typer.Exit:
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def _faces(text: str) -> Choice:
+    if text in ("all", "largest"):
+        return text  # type: ignore[return-value]
+    if not text.isdecimal():
+        raise ValueError(f"--faces must be largest, all or a number from 1 up, got {text!r}")
+    return int(text)
+
+
+class _Bar(batch.Progress):
+    """A progress bar on stderr while an input is read; a line on stdout when it is done."""
+
+    def __init__(self) -> None:
+        self._rich = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=err, transient=True,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+        self._began = 0.0
+
+    def begin(self, job: batch.Job, number: int, count: int) -> None:
+        self._began = time.monotonic()
+        self._rich.start()
+        self._task = self._rich.add_task(f"{job.name} ({number}/{count})", total=None, rate="")
+
+    def advance(self, frames: int, share: float | None) -> None:
+        if self._task is not None:
+            rate = f"{frames / max(time.monotonic() - self._began, 1e-3):.0f} frames/s"
+            self._rich.update(self._task, total=None if share is None else 1.0, completed=share or 0.0, rate=rate)
+
+    def end(self, outcome: batch.Outcome) -> None:
+        if self._task is not None:
+            self._rich.remove_task(self._task)
+            self._rich.stop()
+            self._task = None
+        if outcome.state == "done":
+            out.print(f"{outcome.job.name}: {_told(outcome)}", markup=False)
+        elif outcome.state == "skipped":
+            out.print(f"{outcome.job.name}: done before, left as it is", markup=False)
+        for problem in outcome.problems:
+            err.print(f"mien: {problem}", style="red", markup=False)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._rich.stop()
+
+
+def _told(outcome: batch.Outcome) -> str:
+    """One line on what a job gave."""
+    rows, tracks = outcome.rows, len(outcome.tracks)
+    parts = [f"{outcome.frames} frame{'s' * (outcome.frames != 1)}", f"{tracks} face{'s' * (tracks != 1)}"]
+    if rows[Status.no_face]:
+        parts.append(f"{rows[Status.no_face]} without a face")
+    if rows[Status.unreadable]:
+        parts.append(f"{rows[Status.unreadable]} unreadable")
+    files = ", ".join(str(path) for path in outcome.files)
+    return f"{', '.join(parts)}; {outcome.seconds:.1f} s; {files}"
+
+
+def _summary(outcomes: list[batch.Outcome]) -> None:
+    """The closing line, and the exit code that goes with it."""
+    count = Counter(outcome.state for outcome in outcomes)
+    told = ", ".join(f"{count[state]} {state}" for state in ("done", "skipped", "failed") if count[state])
+    damaged = sum(outcome.state != "failed" and bool(outcome.problems) for outcome in outcomes)
+    out.print(f"{told}{f' ({damaged} with damage, see above)' if damaged else ''}", markup=False)
+    if count["failed"] or damaged:
+        raise typer.Exit(1)

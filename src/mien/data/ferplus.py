@@ -1,0 +1,84 @@
+"""FER+ (Barsoum et al. 2016): FER2013's 48x48 grey faces with ten people's votes each, as Parquet files.
+
+Columns read: `image` (PNG bytes), `votes` (8 expressions, unknown, not-a-face), `points` (10 numbers or null),
+`blendshapes` (52 or null). Single votes are dropped as noise and pictures that most people called unknown or not a face
+are left out, as its authors do.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from mien.data.blendshapes import AU_BLENDSHAPES, activations
+from mien.errors import DataError
+from mien.tasks import TASKS, Floats
+
+__all__ = ["EXPR", "VA_OF_EXPRESSION", "load_ferplus", "read_table", "va_of", "with_activations"]
+
+EXPR: Final = TASKS["expr.ferplus8"]
+
+# Russell & Mehrabian (1977), pleasure and arousal of emotion terms. Contempt is not in that table.
+VA_OF_EXPRESSION: Final[dict[str, tuple[float, float]]] = {
+    "neutral": (0.0, 0.0),
+    "happiness": (0.81, 0.51),
+    "surprise": (0.40, 0.67),
+    "sadness": (-0.63, -0.27),
+    "anger": (-0.51, 0.59),
+    "disgust": (-0.60, 0.35),
+    "fear": (-0.64, 0.60),
+}
+
+
+def va_of(expressions: Floats, names: tuple[str, ...] = EXPR.names) -> Floats:
+    """Valence and arousal (N, 2) implied by expression shares (N, K); contempt's share is left out of the average.
+
+    NaN where nothing but contempt is left.
+
+    >>> va_of(np.array([[0, 1, 0, 0, 0, 0, 0, 0], [0.5, 0, 0, 0, 0.25, 0, 0, 0.25]])).round(3).tolist()
+    [[0.81, 0.51], [-0.17, 0.197]]
+    """
+    known = [name for name in names if name in VA_OF_EXPRESSION]
+    shares = expressions[:, [names.index(name) for name in known]]
+    total = shares.sum(axis=1, keepdims=True)
+    return np.asarray(shares @ np.array([VA_OF_EXPRESSION[name] for name in known]) / np.where(total > 0, total, np.nan))
+
+
+def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Those columns of a Parquet file; raises DataError when the file or a column is missing."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give the folder that holds {path.name}")
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}; expected a Parquet file with the columns {', '.join(columns)}") from error
+
+
+def with_activations(table: pd.DataFrame, blendshapes: "pd.Series[object]") -> pd.DataFrame:
+    """`table` with one column per action unit; NaN where the landmarker found no face."""
+    seen = blendshapes.notna().to_numpy()
+    values = np.full((len(table), len(AU_BLENDSHAPES.names)), np.nan)
+    if seen.any():
+        values[seen] = activations(np.stack(blendshapes[seen].to_numpy()).astype(np.uint8))
+    return table.assign(**dict(zip(AU_BLENDSHAPES.columns, values.T, strict=True)))
+
+
+def load_ferplus(folder: Path, split: str) -> pd.DataFrame:
+    """The label table of FER+'s `split` (``train`` or ``valid``): soft expressions, derived VA, activations.
+
+    Raises DataError when the file is missing or is not FER+.
+    """
+    source = read_table(folder / f"ferplus-{split}.parquet", ["name", "image", "votes", "points", "blendshapes"])
+    votes = np.stack(source["votes"].to_numpy()).astype(float)
+    votes[votes <= 1] = 0
+    keep = (votes.argmax(axis=1) < len(EXPR.names)) & (votes[:, : len(EXPR.names)].sum(axis=1) > 0)
+    source, votes = source[keep].reset_index(drop=True), votes[keep, : len(EXPR.names)]
+    shares = votes / votes.sum(axis=1, keepdims=True)
+    table = pd.DataFrame({
+        "image": source["image"], "video": None, "frame": np.nan, "subject": None, "split": split,
+        "points": source["points"],
+        **dict(zip(EXPR.columns, shares.T, strict=True)),
+        **dict(zip(TASKS["va"].columns, va_of(shares).T, strict=True)),
+    })  # fmt: skip
+    return with_activations(table, source["blendshapes"])

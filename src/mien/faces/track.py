@@ -1,0 +1,130 @@
+"""Find faces and follow each through time: the same number for the same face, a new one after a cut.
+
+Between full searches, a known face is only looked for near where it was, which is both faster and steadier than searching
+every frame. A full search runs at the first frame, after a cut, whenever a face is lost or none is in view, and every
+`SEARCH_S` in any case, so a person who walks in is noticed at most that late.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.faces.detect import Box, Detector
+from mien.records import Face
+from mien.tasks import Floats
+
+__all__ = ["Tracker", "overlap"]
+
+SEARCH_S: Final = 0.25
+"""Time between full searches, seconds."""
+GAP_S: Final = 0.5
+"""A face that comes back within this time keeps its number, seconds."""
+CUT: Final = 24.0
+"""Mean absolute change of sampled pixels (0..255) from one frame to the next that counts as a cut."""
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes (x, y, w, h).
+
+    >>> round(overlap((0, 0, 2, 2), (1, 0, 2, 2)), 3)
+    0.333
+    """
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / (a[2] * a[3] + b[2] * b[3] - both)
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    face: Face
+    seen_s: float
+    speed: tuple[float, float]  # of the box's corner, px a second
+
+    def box_at(self, time_s: float) -> Box:
+        """Where the box should be by now; motion is believed for a tenth of a second."""
+        ahead = min(time_s - self.seen_s, 0.1)
+        x, y, w, h = self.face.box
+        return x + self.speed[0] * ahead, y + self.speed[1] * ahead, w, h
+
+    def moved(self, face: Face, time_s: float) -> "_Track":
+        passed = max(time_s - self.seen_s, 1e-3)
+        new = ((face.box[i] - self.face.box[i]) / passed for i in (0, 1))
+        speed = tuple(0.5 * old + 0.5 * now for old, now in zip(self.speed, new, strict=True))
+        return _Track(replace(face, track=self.face.track), time_s, (speed[0], speed[1]))
+
+
+class Tracker:
+    """Faces of one source, frame by frame. `detector` does the looking; the tracker only remembers.
+
+    interval_s: the time between frames where frames are left out on purpose, 0 otherwise.
+    """
+
+    def __init__(self, detector: Detector, interval_s: float = 0.0) -> None:
+        self._detector = detector
+        self._gap_s = max(GAP_S, 1.5 * interval_s)
+        self._tracks: list[_Track] = []
+        self._next = 0
+        self._searched_s = -np.inf
+        self._thumb: Floats | None = None
+
+    def update(self, image: NDArray[np.uint8], time_s: float) -> list[Face]:
+        """All faces in view in an RGB frame (H, W, 3) at `time_s`, each with its track number, oldest first.
+
+        Times must not decrease.
+        """
+        if self._is_cut(image):
+            self._tracks = []
+        self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self._gap_s]
+        followed = self._follow(image, time_s)
+        lost = len(followed) < len(self._tracks)
+        if lost or not self._tracks or time_s - self._searched_s >= SEARCH_S:
+            self._searched_s = time_s
+            followed |= self._search(image, time_s, followed)
+        self._tracks = [followed.get(_number(track), track) for track in self._tracks]
+        self._tracks += [track for number, track in followed.items() if number >= self._next]
+        self._next = max([self._next, *(number + 1 for number in followed)])
+        return [track.face for _, track in sorted(followed.items())]
+
+    def _follow(self, image: NDArray[np.uint8], time_s: float) -> dict[int, _Track]:
+        boxes = [track.box_at(time_s) for track in self._tracks]
+        kept: dict[int, _Track] = {}
+        for track, face in zip(self._tracks, self._detector.follow(image, boxes), strict=True):
+            # Two tracks on one face: the older one keeps it.
+            if face is not None and all(overlap(face.box, other.face.box) < 0.5 for other in kept.values()):
+                kept[_number(track)] = track.moved(face, time_s)
+        return kept
+
+    def _search(self, image: NDArray[np.uint8], time_s: float, followed: dict[int, _Track]) -> dict[int, _Track]:
+        """Faces that no track follows: they take up a lost track near them, or begin a new one."""
+        new: dict[int, _Track] = {}
+        lost = [track for track in self._tracks if _number(track) not in followed]
+        number = self._next
+        for face in self._detector.find(image):
+            if any(overlap(face.box, track.face.box) >= 0.3 for track in (*followed.values(), *new.values())):
+                continue
+            near = max(lost, key=lambda track: overlap(face.box, track.box_at(time_s)), default=None)
+            if near is not None and overlap(face.box, near.box_at(time_s)) >= 0.2:
+                lost.remove(near)
+                new[_number(near)] = near.moved(face, time_s)
+            else:
+                new[number] = _Track(replace(face, track=number), time_s, (0.0, 0.0))
+                number += 1
+        return new
+
+    def _is_cut(self, image: NDArray[np.uint8]) -> bool:
+        step = max(min(image.shape[:2]) // 24, 1)
+        thumb = image[step // 2 :: step, step // 2 :: step].astype(np.float32)
+        before, self._thumb = self._thumb, thumb
+        if before is None:
+            return False
+        return before.shape != thumb.shape or float(np.abs(thumb - before).mean()) > CUT
+
+
+def _number(track: _Track) -> int:
+    assert track.face.track is not None
+    return track.face.track

@@ -1,0 +1,276 @@
+"""How good predictions are: pure functions, numpy in, float out.
+
+NaN in a target means "not annotated" and that entry is dropped; a prediction is never dropped, so NaN there is an
+error. NaN as a result means "undefined", never 0. A metric knows no challenge: `PROTOCOLS` names the challenges'
+formulas, with their year, and only weights metrics.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mien.tasks import TASKS, Floats
+
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "Term",
+    "accuracy",
+    "au_f1",
+    "bootstrap",
+    "ccc",
+    "class_f1",
+    "ece",
+    "f1",
+    "macro_f1",
+    "mean_au_f1",
+    "pearson",
+]
+
+NAN: Final = float("nan")
+
+
+def _annotated(pred: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
+    """Both as float64 vectors without the entries whose target is NaN; ValueError where they do not fit together."""
+    p, t = np.asarray(pred, np.float64), np.asarray(target, np.float64)
+    if p.shape != t.shape:
+        raise ValueError(f"pred and target must have one shape, got {p.shape} and {t.shape}")
+    seen = ~np.isnan(t)
+    if missing := int(np.isnan(p[seen]).sum()):
+        raise ValueError(f"pred is NaN in {missing} annotated entries; a missing prediction must be filled, not dropped")
+    return p[seen], t[seen]
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if values.size else NAN
+
+
+def ccc(pred: ArrayLike, target: ArrayLike) -> float:
+    """Lin's concordance correlation coefficient (1989), -1..1, with population moments (ddof=0).
+
+    pred, target: (N,) in the same unit. A constant target against a varying prediction is 0 by the formula;
+    NaN with fewer than two annotated entries, or where both sides are constant and equal. ValueError: see `accuracy`.
+
+    >>> round(ccc([2.5, 0, 2, 8], [3, -0.5, 2, 7]), 5)
+    0.97679
+    """
+    p, t = _annotated(pred, target)
+    if p.size < 2:
+        return NAN
+    p, t = p - t[0], t - t[0]  # changes nothing but makes equal constants exactly 0
+    spread = p.var() + t.var() + (p.mean() - t.mean()) ** 2
+    return float(2 * np.mean((p - p.mean()) * (t - t.mean())) / spread) if spread else NAN
+
+
+def pearson(pred: ArrayLike, target: ArrayLike) -> float:
+    """Pearson's correlation, -1..1, of (N,) and (N,).
+
+    NaN with fewer than two annotated entries or a constant side. ValueError: see `accuracy`.
+
+    >>> round(pearson([1, 2, 3, 9], [2, 4, 6, float("nan")]), 12)
+    1.0
+    """
+    p, t = _annotated(pred, target)
+    if p.size < 2 or np.ptp(p) == 0 or np.ptp(t) == 0:
+        return NAN
+    p, t = p - p.mean(), t - t.mean()
+    return float(p @ t / np.sqrt((p @ p) * (t @ t)))
+
+
+def accuracy(pred: ArrayLike, target: ArrayLike) -> float:
+    """Share of annotated entries, 0..1, where pred equals target; both of one shape, class numbers or 0/1 decisions.
+
+    NaN with nothing annotated. Raises ValueError when the shapes differ or an annotated entry has no prediction.
+
+    >>> accuracy([0, 1, 2, 5], [0, 1, 1, float("nan")])
+    0.6666666666666666
+    """
+    p, t = _annotated(pred, target)
+    return _mean(p == t)
+
+
+def f1(pred: ArrayLike, target: ArrayLike) -> float:
+    """Binary F1 = 2 TP / (2 TP + FP + FN), 0..1, of 0/1 decisions (N,).
+
+    NaN where neither side holds a positive. Raises ValueError as `accuracy` does, and for values other than 0 and 1.
+
+    >>> f1([1, 1, 0, 0], [1, 0, 1, float("nan")])
+    0.5
+    """
+    p, t = _annotated(pred, target)
+    if strangers := set(np.union1d(p, t).tolist()) - {0, 1}:
+        raise ValueError(f"f1 compares decisions, 0 or 1, but found {min(strangers)}; apply a threshold first")
+    positives = p.sum() + t.sum()
+    return float(2 * (p @ t) / positives) if positives else NAN
+
+
+def class_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> Floats:
+    """F1 (K,), 0..1, of each class in `classes`, one against the rest; pred, target: class numbers (N,).
+
+    NaN for a class on neither side. Raises ValueError as `accuracy` does, and for class numbers outside `classes`.
+
+    >>> class_f1([0, 0, 1], [0, 1, 1], range(3)).round(3).tolist()
+    [0.667, 0.667, nan]
+    """
+    p, t = _annotated(pred, target)
+    if strangers := set(np.union1d(p, t).tolist()) - set(classes):
+        raise ValueError(f"class numbers {sorted(strangers)} are outside {list(classes)}; remap by name with Task.take_from")
+    return np.array([f1(p == c, t == c) for c in classes])
+
+
+def macro_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> float:
+    """Mean of `class_f1`, 0..1, over the fixed list `classes`; ValueError: see there.
+
+    The divisor is always the length of the list, as in the ABAW rules (the mean over all categories), so a class
+    on neither side adds 0. An average over the classes present would change its divisor with the model's guesses.
+    NaN with nothing annotated.
+
+    >>> round(macro_f1([0, 0, 1], [0, 1, 1], range(3)), 3)
+    0.444
+    """
+    _, t = _annotated(pred, target)
+    return _mean(np.nan_to_num(class_f1(pred, target, classes))) if t.size else NAN
+
+
+def au_f1(pred: ArrayLike, target: ArrayLike) -> Floats:
+    """`f1` (K,) of each action unit on its own annotated rows, so partial rows count; pred, target: (N, K).
+
+    >>> au_f1([[1, 0], [1, 1]], [[1, 0], [0, float("nan")]]).round(3).tolist()
+    [0.667, nan]
+    """
+    return _by_column(f1, pred, target)
+
+
+def mean_au_f1(pred: ArrayLike, target: ArrayLike) -> float:
+    """Mean of `au_f1`, 0..1, over the units annotated at all; one without a positive on either side adds 0, as in `macro_f1`.
+
+    NaN with nothing annotated. ValueError: see `f1`.
+
+    >>> mean_au_f1([[1, 0, 0], [1, 0, 1]], [[1, 0, float("nan")], [1, 0, float("nan")]])
+    0.5
+    """
+    scores = np.nan_to_num(au_f1(pred, target))
+    return _mean(scores[~np.isnan(np.asarray(target, np.float64)).all(axis=0)])
+
+
+def _by_column(metric: Callable[[Floats, Floats], float], pred: ArrayLike, target: ArrayLike) -> Floats:
+    p, t = np.asarray(pred, np.float64), np.asarray(target, np.float64)
+    if p.shape != t.shape or p.ndim != 2:
+        raise ValueError(f"pred and target must both be (N, K), got {p.shape} and {t.shape}")
+    return np.array([metric(p[:, k], t[:, k]) for k in range(p.shape[1])])
+
+
+def ece(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error, 0..1, after Guo et al. (2017): top probability against accuracy, in equal-width bins.
+
+    probabilities: (N, K), 0..1. target: class numbers (N,). The bins are (0, 1/bins], (1/bins, 2/bins], ….
+    NaN with nothing annotated. Raises ValueError when the shapes do not fit or a probability is outside 0..1.
+
+    >>> round(ece([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]], [0, 1, 1]), 3)
+    0.333
+    """
+    p, t = np.asarray(probabilities, np.float64), np.asarray(target, np.float64)
+    if p.ndim != 2 or t.shape != p.shape[:1]:
+        raise ValueError(f"probabilities must be (N, K) and target (N,), got {p.shape} and {t.shape}")
+    seen = ~np.isnan(t)
+    p, t = p[seen], t[seen]
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("probabilities must lie within 0..1; decode the raw output with Task.decode first")
+    top = p.max(axis=1)
+    surplus = top - (p.argmax(axis=1) == t)
+    bin_of = np.clip(np.ceil(top * bins).astype(np.intp) - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(bin_of, weights=surplus)).sum() / t.size) if t.size else NAN
+
+
+def bootstrap(
+    metric: Callable[..., float], *arrays: ArrayLike, groups: ArrayLike, rounds: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval (low, high) of ``metric(*arrays)`` when whole groups are drawn again, with replacement.
+
+    arrays: each (N, …). groups: (N,) names of the videos or subjects; rows of one video are alike, so drawing rows
+    would give intervals far too narrow (Field & Welsh 2007, the cluster bootstrap). Draws in which the metric is
+    undefined are left out. The same seed gives the same interval. (NaN, NaN) with fewer than two groups.
+    Raises ValueError when the lengths differ.
+
+    >>> bootstrap(accuracy, [1, 1, 0, 0], [1, 1, 1, 1], groups=["a", "a", "b", "b"])
+    (0.0, 1.0)
+    """
+    tables: list[NDArray[Any]] = [np.asarray(array) for array in arrays]
+    names, number = np.unique(np.asarray(groups), return_inverse=True)
+    if {len(table) for table in tables} != {len(number)}:
+        raise ValueError(f"arrays and groups must have one length, got {[len(t) for t in tables]} and {len(number)}")
+    rows = np.split(np.argsort(number, kind="stable"), np.bincount(number).cumsum()[:-1])
+    if len(names) < 2:
+        return NAN, NAN
+    draws = np.random.default_rng(seed).integers(len(names), size=(rounds, len(names)))
+    picked = (np.concatenate([rows[g] for g in draw]) for draw in draws)
+    values = np.array([metric(*(table[pick] for table in tables)) for pick in picked])
+    values = values[~np.isnan(values)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if values.size else (NAN, NAN)
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One summand of a protocol: weight times ``metric(pred[task], target[task])``; task is a key of `TASKS`."""
+
+    name: str
+    task: str
+    metric: Callable[[ArrayLike, ArrayLike], float]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A challenge's formula: a weighted sum of metrics, each on its own task."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+    def parts(self, pred: Mapping[str, ArrayLike], target: Mapping[str, ArrayLike]) -> dict[str, float]:
+        """Unweighted value of every term by name; pred and target as in `score`."""
+        return {term.name: term.metric(pred[term.task], target[term.task]) for term in self.terms}
+
+    def score(self, pred: Mapping[str, ArrayLike], target: Mapping[str, ArrayLike]) -> float:
+        """The challenge's number; NaN if a term is undefined.
+
+        pred, target: by task key: class numbers (N,) for ``expr`` and ``ce``, decisions (N, K) for ``au``, values (N, 2) for
+        ``va``. Raises KeyError for a task left out, and ValueError as the metrics do.
+
+        >>> PROTOCOLS["abaw2021.expr"].score({"expr.abaw7": [0, 1, 2, 3, 4, 5, 6]}, {"expr.abaw7": [0, 1, 2, 3, 4, 5, 6]})
+        1.0
+        """
+        parts = self.parts(pred, target)
+        return float(sum(term.weight * parts[term.name] for term in self.terms))
+
+
+def _macro(task: str, weight: float = 1.0) -> Term:
+    classes = range(len(TASKS[task].names))
+    return Term("macro_f1", task, lambda pred, target: macro_f1(pred, target, classes), weight)
+
+
+def _ccc(column: int, name: str) -> Term:
+    return Term(f"ccc_{name}", "va", lambda pred, target: ccc(np.asarray(pred)[:, column], np.asarray(target)[:, column]), 0.5)
+
+
+_VA: Final = tuple(_ccc(column, name) for column, name in enumerate(TASKS["va"].names))
+_EXPR: Final = (_macro("expr.abaw8"),)
+_AU: Final = (Term("au_f1", "au.abaw12", mean_au_f1),)
+
+# ABAW2 is of 2021; ABAW3 and 4 (mtl, lsd) of 2022, 5 of 2023, 6 and 7 (mtl, ce) of 2024, 8 of 2025.
+_FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
+    "abaw2021.expr": (_macro("expr.abaw7", 0.67), Term("accuracy", "expr.abaw7", accuracy, 0.33)),
+    "abaw2021.va": _VA,
+    "abaw2021.au": (Term("au_f1", "au.abaw12", mean_au_f1, 0.5), Term("accuracy", "au.abaw12", accuracy, 0.5)),
+    **{f"abaw{year}.{key}": terms for year in range(2022, 2026) for key, terms in (("expr", _EXPR), ("va", _VA), ("au", _AU))},
+    "abaw2022.mtl": _VA + _EXPR + _AU,
+    "abaw2022.lsd": (_macro("expr.lsd6"),),
+    "abaw2024.mtl": _VA + _EXPR + _AU,
+    "abaw2024.ce": (_macro("ce.abaw7"),),
+}
+
+PROTOCOLS: Final = MappingProxyType({name: Protocol(name, terms) for name, terms in _FORMULAS.items()})

@@ -1,0 +1,126 @@
+"""What every source of frames shares: the contract, the limits, the pace, and how pixels are turned upright."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import Final, Literal, NamedTuple, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import SourceError
+from mien.records import Frame
+
+__all__ = ["MAX_PIXELS", "Kind", "Moments", "Pixels", "Source", "Turn", "refuse_huge", "turned"]
+
+Pixels = NDArray[np.uint8]
+Kind = Literal["image", "video", "camera", "arrays"]
+Read = Callable[[], Pixels | None]
+Moments = Generator[tuple[float, Read | None], None, None]
+
+MAX_PIXELS: Final = 100_000_000
+"""Width x height above which a picture is refused, before any of it is decoded."""
+
+TICK_S: Final = 1e-4  # what sets apart two frames that claim the same time
+
+
+class Turn(NamedTuple):
+    """How stored pixels become upright: first swap rows and columns, then flip."""
+
+    swap: bool = False
+    flip_columns: bool = False
+    flip_rows: bool = False
+
+
+class Source(ABC):
+    """One open input.
+
+    name: the path as given, ``camera:N``, ``array`` or ``arrays``; every frame carries it.
+    length_s, frame_hint: seconds and frames the container claims, for progress only; None where unknown.
+    size: (width, height) of the upright frames in pixels, as far as known at opening; frames may differ.
+    problem: after iteration, what was wrong without stopping it, in one line; else None.
+    """
+
+    kind: Kind
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.length_s: float | None = None
+        self.frame_hint: int | None = None
+        self.size: tuple[int, int] | None = None
+        self._notes: list[str] = []
+
+    @property
+    def problem(self) -> str | None:
+        """What was wrong with the input, in one line; None where nothing was. Complete after iteration."""
+        return "; ".join(self._notes) or None
+
+    def frames(self, every_s: float = 0.0) -> Iterator[Frame]:
+        """Give the frames in order, times strictly rising; may be called again except for one-shot iterators.
+
+        every_s: give only the first frame at or after each multiple of so many seconds since the first frame;
+        0 gives all. `Frame.index` counts the skipped frames too, and skipped frames are not converted to RGB.
+        Frames: RGB uint8 (H, W, 3), upright; pixels None where a frame is there but cannot be decoded.
+        Raises SourceError when not one frame is readable; damage after the first frame ends up in `problem`.
+        """
+        self._notes = []
+        due, total, unreadable = _pace(every_s), 0, 0
+        with closing(self._moments()) as moments:
+            for index, (time_s, read) in enumerate(moments):
+                total += 1
+                wanted = due(time_s)
+                pixels = read() if wanted and read else None
+                unreadable += pixels is None if wanted else read is None
+                if wanted:
+                    yield Frame(pixels, time_s, index, self.name)
+        if unreadable == total:
+            raise SourceError(f"{self.name}: not one of its {total} frames can be read; check that it plays elsewhere")
+        if unreadable:
+            self._notes.append(f"{unreadable} of {total} frames could not be decoded")
+
+    @abstractmethod
+    def _moments(self) -> Moments:
+        """Every frame as its time in seconds and what reads its pixels; None for an unreadable one."""
+
+
+def _pace(every_s: float) -> Callable[[float], bool]:
+    """Say of each time, in order, whether it is the first at or after the next multiple of every_s."""
+    if not (every_s >= 0 and math.isfinite(every_s)):
+        raise SourceError(f"every_s is {every_s}; give 0 or a number of seconds")
+    state: list[float] = []  # time of the first frame, number of the last multiple taken
+
+    def due(time_s: float) -> bool:
+        if not every_s:
+            return True
+        if not state:
+            state.extend((time_s, -1.0))
+        step = math.floor((time_s - state[0] + 1e-6) / every_s)  # a microsecond forgives rounded times
+        if step <= state[1]:
+            return False
+        state[1] = step
+        return True
+
+    return due
+
+
+def refuse_huge(name: str, width: int, height: int) -> None:
+    """Raise SourceError for a picture of more than `MAX_PIXELS`."""
+    if width * height > MAX_PIXELS:
+        millions = MAX_PIXELS / 1e6
+        raise SourceError(f"{name}: {width} x {height} pixels is more than the {millions:g} megapixels allowed; make it smaller")
+
+
+def turned(pixels: Pixels, turn: Turn) -> Pixels:
+    """Pixels (H, W, 3) turned upright; (W, H, 3) where rows and columns are swapped.
+
+    >>> row = np.array([[[1, 1, 1], [2, 2, 2]]], np.uint8)
+    >>> turned(row, Turn(swap=True, flip_rows=True))[:, 0, 0].tolist()
+    [2, 1]
+    """
+    if turn.swap:
+        pixels = cast(Pixels, cv2.transpose(pixels))
+    if turn.flip_columns or turn.flip_rows:
+        pixels = cast(Pixels, cv2.flip(pixels, -1 if turn.flip_columns and turn.flip_rows else int(turn.flip_columns)))
+    return pixels

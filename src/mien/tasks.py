@@ -1,0 +1,138 @@
+"""What can be predicted: the label sets, their orders, kinds and ranges.
+
+This is the one home of label order. Two sets are only ever matched by name (`Task.take_from`).
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import LabelMismatchError, UnknownNameError
+
+__all__ = ["COMPOUNDS", "TASKS", "Floats", "Task", "compound_scores", "task"]
+
+Floats = NDArray[np.floating]
+Kind = Literal["one_of", "any_of", "scalar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one head predicts and how to read its numbers.
+
+    It holds no data and no weights, so the same task can be written into a card, a network and a
+    table header, and mean the same thing in all three.
+
+    key: ``family.set``; the family (``expr``, ``va``, ``au``, ``ce``) names the scores, the set fixes the order.
+    names: column i of every array of this task is ``names[i]``.
+    kind: ``one_of`` (softmax), ``any_of`` (sigmoid) or ``scalar`` (already in its unit).
+    low, high: the range of the scores.
+    """
+
+    key: str
+    names: tuple[str, ...]
+    kind: Kind
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def family(self) -> str:
+        """The part of the key that scores are filed under.
+
+        >>> TASKS["expr.ferplus8"].family
+        'expr'
+        """
+        return self.key.partition(".")[0]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names of this task in every table.
+
+        >>> TASKS["va"].columns, TASKS["expr.lsd6"].columns[0], TASKS["au.abaw12"].columns[0]
+        (('valence', 'arousal'), 'expr_anger', 'AU01')
+        """
+        prefix = f"{self.family}_" if self.kind == "one_of" else ""
+        return tuple(prefix + name for name in self.names)
+
+    def decode(self, raw: Floats) -> Floats:
+        """Turn raw head output (N, K) into scores (N, K) within [low, high].
+
+        >>> TASKS["va"].decode(np.array([[1.5, -0.25]])).tolist()
+        [[1.0, -0.25]]
+        """
+        if self.kind == "scalar":
+            return np.clip(raw, self.low, self.high)
+        if self.kind == "any_of":
+            return np.asarray(0.5 * (1 + np.tanh(raw / 2)))
+        odds = np.exp(raw - raw.max(axis=1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+    def take_from(self, source: tuple[str, ...]) -> NDArray[np.intp]:
+        """Index (K,) that puts columns in `source` order into this task's order.
+
+        Raises LabelMismatchError when the source lacks one of the names.
+
+        >>> TASKS["expr.lsd6"].take_from(TASKS["expr.affectnet8"].names).tolist()
+        [0, 2, 3, 4, 6, 7]
+        """
+        if missing := [name for name in self.names if name not in source]:
+            raise LabelMismatchError(f"{self.key} needs {', '.join(missing)}; the source only has {', '.join(source)}")
+        return np.array([source.index(name) for name in self.names], dtype=np.intp)
+
+
+def _expr(key: str, names: str) -> Task:
+    return Task(f"expr.{key}", tuple(names.split()), "one_of")
+
+
+def _au(key: str, *numbers: int) -> Task:
+    return Task(f"au.{key}", tuple(f"AU{n:02d}" for n in numbers), "any_of")
+
+
+# Du, Tao & Martinez (2014); the order of the compound-expression tracks of ABAW6 and ABAW7 (C-EXPR-DB).
+COMPOUNDS: Final[dict[str, tuple[str, str]]] = {
+    "fearfully_surprised": ("fear", "surprise"),
+    "happily_surprised": ("happiness", "surprise"),
+    "sadly_surprised": ("sadness", "surprise"),
+    "disgustedly_surprised": ("disgust", "surprise"),
+    "angrily_surprised": ("anger", "surprise"),
+    "sadly_fearful": ("sadness", "fear"),
+    "sadly_angry": ("sadness", "anger"),
+}
+
+TASKS: Final[dict[str, Task]] = {
+    t.key: t
+    for t in (
+        _expr("ferplus8", "neutral happiness surprise sadness anger disgust fear contempt"),
+        # Alphabetical: the order of the HSEmotion networks, not of AffectNet's own files.
+        _expr("affectnet8", "anger contempt disgust fear happiness neutral sadness surprise"),
+        _expr("abaw8", "neutral anger disgust fear happiness sadness surprise other"),
+        _expr("abaw7", "neutral anger disgust fear happiness sadness surprise"),
+        _expr("lsd6", "anger disgust fear happiness sadness surprise"),
+        Task("va", ("valence", "arousal"), "scalar", low=-1.0),
+        _au("abaw12", 1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26),
+        Task("ce.abaw7", tuple(COMPOUNDS), "one_of"),
+    )
+}
+
+
+def task(key: str) -> Task:
+    """The task of that key; raises UnknownNameError, which names the nearest."""
+    if key not in TASKS:
+        raise UnknownNameError("task", key, TASKS)
+    return TASKS[key]
+
+
+def compound_scores(expr: Floats, names: tuple[str, ...]) -> Floats:
+    """Compound expressions (N, 7), in the order of ``ce.abaw7``, from expression probabilities (N, K) in the order of `names`.
+
+    Each is the mean of its two parts' probabilities (HSEmotion at ABAW7, zero-shot), so a row does not sum to 1.
+    Raises LabelMismatchError when `names` lacks one of the parts.
+
+    >>> compound_scores(np.array([[0, 0, 0, 0.1, 0.6, 0, 0, 0.3]]), TASKS["expr.affectnet8"].names).round(2).tolist()
+    [[0.2, 0.45, 0.15, 0.15, 0.15, 0.05, 0.0]]
+    """
+    parts = Task("ce.parts", tuple(dict.fromkeys(part for pair in COMPOUNDS.values() for part in pair)), "one_of")
+    shares = expr[:, parts.take_from(names)]
+    pairs = np.array([[parts.names.index(part) for part in pair] for pair in COMPOUNDS.values()])
+    return np.asarray(shares[:, pairs].mean(axis=2))

@@ -1,0 +1,87 @@
+"""Pictures with many faces, made on the fly from portraits: faces of any size, turned, blurred, cut off, or none at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.tasks import Floats
+
+__all__ = ["Portrait", "compose"]
+
+Grey = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """A grey photo (H, W) and the box x, y, w, h of its most prominent face, px."""
+
+    image: Grey
+    box: tuple[float, float, float, float]
+
+
+def compose(portraits: Sequence[Portrait], side: int, sizes: tuple[float, float], rng: np.random.Generator) -> Grey:
+    """A grey picture (side, side) with 0 to 9 faces whose widths are log-uniform in `sizes`, px; then light and camera."""
+    canvas = _background(portraits, side, rng)
+    for _ in range(int(rng.choice([0, 1, 2, 3, 4, 6, 9], p=[0.08, 0.32, 0.2, 0.14, 0.1, 0.1, 0.06]))):
+        _paste(canvas, portraits[rng.integers(len(portraits))], sizes, rng)
+    return _camera(canvas, rng)
+
+
+def _background(portraits: Sequence[Portrait], side: int, rng: np.random.Generator) -> Grey:
+    kind = rng.random()
+    if kind < 0.2:
+        return np.full((side, side), rng.integers(256), np.uint8)
+    if kind < 0.45:
+        rough = rng.integers(0, 256, (rng.integers(2, 24), rng.integers(2, 24)), dtype=np.uint8)
+        return np.asarray(cv2.resize(rough, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+    # A corner of a photo, enlarged: real texture, rarely a whole face. Whatever face is left, the teacher labels.
+    image = portraits[rng.integers(len(portraits))].image
+    height, width = image.shape
+    part = int(min(height, width) * rng.uniform(0.25, 0.5))
+    top, left = rng.choice([0, height - part]), rng.choice([0, width - part])
+    return np.asarray(cv2.resize(image[top : top + part, left : left + part][:: rng.choice([-1, 1])], (side, side)), np.uint8)
+
+
+def _paste(canvas: Grey, portrait: Portrait, sizes: tuple[float, float], rng: np.random.Generator) -> None:
+    """Draw a piece of the portrait around its face onto the canvas, anywhere, even partly outside."""
+    x, y, w, h = portrait.box
+    reach = rng.uniform(0.1, 1.5, 4) * (w, h, w, h)
+    height, width = portrait.image.shape
+    x0, y0 = int(max(x - reach[0], 0)), int(max(y - reach[1], 0))
+    piece = portrait.image[y0 : int(min(y + h + reach[3], height)), x0 : int(min(x + w + reach[2], width))]
+    scale = np.exp(rng.uniform(*np.log(sizes))) / max(w, 1)
+    if scale < 0.6:
+        piece = cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        scale_left = 1.0
+    else:
+        scale_left = scale
+    if min(piece.shape) < 4:
+        return
+    turn = np.deg2rad(rng.normal(0, 18) if rng.random() < 0.4 else 0.0)
+    matrix = _placed(piece.shape, scale_left, turn, canvas.shape, rng)
+    cv2.warpAffine(piece, matrix, canvas.shape[::-1], canvas, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
+
+
+def _placed(piece: tuple[int, ...], scale: float, turn: float, canvas: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    mirror = rng.choice([-1.0, 1.0])
+    a, b = scale * np.cos(turn), scale * np.sin(turn)
+    linear = np.array([[a * mirror, -b], [b * mirror, a]])
+    middle = np.array([piece[1], piece[0]]) / 2
+    target = rng.uniform(0.05, 0.95, 2) * (canvas[1], canvas[0])
+    return np.column_stack([linear, target - linear @ middle])
+
+
+def _camera(image: Grey, rng: np.random.Generator) -> Grey:
+    if rng.random() < 0.25:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.5)), np.uint8)
+    value = (image.astype(np.float32) - 127.5) * rng.uniform(0.5, 1.3) + 127.5 + rng.uniform(-40, 40)
+    if rng.random() < 0.3:
+        value += rng.normal(0, rng.uniform(2, 15), image.shape)
+    image = np.clip(value, 0, 255).astype(np.uint8)
+    if rng.random() < 0.25:
+        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 80))])[1]
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
+    return image

@@ -1,0 +1,186 @@
+"""Make `mien-face`: a small face detector, distilled densely from YuNet on composites of portraits.
+
+    python -m mien.train.mien_face --data FOLDER --teacher yunet_n_dynamic.onnx --out RUN
+
+FOLDER holds portraits.parquet. Student and teacher share one output grid, so the student learns the teacher's score, box
+and points cell by cell, and no labels need to be assigned. Checkpoints are left in RUN to go on from.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import onnxruntime
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+
+from mien.data.ferplus import read_table
+from mien.faces.detect import STRIDES
+from mien.tasks import Floats
+from mien.train.composites import Portrait, compose
+
+
+class Settings(NamedTuple):
+    """Everything that decides the result, apart from the data."""
+
+    steps: int = 4000
+    batch: int = 16
+    side: int = 320
+    sizes: tuple[float, float] = (12.0, 300.0)
+    lr: float = 3e-3
+    weight_decay: float = 1e-4
+    average: float = 0.998
+    seed: int = 0
+
+
+class Unit(nn.Sequential):
+    """3x3 depthwise then 1x1, each with batch norm and ReLU."""
+
+    def __init__(self, width: int, out: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True),
+        )  # fmt: skip
+
+
+class FaceNet(nn.Module):
+    """Luma (N, 1, H, W) in 0..255 to the grid (N, M, 15) of `mien.faces.detect`; column 0 is the raw score (no sigmoid)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
+            Unit(16, 32, 2), Unit(32, 32),
+        )  # fmt: skip
+        self.levels = nn.ModuleList([
+            nn.Sequential(Unit(32, 64, 2), Unit(64, 64), Unit(64, 64)),
+            nn.Sequential(Unit(64, 64, 2), Unit(64, 64), Unit(64, 64)),
+            nn.Sequential(Unit(64, 64, 2), Unit(64, 64), Unit(64, 64)),
+        ])  # fmt: skip
+        self.merges = nn.ModuleList([Unit(64, 64), Unit(64, 64)])
+        self.heads = nn.ModuleList([nn.Sequential(Unit(64, 64), nn.Conv2d(64, 15, 1)) for _ in STRIDES])
+        for head in self.heads:
+            nn.init.constant_(head[1].bias[:1], -4.0)  # type: ignore[index, union-attr]
+
+    def forward(self, luma: Tensor) -> Tensor:
+        maps = []
+        x = self.stem(luma / 255)
+        for level in self.levels:
+            x = level(x)
+            maps.append(x)
+        for i in (1, 0):
+            maps[i] = self.merges[i](maps[i] + functional.interpolate(maps[i + 1], scale_factor=2.0))
+        return torch.cat([head(m).flatten(2).transpose(1, 2) for head, m in zip(self.heads, maps, strict=True)], dim=1)
+
+
+class Teacher:
+    """YuNet's ONNX export, answering on the student's grid."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Luma (N, H, W) to grids (N, M, 15), score in 0..1."""
+        names = [f"{part}_{stride}" for part in ("cls", "obj", "bbox", "kps") for stride in STRIDES]
+        blob = np.repeat(luma[:, None], 3, axis=1).astype(np.float32)
+        out = dict(zip(names, self._session.run(names, {"input": blob}), strict=True))
+        score = [np.sqrt(np.clip(out[f"cls_{s}"] * out[f"obj_{s}"], 0, 1)) for s in STRIDES]
+        rows = [np.concatenate([score[i], out[f"bbox_{s}"], out[f"kps_{s}"]], axis=2) for i, s in enumerate(STRIDES)]
+        return np.concatenate(rows, axis=1)
+
+
+def portraits(folder: Path, split: str) -> list[Portrait]:
+    """The portraits of a split in grey, each with YuNet's strongest face."""
+    table = read_table(folder / "portraits.parquet", ["split", "image", "faces"])
+    table = table[table["split"] == split]
+    found = []
+    for data, faces in zip(table["image"], table["faces"], strict=True):
+        best = max(faces, key=lambda face: face[14], default=None)
+        if best is not None and best[14] >= 0.6:
+            image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+            found.append(Portrait(image, (best[0], best[1], best[2], best[3])))
+    return found
+
+
+class Composites(Dataset[tuple[Tensor, Tensor]]):
+    """Batches of composites with the teacher's grids; batch i is the same whenever it is asked for."""
+
+    def __init__(self, photos: list[Portrait], teacher: Path, settings: Settings, start: int) -> None:
+        self.photos, self.path, self.settings, self.start = photos, teacher, settings, start
+        self.teacher: Teacher | None = None
+
+    def __len__(self) -> int:
+        return self.settings.steps - self.start
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        self.teacher = self.teacher or Teacher(self.path)  # a session does not survive a fork, so each worker opens its own
+        rng = np.random.default_rng((self.settings.seed, self.start + i))
+        s = self.settings
+        luma = np.stack([compose(self.photos, s.side, s.sizes, rng) for _ in range(s.batch)])
+        return torch.from_numpy(luma[:, None].astype(np.float32)), torch.from_numpy(self.teacher(luma))
+
+
+def distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Cross-entropy of the scores everywhere; boxes and points (in strides) where the teacher sees a face, by its confidence."""
+    score = teacher[..., 0]
+    faces = score.sum() + 1
+    presence = functional.binary_cross_entropy_with_logits(student[..., 0], score, reduction="none").sum() / faces
+    sure = torch.where(score > 0.2, score, 0)[..., None]
+    far = functional.smooth_l1_loss(student[..., 1:], teacher[..., 1:], reduction="none", beta=0.1) * sure
+    return presence + 2 * far[..., :4].sum() / faces / 4 + 6 * far[..., 4:].sum() / faces / 10
+
+
+def run(data: Path, teacher: Path, out: Path, settings: Settings) -> None:
+    """Train; goes on from RUN/last.pt when there is one."""
+    torch.manual_seed(settings.seed)
+    cv2.setNumThreads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    net: nn.Module = FaceNet().to(memory_format=torch.channels_last)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
+    optimiser = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=settings.steps, pct_start=0.05)
+    parts = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
+    start, last = 0, out / "last.pt"
+    if last.exists():
+        saved = torch.load(last, weights_only=True)
+        start = saved.pop("step")
+        for name, state in saved.items():
+            parts[name].load_state_dict(state)  # type: ignore[attr-defined]
+    batches = DataLoader(Composites(portraits(data, "train"), teacher, settings, start), batch_size=None, num_workers=1)
+    began, total = time.time(), 0.0
+    for step, (luma, target) in enumerate(batches, start + 1):
+        loss = distance(net(luma.to(memory_format=torch.channels_last)), target)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimiser.step()
+        schedule.step()
+        average.update_parameters(net)
+        total = total * 0.98 + loss.item() * 0.02
+        if step % 100 == 0 or step == settings.steps:
+            print(f"step {step}/{settings.steps} loss {total:.4f} {time.time() - began:.0f} s", flush=True)
+            torch.save({n: p.state_dict() for n, p in parts.items()} | {"step": step}, out / "last.tmp")  # type: ignore[attr-defined]
+            (out / "last.tmp").replace(last)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    run(args.data, args.teacher, args.out, Settings())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Make `mien-s`: one small network for expression, valence-arousal and action units, from FER+ and the portraits.
+
+    python -m mien.train.mien_s --data FOLDER --imagenet WEIGHTS.pth --out RUN
+
+FOLDER holds ferplus-train.parquet, ferplus-valid.parquet and portraits.parquet. Expression learns from the votes as they are
+(soft labels) and from the portraits' labels, smoothed; valence and arousal from the votes through Russell & Mehrabian (1977);
+action units from blend-shape pseudo-labels. Every epoch leaves a checkpoint to go on from, and a line in RUN/curve.csv.
+"""
+
+import argparse
+import csv
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+
+from mien.data.blendshapes import AU_BLENDSHAPES
+from mien.data.ferplus import EXPR, load_ferplus
+from mien.data.portraits import load_portraits
+from mien.faces.prepare import Pixels, normalise, similarity, warp
+from mien.tasks import TASKS, Floats
+from mien.train.augment import Jitter, degrade
+from mien.train.losses import ccc_loss, scaled_mse, soft_cross_entropy
+from mien.train.networks import MultiTaskNet, load_lite0_imagenet
+
+HEADS = (EXPR, TASKS["va"], AU_BLENDSHAPES)
+# The mean of the five points over FER+'s 48x48 pictures, made symmetric: an aligned crop is framed as FER+ frames faces.
+TEMPLATE = ((0.321, 0.379), (0.679, 0.379), (0.5, 0.611), (0.352, 0.768), (0.648, 0.768))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that decides the result, apart from the data."""
+
+    backbone: str = "efficientnet_lite0"
+    sizes: tuple[int, ...] = (80, 80, 80, 80, 80, 112, 112, 112)  # one epoch each, px
+    portraits_an_epoch: int = 4500
+    batch: int = 64
+    lr: float = 1.5e-3
+    weight_decay: float = 0.05
+    average: float = 0.998
+    smoothing: float = 0.2
+    weight_va: float = 0.3
+    weight_au: float = 0.6
+    whole: float = 0.3
+    seed: int = 0
+
+
+def pixels_at(size: int) -> Pixels:
+    """The pixels contract of mien-s at that crop size."""
+    # Nearly all the pictures are grey, so the network is given luma alone: colour cannot mislead it.
+    return Pixels(size=size, colour="grey", alignment="similarity5", template=TEMPLATE, mean=(127.0,), std=(128.0,))
+
+
+class Faces(Dataset[tuple[Tensor, Tensor]]):
+    """Crops and targets of a label table; with `settings`, shaken and degraded at random."""
+
+    def __init__(self, table: pd.DataFrame, size: int, settings: Settings | None = None, epoch: int = 0) -> None:
+        self.images = table["image"].to_list()
+        self.points = [None if p is None else np.asarray(p, dtype=float).reshape(5, 2) for p in table["points"]]
+        self.targets = table[[c for task in HEADS for c in task.columns]].to_numpy(np.float32)
+        self.pixels = pixels_at(size)
+        self.settings = settings
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        image = cv2.imdecode(np.frombuffer(self.images[i], np.uint8), cv2.IMREAD_COLOR_RGB)
+        rng = np.random.default_rng((self.settings.seed, self.epoch, i)) if self.settings else None
+        points = self.points[i]
+        small = max(image.shape[:2]) <= 48
+        if points is None or (rng and self.settings and small and rng.random() < self.settings.whole):
+            points = np.array(TEMPLATE) * image.shape[1::-1]
+        matrix = similarity(points, np.array(TEMPLATE) * self.pixels.size - 0.5)
+        if rng:
+            matrix = (Jitter().draw(rng, self.pixels.size) @ np.vstack([matrix, [0, 0, 1]]))[:2]
+        crop = warp(image, matrix, self.pixels)
+        if rng:
+            crop = degrade(crop, rng)
+        return torch.from_numpy(normalise([crop], self.pixels)[0]), torch.tensor(self.targets[i])
+
+
+def loss_of(raw: tuple[Tensor, ...], target: Tensor, variance: Tensor, settings: Settings) -> Tensor:
+    """The three heads' losses, weighted; `target` (N, 8 + 2 + K), `variance` (K,) of the action units."""
+    expr, va, au = target.split([len(task.names) for task in HEADS], dim=1)
+    return (
+        soft_cross_entropy(raw[0], expr)
+        + settings.weight_va * ccc_loss(raw[1], va)
+        + settings.weight_au * scaled_mse(raw[2].sigmoid(), au, variance)
+    )
+
+
+def start_at_means(net: MultiTaskNet, table: pd.DataFrame) -> None:
+    """Set the heads' biases so that the untrained network predicts the table's averages."""
+    means = [table[list(task.columns)].mean().clip(*(0.005, 0.995) if task.kind != "scalar" else (-1, 1)) for task in HEADS]
+    starts = [np.log(means[0]), means[1], np.log(means[2] / (1 - means[2]))]
+    for head, start in zip(net.heads, starts, strict=True):
+        nn.init.normal_(head.weight, std=0.01)
+        head.bias.data = torch.tensor(start.to_numpy(), dtype=torch.float32)
+
+
+def scores_of(net: nn.Module, table: pd.DataFrame, size: int) -> list[Floats]:
+    """Raw output per head over a table."""
+    net.eval()
+    parts: list[list[Floats]] = [[] for _ in HEADS]
+    with torch.no_grad():
+        for images, _ in DataLoader(Faces(table, size), batch_size=128, num_workers=1):
+            for part, raw in zip(parts, net(images.to(memory_format=torch.channels_last)), strict=True):
+                part.append(raw.numpy())
+    return [np.concatenate(part) for part in parts]
+
+
+def judge(net: nn.Module, votes: pd.DataFrame, photos: pd.DataFrame, size: int) -> dict[str, float]:
+    """FER+ validation accuracy (majority class) and the mean AU correlation on held-out portraits."""
+    expr = scores_of(net, votes, size)[0].argmax(axis=1)
+    seen = photos[photos[AU_BLENDSHAPES.columns[0]].notna()]
+    au = scores_of(net, seen, size)[2]
+    truth = seen[list(AU_BLENDSHAPES.columns)].to_numpy()
+    each = [float(np.corrcoef(a, t)[0, 1]) for a, t in zip(1 / (1 + np.exp(-au.T)), truth.T, strict=True)]
+    right = expr == votes[list(EXPR.columns)].to_numpy().argmax(axis=1)
+    return {"accuracy": float(right.mean()), "au_r": float(np.mean(each)), **dict(zip(AU_BLENDSHAPES.names, each, strict=True))}
+
+
+def epochs(settings: Settings, train: pd.DataFrame, photos: pd.DataFrame) -> Iterator[tuple[int, DataLoader[Any]]]:
+    """One loader an epoch: all of FER+ and a fresh draw of the portraits."""
+    for epoch, size in enumerate(settings.sizes):
+        some = photos.sample(min(settings.portraits_an_epoch, len(photos)), random_state=settings.seed + epoch)
+        faces = Faces(pd.concat([train, some], ignore_index=True), size, settings, epoch)
+        order = torch.Generator().manual_seed(settings.seed + epoch)
+        yield epoch, DataLoader(faces, settings.batch, shuffle=True, drop_last=True, num_workers=1, generator=order)
+
+
+def run(data: Path, imagenet: Path, out: Path, settings: Settings) -> None:
+    """Train, judging on validation after every epoch; goes on from RUN/last.pt when there is one."""
+    torch.manual_seed(settings.seed)
+    cv2.setNumThreads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    train, photos = load_ferplus(data, "train"), load_portraits(data, "train")
+    photos[list(EXPR.columns)] = photos[list(EXPR.columns)] * (1 - settings.smoothing) + settings.smoothing / len(EXPR.names)
+    votes, held_out = load_ferplus(data, "valid"), load_portraits(data, "val")
+    variance = torch.tensor(train[list(AU_BLENDSHAPES.columns)].var().to_numpy(), dtype=torch.float32)
+    net = MultiTaskNet(settings.backbone, HEADS, channels=1, dropout=0.2)
+    load_lite0_imagenet(net, imagenet)
+    start_at_means(net, train)
+    net = net.to(memory_format=torch.channels_last)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
+    optimiser = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    steps = len(settings.sizes) * ((len(train) + min(settings.portraits_an_epoch, len(photos))) // settings.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=steps, pct_start=0.2)
+    parts = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
+    last, done = out / "last.pt", -1
+    if last.exists():
+        saved = torch.load(last, weights_only=True)
+        done = saved.pop("epoch")
+        for name, state in saved.items():
+            parts[name].load_state_dict(state)
+    for epoch, loader in epochs(settings, train, photos):
+        if epoch <= done:
+            continue
+        started, total = time.time(), 0.0
+        net.train()
+        for step, (images, target) in enumerate(loader):
+            loss = loss_of(net(images.to(memory_format=torch.channels_last)), target, variance, settings)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimiser.step()
+            schedule.step()
+            average.update_parameters(net)
+            total += loss.item()
+            if step % 50 == 0:
+                print(f"epoch {epoch} step {step}/{len(loader)} loss {total / (step + 1):.3f} {time.time() - started:.0f} s", flush=True)
+        row = {"epoch": epoch, "loss": total / len(loader), "seconds": time.time() - started}
+        row |= judge(average.module, votes, held_out, settings.sizes[epoch])
+        print(row, flush=True)
+        with (out / "curve.csv").open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
+        torch.save({name: part.state_dict() for name, part in parts.items()} | {"epoch": epoch}, out / "last.tmp")
+        (out / "last.tmp").replace(last)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--imagenet", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    run(args.data, args.imagenet, args.out, Settings())
+
+
+if __name__ == "__main__":
+    main()
