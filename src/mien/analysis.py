@@ -96,7 +96,7 @@ class Reader:
         """What the readings hold: the bundle's tasks, then compound expressions where its expressions allow them."""
         return (*self.model.tasks, TASKS["ce.abaw7"]) if self._expressions else self.model.tasks
 
-    def read(self, source: Source) -> Iterator[Reading]:
+    def read(self, source: Source) -> Generator[Reading, None, None]:
         """One reading per face per frame, in time order; one without a face where none is in view or a frame is unreadable.
 
         Raises SourceError when nothing of the source can be read.
@@ -105,13 +105,12 @@ class Reader:
         looks = self._find(frames)
         readings = self._score(looks, 1 if source.kind == "camera" else BATCH)
         smoothing = self.options.smoothing
-        if smoothing is None:
-            return readings
-        # Frames left out on purpose are no gap.
-        smoothing = replace(smoothing, longest_gap_s=max(smoothing.longest_gap_s, 1.5 * self.options.every))
-        if source.kind == "camera":
-            return smooth(readings, replace(smoothing, causal=True))
-        return smooth(fill_gaps(readings, smoothing.longest_gap_s), smoothing)
+        if smoothing is not None:
+            # Frames left out on purpose are no gap, and a camera's future is not there yet.
+            gap_s, live = max(smoothing.longest_gap_s, 1.5 * self.options.every), source.kind == "camera"
+            smoothing = replace(smoothing, longest_gap_s=gap_s, causal=smoothing.causal or live)
+            readings = smooth(readings if live else fill_gaps(readings, gap_s), smoothing)
+        yield from readings
 
     def facts(self) -> dict[str, object]:
         """What decides the numbers besides the source: the bundles with their hashes and the options."""
@@ -209,9 +208,10 @@ def _fill(frames: Generator[Frame, None, None], queue: "Queue[Frame | BaseExcept
     def put(item: Frame | BaseException | None) -> None:
         while not stop.is_set():
             try:
-                return queue.put(item, timeout=0.1)
+                queue.put(item, timeout=0.1)
             except Full:
                 continue
+            return
 
     try:
         for frame in frames:

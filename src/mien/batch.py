@@ -112,6 +112,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 def run(
     inputs: Sequence[str | Path],
     out: str | Path,
+    *,
     options: Options | None = None,
     formats: Sequence[str] = ("csv",),
     overlay: bool = False,

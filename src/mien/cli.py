@@ -88,7 +88,7 @@ def analyze(
         )
         names = [name for name in formats.split(",") if name]
         with closing(_Bar()) as bar:
-            outcomes = batch.run(inputs, folder, options, names, overlay, bar)
+            outcomes = batch.run(inputs, folder, options=options, formats=names, overlay=overlay, progress=bar)
     _summary(outcomes)
 
 
@@ -101,7 +101,7 @@ def demo(
         folder.mkdir(parents=True, exist_ok=True)
         clip = film(folder / "clip.mp4")
         with closing(_Bar()) as bar:
-            outcomes = batch.run([clip], folder, Options(smoothing=Smoothing(0.2)), ["csv"], True, bar)
+            outcomes = batch.run([clip], folder, options=Options(smoothing=Smoothing(0.2)), overlay=True, progress=bar)
     _summary(outcomes)
 
 

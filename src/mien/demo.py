@@ -21,7 +21,7 @@ def portrait() -> Image:
         from skimage import data
     except ImportError as error:
         raise MissingExtraError("demo", "the demo's photo") from error
-    return np.asarray(data.astronaut(), np.uint8)
+    return np.asarray(data.astronaut(), np.uint8)  # type: ignore[no-untyped-call]
 
 
 def film(path: Path, seconds: float = 6.0, rate: int = 25) -> Path:

@@ -5,17 +5,18 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Literal
 
 import mien
 from mien.bundles.engines import ENGINES, available, choose
-from mien.bundles.store import bundles, open_bundle
+from mien.bundles.store import AFFECT, FACES, bundles, open_bundle
 from mien.errors import MienError
 
 __all__ = ["Finding", "examine"]
 
 _PARTS = ("av", "numpy", "onnxruntime", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic")
 _EXTRAS = {"openvino": "openvino", "scikit-image": "demo", "torch": "train", "timm": "train"}
-_CODECS = {"h264": "r", "hevc": "r", "vp9": "r", "av1": "r", "libx264": "w", "aac": "w"}
+_CODECS: Final[dict[str, Literal["r", "w"]]] = {"h264": "r", "hevc": "r", "vp9": "r", "av1": "r", "libx264": "w", "aac": "w"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def examine() -> Iterator[Finding]:
     for name, extra in _EXTRAS.items():
         found = _version(name)
         yield Finding(name, found or f'not installed (optional: pip install "mien[{extra}]")', True if found else None)
-    yield Finding("engine", f"{choose()} will be used; installed: {', '.join(available())} of {', '.join(ENGINES)}")
+    yield _engine()
     yield from _bundles()
     yield from _codecs()
 
@@ -50,8 +51,15 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _engine() -> Finding:
+    try:
+        return Finding("engine", f"{choose()} will be used; installed: {', '.join(available())} of {', '.join(ENGINES)}")
+    except MienError as error:
+        return Finding("engine", str(error), False)
+
+
 def _bundles() -> Iterator[Finding]:
-    for name in bundles():
+    for name in sorted({AFFECT, FACES, *bundles()}):
         try:
             bundle = open_bundle(name)
             size = len(bundle.network())

@@ -13,7 +13,7 @@ __all__ = ["Face", "Frame", "Reading", "Status"]
 
 
 class Status(StrEnum):
-    """Why a row looks as it does; only `ok` rows carry scores."""
+    """Why a row looks as it does; only `ok` and `gap` rows carry scores."""
 
     ok = "ok"
     """A face was found and scored."""

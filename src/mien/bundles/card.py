@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mien.errors import BundleError
 from mien.faces.prepare import Pixels
@@ -13,7 +13,7 @@ __all__ = ["AffectCard", "Card", "FaceCard", "Made", "Score", "Search", "TaskCar
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TaskCard(_Strict):
@@ -91,6 +91,15 @@ class AffectCard(_Common):
     temperature: dict[str, Annotated[float, Field(gt=0)]]
     """Raw output of a task family is divided by this before it is decoded (Guo et al. 2017)."""
 
+    @model_validator(mode="after")
+    def _families_are_told_apart(self) -> "AffectCard":
+        families = [spec.task.family for spec in self.tasks]
+        if len(set(families)) < len(families):
+            raise ValueError(f"tasks: scores go by family, and one comes twice: {', '.join(families)}")
+        if strange := set(self.temperature) - set(families):
+            raise ValueError(f"temperature: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}")
+        return self
+
 
 class FaceCard(_Common):
     """Card of a network that finds faces in frames."""
@@ -106,15 +115,18 @@ _ANY_CARD: TypeAdapter[AffectCard | FaceCard] = TypeAdapter(Card)
 def read_card(path: Path) -> AffectCard | FaceCard:
     """Read ``card.json``; raises BundleError naming the file and the key that is wrong."""
     try:
-        return _ANY_CARD.validate_json(path.read_bytes())
+        return _ANY_CARD.validate_json(path.read_bytes(), strict=True)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; a bundle is a folder with card.json and model.onnx") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        # The kind of card comes first in the place of an error, but it is no key of the file.
+        where = ".".join(str(part) for part in first["loc"][1:]) or "the file"
         raise BundleError(f"{path}: {where}: {first['msg']}; get the bundle again from where it came") from error
 
 
 def write_card(card: AffectCard | FaceCard, path: Path) -> None:
-    """Write ``card.json``, readable by people and by `read_card`."""
-    path.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    """Write ``card.json``, readable by people and by `read_card`; a reader never sees half of it."""
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+    aside.replace(path)

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import BundleError, MissingExtraError, UnknownNameError
+from mien.errors import BundleError, MienError, MissingExtraError, UnknownNameError
 
 __all__ = ["ENGINES", "TOLERANCE", "Engine", "available", "choose", "open_engine"]
 
@@ -75,15 +75,16 @@ def available() -> list[str]:
 def choose(name: str = "auto") -> str:
     """The engine that `name` stands for.
 
-    Raises UnknownNameError for a name that is none, MissingExtraError for one that is not installed.
+    Raises UnknownNameError for a name that is none, MissingExtraError or MienError for one that is not installed.
     """
-    if name == "auto":
-        return available()[0]
-    if name not in ENGINES:
+    if name not in ("auto", *ENGINES):
         raise UnknownNameError("engine", name, ["auto", *ENGINES])
-    if name not in available():
+    here = available()
+    if name == "openvino" and name not in here:
         raise MissingExtraError(name, f"the {name} engine")
-    return name
+    if not here or name not in ("auto", *here):
+        raise MienError("onnxruntime, which comes with mien, is missing; install mien again: pip install --force-reinstall mien")
+    return here[0] if name == "auto" else name
 
 
 def open_engine(network: bytes, name: str = "auto", threads: int = 1) -> Engine:
@@ -95,4 +96,5 @@ def open_engine(network: bytes, name: str = "auto", threads: int = 1) -> Engine:
     try:
         return ENGINES[chosen](network, threads)
     except Exception as error:  # engines raise types of their own
-        raise BundleError(f"{chosen} cannot read this network: {str(error).splitlines()[0]}; get the bundle again") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BundleError(f"{chosen} cannot read this network: {why}; get the bundle again") from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mien.bundles.card import AffectCard, FaceCard, read_card
 from mien.bundles.engines import Engine, open_engine
 from mien.errors import BundleError, UnknownNameError
-from mien.faces.detect import Detector
+from mien.faces.detect import Detector, cells
 from mien.faces.prepare import normalise, prepare, prepare_crop
 from mien.records import Face
 from mien.tasks import Floats, Task
@@ -20,6 +20,7 @@ from mien.tasks import Floats, Task
 __all__ = ["AFFECT", "FACES", "Bundle", "Model", "bundles", "load", "load_detector", "open_bundle"]
 
 _EMBEDDED: Final = Path(__file__).parent / "embedded"
+_BATCH: Final = 64  # crops that go through the network together, so that memory does not grow with their number
 AFFECT: Final = "mien-s"
 """The bundle that reads affect unless told otherwise."""
 FACES: Final = "mien-face"
@@ -57,16 +58,14 @@ def bundles() -> dict[str, Path]:
 
 
 def open_bundle(name: str | Path) -> Bundle:
-    """The bundle of that name, or in that folder. Its network is not read yet.
+    """The bundle of that name, or in that folder; a `Path` that exists is always a folder. Its network is not read yet.
 
     Raises UnknownNameError (nearest names shown) or BundleError.
     """
     known = bundles()
-    if str(name) in known:
-        folder = known[str(name)]
-    elif Path(name).is_dir():
-        folder = Path(name)
-    else:
+    is_folder = isinstance(name, Path) and name.is_dir()
+    folder = Path(name) if is_folder else known.get(str(name), Path(name))
+    if not folder.is_dir():
         raise UnknownNameError("bundle", str(name), known)
     return Bundle(folder, read_card(folder / "card.json"))
 
@@ -95,7 +94,7 @@ class Model:
         points: (N, 5, 2) five points in crop pixels (order as in `Face`), so that the face is aligned the way the card
             asks; without them the whole crop is squashed to the network's input.
         Returns scores by task family: ``{"expr": (N, 8), "va": (N, 2), "au": (N, K)}``; see `Task.names` for columns.
-        Raises ValueError when a crop is not RGB uint8 or the numbers of crops and points differ.
+        Raises ValueError when a crop is not RGB uint8, a point is not finite or the numbers of crops and points differ.
         """
         _check_crops(crops, points)
         pixels = self.card.pixels
@@ -111,21 +110,39 @@ class Model:
 
     def score_prepared(self, crops: Sequence[Image]) -> dict[str, Floats]:
         """The same for crops that `faces.prepare` made: N of (size, size, 3), RGB uint8."""
-        size = self.card.pixels.size
-        batch = np.asarray(crops, np.uint8).reshape(-1, size, size, 3)
-        if not len(batch):
-            return {task.family: np.zeros((0, len(task.names))) for task in self.tasks}
-        raw = self._engine.run(normalise(batch, self.card.pixels))
+        if not len(crops):
+            return {task.family: np.zeros((0, len(task.names)), np.float32) for task in self.tasks}
+        size, batch = self.card.pixels.size, np.asarray(crops)
+        if batch.shape[1:] != (size, size, 3) or batch.dtype != np.uint8:
+            raise ValueError(f"prepared crops must be uint8 (N, {size}, {size}, 3), got {batch.dtype} {batch.shape}")
+        parts = [self._engine.run(normalise(batch[i : i + _BATCH], self.card.pixels)) for i in range(0, len(batch), _BATCH)]
+        raw = [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
         heat = self.card.temperature
         return {task.family: task.decode(out / heat.get(task.family, 1.0)) for task, out in zip(self.tasks, raw, strict=True)}
 
 
 def _check_crops(crops: Sequence[Image], points: Floats | None) -> None:
     for i, crop in enumerate(crops):
+        if not isinstance(crop, np.ndarray):
+            raise ValueError(f"crop {i} must be RGB uint8 (H, W, 3), got {type(crop).__name__}")
         if crop.ndim != 3 or crop.shape[2] != 3 or crop.dtype != np.uint8 or crop.size == 0:
             raise ValueError(f"crop {i} must be RGB uint8 (H, W, 3), got {crop.dtype} {crop.shape}")
     if points is not None and np.shape(points) != (len(crops), 5, 2):
         raise ValueError(f"points must be ({len(crops)}, 5, 2), got {np.shape(points)}")
+    if points is not None and not np.isfinite(points).all():
+        raise ValueError("points must be finite; leave out crops without points, or score them without")
+
+
+def _open(bundle: Bundle, engine: str, threads: int, eats: tuple[int, ...], gives: list[tuple[int, ...]]) -> Engine:
+    """The network, ready, after one run on nothing: a card that speaks of another network is found out here, not in mid-video."""
+    running = open_engine(bundle.network(), engine, threads)
+    try:
+        found = [out.shape for out in running.run(np.zeros(eats, np.float32))]
+    except Exception as error:  # engines raise types of their own
+        raise BundleError(f"{bundle.folder}: the network does not take {eats}, which the card asks for; get the bundle again") from error
+    if found != gives:
+        raise BundleError(f"{bundle.folder}: the network gives {found}, the card says {gives}; get the bundle again")
+    return running
 
 
 def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> Model:
@@ -137,7 +154,9 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
     bundle = open_bundle(name)
     if not isinstance(bundle.card, AffectCard):
         raise BundleError(f"{bundle.card.name} finds faces and cannot read affect; use a bundle such as {AFFECT}")
-    return Model(bundle.card, open_engine(bundle.network(), engine, threads))
+    pixels = bundle.card.pixels
+    eats = (1, pixels.channels, pixels.size, pixels.size)
+    return Model(bundle.card, _open(bundle, engine, threads, eats, [(1, len(spec.names)) for spec in bundle.card.tasks]))
 
 
 def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int = 1) -> Detector:
@@ -145,6 +164,7 @@ def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int =
     bundle = open_bundle(name)
     if not isinstance(bundle.card, FaceCard):
         raise BundleError(f"{bundle.card.name} reads affect and cannot find faces; use a bundle such as {FACES}")
-    running = open_engine(bundle.network(), engine, threads)
     search = bundle.card.search
+    side = search.window
+    running = _open(bundle, engine, threads, (1, 1, side, side), [(1, len(cells(side, side)), 15)])
     return Detector(lambda luma: running.run(luma)[0], search.least, search.overlap, search.side, search.window)

@@ -6,7 +6,7 @@ are left out, as its authors do.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -55,12 +55,12 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
         raise DataError(f"{path}: {error}; expected a Parquet file with the columns {', '.join(columns)}") from error
 
 
-def with_activations(table: pd.DataFrame, blendshapes: "pd.Series[object]") -> pd.DataFrame:
+def with_activations(table: pd.DataFrame, blendshapes: "pd.Series[Any]") -> pd.DataFrame:
     """`table` with one column per action unit; NaN where the landmarker found no face."""
     seen = blendshapes.notna().to_numpy()
     values = np.full((len(table), len(AU_BLENDSHAPES.names)), np.nan)
     if seen.any():
-        values[seen] = activations(np.stack(blendshapes[seen].to_numpy()).astype(np.uint8))
+        values[seen] = activations(np.array(blendshapes[seen].to_list(), np.uint8))
     return table.assign(**dict(zip(AU_BLENDSHAPES.columns, values.T, strict=True)))
 
 
@@ -70,7 +70,7 @@ def load_ferplus(folder: Path, split: str) -> pd.DataFrame:
     Raises DataError when the file is missing or is not FER+.
     """
     source = read_table(folder / f"ferplus-{split}.parquet", ["name", "image", "votes", "points", "blendshapes"])
-    votes = np.stack(source["votes"].to_numpy()).astype(float)
+    votes = np.array(source["votes"].to_list(), np.float64)
     votes[votes <= 1] = 0
     keep = (votes.argmax(axis=1) < len(EXPR.names)) & (votes[:, : len(EXPR.names)].sum(axis=1) > 0)
     source, votes = source[keep].reset_index(drop=True), votes[keep, : len(EXPR.names)]

@@ -1,0 +1,1 @@
+"""Faces: found, followed, and cut out."""

@@ -73,7 +73,8 @@ class Detector:
         scale = min(1.0, self._side / max(height, width))
         luma = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         if scale < 1:
-            luma = np.asarray(cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+            small = max(round(width * scale), 1), max(round(height * scale), 1)
+            luma = np.asarray(cv2.resize(luma, small, interpolation=cv2.INTER_AREA), np.uint8)
         rows, cols = (-(-n // 32) * 32 for n in luma.shape)
         padded = np.zeros((1, 1, rows, cols), np.float32)
         padded[0, 0, : luma.shape[0], : luma.shape[1]] = luma
@@ -98,7 +99,7 @@ class Detector:
         """What is left of the candidates (K, 15) when overlapping ones are merged, most confident first."""
         if not len(found):
             return []
-        keep = cv2.dnn.NMSBoxes(found[:, :4].tolist(), found[:, 14].tolist(), self._least, self._overlap)
+        keep = cv2.dnn.NMSBoxes(found[:, :4].tolist(), found[:, 14].tolist(), 0.0, self._overlap)
         return [found[i] for i in np.asarray(keep).ravel()]
 
 

@@ -34,7 +34,7 @@ class Pixels(BaseModel):
     resize: ``area`` averages when it shrinks (no aliasing), ``linear`` samples.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     size: Annotated[int, Field(ge=16, le=1024)]
     colour: Literal["rgb", "bgr", "grey"]
@@ -129,6 +129,10 @@ def prepare(image: Image, face: Face, pixels: Pixels) -> Image:
 
 def prepare_crop(image: Image, pixels: Pixels) -> Image:
     """The crop of a picture that already is one face: squashed to (size, size, 3), nothing cut off."""
+    height, width = image.shape[:2]
+    if pixels.resize == "area" and (height > pixels.size) != (width > pixels.size):
+        # OpenCV averages only where both sides shrink, so the one that does goes first.
+        image = np.asarray(cv2.resize(image, (min(width, pixels.size), min(height, pixels.size)), interpolation=cv2.INTER_AREA), np.uint8)
     shrinks = pixels.resize == "area" and min(image.shape[:2]) > pixels.size
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (pixels.size, pixels.size), interpolation=how), dtype=np.uint8)
@@ -141,5 +145,5 @@ def normalise(crops: list[Image] | Image, pixels: Pixels) -> NDArray[np.float32]
         values = (batch @ _LUMA)[..., None]
     else:
         values = (batch if pixels.colour == "rgb" else batch[..., ::-1]).astype(np.float32)
-    values = (values - np.array(pixels.mean, np.float32)) / np.array(pixels.std, np.float32)
-    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+    scaled = (values - np.array(pixels.mean, np.float32)) / np.array(pixels.std, np.float32)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)

@@ -92,10 +92,12 @@ class Tracker:
 
     def _follow(self, image: NDArray[np.uint8], time_s: float) -> dict[int, _Track]:
         boxes = [track.box_at(time_s) for track in self._tracks]
+        faces = self._detector.follow(image, boxes)
+        seen = [(track, box, face) for track, box, face in zip(self._tracks, boxes, faces, strict=True) if face is not None]
         kept: dict[int, _Track] = {}
-        for track, face in zip(self._tracks, self._detector.follow(image, boxes), strict=True):
-            # Two tracks on one face: the older one keeps it.
-            if face is not None and all(overlap(face.box, other.face.box) < 0.5 for other in kept.values()):
+        # Two tracks on one face: the one that expected it there keeps it, the older one if both did.
+        for track, _, face in sorted(seen, key=lambda one: -overlap(one[1], one[2].box)):
+            if all(overlap(face.box, other.face.box) < 0.5 for other in kept.values()):
                 kept[_number(track)] = track.moved(face, time_s)
         return kept
 

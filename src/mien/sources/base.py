@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Final, Literal, NamedTuple, cast
 
@@ -57,7 +57,7 @@ class Source(ABC):
         """What was wrong with the input, in one line; None where nothing was. Complete after iteration."""
         return "; ".join(self._notes) or None
 
-    def frames(self, every_s: float = 0.0) -> Iterator[Frame]:
+    def frames(self, every_s: float = 0.0) -> Generator[Frame, None, None]:
         """Give the frames in order, times strictly rising; may be called again except for one-shot iterators.
 
         every_s: give only the first frame at or after each multiple of so many seconds since the first frame;

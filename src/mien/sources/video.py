@@ -4,7 +4,7 @@ import math
 from collections.abc import Generator
 from contextlib import closing
 from heapq import heappop, heappush
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import av
 import numpy as np
@@ -21,11 +21,14 @@ from mien.sources.base import TICK_S, Kind, Moments, Pixels, Source, Turn, refus
 
 __all__ = ["Video"]
 
+AnyPacket: TypeAlias = "Packet[Any]"  # generic for the type checker only
 Stamped = tuple[int | None, VideoFrame | None]
 
 _NOT_RECORDINGS: Final = frozenset({"concat", "dash", "hls", "imf", "rtsp", "sdp", "tty"})  # text FFmpeg would follow or draw
 _LOCAL_ONLY: Final = {"protocol_whitelist": "file"}  # a file may not send us to the network
 _ONE_PICTURE_A_PACKET: Final = frozenset({"av1", "h264", "hevc", "libdav1d", "mjpeg"})
+_QUARTERS: Final = {1: Turn(swap=True, flip_rows=True), 2: Turn(flip_columns=True, flip_rows=True), 3: Turn(swap=True, flip_columns=True)}
+_SLACK_S: Final = 0.25  # how far a whole file's length may differ from its last packet's end: writers round and estimate
 _JUMP_S: Final = 1.0  # a step back larger than this is a clock that was set back, not a disorder of frames
 
 
@@ -98,7 +101,10 @@ def _picture_stream(name: str, container: InputContainer) -> VideoStream:
 
 def _display_turn(picture: VideoFrame) -> Turn:
     """Read the display matrix: x' = a x + c y and y' = b x + d y, to the nearest quarter turn."""
-    matrix = cast(Any, picture.side_data.get("DISPLAYMATRIX"))
+    try:
+        matrix = cast(Any, picture.side_data.get("DISPLAYMATRIX"))
+    except ValueError:  # PyAV stumbles over kinds of side data newer than itself; the angle is still there
+        return _QUARTERS.get(round(picture.rotation / 90) % 4, Turn())
     if matrix is None:
         return Turn()
     a, b, _, c, d = (int(each) for each in np.frombuffer(matrix, np.int32)[:5])
@@ -117,24 +123,29 @@ class _Books:
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self._container, self._stream = container, stream
-        # AVI has no presentation times, only guesses, which need not match those of the pictures.
-        self.certain = stream.codec_context.name in _ONE_PICTURE_A_PACKET and container.format.name != "avi"
+        # AVI has no presentation times: FFmpeg's guess is wrong where frames are reordered, the decoder's order is right.
+        self.by_decoding = container.format.name == "avi"
+        self.certain = stream.codec_context.name in _ONE_PICTURE_A_PACKET and not self.by_decoding
         self.spoiled: set[int] = set()
         self.newest: int | None = None
         self._owed: list[int] = []  # a heap of presentation times
         self._hurt_until: int | None = None
         self._packets, self._end_s = 0, -math.inf
 
-    def seen(self, packet: Packet[Any]) -> None:
+    def seen(self, packet: AnyPacket) -> None:
         """Note how far in time the file reaches, whatever the packet holds."""
         if (at := packet.pts if packet.pts is not None else packet.dts) is not None and packet.time_base:
             self._end_s = max(self._end_s, float((at + (packet.duration or 0)) * packet.time_base))
 
-    def sent(self, packet: Packet[Any]) -> None:
+    def stamp(self, item: "AnyPacket | VideoFrame") -> int | None:
+        """The time stamp of a packet or picture: presentation time, else decoding time."""
+        return item.dts if item.pts is None or self.by_decoding else item.pts
+
+    def sent(self, packet: AnyPacket) -> None:
         """A packet of the stream goes to the decoder."""
         self._packets += 1
         self.certain = self.certain and packet.pts is not None
-        key = packet.pts if packet.pts is not None else packet.dts
+        key = self.stamp(packet)
         if key is None or packet.is_discard:
             return
         if self.newest is not None and (self.newest - key) * float(packet.time_base) > 10 * _JUMP_S:
@@ -165,16 +176,19 @@ class _Books:
     def early_end(self) -> str | None:
         """Say that the file stops before what its header promises; trimmed files (edit lists) do not count."""
         stream, container = self._stream, self._container
-        frame_s = 1 / float(stream.average_rate or 25)
         if stream.duration and stream.time_base and stream.start_time is not None:
-            missing_s = float((stream.start_time + stream.duration) * stream.time_base) - self._end_s
+            promised_s = float((stream.start_time + stream.duration) * stream.time_base)
+            slack_s = 1.5 / float(stream.average_rate or 25)
         else:
-            missing_s = (container.duration or 0) / av.time_base - self._end_s - _JUMP_S  # rounded and estimated by some writers
-        counted = stream.frames > self._packets
-        if counted and (missing_s > 1.5 * frame_s or container.format.name == "avi"):
+            promised_s = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
+            slack_s = _SLACK_S
+        short = promised_s - self._end_s > slack_s
+        if stream.frames > self._packets and short:
             return f"ends early: {self._packets} of {stream.frames} frames"
-        if missing_s > 1.5 * frame_s and not stream.frames:
-            return f"ends early: at {max(self._end_s, 0):.1f} s of {(container.duration or 0) / av.time_base:.1f} s"
+        if stream.frames > self._packets and container.format.name == "avi":  # it has no edit lists
+            return f"only {self._packets} of the {stream.frames} frames in its header are there"
+        if short and not stream.frames:
+            return f"ends early: at {max(self._end_s, 0):.1f} s of {promised_s:.1f} s"
         return None
 
 
@@ -189,7 +203,7 @@ def _pictures(container: InputContainer, stream: VideoStream, books: _Books) -> 
                 yield None, None
             continue
         for picture in decoded:
-            pts = picture.pts if picture.pts is not None else picture.dts
+            pts = books.stamp(picture)
             if pts is not None:
                 if picture.interlaced_frame:
                     books.certain = False  # each field may have been a packet of its own
@@ -198,9 +212,9 @@ def _pictures(container: InputContainer, stream: VideoStream, books: _Books) -> 
     yield from ((lost, None) for lost in books.lost_before(None))
 
 
-def _packets(container: InputContainer, stream: VideoStream, books: _Books) -> Generator[Packet[Any] | None, None, None]:
+def _packets(container: InputContainer, stream: VideoStream, books: _Books) -> "Generator[AnyPacket | None, None, None]":
     """The packets of the stream, then None to empty the decoder. An error in the file ends it, as it does in FFmpeg."""
-    held: Packet[Any] | None = None
+    held: AnyPacket | None = None
     try:
         for packet in container.demux():  # all streams: sound tells how far the file reaches
             if not packet.size:
@@ -234,8 +248,9 @@ class _Clock:
     def seconds(self, pts: int | None) -> float:
         """Container time of the stamp; without one, a frame's length after the last."""
         if pts is None:
-            now = max(self._last_s, -self._step_s) + self._step_s
-            self.note = self.note or f"frames without a time in the file, placed at {1 / self._step_s:g} per second"
+            now = self._last_s + self._step_s
+            if math.isinf(now):
+                now, self.note = 0.0, f"frames without a time in the file, placed at {1 / self._step_s:g} per second"
         else:
             now = pts * self._unit_s + self._shift_s
         if self._last_s - now > _JUMP_S:

@@ -39,13 +39,14 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     size = image.shape[0]
     if rng.random() < 0.25:
         small = int(size * rng.uniform(0.25, 0.7))
-        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+        tiny = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(tiny, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
     if rng.random() < 0.15:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)), np.uint8)
     if rng.random() < 0.15:
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])[1], 1)
-    return _occlude(_relight(np.asarray(image, dtype=np.uint8), rng), rng)
+        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])[1]
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+    return _occlude(_relight(image, rng), rng)
 
 
 def _relight(image: Image, rng: np.random.Generator) -> Image:
@@ -53,7 +54,7 @@ def _relight(image: Image, rng: np.random.Generator) -> Image:
     value = (image - 127.5) * gain + 127.5 + lift
     if rng.random() < 0.2:
         value = value + rng.normal(0, rng.uniform(2, 14), image.shape)
-    return np.clip(value, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(value, 0, 255), np.uint8)
 
 
 def _occlude(image: Image, rng: np.random.Generator) -> Image:

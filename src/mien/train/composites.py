@@ -22,12 +22,35 @@ class Portrait:
     box: tuple[float, float, float, float]
 
 
-def compose(portraits: Sequence[Portrait], side: int, sizes: tuple[float, float], rng: np.random.Generator) -> Grey:
-    """A grey picture (side, side) with 0 to 9 faces whose widths are log-uniform in `sizes`, px; then light and camera."""
+def compose(portraits: Sequence[Portrait], side: int, sizes: tuple[float, float], rng: np.random.Generator, tidy: bool = False) -> Grey:
+    """A grey picture (side, side) with up to 9 faces whose widths are log-uniform in `sizes`, px.
+
+    Untidy, faces are turned, cover each other, leave the picture or are missing, and light and camera degrade it all;
+    tidy, there is at least one, all are upright, whole and side by side.
+    """
     canvas = _background(portraits, side, rng)
+    if tidy:
+        return _side_by_side(canvas, portraits, sizes, rng)
     for _ in range(int(rng.choice([0, 1, 2, 3, 4, 6, 9], p=[0.08, 0.32, 0.2, 0.14, 0.1, 0.1, 0.06]))):
-        _paste(canvas, portraits[rng.integers(len(portraits))], sizes, rng)
+        _paste(canvas, portraits[int(rng.integers(len(portraits)))], sizes, rng)
     return _camera(canvas, rng)
+
+
+def _side_by_side(canvas: Grey, portraits: Sequence[Portrait], sizes: tuple[float, float], rng: np.random.Generator) -> Grey:
+    taken = np.zeros(canvas.shape, bool)
+    for _ in range(int(rng.integers(2, 10))):
+        piece, scale = _piece(portraits[int(rng.integers(len(portraits)))], sizes, rng)
+        piece = np.asarray(cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), np.uint8)
+        height, width = piece.shape
+        if height > canvas.shape[0] or width > canvas.shape[1]:
+            continue
+        for _ in range(8):
+            top, left = rng.integers(canvas.shape[0] - height + 1), rng.integers(canvas.shape[1] - width + 1)
+            spot = np.s_[top : top + height, left : left + width]
+            if not taken[spot].any():
+                canvas[spot], taken[spot] = piece, True
+                break
+    return canvas
 
 
 def _background(portraits: Sequence[Portrait], side: int, rng: np.random.Generator) -> Grey:
@@ -38,30 +61,31 @@ def _background(portraits: Sequence[Portrait], side: int, rng: np.random.Generat
         rough = rng.integers(0, 256, (rng.integers(2, 24), rng.integers(2, 24)), dtype=np.uint8)
         return np.asarray(cv2.resize(rough, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
     # A corner of a photo, enlarged: real texture, rarely a whole face. Whatever face is left, the teacher labels.
-    image = portraits[rng.integers(len(portraits))].image
+    image = portraits[int(rng.integers(len(portraits)))].image
     height, width = image.shape
     part = int(min(height, width) * rng.uniform(0.25, 0.5))
     top, left = rng.choice([0, height - part]), rng.choice([0, width - part])
     return np.asarray(cv2.resize(image[top : top + part, left : left + part][:: rng.choice([-1, 1])], (side, side)), np.uint8)
 
 
-def _paste(canvas: Grey, portrait: Portrait, sizes: tuple[float, float], rng: np.random.Generator) -> None:
-    """Draw a piece of the portrait around its face onto the canvas, anywhere, even partly outside."""
+def _piece(portrait: Portrait, sizes: tuple[float, float], rng: np.random.Generator) -> tuple[Grey, float]:
+    """A part of a portrait around its face, averaged down where it must shrink much, and the scale that is left to apply."""
     x, y, w, h = portrait.box
     reach = rng.uniform(0.1, 1.5, 4) * (w, h, w, h)
     height, width = portrait.image.shape
     x0, y0 = int(max(x - reach[0], 0)), int(max(y - reach[1], 0))
     piece = portrait.image[y0 : int(min(y + h + reach[3], height)), x0 : int(min(x + w + reach[2], width))]
-    scale = np.exp(rng.uniform(*np.log(sizes))) / max(w, 1)
-    if scale < 0.6:
-        piece = cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        scale_left = 1.0
-    else:
-        scale_left = scale
-    if min(piece.shape) < 4:
-        return
+    scale = float(np.exp(rng.uniform(*np.log(sizes))) / max(w, 1))
+    if scale >= 0.6 or min(piece.shape) * scale < 4:
+        return piece, scale
+    return np.asarray(cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8), 1.0
+
+
+def _paste(canvas: Grey, portrait: Portrait, sizes: tuple[float, float], rng: np.random.Generator) -> None:
+    """Draw a piece of the portrait onto the canvas, anywhere, perhaps turned, even partly outside."""
+    piece, scale = _piece(portrait, sizes, rng)
     turn = np.deg2rad(rng.normal(0, 18) if rng.random() < 0.4 else 0.0)
-    matrix = _placed(piece.shape, scale_left, turn, canvas.shape, rng)
+    matrix = _placed(piece.shape, scale, turn, canvas.shape, rng)
     cv2.warpAffine(piece, matrix, canvas.shape[::-1], canvas, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
 
 

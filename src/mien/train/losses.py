@@ -39,11 +39,11 @@ def ccc_loss(pred: Tensor, target: Tensor, floor: float = 1e-3, fewest: int = 8)
     Columns with fewer than `fewest` labels in the batch cost nothing; `floor` keeps a constant target finite.
     """
     costs = []
-    for p, t in zip(pred.unbind(1), target.unbind(1), strict=True):
-        seen = ~t.isnan()
+    for all_p, all_t in zip(pred.unbind(1), target.unbind(1), strict=True):
+        seen = ~all_t.isnan()
         if int(seen.sum()) < fewest:
             continue
-        p, t = p[seen], t[seen]
+        p, t = all_p[seen], all_t[seen]
         shared = ((p - p.mean()) * (t - t.mean())).mean()
         spread = p.var(correction=0) + t.var(correction=0) + (p.mean() - t.mean()) ** 2
         costs.append(1 - 2 * shared / (spread + floor))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import timm
 import torch
@@ -16,14 +17,14 @@ class MultiTaskNet(nn.Module):
     """A timm backbone with one linear head per task on its pooled features.
 
     With `slim`, the backbone's last 1x1 convolution (for an EfficientNet: 320 -> 1280) is left out,
-    which saves 12 % of the parameters and costs nothing measurable at 8 classes.
+    and with it 0.4 million parameters.
     Input (N, channels, S, S) float32; output one raw tensor (N, K) per task, in the order of `tasks`.
     """
 
     def __init__(self, backbone: str, tasks: Sequence[Task], channels: int = 3, dropout: float = 0.0, slim: bool = True) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.backbone = timm.create_model(backbone, in_chans=channels, num_classes=0, global_pool="")
+        self.backbone = cast(Any, timm.create_model(backbone, in_chans=channels, num_classes=0, global_pool=""))
         width = int(self.backbone.num_features)
         if slim:
             width = int(self.backbone.conv_head.in_channels)
@@ -38,6 +39,7 @@ class MultiTaskNet(nn.Module):
         return maps.mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Raw output of each head, (N, K)."""
         pooled = self.dropout(self.features(images))
         return tuple(head(pooled) for head in self.heads)
 

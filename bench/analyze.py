@@ -1,0 +1,125 @@
+"""How fast the run street is, as ratios within one run on one machine, and whether memory stays flat.
+
+    python bench/analyze.py CLIP [--minutes 30] [--out bench/results/analyze.json]
+
+Decoding alone is PyAV with threads, frames thrown away. Analysing is the whole of `mien analyze CLIP --out DIR`: all frames,
+all faces, table and dictionary written; once inside a warm process and once as a command, start included. Each figure is the
+median of several rounds that take turns. Memory is the peak of a `mien analyze` process over the clip repeated to 1 minute and to
+`--minutes`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+
+from mien.batch import run
+from mien.bundles.engines import available
+from mien.bundles.store import load, load_detector
+
+COMMAND = [sys.executable, "-m", "mien.cli", "analyze"]
+
+
+def seconds(call) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def decode(clip: Path) -> int:
+    with av.open(str(clip)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        return sum(1 for _ in container.decode(video=0))
+
+
+def repeat(clip: Path, length_s: float, path: Path) -> Path:
+    """The clip's packets over and over, copied, until `length_s`."""
+    with av.open(str(path), "w") as target, av.open(str(clip)) as first:
+        out = target.add_stream_from_template(first.streams.video[0])
+        start = 0
+        while start * first.streams.video[0].time_base < length_s:
+            with av.open(str(clip)) as source:
+                stream = source.streams.video[0]
+                for packet in source.demux(stream):
+                    if packet.dts is not None:
+                        packet.pts, packet.dts, packet.stream = packet.pts + start, packet.dts + start, out
+                        target.mux(packet)
+                start += stream.duration
+    return path
+
+
+def peak_mb(clip: Path, folder: Path) -> float:
+    """Peak resident memory of one `mien analyze` process, MB."""
+    code = "import resource,subprocess,sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    command = [sys.executable, "-c", code, *COMMAND, str(clip), "--out", str(folder)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 1024
+
+
+def parts() -> dict[str, float]:
+    """Milliseconds of the networks alone, one thread each."""
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 256, (16, 112, 112, 3), np.uint8)
+    frame = rng.integers(0, 256, (192, 320, 3), np.uint8)
+    box = [(100.0, 50.0, 60.0, 80.0)]
+    found: dict[str, float] = {}
+    for engine in available():
+        model, detector = load(engine=engine), load_detector(engine=engine)
+        calls = {
+            "affect, a crop of 16": lambda m=model: m.score_prepared(crops),
+            "find at 320x192": lambda d=detector: d.find(frame),
+            "follow one face": lambda d=detector: d.follow(frame, box),
+        }
+        for name, call in calls.items():
+            call()
+            median = statistics.median(seconds(call) for _ in range(40)) * 1000
+            found[f"{name}, {engine}"] = round(median / (16 if "affect" in name else 1), 3)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        frames, times = decode(args.clip), {"decode": [], "analyse": [], "command": [], "first_row": []}
+        first = f"import mien; next(iter(mien.analyze({str(args.clip)!r}, stream=True)))"
+        for i in range(args.rounds):
+            times["decode"].append(seconds(lambda: decode(args.clip)))
+            times["analyse"].append(seconds(lambda i=i: run([args.clip], folder / f"warm{i}")))
+            command = [*COMMAND, str(args.clip), "--out", str(folder / f"cold{i}")]
+            times["command"].append(seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True)))
+            times["first_row"].append(seconds(lambda: subprocess.run([sys.executable, "-c", first], check=True)))
+        median = {name: statistics.median(values) for name, values in times.items()}
+        result = {
+            "machine": {"cores": os.cpu_count(), "engines": available()},
+            "frames": frames,
+            "fps": {name: round(frames / median[name], 1) for name in ("decode", "analyse", "command")},
+            "analyse / decode": round(median["decode"] / median["analyse"], 3),
+            "command / decode": round(median["decode"] / median["command"], 3),
+            "start to first row, s": round(median["first_row"], 3),
+            "ms": parts(),
+        }
+        if args.minutes:
+            short = peak_mb(repeat(args.clip, 60, folder / "short.mp4"), folder / "short")
+            long = peak_mb(repeat(args.clip, args.minutes * 60, folder / "long.mp4"), folder / "long")
+            result["peak MB"] = {"1 minute": round(short, 1), f"{args.minutes:g} minutes": round(long, 1), "ratio": round(long / short, 3)}
+    print(json.dumps(result, indent=2))
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

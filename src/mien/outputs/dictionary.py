@@ -1,0 +1,46 @@
+"""The data dictionary beside a table: what every column means, and what the numbers came from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import mien
+from mien.outputs.columns import Column
+from mien.outputs.files import write_aside
+from mien.records import Status
+
+__all__ = ["STATUSES", "write_dictionary"]
+
+STATUSES: Final[dict[Status, str]] = {
+    Status.ok: "A face was found and scored.",
+    Status.no_face: "The frame was read and no face was found in it; the row has no scores.",
+    Status.unreadable: "The frame is in the file but could not be decoded; the row has no scores.",
+    Status.gap: "The face was lost for a moment; its box and scores are interpolated between its neighbours in time.",
+}
+
+
+def write_dictionary(path: str | Path, columns: Sequence[Column], facts: Mapping[str, object]) -> None:
+    """Write the dictionary of a table with these columns as JSON, complete or not at all.
+
+    facts: what the columns cannot know: the source, the bundle's name and sha256, the options. They must fit in JSON.
+    Raises OutputError when the file cannot be written.
+    """
+    page = {
+        "mien": mien.__version__,
+        **facts,
+        "columns": [_entry(column) for column in columns],
+        "statuses": {status.value: meaning for status, meaning in STATUSES.items()},
+    }
+    write_aside(Path(path), (json.dumps(page, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _entry(column: Column) -> dict[str, object]:
+    bounded = column.low is not None or column.high is not None
+    return {
+        "name": column.name,
+        "dtype": column.dtype,
+        "unit": column.unit or None,
+        "range": [column.low, column.high] if bounded else None,
+        "meaning": column.meaning,
+    }

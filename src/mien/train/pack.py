@@ -1,0 +1,52 @@
+"""From a trained network and its measured scores to a bundle: network, card, and a README made from the card."""
+
+import hashlib
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mien.bundles.card import AffectCard, FaceCard, Score, write_card
+from mien.bundles.readme import readme
+from mien.metrics import bootstrap
+
+__all__ = ["NOT_FOR", "PORTRAIT_TERMS", "code_version", "finish", "measured", "sha256_of"]
+
+NOT_FOR: Final = (
+    "inferring emotions of people at work or in education, which Article 5(1)(f) of the EU AI Act forbids",
+    "deciding about a person: hiring, marking, insurance, policing, border control, diagnosis",
+    "reading people who have not been told (Article 50(3) of the EU AI Act)",
+)
+PORTRAIT_TERMS: Final = (
+    "news photos, mostly Labeled Faces in the Wild, from the public facial_expressions collection (repository Apache-2.0; research data)"
+)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def code_version() -> str:
+    """Commit of the code this runs from, ``unknown`` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() or "unknown"
+
+
+def measured(
+    name: str, metric: Callable[..., float], *arrays: ArrayLike, data: str, groups: ArrayLike | None = None, rounds: int = 400
+) -> Score:
+    """A metric of `arrays` with its 95 % bootstrap interval over `groups` (rows where none are given)."""
+    count = len(np.asarray(arrays[0]))
+    low, high = bootstrap(metric, *arrays, groups=np.arange(count) if groups is None else groups, rounds=rounds)
+    return Score(metric=name, value=round(metric(*arrays), 4), low=round(low, 4), high=round(high, 4), data=data, faces=count)
+
+
+def finish(card: AffectCard | FaceCard, folder: Path) -> None:
+    """Write ``card.json`` and ``README.md`` beside the ``model.onnx`` that already lies in `folder`."""
+    write_card(card, folder / "card.json")
+    (folder / "README.md").write_text(readme(card), encoding="utf-8")
