@@ -25,7 +25,7 @@ from mien.batch import run
 from mien.bundles.engines import available
 from mien.bundles.store import load, load_detector
 
-COMMAND = [sys.executable, "-m", "mien.cli", "analyze"]
+COMMAND = [sys.executable, "-m", "mien", "analyze"]
 
 
 def seconds(call) -> float:

@@ -241,11 +241,13 @@ class Analysis:
         """What the readings hold, in column order."""
         return self._reader.tasks
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Generator[Reading, None, None]:
         """Readings in order of input and time; memory does not grow with their number."""
         if self._kept is not None:
-            return iter(self._kept)
-        return chain.from_iterable(self._reader.read(source) for source in self._sources)
+            yield from self._kept
+            return
+        for source in self._sources:
+            yield from self._reader.read(source)
 
     __iter__ = readings
 
@@ -273,10 +275,10 @@ Input = str | Path | Image | Iterable[Image]
 
 
 @overload
-def analyze(inputs: Input | Sequence[str | Path], *, stream: Literal[True], **options: Any) -> Iterator[Reading]: ...
+def analyze(inputs: Input | Sequence[str | Path], *, stream: Literal[True], **options: Any) -> Generator[Reading, None, None]: ...
 @overload
 def analyze(inputs: Input | Sequence[str | Path], *, stream: Literal[False] = False, **options: Any) -> Analysis: ...
-def analyze(inputs: Input | Sequence[str | Path], *, stream: bool = False, **options: Any) -> Analysis | Iterator[Reading]:
+def analyze(inputs: Input | Sequence[str | Path], *, stream: bool = False, **options: Any) -> Analysis | Generator[Reading, None, None]:
     """Read faces from photos, videos, folders, a camera or arrays.
 
     inputs: a path, folder, glob or ``camera:0``, a list of those, one RGB uint8 picture (H, W, 3), or an iterable of such.

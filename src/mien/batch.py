@@ -134,6 +134,8 @@ def run(
         raise OutputError(f"{out}: {error.strerror}; choose another folder") from error
     jobs, missing = plan(inputs)
     outcomes = [Outcome(Job(line.partition(": ")[0], ()), "failed", problems=[line]) for line in missing]
+    for outcome in outcomes:
+        work.progress.end(outcome)
     for number, job in enumerate(jobs, 1):
         work.progress.begin(job, number, len(jobs))
         outcomes.append(work.do(job))

@@ -194,7 +194,8 @@ class _Bar(batch.Progress):
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        self._rich.stop()
+        if self._task is not None:
+            self._rich.stop()
 
 
 def _told(outcome: batch.Outcome) -> str:

@@ -2,7 +2,7 @@
 
 Between full searches, a known face is only looked for near where it was, which is both faster and steadier than searching
 every frame. A full search runs at the first frame, after a cut, whenever a face is lost or none is in view, and every
-`SEARCH_S` in any case, so a person who walks in is noticed at most that late.
+`SEARCH_S` in any case, so a person who walks in is noticed at the first frame after that time, at the latest.
 """
 
 from dataclasses import dataclass, replace
@@ -93,7 +93,8 @@ class Tracker:
     def _follow(self, image: NDArray[np.uint8], time_s: float) -> dict[int, _Track]:
         boxes = [track.box_at(time_s) for track in self._tracks]
         faces = self._detector.follow(image, boxes)
-        seen = [(track, box, face) for track, box, face in zip(self._tracks, boxes, faces, strict=True) if face is not None]
+        # What does not touch the place where the face should be is a neighbour at the window's edge.
+        seen = [(t, box, face) for t, box, face in zip(self._tracks, boxes, faces, strict=True) if face and overlap(box, face.box) >= 0.1]
         kept: dict[int, _Track] = {}
         # Two tracks on one face: the one that expected it there keeps it, the older one if both did.
         for track, _, face in sorted(seen, key=lambda one: -overlap(one[1], one[2].box)):

@@ -22,14 +22,14 @@ PALETTE: Final[tuple[Colour, ...]] = (
     (200, 200, 255),
 )
 _DARK: Final[Colour] = (14, 17, 22)
-_TRACK: Final[Colour] = (62, 67, 76)
-_FAINT: Final[Colour] = (104, 110, 120)
+_TRACK: Final[Colour] = (66, 71, 80)
+_FAINT: Final[Colour] = (118, 124, 134)
 _MUTED: Final[Colour] = (170, 176, 186)
 _WHITE: Final[Colour] = (246, 248, 250)
 
 # Lengths are for a picture of 360 rows and grow with it.
 _MARGIN: Final = 6.0
-_SMALL_FACE: Final = 44.0
+_SMALL_FACE: Final = 50.0
 _MOST_PANELS: Final = 3
 _STRONGEST: Final = 3
 
@@ -72,11 +72,9 @@ class Painter:
         looks = [_look(reading, reading.face) for reading in readings if reading.face is not None]
         boxes = [look.box for look in looks]
         taken: list[Box] = []
-        if len(looks) <= _MOST_PANELS:
-            for look in looks:
-                if look.box.h >= _SMALL_FACE * ink.scale and (spot := self._panel_spot(ink, look, [*boxes, *taken])):
-                    self._panel(ink, look, spot)
-                    taken.append(spot)
+        for look in looks if len(looks) <= _MOST_PANELS else ():
+            others = [*(box for box in boxes if box is not look.box), *taken]
+            taken += self._panel(Ink(picture, _zoom(ink, look.box)), look, others)
         for look in looks:
             _frame(ink, look)
         for look in looks:
@@ -84,43 +82,46 @@ class Painter:
         if not looks and readings:
             note(picture, readings[0].status.value.replace("_", " "))
 
-    def _panel_spot(self, ink: Ink, look: _Look, obstacles: Sequence[Box]) -> Box | None:
-        """Beside the face where there is room, else at the edge of the picture; None where it would hide another face."""
-        size = self._panel_size(ink)
-        if size is None:
-            return None
-        gap, (width, height) = _MARGIN * ink.scale, size
+    def _panel_spot(self, ink: Ink, look: _Look, others: Sequence[Box]) -> Box | None:
+        """Beside the face where there is room, for a face alone else at the edge of the picture; None without a free place."""
+        width, height = self._panel_size(ink)
+        gap = _MARGIN * ink.scale
         far, low = ink.width - width - gap, ink.height - height - gap
         top = float(np.clip(look.box.y, gap, max(low, gap)))
         lefts = [look.box.x + look.box.w + 1.5 * gap, look.box.x - width - 1.5 * gap, far, gap]
-        others = [box for box in obstacles if box is not look.box]
         spots = [Box(left, top, width, height) for left in lefts]
         free = [gap <= spot.x <= far and not any(overlap(spot, other) for other in others) for spot in spots]
-        track = look.face.track if look.face.track is not None else -1
+        track = -1 if look.face.track is None else look.face.track
         order = sorted((0, 1), key=lambda side: side != self._sides.get(track, 0))
-        order += sorted((2, 3), key=lambda edge: (overlap(spots[edge], look.box), edge))
+        if not others:
+            order += sorted((2, 3), key=lambda edge: (overlap(spots[edge], look.box), edge))
         chosen = next((side for side in order if free[side]), None)
         if chosen is None:
             return None
         self._sides[track] = chosen
         return spots[chosen]
 
-    def _panel_size(self, ink: Ink) -> tuple[float, float] | None:
-        if not self._tasks.keys() & {"va", "au"}:
-            return None
+    def _panel_size(self, ink: Ink) -> tuple[float, float]:
         rows = len(self._tasks["au"].names) if "au" in self._tasks else 0
         dial = 64.0 if "va" in self._tasks else 6.0
         return 124 * ink.scale, (dial + 11.5 * rows + 4) * ink.scale
 
-    def _panel(self, ink: Ink, look: _Look, spot: Box) -> None:
-        ink.veil(spot, _DARK, 0.66, 7 * ink.scale)
+    def _panel(self, ink: Ink, look: _Look, others: Sequence[Box]) -> list[Box]:
+        """Draw valence, arousal and action units of a face; the place taken, if any."""
+        scores = look.reading.scores
+        if not self._tasks.keys() & scores.keys() & {"va", "au"} or look.box.h < _SMALL_FACE * ink.scale:
+            return []
+        if (spot := self._panel_spot(ink, look, others)) is None:
+            return []
+        ink.veil(spot, _DARK, 0.76, 7 * ink.scale)
         top = spot.y + 6 * ink.scale
         if "va" in self._tasks:
-            if "va" in look.reading.scores:
-                _dial(ink, spot.x + 8 * ink.scale, top + 2 * ink.scale, look.reading.scores["va"], look.colour)
+            if "va" in scores:
+                _dial(ink, (spot.x + 8 * ink.scale, top + 2 * ink.scale), scores["va"], look.colour)
             top += 58 * ink.scale
-        if "au" in self._tasks and "au" in look.reading.scores:
-            _bars(ink, spot, top, self._tasks["au"].names, look.reading.scores["au"], colour=look.colour)
+        if "au" in self._tasks and "au" in scores:
+            _bars(ink, spot, top, self._tasks["au"].names, scores["au"], colour=look.colour)
+        return [spot]
 
     def _label(self, ink: Ink, look: _Look, obstacles: Sequence[Box]) -> list[Box]:
         """Draw the number and expression of a face near its box; the place taken, if any."""
@@ -167,6 +168,11 @@ def _look(reading: Reading, face: Face) -> _Look:
     return _Look(face, Box(*map(float, face.box)), colour_of(face.track) if sure else _MUTED, sure, reading)
 
 
+def _zoom(ink: Ink, box: Box) -> float:
+    """How much smaller a panel is drawn for a smaller face, down to letters that can just be read."""
+    return float(np.clip(box.h / (150 * ink.scale), min(1.0, max(0.65, 0.94 / ink.scale)), 1.0))
+
+
 def _label_spot(ink: Ink, box: Box, width: float, height: float, obstacles: Sequence[Box]) -> Box:
     """Above the face, below it, or inside its top: the first that is free, else the freest."""
     gap = 5 * ink.scale
@@ -189,10 +195,10 @@ def _frame(ink: Ink, look: _Look) -> None:
         ink.dashes(look.box, look.colour, radius, 6 * s, 1.4 * s)
 
 
-def _dial(ink: Ink, left: float, top: float, scores: Floats, colour: Colour) -> None:
+def _dial(ink: Ink, corner: tuple[float, float], scores: Floats, colour: Colour) -> None:
     """Valence to the right and arousal upwards, within the unit circle; their numbers beside it."""
     s = ink.scale
-    radius = 25 * s
+    radius, (left, top) = 25 * s, corner
     x, y = left + radius, top + radius
     ink.disc(x, y, radius, _TRACK, 0.75 * s)
     ink.disc(x, y, radius / 2, _TRACK, 0.6 * s)

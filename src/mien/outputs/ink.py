@@ -44,13 +44,13 @@ def overlap(one: Box, other: Box) -> float:
 class Ink:
     """Draws into a picture, RGB uint8 (H, W, 3). Positions and sizes are pixels with fractions; x right, y down.
 
-    scale: 1 for a picture whose shorter side is 360 pixels.
+    scale: 1 for a picture whose shorter side is 360 pixels, times `zoom`.
     """
 
-    def __init__(self, picture: Pixels) -> None:
+    def __init__(self, picture: Pixels, zoom: float = 1.0) -> None:
         self._picture = picture
         self.height, self.width = picture.shape[:2]
-        self.scale = max(min(self.height, self.width) / 360, 0.6)
+        self.scale = max(min(self.height, self.width) / 360, 0.6) * zoom
 
     def veil(self, box: Box, colour: Colour, strength: float, radius: float) -> None:
         """A filled box with rounded corners that lets the picture through; strength 0..1."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
@@ -9,7 +10,13 @@ from numpy.typing import NDArray
 
 from mien.tasks import Floats
 
-__all__ = ["Portrait", "compose"]
+__all__ = ["SCENES", "Portrait", "Stock", "compose", "scenes"]
+
+SCENES: Final = (
+    "brick", "cat", "clock", "coffee", "coins", "grass", "gravel", "horse", "hubble_deep_field", "immunohistochemistry", "moon", "page",
+    "retina", "rocket", "text",
+)  # fmt: skip
+"""Pictures in scikit-image's wheel, free to use, that show no human face."""
 
 Grey = NDArray[np.uint8]
 
@@ -22,17 +29,35 @@ class Portrait:
     box: tuple[float, float, float, float]
 
 
-def compose(portraits: Sequence[Portrait], side: int, sizes: tuple[float, float], rng: np.random.Generator, tidy: bool = False) -> Grey:
+def scenes() -> list[Grey]:
+    """The pictures of `SCENES` in grey: places to hide faces in, and to find none."""
+    from skimage import data
+    from skimage.color import rgb2gray
+    from skimage.util import img_as_ubyte
+
+    pictures = [getattr(data, name)() for name in SCENES]
+    return [img_as_ubyte(rgb2gray(picture[..., :3]) if picture.ndim == 3 else picture) for picture in pictures]
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What composites are made of."""
+
+    portraits: Sequence[Portrait]
+    scenes: Sequence[Grey]
+
+
+def compose(stock: Stock, side: int, sizes: tuple[float, float], rng: np.random.Generator, tidy: bool = False) -> Grey:
     """A grey picture (side, side) with up to 9 faces whose widths are log-uniform in `sizes`, px.
 
     Untidy, faces are turned, cover each other, leave the picture or are missing, and light and camera degrade it all;
     tidy, there is at least one, all are upright, whole and side by side.
     """
-    canvas = _background(portraits, side, rng)
+    canvas = _background(stock, side, rng)
     if tidy:
-        return _side_by_side(canvas, portraits, sizes, rng)
+        return _side_by_side(canvas, stock.portraits, sizes, rng)
     for _ in range(int(rng.choice([0, 1, 2, 3, 4, 6, 9], p=[0.08, 0.32, 0.2, 0.14, 0.1, 0.1, 0.06]))):
-        _paste(canvas, portraits[int(rng.integers(len(portraits)))], sizes, rng)
+        _paste(canvas, stock.portraits[int(rng.integers(len(stock.portraits)))], sizes, rng)
     return _camera(canvas, rng)
 
 
@@ -53,18 +78,24 @@ def _side_by_side(canvas: Grey, portraits: Sequence[Portrait], sizes: tuple[floa
     return canvas
 
 
-def _background(portraits: Sequence[Portrait], side: int, rng: np.random.Generator) -> Grey:
+def _background(stock: Stock, side: int, rng: np.random.Generator) -> Grey:
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.1:
         return np.full((side, side), rng.integers(256), np.uint8)
-    if kind < 0.45:
+    if kind < 0.25:
         rough = rng.integers(0, 256, (rng.integers(2, 24), rng.integers(2, 24)), dtype=np.uint8)
         return np.asarray(cv2.resize(rough, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
-    # A corner of a photo, enlarged: real texture, rarely a whole face. Whatever face is left, the teacher labels.
-    image = portraits[int(rng.integers(len(portraits)))].image
-    height, width = image.shape
-    part = int(min(height, width) * rng.uniform(0.25, 0.5))
-    top, left = rng.choice([0, height - part]), rng.choice([0, width - part])
+    if kind < 0.7:
+        image = stock.scenes[int(rng.integers(len(stock.scenes)))]
+        height, width = image.shape
+        part = int(min(height, width) * np.exp(rng.uniform(np.log(0.2), 0)))
+        top, left = rng.integers(height - part + 1), rng.integers(width - part + 1)
+    else:
+        # A corner of a portrait, enlarged: clothes and walls, rarely a whole face. Whatever face is left, the teacher labels.
+        image = stock.portraits[int(rng.integers(len(stock.portraits)))].image
+        height, width = image.shape
+        part = int(min(height, width) * rng.uniform(0.25, 0.5))
+        top, left = rng.choice([0, height - part]), rng.choice([0, width - part])
     return np.asarray(cv2.resize(image[top : top + part, left : left + part][:: rng.choice([-1, 1])], (side, side)), np.uint8)
 
 

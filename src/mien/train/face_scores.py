@@ -20,7 +20,7 @@ from mien.faces.track import overlap
 from mien.records import Face
 from mien.tasks import Floats
 from mien.train.composites import compose
-from mien.train.mien_face import Teacher, portraits
+from mien.train.mien_face import Teacher, stock
 
 __all__ = ["SURE", "Picture", "agreement", "crowds", "held_out", "match", "recall_by_width", "threshold"]
 
@@ -68,9 +68,9 @@ def crowds(
     folder: Path, split: str, teacher: Teacher, detector: Detector, count: int, *, tidy: bool = True, seed: int = 7
 ) -> Iterator[Picture]:
     """Composites (640, 640) of a split's portraits with faces of 20 to 400 px, several a picture; `tidy` as in `compose`."""
-    photos, rng, corners = portraits(folder, split), np.random.default_rng(seed), cells(640, 640)
+    made_of, rng, corners = stock(folder, split), np.random.default_rng(seed), cells(640, 640)
     for _ in range(count):
-        luma = compose(photos, 640, (20.0, 400.0), rng, tidy)
+        luma = compose(made_of, 640, (20.0, 400.0), rng, tidy)
         rows = decode(teacher(luma[None])[0], corners, SURE)
         keep = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), SURE, 0.3) if len(rows) else ()
         image: NDArray[np.uint8] = np.repeat(luma[..., None], 3, axis=2)

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mien.data.ferplus import read_table
 from mien.faces.detect import STRIDES
-from mien.train.composites import Portrait, compose
+from mien.train.composites import Portrait, Stock, compose, scenes
 
 
 class Settings(NamedTuple):
@@ -100,6 +100,11 @@ class Teacher:
         return np.concatenate(rows, axis=1)
 
 
+def stock(folder: Path, split: str) -> Stock:
+    """What composites are made of: the portraits of a split, and scenes without faces."""
+    return Stock(portraits(folder, split), scenes())
+
+
 def portraits(folder: Path, split: str) -> list[Portrait]:
     """The portraits of a split in grey, each with YuNet's strongest face."""
     table = read_table(folder / "portraits.parquet", ["split", "image", "faces"])
@@ -116,8 +121,8 @@ def portraits(folder: Path, split: str) -> list[Portrait]:
 class Composites(Dataset[tuple[Tensor, Tensor]]):
     """Batches of composites with the teacher's grids; batch i is the same whenever it is asked for."""
 
-    def __init__(self, photos: list[Portrait], teacher: Path, settings: Settings, start: int) -> None:
-        self.photos, self.path, self.settings, self.start = photos, teacher, settings, start
+    def __init__(self, stock: Stock, teacher: Path, settings: Settings, start: int) -> None:
+        self.stock, self.path, self.settings, self.start = stock, teacher, settings, start
         self.teacher: Teacher | None = None
 
     def __len__(self) -> int:
@@ -127,7 +132,7 @@ class Composites(Dataset[tuple[Tensor, Tensor]]):
         self.teacher = self.teacher or Teacher(self.path)  # a session does not survive a fork, so each worker opens its own
         rng = np.random.default_rng((self.settings.seed, self.start + i))
         s = self.settings
-        luma = np.stack([compose(self.photos, s.side, s.sizes, rng, rng.random() < s.tidy) for _ in range(s.batch)])
+        luma = np.stack([compose(self.stock, s.side, s.sizes, rng, rng.random() < s.tidy) for _ in range(s.batch)])
         return torch.from_numpy(luma[:, None].astype(np.float32)), torch.from_numpy(self.teacher(luma))
 
 
@@ -157,7 +162,7 @@ def run(data: Path, teacher: Path, out: Path, settings: Settings) -> None:
         start = saved.pop("step")
         for name, state in saved.items():
             parts[name].load_state_dict(state)
-    batches = DataLoader(Composites(portraits(data, "train"), teacher, settings, start), batch_size=None, num_workers=1)
+    batches = DataLoader(Composites(stock(data, "train"), teacher, settings, start), batch_size=None, num_workers=1)
     began, total = time.time(), 0.0
     for step, (luma, target) in enumerate(batches, start + 1):
         loss = distance(net(luma.to(memory_format=torch.channels_last)), target)

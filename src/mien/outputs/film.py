@@ -1,0 +1,184 @@
+"""An mp4 film with the times of the original's frames and its sound: H.264 pictures, sound copied where mp4 takes it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+import av
+import cv2
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from mien.errors import OutputError
+from mien.outputs.files import Aside, explained
+from mien.outputs.ink import Pixels
+
+__all__ = ["Film"]
+
+AnyPacket: TypeAlias = "Packet[Any]"  # generic for the type checker only
+
+_TICKS: Final = 90_000  # per second; every common frame rate fits
+_LATE_S: Final = 10.0  # recordings of broadcasts start hours into their clock; a film must not begin with hours of nothing
+_QUALITY: Final = {"crf": "20", "preset": "veryfast"}
+_LEGAL_IN_MP4: Final = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
+_AAC_RATES: Final = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000})
+_BT709: Final = 1
+
+
+class Film:
+    """An mp4 file under way.
+
+    path: where it appears once finished. original: the file whose sound it takes.
+    size: width and height in pixels; an odd one grows by a pixel. rate: pictures per second, about.
+    All methods raise OutputError when the file cannot be written.
+    """
+
+    def __init__(self, path: Path, original: Path, size: tuple[int, int], rate: float) -> None:
+        self._aside, self._original = Aside(path), original
+        self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+        self._rate = Fraction(rate).limit_denominator(1001)
+        self._to_yuv = VideoReformatter()
+        self._container: OutputContainer | None = None
+        self._last, self._step = -1, round(_TICKS / rate)
+
+    def begin(self) -> None:
+        """Make the temporary file."""
+        self._aside.begin()
+
+    def add(self, picture: Pixels, time_s: float) -> None:
+        """Append a picture, RGB uint8 (H, W, 3), shown from `time_s` on. One of another size is scaled to the film's."""
+        with self._explained():
+            if self._container is None:
+                self._open(time_s if not 0 <= time_s <= _LATE_S else 0.0)
+            pts = max(round((time_s - self._shift_s) * _TICKS), self._last + 1)
+            if self._last >= 0:
+                self._step = pts - self._last
+            self._last = pts
+            self._sound.until(pts / _TICKS)
+            self._encode(self._frame(picture, pts))
+
+    def finish(self) -> None:
+        """Complete the film with the rest of the sound and put it in place; without pictures there is none."""
+        if self._container is None:
+            return
+        with self._explained():
+            self._encode(None)
+            self._sound.until(float("inf"))
+            self._container.close()
+        self._aside.keep()
+        self._aside.place()
+
+    def drop(self) -> None:
+        """Let go; whatever is not in place is removed."""
+        with suppress(Exception):
+            if self._container is not None:
+                self._container.close()
+        self._aside.drop()
+
+    def _open(self, shift_s: float) -> None:
+        self._shift_s = shift_s
+        self._container = av.open(str(self._aside.part), "w", format="mp4", options={"movflags": "+faststart"})
+        stream = self._container.add_stream("libx264", rate=self._rate, options=_QUALITY, time_base=Fraction(1, _TICKS))
+        stream.width, stream.height = self._size
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = Fraction(1, _TICKS)
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = int(ColorRange.MPEG)
+        self._stream = stream
+        self._sound = _Sound(self._original, self._container, shift_s)
+
+    def _frame(self, picture: Pixels, pts: int) -> av.VideoFrame:
+        frame = av.VideoFrame.from_ndarray(_fit(picture, self._size), format="rgb24")
+        frame = self._to_yuv.reformat(frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        frame.pts, frame.time_base, frame.duration = pts, Fraction(1, _TICKS), self._step
+        return frame
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        assert self._container is not None
+        self._container.mux(self._stream.encode(frame))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        with explained(self._aside.path):
+            try:
+                yield
+            except av.FFmpegError as error:
+                if isinstance(error, OSError):
+                    raise
+                why = f"the encoder said: {error.strerror}"
+                raise OutputError(f"{self._aside.path}: cannot be written ({why}); leave the overlay out for this input") from error
+
+
+def _fit(picture: Pixels, size: tuple[int, int]) -> Pixels:
+    """The picture at the film's size; a missing last row or column repeats the one before."""
+    height, width = picture.shape[:2]
+    right, low = size[0] - width, size[1] - height
+    if right in (0, 1) and low in (0, 1):
+        return picture if not (right or low) else np.pad(picture, ((0, low), (0, right), (0, 0)), mode="edge")
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class _Sound:
+    """The sound of a file, carried into a film in step with its pictures; nothing for a file without."""
+
+    def __init__(self, original: Path, film: OutputContainer, shift_s: float) -> None:
+        self._film, self._shift_s = film, shift_s
+        self._packets: Iterator[AnyPacket] = iter(())
+        self._next: AnyPacket | None = None
+        self._container = container = av.open(str(original.absolute()), options={"protocol_whitelist": "file"})
+        stream = container.streams.best("audio")
+        if not isinstance(stream, AudioStream) or stream.codec_context is None:
+            container.close()
+        elif stream.codec_context.codec.canonical_name in _LEGAL_IN_MP4:
+            self._packets = self._copied(stream, film.add_stream_from_template(stream))
+        else:
+            rate = stream.rate if stream.rate in _AAC_RATES else 48_000
+            self._packets = self._coded(stream, film.add_stream("aac", rate=rate, layout="mono" if stream.channels == 1 else "stereo"))
+
+    def until(self, time_s: float) -> None:
+        """Write what is to be heard up to this time of the film."""
+        if self._next is None:
+            self._next = next(self._packets, None)
+        while self._next is not None and _start_s(self._next) <= time_s:
+            self._film.mux(self._next)
+            self._next = next(self._packets, None)
+
+    def _copied(self, stream: AudioStream, target: AudioStream) -> "Iterator[AnyPacket]":
+        for packet in _demuxed(self._container, stream):
+            if packet.dts is None:
+                continue
+            shift = round(self._shift_s / packet.time_base)
+            packet.dts -= shift
+            packet.pts = packet.dts if packet.pts is None else packet.pts - shift
+            packet.stream = target
+            yield packet
+
+    def _coded(self, stream: AudioStream, target: AudioStream) -> "Iterator[AnyPacket]":
+        for packet in _demuxed(self._container, stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:  # a damaged stretch is silent, as it is in the original
+                continue
+            for frame in cast(list[AudioFrame], frames):
+                if frame.pts is not None and frame.time_base:
+                    frame.pts -= round(self._shift_s / frame.time_base)
+                yield from target.encode(frame)
+        yield from target.encode(None)
+
+
+def _demuxed(container: InputContainer, stream: AudioStream) -> "Iterator[AnyPacket]":
+    """Packets of the stream and the empty one that ends it; an error in the file ends it too."""
+    with suppress(av.FFmpegError):
+        yield from container.demux(stream)
+    container.close()
+
+
+def _start_s(packet: "AnyPacket") -> float:
+    return float((packet.pts or 0) * packet.time_base)

@@ -1,0 +1,135 @@
+"""Overlays: the original film or picture again, with what was read drawn into it.
+
+The original is decoded a second time, in step with the readings, however late they come; memory does not grow.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import cv2
+import numpy as np
+
+from mien.errors import OutputError, SourceError
+from mien.outputs.draw import Painter, note
+from mien.outputs.files import write_aside
+from mien.outputs.film import Film
+from mien.outputs.ink import Pixels
+from mien.records import Frame, Reading
+from mien.sources import Source, open_source
+from mien.tasks import Task
+
+__all__ = ["Overlay"]
+
+_SUFFIXES: Final = {"image": (".jpg", ".jpeg", ".png"), "video": (".mp4",)}
+_DIMMED: Final = 0.4
+_JPEG_QUALITY: Final = 93
+
+
+class Overlay:
+    """Writes an annotated copy of a source: mp4 for a video, sound included; JPEG or PNG for a picture.
+
+    It holds the frames that have readings, each at its own time. As a context manager it makes the file appear when
+    the block ends, and never after an exception.
+    Raises OutputError for a camera or arrays, for another suffix, and when the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, source: Source, tasks: Sequence[Task]) -> None:
+        self._path, self._source = Path(path), source
+        if source.kind not in _SUFFIXES:
+            raise OutputError(f"{source.name}: an overlay needs a file to draw over; give a picture or video, or leave the overlay out")
+        suffixes = _SUFFIXES[source.kind]
+        if self._path.suffix.lower() not in suffixes:
+            raise OutputError(f"{path}: an overlay of {source.kind} {source.name} cannot have this suffix; use {' or '.join(suffixes)}")
+        self._painter = Painter(tasks)
+        self._group: list[Reading] = []
+        self._last: Pixels | None = None
+
+    def __enter__(self) -> Self:
+        again = open_source(self._source.name)  # of its own: iterating a source changes what it reports
+        self._frames: Iterator[Frame] = again.frames()
+        self._sheet: _Sheet = _Still(self._path) if again.kind == "image" else _film(self._path, again)
+        self._size = again.size or (640, 360)
+        self._sheet.begin()
+        return self
+
+    def write(self, readings: Iterable[Reading]) -> None:
+        """Take the next readings, those of a frame one after the other."""
+        for reading in readings:
+            if self._group and reading.frame != self._group[0].frame:
+                self._flush()
+            self._group.append(reading)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                self._sheet.finish()
+        finally:
+            self._sheet.drop()
+            self._frames.close()  # type: ignore[attr-defined]
+
+    def _flush(self) -> None:
+        """Draw and write the frame whose readings are complete."""
+        group, self._group = self._group, []
+        if not group:
+            return
+        frame = self._frame(group[0].frame)
+        if frame.pixels is None:
+            picture = self._dimmed()
+            note(picture, "unreadable")
+        else:
+            self._last = frame.pixels
+            picture = frame.pixels.copy()
+            self._painter.paint(picture, group)
+        self._sheet.add(picture, frame.time_s)
+
+    def _frame(self, index: int) -> Frame:
+        for frame in self._frames:
+            if frame.index == index:
+                return frame
+            self._last = frame.pixels if frame.pixels is not None else self._last
+        raise SourceError(f"{self._source.name}: frame {index} is not there when read again; leave the file alone while it is analysed")
+
+    def _dimmed(self) -> Pixels:
+        """The last picture, darker; black before the first."""
+        if self._last is None:
+            return np.zeros((self._size[1], self._size[0], 3), np.uint8)
+        return np.asarray(cv2.convertScaleAbs(self._last, alpha=_DIMMED), np.uint8)
+
+
+class _Sheet(Protocol):
+    """What annotated pictures are written on."""
+
+    def begin(self) -> None: ...
+    def add(self, picture: Pixels, time_s: float) -> None: ...
+    def finish(self) -> None: ...
+    def drop(self) -> None: ...
+
+
+def _film(path: Path, source: Source) -> Film:
+    rate = source.frame_hint / source.length_s if source.frame_hint and source.length_s else 25.0
+    return Film(path, Path(source.name), source.size or (640, 360), min(max(rate, 1.0), 240.0))
+
+
+class _Still:
+    """A picture file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._data = b""
+
+    def begin(self) -> None:
+        pass
+
+    def add(self, picture: Pixels, time_s: float) -> None:
+        options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if self._path.suffix.lower() != ".png" else []
+        self._data = cv2.imencode(self._path.suffix, picture[..., ::-1], options)[1].tobytes()
+
+    def finish(self) -> None:
+        if self._data:
+            write_aside(self._path, self._data)
+
+    def drop(self) -> None:
+        pass

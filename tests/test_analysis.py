@@ -1,0 +1,154 @@
+"""From pixels to readings, end to end, on a real face."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mien
+from mien.bundles.engines import TOLERANCE, available
+from mien.records import Status
+from mien.sources import open_source
+
+SCORES = ["expr_", "valence", "arousal", "AU", "ce_"]
+
+
+def score_columns(table: pd.DataFrame) -> list[str]:
+    return [name for name in table if any(name.startswith(part) for part in SCORES) and not name.endswith("_raw")]
+
+
+def test_a_smile_is_read_as_one(face):
+    table = mien.analyze(face).frame
+    assert table["status"].tolist() == ["ok"]
+    row = table.iloc[0]
+    assert row["expression"] == "happiness"
+    assert row["valence"] > 0.3
+    assert row["AU12"] > 0.3
+    # The face of this 512x512 portrait is about 110 px wide around (225, 120).
+    assert abs(row["box_x"] + row["box_w"] / 2 - 225) < 25
+    assert abs(row["box_y"] + row["box_h"] / 2 - 120) < 35
+
+
+def test_every_frame_has_a_row_and_time_is_the_containers(clip):
+    table = mien.analyze(clip).frame
+    assert table["frame"].drop_duplicates().tolist() == list(range(50))
+    np.testing.assert_allclose(table.groupby("frame")["time_s"].first(), np.arange(50) / 25, atol=1e-3)
+
+
+def test_a_blank_never_looks_like_a_calm_face(clip):
+    table = mien.analyze(clip).frame
+    blank = table[table["status"] == Status.no_face]
+    assert 3 <= len(blank) <= 30  # the camera looks away around 62 % of the film
+    assert blank[score_columns(table) + ["confidence", "expression", "face"]].isna().all(axis=None)
+    assert table[table["status"] == Status.ok][score_columns(table)].notna().all(axis=None)
+
+
+def test_scores_keep_their_ranges(clip):
+    table = mien.analyze(clip).frame
+    read = table[table["status"] == Status.ok]
+    for name in score_columns(table):
+        low = -1 if name in ("valence", "arousal") else 0
+        assert read[name].between(low, 1).all(), name
+    shares = read[[name for name in table if name.startswith("expr_")]]
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(read["ce_happily_surprised"], (read["expr_happiness"] + read["expr_surprise"]) / 2, atol=1e-6)
+
+
+def test_the_same_input_gives_the_same_numbers(clip):
+    first, second = (mien.analyze(clip).frame for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.parametrize("engine", available())
+def test_engines_agree_from_end_to_end(clip, engine):
+    reference = mien.analyze(clip, engine="onnxruntime").frame
+    table = mien.analyze(clip, engine=engine).frame
+    assert table["status"].tolist() == reference["status"].tolist()
+    np.testing.assert_allclose(table[score_columns(table)], reference[score_columns(table)], atol=10 * TOLERANCE)
+
+
+def test_stream_is_lazy_and_agrees_with_the_table(clip):
+    stream = mien.analyze(clip, stream=True)
+    first = next(stream)
+    assert (first.frame, first.status) == (0, Status.ok)
+    stream.close()
+    table = mien.analyze(clip).frame
+    valence = [reading.scores["va"][0] for reading in mien.analyze(clip, stream=True) if reading.face]
+    np.testing.assert_allclose(table["valence"].dropna(), valence, atol=1e-6)
+
+
+def test_leaving_a_stream_early_stops_its_threads(clip):
+    import threading
+
+    before = threading.active_count()
+    stream = mien.analyze(clip, stream=True)
+    next(stream)
+    stream.close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert threading.active_count() == before
+
+
+def test_smoothing_keeps_the_raw_columns_and_calms_the_rest(clip):
+    plain, table = mien.analyze(clip).frame, mien.analyze(clip, smoothing=0.2).frame
+    both = table[table["status"] == Status.ok].merge(plain, on=["frame", "face"], suffixes=("", "_plain"))
+    np.testing.assert_allclose(both["valence_raw"], both["valence_plain"], atol=1e-6)
+    steps = table[table["face"] == 0][["valence", "valence_raw"]].diff().abs().mean()
+    assert steps["valence"] < 0.7 * steps["valence_raw"]
+    assert list(table).index("valence_raw") > list(table).index("ce_sadly_angry")
+
+
+def test_every_reads_one_frame_per_span(clip):
+    table = mien.analyze(clip, every=0.5).frame
+    assert table["frame"].drop_duplicates().tolist() == [0, 13, 25, 38]
+
+
+def two_faces(face):
+    small = face[::2, ::2]
+    return np.hstack([face, np.vstack([small, small * 0])])
+
+
+@pytest.mark.parametrize(("choice", "count"), [("all", 2), ("largest", 1), (1, 1), (2, 2), (5, 2)])
+def test_faces_can_be_chosen(face, choice, count):
+    table = mien.analyze(two_faces(face), faces=choice).frame
+    assert len(table) == count
+    assert table["box_w"].max() > 80  # the larger one is always among them
+
+
+@pytest.mark.parametrize("options", [{"faces": 0}, {"faces": "some"}, {"every": -1}, {"smoothing": -0.1}])
+def test_wrong_options_are_refused(face, options):
+    with pytest.raises(ValueError, match=next(iter(options)) if "smoothing" not in options else "seconds"):
+        mien.analyze(face, **options)
+
+
+def test_an_unknown_option_is_an_error(face):
+    with pytest.raises(TypeError, match="colour"):
+        mien.analyze(face, colour="red")
+
+
+def test_arrays_and_files_give_the_same_rows(clip):
+    frames = [(frame.time_s, frame.pixels) for frame in open_source(clip).frames()]
+    from_arrays, from_file = mien.analyze(frames).frame, mien.analyze(clip).frame
+    pd.testing.assert_frame_equal(from_arrays.drop(columns="source"), from_file.drop(columns="source"))
+
+
+def test_frame_and_save_agree(clip, tmp_path):
+    analysis = mien.analyze(clip)
+    path = analysis.save(tmp_path / "out.csv")
+    table = pd.read_csv(path)
+    assert len(table) == len(analysis.frame)
+    np.testing.assert_allclose(table["arousal"], analysis.frame["arousal"], atol=1e-5)
+    assert (tmp_path / "out.dictionary.json").exists()
+
+
+def test_real_clip_keeps_one_face_throughout(shared):
+    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", every=0.2).frame
+    assert (table["status"] == Status.ok).all()
+    assert table["face"].nunique() == 1
+
+
+def test_real_group_photo_is_all_found(shared):
+    table = mien.analyze(shared / "media" / "multi_face.jpg").frame
+    assert len(table) >= 4

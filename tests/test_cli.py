@@ -1,0 +1,287 @@
+"""The command line and batches: what people type, and what they get when the input is bad."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mien.bundles.store import bundles
+from mien.cli import app
+
+RUN = CliRunner()
+
+
+def mien(*args) -> tuple[int, str]:
+    """Exit code and all that was printed."""
+    result = RUN.invoke(app, [str(arg) for arg in args])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def nothing_half_written(folder: Path) -> bool:
+    return not [path for path in folder.rglob("*") if ".part" in path.name]
+
+
+def test_one_clip_gives_a_table_a_dictionary_and_an_overlay(clip, tmp_path):
+    code, said = mien("analyze", clip, "--out", tmp_path, "--overlay", "--format", "csv,parquet,jsonl", "--smooth", 0.2)
+    assert code == 0, said
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "clip.csv", "clip.parquet", "clip.jsonl", "clip.dictionary.json", "clip.overlay.mp4"
+    }  # fmt: skip
+    page = json.loads((tmp_path / "clip.dictionary.json").read_text())
+    assert [column["name"] for column in page["columns"]] == list(pd.read_csv(tmp_path / "clip.csv"))
+    assert page["bundle"]["name"] == "mien-s"
+    assert len(page["bundle"]["sha256"]) == 64
+    assert page["options"]["smoothing"]["seconds"] == 0.2
+    assert page["rows"]["ok"] > 20
+    with av.open(str(tmp_path / "clip.overlay.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 50
+    assert "50 frames" in said
+    assert "1 done" in said
+
+
+def test_photos_share_one_table_and_a_bad_one_does_not_stop_the_others(photo, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("b.jpg", "a 1.jpg", "лицо.jpg"):
+        shutil.copy(photo, folder / name)
+    (folder / "c.jpg").write_bytes(photo.read_bytes()[:2000])
+    code, said = mien("analyze", folder, "--out", tmp_path / "out")
+    assert code == 1
+    assert "c.jpg" in said
+    table = pd.read_csv(tmp_path / "out" / "photos.csv")
+    assert [Path(name).name for name in table["source"]] == ["a 1.jpg", "b.jpg", "c.jpg", "лицо.jpg"]
+    assert table["status"].tolist() == ["ok", "ok", "unreadable", "ok"]
+
+
+def test_a_second_run_skips_what_is_done_and_redoes_what_changed(clip, tmp_path):
+    mine = shutil.copy(clip, tmp_path / "mine.mp4")
+    assert mien("analyze", mine, "--out", tmp_path / "out")[0] == 0
+    first = (tmp_path / "out" / "mine.csv").read_bytes()
+    code, said = mien("analyze", mine, "--out", tmp_path / "out")
+    assert code == 0
+    assert "done before" in said
+    assert "done before" not in mien("analyze", mine, "--out", tmp_path / "out", "--every", 0.5)[1]
+    assert (tmp_path / "out" / "mine.csv").read_bytes() != first
+    (tmp_path / "out" / "mine.csv").unlink()
+    assert "done before" not in mien("analyze", mine, "--out", tmp_path / "out")[1]
+    assert (tmp_path / "out" / "mine.csv").read_bytes() == first
+
+
+def test_inputs_of_one_name_do_not_overwrite_each_other(clip, tmp_path):
+    for folder in ("anna", "ben"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(clip, tmp_path / folder / "take.mp4")
+    assert mien("analyze", tmp_path / "anna", tmp_path / "ben", "--out", tmp_path / "out", "--every", 1)[0] == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.csv")} == {"anna_take.mp4.csv", "ben_take.mp4.csv"}
+
+
+def sound_only(path: Path) -> None:
+    with wave.open(str(path.with_suffix(".wav")), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16000))
+    with av.open(str(path.with_suffix(".wav"))) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream("aac", rate=8000)
+        for frame in source.decode(audio=0):
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+
+
+def garbage_in_the_middle(clip: Path, path: Path) -> None:
+    data = bytearray(clip.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
+    path.write_bytes(data)
+
+
+# What is put in the folder, and a word of what must be said about it.
+BAD = {
+    "missing": (None, "not-there.mp4"),
+    "text": (lambda p, clip: p.write_text("hello\n" * 100), "bad.mp4"),
+    "empty": (lambda p, clip: p.touch(), "bad.mp4"),
+    "sound": (lambda p, clip: sound_only(p), "bad.mp4"),
+    "truncated": (lambda p, clip: p.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2]), "bad.mp4"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_input_gets_one_line_and_the_others_go_on(kind, clip, tmp_path):
+    make, name = BAD[kind]
+    if make:
+        make(tmp_path / name, clip)
+    code, said = mien("analyze", tmp_path / name, clip, "--out", tmp_path / "out", "--every", 0.5)
+    assert code == 1
+    complaints = [line for line in said.splitlines() if line.startswith("mien: ")]
+    assert len(complaints) == 1
+    assert name in complaints[0]
+    assert "Traceback" not in said
+    assert (tmp_path / "out" / "clip.csv").exists()
+    assert not list((tmp_path / "out").glob("bad*"))
+    assert nothing_half_written(tmp_path)
+
+
+def test_damage_in_the_middle_is_reported_and_every_frame_keeps_its_row(clip, tmp_path):
+    garbage_in_the_middle(clip, tmp_path / "hurt.mp4")
+    code, said = mien("analyze", tmp_path / "hurt.mp4", "--out", tmp_path / "out")
+    assert code == 1
+    assert "hurt.mp4" in said
+    table = pd.read_csv(tmp_path / "out" / "hurt.csv")
+    assert table["frame"].nunique() == 50
+    assert (table["status"] == "unreadable").sum() >= 1
+    assert (table["status"] == "ok").sum() >= 5
+
+
+@pytest.mark.parametrize(("size", "words"), [((1, 1), "1 done"), ((11_000, 10_000), "megapixel")])
+def test_tiny_and_huge_pictures(size, words, tmp_path):
+    Image.new("L", size).save(tmp_path / "odd.png")
+    code, said = mien("analyze", tmp_path / "odd.png", "--out", tmp_path / "out")
+    assert words in said.lower()
+    assert code == (1 if size[0] > 1 else 0)
+
+
+def test_an_empty_folder_says_so(tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, said = mien("analyze", tmp_path / "empty", "--out", tmp_path / "out")
+    assert code == 1
+    assert "empty" in said
+
+
+def test_a_folder_that_cannot_be_written(clip, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    code, said = mien("analyze", clip, "--out", tmp_path / "file" / "out")
+    assert code == 1
+    assert said.startswith("mien: ")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--bundle", "mien-z"], "mien-s"),
+        (["--format", "xls"], "csv"),
+        (["--engine", "onnx"], "onnxruntime"),
+        (["--faces", "many"], "largest"),
+        (["--faces", "0"], "faces"),
+        (["--every", "-1"], "every"),
+        (["--smooth", "-1"], "seconds"),
+        (["--bundle", "mien-face"], "cannot read affect"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(args, words, clip, tmp_path):
+    code, said = mien("analyze", clip, "--out", tmp_path, *args)
+    assert code == (1 if "cannot" in words else 2)
+    assert words in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tampered_bundle_is_refused(clip, tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(bundles()["mien-s"], folder)
+    network = bytearray((folder / "model.onnx").read_bytes())
+    network[len(network) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(network)
+    code, said = mien("analyze", clip, "--out", tmp_path / "out", "--bundle", folder)
+    assert code == 1
+    assert "sha256" in said
+    assert mien("bundles", "verify", folder)[0] == 1
+
+
+def test_a_full_disk_leaves_nothing_behind(clip, tmp_path):
+    def small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    command = [sys.executable, "-m", "mien", "analyze", str(clip), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_files)  # noqa: PLW1509
+    assert done.returncode == 1
+    assert "clip.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_stopping_in_the_middle_leaves_nothing_half_written(clip, tmp_path):
+    long = tmp_path / "long.mp4"
+    with av.open(str(long), "w") as target, av.open(str(clip)) as source:
+        out = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.dts is not None]
+        length = packets[0].duration * len(packets)
+        data = [(bytes(p), p.pts, p.dts, p.is_keyframe, p.time_base) for p in packets]
+        for i in range(60):
+            for content, pts, dts, key, base in data:
+                packet = av.Packet(content)
+                packet.pts, packet.dts, packet.time_base, packet.stream = pts + i * length, dts + i * length, base, out
+                packet.is_keyframe = key
+                target.mux(packet)
+    command = [sys.executable, "-m", "mien", "analyze", str(clip), str(long), "--out", str(tmp_path / "out"), "--overlay"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out").glob(".long*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "stopped" in said
+    assert "Traceback" not in said
+    assert (tmp_path / "out" / "clip.csv").exists()
+    assert not list((tmp_path / "out").glob("*long*"))
+
+
+def test_demo_leaves_a_table_and_a_video(tmp_path):
+    code, said = mien("demo", "--out", tmp_path / "demo")
+    assert code == 0, said
+    table = pd.read_csv(tmp_path / "demo" / "clip.csv")
+    assert (table["expression"] == "happiness").mean() > 0.5
+    assert (tmp_path / "demo" / "clip.overlay.mp4").stat().st_size > 10_000
+
+
+def test_doctor_finds_nothing_broken():
+    code, said = mien("doctor")
+    assert code == 0
+    for word in ("python", "onnxruntime", "bundle mien-s", "bundle mien-face", "verified", "h264"):
+        assert word in said
+
+
+@pytest.mark.parametrize("name", list(bundles()))
+def test_bundles_can_be_listed_shown_and_verified(name):
+    assert name in mien("bundles", "list")[1]
+    code, card = mien("bundles", "show", name)
+    assert code == 0
+    for heading in ("Scores", "Where it fails", "Must not be used for", "Data it has seen"):
+        assert heading in card
+    assert mien("bundles", "verify", name) == (0, f"{name}: verified\n")
+
+
+def test_an_unknown_bundle_names_the_nearest():
+    code, said = mien("bundles", "show", "mein-s")
+    assert code == 2
+    assert "mien-s" in said
+
+
+def test_help_says_what_it_must_not_be_used_for():
+    code, said = mien("--help")
+    assert code == 0
+    assert "5(1)(f)" in said
+    assert mien("--version")[1].startswith("mien ")
+
+
+def test_no_face_is_left_on_disk_unless_asked_for(clip, tmp_path):
+    before = set(os.listdir(Path.cwd()))
+    assert mien("analyze", clip, "--out", tmp_path, "--every", 0.5)[0] == 0
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".json"}
+    assert set(os.listdir(Path.cwd())) == before
