@@ -17,7 +17,7 @@ import numpy as np
 
 from mien.bundles.store import FACES, load_detector, open_bundle
 from mien.train.face_scores import Picture, agreement, crowds, held_out, recall_by_width
-from mien.train.mien_face import Teacher
+from mien.train.teachers import Teacher
 
 
 def summary(pictures: list[Picture]) -> dict:

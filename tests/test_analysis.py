@@ -40,7 +40,7 @@ def test_a_blank_never_looks_like_a_calm_face(clip):
     table = mien.analyze(clip).frame
     blank = table[table["status"] == Status.no_face]
     assert 3 <= len(blank) <= 30  # the camera looks away around 62 % of the film
-    assert blank[score_columns(table) + ["confidence", "expression", "face"]].isna().all(axis=None)
+    assert blank[[*score_columns(table), "confidence", "expression", "face"]].isna().all(axis=None)
     assert table[table["status"] == Status.ok][score_columns(table)].notna().all(axis=None)
 
 

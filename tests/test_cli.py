@@ -207,7 +207,7 @@ def test_a_full_disk_leaves_nothing_behind(clip, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
     command = [sys.executable, "-m", "mien", "analyze", str(clip), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_files)  # noqa: PLW1509
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_files)
     assert done.returncode == 1
     assert "clip.csv" in done.stderr
     assert "Traceback" not in done.stderr

@@ -34,7 +34,7 @@ def reading(frame, box=(40, 30, 40, 50), track=0, status=Status.ok):
     return Reading(frame.source, frame.index, frame.time_s, status, face, {} if face is None else scores(), {})
 
 
-def film(path, times, size=(160, 120), sound=None, offset_s=0.0, codec="libx264"):
+def film(path, times, size=(160, 120), *, sound=None, offset_s=0.0, codec="libx264"):
     """A grey film with frames at these times and, if asked for, a click at CLICK_S, all moved by an offset."""
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=25, time_base=Fraction(1, 1000))
@@ -124,6 +124,18 @@ def test_sound_stays_in_step(tmp_path, name, sound, becomes, offset_s):
     assert click_s(tmp_path / "b.mp4") == pytest.approx(click_s(tmp_path / name) + moved, abs=0.004)
 
 
+def test_pixels_keep_their_shape(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 72, 58, "yuv420p"
+        video.codec_context.sample_aspect_ratio = Fraction(64, 45)
+        container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((58, 72, 3), np.uint8), format="rgb24")))
+        container.mux(video.encode(None))
+    overlay(tmp_path / "b.mp4", open_source(tmp_path / "a.mp4"))
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(64, 45)
+
+
 def test_no_sound_no_track(tmp_path):
     overlay(tmp_path / "b.mp4", film(tmp_path / "a.mp4", STEADY))
     with av.open(str(tmp_path / "b.mp4")) as container:
@@ -171,10 +183,15 @@ def test_nothing_appears_after_an_exception(tmp_path):
     source = film(tmp_path / "a.mp4", STEADY, sound="aac")
     (tmp_path / "b.mp4").write_bytes(b"older")
     frames = source.frames()
-    with pytest.raises(KeyboardInterrupt), Overlay(tmp_path / "b.mp4", source, [EXPR]) as drawing:
-        drawing.write([reading(next(frames)), reading(next(frames))])
+
+    def interrupted():
+        yield reading(next(frames))
+        yield reading(next(frames))
         assert (tmp_path / ".b.mp4.part").exists()
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Overlay(tmp_path / "b.mp4", source, [EXPR]) as drawing:
+        drawing.write(interrupted())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
     assert (tmp_path / "b.mp4").read_bytes() == b"older"
 

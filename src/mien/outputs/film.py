@@ -13,6 +13,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
+from av.video import VideoStream
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from mien.errors import OutputError
@@ -83,7 +84,7 @@ class Film:
 
     def _open(self, shift_s: float) -> None:
         self._shift_s = shift_s
-        self._container = av.open(str(self._aside.part), "w", format="mp4", options={"movflags": "+faststart"})
+        self._container = av.open(str(self._aside.part.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
         stream = self._container.add_stream("libx264", rate=self._rate, options=_QUALITY, time_base=Fraction(1, _TICKS))
         stream.width, stream.height = self._size
         stream.pix_fmt = "yuv420p"
@@ -91,6 +92,7 @@ class Film:
         context.time_base = Fraction(1, _TICKS)
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = int(ColorRange.MPEG)
+        context.sample_aspect_ratio = _pixel_shape(self._original, self._size)
         self._stream = stream
         self._sound = _Sound(self._original, self._container, shift_s)
 
@@ -116,6 +118,21 @@ class Film:
                 raise OutputError(f"{self._aside.path}: cannot be written ({why}); leave the overlay out for this input") from error
 
 
+def _pixel_shape(original: Path, size: tuple[int, int]) -> Fraction:
+    """Width over height of one pixel, as players are to show it, for upright pictures of that size."""
+    with _opened(original) as container:
+        stream = container.streams.best("video")
+        if not isinstance(stream, VideoStream):
+            return Fraction(1)
+        shape = stream.sample_aspect_ratio or Fraction(1)
+        turned = (stream.width > stream.height) != (size[0] > size[1])
+        return 1 / shape if turned else shape
+
+
+def _opened(original: Path) -> InputContainer:
+    return av.open(str(original.absolute()), options={"protocol_whitelist": "file"})
+
+
 def _fit(picture: Pixels, size: tuple[int, int]) -> Pixels:
     """The picture at the film's size; a missing last row or column repeats the one before."""
     height, width = picture.shape[:2]
@@ -132,7 +149,7 @@ class _Sound:
         self._film, self._shift_s = film, shift_s
         self._packets: Iterator[AnyPacket] = iter(())
         self._next: AnyPacket | None = None
-        self._container = container = av.open(str(original.absolute()), options={"protocol_whitelist": "file"})
+        self._container = container = _opened(original)
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream) or stream.codec_context is None:
             container.close()
@@ -175,9 +192,8 @@ class _Sound:
 
 def _demuxed(container: InputContainer, stream: AudioStream) -> "Iterator[AnyPacket]":
     """Packets of the stream and the empty one that ends it; an error in the file ends it too."""
-    with suppress(av.FFmpegError):
+    with container, suppress(av.FFmpegError):
         yield from container.demux(stream)
-    container.close()
 
 
 def _start_s(packet: "AnyPacket") -> float:

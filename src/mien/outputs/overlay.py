@@ -3,7 +3,7 @@
 The original is decoded a second time, in step with the readings, however late they come; memory does not grow.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -48,7 +48,7 @@ class Overlay:
 
     def __enter__(self) -> Self:
         again = open_source(self._source.name)  # of its own: iterating a source changes what it reports
-        self._frames: Iterator[Frame] = again.frames()
+        self._frames = again.frames()
         self._sheet: _Sheet = _Still(self._path) if again.kind == "image" else _film(self._path, again)
         self._size = again.size or (640, 360)
         self._sheet.begin()
@@ -68,7 +68,7 @@ class Overlay:
                 self._sheet.finish()
         finally:
             self._sheet.drop()
-            self._frames.close()  # type: ignore[attr-defined]
+            self._frames.close()
 
     def _flush(self) -> None:
         """Draw and write the frame whose readings are complete."""

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.ferplus import read_table
 from mien.tasks import Floats
 
-__all__ = ["SCENES", "Portrait", "Stock", "compose", "scenes"]
+__all__ = ["SCENES", "Portrait", "Stock", "compose", "scenes", "stock"]
 
 SCENES: Final = (
     "brick", "cat", "clock", "coffee", "coins", "grass", "gravel", "horse", "hubble_deep_field", "immunohistochemistry", "moon", "page",
@@ -45,6 +47,24 @@ class Stock:
 
     portraits: Sequence[Portrait]
     scenes: Sequence[Grey]
+
+
+def stock(folder: Path, split: str) -> Stock:
+    """What composites are made of: the portraits of a split, and scenes without faces."""
+    return Stock(portraits(folder, split), scenes())
+
+
+def portraits(folder: Path, split: str) -> list[Portrait]:
+    """The portraits of a split in grey, each with YuNet's strongest face."""
+    table = read_table(folder / "portraits.parquet", ["split", "image", "faces"])
+    table = table[table["split"] == split]
+    found = []
+    for data, faces in zip(table["image"], table["faces"], strict=True):
+        best = max(faces, key=lambda face: face[14], default=None)
+        if best is not None and best[14] >= 0.6:
+            image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+            found.append(Portrait(image, (best[0], best[1], best[2], best[3])))
+    return found
 
 
 def compose(stock: Stock, side: int, sizes: tuple[float, float], rng: np.random.Generator, tidy: bool = False) -> Grey:

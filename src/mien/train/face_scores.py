@@ -4,7 +4,7 @@ A face counts as found when the boxes share at least half (IoU). Recall, precisi
 teacher finds at score >= 0.6; point error is the mean distance of the five points in units of the teacher's eye distance.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,17 +12,19 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from mien.bundles.card import Score
 from mien.data.ferplus import read_table
 from mien.faces.detect import Detector, cells, decode
 from mien.faces.track import overlap
 from mien.records import Face
 from mien.tasks import Floats
-from mien.train.composites import compose
-from mien.train.mien_face import Teacher, stock
+from mien.train.composites import compose, stock
+from mien.train.pack import measured
+from mien.train.teachers import Teacher
 
-__all__ = ["SURE", "Picture", "agreement", "crowds", "held_out", "match", "recall_by_width", "threshold"]
+__all__ = ["SURE", "Picture", "agreement", "agreement_scores", "crowds", "held_out", "match", "recall_by_width", "threshold"]
 
 SURE: Final = 0.6
 """The teacher's score from which a face must be found."""
@@ -84,6 +86,16 @@ def agreement(pictures: Iterable[Picture]) -> tuple[float, float, float]:
     truth, found = sum(len(one.truth) for one in seen), sum(len(one.found) for one in seen)
     errors = [error for one in seen for error in one.errors]
     return pairs / max(truth, 1), pairs / max(found, 1), float(np.mean(errors)) if errors else float("nan")
+
+
+def agreement_scores(data: str, pictures: list[Picture]) -> list[Score]:
+    """Recall, precision and point error with 95 % intervals by bootstrap over the pictures."""
+    names = ("recall", "precision", "mean point error, in eye distances")
+
+    def part(k: int) -> Callable[[ArrayLike], float]:
+        return lambda rows: agreement(pictures[i] for i in np.asarray(rows, int))[k]
+
+    return [measured(name, part(k), np.arange(len(pictures)), data=data, rounds=200) for k, name in enumerate(names)]
 
 
 def threshold(pictures: Iterable[Picture]) -> float:

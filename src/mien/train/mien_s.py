@@ -8,7 +8,6 @@ action units from blend-shape pseudo-labels. Every epoch leaves a checkpoint to 
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from mien.train.augment import Jitter, degrade
 from mien.train.export import export
 from mien.train.losses import ccc_loss, scaled_mse, soft_cross_entropy
 from mien.train.networks import MultiTaskNet, load_lite0_imagenet
-from mien.train.pack import NOT_FOR, PORTRAIT_TERMS, code_version, finish, measured, sha256_of
+from mien.train.pack import NOT_FOR, PORTRAIT_TERMS, code_version, finish, measured, note, sha256_of
 
 HEADS = (EXPR, TASKS["va"], AU_BLENDSHAPES)
 CROP = 112
@@ -165,7 +164,6 @@ def epochs(settings: Settings, train: pd.DataFrame, photos: pd.DataFrame) -> Ite
 def run(data: Path, imagenet: Path, out: Path, settings: Settings) -> None:
     """Train, judging on validation after every epoch; goes on from RUN/last.pt when there is one."""
     torch.manual_seed(settings.seed)
-    cv2.setNumThreads(1)
     out.mkdir(parents=True, exist_ok=True)
     train, photos = load_ferplus(data, "train"), load_portraits(data, "train")
     photos[list(EXPR.columns)] = photos[list(EXPR.columns)] * (1 - settings.smoothing) + settings.smoothing / len(EXPR.names)
@@ -204,12 +202,7 @@ def run(data: Path, imagenet: Path, out: Path, settings: Settings) -> None:
                 print(f"epoch {epoch} step {step}/{len(loader)} loss {total / (step + 1):.3f} {time.time() - started:.0f} s", flush=True)
         row = {"epoch": epoch, "loss": total / len(loader), "seconds": time.time() - started}
         row |= judge(average.module, votes, held_out, settings.sizes[epoch])
-        print(row, flush=True)
-        with (out / "curve.csv").open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
+        note(out / "curve.csv", row)
         torch.save({name: part.state_dict() for name, part in parts.items()} | {"epoch": epoch}, out / "last.tmp")
         (out / "last.tmp").replace(last)
 
@@ -315,6 +308,7 @@ def main() -> None:
     parser.add_argument("--imagenet", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    cv2.setNumThreads(1)
     run(args.data, args.imagenet, args.out, Settings())
     print(pack(args.out, args.data, Settings()))
 

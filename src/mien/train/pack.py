@@ -1,8 +1,9 @@
 """From a trained network and its measured scores to a bundle: network, card, and a README made from the card."""
 
+import csv
 import hashlib
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from mien.bundles.card import AffectCard, FaceCard, Score, write_card
 from mien.bundles.readme import readme
 from mien.metrics import bootstrap
 
-__all__ = ["NOT_FOR", "PORTRAIT_TERMS", "code_version", "finish", "measured", "sha256_of"]
+__all__ = ["NOT_FOR", "PORTRAIT_TERMS", "code_version", "finish", "measured", "note", "sha256_of"]
 
 NOT_FOR: Final = (
     "inferring emotions of people at work or in education, which Article 5(1)(f) of the EU AI Act forbids",
@@ -50,3 +51,13 @@ def finish(card: AffectCard | FaceCard, folder: Path) -> None:
     """Write ``card.json`` and ``README.md`` beside the ``model.onnx`` that already lies in `folder`."""
     write_card(card, folder / "card.json")
     (folder / "README.md").write_text(readme(card), encoding="utf-8")
+
+
+def note(path: Path, row: Mapping[str, float]) -> None:
+    """Add a line to a run's curve (CSV, header at the top) and print it."""
+    print(dict(row), flush=True)
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)

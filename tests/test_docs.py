@@ -1,0 +1,30 @@
+"""Pages made from the code are up to date, and what the documents point to is there."""
+
+import importlib.util
+import re
+
+import pytest
+from conftest import ROOT
+
+spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs" / "make.py")
+make = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize(("name", "page"), [("columns.md", make.columns_page), ("bundles.md", make.bundles_page)])
+def test_made_pages_are_up_to_date(name, page):
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == page(), "run python docs/make.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_in_documents_compiles(page):
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        compile(code, page.name, "exec")
