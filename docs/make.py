@@ -14,7 +14,7 @@ import pandas as pd
 from mien.bundles.readme import readme
 from mien.bundles.store import bundles, load, open_bundle
 from mien.outputs.columns import columns
-from mien.outputs.dictionary import STATUSES
+from mien.records import STATUSES
 from mien.tasks import TASKS
 
 HERE = Path(__file__).parent

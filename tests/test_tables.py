@@ -15,10 +15,10 @@ import pytest
 import mien
 from mien.errors import LabelMismatchError, OutputError, UnknownNameError
 from mien.outputs import tables
-from mien.outputs.dictionary import STATUSES, write_dictionary
+from mien.outputs.dictionary import write_dictionary
 from mien.outputs.files import Aside
 from mien.outputs.tables import FORMATS, TableWriter, columns, frame_of
-from mien.records import Face, Reading, Status
+from mien.records import STATUSES, Face, Reading, Status
 from mien.tasks import TASKS, Task
 
 ALL = tuple(TASKS[key] for key in ("au.abaw12", "ce.abaw7", "va", "expr.abaw8"))

@@ -71,7 +71,7 @@ def _main(
 
 @app.command()
 def analyze(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help="Photos, videos, folders, patterns, or camera:0.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Photos, videos, folders, patterns, or camera:0.")],
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for tables and overlays; made if missing.")],
     formats: Annotated[str, typer.Option("--format", help="Table formats, comma-separated: csv, parquet, jsonl.")] = "csv",
     overlay: Annotated[bool, typer.Option("--overlay", help="Also draw what was read: a video (with sound) or a picture.")] = False,
@@ -81,7 +81,11 @@ def analyze(
     bundle: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")] = "mien-s",
     engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the networks.")] = "auto",
 ) -> None:
-    """Write one row per face per frame of each INPUT, and a data dictionary beside each table."""
+    """Read faces: one row per face per frame, in a table.
+
+    Each video gets a table of its own, all photos share one; a data dictionary beside it says what the columns mean.
+    What an earlier run finished is skipped.
+    """
     with _tidy():
         options = Options(
             bundle=bundle, engine=engine, faces=_faces(faces), every=every, smoothing=Smoothing(smoothing) if smoothing else None
@@ -96,7 +100,10 @@ def analyze(
 def demo(
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the clip, its table and its overlay.")] = Path("demo"),
 ) -> None:
-    """Film a public-domain portrait with a moving camera, analyse the clip and leave a table and an annotated video."""
+    """Try it on a real face.
+
+    Films a public-domain portrait with a moving camera, analyses the clip, and leaves a table and an annotated video.
+    """
     with _tidy():
         folder.mkdir(parents=True, exist_ok=True)
         clip = film(folder / "clip.mp4")
@@ -107,7 +114,10 @@ def demo(
 
 @app.command()
 def doctor() -> None:
-    """Show what will be used on this machine and what is missing: versions, engines, bundles and hashes, codecs, cores."""
+    """Show what is used here and what is missing.
+
+    Versions, engines, bundles and their hashes, codecs, cores.
+    """
     marks = {True: "[green]ok[/]", None: "[dim]--[/]", False: "[red]!![/]"}
     broken = 0
     for finding in examine():

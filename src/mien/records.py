@@ -3,26 +3,32 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.tasks import Floats
 
-__all__ = ["Face", "Frame", "Reading", "Status"]
+__all__ = ["STATUSES", "Face", "Frame", "Reading", "Status"]
 
 
 class Status(StrEnum):
-    """Why a row looks as it does; only `ok` and `gap` rows carry scores."""
+    """Why a row looks as it does (`STATUSES`); only `ok` and `gap` rows carry scores."""
 
     ok = "ok"
-    """A face was found and scored."""
     no_face = "no_face"
-    """The frame was read and no face was found in it."""
     unreadable = "unreadable"
-    """The frame is in the file but could not be decoded."""
     gap = "gap"
-    """The face was lost for a moment; box and scores are interpolated between its neighbours (only on request)."""
+
+
+STATUSES: Final[dict[Status, str]] = {
+    Status.ok: "A face was found and scored.",
+    Status.no_face: "The frame was read and no face was found in it; the row has no scores.",
+    Status.unreadable: "The frame is in the file but could not be decoded; the row has no scores.",
+    Status.gap: "The face was lost for a moment; its box and scores are interpolated between its neighbours in time.",
+}
+"""What each status means, in words for people."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ SEARCH_S: Final = 0.25
 """Time between full searches, seconds."""
 GAP_S: Final = 0.5
 """A face that comes back within this time keeps its number, seconds."""
+STILL: Final = 0.8
+"""A face whose box still shares this much with the place it was looked for (IoU) is looked for there again."""
 CUT: Final = 24.0
 """Mean absolute change of sampled pixels (0..255) from one frame to the next that counts as a cut."""
 
@@ -44,6 +46,7 @@ class _Track:
     face: Face
     seen_s: float
     speed: tuple[float, float]  # of the box's corner, px a second
+    window: Box  # where it was looked for last
 
     def box_at(self, time_s: float) -> Box:
         """Where the box should be by now; motion is believed for a tenth of a second."""
@@ -51,11 +54,16 @@ class _Track:
         x, y, w, h = self.face.box
         return x + self.speed[0] * ahead, y + self.speed[1] * ahead, w, h
 
+    def window_at(self, time_s: float) -> Box:
+        """Where to look for it now. A face that keeps still is looked for in the very same pixels, so its points do not tremble."""
+        box = self.box_at(time_s)
+        return self.window if overlap(box, self.window) >= STILL else box
+
     def moved(self, face: Face, time_s: float) -> "_Track":
         passed = max(time_s - self.seen_s, 1e-3)
         new = ((face.box[i] - self.face.box[i]) / passed for i in (0, 1))
         speed = tuple(0.5 * old + 0.5 * now for old, now in zip(self.speed, new, strict=True))
-        return _Track(replace(face, track=self.face.track), time_s, (speed[0], speed[1]))
+        return _Track(replace(face, track=self.face.track), time_s, (speed[0], speed[1]), self.window_at(time_s))
 
 
 class Tracker:
@@ -92,7 +100,7 @@ class Tracker:
 
     def _follow(self, image: NDArray[np.uint8], time_s: float) -> dict[int, _Track]:
         boxes = [track.box_at(time_s) for track in self._tracks]
-        faces = self._detector.follow(image, boxes)
+        faces = self._detector.follow(image, [track.window_at(time_s) for track in self._tracks])
         # What does not touch the place where the face should be is a neighbour at the window's edge.
         seen = [(t, box, face) for t, box, face in zip(self._tracks, boxes, faces, strict=True) if face and overlap(box, face.box) >= 0.1]
         kept: dict[int, _Track] = {}
@@ -104,20 +112,28 @@ class Tracker:
 
     def _search(self, image: NDArray[np.uint8], time_s: float, followed: dict[int, _Track]) -> dict[int, _Track]:
         """Faces that no track follows: they take up a lost track near them, or begin a new one."""
+        known = [track.face.box for track in followed.values()]
+        found = [face for face in self._detector.find(image) if all(overlap(face.box, box) < 0.3 for box in known)]
         new: dict[int, _Track] = {}
         lost = [track for track in self._tracks if _number(track) not in followed]
         number = self._next
-        for face in self._detector.find(image):
-            if any(overlap(face.box, track.face.box) >= 0.3 for track in (*followed.values(), *new.values())):
-                continue
+        for face in self._confirmed(image, found):
             near = max(lost, key=lambda track: overlap(face.box, track.box_at(time_s)), default=None)
             if near is not None and overlap(face.box, near.box_at(time_s)) >= 0.2:
                 lost.remove(near)
                 new[_number(near)] = near.moved(face, time_s)
             else:
-                new[number] = _Track(replace(face, track=number), time_s, (0.0, 0.0))
+                new[number] = _Track(replace(face, track=number), time_s, (0.0, 0.0), face.box)
                 number += 1
         return new
+
+    def _confirmed(self, image: NDArray[np.uint8], found: list[Face]) -> list[Face]:
+        """Those that a second look from near by finds as well, as it finds them: fewer false faces, and one scale for all boxes."""
+        kept: list[Face] = []
+        for first, face in zip(found, self._detector.follow(image, [one.box for one in found]), strict=True):
+            if face is not None and overlap(first.box, face.box) >= 0.3 and all(overlap(face.box, one.box) < 0.5 for one in kept):
+                kept.append(face)
+        return kept
 
     def _is_cut(self, image: NDArray[np.uint8]) -> bool:
         step = max(min(image.shape[:2]) // 24, 1)

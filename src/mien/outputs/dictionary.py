@@ -3,21 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import mien
 from mien.outputs.columns import Column
 from mien.outputs.files import write_aside
-from mien.records import Status
+from mien.records import STATUSES
 
-__all__ = ["STATUSES", "write_dictionary"]
-
-STATUSES: Final[dict[Status, str]] = {
-    Status.ok: "A face was found and scored.",
-    Status.no_face: "The frame was read and no face was found in it; the row has no scores.",
-    Status.unreadable: "The frame is in the file but could not be decoded; the row has no scores.",
-    Status.gap: "The face was lost for a moment; its box and scores are interpolated between its neighbours in time.",
-}
+__all__ = ["write_dictionary"]
 
 
 def write_dictionary(path: str | Path, columns: Sequence[Column], facts: Mapping[str, object]) -> None:

@@ -100,7 +100,7 @@ class Faces(Dataset[tuple[Tensor, Tensor]]):
         points = self.points[i]
         small = max(image.shape[:2]) <= 48
         if points is None or (rng and self.settings and small and rng.random() < self.settings.whole):
-            points = np.array(TEMPLATE) * image.shape[1::-1]
+            points = np.array(TEMPLATE) * image.shape[1::-1] - 0.5
         matrix = similarity(points, np.array(TEMPLATE) * self.pixels.size - 0.5)
         if rng:
             matrix = (Jitter().draw(rng, self.pixels.size) @ np.vstack([matrix, [0, 0, 1]]))[:2]
