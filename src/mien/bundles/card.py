@@ -88,6 +88,8 @@ class AffectCard(_Common):
     reads: Literal["crops"]
     pixels: Pixels
     tasks: Annotated[tuple[TaskCard, ...], Field(min_length=1)]
+    tolerance: Annotated[float, Field(gt=0, lt=1)]
+    """Largest difference of any score between engines. Within one engine, batch size and threads change nothing."""
     temperature: dict[str, Annotated[float, Field(gt=0)]]
     """Raw output of a task family is divided by this before it is decoded (Guo et al. 2017)."""
 

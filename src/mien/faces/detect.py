@@ -7,6 +7,7 @@ The network sees luma (one channel, 0..255) and answers, for every cell of the g
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 import cv2
@@ -16,9 +17,13 @@ from numpy.typing import NDArray
 from mien.records import Face
 from mien.tasks import Floats
 
-__all__ = ["STRIDES", "Detector", "cells", "decode"]
+__all__ = ["STRIDES", "Detector", "cells", "decode", "merge"]
 
 STRIDES: Final = (8, 16, 32)
+LARGE: Final = 150.0
+"""From this width on, px as the network saw it, a face found at half the size counts: smaller ones are better seen at the full size."""
+AGREE: Final = 0.6
+"""Candidates that share this much (IoU) are views of one face."""
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -50,6 +55,34 @@ def decode(grid: Floats, corners: Floats, least: float) -> Floats:
     return np.concatenate([centre - size / 2, size, points, grid[:, :1]], axis=1)
 
 
+def merge(found: Floats, most: float) -> list[Floats]:
+    """One row (15,) per face out of candidates (K, 15), most confident first.
+
+    Of candidates that share more than `most` (IoU) the strongest stands for the face, and the average of those that agree with it
+    closely (IoU >= `AGREE`), weighted by squared score, says where its box and points are: neighbouring cells err independently.
+    """
+    faces: list[Floats] = []
+    found = found[np.argsort(-found[:, 14], kind="stable")]
+    while len(found):
+        shared = _shares(found[0], found)
+        votes = found[shared >= AGREE]
+        weights = votes[:, 14] ** 2
+        faces.append(np.append(weights @ votes[:, :14] / weights.sum(), found[0, 14]))
+        found = found[shared <= most]
+    return faces
+
+
+def _shares(row: Floats, rows: Floats) -> Floats:
+    """Intersection over union of one box with each of (K, 4+), x, y, w, h first; the box itself counts as 1."""
+    low = np.maximum(row[:2], rows[:, :2])
+    high = np.minimum(row[:2] + row[2:4], rows[:, :2] + rows[:, 2:4])
+    both: Floats = np.prod(np.maximum(high - low, 0), axis=1)
+    either = row[2] * row[3] + rows[:, 2] * rows[:, 3] - both
+    shared: Floats = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    shared[0] = 1.0
+    return shared
+
+
 class Detector:
     """Finds faces in frames.
 
@@ -69,9 +102,15 @@ class Detector:
 
     def find(self, image: Image) -> list[Face]:
         """All faces of an RGB frame (H, W, 3), most confident first."""
-        height, width = image.shape[:2]
-        scale = min(1.0, self._side / max(height, width))
+        scale = min(1.0, self._side / max(image.shape[:2]))
         luma = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+        # A face that fills the frame is larger than what the network has learned; at half the size it is not.
+        found = np.concatenate([self._candidates(luma, scale), self._candidates(luma, scale / 2, LARGE)])
+        return [_face(row, 1.0, (0, 0)) for row in merge(found, self._overlap)]
+
+    def _candidates(self, luma: Image, scale: float, least_px: float = 0.0) -> Floats:
+        """Candidates (K, 15) in frame pixels, found at `scale`, no narrower than `least_px` in what the network saw."""
+        height, width = luma.shape
         if scale < 1:
             small = max(round(width * scale), 1), max(round(height * scale), 1)
             luma = np.asarray(cv2.resize(luma, small, interpolation=cv2.INTER_AREA), np.uint8)
@@ -79,8 +118,9 @@ class Detector:
         padded = np.zeros((1, 1, rows, cols), np.float32)
         padded[0, 0, : luma.shape[0], : luma.shape[1]] = luma
         found = decode(self._network(padded)[0], cells(rows, cols), self._least)
-        back = np.array([width / luma.shape[1], height / luma.shape[0]])
-        return [_face(row, back, np.zeros(2)) for row in self._best(found)]
+        found = found[found[:, 2] >= least_px]
+        found[:, :14] *= np.tile([width / luma.shape[1], height / luma.shape[0]], 7)
+        return found
 
     def follow(self, image: Image, boxes: Sequence[Box]) -> list[Face | None]:
         """Look for each known face near its last box only; None where it is gone. One network call for all."""
@@ -90,22 +130,18 @@ class Detector:
         crops = np.stack([window.cut(image) for window in windows])[:, None]
         faces: list[Face | None] = []
         for grid, window in zip(self._network(crops), windows, strict=True):
-            best = self._best(decode(grid, self._window_cells, self._least))
+            best = merge(decode(grid, self._window_cells, self._least), self._overlap)
             near = min(best, key=window.off_middle, default=None)
             faces.append(None if near is None else _face(near, window.step, window.corner))
         return faces
 
-    def _best(self, found: Floats) -> list[Floats]:
-        """What is left of the candidates (K, 15) when overlapping ones are merged, most confident first."""
-        if not len(found):
-            return []
-        keep = cv2.dnn.NMSBoxes(found[:, :4].tolist(), found[:, 14].tolist(), 0.0, self._overlap)
-        return [found[i] for i in np.asarray(keep).ravel()]
-
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A square part of a frame, twice the face's size, shown to the network at (size, size)."""
+    """A square part of a frame around one face, shown to the network at (size, size).
+
+    A large face's window is a whole multiple of `size`, for then shrinking is exact block averaging, which is several times faster.
+    """
 
     corner: tuple[int, int]
     side: int
@@ -114,7 +150,9 @@ class _Window:
     @classmethod
     def around(cls, box: Box, size: int) -> "_Window":
         x, y, w, h = box
-        side = max(round(2 * max(w, h)), 16)
+        face = max(w, h)
+        # Twice the face where it is small; otherwise the face fills between a third and two thirds.
+        side = max(round(2 * face), 16) if 2 * face < size else size * max(ceil(1.6 * face / size), 1)
         return cls((round(x + w / 2 - side / 2), round(y + h / 2 - side / 2)), side, size)
 
     @property
@@ -126,18 +164,24 @@ class _Window:
 
     def cut(self, image: Image) -> NDArray[np.float32]:
         """The window in luma, black where it reaches beyond the frame."""
-        (x, y), (height, width) = self.corner, image.shape[:2]
-        left, top = min(max(x, 0), width), min(max(y, 0), height)
-        part = image[top : max(min(y + self.side, height), top), left : max(min(x + self.side, width), left)]
+        block = self.side // self.size
+        spans = [self._inside(at, length, max(block, 1)) for at, length in zip(self.corner, image.shape[1::-1], strict=True)]
+        (left, right), (top, bottom) = spans
         out = np.zeros((self.size, self.size), np.float32)
-        cols, rows = round(part.shape[1] / self.step), round(part.shape[0] / self.step)
-        if cols and rows:
-            how = cv2.INTER_AREA if self.step > 1 else cv2.INTER_LINEAR
-            luma = cv2.resize(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), (cols, rows), interpolation=how)
-            at_x, at_y = (round((c - o) / self.step) for c, o in ((left, x), (top, y)))
+        cols, rows = round((right - left) / self.step), round((bottom - top) / self.step)
+        if cols > 0 and rows > 0:
+            luma = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
+            how = cv2.INTER_AREA if block else cv2.INTER_LINEAR
+            small = luma if block == 1 else cv2.resize(luma, (cols, rows), interpolation=how)
+            at_x, at_y = (round((near - at) / self.step) for near, at in zip((left, top), self.corner, strict=True))
             shown = out[at_y : at_y + rows, at_x : at_x + cols]
-            shown[:] = luma[: shown.shape[0], : shown.shape[1]]
+            shown[:] = small[: shown.shape[0], : shown.shape[1]]
         return out
+
+    def _inside(self, at: int, length: int, block: int) -> tuple[int, int]:
+        """The part of one side that lies in the frame, in whole blocks counted from the window's corner."""
+        near = at if at >= 0 else at + -(at // block) * block
+        return near, near + max(min(length, at + self.side) - near, 0) // block * block
 
 
 def _face(row: Floats, scale: Floats | float, corner: Floats | tuple[int, int]) -> Face:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,7 +25,7 @@ from mien.faces.detect import STRIDES, Detector
 from mien.train.composites import Stock, compose, stock
 from mien.train.export import export
 from mien.train.face_scores import agreement_scores, crowds, held_out, threshold
-from mien.train.pack import NOT_FOR, PORTRAIT_TERMS, code_version, finish, note, sha256_of
+from mien.train.pack import NOT_FOR, PORTRAIT_TERMS, code_version, finish, note, sha256_of, spent
 from mien.train.teachers import Teacher
 
 SEARCH: dict[str, Any] = {"overlap": 0.4, "side": 640, "window": 192}
@@ -53,6 +52,7 @@ class Settings(NamedTuple):
     lr: float = 3e-3
     weight_decay: float = 1e-4
     average: float = 0.998
+    points: float = 10.0  # weight of the points' loss
     seed: int = 0
 
 
@@ -116,21 +116,24 @@ class Composites(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(luma[:, None].astype(np.float32)), torch.from_numpy(self.teacher(luma))
 
 
-def distance(student: Tensor, teacher: Tensor) -> Tensor:
+def distance(student: Tensor, teacher: Tensor, points: float) -> Tensor:
     """Cross-entropy of the scores everywhere; boxes and points (in strides) where the teacher sees a face, by its confidence."""
     score = teacher[..., 0]
     faces = score.sum() + 1
     presence = functional.binary_cross_entropy_with_logits(student[..., 0], score, reduction="none").sum() / faces
     sure = torch.where(score > 0.2, score, 0)[..., None]
     far = functional.smooth_l1_loss(student[..., 1:], teacher[..., 1:], reduction="none", beta=0.1) * sure
-    return presence + 2 * far[..., :4].sum() / faces / 4 + 10 * far[..., 4:].sum() / faces / 10
+    return presence + 2 * far[..., :4].sum() / faces / 4 + points * far[..., 4:].sum() / faces / 10
 
 
-def run(data: Path, teacher: Path, out: Path, settings: Settings) -> None:
-    """Train; goes on from RUN/last.pt when there is one."""
+def run(data: Path, teacher: Path, out: Path, settings: Settings, begin: Path | None = None) -> None:
+    """Train, from the weights of the finished run `begin` if given; goes on from RUN/last.pt when there is one."""
     torch.manual_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
-    net: nn.Module = FaceNet().to(memory_format=torch.channels_last)
+    net: nn.Module = FaceNet()
+    if begin is not None:
+        net.load_state_dict(torch.load(begin / "last.pt", weights_only=True)["net"])
+    net = net.to(memory_format=torch.channels_last)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
     optimiser = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=settings.steps, pct_start=0.05)
@@ -144,7 +147,7 @@ def run(data: Path, teacher: Path, out: Path, settings: Settings) -> None:
     batches = DataLoader(Composites(stock(data, "train"), teacher, settings, start), batch_size=None, num_workers=1)
     began, losses = time.time(), []
     for step, (luma, target) in enumerate(batches, start + 1):
-        loss = distance(net(luma.to(memory_format=torch.channels_last)), target)
+        loss = distance(net(luma.to(memory_format=torch.channels_last)), target, settings.points)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -190,18 +193,12 @@ def pack(out: Path, data: Path, teacher: Path, settings: Settings, composites: i
         "held-out portraits": list(held_out(data, finder(least))),
         "composites of held-out portraits": list(crowds(data, "val", labels, finder(least), composites)),
     }
-    seconds = pd.read_csv(out / "curve.csv")["seconds"].sum()
     card = FaceCard(
         card=1, name="mien-face", reads="frames", licence="Apache-2.0", sha256=sha256_of(network), search=Search(least=least, **SEARCH),
         summary="Finds faces and five points in each: both eyes, the nose tip, both mouth corners.",
         scores=tuple(score for name, pictures in sets.items() for score in agreement_scores(name, pictures)),
         not_for=NOT_FOR, limits=LIMITS, trained_on=SEEN,
-        made=Made(
-            recipe="python -m mien.train.mien_face",
-            seed=settings.seed,
-            commit=code_version(),
-            cost=f"{seconds / 60:.0f} minutes on 2 cores",
-        ),
+        made=Made(recipe="python -m mien.train.mien_face", seed=settings.seed, commit=code_version(), cost=spent(out)),
     )  # fmt: skip
     finish(card, folder)
     return folder
@@ -215,8 +212,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    run(args.data, args.teacher, args.out, Settings())
-    print(pack(args.out, args.data, args.teacher, Settings()))
+    first = args.out / "first"
+    run(args.data, args.teacher, first, Settings())
+    # A second, shorter cycle on new composites, with more weight on the points.
+    second = Settings(steps=5000, lr=2e-3, points=20.0, seed=1)
+    run(args.data, args.teacher, args.out, second, begin=first)
+    print(pack(args.out, args.data, args.teacher, second))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from mien.bundles.card import AffectCard, FaceCard, Score, write_card
 from mien.bundles.readme import readme
 from mien.metrics import bootstrap
 
-__all__ = ["NOT_FOR", "PORTRAIT_TERMS", "code_version", "finish", "measured", "note", "sha256_of"]
+__all__ = ["NOT_FOR", "PORTRAIT_TERMS", "code_version", "finish", "measured", "note", "sha256_of", "spent"]
 
 NOT_FOR: Final = (
     "inferring emotions of people at work or in education, which Article 5(1)(f) of the EU AI Act forbids",
@@ -61,3 +61,10 @@ def note(path: Path, row: Mapping[str, float]) -> None:
         if file.tell() == 0:
             writer.writeheader()
         writer.writerow(row)
+
+
+def spent(run: Path) -> str:
+    """What a run cost, from its curve."""
+    with (run / "curve.csv").open(newline="") as file:
+        seconds = sum(float(row["seconds"]) for row in csv.DictReader(file))
+    return f"{seconds / 60:.0f} minutes on 2 cores that other work shared"
