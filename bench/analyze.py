@@ -2,7 +2,8 @@
 
     python bench/analyze.py CLIP [--minutes 30] [--out bench/results/analyze.json]
 
-Decoding alone is PyAV with threads, frames thrown away. Analysing is the whole of `mien analyze CLIP --out DIR`: all frames,
+Decoding alone is PyAV's plain loop over the clip: once with the frames thrown away (``decode``), once with each turned into an
+RGB array, which is the least any analysis needs (``decode to RGB``). Analysing is the whole of `mien analyze CLIP --out DIR`: all frames,
 all faces, table and dictionary written; once inside a warm process and once as a command, start included. Each figure is the
 median of several rounds that take turns. Memory is the peak of a `mien analyze` process over the clip repeated to 1 minute and to
 `--minutes`.
@@ -34,10 +35,9 @@ def seconds(call) -> float:
     return time.perf_counter() - started
 
 
-def decode(clip: Path) -> int:
+def decode(clip: Path, rgb: bool = False) -> int:
     with av.open(str(clip)) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        return sum(1 for _ in container.decode(video=0))
+        return sum(1 for frame in container.decode(video=0) if not rgb or frame.to_ndarray(format="rgb24") is not None)
 
 
 def repeat(clip: Path, length_s: float, path: Path) -> Path:
@@ -94,10 +94,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        frames, times = decode(args.clip), {"decode": [], "analyse": [], "command": [], "first_row": []}
+        frames, times = decode(args.clip), {"decode": [], "decode to RGB": [], "analyse": [], "command": [], "first_row": []}
         first = f"import mien; next(iter(mien.analyze({str(args.clip)!r}, stream=True)))"
         for i in range(args.rounds):
             times["decode"].append(seconds(lambda: decode(args.clip)))
+            times["decode to RGB"].append(seconds(lambda: decode(args.clip, rgb=True)))
             times["analyse"].append(seconds(lambda i=i: run([args.clip], folder / f"warm{i}")))
             command = [*COMMAND, str(args.clip), "--out", str(folder / f"cold{i}")]
             times["command"].append(seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True)))
@@ -106,8 +107,10 @@ def main() -> None:
         result = {
             "machine": {"cores": os.cpu_count(), "engines": available()},
             "frames": frames,
-            "fps": {name: round(frames / median[name], 1) for name in ("decode", "analyse", "command")},
+            "fps": {name: round(frames / median[name], 1) for name in ("decode", "decode to RGB", "analyse", "command")},
+            "analyse / decode to RGB": round(median["decode to RGB"] / median["analyse"], 3),
             "analyse / decode": round(median["decode"] / median["analyse"], 3),
+            "command / decode to RGB": round(median["decode to RGB"] / median["command"], 3),
             "command / decode": round(median["decode"] / median["command"], 3),
             "start to first row, s": round(median["first_row"], 3),
             "ms": parts(),

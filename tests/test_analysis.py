@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import mien
-from mien.bundles.engines import TOLERANCE, available
+from mien.bundles.engines import available
 from mien.records import Status
 from mien.sources import open_source
 
@@ -65,7 +65,7 @@ def test_engines_agree_from_end_to_end(clip, engine):
     reference = mien.analyze(clip, engine="onnxruntime").frame
     table = mien.analyze(clip, engine=engine).frame
     assert table["status"].tolist() == reference["status"].tolist()
-    np.testing.assert_allclose(table[score_columns(table)], reference[score_columns(table)], atol=10 * TOLERANCE)
+    np.testing.assert_allclose(table[score_columns(table)], reference[score_columns(table)], atol=mien.load().card.tolerance)
 
 
 def test_stream_is_lazy_and_agrees_with_the_table(clip):

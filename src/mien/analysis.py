@@ -35,7 +35,7 @@ __all__ = ["Analysis", "Options", "Reader", "analyze"]
 
 BATCH: Final = 16
 """Faces scored together."""
-AHEAD_BYTES: Final = 64 << 20
+AHEAD_BYTES: Final = 16 << 20
 """Decoded frames that may wait for the finder, bytes."""
 
 _DONE: Final = np.empty((0, 0, 3), np.uint8)

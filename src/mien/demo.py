@@ -44,8 +44,8 @@ def _view(picture: Image, phase: float) -> Image:
     turn = 2 * np.pi * phase
     zoom = 1.25 + 0.35 * np.sin(2 * turn)
     # For a while around the middle the camera looks away, to show what a table says when nobody is in view.
-    away = 900 * np.clip(1 - abs(phase - 0.62) / 0.12, 0, 0.5) * 2
+    away = 620 * np.clip((0.24 - abs(phase - 0.62)) / 0.16, 0, 1)
     middle = (224 + 30 * np.cos(turn) + away, 130 + 20 * np.sin(3 * turn))
     matrix = cv2.getRotationMatrix2D(middle, 12 * np.sin(turn), zoom)
     matrix[:, 2] += np.array([320, 180]) - middle
-    return np.asarray(cv2.warpAffine(picture, matrix, (640, 360), borderMode=cv2.BORDER_REFLECT), np.uint8)
+    return np.asarray(cv2.warpAffine(picture, matrix, (640, 360), borderMode=cv2.BORDER_REPLICATE), np.uint8)

@@ -17,14 +17,16 @@ from mien.tasks import Floats
 
 __all__ = ["Tracker", "overlap"]
 
-SEARCH_S: Final = 0.25
+SEARCH_S: Final = 0.5
 """Time between full searches, seconds."""
 GAP_S: Final = 0.5
 """A face that comes back within this time keeps its number, seconds."""
 STILL: Final = 0.8
 """A face whose box still shares this much with the place it was looked for (IoU) is looked for there again."""
 CUT: Final = 24.0
-"""Mean absolute change of sampled pixels (0..255) from one frame to the next that counts as a cut."""
+"""Mean absolute change of sampled pixels (0..255) from one frame to the next, camera motion aside, that counts as a cut."""
+PAN: Final = 4
+"""How far the camera may swing from one frame to the next, in 24ths of the frame's shorter side."""
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -141,7 +143,23 @@ class Tracker:
         before, self._thumb = self._thumb, thumb
         if before is None:
             return False
-        return before.shape != thumb.shape or float(np.abs(thumb - before).mean()) > CUT
+        if before.shape != thumb.shape:
+            return True
+        return float(np.abs(thumb - before).mean()) > CUT and _least_change(before, thumb) > CUT
+
+
+def _least_change(before: Floats, after: Floats) -> float:
+    """Mean absolute change of two thumbnails (H, W, 3) under the best of all shifts by up to `PAN` cells: a pan is no cut."""
+    rows, cols = before.shape[:2]
+    reach = min(PAN, rows - 1, cols - 1)
+    steps = range(-reach, reach + 1)
+
+    def change(down: int, right: int) -> float:
+        old = before[max(down, 0) : rows + min(down, 0), max(right, 0) : cols + min(right, 0)]
+        new = after[max(-down, 0) : rows + min(-down, 0), max(-right, 0) : cols + min(-right, 0)]
+        return float(np.abs(new - old).mean())
+
+    return min(change(down, right) for down in steps for right in steps)
 
 
 def _number(track: _Track) -> int:

@@ -66,7 +66,7 @@ class Video(Source):
     def _moments(self) -> Moments:
         with self._container() as container:
             stream = _picture_stream(self.name, container)
-            stream.thread_type = "AUTO"
+            stream.thread_type = "SLICE"
             books, clock = _Books(container, stream), _Clock(stream)
             for pts, picture in _pictures(container, stream, books):
                 yield clock.seconds(pts), None if picture is None else lambda picture=picture: self._pixels(picture)  # type: ignore[misc]

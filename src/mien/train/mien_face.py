@@ -28,7 +28,7 @@ from mien.train.face_scores import agreement_scores, crowds, held_out, threshold
 from mien.train.pack import NOT_FOR, PORTRAIT_TERMS, code_version, finish, note, sha256_of, spent
 from mien.train.teachers import Teacher
 
-SEARCH: dict[str, Any] = {"overlap": 0.4, "side": 640, "window": 192}
+SEARCH: dict[str, Any] = {"overlap": 0.4, "side": 640, "window": 160}
 SEEN = (
     Terms(data="portraits", used_for="training", terms=PORTRAIT_TERMS),
     Terms(data="scenes without faces from scikit-image", used_for="training", terms="free to use, see scikit-image's README of data"),
