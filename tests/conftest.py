@@ -25,8 +25,8 @@ def photo(tmp_path_factory, face):
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
-    """50 frames at 25 frames/s; the camera looks away for a while."""
-    return film(tmp_path_factory.mktemp("clip") / "clip.mp4", seconds=2)
+    """150 frames at 25 frames/s; the camera looks away for nearly two seconds."""
+    return film(tmp_path_factory.mktemp("clip") / "clip.mp4")
 
 
 @pytest.fixture(scope="session")

@@ -411,7 +411,10 @@ def test_scores_are_what_the_tasks_say():
 def test_a_temperature_softens_its_own_family_only(copy):
     folder = copy(AFFECT, lambda c: c.update(temperature={"expr": 3.0}))
     made = crops(model().card, 4)
-    hot, usual = load(folder, "onnxruntime").score_prepared(made), load(copy(folder="cold", change=lambda c: c.update(temperature={})), "onnxruntime")
+    hot, usual = (
+        load(folder, "onnxruntime").score_prepared(made),
+        load(copy(folder="cold", change=lambda c: c.update(temperature={})), "onnxruntime"),
+    )
     usual = usual.score_prepared(made)
     softer = usual["expr"].astype(float) ** (1 / 3)
     np.testing.assert_allclose(hot["expr"], softer / softer.sum(axis=1, keepdims=True), atol=1e-3)

@@ -243,7 +243,7 @@ def squares(luma: np.ndarray) -> np.ndarray:
     return grid
 
 
-SQUARES = Detector(squares, least=0.5, overlap=0.4, side=640, window=128)
+SQUARES = Detector(squares, least=0.5, keep=0.5, overlap=0.4, side=640, window=128)
 
 
 def patches(shape: tuple[int, int], *boxes: Sequence[float]) -> np.ndarray:
@@ -277,7 +277,7 @@ def candidates(*found: tuple[float, float, float, float]) -> Detector:
         at = cells(64, 64)[i, :2]
         grid[0, i, :5] = score, (x - at[0]) / 8, (y - at[1]) / 8, np.log(side / 8), np.log(side / 8)
     none = np.zeros((1, len(cells(32, 32)), 15), np.float32)
-    return Detector(lambda luma: grid if luma.shape[2] == 64 else none, least=0.5, overlap=0.4, side=640, window=64)
+    return Detector(lambda luma: grid if luma.shape[2] == 64 else none, least=0.5, keep=0.5, overlap=0.4, side=640, window=64)
 
 
 def test_of_boxes_that_overlap_the_surest_stays_and_the_surest_comes_first():
@@ -332,7 +332,7 @@ def test_follow_of_nobody_asks_nothing():
     def never(_: np.ndarray) -> np.ndarray:
         raise AssertionError("the network was run")
 
-    assert Detector(never, 0.5, 0.4, 640, 128).follow(np.zeros((9, 9, 3), np.uint8), []) == []
+    assert Detector(never, least=0.5, keep=0.4, overlap=0.4, side=640, window=128).follow(np.zeros((9, 9, 3), np.uint8), []) == []
 
 
 # detect: the embedded network on a real face

@@ -64,6 +64,7 @@ class Search(_Strict):
     """How a face finder is used; see `mien.faces.detect.Detector`."""
 
     least: Annotated[float, Field(gt=0, lt=1)]
+    keep: Annotated[float, Field(gt=0, lt=1)]
     overlap: Annotated[float, Field(gt=0, lt=1)]
     side: Annotated[int, Field(ge=64, le=4096)]
     window: Annotated[int, Field(ge=64, le=1024, multiple_of=32)]

@@ -167,4 +167,4 @@ def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int =
     search = bundle.card.search
     side = search.window
     running = _open(bundle, engine, threads, (1, 1, side, side), [(1, len(cells(side, side)), 15)])
-    return Detector(lambda luma: running.run(luma)[0], search.least, search.overlap, search.side, search.window)
+    return Detector(lambda luma: running.run(luma)[0], **search.model_dump())

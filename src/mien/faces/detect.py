@@ -87,14 +87,16 @@ class Detector:
     """Finds faces in frames.
 
     network: luma (N, 1, H, W) float32 in 0..255, H and W multiples of 32, to grids (N, M, 15).
-    least: smallest score that counts as a face. overlap: of two boxes that share more (IoU), the weaker goes.
+    least: smallest score of a face that is found; keep: of a face that is already known.
+    overlap: of two boxes that share more (IoU), the weaker goes.
     side: the longer side of a frame is scaled down to this before the search, px.
     window: side of the square that one known face is looked for in, px.
     """
 
-    def __init__(self, network: Network, least: float, overlap: float, side: int, window: int) -> None:
+    def __init__(self, network: Network, *, least: float, keep: float, overlap: float, side: int, window: int) -> None:
+        self.least = least
         self._network = network
-        self._least = least
+        self._keep = keep
         self._overlap = overlap
         self._side = side
         self._window = window
@@ -117,7 +119,7 @@ class Detector:
         rows, cols = (-(-n // 32) * 32 for n in luma.shape)
         padded = np.zeros((1, 1, rows, cols), np.float32)
         padded[0, 0, : luma.shape[0], : luma.shape[1]] = luma
-        found = decode(self._network(padded)[0], cells(rows, cols), self._least)
+        found = decode(self._network(padded)[0], cells(rows, cols), self.least)
         found = found[found[:, 2] >= least_px]
         found[:, :14] *= np.tile([width / luma.shape[1], height / luma.shape[0]], 7)
         return found
@@ -130,7 +132,7 @@ class Detector:
         crops = np.stack([window.cut(image) for window in windows])[:, None]
         faces: list[Face | None] = []
         for grid, window in zip(self._network(crops), windows, strict=True):
-            best = merge(decode(grid, self._window_cells, self._least), self._overlap)
+            best = merge(decode(grid, self._window_cells, self._keep), self._overlap)
             near = min(best, key=window.off_middle, default=None)
             faces.append(None if near is None else _face(near, window.step, window.corner))
         return faces

@@ -133,7 +133,9 @@ class Tracker:
         """Those that a second look from near by finds as well, as it finds them: fewer false faces, and one scale for all boxes."""
         kept: list[Face] = []
         for first, face in zip(found, self._detector.follow(image, [one.box for one in found]), strict=True):
-            if face is not None and overlap(first.box, face.box) >= 0.3 and all(overlap(face.box, one.box) < 0.5 for one in kept):
+            if face is None or face.confidence < self._detector.least:
+                continue
+            if overlap(first.box, face.box) >= 0.3 and all(overlap(face.box, one.box) < 0.5 for one in kept):
                 kept.append(face)
         return kept
 

@@ -28,7 +28,7 @@ from mien.train.face_scores import agreement_scores, crowds, held_out, threshold
 from mien.train.pack import NOT_FOR, PORTRAIT_TERMS, code_version, finish, note, sha256_of, spent
 from mien.train.teachers import Teacher
 
-SEARCH: dict[str, Any] = {"overlap": 0.4, "side": 640, "window": 160}
+SEARCH: dict[str, Any] = {"keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
 SEEN = (
     Terms(data="portraits", used_for="training", terms=PORTRAIT_TERMS),
     Terms(data="scenes without faces from scikit-image", used_for="training", terms="free to use, see scikit-image's README of data"),
@@ -186,7 +186,7 @@ def pack(out: Path, data: Path, teacher: Path, settings: Settings, composites: i
     engine, labels = open_engine(network.read_bytes()), Teacher(teacher)
 
     def finder(least: float) -> Detector:
-        return Detector(lambda luma: engine.run(luma)[0], least, **SEARCH)
+        return Detector(lambda luma: engine.run(luma)[0], least=least, **SEARCH)
 
     least = threshold(crowds(data, "train", labels, finder(0.2), composites // 2, seed=11))
     sets = {
