@@ -188,7 +188,7 @@ def pack(out: Path, data: Path, teacher: Path, settings: Settings, composites: i
     def finder(least: float) -> Detector:
         return Detector(lambda luma: engine.run(luma)[0], least=least, **SEARCH)
 
-    least = threshold(crowds(data, "train", labels, finder(0.2), composites // 2, seed=11))
+    least = threshold(crowds(data, "train", labels, finder(0.2), composites, seed=11))
     sets = {
         "held-out portraits": list(held_out(data, finder(least))),
         "composites of held-out portraits": list(crowds(data, "val", labels, finder(least), composites)),

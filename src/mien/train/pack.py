@@ -64,7 +64,9 @@ def note(path: Path, row: Mapping[str, float]) -> None:
 
 
 def spent(run: Path) -> str:
-    """What a run cost, from its curve."""
-    with (run / "curve.csv").open(newline="") as file:
-        seconds = sum(float(row["seconds"]) for row in csv.DictReader(file))
+    """What a run cost, from its curve and those of the runs inside it."""
+    seconds = 0.0
+    for curve in run.rglob("curve.csv"):
+        with curve.open(newline="") as file:
+            seconds += sum(float(row["seconds"]) for row in csv.DictReader(file))
     return f"{seconds / 60:.0f} minutes on 2 cores that other work shared"
