@@ -44,7 +44,7 @@ def picture(demo: Path) -> np.ndarray:
         frame = next(frame for i, frame in enumerate(film.decode(video=0)) if i == 36).to_ndarray(format="rgb24")
     names = ["frame", "time_s", "status", "face", "confidence", "expression", "expr_happiness", "valence", "arousal", "AU12", "AU25"]
     table = pd.read_csv(demo / "clip.csv")[names]
-    rows = table[table["frame"].between(33, 39)].round(2).astype(str)
+    rows = table[table["frame"].between(33, 39)].astype({"face": "Int64"}).round(2).astype(str)
     page = np.full((24 * (len(rows) + 1) + 12, 2 * frame.shape[1], 3), 255, np.uint8)
     for i, cells in enumerate([names, *rows.to_numpy().tolist()]):
         for k, cell in enumerate(cells):

@@ -429,7 +429,7 @@ def test_points_align_a_crop_as_the_whole_frame_would_be():
     part = portrait[top:300, left:400]
     found = model().score([part, portrait], points=np.stack([face.points - (left, top), face.points]))
     for family, values in whole.items():
-        np.testing.assert_allclose(found[family], np.repeat(values, 2, axis=0), atol=TOLERANCE)
+        np.testing.assert_allclose(found[family], np.repeat(values, 2, axis=0), atol=model().card.tolerance)
 
 
 def test_crops_of_any_size_score_as_each_does_alone():

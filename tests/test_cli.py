@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from mien.batch import plan
 from mien.bundles.store import bundles
 from mien.cli import app
 
@@ -285,3 +286,98 @@ def test_no_face_is_left_on_disk_unless_asked_for(clip, tmp_path):
     assert mien("analyze", clip, "--out", tmp_path, "--every", 0.5)[0] == 0
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".json"}
     assert set(os.listdir(Path.cwd())) == before
+
+
+def test_overlays_of_an_earlier_run_are_no_inputs(clip, photo, tmp_path):
+    for path in (clip, photo):
+        shutil.copy(path, tmp_path / path.name)
+    assert mien("analyze", tmp_path, "--out", tmp_path, "--overlay", "--every", 0.5)[0] == 0
+    before = {path.name for path in tmp_path.iterdir()}
+    code, said = mien("analyze", tmp_path, "--out", tmp_path, "--overlay", "--every", 0.5)
+    assert code == 0
+    assert said.count("done before") == 2
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_names_never_collide_nor_leave_the_folder(tmp_path):
+    places = ["a/b_c.mp4", "x/b_c.mp4", "a_b/c.mp4", "y/C.mp4", "solo.mp4"]
+    for place in places:
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(b"x")
+    jobs, missing = plan([*(tmp_path / place for place in places), f"{tmp_path}/a/../solo.mp4"])
+    names = [job.name for job in jobs]
+    assert len(jobs) == len(places)
+    assert len({name.casefold() for name in names}) == len(places)
+    assert not missing
+    assert all(Path(name).name == name and not name.startswith(".") for name in names)
+    assert "solo" in names
+
+
+def test_new_options_take_the_old_files_along(clip, tmp_path):
+    assert mien("analyze", clip, "--out", tmp_path, "--every", 0.5, "--overlay")[0] == 0
+    assert mien("analyze", clip, "--out", tmp_path, "--every", 0.5, "--format", "parquet")[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.parquet", "clip.dictionary.json"}
+
+
+def test_another_input_of_the_same_name_does_not_replace_the_first(clip, photo, tmp_path):
+    (tmp_path / "other").mkdir()
+    shutil.copy(clip, tmp_path / "take.mp4")
+    (tmp_path / "other" / "take.mp4").write_bytes(clip.read_bytes() + bytes(8))
+    assert mien("analyze", tmp_path / "take.mp4", "--out", tmp_path / "out", "--every", 1)[0] == 0
+    code, said = mien("analyze", tmp_path / "other" / "take.mp4", "--out", tmp_path / "out", "--every", 1)
+    assert code == 1
+    assert "another input" in said
+
+
+def test_damage_is_told_again_when_the_work_is_skipped(clip, tmp_path):
+    garbage_in_the_middle(clip, tmp_path / "hurt.mp4")
+    first, second = (mien("analyze", tmp_path / "hurt.mp4", "--out", tmp_path / "out") for _ in range(2))
+    assert first[0] == second[0] == 1
+    assert "done before" in second[1]
+    assert "could not be decoded" in second[1]
+
+
+def test_a_result_never_replaces_an_input(clip, tmp_path):
+    for name in ("x.mp4", "x.overlay.mp4"):
+        shutil.copy(clip, tmp_path / name)
+    code, said = mien("analyze", tmp_path / "x.overlay.mp4", tmp_path / "x.mp4", "--out", tmp_path, "--overlay", "--every", 1)
+    assert (tmp_path / "x.overlay.mp4").read_bytes() == clip.read_bytes()
+    assert code == 1
+    assert "replace" in said
+
+
+def test_names_with_colons_are_printed_as_they_are():
+    assert ":x:" in mien("analyze", "not:x:there.mp4", "--out", "unused")[1]
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP"])
+def test_being_ended_leaves_no_face_behind(signal_name, shared, tmp_path):
+    clip = shared / "media" / "one_face_640x360.mp4"
+    command = [sys.executable, "-m", "mien", "analyze", str(clip), "--out", str(tmp_path / "out"), "--overlay"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not list((tmp_path / "out").glob(".*overlay*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, signal_name))
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_nothing_reaches_for_the_network(photo, tmp_path):
+    code = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise SystemExit(f"reached for the network: {args}")
+socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
+import mien
+from mien.bundles.engines import available
+for engine in available():
+    assert len(mien.analyze(sys.argv[1], engine=engine).frame) == 1
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    env = {**os.environ, "HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", code, str(photo)], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in home.rglob("*") if path.is_file()]

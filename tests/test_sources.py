@@ -378,7 +378,7 @@ BAD = {
     "sound": (lambda d: sound(d / "sound.mp4"), "no moving picture"),
     "no moov": (lambda d: cut(video(d / "cut.mp4", noisy(20)), 0.7), "cut off"),
     "all garbage": (
-        lambda d: garbage(video(d / "g.mp4", noisy(10), mux={"movflags": "faststart"}), 0.2, 1.0),
+        lambda d: garbage(video(d / "g.mp4", noisy(10), mux={"movflags": "faststart"}), 0.1, 1.0),
         "not one of its|known format",
     ),
     "torn jpeg": (lambda d: truncated_picture(d / "torn.jpg"), "cannot be decoded"),

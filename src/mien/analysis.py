@@ -4,12 +4,16 @@
 in the caller's, and scored in a third, in batches.
 """
 
+import os
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain
+from math import inf
+from numbers import Integral, Real
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
@@ -31,7 +35,7 @@ from mien.temporal import Smoothing, fill_gaps, smooth
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Analysis", "Options", "Reader", "analyze"]
+__all__ = ["Analysis", "Options", "Reader", "analyze", "stamp"]
 
 BATCH: Final = 16
 """Faces scored together."""
@@ -53,20 +57,30 @@ class Options:
     engine: ``auto``, ``onnxruntime`` or ``openvino``.
     faces: ``all``, ``largest``, or how many of the largest faces of each frame to read.
     every: read the first frame of each span of this many seconds; 0 reads all frames.
-    smoothing: how to smooth each face's scores over time, or None. Cameras are always smoothed causally.
+    smoothing: how to smooth each face's scores over time: a `Smoothing`, seconds for a Gaussian one, or None.
+        Cameras are always smoothed causally.
     """
 
-    bundle: str = AFFECT
+    bundle: str | Path = AFFECT
     engine: str = "auto"
     faces: Choice = "all"
     every: float = 0.0
-    smoothing: Smoothing | None = None
+    smoothing: Smoothing | float | None = None
 
     def __post_init__(self) -> None:
-        if self.faces not in ("all", "largest") and not (isinstance(self.faces, int) and self.faces >= 1):
-            raise ValueError(f"faces must be all, largest or a number from 1 up, got {self.faces!r}")
-        if not self.every >= 0:
-            raise ValueError(f"every must be 0 or more seconds, got {self.every}")
+        """Bring numbers into one form. Raises ValueError for values that make no sense."""
+        if self.faces not in ("all", "largest"):
+            if not isinstance(self.faces, Integral) or isinstance(self.faces, bool) or self.faces < 1:
+                raise ValueError(f"faces must be all, largest or a number from 1 up, got {self.faces!r}")
+            object.__setattr__(self, "faces", int(self.faces))
+        if not (isinstance(self.every, Real) and 0 <= float(self.every) < inf):
+            raise ValueError(f"every must be 0 or more seconds, got {self.every!r}")
+        object.__setattr__(self, "every", float(self.every))
+        if isinstance(self.smoothing, Real):
+            object.__setattr__(self, "smoothing", Smoothing(float(self.smoothing)) if self.smoothing else None)
+        if not (self.smoothing is None or isinstance(self.smoothing, Smoothing)):
+            raise ValueError(f"smoothing must be seconds, a Smoothing or None, got {self.smoothing!r}")
+        object.__setattr__(self, "bundle", os.path.abspath(self.bundle) if isinstance(self.bundle, Path) else str(self.bundle))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +119,7 @@ class Reader:
         looks = self._find(frames)
         readings = self._score(looks, 1 if source.kind == "camera" else BATCH)
         smoothing = self.options.smoothing
-        if smoothing is not None:
+        if isinstance(smoothing, Smoothing):
             # Frames left out on purpose are no gap, and a camera's future is not there yet.
             gap_s, live = max(smoothing.longest_gap_s, 1.5 * self.options.every), source.kind == "camera"
             smoothing = replace(smoothing, longest_gap_s=gap_s, causal=smoothing.causal or live)
@@ -225,14 +239,24 @@ def _fill(frames: Generator[Frame, None, None], queue: "Queue[Frame | BaseExcept
         frames.close()
 
 
+def stamp(name: str) -> dict[str, object]:
+    """What tells later whether an input is still the same: its name, size in bytes and time of the last change."""
+    if not Path(name).is_file():
+        return {"name": name, "bytes": None, "modified": time.time()}
+    stat = Path(name).stat()
+    return {"name": name, "bytes": stat.st_size, "modified": stat.st_mtime}
+
+
 class Analysis:
     """What `analyze` returns: readings of one or several inputs, made when they are first asked for.
 
-    Each input is read once for `frame` and for every loop over `readings()`; with `frame` at hand, the rest reuses it.
+    Inputs are opened one at a time, and read anew for every loop over `readings()` until `frame` has been asked for; the rest reuses it.
+    problems: one line for each damage met so far that did not stop the reading.
     """
 
-    def __init__(self, sources: Sequence[Source], reader: Reader) -> None:
-        self._sources = sources
+    def __init__(self, inputs: Sequence[str | Source], reader: Reader) -> None:
+        self.problems: list[str] = []
+        self._inputs = inputs
         self._reader = reader
         self._kept: list[Reading] | None = None
 
@@ -242,12 +266,16 @@ class Analysis:
         return self._reader.tasks
 
     def readings(self) -> Generator[Reading, None, None]:
-        """Readings in order of input and time; memory does not grow with their number."""
+        """Readings in order of input and time; memory does not grow with their number. Raises SourceError as it meets it."""
         if self._kept is not None:
             yield from self._kept
             return
-        for source in self._sources:
+        self.problems = []
+        for one in self._inputs:
+            source = open_source(one) if isinstance(one, str) else one
             yield from self._reader.read(source)
+            if source.problem:
+                self.problems.append(f"{source.name}: {source.problem}")
 
     __iter__ = readings
 
@@ -263,11 +291,13 @@ class Analysis:
         Raises UnknownNameError for another suffix, OutputError when it cannot be written.
         """
         path = Path(path)
+        page = path.with_suffix(".dictionary.json")
         table = columns(self.tasks, self._reader.options.smoothing is not None)
+        sources = [stamp(one if isinstance(one, str) else one.name) for one in self._inputs]
         with TableWriter(path.with_suffix(""), [path.suffix.removeprefix(".")], table) as writer:
             writer.write(self.readings())
-        facts = self._reader.facts() | {"sources": [source.name for source in self._sources]}
-        write_dictionary(path.with_suffix(".dictionary.json"), table, facts)
+            page.unlink(missing_ok=True)
+        write_dictionary(page, table, self._reader.facts() | {"sources": sources, "files": [path.name], "problems": self.problems})
         return path
 
 
@@ -283,23 +313,21 @@ def analyze(inputs: Input | Sequence[str | Path], *, stream: bool = False, **opt
 
     inputs: a path, folder, glob or ``camera:0``, a list of those, one RGB uint8 picture (H, W, 3), or an iterable of such.
     stream: return an iterator of `Reading` in constant memory, for live use, instead of an `Analysis`.
-    options: the fields of `Options`; `smoothing` may also be a number of seconds.
-    Raises SourceError, UnknownNameError, BundleError or MissingExtraError at once, TypeError for an unknown option.
+    options: the fields of `Options`.
+    Raises SourceError for what is not there, UnknownNameError, BundleError or MissingExtraError at once, ValueError or TypeError for a
+    wrong option. With several inputs, one that cannot be read raises SourceError when its turn comes; `mien.batch.run` goes on instead.
 
     >>> from mien.demo import portrait
     >>> table = analyze(portrait()).frame
     >>> table[["status", "expression"]].values.tolist()
     [['ok', 'happiness']]
     """
-    smoothing = options.get("smoothing")
-    if isinstance(smoothing, (int, float)):
-        options["smoothing"] = Smoothing(float(smoothing)) if smoothing else None
     reader = Reader(Options(**options))
     if isinstance(inputs, (str, Path)):
         inputs = [inputs]
-    if isinstance(inputs, Sequence) and all(isinstance(one, (str, Path)) for one in inputs):
-        sources = [open_source(name) for name in expand(inputs)]
+    if isinstance(inputs, Sequence) and inputs and all(isinstance(one, (str, Path)) for one in inputs):
+        names = expand(inputs)
+        analysis = Analysis([open_source(names[0])] if len(names) == 1 else names, reader)
     else:
-        sources = [open_source(inputs)]
-    analysis = Analysis(sources, reader)
+        analysis = Analysis([open_source(inputs)], reader)
     return analysis.readings() if stream else analysis

@@ -5,16 +5,18 @@ presence says that the tables beside it are whole; a later run with the same inp
 """
 
 import json
+import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import mien
-from mien.analysis import Options, Reader
+from mien.analysis import Options, Reader, stamp
 from mien.errors import MienError, OutputError, SourceError, UnknownNameError
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.overlay import Overlay
@@ -24,6 +26,7 @@ from mien.sources import IMAGE_SUFFIXES, Source, expand, open_source
 
 __all__ = ["Job", "Outcome", "Progress", "plan", "run"]
 
+_DRAWN: Final = {"image": ".overlay.jpg", "video": ".overlay.mp4"}
 ROWS: Final = 64
 """Readings handed to the writers together."""
 
@@ -74,17 +77,23 @@ class Progress:
         """A job ended, in whatever way."""
 
 
-def plan(inputs: Sequence[str | Path]) -> tuple[list[Job], list[str]]:
-    """Jobs with unique names, and one line for each input that is not there."""
-    found, missing = [], []
+def plan(inputs: Sequence[str | Path], out: Path | None = None) -> tuple[list[Job], list[tuple[str, str]]]:
+    """Jobs with unique names, and each input that is not there with one line on why.
+
+    Overlays that lie in `out` are what an earlier run drew; they are inputs only where they are named one by one.
+    """
+    found: dict[str, str] = {}
+    missing: list[tuple[str, str]] = []
     for one in inputs:
         try:
-            found += expand([one])
+            for path in expand([one]):
+                if path == str(one) or not _is_drawn(path, out):
+                    found.setdefault(path if path.startswith("camera:") else os.path.abspath(path), path)
         except SourceError as error:
-            missing.append(str(error))
-    found = list(dict.fromkeys(found))
-    pictures = tuple(path for path in found if _is_picture(path))
-    names = _names([path for path in found if path not in pictures])
+            missing.append((str(one), str(error)))
+    paths = list(found.values())
+    pictures = tuple(path for path in paths if _is_picture(path))
+    names = _names([path for path in paths if path not in pictures])
     jobs = [Job(name, (path,)) for path, name in names.items()]
     if pictures:
         name = Path(pictures[0]).stem if len(pictures) == 1 else "photos"
@@ -96,17 +105,27 @@ def _is_picture(path: str) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
+def _is_drawn(path: str, out: Path | None) -> bool:
+    return out is not None and Path(path).resolve().parent == out.resolve() and path.endswith(tuple(_DRAWN.values()))
+
+
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """A file name for each path: its stem, or as much of the path as tells it from the others."""
-    names = {path: path.replace(":", "") if path.startswith("camera:") else Path(path).stem for path in paths}
-    if len(set(names.values())) == len(names):
-        return names
-    parts = {path: Path(path).parts for path in paths}
-    shared = 0
-    while len({p[: shared + 1] for p in parts.values()}) == 1 and all(len(p) > shared + 1 for p in parts.values()):
-        shared += 1
-    doubled = {name for name in names.values() if list(names.values()).count(name) > 1}
-    return {path: "_".join(parts[path][shared:]) if name in doubled else name for path, name in names.items()}
+    """A file name for each path: its stem, or as much of the path as tells it from the others, on any file system."""
+    stems = {path: path.replace(":", "") if path.startswith("camera:") else Path(path).stem for path in paths}
+    count = Counter(stem.casefold() for stem in stems.values())
+    doubled = {path: Path(os.path.abspath(path)).parts for path, stem in stems.items() if count[stem.casefold()] > 1}
+    levels = zip(*(parts[:-1] for parts in doubled.values()), strict=False)
+    shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    taken = {stem.casefold() for path, stem in stems.items() if path not in doubled}
+    names: dict[str, str] = {}
+    for path, stem in stems.items():
+        name = base = "_".join(doubled[path][shared:]) if path in doubled else stem
+        number = 2
+        while path in doubled and name.casefold() in taken:
+            name, number = f"{base}-{number}", number + 1
+        taken.add(name.casefold())
+        names[path] = name
+    return names
 
 
 def run(
@@ -124,16 +143,20 @@ def run(
     outcome with state ``failed``, not an exception.
     Raises OutputError when `out` cannot be written at all, UnknownNameError for a format, and what `Reader` raises.
     """
+    if not formats:
+        raise ValueError(f"formats must name at least one of {', '.join(FORMATS)}")
     for name in formats:
         if name not in FORMATS:
             raise UnknownNameError("format", name, FORMATS)
-    work = _Work(Reader(options or Options()), Path(out), tuple(dict.fromkeys(formats)), overlay, progress or Progress())
+    reader, folder = Reader(options or Options()), Path(out)
     try:
-        work.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror}; choose another folder") from error
-    jobs, missing = plan(inputs)
-    outcomes = [Outcome(Job(line.partition(": ")[0], ()), "failed", problems=[line]) for line in missing]
+    jobs, missing = plan(inputs, folder)
+    originals = frozenset(Path(path).resolve() for job in jobs for path in job.inputs)
+    work = _Work(reader, folder, tuple(dict.fromkeys(formats)), overlay, progress or Progress(), originals)
+    outcomes = [Outcome(Job(name, ()), "failed", problems=[line]) for name, line in missing]
     for outcome in outcomes:
         work.progress.end(outcome)
     for number, job in enumerate(jobs, 1):
@@ -152,26 +175,50 @@ class _Work:
     formats: tuple[str, ...]
     overlay: bool
     progress: Progress
+    originals: frozenset[Path]
 
     def do(self, job: Job) -> Outcome:
         """One job, from its inputs to its files."""
         outcome, started = Outcome(job), time.monotonic()
-        dictionary = self.folder / f"{job.name}.dictionary.json"
+        page = self.folder / f"{job.name}.dictionary.json"
         try:
-            facts = self.reader.facts() | {"sources": [_stamp(path) for path in job.inputs], "files": self._files(job)}
-            if _says(dictionary, facts):
-                outcome.state = "skipped"
+            self._check(job)
+            asked = self.reader.facts() | {
+                "sources": [stamp(path) for path in job.inputs], "formats": list(self.formats), "overlay": self.overlay,
+            }  # fmt: skip
+            before = _recorded(page)
+            if before is not None and _is_done(before, asked, self.folder):
+                outcome.state, outcome.problems = "skipped", list(before["problems"])
             else:
-                dictionary.unlink(missing_ok=True)
-                self._write(job, outcome)
+                self._write(job, outcome, before)
                 counts = {status.value: count for status, count in outcome.rows.items()}
-                write_dictionary(dictionary, self._columns(), facts | {"rows": counts, "problems": outcome.problems})
-            outcome.files = [*(self.folder / name for name in self._files(job)), dictionary]
+                files = [name for name in self._files(job) if (self.folder / name).exists()]
+                write_dictionary(page, self._columns(), asked | {"files": files, "rows": counts, "problems": outcome.problems})
+            outcome.files = [*(self.folder / name for name in self._files(job) if (self.folder / name).exists()), page]
         except MienError as error:
             outcome.state = "failed"
             outcome.problems.append(str(error))
         outcome.seconds = time.monotonic() - started
         return outcome
+
+    def _check(self, job: Job) -> None:
+        """Raise OutputError where a result would replace an input, or what was read from another input."""
+        for name in self._files(job):
+            if (self.folder / name).resolve() in self.originals:
+                raise OutputError(f"{self.folder / name}: is an input that the results of {job.name} would replace; choose another folder")
+        page = self.folder / f"{job.name}.dictionary.json"
+        before = (_recorded(page) or {"sources": []})["sources"]
+        if len(job.inputs) == len(before) == 1 and not job.inputs[0].startswith("camera:"):
+            new, old = stamp(job.inputs[0]), before[0]
+            if os.path.abspath(str(old["name"])) != os.path.abspath(job.inputs[0]) and old["bytes"] != new["bytes"]:
+                raise OutputError(f"{page}: is about another input, {old['name']}; choose another folder, or remove it first")
+
+    def _forget(self, job: Job, before: dict[str, Any] | None) -> None:
+        """Take away what an earlier run said of this job, and those of its files that will not be made again."""
+        (self.folder / f"{job.name}.dictionary.json").unlink(missing_ok=True)
+        for name in set((before or {"files": []})["files"]) - set(self._files(job)):
+            if Path(name).name == name:
+                (self.folder / name).unlink(missing_ok=True)
 
     def _columns(self) -> tuple[Column, ...]:
         return columns(self.reader.tasks, self.reader.options.smoothing is not None)
@@ -187,15 +234,17 @@ class _Work:
             return {}
         pictures = _names([path for path in job.inputs if _is_picture(path)])
         stems = {path: pictures.get(path, job.name) for path in job.inputs}
-        return {path: self.folder / f"{stem}.overlay{'.jpg' if path in pictures else '.mp4'}" for path, stem in stems.items()}
+        return {path: self.folder / f"{stem}{_DRAWN['image' if path in pictures else 'video']}" for path, stem in stems.items()}
 
-    def _write(self, job: Job, outcome: Outcome) -> None:
+    def _write(self, job: Job, outcome: Outcome, before: dict[str, Any] | None) -> None:
         """All tables of a job, appearing together at the end or not at all."""
         overlays = self._overlays(job)
         with TableWriter(self.folder / job.name, self.formats, self._columns()) as tables:
             for path in job.inputs:
                 try:
-                    self._read(open_source(path), tables, overlays.get(path), outcome)
+                    source = open_source(path)
+                    self._forget(job, before)
+                    self._read(source, tables, overlays.get(path), outcome)
                 except SourceError as error:
                     if len(job.inputs) == 1:
                         raise
@@ -229,22 +278,17 @@ def _share(outcome: Outcome, source: Source, time_s: float) -> float | None:
     return time_s / source.length_s if source.length_s else None
 
 
-def _stamp(path: str) -> dict[str, object]:
-    """What tells whether an input is still the same: size in bytes and time of the last change."""
-    if path.startswith("camera:"):
-        return {"name": path, "bytes": None, "modified": time.time()}
+def _recorded(page: Path) -> dict[str, Any] | None:
+    """What a dictionary of an earlier run says; None where there is none that this version understands."""
     try:
-        stat = Path(path).stat()
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}; check the path") from error
-    return {"name": path, "bytes": stat.st_size, "modified": stat.st_mtime}
-
-
-def _says(dictionary: Path, facts: dict[str, object]) -> bool:
-    """Whether a dictionary records just these facts and no problem, and the files it speaks of are all there."""
-    try:
-        found = json.loads(dictionary.read_text(encoding="utf-8"))
+        found = json.loads(page.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    same = all(found.get(key) == json.loads(json.dumps(value)) for key, value in facts.items())
-    return same and found.get("mien") == mien.__version__ and all((dictionary.parent / name).exists() for name in found["files"])
+        return None
+    known = isinstance(found, dict) and {"mien", "sources", "files", "problems"} <= set(found)
+    return found if known else None
+
+
+def _is_done(before: dict[str, Any], asked: dict[str, object], folder: Path) -> bool:
+    """Whether an earlier run read the same inputs in the same way, and its files are all there."""
+    same = before["mien"] == mien.__version__ and all(before.get(key) == json.loads(json.dumps(value)) for key, value in asked.items())
+    return same and all((folder / name).exists() for name in before["files"])

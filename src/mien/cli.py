@@ -1,5 +1,7 @@
 """The command line: parse, call one public function, print. Exit codes: 0 all done, 1 something failed, 2 wrong usage."""
 
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -34,21 +36,42 @@ app = typer.Typer(
 )  # fmt: skip
 bundles_app = typer.Typer(help="The networks that come with mien, and what is known of them.", no_args_is_help=True)
 app.add_typer(bundles_app, name="bundles")
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+_ENDED = threading.Event()
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 @contextmanager
 def _tidy() -> Iterator[None]:
     """Turn what was foreseen into one line and an exit code."""
     try:
-        yield
+        with _interruptible():
+            yield
     except (UnknownNameError, MissingExtraError, ValueError) as error:
         raise _fail(error, 2) from error
     except MienError as error:
         raise _fail(error, 1) from error
     except KeyboardInterrupt as error:
         raise _fail("stopped; nothing half-written is left, and finished inputs are kept", 130) from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Being told to end is like Ctrl-C, so that nothing is left half-written; and Ctrl-C is not lost inside a library's callback."""
+
+    def end(number: int, frame: object) -> None:
+        _ENDED.set()
+        raise KeyboardInterrupt
+
+    _ENDED.clear()
+    here = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fail(message: object, code: int) -> typer.Exit:
@@ -90,7 +113,7 @@ def analyze(
         options = Options(
             bundle=bundle, engine=engine, faces=_faces(faces), every=every, smoothing=Smoothing(smoothing) if smoothing else None
         )
-        names = [name for name in formats.split(",") if name]
+        names = [name.strip() for name in formats.split(",") if name.strip()]
         with closing(_Bar()) as bar:
             outcomes = batch.run(inputs, folder, options=options, formats=names, overlay=overlay, progress=bar)
     _summary(outcomes)
@@ -105,7 +128,6 @@ def demo(
     Films a public-domain portrait with a moving camera, analyses the clip, and leaves a table and an annotated video.
     """
     with _tidy():
-        folder.mkdir(parents=True, exist_ok=True)
         clip = film(folder / "clip.mp4")
         with closing(_Bar()) as bar:
             outcomes = batch.run([clip], folder, options=Options(smoothing=Smoothing(0.2)), overlay=True, progress=bar)
@@ -175,7 +197,7 @@ class _Bar(batch.Progress):
     def __init__(self) -> None:
         self._rich = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=err, transient=True,
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal,
         )  # fmt: skip
         self._task: TaskID | None = None
         self._began = 0.0
@@ -186,6 +208,8 @@ class _Bar(batch.Progress):
         self._task = self._rich.add_task(f"{job.name} ({number}/{count})", total=None, rate="")
 
     def advance(self, frames: int, share: float | None) -> None:
+        if _ENDED.is_set():
+            raise KeyboardInterrupt
         if self._task is not None:
             rate = f"{frames / max(time.monotonic() - self._began, 1e-3):.0f} frames/s"
             self._rich.update(self._task, total=None if share is None else 1.0, completed=share or 0.0, rate=rate)
@@ -226,5 +250,8 @@ def _summary(outcomes: list[batch.Outcome]) -> None:
     told = ", ".join(f"{count[state]} {state}" for state in ("done", "skipped", "failed") if count[state])
     damaged = sum(outcome.state != "failed" and bool(outcome.problems) for outcome in outcomes)
     out.print(f"{told}{f' ({damaged} with damage, see above)' if damaged else ''}", markup=False)
+    for outcome in outcomes:
+        if outcome.state == "failed":
+            err.print(f"failed: {outcome.job.name}", style="red", markup=False)
     if count["failed"] or damaged:
         raise typer.Exit(1)

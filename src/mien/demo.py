@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import MissingExtraError
+from mien.outputs.files import Aside, explained
 
 __all__ = ["film", "portrait"]
 
@@ -25,9 +26,14 @@ def portrait() -> Image:
 
 
 def film(path: Path, seconds: float = 6.0, rate: int = 25) -> Path:
-    """A clip (640x360, H.264) of a camera that moves over the portrait: drifting, zooming, rolling, and losing the face once."""
+    """A clip (640x360, H.264) of a camera that moves over the portrait: drifting, zooming, rolling, and losing the face once.
+
+    Raises MissingExtraError, or OutputError when it cannot be written.
+    """
     picture = portrait()
-    with av.open(str(path), "w") as container:
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with Aside(path) as aside, av.open(str(aside), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         stream.time_base = Fraction(1, rate)

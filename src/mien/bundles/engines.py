@@ -1,6 +1,8 @@
 """Engines: what runs a network. A transport only; both give the same numbers (`TOLERANCE`)."""
 
 import importlib.util
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.errors import BundleError, MienError, MissingExtraError, UnknownNameError
 
-__all__ = ["ENGINES", "TOLERANCE", "Engine", "available", "choose", "open_engine"]
+__all__ = ["ENGINES", "TOLERANCE", "Engine", "available", "choose", "import_onnxruntime", "open_engine"]
 
 TOLERANCE: Final = 1e-3
 """Largest difference of a raw output between engines, batch sizes and thread counts."""
@@ -31,8 +33,7 @@ class _OnnxRuntime:
     name = "onnxruntime"
 
     def __init__(self, network: bytes, threads: int) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -51,9 +52,7 @@ class _OpenVino:
     name = "openvino"
 
     def __init__(self, network: bytes, threads: int) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = _openvino().Core()
         # Its default on newer processors is bfloat16, whose scores differ in the second digit.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         self._model = core.compile_model(core.read_model(network), "CPU", settings)
@@ -61,6 +60,43 @@ class _OpenVino:
     def run(self, batch: Floats32) -> list[Floats32]:
         result = self._model(batch)
         return [np.array(result[i]) for i in range(len(self._model.outputs))]
+
+
+def import_onnxruntime() -> Any:
+    """ONNX Runtime without its telemetry. Import it through here only.
+
+    Since 1.29 its Linux builds report to their makers when they are imported, unless this variable is set at that moment.
+    """
+    name = "ORT_DISABLE_TELEMETRY"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        import onnxruntime
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _openvino() -> Any:
+    """OpenVINO without its telemetry, which would report the import to its makers and leave an id in the home folder.
+
+    OpenVINO foresees that the package is not there and goes on without.
+    """
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+    return openvino
 
 
 ENGINES: Final[dict[str, Callable[[bytes, int], Engine]]] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}

@@ -122,7 +122,7 @@ class Tracker:
         for face in self._confirmed(image, found):
             near = max(lost, key=lambda track: overlap(face.box, track.box_at(time_s)), default=None)
             if near is not None and overlap(face.box, near.box_at(time_s)) >= 0.2:
-                lost.remove(near)
+                lost = [track for track in lost if track is not near]
                 new[_number(near)] = near.moved(face, time_s)
             else:
                 new[number] = _Track(replace(face, track=number), time_s, (0.0, 0.0), face.box)

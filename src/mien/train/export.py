@@ -10,11 +10,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
 
-from mien.bundles.engines import open_engine
+from mien.bundles.engines import import_onnxruntime, open_engine
 
 __all__ = ["PARITY", "export"]
 
@@ -65,6 +63,10 @@ def _apart(found: list[Floats32], expected: list[Floats32]) -> float:
 
 def _quantise(path: Path, calibration: Floats32) -> None:
     """8-bit weights and activations with quantise-dequantise pairs, which both engines understand."""
+    import_onnxruntime()
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
     parts = np.array_split(calibration, len(calibration) // 50 + 1)
     with TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.onnx"
@@ -75,8 +77,8 @@ def _quantise(path: Path, calibration: Floats32) -> None:
         )  # fmt: skip
 
 
-class _Parts(CalibrationDataReader):  # type: ignore[misc]
-    """Hands the quantiser one batch after another."""
+class _Parts:
+    """Hands the quantiser one batch after another (the form of its CalibrationDataReader)."""
 
     def __init__(self, parts: list[Floats32]) -> None:
         self._parts = iter(parts)

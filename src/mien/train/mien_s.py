@@ -148,7 +148,7 @@ def judge(net: nn.Module, votes: pd.DataFrame, photos: pd.DataFrame, size: int) 
     seen = photos[photos[AU_BLENDSHAPES.columns[0]].notna()]
     au = scores_of(net, seen, size)[2]
     truth = seen[list(AU_BLENDSHAPES.columns)].to_numpy()
-    each = [float(np.corrcoef(a, t)[0, 1]) for a, t in zip(1 / (1 + np.exp(-au.T)), truth.T, strict=True)]
+    each = [pearson(a, t) for a, t in zip(1 / (1 + np.exp(-au.T)), truth.T, strict=True)]
     right = expr == votes[list(EXPR.columns)].to_numpy().argmax(axis=1)
     return {"accuracy": float(right.mean()), "au_r": float(np.mean(each)), **dict(zip(AU_BLENDSHAPES.names, each, strict=True))}
 
@@ -221,7 +221,7 @@ def heat_of(raw: Floats, target: Floats) -> float:
         return loss
 
     search.step(closure)
-    return float(log_heat.exp())
+    return float(log_heat.detach().exp())
 
 
 def calibrated(raw: Floats, target: Floats) -> Floats:

@@ -52,7 +52,7 @@ def load_lite0_imagenet(net: MultiTaskNet, path: Path) -> None:
     """
     found = torch.load(path, map_location="cpu", weights_only=True)
     own = net.backbone.state_dict()
-    if net.backbone.conv_stem.in_channels == 1:
+    if net.backbone.conv_stem.in_channels == 1 and "_conv_stem.weight" in found:
         # A grey picture has R = G = B, so the sum over the colour axis gives the same response.
         found["_conv_stem.weight"] = found["_conv_stem.weight"].sum(dim=1, keepdim=True)
     theirs = [tensor for name, tensor in found.items() if not name.startswith(("_conv_head", "_bn1.", "_fc"))]

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from mien.bundles.engines import import_onnxruntime
 from mien.faces.detect import STRIDES
 
 __all__ = ["Teacher"]
@@ -15,6 +15,7 @@ class Teacher:
     """YuNet's ONNX export, answering on the student's grid."""
 
     def __init__(self, path: Path) -> None:
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
