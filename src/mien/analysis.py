@@ -54,7 +54,7 @@ class Options:
     """What may be chosen about an analysis.
 
     bundle: name or folder of the bundle that reads affect.
-    engine: ``auto``, ``onnxruntime`` or ``openvino``.
+    engine: what runs that network: ``auto``, ``onnxruntime`` or ``openvino``. Faces are always found with ONNX Runtime.
     faces: ``all``, ``largest``, or how many of the largest faces of each frame to read.
     every: read the first frame of each span of this many seconds; 0 reads all frames.
     smoothing: how to smooth each face's scores over time: a `Smoothing`, seconds for a Gaussian one, or None.
@@ -101,7 +101,8 @@ class Reader:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.model = load(options.bundle, options.engine)
-        self._detector = load_detector(engine=options.engine)
+        # Always with ONNX Runtime: frames and windows change their size, which OpenVINO is slow at.
+        self._detector = load_detector(engine="onnxruntime")
         basic = set(chain.from_iterable(COMPOUNDS.values()))
         self._expressions = next((t.names for t in self.model.tasks if t.family == "expr" and basic <= set(t.names)), None)
 

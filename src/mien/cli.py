@@ -102,7 +102,7 @@ def analyze(
     faces: Annotated[str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")] = "all",
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Read one frame per so many seconds; 0 reads all.")] = 0.0,
     bundle: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")] = "mien-s",
-    engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the networks.")] = "auto",
+    engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs that network.")] = "auto",
 ) -> None:
     """Read faces: one row per face per frame, in a table.
 

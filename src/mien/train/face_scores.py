@@ -95,11 +95,8 @@ def agreement_scores(data: str, pictures: list[Picture]) -> list[Score]:
     def part(k: int) -> Callable[[ArrayLike], float]:
         return lambda rows: agreement(pictures[i] for i in np.asarray(rows, int))[k]
 
-    return [
-        measured(name, part(k), np.arange(len(pictures)), data=data, rounds=200)
-        for k, name in enumerate(names)
-        if np.isfinite(agreement(pictures)[k])
-    ]
+    rows = np.arange(len(pictures))
+    return [score for k, name in enumerate(names) for score in measured(name, part(k), rows, data=data, rounds=200)]
 
 
 def threshold(pictures: Iterable[Picture]) -> float:

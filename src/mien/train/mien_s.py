@@ -249,21 +249,21 @@ def scores(run: Engine, data: Path) -> tuple[list[Score], float]:
     teacher = seen[list(AU_BLENDSHAPES.columns)].to_numpy()
     portraits = "held-out portraits, against the blend-shape teacher"
     found = [
-        measured("accuracy (8 classes, aligned by five points)", accuracy, expr.argmax(axis=1), target, data=valid),
-        measured("accuracy (8 classes, whole picture, no points)", accuracy, whole.argmax(axis=1), target, data=valid),
-        measured("macro-F1 (8 classes)", lambda p, t: macro_f1(p, t, range(8)), expr.argmax(axis=1), target, data=valid),
-        measured("expected calibration error (cross-fitted temperature)", ece, calibrated(expr, target), target, data=valid),
-        measured("mean r of the action units", au_correlation, au, teacher, data=portraits, groups=seen["subject"]),
+        *measured("accuracy (8 classes, aligned by five points)", accuracy, expr.argmax(axis=1), target, data=valid),
+        *measured("accuracy (8 classes, whole picture, no points)", accuracy, whole.argmax(axis=1), target, data=valid),
+        *measured("macro-F1 (8 classes)", lambda p, t: macro_f1(p, t, range(8)), expr.argmax(axis=1), target, data=valid),
+        *measured("expected calibration error (cross-fitted temperature)", ece, calibrated(expr, target), target, data=valid),
+        *measured("mean r of the action units", au_correlation, au, teacher, data=portraits, groups=seen["subject"]),
     ]
     for i, name in enumerate(TASKS["va"].names):
         known = ~np.isnan(taken[:, i])
-        found.append(measured(f"CCC {name}", ccc, va[known, i], taken[known, i], data="FER+ validation part, derived from the votes"))
+        found.extend(measured(f"CCC {name}", ccc, va[known, i], taken[known, i], data="FER+ validation part, derived from the votes"))
     for i, name in enumerate(AU_BLENDSHAPES.names):
-        found.append(measured(f"r {name}", pearson, au[:, i], teacher[:, i], data=portraits, groups=seen["subject"]))
+        found.extend(measured(f"r {name}", pearson, au[:, i], teacher[:, i], data=portraits, groups=seen["subject"]))
     return found, heat_of(expr, target)
 
 
-def faithful(run: Engine, data: Path, name: str) -> Score:
+def faithful(run: Engine, data: Path, name: str) -> list[Score]:
     """Accuracy on FER+ validation, aligned by five points."""
     votes = load_ferplus(data, "valid")
     target = votes[list(EXPR.columns)].to_numpy().argmax(axis=1)
@@ -302,7 +302,7 @@ def pack(out: Path, data: Path, settings: Settings) -> Path:
     export(average.module, network, torch.randn(4, 1, CROP, CROP), names, {0: "batch"}, calibration=crops_of(few))
     found, heat = scores(open_engine(network.read_bytes(), "onnxruntime"), data)
     export(average.module, plain, torch.randn(4, 1, CROP, CROP), names, {0: "batch"})
-    found.insert(1, faithful(open_engine(plain.read_bytes(), "onnxruntime"), data, "accuracy before 8-bit quantisation"))
+    found[1:1] = faithful(open_engine(plain.read_bytes(), "onnxruntime"), data, "accuracy before 8-bit quantisation")
     supervised = (
         "crowd votes of FER+ as soft labels; labels of the portraits, one person's opinion, smoothed",
         "derived: the votes' expressions at Russell & Mehrabian's (1977) coordinates; nobody rated these faces for valence or arousal",

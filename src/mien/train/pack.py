@@ -40,11 +40,14 @@ def code_version() -> str:
 
 def measured(
     name: str, metric: Callable[..., float], *arrays: ArrayLike, data: str, groups: ArrayLike | None = None, rounds: int = 400
-) -> Score:
-    """A metric of `arrays` with its 95 % bootstrap interval over `groups` (rows where none are given)."""
+) -> list[Score]:
+    """A metric of `arrays` with its 95 % bootstrap interval over `groups` (rows where none are given); nothing where it is undefined."""
     count = len(np.asarray(arrays[0]))
     low, high = bootstrap(metric, *arrays, groups=np.arange(count) if groups is None else groups, rounds=rounds)
-    return Score(metric=name, value=round(metric(*arrays), 4), low=round(low, 4), high=round(high, 4), data=data, faces=count)
+    value = metric(*arrays)
+    if not np.isfinite([value, low, high]).all():
+        return []
+    return [Score(metric=name, value=round(value, 4), low=round(low, 4), high=round(high, 4), data=data, faces=count)]
 
 
 def finish(card: AffectCard | FaceCard, folder: Path) -> None:
