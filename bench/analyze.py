@@ -5,8 +5,8 @@
 Decoding alone is PyAV's plain loop over the clip: once with the frames thrown away (``decode``), once with each turned into an
 RGB array, which is the least any analysis needs (``decode to RGB``). Analysing is the whole of `mien analyze CLIP --out DIR`: all frames,
 all faces, table and dictionary written; once inside a warm process and once as a command, start included. Each figure is the
-median of several rounds that take turns. Memory is the peak of a `mien analyze` process over the clip repeated to 1 minute and to
-`--minutes`.
+median of several rounds that take turns. Memory is the peak of a `mien analyze` process over the clip repeated to 1, 5 and
+`--minutes` minutes.
 """
 
 import argparse
@@ -56,12 +56,14 @@ def repeat(clip: Path, length_s: float, path: Path) -> Path:
     return path
 
 
-def peak_mb(clip: Path, folder: Path) -> float:
-    """Peak resident memory of one `mien analyze` process, MB."""
+def peak_mb(clip: Path, folder: Path) -> tuple[float, float]:
+    """Peak resident memory of one `mien analyze` process, MB, and how long it took, start included, seconds."""
     code = "import resource,subprocess,sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     command = [sys.executable, "-c", code, *COMMAND, str(clip), "--out", str(folder)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 1024
+    started = time.perf_counter()
+    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 1024
+    return peak, time.perf_counter() - started
 
 
 def parts() -> dict[str, float]:
@@ -116,9 +118,17 @@ def main() -> None:
             "ms": parts(),
         }
         if args.minutes:
-            short = peak_mb(repeat(args.clip, 60, folder / "short.mp4"), folder / "short")
-            long = peak_mb(repeat(args.clip, args.minutes * 60, folder / "long.mp4"), folder / "long")
-            result["peak MB"] = {"1 minute": round(short, 1), f"{args.minutes:g} minutes": round(long, 1), "ratio": round(long / short, 3)}
+            peaks = {f"{m} minutes": peak_mb(repeat(args.clip, 60 * m, folder / f"{m}.mp4"), folder / f"{m}")[0] for m in (1, 5)}
+            film = repeat(args.clip, args.minutes * 60, folder / "long.mp4")
+            long, took = peak_mb(film, folder / "long")
+            plain, rgb = seconds(lambda: decode(film)), seconds(lambda: decode(film, rgb=True))
+            result["one command over the long clip"] = {
+                "fps": round(decode(film) / took, 1),
+                "of decode to RGB": round(rgb / took, 3),
+                "of decode": round(plain / took, 3),
+            }
+            peaks[f"{args.minutes:g} minutes"] = long
+            result["peak MB"] = {name: round(peak, 1) for name, peak in peaks.items()}
     print(json.dumps(result, indent=2))
     if args.out:
         args.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "Column", "Format", "TableWriter", "columns", "frame_of"]
 
-GROUP: Final = 4096
+GROUP: Final = 1024
 """Rows that are written together; no more are ever held."""
 
 _DIGITS: Final = {"pixels": 2, "seconds": 6}  # after the point, in text formats; scores have 5
