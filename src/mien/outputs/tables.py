@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -42,7 +43,7 @@ class Format(Protocol):
         """Write what belongs at the end; the file stays open."""
 
 
-class _Lines:
+class _Lines(ABC):
     """A text format with one line per row. Numbers have fixed precision."""
 
     start: ClassVar[str] = ""
@@ -62,15 +63,16 @@ class _Lines:
         self._file.write(text.encode())
 
     def close(self) -> None:
-        pass
+        """Put out what the format still owes; text owes nothing."""
+        self._file.flush()
 
+    @abstractmethod
     def cell(self, column: Column) -> str:
         """What stands in a row for a value, which goes where ``%s`` is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self, value: str) -> str:
         """Text as this format writes it."""
-        raise NotImplementedError
 
     def _values(self, array: pa.Array) -> list[Any]:
         """Python values, None where missing, text ready to be written."""
