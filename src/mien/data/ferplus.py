@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mien.data.blendshapes import AU_BLENDSHAPES, activations
-from mien.errors import DataError
+from mien.data.table import read_table, table_of
 from mien.tasks import TASKS, Floats
 
 __all__ = ["EXPR", "VA_OF_EXPRESSION", "load_ferplus", "read_table", "va_of", "with_activations"]
@@ -45,16 +45,6 @@ def va_of(expressions: Floats, names: tuple[str, ...] = EXPR.names) -> Floats:
     return np.asarray(shares @ np.array([VA_OF_EXPRESSION[name] for name in known]) / np.where(total > 0, total, np.nan))
 
 
-def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Those columns of a Parquet file; raises DataError when the file or a column is missing."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give the folder that holds {path.name}")
-    try:
-        return pd.read_parquet(path, columns=columns)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}; expected a Parquet file with the columns {', '.join(columns)}") from error
-
-
 def with_activations(table: pd.DataFrame, blendshapes: "pd.Series[Any]") -> pd.DataFrame:
     """`table` with one column per action unit; NaN where the landmarker found no face."""
     seen = blendshapes.notna().to_numpy()
@@ -75,10 +65,5 @@ def load_ferplus(folder: Path, split: str) -> pd.DataFrame:
     keep = (votes.argmax(axis=1) < len(EXPR.names)) & (votes[:, : len(EXPR.names)].sum(axis=1) > 0)
     source, votes = source[keep].reset_index(drop=True), votes[keep, : len(EXPR.names)]
     shares = votes / votes.sum(axis=1, keepdims=True)
-    table = pd.DataFrame({
-        "image": source["image"], "video": None, "frame": np.nan, "subject": None, "split": split,
-        "points": source["points"],
-        **dict(zip(EXPR.columns, shares.T, strict=True)),
-        **dict(zip(TASKS["va"].columns, va_of(shares).T, strict=True)),
-    })  # fmt: skip
+    table = table_of(source["image"], {"points": source["points"]}, {EXPR: shares, TASKS["va"]: va_of(shares)}, split)
     return with_activations(table, source["blendshapes"])

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from mien.data.ferplus import EXPR, read_table, va_of, with_activations
+from mien.data.ferplus import EXPR, va_of, with_activations
+from mien.data.table import read_table, table_of
 from mien.tasks import TASKS
 
 __all__ = ["load_portraits"]
@@ -28,10 +29,6 @@ def load_portraits(folder: Path, split: str) -> pd.DataFrame:
     labels = source["label"].replace(_SPELLINGS)
     shares = np.stack([(labels == name).to_numpy(np.float64) for name in EXPR.names], axis=1).astype(np.float64)
     shares[shares.sum(axis=1) == 0] = np.nan
-    table = pd.DataFrame({
-        "image": source["image"], "video": None, "frame": np.nan, "subject": source["subject"], "split": split,
-        "points": source["points"],
-        **dict(zip(EXPR.columns, shares.T, strict=True)),
-        **dict(zip(TASKS["va"].columns, va_of(shares).T, strict=True)),
-    })  # fmt: skip
+    about = {"subject": source["subject"], "points": source["points"]}
+    table = table_of(source["image"], about, {EXPR: shares, TASKS["va"]: va_of(shares)}, split)
     return with_activations(table, source["blendshapes"])

@@ -1,16 +1,41 @@
 """Random changes to faces while training: where the crop lies, and what light and camera did to it."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from mien.tasks import Floats
 
-__all__ = ["Jitter", "degrade"]
+__all__ = ["AugmentSettings", "Jitter", "degrade", "erase"]
 
 Image = NDArray[np.uint8]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentSettings(BaseModel):
+    """How faces are changed while training.
+
+    turn: degrees to either side. grow: log scale. shift: fractions of the crop. flip: chance of a mirror image.
+    whole: chance that the points of a picture that is framed like a crop are left unused, as if no face had been found in it.
+    degrade: blur, low resolution, noise, JPEG and light, each by chance (see `degrade`).
+    erase: chance of a patch of noise over part of the face (random erasing, Zhong et al. 2020).
+    mixup: alpha of the Beta distribution that two faces are mixed by (Zhang et al. 2018); 0 mixes none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    turn: Annotated[float, Field(ge=0, le=180)] = 15.0
+    grow: Annotated[float, Field(ge=0, le=1)] = 0.15
+    shift: Share = 0.06
+    flip: Share = 0.5
+    whole: Share = 0.0
+    degrade: bool = True
+    erase: Share = 0.25
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +60,7 @@ class Jitter:
 
 
 def degrade(image: Image, rng: np.random.Generator) -> Image:
-    """Light, blur, low resolution, noise, JPEG and an occluding patch, each by chance. RGB uint8 (H, W, 3)."""
+    """Light, blur, low resolution, noise and JPEG, each by chance. RGB uint8 (H, W, 3)."""
     size = image.shape[0]
     if rng.random() < 0.25:
         small = int(size * rng.uniform(0.25, 0.7))
@@ -46,7 +71,7 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.15:
         coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])[1]
         image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-    return _occlude(_relight(image, rng), rng)
+    return _relight(image, rng)
 
 
 def _relight(image: Image, rng: np.random.Generator) -> Image:
@@ -57,11 +82,11 @@ def _relight(image: Image, rng: np.random.Generator) -> Image:
     return np.asarray(np.clip(value, 0, 255), np.uint8)
 
 
-def _occlude(image: Image, rng: np.random.Generator) -> Image:
-    if rng.random() < 0.25:
-        image = image.copy()
-        size = image.shape[0]
-        height, width = rng.integers(size // 8, size // 2, 2)
-        top, left = rng.integers(0, size - height), rng.integers(0, size - width)
-        image[top : top + height, left : left + width] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+def erase(image: Image, rng: np.random.Generator) -> Image:
+    """Cover a rectangle, an eighth to a half of the side each way, with noise. RGB uint8 (H, W, 3)."""
+    image = image.copy()
+    size = image.shape[0]
+    height, width = rng.integers(size // 8, size // 2, 2)
+    top, left = rng.integers(0, size - height), rng.integers(0, size - width)
+    image[top : top + height, left : left + width] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return image

@@ -20,7 +20,7 @@ Floats32 = NDArray[np.float32]
 
 
 PARITY: Final = 1e-4
-"""Largest difference from torch, in raw output units, before weights are rounded."""
+"""Largest difference from torch before weights are rounded: in raw output units; of features, in parts of the largest."""
 
 
 def export(
@@ -28,11 +28,15 @@ def export(
 ) -> float:
     """Write `net` to `path` with small weights; returns what making them small changed at most on `example`, in raw output units.
 
+    outputs: names of what `net` returns, in order: the task families, and last ``features`` where it returns (raw..., features).
     free: axes of the input that may have any length, by number, with their names (``{0: "batch"}``).
     calibration: inputs (N, C, H, W) to measure activations on; with them the network computes in 8-bit integers (static
         quantisation, per channel), without them it keeps weights in half precision and computes in float32.
-    Raises ValueError when the file's answers to `example`, before that, differ from torch's by more than `PARITY`.
+    Raises ValueError when the file's answers to `example`, before that, differ from torch's by more than `PARITY`, or when
+        ``features`` are not last.
     """
+    if "features" in outputs[:-1]:
+        raise ValueError(f"{path}: features must be the last output, got {', '.join(outputs)}")
     net = net.eval().to(memory_format=torch.contiguous_format)
     dynamic = {"image": free, **{name: {0: "batch"} for name in outputs}}
     with warnings.catch_warnings():
@@ -44,21 +48,23 @@ def export(
     with torch.no_grad():
         answer = net(example)
     expected = [e.numpy() for e in (answer if isinstance(answer, tuple) else (answer,))]
-    if (off := _apart(_answers(path, example), expected)) > PARITY:
+    scales = [max(1.0, float(np.abs(e).max())) if name == "features" else 1.0 for name, e in zip(outputs, expected, strict=True)]
+    if (off := _apart(_answers(path, example), expected, scales)) > PARITY:
         raise ValueError(f"{path}: the exported network differs from torch by {off:.2g}, more than {PARITY:g}")
     if calibration is None:
         _store_half(path)
     else:
         _quantise(path, calibration)
-    return _apart(_answers(path, example), expected)
+    raw = len(outputs) - (outputs[-1] == "features")
+    return _apart(_answers(path, example)[:raw], expected[:raw], scales[:raw])
 
 
 def _answers(path: Path, example: torch.Tensor) -> list[Floats32]:
     return open_engine(path.read_bytes(), "onnxruntime").run(example.numpy())
 
 
-def _apart(found: list[Floats32], expected: list[Floats32]) -> float:
-    return max(float(np.abs(f - e).max()) for f, e in zip(found, expected, strict=True))
+def _apart(found: list[Floats32], expected: list[Floats32], scales: list[float]) -> float:
+    return max(float(np.abs(f - e).max()) / scale for f, e, scale in zip(found, expected, scales, strict=True))
 
 
 def _quantise(path: Path, calibration: Floats32) -> None:

@@ -1,0 +1,190 @@
+"""Settings of a data set, as a recipe or a settings file gives them, and the label table they lead to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from mien.data.blendshapes import AU_BLENDSHAPES
+from mien.data.ferplus import EXPR, load_ferplus
+from mien.data.files import Codes, load_file
+from mien.data.folders import load_folder
+from mien.data.portraits import load_portraits
+from mien.data.table import COLUMNS, Split, in_split, retask, split_by
+from mien.errors import DataError
+from mien.tasks import TASKS, Task, task
+
+__all__ = ["Cut", "Drawn", "FerPlus", "File", "Folder", "Portraits", "Set", "load_set"]
+
+Place = Annotated[Path, Field(strict=False)]  # text in YAML and JSON
+Names = Annotated[tuple[str, ...], Field(strict=False, min_length=10, max_length=10)]  # a list in YAML and JSON
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Cut(_Strict):
+    """How to split data that comes without splits; see `mien.data.table.split_by`."""
+
+    by: Literal["subject", "video"] | None
+    """What must not lie in two splits; null: single rows."""
+    shares: Annotated[dict[Split, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+    """Share of the rows of each split, summing to 1."""
+    seed: Annotated[int, Field(ge=0)]
+    """The same seed gives the same splits."""
+
+
+class FerPlus(_Strict):
+    """FER+; has ``expr.ferplus8`` (votes), ``va`` (derived from them) and ``au.blendshapes``; splits train and val."""
+
+    set: Literal["ferplus"]
+    folder: Place
+    """Holds ferplus-train.parquet and ferplus-valid.parquet."""
+
+
+class Portraits(_Strict):
+    """The portraits; labels as FER+; splits train and val, by subject."""
+
+    set: Literal["portraits"]
+    folder: Place
+    """Holds portraits.parquet."""
+
+
+class Folder(_Strict):
+    """Pictures in a folder for each class; see `mien.data.folders.load_folder`."""
+
+    set: Literal["folder"]
+    root: Place
+    """Holds <split>/<class>/ or <class>/."""
+    task: str | None = None
+    """Key of the label set that the class folders are named by; null: the ``one_of`` task that is asked for."""
+    subject: str | None = None
+    """Regular expression whose first group, in a file name, is the subject; null: no subjects."""
+    split: Split | Cut | None = None
+    """A name: only this split, or all of a root without split folders. A cut: for a root without. Null: as the folders say."""
+
+
+class File(_Strict):
+    """A CSV, TSV or Parquet file of labels; see `mien.data.files.load_file`."""
+
+    set: Literal["file"]
+    path: Place
+    """The file; its ending says what it is."""
+    columns: dict[str, str | Names] = {}
+    """Our columns to theirs; what is not named goes by our own name. Points: one column or ten."""
+    classes: dict[str, Codes] = {}
+    """By label set (its key): the column of class codes, and their codes to our names."""
+    images: Place | None = None
+    """Where relative paths start from; null: the folder of the file."""
+    missing: Annotated[tuple[float | str, ...], Field(strict=False)] = ()
+    """Codes that mean not annotated, in label columns only."""
+    split: Split | Cut | None = None
+    """A name: only this split, or all of a file without splits. A cut: for a file without. Null: as the file says."""
+
+
+class Drawn(_Strict):
+    """Drawn faces with known labels of the families ``expr``, ``va`` and ``au``; see `mien.data.drawn.load_drawn`."""
+
+    set: Literal["drawn"]
+    count: Annotated[int, Field(gt=0)]
+    """How many faces."""
+    seed: Annotated[int, Field(ge=0)]
+    """The same seed draws the same faces."""
+    size: Annotated[int, Field(ge=16)]
+    """Height and width, px."""
+    split: Split | None = None
+    """The split all of them are in; null: four fifths train, one fifth val."""
+
+
+Set = Annotated[FerPlus | Portraits | Folder | File | Drawn, Field(discriminator="set")]
+
+
+def load_set(spec: FerPlus | Portraits | Folder | File | Drawn, tasks: Sequence[Task]) -> pd.DataFrame:
+    """The label table of a set: the columns of `COLUMNS` and of `tasks`, every row in a split.
+
+    Expressions in another label set than the one asked for are matched by name (`retask`); a task that the set does not have
+    is NaN throughout. Activations of FER+ and the portraits come from a face landmarker and serve ``au.blendshapes`` only:
+    they are no codes of FACS. Pictures and ranges are not looked at here: `mien.data.table.check` does that.
+    Raises DataError as the loaders do, for two tasks with a column in common, and for data without splits.
+    """
+    _told_apart(tasks)
+    where, table, has = _loaded(spec, tasks)
+    if not isinstance(spec, FerPlus | Portraits):
+        table = _split(table, spec.split, where)
+    for want in tasks:
+        table = _served(table, has, want)
+    return table[[*COLUMNS, *(name for want in tasks for name in want.columns)]]
+
+
+def _told_apart(tasks: Sequence[Task]) -> None:
+    names = [name for each in tasks for name in each.columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        both = " and ".join(each.key for each in tasks if twice[0] in each.columns)
+        raise DataError(f"{both} share the column {twice[0]}; ask for one of them")
+
+
+def _loaded(spec: FerPlus | Portraits | Folder | File | Drawn, tasks: Sequence[Task]) -> tuple[str, pd.DataFrame, Sequence[Task]]:
+    """What messages call the set, its table, and the tasks it has."""
+    if isinstance(spec, FerPlus):
+        parts = [load_ferplus(spec.folder, "train"), load_ferplus(spec.folder, "valid").assign(split="val")]
+        return str(spec.folder), pd.concat(parts, ignore_index=True), (EXPR, TASKS["va"], AU_BLENDSHAPES)
+    if isinstance(spec, Portraits):
+        parts = [load_portraits(spec.folder, split) for split in ("train", "val")]
+        return str(spec.folder), pd.concat(parts, ignore_index=True), (EXPR, TASKS["va"], AU_BLENDSHAPES)
+    if isinstance(spec, Folder):
+        table, made = load_folder(spec.root, _folder_task(spec, tasks), spec.subject)
+        return str(spec.root), table, (made,)
+    if isinstance(spec, File):
+        has = _file_tasks(spec, tasks)
+        table = load_file(spec.path, has, spec.columns, spec.classes, images=spec.images, missing=spec.missing)
+        return str(spec.path), table, has
+    from mien.data.drawn import load_drawn
+
+    has = [each for each in tasks if each.family in ("expr", "va", "au")]
+    return "drawn faces", load_drawn(count=spec.count, seed=spec.seed, split=spec.split, size=spec.size, tasks=has), has
+
+
+def _folder_task(spec: Folder, tasks: Sequence[Task]) -> Task:
+    if spec.task is not None:
+        return _named(spec.task, tasks)
+    fitting = [each for each in tasks if each.kind == "one_of"]
+    if len(fitting) != 1:
+        found = ", ".join(each.key for each in fitting) or "none"
+        raise DataError(f"{spec.root}: class folders need one one_of task, but asked for are {found}; name it by `task`")
+    return fitting[0]
+
+
+def _file_tasks(spec: File, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks to look for in the file: those it has codes for, and of those asked for all that these do not stand in for."""
+    coded = [_named(key, tasks) for key in spec.classes]
+    families = {each.family for each in coded}
+    return [*coded, *(each for each in tasks if each.family not in families)]
+
+
+def _named(key: str, tasks: Sequence[Task]) -> Task:
+    return next((each for each in tasks if each.key == key), None) or task(key)
+
+
+def _split(table: pd.DataFrame, split: Split | Cut | None, where: str) -> pd.DataFrame:
+    bare = table["split"].isna()
+    if isinstance(split, Cut):
+        if not bare.all():
+            raise DataError(f"{where}: {(~bare).sum()} rows have a split already; leave `split` out, or name one split to take")
+        return split_by(table, split.by, split.shares, split.seed)
+    if split is None and bare.any():
+        raise DataError(f"{where}: {bare.sum()} of {len(table)} rows have no split; give `split`: a name, or by, shares and seed")
+    return in_split(table, split, where)
+
+
+def _served(table: pd.DataFrame, has: Sequence[Task], want: Task) -> pd.DataFrame:
+    """The table with the columns of `want`."""
+    if want in has:
+        return table
+    alike = [each for each in has if each.kind == want.kind == "one_of" and each.family == want.family]
+    if alike:
+        return retask(table, alike[0], want)
+    return table.assign(**{name: np.float32(np.nan) for name in want.columns})

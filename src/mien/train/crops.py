@@ -1,0 +1,135 @@
+"""Faces of a label table as network input: read, aligned, shaken, mixed. The same `Pixels` as when running."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mien.data.pictures import read_picture
+from mien.data.table import labels
+from mien.errors import DataError
+from mien.faces.prepare import Pixels, normalise, similarity, warp
+from mien.tasks import Floats, Task
+from mien.train.augment import AugmentSettings, Jitter, degrade, erase
+
+__all__ = ["FERPLUS_TEMPLATE", "Crops", "Shaken", "one_opencv_thread"]
+
+Image = NDArray[np.uint8]
+Item = tuple[Tensor, Tensor, bool]
+
+# The mean of the five points over FER+'s 48x48 pictures, made symmetric: an aligned crop is framed as FER+ frames faces.
+FERPLUS_TEMPLATE = ((0.321, 0.379), (0.679, 0.379), (0.5, 0.611), (0.352, 0.768), (0.648, 0.768))
+
+_ABOUT = 0.2  # of the picture's side: how far points may lie from the template in a picture that is framed like it
+
+
+class Crops(Dataset[Item]):
+    """Crops and targets of a label table, as they are.
+
+    Item i is (image (channels, S, S) float32, target (sum of K,) float32 with NaN = not annotated, readable).
+    A picture that cannot be read raises DataError naming it; with `skip_unreadable` it is a blank with no label, and says so.
+    """
+
+    def __init__(self, table: pd.DataFrame, tasks: Sequence[Task], pixels: Pixels, skip_unreadable: bool = False) -> None:
+        self.images = table["image"].to_list()
+        self.points = [None if p is None else np.asarray(p, dtype=float).reshape(5, 2) for p in table["points"]]
+        self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
+        self.pixels = pixels
+        self.skip_unreadable = skip_unreadable
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> Item:
+        try:
+            crop = self.crop(i, None)
+        except DataError:
+            if not self.skip_unreadable:
+                raise
+            return self.blank()
+        return self.ready(crop), torch.from_numpy(self.targets[i]), True
+
+    def crop(self, i: int, shake: Floats | None, whole: bool = False) -> Image:
+        """RGB uint8 (S, S, 3) of row i; `shake` (3, 3) moves it in crop pixels, `whole` leaves its points unused.
+
+        Without points the picture is taken to be framed as the template frames a face; `whole` holds for pictures that about are.
+        """
+        image, points = read_picture(self.images[i]), self.points[i]
+        template = np.array(self.pixels.template or FERPLUS_TEMPLATE)
+        framed = template * image.shape[1::-1] - 0.5
+        if points is None or self.pixels.template is None:
+            points = framed
+        elif whole and np.abs(points - framed).max() < _ABOUT * max(image.shape[:2]):
+            points = framed
+        matrix = similarity(points, template * self.pixels.size - 0.5)
+        if shake is not None:
+            matrix = (shake @ np.vstack([matrix, [0, 0, 1]]))[:2]
+        return warp(image, matrix, self.pixels)
+
+    def ready(self, crop: Image) -> Tensor:
+        """Network input (channels, S, S)."""
+        return torch.from_numpy(normalise([crop], self.pixels)[0])
+
+    def blank(self) -> Item:
+        """What stands for a picture that cannot be read: grey, no label."""
+        size = self.pixels.size
+        crop = np.full((size, size, 3), 127, np.uint8)
+        return self.ready(crop), torch.full((self.targets.shape[1],), float("nan")), False
+
+
+class Shaken(Dataset[Item]):
+    """The same faces, changed at random; item (epoch, i) is always the same, whatever process asks and in whatever order."""
+
+    def __init__(self, crops: Crops, augment: AugmentSettings, seed: int) -> None:
+        self.crops = crops
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        epoch, i = key
+        rng = np.random.default_rng((self.seed, epoch, i))
+        try:
+            image, target = self._one(i, rng)
+            if self.augment.mixup:
+                share = rng.beta(self.augment.mixup, self.augment.mixup)
+                other, its = self._one(int(rng.integers(len(self))), rng)
+                image, target = share * image + (1 - share) * other, share * target + (1 - share) * its
+        except DataError:
+            if not self.crops.skip_unreadable:
+                raise
+            return self.crops.blank()
+        return image, target, True
+
+    def _one(self, i: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        augment, size = self.augment, self.crops.pixels.size
+        shake = Jitter(augment.turn, augment.grow, augment.shift, augment.flip).draw(rng, size)
+        crop = self.crops.crop(i, shake, whole=rng.random() < augment.whole)
+        if augment.degrade:
+            crop = degrade(crop, rng)
+        if augment.erase and rng.random() < augment.erase:
+            crop = erase(crop, rng)
+        return self.crops.ready(crop), torch.from_numpy(self.crops.targets[i])
+
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread.
+
+    Loaders are processes, and each with a pool of threads of its own would fight over the cores; and a process forked from one with
+    such a pool waits for ever for threads that did not come along.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

@@ -1,0 +1,67 @@
+"""Several processes that train as one: statistics and losses over the whole batch, not over each process's part of it.
+
+With these two, N processes follow the same path as one process with the whole batch, up to rounding.
+"""
+
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn import functional as shared
+
+__all__ = ["gather", "joined", "synchronise"]
+
+
+def gather(mine: Tensor) -> Tensor:
+    """Rows of all processes, in their order; gradients flow back to the process that a row came from."""
+    return torch.cat(shared.all_gather(mine)) if dist.is_initialized() else mine
+
+
+def joined(mine: list[int]) -> list[int]:
+    """The numbers of all processes, sorted, each once."""
+    if not dist.is_initialized():
+        return sorted(set(mine))
+    parts: list[list[int]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(parts, mine)
+    return sorted({number for part in parts for number in part})
+
+
+def synchronise(net: nn.Module) -> nn.Module:
+    """Let every batch norm of `net` take its statistics over all processes; names of parameters stay.
+
+    torch's own SyncBatchNorm runs on GPUs only, this runs anywhere.
+    """
+    for module in net.modules():
+        kind = type(module)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not issubclass(kind, _Synced):
+            module.__class__ = type(f"Synced{kind.__name__}", (_Synced, kind), {})
+    return net
+
+
+class _Synced(nn.modules.batchnorm._BatchNorm):
+    """Batch norm (Ioffe & Szegedy 2015) over all processes; also with timm's built-in activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and dist.is_initialized()):
+            return super().forward(x)
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        mean = shared.all_reduce(x.sum(axes)) / count
+        var = shared.all_reduce(((x - mean.view(shape)) ** 2).sum(axes)) / count
+        self._remember(mean.detach(), var.detach(), count)
+        scale = torch.rsqrt(var + self.eps) * self.weight
+        y = (x - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
+        for part in ("drop", "act"):
+            if part in self._modules:
+                y = cast(nn.Module, self._modules[part])(y)
+        return cast(Tensor, y)
+
+    def _remember(self, mean: Tensor, var: Tensor, count: int) -> None:
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, rate)
+        self.running_var.lerp_(var * count / (count - 1), rate)

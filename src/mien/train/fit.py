@@ -1,0 +1,339 @@
+"""Training: one loop from labelled faces to weights. Devices, precision and processes are Lightning Fabric's; the loop is here.
+
+It can be killed at any point: started again with the same settings and folder it goes on, and ends with the same weights.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mien.data.table import labels
+from mien.errors import DataError
+from mien.tasks import Floats, Task
+from mien.train.crops import Crops, Item, Shaken, one_opencv_thread
+from mien.train.distill import Teachers
+from mien.train.distributed import gather, joined, synchronise
+from mien.train.evaluate import headline
+from mien.train.networks import MultiTaskNet, build, freeze, start_at_means, thaw
+from mien.train.objective import Objective
+from mien.train.optim import Average, make_optimiser, perturbed, set_rate
+from mien.train.runs import RunFolder, versions
+from mien.train.samplers import Order, inverse_cell, inverse_class, inverse_class_and_cell
+from mien.train.settings import Settings, TaskSettings
+from mien.train.tables import load_tables
+
+__all__ = ["Progress", "fit", "network_of", "raw_scores"]
+
+
+class Progress:
+    """Hooks for whoever shows how a run goes; these do nothing."""
+
+    def begin(self, steps: int, done: int, facts: dict[str, Any]) -> None:
+        """A run of `steps` steps begins, or goes on after `done`."""
+
+    def step(self, done: int, loss: float, rate: float, score: float | None) -> None:
+        """`done` steps are behind; mean loss of this epoch, faces a second, score of the last epoch."""
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """An epoch ended; its line of the curve."""
+
+    def note(self, line: str) -> None:
+        """Something to know."""
+
+
+@dataclass
+class _State:
+    """What changes while training; all of it is in a checkpoint."""
+
+    net: MultiTaskNet
+    average: Average | None
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    loss: float = 0.0  # summed over this epoch's steps
+    best: float = float("-inf")
+    best_epoch: int = -1
+    seconds: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
+
+    @property
+    def judged(self) -> MultiTaskNet:
+        """The network that is judged and kept."""
+        return cast(MultiTaskNet, self.average.net) if self.average else self.net
+
+    def pack(self) -> dict[str, Any]:
+        parts = {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "random": torch.get_rng_state()}
+        if self.average:
+            parts["average"] = self.average.state_dict()
+        plain = ("step", "loss", "best", "best_epoch", "seconds", "rows", "unreadable")
+        return {**parts, **{name: getattr(self, name) for name in plain}}
+
+    def unpack(self, saved: dict[str, Any]) -> None:
+        self.net.load_state_dict(saved.pop("net"))
+        self.optimiser.load_state_dict(saved.pop("optimiser"))
+        torch.set_rng_state(saved.pop("random"))
+        if self.average:
+            self.average.load_state_dict(saved.pop("average"))
+        for name, value in saved.items():
+            setattr(self, name, value)
+
+
+@one_opencv_thread()
+def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunFolder:
+    """Train what `settings` say into the folder `out`, or go on with the run that lies there; returns the folder.
+
+    Raises DataError for data or a folder that do not fit, OutputError when the disk is full; an interrupt leaves a checkpoint.
+    """
+    progress = progress or Progress()
+    fabric = _fabric(settings)
+    first = fabric.global_rank == 0
+    run = RunFolder(out, settings) if first else RunFolder(out)
+    with fabric.rank_zero_first():
+        tables, tasks, notes = load_tables(settings, run.folder, progress.note if first else lambda line: None)
+    train, val = tables["train"], tables["val"]
+    torch.manual_seed(settings.fit.seed)
+    net = build(settings.network, tasks, settings.pixels.channels, settings.pixels.size)
+    truth = {task.family: labels(train, task) for task in tasks}
+    objective = Objective.from_labels(tasks, settings.losses, truth)
+    start_at_means(net, [truth[task.family] for task in tasks])
+    crops = Crops(train, tasks, settings.pixels, settings.fit.skip_unreadable)
+    if settings.network.start == "faces":
+        net.backbone.settle(torch.stack([crops[i][0] for i in range(min(len(crops), 256))]))
+    if fabric.world_size > 1:
+        synchronise(net)
+    net = net.to(memory_format=torch.channels_last)
+    state = _State(net, Average(net, settings.optim.average) if settings.optim.average else None, make_optimiser(net, settings.optim))
+    if saved := run.load("last.pt"):
+        state.unpack(saved)
+    elif first:
+        run.note({**_facts(tasks, objective, tables, fabric), "seed": settings.fit.seed, "notes": notes})
+    loop = _Loop(settings, fabric, run, state, objective.to(fabric.device), _teachers(settings, tasks, fabric), progress)
+    try:
+        loop.train(crops, val, _weights(settings, tasks, truth))
+    except KeyboardInterrupt:
+        if first:
+            loop.save()
+        raise
+    if first:
+        if state.unreadable:
+            names = [str(train["image"].iloc[row])[:200] for row in state.unreadable[:20]]
+            progress.note(f"{len(state.unreadable)} training pictures could not be read and were left out: {', '.join(names[:3])}")
+            run.note({"unreadable": len(state.unreadable), "unreadable_first": names})
+        run.note({"finished": time.strftime("%Y-%m-%d %H:%M"), "seconds": round(state.seconds), "best_epoch": state.best_epoch})
+    return run
+
+
+@dataclass
+class _Loop:
+    """The loop itself, with what it needs at every step."""
+
+    settings: Settings
+    fabric: Fabric
+    run: RunFolder
+    state: _State
+    objective: Objective
+    teachers: Teachers | None
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.wrapped, self.optimiser = self.fabric.setup(self.state.net, self.state.optimiser)
+        self.saved_at = time.monotonic()
+
+    def train(self, crops: Crops, val: pd.DataFrame, weights: Floats | None) -> None:
+        """All epochs from where the state stands."""
+        state, fit = self.state, self.settings.fit
+        shaken = Shaken(crops, self.settings.augment, fit.seed)
+        per_epoch = len(Order(len(crops), weights, fit.seed, fit.batch))
+        self.progress.begin(fit.epochs * per_epoch, state.step, self.run.facts)
+        for epoch in range(state.step // per_epoch, fit.epochs):
+            if fit.patience and epoch - 1 - state.best_epoch >= fit.patience and state.rows:
+                self.progress.note(f"stopped after epoch {epoch - 1}: no better {fit.watch} for {fit.patience} epochs")
+                break
+            (freeze if epoch < fit.frozen_epochs else thaw)(state.net)
+            state.net.train()
+            order = Order(len(crops), weights, fit.seed, fit.batch, epoch)
+            for images, target in self._batches(shaken, order, epoch, state.step - epoch * per_epoch):
+                began = time.monotonic()
+                self._step(images, target, fit.epochs * per_epoch)
+                self._after_step(epoch * per_epoch, began)
+            self._after_epoch(epoch, per_epoch, val)
+
+    def _batches(self, shaken: Shaken, order: Order, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rest of an epoch's batches, this process's part of each."""
+        mine = order.batches(start, self.fabric.global_rank, self.fabric.world_size)
+        keys = [[(epoch, int(row)) for row in batch] for batch in mine]
+        loader = DataLoader(shaken, batch_sampler=keys, num_workers=self.settings.fit.workers, collate_fn=_collate)
+        for rows, (images, target, readable) in zip(keys, loader, strict=True):
+            self.state.unreadable += [row for (_, row), fine in zip(rows, readable, strict=True) if not fine]
+            yield self.fabric.to_device((images.contiguous(memory_format=torch.channels_last), target))
+
+    def _step(self, images: Tensor, target: Tensor, steps: int) -> None:
+        """One step along the gradient; with SAM, along the gradient a little further up."""
+        optim, state = self.settings.optim, self.state
+        set_rate(state.optimiser, state.step, steps, optim.warmup)
+        teacher = None
+        if self.teachers is not None:
+            teacher = tuple(gather(raw) for raw in self.teachers(images))
+        truth = gather(target).split([len(task.names) for task in state.net.tasks], dim=1)
+
+        def backward() -> float:
+            self.optimiser.zero_grad()
+            raw = tuple(gather(one) for one in self.wrapped(images))
+            total, _ = self.objective(raw, truth, teacher)
+            if (side := state.net.side_loss()) is not None:
+                total = total + side
+            self.fabric.backward(total)
+            return float(total.detach())
+
+        loss = backward()
+        if optim.sam:
+            with perturbed(state.net, optim.sam):
+                backward()
+        if optim.clip:
+            self.fabric.clip_gradients(self.wrapped, self.optimiser, max_norm=optim.clip)
+        self.optimiser.step()
+        if not np.isfinite(loss):
+            raise DataError(f"the loss is {loss} at step {state.step}; lower optim.lr, or set optim.clip")
+        state.loss += loss
+        if state.average:
+            state.average.update(state.net)
+        state.step += 1
+
+    def _after_step(self, epoch_start: int, began: float) -> None:
+        state = self.state
+        taken = time.monotonic() - began
+        state.seconds += taken
+        score = state.rows[-1]["score"] if state.rows else None
+        self.progress.step(state.step, state.loss / (state.step - epoch_start), self.settings.fit.batch / max(taken, 1e-6), score)
+        if time.monotonic() - self.saved_at > 60 * self.settings.fit.save_minutes:
+            self.save()
+
+    def _after_epoch(self, epoch: int, per_epoch: int, val: pd.DataFrame) -> None:
+        """Judge, note, save; all processes learn the score."""
+        state, settings = self.state, self.settings
+        began, row = time.monotonic(), {"epoch": float(epoch), "loss": state.loss / per_epoch}
+        if self.fabric.global_rank == 0:
+            row |= _judged(state.judged, val, settings)
+            state.seconds += time.monotonic() - began
+            row["seconds"] = round(state.seconds, 1)
+        row = self.fabric.broadcast(row)
+        state.loss, state.unreadable = 0.0, joined(state.unreadable)
+        state.rows.append(row)
+        if row["score"] > state.best:
+            state.best, state.best_epoch = row["score"], epoch
+            if self.fabric.global_rank == 0:
+                self.run.save("best.pt", {"net": state.judged.state_dict(), "epoch": epoch, "score": row["score"]})
+        if self.fabric.global_rank == 0:
+            self.run.curve(state.rows)
+            self.save()
+            self.progress.epoch(row)
+
+    def save(self) -> None:
+        """Write a checkpoint, in the first process only."""
+        self.saved_at = time.monotonic()
+        if self.fabric.global_rank == 0:
+            self.run.save("last.pt", self.state.pack())
+
+
+def _fabric(settings: Settings) -> Fabric:
+    """Devices and processes: those of torchrun where it started us, else those of the settings."""
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.fit.devices))
+    strategy = "ddp" if devices > 1 else "auto"
+    fabric = Fabric(accelerator=settings.fit.accelerator, devices=devices, strategy=strategy, precision=settings.fit.precision)
+    fabric.launch()
+    return fabric
+
+
+def _facts(tasks: tuple[Task, ...], objective: Objective, tables: dict[str, pd.DataFrame], fabric: Fabric) -> dict[str, Any]:
+    """What run.json says from the start."""
+    specs = [TaskSettings(key=t.key, names=t.names, kind=t.kind, low=t.low, high=t.high).model_dump(mode="json") for t in tasks]
+    device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else f"{fabric.device.type}, {os.cpu_count()} cores"
+    return {
+        "started": time.strftime("%Y-%m-%d %H:%M"), "tasks": specs, "weights": objective.weights, "versions": versions(),
+        "rows": {split: len(table) for split, table in tables.items()}, "device": device, "processes": fabric.world_size,
+    }  # fmt: skip
+
+
+def _teachers(settings: Settings, tasks: tuple[Task, ...], fabric: Fabric) -> Teachers | None:
+    if not settings.teachers:
+        return None
+    nets = []
+    for folder in settings.teachers:
+        run = RunFolder(folder)
+        if run.settings.pixels != settings.pixels:
+            raise DataError(f"{folder}: this teacher reads other crops than the student; give both the same `pixels`")
+        nets.append((str(folder), tuple(spec.task for spec in run.tasks), network_of(run)))
+    teachers = Teachers(nets, tasks).to(memory_format=torch.channels_last)
+    return teachers.to(fabric.device)
+
+
+def _weights(settings: Settings, tasks: tuple[Task, ...], truth: dict[str, Floats]) -> Floats | None:
+    """How likely each row is drawn; None where each comes once."""
+    balance = settings.fit.balance
+    if balance == "none":
+        return None
+    classes = next((truth[task.family] for task in tasks if task.kind == "one_of"), None)
+    va = truth.get("va")
+    if (balance in ("class", "both") and classes is None) or (balance in ("va", "both") and va is None):
+        raise DataError(f"fit.balance: {balance} needs a one_of task for class, and va for va; these tasks are {', '.join(truth)}")
+    if balance == "class":
+        return inverse_class(cast(Floats, classes))
+    return inverse_cell(cast(Floats, va)) if balance == "va" else inverse_class_and_cell(cast(Floats, classes), cast(Floats, va))
+
+
+def network_of(run: RunFolder, name: str = "best.pt") -> MultiTaskNet:
+    """The trained network of a run; raises DataError when there is none yet."""
+    saved = run.load(name)
+    if saved is None:
+        raise DataError(f"{run.folder}: no {name} in it yet; let mien train end an epoch first")
+    settings = run.settings
+    plain = settings.network.model_copy(update={"start": None})
+    net = build(plain, [spec.task for spec in run.tasks], settings.pixels.channels, settings.pixels.size)
+    net.load_state_dict(saved["net"])
+    return net.eval()
+
+
+@one_opencv_thread()
+@torch.no_grad()
+def raw_scores(net: MultiTaskNet, crops: Crops, batch: int = 128, workers: int = 1) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Raw output (N, K) by task family over a label table, what is binned decoded; and which rows could be read (N,)."""
+    whole = net.exported().eval()
+    device = next(net.parameters()).device
+    loader = DataLoader(crops, batch, num_workers=workers, collate_fn=_collate)
+    parts: list[list[Floats]] = [[] for _ in net.tasks]
+    readable: list[bool] = []
+    for images, _, fine in loader:
+        readable += fine
+        for part, raw in zip(parts, whole(images.to(device).contiguous(memory_format=torch.channels_last)), strict=True):
+            part.append(raw.float().cpu().numpy())
+    return {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}, np.array(readable)
+
+
+def _judged(net: MultiTaskNet, val: pd.DataFrame, settings: Settings) -> dict[str, float]:
+    """The watched score on the validation split, and the headline of every task."""
+    crops = Crops(val, net.tasks, settings.pixels, settings.fit.skip_unreadable)
+    training = net.training
+    raw, readable = raw_scores(net, crops, workers=settings.fit.workers)
+    net.train(training)
+    scores, val = {task.family: task.decode(raw[task.family][readable]) for task in net.tasks}, val[readable]
+    row = {"score": headline(net.tasks, scores, val, settings.fit.watch)}
+    for task in net.tasks:
+        if val[list(task.columns)].notna().to_numpy().any():
+            row[task.family] = headline([task], scores, val)
+    return row
+
+
+def _collate(items: list[Item]) -> tuple[Tensor, Tensor, list[bool]]:
+    images, targets, readable = zip(*items, strict=True)
+    return torch.stack(images), torch.stack(targets), list(readable)

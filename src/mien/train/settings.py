@@ -1,0 +1,161 @@
+"""The settings of a training run: strict YAML, every default in one place, an unknown key is an error that names it."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mien.data.blendshapes import AU_BLENDSHAPES
+from mien.data.sets import Set
+from mien.errors import DataError, UnknownNameError
+from mien.faces.prepare import Pixels
+from mien.tasks import TASKS, Kind, Task
+from mien.train.augment import AugmentSettings
+from mien.train.crops import FERPLUS_TEMPLATE
+from mien.train.networks import NetworkSettings
+from mien.train.objective import LossSettings
+from mien.train.optim import OptimSettings
+
+__all__ = ["KNOWN_TASKS", "FitSettings", "Settings", "TaskSettings", "read_settings", "write_settings"]
+
+KNOWN_TASKS: dict[str, Task] = {**TASKS, AU_BLENDSHAPES.key: AU_BLENDSHAPES}
+"""Tasks that settings may call by key alone."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TaskSettings(_Strict):
+    """A task of one's own, spelled out; see `mien.tasks.Task`."""
+
+    key: Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z0-9_-]+)?$")]
+    names: Annotated[tuple[str, ...], Field(min_length=1)]
+    kind: Kind
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def task(self) -> Task:
+        """The task itself."""
+        return Task(self.key, self.names, self.kind, self.low, self.high)
+
+
+class FitSettings(_Strict):
+    """How long, how much at once, on what, and when to stop.
+
+    epochs: passes over the training split. batch: faces a step, over all devices together.
+    balance: how rows are drawn: ``none`` each once; ``class`` inverse class frequency; ``va`` inverse valence-arousal cell;
+        ``both`` the sum of the two.
+    frozen_epochs: the backbone, with its batch-norm statistics, stays as it is for that many epochs.
+    watch: what is best and when to stop: ``mean`` over the tasks, ``<family>.<measure>``, or a protocol's name.
+    patience: stop after so many epochs without a better score; 0 never stops early.
+    skip_unreadable: leave out pictures that cannot be read instead of stopping; they are counted and named.
+    find_points: look for faces (with mien-face) in pictures that have no five points, so that they are aligned as when running.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch: Annotated[int, Field(ge=2)] = 64
+    balance: Literal["none", "class", "va", "both"] = "none"
+    frozen_epochs: Annotated[int, Field(ge=0)] = 0
+    watch: str = "mean"
+    patience: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    workers: Annotated[int, Field(ge=0)] = 1
+    save_minutes: Annotated[float, Field(gt=0)] = 5.0
+    skip_unreadable: bool = False
+    find_points: bool = True
+
+
+def _mien_pixels() -> Pixels:
+    # Luma at 112 px, framed as FER+ frames faces: what mien-s reads.
+    return Pixels(size=112, colour="grey", alignment="similarity5", template=FERPLUS_TEMPLATE, mean=(127.0,), std=(128.0,))
+
+
+class Settings(_Strict):
+    """Everything that decides a run's result.
+
+    name: of the bundle. data: label tables, joined. tasks: keys, or tasks spelled out; empty = the classes of the one folder in `data`.
+    losses: by task family; a family left out has the defaults. teachers: run folders whose averaged scores are distilled.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    data: Annotated[tuple[Set, ...], Field(min_length=1)]
+    tasks: tuple[str | TaskSettings, ...] = ()
+    pixels: Pixels = Field(default_factory=_mien_pixels)
+    network: NetworkSettings = NetworkSettings()
+    losses: dict[str, LossSettings] = {}
+    teachers: tuple[Path, ...] = ()
+    augment: AugmentSettings = AugmentSettings()
+    optim: OptimSettings = OptimSettings()
+    fit: FitSettings = FitSettings()
+
+    @model_validator(mode="after")
+    def _families_are_known(self) -> "Settings":
+        families = [task.family for task in self.named_tasks()]
+        if len(set(families)) < len(families):
+            raise ValueError(f"tasks: one family comes twice: {', '.join(families)}")
+        for part, keys in (("losses", self.losses), ("network.heads", self.network.heads)):
+            if families and (strange := set(keys) - set(families)):
+                raise ValueError(f"{part}: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}")
+        return self
+
+    def named_tasks(self) -> tuple[Task, ...]:
+        """The tasks that the settings name; raises UnknownNameError for a key that is none."""
+        return tuple(_known(spec) if isinstance(spec, str) else spec.task for spec in self.tasks)
+
+
+def _known(key: str) -> Task:
+    if key not in KNOWN_TASKS:
+        raise UnknownNameError("task", key, KNOWN_TASKS)
+    return KNOWN_TASKS[key]
+
+
+def read_settings(path: Path) -> Settings:
+    """Settings from a YAML file; relative paths start from the file's folder.
+
+    Raises DataError naming the file and the key that is wrong, or UnknownNameError.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); give a YAML file, see docs/training.md") from error
+    except yaml.YAMLError as error:
+        where = re.sub(r"\s+", " ", str(error))
+        raise DataError(f"{path}: not YAML: {where}; see docs/training.md for an example") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: no settings in it; see docs/training.md for an example")
+    try:
+        return Settings.model_validate(_from(path.parent, content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{path}: {where}: {first['msg']}; `mien train --show` prints every key with its default") from error
+
+
+def _from(base: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Make the paths in `data`, `teachers` and `network.start` start from `base`."""
+
+    def at(value: object) -> object:
+        return str(base / Path(value).expanduser()) if isinstance(value, str) else value
+
+    out = dict(content)
+    if isinstance(data := out.get("data"), list):
+        out["data"] = [
+            {k: at(v) if k in ("folder", "root", "path", "images") else v for k, v in d.items()} if isinstance(d, dict) else d for d in data
+        ]
+    if isinstance(teachers := out.get("teachers"), list):
+        out["teachers"] = [at(folder) for folder in teachers]
+    if isinstance(network := out.get("network"), dict) and network.get("start") not in (None, "imagenet"):
+        out["network"] = {**network, "start": at(network["start"])}
+    return out
+
+
+def write_settings(settings: Settings) -> str:
+    """The settings as YAML, every default spelled out."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
