@@ -185,7 +185,7 @@ def test_ddamfn_counts():
     assert weights_of(backbone("ddamfn")) == ddamfn == 4_102_408
     assert weights_of(backbone("mixedfeaturenet")) == mixed_trunk() + embedding(7) == 4_295_848
     seven = Task("expr.seven", tuple("abcdefg"), "one_of")
-    assert round(weights_of(MultiTaskNet(NetworkSettings(backbone="ddamfn"), [seven])) / 1e6, 2) == 4.11  # the published figure decided how blocks are wired, see ddamfn.py
+    assert round(weights_of(MultiTaskNet(NetworkSettings(backbone="ddamfn"), [seven])) / 1e6, 2) == 4.11  # as published; see ddamfn.py
 
 
 def test_head_counts():

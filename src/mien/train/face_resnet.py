@@ -136,7 +136,8 @@ def _tensors(content: bytes) -> Iterator[NDArray[np.float32]]:
     """The filled tensors of a dlib file, in its order: version 2, four sizes, then little-endian floats."""
     at = 0
     while (at := content.find(b"\x01\x02", at)) >= 0:
-        sizes, start = [], at + 2
+        sizes: list[int] = []
+        start = at + 2
         while len(sizes) < 4 and start < len(content):
             # A whole number: how many bytes, then the bytes, lowest first.
             width = content[start]

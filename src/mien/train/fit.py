@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mien.data.table import labels
 from mien.errors import DataError
 from mien.tasks import Floats, Task
-from mien.train.crops import Crops, Item, Shaken, one_opencv_thread
-from mien.train.distill import Teachers
+from mien.train.cached import Cached
+from mien.train.crops import Shaken, one_opencv_thread
+from mien.train.distill import Taught, Teacher, teacher_of
 from mien.train.distributed import gather, joined, synchronise
 from mien.train.evaluate import headline
 from mien.train.networks import MultiTaskNet, build, freeze, start_at_means, thaw
@@ -32,6 +32,7 @@ from mien.train.runs import RunFolder, versions
 from mien.train.samplers import Order, inverse_cell, inverse_class, inverse_class_and_cell
 from mien.train.settings import Settings, TaskSettings
 from mien.train.tables import load_tables
+from mien.train.trained import Inputs, collate, input_shape, inputs_of, network_of, raw_scores
 
 __all__ = ["Progress", "fit", "network_of", "raw_scores"]
 
@@ -93,7 +94,8 @@ class _State:
 def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunFolder:
     """Train what `settings` say into the folder `out`, or go on with the run that lies there; returns the folder.
 
-    Raises DataError for data or a folder that do not fit, OutputError when the disk is full; an interrupt leaves a checkpoint.
+    Raises DataError for data or a folder that do not fit, OutputError when the disk is full. A KeyboardInterrupt that comes between
+    two steps (from `progress.step`, say) leaves a checkpoint; at any other moment the last one is what there is to go on from.
     """
     progress = progress or Progress()
     fabric = _fabric(settings)
@@ -103,11 +105,11 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
         tables, tasks, notes = load_tables(settings, run.folder, progress.note if first else lambda line: None)
     train, val = tables["train"], tables["val"]
     torch.manual_seed(settings.fit.seed)
-    net = build(settings.network, tasks, settings.pixels.channels, settings.pixels.size)
+    net = build(settings.network, tasks, *input_shape(settings))
     truth = {task.family: labels(train, task) for task in tasks}
     objective = Objective.from_labels(tasks, settings.losses, truth)
     start_at_means(net, [truth[task.family] for task in tasks])
-    crops = Crops(train, tasks, settings.pixels, settings.fit.skip_unreadable)
+    crops, judged = inputs_of(train, tasks, settings), inputs_of(val, tasks, settings)
     if settings.network.start == "faces":
         net.backbone.settle(torch.stack([crops[i][0] for i in range(min(len(crops), 256))]))
     if fabric.world_size > 1:
@@ -118,11 +120,13 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
         state.unpack(saved)
     elif first:
         run.note({**_facts(tasks, objective, tables, fabric), "seed": settings.fit.seed, "notes": notes})
-    loop = _Loop(settings, fabric, run, state, objective.to(fabric.device), _teachers(settings, tasks, fabric), progress)
+    loop = _Loop(
+        settings, fabric, run, state, objective.to(fabric.device), teacher_of(settings, run, tasks, train, fabric.device), progress
+    )
     try:
-        loop.train(crops, val, _weights(settings, tasks, truth))
+        loop.train(crops, (judged, val), _weights(settings, tasks, truth))
     except KeyboardInterrupt:
-        if first:
+        if not loop.amid:
             loop.save()
         raise
     if first:
@@ -143,48 +147,55 @@ class _Loop:
     run: RunFolder
     state: _State
     objective: Objective
-    teachers: Teachers | None
+    teacher: Teacher | None
     progress: Progress
 
     def __post_init__(self) -> None:
         self.wrapped, self.optimiser = self.fabric.setup(self.state.net, self.state.optimiser)
-        self.saved_at = time.monotonic()
+        self.saved_at = self.clock = time.monotonic()
+        self.amid = False  # half-way through a change of the state, which must not be saved then
 
-    def train(self, crops: Crops, val: pd.DataFrame, weights: Floats | None) -> None:
+    def train(self, crops: Inputs, val: tuple[Inputs, pd.DataFrame], weights: Floats | None) -> None:
         """All epochs from where the state stands."""
         state, fit = self.state, self.settings.fit
-        shaken = Shaken(crops, self.settings.augment, fit.seed)
+        shaken = crops if isinstance(crops, Cached) else Shaken(crops, self.settings.augment, fit.seed)
         per_epoch = len(Order(len(crops), weights, fit.seed, fit.batch))
         self.progress.begin(fit.epochs * per_epoch, state.step, self.run.facts)
-        for epoch in range(state.step // per_epoch, fit.epochs):
+        for epoch in range(len(state.rows), fit.epochs):
             if fit.patience and epoch - 1 - state.best_epoch >= fit.patience and state.rows:
                 self.progress.note(f"stopped after epoch {epoch - 1}: no better {fit.watch} for {fit.patience} epochs")
                 break
             (freeze if epoch < fit.frozen_epochs else thaw)(state.net)
             state.net.train()
             order = Order(len(crops), weights, fit.seed, fit.batch, epoch)
-            for images, target in self._batches(shaken, order, epoch, state.step - epoch * per_epoch):
-                began = time.monotonic()
-                self._step(images, target, fit.epochs * per_epoch)
-                self._after_step(epoch * per_epoch, began)
+            for images, target, taught in self._batches(shaken, order, epoch, state.step - epoch * per_epoch):
+                self.amid = True
+                self._step(images, target, taught, fit.epochs * per_epoch)
+                self.amid = False
+                self._after_step(epoch * per_epoch)
+            self.amid = True
             self._after_epoch(epoch, per_epoch, val)
+            self.amid = False
 
-    def _batches(self, shaken: Shaken, order: Order, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rest of an epoch's batches, this process's part of each."""
+    def _batches(self, shaken: Shaken | Cached, order: Order, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Taught | None]]:
+        """The rest of an epoch's batches, this process's part of each: images, targets, what the teachers say of them."""
         mine = order.batches(start, self.fabric.global_rank, self.fabric.world_size)
         keys = [[(epoch, int(row)) for row in batch] for batch in mine]
-        loader = DataLoader(shaken, batch_sampler=keys, num_workers=self.settings.fit.workers, collate_fn=_collate)
+        # A generator of its own: the loader draws from it, and torch's, which dropout draws from, stays as a checkpoint has it.
+        loader = DataLoader(
+            shaken, batch_sampler=keys, num_workers=self.settings.fit.workers, collate_fn=collate, generator=torch.Generator()
+        )
         for rows, (images, target, readable) in zip(keys, loader, strict=True):
             self.state.unreadable += [row for (_, row), fine in zip(rows, readable, strict=True) if not fine]
-            yield self.fabric.to_device((images.contiguous(memory_format=torch.channels_last), target))
+            here = self.fabric.to_device(images)
+            taught = None if self.teacher is None else self.teacher(here, [row for _, row in rows])
+            yield here, self.fabric.to_device(target), taught
 
-    def _step(self, images: Tensor, target: Tensor, steps: int) -> None:
+    def _step(self, images: Tensor, target: Tensor, taught: Taught | None, steps: int) -> None:
         """One step along the gradient; with SAM, along the gradient a little further up."""
         optim, state = self.settings.optim, self.state
         set_rate(state.optimiser, state.step, steps, optim.warmup)
-        teacher = None
-        if self.teachers is not None:
-            teacher = tuple(gather(raw) for raw in self.teachers(images))
+        teacher = None if taught is None else tuple(gather(raw) for raw in taught)
         truth = gather(target).split([len(task.names) for task in state.net.tasks], dim=1)
 
         def backward() -> float:
@@ -210,21 +221,26 @@ class _Loop:
             state.average.update(state.net)
         state.step += 1
 
-    def _after_step(self, epoch_start: int, began: float) -> None:
-        state = self.state
-        taken = time.monotonic() - began
-        state.seconds += taken
+    def _tick(self) -> float:
+        """Seconds since the last tick, added to what the run has cost."""
+        now = time.monotonic()
+        taken, self.clock = now - self.clock, now
+        self.state.seconds += taken
+        return taken
+
+    def _after_step(self, epoch_start: int) -> None:
+        state, taken = self.state, self._tick()
         score = state.rows[-1]["score"] if state.rows else None
         self.progress.step(state.step, state.loss / (state.step - epoch_start), self.settings.fit.batch / max(taken, 1e-6), score)
         if time.monotonic() - self.saved_at > 60 * self.settings.fit.save_minutes:
             self.save()
 
-    def _after_epoch(self, epoch: int, per_epoch: int, val: pd.DataFrame) -> None:
+    def _after_epoch(self, epoch: int, per_epoch: int, val: tuple[Inputs, pd.DataFrame]) -> None:
         """Judge, note, save; all processes learn the score."""
         state, settings = self.state, self.settings
         began, row = time.monotonic(), {"epoch": float(epoch), "loss": state.loss / per_epoch}
         if self.fabric.global_rank == 0:
-            row |= _judged(state.judged, val, settings)
+            row |= _judged(state.judged, *val, settings)
             state.seconds += time.monotonic() - began
             row["seconds"] = round(state.seconds, 1)
         row = self.fabric.broadcast(row)
@@ -236,6 +252,7 @@ class _Loop:
                 self.run.save("best.pt", {"net": state.judged.state_dict(), "epoch": epoch, "score": row["score"]})
         if self.fabric.global_rank == 0:
             self.run.curve(state.rows)
+            self.run.show(row)
             self.save()
             self.progress.epoch(row)
 
@@ -265,19 +282,6 @@ def _facts(tasks: tuple[Task, ...], objective: Objective, tables: dict[str, pd.D
     }  # fmt: skip
 
 
-def _teachers(settings: Settings, tasks: tuple[Task, ...], fabric: Fabric) -> Teachers | None:
-    if not settings.teachers:
-        return None
-    nets = []
-    for folder in settings.teachers:
-        run = RunFolder(folder)
-        if run.settings.pixels != settings.pixels:
-            raise DataError(f"{folder}: this teacher reads other crops than the student; give both the same `pixels`")
-        nets.append((str(folder), tuple(spec.task for spec in run.tasks), network_of(run)))
-    teachers = Teachers(nets, tasks).to(memory_format=torch.channels_last)
-    return teachers.to(fabric.device)
-
-
 def _weights(settings: Settings, tasks: tuple[Task, ...], truth: dict[str, Floats]) -> Floats | None:
     """How likely each row is drawn; None where each comes once."""
     balance = settings.fit.balance
@@ -292,37 +296,8 @@ def _weights(settings: Settings, tasks: tuple[Task, ...], truth: dict[str, Float
     return inverse_cell(cast(Floats, va)) if balance == "va" else inverse_class_and_cell(cast(Floats, classes), cast(Floats, va))
 
 
-def network_of(run: RunFolder, name: str = "best.pt") -> MultiTaskNet:
-    """The trained network of a run; raises DataError when there is none yet."""
-    saved = run.load(name)
-    if saved is None:
-        raise DataError(f"{run.folder}: no {name} in it yet; let mien train end an epoch first")
-    settings = run.settings
-    plain = settings.network.model_copy(update={"start": None})
-    net = build(plain, [spec.task for spec in run.tasks], settings.pixels.channels, settings.pixels.size)
-    net.load_state_dict(saved["net"])
-    return net.eval()
-
-
-@one_opencv_thread()
-@torch.no_grad()
-def raw_scores(net: MultiTaskNet, crops: Crops, batch: int = 128, workers: int = 1) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
-    """Raw output (N, K) by task family over a label table, what is binned decoded; and which rows could be read (N,)."""
-    whole = net.exported().eval()
-    device = next(net.parameters()).device
-    loader = DataLoader(crops, batch, num_workers=workers, collate_fn=_collate)
-    parts: list[list[Floats]] = [[] for _ in net.tasks]
-    readable: list[bool] = []
-    for images, _, fine in loader:
-        readable += fine
-        for part, raw in zip(parts, whole(images.to(device).contiguous(memory_format=torch.channels_last)), strict=True):
-            part.append(raw.float().cpu().numpy())
-    return {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}, np.array(readable)
-
-
-def _judged(net: MultiTaskNet, val: pd.DataFrame, settings: Settings) -> dict[str, float]:
+def _judged(net: MultiTaskNet, crops: Inputs, val: pd.DataFrame, settings: Settings) -> dict[str, float]:
     """The watched score on the validation split, and the headline of every task."""
-    crops = Crops(val, net.tasks, settings.pixels, settings.fit.skip_unreadable)
     training = net.training
     raw, readable = raw_scores(net, crops, workers=settings.fit.workers)
     net.train(training)
@@ -332,8 +307,3 @@ def _judged(net: MultiTaskNet, val: pd.DataFrame, settings: Settings) -> dict[st
         if val[list(task.columns)].notna().to_numpy().any():
             row[task.family] = headline([task], scores, val)
     return row
-
-
-def _collate(items: list[Item]) -> tuple[Tensor, Tensor, list[bool]]:
-    images, targets, readable = zip(*items, strict=True)
-    return torch.stack(images), torch.stack(targets), list(readable)

