@@ -35,3 +35,30 @@ def shared():
     if not folder.is_dir():
         pytest.skip(f"needs the real media in {folder.name}/ beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_settings():
+    """The text of settings that train in a second: a tiny network on drawn faces, expressions, valence and arousal, action units."""
+    return """
+name: tiny
+data: [{set: drawn, count: 240, seed: 0, size: 48}]
+tasks: [expr.abaw8, va, au.abaw12]
+pixels:
+  {size: 32, colour: grey, alignment: similarity5, mean: [127.0], std: [128.0],
+   template: [[0.32, 0.38], [0.68, 0.38], [0.5, 0.61], [0.35, 0.77], [0.65, 0.77]]}
+network: {backbone: test_efficientnet}
+optim: {lr: 0.003}
+fit: {epochs: 2, batch: 16, accelerator: cpu, workers: 0}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_settings, tmp_path_factory):
+    """A finished run of those settings."""
+    from mien.train.fit import fit
+    from mien.train.settings import read_settings
+
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny.yaml").write_text(tiny_settings)
+    return fit(read_settings(folder / "tiny.yaml"), folder / "run")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import wave
 from pathlib import Path
@@ -15,6 +16,7 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -381,3 +383,139 @@ for engine in available():
     done = subprocess.run([sys.executable, "-c", code, str(photo)], capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+# the train street
+
+
+@pytest.fixture
+def settings_file(tiny_settings, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_settings)
+    return path
+
+
+def test_from_settings_to_a_bundle_that_reads_a_photo(settings_file, photo, tmp_path):
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    code, said = mien("train", settings_file, "--out", run)
+    assert code == 0, said
+    assert [line.partition(":")[0] for line in said.splitlines() if line.startswith("epoch")] == ["epoch 0", "epoch 1"]
+    assert "loss" in said
+    assert "nothing is left to do" in mien("train", settings_file, "--out", run)[1]
+    code, said = mien("export", run, "--out", bundle, "--features")
+    assert code == 0, said
+    assert "MB" in said
+    assert mien("bundles", "verify", bundle)[0] == 0
+    code, said = mien("analyze", photo, "--out", tmp_path / "out", "--bundle", bundle)
+    assert code == 0, said
+    assert pd.read_csv(tmp_path / "out" / "eileen.csv")["AU12"].between(0, 1).all()
+    code, said = mien("features", bundle, "--data", settings_file, "--out", tmp_path / "cache")
+    assert code == 0, said
+    assert "of 240 faces" in said
+    assert "features: {bundle:" in said
+
+
+def test_evaluate_prints_markdown_and_leaves_a_report(tiny_run, settings_file, tmp_path):
+    code, said = mien(
+        "evaluate", tiny_run.folder, "--data", settings_file, "--by", "subject", "--protocol", "abaw2022.mtl", "--out", tmp_path / "report"
+    )  # fmt: skip
+    assert code == 0, said
+    assert said.startswith("# tiny on drawn faces, val")
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"evaluation.md", "evaluation.json", "evaluation.png"}
+    text = (tmp_path / "report" / "evaluation.md").read_text()
+    assert text in said
+    for words in ("By subject", "abaw2022.mtl", "macro-F1"):
+        assert words in text
+    code, said = mien("evaluate", tiny_run.folder, tiny_run.folder, "--data", settings_file)
+    assert code == 0
+    assert "± 0.000" in said
+
+
+def test_show_prints_every_default_or_a_file_to_start_from(settings_file, tmp_path):
+    code, said = mien("train", settings_file, "--show")
+    assert code == 0
+    shown = yaml.safe_load(said)
+    assert shown["fit"]["epochs"] == 2
+    assert shown["optim"]["weight_decay"] == 0
+    assert shown["card"]["licence"] == "not stated"
+    code, said = mien("train", "--show")
+    assert code == 0
+    assert "# passes over the training split" in said
+    (tmp_path / "mine.yaml").write_text(said)
+    assert mien("train", tmp_path / "mine.yaml", "--show")[0] == 0
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_run_does(tiny_settings, tmp_path):
+    path, run = tmp_path / "long.yaml", tmp_path / "run"
+    path.write_text(tiny_settings.replace("epochs: 2", "epochs: 8"))
+
+    def stop():
+        deadline = time.monotonic() + 60
+        while not (run / "curve.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    code, said = mien("train", path, "--out", run)
+    thread.join()
+    assert code == 130
+    assert f"to go on: mien train {path} --out {run}" in said
+    assert "finished" not in json.loads((run / "run.json").read_text())
+    code, said = mien("train", path, "--out", run)
+    assert code == 0
+    assert "going on after step" in said
+    assert "epoch 0:" not in said
+    assert pd.read_csv(run / "curve.csv")["epoch"].tolist() == list(range(8))
+    path.write_text(tiny_settings.replace("lr: 0.003", "lr: 0.004"))
+    code, said = mien("train", path, "--out", run)
+    assert code == 1
+    assert "optim.lr was 0.003, now 0.004" in said
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (["train"], 2, "--show"),
+        (["train", "{s}"], 2, "--out"),
+        (["train", "{t}/none.yaml", "--out", "{t}/r"], 1, "none.yaml"),
+        (["train", "{t}/epoch.yaml", "--out", "{t}/r"], 1, "fit.epoch"),
+        (["train", "{t}/gone.yaml", "--out", "{t}/r"], 1, "nowhere"),
+        (["train", "{t}/epoch.yaml", "--show"], 1, "epoch.yaml"),
+        (["train", "{s}", "--out", "{s}/r"], 1, "tiny.yaml"),
+        (["export", "{t}", "--out", "{t}/b"], 1, "settings.yaml"),
+        (["export", "{r}", "--out", "{t}"], 1, "no part of a bundle"),
+        (["export", "{r}", "--out", "{t}/b", "--bits", "4"], 2, "8 or 16"),
+        (["evaluate", "{t}", "--data", "{s}"], 1, "card.json"),
+        (["evaluate", "mein-s", "--data", "{s}"], 2, "mien-s"),
+        (["evaluate", "{r}", "--data", "{s}", "--split", "test"], 1, "split test"),
+        (["evaluate", "{r}", "--data", "{s}", "--by", "age"], 1, "age"),
+        (["evaluate", "{r}", "--data", "{s}", "--protocol", "abaw"], 2, "abaw20"),
+        (["evaluate", "{r}", "--data", "{t}/epoch.yaml"], 1, "fit.epoch"),
+        (["evaluate", "{r}", "--data", "{s}", "--out", "{s}/r"], 1, "tiny.yaml"),
+        (["evaluate", "mien-face", "--data", "{s}"], 1, "cannot read affect"),
+        (["features", "mien-s", "--data", "{s}", "--out", "{t}/c"], 1, "exposes no features"),
+        (["features", "{t}", "--data", "{s}", "--out", "{t}/c"], 1, "card.json"),
+    ],
+)  # fmt: skip
+def test_the_train_street_says_what_is_wrong_in_one_line(case, settings_file, tiny_run, tmp_path):
+    args, code, words = case
+    text = settings_file.read_text()
+    (tmp_path / "epoch.yaml").write_text(text.replace("epochs", "epoch"))
+    (tmp_path / "gone.yaml").write_text(text.replace("{set: drawn, count: 240, seed: 0, size: 48}", "{set: portraits, folder: nowhere}"))
+    before = sorted(tmp_path.iterdir())
+    found, said = mien(*(arg.format(s=settings_file, t=tmp_path, r=tiny_run.folder) for arg in args))
+    complaints = [line for line in said.splitlines() if line.startswith("mien: ")]
+    assert (found, len(complaints)) == (code, 1), said
+    assert words in complaints[0]
+    assert "Traceback" not in said
+    assert [path for path in sorted(tmp_path.iterdir()) if path not in before] in ([], [tmp_path / "r"])
+
+
+def test_without_torch_the_extra_is_named(settings_file, tmp_path):
+    code = "import sys; sys.modules['torch'] = None; from mien.cli import app; app(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "train", str(settings_file), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "mien[train]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -340,7 +340,7 @@ def test_starts_that_do_not_fit_are_refused(tmp_path):
         ({**net.state_dict(), "bn1.weight": torch.zeros(5)}, r"do not fit ResNet: bn1.weight is \(5,\) there"),
         ({"a": torch.zeros(3)}, "do not fit ResNet: a there"),
         ({}, "do not fit ResNet: nothing there"),
-        ({"net": net.state_dict()}, "more than a table of tensors"),
+        ({"optimiser": net.state_dict()}, "more than a table of tensors"),
         (torch.zeros(3), "more than a table of tensors"),
     ):
         torch.save(content, path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ from mien.data.table import COLUMNS, Split, in_split, retask, split_by
 from mien.errors import DataError
 from mien.tasks import TASKS, Task, task
 
-__all__ = ["Cut", "Drawn", "FerPlus", "File", "Folder", "Portraits", "Set", "load_set"]
+__all__ = ["Cut", "Drawn", "FerPlus", "File", "Folder", "Portraits", "Set", "load_set", "places", "set_name"]
+
+_NAMED: Final = {"ferplus": "FER+", "portraits": "portraits", "drawn": "drawn faces"}
 
 Place = Annotated[Path, Field(strict=False)]  # text in YAML and JSON
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=10, max_length=10)]  # a list in YAML and JSON
@@ -101,6 +103,21 @@ class Drawn(_Strict):
 
 
 Set = Annotated[FerPlus | Portraits | Folder | File | Drawn, Field(discriminator="set")]
+
+
+def set_name(spec: Set) -> str:
+    """What people call a data set: its own name, or that of its folder or file.
+
+    >>> set_name(File(set="file", path="faces/labels.csv"))
+    'labels.csv'
+    """
+    return _NAMED.get(spec.set) or next(place.resolve().name for place in places(spec))
+
+
+def places(spec: Set) -> tuple[Path, ...]:
+    """The folder or file of a data set, and the folder of its pictures where that is another; empty where it has none."""
+    found = (getattr(spec, key, None) for key in ("folder", "root", "path", "images"))
+    return tuple(place for place in found if place is not None)
 
 
 def load_set(spec: FerPlus | Portraits | Folder | File | Drawn, tasks: Sequence[Task]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from mien.train.crops import Crops
 from mien.train.evaluate import judge
 from mien.train.evaluation import Evaluation, Measure, TaskResult, headlines
 from mien.train.export import export
-from mien.train.models import ENGINE, draft, set_name
+from mien.train.models import ENGINE, draft, reads_pictures
 from mien.train.networks import MultiTaskNet
 from mien.train.origin import made, only_drawn, seen, supervision
 from mien.train.pack import NOT_FOR, finish, sha256_of
@@ -74,42 +74,44 @@ def make_bundle(
     maker = _Maker(run, settings, tasks, tables["val"], note, progress)
     with _aside(out) as folder, TemporaryDirectory() as spare:
         net, path = network_of(run), folder / "model.onnx"
-        _export(net, path, Crops(tables["train"], tasks, settings.pixels, settings.fit.skip_unreadable), bits, features, note)
+        crops = Crops(tables["train"], tasks, settings.pixels, settings.fit.skip_unreadable)
+        off = _export(net, path, crops, bits, features)
+        note(f"exported; {'8-bit numbers' if bits == 8 else 'weights in half precision'} change raw output by {off:.2g} at most")
         width = int(net.backbone.num_features) if features else None
         found = maker.measure(path, width)
+        for line in found.scored.notes:
+            note(line)
         scores = maker.told(found)
         if bits == 8:
             plain = Path(spare) / "plain.onnx"
-            crops = Crops(tables["train"], tasks, settings.pixels, settings.fit.skip_unreadable)
-            _export(net, plain, crops, 16, False, lambda line: None)
+            _export(net, plain, crops, 16, False)
             scores += maker.before(maker.measure(plain, None), found)
         if robustness:
             scores += maker.worse(found)
-        finish(maker.card(path, found, scores, bits, width), folder)
+        card = maker.card(path, found, scores, bits, width)
+        with explained(out):
+            finish(card, folder)
     note(f"{out}: {(out / 'model.onnx').stat().st_size / 1e6:.2f} MB")
     return out
 
 
 def _finished(run: RunFolder) -> Settings:
-    settings = run.settings
+    settings = reads_pictures(run)
     if "finished" not in run.facts:
         raise DataError(f"{run.folder}: this run has not finished; start mien train again with the same settings and folder to go on")
-    if settings.features is not None:
-        raise DataError(f"{run.folder}: its heads read cached features, and a bundle reads pictures; train a network on pictures to export")
     return settings
 
 
-def _export(net: MultiTaskNet, path: Path, crops: Crops, bits: Bits, features: bool, note: Callable[[str], None]) -> None:
-    """Write the network, checked against torch on training faces."""
+def _export(net: MultiTaskNet, path: Path, crops: Crops, bits: Bits, features: bool) -> float:
+    """Write the network, checked against torch on training faces; returns what small numbers change of its raw output at most."""
     faces = _some(crops, _CALIBRATION if bits == 8 else 4)
     outputs = [task.family for task in net.tasks] + ["features"] * features
     calibration = faces.numpy() if bits == 8 else None
     try:
         with explained(path):
-            off = export(net.exported(features=features), path, faces[:4], outputs, {0: "batch"}, calibration=calibration)
+            return export(net.exported(features=features), path, faces[:4], outputs, {0: "batch"}, calibration=calibration)
     except ValueError as error:
         raise BundleError(f"{error}; this network cannot be exported") from error
-    note(f"exported; {'8-bit numbers' if bits == 8 else 'weights in half precision'} change raw output by {off:.2g} at most on 4 faces")
 
 
 def _some(crops: Crops, count: int) -> torch.Tensor:
@@ -125,7 +127,8 @@ class _Found:
 
     model: Model
     scored: Scored
-    evaluation: Evaluation
+    evaluations: dict[str, Evaluation]
+    """By data set: scores over a mixture would speak of no faces that anyone has."""
     heats: dict[str, float]
     limits: tuple[str, ...]
 
@@ -146,9 +149,14 @@ class _Maker:
         card = draft(self.run, width)
         scored = self._scores(Model(card, open_engine(path.read_bytes(), ENGINE)))
         heats, fair, limits = _calibrated(self.tasks, scored)
-        evaluation = judge(self.tasks, fair, scored.table)
+        whose = scored.table["set"].to_numpy()
+        masks = {str(name): whose == name for name in dict.fromkeys(whose)}
+        evaluations = {
+            name: judge(self.tasks, {family: values[rows] for family, values in fair.items()}, scored.table[rows])
+            for name, rows in masks.items()
+        }
         model = Model(card.model_copy(update={"temperature": heats}), open_engine(path.read_bytes(), ENGINE))
-        return _Found(model, scored, evaluation, heats, limits)
+        return _Found(model, scored, evaluations, heats, limits)
 
     def _scores(self, model: Model) -> Scored:
         def ahead(done: int, total: int) -> None:
@@ -156,37 +164,37 @@ class _Maker:
 
         return evaluate_bundle(model, self.val, progress=ahead, skip_unreadable=self.settings.fit.skip_unreadable)
 
-    @property
-    def data(self) -> str:
-        """What the scores were measured on."""
-        return f"validation split of {' and '.join(dict.fromkeys(set_name(spec) for spec in self.settings.data))}"
-
     def told(self, found: _Found) -> list[Score]:
-        """Headlines, calibration, and every class, unit or column."""
-        over = f"{self.data}; intervals over {found.evaluation.intervals_over}"
-        results = found.evaluation.tasks
-        named = [line for result in results for line in _headlines(result)]
-        named += [line for result in results for line in _calibration(result, found.heats)]
-        named += [line for result in results for line in _each(result)]
-        return _scores(named, over)
+        """Headlines, calibration, and every class, unit or column, set by set."""
+        kinds = (_headlines, lambda result: _calibration(result, found.heats), _each)
+        return [
+            score
+            for lines in kinds
+            for name, evaluation in found.evaluations.items()
+            for result in evaluation.tasks
+            for score in _scores(lines(result), f"{_split(name)}; intervals over {evaluation.intervals_over}")
+        ]
 
     def before(self, plain: _Found, found: _Found) -> list[Score]:
         """The headlines before 8-bit quantisation; the difference is told."""
-        old, new = ([line for result in one.evaluation.tasks for line in _headlines(result)] for one in (plain, found))
-        for (name, was), (_, now) in zip(old, new, strict=True):
-            self.note(f"{name}: {was.value:.4f} before 8-bit quantisation, {now.value:.4f} after")
-        return _scores([(f"{name} before 8-bit quantisation", one) for name, one in old], self.data)
+        scores = []
+        for data, evaluation in plain.evaluations.items():
+            old, new = ([line for result in one.tasks for line in _headlines(result)] for one in (evaluation, found.evaluations[data]))
+            for (name, was), (_, now) in zip(old, new, strict=True):
+                self.note(f"{data}: {name}: {was.value:.4f} before 8-bit quantisation, {now.value:.4f} after")
+            scores += _scores([(f"{name} before 8-bit quantisation", one) for name, one in old], _split(data))
+        return scores
 
     def worse(self, found: _Found) -> list[Score]:
-        """The headlines under every condition of worse pictures."""
-        ahead = self._ahead("robustness")
-        table = found.scored.table.reset_index(drop=True)
-        named = robustness(found.model.score, table, self.tasks, progress=ahead)
-        return [
-            score
-            for condition, row in named.items()
-            for score in _scores([(f"{title(name)}, {condition}", one) for name, one in row.items()], f"{self.data}; {_meaning(condition)}")
-        ]
+        """The headlines under every condition of worse pictures, set by set."""
+        scores = []
+        for data in found.evaluations:
+            table = found.scored.table[found.scored.table["set"] == data].reset_index(drop=True)
+            named = robustness(found.model.score, table, self.tasks, progress=self._ahead(f"robustness on {data}"))
+            for condition, row in named.items():
+                lines = [(f"{title(name)}, {condition}", one) for name, one in row.items()]
+                scores += _scores(lines, f"{_split(data)}; {_meaning(condition)}")
+        return scores
 
     def _ahead(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(what, done, total)
@@ -197,7 +205,15 @@ class _Maker:
         between, unmeasured = tolerance(path.read_bytes(), found.model.card, found.scored)
         facts = [TaskCard(**spec.model_dump(), supervised_by=supervision(settings, spec.task) or "not stated") for spec in self.run.tasks]
         summary = said.summary or f"{', '.join(task.key for task in self.tasks)} of a face, from one network ({settings.network.backbone})."
-        limits = [*said.limits, *found.limits, *unmeasured, *_limits(settings), *found.scored.notes, *found.evaluation.notes]
+        limits = [
+            *said.limits,
+            *found.limits,
+            *unmeasured,
+            *_limits(settings),
+            *(note for one in found.evaluations.values() for note in one.notes),
+        ]
+        if lost := len(self.val) - len(found.scored.table):
+            limits.append(f"{lost} of {len(self.val)} validation pictures could not be read and were left out of the scores")
         return AffectCard(
             card=1, name=settings.name, reads="crops", licence=said.licence, sha256=sha256_of(path), pixels=settings.pixels,
             summary=f"{summary.rstrip()} The network takes {path.stat().st_size / 1e6:.2f} MB.", features=width,
@@ -218,7 +234,9 @@ def tolerance(network: bytes, card: AffectCard, scored: Scored) -> tuple[float, 
     apart = max(float(np.ptp([one[family] for one in answered], axis=0).max()) for family in answered[0])
     if 1.5 * apart >= 1:
         raise BundleError(f"{' and '.join(names)} disagree by {apart:.2g} on this network; export it with 16 bits")
-    limits = () if len(names) > 1 else (f"only {names[0]} was installed when it was made; that other engines agree with it is not measured",)
+    limits = (
+        () if len(names) > 1 else (f"only {names[0]} was installed when it was made; that other engines agree with it is not measured",)
+    )
     return max(round(1.5 * apart, 3), 0.001), limits
 
 
@@ -279,6 +297,10 @@ def _scores(named: Sequence[tuple[str, Measure]], data: str) -> list[Score]:
     ]
 
 
+def _split(name: str) -> str:
+    return f"validation split of {name}"
+
+
 def _meaning(condition: str) -> str:
     return CONDITIONS[condition].meaning
 
@@ -302,8 +324,7 @@ def _aside(out: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
     try:
-        with explained(out):
-            yield part
+        yield part
         with explained(out):
             for path in part.iterdir():
                 with path.open("rb") as file:

@@ -17,6 +17,7 @@ from mien.errors import DataError
 from mien.faces.prepare import Pixels, normalise, similarity, warp
 from mien.tasks import Floats, Task
 from mien.train.augment import AugmentSettings, Jitter, degrade, erase
+from mien.train.objective import mix_targets
 
 __all__ = ["FERPLUS_TEMPLATE", "Crops", "Shaken", "one_opencv_thread"]
 
@@ -55,6 +56,19 @@ class Crops(Dataset[Item]):
             return self.blank()
         return self.ready(crop), torch.from_numpy(self.targets[i]), True
 
+    def upright(self, i: int) -> Image:
+        """RGB uint8 (S, S, 3) of row i as it is; grey for a picture that cannot be read and may be skipped."""
+        try:
+            return self.crop(i, None)
+        except DataError:
+            if not self.skip_unreadable:
+                raise
+            return self.grey()
+
+    def grey(self) -> Image:
+        """A picture of nothing, RGB uint8 (S, S, 3)."""
+        return np.full((self.pixels.size, self.pixels.size, 3), 127, np.uint8)
+
     def crop(self, i: int, shake: Floats | None, whole: bool = False) -> Image:
         """RGB uint8 (S, S, 3) of row i; `shake` (3, 3) moves it in crop pixels, `whole` leaves its points unused.
 
@@ -63,9 +77,8 @@ class Crops(Dataset[Item]):
         image, points = read_picture(self.images[i]), self.points[i]
         template = np.array(self.pixels.template or FERPLUS_TEMPLATE)
         framed = template * image.shape[1::-1] - 0.5
-        if points is None or self.pixels.template is None:
-            points = framed
-        elif whole and np.abs(points - framed).max() < _ABOUT * max(image.shape[:2]):
+        unused = whole and points is not None and np.abs(points - framed).max() < _ABOUT * max(image.shape[:2])
+        if points is None or unused or self.pixels.template is None:
             points = framed
         matrix = similarity(points, template * self.pixels.size - 0.5)
         if shake is not None:
@@ -78,9 +91,7 @@ class Crops(Dataset[Item]):
 
     def blank(self) -> Item:
         """What stands for a picture that cannot be read: grey, no label."""
-        size = self.pixels.size
-        crop = np.full((size, size, 3), 127, np.uint8)
-        return self.ready(crop), torch.full((self.targets.shape[1],), float("nan")), False
+        return self.ready(self.grey()), torch.full((self.targets.shape[1],), float("nan")), False
 
 
 class Shaken(Dataset[Item]):
@@ -99,15 +110,24 @@ class Shaken(Dataset[Item]):
         rng = np.random.default_rng((self.seed, epoch, i))
         try:
             image, target = self._one(i, rng)
-            if self.augment.mixup:
-                share = rng.beta(self.augment.mixup, self.augment.mixup)
-                other, its = self._one(int(rng.integers(len(self))), rng)
-                image, target = share * image + (1 - share) * other, share * target + (1 - share) * its
         except DataError:
             if not self.crops.skip_unreadable:
                 raise
             return self.crops.blank()
+        if self.augment.mixup:
+            image, target = self._mixed(image, target, rng)
         return image, target, True
+
+    def _mixed(self, image: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """A face mixed with another; as it is where the other cannot be read, and that may be skipped."""
+        share, partner = rng.beta(self.augment.mixup, self.augment.mixup), int(rng.integers(len(self)))
+        try:
+            other, its = self._one(partner, rng)
+        except DataError:
+            if not self.crops.skip_unreadable:
+                raise
+            return image, target
+        return share * image + (1 - share) * other, mix_targets(target, its, share)
 
     def _one(self, i: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         augment, size = self.augment, self.crops.pixels.size

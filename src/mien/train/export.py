@@ -42,6 +42,8 @@ def export(
     with warnings.catch_warnings():
         # The older exporter keeps the graph plain; it says that it is old.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # Padding of channels leaves a constant that it cannot fold; the parity check below is the judge.
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
             net, (example,), str(path), input_names=["image"], output_names=outputs, dynamic_axes=dynamic, opset_version=17, dynamo=False
         )

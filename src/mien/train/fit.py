@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -28,11 +29,12 @@ from mien.train.evaluate import headline
 from mien.train.networks import MultiTaskNet, build, freeze, start_at_means, thaw
 from mien.train.objective import Objective
 from mien.train.optim import Average, make_optimiser, perturbed, set_rate
+from mien.train.pack import code_version
 from mien.train.runs import RunFolder, versions
 from mien.train.samplers import Order, inverse_cell, inverse_class, inverse_class_and_cell
 from mien.train.settings import Settings, TaskSettings
 from mien.train.tables import load_tables
-from mien.train.trained import Inputs, collate, input_shape, inputs_of, network_of, raw_scores
+from mien.train.trained import Inputs, collate, input_shape, inputs_of, loaded, network_of, raw_scores
 
 __all__ = ["Progress", "fit", "network_of", "raw_scores"]
 
@@ -51,6 +53,9 @@ class Progress:
 
     def note(self, line: str) -> None:
         """Something to know."""
+
+
+_PLAIN: Final = ("step", "loss", "best", "best_epoch", "seconds", "rows", "unreadable")
 
 
 @dataclass
@@ -77,17 +82,26 @@ class _State:
         parts = {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "random": torch.get_rng_state()}
         if self.average:
             parts["average"] = self.average.state_dict()
-        plain = ("step", "loss", "best", "best_epoch", "seconds", "rows", "unreadable")
-        return {**parts, **{name: getattr(self, name) for name in plain}}
+        if torch.cuda.is_initialized():
+            parts["random_cuda"] = torch.cuda.get_rng_state()  # dropout on a GPU draws from its own
+        return {**parts, **{name: getattr(self, name) for name in _PLAIN}}
 
-    def unpack(self, saved: dict[str, Any]) -> None:
-        self.net.load_state_dict(saved.pop("net"))
-        self.optimiser.load_state_dict(saved.pop("optimiser"))
-        torch.set_rng_state(saved.pop("random"))
-        if self.average:
-            self.average.load_state_dict(saved.pop("average"))
-        for name, value in saved.items():
-            setattr(self, name, value)
+    def unpack(self, saved: dict[str, Any], where: Path) -> None:
+        """Take all of it from a checkpoint; raises DataError for one that another network or other settings left."""
+        try:
+            if ("average" in saved) != bool(self.average):
+                raise KeyError("average")
+            self.net.load_state_dict(saved["net"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            if self.average:
+                self.average.load_state_dict(saved["average"])
+            torch.set_rng_state(saved["random"])
+            for name in _PLAIN:
+                setattr(self, name, saved[name])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise DataError(f"{where}: belongs to another run, its parts do not fit these settings; delete it to start again") from error
+        if "random_cuda" in saved and torch.cuda.is_initialized():
+            torch.cuda.set_rng_state(saved["random_cuda"])
 
 
 @one_opencv_thread()
@@ -100,29 +114,30 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     progress = progress or Progress()
     fabric = _fabric(settings)
     first = fabric.global_rank == 0
+    if settings.fit.batch % fabric.world_size:
+        raise DataError(f"fit.batch: {settings.fit.batch} faces cannot be shared out to {fabric.world_size} processes; use a multiple")
     run = RunFolder(out, settings) if first else RunFolder(out)
     with fabric.rank_zero_first():
         tables, tasks, notes = load_tables(settings, run.folder, progress.note if first else lambda line: None)
     train, val = tables["train"], tables["val"]
-    torch.manual_seed(settings.fit.seed)
-    net = build(settings.network, tasks, *input_shape(settings))
+    with fabric.rank_zero_first():  # the first may have to ask the teachers, and writes down what they say
+        teacher = teacher_of(settings, run, tasks, train, fabric.device)
+    torch.manual_seed(settings.fit.seed)  # after the teachers, which draw their weights before they load them, but not every time
     truth = {task.family: labels(train, task) for task in tasks}
-    objective = Objective.from_labels(tasks, settings.losses, truth)
-    start_at_means(net, [truth[task.family] for task in tasks])
+    net, objective = _built(settings, tasks, truth)
     crops, judged = inputs_of(train, tasks, settings), inputs_of(val, tasks, settings)
     if settings.network.start == "faces":
         net.backbone.settle(torch.stack([crops[i][0] for i in range(min(len(crops), 256))]))
     if fabric.world_size > 1:
         synchronise(net)
-    net = net.to(memory_format=torch.channels_last)
+    net = net.to(fabric.device).to(memory_format=torch.channels_last)  # before anything is made of its weights
     state = _State(net, Average(net, settings.optim.average) if settings.optim.average else None, make_optimiser(net, settings.optim))
     if saved := run.load("last.pt"):
-        state.unpack(saved)
+        state.unpack(saved, run.folder / "last.pt")
+        _same_rows(run, tables)
     elif first:
         run.note({**_facts(tasks, objective, tables, fabric), "seed": settings.fit.seed, "notes": notes})
-    loop = _Loop(
-        settings, fabric, run, state, objective.to(fabric.device), teacher_of(settings, run, tasks, train, fabric.device), progress
-    )
+    loop = _Loop(settings, fabric, run, state, objective.to(fabric.device), teacher, progress)
     try:
         loop.train(crops, (judged, val), _weights(settings, tasks, truth))
     except KeyboardInterrupt:
@@ -130,10 +145,7 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
             loop.save()
         raise
     if first:
-        if state.unreadable:
-            names = [str(train["image"].iloc[row])[:200] for row in state.unreadable[:20]]
-            progress.note(f"{len(state.unreadable)} training pictures could not be read and were left out: {', '.join(names[:3])}")
-            run.note({"unreadable": len(state.unreadable), "unreadable_first": names})
+        _tell_unreadable(run, progress, {"train": train.iloc[state.unreadable], "val": val.iloc[loop.unjudged]})
         run.note({"finished": time.strftime("%Y-%m-%d %H:%M"), "seconds": round(state.seconds), "best_epoch": state.best_epoch})
     return run
 
@@ -153,6 +165,7 @@ class _Loop:
     def __post_init__(self) -> None:
         self.wrapped, self.optimiser = self.fabric.setup(self.state.net, self.state.optimiser)
         self.saved_at = self.clock = time.monotonic()
+        self.unjudged: list[int] = []  # rows of the validation split that could not be read
         self.amid = False  # half-way through a change of the state, which must not be saved then
 
     def train(self, crops: Inputs, val: tuple[Inputs, pd.DataFrame], weights: Floats | None) -> None:
@@ -182,10 +195,8 @@ class _Loop:
         mine = order.batches(start, self.fabric.global_rank, self.fabric.world_size)
         keys = [[(epoch, int(row)) for row in batch] for batch in mine]
         # A generator of its own: the loader draws from it, and torch's, which dropout draws from, stays as a checkpoint has it.
-        loader = DataLoader(
-            shaken, batch_sampler=keys, num_workers=self.settings.fit.workers, collate_fn=collate, generator=torch.Generator()
-        )
-        for rows, (images, target, readable) in zip(keys, loader, strict=True):
+        loader = DataLoader(shaken, batch_sampler=keys, num_workers=self.settings.readers, collate_fn=collate, generator=torch.Generator())
+        for rows, (images, target, readable) in zip(keys, loaded(loader), strict=True):
             self.state.unreadable += [row for (_, row), fine in zip(rows, readable, strict=True) if not fine]
             here = self.fabric.to_device(images)
             taught = None if self.teacher is None else self.teacher(here, [row for _, row in rows])
@@ -238,11 +249,11 @@ class _Loop:
     def _after_epoch(self, epoch: int, per_epoch: int, val: tuple[Inputs, pd.DataFrame]) -> None:
         """Judge, note, save; all processes learn the score."""
         state, settings = self.state, self.settings
-        began, row = time.monotonic(), {"epoch": float(epoch), "loss": state.loss / per_epoch}
+        row = {"epoch": float(epoch), "loss": state.loss / per_epoch}
         if self.fabric.global_rank == 0:
-            row |= _judged(state.judged, *val, settings)
-            state.seconds += time.monotonic() - began
-            row["seconds"] = round(state.seconds, 1)
+            judged, self.unjudged = _judged(state.judged, *val, settings)
+            self._tick()
+            row |= {**judged, "seconds": round(state.seconds, 1)}
         row = self.fabric.broadcast(row)
         state.loss, state.unreadable = 0.0, joined(state.unreadable)
         state.rows.append(row)
@@ -266,10 +277,45 @@ class _Loop:
 def _fabric(settings: Settings) -> Fabric:
     """Devices and processes: those of torchrun where it started us, else those of the settings."""
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.fit.devices))
-    strategy = "ddp" if devices > 1 else "auto"
-    fabric = Fabric(accelerator=settings.fit.accelerator, devices=devices, strategy=strategy, precision=settings.fit.precision)
+    nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices if "LOCAL_WORLD_SIZE" in os.environ else 1
+    # Parts that are frozen give no gradient, which has to be looked for; it costs a little, so only then.
+    strategy = "auto" if devices * nodes == 1 else DDPStrategy(find_unused_parameters=settings.fit.frozen_epochs > 0)
+    fabric = Fabric(
+        accelerator=settings.fit.accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=settings.fit.precision
+    )
     fabric.launch()
     return fabric
+
+
+def _built(settings: Settings, tasks: tuple[Task, ...], truth: dict[str, Floats]) -> tuple[MultiTaskNet, Objective]:
+    """The network as it starts, and what it minimises; raises DataError for settings that do not go together."""
+    try:
+        net = build(settings.network, tasks, *input_shape(settings))
+        objective = Objective.from_labels(tasks, settings.losses, truth)
+    except ValueError as error:
+        raise DataError(f"{settings.name}: {error}") from error
+    for task, head in zip(tasks, net.heads, strict=True):
+        if head.bins != (wanted := objective.bins[task.family]):
+            should = f"bins: {wanted.count}, legacy: {str(wanted.legacy).lower()}" if wanted else "no bins"
+            raise DataError(f"{settings.name}: losses.{task.family} wants a head with {should}; say so in network.heads.{task.family}")
+    start_at_means(net, [truth[task.family] for task in tasks])
+    return net, objective
+
+
+def _same_rows(run: RunFolder, tables: dict[str, pd.DataFrame]) -> None:
+    """Raises DataError where the data are no longer what the run began with."""
+    began, now = run.facts.get("rows"), {split: len(table) for split, table in tables.items()}
+    if began != now:
+        raise DataError(f"{run.folder}: this run began with the rows {began}, the data now have {now}; choose another folder with --out")
+
+
+def _tell_unreadable(run: RunFolder, progress: Progress, left_out: dict[str, pd.DataFrame]) -> None:
+    """Count and name the pictures of each split that could not be read."""
+    for split, table in left_out.items():
+        if len(table):
+            names = [image if isinstance(image, str) else f"row {row}" for row, image in table["image"].head(20).items()]
+            progress.note(f"{len(table)} pictures of split {split} could not be read and were left out: {', '.join(names[:3])}")
+            run.note({f"unreadable_{split}": {"count": len(table), "first": names}})
 
 
 def _facts(tasks: tuple[Task, ...], objective: Objective, tables: dict[str, pd.DataFrame], fabric: Fabric) -> dict[str, Any]:
@@ -279,6 +325,7 @@ def _facts(tasks: tuple[Task, ...], objective: Objective, tables: dict[str, pd.D
     return {
         "started": time.strftime("%Y-%m-%d %H:%M"), "tasks": specs, "weights": objective.weights, "versions": versions(),
         "rows": {split: len(table) for split, table in tables.items()}, "device": device, "processes": fabric.world_size,
+        "commit": code_version(),
     }  # fmt: skip
 
 
@@ -296,14 +343,14 @@ def _weights(settings: Settings, tasks: tuple[Task, ...], truth: dict[str, Float
     return inverse_cell(cast(Floats, va)) if balance == "va" else inverse_class_and_cell(cast(Floats, classes), cast(Floats, va))
 
 
-def _judged(net: MultiTaskNet, crops: Inputs, val: pd.DataFrame, settings: Settings) -> dict[str, float]:
-    """The watched score on the validation split, and the headline of every task."""
+def _judged(net: MultiTaskNet, crops: Inputs, val: pd.DataFrame, settings: Settings) -> tuple[dict[str, float], list[int]]:
+    """The watched score on the validation split and the headline of every task; and the rows that could not be read."""
     training = net.training
-    raw, readable = raw_scores(net, crops, workers=settings.fit.workers)
+    raw, readable = raw_scores(net, crops, workers=settings.readers)
     net.train(training)
     scores, val = {task.family: task.decode(raw[task.family][readable]) for task in net.tasks}, val[readable]
     row = {"score": headline(net.tasks, scores, val, settings.fit.watch)}
     for task in net.tasks:
         if val[list(task.columns)].notna().to_numpy().any():
             row[task.family] = headline([task], scores, val)
-    return row
+    return row, np.flatnonzero(~readable).tolist()

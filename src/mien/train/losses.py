@@ -58,8 +58,6 @@ def cross_entropy(raw: Tensor, shares: Tensor, weights: Tensor | None = None, sm
     return masked_mean(-(soft * raw.log_softmax(dim=1)).sum(dim=1), seen)
 
 
-
-
 def binary_cross_entropy(raw: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of raw output (N, K) against shares 0..1 (N, K); a row may be annotated in part.
 

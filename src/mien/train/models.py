@@ -17,12 +17,12 @@ from mien.data.sets import Cut, File, Set, load_set
 from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.tasks import Task
-from mien.train.trained import network_of
 from mien.train.runs import RunFolder
 from mien.train.settings import Settings
 from mien.train.tables import find_points
+from mien.train.trained import network_of
 
-__all__ = ["ENGINE", "draft", "is_run", "open_model", "places", "set_name", "table_for"]
+__all__ = ["ENGINE", "draft", "is_run", "open_model", "reads_pictures", "table_for"]
 
 ENGINE: Final = "onnxruntime"
 """What measures and caches: it comes with mien, so that numbers compare whatever else is installed."""
@@ -53,7 +53,18 @@ def open_model(name: str | Path) -> Model:
     if not is_run(name):
         return load(name, ENGINE)
     run = RunFolder(Path(name))
+    reads_pictures(run)
     return Model(draft(run), _Torch(network_of(run).exported()))
+
+
+def reads_pictures(run: RunFolder) -> Settings:
+    """The settings of a run on pictures; raises DataError for heads on cached features."""
+    settings = run.settings
+    if settings.features is not None:
+        raise DataError(
+            f"{run.folder}: its heads read cached features, and a bundle reads pictures; give a run that was trained on pictures"
+        )
+    return settings
 
 
 def draft(run: RunFolder, features: int | None = None) -> AffectCard:
@@ -61,23 +72,6 @@ def draft(run: RunFolder, features: int | None = None) -> AffectCard:
     settings = run.settings
     tasks = tuple(TaskCard(**spec.model_dump(), supervised_by="") for spec in run.tasks)
     return AffectCard.model_construct(name=settings.name, pixels=settings.pixels, tasks=tasks, temperature={}, features=features)
-
-
-def set_name(spec: Set) -> str:
-    """What people call a data set: its own name, or that of its folder or file.
-
-    >>> from mien.data.sets import File
-    >>> set_name(File(set="file", path="faces/labels.csv"))
-    'labels.csv'
-    """
-    named = {"ferplus": "FER+", "portraits": "portraits", "drawn": "drawn faces"}
-    return named.get(spec.set) or next(place.resolve().name for place in places(spec))
-
-
-def places(spec: Set) -> tuple[Path, ...]:
-    """The folder or file of a data set, and the folder of its pictures where that is another; empty where it has none."""
-    found = (getattr(spec, key, None) for key in ("folder", "root", "path", "images"))
-    return tuple(place for place in found if place is not None)
 
 
 def table_for(
@@ -109,7 +103,7 @@ def table_for(
     return table
 
 
-def _column(spec: Set, tasks: Sequence[Task], name: str) -> object:
+def _column(spec: Set, tasks: Sequence[Task], name: str) -> NDArray[np.object_] | None:
     """A column of a label file that mien has no word for; nothing where the set is no label file."""
     if not isinstance(spec, File):
         return None

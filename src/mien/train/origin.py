@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Final
 
 from mien.bundles.card import Made, Terms
-from mien.data.sets import Cut, Drawn, Folder, Set
+from mien.bundles.store import open_bundle
+from mien.data.sets import Cut, Drawn, Folder, Set, set_name
 from mien.data.table import Split
 from mien.tasks import Task
-from mien.train.models import is_run, set_name
+from mien.train.models import is_run
 from mien.train.pack import PORTRAIT_TERMS, code_version
 from mien.train.runs import RunFolder
 from mien.train.settings import Settings
@@ -43,7 +44,9 @@ def seen(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]:
     for spec in settings.data:
         if "val" in _splits(spec):
             name, _ = _told(spec, settings)
-            found.append(Terms(data=f"{name}, validation split", used_for="selection", terms="as above; chose the epoch and the temperature"))
+            found.append(
+                Terms(data=f"{name}, validation split", used_for="selection", terms="as above; chose the epoch and the temperature")
+            )
     return tuple(dict.fromkeys(found))
 
 
@@ -57,7 +60,8 @@ def _trained(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
     if any(task.key == "au.blendshapes" for task in tasks) and any(spec.set in ("ferplus", "portraits") for spec in settings.data):
         found.append(_LANDMARKER)
     found += [terms for terms in settings.card.terms if terms.data not in names]
-    return found + _started(settings) + _taught(settings)
+    found += _started(settings)
+    return found + _taught(settings, found)
 
 
 def _splits(spec: Set) -> set[Split]:
@@ -82,20 +86,24 @@ def _started(settings: Settings) -> list[Terms]:
         return []
     if isinstance(start, Path):
         if is_run(start.parent):
-            run = RunFolder(start.parent)
-            return _trained(run.settings, tuple(spec.task for spec in run.tasks))
+            return _learned(start.parent)
         return [Terms(data=f"what {start.name}, the starting weights, has seen", used_for="training", terms=_NOT_STATED)]
     data, terms = _STARTS[start]
     return [Terms(data=data, used_for="training", terms=terms)]
 
 
-def _taught(settings: Settings) -> list[Terms]:
-    found = []
-    for folder in settings.teachers:
-        run = RunFolder(folder)
-        for terms in _trained(run.settings, tuple(spec.task for spec in run.tasks)):
-            found.append(terms.model_copy(update={"used_for": "teacher"}))
-    return found
+def _taught(settings: Settings, known: list[Terms]) -> list[Terms]:
+    """What only the teachers have learned from."""
+    found = [terms for folder in settings.teachers for terms in _learned(folder)]
+    return [terms.model_copy(update={"used_for": "teacher"}) for terms in found if terms not in known]
+
+
+def _learned(folder: Path) -> list[Terms]:
+    """What a run or a bundle has learned from."""
+    if not is_run(folder):
+        return [terms for terms in open_bundle(folder).card.trained_on if terms.used_for != "selection"]
+    run = RunFolder(folder)
+    return _trained(run.settings, tuple(spec.task for spec in run.tasks))
 
 
 def supervision(settings: Settings, task: Task) -> str:
@@ -109,6 +117,8 @@ def supervision(settings: Settings, task: Task) -> str:
 
 
 def _source(spec: Set, task: Task) -> str | None:
+    if task.family == "au" and task.key != "au.blendshapes" and spec.set in ("ferplus", "portraits"):
+        return None  # activations are no codes of FACS, and these sets have no others
     if spec.set in _SUPERVISION:
         return _SUPERVISION[spec.set].get(task.family)
     if isinstance(spec, Folder):
@@ -121,12 +131,27 @@ def made(run: RunFolder, bits: int, features: bool) -> Made:
     settings = run.settings
     options = f" --bits {bits}" + " --features" * features
     command = f"mien train {settings.name}.yaml --out RUN, then mien export RUN --out {settings.name}{options}"
-    costs = [_cost(run), *(f"{_cost(RunFolder(folder))} for the teacher {folder.name}" for folder in settings.teachers)]
-    return Made(recipe=settings.card.recipe or command, seed=settings.fit.seed, commit=code_version(), cost="; ".join(costs))
+    before, start = list(settings.teachers), settings.network.start
+    if isinstance(start, Path) and is_run(start.parent):
+        before.append(start.parent)
+    start = settings.network.start
+    before = [start.parent] if isinstance(start, Path) and is_run(start.parent) else []
+    earlier = dict.fromkeys(folder.absolute() for folder in (*settings.teachers, *before) if is_run(folder))
+    costs = [_cost(run), *(f"{_cost(RunFolder(folder))} for the run before, {folder.name}" for folder in earlier)]
+    return Made(
+        recipe=settings.card.recipe or command,
+        seed=settings.fit.seed,
+        commit=run.facts.get("commit", code_version()),
+        cost="; ".join(costs),
+    )
 
 
-def _cost(run: RunFolder) -> str:
-    facts = run.facts
+def _cost(folder: Path) -> str:
+    if not is_run(folder):
+        return open_bundle(folder).card.made.cost
+    facts = RunFolder(folder).facts
+    if "finished" not in facts:
+        return "an unknown time"  # a teacher may have been taken before its run ended
     return f"{facts['seconds'] / 60:.1f} minutes on {facts['device']}"
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import yaml
 
 import mien
 from mien.errors import DataError, OutputError
@@ -66,7 +65,7 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"{self.folder}: {error.strerror}; choose another folder with --out") from error
         if path.exists():
-            before, now = _flat(yaml.safe_load(path.read_text(encoding="utf-8"))), _flat(yaml.safe_load(write_settings(settings)))
+            before, now = (_flat(one.model_dump(mode="json")) for one in (read_settings(path), settings))
             other = [key for key in {**before, **now} if before.get(key) != now.get(key) and not key.startswith(_HOW_NOT_WHAT)]
             if other:
                 told = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in other[:3])

@@ -85,8 +85,8 @@ class Settings(_Strict):
 
     name: of the bundle. data: label tables, joined. tasks: keys, or tasks spelled out; empty = the classes of the one folder in `data`.
     features: heads read a bundle's cached features in the place of pictures; goes with the backbone of that name.
-    losses: by task family; a family left out has the defaults. teachers: run folders whose averaged scores are distilled.
-    teachers_see: ``crop`` the very crop that the student sees, shaken as it is; ``picture`` each face once, as it is.
+    losses: by task family; a family left out has the defaults. teachers: runs whose averaged scores are distilled, or bundles.
+    teachers_see: ``crop`` the very crop that the student sees, shaken as it is; ``picture`` each face once, as it is (bundles must).
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -106,7 +106,7 @@ class Settings(_Strict):
     @model_validator(mode="after")
     def _teachers_are_heard(self) -> "Settings":
         if bool(self.teachers) != any(loss.distill for loss in self.losses.values()):
-            raise ValueError("teachers: name run folders exactly when a loss has `distill`")
+            raise ValueError("teachers: name them exactly when a loss has `distill`")
         if self.teachers_see == "picture" and self.augment.mixup:
             raise ValueError("teachers_see: teachers that see pictures as they are cannot teach mixed ones; use crop, or no mixup")
         return self
@@ -116,7 +116,7 @@ class Settings(_Strict):
         families = [task.family for task in self.named_tasks()]
         if len(set(families)) < len(families):
             raise ValueError(f"tasks: one family comes twice: {', '.join(families)}")
-        for part, keys in (("losses", self.losses), ("network.heads", self.network.heads)):
+        for part, keys in (("losses", self.losses), ("network.heads", self.network.heads), ("card.supervised_by", self.card.supervised_by)):
             if families and (strange := set(keys) - set(families)):
                 raise ValueError(f"{part}: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}")
         return self
@@ -134,6 +134,11 @@ class Settings(_Strict):
             if self.fit.frozen_epochs:
                 raise ValueError("fit.frozen_epochs: cached features have no backbone to freeze; leave it out")
         return self
+
+    @property
+    def readers(self) -> int:
+        """Processes that read pictures while the network learns; none for cached features: to hand them over costs more than to read."""
+        return 0 if self.features is not None else self.fit.workers
 
     def named_tasks(self) -> tuple[Task, ...]:
         """The tasks that the settings name; raises UnknownNameError for a key that is none."""
@@ -172,7 +177,7 @@ def _from(base: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Make the paths in `data`, `teachers`, `features` and `network.start` start from `base`."""
 
     def at(value: object) -> object:
-        return str(base / Path(value).expanduser()) if isinstance(value, str) else value
+        return str((base / Path(value).expanduser()).absolute()) if isinstance(value, str) else value
 
     out = dict(content)
     if isinstance(data := out.get("data"), list):
@@ -184,7 +189,7 @@ def _from(base: Path, content: dict[str, Any]) -> dict[str, Any]:
     if isinstance(features := out.get("features"), dict):
         places = {"images": ".", **features}
         out["features"] = {k: at(v) if k in ("cache", "images") or (k == "bundle" and v not in bundles()) else v for k, v in places.items()}
-    if isinstance(network := out.get("network"), dict) and network.get("start") not in (None, "imagenet"):
+    if isinstance(network := out.get("network"), dict) and Path(str(network.get("start"))).suffix:
         out["network"] = {**network, "start": at(network["start"])}
     return out
 

@@ -1,6 +1,7 @@
 """The label tables of a run: loaded, checked, joined, split, and given the five points that its crops need."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pandas as pd
 from mien.bundles.store import load_detector
 from mien.data.folders import load_folder
 from mien.data.pictures import read_picture
-from mien.data.sets import Folder, load_set
+from mien.data.sets import Folder, load_set, set_name
 from mien.data.table import check
 from mien.errors import DataError
-from mien.tasks import Task
+from mien.tasks import Floats, Task
+from mien.train.runs import RunFolder
 from mien.train.settings import Settings
 
 __all__ = ["find_points", "load_tables", "tasks_of"]
@@ -31,13 +33,13 @@ def tasks_of(settings: Settings) -> tuple[Task, ...]:
 
 
 def load_tables(settings: Settings, run: Path, note: Note) -> tuple[dict[str, pd.DataFrame], tuple[Task, ...], list[str]]:
-    """The label table of each split, the tasks, and notes worth keeping.
+    """The label table of each split, with a column `set` more, the tasks, and notes worth keeping.
 
     run: folder that remembers points found in pictures. note: called with every note as it comes up.
     Raises DataError for tables that cannot be trained on, or lack a split ``train`` or ``val``.
     """
     tasks = tasks_of(settings)
-    table = pd.concat([load_set(spec, tasks) for spec in settings.data], ignore_index=True)
+    table = pd.concat([_own(load_set(spec, tasks), set_name(spec), len(settings.data)) for spec in settings.data], ignore_index=True)
     notes = check(table, tasks, settings.name)
     table, dropped = _without_leaks(table)
     notes += [f"{dropped} training pictures that also lie in another split were left out"] if dropped else []
@@ -53,12 +55,33 @@ def load_tables(settings: Settings, run: Path, note: Note) -> tuple[dict[str, pd
     return parts, tasks, notes
 
 
+def _own(table: pd.DataFrame, name: str, count: int) -> pd.DataFrame:
+    """The table of one set of `count`; where there are others, its subjects and videos bear its name, for numbers may come twice."""
+    if count > 1:
+        named = {by: f"{name}: " + table[by].astype(str) for by in ("subject", "video")}
+        table = table.assign(**{by: column.where(table[by].notna(), None) for by, column in named.items()})
+    return table.assign(set=name)
+
+
 def _without_leaks(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """The table without training rows whose very picture is judged as well, and how many there were."""
     known = table["image"].map(lambda image: image.tobytes() if isinstance(image, np.ndarray) else image)
     training = table["split"] == "train"
     leaks = training & known.isin(set(known[~training]))
     return table[~leaks].reset_index(drop=True), int(leaks.sum())
+
+
+def _remembered(memory: Path, rows: list[int], names: list[str]) -> list[Floats | None] | None:
+    """Points found before in just these pictures; None when they were others, or none."""
+    if not memory.is_file():
+        return None
+    try:
+        known = pd.read_parquet(memory)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{memory}: damaged ({type(error).__name__}); delete it to have the faces looked for again") from error
+    if known["row"].to_list() != rows or ("image" in known and known["image"].to_list() != names):
+        return None
+    return list(known["points"])
 
 
 def find_points(table: pd.DataFrame, memory: Path, note: Note, skip_unreadable: bool = False) -> tuple[pd.DataFrame, str]:
@@ -68,13 +91,13 @@ def find_points(table: pd.DataFrame, memory: Path, note: Note, skip_unreadable: 
     how many faces were found. Raises DataError for a picture that cannot be read, unless `skip_unreadable`.
     """
     bare = np.flatnonzero(table["points"].isna())
-    if memory.is_file() and len(known := pd.read_parquet(memory)) == len(bare) and (known["row"] == bare).all():
-        points = known["points"].to_list()
-    else:
+    names = [str(image) if isinstance(image, str) else "" for image in table["image"].iloc[bare]]
+    points = _remembered(memory, bare.tolist(), names)
+    if points is None:
         note(f"looking for the face in {len(bare)} pictures that come without points")
         detector = load_detector(engine="onnxruntime")
         points = []
-        for row in bare:
+        for row in bare.tolist():
             try:
                 faces = detector.find(read_picture(table["image"].iloc[row]))
             except DataError:
@@ -83,9 +106,9 @@ def find_points(table: pd.DataFrame, memory: Path, note: Note, skip_unreadable: 
                 faces = []
             largest = max(faces, key=lambda face: face.box[2] * face.box[3], default=None)
             points.append(None if largest is None else np.asarray(largest.points).ravel())
-        aside = memory.with_name(memory.name + ".part")
-        pd.DataFrame({"row": bare, "points": points}).to_parquet(aside)
-        aside.replace(memory)
+        found = BytesIO()
+        pd.DataFrame({"row": bare, "image": names, "points": points}).to_parquet(found)
+        RunFolder(memory.parent).write(memory.name, found.getvalue())
     column = table["points"].to_list()
     for place, five in zip(bare.tolist(), points, strict=True):
         column[place] = five

@@ -1,6 +1,6 @@
 """A run's network, and what it answers over a label table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from mien.train.networks import MultiTaskNet, build
 from mien.train.runs import RunFolder
 from mien.train.settings import Settings
 
-__all__ = ["Inputs", "collate", "input_shape", "inputs_of", "network_of", "raw_scores"]
+__all__ = ["Inputs", "collate", "input_shape", "inputs_of", "loaded", "network_of", "raw_scores"]
 
 Inputs = Crops | Cached
 """What a network reads of the rows of a label table, with their targets."""
@@ -57,12 +57,20 @@ def raw_scores(
     loader = DataLoader(crops, batch, num_workers=workers, collate_fn=collate, generator=torch.Generator())
     parts: list[list[Floats]] = [[] for _ in net.tasks]
     readable: list[bool] = []
-    for images, _, fine in loader:
+    for images, _, fine in loaded(loader):
         readable += fine
         seen = images.flip(3) if mirrored else images
         for part, raw in zip(parts, whole(seen.to(device)), strict=True):
             part.append(raw.float().cpu().numpy())
     return {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}, np.array(readable)
+
+
+def loaded(loader: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a loader; a DataError from one of its processes says what it said there, without that process's traceback."""
+    try:
+        yield from loader
+    except DataError as error:
+        raise DataError(str(error).rstrip().rpartition("DataError: ")[2]) from error
 
 
 def collate(items: list[Item] | Batch) -> Batch:

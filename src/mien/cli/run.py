@@ -1,98 +1,29 @@
-"""The command line: parse, call one public function, print. Exit codes: 0 all done, 1 something failed, 2 wrong usage."""
+"""Commands of the run street: read faces, try it, look at what is here."""
 
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-import mien
 from mien import batch
 from mien.analysis import Choice, Options
 from mien.bundles.engines import open_engine
 from mien.bundles.readme import readme
 from mien.bundles.store import bundles, open_bundle
+from mien.cli.terminal import ENDED, err, fail, out, tidy
 from mien.demo import film
 from mien.doctor import examine
-from mien.errors import MienError, MissingExtraError, UnknownNameError
 from mien.records import Status
 from mien.temporal import Smoothing
 
-_NOTICE = """mien works on this machine alone: no network, no telemetry, no face picture left behind unless you ask for one.
-Tell people when you read their faces. In the EU, inferring emotions at work or in education is forbidden
-(AI Act, Article 5(1)(f))."""
-
-app = typer.Typer(
-    help=f"Read affect from faces: expressions, valence and arousal, action units.\n\n{_NOTICE}",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-)  # fmt: skip
-bundles_app = typer.Typer(help="The networks that come with mien, and what is known of them.", no_args_is_help=True)
-app.add_typer(bundles_app, name="bundles")
-out = Console(highlight=False, soft_wrap=True, emoji=False)
-_ENDED = threading.Event()
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+__all__ = ["analyze", "bundles_list", "bundles_show", "bundles_verify", "demo", "doctor"]
 
 
-@contextmanager
-def _tidy() -> Iterator[None]:
-    """Turn what was foreseen into one line and an exit code."""
-    try:
-        with _interruptible():
-            yield
-    except (UnknownNameError, MissingExtraError, ValueError) as error:
-        raise _fail(error, 2) from error
-    except MienError as error:
-        raise _fail(error, 1) from error
-    except KeyboardInterrupt as error:
-        raise _fail("stopped; nothing half-written is left, and finished inputs are kept", 130) from error
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Being told to end is like Ctrl-C, so that nothing is left half-written; and Ctrl-C is not lost inside a library's callback."""
-
-    def end(number: int, frame: object) -> None:
-        _ENDED.set()
-        raise KeyboardInterrupt
-
-    _ENDED.clear()
-    here = threading.current_thread() is threading.main_thread()
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _fail(message: object, code: int) -> typer.Exit:
-    err.print(f"mien: {message}", style="red", markup=False)
-    return typer.Exit(code)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        out.print(f"mien {mien.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-) -> None:
-    pass
-
-
-@app.command()
 def analyze(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Photos, videos, folders, patterns, or camera:0.")],
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for tables and overlays; made if missing.")],
@@ -109,7 +40,7 @@ def analyze(
     Each video gets a table of its own, all photos share one; a data dictionary beside it says what the columns mean.
     What an earlier run finished is skipped.
     """
-    with _tidy():
+    with tidy():
         options = Options(
             bundle=bundle, engine=engine, faces=_faces(faces), every=every, smoothing=Smoothing(smoothing) if smoothing else None
         )
@@ -119,7 +50,6 @@ def analyze(
     _summary(outcomes)
 
 
-@app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the clip, its table and its overlay.")] = Path("demo"),
 ) -> None:
@@ -127,14 +57,13 @@ def demo(
 
     Films a public-domain portrait with a moving camera, analyses the clip, and leaves a table and an annotated video.
     """
-    with _tidy():
+    with tidy():
         clip = film(folder / "clip.mp4")
         with closing(_Bar()) as bar:
             outcomes = batch.run([clip], folder, options=Options(smoothing=Smoothing(0.2)), overlay=True, progress=bar)
     _summary(outcomes)
 
 
-@app.command()
 def doctor() -> None:
     """Show what is used here and what is missing.
 
@@ -147,13 +76,12 @@ def doctor() -> None:
         out.print(f"{marks[finding.ok]}  {finding.what:<24}", end="")
         out.print(finding.found, markup=False)
     if broken:
-        raise _fail(f"{broken} part{'s are' if broken > 1 else ' is'} broken; see the lines marked !!", 1)
+        raise fail(f"{broken} part{'s are' if broken > 1 else ' is'} broken; see the lines marked !!", 1)
 
 
-@bundles_app.command("list")
 def bundles_list() -> None:
     """List the bundles that are here."""
-    with _tidy():
+    with tidy():
         table = Table("name", "reads", "what it gives", "licence of the weights", box=None, pad_edge=False)
         for name in bundles():
             card = open_bundle(name).card
@@ -161,20 +89,18 @@ def bundles_list() -> None:
         out.print(table)
 
 
-@bundles_app.command("show")
 def bundles_show(name: Annotated[str, typer.Argument(help="A bundle's name or folder.")]) -> None:
     """Show a bundle's card: what it was trained on, its scores, its limits, and what it must not be used for."""
-    with _tidy():
+    with tidy():
         out.print(readme(open_bundle(name).card), markup=False, end="")
 
 
-@bundles_app.command("verify")
 def bundles_verify(names: Annotated[list[str] | None, typer.Argument(help="Names or folders; all bundles if none.")] = None) -> None:
     """Check that each network is the one its card speaks of, and that an engine can run it."""
     failed = False
     for name in names or list(bundles()):
         try:
-            with _tidy():
+            with tidy():
                 open_engine(open_bundle(name).network())
                 out.print(f"{name}: verified", markup=False)
         except typer.Exit:
@@ -208,7 +134,7 @@ class _Bar(batch.Progress):
         self._task = self._rich.add_task(f"{job.name} ({number}/{count})", total=None, rate="")
 
     def advance(self, frames: int, share: float | None) -> None:
-        if _ENDED.is_set():
+        if ENDED.is_set():
             raise KeyboardInterrupt
         if self._task is not None:
             rate = f"{frames / max(time.monotonic() - self._began, 1e-3):.0f} frames/s"

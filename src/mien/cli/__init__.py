@@ -1,0 +1,41 @@
+"""The command line: parse, call one public function, print. Exit codes: 0 all done, 1 something failed, 2 wrong usage, 130 stopped."""
+
+from typing import Annotated, Final
+
+import typer
+
+import mien
+from mien.cli import run, train
+from mien.cli.terminal import out
+
+__all__ = ["app"]
+
+_NOTICE: Final = """mien works on this machine alone: no network, no telemetry, no face picture left behind unless you ask for one.
+Tell people when you read their faces. In the EU, inferring emotions at work or in education is forbidden
+(AI Act, Article 5(1)(f))."""
+
+app = typer.Typer(
+    help=f"Read affect from faces: expressions, valence and arousal, action units.\n\n{_NOTICE}",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+bundles = typer.Typer(help="The networks that come with mien, and what is known of them.", no_args_is_help=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"mien {mien.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+for _command in (run.analyze, run.demo, run.doctor, train.train, train.evaluate, train.export, train.features):
+    app.command()(_command)
+app.add_typer(bundles, name="bundles")
+for _name, _shown in (("list", run.bundles_list), ("show", run.bundles_show), ("verify", run.bundles_verify)):
+    bundles.command(_name)(_shown)

@@ -1,0 +1,67 @@
+"""What all commands share: where they print, and how they end."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import typer
+from rich.console import Console
+
+from mien.errors import MienError, MissingExtraError, UnknownNameError
+
+__all__ = ["ENDED", "GENTLY", "err", "fail", "out", "tidy"]
+
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+ENDED: Final = threading.Event()
+"""Set when the process has been told to end, for work whose library swallowed the KeyboardInterrupt."""
+GENTLY: Final = threading.Event()
+"""Set by work that looks at `ENDED` itself, at moments that suit it; being told a second time ends it at once."""
+
+
+@contextmanager
+def tidy(stopped: str = "nothing half-written is left, and finished inputs are kept") -> Iterator[None]:
+    """Turn what was foreseen into one line and an exit code. stopped: what to say after Ctrl-C."""
+    try:
+        with _interruptible():
+            yield
+    except (UnknownNameError, MissingExtraError, ValueError) as error:
+        raise fail(error, 2) from error
+    except MienError as error:
+        raise fail(error, 1) from error
+    except KeyboardInterrupt as error:
+        raise fail(f"stopped; {stopped}", 130) from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Being told to end is like Ctrl-C, so that nothing is left half-written; and Ctrl-C is not lost inside a library's callback."""
+
+    def end(number: int, frame: object) -> None:
+        wait = GENTLY.is_set() and not ENDED.is_set()
+        ENDED.set()
+        if not wait:
+            raise KeyboardInterrupt
+        if os.getpid() == process:  # and not one that loads pictures for it
+            os.write(2, b"mien: stopping after this step; once more stops at once\n")  # print is not for signal handlers
+
+    process = os.getpid()
+    ENDED.clear()
+    GENTLY.clear()
+    here = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def fail(message: object, code: int) -> typer.Exit:
+    """One line on stderr; the exit is for the caller to raise."""
+    err.print(f"mien: {message}", style="red", markup=False)
+    return typer.Exit(code)

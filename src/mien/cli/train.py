@@ -1,0 +1,128 @@
+"""Commands of the train street: train, judge, make a bundle, cache features. Torch is imported when one of them runs, not before."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from mien.cli.terminal import err, out, tidy
+from mien.errors import MissingExtraError
+
+__all__ = ["evaluate", "export", "features", "train"]
+
+Settings = Annotated[Path | None, typer.Argument(metavar="SETTINGS", help="A YAML file; mien train --show prints one to start from.")]
+Data = Annotated[Path, typer.Option("--data", metavar="SETTINGS", help="A YAML file as for mien train; its data and tasks are used.")]
+Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out pictures that cannot be read; they are counted and named.")]
+
+
+@contextmanager
+def _needs_extra(command: str) -> Iterator[None]:
+    """Say which install is lacking; what is imported inside belongs to the extra `train`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "mien":
+            raise
+        raise MissingExtraError("train", f"{command} ({error.name})") from error
+
+
+def train(
+    settings: Settings = None,
+    folder: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run; made if missing.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the settings with every default, or a file to start from, and exit.")] = False,
+) -> None:
+    """Train a network on labelled faces.
+
+    Started again with the same settings and folder, a run that was stopped goes on.
+    """
+    with tidy(f"the run is kept; to go on: mien train {settings} --out {folder}"):
+        if not show and (settings is None or folder is None):
+            raise ValueError("give a settings file and --out RUN; mien train --show prints a file to start from")
+        with _needs_extra("mien train"):
+            from mien.cli.bars import TrainingBar
+            from mien.train.fit import fit
+            from mien.train.settings import read_settings, write_settings
+            from mien.train.template import template
+        if show:
+            out.print(write_settings(read_settings(settings)) if settings else template(), markup=False, end="")
+            return
+        assert settings is not None and folder is not None  # noqa: PT018
+        with closing(TrainingBar()) as bar:
+            run = fit(read_settings(settings), folder, bar)
+        facts = run.facts
+        out.print(f"{run.folder}: finished; best after epoch {facts['best_epoch']}; {facts['seconds']} s of training", markup=False)
+
+
+def evaluate(
+    bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE|RUN", help="Names or folders; several are one set-up's seeds.")],
+    data: Data,
+    split: Annotated[str, typer.Option(metavar="train|val|test", help="Which faces.")] = "val",
+    by: Annotated[str | None, typer.Option(metavar="COLUMN", help="Also compare the groups of people that this column names.")] = None,
+    protocols: Annotated[list[str] | None, typer.Option("--protocol", metavar="NAME", help="Also a challenge's formula.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for the report: Markdown, JSON, pictures.")] = None,
+    skip: Skip = False,
+) -> None:
+    """Measure how good scores are: every measure with a 95 % interval, as Markdown."""
+    with tidy("no report was written"):
+        with _needs_extra("mien evaluate"):
+            from mien.cli.bars import Bar
+            from mien.train.judging import judge_models, write_judged
+            from mien.train.report import markdown
+            from mien.train.settings import read_settings
+        with closing(Bar()) as bar:
+            found, about = judge_models(
+                bundles, read_settings(data), split=split, by=by, protocols=protocols or (), skip_unreadable=skip,
+                note=_aside, progress=bar,
+            )  # fmt: skip
+        out.print(markdown(found, about), markup=False, end="")
+        if folder is not None:
+            _aside(", ".join(str(path) for path in write_judged(found, about, folder)))
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that mien train wrote.")],
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the bundle; a bundle that lies there is replaced.")],
+    bits: Annotated[int, typer.Option(metavar="8|16", help="8 computes in integers: smaller, faster, a little less sure.")] = 16,
+    features: Annotated[bool, typer.Option("--features", help="The network gives its features as well.")] = False,
+    robustness: Annotated[bool, typer.Option("--robustness", help="Also measure it on blurred, noisy, tiny, ... pictures.")] = False,
+) -> None:
+    """Make a bundle of a finished run: network, card and README, measured on the run's validation split."""
+    with tidy("no bundle was written"):
+        if bits not in (8, 16):
+            raise ValueError(f"--bits must be 8 or 16, got {bits}")
+        with _needs_extra("mien export"):
+            from mien.cli.bars import Bar
+            from mien.train.bundle import make_bundle
+            from mien.train.runs import RunFolder
+        width = cast(Literal[8, 16], bits)
+        with closing(Bar()) as bar:
+            make_bundle(RunFolder(run), folder, bits=width, features=features, robustness=robustness, note=bar.note, progress=bar)
+
+
+def features(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Name or folder of a bundle that exposes features.")],
+    data: Data,
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the cache; what lies there already is not computed again.")
+    ],
+    skip: Skip = False,
+) -> None:
+    """Compute features and raw outputs of every picture once, and keep them on disk to train heads on."""
+    with tidy("what was computed is kept; the same command goes on"):
+        with _needs_extra("mien features"):
+            from mien.cli.bars import Bar
+            from mien.train.features import cache_features
+            from mien.train.settings import read_settings
+        with closing(Bar()) as bar:
+            cache, faces = cache_features(bundle, read_settings(data), folder, skip_unreadable=skip, note=_aside, progress=bar)
+        out.print(f"{cache.place}: {cache.features.shape[1]} features of {faces} faces", markup=False)
+        out.print(f"to train heads on them: features: {{bundle: {bundle}, cache: {folder}, images: {cache.root}}}", markup=False)
+        if cache.skipped:
+            _aside(f"{len(cache.skipped)} pictures could not be read and were left out: {', '.join(cache.skipped[:20])}")
+
+
+def _aside(line: str) -> None:
+    """What is worth knowing but no result."""
+    err.print(line, markup=False)
