@@ -134,16 +134,10 @@ def made(run: RunFolder, bits: int, features: bool) -> Made:
     before, start = list(settings.teachers), settings.network.start
     if isinstance(start, Path) and is_run(start.parent):
         before.append(start.parent)
-    start = settings.network.start
-    before = [start.parent] if isinstance(start, Path) and is_run(start.parent) else []
-    earlier = dict.fromkeys(folder.absolute() for folder in (*settings.teachers, *before) if is_run(folder))
-    costs = [_cost(run), *(f"{_cost(RunFolder(folder))} for the run before, {folder.name}" for folder in earlier)]
-    return Made(
-        recipe=settings.card.recipe or command,
-        seed=settings.fit.seed,
-        commit=run.facts.get("commit", code_version()),
-        cost="; ".join(costs),
-    )
+    earlier = dict.fromkeys(folder.absolute() for folder in before)
+    costs = [_cost(run.folder), *(f"{_cost(folder)} for {folder.name}, before it" for folder in earlier)]
+    recipe, commit = settings.card.recipe or command, run.facts.get("commit", code_version())
+    return Made(recipe=recipe, seed=settings.fit.seed, commit=commit, cost="; ".join(costs))
 
 
 def _cost(folder: Path) -> str:
