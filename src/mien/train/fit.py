@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -111,14 +112,14 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     Raises DataError for data or a folder that do not fit, OutputError when the disk is full. A KeyboardInterrupt that comes between
     two steps (from `progress.step`, say) leaves a checkpoint; at any other moment the last one is what there is to go on from.
     """
-    progress = progress or Progress()
     fabric = _fabric(settings)
     first = fabric.global_rank == 0
+    progress = progress if first and progress else Progress()  # one of several processes speaks for all
     if settings.fit.batch % fabric.world_size:
         raise DataError(f"fit.batch: {settings.fit.batch} faces cannot be shared out to {fabric.world_size} processes; use a multiple")
     run = RunFolder(out, settings) if first else RunFolder(out)
     with fabric.rank_zero_first():
-        tables, tasks, notes = load_tables(settings, run.folder, progress.note if first else lambda line: None)
+        tables, tasks, notes = load_tables(settings, run.folder, progress.note)
     train, val = tables["train"], tables["val"]
     with fabric.rank_zero_first():  # the first may have to ask the teachers, and writes down what they say
         teacher = teacher_of(settings, run, tasks, train, fabric.device)
@@ -146,6 +147,8 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
         raise
     if first:
         _tell_unreadable(run, progress, {"train": train.iloc[state.unreadable], "val": val.iloc[loop.unjudged]})
+        if state.best_epoch < 0:
+            progress.note(f"no epoch had a score of {settings.fit.watch}, so there is no best.pt; watch another measure")
         run.note({"finished": time.strftime("%Y-%m-%d %H:%M"), "seconds": round(state.seconds), "best_epoch": state.best_epoch})
     return run
 
@@ -192,8 +195,11 @@ class _Loop:
 
     def _batches(self, shaken: Shaken | Cached, order: Order, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Taught | None]]:
         """The rest of an epoch's batches, this process's part of each: images, targets, what the teachers say of them."""
-        mine = order.batches(start, self.fabric.global_rank, self.fabric.world_size)
-        keys = [[(epoch, int(row)) for row in batch] for batch in mine]
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        mine, again = list(order.batches(start, rank, world)), _times_before(order.rows()).reshape(len(order), world, -1)[start:, rank]
+        # A face that is drawn again in one epoch is changed as in an epoch that never comes.
+        shakes = epoch + self.settings.fit.epochs * again
+        keys = [list(zip(*pair, strict=True)) for pair in zip(shakes.tolist(), map(np.ndarray.tolist, mine), strict=True)]
         # A generator of its own: the loader draws from it, and torch's, which dropout draws from, stays as a checkpoint has it.
         loader = DataLoader(shaken, batch_sampler=keys, num_workers=self.settings.readers, collate_fn=collate, generator=torch.Generator())
         for rows, (images, target, readable) in zip(keys, loaded(loader), strict=True):
@@ -272,6 +278,15 @@ class _Loop:
         self.saved_at = time.monotonic()
         if self.fabric.global_rank == 0:
             self.run.save("last.pt", self.state.pack())
+
+
+def _times_before(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How often each number of (N,) came before.
+
+    >>> _times_before(np.array([4, 7, 4, 4, 7])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    return pd.Series(rows).groupby(rows).cumcount().to_numpy(np.intp)
 
 
 def _fabric(settings: Settings) -> Fabric:

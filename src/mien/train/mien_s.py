@@ -79,6 +79,7 @@ def second_settings(data: Path, first: Path, teacher: Path | None) -> Settings:
             "teachers": (first,) if teacher is None else (first, teacher),
             "teachers_see": "picture",
             "optim": before.optim.model_copy(update={"lr": 4e-4}),
+            "fit": before.fit.model_copy(update={"epochs": 8}),
             "card": CARD,
         }
     )
