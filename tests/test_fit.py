@@ -355,12 +355,14 @@ def test_other_data_are_refused(tmp_path):
 
 DRIVER = """
 import sys
+import warnings
 from pathlib import Path
 import torch
 from mien.train.fit import fit
 from mien.train.settings import Settings
 
 torch.set_num_threads(1)
+warnings.simplefilter("error", FutureWarning)
 for name in sys.argv[2:]:
     folder = Path(sys.argv[1], name)
     fit(Settings.model_validate_json(Path(sys.argv[1], name + ".json").read_text()), folder)
@@ -439,7 +441,7 @@ def test_distillation_moves_the_student_to_the_teacher(tmp_path, learned, see):
     theirs, ours = spread(teacher, settings, "train"), spread(run, settings, "train")
     for family in ("expr", "va", "au"):
         start = theirs[family].mean(axis=0)  # as near as one can be without looking
-        assert np.abs(ours[family] - theirs[family]).mean() < 0.7 * np.abs(start - theirs[family]).mean(), family
+        assert np.abs(ours[family] - theirs[family]).mean() < 0.8 * np.abs(start - theirs[family]).mean(), family
     assert (run.folder / "taught.pt").exists() == (see == "picture")
 
 
@@ -543,8 +545,8 @@ def test_a_face_drawn_twice_in_an_epoch_is_shaken_otherwise(tmp_path, monkeypatc
 @pytest.mark.parametrize("name", [*OWN, "test_efficientnet"])
 def test_every_family_of_networks_learns_a_step(tmp_path, name):
     size = 48 if name.startswith("mobilefacenet") else 32
-    fits = {"epochs": 1, "batch": 40}
-    run = fit(make(drawn(40, split="train"), drawn(5, split="val"), size=size, fit=fits, network={"backbone": name}), tmp_path)
+    data, fits = [drawn(16, split="train"), drawn(5, split="val")], {"epochs": 1, "batch": 16}
+    run = fit(make(*data, size=size, tasks=["va"], fit=fits, network={"backbone": name}), tmp_path)
     assert run.load("last.pt")["step"] == 1
     assert all(torch.isfinite(value).all() for value in network_of(run).state_dict().values())
 
@@ -599,7 +601,7 @@ def test_one_damaged_picture_among_many(tmp_path, split, workers):
     refuses(make(data, fit={"workers": workers}), tmp_path / "run", str(tmp_path / f"{row}.png"))
     heard = Stop()
     mixing = {"mixup": 0.5} if split == "train" else {}
-    run = fit(make(data, fit={"workers": workers, "skip_unreadable": True, "epochs": 3}, augment=mixing), tmp_path / "skip", heard)
+    run = fit(make(data, fit={"workers": workers, "skip_unreadable": True, "epochs": 1}, augment=mixing), tmp_path / "skip", heard)
     assert run.facts[f"unreadable_{split}"] == {"count": 1, "first": [str(tmp_path / f"{row}.png")]}
     assert [f"1 pictures of split {split} could not be read" in line for line in heard.notes].count(True) == 1
     assert np.isfinite(pd.read_csv(run.folder / "curve.csv")["score"]).all()

@@ -21,7 +21,7 @@ class AugmentSettings(BaseModel):
 
     turn: degrees to either side. grow: log scale. shift: fractions of the crop. flip: chance of a mirror image.
     whole: chance that the points of a picture that is framed like a crop are left unused, as if no face had been found in it.
-    degrade: blur, low resolution, noise, JPEG and light, each by chance (see `degrade`).
+    degrade: chance that light and camera make the picture worse (see `degrade`).
     erase: chance of a patch of noise over part of the face (random erasing, Zhong et al. 2020).
     mixup: alpha of the Beta distribution that two faces are mixed by (Zhang et al. 2018); 0 mixes none.
     """
@@ -33,7 +33,7 @@ class AugmentSettings(BaseModel):
     shift: Share = 0.06
     flip: Share = 0.5
     whole: Share = 0.0
-    degrade: bool = True
+    degrade: Share = 1.0
     erase: Share = 0.25
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
 

@@ -133,9 +133,9 @@ class Shaken(Dataset[Item]):
         augment, size = self.augment, self.crops.pixels.size
         shake = Jitter(augment.turn, augment.grow, augment.shift, augment.flip).draw(rng, size)
         crop = self.crops.crop(i, shake, whole=rng.random() < augment.whole)
-        if augment.degrade:
+        if rng.random() < augment.degrade:
             crop = degrade(crop, rng)
-        if augment.erase and rng.random() < augment.erase:
+        if rng.random() < augment.erase:
             crop = erase(crop, rng)
         return self.crops.ready(crop), torch.from_numpy(self.crops.targets[i])
 

@@ -3,19 +3,53 @@
 With these two, N processes follow the same path as one process with the whole batch, up to rounding.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn import functional as shared
 
 __all__ = ["gather", "joined", "synchronise"]
 
 
 def gather(mine: Tensor) -> Tensor:
     """Rows of all processes, in their order; gradients flow back to the process that a row came from."""
-    return torch.cat(shared.all_gather(mine)) if dist.is_initialized() else mine
+    return cast(Tensor, _Gathered.apply(mine)) if dist.is_initialized() else mine
+
+
+# What a number is used for in every process comes back summed; torch's own two functions that do this are deprecated.
+
+
+def _sum(mine: Tensor) -> Tensor:
+    total = mine.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+class _Summed(torch.autograd.Function):
+    """Sum over all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        return _sum(mine)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _sum(grad)
+
+
+class _Gathered(torch.autograd.Function):
+    """Rows (N, …) of all processes, as many from each."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        parts = [torch.empty_like(mine, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, mine.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _sum(grad).chunk(dist.get_world_size())[dist.get_rank()]
 
 
 def joined(mine: list[int]) -> list[int]:
@@ -48,8 +82,8 @@ class _Synced(nn.modules.batchnorm._BatchNorm):
         axes = [axis for axis in range(x.dim()) if axis != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = shared.all_reduce(x.sum(axes)) / count
-        var = shared.all_reduce(((x - mean.view(shape)) ** 2).sum(axes)) / count
+        mean = _Summed.apply(x.sum(axes)) / count
+        var = _Summed.apply(((x - mean.view(shape)) ** 2).sum(axes)) / count
         self._remember(mean.detach(), var.detach(), count)
         scale = torch.rsqrt(var + self.eps) * self.weight
         y = (x - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)

@@ -286,7 +286,7 @@ def _times_before(rows: NDArray[np.intp]) -> NDArray[np.intp]:
     >>> _times_before(np.array([4, 7, 4, 4, 7])).tolist()
     [0, 0, 1, 2, 1]
     """
-    return pd.Series(rows).groupby(rows).cumcount().to_numpy(np.intp)
+    return np.asarray(pd.Series(rows).groupby(rows).cumcount(), np.intp)
 
 
 def _fabric(settings: Settings) -> Fabric:
