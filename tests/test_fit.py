@@ -57,7 +57,7 @@ def drawn(count=60, **more):
 def make(*data, size=32, **parts) -> Settings:
     """Settings of a run of a second or less."""
     fits = {"epochs": 2, "batch": 8, "workers": 0, "accelerator": "cpu", "find_points": False, **parts.pop("fit", {})}
-    augment = {"degrade": False, "erase": 0.0, **parts.pop("augment", {})}
+    augment = {"degrade": 0.0, "erase": 0.0, **parts.pop("augment", {})}
     pixels = {"size": size, "colour": "grey", "alignment": "similarity5", "template": TEMPLATE, "mean": [127.0], "std": [64.0]}
     usual = {
         "name": "tiny", "data": data or [drawn()], "tasks": TASK_KEYS, "pixels": pixels, "network": {"backbone": "test_resnet"},
@@ -208,7 +208,7 @@ def test_the_time_of_a_run_is_counted_once(tmp_path, monkeypatch):
 
 RICH = {
     "network": {"backbone": "test_resnet", "dropout": 0.3}, "optim": {"lr": 2e-3, "sam": 0.05, "average": 0.9, "warmup": 0.2, "clip": 5.0},
-    "augment": {"mixup": 0.4, "erase": 0.2, "degrade": True},
+    "augment": {"mixup": 0.4, "erase": 0.2, "degrade": 1.0},
 }  # fmt: skip
 
 
