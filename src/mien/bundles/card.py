@@ -49,6 +49,8 @@ class Score(_Strict):
     high: float
     data: str
     faces: int
+    condition: str = ""
+    """How the pictures were made worse first: a word, a colon, what was done; empty for pictures as they are."""
 
 
 class Made(_Strict):

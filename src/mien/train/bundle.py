@@ -192,8 +192,9 @@ class _Maker:
             table = found.scored.table[found.scored.table["set"] == data].reset_index(drop=True)
             named = robustness(found.model.score, table, self.tasks, progress=self._ahead(f"robustness on {data}"))
             for condition, row in named.items():
-                lines = [(f"{title(name)}, {condition}", one) for name, one in row.items()]
-                scores += _scores(lines, f"{_split(data)}; {_meaning(condition)}")
+                done = f"{condition}: {CONDITIONS[condition].meaning}"
+                told = _scores([(title(name), one) for name, one in row.items()], _split(data))
+                scores += [score.model_copy(update={"condition": done}) for score in told]
         return scores
 
     def _ahead(self, what: str) -> Callable[[int, int], None]:
@@ -299,10 +300,6 @@ def _scores(named: Sequence[tuple[str, Measure]], data: str) -> list[Score]:
 
 def _split(name: str) -> str:
     return f"validation split of {name}"
-
-
-def _meaning(condition: str) -> str:
-    return CONDITIONS[condition].meaning
 
 
 def _is_free(out: Path) -> None:
