@@ -165,9 +165,8 @@ def test_no_crops_give_no_features_of_the_right_width(model):
     assert [values.shape for values in raw.values()] == [(0, 8), (0, 2)]
 
 
-@pytest.mark.parametrize("name", [AFFECT, "without"])
-def test_a_bundle_without_features_says_so(folders, name, tmp_path):
-    closed = load(folders.get(name, name), "onnxruntime")
+def test_a_bundle_without_features_says_so(folders, tmp_path):
+    closed = load(folders["without"], "onnxruntime")
     with pytest.raises(BundleError, match="exposes no features; use a bundle whose card has `features`"):
         closed.features(noise(1))
     with pytest.raises(BundleError, match="exposes no features"):

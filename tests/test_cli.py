@@ -494,7 +494,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_does(tiny_settings, tmp_path):
         (["evaluate", "{r}", "--data", "{t}/epoch.yaml"], 1, "fit.epoch"),
         (["evaluate", "{r}", "--data", "{s}", "--out", "{s}/r"], 1, "tiny.yaml"),
         (["evaluate", "mien-face", "--data", "{s}"], 1, "cannot read affect"),
-        (["features", "mien-s", "--data", "{s}", "--out", "{t}/c"], 1, "exposes no features"),
+        (["features", "mien-face", "--data", "{s}", "--out", "{t}/c"], 1, "cannot read affect"),
         (["features", "{t}", "--data", "{s}", "--out", "{t}/c"], 1, "card.json"),
     ],
 )  # fmt: skip
