@@ -104,12 +104,16 @@ def test_warm_up_rises_straight_and_never_stands_still():
     assert np.diff(rates[10:]).max() < 0
 
 
+def test_constant_rate_stays_after_the_warm_up():
+    assert [rate_at(step, 10, 0.2, constant=True) for step in (0, 1, 2, 5, 10)] == [0.5, 1, 1, 1, 1]
+
+
 def test_rates_are_torchs_cosine_and_resume_anywhere(net):
     optimiser = make_optimiser(net, OptimSettings(lr=0.3, backbone_lr=0.1))
     other = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(other, T_max=50)
     for step in range(50):
-        set_rate(optimiser, step, 50)
+        set_rate(optimiser, step, 50, OptimSettings())
         found = sorted({group["lr"] for group in optimiser.param_groups})
         assert found == pytest.approx([other.param_groups[0]["lr"] / 10, other.param_groups[0]["lr"]])
         other.step()
@@ -117,8 +121,8 @@ def test_rates_are_torchs_cosine_and_resume_anywhere(net):
     state = optimiser.state_dict()
     fresh = make_optimiser(net, OptimSettings(lr=0.3, backbone_lr=0.1))
     fresh.load_state_dict(state)
-    set_rate(fresh, 7, 50)
-    set_rate(optimiser, 7, 50)
+    set_rate(fresh, 7, 50, OptimSettings())
+    set_rate(optimiser, 7, 50, OptimSettings())
     assert [g["lr"] for g in fresh.param_groups] == [g["lr"] for g in optimiser.param_groups]
 
 

@@ -14,7 +14,7 @@ SRC = ROOT / "src" / "mien"
 # From the ground up; a room imports only rooms before it. Keep in step with docs/architecture.md.
 ROOMS = (
     "errors", "tasks", "records", "metrics", "sources", "faces", "bundles", "temporal", "outputs", "analysis", "batch", "demo",
-    "doctor", "data", "train", "cli", "__main__",
+    "doctor", "data", "train", "recipes", "cli", "__main__",
 )  # fmt: skip
 MODULES = sorted(SRC.rglob("*.py"))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.errors import SourceError
 from mien.records import Face, Reading, Status
-from mien.temporal import Kernel, Smoothing, fill_gaps, smooth
+from mien.temporal.readings import Kernel, Smoothing, fill_gaps, smooth
 
 Array = NDArray[np.float64]
 KERNELS: list[Kernel] = ["gaussian", "box", "exponential"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mien.errors import MienError
     from mien.records import Face, Frame, Reading, Status
     from mien.tasks import TASKS, Task
-    from mien.temporal import Smoothing
+    from mien.temporal.readings import Smoothing
 
 __version__ = "0.1.0"
 
@@ -27,7 +27,7 @@ _HOMES = {
     "Model": "bundles.store",
     "Options": "analysis",
     "Reading": "records",
-    "Smoothing": "temporal",
+    "Smoothing": "temporal.readings",
     "Status": "records",
     "TASKS": "tasks",
     "Task": "tasks",

@@ -30,7 +30,7 @@ from mien.outputs.tables import TableWriter, columns, frame_of
 from mien.records import Face, Frame, Reading, Status
 from mien.sources import Source, expand, open_source
 from mien.tasks import COMPOUNDS, TASKS, Floats, Task, compound_scores
-from mien.temporal import Smoothing, fill_gaps, smooth
+from mien.temporal.readings import Smoothing, fill_gaps, smooth
 
 if TYPE_CHECKING:
     import pandas as pd

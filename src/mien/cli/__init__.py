@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 import mien
-from mien.cli import run, train
+from mien.cli import recipe, run, submit, superres, train
 from mien.cli.terminal import out
 
 __all__ = ["app"]
@@ -18,6 +18,8 @@ app = typer.Typer(
     help=f"Read affect from faces: expressions, valence and arousal, action units.\n\n{_NOTICE}",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
+data_sets = typer.Typer(help="Data sets: stand-ins to rehearse with, super-resolution.", no_args_is_help=True)
+submissions = typer.Typer(help="What challenges want to be sent.", no_args_is_help=True)
 bundles = typer.Typer(help="The networks that come with mien, and what is known of them.", no_args_is_help=True)
 
 
@@ -34,8 +36,13 @@ def _main(
     pass
 
 
-for _command in (run.analyze, run.demo, run.doctor, train.train, train.evaluate, train.export, train.features):
+for _command in (run.analyze, run.demo, run.doctor, train.train, train.evaluate, train.export, train.features, recipe.reproduce):
     app.command()(_command)
 app.add_typer(bundles, name="bundles")
 for _name, _shown in (("list", run.bundles_list), ("show", run.bundles_show), ("verify", run.bundles_verify)):
     bundles.command(_name)(_shown)
+app.add_typer(data_sets, name="data")
+data_sets.command("superres")(superres.superres)
+app.add_typer(submissions, name="submit")
+submissions.command("check")(submit.check)
+submissions.command("formats")(submit.formats)

@@ -19,7 +19,7 @@ from mien.cli.terminal import ENDED, err, fail, out, tidy
 from mien.demo import film
 from mien.doctor import examine
 from mien.records import Status
-from mien.temporal import Smoothing
+from mien.temporal.readings import Smoothing
 
 __all__ = ["analyze", "bundles_list", "bundles_show", "bundles_verify", "demo", "doctor"]
 

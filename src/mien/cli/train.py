@@ -10,7 +10,7 @@ import typer
 from mien.cli.terminal import err, out, tidy
 from mien.errors import MissingExtraError
 
-__all__ = ["evaluate", "export", "features", "train"]
+__all__ = ["evaluate", "export", "features", "needs_extra", "train"]
 
 Settings = Annotated[Path | None, typer.Argument(metavar="SETTINGS", help="A YAML file; mien train --show prints one to start from.")]
 Data = Annotated[Path, typer.Option("--data", metavar="SETTINGS", help="A YAML file as for mien train; its data and tasks are used.")]
@@ -18,7 +18,7 @@ Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out picture
 
 
 @contextmanager
-def _needs_extra(command: str) -> Iterator[None]:
+def needs_extra(command: str) -> Iterator[None]:
     """Say which install is lacking; what is imported inside belongs to the extra `train`."""
     try:
         yield
@@ -40,7 +40,7 @@ def train(
     with tidy(f"the run is kept; to go on: mien train {settings} --out {folder}"):
         if not show and (settings is None or folder is None):
             raise ValueError("give a settings file and --out RUN; mien train --show prints a file to start from")
-        with _needs_extra("mien train"):
+        with needs_extra("mien train"):
             from mien.cli.bars import TrainingBar
             from mien.train.fit import fit
             from mien.train.settings import read_settings, write_settings
@@ -66,7 +66,7 @@ def evaluate(
 ) -> None:
     """Measure how good scores are: every measure with a 95 % interval, as Markdown."""
     with tidy("no report was written"):
-        with _needs_extra("mien evaluate"):
+        with needs_extra("mien evaluate"):
             from mien.cli.bars import Bar
             from mien.train.judging import judge_models, write_judged
             from mien.train.report import markdown
@@ -92,7 +92,7 @@ def export(
     with tidy("no bundle was written"):
         if bits not in (8, 16):
             raise ValueError(f"--bits must be 8 or 16, got {bits}")
-        with _needs_extra("mien export"):
+        with needs_extra("mien export"):
             from mien.cli.bars import Bar
             from mien.train.bundle import make_bundle
             from mien.train.runs import RunFolder
@@ -111,7 +111,7 @@ def features(
 ) -> None:
     """Compute features and raw outputs of every picture once, and keep them on disk to train heads on."""
     with tidy("what was computed is kept; the same command goes on"):
-        with _needs_extra("mien features"):
+        with needs_extra("mien features"):
             from mien.cli.bars import Bar
             from mien.train.features import cache_features
             from mien.train.settings import read_settings

@@ -211,7 +211,7 @@ class _Loop:
     def _step(self, images: Tensor, target: Tensor, taught: Taught | None, steps: int) -> None:
         """One step along the gradient; with SAM, along the gradient a little further up."""
         optim, state = self.settings.optim, self.state
-        set_rate(state.optimiser, state.step, steps, optim.warmup)
+        set_rate(state.optimiser, state.step, steps, optim)
         teacher = None if taught is None else tuple(gather(raw) for raw in taught)
         truth = gather(target).split([len(task.names) for task in state.net.tasks], dim=1)
 
@@ -263,7 +263,7 @@ class _Loop:
         row = self.fabric.broadcast(row)
         state.loss, state.unreadable = 0.0, joined(state.unreadable)
         state.rows.append(row)
-        if row["score"] > state.best:
+        if row["score"] > state.best or (settings.fit.keep == "last" and not np.isnan(row["score"])):
             state.best, state.best_epoch = row["score"], epoch
             if self.fabric.global_rank == 0:
                 self.run.save("best.pt", {"net": state.judged.state_dict(), "epoch": epoch, "score": row["score"]})

@@ -29,6 +29,8 @@ class OptimSettings(BaseModel):
     """For sgd; None is 0.9."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] | None = None
     """For adam and adamw; None is (0.9, 0.999)."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: half a cosine that ends at zero, or the same rate to the end."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of all steps in which the rate rises."""
     backbone_lr: Annotated[float, Field(gt=0)] = 1.0
@@ -74,11 +76,11 @@ def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optim
     return kind(chosen, settings.lr, betas=settings.betas or (0.9, 0.999))
 
 
-def rate_at(step: int, steps: int, warmup: float = 0.0) -> float:
+def rate_at(step: int, steps: int, warmup: float = 0.0, *, constant: bool = False) -> float:
     """The rate as a share 0..1 of the highest after `step` of `steps` steps: a straight rise, then half a cosine down to exactly 0.
 
     It depends on nothing but the step, so training resumes anywhere, and never rises again (Loshchilov & Hutter 2017, no restarts).
-    warmup: share of the steps in which it rises; the first step already moves.
+    warmup: share of the steps in which it rises; the first step already moves. constant: no cosine, the highest rate to the end.
 
     >>> [rate_at(step, 10_000) for step in (0, 5_000, 10_000)], [rate_at(step, 10, 0.2) for step in (0, 1, 2)]
     ([1.0, 0.5, 0.0], [0.5, 1.0, 1.0])
@@ -86,13 +88,13 @@ def rate_at(step: int, steps: int, warmup: float = 0.0) -> float:
     rise = round(warmup * steps)
     if step < rise:
         return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * min((step - rise) / max(steps - rise, 1), 1.0)))
+    return 1.0 if constant else 0.5 * (1 + math.cos(math.pi * min((step - rise) / max(steps - rise, 1), 1.0)))
 
 
-def set_rate(optimiser: torch.optim.Optimizer, step: int, steps: int, warmup: float = 0.0) -> None:
+def set_rate(optimiser: torch.optim.Optimizer, step: int, steps: int, settings: OptimSettings) -> None:
     """Give every group of `make_optimiser` its rate for the step to come; see `rate_at`."""
     for group in optimiser.param_groups:
-        group["lr"] = group["peak"] * rate_at(step, steps, warmup)
+        group["lr"] = group["peak"] * rate_at(step, steps, settings.warmup, constant=settings.schedule == "constant")
 
 
 @contextmanager

@@ -54,6 +54,7 @@ class FitSettings(_Strict):
         ``both`` the sum of the two.
     frozen_epochs: the backbone, with its batch-norm statistics, stays as it is for that many epochs.
     watch: what is best and when to stop: ``mean`` over the tasks, ``<family>.<measure>``, or a protocol's name.
+    keep: what best.pt holds in the end: the epoch with the ``best`` score, or the ``last``, so that nothing is chosen on split val.
     patience: stop after so many epochs without a better score; 0 never stops early.
     skip_unreadable: leave out pictures that cannot be read instead of stopping; they are counted and named.
     find_points: look for faces (with mien-face) in pictures that have no five points, so that they are aligned as when running.
@@ -64,6 +65,7 @@ class FitSettings(_Strict):
     balance: Literal["none", "class", "va", "both"] = "none"
     frozen_epochs: Annotated[int, Field(ge=0)] = 0
     watch: str = "mean"
+    keep: Literal["best", "last"] = "best"
     patience: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
@@ -73,6 +75,12 @@ class FitSettings(_Strict):
     save_minutes: Annotated[float, Field(gt=0)] = 5.0
     skip_unreadable: bool = False
     find_points: bool = True
+
+    @model_validator(mode="after")
+    def _patience_looks_for_the_best(self) -> "FitSettings":
+        if self.patience and self.keep == "last":
+            raise ValueError("patience: stops at the best epoch, and keep says last; give one of the two")
+        return self
 
 
 def _mien_pixels() -> Pixels:

@@ -43,6 +43,9 @@ def load_tables(settings: Settings, run: Path, note: Note) -> tuple[dict[str, pd
     notes = check(table, tasks, settings.name)
     table, dropped = _without_leaks(table)
     notes += [f"{dropped} training pictures that also lie in another split were left out"] if dropped else []
+    if not settings.teachers:
+        table, dropped = _with_labels(table, tasks)
+        notes += [f"{dropped} training pictures have no label of {', '.join(t.key for t in tasks)} and were left out"] if dropped else []
     for line in notes:
         note(line)
     if settings.fit.find_points and settings.pixels.template is not None and table["points"].isna().any():
@@ -69,6 +72,12 @@ def _without_leaks(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     training = table["split"] == "train"
     leaks = training & known.isin(set(known[~training]))
     return table[~leaks].reset_index(drop=True), int(leaks.sum())
+
+
+def _with_labels(table: pd.DataFrame, tasks: tuple[Task, ...]) -> tuple[pd.DataFrame, int]:
+    """The table without training rows that have no label of any task, and how many there were: only a teacher could use them."""
+    bare = table[[name for task in tasks for name in task.columns]].isna().all(axis=1) & (table["split"] == "train")
+    return table[~bare].reset_index(drop=True), int(bare.sum())
 
 
 def _remembered(memory: Path, rows: list[int], names: list[str]) -> list[Floats | None] | None:

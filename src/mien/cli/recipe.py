@@ -1,0 +1,74 @@
+"""The command that runs a paper's system. Torch is imported when it runs, not before."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mien.cli.terminal import err, out, tidy
+from mien.cli.train import needs_extra
+
+__all__ = ["reproduce"]
+
+
+def reproduce(
+    name: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help="A recipe, or a YAML file; without one, they are listed.")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", metavar="KEY=PATH", help="Where data of the recipe lie.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run; made if missing.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option or any dotted key.")] = None,
+    standin: Annotated[bool, typer.Option("--standin", help="Generate the data that are not given, to rehearse.")] = False,
+    faces: Annotated[Path | None, typer.Option(metavar="TABLE", help="Real labelled faces for the stand-ins; drawn ones else.")] = None,
+    size: Annotated[int | None, typer.Option(help="Training rows of the stand-ins.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the recipe with every default, and exit.")] = False,
+) -> None:
+    """Run a paper's system, and compare with what it claims.
+
+    Run again, only what is missing or has changed is done.
+    """
+    with tidy("finished steps are kept; the same command goes on"):
+        with needs_extra("mien reproduce"):
+            from mien.cli.bars import Bar
+            from mien.recipes.report import markdown
+            from mien.recipes.reproduce import reproduce as run
+            from mien.recipes.reproduce import shown
+            from mien.recipes.schema import read_recipe, recipes
+        changed = _pairs(changes or (), "--set")
+        if name is None:
+            for one in recipes():
+                out.print(f"{one}: {read_recipe(one).title}", markup=False)
+            return
+        if show:
+            out.print(shown(name, changed), markup=False, end="")
+            return
+        if folder is None:
+            raise ValueError("give --out RUN, the folder of the run; --show prints the recipe")
+        places = {key: Path(str(value)).expanduser() for key, value in _split(data or (), "--data").items()}
+        with closing(Bar()) as bar:
+            found = run(
+                name, places, folder, changes=changed, standin=standin, faces=faces, size=size,
+                note=lambda line: err.print(line, markup=False), progress=bar,
+            )  # fmt: skip
+        out.print(markdown(found), markup=False, end="")
+
+
+def _split(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise ValueError(f"{option} {pair}: write KEY=VALUE")
+        if key in found:
+            raise ValueError(f"{option} {key}: given twice")
+        found[key] = value
+    return found
+
+
+def _pairs(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, Any]:
+    """Keys and values as YAML reads them, so that 3 is a number and [0, 1] a list."""
+    import yaml
+
+    try:
+        return {key: yaml.safe_load(value) for key, value in _split(pairs, option).items()}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{option}: not YAML: {str(error).splitlines()[0]}") from error

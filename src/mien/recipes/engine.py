@@ -1,0 +1,123 @@
+"""The engine: runs the steps of a recipe in order, each in a folder of its own, and none twice.
+
+A step's folder is named by what its result depends on: its settings, the steps and data it reads, the seeds, and mien's version. So a step
+is skipped when nothing of that has changed, a step that was killed goes on where it can, and going back to earlier settings costs nothing.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import mien
+from mien.bundles.store import open_bundle
+from mien.data.sets import Set, places
+from mien.errors import DataError
+from mien.outputs.files import explained, write_aside
+from mien.recipes.predicted import Predicted
+from mien.recipes.schema import Needed, Recipe
+from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
+
+__all__ = ["Finished", "find_data", "run_steps"]
+
+_DEPTH: Final = 2
+"""How far below its root a data set's own files are looked at; pictures lie deeper, and the feature cache looks at each."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All steps of a recipe, done: their folders by name, and the seconds each took when it ran."""
+
+    folders: Mapping[str, Path]
+    seconds: Mapping[str, float]
+
+    def predicted(self, step: str) -> Predicted:
+        """What a step predicted; raises DataError where it predicts nothing."""
+        if not (self.folders[step] / "tasks.json").is_file():
+            raise DataError(f"rows: the step {step} predicts nothing; name one that does")
+        return Predicted.load(self.folders[step])
+
+
+def find_data(needed: Mapping[str, Needed], given: Mapping[str, Path]) -> dict[str, Set]:
+    """The data sets of a recipe at the paths given for them.
+
+    Raises DataError for a key the recipe does not know, one that is not given (it says where people get the data), and a path where
+    nothing is.
+    """
+    if strange := [key for key in given if key not in needed]:
+        raise DataError(f"--data {strange[0]}: this recipe has no such data; it needs {', '.join(needed)}")
+    if lacking := [key for key in needed if key not in given]:
+        told = "; ".join(f"{key} ({needed[key].set}): {needed[key].get}" for key in lacking)
+        raise DataError(f"give --data {' --data '.join(f'{key}=FOLDER' for key in lacking)}, or --standin to rehearse. {told}")
+    for key, path in given.items():
+        if not path.exists():
+            raise DataError(f"--data {key}={path}: nothing is there; {needed[key].get}")
+    return {key: needed[key].at(path.absolute()) for key, path in given.items()}
+
+
+def run_steps(
+    recipe: Recipe,
+    data: Mapping[str, Set],
+    out: Path,
+    *,
+    note: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Finished:
+    """Run what is not done yet. Raises MienError of the step that fails; what was done stays."""
+    marks = {key: _fingerprint(spec) for key, spec in data.items()}
+    folders: dict[str, Path] = {}
+    keys: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    for number, (name, step) in enumerate(recipe.steps.items(), 1):
+        keys[name] = _key(step, [keys[one] for one in step.named(STEP)], [marks[one] for one in step.named(DATA)], recipe.seeds)
+        folders[name] = out / "steps" / f"{name}-{keys[name][:12]}"
+        done, told = folders[name] / "done.json", f"step {number} of {len(recipe.steps)}, {name}"
+        if done.is_file():
+            seconds[name] = float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
+            note(f"{told}: done before")
+            continue
+        with explained(folders[name]):
+            folders[name].mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        before = {one: folders[one] for one in recipe.steps if one in folders and one != name}
+        step.run(Place(name, folders[name], before, recipe.steps, data, recipe.seeds, note, progress))
+        seconds[name] = time.monotonic() - began
+        write_aside(done, json.dumps({"seconds": round(seconds[name], 1), "step": json.loads(step.model_dump_json())}, indent=2).encode())
+        note(f"{told}: {seconds[name]:.0f} s")
+    return Finished(folders, seconds)
+
+
+def _key(step: Step, needs: list[str], reads: list[str], seeds: tuple[int, ...]) -> str:
+    facts: Any = [
+        mien.__version__,
+        step.model_dump(mode="json"),
+        [open_bundle(name).card.sha256 for name in step.named(BUNDLE)],
+        needs,
+        reads,
+        seeds,
+    ]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprint(spec: Set) -> str:
+    """What tells one state of a data set from another: its settings, and the sizes and times of its own files and folders."""
+    found: list[Any] = [spec.model_dump(mode="json")]
+    for place in places(spec):
+        found += [(str(path), status.st_size, status.st_mtime_ns) for path, status in _own_files(place, _DEPTH)]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def _own_files(place: Path, depth: int) -> list[tuple[Path, os.stat_result]]:
+    if place.is_file():
+        return [(place, place.stat())]
+    found = []
+    for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
+        if entry.is_file() or depth == 1:
+            found.append((Path(entry.path), entry.stat()))  # a folder's time changes as files come and go
+        else:
+            found += _own_files(Path(entry.path), depth - 1)
+    return found

@@ -1,0 +1,118 @@
+"""How good what a step predicts is, under a protocol: values over seeds, and draws that can be compared between steps.
+
+Two ways to tell a tuned system's number stand side by side. ``nested``: every recording is scored with what was tuned on the others.
+``same rows``: tuned and told on the same rows, as the papers did; it flatters. Where nothing was tuned the two are one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from mien.metrics import PROTOCOLS
+from mien.recipes.predicted import Part, Predicted
+from mien.tasks import Floats, Task
+from mien.temporal.tuning import nested
+from mien.train.evaluate import OF_TERM
+from mien.train.tally import Key, interval, measures, resampled, tally
+
+__all__ = ["Judged", "Told", "judged", "minus"]
+
+_ROUNDS: Final = 1000
+_SHOWN: Final[Mapping[str, Mapping[str, Key]]] = {
+    "expr": {"expr": ("", "macro_f1"), "expr_accuracy": ("", "accuracy")},
+    "ce": {"ce": ("", "macro_f1"), "ce_accuracy": ("", "accuracy")},
+    "va": {"va": ("", "mean_ccc"), "valence": ("valence", "ccc"), "arousal": ("arousal", "ccc")},
+    "au": {"au": ("", "mean_f1")},
+}
+"""What recipes call a measure, by task family."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One measure: its value for each seed (S,), and bootstrap draws of the seeds' mean (R,); recordings are drawn again."""
+
+    values: Floats
+    draws: Floats
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return float(self.values.mean())
+
+    @property
+    def sd(self) -> float:
+        """Over the seeds, with n - 1; NaN for a single one."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, of the seeds' mean."""
+        return interval(self.draws)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """All measures of a step on split val. tuned: whether nested and same rows differ; if not, `same` is `nested`."""
+
+    nested: Mapping[str, Told]
+    same: Mapping[str, Told]
+    tuned: bool
+
+
+def judged(predicted: Predicted, protocol: str) -> Judged:
+    """Judge a step on split val; raises ValueError for labels that no protocol can judge."""
+    part = predicted.parts["val"]
+    tuned = any(values.shape[1] > 1 for values in part.values.values())
+    same = _told(predicted, {family: values[:, 0] for family, values in part.values.items()}, protocol)
+    if not tuned:
+        return Judged(same, same, tuned)
+    whole = {family: np.stack([_nested(one, part) for one in values]) for family, values in part.values.items()}
+    return Judged(_told(predicted, whole, protocol), same, tuned)
+
+
+def _nested(values: Floats, part: Part) -> Floats:
+    """(N, K) of versioned (V, N, K); of a family in which nothing was tuned, its only version."""
+    return nested(values, part.fold) if len(values) > 1 else values[0]
+
+
+def minus(one: Told, other: Told) -> Told:
+    """The difference, draw by draw, since both draw the same recordings in the same order; seeds are paired where both have as many."""
+    seeds = one.values - other.values if one.values.shape == other.values.shape else np.array([one.mean - other.mean])
+    return Told(seeds, one.draws - other.draws)
+
+
+def _told(predicted: Predicted, values: Mapping[str, Floats], protocol: str) -> dict[str, Told]:
+    """By measure, from values (S, N, K) by family."""
+    part = predicted.parts["val"]
+    number = pd.factorize(part.table["recording"])[0]
+    found: dict[str, Told] = {}
+    terms: dict[str, dict[Key, Told]] = {}
+    for each in predicted.tasks:
+        table = _of_task(each, values[each.family], part, number)
+        terms[each.key] = table
+        found |= {name: table[key] for name, key in _SHOWN[each.family].items() if key in table}
+    formula = PROTOCOLS[protocol].terms
+    if all(term.task in terms for term in formula):
+        parts = [(term.weight, terms[term.task][OF_TERM[term.name]]) for term in formula]
+        seeds = max(len(told.values) for _, told in parts)
+        score = sum(weight * np.broadcast_to(told.values, seeds) for weight, told in parts)
+        found["score"] = Told(np.asarray(score), np.asarray(sum(weight * told.draws for weight, told in parts)))
+    return found
+
+
+def _of_task(each: Task, values: Floats, part: Part, number: np.ndarray[tuple[int], np.dtype[np.intp]]) -> dict[Key, Told]:
+    target = part.truth(each).astype(np.float64)
+    if np.isnan(target).all():
+        return {}
+    one_by_one: list[dict[Key, tuple[float, Floats]]] = []
+    for scores in values:
+        sums = tally(each, scores.astype(np.float64), target, number)
+        at, draws = measures(sums, sums.parts.sum(axis=0)[None]), measures(sums, resampled(sums.parts, _ROUNDS, 0))
+        one_by_one.append({key: (float(at[key][0]), draws[key]) for key in at})
+    return {
+        key: Told(np.array([one[key][0] for one in one_by_one]), np.mean([one[key][1] for one in one_by_one], axis=0))
+        for key in one_by_one[0]
+    }

@@ -1,0 +1,207 @@
+"""The final table of a recipe: its rows, differences, the paper's claims beside ours, departures and cost; as data, Markdown and JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import mien
+from mien.errors import DataError
+from mien.outputs.files import write_aside
+from mien.recipes.engine import Finished
+from mien.recipes.judged import Judged, Told, judged, minus
+from mien.recipes.schema import Recipe
+from mien.train.pack import code_version
+from mien.train.report import number
+
+__all__ = ["Compared", "Held", "Line", "Report", "markdown", "report", "write_report"]
+
+_MEASURES: Final = ("score", "va", "expr", "au", "ce", "expr_accuracy")
+_HEADS: Final = {"score": "score", "va": "VA CCC", "expr": "EXPR F1", "au": "AU F1", "ce": "CE F1", "expr_accuracy": "EXPR accuracy"}
+_LEGEND: Final = (
+    "Mean over seeds ± their standard deviation [95 % interval, recordings drawn again]; in *italics* the paper's number. "
+    "A row that was tuned is told nested: each recording with what was chosen on the others."
+)
+_WAYS: Final = {"nested": "", "same": ", tuned and told on the same rows"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table, told one way. measures: by name (mean over seeds, sd over seeds, low, high); paper: its numbers."""
+
+    name: str
+    way: str
+    measures: dict[str, tuple[float, float, float, float]]
+    paper: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One step minus another on the same faces, nested: by measure (difference, low, high)."""
+
+    name: str
+    measures: dict[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A claim of the paper beside ours. met: None where it is not judged, as on a stand-in."""
+
+    name: str
+    paper: float
+    ours: float
+    within: float
+    at_most: bool
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it. standin: the data are generated, so claims are not judged."""
+
+    recipe: str
+    title: str
+    paper: str
+    protocol: str
+    seeds: tuple[int, ...]
+    standin: bool
+    data: dict[str, str]
+    rows: tuple[Line, ...]
+    differences: tuple[Compared, ...]
+    claims: tuple[Held, ...]
+    departures: tuple[str, ...]
+    seconds: dict[str, float]
+    versions: dict[str, str] = field(default_factory=lambda: {"mien": mien.__version__, "commit": code_version()})
+
+
+def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, standin: bool) -> Report:
+    """Judge every row of a recipe's table; data: what was used, by key. Raises DataError where a row lacks what a claim needs."""
+    found = {row.of: judged(finished.predicted(row.of), recipe.protocol) for row in recipe.rows}
+    by_row = {row.name: found[row.of] for row in recipe.rows}
+    lines: list[Line] = []
+    for row in recipe.rows:
+        one = found[row.of]
+        lines.append(Line(row.name, "nested", _numbers(one.nested), {} if one.tuned else row.paper))
+        lines += [Line(row.name, "same", _numbers(one.same), row.paper)] if one.tuned else []
+    return Report(
+        recipe.name, recipe.title, recipe.paper, recipe.protocol, recipe.seeds, standin, dict(data), tuple(lines),
+        tuple(_difference(pair.name, by_row[pair.of], by_row[pair.to]) for pair in recipe.differences),
+        _held(recipe, by_row, standin), recipe.departures, dict(finished.seconds),
+    )  # fmt: skip
+
+
+def _numbers(told: Mapping[str, Told]) -> dict[str, tuple[float, float, float, float]]:
+    return {name: (one.mean, one.sd, *one.interval) for name, one in told.items()}
+
+
+def _difference(name: str, of: Judged, to: Judged) -> Compared:
+    both = [
+        (measure, minus(of.nested[measure], to.nested[measure])) for measure in _MEASURES if measure in of.nested and measure in to.nested
+    ]
+    return Compared(name, {measure: (one.mean, *one.interval) for measure, one in both})
+
+
+def _held(recipe: Recipe, rows: Mapping[str, Judged], standin: bool) -> tuple[Held, ...]:
+    held = []
+    for claim in recipe.claims:
+        ours = _one(rows[claim.row], claim.measure, claim.tuned, claim.name)
+        met = None if standin else abs(ours - claim.paper) <= claim.within or ours > claim.paper
+        held.append(Held(claim.name, claim.paper, ours, claim.within, False, met))
+    for ratio in recipe.ratios:
+        below = _one(rows[ratio.to], ratio.measure, ratio.tuned, ratio.name)
+        ours = _one(rows[ratio.row], ratio.measure, ratio.tuned, ratio.name) / below if below else math.nan
+        met = None if standin else ours >= ratio.paper - ratio.within
+        held.append(Held(ratio.name, ratio.paper, ours, ratio.within, ratio.at_most, met))
+    return tuple(held)
+
+
+def _one(row: Judged, measure: str, tuned: bool, where: str) -> float:
+    told = row.same if tuned else row.nested
+    if measure not in told:
+        raise DataError(f"claim {where!r}: its row has no {measure}; it has {', '.join(told)}")
+    return told[measure].mean
+
+
+def markdown(found: Report) -> str:
+    """The report for people."""
+    used = ", ".join(f"{key}: {where}" for key, where in found.data.items())
+    made = f"Seeds: {', '.join(map(str, found.seeds))}. mien {found.versions['mien']}, commit {found.versions['commit']}."
+    about = f"Data: {used}. Protocol: `{found.protocol}`. {made}"
+    lines = [f"# {found.recipe}", "", f"{found.title}.", "", f"Paper: {found.paper}", "", about, ""]
+    if found.standin:
+        lines += ["**These data are a stand-in: generated, not the real set. The paper's claims are shown and not judged.**", ""]
+    lines += [*_rows(found), *_differences(found), *_claims(found)]
+    if found.departures:
+        lines += ["## Where this differs from the paper", "", *(f"- {one}" for one in found.departures), ""]
+    cost = sum(found.seconds.values())
+    lines += [
+        "## Cost",
+        "",
+        "; ".join(f"{name} {seconds:.0f} s" for name, seconds in found.seconds.items()) + f". In all {cost / 60:.1f} min.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _rows(found: Report) -> list[str]:
+    shown = [name for name in _MEASURES if any(name in line.measures for line in found.rows)]
+    lines = ["## Table", "", _LEGEND, "", *_head(shown)]
+    for line in found.rows:
+        cells = [_cell(line.measures.get(name), line.paper.get(name)) for name in shown]
+        lines.append(f"| {line.name}{_WAYS[line.way]} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _head(shown: list[str]) -> list[str]:
+    return ["| | " + " | ".join(_HEADS[name] for name in shown) + " |", "|---" + "|---:" * len(shown) + "|"]
+
+
+def _cell(one: tuple[float, float, float, float] | None, paper: float | None) -> str:
+    if one is None:
+        return "–" if paper is None else f"– *{paper:g}*"
+    mean, sd, low, high = one
+    spread = "" if math.isnan(sd) else f" ± {sd:.3f}"
+    return f"{number(mean)}{spread} [{number(low)}, {number(high)}]" + ("" if paper is None else f" *{paper:g}*")
+
+
+def _differences(found: Report) -> list[str]:
+    if not found.differences:
+        return []
+    shown = [name for name in _MEASURES if any(name in one.measures for one in found.differences)]
+    lines = ["## Differences on the same faces", "", "Nested, with the 95 % interval of the difference.", "", *_head(shown)]
+    for one in found.differences:
+        cells = [f"{v[0]:+.3f} [{v[1]:+.3f}, {v[2]:+.3f}]" if (v := one.measures.get(name)) else "–" for name in shown]
+        lines.append(f"| {one.name} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _claims(found: Report) -> list[str]:
+    if not found.claims:
+        return []
+    lines = ["## The paper's claims", "", "| claim | paper | ours | within | met |", "|---|---:|---:|---:|---|"]
+    for one in found.claims:
+        met = "not judged" if one.met is None else "yes" if one.met else "no"
+        lines.append(f"| {one.name} | {'up to ' * one.at_most}{one.paper:g} | {number(one.ours, 4)} | ± {one.within:g} | {met} |")
+    return [*lines, ""]
+
+
+def write_report(found: Report, folder: Path) -> tuple[Path, ...]:
+    """Write ``report.md``, ``report.json`` and ``report.png`` into a folder; returns their paths. Raises OutputError."""
+    from mien.recipes.figure import draw
+
+    paths = tuple(folder / f"report.{suffix}" for suffix in ("md", "json", "png"))
+    write_aside(paths[0], markdown(found).encode())
+    write_aside(paths[1], (json.dumps(_plain(asdict(found)), indent=2) + "\n").encode())
+    draw(found, paths[2])
+    return paths
+
+
+def _plain(tree: Any) -> Any:
+    """For JSON, which has no NaN."""
+    if isinstance(tree, dict):
+        return {key: _plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_plain(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

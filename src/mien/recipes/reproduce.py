@@ -1,0 +1,85 @@
+"""A paper's system from data to its final table, in one call."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from mien.data.sets import Set, places
+from mien.data.standins.make import KINDS, make_standin
+from mien.errors import DataError
+from mien.outputs.files import explained
+from mien.recipes.engine import find_data, run_steps
+from mien.recipes.report import Report, report, write_report
+from mien.recipes.schema import read_recipe
+
+__all__ = ["reproduce", "shown"]
+
+_STANDINS: Final = "standin"
+"""Where in the folder of a run the stand-ins lie that were made for it."""
+
+
+def reproduce(
+    name: str | Path,
+    data: Mapping[str, Path],
+    out: Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    standin: bool = False,
+    faces: Path | None = None,
+    size: int | None = None,
+    note: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Report:
+    """Run a recipe, or what of it is not done yet, and write its report into `out`.
+
+    name: of a recipe that comes with mien, or a YAML file. data: where the data lie, by the recipe's keys. changes: see `read_recipe`.
+    standin: make stand-ins for the keys that are not given. faces, size: as for `mien.data.standins.make.make_standin`.
+    note: called with every line worth knowing. progress: with what, done and all.
+    Raises UnknownNameError, DataError, OutputError, MissingExtraError, as the parts do; what was done until then is kept.
+    """
+    recipe = read_recipe(name, changes)
+    if not standin and (faces is not None or size is not None):
+        raise ValueError("faces and size say what stand-ins are made of; give standin (--standin) as well")
+    given = dict(data)
+    if standin:
+        for key in [key for key in recipe.data if key not in data]:
+            given[key] = out / _STANDINS / key
+            if not is_standin(given[key]):
+                note(f"{key}: making a stand-in of kind {recipe.data[key].set}")
+                _make(recipe.data[key].set, given[key], faces=faces, size=size, progress=progress)
+    sets = find_data(recipe.data, given)
+    finished = run_steps(recipe, sets, out, note=note, progress=progress)
+    used = {key: _told(spec) for key, spec in sets.items()}
+    found = report(recipe, finished, used, standin=any(_generated(spec) for spec in sets.values()))
+    for path in write_report(found, out):
+        note(str(path))
+    return found
+
+
+def _make(kind: str, place: Path, **how: Any) -> None:
+    if kind not in KINDS:
+        raise DataError(f"{place.name}: there is no stand-in of kind {kind}; give --data {place.name}=FOLDER")
+    with explained(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    make_standin(kind, place, **how)
+
+
+def is_standin(root: Path) -> bool:
+    """Whether mien made that folder up."""
+    told = root / "README.txt"
+    return told.is_file() and told.read_text(encoding="utf-8", errors="replace").startswith("This is a stand-in")
+
+
+def _generated(spec: Set) -> bool:
+    return spec.set == "drawn" or any(is_standin(place) for place in places(spec))
+
+
+def _told(spec: Set) -> str:
+    return ", ".join(f"{spec.set} ({'stand-in' if _generated(spec) else place.name})" for place in places(spec)[:1]) or spec.set
+
+
+def shown(name: str | Path, changes: Mapping[str, Any] | None = None) -> str:
+    """A recipe as YAML, every default spelled out; raises as `read_recipe`."""
+    return yaml.safe_dump(read_recipe(name, changes).model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=140)

@@ -1,0 +1,216 @@
+"""What a recipe may say: strict YAML with the paper, the data it needs, the steps, the rows of its table, and the paper's claims."""
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from mien.data.sets import Set
+from mien.errors import DataError, UnknownNameError
+from mien.metrics import PROTOCOLS
+from mien.recipes.steps import AnyStep
+from mien.recipes.steps.base import DATA, STEP
+
+__all__ = ["Claim", "Difference", "Needed", "Ratio", "Recipe", "Row", "opened", "read_recipe", "recipes"]
+
+_ROOTS: Final = {"ferplus": "folder", "portraits": "folder", "file": "path"}
+"""Where the path of a data set goes, by its kind; `root` elsewhere."""
+_LIBRARY: Final = files("mien.recipes") / "library"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Needed(_Strict):
+    """Data that a recipe needs, by kind; people give the path.
+
+    set: kind of `mien.data.sets.Set`. get: where people get it. options: its other settings.
+    """
+
+    set: str
+    get: str
+    options: dict[str, Any] = {}
+
+    def at(self, path: Path) -> Set:
+        """The data set that lies there; raises ValidationError for options it does not have."""
+        found: Set = TypeAdapter(Set).validate_python({"set": self.set, _ROOTS.get(self.set, "root"): str(path), **self.options})
+        return found
+
+
+class Row(_Strict):
+    """A line of the final table: what a step predicts. paper: its numbers there, by measure; `score` is the protocol's."""
+
+    name: str
+    of: str
+    paper: dict[str, float] = {}
+
+
+class Difference(_Strict):
+    """Two steps compared on the same faces: `of` minus `to`, with an interval."""
+
+    name: str
+    of: str
+    to: str
+
+
+class Claim(_Strict):
+    """A number of the paper that a row is held against. row: its name; measure: as in `Row.paper`; within: how far off still counts."""
+
+    name: str
+    row: str
+    paper: float
+    within: Annotated[float, Field(gt=0)]
+    measure: str = "score"
+    tuned: bool = False
+    """Whether the paper tuned and told it on the same rows; then that number is held against it, and not the nested one."""
+
+
+class Ratio(_Strict):
+    """A relative claim of the paper: a measure of `row` over that of `to`. at_most: the paper says up to so much, not so much."""
+
+    name: str
+    row: str
+    to: str
+    paper: float
+    within: Annotated[float, Field(gt=0)]
+    measure: str = "score"
+    at_most: bool = False
+    tuned: bool = False
+
+
+class Recipe(_Strict):
+    """A paper's system.
+
+    options: words that ``${word}`` in the rest stands for, so that one `--set` reaches all places. protocol: of `PROTOCOLS`.
+    seeds: everything that is trained is trained once for each. include: recipes whose steps and rows come first.
+    departures: what differs from the paper, and why.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    title: str
+    paper: str
+    data: Annotated[dict[str, Needed], Field(min_length=1)]
+    options: dict[str, Any] = {}
+    protocol: str
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    steps: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")], AnyStep], Field(min_length=1)]
+    rows: tuple[Row, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    departures: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"protocol: {UnknownNameError('protocol', self.protocol, PROTOCOLS)}")
+        before: list[str] = []
+        for name, step in self.steps.items():
+            _known(f"steps.{name}", step.named(STEP), before, STEP)
+            _known(f"steps.{name}", step.named(DATA), self.data, DATA)
+            before.append(name)
+        _known("rows", (row.of for row in self.rows), self.steps, "a step")
+        _known("differences", (one for pair in self.differences for one in (pair.of, pair.to)), [row.name for row in self.rows], "a row")
+        named = [*(claim.row for claim in self.claims), *(one for ratio in self.ratios for one in (ratio.row, ratio.to))]
+        _known("claims", named, [row.name for row in self.rows], "a row")
+        return self
+
+
+def _known(where: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
+    known = list(known)
+    if strange := [name for name in names if name not in known]:
+        raise ValueError(f"{where}: {strange[0]!r} is not {what}; there are {', '.join(known) or 'none'}")
+
+
+def recipes() -> tuple[str, ...]:
+    """The names of the recipes that come with mien."""
+    return tuple(sorted(path.name.removesuffix(".yaml") for path in _LIBRARY.iterdir() if path.name.endswith(".yaml")))
+
+
+def read_recipe(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by name, or from a YAML file.
+
+    changes: by dotted key, such as ``steps.heads.runs.0.fit.epochs``, or by the name of an option alone.
+    Raises UnknownNameError, or DataError naming the file and the key that is wrong.
+    """
+    content = opened(name)
+    for key, value in (changes or {}).items():
+        _change(content, f"options.{key}" if key in content.get("options", {}) else key, value, str(name))
+    try:
+        return Recipe.model_validate(_filled(content, content.get("options", {}), str(name)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{name}: {where}: {first['msg']}; see docs/recipes.md") from error
+
+
+def opened(name: str | Path) -> dict[str, Any]:
+    """The YAML of a recipe with what it includes, before options are filled in; raises as `read_recipe`."""
+    file = Path(name)
+    try:
+        if file.suffix in (".yaml", ".yml"):
+            text = file.read_text(encoding="utf-8")
+        elif str(name) in recipes():
+            text = (_LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
+        else:
+            raise UnknownNameError("recipe", str(name), recipes())
+        content: Any = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{name}: cannot be read ({error}); give a YAML file or one of {', '.join(recipes())}") from error
+    except yaml.YAMLError as error:
+        raise DataError(f"{name}: not YAML: {re.sub(chr(10), ' ', str(error))}; see docs/recipes.md") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{name}: no recipe in it; see docs/recipes.md")
+    found = dict(content)
+    for other in found.pop("include", ()):
+        found = _joined(opened(other), found)
+    return found
+
+
+def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The second recipe after the steps, rows, ratios and departures of the first."""
+    both = dict(second)
+    for key in ("data", "options", "steps"):
+        both[key] = {**first.get(key, {}), **second.get(key, {})}
+    for key in ("rows", "differences", "claims", "ratios", "departures"):
+        both[key] = [*first.get(key, ()), *second.get(key, ())]
+    return both
+
+
+def _change(content: Any, key: str, value: Any, where: str) -> None:
+    *path, last = key.split(".")
+    at: Any = content
+    for part in path:
+        at = (
+            at[int(part)]
+            if isinstance(at, list) and part.isdecimal() and int(part) < len(at)
+            else at.get(part)
+            if isinstance(at, dict)
+            else None
+        )
+        if at is None:
+            raise DataError(f"{where}: there is no {key} to set; `mien reproduce {where} --show` prints every key")
+    if isinstance(at, list) and last.isdecimal() and int(last) < len(at):
+        at[int(last)] = value
+    elif isinstance(at, dict):
+        at[last] = value
+    else:
+        raise DataError(f"{where}: there is no {key} to set; `mien reproduce {where} --show` prints every key")
+
+
+def _filled(tree: Any, options: Mapping[str, Any], where: str) -> Any:
+    """The tree with every ``${word}`` replaced."""
+    if isinstance(tree, dict):
+        return {key: _filled(value, options, where) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_filled(value, options, where) for value in tree]
+    if isinstance(tree, str) and (found := re.fullmatch(r"\$\{(\w+)\}", tree)):
+        if found[1] not in options:
+            raise DataError(f"{where}: {tree} is no option; there are {', '.join(options) or 'none'}")
+        return options[found[1]]
+    return tree

@@ -1,0 +1,16 @@
+"""What the steps of a recipe do: ``learn`` networks and heads, ``after`` them blend, smooth and decide, ``files`` in and out."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mien.recipes.steps.after import Blend, LookLess, Override, Smooth, Threshold
+from mien.recipes.steps.files import Submit, SuperResolve
+from mien.recipes.steps.learn import Features, Heads, Score, Train
+
+__all__ = ["AnyStep"]
+
+AnyStep = Annotated[
+    Features | Heads | Train | Score | Blend | Smooth | Threshold | Override | LookLess | Submit | SuperResolve, Field(discriminator="do")
+]
+"""Settings of any step, told apart by `do`."""

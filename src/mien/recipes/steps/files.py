@@ -1,0 +1,80 @@
+"""Steps from files to files: super-resolve training pictures, write what a challenge wants to be sent."""
+
+from typing import Annotated, Final, Literal
+
+import pandas as pd
+from pydantic import Field
+from typing_extensions import override
+
+from mien.data.abaw.lists import read_list
+from mien.data.abaw.lsd import LSD_TRAIN
+from mien.data.abaw.sets import Lsd
+from mien.data.sets import places
+from mien.data.submissions.check import check
+from mien.data.submissions.write import write
+from mien.data.superres import superresolve
+from mien.errors import DataError, OutputError
+from mien.recipes.predicted import Predicted
+from mien.recipes.steps.base import DATA, STEP, Place, Step
+
+__all__ = ["PICTURES", "Submit", "SuperResolve"]
+
+PICTURES: Final = "pictures"
+"""Where in its folder the step puts them."""
+
+
+class SuperResolve(Step):
+    """Make the training pictures of a data set larger and sharper by Real-ESRGAN x4plus (HSEmotion at ABAW4).
+
+    data: key of a data set of kind lsd. scale: how much larger.
+    """
+
+    do: Literal["super_resolve"]
+    data: Annotated[str, DATA]
+    scale: Annotated[int, Field(ge=1, le=4)] = 2
+
+    @override
+    def run(self, place: Place) -> None:
+        spec = place.set(self.data)
+        if not isinstance(spec, Lsd):
+            raise DataError(f"{place.name}: super-resolves the training pictures of a data set of kind lsd, not {spec.set}")
+        found = superresolve(spec.root / LSD_TRAIN, place.folder / PICTURES, scale=self.scale, progress=place.ahead("pictures"))
+        place.note(f"{place.name}: {found.done} pictures super-resolved, {found.skipped} done before")
+
+
+class Submit(Step):
+    """Write the scores of split test as a challenge wants them, and check the file as `mien submit check` does.
+
+    format: see `mien submit formats`. data: key of the data; lists: names of its official list, the first that is there is taken.
+    """
+
+    do: Literal["submit"]
+    of: Annotated[str, STEP]
+    data: Annotated[str, DATA]
+    format: str
+    lists: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @override
+    def run(self, place: Place) -> None:
+        root = places(place.set(self.data))[0]
+        official = next((root / name for name in self.lists if (root / name).is_file()), None)
+        predicted = place.predicted(self.of)
+        if official is None or "test" not in predicted.parts:
+            place.note(f"{place.name}: no submission, since none of {', '.join(self.lists)} is in {root}")
+            return
+        listed = read_list(official)
+        for seed in range(max(len(values) for values in predicted.parts["test"].values.values())):
+            path = place.folder / f"submission-seed-{place.seeds[seed]}.txt"
+            write(self.format, listed, _scores(predicted, seed), path)
+            if defects := check(path, self.format, listed):
+                raise OutputError(f"{path}: {defects[0].kind} {defects[0].examples[0]}; this is a defect of mien, please report it")
+        place.note(f"{place.name}: {len(listed)} rows for {self.format}, no defect: {place.folder}")
+
+
+def _scores(predicted: Predicted, seed: int) -> pd.DataFrame:
+    part = predicted.parts["test"]
+    table = part.table[["name"]].rename(columns={"name": "image"})
+    for each in predicted.tasks:
+        values = part.values[each.family]
+        table[list(each.columns)] = values[min(seed, len(values) - 1), 0]
+    return table
