@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bundles.store import AFFECT, FACES, load, load_detector, open_bundle
+from mien.errors import BundleError
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.outputs.dictionary import write_dictionary
@@ -101,6 +102,8 @@ class Reader:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.model = load(options.bundle, options.engine)
+        if not self.model.tasks:
+            raise BundleError(f"{self.model.card.name} gives features alone and reads no affect; train heads on it, or name another bundle")
         # Always with ONNX Runtime: frames and windows change their size, which OpenVINO is slow at.
         self._detector = load_detector(engine="onnxruntime")
         basic = set(chain.from_iterable(COMPOUNDS.values()))

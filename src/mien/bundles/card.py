@@ -79,7 +79,7 @@ class _Common(_Strict):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     licence: str
     trained_on: Annotated[tuple[Terms, ...], Field(min_length=1)]
-    scores: Annotated[tuple[Score, ...], Field(min_length=1)]
+    scores: tuple[Score, ...]
     limits: Annotated[tuple[str, ...], Field(min_length=1)]
     not_for: Annotated[tuple[str, ...], Field(min_length=1)]
     made: Made
@@ -90,7 +90,8 @@ class AffectCard(_Common):
 
     reads: Literal["crops"]
     pixels: Pixels
-    tasks: Annotated[tuple[TaskCard, ...], Field(min_length=1)]
+    tasks: tuple[TaskCard, ...]
+    """None for a network that gives features alone."""
     tolerance: Annotated[float, Field(gt=0, lt=1)]
     """Largest difference of any score between engines. Within one engine, batch size and threads change nothing."""
     temperature: dict[str, Annotated[float, Field(gt=0)]]
@@ -110,6 +111,14 @@ class AffectCard(_Common):
         return self.features
 
     @model_validator(mode="after")
+    def _something_is_given_and_measured(self) -> "AffectCard":
+        if not self.tasks and self.features is None:
+            raise ValueError("tasks: none, and no features either; a network gives one or the other")
+        if self.tasks and not self.scores:
+            raise ValueError("scores: none, though it has tasks; measure them")
+        return self
+
+    @model_validator(mode="after")
     def _families_are_told_apart(self) -> "AffectCard":
         families = [spec.task.family for spec in self.tasks]
         if len(set(families)) < len(families):
@@ -122,6 +131,7 @@ class AffectCard(_Common):
 class FaceCard(_Common):
     """Card of a network that finds faces in frames."""
 
+    scores: Annotated[tuple[Score, ...], Field(min_length=1)]
     reads: Literal["frames"]
     search: Search
 

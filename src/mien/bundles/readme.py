@@ -8,13 +8,14 @@ __all__ = ["readme"]
 def readme(card: AffectCard | FaceCard) -> str:
     """Markdown for people: what it is, what it saw, how good it is, where it fails, who must not use it."""
     parts = [f"# {card.name}", card.summary, _facts(card)]
-    if isinstance(card, AffectCard):
+    if isinstance(card, AffectCard) and card.tasks:
         rows = [[task.key, ", ".join(task.names), task.kind, f"{task.low:g} to {task.high:g}", task.supervised_by] for task in card.tasks]
         parts += ["## What it predicts", _table(["task", "names, in order", "kind", "range", "supervised by"], rows)]
     plain, worse = ([s for s in card.scores if bool(s.condition) is made_worse] for made_worse in (False, True))
     scores = [[s.metric, f"{s.value:.3f}", f"{s.low:.3f} to {s.high:.3f}", s.data, str(s.faces)] for s in plain]
     seen = [[terms.data, terms.used_for, terms.terms] for terms in card.trained_on]
-    parts += ["## Scores", _table(["metric", "value", "95 % interval", "on", "faces"], scores)]
+    if scores:
+        parts += ["## Scores", _table(["metric", "value", "95 % interval", "on", "faces"], scores)]
     if worse:
         parts += ["## On worse pictures", _worse(worse)]
     parts += ["## Where it fails", _list(card.limits), "## Must not be used for", _list(card.not_for)]

@@ -68,6 +68,7 @@ def run_steps(
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Finished:
     """Run what is not done yet. Raises MienError of the step that fails; what was done stays."""
+    out = out.absolute()  # runs in it remember where their features lie
     marks = {key: _fingerprint(spec) for key, spec in data.items()}
     folders: dict[str, Path] = {}
     keys: dict[str, str] = {}
@@ -107,13 +108,18 @@ def _fingerprint(spec: Set) -> str:
     """What tells one state of a data set from another: its settings, and the sizes and times of its own files and folders."""
     found: list[Any] = [spec.model_dump(mode="json")]
     for place in places(spec):
-        found += [(str(path), status.st_size, status.st_mtime_ns) for path, status in _own_files(place, _DEPTH)]
+        try:
+            found += [(str(path), status.st_size, status.st_mtime_ns) for path, status in _own_files(place, _DEPTH)]
+        except FileNotFoundError:
+            continue  # what is not there, its loader will miss
+        except OSError as error:
+            raise DataError(f"{place}: cannot be read ({error}); check the folder and your rights") from error
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def _own_files(place: Path, depth: int) -> list[tuple[Path, os.stat_result]]:
-    if place.is_file():
-        return [(place, place.stat())]
+    if not place.is_dir():
+        return [(place, place.stat())] if place.is_file() else []
     found = []
     for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
         if entry.is_file() or depth == 1:

@@ -14,7 +14,7 @@ import pandas as pd
 from mien.metrics import PROTOCOLS
 from mien.recipes.predicted import Part, Predicted
 from mien.tasks import Floats, Task
-from mien.temporal.tuning import nested
+from mien.temporal.tuning import COMPOUND_COUNTS, nested
 from mien.train.evaluate import OF_TERM
 from mien.train.tally import Key, interval, measures, resampled, tally
 
@@ -94,6 +94,8 @@ def _told(predicted: Predicted, values: Mapping[str, Floats], protocol: str) -> 
         table = _of_task(each, values[each.family], part, number)
         terms[each.key] = table
         found |= {name: table[key] for name, key in _SHOWN[each.family].items() if key in table}
+        if each.family == "ce":
+            found["kl"] = _distance(values[each.family], number)
     formula = PROTOCOLS[protocol].terms
     if all(term.task in terms for term in formula):
         parts = [(term.weight, terms[term.task][OF_TERM[term.name]]) for term in formula]
@@ -116,3 +118,21 @@ def _of_task(each: Task, values: Floats, part: Part, number: np.ndarray[tuple[in
         key: Told(np.array([one[key][0] for one in one_by_one]), np.mean([one[key][1] for one in one_by_one], axis=0))
         for key in one_by_one[0]
     }
+
+
+def _distance(values: Floats, number: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Told:
+    """How far the answers' histogram lies from the published frequencies of the compounds (`kl_to`), over all rows; lower is better."""
+    usual = np.array(COMPOUND_COUNTS) / sum(COMPOUND_COUNTS)
+    at: list[float] = []
+    draws: list[Floats] = []
+    for scores in values:
+        counts = np.zeros((int(number.max()) + 1, len(usual)))
+        np.add.at(counts, (number, scores.argmax(axis=1)), 1)
+        with np.errstate(divide="ignore"):
+            found = [
+                (usual * np.log(usual / (one / one.sum(axis=1, keepdims=True)))).sum(axis=1)
+                for one in (counts.sum(axis=0)[None], resampled(counts, _ROUNDS, 0))
+            ]
+        at.append(float(found[0][0]))
+        draws.append(found[1])
+    return Told(np.array(at), np.mean(draws, axis=0))

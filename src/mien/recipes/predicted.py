@@ -1,6 +1,7 @@
 """What a step predicts: scores of every listed face, for several seeds, and for several ways to have been tuned."""
 
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ class Predicted:
             for path in sorted(folder.glob("*.parquet")):
                 with np.load(path.with_suffix(".npz"), allow_pickle=False) as saved:
                     parts[path.stem] = Part(pd.read_parquet(path), {each.family: saved[each.family] for each in tasks})
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{folder}: no whole predictions in it ({type(error).__name__}); delete it and run the same again") from error
         return Predicted(tasks, parts)
 

@@ -18,8 +18,11 @@ from mien.train.report import number
 
 __all__ = ["Compared", "Held", "Line", "Report", "markdown", "report", "write_report"]
 
-_MEASURES: Final = ("score", "va", "expr", "au", "ce", "expr_accuracy")
-_HEADS: Final = {"score": "score", "va": "VA CCC", "expr": "EXPR F1", "au": "AU F1", "ce": "CE F1", "expr_accuracy": "EXPR accuracy"}
+_MEASURES: Final = ("score", "va", "expr", "au", "ce", "expr_accuracy", "kl")
+_HEADS: Final = {
+    "score": "score", "va": "VA CCC", "expr": "EXPR F1", "au": "AU F1", "ce": "CE F1", "expr_accuracy": "EXPR accuracy",
+    "kl": "KL to frequencies",
+}  # fmt: skip
 _LEGEND: Final = (
     "Mean over seeds ± their standard deviation [95 % interval, recordings drawn again]; in *italics* the paper's number. "
     "A row that was tuned is told nested: each recording with what was chosen on the others."
@@ -162,6 +165,8 @@ def _cell(one: tuple[float, float, float, float] | None, paper: float | None) ->
     if one is None:
         return "–" if paper is None else f"– *{paper:g}*"
     mean, sd, low, high = one
+    if math.isinf(mean):
+        return "∞" if paper is None else f"∞ *{paper:g}*"
     spread = "" if math.isnan(sd) else f" ± {sd:.3f}"
     return f"{number(mean)}{spread} [{number(low)}, {number(high)}]" + ("" if paper is None else f" *{paper:g}*")
 
@@ -172,9 +177,13 @@ def _differences(found: Report) -> list[str]:
     shown = [name for name in _MEASURES if any(name in one.measures for one in found.differences)]
     lines = ["## Differences on the same faces", "", "Nested, with the 95 % interval of the difference.", "", *_head(shown)]
     for one in found.differences:
-        cells = [f"{v[0]:+.3f} [{v[1]:+.3f}, {v[2]:+.3f}]" if (v := one.measures.get(name)) else "–" for name in shown]
+        cells = [_signed(one.measures.get(name)) for name in shown]
         lines.append(f"| {one.name} | " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def _signed(one: tuple[float, float, float] | None) -> str:
+    return f"{one[0]:+.3f} [{one[1]:+.3f}, {one[2]:+.3f}]" if one and math.isfinite(one[0]) else "–"
 
 
 def _claims(found: Report) -> list[str]:

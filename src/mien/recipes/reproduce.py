@@ -49,6 +49,8 @@ def reproduce(
             if not is_standin(given[key]):
                 note(f"{key}: making a stand-in of kind {recipe.data[key].set}")
                 _make(recipe.data[key].set, given[key], faces=faces, size=size, progress=progress)
+            elif not _as_asked(given[key], recipe.data[key].set, faces, size):
+                raise DataError(f"{given[key]}: the stand-in there was made of other faces or size; delete it, or choose another --out")
     sets = find_data(recipe.data, given)
     finished = run_steps(recipe, sets, out, note=note, progress=progress)
     used = {key: _told(spec) for key, spec in sets.items()}
@@ -64,6 +66,13 @@ def _make(kind: str, place: Path, **how: Any) -> None:
     with explained(place):
         place.parent.mkdir(parents=True, exist_ok=True)
     make_standin(kind, place, **how)
+
+
+def _as_asked(place: Path, kind: str, faces: Path | None, size: int | None) -> bool:
+    """Whether a stand-in that lies there is of those faces and that size, where they are given."""
+    told = (place / "README.txt").read_text(encoding="utf-8", errors="replace")
+    rows = "" if size is None else ", ".join(f"{count} {split}" for split, count in KINDS[kind].counts(size).items())
+    return f"Rows: {rows}" in told and f"Made from: {'' if faces is None else f'real faces of {faces} ('}" in told
 
 
 def is_standin(root: Path) -> bool:

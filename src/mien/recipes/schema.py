@@ -36,6 +36,14 @@ class Needed(_Strict):
     get: str
     options: dict[str, Any] = {}
 
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        try:
+            self.at(Path())
+        except ValidationError as error:
+            raise ValueError(_first(error)) from error
+        return self
+
     def at(self, path: Path) -> Set:
         """The data set that lies there; raises ValidationError for options it does not have."""
         found: Set = TypeAdapter(Set).validate_python({"set": self.set, _ROOTS.get(self.set, "root"): str(path), **self.options})
@@ -139,17 +147,26 @@ def read_recipe(name: str | Path, changes: Mapping[str, Any] | None = None) -> R
     Raises UnknownNameError, or DataError naming the file and the key that is wrong.
     """
     content = opened(name)
+    options = content.get("options", {})
+    if not isinstance(options, dict):
+        raise DataError(f"{name}: options: give words and what they stand for; see docs/recipes.md")
     for key, value in (changes or {}).items():
-        _change(content, f"options.{key}" if key in content.get("options", {}) else key, value, str(name))
+        _change(content, f"options.{key}" if key in options else key, value, str(name))
     try:
-        return Recipe.model_validate(_filled(content, content.get("options", {}), str(name)))
+        return Recipe.model_validate(_filled(content, options, str(name)))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{name}: {where}: {first['msg']}; see docs/recipes.md") from error
+        raise DataError(f"{name}: {_first(error)}; see docs/recipes.md") from error
 
 
-def opened(name: str | Path) -> dict[str, Any]:
+def _first(error: ValidationError) -> str:
+    """Where the first thing wrong is, and what, in a line."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    told = re.sub(r"\s+", " ", first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {told}" if where else told
+
+
+def opened(name: str | Path, _inside: tuple[str, ...] = ()) -> dict[str, Any]:
     """The YAML of a recipe with what it includes, before options are filled in; raises as `read_recipe`."""
     file = Path(name)
     try:
@@ -166,10 +183,25 @@ def opened(name: str | Path) -> dict[str, Any]:
         raise DataError(f"{name}: not YAML: {re.sub(chr(10), ' ', str(error))}; see docs/recipes.md") from error
     if not isinstance(content, dict):
         raise DataError(f"{name}: no recipe in it; see docs/recipes.md")
-    found = dict(content)
-    for other in found.pop("include", ()):
-        found = _joined(opened(other), found)
+    found: dict[str, Any] = _apart(content)
+    included = found.pop("include", [])
+    if not isinstance(included, list) or not all(isinstance(other, str) for other in included):
+        raise DataError(f"{name}: include: give a list of recipes; see docs/recipes.md")
+    for other in included:
+        if other in (*_inside, str(name)):
+            raise DataError(f"{name}: include: {other} includes itself; leave it out")
+        try:
+            found = _joined(opened(other, (*_inside, str(name))), found)
+        except TypeError as error:
+            raise DataError(f"{name}: include: {other} does not go with it ({error}); see docs/recipes.md") from error
     return found
+
+
+def _apart(tree: Any) -> Any:
+    """A copy in which what YAML shares by ``&`` and ``*`` is shared no more, so that changing it in one place leaves the others."""
+    if isinstance(tree, dict):
+        return {key: _apart(value) for key, value in tree.items()}
+    return [_apart(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

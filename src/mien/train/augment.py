@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mien.tasks import Floats
 
-__all__ = ["AugmentSettings", "Jitter", "degrade", "erase"]
+__all__ = ["AugmentSettings", "Jitter", "degrade", "erase", "relight"]
 
 Image = NDArray[np.uint8]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -21,6 +21,7 @@ class AugmentSettings(BaseModel):
 
     turn: degrees to either side. grow: log scale. shift: fractions of the crop. flip: chance of a mirror image.
     whole: chance that the points of a picture that is framed like a crop are left unused, as if no face had been found in it.
+    light: chance that light, contrast and, rarely, noise change alone.
     degrade: chance that light and camera make the picture worse (see `degrade`).
     erase: chance of a patch of noise over part of the face (random erasing, Zhong et al. 2020).
     mixup: alpha of the Beta distribution that two faces are mixed by (Zhang et al. 2018); 0 mixes none.
@@ -33,6 +34,7 @@ class AugmentSettings(BaseModel):
     shift: Share = 0.06
     flip: Share = 0.5
     whole: Share = 0.0
+    light: Share = 0.0
     degrade: Share = 1.0
     erase: Share = 0.25
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -71,10 +73,11 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.15:
         coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])[1]
         image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-    return _relight(image, rng)
+    return relight(image, rng)
 
 
-def _relight(image: Image, rng: np.random.Generator) -> Image:
+def relight(image: Image, rng: np.random.Generator) -> Image:
+    """Contrast, light, and in one of five pictures noise. RGB uint8 (H, W, 3)."""
     gain, lift = rng.uniform(0.7, 1.35), rng.uniform(-25, 25)
     value = (image - 127.5) * gain + 127.5 + lift
     if rng.random() < 0.2:

@@ -16,7 +16,7 @@ from mien.data.table import labels
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, normalise, similarity, warp
 from mien.tasks import Floats, Task
-from mien.train.augment import AugmentSettings, Jitter, degrade, erase
+from mien.train.augment import AugmentSettings, Jitter, degrade, erase, relight
 from mien.train.objective import mix_targets
 
 __all__ = ["FERPLUS_TEMPLATE", "Crops", "Shaken", "one_opencv_thread"]
@@ -133,6 +133,8 @@ class Shaken(Dataset[Item]):
         augment, size = self.augment, self.crops.pixels.size
         shake = Jitter(augment.turn, augment.grow, augment.shift, augment.flip).draw(rng, size)
         crop = self.crops.crop(i, shake, whole=rng.random() < augment.whole)
+        if augment.light and rng.random() < augment.light:
+            crop = relight(crop, rng)
         if rng.random() < augment.degrade:
             crop = degrade(crop, rng)
         if rng.random() < augment.erase:

@@ -19,16 +19,17 @@ from mien.train.evaluation import CELLS, FEW, Bin, Evaluation, Gap, Measure, Par
 from mien.train.scoring import Scored, evaluate_bundle
 from mien.train.tally import Key, Numbers, Tally, interval, measures, resampled, tally
 
-__all__ = ["Evaluation", "Scored", "evaluate_bundle", "headline", "judge", "repeated"]
+__all__ = ["OF_TERM", "Evaluation", "Scored", "evaluate_bundle", "headline", "judge", "repeated"]
 
 _MOST_GROUPS: Final = 50
 _SLACK: Final = 1e-4  # what rounding may add to the ends of a range
 _NOT_BETTER: Final = ("ece", "rmse", "mae", "mean_rmse", "prevalence")  # higher is not better, so training cannot watch them
-_OF_TERM: Final[dict[str, Key]] = {
+OF_TERM: Final[dict[str, Key]] = {
     "macro_f1": ("", "macro_f1"),
     "accuracy": ("", "accuracy"),
     "au_f1": ("", "mean_f1"),
     **{f"ccc_{name}": (name, "ccc") for name in TASKS["va"].names},
+    **{f"pearson_{name}": (name, "r") for name in TASKS["emi.abaw6"].names},
 }
 
 Thresholds = Mapping[str, float | Sequence[float]]
@@ -89,7 +90,7 @@ class _Labelled:
 
         def formula(sums: Floats) -> Floats:
             by_task = {key: measures(one, part) for (key, one), part in zip(found.items(), np.split(sums, ends, axis=1), strict=True)}
-            return np.asarray(sum(term.weight * by_task[term.task][_OF_TERM[term.name]] for term in terms))
+            return np.asarray(sum(term.weight * by_task[term.task][OF_TERM[term.name]] for term in terms))
 
         draws = formula(resampled(parts, self.rounds, self.seed))
         return _measure(formula(parts.sum(axis=0)[None]), draws, max(one.faces for one in found.values()))

@@ -66,7 +66,7 @@ def _answers(path: Path, example: torch.Tensor) -> list[Floats32]:
 
 
 def _apart(found: list[Floats32], expected: list[Floats32], scales: list[float]) -> float:
-    return max(float(np.abs(f - e).max()) / scale for f, e, scale in zip(found, expected, scales, strict=True))
+    return max((float(np.abs(f - e).max()) / scale for f, e, scale in zip(found, expected, scales, strict=True)), default=0.0)
 
 
 def _quantise(path: Path, calibration: Floats32) -> None:

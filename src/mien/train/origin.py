@@ -1,10 +1,11 @@
 """Where a run's weights come from, as its card tells it: data and their terms, supervision, cost."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from mien.bundles.card import Made, Terms
 from mien.bundles.store import open_bundle
+from mien.data.abaw.sets import AffWild2
 from mien.data.sets import Cut, Drawn, Folder, Set, set_name
 from mien.data.table import Split
 from mien.tasks import Task
@@ -13,13 +14,20 @@ from mien.train.pack import PORTRAIT_TERMS, code_version
 from mien.train.runs import RunFolder
 from mien.train.settings import Settings
 
-__all__ = ["made", "only_drawn", "seen", "supervision"]
+__all__ = ["made", "only_drawn", "seen", "started", "supervision"]
 
 _NOT_STATED: Final = "given by the maker of this bundle; terms not stated"
+_AGREEMENT: Final = "non-commercial research, by agreement with its authors"
 _TERMS: Final = {
     "ferplus": ("FER+ (FER2013 pictures, Barsoum et al.'s votes)", "research data from the web; votes MIT"),
     "portraits": ("portraits", PORTRAIT_TERMS),
     "drawn": ("drawn faces", "made by mien; no person is in them"),
+    "s-aff-wild2": ("s-Aff-Wild2 (frames of Aff-Wild2; multi-task challenge of ABAW)", _AGREEMENT),
+    "aff-wild2": ("Aff-Wild2", _AGREEMENT),
+    "lsd": ("LSD (faces synthesised from Aff-Wild2; ABAW4)", _AGREEMENT),
+    "c-expr-db": ("C-EXPR-DB", _AGREEMENT),
+    "affectnet": ("AffectNet", _AGREEMENT),
+    "raf-db": ("RAF-DB", _AGREEMENT),
 }
 _STARTS: Final = {
     "imagenet": ("ImageNet-1k, through the starting weights", "research data; starting weights MIT"),
@@ -35,6 +43,12 @@ _SUPERVISION: Final = {
     "ferplus": {"expr": "crowd votes of FER+ as soft labels", "va": _COORDINATES, "au": _BLENDSHAPES},
     "portraits": {"expr": "labels of the portraits, one person's opinion", "va": _COORDINATES, "au": _BLENDSHAPES},
     "drawn": dict.fromkeys(("expr", "va", "au"), "what the faces were drawn from"),
+    "s-aff-wild2": dict.fromkeys(("expr", "va", "au"), "annotators of Aff-Wild2, frame by frame"),
+    "aff-wild2": dict.fromkeys(("expr", "va", "au"), "annotators of Aff-Wild2, frame by frame"),
+    "lsd": {"expr": "expressions that the faces of LSD were synthesised to show; in its real pictures, annotators of Aff-Wild2"},
+    "c-expr-db": {"ce": "labels added to C-EXPR-DB, which comes without"},
+    "affectnet": dict.fromkeys(("expr", "va"), "one annotator of AffectNet for most pictures"),
+    "raf-db": {"expr": "majority of about 40 people's labels in RAF-DB"},
 }
 
 
@@ -60,7 +74,7 @@ def _trained(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
     if any(task.key == "au.blendshapes" for task in tasks) and any(spec.set in ("ferplus", "portraits") for spec in settings.data):
         found.append(_LANDMARKER)
     found += [terms for terms in settings.card.terms if terms.data not in names]
-    found += _started(settings)
+    found += started(settings.network.start)
     return found + _taught(settings, found)
 
 
@@ -80,16 +94,16 @@ def _told(spec: Set, settings: Settings) -> tuple[str, str]:
     return told, own or terms
 
 
-def _started(settings: Settings) -> list[Terms]:
-    start = settings.network.start
+def started(start: Literal["imagenet", "faces"] | Path | None) -> tuple[Terms, ...]:
+    """What starting weights have seen."""
     if start is None:
-        return []
+        return ()
     if isinstance(start, Path):
         if is_run(start.parent):
-            return _learned(start.parent)
-        return [Terms(data=f"what {start.name}, the starting weights, has seen", used_for="training", terms=_NOT_STATED)]
+            return tuple(_learned(start.parent))
+        return (Terms(data=f"what {start.name}, the starting weights, has seen", used_for="training", terms=_NOT_STATED),)
     data, terms = _STARTS[start]
-    return [Terms(data=data, used_for="training", terms=terms)]
+    return (Terms(data=data, used_for="training", terms=terms),)
 
 
 def _taught(settings: Settings, known: list[Terms]) -> list[Terms]:
@@ -119,6 +133,8 @@ def supervision(settings: Settings, task: Task) -> str:
 def _source(spec: Set, task: Task) -> str | None:
     if task.family == "au" and task.key != "au.blendshapes" and spec.set in ("ferplus", "portraits"):
         return None  # activations are no codes of FACS, and these sets have no others
+    if isinstance(spec, AffWild2) and task.family not in spec.tracks:
+        return None
     if spec.set in _SUPERVISION:
         return _SUPERVISION[spec.set].get(task.family)
     if isinstance(spec, Folder):

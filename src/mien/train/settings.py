@@ -189,8 +189,11 @@ def _from(base: Path, content: dict[str, Any]) -> dict[str, Any]:
 
     out = dict(content)
     if isinstance(data := out.get("data"), list):
+        # `images` of the challenges' sets is a folder within their root.
+        own = {"folder", "root", "path", "train", "labels"}
+        starts = [own | {"images"} if isinstance(d, dict) and d.get("set") == "file" else own for d in data]
         out["data"] = [
-            {k: at(v) if k in ("folder", "root", "path", "images") else v for k, v in d.items()} if isinstance(d, dict) else d for d in data
+            {k: at(v) if k in keys else v for k, v in d.items()} if isinstance(d, dict) else d for keys, d in zip(starts, data, strict=True)
         ]
     if isinstance(teachers := out.get("teachers"), list):
         out["teachers"] = [at(folder) for folder in teachers]

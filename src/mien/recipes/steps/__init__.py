@@ -5,12 +5,29 @@ from typing import Annotated
 from pydantic import Field
 
 from mien.recipes.steps.after import Blend, LookLess, Override, Smooth, Threshold
+from mien.recipes.steps.compounds import ChooseCompounds, Compounds, Export, Faces, SupervisedCompounds
 from mien.recipes.steps.files import Submit, SuperResolve
 from mien.recipes.steps.learn import Features, Heads, Score, Train
 
 __all__ = ["AnyStep"]
 
 AnyStep = Annotated[
-    Features | Heads | Train | Score | Blend | Smooth | Threshold | Override | LookLess | Submit | SuperResolve, Field(discriminator="do")
+    Features
+    | Heads
+    | Train
+    | Score
+    | Blend
+    | Smooth
+    | Threshold
+    | Override
+    | LookLess
+    | Submit
+    | SuperResolve
+    | Export
+    | Faces
+    | Compounds
+    | SupervisedCompounds
+    | ChooseCompounds,
+    Field(discriminator="do"),
 ]
 """Settings of any step, told apart by `do`."""

@@ -122,6 +122,8 @@ class Threshold(Step):
         def change(each: Task, part: Part, inputs: list[Floats], test: Part | None) -> Changed:
             if self.values is not None and len(self.values) != len(each.names):
                 raise DataError(f"{place.name}: {len(each.names)} units need so many values, got {len(self.values)}")
+            if self.values is None:
+                _two_recordings(each, part)
             target = part.truth(each)
 
             def choose(own: Floats, seen: Any) -> Floats:
@@ -177,6 +179,7 @@ class LookLess(Step):
         looks: list[float] = []
 
         def change(each: Task, part: Part, inputs: list[Floats], test: Part | None) -> Changed:
+            _two_recordings(each, part)
             video, frame = part.table["video"].to_numpy(), part.table["frame"].to_numpy()
             target = part.truth(each)
             classes = np.where(np.isnan(target).any(axis=1), np.nan, np.nan_to_num(target).argmax(axis=1))
@@ -209,6 +212,8 @@ def _tuned(candidates: Sequence[Any], apply: Apply, each: Task, parts: tuple[Par
     One candidate is applied, not chosen.
     """
     part, test = parts
+    if len(candidates) > 1:
+        _two_recordings(each, part)
     target, judge = part.truth(each), _judge(each)
     chosen: list[Any] = []
     values: list[Floats] = []
@@ -264,6 +269,14 @@ def _changed(
         parts["test"] = test.with_values(results["test"])
     write_aside(place.folder / "chosen.json", json.dumps(choices, indent=2).encode())
     Predicted(first.tasks, parts).save(place.folder)
+
+
+def _two_recordings(each: Task, part: Part) -> None:
+    """Raises DataError where a choice could not be told on other recordings than it was made on."""
+    if not part.fold.any():
+        raise DataError(
+            f"{each.key}: split val shows one recording alone, so nothing can be chosen on it and told on others; give its settings"
+        )
 
 
 def _inputs(values: Sequence[Floats], folds: int) -> list[Floats]:

@@ -43,9 +43,10 @@ class SuperResolve(Step):
 
 
 class Submit(Step):
-    """Write the scores of split test as a challenge wants them, and check the file as `mien submit check` does.
+    """Write the scores of a split as a challenge wants them, and check the file as `mien submit check` does.
 
-    format: see `mien submit formats`. data: key of the data; lists: names of its official list, the first that is there is taken.
+    split: whose faces the challenge asks about. format: see `mien submit formats`. data: key of the data; lists: names of its official
+    list, the first that is there is taken.
     """
 
     do: Literal["submit"]
@@ -53,26 +54,27 @@ class Submit(Step):
     data: Annotated[str, DATA]
     format: str
     lists: Annotated[tuple[str, ...], Field(min_length=1)]
+    split: Literal["val", "test"] = "test"
 
     @override
     def run(self, place: Place) -> None:
         root = places(place.set(self.data))[0]
         official = next((root / name for name in self.lists if (root / name).is_file()), None)
         predicted = place.predicted(self.of)
-        if official is None or "test" not in predicted.parts:
+        if official is None or self.split not in predicted.parts:
             place.note(f"{place.name}: no submission, since none of {', '.join(self.lists)} is in {root}")
             return
         listed = read_list(official)
-        for seed in range(max(len(values) for values in predicted.parts["test"].values.values())):
+        for seed in range(max(len(values) for values in predicted.parts[self.split].values.values())):
             path = place.folder / f"submission-seed-{place.seeds[seed]}.txt"
-            write(self.format, listed, _scores(predicted, seed), path)
+            write(self.format, listed, _scores(predicted, self.split, seed), path)
             if defects := check(path, self.format, listed):
                 raise OutputError(f"{path}: {defects[0].kind} {defects[0].examples[0]}; this is a defect of mien, please report it")
         place.note(f"{place.name}: {len(listed)} rows for {self.format}, no defect: {place.folder}")
 
 
-def _scores(predicted: Predicted, seed: int) -> pd.DataFrame:
-    part = predicted.parts["test"]
+def _scores(predicted: Predicted, split: str, seed: int) -> pd.DataFrame:
+    part = predicted.parts[split]
     table = part.table[["name"]].rename(columns={"name": "image"})
     for each in predicted.tasks:
         values = part.values[each.family]

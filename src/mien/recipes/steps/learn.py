@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from mien.bundles.store import load
 from mien.data.abaw.sets import Lsd
 from mien.data.sets import Set, load_set
 from mien.errors import DataError
+from mien.faces.prepare import Pixels
 from mien.recipes.predicted import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
 from mien.recipes.steps.files import PICTURES
@@ -23,6 +24,7 @@ from mien.train.cached import Cached, FeatureSettings
 from mien.train.evaluate import evaluate_bundle
 from mien.train.features import root_of
 from mien.train.fit import Progress, fit
+from mien.train.frozen import freeze_bundle
 from mien.train.heads import HeadSettings
 from mien.train.models import ENGINE, open_model
 from mien.train.networks import NetworkSettings
@@ -33,18 +35,28 @@ from mien.train.trained import network_of, raw_scores
 
 __all__ = ["Features", "HeadRun", "Heads", "Score", "Train"]
 
-_SPLITS = ("val", "test")
+_SPLITS: Final = ("val", "test")
+_FROZEN: Final = "frozen"
+"""Where in its folder the step puts a bundle that it makes itself."""
 
 
 class Features(Step):
-    """Compute what a bundle says of every picture of a data set, once.
+    """Compute what a bundle, or a frozen network, says of every picture of a data set, once.
 
-    data: its key. bundle: a name or folder; it must expose its features.
+    data: its key. bundle: a name or folder; it must expose its features. network, pixels: where none is named, a backbone as it starts.
     """
 
     do: Literal["features"]
     data: Annotated[str, DATA]
-    bundle: Annotated[str, BUNDLE]
+    bundle: Annotated[str | None, BUNDLE] = None
+    network: NetworkSettings | None = None
+    pixels: Pixels | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.bundle is None and (self.network is None or self.pixels is None):
+            raise ValueError("name a bundle, or give network and pixels")
+        return self
 
     @override
     def run(self, place: Place) -> None:
@@ -52,18 +64,20 @@ class Features(Step):
         table = load_set(spec, ())
         for line in table.attrs.get("notes", ()):
             place.note(line)
-        build(
-            load(self.bundle, ENGINE, os.cpu_count() or 1),
-            table,
-            place.folder,
-            root=root_of((spec,)),
-            batch=256,
-            progress=place.ahead("pictures"),
-        )
+        if self.bundle is None:
+            assert self.network is not None and self.pixels is not None  # noqa: PT018
+            freeze_bundle(self.network, self.pixels, place.folder / _FROZEN, self.network.backbone)
+        model = load(self.source(place.folder), ENGINE, os.cpu_count() or 1)
+        build(model, table, place.folder, root=root_of((spec,)), batch=256, progress=place.ahead("pictures"))
+
+    def source(self, folder: Path) -> str:
+        """The bundle: as named, or made in the step's own folder."""
+        return self.bundle or str(folder / _FROZEN)
 
     def settings(self, place: Place, name: str, parts: Literal["features", "raw", "both"]) -> FeatureSettings:
         """How heads of a later step find this cache. name: what this step is called."""
-        return FeatureSettings(bundle=self.bundle, cache=place.earlier[name], images=root_of((place.set(self.data),)), parts=parts)
+        home = place.earlier[name]
+        return FeatureSettings(bundle=self.source(home), cache=home, images=root_of((place.set(self.data),)), parts=parts)
 
 
 class HeadRun(BaseModel):
