@@ -19,7 +19,7 @@ $(VENV)/demo.done: $(BIN)/python pyproject.toml
 	@touch $@
 
 $(VENV)/test.done: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,openvino,recipe,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,openvino,recipe,sr,test]"
 	@touch $@
 
 demo: $(VENV)/demo.done

@@ -291,6 +291,7 @@ def test_bootstrap_undefined() -> None:
 def task_data(seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
     rng = np.random.default_rng(seed)
     made: dict[str, tuple[Array, Array]] = {"au.abaw12": units(rng), "va": (rng.uniform(-1, 1, (300, 2)), rng.uniform(-1, 1, (300, 2)))}
+    made["emi.abaw6"] = rng.random((300, 6)), rng.random((300, 6))
     for key in ("expr.abaw7", "expr.abaw8", "expr.lsd6", "ce.abaw7"):
         k = len(TASKS[key].names)
         made[key] = rng.integers(k, size=300).astype(float), rng.integers(k, size=300).astype(float)
@@ -311,6 +312,73 @@ def test_protocol_battery(name: str) -> None:
     assert best == pytest.approx(3 if name.endswith("mtl") else 1, **EXACT)
     assert protocol.score(pred, target) < best
     assert np.isnan(protocol.score(pred, {key: np.full_like(value, NAN) for key, value in target.items()}))
+
+
+def f1_by_counts(pred: Array, target: Array, label: float) -> float:
+    true = int(((pred == label) & (target == label)).sum())
+    wrong = int(((pred == label) != (target == label)).sum())
+    return 2 * true / (2 * true + wrong) if true + wrong else 0.0
+
+
+def seen_pairs(pred: Array, target: Array) -> tuple[Array, Array]:
+    seen = ~np.isnan(target)
+    return pred[seen], target[seen]
+
+
+def macro_by_counts(pred: Array, target: Array, k: int) -> float:
+    pred, target = seen_pairs(pred, target)
+    return sum(f1_by_counts(pred, target, label) for label in range(k)) / k
+
+
+def columns_of(pred: Array, target: Array) -> list[tuple[Array, Array]]:
+    return [seen_pairs(pred[:, k], target[:, k]) for k in range(target.shape[1])]
+
+
+def right_share(pred: Array, target: Array) -> float:
+    pred, target = seen_pairs(pred, target)
+    return float((pred == target).sum() / target.size)
+
+
+def protocol_by_hand(name: str, pred: dict[str, Array], target: dict[str, Array]) -> float:
+    """Every challenge's formula a second time, from counts, moments and scipy."""
+    year, track = name.removeprefix("abaw").split(".")
+    va = np.mean([ccc_by_moments(*pair) for pair in columns_of(pred["va"], target["va"])])
+    au = np.mean([f1_by_counts(*pair, 1) for pair in columns_of(pred["au.abaw12"], target["au.abaw12"])])
+    expr = macro_by_counts(pred["expr.abaw8"], target["expr.abaw8"], 8)
+    if year == "2021" and track == "expr":
+        key = "expr.abaw7"
+        return 0.67 * macro_by_counts(pred[key], target[key], 7) + 0.33 * right_share(pred[key], target[key])
+    if year == "2021" and track == "au":
+        return float(0.5 * au + 0.5 * right_share(pred["au.abaw12"], target["au.abaw12"]))
+    return float({
+        "va": va,
+        "au": au,
+        "expr": expr,
+        "mtl": va + expr + au,
+        "lsd": macro_by_counts(pred["expr.lsd6"], target["expr.lsd6"], 6),
+        "ce": macro_by_counts(pred["ce.abaw7"], target["ce.abaw7"], 7),
+        "emi": np.mean([stats.pearsonr(*pair).statistic for pair in columns_of(pred["emi.abaw6"], target["emi.abaw6"])]),
+    }[track])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", metrics.PROTOCOLS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_protocol_against_a_second_formula(name: str, seed: int) -> None:
+    pred, target = task_data(seed)
+    holes = np.random.default_rng(seed + 100)
+    for values in target.values():
+        values[holes.random(values.shape) < 0.2] = NAN
+    assert metrics.PROTOCOLS[name].score(pred, target) == pytest.approx(protocol_by_hand(name, pred, target), **EXACT)
+
+
+def test_mean_pearson_sees_neither_scale_nor_shift_but_an_undefined_emotion() -> None:
+    pred, target = task_data(3)
+    emi, key = metrics.PROTOCOLS["abaw2024.emi"], "emi.abaw6"
+    assert emi.score({key: 0.2 * pred[key] + 0.5}, target) == pytest.approx(emi.score(pred, target), **EXACT)
+    still = pred[key].copy()
+    still[:, 2] = 0.5
+    assert np.isnan(emi.score({key: still}, target))
+    assert emi.parts({key: still}, target)["pearson_joy"] == emi.parts(pred, target)["pearson_joy"]
 
 
 def test_p_mtl_by_hand() -> None:

@@ -238,8 +238,8 @@ class Protocol:
     def score(self, pred: Mapping[str, ArrayLike], target: Mapping[str, ArrayLike]) -> float:
         """The challenge's number; NaN if a term is undefined.
 
-        pred, target: by task key: class numbers (N,) for ``expr`` and ``ce``, decisions (N, K) for ``au``, values (N, 2) for
-        ``va``. Raises KeyError for a task left out, and ValueError as the metrics do.
+        pred, target: by task key: class numbers (N,) for ``expr`` and ``ce``, decisions (N, K) for ``au``, values (N, K) for
+        ``va`` and ``emi``. Raises KeyError for a task left out, and ValueError as the metrics do.
 
         >>> PROTOCOLS["abaw2021.expr"].score({"expr.abaw7": [0, 1, 2, 3, 4, 5, 6]}, {"expr.abaw7": [0, 1, 2, 3, 4, 5, 6]})
         1.0
@@ -253,15 +253,22 @@ def _macro(task: str, weight: float = 1.0) -> Term:
     return Term("macro_f1", task, lambda pred, target: macro_f1(pred, target, classes), weight)
 
 
-def _ccc(column: int, name: str) -> Term:
-    return Term(f"ccc_{name}", "va", lambda pred, target: ccc(np.asarray(pred)[:, column], np.asarray(target)[:, column]), 0.5)
+def _columns(task: str, metric: Callable[[ArrayLike, ArrayLike], float]) -> tuple[Term, ...]:
+    """A term for each name of a task; together they are the mean over its names."""
+
+    def of(column: int) -> Callable[[ArrayLike, ArrayLike], float]:
+        return lambda pred, target: metric(np.asarray(pred)[:, column], np.asarray(target)[:, column])
+
+    names = TASKS[task].names
+    return tuple(Term(f"{metric.__name__}_{name}", task, of(column), 1 / len(names)) for column, name in enumerate(names))
 
 
-_VA: Final = tuple(_ccc(column, name) for column, name in enumerate(TASKS["va"].names))
+_VA: Final = _columns("va", ccc)
 _EXPR: Final = (_macro("expr.abaw8"),)
 _AU: Final = (Term("au_f1", "au.abaw12", mean_au_f1),)
+_EMI: Final = _columns("emi.abaw6", pearson)
 
-# ABAW2 is of 2021; ABAW3 and 4 (mtl, lsd) of 2022, 5 of 2023, 6 and 7 (mtl, ce) of 2024, 8 of 2025.
+# ABAW2 is of 2021; ABAW3 and 4 (mtl, lsd) of 2022, 5 of 2023, 6 (ce, emi) and 7 (mtl, ce) of 2024, 8 (emi) of 2025.
 _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
     "abaw2021.expr": (_macro("expr.abaw7", 0.67), Term("accuracy", "expr.abaw7", accuracy, 0.33)),
     "abaw2021.va": _VA,
@@ -271,6 +278,8 @@ _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
     "abaw2022.lsd": (_macro("expr.lsd6"),),
     "abaw2024.mtl": _VA + _EXPR + _AU,
     "abaw2024.ce": (_macro("ce.abaw7"),),
+    "abaw2024.emi": _EMI,
+    "abaw2025.emi": _EMI,
 }
 
 PROTOCOLS: Final = MappingProxyType({name: Protocol(name, terms) for name, terms in _FORMULAS.items()})

@@ -4,17 +4,20 @@ This is the one home of label order. Two sets are only ever matched by name (`Ta
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import LabelMismatchError, UnknownNameError
 
-__all__ = ["COMPOUNDS", "TASKS", "Floats", "Task", "compound_scores", "task"]
+__all__ = ["COMPOUNDS", "MEANS", "TASKS", "Floats", "Mean", "Task", "compound_scores", "task"]
 
 Floats = NDArray[np.floating]
 Kind = Literal["one_of", "any_of", "scalar"]
+Mean = Literal["arithmetic", "geometric", "harmonic"]
+MEANS: Final[tuple[Mean, ...]] = get_args(Mean)
+"""How the probabilities of two expressions become one score of their compound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Task:
     It holds no data and no weights, so the same task can be written into a card, a network and a
     table header, and mean the same thing in all three.
 
-    key: ``family.set``; the family (``expr``, ``va``, ``au``, ``ce``) names the scores, the set fixes the order.
+    key: ``family.set``; the family (``expr``, ``va``, ``au``, ``ce``, ``emi``, ``ah``) names the scores, the set fixes the order.
     names: column i of every array of this task is ``names[i]``.
     kind: ``one_of`` (softmax), ``any_of`` (sigmoid) or ``scalar`` (already in its unit).
     low, high: the range of the scores.
@@ -112,6 +115,9 @@ TASKS: Final[dict[str, Task]] = {
         Task("va", ("valence", "arousal"), "scalar", low=-1.0),
         _au("abaw12", 1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26),
         Task("ce.abaw7", tuple(COMPOUNDS), "one_of"),
+        # Of a whole clip: the emotional mimicry of ABAW6 and ABAW8 (Hume-Vidmimic2).
+        Task("emi.abaw6", ("admiration", "amusement", "determination", "empathic_pain", "excitement", "joy"), "scalar"),
+        Task("ah.abaw8", ("ambivalence_hesitancy",), "any_of"),
     )
 }
 
@@ -123,16 +129,27 @@ def task(key: str) -> Task:
     return TASKS[key]
 
 
-def compound_scores(expr: Floats, names: tuple[str, ...]) -> Floats:
+def compound_scores(expr: Floats, names: tuple[str, ...], mean: Mean = "arithmetic") -> Floats:
     """Compound expressions (N, 7), in the order of ``ce.abaw7``, from expression probabilities (N, K) in the order of `names`.
 
-    Each is the mean of its two parts' probabilities (HSEmotion at ABAW7, zero-shot), so a row does not sum to 1.
-    Raises LabelMismatchError when `names` lacks one of the parts.
+    Each is a mean of its two parts' probabilities (HSEmotion at ABAW7, zero-shot, which tried all three), so a row does not sum to 1.
+    The geometric and the harmonic mean are 0 where one part is. Raises LabelMismatchError when `names` lacks one of the
+    parts, UnknownNameError for another mean.
 
     >>> compound_scores(np.array([[0, 0, 0, 0.1, 0.6, 0, 0, 0.3]]), TASKS["expr.affectnet8"].names).round(2).tolist()
     [[0.2, 0.45, 0.15, 0.15, 0.15, 0.05, 0.0]]
+    >>> compound_scores(np.array([[0, 0, 0, 0.1, 0.6, 0, 0, 0.3]]), TASKS["expr.affectnet8"].names, "harmonic").round(2).tolist()
+    [[0.15, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0]]
     """
     parts = Task("ce.parts", tuple(dict.fromkeys(part for pair in COMPOUNDS.values() for part in pair)), "one_of")
     shares = expr[:, parts.take_from(names)]
     pairs = np.array([[parts.names.index(part) for part in pair] for pair in COMPOUNDS.values()])
-    return np.asarray(shares[:, pairs].mean(axis=2))
+    first, second = np.moveaxis(shares[:, pairs], 2, 0)
+    if mean == "arithmetic":
+        return np.asarray((first + second) / 2)
+    if mean == "geometric":
+        return np.asarray(np.sqrt(first) * np.sqrt(second))
+    if mean == "harmonic":
+        both = first + second
+        return np.asarray(2 * first * np.divide(second, both, out=np.zeros_like(both), where=both > 0))
+    raise UnknownNameError("mean", mean, MEANS)

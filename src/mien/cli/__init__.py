@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 import mien
-from mien.cli import recipe, run, submit, superres, train
+from mien.cli import data, recipe, run, submit, superres, train
 from mien.cli.terminal import out
 
 __all__ = ["app"]
@@ -42,6 +42,7 @@ app.add_typer(bundles, name="bundles")
 for _name, _shown in (("list", run.bundles_list), ("show", run.bundles_show), ("verify", run.bundles_verify)):
     bundles.command(_name)(_shown)
 app.add_typer(data_sets, name="data")
+data_sets.command("standin")(data.standin)
 data_sets.command("superres")(superres.superres)
 app.add_typer(submissions, name="submit")
 submissions.command("check")(submit.check)

@@ -1,19 +1,15 @@
-"""Progress of the train street on stderr, and its lines on stdout."""
-
-import os
-import time
-from typing import Any
+"""How far a piece of work is, on stderr, and its lines on stdout."""
 
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Rich
 
-from mien.cli.terminal import ENDED, GENTLY, err, out
-from mien.train.fit import Progress
+from mien.cli.terminal import ENDED, err, out
 
-__all__ = ["Bar", "TrainingBar"]
+__all__ = ["Bar", "rich"]
 
 
-def _rich() -> Rich:
+def rich() -> Rich:
+    """A bar of rich's, silent where stderr is no terminal."""
     return Rich(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}"),
         TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal, redirect_stdout=out.is_terminal,
@@ -24,7 +20,7 @@ class Bar:
     """How far a piece of work is; call it with what, done and all."""
 
     def __init__(self) -> None:
-        self._rich = _rich()
+        self._rich = rich()
         self._what = ""
         self._task: TaskID | None = None
 
@@ -48,52 +44,3 @@ class Bar:
             self._rich.remove_task(self._task)
             self._rich.stop()
             self._task = None
-
-
-class TrainingBar(Progress):
-    """Loss, score, rate and time left; a line for every epoch. Of several processes only the first one speaks."""
-
-    def __init__(self) -> None:
-        self._rich = _rich()
-        self._task: TaskID | None = None
-        self._first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-        self._began = 0.0
-
-    def begin(self, steps: int, done: int, facts: dict[str, Any]) -> None:
-        """Say where the run starts. From now on an interrupt waits for the end of a step, where a checkpoint can be written."""
-        GENTLY.set()
-        if not self._first:
-            return
-        if "finished" in facts:
-            self.note(f"this run finished {facts['finished']}; nothing is left to do")
-        elif done:
-            self.note(f"going on after step {done} of {steps}")
-        else:
-            rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
-            self.note(f"training on {facts['device']}: faces: {rows}; {steps} steps")
-        self._began = time.monotonic()
-        self._rich.start()
-        self._task = self._rich.add_task("training", total=steps, completed=done, told="")
-
-    def step(self, done: int, loss: float, rate: float, score: float | None) -> None:
-        """Raises KeyboardInterrupt when the process has been told to end."""
-        if ENDED.is_set():
-            raise KeyboardInterrupt
-        if self._task is not None:
-            judged = "" if score is None else f", score {score:.4f}"
-            self._rich.update(self._task, completed=done, told=f"loss {loss:.4f}{judged}, {rate:.0f} faces/s")
-
-    def epoch(self, row: dict[str, float]) -> None:
-        """A line on stdout."""
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "seconds"))
-        self.note(f"epoch {row['epoch']:.0f}: {numbers}; {row['seconds']:.0f} s")
-
-    def note(self, line: str) -> None:
-        """A line on stdout, above the bar."""
-        if self._first:
-            out.print(line, markup=False)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        GENTLY.clear()
-        self._rich.stop()

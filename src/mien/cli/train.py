@@ -41,7 +41,7 @@ def train(
         if not show and (settings is None or folder is None):
             raise ValueError("give a settings file and --out RUN; mien train --show prints a file to start from")
         with needs_extra("mien train"):
-            from mien.cli.bars import TrainingBar
+            from mien.cli.training_bar import TrainingBar
             from mien.train.fit import fit
             from mien.train.settings import read_settings, write_settings
             from mien.train.template import template

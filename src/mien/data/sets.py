@@ -6,41 +6,27 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from mien.data.abaw.sets import ABAW_NAMES, AbawSet, CExprDb, load_abaw
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.ferplus import EXPR, load_ferplus
 from mien.data.files import Codes, load_file
 from mien.data.folders import load_folder
 from mien.data.portraits import load_portraits
+from mien.data.spec import Cut, Place, Spec
 from mien.data.table import COLUMNS, Split, in_split, retask, split_by
 from mien.errors import DataError
 from mien.tasks import TASKS, Task, task
 
-__all__ = ["Cut", "Drawn", "FerPlus", "File", "Folder", "Portraits", "Set", "load_set", "places", "set_name"]
+__all__ = ["Cut", "Drawn", "FerPlus", "File", "Folder", "Portraits", "Set", "load_set", "places", "set_name", "starting_from"]
 
-_NAMED: Final = {"ferplus": "FER+", "portraits": "portraits", "drawn": "drawn faces"}
+_NAMED: Final = {"ferplus": "FER+", "portraits": "portraits", "drawn": "drawn faces", **ABAW_NAMES}
 
-Place = Annotated[Path, Field(strict=False)]  # text in YAML and JSON
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=10, max_length=10)]  # a list in YAML and JSON
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Cut(_Strict):
-    """How to split data that comes without splits; see `mien.data.table.split_by`."""
-
-    by: Literal["subject", "video"] | None
-    """What must not lie in two splits; null: single rows."""
-    shares: Annotated[dict[Split, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
-    """Share of the rows of each split, summing to 1."""
-    seed: Annotated[int, Field(ge=0)]
-    """The same seed gives the same splits."""
-
-
-class FerPlus(_Strict):
+class FerPlus(Spec):
     """FER+; has ``expr.ferplus8`` (votes), ``va`` (derived from them) and ``au.blendshapes``; splits train and val."""
 
     set: Literal["ferplus"]
@@ -48,7 +34,7 @@ class FerPlus(_Strict):
     """Holds ferplus-train.parquet and ferplus-valid.parquet."""
 
 
-class Portraits(_Strict):
+class Portraits(Spec):
     """The portraits; labels as FER+; splits train and val, by subject."""
 
     set: Literal["portraits"]
@@ -56,7 +42,7 @@ class Portraits(_Strict):
     """Holds portraits.parquet."""
 
 
-class Folder(_Strict):
+class Folder(Spec):
     """Pictures in a folder for each class; see `mien.data.folders.load_folder`."""
 
     set: Literal["folder"]
@@ -70,15 +56,15 @@ class Folder(_Strict):
     """A name: only this split, or all of a root without split folders. A cut: for a root without. Null: as the folders say."""
 
 
-class File(_Strict):
+class File(Spec):
     """A CSV, TSV or Parquet file of labels; see `mien.data.files.load_file`."""
 
     set: Literal["file"]
     path: Place
     """The file; its ending says what it is."""
-    columns: dict[str, str | Names] = {}
+    columns: dict[str, str | Names] = Field(default={})
     """Our columns to theirs; what is not named goes by our own name. Points: one column or ten."""
-    classes: dict[str, Codes] = {}
+    classes: dict[str, Codes] = Field(default={})
     """By label set (its key): the column of class codes, and their codes to our names."""
     images: Place | None = None
     """Where relative paths start from; null: the folder of the file."""
@@ -88,7 +74,7 @@ class File(_Strict):
     """A name: only this split, or all of a file without splits. A cut: for a file without. Null: as the file says."""
 
 
-class Drawn(_Strict):
+class Drawn(Spec):
     """Drawn faces with known labels of the families ``expr``, ``va`` and ``au``; see `mien.data.drawn.load_drawn`."""
 
     set: Literal["drawn"]
@@ -102,10 +88,11 @@ class Drawn(_Strict):
     """The split all of them are in; null: four fifths train, one fifth val."""
 
 
-Set = Annotated[FerPlus | Portraits | Folder | File | Drawn, Field(discriminator="set")]
+AnySet = FerPlus | Portraits | Folder | File | Drawn | AbawSet
+Set = Annotated[AnySet, Field(discriminator="set")]
 
 
-def set_name(spec: Set) -> str:
+def set_name(spec: AnySet) -> str:
     """What people call a data set: its own name, or that of its folder or file.
 
     >>> set_name(File(set="file", path="faces/labels.csv"))
@@ -114,27 +101,42 @@ def set_name(spec: Set) -> str:
     return _NAMED.get(spec.set) or next(place.resolve().name for place in places(spec))
 
 
-def places(spec: Set) -> tuple[Path, ...]:
+def places(spec: AnySet) -> tuple[Path, ...]:
     """The folder or file of a data set, and the folder of its pictures where that is another; empty where it has none."""
-    found = (getattr(spec, key, None) for key in ("folder", "root", "path", "images"))
-    return tuple(place for place in found if place is not None)
+    found = [getattr(spec, key, None) for key in ("folder", "root", "path", "images", "train", "labels")]
+    base = getattr(spec, "root", Path())
+    return tuple(base / place if isinstance(place, str) else place for place in found if place is not None)
 
 
-def load_set(spec: FerPlus | Portraits | Folder | File | Drawn, tasks: Sequence[Task]) -> pd.DataFrame:
+def starting_from(base: Path, spec: object) -> object:
+    """A set as a YAML file gives it, its relative paths made to start from `base`; what is no mapping stays as it is."""
+    if not isinstance(spec, dict):
+        return spec
+    # Of the challenges' sets `images` is a folder within their root.
+    keys = {"folder", "root", "path", "train", "labels", *(("images",) if spec.get("set") == "file" else ())}
+    return {k: str((base / Path(v).expanduser()).absolute()) if k in keys and isinstance(v, str) else v for k, v in spec.items()}
+
+
+def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:
     """The label table of a set: the columns of `COLUMNS` and of `tasks`, every row in a split.
 
     Expressions in another label set than the one asked for are matched by name (`retask`); a task that the set does not have
     is NaN throughout. Activations of FER+ and the portraits come from a face landmarker and serve ``au.blendshapes`` only:
     they are no codes of FACS. Pictures and ranges are not looked at here: `mien.data.table.check` does that.
+    What had to be left out is said in ``attrs["notes"]``, a list of lines.
     Raises DataError as the loaders do, for two tasks with a column in common, and for data without splits.
     """
     _told_apart(tasks)
     where, table, has = _loaded(spec, tasks)
-    if not isinstance(spec, FerPlus | Portraits):
+    notes: list[str] = [f"{set_name(spec)}: {line}" for line in table.attrs.get("notes", ())]
+    if isinstance(spec, Folder | File | Drawn | CExprDb):
         table = _split(table, spec.split, where)
     for want in tasks:
-        table = _served(table, has, want)
-    return table[[*COLUMNS, *(name for want in tasks for name in want.columns)]]
+        table, lost = _served(table, has, want)
+        notes += [f"{set_name(spec)}: {lost} faces show what {want.key} has no name for and lost their expression"] if lost else []
+    table = table[[*COLUMNS, *(name for want in tasks for name in want.columns)]]
+    table.attrs["notes"] = notes
+    return table
 
 
 def _told_apart(tasks: Sequence[Task]) -> None:
@@ -144,7 +146,7 @@ def _told_apart(tasks: Sequence[Task]) -> None:
         raise DataError(f"{both} share the column {twice[0]}; ask for one of them")
 
 
-def _loaded(spec: FerPlus | Portraits | Folder | File | Drawn, tasks: Sequence[Task]) -> tuple[str, pd.DataFrame, Sequence[Task]]:
+def _loaded(spec: AnySet, tasks: Sequence[Task]) -> tuple[str, pd.DataFrame, Sequence[Task]]:
     """What messages call the set, its table, and the tasks it has."""
     if isinstance(spec, FerPlus):
         parts = [load_ferplus(spec.folder, "train"), load_ferplus(spec.folder, "valid").assign(split="val")]
@@ -159,6 +161,8 @@ def _loaded(spec: FerPlus | Portraits | Folder | File | Drawn, tasks: Sequence[T
         has = _file_tasks(spec, tasks)
         table = load_file(spec.path, has, spec.columns, spec.classes, images=spec.images, missing=spec.missing)
         return str(spec.path), table, has
+    if isinstance(spec, AbawSet):
+        return str(spec.root), *load_abaw(spec)
     from mien.data.drawn import load_drawn
 
     has = [each for each in tasks if each.family in ("expr", "va", "au")]
@@ -197,11 +201,13 @@ def _split(table: pd.DataFrame, split: Split | Cut | None, where: str) -> pd.Dat
     return in_split(table, split, where)
 
 
-def _served(table: pd.DataFrame, has: Sequence[Task], want: Task) -> pd.DataFrame:
-    """The table with the columns of `want`."""
+def _served(table: pd.DataFrame, has: Sequence[Task], want: Task) -> tuple[pd.DataFrame, int]:
+    """The table with the columns of `want`, and how many rows had a label that it has no class for."""
     if want in has:
-        return table
+        return table, 0
     alike = [each for each in has if each.kind == want.kind == "one_of" and each.family == want.family]
     if alike:
-        return retask(table, alike[0], want)
-    return table.assign(**{name: np.float32(np.nan) for name in want.columns})
+        moved = retask(table, alike[0], want)
+        before, after = (frame[task.columns[0]].notna().sum() for frame, task in ((table, alike[0]), (moved, want)))
+        return moved, int(before - after)
+    return table.assign(**{name: np.float32(np.nan) for name in want.columns}), 0

@@ -10,14 +10,16 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import DataError, LabelMismatchError, UnknownNameError
 from mien.tasks import Floats, Task
 
 __all__ = [
-    "COLUMNS", "SPLITS", "Rule", "Split", "check", "class_weights", "in_split", "labels", "positive_weights", "read_table", "retask",
-    "split_by", "split_names", "table_of",
+    "COLUMNS", "SPLITS", "Rule", "Split", "absent", "check", "class_weights", "in_split", "labels", "positive_weights", "read_table",
+    "retask", "split_by", "split_names", "table_of",
 ]  # fmt: skip
 
 Split = Literal["train", "val", "test"]
@@ -190,21 +192,19 @@ def _check_apart(table: pd.DataFrame, by: str, where: str) -> None:
 
 
 def _image_notes(table: pd.DataFrame, where: str) -> list[str]:
-    images: list[Any] = table["image"].to_numpy(object).tolist()
-    kinds = set(map(type, images))
-    if strange := {kind for kind in kinds if not issubclass(kind, str | bytes | np.ndarray)}:
-        row = next(i for i, image in enumerate(images) if type(image) in strange)
-        raise DataError(f"{where}: the image of row {row} is {images[row]!r}; give a path, the bytes of a picture or an RGB array")
-    paths = images if kinds == {str} else [image for image in images if isinstance(image, str)]
-    if lost := _absent(paths):
-        raise DataError(
-            f"{where}: {len(lost)} of {len(paths)} pictures are not there, the first is {lost[0]}; check the folder they start from"
-        )
     keys = table["image"]
-    if np.ndarray in kinds:
-        keys = pd.Series(
-            [hash((image.shape, image.tobytes())) if isinstance(image, np.ndarray) else image for image in images], dtype=object
+    paths = keys if _is_text(keys) else _paths(keys, where)
+    lost = absent(paths)
+    if lost.any():
+        raise DataError(
+            f"{where}: {lost.sum()} of {len(paths)} pictures are not there, the first is {paths.iloc[_first(lost)]}; "
+            "check the folder they start from"
         )
+    if _is_text(keys) and pc.count_distinct(pa.array(keys, pa.large_string())).as_py() == len(keys):
+        return []
+    if len(paths) < len(keys):
+        cells = keys.to_numpy(object)
+        keys = pd.Series([hash((each.shape, each.tobytes())) if isinstance(each, np.ndarray) else each for each in cells], dtype=object)
     again = keys.duplicated()
     if not again.any():
         return []
@@ -214,19 +214,47 @@ def _image_notes(table: pd.DataFrame, where: str) -> list[str]:
     return [f"{again.sum()} rows repeat a picture of another row" + (f"; pictures in two splits: {crossing}" if crossing else "")]
 
 
-def _absent(paths: list[str]) -> list[str]:
-    """Paths where nothing is. A folder is listed once: asking for each file is slow, above all on network drives."""
-    listed: dict[str, set[str]] = {}
-    lost = []
-    for path in paths:
-        folder, sep, name = path.rpartition(os.sep)
-        if folder not in listed:
-            try:
-                listed[folder] = set(os.listdir(folder + sep or "."))
-            except OSError:
-                listed[folder] = set()
-        if name not in listed[folder] and not os.path.isfile(path):  # some drives take other spellings than they list
-            lost.append(path)
+def _is_text(images: pd.Series) -> bool:
+    """Whether all are paths, as the type of the column alone says; as objects they would need far more memory."""
+    return isinstance(images.dtype, pd.StringDtype) and not images.hasnans
+
+
+def _paths(images: pd.Series, where: str) -> pd.Series:
+    """The images that are paths; raises DataError for one that is no picture either."""
+    cells = images.to_numpy(object).tolist()
+    kinds = set(map(type, cells))
+    if strange := {kind for kind in kinds if not issubclass(kind, str | bytes | np.ndarray)}:
+        row = next(i for i, image in enumerate(cells) if type(image) in strange)
+        raise DataError(f"{where}: the image of row {row} is {cells[row]!r}; give a path, the bytes of a picture or an RGB array")
+    return pd.Series([image for image in cells if isinstance(image, str)], dtype=object)
+
+
+def absent(paths: pd.Series) -> NDArray[np.bool_]:
+    """Which of these paths (N,) nothing is at. A folder is listed once: asking for each file is slow, above all on network drives."""
+    if not len(paths):
+        return np.zeros(0, bool)
+    # Bytes, as names on disk need not be text.
+    raw = pa.array(paths if _is_text(paths) else [os.fsencode(path) for path in paths]).cast(pa.large_binary())
+    raw = raw.combine_chunks() if isinstance(raw, pa.ChunkedArray) else raw
+    rooted = pc.match_substring(raw, os.sep)
+    if not pc.all(rooted).as_py():
+        sep = pa.scalar(os.fsencode(os.sep), pa.large_binary())
+        raw = pc.if_else(rooted, raw, pc.binary_join_element_wise(pa.scalar(b".", pa.large_binary()), raw, sep))
+    parts = pc.split_pattern(raw, os.sep, max_splits=1, reverse=True).flatten()
+    known = parts.take(pa.array(np.arange(0, len(parts), 2))).dictionary_encode()
+    names = parts.take(pa.array(np.arange(1, len(parts), 2)))
+    codes = known.indices.to_numpy(zero_copy_only=False)
+    order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(known.dictionary)))
+    lost = np.zeros(len(raw), bool)
+    for folder, rows in zip(known.dictionary.to_pylist(), np.split(order, ends[:-1]), strict=True):
+        try:
+            listed = os.listdir(folder + os.fsencode(os.sep))
+        except OSError:
+            listed = []
+        there = pc.is_in(names.take(pa.array(rows)), value_set=pa.array(listed, pa.large_binary()))
+        lost[rows] = ~np.asarray(there.to_numpy(zero_copy_only=False), bool)
+    for row in np.flatnonzero(lost).tolist():
+        lost[row] = not os.path.isfile(raw[row].as_py())  # some drives take other spellings than they list
     return lost
 
 

@@ -144,6 +144,8 @@ _FAMILIES: Final[dict[str, Callable[[Task], list[Column]]]] = {
     "va": lambda task: _score_columns(task, "score", _DIMENSIONS.__getitem__),
     "au": _unit_columns,
     "ce": _compound_columns,
+    "emi": lambda task: _score_columns(task, "score", lambda name: f"Intensity of {name.replace('_', ' ')} in a clip, from 0 to 1."),
+    "ah": lambda task: _score_columns(task, "probability", lambda name: "Probability that the person is ambivalent or hesitant."),
 }
 
 

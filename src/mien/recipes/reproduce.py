@@ -7,7 +7,7 @@ from typing import Any, Final
 import yaml
 
 from mien.data.sets import Set, places
-from mien.data.standins.make import KINDS, make_standin
+from mien.data.standins.make import KINDS, is_standin, make_standin
 from mien.errors import DataError
 from mien.outputs.files import explained
 from mien.recipes.engine import find_data, run_steps
@@ -73,12 +73,6 @@ def _as_asked(place: Path, kind: str, faces: Path | None, size: int | None) -> b
     told = (place / "README.txt").read_text(encoding="utf-8", errors="replace")
     rows = "" if size is None else ", ".join(f"{count} {split}" for split, count in KINDS[kind].counts(size).items())
     return f"Rows: {rows}" in told and f"Made from: {'' if faces is None else f'real faces of {faces} ('}" in told
-
-
-def is_standin(root: Path) -> bool:
-    """Whether mien made that folder up."""
-    told = root / "README.txt"
-    return told.is_file() and told.read_text(encoding="utf-8", errors="replace").startswith("This is a stand-in")
 
 
 def _generated(spec: Set) -> bool:

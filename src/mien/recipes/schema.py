@@ -161,7 +161,10 @@ def read_recipe(name: str | Path, changes: Mapping[str, Any] | None = None) -> R
 def _first(error: ValidationError) -> str:
     """Where the first thing wrong is, and what, in a line."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    loc = [str(part) for part in first["loc"]]
+    if loc[:1] == ["steps"]:
+        del loc[2:3]  # the kind of step, which is no key of the file
+    where = ".".join(loc)
     told = re.sub(r"\s+", " ", first["msg"]).removeprefix("Value error, ")
     return f"{where}: {told}" if where else told
 

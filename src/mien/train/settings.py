@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mien.bundles.store import bundles
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.sets import Set
+from mien.data.sets import Set, starting_from
 from mien.errors import DataError, UnknownNameError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Kind, Task
@@ -189,12 +189,7 @@ def _from(base: Path, content: dict[str, Any]) -> dict[str, Any]:
 
     out = dict(content)
     if isinstance(data := out.get("data"), list):
-        # `images` of the challenges' sets is a folder within their root.
-        own = {"folder", "root", "path", "train", "labels"}
-        starts = [own | {"images"} if isinstance(d, dict) and d.get("set") == "file" else own for d in data]
-        out["data"] = [
-            {k: at(v) if k in keys else v for k, v in d.items()} if isinstance(d, dict) else d for keys, d in zip(starts, data, strict=True)
-        ]
+        out["data"] = [starting_from(base, each) for each in data]
     if isinstance(teachers := out.get("teachers"), list):
         out["teachers"] = [at(folder) for folder in teachers]
     if isinstance(features := out.get("features"), dict):

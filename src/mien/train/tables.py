@@ -39,8 +39,11 @@ def load_tables(settings: Settings, run: Path, note: Note) -> tuple[dict[str, pd
     Raises DataError for tables that cannot be trained on, or lack a split ``train`` or ``val``.
     """
     tasks = tasks_of(settings)
-    table = pd.concat([_own(load_set(spec, tasks), set_name(spec), len(settings.data)) for spec in settings.data], ignore_index=True)
-    notes = check(table, tasks, settings.name)
+    parts = [load_set(spec, tasks) for spec in settings.data]
+    notes = [line for part in parts for line in part.attrs["notes"]]
+    named = zip(parts, settings.data, strict=True)
+    table = pd.concat([_own(part, set_name(spec), len(settings.data)) for part, spec in named], ignore_index=True)
+    notes += check(table, tasks, settings.name)
     table, dropped = _without_leaks(table)
     notes += [f"{dropped} training pictures that also lie in another split were left out"] if dropped else []
     if not settings.teachers:
@@ -51,11 +54,11 @@ def load_tables(settings: Settings, run: Path, note: Note) -> tuple[dict[str, pd
     if settings.fit.find_points and settings.pixels.template is not None and table["points"].isna().any():
         table, found = find_points(table, run / "points.parquet", note, settings.fit.skip_unreadable)
         notes.append(found)
-    parts = {str(split): part.reset_index(drop=True) for split, part in table.groupby("split")}
+    splits = {str(split): part.reset_index(drop=True) for split, part in table.groupby("split")}
     for name in ("train", "val"):
-        if name not in parts:
+        if name not in splits:
             raise DataError(f"{settings.name}: no face is in split {name}; give `split` with shares of train and val")
-    return parts, tasks, notes
+    return splits, tasks, notes
 
 
 def _own(table: pd.DataFrame, name: str, count: int) -> pd.DataFrame:

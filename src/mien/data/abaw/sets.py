@@ -1,0 +1,130 @@
+"""Settings of the data sets of the ABAW challenges, and the label tables they lead to."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+import pandas as pd
+from pydantic import AliasChoices, Field, field_validator
+
+from mien.data.abaw.affectnet import AFFECTNET_TASKS, load_affectnet
+from mien.data.abaw.compound import COMPOUND, load_c_expr_db
+from mien.data.abaw.dense import Track, dense_tasks, load_aff_wild2
+from mien.data.abaw.lsd import LSD, load_lsd
+from mien.data.abaw.mtl import MTL_TASKS, load_s_aff_wild2
+from mien.data.abaw.presence import Missing
+from mien.data.abaw.rafdb import RAF, load_raf_db
+from mien.data.spec import Cut, Place, Spec
+from mien.data.table import Split
+from mien.tasks import Task
+
+__all__ = ["ABAW_NAMES", "AbawSet", "AffWild2", "AffectNet", "CExprDb", "Lsd", "RafDb", "SAffWild2", "load_abaw"]
+
+ABAW_NAMES: Final = {
+    "s-aff-wild2": "s-Aff-Wild2",
+    "aff-wild2": "Aff-Wild2",
+    "lsd": "LSD",
+    "c-expr-db": "C-EXPR-DB",
+    "affectnet": "AffectNet",
+    "raf-db": "RAF-DB",
+}
+"""What people call the sets."""
+
+
+class SAffWild2(Spec):
+    """s-Aff-Wild2; has ``va``, ``expr.abaw8`` and ``au.abaw12``; splits train, val, test. See `mien.data.abaw.mtl`."""
+
+    set: Literal["s-aff-wild2"]
+    root: Place
+    """Holds the annotation files."""
+    images: str = "cropped_aligned"
+    """Folder of the pictures, within the root or an absolute path."""
+    missing: Missing = "error"
+    """What becomes of listed pictures that are not there: ``error`` or ``drop``."""
+
+
+class AffWild2(Spec):
+    """Dense Aff-Wild2; has the tasks of its tracks; splits train and val. See `mien.data.abaw.dense`."""
+
+    set: Literal["aff-wild2"]
+    root: Place
+    """Holds the folders of the tracks, or one that does."""
+    tracks: Annotated[tuple[Track, ...], Field(strict=False, min_length=1, validation_alias=AliasChoices("tracks", "track"))]
+    """``va``, ``expr``, ``au``, or a list of them; also called ``track``."""
+    images: str = "cropped_aligned"
+    """Folder of the pictures, within the root or an absolute path."""
+    classes: Literal[7, 8] = 8
+    """Of the expression track: 7 in ABAW2 (``expr.abaw7``), 8 since (``expr.abaw8``)."""
+
+    @field_validator("tracks", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("tracks")
+    @classmethod
+    def _once(cls, value: tuple[Track, ...]) -> tuple[Track, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a track is named twice")
+        return value
+
+
+class Lsd(Spec):
+    """Learning from synthetic data; has ``expr.lsd6``; splits train, val, test. See `mien.data.abaw.lsd`."""
+
+    set: Literal["lsd"]
+    root: Place
+    """Holds the folders of synthetic and real pictures."""
+    train: Place | None = None
+    """Folder of training pictures that stand in for the official ones, such as super-resolved ones."""
+
+
+class CExprDb(Spec):
+    """C-EXPR-DB; has ``ce.abaw7`` where one's own labels say it. See `mien.data.abaw.compound`."""
+
+    set: Literal["c-expr-db"]
+    root: Place
+    """Holds the list of frames."""
+    images: str = "cropped_aligned"
+    """Folder of the extracted frames or faces, within the root or an absolute path."""
+    labels: Place | None = None
+    """File of one's own labels, ``01/00001.jpg,<0..6>`` a line."""
+    split: Split | Cut = "test"
+    """The split that all frames are in, or a cut."""
+
+
+class AffectNet(Spec):
+    """AffectNet; has ``expr.affectnet8`` and ``va``; splits train and val. See `mien.data.abaw.affectnet`."""
+
+    set: Literal["affectnet"]
+    root: Place
+    """Holds train_set and val_set, or training.csv and validation.csv."""
+
+
+class RafDb(Spec):
+    """RAF-DB, basic expressions; has ``expr.abaw7``; splits train and test, and val by share. See `mien.data.abaw.rafdb`."""
+
+    set: Literal["raf-db"]
+    root: Place
+    """Holds EmoLabel and Image."""
+    val_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the training faces that becomes the split val; null: none."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """The same seed gives the same val."""
+
+
+AbawSet = SAffWild2 | AffWild2 | Lsd | CExprDb | AffectNet | RafDb
+
+
+def load_abaw(spec: AbawSet) -> tuple[pd.DataFrame, Sequence[Task]]:
+    """The label table of a set, with all tasks it has; what was left out is in `attrs["notes"]`. Raises DataError as its loader does."""
+    if isinstance(spec, SAffWild2):
+        return load_s_aff_wild2(spec.root, spec.images, spec.missing), MTL_TASKS
+    if isinstance(spec, AffWild2):
+        return load_aff_wild2(spec.root, spec.tracks, spec.images, spec.classes), dense_tasks(spec.tracks, spec.classes)
+    if isinstance(spec, Lsd):
+        return load_lsd(spec.root, spec.train), (LSD,)
+    if isinstance(spec, CExprDb):
+        return load_c_expr_db(spec.root, spec.images, spec.labels), (COMPOUND,)
+    if isinstance(spec, AffectNet):
+        return load_affectnet(spec.root), AFFECTNET_TASKS
+    return load_raf_db(spec.root, spec.val_share, spec.seed), (RAF,)

@@ -1,0 +1,167 @@
+"""Making stand-ins: which there are, how large, and the way from nothing to a whole folder."""
+
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from mien.data.standins.affwild import aff_wild2, s_aff_wild2
+from mien.data.standins.compound import c_expr_db
+from mien.data.standins.faces import Faces, drawn_faces, faces_of, read_faces
+from mien.data.standins.order import LABELS, Order, Work, folder, write_lines
+from mien.data.standins.stills import affectnet, lsd, raf_db
+from mien.errors import DataError, OutputError, UnknownNameError
+from mien.outputs.files import explained
+
+__all__ = ["KINDS", "Kind", "is_standin", "make_standin"]
+
+_README: Final = "README.txt"
+_FIRST: Final = "This is a stand-in"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A data set that there is a stand-in for.
+
+    name: of the real data set. rows: its rows by split; the first split is what `size` counts. size: what is made when nothing is
+    asked for. least: fewest rows of the first split. build: writes the lists, and returns the pictures to be made.
+    """
+
+    name: str
+    rows: Mapping[str, int]
+    size: int
+    least: int
+    build: Callable[[Order], list[Work]]
+
+    @property
+    def real(self) -> int:
+        """The size of the real data set."""
+        return next(iter(self.rows.values()))
+
+    def counts(self, size: int) -> dict[str, int]:
+        """Rows by split for that size, in the real proportions, but the others are at least a quarter of the first or all that is real.
+
+        >>> KINDS["lsd"].counts(1000), KINDS["lsd"].counts(277_251)["val"]
+        ({'train': 1000, 'val': 250, 'test': 383}, 4670)
+        """
+        first, *others = self.rows
+        return {first: size} | {name: max(round(size * self.rows[name] / self.real), min(size // 4, self.rows[name])) for name in others}
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "s-aff-wild2": Kind("s-Aff-Wild2", {"train": 142_333, "val": 26_876, "test": 51_159}, 6000, 40, s_aff_wild2),
+    "aff-wild2": Kind("Aff-Wild2", {"train": 1_653_757, "val": 376_323}, 6000, 40, aff_wild2),
+    "lsd": Kind("the data of Learning from Synthetic Data (ABAW4)", {"train": 277_251, "val": 4_670, "test": 106_120}, 3000, 60, lsd),
+    "c-expr-db": Kind("C-EXPR-DB", {"test": 26_145}, 1500, 60, c_expr_db),
+    "affectnet": Kind("AffectNet", {"train": 287_651, "val": 4_000}, 2000, 88, affectnet),
+    "raf-db": Kind("RAF-DB", {"train": 12_271, "test": 3_068}, 1200, 70, raf_db),
+}
+"""Kinds of stand-ins by the name of their set in settings and recipes."""
+
+
+def make_standin(
+    kind: str,
+    out: Path,
+    *,
+    size: int | None = None,
+    faces: Path | pd.DataFrame | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Make the stand-in of a data set in the folder `out`, which is then whole, or not there; returns it.
+
+    kind: one of `KINDS`. size: rows of its first split (None: `Kind.size`); the others follow in the real proportions.
+    faces: a label table, or a file that `mien.data.standins.faces.read_faces` takes; None draws faces.
+    seed: the same seed makes the same files. workers: threads (None: one for each core). progress: called with what, done, all.
+    Raises UnknownNameError for the kind, DataError for a size that is too small and for faces that do not do, and OutputError.
+    """
+    if kind not in KINDS:
+        raise UnknownNameError("kind of stand-in", kind, KINDS)
+    made, out = KINDS[kind], Path(out)
+    size = made.size if size is None else size
+    if size < made.least or seed < 0:
+        raise DataError(f"a stand-in of {kind} of size {size} and seed {seed}; the size must be at least {made.least}, the seed 0 or more")
+    _check_free(out)
+    rows = made.counts(size)
+    own, told = _faces(faces, made, rows, seed)
+    part = out.absolute().with_name(f".{out.absolute().name}.part")
+    try:
+        with explained(part):
+            shutil.rmtree(part, ignore_errors=True)
+        folder(part)
+        order = Order(part, rows, zlib.crc32(kind.encode()) ^ seed, own)
+        _work(made.build(order), workers, progress)
+        counts = ", ".join(f"{count} {split}" for split, count in rows.items())
+        _readme(part, made, f"Made from: {told}.", f"Kind: {kind}. Rows: {counts}. Seed: {seed}.")
+        with explained(out), suppress(FileNotFoundError):
+            out.rmdir()
+        with explained(out):
+            os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+def is_standin(root: Path) -> bool:
+    """Whether a folder is a stand-in that mien made."""
+    told = root / _README
+    return told.is_file() and told.read_text(encoding="utf-8", errors="replace").startswith(_FIRST)
+
+
+def _check_free(out: Path) -> None:
+    with explained(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise OutputError(f"{out}: exists already and is not empty; move it away or choose another folder")
+
+
+def _faces(faces: Path | pd.DataFrame | None, kind: Kind, rows: Mapping[str, int], seed: int) -> tuple[dict[str, Faces], str]:
+    """The faces of each split, and what the README says of them."""
+    if faces is None:
+        count = {split: int(np.clip(n // 4, 45, 3600)) for split, n in rows.items()}
+        compounds = kind.build is c_expr_db
+        own = {split: drawn_faces(n, seed, k, compounds) for k, (split, n) in enumerate(count.items())}
+        return own, "drawn faces with known labels"
+    table, where = (faces, "the label table") if isinstance(faces, pd.DataFrame) else (read_faces(Path(faces)), str(faces))
+    own, left = faces_of(table, list(rows), seed, where)
+    used = ", ".join(f"{len(each)} {split}" for split, each in own.items())
+    return own, f"real faces of {where} ({used}); {left} rows of it lack a label and were left out"
+
+
+def _work(work: Sequence[Work], workers: int | None, progress: Progress | None) -> None:
+    """Do all of it; pictures are read, warped and written by libraries that let other threads run meanwhile."""
+    total, done = sum(count for count, _ in work), 0
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        running = {pool.submit(call): count for count, call in work}
+        try:
+            for finished in as_completed(running):
+                finished.result()
+                done += running[finished]
+                if progress is not None:
+                    progress("pictures", done, total)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _readme(root: Path, made: Kind, *facts: str) -> None:
+    lines = [
+        f"{_FIRST} for {made.name}, made by mien. It is no real data.",
+        "",
+        f"Layout and codes are those of {made.name}; pictures and labels were generated.",
+        *facts,
+        "Scores on it say nothing about scores on the real data.",
+    ]
+    if (root / LABELS).is_dir():
+        lines.append(f"{LABELS}/ holds what the real data set does not give out; it is no part of the layout.")
+    write_lines(root / _README, lines)
