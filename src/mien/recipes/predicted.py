@@ -90,7 +90,7 @@ class Predicted:
         try:
             tasks = tuple(task(key) for key in json.loads((folder / "tasks.json").read_text(encoding="utf-8")))
             for path in sorted(folder.glob("*.parquet")):
-                with np.load(path.with_suffix(".npz"), allow_pickle=False) as saved:
+                with path.with_suffix(".npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
                     parts[path.stem] = Part(pd.read_parquet(path), {each.family: saved[each.family] for each in tasks})
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{folder}: no whole predictions in it ({type(error).__name__}); delete it and run the same again") from error

@@ -9,10 +9,11 @@ import yaml
 from mien.data.sets import Set, places
 from mien.data.standins.make import KINDS, is_standin, make_standin
 from mien.errors import DataError
-from mien.outputs.files import explained
-from mien.recipes.engine import find_data, run_steps
+from mien.outputs.files import explained, write_aside
+from mien.recipes.engine import Finished, find_data, run_steps
 from mien.recipes.report import Report, report, write_report
-from mien.recipes.schema import read_recipe
+from mien.recipes.schema import Recipe, read_recipe
+from mien.recipes.steps.files import SUBMISSION, Submit
 
 __all__ = ["reproduce", "shown"]
 
@@ -55,9 +56,21 @@ def reproduce(
     finished = run_steps(recipe, sets, out, note=note, progress=progress)
     used = {key: _told(spec) for key, spec in sets.items()}
     found = report(recipe, finished, used, standin=any(_generated(spec) for spec in sets.values()))
-    for path in write_report(found, out):
+    for path in (*write_report(found, out), *_submissions(recipe, finished, out)):
         note(str(path))
     return found
+
+
+def _submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
+    """Copies of what can be sent in, in one place: ``submissions/<step>-<seed>.txt``."""
+    made = []
+    for name, step in recipe.steps.items():
+        for path in sorted(finished.folders[name].glob(SUBMISSION.format("*"))) if isinstance(step, Submit) else ():
+            made.append(out / "submissions" / f"{name}-{path.stem.rpartition('-')[2]}.txt")
+            with explained(made[-1]):
+                made[-1].parent.mkdir(exist_ok=True)
+            write_aside(made[-1], path.read_bytes())
+    return made
 
 
 def _make(kind: str, place: Path, **how: Any) -> None:

@@ -26,8 +26,8 @@ from mien.train.crops import Crops
 from mien.train.evaluate import judge
 from mien.train.evaluation import Evaluation, Measure, TaskResult, headlines
 from mien.train.export import export
-from mien.train.models import ENGINE, draft, reads_pictures
-from mien.train.networks import MultiTaskNet
+from mien.train.joined import export_joined, extractor_of
+from mien.train.models import ENGINE, draft, pixels_of
 from mien.train.origin import made, only_drawn, seen, supervision
 from mien.train.pack import NOT_FOR, finish, sha256_of
 from mien.train.report import title
@@ -61,30 +61,31 @@ def make_bundle(
     """Make the folder `out`, which `mien.load` reads, from the best network of a finished run; returns it.
 
     bits: 16 keeps weights in half precision and computes in float32; 8 computes in 8-bit integers, whose cost in accuracy is told and
-    put on the card. features: the network gives its features as well. robustness: the card also says how scores fare on worse pictures.
+    put on the card. Heads on cached features are joined onto the bundle whose features they are, which keeps its own precision.
+    features: the network gives its features as well. robustness: the card also says how scores fare on worse pictures.
     note: called with a line on every step. All numbers are measured with the exported network on the run's validation split.
-    Raises DataError for a run that has not finished or whose data is gone, BundleError where the export does not answer as torch
-    does, OutputError where `out` holds something else or cannot be written.
+    Raises DataError for a run that has not finished, whose data or whose features' bundle is gone, and for 8 bits with such a bundle;
+    BundleError where the export does not answer as torch does, OutputError where `out` holds something else or cannot be written.
     """
-    settings = _finished(run)
+    settings = _finished(run, bits)
     _is_free(out)
     tables, tasks, _ = load_tables(settings, run.folder, lambda line: None)
     if strange := set(settings.card.supervised_by) - {task.family for task in tasks}:
         raise DataError(f"{run.folder / 'settings.yaml'}: card.supervised_by: {', '.join(sorted(strange))} is no family of the tasks")
     maker = _Maker(run, settings, tasks, tables["val"], note, progress)
     with _aside(out) as folder, TemporaryDirectory() as spare:
-        net, path = network_of(run), folder / "model.onnx"
-        crops = Crops(tables["train"], tasks, settings.pixels, settings.fit.skip_unreadable)
-        off = _export(net, path, crops, bits, features)
+        path = folder / "model.onnx"
+        crops = Crops(tables["train"], tasks, pixels_of(settings), settings.fit.skip_unreadable)
+        off = _export(run, path, crops, bits, features)
         note(f"exported; {'8-bit numbers' if bits == 8 else 'weights in half precision'} change raw output by {off:.2g} at most")
-        width = int(net.backbone.num_features) if features else None
+        width = _width(run) if features else None
         found = maker.measure(path, width)
         for line in found.scored.notes:
             note(line)
         scores = maker.told(found)
         if bits == 8:
             plain = Path(spare) / "plain.onnx"
-            _export(net, plain, crops, 16, False)
+            _export(run, plain, crops, 16, False)
             scores += maker.before(maker.measure(plain, None), found)
         if robustness:
             scores += maker.worse(found)
@@ -95,23 +96,36 @@ def make_bundle(
     return out
 
 
-def _finished(run: RunFolder) -> Settings:
-    settings = reads_pictures(run)
+def _finished(run: RunFolder, bits: Bits) -> Settings:
+    settings = run.settings
+    if settings.features is not None:
+        below = extractor_of(run)
+        if bits == 8:
+            raise DataError(f"{run.folder}: its heads read features of {below.name}, which keeps its own precision; leave out the 8 bits")
     if "finished" not in run.facts:
         raise DataError(f"{run.folder}: this run has not finished; start mien train again with the same settings and folder to go on")
     return settings
 
 
-def _export(net: MultiTaskNet, path: Path, crops: Crops, bits: Bits, features: bool) -> float:
+def _export(run: RunFolder, path: Path, crops: Crops, bits: Bits, features: bool) -> float:
     """Write the network, checked against torch on training faces; returns what small numbers change of its raw output at most."""
     faces = _some(crops, _CALIBRATION if bits == 8 else 4)
-    outputs = [task.family for task in net.tasks] + ["features"] * features
+    outputs = [spec.task.family for spec in run.tasks] + ["features"] * features
     calibration = faces.numpy() if bits == 8 else None
     try:
         with explained(path):
-            return export(net.exported(features=features), path, faces[:4], outputs, {0: "batch"}, calibration=calibration)
+            if run.settings.features is not None:
+                return export_joined(run, path, faces, features)
+            net = network_of(run).exported(features=features)
+            return export(net, path, faces[:4], outputs, {0: "batch"}, calibration=calibration)
     except ValueError as error:
         raise BundleError(f"{error}; this network cannot be exported") from error
+
+
+def _width(run: RunFolder) -> int:
+    """Of the features that a bundle of this run gives."""
+    below = run.settings.features
+    return int(network_of(run).backbone.num_features) if below is None else below.card().exposed()
 
 
 def _some(crops: Crops, count: int) -> torch.Tensor:
@@ -205,21 +219,26 @@ class _Maker:
         settings, said = self.settings, self.settings.card
         between, unmeasured = tolerance(path.read_bytes(), found.model.card, found.scored)
         facts = [TaskCard(**spec.model_dump(), supervised_by=supervision(settings, spec.task) or "not stated") for spec in self.run.tasks]
-        summary = said.summary or f"{', '.join(task.key for task in self.tasks)} of a face, from one network ({settings.network.backbone})."
+        below = None if settings.features is None else settings.features.card()
+        body = f"one network ({settings.network.backbone})" if below is None else f"heads on {below.name}"
+        summary = said.summary or f"{', '.join(task.key for task in self.tasks)} of a face, from {body}."
         limits = [
             *said.limits,
             *found.limits,
             *unmeasured,
             *_limits(settings),
+            *([] if below is None else _limits_of(below)),
             *(note for one in found.evaluations.values() for note in one.notes),
         ]
         if lost := len(self.val) - len(found.scored.table):
             limits.append(f"{lost} of {len(self.val)} validation pictures could not be read and were left out of the scores")
         return AffectCard(
-            card=1, name=settings.name, reads="crops", licence=said.licence, sha256=sha256_of(path), pixels=settings.pixels,
+            card=1, name=settings.name, reads="crops", sha256=sha256_of(path), pixels=found.model.card.pixels,
+            licence=said.licence if below is None else f"{said.licence}; of the part that is {below.name}: {below.licence}",
             summary=f"{summary.rstrip()} The network takes {path.stat().st_size / 1e6:.2f} MB.", features=width,
             tasks=tuple(facts), tolerance=between, temperature={key: round(heat, 4) for key, heat in found.heats.items()},
-            scores=tuple(scores), limits=tuple(dict.fromkeys(limits)), not_for=NOT_FOR, trained_on=seen(settings, self.tasks),
+            scores=tuple(scores), limits=tuple(dict.fromkeys(limits)),
+            not_for=tuple(dict.fromkeys((*NOT_FOR, *(below.not_for if below else ())))), trained_on=seen(settings, self.tasks),
             made=made(self.run, bits, width is not None),
         )  # fmt: skip
 
@@ -234,7 +253,7 @@ def tolerance(network: bytes, card: AffectCard, scored: Scored) -> tuple[float, 
     answered = [evaluate_bundle(Model(card, open_engine(network, name)), scored.table).scores for name in names]
     apart = max(float(np.ptp([one[family] for one in answered], axis=0).max()) for family in answered[0])
     if 1.5 * apart >= 1:
-        raise BundleError(f"{' and '.join(names)} disagree by {apart:.2g} on this network; export it with 16 bits")
+        raise BundleError(f"{' and '.join(names)} disagree by {apart:.2g} on this network; one of 16 bits agrees better")
     limits = (
         () if len(names) > 1 else (f"only {names[0]} was installed when it was made; that other engines agree with it is not measured",)
     )
@@ -272,7 +291,14 @@ def _limits(settings: Settings) -> Iterator[str]:
     yield "scores come from the split that also chose the best epoch and the temperature: expect less on new pictures"
     yield "agreement between groups of people is not on this card"
     if only_drawn(settings):
-        yield "it has learned from drawn faces alone and is of no use on people"
+        who = "it has" if settings.features is None else "its heads have"
+        yield f"{who} learned from drawn faces alone: it is of no use on people"
+
+
+def _limits_of(below: AffectCard) -> Iterator[str]:
+    yield f"it sees faces through {below.name} (sha256 {below.sha256[:12]}), whose features stayed as they were: its limits hold here too"
+    for limit in below.limits:
+        yield f"{below.name}: {limit}"
 
 
 def _headlines(result: TaskResult) -> list[tuple[str, Measure]]:

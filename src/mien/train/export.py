@@ -1,6 +1,7 @@
 """From a trained network to an ONNX file: batch size left open, weights made small, checked before it is called done."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -14,7 +15,7 @@ from torch import nn
 
 from mien.bundles.engines import import_onnxruntime, open_engine
 
-__all__ = ["PARITY", "export"]
+__all__ = ["PARITY", "export", "halve", "trace", "worst"]
 
 Floats32 = NDArray[np.float32]
 
@@ -38,34 +39,40 @@ def export(
     if "features" in outputs[:-1]:
         raise ValueError(f"{path}: features must be the last output, got {', '.join(outputs)}")
     net = net.eval().to(memory_format=torch.contiguous_format)
-    dynamic = {"image": free, **{name: {0: "batch"} for name in outputs}}
-    with warnings.catch_warnings():
-        # The older exporter keeps the graph plain; it says that it is old.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # Padding of channels leaves a constant that it cannot fold; the parity check below is the judge.
-        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
-        torch.onnx.export(
-            net, (example,), str(path), input_names=["image"], output_names=outputs, dynamic_axes=dynamic, opset_version=17, dynamo=False
-        )
+    trace(net, path, (example,), inputs=["image"], outputs=outputs, free=free)
     with torch.no_grad():
         answer = net(example)
     expected = [e.numpy() for e in (answer if isinstance(answer, tuple) else (answer,))]
-    scales = [max(1.0, float(np.abs(e).max())) if name == "features" else 1.0 for name, e in zip(outputs, expected, strict=True)]
-    if (off := _apart(_answers(path, example), expected, scales)) > PARITY:
+    if (off := worst(path, example, expected, outputs)) > PARITY:
         raise ValueError(f"{path}: the exported network differs from torch by {off:.2g}, more than {PARITY:g}")
     if calibration is None:
         _store_half(path)
     else:
         _quantise(path, calibration)
     raw = len(outputs) - (outputs[-1] == "features")
-    return _apart(_answers(path, example)[:raw], expected[:raw], scales[:raw])
+    return worst(path, example, expected[:raw], outputs[:raw])
 
 
-def _answers(path: Path, example: torch.Tensor) -> list[Floats32]:
-    return open_engine(path.read_bytes(), "onnxruntime").run(example.numpy())
+def trace(
+    net: nn.Module, path: Path, examples: tuple[torch.Tensor, ...], *, inputs: list[str], outputs: list[str], free: dict[int, str],
+    opset: int = 17,
+) -> None:  # fmt: skip
+    """Write `net` as torch computes `examples`, in float32 and unchecked; `inputs` and `outputs` name what goes in and out, in order."""
+    dynamic = {**dict.fromkeys(inputs, free), **{name: {0: "batch"} for name in outputs}}
+    with warnings.catch_warnings():
+        # The older exporter keeps the graph plain; it says that it is old.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # Padding of channels leaves a constant that it cannot fold; the parity check is the judge.
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        torch.onnx.export(
+            net, examples, str(path), input_names=inputs, output_names=outputs, dynamic_axes=dynamic, opset_version=opset, dynamo=False
+        )
 
 
-def _apart(found: list[Floats32], expected: list[Floats32], scales: list[float]) -> float:
+def worst(path: Path, example: torch.Tensor, expected: Sequence[Floats32], outputs: Sequence[str]) -> float:
+    """How far a file's first outputs are at most from what is expected: raw in its own units, ``features`` in parts of the largest."""
+    found = open_engine(path.read_bytes(), "onnxruntime").run(example.numpy())[: len(outputs)]
+    scales = [max(1.0, float(np.abs(e).max())) if name == "features" else 1.0 for name, e in zip(outputs, expected, strict=True)]
     return max((float(np.abs(f - e).max()) / scale for f, e, scale in zip(found, expected, scales, strict=True)), default=0.0)
 
 
@@ -97,8 +104,14 @@ class _Parts:
 
 
 def _store_half(path: Path) -> None:
-    """Keep large weights as float16 and cast them back when the file is loaded: half the size, computed in float32."""
     model = onnx.load(path)
+    halve(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """Keep large weights as float16 and cast them back when the file is loaded: half the size, computed in float32."""
     graph = model.graph
     casts = []
     for weight in graph.initializer:
@@ -108,5 +121,3 @@ def _store_half(path: Path) -> None:
             casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
     for cast in reversed(casts):
         graph.node.insert(0, cast)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)

@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mien.bundles.card import AffectCard, TaskCard
+from mien.bundles.engines import open_engine
 from mien.bundles.store import Model, load
 from mien.data.sets import Cut, File, Set, load_set
 from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.tasks import Task
+from mien.train.joined import join
 from mien.train.runs import RunFolder
 from mien.train.settings import Settings
 from mien.train.tables import find_points
 from mien.train.trained import network_of
 
-__all__ = ["ENGINE", "draft", "is_run", "open_model", "reads_pictures", "table_for"]
+__all__ = ["ENGINE", "draft", "is_run", "open_model", "pixels_of", "table_for"]
 
 ENGINE: Final = "onnxruntime"
 """What measures and caches: it comes with mien, so that numbers compare whatever else is installed."""
@@ -49,29 +51,26 @@ def is_run(folder: str | Path) -> bool:
 
 
 def open_model(name: str | Path) -> Model:
-    """A bundle by name or folder, or the best network of a run so far; raises as `mien.load` and `network_of` do."""
+    """A bundle by name or folder, or the best network of a run so far; raises as `mien.load`, `network_of` and `join` do."""
     if not is_run(name):
         return load(name, ENGINE)
     run = RunFolder(Path(name))
-    reads_pictures(run)
+    if run.settings.features is not None:
+        network = join(run)  # first, for it says what is wrong with the bundle below
+        return Model(draft(run), open_engine(network, ENGINE))
     return Model(draft(run), _Torch(network_of(run).exported()))
 
 
-def reads_pictures(run: RunFolder) -> Settings:
-    """The settings of a run on pictures; raises DataError for heads on cached features."""
-    settings = run.settings
-    if settings.features is not None:
-        raise DataError(
-            f"{run.folder}: its heads read cached features, and a bundle reads pictures; give a run that was trained on pictures"
-        )
-    return settings
+def pixels_of(settings: Settings) -> Pixels:
+    """What a network of these settings sees; heads on cached features, through the bundle that made them. Raises as `mien.load`."""
+    return settings.pixels if settings.features is None else settings.features.card().pixels
 
 
 def draft(run: RunFolder, features: int | None = None) -> AffectCard:
     """The part of a run's card that a `Model` reads: it lacks all that must be measured, and is never written."""
     settings = run.settings
     tasks = tuple(TaskCard(**spec.model_dump(), supervised_by="") for spec in run.tasks)
-    return AffectCard.model_construct(name=settings.name, pixels=settings.pixels, tasks=tasks, temperature={}, features=features)
+    return AffectCard.model_construct(name=settings.name, pixels=pixels_of(settings), tasks=tasks, temperature={}, features=features)
 
 
 def table_for(

@@ -55,6 +55,8 @@ _SUPERVISION: Final = {
 def seen(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]:
     """Every data set that a network made by these settings has seen, each way of use once."""
     found = _trained(settings, tasks)
+    if settings.features is not None:
+        found += [terms for terms in settings.features.card().trained_on if terms.used_for == "selection"]
     for spec in settings.data:
         if "val" in _splits(spec):
             name, _ = _told(spec, settings)
@@ -75,6 +77,8 @@ def _trained(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
         found.append(_LANDMARKER)
     found += [terms for terms in settings.card.terms if terms.data not in names]
     found += started(settings.network.start)
+    if settings.features is not None:
+        found += [terms for terms in settings.features.card().trained_on if terms.used_for != "selection"]
     return found + _taught(settings, found)
 
 
@@ -147,11 +151,15 @@ def made(run: RunFolder, bits: int, features: bool) -> Made:
     settings = run.settings
     options = f" --bits {bits}" + " --features" * features
     command = f"mien train {settings.name}.yaml --out RUN, then mien export RUN --out {settings.name}{options}"
+    below = None if settings.features is None else settings.features.card()
+    if below is not None:
+        command = f"mien features {below.name} --data {settings.name}.yaml --out CACHE, then {command}; {below.name}: {below.made.recipe}"
     before, start = list(settings.teachers), settings.network.start
     if isinstance(start, Path) and is_run(start.parent):
         before.append(start.parent)
     earlier = dict.fromkeys(folder.absolute() for folder in before)
     costs = [_cost(run.folder), *(f"{_cost(folder)} for {folder.name}, before it" for folder in earlier)]
+    costs += [f"{below.made.cost} for {below.name}, whose features it reads"] if below is not None else []
     recipe, commit = settings.card.recipe or command, run.facts.get("commit", code_version())
     return Made(recipe=recipe, seed=settings.fit.seed, commit=commit, cost="; ".join(costs))
 

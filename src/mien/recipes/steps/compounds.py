@@ -37,6 +37,7 @@ from mien.recipes.compound import (
 from mien.recipes.faces_in_videos import read_faces
 from mien.recipes.predicted import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
+from mien.recipes.steps.learn import Heads, Train
 from mien.tasks import MEANS, TASKS, Floats, Mean
 from mien.temporal.tuning import COMPOUND_COUNTS, tune, versions
 from mien.train.bundle import make_bundle
@@ -51,7 +52,11 @@ Smoothing = tuple[int, float | None]
 
 
 class Export(Step):
-    """Make a bundle of what a training step learned with the first seed. of: that step. bits: as for mien export."""
+    """Make a bundle of what a step learned with the first seed.
+
+    of: that step, of kind train, or of kind heads with one run: heads are joined onto the bundle whose features they read. bits: as for
+    mien export.
+    """
 
     do: Literal["export"]
     of: Annotated[str, STEP]
@@ -59,8 +64,18 @@ class Export(Step):
 
     @override
     def run(self, place: Place) -> None:
-        run = RunFolder(place.earlier[self.of] / f"seed-{place.seeds[0]}")
-        make_bundle(run, place.folder / _BUNDLE, bits=self.bits, features=True, note=place.note, progress=place.progress)
+        make_bundle(self._run_of(place), place.folder / _BUNDLE, bits=self.bits, features=True, note=place.note, progress=place.progress)
+
+    def _run_of(self, place: Place) -> RunFolder:
+        step = place.steps[self.of]
+        if isinstance(step, Train):
+            return RunFolder(place.earlier[self.of] / f"seed-{place.seeds[0]}")
+        if not isinstance(step, Heads):
+            raise DataError(f"{place.name}: the step {self.of} trains no network; name one of kind train or heads")
+        if len(step.runs) > 1:
+            raise DataError(f"{place.name}: the step {self.of} trains {len(step.runs)} networks, and a bundle holds one; give it one run")
+        [folder] = place.earlier[self.of].glob(f"run-0-*-seed-{place.seeds[0]}")
+        return RunFolder(folder)
 
 
 class Faces(Step):

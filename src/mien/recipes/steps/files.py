@@ -17,7 +17,9 @@ from mien.errors import DataError, OutputError
 from mien.recipes.predicted import Predicted
 from mien.recipes.steps.base import DATA, STEP, Place, Step
 
-__all__ = ["PICTURES", "Submit", "SuperResolve"]
+__all__ = ["PICTURES", "SUBMISSION", "Submit", "SuperResolve"]
+
+SUBMISSION: Final = "submission-seed-{}.txt"
 
 PICTURES: Final = "pictures"
 """Where in its folder the step puts them."""
@@ -66,7 +68,7 @@ class Submit(Step):
             return
         listed = read_list(official)
         for seed in range(max(len(values) for values in predicted.parts[self.split].values.values())):
-            path = place.folder / f"submission-seed-{place.seeds[seed]}.txt"
+            path = place.folder / SUBMISSION.format(place.seeds[seed])
             write(self.format, listed, _scores(predicted, self.split, seed), path)
             if defects := check(path, self.format, listed):
                 raise OutputError(f"{path}: {defects[0].kind} {defects[0].examples[0]}; this is a defect of mien, please report it")
