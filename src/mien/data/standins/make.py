@@ -49,13 +49,13 @@ class Kind:
         return next(iter(self.rows.values()))
 
     def counts(self, size: int) -> dict[str, int]:
-        """Rows by split for that size, in the real proportions, but the others are at least a quarter of the first or all that is real.
+        """Rows by split for that size, in the real proportions, but the others are at least half of the first, or all that is real.
 
         >>> KINDS["lsd"].counts(1000), KINDS["lsd"].counts(277_251)["val"]
-        ({'train': 1000, 'val': 250, 'test': 383}, 4670)
+        ({'train': 1000, 'val': 500, 'test': 500}, 4670)
         """
         first, *others = self.rows
-        return {first: size} | {name: max(round(size * self.rows[name] / self.real), min(size // 4, self.rows[name])) for name in others}
+        return {first: size} | {name: max(round(size * self.rows[name] / self.real), min(size // 2, self.rows[name])) for name in others}
 
 
 KINDS: Final[dict[str, Kind]] = {
