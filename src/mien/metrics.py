@@ -102,10 +102,19 @@ def f1(pred: ArrayLike, target: ArrayLike) -> float:
     0.5
     """
     p, t = _annotated(pred, target)
-    if strangers := set(np.union1d(p, t).tolist()) - {0, 1}:
-        raise ValueError(f"f1 compares decisions, 0 or 1, but found {min(strangers)}; apply a threshold first")
-    positives = p.sum() + t.sum()
-    return float(2 * (p @ t) / positives) if positives else NAN
+    _only(np.concatenate([p, t]), (0, 1), "f1 compares decisions, 0 or 1; apply a threshold first")
+    return _f1(p == 1, t == 1)
+
+
+def _f1(p: NDArray[np.bool_], t: NDArray[np.bool_]) -> float:
+    positives = int(p.sum()) + int(t.sum())
+    return 2 * int((p & t).sum()) / positives if positives else NAN
+
+
+def _only(values: Floats, known: Sequence[int], hint: str) -> None:
+    strange = ~np.isin(values, list(known))
+    if strange.any():
+        raise ValueError(f"found {values[strange].min():g}, but {hint}")
 
 
 def class_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> Floats:
@@ -117,9 +126,8 @@ def class_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> Floa
     [0.667, 0.667, nan]
     """
     p, t = _annotated(pred, target)
-    if strangers := set(np.union1d(p, t).tolist()) - set(classes):
-        raise ValueError(f"class numbers {sorted(strangers)} are outside {list(classes)}; remap by name with Task.take_from")
-    return np.array([f1(p == c, t == c) for c in classes])
+    _only(np.concatenate([p, t]), classes, f"classes are {list(classes)}; remap by name with Task.take_from")
+    return np.array([_f1(p == c, t == c) for c in classes])
 
 
 def macro_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> float:
