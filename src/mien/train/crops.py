@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mien.data.ferplus import FERPLUS_TEMPLATE
 from mien.data.pictures import read_picture
 from mien.data.table import labels
 from mien.errors import DataError
@@ -23,9 +24,6 @@ __all__ = ["FERPLUS_TEMPLATE", "Crops", "Shaken", "one_opencv_thread"]
 
 Image = NDArray[np.uint8]
 Item = tuple[Tensor, Tensor, bool]
-
-# The mean of the five points over FER+'s 48x48 pictures, made symmetric: an aligned crop is framed as FER+ frames faces.
-FERPLUS_TEMPLATE = ((0.321, 0.379), (0.679, 0.379), (0.5, 0.611), (0.352, 0.768), (0.648, 0.768))
 
 _ABOUT = 0.2  # of the picture's side: how far points may lie from the template in a picture that is framed like it
 

