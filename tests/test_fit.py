@@ -506,6 +506,27 @@ def test_patience(tmp_path):
     assert not again.done
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path):
+    """Of equal scores the first epoch has the best; keep says last, and then nothing is chosen on split val."""
+    still = {"tasks": ["va"], "optim": {"lr": 1e-30}}
+    fits = {"epochs": 3, "frozen_epochs": 3, "batch": 48}
+    runs = {keep: fit(make(**still, fit={**fits, "keep": keep}), tmp_path / keep) for keep in ("best", "last")}
+    assert [runs[keep].facts["best_epoch"] for keep in ("best", "last")] == [0, 2]
+    moving = {"epochs": 3, "keep": "last"}
+    run, broken = fit(make(fit=moving), tmp_path / "moving"), tmp_path / "broken"
+    for one in (runs["last"], run):
+        best, last = (one.load(name) for name in ("best.pt", "last.pt"))
+        assert best["epoch"] == 2
+        assert best["score"] == pd.read_csv(one.folder / "curve.csv")["score"].iloc[-1]
+        assert all(torch.equal(best["net"][name], value) for name, value in last["net"].items())
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(fit=moving), broken, Stop(epochs=2))
+    fit(make(fit=moving), broken)
+    same(broken, run.folder)
+    with pytest.raises(ValueError, match="keep says last"):
+        make(fit={"keep": "last", "patience": 2})
+
+
 def test_watch_decides_what_is_best(tmp_path):
     run = fit(make(fit={"epochs": 3, "watch": "va.ccc_arousal"}), tmp_path)
     curve = pd.read_csv(tmp_path / "curve.csv")
@@ -607,21 +628,50 @@ def test_one_damaged_picture_among_many(tmp_path, split, workers):
     assert np.isfinite(pd.read_csv(run.folder / "curve.csv")["score"]).all()
 
 
-def test_batches_without_a_label_cost_nothing(tmp_path):
+def bare(tmp_path) -> dict:
+    """80 faces to train on: 10 with both labels, 4 with their expression alone, 66 with none."""
     table = coded(100, tasks=["expr.abaw7", "va"])
     train = np.flatnonzero(table["split"] == "train")
     table.loc[train[10:], ["valence", "arousal"]] = np.nan
     table.loc[train[14:], list(TASKS["expr.abaw7"].columns)] = np.nan
+    return table_file(tmp_path, table)
+
+
+def test_training_rows_without_any_label_are_left_out_and_counted(tmp_path):
+    heard = Stop()
+    run = fit(make(bare(tmp_path), tasks=["expr.abaw7", "va"], fit={"batch": 4, "epochs": 1}), tmp_path / "run", heard)
+    assert run.facts["rows"] == {"train": 14, "val": 20}
+    line = "66 training pictures have no label of expr.abaw7, va and were left out"
+    assert line in heard.notes
+    assert line in run.facts["notes"]
+    assert len(heard.done) == 3  # 14 faces in batches of 4, of which the last is not whole
+    alone = fit(make(bare(tmp_path), tasks=["va"], fit={"batch": 4, "epochs": 1}), tmp_path / "va")
+    assert alone.facts["rows"] == {"train": 10, "val": 20}
+
+
+def test_a_teacher_has_something_to_say_of_rows_without_a_label(tmp_path):
+    teacher = fit(make(tasks=["va"], fit={"epochs": 1}), tmp_path / "teacher").folder
+    parts = {"losses": {"va": {"distill": {"weight": 0.5}}}, "teachers": [teacher], "tasks": ["va"]}
+    run = fit(make(bare(tmp_path), **parts, fit={"epochs": 1}), tmp_path / "run")
+    assert run.facts["rows"] == {"train": 80, "val": 20}
+
+
+def test_batches_without_a_label_of_one_task(tmp_path):
+    """10 faces with valence and arousal lie in at most 10 of 20 batches; the other task's label keeps the rows."""
+    table = coded(100, tasks=["expr.abaw7", "va"])
+    table.loc[np.flatnonzero(table["split"] == "train")[10:], ["valence", "arousal"]] = np.nan
     losses = []
 
     class Hear(Progress):
         def step(self, done, loss, rate, score):
             losses.append(loss * ((done - 1) % 20 + 1))
 
-    run = fit(make(table_file(tmp_path, table), tasks=["expr.abaw7", "va"], fit={"batch": 4, "epochs": 1}), tmp_path / "run", Hear())
+    idle = {"expr": {"weight": 1e-12}}
+    settings = make(table_file(tmp_path, table), tasks=["expr.abaw7", "va"], losses=idle, fit={"batch": 4, "epochs": 1})
+    run = fit(settings, tmp_path / "run", Hear())
     costs = np.diff([0, *losses])
     assert np.isfinite(costs).all()
-    assert np.sum(np.abs(costs) < 1e-9) >= 6  # 14 faces with a label lie in at most 14 of 20 batches
+    assert np.sum(np.abs(costs) < 1e-9) >= 10
     assert all(torch.isfinite(value).all() for value in run.load("last.pt")["net"].values())
 
 

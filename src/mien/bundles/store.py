@@ -95,12 +95,15 @@ class Model:
         points: (N, 5, 2) five points in crop pixels (order as in `Face`), so that the face is aligned the way the card
             asks; without them the whole crop is squashed to the network's input.
         Returns scores by task family: ``{"expr": (N, 8), "va": (N, 2), "au": (N, K)}``; see `Task.names` for columns.
-        Raises ValueError when a crop is not RGB uint8, a point is not finite or the numbers of crops and points differ.
+        Raises ValueError when a crop is not RGB uint8, a point is not finite or the numbers of crops and points differ, and
+        BundleError for a network that gives features alone.
         """
         return self.score_prepared(self.prepare(crops, points))
 
     def score_prepared(self, crops: Sequence[Image]) -> dict[str, Floats]:
         """The same for crops that `faces.prepare` made: N of (size, size, 3), RGB uint8."""
+        if not self.tasks:
+            raise BundleError(f"{self.card.name} predicts nothing, it gives features alone; name a bundle with tasks")
         heat = self.card.temperature
         raw = self._run(crops, len(self.tasks))
         return {task.family: task.decode(out / heat.get(task.family, 1.0)) for task, out in zip(self.tasks, raw, strict=True)}

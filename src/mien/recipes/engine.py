@@ -8,10 +8,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import mien
 from mien.bundles.store import open_bundle
@@ -23,9 +23,6 @@ from mien.recipes.schema import Needed, Recipe
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
 
 __all__ = ["Finished", "find_data", "run_steps"]
-
-_DEPTH: Final = 2
-"""How far below its root a data set's own files are looked at; pictures lie deeper, and the feature cache looks at each."""
 
 
 @dataclass(frozen=True)
@@ -105,25 +102,28 @@ def _key(step: Step, needs: list[str], reads: list[str], seeds: tuple[int, ...])
 
 
 def _fingerprint(spec: Set) -> str:
-    """What tells one state of a data set from another: its settings, and the sizes and times of its own files and folders."""
-    found: list[Any] = [spec.model_dump(mode="json")]
-    for place in places(spec):
+    """What tells one state of a data set from another: its settings, and the size and time of every file in its folders."""
+    mark, found = hashlib.sha256(spec.model_dump_json().encode()), places(spec)
+    for place in dict.fromkeys(one for one in found if not set(one.parents) & set(found)):
         try:
-            found += [(str(path), status.st_size, status.st_mtime_ns) for path, status in _own_files(place, _DEPTH)]
+            for path, status in _files(place):
+                mark.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
         except FileNotFoundError:
             continue  # what is not there, its loader will miss
         except OSError as error:
             raise DataError(f"{place}: cannot be read ({error}); check the folder and your rights") from error
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    return mark.hexdigest()
 
 
-def _own_files(place: Path, depth: int) -> list[tuple[Path, os.stat_result]]:
-    if not place.is_dir():
-        return [(place, place.stat())] if place.is_file() else []
-    found = []
-    for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
-        if entry.is_file() or depth == 1:
-            found.append((Path(entry.path), entry.stat()))  # a folder's time changes as files come and go
+def _files(place: Path | str) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file at a place, in one order."""
+    if os.path.isfile(place):
+        yield str(place), os.stat(place)
+        return
+    with os.scandir(place) as listed:
+        entries = sorted(listed, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            yield from _files(entry.path)
         else:
-            found += _own_files(Path(entry.path), depth - 1)
-    return found
+            yield entry.path, entry.stat()
