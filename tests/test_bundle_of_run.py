@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from mien.bundles.card import AffectCard, Terms
 from mien.bundles.engines import available
 from mien.bundles.store import open_bundle
 from mien.data.pictures import read_picture
-from mien.data.sets import Drawn, File, Folder, Portraits, set_name
+from mien.data.sets import AnySet, Drawn, File, Folder, Portraits, set_name
 from mien.data.table import labels
 from mien.errors import BundleError, DataError, OutputError
 from mien.faces.prepare import normalise
@@ -215,18 +216,6 @@ def test_a_run_that_is_none_or_not_finished_is_refused(tiny_run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_heads_on_cached_features_make_no_bundle(tiny_run, tmp_path):
-    shutil.copytree(tiny_run.folder, tmp_path / "run")
-    page = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
-    page |= {"features": {"bundle": "x", "cache": "c"}, "network": {"backbone": "features"}}
-    page.pop("pixels"), page.pop("augment")
-    (tmp_path / "run" / "settings.yaml").write_text(yaml.safe_dump(page))
-    run = RunFolder(tmp_path / "run")
-    for use in (lambda: make_bundle(run, tmp_path / "out"), lambda: open_model(run.folder)):
-        with pytest.raises(DataError, match="cached features"):
-            use()
-
-
 def test_a_card_speaks_of_known_families_only(tiny_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(tiny_run.folder, folder)
@@ -415,7 +404,8 @@ def test_every_alternative_data_set_of_the_template_is_yaml():
     block = text[text.index("data:") : text.index("tasks:")]
     lines = [line.replace("  # - ", "  - ").replace("  #   ", "    ") for line in block.splitlines()]
     sets = yaml.safe_load("\n".join(line for line in lines if not line.lstrip().startswith("#")))["data"]
-    assert [one["set"] for one in sets] == ["drawn", "ferplus", "portraits", "folder", "file", "drawn"]
+    kinds = [get_args(kind.model_fields["set"].annotation)[0] for kind in get_args(AnySet)]
+    assert [one["set"] for one in sets] == ["drawn", *kinds]
 
 
 def test_importing_the_commands_imports_no_torch():

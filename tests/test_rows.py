@@ -1,14 +1,16 @@
-"""Filling and smoothing rows of a label table: against numpy's own interpolation and a plain double loop."""
+"""Filling and smoothing rows of a label table: against numpy's own interpolation, a plain double loop and a plain recursion."""
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.signal import lfilter, lfilter_zi
 
 from mien.errors import DataError
-from mien.temporal.rows import Unit, fill_rows, group_codes, smooth_rows
+from mien.temporal.rows import Unit, ema_rows, fill_rows, group_codes, smooth_rows
 
 Array = NDArray[np.float64]
 NAN = float("nan")
@@ -193,3 +195,48 @@ def test_long_tables_are_quick() -> None:
     began = time.process_time()
     smooth_rows(scores, video, frame, window=100, sigma=1e5)
     assert time.process_time() - began < 1.5
+
+
+def by_recursion(values: Array, video: NDArray[Any], frame: NDArray[np.int64], alpha: float) -> Array:
+    out = values.copy()
+    for name in set(video.tolist()):
+        line = sorted(np.flatnonzero(video == name).tolist(), key=lambda i: frame[i])
+        for before, i in pairwise(line):
+            out[i] = (alpha * out[before] + values[i]) / (1 + alpha)
+    return out
+
+
+@pytest.mark.parametrize("alpha", [0, 0.3, 9, 1e4])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_running_means_are_the_recursion(seed: int, alpha: float) -> None:
+    values, video, frame = table(seed, rows=900)
+    values = 50 * values - 30  # embeddings have no range
+    before = values.copy()
+    np.testing.assert_allclose(ema_rows(values, video, frame, alpha), by_recursion(values, video, frame, alpha), rtol=0, atol=1e-11)
+    np.testing.assert_array_equal(values, before)
+
+
+def test_running_means_are_the_filter_of_signal_processing() -> None:
+    """A third way, for one video: scipy's, started as if the first value had always been there."""
+    values, alpha = np.random.default_rng(0).random((300, 2)), 7
+    own, keep = [1 / (1 + alpha)], [1, -alpha / (1 + alpha)]
+    expected = lfilter(own, keep, values, axis=0, zi=lfilter_zi(own, keep)[:, None] * values[:1])[0]
+    np.testing.assert_allclose(ema_rows(values, ["v"] * 300, np.arange(300), alpha), expected, rtol=0, atol=1e-12)
+
+
+def test_running_means_keep_constants_and_never_look_ahead() -> None:
+    constant = np.full((50, 1), 0.1)
+    np.testing.assert_array_equal(ema_rows(constant, ["v"] * 50, np.arange(50), 9), constant)
+    values, video, frame = table(0)
+    whole, past = ema_rows(values, video, frame, 9), frame < 600
+    np.testing.assert_allclose(ema_rows(values[past], video[past], frame[past], 9), whole[past], rtol=0, atol=1e-12)
+
+
+def test_running_means_refuse_what_they_cannot_smooth() -> None:
+    for alpha in (-1.0, NAN, np.inf):
+        with pytest.raises(ValueError, match="takes alpha >= 0"):
+            ema_rows([[1.0]], ["a"], [1], alpha)
+    with pytest.raises(DataError, match="fill missing rows first"):
+        ema_rows([[1.0], [NAN]], ["a", "a"], [1, 2], 9)
+    with pytest.raises(DataError, match="need a video each"):
+        ema_rows([[1.0]], ["a", "b"], [1], 9)

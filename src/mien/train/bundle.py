@@ -82,7 +82,8 @@ def make_bundle(
         found = maker.measure(path, width)
         for line in found.scored.notes:
             note(line)
-        scores = maker.told(found)
+        if not (scores := maker.told(found)):
+            raise DataError(f"{run.folder}: a card needs intervals, and they take two subjects or videos in split val at least; give more")
         if bits == 8:
             plain = Path(spare) / "plain.onnx"
             _export(run, plain, crops, 16, False)

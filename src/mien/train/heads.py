@@ -7,6 +7,7 @@ is told from its raw output where it is a choice among bins, else None; and `squ
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -26,7 +27,6 @@ __all__ = [
     "StackedHead",
     "make_head",
 ]
-
 
 _WIDTHS = {"hidden": 128, "bottleneck": 128, "sequence": 64}
 
@@ -186,8 +186,8 @@ class SignHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Raw output (N, K)."""
-        # Each row of the weights meets its own token only.
-        return (self.features(features) * self.last.weight).sum(dim=2) + self.last.bias
+        # Each row of the weights meets its own token only. OpenVINO 2026.4 computes a product, its sum and a bias wrongly.
+        return torch.einsum("nkd,kd->nk", self.features(features), self.last.weight) + self.last.bias
 
 
 class MessageHead(nn.Module):

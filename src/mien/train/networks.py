@@ -302,9 +302,11 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
 
 
 def _of_trunk(net: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, named as below the trunk of `net` where that makes names fit of which none did."""
-    own, below = net.state_dict().keys(), {f"trunk.{name}": tensor for name, tensor in found.items()}
-    return below if own & below.keys() and not own & found.keys() else found
+    """The same tensors; where no name fits, those that fit below the trunk of `net` are named so."""
+    own = net.state_dict().keys()
+    if own & found.keys():
+        return found
+    return {below if (below := f"trunk.{name}") in own else name: tensor for name, tensor in found.items()}
 
 
 def _imagenet_file() -> Path:

@@ -41,6 +41,7 @@ class Smm(nn.Module):
     small: the trunk is EfficientNet-Lite0 up to stride 16 (112 maps, 7x7 at 112 px, S from 32 px) in the place of Inception-v3 up to
     Mixed_6e (768 maps, 17x17 at 299 px, S from 75 px), for rehearsals on a CPU; the rest is the same.
     The trunk's tensors have timm's names under ``trunk.``, which are torchvision's for Inception-v3.
+    Where no task reads one of the parts, that part learns nothing.
     Biases before a batch norm are as published: they learn nothing in training, where the norm takes them out.
     Raises ValueError for crops that leave too little of a map.
     """
@@ -84,21 +85,47 @@ class Smm(nn.Module):
 
 
 class _Sign(nn.Module):
-    """Embeddings (N, 17, 16) to sign tokens of the same shape: which region it is added, then one layer that looks at all of them."""
+    """Embeddings (N, 17, 16) to sign tokens of the same shape: what tells regions apart is added, then they look at one another.
+
+    One encoder layer with norms after the sums (Vaswani et al. 2017) and GELU. PyTorch's own layer is not taken because it fixes the
+    size of the batch when it is written as ONNX.
+    """
 
     positions: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("positions", _sines(), persistent=False)
-        self.dropout = nn.Dropout(_POSITIONS_DROPOUT)
-        self.layer = nn.TransformerEncoderLayer(
-            WIDTH, _ATTENTION_HEADS, _FEED_FORWARD, _LAYER_DROPOUT, activation="gelu", batch_first=True
-        )  # fmt: skip
+        self.start = nn.Dropout(_POSITIONS_DROPOUT)
+        self.look = _Attention()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.think = nn.Sequential(nn.Linear(WIDTH, _FEED_FORWARD), nn.GELU(), nn.Dropout(_LAYER_DROPOUT), nn.Linear(_FEED_FORWARD, WIDTH))
+        self.last_norm = nn.LayerNorm(WIDTH)
+        self.dropout = nn.Dropout(_LAYER_DROPOUT)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        tokens: Tensor = self.layer(self.dropout(embeddings + self.positions))
-        return tokens
+        tokens = self.start(embeddings + self.positions)
+        tokens = self.norm(tokens + self.dropout(self.look(tokens)))
+        tokens = self.last_norm(tokens + self.dropout(self.think(tokens)))
+        return cast(Tensor, tokens)
+
+
+class _Attention(nn.Module):
+    """Every token (N, 17, 16) becomes a mixture of what all tokens say, in 8 shares of 2 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = nn.Linear(WIDTH, 3 * WIDTH)  # queries, keys and values
+        self.mix = nn.Linear(WIDTH, WIDTH)
+        nn.init.xavier_uniform_(self.ask.weight)
+        nn.init.zeros_(self.ask.bias)
+        nn.init.zeros_(self.mix.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        asked, keys, values = self.ask(tokens).unflatten(2, (3, _ATTENTION_HEADS, -1)).permute(2, 0, 3, 1, 4).unbind()
+        dropout = _LAYER_DROPOUT if self.training else 0.0
+        found = nn.functional.scaled_dot_product_attention(asked, keys, values, dropout_p=dropout)
+        return cast(Tensor, self.mix(found.transpose(1, 2).flatten(2)))
 
 
 def messages_and_signs(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,4 +155,4 @@ def _efficientnet(channels: int) -> tuple[nn.Sequential, int]:
 
 
 def _structure(name: str, channels: int) -> nn.Module:
-    return cast(nn.Module, timm.create_model(name, pretrained=False, in_chans=channels, num_classes=0))
+    return timm.create_model(name, pretrained=False, in_chans=channels, num_classes=0)
