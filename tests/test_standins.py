@@ -3,6 +3,8 @@
 import csv
 import errno
 import hashlib
+import json
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -27,17 +29,18 @@ from mien.data.standins import KINDS, make_standin
 from mien.data.standins.faces import abaw_shares, faces_of, read_faces
 from mien.data.standins.pictures import cut_out, framing, placed
 from mien.data.standins.states import settled, switched
-from mien.data.standins.stills import _landmarks
+from mien.data.standins.stills import landmarks_of
 from mien.data.table import check, split_by
 from mien.errors import DataError, OutputError, UnknownNameError
 from mien.metrics import ccc
 from mien.tasks import TASKS
 
-SIZES = {"s-aff-wild2": 480, "aff-wild2": 360, "lsd": 130, "c-expr-db": 260, "affectnet": 120, "raf-db": 100}
+SIZES = {"s-aff-wild2": 480, "aff-wild2": 360, "lsd": 130, "c-expr-db": 260, "affectnet": 120, "raf-db": 100, "expw": 60, "afew-va": 120}
 EXPR, VA, AU = TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"]
 HAS = {
     "s-aff-wild2": (VA, EXPR, AU), "aff-wild2": (VA, EXPR, AU), "lsd": (TASKS["expr.lsd6"],), "c-expr-db": (TASKS["ce.abaw7"],),
     "affectnet": (TASKS["expr.affectnet8"], VA), "raf-db": (TASKS["expr.abaw7"],),
+    "expw": (TASKS["expr.abaw7"],), "afew-va": (VA,),
 }  # fmt: skip
 MORE = {"aff-wild2": {"tracks": ["va", "expr", "au"]}, "c-expr-db": {"split": "test"}}
 
@@ -232,7 +235,9 @@ def test_affectnet_boxes_and_landmarks_lie_on_the_face(made):
     root = made("affectnet")
     train, val = rows_of(root / "training.csv"), rows_of(root / "validation.csv")
     assert train[0][0] == "subDirectory_filePath"
-    assert Counter(row[6] for row in val) == {str(k): 11 for k in range(8)}
+    codes = Counter(row[6] for row in val)
+    assert {*codes} == {str(k) for k in range(8)}
+    assert max(codes.values()) - min(codes.values()) <= 1, "judged classes are as large as each other"
     extra = [row for row in train[1:] if int(row[6]) > 7]
     assert extra
     assert all(row[7:] == ["-2", "-2"] for row in extra)
@@ -246,7 +251,7 @@ def test_affectnet_boxes_and_landmarks_lie_on_the_face(made):
 
 def test_landmarks_hold_the_five_points():
     five = framing(200, 0.7) + np.array([3, -2])
-    np.testing.assert_allclose(five_of_68(_landmarks(five)[None])[0].reshape(5, 2), five, atol=1e-9)
+    np.testing.assert_allclose(five_of_68(landmarks_of(five)[None])[0].reshape(5, 2), five, atol=1e-9)
 
 
 def test_cut_outs_bring_the_points_into_place():
@@ -301,7 +306,7 @@ def test_rules_for_what_a_table_does_not_say(drawn_table):
 def test_a_table_of_faces_makes_a_stand_in(drawn_table, tmp_path):
     out = make_standin("raf-db", tmp_path / "out", size=70, faces=drawn_table)
     assert "real faces of the label table" in (out / "README.txt").read_text()
-    assert len(list((out / "Image" / "aligned").iterdir())) == 140
+    assert len(list((out / "Image" / "aligned").iterdir())) == sum(KINDS["raf-db"].counts(70).values()) == 105
 
 
 def test_faces_are_read_from_yaml_and_parquet(drawn_table, tmp_path):
@@ -322,8 +327,8 @@ def test_faces_are_read_from_yaml_and_parquet(drawn_table, tmp_path):
 def test_bad_orders_are_refused_in_one_line(drawn_table, tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean s-aff-wild2"):
         make_standin("s-affwild2", tmp_path / "x")
-    with pytest.raises(DataError, match="the size must be at least 40"):
-        make_standin("s-aff-wild2", tmp_path / "x", size=39)
+    with pytest.raises(DataError, match="the size must be at least 66"):
+        make_standin("s-aff-wild2", tmp_path / "x", size=65)
     with pytest.raises(DataError, match=r"no face has all labels of au\.blendshapes"):
         make_standin("lsd", tmp_path / "x", faces=drawn_table.assign(AU12=np.nan))
     brave = drawn_table[drawn_table["expr_fear"] < 0.5]
@@ -374,3 +379,44 @@ def test_smoothing_helps_on_real_faces(shared, tmp_path):
     kept = values[:, 0] > -5
     one, better = (float(ccc(values[kept, 0], each[kept])) for each in (said, smooth))
     assert 0.3 < one < better - 0.01
+
+
+def test_expw_boxes_hold_the_faces_whose_expressions_they_are_given(made):
+    root = made("expw")
+    rows = [line.split(" ") for line in (root / "label.lst").read_text().splitlines()]
+    assert {len(row) for row in rows} == {8}
+    faces_of_picture = Counter(row[0] for row in rows)
+    assert set(faces_of_picture.values()) == {1, 2, 3}
+    assert {path.name for path in (root / "image" / "origin").iterdir()} == set(faces_of_picture)
+    assert [int(row[1]) for row in rows[:6]] == [k for n in faces_of_picture.values() for k in range(n)][:6]
+    counts = Counter(int(row[7]) for row in rows)
+    assert set(counts) == set(range(7))
+    assert counts.most_common(2)[0][0] in (3, 6), "most are happy or neutral"
+    for name, group in pd.DataFrame(rows).groupby(0):
+        height, width = cv2.imread(str(root / "image" / "origin" / name)).shape[:2]
+        top, left, right, bottom = group[[2, 3, 4, 5]].to_numpy(int).T
+        assert ((top >= 0) & (left >= 0) & (top < bottom) & (left < right) & (bottom <= height) & (right <= width)).all()
+        assert (right[:-1] <= left[1:]).all(), "no two share a face"
+
+
+def test_film_clips_have_ratings_and_landmarks_that_follow_the_face(made):
+    root = made("afew-va")
+    clips = sorted(root.glob("*/*/*.json"))
+    assert len(clips) > 4
+    ratings, ways, actors = [], [], Counter()
+    for path in clips:
+        content = json.loads(path.read_text())
+        assert re.fullmatch(r"(0[1-9]|1[0-2])/(\d{3})/\2\.json", path.relative_to(root).as_posix())
+        assert {each.name for each in path.parent.glob("*.png")} == {f"{name}.png" for name in content["frames"]}
+        actors[content["actor"]] += 1
+        for name, frame in content["frames"].items():
+            ratings.append((frame["valence"], frame["arousal"]))
+            ways.append(np.array(frame["landmarks"])[:, 0].mean())
+            assert np.shape(frame["landmarks"]) == (68, 2)
+            height, width = cv2.imread(str(path.parent / f"{name}.png")).shape[:2]
+            assert ((np.array(frame["landmarks"]) > 0) & (np.array(frame["landmarks"]) < (width, height))).all()
+    assert len(ratings) == 120
+    assert set(np.ravel(ratings)) <= set(range(-10, 11))
+    assert (np.std(ratings, axis=0) > 1).all()
+    assert np.ptp(ways) > 30
+    assert max(actors.values()) > 1, "actors come again"

@@ -15,9 +15,12 @@ from mien.data.blendshapes import AU_BLENDSHAPES, activations
 from mien.data.table import read_table, table_of
 from mien.tasks import TASKS, Floats
 
-__all__ = ["EXPR", "VA_OF_EXPRESSION", "load_ferplus", "read_table", "va_of", "with_activations"]
+__all__ = ["EXPR", "FERPLUS_TEMPLATE", "VA_OF_EXPRESSION", "load_ferplus", "read_table", "va_of", "with_activations"]
 
 EXPR: Final = TASKS["expr.ferplus8"]
+
+FERPLUS_TEMPLATE: Final = ((0.321, 0.379), (0.679, 0.379), (0.5, 0.611), (0.352, 0.768), (0.648, 0.768))
+"""The mean of the five points over FER+'s 48x48 pictures, made symmetric, in fractions of the picture."""
 
 # Russell & Mehrabian (1977), pleasure and arousal of emotion terms. Contempt is not in that table.
 VA_OF_EXPRESSION: Final[dict[str, tuple[float, float]]] = {

@@ -1,6 +1,6 @@
 """Settings of a data set, as a recipe or a settings file gives them, and the label table they lead to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -8,18 +8,21 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from mien.data.abaw.sets import ABAW_NAMES, AbawSet, CExprDb, load_abaw
+from mien.data.abaw.sets import ABAW_NAMES, AbawSet, AfewVa, CExprDb, ExpW, load_abaw
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.ferplus import EXPR, load_ferplus
 from mien.data.files import Codes, load_file
 from mien.data.folders import load_folder
+from mien.data.mixing import Mixing, mix
 from mien.data.portraits import load_portraits
 from mien.data.spec import Cut, Place, Spec
 from mien.data.table import COLUMNS, Split, in_split, retask, split_by
 from mien.errors import DataError
 from mien.tasks import TASKS, Task, task
 
-__all__ = ["Cut", "Drawn", "FerPlus", "File", "Folder", "Portraits", "Set", "load_set", "places", "set_name", "starting_from"]
+__all__ = [
+    "Cut", "Drawn", "FerPlus", "File", "Folder", "Mix", "Portraits", "Set", "load_set", "places", "set_name", "starting_from", "unmixed",
+]  # fmt: skip
 
 _NAMED: Final = {"ferplus": "FER+", "portraits": "portraits", "drawn": "drawn faces", **ABAW_NAMES}
 
@@ -88,30 +91,55 @@ class Drawn(Spec):
     """The split all of them are in; null: four fifths train, one fifth val."""
 
 
-AnySet = FerPlus | Portraits | Folder | File | Drawn | AbawSet
+OneSet = FerPlus | Portraits | Folder | File | Drawn | AbawSet
+
+
+class Mix(Mixing):
+    """Several sets as one: joined, thinned, capped; has the tasks of all. See `mien.data.mixing`."""
+
+    set: Literal["mix"]
+    of: Annotated[tuple[Annotated[OneSet, Field(discriminator="set")], ...], Field(strict=False, min_length=1)]
+    """The sets. Where their labels contradict, those of the first stay."""
+
+
+AnySet = OneSet | Mix
 Set = Annotated[AnySet, Field(discriminator="set")]
 
 
 def set_name(spec: AnySet) -> str:
-    """What people call a data set: its own name, or that of its folder or file.
+    """What people call a data set: its own name, or that of its folder or file; of a mix, the names of its sets.
 
     >>> set_name(File(set="file", path="faces/labels.csv"))
     'labels.csv'
     """
+    if isinstance(spec, Mix):
+        return " + ".join(dict.fromkeys(map(set_name, spec.of)))
     return _NAMED.get(spec.set) or next(place.resolve().name for place in places(spec))
 
 
 def places(spec: AnySet) -> tuple[Path, ...]:
-    """The folder or file of a data set, and the folder of its pictures where that is another; empty where it has none."""
+    """The folder or file of a data set, and the folder of its pictures where that is another; empty where it has none.
+
+    Of a mix, those of all its sets.
+    """
+    if isinstance(spec, Mix):
+        return tuple(place for each in spec.of for place in places(each))
     found = [getattr(spec, key, None) for key in ("folder", "root", "path", "images", "train", "labels")]
     base = getattr(spec, "root", Path())
     return tuple(base / place if isinstance(place, str) else place for place in found if place is not None)
+
+
+def unmixed(specs: Iterable[AnySet]) -> tuple[OneSet, ...]:
+    """The sets, and in the place of each mix those that it is made of."""
+    return tuple(each for spec in specs for each in (spec.of if isinstance(spec, Mix) else (spec,)))
 
 
 def starting_from(base: Path, spec: object) -> object:
     """A set as a YAML file gives it, its relative paths made to start from `base`; what is no mapping stays as it is."""
     if not isinstance(spec, dict):
         return spec
+    if spec.get("set") == "mix" and isinstance(spec.get("of"), list):
+        return {**spec, "of": [starting_from(base, each) for each in spec["of"]]}
     # Of the challenges' sets `images` is a folder within their root.
     keys = {"folder", "root", "path", "train", "labels", *(("images",) if spec.get("set") == "file" else ())}
     return {k: str((base / Path(v).expanduser()).absolute()) if k in keys and isinstance(v, str) else v for k, v in spec.items()}
@@ -127,9 +155,11 @@ def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:
     Raises DataError as the loaders do, for two tasks with a column in common, and for data without splits.
     """
     _told_apart(tasks)
+    if isinstance(spec, Mix):
+        return _mixed(spec, tasks)
     where, table, has = _loaded(spec, tasks)
     notes: list[str] = [f"{set_name(spec)}: {line}" for line in table.attrs.get("notes", ())]
-    if isinstance(spec, Folder | File | Drawn | CExprDb):
+    if isinstance(spec, Folder | File | Drawn | CExprDb | ExpW | AfewVa):
         table = _split(table, spec.split, where)
     for want in tasks:
         table, lost = _served(table, has, want)
@@ -139,6 +169,13 @@ def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:
     return table
 
 
+def _mixed(spec: Mix, tasks: Sequence[Task]) -> pd.DataFrame:
+    """The label table of a mix. What expressions must agree with is loaded even where it is not asked for."""
+    unasked = [TASKS["va"]] if spec.consistent and "va" not in {task.family for task in tasks} else []
+    table = mix([load_set(each, [*tasks, *unasked]) for each in spec.of], spec, tasks)
+    return table.drop(columns=[name for task in unasked for name in task.columns])
+
+
 def _told_apart(tasks: Sequence[Task]) -> None:
     names = [name for each in tasks for name in each.columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -146,7 +183,7 @@ def _told_apart(tasks: Sequence[Task]) -> None:
         raise DataError(f"{both} share the column {twice[0]}; ask for one of them")
 
 
-def _loaded(spec: AnySet, tasks: Sequence[Task]) -> tuple[str, pd.DataFrame, Sequence[Task]]:
+def _loaded(spec: OneSet, tasks: Sequence[Task]) -> tuple[str, pd.DataFrame, Sequence[Task]]:
     """What messages call the set, its table, and the tasks it has."""
     if isinstance(spec, FerPlus):
         parts = [load_ferplus(spec.folder, "train"), load_ferplus(spec.folder, "valid").assign(split="val")]

@@ -6,18 +6,20 @@ from typing import Annotated, Final, Literal
 import pandas as pd
 from pydantic import AliasChoices, Field, field_validator
 
+from mien.data.abaw.afewva import load_afew_va
 from mien.data.abaw.affectnet import AFFECTNET_TASKS, load_affectnet
 from mien.data.abaw.compound import COMPOUND, load_c_expr_db
 from mien.data.abaw.dense import Track, dense_tasks, load_aff_wild2
+from mien.data.abaw.expw import EXPW, load_expw
 from mien.data.abaw.lsd import LSD, load_lsd
 from mien.data.abaw.mtl import MTL_TASKS, load_s_aff_wild2
 from mien.data.abaw.presence import Missing
 from mien.data.abaw.rafdb import RAF, load_raf_db
 from mien.data.spec import Cut, Place, Spec
 from mien.data.table import Split
-from mien.tasks import Task
+from mien.tasks import TASKS, Task
 
-__all__ = ["ABAW_NAMES", "AbawSet", "AffWild2", "AffectNet", "CExprDb", "Lsd", "RafDb", "SAffWild2", "load_abaw"]
+__all__ = ["ABAW_NAMES", "AbawSet", "AfewVa", "AffWild2", "AffectNet", "CExprDb", "ExpW", "Lsd", "RafDb", "SAffWild2", "load_abaw"]
 
 ABAW_NAMES: Final = {
     "s-aff-wild2": "s-Aff-Wild2",
@@ -26,6 +28,8 @@ ABAW_NAMES: Final = {
     "c-expr-db": "C-EXPR-DB",
     "affectnet": "AffectNet",
     "raf-db": "RAF-DB",
+    "expw": "ExpW",
+    "afew-va": "AFEW-VA",
 }
 """What people call the sets."""
 
@@ -112,11 +116,55 @@ class RafDb(Spec):
     """The same seed gives the same val."""
 
 
-AbawSet = SAffWild2 | AffWild2 | Lsd | CExprDb | AffectNet | RafDb
+class ExpW(Spec):
+    """ExpW; has ``expr.abaw7``. See `mien.data.abaw.expw`."""
+
+    set: Literal["expw"]
+    root: Place
+    """Holds label.lst and image."""
+    images: str = "image/origin"
+    """Folder of the pictures, within the root or an absolute path."""
+    confidence: Annotated[float, Field(strict=False, ge=0)] = 0.0
+    """Faces that the detector was less sure of are left out."""
+    missing: Missing = "error"
+    """What becomes of listed pictures that are not there: ``error`` or ``drop``."""
+    split: Split | Cut = "train"
+    """The split that all faces are in, or a cut by subject, which here is the picture."""
+
+    @field_validator("split")
+    @classmethod
+    def _whole_pictures(cls, value: Split | Cut) -> Split | Cut:
+        if isinstance(value, Cut) and value.by != "subject":
+            raise ValueError("give `by: subject`, which is the picture, so that the faces of a picture are in one split")
+        return value
+
+
+class AfewVa(Spec):
+    """AFEW-VA; has ``va``. See `mien.data.abaw.afewva`."""
+
+    set: Literal["afew-va"]
+    root: Place
+    """Holds the folders 01 to 12."""
+    missing: Missing = "error"
+    """What becomes of frames whose picture is not there: ``error`` or ``drop``."""
+    split: Split | Cut = "train"
+    """The split that all frames are in, or a cut by video or subject."""
+
+    @field_validator("split")
+    @classmethod
+    def _whole_videos(cls, value: Split | Cut) -> Split | Cut:
+        if isinstance(value, Cut) and value.by is None:
+            raise ValueError("give `by: video` or `by: subject`, so that the frames of a video are in one split")
+        return value
+
+
+AbawSet = SAffWild2 | AffWild2 | Lsd | CExprDb | AffectNet | RafDb | ExpW | AfewVa
 
 
 def load_abaw(spec: AbawSet) -> tuple[pd.DataFrame, Sequence[Task]]:
     """The label table of a set, with all tasks it has; what was left out is in `attrs["notes"]`. Raises DataError as its loader does."""
+    if isinstance(spec, ExpW | AfewVa | RafDb):
+        return _helpers(spec)
     if isinstance(spec, SAffWild2):
         return load_s_aff_wild2(spec.root, spec.images, spec.missing), MTL_TASKS
     if isinstance(spec, AffWild2):
@@ -125,6 +173,12 @@ def load_abaw(spec: AbawSet) -> tuple[pd.DataFrame, Sequence[Task]]:
         return load_lsd(spec.root, spec.train), (LSD,)
     if isinstance(spec, CExprDb):
         return load_c_expr_db(spec.root, spec.images, spec.labels), (COMPOUND,)
-    if isinstance(spec, AffectNet):
-        return load_affectnet(spec.root), AFFECTNET_TASKS
+    return load_affectnet(spec.root), AFFECTNET_TASKS
+
+
+def _helpers(spec: ExpW | AfewVa | RafDb) -> tuple[pd.DataFrame, Sequence[Task]]:
+    if isinstance(spec, ExpW):
+        return load_expw(spec.root, spec.images, spec.confidence, spec.missing), (EXPW,)
+    if isinstance(spec, AfewVa):
+        return load_afew_va(spec.root, spec.missing), (TASKS["va"],)
     return load_raf_db(spec.root, spec.val_share, spec.seed), (RAF,)

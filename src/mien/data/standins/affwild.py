@@ -168,7 +168,7 @@ def _lines(rng: np.random.Generator, takes: Sequence[Take], images: list[str], l
     expr, without = np.concatenate([take.expr for take in takes]), _without(rng, takes, lacking)
     units = np.where(without[:, 2:], -1, units)
     units[rng.random(len(units)) < _PARTIAL, rng.integers(12)] = -1  # a row that is annotated in part
-    half = ~without[:, 0] & (rng.random(len(va)) < _PARTIAL)
+    half = ~without[:, 0] & ~without[:, 1:].all(axis=1) & (rng.random(len(va)) < _PARTIAL)
     va = np.where(without[:, :1], -5.0, va)
     va[half, 1] = -5.0
     expr = np.where(without[:, 1], -1, expr)

@@ -18,6 +18,7 @@ from mien.data.standins.compound import c_expr_db
 from mien.data.standins.faces import Faces, drawn_faces, faces_of, read_faces
 from mien.data.standins.order import LABELS, Order, Work, folder, write_lines
 from mien.data.standins.stills import affectnet, lsd, raf_db
+from mien.data.standins.wild import afew_va, expw
 from mien.errors import DataError, OutputError, UnknownNameError
 from mien.outputs.files import explained
 
@@ -59,12 +60,14 @@ class Kind:
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "s-aff-wild2": Kind("s-Aff-Wild2", {"train": 142_333, "val": 26_876, "test": 51_159}, 6000, 40, s_aff_wild2),
-    "aff-wild2": Kind("Aff-Wild2", {"train": 1_653_757, "val": 376_323}, 6000, 40, aff_wild2),
+    "s-aff-wild2": Kind("s-Aff-Wild2", {"train": 142_333, "val": 26_876, "test": 51_159}, 6000, 66, s_aff_wild2),
+    "aff-wild2": Kind("Aff-Wild2", {"train": 1_653_757, "val": 376_323}, 6000, 66, aff_wild2),
     "lsd": Kind("the data of Learning from Synthetic Data (ABAW4)", {"train": 277_251, "val": 4_670, "test": 106_120}, 3000, 60, lsd),
     "c-expr-db": Kind("C-EXPR-DB", {"test": 26_145}, 1500, 60, c_expr_db),
     "affectnet": Kind("AffectNet", {"train": 287_651, "val": 4_000}, 2000, 88, affectnet),
     "raf-db": Kind("RAF-DB", {"train": 12_271, "test": 3_068}, 1200, 70, raf_db),
+    "expw": Kind("ExpW", {"train": 91_793}, 1500, 28, expw),
+    "afew-va": Kind("AFEW-VA", {"train": 30_051}, 1500, 60, afew_va),
 }
 """Kinds of stand-ins by the name of their set in settings and recipes."""
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.ferplus import FERPLUS_TEMPLATE
 from mien.data.pictures import read_picture
 from mien.data.standins.faces import Faces
 from mien.errors import DataError
@@ -16,12 +17,11 @@ from mien.faces.prepare import Pixels, similarity, warp
 from mien.outputs.files import explained
 from mien.tasks import Floats
 
-__all__ = ["Job", "alter", "cut_out", "degrade", "framing", "noise_of", "paint", "placed", "relight", "write_jpeg"]
+__all__ = ["Job", "alter", "cut_out", "degrade", "framing", "noise_of", "paint", "placed", "relight", "write_jpeg", "write_png"]
 
 Image = NDArray[np.uint8]
 
-# The mean of the five points over FER+'s pictures, made symmetric: pictures without points are taken to be framed like this.
-_FRAMED: Final = np.array([[0.321, 0.379], [0.679, 0.379], [0.5, 0.611], [0.352, 0.768], [0.648, 0.768]])
+_FRAMED: Final = np.array(FERPLUS_TEMPLATE)  # pictures without points are taken to be framed like this
 _MARGIN: Final = 6  # pixels beyond each edge of a crop, for shifts and turns
 _SQUARE: Final = 1.1
 
@@ -127,7 +127,16 @@ def degrade(crop: Image, rng: np.random.Generator) -> Image:
 
 def write_jpeg(path: Path, picture: Image, quality: int) -> None:
     """Write RGB as JPEG; raises OutputError."""
-    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _write(path, picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def write_png(path: Path, picture: Image) -> None:
+    """Write RGB as PNG; raises OutputError."""
+    _write(path, picture, ".png", [])
+
+
+def _write(path: Path, picture: Image, kind: str, how: list[int]) -> None:
+    done, data = cv2.imencode(kind, picture[..., ::-1], how)
     assert done
     with explained(path):
         path.write_bytes(data.tobytes())

@@ -17,7 +17,7 @@ from mien.data.standins.states import settled, shares_of
 from mien.data.table import table_of
 from mien.tasks import TASKS, Floats
 
-__all__ = ["affectnet", "lsd", "raf_db"]
+__all__ = ["affectnet", "drawn_lots", "landmarks_of", "lsd", "raf_db"]
 
 Ints = NDArray[np.intp]
 
@@ -40,7 +40,7 @@ _HEADER: Final = "subDirectory_filePath,face_x,face_y,face_width,face_height,fac
 _ZOOM: Final = 0.72
 
 
-def _drawn_lots(rng: np.random.Generator, faces: Faces, names: Sequence[str], counts: Ints) -> tuple[Ints, Ints]:
+def drawn_lots(rng: np.random.Generator, faces: Faces, names: Sequence[str], counts: Ints) -> tuple[Ints, Ints]:
     """Class and face of every row, in random order; a face comes again only when all of its class have come."""
     chosen = [_in_turn(rng, pool, int(count)) for pool, count in zip(faces.showing(names), counts, strict=True)]
     order = rng.permutation(int(counts.sum()))
@@ -64,7 +64,7 @@ def lsd(order: Order) -> list[Work]:
     work: list[Work] = []
     for s, (split, faces) in enumerate(order.faces.items()):
         counts = settled(order.rows[split], shares_of(_LSD_TRAIN if split == "train" else _LSD_REAL), 3)
-        classes, chosen = _drawn_lots(order.rng(1, s), faces, _LSD.names, counts)
+        classes, chosen = drawn_lots(order.rng(1, s), faces, _LSD.names, counts)
         root = folder(order.root / places[split])
         if split == "test":
             names = [f"{i}.jpg" for i in range(len(classes))]
@@ -87,7 +87,7 @@ def raf_db(order: Order) -> list[Work]:
     root = folder(order.root / "Image" / "aligned")
     for s, (split, faces) in enumerate(order.faces.items()):
         counts = settled(order.rows[split], shares_of(_RAF_COUNTS[split]), 3)
-        classes, chosen = _drawn_lots(order.rng(1, s), faces, _RAF_CODES, counts)
+        classes, chosen = drawn_lots(order.rng(1, s), faces, _RAF_CODES, counts)
         names = [f"{split}_{i + 1:05d}" for i in range(len(classes))]
         lines += [f"{name}.jpg {k + 1}" for name, k in zip(names, classes.tolist(), strict=True)]
         look = Job([], np.empty(0, np.intp), (order.seed, 2, s), size=100, lamp=0.0)
@@ -105,7 +105,7 @@ def affectnet(order: Order) -> list[Work]:
     for s, (split, faces) in enumerate(order.faces.items()):
         rng, count = order.rng(1, s), order.rows[split]
         counts = settled(count, shares_of(_AFFECTNET_TRAIN if split == "train" else (1,) * 8), 3)
-        classes, chosen = _drawn_lots(rng, faces, _AFFECTNET, counts)
+        classes, chosen = drawn_lots(rng, faces, _AFFECTNET, counts)
         extra = round(count * _EXTRA) if split == "train" else 0
         order_of = rng.permutation(count + extra)
         classes = np.concatenate([classes, rng.choice(_NO_EXPRESSION, extra)])[order_of]
@@ -139,12 +139,12 @@ def _portraits(faces: Faces, root: Path, rows: list[tuple[str, int, int, int]], 
 def _line(faces: Faces, name: str, size: int, code: int, face: int) -> str:
     """A row of AffectNet: path, box, 68 landmarks, expression, valence, arousal."""
     edge, side = round((1 - _ZOOM) / 2 * size), round(_ZOOM * size)
-    marks = ";".join(f"{value:.2f}" for value in _landmarks(placed(faces.points[face], size, _ZOOM)).ravel())
+    marks = ";".join(f"{value:.2f}" for value in landmarks_of(placed(faces.points[face], size, _ZOOM)).ravel())
     v, a = faces.va[face] if code < _NO_EXPRESSION[0] else (_NO_VA, _NO_VA)
     return f"{name},{edge},{edge},{side},{side},{marks},{code},{v:.6g},{a:.6g}"
 
 
-def _landmarks(points: Floats) -> Floats:
+def landmarks_of(points: Floats) -> Floats:
     """The usual 68 landmarks (68, 2) of five points (5, 2): eyes, nose tip and mouth corners as given, the rest of a plain face."""
     left, right, nose, low_left, low_right = points
     unit = float(np.linalg.norm(right - left))

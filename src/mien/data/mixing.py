@@ -1,0 +1,317 @@
+"""Label tables mixed into one: joined, thinned, capped, filtered.
+
+So the teacher and student of ABAW2 learn from several data sets (after Deng, Chen & Shi 2020, arXiv 2002.03399). Only rows in split
+train are ever thinned, capped, filtered or robbed of labels: what judges stays as it came. All functions leave the index of the rows
+that stay as it was (`join` and `mix` number them anew), change nothing in place, and say in ``attrs["notes"]`` what came of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from mien.data.abaw.presence import note
+from mien.data.spec import Spec
+from mien.data.table import COLUMNS, SPLITS, labels
+from mien.errors import DataError, UnknownNameError
+from mien.tasks import TASKS, Task
+
+__all__ = ["EVERY", "Mixing", "cap", "consistent", "drop_labels", "join", "mix", "thin"]
+
+EVERY: Final = "every"
+"""In strides: all labelled rows of a video alike, whatever they show."""
+
+Ints = NDArray[np.int64]
+Marks = NDArray[np.bool_]
+
+_SAME: Final = 1e-6  # labels that differ by less are the same
+_CALM: Final = 0.5  # how far from the middle of valence and arousal a neutral face may lie
+_FAMILIES: Final = tuple(dict.fromkeys(task.family for task in TASKS.values()))
+_ONE_OF: Final = tuple(dict.fromkeys(task.family for task in TASKS.values() if task.kind == "one_of"))
+
+
+class Mixing(Spec):
+    """How tables become one; tasks go by their family, such as ``expr``."""
+
+    thin: dict[str, Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(min_length=1)]] = Field(default={})
+    """By task: strides by class, such as ``{neutral: 10}``, or ``{every: 5}``; see `thin`."""
+    cap: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
+    """By task: most training rows of a class, after thinning; see `cap`."""
+    shared: bool = True
+    """Whether a row that a task of `thin` or `cap` keeps has its labels of the others as well; false: each task has only its own rows."""
+    consistent: bool = False
+    """Whether expressions that contradict valence and arousal are left out; see `consistent`."""
+    drop: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default={})
+    """By task: share of its training labels that are taken away at random."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of `cap` and `drop`: the same seed takes the same rows."""
+
+    @field_validator("thin", "cap", "drop")
+    @classmethod
+    def _by_family(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if strange := [family for family in value if family not in _FAMILIES]:
+            raise ValueError(f"{UnknownNameError('family of tasks', strange[0], _FAMILIES)}")
+        return value
+
+
+def mix(tables: Sequence[pd.DataFrame], how: Mixing, tasks: Sequence[Task]) -> pd.DataFrame:
+    """The tables as one, with rows numbered anew: `join`, then `consistent`, `thin` and `cap`, then `drop_labels`.
+
+    tasks: those of the tables' columns. Where several tasks are thinned or capped, a row stays if one of them has a label there and keeps
+    it, and if none has. Settings for a task that is not among `tasks` have no effect, and a note says so. Raises DataError as the parts do.
+    """
+    table = join(tables)
+    asked = {task.family: task for task in tasks}
+    idle = [family for family in dict.fromkeys([*how.thin, *how.cap, *how.drop]) if family not in asked]
+    if how.consistent and "expr" in asked:
+        table = consistent(table)
+    table = _chosen(table, how, [task for family, task in asked.items() if family in (*how.thin, *how.cap)])
+    for i, (family, share) in enumerate(how.drop.items()):
+        if family in asked:
+            table = drop_labels(table, asked[family], share, how.seed + i)
+    lines = [f"{', '.join(idle)}: not learned here, so nothing was thinned, capped or dropped by it"] if idle else []
+    return _saying(table.reset_index(drop=True), table, *lines)
+
+
+def _chosen(table: pd.DataFrame, how: Mixing, tasks: Sequence[Task]) -> pd.DataFrame:
+    """The rows that one of the tasks keeps, or that none has a label of."""
+    if not tasks:
+        return table
+    notes, own, bare = list[str](), dict[Task, Marks](), np.ones(len(table), bool)
+    for i, task in enumerate(tasks):
+        part = _saying(table)
+        if task.family in how.thin:
+            part = thin(part, task, how.thin[task.family])
+        if task.family in how.cap:
+            part = cap(part, task, how.cap[task.family], how.seed + i)
+        notes += part.attrs["notes"]
+        labelled = _labelled(table, task)
+        own[task] = labelled & table.index.isin(part.index)
+        bare &= ~labelled
+    stays = bare | np.any(list(own.values()), axis=0)
+    found = table[stays]
+    if not how.shared:
+        found = found.assign(**{
+            name: found[name].where(pd.Series(mine[stays], found.index)) for task, mine in own.items() for name in task.columns
+        })  # fmt: skip
+    training = table["split"] == "train"
+    if len(tasks) > 1:
+        told = ", ".join(task.key for task in tasks)
+        notes.append(f"{(stays & training).sum()} of {training.sum()} training rows are kept by one of {told}, or have no label of any")
+        notes += [f"{task.key}: {_counts(found, task)}" for task in tasks]
+    return _saying(found, table, *notes)
+
+
+def thin(table: pd.DataFrame, task: Task, strides: Mapping[str, int]) -> pd.DataFrame:
+    """The table with every k-th training row of a class in each video, in the order of its frames, the first one first.
+
+    strides: k by class name (a row's class has its largest share); or ``{"every": k}`` for every k-th labelled row whatever its class. Rows
+    without a video are not in time and stay, and so do rows without a label of the task.
+    ABAW2's mixture takes neutral 10, happiness 2 and sadness 2 of Aff-Wild2, and every 5th row for valence and arousal; it counts
+    through all videos together, so that its first row of a video is any.
+    Raises DataError for strides that are none, and for a class that the task lacks.
+    """
+    if not strides or min(strides.values()) < 1:
+        raise DataError(f"thin: strides are {dict(strides)}; give whole numbers from 1 on by class")
+    if EVERY in strides:
+        if len(strides) > 1:
+            raise DataError(f"thin: {EVERY} stands for all classes; leave out {', '.join(name for name in strides if name != EVERY)}")
+        group = np.where(_labelled(table, task), 0, -1)
+        steps = np.array([strides[EVERY]])
+    else:
+        group = _classes(table, task, "thin")
+        if strange := [name for name in strides if name not in task.names]:
+            raise DataError(f"thin: {UnknownNameError(f'class of {task.key}', strange[0], (*task.names, EVERY))}")
+        steps = np.array([strides.get(name, 1) for name in task.names])
+    rows = np.flatnonzero((group >= 0) & table["video"].notna() & (table["split"] == "train"))
+    some = table.iloc[rows]
+    order = np.argsort(some["frame"].to_numpy(float), kind="stable")
+    place = pd.DataFrame({"video": some["video"].to_numpy(object), "group": group[rows]}).iloc[order].groupby(["video", "group"]).cumcount()
+    gone = np.zeros(len(table), bool)
+    gone[rows[place.index]] = place.to_numpy() % steps[group[rows[place.index]]] > 0
+    told = ", ".join(f"{name} {k}" for name, k in strides.items())
+    return _without(table, gone, task, f"thinned in time ({told})")
+
+
+def cap(table: pd.DataFrame, task: Task, most: int, seed: int) -> pd.DataFrame:
+    """The table with at most `most` training rows of each class, taken at random by `seed`; rows without a label of the task stay.
+
+    A row's class has its largest share. Raises DataError for a task without classes, and for fewer than one row.
+    """
+    if most < 1:
+        raise DataError(f"cap: {most} rows of a class; give a whole number from 1 on")
+    group = np.where(table["split"] == "train", _classes(table, task, "cap"), -1)
+    lots = np.random.default_rng(seed).permutation(len(table))
+    place = pd.Series(group[lots]).groupby(group[lots]).cumcount().to_numpy()
+    gone = np.zeros(len(table), bool)
+    gone[lots] = (place >= most) & (group[lots] >= 0)
+    return _without(table, gone, task, f"at most {most} of a class")
+
+
+def consistent(table: pd.DataFrame) -> pd.DataFrame:
+    """The table in which training rows lose an expression that contradicts their valence and arousal; they stay, with the other labels.
+
+    Happiness with valence below 0, sadness with valence above 0, neutral farther than 0.5 from the middle (Deng, Chen & Shi 2020). A row's
+    expression has its largest share. Raises DataError for a table without expressions, valence or arousal.
+    """
+    names = [name for name in table if str(name).startswith("expr_")]
+    if not names or not {"valence", "arousal"} <= set(table.columns):
+        raise DataError("consistent: needs columns of expressions, valence and arousal; ask for both tasks")
+    expr = Task("expr.found", tuple(str(name).removeprefix("expr_") for name in names), "one_of")
+    shown, va = _classes(table, expr, "consistent"), table[["valence", "arousal"]].to_numpy(float)
+    wrong = {
+        "happiness": va[:, 0] < 0,
+        "sadness": va[:, 0] > 0,
+        "neutral": np.hypot(va[:, 0], va[:, 1]) > _CALM + _SAME,
+    }
+    training = (table["split"] == "train").to_numpy()
+    gone = {name: mark & training & (shown == expr.names.index(name)) for name, mark in wrong.items() if name in expr.names}
+    counts = ", ".join(f"{name} {mark.sum()}" for name, mark in gone.items())
+    lost = np.any(list(gone.values()), axis=0) if gone else np.zeros(len(table), bool)
+    found = _bared(table, expr, lost)
+    return _saying(found, table, f"expressions against valence and arousal left out: {counts}; training keeps {_counts(found, expr)}")
+
+
+def drop_labels(table: pd.DataFrame, task: Task, share: float, seed: int) -> pd.DataFrame:
+    """The table in which that share of the labelled training rows, at random by `seed`, has no label of the task; all rows stay.
+
+    Raises DataError for a share that is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"drop: the share is {share}; give one between 0 and 1")
+    rows = np.flatnonzero(_labelled(table, task) & (table["split"] == "train"))
+    gone = np.zeros(len(table), bool)
+    gone[np.random.default_rng(seed).permutation(rows)[: round(share * len(rows))]] = True
+    found = _bared(table, task, gone)
+    return _saying(found, table, f"{task.key}: {gone.sum()} of {len(rows)} training labels were taken away; left: {_counts(found, task)}")
+
+
+def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All rows of the tables, one for each face, with all their labels: an outer join; NaN where no table has a label.
+
+    Two rows are the same face if they have the same video and frame or, where one has no video, the same image; where a table has several
+    such rows, their images and points must be the same too. Names of videos and subjects mean the same in all tables. Where labels
+    contradict, those of the first table stay. What judges anywhere trains nowhere: a face, video or subject that is in val or test in one
+    table loses its training rows in the others, and its val rows where another has it in test.
+    Raises DataError where there is no table, a row has no split, or two tables have different classes of one family.
+    """
+    _check(tables)
+    whole = pd.concat(tables, ignore_index=True)
+    whole.attrs = {}
+    notes = [line for table in tables for line in table.attrs.get("notes", ())]
+    part = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    key = _keys(whole, part)
+    judged = _judged(whole, key)
+    if judged.any():
+        notes.append(f"{judged.sum()} rows were left out: their face, video or subject judges in another set")
+        whole, part, key = whole[~judged].reset_index(drop=True), part[~judged], key[~judged]
+    if len(tables) > 1:
+        rows = len(whole)
+        whole, differ = _merged(whole, part, pd.factorize(key)[0])
+        notes.append(f"joined {rows} rows of {len(tables)} sets to {len(whole)} faces")
+        if differ:
+            told = ", ".join(f"{name} {count}" for name, count in differ.items())
+            notes.append(f"labels that contradict those of an earlier set, which stay: {told}")
+    return note(whole, notes)
+
+
+def _check(tables: Sequence[pd.DataFrame]) -> None:
+    if not tables:
+        raise DataError("join: no tables; give at least one")
+    for table in tables:
+        wrong = ~table["split"].isin(SPLITS)
+        if wrong.any():
+            raise DataError(f"join: {wrong.sum()} of {len(table)} rows have no split; splits are {', '.join(SPLITS)}")
+        for family in _ONE_OF:
+            ours, theirs = ({str(name) for name in each if str(name).startswith(f"{family}_")} for each in (tables[0], table))
+            if ours and theirs and ours != theirs:
+                lacking = ", ".join(sorted(ours ^ theirs))
+                raise DataError(f"join: one table has {lacking} and another has not; load both with the same tasks")
+
+
+def _keys(whole: pd.DataFrame, part: NDArray[np.intp]) -> Ints:
+    """A number for each face (N,): no two rows of one part have the same."""
+    image = pd.factorize(pd.Series([_plain(cell) for cell in whole["image"]], dtype=object))[0]
+    time = whole.groupby(["video", "frame"], sort=False).ngroup().to_numpy()
+    timed = time >= 0
+    base = np.where(timed, time, len(whole) + image)
+    if timed.any() and not timed.all():  # a picture without a video may be one that elsewhere has one
+        known = pd.Series(time[timed], image[timed])
+        found = pd.Series(image[~timed]).map(known[~known.index.duplicated()])
+        base[~timed] = found.fillna(pd.Series(base[~timed])).astype(np.int64)
+    twice = pd.DataFrame({"part": part, "base": base}).duplicated()
+    several = np.isin(base, base[twice])
+    marks = np.full(len(whole), "", object)
+    marks[several] = [b"" if np.ndim(cell) == 0 else np.asarray(cell, np.float32).tobytes() for cell in whole["points"][several]]
+    faces = pd.DataFrame({"base": base, "image": np.where(several, image, -1), "points": marks, "part": part})
+    faces["again"] = faces.groupby(["part", "base", "image", "points"], sort=False).cumcount()
+    return np.asarray(faces.groupby(["base", "image", "points", "again"], sort=False).ngroup(), np.int64)
+
+
+def _plain(cell: object) -> object:
+    return (cell.shape, cell.tobytes()) if isinstance(cell, np.ndarray) else cell
+
+
+def _judged(whole: pd.DataFrame, key: Ints) -> Marks:
+    """Rows (N,) whose face, video or subject is in a split that judges, while they are in one that comes before it."""
+    rank = pd.Series(whole["split"].map(SPLITS.index).to_numpy())
+    lost = np.zeros(len(whole), bool)
+    for codes in (key, *(pd.factorize(whole[by])[0] for by in ("video", "subject"))):
+        lost |= (codes >= 0) & (rank < rank.groupby(codes).transform("max")).to_numpy()
+    return lost
+
+
+def _merged(whole: pd.DataFrame, part: NDArray[np.intp], key: NDArray[np.intp]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """A row for each key (N,) in order of first sight, gaps filled by later parts; and how many labels contradict, by column."""
+    first = ~pd.Series(key).duplicated().to_numpy()
+    later = [rows for rows in (np.flatnonzero(~first & (part == k)) for k in range(1, part.max(initial=0) + 1)) if len(rows)]
+    found, differ = whole[first].reset_index(drop=True), dict[str, int]()
+    for name in [each for each in whole if later and each not in ("image", "split")]:
+        cells, kept = whole[name].to_numpy(), found[name].to_numpy(copy=True)
+        for rows in later:
+            given = rows[pd.notna(pd.Series(cells[rows]))]
+            gap = pd.isna(pd.Series(kept[key[given]])).to_numpy()
+            if name not in COLUMNS and (wrong := np.abs(cells[given[~gap]] - kept[key[given[~gap]]]) > _SAME).any():
+                differ[str(name)] = differ.get(str(name), 0) + int(wrong.sum())
+            kept[key[given[gap]]] = cells[given[gap]]
+        found[name] = kept
+    return found, differ
+
+
+def _labelled(table: pd.DataFrame, task: Task) -> Marks:
+    return np.asarray(~np.isnan(labels(table, task)).all(axis=1))
+
+
+def _classes(table: pd.DataFrame, task: Task, where: str) -> NDArray[np.intp]:
+    """The class with the largest share (N,), -1 where there is no label."""
+    if task.kind != "one_of":
+        raise DataError(f"{where}: {task.key} has no classes that exclude each other; use {EVERY} or leave it out")
+    shares = labels(table, task)
+    return np.where(np.isnan(shares).any(axis=1), -1, np.nan_to_num(shares).argmax(axis=1))
+
+
+def _bared(table: pd.DataFrame, task: Task, rows: Marks) -> pd.DataFrame:
+    """The table without the labels of a task in some rows (N,)."""
+    return table.assign(**{name: table[name].mask(rows) for name in task.columns})
+
+
+def _without(table: pd.DataFrame, gone: Marks, task: Task, how: str) -> pd.DataFrame:
+    found = table[~gone]
+    return _saying(found, table, f"{task.key}, {how}: {gone.sum()} training rows were left out; left: {_counts(found, task)}")
+
+
+def _counts(table: pd.DataFrame, task: Task) -> str:
+    """How many training rows show what."""
+    training = table[table["split"] == "train"]
+    if task.kind != "one_of":
+        return f"{_labelled(training, task).sum()} labelled"
+    seen = np.bincount(_classes(training, task, task.key) + 1, minlength=len(task.names) + 1)[1:]
+    return ", ".join(f"{name} {count}" for name, count in zip(task.names, seen.tolist(), strict=True))
+
+
+def _saying(table: pd.DataFrame, before: pd.DataFrame | None = None, *lines: str) -> pd.DataFrame:
+    """A table of its own with the notes of the one before it, and more."""
+    return note(table.copy(deep=False), [*([] if before is None else before.attrs.get("notes", [])), *lines])
