@@ -1,5 +1,8 @@
 """Drawn faces show what their labels say: units where they belong, points on features, subjects in one split, smooth films."""
 
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -266,3 +269,18 @@ def test_drawing_is_fast():
     started = time.perf_counter()
     load_drawn(150)
     assert 150 / (time.perf_counter() - started) > 150
+
+
+def test_the_same_seed_draws_the_same_in_every_process():
+    code = """
+import zlib
+from mien.data.drawn import load_drawn
+from mien.tasks import TASKS
+faces = load_drawn(count=40, seed=3, split=None, size=32, tasks=[TASKS["expr.abaw8"]])
+print(zlib.crc32(b"".join(image.tobytes() for image in faces["image"])))
+"""
+    said = set()
+    for order in ("1", "2", "3"):  # of the members of sets
+        env = {**os.environ, "PYTHONHASHSEED": order}
+        said.add(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout)
+    assert len(said) == 1

@@ -23,6 +23,7 @@ from mien.train.export import export
 from mien.train.face_resnet import FaceResNet, load_faces
 from mien.train.fit import fit
 from mien.train.networks import NetworkSettings, build
+from mien.train.soup import average_runs
 
 
 def test_jitter_moves_what_it_says():
@@ -119,7 +120,15 @@ def test_mien_s_recipe_from_data_to_bundle(small_data, tmp_path, face):
 
     first = fit(short(mien_s.first_settings(small_data)), tmp_path / "first")
     second = fit(short(mien_s.second_settings(small_data, first.folder, bundles()["mien-s"])), tmp_path / "second")
-    bundle = open_bundle(make_bundle(second, tmp_path / "mien-s", bits=8, features=True))
+    third = fit(short(mien_s.third_settings(small_data, first.folder, second.folder, bundles()["mien-s"])), tmp_path / "third")
+    mean = average_runs((second, third), mien_s.SHARES, tmp_path / "mean")
+    nets = [run.load("best.pt")["net"] for run in (second, third, mean)]
+    for name, tensor in nets[2].items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, 0.4 * nets[0][name] + 0.6 * nets[1][name])
+    with pytest.raises(DataError, match="a share each, 1 together"):
+        average_runs((second, third), (0.5, 0.6), tmp_path / "other")
+    bundle = open_bundle(make_bundle(mean, tmp_path / "mien-s", bits=8, features=True))
     assert isinstance(bundle.card, AffectCard)
     assert bundle.card.features == 256
     assert {score.data.split(";")[0] for score in bundle.card.scores} == {"validation split of FER+", "validation split of portraits"}

@@ -27,6 +27,8 @@ def reproduce(
     Run again, only what is missing or has changed is done.
     """
     with tidy("finished steps are kept; the same command goes on"):
+        if name is not None and not show:
+            err.print(f"{name}: reading the recipe and its parts", markup=False)  # torch takes seconds to load
         with needs_extra("mien reproduce"):
             from mien.cli.bars import Bar
             from mien.recipes.report import markdown

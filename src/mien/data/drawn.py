@@ -97,7 +97,7 @@ def _play(rng: np.random.Generator, expression: str) -> Floats:
     while True:
         chosen = set(rng.choice(_NOISE, 3, replace=False).tolist())
         if all(len(chosen & set(prototype)) < 2 for prototype in PROTOTYPES.values()):
-            return _vector({name: rng.uniform(0.6, 1.0) for name in chosen})
+            return _vector({name: rng.uniform(0.6, 1.0) for name in sorted(chosen)})
 
 
 def _lean(rng: np.random.Generator, expression: str) -> float:

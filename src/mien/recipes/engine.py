@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,12 @@ def find_data(needed: Mapping[str, Needed], given: Mapping[str, Path]) -> dict[s
     for key, path in given.items():
         if not path.exists():
             raise DataError(f"--data {key}={path}: nothing is there; {needed[key].get}")
-    return {key: needed[key].at(path.absolute()) for key, path in given.items()}
+    found = {key: needed[key].at(path.absolute()) for key, path in given.items()}
+    for key, spec in found.items():
+        labels = getattr(spec, "labels", None)
+        if labels is not None and not labels.is_file():
+            raise DataError(f"{key}: {labels}: no such file of labels; give its path, or leave labels out")
+    return found
 
 
 def run_steps(
@@ -66,12 +72,14 @@ def run_steps(
 ) -> Finished:
     """Run what is not done yet. Raises MienError of the step that fails; what was done stays."""
     out = out.absolute()  # runs in it remember where their features lie
-    marks = {key: _fingerprint(spec) for key, spec in data.items()}
+    mark = cache(_fingerprint)
     folders: dict[str, Path] = {}
     keys: dict[str, str] = {}
     seconds: dict[str, float] = {}
     for number, (name, step) in enumerate(recipe.steps.items(), 1):
-        keys[name] = _key(step, [keys[one] for one in step.named(STEP)], [marks[one] for one in step.named(DATA)], recipe.seeds)
+        keys[name] = _key(
+            step, [keys[one] for one in step.named(STEP)], [mark(step.seen(data[one])) for one in step.named(DATA)], recipe.seeds
+        )
         folders[name] = out / "steps" / f"{name}-{keys[name][:12]}"
         done, told = folders[name] / "done.json", f"step {number} of {len(recipe.steps)}, {name}"
         if done.is_file():
@@ -82,7 +90,10 @@ def run_steps(
             folders[name].mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         before = {one: folders[one] for one in recipe.steps if one in folders and one != name}
-        step.run(Place(name, folders[name], before, recipe.steps, data, recipe.seeds, note, progress))
+        try:
+            step.run(Place(name, folders[name], before, recipe.steps, data, recipe.seeds, note, progress))
+        except DataError as error:
+            raise DataError(f"step {name}: {error}") from error
         seconds[name] = time.monotonic() - began
         write_aside(done, json.dumps({"seconds": round(seconds[name], 1), "step": json.loads(step.model_dump_json())}, indent=2).encode())
         note(f"{told}: {seconds[name]:.0f} s")

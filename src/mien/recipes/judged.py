@@ -50,7 +50,8 @@ class Told:
     @property
     def interval(self) -> tuple[float, float]:
         """95 %, of the seeds' mean."""
-        return interval(self.draws)
+        with np.errstate(invalid="ignore"):  # between infinite draws
+            return interval(self.draws)
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,9 @@ def _nested(values: Floats, part: Part) -> Floats:
 
 def minus(one: Told, other: Told) -> Told:
     """The difference, draw by draw, since both draw the same recordings in the same order; seeds are paired where both have as many."""
-    seeds = one.values - other.values if one.values.shape == other.values.shape else np.array([one.mean - other.mean])
-    return Told(seeds, one.draws - other.draws)
+    with np.errstate(invalid="ignore"):  # two infinite distances differ by nothing that has a name
+        seeds = one.values - other.values if one.values.shape == other.values.shape else np.array([one.mean - other.mean])
+        return Told(seeds, one.draws - other.draws)
 
 
 def _told(predicted: Predicted, values: Mapping[str, Floats], protocol: str) -> dict[str, Told]:
@@ -97,11 +99,13 @@ def _told(predicted: Predicted, values: Mapping[str, Floats], protocol: str) -> 
         if each.family == "ce":
             found["kl"] = _distance(values[each.family], number)
     formula = PROTOCOLS[protocol].terms
-    if all(term.task in terms for term in formula):
+    if all(OF_TERM[term.name] in terms.get(term.task, {}) for term in formula):
         parts = [(term.weight, terms[term.task][OF_TERM[term.name]]) for term in formula]
         seeds = max(len(told.values) for _, told in parts)
         score = sum(weight * np.broadcast_to(told.values, seeds) for weight, told in parts)
         found["score"] = Told(np.asarray(score), np.asarray(sum(weight * told.draws for weight, told in parts)))
+        if len(formula) == 1:  # the score is that measure, and needs no second column
+            found.pop(formula[0].task.partition(".")[0], None)
     return found
 
 

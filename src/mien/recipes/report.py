@@ -197,10 +197,10 @@ def _claims(found: Report) -> list[str]:
 
 
 def write_report(found: Report, folder: Path) -> tuple[Path, ...]:
-    """Write ``report.md``, ``report.json`` and ``report.png`` into a folder; returns their paths. Raises OutputError."""
+    """Write ``<recipe>.md``, ``.json`` and ``.png`` into a folder; returns their paths. Raises OutputError."""
     from mien.recipes.figure import draw
 
-    paths = tuple(folder / f"report.{suffix}" for suffix in ("md", "json", "png"))
+    paths = tuple(folder / f"{found.recipe}.{suffix}" for suffix in ("md", "json", "png"))
     write_aside(paths[0], markdown(found).encode())
     write_aside(paths[1], (json.dumps(_plain(asdict(found)), indent=2) + "\n").encode())
     draw(found, paths[2])

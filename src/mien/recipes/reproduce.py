@@ -62,11 +62,11 @@ def reproduce(
 
 
 def _submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
-    """Copies of what can be sent in, in one place: ``submissions/<step>-<seed>.txt``."""
+    """Copies of what can be sent in, in one place: ``submissions/<recipe>-<step>-<seed>.txt``."""
     made = []
     for name, step in recipe.steps.items():
         for path in sorted(finished.folders[name].glob(SUBMISSION.format("*"))) if isinstance(step, Submit) else ():
-            made.append(out / "submissions" / f"{name}-{path.stem.rpartition('-')[2]}.txt")
+            made.append(out / "submissions" / f"{recipe.name}-{name}-{path.stem.rpartition('-')[2]}.txt")
             with explained(made[-1]):
                 made[-1].parent.mkdir(exist_ok=True)
             write_aside(made[-1], path.read_bytes())

@@ -98,9 +98,13 @@ def guess(path: Path) -> str:
     Raises DataError where no format has this first line (a file without a header cannot be told), or two different ones do.
     """
     path = Path(path)
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        raise DataError(
+            f"{path}: {'the file is empty' if path.exists() else 'there is no such file or folder'}; give the submission's own path"
+        )
     fits = [form for form in FORMATS.values() if form.header and _first_line(form, path) == form.header]
     if not fits:
-        raise DataError(f"{path}: no known format begins like this; name the format, one of {', '.join(FORMATS)}")
+        raise DataError(f"{path}: its first line is no header of a known format; name the format by --format, one of {', '.join(FORMATS)}")
     if len({form.rules for form in fits}) > 1:
         raise DataError(f"{path}: could be {' or '.join(form.name for form in fits)}; name the format")
     return fits[0].name

@@ -64,6 +64,10 @@ class Step(BaseModel):
                 found += [value] if isinstance(value, str) else value or ()
         return tuple(found)
 
+    def seen(self, spec: Set) -> Set:
+        """The part of a data set's settings that its result depends on; all of it, where a step says nothing else."""
+        return spec
+
     def run(self, place: Place) -> None:
         """Fill its folder; stopped half-way, the same call goes on. Raises MienError."""
         raise NotImplementedError

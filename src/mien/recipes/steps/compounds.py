@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from mien.data.abaw.compound import listed_table
 from mien.data.abaw.sets import CExprDb
+from mien.data.sets import Set
 from mien.data.table import labels
 from mien.errors import DataError
 from mien.metrics import macro_f1
@@ -88,6 +89,10 @@ class Faces(Step):
     data: Annotated[str, DATA]
     bundle: Annotated[str | None, BUNDLE] = None
     exported: Annotated[str | None, STEP] = None
+
+    @override
+    def seen(self, spec: Set) -> Set:
+        return spec.model_copy(update={"labels": None}) if isinstance(spec, CExprDb) else spec
 
     @override
     def run(self, place: Place) -> None:
@@ -206,7 +211,7 @@ class ChooseCompounds(_FromFaces):
 
 def _tell(place: Place, way: Variant) -> None:
     write_aside(place.folder / "chosen.json", json.dumps({"ce": [asdict(way)]}, indent=2).encode())
-    place.note(f"{place.name}: chosen: " + ", ".join(f"{name} {value}" for name, value in asdict(way).items()))
+    place.note(f"{place.name}: " + ", ".join(f"{name} {value}" for name, value in asdict(way).items()))
 
 
 def _spec(place: Place, key: str) -> CExprDb:
