@@ -501,7 +501,7 @@ def test_two_layouts_at_once_are_ambiguous(tmp_path):
     with pytest.raises(DataError, match=r"could be abaw2021.va or abaw2022.va; name the format"):
         guess(path)
     for missing in (tmp_path / "none", tmp_path):
-        with pytest.raises(DataError, match="there is no such file or folder|no header of a known format"):
+        with pytest.raises(DataError, match=r"there is no such file or folder|no header of a known format"):
             guess(missing)
 
 
