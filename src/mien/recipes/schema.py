@@ -78,17 +78,11 @@ class Claim(_Strict):
     """Whether the paper tuned and told it on the same rows; then that number is held against it, and not the nested one."""
 
 
-class Ratio(_Strict):
+class Ratio(Claim):
     """A relative claim of the paper: a measure of `row` over that of `to`. at_most: the paper says up to so much, not so much."""
 
-    name: str
-    row: str
     to: str
-    paper: float
-    within: Annotated[float, Field(gt=0)]
-    measure: str = "score"
     at_most: bool = False
-    tuned: bool = False
 
 
 class Recipe(_Strict):

@@ -1,5 +1,6 @@
 """What every step of a recipe is: settings that know what they need, and a way to fill a folder."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class Place:
         return lambda done, total: self.progress(f"{self.name}: {what}", done, total)
 
 
-class Step(BaseModel):
+class Step(BaseModel, ABC):
     """Settings of a step. Fields marked `STEP`, `DATA` or `BUNDLE` name what its result depends on: one name, several, or None."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -68,6 +69,6 @@ class Step(BaseModel):
         """The part of a data set's settings that its result depends on; all of it, where a step says nothing else."""
         return spec
 
+    @abstractmethod
     def run(self, place: Place) -> None:
         """Fill its folder; stopped half-way, the same call goes on. Raises MienError."""
-        raise NotImplementedError

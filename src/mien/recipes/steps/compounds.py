@@ -126,15 +126,20 @@ class _FromFaces(Step):
         return pd.read_parquet(path), listed_table(spec.root, spec.labels)
 
 
-class Compounds(_FromFaces):
-    """Zero-shot compounds in one way; see `mien.recipes.compound.Variant`."""
+class _OneWay(_FromFaces):
+    """The choices that every way from faces to compounds makes; see `mien.recipes.compound.Variant`."""
 
-    do: Literal["compounds"]
     mean: Mean = "arithmetic"
-    basis: Basis = "all"
     aggregation: Aggregation = "max"
     window: Annotated[int, Field(ge=0)] = 0
     sigma: Annotated[float, Field(gt=0)] | None = None
+
+
+class Compounds(_OneWay):
+    """Zero-shot compounds in one way."""
+
+    do: Literal["compounds"]
+    basis: Basis = "all"
 
     @override
     def run(self, place: Place) -> None:
@@ -143,14 +148,10 @@ class Compounds(_FromFaces):
         _save(place, listed, variant_scores(faces, listed, way)[None])
 
 
-class SupervisedCompounds(_FromFaces):
+class SupervisedCompounds(_OneWay):
     """Compounds from a bundle that knows the six basic expressions only, by their probabilities as they are."""
 
     do: Literal["supervised_compounds"]
-    mean: Mean = "arithmetic"
-    aggregation: Aggregation = "max"
-    window: Annotated[int, Field(ge=0)] = 0
-    sigma: Annotated[float, Field(gt=0)] | None = None
 
     @override
     def run(self, place: Place) -> None:
