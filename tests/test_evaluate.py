@@ -207,11 +207,11 @@ def test_every_protocol_is_its_own_formula(name):
         scores = {task.family: rng.dirichlet(np.ones(k), 90)}
         table = pd.DataFrame(np.eye(k)[rng.integers(0, k, 90)], columns=list(task.columns))
         tasks, target, pred = [task], {task.key: table.to_numpy().argmax(axis=1)}, {task.key: scores[task.family].argmax(axis=1)}
-    elif name.endswith("emi"):
-        task = TASKS["emi.abaw6"]
-        values = np.random.default_rng(2).random((90, 6))
+    elif name.endswith(("emi", "eri")):
+        (task,) = (TASKS[key] for key in keys)
+        values = np.random.default_rng(2).random((90, len(task.names)))
         table = pd.DataFrame(values, columns=list(task.columns))
-        scores = {"emi": 0.5 * values + 0.5 * np.random.default_rng(3).random((90, 6))}
+        scores = {"emi": 0.5 * values + 0.5 * np.random.default_rng(3).random(values.shape)}
         tasks, target, pred = [task], {task.key: values}, {task.key: scores["emi"]}
     else:
         shares = table[list(EXPR.columns)].to_numpy()

@@ -292,6 +292,7 @@ def task_data(seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
     rng = np.random.default_rng(seed)
     made: dict[str, tuple[Array, Array]] = {"au.abaw12": units(rng), "va": (rng.uniform(-1, 1, (300, 2)), rng.uniform(-1, 1, (300, 2)))}
     made["emi.abaw6"] = rng.random((300, 6)), rng.random((300, 6))
+    made["emi.abaw5"] = rng.random((300, 7)), rng.random((300, 7))
     for key in ("expr.abaw7", "expr.abaw8", "expr.lsd6", "ce.abaw7"):
         k = len(TASKS[key].names)
         made[key] = rng.integers(k, size=300).astype(float), rng.integers(k, size=300).astype(float)
@@ -357,6 +358,7 @@ def protocol_by_hand(name: str, pred: dict[str, Array], target: dict[str, Array]
         "mtl": va + expr + au,
         "lsd": macro_by_counts(pred["expr.lsd6"], target["expr.lsd6"], 6),
         "ce": macro_by_counts(pred["ce.abaw7"], target["ce.abaw7"], 7),
+        "eri": np.mean([stats.pearsonr(*pair).statistic for pair in columns_of(pred["emi.abaw5"], target["emi.abaw5"])]),
         "emi": np.mean([stats.pearsonr(*pair).statistic for pair in columns_of(pred["emi.abaw6"], target["emi.abaw6"])]),
     }[track])  # fmt: skip
 

@@ -23,6 +23,7 @@ ORDERS = {
         "sadly_fearful",
         "sadly_angry",
     ],
+    "emi.abaw5": ["adoration", "amusement", "anxiety", "disgust", "empathic_pain", "fear", "surprise"],
     "emi.abaw6": ["admiration", "amusement", "determination", "empathic_pain", "excitement", "joy"],
     "ah.abaw8": ["ambivalence_hesitancy"],
 }

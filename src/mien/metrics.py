@@ -276,7 +276,7 @@ _EXPR: Final = (_macro("expr.abaw8"),)
 _AU: Final = (Term("au_f1", "au.abaw12", mean_au_f1),)
 _EMI: Final = _columns("emi.abaw6", pearson)
 
-# ABAW2 is of 2021; ABAW3 and 4 (mtl, lsd) of 2022, 5 of 2023, 6 (ce, emi) and 7 (mtl, ce) of 2024, 8 (emi) of 2025.
+# ABAW2 is of 2021; ABAW3 and 4 (mtl, lsd) of 2022, 5 (eri) of 2023, 6 (ce, emi) and 7 (mtl, ce) of 2024, 8 (emi) of 2025.
 _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
     "abaw2021.expr": (_macro("expr.abaw7", 0.67), Term("accuracy", "expr.abaw7", accuracy, 0.33)),
     "abaw2021.va": _VA,
@@ -286,6 +286,7 @@ _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
     "abaw2022.lsd": (_macro("expr.lsd6"),),
     "abaw2024.mtl": _VA + _EXPR + _AU,
     "abaw2024.ce": (_macro("ce.abaw7"),),
+    "abaw2023.eri": _columns("emi.abaw5", pearson),
     "abaw2024.emi": _EMI,
     "abaw2025.emi": _EMI,
 }

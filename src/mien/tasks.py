@@ -116,6 +116,8 @@ TASKS: Final[dict[str, Task]] = {
         _au("abaw12", 1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26),
         Task("ce.abaw7", tuple(COMPOUNDS), "one_of"),
         # Of a whole clip: the emotional mimicry of ABAW6 and ABAW8 (Hume-Vidmimic2).
+        # Emotional reactions of ABAW5 (Hume-Reaction), mimicry of ABAW6 and ABAW8.
+        Task("emi.abaw5", ("adoration", "amusement", "anxiety", "disgust", "empathic_pain", "fear", "surprise"), "scalar"),
         Task("emi.abaw6", ("admiration", "amusement", "determination", "empathic_pain", "excitement", "joy"), "scalar"),
         Task("ah.abaw8", ("ambivalence_hesitancy",), "any_of"),
     )

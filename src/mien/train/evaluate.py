@@ -29,7 +29,7 @@ OF_TERM: Final[dict[str, Key]] = {
     "accuracy": ("", "accuracy"),
     "au_f1": ("", "mean_f1"),
     **{f"ccc_{name}": (name, "ccc") for name in TASKS["va"].names},
-    **{f"pearson_{name}": (name, "r") for name in TASKS["emi.abaw6"].names},
+    **{f"pearson_{name}": (name, "r") for key in ("emi.abaw5", "emi.abaw6") for name in TASKS[key].names},
 }
 
 Thresholds = Mapping[str, float | Sequence[float]]

@@ -1,5 +1,6 @@
 """Steps from files to files: super-resolve training pictures, write what a challenge wants to be sent."""
 
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import pandas as pd
@@ -16,6 +17,7 @@ from mien.data.superres import superresolve
 from mien.errors import DataError, OutputError
 from mien.recipes.predicted import Predicted
 from mien.recipes.steps.base import DATA, STEP, Place, Step
+from mien.train.superres import Spandrel
 
 __all__ = ["PICTURES", "SUBMISSION", "Submit", "SuperResolve"]
 
@@ -28,19 +30,24 @@ PICTURES: Final = "pictures"
 class SuperResolve(Step):
     """Make the training pictures of a data set larger and sharper by Real-ESRGAN x4plus (HSEmotion at ABAW4).
 
-    data: key of a data set of kind lsd. scale: how much larger.
+    data: key of a data set of kind lsd. scale: how much larger. weights: another network's file, run by spandrel, on a GPU where there is
+    one; see `mien.train.superres`.
     """
 
     do: Literal["super_resolve"]
     data: Annotated[str, DATA]
     scale: Annotated[int, Field(ge=1, le=4)] = 2
+    weights: Path | None = None
 
     @override
     def run(self, place: Place) -> None:
         spec = place.set(self.data)
         if not isinstance(spec, Lsd):
             raise DataError(f"{place.name}: super-resolves the training pictures of a data set of kind lsd, not {spec.set}")
-        found = superresolve(spec.root / LSD_TRAIN, place.folder / PICTURES, scale=self.scale, progress=place.ahead("pictures"))
+        engine = None if self.weights is None else Spandrel(self.weights)
+        found = superresolve(
+            spec.root / LSD_TRAIN, place.folder / PICTURES, scale=self.scale, engine=engine, progress=place.ahead("pictures")
+        )
         place.note(f"{place.name}: {found.done} pictures super-resolved, {found.skipped} done before")
 
 
