@@ -64,7 +64,16 @@ def _row(panel: Axes, at: int, line: Line, name: str) -> None:
         if np.isfinite([low, high]).all():
             for colour, width in (("white", 3.6), (_INK, 1.6)):
                 panel.plot([low, high], [at, at], color=colour, lw=width, solid_capstyle="butt")
-        panel.text(1, at, number(mean), transform=panel.get_yaxis_transform(), ha="right", va="center", fontsize=9, color=_INK)
+        panel.text(
+            1,
+            at,
+            ("∞" if np.isinf(mean) else number(mean)),
+            transform=panel.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            fontsize=9,
+            color=_INK,
+        )
     if name in line.paper:
         panel.plot([line.paper[name]] * 2, [at - 0.36, at + 0.36], color=_ORANGE, lw=2.4)
 

@@ -165,10 +165,11 @@ def _cell(one: tuple[float, float, float, float] | None, paper: float | None) ->
     if one is None:
         return "–" if paper is None else f"– *{paper:g}*"
     mean, sd, low, high = one
+    told = "" if paper is None else f" *{paper:g}*"
     if math.isinf(mean):
-        return "∞" if paper is None else f"∞ *{paper:g}*"
+        return "∞" + told
     spread = "" if math.isnan(sd) else f" ± {sd:.3f}"
-    return f"{number(mean)}{spread} [{number(low)}, {number(high)}]" + ("" if paper is None else f" *{paper:g}*")
+    return f"{number(mean)}{spread} [{number(low)}, {'∞' if math.isinf(high) else number(high)}]{told}"
 
 
 def _differences(found: Report) -> list[str]:
