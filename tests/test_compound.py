@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.metrics import cohen_kappa_score, f1_score
+from sklearn.metrics import f1_score
 
 import mien
 from mien.analysis import Options, Reader
@@ -26,7 +26,6 @@ from mien.recipes.compound import (
     compound_labels,
     face_compounds,
     frame_compounds,
-    kappa,
     listed_compounds,
     supervised_compounds,
     variant_scores,
@@ -269,18 +268,6 @@ def test_with_labels_the_best_is_the_one_with_the_highest_f1():
     chosen = compound_labels(variant_scores(faces, lines, best_variant(table.iloc[7:])))
     seen = ~np.isnan(truth)
     assert table["f1"][7] == pytest.approx(f1_score(truth[seen], chosen[seen], average="macro", labels=range(7), zero_division=0))
-
-
-def test_kappa_agrees_with_scikit_learn():
-    rng = np.random.default_rng(6)
-    a = rng.integers(0, 7, 300)
-    b = np.where(rng.random(300) < 0.6, a, rng.integers(0, 7, 300))
-    assert kappa(a, b) == pytest.approx(cohen_kappa_score(a, b))
-    assert kappa(a, a) == 1
-    assert np.isnan(kappa([2, 2], [2, 2]))
-    assert np.isnan(kappa([], []))
-    with pytest.raises(DataError, match="two labels for each row"):
-        kappa([1], [1, 2])
 
 
 # -- videos ----------------------------------------------------------------------------------------------------------

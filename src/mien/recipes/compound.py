@@ -20,7 +20,7 @@ from mien.temporal.tuning import COMPOUND_COUNTS, kl_to
 
 __all__ = [
     "AGGREGATIONS", "BASES", "SMOOTHINGS", "Aggregation", "Basis", "Variant", "best_variant", "compound_labels", "face_compounds",
-    "frame_compounds", "kappa", "listed_compounds", "supervised_compounds", "variant_scores", "variants", "zero_shot_compounds",
+    "frame_compounds", "listed_compounds", "supervised_compounds", "variant_scores", "variants", "zero_shot_compounds",
 ]  # fmt: skip
 
 Basis = Literal["all", "basic"]
@@ -220,7 +220,7 @@ def variants(
     """Every variant, the best first, with ``kl`` and, where there are labels, ``f1``; the other columns are the fields of `Variant`.
 
     kl: `kl_to` of its labels from `COMPOUND_COUNTS`, >= 0, infinite where a compound is never chosen; the lowest is the best. It needs no
-        labels, and looks at frequencies only: the paper chose by it, and two models of like KL may agree on few frames (`kappa`).
+        labels, and looks at frequencies only: the paper chose by it, and two models of like KL may agree on few frames.
     f1: macro-F1, 0..1, over the seven, against labels (N,) of the listed rows, NaN = not annotated. With labels the highest f1 is the best.
     progress: called with variants done and all. Raises as `variant_scores` does.
     """
@@ -249,20 +249,3 @@ def best_variant(table: pd.DataFrame) -> Variant:
     row = table.iloc[0]
     sigma = None if pd.isna(row["sigma"]) else float(row["sigma"])
     return Variant(cast(Mean, row["mean"]), cast(Basis, row["basis"]), cast(Aggregation, row["aggregation"]), int(row["window"]), sigma)
-
-
-def kappa(first: ArrayLike, second: ArrayLike) -> float:
-    """Cohen's kappa (1960) of two models' labels (N,): their agreement beyond what their histograms alone would give, -1..1.
-
-    NaN without rows, and where both give one and the same label throughout. Raises DataError when the lengths differ.
-
-    >>> kappa([0, 0, 1, 1], [0, 1, 1, 1])
-    0.5
-    """
-    a, b = np.asarray(first), np.asarray(second)
-    if a.shape != b.shape or a.ndim != 1:
-        raise DataError(f"kappa compares two labels for each row, got {a.shape} and {b.shape}")
-    if not a.size:
-        return float("nan")
-    chance = sum(float((a == label).mean() * (b == label).mean()) for label in np.union1d(a, b))
-    return float(((a == b).mean() - chance) / (1 - chance)) if chance < 1 else float("nan")

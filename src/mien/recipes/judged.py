@@ -14,7 +14,7 @@ import pandas as pd
 from mien.metrics import PROTOCOLS
 from mien.recipes.predicted import Part, Predicted
 from mien.tasks import Floats, Task
-from mien.temporal.tuning import COMPOUND_COUNTS, nested
+from mien.temporal.tuning import COMPOUND_COUNTS, divergence, nested
 from mien.train.evaluate import OF_TERM
 from mien.train.tally import Key, interval, measures, resampled, tally
 
@@ -128,17 +128,11 @@ def _of_task(each: Task, values: Floats, part: Part, number: np.ndarray[tuple[in
 
 def _distance(values: Floats, number: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Told:
     """How far the answers' histogram lies from the published frequencies of the compounds (`kl_to`), over all rows; lower is better."""
-    usual = np.array(COMPOUND_COUNTS) / sum(COMPOUND_COUNTS)
     at: list[float] = []
     draws: list[Floats] = []
     for scores in values:
-        counts = np.zeros((int(number.max()) + 1, len(usual)))
+        counts = np.zeros((int(number.max()) + 1, len(COMPOUND_COUNTS)))
         np.add.at(counts, (number, scores.argmax(axis=1)), 1)
-        with np.errstate(divide="ignore"):
-            found = [
-                (usual * np.log(usual / (one / one.sum(axis=1, keepdims=True)))).sum(axis=1)
-                for one in (counts.sum(axis=0)[None], resampled(counts, _ROUNDS, 0))
-            ]
-        at.append(float(found[0][0]))
-        draws.append(found[1])
+        at.append(float(divergence(COMPOUND_COUNTS, counts.sum(axis=0))))
+        draws.append(divergence(COMPOUND_COUNTS, resampled(counts, _ROUNDS, 0)))
     return Told(np.array(at), np.mean(draws, axis=0))

@@ -110,7 +110,7 @@ def _held(recipe: Recipe, rows: Mapping[str, Judged], standin: bool) -> tuple[He
     held = []
     for claim in recipe.claims:
         ours = _one(rows[claim.row], claim.measure, claim.tuned, claim.name)
-        met = None if standin else abs(ours - claim.paper) <= claim.within or ours > claim.paper
+        met = None if standin else ours >= claim.paper - claim.within
         held.append(Held(claim.name, claim.paper, ours, claim.within, False, met))
     for ratio in recipe.ratios:
         below = _one(rows[ratio.to], ratio.measure, ratio.tuned, ratio.name)

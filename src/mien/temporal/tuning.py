@@ -22,8 +22,8 @@ from mien.tasks import Floats
 from mien.temporal.rows import Codes, group_codes
 
 __all__ = [
-    "COMPOUND_COUNTS", "GRID", "Tuned", "blend", "decide", "fit", "kl_to", "nested", "override", "thresholds_for", "tune", "versions",
-    "video_folds",
+    "COMPOUND_COUNTS", "GRID", "Tuned", "blend", "decide", "divergence", "fit", "kl_to", "nested", "override", "thresholds_for",
+    "tune", "versions", "video_folds",
 ]  # fmt: skip
 
 P = TypeVar("P")
@@ -260,9 +260,20 @@ def kl_to(frequencies: ArrayLike, decisions: ArrayLike) -> float:
         raise DataError(f"frequencies must be (K,) counts or shares, got {p.tolist()}")
     if found.ndim != 1 or not found.size or not np.isin(found, range(len(p))).all():
         raise DataError(f"decisions must be (N,) class numbers from 0 to {len(p) - 1}, at least one; got the shape {found.shape}")
-    p, q = p / p.sum(), np.bincount(found.astype(np.int64), minlength=len(p)) / found.size
+    return float(divergence(p, np.bincount(found.astype(np.int64), minlength=len(p))))
+
+
+def divergence(frequencies: ArrayLike, counts: ArrayLike) -> Floats:
+    """Kullback-Leibler divergences (…), as of `kl_to`, of the shares that counts (…, K) of decisions make from frequencies (K,).
+
+    >>> divergence([1, 1], [[3, 1], [2, 2], [4, 0]]).round(4).tolist()
+    [0.1438, 0.0, inf]
+    """
+    p, found = np.asarray(frequencies, np.float64), np.asarray(counts, np.float64)
     real = p > 0
-    return float((p[real] * np.log(p[real] / q[real])).sum()) if q[real].all() else float("inf")
+    p, q = (p / p.sum())[real], (found / found.sum(axis=-1, keepdims=True))[..., real]
+    with np.errstate(divide="ignore"):
+        return np.asarray((p * np.log(p / q)).sum(axis=-1))
 
 
 def _folds(values: NDArray[Any], fold: ArrayLike) -> Codes:
