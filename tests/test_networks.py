@@ -204,14 +204,18 @@ def test_padding_changes_nothing_for_real_frames():
     torch.manual_seed(1)
     head = make_head(HeadSettings(kind="sequence", width=8), 6, TASKS["va"])
     assert isinstance(head, SequenceHead)
-    windows, lengths = torch.randn(3, 7, 6), torch.tensor([4, 7, 1])
-    raw = head(windows, lengths)
+    windows, lengths = torch.randn(3, 7, 6), (4, 7, 1)
+    padded = windows.clone()
+    for window, length in zip(padded, lengths, strict=True):
+        window[length:] = torch.nan
+    raw = head(padded)
     assert raw.shape == (3, 7, 2)
     for one, window, length in zip(raw, windows, lengths, strict=True):
         torch.testing.assert_close(one[:length], head(window[None, :length])[0])
-    torch.testing.assert_close(head(windows, torch.full((3,), 7)), head(windows))
-    assert head.features(windows, lengths).shape == (3, 7, 16)
-    assert head.features(windows, lengths).min() >= 0
+    plain = head.last(head.gru(windows)[0].relu())
+    torch.testing.assert_close(head(windows), plain)
+    assert head.features(padded).shape == (3, 7, 16)
+    assert head.features(padded).min() >= 0
 
 
 def test_sequence_head_reads_both_ways():

@@ -36,11 +36,12 @@ from mien.metrics import ccc
 from mien.tasks import TASKS
 
 SIZES = {"s-aff-wild2": 480, "aff-wild2": 360, "lsd": 130, "c-expr-db": 260, "affectnet": 120, "raf-db": 100, "expw": 60, "afew-va": 120}
+SIZES["ferplus"] = 400
 EXPR, VA, AU = TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"]
 HAS = {
     "s-aff-wild2": (VA, EXPR, AU), "aff-wild2": (VA, EXPR, AU), "lsd": (TASKS["expr.lsd6"],), "c-expr-db": (TASKS["ce.abaw7"],),
     "affectnet": (TASKS["expr.affectnet8"], VA), "raf-db": (TASKS["expr.abaw7"],),
-    "expw": (TASKS["expr.abaw7"],), "afew-va": (VA,),
+    "expw": (TASKS["expr.abaw7"],), "afew-va": (VA,), "ferplus": (TASKS["expr.ferplus8"], VA, AU_BLENDSHAPES),
 }  # fmt: skip
 MORE = {"aff-wild2": {"tracks": ["va", "expr", "au"]}, "c-expr-db": {"split": "test"}}
 
@@ -96,7 +97,8 @@ def test_the_adapter_reads_it_back(made, kind, tmp_path):
             folder.mkdir()
             for number in range(1, len(frames_in(film)) + 1):
                 cv2.imwrite(str(folder / f"{number:05d}.jpg"), np.zeros((8, 8, 3), np.uint8))
-    spec = TypeAdapter(Set).validate_python({"set": kind, "root": str(root), **more})
+    place = "folder" if kind == "ferplus" else "root"
+    spec = TypeAdapter(Set).validate_python({"set": kind, place: str(root), **more})
     table = load_set(spec, HAS[kind])
     if kind == "c-expr-db":
         table = table.assign(split="train")  # that every compound shows is asked of training only
@@ -420,3 +422,48 @@ def test_film_clips_have_ratings_and_landmarks_that_follow_the_face(made):
     assert (np.std(ratings, axis=0) > 1).all()
     assert np.ptp(ways) > 30
     assert max(actors.values()) > 1, "actors come again"
+
+
+def test_ferplus_votes_are_of_ten_people_and_mostly_of_what_the_face_shows(made, tmp_path):
+    root = made("ferplus")
+    parts = {split: pd.read_parquet(root / f"ferplus-{split}.parquet") for split in ("train", "valid")}
+    assert [len(part) for part in parts.values()] == [400, 200]
+    both = pd.concat(parts.values(), ignore_index=True)
+    assert both["name"].tolist() == [f"fer{i:07d}.png" for i in range(600)]
+    votes = np.array(both["votes"].to_list())
+    assert votes.shape == (600, 10)
+    assert (votes.sum(axis=1) == 10).all()
+    assert (votes.max(axis=1) >= 6).all()
+    said = votes.argmax(axis=1)
+    counts = np.bincount(said, minlength=10)
+    assert (counts >= 3).all(), "unknown and not a face too"
+    assert counts[8:].sum() < 0.05 * len(both)
+    assert counts.argsort()[:-3:-1].tolist() == [0, 1], "most are neutral, then happy"
+    assert 0.05 < (votes[np.arange(600), said] < 10).mean() < 1, "some votes stray"
+    pictures = [cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_UNCHANGED) for one in both["image"]]
+    assert {(one.shape, one.dtype.name) for one in pictures} == {((48, 48), "uint8")}
+    assert {one[:8] for one in both["image"]} == {b"\x89PNG\r\n\x1a\n"}
+    assert 0 < both["points"].isna().sum() < 0.15 * len(both)
+    assert (both["points"].isna() == both["blendshapes"].isna()).all()
+    kept = len(load_ferplus(root, "train")) + len(load_ferplus(root, "valid"))
+    assert kept == (said < 8).sum(), "as its authors do, what is unknown or no face is left out"
+
+
+def test_ferplus_of_a_table_keeps_its_faces_labels(drawn_table, tmp_path):
+    """Of the votes a face gets, its class and its units come through the loader as they are in the table."""
+    shares = list(TASKS["expr.ferplus8"].columns)
+    soft = drawn_table[shares].to_numpy(np.float32) * np.float32(0.9) + np.float32(0.0125)
+    drawn_table = drawn_table.assign(**dict(zip(shares, soft.T * np.float32(1 + 1e-6), strict=True)))  # as exact as float32 is
+    root = make_standin("ferplus", tmp_path / "out", size=300, faces=drawn_table)
+    table = load_ferplus(root, "train")
+    clear = table[list(TASKS["expr.ferplus8"].columns)].to_numpy()
+    assert (clear.max(axis=1) >= 0.6).all()
+    smile = table["AU12"].to_numpy()
+    happy = clear.argmax(axis=1) == 1
+    assert np.nanmean(smile[happy]) > np.nanmean(smile[~happy]) + 0.2
+    jaw = table[["AU26", "AU25"]].dropna().to_numpy()
+    assert (jaw[:, 1] >= jaw[:, 0]).all(), "lips part when the jaw opens"
+    points = np.array(table["points"].dropna().to_list())
+    assert points.shape[1] == 10
+    assert ((points > 0) & (points < 47)).all()
+    assert digests(root) == digests(make_standin("ferplus", tmp_path / "again", size=300, faces=drawn_table, workers=1))

@@ -14,7 +14,7 @@ __all__ = ["standin"]
 
 def standin(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="s-aff-wild2, aff-wild2, lsd, c-expr-db, affectnet, raf-db, expw or afew-va.")
+        str, typer.Argument(metavar="KIND", help="s-aff-wild2, aff-wild2, lsd, c-expr-db, affectnet, raf-db, ferplus, expw or afew-va.")
     ],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the stand-in; must not exist, or be empty.")],
     size: Annotated[

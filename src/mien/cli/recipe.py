@@ -17,6 +17,7 @@ def reproduce(
     data: Annotated[list[str] | None, typer.Option("--data", metavar="KEY=PATH", help="Where data of the recipe lie.")] = None,
     folder: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run; made if missing.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option or any dotted key.")] = None,
+    small: Annotated[bool, typer.Option("--small", help="The smaller version that the recipe names for two cores; for rehearsals.")] = False,
     standin: Annotated[bool, typer.Option("--standin", help="Generate the data that are not given, to rehearse.")] = False,
     faces: Annotated[Path | None, typer.Option(metavar="TABLE", help="Real labelled faces for the stand-ins; drawn ones else.")] = None,
     size: Annotated[int | None, typer.Option(help="Training rows of the stand-ins.")] = None,
@@ -41,14 +42,14 @@ def reproduce(
                 out.print(f"{one}: {read_recipe(one).title}", markup=False)
             return
         if show:
-            out.print(shown(name, changed), markup=False, end="")
+            out.print(shown(name, changed, small=small), markup=False, end="")
             return
         if folder is None:
             raise ValueError("give --out RUN, the folder of the run; --show prints the recipe")
         places = {key: Path(str(value)).expanduser() for key, value in _split(data or (), "--data").items()}
         with closing(Bar()) as bar:
             found = run(
-                name, places, folder, changes=changed, standin=standin, faces=faces, size=size,
+                name, places, folder, changes=changed, small=small, standin=standin, faces=faces, size=size,
                 note=lambda line: err.print(line, markup=False), progress=bar,
             )  # fmt: skip
         out.print(markdown(found), markup=False, end="")

@@ -10,9 +10,11 @@ from typing import Any, Final
 import mien
 from mien.errors import DataError
 from mien.outputs.files import write_aside
+from mien.recipes.costs import FaceCost, face_costs
 from mien.recipes.engine import Finished
 from mien.recipes.judged import Judged, Told, judged, minus
 from mien.recipes.schema import Recipe
+from mien.train.cost import BATCH
 from mien.train.pack import code_version
 from mien.train.report import number
 
@@ -26,6 +28,11 @@ _HEADS: Final = {
 _LEGEND: Final = (
     "Mean over seeds ± their standard deviation [95 % interval, recordings drawn again]; in *italics* the paper's number. "
     "A row that was tuned is told nested: each recording with what was chosen on the others."
+)
+_COUNTED: Final = (
+    "All networks that read a face for a row, of the first seed. Multiply-accumulates (MACs) are those of convolutions, matrix products "
+    f"and recurrent layers; milliseconds are ONNX Runtime's on this machine's CPU in batches of {BATCH}, the median of rounds in which all "
+    "networks took turns. Training: the seconds of every step that the row depends on, over all seeds."
 )
 _WAYS: Final = {"nested": "", "same": ", tuned and told on the same rows"}
 
@@ -76,6 +83,7 @@ class Report:
     claims: tuple[Held, ...]
     departures: tuple[str, ...]
     seconds: dict[str, float]
+    costs: tuple[FaceCost, ...] = ()
     versions: dict[str, str] = field(default_factory=lambda: {"mien": mien.__version__, "commit": code_version()})
 
 
@@ -92,6 +100,7 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
         recipe.name, recipe.title, recipe.paper, recipe.protocol, recipe.seeds, standin, dict(data), tuple(lines),
         tuple(_difference(pair.name, by_row[pair.of], by_row[pair.to]) for pair in recipe.differences),
         _held(recipe, by_row, standin), recipe.departures, dict(finished.seconds),
+        face_costs(recipe, finished),
     )  # fmt: skip
 
 
@@ -135,7 +144,7 @@ def markdown(found: Report) -> str:
     lines = [f"# {found.recipe}", "", f"{found.title}.", "", f"Paper: {found.paper}", "", about, ""]
     if found.standin:
         lines += ["**These data are a stand-in: generated, not the real set. The paper's claims are shown and not judged.**", ""]
-    lines += [*_rows(found), *_differences(found), *_claims(found)]
+    lines += [*_rows(found), *_differences(found), *_claims(found), *_costs(found)]
     if found.departures:
         lines += ["## Where this differs from the paper", "", *(f"- {one}" for one in found.departures), ""]
     cost = sum(found.seconds.values())
@@ -194,6 +203,17 @@ def _claims(found: Report) -> list[str]:
     for one in found.claims:
         met = "not judged" if one.met is None else "yes" if one.met else "no"
         lines.append(f"| {one.name} | {'up to ' * one.at_most}{one.paper:g} | {number(one.ours, 4)} | ± {one.within:g} | {met} |")
+    return [*lines, ""]
+
+
+def _costs(found: Report) -> list[str]:
+    if not found.costs:
+        return []
+    lines = ["## Cost of a face", "", _COUNTED, ""]
+    lines += ["| | parameters (M) | MACs (M) | ms a face | training (s) |", "|---|---:|---:|---:|---:|"]
+    for one in found.costs:
+        millions = f"{one.parameters / 1e6:,.3f} | {one.macs / 1e6:,.3f}"
+        lines.append(f"| {one.name} | {millions} | {number(one.milliseconds)} | {one.seconds:.0f} |")
     return [*lines, ""]
 
 

@@ -27,6 +27,7 @@ def reproduce(
     out: Path,
     *,
     changes: Mapping[str, Any] | None = None,
+    small: bool = False,
     standin: bool = False,
     faces: Path | None = None,
     size: int | None = None,
@@ -35,12 +36,12 @@ def reproduce(
 ) -> Report:
     """Run a recipe, or what of it is not done yet, and write its report into `out`.
 
-    name: of a recipe that comes with mien, or a YAML file. data: where the data lie, by the recipe's keys. changes: see `read_recipe`.
+    name: of a recipe that comes with mien, or a YAML file. changes, small: see `read_recipe`. data: where they lie, by the recipe's keys.
     standin: make stand-ins for the keys that are not given. faces, size: as for `mien.data.standins.make.make_standin`.
     note: called with every line worth knowing. progress: with what, done and all.
     Raises UnknownNameError, DataError, OutputError, MissingExtraError, as the parts do; what was done until then is kept.
     """
-    recipe = read_recipe(name, changes)
+    recipe = read_recipe(name, changes, small=small)
     if not standin and (faces is not None or size is not None):
         raise ValueError("faces and size say what stand-ins are made of; give standin (--standin) as well")
     given = dict(data)
@@ -96,6 +97,6 @@ def _told(spec: Set) -> str:
     return ", ".join(f"{spec.set} ({'stand-in' if _generated(spec) else place.name})" for place in places(spec)[:1]) or spec.set
 
 
-def shown(name: str | Path, changes: Mapping[str, Any] | None = None) -> str:
+def shown(name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False) -> str:
     """A recipe as YAML, every default spelled out; raises as `read_recipe`."""
-    return yaml.safe_dump(read_recipe(name, changes).model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=140)
+    return yaml.safe_dump(read_recipe(name, changes, small=small).model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=140)

@@ -51,11 +51,15 @@ class Needed(_Strict):
 
 
 class Row(_Strict):
-    """A line of the final table: what a step predicts. paper: its numbers there, by measure; `score` is the protocol's."""
+    """A line of the final table: what a step predicts. paper: its numbers there, by measure; `score` is the protocol's.
+
+    networks: steps whose networks read a face for it, for the table of costs.
+    """
 
     name: str
     of: str
     paper: dict[str, float] = {}
+    networks: tuple[str, ...] = ()
 
 
 class Difference(_Strict):
@@ -89,6 +93,7 @@ class Recipe(_Strict):
     """A paper's system.
 
     options: words that ``${word}`` in the rest stands for, so that one `--set` reaches all places. protocol: of `PROTOCOLS`.
+    small: changes that let two cores rehearse it, as `read_recipe` takes them.
     seeds: everything that is trained is trained once for each. include: recipes whose steps and rows come first.
     departures: what differs from the paper, and why.
     """
@@ -98,6 +103,7 @@ class Recipe(_Strict):
     paper: str
     data: Annotated[dict[str, Needed], Field(min_length=1)]
     options: dict[str, Any] = {}
+    small: dict[str, Any] = {}
     protocol: str
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     steps: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")], AnyStep], Field(min_length=1)]
@@ -117,6 +123,8 @@ class Recipe(_Strict):
             _known(f"steps.{name}", step.named(DATA), self.data, DATA)
             before.append(name)
         _known("rows", (row.of for row in self.rows), self.steps, "a step")
+        reading = [name for name, step in self.steps.items() if step.do in ("train", "heads", "features", "score")]
+        _known("rows", (name for row in self.rows for name in row.networks), reading, "a step whose networks read faces")
         _known("differences", (one for pair in self.differences for one in (pair.of, pair.to)), [row.name for row in self.rows], "a row")
         named = [*(claim.row for claim in self.claims), *(one for ratio in self.ratios for one in (ratio.row, ratio.to))]
         _known("claims", named, [row.name for row in self.rows], "a row")
@@ -134,17 +142,21 @@ def recipes() -> tuple[str, ...]:
     return tuple(sorted(path.name.removesuffix(".yaml") for path in _LIBRARY.iterdir() if path.name.endswith(".yaml")))
 
 
-def read_recipe(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+def read_recipe(name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False) -> Recipe:
     """A recipe by name, or from a YAML file.
 
-    changes: by dotted key, such as ``steps.heads.runs.0.fit.epochs``, or by the name of an option alone.
+    changes: by dotted key, such as ``steps.heads.runs.0.fit.epochs``, or by the name of an option alone. small: first those that the
+    recipe itself names for a rehearsal.
     Raises UnknownNameError, or DataError naming the file and the key that is wrong.
     """
     content = opened(name)
     options = content.get("options", {})
     if not isinstance(options, dict):
         raise DataError(f"{name}: options: give words and what they stand for; see docs/recipes.md")
-    for key, value in (changes or {}).items():
+    own = content.get("small", {}) if small else {}
+    if not isinstance(own, dict) or (small and not own):
+        raise DataError(f"{name}: there is no smaller version of it; leave out --small, or change its options by --set")
+    for key, value in {**own, **(changes or {})}.items():
         _change(content, f"options.{key}" if key in options else key, value, str(name))
     try:
         return Recipe.model_validate(_filled(content, options, str(name)))
@@ -204,7 +216,7 @@ def _apart(tree: Any) -> Any:
 def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """The second recipe after the steps, rows, ratios and departures of the first."""
     both = dict(second)
-    for key in ("data", "options", "steps"):
+    for key in ("data", "options", "small", "steps"):
         both[key] = {**first.get(key, {}), **second.get(key, {})}
     for key in ("rows", "differences", "claims", "ratios", "departures"):
         both[key] = [*first.get(key, ()), *second.get(key, ())]

@@ -1,19 +1,35 @@
 """Random changes to faces while training: where the crop lies, and what light and camera did to it."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mien.tasks import Floats
 
-__all__ = ["AugmentSettings", "Jitter", "degrade", "erase", "relight"]
+__all__ = ["AugmentSettings", "Jitter", "RandAugmentSettings", "degrade", "erase", "rarity", "relight"]
 
 Image = NDArray[np.uint8]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RandAugmentSettings(BaseModel):
+    """RandAugment (Cubuk et al. 2020), see `mien.train.randaugment`, of the aligned crop, before light, camera and erasing.
+
+    ops: changes one after another. magnitude: how strong, of 30.
+    chance: per face; or ``rare``, which is 1 - count of its class / count of the most frequent class (`rarity`). Together with
+        ``fit.balance: class`` that shows changed faces as often as if each class had been filled up with changed copies beforehand, as
+        HUST-ANT did at ABAW4 (there of whole pictures, each copy once and for all; here anew every time). Needs exactly one one_of task.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    ops: Annotated[int, Field(ge=1)] = 2
+    magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    chance: Annotated[float, Field(gt=0, le=1)] | Literal["rare"] = 1.0
 
 
 class AugmentSettings(BaseModel):
@@ -25,6 +41,9 @@ class AugmentSettings(BaseModel):
     degrade: chance that light and camera make the picture worse (see `degrade`).
     erase: chance of a patch of noise over part of the face (random erasing, Zhong et al. 2020).
     mixup: alpha of the Beta distribution that two faces are mixed by (Zhang et al. 2018); 0 mixes none.
+    beside: every mixed face comes with the real one beside it (MixAugment, Psaroudakis & Kollias 2022): a step has twice ``fit.batch``
+        faces, and its loss is the mean over them all, so half the mixed faces' and half the real ones' wherever rows cost each for itself.
+    randaugment: None for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -38,6 +57,14 @@ class AugmentSettings(BaseModel):
     degrade: Share = 1.0
     erase: Share = 0.25
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    beside: bool = False
+    randaugment: RandAugmentSettings | None = None
+
+    @model_validator(mode="after")
+    def _nothing_is_without_effect(self) -> Self:
+        if self.beside and not self.mixup:
+            raise ValueError("beside: without mixup there is no mixed face to stand beside; set mixup as well, or leave it out")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +86,21 @@ class Jitter:
         middle = np.full(2, (size - 1) / 2)
         offset = middle - linear @ middle + rng.uniform(-self.shift, self.shift, 2) * size
         return np.vstack([np.column_stack([linear, offset]), [0, 0, 1]])
+
+
+def rarity(shares: Floats) -> Floats:
+    """Share (N,) of changed copies among the faces of each row's class, once copies have made all classes as frequent as the first.
+
+    That is 1 - count of the class / count of the most frequent one, expected over soft class shares (N, K), and 0 for rows with a NaN.
+
+    >>> rarity(np.array([[1, 0], [1, 0], [1, 0], [0, 1.0]])).round(3).tolist()
+    [0.0, 0.0, 0.0, 0.667]
+    """
+    seen, chances = ~np.isnan(shares).any(axis=1), np.zeros(len(shares))
+    if seen.any():
+        counts = shares[seen].sum(axis=0, dtype=np.float64)
+        chances[seen] = shares[seen] @ (1 - counts / counts.max())
+    return chances
 
 
 def degrade(image: Image, rng: np.random.Generator) -> Image:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mien.bundles.card import AffectCard, Score, TaskCard
+from mien.bundles.card import NOT_FOR, AffectCard, Score, TaskCard
 from mien.bundles.engines import available, open_engine
 from mien.bundles.store import Model
 from mien.data.table import labels
@@ -29,7 +29,7 @@ from mien.train.export import export
 from mien.train.joined import export_joined, extractor_of
 from mien.train.models import ENGINE, draft, pixels_of
 from mien.train.origin import made, only_drawn, seen, supervision
-from mien.train.pack import NOT_FOR, finish, sha256_of
+from mien.train.pack import finish, sha256_of
 from mien.train.report import title
 from mien.train.runs import RunFolder
 from mien.train.scoring import Scored, evaluate_bundle

@@ -12,13 +12,13 @@ is about s times theirs, and the same balance takes s * 2/512.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -26,10 +26,11 @@ from mien.bundles.card import AffectCard
 from mien.bundles.store import open_bundle
 from mien.data.table import labels
 from mien.errors import BundleError, DataError
-from mien.tasks import Task
+from mien.tasks import Floats, Task
 from mien.train.cache import FeatureCache
+from mien.train.windows import WindowSettings, windows
 
-__all__ = ["Batch", "Cached", "FeatureSettings"]
+__all__ = ["Batch", "Cached", "FeatureSettings", "Windows"]
 
 Batch = tuple[Tensor, Tensor, list[bool]]
 Key = int | tuple[int, int]
@@ -49,6 +50,16 @@ class FeatureSettings(BaseModel):
     """Where paths of pictures start from in the cache; a settings file's own folder where it names none."""
     parts: Literal["features", "raw", "both"] = "both"
     """What heads read: the features (D), the bundle's raw outputs in task order (K), or one after the other (D + K)."""
+    within: Annotated[tuple[int, int] | None, Field(strict=False)] = None
+    """Of these, only the columns from the first number up to, not with, the second, such as one head's hidden layer out of several."""
+    window: WindowSettings | None = None
+    """Heads of kind ``sequence`` read windows of frames; other heads read single faces."""
+
+    @model_validator(mode="after")
+    def _some_columns_are_left(self) -> Self:
+        if self.within is not None and not 0 <= self.within[0] < self.within[1]:
+            raise ValueError("within: give the first column, from 0, and the one behind the last, such as [0, 128]")
+        return self
 
     def card(self) -> AffectCard:
         """The card of the bundle; raises UnknownNameError or BundleError, also for a bundle that exposes no features."""
@@ -59,10 +70,16 @@ class FeatureSettings(BaseModel):
         return card
 
     def columns(self) -> slice:
-        """The columns of `FeatureCache.features_and_raw` that heads read; raises as `card`."""
+        """The columns of `FeatureCache.features_and_raw` that heads read; raises as `card`, and DataError for `within` beyond them."""
         card = self.card()
         ends = {"features": (0, card.exposed()), "raw": (card.exposed(), sum(card.widths)), "both": (0, sum(card.widths))}
-        return slice(*ends[self.parts])
+        first, end = ends[self.parts]
+        if self.within is None:
+            return slice(first, end)
+        if self.within[1] > end - first:
+            told = f"{self.within[0]} to {self.within[1]}"
+            raise DataError(f"features.within: {told} reaches beyond the {end - first} numbers that parts: {self.parts} has of {card.name}")
+        return slice(first + self.within[0], first + self.within[1])
 
     @property
     def width(self) -> int:
@@ -103,3 +120,48 @@ class Cached(Dataset[Batch]):
         values, known = self.values[self.rows[rows]], self.known[rows]
         values[~known] = 0
         return torch.from_numpy(values), torch.from_numpy(self.targets[rows]), known.tolist()
+
+
+class Windows(Dataset[Batch]):
+    """Windows of cached features in the place of single faces; see `mien.train.windows.windows` for which.
+
+    A batch is (features (B, T, D), target (B, T, sum of K), readable, B of them), where padding is NaN in both, and a window is readable
+    when all its frames are. Keys and errors are those of `Cached`, and of `windows`.
+    """
+
+    def __init__(
+        self, table: pd.DataFrame, tasks: Sequence[Task], settings: FeatureSettings, skip_unreadable: bool = False, overlap: bool = False
+    ) -> None:
+        assert settings.window is not None
+        self.faces = Cached(table, tasks, settings, skip_unreadable)
+        self.rows = windows(table, settings.window, overlap=overlap)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Key) -> Batch:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        rows = self.rows[np.asarray(keys).reshape(len(keys), -1)[:, -1]]
+        there = torch.from_numpy(rows >= 0)
+        *found, _ = self.faces.__getitems__(rows[rows >= 0].tolist())
+        values, targets = (torch.full((*rows.shape, one.shape[1]), torch.nan) for one in found)
+        values[there], targets[there] = found
+        return values, targets, (self.faces.known[rows] | (rows < 0)).all(axis=1).tolist()
+
+    @property
+    def padded(self) -> bool:
+        """Whether every recording is shorter than a window."""
+        return bool((self.rows[:, -1] < 0).all())
+
+    def unread(self, numbers: Sequence[int]) -> list[int]:
+        """Those rows of the table in these windows that are not cached."""
+        rows = np.unique(self.rows[list(numbers)])
+        rows = rows[rows >= 0]
+        return [int(row) for row in rows[~self.faces.known[rows]]]
+
+    def by_row(self, values: Floats) -> Floats:
+        """Values (W, T, K) of all windows as those of the table's rows (N, K); of a frame in two windows, the first counts."""
+        inside = self.rows >= 0
+        return np.asarray(values[inside][np.unique(self.rows[inside], return_index=True)[1]])

@@ -17,8 +17,9 @@ from mien.data.table import labels
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, normalise, similarity, warp
 from mien.tasks import Floats, Task
-from mien.train.augment import AugmentSettings, Jitter, degrade, erase, relight
+from mien.train.augment import AugmentSettings, Jitter, RandAugmentSettings, degrade, erase, rarity, relight
 from mien.train.objective import mix_targets
+from mien.train.randaugment import RandAugment
 
 __all__ = ["FERPLUS_TEMPLATE", "Crops", "Shaken", "one_opencv_thread"]
 
@@ -39,6 +40,7 @@ class Crops(Dataset[Item]):
         self.images = table["image"].to_list()
         self.points = [None if p is None else np.asarray(p, dtype=float).reshape(5, 2) for p in table["points"]]
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
+        self.tasks = tuple(tasks)
         self.pixels = pixels
         self.skip_unreadable = skip_unreadable
 
@@ -93,12 +95,17 @@ class Crops(Dataset[Item]):
 
 
 class Shaken(Dataset[Item]):
-    """The same faces, changed at random; item (epoch, i) is always the same, whatever process asks and in whatever order."""
+    """The same faces, changed at random; item (epoch, i) is always the same, whatever process asks and in whatever order.
+
+    With ``beside`` an item has two faces, mixed and real: images (2, channels, S, S) and targets (2, sum of K).
+    Raises DataError where ``rare`` has no classes to go by.
+    """
 
     def __init__(self, crops: Crops, augment: AugmentSettings, seed: int) -> None:
         self.crops = crops
         self.augment = augment
         self.seed = seed
+        self.chances = _chances(crops, augment.randaugment)
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -108,13 +115,17 @@ class Shaken(Dataset[Item]):
         rng = np.random.default_rng((self.seed, epoch, i))
         try:
             image, target = self._one(i, rng)
+            readable = True
         except DataError:
             if not self.crops.skip_unreadable:
                 raise
-            return self.crops.blank()
-        if self.augment.mixup:
+            image, target, readable = self.crops.blank()
+        real = image, target
+        if self.augment.mixup and readable:
             image, target = self._mixed(image, target, rng)
-        return image, target, True
+        if self.augment.beside:
+            image, target = torch.stack([image, real[0]]), torch.stack([target, real[1]])
+        return image, target, readable
 
     def _mixed(self, image: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """A face mixed with another; as it is where the other cannot be read, and that may be skipped."""
@@ -131,6 +142,9 @@ class Shaken(Dataset[Item]):
         augment, size = self.augment, self.crops.pixels.size
         shake = Jitter(augment.turn, augment.grow, augment.shift, augment.flip).draw(rng, size)
         crop = self.crops.crop(i, shake, whole=rng.random() < augment.whole)
+        if augment.randaugment and rng.random() < self.chances[i]:
+            change = RandAugment(augment.randaugment.ops, augment.randaugment.magnitude)
+            crop = change(crop, int(rng.integers(2**63)))
         if augment.light and rng.random() < augment.light:
             crop = relight(crop, rng)
         if rng.random() < augment.degrade:
@@ -138,6 +152,18 @@ class Shaken(Dataset[Item]):
         if rng.random() < augment.erase:
             crop = erase(crop, rng)
         return self.crops.ready(crop), torch.from_numpy(self.crops.targets[i])
+
+
+def _chances(crops: Crops, settings: RandAugmentSettings | None) -> Floats:
+    """How likely each row is changed by RandAugment (N,)."""
+    if settings is None or settings.chance != "rare":
+        return np.full(len(crops), 0.0 if settings is None else settings.chance)
+    ends = np.cumsum([len(task.names) for task in crops.tasks])
+    classes = [crops.targets[:, end - len(t.names) : end] for t, end in zip(crops.tasks, ends, strict=True) if t.kind == "one_of"]
+    if len(classes) != 1:
+        told = ", ".join(task.family for task in crops.tasks)
+        raise DataError(f"augment.randaugment.chance: rare needs exactly one one_of task; these tasks are {told}; give a number")
+    return rarity(classes[0])
 
 
 @contextmanager

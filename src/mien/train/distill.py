@@ -1,6 +1,6 @@
 """Teachers: trained networks whose averaged scores a student learns from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +13,10 @@ from mien.bundles.store import load
 from mien.errors import DataError
 from mien.tasks import Floats, Task
 from mien.train.crops import Crops
+from mien.train.losses import Bins
 from mien.train.models import ENGINE, is_run
 from mien.train.networks import MultiTaskNet
+from mien.train.objective import LossSettings
 from mien.train.runs import RunFolder
 from mien.train.settings import Settings
 from mien.train.trained import network_of, raw_scores
@@ -22,50 +24,105 @@ from mien.train.trained import network_of, raw_scores
 __all__ = ["Taught", "Teacher", "mean_raw", "teacher_of"]
 
 _BATCH: Final = 256
+_DECIDE: Final = ("bundle", "cache", "parts", "within", "window")
+"""What of `features` decides what heads read; the pictures' folder does not."""
 
 Taught = tuple[Tensor, ...]
-"""Raw output (N, K) per task, so that decoding it gives the teachers' averaged scores."""
+"""Raw output per task as the student's, (N, K) or of bins (N, K * count), so that decoding it gives the teachers' averaged scores."""
 Teacher = Callable[[Tensor, list[int]], Taught]
-"""From the images (N, C, S, S) of a batch and their rows in the training table to what the teachers say of them."""
+"""From the network input of a batch, such as images (N, C, S, S), and its rows in the training table to what the teachers say of it."""
 
 
 def teacher_of(settings: Settings, run: RunFolder, tasks: Sequence[Task], train: pd.DataFrame, device: torch.device) -> Teacher | None:
-    """The teachers of `settings`, each averaged over a face and its mirror image; None without teachers.
+    """The teachers of `settings`; None without. On pictures each is averaged over a face and its mirror image.
 
     run: folder that remembers what teachers said who see every picture once; only those may be bundles as well as runs.
-    Raises DataError for a teacher of other tasks, of binned outputs, or, where it sees the student's crops, of other crops.
+    Raises DataError for a teacher of other tasks, of other bins, or, where it sees the student's very input, of other crops or features.
     """
     if not settings.teachers:
         return None
     for folder in settings.teachers:
-        _fits(folder, tasks)
+        _fits(folder, settings, tasks)
+        if settings.teachers_see == "picture":
+            _sees_pictures(folder, settings)
+        else:
+            _sees_the_same(folder, settings)
     if settings.teachers_see == "picture":
         return _remembering(settings, run, tasks, train)
-    for folder in settings.teachers:
-        if not is_run(folder):
-            raise DataError(f"{folder}: a bundle can teach only what it sees as it is; let `teachers_see` be picture, or name a run")
-        if RunFolder(folder).settings.pixels != settings.pixels:
-            raise DataError(f"{folder}: this teacher reads other crops; give it the same `pixels`, or let `teachers_see` be picture")
-    return _looking([network_of(RunFolder(folder)).to(device).requires_grad_(False) for folder in settings.teachers], tasks)
+    nets = [network_of(RunFolder(folder)).to(device).requires_grad_(False) for folder in settings.teachers]
+    return _looking(nets, settings, mirrored=settings.features is None)
 
 
-def _fits(folder: Path, tasks: Sequence[Task]) -> None:
+def _fits(folder: Path, settings: Settings, tasks: Sequence[Task]) -> None:
+    """Raises DataError for a teacher of other tasks, or of other bins than the student's."""
+    losses: dict[str, LossSettings] = {}
     if is_run(folder):
-        run = RunFolder(folder)
-        own = [spec.task for spec in run.tasks]
-        if binned := [family for family, loss in run.settings.losses.items() if loss.kind == "bins"]:
-            raise DataError(f"{folder}: this teacher learned {', '.join(binned)} by bins, which cannot be averaged; train it without")
+        own, losses = [spec.task for spec in RunFolder(folder).tasks], RunFolder(folder).settings.losses
     else:
         own = list(load(folder, ENGINE).tasks)
     if own != list(tasks):
         raise DataError(f"{folder}: this teacher was trained on {', '.join(t.key for t in own)}; the student's tasks are others")
+    for task in tasks:
+        theirs, ours = _bins(losses, task), _bins(settings.losses, task)
+        if theirs != ours and not is_run(folder):
+            told = f"the student {settings.name} learns it {_by(ours)}"
+            raise DataError(f"{folder}: a bundle gives {task.family} as numbers, {told}; name a run")
+        if theirs != ours:
+            raise DataError(
+                f"{folder}: this teacher learned {task.family} {_by(theirs)}, the student {settings.name} {_by(ours)}; give both the same "
+                f"losses.{task.family}"
+            )
 
 
-def _looking(nets: Sequence[MultiTaskNet], tasks: Sequence[Task]) -> Teacher:
+def _bins(losses: Mapping[str, LossSettings], task: Task) -> Bins | None:
+    loss = losses.get(task.family)
+    try:
+        return None if loss is None else loss.bins_for(task)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
+def _by(bins: Bins | None) -> str:
+    return f"by bins ({bins.count}{', legacy' * bins.legacy})" if bins else "without bins"
+
+
+def _sees_pictures(folder: Path, settings: Settings) -> None:
+    """Raises DataError for a teacher that reads no pictures."""
+    theirs = RunFolder(folder).settings.features if is_run(folder) else None
+    if theirs is None:
+        return
+    instead = "name the bundle that mien export makes of it" if theirs.window is None else "name a run on pictures"
+    if settings.features is not None:
+        instead = f"let `teachers_see` be crop, or {instead}"
+    raise DataError(f"{folder}: this teacher reads cached features, not pictures; {instead}")
+
+
+def _sees_the_same(folder: Path, settings: Settings) -> None:
+    """Raises DataError for a teacher that cannot read what the student reads."""
+    features = settings.features
+    pictures = "let `teachers_see` be picture, or name a run" if features is None or features.window is None else "name a run"
+    if not is_run(folder):
+        raise DataError(f"{folder}: a bundle can teach only what it sees as it is; {pictures}")
+    theirs = RunFolder(folder).settings
+    if features is None and theirs.features is None:
+        if theirs.pixels != settings.pixels:
+            raise DataError(f"{folder}: this teacher reads other crops; give it the same `pixels`, or let `teachers_see` be picture")
+        return
+    if features is None:
+        _sees_pictures(folder, settings)
+    elif theirs.features is None:
+        raise DataError(f"{folder}: this teacher reads pictures, the student cached features; {pictures} on the same features")
+    elif other := [key for key in _DECIDE if getattr(theirs.features, key) != getattr(features, key)]:
+        raise DataError(f"{folder}: this teacher reads other features, for its {', '.join(other)} differ; give both the same `features`")
+
+
+def _looking(nets: Sequence[MultiTaskNet], settings: Settings, *, mirrored: bool) -> Teacher:
     @torch.no_grad()
     def look(images: Tensor, rows: list[int]) -> Taught:
-        views = [net(view) for net in nets for view in (images, images.flip(3))]
-        return tuple(mean_raw(task, torch.stack([view[i].float() for view in views])) for i, task in enumerate(tasks))
+        seen = (images, images.flip(3)) if mirrored else (images,)
+        views = [net(view) for net in nets for view in seen]
+        stacked = [torch.stack([view[i].float() for view in views]) for i in range(len(nets[0].tasks))]
+        return tuple(mean_raw(task, raw, _bins(settings.losses, task)) for task, raw in zip(nets[0].tasks, stacked, strict=True))
 
     return look
 
@@ -75,7 +132,7 @@ def _remembering(settings: Settings, run: RunFolder, tasks: Sequence[Task], trai
     if known is None:
         views = [view for folder in settings.teachers for view in _views(folder, settings, tasks, train)]
         stacked = {task.family: torch.stack([torch.from_numpy(view[task.family]) for view in views]) for task in tasks}
-        known = {task.family: mean_raw(task, stacked[task.family]) for task in tasks}
+        known = {task.family: mean_raw(task, stacked[task.family], _bins(settings.losses, task)) for task in tasks}
         run.save("taught.pt", known)
     memory = [known[task.family] for task in tasks]
 
@@ -92,7 +149,7 @@ def _views(folder: Path, settings: Settings, tasks: Sequence[Task], train: pd.Da
         run = RunFolder(folder)
         crops = Crops(train, tasks, run.settings.pixels, skip)
         net = network_of(run).to(memory_format=torch.channels_last)
-        return [raw_scores(net, crops, mirrored=mirrored, workers=workers)[0] for mirrored in (False, True)]
+        return [raw_scores(net, crops, mirrored=mirrored, workers=workers, decoded=False)[0] for mirrored in (False, True)]
     model = load(folder, ENGINE)
     crops = Crops(train, tasks, model.card.pixels, skip)
     views: list[list[dict[str, Floats]]] = [[], []]
@@ -115,13 +172,20 @@ def _raw_of(task: Task, scores: Floats) -> Floats:
     return np.asarray(scores, np.float32)
 
 
-def mean_raw(task: Task, raw: Tensor) -> Tensor:
-    """Raw outputs (views, N, K) to the raw output (N, K) of their mean scores.
+def mean_raw(task: Task, raw: Tensor, bins: Bins | None = None) -> Tensor:
+    """Raw outputs (views, …, K) to the raw output (…, K) of their mean scores; with bins both are (…, K * count).
 
-    That is the logarithm of the mean probability for `one_of`, the log odds of the mean for `any_of`, the mean for `scalar`.
+    That is the logarithm of the mean probability for `one_of` and for the bins of each column, the log odds of the mean for `any_of`,
+    the mean for `scalar`.
     """
+    if bins is not None:
+        return _log_mean(bins.split(raw)).flatten(-2)
     if task.kind == "one_of":
-        return raw.softmax(dim=2).mean(dim=0).clamp_min(1e-8).log()
+        return _log_mean(raw)
     if task.kind == "any_of":
         return torch.logit(raw.sigmoid().mean(dim=0), eps=1e-6)
     return raw.mean(dim=0)
+
+
+def _log_mean(raw: Tensor) -> Tensor:
+    return raw.softmax(dim=-1).mean(dim=0).clamp_min(1e-8).log()

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 from mien.data.table import labels
 from mien.errors import DataError
 from mien.tasks import Floats, Task
-from mien.train.cached import Cached
-from mien.train.crops import Shaken, one_opencv_thread
+from mien.train.cached import Cached, Windows
+from mien.train.crops import Crops, Shaken, one_opencv_thread
 from mien.train.distill import Taught, Teacher, teacher_of
 from mien.train.distributed import gather, joined, synchronise
 from mien.train.evaluate import headline
@@ -36,6 +36,7 @@ from mien.train.samplers import Order, inverse_cell, inverse_class, inverse_clas
 from mien.train.settings import Settings, TaskSettings
 from mien.train.tables import load_tables
 from mien.train.trained import Inputs, collate, input_shape, inputs_of, loaded, network_of, raw_scores
+from mien.train.windows import there
 
 __all__ = ["Progress", "fit", "network_of", "raw_scores"]
 
@@ -126,7 +127,8 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     torch.manual_seed(settings.fit.seed)  # after the teachers, which draw their weights before they load them, but not every time
     truth = {task.family: labels(train, task) for task in tasks}
     net, objective = _built(settings, tasks, truth)
-    crops, judged = inputs_of(train, tasks, settings), inputs_of(val, tasks, settings)
+    crops, judged = inputs_of(train, tasks, settings, overlap=True), inputs_of(val, tasks, settings)
+    notes += _told(crops, progress)
     if settings.network.start == "faces":
         net.backbone.settle(torch.stack([crops[i][0] for i in range(min(len(crops), 256))]))
     if fabric.world_size > 1:
@@ -146,7 +148,8 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
             loop.save()
         raise
     if first:
-        _tell_unreadable(run, progress, {"train": train.iloc[state.unreadable], "val": val.iloc[loop.unjudged]})
+        unread = crops.unread(state.unreadable) if isinstance(crops, Windows) else state.unreadable
+        _tell_unreadable(run, progress, {"train": train.iloc[unread], "val": val.iloc[loop.unjudged]})
         if state.best_epoch < 0:
             progress.note(f"no epoch had a score of {settings.fit.watch}, so there is no best.pt; watch another measure")
         run.note({"finished": time.strftime("%Y-%m-%d %H:%M"), "seconds": round(state.seconds), "best_epoch": state.best_epoch})
@@ -174,7 +177,7 @@ class _Loop:
     def train(self, crops: Inputs, val: tuple[Inputs, pd.DataFrame], weights: Floats | None) -> None:
         """All epochs from where the state stands."""
         state, fit = self.state, self.settings.fit
-        shaken = crops if isinstance(crops, Cached) else Shaken(crops, self.settings.augment, fit.seed)
+        shaken = Shaken(crops, self.settings.augment, fit.seed) if isinstance(crops, Crops) else crops
         per_epoch = len(Order(len(crops), weights, fit.seed, fit.batch))
         self.progress.begin(fit.epochs * per_epoch, state.step, self.run.facts)
         for epoch in range(len(state.rows), fit.epochs):
@@ -193,7 +196,9 @@ class _Loop:
             self._after_epoch(epoch, per_epoch, val)
             self.amid = False
 
-    def _batches(self, shaken: Shaken | Cached, order: Order, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Taught | None]]:
+    def _batches(
+        self, shaken: Shaken | Cached | Windows, order: Order, epoch: int, start: int
+    ) -> Iterator[tuple[Tensor, Tensor, Taught | None]]:
         """The rest of an epoch's batches, this process's part of each: images, targets, what the teachers say of them."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         mine, again = list(order.batches(start, rank, world)), _times_before(order.rows()).reshape(len(order), world, -1)[start:, rank]
@@ -212,12 +217,17 @@ class _Loop:
         """One step along the gradient; with SAM, along the gradient a little further up."""
         optim, state = self.settings.optim, self.state
         set_rate(state.optimiser, state.step, steps, optim)
-        teacher = None if taught is None else tuple(gather(raw) for raw in taught)
-        truth = gather(target).split([len(task.names) for task in state.net.tasks], dim=1)
+        frames = gather(there(images).byte()).bool() if images.ndim == 3 else None  # without padding
+
+        def rows(mine: Tensor) -> Tensor:
+            return gather(mine) if frames is None else gather(mine)[frames]
+
+        teacher = None if taught is None else tuple(rows(raw) for raw in taught)
 
         def backward() -> float:
             self.optimiser.zero_grad()
-            raw = tuple(gather(one) for one in self.wrapped(images))
+            raw = tuple(rows(one) for one in self.wrapped(images))
+            truth = rows(state.net.paired(target)).split([len(task.names) for task in state.net.tasks], dim=1)
             total, _ = self.objective(raw, truth, teacher)
             if (side := state.net.side_loss()) is not None:
                 total = total + side
@@ -304,6 +314,11 @@ def _fabric(settings: Settings) -> Fabric:
 
 def _built(settings: Settings, tasks: tuple[Task, ...], truth: dict[str, Floats]) -> tuple[MultiTaskNet, Objective]:
     """The network as it starts, and what it minimises; raises DataError for settings that do not go together."""
+    if settings.network.deviation and settings.fit.frozen_epochs:
+        raise DataError(f"{settings.name}: fit.frozen_epochs: while the backbone stays as it is, nothing deviates; leave it out")
+    for family, spec in settings.network.heads.items():
+        if spec.kind == "uncertain" and family in settings.losses and settings.losses[family].distill:
+            raise DataError(f"{settings.name}: losses.{family}.distill: no teacher sees what an uncertain head mixes; leave it out")
     try:
         net = build(settings.network, tasks, *input_shape(settings))
         objective = Objective.from_labels(tasks, settings.losses, truth)
@@ -313,8 +328,17 @@ def _built(settings: Settings, tasks: tuple[Task, ...], truth: dict[str, Floats]
         if head.bins != (wanted := objective.bins[task.family]):
             should = f"bins: {wanted.count}, legacy: {str(wanted.legacy).lower()}" if wanted else "no bins"
             raise DataError(f"{settings.name}: losses.{task.family} wants a head with {should}; say so in network.heads.{task.family}")
-    start_at_means(net, [truth[task.family] for task in tasks])
+    start_at_means(net, [truth[task.family] for task in tasks], [family for family, loss in settings.losses.items() if loss.distill])
     return net, objective
+
+
+def _told(crops: Inputs, progress: Progress) -> list[str]:
+    """What there is to know of windows."""
+    if not isinstance(crops, Windows) or not crops.padded:
+        return []
+    line = f"all {len(crops)} recordings of split train are shorter than the {crops.rows.shape[1]} frames of a window and are padded"
+    progress.note(line)
+    return [line]
 
 
 def _same_rows(run: RunFolder, tables: dict[str, pd.DataFrame]) -> None:

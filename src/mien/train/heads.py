@@ -15,6 +15,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from mien.tasks import Task
 from mien.train.losses import Bins
 from mien.train.smm import REGIONS, WIDTH, messages_and_signs
+from mien.train.uncertainty import UncertainHead
+from mien.train.windows import there
 
 __all__ = [
     "Head",
@@ -28,7 +30,7 @@ __all__ = [
     "make_head",
 ]
 
-_WIDTHS = {"hidden": 128, "bottleneck": 128, "sequence": 64}
+_WIDTHS = {"hidden": 128, "bottleneck": 128, "sequence": 64, "uncertain": 64}
 
 
 class HeadSettings(BaseModel):
@@ -37,9 +39,11 @@ class HeadSettings(BaseModel):
     kind: ``linear`` one layer; ``hidden`` two with ReLU between (HSEmotion's action units); ``bottleneck`` batch norm, linear,
         ReLU, batch norm, dropout, linear (the unified model of ABAW2); ``sequence`` one bidirectional GRU layer, ReLU, linear,
         over windows of features; ``regions`` on the features of `mien.train.smm.Smm`: an ``any_of`` task reads the signs
-        (`SignHead`), any other the messages (`MessageHead`).
-    width: of the hidden layer, or per direction of the GRU; None means 128, and 64 for ``sequence``.
-    dropout: share of the hidden layer that is dropped in training, 0..1; None means 0.5 for ``bottleneck``, else 0.
+        (`SignHead`), any other the messages (`MessageHead`); ``uncertain`` for a ``one_of`` task, which learns from mixtures how
+        unsure it is of each face (`mien.train.uncertainty.UncertainHead`).
+    width: of the hidden layer, per direction of the GRU, or of both branches; None means 128, and 64 for ``sequence`` and ``uncertain``.
+    dropout: share of the hidden layer that is dropped in training, 0..1, or of the features before the branches of ``uncertain``; None
+        means 0.5 for ``bottleneck``, 0.4 for ``uncertain``, else 0.
     bins: a ``scalar`` task's columns become choices among that many bins each; legacy: as in `mien.train.losses.Bins`.
     squash: a ``scalar`` task's raw output ends in a tanh, see `Squash`.
     pool: what a ``regions`` head averages: the regions' ``predictions``, which None means, or the messages, as ``features``.
@@ -47,7 +51,7 @@ class HeadSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    kind: Literal["linear", "hidden", "bottleneck", "sequence", "regions"] = "linear"
+    kind: Literal["linear", "hidden", "bottleneck", "sequence", "regions", "uncertain"] = "linear"
     width: Annotated[int, Field(ge=1)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     bins: Annotated[int, Field(ge=2)] | None = None
@@ -59,7 +63,7 @@ class HeadSettings(BaseModel):
     def _nothing_is_without_effect(self) -> Self:
         if self.kind in ("linear", "regions") and self.width is not None:
             raise ValueError(f"width: a {self.kind} head has no hidden layer; leave it out, or choose kind hidden")
-        if self.kind not in ("hidden", "bottleneck") and self.dropout is not None:
+        if self.kind not in ("hidden", "bottleneck", "uncertain") and self.dropout is not None:
             raise ValueError(f"dropout: a {self.kind} head has none of its own; leave it out, or choose kind hidden or bottleneck")
         if self.legacy and self.bins is None:
             raise ValueError("legacy: only says how bins are read; set bins as well, or leave it out")
@@ -142,7 +146,10 @@ class StackedHead(nn.Sequential):
 
 
 class SequenceHead(nn.Module):
-    """Windows of features (N, T, D) to raw output for every frame (N, T, K)."""
+    """Windows of features (N, T, D) to raw output for every frame (N, T, K).
+
+    Frames that are NaN throughout are padding at a window's end, and change nothing for the others. No window is padding alone.
+    """
 
     def __init__(self, width_in: int, width: int, width_out: int, bins: Bins | None = None, squash: Squash | None = None) -> None:
         super().__init__()
@@ -151,22 +158,16 @@ class SequenceHead(nn.Module):
         self.bins = bins
         self.squash = squash
 
-    def features(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def features(self, features: Tensor) -> Tensor:
         """What both directions say of each frame, (N, T, 2 * width), at least 0."""
-        if lengths is None:
-            states: Tensor = self.gru(features)[0]
-        else:
-            packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            states = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=features.shape[1])[0]
+        lengths = there(features).sum(dim=1).cpu()
+        packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
+        states: Tensor = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=features.shape[1])[0]
         return states.relu()
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Raw output (N, T, K).
-
-        lengths: (N,) integers, how many frames of each window are real; the rest is padding at its end, which changes nothing
-            for the real frames and whose own output means nothing. None: all are real.
-        """
-        raw: Tensor = self.last(self.features(features, lengths))
+    def forward(self, features: Tensor) -> Tensor:
+        """Raw output (N, T, K); that of padding means nothing."""
+        raw: Tensor = self.last(self.features(features))
         return raw if self.squash is None else self.squash(raw)
 
 
@@ -214,7 +215,7 @@ class MessageHead(nn.Module):
         return (raw if self.squash is None else self.squash(raw)).mean(dim=1)
 
 
-Head = LinearHead | StackedHead | SequenceHead | SignHead | MessageHead
+Head = LinearHead | StackedHead | SequenceHead | SignHead | MessageHead | UncertainHead
 
 
 def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
@@ -236,6 +237,10 @@ def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
         _check_regions(settings, width_in, task)
         return SignHead(width_out) if task.kind == "any_of" else MessageHead(width_out, bins, squash, pooled=settings.pool == "features")
     width = settings.width or _WIDTHS[settings.kind]
+    if settings.kind == "uncertain":
+        if task.kind != "one_of":
+            raise ValueError(f"uncertain: {task.key} is {task.kind}, and only one_of tasks are told of mixed faces; choose another kind")
+        return UncertainHead(width_in, width, width_out, 0.4 if settings.dropout is None else settings.dropout)
     if settings.kind == "sequence":
         return SequenceHead(width_in, width, width_out, bins, squash)
     hidden: list[nn.Module] = [nn.Linear(width_in, width), nn.ReLU()]

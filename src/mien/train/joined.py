@@ -37,9 +37,15 @@ _BELOW: Final = "extractor."
 def extractor_of(run: RunFolder) -> AffectCard:
     """The card of the bundle whose features the heads of a run read.
 
-    Raises DataError for a bundle that is not there any more, or is another than the one whose features were cached.
+    Raises DataError for a bundle that is not there any more, or is another than the one whose features were cached; and for heads that
+    read windows, which no bundle can hold.
     """
     settings = _features(run)
+    if settings.window is not None:
+        raise DataError(
+            f"{run.folder}: its heads read windows of {settings.window.length} frames, and a bundle reads single faces, so none can be made"
+            " of it; curve.csv in it has its scores, and mien.train.trained.raw_scores what it says of cached features"
+        )
     told = f"{run.folder}: its heads read cached features of {settings.bundle}"
     try:
         card = settings.card()
@@ -70,7 +76,7 @@ def join(run: RunFolder, *, features: bool = False, half: bool = False) -> bytes
     below = onnx.load_from_string(open_bundle(settings.bundle).network())
     *raw, own = zip((one.name for one in below.graph.output), card.widths, strict=True)
     read = [own] * (settings.parts != "raw" or features) + raw * (settings.parts != "features")
-    heads = _Heads(net, features, unread=int(features and settings.parts == "raw"))
+    heads = _Heads(net, features, unread=int(features and settings.parts == "raw"), within=settings.within)
     outputs = [task.family for task in net.tasks] + ["features"] * features
     try:
         above = _traced(heads, [width for _, width in read], outputs, below)
@@ -87,17 +93,19 @@ def join(run: RunFolder, *, features: bool = False, half: bool = False) -> bytes
 class _Heads(nn.Module):
     """From a bundle's outputs, features before raw, to the heads' raw output, and with `features` the features once more.
 
-    unread: 1 where features come in only to go out.
+    unread: 1 where features come in only to go out. within: the columns of what is read that heads read, where not all.
     """
 
-    def __init__(self, net: MultiTaskNet, features: bool, unread: int) -> None:
+    def __init__(self, net: MultiTaskNet, features: bool, unread: int, within: tuple[int, int] | None) -> None:
         super().__init__()
         self.heads = net.exported()
         self.features = features
         self.unread = unread
+        self.within = within
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        raw: tuple[Tensor, ...] = self.heads(torch.cat(given[self.unread :], dim=1))
+        read = torch.cat(given[self.unread :], dim=1)
+        raw: tuple[Tensor, ...] = self.heads(read if self.within is None else read[:, slice(*self.within)])
         return (*raw, given[0]) if self.features else raw
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, one_hot
 
 from mien.errors import DataError
 
@@ -40,11 +40,15 @@ def masked_mean(cost: Tensor, seen: Tensor) -> Tensor:
     return torch.where(seen, cost, torch.zeros_like(cost)).mean()
 
 
-def cross_entropy(raw: Tensor, shares: Tensor, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(raw: Tensor, shares: Tensor, weights: Tensor | None = None, smoothing: float = 0.0, bootstrap: float = 0.0) -> Tensor:
     """Cross-entropy of raw output (N, K) against class shares (N, K) that sum to 1; rows with a NaN are not annotated.
 
     weights: (K,), inside the sum over the classes, so that smoothed mass on other classes is weighted as well (HSEmotion).
     smoothing: this much of every row is spread evenly over the K classes.
+    bootstrap: this much of every row, before that, moves to the class that `raw` itself holds for the likeliest, without gradient
+        (hard bootstrapping, Reed et al. 2015; HUST-ANT's belief at ABAW4 is 0.3).
+
+    So all three together weigh ((1 - bootstrap) label + bootstrap own) (1 - smoothing) + smoothing / K, class by class.
 
     PyTorch's function is the same for shares. For class numbers it divides by the sum of the rows' class weights instead of
     their count, so there a batch of rare classes costs no more than one of common classes; here it does.
@@ -53,7 +57,10 @@ def cross_entropy(raw: Tensor, shares: Tensor, weights: Tensor | None = None, sm
     2.079
     """
     seen = ~shares.isnan().any(dim=1)
-    soft = shares.nan_to_num() * (1 - smoothing) + smoothing / raw.shape[1]
+    soft = shares.nan_to_num()
+    if bootstrap:
+        soft = (1 - bootstrap) * soft + bootstrap * one_hot(raw.argmax(dim=1), raw.shape[1])
+    soft = soft * (1 - smoothing) + smoothing / raw.shape[1]
     soft = soft if weights is None else soft * weights
     return masked_mean(-(soft * raw.log_softmax(dim=1)).sum(dim=1), seen)
 

@@ -19,13 +19,13 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from mien.bundles.card import FaceCard, Made, Search, Terms
+from mien.bundles.card import NOT_FOR, FaceCard, Made, Search, Terms
 from mien.bundles.engines import open_engine
 from mien.faces.detect import STRIDES, Detector
 from mien.train.composites import Stock, compose, stock
 from mien.train.export import export
 from mien.train.face_scores import agreement_scores, crowds, held_out, threshold
-from mien.train.pack import NOT_FOR, PORTRAIT_TERMS, code_version, finish, note, sha256_of, spent
+from mien.train.pack import PORTRAIT_TERMS, code_version, finish, note, sha256_of, spent
 from mien.train.teachers import Teacher
 
 SEARCH: dict[str, Any] = {"keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}

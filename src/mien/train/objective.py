@@ -5,11 +5,11 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -40,7 +40,12 @@ _KINDS: Final[Mapping[str, tuple[LossKind, ...]]] = MappingProxyType(
     {"one_of": ("cross_entropy",), "any_of": ("binary", "mse", "mae"), "scalar": ("ccc", "bins", "mse", "mae")}
 )
 _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"cross_entropy": ("smoothing", "classes"), "binary": ("positives",), "ccc": ("floor", "fewest"), "bins": ("floor", "fewest", "legacy")}
+    {
+        "cross_entropy": ("smoothing", "classes", "bootstrap"),
+        "binary": ("positives",),
+        "ccc": ("floor", "fewest"),
+        "bins": ("floor", "fewest", "legacy"),
+    }
 )
 
 
@@ -52,6 +57,14 @@ class Distill(BaseModel):
     weight: Annotated[float, Field(gt=0, le=1)] = 0.4
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Softens both sides of `one_of` tasks and of bins, and of nothing else."""
+    squared: bool = True
+    """Softened costs are multiplied by the temperature squared (Hinton); the unified model of ABAW2's upstream goes without."""
+
+    @model_validator(mode="after")
+    def _nothing_is_without_effect(self) -> Self:
+        if not self.squared and self.temperature == 1:
+            raise ValueError("squared: a temperature of 1 changes nothing when squared; leave it out, or give another temperature")
+        return self
 
 
 class LossSettings(BaseModel):
@@ -63,8 +76,11 @@ class LossSettings(BaseModel):
     """None: cross_entropy for `one_of`, binary for `any_of`, ccc for `scalar`."""
     weight: Annotated[float, Field(ge=0)] = 1.0
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    classes: Literal["none", "max", "mean"] = "none"
-    """Weight of a class: the most frequent's count, or the mean count, over its own count."""
+    classes: Literal["none", "max", "mean"] | Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)] = "none"
+    """Weight of a class: the most frequent's count, or the mean count, over its own count; or by name, such as ``{disgust: 3, fear: 5}``,
+    and 1 for those not named."""
+    bootstrap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a label that gives way to what the network itself thinks likeliest, see `cross_entropy`; for labels that are often wrong."""
     positives: bool = False
     """Let positives and negatives of every column weigh alike."""
     floor: Annotated[float, Field(gt=0)] = 1e-3
@@ -84,6 +100,8 @@ class LossSettings(BaseModel):
             raise ValueError(f"losses: {task.family} learns by {kind}, which has no {', '.join(sorted(strange))}; leave it out")
         if self.distill and self.distill.temperature != 1 and kind not in ("cross_entropy", "bins"):
             raise ValueError(f"losses: {task.family} learns by {kind}, which has no temperature; leave it out")
+        if isinstance(self.classes, dict) and (unknown := [name for name in self.classes if name not in task.names]):
+            raise ValueError(f"losses: {task.family} has no class {', '.join(unknown)} to weigh; it has {', '.join(task.names)}")
         return kind
 
     def bins_for(self, task: Task) -> Bins | None:
@@ -180,7 +198,7 @@ class Objective(nn.Module):
             return binned_loss(raw, target, bins, settings.floor, settings.fewest)
         kind = settings.kind_for(task)
         if kind == "cross_entropy":
-            return cross_entropy(raw, target, self._counted(task, "classes"), settings.smoothing)
+            return cross_entropy(raw, target, self._counted(task, "classes"), settings.smoothing, settings.bootstrap)
         if kind == "binary":
             return binary_cross_entropy(raw, target, self._counted(task, "positives"))
         if kind == "ccc":
@@ -192,10 +210,11 @@ class Objective(nn.Module):
     def _distilled(self, task: Task, raw: Tensor, teacher: Tensor, distill: Distill) -> Tensor:
         """The teacher's cost (N,) of a `one_of` task, (N, K) otherwise."""
         teacher = teacher.detach()
+        scale = 1.0 if distill.squared else distill.temperature**-2  # the divergences bring the square along
         if bins := self.bins[task.family]:
-            return binned_divergence(raw, teacher, bins, distill.temperature)
+            return binned_divergence(raw, teacher, bins, distill.temperature) * scale
         if task.kind == "one_of":
-            return divergence(raw, teacher, distill.temperature)
+            return divergence(raw, teacher, distill.temperature) * scale
         if task.kind == "any_of":
             return binary_cross_entropy_with_logits(raw, teacher.sigmoid(), reduction="none")
         return (raw - teacher) ** 2 / self.get_buffer(f"{task.family}_variance")
@@ -217,13 +236,19 @@ def _complete(tasks: Sequence[Task], settings: Mapping[str, LossSettings]) -> di
 
 
 def _count(name: str, task: Task, labels: Floats, settings: LossSettings) -> list[float] | list[list[float]]:
-    if name == "classes" and settings.classes != "none":
-        return [float(value) for value in class_weights(labels, settings.classes)]
+    rule = settings.classes
+    if name == "classes" and rule != "none":
+        if isinstance(rule, dict):
+            return [rule.get(each, 1.0) for each in task.names]
+        return [float(value) for value in class_weights(labels, rule)]
     if name == "positives":
         return [[float(value) for value in row] for row in positive_weights(labels)]
     found = []
     for column, values in zip(task.columns, np.asarray(labels, np.float64).T, strict=True):
         known = values[~np.isnan(values)]
+        if not known.size and settings.distill:
+            found.append((task.high - task.low) ** 2 / 12)  # all is the teacher's: as of numbers spread evenly over the range
+            continue
         if not known.size or known.var() == 0:
             raise DataError(f"{column} does not vary in these labels, so its error has no unit; learn {task.family} otherwise")
         found.append(float(known.var()))

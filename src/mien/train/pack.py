@@ -15,13 +15,8 @@ from mien.bundles.card import AffectCard, FaceCard, Score, Terms, write_card
 from mien.bundles.readme import readme
 from mien.metrics import bootstrap
 
-__all__ = ["NOT_FOR", "PORTRAIT_TERMS", "CardSettings", "code_version", "finish", "measured", "note", "sha256_of", "spent"]
+__all__ = ["PORTRAIT_TERMS", "CardSettings", "code_version", "finish", "measured", "note", "sha256_of", "spent"]
 
-NOT_FOR: Final = (
-    "inferring emotions of people at work or in education, which Article 5(1)(f) of the EU AI Act forbids",
-    "deciding about a person: hiring, marking, insurance, policing, border control, diagnosis",
-    "reading people who have not been told (Article 50(3) of the EU AI Act)",
-)
 PORTRAIT_TERMS: Final = (
     "news photos, mostly Labeled Faces in the Wild, from the public facial_expressions collection (repository Apache-2.0; research data)"
 )

@@ -49,7 +49,7 @@ class TaskSettings(_Strict):
 class FitSettings(_Strict):
     """How long, how much at once, on what, and when to stop.
 
-    epochs: passes over the training split. batch: faces a step, over all devices together.
+    epochs: passes over the training split. batch: faces a step, or windows of them, over all devices together.
     balance: how rows are drawn: ``none`` each once; ``class`` inverse class frequency; ``va`` inverse valence-arousal cell;
         ``both`` the sum of the two.
     frozen_epochs: the backbone, with its batch-norm statistics, stays as it is for that many epochs.
@@ -94,7 +94,8 @@ class Settings(_Strict):
     name: of the bundle. data: label tables, joined. tasks: keys, or tasks spelled out; empty = the classes of the one folder in `data`.
     features: heads read a bundle's cached features in the place of pictures; goes with the backbone of that name.
     losses: by task family; a family left out has the defaults. teachers: runs whose averaged scores are distilled, or bundles.
-    teachers_see: ``crop`` the very crop that the student sees, shaken as it is; ``picture`` each face once, as it is (bundles must).
+    teachers_see: ``crop`` the very input that the student sees: its crop, shaken as it is, or the same cached features; ``picture`` each
+        face once, as it is (bundles must).
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -137,10 +138,24 @@ class Settings(_Strict):
             usual = {"pixels": _mien_pixels(), "augment": AugmentSettings()}
             if idle := [name for name, value in usual.items() if getattr(self, name) != value]:
                 raise ValueError(f"{', '.join(idle)}: of no effect on cached features; leave out")
-            if self.teachers and self.teachers_see == "crop":
-                raise ValueError("teachers_see: with cached features there are no crops to see; use picture")
             if self.fit.frozen_epochs:
                 raise ValueError("fit.frozen_epochs: cached features have no backbone to freeze; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _sequence_heads_read_windows(self) -> "Settings":
+        families = [task.family for task in self.named_tasks()] or list(self.network.heads)
+        sequences = [family for family in families if family in self.network.heads and self.network.heads[family].kind == "sequence"]
+        if self.features is None or self.features.window is None:
+            if sequences:
+                raise ValueError(f"network.heads: {', '.join(sequences)}: a sequence head reads windows; give features.window")
+            return self
+        if not sequences or sequences != families:
+            raise ValueError("features.window: only sequence heads read windows; give each task one in network.heads, or no window")
+        if self.fit.balance != "none":
+            raise ValueError(f"fit.balance: {self.fit.balance} draws single faces, and windows hold many; leave it out")
+        if self.teachers and self.teachers_see == "picture":
+            raise ValueError("teachers_see: teachers of windows must see the same windows; use crop, and runs on the same features")
         return self
 
     @property

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mien.errors import DataError
 from mien.tasks import Floats, Task
-from mien.train.cached import Batch, Cached
+from mien.train.cached import Batch, Cached, Windows
 from mien.train.crops import Crops, Item, one_opencv_thread
 from mien.train.networks import MultiTaskNet, build
 from mien.train.runs import RunFolder
@@ -18,12 +18,17 @@ from mien.train.settings import Settings
 
 __all__ = ["Inputs", "collate", "input_shape", "inputs_of", "loaded", "network_of", "raw_scores"]
 
-Inputs = Crops | Cached
+Inputs = Crops | Cached | Windows
 """What a network reads of the rows of a label table, with their targets."""
 
 
-def inputs_of(table: pd.DataFrame, tasks: Sequence[Task], settings: Settings) -> Inputs:
-    """Crops of a label table, or its cached features where `settings` name a cache; raises DataError as these do."""
+def inputs_of(table: pd.DataFrame, tasks: Sequence[Task], settings: Settings, *, overlap: bool = False) -> Inputs:
+    """Crops of a label table, or its cached features where `settings` name a cache, in windows where they say so.
+
+    overlap: windows lie half over each other, as in training. Raises DataError as these do.
+    """
+    if settings.features is not None and settings.features.window is not None:
+        return Windows(table, tasks, settings.features, settings.fit.skip_unreadable, overlap)
     if settings.features is not None:
         return Cached(table, tasks, settings.features, settings.fit.skip_unreadable)
     return Crops(table, tasks, settings.pixels, settings.fit.skip_unreadable)
@@ -49,10 +54,13 @@ def network_of(run: RunFolder, name: str = "best.pt") -> MultiTaskNet:
 @one_opencv_thread()
 @torch.no_grad()
 def raw_scores(
-    net: MultiTaskNet, crops: Inputs, *, mirrored: bool = False, batch: int = 128, workers: int = 1
+    net: MultiTaskNet, crops: Inputs, *, mirrored: bool = False, batch: int = 128, workers: int = 1, decoded: bool = True
 ) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
-    """Raw output (N, K) by task family over a label table, what is binned decoded; and which rows could be read (N,)."""
-    whole = net.exported().eval()
+    """Raw output (N, K) by task family over a label table; and which rows could be read (N,).
+
+    decoded: what is binned comes as numbers; otherwise as it is, (N, K * count). batch: faces, or windows, that are read together.
+    """
+    whole = (net.exported() if decoded else net).eval()
     device = next(net.parameters()).device
     loader = DataLoader(crops, batch, num_workers=workers, collate_fn=collate, generator=torch.Generator())
     parts: list[list[Floats]] = [[] for _ in net.tasks]
@@ -62,7 +70,10 @@ def raw_scores(
         seen = images.flip(3) if mirrored else images
         for part, raw in zip(parts, whole(seen.to(device)), strict=True):
             part.append(raw.float().cpu().numpy())
-    return {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}, np.array(readable)
+    raws = {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}
+    if isinstance(crops, Windows):
+        return {family: crops.by_row(raw) for family, raw in raws.items()}, crops.faces.known
+    return raws, np.array(readable)
 
 
 def loaded(loader: Iterable[Batch]) -> Iterator[Batch]:
@@ -74,8 +85,14 @@ def loaded(loader: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def collate(items: list[Item] | Batch) -> Batch:
-    """Items of a data set as a batch: images, targets, readable or not; a batch that came whole stays as it is."""
+    """Items of a data set as a batch: images, targets, readable or not; a batch that came whole stays as it is.
+
+    Of items with two faces each, N of them, come 2 N images and targets, item by item, and N times readable or not.
+    """
     if isinstance(items, tuple):
         return items
-    images, targets, readable = zip(*items, strict=True)
-    return torch.stack(images).contiguous(memory_format=torch.channels_last), torch.stack(targets), list(readable)
+    faces, labels, readable = zip(*items, strict=True)
+    images, targets = torch.stack(faces), torch.stack(labels)
+    if images.ndim == 5:  # items of two faces
+        images, targets = images.flatten(0, 1), targets.flatten(0, 1)
+    return images.contiguous(memory_format=torch.channels_last), targets, list(readable)

@@ -18,7 +18,7 @@ from mien.data.table import table_of
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS
 
-__all__ = ["LSD", "LSD_LIST", "LSD_TRAIN", "load_lsd"]
+__all__ = ["COPY", "LSD", "LSD_LIST", "LSD_TRAIN", "load_lsd"]
 
 LSD: Final = TASKS["expr.lsd6"]
 LSD_LIST: Final = "LSD_Challenge_test_set_release.txt"
@@ -28,13 +28,16 @@ _VAL: Final = "validation_set_real_images"
 _TEST: Final = "lsd_test_data"
 _SPELLINGS: Final = {"angrer": "anger", "angere": "anger"}
 _ENLARGED: Final = "_out"  # what Real-ESRGAN adds to names by default
+COPY: Final = "randaugment-"
+"""What the names of copies begin with that `mien.data.balance` adds to training pictures."""
 
 
 def load_lsd(root: Path, train: Path | None = None) -> pd.DataFrame:
     """The label table: `LSD`, one-hot, splits train, val and, where its list lies there, test (without labels).
 
     train: folder with the same class folders, whose pictures (super-resolved ones, for instance) stand in for the training pictures: each
-    has the name of the official one, apart from the ending and ``_out``. Where the official ones are there as well, all must be matched.
+    has the name of the official one, apart from the ending and ``_out``. Where the official ones are there as well, all must be matched;
+    changed copies (`COPY`) may come on top.
     Raises DataError for folders that are missing or no class, and for pictures that are.
     """
     root, notes = Path(root), list[str]()
@@ -83,6 +86,7 @@ def _match(given: dict[str, list[str]], official: dict[str, list[str]], train: P
     """Raise DataError where `given` has not just the pictures of `official`, and each once."""
     for name in LSD.names:
         stems, wanted = (pd.Series([os.path.splitext(os.path.basename(path))[0] for path in found[name]]) for found in (given, official))
+        stems = stems[~stems.str.startswith(COPY)]
         stems = stems.where(stems.isin(wanted), stems.str.removesuffix(_ENLARGED))
         for problem, which in (
             ("lacks {} pictures of", wanted[~wanted.isin(stems)]),

@@ -16,6 +16,7 @@ import pandas as pd
 from mien.data.standins.affwild import aff_wild2, s_aff_wild2
 from mien.data.standins.compound import c_expr_db
 from mien.data.standins.faces import Faces, drawn_faces, faces_of, read_faces
+from mien.data.standins.ferplus import ferplus
 from mien.data.standins.order import LABELS, Order, Work, folder, write_lines
 from mien.data.standins.stills import affectnet, lsd, raf_db
 from mien.data.standins.wild import afew_va, expw
@@ -67,6 +68,7 @@ KINDS: Final[dict[str, Kind]] = {
     "affectnet": Kind("AffectNet", {"train": 287_651, "val": 4_000}, 2000, 88, affectnet),
     "raf-db": Kind("RAF-DB", {"train": 12_271, "test": 3_068}, 1200, 70, raf_db),
     "expw": Kind("ExpW", {"train": 91_793}, 1500, 28, expw),
+    "ferplus": Kind("FER+", {"train": 28_709, "val": 3_589}, 1500, 60, ferplus),
     "afew-va": Kind("AFEW-VA", {"train": 30_051}, 1500, 60, afew_va),
 }
 """Kinds of stand-ins by the name of their set in settings and recipes."""

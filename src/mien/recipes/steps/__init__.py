@@ -1,4 +1,4 @@
-"""What the steps of a recipe do: ``learn`` networks and heads, ``after`` them blend, smooth and decide, ``files`` in and out."""
+"""What the steps of a recipe do: ``train`` networks, ``learn`` heads, ``after`` them blend, smooth and decide, ``files`` in and out."""
 
 from typing import Annotated
 
@@ -6,8 +6,9 @@ from pydantic import Field
 
 from mien.recipes.steps.after import Blend, LookLess, Override, Smooth, Threshold
 from mien.recipes.steps.compounds import ChooseCompounds, Compounds, Export, Faces, SupervisedCompounds
-from mien.recipes.steps.files import Submit, SuperResolve
-from mien.recipes.steps.learn import Features, Heads, Score, Train
+from mien.recipes.steps.files import Balance, Submit, SuperResolve
+from mien.recipes.steps.learn import Features, Heads, Score
+from mien.recipes.steps.train import Train
 
 __all__ = ["AnyStep"]
 
@@ -23,6 +24,7 @@ AnyStep = Annotated[
     | LookLess
     | Submit
     | SuperResolve
+    | Balance
     | Export
     | Faces
     | Compounds

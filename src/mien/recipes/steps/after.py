@@ -6,10 +6,10 @@ recordings, so that the number of the whole chain can be told nested; split test
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from mien.errors import DataError
@@ -19,12 +19,13 @@ from mien.recipes.predicted import Part, Predicted
 from mien.recipes.steps.base import STEP, Place, Step
 from mien.tasks import Floats, Task
 from mien.temporal import tuning
-from mien.temporal.rows import smooth_rows
+from mien.temporal.rows import ema_rows, smooth_rows
 from mien.temporal.strides import Strides, apply_strides, fit_strides
 from mien.temporal.tuning import GRID, blend, decide, fit, thresholds_for, tune, versions
 
 __all__ = ["Blend", "Kernel", "LookLess", "Override", "Smooth", "Threshold"]
 
+_TINY: Final = 1e-7
 _WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))
 Chosen = dict[str, list[Any]]
 Apply = Callable[[Any, Floats, Part], Floats]
@@ -33,18 +34,40 @@ Changed = tuple[list[Any], Floats, list[Floats]]
 
 
 class Kernel(BaseModel):
-    """How scores are smoothed; see `mien.temporal.rows.smooth_rows`."""
+    """How scores are smoothed: over a window, see `mien.temporal.rows.smooth_rows`, or by a running mean, see `ema_rows`.
+
+    alpha: the running mean, in the place of window, sigma and unit. Classes and units are averaged as logits: where the layer that gives
+    them is affine, that is the running mean of the embeddings which it reads (SMM-EmotionNet's authors).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    window: Annotated[int, Field(ge=0)]
+    window: Annotated[int, Field(ge=0)] | None = None
     sigma: Annotated[float, Field(gt=0)] | None = None
-    unit: Literal["rows", "frames"] = "rows"
+    unit: Literal["rows", "frames"] | None = None
+    alpha: Annotated[float, Field(ge=0)] | None = None
 
-    def __call__(self, values: Floats, part: Part) -> Floats:
-        """Scores (N, K) smoothed within their videos."""
-        table = part.table
-        return smooth_rows(values, table["video"], table["frame"], window=self.window, sigma=self.sigma, unit=self.unit)
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.window is None) == (self.alpha is None):
+            raise ValueError("give a window, or alpha for a running mean")
+        if self.alpha is not None and (self.sigma is not None or self.unit is not None):
+            raise ValueError("alpha: a running mean has no sigma and no unit; leave them out")
+        return self
+
+    def __call__(self, values: Floats, part: Part, kind: str) -> Floats:
+        """Scores (N, K) of a task of that kind smoothed within their videos."""
+        video, frame = part.table["video"], part.table["frame"]
+        if self.window is not None:
+            return smooth_rows(values, video, frame, window=self.window, sigma=self.sigma, unit=self.unit or "rows")
+        assert self.alpha is not None
+        if kind == "scalar":
+            return ema_rows(values, video, frame, self.alpha)
+        inside = np.clip(values, _TINY, 1 - _TINY)
+        if kind == "any_of":
+            return np.asarray(1 / (1 + np.exp(-ema_rows(np.log(inside / (1 - inside)), video, frame, self.alpha))))
+        shares = np.exp(ema_rows(np.log(inside), video, frame, self.alpha))
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 class Smooth(Step):
@@ -65,7 +88,7 @@ class Smooth(Step):
         def change(each: Task, part: Part, inputs: list[Floats], test: Part | None) -> Changed:
             kernels = self.kernels[each.family]
             several = kernels if isinstance(kernels, tuple) else (kernels,)
-            return _tuned(several, lambda kernel, values, where: kernel(values, where), each, (part, test), inputs)
+            return _tuned(several, lambda kernel, values, where: kernel(values, where, each.kind), each, (part, test), inputs)
 
         _changed(place, [given], list(self.kernels), change)
 

@@ -38,7 +38,7 @@ from mien.recipes.compound import (
 from mien.recipes.faces_in_videos import read_faces
 from mien.recipes.predicted import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
-from mien.recipes.steps.learn import Heads, Train
+from mien.recipes.steps.runs import EXPORTED, runs_of
 from mien.tasks import MEANS, TASKS, Floats, Mean
 from mien.temporal.tuning import COMPOUND_COUNTS, tune, versions
 from mien.train.bundle import make_bundle
@@ -48,7 +48,6 @@ __all__ = ["ChooseCompounds", "Compounds", "Export", "Faces", "SupervisedCompoun
 
 _TASK = TASKS["ce.abaw7"]
 _TABLE = "faces.parquet"
-_BUNDLE = "bundle"
 Smoothing = tuple[int, float | None]
 
 
@@ -65,18 +64,13 @@ class Export(Step):
 
     @override
     def run(self, place: Place) -> None:
-        make_bundle(self._run_of(place), place.folder / _BUNDLE, bits=self.bits, features=True, note=place.note, progress=place.progress)
+        make_bundle(self._run_of(place), place.folder / EXPORTED, bits=self.bits, features=True, note=place.note, progress=place.progress)
 
     def _run_of(self, place: Place) -> RunFolder:
-        step = place.steps[self.of]
-        if isinstance(step, Train):
-            return RunFolder(place.earlier[self.of] / f"seed-{place.seeds[0]}")
-        if not isinstance(step, Heads):
-            raise DataError(f"{place.name}: the step {self.of} trains no network; name one of kind train or heads")
-        if len(step.runs) > 1:
-            raise DataError(f"{place.name}: the step {self.of} trains {len(step.runs)} networks, and a bundle holds one; give it one run")
-        [folder] = place.earlier[self.of].glob(f"run-0-*-seed-{place.seeds[0]}")
-        return RunFolder(folder)
+        runs = runs_of(place, self.of, place.seeds[0])
+        if len(runs) > 1:
+            raise DataError(f"{place.name}: the step {self.of} trains {len(runs)} networks, and a bundle holds one; give it one run")
+        return RunFolder(runs[0])
 
 
 class Faces(Step):
@@ -100,7 +94,7 @@ class Faces(Step):
             raise DataError(f"{place.name}: give either bundle or exported")
         spec = _spec(place, self.data)
         videos = spec.root / "videos"
-        bundle = self.bundle or place.earlier[cast(str, self.exported)] / _BUNDLE
+        bundle = self.bundle or place.earlier[cast(str, self.exported)] / EXPORTED
         found = read_faces(
             videos if videos.is_dir() else spec.root / spec.images, place.folder / "videos", bundle, note=place.note,
             progress=place.ahead("videos"),

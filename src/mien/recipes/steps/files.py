@@ -1,4 +1,4 @@
-"""Steps from files to files: super-resolve training pictures, write what a challenge wants to be sent."""
+"""Steps from files to files: super-resolve or balance training pictures, write what a challenge wants to be sent."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -10,6 +10,7 @@ from typing_extensions import override
 from mien.data.abaw.lists import read_list
 from mien.data.abaw.lsd import LSD_TRAIN
 from mien.data.abaw.sets import Lsd
+from mien.data.balance import balance
 from mien.data.sets import places
 from mien.data.submissions.check import check
 from mien.data.submissions.write import write
@@ -17,9 +18,10 @@ from mien.data.superres import superresolve
 from mien.errors import DataError, OutputError
 from mien.recipes.predicted import Predicted
 from mien.recipes.steps.base import DATA, STEP, Place, Step
+from mien.train.randaugment import RandAugment
 from mien.train.superres import Spandrel
 
-__all__ = ["PICTURES", "SUBMISSION", "Submit", "SuperResolve"]
+__all__ = ["PICTURES", "SUBMISSION", "Balance", "Submit", "SuperResolve"]
 
 SUBMISSION: Final = "submission-seed-{}.txt"
 
@@ -41,14 +43,41 @@ class SuperResolve(Step):
 
     @override
     def run(self, place: Place) -> None:
-        spec = place.set(self.data)
-        if not isinstance(spec, Lsd):
-            raise DataError(f"{place.name}: super-resolves the training pictures of a data set of kind lsd, not {spec.set}")
+        source = _lsd(place, self.data).root / LSD_TRAIN
         engine = None if self.weights is None else Spandrel(self.weights)
-        found = superresolve(
-            spec.root / LSD_TRAIN, place.folder / PICTURES, scale=self.scale, engine=engine, progress=place.ahead("pictures")
-        )
+        found = superresolve(source, place.folder / PICTURES, scale=self.scale, engine=engine, progress=place.ahead("pictures"))
         place.note(f"{place.name}: {found.done} pictures super-resolved, {found.skipped} done before")
+
+
+class Balance(Step):
+    """Bring every class of the training pictures to as many as the most frequent one has, by RandAugment copies (HUST-ANT at ABAW4).
+
+    data: key of a data set of kind lsd. pictures: an earlier step whose pictures are balanced in the place of the official ones. ops,
+    magnitude: of RandAugment. most: pictures that a class is filled up to, in the place of the most frequent one's count.
+    """
+
+    do: Literal["balance"]
+    data: Annotated[str, DATA]
+    pictures: Annotated[str | None, STEP] = None
+    ops: Annotated[int, Field(ge=1)] = 2
+    magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    seed: Annotated[int, Field(ge=0)] = 0
+    most: Annotated[int, Field(ge=1)] | None = None
+
+    @override
+    def run(self, place: Place) -> None:
+        source = _lsd(place, self.data).root / LSD_TRAIN if self.pictures is None else place.earlier[self.pictures] / PICTURES
+        change = RandAugment(self.ops, self.magnitude)
+        found = balance(source, place.folder / PICTURES, change, seed=self.seed, most=self.most, progress=place.ahead("pictures"))
+        counts = ", ".join(f"{name} {before} to {found.after[name]}" for name, before in found.before.items())
+        place.note(f"{place.name}: {counts}; in all {sum(found.before.values())} to {sum(found.after.values())}")
+
+
+def _lsd(place: Place, key: str) -> Lsd:
+    spec = place.set(key)
+    if not isinstance(spec, Lsd):
+        raise DataError(f"{place.name}: works on the training pictures of a data set of kind lsd, not {spec.set}")
+    return spec
 
 
 class Submit(Step):

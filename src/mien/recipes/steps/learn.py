@@ -1,9 +1,9 @@
-"""Steps that use networks: cache features, train heads on them, train networks, and ask either for scores."""
+"""Steps that use networks as they are: cache what they say, train heads on it, and ask for scores."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -11,51 +11,60 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from mien.bundles.store import load
-from mien.data.abaw.sets import Lsd
+from mien.data.mixing import Mixing
 from mien.data.sets import Set, load_set
 from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.recipes.predicted import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
-from mien.recipes.steps.files import PICTURES
+from mien.recipes.steps.runs import EXPORTED, Quiet, keep_runs, mixture, present, rows_in, runs_of, save_scores
 from mien.tasks import Floats, Task, task
 from mien.train.cache import FeatureCache, build
-from mien.train.cached import Cached, FeatureSettings
+from mien.train.cached import FeatureSettings
 from mien.train.evaluate import evaluate_bundle
 from mien.train.features import root_of
-from mien.train.fit import Progress, fit
-from mien.train.frozen import freeze_bundle
+from mien.train.fit import fit
+from mien.train.frozen import freeze_bundle, freeze_run
 from mien.train.heads import HeadSettings
-from mien.train.models import ENGINE, open_model
+from mien.train.models import ENGINE
 from mien.train.networks import NetworkSettings
 from mien.train.objective import LossSettings
 from mien.train.optim import OptimSettings
+from mien.train.runs import RunFolder
 from mien.train.settings import FitSettings, Settings
-from mien.train.trained import network_of, raw_scores
+from mien.train.trained import inputs_of, network_of, raw_scores
+from mien.train.windows import WindowSettings
 
-__all__ = ["Features", "HeadRun", "Heads", "Score", "Train"]
+__all__ = ["Features", "HeadRun", "Heads", "Score"]
 
-_SPLITS: Final = ("val", "test")
 _FROZEN: Final = "frozen"
 """Where in its folder the step puts a bundle that it makes itself."""
 
 
 class Features(Step):
-    """Compute what a bundle, or a frozen network, says of every picture of a data set, once.
+    """Compute what a network says of every picture of a data set, once; which network, one of these says:
 
-    data: its key. bundle: a name or folder; it must expose its features. network, pixels: where none is named, a backbone as it starts.
+    data: its key. bundle: a name or folder, which must expose its features. exported: a step that made a bundle. of: a step of kind train;
+    each seed's own network, features alone. hidden: in their place what the heads' last layers read, one head after the other (the unified
+    model of ABAW2). network, pixels: where none of these is named, a backbone as it starts.
     """
 
     do: Literal["features"]
     data: Annotated[str, DATA]
     bundle: Annotated[str | None, BUNDLE] = None
+    exported: Annotated[str | None, STEP] = None
     network: NetworkSettings | None = None
     pixels: Pixels | None = None
+    of: Annotated[str | None, STEP] = None
+    hidden: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.bundle is None and (self.network is None or self.pixels is None):
-            raise ValueError("name a bundle, or give network and pixels")
+        named = [one for one in (self.bundle, self.exported, self.of) if one is not None]
+        if len(named) > 1 or (not named and (self.network is None or self.pixels is None)):
+            raise ValueError("name one of bundle, exported and of, or give network and pixels")
+        if self.hidden and self.of is None:
+            raise ValueError("hidden: only of a step that trains heads; name it by `of`, or leave hidden out")
         return self
 
     @override
@@ -64,54 +73,84 @@ class Features(Step):
         table = load_set(spec, ())
         for line in table.attrs.get("notes", ()):
             place.note(line)
-        if self.bundle is None:
+        for seed in place.seeds if self.of else place.seeds[:1]:
+            home = self.home(place.folder, seed)
+            model = load(self._made(place, home, seed), ENGINE, os.cpu_count() or 1)
+            told = f"pictures, seed {seed}" if self.of else "pictures"
+            build(model, table, home, root=root_of((spec,)), batch=256, progress=place.ahead(told))
+
+    def home(self, folder: Path, seed: int) -> Path:
+        """Where the features lie that serve a seed."""
+        return folder / f"seed-{seed}" if self.of else folder
+
+    def _made(self, place: Place, home: Path, seed: int) -> str:
+        """The bundle that reads the pictures, made first where it is to be made here."""
+        if self.of is not None:
+            [run, *others] = runs_of(place, self.of, seed)
+            if others:
+                raise DataError(f"{place.name}: the step {self.of} has {1 + len(others)} students; features are those of one")
+            freeze_run(RunFolder(run), home / _FROZEN, hidden=self.hidden)
+        elif self.bundle is None and self.exported is None:
             assert self.network is not None and self.pixels is not None  # noqa: PT018
-            freeze_bundle(self.network, self.pixels, place.folder / _FROZEN, self.network.backbone)
-        model = load(self.source(place.folder), ENGINE, os.cpu_count() or 1)
-        build(model, table, place.folder, root=root_of((spec,)), batch=256, progress=place.ahead("pictures"))
+            freeze_bundle(self.network, self.pixels, home / _FROZEN, self.network.backbone)
+        return self.source(place, home)
 
-    def source(self, folder: Path) -> str:
-        """The bundle: as named, or made in the step's own folder."""
-        return self.bundle or str(folder / _FROZEN)
+    def source(self, place: Place, home: Path) -> str:
+        """The bundle: as named, of a step, or made here."""
+        exported = None if self.exported is None else str(place.earlier[self.exported] / EXPORTED)
+        return self.bundle or exported or str(home / _FROZEN)
 
-    def settings(self, place: Place, name: str, parts: Literal["features", "raw", "both"]) -> FeatureSettings:
+    def settings(self, place: Place, name: str, seed: int) -> FeatureSettings:
         """How heads of a later step find this cache. name: what this step is called."""
-        home = place.earlier[name]
-        return FeatureSettings(bundle=self.source(home), cache=home, images=root_of((place.set(self.data),)), parts=parts)
+        home = self.home(place.earlier[name], seed)
+        return FeatureSettings(bundle=self.source(place, home), cache=home, images=root_of((place.set(self.data),)))
 
 
 class HeadRun(BaseModel):
     """One network of heads on cached features.
 
-    tasks: what it learns, together. parts: what of the cache it reads. heads, losses: by task family. optim, fit: as in mien train.
+    tasks: what it learns, together. parts, within, window: what of the cache it reads, see `FeatureSettings`. heads, losses: by task
+    family. optim, fit: as in mien train.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     parts: Literal["features", "raw", "both"] = "both"
+    within: tuple[int, int] | None = None
+    window: WindowSettings | None = None
     heads: dict[str, HeadSettings] = {}
     losses: dict[str, LossSettings] = {}
     optim: OptimSettings = OptimSettings()
     fit: FitSettings = FitSettings()
 
-    def settings(self, name: str, data: Set, features: FeatureSettings, seed: int) -> Settings:
+    def settings(self, name: str, data: Sequence[Set], features: FeatureSettings, seed: int, teachers: Sequence[Path]) -> Settings:
         """As mien train reads them."""
+        read = features.model_copy(update={"parts": self.parts, "within": self.within, "window": self.window})
         return Settings(
-            name=name, data=(data,), tasks=self.tasks, features=features, network=NetworkSettings(backbone="features", heads=self.heads),
-            losses=self.losses, optim=self.optim, fit=self.fit.model_copy(update={"seed": seed, "find_points": False}),
+            name=name, data=tuple(data), tasks=self.tasks, features=read, network=NetworkSettings(backbone="features", heads=self.heads),
+            losses=self.losses, optim=self.optim, teachers=tuple(teachers),
+            fit=self.fit.model_copy(update={"seed": seed, "find_points": False}),
         )  # fmt: skip
+
+    @property
+    def families(self) -> str:
+        """What it learns, for people."""
+        return "+".join(key.partition(".")[0] for key in self.tasks)
 
 
 class Heads(Step):
     """Train heads on cached features, a network for each of `runs` and each seed, and score split val, and test where there is one.
 
-    features: the step that cached them. data: the key of the labels; of the same pictures.
+    features: the step that cached them. data: the key of the labels; of the same pictures. mix: what is done to their labels first, see
+    `mien.data.mixing`. teachers: earlier steps of this kind with as many `runs`, each of which teaches its like, seed by seed.
     """
 
     do: Literal["heads"]
     features: Annotated[str, STEP]
     data: Annotated[str, DATA]
+    mix: Mixing | None = None
+    teachers: Annotated[tuple[str, ...], STEP] = ()
     runs: Annotated[tuple[HeadRun, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -124,111 +163,75 @@ class Heads(Step):
     @override
     def run(self, place: Place) -> None:
         tasks = [task(key) for run in self.runs for key in run.tasks]
-        spec = place.set(self.data)
-        table = load_set(spec, tasks)
-        cache = _cache_of(place, self.features)
-        found: dict[str, dict[str, list[Floats]]] = {split: {} for split in _present(table)}
-        for number, run in enumerate(self.runs):
-            for seed in place.seeds:
-                families = "+".join(key.partition(".")[0] for key in run.tasks)
-                settings = run.settings(place.name.replace("_", "-"), spec, cache.settings(place, self.features, run.parts), seed)
-                folder = fit(settings, place.folder / f"run-{number}-{families}-seed-{seed}", _Quiet(place, f"{families}, seed {seed}"))
-                net = network_of(folder)
-                assert settings.features is not None
-                for split, values in found.items():
-                    rows = Cached(_split(table, split), settings.named_tasks(), settings.features)
-                    raw, _ = raw_scores(net, rows, batch=4096, workers=0)
-                    for each in settings.named_tasks():
-                        values.setdefault(each.family, []).append(each.decode(raw[each.family]))
-        parts = {split: part_of(_split(table, split), _stacked(values), tasks) for split, values in found.items()}
-        Predicted(tuple(tasks), parts).save(place.folder)
-
-
-class Train(Step):
-    """Train a network on pictures, once for each seed, and score split val, and test where there is one.
-
-    data: keys of the data sets. tasks: what it learns. after: an earlier step of this kind whose best weights it starts from.
-    super_resolved: an earlier step whose pictures stand in for the training pictures of the one data set of kind lsd.
-    settings: the rest, as mien train reads it (network, losses, augment, optim, fit, pixels, …).
-    """
-
-    do: Literal["train"]
-    data: Annotated[tuple[str, ...], Field(min_length=1), DATA]
-    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
-    after: Annotated[str | None, STEP] = None
-    super_resolved: Annotated[str | None, STEP] = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _settings_are_known(self) -> Self:
-        if strange := set(self.settings) & {"name", "data", "tasks"}:
-            raise ValueError(f"settings: {', '.join(sorted(strange))} is said by the step itself; leave it out")
-        self.resolved([{"set": "drawn", "count": 2, "seed": 0, "size": 16}], "check", 0, None)
-        return self
-
-    def resolved(self, data: Sequence[Any], name: str, seed: int, start: Path | None) -> Settings:
-        """As mien train reads them."""
-        network = {**self.settings.get("network", {}), **({} if start is None else {"start": start})}
-        fitting = {"find_points": False, **self.settings.get("fit", {}), "seed": seed}
-        return Settings.model_validate(
-            {**self.settings, "name": name, "data": data, "tasks": self.tasks, "network": network, "fit": fitting}
-        )
-
-    @override
-    def run(self, place: Place) -> None:
-        tasks = [task(key) for key in self.tasks]
-        data = [self._spec(place, key) for key in self.data]
-        table = pd.concat([load_set(spec, tasks) for spec in data], ignore_index=True)
-        found: dict[str, dict[str, list[Floats]]] = {split: {} for split in _present(table)}
+        table = load_set(place.set(self.data), tasks)
+        found: dict[str, dict[str, list[Floats]]] = {split: {} for split in present(table)}
+        runs: dict[int, list[Path]] = {}
         for seed in place.seeds:
-            start = None if self.after is None else place.earlier[self.after] / f"seed-{seed}" / "best.pt"
-            settings = self.resolved(data, place.name.replace("_", "-"), seed, start)
-            run = fit(settings, place.folder / f"seed-{seed}", _Quiet(place, f"seed {seed}"))
-            for split, values in found.items():
-                scored = evaluate_bundle(open_model(run.folder), _split(table, split), tasks, progress=place.ahead(f"scores {split}"))
-                for family, scores in scored.scores.items():
-                    values.setdefault(family, []).append(scores)
-        parts = {split: part_of(_split(table, split), _stacked(values), tasks) for split, values in found.items()}
-        Predicted(tuple(tasks), parts).save(place.folder)
+            for number, run in enumerate(self.runs):
+                folder = self._trained(place, number, seed)
+                runs.setdefault(seed, []).append(folder.folder)
+                net, named = network_of(folder), [task(key) for key in run.tasks]
+                for split, values in found.items():
+                    raw, _ = raw_scores(net, inputs_of(rows_in(table, split), named, folder.settings), batch=4096, workers=0)
+                    for each in named:
+                        values.setdefault(each.family, []).append(each.decode(raw[each.family]))
+        keep_runs(place.folder, runs)
+        save_scores(place, table, tasks, found)
 
-    def _spec(self, place: Place, key: str) -> Set:
-        spec = place.set(key)
-        if self.super_resolved is None:
-            return spec
-        if not isinstance(spec, Lsd):
-            raise DataError(f"{place.name}: super_resolved pictures stand in for those of a data set of kind lsd, not {spec.set}")
-        return spec.model_copy(update={"train": place.earlier[self.super_resolved] / PICTURES})
+    def _trained(self, place: Place, number: int, seed: int) -> RunFolder:
+        run = self.runs[number]
+        features = _cache_of(place, self.features).settings(place, self.features, seed)
+        settings = run.settings(
+            place.name.replace("_", "-"), mixture([place.set(self.data)], self.mix), features, seed, self._teachers(place, number, seed)
+        )
+        return fit(settings, place.folder / f"run-{number}-{run.families}-seed-{seed}", Quiet(place, f"{run.families}, seed {seed}"))
+
+    def _teachers(self, place: Place, number: int, seed: int) -> list[Path]:
+        found = []
+        for name in self.teachers:
+            runs = runs_of(place, name, seed)
+            if len(runs) != len(self.runs):
+                raise DataError(f"{place.name}: the step {name} has {len(runs)} networks, this one {len(self.runs)}; name one like it")
+            found.append(runs[number])
+        return found
 
 
 class Score(Step):
     """What a bundle says of split val, and test where there is one, without any training here.
 
-    data: key. bundle: name or folder. tasks: label sets asked for, matched to the bundle's by name. instead: names of ours for which the
-    bundle's name on the right stands in (HSEmotion lets contempt stand in for other). features: a step that has cached them; without,
-    the pictures are read.
+    data: key. bundle: name or folder; or exported: a step that made one. tasks: label sets asked for, matched to the bundle's by name.
+    instead: names of ours for which the bundle's name on the right stands in (HSEmotion lets contempt stand in for other). features: a
+    step that has cached them; without, the pictures are read.
     """
 
     do: Literal["score"]
     data: Annotated[str, DATA]
-    bundle: Annotated[str, BUNDLE]
+    bundle: Annotated[str | None, BUNDLE] = None
+    exported: Annotated[str | None, STEP] = None
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     instead: dict[str, str] = Field(default_factory=dict)
     features: Annotated[str | None, STEP] = None
+
+    @model_validator(mode="after")
+    def _one_bundle(self) -> Self:
+        if (self.bundle is None) == (self.exported is None):
+            raise ValueError("name either bundle or exported")
+        return self
 
     @override
     def run(self, place: Place) -> None:
         tasks = [task(key) for key in self.tasks]
         table = load_set(place.set(self.data), tasks)
         parts = {}
-        for split in _present(table):
-            rows = _split(table, split)
+        for split in present(table):
+            rows = rows_in(table, split)
             own = self._own(place, rows, split)
             parts[split] = part_of(rows, {each.family: self._renamed(each, own)[None, None] for each in tasks}, tasks)
         Predicted(tuple(tasks), parts).save(place.folder)
 
     def _own(self, place: Place, rows: pd.DataFrame, split: str) -> dict[Task, Floats]:
         """The bundle's scores by its own tasks."""
-        model = load(self.bundle, ENGINE)
+        model = load(self.bundle or str(place.earlier[cast(str, self.exported)] / EXPORTED), ENGINE)
         if self.features is None:
             scored = evaluate_bundle(model, rows, progress=place.ahead(f"scores {split}"))
             return {each: scored.scores[each.family] for each in model.tasks}
@@ -242,7 +245,9 @@ class Score(Step):
     def _renamed(self, wanted: Task, own: dict[Task, Floats]) -> Floats:
         source = next((each for each in own if each.family == wanted.family), None)
         if source is None:
-            raise DataError(f"{self.bundle} does not predict {wanted.family}; it predicts {', '.join(each.key for each in own)}")
+            raise DataError(
+                f"{self.bundle or self.exported} does not predict {wanted.family}; it predicts {', '.join(each.key for each in own)}"
+            )
         like = Task(wanted.key, tuple(self.instead.get(name, name) for name in wanted.names), wanted.kind, wanted.low, wanted.high)
         scores = own[source][:, like.take_from(source.names)]
         return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12) if wanted.kind == "one_of" else scores
@@ -253,29 +258,3 @@ def _cache_of(place: Place, name: str) -> Features:
     if not isinstance(step, Features):
         raise DataError(f"{place.name}: the step {name} caches no features; name one that does")
     return step
-
-
-class _Quiet(Progress):
-    """A run's steps on the recipe's bar."""
-
-    def __init__(self, place: Place, what: str) -> None:
-        self._ahead, self._steps = place.ahead(what), 0
-
-    def begin(self, steps: int, done: int, facts: dict[str, Any]) -> None:
-        self._steps = steps
-
-    def step(self, done: int, loss: float, rate: float, score: float | None) -> None:
-        self._ahead(done, self._steps)
-
-
-def _present(table: pd.DataFrame) -> list[str]:
-    return [split for split in _SPLITS if (table["split"] == split).any()]
-
-
-def _split(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    return table[table["split"] == split].reset_index(drop=True)
-
-
-def _stacked(values: dict[str, list[Floats]]) -> dict[str, Floats]:
-    """By family (S, 1, N, K)."""
-    return {family: np.stack(seeds)[:, None] for family, seeds in values.items()}

@@ -1,0 +1,228 @@
+"""Costs against formulas by hand and against torch's own counter."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import yaml
+from onnx import TensorProto, helper
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mien.bundles.store import bundles, open_bundle
+from mien.data.standins import make_standin
+from mien.errors import BundleError, DataError
+from mien.recipes.report import markdown
+from mien.recipes.reproduce import reproduce
+from mien.recipes.schema import read_recipe
+from mien.tasks import TASKS
+from mien.train.cost import Network, _FullWindows, costs, macs, network_of_bundle, network_of_run, traced
+from mien.train.export import export, halve
+from mien.train.heads import HeadSettings
+from mien.train.networks import NetworkSettings, build
+from mien.train.runs import RunFolder
+
+# Fabric warns of few data workers and of processes it did not start; neither is news here.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
+THREE = [TASKS[key] for key in ("va", "expr.abaw8", "au.abaw12")]
+
+
+def counted_by_torch(net: nn.Module, *shape: int) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(torch.zeros(1, *shape))
+    return counter.get_total_flops() / 2
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """3 colours at 16 px; convolutions with a stride, with groups, and transposed; a linear layer."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, padding=1, groups=4),
+        nn.ConvTranspose2d(16, 6, 2, stride=2, groups=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5),
+    )  # fmt: skip
+
+
+BY_HAND = 8 * 8 * 8 * (3 * 9) + 16 * 8 * 8 * (2 * 9) + 16 * 8 * 8 * (3 * 4) + 6 * 5
+PARAMETERS = (8 * 27 + 8) + 16 + (16 * 18 + 16) + (16 * 12 + 6) + (30 + 5)
+
+
+def test_a_small_network_by_hand(plain):
+    found = traced(plain, (3, 16, 16))
+    assert found.parameters == PARAMETERS
+    assert macs(found) == BY_HAND
+
+
+def test_weights_made_small_count_as_before(plain, tmp_path):
+    model = onnx.load_from_string(traced(plain, (3, 16, 16)).onnx)
+    halve(model)
+    assert macs(Network(model.SerializeToString(), (3, 16, 16), 0)) == BY_HAND
+    faces = np.random.default_rng(0).standard_normal((60, 3, 16, 16)).astype(np.float32)
+    net = nn.Sequential(*plain[:4], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
+    export(net, tmp_path / "q.onnx", torch.from_numpy(faces[:4]), ["expr"], {0: "batch"}, calibration=faces)
+    content = (tmp_path / "q.onnx").read_bytes()
+    assert b"DequantizeLinear" in content
+    assert macs(Network(content, (3, 16, 16), 0)) == 8 * 8 * 8 * (3 * 9) + 16 * 8 * 8 * (2 * 9) + 16 * 5
+
+
+def test_recurrent_heads_by_hand():
+    heads = {"va": HeadSettings(kind="sequence", width=7)}
+    net = build(NetworkSettings(backbone="features", heads=heads), [TASKS["va"]], 10, 1)
+    found = traced(_FullWindows(net), (6, 10))
+    assert found.faces == 6
+    one_way = 3 * 7 * (10 + 7)  # three gates, each from the input and from the state
+    assert macs(found) == 2 * one_way + 14 * 2
+    assert found.parameters == 2 * (one_way + 2 * 3 * 7) + 14 * 2 + 2
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "channels"),
+    [("smm-small", 112, 1), ("smm", 299, 3), ("mobilefacenet", 112, 1), ("efficientnet_lite0", 64, 3), ("vit_tiny_patch16_224", 64, 1)],
+)
+def test_torch_counts_the_same(name, size, channels):
+    net = build(NetworkSettings(backbone=name), THREE, channels, size)
+    found = traced(net.exported(), (channels, size, size))
+    if name == "smm":
+        assert found.parameters == 11_367_947
+    assert found.parameters == sum(one.numel() for one in net.parameters())
+    expected = counted_by_torch(net, channels, size, size)
+    signs = 12 * 16 if name.startswith("smm") else 0  # twelve products of 16 numbers, which torch takes for single elements
+    assert abs(macs(found) - expected) <= signs
+
+
+def test_einsum_and_what_cannot_be_counted():
+    def network(node) -> Network:
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", "out")]
+        weights = onnx.numpy_helper.from_array(np.ones((4, 5), np.float32), "w")
+        graph = helper.make_graph([node], "g", ends[:1], ends[1:], [weights])
+        return Network(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString(), (3, 4), 20)
+
+    assert macs(network(helper.make_node("Einsum", ["image", "w"], ["out"], equation="nab,bc->nac"))) == 3 * 4 * 5
+    with pytest.raises(BundleError, match="the operator MatMulInteger is not known"):
+        macs(network(helper.make_node("MatMulInteger", ["image", "w"], ["out"])))
+    with pytest.raises(BundleError, match="the operator FusedConv is not known"):
+        macs(network(helper.make_node("FusedConv", ["image", "w"], ["out"], domain="com.microsoft")))
+
+
+def test_bundles():
+    found = network_of_bundle("mien-s")
+    graph = onnx.load(str(bundles()["mien-s"] / "model.onnx")).graph
+    shapes = {one.name: tuple(one.dims) for one in graph.initializer}
+    quantised = any(node.op_type == "DequantizeLinear" for node in graph.node)
+    weights = [one for one in graph.initializer if len(one.dims) > 1 or (not quantised and len(one.dims) == 1)]
+    total = sum(int(np.prod(one.dims)) for one in weights)
+    assert total <= found.parameters <= 1.05 * total
+    assert shapes
+    assert macs(found) > 10 * found.parameters
+    with pytest.raises(BundleError, match="finds faces"):
+        network_of_bundle("mien-face")
+    assert open_bundle("mien-s").card.name == "mien-s"
+
+
+def test_times_are_of_one_face(plain):
+    """A network that is ten times another takes longer; both are asked in turn."""
+    wide = nn.Sequential(*[nn.Conv2d(16 if i else 3, 16, 3, padding=1) for i in range(12)])
+    found = costs({"plain": traced(plain, (3, 32, 32)), "wide": traced(wide, (3, 32, 32))})
+    assert found["wide"].macs > 10 * found["plain"].macs
+    assert found["wide"].milliseconds > found["plain"].milliseconds > 0
+    assert found["plain"].parameters == PARAMETERS
+
+
+RECIPE = """
+name: priced
+title: What a face costs
+paper: "Nobody (2000), Nothing"
+data:
+  faces: {set: lsd, get: "from nobody"}
+protocol: abaw2022.lsd
+seeds: [0, 1]
+steps:
+  features: {do: features, data: faces, bundle: mien-s}
+  heads:
+    do: heads
+    features: features
+    data: faces
+    runs:
+      - {tasks: [expr.lsd6], parts: features, fit: {epochs: 1, batch: 32, keep: last}}
+  even: {do: balance, data: faces, most: 12}
+  net:
+    do: train
+    data: [faces]
+    tasks: [expr.lsd6]
+    pictures: even
+    settings:
+      pixels: {size: 32, colour: grey, alignment: box, mean: [115.0], std: [256.0]}
+      network: {backbone: mobilefacenet}
+      fit: {epochs: 1, batch: 32, keep: last, workers: 0}
+  both: {do: blend, of: [heads, net], weights: {expr: 0.5}}
+rows:
+  - {name: "heads on features", of: heads, networks: [features, heads]}
+  - {name: "free of charge", of: net}
+  - {name: all, of: both, networks: [features, heads, net]}
+"""
+
+
+@pytest.fixture(scope="module")
+def priced(tmp_path_factory):
+    out = tmp_path_factory.mktemp("priced")
+    (out / "priced.yaml").write_text(RECIPE)
+    lsd = make_standin("lsd", out / "lsd", size=60)
+    return out / "out", reproduce(out / "priced.yaml", {"faces": lsd}, out / "out")
+
+
+def test_a_row_costs_what_its_networks_cost_and_its_steps_took(priced):
+    out, found = priced
+    home = {path.name.rpartition("-")[0]: path for path in (out / "steps").iterdir()}
+    extractor = network_of_bundle("mien-s")
+    heads = network_of_run(RunFolder(next(home["heads"].glob("run-0-*-seed-0"))))
+    net = network_of_run(RunFolder(home["net"] / "seed-0"))
+    width = heads.shape[0]
+    assert (heads.parameters, macs(heads)) == (6 * width + 6, 6 * width)
+    plain = build(NetworkSettings(backbone="mobilefacenet"), [TASKS["expr.lsd6"]], 1, 32)
+    assert net.parameters == sum(one.numel() for one in plain.parameters())
+    assert macs(net) == counted_by_torch(plain, 1, 32, 32)
+    first, second = found.costs
+    assert (first.name, second.name) == ("heads on features", "all")
+    assert first.parameters == extractor.parameters + heads.parameters
+    assert first.macs == macs(extractor) + macs(heads)
+    assert second.parameters == first.parameters + net.parameters
+    assert second.macs == first.macs + macs(net)
+    assert second.milliseconds > first.milliseconds > 0
+    took = found.seconds
+    assert first.seconds == pytest.approx(took["features"] + took["heads"])
+    assert second.seconds == pytest.approx(sum(took.values())), "each once"
+
+
+def test_the_report_has_a_table_of_costs(priced):
+    out, found = priced
+    text = (out / "priced.md").read_text()
+    assert text == markdown(found)
+    section = text.partition("## Cost of a face")[2].partition("## ")[0]
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| ")][1:]
+    assert [row[0].strip() for row in rows] == ["heads on features", "all"]
+    assert [float(row[1]) for row in rows] == [round(one.parameters / 1e6, 3) for one in found.costs]
+    told = json.loads((out / "priced.json").read_text())["costs"]
+    assert [(one["name"], one["macs"]) for one in told] == [(one.name, one.macs) for one in found.costs]
+
+
+def test_without_networks_there_is_no_section(priced, tmp_path):
+    out, _ = priced
+    content = yaml.safe_load(RECIPE)
+    for row in content["rows"]:
+        row.pop("networks", None)
+    (tmp_path / "free.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    found = reproduce(tmp_path / "free.yaml", {"faces": out.parent / "lsd"}, out)
+    assert found.costs == ()
+    assert "Cost of a face" not in markdown(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("nets", "'nets' is not a step whose networks read faces"), ("both", "'both' is not a step")]
+)
+def test_a_row_names_steps_whose_networks_read_faces(tmp_path: Path, name, message):
+    (tmp_path / "wrong.yaml").write_text(RECIPE.replace("networks: [features, heads]", f"networks: [{name}]"))
+    with pytest.raises(DataError, match=message):
+        read_recipe(tmp_path / "wrong.yaml")
