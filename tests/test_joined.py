@@ -22,7 +22,7 @@ from mien.errors import DataError
 from mien.faces.prepare import normalise
 from mien.recipes.steps.base import Place
 from mien.recipes.steps.compounds import Export
-from mien.recipes.steps.learn import Features, HeadRun, Heads
+from mien.recipes.steps.runs import keep_runs
 from mien.tasks import TASKS
 from mien.train.bundle import make_bundle
 from mien.train.cache import FeatureCache, build
@@ -243,20 +243,16 @@ def test_heads_on_a_joined_bundle_are_joined_again(made, table, val, tmp_path):
 
 
 def test_a_recipe_exports_one_run_of_heads(runs, tmp_path):
-    one = HeadRun(tasks=("va", "expr.abaw8"))
-    apart = (HeadRun(tasks=("va",)), HeadRun(tasks=("expr.abaw8",)))
-    steps = {
-        "cached": Features(do="features", data="x", bundle=AFFECT),
-        "six": Heads(do="heads", features="cached", data="x", runs=(one,)),
-        "two": Heads(do="heads", features="cached", data="x", runs=apart),
-    }
-    earlier = {name: tmp_path / name for name in steps}
-    shutil.copytree(runs["raw"].folder, earlier["six"] / "run-0-va+expr-seed-4")
-    shutil.copytree(runs["both"].folder, earlier["six"] / "run-0-va+expr-seed-5")
+    earlier = {name: tmp_path / name for name in ("cached", "six", "two")}
+    for name, run in {"a": "raw", "b": "both"}.items():
+        shutil.copytree(runs[run].folder, earlier["six"] / name)
+        shutil.copytree(runs[run].folder, earlier["two"] / name)
+    keep_runs(earlier["six"], {4: [earlier["six"] / "a"], 5: [earlier["six"] / "b"]})
+    keep_runs(earlier["two"], {4: [earlier["two"] / "a", earlier["two"] / "b"]})
 
     def place(of: str) -> Place:
         (tmp_path / f"of-{of}").mkdir()
-        return Place("out", tmp_path / f"of-{of}", earlier, steps, {}, (4, 5))
+        return Place("out", tmp_path / f"of-{of}", earlier, {}, {}, (4, 5))
 
     Export(do="export", of="six").run(place("six"))
     card = json.loads((tmp_path / "of-six" / "bundle" / "card.json").read_text())

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from small_standins import LISTS, cut
 from typer.testing import CliRunner
 
 from mien.bundles.store import bundles
@@ -38,7 +39,6 @@ from mien.tasks import TASKS
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
 RUN = CliRunner()
-LISTS = {"train": "training_set_annotations.txt", "val": "validation_set_annotations.txt", "test": "MTL_Challenge_test_set_release.txt"}
 TINY = """
 name: tiny
 title: A recipe of seconds
@@ -93,21 +93,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def cut(root: Path) -> None:
-    """Make a stand-in smaller than it comes; every unit and every class stays in both annotated splits."""
-    for split, name in LISTS.items():
-        header, *rows = (root / name).read_text().splitlines()
-        rows = rows[:30] if split == "test" else [row.split(",") for row in rows[:: 3 if split == "train" else 1]]
-        if split != "test":
-            for column in range(4, 16):
-                if all(row[column] != "1" for row in rows):
-                    next(row for row in rows if row[column] == "0")[column] = "1"
-            for number in range(8):
-                rows[number][3] = str(number)
-            rows = [",".join(row) for row in rows]
-        (root / name).write_text("\n".join([header, *rows]) + "\n")
 
 
 @pytest.fixture(scope="module")

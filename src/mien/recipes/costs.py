@@ -8,7 +8,7 @@ from typing import cast
 from mien.errors import DataError
 from mien.recipes.engine import Finished
 from mien.recipes.schema import Recipe
-from mien.recipes.steps.base import STEP, Place
+from mien.recipes.steps.base import Place
 from mien.recipes.steps.learn import Features, Heads, Score
 from mien.recipes.steps.runs import EXPORTED, runs_of
 from mien.recipes.steps.train import Train
@@ -39,7 +39,7 @@ def face_costs(recipe: Recipe, finished: Finished) -> tuple[FaceCost, ...]:
     for row in recipe.rows:
         own = [found[key] for key in networks if key.rpartition(" ")[0] in row.networks]
         if row.networks:
-            seconds = sum(finished.seconds[step] for step in _needed(recipe, row.of))
+            seconds = sum(finished.seconds[step] for step in recipe.behind(row.of))
             sums = sum(one.parameters for one in own), sum(one.macs for one in own), sum(one.milliseconds for one in own)
             made.append(FaceCost(row.name, *sums, seconds))
     return tuple(made)
@@ -56,15 +56,3 @@ def _networks(place: Place, name: str) -> Iterator[Network]:
         yield network_of_bundle(step.bundle or place.earlier[cast(str, step.exported)] / EXPORTED)
     else:
         raise DataError(f"rows: the step {name} has no network that reads faces; name one of kind train, heads, features or score")
-
-
-def _needed(recipe: Recipe, name: str) -> set[str]:
-    """A step and all that it depends on, directly or not."""
-    found: set[str] = set()
-    left = [name]
-    while left:
-        one = left.pop()
-        if one not in found:
-            found.add(one)
-            left += recipe.steps[one].named(STEP)
-    return found

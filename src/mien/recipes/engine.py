@@ -20,7 +20,7 @@ from mien.data.sets import Set, places
 from mien.errors import DataError
 from mien.outputs.files import explained, write_aside
 from mien.recipes.predicted import Predicted
-from mien.recipes.schema import Needed, Recipe
+from mien.recipes.schema import Recipe
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
 
 __all__ = ["Finished", "find_data", "run_steps"]
@@ -40,16 +40,17 @@ class Finished:
         return Predicted.load(self.folders[step])
 
 
-def find_data(needed: Mapping[str, Needed], given: Mapping[str, Path]) -> dict[str, Set]:
+def find_data(recipe: Recipe, given: Mapping[str, Path]) -> dict[str, Set]:
     """The data sets of a recipe at the paths given for them.
 
-    Raises DataError for a key the recipe does not know, one that is not given (it says where people get the data), and a path where
-    nothing is.
+    Raises DataError for a key the recipe does not know, one that is not given (it says where people get the data, and what cannot be had
+    without), and a path where nothing is.
     """
+    needed = recipe.data
     if strange := [key for key in given if key not in needed]:
         raise DataError(f"--data {strange[0]}: this recipe has no such data; it needs {', '.join(needed)}")
     if lacking := [key for key in needed if key not in given]:
-        told = "; ".join(f"{key} ({needed[key].set}): {needed[key].get}" for key in lacking)
+        told = "; ".join(f"{key} ({needed[key].set}): {needed[key].get}; {_without(recipe, key)}" for key in lacking)
         raise DataError(f"give --data {' --data '.join(f'{key}=FOLDER' for key in lacking)}, or --standin to rehearse. {told}")
     for key, path in given.items():
         if not path.exists():
@@ -60,6 +61,14 @@ def find_data(needed: Mapping[str, Needed], given: Mapping[str, Path]) -> dict[s
         if labels is not None and not labels.is_file():
             raise DataError(f"{key}: {labels}: no such file of labels; give its path, or leave labels out")
     return found
+
+
+def _without(recipe: Recipe, key: str) -> str:
+    """What a missing data set means for the table."""
+    lost = recipe.rows_on(key)
+    if len(lost) == len(recipe.rows):
+        return "nothing of the table can be had without it"
+    return f"without it these rows cannot be had: {', '.join(lost)}, unless it is taken out of their steps' `data` by --set"
 
 
 def run_steps(

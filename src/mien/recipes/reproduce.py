@@ -53,7 +53,7 @@ def reproduce(
                 _make(recipe.data[key].set, given[key], faces=faces, size=size, progress=progress)
             elif not _as_asked(given[key], recipe.data[key].set, faces, size):
                 raise DataError(f"{given[key]}: the stand-in there was made of other faces or size; delete it, or choose another --out")
-    sets = find_data(recipe.data, given)
+    sets = find_data(recipe, given)
     finished = run_steps(recipe, sets, out, note=note, progress=progress)
     used = {key: _told(spec) for key, spec in sets.items()}
     found = report(recipe, finished, used, standin=any(_generated(spec) for spec in sets.values()))

@@ -130,6 +130,21 @@ class Recipe(_Strict):
         _known("claims", named, [row.name for row in self.rows], "a row")
         return self
 
+    def behind(self, step: str) -> set[str]:
+        """A step and all that it depends on, directly or not."""
+        found: set[str] = set()
+        left = [step]
+        while left:
+            one = left.pop()
+            if one not in found:
+                found.add(one)
+                left += self.steps[one].named(STEP)
+        return found
+
+    def rows_on(self, data: str) -> list[str]:
+        """Names of the rows that cannot be had without that data."""
+        return [row.name for row in self.rows if any(data in self.steps[one].named(DATA) for one in self.behind(row.of))]
+
 
 def _known(where: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
     known = list(known)

@@ -47,7 +47,7 @@ def load_tables(settings: Settings, run: Path, note: Note) -> tuple[dict[str, pd
     table, dropped = _without_leaks(table)
     notes += [f"{dropped} training pictures that also lie in another split were left out"] if dropped else []
     if not settings.teachers:
-        table, dropped = _with_labels(table, tasks)
+        table, dropped = _with_labels(table, tasks, windows=settings.features is not None and settings.features.window is not None)
         notes += [f"{dropped} training pictures have no label of {', '.join(t.key for t in tasks)} and were left out"] if dropped else []
     for line in notes:
         note(line)
@@ -77,9 +77,17 @@ def _without_leaks(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return table[~leaks].reset_index(drop=True), int(leaks.sum())
 
 
-def _with_labels(table: pd.DataFrame, tasks: tuple[Task, ...]) -> tuple[pd.DataFrame, int]:
-    """The table without training rows that have no label of any task, and how many there were: only a teacher could use them."""
+def _with_labels(table: pd.DataFrame, tasks: tuple[Task, ...], *, windows: bool) -> tuple[pd.DataFrame, int]:
+    """The table without training rows that have no label of any task, and how many there were: only a teacher could use them.
+
+    windows: they stay, since the frames around read them. Raises DataError where nothing is left.
+    """
     bare = table[[name for task in tasks for name in task.columns]].isna().all(axis=1) & (table["split"] == "train")
+    if bare.any() and bare.sum() == (table["split"] == "train").sum():
+        told = ", ".join(task.key for task in tasks)
+        raise DataError(f"no training row has a label of {told}; name a teacher that knows it, or add data that has")
+    if windows:
+        return table, 0
     return table[~bare].reset_index(drop=True), int(bare.sum())
 
 

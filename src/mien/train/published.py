@@ -1,0 +1,49 @@
+"""Weights that others published, in today's networks: from what `mien bundles pull --weights` left to a file that training starts from."""
+
+from pathlib import Path
+
+from mien.bundles.store import bundles, open_bundle
+from mien.errors import BundleError
+from mien.train.lift import lift, parity, save
+from mien.train.networks import MultiTaskNet
+from mien.zoo.fetch import writing
+from mien.zoo.index import Affect, Entry, entry
+from mien.zoo.install import locked, weights
+from mien.zoo.pickles import read_pt, tensors
+
+__all__ = ["start_file"]
+
+_SIZE = 112  # of crops, for architectures that ask; weights alone say nothing of it
+
+
+def start_file(name: str | Path) -> Path:
+    """Make the safetensors of an entry of the index and return the file: for `start` of a network's settings.
+
+    The published file is verified again and read without running anything in it; every tensor finds its place, and where the bundle is here
+    its network must give the same numbers (`mien.train.lift.parity`). name: as for `mien.zoo.pull`, which fetches the weights.
+    Raises UnknownNameError, BundleError, OutputError.
+    """
+    known = entry(name)
+    source = weights(name)
+    net = _lifted(known, source)
+    given = known.network
+    if isinstance(given, Affect) and known.name in bundles():
+        parity(net, open_bundle(known.name).network(), given.pixels.size)
+    target = source.with_suffix(".safetensors")
+    with locked(known.name), writing(target):
+        save(net, target)
+    return target
+
+
+def _lifted(known: Entry, source: Path) -> MultiTaskNet:
+    """The network of the first architecture that all tensors fit."""
+    found = tensors(read_pt(source))
+    given = known.network if isinstance(known.network, Affect) else None
+    tasks = [(output.task, output.columns) for output in given.outputs] if given else []
+    refused: list[str] = []
+    for architecture in known.architectures:
+        try:
+            return lift(found, architecture, tasks, given.pixels.size if given else _SIZE)
+        except BundleError as error:
+            refused.append(str(error))
+    raise BundleError(f"{known.name}: {refused[0] if refused else 'the index knows no architecture for these weights'}")

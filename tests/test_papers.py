@@ -1,0 +1,83 @@
+"""The systems of HUST-ANT, of ABAW2's unified model, and the comparisons, run whole on small stand-ins, and a second time without work."""
+
+import json
+import re
+
+import cv2
+import pytest
+from small_standins import cut
+
+from mien.data.standins.make import make_standin
+from mien.errors import DataError
+from mien.recipes.reproduce import reproduce
+from mien.recipes.schema import read_recipe
+
+# Fabric warns of few data workers and of processes it did not start; neither is news here.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
+SIZES = {"s-aff-wild2": 300, "aff-wild2": 150, "lsd": 60, "affectnet": 90, "expw": 40, "afew-va": 60, "ferplus": 90}
+BATCHES = {f"steps.{step}.fit.batch": 32 for step in ("baseline.runs.0", *(f"hse.runs.{i}" for i in range(3)))}
+TINY = {
+    "hust-abaw4-mtl": {"size": 32, "epochs": 1, **BATCHES, **{f"steps.{one}.runs.0.fit.batch": 32 for one in ("predictions", "features", "linear")}},
+    "hust-abaw4-lsd": {
+        "vit": "mobilenetv3_small_050", "resnet": "test_resnet", "efficientnet": "test_efficientnet", "one": "test_efficientnet",
+        "googlenet": "test_resnet", "efficientnet_start": None, "one_start": None, "size": 32, "first_epochs": 1, "epochs": 1, "batch": 16,
+    },
+    "distill-abaw2": {"backbone": "test_resnet", "start": None, "size": 32, "epochs": 1, "first_epochs": 1, "batch": 16, "gap": 50},
+    "comparison-mtl": {"size": 32, "epochs": 1, "base_epochs": 1, **BATCHES},
+    "comparison-lsd": {"size": 32, "epochs": 1, "base_epochs": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def standins(tmp_path_factory):
+    """Folder by kind of data set, made when first asked for."""
+    found = {}
+
+    def standin(kind):
+        if kind not in found:
+            found[kind] = make_standin(kind, tmp_path_factory.mktemp("standins") / kind, size=SIZES[kind])
+            if kind == "s-aff-wild2":
+                cut(found[kind])
+            for path in found[kind].glob("training_set_synthetic_images/*/*"):  # so that super-resolution takes seconds
+                cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (16, 16), interpolation=cv2.INTER_AREA))
+        return found[kind]
+
+    return standin
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_recipe_runs_whole_and_the_second_time_has_nothing_to_do(name, standins, tmp_path):
+    changes = {"seeds": [0], "workers": 0, **TINY[name]}
+    recipe = read_recipe(name, changes, small=bool(read_recipe(name).small))
+    data = {key: standins(needed.set) for key, needed in recipe.data.items()}
+    notes: list[list[str]] = [[], []]
+    reports = [reproduce(name, data, tmp_path, changes=changes, small=bool(recipe.small), note=lines.append) for lines in notes]
+    assert [one for one in notes[0] if "done before" in one] == []
+    assert sum("done before" in one for one in notes[1]) == len(recipe.steps)
+    first, second = ([(line.name, line.way, line.measures["score"][0]) for line in report.rows] for report in reports)
+    assert first == second
+    assert {line[0] for line in first} == {row.name for row in recipe.rows}
+    assert all(0 <= score <= 3 for _, _, score in first)
+    assert [one.name for one in reports[0].costs] == [row.name for row in recipe.rows if row.networks]
+    assert all(one.parameters > 0 and one.macs > 0 and one.milliseconds > 0 for one in reports[0].costs)
+    text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
+    assert "a stand-in: generated" in text
+    assert all(row.name in text for row in recipe.rows)
+    assert json.loads((tmp_path / f"{name}.json").read_text())["recipe"] == name
+    if name == "hust-abaw4-mtl":
+        by_name = {line.name: line.measures for line in reports[0].rows}
+        one, other = by_name["heads alone, ensemble of features"], by_name["heads alone, ensemble of predictions"]
+        assert one["score"][0] == pytest.approx(other["score"][0], abs=1e-6)  # affine heads: the two ensembles are one function
+
+
+def test_a_database_that_is_missing_is_named_with_where_to_get_it(standins, tmp_path):
+    given = {"affwild2": standins("aff-wild2"), "ferplus": standins("ferplus"), "afewva": standins("afew-va")}
+    with pytest.raises(DataError) as caught:
+        reproduce("distill-abaw2", given, tmp_path, small=True)
+    told = str(caught.value)
+    assert "--data expw=FOLDER --data affectnet=FOLDER" in told
+    assert re.search(r"expw \(expw\): .*page", told)
+    assert re.search(r"affectnet \(affectnet\): .*agreement", told)
+    assert "nothing of the table can be had without it; affectnet" in told
+    assert "without it these rows cannot be had: teacher, three tasks, student, labels apart" in told
+    assert "teacher, two tasks" not in told
