@@ -33,9 +33,11 @@ check: $(VENV)/test.done
 	$(BIN)/python -m pytest -q tests/test_project.py
 
 # A process for each file: OpenVINO, ONNX Runtime and torch bring thread pools of their own, and one process that has used all
-# three and then forks loaders has crashed. No command of mien uses them so.
+# three and then forks loaders has crashed. No command of mien uses them so. JOBS of them at a time, each on one thread.
+JOBS ?= 2
 test: check
-	@for file in tests/test_*.py src; do echo $$file; $(BIN)/python -m pytest -q $$file || exit 1; done
+	@ls -d tests/test_*.py src | OMP_NUM_THREADS=1 xargs -P $(JOBS) -I% sh -c \
+		'out=$$($(BIN)/python -m pytest -q % -p no:cacheprovider 2>&1) && echo "% $$(echo "$$out" | tail -1)" || { echo "$$out"; exit 255; }'
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache

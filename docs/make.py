@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mien.bundles.readme import readme
-from mien.bundles.store import bundles, load, open_bundle
+from mien.bundles.store import embedded, load, open_bundle
 from mien.data.submissions.check import KINDS
 from mien.data.submissions.formats import DIGITS, markdown
 from mien.outputs.columns import columns
@@ -85,7 +85,7 @@ def columns_page() -> str:
 def bundles_page() -> str:
     """The cards of all embedded bundles, for people."""
     head = "# The bundles\n\nThe networks that come with mien, as their cards describe them; made by `docs/make.py`.\n"
-    return "\n".join([head, *(readme(open_bundle(name).card).replace("\n## ", "\n### ").replace("# ", "## ", 1) for name in bundles())])
+    return "\n".join([head, *(readme(open_bundle(name).card).replace("\n## ", "\n### ").replace("# ", "## ", 1) for name in embedded())])
 
 
 def submissions_page() -> str:

@@ -1,5 +1,6 @@
 """A real face for every test: the public-domain portrait that the demo uses, as a picture and as a short film."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 from mien.demo import film, portrait
 
 ROOT = Path(__file__).parents[1]
+# What somebody has pulled on this machine must not decide a test; nor can a test leave anything there.
+os.environ["MIEN_HOME"] = f"{os.devnull}/mien"
 
 
 @pytest.fixture(scope="session")

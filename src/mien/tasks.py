@@ -109,6 +109,7 @@ TASKS: Final[dict[str, Task]] = {
         _expr("ferplus8", "neutral happiness surprise sadness anger disgust fear contempt"),
         # Alphabetical: the order of the HSEmotion networks, not of AffectNet's own files.
         _expr("affectnet8", "anger contempt disgust fear happiness neutral sadness surprise"),
+        _expr("affectnet7", "anger disgust fear happiness neutral sadness surprise"),
         _expr("abaw8", "neutral anger disgust fear happiness sadness surprise other"),
         _expr("abaw7", "neutral anger disgust fear happiness sadness surprise"),
         _expr("lsd6", "anger disgust fear happiness sadness surprise"),

@@ -1,7 +1,7 @@
 """The card: what is known of a network. Strict JSON: an unknown or missing key is an error that names it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -9,7 +9,19 @@ from mien.errors import BundleError
 from mien.faces.prepare import Pixels
 from mien.tasks import Kind, Task
 
-__all__ = ["AffectCard", "Card", "FaceCard", "Made", "Score", "Search", "TaskCard", "Terms", "read_card", "write_card"]
+__all__ = [
+    "NAME", "NOT_FOR", "AffectCard", "Card", "FaceCard", "Made", "Published", "Score", "Search", "TaskCard", "Terms", "parse_card",
+    "read_card", "write_card",
+]  # fmt: skip
+
+NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
+"""What a bundle may be called."""
+NOT_FOR: Final = (
+    "inferring emotions of people at work or in education, which Article 5(1)(f) of the EU AI Act forbids",
+    "deciding about a person: hiring, marking, insurance, policing, border control, diagnosis",
+    "reading people who have not been told (Article 50(3) of the EU AI Act)",
+)
+"""What no bundle must be used for."""
 
 
 class _Strict(BaseModel):
@@ -53,11 +65,22 @@ class Score(_Strict):
     """How the pictures were made worse first: a word, a colon, what was done; empty for pictures as they are."""
 
 
+class Published(_Strict):
+    """A score that the makers of a network published; nobody measured it here, and it has no interval."""
+
+    metric: str
+    value: float
+    data: str
+    protocol: str
+    """What was done to get it, as far as it is known."""
+    source: str
+
+
 class Made(_Strict):
-    """How to make it again: the command, the seed, the commit of the code and what it cost."""
+    """How to make it again: the command, the seed (None where it is not known), the commit of the code and what it cost."""
 
     recipe: str
-    seed: int
+    seed: int | None
     commit: str
     cost: str
 
@@ -74,12 +97,13 @@ class Search(_Strict):
 
 class _Common(_Strict):
     card: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     summary: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     licence: str
     trained_on: Annotated[tuple[Terms, ...], Field(min_length=1)]
     scores: tuple[Score, ...]
+    published: tuple[Published, ...] = ()
     limits: Annotated[tuple[str, ...], Field(min_length=1)]
     not_for: Annotated[tuple[str, ...], Field(min_length=1)]
     made: Made
@@ -114,8 +138,8 @@ class AffectCard(_Common):
     def _something_is_given_and_measured(self) -> "AffectCard":
         if not self.tasks and self.features is None:
             raise ValueError("tasks: none, and no features either; a network gives one or the other")
-        if self.tasks and not self.scores:
-            raise ValueError("scores: none, though it has tasks; measure them")
+        if self.tasks and not (self.scores or self.published):
+            raise ValueError("scores: none, and none published either, though it has tasks; measure them")
         return self
 
     @model_validator(mode="after")
@@ -131,9 +155,14 @@ class AffectCard(_Common):
 class FaceCard(_Common):
     """Card of a network that finds faces in frames."""
 
-    scores: Annotated[tuple[Score, ...], Field(min_length=1)]
     reads: Literal["frames"]
     search: Search
+
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> "FaceCard":
+        if not (self.scores or self.published):
+            raise ValueError("scores: none, and none published either; measure them")
+        return self
 
 
 Card = Annotated[AffectCard | FaceCard, Field(discriminator="reads")]
@@ -143,14 +172,21 @@ _ANY_CARD: TypeAdapter[AffectCard | FaceCard] = TypeAdapter(Card)
 def read_card(path: Path) -> AffectCard | FaceCard:
     """Read ``card.json``; raises BundleError naming the file and the key that is wrong."""
     try:
-        return _ANY_CARD.validate_json(path.read_bytes(), strict=True)
+        content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; a bundle is a folder with card.json and model.onnx") from error
+    return parse_card(content, str(path))
+
+
+def parse_card(content: bytes, where: str) -> AffectCard | FaceCard:
+    """The card that is the content of a file; raises BundleError naming `where` and the key that is wrong."""
+    try:
+        return _ANY_CARD.validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # The kind of card comes first in the place of an error, but it is no key of the file.
-        where = ".".join(str(part) for part in first["loc"][1:]) or "the file"
-        raise BundleError(f"{path}: {where}: {first['msg']}; get the bundle again from where it came") from error
+        key = ".".join(str(part) for part in first["loc"][1:]) or "the file"
+        raise BundleError(f"{where}: {key}: {first['msg']}; get the bundle again from where it came") from error
 
 
 def write_card(card: AffectCard | FaceCard, path: Path) -> None:

@@ -1,8 +1,11 @@
 """Find a bundle by name or folder, verify it, and turn it into something that reads pictures."""
 
 import hashlib
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +20,13 @@ from mien.faces.prepare import normalise, prepare, prepare_crop
 from mien.records import Face
 from mien.tasks import Floats, Task
 
-__all__ = ["AFFECT", "FACES", "Bundle", "Model", "bundles", "load", "load_detector", "open_bundle"]
+__all__ = [
+    "AFFECT", "FACES", "KNOWN", "Bundle", "Model", "bundles", "embedded", "home", "installed", "load", "load_detector", "open_bundle"
+]  # fmt: skip
 
 _EMBEDDED: Final = Path(__file__).parent / "embedded"
+KNOWN: Final = Path(__file__).parent / "known"
+"""What can be had from elsewhere, one file each; `mien.zoo` reads them, here only their names count."""
 _BATCH: Final = 64  # crops that go through the network together, so that memory does not grow with their number
 AFFECT: Final = "mien-s"
 """The bundle that reads affect unless told otherwise."""
@@ -53,21 +60,54 @@ class Bundle:
         return content
 
 
-def bundles() -> dict[str, Path]:
+def home() -> Path:
+    """Where what was pulled lies: the folder that MIEN_HOME names, or the system's folder for a user's data. It need not exist."""
+    if named := os.environ.get("MIEN_HOME"):
+        return Path(named).expanduser().absolute()
+    user = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or user / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = user / "Library" / "Application Support"
+    else:
+        base = os.environ.get("XDG_DATA_HOME") or user / ".local" / "share"
+    return Path(base) / "mien"
+
+
+def embedded() -> dict[str, Path]:
     """Names and folders of the bundles that come with mien."""
-    return {path.parent.name: path.parent for path in sorted(_EMBEDDED.glob("*/card.json"))}
+    return _in(_EMBEDDED)
+
+
+def installed() -> dict[str, Path]:
+    """Names and folders of the bundles that were pulled or added. One that comes with mien keeps its name."""
+    return {name: folder for name, folder in _in(home() / "bundles").items() if name not in embedded()}
+
+
+def _in(folder: Path) -> dict[str, Path]:
+    # A name with a dot in front is a bundle on its way in or out.
+    found = sorted(folder.glob("*/card.json"))
+    return {path.parent.name: path.parent for path in found if not path.parent.name.startswith(".")}
+
+
+def bundles() -> dict[str, Path]:
+    """Names and folders of the bundles on this machine: those that come with mien, then those that were pulled or added."""
+    return {**embedded(), **installed()}
 
 
 def open_bundle(name: str | Path) -> Bundle:
     """The bundle of that name, or in that folder; a `Path` that exists is always a folder. Its network is not read yet.
 
-    Raises UnknownNameError (nearest names shown) or BundleError.
+    Raises UnknownNameError (nearest names shown), or BundleError, also for a bundle that is known but not on this machine.
     """
-    known = bundles()
+    here = bundles()
     is_folder = isinstance(name, Path) and name.is_dir()
-    folder = Path(name) if is_folder else known.get(str(name), Path(name))
+    folder = Path(name) if is_folder else here.get(str(name), Path(name))
     if not folder.is_dir():
-        raise UnknownNameError("bundle", str(name), known)
+        known = [path.stem for path in KNOWN.glob("*.json")]
+        if str(name) in known:
+            raise BundleError(f"{name} is not on this machine; get it with: mien bundles pull {name}")
+        raise UnknownNameError("bundle", str(name), {*here, *get_close_matches(str(name), known, n=1)})
     return Bundle(folder, read_card(folder / "card.json"))
 
 

@@ -5,13 +5,14 @@ from typing import Annotated, Final
 import typer
 
 import mien
+from mien.cli import bundles as zoo
 from mien.cli import data, recipe, run, submit, superres, train
 from mien.cli.terminal import out
 
 __all__ = ["app"]
 
-_NOTICE: Final = """mien works on this machine alone: no network, no telemetry, no face picture left behind unless you ask for one.
-Tell people when you read their faces. In the EU, inferring emotions at work or in education is forbidden
+_NOTICE: Final = """mien works on this machine alone: no network unless you say `bundles pull`, no telemetry, no picture of a face left behind
+unless you ask for one. Tell people when you read their faces. In the EU, inferring emotions at work or in education is forbidden
 (AI Act, Article 5(1)(f))."""
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
 )  # fmt: skip
 data_sets = typer.Typer(help="Data sets: stand-ins to rehearse with, super-resolution.", no_args_is_help=True)
 submissions = typer.Typer(help="What challenges want to be sent.", no_args_is_help=True)
-bundles = typer.Typer(help="The networks that come with mien, and what is known of them.", no_args_is_help=True)
+bundles = typer.Typer(help="Networks: those that come with mien, those that can be pulled, what is known of them.", no_args_is_help=True)
 
 
 def _version(wanted: bool) -> None:
@@ -39,8 +40,9 @@ def _main(
 for _command in (run.analyze, run.demo, run.doctor, train.train, train.evaluate, train.export, train.features, recipe.reproduce):
     app.command()(_command)
 app.add_typer(bundles, name="bundles")
-for _name, _shown in (("list", run.bundles_list), ("show", run.bundles_show), ("verify", run.bundles_verify)):
-    bundles.command(_name)(_shown)
+bundles.command("list")(zoo.bundles_list)
+for _bundled in (zoo.show, zoo.pull, zoo.verify, zoo.add, zoo.remove, zoo.pack):
+    bundles.command()(_bundled)
 app.add_typer(data_sets, name="data")
 data_sets.command("standin")(data.standin)
 data_sets.command("superres")(superres.superres)

@@ -17,7 +17,9 @@ def reproduce(
     data: Annotated[list[str] | None, typer.Option("--data", metavar="KEY=PATH", help="Where data of the recipe lie.")] = None,
     folder: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run; made if missing.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option or any dotted key.")] = None,
-    small: Annotated[bool, typer.Option("--small", help="The smaller version that the recipe names for two cores; for rehearsals.")] = False,
+    small: Annotated[
+        bool, typer.Option("--small", help="The smaller version that the recipe names for two cores; for rehearsals.")
+    ] = False,
     standin: Annotated[bool, typer.Option("--standin", help="Generate the data that are not given, to rehearse.")] = False,
     faces: Annotated[Path | None, typer.Option(metavar="TABLE", help="Real labelled faces for the stand-ins; drawn ones else.")] = None,
     size: Annotated[int | None, typer.Option(help="Training rows of the stand-ins.")] = None,

@@ -8,20 +8,16 @@ from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from mien import batch
 from mien.analysis import Choice, Options
-from mien.bundles.engines import open_engine
-from mien.bundles.readme import readme
-from mien.bundles.store import bundles, open_bundle
 from mien.cli.terminal import ENDED, err, fail, out, tidy
 from mien.demo import film
 from mien.doctor import examine
 from mien.records import Status
 from mien.temporal.readings import Smoothing
 
-__all__ = ["analyze", "bundles_list", "bundles_show", "bundles_verify", "demo", "doctor"]
+__all__ = ["analyze", "demo", "doctor"]
 
 
 def analyze(
@@ -77,36 +73,6 @@ def doctor() -> None:
         out.print(finding.found, markup=False)
     if broken:
         raise fail(f"{broken} part{'s are' if broken > 1 else ' is'} broken; see the lines marked !!", 1)
-
-
-def bundles_list() -> None:
-    """List the bundles that are here."""
-    with tidy():
-        table = Table("name", "reads", "what it gives", "licence of the weights", box=None, pad_edge=False)
-        for name in bundles():
-            card = open_bundle(name).card
-            table.add_row(name, card.reads, card.summary, card.licence)
-        out.print(table)
-
-
-def bundles_show(name: Annotated[str, typer.Argument(help="A bundle's name or folder.")]) -> None:
-    """Show a bundle's card: what it was trained on, its scores, its limits, and what it must not be used for."""
-    with tidy():
-        out.print(readme(open_bundle(name).card), markup=False, end="")
-
-
-def bundles_verify(names: Annotated[list[str] | None, typer.Argument(help="Names or folders; all bundles if none.")] = None) -> None:
-    """Check that each network is the one its card speaks of, and that an engine can run it."""
-    failed = False
-    for name in names or list(bundles()):
-        try:
-            with tidy():
-                open_engine(open_bundle(name).network())
-                out.print(f"{name}: verified", markup=False)
-        except typer.Exit:
-            failed = True
-    if failed:
-        raise typer.Exit(1)
 
 
 def _faces(text: str) -> Choice:

@@ -85,6 +85,7 @@ def run_steps(
     folders: dict[str, Path] = {}
     keys: dict[str, str] = {}
     seconds: dict[str, float] = {}
+    said: set[str] = set()
     for number, (name, step) in enumerate(recipe.steps.items(), 1):
         keys[name] = _key(
             step, [keys[one] for one in step.named(STEP)], [mark(step.seen(data[one])) for one in step.named(DATA)], recipe.seeds
@@ -100,13 +101,24 @@ def run_steps(
         began = time.monotonic()
         before = {one: folders[one] for one in recipe.steps if one in folders and one != name}
         try:
-            step.run(Place(name, folders[name], before, recipe.steps, data, recipe.seeds, note, progress))
+            step.run(Place(name, folders[name], before, recipe.steps, data, recipe.seeds, _once(note, said), progress))
         except DataError as error:
             raise DataError(f"step {name}: {error}") from error
         seconds[name] = time.monotonic() - began
         write_aside(done, json.dumps({"seconds": round(seconds[name], 1), "step": json.loads(step.model_dump_json())}, indent=2).encode())
         note(f"{told}: {seconds[name]:.0f} s")
     return Finished(folders, seconds)
+
+
+def _once(note: Callable[[str], None], said: set[str]) -> Callable[[str], None]:
+    """Notes without those that were said before: every seed and step that reads the same data notes the same of them."""
+
+    def new(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            note(line)
+
+    return new
 
 
 def _key(step: Step, needs: list[str], reads: list[str], seeds: tuple[int, ...]) -> str:

@@ -178,7 +178,11 @@ class _Loop:
         """All epochs from where the state stands."""
         state, fit = self.state, self.settings.fit
         shaken = Shaken(crops, self.settings.augment, fit.seed) if isinstance(crops, Crops) else crops
-        per_epoch = len(Order(len(crops), weights, fit.seed, fit.batch))
+        world = self.fabric.world_size
+        batch = fit.batch if len(crops) < 2 * world else min(fit.batch, len(crops) // world * world)
+        if batch < fit.batch:
+            self.progress.note(f"fit.batch: {fit.batch} is more than there is to train on; a step takes all {batch}")
+        per_epoch = len(Order(len(crops), weights, fit.seed, batch))
         self.progress.begin(fit.epochs * per_epoch, state.step, self.run.facts)
         for epoch in range(len(state.rows), fit.epochs):
             if fit.patience and epoch - 1 - state.best_epoch >= fit.patience and state.rows:
@@ -186,7 +190,7 @@ class _Loop:
                 break
             (freeze if epoch < fit.frozen_epochs else thaw)(state.net)
             state.net.train()
-            order = Order(len(crops), weights, fit.seed, fit.batch, epoch)
+            order = Order(len(crops), weights, fit.seed, batch, epoch)
             for images, target, taught in self._batches(shaken, order, epoch, state.step - epoch * per_epoch):
                 self.amid = True
                 self._step(images, target, taught, fit.epochs * per_epoch)

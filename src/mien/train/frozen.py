@@ -75,7 +75,7 @@ def freeze_run(run: RunFolder, folder: Path, *, hidden: bool = False) -> Path:
     return _written(_FeaturesOnly(inner, net), settings.pixels, folder, (settings.name, settings.network.backbone), origin=told, made=made)
 
 
-def _written(net: _FeaturesOnly, pixels: Pixels, folder: Path, names: tuple[str, str], origin: tuple[Terms, ...], made: Made) -> Path:
+def _written(net: _FeaturesOnly, pixels: Pixels, folder: Path, names: tuple[str, str], *, origin: tuple[Terms, ...], made: Made) -> Path:
     """names: of the bundle and of its backbone."""
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)

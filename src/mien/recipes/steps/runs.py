@@ -69,10 +69,10 @@ def save_scores(place: Place, table: pd.DataFrame, tasks: Sequence[Task], found:
 
 
 class Quiet(Progress):
-    """A run's steps on the recipe's bar."""
+    """A run's steps on the recipe's bar, and what it notes among the recipe's notes."""
 
     def __init__(self, place: Place, what: str) -> None:
-        self._ahead, self._steps = place.ahead(what), 0
+        self._ahead, self._steps, self._note = place.ahead(what), 0, place.note
 
     @override
     def begin(self, steps: int, done: int, facts: dict[str, Any]) -> None:
@@ -81,3 +81,7 @@ class Quiet(Progress):
     @override
     def step(self, done: int, loss: float, rate: float, score: float | None) -> None:
         self._ahead(done, self._steps)
+
+    @override
+    def note(self, line: str) -> None:
+        self._note(line)

@@ -1,0 +1,1012 @@
+"""The zoo: what is fetched is verified before it is opened, proven before it is named, and bad connections leave nothing half-done."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import zipfile
+from copy import copy
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+from zoo_server import COMMIT, affect_network, face_network, serving
+
+from mien import zoo
+from mien.bundles.card import NOT_FOR, AffectCard
+from mien.bundles.store import bundles, embedded, home, installed, load, load_detector, open_bundle
+from mien.cli import app
+from mien.demo import portrait
+from mien.errors import BundleError, MienError, OutputError, UnknownNameError
+from mien.faces.detect import STRIDES
+from mien.tasks import TASKS
+from mien.zoo.fetch import Patience, fetch
+from mien.zoo.index import File
+
+ROOT = Path(__file__).parents[1]
+QUICK = Patience(timeout=5, tries=3, pause=0.01)
+HASTY = Patience(timeout=0.5, tries=3, pause=0.01)
+AFFECT = affect_network()
+TASKS_TOLD = [
+    {"key": "expr.affectnet8", "names": list(TASKS["expr.affectnet8"].names), "kind": "one_of", "low": 0.0, "high": 1.0,
+     "supervised_by": "chance", "columns": list(range(8))},
+    {"key": "va", "names": ["valence", "arousal"], "kind": "scalar", "low": -1.0, "high": 1.0, "supervised_by": "chance",
+     "columns": [8, 9]},
+]  # fmt: skip
+PIXELS = {
+    "size": 32, "colour": "rgb", "alignment": "box", "template": None, "margin": 0.0, "mean": [127.5] * 3, "std": [127.5] * 3,
+    "resize": "area",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    """A home of its own, and no proxy of this machine between."""
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path / "home"))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def shelf():
+    with serving() as shelf:
+        yield shelf
+
+
+def blob_id(content: bytes) -> str:
+    """As `git hash-object` has it."""
+    if not shutil.which("git"):
+        pytest.skip("needs git, which knows the id")
+    return subprocess.run(["git", "hash-object", "--stdin"], input=content, capture_output=True, check=True).stdout.decode().strip()
+
+
+def told(shelf, content: bytes = AFFECT, name: str = "net.onnx", **changes) -> dict:
+    """A file of an entry, put on the shelf."""
+    hashes = {"sha256": hashlib.sha256(content).hexdigest()}
+    return {"name": name, "role": "network", "url": shelf.put(name, content), "most": len(content) + 1000, **hashes, **changes}
+
+
+def entry(folder: Path, files: list[dict], name: str = "tiny", tasks: list[dict] | None = None, **changes) -> Path:
+    """The file of an index entry."""
+    score = {"metric": "expr accuracy", "value": 0.5, "data": "nothing", "protocol": "a guess", "source": "nowhere"}
+    seen = [{"data": "noise", "used_for": "training", "terms": "free"}]
+    network = {"reads": "crops", "pixels": PIXELS, "outputs": tasks or TASKS_TOLD}
+    page = {
+        "index": 1, "name": name, "summary": "A tiny network.", "files": files, "commit": COMMIT, "code_licence": "MIT",
+        "licence": "CC0-1.0", "trained_on": seen, "network": network, "architectures": [], "published": [score],
+        "limits": ["it is random"], **changes,
+    }  # fmt: skip
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(page))
+    return path
+
+
+def said(*args) -> tuple[int, str]:
+    """Exit code and all that was printed."""
+    result = CliRunner().invoke(app, ["bundles", *map(str, args)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def left() -> set[str]:
+    """Files under the home folder, without locks."""
+    return {str(path.relative_to(home())) for path in home().rglob("*") if path.is_file() and "locks" not in path.parts}
+
+
+WHOLE = {f"bundles/tiny/{file}" for file in ("card.json", "model.onnx", "README.md")}
+
+
+# the index
+
+
+def test_every_entry_is_pinned_to_the_published_content():
+    known = zoo.entries()
+    ids = {file.name: file.blob or file.sha256 for each in known.values() for file in each.files}
+    assert ids == {
+        "enet_b0_8_best_afew.onnx": "d87faf71e8756d68c701ffd88b4cde4be460f57d",
+        "enet_b0_8_best_vgaf.onnx": "49772db4e87ee6df57087fba131832a959e5c64d",
+        "enet_b0_8_va_mtl.onnx": "7ce9d6dd5b82b260bc19bfe7822a6ffa1abb6011",
+        "enet_b2_7.onnx": "cdd6a6070b72ed2e59e15e810ae0ecdbcb0f7626",
+        "enet_b2_8.onnx": "a7cb612cbab1ce3d50dd52e57285fb2c7ea6d0d9",
+        "mbf_va_mtl.onnx": "194db927ec135679e5cd0a267c5605e2e9d68e7e",
+        "mobilevit_va_mtl.onnx": "bed5781a1af9924536638ac3786603e124ee900e",
+        "enet_b0_8_best_afew.pt": "9540c8beff661f1c2fca16de63b530cce24bb17d",
+        "enet_b0_8_best_vgaf.pt": "7219cfb037209b253ea8b81cf969e60a00e9181c",
+        "enet_b0_8_va_mtl.pt": "b7223bd1ab092a1b5a42bc04a5f4fbfe4d9f8b9b",
+        "enet_b2_7.pt": "5a8ccbb17913461296003be726a22b6fc40d602b",
+        "enet_b2_8.pt": "eed81e6368877e89f8a99cfabadae7c3ddc3a949",
+        "mbf_va_mtl.pt": "522bdabca7c655a7abde9cfca17e3dfcceadf9a0",
+        "mobilevit_va_mtl.pt": "d648cb1a20a5b1ab0af64192ec9be39e5cdd3961",
+        "state_vggface2_enet0_new.pt": "496a7036adeb300a6371d99bcccb28404f2f52d5",
+        "state_vggface2_enet2.pt": "be6ad8550fc0043d1ee90553eee654252167322a",
+        "yunet_n_dynamic.onnx": "104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
+    }
+    for name, each in known.items():
+        assert each.name == name
+        assert name not in embedded()
+        for file in each.files:
+            assert file.url.startswith(("https://raw.githubusercontent.com/sb-ai-lab/", "https://raw.githubusercontent.com/ShiqiYu/"))
+            assert file.url.endswith(f"/{file.name}")
+
+
+def test_label_orders_are_those_of_the_networks():
+    seven = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+    for each in zoo.entries().values():
+        for spec in each.tasks:
+            assert spec.task == TASKS.get(spec.key, spec.task)
+            if spec.task.family == "expr":
+                assert spec.names == (seven if "7" in each.name else TASKS["expr.affectnet8"].names)
+        assert each.not_for == NOT_FOR
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"index": 2}, "newer mien"),
+        ({"index": 2, "files": "of another form"}, "newer mien"),
+        ({"index": 0}, "index"),
+        ({"colour": "red"}, "colour: Extra inputs"),
+        ({"licence": None}, "licence"),
+        ({"published": []}, "published"),
+        ({"network": None}, "network"),
+        ({"commit": "0" * 40}, "not pinned to the commit"),
+        ({"name": "../up"}, "name"),
+    ],
+)
+def test_a_wrong_entry_is_named_with_its_key(changes, why, shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    page = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps(page))
+    with pytest.raises(BundleError, match=re.escape(str(path)) + ".*" + why) as found:
+        zoo.pull(path)
+    assert "\n" not in str(found.value)
+    assert not shelf.asked
+    assert not left()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"sha256": None}, "cannot be verified"), ({"url": "ftp://a/b"}, "url"), ({"url": "file:///etc/passwd"}, "url"),
+     ({"name": "../up"}, "name"), ({"name": ".part"}, "name"), ({"most": 0}, "most")],
+)  # fmt: skip
+def test_a_wrong_file_of_an_entry_is_refused(changes, why, shelf, tmp_path):
+    with pytest.raises(BundleError, match=why):
+        zoo.pull(entry(tmp_path, [told(shelf, **changes)]))
+
+
+def test_what_is_no_entry_is_refused(tmp_path):
+    with pytest.raises(BundleError, match="No such file"):
+        zoo.entry("not-there.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(BundleError, match="no JSON"):
+        zoo.entry(tmp_path / "bad.json")
+    with pytest.raises(UnknownNameError, match="mt-emotieffnet-b0"):
+        zoo.entry("mt-emotiefnet-b0")
+
+
+# pulling
+
+
+def test_a_pulled_bundle_gives_the_numbers_of_the_original(shelf, tmp_path):
+    seen = []
+    found = zoo.pull(entry(tmp_path, [told(shelf, blob=blob_id(AFFECT))]), progress=lambda *now: seen.append(now))
+    assert (found.name, found.fresh, found.weights) == ("tiny", True, None)
+    assert left() == WHOLE
+    assert seen[-1] == ("net.onnx", len(AFFECT), len(AFFECT))
+    model = load("tiny")
+    crops = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    features, raw = model.features_and_raw(list(crops))
+    batch = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
+    expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(None, {"input": batch})[0]
+    np.testing.assert_allclose(np.hstack([raw["expr"], raw["va"]]), expected, atol=1e-4)
+    assert features.shape == (5, 6)
+    scores = model.score(list(crops))
+    np.testing.assert_allclose(scores["va"], np.clip(expected[:, 8:], -1, 1), atol=1e-4)
+    np.testing.assert_allclose(scores["expr"], np.exp(expected[:, :8]) / np.exp(expected[:, :8]).sum(axis=1, keepdims=True), atol=1e-4)
+
+
+def test_the_card_says_where_it_comes_from_and_what_nobody_measured(shelf, tmp_path):
+    zoo.pull(entry(tmp_path, [told(shelf)]))
+    card = open_bundle("tiny").card
+    assert isinstance(card, AffectCard)
+    assert card.scores == ()
+    assert card.published[0].value == 0.5
+    assert (card.made.commit, card.made.seed, card.licence, card.not_for) == (COMMIT, None, "CC0-1.0", NOT_FOR)
+    assert hashlib.sha256(AFFECT).hexdigest() in card.made.cost
+    page = (home() / "bundles/tiny/README.md").read_text()
+    assert "published by its authors, not measured by mien" in page
+    assert "seed" not in page
+
+
+def test_columns_are_taken_in_the_order_of_the_entry(shelf, tmp_path):
+    turned = [{**TASKS_TOLD[1], "columns": [9, 8]}, {**TASKS_TOLD[0], "columns": list(range(7, -1, -1))}]
+    zoo.pull(entry(tmp_path, [told(shelf)], tasks=turned))
+    raw = load("tiny").features_and_raw([np.zeros((32, 32, 3), np.uint8)])[1]
+    batch = np.full((1, 3, 32, 32), -1, np.float32)
+    expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(None, {"input": batch})[0]
+    assert list(raw) == ["va", "expr"]
+    np.testing.assert_allclose(np.hstack([raw["va"], raw["expr"]]), expected[:, ::-1], atol=1e-4)
+
+
+def test_a_face_finder_of_yunets_form_is_adapted(shelf, tmp_path):
+    content = face_network()
+    search = {"least": 0.5, "keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
+    zoo.pull(entry(tmp_path, [told(shelf, content)], network={"reads": "frames", "search": search}))
+    luma = np.random.default_rng(0).uniform(0, 255, (1, 1, 64, 32)).astype(np.float32)
+    network = open_bundle("tiny").network()
+    (grid,) = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"]).run(None, {"image": luma})
+    original = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [out.name for out in original.get_outputs()]
+    parts = dict(zip(names, original.run(names, {"input": np.repeat(luma, 3, axis=1)}), strict=True))
+    for part, columns in (("bbox", slice(1, 5)), ("kps", slice(5, 15))):
+        np.testing.assert_allclose(grid[..., columns], np.concatenate([parts[f"{part}_{s}"] for s in STRIDES], axis=1), atol=1e-5)
+    score = np.concatenate([np.sqrt(parts[f"cls_{s}"] * parts[f"obj_{s}"]) for s in STRIDES], axis=1)
+    np.testing.assert_allclose(grid[..., :1], score, atol=1e-5)
+    load_detector("tiny")
+    with pytest.raises(BundleError, match="cannot read affect"):
+        load("tiny")
+
+
+def test_the_official_yunet_finds_what_mien_face_finds(shared):
+    zoo.pull("yunet", source=shared / "models")
+    frame = portrait()
+    (ours, *_), (theirs, *_) = load_detector("mien-face").find(frame), load_detector("yunet").find(frame)
+    eyes = np.hypot(*(ours.points[0] - ours.points[1]))
+    assert np.abs(ours.points - theirs.points).max() < 0.2 * eyes
+
+
+def test_a_second_pull_verifies_and_asks_nobody(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    assert said("pull", path) == (0, f"tiny: pulled and verified; {home() / 'bundles/tiny'}\n")
+    assert len(shelf.asked) == 1
+    assert said("pull", path) == (0, f"tiny: is here already, verified; {home() / 'bundles/tiny'}\n")
+    assert len(shelf.asked) == 1
+
+
+def test_a_damaged_or_older_bundle_is_pulled_again(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    folder = zoo.pull(path).bundle
+    (folder / "model.onnx").write_bytes(b"damaged")
+    assert zoo.pull(path).fresh
+    before = open_bundle("tiny").card.sha256
+    newer = entry(tmp_path, [told(shelf, affect_network(seed=1), "newer.onnx")])
+    assert zoo.pull(newer).fresh
+    assert open_bundle("tiny").card.sha256 != before
+    assert left() == WHOLE
+
+
+def test_weights_are_verified_and_kept_unopened(shelf, tmp_path):
+    evil = b"cos\nsystem\n(S'touch " + str(tmp_path / "run").encode() + b"'\ntR."
+    files = [told(shelf), told(shelf, evil, "net.pt", role="weights")]
+    path = entry(tmp_path, files)
+    assert zoo.pull(path).weights is None
+    with pytest.raises(BundleError, match="--weights"):
+        zoo.weights(path)
+    found = zoo.pull(path, weights=True)
+    assert found.fresh
+    assert found.weights.read_bytes() == evil
+    assert zoo.weights(path) == found.weights
+    assert not zoo.pull(path, weights=True).fresh
+    found.weights.write_bytes(b"altered")
+    with pytest.raises(BundleError, match="not whole"):
+        zoo.weights(path)
+    assert zoo.pull(path, weights=True).fresh
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_entry_of_weights_alone_makes_no_bundle(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[])
+    found = zoo.pull(path)
+    assert (found.bundle, found.weights.read_bytes()) == (None, b"numbers")
+    assert not installed()
+    assert list(zoo.kept()) == ["tiny"]
+    zoo.remove("tiny")
+    assert not left()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A MobileFaceNet as it is published: the ONNX file, and the whole pickled network."""
+    zoo_forms = pytest.importorskip("zoo_forms", exc_type=ImportError)
+    net = zoo_forms.mobilefacenet(10)
+    path = zoo_forms.pt_file(net, tmp_path_factory.mktemp("published") / "net.pt")
+    return zoo_forms.onnx_bytes(net, 112), path.read_bytes()
+
+
+def test_weights_become_a_file_that_training_starts_from(published, shelf, tmp_path):
+    from mien.train.networks import backbone, load_start
+
+    network, pickled = published
+    reads = {"reads": "crops", "pixels": {**PIXELS, "size": 112}, "outputs": TASKS_TOLD}
+    files = [told(shelf, network), told(shelf, pickled, "net.pt", role="weights")]
+    code, lines = said("pull", entry(tmp_path, files, network=reads, architectures=["mobilefacenet-large"]), "--weights")
+    assert code == 1
+    assert "do not fit mobilefacenet-large" in lines
+    path = entry(tmp_path, files, network=reads, architectures=["mobilefacenet-large", "mobilefacenet"])
+    code, lines = said("pull", path, "--weights")
+    assert code == 0, lines
+    start = home() / "weights/tiny/net.safetensors"
+    assert lines.splitlines()[1] == f"tiny: every tensor in its place; start: {start}"
+    assert load_start(backbone("mobilefacenet", 3, 112), start).fresh == ()
+    model = onnx.load_model_from_string(network)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "fc.bias")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, "fc.bias"))
+    other = told(shelf, model.SerializeToString(), "other.onnx")
+    code, lines = said("pull", entry(tmp_path, [other, files[1]], network=reads, architectures=["mobilefacenet"]), "--weights")
+    assert code == 1
+    assert "not the same network" in lines
+
+
+def test_a_pickle_that_asks_for_more_is_refused_by_name(shelf, tmp_path):
+    evil = b"cos\nsystem\n(S'touch " + str(tmp_path / "run").encode() + b"'\ntR."
+    path = entry(tmp_path, [told(shelf, evil, "net.pt", role="weights")], network=None, published=[], architectures=["mobilefacenet"])
+    code, lines = said("pull", path)
+    assert code == 1
+    assert "Traceback" not in lines
+    assert not (tmp_path / "run").exists()
+    assert left() == {"weights/tiny/net.pt"}
+
+
+def test_no_weights_to_have_is_told(shelf, tmp_path):
+    with pytest.raises(BundleError, match="no weights"):
+        zoo.pull(entry(tmp_path, [told(shelf)]), weights=True)
+
+
+@pytest.mark.parametrize("by", ["folder", "address"])
+def test_files_come_from_a_mirror_with_the_same_hashes(by, shelf, tmp_path):
+    path = entry(tmp_path, [{**told(shelf), "url": f"http://127.0.0.1:1/{COMMIT}/net.onnx"}])
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "net.onnx").write_bytes(AFFECT)
+    mirror = tmp_path / "mirror" if by == "folder" else f"{shelf.address}/{COMMIT}/"
+    assert said("pull", path, "--from", mirror)[0] == 0
+    zoo.remove("tiny")
+    (tmp_path / "mirror" / "net.onnx").write_bytes(AFFECT[:-1] + b"x")
+    shelf.put("net.onnx", AFFECT[:-1] + b"x")
+    code, line = said("pull", path, "--from", mirror)
+    assert (code, line.count("\n")) == (1, 1)
+    assert "not the file of the index" in line
+    assert not left()
+
+
+def test_a_mirror_without_the_file(shelf, tmp_path):
+    code, line = said("pull", entry(tmp_path, [told(shelf)]), "--from", tmp_path)
+    assert code == 1
+    assert "net.onnx" in line
+    assert "No such file" in line
+
+
+# bad connections
+
+
+def fails(path: Path, match: str, kind: type[MienError] = BundleError, **options) -> None:
+    """The pull ends with one clear line, and no bundle of it is to be seen."""
+    with pytest.raises(kind, match=match) as found:
+        zoo.pull(path, **{"patience": QUICK, **options})
+    assert "\n" not in str(found.value)
+    assert not any(name.startswith("bundles/tiny/") for name in left())
+
+
+ALTERED = AFFECT[:500] + bytes([AFFECT[500] ^ 1]) + AFFECT[501:]
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 16000000\n"
+
+
+@pytest.mark.parametrize("hashed", ["sha256", "blob"])
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(ALTERED, "not the file of the index"), (AFFECT[:-7], "not the file of the index"), (b"", "not the file"), (POINTER, "LFS pointer"),
+     (b"<html>no such page</html>", "not the file of the index")],
+    ids=["altered", "truncated", "empty", "pointer", "page"],
+)  # fmt: skip
+def test_what_is_not_the_file_is_thrown_away_unopened(content, why, hashed, shelf, tmp_path, monkeypatch):  # noqa: PLR0917
+    file = told(shelf)
+    if hashed == "blob":
+        file = {**{key: value for key, value in file.items() if key != "sha256"}, "blob": blob_id(AFFECT)}
+    shelf.put("net.onnx", content)
+    monkeypatch.setattr("mien.zoo.install.convert", lambda *_: pytest.fail("it was opened"))
+    fails(entry(tmp_path, [file]), why)
+    assert not left()
+
+
+def test_a_wrong_size_is_told_as_such(shelf, tmp_path):
+    fails(entry(tmp_path, [told(shelf, size=len(AFFECT) + 1)]), f"{len(AFFECT)} bytes came, the index says {len(AFFECT) + 1}")
+    fails(entry(tmp_path, [told(shelf, size=len(AFFECT) - 1)]), f"{len(AFFECT)} bytes are offered, more than")
+    assert not left()
+
+
+def test_an_answer_without_end_is_cut(shelf, tmp_path):
+    shelf.told = lambda _: None
+    file = told(shelf)
+    shelf.put("net.onnx", AFFECT * 100)
+    fails(entry(tmp_path, [file]), "more than")
+    assert not left()
+
+
+def test_a_length_that_nobody_tells_is_no_harm(tmp_path):
+    with serving(told=lambda _: None) as shelf:
+        assert zoo.pull(entry(tmp_path, [told(shelf)])).fresh
+
+
+@pytest.mark.parametrize("tag", ['"one"', 'W/"weak"', None])
+def test_what_broke_off_is_gone_on_from(tag, tmp_path):
+    with serving(cut=[600, 256], tag=tag) as shelf:
+        zoo.pull(entry(tmp_path, [told(shelf)]), patience=QUICK)
+        assert shelf.ranges_asked == [None, "bytes=600-", "bytes=856-"]
+        conditions = [headers.get("If-Range") for _, headers in shelf.asked]
+        assert conditions[1:] == (['"one"'] * 2 if tag == '"one"' else [None] * 2)
+    assert left() == WHOLE
+
+
+def test_a_server_that_cannot_go_on_begins_again(tmp_path):
+    with serving(cut=[600], ranges=False) as shelf:
+        zoo.pull(entry(tmp_path, [told(shelf)]), patience=QUICK)
+        assert shelf.ranges_asked == [None, "bytes=600-"]
+    assert left() == WHOLE
+
+
+def test_a_server_that_goes_on_elsewhere_is_asked_anew(tmp_path):
+    with serving(cut=[600], wrong_place=True) as shelf:
+        zoo.pull(entry(tmp_path, [told(shelf)]), patience=QUICK)
+        assert shelf.ranges_asked == [None, "bytes=600-", None]
+
+
+def test_a_connection_that_always_breaks_keeps_what_came_for_the_next_pull(tmp_path):
+    with serving(cut=[600, 0, 0, 0]) as shelf:
+        path = entry(tmp_path, [told(shelf)])
+        fails(path, "cut off after 600 of .* 3 times in a row; the 600 bytes that came are kept")
+        assert left() == {"downloads/tiny/net.onnx.part", "downloads/tiny/net.onnx.part.tag"}
+        shelf.cut.clear()
+        zoo.pull(path, patience=QUICK)
+        assert shelf.ranges_asked[-1] == "bytes=600-"
+    assert left() == WHOLE
+
+
+def test_a_half_that_does_not_fit_is_fetched_anew_once(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    half = home() / "downloads/tiny/net.onnx.part"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"of another file")
+    zoo.pull(path, patience=QUICK)
+    assert shelf.ranges_asked == ["bytes=15-", None]
+    zoo.remove("tiny")
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"x" * (len(AFFECT) + 1))
+    zoo.pull(path, patience=QUICK)
+    assert left() == WHOLE
+
+
+def test_another_version_on_the_server_is_not_glued_to_the_first(tmp_path):
+    with serving(cut=[600]) as shelf:
+        path = entry(tmp_path, [told(shelf)])
+        seen = []
+
+        def progress(_name, done, _total):
+            if not seen:
+                shelf.tag = '"two"'
+            seen.append(done)
+
+        zoo.pull(path, patience=QUICK, progress=progress)
+        assert shelf.asked[1][1]["If-Range"] == '"one"'
+    assert left() == WHOLE
+
+
+def test_a_silent_server_is_given_up(tmp_path):
+    with serving(stall=0) as shelf:
+        path = entry(tmp_path, [told(shelf)])
+        fails(path, "no answer in time, 3 times in a row; try again later", patience=HASTY)
+        assert len(shelf.asked) == 3
+        shelf.stall = 512  # silent in the middle, again and again
+        assert zoo.pull(path, patience=HASTY).fresh
+        assert shelf.ranges_asked[3:5] == [None, "bytes=512-"]
+
+
+def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(shelf, tmp_path):
+    shelf.status = [503, 429]
+    path = entry(tmp_path, [told(shelf)])
+    zoo.pull(path, patience=QUICK)
+    assert len(shelf.asked) == 3
+    zoo.remove("tiny")
+    shelf.status = [500, 502, 504]
+    fails(path, "504 .* 3 times in a row; try again later")
+    shelf.files.clear()
+    shelf.asked.clear()
+    fails(path, "the server says 404 .*--from")
+    assert len(shelf.asked) == 1
+
+
+def test_redirections_are_followed_to_web_addresses_only(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    (where,) = shelf.files
+    shelf.files["/elsewhere"] = shelf.files.pop(where)
+    shelf.to[where] = "/elsewhere"
+    zoo.pull(path, patience=QUICK)
+    zoo.remove("tiny")
+    (tmp_path / "net").write_bytes(AFFECT)
+    shelf.to[where] = f"file://{tmp_path / 'net'}"
+    fails(path, "302|not allowed")
+    shelf.to[where] = where
+    fails(path, "302")
+
+
+def test_no_network(tmp_path, shelf, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{taken.getsockname()[1]}/{COMMIT}/net.onnx"
+    fails(entry(tmp_path, [told(shelf, url=dead)]), "no connection to 127.0.0.1.*mien bundles add")
+
+    def nowhere(*_args, **_options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    fails(entry(tmp_path, [told(shelf)]), "no connection to .*Name or service not known")
+    assert not left()
+
+
+def test_a_proxy_is_used_and_its_refusal_told(shelf, tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", shelf.address)
+    monkeypatch.setenv("https_proxy", shelf.address.replace("http://", "http://me:secret@"))
+    path = entry(tmp_path, [{**told(shelf), "url": f"http://far.invalid/{COMMIT}/net.onnx"}])
+    zoo.pull(path, patience=QUICK)
+    assert shelf.asked[0][0].startswith("http://far.invalid/")
+    zoo.remove("tiny")
+    shelf.status = [407]
+    fails(path, "the proxy asks for a name and a password")
+    far = entry(tmp_path, [{**told(shelf), "url": f"https://far.invalid/{COMMIT}/net.onnx"}])
+    fails(far, "the proxy refuses: .*403")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}")
+    with pytest.raises(BundleError, match=r"no connection to the proxy 127\.0\.0\.1") as found:
+        zoo.pull(far, patience=QUICK)
+    assert "secret" not in str(found.value)
+
+
+def test_an_unsafe_connection_is_told_in_one_line(shelf, tmp_path):
+    fails(entry(tmp_path, [{**told(shelf), "url": f"{shelf.address.replace('http', 'https')}/{COMMIT}/net.onnx"}]), "no safe connection")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
+def test_a_certificate_counts_when_the_user_says_so(tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "2",
+               "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(tls=context) as shelf:
+        path = entry(tmp_path, [told(shelf)])
+        fails(path, "no safe connection to 127.0.0.1: .*certificate.*SSL_CERT_FILE")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert zoo.pull(path, patience=QUICK).fresh
+
+
+def test_a_strange_address_of_a_mirror(shelf, tmp_path):
+    fails(entry(tmp_path, [told(shelf)]), "begins with http", source="http://127.0.0.1:no/x")
+
+
+# disks, processes and interruptions
+
+
+def test_stopping_in_the_middle_keeps_what_came(shelf, tmp_path):
+    shelf.cut = [1024]
+    path = entry(tmp_path, [told(shelf)])
+
+    def stop(_name, _done, _total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        zoo.pull(path, progress=stop)
+    assert all(name.startswith("downloads/") for name in left())
+    zoo.pull(path)
+    assert left() == WHOLE
+
+
+@pytest.fixture
+def old_version(shelf, tmp_path):
+    """A bundle that is here, and the entry of its next version."""
+    zoo.pull(entry(tmp_path, [told(shelf)]))
+    card = open_bundle("tiny").card
+    newer = entry(tmp_path, [told(shelf, affect_network(seed=1), "newer.onnx")])
+    yield newer
+    assert open_bundle("tiny").card == card
+    assert len(load("tiny").score([np.zeros((32, 32, 3), np.uint8)])["va"]) == 1
+    assert not [name for name in left() if name.startswith("bundles/.")]
+
+
+def full(*_args, **_options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_while_fetching(old_version, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="the disk is full") as found:
+            zoo.pull(old_version)
+    assert "\n" not in str(found.value)
+
+
+def test_a_full_disk_while_installing(old_version, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("mien.zoo.install.write_card", full)
+        with pytest.raises(OutputError, match="tiny: the disk is full"):
+            zoo.pull(old_version)
+
+
+def test_a_network_of_another_form_leaves_the_old_one(old_version, shelf, tmp_path):
+    strange = [{**TASKS_TOLD[0], "columns": list(range(3, 11))}]
+    with pytest.raises(BundleError, match=r"tiny: .*nothing was installed"):
+        zoo.pull(entry(tmp_path, [told(shelf, affect_network(9), "strange.onnx")], tasks=strange))
+    for content in (b"no network at all", face_network()):
+        with pytest.raises(BundleError, match=r"tiny: .*nothing was installed"):
+            zoo.pull(entry(tmp_path, [told(shelf, content, "strange.onnx")]))
+    assert not (home() / "downloads/tiny/strange.onnx.part").exists()
+
+
+def test_numbers_that_differ_leave_the_old_one(old_version, shelf, monkeypatch):
+    from mien.zoo import convert
+
+    right = convert.split
+
+    def swapped(network, tasks, size):
+        (expr, columns), (va, _) = tasks
+        return right(network, [(expr, columns[::-1]), (va, (8, 9))], size)
+
+    monkeypatch.setattr(convert, "split", swapped)
+    for _ in range(2):
+        with pytest.raises(BundleError, match="expr differs from the original"):
+            zoo.pull(old_version)
+    assert len(shelf.asked) == 2  # the verified file is kept for the next try
+
+
+def test_a_home_that_cannot_be_written(shelf, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path / "file" / "home"))
+    code, line = said("pull", entry(tmp_path, [told(shelf)]))
+    assert (code, line.count("\n")) == (1, 1)
+    assert "MIEN_HOME" in line
+    assert not shelf.asked
+
+
+def test_a_home_without_permission(shelf, tmp_path, monkeypatch):
+    def refuse(self, *_args, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OutputError, match="Permission denied; make it writable, or set MIEN_HOME"):
+        zoo.pull(entry(tmp_path, [told(shelf)]))
+
+
+def test_two_at_once_fetch_it_once(tmp_path):
+    with serving(pause=0.3) as shelf:
+        path = entry(tmp_path, [told(shelf)])
+        command = [sys.executable, "-m", "mien", "bundles", "pull", str(path)]
+        both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        answers = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    lines = sorted(out.splitlines()[-1] for out, _ in answers)
+    assert ["is here already" in lines[0], "pulled and verified" in lines[1]] == [True, True]
+    assert any("waiting" in out for out, _ in answers)
+    assert len(shelf.asked) == 1
+    assert left() == WHOLE
+
+
+def test_a_power_cut_between_two_names_loses_nothing(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    folder = zoo.pull(path).bundle
+    folder.rename(folder.with_name(".tiny.old"))
+    (folder.with_name(".tiny.part")).mkdir()
+    assert not installed()
+    assert zoo.pull(path).bundle == folder
+    assert left() == WHOLE
+
+
+# names
+
+
+def test_known_but_not_here_says_how_to_get_it(shelf):
+    with pytest.raises(BundleError, match="mt-emotieffnet-b0 is not on this machine; get it with: mien bundles pull mt-emotieffnet-b0"):
+        load("mt-emotieffnet-b0")
+    with pytest.raises(UnknownNameError, match="mt-emotieffnet-b0"):
+        load("mt-emotieffnet-b00")
+    with pytest.raises(UnknownNameError):
+        load("faces-efficientnet-b0")
+
+
+def test_a_bundle_that_comes_with_mien_keeps_its_name(shelf, tmp_path):
+    with pytest.raises(BundleError, match="comes with mien"):
+        zoo.pull(entry(tmp_path, [told(shelf)], name="mien-s"))
+    shutil.copytree(embedded()["mien-s"], home() / "bundles" / "mien-s")
+    assert bundles()["mien-s"] == embedded()["mien-s"]
+    assert "mien-s" not in installed()
+
+
+def test_pull_does_not_replace_a_bundle_of_somebodys_own(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    card = zoo.pull(path).bundle / "card.json"
+    page = json.loads(card.read_text())
+    page["made"]["recipe"] = "my own"
+    card.write_text(json.dumps(page))
+    with pytest.raises(BundleError, match="another bundle named tiny is here"):
+        zoo.pull(path)
+
+
+def test_several_names_are_pulled_as_far_as_that_goes(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    code, lines = said("pull", "no-such", path)
+    assert code == 2
+    assert "no bundle in the index named 'no-such'" in lines
+    assert "tiny: pulled and verified" in lines
+
+
+def test_list_and_show_tell_of_all_three_kinds(shelf, tmp_path):
+    zoo.pull(entry(tmp_path, [told(shelf)]))
+    code, table = said("list")
+    assert code == 0
+    rows = {line.split()[0]: line for line in table.splitlines() if not line.startswith(" ")}
+    assert {"mien-s", "mien-face", "tiny", *zoo.entries()} < set(rows)
+    assert "with mien" in rows["mien-s"]
+    assert "installed" in rows["tiny"]
+    assert "can be pulled" in rows["mt-emotieffnet-b0"]
+    assert "expr.affectnet8" in rows["mt-emotieffnet-b0"]
+    assert "0.3" in rows["yunet"]
+    for name in ("tiny", "mien-s", "mt-emotieffnet-b0", "yunet", "faces-efficientnet-b0"):
+        code, page = said("show", name)
+        assert code == 0
+        assert {"## Where it fails", "## Must not be used for", "## Data it has seen"} <= set(page.splitlines())
+    assert "mien bundles pull mt-emotieffnet-b0" in said("show", "mt-emotieffnet-b0")[1]
+
+
+def test_remove(shelf, tmp_path):
+    zoo.pull(entry(tmp_path, [told(shelf), told(shelf, b"numbers", "net.pt", role="weights")]), weights=True)
+    assert said("remove", "tiny") == (0, "tiny: removed\n")
+    assert not left()
+    for name in ("tiny", "../home", "mien-s", ""):
+        code, line = said("remove", name)
+        assert (code, line.count("\n")) == (1, 1)
+    assert embedded()["mien-s"].is_dir()
+    zoo.pull(entry(tmp_path, [told(shelf)]))
+    code, line = said("remove", "tny")
+    assert code == 2
+    assert "did you mean tiny?" in line
+
+
+# carrying
+
+
+@pytest.fixture
+def packed(shelf, tmp_path):
+    """A file with a pulled bundle, which is gone from here."""
+    zoo.pull(entry(tmp_path, [told(shelf)]))
+    assert said("pack", "tiny", "--out", tmp_path / "carry.zip")[0] == 0
+    shutil.rmtree(home())
+    return tmp_path / "carry.zip"
+
+
+def test_pack_and_add_carry_a_bundle(packed):
+    assert said("add", packed) == (0, "tiny: installed and verified\n")
+    assert left() == WHOLE
+    assert said("verify", "tiny") == (0, "tiny: verified\n")
+    assert said("add", packed)[0] == 0
+    again = zoo.pack(["tiny"], packed.with_name("again.zip"))
+    assert again.read_bytes() == packed.read_bytes()
+
+
+def test_several_bundles_and_a_folder(packed, tmp_path):
+    with pytest.raises(BundleError, match="mien-s comes with mien"):
+        zoo.add(zoo.pack(["mien-s"], tmp_path / "own.zip"))
+    mine = tmp_path / "mine"
+    shutil.copytree(embedded()["mien-s"], mine)
+    card = json.loads((mine / "card.json").read_text())
+    (mine / "card.json").write_text(json.dumps({**card, "name": "mine"}))
+    assert zoo.add(mine) == ["mine"]
+    zoo.add(packed)
+    both = zoo.pack(["mine", "tiny"], tmp_path / "both.zip")
+    shutil.rmtree(home())
+    assert zoo.add(both) == ["mine", "tiny"]
+    with pytest.raises(BundleError, match="comes twice"):
+        zoo.pack(["tiny", "tiny"], tmp_path / "twice.zip")
+
+
+def test_add_replaces_only_when_told(packed, shelf, tmp_path):
+    zoo.pull(entry(tmp_path, [told(shelf, affect_network(seed=1), "other.onnx")]))
+    before = open_bundle("tiny").card
+    code, line = said("add", packed)
+    assert code == 1
+    assert "--replace" in line
+    assert open_bundle("tiny").card == before
+    assert said("add", packed, "--replace")[0] == 0
+    assert open_bundle("tiny").card != before
+
+
+def rewrite(packed: Path, change) -> Path:
+    """The file again, its members (name, content) changed."""
+    with zipfile.ZipFile(packed) as source:
+        members = [(info.filename, source.read(info)) for info in source.infolist()]
+    with zipfile.ZipFile(packed, "w") as target:
+        for info, content in change(members):
+            target.writestr(info, content)
+    return packed
+
+
+def named(members, old: str, new) -> list:
+    return [(new if name == old else name, content) for name, content in members]
+
+
+def info(name: str, kind: int = 0, how: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:
+    found = zipfile.ZipInfo(name)
+    found.external_attr, found.compress_type = kind << 16, how
+    return found
+
+
+EVIL = {
+    "up": (lambda m: named(m, "tiny/README.md", "../evil"), "has no place"),
+    "up inside": (lambda m: named(m, "tiny/README.md", "tiny/../../evil"), "has no place"),
+    "root": (lambda m: named(m, "tiny/README.md", "/etc/evil"), "has no place"),
+    "drive": (lambda m: named(m, "tiny/README.md", "C:\\evil"), "has no place"),
+    "strange file": (lambda m: [*m, ("tiny/run.py", b"evil")], "has no place"),
+    "hidden": (lambda m: named(m, "tiny/README.md", ".tiny/README.md"), "has no place"),
+    "link": (lambda m: named(m, "tiny/README.md", info("tiny/README.md", stat.S_IFLNK | 0o777)), "has no place"),
+    "compressed": (lambda m: named(m, "tiny/README.md", info("tiny/README.md", how=zipfile.ZIP_DEFLATED)), "compressed"),
+    "large": (lambda m: [(n, b" " * (1 << 20) + c if n == "tiny/card.json" else c) for n, c in m], "more than a bundle's can have"),
+    "no network": (lambda m: m[:2], "has no model.onnx"),
+    "empty": (lambda _: [], "no bundle in it"),
+    "altered": (lambda m: [(n, c[:-1] + b"x" if n.endswith("onnx") else c) for n, c in m], "sha256"),
+    "another name": (lambda m: [(n.replace("tiny", "other"), c) for n, c in m], "is the card of tiny"),
+    "wrong card": (lambda m: [(n, c.replace(b'"card": 1', b'"card": 9') if n.endswith("json") else c) for n, c in m], "card"),
+}
+
+
+@pytest.mark.parametrize("kind", EVIL)
+def test_what_an_enemy_packed_is_refused(kind, packed, tmp_path):
+    change, why = EVIL[kind]
+    before = set(tmp_path.rglob("*"))
+    code, line = said("add", rewrite(packed, change))
+    assert (code, line.count("\n")) == (1, 1)
+    assert why in line
+    assert not left()
+    assert {path for path in set(tmp_path.rglob("*")) - before if "home" not in path.parts} == set()
+
+
+def test_members_that_share_their_bytes_are_refused(packed):
+    with zipfile.ZipFile(packed, "a") as target:
+        network = next(info for info in target.filelist if info.filename == "tiny/model.onnx")
+        for i in range(5):
+            twin = copy(network)
+            twin.filename = f"tiny{i}/model.onnx"
+            target.filelist.append(twin)
+        target._didModify = True
+    with pytest.raises(BundleError, match="larger than the file itself"):
+        zoo.add(packed)
+
+
+def test_members_that_come_twice_are_refused(packed):
+    with zipfile.ZipFile(packed, "a") as target, pytest.warns(UserWarning, match="Duplicate"):
+        target.writestr("tiny/README.md", b"again")
+    with pytest.raises(BundleError, match="comes twice"):
+        zoo.add(packed)
+
+
+def test_what_is_no_file_of_pack_is_refused(packed, tmp_path):
+    (tmp_path / "half.zip").write_bytes(packed.read_bytes()[:-50])
+    (tmp_path / "text.zip").write_text("hello")
+    for name in ("half.zip", "text.zip", "not-there.zip"):
+        code, line = said("add", tmp_path / name)
+        assert (code, line.count("\n")) == (1, 1)
+        assert name in line
+    assert said("add", tmp_path)[0] == 1
+    assert not left()
+
+
+def test_a_damaged_bundle_is_not_packed(packed, tmp_path):
+    zoo.add(packed)
+    (home() / "bundles/tiny/model.onnx").write_bytes(b"damaged")
+    with pytest.raises(BundleError, match="altered or incomplete"):
+        zoo.pack(["tiny"], tmp_path / "new.zip")
+    assert not (tmp_path / "new.zip").exists()
+    assert said("verify", "tiny")[0] == 1
+    (home() / "bundles/tiny/card.json").write_text("{}")
+    code, table = said("list")
+    assert code == 0
+    assert "broken" in table
+    assert "mien-s" in table
+
+
+def test_a_place_that_cannot_be_packed_to(packed, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    zoo.add(packed)
+    code, line = said("pack", "tiny", "--out", tmp_path / "file" / "b.zip")
+    assert (code, line.count("\n")) == (1, 1)
+    assert "name another place" in line
+
+
+def bundle_of(folder: Path, packed: Path, network: bytes, change) -> Path:
+    """A bundle in a folder, with another network and a card that knows its hash."""
+    with zipfile.ZipFile(packed) as source:
+        card = json.loads(source.read("tiny/card.json"))
+    change(card)
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(network)
+    (folder / "card.json").write_text(json.dumps({**card, "sha256": hashlib.sha256(network).hexdigest()}))
+    return folder
+
+
+def network_of(packed: Path) -> onnx.ModelProto:
+    with zipfile.ZipFile(packed) as source:
+        return onnx.load_model_from_string(source.read("tiny/model.onnx"))
+
+
+def test_an_output_order_that_is_not_the_cards_is_refused(packed, tmp_path):
+    model = network_of(packed)
+    twin = bundle_of(tmp_path / "twin", packed, model.SerializeToString(), lambda card: card["tasks"].reverse())
+    with pytest.raises(BundleError, match="the network gives expr, va, features, the card says va, expr, features"):
+        zoo.add(twin)
+    assert said("verify", twin)[0] == 1
+    assert not left()
+
+
+def test_a_network_that_reads_other_files_is_refused(packed, tmp_path):
+    model = network_of(packed)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    with pytest.raises(BundleError, match="wants to read other files"):
+        zoo.add(bundle_of(tmp_path / "reader", packed, model.SerializeToString(), lambda _: None))
+    inside = network_of(packed)
+    inside.graph.node.append(helper.make_node("Constant", [], ["unused"], value=tensor))
+    with pytest.raises(BundleError, match="wants to read other files"):
+        zoo.add(bundle_of(tmp_path / "inside", packed, inside.SerializeToString(), lambda _: None))
+    assert not left()
+
+
+# nothing else reaches for the network
+
+
+def test_only_pull_reaches_for_the_network(packed, photo, tmp_path, monkeypatch):
+    def refuse(*args, **_options):
+        raise AssertionError(f"reached for the network: {args}")
+
+    for name in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/net.onnx").write_bytes(AFFECT)
+    commands = [
+        ["list"], ["show", "mt-emotieffnet-b0"], ["show", "mien-s"], ["verify"], ["add", packed], ["verify", "tiny"],
+        ["pack", "tiny", "--out", tmp_path / "b.zip"], ["remove", "tiny"], ["pull", tmp_path / "tiny.json", "--from", tmp_path / "mirror"],
+        ["pull", tmp_path / "tiny.json"],
+    ]  # fmt: skip
+    for command in commands:
+        code, line = said(*command)
+        assert code == 0, line
+    result = CliRunner().invoke(app, ["analyze", str(photo), "--bundle", "tiny", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 0
+    with pytest.raises(BundleError, match="mien bundles pull"):
+        load("mt-emotieffnet-b0")
+    with pytest.raises(AssertionError, match="reached for the network"):
+        fetch(File(name="x", role="network", url="http://127.0.0.1:1/x", most=1, sha256="0" * 64), tmp_path)
+
+
+def test_importing_the_command_line_loads_nothing_of_the_network():
+    code = "import mien.cli, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"onnx", "mien.zoo", "http.client", "filelock"} & set(loaded)
+
+
+def test_the_zoo_needs_no_torch():
+    code = "import mien.zoo, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "timm"} & set(loaded)
