@@ -12,6 +12,7 @@ ORDERS = {
     "expr.abaw8": ["neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise", "other"],
     "expr.abaw7": ["neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise"],
     "expr.lsd6": ["anger", "disgust", "fear", "happiness", "sadness", "surprise"],
+    "expr.affectnet7": ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"],
     "va": ["valence", "arousal"],
     "au.abaw12": ["AU01", "AU02", "AU04", "AU06", "AU07", "AU10", "AU12", "AU15", "AU23", "AU24", "AU25", "AU26"],
     "ce.abaw7": [

@@ -11,9 +11,9 @@ from mien.cli.terminal import out
 
 __all__ = ["app"]
 
-_NOTICE: Final = """mien works on this machine alone: no network unless you say `bundles pull`, no telemetry, no picture of a face left behind
-unless you ask for one. Tell people when you read their faces. In the EU, inferring emotions at work or in education is forbidden
-(AI Act, Article 5(1)(f))."""
+_NOTICE: Final = """mien works on this machine alone: no network unless you say `bundles pull`, no telemetry, no picture of a face left
+behind unless you ask for one. Tell people when you read their faces. In the EU, inferring emotions at work or in education is
+forbidden (AI Act, Article 5(1)(f))."""
 
 app = typer.Typer(
     help=f"Read affect from faces: expressions, valence and arousal, action units.\n\n{_NOTICE}",

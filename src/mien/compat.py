@@ -1,0 +1,199 @@
+"""The calls of EmotiEffLib and of HSEmotion before it, on mien's bundles: the same numbers as their ONNX engines from the same file.
+
+>>> "enet_b0_8_va_mtl" in get_model_list()
+True
+
+Faces go in as RGB uint8 (H, W, 3), each already cut out, of any size: nobody can tell BGR from RGB by looking at the numbers, so turn
+what OpenCV reads with ``picture[..., ::-1]``. As theirs do, these calls squash a face to the network's input with OpenCV's linear
+sampling and leave valence and arousal unbounded; `mien.load` averages areas where a face shrinks, and clips to the range.
+
+Nothing is downloaded: a network that is not on this machine is an error that says how to get it. Nothing reads engagement, which
+EmotiEffLib offers too: inferring it at school or at work is what Article 5(1)(f) of the EU AI Act forbids.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from mien.bundles.card import AffectCard
+from mien.bundles.store import bundles, load, open_bundle
+from mien.errors import BundleError, UnknownNameError
+from mien.tasks import TASKS
+from mien.zoo.index import Affect, entries
+
+__all__ = ["EmotiEffLibRecognizer", "HSEmotionRecognizer", "get_model_list", "get_supported_engines"]
+
+Image = NDArray[np.uint8]
+Floats32 = NDArray[np.float32]
+_DEFAULT: Final = "enet_b0_8_best_vgaf"
+_ENGINE: Final = "onnx"
+_DEVICE: Final = "cpu"
+
+
+def get_model_list() -> list[str]:
+    """Names of EmotiEffLib's models that mien's index knows; they need not be on this machine."""
+    return list(_models())
+
+
+def get_supported_engines() -> list[str]:
+    """Names of the engines.
+
+    >>> get_supported_engines()
+    ['onnx']
+    """
+    return [_ENGINE]
+
+
+def _models() -> dict[str, str]:
+    """Names of mien's bundles by the names of EmotiEffLib's files, which the index has."""
+    theirs = [known for known in entries().values() if isinstance(known.network, Affect)]
+    files = {known.name: known.file("network") for known in theirs}
+    return {file.name.removesuffix(".onnx"): name for name, file in files.items() if file and "/EmotiEffLib/" in file.url}
+
+
+def _bundle(model_name: str | Path) -> str | Path:
+    """The bundle, by name or folder, that a model's name stands for; raises UnknownNameError."""
+    models = _models()
+    if isinstance(model_name, str) and model_name in models:
+        return models[model_name]
+    if str(model_name) in {*models.values(), *bundles()} or Path(model_name).is_dir():
+        return model_name
+    raise UnknownNameError("model", str(model_name), models)
+
+
+class EmotiEffLibRecognizer:
+    """Reads expressions, and with a ``_mtl`` model valence and arousal too, from faces that are already cut out.
+
+    idx_to_emotion_class: the label of each column of the scores.
+    is_mtl: whether two columns follow, valence and arousal, unbounded.
+    img_size: side of the network's input in px.
+    classifier_weights, classifier_bias: (K, D) and (K,) float32, the last layer, from D features to K scores.
+    """
+
+    def __init__(self, engine: str = _ENGINE, model_name: str | Path = _DEFAULT, device: str = _DEVICE) -> None:
+        """Open a model.
+
+        engine: ``onnx``. device: ``cpu``.
+        model_name: EmotiEffLib's name of it, a name of mien's, or a bundle's folder. Of any bundle, only expressions, valence and
+            arousal are read, and only where they are linear in its features.
+        Raises UnknownNameError, and BundleError, also for a model that is not on this machine.
+        """
+        if engine != _ENGINE:
+            raise UnknownNameError("engine", engine, [_ENGINE])
+        if device != _DEVICE:
+            raise UnknownNameError("device", device, [_DEVICE])
+        bundle = _bundle(model_name)
+        # As many threads as ONNX Runtime thinks fit, which is what EmotiEffLib asks for too.
+        self._model = load(bundle, engine="onnxruntime", threads=0)
+        card = self._model.card
+        card.exposed()
+        self._model.card = card.model_copy(update={"pixels": card.pixels.model_copy(update={"resize": "linear"})})
+        labels = next((spec.names for spec in card.tasks if spec.task.family == "expr"), None)
+        if labels is None:
+            raise BundleError(f"{card.name} predicts no expressions; use one of: {', '.join(get_model_list())}")
+        self.idx_to_emotion_class = {i: label.capitalize() for i, label in enumerate(labels)}
+        self.is_mtl = any(spec.key == "va" and spec.names == TASKS["va"].names for spec in card.tasks)
+        self.img_size = card.pixels.size
+        self.classifier_weights, self.classifier_bias = _last_layer(card, open_bundle(bundle).network(), self.is_mtl)
+
+    def extract_features(self, face_img: Image | list[Image]) -> Floats32:
+        """Features (N, D) float32 of one face, N = 1, or of a list of N.
+
+        Raises TypeError for anything else, ValueError for an empty list and for a picture that is not RGB uint8 (H, W, 3).
+        """
+        if not isinstance(face_img, np.ndarray | list):
+            raise TypeError(f"face_img must be one RGB picture, uint8 (H, W, 3), or a list of them, got {type(face_img).__name__}")
+        faces = [face_img] if isinstance(face_img, np.ndarray) else face_img
+        if not faces:
+            raise ValueError("face_img is an empty list; give at least one face, as RGB uint8 (H, W, 3)")
+        return self._model.features(faces)
+
+    def classify_emotions(self, features: Floats32, logits: bool = True) -> tuple[list[str], Floats32]:
+        """Labels of N faces and their scores (N, K), from features (N, D) as `extract_features` gives them.
+
+        Scores: of each expression, then, where `is_mtl`, valence and arousal, unbounded, typically in [-1, 1].
+        logits: expressions as the network says them; otherwise their probabilities. It changes neither labels nor valence and arousal.
+        Raises ValueError for features of another shape.
+        """
+        width = self.classifier_weights.shape[1]
+        if np.ndim(features) != 2 or np.shape(features)[1] != width:
+            raise ValueError(f"features must be (N, {width}), as extract_features gives them, got {np.shape(features)}")
+        scores = np.asarray(features @ self.classifier_weights.T + self.classifier_bias)
+        expressions = scores[:, : len(self.idx_to_emotion_class)]
+        labels = [self.idx_to_emotion_class[int(i)] for i in expressions.argmax(axis=1)]
+        if not logits:
+            odds = np.exp(expressions - expressions.max(axis=1, keepdims=True))
+            expressions[:] = odds / odds.sum(axis=1, keepdims=True)
+        return labels, scores
+
+    def predict_emotions(self, face_img: Image | list[Image], logits: bool = True) -> tuple[list[str], Floats32]:
+        """Labels and scores of one face, as lists of one, or of a list of N; see `extract_features` and `classify_emotions`."""
+        return self.classify_emotions(self.extract_features(face_img), logits)
+
+
+class HSEmotionRecognizer:
+    """The calls of hsemotion and hsemotion-onnx: one face gives one label and a row of scores, a list goes through ``multi``.
+
+    idx_to_class, is_mtl, img_size: as `EmotiEffLibRecognizer` has them; so are `logits`, `device` and what is raised.
+    """
+
+    def __init__(self, model_name: str | Path = _DEFAULT, device: str = _DEVICE) -> None:
+        self._recognizer = EmotiEffLibRecognizer(_ENGINE, model_name, device)
+        self.idx_to_class = self._recognizer.idx_to_emotion_class
+        self.is_mtl = self._recognizer.is_mtl
+        self.img_size = self._recognizer.img_size
+
+    def extract_features(self, face_img: Image) -> Floats32:
+        """Features (1, D) of one face."""
+        return self.extract_multi_features([face_img])
+
+    def extract_multi_features(self, face_img_list: list[Image]) -> Floats32:
+        """Features (N, D) of N faces."""
+        return self._recognizer.extract_features(face_img_list)
+
+    def predict_emotions(self, face_img: Image, logits: bool = True) -> tuple[str, Floats32]:
+        """The label of one face and its scores (K,)."""
+        labels, scores = self.predict_multi_emotions([face_img], logits)
+        return labels[0], scores[0]
+
+    def predict_multi_emotions(self, face_img_list: list[Image], logits: bool = True) -> tuple[list[str], Floats32]:
+        """Labels of N faces and their scores (N, K)."""
+        return self._recognizer.predict_emotions(face_img_list, logits)
+
+
+def _last_layer(card: AffectCard, network: bytes, with_va: bool) -> tuple[Floats32, Floats32]:
+    """Weight (K, D) and bias (K,) from the features to expressions and, where asked for, valence and arousal; temperature is in them.
+
+    Raises BundleError where there is more than one linear layer between.
+    """
+    graph = onnx.load_model_from_string(network).graph
+    makers = {node.output[0]: node for node in graph.node}
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    layers = [_linear(makers.get(family), known.get) for family in (["expr", "va"] if with_va else ["expr"])]
+    weights, biases = [], []
+    for family, layer in zip(("expr", "va"), layers, strict=False):
+        if layer is None:
+            raise BundleError(
+                f"{card.name}: {family} is not linear in its features, as these calls need it; read faces with mien.load({card.name!r}).score"
+            )
+        heat = np.float32(card.temperature.get(family, 1.0))
+        weights.append(layer[0] / heat)
+        biases.append(layer[1] / heat)
+    return np.concatenate(weights), np.concatenate(biases)
+
+
+def _linear(node: Any, known: Callable[[str], Any]) -> tuple[Floats32, Floats32] | None:
+    """Weight (K, D) and bias (K,) of a node that reads the output ``features``; None for any other."""
+    if node is None or node.op_type != "Gemm" or node.input[0] != "features" or len(node.input) != 3:
+        return None
+    tensors = [known(name) for name in node.input[1:]]
+    facts = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if None in tensors or facts.get("transA") or facts.get("alpha", 1.0) != 1.0 or facts.get("beta", 1.0) != 1.0:
+        return None
+    weight, bias = (np.asarray(numpy_helper.to_array(tensor), np.float32) for tensor in tensors)
+    return (weight if facts.get("transB") else weight.T), bias
