@@ -61,6 +61,7 @@ def test_a_recipe_runs_whole_and_the_second_time_has_nothing_to_do(name, standin
     assert all(one.parameters > 0 and one.macs > 0 and one.milliseconds > 0 for one in reports[0].costs)
     text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
     assert "a stand-in: generated" in text
+    assert ("| valence CCC |" in text) == (name == "distill-abaw2")  # shown where the paper tells it
     assert all(row.name in text for row in recipe.rows)
     assert json.loads((tmp_path / f"{name}.json").read_text())["recipe"] == name
     if name == "hust-abaw4-mtl":

@@ -93,13 +93,14 @@ class EmotiEffLibRecognizer:
         card = self._model.card
         card.exposed()
         self._model.card = card.model_copy(update={"pixels": card.pixels.model_copy(update={"resize": "linear"})})
-        labels = next((spec.names for spec in card.tasks if spec.task.family == "expr"), None)
+        labels = next((task.names for task in self._model.tasks if task.family == "expr"), None)
         if labels is None:
             raise BundleError(f"{card.name} predicts no expressions; use one of: {', '.join(get_model_list())}")
         self.idx_to_emotion_class = {i: label.capitalize() for i, label in enumerate(labels)}
-        self.is_mtl = any(spec.key == "va" and spec.names == TASKS["va"].names for spec in card.tasks)
+        self.is_mtl = TASKS["va"] in self._model.tasks
         self.img_size = card.pixels.size
-        self.classifier_weights, self.classifier_bias = _last_layer(card, open_bundle(bundle).network(), self.is_mtl)
+        families = ("expr", "va") if self.is_mtl else ("expr",)
+        self.classifier_weights, self.classifier_bias = _last_layer(card, open_bundle(bundle).network(), families)
 
     def extract_features(self, face_img: Image | list[Image]) -> Floats32:
         """Features (N, D) float32 of one face, N = 1, or of a list of N.
@@ -116,7 +117,7 @@ class EmotiEffLibRecognizer:
     def classify_emotions(self, features: Floats32, logits: bool = True) -> tuple[list[str], Floats32]:
         """Labels of N faces and their scores (N, K), from features (N, D) as `extract_features` gives them.
 
-        Scores: of each expression, then, where `is_mtl`, valence and arousal, unbounded, typically in [-1, 1].
+        Scores: of each expression, then, where `is_mtl`, valence and arousal, unbounded.
         logits: expressions as the network says them; otherwise their probabilities. It changes neither labels nor valence and arousal.
         Raises ValueError for features of another shape.
         """
@@ -166,21 +167,20 @@ class HSEmotionRecognizer:
         return self._recognizer.predict_emotions(face_img_list, logits)
 
 
-def _last_layer(card: AffectCard, network: bytes, with_va: bool) -> tuple[Floats32, Floats32]:
-    """Weight (K, D) and bias (K,) from the features to expressions and, where asked for, valence and arousal; temperature is in them.
+def _last_layer(card: AffectCard, network: bytes, families: tuple[str, ...]) -> tuple[Floats32, Floats32]:
+    """Weight (K, D) and bias (K,) from the features to the raw output of `families`, over the card's temperature.
 
-    Raises BundleError where there is more than one linear layer between.
+    Raises BundleError where more than one linear layer lies between.
     """
     graph = onnx.load_model_from_string(network).graph
     makers = {node.output[0]: node for node in graph.node}
     known = {tensor.name: tensor for tensor in graph.initializer}
-    layers = [_linear(makers.get(family), known.get) for family in (["expr", "va"] if with_va else ["expr"])]
     weights, biases = [], []
-    for family, layer in zip(("expr", "va"), layers, strict=False):
+    for family in families:
+        layer = _linear(makers.get(family), known.get)
         if layer is None:
-            raise BundleError(
-                f"{card.name}: {family} is not linear in its features, as these calls need it; read faces with mien.load({card.name!r}).score"
-            )
+            other = f"mien.load({card.name!r}).score reads faces with it"
+            raise BundleError(f"{card.name}: {family} is not linear in its features, as these calls need it; {other}")
         heat = np.float32(card.temperature.get(family, 1.0))
         weights.append(layer[0] / heat)
         biases.append(layer[1] / heat)

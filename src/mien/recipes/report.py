@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +20,12 @@ from mien.train.report import number
 
 __all__ = ["Compared", "Held", "Line", "Report", "markdown", "report", "write_report"]
 
-_MEASURES: Final = ("score", "va", "expr", "au", "ce", "expr_accuracy", "kl")
+_MEASURES: Final = ("score", "va", "valence", "arousal", "expr", "au", "ce", "expr_accuracy", "kl")
+_WHERE_TOLD: Final = ("valence", "arousal")
+"""Shown only where the paper tells them of a row: `va` is their mean."""
 _HEADS: Final = {
-    "score": "score", "va": "VA CCC", "expr": "EXPR F1", "au": "AU F1", "ce": "CE F1", "expr_accuracy": "EXPR accuracy",
-    "kl": "KL to frequencies",
+    "score": "score", "va": "VA CCC", "valence": "valence CCC", "arousal": "arousal CCC", "expr": "EXPR F1", "au": "AU F1", "ce": "CE F1",
+    "expr_accuracy": "EXPR accuracy", "kl": "KL to frequencies",
 }  # fmt: skip
 _LEGEND: Final = (
     "Mean over seeds ± their standard deviation [95 % interval, recordings drawn again]; in *italics* the paper's number. "
@@ -33,6 +35,9 @@ _COUNTED: Final = (
     "All networks that read a face for a row, of the first seed. Multiply-accumulates (MACs) are those of convolutions, matrix products "
     f"and recurrent layers; milliseconds are ONNX Runtime's on this machine's CPU in batches of {BATCH}, the median of rounds in which all "
     "networks took turns. Training: the seconds of every step that the row depends on, over all seeds."
+)
+_PAIRED: Final = (
+    "Nested; mean over seeds ± standard deviation of the seeds' differences [95 % interval of the mean, recordings drawn again]."
 )
 _WAYS: Final = {"nested": "", "same": ", tuned and told on the same rows"}
 
@@ -49,10 +54,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Compared:
-    """One step minus another on the same faces, nested: by measure (difference, low, high)."""
+    """One step minus another on the same faces, nested: by measure (mean, sd over seeds, low, high)."""
 
     name: str
-    measures: dict[str, tuple[float, float, float]]
+    measures: dict[str, tuple[float, float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def _difference(name: str, of: Judged, to: Judged) -> Compared:
     both = [
         (measure, minus(of.nested[measure], to.nested[measure])) for measure in _MEASURES if measure in of.nested and measure in to.nested
     ]
-    return Compared(name, {measure: (one.mean, *one.interval) for measure, one in both})
+    return Compared(name, _numbers(dict(both)))
 
 
 def _held(recipe: Recipe, rows: Mapping[str, Judged], standin: bool) -> tuple[Held, ...]:
@@ -158,12 +163,18 @@ def markdown(found: Report) -> str:
 
 
 def _rows(found: Report) -> list[str]:
-    shown = [name for name in _MEASURES if any(name in line.measures for line in found.rows)]
+    shown = _shown(found, found.rows)
     lines = ["## Table", "", _LEGEND, "", *_head(shown)]
     for line in found.rows:
         cells = [_cell(line.measures.get(name), line.paper.get(name)) for name in shown]
         lines.append(f"| {line.name}{_WAYS[line.way]} | " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def _shown(found: Report, lines: Sequence[Line | Compared]) -> list[str]:
+    """The measures that are columns."""
+    told = {name for line in found.rows for name in line.paper}
+    return [name for name in _MEASURES if any(name in one.measures for one in lines) and (name not in _WHERE_TOLD or name in told)]
 
 
 def _head(shown: list[str]) -> list[str]:
@@ -184,16 +195,20 @@ def _cell(one: tuple[float, float, float, float] | None, paper: float | None) ->
 def _differences(found: Report) -> list[str]:
     if not found.differences:
         return []
-    shown = [name for name in _MEASURES if any(name in one.measures for one in found.differences)]
-    lines = ["## Differences on the same faces", "", "Nested, with the 95 % interval of the difference.", "", *_head(shown)]
+    shown = _shown(found, found.differences)
+    lines = ["## Differences on the same faces", "", _PAIRED, "", *_head(shown)]
     for one in found.differences:
         cells = [_signed(one.measures.get(name)) for name in shown]
         lines.append(f"| {one.name} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
-def _signed(one: tuple[float, float, float] | None) -> str:
-    return f"{one[0]:+.3f} [{one[1]:+.3f}, {one[2]:+.3f}]" if one and math.isfinite(one[0]) else "–"
+def _signed(one: tuple[float, float, float, float] | None) -> str:
+    if one is None or not math.isfinite(one[0]):
+        return "–"
+    mean, sd, low, high = one
+    spread = "" if math.isnan(sd) else f" ± {sd:.3f}"
+    return f"{mean:+.3f}{spread} [{low:+.3f}, {high:+.3f}]"
 
 
 def _claims(found: Report) -> list[str]:
