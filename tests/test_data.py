@@ -60,6 +60,48 @@ def test_portraits_keep_subjects_apart_and_map_spellings(tmp_path):
     assert train.loc[0, list(AU_BLENDSHAPES.columns)].eq(1).all()
 
 
+def official(folder, *, pixels=None, usage=None):
+    """FER2013's file and FER+'s, three pictures long."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (3, 48, 48))
+    uses = ["Training", "PublicTest", "PrivateTest"]
+    lines = [" ".join(map(str, picture.ravel())) for picture in pictures]
+    pd.DataFrame({"emotion": 0, "pixels": pixels or lines, "Usage": uses}).to_csv(folder / "fer2013.csv", index=False)
+    names = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"]
+    votes = [[0, 6, 1, 0, 0, 0, 0, 3, 0, 0], [0, 0, 0, 0, 0, 0, 8, 0, 2, 0], [10, *[0] * 9]]
+    given = pd.DataFrame(votes, columns=names).assign(Usage=usage or uses, **{"Image name": [f"fer{i:07d}.png" for i in range(3)]})
+    given[["Usage", "Image name", *names]].to_csv(folder / "fer2013new.csv", index=False)
+    return pictures
+
+
+def test_ferplus_as_its_authors_give_it(tmp_path):
+    pictures = official(tmp_path)
+    for split, row, shares in (("train", 0, {"happiness": 2 / 3, "contempt": 1 / 3}), ("valid", 1, {"fear": 1.0})):
+        table = load_ferplus(tmp_path, split)
+        assert len(table) == 1
+        assert (cv2.imdecode(np.frombuffer(table["image"].iloc[0], np.uint8), cv2.IMREAD_GRAYSCALE) == pictures[row]).all()
+        found = table[list(EXPR.columns)].iloc[0].to_dict()
+        assert {name.removeprefix("expr_"): value for name, value in found.items() if value} == pytest.approx(shares)
+        assert table["points"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"usage": ["PublicTest", "Training", "PrivateTest"]}, "in another order"),
+        ({"pixels": ["1 2 3"] * 3}, "row 0: not 2304 grey values"),
+        ({"pixels": [" ".join(["300"] * 2304)] * 3}, "row 0: not 2304 grey values"),
+    ],
+)
+def test_ferplus_files_that_do_not_belong_together(tmp_path, how, words):
+    official(tmp_path, **how)
+    with pytest.raises(DataError, match=words):
+        load_ferplus(tmp_path, "train")
+    (tmp_path / "fer2013.csv").unlink()
+    with pytest.raises(DataError, match=r"put FER2013's fer2013.csv and FER\+'s fer2013new.csv into one folder"):
+        load_ferplus(tmp_path, "train")
+
+
 @pytest.mark.parametrize("load", [lambda folder: load_ferplus(folder, "train"), lambda folder: load_portraits(folder, "train")])
 def test_a_missing_or_foreign_file_is_named(load, tmp_path):
     with pytest.raises(DataError, match=r"no such file"):

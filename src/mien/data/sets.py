@@ -34,7 +34,7 @@ class FerPlus(Spec):
 
     set: Literal["ferplus"]
     folder: Place
-    """Holds ferplus-train.parquet and ferplus-valid.parquet."""
+    """Holds fer2013.csv and fer2013new.csv, or ferplus-train.parquet and ferplus-valid.parquet."""
 
 
 class Portraits(Spec):

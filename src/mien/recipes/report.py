@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,7 +90,10 @@ class Report:
     departures: tuple[str, ...]
     seconds: dict[str, float]
     costs: tuple[FaceCost, ...] = ()
-    versions: dict[str, str] = field(default_factory=lambda: {"mien": mien.__version__, "commit": code_version()})
+    options: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(
+        default_factory=lambda: {"mien": mien.__version__, "commit": code_version(), "date": time.strftime("%Y-%m-%d")}
+    )
 
 
 def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, standin: bool) -> Report:
@@ -105,7 +109,7 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
         recipe.name, recipe.title, recipe.paper, recipe.protocol, recipe.seeds, standin, dict(data), tuple(lines),
         tuple(_difference(pair.name, by_row[pair.of], by_row[pair.to]) for pair in recipe.differences),
         _held(recipe, by_row, standin), recipe.departures, dict(finished.seconds),
-        face_costs(recipe, finished),
+        face_costs(recipe, finished), dict(recipe.options),
     )  # fmt: skip
 
 
@@ -144,9 +148,12 @@ def _one(row: Judged, measure: str, tuned: bool, where: str) -> float:
 def markdown(found: Report) -> str:
     """The report for people."""
     used = ", ".join(f"{key}: {where}" for key, where in found.data.items())
-    made = f"Seeds: {', '.join(map(str, found.seeds))}. mien {found.versions['mien']}, commit {found.versions['commit']}."
-    about = f"Data: {used}. Protocol: `{found.protocol}`. {made}"
+    seeds = ", ".join(map(str, found.seeds))
+    made = f"mien {found.versions['mien']}, commit {found.versions['commit']}, {found.versions['date']}."
+    about = f"Data: {used}. Protocol: `{found.protocol}`. Seeds: {seeds}. {made}"
     lines = [f"# {found.recipe}", "", f"{found.title}.", "", f"Paper: {found.paper}", "", about, ""]
+    if found.options:
+        lines += ["Options: " + ", ".join(f"`{key}={value}`" for key, value in found.options.items()) + ".", ""]
     if found.standin:
         lines += ["**These data are a stand-in: generated, not the real set. The paper's claims are shown and not judged.**", ""]
     lines += [*_rows(found), *_differences(found), *_claims(found), *_costs(found)]
