@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import ROOT
 from onnx import TensorProto, helper
 from torch import nn
 from zoo_forms import mobilefacenet, network, onnx_bytes
@@ -152,7 +153,10 @@ def test_pictures_are_sampled_as_theirs_not_averaged(files):
     recognizer, model = EmotiEffLibRecognizer(model_name="mbf_va_mtl"), load("mt-mobilefacenet")
     assert np.abs(recognizer.extract_features(fine) - model.features(fine)).max() > 1e-2
     same = [cv2.resize(fine[0], (112, 112))]
-    close(recognizer.extract_features(same), model.features(same))
+    features, raw = model.features_and_raw(same)
+    close(recognizer.extract_features(same), features)
+    close(recognizer.predict_emotions(same)[1], np.concatenate([raw["expr"], raw["va"]], axis=1))
+    close(recognizer.predict_emotions(same, logits=False)[1][:, :8], model.score(same)["expr"])
 
 
 def test_more_faces_than_go_through_at_once(files):
@@ -233,11 +237,13 @@ def test_hsemotion_onnx_itself_says_the_same(files, tmp_path, monkeypatch):
 
 def test_names_come_from_the_index():
     assert set(get_model_list()) == set(MODELS)
+    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
     for name, (ours, size, labels, more, (mean, std)) in MODELS.items():
         known = zoo.entry(ours)
         assert known.file("network").name == f"{name}.onnx"
         columns = [column for output in known.network.outputs for column in output.columns]
         assert columns == list(range(len(labels) + more))  # theirs is the order of the tasks, so no column is moved
+        assert f"| `{name}` | `{ours}` | {len(labels)} expressions" in page
         assert known.network.pixels.size == size
         np.testing.assert_allclose(known.network.pixels.mean, np.array(mean) * 255)
         np.testing.assert_allclose(known.network.pixels.std, np.array(std) * 255)
@@ -315,7 +321,8 @@ def test_no_faces_in_are_no_labels_out(files):
         ({"model_name": "mien-s"}, BundleError, "mien-s: expr is not linear in its features.*mien.load\\('mien-s'\\).score"),
     ],
 )
-def test_what_cannot_be_opened(arguments, error, words):
+def test_what_cannot_be_opened(arguments, error, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
     with pytest.raises(error, match=words) as caught:
         EmotiEffLibRecognizer(**arguments)
     assert "\n" not in str(caught.value)
