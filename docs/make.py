@@ -1,8 +1,9 @@
-"""Writes the pages made from the code: columns.md, bundles.md, submissions.md, and, given the demo's folder, demo.jpg, all in docs/.
+"""Writes the pages made from the code, all in docs/: columns.md, bundles.md, cards/, submissions.md; given the demo's folder, demo.jpg.
 
 python docs/make.py [DEMO]     (DEMO: where `make demo` left clip.csv and clip.overlay.mp4)
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from mien.bundles.readme import readme
-from mien.bundles.store import embedded, load, open_bundle
+from mien import zoo
+from mien.bundles.card import AffectCard, FaceCard, TaskCard
+from mien.bundles.readme import bullets, published_page, scores_page, seen_page, table, worse_page
+from mien.bundles.store import FACES, embedded, load, open_bundle
 from mien.data.submissions.check import KINDS
 from mien.data.submissions.formats import DIGITS, markdown
 from mien.outputs.columns import columns
 from mien.records import STATUSES
 from mien.tasks import TASKS
+from mien.zoo.index import Faces
 
 HERE = Path(__file__).parent
 
@@ -82,15 +86,194 @@ def columns_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+Known = AffectCard | FaceCard | zoo.Entry
+GIVES = {
+    "expr": "which expression the face shows, as a probability of each",
+    "va": "how pleasant (valence) and how stirred (arousal) the face looks",
+    "au": "which parts of the face move (action units)",
+}
+SHORT = {"expr": "{} expressions", "va": "valence and arousal", "au": "{} action units"}
+USE = """## Use it
+
+```sh
+{command}
+```
+
+```python
+{code}
+```
+"""
+DUTY = """Tell people when you read their faces: Article 50(3) asks for it. An expression is what a face shows, not what a person feels, and
+this page is no legal advice."""
+OFFLINE = "For a machine without a network: `mien bundles pack {name} --out FILE` on one that has it, `mien bundles add FILE` there."
+
+
+def known_bundles() -> dict[str, Known]:
+    """What is known of each bundle, whatever lies on this machine: cards of those that come with mien, then entries of the index."""
+    own = {name: open_bundle(folder).card for name, folder in embedded().items()}
+    return own | {name: entry for name, entry in zoo.entries().items() if name not in own}
+
+
+def tasks_of(known: Known) -> tuple[TaskCard, ...]:
+    """What it predicts."""
+    return () if isinstance(known, FaceCard) else known.tasks
+
+
+def finds_faces(known: Known) -> bool:
+    """Whether it finds faces in frames."""
+    return isinstance(known, FaceCard) or (isinstance(known, zoo.Entry) and isinstance(known.network, Faces))
+
+
+def trains_only(known: Known) -> bool:
+    """Whether it is weights to start a training from, and no network."""
+    return isinstance(known, zoo.Entry) and known.network is None
+
+
+def megabytes(known: Known) -> str:
+    """Size of the network, or of the weights where there is none."""
+    if not isinstance(known, zoo.Entry):
+        return f"{(embedded()[known.name] / 'model.onnx').stat().st_size / 1e6:.1f}"
+    file = known.file("network") or known.files[0]
+    return f"{file.size / 1e6:.1f}" if file.size else f"below {file.most / 1e6:.0f}"
+
+
 def bundles_page() -> str:
-    """The cards of all embedded bundles, for people."""
-    head = "# The bundles\n\nThe networks that come with mien, as their cards describe them; made by `docs/make.py`.\n"
-    return "\n".join([head, *(readme(open_bundle(name).card).replace("\n## ", "\n### ").replace("# ", "## ", 1) for name in embedded())])
+    """All bundles in a table, with links to their pages."""
+    rows = []
+    for name, known in known_bundles().items():
+        gives = ", ".join(SHORT.get(spec.task.family, spec.key).format(len(spec.names)) for spec in tasks_of(known)) or "features"
+        if finds_faces(known) or trains_only(known):
+            gives = "faces and five points in each" if finds_faces(known) else "weights to train from"
+        where = "to be pulled" if isinstance(known, zoo.Entry) else "comes with mien"
+        rows.append([f"[{name}](cards/{name}.md)", gives, megabytes(known), known.licence, where])
+    head = "# The bundles\n\nWhat each is, how good, where it fails and who must not use it stands on its page; made by `docs/make.py`.\n\n"
+    return head + table(["name", "what it gives", "MB", "licence of the weights", "where"], rows) + "\n"
+
+
+def card_page(name: str) -> str:
+    """All that people should know of a bundle, from its card or its entry in the index."""
+    known = known_bundles()[name]
+    parts = [f"# {name}", known.summary, bullets(facts(known))]
+    if tasks_of(known):
+        parts += ["## What it gives", bullets([told(spec) for spec in tasks_of(known)])]
+    parts += ["## Who must not use it", "Whoever would use it for:", bullets(known.not_for), DUTY]
+    parts += [how_to_get(known), how_to_use(known), *how_good(known), "## Where it fails", bullets(known.limits)]
+    return (
+        "\n\n".join([*parts, "## What it was trained on", seen_page(known.trained_on), *how_made(known)]).replace("\n\n\n", "\n\n") + "\n"
+    )
+
+
+def facts(known: Known) -> list[str]:
+    """What it is, in a few lines."""
+    network = known.network if isinstance(known, zoo.Entry) else known
+    if finds_faces(known):
+        reads = [f"Reads: frames of any size, searched at up to {network.search.side} px"]
+    elif trains_only(known):
+        reads = ["Reads: nothing by itself; a training starts from it"]
+    else:
+        pixels = network.pixels
+        how = "aligned by five points" if pixels.alignment == "similarity5" else "cut out by the face's box"
+        reads = [f"Reads: one face at a time, {how}, {pixels.size}x{pixels.size} px, {pixels.colour}"]
+    licences = [f"Licence of the weights: {known.licence}"]
+    if isinstance(known, zoo.Entry):
+        licences += [f"Licence of its authors' code: {known.code_licence}"]
+        licences += [f"Architecture: {' or '.join(known.architectures)}"] * bool(known.architectures)
+    elif isinstance(known, AffectCard) and known.features:
+        reads += [f"Exposes features: {known.features} numbers a face"]
+    return [*reads, f"Size: {megabytes(known)} MB", *licences]
+
+
+def told(spec: TaskCard) -> str:
+    """A task in words."""
+    words = f"{GIVES[spec.task.family]}: " if spec.task.family in GIVES else ""
+    return f"`{spec.key}`: {words}{', '.join(spec.names)}; {spec.low:g} to {spec.high:g}. Supervised by: {spec.supervised_by}."
+
+
+def how_to_get(known: Known) -> str:
+    """How it comes to a machine, with and without a network."""
+    if not isinstance(known, zoo.Entry):
+        return "## Get it\n\nIt comes with mien."
+    more = []
+    if known.network is not None:
+        more = [OFFLINE.format(name=known.name)]
+        more += [f"`mien bundles pull {known.name} --weights` also fetches weights to train from."] * bool(known.file("weights"))
+    return "\n\n".join(["## Get it", f"```sh\nmien bundles pull {known.name}\n```", *more])
+
+
+def how_to_use(known: Known) -> str:
+    """One command and three lines of Python, or the lines of a training's settings."""
+    name = known.name
+    if trains_only(known):
+        lines = f"network:\n  backbone: {known.architectures[0]}\n  start: FILE"
+        return f"## Use it\n\n`mien bundles pull {name}` prints the FILE for a training's settings:\n\n```yaml\n{lines}\n```"
+    if finds_faces(known):
+        code = f'from mien.bundles.store import load_detector\n\ndetector = load_detector("{name}")\nfaces = detector.find(frame)'
+        command = "mien analyze clip.mp4 --out tables/" if name == FACES else f"mien bundles verify {name}"
+        note = "" if name == FACES else f"\n`mien analyze` finds faces with {FACES}; this one is for code of your own.\n"
+        return USE.format(command=command, code=f"{code}  # in an RGB uint8 picture (H, W, 3)") + note
+    found = ", ".join(f'"{spec.task.family}": (N, {len(spec.names)})' for spec in tasks_of(known))
+    last = f"scores = model.score(crops)  # RGB uint8 pictures, each one face; {{{found}}}" if found else "features = model.features(crops)"
+    command = f"mien analyze clip.mp4 --out tables/ --bundle {name}" if found else f"mien features {name} --data settings.yaml --out cache"
+    return USE.format(command=command, code=f'import mien\n\nmodel = mien.load("{name}")\n{last}')
+
+
+def how_good(known: Known) -> list[str]:
+    """Scores: of the whole tasks first, then of single names and of the network before it was made smaller."""
+    scores = () if isinstance(known, zoo.Entry) else known.scores
+    names = {name for spec in tasks_of(known) for name in spec.names}
+    plain, worse = [s for s in scores if not s.condition], [s for s in scores if s.condition]
+    single = [s for s in plain if s.metric.split()[-1] in names or " before " in s.metric]
+    parts = ["## How good it is"] * bool(scores or known.published)
+    if scores:
+        parts += ["Measured by mien.", scores_page([s for s in plain if s not in single])]
+    if known.published:
+        parts += ["Published by its authors; mien has not measured these, and they have no intervals.", published_page(known.published)]
+    parts += ["### One by one", scores_page(single)] if single else []
+    return parts + (["### On worse pictures", worse_page(worse)] if worse else [])
+
+
+def how_made(known: Known) -> list[str]:
+    """How to make it again, or where it comes from."""
+    if not isinstance(known, zoo.Entry):
+        seed = f", seed {known.made.seed}" if known.made.seed is not None else ""
+        line = f"`{known.made.recipe}`{seed}, commit {known.made.commit}; {known.made.cost}."
+        return ["## How it was made", line, f"sha256 of its network: `{known.sha256}`"]
+    how = (
+        "its network is converted, compared with the original, and nothing is trained"
+        if known.network
+        else "its tensors are read, nothing else"
+    )
+    rows = [[file.role, f"[{file.name}]({file.url})", file.hashes] for file in known.files]
+    return ["## How it was made", f"By its authors. Here {how}. Files, at commit {known.commit}:", table(["role", "file", "hash"], rows)]
 
 
 def submissions_page() -> str:
     """What submissions look like, how to check and how to write one."""
     return SUBMISSIONS.format(table="\n".join(markdown()), digits=DIGITS, kinds=", ".join(f"`{kind}`" for kind in KINDS))
+
+
+COMPARISON = """# The systems side by side
+
+The systems of four papers on one protocol, one network and the same starting weights, with what each costs. Two commands make the
+tables; `REAL` are stand-ins of real faces (`mien data standin KIND REAL --size … --faces faces.yaml`), `FERPLUS` the folder of FER+:
+
+```sh
+mien reproduce comparison-mtl --data ferplus=FERPLUS --data affwild2=REAL --out RUN --set size=64 --set base_epochs=2 --set epochs=4
+mien reproduce comparison-lsd --data ferplus=FERPLUS --data lsd=REAL --out RUN --set size=64 --set base_epochs=2
+python docs/make.py
+```
+
+Without data, `mien reproduce comparison-mtl --standin --size 1500 --out RUN` rehearses it on drawn faces. Stand-ins say nothing about
+the real data, and small ones little about which system is best: read the intervals. What the table does say is what a system costs,
+what smoothing and recurrence are worth on smooth trajectories, and that each system runs whole.
+
+"""
+
+
+def comparison_page() -> str:
+    """Both tables as they were made last, with data, options, seeds and date."""
+    pages = [(HERE.parent / "bench" / "results" / f"comparison-{track}.md").read_text(encoding="utf-8") for track in ("mtl", "lsd")]
+    return COMPARISON + "\n".join(page.replace("\n## ", "\n### ").replace("# ", "## ", 1) for page in pages)
 
 
 def picture(demo: Path) -> np.ndarray:
@@ -112,7 +295,12 @@ def main() -> None:
     """Write the pages."""
     (HERE / "columns.md").write_text(columns_page(), encoding="utf-8")
     (HERE / "bundles.md").write_text(bundles_page(), encoding="utf-8")
+    shutil.rmtree(HERE / "cards", ignore_errors=True)
+    (HERE / "cards").mkdir()
+    for name in known_bundles():
+        (HERE / "cards" / f"{name}.md").write_text(card_page(name), encoding="utf-8")
     (HERE / "submissions.md").write_text(submissions_page(), encoding="utf-8")
+    (HERE / "comparison.md").write_text(comparison_page(), encoding="utf-8")
     if len(sys.argv) > 1:
         drawn = cv2.cvtColor(picture(Path(sys.argv[1])), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(HERE / "demo.jpg"), drawn, [cv2.IMWRITE_JPEG_QUALITY, 85])

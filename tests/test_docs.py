@@ -9,12 +9,19 @@ from conftest import ROOT
 spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs" / "make.py")
 make = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(make)
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "cards").glob("*.md")])
 
 
-@pytest.mark.parametrize(("name", "page"), [("columns.md", make.columns_page), ("bundles.md", make.bundles_page)])
+@pytest.mark.parametrize(
+    ("name", "page"), [("columns.md", make.columns_page), ("bundles.md", make.bundles_page), ("comparison.md", make.comparison_page)]
+)
 def test_made_pages_are_up_to_date(name, page):
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == page(), "run python docs/make.py"
+
+
+def test_every_bundle_has_its_page():
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "cards").iterdir()}
+    assert pages == {name: make.card_page(name) for name in make.known_bundles()}, "run python docs/make.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

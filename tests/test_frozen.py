@@ -90,7 +90,10 @@ def test_no_bundle_without_weights_to_start_from(tmp_path, start):
 def test_a_card_gives_something_and_scores_what_it_predicts(frozen, tmp_path):
     card = json.loads((frozen / "card.json").read_text())
     tasks = [{"key": "va", "names": ["valence", "arousal"], "kind": "scalar", "low": -1, "high": 1, "supervised_by": "x"}]
-    for change, line in (({"features": None}, "tasks: none, and no features"), ({"tasks": tasks}, "scores: none, though it has tasks")):
+    for change, line in (
+        ({"features": None}, "tasks: none, and no features"),
+        ({"tasks": tasks}, "scores: none, and none published either, though it has tasks"),
+    ):
         (tmp_path / "card.json").write_text(json.dumps(card | change))
         with pytest.raises(BundleError, match=line):
             open_bundle(tmp_path)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mien.bundles.card import AffectCard, FaceCard, Published, Score, TaskCard, Terms
 
-__all__ = ["bullets", "published_page", "readme", "seen_page", "table", "tasks_page"]
+__all__ = ["bullets", "published_page", "readme", "scores_page", "seen_page", "table", "tasks_page", "worse_page"]
 
 
 def readme(card: AffectCard | FaceCard) -> str:
@@ -13,13 +13,12 @@ def readme(card: AffectCard | FaceCard) -> str:
     if isinstance(card, AffectCard) and card.tasks:
         parts += ["## What it predicts", tasks_page(card.tasks)]
     plain, worse = ([s for s in card.scores if bool(s.condition) is made_worse] for made_worse in (False, True))
-    scores = [[s.metric, f"{s.value:.3f}", f"{s.low:.3f} to {s.high:.3f}", s.data, str(s.faces)] for s in plain]
-    if scores:
-        parts += ["## Scores", table(["metric", "value", "95 % interval", "on", "faces"], scores)]
+    if plain:
+        parts += ["## Scores", scores_page(plain)]
     if card.published:
         parts += ["## Scores published by its authors, not measured by mien", published_page(card.published)]
     if worse:
-        parts += ["## On worse pictures", _worse(worse)]
+        parts += ["## On worse pictures", worse_page(worse)]
     seed = f", seed {card.made.seed}" if card.made.seed is not None else ""
     parts += ["## Where it fails", bullets(card.limits), "## Must not be used for", bullets(card.not_for)]
     parts += ["## Data it has seen", seen_page(card.trained_on)]
@@ -33,6 +32,12 @@ def tasks_page(tasks: Sequence[TaskCard]) -> str:
     return table(["task", "names, in order", "kind", "range", "supervised by"], rows)
 
 
+def scores_page(scores: Sequence[Score]) -> str:
+    """Table of measured scores."""
+    rows = [[s.metric, f"{s.value:.3f}", f"{s.low:.3f} to {s.high:.3f}", s.data, str(s.faces)] for s in scores]
+    return table(["metric", "value", "95 % interval", "on", "faces"], rows)
+
+
 def published_page(scores: Sequence[Published]) -> str:
     """Table of scores that others measured."""
     rows = [[s.metric, f"{s.value:.3f}", s.data, s.protocol, s.source] for s in scores]
@@ -44,8 +49,8 @@ def seen_page(seen: Sequence[Terms]) -> str:
     return table(["data", "for", "terms"], [[terms.data, terms.used_for, terms.terms] for terms in seen])
 
 
-def _worse(scores: list[Score]) -> str:
-    """A row a condition, a column a metric and data set."""
+def worse_page(scores: Sequence[Score]) -> str:
+    """Table of scores on pictures that were made worse: a row a condition, a column a metric and data set."""
     columns = list(dict.fromkeys((s.metric, s.data) for s in scores))
     found = {(s.condition, s.metric, s.data): f"{s.value:.3f}" for s in scores}
     rows = [
