@@ -1,5 +1,7 @@
 """Steps that train: mixtures, teachers, generations and students, features of what was trained, heads over windows, running means."""
 
+import json
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -67,7 +69,9 @@ class Bench:
         return Place(name, self.folder / name, earlier, self.steps, self.data, self.seeds, self.notes.append)
 
     def __call__(self, name, settings):
-        self.steps[name] = TypeAdapter(AnyStep).validate_python(settings)
+        step = TypeAdapter(AnyStep).validate_python(settings)
+        step.fits(self.steps)
+        self.steps[name] = step
         (self.folder / name).mkdir(exist_ok=True)
         self.steps[name].run(self.place(name))
         return self.folder / name
@@ -102,7 +106,7 @@ def test_each_seed_of_a_student_has_its_own_teacher(bench, tmp_path):
     for seed in (0, 1):
         [run] = here.runs("student", seed)
         assert [path.resolve() for path in run.settings.teachers] == [(bench.folder / "teacher" / f"seed-{seed}").resolve()]
-        assert run.settings.fit.seed == seed
+        assert run.settings.fit.seed != seed  # or it would start where its teacher did
     assert Predicted.load(tmp_path / "student").parts["val"].values["va"].shape == (2, 1, 32, 2)
 
 
@@ -121,8 +125,10 @@ def test_generations_and_students(bench, tmp_path):
     assert not np.allclose(*each)
     found = Predicted.load(tmp_path / "students").parts["val"].values["va"]
     np.testing.assert_allclose(found[0, 0], (each[0] + each[1]) / 2, atol=1e-6)
-    with pytest.raises(DataError, match="2 students; features are those of one"):
+    with pytest.raises(ValueError, match="students has 2 students, and features are those of one"):
         here("frames", {"do": "features", "data": "faces", "of": "students"})
+    with pytest.raises(ValueError, match="students has 2 students, and one network starts from one"):
+        here("then", {**TRAIN, "after": "students"})
     with pytest.raises(DataError, match="trains 2 networks, and a bundle holds one"):
         here("bundle", {"do": "export", "of": "students"})
 
@@ -149,8 +155,32 @@ def test_a_step_that_trains_nothing_can_neither_teach_nor_start(bench, tmp_path)
     here = own(bench, tmp_path)
     here("said", {"do": "score", "data": "faces", "bundle": "mien-s", "tasks": ["va"]})
     for more in ({"after": "said"}, {"teachers": ["said"], "settings": TAUGHT}):
-        with pytest.raises(DataError, match="said trains no network; name one of kind train or heads"):
+        with pytest.raises(ValueError, match="said trains no network on pictures"):
             here("now", {**TRAIN, **more})
+
+
+def test_a_teacher_of_other_tasks_is_found_before_anything_runs(tmp_path):
+    steps = {"a": {**TRAIN, "tasks": ["va"], "settings": {}}, "b": {**TRAIN, "teachers": ["a"], "settings": TAUGHT}}
+    facts = {"name": "mine", "title": "t", "paper": "Nobody (2000)", "data": {"faces": {"set": "file", "get": "from nobody"}}}
+    text = {**facts, "protocol": "abaw2022.va", "steps": steps}
+    (tmp_path / "mine.yaml").write_text(json.dumps(text))
+    with pytest.raises(DataError, match=r"steps.b: teachers: a learns va, and this step expr.abaw7, va; the same are needed"):
+        read_recipe(tmp_path / "mine.yaml")
+
+
+def test_a_teacher_that_has_seen_what_is_judged_is_refused(bench, data, tmp_path):
+    table = pd.read_parquet(data["faces"].path)
+    paths = []
+    for i, image in enumerate(table["image"]):
+        paths.append(tmp_path / f"{i}.png")
+        paths[-1].write_bytes(image)
+    for name, split in (("right", table["split"]), ("swapped", table["split"].map({"train": "val", "val": "train", "test": "test"}))):
+        table.assign(image=[str(path) for path in paths], split=split).to_parquet(tmp_path / f"{name}.parquet")
+    here = Bench(tmp_path, {key: File(set="file", path=tmp_path / f"{key}.parquet") for key in ("right", "swapped")})
+    here("teacher", {**TRAIN, "data": ["swapped"]})
+    for more in ({"teachers": ["teacher"], "settings": TAUGHT}, {"after": "teacher"}):
+        with pytest.raises(DataError, match="the step teacher has trained on 32 pictures that are judged here"):
+            here("student", {**TRAIN, "data": ["right"], **more})
 
 
 REFUSED = {
@@ -237,17 +267,8 @@ def test_recurrent_heads_teach_their_like(framed, tmp_path):
     assert {split: part.values["expr"].shape for split, part in found.items()} == {"val": (2, 1, 32, 7), "test": (2, 1, 16, 7)}
     np.testing.assert_allclose(found["val"].values["expr"].sum(axis=3), 1, atol=1e-5)
     assert np.abs(found["val"].values["va"]).max() <= 1
-    with pytest.raises(DataError, match="the step first has 2 networks, this one 1"):
+    with pytest.raises(ValueError, match="first trains no heads of the same tasks"):
         here("third", {**heads, "teachers": ["first"], "runs": recurrent(5, distill=KD)[:1]})
-
-
-def test_a_teacher_of_other_tasks_is_named(framed, tmp_path):
-    here = own(framed, tmp_path)
-    heads = {"do": "heads", "features": "frames", "data": "faces"}
-    here("first", {**heads, "runs": recurrent(5)})
-    swapped = [{**run, "within": None} for run in recurrent(5, distill=KD)[::-1]]
-    with pytest.raises(DataError, match="run-0-expr-seed-0"):
-        here("second", {**heads, "teachers": ["first"], "runs": swapped})
 
 
 # Running means

@@ -601,7 +601,7 @@ def test_claims_are_judged_by_the_numbers_where_the_data_are_not_generated(stand
     assert "not judged" not in text
     assert "stand-in" not in text
     assert re.search(r"\| surpassed \| -2 \| .* \| yes \|", text)
-    assert re.search(r"\| twice \| up to 2 \| 1.0000 \| ± 0.3 \| no \|", text)
+    assert re.search(r"\| twice \| up to 2 \| 1.0000 \| −0.3 \| no \|", text)
 
 
 # Pictures

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import mien
 from mien.bundles.store import open_bundle
@@ -24,6 +24,9 @@ from mien.recipes.schema import Recipe
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
 
 __all__ = ["Finished", "find_data", "run_steps"]
+
+
+_SPENT: Final = "spent.txt"
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,25 @@ def run_steps(
             continue
         with explained(folders[name]):
             folders[name].mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
+        began = time.monotonic() - _spent(folders[name])
         before = {one: folders[one] for one in recipe.steps if one in folders and one != name}
         try:
             step.run(Place(name, folders[name], before, recipe.steps, data, recipe.seeds, _once(note, said), progress))
         except DataError as error:
             raise DataError(f"step {name}: {error}") from error
+        except KeyboardInterrupt:
+            write_aside(folders[name] / _SPENT, str(round(time.monotonic() - began, 1)).encode())
+            raise
         seconds[name] = time.monotonic() - began
         write_aside(done, json.dumps({"seconds": round(seconds[name], 1), "step": json.loads(step.model_dump_json())}, indent=2).encode())
         note(f"{told}: {seconds[name]:.0f} s")
     return Finished(folders, seconds)
+
+
+def _spent(folder: Path) -> float:
+    """Seconds that a step took before it was interrupted."""
+    path = folder / _SPENT
+    return float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
 
 
 def _once(note: Callable[[str], None], said: set[str]) -> Callable[[str], None]:

@@ -224,7 +224,7 @@ def _claims(found: Report) -> list[str]:
     lines = ["## The paper's claims", "", "| claim | paper | ours | within | met |", "|---|---:|---:|---:|---|"]
     for one in found.claims:
         met = "not judged" if one.met is None else "yes" if one.met else "no"
-        lines.append(f"| {one.name} | {'up to ' * one.at_most}{one.paper:g} | {number(one.ours, 4)} | ± {one.within:g} | {met} |")
+        lines.append(f"| {one.name} | {'up to ' * one.at_most}{one.paper:g} | {number(one.ours, 4)} | −{one.within:g} | {met} |")
     return [*lines, ""]
 
 

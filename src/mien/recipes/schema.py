@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -121,6 +122,10 @@ class Recipe(_Strict):
         for name, step in self.steps.items():
             _known(f"steps.{name}", step.named(STEP), before, STEP)
             _known(f"steps.{name}", step.named(DATA), self.data, DATA)
+            try:
+                step.fits(self.steps)
+            except ValueError as error:
+                raise ValueError(f"steps.{name}: {error}") from error
             before.append(name)
         _known("rows", (row.of for row in self.rows), self.steps, "a step")
         reading = [name for name, step in self.steps.items() if step.do in ("train", "heads", "features", "score")]
@@ -172,6 +177,10 @@ def read_recipe(name: str | Path, changes: Mapping[str, Any] | None = None, *, s
     if not isinstance(own, dict) or (small and not own):
         raise DataError(f"{name}: there is no smaller version of it; leave out --small, or change its options by --set")
     for key, value in {**own, **(changes or {})}.items():
+        if key not in options and "." not in key and key not in Recipe.model_fields:
+            near = get_close_matches(key, options, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"its options are {', '.join(options) or 'none'}"
+            raise DataError(f"{name}: {key} is no option of it; {hint} (`mien reproduce {name} --show` prints every key)")
         _change(content, f"options.{key}" if key in options else key, value, str(name))
     try:
         return Recipe.model_validate(_filled(content, options, str(name)))

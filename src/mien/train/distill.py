@@ -61,7 +61,9 @@ def _fits(folder: Path, settings: Settings, tasks: Sequence[Task]) -> None:
     else:
         own = list(load(folder, ENGINE).tasks)
     if own != list(tasks):
-        raise DataError(f"{folder}: this teacher was trained on {', '.join(t.key for t in own)}; the student's tasks are others")
+        how = "in another order" if set(own) == set(tasks) else "others"
+        told = ", ".join(t.key for t in own)
+        raise DataError(f"{folder}: this teacher was trained on {told}; the student's tasks are {how}: give both the same")
     for task in tasks:
         theirs, ours = _bins(losses, task), _bins(settings.losses, task)
         if theirs != ours and not is_run(folder):

@@ -69,6 +69,9 @@ class Step(BaseModel, ABC):
         """The part of a data set's settings that its result depends on; all of it, where a step says nothing else."""
         return spec
 
+    def fits(self, earlier: Mapping[str, "Step"]) -> None:
+        """Raises ValueError where the steps before it, by name, cannot give what it needs; found out before anything runs."""
+
     @abstractmethod
     def run(self, place: Place) -> None:
         """Fill its folder; stopped half-way, the same call goes on. Raises MienError."""

@@ -1,7 +1,7 @@
 """Steps that use networks as they are: cache what they say, train heads on it, and ask for scores."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, cast
 
@@ -17,7 +17,8 @@ from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.recipes.predicted import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
-from mien.recipes.steps.runs import EXPORTED, Quiet, keep_runs, mixture, present, rows_in, runs_of, save_scores
+from mien.recipes.steps.runs import EXPORTED, GENERATION, Quiet, keep_runs, mixture, present, rows_in, runs_of, save_scores
+from mien.recipes.steps.train import Train
 from mien.tasks import Floats, Task, task
 from mien.train.cache import FeatureCache, build
 from mien.train.cached import FeatureSettings
@@ -68,6 +69,16 @@ class Features(Step):
         return self
 
     @override
+    def fits(self, earlier: Mapping[str, Step]) -> None:
+        if self.of is None:
+            return
+        step = earlier[self.of]
+        if not isinstance(step, Train):
+            raise ValueError(f"of: {self.of} trains no network on pictures; name a step of kind train")
+        if step.students > 1:
+            raise ValueError(f"of: {self.of} has {step.students} students, and features are those of one; give it one")
+
+    @override
     def run(self, place: Place) -> None:
         spec = place.set(self.data)
         table = load_set(spec, ())
@@ -86,9 +97,7 @@ class Features(Step):
     def _made(self, place: Place, home: Path, seed: int) -> str:
         """The bundle that reads the pictures, made first where it is to be made here."""
         if self.of is not None:
-            [run, *others] = runs_of(place, self.of, seed)
-            if others:
-                raise DataError(f"{place.name}: the step {self.of} has {1 + len(others)} students; features are those of one")
+            [run] = runs_of(place, self.of, seed)
             freeze_run(RunFolder(run), home / _FROZEN, hidden=self.hidden)
         elif self.bundle is None and self.exported is None:
             assert self.network is not None and self.pixels is not None  # noqa: PT018
@@ -161,6 +170,19 @@ class Heads(Step):
         return self
 
     @override
+    def fits(self, earlier: Mapping[str, Step]) -> None:
+        if not isinstance(earlier[self.features], Features):
+            raise ValueError(f"features: {self.features} caches no features; name a step of kind features")
+        for name in self.teachers:
+            step = earlier[name]
+            if not isinstance(step, Heads) or [run.tasks for run in step.runs] != [run.tasks for run in self.runs]:
+                raise ValueError(f"teachers: {name} trains no heads of the same tasks, run by run; name a step of kind heads")
+
+    def age(self, steps: Mapping[str, Step]) -> int:
+        """How many generations of teachers came before."""
+        return max((1 + cast(Heads, steps[name]).age(steps) for name in self.teachers), default=0)
+
+    @override
     def run(self, place: Place) -> None:
         tasks = [task(key) for run in self.runs for key in run.tasks]
         table = load_set(place.set(self.data), tasks)
@@ -179,21 +201,13 @@ class Heads(Step):
         save_scores(place, table, tasks, found)
 
     def _trained(self, place: Place, number: int, seed: int) -> RunFolder:
-        run = self.runs[number]
-        features = _cache_of(place, self.features).settings(place, self.features, seed)
+        run, source = self.runs[number], cast(Features, place.steps[self.features])
+        teachers = [runs_of(place, name, seed)[number] for name in self.teachers]
         settings = run.settings(
-            place.name.replace("_", "-"), mixture([place.set(self.data)], self.mix), features, seed, self._teachers(place, number, seed)
-        )
+            place.name.replace("_", "-"), mixture([place.set(self.data)], self.mix), source.settings(place, self.features, seed),
+            seed + GENERATION * self.age(place.steps), teachers,
+        )  # fmt: skip
         return fit(settings, place.folder / f"run-{number}-{run.families}-seed-{seed}", Quiet(place, f"{run.families}, seed {seed}"))
-
-    def _teachers(self, place: Place, number: int, seed: int) -> list[Path]:
-        found = []
-        for name in self.teachers:
-            runs = runs_of(place, name, seed)
-            if len(runs) != len(self.runs):
-                raise DataError(f"{place.name}: the step {name} has {len(runs)} networks, this one {len(self.runs)}; name one like it")
-            found.append(runs[number])
-        return found
 
 
 class Score(Step):
@@ -251,10 +265,3 @@ class Score(Step):
         like = Task(wanted.key, tuple(self.instead.get(name, name) for name in wanted.names), wanted.kind, wanted.low, wanted.high)
         scores = own[source][:, like.take_from(source.names)]
         return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12) if wanted.kind == "one_of" else scores
-
-
-def _cache_of(place: Place, name: str) -> Features:
-    step = place.steps[name]
-    if not isinstance(step, Features):
-        raise DataError(f"{place.name}: the step {name} caches no features; name one that does")
-    return step

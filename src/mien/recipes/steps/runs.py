@@ -18,10 +18,13 @@ from mien.recipes.steps.base import Place
 from mien.tasks import Floats, Task
 from mien.train.fit import Progress
 
-__all__ = ["EXPORTED", "Quiet", "Runs", "keep_runs", "mixture", "present", "rows_in", "runs_of", "save_scores"]
+__all__ = ["EXPORTED", "GENERATION", "Quiet", "Runs", "keep_runs", "mixture", "present", "rows_in", "runs_of", "save_scores"]
 
 EXPORTED: Final = "bundle"
 """Where in its folder a step puts the bundle that it exports."""
+
+GENERATION: Final = 100_000
+"""Between the seeds of a teacher and its student, so that one does not start where the other did."""
 
 _RUNS: Final = "runs.json"
 _SPLITS: Final = ("val", "test")

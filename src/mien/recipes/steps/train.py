@@ -1,8 +1,8 @@
 """The step that trains networks on pictures: one set or a mixture, by itself or taught by earlier steps, once or over generations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from mien.data.sets import Set, load_set
 from mien.errors import DataError
 from mien.recipes.steps.base import DATA, STEP, Place, Step
 from mien.recipes.steps.files import PICTURES
-from mien.recipes.steps.runs import Quiet, keep_runs, mixture, present, rows_in, runs_of, save_scores
+from mien.recipes.steps.runs import GENERATION, Quiet, keep_runs, mixture, present, rows_in, runs_of, save_scores
 from mien.tasks import Floats, Task, task
 from mien.train.evaluate import evaluate_bundle
 from mien.train.fit import fit
@@ -24,7 +24,7 @@ from mien.train.settings import Settings
 
 __all__ = ["Train"]
 
-_APART = 1000  # between the seeds of students of one seed, so that no other seed of a recipe is met
+_STUDENT = 1_000  # between the seeds of students of one seed; no recipe has so many seeds
 
 
 class Train(Step):
@@ -76,6 +76,7 @@ class Train(Step):
         data = self._data(place)
         judged = data if self.judge is None else [place.set(self.judge)]
         table = pd.concat([load_set(spec, tasks) for spec in judged], ignore_index=True)
+        self._unseen(place, table)
         found: dict[str, dict[str, list[Floats]]] = {split: {} for split in present(table)}
         runs: dict[int, list[Path]] = {}
         for seed in place.seeds[:1] if self.once else place.seeds:
@@ -86,8 +87,26 @@ class Train(Step):
         keep_runs(place.folder, dict.fromkeys(place.seeds, runs[place.seeds[0]]) if self.once else runs)
         save_scores(place, table, tasks, found)
 
+    @override
+    def fits(self, earlier: Mapping[str, Step]) -> None:
+        for name in (*self.teachers, *([self.after] if self.after else ())):
+            if not isinstance(earlier[name], Train):
+                raise ValueError(f"{name} trains no network on pictures; name a step of kind train")
+        for name in self.teachers:
+            tasks = cast(Train, earlier[name]).tasks
+            if tasks != self.tasks:
+                raise ValueError(f"teachers: {name} learns {', '.join(tasks)}, and this step {', '.join(self.tasks)}; the same are needed")
+        if self.after is not None and (students := cast(Train, earlier[self.after]).students) > 1:
+            raise ValueError(f"after: {self.after} has {students} students, and one network starts from one; give it one")
+
+    def age(self, steps: Mapping[str, Step]) -> int:
+        """How many generations of teachers came before the first here."""
+        above = [cast(Train, steps[name]) for name in self.teachers]
+        return max((one.age(steps) + one.generations for one in above), default=0)
+
     def _trained(self, place: Place, data: Sequence[Set], seed: int) -> list[Path]:
         """The runs of the last generation."""
+        age = self.age(place.steps)
         start = None if self.after is None else runs_of(place, self.after, seed)[0] / "best.pt"
         teachers = [run for one in self.teachers for run in runs_of(place, one, seed)]
         for generation in range(self.generations):
@@ -95,10 +114,24 @@ class Train(Step):
             for student in range(self.students):
                 number = generation * self.students + student
                 name = f"seed-{seed}" + (f"-{number}" if self.generations * self.students > 1 else "")
-                settings = self._resolved(data, place.name.replace("_", "-"), seed + _APART * number, start, teachers)
+                own = seed + GENERATION * (age + generation) + _STUDENT * student
+                settings = self._resolved(data, place.name.replace("_", "-"), own, start, teachers)
                 runs.append(fit(settings, place.folder / name, Quiet(place, name.replace("-", " ", 1))).folder)
             teachers = runs
         return teachers
+
+    def _unseen(self, place: Place, table: pd.DataFrame) -> None:
+        """Raises DataError where teachers, or what the network starts from, have trained on pictures that are judged here."""
+        judged = {image for image in table.loc[table["split"] != "train", "image"] if isinstance(image, str)}
+        left = [*self.teachers, *([self.after] if self.after else ())]
+        for name in left:
+            step = place.steps[name]
+            assert isinstance(step, Train)
+            left += [one for one in (*step.teachers, step.after) if one is not None and one not in left]
+            for key in step.data:
+                own = load_set(place.set(key), ())
+                if seen := judged & set(own.loc[(own["split"] == "train") & own["image"].map(lambda x: isinstance(x, str)), "image"]):
+                    raise DataError(f"{place.name}: the step {name} has trained on {len(seen)} pictures that are judged here; split them")
 
     def _data(self, place: Place) -> list[Set]:
         return mixture([self._spec(place, key) for key in self.data], self.mix)
