@@ -6,6 +6,8 @@ import re
 import pytest
 from conftest import ROOT
 
+from mien.recipes.schema import read_recipe
+
 spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs" / "make.py")
 make = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(make)
@@ -35,3 +37,10 @@ def test_links_lead_somewhere(page):
 def test_python_in_documents_compiles(page):
     for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         compile(code, page.name, "exec")
+
+
+def test_the_recipe_in_the_docs_reads(tmp_path):
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
+    recipe = read_recipe(tmp_path / "mine.yaml", small=True)
+    assert (recipe.options["epochs"], len(recipe.steps)) == (1, 5)
