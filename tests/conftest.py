@@ -65,3 +65,14 @@ def tiny_run(tiny_settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny.yaml").write_text(tiny_settings)
     return fit(read_settings(folder / "tiny.yaml"), folder / "run")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Results on several threads may differ in the last bit, and some are compared to it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -31,19 +31,13 @@ from mien.train.tables import load_tables
 from mien.train.trained import inputs_of, raw_scores
 from mien.train.windows import WindowSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXPR = TASKS["expr.abaw8"]
 BINNED = {"va": LossSettings(kind="bins")}
 CPU = torch.device("cpu")
 TEMPLATE = ((0.32, 0.38), (0.68, 0.38), (0.5, 0.61), (0.35, 0.77), (0.65, 0.77))
 FACES = Pixels(size=32, colour="grey", alignment="similarity5", mean=(127.0,), std=(128.0,), template=TEMPLATE)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,8 @@ from mien.train.pack import sha256_of
 from mien.train.settings import FitSettings, Settings, read_settings, write_settings
 from mien.train.trained import inputs_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXPR, VA, AU = TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"]
 GIVES = (TASKS["expr.affectnet8"], VA)
 TRAIN, VAL = 768, 240
@@ -61,14 +63,6 @@ def make_bundle(folder: Path, seed: int) -> Path:
     facts = {"name": "tiny", "tasks": tasks, "pixels": pixels, "temperature": {}, "features": WIDTH}
     write_card(open_bundle(AFFECT).card.model_copy(update=facts | {"sha256": sha256_of(folder / "model.onnx")}), folder / "card.json")
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -38,16 +38,7 @@ from mien.train.trained import network_of, raw_scores
 TASK_KEYS = ("expr.abaw7", "va", "au.abaw12")
 TEMPLATE = [[0.29, 0.33], [0.71, 0.33], [0.5, 0.61], [0.335, 0.79], [0.665, 0.79]]  # brows to chin
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Results on several threads may differ in the last bit, and these are compared to it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric"), pytest.mark.usefixtures("one_thread")]
 
 
 def drawn(count=60, **more):

@@ -41,18 +41,12 @@ from mien.train.runs import RunFolder
 from mien.train.scoring import evaluate_bundle
 from mien.train.settings import FitSettings, Settings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXPR, VA = TASKS["expr.abaw8"], TASKS["va"]
 DATA = Drawn(set="drawn", count=160, seed=3, size=48)
 WIDTH, RAW = 256, 26
 COLUMNS = {"features": slice(0, WIDTH), "raw": slice(WIDTH, WIDTH + RAW), "both": slice(0, WIDTH + RAW)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from mien.train.export import export
 from mien.train.heads import HeadSettings, SequenceHead, make_head
 from mien.train.networks import OWN, MultiTaskNet, NetworkSettings, backbone, build, freeze, load_start, start_at_means, thaw
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAN = float("nan")
 SIZE = 32
 OTHERS = ("test_efficientnet", "test_efficientnet slim", "test_resnet", "test_vit")
@@ -34,15 +36,6 @@ HEADS = {
 
 def weights_of(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small maps cost more to share out than to compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

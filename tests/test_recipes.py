@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 from PIL import Image
 from small_standins import LISTS, cut
@@ -37,7 +36,7 @@ from mien.recipes.schema import Recipe, opened, read_recipe, recipes
 from mien.tasks import TASKS
 
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric"), pytest.mark.usefixtures("one_thread")]
 RUN = CliRunner()
 TINY = """
 name: tiny
@@ -84,15 +83,6 @@ departures: [none]
 """
 
 STEPS = list(yaml.safe_load(TINY)["steps"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Results on several threads may differ in the last bit, and these are compared to it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

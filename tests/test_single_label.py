@@ -41,16 +41,7 @@ EXPR, VA = TASKS["expr.abaw7"], TASKS["va"]
 SIZE = 32
 TEMPLATE = ((0.29, 0.33), (0.71, 0.33), (0.5, 0.61), (0.335, 0.79), (0.665, 0.79))  # brows to chin
 # Fabric warns of few data workers; that is no news here.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Results on several threads may differ in the last bit, and these are compared to it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric"), pytest.mark.usefixtures("one_thread")]
 
 
 def make(*data, tasks=("expr.abaw7",), **parts) -> Settings:

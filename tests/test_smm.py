@@ -1,6 +1,5 @@
 """SMM-EmotionNet: the published counts, each part against a plain or another implementation, and the ways through training and export."""
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +27,8 @@ from mien.train.objective import Objective
 from mien.train.settings import read_settings
 from mien.train.smm import REGIONS, WIDTH, Smm, messages_and_signs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TRIO = (TASKS["au.abaw12"], TASKS["expr.abaw8"], TASKS["va"])
 FAMILIES = [task.family for task in TRIO]
 SIZE = 48
@@ -35,15 +36,6 @@ SIZE = 48
 
 def weights_of(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small maps cost more to share out than to compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def settle(net: nn.Module, images: Tensor) -> nn.Module:

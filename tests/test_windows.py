@@ -38,6 +38,8 @@ from mien.train.settings import FitSettings, Settings, read_settings, write_sett
 from mien.train.trained import inputs_of, raw_scores
 from mien.train.windows import WindowSettings, windows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VA = TASKS["va"]
 SIDE, BLOCKS = 16, 16
 SPREAD = 9  # frames that a label is the mean of
@@ -117,14 +119,6 @@ def settings_of(place: Path, *, window=LENGTH, head=None, file="labels.parquet",
             "optim": OptimSettings(optimiser="adam", lr=0.02), "fit": FitSettings(**fitting), **parts,
         }
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
