@@ -28,7 +28,7 @@ from mien.data.abaw.lsd import COPY
 from mien.data.abaw.presence import entries, pictures
 from mien.data.pictures import read_picture
 from mien.errors import DataError, OutputError
-from mien.outputs.files import Aside, explained, write_aside
+from mien.outputs.files import LOST_WORKER, Aside, explained, write_aside
 
 __all__ = ["PLAN", "Balanced", "Change", "balance", "lacking"]
 
@@ -204,10 +204,7 @@ def _made(copies: Sequence[_Copy], change: Change, workers: int) -> Iterator[Non
     try:
         yield from pool.map(make, copies, chunksize=_CHUNK)
     except BrokenProcessPool as error:
-        raise OutputError(
-            "a worker process ended by itself, perhaps for want of memory; what is finished is kept; use fewer workers, and in a "
-            'script call this under `if __name__ == "__main__":`'
-        ) from error
+        raise OutputError(LOST_WORKER) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

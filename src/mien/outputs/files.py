@@ -10,7 +10,13 @@ from typing import Final
 
 from mien.errors import OutputError
 
-__all__ = ["Aside", "explained", "write_aside"]
+__all__ = ["LOST_WORKER", "Aside", "explained", "write_aside"]
+
+LOST_WORKER: Final = (
+    "a worker process ended by itself, perhaps for want of memory; what is finished is kept; use fewer workers, and in a "
+    'script call this under `if __name__ == "__main__":`'
+)
+"""What to say where a process that makes files is gone."""
 
 _CHOOSE = "choose a folder you may write to"
 _STEPS: Final[dict[int | None, str]] = {

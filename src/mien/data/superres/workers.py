@@ -22,7 +22,7 @@ from mien.data.pictures import read_picture
 from mien.data.superres.manifest import Stamp
 from mien.data.superres.upscale import Engine, Image, upscaler
 from mien.errors import DataError, OutputError
-from mien.outputs.files import write_aside
+from mien.outputs.files import LOST_WORKER, write_aside
 
 __all__ = ["QUALITY", "Job", "Progress", "work"]
 
@@ -75,10 +75,7 @@ def work(
                     progress(taken, len(jobs))
             running |= {pool.submit(_make, job): job for job in islice(left, 2 * count - len(running))}
     except BrokenProcessPool as error:
-        raise OutputError(
-            "a worker process ended by itself, perhaps for want of memory; what is finished is kept; use fewer workers, and in a "
-            'script call this under `if __name__ == "__main__":`'
-        ) from error
+        raise OutputError(LOST_WORKER) from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
