@@ -208,9 +208,8 @@ def how_to_use(known: Known) -> str:
         return f"## Use it\n\n`mien bundles pull {name}` prints the FILE for a training's settings:\n\n```yaml\n{lines}\n```"
     if finds_faces(known):
         code = f'from mien.bundles.store import load_detector\n\ndetector = load_detector("{name}")\nfaces = detector.find(frame)'
-        command = "mien analyze clip.mp4 --out tables/" if name == FACES else f"mien bundles verify {name}"
-        note = "" if name == FACES else f"\n`mien analyze` finds faces with {FACES}; this one is for code of your own.\n"
-        return USE.format(command=command, code=f"{code}  # in an RGB uint8 picture (H, W, 3)") + note
+        command = "mien analyze clip.mp4 --out tables/" + ("" if name == FACES else f" --detector {name}")
+        return USE.format(command=command, code=f"{code}  # in an RGB uint8 picture (H, W, 3)")
     found = ", ".join(f'"{spec.task.family}": (N, {len(spec.names)})' for spec in tasks_of(known))
     last = f"scores = model.score(crops)  # RGB uint8 pictures, each one face; {{{found}}}" if found else "features = model.features(crops)"
     command = f"mien analyze clip.mp4 --out tables/ --bundle {name}" if found else f"mien features {name} --data settings.yaml --out cache"

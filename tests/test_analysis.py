@@ -1,5 +1,7 @@
 """From pixels to readings, end to end, on a real face."""
 
+import json
+import shutil
 import time
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import mien
 from mien.bundles.engines import available
+from mien.bundles.store import bundles
 from mien.records import Status
 from mien.sources import open_source
 
@@ -115,6 +118,20 @@ def test_faces_can_be_chosen(face, choice, count):
     table = mien.analyze(two_faces(face), faces=choice).frame
     assert len(table) == count
     assert table["box_w"].max() > 80  # the larger one is always among them
+
+
+def test_another_network_may_find_the_faces(face, tmp_path):
+    other = tmp_path / "shy"
+    shutil.copytree(bundles()["mien-face"], other)
+    card = json.loads((other / "card.json").read_text())
+    card["name"], card["search"]["keep"] = "shy", 0.999  # never sure enough
+    (other / "card.json").write_text(json.dumps(card))
+    assert mien.analyze(face).frame["status"].tolist() == ["ok"]
+    assert mien.analyze(face, detector=other).frame["status"].tolist() == ["no_face"]
+    mien.analyze(face, detector=other).save(tmp_path / "table.csv")
+    facts = json.loads((tmp_path / "table.dictionary.json").read_text())
+    assert facts["faces"]["name"] == "shy"
+    assert facts["options"]["detector"] == str(other)
 
 
 @pytest.mark.parametrize("options", [{"faces": 0}, {"faces": "some"}, {"every": -1}, {"smoothing": -0.1}])

@@ -181,6 +181,8 @@ def test_a_folder_that_cannot_be_written(clip, tmp_path):
         (["--every", "-1"], "every"),
         (["--smooth", "-1"], "seconds"),
         (["--bundle", "mien-face"], "cannot read affect"),
+        (["--detector", "mien-s"], "cannot find faces"),
+        (["--detector", "yunett"], "yunet"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(args, words, clip, tmp_path):

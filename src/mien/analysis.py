@@ -55,7 +55,8 @@ class Options:
     """What may be chosen about an analysis.
 
     bundle: name or folder of the bundle that reads affect.
-    engine: what runs that network: ``auto``, ``onnxruntime`` or ``openvino``. Faces are always found with ONNX Runtime.
+    detector: name or folder of the bundle that finds faces.
+    engine: what runs the network that reads affect: ``auto``, ``onnxruntime`` or ``openvino``. Faces are always found with ONNX Runtime.
     faces: ``all``, ``largest``, or how many of the largest faces of each frame to read.
     every: read the first frame of each span of this many seconds; 0 reads all frames.
     smoothing: how to smooth each face's scores over time: a `Smoothing`, seconds for a Gaussian one, or None.
@@ -63,6 +64,7 @@ class Options:
     """
 
     bundle: str | Path = AFFECT
+    detector: str | Path = FACES
     engine: str = "auto"
     faces: Choice = "all"
     every: float = 0.0
@@ -81,7 +83,8 @@ class Options:
             object.__setattr__(self, "smoothing", Smoothing(float(self.smoothing)) if self.smoothing else None)
         if not (self.smoothing is None or isinstance(self.smoothing, Smoothing)):
             raise ValueError(f"smoothing must be seconds, a Smoothing or None, got {self.smoothing!r}")
-        object.__setattr__(self, "bundle", os.path.abspath(self.bundle) if isinstance(self.bundle, Path) else str(self.bundle))
+        for option, named in (("bundle", self.bundle), ("detector", self.detector)):
+            object.__setattr__(self, option, os.path.abspath(named) if isinstance(named, Path) else str(named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class Reader:
         if not self.model.tasks:
             raise BundleError(f"{self.model.card.name} gives features alone and reads no affect; train heads on it, or name another bundle")
         # Always with ONNX Runtime: frames and windows change their size, which OpenVINO is slow at.
-        self._detector = load_detector(engine="onnxruntime")
+        self._detector = load_detector(options.detector, engine="onnxruntime")
         basic = set(chain.from_iterable(COMPOUNDS.values()))
         self._expressions = next((t.names for t in self.model.tasks if t.family == "expr" and basic <= set(t.names)), None)
 
@@ -132,7 +135,7 @@ class Reader:
 
     def facts(self) -> dict[str, object]:
         """What decides the numbers besides the source: the bundles with their hashes and the options."""
-        faces = open_bundle(FACES).card
+        faces = open_bundle(self.options.detector).card
         return {
             "bundle": {"name": self.model.card.name, "sha256": self.model.card.sha256},
             "faces": {"name": faces.name, "sha256": faces.sha256},

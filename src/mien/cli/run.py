@@ -29,7 +29,8 @@ def analyze(
     faces: Annotated[str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")] = "all",
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Read one frame per so many seconds; 0 reads all.")] = 0.0,
     bundle: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")] = "mien-s",
-    engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs that network.")] = "auto",
+    detector: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")] = "mien-face",
+    engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the network that reads affect.")] = "auto",
 ) -> None:
     """Read faces: one row per face per frame, in a table.
 
@@ -38,8 +39,9 @@ def analyze(
     """
     with tidy():
         options = Options(
-            bundle=bundle, engine=engine, faces=_faces(faces), every=every, smoothing=Smoothing(smoothing) if smoothing else None
-        )
+            bundle=bundle, detector=detector, engine=engine, faces=_faces(faces), every=every,
+            smoothing=Smoothing(smoothing) if smoothing else None,
+        )  # fmt: skip
         names = [name.strip() for name in formats.split(",") if name.strip()]
         with closing(_Bar()) as bar:
             outcomes = batch.run(inputs, folder, options=options, formats=names, overlay=overlay, progress=bar)

