@@ -163,7 +163,7 @@ def made(run: RunFolder, bits: int, features: bool) -> Made:
     if isinstance(start, Path) and is_run(start.parent):
         before.append(start.parent)
     earlier = dict.fromkeys(folder.absolute() for folder in before)
-    costs = [_cost(run.folder), *(f"{_cost(folder)} for {folder.name}, before it" for folder in earlier)]
+    costs = [_cost(run.folder), *(f"before it {folder.name} ({_cost(folder)})" for folder in earlier)]
     costs += [f"{below.name}, whose features it reads: {below.made.cost}"] if below is not None else []
     recipe, commit = settings.card.recipe or command, run.facts.get("commit", code_version())
     return Made(recipe=recipe, seed=settings.fit.seed, commit=commit, cost="; ".join(costs))
