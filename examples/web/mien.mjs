@@ -32,43 +32,119 @@ function similarity(source, target) {
   return [a, b, u - a * x + b * y, v - b * x - a * y];
 }
 
-/** One colour channel at (x, y), between pixels by their distance; beyond the edge the nearest pixel goes on. */
-function sample({ data, width, height }, x, y, channel) {
-  const at = (cx, cy) => data[4 * (Math.min(Math.max(cy, 0), height - 1) * width + Math.min(Math.max(cx, 0), width - 1)) + channel];
-  const [left, top] = [Math.floor(x), Math.floor(y)];
-  const [right, down] = [x - left, y - top];
-  const upper = at(left, top) * (1 - right) + at(left + 1, top) * right;
-  const lower = at(left, top + 1) * (1 - right) + at(left + 1, top + 1) * right;
-  return upper * (1 - down) + lower * down;
+/** The map that undoes a similarity. */
+function inverse([a, b, c, d]) {
+  const square = a * a + b * b;
+  const [p, q] = [a / square, -b / square];
+  return [p, q, -(p * c - q * d), -(q * c + p * d)];
+}
+
+/** A picture of cols x rows in which `origin` says where each pixel lies in `picture`; between pixels by their distance. */
+function sampled({ data, width, height }, cols, rows, origin) {
+  const out = new Uint8ClampedArray(4 * cols * rows);
+  const held = (at, size) => Math.min(Math.max(at, 0), size - 1); // beyond the edge the nearest pixel goes on
+  for (let y = 0; y < rows; y++) {
+    for (let x = 0; x < cols; x++) {
+      const [px, py] = origin(x, y);
+      const [left, top] = [Math.floor(px), Math.floor(py)];
+      const [right, down] = [px - left, py - top];
+      const [x0, x1] = [held(left, width), held(left + 1, width)];
+      const [y0, y1] = [held(top, height) * width, held(top + 1, height) * width];
+      for (let k = 0; k < 4; k++) {
+        const upper = data[4 * (y0 + x0) + k] * (1 - right) + data[4 * (y0 + x1) + k] * right;
+        const lower = data[4 * (y1 + x0) + k] * (1 - right) + data[4 * (y1 + x1) + k] * right;
+        out[4 * (y * cols + x) + k] = upper * (1 - down) + lower * down;
+      }
+    }
+  }
+  return { data: out, width: cols, height: rows };
+}
+
+/** Which pixels, and how much of each, an averaged pixel covers: for each of `to`, pairs of [pixel, share]. */
+function shares(from, to) {
+  return Array.from({ length: to }, (_, i) => {
+    const [start, stop] = [(i * from) / to, ((i + 1) * from) / to];
+    const found = [];
+    for (let at = Math.floor(start); at < stop - 1e-9; at++) found.push([at, ((Math.min(at + 1, stop) - Math.max(at, start)) * to) / from]);
+    return found;
+  });
+}
+
+/** The picture shrunk to cols x rows, each pixel the mean of what it covers. */
+function averaged({ data, width, height }, cols, rows) {
+  const out = new Uint8ClampedArray(4 * cols * rows);
+  const [across, along] = [shares(width, cols), shares(height, rows)];
+  along.forEach((lines, y) => {
+    across.forEach((cells, x) => {
+      for (let k = 0; k < 4; k++) {
+        let sum = 0;
+        for (const [line, tall] of lines) for (const [cell, wide] of cells) sum += data[4 * (line * width + cell) + k] * wide * tall;
+        out[4 * (y * cols + x) + k] = sum;
+      }
+    });
+  });
+  return { data: out, width: cols, height: rows };
+}
+
+/** The part of a picture from x0, y0 to before x1, y1. */
+function part({ data, width }, x0, y0, x1, y1) {
+  const out = new Uint8ClampedArray(4 * (x1 - x0) * (y1 - y0));
+  for (let y = y0; y < y1; y++) out.set(data.subarray(4 * (y * width + x0), 4 * (y * width + x1)), 4 * (y - y0) * (x1 - x0));
+  return { data: out, width: x1 - x0, height: y1 - y0 };
+}
+
+/** A picture that already is one face, squashed to size x size. */
+function squashed(picture, size, area) {
+  if (area && picture.width > size !== picture.height > size) {
+    picture = averaged(picture, Math.min(picture.width, size), Math.min(picture.height, size));
+  }
+  if (area && Math.min(picture.width, picture.height) > size) return averaged(picture, size, size);
+  const [wide, high] = [picture.width / size, picture.height / size];
+  return sampled(picture, size, size, (x, y) => [(x + 0.5) * wide - 0.5, (y + 0.5) * high - 0.5]);
+}
+
+/** The face whose five points go where the card wants them; one that shrinks to less than half is averaged in whole blocks first. */
+function aligned(picture, points, { size, template, resize }) {
+  const map = similarity(points, template.map(([x, y]) => [x * size - 0.5, y * size - 0.5]));
+  const [a, b, c, d] = inverse(map);
+  const origin = (x, y) => [a * x - b * y + c, b * x + a * y + d];
+  const scale = Math.hypot(map[0], map[1]);
+  if (resize !== "area" || scale >= 0.5) return sampled(picture, size, size, origin);
+  const factor = Math.floor(1 / scale);
+  const corners = [[-1, -1], [size, -1], [-1, size], [size, size]].map(([x, y]) => origin(x, y)); // prettier-ignore
+  const span = (i, limit) => {
+    const all = corners.map((corner) => corner[i]);
+    const start = Math.min(Math.max(Math.floor(Math.min(...all)), 0), limit - 1);
+    const stop = Math.min(Math.max(Math.ceil(Math.max(...all)) + 1, start + 1), limit);
+    let count = Math.ceil((stop - start) / factor);
+    if (start + count * factor > limit) count -= 1;
+    return count ? [start, start + count * factor, count] : [start, stop, 1];
+  };
+  const [[x0, x1, cols], [y0, y1, rows]] = [span(0, picture.width), span(1, picture.height)];
+  const [wide, high] = [(x1 - x0) / cols, (y1 - y0) / rows];
+  return sampled(averaged(part(picture, x0, y0, x1, y1), cols, rows), size, size, (x, y) => {
+    const [px, py] = origin(x, y);
+    return [(px - x0 + 0.5) / wide - 0.5, (py - y0 + 0.5) / high - 0.5];
+  });
 }
 
 /** The network's input of one face: channels x size x size numbers. */
-function prepare({ picture, points }, { size, colour, template, mean, std }) {
+export function prepare({ picture, points }, pixels) {
+  const { size, colour, template, mean, std, resize } = pixels;
   if (points && !template) throw new Error("this bundle aligns by the face's box: cut the face out and leave the points out");
-  // From crop to picture. A face that shrinks is averaged over a grid of samples in each pixel.
-  const [a, b, c, d] = points ? similarity(template.map(([x, y]) => [x * size - 0.5, y * size - 0.5]), points) : [0, 0, 0, 0];
-  const [wide, high] = [picture.width / size, picture.height / size];
-  const origin = points ? (x, y) => [a * x - b * y + c, b * x + a * y + d] : (x, y) => [(x + 0.5) * wide - 0.5, (y + 0.5) * high - 0.5];
-  const scale = points ? Math.hypot(a, b) : Math.max(wide, high);
-  const steps = scale > 1 ? Math.ceil(scale) : 1;
-  const channels = colour === "grey" ? 1 : 3;
-  const out = new Float32Array(channels * size * size);
-  for (let y = 0; y < size; y++) {
-    for (let x = 0; x < size; x++) {
-      const rgb = [0, 0, 0];
-      for (let i = 0; i < steps * steps; i++) {
-        const [px, py] = origin(x + ((i % steps) + 0.5) / steps - 0.5, y + (Math.floor(i / steps) + 0.5) / steps - 0.5);
-        for (let k = 0; k < 3; k++) rgb[k] += sample(picture, px, py, k) / (steps * steps);
-      }
-      const values = colour === "grey" ? [0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]] : colour === "rgb" ? rgb : rgb.reverse();
-      values.forEach((value, k) => (out[(k * size + y) * size + x] = (value - mean[k]) / std[k]));
-    }
+  const { data } = points ? aligned(picture, points, pixels) : squashed(picture, size, resize === "area");
+  const order = { grey: [0], rgb: [0, 1, 2], bgr: [2, 1, 0] }[colour];
+  const out = new Float32Array(order.length * size * size);
+  for (let i = 0; i < size * size; i++) {
+    const rgb = data.subarray(4 * i, 4 * i + 3);
+    const value = colour === "grey" ? () => 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] : (k) => rgb[k];
+    order.forEach((k, channel) => (out[channel * size * size + i] = (value(k) - mean[channel]) / std[channel]));
   }
   return out;
 }
 
 /** Raw numbers of one face and task to scores by name. */
-function decode(raw, { names, kind, low, high }, heat) {
+export function decode(raw, { names, kind, low, high }, heat) {
   const row = raw.map((x) => x / heat);
   const numbers = kind === "one_of" ? softmax(row) : kind === "any_of" ? row.map(sigmoid) : row.map((x) => Math.min(Math.max(x, low), high));
   return Object.fromEntries(names.map((name, i) => [name, numbers[i]]));
