@@ -3,6 +3,7 @@
 python docs/make.py [DEMO]     (DEMO: where `make demo` left clip.csv and clip.overlay.mp4)
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -103,6 +104,17 @@ USE = """## Use it
 {code}
 ```
 """
+MEASURES = {"accuracy": "expr accuracy", "macro-F1": "expr macro-F1", "valence-arousal, CCC": "va mean CCC", "action units, r": "au mean r"}
+SIZES = """
+## Which size
+
+The networks of mien's own on the validation split of FER+, with 95 % intervals; milliseconds a face in batches of 16, preparation included
+(`bench/zoo.py`). `mien-s` is what `mien analyze` takes; `mien-xs` is for [browsers and phones](ondevice.md), and for slow machines.
+
+{table}
+There is no larger one: on these data it does not earn its place. All that were trained, answering together, gain less than half a point of
+accuracy over `mien-s`, within the interval (`bench/together.py`), and a student knows no more than its teachers.
+"""
 DUTY = """Tell people when you read their faces: Article 50(3) asks for it. An expression is what a face shows, not what a person feels, and
 this page is no legal advice."""
 OFFLINE = "For a machine without a network: `mien bundles pack {name} --out FILE` on one that has it, `mien bundles add FILE` there."
@@ -147,7 +159,20 @@ def bundles_page() -> str:
         where = "to be pulled" if isinstance(known, zoo.Entry) else "comes with mien"
         rows.append([f"[{name}](cards/{name}.md)", gives, megabytes(known), known.licence, where])
     head = "# The bundles\n\nWhat each is, how good, where it fails and who must not use it stands on its page; made by `docs/make.py`.\n\n"
-    return head + table(["name", "what it gives", "MB", "licence of the weights", "where"], rows) + "\n"
+    return head + table(["name", "what it gives", "MB", "licence of the weights", "where"], rows) + "\n" + SIZES.format(table=sizes_page())
+
+
+def sizes_page() -> str:
+    """The networks of mien's own that read affect, side by side: scores from their cards, time from the benchmark."""
+    timed = json.loads((HERE.parent / "bench" / "results" / "zoo.json").read_text(encoding="utf-8"))["networks"]
+    own = [known for known in known_bundles().values() if isinstance(known, AffectCard)]
+    rows = []
+    for known in sorted(own, key=megabytes):
+        told = {s.metric: s for s in known.scores if not s.condition and s.data.startswith("validation split of FER+")}
+        scores = [f"{told[m].value:.3f} [{told[m].low:.3f}, {told[m].high:.3f}]" for m in MEASURES.values()]
+        spent = [f"{timed[known.name]['threads'][cores]['ms']:.2f}" for cores in ("1", "2")]
+        rows.append([f"[{known.name}](cards/{known.name}.md)", megabytes(known), *scores, *spent])
+    return table(["name", "MB", *MEASURES, "ms, one core", "ms, two cores"], rows)
 
 
 def card_page(name: str) -> str:

@@ -41,7 +41,7 @@ def test_every_network_at_hand_is_measured(tmp_path, monkeypatch):
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
     out = tmp_path / "out"
     result = json.loads((out / "zoo.json").read_text())
-    assert list(result["networks"]) == ["mien-s", "mt-emotieffnet-b0"]
+    assert list(result["networks"]) == ["mien-s", "mien-xs", "mt-emotieffnet-b0"]
     assert result["classes"] == list(TASK.names)
     table = load_drawn(48, 1, "val", tasks=[TASK])
     truth = table[list(TASK.columns)].to_numpy().argmax(axis=1)

@@ -39,7 +39,7 @@ from mien.train.pack import CardSettings
 from mien.train.report import Report
 from mien.train.runs import RunFolder
 from mien.train.scoring import evaluate_bundle
-from mien.train.settings import Settings, read_settings, write_settings
+from mien.train.settings import Settings, TaskSettings, read_settings, write_settings
 from mien.train.tables import load_tables
 from mien.train.template import template
 from mien.train.trained import network_of, raw_scores
@@ -411,3 +411,11 @@ def test_every_alternative_data_set_of_the_template_is_yaml():
 def test_importing_the_commands_imports_no_torch():
     code = "import mien.cli, sys; print(bool({'torch', 'timm', 'matplotlib', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_task_spelled_out_cannot_go_by_a_key_of_mien():
+    """It would be refused on the card, once all is learned."""
+    mine = {"names": ("sleepy", "awake"), "kind": "one_of"}
+    assert TaskSettings(key="expr.mine", **mine).task.names == ("sleepy", "awake")
+    with pytest.raises(ValueError, match=r"names: expr\.abaw7 has neutral, .*, not sleepy, awake; labels of one's own need a key"):
+        TaskSettings(key="expr.abaw7", **mine)

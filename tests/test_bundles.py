@@ -3,19 +3,21 @@
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from mien import demo, doctor
 from mien.bundles import store
-from mien.bundles.card import AffectCard, FaceCard, read_card, write_card
+from mien.bundles.card import AffectCard, FaceCard, TaskCard, read_card, write_card
 from mien.bundles.engines import ENGINES, TOLERANCE, available, choose, open_engine
 from mien.bundles.readme import readme
 from mien.bundles.store import AFFECT, FACES, bundles, load, load_detector, open_bundle
@@ -192,7 +194,8 @@ def test_results_stay_when_the_engine_runs_again(engine):
 def test_what_is_no_network_is_one_clear_line(engine, content):
     with pytest.raises(BundleError, match=f"{engine} cannot read this network.*get the bundle again") as caught:
         open_engine(content, engine)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert ".cpp" not in str(caught.value)
 
 
 @EACH_ENGINE
@@ -200,6 +203,13 @@ def test_half_a_network_is_one_clear_line(engine):
     network = open_bundle(FACES).network()
     with pytest.raises(BundleError, match="cannot read this network"):
         open_engine(network[: len(network) // 2], engine)
+
+
+@EACH_ENGINE
+def test_the_engine_itself_prints_nothing(engine, copy, capfd):
+    with pytest.raises(BundleError, match="does not take"):
+        load(copy(AFFECT, lambda c: c["pixels"].update(size=16)), engine)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_unknown_engine_is_told_the_nearest():
@@ -281,6 +291,15 @@ def test_a_folder_without_a_card_says_what_a_bundle_is(tmp_path):
         (lambda c: c["tasks"][1].update(kind="guess"), r"tasks\.1\.kind"),
         (lambda c: c["tasks"][0].pop("names"), r"tasks\.0\.names"),
         (lambda c: c["tasks"].append(c["tasks"][0]), "tasks"),
+        (lambda c: c["tasks"][0]["names"].reverse(), r"tasks\.0: .*names: expr\.ferplus8 has neutral, .*, contempt, not contempt, "),
+        (lambda c: c["tasks"][1].update(names=["arousal", "valence"]), r"tasks\.1: .*names: va has valence, arousal, not arousal, valence"),
+        (lambda c: c["tasks"][1].update(low=0), r"tasks\.1: .*low: va has -1\.0, not 0\.0; labels of one's own need a key of their own"),
+        (lambda c: c["tasks"][1].update(kind="any_of"), r"tasks\.1: .*kind: va has scalar, not any_of"),
+        (lambda c: c["tasks"][0].update(key="expr.mine", names=["a"] * 8), r"tasks\.0: .*names: one comes twice"),
+        (lambda c: c.update(summary="\x1b[2J\x1b]0;mine\x07"), r"summary: .*cannot be printed: \\x1b\[2J"),
+        (lambda c: c["limits"].append("\u202eback to front"), r"limits: .*cannot be printed: \\u202eback"),
+        (lambda c: c["trained_on"][0].update(data="\x1b[2J"), r"trained_on\.0\.data"),
+        (lambda c: c.update({"\x1b[2J": 1}), r"\\x1b\[2J: Extra"),
         (lambda c: c["made"].update(seed="0"), r"made\.seed"),
         (lambda c: c["trained_on"][0].update(used_for="fun"), r"trained_on\.0\.used_for"),
         (lambda c: c.update(temperature={"expr": 0}), r"temperature\.expr"),
@@ -297,7 +316,7 @@ def test_a_wrong_card_is_an_error_that_names_file_and_key(change, key, copy):
         load(folder)
     assert str(folder) in str(caught.value)
     assert "crops." not in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -315,6 +334,23 @@ def test_a_wrong_card_of_a_face_finder_is_too(change, key, copy):
         load_detector(folder)
 
 
+@pytest.mark.parametrize("change", [{}, {"reads": "minds"}, {"tasks": "of another form"}])
+def test_a_card_of_a_newer_mien_says_so(change, copy):
+    folder = copy(AFFECT, lambda c: c.update(card=2, **change))
+    with pytest.raises(BundleError, match=r"card\.json: written for a newer mien \(card 2; this one reads 1\); update mien: pip install"):
+        load(folder)
+
+
+def test_line_breaks_in_a_card_become_spaces(copy):
+    assert open_bundle(copy(AFFECT, lambda c: c.update(licence="one\n\ttwo\u00a0three \n"))).card.licence == "one two three"
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_every_task_of_mien_can_be_on_a_card(task):
+    facts = {"key": task.key, "names": task.names, "kind": task.kind, "low": task.low, "high": task.high}
+    assert TaskCard(**facts, supervised_by="people").task == task
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe{}", b'{"card": 1}'])
 def test_a_card_that_is_no_card_is_one_clear_line(text, copy):
     folder = copy()
@@ -329,7 +365,7 @@ def test_a_card_that_is_no_card_is_one_clear_line(text, copy):
     ("change", "why"),
     [
         (lambda c: c["pixels"].update(colour="rgb", mean=[0, 0, 0], std=[1, 1, 1]), "does not take"),
-        (lambda c: c["tasks"][0].update(names=c["tasks"][0]["names"][:-1]), "the network gives"),
+        (lambda c: c["tasks"][0].update(key="expr.mine", names=c["tasks"][0]["names"][:-1]), "the network gives"),
         (lambda c: c["tasks"].pop(), "the network gives"),
         (lambda c: c["tasks"].reverse(), "the network gives"),
         (lambda c: c.update(features=320), "the network gives"),
@@ -340,6 +376,39 @@ def test_a_card_that_speaks_of_another_network_is_found_out_on_loading(change, w
     folder = copy(AFFECT, change)
     with pytest.raises(BundleError, match=why):
         load(folder, engine)
+
+
+def with_a_twin(copy: Callable[..., Path], order: Sequence[str], told: Sequence[str], made_by: str = "Neg") -> Path:
+    """A bundle whose network makes `ce` of its expressions, as wide as they are: outputs in that order, and what the card tells."""
+    folder = copy(folder="-".join((*order, *told, made_by)))
+    network = onnx.load(folder / "model.onnx")
+    network.graph.node.append(onnx.helper.make_node(made_by, ["expr"], ["ce"]))
+    del network.graph.output[:]
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 8]) for name in order]
+    network.graph.output.extend(outputs)
+    content = network.SerializeToString()
+    (folder / "model.onnx").write_bytes(content)
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    tasks = {"expr": card["tasks"][0], "ce": {**card["tasks"][0], "key": "ce.mine"}}
+    card.update(tasks=[tasks[name] for name in told], sha256=hashlib.sha256(content).hexdigest(), features=None, temperature={})
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+@EACH_ENGINE
+def test_outputs_of_one_width_in_another_order_are_found_out_on_loading(engine, copy):
+    assert load(with_a_twin(copy, ["ce", "expr"], ["ce", "expr"]), engine).score([])["ce"].shape == (0, 8)
+    # An engine may take both names for one thing.
+    assert load(with_a_twin(copy, ["ce"], ["ce"], "Identity"), engine).tasks[0].key == "ce.mine"
+    for told in (["expr", "ce"], ["ce"]):
+        with pytest.raises(BundleError, match=f"the network gives ce, expr, the card says {', '.join(told)}; get the bundle again"):
+            load(with_a_twin(copy, ["ce", "expr"], told), engine)
+
+
+def test_loading_a_bundle_imports_no_tool_that_only_looks_into_it():
+    code = f"import mien, sys; mien.load({AFFECT!r}); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"onnx", "mien.zoo", "torch"} & set(loaded)
 
 
 @EACH_ENGINE
@@ -361,6 +430,47 @@ def test_each_loader_refuses_the_other_kind_and_names_one_that_fits():
 def test_an_unknown_name_is_told_the_nearest(name, near):
     with pytest.raises(UnknownNameError, match=f"no bundle named '{name}'; did you mean {near}"):
         load(name)
+
+
+@pytest.fixture
+def mine(copy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a bundle that is installed by the name `mine`."""
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
+    return copy(AFFECT, lambda c: c.update(name="mine"), "bundles/mine")
+
+
+def test_a_bundle_whose_place_nothing_has_taken_is_still_there(mine):
+    mine.rename(mine.with_name(".mine.old"))
+    assert open_bundle("mine").card.name == load("mine", "onnxruntime").card.name == "mine"
+    shutil.copytree(mine.with_name(".mine.old"), mine)
+    assert open_bundle("mine").folder == mine
+    with pytest.raises(UnknownNameError):
+        open_bundle("../bundles/.mine.old")
+
+
+@pytest.mark.parametrize("when", ["before it is seen", "before it is read"])
+def test_a_bundle_that_is_replaced_while_it_is_looked_for_is_found(when, mine, monkeypatch):
+    away, look = mine.with_name("away"), store.bundles
+
+    def in_between() -> dict[str, Path]:
+        if away.exists():
+            away.rename(mine)
+            return look()
+        found = look() if when == "before it is read" else {}
+        mine.rename(away)
+        return found
+
+    monkeypatch.setattr(store, "bundles", in_between)
+    assert open_bundle("mine").folder == mine
+
+
+def test_a_network_is_read_from_where_it_lies_while_its_bundle_is_replaced(mine):
+    usual, old = open_bundle("mine"), mine.with_name(".mine.old")
+    mine.rename(old)
+    aside = open_bundle("mine")
+    assert usual.network() == aside.network() == open_bundle(AFFECT).network()
+    old.rename(mine)
+    assert aside.network() == usual.network()
 
 
 @EACH_ENGINE

@@ -202,7 +202,7 @@ def theirs(package: str, folder: str, files: dict[str, bytes], tmp_path: Path, m
 
 def test_emotiefflib_itself_says_the_same(files, tmp_path, monkeypatch):
     module = theirs("emotiefflib.facial_analysis", ".emotiefflib", files, tmp_path, monkeypatch)
-    assert set(get_model_list()) == set(module.get_model_list())
+    assert get_model_list() == module.get_model_list()
     assert set(get_supported_engines()) < set(module.get_supported_engines())
     for name in MODELS:
         before, now = (make(engine="onnx", model_name=name) for make in (module.EmotiEffLibRecognizer, EmotiEffLibRecognizer))
@@ -236,7 +236,7 @@ def test_hsemotion_onnx_itself_says_the_same(files, tmp_path, monkeypatch):
 
 
 def test_names_come_from_the_index():
-    assert set(get_model_list()) == set(MODELS)
+    assert get_model_list() == list(MODELS)  # the order of emotiefflib 1.1.1
     page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
     for name, (ours, size, labels, more, (mean, std)) in MODELS.items():
         known = zoo.entry(ours)
@@ -247,6 +247,8 @@ def test_names_come_from_the_index():
         assert known.network.pixels.size == size
         np.testing.assert_allclose(known.network.pixels.mean, np.array(mean) * 255)
         np.testing.assert_allclose(known.network.pixels.std, np.array(std) * 255)
+    listed = [row.split("`")[1] for row in page.splitlines() if row.startswith(("| `enet", "| `mbf", "| `mobilevit"))]
+    assert listed == list(MODELS)
 
 
 def test_bundles_by_name_and_by_folder(files, tmp_path, monkeypatch):
@@ -314,7 +316,6 @@ def test_no_faces_in_are_no_labels_out(files):
     [
         ({}, BundleError, "^emotieffnet-b0-vgaf is not on this machine; get it with: mien bundles pull emotieffnet-b0-vgaf$"),
         ({"engine": "torch"}, UnknownNameError, "no engine named 'torch'; did you mean onnx"),
-        ({"device": "cuda"}, UnknownNameError, "no device named 'cuda'; did you mean cpu"),
         ({"model_name": "enet_b0_8_va_mlt"}, UnknownNameError, "no model named 'enet_b0_8_va_mlt'; did you mean enet_b0_8_va_mtl"),
         ({"model_name": "nowhere/at/all"}, UnknownNameError, "no model named 'nowhere/at/all'"),
         ({"model_name": "mien-face"}, BundleError, "mien-face finds faces and cannot read affect"),
@@ -326,3 +327,11 @@ def test_what_cannot_be_opened(arguments, error, words, tmp_path, monkeypatch):
     with pytest.raises(error, match=words) as caught:
         EmotiEffLibRecognizer(**arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [EmotiEffLibRecognizer, HSEmotionRecognizer])
+def test_a_device_is_ignored_as_theirs_but_not_in_silence(files, make):
+    with pytest.warns(UserWarning, match="device 'cuda' is ignored.*leave device out"):
+        recognizer = make(model_name="enet_b2_7", device="cuda")
+    labels, _ = recognizer.predict_emotions(FACES[0])
+    assert labels == make(model_name="enet_b2_7").predict_emotions(FACES[0])[0]

@@ -370,6 +370,14 @@ def test_a_task_is_made_from_folder_names(tmp_path):
     assert set(load_folder(tmp_path / "mine", split="test")[0]["split"]) == {"test"}
 
 
+def test_a_folder_named_as_a_task_of_mien_has_its_labels(tmp_path):
+    fill(tmp_path / "lsd6", *(f"{name}/1.png" for name in LSD6.names))
+    assert load_folder(tmp_path / "lsd6")[1] == LSD6
+    fill(tmp_path / "ferplus8", "sleepy/1.png", "awake/2.png")
+    with pytest.raises(DataError, match=r"ferplus8: expr\.ferplus8 is a task of mien with labels of its own; name it in the settings"):
+        load_folder(tmp_path / "ferplus8")
+
+
 @pytest.mark.parametrize(
     ("paths", "kwargs", "said"),
     [

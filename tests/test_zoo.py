@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -14,12 +15,15 @@ import sys
 import zipfile
 from copy import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
 from typer.testing import CliRunner
 from zoo_server import COMMIT, affect_network, face_network, serving
 
@@ -31,12 +35,13 @@ from mien.demo import portrait
 from mien.errors import BundleError, MienError, OutputError, UnknownNameError
 from mien.faces.detect import STRIDES
 from mien.tasks import TASKS
+from mien.zoo.carry import _MOST, _unpacked
 from mien.zoo.fetch import Patience, fetch
 from mien.zoo.index import File
 
 ROOT = Path(__file__).parents[1]
 QUICK = Patience(timeout=5, tries=3, pause=0.01)
-HASTY = Patience(timeout=0.5, tries=3, pause=0.01)
+HASTY = Patience(timeout=0.5, tries=3, pause=0.01, least=256)
 AFFECT = affect_network()
 TASKS_TOLD = [
     {"key": "expr.affectnet8", "names": list(TASKS["expr.affectnet8"].names), "kind": "one_of", "low": 0.0, "high": 1.0,
@@ -102,8 +107,9 @@ def said(*args) -> tuple[int, str]:
 
 
 def left() -> set[str]:
-    """Files under the home folder, without locks."""
-    return {str(path.relative_to(home())) for path in home().rglob("*") if path.is_file() and "locks" not in path.parts}
+    """Files under the home folder, without locks, records of what was pulled and entries of weights."""
+    files = [path.relative_to(home()) for path in home().rglob("*") if path.is_file() and path.name != ".entry.json"]
+    return {str(path) for path in files if path.parts[0] not in {"locks", "pulled"}}
 
 
 WHOLE = {f"bundles/tiny/{file}" for file in ("card.json", "model.onnx", "README.md")}
@@ -407,8 +413,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
 @pytest.mark.parametrize(
     ("content", "why"),
     [(ALTERED, "not the file of the index"), (AFFECT[:-7], "not the file of the index"), (b"", "not the file"), (POINTER, "LFS pointer"),
-     (b"<html>no such page</html>", "not the file of the index")],
-    ids=["altered", "truncated", "empty", "pointer", "page"],
+     (b"\n<!DOCTYPE HTML>\n<html>log in</html>", "a web page came"), (b"<html>no such page</html>", "a web page came")],
+    ids=["altered", "truncated", "empty", "pointer", "login", "page"],
 )  # fmt: skip
 def test_what_is_not_the_file_is_thrown_away_unopened(content, why, hashed, shelf, tmp_path, monkeypatch):  # noqa: PLR0917
     file = told(shelf)
@@ -512,6 +518,74 @@ def test_a_silent_server_is_given_up(tmp_path):
         assert shelf.ranges_asked[3:5] == [None, "bytes=512-"]
 
 
+def test_a_server_that_drips_is_given_up(tmp_path):
+    patience = Patience(timeout=5, tries=2, pause=0.01, least=10_000, span=0.1)
+    with serving(pause=0.02) as shelf:
+        path = entry(tmp_path, [told(shelf, AFFECT * 100)])
+        fails(path, r"too slow: \d+ bytes in 0.1 s, 2 times in a row; the \d+ bytes that came are kept", patience=patience)
+        assert len(shelf.asked) == 2
+        slow_enough = Patience(timeout=5, tries=1, least=100, span=0.1)
+        zoo.pull(entry(tmp_path, [told(shelf)], name="steady"), patience=slow_enough)
+    with serving(drips=True) as shelf:
+        fails(entry(tmp_path, [told(shelf)], name="silent"), "no whole header in 0.1 s, 2 times in a row; try again", patience=patience)
+
+
+def test_a_redirection_without_end_is_not_read(tmp_path):
+    with serving(endless=True) as shelf:
+        path = entry(tmp_path, [told(shelf)])
+        (where,) = shelf.files
+        shelf.files["/elsewhere"] = shelf.files.pop(where)
+        shelf.to[where] = "/elsewhere"
+        zoo.pull(path, patience=Patience(tries=1, least=1 << 30, span=0.3))
+
+
+@pytest.mark.parametrize("how", ["a byte each", "anew each time"])
+def test_little_steps_are_no_progress(how, tmp_path):
+    with serving(cut=[700, *[1] * 9] if how == "a byte each" else [700, 0] * 9, wrong_place=how != "a byte each") as shelf:
+        fails(entry(tmp_path, [told(shelf)]), "3 times in a row", patience=Patience(tries=3, pause=0.01, least=500))
+        assert len(shelf.asked) == 3
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "9" * 30, "-5", "\u00b2", "many"])
+def test_a_length_that_is_no_number(length, tmp_path):
+    with serving(told=lambda _: length) as shelf:
+        fails(entry(tmp_path, [told(shelf)]), "a length that is no number, 3 times in a row")
+
+
+def test_a_busy_server_says_when_to_come_again(shelf, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr("mien.zoo.fetch.time", SimpleNamespace(sleep=waits.append))
+    shelf.status, shelf.headers = [503, 429], {"Retry-After": "2"}
+    path = entry(tmp_path, [told(shelf)])
+    zoo.pull(path, patience=QUICK)
+    assert waits == [2, 2]
+    zoo.remove("tiny")
+    waits.clear()
+    shelf.status, shelf.headers = [429] * 2, {"Retry-After": "3600"}
+    fails(path, "429 Too Many Requests, and to wait 3600 s, 2 times in a row", patience=Patience(timeout=5, tries=2))
+    assert waits == [5]
+    shelf.status, shelf.headers = [503], {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    zoo.pull(path, patience=QUICK)
+    assert waits == [5, QUICK.pause]
+
+
+def test_a_packed_answer_is_told(tmp_path):
+    with serving(headers={"Content-Encoding": "gzip"}) as shelf:
+        fails(entry(tmp_path, [told(shelf)]), "Content-Encoding: gzip")
+        assert len(shelf.asked) == 1
+    assert not left()
+
+
+def test_what_is_whole_already_is_asked_for_no_more(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    half = home() / "downloads/tiny/net.onnx.part"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(AFFECT)
+    assert zoo.pull(path).fresh
+    assert not shelf.asked
+    assert left() == WHOLE
+
+
 def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(shelf, tmp_path):
     shelf.status = [503, 429]
     path = entry(tmp_path, [told(shelf)])
@@ -538,6 +612,11 @@ def test_redirections_are_followed_to_web_addresses_only(shelf, tmp_path):
     fails(path, "302|not allowed")
     shelf.to[where] = where
     fails(path, "302")
+    for nowhere in ("http://[::1", "http://127.0.0.1:no/x", "ftp://127.0.0.1/x"):
+        shelf.to[where] = nowhere
+        shelf.asked.clear()
+        fails(path, "where it leads to, is no address")
+        assert len(shelf.asked) == 1
 
 
 def test_no_network(tmp_path, shelf, monkeypatch):
@@ -571,6 +650,20 @@ def test_a_proxy_is_used_and_its_refusal_told(shelf, tmp_path, monkeypatch):
     with pytest.raises(BundleError, match=r"no connection to the proxy 127\.0\.0\.1") as found:
         zoo.pull(far, patience=QUICK)
     assert "secret" not in str(found.value)
+    for wrong in ("http://me:secret@127.0.0.1:abc", "socks5://me:secret@127.0.0.1:1080", "http://", "http://[::1"):
+        monkeypatch.setenv("https_proxy", wrong)
+        with pytest.raises(BundleError, match="HTTPS_PROXY names no proxy") as found:
+            zoo.pull(far, patience=QUICK)
+        assert "secret" not in str(found.value)
+
+
+def test_a_proxy_that_is_not_used_is_not_blamed(shelf, tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{taken.getsockname()[1]}/{COMMIT}/net.onnx"
+    fails(entry(tmp_path, [told(shelf, url=dead)]), r"no connection to 127\.0\.0\.1: ")
 
 
 def test_an_unsafe_connection_is_told_in_one_line(shelf, tmp_path):
@@ -592,8 +685,44 @@ def test_a_certificate_counts_when_the_user_says_so(tmp_path, monkeypatch):
         assert zoo.pull(path, patience=QUICK).fresh
 
 
-def test_a_strange_address_of_a_mirror(shelf, tmp_path):
-    fails(entry(tmp_path, [told(shelf)]), "begins with http", source="http://127.0.0.1:no/x")
+@pytest.mark.parametrize(
+    "source", ["http://127.0.0.1:no/x", "http://", "http:///x", "http://[::1", "ftp://127.0.0.1", "http://me:secret@127.0.0.1"]
+)
+def test_a_strange_address_of_a_mirror(source, shelf, tmp_path):
+    code, line = said("pull", entry(tmp_path, [told(shelf)]), "--from", source)
+    assert (code, line.count("\n")) == (1, 1)
+    assert f"{source}: no address of a file; give one that begins with http" in line
+
+
+@pytest.mark.parametrize("path", ["\u00fc", "a b"])
+def test_an_address_that_cannot_be_sent(path, shelf, tmp_path):
+    fails(entry(tmp_path, [told(shelf)]), "no address that can be asked", source=f"{shelf.address}/{path}")
+    assert not shelf.asked
+
+
+def test_an_address_in_capitals(shelf, tmp_path):
+    zoo.pull(entry(tmp_path, [told(shelf)]), source=f"{shelf.address}/{COMMIT}".replace("http", "HTTP"))
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device that is harmless to read")
+def test_a_mirror_of_what_is_no_file(shelf, tmp_path):
+    (tmp_path / "net.onnx").symlink_to("/dev/null")
+    fails(entry(tmp_path, [told(shelf)]), "net.onnx: Not a regular file; --from needs", source=tmp_path)
+
+
+def test_a_file_that_grows_while_it_is_read(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf, AFFECT, most=200_000)])
+    growing = tmp_path / "mirror" / "net.onnx"
+    growing.parent.mkdir()
+    growing.write_bytes(AFFECT)
+
+    def grow(*_):
+        assert growing.stat().st_size < 1 << 20
+        with growing.open("ab") as more:
+            more.write(b"x" * (1 << 17))
+
+    fails(path, "more than the 200000 bytes", source=growing.parent, progress=grow)
+    assert not left()
 
 
 # disks, processes and interruptions
@@ -637,6 +766,26 @@ def test_a_full_disk_while_fetching(old_version, monkeypatch):
     assert "\n" not in str(found.value)
 
 
+def test_a_file_larger_than_is_allowed_here(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf, bytes(20_000))])
+    code = (
+        "import resource, sys; from pathlib import Path; from mien import zoo\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "zoo.pull(Path(sys.argv[1]))"
+    )
+    pytest.importorskip("resource")
+    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert "OutputError" in ended.stderr.splitlines()[-1]
+    assert "the disk is full" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["net.onnx.part", "net.onnx.part.tag"])
+def test_a_folder_in_the_place_of_the_half_file(name, shelf, tmp_path):
+    (home() / "downloads/tiny" / name).mkdir(parents=True)
+    fails(entry(tmp_path, [told(shelf)]), rf"{name}: something that is no file is in the way", kind=OutputError)
+    assert not shelf.asked
+
+
 def test_a_full_disk_while_installing(old_version, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("mien.zoo.install.write_card", full)
@@ -655,17 +804,17 @@ def test_a_network_of_another_form_leaves_the_old_one(old_version, shelf, tmp_pa
 
 
 def test_numbers_that_differ_leave_the_old_one(old_version, shelf, monkeypatch):
-    from mien.zoo import convert
+    from mien.zoo import split
 
-    right = convert.split
+    right = split._cut_last_layer
 
-    def swapped(network, tasks, size):
-        (expr, columns), (va, _) = tasks
-        return right(network, [(expr, columns[::-1]), (va, (8, 9))], size)
+    def off(graph):
+        weight, bias, features = right(graph)
+        return weight + 1e-3, bias, features
 
-    monkeypatch.setattr(convert, "split", swapped)
+    monkeypatch.setattr(split, "_cut_last_layer", off)
     for _ in range(2):
-        with pytest.raises(BundleError, match="expr differs from the original"):
+        with pytest.raises(BundleError, match=r"tiny: the network answers otherwise once it is split, by .*; nothing was installed"):
             zoo.pull(old_version)
     assert len(shelf.asked) == 2  # the verified file is kept for the next try
 
@@ -720,7 +869,7 @@ def test_known_but_not_here_says_how_to_get_it(shelf):
         load("mt-emotieffnet-b0")
     with pytest.raises(UnknownNameError, match="mt-emotieffnet-b0"):
         load("mt-emotieffnet-b00")
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(BundleError, match="faces-efficientnet-b0 is weights to train from"):
         load("faces-efficientnet-b0")
 
 
@@ -795,7 +944,7 @@ def packed(shelf, tmp_path):
 
 
 def test_pack_and_add_carry_a_bundle(packed):
-    assert said("add", packed) == (0, "tiny: installed and verified\n")
+    assert said("add", packed) == (0, "tiny: installed; whole and harmless, but not compared with its authors' file\n")
     assert left() == WHOLE
     assert said("verify", "tiny") == (0, "tiny: verified\n")
     assert said("add", packed)[0] == 0
@@ -1010,3 +1159,287 @@ def test_the_zoo_needs_no_torch():
     code = "import mien.zoo, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "timm"} & set(loaded)
+
+
+# what is here and who brought it
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"licence": "MIT"}, {"limits": ["it is small"]}, {"summary": "A network."}, {"not_for": ["anything"]}, {"code_licence": "BSD"},
+        {"network": {"reads": "crops", "pixels": {**PIXELS, "margin": 0.5}, "outputs": TASKS_TOLD}},
+        {"tasks": [{**TASKS_TOLD[0], "columns": list(range(7, -1, -1))}, TASKS_TOLD[1]]},
+        {"tasks": [{**TASKS_TOLD[0], "key": "expr.mine", "names": TASKS_TOLD[0]["names"][::-1]}, TASKS_TOLD[1]]},
+        {"published": [{"metric": "expr accuracy", "value": 0.25, "data": "nothing", "protocol": "a guess", "source": "nowhere"}]},
+    ],
+    ids=["licence", "limits", "summary", "not_for", "code_licence", "pixels", "columns", "names", "published"],
+)  # fmt: skip
+def test_a_corrected_entry_is_applied(change, shelf, tmp_path):
+    zoo.pull(entry(tmp_path, [told(shelf)], **change))
+    right = entry(tmp_path, [told(shelf)])
+    right.write_text(json.dumps(json.loads(right.read_text()), indent=3, sort_keys=True))
+    assert zoo.pull(right).fresh
+    card = open_bundle("tiny").card
+    pixels = card.pixels.model_dump(mode="json")
+    assert (card.licence, card.limits, card.summary, card.not_for) == ("CC0-1.0", ("it is random",), "A tiny network.", NOT_FOR)
+    assert (card.tasks[0].names, pixels, card.published[0].value) == (TASKS["expr.affectnet8"].names, PIXELS, 0.5)
+    raw = load("tiny").features_and_raw([np.zeros((32, 32, 3), np.uint8)])[1]
+    batch = np.full((1, 3, 32, 32), -1, np.float32)
+    expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(None, {"input": batch})[0]
+    np.testing.assert_allclose(np.hstack([raw["expr"], raw["va"]]), expected, atol=1e-4)
+    assert not zoo.pull(right).fresh
+
+
+def test_what_was_carried_is_not_taken_for_what_was_pulled(packed, shelf, tmp_path):
+    """A card can say anything, also that it comes from the index; the record of this machine cannot be packed."""
+    model = network_of(packed)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "expr.bias")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, bias.name))
+    forged = bundle_of(tmp_path / "forged", packed, model.SerializeToString(), lambda card: card.update(licence="do what you like"))
+    carried = zoo.pack([forged], tmp_path / "forged.zip")
+    path = entry(tmp_path, [told(shelf)])
+    zoo.add(carried)
+    assert zoo.pull(path).fresh
+    card = open_bundle("tiny").card
+    assert card.licence == "CC0-1.0"
+    assert not zoo.pull(path).fresh
+    zoo.add(carried, replace=True)  # what was pulled before it vouches for nothing
+    assert zoo.pull(path).fresh
+    assert open_bundle("tiny").card == card
+    zoo.remove("tiny")
+    assert not list((home() / "pulled").iterdir())
+
+
+def test_a_card_altered_after_the_pull_is_pulled_again(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf)])
+    card = zoo.pull(path).bundle / "card.json"
+    card.write_text(card.read_text().replace("CC0-1.0", "MIT"))
+    assert zoo.pull(path).fresh
+    assert open_bundle("tiny").card.licence == "CC0-1.0"
+
+
+def test_what_is_whole_is_only_looked_at(shelf, tmp_path, monkeypatch):
+    """As in a home folder that cannot be written to."""
+    path = entry(tmp_path, [told(shelf), told(shelf, b"numbers", "net.pt", role="weights")])
+    zoo.pull(path, weights=True)
+
+    def refuse(*_args, **_options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for module, name in ((Path, "mkdir"), (Path, "write_text"), (os, "replace"), (os, "fsync")):
+        monkeypatch.setattr(module, name, refuse)
+    monkeypatch.setattr("mien.zoo.install.FileLock", refuse)
+    assert not zoo.pull(path, weights=True).fresh
+    (home() / "bundles/tiny/model.onnx").unlink()
+    with pytest.raises(OutputError, match="Read-only file system; make it writable"):
+        zoo.pull(path)
+
+
+def test_all_is_on_the_disk_before_it_has_its_name(shelf, tmp_path, monkeypatch):
+    settled = set()
+    monkeypatch.setattr(os, "fsync", lambda number: settled.add(os.fstat(number).st_ino))
+    named = []
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, to: named.append({*settled}) or rename(path, to))
+    folder = zoo.pull(entry(tmp_path, [told(shelf)])).bundle
+    assert {path.stat().st_ino for path in (*folder.iterdir(), folder)} <= named[-1]
+    assert {path.stat().st_ino for path in (folder.parent, *(home() / "pulled").iterdir())} <= settled
+
+
+def test_a_file_for_training_that_is_whole_is_not_written_again(shelf, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    published = pytest.importorskip("mien.train.published")
+    net = torch.nn.Linear(2, 3)
+    monkeypatch.setattr(published, "_lifted", lambda *_: net)
+    path = entry(tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[])
+    zoo.pull(path)
+    start = published.start_file(path)
+    content = start.read_bytes()
+    for wrong in (content[:-4] + b"ruin", content[:-4], b""):
+        start.write_bytes(wrong)
+        assert published.start_file("tiny").read_bytes() == content
+    monkeypatch.setattr(published, "save", lambda *_: pytest.fail("it was written again"))
+    assert published.start_file(path) == start
+
+
+def test_weights_by_an_entry_of_ones_own_are_known_by_name(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], name="mine", network=None, published=[])
+    found = zoo.pull(path).weights
+    path.unlink()
+    assert zoo.weights("mine") == found
+    code, lines = said("verify")
+    assert code == 0
+    assert "mine: verified" in lines
+    assert [line.split("\t") for line in said("list")[1].splitlines() if line.startswith("mine\t")] == [
+        ["mine", "installed", "< 0", "weights to train from", "CC0-1.0"]
+    ]
+    code, page = said("show", "mine")
+    assert code == 0
+    assert f"Here: `{found.parent}`" in page
+    assert "Not on this machine" not in page
+    assert not zoo.pull("mine").fresh
+    found.write_bytes(b"altered")
+    code, line = said("verify", "mine")
+    assert code == 1
+    assert "get them with: mien bundles pull mine" in line
+    assert zoo.pull("mine").fresh
+    (found.parent / ".entry.json").write_text("{")
+    assert "mine\tinstalled\t\tbroken" in said("list")[1]
+    assert said("verify")[0] == 1
+    zoo.remove("mine")
+    assert "mine\t" not in said("list")[1]
+
+
+def test_removed_is_removed_also_after_a_power_cut(shelf, tmp_path):
+    folder = zoo.pull(entry(tmp_path, [told(shelf)])).bundle
+    shutil.copytree(folder, folder.with_name(".tiny.old"))
+    zoo.remove("tiny")
+    with pytest.raises(UnknownNameError):
+        open_bundle("tiny")
+    assert not left()
+
+
+def test_weights_beside_a_bundle_are_verified_too(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf), told(shelf, b"numbers", "net.pt", role="weights")])
+    zoo.pull(path, weights=True).weights.write_bytes(b"altered")
+    code, line = said("verify", "tiny")
+    assert code == 1
+    assert "the weights of tiny are not whole" in line
+
+
+def test_what_comes_with_mien_is_not_pulled(shelf):
+    code, line = said("pull", "mien-s")
+    assert (code, line) == (1, "mien: mien-s comes with mien; nothing is to be pulled\n")
+
+
+def test_a_bundle_that_cannot_be_run_is_called_by_its_name(packed, tmp_path):
+    for name, change in {"size": lambda card: card["pixels"].update(size=16), "width": lambda card: card.update(features=7)}.items():
+        with pytest.raises(BundleError, match=r"^tiny: the network (does not take|gives)") as found:
+            zoo.add(bundle_of(tmp_path / name, packed, network_of(packed).SerializeToString(), change))
+        assert ".part" not in str(found.value)
+
+
+@pytest.mark.parametrize("work", ["remove", "add"])
+def test_who_waits_says_so(work, packed, shelf, tmp_path):
+    zoo.add(packed)
+    lock, said_so = FileLock(home() / "locks/tiny.lock", thread_local=False), []
+    lock.acquire()
+
+    def note(line):
+        said_so.append(line)
+        lock.release()
+
+    if work == "remove":
+        zoo.remove("tiny", note)
+    else:
+        zoo.add(packed, note=note)
+    assert said_so == ["another process is at work on tiny; waiting for it"]
+
+
+# tables of what is known
+
+
+def test_in_a_pipe_a_bundle_is_a_line_and_nothing_is_cut(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    rows = [line.split("\t") for line in said("list")[1].splitlines()]
+    assert {len(row) for row in rows} == {5}
+    assert [row[0] for row in rows] == [*embedded(), *zoo.entries()]
+    assert {row[0]: row[4] for row in rows}["mt-mobilevit"] == zoo.entry("mt-mobilevit").licence
+
+
+@pytest.mark.parametrize("width", [40, 70, 200])
+def test_in_a_narrow_terminal_names_stay_whole_and_all_is_told(width, monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(sys.modules["mien.cli.bundles"], "out", Console(file=screen, force_terminal=True, color_system=None, width=width))
+    assert said("list")[0] == 0
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    names = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert names == ["name", *embedded(), *zoo.entries()]
+    told_of = "".join(lines).replace(" ", "")
+    for name in zoo.entries():
+        assert name in told_of
+    if width == 40:  # one column beside the name, so that it can be read back
+        assert told_of.count("nottrained") == 0
+        assert told_of.count("researchdata") == sum("research data" in each.licence for each in zoo.entries().values())
+    assert "…" not in told_of
+
+
+def test_a_size_that_nobody_knows_is_told_as_such():
+    page = said("show", "mt-emotieffnet-b0")[1]
+    assert "not known, below 64 MB; the hash pins the content, and so its size" in page
+    assert f"{zoo.entry('yunet').files[0].size} bytes" in said("show", "yunet")[1]
+
+
+# what is no bundle at all
+
+
+def test_any_bytes_give_bundles_or_one_line(packed, tmp_path):
+    right, random = packed.read_bytes(), np.random.default_rng(0)
+    directory = right.index(b"PK\x01\x02")
+    says_unicode = re.sub(rb"(PK\x01\x02.{5}).", lambda head: head[1] + b"\x08", right[directory:], flags=re.DOTALL)  # of its names
+    path, told_of = tmp_path / "fuzzed.zip", set()
+    for i in range(2000):
+        wrong = bytearray(right if i % 4 else right[:directory] + says_unicode)
+        for place in random.integers(0 if i % 2 else directory, len(right), size=random.integers(1, 4)):
+            wrong[place] = random.choice([0, 255, random.integers(256)])
+        path.write_bytes(wrong)
+        try:
+            assert len(_unpacked(path)) == 1
+        except BundleError as error:
+            line = str(error)
+            assert line.startswith(f"{path}: ")
+            assert line.isprintable()
+            told_of.add(line)
+    assert len(told_of) > 100
+
+
+def test_a_name_that_is_no_text_is_refused_in_one_line(packed):
+    content = packed.read_bytes()
+    place = content.index(b"PK\x01\x02")
+    header = bytearray(content[place:])
+    header[9] |= 0x08  # the name is UTF-8, it says
+    header[46] = 0xFF
+    packed.write_bytes(content[:place] + header)
+    code, line = said("add", packed)
+    assert (code, line.count("\n")) == (1, 1)
+    assert line.startswith(f"mien: {packed}: no file of `mien bundles pack`, or damaged: ")
+
+
+DEEP = b'{"index": 1, "card": 1, "reads": "crops", "name": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+def test_what_is_nested_without_end_is_refused(packed, tmp_path):
+    (tmp_path / "deep.json").write_bytes(DEEP)
+    rewrite(packed, lambda members: [(name, DEEP if name.endswith("json") else content) for name, content in members])
+    for command, file in (("pull", tmp_path / "deep.json"), ("add", packed)):
+        code, line = said(command, file)
+        assert (code, line.count("\n")) == (1, 1)
+        assert str(file) in line
+        assert "recursion limit" in line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have names")
+def test_nobody_waits_for_what_is_no_file(packed, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    folder = bundle_of(tmp_path / "folder", packed, network_of(packed).SerializeToString(), lambda _: None)
+    (folder / "model.onnx").unlink()
+    os.mkfifo(folder / "model.onnx")
+    endless = bundle_of(tmp_path / "endless", packed, network_of(packed).SerializeToString(), lambda _: None)
+    (endless / "card.json").unlink()
+    (endless / "card.json").symlink_to("/dev/zero")
+    for path, why in ((tmp_path / "pipe", "neither a file nor a folder"), (folder, "no such file"), (endless, "no such file")):
+        code, line = said("add", path)
+        assert (code, line.count("\n")) == (1, 1)
+        assert why in line
+
+
+@pytest.mark.parametrize("file", ["card.json", "model.onnx"])
+def test_a_file_too_large_for_a_bundle_is_not_read(file, packed, tmp_path, monkeypatch):
+    folder = bundle_of(tmp_path / "folder", packed, network_of(packed).SerializeToString(), lambda _: None)
+    monkeypatch.setitem(_MOST, file, (folder / file).stat().st_size - 1)
+    code, line = said("add", folder)
+    assert (code, line.count("\n")) == (1, 1)
+    assert f"{folder / file}: " in line
+    assert "more than it can have" in line

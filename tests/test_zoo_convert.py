@@ -5,14 +5,19 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from pydantic import ValidationError
 from torch import nn
 from zoo_forms import mobilefacenet, network, onnx_bytes, pt_file
 
 from mien.bundles.engines import available, import_onnxruntime, open_engine
+from mien.bundles.store import open_bundle
 from mien.errors import BundleError, UnknownNameError
 from mien.tasks import TASKS, Task
 from mien.train.lift import lift, parity, save
 from mien.train.networks import MultiTaskNet, NetworkSettings
+from mien.zoo.convert import inspect
+from mien.zoo.faces import luma_grid
+from mien.zoo.index import Output
 from mien.zoo.pickles import read_pt, tensors
 from mien.zoo.split import split
 
@@ -227,16 +232,17 @@ REFUSED = {
         lambda: bytes_of([helper.make_node("Relu", ["v"], ["w"]), *GEMM], {"v": W, "b": B}), "ends in Gemm, not in a linear layer"
     ),
     "several outputs": (two_outputs, "has 2 outputs"),
-    "weights elsewhere": (external, "keeps weights in other files, which are never read"),
-    "constants elsewhere": (external_constant, "keeps weights in other files, which are never read"),
+    "weights elsewhere": (external, "wants to read other files, which hold its weights"),
+    "constants elsewhere": (external_constant, "wants to read other files, which hold its weights"),
     "custom operations": (custom, "uses operations beyond the standard ones (of com.evil)"),
     "branches": (branch, "holds functions, branches or loops"),
     "no such operation": (lambda: bytes_of([helper.make_node("Evil", ["pooled"], ["y"])], {}), "is not valid ONNX"),
     "grey": (lambda: bytes_of(GEMM, {"w": W[:, :1].copy(), "b": B}, shape=("n", 1, 8, 8)), "does not read colour pictures"),
     "no square": (lambda: bytes_of(GEMM, LAST, shape=("n", 3, 8, 9)), "reads pictures of 9x8 px"),
     "open size": (lambda: bytes_of(GEMM, LAST, shape=("n", 3, "h", "w")), "reads pictures of anyxany px"),
-    "wrong widths": (lambda: bytes_of(GEMM, {"w": W[:, :2].copy(), "b": B}), "cannot be run"),
+    "wrong widths": (lambda: bytes_of(GEMM, {"w": W[:, :2].copy(), "b": B}), "does not take (1, 3, 8, 8)"),
 }  # fmt: skip
+ENDINGS = ("only ONNX files with one output that a linear layer gives can be split", "do not use it", "get it again from where it came")
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -245,7 +251,7 @@ def test_a_network_of_another_form_is_refused_in_one_line(kind):
     with pytest.raises(BundleError) as caught:
         split(make(), ONLY_VA)
     assert str(caught.value).startswith(f"the network {why}")
-    assert str(caught.value).endswith("; only ONNX files with one output that a linear layer gives can be split")
+    assert str(caught.value).endswith(ENDINGS)
     assert "\n" not in str(caught.value)
 
 
@@ -262,6 +268,105 @@ def test_random_changes_end_in_a_clear_line_or_in_a_network():
             lines.append(str(error))
     assert len(lines) > 75
     assert not [line for line in lines if "\n" in line]
+
+
+# What an enemy would build: the nodes between the mean and the last layer, which has to read `x`, and constants.
+EXPANDED = helper.make_node("Expand", ["pooled", "n"], ["x"])
+HUGE = {
+    "a constant": ([helper.make_node("ConstantOfShape", ["n"], ["x"])], {"n": np.array([2_000_000_000])}),
+    "a range": ([helper.make_node("Range", ["zero", "n", "one"], ["x"])], {"n": np.array(2**40), "zero": np.array(0), "one": np.array(1)}),
+    "copies": ([helper.make_node("Tile", ["pooled", "n"], ["x"])], {"n": np.array([2**20, 2**20])}),
+    "a larger shape": ([EXPANDED], {"n": np.array([2**40, 3])}),
+    "a shape that is worked out": ([helper.make_node("Mul", ["m", "m"], ["n"]), EXPANDED], {"m": np.array([2**20, 1])}),
+    "chance": ([helper.make_node("RandomNormal", [], ["x"], shape=[2**20, 2**20])], {}),
+    "padding": ([helper.make_node("Pad", ["pooled", "n"], ["x"])], {"n": np.array([0, 0, 0, 2**40])}),
+    "twice as much, again and again": ([helper.make_node("Concat", [f"c{i}"] * 2, [f"c{i + 1}"], axis=0) for i in range(40)],
+                                       {"c0": np.zeros(2)}),
+    "shapes that grow": ([helper.make_node("Shape", ["pooled"], ["c0"]),
+                          *(helper.make_node("Concat", [f"c{i}"] * 2, [f"c{i + 1}"], axis=0) for i in range(40))], {}),
+    "much in many steps": ([helper.make_node("Expand", ["pooled", "n"], [f"x{i}"]) for i in range(40)], {"n": np.array([2**24, 1])}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_network_that_would_fill_the_memory_is_refused_before_it_runs(kind):
+    nodes, arrays = HUGE[kind]
+    with pytest.raises(BundleError, match="the network works out more than 536870912 numbers for one picture; do not use it"):
+        split(bytes_of([*nodes, *GEMM], {**LAST, **arrays}), ONLY_VA)
+
+
+def test_a_network_whose_need_depends_on_the_picture_is_refused():
+    nodes = [helper.make_node("NonZero", ["pooled"], ["found"]), helper.make_node("Shape", ["found"], ["n"]), EXPANDED]
+    with pytest.raises(BundleError, match="does not tell before it runs how much NonZero gives; do not use it"):
+        split(bytes_of([*nodes, *GEMM], LAST), ONLY_VA)
+
+
+def loop() -> onnx.ModelProto:
+    state = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("on", "still")]
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("v", "w2")]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Sin", ["v"], ["w2"])], "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []), state[0], value[0]], [state[1], value[1]],
+    )  # fmt: skip
+    node = helper.make_node("Loop", ["turns", "yes", "pooled"], ["y"], body=body)
+    return graph([node], {"turns": np.array(2**62), "yes": np.array(True)})
+
+
+def elsewhere() -> TensorProto:
+    tensor = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="secret.bin")
+    return tensor
+
+
+def reading_function() -> onnx.ModelProto:
+    nodes = [helper.make_node("Constant", [], ["c"], value=elsewhere()), helper.make_node("Add", ["x", "c"], ["z"])]
+    model = graph([*GEMM, helper.make_node("Identity", ["y"], ["y2"])], LAST)
+    model.functions.append(helper.make_function("", "Read", ["x"], ["z"], nodes, [helper.make_opsetid("", 13)]))
+    return model
+
+
+def reading_sparse() -> onnx.ModelProto:
+    sparse = onnx.SparseTensorProto(values=elsewhere(), indices=numpy_helper.from_array(np.array([0, 1])), dims=[9])
+    return graph([helper.make_node("Constant", [], ["c"], sparse_value=sparse), *GEMM], LAST)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (loop, "functions, branches or loops"),
+        (reading_function, "functions, branches or loops"),
+        (reading_sparse, "wants to read other files"),
+        (lambda: onnx.load_model_from_string(custom()), "beyond the standard ones"),
+    ],
+)
+def test_every_way_in_looks_at_the_network_first(make, why):
+    """Where a bundle is added or verified, where it is pulled, and where a face finder is."""
+    ways = (lambda content: inspect(open_bundle("mien-s").card, content), luma_grid, lambda content: split(content, ONLY_VA))
+    for way in ways:
+        with pytest.raises(BundleError, match=f"the network .*{why}.*; do not use it$"):
+            way(make().SerializeToString())
+
+
+def test_a_network_that_does_not_take_what_its_card_says():
+    with pytest.raises(BundleError, match=r"mien-s: the network does not take \(1, 1, 112, 112\), or is not valid ONNX"):
+        inspect(open_bundle("mien-s").card, bytes_of(GEMM, LAST))
+    model = graph(GEMM, LAST)
+    model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, (1,)))
+    with pytest.raises(BundleError, match="mien-s: the network has 2 inputs; do not use it"):
+        inspect(open_bundle("mien-s").card, model.SerializeToString())
+
+
+@pytest.mark.parametrize("name", ["mien-s", "mien-face"])
+def test_what_comes_with_mien_passes(name):
+    bundle = open_bundle(name)
+    inspect(bundle.card, bundle.network())
+
+
+def test_an_entry_of_the_index_keeps_the_order_of_labels():
+    told = {"key": "va", "kind": "scalar", "low": -1.0, "high": 1.0, "supervised_by": "x", "columns": (0, 1)}
+    assert Output(**told, names=VA.names).task == VA
+    with pytest.raises(ValidationError, match="names: va has valence, arousal, not arousal, valence"):
+        Output(**told, names=VA.names[::-1])
 
 
 def test_the_size_is_asked_for_and_checked():
@@ -363,6 +468,29 @@ def test_weights_that_do_not_fit_are_named(architecture, change, why):
     assert why in str(caught.value)
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "why"),
+    [
+        ("bn1.weight", lambda tensor: tensor * np.float32(np.nan), "bn1.weight (not finite in float32); get"),
+        ("bn1.running_var", lambda tensor: tensor.astype(np.float64) + 1e39, "bn1.running_var (not finite in float32); get"),
+        ("conv_stem.weight", lambda tensor: tensor > 0, "conv_stem.weight (bool for floats); get"),
+        ("classifier.0.weight", lambda tensor: tensor.astype(np.int64), "classifier.weight (int64 for floats); get"),
+        ("bn1.num_batches_tracked", lambda tensor: tensor.astype(np.float32), "bn1.num_batches_tracked (float32 for whole numbers); get"),
+    ],
+)
+def test_weights_that_are_no_numbers_to_train_on_from(name, change, why):
+    with pytest.raises(BundleError) as caught:
+        lift({**b0(), name: change(b0()[name])}, "tf_efficientnet_b0", EIGHT)
+    assert str(caught.value).startswith(f"these weights are no numbers to train on from: {why}")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_widths_of_numbers_are_good():
+    other = {name: tensor.astype(np.int32 if name.endswith("tracked") else np.float16) for name, tensor in b0().items()}
+    lifted = lift(other, "tf_efficientnet_b0", EIGHT)
+    np.testing.assert_array_equal(lifted.backbone.conv_stem.weight.detach().numpy(), other["conv_stem.weight"].astype(np.float32))
 
 
 def test_two_tensors_of_one_name():

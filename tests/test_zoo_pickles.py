@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import tarfile
 import zipfile
 from collections import OrderedDict
 from io import BytesIO
@@ -290,6 +291,10 @@ def test_a_file_from_a_graphics_card_reads_anywhere(tmp_path):
         (tensor((6,), (1,), count=2**50), "without a proper key or length"),
         (tensor((6,), (1,), key="1"), "no item named 'x/data/1'"),
         (tensor((6,), (1,), key="../../etc/passwd"), "without a proper key"),
+        (
+            tensor((6,), (1,))[:-1] + tensor((6,), (1,), kind="Int")[2:-1] + b"0.",
+            "storage 0 is there twice, with different lengths or kinds",
+        ),
         (tensor((6,), (1,), kind="Evil"), "numbers of a kind that mien does not read (torch.EvilStorage)"),
         (tensor((6,), (1,)).replace(b"_rebuild_tensor_v2", b"_rebuild_sparse_tensor"), "a tensor of a kind that mien does not read"),
     ],
@@ -368,6 +373,82 @@ def test_a_network_that_holds_itself_ends(tmp_path):
         tensors(read_pt(tower))
 
 
+LIST = b"](" + b"N" * 3000 + b"eq\x000"
+TENSOR = tensor((6,), (1,))[3 + len(text("t")) : -3]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        LIST + b"cbuiltins\nset\nq\x010" + b"h\x01h\x00\x85R0" * 20 + b"N.",
+        LIST + b"cbuiltins\nfrozenset\nq\x010" + b"h\x01h\x00\x85R0" * 20 + b"N.",
+        b"](" + b"NN\x86" * 3000 + b"eq\x000ccollections\nOrderedDict\nq\x010" + b"h\x01h\x00\x85R0" * 20 + b"N.",
+        b"(" + b"N" * 3000 + b"tq\x000}NNsq\x010ctorch.nn\nLinear\nq\x020" + b"h\x02h\x00h\x01\x920" * 20 + b"N.",
+        b"}(" + b"".join(b"M" + struct.pack("<H", i) + b"N" for i in range(1000)) + b"u.",
+        b"\x8f(" + b"".join(b"G" + struct.pack(">d", i) for i in range(1000)) + b"\x90.",
+        TENSOR.replace(b"\n(", b"\nq\x000(", 1) + b"q\x010" + b"h\x00h\x01R0" * 1000 + b"N.",
+    ],
+    ids=["set", "frozenset", "OrderedDict", "newobj-ex", "numbers in a dict", "numbers in a set", "tensors"],
+)  # fmt: skip
+def test_what_takes_long_counts_for_more_than_a_step(program, monkeypatch, tmp_path):
+    """Twenty copies of 3,000 items each, a thousand numbers whose hashes could collide, and a thousand tensors, in a few steps."""
+    monkeypatch.setattr("mien.zoo.pickles._STEPS", 20_000)
+    assert "more than 20,000 steps" in refusal(zipped(tmp_path / "x.pt", b"\x80\x04" + program, {"0": SIX}))
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        (b"}\x8a\x09" + (2**64).to_bytes(9, "little") + b"Ns.", "a huge int as a key"),
+        (b"}\x8a\x09" + (-(2**63) - 1).to_bytes(9, "little", signed=True) + b"Ns.", "a huge int as a key"),
+        (b"}" + text("a" * 501) + b"Ns.", "a huge str as a key"),
+        (b"}B" + struct.pack("<I", 501) + b"a" * 501 + b"Ns.", "a huge bytes as a key"),
+        (text("a" * 500) + text("B") + b"\x93.", "a name of more than 500 letters"),
+    ],
+)
+def test_keys_and_names_that_take_long_to_hash_or_compare(program, why, tmp_path):
+    assert f"asks for {why}" in refusal(zipped(tmp_path / "x.pt", b"\x80\x04" + program))
+
+
+def test_the_memo_is_numbered_in_order(tmp_path):
+    assert read_pt(zipped(tmp_path / "two.pt", b"(lp1\nI7\np2\nag2\na.")) == [7, 7]  # as Python 2 counts, from 1
+    colliding = b"N" + b"".join(b"p%d\n" % (i * (2**61 - 1)) for i in range(10)) + b"."
+    assert "remembers out of order" in refusal(zipped(tmp_path / "x.pt", colliding))
+    assert "remembers out of order" in refusal(zipped(tmp_path / "x.pt", b"Np-1\n."))
+
+
+def module(parameters: bytes = b"", modules: bytes = b"") -> bytes:
+    parts = {"_parameters": parameters, "_buffers": b"", "_modules": modules}
+    return b"ctorch.nn\nModule\n)\x81}(" + b"".join(text(name) + b"}(" + items + b"u" for name, items in parts.items()) + b"ub"
+
+
+def test_places_left_empty_are_parts_too(monkeypatch, tmp_path):
+    monkeypatch.setattr("mien.zoo.pickles._PARTS", 1000)
+    empty = module(b"".join(text(f"p{i}") + b"N" for i in range(400))) + b"q\x000"
+    net = module(modules=b"".join(text(f"m{i}") + b"h\x00" for i in range(3)))
+    assert "more than 1,000 parts" in _message(zipped(tmp_path / "x.pt", b"\x80\x02" + empty + net + b"."))
+
+
+def test_names_that_no_message_could_hold(tmp_path):
+    assert "a dict where a network" in _message(zipped(tmp_path / "x.pt", tensor((6,), (1,)).replace(text("t"), text("a\nb")), {"0": SIX}))
+    for name in ("a\nb", "a\x1b[2J"):
+        assert "has no proper name" in _message(zipped(tmp_path / "x.pt", b"\x80\x02" + module(text(name) + b"N") + b"."))
+    deep = module(text("w") + b"N")
+    for _ in range(5):
+        deep = module(modules=text("m" * 120) + deep)
+    assert "has no proper name" in _message(zipped(tmp_path / "x.pt", b"\x80\x02" + deep + b"."))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(("kind", "why"), [(MemoryError, "needs more memory than there is"), (RecursionError, "damaged or cut off")])
+def test_a_file_too_large_for_the_machine(kind, why, legacy, monkeypatch, tmp_path):
+    def ended(_: object) -> None:
+        raise kind
+
+    monkeypatch.setattr("mien.zoo.pickles.genops", ended)
+    assert why in refusal(pt_file(nn.Linear(2, 2), tmp_path / "x.pt", legacy=legacy))
+
+
 # -- damaged files, and other files ----------------------------------------------------------------------------------------
 
 
@@ -401,6 +482,42 @@ def test_random_changes_end_in_a_clear_line_or_in_tensors(tmp_path):
     assert not [line for line in lines if "\n" in line]
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_random_changes_of_the_whole_file_too(legacy, tmp_path):
+    """In the zip archive's directory, say; bytes changed, cut away, or there twice."""
+    path = pt_file(randomise(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), 8), tmp_path / "net.pt", legacy=legacy)
+    content, made = path.read_bytes(), np.random.default_rng(1)
+    lines: list[str] = []
+    for turn in range(200):
+        changed = bytearray(content)
+        start, end = sorted(made.integers(len(content), size=2))
+        if turn % 8 == 0:
+            del changed[start : start + (end - start) // 8]
+        elif turn % 8 == 1:
+            changed[start:start] = content[start:end]
+        else:
+            for place in made.integers(len(content) - 1000 if turn % 2 else 0, len(content), size=made.integers(1, 5)):
+                changed[place] = made.choice([0, 255, made.integers(256)])
+        path.write_bytes(changed)
+        try:
+            found = tensors(read_pt(path))
+        except BundleError as error:
+            lines.append(str(error))
+        else:
+            assert all(isinstance(one, np.ndarray) for one in found.values())
+    assert len(lines) > 50
+    assert not [line for line in lines if "\n" in line]
+
+
+def test_a_directory_whose_names_are_no_text(tmp_path):
+    content = zipped(tmp_path / "t.pt", tensor((6,), (1,)), {"0": SIX}).read_bytes()
+    start = content.index(b"PK\x01\x02")
+    directory = bytearray(content[start:].replace(b"x/data.pkl", b"x/data.pk\xff", 1))
+    directory[9] = 0x08  # "its name is UTF-8"
+    (tmp_path / "t.pt").write_bytes(content[:start] + directory)
+    assert "damaged or cut off ('utf-8' codec can't decode byte 0xff" in refusal(tmp_path / "t.pt")
+
+
 def test_an_altered_tensor_is_noticed(tmp_path):
     path = zipped(tmp_path / "t.pt", tensor((6,), (1,)), {"0": SIX})
     path.write_bytes(path.read_bytes().replace(SIX, SIX[::-1]))
@@ -429,7 +546,12 @@ def test_other_files_are_told_apart(tmp_path):
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
         archive.writestr("x/data.pkl", "N.")
         archive.writestr("x/constants.pkl", "N.")
+        archive.writestr("x/code/net.py", "pass", zipfile.ZIP_DEFLATED)  # as torch.jit.save does
     assert "is a TorchScript program" in refusal(tmp_path / "script.pt")
+    with tarfile.open(tmp_path / "tar.pt", "w") as tar:
+        for name in ("sys_info", "pickle", "tensors", "storages"):
+            tar.addfile(tarfile.TarInfo(name))
+    assert "is no file of torch.save, or one from before torch 0.2; name a .pt file, or save it again" in refusal(tmp_path / "tar.pt")
     big = zipped(tmp_path / "big.pt", b"N.")
     big.write_bytes(big.read_bytes().replace(b"little", b"big\x20\x20\x20"))
     assert "damaged" in refusal(big)

@@ -22,7 +22,8 @@ class Shelf:
     """What lies on it, by path, and how it is handed out.
 
     ranges: whether it goes on in the middle; tag: its version; cut: bytes after which the connection breaks, in turn, a request each;
-    stall: bytes after which nothing comes any more; status, to: an answer without a file; told: the length it claims, None for none.
+    stall: bytes after which nothing comes any more; status, to: an answer without a file; told: the length it claims, None for none;
+    headers: more of them; drips: a header that comes byte by byte; endless: a redirection with a body that has no end.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -34,7 +35,10 @@ class Shelf:
     status: list[int] = field(default_factory=list)
     to: dict[str, str] = field(default_factory=dict)
     wrong_place: bool = False
-    told: Callable[[int], int | None] = lambda size: size
+    told: Callable[[int], int | str | None] = lambda size: size
+    headers: dict[str, str] = field(default_factory=dict)
+    drips: bool = False
+    endless: bool = False
     tunnel: int = 403
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     address: str = ""
@@ -63,19 +67,39 @@ class _Handler(BaseHTTPRequestHandler):
         shelf, path = self.shelf, urlsplit(self.path).path
         shelf.asked.append((self.path, dict(self.headers)))
         self.close_connection = True
+        if shelf.drips:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-")
+            self._go_on(b"x")
         if path in shelf.to:
             self.send_response(302)
             self.send_header("Location", shelf.to[path])
-            self.send_header("Content-Length", "0")
+            if not shelf.endless:
+                self.send_header("Content-Length", "0")
             self.end_headers()
+            if shelf.endless:
+                self._go_on(b"x" * 1000)
             return
         if shelf.status:
-            self.send_error(shelf.status.pop(0))
+            self.send_response(shelf.status.pop(0))
+            self.send_header("Content-Length", "0")
+            self._send_more()
+            self.end_headers()
             return
         if path not in shelf.files:
             self.send_error(404)
             return
         self._hand_out(shelf.files[path])
+
+    def _go_on(self, piece: bytes) -> None:
+        """For as long as any test has patience."""
+        for _ in range(300):
+            if self.shelf.over.wait(0.01):
+                return
+            self.wfile.write(piece)
+
+    def _send_more(self) -> None:
+        for name, value in self.shelf.headers.items():
+            self.send_header(name, value)
 
     def _hand_out(self, content: bytes) -> None:
         shelf = self.shelf
@@ -93,6 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         if shelf.tag:
             self.send_header("ETag", shelf.tag)
+        self._send_more()
         self.end_headers()
         if shelf.cut:
             rest = rest[: shelf.cut.pop(0)]

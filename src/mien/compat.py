@@ -11,7 +11,7 @@ Nothing is downloaded: a network that is not on this machine is an error that sa
 EmotiEffLib offers too: inferring it at school or at work is what Article 5(1)(f) of the EU AI Act forbids.
 """
 
-from collections.abc import Callable
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,6 @@ from mien.bundles.card import AffectCard
 from mien.bundles.store import bundles, load, open_bundle
 from mien.errors import BundleError, UnknownNameError
 from mien.tasks import TASKS
-from mien.zoo.index import Affect, entries
 
 __all__ = ["EmotiEffLibRecognizer", "HSEmotionRecognizer", "get_model_list", "get_supported_engines"]
 
@@ -33,11 +32,25 @@ Floats32 = NDArray[np.float32]
 _DEFAULT: Final = "enet_b0_8_best_vgaf"
 _ENGINE: Final = "onnx"
 _DEVICE: Final = "cpu"
+_MODELS: Final = {
+    "enet_b0_8_best_vgaf": "emotieffnet-b0-vgaf",
+    "enet_b0_8_best_afew": "emotieffnet-b0-afew",
+    "enet_b2_8": "emotieffnet-b2-8",
+    "enet_b0_8_va_mtl": "mt-emotieffnet-b0",
+    "enet_b2_7": "emotieffnet-b2-7",
+    "mbf_va_mtl": "mt-mobilefacenet",
+    "mobilevit_va_mtl": "mt-mobilevit",
+}
+"""EmotiEffLib's models, in its order, which callers rely on when they take the first; and mien's names of them."""
 
 
 def get_model_list() -> list[str]:
-    """Names of EmotiEffLib's models that mien's index knows; they need not be on this machine."""
-    return list(_models())
+    """Names of EmotiEffLib's models, in its order; they need not be on this machine.
+
+    >>> get_model_list()[0]
+    'enet_b0_8_best_vgaf'
+    """
+    return list(_MODELS)
 
 
 def get_supported_engines() -> list[str]:
@@ -49,21 +62,13 @@ def get_supported_engines() -> list[str]:
     return [_ENGINE]
 
 
-def _models() -> dict[str, str]:
-    """Names of mien's bundles by the names of EmotiEffLib's files, which the index has."""
-    theirs = [known for known in entries().values() if isinstance(known.network, Affect)]
-    files = {known.name: known.file("network") for known in theirs}
-    return {file.name.removesuffix(".onnx"): name for name, file in files.items() if file and "/EmotiEffLib/" in file.url}
-
-
 def _bundle(model_name: str | Path) -> str | Path:
     """The bundle, by name or folder, that a model's name stands for; raises UnknownNameError."""
-    models = _models()
-    if isinstance(model_name, str) and model_name in models:
-        return models[model_name]
-    if str(model_name) in {*models.values(), *bundles()} or Path(model_name).is_dir():
+    if isinstance(model_name, str) and model_name in _MODELS:
+        return _MODELS[model_name]
+    if str(model_name) in {*_MODELS.values(), *bundles()} or Path(model_name).is_dir():
         return model_name
-    raise UnknownNameError("model", str(model_name), models)
+    raise UnknownNameError("model", str(model_name), _MODELS)
 
 
 class EmotiEffLibRecognizer:
@@ -78,7 +83,7 @@ class EmotiEffLibRecognizer:
     def __init__(self, engine: str = _ENGINE, model_name: str | Path = _DEFAULT, device: str = _DEVICE) -> None:
         """Open a model.
 
-        engine: ``onnx``. device: ``cpu``.
+        engine: ``onnx``. device: ``cpu``; another one is a warning and changes nothing, as EmotiEffLib's onnx engine ignores it.
         model_name: EmotiEffLib's name of it, a name of mien's, or a bundle's folder. Of any bundle, only expressions, valence and
             arousal are read, and only where they are linear in its features.
         Raises UnknownNameError, and BundleError, also for a model that is not on this machine.
@@ -86,7 +91,7 @@ class EmotiEffLibRecognizer:
         if engine != _ENGINE:
             raise UnknownNameError("engine", engine, [_ENGINE])
         if device != _DEVICE:
-            raise UnknownNameError("device", device, [_DEVICE])
+            warnings.warn(f"device {device!r} is ignored: the onnx engine runs on the processor; leave device out", stacklevel=2)
         bundle = _bundle(model_name)
         # As many threads as ONNX Runtime thinks fit, which is what EmotiEffLib asks for too.
         self._model = load(bundle, engine="onnxruntime", threads=0)
@@ -174,10 +179,10 @@ def _last_layer(card: AffectCard, network: bytes, families: tuple[str, ...]) -> 
     """
     graph = onnx.load_model_from_string(network).graph
     makers = {node.output[0]: node for node in graph.node}
-    known = {tensor.name: tensor for tensor in graph.initializer}
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
     weights, biases = [], []
     for family in families:
-        layer = _linear(makers.get(family), known.get)
+        layer = _linear(makers.get(family), tensors)
         if layer is None:
             other = f"mien.load({card.name!r}).score reads faces with it"
             raise BundleError(f"{card.name}: {family} is not linear in its features, as these calls need it; {other}")
@@ -187,13 +192,13 @@ def _last_layer(card: AffectCard, network: bytes, families: tuple[str, ...]) -> 
     return np.concatenate(weights), np.concatenate(biases)
 
 
-def _linear(node: Any, known: Callable[[str], Any]) -> tuple[Floats32, Floats32] | None:
+def _linear(node: Any, tensors: dict[str, Any]) -> tuple[Floats32, Floats32] | None:
     """Weight (K, D) and bias (K,) of a node that reads the output ``features``; None for any other."""
     if node is None or node.op_type != "Gemm" or node.input[0] != "features" or len(node.input) != 3:
         return None
-    tensors = [known(name) for name in node.input[1:]]
+    found: list[Any] = [tensors.get(name) for name in node.input[1:]]
     facts = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if None in tensors or facts.get("transA") or facts.get("alpha", 1.0) != 1.0 or facts.get("beta", 1.0) != 1.0:
+    if None in found or facts.get("transA") or facts.get("alpha", 1.0) != 1.0 or facts.get("beta", 1.0) != 1.0:
         return None
-    weight, bias = (np.asarray(numpy_helper.to_array(tensor), np.float32) for tensor in tensors)
+    weight, bias = (np.asarray(numpy_helper.to_array(tensor), np.float32) for tensor in found)
     return (weight if facts.get("transB") else weight.T), bias

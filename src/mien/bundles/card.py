@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic_core import from_json
 
 from mien.errors import BundleError
 from mien.faces.prepare import Pixels
-from mien.tasks import Kind, Task
+from mien.tasks import TASKS, Kind, Task
 
 __all__ = [
-    "NAME", "NOT_FOR", "AffectCard", "Card", "FaceCard", "Made", "Published", "Score", "Search", "TaskCard", "Terms", "parse_card",
-    "read_card", "write_card",
+    "NAME", "NOT_FOR", "AffectCard", "Card", "FaceCard", "Made", "Published", "Score", "Search", "Strict", "TaskCard", "Terms",
+    "check_task", "parse_card", "printable", "read_card", "write_card",
 ]  # fmt: skip
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
@@ -22,13 +23,49 @@ NOT_FOR: Final = (
     "reading people who have not been told (Article 50(3) of the EU AI Act)",
 )
 """What no bundle must be used for."""
+_VERSION: Final = 1
 
 
-class _Strict(BaseModel):
+def printable(text: str) -> str:
+    r"""The text, with what would command a terminal rather than be read written out.
+
+    >>> printable("\x1b[2J café")
+    '\\x1b[2J café'
+    """
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+class Strict(BaseModel):
+    """What others may have written: no unknown key, no infinite number, and texts that can be shown on one line of a terminal."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*")
+    @classmethod
+    def _can_be_shown(cls, value: object) -> object:
+        """Line breaks, tabs and other blanks become plain spaces; what else has no form to be printed is refused."""
+        if isinstance(value, tuple):
+            return tuple(map(cls._can_be_shown, value))
+        if not isinstance(value, str) or value.isprintable():
+            return value
+        text = " ".join(value.split())
+        if not text.isprintable():
+            raise ValueError(f"holds characters that cannot be printed: {printable(text)[:60]}")
+        return text
 
-class TaskCard(_Strict):
+
+def check_task(task: Task) -> None:
+    """Raises ValueError for names that come twice, and for a task that has a key of mien's own but is not that task."""
+    if len(set(task.names)) < len(task.names):
+        raise ValueError(f"names: one comes twice: {', '.join(task.names)}")
+    known = TASKS.get(task.key, task)
+    for part in ("names", "kind", "low", "high"):
+        if (found := getattr(task, part)) != (right := getattr(known, part)):
+            told = [", ".join(one) if isinstance(one, tuple) else one for one in (right, found)]
+            raise ValueError(f"{part}: {task.key} has {told[0]}, not {told[1]}; labels of one's own need a key of their own")
+
+
+class TaskCard(Strict):
     """A `Task` as the card spells it out, so that the card can be read without mien."""
 
     key: str
@@ -43,8 +80,13 @@ class TaskCard(_Strict):
         """The task itself."""
         return Task(self.key, self.names, self.kind, self.low, self.high)
 
+    @model_validator(mode="after")
+    def _is_the_task_of_its_key(self) -> "TaskCard":
+        check_task(self.task)
+        return self
 
-class Terms(_Strict):
+
+class Terms(Strict):
     """A data set that the network has seen, how, and on which terms it was to be had."""
 
     data: str
@@ -52,7 +94,7 @@ class Terms(_Strict):
     terms: str
 
 
-class Score(_Strict):
+class Score(Strict):
     """A measured score with its 95 % bootstrap interval, and what it was measured on."""
 
     metric: str
@@ -65,7 +107,7 @@ class Score(_Strict):
     """How the pictures were made worse first: a word, a colon, what was done; empty for pictures as they are."""
 
 
-class Published(_Strict):
+class Published(Strict):
     """A score that the makers of a network published; nobody measured it here, and it has no interval."""
 
     metric: str
@@ -76,7 +118,7 @@ class Published(_Strict):
     source: str
 
 
-class Made(_Strict):
+class Made(Strict):
     """How to make it again: the command, the seed (None where it is not known), the commit of the code and what it cost."""
 
     recipe: str
@@ -85,7 +127,7 @@ class Made(_Strict):
     cost: str
 
 
-class Search(_Strict):
+class Search(Strict):
     """How a face finder is used; see `mien.faces.detect.Detector`."""
 
     least: Annotated[float, Field(gt=0, lt=1)]
@@ -95,7 +137,7 @@ class Search(_Strict):
     window: Annotated[int, Field(ge=64, le=1024, multiple_of=32)]
 
 
-class _Common(_Strict):
+class _Common(Strict):
     card: Literal[1]
     name: Annotated[str, Field(pattern=NAME)]
     summary: str
@@ -122,6 +164,11 @@ class AffectCard(_Common):
     """Raw output of a task family is divided by this before it is decoded (Guo et al. 2017)."""
     features: Annotated[int, Field(ge=1)] | None = None
     """Width of the features (pooled backbone output, before the heads) that the network gives as well; None where it gives none."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's outputs, in their order."""
+        return (*(spec.task.family for spec in self.tasks), *(("features",) if self.features else ()))
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -183,10 +230,25 @@ def parse_card(content: bytes, where: str) -> AffectCard | FaceCard:
     try:
         return _ANY_CARD.validate_json(content, strict=True)
     except ValidationError as error:
+        if (version := _version(content)) > _VERSION:
+            raise BundleError(
+                f"{where}: written for a newer mien (card {version}; this one reads {_VERSION}); update mien: pip install --upgrade mien"
+            ) from error
         first = error.errors(include_url=False)[0]
         # The kind of card comes first in the place of an error, but it is no key of the file.
         key = ".".join(str(part) for part in first["loc"][1:]) or "the file"
-        raise BundleError(f"{where}: {key}: {first['msg']}; get the bundle again from where it came") from error
+        why = first["msg"].removeprefix("Value error, ")
+        raise BundleError(printable(f"{where}: {key}: {why}; get the bundle again from where it came")) from error
+
+
+def _version(content: bytes) -> int:
+    """The version that a card says it has; 0 where it says none."""
+    try:
+        found = from_json(content)
+    except ValueError:
+        return 0
+    version = found.get("card") if isinstance(found, dict) else None
+    return version if isinstance(version, int) else 0
 
 
 def write_card(card: AffectCard | FaceCard, path: Path) -> None:

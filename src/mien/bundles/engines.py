@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.bundles.card import printable
 from mien.errors import BundleError, MienError, MissingExtraError, UnknownNameError
 
-__all__ = ["ENGINES", "TOLERANCE", "Engine", "available", "choose", "import_onnxruntime", "open_engine"]
+__all__ = ["ENGINES", "TOLERANCE", "Engine", "FileEngine", "available", "choose", "import_onnxruntime", "open_engine", "reason"]
 
 TOLERANCE: Final = 1e-3
 """Largest difference of a raw output between engines, batch sizes and thread counts."""
@@ -29,6 +30,15 @@ class Engine(Protocol):
         ...
 
 
+class FileEngine(Engine, Protocol):
+    """The engine of an ONNX file.
+
+    outputs: the names of each output, in their order; one that passes through under several has them all.
+    """
+
+    outputs: list[set[str]]
+
+
 class _OnnxRuntime:
     name = "onnxruntime"
 
@@ -37,15 +47,16 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised; it would be printed a second time
         # Spinning threads would steal the core that decodes the next frames.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session: Any = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._names = [output.name for output in self._session.get_outputs()]
+        self.outputs: list[set[str]] = [{name} for name in self._names]
 
     def run(self, batch: Floats32, first: int | None = None) -> list[Floats32]:
-        outputs: list[Floats32] = self._session.run(self._outputs[:first], {self._input: batch})
+        outputs: list[Floats32] = self._session.run(self._names[:first], {self._input: batch})
         return outputs
 
 
@@ -57,6 +68,7 @@ class _OpenVino:
         # Its default on newer processors is bfloat16, whose scores differ in the second digit.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         self._model = core.compile_model(core.read_model(network), "CPU", settings)
+        self.outputs: list[set[str]] = [set(output.get_names()) for output in self._model.outputs]
 
     def run(self, batch: Floats32, first: int | None = None) -> list[Floats32]:
         # The engine lends its own memory, which the next run overwrites, so that only what is asked for is copied.
@@ -101,7 +113,7 @@ def _openvino() -> Any:
     return openvino
 
 
-ENGINES: Final[dict[str, Callable[[bytes, int], Engine]]] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}
+ENGINES: Final[dict[str, Callable[[bytes, int], FileEngine]]] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}
 """Known engines; ``auto`` takes the first that is installed."""
 
 
@@ -125,7 +137,7 @@ def choose(name: str = "auto") -> str:
     return here[0] if name == "auto" else name
 
 
-def open_engine(network: bytes, name: str = "auto", threads: int = 1) -> Engine:
+def open_engine(network: bytes, name: str = "auto", threads: int = 1) -> FileEngine:
     """Make a network (the bytes of an ONNX file, already verified) ready to run on `threads` threads.
 
     Raises UnknownNameError, MissingExtraError, or BundleError when the bytes are no network.
@@ -134,5 +146,14 @@ def open_engine(network: bytes, name: str = "auto", threads: int = 1) -> Engine:
     try:
         return ENGINES[chosen](network, threads)
     except Exception as error:  # engines raise types of their own
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BundleError(f"{chosen} cannot read this network: {why}; get the bundle again") from error
+        raise BundleError(f"{chosen} cannot read this network: {reason(error)}; get the bundle again") from error
+
+
+def reason(error: Exception) -> str:
+    """What an engine says is wrong, in one line: the last, for those before say where in its own source it was noticed.
+
+    >>> reason(RuntimeError("Exception from core.cpp:105:\\nUnable to read the model.\\n\\n"))
+    'Unable to read the model.'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return printable(lines[-1] if lines else type(error).__name__)

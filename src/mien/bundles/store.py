@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bundles.card import AffectCard, FaceCard, read_card
-from mien.bundles.engines import Engine, open_engine
-from mien.errors import BundleError, UnknownNameError
+from mien.bundles.card import NAME, AffectCard, FaceCard, printable, read_card
+from mien.bundles.engines import Engine, FileEngine, open_engine, reason
+from mien.errors import BundleError, MienError, UnknownNameError
 from mien.faces.detect import Detector, cells
 from mien.faces.prepare import normalise, prepare, prepare_crop
 from mien.records import Face
@@ -48,7 +49,11 @@ class Bundle:
         """The network's bytes, checked against the card; raises BundleError when they are not what the card says."""
         path = self.folder / "model.onnx"
         try:
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                other = _other_place(self.folder) / path.name
+                content = (other if other.is_file() else path).read_bytes()
         except OSError as error:
             raise BundleError(f"{path}: {error.strerror}; get the bundle again from where it came") from error
         found = hashlib.sha256(content).hexdigest()
@@ -90,6 +95,12 @@ def _in(folder: Path) -> dict[str, Path]:
     return {path.parent.name: path.parent for path in found if not path.parent.name.startswith(".")}
 
 
+def _other_place(folder: Path) -> Path:
+    """Where an installed bundle lies aside while another takes its place, after a power cut for longer; of that place, the usual one."""
+    name = folder.name
+    return folder.with_name(name[1:-4] if name.startswith(".") and name.endswith(".old") else f".{name}.old")
+
+
 def bundles() -> dict[str, Path]:
     """Names and folders of the bundles on this machine: those that come with mien, then those that were pulled or added."""
     return {**embedded(), **installed()}
@@ -100,13 +111,25 @@ def open_bundle(name: str | Path) -> Bundle:
 
     Raises UnknownNameError (nearest names shown), or BundleError, also for a bundle that is known but not on this machine.
     """
+    try:
+        return _opened(name)
+    except MienError:
+        # While a bundle is replaced there is a moment without one, and a folder that was just found may be gone.
+        return _opened(name)
+
+
+def _opened(name: str | Path) -> Bundle:
     here = bundles()
     is_folder = isinstance(name, Path) and name.is_dir()
     folder = Path(name) if is_folder else here.get(str(name), Path(name))
+    if not folder.is_dir() and re.fullmatch(NAME, str(name)):
+        folder = _other_place(home() / "bundles" / str(name))
     if not folder.is_dir():
         known = [path.stem for path in KNOWN.glob("*.json")]
         if str(name) in known:
             raise BundleError(f"{name} is not on this machine; get it with: mien bundles pull {name}")
+        if str(name) in [path.stem for path in (KNOWN / "weights").glob("*.json")]:
+            raise BundleError(f"{name} is weights to train from, no bundle; mien bundles pull {name} prints what to name as `start`")
         raise UnknownNameError("bundle", str(name), {*here, *get_close_matches(str(name), known, n=1)})
     return Bundle(folder, read_card(folder / "card.json"))
 
@@ -200,15 +223,22 @@ def _check_crops(crops: Sequence[Image], points: Floats | None) -> None:
         raise ValueError("points must be finite; leave out crops without points, or score them without")
 
 
-def _open(bundle: Bundle, engine: str, threads: int, eats: tuple[int, ...], gives: list[tuple[int, ...]]) -> Engine:
-    """The network, ready, after one run on nothing: a card that speaks of another network is found out here, not in mid-video."""
+def _open(bundle: Bundle, engine: str, threads: int, eats: tuple[int, ...], gives: Mapping[str, tuple[int, ...]]) -> FileEngine:
+    """The network, ready, after one run on nothing: a card that speaks of another network is found out here, not in mid-video.
+
+    gives: the shapes of its outputs by name, in their order.
+    """
     running = open_engine(bundle.network(), engine, threads)
+    if len(running.outputs) != len(gives) or not all(name in names for name, names in zip(gives, running.outputs, strict=True)):
+        told = printable(", ".join(min(names, key=len, default="one without a name") for names in running.outputs))
+        raise BundleError(f"{bundle.folder}: the network gives {told}, the card says {', '.join(gives)}; get the bundle again")
     try:
         found = [out.shape for out in running.run(np.zeros(eats, np.float32))]
     except Exception as error:  # engines raise types of their own
-        raise BundleError(f"{bundle.folder}: the network does not take {eats}, which the card asks for; get the bundle again") from error
-    if found != gives:
-        raise BundleError(f"{bundle.folder}: the network gives {found}, the card says {gives}; get the bundle again")
+        why = f"the network does not take {eats}, which the card asks for: {reason(error)}"
+        raise BundleError(f"{bundle.folder}: {why}; get the bundle again") from error
+    if found != [*gives.values()]:
+        raise BundleError(f"{bundle.folder}: the network gives {found}, the card says {[*gives.values()]}; get the bundle again")
     return running
 
 
@@ -223,7 +253,8 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
         raise BundleError(f"{bundle.card.name} finds faces and cannot read affect; use a bundle such as {AFFECT}")
     pixels = bundle.card.pixels
     eats = (1, pixels.channels, pixels.size, pixels.size)
-    return Model(bundle.card, _open(bundle, engine, threads, eats, [(1, width) for width in bundle.card.widths]))
+    gives = {name: (1, width) for name, width in zip(bundle.card.outputs, bundle.card.widths, strict=True)}
+    return Model(bundle.card, _open(bundle, engine, threads, eats, gives))
 
 
 def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int = 1) -> Detector:
@@ -233,5 +264,5 @@ def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int =
         raise BundleError(f"{bundle.card.name} reads affect and cannot find faces; use a bundle such as {FACES}")
     search = bundle.card.search
     side = search.window
-    running = _open(bundle, engine, threads, (1, 1, side, side), [(1, len(cells(side, side)), 15)])
+    running = _open(bundle, engine, threads, (1, 1, side, side), {"grid": (1, len(cells(side, side)), 15)})
     return Detector(lambda luma: running.run(luma)[0], **search.model_dump())

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mien.data.table import Split, in_split, table_of
 from mien.errors import DataError, UnknownNameError
-from mien.tasks import Task
+from mien.tasks import TASKS, Task
 
 __all__ = ["PICTURES", "load_folder"]
 
@@ -29,7 +29,8 @@ def load_folder(root: Path, task: Task | None = None, subject: str | None = None
     from the folder names in small letters, alphabetically.
     subject: a regular expression; its first group, found in a picture's file name, is the subject.
     split: only this split; a root without split folders is taken to be all of it, and without `split` has none.
-    Raises DataError for a folder that is missing, empty or no class, for files that are no pictures, and for a file name without a subject.
+    Raises DataError for a folder that is missing, empty or no class, or named as a task of mien with other labels, for files that are no
+    pictures, and for a file name without a subject.
     """
     if task is not None and task.kind != "one_of":
         raise DataError(f"{root}: class folders are labels of a one_of task, which {task.key} is not; name an expression task")
@@ -40,6 +41,8 @@ def load_folder(root: Path, task: Task | None = None, subject: str | None = None
         if len(names) < 2:
             raise DataError(f"{root}: {names[0]!r} is its only class; give a folder for each class")
         task = Task(f"expr.{Path(root).resolve().name}", names, "one_of")
+        if TASKS.get(task.key, task) != task:
+            raise DataError(f"{root}: {task.key} is a task of mien with labels of its own; name it in the settings, or rename the folder")
     classes = np.repeat([_index(folder, task) for _, folder in found], [len(pictures) for pictures in found.values()])
     images = [picture for pictures in found.values() for picture in pictures]
     about = {

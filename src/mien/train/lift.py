@@ -6,7 +6,7 @@ published beside it, and `save` writes safetensors that `start` of a network's s
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,8 +40,8 @@ def lift(
         mobilefacenet or mobilefacenet-large, whose tensors are named as in InsightFace's arcface_torch, with the last layer in ``fc``.
     tasks: each with the columns of the last layer that hold its names, in their order. None for weights without a last layer.
     size: side of the crops in px, which counts for mobilefacenet only.
-    Raises BundleError, which names the first tensors that are missing, left over or of another shape; ValueError for columns that
-    do not fit; UnknownNameError for the architecture.
+    Raises BundleError, which names the first tensors that are missing, left over, of another shape or not finite numbers of their kind;
+    ValueError for columns that do not fit; UnknownNameError for the architecture.
     """
     net = MultiTaskNet(NetworkSettings(backbone=architecture), [task for task, _ in tasks], channels=3, size=size)
     large = architecture == "mobilefacenet-large"
@@ -58,7 +58,7 @@ def lift(
     if tasks:
         count = len(weight) if weight is not None and weight.ndim else 1
         wanted |= {f"{last}.weight": (count, width), f"{last}.bias": (count,)}
-    _account(found, wanted, architecture)
+    _account(found, wanted, {name for name, tensor in own.items() if not tensor.is_floating_point()}, architecture)
     net.backbone.load_state_dict(
         {name: torch.from_numpy(np.array(found.get(name, 0))).reshape(tensor.shape) for name, tensor in own.items()}
     )
@@ -76,8 +76,8 @@ def _last_layer(architecture: str) -> str:
     return str(facts.classifier) if facts is not None and facts.classifier else "classifier"
 
 
-def _account(found: Mapping[str, Array], wanted: Mapping[str, tuple[int, ...]], architecture: str) -> None:
-    """Raise BundleError unless there is exactly what is wanted.
+def _account(found: Mapping[str, Array], wanted: Mapping[str, tuple[int, ...]], whole: Set[str], architecture: str) -> None:
+    """Raise BundleError unless there is exactly what is wanted: whole numbers where they are `whole`, finite float32 elsewhere.
 
     Only the counters of batch norm (`num_batches_tracked`), which no network computes with, may be missing.
     """
@@ -86,12 +86,23 @@ def _account(found: Mapping[str, Array], wanted: Mapping[str, tuple[int, ...]], 
     other = [f"{name} {found[name].shape} for {shape}" for name, shape in wanted.items() if name in found and found[name].shape != shape]
     kinds = {"missing": missing, "left over": over, "of another shape": other}
     if any(kinds.values()):
-        told = [
-            f"{kind}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-            for kind, names in kinds.items()
-            if names
-        ]
-        raise BundleError(f"these weights do not fit {architecture}: {'; '.join(told)}; name the architecture that they were trained in")
+        told = "; ".join(f"{kind}: {_first(names)}" for kind, names in kinds.items() if names)
+        raise BundleError(f"these weights do not fit {architecture}: {told}; name the architecture that they were trained in")
+    odd = [f"{name} ({told})" for name, tensor in found.items() if (told := _oddity(tensor, name in whole))]
+    if odd:
+        raise BundleError(f"these weights are no numbers to train on from: {_first(odd)}; get the file again, or save finite floats")
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"{', '.join(name[:120] for name in names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+
+
+def _oddity(tensor: Array, whole: bool) -> str:
+    """What keeps a tensor out of its place, if anything."""
+    if tensor.dtype.kind not in ("iu" if whole else "f"):
+        return f"{tensor.dtype} for {'whole numbers' if whole else 'floats'}"
+    with np.errstate(over="ignore"):
+        return "" if np.isfinite(tensor.astype(np.float32)).all() else "not finite in float32"
 
 
 def _ours(name: str, large: bool) -> str:

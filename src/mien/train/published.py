@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
 from mien.bundles.store import bundles, open_bundle
 from mien.errors import BundleError
 from mien.train.lift import lift, parity, save
 from mien.train.networks import MultiTaskNet
 from mien.zoo.fetch import writing
 from mien.zoo.index import Affect, Entry, entry
-from mien.zoo.install import locked, weights
+from mien.zoo.install import Note, locked, quiet, weights
 from mien.zoo.pickles import read_pt, tensors
 
 __all__ = ["start_file"]
@@ -16,11 +20,12 @@ __all__ = ["start_file"]
 _SIZE = 112  # of crops, for architectures that ask; weights alone say nothing of it
 
 
-def start_file(name: str | Path) -> Path:
+def start_file(name: str | Path, note: Note = quiet) -> Path:
     """Make the safetensors of an entry of the index and return the file: for `start` of a network's settings.
 
     The published file is verified again and read without running anything in it; every tensor finds its place, and where the bundle is here
-    its network must give the same numbers (`mien.train.lift.parity`). name: as for `mien.zoo.pull`, which fetches the weights.
+    its network must give the same numbers (`mien.train.lift.parity`). A file that holds all that already stays untouched.
+    name: as for `mien.zoo.pull`, which fetches the weights; note: called with a line worth knowing.
     Raises UnknownNameError, BundleError, OutputError.
     """
     known = entry(name)
@@ -30,9 +35,22 @@ def start_file(name: str | Path) -> Path:
     if isinstance(given, Affect) and known.name in bundles():
         parity(net, open_bundle(known.name).network(), given.pixels.size)
     target = source.with_suffix(".safetensors")
-    with locked(known.name), writing(target):
-        save(net, target)
+    if not _holds(target, net):
+        with locked(known.name, note), writing(target):
+            save(net, target)
     return target
+
+
+def _holds(target: Path, net: MultiTaskNet) -> bool:
+    """Whether the file is there and has just the network's tensors."""
+    try:
+        found = load_file(target)
+    except (OSError, SafetensorError):
+        return False
+    wanted = net.state_dict()
+    return found.keys() == wanted.keys() and all(
+        tensor.dtype == found[name].dtype and torch.equal(tensor, found[name]) for name, tensor in wanted.items()
+    )
 
 
 def _lifted(known: Entry, source: Path) -> MultiTaskNet:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mien.bundles.card import check_task
 from mien.bundles.store import bundles
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.sets import Set, starting_from
@@ -44,6 +45,11 @@ class TaskSettings(_Strict):
     def task(self) -> Task:
         """The task itself."""
         return Task(self.key, self.names, self.kind, self.low, self.high)
+
+    @model_validator(mode="after")
+    def _can_be_on_a_card(self) -> "TaskSettings":
+        check_task(self.task)
+        return self
 
 
 class FitSettings(_Strict):

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import stat
+import struct
 import zipfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -10,17 +11,20 @@ from pathlib import Path
 from typing import Final
 
 from mien.bundles.card import AffectCard, FaceCard, parse_card
+from mien.bundles.readme import readme
 from mien.bundles.store import embedded, home, open_bundle
 from mien.errors import BundleError
 from mien.zoo.convert import inspect
 from mien.zoo.fetch import writing
-from mien.zoo.install import locked, place
+from mien.zoo.install import Note, locked, place, quiet
 
 __all__ = ["add", "pack"]
 
 _MOST: Final = {"card.json": 1 << 20, "README.md": 1 << 20, "model.onnx": 1 << 30}
 _MEMBER: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)/(?P<file>card\.json|model\.onnx|README\.md)")
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # so that the same bundles make the same file
+_BROKEN: Final = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, struct.error)
+"""What zipfile raises for bytes that are no archive, or one of a kind that `pack` never writes."""
 
 Content = tuple[AffectCard | FaceCard, bytes]
 
@@ -40,8 +44,8 @@ def pack(names: Iterable[str | Path], out: Path) -> Path:
         try:
             with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as target:
                 for bundle, network in found:
-                    for file in _MOST:
-                        content = network if file == "model.onnx" else (bundle.folder / file).read_bytes()
+                    card, page = (bundle.folder / "card.json").read_bytes(), readme(bundle.card).encode()
+                    for file, content in (("card.json", card), ("README.md", page), ("model.onnx", network)):
                         target.writestr(zipfile.ZipInfo(f"{bundle.card.name}/{file}", _DATE), content)
             aside.replace(out)
         finally:
@@ -49,22 +53,20 @@ def pack(names: Iterable[str | Path], out: Path) -> Path:
     return out
 
 
-def add(path: Path, *, replace: bool = False) -> list[str]:
+def add(path: Path, *, replace: bool = False, note: Note = quiet) -> list[str]:
     """Install the bundles of a file that `pack` wrote, or the bundle in a folder; returns their names.
 
-    All are checked before the first is installed: names, sizes, card, hash, outputs, one run. Nothing is unpacked but what a bundle has.
-    replace: another bundle of the same name goes. Raises BundleError, OutputError.
+    All are found whole and harmless before the first is installed: names, sizes, card, hash, outputs, one run; nothing is unpacked but
+    what a bundle has. They are not compared with their authors' files: whoever packed them could write any card. Only `pull` compares,
+    and it takes nothing that came this way for its own.
+    replace: another bundle of the same name goes. note: called with a line worth knowing. Raises BundleError, OutputError.
     """
-    if path.is_dir():
-        bundle = open_bundle(path)
-        found: list[Content] = [(bundle.card, bundle.network())]
-    else:
-        found = _unpacked(path)
+    found = [_in_folder(path)] if path.is_dir() else _unpacked(path)
     for card, network in found:
         inspect(card, network)
     with ExitStack() as locks:
         for card, _ in sorted(found, key=lambda content: content[0].name):
-            locks.enter_context(locked(card.name))
+            locks.enter_context(locked(card.name, note))
         missing = [content for content in found if not _is_here(*content, path, replace)]
         for card, network in missing:
             place(card, network)
@@ -89,13 +91,33 @@ def _is_here(card: AffectCard | FaceCard, network: bytes, path: Path, replace: b
     return False
 
 
+def _in_folder(path: Path) -> Content:
+    card, network = (_read(path / file, _MOST[file]) for file in ("card.json", "model.onnx"))
+    return _whole(str(path), card, network)
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The content of a file of at most so many bytes; raises BundleError for anything else, without waiting for it."""
+    try:
+        if not path.is_file():
+            raise BundleError(f"{path}: no such file; a bundle is a folder with card.json and model.onnx")
+        if (size := path.stat().st_size) > most:
+            raise BundleError(f"{path}: {size} bytes, more than it can have in a bundle ({most}); do not use it")
+        with path.open("rb") as source:
+            return source.read(size)
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}; a bundle is a folder with card.json and model.onnx") from error
+
+
 def _unpacked(path: Path) -> list[Content]:
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            raise BundleError(f"{path}: neither a file nor a folder; name a file of `mien bundles pack`, or a bundle's folder")
         with zipfile.ZipFile(path) as source:
             members = _members(path, source.infolist(), size)
             return [_content(path, source, name, files) for name, files in members.items()]
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except _BROKEN as error:
         raise BundleError(f"{path}: no file of `mien bundles pack`, or damaged: {error}; get it again") from error
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror or error}; name a file of `mien bundles pack`, or a bundle's folder") from error
@@ -128,9 +150,15 @@ def _members(path: Path, infos: list[zipfile.ZipInfo], size: int) -> dict[str, d
 def _content(path: Path, source: zipfile.ZipFile, name: str, files: dict[str, zipfile.ZipInfo]) -> Content:
     if missing := sorted({"card.json", "model.onnx"} - set(files)):
         raise BundleError(f"{path}: {name} has no {' and no '.join(missing)}; pack it again")
-    card, network = parse_card(source.read(files["card.json"]), f"{path}: {name}/card.json"), source.read(files["model.onnx"])
+    card, network = _whole(f"{path}: {name}", source.read(files["card.json"]), source.read(files["model.onnx"]))
     if card.name != name:
         raise BundleError(f"{path}: {name}/card.json is the card of {card.name}; pack it again")
+    return card, network
+
+
+def _whole(where: str, content: bytes, network: bytes) -> Content:
+    """The card and the network it speaks of; raises BundleError, which names `where`, if it is another or the card is wrong."""
+    card = parse_card(content, f"{where}/card.json")
     if (found := hashlib.sha256(network).hexdigest()) != card.sha256:
-        raise BundleError(f"{path}: {name}/model.onnx: sha256 is {found[:12]}…, the card says {card.sha256[:12]}…; get it again")
+        raise BundleError(f"{where}/model.onnx: sha256 is {found[:12]}…, the card says {card.sha256[:12]}…; get it again")
     return card, network

@@ -2,11 +2,12 @@
 
 from typing import Final
 
-import onnx
 from onnx import TensorProto, helper
 
+from mien.bundles.card import printable
 from mien.errors import BundleError
 from mien.faces.detect import STRIDES
+from mien.zoo.split import checked
 
 __all__ = ["luma_grid"]
 
@@ -18,16 +19,14 @@ def luma_grid(network: bytes) -> bytes:
 
     network: colour (N, 3, H, W) to class and objectness (N, M, 1), box (N, M, 4) and points (N, M, 10) a stride (Wu, Peng & Yu 2023).
     The score is the geometric mean of class and objectness, as its makers have it.
-    Raises BundleError for a network of another form.
+    Raises BundleError for a network of another form, and as `checked` does.
     """
-    try:
-        model = onnx.load_model_from_string(network)
-    except Exception as error:  # protobuf raises types of its own
-        raise BundleError(f"no ONNX network: {error}") from error
+    model = checked(network)
     graph = model.graph
     names = {f"{part}_{stride}" for part in _PARTS for stride in STRIDES}
     if len(graph.input) != 1 or {output.name for output in graph.output} != names:
-        raise BundleError(f"a network of YuNet's form gives {', '.join(sorted(names))}; this one gives {[o.name for o in graph.output]}")
+        given = printable(", ".join(output.name for output in graph.output))
+        raise BundleError(f"a network of YuNet's form has one input and gives {', '.join(sorted(names))}; this one gives {given}")
     seen = graph.input[0].name
     grown = [helper.make_node("Concat", ["image"] * 3, [seen], axis=1)]
     low, high = (helper.make_tensor(f"grid_{name}", TensorProto.FLOAT, [], [value]) for name, value in (("low", 0.0), ("high", 1.0)))

@@ -1,27 +1,25 @@
 """The index of what can be had from elsewhere: one strict file each, which pins every byte by its hash."""
 
-import json
+import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import from_json
 
-from mien.bundles.card import NAME, NOT_FOR, Published, Search, TaskCard, Terms
+from mien.bundles.card import NAME, NOT_FOR, Published, Search, Strict, TaskCard, Terms, printable
 from mien.bundles.readme import bullets, published_page, seen_page, table, tasks_page
-from mien.bundles.store import KNOWN
+from mien.bundles.store import KNOWN, home
 from mien.errors import BundleError, UnknownNameError
 from mien.faces.prepare import Pixels
 
-__all__ = ["Affect", "Entry", "Faces", "File", "Output", "entries", "entry", "page"]
+__all__ = ["Affect", "Entry", "Faces", "File", "Output", "entries", "entry", "kept_entry", "page"]
 
 _VERSION: Final = 1
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class File(_Strict):
+class File(Strict):
     """A file at its address, and how to tell that it is the right one.
 
     role: ``network`` becomes the bundle's network; ``weights`` are for training on, and only kept.
@@ -70,7 +68,7 @@ class Output(TaskCard):
         return self
 
 
-class Affect(_Strict):
+class Affect(Strict):
     """What a network that reads affect eats and gives."""
 
     reads: Literal["crops"]
@@ -78,14 +76,14 @@ class Affect(_Strict):
     outputs: Annotated[tuple[Output, ...], Field(min_length=1)]
 
 
-class Faces(_Strict):
+class Faces(Strict):
     """How a network of YuNet's form is used to find faces."""
 
     reads: Literal["frames"]
     search: Search
 
 
-class Entry(_Strict):
+class Entry(Strict):
     """One that can be pulled: a bundle, or only weights to start training from.
 
     commit: of the repository that every address is pinned to. licence: of the weights; code_licence: of the code beside them.
@@ -112,6 +110,11 @@ class Entry(_Strict):
         return next((file for file in self.files if file.role == role), None)
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of all that is told here, whatever the file looks like: the same digest is the same entry."""
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+
+    @property
     def tasks(self) -> tuple[TaskCard, ...]:
         """What it predicts, in output order; none for what reads no affect."""
         return tuple(output.spec for output in self.network.outputs) if isinstance(self.network, Affect) else ()
@@ -136,22 +139,29 @@ def entries() -> dict[str, Entry]:
 
 
 def entry(name: str | Path) -> Entry:
-    """What is known by that name; or the file of an index of your own: a `Path`, or a name that ends in ``.json``.
+    """What is known by that name; or the file of an entry of your own: a `Path`, or a name that ends in ``.json``.
 
-    Raises UnknownNameError (nearest names shown), and BundleError naming file and key.
+    By name: what the index has, and after it the entries of weights that are here. Raises UnknownNameError (nearest names shown), and
+    BundleError naming file and key.
     """
     if isinstance(name, Path) or name.endswith(".json"):
         return _read(Path(name))
-    for folder in (KNOWN, KNOWN / "weights"):
-        if (path := folder / f"{name}.json") in folder.glob("*.json"):
-            return _read(path)
+    if re.fullmatch(NAME, name):
+        for path in (KNOWN / f"{name}.json", KNOWN / "weights" / f"{name}.json", kept_entry(name)):
+            if path.is_file():
+                return _read(path)
     raise UnknownNameError("bundle in the index", name, entries())
+
+
+def kept_entry(name: str) -> Path:
+    """Where the entry of pulled weights lies, beside them; no file of an entry can have this name."""
+    return home() / "weights" / name / ".entry.json"
 
 
 def _read(path: Path) -> Entry:
     try:
         text = path.read_bytes()
-        found = json.loads(text)
+        found = from_json(text)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; name a bundle of `mien bundles list`, or the file of an index entry") from error
     except ValueError as error:
@@ -166,19 +176,23 @@ def _read(path: Path) -> Entry:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BundleError(f"{path}: {where}: {first['msg']}; an entry of the index is wrong") from error
+        raise BundleError(printable(f"{path}: {where}: {first['msg']}; an entry of the index is wrong")) from error
 
 
-def page(known: Entry) -> str:
-    """Markdown for people: what would be had by pulling it."""
-    files = [[f.role, f.name, f"{f.size} bytes" if f.size else f"below {f.most / 1e6:.0f} MB", f.hashes, f.url] for f in known.files]
+def page(known: Entry, kept: Path | None = None) -> str:
+    """Markdown for people: what would be had by pulling it. kept: the folder of its weights, where they are here."""
+    files = [[file.role, file.name, _size(file), file.hashes, file.url] for file in known.files]
+    if kept is not None and known.network is None:
+        where = f"Here: `{kept}`; check it with `mien bundles verify {known.name}`."
+    else:
+        where = f"Not on this machine; get it with `mien bundles pull {known.name}`."
     facts = [f"Licence of the weights: {known.licence}", f"Licence of the code: {known.code_licence}"]
     if isinstance(known.network, Affect):
         pixels = known.network.pixels
         facts.append(f"Reads: crops of {pixels.size}x{pixels.size} px, {pixels.colour}, {pixels.alignment} alignment")
     if known.architectures:
         facts.append(f"Architecture: {' or '.join(known.architectures)}")
-    parts = [f"# {known.name}", f"{known.summary} Not on this machine; get it with `mien bundles pull {known.name}`.", bullets(facts)]
+    parts = [f"# {known.name}", f"{known.summary} {where}", bullets(facts)]
     if known.tasks:
         parts += ["## What it predicts", tasks_page(known.tasks)]
     if known.published:
@@ -187,3 +201,9 @@ def page(known: Entry) -> str:
     parts += ["## Data it has seen", seen_page(known.trained_on)]
     parts += ["## Files", table(["role", "name", "size", "hashes", "address"], files)]
     return "\n\n".join(parts) + "\n"
+
+
+def _size(file: File) -> str:
+    if file.size is not None:
+        return f"{file.size} bytes"
+    return f"not known, below {file.most / 1e6:.0f} MB; the hash pins the content, and so its size"

@@ -1,5 +1,7 @@
 """Bundles on their way to this machine and away from it. Nothing has its final name before it is whole and proven."""
 
+import errno
+import hashlib
 import os
 import re
 import shutil
@@ -7,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 
@@ -17,16 +19,17 @@ from mien.bundles.store import bundles, embedded, home, installed, load, load_de
 from mien.errors import BundleError, OutputError, UnknownNameError
 from mien.zoo.convert import convert, inspect, made
 from mien.zoo.fetch import Patience, Progress, check, fetch, writing
-from mien.zoo.index import Entry, entry
+from mien.zoo.index import Entry, File, entry, kept_entry
 
-__all__ = ["Pulled", "kept", "locked", "place", "prove", "pull", "remove", "verify", "weights"]
+__all__ = ["Note", "Pulled", "kept", "locked", "place", "prove", "pull", "quiet", "remove", "verify", "weights"]
 
 Note = Callable[[str], None]
+Role = Literal["network", "weights"]
 _OWN: Final = "mien bundles pull "
 
 
-def _quiet(_what: str, _done: int = 0, _total: int = 0) -> None:
-    pass
+def quiet(_what: str, _done: int = 0, _total: int = 0) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,12 @@ class Pulled:
 
 def pull(
     name: str | Path, *, weights: bool = False, source: str | Path | None = None, patience: Patience | None = None,
-    progress: Progress = _quiet, note: Note = _quiet,
+    progress: Progress = quiet, note: Note = quiet,
 ) -> Pulled:  # fmt: skip
-    """Fetch a bundle of the index, verify it, bring it into mien's form, compare, and install it; a whole one that is here stays.
+    """Fetch a bundle of the index, verify it, bring it into mien's form, compare it with the original, and install it.
 
+    What is here stays only if this machine pulled it, by the same entry to the word, and nobody altered it since. Anything else of
+    the kind, what `add` brought included, is fetched anew and replaced; a bundle of somebody's own is not.
     name: of an entry, or the file of one (see `mien.zoo.index.entry`). weights: also the file to start training from; it is kept as it
         is, verified and unopened. An entry without a network is weights alone.
     source: a folder or an address that holds the files, in place of the index's addresses; the hashes stay the same.
@@ -56,63 +61,90 @@ def pull(
     Two at once: one works, the other waits and finds it done. Raises UnknownNameError, BundleError and OutputError; then
     nothing has changed, except that what came is kept and gone on from.
     """
-    known = entry(name)
-    if known.name in embedded():
-        raise BundleError(f"{known.name} comes with mien; nothing is to be pulled")
-    fresh, folder, kept = False, None, None
-    with locked(known.name, note):
-        downloads = home() / "downloads" / known.name
-
-        def get(file_role: str, into: Path) -> Path:
-            file = next(file for file in known.files if file.role == file_role)
-            return fetch(file, into, source, patience=patience, progress=progress)
-
-        if known.network is not None:
-            folder = _here(known)
-            if folder is None:
-                network, card = convert(known, _read(get("network", downloads)))
-                folder, fresh = place(card, network), True
-        if weights or known.network is None:
-            kept = _kept(known)
-            if kept is None:
-                path = get("weights", downloads)
-                kept, fresh = home() / "weights" / known.name / path.name, True
-                with writing(kept):
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    path.replace(kept)
-        shutil.rmtree(downloads, ignore_errors=True)
-    return Pulled(known.name, folder, kept, fresh)
+    _not_embedded(str(name))
+    wanted = entry(name)
+    _not_embedded(wanted.name)
+    roles: list[Role] = ["network"] if wanted.network is not None else []
+    if weights or not roles:
+        roles.append("weights")
+    here = {role: _here(wanted, role) for role in roles}
+    fresh = None in here.values()
+    if fresh:
+        with locked(wanted.name, note):
+            here = {role: _here(wanted, role) for role in roles}  # another process may have been at it
+            missing = [role for role in roles if here[role] is None]
+            downloads = home() / "downloads" / wanted.name
+            for role in missing:
+                path = fetch(_file(wanted, role), downloads, source, patience=patience, progress=progress)
+                here[role] = _install(wanted, path) if role == "network" else _keep(wanted, path)
+            fresh = bool(missing)
+            shutil.rmtree(downloads, ignore_errors=True)
+    return Pulled(wanted.name, here.get("network"), here.get("weights"), fresh)
 
 
-def _read(path: Path) -> bytes:
-    with writing(path):
-        return path.read_bytes()
+def _not_embedded(name: str) -> None:
+    if name in embedded():
+        raise BundleError(f"{name} comes with mien; nothing is to be pulled")
 
 
-def _here(known: Entry) -> Path | None:
-    """The folder of the bundle if it is here, whole, and made from this entry; None where it is to be pulled.
+def _file(wanted: Entry, role: Role) -> File:
+    """The file of that role; raises BundleError where the entry has none."""
+    file = wanted.file(role)
+    if file is None:
+        raise BundleError(f"{wanted.name}: the index knows no weights to train from; pull it without --weights")
+    return file
 
-    Raises BundleError where another bundle of that name is here.
+
+def _here(wanted: Entry, role: Role) -> Path | None:
+    """The bundle's folder, or the file of weights, if this machine pulled it by this entry and it is whole; None where it is to be pulled.
+
+    Raises BundleError where another bundle of that name is here, or the entry has no weights.
     """
-    folder = installed().get(known.name)
+    if role == "network":
+        return _installed(wanted)
+    kept = _kept(wanted)
+    return kept if _text(kept_entry(wanted.name)) == _told(wanted) else None
+
+
+def _installed(wanted: Entry) -> Path | None:
+    folder = installed().get(wanted.name)
     if folder is None:
         return None
     try:
         bundle = open_bundle(folder)
         bundle.network()
-    except BundleError:
+        hashed = _hash(folder)
+    except (BundleError, OSError):
         return None
     if not bundle.card.made.recipe.startswith(_OWN):
-        raise BundleError(f"another bundle named {known.name} is here: {folder}; remove it first: mien bundles remove {known.name}")
-    return folder if bundle.card.made == made(known) else None
+        raise BundleError(f"another bundle named {wanted.name} is here: {folder}; remove it first: mien bundles remove {wanted.name}")
+    return folder if _text(_record(wanted.name)) == hashed and bundle.card.made == made(wanted) else None
 
 
-def _kept(known: Entry) -> Path | None:
-    """The verified file of weights if it is here, None where it is to be pulled; raises BundleError where the index has none."""
-    file = known.file("weights")
-    if file is None:
-        raise BundleError(f"{known.name}: the index knows no weights to train from; pull it without --weights")
-    path = home() / "weights" / known.name / file.name
+def _install(wanted: Entry, path: Path) -> Path:
+    """The bundle's folder, made from the verified file, and a record of it."""
+    with writing(path):
+        content = path.read_bytes()
+    network, card = convert(wanted, content)
+    folder = place(card, network)
+    _write(_record(wanted.name), _hash(folder))
+    return folder
+
+
+def _record(name: str) -> Path:
+    """Where this machine notes which bundle it pulled, out of reach of what others packed."""
+    return home() / "pulled" / f"{name}.sha256"
+
+
+def _hash(folder: Path) -> str:
+    """What the record of a bundle says: the hash of its card, which holds the network's."""
+    return f"{hashlib.sha256((folder / 'card.json').read_bytes()).hexdigest()}  card.json\n"
+
+
+def _kept(wanted: Entry) -> Path | None:
+    """The verified file of weights if it is here, None where it is to be pulled; raises BundleError where the entry has none."""
+    file = _file(wanted, "weights")
+    path = home() / "weights" / wanted.name / file.name
     if path.is_file():
         with suppress(BundleError):
             check(path, file)
@@ -120,23 +152,67 @@ def _kept(known: Entry) -> Path | None:
     return None
 
 
+def _keep(wanted: Entry, path: Path) -> Path:
+    """Put a verified file of weights where it stays, with its entry beside it: an entry of somebody's own is known nowhere else."""
+    _write(kept_entry(wanted.name), _told(wanted))
+    kept = home() / "weights" / wanted.name / path.name
+    with writing(kept):
+        path.replace(kept)
+        _settle(kept.parent)
+    return kept
+
+
+def _told(wanted: Entry) -> str:
+    return wanted.model_dump_json(indent=2) + "\n"
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file: whole and on the disk before it has its name."""
+    aside = path.with_name(path.name + ".part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8", newline="\n")
+        _settle(aside)
+        aside.replace(path)
+        _settle(path.parent)
+
+
+def _settle(path: Path) -> None:
+    """Bring a file or a folder's names to the disk, so that after a power cut no name stands for half of something."""
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
+        return  # Windows opens no folders
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot settle a folder
+            raise
+    finally:
+        os.close(number)
+
+
 def weights(name: str | Path) -> Path:
     """The file to start training from, as its authors have it, verified again now; it may be a pickle: never unpickle it.
 
     Raises UnknownNameError, and BundleError where it is not on this machine or altered.
     """
-    known = entry(name)
-    path = _kept(known)
+    wanted = entry(name)
+    path = _kept(wanted)
     if path is None:
-        option = " --weights" if known.network is not None else ""
-        raise BundleError(
-            f"the weights of {known.name} are not whole on this machine; get them with: mien bundles pull {known.name}{option}"
-        )
+        option = " --weights" if wanted.network is not None else ""
+        raise BundleError(f"the weights of {wanted.name} are not whole on this machine; get them with: mien bundles pull {name}{option}")
     return path
 
 
 @contextmanager
-def locked(name: str, note: Note = _quiet) -> Iterator[None]:
+def locked(name: str, note: Note = quiet) -> Iterator[None]:
     """Alone at work on the bundle of that name, among all processes of this machine."""
     if not home().is_absolute():
         raise OutputError("this user has no home folder; set MIEN_HOME to a folder for bundles")
@@ -167,18 +243,18 @@ def place(card: AffectCard | FaceCard, network: bytes) -> Path:
             _mend(folder, old)
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-            with (aside / "model.onnx").open("wb") as out:
-                out.write(network)
-                out.flush()
-                os.fsync(out.fileno())
+            (aside / "model.onnx").write_bytes(network)
             (aside / "README.md").write_text(readme(card), encoding="utf-8", newline="\n")
             write_card(card, aside / "card.json")
+            for path in (*aside.iterdir(), aside):
+                _settle(path)
         prove(aside)
         with writing(folder):
             if folder.exists():
                 folder.rename(old)
             try:
                 aside.rename(folder)
+                _settle(folder.parent)
             finally:
                 _mend(folder, old)
     finally:
@@ -194,16 +270,20 @@ def _mend(folder: Path, old: Path) -> None:
 
 
 def prove(name: str | Path) -> str:
-    """Check a bundle, by name or folder, as far as that goes without pictures; returns its name.
+    """Try a bundle, by name or folder, as far as that goes without pictures; returns its name.
 
-    The hash, the outputs and their order against the card, and one run. Raises UnknownNameError or BundleError.
+    The hash, the outputs and their order against the card, and one run. Raises UnknownNameError or BundleError, which names the bundle.
     """
     bundle = open_bundle(name)
     inspect(bundle.card, bundle.network())
-    if isinstance(bundle.card, AffectCard):
-        load(bundle.folder)
-    else:
-        load_detector(bundle.folder)
+    try:
+        if isinstance(bundle.card, AffectCard):
+            load(bundle.folder)
+        else:
+            load_detector(bundle.folder)
+    except BundleError as error:
+        # Not by its folder, which is gone when it could not be installed.
+        raise BundleError(f"{bundle.card.name}: {str(error).removeprefix(f'{bundle.folder}: ')}") from error
     return bundle.card.name
 
 
@@ -214,34 +294,37 @@ def kept() -> dict[str, Path]:
 
 
 def verify(name: str | Path) -> str:
-    """Check what is here of that name or in that folder: a bundle as `prove` does, otherwise weights; returns its name.
+    """Look again at all that is here of that name, or in that folder: a bundle as `prove` does, weights by their hash; returns its name.
 
     Raises UnknownNameError or BundleError.
     """
-    if str(name) in kept() and str(name) not in bundles():
+    if str(name) in kept():
         weights(name)
-        return str(name)
+        if str(name) not in bundles():
+            return str(name)
     return prove(name)
 
 
-def remove(name: str) -> None:
-    """Delete an installed bundle, its weights and what a broken pull left.
+def remove(name: str, note: Note = quiet) -> None:
+    """Delete an installed bundle, its weights, its record and what a broken pull left. note: called with a line worth knowing.
 
     Raises BundleError for one that comes with mien, UnknownNameError where nothing of that name is here.
     """
     if name in embedded():
         raise BundleError(f"{name} comes with mien and stays; only what was pulled or added can be removed")
-    parts = [home() / room / name for room in ("bundles", "weights", "downloads")] if re.fullmatch(NAME, name) else []
+    places = (f"bundles/.{name}.old", f"bundles/{name}", f"weights/{name}", f"downloads/{name}")
+    parts = [home() / place for place in places] if re.fullmatch(NAME, name) else []
     here = [part for part in parts if part.is_dir()]
     if not here:
-        known = {*installed(), *kept()}
-        if not known:
+        others = {*installed(), *kept()}
+        if not others:
             raise BundleError(f"{name} is not here, and nothing else that could be removed: no bundle was pulled or added")
-        raise UnknownNameError("bundle that could be removed", name, known)
-    with locked(name), writing(home() / "bundles" / name):
+        raise UnknownNameError("bundle that could be removed", name, others)
+    with locked(name, note), writing(home() / "bundles" / name):
         for part in here:
             # Renamed first, so that nobody sees half of it.
             gone = part.with_name(f".{name}.gone")
             shutil.rmtree(gone, ignore_errors=True)
             part.rename(gone)
             shutil.rmtree(gone)
+        _record(name).unlink(missing_ok=True)

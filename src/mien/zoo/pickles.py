@@ -5,7 +5,6 @@ happen here: this machine is our own, it imports nothing, looks no name up and c
 `Record` that holds what it was to be made of; a tensor becomes a numpy array; what files of weights never need is refused by name.
 """
 
-import math
 import re
 import struct
 import sys
@@ -15,18 +14,20 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from pickletools import genops
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import BundleError
-from mien.zoo.storages import Plain, Storages, open_archive
+from mien.zoo.storages import Plain, Storages, open_archive, view
 
 __all__ = ["Name", "Record", "read_pt", "tensors"]
 
-_STEPS: Final = 2_000_000  # of one file; the largest network of the zoo needs 100,000
-_PARTS: Final = 100_000  # modules and tensors of one network
+_STEPS: Final = 2_000_000  # of one pickle: its operations, and the items that they copy; the largest network of the zoo needs 100,000
+_DEAR: Final = 50  # steps that a tensor counts for, and a number as a key: hashes of numbers, unlike texts', can be chosen to collide
+_LONGEST: Final = 500  # characters of a key or name; longer ones, compared again and again, would take hours
+_PARTS: Final = 100_000  # modules, tensors, and places left empty of one network
 _DEPTH: Final = 100
 
 # From Python 2, whose names older pickles keep; today's standard library names itself.
@@ -40,6 +41,8 @@ _TORCH: Final = re.compile(
     r"torch\.(nn\..+|_C\._nn\.\w+|_utils\._rebuild_\w+|_tensor\._rebuild_from_type_v2|torch_version\.TorchVersion"
     r"|Size|device|Tensor|storage\.\w+Storage|[A-Z]\w*Storage|b?float\d+|u?int\d+|bool)"
 )
+_KINDS: Final = ("_parameters", "_buffers", "_modules")  # what torch.nn.Module keeps its parts in, in the order of its state dict
+_OLDER: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # how files of before torch 1.6 start
 _NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 Array = NDArray[Any]
@@ -68,16 +71,19 @@ def read_pt(path: Path) -> Any:
     lacks, comes as float32. Raises BundleError for a file that asks for anything else, by name, or is damaged or cut off.
     """
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
-            if file.read(2) == b"PK":
-                with open_archive(path, size) as archive:
+            start = file.read(len(_OLDER))
+            if start.startswith(b"PK"):
+                with open_archive(path, path.stat().st_size) as archive:
                     return _run(path, archive.program, archive)
-            file.seek(0)
-            content = file.read()
+            if start == _OLDER:
+                file.seek(0)
+                return _read_plain(path, file.read())
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror or error}; name a .pt file that can be read") from error
-    return _read_plain(path, content)
+    except MemoryError as error:
+        raise BundleError(f"{path}: needs more memory than there is; free some, and do not trust this file if it is small") from error
+    raise BundleError(f"{path}: is no file of torch.save, or one from before torch 0.2; name a .pt file, or save it again with torch")
 
 
 def tensors(found: Any) -> dict[str, Array]:
@@ -85,47 +91,48 @@ def tensors(found: Any) -> dict[str, Array]:
 
     found: what `read_pt` gave. Raises BundleError for anything else.
     """
-    if isinstance(found, dict) and found and all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in found.items()):
+    if isinstance(found, dict) and found and all(_proper(k) and isinstance(v, np.ndarray) for k, v in found.items()):
         return dict(found)
     if not isinstance(found, Record):
         raise BundleError(f"a {type(found).__name__} where a network or a table of tensors was looked for; name a file of weights")
     named: dict[str, Array] = {}
     for count, (name, tensor) in enumerate(_walked(found, "", 0)):
         if count > _PARTS:
-            raise BundleError(f"a {found.name} of more than {_PARTS:,} parts, which no network has; do not trust this file")
+            raise BundleError(f"a {found.name:.80} of more than {_PARTS:,} parts, which no network has; do not trust this file")
         if tensor is not None:
             named[name] = tensor
     return named
 
 
 def _walked(module: Record, prefix: str, depth: int) -> Iterator[tuple[str, Array | None]]:
-    """Tensors with their names, in torch's order; for each module, one None, so that whoever counts sees it."""
+    """Tensors with their names, in torch's order; a None for all else that was looked at, so that whoever counts sees it."""
     yield prefix, None
-    state = module.state
-    parts = [state.get(kind) for kind in ("_parameters", "_buffers", "_modules")] if isinstance(state, dict) else [None]
+    state, place = module.state, prefix[:80] or "the file"
+    parts: list[Any] = [state.get(kind) for kind in _KINDS] if isinstance(state, dict) else [None]
     if not all(isinstance(part, dict) for part in parts) or depth > _DEPTH:
-        raise BundleError(f"{prefix or 'the file'}: a {module.name:.80} is no part of a network that mien can read; name a file of weights")
-    parameters, buffers, modules = cast("list[dict[Any, Any]]", parts)
-    if not all(isinstance(name, str) and len(name) < 100 for name in [*parameters, *buffers, *modules]):
-        raise BundleError(f"{prefix or 'the file'}: a part of a {module.name:.80} has no proper name; name a file of weights")
+        raise BundleError(f"{place}: a {module.name:.80} is no part of a network that mien can read; name a file of weights")
     passing = state.get("_non_persistent_buffers_set")
-    lasting = [item for item in buffers.items() if not (isinstance(passing, set | frozenset) and item[0] in passing)]
-    for name, value in [*parameters.items(), *lasting]:
-        if isinstance(value, np.ndarray):
-            yield f"{prefix}{name}", value
-        elif value is not None:
-            raise BundleError(f"{prefix}{name}: a {type(value).__name__} where a tensor was looked for; name a file of weights")
-    for name, value in modules.items():
-        if isinstance(value, Record):
-            yield from _walked(value, f"{prefix}{name}.", depth + 1)
-        elif value is not None:
-            raise BundleError(f"{prefix}{name}: a {type(value).__name__} where a module was looked for; name a file of weights")
+    for kind, part in zip(_KINDS, parts, strict=True):
+        for name, value in part.items():
+            if not _proper(name, prefix):
+                raise BundleError(f"{place}: a part of a {module.name:.80} has no proper name; name a file of weights")
+            if value is None or (kind == "_buffers" and isinstance(passing, set | frozenset) and name in passing):
+                yield prefix, None
+            elif kind == "_modules" and isinstance(value, Record):
+                yield from _walked(value, f"{prefix}{name}.", depth + 1)
+            elif kind != "_modules" and isinstance(value, np.ndarray):
+                yield f"{prefix}{name}", value
+            else:
+                raise BundleError(f"{place}: a {type(value).__name__} among the {kind[1:]}; name a file of weights")
+
+
+def _proper(name: Any, prefix: str = "") -> bool:
+    """Whether messages, and files that are written, can hold it."""
+    return isinstance(name, str) and len(prefix) + len(name) < _LONGEST and name.isprintable()
 
 
 def _read_plain(path: Path, content: bytes) -> Any:
     """The format before torch 1.6: five pickles one after the other, and then the storages."""
-    if not content.startswith(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"):
-        raise BundleError(f"{path}: is no file of torch.save; name a .pt file")
     stream, storages = BytesIO(content), Plain(str(path), len(content))
     _, version, system = (_run(path, stream, storages) for _ in range(3))
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
@@ -140,7 +147,7 @@ def _run(path: Path, program: BytesIO, storages: Storages) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in texts, which `genops` decodes
             return _Machine(str(path), storages).run(program)
-    except (IndexError, KeyError, TypeError, ValueError, OverflowError, UnicodeError, AttributeError, struct.error) as error:
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError, struct.error) as error:
         raise BundleError(
             f"{path}: damaged or cut off ({' '.join(str(error).split())[:120] or type(error).__name__}); get the file again"
         ) from error
@@ -151,15 +158,15 @@ class _Machine:
 
     def __init__(self, path: str, storages: Storages) -> None:
         self.path = path
+        self.left = _STEPS
         self.storages = storages
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # one stack for each open mark
         self.memo: dict[int, Any] = {}
 
     def run(self, program: BytesIO) -> Any:
-        for step, (op, arg, _) in enumerate(genops(program)):
-            if step >= _STEPS:
-                raise BundleError(f"{self.path}: more than {_STEPS:,} steps, which no file of weights needs; do not trust this file")
+        for op, arg, _ in genops(program):
+            self.spend(1)
             if op.name in _PUSH:
                 self.stack.append(arg)
             elif op.name in _DO:
@@ -169,6 +176,12 @@ class _Machine:
         if len(self.stack) != 1 or self.below:
             raise ValueError("it does not end with one value")
         return self.stack[0]
+
+    def spend(self, steps: int) -> None:
+        """Take from the steps that are left: one for each operation, and one for each item of what it copies from the memo."""
+        self.left -= steps
+        if self.left < 0:
+            raise BundleError(f"{self.path}: more than {_STEPS:,} steps, which no file of weights needs; do not trust this file")
 
     def refusal(self, what: str) -> BundleError:
         return BundleError(f"{self.path}: asks for {what}, which no file of weights needs; do not trust this file")
@@ -185,6 +198,8 @@ class _Machine:
         """A class or function: its name, if a file of weights may hold it at all."""
         if type(module) is not str or type(name) is not str:
             raise self.refusal("a name that is no text")
+        if len(module) + len(name) > _LONGEST:
+            raise self.refusal(f"a name of more than {_LONGEST:,} letters")
         whole = f"{module}.{name}"
         top = module.partition(".")[0]
         odd = not _NAME.fullmatch(whole) or "." in name or "__" in whole.replace("__builtin__.", "").replace("__main__.", "")
@@ -210,6 +225,7 @@ class _Machine:
         items = args[0] if args else []
         if len(args) > 1 or not isinstance(items, list):
             raise self.refusal(f"{kind} of something that is no list")
+        self.spend(len(items))
         if kind == "OrderedDict":
             return {self.key(key): value for key, value in items}
         return (set if kind == "set" else frozenset)(self.key(item) for item in items)
@@ -227,7 +243,8 @@ class _Machine:
         storage, offset, size, stride = args[:4]
         if not isinstance(storage, np.ndarray) or storage.ndim != 1 or not isinstance(size, tuple) or not isinstance(stride, tuple):
             raise ValueError("a tensor without a storage, a size or strides")
-        return _view(storage, offset, size, stride)
+        self.spend(_DEAR)
+        return view(storage, offset, size, stride)
 
     def stored(self, pid: Any) -> Any:
         """What a persistent id stands for: a storage; in older files also a class, with its source beside it."""
@@ -246,9 +263,13 @@ class _Machine:
             raise self.refusal(f"a state for a {made.name if isinstance(made, Record) else type(made).__name__}")
 
     def key(self, key: Any) -> Any:
-        """A key; of simple kinds, since others may take forever to compare."""
+        """A key; of simple kinds, short, and few numbers, since others may take forever to hash or compare."""
         if not isinstance(key, str | int | float | bytes | Name | None):
             raise self.refusal(f"a {type(key).__name__} as a key")
+        if isinstance(key, int | float):
+            self.spend(_DEAR)
+        if (isinstance(key, int) and not -(2**63) <= key < 2**64) or (isinstance(key, str | bytes) and len(key) > _LONGEST):
+            raise self.refusal(f"a huge {type(key).__name__} as a key")
         return key
 
     def put(self, items: list[Any]) -> None:
@@ -277,28 +298,10 @@ class _Machine:
         return items
 
 
-def _view(storage: Array, offset: Any, size: tuple[Any, ...], stride: tuple[Any, ...]) -> Array:
-    numbers = (offset, *size, *stride)
-    if any(type(number) is not int or not 0 <= number < 2**48 for number in numbers) or len(size) != len(stride) or len(size) > 16:
-        raise ValueError("a tensor with a strange offset, size or stride")
-    last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
-    count = math.prod(size)
-    if count and (last >= len(storage) or count > len(storage)):
-        raise ValueError(f"a tensor of size {size} reaches beyond its storage of {len(storage)}")
-    if not count:
-        return np.zeros(size, storage.dtype) if max(size) < 2**20 else _too_empty()
-    steps = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
-
-
 def _shown(pid: Any) -> str:
     """A persistent id in a few letters; whatever else it may hold could be endless."""
     first = pid[0] if isinstance(pid, tuple) and pid else pid
     return repr(first[:40]) if isinstance(first, str) else f"of a {type(first).__name__}"
-
-
-def _too_empty() -> Array:
-    raise ValueError("an empty tensor with huge sides")
 
 
 def _unmarked(make: Callable[[list[Any]], Any]) -> Callable[[_Machine, Any], None]:
@@ -332,7 +335,10 @@ def _obj(m: _Machine, _: Any) -> None:
 
 def _newobj_ex(m: _Machine, items: list[Any]) -> None:
     maker, args, named = items
-    _made_of(m, maker, (*args, named) if named else args)
+    if named:
+        m.spend(len(args))
+        args = (*args, named)
+    _made_of(m, maker, args)
 
 
 def _global(m: _Machine, arg: Any) -> None:
@@ -341,7 +347,11 @@ def _global(m: _Machine, arg: Any) -> None:
 
 
 def _memoize(m: _Machine, arg: Any) -> None:
-    m.memo[len(m.memo) if arg is None else arg] = m.stack[-1]
+    place = len(m.memo) if arg is None else arg
+    # In order, as all that write pickles number them, Python 2 from 1; numbers of any other choice could be made to collide.
+    if not 0 <= place <= len(m.memo) + 1:
+        raise ValueError("it remembers out of order")
+    m.memo[place] = m.stack[-1]
 
 
 def _dict(m: _Machine, _: Any) -> None:

@@ -1,5 +1,6 @@
 """The numbers in torch's .pt files: storages, flat and typed, in a zip archive or, before torch 1.6, one after the other."""
 
+import math
 import re
 import struct
 import zipfile
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from mien.errors import BundleError
 
-__all__ = ["Archive", "Plain", "Storages", "open_archive"]
+__all__ = ["Archive", "Plain", "Storages", "open_archive", "view"]
 
 Array = NDArray[Any]
 
@@ -52,6 +53,31 @@ def _numbers(kind: str, raw: Array) -> Array:
     return raw != 0 if kind == "torch.BoolStorage" else raw
 
 
+def _agreed(known: tuple[str, Array], kind: str, key: str, count: int) -> Array:
+    """The numbers of a storage that was read or announced before; torch never has one of two kinds."""
+    if known[0] != kind or len(known[1]) != count:
+        raise ValueError(f"storage {key} is there twice, with different lengths or kinds")
+    return known[1]
+
+
+def view(storage: Array, offset: Any, size: tuple[Any, ...], stride: tuple[Any, ...]) -> Array:
+    """A tensor: the part of a storage (count,) from `offset`, `stride` numbers from one to the next along each side; not to be written to.
+
+    Raises ValueError for one that is not all in the storage.
+    """
+    if len(size) != len(stride) or len(size) > 16 or not all(type(one) is int and 0 <= one < 2**48 for one in (offset, *size, *stride)):
+        raise ValueError("a tensor with a strange offset, size or stride")
+    last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
+    count = math.prod(size)
+    if count and (last >= len(storage) or count > len(storage)):
+        raise ValueError(f"a tensor of size {size} reaches beyond its storage of {len(storage)}")
+    if not count and max(size) >= 2**20:
+        raise ValueError("an empty tensor with huge sides")
+    if not count:
+        return np.zeros(size, storage.dtype)
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, [step * storage.itemsize for step in stride], writeable=False)
+
+
 class Archive:
     """A zip archive as torch.save writes it: nothing compressed, ``data.pkl`` and one entry for each storage."""
 
@@ -59,21 +85,18 @@ class Archive:
         self._path = str(path)
         self._archive = archive
         self._root = root
-        self._read: dict[tuple[str, str], Array] = {}
+        self._read: dict[str, tuple[str, Array]] = {}
         self.program = BytesIO(archive.read(f"{root}data.pkl"))
 
     def storage(self, kind: str, key: Any, count: Any, view: Any) -> Array:
         """See `Storages`."""
         dtype = _dtype(self._path, kind, key, count, view)
-        if (kind, key) not in self._read:
+        if key not in self._read:
             name = f"{self._root}data/{key}"
             if (size := self._archive.getinfo(name).file_size) != count * dtype.itemsize:
                 raise ValueError(f"storage {key} has {size} bytes, not {count} x {dtype.itemsize}")
-            self._read[kind, key] = _numbers(kind, np.frombuffer(self._archive.read(name), dtype))
-        found = self._read[kind, key]
-        if len(found) != count:
-            raise ValueError(f"storage {key} has {len(found)} numbers, not {count}")
-        return found
+            self._read[key] = kind, _numbers(kind, np.frombuffer(self._archive.read(name), dtype))
+        return _agreed(self._read[key], kind, key, count)
 
 
 @contextmanager
@@ -82,14 +105,18 @@ def open_archive(path: Path, size: int) -> Iterator[Archive]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield Archive(path, archive, _checked(path, archive, size))
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
-        raise BundleError(f"{path}: damaged or cut off ({' '.join(str(error).split())[:120]}); get the file again") from error
+    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError, struct.error) as error:
+        raise BundleError(
+            f"{path}: damaged or cut off ({' '.join(str(error).split())[:120] or type(error).__name__}); get the file again"
+        ) from error
 
 
 def _checked(path: Path, archive: zipfile.ZipFile, size: int) -> str:
     """The folder in the archive where everything lies."""
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
+    if any(re.fullmatch(r"([^/]+/)?constants\.pkl", name) for name in names):  # its program is compressed, too
+        raise BundleError(f"{path}: is a TorchScript program, not weights; save the network's state dict with torch.save")
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1]
     if packed or sum(entry.file_size for entry in entries) > size or len(set(names)) < len(names):
         why = f"{packed[0]:.80} is compressed" if packed else "its entries overlap"
@@ -98,8 +125,6 @@ def _checked(path: Path, archive: zipfile.ZipFile, size: int) -> str:
     if len(programs) != 1:
         raise BundleError(f"{path}: holds no weights of torch.save (no data.pkl); name a .pt file")
     root = programs[0].removesuffix("data.pkl")
-    if f"{root}constants.pkl" in names:
-        raise BundleError(f"{path}: is a TorchScript program, not weights; save the network's state dict with torch.save")
     if archive.getinfo(programs[0]).file_size > _PROGRAM:
         raise BundleError(
             f"{path}: more than {_PROGRAM >> 20} MiB beside its tensors, which no file of weights needs; do not trust this file"
@@ -127,14 +152,12 @@ class Plain:
             if self._left < 0:
                 raise ValueError("its storages are larger than the file")
             self._raw[key] = kind, np.zeros(count, dtype)
-        known, raw = self._raw[key]
-        if known != kind or len(raw) != count:
-            raise ValueError(f"storage {key} is announced twice, with different lengths or kinds")
-        return raw
+        return _agreed(self._raw[key], kind, key, count)
 
     def fill(self, keys: Any, content: bytes, start: int) -> None:
         """Read all storages, in the order of `keys`, from `content` at `start`: each its length (8 bytes), then its numbers."""
-        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(self._raw):
+        known = isinstance(keys, list) and all(isinstance(key, str) and key in self._raw for key in keys)
+        if not known or not len(keys) == len(set(keys)) == len(self._raw):
             raise BundleError(f"{self._path}: damaged or cut off (its list of storages is not that of its tensors); get the file again")
         for key in keys:
             _, raw = self._raw[key]
