@@ -10,12 +10,14 @@ so will a larger student of the same teachers. Differences are in pairs, with 95
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mien.data.sets import set_name
 from mien.data.table import labels
 from mien.errors import MienError
 from mien.outputs.files import write_aside
@@ -40,6 +42,24 @@ def judged(task: Task, scores: Floats, target: Floats, rows: np.ndarray) -> floa
     return float(((a * b).sum(axis=0) / np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))).mean())
 
 
+def compared(task: Task, target: Floats, scores: dict[str, Floats]) -> Iterator[dict[str, Any]]:
+    """Every network alone, and all sets of them together, against the first."""
+    rng, names = np.random.default_rng(0), list(scores)
+    rows = np.flatnonzero(~np.isnan(target).any(axis=1))
+    drawn = [rows, *(rng.choice(rows, len(rows)) for _ in range(DRAWS))]
+    base = np.array([judged(task, scores[names[0]], target, each) for each in drawn])
+    for chosen in (some for count in range(1, len(names) + 1) for some in combinations(names, count)):
+        if chosen == (names[0],):
+            continue
+        mean = np.mean([scores[name] for name in chosen], axis=0)
+        found = np.array([judged(task, mean, target, each) for each in drawn])
+        low, high = np.quantile((found - base)[1:], [0.025, 0.975])
+        yield {
+            "task": task.key, "networks": chosen, "score": round(found[0], 4), "first": round(base[0], 4),
+            "difference": [round(x, 4) for x in (found[0] - base[0], low, high)],
+        }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", metavar="NETWORK")
@@ -49,29 +69,16 @@ def main() -> None:
     args = parser.parse_args()
     first = args.networks[0]
     models = {name: open_model(of_name(name)) for name in args.networks}
-    table = table_for(read_settings(args.data), models[first].tasks, models[first].card.pixels, args.split, note=print)
-    scores = {name: evaluate_bundle(model, table, models[first].tasks).scores for name, model in models.items()}
+    settings = read_settings(args.data)
     result: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "first": first, "split": args.split, "differences": []}
-    rng = np.random.default_rng(0)
-    for task in models[first].tasks:
-        target = labels(table, task)
-        for data in table["set"].unique():
-            rows = np.flatnonzero((table["set"] == data).to_numpy() & ~np.isnan(target).any(axis=1))
-            drawn = [rng.choice(rows, len(rows)) for _ in range(DRAWS)]
-            base = [judged(task, scores[first][task.family], target, each) for each in (rows, *drawn)]
-            for combo in (c for n in range(1, len(args.networks) + 1) for c in combinations(args.networks, n)):
-                if combo == (first,):
-                    continue
-                mean = np.mean([scores[name][task.family] for name in combo], axis=0)
-                found = judged(task, mean, target, rows)
-                apart = np.array([judged(task, mean, target, each) for each in drawn]) - base[1:]
-                low, high = np.quantile(apart, [0.025, 0.975])
-                line = {
-                    "data": data, "task": task.key, "networks": combo, "score": round(found, 4), "first": round(base[0], 4),
-                    "difference": [round(x, 4) for x in (found - base[0], low, high)],
-                }  # fmt: skip
-                result["differences"].append(line)
-                print(json.dumps(line), flush=True)
+    for spec in settings.data:
+        one = settings.model_copy(update={"data": (spec,)})
+        table = table_for(one, models[first].tasks, models[first].card.pixels, args.split, note=print)
+        scores = {name: evaluate_bundle(model, table, models[first].tasks).scores for name, model in models.items()}
+        for task in models[first].tasks:
+            for line in compared(task, labels(table, task), {name: found[task.family] for name, found in scores.items()}):
+                result["differences"].append({"data": set_name(spec), **line})
+                print(json.dumps(result["differences"][-1]), flush=True)
     if args.out:
         write_aside(args.out, (json.dumps(result, indent=2) + "\n").encode())
 

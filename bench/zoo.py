@@ -43,6 +43,7 @@ from mien.errors import BundleError, DataError, MienError
 ENGINE = "onnxruntime"
 BATCH = 16
 THREADS = (1, 2)
+SMALLEST = 60  # area of a point that can still be seen
 OURS = {"angry": "anger", "happy": "happiness", "sad": "sadness"}  # mien's names of classes by those of the packages
 Score = Callable[[list[np.ndarray], np.ndarray | None], np.ndarray]
 
@@ -473,7 +474,7 @@ def picture(result: dict[str, Any]) -> bytes:
     for number, (name, one) in enumerate(by_score(result), 1):
         x, (y, low, high), colour = one["threads"]["1"]["ms"], one["macro_f1"], colours[one["package"] == "mien"]
         axes.errorbar([x], [y], yerr=[[y - low], [high - y]], color=colour, alpha=0.5, linewidth=1.2)
-        axes.scatter([x], [y], s=20 * one["file_mb"], color=colour, alpha=0.45, linewidths=0)
+        axes.scatter([x], [y], s=max(20 * one["file_mb"], SMALLEST), color=colour, alpha=0.45, linewidths=0)
         axes.annotate(f"{number}", (x, y), ha="center", va="center", fontsize=9, color="#1B1F24")
         axes.plot([], [], "o", color=colour, alpha=0.6, label=f"{number}  {name}, {one['file_mb']:.1f} MB")
     axes.set_xscale("log")
