@@ -169,7 +169,8 @@ def bundles_page() -> str:
         where = "to be pulled" if isinstance(known, zoo.Entry) else "comes with mien"
         rows.append([f"[{name}](cards/{name}.md)", gives, megabytes(known), known.licence, where])
     head = "# The bundles\n\nWhat each is, how good, where it fails and who must not use it stands on its page; made by `docs/make.py`.\n\n"
-    return head + table(["name", "what it gives", "MB", "licence of the weights", "where"], rows) + "\n" + SIZES.format(table=sizes_page(), **larger())
+    known = table(["name", "what it gives", "MB", "licence of the weights", "where"], rows)
+    return f"{head}{known}\n{SIZES.format(table=sizes_page(), **larger())}"
 
 
 def sizes_page() -> str:
