@@ -26,6 +26,7 @@ from mien.data.table import labels
 from mien.errors import BundleError, DataError, OutputError
 from mien.faces.prepare import normalise
 from mien.tasks import TASKS
+from mien.train import mien_s, mien_xs
 from mien.train.bundle import make_bundle
 from mien.train.calibrate import cross_fitted, temperature
 from mien.train.corruptions import CONDITIONS
@@ -419,3 +420,23 @@ def test_a_task_spelled_out_cannot_go_by_a_key_of_mien():
     assert TaskSettings(key="expr.mine", **mine).task.names == ("sleepy", "awake")
     with pytest.raises(ValueError, match=r"names: expr\.abaw7 has neutral, .*, not sleepy, awake; labels of one's own need a key"):
         TaskSettings(key="expr.abaw7", **mine)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        mien_s.first_settings(Path("data")),
+        mien_s.second_settings(Path("data"), Path("first"), Path("teacher")),
+        mien_s.third_settings(Path("data"), Path("first"), Path("second"), None),
+        mien_xs.settings(Path("data"), Path("before"), Path("teacher")),
+    ],
+    ids=lambda settings: settings.name,
+)
+def test_what_made_the_bundles_that_come_with_mien_can_be_read_back(settings, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(write_settings(settings))
+    found = read_settings(path)
+    for part in ("name", "tasks", "pixels", "losses", "augment", "optim", "fit", "card"):
+        assert getattr(found, part) == getattr(settings, part)
+    assert found.network.backbone == settings.network.backbone
+    assert [folder.name for folder in found.teachers] == [folder.name for folder in settings.teachers]
