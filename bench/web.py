@@ -1,7 +1,7 @@
 """What a bundle takes in a browser's engine, and how far its readings there differ from mien's own.
 
     npm install --prefix FOLDER onnxruntime-web
-    python bench/web.py --data SETTINGS.yaml --web FOLDER [--bundles NAME…] [--faces 300] [--out bench/results/web.json]
+    python bench/web.py --data SETTINGS.yaml --web FOLDER [--bundles NAME…] [--faces 320] [--out bench/results/web.json]
 
 SETTINGS: as for `mien evaluate`. The faces of its validation split are read by `mien.Model.score` with ONNX Runtime, and by
 `examples/web/mien.mjs` in Node with ONNX Runtime Web (WebAssembly, one thread), from the same pixels and points. Milliseconds a face are
@@ -84,7 +84,7 @@ def main() -> None:
         table = table.sample(args.faces // BATCH * BATCH, random_state=0)
         pictures = [read_picture(image) for image in table["image"]]
         points = [five_points(found, i) for i, found in enumerate(table["points"])]
-        ours, ms = [], []
+        ms = []
         for i in range(0, len(pictures), BATCH):
             began = time.perf_counter()
             for k in range(i, i + BATCH):  # one by one, for some have no points

@@ -105,6 +105,13 @@ USE = """## Use it
 ```
 """
 MEASURES = {"accuracy": "expr accuracy", "macro-F1": "expr macro-F1", "valence-arousal, CCC": "va mean CCC", "action units, r": "au mean r"}
+COMPARED = {"accuracy": "expr.ferplus8", "valence-arousal, r": "va", "action units, r": "au.blendshapes"}
+TRIED = {
+    "mien-s-before": "the `mien-s` before it, an EfficientNet",
+    "efficientnet-lite0": "EfficientNet-Lite0 from ImageNet's weights, four passes with the same teachers",
+    "mien-s-144": "`mien-s` gone on from for four passes with its teachers, on crops of 144 px: two thirds more work",
+}
+"""What was tried as a larger network, by its name in bench/results/together.json."""
 SIZES = """
 ## Which size
 
@@ -113,9 +120,11 @@ The networks of mien's own on the validation split of FER+, with 95 % intervals;
 
 {table}
 
-There is no larger one, because none has earned its place on these data (`bench/together.py`, differences in pairs to `mien-s`, accuracy on
-the same faces). {together} answering together: {gain}; what teachers do not know together, a student of theirs does not learn. {larger},
-{size} of the size, which learned from the same teachers for four passes: {loss}.
+There is no larger one, because none has earned its place on these data. These are differences to `mien-s` in pairs on the same validation
+faces, with 95 % intervals (`bench/together.py`); the last row is the set of networks whose averaged answers had most expressions right,
+and what networks do not know together, a student of theirs does not learn either:
+
+{larger}
 
 ## Beside other packages
 
@@ -169,8 +178,8 @@ def bundles_page() -> str:
         where = "to be pulled" if isinstance(known, zoo.Entry) else "comes with mien"
         rows.append([f"[{name}](cards/{name}.md)", gives, megabytes(known), known.licence, where])
     head = "# The bundles\n\nWhat each is, how good, where it fails and who must not use it stands on its page; made by `docs/make.py`.\n\n"
-    known = table(["name", "what it gives", "MB", "licence of the weights", "where"], rows)
-    return f"{head}{known}\n{SIZES.format(table=sizes_page(), **larger())}"
+    overview = table(["name", "what it gives", "MB", "licence of the weights", "where"], rows)
+    return f"{head}{overview}\n{SIZES.format(table=sizes_page(), larger=larger_page())}"
 
 
 def sizes_page() -> str:
@@ -186,15 +195,19 @@ def sizes_page() -> str:
     return table(["name", "MB", *MEASURES, "ms, one core", "ms, two cores"], rows)
 
 
-def larger() -> dict[str, str]:
-    """What is known of larger networks than those that come with mien."""
+def larger_page() -> str:
+    """Other networks, alone and together, against mien-s."""
     lines = json.loads((HERE.parent / "bench" / "results" / "together.json").read_text(encoding="utf-8"))["differences"]
-    lines = [line for line in lines if (line["data"], line["task"]) == ("FER+", "expr.ferplus8")]
-    alone = [line for line in lines if line["networks"] == ["efficientnet-lite0"]]
-    best = max(lines, key=lambda line: line["difference"][0])
-    gain, loss = ("{:+.3f} [{:+.3f}, {:+.3f}]".format(*line["difference"]) for line in (best, *alone))
-    names = [f"`{name}`" if name in embedded() else name.replace("mien-s-before", "the `mien-s` before it") for name in best["networks"]]
-    return {"together": " and ".join(names), "gain": gain, "loss": loss, "larger": "An EfficientNet-Lite0", "size": "twice"}
+    found = {(tuple(line["networks"]), line["data"], line["task"]): line["difference"] for line in lines}
+    asked = {f"{data}: {what}": (data, key) for data in ("FER+", "portraits") for what, key in COMPARED.items()}
+    first = next(iter(asked.values()))
+    best = max((networks for networks, *where in found if tuple(where) == first), key=lambda networks: found[(networks, *first)][0])
+    rows = []
+    for networks in [*((name,) for name in TRIED), best]:
+        differences = [found[(networks, *where)] for where in asked.values()]
+        rows.append([" and ".join(TRIED.get(name, f"`{name}`") for name in networks)])
+        rows[-1] += ["{:+.3f} [{:+.3f}, {:+.3f}]".format(*one) for one in differences]
+    return table(["network", *asked], rows)
 
 
 def card_page(name: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from pydantic import ValidationError
 
 import mien
 from mien.bundles.card import AffectCard, Terms
@@ -420,6 +421,13 @@ def test_a_task_spelled_out_cannot_go_by_a_key_of_mien():
     assert TaskSettings(key="expr.mine", **mine).task.names == ("sleepy", "awake")
     with pytest.raises(ValueError, match=r"names: expr\.abaw7 has neutral, .*, not sleepy, awake; labels of one's own need a key"):
         TaskSettings(key="expr.abaw7", **mine)
+
+
+def test_what_no_card_can_say_is_found_before_training():
+    with pytest.raises(ValidationError, match=r"summary\n.*cannot be shown"):
+        CardSettings(summary="\x1b[2J")
+    with pytest.raises(ValidationError, match="supervised_by"):
+        CardSettings(supervised_by={"expr": "\u202e"})
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from mien.bundles import store
 from mien.bundles.card import AffectCard, FaceCard, TaskCard, read_card, write_card
 from mien.bundles.engines import ENGINES, TOLERANCE, available, choose, open_engine
 from mien.bundles.readme import readme
-from mien.bundles.store import AFFECT, FACES, bundles, load, load_detector, open_bundle
+from mien.bundles.store import AFFECT, FACES, bundles, load, load_detector, open_bundle, read_bundle
 from mien.errors import BundleError, MienError, MissingExtraError, UnknownNameError
 from mien.faces.prepare import normalise, prepare
 from mien.tasks import TASKS
@@ -296,8 +296,8 @@ def test_a_folder_without_a_card_says_what_a_bundle_is(tmp_path):
         (lambda c: c["tasks"][1].update(low=0), r"tasks\.1: .*low: va has -1\.0, not 0\.0; labels of one's own need a key of their own"),
         (lambda c: c["tasks"][1].update(kind="any_of"), r"tasks\.1: .*kind: va has scalar, not any_of"),
         (lambda c: c["tasks"][0].update(key="expr.mine", names=["a"] * 8), r"tasks\.0: .*names: one comes twice"),
-        (lambda c: c.update(summary="\x1b[2J\x1b]0;mine\x07"), r"summary: .*cannot be printed: \\x1b\[2J"),
-        (lambda c: c["limits"].append("\u202eback to front"), r"limits: .*cannot be printed: \\u202eback"),
+        (lambda c: c.update(summary="\x1b[2J\x1b]0;mine\x07"), r"summary: .*cannot be shown: \\x1b\[2J"),
+        (lambda c: c["limits"].append("\u202eback to front"), r"limits: .*cannot be shown: \\u202eback"),
         (lambda c: c["trained_on"][0].update(data="\x1b[2J"), r"trained_on\.0\.data"),
         (lambda c: c.update({"\x1b[2J": 1}), r"\\x1b\[2J: Extra"),
         (lambda c: c["made"].update(seed="0"), r"made\.seed"),
@@ -343,6 +343,11 @@ def test_a_card_of_a_newer_mien_says_so(change, copy):
 
 def test_line_breaks_in_a_card_become_spaces(copy):
     assert open_bundle(copy(AFFECT, lambda c: c.update(licence="one\n\ttwo\u00a0three \n"))).card.licence == "one two three"
+
+
+@pytest.mark.parametrize("text", ["می\u200cخواهم", "👩\u200d🔬 café", "\U0001fae9"], ids=["Persian", "joined", "new"])
+def test_texts_of_any_language_can_be_on_a_card(copy, text):
+    assert open_bundle(copy(AFFECT, lambda c: c.update(summary=text))).card.summary == text
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
@@ -471,6 +476,39 @@ def test_a_network_is_read_from_where_it_lies_while_its_bundle_is_replaced(mine)
     assert usual.network() == aside.network() == open_bundle(AFFECT).network()
     old.rename(mine)
     assert aside.network() == usual.network()
+
+
+@pytest.mark.parametrize("read", [lambda: read_bundle("mine")[0], lambda: load("mine", "onnxruntime")], ids=["bytes", "network"])
+def test_a_card_and_a_network_go_together_while_their_bundle_is_replaced(read, mine, copy, monkeypatch):
+    newer = copy(AFFECT, lambda c: c.update(name="mine"), "newer")
+    network = onnx.load(newer / "model.onnx")
+    network.doc_string = "newer"
+    (newer / "model.onnx").write_bytes(network.SerializeToString())
+    card = json.loads((newer / "card.json").read_text(encoding="utf-8"))
+    card["sha256"] = hashlib.sha256((newer / "model.onnx").read_bytes()).hexdigest()
+    (newer / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    look = store.read_card
+
+    def in_between(path: Path) -> AffectCard | FaceCard:
+        found = look(path)
+        if newer.exists():
+            shutil.rmtree(mine)
+            newer.rename(mine)
+        return found
+
+    monkeypatch.setattr(store, "read_card", in_between)
+    assert read().card.sha256 == card["sha256"]
+    (mine / "model.onnx").write_bytes(b"altered")
+    with pytest.raises(BundleError, match="altered or incomplete"):
+        read()
+
+
+def test_an_empty_name_is_no_folder(monkeypatch):
+    monkeypatch.chdir(bundles()[AFFECT])
+    for read in (load, load_detector, open_bundle):
+        with pytest.raises(UnknownNameError, match="no bundle named ''; did you mean mien-face or mien-s"):
+            read("")
+    assert open_bundle(Path()).card.name == AFFECT
 
 
 @EACH_ENGINE

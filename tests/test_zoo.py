@@ -641,7 +641,7 @@ def test_a_proxy_is_used_and_its_refusal_told(shelf, tmp_path, monkeypatch):
     assert shelf.asked[0][0].startswith("http://far.invalid/")
     zoo.remove("tiny")
     shelf.status = [407]
-    fails(path, "the proxy asks for a name and a password")
+    fails(path, "the proxy asks for a name and a password; put them into HTTP_PROXY: ")
     far = entry(tmp_path, [{**told(shelf), "url": f"https://far.invalid/{COMMIT}/net.onnx"}])
     fails(far, "the proxy refuses: .*403")
     with socket.socket() as taken:
@@ -655,6 +655,15 @@ def test_a_proxy_is_used_and_its_refusal_told(shelf, tmp_path, monkeypatch):
         with pytest.raises(BundleError, match="HTTPS_PROXY names no proxy") as found:
             zoo.pull(far, patience=QUICK)
         assert "secret" not in str(found.value)
+
+
+def test_a_proxy_before_a_safe_address_is_told_and_asked_as_a_server_is(shelf, tmp_path, monkeypatch):
+    monkeypatch.setenv("https_proxy", shelf.address)
+    far = entry(tmp_path, [{**told(shelf), "url": f"https://far.invalid/{COMMIT}/net.onnx"}])
+    shelf.tunnel = 407
+    fails(far, "asks for a name and a password; put them into HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT")
+    shelf.tunnel = 503
+    fails(far, "the proxy says 503 Service Unavailable, 3 times in a row; try again later")
 
 
 def test_a_proxy_that_is_not_used_is_not_blamed(shelf, tmp_path, monkeypatch):
@@ -708,6 +717,19 @@ def test_an_address_in_capitals(shelf, tmp_path):
 def test_a_mirror_of_what_is_no_file(shelf, tmp_path):
     (tmp_path / "net.onnx").symlink_to("/dev/null")
     fails(entry(tmp_path, [told(shelf)]), "net.onnx: Not a regular file; --from needs", source=tmp_path)
+
+
+def test_a_mirror_that_cannot_be_read_is_blamed_itself(shelf, tmp_path, monkeypatch):
+    class Scratched(io.RawIOBase):
+        def read(self, _size=-1):
+            raise OSError(errno.EIO, "Input/output error")
+
+    mirror = tmp_path / "mirror/net.onnx"
+    mirror.parent.mkdir()
+    mirror.write_bytes(AFFECT)
+    path, opened = entry(tmp_path, [told(shelf)]), Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *a, **o: Scratched() if path == mirror else opened(path, *a, **o))
+    fails(path, f"{mirror}: Input/output error; copy net.onnx anew, or name another place with --from", source=mirror.parent)
 
 
 def test_a_file_that_grows_while_it_is_read(shelf, tmp_path):
@@ -1291,6 +1313,31 @@ def test_weights_by_an_entry_of_ones_own_are_known_by_name(shelf, tmp_path):
     assert "mine\t" not in said("list")[1]
 
 
+@pytest.mark.parametrize("change", ["gone", "reworded"])
+def test_weights_with_the_right_hash_stay_whatever_tells_of_them(change, shelf, tmp_path):
+    files = [told(shelf, b"numbers", "start.pt", role="weights")]
+    found = zoo.pull(entry(tmp_path, files, network=None, published=[]))
+    kept = found.weights.with_name(".entry.json")
+    if change == "gone":
+        kept.unlink()
+    path = entry(tmp_path, files, network=None, published=[], licence="MIT")
+    again = zoo.pull(path, source=tmp_path / "nowhere")
+    assert (again.weights, again.fresh) == (found.weights, False)
+    assert zoo.weights("tiny") == found.weights
+    assert json.loads(kept.read_text())["licence"] == "MIT"
+
+
+def test_weights_without_their_entry_are_told_how_to_get_it(shelf, tmp_path):
+    path = entry(tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[])
+    zoo.pull(path).weights.with_name(".entry.json").unlink()
+    code, line = said("verify", "tiny")
+    assert (code, line.count("\n")) == (1, 1)
+    assert "weights without their entry, which tells their hash; pull by it again: mien bundles pull ENTRY.json" in line
+    assert "tiny\tinstalled\t\twithout its entry: mien bundles pull ENTRY.json\t\n" in said("list")[1]
+    with pytest.raises(UnknownNameError):
+        zoo.weights("tny")
+
+
 def test_removed_is_removed_also_after_a_power_cut(shelf, tmp_path):
     folder = zoo.pull(entry(tmp_path, [told(shelf)])).bundle
     shutil.copytree(folder, folder.with_name(".tiny.old"))
@@ -1318,6 +1365,48 @@ def test_a_bundle_that_cannot_be_run_is_called_by_its_name(packed, tmp_path):
         with pytest.raises(BundleError, match=r"^tiny: the network (does not take|gives)") as found:
             zoo.add(bundle_of(tmp_path / name, packed, network_of(packed).SerializeToString(), change))
         assert ".part" not in str(found.value)
+
+
+@pytest.mark.parametrize("meanwhile", ["pulled", "removed"])
+def test_who_waits_to_remove_looks_again(meanwhile, packed):
+    zoo.add(packed)
+    folder = home() / "bundles/tiny"
+    half = home() / "downloads/tiny"
+    if meanwhile == "pulled":
+        half.parent.mkdir()
+        folder.rename(half)
+    lock = FileLock(home() / "locks/tiny.lock", thread_local=False)
+    lock.acquire()
+
+    def note(_line):
+        if meanwhile == "pulled":
+            half.rename(folder)
+        else:
+            shutil.rmtree(folder)
+        lock.release()
+
+    zoo.remove("tiny", note)
+    assert not left()
+
+
+def test_a_folder_that_is_busy_for_a_moment_is_renamed(packed, monkeypatch):
+    """As on Windows, while another process reads in it."""
+    rename, busy = Path.rename, [None] * 3
+
+    def refuse(path, to):
+        if busy:
+            busy.pop()
+            raise PermissionError(errno.EACCES, "Access is denied", str(path))
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr("mien.zoo.install._PAUSE", 0)
+    monkeypatch.setattr("mien.zoo.install._BUSY", 2)
+    with pytest.raises(OutputError, match="Access is denied"):
+        zoo.add(packed)
+    busy.extend([None] * 2)
+    zoo.add(packed)
+    assert left() == WHOLE
 
 
 @pytest.mark.parametrize("work", ["remove", "add"])

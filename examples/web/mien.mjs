@@ -131,6 +131,7 @@ function aligned(picture, points, { size, template, resize }) {
 /** The network's input of one face: channels x size x size numbers. */
 export function prepare({ picture, points }, pixels) {
   const { size, colour, template, mean, std, resize } = pixels;
+  if (points && !(points.length === 5 && points.flat().every(Number.isFinite))) throw new Error("five points [x, y] are needed, or none");
   if (points && !template) throw new Error("this bundle aligns by the face's box: cut the face out and leave the points out");
   const { data } = points ? aligned(picture, points, pixels) : squashed(picture, size, resize === "area");
   const order = { grey: [0], rgb: [0, 1, 2], bgr: [2, 1, 0] }[colour];
@@ -152,6 +153,7 @@ export function decode(raw, { names, kind, low, high }, heat) {
 
 /** A reader of faces. `ort` is ONNX Runtime Web as the caller imported it. Throws when the network is not the card's. */
 export async function open(ort, card, network) {
+  if (!globalThis.crypto?.subtle) throw new Error("the network cannot be checked: open the page by https, or by http://localhost");
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", network));
   const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
   if (found !== card.sha256) throw new Error(`altered or incomplete: sha256 is ${found}, the card says ${card.sha256}; get the bundle again`);

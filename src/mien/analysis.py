@@ -109,6 +109,7 @@ class Reader:
             raise BundleError(f"{self.model.card.name} gives features alone and reads no affect; train heads on it, or name another bundle")
         # Always with ONNX Runtime: frames and windows change their size, which OpenVINO is slow at.
         self._detector = load_detector(options.detector, engine="onnxruntime")
+        self._finder = open_bundle(options.detector).card  # now: what lies there later is not what is used
         basic = set(chain.from_iterable(COMPOUNDS.values()))
         self._expressions = next((t.names for t in self.model.tasks if t.family == "expr" and basic <= set(t.names)), None)
 
@@ -135,10 +136,9 @@ class Reader:
 
     def facts(self) -> dict[str, object]:
         """What decides the numbers besides the source: the bundles with their hashes and the options."""
-        faces = open_bundle(self.options.detector).card
         return {
             "bundle": {"name": self.model.card.name, "sha256": self.model.card.sha256},
-            "faces": {"name": faces.name, "sha256": faces.sha256},
+            "faces": {"name": self._finder.name, "sha256": self._finder.sha256},
             "options": asdict(self.options) | {"engine": self.model.engine},
         }
 

@@ -1,5 +1,6 @@
 """The card: what is known of a network. Strict JSON: an unknown or missing key is an error that names it."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -24,6 +25,8 @@ NOT_FOR: Final = (
 )
 """What no bundle must be used for."""
 _VERSION: Final = 1
+_COMMANDS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+_OWN: Final = "labels of one's own need a key of their own, such as expr.mine"
 
 
 def printable(text: str) -> str:
@@ -43,14 +46,16 @@ class Strict(BaseModel):
     @field_validator("*")
     @classmethod
     def _can_be_shown(cls, value: object) -> object:
-        """Line breaks, tabs and other blanks become plain spaces; what else has no form to be printed is refused."""
+        """Line breaks and tabs become plain spaces; what would command a terminal, or turn its text around, is refused."""
         if isinstance(value, tuple):
             return tuple(map(cls._can_be_shown, value))
-        if not isinstance(value, str) or value.isprintable():
+        if isinstance(value, dict):
+            return {key: cls._can_be_shown(one) for key, one in value.items()}
+        if not isinstance(value, str) or not _COMMANDS.search(value):
             return value
         text = " ".join(value.split())
-        if not text.isprintable():
-            raise ValueError(f"holds characters that cannot be printed: {printable(text)[:60]}")
+        if _COMMANDS.search(text):
+            raise ValueError(f"holds characters that cannot be shown: {printable(text)[:60]}")
         return text
 
 
@@ -62,7 +67,7 @@ def check_task(task: Task) -> None:
     for part in ("names", "kind", "low", "high"):
         if (found := getattr(task, part)) != (right := getattr(known, part)):
             told = [", ".join(one) if isinstance(one, tuple) else one for one in (right, found)]
-            raise ValueError(f"{part}: {task.key} has {told[0]}, not {told[1]}; labels of one's own need a key of their own")
+            raise ValueError(f"{part}: {task.key} has {told[0]}, not {told[1]}; {_OWN}")
 
 
 class TaskCard(Strict):
@@ -238,7 +243,8 @@ def parse_card(content: bytes, where: str) -> AffectCard | FaceCard:
         # The kind of card comes first in the place of an error, but it is no key of the file.
         key = ".".join(str(part) for part in first["loc"][1:]) or "the file"
         why = first["msg"].removeprefix("Value error, ")
-        raise BundleError(printable(f"{where}: {key}: {why}; get the bundle again from where it came")) from error
+        then = "change it here if they are yours" if why.endswith(_OWN) else "get the bundle again from where it came"
+        raise BundleError(printable(f"{where}: {key}: {why}; {then}")) from error
 
 
 def _version(content: bytes) -> int:

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,12 +23,14 @@ from mien.records import Face
 from mien.tasks import Floats, Task
 
 __all__ = [
-    "AFFECT", "FACES", "KNOWN", "Bundle", "Model", "bundles", "embedded", "home", "installed", "load", "load_detector", "open_bundle"
+    "AFFECT", "FACES", "KNOWN", "Bundle", "Model", "bundles", "embedded", "home", "installed", "load", "load_detector", "open_bundle",
+    "read_bundle",
 ]  # fmt: skip
 
 _EMBEDDED: Final = Path(__file__).parent / "embedded"
 KNOWN: Final = Path(__file__).parent / "known"
 """What can be had from elsewhere, one file each; `mien.zoo` reads them, here only their names count."""
+_TRIES: Final = 5  # of reading a bundle: it may be replaced meanwhile, but hardly so often in a row
 _BATCH: Final = 64  # crops that go through the network together, so that memory does not grow with their number
 AFFECT: Final = "mien-s"
 """The bundle that reads affect unless told otherwise."""
@@ -118,8 +121,23 @@ def open_bundle(name: str | Path) -> Bundle:
         return _opened(name)
 
 
+def read_bundle(name: str | Path) -> tuple[Bundle, bytes]:
+    """The bundle, and the bytes of its network; raises as `open_bundle` and `Bundle.network` do.
+
+    They go together also where another version takes its place meanwhile.
+    """
+    for _ in range(_TRIES - 1):
+        bundle = open_bundle(name)
+        with suppress(BundleError):
+            return bundle, bundle.network()
+    bundle = open_bundle(name)
+    return bundle, bundle.network()
+
+
 def _opened(name: str | Path) -> Bundle:
     here = bundles()
+    if name == "":  # as a folder it would be the one that is worked in
+        raise UnknownNameError("bundle", "", here)
     is_folder = isinstance(name, Path) and name.is_dir()
     folder = Path(name) if is_folder else here.get(str(name), Path(name))
     if not folder.is_dir() and re.fullmatch(NAME, str(name)):
@@ -223,12 +241,14 @@ def _check_crops(crops: Sequence[Image], points: Floats | None) -> None:
         raise ValueError("points must be finite; leave out crops without points, or score them without")
 
 
-def _open(bundle: Bundle, engine: str, threads: int, eats: tuple[int, ...], gives: Mapping[str, tuple[int, ...]]) -> FileEngine:
-    """The network, ready, after one run on nothing: a card that speaks of another network is found out here, not in mid-video.
+def _open(
+    bundle: Bundle, network: bytes, engine: str, threads: int, *, eats: tuple[int, ...], gives: Mapping[str, tuple[int, ...]]
+) -> FileEngine:
+    """The bundle's network, ready, after one run on nothing: a card that speaks of another network is found out here, not in mid-video.
 
     gives: the shapes of its outputs by name, in their order.
     """
-    running = open_engine(bundle.network(), engine, threads)
+    running = open_engine(network, engine, threads)
     if len(running.outputs) != len(gives) or not all(name in names for name, names in zip(gives, running.outputs, strict=True)):
         told = printable(", ".join(min(names, key=len, default="one without a name") for names in running.outputs))
         raise BundleError(f"{bundle.folder}: the network gives {told}, the card says {', '.join(gives)}; get the bundle again")
@@ -248,21 +268,22 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
     engine: ``auto``, ``onnxruntime`` or ``openvino``.
     Raises UnknownNameError, BundleError or MissingExtraError.
     """
-    bundle = open_bundle(name)
+    bundle, network = read_bundle(name)
     if not isinstance(bundle.card, AffectCard):
         raise BundleError(f"{bundle.card.name} finds faces and cannot read affect; use a bundle such as {AFFECT}")
     pixels = bundle.card.pixels
     eats = (1, pixels.channels, pixels.size, pixels.size)
     gives = {name: (1, width) for name, width in zip(bundle.card.outputs, bundle.card.widths, strict=True)}
-    return Model(bundle.card, _open(bundle, engine, threads, eats, gives))
+    return Model(bundle.card, _open(bundle, network, engine, threads, eats=eats, gives=gives))
 
 
 def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int = 1) -> Detector:
     """A bundle that finds faces, by name or folder; raises as `load` does."""
-    bundle = open_bundle(name)
+    bundle, network = read_bundle(name)
     if not isinstance(bundle.card, FaceCard):
         raise BundleError(f"{bundle.card.name} reads affect and cannot find faces; use a bundle such as {FACES}")
     search = bundle.card.search
     side = search.window
-    running = _open(bundle, engine, threads, (1, 1, side, side), {"grid": (1, len(cells(side, side)), 15)})
+    grid = (1, len(cells(side, side)), 15)
+    running = _open(bundle, network, engine, threads, eats=(1, 1, side, side), gives={"grid": grid})
     return Detector(lambda luma: running.run(luma)[0], **search.model_dump())

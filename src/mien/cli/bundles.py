@@ -15,7 +15,7 @@ from mien.bundles.store import bundles, embedded, open_bundle
 from mien.cli.bars import Bar
 from mien.cli.terminal import out, tidy
 from mien.cli.train import needs_extra
-from mien.errors import MienError
+from mien.errors import MienError, UnknownNameError
 
 if TYPE_CHECKING:
     from mien.zoo import Entry
@@ -64,6 +64,8 @@ def _rows() -> Iterator[tuple[str, ...]]:
             known = zoo.entry(name)
             where = "installed" if name in weights and known.network is None else "can be pulled"
             yield name, where, _sizes(known), _given(known), known.licence
+        except UnknownNameError:
+            yield name, "installed", "", "without its entry: mien bundles pull ENTRY.json", ""
         except MienError:
             yield name, "installed", "", f"broken: see mien bundles verify {name}", ""
 
@@ -124,8 +126,8 @@ def pull(
     """Fetch bundles that others published: verified, brought into mien's form, compared with the original, then installed.
 
     What is here stays only if this machine pulled it, by the same entry to the word, and it is unaltered; what came by
-    mien bundles add is fetched anew. The only command that uses the network. What broke off is gone on from. Proxies: HTTPS_PROXY.
-    Place: MIEN_HOME.
+    mien bundles add is fetched anew. Of weights the hash alone decides. The only command that uses the network. What broke off
+    is gone on from. Proxies: HTTPS_PROXY. Place: MIEN_HOME.
     """
     worst = 0
     for name in names:

@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from mien.bundles.card import AffectCard, FaceCard, Score, Terms, write_card
+from mien.bundles.card import AffectCard, FaceCard, Score, Strict, Terms, write_card
 from mien.bundles.readme import readme
 from mien.metrics import bootstrap
 
@@ -22,7 +22,7 @@ PORTRAIT_TERMS: Final = (
 )
 
 
-class CardSettings(BaseModel):
+class CardSettings(Strict):
     """What a card must say and nobody can measure.
 
     summary: one sentence on what the bundle gives; empty = tasks and backbone. licence: of the weights.
@@ -32,12 +32,10 @@ class CardSettings(BaseModel):
     recipe: the command that makes it again; empty = mien train and mien export.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     summary: str = ""
     licence: str = "not stated"
     limits: tuple[str, ...] = ()
-    supervised_by: dict[str, str] = {}
+    supervised_by: dict[str, str] = Field(default_factory=dict)
     terms: tuple[Terms, ...] = ()
     recipe: str = ""
 

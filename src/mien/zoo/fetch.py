@@ -167,8 +167,15 @@ def _copy(path: Path, part: Path, file: File, progress: Progress) -> None:
         raise BundleError(f"{path}: {error.strerror}; --from needs a folder or an address that holds {file.name}") from error
     if found.st_size > file.most:
         raise BundleError(f"{path}: {found.st_size} bytes, more than {file.name} can have ({file.most}); it was not read")
+
+    def read() -> bytes:
+        try:
+            return source.read(_CHUNK)
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror}; copy {file.name} anew, or name another place with --from") from error
+
     with source:
-        _write(iter(lambda: source.read(_CHUNK), b""), part, 0, file, where=path, total=found.st_size, progress=progress)
+        _write(iter(read, b""), part, 0, file, where=path, total=found.st_size, progress=progress)
 
 
 def _download(file: File, address: str, part: Path, patience: Patience, progress: Progress) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from mien.bundles.card import NAME, AffectCard, FaceCard, write_card
 from mien.bundles.readme import readme
-from mien.bundles.store import bundles, embedded, home, installed, load, load_detector, open_bundle
+from mien.bundles.store import bundles, embedded, home, installed, load, load_detector, open_bundle, read_bundle
 from mien.errors import BundleError, OutputError, UnknownNameError
 from mien.zoo.convert import convert, inspect, made
 from mien.zoo.fetch import Patience, Progress, check, fetch, writing
@@ -26,6 +27,8 @@ __all__ = ["Note", "Pulled", "kept", "locked", "place", "prove", "pull", "quiet"
 Note = Callable[[str], None]
 Role = Literal["network", "weights"]
 _OWN: Final = "mien bundles pull "
+_BUSY: Final = 20 if os.name == "nt" else 0  # more tries to rename a folder: Windows does not while another process reads in it
+_PAUSE: Final = 0.05  # seconds between them
 
 
 def quiet(_what: str, _done: int = 0, _total: int = 0) -> None:
@@ -53,7 +56,8 @@ def pull(
     """Fetch a bundle of the index, verify it, bring it into mien's form, compare it with the original, and install it.
 
     What is here stays only if this machine pulled it, by the same entry to the word, and nobody altered it since. Anything else of
-    the kind, what `add` brought included, is fetched anew and replaced; a bundle of somebody's own is not.
+    the kind, what `add` brought included, is fetched anew and replaced; a bundle of somebody's own is not. Weights stay where their
+    hash is right, whoever brought them; only what is kept of the entry beside them is written anew.
     name: of an entry, or the file of one (see `mien.zoo.index.entry`). weights: also the file to start training from; it is kept as it
         is, verified and unopened. An entry without a network is weights alone.
     source: a folder or an address that holds the files, in place of the index's addresses; the hashes stay the same.
@@ -68,16 +72,17 @@ def pull(
     if weights or not roles:
         roles.append("weights")
     here = {role: _here(wanted, role) for role in roles}
-    fresh = None in here.values()
-    if fresh:
+    fresh = False
+    if None in here.values():
         with locked(wanted.name, note):
             here = {role: _here(wanted, role) for role in roles}  # another process may have been at it
             missing = [role for role in roles if here[role] is None]
             downloads = home() / "downloads" / wanted.name
             for role in missing:
-                path = fetch(_file(wanted, role), downloads, source, patience=patience, progress=progress)
+                path = _kept(wanted) if role == "weights" else None
+                if path is None:
+                    path, fresh = fetch(_file(wanted, role), downloads, source, patience=patience, progress=progress), True
                 here[role] = _install(wanted, path) if role == "network" else _keep(wanted, path)
-            fresh = bool(missing)
             shutil.rmtree(downloads, ignore_errors=True)
     return Pulled(wanted.name, here.get("network"), here.get("weights"), fresh)
 
@@ -201,9 +206,16 @@ def _settle(path: Path) -> None:
 def weights(name: str | Path) -> Path:
     """The file to start training from, as its authors have it, verified again now; it may be a pickle: never unpickle it.
 
-    Raises UnknownNameError, and BundleError where it is not on this machine or altered.
+    Raises UnknownNameError, and BundleError where it is not on this machine or altered, or nothing tells what it should be.
     """
-    wanted = entry(name)
+    try:
+        wanted = entry(name)
+    except UnknownNameError as error:
+        if str(name) not in kept():
+            raise
+        raise BundleError(
+            f"{kept()[str(name)]}: weights without their entry, which tells their hash; pull by it again: mien bundles pull ENTRY.json"
+        ) from error
     path = _kept(wanted)
     if path is None:
         option = " --weights" if wanted.network is not None else ""
@@ -251,15 +263,24 @@ def place(card: AffectCard | FaceCard, network: bytes) -> Path:
         prove(aside)
         with writing(folder):
             if folder.exists():
-                folder.rename(old)
+                _rename(folder, old)
             try:
-                aside.rename(folder)
+                _rename(aside, folder)
                 _settle(folder.parent)
             finally:
                 _mend(folder, old)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _rename(path: Path, to: Path) -> None:
+    for _ in range(_BUSY):
+        with suppress(PermissionError):
+            path.rename(to)
+            return
+        time.sleep(_PAUSE)
+    path.rename(to)
 
 
 def _mend(folder: Path, old: Path) -> None:
@@ -274,13 +295,13 @@ def prove(name: str | Path) -> str:
 
     The hash, the outputs and their order against the card, and one run. Raises UnknownNameError or BundleError, which names the bundle.
     """
-    bundle = open_bundle(name)
-    inspect(bundle.card, bundle.network())
+    bundle, network = read_bundle(name)
+    inspect(bundle.card, network)
     try:
         if isinstance(bundle.card, AffectCard):
-            load(bundle.folder)
+            load(name)
         else:
-            load_detector(bundle.folder)
+            load_detector(name)
     except BundleError as error:
         # Not by its folder, which is gone when it could not be installed.
         raise BundleError(f"{bundle.card.name}: {str(error).removeprefix(f'{bundle.folder}: ')}") from error
@@ -312,19 +333,23 @@ def remove(name: str, note: Note = quiet) -> None:
     """
     if name in embedded():
         raise BundleError(f"{name} comes with mien and stays; only what was pulled or added can be removed")
-    places = (f"bundles/.{name}.old", f"bundles/{name}", f"weights/{name}", f"downloads/{name}")
-    parts = [home() / place for place in places] if re.fullmatch(NAME, name) else []
-    here = [part for part in parts if part.is_dir()]
-    if not here:
+    if not _parts(name):
         others = {*installed(), *kept()}
         if not others:
             raise BundleError(f"{name} is not here, and nothing else that could be removed: no bundle was pulled or added")
         raise UnknownNameError("bundle that could be removed", name, others)
     with locked(name, note), writing(home() / "bundles" / name):
-        for part in here:
+        for part in _parts(name):  # looked for again: who was waited for may have brought some, or removed all
             # Renamed first, so that nobody sees half of it.
             gone = part.with_name(f".{name}.gone")
             shutil.rmtree(gone, ignore_errors=True)
-            part.rename(gone)
+            _rename(part, gone)
             shutil.rmtree(gone)
         _record(name).unlink(missing_ok=True)
+
+
+def _parts(name: str) -> list[Path]:
+    """The folders that are here of that name."""
+    places = (f"bundles/.{name}.old", f"bundles/{name}", f"weights/{name}", f"downloads/{name}")
+    parts = [home() / place for place in places] if re.fullmatch(NAME, name) else []
+    return [part for part in parts if part.is_dir()]

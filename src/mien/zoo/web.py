@@ -26,6 +26,7 @@ __all__ = ["BrokenError", "Patience", "ask", "check_address", "number", "why"]
 _LATER: Final = {408, 425, 429, 500, 502, 503, 504}
 _AWAY: Final = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
 _ELSEWHERE: Final = "get the file elsewhere and name its folder with --from"
+_TUNNEL: Final = re.compile(r"Tunnel connection failed: ((\d{3}).*)", re.DOTALL)  # the words of http.client for what a proxy answers
 _TOLD: Final = 200  # characters of what a server says that are shown: it may say anything
 
 
@@ -190,10 +191,21 @@ def _refused(address: str, error: HTTPError) -> Exception:
     if error.code == 416:
         return BrokenError(said, anew=True)
     if error.code == 407:
-        return BundleError(
-            f"{address}: the proxy asks for a name and a password; put them into HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT"
-        )
+        return _no_password(address)
     return BundleError(f"{address}: {said}; {_ELSEWHERE}")
+
+
+def _no_tunnel(address: str, said: str, code: int) -> Exception:
+    if code in _LATER:
+        return BrokenError(f"the proxy says {_shown(said)}")
+    if code == 407:
+        return _no_password(address)
+    return BundleError(f"{address}: the proxy refuses: {_shown(said)}; ask who runs it, or bring bundles along: mien bundles add")
+
+
+def _no_password(address: str) -> BundleError:
+    proxy = f"{urlsplit(address).scheme.upper()}_PROXY"
+    return BundleError(f"{address}: the proxy asks for a name and a password; put them into {proxy}: http://NAME:PASSWORD@HOST:PORT")
 
 
 def _unreachable(address: str, reason: object) -> Exception:
@@ -207,8 +219,8 @@ def _unreachable(address: str, reason: object) -> Exception:
         return BundleError(
             f"{address}: no safe connection to {host}: {told}; where a proxy stands between, name its CA file in SSL_CERT_FILE"
         )
-    if "Tunnel connection failed" in str(reason):
-        return BundleError(f"{address}: the proxy refuses: {_shown(reason)}; ask who runs it, or bring bundles along: mien bundles add")
+    if tunnel := _TUNNEL.match(str(reason)):
+        return _no_tunnel(address, tunnel[1], int(tunnel[2]))
     if isinstance(reason, socket.gaierror) or getattr(reason, "errno", None) in _AWAY:
         proxy = _proxy(address)
         way = f"the proxy {proxy}" if proxy else str(host)
