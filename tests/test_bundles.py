@@ -469,15 +469,6 @@ def test_a_bundle_that_is_replaced_while_it_is_looked_for_is_found(when, mine, m
     assert open_bundle("mine").folder == mine
 
 
-def test_a_network_is_read_from_where_it_lies_while_its_bundle_is_replaced(mine):
-    usual, old = open_bundle("mine"), mine.with_name(".mine.old")
-    mine.rename(old)
-    aside = open_bundle("mine")
-    assert usual.network() == aside.network() == open_bundle(AFFECT).network()
-    old.rename(mine)
-    assert aside.network() == usual.network()
-
-
 @pytest.mark.parametrize("read", [lambda: read_bundle("mine")[0], lambda: load("mine", "onnxruntime")], ids=["bytes", "network"])
 def test_a_card_and_a_network_go_together_while_their_bundle_is_replaced(read, mine, copy, monkeypatch):
     newer = copy(AFFECT, lambda c: c.update(name="mine"), "newer")

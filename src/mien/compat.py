@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from mien.bundles.card import AffectCard
-from mien.bundles.store import bundles, load, open_bundle
+from mien.bundles.store import bundles, load, read_bundle
 from mien.errors import BundleError, UnknownNameError
 from mien.tasks import TASKS
 
@@ -105,7 +105,7 @@ class EmotiEffLibRecognizer:
         self.is_mtl = TASKS["va"] in self._model.tasks
         self.img_size = card.pixels.size
         families = ("expr", "va") if self.is_mtl else ("expr",)
-        self.classifier_weights, self.classifier_bias = _last_layer(card, open_bundle(bundle).network(), families)
+        self.classifier_weights, self.classifier_bias = _last_layer(card, read_bundle(bundle)[1], families)
 
     def extract_features(self, face_img: Image | list[Image]) -> Floats32:
         """Features (N, D) float32 of one face, N = 1, or of a list of N.

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import mien
 from mien.bundles.engines import ENGINES, available, choose
-from mien.bundles.store import AFFECT, FACES, bundles, open_bundle
+from mien.bundles.store import AFFECT, FACES, bundles, read_bundle
 from mien.errors import MienError
 
 __all__ = ["Finding", "examine"]
@@ -61,9 +61,8 @@ def _engine() -> Finding:
 def _bundles() -> Iterator[Finding]:
     for name in sorted({AFFECT, FACES, *bundles()}):
         try:
-            bundle = open_bundle(name)
-            size = len(bundle.network())
-            yield Finding(f"bundle {name}", f"verified, {size / 1e6:.2f} MB, sha256 {bundle.card.sha256}")
+            bundle, network = read_bundle(name)
+            yield Finding(f"bundle {name}", f"verified, {len(network) / 1e6:.2f} MB, sha256 {bundle.card.sha256}")
         except MienError as error:
             yield Finding(f"bundle {name}", str(error), False)
 

@@ -49,14 +49,13 @@ class Bundle:
     card: AffectCard | FaceCard
 
     def network(self) -> bytes:
-        """The network's bytes, checked against the card; raises BundleError when they are not what the card says."""
+        """The network's bytes, checked against the card; raises BundleError when they are not what the card says.
+
+        Where the bundle may be replaced meanwhile, use `read_bundle`.
+        """
         path = self.folder / "model.onnx"
         try:
-            try:
-                content = path.read_bytes()
-            except FileNotFoundError:
-                other = _other_place(self.folder) / path.name
-                content = (other if other.is_file() else path).read_bytes()
+            content = path.read_bytes()
         except OSError as error:
             raise BundleError(f"{path}: {error.strerror}; get the bundle again from where it came") from error
         found = hashlib.sha256(content).hexdigest()
@@ -98,12 +97,6 @@ def _in(folder: Path) -> dict[str, Path]:
     return {path.parent.name: path.parent for path in found if not path.parent.name.startswith(".")}
 
 
-def _other_place(folder: Path) -> Path:
-    """Where an installed bundle lies aside while another takes its place, after a power cut for longer; of that place, the usual one."""
-    name = folder.name
-    return folder.with_name(name[1:-4] if name.startswith(".") and name.endswith(".old") else f".{name}.old")
-
-
 def bundles() -> dict[str, Path]:
     """Names and folders of the bundles on this machine: those that come with mien, then those that were pulled or added."""
     return {**embedded(), **installed()}
@@ -141,7 +134,7 @@ def _opened(name: str | Path) -> Bundle:
     is_folder = isinstance(name, Path) and name.is_dir()
     folder = Path(name) if is_folder else here.get(str(name), Path(name))
     if not folder.is_dir() and re.fullmatch(NAME, str(name)):
-        folder = _other_place(home() / "bundles" / str(name))
+        folder = home() / "bundles" / f".{name}.old"  # there while another takes its place, after a power cut for longer
     if not folder.is_dir():
         known = [path.stem for path in KNOWN.glob("*.json")]
         if str(name) in known:

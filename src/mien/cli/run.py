@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgre
 
 from mien import batch
 from mien.analysis import Choice, Options
+from mien.bundles.store import AFFECT, FACES
 from mien.cli.terminal import ENDED, err, fail, out, tidy
 from mien.demo import film
 from mien.doctor import examine
@@ -28,8 +29,8 @@ def analyze(
     smoothing: Annotated[float, typer.Option("--smooth", metavar="SECONDS", help="Gaussian smoothing per face; 0 is off.")] = 0.0,
     faces: Annotated[str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")] = "all",
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Read one frame per so many seconds; 0 reads all.")] = 0.0,
-    bundle: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")] = "mien-s",
-    detector: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")] = "mien-face",
+    bundle: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")] = AFFECT,
+    detector: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")] = FACES,
     engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the network that reads affect.")] = "auto",
 ) -> None:
     """Read faces: one row per face per frame, in a table.

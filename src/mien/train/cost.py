@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mien.bundles.card import AffectCard
 from mien.bundles.engines import import_onnxruntime, open_engine
-from mien.bundles.store import open_bundle
+from mien.bundles.store import read_bundle
 from mien.errors import BundleError
 from mien.train.export import trace
 from mien.train.heads import SequenceHead
@@ -85,10 +85,10 @@ def network_of_bundle(name: str | Path) -> Network:
 
     Its parameters are those of its weights, as they lie in the file: neither the scales of 8-bit weights nor whole numbers of shapes.
     """
-    bundle = open_bundle(name)
+    bundle, content = read_bundle(name)
     if not isinstance(bundle.card, AffectCard):
         raise BundleError(f"{bundle.card.name} finds faces and cannot read affect; name a bundle that does")
-    content, pixels = bundle.network(), bundle.card.pixels
+    pixels = bundle.card.pixels
     graph = onnx.load_from_string(content).graph
     scales = {one for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear") for one in node.input[1:]}
     kept = [one for one in graph.initializer if one.data_type in _WEIGHTS and one.name not in scales]

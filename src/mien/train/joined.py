@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mien.bundles.card import AffectCard
 from mien.bundles.engines import open_engine
-from mien.bundles.store import open_bundle
+from mien.bundles.store import read_bundle
 from mien.errors import BundleError, DataError, MienError
 from mien.train.cache import place_of
 from mien.train.cached import FeatureSettings
@@ -73,7 +73,7 @@ def join(run: RunFolder, *, features: bool = False, half: bool = False) -> bytes
     """
     card = extractor_of(run)
     settings, net = _features(run), network_of(run)
-    below = onnx.load_from_string(open_bundle(settings.bundle).network())
+    below = onnx.load_from_string(read_bundle(settings.bundle)[1])
     *raw, own = zip((one.name for one in below.graph.output), card.widths, strict=True)
     read = [own] * (settings.parts != "raw" or features) + raw * (settings.parts != "features")
     heads = _Heads(net, features, unread=int(features and settings.parts == "raw"), within=settings.within)
@@ -157,7 +157,7 @@ def export_joined(run: RunFolder, path: Path, faces: Tensor, features: bool) -> 
 def _expected(run: RunFolder, faces: Tensor, features: bool) -> list[Floats32]:
     """What the heads in torch make of the bundle's outputs, laid out as in the cache."""
     settings = _features(run)
-    *raw, own = open_engine(open_bundle(settings.bundle).network(), "onnxruntime").run(faces.numpy())
+    *raw, own = open_engine(read_bundle(settings.bundle)[1], "onnxruntime").run(faces.numpy())
     read = torch.from_numpy(np.concatenate([own, *raw], axis=1)[:, settings.columns()])
     with torch.no_grad():
         found = [one.numpy() for one in network_of(run).exported()(read)]

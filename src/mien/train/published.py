@@ -6,7 +6,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mien.bundles.store import bundles, open_bundle
+from mien.bundles.store import bundles, read_bundle
 from mien.errors import BundleError
 from mien.train.lift import lift, parity, save
 from mien.train.networks import MultiTaskNet
@@ -33,7 +33,7 @@ def start_file(name: str | Path, note: Note = quiet) -> Path:
     net = _lifted(known, source)
     given = known.network
     if isinstance(given, Affect) and known.name in bundles():
-        parity(net, open_bundle(known.name).network(), given.pixels.size)
+        parity(net, read_bundle(known.name)[1], given.pixels.size)
     target = source.with_suffix(".safetensors")
     if not _holds(target, net):
         with locked(known.name, note), writing(target):

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import stat
-import struct
 import zipfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -12,19 +11,18 @@ from typing import Final
 
 from mien.bundles.card import AffectCard, FaceCard, parse_card
 from mien.bundles.readme import readme
-from mien.bundles.store import embedded, home, open_bundle
+from mien.bundles.store import embedded, home, open_bundle, read_bundle
 from mien.errors import BundleError
 from mien.zoo.convert import inspect
 from mien.zoo.fetch import writing
 from mien.zoo.install import Note, locked, place, quiet
+from mien.zoo.storages import BROKEN
 
 __all__ = ["add", "pack"]
 
 _MOST: Final = {"card.json": 1 << 20, "README.md": 1 << 20, "model.onnx": 1 << 30}
 _MEMBER: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)/(?P<file>card\.json|model\.onnx|README\.md)")
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # so that the same bundles make the same file
-_BROKEN: Final = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, struct.error)
-"""What zipfile raises for bytes that are no archive, or one of a kind that `pack` never writes."""
 
 Content = tuple[AffectCard | FaceCard, bytes]
 
@@ -34,7 +32,7 @@ def pack(names: Iterable[str | Path], out: Path) -> Path:
 
     Raises UnknownNameError, BundleError for a bundle that is not whole or a name that comes twice, OutputError.
     """
-    found = [(bundle, bundle.network()) for bundle in map(open_bundle, names)]
+    found = [read_bundle(name) for name in names]
     called = [bundle.card.name for bundle, _ in found]
     if twice := {name for name in called if called.count(name) > 1}:
         raise BundleError(f"{out}: {', '.join(sorted(twice))} comes twice; name each bundle once")
@@ -117,7 +115,7 @@ def _unpacked(path: Path) -> list[Content]:
         with zipfile.ZipFile(path) as source:
             members = _members(path, source.infolist(), size)
             return [_content(path, source, name, files) for name, files in members.items()]
-    except _BROKEN as error:
+    except BROKEN as error:
         raise BundleError(f"{path}: no file of `mien bundles pack`, or damaged: {error}; get it again") from error
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror or error}; name a file of `mien bundles pack`, or a bundle's folder") from error

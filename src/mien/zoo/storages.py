@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from mien.errors import BundleError
 
-__all__ = ["Archive", "Plain", "Storages", "open_archive", "view"]
+__all__ = ["BROKEN", "Archive", "Plain", "Storages", "open_archive", "view"]
 
 Array = NDArray[Any]
 
+BROKEN: Final = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, struct.error)
+"""What zipfile raises for bytes that are no archive, or one of a kind that nobody here reads."""
 _PROGRAM: Final = 64 * 2**20  # bytes of pickle that are read at most; the largest of the zoo has 0.2 million
 _KINDS: Final = {
     f"torch.{name}Storage": dtype
@@ -105,7 +107,7 @@ def open_archive(path: Path, size: int) -> Iterator[Archive]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield Archive(path, archive, _checked(path, archive, size))
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError, struct.error) as error:
+    except (KeyError, *BROKEN) as error:
         raise BundleError(
             f"{path}: damaged or cut off ({' '.join(str(error).split())[:120] or type(error).__name__}); get the file again"
         ) from error

@@ -19,6 +19,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 import mien
+from mien.bundles.card import printable
 from mien.errors import BundleError
 
 __all__ = ["BrokenError", "Patience", "ask", "check_address", "number", "why"]
@@ -240,7 +241,7 @@ def why(error: object) -> str:
 
 
 def _shown(told: object) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in str(told)[:_TOLD]).split())
+    return printable(" ".join(str(told)[:_TOLD].split()))
 
 
 def number(told: str) -> int | None:
