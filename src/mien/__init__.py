@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mien.analysis import Analysis, Options, analyze
+    from mien.analysis import Analysis, analyze
     from mien.bundles.store import Model, load
     from mien.errors import MienError
+    from mien.options import Options
     from mien.records import Face, Frame, Reading, Status
     from mien.tasks import TASKS, Task
     from mien.temporal.readings import Smoothing
@@ -25,7 +26,7 @@ _HOMES = {
     "Frame": "records",
     "MienError": "errors",
     "Model": "bundles.store",
-    "Options": "analysis",
+    "Options": "options",
     "Reading": "records",
     "Smoothing": "temporal.readings",
     "Status": "records",

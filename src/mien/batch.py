@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import mien
-from mien.analysis import Options, Reader, stamp
+from mien.analysis import Reader, stamp
 from mien.errors import MienError, OutputError, SourceError, UnknownNameError
+from mien.options import Options
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.overlay import Overlay
 from mien.outputs.tables import FORMATS, Column, TableWriter, columns

@@ -10,11 +10,11 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mien import batch
-from mien.analysis import Choice, Options
 from mien.bundles.store import AFFECT, FACES
 from mien.cli.terminal import ENDED, err, fail, out, tidy
 from mien.demo import film
 from mien.doctor import examine
+from mien.options import Choice, Options
 from mien.records import Status
 from mien.temporal.readings import Smoothing
 

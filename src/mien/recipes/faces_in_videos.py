@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import mien
-from mien.analysis import read_ahead
 from mien.bundles.store import FACES, Model, load, load_detector, open_bundle
 from mien.data.pictures import read_picture
 from mien.errors import DataError, LabelMismatchError, SourceError
@@ -27,6 +26,7 @@ from mien.faces.detect import Detector
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.outputs.files import Aside, explained
+from mien.pipeline import read_ahead
 from mien.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, open_source
 from mien.sources.base import Kind, Moments
 from mien.tasks import Floats

@@ -1,0 +1,52 @@
+"""What may be chosen about an analysis."""
+
+import os
+from dataclasses import dataclass
+from math import inf
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Literal
+
+from mien.bundles.store import AFFECT, FACES
+from mien.temporal.readings import Smoothing
+
+__all__ = ["Choice", "Options"]
+
+Choice = Literal["all", "largest"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may be chosen about an analysis.
+
+    bundle: name or folder of the bundle that reads affect.
+    detector: name or folder of the bundle that finds faces.
+    engine: what runs the network that reads affect: ``auto``, ``onnxruntime`` or ``openvino``. Faces are always found with ONNX Runtime.
+    faces: ``all``, ``largest``, or how many of the largest faces of each frame to read.
+    every: read the first frame of each span of this many seconds; 0 reads all frames.
+    smoothing: how to smooth each face's scores over time: a `Smoothing`, seconds for a Gaussian one, or None.
+        Cameras are always smoothed causally.
+    """
+
+    bundle: str | Path = AFFECT
+    detector: str | Path = FACES
+    engine: str = "auto"
+    faces: Choice = "all"
+    every: float = 0.0
+    smoothing: Smoothing | float | None = None
+
+    def __post_init__(self) -> None:
+        """Bring numbers into one form. Raises ValueError for values that make no sense."""
+        if self.faces not in ("all", "largest"):
+            if not isinstance(self.faces, Integral) or isinstance(self.faces, bool) or self.faces < 1:
+                raise ValueError(f"faces must be all, largest or a number from 1 up, got {self.faces!r}")
+            object.__setattr__(self, "faces", int(self.faces))
+        if not (isinstance(self.every, Real) and 0 <= float(self.every) < inf):
+            raise ValueError(f"every must be 0 or more seconds, got {self.every!r}")
+        object.__setattr__(self, "every", float(self.every))
+        if isinstance(self.smoothing, Real):
+            object.__setattr__(self, "smoothing", Smoothing(float(self.smoothing)) if self.smoothing else None)
+        if not (self.smoothing is None or isinstance(self.smoothing, Smoothing)):
+            raise ValueError(f"smoothing must be seconds, a Smoothing or None, got {self.smoothing!r}")
+        for option, named in (("bundle", self.bundle), ("detector", self.detector)):
+            object.__setattr__(self, option, os.path.abspath(named) if isinstance(named, Path) else str(named))

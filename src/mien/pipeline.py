@@ -1,0 +1,208 @@
+"""The sentence: frames, find, follow, prepare, score, smooth.
+
+`Pipeline.read` is that sentence; the rest of this module says its words. Frames are decoded in one thread, faces found
+in the caller's, and scored in a third, in batches.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.bundles.store import load, load_detector, open_bundle
+from mien.errors import BundleError
+from mien.faces.prepare import prepare
+from mien.faces.track import Tracker
+from mien.options import Choice, Options
+from mien.records import Face, Frame, Reading, Status
+from mien.sources import Source
+from mien.tasks import COMPOUNDS, TASKS, Floats, Task, compound_scores
+from mien.temporal.readings import Smoothing, fill_gaps, smooth
+
+__all__ = ["Networks", "Pipeline", "read_ahead"]
+
+BATCH: Final = 16
+"""Faces scored together."""
+AHEAD_BYTES: Final = 16 << 20
+"""Decoded frames that may wait for the finder, bytes."""
+
+_DONE: Final = np.empty((0, 0, 3), np.uint8)
+"""Stands for the picture of a frame whose faces are cut out, so that a batch does not keep whole frames alive."""
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A frame with the faces found in it and their crops."""
+
+    frame: Frame
+    faces: list[Face]
+    crops: list[Image]
+
+
+class Networks:
+    """The two networks of an analysis, verified and loaded once: one finds faces, one reads affect.
+
+    Raises UnknownNameError, BundleError or MissingExtraError when a bundle or engine is not to be had.
+    """
+
+    def __init__(self, bundle: str | Path, detector: str | Path, engine: str) -> None:
+        self.model = load(bundle, engine)
+        if not self.model.tasks:
+            raise BundleError(f"{self.model.card.name} gives features alone and reads no affect; train heads on it, or name another bundle")
+        # Always with ONNX Runtime: frames and windows change their size, which OpenVINO is slow at.
+        self.detector = load_detector(detector, engine="onnxruntime")
+        self.finder = open_bundle(detector).card  # now: what lies there later is not what is used
+        basic = set(chain.from_iterable(COMPOUNDS.values()))
+        self.expressions = next((t.names for t in self.model.tasks if t.family == "expr" and basic <= set(t.names)), None)
+
+
+class Pipeline:
+    """Networks and options that read any number of sources, one at a time."""
+
+    def __init__(self, networks: Networks, options: Options) -> None:
+        self.networks = networks
+        self.options = options
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the readings hold: the bundle's tasks, then compound expressions where its expressions allow them."""
+        tasks = self.networks.model.tasks
+        return (*tasks, TASKS["ce.abaw7"]) if self.networks.expressions else tasks
+
+    def facts(self) -> dict[str, object]:
+        """What decides the numbers besides the source: the bundles with their hashes and the options."""
+        card, finder = self.networks.model.card, self.networks.finder
+        return {
+            "bundle": {"name": card.name, "sha256": card.sha256},
+            "faces": {"name": finder.name, "sha256": finder.sha256},
+            "options": asdict(self.options) | {"engine": self.networks.model.engine},
+        }
+
+    def read(self, source: Source) -> Generator[Reading, None, None]:
+        """One reading per face per frame, in time order; one without a face where none is in view or a frame is unreadable.
+
+        Raises SourceError when nothing of the source can be read.
+        """
+        frames = read_ahead(source.frames(self.options.every))
+        looks = self._find(frames)
+        readings = self._score(looks, 1 if source.kind == "camera" else BATCH)
+        smoothing = self.options.smoothing
+        if isinstance(smoothing, Smoothing):
+            # Frames left out on purpose are no gap, and a camera's future is not there yet.
+            gap_s, live = max(smoothing.longest_gap_s, 1.5 * self.options.every), source.kind == "camera"
+            smoothing = replace(smoothing, longest_gap_s=gap_s, causal=smoothing.causal or live)
+            readings = smooth(readings if live else fill_gaps(readings, gap_s), smoothing)
+        yield from readings
+
+    def _find(self, frames: Iterator[Frame]) -> Iterator[_Look]:
+        tracker = Tracker(self.networks.detector, self.options.every)
+        pixels = self.networks.model.card.pixels
+        for frame in frames:
+            if frame.pixels is None:
+                yield _Look(frame, [], [])
+                continue
+            faces = _chosen(tracker.update(frame.pixels, frame.time_s), self.options.faces)
+            crops = [prepare(frame.pixels, face, pixels) for face in faces]
+            yield _Look(replace(frame, pixels=_DONE), faces, crops)
+
+    def _score(self, looks: Iterator[_Look], size: int) -> Iterator[Reading]:
+        with ThreadPoolExecutor(1) as pool:
+            waiting: deque[tuple[list[_Look], Future[dict[str, Floats]]]] = deque()
+            for batch in _batches(looks, size):
+                waiting.append((batch, pool.submit(self._scores, [crop for look in batch for crop in look.crops])))
+                if len(waiting) > (size > 1):
+                    yield from _readings(*waiting.popleft())
+            while waiting:
+                yield from _readings(*waiting.popleft())
+
+    def _scores(self, crops: Sequence[Image]) -> dict[str, Floats]:
+        scores = self.networks.model.score_prepared(crops)
+        if self.networks.expressions:
+            scores["ce"] = compound_scores(scores["expr"], self.networks.expressions)
+        return scores
+
+
+def _chosen(faces: list[Face], choice: Choice) -> list[Face]:
+    """The faces asked for, still in track order."""
+    if choice == "all":
+        return faces
+    count = 1 if choice == "largest" else choice
+    largest = sorted(faces, key=lambda face: face.box[2] * face.box[3], reverse=True)[:count]
+    return [face for face in faces if any(face is other for other in largest)]
+
+
+def _batches(looks: Iterator[_Look], size: int) -> Iterator[list[_Look]]:
+    """Consecutive looks with at least `size` crops together; a long stretch without faces is not held back."""
+    batch: list[_Look] = []
+    for look in looks:
+        batch.append(look)
+        if sum(len(one.crops) for one in batch) >= size or len(batch) >= 4 * size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _readings(looks: list[_Look], scores: "Future[dict[str, Floats]]") -> Iterator[Reading]:
+    row = 0
+    done = scores.result()
+    for look in looks:
+        source, index, time_s = look.frame.source, look.frame.index, look.frame.time_s
+        if not look.faces:
+            status = Status.unreadable if look.frame.pixels is None else Status.no_face
+            yield Reading(source, index, time_s, status, None, {}, {})
+        for face in look.faces:
+            yield Reading(source, index, time_s, Status.ok, face, {family: values[row] for family, values in done.items()}, {})
+            row += 1
+
+
+def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+    """The same frames, decoded in a thread of their own while the caller works on earlier ones."""
+    first = next(frames, None)
+    if first is None:
+        return
+    depth = 2 if first.pixels is None else int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
+    queue: Queue[Frame | BaseException | None] = Queue(depth)
+    stop = Event()
+    thread = Thread(target=_fill, args=(frames, queue, stop), name="mien-decode", daemon=True)
+    thread.start()
+    try:
+        yield first
+        while (item := queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _fill(frames: Generator[Frame, None, None], queue: "Queue[Frame | BaseException | None]", stop: Event) -> None:
+    def put(item: Frame | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                queue.put(item, timeout=0.1)
+            except Full:
+                continue
+            return
+
+    try:
+        for frame in frames:
+            put(frame)
+            if stop.is_set():
+                return
+        put(None)
+    except BaseException as error:  # handed to the caller's thread, which raises it
+        put(error)
+    finally:
+        frames.close()
