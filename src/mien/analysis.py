@@ -48,10 +48,14 @@ class Analysis:
 
     Inputs are opened one at a time, and read anew for every loop over `readings()` until `frame` has been asked for; the rest reuses it.
     problems: one line for each damage met so far that did not stop the reading.
+    notes: one line for each harmless fact about how an input was read.
+    media: what each input read so far is (`Source.media`), in order.
     """
 
     def __init__(self, inputs: Sequence[str | Source], reader: Reader) -> None:
         self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.media: list[dict[str, object]] = []
         self._inputs = inputs
         self._reader = reader
         self._kept: list[Reading] | None = None
@@ -66,12 +70,14 @@ class Analysis:
         if self._kept is not None:
             yield from self._kept
             return
-        self.problems = []
+        self.problems, self.notes, self.media = [], [], []
         for one in self._inputs:
             source = open_source(one) if isinstance(one, str) else one
             yield from self._reader.read(source)
             if source.problem:
                 self.problems.append(f"{source.name}: {source.problem}")
+            self.notes += [f"{source.name}: {note}" for note in source.notes]
+            self.media.append(source.media)
 
     __iter__ = readings
 
@@ -93,7 +99,8 @@ class Analysis:
         with TableWriter(path.with_suffix(""), [path.suffix.removeprefix(".")], table) as writer:
             writer.write(self.readings())
             page.unlink(missing_ok=True)
-        write_dictionary(page, table, self._reader.facts() | {"sources": sources, "files": [path.name], "problems": self.problems})
+        told = {"files": [path.name], "problems": self.problems, "notes": self.notes, "media": self.media}
+        write_dictionary(page, table, self._reader.facts() | {"sources": sources} | told)
         return path
 
 

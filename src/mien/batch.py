@@ -42,7 +42,10 @@ class Job:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a job. seconds: time it took; problems: one line each; tracks: different faces, by source."""
+    """What became of a job. seconds: time it took; problems: one line for each damage; tracks: different faces, by source.
+
+    notes: one line for each harmless fact about how an input was read. media: what each input is (`Source.media`), in order.
+    """
 
     job: Job
     state: Literal["done", "skipped", "failed"] = "done"
@@ -52,6 +55,8 @@ class Outcome:
     frames: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    media: list[dict[str, object]] = field(default_factory=list)
     _last: tuple[str, int] = ("", -1)
 
     def count(self, readings: Sequence[Reading]) -> None:
@@ -190,11 +195,13 @@ class _Work:
             before = _recorded(page)
             if before is not None and _is_done(before, asked, self.folder):
                 outcome.state, outcome.problems = "skipped", list(before["problems"])
+                outcome.notes = list(before.get("notes", []))
             else:
                 self._write(job, outcome, before)
                 counts = {status.value: count for status, count in outcome.rows.items()}
                 files = [name for name in self._files(job) if (self.folder / name).exists()]
-                write_dictionary(page, self._columns(), asked | {"files": files, "rows": counts, "problems": outcome.problems})
+                told = {"files": files, "rows": counts, "problems": outcome.problems, "notes": outcome.notes, "media": outcome.media}
+                write_dictionary(page, self._columns(), asked | told)
             outcome.files = [*(self.folder / name for name in self._files(job) if (self.folder / name).exists()), page]
         except MienError as error:
             outcome.state = "failed"
@@ -250,6 +257,7 @@ class _Work:
                     if len(job.inputs) == 1:
                         raise
                     outcome.problems.append(str(error))
+                    outcome.media.append({})
                     rows = [Reading(path, 0, 0.0, Status.unreadable, None, {}, {})]
                     tables.write(rows)
                     outcome.count(rows)
@@ -270,6 +278,8 @@ class _Work:
                     raise
         if source.problem:
             outcome.problems.append(f"{source.name}: {source.problem}")
+        outcome.notes += [f"{source.name}: {note}" for note in source.notes]
+        outcome.media.append(source.media)
 
 
 def _share(outcome: Outcome, source: Source, time_s: float) -> float | None:

@@ -118,6 +118,8 @@ class _Bar(batch.Progress):
             out.print(f"{outcome.job.name}: {_told(outcome)}", markup=False)
         elif outcome.state == "skipped":
             out.print(f"{outcome.job.name}: done before, left as it is", markup=False)
+        for note in outcome.notes:
+            err.print(f"mien: note: {note}", style="yellow", markup=False)
         for problem in outcome.problems:
             err.print(f"mien: {problem}", style="red", markup=False)
 

@@ -193,8 +193,8 @@ class _Extracted(Source):
 
     def _read(self, path: Path) -> Image | None:
         pixels, problem = _picture(path)
-        if problem and not self._notes:
-            self._notes.append(problem)
+        if problem and not self._problems:
+            self._problems.append(problem)
         return pixels
 
 

@@ -40,7 +40,9 @@ class Source(ABC):
     name: the path as given, ``camera:N``, ``array`` or ``arrays``; every frame carries it.
     length_s, frame_hint: seconds and frames the container claims, for progress only; None where unknown.
     size: (width, height) of the upright frames in pixels, as far as known at opening; frames may differ.
-    problem: after iteration, what was wrong without stopping it, in one line; else None.
+    media: facts of the input that fit in JSON (stored size, pixel aspect, codec, …; see the columns page), filled at opening.
+    notes: harmless facts about how the input was read, one line each; they say nothing against the numbers.
+    problem: after iteration, what was damaged without stopping it, in one line; else None.
     """
 
     kind: Kind
@@ -50,12 +52,20 @@ class Source(ABC):
         self.length_s: float | None = None
         self.frame_hint: int | None = None
         self.size: tuple[int, int] | None = None
-        self._notes: list[str] = []
+        self.media: dict[str, object] = {}
+        self.notes: list[str] = []
+        self._damage: list[str] = []  # seen at opening; stays
+        self._problems: list[str] = []  # seen in the latest iteration
 
     @property
     def problem(self) -> str | None:
-        """What was wrong with the input, in one line; None where nothing was. Complete after iteration."""
-        return "; ".join(self._notes) or None
+        """What was damaged in the input, in one line; None where nothing was. Complete after iteration."""
+        return "; ".join([*self._damage, *self._problems]) or None
+
+    def note(self, line: str) -> None:
+        """Keep a harmless fact about how the input is read; the same one only once."""
+        if line not in self.notes:
+            self.notes.append(line)
 
     def frames(self, every_s: float = 0.0) -> Generator[Frame, None, None]:
         """Give the frames in order, times strictly rising; may be called again except for one-shot iterators.
@@ -65,7 +75,7 @@ class Source(ABC):
         Frames: RGB uint8 (H, W, 3), upright; pixels None where a frame is there but cannot be decoded.
         Raises SourceError when not one frame is readable; damage after the first frame ends up in `problem`.
         """
-        self._notes = []
+        self._problems = []
         due, total, unreadable = _pace(every_s), 0, 0
         with closing(self._moments()) as moments:
             for index, (time_s, read) in enumerate(moments):
@@ -78,7 +88,7 @@ class Source(ABC):
         if unreadable == total:
             raise SourceError(f"{self.name}: not one of its {total} frames can be read; check that it plays elsewhere")
         if unreadable:
-            self._notes.append(f"{unreadable} of {total} frames could not be decoded")
+            self._problems.append(f"{unreadable} of {total} frames could not be decoded")
 
     @abstractmethod
     def _moments(self) -> Moments:

@@ -65,7 +65,7 @@ class Camera(Source):
                 last = max(time.monotonic() - start if count else 0.0, last + TICK_S)
                 count += 1
                 yield last, lambda: self._shot(camera)
-            self._notes.append(f"the camera stopped after {count} frames")
+            self._problems.append(f"the camera stopped after {count} frames")
         finally:
             camera.release()
 

@@ -70,7 +70,9 @@ class Video(Source):
             books, clock = _Books(container, stream), _Clock(stream)
             for pts, picture in _pictures(container, stream, books):
                 yield clock.seconds(pts), None if picture is None else lambda picture=picture: self._pixels(picture)  # type: ignore[misc]
-            self._notes += [note for note in (books.early_end(), clock.note) if note]
+            self._problems += [line for line in (books.early_end(),) if line]
+            if clock.note:
+                self.note(clock.note)
 
     def _pixels(self, picture: VideoFrame) -> Pixels | None:
         """RGB uint8 (H, W, 3), upright, by the matrix and range the stream names.
