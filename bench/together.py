@@ -22,8 +22,8 @@ import pandas as pd
 from mien.data.sets import set_name
 from mien.data.table import labels
 from mien.errors import MienError
+from mien.files import write_aside
 from mien.metrics import accuracy, bootstrap, pearson
-from mien.outputs.files import write_aside
 from mien.tasks import Floats, Task
 from mien.train.models import open_model, table_for
 from mien.train.scoring import evaluate_bundle

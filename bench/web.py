@@ -22,7 +22,7 @@ import numpy as np
 
 from mien.bundles.store import AFFECT, load, open_bundle
 from mien.data.pictures import read_picture
-from mien.outputs.files import write_aside
+from mien.files import write_aside
 from mien.train.models import table_for
 from mien.train.scoring import five_points
 from mien.train.settings import read_settings

@@ -504,7 +504,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(given)
     try:
-        from mien.outputs.files import explained, write_aside
+        from mien.files import explained, write_aside
 
         with explained(args.out.parent):
             args.out.parent.mkdir(parents=True, exist_ok=True)

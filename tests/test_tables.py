@@ -14,9 +14,9 @@ import pytest
 
 import mien
 from mien.errors import LabelMismatchError, OutputError, UnknownNameError
+from mien.files import Aside
 from mien.outputs import tables
 from mien.outputs.dictionary import write_dictionary
-from mien.outputs.files import Aside
 from mien.outputs.tables import FORMATS, TableWriter, columns, frame_of
 from mien.records import STATUSES, Face, Reading, Status
 from mien.tasks import TASKS, Task

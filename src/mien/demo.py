@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import MissingExtraError
-from mien.outputs.files import Aside, explained
+from mien.files import Aside, explained
 
 __all__ = ["film", "portrait"]
 

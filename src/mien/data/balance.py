@@ -28,7 +28,7 @@ from mien.data.abaw.lsd import COPY
 from mien.data.abaw.presence import entries, pictures
 from mien.data.pictures import read_picture
 from mien.errors import DataError, OutputError
-from mien.outputs.files import LOST_WORKER, Aside, explained, write_aside
+from mien.files import LOST_WORKER, Aside, explained, write_aside
 
 __all__ = ["PLAN", "Balanced", "Change", "balance", "lacking"]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mien
+from mien.files import write_aside
 from mien.outputs.columns import Column
-from mien.outputs.files import write_aside
 from mien.records import STATUSES
 
 __all__ = ["write_dictionary"]

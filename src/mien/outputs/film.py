@@ -17,7 +17,7 @@ from av.video import VideoStream
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from mien.errors import OutputError
-from mien.outputs.files import Aside, explained
+from mien.files import Aside, explained
 from mien.outputs.ink import Pixels
 
 __all__ = ["Film"]

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from mien.errors import OutputError, SourceError
+from mien.files import write_aside
 from mien.outputs.draw import Painter, note
-from mien.outputs.files import write_aside
 from mien.outputs.film import Film
 from mien.outputs.ink import Pixels
 from mien.records import Frame, Reading

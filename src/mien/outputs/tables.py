@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from mien.errors import UnknownNameError
+from mien.files import Aside, explained
 from mien.outputs.columns import ARROW, Column, batch_of, columns
-from mien.outputs.files import Aside, explained
 from mien.records import Reading
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import mien
 from mien.bundles.store import open_bundle
 from mien.data.sets import Set, places
 from mien.errors import DataError
-from mien.outputs.files import explained, write_aside
+from mien.files import explained, write_aside
 from mien.recipes.predicted import Predicted
 from mien.recipes.schema import Recipe
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step

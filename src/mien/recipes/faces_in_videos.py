@@ -25,7 +25,7 @@ from mien.errors import DataError, LabelMismatchError, SourceError
 from mien.faces.detect import Detector
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
-from mien.outputs.files import Aside, explained
+from mien.files import Aside, explained
 from mien.pipeline import read_ahead
 from mien.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, open_source
 from mien.sources.base import Kind, Moments

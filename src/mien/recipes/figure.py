@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from mien.outputs.files import write_aside
+from mien.files import write_aside
 from mien.recipes.report import Line, Report
 from mien.train.report import number
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.data.table import labels
 from mien.errors import DataError
-from mien.outputs.files import Aside, explained, write_aside
+from mien.files import Aside, explained, write_aside
 from mien.tasks import Floats, Task, task
 from mien.temporal.tuning import video_folds
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import mien
 from mien.errors import DataError
-from mien.outputs.files import write_aside
+from mien.files import write_aside
 from mien.recipes.costs import FaceCost, face_costs
 from mien.recipes.engine import Finished
 from mien.recipes.judged import Judged, Told, judged, minus

@@ -9,7 +9,7 @@ import yaml
 from mien.data.sets import Set, places
 from mien.data.standins.make import KINDS, is_standin, make_standin
 from mien.errors import DataError
-from mien.outputs.files import explained, write_aside
+from mien.files import explained, write_aside
 from mien.recipes.engine import Finished, find_data, run_steps
 from mien.recipes.report import Report, report, write_report
 from mien.recipes.schema import Recipe, read_recipe

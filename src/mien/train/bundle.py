@@ -18,7 +18,7 @@ from mien.bundles.engines import available, open_engine
 from mien.bundles.store import Model
 from mien.data.table import labels
 from mien.errors import BundleError, DataError, OutputError
-from mien.outputs.files import explained
+from mien.files import explained
 from mien.tasks import Floats, Task
 from mien.train.calibrate import cross_fitted, temperature
 from mien.train.corruptions import CONDITIONS, robustness

@@ -32,7 +32,7 @@ from mien.bundles.card import AffectCard
 from mien.bundles.store import Model
 from mien.data.pictures import read_picture
 from mien.errors import DataError, OutputError
-from mien.outputs.files import Aside, explained, write_aside
+from mien.files import Aside, explained, write_aside
 
 __all__ = ["FeatureCache", "build", "place_of"]
 

@@ -15,8 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from mien import __version__
+from mien.files import write_aside
 from mien.metrics import NAN
-from mien.outputs.files import write_aside
 from mien.train.evaluation import CELLS, FEW, Evaluation, Measure, TaskResult
 from mien.train.report import About, number, spelled, title
 

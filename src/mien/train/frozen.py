@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mien.bundles.card import NOT_FOR, AffectCard, Made, Terms
 from mien.errors import DataError
 from mien.faces.prepare import Pixels
-from mien.outputs.files import explained
+from mien.files import explained
 from mien.train.export import export
 from mien.train.heads import StackedHead
 from mien.train.networks import NetworkSettings, backbone, load_start

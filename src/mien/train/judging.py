@@ -7,7 +7,7 @@ from pathlib import Path
 from mien.bundles.store import Model
 from mien.data.sets import set_name
 from mien.errors import DataError
-from mien.outputs.files import explained
+from mien.files import explained
 from mien.tasks import Task
 from mien.train.evaluate import evaluate_bundle, judge
 from mien.train.evaluation import Evaluation

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from mien import __version__
-from mien.outputs.files import write_aside
+from mien.files import write_aside
 from mien.train.evaluation import FEW, Evaluation, Measure, TaskResult, repeated
 
 __all__ = ["About", "Report", "markdown", "number", "spelled", "title", "write_report"]

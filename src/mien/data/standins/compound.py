@@ -15,7 +15,7 @@ from mien.data.standins.faces import Faces, enough
 from mien.data.standins.order import LABELS, Order, Work, folder, write_lines
 from mien.data.standins.pictures import alter, cut_out, noise_of
 from mien.data.standins.states import Film, Space, films, shares_of
-from mien.outputs.files import explained
+from mien.files import explained
 from mien.tasks import COMPOUNDS, TASKS, Floats
 
 __all__ = ["c_expr_db"]

@@ -17,7 +17,7 @@ from mien.data.standins.order import Order, Work
 from mien.data.standins.pictures import cut_out, noise_of, placed, relight
 from mien.data.standins.states import settled, shares_of
 from mien.data.standins.stills import drawn_lots
-from mien.outputs.files import explained
+from mien.files import explained
 from mien.tasks import TASKS, Floats
 
 __all__ = ["ferplus"]

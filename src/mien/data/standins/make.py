@@ -21,7 +21,7 @@ from mien.data.standins.order import LABELS, Order, Work, folder, write_lines
 from mien.data.standins.stills import affectnet, lsd, raf_db
 from mien.data.standins.wild import afew_va, expw
 from mien.errors import DataError, OutputError, UnknownNameError
-from mien.outputs.files import explained
+from mien.files import explained
 
 __all__ = ["KINDS", "Kind", "is_standin", "make_standin"]
 

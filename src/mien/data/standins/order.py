@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mien.data.standins.faces import Faces
-from mien.outputs.files import explained
+from mien.files import explained
 
 __all__ = ["LABELS", "Order", "Work", "folder", "write_labels", "write_lines"]
 

@@ -14,7 +14,7 @@ from mien.data.pictures import read_picture
 from mien.data.standins.faces import Faces
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, similarity, warp
-from mien.outputs.files import explained
+from mien.files import explained
 from mien.tasks import Floats
 
 __all__ = ["Job", "alter", "cut_out", "degrade", "framing", "noise_of", "paint", "placed", "relight", "write_jpeg", "write_png"]

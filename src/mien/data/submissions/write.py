@@ -11,7 +11,7 @@ import pandas as pd
 
 from mien.data.submissions.formats import DIGITS, Format, format_named, video_lengths
 from mien.errors import DataError, OutputError
-from mien.outputs.files import Aside, explained
+from mien.files import Aside, explained
 from mien.tasks import Floats, Task
 from mien.temporal.rows import fill_rows
 

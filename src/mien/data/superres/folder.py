@@ -12,7 +12,7 @@ from mien.data.superres.realesrgan import Ncnn
 from mien.data.superres.upscale import Engine
 from mien.data.superres.workers import QUALITY, Job, Progress, work
 from mien.errors import DataError, OutputError
-from mien.outputs.files import explained
+from mien.files import explained
 from mien.sources import IMAGE_SUFFIXES
 
 __all__ = ["MANIFEST", "Report", "superresolve"]

@@ -22,7 +22,7 @@ from mien.data.pictures import read_picture
 from mien.data.superres.manifest import Stamp
 from mien.data.superres.upscale import Engine, Image, upscaler
 from mien.errors import DataError, OutputError
-from mien.outputs.files import LOST_WORKER, write_aside
+from mien.files import LOST_WORKER, write_aside
 
 __all__ = ["QUALITY", "Job", "Progress", "work"]
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from mien.errors import DataError
+from mien.files import write_aside
 from mien.metrics import ccc, macro_f1, mean_au_f1
-from mien.outputs.files import write_aside
 from mien.recipes.predicted import Part, Predicted
 from mien.recipes.steps.base import STEP, Place, Step
 from mien.tasks import Floats, Task

@@ -18,8 +18,8 @@ from mien.data.abaw.sets import CExprDb
 from mien.data.sets import Set
 from mien.data.table import labels
 from mien.errors import DataError
+from mien.files import Aside, explained, write_aside
 from mien.metrics import macro_f1
-from mien.outputs.files import Aside, explained, write_aside
 from mien.recipes.compound import (
     AGGREGATIONS,
     BASES,

@@ -12,7 +12,7 @@ from typing_extensions import override
 from mien.data.mixing import Mixing
 from mien.data.sets import Mix, Set
 from mien.errors import DataError
-from mien.outputs.files import write_aside
+from mien.files import write_aside
 from mien.recipes.predicted import Predicted, part_of
 from mien.recipes.steps.base import Place
 from mien.tasks import Floats, Task
