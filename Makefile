@@ -1,25 +1,36 @@
 # Needs only Python >= 3.11, make and the Python package index. Everything is installed into .venv, nothing elsewhere.
+# The versions are those of constraints.txt, with which all tests last passed; LATEST=1 takes the newest that pyproject.toml
+# permits instead, into an environment of its own.
 PYTHON ?= python3
+JOBS ?= 2
+ifdef LATEST
+VENV := .venv-latest
+else
 VENV := .venv
+CONSTRAINTS := constraints.txt
+endif
 BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: demo test check bench clean help
+.PHONY: demo test check lock clean help
 
 help:
-	@echo "make demo   set up, analyse a real face clip, leave demo/clip.csv and demo/clip.overlay.mp4"
-	@echo "make test   set up everything, check, and run the tests"
-	@echo "make check  ruff, mypy --strict on src, and the test of the rooms"
-	@echo "make clean  remove what the above made"
+	@echo "make demo          set up, analyse a real face clip, leave demo/clip.csv and demo/clip.overlay.mp4"
+	@echo "make test          set up everything, check, and run all tests"
+	@echo "make test LATEST=1 the same with the newest versions that pyproject.toml permits"
+	@echo "make check         ruff, mypy --strict on src, and the test of the rooms"
+	@echo "make lock          test with the newest versions; if all pass, write them to constraints.txt"
+	@echo "make clean         remove what the above made"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo.done: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo]"
+$(VENV)/demo.done: $(BIN)/python pyproject.toml $(CONSTRAINTS)
+	$(INSTALL) -e ".[demo]"
 	@touch $@
 
-$(VENV)/test.done: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,openvino,recipe,sr,test]"
+$(VENV)/test.done: $(BIN)/python pyproject.toml $(CONSTRAINTS)
+	$(INSTALL) -e ".[demo,openvino,recipe,sr,test]"
 	@touch $@
 
 demo: $(VENV)/demo.done
@@ -27,17 +38,16 @@ demo: $(VENV)/demo.done
 	@echo "Open demo/clip.csv and demo/clip.overlay.mp4"
 
 check: $(VENV)/test.done
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_project.py
+	$(BIN)/python tests/run_all.py --jobs $(JOBS) ruff mypy test_project
 
-# A process for each file: OpenVINO, ONNX Runtime and torch bring thread pools of their own, and one process that has used all
-# three and then forks loaders has crashed. No command of mien uses them so. JOBS of them at a time, each on one thread.
-JOBS ?= 2
-test: check
-	@ls -d tests/test_*.py src | OMP_NUM_THREADS=1 xargs -P $(JOBS) -I% sh -c \
-		'out=$$($(BIN)/python -m pytest -q % -p no:cacheprovider 2>&1) && echo "% $$(echo "$$out" | tail -1)" || { echo "$$out"; exit 255; }'
+test: $(VENV)/test.done
+	$(BIN)/python tests/run_all.py --jobs $(JOBS)
+
+lock:
+	$(MAKE) test demo LATEST=1
+	( echo "# The versions all tests last passed with: $$(.venv-latest/bin/python -V), $$(uname -sm). Made by: make lock"; \
+	  .venv-latest/bin/python -m pip freeze --exclude-editable ) > constraints.txt.part
+	mv constraints.txt.part constraints.txt
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-latest demo build dist .pytest_cache .mypy_cache .ruff_cache
