@@ -1,6 +1,5 @@
 """The card: what is known of a network. Strict JSON: an unknown or missing key is an error that names it."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -10,10 +9,11 @@ from pydantic_core import from_json
 from mien.errors import BundleError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Kind, Task
+from mien.text import COMMANDS, printable
 
 __all__ = [
     "NAME", "NOT_FOR", "AffectCard", "Card", "FaceCard", "Made", "Published", "Score", "Search", "Strict", "TaskCard", "Terms",
-    "check_task", "parse_card", "printable", "read_card", "write_card",
+    "check_task", "parse_card", "read_card", "write_card",
 ]  # fmt: skip
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
@@ -25,17 +25,7 @@ NOT_FOR: Final = (
 )
 """What no bundle must be used for."""
 _VERSION: Final = 1
-_COMMANDS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _OWN: Final = "labels of one's own need a key of their own, such as expr.mine"
-
-
-def printable(text: str) -> str:
-    r"""The text, with what would command a terminal rather than be read written out.
-
-    >>> printable("\x1b[2J café")
-    '\\x1b[2J café'
-    """
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 class Strict(BaseModel):
@@ -51,10 +41,10 @@ class Strict(BaseModel):
             return tuple(map(cls._can_be_shown, value))
         if isinstance(value, dict):
             return {key: cls._can_be_shown(one) for key, one in value.items()}
-        if not isinstance(value, str) or not _COMMANDS.search(value):
+        if not isinstance(value, str) or not COMMANDS.search(value):
             return value
         text = " ".join(value.split())
-        if _COMMANDS.search(text):
+        if COMMANDS.search(text):
             raise ValueError(f"holds characters that cannot be shown: {printable(text)[:60]}")
         return text
 

@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bundles.card import printable
 from mien.errors import BundleError, MienError, MissingExtraError, UnknownNameError
+from mien.text import printable
 
 __all__ = ["ENGINES", "TOLERANCE", "Engine", "FileEngine", "available", "choose", "import_onnxruntime", "open_engine", "reason"]
 

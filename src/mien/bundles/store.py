@@ -14,13 +14,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bundles.card import NAME, AffectCard, FaceCard, printable, read_card
+from mien.bundles.card import NAME, AffectCard, FaceCard, read_card
 from mien.bundles.engines import Engine, FileEngine, open_engine, reason
 from mien.errors import BundleError, MienError, UnknownNameError
 from mien.faces.detect import Detector, cells
 from mien.faces.prepare import normalise, prepare, prepare_crop
 from mien.records import Face
 from mien.tasks import Floats, Task
+from mien.text import printable
 
 __all__ = [
     "AFFECT", "FACES", "KNOWN", "Bundle", "Model", "bundles", "embedded", "home", "installed", "load", "load_detector", "open_bundle",

@@ -7,7 +7,7 @@ import typer
 import mien
 from mien.cli import bundles as zoo
 from mien.cli import data, recipe, run, submit, superres, train
-from mien.cli.terminal import out
+from mien.cli.terminal import Group, out
 
 __all__ = ["app"]
 
@@ -16,6 +16,7 @@ behind unless you ask for one. Tell people when you read their faces. In the EU,
 forbidden (AI Act, Article 5(1)(f))."""
 
 app = typer.Typer(
+    cls=Group,
     help=f"Read affect from faces: expressions, valence and arousal, action units.\n\n{_NOTICE}",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip

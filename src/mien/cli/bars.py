@@ -4,6 +4,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TaskProgressColumn, 
 from rich.progress import Progress as Rich
 
 from mien.cli.terminal import ENDED, err, out
+from mien.text import printable
 
 __all__ = ["Bar", "rich"]
 
@@ -11,8 +12,9 @@ __all__ = ["Bar", "rich"]
 def rich() -> Rich:
     """A bar of rich's, silent where stderr is no terminal."""
     return Rich(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}"),
-        TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal, redirect_stdout=out.is_terminal,
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
+        TextColumn("{task.fields[told]}"), TimeRemainingColumn(),
+        console=err, transient=True, disable=not err.is_terminal, redirect_stdout=out.is_terminal,
     )  # fmt: skip
 
 
@@ -31,7 +33,7 @@ class Bar:
         if self._task is None or what != self._what:
             self.close()
             self._rich.start()
-            self._what, self._task = what, self._rich.add_task(what, total=total, told="")
+            self._what, self._task = what, self._rich.add_task(printable(what), total=total, told="")
         self._rich.update(self._task, completed=done, total=total)
 
     def note(self, line: str) -> None:

@@ -16,6 +16,7 @@ from mien.cli.bars import Bar
 from mien.cli.terminal import out, tidy
 from mien.cli.train import needs_extra
 from mien.errors import MienError, UnknownNameError
+from mien.text import printable
 
 if TYPE_CHECKING:
     from mien.zoo import Entry
@@ -30,7 +31,7 @@ _NARROW: Final = 60  # columns of a terminal below which all but the name share 
 def bundles_list() -> None:
     """List the bundles that are here, and those that can be pulled; in a pipe a line each, its fields separated by tabs."""
     with tidy(_NOTHING_CHANGED):
-        rows = [*_rows()]
+        rows = [tuple(map(printable, row)) for row in _rows()]
         if not out.is_terminal:
             for row in rows:
                 typer.echo("\t".join(row))  # rich would make spaces of tabs

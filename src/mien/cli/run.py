@@ -17,6 +17,7 @@ from mien.doctor import examine
 from mien.options import Choice, Options
 from mien.records import Status
 from mien.temporal.readings import Smoothing
+from mien.text import printable
 
 __all__ = ["analyze", "demo", "doctor"]
 
@@ -91,7 +92,7 @@ class _Bar(batch.Progress):
 
     def __init__(self) -> None:
         self._rich = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal,
         )  # fmt: skip
         self._task: TaskID | None = None
@@ -100,7 +101,7 @@ class _Bar(batch.Progress):
     def begin(self, job: batch.Job, number: int, count: int) -> None:
         self._began = time.monotonic()
         self._rich.start()
-        self._task = self._rich.add_task(f"{job.name} ({number}/{count})", total=None, rate="")
+        self._task = self._rich.add_task(printable(f"{job.name} ({number}/{count})"), total=None, rate="")
 
     def advance(self, frames: int, share: float | None) -> None:
         if ENDED.is_set():

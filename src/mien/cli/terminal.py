@@ -5,17 +5,55 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from mien.errors import MienError, MissingExtraError, UnknownNameError
+from mien.text import printable
 
-__all__ = ["ENDED", "GENTLY", "err", "fail", "out", "tidy"]
+__all__ = ["ENDED", "GENTLY", "Group", "err", "fail", "out", "tidy"]
 
-out = Console(highlight=False, soft_wrap=True, emoji=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+class _Terminal(Console):
+    """A console that shows what others wrote (names of files, keys, errors) and never obeys it."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print as rich does. A string is one line, whatever it holds; with ``end=""`` it is a page, whose line breaks stay."""
+        page = how.get("end") == ""
+        shown = [printable(what, lines=page) if isinstance(what, str) else what for what in objects]
+        super().print(*shown, **how)
+
+
+class Group(TyperGroup):
+    """The commands; what is wrong with the words typed is told in words that can be shown, for a shell fills in names of files."""
+
+    def make_context(self, *words: Any, **how: Any) -> Any:
+        """Parse the words before a command's name."""
+        with _shown():
+            return super().make_context(*words, **how)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the rest and run the command."""
+        with _shown():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # What is raised for wrong words is a class of click's or of typer's own copy of it, by typer's version.
+        if hasattr(error, "format_message") and hasattr(error, "message"):
+            error.message = printable(error.message)
+        raise
+
+
+out = _Terminal(highlight=False, soft_wrap=True, emoji=False)
+err = _Terminal(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 ENDED: Final = threading.Event()
 """Set when the process has been told to end, for work whose library swallowed the KeyboardInterrupt."""
 GENTLY: Final = threading.Event()

@@ -7,10 +7,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from mien.bundles.card import AffectCard, FaceCard, Made, printable
+from mien.bundles.card import AffectCard, FaceCard, Made
 from mien.bundles.engines import TOLERANCE, open_engine, reason
 from mien.errors import BundleError
 from mien.faces.detect import STRIDES
+from mien.text import printable
 from mien.zoo.faces import luma_grid
 from mien.zoo.index import Affect, Entry
 from mien.zoo.split import CONVERTED, apart, bounded, checked, split

@@ -4,9 +4,9 @@ from typing import Final
 
 from onnx import TensorProto, helper
 
-from mien.bundles.card import printable
 from mien.errors import BundleError
 from mien.faces.detect import STRIDES
+from mien.text import printable
 from mien.zoo.split import checked
 
 __all__ = ["luma_grid"]

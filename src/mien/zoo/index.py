@@ -8,11 +8,12 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from mien.bundles.card import NAME, NOT_FOR, Published, Search, Strict, TaskCard, Terms, printable
+from mien.bundles.card import NAME, NOT_FOR, Published, Search, Strict, TaskCard, Terms
 from mien.bundles.readme import bullets, published_page, seen_page, table, tasks_page
 from mien.bundles.store import KNOWN, home
 from mien.errors import BundleError, UnknownNameError
 from mien.faces.prepare import Pixels
+from mien.text import printable
 
 __all__ = ["Affect", "Entry", "Faces", "File", "Output", "entries", "entry", "kept_entry", "page"]
 

@@ -11,10 +11,10 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs, infer_shapes
 
-from mien.bundles.card import printable
 from mien.bundles.engines import open_engine
 from mien.errors import BundleError
 from mien.tasks import Task
+from mien.text import printable
 
 __all__ = ["CONVERTED", "apart", "bounded", "checked", "columns_of", "split"]
 

@@ -19,8 +19,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 import mien
-from mien.bundles.card import printable
 from mien.errors import BundleError
+from mien.text import printable
 
 __all__ = ["BrokenError", "Patience", "ask", "check_address", "number", "why"]
 
