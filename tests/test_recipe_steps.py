@@ -15,7 +15,7 @@ import mien
 from mien.data.drawn import load_drawn
 from mien.data.sets import File
 from mien.data.table import labels
-from mien.errors import DataError, LabelMismatchError
+from mien.errors import DataError, LabelMismatchError, UnknownNameError
 from mien.metrics import ccc
 from mien.recipes.judged import judged
 from mien.recipes.predicted import Predicted, part_of
@@ -397,3 +397,28 @@ def test_steps_on_the_wrong_kind(faces, cached, tmp_path):
         run("sharp", tmp_path, faces[0], {"do": "super_resolve", "data": "faces"})
     with pytest.raises(LabelMismatchError, match="other"):
         run("said", tmp_path, faces[0], {"do": "score", "data": "faces", "bundle": "mien-s", "tasks": ["expr.abaw8"]})
+
+
+@pytest.mark.parametrize(("key", "protocol"), [("emi.abaw6", "abaw2024.emi"), ("emi.abaw6", "abaw2025.emi"), ("emi.abaw5", "abaw2023.eri")])
+def test_intensities_are_judged_by_their_own_protocol(key, protocol):
+    task, rng = TASKS[key], np.random.default_rng(5)
+    table = pd.DataFrame({"image": "", "video": [f"v{i}" for i in range(60)], "frame": 0, "subject": None, "split": "val"})
+    truth = rng.random((60, len(task.names)))
+    table[list(task.columns)] = truth
+    guess = np.clip(truth + rng.normal(0, 0.2, truth.shape), 0, 1)
+    step = Predicted((task,), {"val": part_of(table, {task.family: guess[None, None]}, [task])})
+    told = judged(step, protocol).same
+    one_by_one = [np.corrcoef(guess[:, i], truth[:, i])[0, 1] for i in range(len(task.names))]
+    assert [told[name].mean for name in task.names] == pytest.approx(one_by_one, abs=1e-6)
+    assert told["score"].mean == pytest.approx(np.mean(one_by_one), abs=1e-6)
+
+
+def test_every_task_can_be_judged_and_an_unknown_protocol_names_the_nearest():
+    for task in TASKS.values():
+        table = pd.DataFrame({"image": "", "video": ["a", "b", "c", "d"], "frame": 0, "subject": None, "split": "val"})
+        values = np.eye(4, len(task.names)) if task.kind != "one_of" else np.eye(len(task.names))[[0, 1, 0, 1]]
+        table[list(task.columns)] = values
+        part = part_of(table, {task.family: values[None, None]}, [task])
+        assert judged(Predicted((task,), {"val": part}), "abaw2024.mtl").same
+    with pytest.raises(UnknownNameError, match="did you mean abaw2024"):
+        judged(predicted(0), "abaw2024.emii")

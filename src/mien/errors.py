@@ -3,6 +3,7 @@
 MienError
 ├── SourceError          a picture, video, folder or camera cannot be read
 ├── UnknownNameError     no such bundle, task, engine or format; names the nearest
+│   └── UnknownOptionError   no such option; also a TypeError
 ├── LabelMismatchError   two label orders cannot be reconciled
 ├── BundleError          a bundle is incomplete, altered, or its card is wrong
 ├── DataError            a labelled data set is not what its adapter expects
@@ -12,7 +13,7 @@ MienError
 Each message is one line that says what is wrong, where, and the next step.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 
 __all__ = [
@@ -24,11 +25,25 @@ __all__ = [
     "OutputError",
     "SourceError",
     "UnknownNameError",
+    "UnknownOptionError",
 ]
 
 
 class MienError(Exception):
-    """Base of all the errors above: ``except MienError`` catches what was foreseen, and only that."""
+    """Base of all the errors above: ``except MienError`` catches what was foreseen, and only that.
+
+    All of them can be copied and sent between processes, whatever their constructors ask for.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., "MienError"], tuple[object, ...]]:
+        """Rebuild it from its finished message; an exception's own way calls the constructor with that message."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[MienError], args: tuple[object, ...], attributes: Mapping[str, object]) -> MienError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
 
 
 class SourceError(MienError):
@@ -46,6 +61,14 @@ class UnknownNameError(MienError):
         names = sorted(known)
         near = get_close_matches(name, names, n=1) or names
         super().__init__(f"no {kind} named {name!r}; did you mean {' or '.join(near)}?")
+
+
+class UnknownOptionError(UnknownNameError, TypeError):
+    """No such option, or one that does not go with this call.
+
+    >>> str(UnknownOptionError("option", "smothing", ["bundle", "smoothing"]))
+    "no option named 'smothing'; did you mean smoothing?"
+    """
 
 
 class LabelMismatchError(MienError):

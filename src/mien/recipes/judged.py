@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from mien.errors import UnknownNameError
 from mien.metrics import PROTOCOLS
 from mien.recipes.predicted import Part, Predicted
 from mien.tasks import Floats, Task
@@ -26,6 +27,7 @@ _SHOWN: Final[Mapping[str, Mapping[str, Key]]] = {
     "ce": {"ce": ("", "macro_f1"), "ce_accuracy": ("", "accuracy")},
     "va": {"va": ("", "mean_ccc"), "valence": ("valence", "ccc"), "arousal": ("arousal", "ccc")},
     "au": {"au": ("", "mean_f1")},
+    "ah": {"ah": ("", "mean_f1")},
 }
 """What recipes call a measure, by task family."""
 
@@ -66,7 +68,12 @@ class Judged:
 
 
 def judged(predicted: Predicted, protocol: str) -> Judged:
-    """Judge a step on split val; raises ValueError for labels that no protocol can judge."""
+    """Judge a step on split val.
+
+    Raises UnknownNameError for a protocol that there is not, ValueError for labels that no protocol can judge.
+    """
+    if protocol not in PROTOCOLS:
+        raise UnknownNameError("protocol", protocol, PROTOCOLS)
     part = predicted.parts["val"]
     tuned = any(values.shape[1] > 1 for values in part.values.values())
     same = _told(predicted, {family: values[:, 0] for family, values in part.values.items()}, protocol)
@@ -97,7 +104,7 @@ def _told(predicted: Predicted, values: Mapping[str, Floats], protocol: str) -> 
     for each in predicted.tasks:
         table = _of_task(each, values[each.family], part, number)
         terms[each.key] = table
-        found |= {name: table[key] for name, key in _SHOWN[each.family].items() if key in table}
+        found |= {name: table[key] for name, key in _shown(each).items() if key in table}
         if each.family == "ce":
             found["kl"] = _distance(values[each.family], number)
     formula = PROTOCOLS[protocol].terms
@@ -109,6 +116,11 @@ def _told(predicted: Predicted, values: Mapping[str, Floats], protocol: str) -> 
         if len(formula) == 1:  # the score is that measure, and needs no second column
             found.pop(formula[0].task.partition(".")[0], None)
     return found
+
+
+def _shown(task: Task) -> Mapping[str, Key]:
+    """What recipes call the measures of a task; a task of intensities has a correlation for each of its names."""
+    return _SHOWN.get(task.family) or {name: (name, "r") for name in task.names}
 
 
 def _of_task(each: Task, values: Floats, part: Part, number: np.ndarray[tuple[int], np.dtype[np.intp]]) -> dict[Key, Told]:
