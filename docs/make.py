@@ -21,7 +21,7 @@ from mien.data.submissions.check import KINDS
 from mien.data.submissions.formats import DIGITS, markdown
 from mien.outputs.columns import columns
 from mien.records import STATUSES
-from mien.tasks import TASKS
+from mien.tasks import COMPOUND_SCORES
 from mien.zoo.index import Faces
 
 HERE = Path(__file__).parent
@@ -79,7 +79,7 @@ def columns_page() -> str:
     """Every column of the default table, as its data dictionary has it."""
     lines = ["# Columns", "", "One row per face per frame; made by `docs/make.py` from the code that writes the tables.", ""]
     lines += ["| column | type | unit | range | meaning |", "|---|---|---|---|---|"]
-    for column in columns((*load().tasks, TASKS["ce.abaw7"]), smoothed=False):
+    for column in columns((*load().tasks, COMPOUND_SCORES)):
         span = "" if column.low is None else f"{column.low:g} to {'' if column.high is None else format(column.high, 'g')}"
         lines.append(f"| `{column.name}` | {column.dtype} | {column.unit or ''} | {span} | {column.meaning} |")
     lines += ["", "With `--smooth`, all score columns come again with the suffix `_raw`, as they were before smoothing.", ""]

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import mien
 from mien.bundles.engines import available
 from mien.bundles.store import bundles
+from mien.errors import LabelMismatchError, UnknownNameError
 from mien.records import Status
 from mien.sources import open_source
 
@@ -48,14 +50,15 @@ def test_a_blank_never_looks_like_a_calm_face(clip):
 
 
 def test_scores_keep_their_ranges(clip):
-    table = mien.analyze(clip).frame
+    table = mien.analyze(clip, compounds=True).frame
     read = table[table["status"] == Status.ok]
     for name in score_columns(table):
         low = -1 if name in ("valence", "arousal") else 0
         assert read[name].between(low, 1).all(), name
     shares = read[[name for name in table if name.startswith("expr_")]]
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(read["ce_happily_surprised"], (read["expr_happiness"] + read["expr_surprise"]) / 2, atol=1e-6)
+    p, q = read["expr_happiness"], read["expr_surprise"]
+    np.testing.assert_allclose(read["ce_happily_surprised"], 2 / (1 / p + 1 / q), atol=1e-6)
 
 
 def test_the_same_input_gives_the_same_numbers(clip):
@@ -95,12 +98,61 @@ def test_leaving_a_stream_early_stops_its_threads(clip):
 
 
 def test_smoothing_keeps_the_raw_columns_and_calms_the_rest(clip):
-    plain, table = mien.analyze(clip).frame, mien.analyze(clip, smoothing=0.2).frame
+    plain, table = mien.analyze(clip).frame, mien.analyze(clip, smoothing=0.5).frame
     both = table[table["status"] == Status.ok].merge(plain, on=["frame", "face"], suffixes=("", "_plain"))
     np.testing.assert_allclose(both["valence_raw"], both["valence_plain"], atol=1e-6)
     steps = table[table["face"] == 0][["valence", "valence_raw"]].diff().abs().mean()
     assert steps["valence"] < 0.7 * steps["valence_raw"]
-    assert list(table).index("valence_raw") > list(table).index("ce_sadly_angry")
+    assert list(table).index("valence_raw") > list(table).index("AU45")
+    pd.testing.assert_series_equal(table["AU45"], table["AU45_raw"], check_names=False)
+    assert not np.allclose(table["AU12"].dropna(), table["AU12_raw"].dropna(), atol=1e-3)
+
+
+def test_compound_expressions_are_read_when_asked_for_and_need_both_members(face):
+    assert not [name for name in mien.analyze(face).frame if name.startswith("ce_")]
+    table = mien.analyze(face, compounds=True).frame
+    assert sum(name.startswith("ce_") for name in table) == 7
+    assert table.loc[0, "expr_happiness"] > 0.9
+    assert table.loc[0, "ce_happily_surprised"] < 0.05
+
+
+def test_compound_expressions_that_the_bundle_does_not_allow_are_refused(tmp_path):
+    other = tmp_path / "own"
+    shutil.copytree(bundles()["mien-s"], other)
+    card = json.loads((other / "card.json").read_text())
+    names = ["worry" if name == "fear" else name for name in card["tasks"][0]["names"]]
+    card["tasks"][0] |= {"key": "expr.own8", "names": names}
+    (other / "card.json").write_text(json.dumps(card))
+    with pytest.raises(LabelMismatchError, match=r"compound expressions need scores of fear, surprise.*leave compounds out"):
+        mien.analyze(np.zeros((64, 64, 3), np.uint8), bundle=other, compounds=True)
+
+
+def test_blinks_of_a_real_clip_survive_smoothing(shared):
+    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", smoothing=0.7, every=0.08).frame
+    assert (table["AU45"] - table["AU45_raw"]).abs().max() == 0
+    smoothed = mien.Smoothing.of_width(0.7)
+    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", smoothing=replace(smoothed, keep=()), every=0.08).frame
+    assert (table["AU45"] - table["AU45_raw"]).abs().max() > 0.2
+
+
+def test_a_number_for_smoothing_is_its_full_width_at_half_maximum():
+    smoothing = mien.Options(smoothing=0.15).smoothing
+    assert smoothing.fwhm_s == pytest.approx(0.15)
+    assert smoothing.weights(np.array([0.075])) == pytest.approx(0.5)
+
+
+def test_a_column_to_keep_that_is_not_there_is_named(face):
+    with pytest.raises(UnknownNameError, match="no score column named 'AU54'; did you mean AU45"):
+        mien.analyze(face, smoothing=mien.Smoothing(0.1, keep=("AU54",)))
+
+
+def test_too_wide_a_smoothing_is_a_note_and_no_failure(clip, tmp_path):
+    narrow, wide = (mien.analyze(clip, smoothing=width_s).save(tmp_path / f"{width_s}.csv") for width_s in (0.15, 0.3))
+    notes = [json.loads(path.with_suffix(".dictionary.json").read_text())["notes"] for path in (narrow, wide)]
+    assert notes[0] == []
+    (note,) = notes[1]
+    assert "AU25" in note
+    assert "AU45" not in note  # which is not smoothed
 
 
 def test_every_reads_one_frame_per_span(clip):

@@ -48,7 +48,8 @@ def test_one_clip_gives_a_table_a_dictionary_and_an_overlay(clip, tmp_path):
     assert [column["name"] for column in page["columns"]] == list(pd.read_csv(tmp_path / "clip.csv"))
     assert page["bundle"]["name"] == "mien-s"
     assert len(page["bundle"]["sha256"]) == 64
-    assert page["options"]["smoothing"]["seconds"] == 0.2
+    assert page["options"]["smoothing"]["fwhm_s"] == 0.2
+    assert {column["name"]: column["fwhm_s"] for column in page["columns"]}.items() >= {"AU12": 0.2, "AU45": None, "AU12_raw": None}.items()
     assert page["rows"]["ok"] > 80
     with av.open(str(tmp_path / "clip.overlay.mp4")) as film:
         assert sum(1 for _ in film.decode(video=0)) == 150

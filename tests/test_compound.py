@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 import mien
 from mien.analysis import Options, Reader
 from mien.errors import BundleError, DataError, LabelMismatchError, OutputError, SourceError, UnknownNameError
-from mien.outputs.tables import columns, frame_of
+from mien.outputs.tables import frame_of
 from mien.recipes import faces_in_videos
 from mien.recipes.compound import (
     AGGREGATIONS,
@@ -328,7 +328,7 @@ def test_every_face_of_every_frame_is_read_as_in_a_picture_of_its_own(folder, re
     ]
     reader = Reader(Options())
     for frame in open_source(folder / "01.mp4").frames():
-        other = frame_of(list(reader.read(open_source(frame.pixels))), columns(reader.tasks, False)).dropna(subset="face")
+        other = frame_of(list(reader.read(open_source(frame.pixels))), reader.columns()).dropna(subset="face")
         other = other.assign(area=other["box_w"] * other["box_h"]).sort_values("area", ascending=False)
         mine = table[table["frame"] == frame.index + 1]
         assert len(mine) == len(other)

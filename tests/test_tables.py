@@ -19,9 +19,11 @@ from mien.outputs import tables
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.tables import FORMATS, TableWriter, columns, frame_of
 from mien.records import STATUSES, Face, Reading, Status
-from mien.tasks import TASKS, Task
+from mien.tasks import COMPOUND_SCORES, TASKS, Task
+from mien.temporal.readings import Smoothing
 
-ALL = tuple(TASKS[key] for key in ("au.abaw12", "ce.abaw7", "va", "expr.abaw8"))
+ALL = (TASKS["au.abaw12"], COMPOUND_SCORES, TASKS["va"], TASKS["expr.abaw8"])
+SMOOTH = Smoothing(0.1)
 PLAIN = "source,frame,time_s,status,face,box_x,box_y,box_w,box_h,confidence"
 SCORES = (
     "expression,expr_neutral,expr_anger,expr_disgust,expr_fear,expr_happiness,expr_sadness,expr_surprise,expr_other,valence,arousal,"
@@ -52,18 +54,18 @@ def rows(number, seed=0, source='odd, "näme".mp4'):
             yield Reading(source, n, n / 30, status, face, scores(rng), scores(rng) if n % 2 else {})
 
 
-def write(stem, readings, formats=FORMATS, smoothed=True):
-    with TableWriter(stem, formats, columns(ALL, smoothed)) as writer:
+def write(stem, readings, formats=FORMATS, smoothing=SMOOTH):
+    with TableWriter(stem, formats, columns(ALL, smoothing)) as writer:
         writer.write(readings)
 
 
-@pytest.mark.parametrize("smoothed", [False, True])
+@pytest.mark.parametrize("smoothing", [None, Smoothing(0.1)])
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_back_the_frame(tmp_path, name, smoothed):
-    readings, table = list(rows(57)), columns(ALL, smoothed)
+def test_every_format_gives_back_the_frame(tmp_path, name, smoothing):
+    readings, table = list(rows(57)), columns(ALL, smoothing)
     expected = frame_of(readings, table)
-    write(tmp_path / "t", iter(readings), [name], smoothed)
-    found = READERS[name](tmp_path / f"t.{name}").astype({c.name: c.dtype for c in table})
+    write(tmp_path / "t", iter(readings), [name], smoothing)
+    found = READERS[name](tmp_path / f"t.{name}").astype({c.name: c.dtype for c in table if c.dtype != "str"})
     exact = name == "parquet"
     pd.testing.assert_frame_equal(found, expected, rtol=0, atol=0 if exact else 0.00501)
     narrow = [c.name for c in table if c.dtype.startswith("float") and c.unit != "pixels"]
@@ -80,14 +82,24 @@ def test_parquet_needs_no_help_with_dtypes(tmp_path):
     readings = list(rows(20))
     write(tmp_path / "t", readings, ["parquet"])
     found = pd.read_parquet(tmp_path / "t.parquet")
-    assert list(found.dtypes) == list(frame_of(readings, columns(ALL, True)).dtypes)
+    assert list(found.dtypes) == list(frame_of(readings, columns(ALL, Smoothing(0.1))).dtypes)
+
+
+def test_text_has_the_type_that_pandas_gives_text(tmp_path):
+    readings = list(rows(20))
+    write(tmp_path / "t", readings, ["parquet"])
+    for frame in (frame_of(readings, columns(ALL)), pd.read_parquet(tmp_path / "t.parquet")):
+        assert frame["expression"].dtype == frame["source"].dtype == pd.Series(["text"]).dtype
+        runs = (frame["expression"] != frame["expression"].shift()).cumsum()
+        assert runs.iloc[0] == 1
+        assert runs.is_monotonic_increasing
 
 
 def test_header_and_cells(tmp_path):
     face = Face((1.005, -2.5, 30, 40.126), np.zeros((5, 2)), 0.91, 3)
     va = {"va": np.array([0.123456, -1], "f4")}
     readings = [Reading("a.mp4", 7, 1 / 3, Status.ok, face, va, {}), Reading("a.mp4", 8, 0.5, Status.no_face, None, {}, {})]
-    with TableWriter(tmp_path / "t", ["csv"], columns([TASKS["va"]], smoothed=False)) as writer:
+    with TableWriter(tmp_path / "t", ["csv"], columns([TASKS["va"]])) as writer:
         writer.write(readings)
     assert (tmp_path / "t.csv").read_text().splitlines() == [
         f"{PLAIN},valence,arousal",
@@ -96,10 +108,10 @@ def test_header_and_cells(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("smoothed", [False, True])
-def test_order_of_columns(smoothed):
+@pytest.mark.parametrize("smoothing", [None, Smoothing(0.1)])
+def test_order_of_columns(smoothing):
     raw = "," + ",".join(f"{name}_raw" for name in SCORES.split(","))
-    assert ",".join(c.name for c in columns(ALL, smoothed)) == f"{PLAIN},{SCORES}" + (raw if smoothed else "")
+    assert ",".join(c.name for c in columns(ALL, smoothing)) == f"{PLAIN},{SCORES}" + (raw if smoothing else "")
 
 
 def test_json_is_valid_and_complete(tmp_path):
@@ -107,7 +119,7 @@ def test_json_is_valid_and_complete(tmp_path):
         raise AssertionError(f"{name} is not JSON")
 
     write(tmp_path / "t", rows(10), ["jsonl"])
-    names = [c.name for c in columns(ALL, True)]
+    names = [c.name for c in columns(ALL, Smoothing(0.1))]
     for line in (tmp_path / "t.jsonl").read_text(encoding="utf-8").splitlines():
         assert list(json.loads(line, parse_constant=refuse)) == names
 
@@ -116,12 +128,12 @@ def test_json_is_valid_and_complete(tmp_path):
 def test_what_is_not_finite_is_missing(value):
     va = {"va": np.array([value, 0.5], "f4")}
     face = Face((0, 0, 1, 1), np.zeros((5, 2)), 1.0)
-    frame = frame_of([Reading("a", 0, 0.0, Status.ok, face, va, {})], columns([TASKS["va"]], smoothed=False))
+    frame = frame_of([Reading("a", 0, 0.0, Status.ok, face, va, {})], columns([TASKS["va"]]))
     assert frame[["valence", "arousal"]].isna().to_numpy().tolist() == [[True, False]]
 
 
 def test_expression_is_the_highest():
-    frame = frame_of(rows(30), columns(ALL, smoothed=True))
+    frame = frame_of(rows(30), columns(ALL, Smoothing(0.1)))
     for suffix in ("", "_raw"):
         seen = frame[frame[f"expression{suffix}"].notna()]
         each = seen[[f"expr_{name}{suffix}" for name in TASKS["expr.abaw8"].names]]
@@ -138,31 +150,31 @@ def test_wrong_number_of_scores():
     face = Face((0, 0, 1, 1), np.zeros((5, 2)), 1.0)
     bad = Reading("a", 0, 0.0, Status.ok, face, {"expr": np.zeros(7)}, {})
     with pytest.raises(LabelMismatchError, match=r"expr\.abaw8 has 8 names, a reading holds 7"):
-        frame_of([bad], columns(ALL, smoothed=False))
+        frame_of([bad], columns(ALL))
 
 
 def test_tasks_that_make_no_table():
     with pytest.raises(LabelMismatchError, match="one task per family"):
-        columns([TASKS["expr.abaw8"], TASKS["expr.lsd6"]], smoothed=False)
+        columns([TASKS["expr.abaw8"], TASKS["expr.lsd6"]])
     with pytest.raises(UnknownNameError, match="no task family named 'gaze'"):
-        columns([Task("gaze.two", ("x", "y"), "scalar")], smoothed=False)
+        columns([Task("gaze.two", ("x", "y"), "scalar")])
 
 
 def test_columns_are_frozen():
     with pytest.raises(FrozenInstanceError):
-        columns(ALL, smoothed=False)[0].name = "x"
+        columns(ALL)[0].name = "x"
 
 
 def test_unknown_format(tmp_path):
     with pytest.raises(UnknownNameError, match="no format named 'cvs'; did you mean csv"):
-        TableWriter(tmp_path / "t", ["cvs"], columns(ALL, False))
+        TableWriter(tmp_path / "t", ["cvs"], columns(ALL))
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_rows_leave_memory_before_the_end(tmp_path, name, monkeypatch):
     monkeypatch.setattr(tables, "GROUP", 100)
     sizes = []
-    with TableWriter(tmp_path / "clip.v2", [name], columns(ALL, False)) as writer:
+    with TableWriter(tmp_path / "clip.v2", [name], columns(ALL)) as writer:
         part = tmp_path / f".clip.v2.{name}.part"
         for n in range(5):
             writer.write(rows(400, seed=n))
@@ -260,20 +272,26 @@ def test_a_full_disk_leaves_nothing(tmp_path, name):
 
 
 def test_dictionary(tmp_path):
-    table = columns(ALL, smoothed=True)
+    table = columns(ALL, Smoothing(0.1))
     facts = {"source": "a.mp4", "bundle": {"name": "mien-s", "sha256": "0" * 64}, "options": {"smoothing": 0.3}}
     write_dictionary(tmp_path / "t.dictionary.json", table, facts)
     page = json.loads((tmp_path / "t.dictionary.json").read_text())
     assert page["mien"] == mien.__version__
     assert {key: page[key] for key in facts} == facts
     assert [entry["name"] for entry in page["columns"]] == [c.name for c in table]
-    assert all(set(entry) == {"name", "dtype", "unit", "range", "meaning"} for entry in page["columns"])
+    assert all(set(entry) == {"name", "dtype", "unit", "range", "fwhm_s", "meaning"} for entry in page["columns"])
     entries = {entry["name"]: entry for entry in page["columns"]}
     assert (entries["valence"]["range"], entries["box_w"]["range"], entries["box_x"]["range"]) == ([-1.0, 1.0], [0, None], None)
     assert "inner brow raiser" in entries["AU01"]["meaning"]
     assert "not a FACS intensity" in entries["AU01"]["meaning"]
-    assert "fear and surprise; the compound expressions do not sum to 1" in entries["ce_fearfully_surprised"]["meaning"]
+    compound = entries["ce_fearfully_surprised"]
+    assert (compound["unit"], compound["range"]) == ("score", [0.0, 0.5])
+    assert "both fear and surprise" in compound["meaning"]
+    assert "No probability" in compound["meaning"]
     assert entries["expr_anger_raw"]["meaning"].endswith("Before smoothing.")
+    assert entries["expr_anger_raw"]["fwhm_s"] is None
+    assert entries["expr_anger"]["fwhm_s"] == 0.2355
+    assert entries["expr_anger"]["meaning"].endswith("Smoothed over time, 0.2355 s wide at half maximum.")
     assert [p.name for p in tmp_path.iterdir()] == ["t.dictionary.json"]
 
 
@@ -283,4 +301,17 @@ def test_every_status_has_a_meaning():
 
 def test_every_column_has_a_meaning():
     for task in TASKS.values():
-        assert all(c.meaning.endswith(".") for c in columns([task], smoothed=True))
+        assert all(c.meaning.endswith(".") for c in columns([task], Smoothing(0.1)))
+
+
+def test_blinks_are_said_to_be_unsmoothed():
+    blink = Task("au.two", ("AU12", "AU45"), "any_of")
+    by_name = {c.name: c for c in columns([blink], Smoothing(0.1))}
+    assert by_name["AU45"].meaning.endswith("Not smoothed.")
+    assert (by_name["AU45"].fwhm_s, by_name["AU12"].fwhm_s) == (None, 0.2355)
+
+
+def test_learned_compounds_are_probabilities():
+    (first, *_) = [c for c in columns([TASKS["ce.abaw7"]]) if c.name.startswith("ce_")]
+    assert (first.unit, first.high) == ("probability", 1.0)
+    assert "sum to 1" in first.meaning

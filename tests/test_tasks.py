@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mien.errors import LabelMismatchError, UnknownNameError
-from mien.tasks import COMPOUNDS, TASKS, Task, task
+from mien.tasks import COMPOUND_SCORES, COMPOUNDS, TASKS, Task, both_members, task
 
 ORDERS = {
     "expr.ferplus8": ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"],
@@ -133,3 +133,17 @@ def test_unknown_task_names_the_nearest() -> None:
 def test_tasks_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         task("va").low = 0.0  # type: ignore[misc]
+
+
+def test_both_members_is_the_harmonic_mean_and_needs_both() -> None:
+    names = TASKS["expr.ferplus8"].names
+    rng = np.random.default_rng(3)
+    shares = rng.dirichlet(np.ones(8), 50)
+    scores = both_members(shares, names)
+    for k, pair in enumerate(COMPOUNDS.values()):
+        p, q = (shares[:, names.index(part)] for part in pair)
+        np.testing.assert_allclose(scores[:, k], 2 / (1 / p + 1 / q), atol=1e-12)
+    happy = np.eye(8)[[names.index("happiness")]]
+    assert not both_members(happy, names).any()
+    assert 0 <= scores.min() <= scores.max() <= COMPOUND_SCORES.high
+    assert COMPOUND_SCORES.columns[1] == "ce_happily_surprised"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mien.errors import SourceError
 from mien.records import Face, Reading, Status
+from mien.tasks import Task
 from mien.temporal.readings import Kernel, Smoothing, fill_gaps, smooth
 
 Array = NDArray[np.float64]
@@ -427,3 +428,29 @@ def test_filling_wild_streams(seed: int) -> None:
 def test_fill_gaps_checks_its_limit_at_once(longest_s: float) -> None:
     with pytest.raises(ValueError, match="longest_s must be positive"):
         fill_gaps([], longest_s)
+
+
+@every_kernel
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_width_is_where_the_weight_is_half(kernel: Kernel, causal: bool) -> None:
+    smoothing = Smoothing(0.2, kernel, causal)
+    far = np.linspace(-1.2, 1.2, 240_001)
+    weights = np.array([kernel_at(smoothing, dt) for dt in far[::100]])
+    wide = np.ptp(far[::100][weights >= 0.5 * weights.max()])
+    assert smoothing.fwhm_s == pytest.approx(wide, abs=0.0025)
+    assert Smoothing.of_width(0.3, kernel, causal).fwhm_s == pytest.approx(0.3)
+
+
+def test_kept_columns_are_not_smoothed_and_the_rest_is() -> None:
+    task = Task("au.two", ("AU12", "AU45"), "any_of")
+    rows = [ok(i, i / 25, au=np.array([i % 2, i % 2], float)) for i in range(20)]
+    both = [list(smooth(rows, Smoothing(0.1), tasks)) for tasks in ([task], [])]
+    for before, kept, smoothed in zip(rows, *both, strict=True):
+        assert kept.scores["au"][1] == before.scores["au"][1]
+        assert kept.scores["au"][0] == smoothed.scores["au"][0] == smoothed.scores["au"][1] != before.scores["au"][0]
+
+
+@pytest.mark.parametrize("width_s", [0.0, -0.1, math.nan, math.inf])
+def test_a_width_is_a_positive_number(width_s: float) -> None:
+    with pytest.raises(ValueError, match="the width of a smoothing must be a positive number of seconds"):
+        Smoothing.of_width(width_s)

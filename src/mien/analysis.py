@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.options import Options
+from mien.outputs.columns import Column, column_notes, columns
 from mien.outputs.dictionary import write_dictionary
-from mien.outputs.tables import TableWriter, columns, frame_of
+from mien.outputs.tables import TableWriter, frame_of
 from mien.pipeline import Networks, Pipeline
 from mien.records import Reading
 from mien.sources import Source, expand, open_source
@@ -33,6 +34,10 @@ class Reader(Pipeline):
 
     def __init__(self, options: Options) -> None:
         super().__init__(Networks(options.bundle, options.detector, options.engine), options)
+
+    def columns(self, live: bool = False) -> tuple[Column, ...]:
+        """The columns of its tables; live: of a source whose future is not there yet."""
+        return columns(self.tasks, self.smoothing(live))
 
 
 def stamp(name: str) -> dict[str, object]:
@@ -85,7 +90,7 @@ class Analysis:
     def frame(self) -> "pd.DataFrame":
         """The output table: one row per face per frame (columns: see the data dictionary)."""
         self._kept = list(self.readings())
-        return frame_of(self._kept, columns(self.tasks, self._reader.options.smoothing is not None))
+        return frame_of(self._kept, self._reader.columns())
 
     def save(self, path: str | Path) -> Path:
         """Write the table to `path`; its suffix (.csv, .parquet, .jsonl) names the format. A data dictionary goes beside it.
@@ -94,12 +99,13 @@ class Analysis:
         """
         path = Path(path)
         page = path.with_suffix(".dictionary.json")
-        table = columns(self.tasks, self._reader.options.smoothing is not None)
+        table = self._reader.columns()
         sources = [stamp(one if isinstance(one, str) else one.name) for one in self._inputs]
         with TableWriter(path.with_suffix(""), [path.suffix.removeprefix(".")], table) as writer:
             writer.write(self.readings())
             page.unlink(missing_ok=True)
-        told = {"files": [path.name], "problems": self.problems, "notes": self.notes, "media": self.media}
+        notes = self.notes + column_notes(table)
+        told = {"files": [path.name], "problems": self.problems, "notes": notes, "media": self.media}
         write_dictionary(page, table, self._reader.facts() | {"sources": sources} | told)
         return path
 

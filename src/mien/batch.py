@@ -19,9 +19,10 @@ import mien
 from mien.analysis import Reader, stamp
 from mien.errors import MienError, OutputError, SourceError, UnknownNameError
 from mien.options import Options
+from mien.outputs.columns import Column, column_notes
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.overlay import Overlay
-from mien.outputs.tables import FORMATS, Column, TableWriter, columns
+from mien.outputs.tables import FORMATS, TableWriter
 from mien.records import Reading, Status
 from mien.sources import IMAGE_SUFFIXES, Source, expand, open_source
 
@@ -201,7 +202,7 @@ class _Work:
                 counts = {status.value: count for status, count in outcome.rows.items()}
                 files = [name for name in self._files(job) if (self.folder / name).exists()]
                 told = {"files": files, "rows": counts, "problems": outcome.problems, "notes": outcome.notes, "media": outcome.media}
-                write_dictionary(page, self._columns(), asked | told)
+                write_dictionary(page, self._columns(job), asked | told)
             outcome.files = [*(self.folder / name for name in self._files(job) if (self.folder / name).exists()), page]
         except MienError as error:
             outcome.state = "failed"
@@ -228,8 +229,8 @@ class _Work:
             if Path(name).name == name:
                 (self.folder / name).unlink(missing_ok=True)
 
-    def _columns(self) -> tuple[Column, ...]:
-        return columns(self.reader.tasks, self.reader.options.smoothing is not None)
+    def _columns(self, job: Job) -> tuple[Column, ...]:
+        return self.reader.columns(live=job.inputs[0].startswith("camera:"))
 
     def _files(self, job: Job) -> list[str]:
         """Names of the files this job makes, besides the dictionary."""
@@ -247,7 +248,8 @@ class _Work:
     def _write(self, job: Job, outcome: Outcome, before: dict[str, Any] | None) -> None:
         """All tables of a job, appearing together at the end or not at all."""
         overlays = self._overlays(job)
-        with TableWriter(self.folder / job.name, self.formats, self._columns()) as tables:
+        outcome.notes += column_notes(self._columns(job))
+        with TableWriter(self.folder / job.name, self.formats, self._columns(job)) as tables:
             for path in job.inputs:
                 try:
                     source = open_source(path)

@@ -24,8 +24,9 @@ class Options:
     engine: what runs the network that reads affect: ``auto``, ``onnxruntime`` or ``openvino``. Faces are always found with ONNX Runtime.
     faces: ``all``, ``largest``, or how many of the largest faces of each frame to read.
     every: read the first frame of each span of this many seconds; 0 reads all frames.
-    smoothing: how to smooth each face's scores over time: a `Smoothing`, seconds for a Gaussian one, or None.
+    smoothing: how to smooth each face's scores over time: a `Smoothing`, the full width at half maximum of a Gaussian, s, or None.
         Cameras are always smoothed causally.
+    compounds: also score seven compound expressions, such as happily surprised, from those of the bundle.
     """
 
     bundle: str | Path = AFFECT
@@ -34,6 +35,7 @@ class Options:
     faces: Choice = "all"
     every: float = 0.0
     smoothing: Smoothing | float | None = None
+    compounds: bool = False
 
     def __post_init__(self) -> None:
         """Bring numbers into one form. Raises ValueError for values that make no sense."""
@@ -44,8 +46,10 @@ class Options:
         if not (isinstance(self.every, Real) and 0 <= float(self.every) < inf):
             raise ValueError(f"every must be 0 or more seconds, got {self.every!r}")
         object.__setattr__(self, "every", float(self.every))
+        if not isinstance(self.compounds, bool):
+            raise ValueError(f"compounds must be True or False, got {self.compounds!r}")
         if isinstance(self.smoothing, Real):
-            object.__setattr__(self, "smoothing", Smoothing(float(self.smoothing)) if self.smoothing else None)
+            object.__setattr__(self, "smoothing", Smoothing.of_width(float(self.smoothing)) if self.smoothing else None)
         if not (self.smoothing is None or isinstance(self.smoothing, Smoothing)):
             raise ValueError(f"smoothing must be seconds, a Smoothing or None, got {self.smoothing!r}")
         for option, named in (("bundle", self.bundle), ("detector", self.detector)):

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bundles.store import load, load_detector, open_bundle
-from mien.errors import BundleError
+from mien.errors import BundleError, LabelMismatchError, UnknownNameError
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.options import Choice, Options
 from mien.records import Face, Frame, Reading, Status
 from mien.sources import Source
-from mien.tasks import COMPOUNDS, TASKS, Floats, Task, compound_scores
+from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task, both_members
 from mien.temporal.readings import Smoothing, fill_gaps, smooth
 
 __all__ = ["Networks", "Pipeline", "read_ahead"]
@@ -67,25 +67,49 @@ class Networks:
 
 
 class Pipeline:
-    """Networks and options that read any number of sources, one at a time."""
+    """Networks and options that read any number of sources, one at a time.
+
+    Raises LabelMismatchError where compound expressions are asked for that the bundle's expressions do not allow.
+    """
 
     def __init__(self, networks: Networks, options: Options) -> None:
         self.networks = networks
         self.options = options
+        columns = list(chain.from_iterable(task.columns for task in networks.model.tasks))
+        if isinstance(options.smoothing, Smoothing) and (strange := set(options.smoothing.keep) - {*columns, "AU45"}):
+            raise UnknownNameError("score column", min(strange), columns)
+        families = {task.family for task in networks.model.tasks}
+        # A bundle that has learned compound expressions reads them itself, asked or not.
+        self._compounds = options.compounds and "ce" not in families
+        if self._compounds and networks.expressions is None:
+            needed = ", ".join(dict.fromkeys(chain.from_iterable(COMPOUNDS.values())))
+            raise LabelMismatchError(
+                f"{networks.model.card.name}: compound expressions need scores of {needed}; leave compounds out, or name another bundle"
+            )
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the readings hold: the bundle's tasks, then compound expressions where its expressions allow them."""
+        """What the readings hold: the bundle's tasks, then compound expressions where they are asked for."""
         tasks = self.networks.model.tasks
-        return (*tasks, TASKS["ce.abaw7"]) if self.networks.expressions else tasks
+        return (*tasks, COMPOUND_SCORES) if self._compounds else tasks
+
+    def smoothing(self, live: bool = False) -> Smoothing | None:
+        """How scores are smoothed over time; live: of a source whose future is not there yet."""
+        smoothing = self.options.smoothing
+        if not isinstance(smoothing, Smoothing):
+            return None
+        return replace(smoothing, causal=True) if live else smoothing
 
     def facts(self) -> dict[str, object]:
         """What decides the numbers besides the source: the bundles with their hashes and the options."""
         card, finder = self.networks.model.card, self.networks.finder
+        options = asdict(self.options) | {"engine": self.networks.model.engine}
+        if smoothing := self.smoothing():
+            options["smoothing"] = asdict(smoothing) | {"fwhm_s": round(smoothing.fwhm_s, 4)}
         return {
             "bundle": {"name": card.name, "sha256": card.sha256},
             "faces": {"name": finder.name, "sha256": finder.sha256},
-            "options": asdict(self.options) | {"engine": self.networks.model.engine},
+            "options": options,
         }
 
     def read(self, source: Source) -> Generator[Reading, None, None]:
@@ -96,12 +120,11 @@ class Pipeline:
         frames = read_ahead(source.frames(self.options.every))
         looks = self._find(frames)
         readings = self._score(looks, 1 if source.kind == "camera" else BATCH)
-        smoothing = self.options.smoothing
-        if isinstance(smoothing, Smoothing):
-            # Frames left out on purpose are no gap, and a camera's future is not there yet.
-            gap_s, live = max(smoothing.longest_gap_s, 1.5 * self.options.every), source.kind == "camera"
-            smoothing = replace(smoothing, longest_gap_s=gap_s, causal=smoothing.causal or live)
-            readings = smooth(readings if live else fill_gaps(readings, gap_s), smoothing)
+        live = source.kind == "camera"
+        if smoothing := self.smoothing(live):
+            gap_s = max(smoothing.longest_gap_s, 1.5 * self.options.every)  # frames left out on purpose are no gap
+            smoothing = replace(smoothing, longest_gap_s=gap_s)
+            readings = smooth(readings if live else fill_gaps(readings, gap_s), smoothing, self.tasks)
         yield from readings
 
     def _find(self, frames: Iterator[Frame]) -> Iterator[_Look]:
@@ -127,8 +150,8 @@ class Pipeline:
 
     def _scores(self, crops: Sequence[Image]) -> dict[str, Floats]:
         scores = self.networks.model.score_prepared(crops)
-        if self.networks.expressions:
-            scores["ce"] = compound_scores(scores["expr"], self.networks.expressions)
+        if self._compounds and self.networks.expressions:
+            scores["ce"] = both_members(scores["expr"], self.networks.expressions)
         return scores
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.errors import LabelMismatchError, UnknownNameError
 
-__all__ = ["COMPOUNDS", "MEANS", "TASKS", "Floats", "Mean", "Task", "compound_scores", "task"]
+__all__ = ["COMPOUNDS", "COMPOUND_SCORES", "MEANS", "TASKS", "Floats", "Mean", "Task", "both_members", "compound_scores", "task"]
 
 Floats = NDArray[np.floating]
 Kind = Literal["one_of", "any_of", "scalar"]
@@ -55,7 +55,7 @@ class Task:
         >>> TASKS["va"].columns, TASKS["expr.lsd6"].columns[0], TASKS["au.abaw12"].columns[0]
         (('valence', 'arousal'), 'expr_anger', 'AU01')
         """
-        prefix = f"{self.family}_" if self.kind == "one_of" else ""
+        prefix = f"{self.family}_" if self.kind == "one_of" or self.family == "ce" else ""
         return tuple(prefix + name for name in self.names)
 
     def decode(self, raw: Floats) -> Floats:
@@ -125,11 +125,39 @@ TASKS: Final[dict[str, Task]] = {
 }
 
 
+COMPOUND_SCORES: Final = Task("ce.pairs7", tuple(COMPOUNDS), "scalar", low=0.0, high=0.5)
+"""What `both_members` gives. No network has such a head, so it is none of `TASKS`."""
+
+
 def task(key: str) -> Task:
     """The task of that key; raises UnknownNameError, which names the nearest."""
     if key not in TASKS:
         raise UnknownNameError("task", key, TASKS)
     return TASKS[key]
+
+
+def both_members(expr: Floats, names: tuple[str, ...]) -> Floats:
+    """How far a face shows both members of each compound expression: the ``ce_`` columns of every table.
+
+    The harmonic mean of the two probabilities, 2pq / (p + q). It is near 0 where either member is missing, and .5, its
+    largest, where the two share everything; it is no probability of the compound. Chosen by measurement
+    (`bench/values.py`). The papers' zero-shot form is `compound_scores`, which gives .5 to a face that is only happy.
+
+    Args:
+        expr: Expression probabilities (N, K), 0..1, in the order of `names`.
+        names: Names of the expressions; a bundle's own are in `Task.names`.
+
+    Returns:
+        Scores (N, 7), 0 to .5, in the order of `COMPOUND_SCORES`.
+
+    Raises:
+        LabelMismatchError: `names` lacks one of the members.
+
+    >>> happy_and_surprised = np.array([[0, 0, 0, 0, 0.98, 0, 0, 0.02], [0, 0, 0, 0, 0.5, 0, 0, 0.5]])
+    >>> both_members(happy_and_surprised, TASKS["expr.affectnet8"].names)[:, 1].round(2).tolist()
+    [0.04, 0.5]
+    """
+    return compound_scores(expr, names, "harmonic")
 
 
 def compound_scores(expr: Floats, names: tuple[str, ...], mean: Mean = "arithmetic") -> Floats:

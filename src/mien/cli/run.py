@@ -16,7 +16,6 @@ from mien.demo import film
 from mien.doctor import examine
 from mien.options import Choice, Options
 from mien.records import Status
-from mien.temporal.readings import Smoothing
 from mien.text import printable
 
 __all__ = ["analyze", "demo", "doctor"]
@@ -27,9 +26,17 @@ def analyze(
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for tables and overlays; made if missing.")],
     formats: Annotated[str, typer.Option("--format", help="Table formats, comma-separated: csv, parquet, jsonl.")] = "csv",
     overlay: Annotated[bool, typer.Option("--overlay", help="Also draw what was read: a video (with sound) or a picture.")] = False,
-    smoothing: Annotated[float, typer.Option("--smooth", metavar="SECONDS", help="Gaussian smoothing per face; 0 is off.")] = 0.0,
+    smoothing: Annotated[
+        float,
+        typer.Option(
+            "--smooth",
+            metavar="SECONDS",
+            help="Gaussian smoothing per face, by its full width at half maximum; at most 0.15 keeps short events; AU45 stays as it is.",
+        ),
+    ] = 0.0,
     faces: Annotated[str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")] = "all",
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Read one frame per so many seconds; 0 reads all.")] = 0.0,
+    compounds: Annotated[bool, typer.Option("--compounds", help="Also score compound expressions, e.g. happily surprised.")] = False,
     bundle: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")] = AFFECT,
     detector: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")] = FACES,
     engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the network that reads affect.")] = "auto",
@@ -42,7 +49,7 @@ def analyze(
     with tidy():
         options = Options(
             bundle=bundle, detector=detector, engine=engine, faces=_faces(faces), every=every,
-            smoothing=Smoothing(smoothing) if smoothing else None,
+            smoothing=smoothing, compounds=compounds,
         )  # fmt: skip
         names = [name.strip() for name in formats.split(",") if name.strip()]
         with closing(_Bar()) as bar:
@@ -60,7 +67,7 @@ def demo(
     with tidy():
         clip = film(folder / "clip.mp4")
         with closing(_Bar()) as bar:
-            outcomes = batch.run([clip], folder, options=Options(smoothing=Smoothing(0.2)), overlay=True, progress=bar)
+            outcomes = batch.run([clip], folder, options=Options(smoothing=0.15), overlay=True, progress=bar)
     _summary(outcomes)
 
 
@@ -97,6 +104,7 @@ class _Bar(batch.Progress):
         )  # fmt: skip
         self._task: TaskID | None = None
         self._began = 0.0
+        self._noted: set[str] = set()
 
     def begin(self, job: batch.Job, number: int, count: int) -> None:
         self._began = time.monotonic()
@@ -119,8 +127,9 @@ class _Bar(batch.Progress):
             out.print(f"{outcome.job.name}: {_told(outcome)}", markup=False)
         elif outcome.state == "skipped":
             out.print(f"{outcome.job.name}: done before, left as it is", markup=False)
-        for note in outcome.notes:
+        for note in dict.fromkeys(note for note in outcome.notes if note not in self._noted):
             err.print(f"mien: note: {note}", style="yellow", markup=False)
+        self._noted.update(outcome.notes)
         for problem in outcome.problems:
             err.print(f"mien: {problem}", style="red", markup=False)
 

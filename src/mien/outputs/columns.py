@@ -10,13 +10,15 @@ import pyarrow as pa
 
 from mien.errors import LabelMismatchError, UnknownNameError
 from mien.records import Reading
-from mien.tasks import COMPOUNDS, Floats, Task
+from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task
+from mien.temporal.readings import Smoothing
+from mien.temporal.widths import width_notes
 
-__all__ = ["ARROW", "Column", "Dtype", "batch_of", "columns"]
+__all__ = ["ARROW", "Column", "Dtype", "batch_of", "column_notes", "columns"]
 
-Dtype = Literal["string", "int64", "Int64", "float32", "float64"]
+Dtype = Literal["str", "int64", "Int64", "float32", "float64"]
 ARROW: Final[dict[Dtype, pa.DataType]] = {
-    "string": pa.string(),
+    "str": pa.string(),
     "int64": pa.int64(),
     "Int64": pa.int64(),
     "float32": pa.float32(),
@@ -28,10 +30,11 @@ ARROW: Final[dict[Dtype, pa.DataType]] = {
 class Column:
     """One column of the table: what the data dictionary says, and where its scores come from.
 
-    dtype: pandas' own name for it; capital ``Int64`` may be missing.
+    dtype: pandas' own name for it; capital ``Int64`` may be missing, and ``str`` stands for pandas' default type of text.
     low, high: the range of the values; None where open or not a number.
     task: the task whose scores it holds, or whose highest score it names; None for columns without scores.
     raw: the scores before smoothing.
+    fwhm_s: how wide, in seconds at half maximum, the values were smoothed over time; None where they were not.
     """
 
     name: str
@@ -42,14 +45,15 @@ class Column:
     high: float | None = None
     task: Task | None = None
     raw: bool = False
+    fwhm_s: float | None = None
 
 
 _BOX = "of the face box in the upright frame; may lie beyond the frame."
 _PLAIN: Final = (
-    Column("source", "string", "The path or name of the input."),
+    Column("source", "str", "The path or name of the input."),
     Column("frame", "int64", "Number of the frame in its source, from 0; unreadable and skipped frames are counted too.", "count", 0),
     Column("time_s", "float64", "Presentation time of the frame by the container's clock; 0 for a picture.", "seconds"),
-    Column("status", "string", "Why the row looks as it does; see statuses."),
+    Column("status", "str", "Why the row looks as it does; see statuses."),
     Column("face", "Int64", "The same number for the same face through one source."),
     Column("box_x", "float32", f"Left edge {_BOX}", "pixels"),
     Column("box_y", "float32", f"Top edge {_BOX}", "pixels"),
@@ -89,14 +93,14 @@ _DIMENSIONS: Final = {
 }
 
 
-def columns(tasks: Sequence[Task], smoothed: bool) -> tuple[Column, ...]:
+def columns(tasks: Sequence[Task], smoothing: Smoothing | None = None) -> tuple[Column, ...]:
     """The columns of a table with these tasks, in table order, whatever the order of the tasks.
 
-    smoothed: the score columns hold smoothed scores, and follow once more unsmoothed with the suffix ``_raw``.
+    smoothing: the score columns hold scores smoothed so, but for those it keeps, and follow once more unsmoothed with the suffix ``_raw``.
     Raises LabelMismatchError for two tasks of one family and UnknownNameError for a family without columns.
 
     >>> from mien.tasks import TASKS
-    >>> [column.name for column in columns([TASKS["va"]], smoothed=True)][-5:]
+    >>> [column.name for column in columns([TASKS["va"]], Smoothing(0.1))][-5:]
     ['confidence', 'valence', 'arousal', 'valence_raw', 'arousal_raw']
     """
     if unknown := [t.family for t in tasks if t.family not in _FAMILIES]:
@@ -105,24 +109,41 @@ def columns(tasks: Sequence[Task], smoothed: bool) -> tuple[Column, ...]:
         raise LabelMismatchError(f"one task per family fits in a table, got {', '.join(t.key for t in tasks)}; leave one out")
     by_family = {t.family: t for t in tasks}
     scores = [column for family, make in _FAMILIES.items() if family in by_family for column in make(by_family[family])]
-    if not smoothed:
+    if not smoothing:
         return (*_PLAIN, *scores)
-    smooth = (replace(c, meaning=f"{c.meaning} Smoothed over time.") for c in scores)
+    smooth = (_smoothed(column, smoothing) for column in scores)
     raw = (replace(c, name=f"{c.name}_raw", meaning=f"{c.meaning} Before smoothing.", raw=True) for c in scores)
     return (*_PLAIN, *smooth, *raw)
 
 
+def column_notes(columns: Sequence[Column]) -> list[str]:
+    """What a reader of these columns should know at once, a line each: for now, whether they are smoothed more than they bear."""
+    return width_notes((column.name, column.fwhm_s) for column in columns if column.fwhm_s is not None)
+
+
+def _smoothed(column: Column, smoothing: Smoothing) -> Column:
+    if column.name in smoothing.keep:
+        return replace(column, meaning=f"{column.meaning} Not smoothed.")
+    width_s = round(smoothing.fwhm_s, 4)
+    return replace(column, meaning=f"{column.meaning} Smoothed over time, {width_s:g} s wide at half maximum.", fwhm_s=width_s)
+
+
 def _expression_columns(task: Task) -> list[Column]:
-    best = Column("expression", "string", "The expression with the highest probability.", task=task)
+    best = Column("expression", "str", "The expression with the highest probability.", task=task)
     total = f"the {len(task.names)} expressions of a face sum to 1."
     return [best, *_score_columns(task, "probability", lambda name: f"Probability of {name}; {total}")]
 
 
 def _compound_columns(task: Task) -> list[Column]:
-    def meaning(name: str) -> str:
-        return f"Mean of the probabilities of {' and '.join(COMPOUNDS[name])}; the compound expressions do not sum to 1."
+    if task != COMPOUND_SCORES:
+        total = f"the {len(task.names)} compound expressions of a face sum to 1."
+        return _score_columns(task, "probability", lambda name: f"Probability of {name.replace('_', ' ')}; {total}")
 
-    return _score_columns(task, "probability", meaning)
+    def meaning(name: str) -> str:
+        members = " and ".join(COMPOUNDS[name])
+        return f"How far the face shows both {members}: the harmonic mean of their probabilities. No probability: at most .5."
+
+    return _score_columns(task, "score", meaning)
 
 
 def _unit_columns(task: Task) -> list[Column]:
@@ -156,7 +177,7 @@ def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.Recor
     """
     arrays: dict[str, pa.Array] = _plain_arrays(readings)
     for task, raw in dict.fromkeys((c.task, c.raw) for c in columns if c.task):
-        names = [c.name for c in columns if c.task is task and c.raw == raw and c.dtype != "string"]
+        names = [c.name for c in columns if c.task is task and c.raw == raw and c.dtype != "str"]
         scores = _scores([r.raw if raw else r.scores for r in readings], task)
         arrays |= zip(names, map(_floats, scores.T.copy()), strict=True)
         if task.family == "expr":

@@ -90,7 +90,7 @@ class _Lines(ABC):
 def _shape(column: Column) -> str:
     if column.dtype.startswith("float"):
         return f"%.{_DIGITS.get(column.unit, 5)}f"
-    return "%s" if column.dtype == "string" else "%d"
+    return "%s" if column.dtype == "str" else "%d"
 
 
 def _whole(batch: pa.RecordBatch) -> list[bool]:
@@ -154,7 +154,7 @@ class Parquet:
         from pyarrow.parquet import ParquetWriter
 
         metadata = pa.Schema.from_pandas(frame_of([], columns), preserve_index=False).metadata
-        self._writer = ParquetWriter(file, _schema(columns).with_metadata(metadata))
+        self._writer = ParquetWriter(file, schema_of(columns).with_metadata(metadata))
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._writer.write_table(pa.Table.from_batches([batch]).cast(self._writer.schema))
@@ -266,11 +266,17 @@ class _Table:
 
 def frame_of(readings: Iterable[Reading], columns: Sequence[Column]) -> "pd.DataFrame":
     """Readings as a data frame, a row each, with the columns' names and dtypes."""
+    return to_frame(pa.Table.from_batches(_batches(readings, columns), schema_of(columns)), columns)
+
+
+def to_frame(table: pa.Table, columns: Sequence[Column]) -> "pd.DataFrame":
+    """A table with these columns as a data frame with their dtypes, text in pandas' own default."""
     import pandas as pd
 
-    table = pa.Table.from_batches(_batches(readings, columns), _schema(columns))
-    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype(), pa.string(): pd.StringDtype()}.get)
-    return frame.astype({column.name: column.dtype for column in columns})
+    plain = table.replace_schema_metadata()
+    frame: pd.DataFrame = plain.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    text = pd.Series(["text"]).dtype  # objects before pandas 3, a type of its own since
+    return frame.astype({column.name: text if column.dtype == "str" else column.dtype for column in columns})
 
 
 def _batches(readings: Iterable[Reading], columns: Sequence[Column]) -> Iterator[pa.RecordBatch]:
@@ -279,5 +285,6 @@ def _batches(readings: Iterable[Reading], columns: Sequence[Column]) -> Iterator
         yield batch_of(taken, columns)
 
 
-def _schema(columns: Sequence[Column]) -> pa.Schema:
+def schema_of(columns: Sequence[Column]) -> pa.Schema:
+    """Names and types of the columns."""
     return pa.schema([pa.field(column.name, ARROW[column.dtype]) for column in columns])

@@ -7,18 +7,18 @@ To do both, fill first and smooth then.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from math import isfinite
-from typing import Final, Literal, TypeVar, get_args
+from math import isfinite, log, sqrt
+from typing import Final, Literal, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import SourceError
 from mien.records import Face, Reading, Status
-from mien.tasks import Floats
+from mien.tasks import Floats, Task
 
 __all__ = ["Kernel", "Smoothing", "fill_gaps", "smooth"]
 
@@ -32,6 +32,8 @@ _TICK: Final = 1e-6
 """Times closer than this (s) are one time: above rounding error, below every container's clock."""
 _REACH: Final[Mapping[str, float]] = {"gaussian": 3.0, "box": 1.0, "exponential": 5.0}
 """Where each kernel is cut off, in multiples of `Smoothing.seconds`."""
+_FULL_WIDTH: Final[Mapping[str, float]] = {"gaussian": sqrt(8 * log(2)), "box": 2.0, "exponential": 2 * log(2)}
+"""How wide each kernel is at half of its maximum, in multiples of `Smoothing.seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ class Smoothing:
         ``exponential`` exp(-|dt|/s), s the time constant, cut at 5 s.
     causal: use the past only and hold nothing back, for live use; otherwise past and future alike.
     longest_gap_s: > 0; a track unseen for longer starts anew, and nothing is averaged across.
+    keep: columns that are not smoothed. A blink, AU45, lasts about as long as the narrowest useful kernel.
 
+    `fwhm_s` says how wide it is in the measure that all kernels share; `of_width` makes one from it.
     Raises ValueError for other values.
 
     >>> Smoothing(-1.0)
@@ -55,6 +59,7 @@ class Smoothing:
     kernel: Kernel = "gaussian"
     causal: bool = False
     longest_gap_s: float = 0.5
+    keep: tuple[str, ...] = ("AU45",)
 
     def __post_init__(self) -> None:
         if not (isfinite(self.seconds) and self.seconds > 0):
@@ -63,6 +68,31 @@ class Smoothing:
             raise ValueError(f"longest_gap_s must be positive, got {self.longest_gap_s}")
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}, got {self.kernel!r}")
+
+    @classmethod
+    def of_width(cls, fwhm_s: float, kernel: Kernel = "gaussian", causal: bool = False) -> Self:
+        """A kernel by its full width at half maximum, seconds.
+
+        >>> round(Smoothing.of_width(0.15).seconds, 4), Smoothing.of_width(0.15, causal=True).fwhm_s
+        (0.0637, 0.15)
+        """
+        if not (isfinite(fwhm_s) and fwhm_s > 0):
+            raise ValueError(
+                f"the width of a smoothing must be a positive number of seconds, got {fwhm_s}; leave it out to keep scores as they are"
+            )
+        share = 0.5 if causal else 1.0
+        return cls(fwhm_s / (share * _FULL_WIDTH.get(kernel, 1.0)), kernel, causal)
+
+    @property
+    def fwhm_s(self) -> float:
+        """Full width at half maximum, seconds: how far apart the times are at which the weight is half of its largest.
+
+        A causal kernel has only its past half.
+
+        >>> round(Smoothing(0.1).fwhm_s, 4), Smoothing(0.1, "box").fwhm_s, Smoothing(0.1, "box", causal=True).fwhm_s
+        (0.2355, 0.2, 0.1)
+        """
+        return self.seconds * _FULL_WIDTH[self.kernel] * (0.5 if self.causal else 1.0)
 
     @property
     def reach_s(self) -> float:
@@ -133,12 +163,13 @@ class _Stretch:
         return {key: mean[part] for key, part in zip(self.keys, self.slices, strict=True)}
 
 
-def smooth(readings: Iterable[Reading], smoothing: Smoothing) -> Iterator[Reading]:
+def smooth(readings: Iterable[Reading], smoothing: Smoothing, tasks: Sequence[Task] = ()) -> Iterator[Reading]:
     """Average every track's scores over time; the originals move to `raw`.
 
     readings: of one source, ordered by frame. They come out in the same order, each as soon as the stream is more than
     `Smoothing.reach_s` past it, or at once where causal. Scores keep their unit and range (float64): probabilities go on
     adding up to 1. Readings without scores or track pass through unchanged.
+    tasks: what the scores mean, which tells where the columns are that `Smoothing.keep` names; without tasks all are smoothed.
     Raises SourceError where time runs backwards, ValueError where a track's tasks change.
 
     >>> face = Face((0, 0, 9, 9), np.zeros((5, 2)), 1.0, track=1)
@@ -149,13 +180,20 @@ def smooth(readings: Iterable[Reading], smoothing: Smoothing) -> Iterator[Readin
     tracks: Recent[_Stretch] = OrderedDict()
     waiting: deque[tuple[Reading, _Stretch | None]] = deque()
     hold_s = smoothing.reach_s + _TICK
+    kept = _kept(smoothing, tasks)
     for now in _in_time(readings):
         _forget(tracks, now.time_s - smoothing.longest_gap_s)
         waiting.append((now, _follow(tracks, now)))
         while waiting and (smoothing.causal or waiting[0][0].time_s + hold_s < now.time_s):
-            yield _smoothed(*waiting.popleft(), smoothing)
+            yield _smoothed(*waiting.popleft(), smoothing, kept)
     while waiting:
-        yield _smoothed(*waiting.popleft(), smoothing)
+        yield _smoothed(*waiting.popleft(), smoothing, kept)
+
+
+def _kept(smoothing: Smoothing, tasks: Sequence[Task]) -> dict[str, list[int]]:
+    """Task family -> places of the scores that stay as they are."""
+    kept = {task.family: [i for i, name in enumerate(task.columns) if name in smoothing.keep] for task in tasks}
+    return {family: places for family, places in kept.items() if places}
 
 
 def _follow(tracks: Recent[_Stretch], now: Reading) -> _Stretch | None:
@@ -169,8 +207,14 @@ def _follow(tracks: Recent[_Stretch], now: Reading) -> _Stretch | None:
     return stretch
 
 
-def _smoothed(now: Reading, stretch: _Stretch | None, smoothing: Smoothing) -> Reading:
-    return replace(now, scores=stretch.next(smoothing), raw=now.raw or now.scores) if stretch else now
+def _smoothed(now: Reading, stretch: _Stretch | None, smoothing: Smoothing, kept: Mapping[str, list[int]]) -> Reading:
+    if stretch is None:
+        return now
+    scores = stretch.next(smoothing)
+    for family, places in kept.items():
+        if family in scores:
+            scores[family][places] = now.scores[family][places]
+    return replace(now, scores=scores, raw=now.raw or now.scores)
 
 
 def _saw(tracks: Recent[T], track: int, time_s: float, kept: T) -> None:

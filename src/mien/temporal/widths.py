@@ -1,0 +1,52 @@
+"""How wide a smoothing each column can bear before it loses what it is there to show.
+
+A width is the full width at half maximum of the kernel, seconds. A column bears a width at which the median of its events
+keeps at least half of its height; one Gaussian event of that width d keeps d / sqrt(d² + w²) under a Gaussian of width w.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["BEARABLE_S", "OTHER_S", "bearable_s", "width_notes"]
+
+BEARABLE_S: Final[dict[str, float]] = {
+    # Measured (bench/results/values.json): the blinks of a real clip are .08 s wide at half height and keep .58 at .15 s, .48 at .2 s.
+    "AU45": 0.15,
+    # Measured there too: lids tighten with every blink, and keep .52 at .2 s.
+    "AU07": 0.2,
+    # Lips and jaw move 2 to 7 times a second in speech (Chandrasekaran et al. 2009); of 3 times a second half is left at .147 s.
+    "AU25": 0.15,
+    "AU26": 0.15,
+}
+"""Columns that bear less than the others."""
+OTHER_S: Final = 0.35
+"""What every other score bears. Expressions that are no micro-expressions last half a second and more (Ekman 2003; Yan et al. 2013
+draw the line there), so about .25 s at half height; that leaves .58. Measured: valence and arousal keep .56 and .57."""
+
+
+def bearable_s(column: str) -> float:
+    """The widest smoothing, s, that a score column bears; unsmoothed columns (``_raw``) bear the same.
+
+    >>> bearable_s("AU45"), bearable_s("valence")
+    (0.15, 0.35)
+    """
+    return BEARABLE_S.get(column.removesuffix("_raw"), OTHER_S)
+
+
+def width_notes(widths: Iterable[tuple[str, float]]) -> list[str]:
+    """One line where columns are smoothed more than they bear, else none; takes their names and widths in s.
+
+    >>> width_notes([("AU12", 0.3), ("AU25", 0.3), ("AU45", 0.3)])
+    ['smoothing is 0.3 s wide at half maximum; short events of AU25, AU45 lose more than half of their height above 0.15 s']
+    >>> width_notes([("AU12", 0.15), ("AU25", 0.15)])
+    []
+    """
+    wide = {name: width_s for name, width_s in widths if width_s > bearable_s(name) + 1e-6}
+    if not wide:
+        return []
+    names, least = list(wide), min(map(bearable_s, wide))
+    named = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return [
+        f"smoothing is {max(wide.values()):.2g} s wide at half maximum; short events of {named} lose more than half of their height "
+        f"above {least:g} s"
+    ]
