@@ -34,8 +34,8 @@ import mien
 from mien.bundles.store import load
 from mien.data.ferplus import EXPR, load_ferplus
 from mien.data.table import labels
+from mien.files import write_aside
 from mien.metrics import bootstrap
-from mien.outputs.files import write_aside
 from mien.tasks import COMPOUNDS, Floats, compound_scores
 from mien.temporal.readings import Smoothing
 from mien.train.scoring import evaluate_bundle
