@@ -30,7 +30,7 @@ $(VENV)/demo.done: $(BIN)/python pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 $(VENV)/test.done: $(BIN)/python pyproject.toml $(CONSTRAINTS)
-	$(INSTALL) -e ".[demo,openvino,recipe,sr,test]"
+	$(INSTALL) -e ".[demo,heic,openvino,recipe,sr,test]"
 	@touch $@
 
 demo: $(VENV)/demo.done

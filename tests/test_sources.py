@@ -127,12 +127,9 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path: Path, name: str) -> None:
     assert np.abs(frame.pixels.astype(int) - expected).max() <= 3
 
 
-def test_16_bit_rgb_and_the_first_of_an_animation(tmp_path: Path) -> None:
+def test_16_bit_rgb(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "deep.png"), np.full((4, 6, 3), (30_000, 20_000, 10_000), np.uint16))
     assert np.abs(frames(tmp_path / "deep.png")[0].pixels.astype(int) - (39, 78, 117)).max() <= 1
-    first, second = Image.new("RGB", (6, 4), RED), Image.new("RGB", (6, 4), BLUE)
-    first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
-    assert [f.pixels[0, 0].tolist() for f in frames(tmp_path / "moving.gif")] == [list(RED)]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -373,7 +370,7 @@ BAD = {
     "text": (lambda d: written(d / "text.mp4", b"not a film\n"), "known format"),
     "plain text": (lambda d: written(d / "notes.txt", b"not a film\n"), "format|no moving picture"),
     "playlist": (lambda d: written(d / "list.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n"), "format|no moving picture"),
-    "heic": (lambda d: written(d / "a.heic", b"ftypheic"), "HEIC"),
+    "heic": (lambda d: written(d / "a.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), "HEIC"),
     "sound": (lambda d: sound(d / "sound.mp4"), "no moving picture"),
     "no moov": (lambda d: cut(video(d / "cut.mp4", noisy(20)), 0.7), "cut off"),
     "all garbage": (
@@ -383,7 +380,7 @@ BAD = {
     "torn jpeg": (lambda d: truncated_picture(d / "torn.jpg"), "cannot be decoded"),
     "torn png": (lambda d: truncated_picture(d / "torn.png"), "cannot be decoded"),
     "torn webp": (lambda d: truncated_picture(d / "torn.webp"), "cannot be decoded|format"),
-    "huge": (lambda d: huge(d / "huge.png", 10_001, 10_000), "megapixels"),
+    "huge": (lambda d: huge(d / "huge.png", 20_001, 10_000), "megapixels"),
     "very huge": (lambda d: huge(d / "huge.png", 60_000, 60_000), "megapixels"),
     "camera name": (lambda _: "camera:front", "camera:0"),
     "number": (lambda _: 3, "no source of frames"),

@@ -24,7 +24,7 @@ from mien.outputs.dictionary import write_dictionary
 from mien.outputs.overlay import Overlay
 from mien.outputs.tables import FORMATS, TableWriter
 from mien.records import Reading, Status
-from mien.sources import IMAGE_SUFFIXES, Source, expand, open_source
+from mien.sources import Source, expand, media_kind, open_source
 
 __all__ = ["Job", "Outcome", "Progress", "plan", "run"]
 
@@ -109,7 +109,7 @@ def plan(inputs: Sequence[str | Path], out: Path | None = None) -> tuple[list[Jo
 
 
 def _is_picture(path: str) -> bool:
-    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+    return media_kind(path) == "image"
 
 
 def _is_drawn(path: str, out: Path | None) -> bool:

@@ -118,7 +118,7 @@ class Pipeline:
         Raises SourceError when nothing of the source can be read.
         """
         frames = read_ahead(source.frames(self.options.every))
-        looks = self._find(frames)
+        looks = self._find(frames, apart=source.kind == "image")
         readings = self._score(looks, 1 if source.kind == "camera" else BATCH)
         live = source.kind == "camera"
         if smoothing := self.smoothing(live):
@@ -127,13 +127,16 @@ class Pipeline:
             readings = smooth(readings if live else fill_gaps(readings, gap_s), smoothing, self.tasks)
         yield from readings
 
-    def _find(self, frames: Iterator[Frame]) -> Iterator[_Look]:
+    def _find(self, frames: Iterator[Frame], *, apart: bool) -> Iterator[_Look]:
+        """Faces frame by frame; frames that are separate pictures (apart) share no face."""
         tracker = Tracker(self.networks.detector, self.options.every)
         pixels = self.networks.model.card.pixels
         for frame in frames:
             if frame.pixels is None:
                 yield _Look(frame, [], [])
                 continue
+            if apart:
+                tracker.forget()
             faces = _chosen(tracker.update(frame.pixels, frame.time_s), self.options.faces)
             crops = [prepare(frame.pixels, face, pixels) for face in faces]
             yield _Look(replace(frame, pixels=_DONE), faces, crops)

@@ -1,13 +1,13 @@
 """Pixels of one cell of the column `image`."""
 
 import os
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import DataError, SourceError
 from mien.sources import stills
+from mien.sources.arrays import checked
 
 __all__ = ["read_picture"]
 
@@ -24,9 +24,9 @@ def read_picture(cell: object) -> NDArray[np.uint8]:
             name = cell
         elif isinstance(cell, bytes):
             name = f"a picture of {len(cell)} bytes"
-            pixels = stills.read_picture(name, BytesIO(cell))  # type: ignore[arg-type]  # Pillow reads from either
+            pixels = stills.read_picture(name, memoryview(cell))
         else:
-            return stills.checked(cell, "a picture of the label table")
+            return checked(cell, "a picture of the label table")
     except SourceError as error:
         if isinstance(cell, str) and not os.path.isfile(cell):
             raise DataError(f"{cell}: no such file; check the folder that the table's paths start from") from error

@@ -82,6 +82,10 @@ class Tracker:
         self._searched_s = -np.inf
         self._thumb: Floats | None = None
 
+    def forget(self) -> None:
+        """What comes next is another picture: no face goes on, and no number is given again."""
+        self._tracks, self._searched_s, self._thumb = [], -np.inf, None
+
     def update(self, image: NDArray[np.uint8], time_s: float) -> list[Face]:
         """All faces in view in an RGB frame (H, W, 3) at `time_s`, each with its track number, oldest first.
 

@@ -47,7 +47,8 @@ class Overlay:
         self._last: Pixels | None = None
 
     def __enter__(self) -> Self:
-        again = open_source(self._source.name)  # of its own: iterating a source changes what it reports
+        # Of its own: iterating a source changes what it reports.
+        again = self._source.reopen() if self._source.reopen else open_source(self._source.name)
         self._frames = again.frames()
         self._sheet: _Sheet = _Still(self._path) if again.kind == "image" else _film(self._path, again)
         self._size = again.size or (640, 360)
@@ -74,6 +75,9 @@ class Overlay:
         """Draw and write the frame whose readings are complete."""
         group, self._group = self._group, []
         if not group:
+            return
+        if self._source.kind == "image" and group[0].frame:
+            self._source.note("holds several pictures; the overlay shows the first")
             return
         frame = self._frame(group[0].frame)
         if frame.pixels is None:

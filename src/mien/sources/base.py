@@ -42,6 +42,7 @@ class Source(ABC):
     size: (width, height) of the upright frames in pixels, as far as known at opening; frames may differ.
     media: facts of the input that fit in JSON (stored size, pixel aspect, codec, …; see the columns page), filled at opening.
     notes: harmless facts about how the input was read, one line each; they say nothing against the numbers.
+    reopen: opens the same content once more, to read it beside this source; None where it can be read only once.
     problem: after iteration, what was damaged without stopping it, in one line; else None.
     """
 
@@ -54,6 +55,7 @@ class Source(ABC):
         self.size: tuple[int, int] | None = None
         self.media: dict[str, object] = {}
         self.notes: list[str] = []
+        self.reopen: Callable[[], Source] | None = None
         self._damage: list[str] = []  # seen at opening; stays
         self._problems: list[str] = []  # seen in the latest iteration
 
@@ -68,7 +70,9 @@ class Source(ABC):
             self.notes.append(line)
 
     def frames(self, every_s: float = 0.0) -> Generator[Frame, None, None]:
-        """Give the frames in order, times strictly rising; may be called again except for one-shot iterators.
+        """Give the frames in order; may be called again except for one-shot iterators.
+
+        Times rise strictly, except where `kind` is ``image``: its frames are separate pictures, all at 0 and all given.
 
         every_s: give only the first frame at or after each multiple of so many seconds since the first frame;
         0 gives all. `Frame.index` counts the skipped frames too, and skipped frames are not converted to RGB.
@@ -76,7 +80,7 @@ class Source(ABC):
         Raises SourceError when not one frame is readable; damage after the first frame ends up in `problem`.
         """
         self._problems = []
-        due, total, unreadable = _pace(every_s), 0, 0
+        due, total, unreadable = _pace(0.0 if self.kind == "image" else every_s), 0, 0
         with closing(self._moments()) as moments:
             for index, (time_s, read) in enumerate(moments):
                 total += 1

@@ -1,19 +1,27 @@
-"""Still pictures through Pillow, and arrays from Python."""
+"""Still pictures through Pillow: single ones, and the pages of a TIFF."""
 
-import math
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, cast
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mien.errors import SourceError
-from mien.sources.base import MAX_PIXELS, Kind, Moments, Pixels, Source, Turn, refuse_huge, turned
+from mien.sources.base import MAX_PIXELS, Kind, Moments, Pixels, Source, Turn, turned
+from mien.sources.heif import is_heif, open_heif
+from mien.sources.jpeg import decode_jpeg, jpeg_damage
+from mien.sources.stored import Stored, head, open_stored
+from mien.sources.suffixes import FORMATS
 
-__all__ = ["Arrays", "Picture", "checked", "read_picture"]
+__all__ = ["MAX_STORED_PIXELS", "Pages", "Picture", "Still", "decode", "opened_picture", "page_numbers", "read_picture", "rgb"]
 
-_FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+MAX_STORED_PIXELS: Final = 200_000_000
+"""Width x height above which a still picture is refused. Above `MAX_PIXELS` it is read at half its width and height."""
+
 _BACKDROP: Final = 128  # behind transparency: the middle, so neither dark nor light hair gets an outline
 _EXIF_TURNS: Final = {
     2: Turn(flip_columns=True),
@@ -24,6 +32,18 @@ _EXIF_TURNS: Final = {
     7: Turn(swap=True, flip_columns=True, flip_rows=True),
     8: Turn(swap=True, flip_rows=True),
 }
+_PNG_PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"fcTL", b"fdAT"})
+_HEAD: Final = 64  # bytes that tell a HEIF file
+
+
+@dataclass(slots=True)
+class Still:
+    """One decoded picture: upright RGB uint8 (H, W, 3), what was damaged, harmless notes, and facts for the dictionary."""
+
+    pixels: Pixels
+    damage: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    media: dict[str, object] = field(default_factory=dict)
 
 
 class Picture(Source):
@@ -31,34 +51,184 @@ class Picture(Source):
 
     kind: Kind = "image"
 
-    def __init__(self, name: str, pixels: Pixels) -> None:
+    def __init__(self, name: str, still: Still) -> None:
         super().__init__(name)
-        self._pixels = pixels
-        self.length_s, self.frame_hint, self.size = 0.0, 1, (pixels.shape[1], pixels.shape[0])
+        self._pixels = still.pixels
+        self.length_s, self.frame_hint, self.size = 0.0, 1, (still.pixels.shape[1], still.pixels.shape[0])
+        self.media, self._damage = still.media, still.damage
+        for line in still.notes:
+            self.note(line)
 
     def _moments(self) -> Moments:
         yield 0.0, lambda: self._pixels
 
 
-def read_picture(name: str, path: str) -> Pixels | None:
-    """Upright RGB uint8 (H, W, 3) of a picture file; None where Pillow does not know the format."""
-    Image.init()
-    known: list[str] = [each for each in _FORMATS if each in Image.OPEN]
+class Pages(Source):
+    """The pages of a TIFF: separate pictures, all at time 0. `Frame.index` counts them; reduced copies are no pages."""
+
+    kind: Kind = "image"
+
+    def __init__(self, name: str, stored: Stored, numbers: list[int], media: dict[str, object]) -> None:
+        super().__init__(name)
+        self._stored, self._numbers = stored, numbers
+        self.length_s, self.frame_hint = 0.0, len(numbers)
+        self.media = media | {"pages": len(numbers)}
+
+    def _moments(self) -> Moments:
+        for number in self._numbers:
+            yield 0.0, lambda number=number: self._page(number)  # type: ignore[misc]
+
+    def _page(self, number: int) -> Pixels | None:
+        try:
+            with opened_picture(self.name, self._stored) as image:
+                if image is None:
+                    return None
+                image.seek(number)
+                return decode(self.name, image, self._stored).pixels
+        except SourceError:
+            return None
+
+
+def read_picture(name: str, stored: Stored) -> Pixels | None:
+    """Upright RGB uint8 (H, W, 3) of a picture file, the first where it holds several; None where it is no picture.
+
+    Raises SourceError where it is one and cannot be decoded.
+    """
+    with opened_picture(name, stored) as image:
+        return None if image is None else decode(name, image, stored).pixels
+
+
+@contextmanager
+def opened_picture(name: str, stored: Stored) -> Iterator[Image.Image | None]:
+    """A picture file by its content, its pixels not yet decoded; None where no decoder of pictures knows it."""
+    start = head(stored, _HEAD)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong is said in our own words, or harmless
-        try:
-            with Image.open(path, formats=known) as image:
-                refuse_huge(name, *image.size)
-                image.load()
-                return turned(_rgb(image), _EXIF_TURNS.get(_exif_orientation(image), Turn()))
-        except UnidentifiedImageError:
-            return None
-        except SourceError:
-            raise
-        except Image.DecompressionBombError as error:
-            raise SourceError(f"{name}: more than the {MAX_PIXELS / 1e6:g} megapixels allowed; make it smaller") from error
-        except Exception as error:  # decoders of damaged pictures raise almost anything
-            raise SourceError(f"{name}: this picture cannot be decoded ({error}); copy or export it again") from error
+        if is_heif(start):
+            image, notes = open_heif(name, stored, start)
+            image.info["notes"] = notes
+            yield image
+            return
+        with open_stored(stored) as file:
+            try:
+                image = _identified(file)
+            except UnidentifiedImageError:
+                yield None
+                return
+            except Exception as error:
+                raise _undecodable(name, error) from error
+            with image:
+                yield image
+
+
+def _identified(file: "object") -> Image.Image:
+    """What `Image.open` does, for pictures above Pillow's own limit too: ours is checked before any pixel is decoded."""
+    Image.init()
+    known = [each for each in FORMATS if each in Image.OPEN]
+    try:
+        return Image.open(file, formats=known)  # type: ignore[arg-type]
+    except Image.DecompressionBombError:
+        start = file.seek(0) or file.read(16)  # type: ignore[attr-defined]
+        for each in known:
+            factory, accepts = Image.OPEN[each]
+            if accepts is not None and accepts(start) is True:
+                file.seek(0)  # type: ignore[attr-defined]
+                return factory(file, "")  # type: ignore[arg-type]
+        raise
+
+
+def decode(name: str, image: Image.Image, stored: Stored) -> Still:
+    """The current picture of an open file, upright, with what was damaged about it. Raises SourceError."""
+    width, height = image.size
+    if width * height > MAX_STORED_PIXELS:
+        raise _too_large(name, width, height)
+    shrink = 2 if width * height > MAX_PIXELS else 1
+    still = Still(np.empty((0, 0, 3), np.uint8), notes=list(image.info.get("notes", [])))
+    still.media = {"format": image.format or "HEIF", "stored_width": width, "stored_height": height}
+    try:
+        pixels = _pixels(image, stored, shrink, still.damage)
+        # Asked only now: Pillow turns some formats itself while it decodes, and then says so.
+        still.pixels = turned(pixels, _EXIF_TURNS.get(_exif_orientation(image), Turn()))
+    except MemoryError as error:
+        raise SourceError(f"{name}: {width} x {height} pixels do not fit into memory; make it smaller") from error
+    except Exception as error:  # decoders of damaged pictures raise almost anything
+        raise _undecodable(name, error) from error
+    if shrink > 1:
+        rows, columns = still.pixels.shape[:2]
+        still.media["scale"] = 1 / shrink
+        still.notes.append(f"{width} x {height} pixels, read at half size: boxes and points are in pixels of {columns} x {rows}")
+    return still
+
+
+def _too_large(name: str, width: int, height: int) -> SourceError:
+    millions = MAX_STORED_PIXELS / 1e6
+    return SourceError(f"{name}: {width} x {height} pixels is more than the {millions:g} megapixels allowed; make it smaller")
+
+
+def _undecodable(name: str, error: Exception) -> SourceError:
+    return SourceError(f"{name}: this picture cannot be decoded ({error}); copy or export it again")
+
+
+def _pixels(image: Image.Image, stored: Stored, shrink: int, damage: list[str]) -> Pixels:
+    """RGB uint8 (H, W, 3) as stored; what the decoders find damaged is added to `damage`."""
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB", "CMYK"):
+        return _jpeg_pixels(image, stored, shrink, damage)
+    image.load()
+    if image.format == "PNG":
+        damage += _png_damage(stored)
+    if shrink > 1:
+        image = _halved(image)
+    return rgb(image)
+
+
+def _jpeg_pixels(image: Image.Image, stored: Stored, shrink: int, damage: list[str]) -> Pixels:
+    with open_stored(stored) as file:
+        data = file.read()
+    least = (-(-image.width // shrink), -(-image.height // shrink))
+    four = image.mode == "CMYK"  # Pillow knows the ways in which inks are stored
+    pixels, line = decode_jpeg(data, "CMYK" if four else "RGB", least)
+    if line is None and not four and not image.info.get("progressive"):
+        line = jpeg_damage(data)
+    if line:
+        damage.append(line)
+    return pixels if not four else rgb(image.reduce(shrink) if shrink > 1 else image)
+
+
+def _halved(image: Image.Image) -> Image.Image:
+    """Half as wide and high, each pixel the mean of four."""
+    if image.mode in ("P", "1", "PA") or image.mode.startswith("I;16"):
+        image = image.convert({"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA"}.get(image.mode, "I"))
+    return image.reduce(2)
+
+
+def _png_damage(stored: Stored) -> list[str]:
+    """Compare the checksums of all chunks that make pixels: Pillow leaves out those of the picture data."""
+    with open_stored(stored) as file:
+        file.seek(8)
+        while len(start := file.read(8)) == 8:
+            size, kind = int.from_bytes(start[:4], "big"), start[4:]
+            if kind not in _PNG_PIXELS:
+                file.seek(size + 4, 1)
+            else:
+                data = file.read(size)
+                if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(file.read(4), "big"):
+                    return [f"damaged picture data (wrong checksum of a {kind.decode()} chunk)"]
+            if kind == b"IEND":
+                return []
+    return ["ends early: its closing chunk is missing"]
+
+
+def page_numbers(image: Image.Image) -> list[int]:
+    """Numbers of the pages of a TIFF, reduced copies of a page left out; [0] for every other picture."""
+    if image.format != "TIFF" or getattr(image, "n_frames", 1) < 2:
+        return [0]
+    pages: list[int] = []
+    for number in range(image.n_frames):  # type: ignore[attr-defined]
+        image.seek(number)
+        if not int(image.tag_v2.get(254, 0)) & 1:  # type: ignore[attr-defined]
+            pages.append(number)
+    image.seek(0)
+    return pages or [0]
 
 
 def _exif_orientation(image: Image.Image) -> int:
@@ -68,7 +238,7 @@ def _exif_orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image) -> Pixels:
+def rgb(image: Image.Image) -> Pixels:
     """RGB uint8 (H, W, 3) of any mode: 16 bits scaled to 8, transparency laid over mid-grey."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range")
@@ -79,32 +249,3 @@ def _rgb(image: Image.Image) -> Pixels:
         backdrop = Image.new("RGBA", image.size, (_BACKDROP, _BACKDROP, _BACKDROP, 255))
         image = Image.alpha_composite(backdrop, image.convert("RGBA"))
     return np.array(image.convert("RGB"))
-
-
-class Arrays(Source):
-    """Arrays from Python, with or without times."""
-
-    kind: Kind = "arrays"
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        super().__init__("arrays")
-        self._items = items
-        self.frame_hint = len(items) if isinstance(items, Sequence | np.ndarray) else None
-
-    def _moments(self) -> Moments:
-        last = -math.inf
-        for index, item in enumerate(self._items):
-            time_s, array = (float(index), item) if not isinstance(item, tuple) else item
-            if not (time_s > last and math.isfinite(time_s)):
-                raise SourceError(f"arrays: item {index} is at {time_s} s, not after the one before; sort them by time")
-            last, pixels = time_s, checked(array, f"arrays: item {index}")
-            yield float(time_s), lambda pixels=pixels: pixels  # type: ignore[misc]
-
-
-def checked(array: object, where: str) -> Pixels:
-    """The array itself if it is RGB uint8 (H, W, 3); else SourceError, naming `where`."""
-    if isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size:
-        refuse_huge(where, array.shape[1], array.shape[0])
-        return cast(Pixels, array)
-    found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-    raise SourceError(f"{where}: expected RGB uint8 (H, W, 3), got {found}; convert it first")

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from mien.errors import SourceError
 from mien.sources.base import TICK_S, Kind, Moments, Pixels, Source, Turn, refuse_huge, turned
+from mien.sources.stored import Stored, open_stored
 
 __all__ = ["Video"]
 
@@ -37,9 +38,9 @@ class Video(Source):
 
     kind: Kind = "video"
 
-    def __init__(self, name: str, path: str) -> None:
+    def __init__(self, name: str, stored: Stored) -> None:
         super().__init__(name)
-        self._path = path
+        self._stored = stored
         self._to_rgb = VideoReformatter()
         with self._container() as container:
             stream = _picture_stream(name, container)
@@ -58,7 +59,8 @@ class Video(Source):
 
     def _container(self) -> InputContainer:
         try:
-            return av.open(self._path, options=_LOCAL_ONLY)
+            place = self._stored if isinstance(self._stored, str) else open_stored(self._stored)
+            return av.open(place, "r", options=_LOCAL_ONLY)
         except (av.FFmpegError, OSError, ValueError) as error:
             why = "no picture or video of a known format, or cut off before its index was written"
             raise SourceError(f"{self.name}: {why}; check that it plays elsewhere, or export it again") from error

@@ -1,0 +1,41 @@
+"""HEIC and HEIF pictures, known by content. They are read with pillow-heif, an optional part."""
+
+from typing import Final
+
+from PIL import Image
+
+from mien.errors import SourceError
+from mien.sources.stored import Stored, open_stored
+
+__all__ = ["is_heif", "open_heif"]
+
+_PICTURES: Final = frozenset({b"avci", b"heic", b"heim", b"heis", b"heix", b"mif1", b"mif2"})
+_BURSTS: Final = frozenset({b"avcs", b"hevc", b"hevm", b"hevs", b"hevx", b"msf1"})
+_AVIF: Final = frozenset({b"avif", b"avis"})
+
+
+def is_heif(start: bytes) -> bool:
+    """Whether a file that begins so is a HEIF picture; FFmpeg would take it for a film and show one tile of it."""
+    size, kind, major = int.from_bytes(start[:4], "big"), start[4:8], start[8:12]
+    others = {start[at : at + 4] for at in range(16, min(size, len(start)), 4)}
+    return kind == b"ftyp" and major in _PICTURES | _BURSTS and not _AVIF & others
+
+
+def open_heif(name: str, stored: Stored, start: bytes) -> tuple[Image.Image, list[str]]:
+    """The main picture, all of its tiles put together and turned upright, not yet decoded; and notes on the rest.
+
+    Raises SourceError where pillow-heif is not installed or cannot read it.
+    """
+    try:
+        import pillow_heif
+    except ImportError as error:
+        way = 'pip install "mien[heic]"'
+        raise SourceError(f"{name}: is a HEIC picture, which needs an optional part; install it with: {way}, or save it as JPEG") from error
+    try:
+        with open_stored(stored) as file:
+            heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
+        picture: Image.Image = heif[heif.primary_index].to_pillow()
+    except Exception as error:  # decoders of damaged pictures raise almost anything
+        raise SourceError(f"{name}: this HEIC picture cannot be decoded ({error}); copy or export it again") from error
+    burst = start[8:12] in _BURSTS or len(heif) > 1
+    return picture, ["holds several pictures; its main one was read"] if burst else []

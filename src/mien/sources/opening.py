@@ -1,0 +1,124 @@
+"""One input, whatever it is, becomes an open source; or one line says why it cannot."""
+
+import os
+import stat
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mien.errors import SourceError
+from mien.sources.animated import Animation, is_animated
+from mien.sources.arrays import Arrays, Pictures, checked
+from mien.sources.base import Source
+from mien.sources.camera import Camera
+from mien.sources.inputs import STDIN, refuse_address
+from mien.sources.stills import Pages, Picture, Still, decode, opened_picture, page_numbers
+from mien.sources.stored import Stored, head, is_open_file, spool, standard_input
+from mien.sources.suffixes import IMAGE_SUFFIXES
+from mien.sources.video import Video
+
+__all__ = ["media_kind", "open_source"]
+
+
+def open_source(item: object, *, name: str | None = None, photos: bool = False) -> Source:
+    """Open one input.
+
+    Args:
+        item: A path, ``camera:N``, ``-`` for standard input, the bytes of a file (bytes, bytearray, memoryview), an open
+            binary file, one RGB uint8 picture (H, W, 3), or an iterable of such or of (time_s, picture) pairs, times in
+            seconds and rising. What a file holds is decided by its content, never by its suffix.
+        name: What the source is called in tables and messages; by default the path, ``bytes``, ``array`` and so on.
+        photos: An iterable of pictures is not a film but separate pictures: each is searched anew, none is tracked.
+
+    Returns:
+        The source. Pictures that come without times are taken for frames one second apart, unless they are photos.
+
+    Raises:
+        SourceError: The input is missing, empty, of unknown format, too large or has no picture.
+    """
+    if isinstance(item, str) and item.startswith("camera:"):
+        return Camera(item)
+    if isinstance(item, str | Path):
+        return _open_named(str(item), name or str(item))
+    if isinstance(item, bytes | bytearray | memoryview):
+        return _open_content(name or "bytes", memoryview(item).cast("B"))
+    if is_open_file(item):
+        label = getattr(item, "name", None)
+        name = name or (label if isinstance(label, str) else "file")
+        return _open_content(name, spool(name, item))  # type: ignore[arg-type]
+    if isinstance(item, np.ndarray) and item.ndim != 4:
+        return Picture(name or "array", Still(checked(item, name or "array")))
+    if isinstance(item, Iterable):
+        return Pictures(item, name or "pictures") if photos else Arrays(item, name or "arrays")
+    raise SourceError(f"{type(item).__name__} is no source of frames; give a path, camera:N, an array or an iterable of arrays")
+
+
+def media_kind(path: str) -> Literal["image", "video", "camera"]:
+    """What an input is, by a look at its first bytes: ``video`` also for animated pictures.
+
+    What cannot be opened is judged by its suffix; opening it then says what is wrong.
+    """
+    if path.startswith("camera:"):
+        return "camera"
+    try:
+        stored: Stored = standard_input() if path == STDIN else path
+        known = (head(stored, 1) and os.path.isfile(path)) or path == STDIN
+    except (OSError, SourceError, ValueError):
+        known = False
+    if known:
+        try:
+            with opened_picture(path, stored) as image:
+                return "image" if image is not None and not is_animated(image) else "video"
+        except SourceError:  # a damaged one, or a HEIC without its decoder
+            return "image"
+    return "image" if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES else "video"
+
+
+def _open_named(path: str, name: str) -> Source:
+    if path == STDIN:
+        return _open_content(name, standard_input())
+    refuse_address(path)
+    whole = os.path.abspath(path)  # also keeps FFmpeg from taking "a:b.mp4" for a protocol
+    if os.path.isdir(whole):
+        raise SourceError(f"{path}: is a folder; expand it first, or name a file in it")
+    if not os.path.isfile(whole):
+        raise SourceError(f"{path}: {_no_file(whole)}")
+    return _open_content(name, whole)
+
+
+def _no_file(path: str) -> str:
+    """Why a path that is no regular file cannot be read, and what to do."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return "no such file; check the path"
+    what = "a pipe" if stat.S_ISFIFO(mode) else "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "not a regular file"
+    return f"is {what}, and mien reads whole files; save it to a file, or pass it through standard input: mien analyze - < PIPE"
+
+
+def _open_content(name: str, stored: Stored) -> Source:
+    try:
+        empty = not head(stored, 1)
+    except OSError as error:
+        raise SourceError(f"{name}: cannot be opened ({error.strerror}); check its permissions") from error
+    if empty:
+        raise SourceError(f"{name}: is empty (0 bytes); copy or record it again")
+    source = _open_picture(name, stored) or Video(name, stored)
+    source.reopen = partial(_open_content, name, stored)
+    return source
+
+
+def _open_picture(name: str, stored: Stored) -> Source | None:
+    """The source for a picture file, still, with pages or animated; None where it is no picture."""
+    with opened_picture(name, stored) as image:
+        if image is None:
+            return None
+        if is_animated(image):
+            return Animation(name, stored, image)
+        numbers = page_numbers(image)
+        if len(numbers) > 1:
+            return Pages(name, stored, numbers, {"format": str(image.format)})
+        return Picture(name, decode(name, image, stored))
