@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mien.bundles.store import Model, load
     from mien.errors import MienError
     from mien.options import Options
+    from mien.outputs.read import read_table
     from mien.records import Face, Frame, Reading, Status
     from mien.tasks import TASKS, Task
     from mien.temporal.readings import Smoothing
@@ -34,6 +35,7 @@ _HOMES = {
     "Task": "tasks",
     "analyze": "analysis",
     "load": "bundles.store",
+    "read_table": "outputs.read",
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "Task",
     "analyze",
     "load",
+    "read_table",
 ]
 
 

@@ -8,6 +8,7 @@ MienError
 ├── BundleError          a bundle is incomplete, altered, or its card is wrong
 ├── DataError            a labelled data set is not what its adapter expects
 ├── OutputError          a result cannot be written
+├── TableError           a table that mien wrote cannot be read back
 └── MissingExtraError    an optional install is needed: says which
 
 Each message is one line that says what is wrong, where, and the next step.
@@ -24,6 +25,7 @@ __all__ = [
     "MissingExtraError",
     "OutputError",
     "SourceError",
+    "TableError",
     "UnknownNameError",
     "UnknownOptionError",
 ]
@@ -85,6 +87,10 @@ class DataError(MienError):
 
 class OutputError(MienError):
     """A result cannot be written."""
+
+
+class TableError(MienError):
+    """A table that mien wrote, or its data dictionary, cannot be read back."""
 
 
 class MissingExtraError(MienError):

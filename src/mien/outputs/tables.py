@@ -1,7 +1,5 @@
 """Tables of readings: CSV, Parquet and JSON lines, written in passing, complete or not at all."""
 
-import csv
-import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +15,7 @@ import pyarrow as pa
 
 from mien.errors import UnknownNameError
 from mien.files import Aside, explained
+from mien.outputs.cells import quoted
 from mien.outputs.columns import ARROW, Column, batch_of, columns
 from mien.records import Reading
 
@@ -53,8 +52,8 @@ class _Lines(ABC):
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
         self._file = file
-        self._cells = [self.cell(column).replace("%s", _shape(column)) for column in columns]
-        self._absent = [self.cell(column).replace("%s", self.missing) for column in columns]
+        self._cells = [self.lead(column).replace("%", "%%") + _shape(column) for column in columns]
+        self._absent = [self.lead(column) + self.missing for column in columns]
         self._row = self.start + self.gap.join(self._cells) + self.end
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -67,8 +66,8 @@ class _Lines(ABC):
         self._file.flush()
 
     @abstractmethod
-    def cell(self, column: Column) -> str:
-        """What stands in a row for a value, which goes where ``%s`` is."""
+    def lead(self, column: Column) -> str:
+        """What stands in a row before a value."""
 
     @abstractmethod
     def text(self, value: str) -> str:
@@ -103,7 +102,7 @@ def _whole(batch: pa.RecordBatch) -> list[bool]:
 
 
 class Csv(_Lines):
-    """Comma-separated UTF-8 with a header; missing values are empty."""
+    """Comma-separated UTF-8 with a header; missing values are empty, and no text is a formula (`mien.outputs.cells`)."""
 
     gap = ","
 
@@ -111,23 +110,11 @@ class Csv(_Lines):
         super().__init__(file, columns)
         file.write((",".join(self.text(column.name) for column in columns) + self.end).encode())
 
-    def cell(self, column: Column) -> str:
-        return "%s"
+    def lead(self, column: Column) -> str:
+        return ""
 
     def text(self, value: str) -> str:
-        return _quoted(value)
-
-
-@lru_cache(maxsize=256)
-def _quoted(value: str) -> str:
-    """Text as a CSV cell, quoted where it must be.
-
-    >>> _quoted('plain'), _quoted('a "b", c')
-    ('plain', '"a ""b"", c"')
-    """
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([value])
-    return line.getvalue()
+        return quoted(value)
 
 
 class JsonLines(_Lines):
@@ -135,8 +122,8 @@ class JsonLines(_Lines):
 
     start, gap, end, missing = "{", ", ", "}\n", "null"
 
-    def cell(self, column: Column) -> str:
-        return f"{json.dumps(column.name)}: %s"
+    def lead(self, column: Column) -> str:
+        return f"{json.dumps(column.name)}: "
 
     def text(self, value: str) -> str:
         return _dumped(value)

@@ -10,7 +10,7 @@ from typing import Final
 __all__ = ["BEARABLE_S", "OTHER_S", "bearable_s", "width_notes"]
 
 BEARABLE_S: Final[dict[str, float]] = {
-    # Measured (bench/results/values.json): the blinks of a real clip are .08 s wide at half height and keep .58 at .15 s, .48 at .2 s.
+    # Measured (bench/results/values.json): the blinks of a real clip are .11 s wide at half height and keep .58 at .15 s, .48 at .2 s.
     "AU45": 0.15,
     # Measured there too: lids tighten with every blink, and keep .52 at .2 s.
     "AU07": 0.2,
