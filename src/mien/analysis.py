@@ -15,7 +15,7 @@ from mien.outputs.dictionary import write_dictionary
 from mien.outputs.tables import TableWriter, frame_of
 from mien.pipeline import Networks, Pipeline
 from mien.records import Reading
-from mien.sources import Source, expand, open_source
+from mien.sources import Source, expand
 from mien.tasks import Task
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Analysis:
             return
         self.problems, self.notes, self.media = [], [], []
         for one in self._inputs:
-            source = open_source(one) if isinstance(one, str) else one
+            source = self._reader.open(one) if isinstance(one, str) else one
             yield from self._reader.read(source)
             if source.problem:
                 self.problems.append(f"{source.name}: {source.problem}")
@@ -136,7 +136,7 @@ def analyze(inputs: Input | Sequence[str | Path], *, stream: bool = False, **opt
         inputs = [inputs]
     if isinstance(inputs, Sequence) and inputs and all(isinstance(one, (str, Path)) for one in inputs):
         names = expand(inputs)
-        analysis = Analysis([open_source(names[0])] if len(names) == 1 else names, reader)
+        analysis = Analysis([reader.open(names[0])] if len(names) == 1 else names, reader)
     else:
-        analysis = Analysis([open_source(inputs)], reader)
+        analysis = Analysis([reader.open(inputs)], reader)
     return analysis.readings() if stream else analysis

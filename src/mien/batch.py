@@ -24,7 +24,7 @@ from mien.outputs.dictionary import write_dictionary
 from mien.outputs.overlay import Overlay
 from mien.outputs.tables import FORMATS, TableWriter
 from mien.records import Reading, Status
-from mien.sources import Source, expand, media_kind, open_source
+from mien.sources import Source, expand, media_kind
 
 __all__ = ["Job", "Outcome", "Progress", "plan", "run"]
 
@@ -252,7 +252,7 @@ class _Work:
         with TableWriter(self.folder / job.name, self.formats, self._columns(job)) as tables:
             for path in job.inputs:
                 try:
-                    source = open_source(path)
+                    source = self.reader.open(path)
                     self._forget(job, before)
                     self._read(source, tables, overlays.get(path), outcome)
                 except SourceError as error:

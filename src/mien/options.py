@@ -10,9 +10,10 @@ from typing import Literal
 from mien.bundles.store import AFFECT, FACES
 from mien.temporal.readings import Smoothing
 
-__all__ = ["Choice", "Options"]
+__all__ = ["Choice", "Options", "Rotate"]
 
 Choice = Literal["all", "largest"] | int
+Rotate = Literal["check", "auto", 0, 90, 180, 270]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,9 @@ class Options:
     smoothing: how to smooth each face's scores over time: a `Smoothing`, the full width at half maximum of a Gaussian, s, or None.
         Cameras are always smoothed causally.
     compounds: also score seven compound expressions, such as happily surprised, from those of the bundle.
+    video_stream: number of the video stream to read, from 0, in files that hold several; None takes the one that players take.
+    rotate: degrees by which to turn all pictures clockwise: 0, 90, 180 or 270; ``auto`` turns film that shows faces only when
+        turned; ``check``, the default, says so and turns nothing.
     """
 
     bundle: str | Path = AFFECT
@@ -36,6 +40,8 @@ class Options:
     every: float = 0.0
     smoothing: Smoothing | float | None = None
     compounds: bool = False
+    video_stream: int | None = None
+    rotate: Rotate = "check"
 
     def __post_init__(self) -> None:
         """Bring numbers into one form. Raises ValueError for values that make no sense."""
@@ -52,5 +58,14 @@ class Options:
             object.__setattr__(self, "smoothing", Smoothing.of_width(float(self.smoothing)) if self.smoothing else None)
         if not (self.smoothing is None or isinstance(self.smoothing, Smoothing)):
             raise ValueError(f"smoothing must be seconds, a Smoothing or None, got {self.smoothing!r}")
+        self._check_picture()
         for option, named in (("bundle", self.bundle), ("detector", self.detector)):
             object.__setattr__(self, option, os.path.abspath(named) if isinstance(named, Path) else str(named))
+
+    def _check_picture(self) -> None:
+        if self.rotate not in ("check", "auto", 0, 90, 180, 270) or isinstance(self.rotate, bool):
+            raise ValueError(f"rotate must be auto, 0, 90, 180, 270 or check, got {self.rotate!r}")
+        if self.video_stream is not None:
+            if not isinstance(self.video_stream, Integral) or isinstance(self.video_stream, bool) or self.video_stream < 0:
+                raise ValueError(f"video_stream must be a number from 0 up, got {self.video_stream!r}")
+            object.__setattr__(self, "video_stream", int(self.video_stream))

@@ -7,6 +7,7 @@ in the caller's, and scored in a third, in batches.
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 
 from mien.bundles.store import load, load_detector, open_bundle
 from mien.errors import BundleError, LabelMismatchError, UnknownNameError
+from mien.faces.orientation import SPACING_S, TurnSampler
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.options import Choice, Options
 from mien.records import Face, Frame, Reading, Status
-from mien.sources import Source
+from mien.sources import Source, open_source
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task, both_members
 from mien.temporal.readings import Smoothing, fill_gaps, smooth
 
@@ -112,13 +114,34 @@ class Pipeline:
             "options": options,
         }
 
+    def open(self, item: object, *, name: str | None = None, photos: bool = False) -> Source:
+        """Open an input (see `open_source`) with the stream and the turn that the options ask for."""
+        source, rotate = open_source(item, name=name, photos=photos, stream=self.options.video_stream), self.options.rotate
+        if isinstance(rotate, int):
+            source.turn(rotate)
+        elif rotate == "auto" and source.kind == "video" and (degrees := self._needed_turn(source)):
+            source.turn(degrees)
+            source.note(f"was turned clockwise by {degrees} degrees: only so are there faces in most of the frames that were looked at")
+        return source
+
+    def _needed_turn(self, source: Source) -> int:
+        """By how much a film must be turned, from frames at its start."""
+        tracker, sampler = Tracker(self.networks.detector, SPACING_S), TurnSampler(self.networks.detector)
+        with closing(source.frames(SPACING_S)) as frames:
+            for frame in frames:
+                if frame.pixels is not None:
+                    sampler.add(frame.pixels, frame.time_s, upright=bool(tracker.update(frame.pixels, frame.time_s)))
+                if sampler.done:
+                    break
+        return sampler.turn
+
     def read(self, source: Source) -> Generator[Reading, None, None]:
         """One reading per face per frame, in time order; one without a face where none is in view or a frame is unreadable.
 
         Raises SourceError when nothing of the source can be read.
         """
         frames = read_ahead(source.frames(self.options.every))
-        looks = self._find(frames, apart=source.kind == "image")
+        looks = self._find(frames, source)
         readings = self._score(looks, 1 if source.kind == "camera" else BATCH)
         live = source.kind == "camera"
         if smoothing := self.smoothing(live):
@@ -127,19 +150,27 @@ class Pipeline:
             readings = smooth(readings if live else fill_gaps(readings, gap_s), smoothing, self.tasks)
         yield from readings
 
-    def _find(self, frames: Iterator[Frame], *, apart: bool) -> Iterator[_Look]:
-        """Faces frame by frame; frames that are separate pictures (apart) share no face."""
+    def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[_Look]:
+        """Faces frame by frame; frames that are separate pictures share no face. What is turned is noted at the end."""
         tracker = Tracker(self.networks.detector, self.options.every)
+        sampler = TurnSampler(self.networks.detector) if self.options.rotate == "check" and source.kind == "video" else None
         pixels = self.networks.model.card.pixels
         for frame in frames:
             if frame.pixels is None:
                 yield _Look(frame, [], [])
                 continue
-            if apart:
+            if source.kind == "image":
                 tracker.forget()
-            faces = _chosen(tracker.update(frame.pixels, frame.time_s), self.options.faces)
+            seen = tracker.update(frame.pixels, frame.time_s)
+            if sampler is not None:
+                sampler.add(frame.pixels, frame.time_s, upright=bool(seen))
+            faces = _chosen(seen, self.options.faces)
             crops = [prepare(frame.pixels, face, pixels) for face in faces]
             yield _Look(replace(frame, pixels=_DONE), faces, crops)
+        if sampler is not None and sampler.turn:
+            source.note(f"seems to be turned: most frames that were looked at show faces only after --rotate {sampler.turn} (or auto)")
+        elif tracker.turned_away:
+            source.note("faces that are seen better upside down or sideways were left out; see --rotate")
 
     def _score(self, looks: Iterator[_Look], size: int) -> Iterator[Reading]:
         with ThreadPoolExecutor(1) as pool:

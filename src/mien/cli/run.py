@@ -39,6 +39,10 @@ def analyze(
     compounds: Annotated[bool, typer.Option("--compounds", help="Also score compound expressions, e.g. happily surprised.")] = False,
     bundle: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")] = AFFECT,
     detector: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")] = FACES,
+    stream: Annotated[int | None, typer.Option(metavar="N", help="Which video stream to read where a file holds several, from 0.")] = None,
+    rotate: Annotated[
+        str, typer.Option(metavar="auto|0|90|180|270", help="Turn pictures clockwise; by default mien only says when film seems turned.")
+    ] = "check",
     engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the network that reads affect.")] = "auto",
 ) -> None:
     """Read faces: one row per face per frame, in a table.
@@ -48,7 +52,8 @@ def analyze(
     """
     with tidy():
         options = Options(
-            bundle=bundle, detector=detector, engine=engine, faces=_faces(faces), every=every,
+            bundle=bundle, detector=detector, engine=engine, faces=_faces(faces), every=every, video_stream=stream,
+            rotate=int(rotate) if rotate.isdecimal() else rotate,  # type: ignore[arg-type]
             smoothing=smoothing, compounds=compounds,
         )  # fmt: skip
         names = [name.strip() for name in formats.split(",") if name.strip()]

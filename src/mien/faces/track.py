@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.faces.detect import Box, Detector
+from mien.faces.orientation import upright_only
 from mien.records import Face
 from mien.tasks import Floats
 
@@ -72,11 +73,13 @@ class Tracker:
     """Faces of one source, frame by frame. `detector` does the looking; the tracker only remembers.
 
     interval_s: the time between frames where frames are left out on purpose, 0 otherwise.
+    turned_away: how often a face was left out because it is seen better when the frame is turned.
     """
 
     def __init__(self, detector: Detector, interval_s: float = 0.0) -> None:
         self._detector = detector
         self._gap_s = max(GAP_S, 1.5 * interval_s)
+        self.turned_away = 0
         self._tracks: list[_Track] = []
         self._next = 0
         self._searched_s = -np.inf
@@ -141,7 +144,9 @@ class Tracker:
                 continue
             if overlap(first.box, face.box) >= 0.3 and all(overlap(face.box, one.box) < 0.5 for one in kept):
                 kept.append(face)
-        return kept
+        upright = upright_only(self._detector, image, kept)
+        self.turned_away += len(kept) - len(upright)
+        return upright
 
     def _is_cut(self, image: NDArray[np.uint8]) -> bool:
         step = max(min(image.shape[:2]) // 24, 1)

@@ -13,7 +13,6 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.video import VideoStream
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from mien.errors import OutputError
@@ -92,7 +91,6 @@ class Film:
         context.time_base = Fraction(1, _TICKS)
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = int(ColorRange.MPEG)
-        context.sample_aspect_ratio = _pixel_shape(self._original, self._size)
         self._stream = stream
         self._sound = _Sound(self._original, self._container, shift_s)
 
@@ -118,19 +116,8 @@ class Film:
                 raise OutputError(f"{self._aside.path}: cannot be written ({why}); leave the overlay out for this input") from error
 
 
-def _pixel_shape(original: Path, size: tuple[int, int]) -> Fraction:
-    """Width over height of one pixel, as players are to show it, for upright pictures of that size."""
-    with _opened(original) as container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, VideoStream):
-            return Fraction(1)
-        shape = stream.sample_aspect_ratio or Fraction(1)
-        turned = (stream.width > stream.height) != (size[0] > size[1])
-        return 1 / shape if turned else shape
-
-
 def _opened(original: Path) -> InputContainer:
-    return av.open(str(original.absolute()), options={"protocol_whitelist": "file"})
+    return av.open(str(original.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
 
 
 def _fit(picture: Pixels, size: tuple[int, int]) -> Pixels:

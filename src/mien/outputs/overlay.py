@@ -49,6 +49,7 @@ class Overlay:
     def __enter__(self) -> Self:
         # Of its own: iterating a source changes what it reports.
         again = self._source.reopen() if self._source.reopen else open_source(self._source.name)
+        again.turn(self._source.rotate)
         self._frames = again.frames()
         self._sheet: _Sheet = _Still(self._path) if again.kind == "image" else _film(self._path, again)
         self._size = again.size or (640, 360)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mien.errors import SourceError
 from mien.records import Frame
 
-__all__ = ["MAX_PIXELS", "Kind", "Moments", "Pixels", "Source", "Turn", "refuse_huge", "turned"]
+__all__ = ["CLOCKWISE", "MAX_PIXELS", "Kind", "Moments", "Pixels", "Source", "Turn", "out_of_memory", "refuse_huge", "turned"]
 
 Pixels = NDArray[np.uint8]
 Kind = Literal["image", "video", "camera", "arrays"]
@@ -34,6 +34,20 @@ class Turn(NamedTuple):
     flip_rows: bool = False
 
 
+CLOCKWISE: Final = {
+    0: Turn(),
+    90: Turn(swap=True, flip_columns=True),
+    180: Turn(flip_columns=True, flip_rows=True),
+    270: Turn(swap=True, flip_rows=True),
+}
+"""Turns by degrees."""
+
+
+def out_of_memory(name: str) -> SourceError:
+    """What to raise where an input needs more memory than there is: it is not damaged."""
+    return SourceError(f"{name}: there is not enough memory to read it; close other programs, or read it on a machine with more")
+
+
 class Source(ABC):
     """One open input.
 
@@ -41,6 +55,7 @@ class Source(ABC):
     length_s, frame_hint: seconds and frames the container claims, for progress only; None where unknown.
     size: (width, height) of the upright frames in pixels, as far as known at opening; frames may differ.
     media: facts of the input that fit in JSON (stored size, pixel aspect, codec, …; see the columns page), filled at opening.
+    rotate: degrees by which `turn` has turned the frames.
     notes: harmless facts about how the input was read, one line each; they say nothing against the numbers.
     reopen: opens the same content once more, to read it beside this source; None where it can be read only once.
     problem: after iteration, what was damaged without stopping it, in one line; else None.
@@ -53,6 +68,7 @@ class Source(ABC):
         self.length_s: float | None = None
         self.frame_hint: int | None = None
         self.size: tuple[int, int] | None = None
+        self.rotate = 0
         self.media: dict[str, object] = {}
         self.notes: list[str] = []
         self.reopen: Callable[[], Source] | None = None
@@ -69,6 +85,12 @@ class Source(ABC):
         if line not in self.notes:
             self.notes.append(line)
 
+    def turn(self, degrees: int) -> None:
+        """Turn all frames clockwise by so many degrees (0, 90, 180 or 270), on top of what the file itself asks for."""
+        if (degrees - self.rotate) % 180 and self.size:
+            self.size = (self.size[1], self.size[0])
+        self.rotate = self.media["turned"] = degrees
+
     def frames(self, every_s: float = 0.0) -> Generator[Frame, None, None]:
         """Give the frames in order; may be called again except for one-shot iterators.
 
@@ -81,11 +103,11 @@ class Source(ABC):
         """
         self._problems = []
         due, total, unreadable = _pace(0.0 if self.kind == "image" else every_s), 0, 0
-        with closing(self._moments()) as moments:
+        with closing(self._told_of_memory()) as moments:
             for index, (time_s, read) in enumerate(moments):
                 total += 1
                 wanted = due(time_s)
-                pixels = read() if wanted and read else None
+                pixels = self._decoded(read) if wanted and read else None
                 unreadable += pixels is None if wanted else read is None
                 if wanted:
                     yield Frame(pixels, time_s, index, self.name)
@@ -93,6 +115,19 @@ class Source(ABC):
             raise SourceError(f"{self.name}: not one of its {total} frames can be read; check that it plays elsewhere")
         if unreadable:
             self._problems.append(f"{unreadable} of {total} frames could not be decoded")
+
+    def _told_of_memory(self) -> Moments:
+        try:
+            yield from self._moments()
+        except MemoryError as error:
+            raise out_of_memory(self.name) from error
+
+    def _decoded(self, read: Read) -> Pixels | None:
+        try:
+            pixels = read()
+            return pixels if pixels is None or not self.rotate else turned(pixels, CLOCKWISE[self.rotate])
+        except MemoryError as error:
+            raise out_of_memory(self.name) from error
 
     @abstractmethod
     def _moments(self) -> Moments:

@@ -23,7 +23,7 @@ from mien.sources.video import Video
 __all__ = ["media_kind", "open_source"]
 
 
-def open_source(item: object, *, name: str | None = None, photos: bool = False) -> Source:
+def open_source(item: object, *, name: str | None = None, photos: bool = False, stream: int | None = None) -> Source:
     """Open one input.
 
     Args:
@@ -32,6 +32,7 @@ def open_source(item: object, *, name: str | None = None, photos: bool = False) 
             seconds and rising. What a file holds is decided by its content, never by its suffix.
         name: What the source is called in tables and messages; by default the path, ``bytes``, ``array`` and so on.
         photos: An iterable of pictures is not a film but separate pictures: each is searched anew, none is tracked.
+        stream: Number of the video stream to read, from 0, in files that hold several; None takes the one that players take.
 
     Returns:
         The source. Pictures that come without times are taken for frames one second apart, unless they are photos.
@@ -42,13 +43,13 @@ def open_source(item: object, *, name: str | None = None, photos: bool = False) 
     if isinstance(item, str) and item.startswith("camera:"):
         return Camera(item)
     if isinstance(item, str | Path):
-        return _open_named(str(item), name or str(item))
+        return _open_named(str(item), name or str(item), stream)
     if isinstance(item, bytes | bytearray | memoryview):
-        return _open_content(name or "bytes", memoryview(item).cast("B"))
+        return _open_content(name or "bytes", memoryview(item).cast("B"), stream)
     if is_open_file(item):
         label = getattr(item, "name", None)
         name = name or (label if isinstance(label, str) else "file")
-        return _open_content(name, spool(name, item))  # type: ignore[arg-type]
+        return _open_content(name, spool(name, item), stream)  # type: ignore[arg-type]
     if isinstance(item, np.ndarray) and item.ndim != 4:
         return Picture(name or "array", Still(checked(item, name or "array")))
     if isinstance(item, Iterable):
@@ -77,16 +78,16 @@ def media_kind(path: str) -> Literal["image", "video", "camera"]:
     return "image" if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES else "video"
 
 
-def _open_named(path: str, name: str) -> Source:
+def _open_named(path: str, name: str, stream: int | None) -> Source:
     if path == STDIN:
-        return _open_content(name, standard_input())
+        return _open_content(name, standard_input(), stream)
     refuse_address(path)
     whole = os.path.abspath(path)  # also keeps FFmpeg from taking "a:b.mp4" for a protocol
     if os.path.isdir(whole):
         raise SourceError(f"{path}: is a folder; expand it first, or name a file in it")
     if not os.path.isfile(whole):
         raise SourceError(f"{path}: {_no_file(whole)}")
-    return _open_content(name, whole)
+    return _open_content(name, whole, stream)
 
 
 def _no_file(path: str) -> str:
@@ -99,15 +100,15 @@ def _no_file(path: str) -> str:
     return f"is {what}, and mien reads whole files; save it to a file, or pass it through standard input: mien analyze - < PIPE"
 
 
-def _open_content(name: str, stored: Stored) -> Source:
+def _open_content(name: str, stored: Stored, stream: int | None) -> Source:
     try:
         empty = not head(stored, 1)
     except OSError as error:
         raise SourceError(f"{name}: cannot be opened ({error.strerror}); check its permissions") from error
     if empty:
         raise SourceError(f"{name}: is empty (0 bytes); copy or record it again")
-    source = _open_picture(name, stored) or Video(name, stored)
-    source.reopen = partial(_open_content, name, stored)
+    source = _open_picture(name, stored) or Video(name, stored, stream)
+    source.reopen = partial(_open_content, name, stored, stream)
     return source
 
 

@@ -1,106 +1,201 @@
-"""Videos through PyAV: FFmpeg's own times, every frame accounted for, colours by the stream's own flags."""
+"""Videos through PyAV: FFmpeg's own times, every frame accounted for, square pixels, colours by the stream's own flags."""
 
-import math
-from collections.abc import Generator
+from collections.abc import Callable
 from contextlib import closing
-from heapq import heappop, heappush
-from typing import Any, Final, TypeAlias, cast
+from fractions import Fraction
+from typing import Any, Final, cast
 
 import av
 import numpy as np
 from av.codec.context import Flags
 from av.container import InputContainer
-from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from mien.errors import SourceError
-from mien.sources.base import TICK_S, Kind, Moments, Pixels, Source, Turn, refuse_huge, turned
+from mien.sources.base import Kind, Moments, Pixels, Source, Turn, out_of_memory, refuse_huge, turned
+from mien.sources.clock import Timestamps
+from mien.sources.colour import SQUARE, ToRgb, display_size, sane_aspect
+from mien.sources.interlaced import Deinterlacer
+from mien.sources.packets import PacketLedger, Stamped, pictures
 from mien.sources.stored import Stored, open_stored
+from mien.sources.whole import is_cut_off
 
 __all__ = ["Video"]
 
-AnyPacket: TypeAlias = "Packet[Any]"  # generic for the type checker only
-Stamped = tuple[int | None, VideoFrame | None]
-
 _NOT_RECORDINGS: Final = frozenset({"concat", "dash", "hls", "imf", "rtsp", "sdp", "tty"})  # text FFmpeg would follow or draw
 _LOCAL_ONLY: Final = {"protocol_whitelist": "file"}  # a file may not send us to the network
-_ONE_PICTURE_A_PACKET: Final = frozenset({"av1", "h264", "hevc", "libdav1d", "mjpeg"})
 _QUARTERS: Final = {1: Turn(swap=True, flip_rows=True), 2: Turn(flip_columns=True, flip_rows=True), 3: Turn(swap=True, flip_columns=True)}
-_SLACK_S: Final = 0.25  # how far a whole file's length may differ from its last packet's end: writers round and estimate
-_JUMP_S: Final = 1.0  # a step back larger than this is a clock that was set back, not a disorder of frames
+_DEGREES: Final = {Turn(): 0, _QUARTERS[3]: 90, _QUARTERS[2]: 180, _QUARTERS[1]: 270}
+_STRICT: Final = {"mjpeg": {"err_detect": "explode"}}  # this decoder conceals damage without a word unless told not to
 
 
 class Video(Source):
-    """A video file. Opening decodes up to its first readable frame, which settles that there is one, and the size."""
+    """A video file. Opening decodes up to its first readable frame, which settles that there is one, and the size.
+
+    stream: number of the video stream to read, from 0; None takes the one that players take.
+    """
 
     kind: Kind = "video"
 
-    def __init__(self, name: str, stored: Stored) -> None:
+    def __init__(self, name: str, stored: Stored, stream: int | None = None) -> None:
         super().__init__(name)
         self._stored = stored
-        self._to_rgb = VideoReformatter()
+        self.stream = stream
+        try:
+            self._open()
+        except MemoryError as error:
+            raise out_of_memory(name) from error
+
+    def _open(self) -> None:
+        """Settle what there is to read."""
         with self._container() as container:
-            stream = _picture_stream(name, container)
-            stream.thread_type = "SLICE"  # no delay before the first frame
+            chosen = self._chosen(container)
             length = (
-                stream.duration * stream.time_base if stream.duration and stream.time_base else (container.duration or 0) / av.time_base
+                chosen.duration * chosen.time_base if chosen.duration and chosen.time_base else (container.duration or 0) / av.time_base
             )
             self.length_s = float(length) or None
-            rate = stream.average_rate or stream.guessed_rate
-            self.frame_hint = stream.frames or (round(length * rate) if length and rate else None)
-            found = (picture for _, picture in _pictures(container, stream, _Books(container, stream)) if picture is not None)
+            rate = chosen.average_rate or chosen.guessed_rate
+            self.frame_hint = chosen.frames or (round(length * rate) if length and rate else None)
+            found = (frame for frame in pictures(container, chosen, PacketLedger(container, chosen)) if frame.picture is not None)
             with closing(found):
-                if (first := next(found, None)) is None:
-                    raise SourceError(f"{name}: not one of its frames can be decoded; check that it plays elsewhere")
-            self.size = (first.height, first.width) if _display_turn(first).swap else (first.width, first.height)
+                if (first := next(found, None)) is None or first.picture is None:
+                    raise SourceError(f"{self.name}: not one of its frames can be decoded; check that it plays elsewhere")
+            self._describe(container, chosen, first.picture)
 
     def _container(self) -> InputContainer:
         try:
             place = self._stored if isinstance(self._stored, str) else open_stored(self._stored)
-            return av.open(place, "r", options=_LOCAL_ONLY)
+            return av.open(place, "r", options=_LOCAL_ONLY, metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
             why = "no picture or video of a known format, or cut off before its index was written"
             raise SourceError(f"{self.name}: {why}; check that it plays elsewhere, or export it again") from error
 
+    def _chosen(self, container: InputContainer) -> VideoStream:
+        """The moving picture to read, set up to hand out damaged frames marked as such."""
+        streams = _moving_pictures(container)
+        if not streams:
+            raise SourceError(f"{self.name}: holds no moving picture (sound or text only); give a picture or a video")
+        if self.stream is not None and not 0 <= self.stream < len(streams):
+            raise SourceError(f"{self.name}: has no video stream {self.stream}; it holds {_listed(streams)}")
+        best = container.streams.best("video")
+        number = next((number for number, each in enumerate(streams) if each is best), 0) if self.stream is None else self.stream
+        stream = streams[number]
+        if stream.codec_context is None:
+            raise SourceError(f"{self.name}: its video codec is not supported; convert it to H.264")
+        refuse_huge(self.name, stream.codec_context.width, stream.codec_context.height)
+        context = stream.codec_context
+        context.flags |= Flags.output_corrupt
+        context.copy_opaque = True  # each picture carries the number of its packet
+        context.options = _STRICT.get(context.name, {})
+        stream.thread_type = "SLICE"  # no delay before the first frame
+        if len(streams) > 1 and self.stream is None:
+            other = 1 - number if len(streams) == 2 else "N"
+            self.note(f"holds {len(streams)} video streams ({_listed(streams)}); stream {number} was read, choose with --stream {other}")
+        self.media |= {"stream": number, "video_streams": len(streams)}
+        return stream
+
+    def _describe(self, container: InputContainer, stream: VideoStream, first: VideoFrame) -> None:
+        """Fill `media` and `size` from the header and the first picture."""
+        shape, turn = _PixelShape(stream).of(0, stream), _display_turn(first)
+        width, height = display_size(first.width, first.height, shape)
+        refuse_huge(self.name, width, height)
+        self.size = (height, width) if turn.swap else (width, height)
+        rate, unit = stream.average_rate or stream.guessed_rate, stream.time_base
+        starts = float(stream.start_time * unit) if stream.start_time is not None and unit else None
+        tags = {key.lower(): value for key, value in (stream.metadata | container.metadata).items()}
+        self.media |= {
+            "width": first.width, "height": first.height, "pixel_aspect": f"{shape.numerator}:{shape.denominator}",
+            "rotation": _DEGREES.get(turn, _DEGREES.get(turn._replace(flip_columns=not turn.flip_columns), 0)),
+            "mirrored": turn not in _DEGREES, "frame_rate": float(rate) if rate else None, "duration_s": self.length_s,
+            "start_s": starts, "codec": stream.codec_context.codec.canonical_name, "container": container.format.name,
+            "created": tags.get("creation_time") or tags.get("date"), "interlaced": first.interlaced_frame,
+        }  # fmt: skip
+
     def _moments(self) -> Moments:
         with self._container() as container:
-            stream = _picture_stream(self.name, container)
-            stream.thread_type = "SLICE"
-            books, clock = _Books(container, stream), _Clock(stream)
-            for pts, picture in _pictures(container, stream, books):
-                yield clock.seconds(pts), None if picture is None else lambda picture=picture: self._pixels(picture)  # type: ignore[misc]
-            self._problems += [line for line in (books.early_end(),) if line]
-            if clock.note:
-                self.note(clock.note)
+            stream = self._chosen(container)
+            ledger, clock = PacketLedger(container, stream), Timestamps(stream)
+            shape, to_rgb, fields = _PixelShape(stream), ToRgb(), Deinterlacer()
+            frames = pictures(container, stream, ledger, shape.watch)
+            for frame in fields.pass_on(frames):
+                yield clock.seconds(frame.stamp), self._reading(frame, shape.of(frame.packet, stream), to_rgb)
+            self._close_books(ledger, container)
+            self.media |= {"interlaced": fields.met, "deinterlaced": fields.met and not fields.failed}
+            if fields.failed:
+                self.note("the film is interlaced and was read as it lies: its pixel format cannot be deinterlaced")
+            for line in (clock.note, shape.note, to_rgb.note, ledger.note):
+                if line:
+                    self.note(line)
 
-    def _pixels(self, picture: VideoFrame) -> Pixels | None:
-        """RGB uint8 (H, W, 3), upright, by the matrix and range the stream names.
+    def _cut_off(self, container: str) -> bool:
+        with open_stored(self._stored) as file:
+            return is_cut_off(file, container)
 
-        A stream that names no matrix is taken as players take it: BT.709 from 1280 columns or 577 rows up, else BT.601.
-        """
-        untold = picture.colorspace == 2 and not picture.format.is_rgb and (picture.width >= 1280 or picture.height > 576)
-        try:
-            rgb = self._to_rgb.reformat(picture, format="rgb24", src_colorspace=Colorspace.ITU709 if untold else None, threads=1)
-        except (av.FFmpegError, ValueError):
+    def _close_books(self, ledger: PacketLedger, container: InputContainer) -> None:
+        line = ledger.early_end(self._cut_off(container.format.name))
+        self._problems += [line] if line else []
+
+    def _reading(self, frame: Stamped, shape: Fraction, to_rgb: ToRgb) -> Callable[[], Pixels | None] | None:
+        """What reads the frame's pixels: RGB uint8 (H, W, 3), upright, in square pixels."""
+        picture = frame.picture
+        if picture is None:
             return None
-        return turned(cast(Pixels, rgb.to_ndarray()), _display_turn(picture))
+
+        def read() -> Pixels | None:
+            pixels = to_rgb(picture, shape)
+            return None if pixels is None else turned(pixels, _display_turn(picture))
+
+        return read
 
 
-def _picture_stream(name: str, container: InputContainer) -> VideoStream:
-    """The main moving picture, set up to hand out damaged frames marked as such."""
-    streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
-    if not streams or container.format.name in _NOT_RECORDINGS:
-        raise SourceError(f"{name}: holds no moving picture (sound or text only); give a picture or a video")
-    best = container.streams.best("video")
-    stream = next((each for each in streams if each is best), streams[0])
-    if stream.codec_context is None:
-        raise SourceError(f"{name}: its video codec is not supported; convert it to H.264")
-    refuse_huge(name, stream.codec_context.width, stream.codec_context.height)
-    stream.codec_context.flags |= Flags.output_corrupt
-    return stream
+class _PixelShape:
+    """Width over height of a pixel, per packet: the container's word if it has one of its own, else what the coder says, which may change.
+
+    note: what was peculiar, one line, or None.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self.note: str | None = None
+        self._fixed = stream.sample_aspect_ratio != stream.codec_context.sample_aspect_ratio
+        self._changes = [(0, self._checked(stream.sample_aspect_ratio))]
+        self._last = stream.codec_context.sample_aspect_ratio
+
+    def watch(self, packet: int, stream: VideoStream) -> None:
+        """Look at what the coder says after it has taken a packet of this number."""
+        now = stream.codec_context.sample_aspect_ratio
+        if now != self._last and not self._fixed:
+            self._changes.append((packet, self._checked(now)))
+        self._last = now
+
+    def of(self, packet: int | None, stream: VideoStream) -> Fraction:
+        """The shape that holds for the picture of a packet."""
+        if len(self._changes) == 1 or packet is None:
+            return self._changes[-1][1]
+        return next(shape for start, shape in reversed(self._changes) if start <= packet)
+
+    def _checked(self, shape: Fraction | None) -> Fraction:
+        sane = sane_aspect(shape)
+        if sane is None:
+            self.note = f"the file says that a pixel is {shape} times as wide as high; pixels were taken as square"
+        return sane or SQUARE
+
+
+def _moving_pictures(container: InputContainer) -> list[VideoStream]:
+    """The video streams of a recording, cover pictures left out; none of a format that is no recording."""
+    if container.format.name in _NOT_RECORDINGS:
+        return []
+    return [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+
+
+def _listed(streams: list[VideoStream]) -> str:
+    """The streams in one line.  Number, codec and size of each."""
+    contexts = [each.codec_context for each in streams]
+    told = (f"{each.name} {each.width}x{each.height}" if each is not None else "unknown codec" for each in contexts)
+    return ", ".join(f"{number}: {one}" for number, one in enumerate(told))
 
 
 def _display_turn(picture: VideoFrame) -> Turn:
@@ -115,151 +210,3 @@ def _display_turn(picture: VideoFrame) -> Turn:
     if abs(b) + abs(c) > abs(a) + abs(d):
         return Turn(swap=True, flip_columns=c < 0, flip_rows=b < 0)
     return Turn(flip_columns=a < 0, flip_rows=d < 0)
-
-
-class _Books:
-    """Which packets still owe a picture, so that a frame lost in decoding becomes a row and not a gap.
-
-    A packet passed over by later pictures was lost where a decoding error or a damaged packet was seen near it. In a
-    codec that puts exactly one picture in each packet it was lost in any case. Elsewhere (hidden reference frames of
-    VP8, field pairs, frames a coder left out) a packet without a picture is in order, and nothing is said.
-    """
-
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container, self._stream = container, stream
-        # AVI has no presentation times: FFmpeg's guess is wrong where frames are reordered, the decoder's order is right.
-        self.by_decoding = container.format.name == "avi"
-        self.certain = stream.codec_context.name in _ONE_PICTURE_A_PACKET and not self.by_decoding
-        self.spoiled: set[int] = set()
-        self.newest: int | None = None
-        self._owed: list[int] = []  # a heap of presentation times
-        self._hurt_until: int | None = None
-        self._packets, self._end_s = 0, -math.inf
-
-    def seen(self, packet: AnyPacket) -> None:
-        """Note how far in time the file reaches, whatever the packet holds."""
-        if (at := packet.pts if packet.pts is not None else packet.dts) is not None and packet.time_base:
-            self._end_s = max(self._end_s, float((at + (packet.duration or 0)) * packet.time_base))
-
-    def stamp(self, item: "AnyPacket | VideoFrame") -> int | None:
-        """The time stamp of a packet or picture: presentation time, else decoding time."""
-        return item.dts if item.pts is None or self.by_decoding else item.pts
-
-    def sent(self, packet: AnyPacket) -> None:
-        """A packet of the stream goes to the decoder."""
-        self._packets += 1
-        self.certain = self.certain and packet.pts is not None
-        key = self.stamp(packet)
-        if key is None or packet.is_discard:
-            return
-        if self.newest is not None and (self.newest - key) * float(packet.time_base) > 10 * _JUMP_S:
-            self.certain, self._owed, self._hurt_until = False, [], None  # the clock was set back: start afresh
-            self.newest = key
-        self.newest = key if self.newest is None else max(self.newest, key)
-        heappush(self._owed, key)
-        if packet.is_corrupt:
-            self.spoiled.add(key)
-            self.failed()
-
-    def failed(self) -> None:
-        """The decoder gave up on one of the packets sent so far."""
-        self._hurt_until = self.newest
-
-    def lost_before(self, key: int | None) -> list[int]:
-        """Times of the packets before key (all, if None) that will give no picture any more."""
-        passed = []
-        while self._owed and (key is None or self._owed[0] <= key):
-            passed.append(heappop(self._owed))
-        if key is not None and passed and passed[-1] == key:
-            passed.pop()
-        told = passed if self.certain or self._hurt_until is not None else [each for each in passed if each in self.spoiled]
-        if key is not None and self._hurt_until is not None and key > self._hurt_until:
-            self._hurt_until = None
-        return told
-
-    def early_end(self) -> str | None:
-        """Say that the file stops before what its header promises; trimmed files (edit lists) do not count."""
-        stream, container = self._stream, self._container
-        if stream.duration and stream.time_base and stream.start_time is not None:
-            promised_s = float((stream.start_time + stream.duration) * stream.time_base)
-            slack_s = 1.5 / float(stream.average_rate or 25)
-        else:
-            promised_s = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
-            slack_s = _SLACK_S
-        short = promised_s - self._end_s > slack_s
-        if stream.frames > self._packets and short:
-            return f"ends early: {self._packets} of {stream.frames} frames"
-        if stream.frames > self._packets and container.format.name == "avi":  # it has no edit lists
-            return f"only {self._packets} of the {stream.frames} frames in its header are there"
-        if short and not stream.frames:
-            return f"ends early: at {max(self._end_s, 0):.1f} s of {promised_s:.1f} s"
-        return None
-
-
-def _pictures(container: InputContainer, stream: VideoStream, books: _Books) -> Generator[Stamped, None, None]:
-    """Time stamp and picture of every frame, in order of presentation; None for a picture that was lost or is damaged."""
-    for packet in _packets(container, stream, books):
-        try:
-            decoded = stream.codec_context.decode(packet)
-        except av.FFmpegError:
-            books.failed()
-            if books.newest is None:
-                yield None, None
-            continue
-        for picture in decoded:
-            pts = books.stamp(picture)
-            if pts is not None:
-                if picture.interlaced_frame:
-                    books.certain = False  # each field may have been a packet of its own
-                yield from ((lost, None) for lost in books.lost_before(pts))
-            yield pts, None if picture.is_corrupt or pts in books.spoiled else picture
-    yield from ((lost, None) for lost in books.lost_before(None))
-
-
-def _packets(container: InputContainer, stream: VideoStream, books: _Books) -> "Generator[AnyPacket | None, None, None]":
-    """The packets of the stream, then None to empty the decoder. An error in the file ends it, as it does in FFmpeg."""
-    held: AnyPacket | None = None
-    try:
-        for packet in container.demux():  # all streams: sound tells how far the file reaches
-            if not packet.size:
-                continue
-            books.seen(packet)
-            if packet.stream_index != stream.index:
-                continue
-            if held is not None:
-                yield held
-                held = None
-            books.sent(packet)
-            if packet.is_corrupt:
-                held = packet  # a torn last packet is kept from the decoder: it would take good pictures with it
-            else:
-                yield packet
-    except av.FFmpegError:
-        books.failed()
-    yield None
-
-
-class _Clock:
-    """Turns time stamps into seconds that never stand still or go back."""
-
-    def __init__(self, stream: VideoStream) -> None:
-        self.note: str | None = None
-        self._unit_s = float(stream.time_base or 1 / 25)
-        self._step_s = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-        self._shift_s = 0.0
-        self._last_s = -math.inf
-
-    def seconds(self, pts: int | None) -> float:
-        """Container time of the stamp; without one, a frame's length after the last."""
-        if pts is None:
-            now = self._last_s + self._step_s
-            if math.isinf(now):
-                now, self.note = 0.0, f"frames without a time in the file, placed at {1 / self._step_s:g} per second"
-        else:
-            now = pts * self._unit_s + self._shift_s
-        if self._last_s - now > _JUMP_S:
-            self._shift_s += self._last_s + self._step_s - now
-            self.note = f"the file's clock goes back at {self._last_s:.3f} s; later times go on from there"
-            now = self._last_s + self._step_s
-        self._last_s = max(now, self._last_s + TICK_S)
-        return self._last_s

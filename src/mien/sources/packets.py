@@ -1,0 +1,273 @@
+"""From packets to pictures: every frame of a stream accounted for, the lost and the damaged ones too."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from heapq import heappop, heappush
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mien.sources.clock import frame_step_s, jump_s
+
+__all__ = ["PacketLedger", "Stamped", "pictures"]
+
+AnyPacket: TypeAlias = "Packet[Any]"  # generic for the type checker only
+Watch = Callable[[int, VideoStream], None]
+
+_ONE_PICTURE_A_PACKET: Final = frozenset({"av1", "h264", "hevc", "libdav1d", "mjpeg"})
+_LENGTH_FROM_ZERO: Final = frozenset({"asf", "flv", "matroska,webm", "nut"})  # their stated length is where the clock ends
+_SLACK_S: Final = 0.25  # how far a whole file's length may differ from its last packet's end: writers round and estimate
+_AHEAD: Final = 2  # packets read ahead of the decoder
+
+
+class Stamped(NamedTuple):
+    """A frame before its pixels are wanted. picture: None where it was lost or is damaged; packet: its packet's number."""
+
+    stamp: int | None
+    picture: VideoFrame | None
+    packet: int | None = None
+
+
+class _Owed(NamedTuple):
+    """A packet that still owes a picture, in order of presentation. epoch: counts how often the clock was set back."""
+
+    epoch: int
+    stamp: int
+    packet: int
+
+
+class _Ticket:
+    """A packet's number, which the decoder hands on to the picture.
+
+    An object of its own: PyAV keeps what a packet carries by its address, and equal numbers may share one.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _number_of(item: "AnyPacket | VideoFrame") -> int | None:
+    """The number of a packet, or of the packet that a picture came from; None where the decoder did not hand it on."""
+    return item.opaque.number if isinstance(item.opaque, _Ticket) else None
+
+
+class PacketLedger:
+    """Which packets still owe a picture, so that a frame lost in decoding becomes a row and not a gap.
+
+    A packet passed over by later pictures was lost where a decoding error or a damaged packet was seen near it. In a
+    codec that puts exactly one picture in each packet it was lost in any case. Elsewhere (hidden reference frames of
+    VP8, field pairs, frames a coder left out) a packet without a picture is in order, and nothing is said.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._container, self._stream = container, stream
+        # AVI has no presentation times: FFmpeg's guess is wrong where frames are reordered, the decoder's order is right.
+        self.by_decoding = container.format.name == "avi"
+        self.certain = stream.codec_context.name in _ONE_PICTURE_A_PACKET and not self.by_decoding
+        self.note: str | None = None
+        self.stopped: str | None = None
+        self.spoiled: set[int] = set()
+        self.first_key: _Owed | None = None
+        self._jump_s = jump_s(stream)
+        self._owed: list[_Owed] = []  # a heap
+        self._sent: dict[int, _Owed] = {}  # by number, until the picture is there or given up
+        self._newest: _Owed | None = None
+        self._hurt_until: _Owed | None = None
+        self._epoch = 0
+        self._last_dts: int | None = None
+        self._packets, self._end_s = 0, -math.inf
+
+    @property
+    def started(self) -> bool:
+        """Whether a packet with a time was seen."""
+        return self._newest is not None
+
+    def seen(self, packet: AnyPacket) -> None:
+        """Note how far in time the file reaches, whatever the packet holds."""
+        if (at := packet.pts if packet.pts is not None else packet.dts) is not None and packet.time_base:
+            self._end_s = max(self._end_s, float((at + (packet.duration or 0)) * packet.time_base))
+
+    def read(self, packet: AnyPacket) -> None:
+        """Take a packet of the stream into the books, in order of decoding; its number travels with its picture."""
+        number = self._packets
+        packet.opaque = _Ticket(number)
+        self._packets += 1
+        stamp = self._stamp(packet)
+        self.certain = self.certain and packet.pts is not None
+        self._turn_back(packet, number)
+        if packet.is_corrupt:
+            self.spoiled.add(number)
+        if stamp is None or packet.is_discard:
+            return
+        owed = _Owed(self._epoch, stamp, number)
+        self._sent[number] = owed
+        heappush(self._owed, owed)
+        if packet.is_keyframe and self.first_key is None:
+            self.first_key = owed
+
+    def sent(self, packet: AnyPacket) -> None:
+        """The packet goes to the decoder, or is kept from it for good."""
+        number = _number_of(packet)
+        owed = None if number is None else self._sent.get(number)
+        if owed is not None:
+            self._newest = owed if self._newest is None else max(self._newest, owed)
+        if number in self.spoiled:
+            self.failed()
+
+    def failed(self) -> None:
+        """The decoder gave up on one of the packets sent so far."""
+        self._hurt_until = self._newest
+
+    def delivered(self, picture: VideoFrame) -> tuple[int | None, int | None, list[_Owed]]:
+        """Time stamp and packet number of a picture, and the packets before it that will give none any more."""
+        number = _number_of(picture)
+        owed = None if number is None else self._sent.pop(number, None)
+        stamp = owed.stamp if owed is not None and not self.by_decoding else self._stamp(picture)
+        if self.by_decoding and stamp is not None:
+            owed = _Owed(self._epoch, stamp, -1)  # frames leave the decoder in order, whatever their packets were
+        return stamp, number, [] if owed is None else self.lost_before(owed)
+
+    def lost_before(self, end: _Owed | None) -> list[_Owed]:
+        """Packets before `end` (all, if None) that owe a picture and will give none, as far as that is damage."""
+        passed: list[_Owed] = []
+        while self._owed and (end is None or self._owed[0][:2] <= end[:2]):
+            owed = heappop(self._owed)
+            mine = end is not None and owed[:2] == end[:2] and self.by_decoding
+            if self._sent.pop(owed.packet, None) is not None and not mine:
+                passed.append(owed)
+        lost = passed if self.certain or self._hurt_until is not None else [each for each in passed if each.packet in self.spoiled]
+        if end is not None and self._hurt_until is not None and end[:2] > self._hurt_until[:2]:
+            self._hurt_until = None
+        return lost
+
+    def early_end(self, cut_off: bool) -> str | None:
+        """Say that the file stops before what its header promises; trimmed files (edit lists) do not count.
+
+        cut_off: what `is_cut_off` says of the file.
+        """
+        promised_s, slack_s = self._promised()
+        short = promised_s - self._end_s > slack_s
+        count = self._stream.frames
+        if count > self._packets and (short or cut_off):
+            return f"ends early: {self._packets} of {count} frames"
+        if cut_off or (short and not count):
+            of = f" of {promised_s:.1f} s" if promised_s > self._end_s else ", where the file was cut off"
+            return f"ends early: at {max(self._end_s, 0):.1f} s{of}"
+        return f"cannot be read beyond {max(self._end_s, 0):.1f} s ({self.stopped})" if self.stopped else None
+
+    def _promised(self) -> tuple[float, float]:
+        """When the file should end by its header, and how much sooner it may end without being cut off, seconds."""
+        stream, container = self._stream, self._container
+        name = container.format.name
+        if name in _LENGTH_FROM_ZERO:
+            return (container.duration or 0) / av.time_base, math.inf if name == "matroska,webm" else _SLACK_S
+        if stream.duration and stream.time_base and stream.start_time is not None:
+            return float((stream.start_time + stream.duration) * stream.time_base), 1.5 * frame_step_s(stream)
+        return ((container.start_time or 0) + (container.duration or 0)) / av.time_base, _SLACK_S
+
+    def _stamp(self, item: "AnyPacket | VideoFrame") -> int | None:
+        """Presentation time, else decoding time, in the stream's units."""
+        return item.dts if item.pts is None or self.by_decoding else item.pts
+
+    def _turn_back(self, packet: AnyPacket, number: int) -> None:
+        """Decoding times only rise; where they fall, another recording was joined on."""
+        last, now = self._last_dts, packet.dts
+        if now is None:
+            return
+        self._last_dts = now
+        if last is not None and float((last - now) * packet.time_base) > self._jump_s:
+            self._epoch += 1
+            # At a joint the packets' counters jump, which the demuxer takes for damage of what lies just before it.
+            self.spoiled -= set(range(number - _AHEAD, number))
+
+
+def pictures(
+    container: InputContainer, stream: VideoStream, ledger: PacketLedger, watch: Watch | None = None
+) -> Generator[Stamped, None, None]:
+    """Every frame in order of presentation; what leans on packets before the first one in the file is left out.
+
+    watch: called after the decoder has taken a packet, with its number and the stream.
+    """
+    frames = _decoded(container, stream, ledger, watch)
+    waiting: list[Stamped] = []  # no picture yet: lost or damaged, or cut off
+    for frame in frames:
+        if frame.picture is not None:
+            kept = [each for each in waiting if not _leans_on_nothing(each, waiting, ledger)]
+            if left := len(waiting) - len(kept):
+                ledger.note = f"begins with a cut; frames left out because they lean on what was cut off: {left}"
+            yield from kept
+            yield frame
+            break
+        waiting.append(frame)
+    else:
+        yield from waiting
+    yield from frames
+
+
+def _leans_on_nothing(frame: Stamped, waiting: list[Stamped], ledger: PacketLedger) -> bool:
+    """Whether a frame before the first good picture had its references cut off with an earlier part of the recording."""
+    first = ledger.first_key
+    if first is None or frame.packet is None or frame.stamp is None:
+        return False
+    if first.packet in {each.packet for each in waiting}:  # the key frame itself is damaged
+        return frame.packet < first.packet
+    return (frame.stamp < first.stamp) if frame.packet > first.packet else True
+
+
+def _decoded(container: InputContainer, stream: VideoStream, ledger: PacketLedger, watch: Watch | None) -> Generator[Stamped, None, None]:
+    context = stream.codec_context
+    for packet in _packets(container, stream, ledger):
+        try:
+            decoded = context.decode(packet)
+        except av.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            ledger.failed()
+            if not ledger.started:
+                yield Stamped(None, None)
+            continue
+        if watch is not None and packet is not None:
+            watch(_number_of(packet) or 0, stream)
+        for picture in decoded:
+            if picture.interlaced_frame:
+                ledger.certain = False  # each field may have been a packet of its own
+            stamp, number, lost = ledger.delivered(picture)
+            yield from (Stamped(each.stamp, None, each.packet) for each in lost)
+            whole = not picture.is_corrupt and number not in ledger.spoiled
+            yield Stamped(stamp, picture if whole else None, number)
+    yield from (Stamped(each.stamp, None, each.packet) for each in ledger.lost_before(None))
+
+
+def _packets(container: InputContainer, stream: VideoStream, ledger: PacketLedger) -> "Iterator[AnyPacket | None]":
+    """The packets of the stream, then None to empty the decoder. An error in the file ends it, as it does in FFmpeg."""
+    ahead: deque[AnyPacket] = deque()
+    try:
+        for packet in container.demux():  # all streams: sound tells how far the file reaches
+            if not packet.size:
+                continue
+            ledger.seen(packet)
+            if packet.stream_index != stream.index:
+                continue
+            ledger.read(packet)
+            ahead.append(packet)
+            if len(ahead) > _AHEAD:
+                ledger.sent(ahead[0])
+                yield ahead.popleft()
+    except av.FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
+        ledger.stopped = error.strerror
+        ledger.failed()
+    while ahead:
+        packet = ahead.popleft()
+        ledger.sent(packet)
+        if ahead or _number_of(packet) not in ledger.spoiled:
+            yield packet  # a torn last packet is kept from the decoder: it would take good pictures with it
+    yield None
