@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mien.errors import MienError, OutputError
+from mien.outputs import draw
 from mien.outputs.draw import PALETTE, Painter, colour_of
 from mien.outputs.ink import Ink
 from mien.outputs.overlay import Overlay
@@ -341,3 +342,65 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     assert "b.mp4: cannot be written (File too large); choose a folder" in ended.stdout
     assert not ended.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def outlines(readings, size):
+    """The same faces with nothing but the outlines of their boxes."""
+    picture = np.full((size[1], size[0], 3), 128, np.uint8)
+    for one in readings:
+        draw._frame(Ink(picture), draw._look(one, one.face))
+    return picture
+
+
+def over_faces(readings, size):
+    """How many pixels within the boxes of faces are drawn over with anything but outlines."""
+    changed = (painted(readings, size=size) != outlines(readings, size)).any(axis=2)
+    count = 0
+    for one in readings:
+        x, y, w, h = one.face.box
+        rows, columns = (slice(max(int(np.floor(a)), 0), max(int(np.ceil(a + b)), 0)) for a, b in ((y, h), (x, w)))
+        count += int(changed[rows, columns].sum())
+    return count
+
+
+SIZES = [(640, 360), (360, 640), (1920, 1080), (720, 1280), (500, 500), (96, 96), (48, 48), (16, 16), (1280, 200)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 12])
+def test_nothing_is_drawn_over_a_face_in_any_geometry(size, count):
+    rng = np.random.default_rng(count)
+    for trial in range(12):
+        widths = rng.uniform(0.05, (1.3, 0.6)[trial % 2], count) * size[0]
+        heights = widths * rng.uniform(0.9, 1.5, count)
+        lefts, tops = rng.uniform(-0.3, 1, count) * size[0], rng.uniform(-0.3, 1, count) * size[1]
+        boxes = np.stack([lefts, tops, widths, heights], axis=1)
+        status = Status.gap if trial % 3 == 2 else Status.ok
+        readings = [at(tuple(map(float, box)), k if trial % 4 else None, status) for k, box in enumerate(boxes)]
+        assert over_faces(readings, size) == 0
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9, 1.0, 1.2])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_close_up_is_never_covered(size, share):
+    height = share * size[1]
+    width = min(height / 1.25, 1.2 * size[0])
+    readings = [at(((size[0] - width) / 2, (size[1] - height) / 2, width, height))]
+    assert over_faces(readings, size) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((640, 360), (180, 10, 280, 340)),  # a webcam: room at the sides
+        ((360, 640), (20, 100, 320, 420)),  # a phone held upright: room above and below
+        ((512, 512), (60, 40, 400, 400)),
+        ((1080, 1920), (60, 300, 960, 1200)),
+    ],
+    ids=str,
+)
+def test_a_close_up_still_says_what_was_read(size, box):
+    with_panel, label_alone = painted([at(box)], size=size), painted([at(box)], [EXPR], size)
+    blank = outlines([at(box)], size)
+    assert (label_alone != blank).any(axis=2).mean() > 0.005
+    assert (with_panel != label_alone).any(axis=2).mean() > 0.01

@@ -1,4 +1,7 @@
-"""Faces and their scores drawn over a picture: box, label, and a panel with valence, arousal and action units."""
+"""Faces and their scores drawn over a picture: box, label, and a panel with valence, arousal and action units.
+
+Nothing but the outline of its box is ever drawn over a face: what finds no free place is drawn smaller, or left out.
+"""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -30,6 +33,7 @@ _WHITE: Final[Colour] = (246, 248, 250)
 # Lengths are for a picture of 360 rows and grow with it.
 _MARGIN: Final = 6.0
 _SMALL_FACE: Final = 50.0
+_CLEAR: Final = 3.0  # between a face's box, whose outline is drawn over it, and everything else
 _MOST_PANELS: Final = 3
 _STRONGEST: Final = 3
 
@@ -66,23 +70,33 @@ class Painter:
     def paint(self, picture: Pixels, readings: Sequence[Reading]) -> None:
         """Draw all readings of one frame into `picture`, RGB uint8 (H, W, 3), in place.
 
-        Panels are left out where they would hide another face, for small faces and where more than three are in view.
+        No label and no panel lies over a face. Panels are left out for small faces and where more than three are in view.
         """
         ink = Ink(picture)
         looks = [_look(reading, reading.face) for reading in readings if reading.face is not None]
-        boxes = [look.box for look in looks]
-        taken: list[Box] = []
-        for look in looks if len(looks) <= _MOST_PANELS else ():
-            others = [*(box for box in boxes if box is not look.box), *taken]
-            taken += self._panel(Ink(picture, _zoom(ink, look.box)), look, others)
         for look in looks:
             _frame(ink, look)
+        taken = [_grown(look.box, _CLEAR * max(ink.scale, 1.0)) for look in looks]
         for look in looks:
-            taken += self._label(ink, look, [*(box for box in boxes if box is not look.box), *taken])
+            taken += self._label(ink, look, taken)
+        for look in looks if len(looks) <= _MOST_PANELS else ():
+            taken += self._panel(picture, look, taken)
         if not looks and readings:
             note(picture, readings[0].status.value.replace("_", " "))
 
-    def _panel_spot(self, ink: Ink, look: _Look, others: Sequence[Box]) -> Box | None:
+    def _panel(self, picture: Pixels, look: _Look, taken: Sequence[Box]) -> list[Box]:
+        """Draw valence, arousal and action units of a face, as large as there is room; the place taken, if any."""
+        ink = Ink(picture)
+        if not self._tasks.keys() & look.reading.scores.keys() & {"va", "au"} or look.box.h < _SMALL_FACE * ink.scale:
+            return []
+        for zoom in np.linspace(_zoom(ink, look.box), _least_zoom(ink), 3):
+            smaller = Ink(picture, float(zoom))
+            if spot := self._panel_spot(smaller, look, taken):
+                self._draw_panel(smaller, look, spot)
+                return [spot]
+        return self._strip(Ink(picture, _least_zoom(ink)), look, taken)
+
+    def _panel_spot(self, ink: Ink, look: _Look, taken: Sequence[Box]) -> Box | None:
         """Beside the face where there is room, for a face alone else at the edge of the picture; None without a free place."""
         width, height = self._panel_size(ink)
         gap = _MARGIN * ink.scale
@@ -90,12 +104,9 @@ class Painter:
         top = float(np.clip(look.box.y, gap, max(low, gap)))
         lefts = [look.box.x + look.box.w + 1.5 * gap, look.box.x - width - 1.5 * gap, far, gap]
         spots = [Box(left, top, width, height) for left in lefts]
-        free = [gap <= spot.x <= far and not any(overlap(spot, other) for other in others) for spot in spots]
         track = -1 if look.face.track is None else look.face.track
-        order = sorted((0, 1), key=lambda side: side != self._sides.get(track, 0))
-        if not others:
-            order += sorted((2, 3), key=lambda edge: (overlap(spots[edge], look.box), edge))
-        chosen = next((side for side in order if free[side]), None)
+        order = sorted(range(4), key=lambda side: (side > 1, side != self._sides.get(track, 0), side))
+        chosen = next((side for side in order if _is_free(ink, spots[side], taken)), None)
         if chosen is None:
             return None
         self._sides[track] = chosen
@@ -106,13 +117,8 @@ class Painter:
         dial = 64.0 if "va" in self._tasks else 6.0
         return 124 * ink.scale, (dial + 11.5 * rows + 4) * ink.scale
 
-    def _panel(self, ink: Ink, look: _Look, others: Sequence[Box]) -> list[Box]:
-        """Draw valence, arousal and action units of a face; the place taken, if any."""
+    def _draw_panel(self, ink: Ink, look: _Look, spot: Box) -> None:
         scores = look.reading.scores
-        if not self._tasks.keys() & scores.keys() & {"va", "au"} or look.box.h < _SMALL_FACE * ink.scale:
-            return []
-        if (spot := self._panel_spot(ink, look, others)) is None:
-            return []
         ink.veil(spot, _DARK, 0.76, 7 * ink.scale)
         top = spot.y + 6 * ink.scale
         if "va" in self._tasks:
@@ -121,29 +127,63 @@ class Painter:
             top += 58 * ink.scale
         if "au" in self._tasks and "au" in scores:
             _bars(ink, spot, top, self._tasks["au"].names, scores["au"], colour=look.colour)
+
+    def _strip(self, ink: Ink, look: _Look, taken: Sequence[Box]) -> list[Box]:
+        """Where no panel has room: the most telling numbers in rows of text above or below the face; the place taken, if any."""
+        size, pad, line = 11 * ink.scale, 6 * ink.scale, 15 * ink.scale
+        words = self._telling(look.reading)
+        widest = max(ink.length(word, size, 400) for word in words) + 2 * pad
+        per_row = max(min(int((ink.width - 4) // widest), len(words)), 1)
+        rows = [words[start : start + per_row] for start in range(0, len(words), per_row)]
+        width, height = per_row * widest, len(rows) * line + pad
+        left = float(np.clip(look.box.x, 2, max(ink.width - width - 2, 2)))
+        gap = _MARGIN * ink.scale
+        tops = [look.box.y + look.box.h + gap, look.box.y - gap - height, ink.height - height - 2, 2.0]
+        spots = [Box(left, top, width, height) for top in tops]
+        spot = next((spot for spot in spots if _is_free(ink, spot, taken)), None)
+        if spot is None:
+            return []
+        ink.veil(spot, _DARK, 0.76, 5 * ink.scale)
+        for row, some in enumerate(rows):
+            for place, word in enumerate(some):
+                ink.text(word, (spot.x + pad + place * widest, spot.y + pad + row * line + 0.7 * size), size, _WHITE, 400)
         return [spot]
 
-    def _label(self, ink: Ink, look: _Look, obstacles: Sequence[Box]) -> list[Box]:
-        """Draw the number and expression of a face near its box; the place taken, if any."""
+    def _telling(self, reading: Reading) -> list[str]:
+        """Valence, arousal and the strongest action units, as short texts."""
+        words = []
+        if "va" in self._tasks and "va" in reading.scores:
+            named = zip(self._tasks["va"].names, reading.scores["va"], strict=True)
+            words += [f"{name} {value:+.2f}".replace("-", "−") for name, value in named]
+        if "au" in self._tasks and "au" in reading.scores:
+            scores = reading.scores["au"]
+            words += [f"{self._tasks['au'].names[i]} {scores[i]:.2f}" for i in np.argsort(-scores)[:_STRONGEST]]
+        return words
+
+    def _label(self, ink: Ink, look: _Look, taken: Sequence[Box]) -> list[Box]:
+        """Draw the number and expression of a face near its box, the number alone where there is less room; the place taken, if any."""
         words = self._words(look.reading)
         number = "" if look.face.track is None else str(look.face.track)
-        if not (words or number):
-            return []
         s = ink.scale * float(np.clip(look.box.w / (84 * ink.scale), 0.78, 1))
-        size, pad, height = 12 * s, 5.5 * s, 17.5 * s
-        chip = ink.length(number, size, 700) + 2 * pad if number else 0.0
-        strong, light = words or ("", "")
-        split = ink.length(strong, size, 600) + 0.35 * size
-        width = chip + (split + ink.length(light, size, 400) + 2 * pad if words else 0)
-        spot = _label_spot(ink, look.box, width, height, obstacles)
-        ink.veil(spot, _DARK, 0.72, 4 * s)
-        if number:
-            ink.fill(Box(spot.x, spot.y, chip, height), look.colour, 4 * s)
-            ink.text(number, (spot.x + pad, spot.y + 13 * s), size, _DARK, 700)
-        left = spot.x + chip + pad
-        ink.text(strong, (left, spot.y + 13 * s), size, _WHITE if look.sure else _MUTED, 600)
-        ink.text(light, (left + split, spot.y + 13 * s), size, _MUTED, 400)
-        return [spot]
+        for strong, light in dict.fromkeys((words or ("", ""), ("", ""))):
+            if not (strong or number):
+                continue
+            size, pad, height = 12 * s, 5.5 * s, 17.5 * s
+            chip = ink.length(number, size, 700) + 2 * pad if number else 0.0
+            split = ink.length(strong, size, 600) + 0.35 * size
+            width = chip + (split + ink.length(light, size, 400) + 2 * pad if strong else 0)
+            spot = next((spot for spot in _label_spots(ink, look.box, width, height) if _is_free(ink, spot, taken)), None)
+            if spot is None:
+                continue
+            ink.veil(spot, _DARK, 0.72, 4 * s)
+            if number:
+                ink.fill(Box(spot.x, spot.y, chip, height), look.colour, 4 * s)
+                ink.text(number, (spot.x + pad, spot.y + 13 * s), size, _DARK, 700)
+            left = spot.x + chip + pad
+            ink.text(strong, (left, spot.y + 13 * s), size, _WHITE if look.sure else _MUTED, 600)
+            ink.text(light, (left + split, spot.y + 13 * s), size, _MUTED, 400)
+            return [spot]
+        return []
 
     def _words(self, reading: Reading) -> tuple[str, str] | None:
         """The highest expression, and how probable it is."""
@@ -168,20 +208,37 @@ def _look(reading: Reading, face: Face) -> _Look:
     return _Look(face, Box(*map(float, face.box)), colour_of(face.track) if sure else _MUTED, sure, reading)
 
 
+def _least_zoom(ink: Ink) -> float:
+    """How much smaller a panel may be drawn so that its letters can just be read."""
+    return min(1.0, max(0.65, 0.94 / ink.scale))
+
+
 def _zoom(ink: Ink, box: Box) -> float:
-    """How much smaller a panel is drawn for a smaller face, down to letters that can just be read."""
-    return float(np.clip(box.h / (150 * ink.scale), min(1.0, max(0.65, 0.94 / ink.scale)), 1.0))
+    """How much smaller a panel is drawn for a smaller face."""
+    return float(np.clip(box.h / (150 * ink.scale), _least_zoom(ink), 1.0))
 
 
-def _label_spot(ink: Ink, box: Box, width: float, height: float, obstacles: Sequence[Box]) -> Box:
-    """Above the face, below it, or inside its top: the first that is free, else the freest."""
+def _grown(box: Box, by: float) -> Box:
+    return Box(box.x - by, box.y - by, box.w + 2 * by, box.h + 2 * by)
+
+
+def _is_free(ink: Ink, spot: Box, taken: Sequence[Box]) -> bool:
+    """Whether a place lies within the picture and touches nothing that is taken."""
+    inside = 1 <= spot.x <= ink.width - spot.w - 1 and 1 <= spot.y <= ink.height - spot.h - 1
+    return inside and not any(overlap(spot, other) for other in taken)
+
+
+def _label_spots(ink: Ink, box: Box, width: float, height: float) -> list[Box]:
+    """Above the face, below it, at its sides, and at the edges of the picture, the best place first."""
     gap = 5 * ink.scale
     left = float(np.clip(box.x, 2, max(ink.width - width - 2, 2)))
+    right = float(np.clip(box.x + box.w - width, 2, max(ink.width - width - 2, 2)))
     above, below = box.y - gap - height, box.y + box.h + gap
-    tops = [top for top in (above, below) if 2 <= top <= ink.height - height - 2]
-    tops.append(float(np.clip(box.y + gap, 2, max(ink.height - height - 2, 2))))
-    spots = [Box(left, top, width, height) for top in tops]
-    return min(spots, key=lambda spot: sum(overlap(spot, other) for other in obstacles))
+    beside = float(np.clip(box.y, 2, max(ink.height - height - 2, 2)))
+    places = [(left, above), (left, below), (right, above), (right, below)]
+    places += [(box.x + box.w + gap, beside), (box.x - gap - width, beside)]
+    places += [(left, 2.0), (left, ink.height - height - 2)]
+    return [Box(x, y, width, height) for x, y in places]
 
 
 def _frame(ink: Ink, look: _Look) -> None:
