@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Iterable, Sequence
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -64,6 +65,23 @@ class Analysis:
         self._inputs = inputs
         self._reader = reader
         self._kept: list[Reading] | None = None
+
+    def __repr__(self) -> str:
+        return f"Analysis({self._summary()})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the table once it has been read, else how to read it."""
+        summary = escape(self._summary())
+        if self._kept is None:
+            return f"<p>{summary}; <code>.frame</code> reads it into a table, <code>.readings()</code> row by row</p>"
+        return f"<p>{summary}</p>{self.frame._repr_html_()}"  # type: ignore[operator]
+
+    def _summary(self) -> str:
+        names = [one if isinstance(one, str) else one.name for one in self._inputs]
+        inputs = f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}" if names else "no input"
+        rows = "not kept in memory" if self._kept is None else f"{len(self._kept)} row{'s' * (len(self._kept) != 1)}"
+        damaged = f", {len(self.problems)} with problems" if self.problems else ""
+        return f"{inputs}, by {self._reader.networks.model.card.name}: {rows}{damaged}"
 
     @property
     def tasks(self) -> tuple[Task, ...]:

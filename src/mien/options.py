@@ -1,7 +1,7 @@
 """What may be chosen about an analysis."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf
 from numbers import Integral, Real
 from pathlib import Path
@@ -42,6 +42,11 @@ class Options:
     compounds: bool = False
     video_stream: int | None = None
     rotate: Rotate = "check"
+
+    def __repr__(self) -> str:
+        """Only what was chosen, as it may be written."""
+        chosen = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        return f"Options({', '.join(f'{name}={getattr(self, name)!r}' for name in chosen)})"
 
     def __post_init__(self) -> None:
         """Bring numbers into one form. Raises ValueError for values that make no sense."""

@@ -46,6 +46,10 @@ class Frame:
     index: int
     source: str
 
+    def __repr__(self) -> str:
+        pixels = None if self.pixels is None else self.pixels.shape
+        return f"Frame(pixels={pixels}, time_s={self.time_s:g}, index={self.index}, source={self.source!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class Face:
@@ -61,6 +65,10 @@ class Face:
     points: Floats
     confidence: float
     track: int | None = None
+
+    def __repr__(self) -> str:
+        box = ", ".join(f"{value:.1f}" for value in self.box)
+        return f"Face(box=({box}), points={np.shape(self.points)}, confidence={self.confidence:.2f}, track={self.track})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +88,17 @@ class Reading:
     face: Face | None
     scores: Mapping[str, Floats]
     raw: Mapping[str, Floats]
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{family!r}: {_few(values)}" for family, values in self.scores.items())
+        smoothed = ", smoothed" if self.raw else ""
+        return (
+            f"Reading({self.source!r}, frame={self.frame}, time_s={self.time_s:g}, status={self.status.value}, face={self.face}, "
+            f"scores={{{scores}}}{smoothed})"
+        )
+
+
+def _few(values: Floats) -> str:
+    """Scores to two decimals; of many the first three and how many there are."""
+    shown = [f"{value:.2f}" for value in (values if len(values) <= 8 else values[:3])]
+    return f"[{', '.join(shown)}{f', … {len(values)}' if len(values) > 8 else ''}]"

@@ -145,6 +145,11 @@ class _Common(Strict):
     not_for: Annotated[tuple[str, ...], Field(min_length=1)]
     made: Made
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}: {self.summary}; sha256 {self.sha256[:12]}…, {len(self.scores)} scores)"
+
+    __str__ = __repr__
+
 
 class AffectCard(_Common):
     """Card of a network that reads affect from crops. Outputs come in the order of `tasks`, raw; `features`, where exposed, come last."""

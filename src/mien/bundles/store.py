@@ -49,6 +49,9 @@ class Bundle:
     folder: Path
     card: AffectCard | FaceCard
 
+    def __repr__(self) -> str:
+        return f"Bundle({self.card.name!r} in {str(self.folder)!r}, sha256 {self.card.sha256[:12]}…)"
+
     def network(self) -> bytes:
         """The network's bytes, checked against the card; raises BundleError when they are not what the card says.
 
@@ -152,6 +155,10 @@ class Model:
     def __init__(self, card: AffectCard, engine: Engine) -> None:
         self.card = card
         self._engine = engine
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(f"{task.key} ({len(task.names)})" for task in self.tasks) or "features"
+        return f"Model({self.card.name!r}: {tasks}; {self.engine})"
 
     @property
     def engine(self) -> str:

@@ -210,7 +210,7 @@ def _look(reading: Reading, face: Face) -> _Look:
 
 def _least_zoom(ink: Ink) -> float:
     """How much smaller a panel may be drawn so that its letters can just be read."""
-    return min(1.0, max(0.65, 0.94 / ink.scale))
+    return float(np.clip(0.94 / ink.scale, 0.65, 1.0))
 
 
 def _zoom(ink: Ink, box: Box) -> float:

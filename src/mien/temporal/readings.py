@@ -8,7 +8,7 @@ To do both, fill first and smooth then.
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from math import isfinite, log, sqrt
 from typing import Final, Literal, Self, TypeVar, get_args
@@ -68,6 +68,10 @@ class Smoothing:
             raise ValueError(f"longest_gap_s must be positive, got {self.longest_gap_s}")
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}, got {self.kernel!r}")
+
+    def __repr__(self) -> str:
+        chosen = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        return f"Smoothing({chosen}; {self.fwhm_s:.3g} s wide at half maximum)"
 
     @classmethod
     def of_width(cls, fwhm_s: float, kernel: Kernel = "gaussian", causal: bool = False) -> Self:
