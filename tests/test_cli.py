@@ -19,7 +19,6 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from mien.batch import plan
 from mien.bundles.store import bundles
 from mien.cli import app
 
@@ -57,18 +56,24 @@ def test_one_clip_gives_a_table_a_dictionary_and_an_overlay(clip, tmp_path):
     assert "1 done" in said
 
 
-def test_photos_share_one_table_and_a_bad_one_does_not_stop_the_others(photo, tmp_path):
+def test_photos_of_a_folder_share_one_table_and_a_bad_one_does_not_stop_the_others(photo, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("b.jpg", "a 1.jpg", "лицо.jpg"):
         shutil.copy(photo, folder / name)
     (folder / "c.jpg").write_bytes(photo.read_bytes()[:2000])
+    (folder / "notes.txt").touch()
     code, said = mien("analyze", folder, "--out", tmp_path / "out")
     assert code == 1
     assert "c.jpg" in said
-    table = pd.read_csv(tmp_path / "out" / "photos.csv")
+    assert said.splitlines()[-1].endswith("not read: 1 .txt")
+    table = pd.read_csv(tmp_path / "out" / "in.csv")
     assert [Path(name).name for name in table["source"]] == ["a 1.jpg", "b.jpg", "c.jpg", "лицо.jpg"]
     assert table["status"].tolist() == ["ok", "ok", "unreadable", "ok"]
+    record = json.loads((tmp_path / "out" / "mien-run.json").read_text())
+    assert record["left_out"] == {".txt": 1}
+    assert record["counts"] == {"done": 1, "skipped": 0, "left": 0, "failed": 0}
+    assert "c.jpg" in record["jobs"][0]["problems"][0]
 
 
 def test_a_second_run_skips_what_is_done_and_redoes_what_changed(clip, tmp_path):
@@ -83,14 +88,6 @@ def test_a_second_run_skips_what_is_done_and_redoes_what_changed(clip, tmp_path)
     (tmp_path / "out" / "mine.csv").unlink()
     assert "done before" not in mien("analyze", mine, "--out", tmp_path / "out")[1]
     assert (tmp_path / "out" / "mine.csv").read_bytes() == first
-
-
-def test_inputs_of_one_name_do_not_overwrite_each_other(clip, tmp_path):
-    for folder in ("anna", "ben"):
-        (tmp_path / folder).mkdir()
-        shutil.copy(clip, tmp_path / folder / "take.mp4")
-    assert mien("analyze", tmp_path / "anna", tmp_path / "ben", "--out", tmp_path / "out", "--every", 1)[0] == 0
-    assert {path.name for path in (tmp_path / "out").glob("*.csv")} == {"anna_take.mp4.csv", "ben_take.mp4.csv"}
 
 
 def sound_only(path: Path) -> None:
@@ -295,42 +292,20 @@ def test_no_face_is_left_on_disk_unless_asked_for(clip, tmp_path):
 def test_overlays_of_an_earlier_run_are_no_inputs(clip, photo, tmp_path):
     for path in (clip, photo):
         shutil.copy(path, tmp_path / path.name)
+    (tmp_path / "sub").mkdir()
+    shutil.copy(clip, tmp_path / "sub" / "clip.mp4")
     assert mien("analyze", tmp_path, "--out", tmp_path, "--overlay", "--every", 0.5)[0] == 0
     before = {path.name for path in tmp_path.iterdir()}
     code, said = mien("analyze", tmp_path, "--out", tmp_path, "--overlay", "--every", 0.5)
     assert code == 0
-    assert said.count("done before") == 2
+    assert said.count("done before") == 3
     assert {path.name for path in tmp_path.iterdir()} == before
-
-
-def test_names_never_collide_nor_leave_the_folder(tmp_path):
-    places = ["a/b_c.mp4", "x/b_c.mp4", "a_b/c.mp4", "y/C.mp4", "solo.mp4"]
-    for place in places:
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        (tmp_path / place).write_bytes(b"x")
-    jobs, missing = plan([*(tmp_path / place for place in places), f"{tmp_path}/a/../solo.mp4"])
-    names = [job.name for job in jobs]
-    assert len(jobs) == len(places)
-    assert len({name.casefold() for name in names}) == len(places)
-    assert not missing
-    assert all(Path(name).name == name and not name.startswith(".") for name in names)
-    assert "solo" in names
 
 
 def test_new_options_take_the_old_files_along(clip, tmp_path):
     assert mien("analyze", clip, "--out", tmp_path, "--every", 0.5, "--overlay")[0] == 0
     assert mien("analyze", clip, "--out", tmp_path, "--every", 0.5, "--format", "parquet")[0] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"clip.parquet", "clip.dictionary.json"}
-
-
-def test_another_input_of_the_same_name_does_not_replace_the_first(clip, photo, tmp_path):
-    (tmp_path / "other").mkdir()
-    shutil.copy(clip, tmp_path / "take.mp4")
-    (tmp_path / "other" / "take.mp4").write_bytes(clip.read_bytes() + bytes(8))
-    assert mien("analyze", tmp_path / "take.mp4", "--out", tmp_path / "out", "--every", 1)[0] == 0
-    code, said = mien("analyze", tmp_path / "other" / "take.mp4", "--out", tmp_path / "out", "--every", 1)
-    assert code == 1
-    assert "another input" in said
 
 
 def test_damage_is_told_again_when_the_work_is_skipped(clip, tmp_path):

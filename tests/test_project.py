@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "mien"
 # From the ground up; a room imports only rooms before it. Keep in step with docs/architecture.md.
 ROOMS = (
-    "errors", "text", "documents", "files", "tasks", "records", "metrics", "sources", "faces", "bundles", "zoo", "compat", "temporal",
-    "outputs", "options",
+    "errors", "text", "documents", "files", "claims", "tasks", "records", "metrics", "sources", "faces", "bundles", "zoo", "compat",
+    "temporal", "outputs", "options",
     "pipeline", "analysis", "batch", "demo", "doctor", "data", "train", "recipes", "cli", "__main__",
 )  # fmt: skip
 MODULES = sorted(SRC.rglob("*.py"))

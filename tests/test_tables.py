@@ -1,11 +1,12 @@
 """Tables: the same rows in every format, in a fixed order of columns, complete or not at all."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
-from itertools import count
+from itertools import chain, count
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import mien
+from mien import files
 from mien.errors import LabelMismatchError, OutputError, UnknownNameError
-from mien.files import Aside
+from mien.files import Aside, Transaction
 from mien.outputs import tables
 from mien.outputs.dictionary import write_dictionary
-from mien.outputs.tables import FORMATS, TableWriter, columns, frame_of
+from mien.outputs.tables import FORMATS, TableWriter, columns, finished_rows, frame_of
 from mien.records import STATUSES, Face, Reading, Status
 from mien.tasks import COMPOUND_SCORES, TASKS, Task
 from mien.temporal.readings import Smoothing
@@ -175,7 +177,7 @@ def test_rows_leave_memory_before_the_end(tmp_path, name, monkeypatch):
     monkeypatch.setattr(tables, "GROUP", 100)
     sizes = []
     with TableWriter(tmp_path / "clip.v2", [name], columns(ALL)) as writer:
-        part = tmp_path / f".clip.v2.{name}.part"
+        (part,) = tmp_path.glob(f".clip.v2.{name}.*.part")
         for n in range(5):
             writer.write(rows(400, seed=n))
             sizes.append(part.stat().st_size)
@@ -221,11 +223,91 @@ def test_all_formats_appear_together(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_leftovers_of_a_killed_run_are_overwritten(tmp_path):
-    (tmp_path / ".t.csv.part").write_text("half a table")
+def test_leftovers_of_a_killed_run_are_removed(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from mien.files import Aside\n"
+        "aside = Aside(Path(sys.argv[1])); aside.begin(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "other.overlay.mp4")], check=False)
+    living = Aside(tmp_path / "u.csv").part
+    living.touch()
+    (left,) = tmp_path.glob(".other*.part")
+    files._cleaned.discard(str(tmp_path))
     write(tmp_path / "t", rows(5), ["csv"])
+    assert not left.exists()
+    assert living.exists()
+    living.unlink()
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
-    assert len(pd.read_csv(tmp_path / "t.csv")) == 5
+
+
+@pytest.mark.parametrize("fails_at", range(6))
+def test_files_appear_together_or_what_was_there_stays(tmp_path, monkeypatch, fails_at):
+    for name in ("a", "b", "page", "gone"):
+        (tmp_path / name).write_text(f"older {name}")
+    calls = count()
+
+    def fails(real):
+        def call(*args):
+            if next(calls) == fails_at:
+                raise OSError(28, "No space left on device")
+            real(*args)
+
+        return call
+
+    monkeypatch.setattr(files.os, "rename", fails(os.rename))
+    monkeypatch.setattr(files.os, "replace", fails(os.replace))
+    with Transaction() as several:
+        for name in ("a", "b", "page"):
+            several.write(tmp_path / name, b"new")
+        with pytest.raises(OutputError, match="free some space"):
+            several.commit([tmp_path / "gone"])
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {name: f"older {name}" for name in ("a", "b", "page", "gone")}
+
+
+def test_the_last_file_is_never_there_without_the_others(tmp_path, monkeypatch):
+    for name in ("a", "b", "page"):
+        (tmp_path / name).write_text("older")
+    seen = []
+    replace, rename = os.replace, os.rename
+
+    def look(real):
+        def call(*args):
+            real(*args)
+            texts = {name: (tmp_path / name).read_text() for name in ("a", "b", "page") if (tmp_path / name).exists()}
+            seen.append(texts)
+
+        return call
+
+    monkeypatch.setattr(files.os, "replace", look(replace))
+    monkeypatch.setattr(files.os, "rename", look(rename))
+    with Transaction() as several:
+        for name in ("a", "b", "page"):
+            several.write(tmp_path / name, b"new")
+        several.commit()
+    assert len(seen) == 6
+    for texts in seen:
+        assert "page" not in texts or texts == dict.fromkeys(("a", "b", "page"), texts["page"])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("spans", [[(0, 7)], [(0, 1), (3, 2), (6, 1)], [(2, 5)]])
+def test_rows_of_a_finished_table_stand_in_another_as_they_were(tmp_path, monkeypatch, name, spans):
+    monkeypatch.setattr(tables, "GROUP", 4)
+    source = 'a\n"b",c.jpg'
+    parts = [[reading] for reading in rows(7, source=source)]
+    write(tmp_path / "old", chain(*parts), [name])
+    kept = {n for first, number in spans for n in range(first, first + number)}
+    whole = finished_rows(tmp_path / "old", [name])
+    with TableWriter(tmp_path / "new", [name], columns(ALL, SMOOTH)) as writer:
+        for n, part in enumerate(parts):
+            if n in kept:
+                writer.copy(whole, n, 1)
+            else:
+                writer.write(part)
+    assert (tmp_path / "new").with_suffix(f".{name}").read_bytes() == (tmp_path / "old").with_suffix(f".{name}").read_bytes()
+    facts = writer.facts()[f"new.{name}"]
+    assert facts["rows"] == 7
+    assert facts["sha256"] == hashlib.sha256((tmp_path / f"new.{name}").read_bytes()).hexdigest()
 
 
 def test_folders_that_cannot_be_written_to(tmp_path):

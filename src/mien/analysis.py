@@ -1,6 +1,5 @@
 """The front door: a `Reader` that is loaded once, and `analyze`, which needs nothing else."""
 
-import time
 from collections.abc import Generator, Iterable, Sequence
 from functools import cached_property
 from html import escape
@@ -10,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.claims import Claim
+from mien.files import Transaction
 from mien.options import Options
 from mien.outputs.columns import Column, column_notes, columns
-from mien.outputs.dictionary import write_dictionary
+from mien.outputs.dictionary import dictionary_bytes
+from mien.outputs.recorded import stamp
 from mien.outputs.tables import TableWriter, frame_of
 from mien.pipeline import Networks, Pipeline
 from mien.records import Reading
@@ -22,7 +24,7 @@ from mien.tasks import Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Analysis", "Options", "Reader", "analyze", "stamp"]
+__all__ = ["Analysis", "Options", "Reader", "analyze"]
 
 Image = NDArray[np.uint8]
 
@@ -39,14 +41,6 @@ class Reader(Pipeline):
     def columns(self, live: bool = False) -> tuple[Column, ...]:
         """The columns of its tables; live: of a source whose future is not there yet."""
         return columns(self.tasks, self.smoothing(live))
-
-
-def stamp(name: str) -> dict[str, object]:
-    """What tells later whether an input is still the same: its name, size in bytes and time of the last change."""
-    if not Path(name).is_file():
-        return {"name": name, "bytes": None, "modified": time.time()}
-    stat = Path(name).stat()
-    return {"name": name, "bytes": stat.st_size, "modified": stat.st_mtime}
 
 
 class Analysis:
@@ -116,15 +110,23 @@ class Analysis:
         Raises UnknownNameError for another suffix, OutputError when it cannot be written.
         """
         path = Path(path)
-        page = path.with_suffix(".dictionary.json")
-        table = self._reader.columns()
-        sources = [stamp(one if isinstance(one, str) else one.name) for one in self._inputs]
-        with TableWriter(path.with_suffix(""), [path.suffix.removeprefix(".")], table) as writer:
-            writer.write(self.readings())
-            page.unlink(missing_ok=True)
-        notes = self.notes + column_notes(table)
-        told = {"files": [path.name], "problems": self.problems, "notes": notes, "media": self.media}
-        write_dictionary(page, table, self._reader.facts() | {"sources": sources} | told)
+        stem, table = path.with_suffix(""), self._reader.columns()
+        sources = [stamp(one if isinstance(one, str) else one.name).with_content() for one in self._inputs]
+        # One process at a time, or one's table would lie beside the other's dictionary.
+        with Transaction() as files, Claim(stem, "") as claim:
+            with TableWriter(stem, [path.suffix.removeprefix(".")], table, files) as writer:
+                writer.write(self.readings())
+            told = {
+                "sources": [source.to_json() for source in sources],
+                "files": [path.name],
+                "tables": writer.facts(),
+                "problems": self.problems,
+                "notes": self.notes + column_notes(table),
+                "media": self.media,
+            }
+            files.write(path.with_suffix(".dictionary.json"), dictionary_bytes(table, self._reader.facts() | told))
+            claim.announce(files.paths)
+            files.commit()
         return path
 
 

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -16,9 +16,13 @@ from mien.demo import film
 from mien.doctor import examine
 from mien.options import Choice, Options
 from mien.records import Status
+from mien.sources import summarize
 from mien.text import printable
 
 __all__ = ["analyze", "demo", "doctor"]
+
+LEFT: Final = 3
+"""Exit code where nothing failed and another run is still writing some of the tables."""
 
 
 def analyze(
@@ -47,8 +51,8 @@ def analyze(
 ) -> None:
     """Read faces: one row per face per frame, in a table.
 
-    Each video gets a table of its own, all photos share one; a data dictionary beside it says what the columns mean.
-    What an earlier run finished is skipped.
+    Each video gets a table of its own, and so do the photos of a folder; a data dictionary beside it says what the columns mean.
+    What an earlier run finished is skipped, what another run is writing is left to it.
     """
     with tidy():
         options = Options(
@@ -59,7 +63,7 @@ def analyze(
         names = [name.strip() for name in formats.split(",") if name.strip()]
         with closing(_Bar()) as bar:
             outcomes = batch.run(inputs, folder, options=options, formats=names, overlay=overlay, progress=bar)
-    _summary(outcomes)
+    _summary(outcomes, summarize(bar.left_out))
 
 
 def demo(
@@ -110,6 +114,10 @@ class _Bar(batch.Progress):
         self._task: TaskID | None = None
         self._began = 0.0
         self._noted: set[str] = set()
+        self.left_out: Counter[str] = Counter()
+
+    def plan(self, todo: batch.Plan) -> None:
+        self.left_out = Counter(todo.left_out)
 
     def begin(self, job: batch.Job, number: int, count: int) -> None:
         self._began = time.monotonic()
@@ -132,6 +140,8 @@ class _Bar(batch.Progress):
             out.print(f"{outcome.job.name}: {_told(outcome)}", markup=False)
         elif outcome.state == "skipped":
             out.print(f"{outcome.job.name}: done before, left as it is", markup=False)
+        elif outcome.state == "left":
+            out.print(f"{outcome.left_to}", markup=False)
         for note in dict.fromkeys(note for note in outcome.notes if note not in self._noted):
             err.print(f"mien: note: {note}", style="yellow", markup=False)
         self._noted.update(outcome.notes)
@@ -156,14 +166,18 @@ def _told(outcome: batch.Outcome) -> str:
     return f"{', '.join(parts)}; {outcome.seconds:.1f} s; {files}"
 
 
-def _summary(outcomes: list[batch.Outcome]) -> None:
-    """The closing line, and the exit code that goes with it."""
-    count = Counter(outcome.state for outcome in outcomes)
-    told = ", ".join(f"{count[state]} {state}" for state in ("done", "skipped", "failed") if count[state])
+def _summary(outcomes: list[batch.Outcome], left_out: str = "") -> None:
+    """The closing line, and the exit code that goes with it. left_out: what folders held besides inputs."""
+    count: Counter[str] = Counter(outcome.state for outcome in outcomes)
+    words = {"done": "done", "skipped": "skipped", "left": "left to another run", "failed": "failed"}
+    told = ", ".join(f"{count[state]} {word}" for state, word in words.items() if count[state])
     damaged = sum(outcome.state != "failed" and bool(outcome.problems) for outcome in outcomes)
-    out.print(f"{told}{f' ({damaged} with damage, see above)' if damaged else ''}", markup=False)
+    told += f" ({damaged} with damage, see above)" if damaged else ""
+    out.print(told + (f"; not read: {left_out}" if left_out else ""), markup=False)
     for outcome in outcomes:
         if outcome.state == "failed":
             err.print(f"failed: {outcome.job.name}", style="red", markup=False)
     if count["failed"] or damaged:
         raise typer.Exit(1)
+    if count["left"]:
+        raise typer.Exit(LEFT)

@@ -9,7 +9,10 @@ from mien.files import write_aside
 from mien.outputs.columns import Column
 from mien.records import STATUSES
 
-__all__ = ["write_dictionary"]
+__all__ = ["EDITION", "dictionary_bytes", "write_dictionary"]
+
+EDITION = 2
+"""Of the dictionary's form; the first had no number."""
 
 
 def write_dictionary(path: str | Path, columns: Sequence[Column], facts: Mapping[str, object]) -> None:
@@ -18,13 +21,19 @@ def write_dictionary(path: str | Path, columns: Sequence[Column], facts: Mapping
     facts: what the columns cannot know: the source, the bundle's name and sha256, the options. They must fit in JSON.
     Raises OutputError when the file cannot be written.
     """
+    write_aside(Path(path), dictionary_bytes(columns, facts))
+
+
+def dictionary_bytes(columns: Sequence[Column], facts: Mapping[str, object]) -> bytes:
+    """The dictionary of a table, as it stands in its file; see `write_dictionary`."""
     page = {
+        "dictionary": EDITION,
         "mien": mien.__version__,
         **facts,
         "columns": [_entry(column) for column in columns],
         "statuses": {status.value: meaning for status, meaning in STATUSES.items()},
     }
-    write_aside(Path(path), (json.dumps(page, indent=2, allow_nan=False) + "\n").encode())
+    return (json.dumps(page, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _entry(column: Column) -> dict[str, object]:

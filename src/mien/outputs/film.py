@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from mien.errors import OutputError
-from mien.files import Aside, explained
+from mien.files import Aside, Transaction, explained
 from mien.outputs.ink import Pixels
 
 __all__ = ["Film"]
@@ -34,13 +34,13 @@ _BT709: Final = 1
 class Film:
     """An mp4 file under way.
 
-    path: where it appears once finished. original: the file whose sound it takes.
+    path: where it appears once `files` is committed. original: the file whose sound it takes.
     size: width and height in pixels; an odd one grows by a pixel. rate: pictures per second, about.
     All methods raise OutputError when the file cannot be written.
     """
 
-    def __init__(self, path: Path, original: Path, size: tuple[int, int], rate: float) -> None:
-        self._aside, self._original = Aside(path), original
+    def __init__(self, path: Path, original: Path, size: tuple[int, int], rate: float, files: Transaction) -> None:
+        self._path, self._original, self._files = path, original, files
         self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         self._rate = Fraction(rate).limit_denominator(1001)
         self._to_yuv = VideoReformatter()
@@ -49,7 +49,7 @@ class Film:
 
     def begin(self) -> None:
         """Make the temporary file."""
-        self._aside.begin()
+        self._aside: Aside = self._files.add(self._path)
 
     def add(self, picture: Pixels, time_s: float) -> None:
         """Append a picture, RGB uint8 (H, W, 3), shown from `time_s` on. One of another size is scaled to the film's."""
@@ -64,22 +64,20 @@ class Film:
             self._encode(self._frame(picture, pts))
 
     def finish(self) -> None:
-        """Complete the film with the rest of the sound and put it in place; without pictures there is none."""
+        """Complete the film with the rest of the sound; without pictures there is none."""
         if self._container is None:
+            self._files.leave_out(self._aside)
             return
         with self._explained():
             self._encode(None)
             self._sound.until(float("inf"))
             self._container.close()
-        self._aside.keep()
-        self._aside.place()
 
     def drop(self) -> None:
-        """Let go; whatever is not in place is removed."""
+        """Let go of what is open."""
         with suppress(Exception):
             if self._container is not None:
                 self._container.close()
-        self._aside.drop()
 
     def _open(self, shift_s: float) -> None:
         self._shift_s = shift_s
@@ -106,14 +104,14 @@ class Film:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        with explained(self._aside.path):
+        with explained(self._path):
             try:
                 yield
             except av.FFmpegError as error:
                 if isinstance(error, OSError):
                     raise
                 why = f"the encoder said: {error.strerror}"
-                raise OutputError(f"{self._aside.path}: cannot be written ({why}); leave the overlay out for this input") from error
+                raise OutputError(f"{self._path}: cannot be written ({why}); leave the overlay out for this input") from error
 
 
 def _opened(original: Path) -> InputContainer:

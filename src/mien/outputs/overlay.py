@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mien.errors import OutputError, SourceError
-from mien.files import write_aside
+from mien.files import Transaction
 from mien.outputs.draw import Painter, note
 from mien.outputs.film import Film
 from mien.outputs.ink import Pixels
@@ -31,12 +31,14 @@ class Overlay:
     """Writes an annotated copy of a source: mp4 for a video, sound included; JPEG or PNG for a picture.
 
     It holds the frames that have readings, each at its own time. As a context manager it makes the file appear when
-    the block ends, and never after an exception.
+    the block ends, and never after an exception; with `files`, it appears with the others of that transaction.
     Raises OutputError for a camera or arrays, for another suffix, and when the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, source: Source, tasks: Sequence[Task]) -> None:
+    def __init__(self, path: str | Path, source: Source, tasks: Sequence[Task], files: Transaction | None = None) -> None:
         self._path, self._source = Path(path), source
+        self._own = files is None
+        self._files = Transaction() if files is None else files
         if source.kind not in _SUFFIXES:
             raise OutputError(f"{source.name}: an overlay needs a file to draw over; give a picture or video, or leave the overlay out")
         suffixes = _SUFFIXES[source.kind]
@@ -51,7 +53,7 @@ class Overlay:
         again = self._source.reopen() if self._source.reopen else open_source(self._source.name)
         again.turn(self._source.rotate)
         self._frames = again.frames()
-        self._sheet: _Sheet = _Still(self._path) if again.kind == "image" else _film(self._path, again)
+        self._sheet: _Sheet = _Still(self._path, self._files) if again.kind == "image" else _film(self._path, again, self._files)
         self._size = again.size or (640, 360)
         self._sheet.begin()
         return self
@@ -68,9 +70,13 @@ class Overlay:
             if kind is None:
                 self._flush()
                 self._sheet.finish()
+                if self._own:
+                    self._files.commit()
         finally:
             self._sheet.drop()
             self._frames.close()
+            if self._own:
+                self._files.drop()
 
     def _flush(self) -> None:
         """Draw and write the frame whose readings are complete."""
@@ -113,16 +119,16 @@ class _Sheet(Protocol):
     def drop(self) -> None: ...
 
 
-def _film(path: Path, source: Source) -> Film:
+def _film(path: Path, source: Source, files: Transaction) -> Film:
     rate = source.frame_hint / source.length_s if source.frame_hint and source.length_s else 25.0
-    return Film(path, Path(source.name), source.size or (640, 360), min(max(rate, 1.0), 240.0))
+    return Film(path, Path(source.name), source.size or (640, 360), min(max(rate, 1.0), 240.0), files)
 
 
 class _Still:
     """A picture file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, files: Transaction) -> None:
+        self._path, self._files = path, files
         self._data = b""
 
     def begin(self) -> None:
@@ -134,7 +140,7 @@ class _Still:
 
     def finish(self) -> None:
         if self._data:
-            write_aside(self._path, self._data)
+            self._files.write(self._path, self._data)
 
     def drop(self) -> None:
         pass

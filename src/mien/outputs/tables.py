@@ -1,8 +1,9 @@
 """Tables of readings: CSV, Parquet and JSON lines, written in passing, complete or not at all."""
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mien.errors import UnknownNameError
-from mien.files import Aside, explained
+from mien.files import Transaction, explained
 from mien.outputs.cells import quoted
 from mien.outputs.columns import ARROW, Column, batch_of, columns
 from mien.records import Reading
@@ -22,7 +23,7 @@ from mien.records import Reading
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMATS", "Column", "Format", "TableWriter", "columns", "frame_of"]
+__all__ = ["FORMATS", "Column", "Format", "TableWriter", "columns", "finished_rows", "frame_of"]
 
 GROUP: Final = 1024
 """Rows that are written together; no more are ever held."""
@@ -35,8 +36,15 @@ class Format(Protocol):
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None: ...
 
+    @staticmethod
+    def rows(path: Path) -> Any:
+        """The rows of a finished table, to be sliced and given to `copy`."""
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Write the next rows."""
+
+    def copy(self, rows: Any) -> None:
+        """Write rows of a finished table as they stand there."""
 
     def close(self) -> None:
         """Write what belongs at the end; the file stays open."""
@@ -60,6 +68,9 @@ class _Lines(ABC):
         rows = zip(*map(self._values, batch.columns), strict=True)
         text = "".join([self._row % row if whole else self._gappy(row) for row, whole in zip(rows, _whole(batch), strict=True)])
         self._file.write(text.encode())
+
+    def copy(self, rows: Sequence[bytes]) -> None:
+        self._file.write(b"".join(rows))
 
     def close(self) -> None:
         """Put out what the format still owes; text owes nothing."""
@@ -110,6 +121,17 @@ class Csv(_Lines):
         super().__init__(file, columns)
         file.write((",".join(self.text(column.name) for column in columns) + self.end).encode())
 
+    @staticmethod
+    def rows(path: Path) -> list[bytes]:
+        rows: list[bytes] = []
+        with path.open("rb") as lines:
+            for line in lines:
+                row = line
+                while row.count(b'"') % 2:  # a line break within quotes
+                    row += next(lines)
+                rows.append(row)
+        return rows[1:]
+
     def lead(self, column: Column) -> str:
         return ""
 
@@ -121,6 +143,10 @@ class JsonLines(_Lines):
     """One JSON object per line with all columns; missing values are null."""
 
     start, gap, end, missing = "{", ", ", "}\n", "null"
+
+    @staticmethod
+    def rows(path: Path) -> list[bytes]:
+        return path.read_bytes().splitlines(keepends=True)
 
     def lead(self, column: Column) -> str:
         return f"{json.dumps(column.name)}: "
@@ -135,19 +161,39 @@ def _dumped(value: str) -> str:
 
 
 class Parquet:
-    """Parquet with a row group per batch, full precision, and pandas' own dtypes in its metadata."""
+    """Parquet with row groups of one size, full precision, and pandas' own dtypes in its metadata."""
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
         from pyarrow.parquet import ParquetWriter
 
         metadata = pa.Schema.from_pandas(frame_of([], columns), preserve_index=False).metadata
         self._writer = ParquetWriter(file, schema_of(columns).with_metadata(metadata))
+        self._waiting: list[pa.Table] = []
+
+    @staticmethod
+    def rows(path: Path) -> pa.Table:
+        from pyarrow.parquet import read_table
+
+        return read_table(path, partitioning=None)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._writer.write_table(pa.Table.from_batches([batch]).cast(self._writer.schema))
+        self.copy(pa.Table.from_batches([batch]))
+
+    def copy(self, rows: pa.Table) -> None:
+        self._waiting.append(rows.cast(self._writer.schema))
+        while sum(table.num_rows for table in self._waiting) >= GROUP:
+            self._put_out(GROUP)
+
+    def _put_out(self, count: int) -> None:
+        """Write the first `count` of the waiting rows as one group."""
+        rows = pa.concat_tables(self._waiting).combine_chunks()
+        self._waiting = [rows.slice(count)]
+        self._writer.write_table(rows.slice(0, count))
 
     def close(self) -> None:
         try:
+            if rest := sum(table.num_rows for table in self._waiting):
+                self._put_out(rest)
             self._writer.close()
         finally:
             self._writer.is_open = False  # a failed close is not tried again when the object is collected
@@ -160,23 +206,28 @@ FORMATS: Final[dict[str, type[Format]]] = {"csv": Csv, "jsonl": JsonLines, "parq
 class TableWriter:
     """Writes readings into one table per format: ``<stem>.csv`` and so on, a row each.
 
-    All files appear together when the ``with`` block ends; if it ends by an exception, none does. Memory does not grow
-    with the number of rows. Raises UnknownNameError for a format, OutputError when a file cannot be written.
+    All files appear together when the ``with`` block ends; if it ends by an exception, none does. With `files`, they appear
+    with the others of that transaction. Memory does not grow with the number of rows.
+    Raises UnknownNameError for a format, OutputError when a file cannot be written.
     """
 
-    def __init__(self, stem: Path, formats: Iterable[str], columns: Sequence[Column]) -> None:
-        names = tuple(dict.fromkeys(formats))
-        for name in names:
+    def __init__(self, stem: Path, formats: Iterable[str], columns: Sequence[Column], files: Transaction | None = None) -> None:
+        self._formats = tuple(dict.fromkeys(formats))
+        for name in self._formats:
             if name not in FORMATS:
                 raise UnknownNameError("format", name, FORMATS)
-        self._columns = tuple(columns)
-        self._tables = [_Table(stem.with_name(f"{stem.name}.{name}"), FORMATS[name], self._columns) for name in names]
+        self._stem, self._columns = stem, tuple(columns)
+        self._own = files is None
+        self._files = Transaction() if files is None else files
+        self._tables: dict[str, _Table] = {}
         self._waiting: list[Reading] = []
+        self._rows = 0
 
     def __enter__(self) -> Self:
         try:
-            for table in self._tables:
-                table.open()
+            for name in self._formats:
+                path = self._stem.with_name(f"{self._stem.name}.{name}")
+                self._tables[name] = _Table(path, FORMATS[name], self._columns, self._files)
         except BaseException:
             self._drop()
             raise
@@ -190,65 +241,90 @@ class TableWriter:
             if len(self._waiting) == GROUP:
                 self._flush()
 
+    def copy(self, rows: Mapping[str, Any], first: int, count: int) -> None:
+        """Take the next rows from finished tables (see `finished_rows`), which must have the same columns and formats."""
+        self._flush()
+        self._rows += count
+        for name, table in self._tables.items():
+            table.copy(rows[name][first : first + count])
+
+    def facts(self) -> dict[str, dict[str, object]]:
+        """Of each file, once the block has ended: its rows, bytes and sha256, by name."""
+        return {table.path.name: {"rows": self._rows, **table.facts} for table in self._tables.values()}
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
                 self._flush()
-                for table in self._tables:
+                for table in self._tables.values():
                     table.finish()
-                for table in self._tables:
-                    table.aside.place()
+                if self._own:
+                    self._files.commit()
         finally:
             self._drop()
 
     def _flush(self) -> None:
         if self._waiting:
             batch = batch_of(self._waiting, self._columns)
+            self._rows += len(self._waiting)
             self._waiting.clear()
-            for table in self._tables:
+            for table in self._tables.values():
                 table.write(batch)
 
     def _drop(self) -> None:
-        for table in self._tables:
-            table.drop()
+        for table in self._tables.values():
+            table.let_go()
+        if self._own:
+            self._files.drop()
 
 
 class _Table:
     """One table file under its temporary name."""
 
-    def __init__(self, path: Path, kind: type[Format], columns: Sequence[Column]) -> None:
-        self.aside = Aside(path)
-        self._kind, self._columns = kind, columns
-        self._file: BinaryIO | None = None
+    def __init__(self, path: Path, kind: type[Format], columns: Sequence[Column], files: Transaction) -> None:
+        self.path = path
+        self.facts: dict[str, object] = {}
+        self._part = files.add(path).part
         self._format: Format | None = None
-
-    def open(self) -> None:
-        self.aside.begin()
-        with explained(self.aside.path):
-            self._file = self.aside.part.open("wb")
-            self._format = self._kind(self._file, self._columns)
+        with explained(path):
+            self._file: BinaryIO = self._part.open("wb")
+            try:
+                self._format = kind(self._file, columns)
+            except BaseException:
+                self._file.close()
+                raise
 
     def write(self, batch: pa.RecordBatch) -> None:
         assert self._format is not None
-        with explained(self.aside.path):
+        with explained(self.path):
             self._format.write(batch)
 
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk."""
-        assert self._file is not None
+    def copy(self, rows: Any) -> None:
         assert self._format is not None
-        with explained(self.aside.path):
+        with explained(self.path):
+            self._format.copy(rows)
+
+    def finish(self) -> None:
+        """Complete the file, and learn what tells later that it is still whole."""
+        assert self._format is not None
+        with explained(self.path):
             self._format.close()
             self._file.close()
-        self.aside.keep()
+            with self._part.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            self.facts = {"bytes": self._part.stat().st_size, "sha256": digest}
 
-    def drop(self) -> None:
-        """Let go of a file that is not in place yet, whatever state it is in."""
+    def let_go(self) -> None:
+        """Close what is open, whatever state it is in."""
         for closing in (self._format, self._file):
             with suppress(Exception):
                 if closing is not None:
                     closing.close()
-        self.aside.drop()
+
+
+def finished_rows(stem: Path, formats: Iterable[str]) -> dict[str, Any]:
+    """The rows of finished tables by format, for `TableWriter.copy`."""
+    return {name: FORMATS[name].rows(stem.with_name(f"{stem.name}.{name}")) for name in formats}
 
 
 def frame_of(readings: Iterable[Reading], columns: Sequence[Column]) -> "pd.DataFrame":

@@ -12,7 +12,7 @@ from typing import Final
 from mien.errors import SourceError
 from mien.sources.suffixes import IMAGE_SUFFIXES, SYSTEM_FOLDERS, VIDEO_SUFFIXES
 
-__all__ = ["STDIN", "InputList", "expand", "list_inputs", "refuse_address", "summarize"]
+__all__ = ["STDIN", "InputList", "expand", "list_inputs", "natural", "refuse_address", "summarize"]
 
 STDIN: Final = "-"
 """Stands for standard input."""
@@ -100,7 +100,7 @@ def _expand_one(given: str, result: InputList) -> list[str]:
         return _media_below(given, result)
     refuse_address(given)
     if not os.path.lexists(given) and glob.has_magic(given):
-        matches = sorted(glob.glob(given, recursive=True), key=_natural)
+        matches = sorted(glob.glob(given, recursive=True), key=natural)
         if not matches:
             raise SourceError(f"{given}: nothing matches this pattern; check the folder and the spelling")
         paths: list[str] = []
@@ -129,7 +129,7 @@ def _media_below(folder: str, result: InputList, *, must: bool = True) -> list[s
     if must and not paths and len(result.failures) == failures:
         seen = f" (it holds {summarize(left_out)})" if left_out else ""
         raise SourceError(f"{folder}: no picture or video in this folder{seen}; give a folder that holds some, or name the file itself")
-    return sorted(paths, key=_natural)
+    return sorted(paths, key=natural)
 
 
 def _files_below(folder: str, failures: list[tuple[str, str]], left_out: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -178,10 +178,10 @@ def _unwritable(path: str) -> str | None:
     return None
 
 
-def _natural(path: str) -> list[tuple[int, str]]:
+def natural(path: str) -> list[tuple[int, str]]:
     """Sort key under which 2 comes before 10.
 
-    >>> sorted(["s/10.png", "s/2.png"], key=_natural)
+    >>> sorted(["s/10.png", "s/2.png"], key=natural)
     ['s/2.png', 's/10.png']
     """
     parts = re.split(r"([0-9]+)", path.replace(os.sep, "\0").casefold())

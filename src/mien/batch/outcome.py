@@ -1,0 +1,78 @@
+"""What becomes of a job, and who hears of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mien.batch.names import Job, Plan
+from mien.outputs.recorded import Recorded, Stamp
+from mien.records import Reading, Status
+
+__all__ = ["Outcome", "Progress"]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a job.
+
+    Args:
+        state: ``left`` means that another run is writing the table.
+        files: The files it gave.
+        rows: Rows of its table by status.
+        tracks: Different faces, by source.
+        frames: Frames with rows.
+        seconds: Time it took.
+        problems: One line on each damage or failure.
+        notes: One line on each harmless fact about how an input was read.
+        media: What each input is (`Source.media`), in order.
+        left_to: Who is writing the table, in one line; empty where nobody else is.
+    """
+
+    job: Job
+    state: Literal["done", "skipped", "failed", "left"] = "done"
+    files: list[Path] = field(default_factory=list)
+    rows: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
+    tracks: set[tuple[str, int | None]] = field(default_factory=set)
+    frames: int = 0
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    media: list[Mapping[str, object]] = field(default_factory=list)
+    left_to: str = ""
+    _last: tuple[str, int] = ("", -1)
+
+    def count(self, readings: Sequence[Reading]) -> None:
+        """Take rows, in order, into the counts."""
+        for reading in readings:
+            self.rows[reading.status] += 1
+            if reading.face is not None:
+                self.tracks.add((reading.source, reading.face.track))
+            if (reading.source, reading.frame) != self._last:
+                self._last = (reading.source, reading.frame)
+                self.frames += 1
+
+    def keep(self, photo: Stamp, before: Recorded) -> None:
+        """Take a photo that is not read again into the counts, with what the earlier table's dictionary says of it."""
+        for status, count in photo.rows.items():
+            self.rows[Status(status)] += count
+        self.tracks |= {(photo.name, number) for number in range(photo.rows.get(Status.ok, 0))}
+        self.frames += 1
+        self.notes += [note for note in before.texts("notes") if note.startswith(f"{photo.name}: ")]
+        self.media.append(before.media_of(photo))
+
+
+class Progress:
+    """Hears how a run goes; this one keeps quiet."""
+
+    def plan(self, todo: Plan) -> None:
+        """What the run is going to do."""
+
+    def begin(self, job: Job, number: int, count: int) -> None:
+        """Job `number` of `count` begins, counted from 1."""
+
+    def advance(self, frames: int, share: float | None) -> None:
+        """The job has come as far as `frames` frames, the `share` (0..1) of all its work where that is known."""
+
+    def end(self, outcome: Outcome) -> None:
+        """A job ended, in whatever way."""

@@ -1,0 +1,262 @@
+"""Who writes a table: one process at a time, also where several machines share a folder.
+
+A claim is a small hidden file beside the table. It is made by a hard link, which every file system that can be shared makes
+at most once under one name, and says who writes what since when. Its owner writes it again every few seconds; one that has
+not been for `STALE_S` seconds, by the file system's own clock, or whose process has ended on this machine, is taken over.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import unicodedata
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mien.errors import OutputError
+from mien.files import PART, explained, has_ended, part_of, process_token
+
+__all__ = ["STALE_S", "Claim", "ClaimedError", "Holder", "sweep"]
+
+STALE_S: Final = 120.0
+"""Seconds without a sign of life after which a claim counts no longer."""
+BEAT_S: Final = 10.0
+"""Seconds between signs of life."""
+_TRIES: Final = 20
+_SUFFIX: Final = ".claim"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who writes a table.
+
+    Args:
+        token: The process, as `process_token` says it.
+        host: Name of its machine.
+        since: When it began, with the machine's offset from UTC.
+        source: Absolute path of what it reads.
+        content: Fingerprint of that; empty for a folder or camera.
+        files: Files it is putting in place, as paths from the claim's folder.
+    """
+
+    token: str
+    host: str
+    since: str
+    source: str
+    content: str = ""
+    files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.token.split('-')[1]}, since {self.since}"
+
+
+class ClaimedError(OutputError):
+    """Another process writes the table, or has taken it over. holder: who; None where the claim does not say."""
+
+    def __init__(self, message: str, holder: Holder | None) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, Holder | None]]:
+        return type(self), (str(self), self.holder)
+
+
+class Claim:
+    """The right to write the tables of one name, held while the ``with`` block runs.
+
+    Args:
+        stem: Where the tables lie, without suffix. Names that differ in case or in Unicode form alone are one.
+        source: Absolute path of what is read, for others to see.
+        content: Fingerprint of what is read.
+
+    Raises ClaimedError when another process holds it, OutputError when the folder cannot be written to.
+    """
+
+    def __init__(self, stem: Path, source: str, content: str = "") -> None:
+        key = unicodedata.normalize("NFC", stem.name).casefold()
+        self._stem = stem
+        self._path = stem.with_name(f".{key}{_SUFFIX}")
+        since = time.strftime("%Y-%m-%d %H:%M:%S%z")
+        self._mine = Holder(process_token(), socket.gethostname(), since, source, content)
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Self:
+        for _ in range(_TRIES):
+            if self._take():
+                self._finish_for(_parsed(self._content))
+                self._write(self._mine)
+                threading.Thread(target=self._beat, name="mien-claim", daemon=True).start()
+                return self
+        raise ClaimedError(f"{self._stem}: several runs want to write this table at once; run this again", None)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        with suppress(OSError):
+            if self._path.read_bytes() == self._content:
+                self._path.unlink()
+
+    def check(self) -> None:
+        """Raise ClaimedError where the claim was taken over, as after this process slept for minutes."""
+        with explained(self._path):
+            content = self._path.read_bytes() if self._path.exists() else b""
+        if content != self._content:
+            holder = _parsed(content)
+            raise ClaimedError(f"{self._stem}: taken over meanwhile ({holder or 'nobody says by whom'}); left to it", holder)
+
+    def announce(self, files: Iterable[Path]) -> None:
+        """Say which files are being put in place, so that another process can finish for one that is killed meanwhile."""
+        self.check()
+        names = tuple(os.path.relpath(path, self._path.parent) for path in files)
+        self._write(replace(self._mine, files=names))
+
+    def _take(self) -> bool:
+        """Try once to make the claim, out of the way of one that counts no longer."""
+        new = part_of(self._path)
+        with explained(self._stem):
+            try:
+                old = _read(self._path)
+                if old is not None and not _is_stale(self._path, old):
+                    holder = _parsed(old)
+                    raise ClaimedError(f"{self._stem}: being written by {holder or 'another process'}", holder)
+                before = _parsed(old or b"")
+                self._content = _bytes(replace(self._mine, files=before.files if before else ()))
+                new.write_bytes(self._content)
+                if old is not None and not _moved_away(self._path, old):
+                    return False
+                return _link(new, self._path)
+            finally:
+                new.unlink(missing_ok=True)
+
+    def _write(self, holder: Holder) -> None:
+        self._content = _bytes(holder)
+        new = part_of(self._path)
+        with explained(self._path):
+            try:
+                new.write_bytes(self._content)
+                os.replace(new, self._path)
+            finally:
+                new.unlink(missing_ok=True)
+
+    def _finish_for(self, holder: Holder | None) -> None:
+        """Remove what a killed process had put in place before its dictionary."""
+        page = self._stem.with_name(f"{self._stem.name}.dictionary.json")
+        if holder is None or os.path.lexists(page):
+            return
+        for name in holder.files:
+            path = os.path.normpath(name)
+            if path.startswith((f"{self._stem.name}.", f"{self._stem.name}{os.sep}")):
+                with suppress(OSError):
+                    (self._path.parent / path).unlink()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            with suppress(OSError), self._path.open("r+b") as file:
+                if file.read() == self._content:
+                    file.seek(0)
+                    file.write(self._content)  # the same: what counts is the time of the change
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder: claims, the files they were putting in place, and temporary files.
+
+    Nothing of a process that may be alive is touched.
+    """
+    with suppress(OSError):
+        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(".")]
+        alive: set[str] = set()
+        for name in names:
+            path = folder / name
+            if not name.endswith(_SUFFIX) or (content := _read(path)) is None:
+                continue
+            if holder := _parsed(content):
+                if _is_stale(path, content):
+                    _finish_stale(path, holder)
+                else:
+                    alive.add(holder.token)
+        for name in names:
+            part = PART.fullmatch(name)
+            if part and (has_ended(part["token"]) or (part["token"] not in alive and _is_old(folder / name))):
+                (folder / name).unlink(missing_ok=True)
+
+
+def _finish_stale(path: Path, holder: Holder) -> None:
+    """Take over a claim that counts no longer, and let go of it."""
+    stem = next((name[: -len(".dictionary.json")] for name in holder.files if name.endswith(".dictionary.json")), None)
+    name = stem if stem and os.sep not in stem else path.name[1 : -len(_SUFFIX)]
+    with suppress(OutputError), Claim(path.with_name(name), holder.source):
+        pass
+
+
+def _bytes(holder: Holder) -> bytes:
+    return json.dumps({name: getattr(holder, name) for name in Holder.__slots__}).encode()
+
+
+def _parsed(content: bytes) -> Holder | None:
+    try:
+        facts = json.loads(content)
+        texts = {name: facts[name] for name in ("token", "host", "since", "source", "content")}
+        files = facts["files"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    good = all(isinstance(text, str) for text in [*texts.values(), *files]) if isinstance(files, list) else False
+    return Holder(**texts, files=tuple(files)) if good and PART.fullmatch(f"..{texts['token']}-0.part") else None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _is_stale(path: Path, content: bytes) -> bool:
+    holder = _parsed(content)
+    return (holder is not None and has_ended(holder.token)) or _is_old(path)
+
+
+def _is_old(path: Path) -> bool:
+    """Whether a file was last written longer than `STALE_S` ago, by the clock of the file system that both times come from."""
+    probe = part_of(path)
+    try:
+        probe.write_bytes(b"")
+        return probe.stat().st_mtime - path.stat().st_mtime > STALE_S
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _moved_away(path: Path, judged: bytes) -> bool:
+    """Take away a claim that counts no longer; False where another process was quicker."""
+    away = part_of(path)
+    try:
+        os.rename(path, away)
+    except FileNotFoundError:
+        return False
+    try:
+        if away.read_bytes() == judged:
+            return True
+        _link(away, path)  # a fresh one had taken its place: give it back
+        return False
+    finally:
+        away.unlink(missing_ok=True)
+
+
+def _link(new: Path, path: Path) -> bool:
+    """Give a file a second name unless that is taken."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        return os.path.samefile(new, path)  # made after all, where a server's answer was lost and the call sent again
+    except OSError:  # a file system without hard links, such as exFAT
+        try:
+            with path.open("xb") as file:
+                file.write(new.read_bytes())
+        except FileExistsError:
+            return False
+    return True
