@@ -6,7 +6,7 @@ from typing import Final
 from PIL import Image
 
 from mien.errors import SourceError
-from mien.sources.base import Kind, Moments, Source, refuse_huge
+from mien.sources.base import Kind, Moments, Source, one_line, out_of_memory, refuse_huge
 from mien.sources.stills import opened_picture, rgb
 from mien.sources.stored import Stored, open_stored
 
@@ -46,10 +46,16 @@ class Animation(Source):
             self.frame_hint = None
         try:
             image.load()
+        except MemoryError as error:
+            raise out_of_memory(name) from error
         except Exception as error:
-            raise SourceError(f"{name}: its first frame cannot be decoded ({error}); copy or export it again") from error
+            raise SourceError(f"{name}: its first frame cannot be decoded ({one_line(error)}); copy or export it again") from error
         self.length_s = (self.frame_hint or 0) * _duration_s(image) or None
-        self.media = {"format": str(image.format), "stored_width": image.width, "stored_height": image.height}
+        rate = self.frame_hint / self.length_s if self.frame_hint and self.length_s else None
+        self.media = {
+            "width": image.width, "height": image.height, "codec": str(image.format).lower(), "frame_rate": rate,
+            "duration_s": self.length_s, "interlaced": False,
+        }  # fmt: skip
 
     def _moments(self) -> Moments:
         with opened_picture(self.name, self._stored) as image:
@@ -63,8 +69,10 @@ class Animation(Source):
                     image.load()
                 except EOFError:
                     break
+                except MemoryError as error:
+                    raise out_of_memory(self.name) from error
                 except Exception as error:
-                    self._problems.append(f"ends early: frame {number - first + 1} cannot be decoded ({error})")
+                    self._problems.append(f"ends early: frame {number - first + 1} cannot be decoded ({one_line(error)})")
                     return
                 yield time_s, lambda: rgb(image)
                 time_s += _duration_s(image)

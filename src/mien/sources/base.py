@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from mien.errors import SourceError
 from mien.records import Frame
 
-__all__ = ["CLOCKWISE", "MAX_PIXELS", "Kind", "Moments", "Pixels", "Source", "Turn", "out_of_memory", "refuse_huge", "turned"]
+__all__ = [
+    "CLOCKWISE", "MAX_PIXELS", "Kind", "Moments", "Pixels", "Source", "Turn", "one_line", "out_of_memory", "refuse_huge", "turned",
+]  # fmt: skip
 
 Pixels = NDArray[np.uint8]
 Kind = Literal["image", "video", "camera", "arrays"]
@@ -152,6 +154,11 @@ def _pace(every_s: float) -> Callable[[float], bool]:
         return True
 
     return due
+
+
+def one_line(error: Exception) -> str:
+    """What a decoder says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def refuse_huge(name: str, width: int, height: int) -> None:

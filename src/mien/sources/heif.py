@@ -1,13 +1,17 @@
 """HEIC and HEIF pictures, known by content. They are read with pillow-heif, an optional part."""
 
+import os
 from typing import Final
 
+import av
+from av.error import InvalidDataError
 from PIL import Image
 
 from mien.errors import SourceError
+from mien.sources.base import one_line, out_of_memory
 from mien.sources.stored import Stored, open_stored
 
-__all__ = ["is_heif", "open_heif"]
+__all__ = ["boxes_cut_off", "heif_damage", "is_heif", "open_heif"]
 
 _PICTURES: Final = frozenset({b"avci", b"heic", b"heim", b"heis", b"heix", b"mif1", b"mif2"})
 _BURSTS: Final = frozenset({b"avcs", b"hevc", b"hevm", b"hevs", b"hevx", b"msf1"})
@@ -35,7 +39,48 @@ def open_heif(name: str, stored: Stored, start: bytes) -> tuple[Image.Image, lis
         with open_stored(stored) as file:
             heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
         picture: Image.Image = heif[heif.primary_index].to_pillow()
+    except MemoryError as error:
+        raise out_of_memory(name) from error
     except Exception as error:  # decoders of damaged pictures raise almost anything
-        raise SourceError(f"{name}: this HEIC picture cannot be decoded ({error}); copy or export it again") from error
+        raise SourceError(f"{name}: this HEIC picture cannot be decoded ({one_line(error)}); copy or export it again") from error
+    picture.format = "HEIF"
     burst = start[8:12] in _BURSTS or len(heif) > 1
     return picture, ["holds several pictures; its main one was read"] if burst else []
+
+
+def boxes_cut_off(stored: Stored) -> bool:
+    """Whether a file made of boxes (HEIF, AVIF) is shorter than its boxes say; decoders fill what is missing with grey."""
+    with open_stored(stored) as file:
+        size = file.seek(0, os.SEEK_END)
+        at = 0
+        while at + 8 <= size:
+            file.seek(at)
+            length = int.from_bytes(file.read(4), "big")
+            if length == 1:  # the length follows the kind, in 64 bits
+                file.seek(at + 8)
+                length = int.from_bytes(file.read(8), "big")
+            if length == 0:  # to the end
+                return False
+            at += max(length, 8)
+    return at != size
+
+
+def heif_damage(stored: Stored) -> str | None:
+    """What FFmpeg finds damaged in the tiles of a HEIC picture; libheif hides it."""
+    place = stored if isinstance(stored, str) else open_stored(stored)
+    try:
+        container = av.open(place, "r", options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError, ValueError):  # a kind of HEIF that it does not know
+        return None
+    with container:
+        for stream in container.streams.video:
+            stream.codec_context.options = {"err_detect": "explode+crccheck+bitstream"}
+        try:
+            for packet in container.demux():
+                if packet.size and packet.stream.type == "video":
+                    packet.decode()
+        except InvalidDataError:
+            return "damaged picture data (codes that no HEVC picture holds)"
+        except (av.FFmpegError, ValueError):
+            return None
+    return None

@@ -121,5 +121,5 @@ def _open_picture(name: str, stored: Stored) -> Source | None:
             return Animation(name, stored, image)
         numbers = page_numbers(image)
         if len(numbers) > 1:
-            return Pages(name, stored, numbers, {"format": str(image.format)})
+            return Pages(name, stored, numbers)
         return Picture(name, decode(name, image, stored))

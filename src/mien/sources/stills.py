@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mien.errors import SourceError
-from mien.sources.base import MAX_PIXELS, Kind, Moments, Pixels, Source, Turn, turned
-from mien.sources.heif import is_heif, open_heif
+from mien.sources.base import CLOCKWISE, MAX_PIXELS, Kind, Moments, Pixels, Source, Turn, one_line, out_of_memory, turned
+from mien.sources.heif import boxes_cut_off, heif_damage, is_heif, open_heif
 from mien.sources.jpeg import decode_jpeg, jpeg_damage
 from mien.sources.stored import Stored, head, open_stored
 from mien.sources.suffixes import FORMATS
@@ -32,7 +32,12 @@ _EXIF_TURNS: Final = {
     7: Turn(swap=True, flip_columns=True, flip_rows=True),
     8: Turn(swap=True, flip_rows=True),
 }
+_DEGREES: Final = {turn: degrees for degrees, turn in CLOCKWISE.items()}
+_EXIF_PART, _TAKEN, _CHANGED = 0x8769, 0x9003, 0x0132
 _PNG_PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"fcTL", b"fdAT"})
+_COMPRESSION, _DEFLATED = 259, (8, 32946)  # of TIFF: the tag, and its values for deflated pixels
+_OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
+_CHUNK: Final = 1 << 20
 _HEAD: Final = 64  # bytes that tell a HEIF file
 
 
@@ -68,25 +73,29 @@ class Pages(Source):
 
     kind: Kind = "image"
 
-    def __init__(self, name: str, stored: Stored, numbers: list[int], media: dict[str, object]) -> None:
+    def __init__(self, name: str, stored: Stored, numbers: list[int]) -> None:
         super().__init__(name)
         self._stored, self._numbers = stored, numbers
         self.length_s, self.frame_hint = 0.0, len(numbers)
-        self.media = media | {"pages": len(numbers)}
+        self.media = {"codec": "tiff", "pages": len(numbers)}
 
     def _moments(self) -> Moments:
-        for number in self._numbers:
-            yield 0.0, lambda number=number: self._page(number)  # type: ignore[misc]
+        with opened_picture(self.name, self._stored) as image:
+            if image is None:
+                raise SourceError(f"{self.name}: is no picture when read again; leave the file alone while it is analysed")
+            for page, number in enumerate(self._numbers):
+                yield 0.0, lambda page=page, number=number: self._page(image, page, number)  # type: ignore[misc]
 
-    def _page(self, number: int) -> Pixels | None:
+    def _page(self, image: Image.Image, page: int, number: int) -> Pixels | None:
         try:
-            with opened_picture(self.name, self._stored) as image:
-                if image is None:
-                    return None
-                image.seek(number)
-                return decode(self.name, image, self._stored).pixels
-        except SourceError:
+            image.seek(number)
+            still = decode(self.name, image, self._stored)
+        except (SourceError, EOFError):
             return None
+        self._problems += [f"page {page}: {line}" for line in still.damage]
+        for line in still.notes:
+            self.note(f"page {page}: {line}")
+        return still.pixels
 
 
 def read_picture(name: str, stored: Stored) -> Pixels | None:
@@ -101,7 +110,10 @@ def read_picture(name: str, stored: Stored) -> Pixels | None:
 @contextmanager
 def opened_picture(name: str, stored: Stored) -> Iterator[Image.Image | None]:
     """A picture file by its content, its pixels not yet decoded; None where no decoder of pictures knows it."""
-    start = head(stored, _HEAD)
+    try:
+        start = head(stored, _HEAD)
+    except OSError as error:
+        raise SourceError(f"{name}: cannot be opened ({error.strerror}); check the path and its permissions") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong is said in our own words, or harmless
         if is_heif(start):
@@ -115,6 +127,8 @@ def opened_picture(name: str, stored: Stored) -> Iterator[Image.Image | None]:
             except UnidentifiedImageError:
                 yield None
                 return
+            except MemoryError as error:
+                raise out_of_memory(name) from error
             except Exception as error:
                 raise _undecodable(name, error) from error
             with image:
@@ -144,15 +158,21 @@ def decode(name: str, image: Image.Image, stored: Stored) -> Still:
         raise _too_large(name, width, height)
     shrink = 2 if width * height > MAX_PIXELS else 1
     still = Still(np.empty((0, 0, 3), np.uint8), notes=list(image.info.get("notes", [])))
-    still.media = {"format": image.format or "HEIF", "stored_width": width, "stored_height": height}
     try:
         pixels = _pixels(image, stored, shrink, still.damage)
         # Asked only now: Pillow turns some formats itself while it decodes, and then says so.
-        still.pixels = turned(pixels, _EXIF_TURNS.get(_exif_orientation(image), Turn()))
+        turn = _EXIF_TURNS.get(_exif_orientation(image), Turn())
+        still.pixels = turned(pixels, turn)
     except MemoryError as error:
-        raise SourceError(f"{name}: {width} x {height} pixels do not fit into memory; make it smaller") from error
+        raise out_of_memory(name) from error
     except Exception as error:  # decoders of damaged pictures raise almost anything
         raise _undecodable(name, error) from error
+    mirrored = turn not in _DEGREES
+    rotation = _DEGREES.get(turn._replace(flip_columns=not turn.flip_columns) if mirrored else turn, 0)
+    still.media = {
+        "width": width, "height": height, "rotation": rotation, "mirrored": mirrored, "codec": str(image.format).lower(),
+        "created": _exif_time(image),
+    }  # fmt: skip
     if shrink > 1:
         rows, columns = still.pixels.shape[:2]
         still.media["scale"] = 1 / shrink
@@ -166,7 +186,7 @@ def _too_large(name: str, width: int, height: int) -> SourceError:
 
 
 def _undecodable(name: str, error: Exception) -> SourceError:
-    return SourceError(f"{name}: this picture cannot be decoded ({error}); copy or export it again")
+    return SourceError(f"{name}: this picture cannot be decoded ({one_line(error)}); copy or export it again")
 
 
 def _pixels(image: Image.Image, stored: Stored, shrink: int, damage: list[str]) -> Pixels:
@@ -174,8 +194,7 @@ def _pixels(image: Image.Image, stored: Stored, shrink: int, damage: list[str]) 
     if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB", "CMYK"):
         return _jpeg_pixels(image, stored, shrink, damage)
     image.load()
-    if image.format == "PNG":
-        damage += _png_damage(stored)
+    damage += _damage(image, stored)
     if shrink > 1:
         image = _halved(image)
     return rgb(image)
@@ -199,6 +218,37 @@ def _halved(image: Image.Image) -> Image.Image:
     if image.mode in ("P", "1", "PA") or image.mode.startswith("I;16"):
         image = image.convert({"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA"}.get(image.mode, "I"))
     return image.reduce(2)
+
+
+def _damage(image: Image.Image, stored: Stored) -> list[str]:
+    """What the file says against its pixels where the decoder keeps silent. Raises ValueError where it is cut off."""
+    if image.format == "PNG":
+        return _png_damage(stored)
+    if image.format == "TIFF":
+        return _tiff_damage(image, stored)
+    if image.format in ("AVIF", "HEIF") and boxes_cut_off(stored):
+        raise ValueError("the file is cut off")
+    line = heif_damage(stored) if image.format == "HEIF" else None
+    return [line] if line else []
+
+
+def _tiff_damage(image: Image.Image, stored: Stored) -> list[str]:
+    """Compare the checksums of deflated strips and tiles, which libtiff does not read to the end."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    if tags.get(_COMPRESSION) not in _DEFLATED:
+        return []
+    offsets, counts = (tags.get(strips) or tags.get(tiles) or () for strips, tiles in (_OFFSETS, _COUNTS))
+    with open_stored(stored) as file:
+        for offset, count in zip(offsets, counts, strict=False):
+            file.seek(offset)
+            left, stream = file.read(count), zlib.decompressobj()
+            try:
+                while left:
+                    stream.decompress(left, _CHUNK)
+                    left = stream.unconsumed_tail
+            except zlib.error as error:
+                return [f"damaged picture data ({error})"]
+    return []
 
 
 def _png_damage(stored: Stored) -> list[str]:
@@ -236,6 +286,16 @@ def _exif_orientation(image: Image.Image) -> int:
         return int(image.getexif().get(0x0112, 1))
     except Exception:  # a damaged EXIF block must not cost the picture
         return 1
+
+
+def _exif_time(image: Image.Image) -> str | None:
+    """When the photo was taken, as the camera wrote it."""
+    try:
+        exif = image.getexif()
+        time = exif.get_ifd(_EXIF_PART).get(_TAKEN) or exif.get(_CHANGED)
+    except Exception:  # a damaged EXIF block must not cost the picture
+        return None
+    return time.strip("\0 ") or None if isinstance(time, str) else None
 
 
 def rgb(image: Image.Image) -> Pixels:
