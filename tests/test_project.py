@@ -14,8 +14,8 @@ SRC = ROOT / "src" / "mien"
 # From the ground up; a room imports only rooms before it. Keep in step with docs/architecture.md.
 ROOMS = (
     "errors", "text", "documents", "files", "claims", "tasks", "records", "metrics", "sources", "faces", "bundles", "zoo", "compat",
-    "temporal", "outputs", "options",
-    "pipeline", "analysis", "batch", "demo", "doctor", "data", "train", "recipes", "cli", "__main__",
+    "temporal", "outputs", "options", "networks", "progress", "given", "pipeline", "analysis",
+    "batch", "many", "demo", "doctor", "data", "train", "recipes", "cli", "__main__",
 )  # fmt: skip
 MODULES = sorted(SRC.rglob("*.py"))
 

@@ -1,17 +1,19 @@
 """mien reads affect from faces: expressions, valence and arousal, action units; from photos and video, on your own machine.
 
 >>> import mien
->>> sorted(mien.__all__)[:4]
-['Analysis', 'Face', 'Frame', 'MienError']
+>>> [name for name in mien.__all__ if name.islower()]
+['analyze', 'analyze_many', 'errors', 'load', 'read_table', 'records']
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mien.analysis import Analysis, analyze
+    from mien import errors, records
+    from mien.analysis import Analysis, Reader, analyze
     from mien.bundles.store import Model, load
     from mien.errors import MienError
+    from mien.many import analyze_many
     from mien.options import Options
     from mien.outputs.read import read_table
     from mien.records import Face, Frame, Reading, Status
@@ -28,15 +30,18 @@ _HOMES = {
     "MienError": "errors",
     "Model": "bundles.store",
     "Options": "options",
+    "Reader": "analysis",
     "Reading": "records",
     "Smoothing": "temporal.readings",
     "Status": "records",
     "TASKS": "tasks",
     "Task": "tasks",
     "analyze": "analysis",
+    "analyze_many": "many",
     "load": "bundles.store",
     "read_table": "outputs.read",
 }
+_MODULES = ("errors", "records")
 
 __all__ = [
     "TASKS",
@@ -46,17 +51,23 @@ __all__ = [
     "MienError",
     "Model",
     "Options",
+    "Reader",
     "Reading",
     "Smoothing",
     "Status",
     "Task",
     "analyze",
+    "analyze_many",
+    "errors",
     "load",
     "read_table",
+    "records",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"mien.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'mien' has no attribute {name!r}")
     return getattr(import_module(f"mien.{_HOMES[name]}"), name)

@@ -1,24 +1,64 @@
 """What may be chosen about an analysis."""
 
+import inspect
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import wraps
 from math import inf
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypedDict, TypeVar
 
 from mien.bundles.store import AFFECT, FACES
+from mien.errors import UnknownOptionError
 from mien.temporal.readings import Smoothing
 
-__all__ = ["Choice", "Options", "Rotate"]
+__all__ = ["Choice", "OptionFields", "Options", "Rotate", "options_of", "spelled_out"]
 
 Choice = Literal["all", "largest"] | int
 Rotate = Literal["check", "auto", 0, 90, 180, 270]
+T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+class OptionFields(TypedDict, total=False):
+    """The fields of `Options`, for functions that take them as keyword arguments; a test holds the two alike."""
+
+    bundle: str | Path
+    detector: str | Path
+    engine: str
+    faces: Choice
+    every: float
+    smoothing: Smoothing | float | None
+    compounds: bool
+    video_stream: int | None
+    rotate: Rotate
+
+
+def _naming_the_nearest(kind: type[T]) -> type[T]:
+    """Make a dataclass answer an unknown field with the nearest one."""
+    build = kind.__init__
+
+    @wraps(build)
+    def checked(self: T, *values: Any, **named: Any) -> None:
+        _refuse_unknown(named, ())
+        build(self, *values, **named)
+
+    kind.__init__ = checked  # type: ignore[assignment]
+    return kind
+
+
+@_naming_the_nearest
 @dataclass(frozen=True, slots=True)
 class Options:
     """What may be chosen about an analysis.
+
+    Raises UnknownOptionError (a TypeError) for another name, ValueError for values that make no sense.
+
+    >>> Options(smothing=0.1)
+    Traceback (most recent call last):
+    mien.errors.UnknownOptionError: no option named 'smothing'; did you mean smoothing?
 
     bundle: name or folder of the bundle that reads affect.
     detector: name or folder of the bundle that finds faces.
@@ -74,3 +114,41 @@ class Options:
             if not isinstance(self.video_stream, Integral) or isinstance(self.video_stream, bool) or self.video_stream < 0:
                 raise ValueError(f"video_stream must be a number from 0 up, got {self.video_stream!r}")
             object.__setattr__(self, "video_stream", int(self.video_stream))
+
+
+def options_of(options: Options | None, named: Mapping[str, Any], also: Collection[str] = ()) -> Options:
+    """Options given whole, field by field, or both; a field named one by one goes before.
+
+    Args:
+        options: All of them, or None for the defaults.
+        named: Fields of `Options` by name.
+        also: Other words that the caller understands, for "did you mean".
+
+    Raises:
+        UnknownOptionError: A name is none of them; it says the nearest.
+        TypeError: `options` is no `Options`.
+        ValueError: A value makes no sense.
+    """
+    _refuse_unknown(named, also)
+    if options is None:
+        return Options(**named)
+    if not isinstance(options, Options):
+        raise TypeError(f"options must be an Options, got {type(options).__name__}; give single options by name, as in smoothing=0.1")
+    return replace(options, **named)
+
+
+def _refuse_unknown(named: Mapping[str, Any], also: Collection[str]) -> None:
+    known = [field.name for field in fields(Options)]
+    for name in named:
+        if name not in known:
+            raise UnknownOptionError("option", name, [*known, *also])
+
+
+def spelled_out(function: Function) -> Function:
+    """Let a function that takes `OptionFields` show each of them with its default to `help`, notebooks and editors that ask Python."""
+    own = inspect.signature(function)
+    named = [item for item in own.parameters.values() if item.kind is not item.VAR_KEYWORD]
+    chosen = inspect.signature(Options).parameters.values()
+    whole = [*named, *(item.replace(kind=item.KEYWORD_ONLY) for item in chosen)]
+    function.__signature__ = own.replace(parameters=whole)  # type: ignore[attr-defined]
+    return function

@@ -1,35 +1,35 @@
 """The sentence: frames, find, follow, prepare, score, smooth.
 
-`Pipeline.read` is that sentence; the rest of this module says its words. Frames are decoded in one thread, faces found
-in the caller's, and scored in a third, in batches.
+`Pipeline.read` is that sentence; the rest of this module says its words. Frames of recordings are decoded in one thread, faces
+found in the caller's, and scored in a third, in batches. Single pictures and live frames take the shortest way, through the
+caller's thread alone; of a camera the newest frame waits in a thread of its own.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
-from pathlib import Path
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bundles.store import load, load_detector, open_bundle
-from mien.errors import BundleError, LabelMismatchError, UnknownNameError
+from mien.errors import LabelMismatchError, UnknownNameError
 from mien.faces.orientation import SPACING_S, TurnSampler
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
+from mien.networks import Networks
 from mien.options import Choice, Options
 from mien.records import Face, Frame, Reading, Status
 from mien.sources import Source, open_source
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task, both_members
 from mien.temporal.readings import Smoothing, fill_gaps, smooth
 
-__all__ = ["Networks", "Pipeline", "read_ahead"]
+__all__ = ["Pipeline", "newest", "read_ahead"]
 
 BATCH: Final = 16
 """Faces scored together."""
@@ -40,6 +40,7 @@ _DONE: Final = np.empty((0, 0, 3), np.uint8)
 """Stands for the picture of a frame whose faces are cut out, so that a batch does not keep whole frames alive."""
 
 Image = NDArray[np.uint8]
+_Frames = Queue[Frame | BaseException | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +50,6 @@ class _Look:
     frame: Frame
     faces: list[Face]
     crops: list[Image]
-
-
-class Networks:
-    """The two networks of an analysis, verified and loaded once: one finds faces, one reads affect.
-
-    Raises UnknownNameError, BundleError or MissingExtraError when a bundle or engine is not to be had.
-    """
-
-    def __init__(self, bundle: str | Path, detector: str | Path, engine: str) -> None:
-        self.model = load(bundle, engine)
-        if not self.model.tasks:
-            raise BundleError(f"{self.model.card.name} gives features alone and reads no affect; train heads on it, or name another bundle")
-        # Always with ONNX Runtime: frames and windows change their size, which OpenVINO is slow at.
-        self.detector = load_detector(detector, engine="onnxruntime")
-        self.finder = open_bundle(detector).card  # now: what lies there later is not what is used
-        basic = set(chain.from_iterable(COMPOUNDS.values()))
-        self.expressions = next((t.names for t in self.model.tasks if t.family == "expr" and basic <= set(t.names)), None)
 
 
 class Pipeline:
@@ -116,7 +100,8 @@ class Pipeline:
 
     def open(self, item: object, *, name: str | None = None, photos: bool = False) -> Source:
         """Open an input (see `open_source`) with the stream and the turn that the options ask for."""
-        source, rotate = open_source(item, name=name, photos=photos, stream=self.options.video_stream), self.options.rotate
+        rotate = self.options.rotate
+        source = item if isinstance(item, Source) else open_source(item, name=name, photos=photos, stream=self.options.video_stream)
         if isinstance(rotate, int):
             source.turn(rotate)
         elif rotate == "auto" and source.kind == "video" and (degrees := self._needed_turn(source)):
@@ -138,16 +123,15 @@ class Pipeline:
     def read(self, source: Source) -> Generator[Reading, None, None]:
         """One reading per face per frame, in time order; one without a face where none is in view or a frame is unreadable.
 
+        Of a live source each frame's readings come before the next frame is taken.
         Raises SourceError when nothing of the source can be read.
         """
-        frames = read_ahead(source.frames(self.options.every))
-        looks = self._find(frames, source)
-        readings = self._score(looks, 1 if source.kind == "camera" else BATCH)
-        live = source.kind == "camera"
-        if smoothing := self.smoothing(live):
+        looks = self._find(_frames(source, self.options.every), source)
+        readings = self._score_each(looks) if source.live or source.kind == "image" else self._score(looks)
+        if smoothing := self.smoothing(source.live):
             gap_s = max(smoothing.longest_gap_s, 1.5 * self.options.every)  # frames left out on purpose are no gap
             smoothing = replace(smoothing, longest_gap_s=gap_s)
-            readings = smooth(readings if live else fill_gaps(readings, gap_s), smoothing, self.tasks)
+            readings = smooth(readings if source.live else fill_gaps(readings, gap_s), smoothing, self.tasks)
         yield from readings
 
     def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[_Look]:
@@ -172,15 +156,22 @@ class Pipeline:
         elif tracker.turned_away:
             source.note("faces that are seen better upside down or sideways were left out; see --rotate")
 
-    def _score(self, looks: Iterator[_Look], size: int) -> Iterator[Reading]:
+    def _score(self, looks: Iterator[_Look]) -> Iterator[Reading]:
+        """Score in batches, one of them in a thread while the caller's finds the next faces."""
         with ThreadPoolExecutor(1) as pool:
             waiting: deque[tuple[list[_Look], Future[dict[str, Floats]]]] = deque()
-            for batch in _batches(looks, size):
+            for batch in _batches(looks, BATCH):
                 waiting.append((batch, pool.submit(self._scores, [crop for look in batch for crop in look.crops])))
-                if len(waiting) > (size > 1):
-                    yield from _readings(*waiting.popleft())
-            while waiting:
-                yield from _readings(*waiting.popleft())
+                if len(waiting) > 1:
+                    scored, scores = waiting.popleft()
+                    yield from _readings(scored, scores.result())
+            for scored, scores in waiting:
+                yield from _readings(scored, scores.result())
+
+    def _score_each(self, looks: Iterator[_Look]) -> Iterator[Reading]:
+        """Score each frame at once, where it is found."""
+        for look in looks:
+            yield from _readings([look], self._scores(look.crops))
 
     def _scores(self, crops: Sequence[Image]) -> dict[str, Floats]:
         scores = self.networks.model.score_prepared(crops)
@@ -210,17 +201,24 @@ def _batches(looks: Iterator[_Look], size: int) -> Iterator[list[_Look]]:
         yield batch
 
 
-def _readings(looks: list[_Look], scores: "Future[dict[str, Floats]]") -> Iterator[Reading]:
+def _readings(looks: list[_Look], scores: Mapping[str, Floats]) -> Iterator[Reading]:
     row = 0
-    done = scores.result()
     for look in looks:
         source, index, time_s = look.frame.source, look.frame.index, look.frame.time_s
         if not look.faces:
             status = Status.unreadable if look.frame.pixels is None else Status.no_face
             yield Reading(source, index, time_s, status, None, {}, {})
         for face in look.faces:
-            yield Reading(source, index, time_s, Status.ok, face, {family: values[row] for family, values in done.items()}, {})
+            yield Reading(source, index, time_s, Status.ok, face, {family: values[row] for family, values in scores.items()}, {})
             row += 1
+
+
+def _frames(source: Source, every: float) -> Iterator[Frame]:
+    """The frames of a source, in the thread that suits it."""
+    frames = source.frames(every)
+    if source.kind == "camera":
+        return newest(frames, source.note)
+    return frames if source.live or source.kind == "image" else read_ahead(frames)
 
 
 def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
@@ -229,12 +227,41 @@ def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
     if first is None:
         return
     depth = 2 if first.pixels is None else int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
-    queue: Queue[Frame | BaseException | None] = Queue(depth)
+    queue: _Frames = Queue(depth)
+    queue.put(first)
+    yield from _from_thread(frames, queue, _put)
+
+
+def newest(frames: Generator[Frame, None, None], note: Callable[[str], None]) -> Iterator[Frame]:
+    """The frames as they come, without those that came while the caller was at work on others: only the newest waits.
+
+    So what is read is never older than one reading takes, however slow that is. At the end a note says how many were left out.
+    """
+    passed = 0
+
+    def replace_waiting(queue: _Frames, item: Frame | BaseException | None, stop: Event) -> None:
+        nonlocal passed
+        if isinstance(item, Frame):
+            with suppress(Empty):
+                queue.get_nowait()
+                passed += 1
+        _put(queue, item, stop)
+
+    try:
+        yield from _from_thread(frames, Queue(1), replace_waiting)
+    finally:
+        if passed:
+            note(f"{passed} frames came while others were read, and were left out; frame numbers count them")
+
+
+def _from_thread(
+    frames: Generator[Frame, None, None], queue: _Frames, put: Callable[[_Frames, Frame | BaseException | None, Event], None]
+) -> Iterator[Frame]:
+    """Frames that a thread takes from their source and hands over through a queue."""
     stop = Event()
-    thread = Thread(target=_fill, args=(frames, queue, stop), name="mien-decode", daemon=True)
+    thread = Thread(target=_fill, args=(frames, queue, stop, put), name="mien-decode", daemon=True)
     thread.start()
     try:
-        yield first
         while (item := queue.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
@@ -244,22 +271,29 @@ def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
         thread.join()
 
 
-def _fill(frames: Generator[Frame, None, None], queue: "Queue[Frame | BaseException | None]", stop: Event) -> None:
-    def put(item: Frame | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                queue.put(item, timeout=0.1)
-            except Full:
-                continue
-            return
+def _put(queue: _Frames, item: Frame | BaseException | None, stop: Event) -> None:
+    """Wait until there is room."""
+    while not stop.is_set():
+        try:
+            queue.put(item, timeout=0.1)
+        except Full:
+            continue
+        return
 
+
+def _fill(
+    frames: Generator[Frame, None, None],
+    queue: _Frames,
+    stop: Event,
+    put: Callable[[_Frames, Frame | BaseException | None, Event], None],
+) -> None:
     try:
         for frame in frames:
-            put(frame)
+            put(queue, frame, stop)
             if stop.is_set():
                 return
-        put(None)
+        put(queue, None, stop)
     except BaseException as error:  # handed to the caller's thread, which raises it
-        put(error)
+        put(queue, error, stop)
     finally:
         frames.close()

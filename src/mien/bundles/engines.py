@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -68,12 +69,14 @@ class _OpenVino:
         # Its default on newer processors is bfloat16, whose scores differ in the second digit.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         self._model = core.compile_model(core.read_model(network), "CPU", settings)
+        self._lock = Lock()
         self.outputs: list[set[str]] = [set(output.get_names()) for output in self._model.outputs]
 
     def run(self, batch: Floats32, first: int | None = None) -> list[Floats32]:
-        # The engine lends its own memory, which the next run overwrites, so that only what is asked for is copied.
-        result = self._model(batch, share_outputs=True)
-        return [np.array(result[output]) for output in self._model.outputs[:first]]
+        # The engine lends its own memory, which the next run overwrites, another thread's too, so that only what is asked for is copied.
+        with self._lock:
+            result = self._model(batch, share_outputs=True)
+            return [np.array(result[output]) for output in self._model.outputs[:first]]
 
 
 def import_onnxruntime() -> Any:

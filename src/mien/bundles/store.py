@@ -24,8 +24,8 @@ from mien.tasks import Floats, Task
 from mien.text import printable
 
 __all__ = [
-    "AFFECT", "FACES", "KNOWN", "Bundle", "Model", "bundles", "embedded", "home", "installed", "load", "load_detector", "open_bundle",
-    "read_bundle",
+    "AFFECT", "FACES", "KNOWN", "Bundle", "Model", "bundle_folder", "bundles", "embedded", "home", "installed", "load", "load_detector",
+    "open_bundle", "read_bundle",
 ]  # fmt: skip
 
 _EMBEDDED: Final = Path(__file__).parent / "embedded"
@@ -131,7 +131,23 @@ def read_bundle(name: str | Path) -> tuple[Bundle, bytes]:
     return bundle, bundle.network()
 
 
+def bundle_folder(name: str | Path) -> Path:
+    """The folder that `name` stands for, found as by `open_bundle`; nothing in it is read yet, and it may hold no bundle.
+
+    Raises UnknownNameError or BundleError as `open_bundle` does.
+    """
+    try:
+        return _folder(name)
+    except MienError:
+        return _folder(name)  # as in `open_bundle`
+
+
 def _opened(name: str | Path) -> Bundle:
+    folder = _folder(name)
+    return Bundle(folder, read_card(folder / "card.json"))
+
+
+def _folder(name: str | Path) -> Path:
     here = bundles()
     if name == "":  # as a folder it would be the one that is worked in
         raise UnknownNameError("bundle", "", here)
@@ -146,7 +162,7 @@ def _opened(name: str | Path) -> Bundle:
         if str(name) in [path.stem for path in (KNOWN / "weights").glob("*.json")]:
             raise BundleError(f"{name} is weights to train from, no bundle; mien bundles pull {name} prints what to name as `start`")
         raise UnknownNameError("bundle", str(name), {*here, *get_close_matches(str(name), known, n=1)})
-    return Bundle(folder, read_card(folder / "card.json"))
+    return folder
 
 
 class Model:

@@ -64,6 +64,8 @@ class Source(ABC):
     """
 
     kind: Kind
+    live = False
+    """Whether frames are made while they are read, so that what comes next is not there yet."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -38,6 +38,7 @@ class Camera(Source):
     """A live camera; time is the monotonic clock since the first frame."""
 
     kind: Kind = "camera"
+    live = True
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
