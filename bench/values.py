@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.signal import find_peaks, peak_widths
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 import mien
 from mien.bundles.store import load
@@ -94,6 +94,15 @@ def mean_area(scores: Floats, truth: Floats) -> float:
     return float(np.mean([roc_auc_score(t, s) for s, t in zip(scores.T, truth.T, strict=True) if t.any()]))
 
 
+def best_threshold(scores: Floats, truth: Floats) -> float:
+    """The threshold (N,) -> calls from it on, whose F1 is highest."""
+    order = np.argsort(-scores)
+    called = np.arange(1, len(scores) + 1)
+    f1 = 2 * np.cumsum(truth[order]) / (called + truth.sum())
+    f1[:-1][scores[order][:-1] == scores[order][1:]] = -1  # equal scores are called together
+    return float(scores[order][f1.argmax()])
+
+
 def mean_f1(scores: Floats, truth: Floats) -> float:
     """F1 where each half of the faces has the threshold that is best on the other half, mean over the columns."""
     half = np.arange(len(scores)) % 2 == 0
@@ -101,12 +110,9 @@ def mean_f1(scores: Floats, truth: Floats) -> float:
     for column, target in zip(scores.T, truth.T, strict=True):
         called = np.zeros(len(column), bool)
         for rows in (half, ~half):
-            if not target[~rows].any():
-                continue
-            precision, recall, thresholds = precision_recall_curve(target[~rows], column[~rows])
-            best = (2 * precision * recall / np.maximum(precision + recall, 1e-12))[:-1].argmax()
-            called[rows] = column[rows] >= thresholds[best]
-        each.append(f1_score(target, called, zero_division=0))
+            if target[~rows].any():
+                called[rows] = column[rows] >= best_threshold(column[~rows], target[~rows])
+        each.append(2 * (called & target).sum() / max(called.sum() + target.sum(), 1))
     return float(np.mean(each))
 
 
@@ -198,15 +204,19 @@ def main() -> None:
     parser.add_argument("--ferplus", type=Path, required=True)
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--bundle", default="mien-s")
+    parser.add_argument("--also", nargs="*", default=["mien-xs"], help="bundles of which only the shares are measured")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    model = load(given.bundle, "onnxruntime")
-    scored = evaluate_bundle(model, load_ferplus(given.ferplus, "valid"), [EXPR])
-    shares, votes = scored.scores["expr"].astype(float), labels(scored.table, EXPR).astype(float)
+    table = load_ferplus(given.ferplus, "valid")
+    votes = labels(table, EXPR).astype(float)
+    scores, cards = {}, {}
+    for name in (given.bundle, *given.also):
+        model = load(name, "onnxruntime")
+        scores[name], cards[name] = evaluate_bundle(model, table, [EXPR]).scores["expr"].astype(float), model.card
     result = {
-        "bundle": {"name": model.card.name, "sha256": model.card.sha256},
-        "compounds": compounds(shares, votes),
-        "shares": shares_of_faces(shares, votes),
+        "bundles": {name: card.sha256 for name, card in cards.items()},
+        "compounds": compounds(scores[given.bundle], votes),
+        "shares": {name: shares_of_faces(shares, votes) for name, shares in scores.items()},
     }
     if given.clip:
         result["smoothing"] = smoothing(mien.analyze(given.clip, bundle=given.bundle, engine="onnxruntime").frame)

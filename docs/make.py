@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -16,12 +17,13 @@ import pandas as pd
 from mien import zoo
 from mien.bundles.card import AffectCard, FaceCard, TaskCard
 from mien.bundles.readme import bullets, published_page, scores_page, seen_page, table, worse_page
-from mien.bundles.store import FACES, embedded, load, open_bundle
+from mien.bundles.store import AFFECT, FACES, embedded, load, open_bundle
 from mien.data.submissions.check import KINDS
 from mien.data.submissions.formats import DIGITS, markdown
 from mien.outputs.columns import columns
 from mien.records import STATUSES
 from mien.tasks import COMPOUND_SCORES
+from mien.temporal.widths import BEARABLE_S, OTHER_S, bearable_s
 from mien.zoo.index import Faces
 
 HERE = Path(__file__).parent
@@ -75,6 +77,63 @@ The emotional reactions of ABAW5 (seven emotions) and the valence, arousal and u
 """
 
 
+VALUES = """
+## Shares of time
+
+How much of its time a face shows an expression is the mean of that expression's probabilities, not the share of rows with its label. The
+label names the likeliest, and a rare expression is seldom that. On the validation split of FER+, {faces} faces read by `mien-s` and
+what ten people each said of them:
+
+{shares}
+
+Over 200 draws of 300 faces the shares are wrong by {mean_error} of the faces by mean probabilities, by {label_error} by labels
+(95 % of the draws in brackets). In pandas: `table[[name for name in table if name.startswith("expr_")]].mean()`.
+
+**Contempt is not called** by the bundles that come with mien: {called} of these faces get the label `contempt`, and for {voted} of them
+it is what most people said. Use its probability, and compare groups rather than single faces. The dictionary lists under
+`bundle.never_right` the names that a bundle's card knows an F1 of 0 of.
+
+## Valence and arousal
+
+They are {derived}. So they say nothing that the expressions do not, and two faces with the same
+expressions have the same valence. The dictionary says the same of every task under `bundle.learned_from`, as the bundle's card has it.
+
+## Compound expressions
+
+A `ce_` column is a score to rank faces by, and no probability: 0 where a member is missing, .5 where two members share all. No labels
+of compound expressions were at hand. Faces on which people disagreed stand in for them: a face is a positive where at least .3 of its
+votes went to each member ({positives}; compounds with fewer than five are left out of the means). *Plain* is the largest score, as a share of
+the form's scale, on faces on which one member has a probability above .95; *happy* is the mean of `ce_happily_surprised` on the {happy}
+faces with a happiness above .95. Chosen is the form of the highest average precision that stays below a quarter of its scale on plain faces.
+
+{forms}
+
+Recipes keep the means of the papers (`mien.tasks.compound_scores`). A bundle that has learned compound expressions gives its own, which are
+probabilities.
+
+## Smoothing
+
+Every width is a full width at half maximum, in seconds. This is what a Gaussian leaves of the height of the median event of each column
+with at least four events in a real clip of 20 seconds with one face, at 24 frames a second:
+
+{left}
+
+A column *bears* the width at which at least half is left, or, where none was seen, {other_s:g} s; {others}, as lips move 2 to 7
+times a second in speech. Wider smoothing is a note on the terminal and in the dictionary. `AU45` is left as it is.
+
+The figures on this page are printed by
+
+    python bench/values.py --ferplus FOLDER --clip CLIP
+
+## In spreadsheets
+
+Spreadsheets run cells that begin with `=`, `+`, `-`, `@`, a tab or a line break as formulas, and a file can be called anything. In CSV
+files such texts and column names have an apostrophe in front, also behind a `;` or a tab, where some spreadsheets begin a new cell; a text
+that begins with an apostrophe gets a second one. `mien.read_table` takes them away again and gives back every name exactly. Numbers are as
+they are; Parquet and JSON lines need none of this.
+"""
+
+
 def columns_page() -> str:
     """Every column of the default table, as its data dictionary has it."""
     lines = ["# Columns", "", "One row per face per frame; made by `docs/make.py` from the code that writes the tables.", ""]
@@ -82,9 +141,50 @@ def columns_page() -> str:
     for column in columns((*load().tasks, COMPOUND_SCORES)):
         span = "" if column.low is None else f"{column.low:g} to {'' if column.high is None else format(column.high, 'g')}"
         lines.append(f"| `{column.name}` | {column.dtype} | {column.unit or ''} | {span} | {column.meaning} |")
-    lines += ["", "With `--smooth`, all score columns come again with the suffix `_raw`, as they were before smoothing.", ""]
+    lines += [
+        "",
+        "The `ce_` columns are there with `--compounds`. With `--smooth`, all score columns come again with the suffix `_raw`, as they",
+    ]
+    lines += ["were before smoothing.", ""]
     lines += ["| status | meaning |", "|---|---|"] + [f"| `{status}` | {meaning} |" for status, meaning in STATUSES.items()]
-    return "\n".join(lines) + "\n"
+    measured = json.loads((HERE.parent / "bench" / "results" / "values.json").read_text(encoding="utf-8"))
+    return "\n".join(lines) + "\n" + _values_page(measured)
+
+
+def _values_page(measured: dict[str, Any]) -> str:
+    """How the values of the columns may be read, with the figures of `bench/values.py`."""
+    shares, compounds, smoothing = (measured[part] for part in ("shares", "compounds", "smoothing"))
+    ways = ["votes", "mean probabilities", "labels"]
+    share_rows = [
+        [name, *(f"{100 * shares[AFFECT]['share'][way][name]:.1f} %" for way in ways)] for name in shares[AFFECT]["share"]["votes"]
+    ]
+    errors = {way: "{} % [{}, {}]".format(*values) for way, values in shares[AFFECT]["error of shares, percent of faces"].items()}
+    called = [f"`{name}` {found['called']['contempt']} of {found['faces']:,}" for name, found in shares.items()]
+    forms = [
+        [
+            f"**{name}**" if name == compounds["chosen"] else name,
+            *("{:.3f} [{:.3f}, {:.3f}]".format(*entry[measure]) for measure in ("average precision", "area under ROC", "F1")),
+            "{:+.3f} [{:+.3f}, {:+.3f}]".format(*entry["average precision minus the chosen form's"]),
+            f"{entry['highest on plain faces, share of the scale']:.2f}",
+            f"{entry['mean of happily_surprised on plainly happy faces']:.3f}",
+        ]
+        for name, entry in compounds["forms"].items()
+    ]
+    widths = list(next(iter(smoothing.values()))["height left"])
+    left = [
+        [f"`{name}`", f"{bearable_s(name):g} s", str(entry["events"]), *(f"{entry['height left'][width]:.2f}" for width in widths)]
+        for name, entry in smoothing.items()
+    ]
+    others = ", ".join(f"`{name}` {width_s:g} s" for name, width_s in BEARABLE_S.items() if name not in smoothing)
+    return VALUES.format(
+        shares=table(["expression", "by the votes", "by mean probabilities", "by labels"], share_rows),
+        faces=f"{shares[AFFECT]['faces']:,}", mean_error=errors["mean probabilities"], label_error=errors["labels"],
+        voted=shares[AFFECT]["largest share by votes"]["contempt"], called=", ".join(called),
+        derived=next(spec.supervised_by for spec in open_bundle(AFFECT).card.tasks if spec.key == "va"),
+        forms=table(["form", "average precision", "area under ROC", "F1", "precision minus the chosen's", "plain", "happy"], forms),
+        happy=compounds["plainly happy faces"], positives=", ".join(f"{n} {name}" for name, n in compounds["positives"].items()),
+        left=table(["column", "bears", "events", *widths], left), others=others, other_s=OTHER_S,
+    )  # fmt: skip
 
 
 Known = AffectCard | FaceCard | zoo.Entry

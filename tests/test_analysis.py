@@ -141,6 +141,19 @@ def test_a_number_for_smoothing_is_its_full_width_at_half_maximum():
     assert smoothing.weights(np.array([0.075])) == pytest.approx(0.5)
 
 
+def test_the_dictionary_says_what_its_scores_were_learned_from(face, tmp_path):
+    path = mien.analyze(face).save(tmp_path / "a.csv")
+    page = json.loads(path.with_suffix(".dictionary.json").read_text())
+    told, card = page["bundle"], mien.load("mien-s").card
+    tasks = {column["name"]: column["task"] for column in page["columns"]}
+    assert "Russell & Mehrabian" in told["learned_from"][tasks["valence"]]
+    assert told["learned_from"] == {spec.key: spec.supervised_by for spec in card.tasks}
+    assert told["never_right"]["contempt"] == "F1 0 on 24 faces, validation split of FER+; intervals over face"
+    assert "neutral" not in told["never_right"]
+    assert told["limits"] == list(card.limits)
+    assert "means of the probabilities" in page["columns"][[*tasks].index("expression")]["meaning"]
+
+
 def test_a_column_to_keep_that_is_not_there_is_named(face):
     with pytest.raises(UnknownNameError, match="no score column named 'AU54'; did you mean AU45"):
         mien.analyze(face, smoothing=mien.Smoothing(0.1, keep=("AU54",)))

@@ -361,7 +361,7 @@ def test_dictionary(tmp_path):
     assert page["mien"] == mien.__version__
     assert {key: page[key] for key in facts} == facts
     assert [entry["name"] for entry in page["columns"]] == [c.name for c in table]
-    assert all(set(entry) == {"name", "dtype", "unit", "range", "fwhm_s", "meaning"} for entry in page["columns"])
+    assert all(set(entry) == {"name", "dtype", "unit", "range", "task", "fwhm_s", "meaning"} for entry in page["columns"])
     entries = {entry["name"]: entry for entry in page["columns"]}
     assert (entries["valence"]["range"], entries["box_w"]["range"], entries["box_x"]["range"]) == ([-1.0, 1.0], [0, None], None)
     assert "inner brow raiser" in entries["AU01"]["meaning"]

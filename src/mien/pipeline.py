@@ -93,7 +93,13 @@ class Pipeline:
         if smoothing := self.smoothing():
             options["smoothing"] = asdict(smoothing) | {"fwhm_s": round(smoothing.fwhm_s, 4)}
         return {
-            "bundle": {"name": card.name, "sha256": card.sha256},
+            "bundle": {
+                "name": card.name,
+                "sha256": card.sha256,
+                "learned_from": {spec.key: spec.supervised_by for spec in card.tasks},
+                "never_right": card.never_right(),
+                "limits": list(card.limits),
+            },
             "faces": {"name": finder.name, "sha256": finder.sha256},
             "options": options,
         }

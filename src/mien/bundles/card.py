@@ -198,6 +198,16 @@ class AffectCard(_Common):
             raise ValueError(f"temperature: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}")
         return self
 
+    def never_right(self) -> dict[str, str]:
+        """Names of a task whose measured F1 is 0 on a whole data set, and on which: the label cannot be trusted to call them."""
+        names = {name for spec in self.tasks if spec.kind == "one_of" for name in spec.names}
+        found: dict[str, str] = {}
+        for score in self.scores:
+            name = score.metric.rpartition(" F1 ")[2]
+            if name in names and score.metric != name and score.value == 0 and not score.condition:
+                found.setdefault(name, f"F1 0 on {score.faces} faces, {score.data}")
+        return found
+
 
 class FaceCard(_Common):
     """Card of a network that finds faces in frames."""

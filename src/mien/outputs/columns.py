@@ -87,6 +87,7 @@ _ACTIONS: Final = {
     "AU43": "eyes closed",
     "AU45": "blink",
 }
+_SHARES: Final = "For shares of time take means of the probabilities instead: rare expressions are seldom the highest."
 _DIMENSIONS: Final = {
     "valence": "How pleasant the expressed affect is, from -1 (most unpleasant) to 1 (most pleasant).",
     "arousal": "How active the expressed affect is, from -1 (calm, drowsy) to 1 (excited, tense).",
@@ -129,7 +130,7 @@ def _smoothed(column: Column, smoothing: Smoothing) -> Column:
 
 
 def _expression_columns(task: Task) -> list[Column]:
-    best = Column("expression", "str", "The expression with the highest probability.", task=task)
+    best = Column("expression", "str", f"The expression with the highest probability. {_SHARES}", task=task)
     total = f"the {len(task.names)} expressions of a face sum to 1."
     return [best, *_score_columns(task, "probability", lambda name: f"Probability of {name}; {total}")]
 

@@ -43,6 +43,7 @@ def _entry(column: Column) -> dict[str, object]:
         "dtype": column.dtype,
         "unit": column.unit or None,
         "range": [column.low, column.high] if bounded else None,
+        "task": column.task.key if column.task else None,
         "fwhm_s": column.fwhm_s,
         "meaning": column.meaning,
     }
