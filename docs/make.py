@@ -81,30 +81,33 @@ VALUES = """
 ## Shares of time
 
 How much of its time a face shows an expression is the mean of that expression's probabilities, not the share of rows with its label. The
-label names the likeliest, and a rare expression is seldom that. On the validation split of FER+, {faces} faces read by `mien-s` and
-what ten people each said of them:
+label names the likeliest, and a rare expression is seldom that. These are {faces} faces of FER+'s validation split (which also chose the
+networks' best epochs), read by `mien-s`, and what ten people said of each:
 
 {shares}
 
 Over 200 draws of 300 faces the shares are wrong by {mean_error} of the faces by mean probabilities, by {label_error} by labels
 (95 % of the draws in brackets). In pandas: `table[[name for name in table if name.startswith("expr_")]].mean()`.
 
-**Contempt is not called** by the bundles that come with mien: {called} of these faces get the label `contempt`, and for {voted} of them
-it is what most people said. Use its probability, and compare groups rather than single faces. The dictionary lists under
-`bundle.never_right` the names that a bundle's card knows an F1 of 0 of.
+**Contempt is not called** by the bundles that come with mien. Faces that get the label `contempt`: {called};
+most people said it of {voted} of them. Use its probability, and compare groups rather than single faces. The dictionary lists
+under `bundle.never_right` the names for which a bundle's card knows an F1 of 0, and on which faces.
 
 ## Valence and arousal
 
-They are {derived}. So they say nothing that the expressions do not, and two faces with the same
-expressions have the same valence. The dictionary says the same of every task under `bundle.learned_from`, as the bundle's card has it.
+What `mien-s` learned them from, as its card has it: *{derived}*.
+Nobody rated how pleasant these faces are: valence is a weighted sum of the shares of votes for each expression, 0.81 for happiness,
+−0.63 for sadness, 0 for neutral (`mien.data.ferplus.VA_OF_EXPRESSION`). It says little that the expressions do not. The dictionary says
+of every task what its bundle learned it from, under `bundle.learned_from`.
 
 ## Compound expressions
 
 A `ce_` column is a score to rank faces by, and no probability: 0 where a member is missing, .5 where two members share all. No labels
 of compound expressions were at hand. Faces on which people disagreed stand in for them: a face is a positive where at least .3 of its
-votes went to each member ({positives}; compounds with fewer than five are left out of the means). *Plain* is the largest score, as a share of
-the form's scale, on faces on which one member has a probability above .95; *happy* is the mean of `ce_happily_surprised` on the {happy}
-faces with a happiness above .95. Chosen is the form of the highest average precision that stays below a quarter of its scale on plain faces.
+votes went to each member. Positives among the {faces} faces: {positives};
+compounds with fewer than five are left out of the means. *Plain* is the largest score, as a share of the form's scale, on faces on which
+one member has a probability above .95; *happy* is the mean of `ce_happily_surprised` on the {happy} faces with a happiness above .95.
+Chosen is the form of the highest average precision among those that stay below a quarter of their scale on plain faces.
 
 {forms}
 
@@ -118,8 +121,9 @@ with at least four events in a real clip of 20 seconds with one face, at 24 fram
 
 {left}
 
-A column *bears* the width at which at least half is left, or, where none was seen, {other_s:g} s; {others}, as lips move 2 to 7
-times a second in speech. Wider smoothing is a note on the terminal and in the dictionary. `AU45` is left as it is.
+A column *bears* at most {other_s:g} s, which leaves more than half of an expression of half a second, and less where that would take away
+more than half of what was seen. Not seen here: {others}, as lips move 2 to 7 times a second in speech.
+Wider smoothing is a note on the terminal and in the dictionary. `AU45` is left as it is.
 
 The figures on this page are printed by
 
@@ -175,6 +179,7 @@ def _values_page(measured: dict[str, Any]) -> str:
         [f"`{name}`", f"{bearable_s(name):g} s", str(entry["events"]), *(f"{entry['height left'][width]:.2f}" for width in widths)]
         for name, entry in smoothing.items()
     ]
+    positives = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in compounds["positives"].items())
     others = ", ".join(f"`{name}` {width_s:g} s" for name, width_s in BEARABLE_S.items() if name not in smoothing)
     return VALUES.format(
         shares=table(["expression", "by the votes", "by mean probabilities", "by labels"], share_rows),
@@ -182,7 +187,7 @@ def _values_page(measured: dict[str, Any]) -> str:
         voted=shares[AFFECT]["largest share by votes"]["contempt"], called=", ".join(called),
         derived=next(spec.supervised_by for spec in open_bundle(AFFECT).card.tasks if spec.key == "va"),
         forms=table(["form", "average precision", "area under ROC", "F1", "precision minus the chosen's", "plain", "happy"], forms),
-        happy=compounds["plainly happy faces"], positives=", ".join(f"{n} {name}" for name, n in compounds["positives"].items()),
+        happy=compounds["plainly happy faces"], positives=positives,
         left=table(["column", "bears", "events", *widths], left), others=others, other_s=OTHER_S,
     )  # fmt: skip
 
