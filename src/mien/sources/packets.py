@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mien.sources.clock import frame_step_s, jump_s
+from mien.sources.whole import Flaw
 
 __all__ = ["PacketLedger", "Stamped", "pictures"]
 
@@ -147,27 +148,33 @@ class PacketLedger:
             self._hurt_until = None
         return lost
 
-    def early_end(self, cut_off: bool) -> str | None:
+    def early_end(self, flaw: Flaw | None) -> str | None:
         """Say that the file stops before what its header promises; trimmed files (edit lists) do not count.
 
-        cut_off: what `is_cut_off` says of the file.
+        flaw: what is wrong with its structure.
         """
+        cut_off = flaw is Flaw.cut_off
         promised_s, slack_s = self._promised()
         short = promised_s - self._end_s > slack_s
         count = self._stream.frames
         if count > self._packets and (short or cut_off):
             return f"ends early: {self._packets} of {count} frames"
         if cut_off or (short and not count):
-            of = f" of {promised_s:.1f} s" if promised_s > self._end_s else ", where the file was cut off"
+            of = f" of {promised_s:.1f} s" if short else f", where {Flaw.cut_off}"
             return f"ends early: at {max(self._end_s, 0):.1f} s{of}"
-        return f"cannot be read beyond {max(self._end_s, 0):.1f} s ({self.stopped})" if self.stopped else None
+        if self.stopped:
+            return f"cannot be read beyond {max(self._end_s, 0):.1f} s ({self.stopped})"
+        listed = len(self._stream.index_entries) if self._container.format.name == "avi" else 0
+        if listed > self._packets:
+            return f"only {self._packets} of the {listed} frames in its index are there"
+        return "parts of the file are damaged, and frames in them may be missing" if flaw else None
 
     def _promised(self) -> tuple[float, float]:
         """When the file should end by its header, and how much sooner it may end without being cut off, seconds."""
         stream, container = self._stream, self._container
         name = container.format.name
         if name in _LENGTH_FROM_ZERO:
-            return (container.duration or 0) / av.time_base, math.inf if name == "matroska,webm" else _SLACK_S
+            return (container.duration or 0) / av.time_base, _SLACK_S
         if stream.duration and stream.time_base and stream.start_time is not None:
             return float((stream.start_time + stream.duration) * stream.time_base), 1.5 * frame_step_s(stream)
         return ((container.start_time or 0) + (container.duration or 0)) / av.time_base, _SLACK_S

@@ -20,7 +20,7 @@ from mien.sources.colour import SQUARE, ToRgb, display_size, sane_aspect
 from mien.sources.interlaced import Deinterlacer
 from mien.sources.packets import PacketLedger, Stamped, pictures
 from mien.sources.stored import Stored, open_stored
-from mien.sources.whole import is_cut_off
+from mien.sources.whole import Flaw, flaw_of
 
 __all__ = ["Video"]
 
@@ -131,12 +131,12 @@ class Video(Source):
                 if line:
                     self.note(line)
 
-    def _cut_off(self, container: str) -> bool:
+    def _flaw(self, container: str) -> Flaw | None:
         with open_stored(self._stored) as file:
-            return is_cut_off(file, container)
+            return flaw_of(file, container)
 
     def _close_books(self, ledger: PacketLedger, container: InputContainer) -> None:
-        line = ledger.early_end(self._cut_off(container.format.name))
+        line = ledger.early_end(self._flaw(container.format.name))
         self._problems += [line] if line else []
 
     def _reading(self, frame: Stamped, shape: Fraction, to_rgb: ToRgb) -> Callable[[], Pixels | None] | None:

@@ -1,68 +1,85 @@
 """Is a file whole? Containers state how long their parts are; a part that reaches beyond the end of the file was cut off.
 
 That is exact where lengths in seconds are estimates, and it holds for live recordings, which state no length at all.
+FFmpeg passes over parts that it does not understand without a word; here they are damage.
 """
 
 import os
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import BinaryIO, Final
 
-__all__ = ["is_cut_off"]
+__all__ = ["Flaw", "flaw_of"]
 
 _SEGMENT: Final = 0x18538067
 _CLUSTER: Final = 0x1F43B675
+_IN_SEGMENT: Final = frozenset({0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367, 0x1A45DFA3, 0xBF, 0xEC})
+_IN_CLUSTER: Final = frozenset({0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xAF, 0x5854})
 _UNKNOWN: Final = -1
+_PACKETS: Final = ((188, 0), (192, 4), (204, 0))  # size of a transport packet, and where its first byte is 0x47
 
 
-def is_cut_off(file: BinaryIO, container: str) -> bool:
-    """Whether a file ends within one of its parts. container: FFmpeg's name of the format.
+class Flaw(StrEnum):
+    """What is wrong with the structure of a file."""
 
-    Formats that this module does not know, and files whose structure is damaged before their end, are not said to be cut off.
+    cut_off = "the file was cut off"
+    damaged = "the file is damaged"
+
+
+def flaw_of(file: BinaryIO, container: str) -> Flaw | None:
+    """What is wrong with the structure of a file; None where nothing is, or where this module does not know the format.
+
+    container: FFmpeg's name of the format.
     """
-    walks = {"matroska,webm": _matroska, "avi": _riff, "mov,mp4,m4a,3gp,3g2,mj2": _boxes, "flv": _flv}
+    walks = {
+        "matroska,webm": _matroska, "avi": _riff, "mov,mp4,m4a,3gp,3g2,mj2": _boxes, "flv": _flv, "ogg": _ogg,
+        "mpegts": _transport,
+    }  # fmt: skip
     if container not in walks:
-        return False
+        return None
     size = file.seek(0, os.SEEK_END)
-    return any(end > size for end in walks[container](file, size))
+    last = 0
+    for end in walks[container](file, size):
+        if end == _UNKNOWN:
+            return Flaw.damaged
+        last = max(last, end)
+    return Flaw.cut_off if last > size else None
 
 
 def _matroska(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where the elements of a Matroska file end; of unknown lengths, those of the elements within."""
+    """Where the elements of a Matroska file end, those within clusters too; `_UNKNOWN` at one that has no place there."""
     at = 0
     while at < size:
-        head = _element(file, at)
-        if head is None:  # the file ends within an element's head; or rubbish, of which nothing can be said
-            file.seek(at)
-            if size - at < 12 and file.read(1) != b"\0":
-                yield size + 1
+        file.seek(at)
+        data = file.read(12)
+        head = _element(data)
+        if head is None:  # the file ends within an element's head; or rubbish
+            yield size + 1 if len(data) < 12 and data[0] else _UNKNOWN
             return
         name, length, body = head
-        if length != _UNKNOWN and name != _SEGMENT:
-            yield body + length
-            at = body + length
-        elif name in (_SEGMENT, _CLUSTER):
+        if name in (_SEGMENT, _CLUSTER):
             if length != _UNKNOWN:
-                yield body + length
-            at = body  # its elements come one after the other, and a cluster of unknown length ends where the next begins
+                yield at + body + length
+            at += body  # what is in it comes one after the other; one of unknown length ends where the next begins
+        elif length != _UNKNOWN and name in _IN_SEGMENT | _IN_CLUSTER:
+            at += body + length
+            yield at
         else:
+            yield _UNKNOWN
             return
 
 
-def _element(file: BinaryIO, at: int) -> tuple[int, int, int] | None:
-    """Identifier, length of the body and its place, of the element at this place; None where there is no whole head."""
-    file.seek(at)
-    data = file.read(12)
-    if not data or not data[0]:
-        return None
+def _element(data: bytes) -> tuple[int, int, int] | None:
+    """Identifier, length of the body, and length of the head of the element that begins so; None where its head is not whole."""
     wide = 9 - data[0].bit_length()
     if wide > 4 or len(data) <= wide or not data[wide]:
         return None
-    name = int.from_bytes(data[:wide], "big")
     long = 9 - data[wide].bit_length()
     if len(data) < wide + long:
         return None
-    length = int.from_bytes(data[wide : wide + long], "big") & ((1 << 7 * long) - 1)
-    return name, _UNKNOWN if length == (1 << 7 * long) - 1 else length, at + wide + long
+    most = (1 << 7 * long) - 1
+    length = int.from_bytes(data[wide : wide + long], "big") & most
+    return int.from_bytes(data[:wide], "big"), _UNKNOWN if length == most else length, wide + long
 
 
 def _riff(file: BinaryIO, size: int) -> Iterator[int]:
@@ -95,16 +112,44 @@ def _boxes(file: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _flv(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where the tags of a Flash file end."""
+    """Where the tags of a Flash file end; `_UNKNOWN` at one that has no place there."""
     file.seek(0)
     at = int.from_bytes(file.read(9)[5:9], "big") + 4
     while at < size:
         file.seek(at)
         head = file.read(4)
-        if len(head) < 4:
-            yield size + 1
-            return
-        if head[0] & 0x1F not in (8, 9, 18):
+        if len(head) == 4 and head[0] & 0x1F not in (8, 9, 18):
+            yield _UNKNOWN
             return
         at += 11 + int.from_bytes(head[1:4], "big") + 4
+        yield at if len(head) == 4 else size + 1
+
+
+def _ogg(file: BinaryIO, size: int) -> Iterator[int]:
+    """Where the pages of an Ogg file end; `_UNKNOWN` where none begins."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(27)
+        if not head.startswith(b"OggS"[: len(head)]):
+            yield _UNKNOWN
+            return
+        lengths = file.read(head[26]) if len(head) == 27 else b""
+        whole = len(head) == 27 and len(lengths) == head[26]
+        at = at + 27 + len(lengths) + sum(lengths) if whole else size + 1
         yield at
+
+
+def _transport(file: BinaryIO, size: int) -> Iterator[int]:
+    """Where the last packet of a transport stream ends, if all packets lie where the first and the last ones say."""
+    for length, offset in _PACKETS:
+        last = size // length * length
+        places = [number * length + offset for number in range(4)] + [last - length + offset, last + offset]
+        if all(_byte(file, place) in (b"\x47", b"") for place in places) and size >= 4 * length:
+            yield last + length if size % length else last
+            return
+
+
+def _byte(file: BinaryIO, at: int) -> bytes:
+    file.seek(at)
+    return file.read(1)
