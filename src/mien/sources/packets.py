@@ -102,7 +102,9 @@ class PacketLedger:
         self._packets += 1
         stamp = self._stamp(packet)
         self.certain = self.certain and packet.pts is not None
-        self._turn_back(packet, number)
+        if self._begins_another(packet):
+            # At a joint the packets' counters jump, which the demuxer takes for damage of what lies just before it.
+            self.spoiled -= set(range(number - _AHEAD, number))
         if packet.is_corrupt:
             self.spoiled.add(number)
         if stamp is None or packet.is_discard:
@@ -156,7 +158,8 @@ class PacketLedger:
         cut_off = flaw is Flaw.cut_off
         promised_s, slack_s = self._promised()
         short = promised_s - self._end_s > slack_s
-        count = self._stream.frames
+        count, by_index = self._stream.frames, self._container.format.name == "avi"  # whose clock counts dropped frames as well
+        short = short and not by_index
         if count > self._packets and (short or cut_off):
             return f"ends early: {self._packets} of {count} frames"
         if cut_off or (short and not count):
@@ -164,7 +167,7 @@ class PacketLedger:
             return f"ends early: at {max(self._end_s, 0):.1f} s{of}"
         if self.stopped:
             return f"cannot be read beyond {max(self._end_s, 0):.1f} s ({self.stopped})"
-        listed = len(self._stream.index_entries) if self._container.format.name == "avi" else 0
+        listed = len(self._stream.index_entries) if by_index else 0
         if listed > self._packets:
             return f"only {self._packets} of the {listed} frames in its index are there"
         return "parts of the file are damaged, and frames in them may be missing" if flaw else None
@@ -183,16 +186,13 @@ class PacketLedger:
         """Presentation time, else decoding time, in the stream's units."""
         return item.dts if item.pts is None or self.by_decoding else item.pts
 
-    def _turn_back(self, packet: AnyPacket, number: int) -> None:
-        """Decoding times only rise; where they fall, another recording was joined on."""
+    def _begins_another(self, packet: AnyPacket) -> bool:
+        """Whether another recording was joined on here: decoding times only rise, and now they fall."""
         last, now = self._last_dts, packet.dts
-        if now is None:
-            return
-        self._last_dts = now
-        if last is not None and float((last - now) * packet.time_base) > self._jump_s:
-            self._epoch += 1
-            # At a joint the packets' counters jump, which the demuxer takes for damage of what lies just before it.
-            self.spoiled -= set(range(number - _AHEAD, number))
+        self._last_dts = last if now is None else now
+        joined = last is not None and now is not None and float((last - now) * packet.time_base) > self._jump_s
+        self._epoch += joined
+        return joined
 
 
 def pictures(
