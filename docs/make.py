@@ -77,6 +77,27 @@ The emotional reactions of ABAW5 (seven emotions) and the valence, arousal and u
 """
 
 
+RECORDINGS = """
+## What the dictionary says of the recording
+
+`problems` are damage: frames that cannot be decoded, files that end early. They make the exit code 1. `notes` are facts about how an
+input was read that say nothing against the numbers, such as a clock that was set back, or which of several video streams was read.
+`media` has an entry for each input, in the order of `sources`; what a file does not say is null or missing.
+
+| fact | meaning |
+| --- | --- |
+| `width`, `height` | the size as stored, pixels |
+| `pixel_aspect` | shape of a stored pixel, such as 64:45; frames are stretched to square pixels before a face is looked for |
+| `frame_width`, `frame_height` | the size of the frames that boxes and points refer to: pixels square, frames upright |
+| `rotation`, `mirrored` | degrees clockwise by which the file's own tag turned the frames, and whether it mirrored them |
+| `turned` | degrees clockwise by which `--rotate` turned them besides |
+| `frame_rate`, `duration_s`, `start_s` | frames a second, length, and the time of the clock at the beginning, as the file states them |
+| `codec`, `container`, `created` | what the pictures are coded with and kept in, and when the file says it was made |
+| `stream`, `video_streams` | number of the video stream that was read, from 0, of how many |
+| `interlaced`, `deinterlaced` | whether frames hold two fields, and whether these were made whole, one for one, at the same times |
+| `pages`, `scale` | of pictures: how many the file holds, and by how much a very large one was shrunk |
+"""
+
 VALUES = """
 ## Shares of time
 
@@ -152,7 +173,7 @@ def columns_page() -> str:
     lines += ["were before smoothing.", ""]
     lines += ["| status | meaning |", "|---|---|"] + [f"| `{status}` | {meaning} |" for status, meaning in STATUSES.items()]
     measured = json.loads((HERE.parent / "bench" / "results" / "values.json").read_text(encoding="utf-8"))
-    return "\n".join(lines) + "\n" + _values_page(measured)
+    return "\n".join(lines) + "\n" + _values_page(measured) + RECORDINGS
 
 
 def _values_page(measured: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ class Column:
     fwhm_s: float | None = None
 
 
-_BOX = "of the face box in the upright frame; may lie beyond the frame."
+_BOX = "of the face box in the upright frame, in square pixels; may lie beyond the frame."
 _PLAIN: Final = (
     Column("source", "str", "The path or name of the input."),
     Column("frame", "int64", "Number of the frame in its source, from 0; unreadable and skipped frames are counted too.", "count", 0),

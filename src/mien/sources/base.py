@@ -93,6 +93,8 @@ class Source(ABC):
         """Turn all frames clockwise by so many degrees (0, 90, 180 or 270), on top of what the file itself asks for."""
         if (degrees - self.rotate) % 180 and self.size:
             self.size = (self.size[1], self.size[0])
+            if "frame_width" in self.media:
+                self.media |= {"frame_width": self.size[0], "frame_height": self.size[1]}
         self.rotate = self.media["turned"] = degrees
 
     def frames(self, every_s: float = 0.0) -> Generator[Frame, None, None]:

@@ -109,6 +109,7 @@ class Video(Source):
         tags = {key.lower(): value for key, value in (stream.metadata | container.metadata).items()}
         self.media |= {
             "width": first.width, "height": first.height, "pixel_aspect": f"{shape.numerator}:{shape.denominator}",
+            "frame_width": self.size[0], "frame_height": self.size[1],
             "rotation": _DEGREES.get(turn, _DEGREES.get(turn._replace(flip_columns=not turn.flip_columns), 0)),
             "mirrored": turn not in _DEGREES, "frame_rate": float(rate) if rate else None, "duration_s": self.length_s,
             "start_s": starts, "codec": stream.codec_context.codec.canonical_name, "container": container.format.name,
