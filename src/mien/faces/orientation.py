@@ -21,7 +21,7 @@ __all__ = ["TurnSampler", "upright_only"]
 Image = NDArray[np.uint8]
 
 SURE: Final = 0.9
-"""A face this sure is not looked at again: of 68 that were found though turned, none had more than .84."""
+"""A face this sure is not looked at again: of 68 portraits that were found upside down none had more than .84, in sharp film .88."""
 CONTRADICTS: Final = 60.0
 """Two views of a face whose directions from mouth to eyes differ by more degrees than this cannot both be right."""
 SAMPLES: Final = 8
@@ -33,7 +33,8 @@ _TURNS: Final = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTA
 def upright_only(detector: Detector, image: Image, faces: Sequence[Face]) -> list[Face]:
     """Those of the faces found in an RGB frame (H, W, 3) that are not rather seen when the frame is turned.
 
-    A face leaning to one side is kept: turned or not, it is found with the same points.
+    A face leaning to one side is kept: turned or not, it is found with the same points. Where it is not, each view is set
+    straight by its own points, and the surer one is believed.
     """
     unsure = [number for number, face in enumerate(faces) if face.confidence < SURE]
     if not unsure:
@@ -42,13 +43,24 @@ def upright_only(detector: Detector, image: Image, faces: Sequence[Face]) -> lis
     false: set[int] = set()
     for degrees, how in _TURNS.items():
         boxes = [_turned_box(faces[number].box, degrees, width, height) for number in unsure]
-        seen = detector.follow(cast(Image, cv2.rotate(image, how)), boxes)
-        for number, other in zip(unsure, seen, strict=True):
-            if other is not None and other.confidence > faces[number].confidence:
-                apart = abs((_lean(other.points) - degrees - _lean(faces[number].points) + 180) % 360 - 180)
-                if apart > CONTRADICTS:
-                    false.add(number)
+        turned = cast(Image, cv2.rotate(image, how))
+        for number, other in zip(unsure, detector.follow(turned, boxes), strict=True):
+            face = faces[number]
+            if other is None or other.confidence <= face.confidence:
+                continue
+            apart = abs((_lean(other.points) - degrees - _lean(face.points) + 180) % 360 - 180)
+            if apart > CONTRADICTS and _straightened(detector, turned, other) > _straightened(detector, image, face):
+                false.add(number)
     return [face for number, face in enumerate(faces) if number not in false]
+
+
+def _straightened(detector: Detector, image: Image, face: Face) -> float:
+    """How sure the face is when the frame is turned until its points stand upright."""
+    x, y, w, h = face.box
+    matrix = cv2.getRotationMatrix2D((x + w / 2, y + h / 2), _lean(face.points), 1.0)
+    upright = cast(Image, cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE))
+    again = detector.follow(upright, [face.box])[0]
+    return max(face.confidence, again.confidence if again is not None else 0.0)
 
 
 def _lean(points: Floats) -> float:
