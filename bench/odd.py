@@ -8,7 +8,9 @@ right, what was got, and ok or !!; exit code 1 where one is not right.
 """
 
 import argparse
+import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -163,7 +165,72 @@ VIDEOS: list[tuple[str, str, Check]] = [
     ("video_named.jpg", "one frame of film", whole(1)),
     ("live_cut.mkv", "all whole frames, and that it ends early", live_cut),
 ]
-STILLS: list[tuple[str, str, Check]] = []
+
+
+def animation(path: Path) -> tuple[str, bool]:
+    here = got(path)
+    times = here.frames.time_s.to_numpy()
+    right = len(times) == 8 and bool(np.abs(times - 0.2 * np.arange(8)).max() < TOLERANCE_S)
+    return f"{here.told()}; times {'right' if right else 'wrong'}", right and here.exit_code == 0 and not here.outcome.notes
+
+
+def pages(path: Path) -> tuple[str, bool]:
+    here = got(path)
+    apart = list(here.frames.frame) == list(range(8)) and bool((here.table.time_s == 0).all())
+    return here.told(), apart and here.table.face.nunique() == len(here.table.dropna(subset="face")) and here.exit_code == 0
+
+
+def heic(path: Path) -> tuple[str, bool]:
+    here = got(path)
+    if importlib.util.find_spec("pillow_heif"):
+        return here.told(), int((here.table.status == "ok").sum()) == 5 and here.exit_code == 0
+    return f"pillow-heif is not installed; {here.told()}", "HEIC" in here.told() and here.outcome.state == "failed"
+
+
+def flipped(path: Path) -> tuple[str, bool]:
+    here = got(path)
+    return here.told(), here.exit_code == 1 and any("damaged" in line for line in here.outcome.problems)
+
+
+def large(path: Path) -> tuple[str, bool]:
+    here = got(path)
+    told = f"{here.told()}; media: {here.media.get('width')} x {here.media.get('height')}, scale {here.media.get('scale')}"
+    return told, here.media.get("scale") == 0.5 and here.exit_code == 0
+
+
+def lying(path: Path) -> tuple[str, bool]:
+    """Both files with a wrong suffix in one run, with overlays: each is drawn over as what it is."""
+    paths = [path.with_name("photo_named.mp4"), path.with_name("video_named.jpg")]
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = run(paths, folder, options=Options(), overlay=True)
+        names = sorted(item.name for item in Path(folder).rglob("*.overlay.*"))
+    told = f"{', '.join(outcome.state for outcome in outcomes)}; {', '.join(names)}"
+    done = all(outcome.state == "done" and not outcome.problems for outcome in outcomes)
+    return told, done and names == ["photo_named.overlay.jpg", "video_named.overlay.mp4"]
+
+
+def long_name(path: Path) -> tuple[str, bool]:
+    """The file with the longest name beside a short one: read or one failed line, and nothing half-written."""
+    (given,) = (item for item in path.parent.iterdir() if len(os.fsencode(item.name)) == 244)
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = run([given, path.with_name("one_fps.mp4")], folder, options=Options())
+        tables = len(list(Path(folder).rglob("*.csv")))
+        pages = len(list(Path(folder).rglob("*.dictionary.json")))
+        left = [item.name for item in Path(folder).rglob("*.part*")]
+    told = f"{', '.join(outcome.state for outcome in outcomes)}; {tables} tables, {pages} dictionaries, {len(left)} left over"
+    return told, len(outcomes) == 2 and outcomes[-1].state == "done" and tables == pages and not left
+
+
+STILLS: list[tuple[str, str, Check]] = [
+    *((f"animated{end}", "8 frames at the file's own times", animation) for end in (".gif", ".webp", ".avif", "_apng.png")),
+    ("multipage.tif", "8 pictures that share no face", pages),
+    ("iphone_grid.heic", "5 faces, or refused as HEIC", heic),
+    ("iphone_heic_named.jpg", "5 faces, or refused as HEIC", heic),
+    ("photo_named.mp4", "both lying suffixes read by content, with overlays", lying),
+    ("photo_108MP.jpg", "read, shrunk while decoding", large),
+    ("one_bit_flipped.jpg", "read with a problem noted, or refused", flipped),
+    ("録….mp4", "read or one failed line, the rest goes on, nothing half-written", long_name),
+]
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """What counts as an input: folders, patterns, names, pipes, addresses, bytes; and what was left out."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,11 @@ import pytest
 from av.format import ContainerFormat
 from PIL import Image
 
+from mien import read_table
+from mien.batch import run
 from mien.errors import SourceError
+from mien.outputs.overlay import Overlay
+from mien.records import Reading, Status
 from mien.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, expand, list_inputs, media_kind, open_source, summarize
 
 ASKED = {
@@ -160,6 +165,7 @@ def test_an_address_is_answered_with_the_way_to_get_there(given: str, advice: st
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert list_inputs([tmp_path / "pipe"]).paths == [str(tmp_path / "pipe")]
+    assert media_kind(str(tmp_path / "pipe")) == "video"
     with pytest.raises(SourceError, match=r"is a pipe, .* standard input: mien analyze - < "):
         open_source(tmp_path / "pipe")
     with pytest.raises(SourceError, match="is a device"):
@@ -218,7 +224,7 @@ def test_standard_input_is_read_whole_and_leaves_nothing(tmp_path: Path, clip: P
         done = subprocess.run(
             [sys.executable, "-c", code], stdin=file, capture_output=True, text=True, check=True, env=os.environ | {"TMPDIR": str(tmp_path)}
         )
-    assert done.stdout.split() == ["video", "-", "150", "150"]
+    assert done.stdout.split() == ["video", "stdin", "150", "150"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -238,3 +244,52 @@ def test_content_decides_not_the_suffix(tmp_path: Path, clip: Path, photo: Path)
     assert [media_kind(str(path)) for path in (film, still, clip, photo)] == ["video", "image", "video", "image"]
     assert [open_source(path).kind for path in (film, still)] == ["video", "image"]
     assert [media_kind(name) for name in ("camera:0", "no/such.jpg", "no/such.mov")] == ["camera", "image", "video"]
+
+
+def test_a_batch_draws_over_what_each_file_is_and_counts_the_rest(tmp_path: Path, photo: Path) -> None:
+    folder = make_folder(tmp_path / "in", "notes.txt", "@eaDir/thumb.jpg")
+    film(tmp_path / "film.mp4").rename(folder / "film.jpg")
+    shutil.copy(photo, folder / "still.mp4")
+    frames = [Image.new("RGB", (64, 48), (shade, 90, 90)) for shade in (60, 90, 120)]
+    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:], duration=40)
+    outcomes = run([folder], tmp_path / "out", overlay=True)
+    assert [(outcome.state, outcome.problems) for outcome in outcomes] == [("done", [])] * 3
+    drawn = {path.name for outcome in outcomes for path in outcome.files if ".overlay." in path.name}
+    assert {name.rpartition(".overlay")[2] for name in drawn if "still" in name} == {".jpg"}
+    assert {name.rpartition(".overlay")[2] for name in drawn if "still" not in name} == {".mp4"}
+    assert len(drawn) == 3
+    record = json.loads((tmp_path / "out" / "mien-run.json").read_text())
+    assert record["left_out"] == {".txt": 1, "system": 1}
+
+
+def test_the_command_reads_standard_input(tmp_path: Path, photo: Path) -> None:
+    with photo.open("rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "mien", "analyze", "-", "--out", str(tmp_path / "out")],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "1 done" in done.stdout
+    table = read_table(tmp_path / "out" / "stdin.csv")
+    assert table[["source", "frame", "status"]].values.tolist() == [["stdin", 0, "ok"]]
+
+
+def test_an_overlay_of_bytes_keeps_the_sound(tmp_path: Path) -> None:
+    path = tmp_path / "talk.mkv"
+    with av.open(str(path), "w") as out:
+        picture, track = out.add_stream("mpeg4", rate=25), out.add_stream("aac", rate=8_000)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        for number in range(8):
+            out.mux(picture.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")))
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.float32), format="fltp", layout="mono")
+            sound.sample_rate, sound.pts = 8_000, 320 * number
+            out.mux(track.encode(sound))
+        out.mux(picture.encode(None))
+        out.mux(track.encode(None))
+    source = open_source(path.read_bytes())
+    with Overlay(tmp_path / "talk.mp4", source, []) as overlay:
+        overlay.write(Reading(source.name, frame.index, frame.time_s, Status.no_face, None, {}, {}) for frame in source.frames())
+    with av.open(str(tmp_path / "talk.mp4")) as drawn:
+        assert [stream.type for stream in drawn.streams] == ["video", "audio"]

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter, ImageFileDirectory_v2
 
 from mien import analyze
-from mien.analysis import Analysis, Options, Reader
+from mien.analysis import Reader
 from mien.bundles.store import FACES, load_detector
 from mien.errors import SourceError
 from mien.faces.track import Tracker
@@ -135,7 +135,7 @@ def test_pages_of_a_tiff_are_separate_pictures(shared: Path) -> None:
 def test_a_face_of_one_page_is_not_followed_to_the_next(face: np.ndarray) -> None:
     pages = Image.fromarray(face)
     data = encoded(pages, "TIFF", save_all=True, append_images=[pages, pages])
-    table = Analysis([open_source(data, name="pages.tif")], Reader(Options(smoothing=0.5))).frame
+    table = Reader(smoothing=0.5).analyze(data, name="pages.tif").frame
     assert table["frame"].tolist() == [0, 1, 2]
     assert table["time_s"].tolist() == [0.0, 0.0, 0.0]
     assert table["face"].nunique() == 3
@@ -205,6 +205,17 @@ def test_shrinking_averages_four_pixels(form: str, face: np.ndarray, monkeypatch
     assert half.shape == (101, 102, 3)
     assert np.abs(half[:100, :101] - even).mean() < 1.5
     assert (source.media["width"], source.media["scale"]) == (203, 0.5)
+
+
+def test_boxes_of_a_shrunk_picture_are_in_the_shrunk_pixels(face: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Image.fromarray(face).resize((1024, 1024), Image.Resampling.BICUBIC)
+    data = encoded(large, "JPEG", quality=95)
+    reader, boxes = Reader(), ["box_x", "box_y", "box_w", "box_h"]
+    whole = reader.analyze(data).frame
+    monkeypatch.setattr(stills, "MAX_PIXELS", 1_000_000)
+    half = reader.analyze(data).frame
+    assert np.abs(half[boxes].to_numpy() * 2 - whole[boxes].to_numpy()).max() < 20  # of a face 400 pixels wide
+    assert abs(half["valence"] - whole["valence"]).max() < 0.1
 
 
 def test_the_dictionary_learns_when_and_how_a_photo_was_taken(face: np.ndarray) -> None:

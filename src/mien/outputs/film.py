@@ -18,6 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from mien.errors import OutputError
 from mien.files import Aside, Transaction, explained
 from mien.outputs.ink import Pixels
+from mien.sources.stored import Stored, open_stored
 
 __all__ = ["Film"]
 
@@ -34,12 +35,12 @@ _BT709: Final = 1
 class Film:
     """An mp4 file under way.
 
-    path: where it appears once `files` is committed. original: the file whose sound it takes.
+    path: where it appears once `files` is committed. original: the file whose sound it takes, if any.
     size: width and height in pixels; an odd one grows by a pixel. rate: pictures per second, about.
     All methods raise OutputError when the file cannot be written.
     """
 
-    def __init__(self, path: Path, original: Path, size: tuple[int, int], rate: float, files: Transaction) -> None:
+    def __init__(self, path: Path, original: Stored | None, size: tuple[int, int], rate: float, files: Transaction) -> None:
         self._path, self._original, self._files = path, original, files
         self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         self._rate = Fraction(rate).limit_denominator(1001)
@@ -60,7 +61,8 @@ class Film:
             if self._last >= 0:
                 self._step = pts - self._last
             self._last = pts
-            self._sound.until(pts / _TICKS)
+            if self._sound:
+                self._sound.until(pts / _TICKS)
             self._encode(self._frame(picture, pts))
 
     def finish(self) -> None:
@@ -70,7 +72,8 @@ class Film:
             return
         with self._explained():
             self._encode(None)
-            self._sound.until(float("inf"))
+            if self._sound:
+                self._sound.until(float("inf"))
             self._container.close()
 
     def drop(self) -> None:
@@ -90,7 +93,7 @@ class Film:
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = int(ColorRange.MPEG)
         self._stream = stream
-        self._sound = _Sound(self._original, self._container, shift_s)
+        self._sound = None if self._original is None else _Sound(self._original, self._container, shift_s)
 
     def _frame(self, picture: Pixels, pts: int) -> av.VideoFrame:
         frame = av.VideoFrame.from_ndarray(_fit(picture, self._size), format="rgb24")
@@ -114,8 +117,9 @@ class Film:
                 raise OutputError(f"{self._path}: cannot be written ({why}); leave the overlay out for this input") from error
 
 
-def _opened(original: Path) -> InputContainer:
-    return av.open(str(original.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
+def _opened(original: Stored) -> InputContainer:
+    place = original if isinstance(original, str) else open_stored(original)
+    return av.open(place, "r", options={"protocol_whitelist": "file"}, metadata_errors="replace")
 
 
 def _fit(picture: Pixels, size: tuple[int, int]) -> Pixels:
@@ -130,7 +134,7 @@ def _fit(picture: Pixels, size: tuple[int, int]) -> Pixels:
 class _Sound:
     """The sound of a file, carried into a film in step with its pictures; nothing for a file without."""
 
-    def __init__(self, original: Path, film: OutputContainer, shift_s: float) -> None:
+    def __init__(self, original: Stored, film: OutputContainer, shift_s: float) -> None:
         self._film, self._shift_s = film, shift_s
         self._packets: Iterator[AnyPacket] = iter(())
         self._next: AnyPacket | None = None

@@ -121,7 +121,7 @@ class _Sheet(Protocol):
 
 def _film(path: Path, source: Source, files: Transaction) -> Film:
     rate = source.frame_hint / source.length_s if source.frame_hint and source.length_s else 25.0
-    return Film(path, Path(source.name), source.size or (640, 360), min(max(rate, 1.0), 240.0), files)
+    return Film(path, source.sound, source.size or (640, 360), min(max(rate, 1.0), 240.0), files)
 
 
 class _Still:

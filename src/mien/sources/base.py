@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mien.errors import SourceError
 from mien.records import Frame
+from mien.sources.stored import Stored
 
 __all__ = [
     "CLOCKWISE", "MAX_PIXELS", "Kind", "Moments", "Pixels", "Source", "Turn", "one_line", "out_of_memory", "refuse_huge", "turned",
@@ -60,6 +61,7 @@ class Source(ABC):
     rotate: degrees by which `turn` has turned the frames.
     notes: harmless facts about how the input was read, one line each; they say nothing against the numbers.
     reopen: opens the same content once more, to read it beside this source; None where it can be read only once.
+    sound: the file whose sound belongs to the frames; None where they have none.
     problem: after iteration, what was damaged without stopping it, in one line; else None.
     """
 
@@ -76,6 +78,7 @@ class Source(ABC):
         self.media: dict[str, object] = {}
         self.notes: list[str] = []
         self.reopen: Callable[[], Source] | None = None
+        self.sound: Stored | None = None
         self._damage: list[str] = []  # seen at opening; stays
         self._problems: list[str] = []  # seen in the latest iteration
 

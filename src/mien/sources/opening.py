@@ -66,7 +66,8 @@ def media_kind(path: str) -> Literal["image", "video", "camera"]:
         return "camera"
     try:
         stored: Stored = standard_input() if path == STDIN else path
-        known = (head(stored, 1) and os.path.isfile(path)) or path == STDIN
+        # In this order: opening a pipe would wait for somebody to write into it.
+        known = path == STDIN or (os.path.isfile(path) and bool(head(stored, 1)))
     except (OSError, SourceError, ValueError):
         known = False
     if known:
@@ -80,7 +81,7 @@ def media_kind(path: str) -> Literal["image", "video", "camera"]:
 
 def _open_named(path: str, name: str, stream: int | None) -> Source:
     if path == STDIN:
-        return _open_content(name, standard_input(), stream)
+        return _open_content("stdin" if name == STDIN else name, standard_input(), stream)
     refuse_address(path)
     whole = os.path.abspath(path)  # also keeps FFmpeg from taking "a:b.mp4" for a protocol
     if os.path.isdir(whole):

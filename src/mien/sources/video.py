@@ -41,7 +41,7 @@ class Video(Source):
 
     def __init__(self, name: str, stored: Stored, stream: int | None = None) -> None:
         super().__init__(name)
-        self._stored = stored
+        self._stored = self.sound = stored
         self.stream = stream
         try:
             self._open()
