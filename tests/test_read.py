@@ -4,11 +4,13 @@ import csv
 import json
 import re
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 import mien
+from mien.batch import run
 from mien.errors import TableError, UnknownNameError
 from mien.outputs.cells import harmless, quoted, restored
 from mien.outputs.columns import columns
@@ -189,6 +191,19 @@ def test_tables_that_were_cut_off_are_told(tmp_path, suffix, keep):
     path = tmp_path / f"t.{suffix}"
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(TableError, match=r"cannot be read|has \d+ rows"):
+        mien.read_table(path)
+
+
+def test_a_table_that_was_changed_since_is_told_and_one_that_was_renamed_is_read(face, tmp_path):
+    cv2.imwrite(str(tmp_path / "one.png"), face[..., ::-1])
+    run([tmp_path / "one.png"], tmp_path / "out", formats=["csv", "parquet"])
+    assert len(mien.read_table(tmp_path / "out" / "one.csv")) == 1
+    for name in ("one.csv", "one.parquet", "one.dictionary.json"):
+        (tmp_path / "out" / name).rename(tmp_path / "out" / name.replace("one", "two"))
+    assert len(mien.read_table(tmp_path / "out" / "two.parquet")) == 1
+    path = tmp_path / "out" / "two.csv"
+    path.write_text(path.read_text().replace(",happiness,", ",surprise,", 1))
+    with pytest.raises(TableError, match="was changed or cut off since it was written"):
         mien.read_table(path)
 
 

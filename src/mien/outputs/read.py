@@ -1,5 +1,6 @@
 """Tables that mien wrote, read back with the types and the meaning that their dictionary gives them."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ def read_table(path: str | Path) -> "pd.DataFrame":
         raise TableError(f"{path}: no such table; name a file that mien wrote")
     page = _dictionary(path)
     columns = _columns(page, path)
+    _check_content(path, page)
     try:
         table = _READERS[suffix](path, columns)
         _check_names(table.column_names, columns, path)
@@ -100,6 +102,26 @@ def _check_names(names: Sequence[str], columns: Sequence[Column], path: Path) ->
     differing = [name for name in names if name not in told] + [name for name in told if name not in names]
     which = f"column {differing[0]!r} is in one of them only" if differing else "their columns are in another order"
     raise TableError(f"{path}: is not the table that its dictionary is about: {which}; bring the two that were written together")
+
+
+def _check_content(path: Path, page: Mapping[str, Any]) -> None:
+    """Raise TableError where a table is not, byte for byte, the one whose hash its dictionary holds; it need not hold any."""
+    tables = page.get("tables")
+    if not isinstance(tables, dict):
+        return
+    # A table and its dictionary that were renamed together still belong together.
+    alike = [name for name in tables if Path(name).suffix.lower() == path.suffix.lower()]
+    facts = tables.get(path.name if path.name in tables or len(alike) != 1 else alike[0])
+    told = facts.get("sha256") if isinstance(facts, dict) else None
+    if not isinstance(told, str):
+        return
+    try:
+        with path.open("rb") as file:
+            now = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read ({error.strerror}); check that you may read it") from error
+    if now != told:
+        raise TableError(f"{path}: was changed or cut off since it was written; make it again, or read it with pandas alone")
 
 
 def _check_rows(count: int, page: Mapping[str, Any], path: Path) -> None:
