@@ -138,6 +138,7 @@ class Analysis:
         self._reader = reader
         self._progress = progress
         self._stamps: list[Stamp] = []
+        self._live = False
         self._kept: list[Reading] | None = None
 
     def __repr__(self) -> str:
@@ -176,6 +177,7 @@ class Analysis:
 
     def _readings_of(self, item: Item, told: "_Told") -> Generator[Reading, None, None]:
         source = item.open()
+        self._live = source.live
         self._stamps.append(stamp(item.path) if item.path else Stamp(source.name, modified=time.time()))
         with closing(self._reader.read(source)) as readings:
             for reading in readings:
@@ -206,6 +208,7 @@ class Analysis:
         with Transaction() as files, Claim(stem, "") as claim:
             with TableWriter(stem, [path.suffix.removeprefix(".")], table, files) as writer:
                 writer.write(self.readings())
+            table = self._reader.columns(self._live)  # of one live source alone: it is smoothed by its past only
             told = {
                 "sources": [one.with_content().to_json() for one in self._stamps],
                 "files": [path.name],
