@@ -7,6 +7,7 @@ from PIL import Image
 
 from mien.errors import SourceError
 from mien.sources.base import Kind, Moments, Source, one_line, out_of_memory, refuse_huge
+from mien.sources.checksums import png_damage
 from mien.sources.stills import opened_picture, rgb
 from mien.sources.stored import Stored, open_stored
 
@@ -51,6 +52,8 @@ class Animation(Source):
         except Exception as error:
             raise SourceError(f"{name}: its first frame cannot be decoded ({one_line(error)}); copy or export it again") from error
         self.length_s = (self.frame_hint or 0) * _duration_s(image) or None
+        if image.format == "PNG":
+            self._damage += png_damage(stored)
         rate = self.frame_hint / self.length_s if self.frame_hint and self.length_s else None
         self.media = {
             "width": image.width, "height": image.height, "codec": str(image.format).lower(), "frame_rate": rate,

@@ -1,6 +1,5 @@
 """HEIC and HEIF pictures, known by content. They are read with pillow-heif, an optional part."""
 
-import os
 from typing import Final
 
 import av
@@ -11,7 +10,7 @@ from mien.errors import SourceError
 from mien.sources.base import one_line, out_of_memory
 from mien.sources.stored import Stored, open_stored
 
-__all__ = ["boxes_cut_off", "heif_damage", "is_heif", "open_heif"]
+__all__ = ["heif_damage", "is_heif", "open_heif"]
 
 _PICTURES: Final = frozenset({b"avci", b"heic", b"heim", b"heis", b"heix", b"mif1", b"mif2"})
 _BURSTS: Final = frozenset({b"avcs", b"hevc", b"hevm", b"hevs", b"hevx", b"msf1"})
@@ -46,23 +45,6 @@ def open_heif(name: str, stored: Stored, start: bytes) -> tuple[Image.Image, lis
     picture.format = "HEIF"
     burst = start[8:12] in _BURSTS or len(heif) > 1
     return picture, ["holds several pictures; its main one was read"] if burst else []
-
-
-def boxes_cut_off(stored: Stored) -> bool:
-    """Whether a file made of boxes (HEIF, AVIF) is shorter than its boxes say; decoders fill what is missing with grey."""
-    with open_stored(stored) as file:
-        size = file.seek(0, os.SEEK_END)
-        at = 0
-        while at + 8 <= size:
-            file.seek(at)
-            length = int.from_bytes(file.read(4), "big")
-            if length == 1:  # the length follows the kind, in 64 bits
-                file.seek(at + 8)
-                length = int.from_bytes(file.read(8), "big")
-            if length == 0:  # to the end
-                return False
-            at += max(length, 8)
-    return at != size
 
 
 def heif_damage(stored: Stored) -> str | None:

@@ -1,7 +1,6 @@
 """Still pictures through Pillow: single ones, and the pages of a TIFF."""
 
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from mien.errors import SourceError
 from mien.sources.base import CLOCKWISE, MAX_PIXELS, Kind, Moments, Pixels, Source, Turn, one_line, out_of_memory, turned
-from mien.sources.heif import boxes_cut_off, heif_damage, is_heif, open_heif
+from mien.sources.checksums import boxes_cut_off, png_damage, tiff_damage
+from mien.sources.heif import heif_damage, is_heif, open_heif
 from mien.sources.jpeg import decode_jpeg, jpeg_damage
 from mien.sources.stored import Stored, head, open_stored
 from mien.sources.suffixes import FORMATS
@@ -34,10 +34,6 @@ _EXIF_TURNS: Final = {
 }
 _DEGREES: Final = {turn: degrees for degrees, turn in CLOCKWISE.items()}
 _EXIF_PART, _TAKEN, _CHANGED = 0x8769, 0x9003, 0x0132
-_PNG_PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"fcTL", b"fdAT"})
-_COMPRESSION, _DEFLATED = 259, (8, 32946)  # of TIFF: the tag, and its values for deflated pixels
-_OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
-_CHUNK: Final = 1 << 20
 _HEAD: Final = 64  # bytes that tell a HEIF file
 
 
@@ -223,49 +219,13 @@ def _halved(image: Image.Image) -> Image.Image:
 def _damage(image: Image.Image, stored: Stored) -> list[str]:
     """What the file says against its pixels where the decoder keeps silent. Raises ValueError where it is cut off."""
     if image.format == "PNG":
-        return _png_damage(stored)
+        return png_damage(stored)
     if image.format == "TIFF":
-        return _tiff_damage(image, stored)
+        return tiff_damage(image, stored)
     if image.format in ("AVIF", "HEIF") and boxes_cut_off(stored):
         raise ValueError("the file is cut off")
     line = heif_damage(stored) if image.format == "HEIF" else None
     return [line] if line else []
-
-
-def _tiff_damage(image: Image.Image, stored: Stored) -> list[str]:
-    """Compare the checksums of deflated strips and tiles, which libtiff does not read to the end."""
-    tags = image.tag_v2  # type: ignore[attr-defined]
-    if tags.get(_COMPRESSION) not in _DEFLATED:
-        return []
-    offsets, counts = (tags.get(strips) or tags.get(tiles) or () for strips, tiles in (_OFFSETS, _COUNTS))
-    with open_stored(stored) as file:
-        for offset, count in zip(offsets, counts, strict=False):
-            file.seek(offset)
-            left, stream = file.read(count), zlib.decompressobj()
-            try:
-                while left:
-                    stream.decompress(left, _CHUNK)
-                    left = stream.unconsumed_tail
-            except zlib.error as error:
-                return [f"damaged picture data ({error})"]
-    return []
-
-
-def _png_damage(stored: Stored) -> list[str]:
-    """Compare the checksums of all chunks that make pixels: Pillow leaves out those of the picture data."""
-    with open_stored(stored) as file:
-        file.seek(8)
-        while len(start := file.read(8)) == 8:
-            size, kind = int.from_bytes(start[:4], "big"), start[4:]
-            if kind not in _PNG_PIXELS:
-                file.seek(size + 4, 1)
-            else:
-                data = file.read(size)
-                if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(file.read(4), "big"):
-                    return [f"damaged picture data (wrong checksum of a {kind.decode()} chunk)"]
-            if kind == b"IEND":
-                return []
-    return ["ends early: its closing chunk is missing"]
 
 
 def page_numbers(image: Image.Image) -> list[int]:
