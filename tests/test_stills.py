@@ -174,7 +174,8 @@ def test_a_picture_of_108_megapixels_is_read_at_half_its_size(shared: Path) -> N
     (frame,) = source.frames()
     assert frame.pixels.shape == (4500, 6000, 3)
     assert source.media == {
-        "width": 12000, "height": 9000, "rotation": 0, "mirrored": False, "codec": "jpeg", "created": None, "scale": 0.5,
+        "width": 12000, "height": 9000, "frame_width": 6000, "frame_height": 4500, "rotation": 0, "mirrored": False,
+        "codec": "jpeg", "created": None, "scale": 0.5,
     }  # fmt: skip
     assert source.notes == ["12000 x 9000 pixels, read at half size: boxes and points are in pixels of 6000 x 4500"]
     assert source.problem is None
@@ -224,7 +225,8 @@ def test_the_dictionary_learns_when_and_how_a_photo_was_taken(face: np.ndarray) 
     source = open_source(encoded(Image.fromarray(face[:40, :60]), "JPEG", exif=exif))
     assert source.size == (40, 60)
     assert source.media == {
-        "width": 60, "height": 40, "rotation": 90, "mirrored": False, "codec": "jpeg", "created": "2023:12:31 23:59:58",
+        "width": 60, "height": 40, "frame_width": 40, "frame_height": 60, "rotation": 90, "mirrored": False,
+        "codec": "jpeg", "created": "2023:12:31 23:59:58",
     }  # fmt: skip
 
 

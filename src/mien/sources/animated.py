@@ -56,8 +56,8 @@ class Animation(Source):
             self._damage += png_damage(stored)
         rate = self.frame_hint / self.length_s if self.frame_hint and self.length_s else None
         self.media = {
-            "width": image.width, "height": image.height, "codec": str(image.format).lower(), "frame_rate": rate,
-            "duration_s": self.length_s, "interlaced": False,
+            "width": image.width, "height": image.height, "frame_width": image.width, "frame_height": image.height,
+            "codec": str(image.format).lower(), "frame_rate": rate, "duration_s": self.length_s, "interlaced": False,
         }  # fmt: skip
 
     def _moments(self) -> Moments:

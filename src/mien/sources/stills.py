@@ -167,7 +167,7 @@ def decode(name: str, image: Image.Image, stored: Stored) -> Still:
     rotation = _DEGREES.get(turn._replace(flip_columns=not turn.flip_columns) if mirrored else turn, 0)
     still.media = {
         "width": width, "height": height, "rotation": rotation, "mirrored": mirrored, "codec": str(image.format).lower(),
-        "created": _exif_time(image),
+        "frame_width": still.pixels.shape[1], "frame_height": still.pixels.shape[0], "created": _exif_time(image),
     }  # fmt: skip
     if shrink > 1:
         rows, columns = still.pixels.shape[:2]
