@@ -454,3 +454,10 @@ def test_kept_columns_are_not_smoothed_and_the_rest_is() -> None:
 def test_a_width_is_a_positive_number(width_s: float) -> None:
     with pytest.raises(ValueError, match="the width of a smoothing must be a positive number of seconds"):
         Smoothing.of_width(width_s)
+
+
+@pytest.mark.parametrize("keep", ["AU45", (45,)])
+def test_columns_to_keep_are_names(keep: Any) -> None:
+    with pytest.raises(ValueError, match="keep must be names of columns"):
+        Smoothing(0.1, keep=keep)
+    assert Smoothing(0.1, keep=["AU25"]).keep == ("AU25",)  # type: ignore[arg-type]

@@ -68,6 +68,9 @@ class Smoothing:
             raise ValueError(f"longest_gap_s must be positive, got {self.longest_gap_s}")
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}, got {self.kernel!r}")
+        if isinstance(self.keep, str) or not all(isinstance(name, str) for name in self.keep):
+            raise ValueError(f'keep must be names of columns, such as ("AU45",), got {self.keep!r}')
+        object.__setattr__(self, "keep", tuple(self.keep))
 
     def __repr__(self) -> str:
         chosen = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
