@@ -14,7 +14,7 @@ import mien
 from mien.analysis import Reader
 from mien.batch.names import DRAWN, Job, Taken, name_for, owns, portable
 from mien.batch.outcome import Outcome, Progress
-from mien.batch.photos import kept, unchanged, with_earlier
+from mien.batch.photos import Kept, kept, unchanged, with_earlier
 from mien.claims import Claim, ClaimedError
 from mien.errors import MienError, OutputError, SourceError
 from mien.files import Transaction, explained
@@ -155,7 +155,7 @@ class Work:
     def _write(self, outcome: Outcome, before: Recorded | None, claim: Claim) -> None:
         """All files of a job, the dictionary last."""
         stem = self.folder / outcome.job.name
-        earlier: dict[str, tuple[int, Stamp]] = {}
+        earlier: dict[str, Kept] = {}
         rows: Mapping[str, Any] = {}
         if before is not None and outcome.job.folder is not None:
             outcome.job = with_earlier(outcome.job, before)
@@ -167,14 +167,14 @@ class Work:
         with Transaction() as files:
             with TableWriter(stem, self.formats, self._columns(outcome.job), files) as tables:
                 for path in outcome.job.inputs:
-                    if before is not None and path in earlier:
-                        row, photo = earlier[path]
-                        tables.copy(rows, row, sum(photo.rows.values()))
-                        outcome.keep(photo, before)
-                        stamps.append(photo)
+                    if photo := earlier.get(path):
+                        tables.copy(rows, photo.row, sum(photo.stamp.rows.values()))
+                        outcome.keep(photo)
+                        stamps.append(photo.stamp)
                     else:
                         stamps.append(self._read(path, tables, files, outcome))
-            results = list(dict.fromkeys([*files.paths, *(stem.parent / photo.overlay for photo in stamps if photo.overlay)]))
+            overlays = [stem.parent / source.overlay for source in stamps if source.overlay]
+            results = [*(path for path in files.paths if path not in set(overlays)), *overlays]
             files.write(_page(stem), dictionary_bytes(self._columns(outcome.job), self._facts(outcome, stem, stamps, results, tables)))
             obsolete = [path for path in before.files_within(stem.parent, stem.name) if path not in results] if before else []
             claim.announce(files.paths)

@@ -40,7 +40,8 @@ class Job:
         folder: Absolute path of the folder whose photos these are; None for any other job.
         place: Parts of the path below what was named, the last one without suffix.
         suffix: What tells it from a neighbour of the same stem, such as ``.mov``.
-        above: Name of the folder above, which tells it from one of the same name elsewhere.
+        above: Name of the folder that was named, which tells it from one of the same name elsewhere.
+        several: Whether several folders were named, so that each one's name comes first.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Job:
     place: tuple[str, ...] = ()
     suffix: str = ""
     above: str = ""
+    several: bool = False
 
     @property
     def source(self) -> str:
@@ -110,13 +112,14 @@ def _is_drawn(path: str, out: Path | None) -> bool:
 class _Input:
     """One input: its path as given, the folder its table's place is counted from, and its folders below that.
 
-    The folder is the one that was named, or the one above where several were; None for what was named itself.
+    The folder is the one that was named; None for what was named itself.
     """
 
     path: str
     key: str
     root: str | None
     folders: tuple[str, ...]
+    several: bool = False
 
     @classmethod
     def of(cls, given: str, path: str, several: bool) -> "_Input":
@@ -128,9 +131,7 @@ class _Input:
         root = os.path.abspath(given if os.path.isdir(given) else _fixed_part(given))
         below = os.path.relpath(os.path.dirname(full), root)
         folders = () if below == os.curdir else tuple(below.split(os.sep))
-        if several and os.path.isdir(given):
-            return cls(path, full, os.path.dirname(root), (os.path.basename(root), *folders))
-        return cls(path, full, root, folders)
+        return cls(path, full, root, folders, several and os.path.isdir(given))
 
 
 def _fixed_part(pattern: str) -> str:
@@ -155,9 +156,10 @@ def _jobs(found: Iterable[_Input]) -> Iterator[Job]:
             continue
         first = next((item for item in items if item.root is not None), items[0])
         place = first.folders or (os.path.basename(folder) or "photos",)
-        above = first.root if first.folders and first.root else os.path.dirname(folder)
+        below = first.root is not None and first.folders
+        above = os.path.basename(first.root if below and first.root else os.path.dirname(folder))
         paths = tuple(sorted((item.path for item in items), key=natural))
-        yield Job("", paths, folder, place, ".photos", os.path.basename(above))
+        yield Job("", paths, folder, place, ".photos", above, bool(below) and first.several)
 
 
 def _single(item: _Input) -> Job:
@@ -165,7 +167,7 @@ def _single(item: _Input) -> Job:
         return Job("", (item.path,), None, ("stdin" if item.path == STDIN else item.path.replace(":", ""),))
     name = Path(item.path)
     folder = item.root or os.path.dirname(item.key)
-    return Job("", (item.path,), None, (*item.folders, name.stem), name.suffix, os.path.basename(folder))
+    return Job("", (item.path,), None, (*item.folders, name.stem), name.suffix, os.path.basename(folder), item.several)
 
 
 def portable(part: str) -> str:
@@ -270,12 +272,12 @@ def _kept_name(job: Job, taken: Taken) -> str | None:
 
 def name_for(job: Job, taken: Taken) -> str:
     """The first of a job's names that belongs to no other input. Raises OutputError where all do."""
-    plain, with_suffix, *_ = islice(_names_of(job), 2)
-    owner = taken.owner(plain, job)
+    first = list(islice(_names_of(job), _UNMARKED))
+    with_suffix = dict(zip(first[1::2], first[::2], strict=False))
     for name in _names_of(job):
         # The suffix tells neighbours apart, the folder above what lies elsewhere.
-        beside = owner is not None and os.path.dirname(owner) == os.path.dirname(job.source)
-        if name == with_suffix != plain and not beside and not is_alone(job.inputs[0]):
+        plain = with_suffix.get(name, name)
+        if plain != name and os.path.dirname(taken.owner(plain, job) or "") != os.path.dirname(job.source):
             continue
         if taken.owner(name, job) is None:
             return name
@@ -289,13 +291,10 @@ def _names_of(job: Job) -> Iterator[str]:
         yield portable(last)
         yield from (f"{portable(last)}~{number}" for number in range(2, _MOST))
         return
-    plain = "/".join([*folders, portable(last)])
-    full = "/".join([*folders, portable(last + job.suffix)])
-    yield plain
-    yield full
-    above = [portable(job.above)] if job.above else []
-    yield "/".join([*above, plain])
-    yield "/".join([*above, full])
+    names = ["/".join([*folders, portable(last)]), "/".join([*folders, portable(last + job.suffix)])]
+    above = [f"{portable(job.above)}/{name}" for name in names] if job.above else names
+    yield from above + names if job.several else names + above
+    full = names[1]
     content = stamp(job.inputs[0]).with_content().fingerprint if job.folder is None else None
     yield f"{full}~{(content or _mark(job.source))[:8]}"
     yield f"{full}~{_mark(job.source)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mien.batch.names import Job, Plan
-from mien.outputs.recorded import Recorded, Stamp
+from mien.batch.photos import Kept
 from mien.records import Reading, Status
 
 __all__ = ["Outcome", "Progress"]
@@ -52,14 +52,14 @@ class Outcome:
                 self._last = (reading.source, reading.frame)
                 self.frames += 1
 
-    def keep(self, photo: Stamp, before: Recorded) -> None:
-        """Take a photo that is not read again into the counts, with what the earlier table's dictionary says of it."""
-        for status, count in photo.rows.items():
+    def keep(self, photo: Kept) -> None:
+        """Take a photo that is not read again into the counts."""
+        for status, count in photo.stamp.rows.items():
             self.rows[Status(status)] += count
-        self.tracks |= {(photo.name, number) for number in range(photo.rows.get(Status.ok, 0))}
+        self.tracks |= {(photo.stamp.name, number) for number in range(photo.stamp.rows.get(Status.ok, 0))}
         self.frames += 1
-        self.notes += [note for note in before.texts("notes") if note.startswith(f"{photo.name}: ")]
-        self.media.append(before.media_of(photo))
+        self.notes += photo.notes
+        self.media.append(photo.media)
 
 
 class Progress:

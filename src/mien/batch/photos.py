@@ -1,13 +1,14 @@
 """The photos of a folder: which of them an earlier table holds as they are now."""
 
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from mien.batch.names import Job
 from mien.outputs.recorded import Recorded, Stamp, stamp
 from mien.sources.inputs import natural
 
-__all__ = ["kept", "unchanged", "with_earlier"]
+__all__ = ["Kept", "kept", "unchanged", "with_earlier"]
 
 
 def with_earlier(job: Job, before: Recorded) -> Job:
@@ -17,25 +18,45 @@ def with_earlier(job: Job, before: Recorded) -> Job:
     return replace(job, inputs=tuple(sorted([*job.inputs, *more], key=natural)))
 
 
-def unchanged(before: Recorded) -> dict[str, tuple[int, Stamp]]:
-    """Photos of the earlier table that are as they were: by absolute path, their first row and stamp."""
-    photos: dict[str, tuple[int, Stamp]] = {}
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A photo that an earlier table holds as it is now.
+
+    Args:
+        row: Number of its first row in that table.
+        stamp: Its stamp, with the rows and overlay that it gave.
+        media: What it is (`Source.media`).
+        notes: Lines on how it was read.
+    """
+
+    row: int
+    stamp: Stamp
+    media: Mapping[str, object]
+    notes: tuple[str, ...]
+
+
+def unchanged(before: Recorded) -> dict[str, Kept]:
+    """Photos of the earlier table that are as they were, by absolute path."""
+    photos: dict[str, Kept] = {}
+    media, notes = before.media, before.texts("notes")
     row = 0
-    for photo in before.sources:
-        if photo.path and _is_same(stamp(photo.path), photo):
-            photos[photo.path] = (row, photo)
+    for photo, facts in zip(before.sources, media, strict=True):
+        now = stamp(photo.path) if photo.path else photo
+        if photo.path and _is_same(now, photo):
+            about = tuple(note for note in notes if note.startswith(f"{photo.name}: "))
+            photos[photo.path] = Kept(row, replace(photo, modified=now.modified), facts, about)
         row += sum(photo.rows.values())
     return photos
 
 
-def kept(before: Recorded) -> dict[str, tuple[int, Stamp]]:
-    """Photos whose rows can be taken over: by path as given, their first row and stamp.
+def kept(before: Recorded) -> dict[str, Kept]:
+    """Photos whose rows can be taken over, by path as given.
 
     One that was damaged is read again: another version of a decoder may do better.
     """
     problems = before.texts("problems")
-    photos = {photo.name: (row, photo) for row, photo in unchanged(before).values()}
-    return {name: found for name, found in photos.items() if not any(line.startswith(f"{name}: ") for line in problems)}
+    photos = {photo.stamp.name: photo for photo in unchanged(before).values()}
+    return {name: photo for name, photo in photos.items() if not any(line.startswith(f"{name}: ") for line in problems)}
 
 
 def _is_same(now: Stamp, before: Stamp) -> bool:

@@ -160,12 +160,12 @@ class Recorded:
         lines = self.page.get(key)
         return [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
 
-    def media_of(self, source: Stamp) -> Mapping[str, object]:
-        """What it says the input is."""
+    @property
+    def media(self) -> list[Mapping[str, object]]:
+        """What it says the inputs are, one by one; empty where it does not."""
         media = self.page.get("media")
-        number = self.sources.index(source)
-        entry = media[number] if isinstance(media, list) and number < len(media) else {}
-        return entry if isinstance(entry, dict) else {}
+        entries = media if isinstance(media, list) and len(media) == len(self.sources) else [{}] * len(self.sources)
+        return [entry if isinstance(entry, dict) else {} for entry in entries]
 
     def files_within(self, folder: Path, stem: str) -> list[Path]:
         """The files it names, as far as they can be this table's: ``stem.…`` or below ``stem/``."""
@@ -210,7 +210,7 @@ def read_dictionary(path: Path) -> Recorded | None:
         data = path.read_bytes()
     try:
         page = json.loads(data)
-        if not isinstance(page, dict) or not isinstance(page.get("sources"), list):
+        if not isinstance(page, dict) or not isinstance(page.get("sources"), list) or not page["sources"]:
             raise ValueError("it names no sources")
         folder = page.get("folder")
         if not isinstance(folder, str | None):
