@@ -720,14 +720,6 @@ def test_names_the_console_cannot_show_do_not_end_the_batch(tmp_path, encoding):
     assert set(tables(tmp_path / "out")) == {"лицо.csv", "録画.csv", "plain.csv"}
 
 
-@pytest.mark.parametrize("home", ["x" * 300, "~nosuchuser/x", "/dev/null/x", ""])
-def test_embedded_bundles_need_no_home(tmp_path, home):
-    clip = film(tmp_path / "clip.mp4")
-    env = {**os.environ, "HOME": "/dev/null/nowhere", "MIEN_HOME": home}
-    done = command("analyze", clip, "--out", tmp_path / "out", env=env, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
 @pytest.mark.parametrize("most_bytes", [6000, 300])
 def test_a_full_disk_at_the_last_file_leaves_none(tmp_path, most_bytes):
     """The table fits, its dictionary does not; and nothing fits."""

@@ -1,4 +1,7 @@
-"""The command line: parse, call one public function, print. Exit codes: 0 all done, 1 something failed, 2 wrong usage, 130 stopped."""
+"""The command line: parse, call one public function, print.
+
+Exit codes: 0 all done, 1 something failed, 2 wrong usage, 3 another run is still writing some tables, 130 stopped.
+"""
 
 from typing import Annotated, Final
 

@@ -1,7 +1,9 @@
 """What all commands share: where they print, and how they end."""
 
+import io
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ class Group(TyperGroup):
 
     def make_context(self, *words: Any, **how: Any) -> Any:
         """Parse the words before a command's name."""
+        _show_everything()
         with _shown():
             return super().make_context(*words, **how)
 
@@ -39,6 +42,13 @@ class Group(TyperGroup):
         """Parse the rest and run the command."""
         with _shown():
             return super().invoke(ctx)
+
+
+def _show_everything() -> None:
+    """Let the console show as an escape what its code page lacks, as in a name, rather than refuse the line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
