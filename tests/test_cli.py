@@ -145,12 +145,12 @@ def test_damage_in_the_middle_is_reported_and_every_frame_keeps_its_row(clip, tm
     assert (table["status"] == "ok").sum() >= 5
 
 
-@pytest.mark.parametrize(("size", "words"), [((1, 1), "1 done"), ((11_000, 10_000), "megapixel")])
+@pytest.mark.parametrize(("size", "words"), [((1, 1), "1 done"), ((11_000, 10_000), "read at half size")])
 def test_tiny_and_huge_pictures(size, words, tmp_path):
     Image.new("L", size).save(tmp_path / "odd.png")
     code, said = mien("analyze", tmp_path / "odd.png", "--out", tmp_path / "out")
     assert words in said.lower()
-    assert code == (1 if size[0] > 1 else 0)
+    assert code == 0
 
 
 def test_an_empty_folder_says_so(tmp_path):
