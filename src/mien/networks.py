@@ -41,6 +41,7 @@ class Networks:
 
 _Key = tuple[object, ...]
 _kept: OrderedDict[_Key, Networks] = OrderedDict()
+_of_the_parent: Final[list[dict[_Key, Networks]]] = []
 _lock = Lock()
 
 
@@ -82,9 +83,13 @@ def _what_lies_there(name: str | Path) -> _Key:
 
 
 def _forget() -> None:
-    """In a child process: a lock that another thread held while it was made would never open, and engines may have lost their threads."""
+    """In a child process: a lock that another thread held while it was made would never open, and engines have lost their threads.
+
+    They are kept out of sight rather than freed: an engine that is freed waits for its threads, here for ever.
+    """
     global _lock  # noqa: PLW0603
     _lock = Lock()
+    _of_the_parent.append(dict(_kept))
     _kept.clear()
 
 
