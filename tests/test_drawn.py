@@ -265,10 +265,11 @@ def test_films_and_pictures_need_a_size():
         draw(plain_face(), 8)
 
 
-def test_drawing_is_fast():
-    started = time.perf_counter()
+def test_drawing_is_not_slow():
+    """bench/drawn.py prints the speed. This only notices a change of order: CPU time, and a tenth of what it takes."""
+    started = time.process_time()
     load_drawn(150)
-    assert 150 / (time.perf_counter() - started) > 150
+    assert 150 / (time.process_time() - started) > 50
 
 
 def test_the_same_seed_draws_the_same_in_every_process():

@@ -78,9 +78,7 @@ def run_python(code: str) -> str:
 
 
 def test_import_is_light():
-    code = "import time; t = time.perf_counter(); import mien, sys; print(time.perf_counter() - t, *sys.modules)"
-    seconds, *modules = run_python(code).split()
-    assert float(seconds) < 0.3
+    modules = run_python("import mien, sys; print(*sys.modules)").split()
     assert not {"torch", "cv2", "numpy", "pandas", "av", "socket"} & set(modules)
 
 
