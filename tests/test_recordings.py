@@ -265,6 +265,24 @@ def test_tags_in_any_encoding(tmp_path: Path, suffix: str) -> None:
     assert (len(frames), source.problem) == (5, None)
 
 
+def test_a_tape(tmp_path: Path) -> None:
+    path = tmp_path / "tape.dv"
+    with av.open(str(path), "w", format="dv") as out:
+        stream: Any = out.add_stream("dvvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
+        for index, picture in enumerate(moving(5, (720, 576))):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    source, frames = read(path)
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
+    assert source.media["pixel_aspect"] in {"16:15", "64:45"}
+    assert frames[0].pixels.shape in {(576, 768, 3), (576, 1024, 3)}
+    assert (source.problem, source.notes) == (None, [])
+    assert (source.media["frame_rate"], source.media["codec"], source.media["interlaced"]) == (25.0, "dvvideo", True)
+
+
 def test_media_says_what_the_recording_is(tmp_path: Path) -> None:
     source, _ = read(film(tmp_path / "a.mp4", moving(25), aspect=Fraction(4, 3)))
     wanted = {
@@ -300,6 +318,25 @@ def test_whole_files_raise_no_alarm_and_cut_ones_do(tmp_path: Path, name: str) -
             continue
         assert len(frames) <= 40
         assert source.problem or len(frames) == 40, (share, len(frames))
+
+
+@pytest.mark.parametrize("codec", ["libsvtav1", "libaom-av1", "libvpx-vp9", "libx265"])
+def test_decoders_with_threads_of_their_own_are_let_go_at_any_moment(tmp_path: Path, codec: str) -> None:
+    path = film(tmp_path / "a.mkv", noisy(16), codec)
+    for count in range(16):
+        frames = open_source(path).frames()
+        assert [next(frames).index for _ in range(count)] == list(range(count))
+        frames.close()
+    source, found = read(path)
+    assert (len(found), source.problem) == (16, None)
+
+
+def test_a_decoder_that_forgets_the_packets_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = film(tmp_path / "a.mkv", noisy(16))
+    expected = [frame.time_s for frame in read(path)[1]]
+    monkeypatch.setattr("mien.sources.packets.PacketLedger._number_of", staticmethod(lambda _: -1))
+    source, found = read(path)
+    assert ([frame.time_s for frame in found], source.problem) == (expected, None)
 
 
 def test_a_live_recording_that_was_cut_off(shared: Path) -> None:

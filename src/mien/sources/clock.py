@@ -1,21 +1,31 @@
 """One clock for a recording: time stamps become seconds that never stand still or go back."""
 
 import math
+from fractions import Fraction
 from typing import Final
 
 from av.video.stream import VideoStream
 
 from mien.sources.base import TICK_S
 
-__all__ = ["Timestamps", "frame_step_s", "jump_s"]
+__all__ = ["Timestamps", "frame_rate", "frame_step_s", "jump_s"]
 
 _JUMP_S: Final = 1.0
 _JUMP_FRAMES: Final = 4.5  # coders reorder pictures over at most four
 
 
+def frame_rate(stream: VideoStream) -> Fraction | None:
+    """Frames a second on average, as the file states it; None where it does not.
+
+    FFmpeg's average of a DV stream is its ticks a second; its guess is right.
+    """
+    average, guess = stream.average_rate, stream.guessed_rate
+    return guess if guess and (not average or average > 2 * guess) else average
+
+
 def frame_step_s(stream: VideoStream) -> float:
     """Seconds from one frame to the next, as the file states them; 1/25 where it does not."""
-    return 1 / float(stream.average_rate or stream.guessed_rate or 25)
+    return 1 / float(frame_rate(stream) or 25)
 
 
 def jump_s(stream: VideoStream) -> float:

@@ -24,6 +24,7 @@ _ONE_PICTURE_A_PACKET: Final = frozenset({"av1", "h264", "hevc", "libdav1d", "mj
 _LENGTH_FROM_ZERO: Final = frozenset({"asf", "flv", "matroska,webm", "nut"})  # their stated length is where the clock ends
 _SLACK_S: Final = 0.25  # how far a whole file's length may differ from its last packet's end: writers round and estimate
 _AHEAD: Final = 2  # packets read ahead of the decoder
+_UNKNOWN: Final = -1  # in place of a packet's number
 
 
 class Stamped(NamedTuple):
@@ -40,23 +41,6 @@ class _Owed(NamedTuple):
     epoch: int
     stamp: int
     packet: int
-
-
-class _Ticket:
-    """A packet's number, which the decoder hands on to the picture.
-
-    An object of its own: PyAV keeps what a packet carries by its address, and equal numbers may share one.
-    """
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-def _number_of(item: "AnyPacket | VideoFrame") -> int | None:
-    """The number of a packet, or of the packet that a picture came from; None where the decoder did not hand it on."""
-    return item.opaque.number if isinstance(item.opaque, _Ticket) else None
 
 
 class PacketLedger:
@@ -95,10 +79,14 @@ class PacketLedger:
         if (at := packet.pts if packet.pts is not None else packet.dts) is not None and packet.time_base:
             self._end_s = max(self._end_s, float((at + (packet.duration or 0)) * packet.time_base))
 
-    def read(self, packet: AnyPacket) -> None:
-        """Take a packet of the stream into the books, in order of decoding; its number travels with its picture."""
+    def read(self, packet: AnyPacket) -> int:
+        """Take a packet of the stream into the books, in order of decoding. Returns its number, which its picture will bring along.
+
+        It travels as the duration, which decoders copy and do not look at. (What PyAV offers for this, `opaque`, takes Python's
+        lock in the decoder's threads, which some decoders wait for while they hold it.)
+        """
         number = self._packets
-        packet.opaque = _Ticket(number)
+        packet.duration = number + 1
         self._packets += 1
         stamp = self._stamp(packet)
         self.certain = self.certain and packet.pts is not None
@@ -108,17 +96,17 @@ class PacketLedger:
         if packet.is_corrupt:
             self.spoiled.add(number)
         if stamp is None or packet.is_discard:
-            return
+            return number
         owed = _Owed(self._epoch, stamp, number)
         self._sent[number] = owed
         heappush(self._owed, owed)
         if packet.is_keyframe and self.first_key is None:
             self.first_key = owed
+        return number
 
-    def sent(self, packet: AnyPacket) -> None:
+    def sent(self, number: int) -> None:
         """The packet goes to the decoder, or is kept from it for good."""
-        number = _number_of(packet)
-        owed = None if number is None else self._sent.get(number)
+        owed = self._sent.get(number)
         if owed is not None:
             self._newest = owed if self._newest is None else max(self._newest, owed)
         if number in self.spoiled:
@@ -128,13 +116,15 @@ class PacketLedger:
         """The decoder gave up on one of the packets sent so far."""
         self._hurt_until = self._newest
 
-    def delivered(self, picture: VideoFrame) -> tuple[int | None, int | None, list[_Owed]]:
+    def delivered(self, picture: VideoFrame) -> tuple[int | None, int, list[_Owed]]:
         """Time stamp and packet number of a picture, and the packets before it that will give none any more."""
-        number = _number_of(picture)
-        owed = None if number is None else self._sent.pop(number, None)
-        stamp = owed.stamp if owed is not None and not self.by_decoding else self._stamp(picture)
-        if self.by_decoding and stamp is not None:
-            owed = _Owed(self._epoch, stamp, -1)  # frames leave the decoder in order, whatever their packets were
+        stamp, number = self._stamp(picture), self._number_of(picture)
+        owed = self._sent.get(number)
+        if owed is None or (owed.stamp != stamp and not self.by_decoding):
+            number = _UNKNOWN  # a decoder that does not copy it, or a picture shown twice
+        self._sent.pop(number, None)
+        if stamp is not None and (self.by_decoding or number == _UNKNOWN):
+            owed = _Owed(self._epoch, stamp, _UNKNOWN)  # frames leave the decoder in order, whatever their packets were
         return stamp, number, [] if owed is None else self.lost_before(owed)
 
     def lost_before(self, end: _Owed | None) -> list[_Owed]:
@@ -142,7 +132,7 @@ class PacketLedger:
         passed: list[_Owed] = []
         while self._owed and (end is None or self._owed[0][:2] <= end[:2]):
             owed = heappop(self._owed)
-            mine = end is not None and owed[:2] == end[:2] and self.by_decoding
+            mine = end is not None and owed[:2] == end[:2] and end.packet == _UNKNOWN
             if self._sent.pop(owed.packet, None) is not None and not mine:
                 passed.append(owed)
         lost = passed if self.certain or self._hurt_until is not None else [each for each in passed if each.packet in self.spoiled]
@@ -181,6 +171,10 @@ class PacketLedger:
         if stream.duration and stream.time_base and stream.start_time is not None:
             return float((stream.start_time + stream.duration) * stream.time_base), 1.5 * frame_step_s(stream)
         return ((container.start_time or 0) + (container.duration or 0)) / av.time_base, _SLACK_S
+
+    @staticmethod
+    def _number_of(picture: VideoFrame) -> int:
+        return picture.duration - 1
 
     def _stamp(self, item: "AnyPacket | VideoFrame") -> int | None:
         """Presentation time, else decoding time, in the stream's units."""
@@ -230,7 +224,7 @@ def _leans_on_nothing(frame: Stamped, waiting: list[Stamped], ledger: PacketLedg
 
 def _decoded(container: InputContainer, stream: VideoStream, ledger: PacketLedger, watch: Watch | None) -> Generator[Stamped, None, None]:
     context = stream.codec_context
-    for packet in _packets(container, stream, ledger):
+    for number, packet in _packets(container, stream, ledger):
         try:
             decoded = context.decode(packet)
         except av.FFmpegError as error:
@@ -241,20 +235,20 @@ def _decoded(container: InputContainer, stream: VideoStream, ledger: PacketLedge
                 yield Stamped(None, None)
             continue
         if watch is not None and packet is not None:
-            watch(_number_of(packet) or 0, stream)
+            watch(number, stream)
         for picture in decoded:
             if picture.interlaced_frame:
                 ledger.certain = False  # each field may have been a packet of its own
-            stamp, number, lost = ledger.delivered(picture)
+            stamp, origin, lost = ledger.delivered(picture)
             yield from (Stamped(each.stamp, None, each.packet) for each in lost)
-            whole = not picture.is_corrupt and number not in ledger.spoiled
-            yield Stamped(stamp, picture if whole else None, number)
+            whole = not picture.is_corrupt and origin not in ledger.spoiled
+            yield Stamped(stamp, picture if whole else None, origin)
     yield from (Stamped(each.stamp, None, each.packet) for each in ledger.lost_before(None))
 
 
-def _packets(container: InputContainer, stream: VideoStream, ledger: PacketLedger) -> "Iterator[AnyPacket | None]":
-    """The packets of the stream, then None to empty the decoder. An error in the file ends it, as it does in FFmpeg."""
-    ahead: deque[AnyPacket] = deque()
+def _packets(container: InputContainer, stream: VideoStream, ledger: PacketLedger) -> "Iterator[tuple[int, AnyPacket | None]]":
+    """The packets of the stream and their numbers, then None to empty the decoder. An error in the file ends it, as it does in FFmpeg."""
+    ahead: deque[tuple[int, AnyPacket]] = deque()
     try:
         for packet in container.demux():  # all streams: sound tells how far the file reaches
             if not packet.size:
@@ -262,10 +256,9 @@ def _packets(container: InputContainer, stream: VideoStream, ledger: PacketLedge
             ledger.seen(packet)
             if packet.stream_index != stream.index:
                 continue
-            ledger.read(packet)
-            ahead.append(packet)
+            ahead.append((ledger.read(packet), packet))
             if len(ahead) > _AHEAD:
-                ledger.sent(ahead[0])
+                ledger.sent(ahead[0][0])
                 yield ahead.popleft()
     except av.FFmpegError as error:
         if isinstance(error, MemoryError):
@@ -273,8 +266,8 @@ def _packets(container: InputContainer, stream: VideoStream, ledger: PacketLedge
         ledger.stopped = error.strerror
         ledger.failed()
     while ahead:
-        packet = ahead.popleft()
-        ledger.sent(packet)
-        if ahead or _number_of(packet) not in ledger.spoiled:
-            yield packet  # a torn last packet is kept from the decoder: it would take good pictures with it
-    yield None
+        number, packet = ahead.popleft()
+        ledger.sent(number)
+        if ahead or number not in ledger.spoiled:
+            yield number, packet  # a torn last packet is kept from the decoder: it would take good pictures with it
+    yield _UNKNOWN, None

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from mien.errors import SourceError
 from mien.sources.base import Kind, Moments, Pixels, Source, Turn, out_of_memory, refuse_huge, turned
-from mien.sources.clock import Timestamps
+from mien.sources.clock import Timestamps, frame_rate
 from mien.sources.colour import SQUARE, ToRgb, display_size, sane_aspect
 from mien.sources.interlaced import Deinterlacer
 from mien.sources.packets import PacketLedger, Stamped, pictures
@@ -56,7 +56,7 @@ class Video(Source):
                 chosen.duration * chosen.time_base if chosen.duration and chosen.time_base else (container.duration or 0) / av.time_base
             )
             self.length_s = float(length) or None
-            rate = chosen.average_rate or chosen.guessed_rate
+            rate = frame_rate(chosen)
             self.frame_hint = chosen.frames or (round(length * rate) if length and rate else None)
             found = (frame for frame in pictures(container, chosen, PacketLedger(container, chosen)) if frame.picture is not None)
             with closing(found):
@@ -89,7 +89,6 @@ class Video(Source):
         refuse_huge(self.name, stream.codec_context.width, stream.codec_context.height)
         context = stream.codec_context
         context.flags |= Flags.output_corrupt
-        context.copy_opaque = True  # each picture carries the number of its packet
         context.options = _STRICT.get(context.name, {})
         stream.thread_type = "SLICE"  # no delay before the first frame
         if len(streams) > 1 and self.stream is None:
@@ -104,7 +103,7 @@ class Video(Source):
         width, height = display_size(first.width, first.height, shape)
         refuse_huge(self.name, width, height)
         self.size = (height, width) if turn.swap else (width, height)
-        rate, unit = stream.average_rate or stream.guessed_rate, stream.time_base
+        rate, unit = frame_rate(stream), stream.time_base
         starts = float(stream.start_time * unit) if stream.start_time is not None and unit else None
         tags = {key.lower(): value for key, value in (stream.metadata | container.metadata).items()}
         self.media |= {
