@@ -365,6 +365,13 @@ def test_every_cut_shows_in_the_structure(tmp_path: Path, name: str) -> None:
     assert len(ends) <= 4  # between two parts a cut cannot be seen
 
 
+def test_bytes_are_read_as_the_file_is(shared: Path) -> None:
+    path = shared / "media" / "odd" / "live_cut.mkv"
+    (source, frames), (other, same) = read(path), read(path.read_bytes())  # type: ignore[arg-type]
+    assert [frame.time_s for frame in same] == [frame.time_s for frame in frames]
+    assert (other.problem, other.media) == (source.problem, source.media)
+
+
 def packets_of(data: bytes, pid: int) -> list[int]:
     """Places of the transport packets of one stream."""
     return [at for at in range(0, len(data), 188) if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == pid]

@@ -46,6 +46,7 @@ class Camera(Source):
         self._open: cv2.VideoCapture | None = self._connect()
         width, height = (int(self._open.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.size = (width, height) if width > 0 and height > 0 else None
+        self.media = {"width": width, "height": height} if self.size else {}
 
     def _connect(self) -> cv2.VideoCapture:
         missing = sys.platform == "linux" and not os.path.exists(f"/dev/video{self._number}")
