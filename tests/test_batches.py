@@ -543,8 +543,8 @@ def test_empty_folders_of_failed_inputs_do_not_stay(tmp_path):
 def another(stem: Path, source: str):
     """A process that holds the claim of a table; its number."""
     code = (
-        "import sys, time; from pathlib import Path; from mien.claims import Claim; from mien.outputs.recorded import fingerprint\n"
-        "with Claim(Path(sys.argv[1]), sys.argv[2], fingerprint(sys.argv[2])): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from mien.claims import Claim\n"
+        "with Claim(Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(stem), source], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"

@@ -40,7 +40,6 @@ class Holder:
         host: Name of its machine.
         since: When it began, with the machine's offset from UTC.
         source: Absolute path of what it reads.
-        content: Fingerprint of that; empty for a folder or camera.
         files: Files it is putting in place, as paths from the claim's folder.
     """
 
@@ -48,7 +47,6 @@ class Holder:
     host: str
     since: str
     source: str
-    content: str = ""
     files: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -72,17 +70,17 @@ class Claim:
     Args:
         stem: Where the tables lie, without suffix. Names that differ in case or in Unicode form alone are one.
         source: Absolute path of what is read, for others to see.
-        content: Fingerprint of what is read.
+        shown: What messages call it; the stem where nothing is given.
 
     Raises ClaimedError when another process holds it, OutputError when the folder cannot be written to.
     """
 
-    def __init__(self, stem: Path, source: str, content: str = "") -> None:
+    def __init__(self, stem: Path, source: str, shown: str = "") -> None:
         key = unicodedata.normalize("NFC", stem.name).casefold()
-        self._stem = stem
+        self._stem, self._shown = stem, shown or str(stem)
         self._path = stem.with_name(f".{key}{_SUFFIX}")
         since = time.strftime("%Y-%m-%d %H:%M:%S%z")
-        self._mine = Holder(process_token(), socket.gethostname(), since, source, content)
+        self._mine = Holder(process_token(), socket.gethostname(), since, source)
         self._stop = threading.Event()
 
     def __enter__(self) -> Self:
@@ -92,7 +90,7 @@ class Claim:
                 self._write(self._mine)
                 threading.Thread(target=self._beat, name="mien-claim", daemon=True).start()
                 return self
-        raise ClaimedError(f"{self._stem}: several runs want to write this table at once; run this again", None)
+        raise ClaimedError(f"{self._shown}: several runs want to write this table at once; run this again", None)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
@@ -106,7 +104,7 @@ class Claim:
             content = self._path.read_bytes() if self._path.exists() else b""
         if content != self._content:
             holder = _parsed(content)
-            raise ClaimedError(f"{self._stem}: taken over meanwhile ({holder or 'nobody says by whom'}); left to it", holder)
+            raise ClaimedError(f"{self._shown}: taken over meanwhile ({holder or 'nobody says by whom'}); left to it", holder)
 
     def announce(self, files: Iterable[Path]) -> None:
         """Say which files are being put in place, so that another process can finish for one that is killed meanwhile."""
@@ -122,7 +120,7 @@ class Claim:
                 old = _read(self._path)
                 if old is not None and not _is_stale(self._path, old):
                     holder = _parsed(old)
-                    raise ClaimedError(f"{self._stem}: being written by {holder or 'another process'}", holder)
+                    raise ClaimedError(f"{self._shown}: being written by {holder or 'another process'}", holder)
                 before = _parsed(old or b"")
                 self._content = _bytes(replace(self._mine, files=before.files if before else ()))
                 new.write_bytes(self._content)
@@ -199,7 +197,7 @@ def _bytes(holder: Holder) -> bytes:
 def _parsed(content: bytes) -> Holder | None:
     try:
         facts = json.loads(content)
-        texts = {name: facts[name] for name in ("token", "host", "since", "source", "content")}
+        texts = {name: facts[name] for name in ("token", "host", "since", "source")}
         files = facts["files"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

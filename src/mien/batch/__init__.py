@@ -48,7 +48,7 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     todo = plan(inputs, folder)
     refuse_first_layout(folder, todo.jobs)
-    for place in {(folder / job.name).parent for job in todo.jobs}:
+    for place in {folder, *((folder / job.name).parent for job in todo.jobs)}:
         sweep(place)
     originals = frozenset(Path(path).resolve() for job in todo.jobs for path in job.inputs)
     taken = Taken(folder)

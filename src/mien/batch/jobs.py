@@ -1,5 +1,6 @@
 """One job: from its inputs to its files, which appear together or not at all."""
 
+import hashlib
 import json
 import os
 import time
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 import mien
 from mien.analysis import Reader
-from mien.batch.names import DRAWN, Job, Taken, name_for, owns, portable
+from mien.batch.names import DRAWN, Job, Taken, kept_name, name_for, owns, portable
 from mien.batch.outcome import Outcome, Progress
 from mien.batch.photos import Kept, kept, unchanged, with_earlier
 from mien.claims import Claim, ClaimedError
@@ -21,7 +22,7 @@ from mien.files import Transaction, explained
 from mien.outputs.columns import Column, column_notes
 from mien.outputs.dictionary import EDITION, dictionary_bytes
 from mien.outputs.overlay import Overlay
-from mien.outputs.recorded import Recorded, Stamp, compare, read_dictionary, stamp
+from mien.outputs.recorded import Recorded, Stamp, read_dictionary, stamp
 from mien.outputs.tables import TableWriter, finished_rows
 from mien.records import Reading, Status
 from mien.sources import Source
@@ -61,25 +62,38 @@ class Work:
         return outcome
 
     def _do(self, outcome: Outcome) -> None:
+        job = outcome.job
+        if self._is_mine(job) and self._was_done(outcome):
+            return
+        # Runs that were given other inputs may have planned another name for this one: one of them at a time looks for it.
+        mark = hashlib.sha256(job.source.encode(errors="surrogateescape")).hexdigest()[:16]
+        with Claim(self.folder / f"input-{mark}", job.source, shown=str(self.folder / job.name)) as reading:
+            if name := kept_name(job, Taken(self.folder, listed=False)):
+                outcome.job = replace(job, name=name)
+            self._do_alone(outcome, reading)
+
+    def _do_alone(self, outcome: Outcome, reading: Claim) -> None:
+        """A job whose input nobody else reads into this folder."""
         for _ in range(_TRIES):
             job = outcome.job
-            if not self._is_mine(job) and not self._renamed(outcome):
+            if not self._is_mine(job):
+                self._rename(outcome)
                 continue
             if self._was_done(outcome):
                 return
             stem = self.folder / job.name
             self._make_folder(stem.parent)
             try:
-                with Claim(stem, job.source, self._content_of(job)) as claim:
+                with Claim(stem, job.source) as claim:
                     if self._is_mine(job):  # still, now that nobody else can change it
                         if not self._was_done(outcome):
-                            self._write(outcome, read_dictionary(_page(stem)), claim)
+                            self._write(outcome, read_dictionary(_page(stem)), reading, claim)
                         return
             except ClaimedError as error:
-                if error.holder is None or self._reads_the_same(job, error.holder.source, error.holder.content):
+                if error.holder is None or error.holder.source == job.source:
                     raise
                 self.taken.give(job.name, error.holder.source)
-                self._renamed(outcome)
+                self._rename(outcome)
         raise OutputError(f"{self.folder / outcome.job.name}: other runs keep taking the names of its table; run this again")
 
     def _is_mine(self, job: Job) -> bool:
@@ -97,19 +111,11 @@ class Work:
             )
         return state == "same"
 
-    def _renamed(self, outcome: Outcome) -> bool:
-        """Give the job the next name that belongs to nobody else; False, so that it is looked at again."""
+    def _rename(self, outcome: Outcome) -> None:
+        """Give the job the next name that belongs to nobody else."""
+        self.taken.forget_listing()
         outcome.job = replace(outcome.job, name=name_for(outcome.job, self.taken))
         self.taken.give(outcome.job.name, outcome.job.source)
-        return False
-
-    def _reads_the_same(self, job: Job, source: str, content: str) -> bool:
-        if job.folder is not None or source == job.source:
-            return source == job.source
-        return compare(stamp(job.inputs[0]), Stamp(source, source, fingerprint=content or None)) == "same"
-
-    def _content_of(self, job: Job) -> str:
-        return "" if job.folder else stamp(job.inputs[0]).with_content().fingerprint or ""
 
     def _make_folder(self, folder: Path) -> None:
         new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -152,7 +158,7 @@ class Work:
 
     # writing
 
-    def _write(self, outcome: Outcome, before: Recorded | None, claim: Claim) -> None:
+    def _write(self, outcome: Outcome, before: Recorded | None, reading: Claim, writing: Claim) -> None:
         """All files of a job, the dictionary last."""
         stem = self.folder / outcome.job.name
         earlier: dict[str, Kept] = {}
@@ -177,7 +183,8 @@ class Work:
             results = [*(path for path in files.paths if path not in set(overlays)), *overlays]
             files.write(_page(stem), dictionary_bytes(self._columns(outcome.job), self._facts(outcome, stem, stamps, results, tables)))
             obsolete = [path for path in before.files_within(stem.parent, stem.name) if path not in results] if before else []
-            claim.announce(files.paths)
+            reading.check()
+            writing.announce(files.paths)
             files.commit(obsolete)
         outcome.files = [*results, _page(stem)]
 

@@ -20,7 +20,7 @@ from mien.outputs.recorded import Recorded, compare, read_dictionary, stamp
 from mien.sources import InputList, list_inputs, media_kind
 from mien.sources.inputs import STDIN, natural
 
-__all__ = ["DRAWN", "Job", "Plan", "Taken", "is_alone", "key_of", "name_for", "owns", "plan", "portable"]
+__all__ = ["DRAWN", "Job", "Plan", "Taken", "is_alone", "kept_name", "key_of", "name_for", "owns", "plan", "portable"]
 
 DRAWN: Final = {"image": ".overlay.jpg", "video": ".overlay.mp4"}
 _LONGEST: Final = 160  # bytes of a name; what is added to it must fit into the 255 that file systems take
@@ -199,10 +199,15 @@ def key_of(name: str) -> str:
 
 
 class Taken:
-    """Which names belong to whom: to inputs of this run, and to what lies in the output folder."""
+    """Which names belong to whom: to inputs of this run, and to what lies in the output folder.
 
-    def __init__(self, out: Path | None) -> None:
-        self._out = out
+    Args:
+        out: The output folder.
+        listed: List each folder once, which also finds names that differ in case alone; else look for each name anew.
+    """
+
+    def __init__(self, out: Path | None, listed: bool = True) -> None:
+        self._out, self._is_listed = out, listed
         self._sources: dict[str, str] = {}
         self._listed: dict[str, dict[str, str]] = {}
 
@@ -213,6 +218,10 @@ class Taken:
     def take_back(self, name: str) -> None:
         """Forget what was noted for a name."""
         self._sources.pop(key_of(name), None)
+
+    def forget_listing(self) -> None:
+        """Look into the folders anew."""
+        self._listed.clear()
 
     def owner(self, name: str, job: Job) -> str | None:
         """The source of the other input that a name belongs to; None where it may be this job's."""
@@ -228,44 +237,41 @@ class Taken:
         if self._out is None:
             return None
         page = self._out / f"{name}.dictionary.json"
+        try:
+            return read_dictionary(page.with_name(self._spelled(page)) if self._is_listed else page)
+        except MienError:
+            return None
+
+    def _spelled(self, page: Path) -> str:
+        """The name of a dictionary as it lies there."""
         folder = str(page.parent)
         if folder not in self._listed:
             names = os.listdir(folder) if page.parent.is_dir() else []
             self._listed[folder] = {key_of(entry): entry for entry in names if entry.endswith(".dictionary.json")}
-        listed = self._listed[folder].get(key_of(page.name))
-        try:
-            return read_dictionary(page.with_name(listed)) if listed else None
-        except MienError:
-            return None
-
-    def has_marked(self, name: str) -> bool:
-        """Whether some table has this name with a mark."""
-        self.recorded(name)
-        start = key_of(f"{name.rpartition('/')[2]}~")
-        return self._out is not None and any(key.startswith(start) for key in self._listed[str((self._out / name).parent)])
+        return self._listed[folder].get(key_of(page.name), page.name)
 
 
 def _named(jobs: list[Job], out: Path | None) -> list[Job]:
-    """The jobs with their names: first those that have one from an earlier run, then the others in order."""
+    """The jobs with their names: first those that have one from an earlier run, then the others, whatever order they came in."""
     names: dict[int, str] = {}
     taken = Taken(out)
     for number, job in enumerate(jobs):
-        if name := _kept_name(job, taken):
+        if name := kept_name(job, taken):
             names[number] = name
             taken.give(name, job.source)
-    for number, job in enumerate(jobs):
+    for number, job in sorted(enumerate(jobs), key=lambda item: natural(item[1].source)):
         if number not in names:
             names[number] = name_for(job, taken)
             taken.give(names[number], job.source)
     return [replace(job, name=names[number]) for number, job in enumerate(jobs)]
 
 
-def _kept_name(job: Job, taken: Taken) -> str | None:
+def kept_name(job: Job, taken: Taken) -> str | None:
     """The name under which an earlier run wrote this job's table."""
     if is_alone(job.inputs[0]):
         return None
     names = list(islice(_names_of(job), _UNMARKED))
-    if taken.has_marked(names[1]):
+    if taken.recorded(names[2]):  # else no name with a mark was ever needed
         names = list(_names_of(job))
     return next((name for name in names if taken.recorded(name) and taken.owner(name, job) is None), None)
 
