@@ -88,7 +88,7 @@ def race(study: Path, out: Path, seed: int) -> Counter[str]:
     counts["left behind"] = hidden(out)
     again = start(folders, out)
     said, _ = again.communicate()
-    counts["not found done"] = said.splitlines()[-1] != f"{len(films)} skipped"
+    counts["not found done"] = int(said.splitlines()[-1] != f"{len(films)} skipped")
     return counts
 
 

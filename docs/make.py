@@ -96,6 +96,23 @@ input was read that say nothing against the numbers, such as a clock that was se
 | `stream`, `video_streams` | number of the video stream that was read, from 0, of how many |
 | `interlaced`, `deinterlaced` | whether frames hold two fields, and whether these were made whole, one for one, at the same times |
 | `pages`, `scale` | of pictures: how many the file holds, and by how much a very large one was shrunk |
+
+## What the dictionary says of inputs and files
+
+`sources` has an entry for each input, in the order of the table's rows; `folder` is the folder whose photos these are, or null. The form
+of the dictionary has a number, `dictionary`.
+
+| fact | meaning |
+| --- | --- |
+| `name`, `path` | the input as it was named, and its absolute path; `path` is null for cameras and arrays |
+| `bytes`, `modified` | its size, and when it was last changed, in seconds since 1970 |
+| `fingerprint` | SHA-256 of its size and content: all of it up to 16 MiB, 16 blocks of 64 KiB spread evenly over a larger file |
+| `rows` | rows that were read from it, by status |
+| `overlay` | its overlay, for a folder's photos |
+
+`tables` holds the `rows`, `bytes` and `sha256` of each table, `files` the names of tables and overlays, `rows` all rows by status,
+`formats` and `overlay` what was asked for. A later run compares them before it says that an input was done. `path` holds the names of your folders:
+look at it before you publish a dictionary.
 """
 DAMAGE = """
 Damage of a photo is told where its format or a decoder notices it, and a photo that is cut off is refused. Where a format carries
