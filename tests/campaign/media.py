@@ -142,13 +142,13 @@ def mutants(count: int, first_seed: int = 0) -> Iterator[tuple[str, str, bytes]]
         yield name, suffix, MUTATIONS[mutation](files[suffix], random.Random(number))  # noqa: S311
 
 
-def reference(path: Path) -> tuple[bool, int | None]:
-    """Whether FFmpeg's own decoder complains of the file, and how many frames it gives; None where it cannot say."""
+def reference(path: Path) -> tuple[str, int | None]:
+    """What FFmpeg's own decoder complains of, if anything, and how many frames it gives; None where it cannot say."""
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:v:0", "-f", "null", "-fps_mode", "passthrough", "-"]
     try:
         done = subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
-        return True, None
+        return "no end", None
     complaints = [line for line in done.stderr.decode(errors="replace").splitlines() if "dts" not in line and "null" not in line]
     probe = [
         "ffprobe",
@@ -165,9 +165,10 @@ def reference(path: Path) -> tuple[bool, int | None]:
     try:
         counted = subprocess.run([*probe, str(path)], capture_output=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
-        return True, None
+        return "no end", None
     number = counted.stdout.decode().strip().split(",")[0]
-    return bool(complaints) or done.returncode != 0, int(number) if number.isdecimal() else None
+    complaint = complaints[0] if complaints else f"exit {done.returncode}" * (done.returncode != 0)
+    return complaint, int(number) if number.isdecimal() else None
 
 
 class Worker:
@@ -213,8 +214,8 @@ class Worker:
         self._process.wait()
 
 
-def judge(name: str, path: Path, out: Path, worker: Worker) -> Verdict:
-    """Read one damaged file and hold what came of it against FFmpeg."""
+def judge(name: str, path: Path, out: Path, worker: Worker, ask: bool) -> Verdict:
+    """Read one damaged file and, where FFmpeg knows files of its kind (`ask`), hold what came of it against FFmpeg."""
     answer = worker.read(path, out)
     if isinstance(answer, str):
         return Verdict(name, "hang" if answer == "hang" else "crash", "the process had to be stopped, or died")
@@ -223,27 +224,42 @@ def judge(name: str, path: Path, out: Path, worker: Worker) -> Verdict:
     if answer["leftovers"]:
         return Verdict(name, "leftover", str(answer["leftovers"]))
     told = answer["state"] == "failed" or answer["problems"] or answer["notes"]
-    return Verdict(name, "right") if told else _against_ffmpeg(name, path, answer["frames"])
+    return Verdict(name, "right") if told or not ask else _against_ffmpeg(name, path, answer["frames"])
 
 
 def _against_ffmpeg(name: str, path: Path, frames: int) -> Verdict:
-    """Of a file that was read without a word: whether a word was due. Without FFmpeg's programs nobody can say."""
-    damaged, expected = reference(path) if shutil.which("ffmpeg") else (False, None)
+    """Of a file that was read without a word: whether a word was due."""
+    complaint, expected = reference(path)
     if expected is not None and frames < expected:
         return Verdict(name, "lost", f"{frames} frames, FFmpeg gives {expected}")
-    if damaged:
-        return Verdict(name, "silent", "FFmpeg's decoder complains")
+    if complaint:
+        return Verdict(name, "silent", f"FFmpeg's decoder: {complaint[:150]}")
     return Verdict(name, "right")
+
+
+def _not_for_ffmpeg(folder: Path) -> set[str]:
+    """The suffixes whose whole files this FFmpeg complains of, such as moving WebP: of their damage it cannot be asked."""
+    if not shutil.which("ffmpeg"):
+        return set(seeds())
+    unknown = set()
+    for suffix, content in seeds().items():
+        path = folder / f"whole.{suffix}"
+        path.write_bytes(content)
+        if reference(path)[0]:
+            unknown.add(suffix)
+        path.unlink()
+    return unknown
 
 
 def campaign(folder: Path, count: int, first_seed: int = 0) -> Iterator[Verdict]:
     """Damaged files, one after another."""
+    unknown = _not_for_ffmpeg(folder)
     worker = Worker()
     try:
         for name, suffix, content in mutants(count, first_seed):
             path = folder / f"{name}.{suffix.rpartition('.')[2]}"
             path.write_bytes(content)
-            verdict = judge(name, path, folder / "out" / name, worker)
+            verdict = judge(name, path, folder / "out" / name, worker, suffix not in unknown)
             yield verdict
             if verdict.kind == "right":
                 path.unlink()
