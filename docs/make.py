@@ -111,8 +111,8 @@ of the dictionary has a number, `dictionary`.
 | `overlay` | its overlay, for a folder's photos |
 
 `tables` holds the `rows`, `bytes` and `sha256` of each table, `files` the names of tables and overlays, `rows` all rows by status,
-`formats` and `overlay` what was asked for. A later run compares them before it says that an input was done. `path` holds the names of your folders:
-look at it before you publish a dictionary.
+`formats` and `overlay` what was asked for. A later run compares them before it says that an input was done. `path` holds the names of
+your folders: look at it before you publish a dictionary.
 """
 DAMAGE = """
 Damage of a photo is told where its format or a decoder notices it, and a photo that is cut off is refused. Where a format carries

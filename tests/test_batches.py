@@ -21,6 +21,7 @@ from PIL import Image
 import mien
 from mien import batch, claims
 from mien.analysis import Reader
+from mien.batch import jobs
 from mien.batch.names import key_of, plan, portable
 from mien.claims import Claim, ClaimedError, sweep
 from mien.errors import OutputError
@@ -386,6 +387,40 @@ def test_naming_a_few_photos_keeps_the_rows_of_the_others(tmp_path, opened):
     assert tables(tmp_path / "out")["p.csv"].startswith(before["p.csv"])
 
 
+def test_being_killed_costs_few_of_many_photos(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(jobs, "PHOTOS", 3)
+    folder, formats = tmp_path / "p", ["csv", "parquet"]
+    for number in range(10):
+        photo(folder / f"{number}.png", number)
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:-2000])
+    real = Reader.read
+
+    def stop_at(name):
+        def read(self, source):
+            if source.name.endswith(name):
+                raise KeyboardInterrupt
+            return real(self, source)
+
+        return read
+
+    monkeypatch.setattr(Reader, "read", stop_at("7.png"))
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "out", formats=formats, overlay=True)
+    page = page_of(tmp_path / "out" / "p.csv")
+    assert page["tables"]["p.csv"]["rows"] == len(page["sources"]) == 6
+    assert page["notes"] == [f"{folder}: 6 of 10 photos; run this again for the rest"]
+    monkeypatch.setattr(Reader, "read", real)
+    opened.clear()
+    (outcome,) = run(folder, tmp_path / "out", formats=formats, overlay=True)
+    assert opened == ["1.png", "6.png", "7.png", "8.png", "9.png"]  # the damaged one once more
+    assert (outcome.frames, len(outcome.problems), outcome.notes) == (10, 1, [])
+    monkeypatch.setattr(jobs, "PHOTOS", 500)
+    run(folder, tmp_path / "fresh", formats=formats, overlay=True)
+    assert tables(tmp_path / "out") == tables(tmp_path / "fresh")
+    assert page_of(tmp_path / "out" / "p.csv") == page_of(tmp_path / "fresh" / "p.csv")
+    assert states(run(folder, tmp_path / "out", formats=formats, overlay=True)) == {"p": "skipped"}
+
+
 def test_other_options_read_all_photos_again(tmp_path, opened):
     for number in range(3):
         photo(tmp_path / "p" / f"{number}.png", number)
@@ -746,6 +781,7 @@ def test_too_little_memory_is_one_line_that_says_so(tmp_path):
 import resource, sys
 from mien import batch
 from mien.analysis import Reader
+from mien.batch import jobs
 reader = Reader.read
 def read(self, source):
     held = bytearray(64 << 20)

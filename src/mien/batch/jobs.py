@@ -31,6 +31,8 @@ __all__ = ["Work"]
 
 ROWS: Final = 64
 """Readings handed to the writers together."""
+PHOTOS: Final = 500
+"""Photos of a folder that are read before their rows are put in place."""
 _TRIES: Final = 5
 
 
@@ -159,16 +161,36 @@ class Work:
     # writing
 
     def _write(self, outcome: Outcome, before: Recorded | None, reading: Claim, writing: Claim) -> None:
-        """All files of a job, the dictionary last."""
+        """The files of a job; those of many photos again and again, so that being killed costs few of them."""
+        stem, job = self.folder / outcome.job.name, outcome.job
+        if job.folder is not None and before is not None:
+            job = with_earlier(job, before)
+        self._refuse_to_replace(job, before)
+        done: set[str] = set()
+        while True:
+            fits = before is not None and self._fits(before, stem)
+            earlier = kept(before, done) if before is not None and fits and job.folder is not None else {}
+            new = [path for path in job.inputs if path not in earlier]
+            # Where a table is replaced, it is whole at once: its rows must not be fewer than they were.
+            now = set(new if before is not None and not fits else new[:PHOTOS])
+            part = Outcome(
+                replace(job, inputs=tuple(path for path in job.inputs if path in earlier or path in now)), inputs=len(job.inputs)
+            )
+            self._put_in_place(part, before, earlier, reading, writing)
+            if len(now) == len(new):
+                for name in ("job", "files", "rows", "tracks", "frames", "problems", "notes", "media"):
+                    setattr(outcome, name, getattr(part, name))
+                return
+            done |= now
+            before = read_dictionary(_page(stem))
+
+    def _put_in_place(self, outcome: Outcome, before: Recorded | None, earlier: Mapping[str, Kept], reading: Claim, writing: Claim) -> None:
+        """All files of a job or of a part of it, the dictionary last."""
         stem = self.folder / outcome.job.name
-        earlier: dict[str, Kept] = {}
-        rows: Mapping[str, Any] = {}
-        if before is not None and outcome.job.folder is not None:
-            outcome.job = with_earlier(outcome.job, before)
-            if self._fits(before, stem):
-                earlier, rows = kept(before), finished_rows(stem, self.formats)
-        self._refuse_to_replace(outcome.job, before)
+        rows = finished_rows(stem, self.formats) if earlier else {}
         outcome.notes += column_notes(self._columns(outcome.job))
+        if len(outcome.job.inputs) < outcome.inputs:
+            outcome.notes.append(f"{outcome.job.folder}: {len(outcome.job.inputs)} of {outcome.inputs} photos; run this again for the rest")
         stamps: list[Stamp] = []
         with Transaction() as files:
             with TableWriter(stem, self.formats, self._columns(outcome.job), files) as tables:
@@ -294,5 +316,5 @@ def _foreseen(source: str) -> Iterator[None]:
 def _share(outcome: Outcome, source: Source, time_s: float) -> float | None:
     """How much of a job is done: of a video by time, of pictures by number."""
     if outcome.job.folder is not None:
-        return outcome.frames / len(outcome.job.inputs)
+        return outcome.frames / max(outcome.inputs, len(outcome.job.inputs))
     return time_s / source.length_s if source.length_s else None

@@ -27,6 +27,7 @@ class Outcome:
         notes: One line on each harmless fact about how an input was read.
         media: What each input is (`Source.media`), in order.
         left_to: Who is writing the table, in one line; empty where nobody else is.
+        inputs: How many inputs the job has, where this is a part of it; else 0.
     """
 
     job: Job
@@ -40,6 +41,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     media: list[Mapping[str, object]] = field(default_factory=list)
     left_to: str = ""
+    inputs: int = 0
     _last: tuple[str, int] = ("", -1)
 
     def count(self, readings: Sequence[Reading]) -> None:
@@ -59,6 +61,7 @@ class Outcome:
         self.tracks |= {(photo.stamp.name, number) for number in range(photo.stamp.rows.get(Status.ok, 0))}
         self.frames += 1
         self.notes += photo.notes
+        self.problems += photo.problems
         self.media.append(photo.media)
 
 

@@ -1,7 +1,7 @@
 """The photos of a folder: which of them an earlier table holds as they are now."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from mien.batch.names import Job
@@ -27,36 +27,37 @@ class Kept:
         stamp: Its stamp, with the rows and overlay that it gave.
         media: What it is (`Source.media`).
         notes: Lines on how it was read.
+        problems: Lines on its damage.
     """
 
     row: int
     stamp: Stamp
     media: Mapping[str, object]
     notes: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def unchanged(before: Recorded) -> dict[str, Kept]:
     """Photos of the earlier table that are as they were, by absolute path."""
     photos: dict[str, Kept] = {}
-    media, notes = before.media, before.texts("notes")
+    media, notes, problems = before.media, before.texts("notes"), before.texts("problems")
     row = 0
     for photo, facts in zip(before.sources, media, strict=True):
         now = stamp(photo.path) if photo.path else photo
         if photo.path and _is_same(now, photo):
-            about = tuple(note for note in notes if note.startswith(f"{photo.name}: "))
-            photos[photo.path] = Kept(row, replace(photo, modified=now.modified), facts, about)
+            told, hurt = (tuple(line for line in lines if line.startswith(f"{photo.name}: ")) for lines in (notes, problems))
+            photos[photo.path] = Kept(row, replace(photo, modified=now.modified), facts, told, hurt)
         row += sum(photo.rows.values())
     return photos
 
 
-def kept(before: Recorded) -> dict[str, Kept]:
+def kept(before: Recorded, trusted: Collection[str] = ()) -> dict[str, Kept]:
     """Photos whose rows can be taken over, by path as given.
 
-    One that was damaged is read again: another version of a decoder may do better.
+    One that was damaged is read again, as another version of a decoder may do better, but not the `trusted` ones.
     """
-    problems = before.texts("problems")
     photos = {photo.stamp.name: photo for photo in unchanged(before).values()}
-    return {name: photo for name, photo in photos.items() if not any(line.startswith(f"{name}: ") for line in problems)}
+    return {name: photo for name, photo in photos.items() if not photo.problems or name in trusted}
 
 
 def _is_same(now: Stamp, before: Stamp) -> bool:
