@@ -186,6 +186,17 @@ def test_a_joint_is_one_note_and_no_frame_is_lost_or_doubled(tmp_path: Path, lat
     assert "clock goes back" in source.notes[0]
 
 
+@pytest.mark.parametrize("pause", [0, 40, 5_000])
+def test_segments_whose_clock_goes_on_are_joined_without_a_word(tmp_path: Path, pause: int) -> None:
+    starts = [1_000 + number * (480 + pause) for number in range(3)]
+    parts = [film(tmp_path / f"{start}.ts", noisy(12), start=start).read_bytes() for start in starts]
+    (tmp_path / "joined.ts").write_bytes(b"".join(parts))
+    source, frames = read(tmp_path / "joined.ts")
+    assert (len(frames), source.problem, source.notes) == (36, None, [])
+    assert all(frame.pixels is not None for frame in frames)
+    assert np.diff([frame.time_s for frame in frames])[11] == pytest.approx(0.04 + pause / 1000, abs=1e-3)
+
+
 def test_the_joined_file(shared: Path) -> None:
     source, frames = read(shared / "media" / "odd" / "cat_of_two_ts.ts")
     assert (len(frames), source.problem, len(source.notes)) == (24, None, 1)
@@ -377,7 +388,7 @@ def packets_of(data: bytes, pid: int) -> list[int]:
     return [at for at in range(0, len(data), 188) if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == pid]
 
 
-@pytest.mark.parametrize("run", [1, 3, 12])
+@pytest.mark.parametrize("run", [1, 3, 12, 16])
 def test_transport_packets_that_are_lost(tmp_path: Path, run: int) -> None:
     data = film(tmp_path / "a.ts", noisy(40)).read_bytes()
     places = packets_of(data, 0x100)

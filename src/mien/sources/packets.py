@@ -49,10 +49,12 @@ class PacketLedger:
     A packet passed over by later pictures was lost where a decoding error or a damaged packet was seen near it. In a
     codec that puts exactly one picture in each packet it was lost in any case. Elsewhere (hidden reference frames of
     VP8, field pairs, frames a coder left out) a packet without a picture is in order, and nothing is said.
+
+    is_joint: whether another recording begins at a place in the file, in bytes.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container, self._stream = container, stream
+    def __init__(self, container: InputContainer, stream: VideoStream, is_joint: Callable[[int], bool] = lambda _: False) -> None:
+        self._container, self._stream, self._is_joint = container, stream, is_joint
         # AVI has no presentation times: FFmpeg's guess is wrong where frames are reordered, the decoder's order is right.
         self.by_decoding = container.format.name == "avi"
         self.certain = stream.codec_context.name in _ONE_PICTURE_A_PACKET and not self.by_decoding
@@ -90,7 +92,7 @@ class PacketLedger:
         self._packets += 1
         stamp = self._stamp(packet)
         self.certain = self.certain and packet.pts is not None
-        if self._begins_another(packet):
+        if self._begins_another(packet, number):
             # At a joint the packets' counters jump, which the demuxer takes for damage of what lies just before it.
             self.spoiled -= set(range(number - _AHEAD, number))
         if packet.is_corrupt:
@@ -180,13 +182,14 @@ class PacketLedger:
         """Presentation time, else decoding time, in the stream's units."""
         return item.dts if item.pts is None or self.by_decoding else item.pts
 
-    def _begins_another(self, packet: AnyPacket) -> bool:
-        """Whether another recording was joined on here: decoding times only rise, and now they fall."""
+    def _begins_another(self, packet: AnyPacket, number: int) -> bool:
+        """Whether another recording was joined on here: decoding times fall, or the file shows it."""
         last, now = self._last_dts, packet.dts
         self._last_dts = last if now is None else now
-        joined = last is not None and now is not None and float((last - now) * packet.time_base) > self._jump_s
-        self._epoch += joined
-        return joined
+        set_back = last is not None and now is not None and float((last - now) * packet.time_base) > self._jump_s
+        self._epoch += set_back
+        doubtful = packet.is_keyframe and packet.pos is not None and not self.spoiled.isdisjoint(range(number - _AHEAD, number))
+        return set_back or (doubtful and packet.pos is not None and self._is_joint(packet.pos))
 
 
 def pictures(

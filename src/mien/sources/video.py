@@ -20,7 +20,7 @@ from mien.sources.colour import SQUARE, ToRgb, display_size, sane_aspect
 from mien.sources.interlaced import Deinterlacer
 from mien.sources.packets import PacketLedger, Stamped, pictures
 from mien.sources.stored import Stored, open_stored
-from mien.sources.whole import Flaw, flaw_of
+from mien.sources.whole import Flaw, flaw_of, is_joint
 
 __all__ = ["Video"]
 
@@ -118,7 +118,7 @@ class Video(Source):
     def _moments(self) -> Moments:
         with self._container() as container:
             stream = self._chosen(container)
-            ledger, clock = PacketLedger(container, stream), Timestamps(stream)
+            ledger, clock = PacketLedger(container, stream, self._is_joint), Timestamps(stream)
             shape, to_rgb, fields = _PixelShape(stream), ToRgb(), Deinterlacer()
             frames = pictures(container, stream, ledger, shape.watch)
             for frame in fields.pass_on(frames):
@@ -130,6 +130,10 @@ class Video(Source):
             for line in (clock.note, shape.note, to_rgb.note, ledger.note):
                 if line:
                     self.note(line)
+
+    def _is_joint(self, place: int) -> bool:
+        with open_stored(self._stored) as file:
+            return is_joint(file, place)
 
     def _flaw(self, container: str) -> Flaw | None:
         with open_stored(self._stored) as file:

@@ -9,13 +9,20 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import BinaryIO, Final
 
-__all__ = ["Flaw", "flaw_of"]
+import numpy as np
+
+__all__ = ["Flaw", "flaw_of", "is_joint"]
 
 _SEGMENT: Final = 0x18538067
 _CLUSTER: Final = 0x1F43B675
 _IN_SEGMENT: Final = frozenset({0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367, 0x1A45DFA3, 0xBF, 0xEC})
 _IN_CLUSTER: Final = frozenset({0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xAF, 0x5854})
 _UNKNOWN: Final = -1
+_SERVICES: Final = 0x11  # a table that may stand before that of the programs
+_NEAR: Final = 1 << 20  # bytes in which all parts of a recording have surely come
+_TABLES: Final = 6  # packets of tables at the beginning of a recording, at most
+_SYNC: Final = 0x47
+_AT_ONCE: Final = 1 << 16  # transport packets looked at together
 _PACKETS: Final = ((188, 0), (192, 4), (204, 0))  # size of a transport packet, and where its first byte is 0x47
 
 
@@ -141,13 +148,47 @@ def _ogg(file: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _transport(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where the last packet of a transport stream ends, if all packets lie where the first and the last ones say."""
+    """Where the last packet of a transport stream ends; `_UNKNOWN` where a packet is none, or is marked as damaged."""
     for length, offset in _PACKETS:
-        last = size // length * length
-        places = [number * length + offset for number in range(4)] + [last - length + offset, last + offset]
-        if all(_byte(file, place) in (b"\x47", b"") for place in places) and size >= 4 * length:
-            yield last + length if size % length else last
+        if all(_byte(file, number * length + offset) == b"\x47" for number in range(4)):
+            break
+    else:
+        return
+    file.seek(0)
+    while chunk := file.read(length * _AT_ONCE):
+        packets = np.frombuffer(chunk, np.uint8)[: len(chunk) // length * length].reshape(-1, length)
+        if (packets[:, offset] != _SYNC).any() or (packets[:, offset + 1] & 0x80).any():
+            yield _UNKNOWN
             return
+    yield -(-size // length) * length
+
+
+def is_joint(file: BinaryIO, at: int) -> bool:
+    """Whether another transport stream was joined on just before the packet at this place.
+
+    A recording begins with its tables and counts the packets of all its parts anew. Where packets were lost, the break
+    hardly ever lies just before a table, and in several parts at once.
+    """
+    length = next((size for size, _ in _PACKETS if all(_byte(file, at + n * size) == b"\x47" for n in range(3))), None)
+    if length is None:
+        return False
+    start = max(at % length, at - _NEAR // length * length)
+    file.seek(start)
+    data = file.read(at - start + _NEAR)
+    heads = [data[place : place + 4] for place in range(0, len(data) - 3, length)]
+    numbers = [(int.from_bytes(head[1:3], "big") & 0x1FFF, head[3]) if head[0] == _SYNC else (_UNKNOWN, 0) for head in heads]
+    key = (at - start) // length
+    table = max((number for number in range(key) if numbers[number][0] == 0), default=0)
+    if not table or key - table > _TABLES:
+        return False
+    first = table - (numbers[table - 1][0] == _SERVICES)
+    last, new = (_counts(part) for part in (numbers[:first], numbers[first:][::-1]))
+    return sum(new[part] != (last[part] + 1) % 16 for part in last.keys() & new.keys()) >= 2
+
+
+def _counts(packets: list[tuple[int, int]]) -> dict[int, int]:
+    """The count of the last packet of each part, of those that hold something: others are not counted."""
+    return {part: flags & 0x0F for part, flags in packets if flags & 0x10}
 
 
 def _byte(file: BinaryIO, at: int) -> bytes:
