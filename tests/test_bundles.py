@@ -406,7 +406,7 @@ def test_outputs_of_one_width_in_another_order_are_found_out_on_loading(engine, 
     # An engine may take both names for one thing.
     assert load(with_a_twin(copy, ["ce"], ["ce"], "Identity"), engine).tasks[0].key == "ce.mine"
     for told in (["expr", "ce"], ["ce"]):
-        with pytest.raises(BundleError, match=f"the network gives ce, expr, the card says {', '.join(told)}; get the bundle again"):
+        with pytest.raises(BundleError, match=f"the network gives ce, expr, the card says {', '.join(told)}; do not use it"):
             load(with_a_twin(copy, ["ce", "expr"], told), engine)
 
 

@@ -29,13 +29,14 @@ from zoo_server import COMMIT, affect_network, face_network, serving
 
 from mien import zoo
 from mien.bundles.card import NOT_FOR, AffectCard
+from mien.bundles.gate import MOST_BYTES
 from mien.bundles.store import bundles, embedded, home, installed, load, load_detector, open_bundle
 from mien.cli import app
 from mien.demo import portrait
 from mien.errors import BundleError, MienError, OutputError, UnknownNameError
 from mien.faces.detect import STRIDES
 from mien.tasks import TASKS
-from mien.zoo.carry import _MOST, _unpacked
+from mien.zoo.carry import _unpacked
 from mien.zoo.fetch import Patience, fetch
 from mien.zoo.index import File
 
@@ -1030,7 +1031,7 @@ EVIL = {
     "hidden": (lambda m: named(m, "tiny/README.md", ".tiny/README.md"), "has no place"),
     "link": (lambda m: named(m, "tiny/README.md", info("tiny/README.md", stat.S_IFLNK | 0o777)), "has no place"),
     "compressed": (lambda m: named(m, "tiny/README.md", info("tiny/README.md", how=zipfile.ZIP_DEFLATED)), "compressed"),
-    "large": (lambda m: [(n, b" " * (1 << 20) + c if n == "tiny/card.json" else c) for n, c in m], "more than a bundle's can have"),
+    "large": (lambda m: [(n, b" " * (4 << 20) + c if n == "tiny/card.json" else c) for n, c in m], "more than a bundle's can have"),
     "no network": (lambda m: m[:2], "has no model.onnx"),
     "empty": (lambda _: [], "no bundle in it"),
     "altered": (lambda m: [(n, c[:-1] + b"x" if n.endswith("onnx") else c) for n, c in m], "sha256"),
@@ -1518,7 +1519,7 @@ def test_nobody_waits_for_what_is_no_file(packed, tmp_path):
     endless = bundle_of(tmp_path / "endless", packed, network_of(packed).SerializeToString(), lambda _: None)
     (endless / "card.json").unlink()
     (endless / "card.json").symlink_to("/dev/zero")
-    for path, why in ((tmp_path / "pipe", "neither a file nor a folder"), (folder, "no such file"), (endless, "no such file")):
+    for path, why in ((tmp_path / "pipe", "neither a file nor a folder"), (folder, "no regular file"), (endless, "no regular file")):
         code, line = said("add", path)
         assert (code, line.count("\n")) == (1, 1)
         assert why in line
@@ -1527,7 +1528,7 @@ def test_nobody_waits_for_what_is_no_file(packed, tmp_path):
 @pytest.mark.parametrize("file", ["card.json", "model.onnx"])
 def test_a_file_too_large_for_a_bundle_is_not_read(file, packed, tmp_path, monkeypatch):
     folder = bundle_of(tmp_path / "folder", packed, network_of(packed).SerializeToString(), lambda _: None)
-    monkeypatch.setitem(_MOST, file, (folder / file).stat().st_size - 1)
+    monkeypatch.setitem(MOST_BYTES, file, (folder / file).stat().st_size - 1)
     code, line = said("add", folder)
     assert (code, line.count("\n")) == (1, 1)
     assert f"{folder / file}: " in line

@@ -10,12 +10,12 @@ from torch import nn
 from zoo_forms import mobilefacenet, network, onnx_bytes, pt_file
 
 from mien.bundles.engines import available, import_onnxruntime, open_engine
+from mien.bundles.gate import inspect
 from mien.bundles.store import open_bundle
 from mien.errors import BundleError, UnknownNameError
 from mien.tasks import TASKS, Task
 from mien.train.lift import lift, parity, save
 from mien.train.networks import MultiTaskNet, NetworkSettings
-from mien.zoo.convert import inspect
 from mien.zoo.faces import luma_grid
 from mien.zoo.index import Output
 from mien.zoo.pickles import read_pt, tensors

@@ -6,13 +6,14 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
 
+from mien.documents import check_json, read_bounded
 from mien.errors import BundleError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Kind, Task
 from mien.text import COMMANDS, printable
 
 __all__ = [
-    "NAME", "NOT_FOR", "AffectCard", "Card", "FaceCard", "Made", "Published", "Score", "Search", "Strict", "TaskCard", "Terms",
+    "MOST_CARD", "NAME", "NOT_FOR", "AffectCard", "Card", "FaceCard", "Made", "Published", "Score", "Search", "Strict", "TaskCard", "Terms",
     "check_task", "parse_card", "read_card", "write_card",
 ]  # fmt: skip
 
@@ -24,7 +25,11 @@ NOT_FOR: Final = (
     "reading people who have not been told (Article 50(3) of the EU AI Act)",
 )
 """What no bundle must be used for."""
+MOST_CARD: Final = 4 << 20
+"""Bytes that a card may have."""
 _VERSION: Final = 1
+Measure = Annotated[float, Field(ge=-1e6, le=1e6)]
+Heat = Annotated[float, Field(ge=0.01, le=100)]
 _OWN: Final = "labels of one's own need a key of their own, such as expr.mine"
 
 
@@ -64,10 +69,10 @@ class TaskCard(Strict):
     """A `Task` as the card spells it out, so that the card can be read without mien."""
 
     key: str
-    names: tuple[str, ...]
+    names: Annotated[tuple[str, ...], Field(min_length=1, max_length=10_000)]
     kind: Kind
-    low: float
-    high: float
+    low: Measure
+    high: Measure
     supervised_by: str
 
     @property
@@ -93,11 +98,11 @@ class Score(Strict):
     """A measured score with its 95 % bootstrap interval, and what it was measured on."""
 
     metric: str
-    value: float
-    low: float
-    high: float
+    value: Measure
+    low: Measure
+    high: Measure
     data: str
-    faces: int
+    faces: Annotated[int, Field(ge=0, le=10**12)]
     condition: str = ""
     """How the pictures were made worse first: a word, a colon, what was done; empty for pictures as they are."""
 
@@ -106,7 +111,7 @@ class Published(Strict):
     """A score that the makers of a network published; nobody measured it here, and it has no interval."""
 
     metric: str
-    value: float
+    value: Measure
     data: str
     protocol: str
     """What was done to get it, as far as it is known."""
@@ -117,7 +122,7 @@ class Made(Strict):
     """How to make it again: the command, the seed (None where it is not known), the commit of the code and what it cost."""
 
     recipe: str
-    seed: int | None
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None
     commit: str
     cost: str
 
@@ -134,7 +139,7 @@ class Search(Strict):
 
 class _Common(Strict):
     card: Literal[1]
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Annotated[str, Field(pattern=NAME, max_length=100)]
     summary: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     licence: str
@@ -158,11 +163,11 @@ class AffectCard(_Common):
     pixels: Pixels
     tasks: tuple[TaskCard, ...]
     """None for a network that gives features alone."""
-    tolerance: Annotated[float, Field(gt=0, lt=1)]
+    tolerance: Annotated[float, Field(ge=1e-9, lt=1)]
     """Largest difference of any score between engines. Within one engine, batch size and threads change nothing."""
-    temperature: dict[str, Annotated[float, Field(gt=0)]]
+    temperature: dict[str, Heat]
     """Raw output of a task family is divided by this before it is decoded (Guo et al. 2017)."""
-    features: Annotated[int, Field(ge=1)] | None = None
+    features: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
     """Width of the features (pooled backbone output, before the heads) that the network gives as well; None where it gives none."""
 
     @property
@@ -228,17 +233,14 @@ _ANY_CARD: TypeAdapter[AffectCard | FaceCard] = TypeAdapter(Card)
 
 def read_card(path: Path) -> AffectCard | FaceCard:
     """Read ``card.json``; raises BundleError naming the file and the key that is wrong."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: {error.strerror}; a bundle is a folder with card.json and model.onnx") from error
+    content = read_bounded(path, MOST_CARD, BundleError, "a bundle is a folder with card.json and model.onnx")
     return parse_card(content, str(path))
 
 
 def parse_card(content: bytes, where: str) -> AffectCard | FaceCard:
     """The card that is the content of a file; raises BundleError naming `where` and the key that is wrong."""
     try:
-        return _ANY_CARD.validate_json(content, strict=True)
+        card = _ANY_CARD.validate_json(content, strict=True)
     except ValidationError as error:
         if (version := _version(content)) > _VERSION:
             raise BundleError(
@@ -250,6 +252,11 @@ def parse_card(content: bytes, where: str) -> AffectCard | FaceCard:
         why = first["msg"].removeprefix("Value error, ")
         then = "change it here if they are yours" if why.endswith(_OWN) else "get the bundle again from where it came"
         raise BundleError(printable(f"{where}: {key}: {why}; {then}")) from error
+    try:
+        check_json(content)  # of a key that comes twice, pydantic takes the last
+    except ValueError as error:
+        raise BundleError(printable(f"{where}: {error}; get the bundle again from where it came")) from error
+    return card
 
 
 def _version(content: bytes) -> int:

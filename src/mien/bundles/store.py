@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bundles.card import NAME, AffectCard, FaceCard, read_card
-from mien.bundles.engines import Engine, FileEngine, open_engine, reason
-from mien.errors import BundleError, MienError, UnknownNameError
+from mien.bundles.engines import Engine, open_engine, reason
+from mien.bundles.gate import inspect, interruptible, read_file
+from mien.documents import at_home
+from mien.errors import BundleError, DataError, MienError, UnknownNameError
 from mien.faces.detect import Detector, cells
 from mien.faces.prepare import normalise, prepare, prepare_crop
 from mien.records import Face
@@ -32,7 +33,9 @@ _EMBEDDED: Final = Path(__file__).parent / "embedded"
 KNOWN: Final = Path(__file__).parent / "known"
 """What can be had from elsewhere, one file each; `mien.zoo` reads them, here only their names count."""
 _TRIES: Final = 5  # of reading a bundle: it may be replaced meanwhile, but hardly so often in a row
-_BATCH: Final = 64  # crops that go through the network together, so that memory does not grow with their number
+_BATCH: Final = 64  # crops that go through a network together
+_LONG: Final = 1_000_000_000  # multiply-accumulates of a run that could keep a signal waiting
+_AT_ONCE: Final = 1 << 31  # numbers that they may come to, all layers together
 AFFECT: Final = "mien-s"
 """The bundle that reads affect unless told otherwise."""
 FACES: Final = "mien-face"
@@ -53,15 +56,15 @@ class Bundle:
         return f"Bundle({self.card.name!r} in {str(self.folder)!r}, sha256 {self.card.sha256[:12]}…)"
 
     def network(self) -> bytes:
-        """The network's bytes, checked against the card; raises BundleError when they are not what the card says.
+        """The network's bytes, checked against the card and inspected (`mien.bundles.gate`); raises BundleError when they do not pass.
 
         Where the bundle may be replaced meanwhile, use `read_bundle`.
         """
+        return self._inspected(self._content())
+
+    def _content(self) -> bytes:
         path = self.folder / "model.onnx"
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise BundleError(f"{path}: {error.strerror}; get the bundle again from where it came") from error
+        content = read_file(path)
         found = hashlib.sha256(content).hexdigest()
         if found != self.card.sha256:
             raise BundleError(
@@ -70,11 +73,24 @@ class Bundle:
             )
         return content
 
+    def _inspected(self, content: bytes) -> bytes:
+        if not self.comes_with_mien:
+            inspect(self.card, content)
+        return content
+
+    @property
+    def comes_with_mien(self) -> bool:
+        """Whether it is part of the package, as safe as its code; its networks are inspected by mien's own tests."""
+        return self.folder.parent == _EMBEDDED
+
 
 def home() -> Path:
-    """Where what was pulled lies: the folder that MIEN_HOME names, or the system's folder for a user's data. It need not exist."""
+    """Where what was pulled lies: the folder that MIEN_HOME names, or the system's folder for a user's data. It need not exist.
+
+    Raises DataError for a MIEN_HOME in the home folder of somebody who has none.
+    """
     if named := os.environ.get("MIEN_HOME"):
-        return Path(named).expanduser().absolute()
+        return at_home(named, "MIEN_HOME").absolute()
     user = Path(os.path.expanduser("~"))
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or user / "AppData" / "Local"
@@ -92,7 +108,10 @@ def embedded() -> dict[str, Path]:
 
 def installed() -> dict[str, Path]:
     """Names and folders of the bundles that were pulled or added. One that comes with mien keeps its name."""
-    return {name: folder for name, folder in _in(home() / "bundles").items() if name not in embedded()}
+    try:
+        return {name: folder for name, folder in _in(home() / "bundles").items() if name not in embedded()}
+    except (OSError, DataError):  # what comes with mien needs no home, so that of a wrong one only those tell who want it
+        return {}
 
 
 def _in(folder: Path) -> dict[str, Path]:
@@ -125,8 +144,11 @@ def read_bundle(name: str | Path) -> tuple[Bundle, bytes]:
     """
     for _ in range(_TRIES - 1):
         bundle = open_bundle(name)
-        with suppress(BundleError):
-            return bundle, bundle.network()
+        try:
+            content = bundle._content()
+        except BundleError:
+            continue
+        return bundle, bundle._inspected(content)
     bundle = open_bundle(name)
     return bundle, bundle.network()
 
@@ -142,6 +164,13 @@ def bundle_folder(name: str | Path) -> Path:
         return _folder(name)  # as in `open_bundle`
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or with a null in it
+        return False
+
+
 def _opened(name: str | Path) -> Bundle:
     folder = _folder(name)
     return Bundle(folder, read_card(folder / "card.json"))
@@ -151,11 +180,11 @@ def _folder(name: str | Path) -> Path:
     here = bundles()
     if name == "":  # as a folder it would be the one that is worked in
         raise UnknownNameError("bundle", "", here)
-    is_folder = isinstance(name, Path) and name.is_dir()
+    is_folder = isinstance(name, Path) and _is_folder(name)
     folder = Path(name) if is_folder else here.get(str(name), Path(name))
-    if not folder.is_dir() and re.fullmatch(NAME, str(name)):
+    if not _is_folder(folder) and re.fullmatch(NAME, str(name)):
         folder = home() / "bundles" / f".{name}.old"  # there while another takes its place, after a power cut for longer
-    if not folder.is_dir():
+    if not _is_folder(folder):
         known = [path.stem for path in KNOWN.glob("*.json")]
         if str(name) in known:
             raise BundleError(f"{name} is not on this machine; get it with: mien bundles pull {name}")
@@ -168,9 +197,11 @@ def _folder(name: str | Path) -> Path:
 class Model:
     """A network that reads affect, with its card."""
 
-    def __init__(self, card: AffectCard, engine: Engine) -> None:
+    def __init__(self, card: AffectCard, engine: Engine, together: int = _BATCH) -> None:
+        """together: crops that go through the network at once, so that memory does not grow with their number."""
         self.card = card
         self._engine = engine
+        self._together = together
 
     def __repr__(self) -> str:
         tasks = ", ".join(f"{task.key} ({len(task.names)})" for task in self.tasks) or "features"
@@ -242,8 +273,11 @@ class Model:
             return [np.zeros((0, width), np.float32) for width in self.card.widths[:first]]
         if batch.shape[1:] != (size, size, 3) or batch.dtype != np.uint8:
             raise ValueError(f"prepared crops must be uint8 (N, {size}, {size}, 3), got {batch.dtype} {batch.shape}")
-        parts = [self._engine.run(normalise(batch[i : i + _BATCH], self.card.pixels), first) for i in range(0, len(batch), _BATCH)]
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        steps = range(0, len(batch), self._together)
+        parts = [self._engine.run(normalise(batch[i : i + self._together], self.card.pixels), first) for i in steps]
+        found = [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        _check_finite(self.card.name, found)
+        return found
 
 
 def _check_crops(crops: Sequence[Image], points: Floats | None) -> None:
@@ -258,29 +292,54 @@ def _check_crops(crops: Sequence[Image], points: Floats | None) -> None:
         raise ValueError("points must be finite; leave out crops without points, or score them without")
 
 
+def _check_finite(name: object, outputs: Sequence[Floats32]) -> None:
+    """Raises BundleError, which begins with `name`, where an output is NaN or infinite: what is decoded from it would look like scores."""
+    if not all(np.isfinite(out).all() for out in outputs):
+        raise BundleError(f"{name}: the network gives NaN or infinity, which are no scores; do not use it")
+
+
+class _Patient:
+    """An engine whose runs are long: a main thread that waits for one hears Ctrl-C and signals."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.name = engine.name
+        self._engine = engine
+
+    def run(self, batch: Floats32, first: int | None = None) -> list[Floats32]:
+        return interruptible(lambda: self._engine.run(batch, first))
+
+
 def _open(
     bundle: Bundle, network: bytes, engine: str, threads: int, *, eats: tuple[int, ...], gives: Mapping[str, tuple[int, ...]]
-) -> FileEngine:
-    """The bundle's network, ready, after one run on nothing: a card that speaks of another network is found out here, not in mid-video.
+) -> tuple[Engine, int]:
+    """The bundle's network, ready, and how many crops may go through it together.
 
+    It has run once, on nothing: a card that speaks of another network is found out here, not in mid-video. What comes with mien is
+    neither inspected nor slow; any other network was inspected by `Bundle.network` and is known here.
     gives: the shapes of its outputs by name, in their order.
     """
-    running = open_engine(network, engine, threads)
+    running = interruptible(lambda: open_engine(network, engine, threads))
     if len(running.outputs) != len(gives) or not all(name in names for name, names in zip(gives, running.outputs, strict=True)):
         told = printable(", ".join(min(names, key=len, default="one without a name") for names in running.outputs))
         raise BundleError(f"{bundle.folder}: the network gives {told}, the card says {', '.join(gives)}; get the bundle again")
     try:
-        found = [out.shape for out in running.run(np.zeros(eats, np.float32))]
+        outputs = interruptible(lambda: running.run(np.zeros(eats, np.float32)))
     except Exception as error:  # engines raise types of their own
         why = f"the network does not take {eats}, which the card asks for: {reason(error)}"
         raise BundleError(f"{bundle.folder}: {why}; get the bundle again") from error
+    found = [out.shape for out in outputs]
     if found != [*gives.values()]:
         raise BundleError(f"{bundle.folder}: the network gives {found}, the card says {[*gives.values()]}; get the bundle again")
-    return running
+    _check_finite(bundle.folder, outputs)
+    if bundle.comes_with_mien:
+        return running, _BATCH
+    need = inspect(bundle.card, network)
+    together = min(_BATCH, max(1, _AT_ONCE // need.numbers))
+    return (_Patient(running) if need.work * together > _LONG else running), together
 
 
 def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> Model:
-    """A bundle that reads affect, by name or folder, verified and ready.
+    """A bundle that reads affect, by name or folder, verified, inspected and ready.
 
     engine: ``auto``, ``onnxruntime`` or ``openvino``.
     Raises UnknownNameError, BundleError or MissingExtraError.
@@ -291,16 +350,23 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
     pixels = bundle.card.pixels
     eats = (1, pixels.channels, pixels.size, pixels.size)
     gives = {name: (1, width) for name, width in zip(bundle.card.outputs, bundle.card.widths, strict=True)}
-    return Model(bundle.card, _open(bundle, network, engine, threads, eats=eats, gives=gives))
+    return Model(bundle.card, *_open(bundle, network, engine, threads, eats=eats, gives=gives))
 
 
 def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int = 1) -> Detector:
-    """A bundle that finds faces, by name or folder; raises as `load` does."""
+    """A bundle that finds faces, by name or folder; raises as `load` does, and so does the detector for NaN and infinity."""
     bundle, network = read_bundle(name)
     if not isinstance(bundle.card, FaceCard):
         raise BundleError(f"{bundle.card.name} reads affect and cannot find faces; use a bundle such as {FACES}")
     search = bundle.card.search
     side = search.window
     grid = (1, len(cells(side, side)), 15)
-    running = _open(bundle, network, engine, threads, eats=(1, 1, side, side), gives={"grid": grid})
-    return Detector(lambda luma: running.run(luma)[0], **search.model_dump())
+    running, _ = _open(bundle, network, engine, threads, eats=(1, 1, side, side), gives={"grid": grid})
+    called = bundle.card.name
+
+    def find(luma: Floats32) -> Floats32:
+        outputs = running.run(luma)
+        _check_finite(called, outputs)
+        return outputs[0]
+
+    return Detector(find, **search.model_dump())

@@ -17,7 +17,8 @@ from mien.tasks import Floats
 __all__ = ["Pixels", "crop_matrix", "normalise", "prepare", "prepare_crop", "similarity", "warp"]
 
 Image = NDArray[np.uint8]
-Point = tuple[float, float]
+Place = Annotated[float, Field(ge=-10, le=10)]
+Point = tuple[Place, Place]
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -41,8 +42,8 @@ class Pixels(BaseModel):
     alignment: Literal["similarity5", "box"]
     template: tuple[Point, Point, Point, Point, Point] | None = None
     margin: Annotated[float, Field(ge=0, le=1)] = 0.0
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[Annotated[float, Field(ge=-1e4, le=1e4)], ...]
+    std: tuple[Annotated[float, Field(ge=1e-4, le=1e6)], ...]
     resize: Literal["area", "linear"] = "area"
 
     @property

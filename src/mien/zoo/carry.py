@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from mien.bundles.card import AffectCard, FaceCard, parse_card
+from mien.bundles.gate import MOST_BYTES, inspect, read_file
 from mien.bundles.readme import readme
 from mien.bundles.store import embedded, home, open_bundle, read_bundle
 from mien.errors import BundleError
-from mien.zoo.convert import inspect
 from mien.zoo.fetch import writing
 from mien.zoo.install import Note, locked, place, quiet
 from mien.zoo.storages import BROKEN
 
 __all__ = ["add", "pack"]
 
-_MOST: Final = {"card.json": 1 << 20, "README.md": 1 << 20, "model.onnx": 1 << 30}
 _MEMBER: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)/(?P<file>card\.json|model\.onnx|README\.md)")
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # so that the same bundles make the same file
 
@@ -42,7 +41,7 @@ def pack(names: Iterable[str | Path], out: Path) -> Path:
         try:
             with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as target:
                 for bundle, network in found:
-                    card, page = (bundle.folder / "card.json").read_bytes(), readme(bundle.card).encode()
+                    card, page = read_file(bundle.folder / "card.json"), readme(bundle.card).encode()
                     for file, content in (("card.json", card), ("README.md", page), ("model.onnx", network)):
                         target.writestr(zipfile.ZipInfo(f"{bundle.card.name}/{file}", _DATE), content)
             aside.replace(out)
@@ -90,21 +89,8 @@ def _is_here(card: AffectCard | FaceCard, network: bytes, path: Path, replace: b
 
 
 def _in_folder(path: Path) -> Content:
-    card, network = (_read(path / file, _MOST[file]) for file in ("card.json", "model.onnx"))
+    card, network = (read_file(path / file) for file in ("card.json", "model.onnx"))
     return _whole(str(path), card, network)
-
-
-def _read(path: Path, most: int) -> bytes:
-    """The content of a file of at most so many bytes; raises BundleError for anything else, without waiting for it."""
-    try:
-        if not path.is_file():
-            raise BundleError(f"{path}: no such file; a bundle is a folder with card.json and model.onnx")
-        if (size := path.stat().st_size) > most:
-            raise BundleError(f"{path}: {size} bytes, more than it can have in a bundle ({most}); do not use it")
-        with path.open("rb") as source:
-            return source.read(size)
-    except OSError as error:
-        raise BundleError(f"{path}: {error.strerror}; a bundle is a folder with card.json and model.onnx") from error
 
 
 def _unpacked(path: Path) -> list[Content]:
@@ -131,7 +117,7 @@ def _members(path: Path, infos: list[zipfile.ZipInfo], size: int) -> dict[str, d
             raise BundleError(f"{path}: {info.filename!r} has no place in a file of `mien bundles pack`; do not use it")
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
             raise BundleError(f"{path}: {info.filename} is compressed or encrypted, which `mien bundles pack` never does; do not use it")
-        if info.file_size > _MOST[match["file"]]:
+        if info.file_size > MOST_BYTES[match["file"]]:
             raise BundleError(f"{path}: {info.filename} has {info.file_size} bytes, more than a bundle's can have; do not use it")
         files = found.setdefault(match["name"], {})
         if match["file"] in files:

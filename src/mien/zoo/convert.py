@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from mien.bundles.card import AffectCard, FaceCard, Made
 from mien.bundles.engines import TOLERANCE, open_engine, reason
+from mien.bundles.gate import inspect
 from mien.errors import BundleError
 from mien.faces.detect import STRIDES
-from mien.text import printable
 from mien.zoo.faces import luma_grid
 from mien.zoo.index import Affect, Entry
-from mien.zoo.split import CONVERTED, apart, bounded, checked, split
+from mien.zoo.split import CONVERTED, apart, split
 
-__all__ = ["convert", "inspect", "made"]
+__all__ = ["convert", "made"]
 
 Floats32 = NDArray[np.float32]
 
@@ -60,26 +60,6 @@ def convert(known: Entry, content: bytes) -> tuple[bytes, AffectCard | FaceCard]
     if isinstance(card, FaceCard):
         _same_faces(known.name, content, network)
     return network, card
-
-
-def inspect(card: AffectCard | FaceCard, network: bytes) -> None:
-    """Look at a network before it is run for the first time.
-
-    Raises BundleError as `checked` and `bounded` do, and where its outputs are others than the card says, or come in another order.
-    """
-    if isinstance(card, AffectCard):
-        said, shape = card.outputs, (1, card.pixels.channels, card.pixels.size, card.pixels.size)
-    else:
-        said, shape = ("grid",), (1, 1, card.search.window, card.search.window)
-    try:
-        model = checked(network)
-        bounded(model, shape)
-    except BundleError as error:
-        raise BundleError(f"{card.name}: {error}") from error
-    found = tuple(output.name for output in model.graph.output)
-    if found != said:
-        told = printable(", ".join(found))
-        raise BundleError(f"{card.name}: the network gives {told}, the card says {', '.join(said)}; do not use it")
 
 
 def _same_faces(name: str, original: bytes, network: bytes) -> None:

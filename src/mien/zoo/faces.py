@@ -4,10 +4,10 @@ from typing import Final
 
 from onnx import TensorProto, helper
 
+from mien.bundles.graph import checked
 from mien.errors import BundleError
 from mien.faces.detect import STRIDES
 from mien.text import printable
-from mien.zoo.split import checked
 
 __all__ = ["luma_grid"]
 

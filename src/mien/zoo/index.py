@@ -8,9 +8,10 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from mien.bundles.card import NAME, NOT_FOR, Published, Search, Strict, TaskCard, Terms
+from mien.bundles.card import MOST_CARD, NAME, NOT_FOR, Published, Search, Strict, TaskCard, Terms
 from mien.bundles.readme import bullets, published_page, seen_page, table, tasks_page
 from mien.bundles.store import KNOWN, home
+from mien.documents import check_json, read_bounded
 from mien.errors import BundleError, UnknownNameError
 from mien.faces.prepare import Pixels
 from mien.text import printable
@@ -160,11 +161,10 @@ def kept_entry(name: str) -> Path:
 
 
 def _read(path: Path) -> Entry:
+    text = read_bounded(path, MOST_CARD, BundleError, "name a bundle of `mien bundles list`, or the file of an index entry")
     try:
-        text = path.read_bytes()
         found = from_json(text)
-    except OSError as error:
-        raise BundleError(f"{path}: {error.strerror}; name a bundle of `mien bundles list`, or the file of an index entry") from error
+        check_json(text)
     except ValueError as error:
         raise BundleError(f"{path}: no JSON: {error}; get the file again from where it came") from error
     version = found.get("index") if isinstance(found, dict) else None

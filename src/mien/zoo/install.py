@@ -15,10 +15,11 @@ from typing import Final, Literal
 from filelock import FileLock, Timeout
 
 from mien.bundles.card import NAME, AffectCard, FaceCard, write_card
+from mien.bundles.gate import inspect
 from mien.bundles.readme import readme
 from mien.bundles.store import bundles, embedded, home, installed, load, load_detector, open_bundle, read_bundle
 from mien.errors import BundleError, OutputError, UnknownNameError
-from mien.zoo.convert import convert, inspect, made
+from mien.zoo.convert import convert, made
 from mien.zoo.fetch import Patience, Progress, check, fetch, writing
 from mien.zoo.index import Entry, File, entry, kept_entry
 

@@ -1,36 +1,23 @@
 """From a published ONNX file to a bundle's network: one output a task, in this package's label orders, and the features before them."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
-from onnx.shape_inference import infer_node_outputs, infer_shapes
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.shape_inference import infer_shapes
 
 from mien.bundles.engines import open_engine
+from mien.bundles.graph import bounded, checked, line_of
 from mien.errors import BundleError
 from mien.tasks import Task
 from mien.text import printable
 
-__all__ = ["CONVERTED", "apart", "bounded", "checked", "columns_of", "split"]
+__all__ = ["CONVERTED", "apart", "columns_of", "split"]
 
 CONVERTED: Final = 1e-5
 """Largest difference of a converted network's outputs from the original's, as `apart` has it."""
-_MOST: Final = 1 << 29
-"""Numbers that a network may work out for one picture, in all; the largest in use come to a quarter of it."""
-_FEW: Final = 1 << 10
-"""Numbers up to which an array may be one of sizes, which is worked out to know the shapes of what comes after."""
-_OF_SIZES: Final = {
-    "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Floor", "Gather",
-    "Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "ReduceMax", "ReduceMin", "ReduceProd",
-    "ReduceSum", "Reshape", "Round", "Sign", "Size", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
-}  # fmt: skip
-"""What sizes are worked out with: operations that use no more memory than what they take and give."""
-
 Array = NDArray[Any]
 
 
@@ -54,7 +41,7 @@ def split(network: bytes, tasks: Sequence[tuple[Task, slice | Sequence[int]]], s
     except BundleError:
         raise
     except Exception as error:  # the checker lets some nonsense through, of which onnx raises types of its own
-        raise _refused(f"is not valid ONNX ({_line(error)})") from error
+        raise _refused(f"is not valid ONNX ({line_of(error)})") from error
     columns = [columns_of(task, wanted, len(weight)) for task, wanted in tasks]
     families = [task.family for task, _ in tasks]
     if len(set(families)) < len(families):
@@ -73,117 +60,6 @@ def split(network: bytes, tasks: Sequence[tuple[Task, slice | Sequence[int]]], s
 
 def _refused(why: str) -> BundleError:
     return BundleError(f"the network {printable(why)}; only ONNX files with one output that a linear layer gives can be split")
-
-
-def _distrusted(why: str) -> BundleError:
-    return BundleError(f"the network {printable(why)}; do not use it")
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:100]
-
-
-def checked(network: bytes) -> ModelProto:
-    """What an ONNX file holds, when it keeps to standard operations, one after the other, and to itself. Nothing else is read.
-
-    Raises BundleError for any other file. What it makes the machine do is for `bounded` to say.
-    """
-    try:
-        model = onnx.load_model_from_string(network)
-    except Exception as error:  # protobuf raises types of its own
-        raise BundleError("the network is no ONNX file, or was cut off; get it again from where it came") from error
-    graph = model.graph
-    if not graph.node:
-        raise BundleError("the network is no ONNX file, or is empty; get it again from where it came")
-    if strange := sorted({node.domain for node in graph.node} - {"", "ai.onnx"}):
-        raise _distrusted(f"uses operations beyond the standard ones (of {strange[0][:60]})")
-    if model.functions or model.training_info or any(attribute.HasField("g") or attribute.graphs for attribute in _attributes(graph)):
-        raise _distrusted("holds functions, branches or loops")
-    if any(tensor.data_location == TensorProto.EXTERNAL or tensor.external_data for tensor in _tensors(graph)):
-        raise _distrusted("wants to read other files, which hold its weights")
-    try:
-        onnx.checker.check_model(model)
-    except Exception as error:  # the checker raises types of its own
-        raise _distrusted(f"is not valid ONNX ({_line(error)})") from error
-    return model
-
-
-def bounded(model: ModelProto, shape: tuple[int, ...]) -> None:
-    """Follow what a `checked` network would work out for an input of that shape, without running it.
-
-    Raises BundleError where that is more than a machine should be asked for, and where no shape tells before how much it is. This bounds
-    memory; of time it only keeps out what has no end.
-    """
-    try:
-        _follow(model, shape)
-    except BundleError:
-        raise
-    except Exception as error:  # onnx raises types of its own for what its checker let through
-        raise _distrusted(f"does not take {shape}, or is not valid ONNX ({_line(error)})") from error
-
-
-def _follow(model: ModelProto, shape: tuple[int, ...]) -> None:
-    graph, opset = model.graph, max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
-    types = {tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims) for tensor in graph.initializer}
-    inputs = [one.name for one in graph.input if one.name not in types]
-    if len(inputs) != 1:
-        raise _distrusted(f"has {len(inputs)} inputs")
-    types[inputs[0]] = helper.make_tensor_type_proto(TensorProto.FLOAT, shape)
-    sizes = {tensor.name: tensor for tensor in graph.initializer if math.prod(tensor.dims) <= _FEW}
-    total = 0
-    for node in graph.node:
-        taken = [name for name in node.input if name]
-        found = infer_node_outputs(
-            onnx.defs.get_schema(node.op_type, opset, ""), node, {name: types[name] for name in taken},
-            {name: sizes[name] for name in taken if name in sizes}, opset_imports=[helper.make_opsetid("", opset)],
-            ir_version=model.ir_version,
-        )  # fmt: skip
-        given = {name: found.get(name, TypeProto()) for name in node.output if name}
-        counts = [_count(node, kind) for kind in given.values()]
-        total += sum(counts)
-        if total > _MOST:
-            raise _distrusted(f"works out more than {_MOST} numbers for one picture")
-        types.update(given)
-        if all(count <= _FEW for count in counts):
-            sizes.update(_sizes_given(node, types, sizes, opset))
-
-
-def _count(node: NodeProto, kind: TypeProto) -> int:
-    """Numbers in an array of that type."""
-    tensor = kind.tensor_type
-    if not tensor.HasField("shape") or not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim):
-        raise _distrusted(f"does not tell before it runs how much {node.op_type} gives")
-    return math.prod(dim.dim_value for dim in tensor.shape.dim)
-
-
-def _sizes_given(node: NodeProto, types: dict[str, TypeProto], sizes: dict[str, TensorProto], opset: int) -> dict[str, TensorProto]:
-    """What a node gives, where it follows from shapes and constants alone."""
-    if node.op_type == "Shape":
-        facts = {attribute.name: attribute.i for attribute in node.attribute}
-        sides = [dim.dim_value for dim in types[node.input[0]].tensor_type.shape.dim]
-        return {node.output[0]: numpy_helper.from_array(np.array(sides[facts.get("start", 0) : facts.get("end")], np.int64))}
-    taken = dict.fromkeys(name for name in node.input if name)
-    if node.op_type not in _OF_SIZES or not all(name in sizes for name in taken):
-        return {}
-    before, after = ([helper.make_value_info(name, types[name]) for name in names] for names in (taken, node.output))
-    alone = helper.make_model(helper.make_graph([node], "alone", before, after), opset_imports=[helper.make_opsetid("", opset)])
-    with np.errstate(all="ignore"):
-        found = ReferenceEvaluator(alone).run(None, {name: numpy_helper.to_array(sizes[name]) for name in taken})
-    return {name: numpy_helper.from_array(np.asarray(one)) for name, one in zip(node.output, found, strict=True)}
-
-
-def _attributes(graph: GraphProto) -> Iterator[AttributeProto]:
-    return (attribute for node in graph.node for attribute in node.attribute)
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for attribute in _attributes(graph):
-        yield from (attribute.t, *attribute.tensors)
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
 
 
 def _side(model: ModelProto, size: int | None) -> int:
