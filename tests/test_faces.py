@@ -495,7 +495,7 @@ def film(seconds: float, draw: Callable[[float], np.ndarray], rate: float = RATE
 
 
 def tracks(frames: Sequence[tuple[float, np.ndarray]], finder: Detector, interval_s: float = 0.0) -> list[list[Face]]:
-    tracker = Tracker(finder, interval_s)
+    tracker = Tracker(finder)
     return [tracker.update(image, time_s) for time_s, image in frames]
 
 

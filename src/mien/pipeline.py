@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import LabelMismatchError, UnknownNameError
+from mien.faces.lookback import look_back
 from mien.faces.orientation import SPACING_S, TurnSampler
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.networks import Networks
 from mien.options import Choice, Options
 from mien.records import Face, Frame, Reading, Status
-from mien.sources import Source, open_source
+from mien.sources import Kind, Source, open_source
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task, both_members
 from mien.temporal.readings import Smoothing, fill_gaps, smooth
 
@@ -117,7 +118,7 @@ class Pipeline:
 
     def _needed_turn(self, source: Source) -> int:
         """By how much a film must be turned, from frames at its start."""
-        tracker, sampler = Tracker(self.networks.detector, SPACING_S), TurnSampler(self.networks.detector)
+        tracker, sampler = Tracker(self.networks.detector), TurnSampler(self.networks.detector)
         with closing(source.frames(SPACING_S)) as frames:
             for frame in frames:
                 if frame.pixels is not None:
@@ -135,28 +136,25 @@ class Pipeline:
         looks = self._find(_frames(source, self.options.every), source)
         readings = self._score_each(looks) if source.live or source.kind == "image" else self._score(looks)
         if smoothing := self.smoothing(source.live):
-            gap_s = max(smoothing.longest_gap_s, 1.5 * self.options.every)  # frames left out on purpose are no gap
-            smoothing = replace(smoothing, longest_gap_s=gap_s)
-            readings = smooth(readings if source.live else fill_gaps(readings, gap_s), smoothing, self.tasks)
+            readings = smooth(readings if source.live else fill_gaps(readings, smoothing.longest_gap_s), smoothing, self.tasks)
         yield from readings
 
     def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[_Look]:
-        """Faces frame by frame; frames that are separate pictures share no face. What is turned is noted at the end."""
-        tracker = Tracker(self.networks.detector, self.options.every)
+        """Faces frame by frame. What is turned is noted at the end."""
+        tracker = Tracker(self.networks.detector)
         sampler = TurnSampler(self.networks.detector) if self.options.rotate == "check" and source.kind == "video" else None
         pixels = self.networks.model.card.pixels
-        for frame in frames:
+        # Live, nothing may be held back, so a face that a search finds has no rows before it.
+        waits = not source.live and source.kind != "image"
+        for frame, faces in look_back(frames, tracker) if waits else _as_they_come(frames, tracker, source.kind):
             if frame.pixels is None:
                 yield _Look(frame, [], [])
                 continue
-            if source.kind == "image":
-                tracker.forget()
-            seen = tracker.update(frame.pixels, frame.time_s)
             if sampler is not None:
-                sampler.add(frame.pixels, frame.time_s, upright=bool(seen))
-            faces = _chosen(seen, self.options.faces)
-            crops = [prepare(frame.pixels, face, pixels) for face in faces]
-            yield _Look(replace(frame, pixels=_DONE), faces, crops)
+                sampler.add(frame.pixels, frame.time_s, upright=bool(faces))
+            chosen = _chosen(faces, self.options.faces)
+            crops = [prepare(frame.pixels, face, pixels) for face in chosen]
+            yield _Look(replace(frame, pixels=_DONE), chosen, crops)
         if sampler is not None and sampler.turn:
             source.note(f"seems to be turned: most frames that were looked at show faces only after --rotate {sampler.turn} (or auto)")
         elif tracker.turned_away:
@@ -184,6 +182,14 @@ class Pipeline:
         if self._compounds and self.networks.expressions:
             scores["ce"] = both_members(scores["expr"], self.networks.expressions)
         return scores
+
+
+def _as_they_come(frames: Iterator[Frame], tracker: Tracker, kind: Kind) -> Iterator[tuple[Frame, list[Face]]]:
+    """Each frame with its faces at once; frames that are separate pictures share no face."""
+    for frame in frames:
+        if kind == "image":
+            tracker.forget()
+        yield frame, [] if frame.pixels is None else tracker.update(frame.pixels, frame.time_s)
 
 
 def _chosen(faces: list[Face], choice: Choice) -> list[Face]:

@@ -54,7 +54,11 @@ _PLAIN: Final = (
     Column("frame", "int64", "Number of the frame in its source, from 0; unreadable and skipped frames are counted too.", "count", 0),
     Column("time_s", "float64", "Presentation time of the frame by the container's clock; 0 for a picture.", "seconds"),
     Column("status", "str", "Why the row looks as it does; see statuses."),
-    Column("face", "Int64", "The same number for the same face through one source."),
+    Column(
+        "face",
+        "Int64",
+        "The same number for the same face through one source; another face gets another.",
+    ),
     Column("box_x", "float32", f"Left edge {_BOX}", "pixels"),
     Column("box_y", "float32", f"Top edge {_BOX}", "pixels"),
     Column("box_w", "float32", f"Width {_BOX}", "pixels", 0),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mien.errors import SourceError
 from mien.records import Face, Reading, Status
+from mien.sources.interval import FrameInterval
 from mien.tasks import Floats, Task
 
 __all__ = ["Kernel", "Smoothing", "fill_gaps", "smooth"]
@@ -44,7 +45,8 @@ class Smoothing:
     kernel: ``gaussian`` exp(-dt²/2s²), s the standard deviation, cut at 3 s; ``box`` 1, s the half width;
         ``exponential`` exp(-|dt|/s), s the time constant, cut at 5 s.
     causal: use the past only and hold nothing back, for live use; otherwise past and future alike.
-    longest_gap_s: > 0; a track unseen for longer starts anew, and nothing is averaged across.
+    longest_gap_s: > 0; a track unseen for longer starts anew, and nothing is averaged across. Where frames are far apart
+        it is `sources.interval.GAP_FRAMES` times their own recent interval, if that is more.
     keep: columns that are not smoothed. A blink, AU45, lasts about as long as the narrowest useful kernel.
 
     `fwhm_s` says how wide it is in the measure that all kernels share; `of_width` makes one from it.
@@ -188,8 +190,10 @@ def smooth(readings: Iterable[Reading], smoothing: Smoothing, tasks: Sequence[Ta
     waiting: deque[tuple[Reading, _Stretch | None]] = deque()
     hold_s = smoothing.reach_s + _TICK
     kept = _kept(smoothing, tasks)
+    interval = FrameInterval()
     for now in _in_time(readings):
-        _forget(tracks, now.time_s - smoothing.longest_gap_s)
+        interval.add(now.time_s)
+        _forget(tracks, now.time_s - interval.longest_gap_s(smoothing.longest_gap_s))
         waiting.append((now, _follow(tracks, now)))
         while waiting and (smoothing.causal or waiting[0][0].time_s + hold_s < now.time_s):
             yield _smoothed(*waiting.popleft(), smoothing, kept)
@@ -264,6 +268,7 @@ class _Instant:
 def fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading]:
     """Give a track that vanishes and is back within `longest_s` (> 0, seconds) a row in the frames between.
 
+    Where frames are far apart, `sources.interval.GAP_FRAMES` times their recent interval counts, if that is more.
     readings: of one source, ordered by frame. The new rows have the status ``gap`` and the track's number; box, points
     and scores run straight, in time, from the last sight to the next (scores: the tasks both have); confidence is the
     lower of the two. Such a row takes the place of a ``no_face`` or ``unreadable`` row: ``gap`` says as plainly that
@@ -287,10 +292,12 @@ def fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading
 def _fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading]:
     tracks: Recent[Reading] = OrderedDict()
     waiting: deque[_Instant] = deque()
+    interval = FrameInterval()
     for frame, group in groupby(_in_time(readings), key=lambda r: r.frame):
         rows = list(group)
         now = _Instant(frame, rows[0].time_s, rows)
-        _forget(tracks, now.time_s - longest_s)
+        interval.add(now.time_s)
+        _forget(tracks, now.time_s - interval.longest_gap_s(longest_s))
         for row in rows:
             _bridge(tracks, waiting, row)
         waiting.append(now)
