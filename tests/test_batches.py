@@ -1,5 +1,6 @@
 """Batches that cannot mix people up: names, who writes what, what is read again, and what stays when things go wrong."""
 
+import errno
 import hashlib
 import json
 import os
@@ -656,6 +657,28 @@ def test_a_claim_without_sense_counts_until_it_is_old(tmp_path, content):
     os.utime(path, (1, 1))
     with Claim(tmp_path / "c", "/x"):
         pass
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_claim_that_cannot_be_written_is_not_left_behind(nth, tmp_path, monkeypatch):
+    """On a disk that is full from the nth time on that a claim is put in place."""
+    times, replace = [], os.replace
+
+    def full(source, target):
+        times.append(target)
+        if len(times) >= nth:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    def work():
+        with Claim(tmp_path / "a", "/x/a.mp4") as claim:
+            claim.announce([tmp_path / "a.csv"])
+            claim.announce([tmp_path / "b.csv"])
+
+    monkeypatch.setattr(claims.os, "replace", full)
+    with pytest.raises(OutputError, match="No space left"):
+        work()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_lost_its_claim_puts_nothing_in_place(tmp_path, monkeypatch):

@@ -86,14 +86,21 @@ class Claim:
     def __enter__(self) -> Self:
         for _ in range(_TRIES):
             if self._take():
-                self._finish_for(_parsed(self._content))
-                self._write(self._mine)
+                try:
+                    self._finish_for(_parsed(self._content))
+                    self._write(self._mine)
+                except BaseException:  # a full disk: a claim that was not entered is not left either
+                    self._let_go()
+                    raise
                 threading.Thread(target=self._beat, name="mien-claim", daemon=True).start()
                 return self
         raise ClaimedError(f"{self._shown}: several runs want to write this table at once; run this again", None)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
+        self._let_go()
+
+    def _let_go(self) -> None:
         with suppress(OSError):
             if self._path.read_bytes() == self._content:
                 self._path.unlink()
@@ -131,12 +138,12 @@ class Claim:
                 new.unlink(missing_ok=True)
 
     def _write(self, holder: Holder) -> None:
-        self._content = _bytes(holder)
-        new = part_of(self._path)
+        content, new = _bytes(holder), part_of(self._path)
         with explained(self._path):
             try:
-                new.write_bytes(self._content)
+                new.write_bytes(content)
                 os.replace(new, self._path)
+                self._content = content  # not before: where writing fails, what lies there is still the old one
             finally:
                 new.unlink(missing_ok=True)
 
