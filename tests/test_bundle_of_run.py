@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -38,6 +39,7 @@ from mien.train.judging import judge_models, tasks_for, write_judged
 from mien.train.models import open_model, table_for
 from mien.train.origin import seen, supervision
 from mien.train.pack import CardSettings
+from mien.train.quantise import strays
 from mien.train.report import Report
 from mien.train.runs import RunFolder
 from mien.train.scoring import evaluate_bundle
@@ -153,6 +155,7 @@ def test_eight_bits_are_smaller_and_their_cost_is_told(made, tiny_run, tmp_path)
     told: list[str] = []
     folder = make_bundle(tiny_run, tmp_path / "eight", bits=8, robustness=True, note=told.append)
     card, plain = open_bundle(folder).card, open_bundle(made[0]).card
+    assert strays(onnx.load(folder / "model.onnx")) == []
     assert card.features is None
     for metric in ("expr accuracy", "expr macro-F1", "va mean CCC", "au mean F1"):
         before = score_of(card, f"{metric} before 8-bit quantisation")

@@ -217,16 +217,30 @@ def test_an_unknown_engine_is_told_the_nearest():
         load(AFFECT, "onnxruntme")
 
 
-def test_auto_takes_the_first_that_is_installed():
-    assert choose() == available()[0] == load(AFFECT).engine
+@pytest.mark.parametrize("installed", [["onnxruntime"], ["openvino", "onnxruntime"], ["onnxruntime", "openvino"]], ids="+".join)
+def test_auto_is_onnx_runtime_whatever_else_is_installed(installed, monkeypatch):
+    monkeypatch.setattr("mien.bundles.engines.available", lambda: installed)
+    assert choose() == choose("auto") == "onnxruntime"
+    assert load(AFFECT).engine == load(AFFECT, "onnxruntime").engine == "onnxruntime"
+
+
+def test_installed_engines_are_known_ones_and_auto_s_comes_first():
     assert set(available()) <= set(ENGINES)
+    assert available()[0] == choose()
 
 
-def test_without_openvino_auto_falls_back_and_asking_for_it_says_what_to_install(monkeypatch):
+def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert choose() == "onnxruntime"
     with pytest.raises(MissingExtraError, match=r'pip install "mien\[openvino\]"'):
         load(AFFECT, "openvino")
+
+
+def test_another_engine_never_stands_in_for_onnx_runtime(monkeypatch):
+    monkeypatch.setattr("mien.bundles.engines.available", lambda: ["openvino"])
+    for name in ("auto", "onnxruntime"):
+        with pytest.raises(MienError, match=r"onnxruntime.*install mien again"):
+            choose(name)
 
 
 def test_without_any_engine_the_error_says_to_install_mien_again(monkeypatch):

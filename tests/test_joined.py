@@ -37,6 +37,7 @@ from mien.train.models import open_model
 from mien.train.networks import NetworkSettings
 from mien.train.optim import OptimSettings
 from mien.train.pack import sha256_of
+from mien.train.quantise import strays
 from mien.train.runs import RunFolder
 from mien.train.scoring import evaluate_bundle
 from mien.train.settings import FitSettings, Settings
@@ -151,6 +152,12 @@ def test_the_bundle_reads_pictures(made, val, photo):
     answers = [evaluate_bundle(mien.load(made, engine), val).scores for engine in available()]
     for family in answers[0]:
         assert np.ptp([one[family] for one in answers], axis=0).max() <= model.card.tolerance
+
+
+def test_heads_leave_the_bundle_s_whole_numbers_exact(made):
+    network = onnx.load(made / "model.onnx")
+    assert any(node.op_type == "QuantizeLinear" for node in network.graph.node)
+    assert strays(network) == []
 
 
 def test_the_card_speaks_of_both_parts(made, runs, val):

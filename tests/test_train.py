@@ -5,6 +5,7 @@ import sys
 
 import cv2
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -13,7 +14,7 @@ from mien.bundles.card import AffectCard, FaceCard
 from mien.bundles.store import bundles, load, load_detector, open_bundle
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.ferplus import EXPR
-from mien.errors import DataError
+from mien.errors import BundleError, DataError
 from mien.tasks import TASKS
 from mien.train import mien_face, mien_s
 from mien.train.augment import Jitter, degrade
@@ -23,6 +24,10 @@ from mien.train.export import export
 from mien.train.face_resnet import FaceResNet, load_faces
 from mien.train.fit import fit
 from mien.train.networks import NetworkSettings, build
+from mien.train.pack import sha256_of
+from mien.train.quantise import strays
+from mien.train.requantise import requantise
+from mien.train.settings import read_settings
 from mien.train.soup import average_runs
 
 
@@ -134,6 +139,26 @@ def test_mien_s_recipe_from_data_to_bundle(small_data, tmp_path, face):
     assert {score.data.split(";")[0] for score in bundle.card.scores} == {"validation split of FER+", "validation split of portraits"}
     assert any("dlib" in terms.data for terms in bundle.card.trained_on)
     assert load(bundle.folder).score([face])["expr"].shape == (1, 8)
+
+
+def test_a_bundle_of_eight_bits_is_made_again(small_data, tmp_path):
+    (tmp_path / "faces.yaml").write_text(
+        f"name: faces\ntasks: [expr.ferplus8, va, au.blendshapes]\nfit: {{find_points: false}}\n"
+        f"data:\n- {{set: ferplus, folder: {small_data}}}\n- {{set: portraits, folder: {small_data}}}\n"
+    )
+    told: list[str] = []
+    out = requantise("mien-xs", read_settings(tmp_path / "faces.yaml"), tmp_path / "again", "the command", told.append)
+    old, new = open_bundle("mien-xs").card, open_bundle(out).card
+    assert new.sha256 == sha256_of(out / "model.onnx") != old.sha256
+    assert new.made.recipe == f"{old.made.recipe}; then the command"
+    assert any(old.sha256[:12] in limit for limit in new.limits)
+    assert new.features == old.features
+    assert {score.metric for score in new.scores} >= {"expr accuracy", "expr accuracy before 8-bit quantisation", "au mean r"}
+    assert any(line.startswith("ranges of activations") for line in told)
+    assert strays(onnx.load(out / "model.onnx")) == []
+    assert load(out).score([np.zeros((90, 90, 3), np.uint8)])["va"].shape == (1, 2)
+    with pytest.raises(BundleError, match="mien-face reads no affect"):
+        requantise("mien-face", read_settings(tmp_path / "faces.yaml"), tmp_path / "face", "", told.append)
 
 
 def test_face_weights_keep_their_answers_when_their_norms_are_unfolded(face):

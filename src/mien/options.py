@@ -62,7 +62,8 @@ class Options:
 
     bundle: name or folder of the bundle that reads affect.
     detector: name or folder of the bundle that finds faces.
-    engine: what runs the network that reads affect: ``auto``, ``onnxruntime`` or ``openvino``. Faces are always found with ONNX Runtime.
+    engine: what runs the network that reads affect: ``onnxruntime``, which is what ``auto`` stands for on every machine, or ``openvino``.
+        Faces are always found with ONNX Runtime.
     faces: ``all``, ``largest``, or how many of the largest faces of each frame to read.
     every: read the first frame of each span of this many seconds; 0 reads all frames.
     smoothing: how to smooth each face's scores over time: a `Smoothing`, the full width at half maximum of a Gaussian, s, or None.

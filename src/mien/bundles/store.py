@@ -341,7 +341,7 @@ def _open(
 def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> Model:
     """A bundle that reads affect, by name or folder, verified, inspected and ready.
 
-    engine: ``auto``, ``onnxruntime`` or ``openvino``.
+    engine: ``onnxruntime``, which is what ``auto`` stands for, or ``openvino``.
     Raises UnknownNameError, BundleError or MissingExtraError.
     """
     bundle, network = read_bundle(name)

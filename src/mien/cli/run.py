@@ -47,7 +47,9 @@ def analyze(
     rotate: Annotated[
         str, typer.Option(metavar="auto|0|90|180|270", help="Turn pictures clockwise; by default mien only says when film seems turned.")
     ] = "check",
-    engine: Annotated[str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the network that reads affect.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the network that reads affect; auto: onnxruntime.")
+    ] = "auto",
 ) -> None:
     """Read faces: one row per face per frame, in a table.
 

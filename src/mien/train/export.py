@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from mien.bundles.engines import import_onnxruntime, open_engine
+from mien.bundles.engines import open_engine
+from mien.train.quantise import quantise
 
 __all__ = ["PARITY", "export", "halve", "trace", "worst"]
 
@@ -31,8 +31,8 @@ def export(
 
     outputs: names of what `net` returns, in order: the task families, and last ``features`` where it returns (raw..., features).
     free: axes of the input that may have any length, by number, with their names (``{0: "batch"}``).
-    calibration: inputs (N, C, H, W) to measure activations on; with them the network computes in 8-bit integers (static
-        quantisation, per channel), without them it keeps weights in half precision and computes in float32.
+    calibration: inputs (N, C, H, W) to measure activations on; with them the network is made one of 8 bits (see `mien.train.quantise`),
+        without them it keeps weights in half precision and computes in float32.
     Raises ValueError when the file's answers to `example`, before that, differ from torch's by more than `PARITY`, or when
         ``features`` are not last.
     """
@@ -48,7 +48,7 @@ def export(
     if calibration is None:
         _store_half(path)
     else:
-        _quantise(path, calibration)
+        quantise(path, calibration)
     raw = len(outputs) - (outputs[-1] == "features")
     return worst(path, example, expected[:raw], outputs[:raw])
 
@@ -74,33 +74,6 @@ def worst(path: Path, example: torch.Tensor, expected: Sequence[Floats32], outpu
     found = open_engine(path.read_bytes(), "onnxruntime").run(example.numpy())[: len(outputs)]
     scales = [max(1.0, float(np.abs(e).max())) if name == "features" else 1.0 for name, e in zip(outputs, expected, strict=True)]
     return max((float(np.abs(f - e).max()) / scale for f, e, scale in zip(found, expected, scales, strict=True)), default=0.0)
-
-
-def _quantise(path: Path, calibration: Floats32) -> None:
-    """8-bit weights and activations with quantise-dequantise pairs, which both engines understand."""
-    import_onnxruntime()
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    parts = np.array_split(calibration, len(calibration) // 50 + 1)
-    with TemporaryDirectory() as folder:
-        ready = Path(folder) / "ready.onnx"
-        quant_pre_process(str(path), str(ready))
-        quantize_static(
-            str(ready), str(path), _Parts(parts), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-        )  # fmt: skip
-
-
-class _Parts:
-    """Hands the quantiser one batch after another (the form of its CalibrationDataReader)."""
-
-    def __init__(self, parts: list[Floats32]) -> None:
-        self._parts = iter(parts)
-
-    def get_next(self) -> dict[str, Floats32] | None:
-        part = next(self._parts, None)
-        return None if part is None else {"image": part}
 
 
 def _store_half(path: Path) -> None:

@@ -1,0 +1,214 @@
+"""A network in 8 bits answers the same on every processor and engine, and its scores have no steps."""
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+from torch.nn import functional
+
+from mien import demo
+from mien.bundles.engines import available, open_engine
+from mien.bundles.store import AFFECT, bundles, load, load_detector, read_bundle
+from mien.faces.prepare import prepare
+from mien.train.export import export
+from mien.train.quantise import TOP, strays
+from mien.train.requantise import in_float
+
+FACES = np.random.default_rng(3)
+SIDE = 30  # halved twice it is odd, so that windows of pooling are cut off at the edge
+
+
+def noise(count: int, channels: int = 1) -> np.ndarray:
+    """Soft pictures (N, C, S, S), each another."""
+    small = FACES.normal(0, 0.25, (count, channels, 5, 5)).astype(np.float32)
+    return np.stack([np.stack([cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for plane in one]) for one in small])
+
+
+class Net(nn.Module):
+    """Convolutions, a way around, pooling at odd sides, padding, and two heads."""
+
+    def __init__(self, act: nn.Module, *, gate: bool = False, groups: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 5, 2, 2), nn.BatchNorm2d(8), act)
+        self.one = nn.Conv2d(8, 8, 3, 1, 1, groups=groups)
+        self.two = nn.Conv2d(8, 16, 3, 2, 1)
+        self.three = nn.Conv2d(16, 16, 3, 1, 1)
+        self.act, self.gate = act, gate
+        self.heads = nn.ModuleList([nn.Linear(16, 8), nn.Linear(16, 2)])
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = self.stem(x)
+        x = self.act(x + self.one(x))
+        around = functional.pad(functional.avg_pool2d(x, 2, 2, ceil_mode=True), (0, 0, 0, 0, 0, 8))
+        y = self.act(self.two(x))
+        if self.gate:
+            y = y * torch.sigmoid(y.mean(dim=(2, 3), keepdim=True))
+        pooled = functional.max_pool2d(self.act(around + self.three(y)), 2).mean(dim=(2, 3))
+        return tuple(head(pooled) for head in self.heads)
+
+
+WHOLE = {"relu": Net(nn.ReLU()), "relu6": Net(nn.ReLU6()), "depthwise": Net(nn.ReLU(), groups=8)}
+FLOAT = {"swish": Net(nn.SiLU()), "prelu": Net(nn.PReLU()), "gelu": Net(nn.GELU()), "gate": Net(nn.ReLU(), gate=True)}
+NETS = WHOLE | FLOAT
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Each network in float32 and in 8 bits, as bytes."""
+    folder, made = tmp_path_factory.mktemp("nets"), {}
+    for name, net in NETS.items():
+        path = folder / f"{name}.onnx"
+        arguments = (net.eval(), path, torch.from_numpy(noise(4)), ["expr", "va"], {0: "batch"})
+        export(*arguments)
+        plain = path.read_bytes()
+        export(*arguments, calibration=noise(60))
+        made[name] = plain, path.read_bytes()
+    return made
+
+
+def run(network: bytes, engine: str, batch: np.ndarray) -> np.ndarray:
+    return np.concatenate(open_engine(network, engine).run(batch, 2), axis=1)
+
+
+def plainly(network: bytes, batch: np.ndarray) -> np.ndarray:
+    """What the file says, layer by layer in float32: nothing fused, no 8-bit kernel."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    return np.concatenate(session.run(None, {session.get_inputs()[0].name: batch})[:2], axis=1)
+
+
+def rounded(network: bytes) -> set[str]:
+    return {node.op_type for node in onnx.load_from_string(network).graph.node} & {"QuantizeLinear", "DequantizeLinear"}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_engine_computes_what_the_file_says(files, name):
+    network, batch = files[name][1], noise(40)
+    expected = plainly(network, batch)
+    for engine in available():
+        np.testing.assert_allclose(run(network, engine, batch), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_eight_bits_are_close_to_float_and_have_no_steps(files, name):
+    plain, network = files[name]
+    batch = noise(400)
+    ours, floats = run(network, "onnxruntime", batch), run(plain, "onnxruntime", batch)
+    assert np.abs(ours - floats).max() < 0.15 * np.ptp(floats, axis=0).max()
+    assert np.corrcoef(ours[:, 8], floats[:, 8])[0, 1] > 0.99
+    assert len(np.unique(ours[:, 8])) > 390
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_is_exported_has_no_strays_and_whole_numbers_where_they_are_exact(files, name):
+    assert strays(onnx.load_from_string(files[name][1])) == []
+    assert bool(rounded(files[name][1])) == (name in WHOLE)
+
+
+def test_large_weights_are_kept_in_eight_bits_where_numbers_are_not_whole(tmp_path):
+    net = nn.Sequential(
+        nn.Conv2d(1, 64, 3), nn.SiLU(), nn.Conv2d(64, 64, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 8)
+    )
+    path, example = tmp_path / "net.onnx", torch.from_numpy(noise(3))
+    change = export(net.eval(), path, example, ["expr"], {0: "batch"}, calibration=noise(8))
+    assert 0 < change < 0.01
+    assert path.stat().st_size < 1.25 * sum(weight.numel() for weight in net.parameters()) + 3000
+    assert not rounded(path.read_bytes())
+
+
+@pytest.mark.parametrize("name", sorted(bundles()))
+def test_no_bundle_that_comes_with_mien_has_strays(name):
+    assert strays(onnx.load_from_string(read_bundle(name)[1])) == []
+
+
+@pytest.mark.parametrize("name", [AFFECT, "mien-xs"])
+def test_pairs_of_products_stay_within_sixteen_bits(name):
+    """The bare formula: AVX2 adds two products of an unsigned and a signed number in saturating 16 bits."""
+    graph = onnx.load_from_string(read_bundle(name)[1]).graph
+    weights = [numpy_helper.to_array(one) for one in graph.initializer if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1]
+    assert len(weights) > 10
+    for weight in weights:
+        assert 2 * 255 * np.abs(weight.astype(int)).max() <= np.iinfo(np.int16).max
+
+
+def by_onnxruntime(path, folder):
+    """The same network as ONNX Runtime's quantiser makes it by itself."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    class Reader:
+        parts = iter(np.array_split(noise(60), 3))
+
+        def get_next(self):
+            part = next(self.parts, None)
+            return None if part is None else {"image": part}
+
+    quantize_static(
+        str(path), str(folder / "theirs.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    return onnx.load(folder / "theirs.onnx")
+
+
+def test_strays_are_seen_in_what_another_quantiser_makes_and_its_weights_can_be_taken_back(files, tmp_path):
+    (tmp_path / "plain.onnx").write_bytes(files["relu"][0])
+    theirs = by_onnxruntime(tmp_path / "plain.onnx", tmp_path)
+    told = "\n".join(strays(theirs))
+    for sign in (f"weights beyond {TOP}", "no power of two", "zero point", "count pixels that are not there", "rounded after Gemm"):
+        assert sign in told
+    batch = noise(20)
+    again = run(in_float(theirs).SerializeToString(), "onnxruntime", batch)
+    floats = run(files["relu"][0], "onnxruntime", batch)
+    np.testing.assert_allclose(again, floats, atol=0.02 * np.ptp(floats))
+
+
+def spoil(model, kind):
+    """One thing wrong in a network that had no strays."""
+    constants = {one.name: one for one in model.graph.initializer}
+    for node in model.graph.node:
+        if kind == "pool" and node.op_type == "AveragePool":
+            node.attribute.extend([onnx.helper.make_attribute("count_include_pad", 1)])
+            [old] = [one for one in node.attribute if one.name == "count_include_pad" and not one.i]
+            node.attribute.remove(old)
+            return
+        if kind == "integer" and node.op_type == "Conv":
+            node.op_type = "ConvInteger"
+            return
+        if node.op_type == "QuantizeLinear" and kind in ("step", "zero"):
+            name = node.input[1 if kind == "step" else 2]
+            value = numpy_helper.to_array(constants[name])
+            constants[name].CopyFrom(numpy_helper.from_array(np.asarray(value + value * 0.1 if kind == "step" else value | 1), name))
+            return
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants and kind == "weight":
+            value = numpy_helper.to_array(constants[node.input[0]]).copy()
+            value.flat[0] = -TOP - 1
+            constants[node.input[0]].CopyFrom(numpy_helper.from_array(value, node.input[0]))
+            return
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("pool", "count pixels"), ("integer", "its own way"), ("step", "no power"), ("zero", "not even"), ("weight", f"beyond {TOP}")],
+)
+def test_each_stray_is_told(files, kind, told):
+    model = onnx.load_from_string(files["relu"][1])
+    spoil(model, kind)
+    assert any(told in line for line in strays(model))
+
+
+def test_scores_of_the_embedded_bundles_have_no_steps():
+    """A face whose light changes little by little: nearly every picture another valence and another AU12."""
+    portrait = demo.portrait()
+    (face, *_) = load_detector().find(portrait)
+    for name in (AFFECT, "mien-xs"):
+        model = load(name)
+        crop = prepare(portrait, face, model.card.pixels).astype(np.float32)
+        lights = [np.clip(crop * (0.8 + 0.003 * i), 0, 255).round().astype(np.uint8) for i in range(150)]
+        scores = model.score_prepared(lights)
+        assert len(np.unique(scores["va"][:, 0])) > 140
+        assert len(np.unique(scores["au"][:, model.tasks[2].names.index("AU12")])) > 140
