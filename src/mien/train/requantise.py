@@ -60,7 +60,9 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type in _ROUNDING and node.input[0] not in constants:
             names[node.output[0]] = names.get(node.input[0], node.input[0])
         elif node.op_type == "DequantizeLinear":
-            graph.initializer.append(numpy_helper.from_array(_value(*(constants[name] for name in node.input)), node.output[0]))
+            # Without the ending that mien's own quantiser gives, which it would give again.
+            name = names[node.output[0]] = node.output[0].removesuffix(".held")
+            graph.initializer.append(numpy_helper.from_array(_value(*(constants[one] for one in node.input)), name))
         else:
             kept = onnx.NodeProto()
             kept.CopyFrom(node)
@@ -191,8 +193,9 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipe", help="what the card shall say of how it was made; left out: this command")
     args = parser.parse_args()
-    command = f"python -m mien.train.requantise {Path(args.bundle).name} --data SETTINGS.yaml --out OUT"
+    command = args.recipe or f"python -m mien.train.requantise {Path(args.bundle).name} --data SETTINGS.yaml --out OUT"
     print(requantise(args.bundle, read_settings(args.data), args.out, command, lambda line: print(line, flush=True), mean=MEAN))
 
 
