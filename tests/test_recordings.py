@@ -1,6 +1,7 @@
 """Recordings as people bring them: square pixels, late clocks, cuts, joints, fields, streams, matrices, damage."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -441,3 +442,47 @@ def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
     line = attempt(lambda: read(path))
     assert "not enough memory" in line
     assert "again" not in line
+
+
+@pytest.mark.parametrize(("codec", "container"), [("wmv2", "asf"), ("msmpeg4v2", "avi"), ("mjpeg", "mov"), ("mpeg4", "avi")])
+def test_damage_that_a_decoder_conceals_is_told(codec, container, tmp_path):
+    """Of a whole file nothing is said; of one with noise in its pictures, where the decoder's log speaks of it."""
+    whole = tmp_path / f"whole.{container}"
+    with av.open(whole, "w", format=container) as target:
+        stream = target.add_stream(codec, rate=25)
+        stream.width, stream.height = 160, 128
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        noise = np.random.default_rng(0).integers(0, 255, (16, 20, 3), np.uint8)
+        for number in range(12):
+            pixels = np.roll(noise, number, axis=1).repeat(8, 0).repeat(8, 1)
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        target.mux(stream.encode(None))
+    content = whole.read_bytes()
+
+    def problem(path) -> str | None:
+        source = open_source(path)
+        assert len(list(source.frames())) >= 10
+        return source.problem
+
+    def noticed(path) -> bool:
+        """Whether FFmpeg logs an error while it decodes the file from end to end."""
+        av.logging.set_level(av.logging.ERROR)
+        with av.logging.Capture(local=True) as lines, av.open(path) as file:
+            file.streams.video[0].codec_context.thread_count = 1
+            for packet in file.demux(video=0):
+                with suppress(av.FFmpegError):
+                    packet.decode()
+        av.logging.set_level(None)
+        return any("repeated" not in line for _, _, line in lines)
+
+    assert problem(whole) is None
+    hurt = []
+    for seed in range(10):
+        changed, place = bytearray(content), len(content) // 3 + seed * 211
+        changed[place : place + 64] = np.random.default_rng(seed).bytes(64)
+        hurt.append(tmp_path / f"hurt-{seed}.{container}")
+        hurt[-1].write_bytes(changed)
+    complained = [path for path in hurt if noticed(path)]
+    assert complained
+    assert [path for path in complained if problem(path) is None] == []
+    assert av.logging.get_level() is None, "FFmpeg's log is left as it was"

@@ -1,6 +1,6 @@
 """Videos through PyAV: FFmpeg's own times, every frame accounted for, square pixels, colours by the stream's own flags."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from fractions import Fraction
 from typing import Any, Final, cast
@@ -17,6 +17,7 @@ from mien.errors import SourceError
 from mien.sources.base import Kind, Moments, Pixels, Source, Turn, out_of_memory, refuse_huge, turned
 from mien.sources.clock import Timestamps, frame_rate
 from mien.sources.colour import SQUARE, ToRgb, display_size, sane_aspect
+from mien.sources.complaints import Complaints, conceals
 from mien.sources.interlaced import Deinterlacer
 from mien.sources.packets import PacketLedger, Stamped, pictures
 from mien.sources.stored import Stored, open_stored
@@ -91,6 +92,8 @@ class Video(Source):
         context.flags |= Flags.output_corrupt
         context.options = _STRICT.get(context.name, {})
         stream.thread_type = "SLICE"  # no delay before the first frame
+        if conceals(stream):
+            context.thread_count = 1
         if len(streams) > 1 and self.stream is None:
             other = 1 - number if len(streams) == 2 else "N"
             self.note(f"holds {len(streams)} video streams ({_listed(streams)}); stream {number} was read, choose with --stream {other}")
@@ -116,14 +119,21 @@ class Video(Source):
         }  # fmt: skip
 
     def _moments(self) -> Moments:
-        with self._container() as container:
+        complaints = Complaints()
+        with complaints.hear():
+            opened = self._container()
+        with opened as container:
             stream = self._chosen(container)
             ledger, clock = PacketLedger(container, stream, self._is_joint), Timestamps(stream)
             shape, to_rgb, fields = _PixelShape(stream), ToRgb(), Deinterlacer()
-            frames = pictures(container, stream, ledger, shape.watch)
+            frames: Iterator[Stamped] = pictures(container, stream, ledger, shape.watch)
+            if conceals(stream):
+                frames = complaints.listen(frames)
             for frame in fields.pass_on(frames):
                 yield clock.seconds(frame.stamp), self._reading(frame, shape.of(frame.packet, stream), to_rgb)
             self._close_books(ledger, container)
+            if conceals(stream) and complaints.summary:
+                self._problems.append(complaints.summary)
             self.media |= {"interlaced": fields.met, "deinterlaced": fields.met and not fields.failed}
             if fields.failed:
                 self.note("the film is interlaced and was read as it lies: its pixel format cannot be deinterlaced")
