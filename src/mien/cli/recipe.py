@@ -8,6 +8,8 @@ import typer
 
 from mien.cli.terminal import err, out, tidy
 from mien.cli.train import needs_extra
+from mien.documents import at_home
+from mien.errors import DataError
 
 __all__ = ["reproduce"]
 
@@ -48,7 +50,7 @@ def reproduce(
             return
         if folder is None:
             raise ValueError("give --out RUN, the folder of the run; --show prints the recipe")
-        places = {key: Path(str(value)).expanduser() for key, value in _split(data or (), "--data").items()}
+        places = {key: at_home(value, f"--data {key}") for key, value in _split(data or (), "--data").items()}
         with closing(Bar()) as bar:
             found = run(
                 name, places, folder, changes=changed, small=small, standin=standin, faces=faces, size=size,
@@ -71,9 +73,9 @@ def _split(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, str]:
 
 def _pairs(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, Any]:
     """Keys and values as YAML reads them, so that 3 is a number and [0, 1] a list."""
-    import yaml
+    from mien.documents.yaml import parse_yaml
 
     try:
-        return {key: yaml.safe_load(value) for key, value in _split(pairs, option).items()}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{option}: not YAML: {str(error).splitlines()[0]}") from error
+        return {key: parse_yaml(value, f"{option} {key}", "write KEY=VALUE") for key, value in _split(pairs, option).items()}
+    except DataError as error:
+        raise ValueError(str(error)) from error

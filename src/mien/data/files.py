@@ -2,9 +2,10 @@
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, TextIO, cast
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,8 @@ from mien.tasks import TASKS, Floats, Task
 __all__ = ["Codes", "load_file"]
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_MOST_COLUMNS: Final = 10_000
+_LONGEST_LINE: Final = 1 << 20
 _TEXT: Final = ("image", "video", "subject", "split")
 
 Theirs = str | Sequence[str]
@@ -104,14 +107,24 @@ def _header(path: Path) -> list[str]:
             names = list(pq.read_schema(path).names)
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
-                names = [name.strip() for name in next(csv.reader(file, delimiter=_SEPARATORS[suffix]), [])]
+                names = [name.strip() for name in next(csv.reader(_short_lines(file), delimiter=_SEPARATORS[suffix]), [])]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({_one_line(error)}); save it again as UTF-8 CSV or as Parquet") from error
     if not names:
         raise DataError(f"{path}: the file is empty; its first line must name the columns")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if len(names) > _MOST_COLUMNS:
+        raise DataError(f"{path}: {len(names)} columns, and no table of labels has more than {_MOST_COLUMNS}; leave out those not needed")
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise DataError(f"{path}: two columns are named {twice[0]!r}; rename one")
     return names
+
+
+def _short_lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file, as far as they can be a table's header; raises ValueError for one that is too long."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise ValueError(f"a line of more than {_LONGEST_LINE} letters")
+        yield line
 
 
 def _one_line(error: Exception) -> str:

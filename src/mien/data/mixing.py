@@ -46,7 +46,7 @@ class Mixing(Spec):
     """Whether expressions that contradict valence and arousal are left out; see `consistent`."""
     drop: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default={})
     """By task: share of its training labels that are taken away at random."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Of `cap` and `drop`: the same seed takes the same rows."""
 
     @field_validator("thin", "cap", "drop")

@@ -17,6 +17,7 @@ from mien.data.mixing import Mixing, mix
 from mien.data.portraits import load_portraits
 from mien.data.spec import Cut, Place, Spec
 from mien.data.table import COLUMNS, Split, in_split, retask, split_by
+from mien.documents import at_home
 from mien.errors import DataError
 from mien.tasks import TASKS, Task, task
 
@@ -81,11 +82,11 @@ class Drawn(Spec):
     """Drawn faces with known labels of the families ``expr``, ``va`` and ``au``; see `mien.data.drawn.load_drawn`."""
 
     set: Literal["drawn"]
-    count: Annotated[int, Field(gt=0)]
+    count: Annotated[int, Field(gt=0, le=10**7)]
     """How many faces."""
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)]
     """The same seed draws the same faces."""
-    size: Annotated[int, Field(ge=16)]
+    size: Annotated[int, Field(ge=16, le=4096)]
     """Height and width, px."""
     split: Split | None = None
     """The split all of them are in; null: four fifths train, one fifth val."""
@@ -134,7 +135,7 @@ def unmixed(specs: Iterable[AnySet]) -> tuple[OneSet, ...]:
     return tuple(each for spec in specs for each in (spec.of if isinstance(spec, Mix) else (spec,)))
 
 
-def starting_from(base: Path, spec: object) -> object:
+def starting_from(base: Path, spec: object, where: str = "") -> object:
     """A set as a YAML file gives it, its relative paths made to start from `base`; what is no mapping stays as it is."""
     if not isinstance(spec, dict):
         return spec
@@ -142,7 +143,7 @@ def starting_from(base: Path, spec: object) -> object:
         return {**spec, "of": [starting_from(base, each) for each in spec["of"]]}
     # Of the challenges' sets `images` is a folder within their root.
     keys = {"folder", "root", "path", "train", "labels", *(("images",) if spec.get("set") == "file" else ())}
-    return {k: str((base / Path(v).expanduser()).absolute()) if k in keys and isinstance(v, str) else v for k, v in spec.items()}
+    return {k: str((base / at_home(v, where)).absolute()) if k in keys and isinstance(v, str) else v for k, v in spec.items()}
 
 
 def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:

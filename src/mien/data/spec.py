@@ -26,5 +26,5 @@ class Cut(Spec):
     """What must not lie in two splits; null: single rows."""
     shares: Annotated[dict[Split, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
     """Share of the rows of each split, summing to 1."""
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)]
     """The same seed gives the same splits."""

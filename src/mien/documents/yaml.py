@@ -163,7 +163,8 @@ class _Reader(yaml.SafeLoader):
             raise self._refused(f"a number of {len(text)} digits", node.start_mark)
         if any(letter < " " and letter not in "\n\t" for letter in text):
             raise self._refused("a text with a control character in it", node.start_mark)
-        self.construct_object(node)  # so that a word that is no number, though its tag says so, is told with its key
+        if node.tag in _NUMBERS or node.tag == f"{_CORE}bool":
+            self.construct_object(node)  # so that a word that is no number, though its tag says so, is told with its key
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """What a node says; a word that is not what its tag says is told with its line."""

@@ -7,10 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mien.data.sets import Set
+from mien.documents.yaml import parse_yaml, read_yaml
 from mien.errors import DataError, UnknownNameError
 from mien.metrics import PROTOCOLS
 from mien.recipes.steps import AnyStep
@@ -77,7 +77,7 @@ class Claim(_Strict):
     name: str
     row: str
     paper: float
-    within: Annotated[float, Field(gt=0)]
+    within: Annotated[float, Field(gt=0, le=1e6)]
     measure: str = "score"
     tuned: bool = False
     """Whether the paper tuned and told it on the same rows; then that number is held against it, and not the nested one."""
@@ -202,18 +202,13 @@ def _first(error: ValidationError) -> str:
 def opened(name: str | Path, _inside: tuple[str, ...] = ()) -> dict[str, Any]:
     """The YAML of a recipe with what it includes, before options are filled in; raises as `read_recipe`."""
     file = Path(name)
-    try:
-        if file.suffix in (".yaml", ".yml"):
-            text = file.read_text(encoding="utf-8")
-        elif str(name) in recipes():
-            text = (_LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
-        else:
-            raise UnknownNameError("recipe", str(name), recipes())
-        content: Any = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{name}: cannot be read ({error}); give a YAML file or one of {', '.join(recipes())}") from error
-    except yaml.YAMLError as error:
-        raise DataError(f"{name}: not YAML: {re.sub(chr(10), ' ', str(error))}; see docs/recipes.md") from error
+    content: Any
+    if file.suffix in (".yaml", ".yml"):
+        content = read_yaml(file, f"give a YAML file or one of {', '.join(recipes())}; see docs/recipes.md")
+    elif str(name) in recipes():
+        content = parse_yaml((_LIBRARY / f"{name}.yaml").read_text(encoding="utf-8"), str(name), "see docs/recipes.md")
+    else:
+        raise UnknownNameError("recipe", str(name), recipes())
     if not isinstance(content, dict):
         raise DataError(f"{name}: no recipe in it; see docs/recipes.md")
     found: dict[str, Any] = _apart(content)

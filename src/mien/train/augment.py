@@ -27,7 +27,7 @@ class RandAugmentSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    ops: Annotated[int, Field(ge=1)] = 2
+    ops: Annotated[int, Field(ge=1, le=100)] = 2
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     chance: Annotated[float, Field(gt=0, le=1)] | Literal["rare"] = 1.0
 

@@ -52,9 +52,9 @@ class HeadSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["linear", "hidden", "bottleneck", "sequence", "regions", "uncertain"] = "linear"
-    width: Annotated[int, Field(ge=1)] | None = None
+    width: Annotated[int, Field(ge=1, le=65_536)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    bins: Annotated[int, Field(ge=2)] | None = None
+    bins: Annotated[int, Field(ge=2, le=10_000)] | None = None
     legacy: bool = False
     squash: bool = False
     pool: Literal["predictions", "features"] | None = None

@@ -55,7 +55,7 @@ class Distill(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: Annotated[float, Field(gt=0, le=1)] = 0.4
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Softens both sides of `one_of` tasks and of bins, and of nothing else."""
     squared: bool = True
     """Softened costs are multiplied by the temperature squared (Hinton); the unified model of ABAW2's upstream goes without."""
@@ -74,17 +74,17 @@ class LossSettings(BaseModel):
 
     kind: LossKind | None = None
     """None: cross_entropy for `one_of`, binary for `any_of`, ccc for `scalar`."""
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    classes: Literal["none", "max", "mean"] | Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)] = "none"
+    classes: Literal["none", "max", "mean"] | Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)] = "none"
     """Weight of a class: the most frequent's count, or the mean count, over its own count; or by name, such as ``{disgust: 3, fear: 5}``,
     and 1 for those not named."""
     bootstrap: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a label that gives way to what the network itself thinks likeliest, see `cross_entropy`; for labels that are often wrong."""
     positives: bool = False
     """Let positives and negatives of every column weigh alike."""
-    floor: Annotated[float, Field(gt=0)] = 1e-3
-    fewest: Annotated[int, Field(ge=2)] = 8
+    floor: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    fewest: Annotated[int, Field(ge=2, le=10**6)] = 8
     """Fewest annotated rows of a batch whose concordance counts."""
     legacy: bool = False
     """Support of the bins from end to end, see `Bins`."""

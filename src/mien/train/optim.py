@@ -22,9 +22,9 @@ class OptimSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Annotated[float, Field(gt=0, le=1e3)] = 1e-3
     """The highest rate."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """For sgd; None is 0.9."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] | None = None
@@ -33,13 +33,13 @@ class OptimSettings(BaseModel):
     """After the warm-up: half a cosine that ends at zero, or the same rate to the end."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of all steps in which the rate rises."""
-    backbone_lr: Annotated[float, Field(gt=0)] = 1.0
+    backbone_lr: Annotated[float, Field(gt=0, le=1e3)] = 1.0
     """The backbone's rate as a factor of `lr`."""
-    sam: Annotated[float, Field(ge=0)] = 0.0
+    sam: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """How far `perturbed` steps up, in units of the weights; 0 for plain steps. The paper's choice is 0.05."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of `Average`; 0 for none."""
-    clip: Annotated[float, Field(ge=0)] = 0.0
+    clip: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Largest norm of the gradient; 0 for any."""
 
     @model_validator(mode="after")

@@ -1,6 +1,5 @@
 """The settings of a training run: strict YAML, every default in one place, an unknown key is an error that names it."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,8 @@ from mien.bundles.card import check_task
 from mien.bundles.store import bundles
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.sets import Set, starting_from
+from mien.documents import at_home
+from mien.documents.yaml import read_yaml
 from mien.errors import DataError, UnknownNameError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Kind, Task
@@ -66,19 +67,19 @@ class FitSettings(_Strict):
     find_points: look for faces (with mien-face) in pictures that have no five points, so that they are aligned as when running.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 10
-    batch: Annotated[int, Field(ge=2)] = 64
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch: Annotated[int, Field(ge=2, le=65_536)] = 64
     balance: Literal["none", "class", "va", "both"] = "none"
-    frozen_epochs: Annotated[int, Field(ge=0)] = 0
+    frozen_epochs: Annotated[int, Field(ge=0, le=100_000)] = 0
     watch: str = "mean"
     keep: Literal["best", "last"] = "best"
-    patience: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    patience: Annotated[int, Field(ge=0, le=100_000)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    devices: Annotated[int, Field(ge=1)] = 1
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    workers: Annotated[int, Field(ge=0)] = 1
-    save_minutes: Annotated[float, Field(gt=0)] = 5.0
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
+    save_minutes: Annotated[float, Field(gt=0, le=1e6)] = 5.0
     skip_unreadable: bool = False
     find_points: bool = True
 
@@ -185,32 +186,26 @@ def read_settings(path: Path) -> Settings:
 
     Raises DataError naming the file and the key that is wrong, or UnknownNameError.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); give a YAML file, see docs/training.md") from error
-    except yaml.YAMLError as error:
-        where = re.sub(r"\s+", " ", str(error))
-        raise DataError(f"{path}: not YAML: {where}; see docs/training.md for an example") from error
+    content = read_yaml(path, "give a YAML file, see docs/training.md for an example")
     if not isinstance(content, dict):
         raise DataError(f"{path}: no settings in it; see docs/training.md for an example")
     try:
-        return Settings.model_validate(_from(path.parent, content))
+        return Settings.model_validate(_from(path.parent, content, str(path)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DataError(f"{path}: {where}: {first['msg']}; `mien train --show` prints every key with its default") from error
 
 
-def _from(base: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Make the paths in `data`, `teachers`, `features` and `network.start` start from `base`."""
+def _from(base: Path, content: dict[str, Any], where: str) -> dict[str, Any]:
+    """Make the paths in `data`, `teachers`, `features` and `network.start` start from `base`; where: what messages begin with."""
 
     def at(value: object) -> object:
-        return str((base / Path(value).expanduser()).absolute()) if isinstance(value, str) else value
+        return str((base / at_home(value, where)).absolute()) if isinstance(value, str) else value
 
     out = dict(content)
     if isinstance(data := out.get("data"), list):
-        out["data"] = [starting_from(base, each) for each in data]
+        out["data"] = [starting_from(base, each, where) for each in data]
     if isinstance(teachers := out.get("teachers"), list):
         out["teachers"] = [at(folder) for folder in teachers]
     if isinstance(features := out.get("features"), dict):

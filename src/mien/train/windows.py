@@ -18,9 +18,9 @@ class WindowSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    length: Annotated[int, Field(ge=2)] = 32
+    length: Annotated[int, Field(ge=2, le=10_000)] = 32
     """Frames of a window."""
-    gap: Annotated[int, Field(ge=1)] = 1
+    gap: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Frame numbers farther apart than this begin a new recording; with 1 no frame is missing inside a window."""
 
 

@@ -112,7 +112,7 @@ class RafDb(Spec):
     """Holds EmoLabel and Image."""
     val_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the training faces that becomes the split val; null: none."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """The same seed gives the same val."""
 
 

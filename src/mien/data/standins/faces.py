@@ -23,7 +23,7 @@ from mien.data.drawn_ink import draw
 from mien.data.drawn_shape import UNITS, Portrayal, five_points
 from mien.data.sets import File, Set, load_set, starting_from
 from mien.data.table import labels, split_by
-from mien.errors import DataError, MissingExtraError
+from mien.errors import DataError
 from mien.tasks import COMPOUNDS, TASKS, Floats
 
 __all__ = ["UNSEEN_UNITS", "Faces", "abaw_shares", "drawn_faces", "faces_of", "read_faces"]
@@ -136,19 +136,14 @@ def read_faces(path: Path) -> pd.DataFrame:
 def _sets(path: Path) -> list[Set]:
     from pydantic import TypeAdapter, ValidationError
 
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError("train", f"{path} (YAML)") from error
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}); give a YAML file with a list `data`") from error
+    from mien.documents.yaml import read_yaml
+
+    content = read_yaml(path, "give a YAML file with a list `data`")
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, list) or not data:
         raise DataError(f"{path}: has no list `data`; name at least one set there, as in settings for mien train")
     try:
-        return TypeAdapter(list[Set]).validate_python([starting_from(path.parent, each) for each in data])
+        return TypeAdapter(list[Set]).validate_python([starting_from(path.parent, each, str(path)) for each in data])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise DataError(f"{path}: data.{'.'.join(map(str, first['loc']))}: {first['msg']}; see docs/standins.md") from error

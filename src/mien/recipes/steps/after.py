@@ -42,10 +42,10 @@ class Kernel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    window: Annotated[int, Field(ge=0)] | None = None
-    sigma: Annotated[float, Field(gt=0)] | None = None
+    window: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    sigma: Annotated[float, Field(gt=0, le=1e6)] | None = None
     unit: Literal["rows", "frames"] | None = None
-    alpha: Annotated[float, Field(ge=0)] | None = None
+    alpha: Annotated[float, Field(ge=0, le=1e6)] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -125,8 +125,8 @@ class _OneWay(_FromFaces):
 
     mean: Mean = "arithmetic"
     aggregation: Aggregation = "max"
-    window: Annotated[int, Field(ge=0)] = 0
-    sigma: Annotated[float, Field(gt=0)] | None = None
+    window: Annotated[int, Field(ge=0, le=100_000)] = 0
+    sigma: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
 
 class Compounds(_OneWay):

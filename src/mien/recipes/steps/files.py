@@ -59,10 +59,10 @@ class Balance(Step):
     do: Literal["balance"]
     data: Annotated[str, DATA]
     pictures: Annotated[str | None, STEP] = None
-    ops: Annotated[int, Field(ge=1)] = 2
+    ops: Annotated[int, Field(ge=1, le=100)] = 2
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    seed: Annotated[int, Field(ge=0)] = 0
-    most: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    most: Annotated[int, Field(ge=1, le=10**9)] | None = None
 
     @override
     def run(self, place: Place) -> None:

@@ -48,8 +48,8 @@ class Train(Step):
     after: Annotated[str | None, STEP] = None
     pictures: Annotated[str | None, STEP] = None
     teachers: Annotated[tuple[str, ...], STEP] = ()
-    generations: Annotated[int, Field(ge=1)] = 1
-    students: Annotated[int, Field(ge=1)] = 1
+    generations: Annotated[int, Field(ge=1, le=100)] = 1
+    students: Annotated[int, Field(ge=1, le=100)] = 1
     once: bool = False
     settings: dict[str, Any] = Field(default_factory=dict)
 
