@@ -1,5 +1,52 @@
-"""`python -m mien` is the command line."""
+"""The command line: the command ``mien``, and ``python -m mien``."""
 
-from mien.cli import app
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import NoReturn
 
-app()
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process.
+
+    Before its commands are loaded nothing has begun, so being told to stop ends it at once, with a sentence.
+    """
+    _open_missing_streams()
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), _stop_at_once)
+    from mien.cli import app
+    from mien.cli.terminal import steady_streams
+
+    code: object = 0
+    with steady_streams() as out:
+        try:
+            app()
+        except SystemExit as end:
+            code = end.code
+        out.flush()
+    sys.exit(code or (1 if out.failed else 0))  # type: ignore[arg-type]
+
+
+def _stop_at_once(number: int, frame: object) -> NoReturn:
+    """Say so and end. An exception would not do: a library that is being loaded may swallow it."""
+    with suppress(OSError):
+        os.write(2, b"mien: stopped\n")
+    os._exit(130)
+
+
+def _open_missing_streams() -> None:
+    """Give the process the standard streams that it was started without, or its first files would get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+if __name__ == "__main__":
+    main()

@@ -76,6 +76,7 @@ class TerminalBar:
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # lines go above the bar; those of a file stay in the file
         )
         self._task: Any = None
 

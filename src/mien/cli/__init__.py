@@ -1,6 +1,7 @@
 """The command line: parse, call one public function, print.
 
-Exit codes: 0 all done, 1 something failed, 2 wrong usage, 3 another run is still writing some tables, 130 stopped.
+Exit codes: 0 all done; 1 something failed or was damaged, or the standard output could not be written (a reader who left, as
+``head`` does, is no failure); 2 wrong usage; 3 nothing failed, some is left to another run; 130 stopped.
 """
 
 from typing import Annotated, Final

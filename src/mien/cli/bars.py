@@ -1,10 +1,10 @@
 """How far a piece of work is, on stderr, and its lines on stdout."""
 
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Rich
 
 from mien.cli.terminal import ENDED, err, out
-from mien.text import printable
+from mien.progress import bar_for
 
 __all__ = ["Bar", "rich"]
 
@@ -19,22 +19,21 @@ def rich() -> Rich:
 
 
 class Bar:
-    """How far a piece of work is; call it with what, done and all."""
+    """How far a piece of work is, in a log a line a minute; call it with what, done and all."""
 
     def __init__(self) -> None:
-        self._rich = rich()
-        self._what = ""
-        self._task: TaskID | None = None
+        self._bar = bar_for(err)
+        self._what: str | None = None
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show it. Raises KeyboardInterrupt when the process has been told to end."""
         if ENDED.is_set():
             raise KeyboardInterrupt
-        if self._task is None or what != self._what:
+        if what != self._what:
             self.close()
-            self._rich.start()
-            self._what, self._task = what, self._rich.add_task(printable(what), total=total, told="")
-        self._rich.update(self._task, completed=done, total=total)
+            self._bar.begin(what)
+            self._what = what
+        self._bar.advance(f"{done} of {total}", done / total if total else None)
 
     def note(self, line: str) -> None:
         """A line on stdout, above the bar."""
@@ -42,7 +41,6 @@ class Bar:
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        if self._task is not None:
-            self._rich.remove_task(self._task)
-            self._rich.stop()
-            self._task = None
+        if self._what is not None:
+            self._bar.end()
+            self._what = None

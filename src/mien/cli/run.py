@@ -1,23 +1,22 @@
 """Commands of the run street: read faces, try it, look at what is here."""
 
-import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mien import batch
 from mien.bundles.store import AFFECT, FACES
 from mien.cli.terminal import ENDED, err, fail, out, tidy
 from mien.demo import film
 from mien.doctor import examine
+from mien.many import Bars
 from mien.options import Choice, Options
+from mien.progress import bar_for
 from mien.records import Status
 from mien.sources import summarize
-from mien.text import printable
 
 __all__ = ["analyze", "demo", "doctor"]
 
@@ -105,39 +104,24 @@ def _faces(text: str) -> Choice:
     return int(text)
 
 
-class _Bar(batch.Progress):
-    """A progress bar on stderr while an input is read; a line on stdout when it is done."""
+class _Bar(Bars):
+    """How far an input is on stderr, while it is read; a line on stdout when it is done."""
 
     def __init__(self) -> None:
-        self._rich = Progress(
-            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal,
-        )  # fmt: skip
-        self._task: TaskID | None = None
-        self._began = 0.0
+        super().__init__(bar_for(err))
         self._noted: set[str] = set()
         self.left_out: Counter[str] = Counter()
 
     def plan(self, todo: batch.Plan) -> None:
         self.left_out = Counter(todo.left_out)
 
-    def begin(self, job: batch.Job, number: int, count: int) -> None:
-        self._began = time.monotonic()
-        self._rich.start()
-        self._task = self._rich.add_task(printable(f"{job.name} ({number}/{count})"), total=None, rate="")
-
     def advance(self, frames: int, share: float | None) -> None:
         if ENDED.is_set():
             raise KeyboardInterrupt
-        if self._task is not None:
-            rate = f"{frames / max(time.monotonic() - self._began, 1e-3):.0f} frames/s"
-            self._rich.update(self._task, total=None if share is None else 1.0, completed=share or 0.0, rate=rate)
+        super().advance(frames, share)
 
     def end(self, outcome: batch.Outcome) -> None:
-        if self._task is not None:
-            self._rich.remove_task(self._task)
-            self._rich.stop()
-            self._task = None
+        super().end(outcome)
         if outcome.state == "done":
             out.print(f"{outcome.job.name}: {_told(outcome)}", markup=False)
         elif outcome.state == "skipped":
@@ -149,11 +133,6 @@ class _Bar(batch.Progress):
         self._noted.update(outcome.notes)
         for problem in outcome.problems:
             err.print(f"mien: {problem}", style="red", markup=False)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._task is not None:
-            self._rich.stop()
 
 
 def _told(outcome: batch.Outcome) -> str:

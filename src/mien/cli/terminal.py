@@ -1,13 +1,14 @@
 """What all commands share: where they print, and how they end."""
 
+import errno
 import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -16,7 +17,79 @@ from typer.core import TyperGroup
 from mien.errors import MienError, MissingExtraError, UnknownNameError
 from mien.text import printable
 
-__all__ = ["ENDED", "GENTLY", "Group", "err", "fail", "out", "tidy"]
+__all__ = ["ENDED", "GENTLY", "Group", "SteadyStream", "err", "fail", "out", "steady_streams", "tidy"]
+
+
+class SteadyStream:
+    """A standard stream that never ends the work: what cannot be written is lost, and what cannot be encoded is written out.
+
+    Args:
+        stream: The stream it stands for. Its letters that the console's code page lacks become ``\\u…``.
+
+    Attributes:
+        lost: Why nothing can be written any more; None while all is well.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost: OSError | ValueError | None = None
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write it, if that is possible."""
+        if self.lost is None:
+            try:
+                return self._stream.write(text)
+            except (OSError, ValueError) as error:  # ValueError: it was closed in this process
+                self._lose(error)
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        """Write them, if that is possible."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Hand over what was written, if that is possible."""
+        if self.lost is None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be written though somebody may have waited for it: a full disk, not a reader who left."""
+        return isinstance(self.lost, OSError) and self.lost.errno not in (errno.EPIPE, errno.ESHUTDOWN, errno.EBADF)
+
+    def _lose(self, error: OSError | ValueError) -> None:
+        self.lost = error
+        # What is still in the stream's memory goes nowhere, or Python would try again when it ends.
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        if self.failed and self._stream is sys.__stdout__:
+            reason = cast(OSError, error).strerror
+            err.print(f"mien: standard output cannot be written ({reason}); the work goes on without it", style="red", markup=False)
+
+
+@contextmanager
+def steady_streams() -> Iterator[SteadyStream]:
+    """Make the standard streams steady. Gives the standard output."""
+    before = sys.stdout, sys.stderr
+    out_stream, err_stream = (SteadyStream(stream) for stream in before)
+    sys.stdout, sys.stderr = cast(TextIO, out_stream), cast(TextIO, err_stream)
+    try:
+        yield out_stream
+    finally:
+        out_stream.flush()
+        err_stream.flush()
+        sys.stdout, sys.stderr = before
 
 
 class _Terminal(Console):
@@ -34,7 +107,6 @@ class Group(TyperGroup):
 
     def make_context(self, *words: Any, **how: Any) -> Any:
         """Parse the words before a command's name."""
-        _show_everything()
         with _shown():
             return super().make_context(*words, **how)
 
@@ -42,13 +114,6 @@ class Group(TyperGroup):
         """Parse the rest and run the command."""
         with _shown():
             return super().invoke(ctx)
-
-
-def _show_everything() -> None:
-    """Let the console show as an escape what its code page lacks, as in a name, rather than refuse the line."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -94,13 +159,16 @@ def _interruptible() -> Iterator[None]:
         if not wait:
             raise KeyboardInterrupt
         if os.getpid() == process:  # and not one that loads pictures for it
-            os.write(2, b"mien: stopping after this step; once more stops at once\n")  # print is not for signal handlers
+            with suppress(OSError):  # print is not for signal handlers
+                os.write(2, b"mien: stopping after this step; once more stops at once\n")
 
     process = os.getpid()
     ENDED.clear()
     GENTLY.clear()
     here = threading.current_thread() is threading.main_thread()
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
+    # Who started this with nohup wants it to outlive the terminal.
+    numbers = [number for number in numbers if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
