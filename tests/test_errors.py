@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 import mien
+from mien.claims import ClaimedError
 from mien.errors import MienError, MissingExtraError, UnknownNameError, UnknownOptionError
 
 # What the constructor of a class asks for, where that is not one message.
 ARGUMENTS = {
+    ClaimedError: ("table.csv is being written; wait for it", None),
     UnknownNameError: ("bundle", "mien-z", ["mien-s", "mien-face"]),
     UnknownOptionError: ("option", "smothing", ["smoothing", "every"]),
     MissingExtraError: ("openvino", "the openvino engine"),
@@ -57,6 +59,7 @@ def test_an_error_survives_travel(kind, way):
     back = way(error)
     assert type(back) is kind
     assert str(back) == str(error)
+    assert vars(back) == vars(error)
     assert back.__notes__ == ["seen in a batch"]
 
 

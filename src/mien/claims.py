@@ -60,9 +60,6 @@ class ClaimedError(OutputError):
         super().__init__(message)
         self.holder = holder
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, Holder | None]]:
-        return type(self), (str(self), self.holder)
-
 
 class Claim:
     """The right to write the tables of one name, held while the ``with`` block runs.
