@@ -12,12 +12,13 @@ endif
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: demo test check lock clean help
+.PHONY: demo test test-lowest check lock clean help
 
 help:
 	@echo "make demo          set up, analyse a real face clip, leave demo/clip.csv and demo/clip.overlay.mp4"
 	@echo "make test          set up everything, check, and run all tests"
 	@echo "make test LATEST=1 the same with the newest versions that pyproject.toml permits"
+	@echo "make test-lowest   the run street's tests with the lowest versions that pyproject.toml permits"
 	@echo "make check         ruff, mypy --strict on src, and the test of the rooms"
 	@echo "make lock          test with the newest versions; if all pass, write them to constraints.txt"
 	@echo "make clean         remove what the above made"
@@ -43,6 +44,19 @@ check: $(VENV)/test.done
 test: $(VENV)/test.done
 	$(BIN)/python tests/run_all.py --jobs $(JOBS)
 
+# uv finds the lowest versions, which pip cannot; it is installed into that environment alone.
+LOWEST := .venv-lowest
+LOWEST_TESTS ?= tests/test_cli.py tests/test_sources.py tests/test_bundles.py tests/test_tables.py
+
+test-lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct -e ".[demo,heic,openvino]" "pyyaml>=6" pytest==8.3.0
+	@echo "The lowest versions that pyproject.toml permits, without the train street:"
+	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip list
+	$(LOWEST)/bin/mien analyze --help > $(LOWEST)/help.txt
+	for file in $(LOWEST_TESTS); do $(LOWEST)/bin/python -m pytest -q -p no:cacheprovider $$file || exit 1; done
+
 lock:
 	$(MAKE) test demo LATEST=1
 	( echo "# The versions all tests last passed with: $$(.venv-latest/bin/python -V), $$(uname -sm). Made by: make lock"; \
@@ -50,4 +64,4 @@ lock:
 	mv constraints.txt.part constraints.txt
 
 clean:
-	rm -rf .venv .venv-latest demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-latest .venv-lowest demo build dist .pytest_cache .mypy_cache .ruff_cache

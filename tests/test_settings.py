@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mien.cli import app
 from mien.data.files import load_file
 from mien.data.folders import load_folder
+from mien.documents.patterns import bounded_pattern
 from mien.documents.yaml import parse_yaml, read_yaml
 from mien.errors import DataError, MienError
 from mien.recipes.schema import read_recipe, recipes
@@ -101,10 +102,16 @@ WRONG = {
     "too many workers": (SETTINGS.replace("batch: 16", "workers: 100000"), r"fit\.workers: .*less than or equal to 256"),
     "too long": (SETTINGS.replace("epochs: 2", "epochs: 1000000000"), r"fit\.epochs: .*less than or equal to 100000"),
     "infinity": (SETTINGS.replace("batch: 16", "save_minutes: .inf"), r"fit\.save_minutes"),
-    "nobody's home": (SETTINGS + "teachers: [~nosuchuser_/x]\n", "~nosuchuser_/x: no home folder of that user is known"),
+    "nobody's home": (SETTINGS + "teachers: [~nosuchuser_/x]\n", r"teachers\.0: ~nosuchuser_/x: no home folder of that user is known"),
+    "nobody's start": (SETTINGS + "network: {start: ~nosuchuser_/x.pt}\n", r"network\.start: ~nosuchuser_/x\.pt: no home folder"),
+    "a key of the terminal's": (SETTINGS + '"\\x9b2J": 1\n', r"\\x9b2J: Extra inputs"),
     "nobody's data": (
         SETTINGS.replace("data: [", "data: [{set: portraits, folder: ~nosuchuser_/x}, "),
-        "~nosuchuser_/x: no home folder of that user",
+        r"data\.0\.folder: ~nosuchuser_/x: no home folder of that user",
+    ),
+    "nobody's data in a mix": (
+        "name: tiny\ndata: [{set: mix, of: [{set: portraits, folder: ~nosuchuser_/x}]}]\ntasks: [va]\n",
+        r"data\.0\.of\.0\.folder: ~nosuchuser_/x: no home folder",
     ),
 }  # fmt: skip
 
@@ -178,15 +185,19 @@ def test_random_changes_end_in_settings_or_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("expression", "why"),
     [
-        ("(a+)+b", "repeats what holds repeats or choices"),
-        ("((a*)*)*b", "repeats what holds repeats or choices"),
-        ("(?:a|aa)+b", "repeats what holds repeats or choices"),
-        ("(?P<x>[ab]+){9}c", "repeats what holds repeats or choices"),
-        ("(.*)(.*)(.*)(.*)(.*)x", "more than 4"),
-        (".{0,99}.{0,99}.{0,99}.{0,99}(.{0,99})x", "more than 4"),
-        (r"(a+)\1", "asks for what it found before"),
-        ("(" + "a" * 300 + ")", "longer than 200"),
+        ("(a+)+b", "repeats what repeats"),
+        ("((a*)*)*b", "repeats what repeats"),
+        ("(?:a|aa)+(b)", "repeats what repeats"),
+        ("(?P<x>[ab]+){9}c", "repeats what repeats"),
+        ("((?:a?){30}a{30}b)", "repeats what repeats"),
+        ("(" + "a?" * 40 + ")" + "b", "repeats what repeats"),
+        ("(?=((a+)+))b", "repeats what repeats"),
+        ("(?:([]a]+)[)]?)+b", "repeats what repeats"),
+        ("(.*)(.*)(.*)(.*)(.*)x", "more than four"),
+        (".{0,99}.{0,99}.{0,99}.{0,99}(.{0,99})x", "more than four"),
+        ("(" + "a" * 300 + ")", "302 letters"),
         ("(x){99999999999}", "no regular expression"),
+        ("(" * 150, "no regular expression"),
         ("(", "no regular expression"),
         ("abc", "has no group"),
     ],
@@ -200,12 +211,28 @@ def test_an_expression_that_could_take_for_ever_is_refused(expression, why, tmp_
 
 
 @pytest.mark.parametrize(
-    "expression", [r"(\w+)_\d+", r"^(?P<who>s[0-9]+)-.*\.png$", r"sub-(\d{2,3})", r"([^_]+)_", r"(a|b)\.png", r"([()*+|]+)"]
+    "expression",
+    [
+        r"(\w+)_\d+",
+        r"(?<=_)([a-z]+)-?x*",
+        r"_(s\d{1,3})(?:_|$)",
+        r"(\d)\1",
+        r"^(?P<who>s[0-9]+)-.*\.png$",
+        r"sub-(\d{2,3})",
+        r"([^_]+)_",
+        r"(a|b)\.png",
+        r"([()*+|]+)",
+    ],
 )
 def test_a_plain_expression_is_taken(expression):
-    from mien.data.folders import _pattern
+    assert bounded_pattern(expression, "subject").pattern == expression
 
-    assert _pattern(expression).pattern == expression
+
+def test_what_is_taken_ends_soon_on_a_long_name():
+    pattern = bounded_pattern("(a*)a*a*b", "subject")
+    began = time.process_time()
+    assert pattern.search("a" * 255) is None
+    assert time.process_time() - began < 20
 
 
 # tables of labels

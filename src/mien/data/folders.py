@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mien.data.table import Split, in_split, table_of
+from mien.documents.patterns import bounded_pattern
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 
@@ -19,8 +20,6 @@ __all__ = ["PICTURES", "load_folder"]
 
 PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
-_LONGEST: Final = 200  # letters of a regular expression
-_MOST_REPEATS: Final = 4
 _SPLITS: Final = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
@@ -58,43 +57,10 @@ def load_folder(root: Path, task: Task | None = None, subject: str | None = None
 def _pattern(subject: str | None) -> re.Pattern[str] | None:
     if subject is None:
         return None
-    if why := _slow(subject):
-        raise DataError(f"subject: {subject[:80]!r} {why}, which can take for ever; write it more plainly")
-    try:
-        pattern = re.compile(subject)
-    except (re.error, OverflowError) as error:
-        raise DataError(f"subject: {subject!r} is no regular expression ({error}); correct it") from error
+    pattern = bounded_pattern(subject, "subject")
     if not pattern.groups:
         raise DataError(f"subject: {subject!r} has no group; put round brackets around the part that is the subject")
     return pattern
-
-
-def _slow(expression: str) -> str:
-    r"""What lets a regular expression try more ways than there is time for: repeats in repeats, many in a row; nothing if none.
-
-    >>> _slow(r"(\w+)_\d+"), _slow("((a+)+)b")
-    ('', 'repeats what holds repeats or choices')
-    """
-    plain = re.sub(r"\\[1-9]|\(\?P=", "&", expression)  # words that stand for what was found before
-    plain = re.sub(r"\\.", "x", plain, flags=re.DOTALL)
-    plain = re.sub(r"\[\^?\]?[^\]]*\]", "x", plain)
-    plain = re.sub(r"\(\?(P<\w+>|[:=!]|<[=!])", "(", plain)
-    if "&" in plain:
-        return "asks for what it found before"
-    if len(expression) > _LONGEST or len(re.findall(r"[*+]|\{[0-9]*,", plain)) > _MOST_REPEATS:
-        return f"is longer than {_LONGEST} letters or repeats more than {_MOST_REPEATS} things at will"
-    varied = [False]  # of each group that is open: whether it matches in more ways than one
-    for place, letter in enumerate(plain):
-        if letter == "(":
-            varied.append(False)
-        elif letter == ")" and len(varied) > 1:
-            inside = varied.pop()
-            if inside and plain[place + 1 : place + 2] in ("*", "+", "{"):
-                return "repeats what holds repeats or choices"
-            varied[-1] |= inside
-        elif letter in "*+{|":
-            varied[-1] = True
-    return ""
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -135,15 +135,24 @@ def unmixed(specs: Iterable[AnySet]) -> tuple[OneSet, ...]:
     return tuple(each for spec in specs for each in (spec.of if isinstance(spec, Mix) else (spec,)))
 
 
-def starting_from(base: Path, spec: object, where: str = "") -> object:
-    """A set as a YAML file gives it, its relative paths made to start from `base`; what is no mapping stays as it is."""
+def starting_from(base: Path, spec: object, where: str = "data") -> object:
+    """A set as a YAML file gives it, its relative paths made to start from `base`; what is no mapping stays as it is.
+
+    Raises DataError, which begins with `where` and the key, for a path in the home folder of somebody who has none.
+    """
     if not isinstance(spec, dict):
         return spec
     if spec.get("set") == "mix" and isinstance(spec.get("of"), list):
-        return {**spec, "of": [starting_from(base, each) for each in spec["of"]]}
+        return {**spec, "of": [starting_from(base, each, f"{where}.of.{i}") for i, each in enumerate(spec["of"])]}
     # Of the challenges' sets `images` is a folder within their root.
     keys = {"folder", "root", "path", "train", "labels", *(("images",) if spec.get("set") == "file" else ())}
-    return {k: str((base / at_home(v, where)).absolute()) if k in keys and isinstance(v, str) else v for k, v in spec.items()}
+
+    def at(key: object, value: object) -> object:
+        if key not in keys or not isinstance(value, str):
+            return value
+        return str((base / at_home(value, f"{where}.{key}")).absolute())
+
+    return {key: at(key, value) for key, value in spec.items()}
 
 
 def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:

@@ -158,6 +158,8 @@ class _Reader(yaml.SafeLoader):
             lines[name] = key.start_mark.line + 1 if key.start_mark else 0
 
     def _check_scalar(self, node: yaml.Node) -> None:
+        if node.tag == f"{_CORE}merge":
+            return
         text = str(node.value)
         if node.tag in _NUMBERS and len(text) > _LONGEST_NUMBER:
             raise self._refused(f"a number of {len(text)} digits", node.start_mark)

@@ -15,6 +15,7 @@ from mien.documents.yaml import read_yaml
 from mien.errors import DataError, UnknownNameError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Kind, Task
+from mien.text import printable
 from mien.train.augment import AugmentSettings
 from mien.train.cached import FeatureSettings
 from mien.train.crops import FERPLUS_TEMPLATE
@@ -194,25 +195,27 @@ def read_settings(path: Path) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{path}: {where}: {first['msg']}; `mien train --show` prints every key with its default") from error
+        why = f"{path}: {where}: {first['msg']}; `mien train --show` prints every key with its default"
+        raise DataError(printable(why)) from error
 
 
 def _from(base: Path, content: dict[str, Any], where: str) -> dict[str, Any]:
     """Make the paths in `data`, `teachers`, `features` and `network.start` start from `base`; where: what messages begin with."""
 
-    def at(value: object) -> object:
-        return str((base / at_home(value, where)).absolute()) if isinstance(value, str) else value
+    def at(value: object, key: str) -> object:
+        return str((base / at_home(value, f"{where}: {key}")).absolute()) if isinstance(value, str) else value
 
     out = dict(content)
     if isinstance(data := out.get("data"), list):
-        out["data"] = [starting_from(base, each, where) for each in data]
+        out["data"] = [starting_from(base, spec, f"{where}: data.{i}") for i, spec in enumerate(data)]
     if isinstance(teachers := out.get("teachers"), list):
-        out["teachers"] = [at(folder) for folder in teachers]
+        out["teachers"] = [at(folder, f"teachers.{i}") for i, folder in enumerate(teachers)]
     if isinstance(features := out.get("features"), dict):
         places = {"images": ".", **features}
-        out["features"] = {k: at(v) if k in ("cache", "images") or (k == "bundle" and v not in bundles()) else v for k, v in places.items()}
+        paths = {"cache", "images", *(["bundle"] if places.get("bundle") not in [*bundles()] else [])}
+        out["features"] = {key: at(value, f"features.{key}") if key in paths else value for key, value in places.items()}
     if isinstance(network := out.get("network"), dict) and Path(str(network.get("start"))).suffix:
-        out["network"] = {**network, "start": at(network["start"])}
+        out["network"] = {**network, "start": at(network["start"], "network.start")}
     return out
 
 

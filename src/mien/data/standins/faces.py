@@ -143,7 +143,8 @@ def _sets(path: Path) -> list[Set]:
     if not isinstance(data, list) or not data:
         raise DataError(f"{path}: has no list `data`; name at least one set there, as in settings for mien train")
     try:
-        return TypeAdapter(list[Set]).validate_python([starting_from(path.parent, each, str(path)) for each in data])
+        specs = [starting_from(path.parent, spec, f"{path}: data.{i}") for i, spec in enumerate(data)]
+        return TypeAdapter(list[Set]).validate_python(specs)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise DataError(f"{path}: data.{'.'.join(map(str, first['loc']))}: {first['msg']}; see docs/standins.md") from error
