@@ -27,11 +27,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo.done: $(BIN)/python pyproject.toml $(CONSTRAINTS)
-	$(INSTALL) -e ".[demo]"
+	$(INSTALL) -e .
 	@touch $@
 
 $(VENV)/test.done: $(BIN)/python pyproject.toml $(CONSTRAINTS)
-	$(INSTALL) -e ".[demo,heic,openvino,recipe,sr,test]"
+	$(INSTALL) -e ".[heic,openvino,recipe,sr,test]"
 	@touch $@
 
 demo: $(VENV)/demo.done

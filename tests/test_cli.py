@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from mien.bundles.store import bundles
 from mien.cli import app
+from mien.demo import portrait
 
 RUN = CliRunner()
 
@@ -250,6 +251,15 @@ def test_demo_leaves_a_table_and_a_video(tmp_path):
     table = pd.read_csv(tmp_path / "demo" / "clip.csv")
     assert (table["expression"] == "happiness").mean() > 0.5
     assert (tmp_path / "demo" / "clip.overlay.mp4").stat().st_size > 10_000
+
+
+def test_the_demo_s_photo_is_the_public_one_and_asks_for_nothing_that_is_not_installed_with_mien():
+    from skimage.data import astronaut
+
+    assert np.array_equal(portrait(), astronaut())
+    code = "import sys; sys.modules['skimage'] = None; from mien.demo import portrait; print(portrait().shape)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "(512, 512, 3)\n"), done.stderr
 
 
 def test_doctor_finds_nothing_broken():

@@ -1,6 +1,7 @@
-"""A real face to try things on, without bringing one: NASA's portrait of Eileen Collins, public domain, from scikit-image."""
+"""A real face to try things on, without bringing one: NASA's portrait of Eileen Collins, which is in the public domain."""
 
 from fractions import Fraction
+from importlib.resources import files
 from pathlib import Path
 
 import av
@@ -8,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import MissingExtraError
 from mien.files import Aside, explained
 
 __all__ = ["film", "portrait"]
@@ -17,18 +17,17 @@ Image = NDArray[np.uint8]
 
 
 def portrait() -> Image:
-    """The photo, RGB uint8 (512, 512, 3); raises MissingExtraError without the extra ``demo``."""
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise MissingExtraError("demo", "the demo's photo") from error
-    return np.asarray(data.astronaut(), np.uint8)  # type: ignore[no-untyped-call]
+    """The photo, RGB uint8 (512, 512, 3)."""
+    packed = np.frombuffer(files("mien").joinpath("portrait.webp").read_bytes(), np.uint8)
+    picture = cv2.imdecode(packed, cv2.IMREAD_COLOR_RGB)
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
 
 
 def film(path: Path, seconds: float = 6.0, rate: int = 25) -> Path:
     """A clip (640x360, H.264) of a camera that moves over the portrait: drifting, zooming, rolling, and losing the face once.
 
-    Raises MissingExtraError, or OutputError when it cannot be written.
+    Raises OutputError when it cannot be written.
     """
     picture = portrait()
     with explained(path):

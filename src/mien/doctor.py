@@ -15,7 +15,7 @@ from mien.errors import MienError
 __all__ = ["Finding", "examine"]
 
 _PARTS = ("av", "numpy", "onnxruntime", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic", "simplejpeg")
-_EXTRAS = {"openvino": "openvino", "pillow-heif": "heic", "scikit-image": "demo", "torch": "train", "timm": "train"}
+_EXTRAS = {"openvino": "openvino", "pillow-heif": "heic", "torch": "train", "timm": "train"}
 _CODECS: Final[dict[str, Literal["r", "w"]]] = {"h264": "r", "hevc": "r", "vp9": "r", "av1": "r", "libx264": "w", "aac": "w"}
 
 

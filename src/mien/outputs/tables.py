@@ -339,7 +339,11 @@ def to_frame(table: pa.Table, columns: Sequence[Column]) -> "pd.DataFrame":
     plain = table.replace_schema_metadata()
     frame: pd.DataFrame = plain.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     text = pd.Series(["text"]).dtype  # objects before pandas 3, a type of its own since
-    return frame.astype({column.name: text if column.dtype == "str" else column.dtype for column in columns})
+    for column, given in zip(columns, frame.dtypes, strict=True):
+        wanted = text if column.dtype == "str" else pd.api.types.pandas_dtype(column.dtype)
+        if given != wanted:  # few are; a cast of the whole frame costs more than a photo's networks
+            frame[column.name] = frame[column.name].astype(wanted)
+    return frame
 
 
 def _batches(readings: Iterable[Reading], columns: Sequence[Column]) -> Iterator[pa.RecordBatch]:
