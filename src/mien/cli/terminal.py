@@ -147,6 +147,11 @@ def tidy(stopped: str = "nothing half-written is left, and finished inputs are k
         raise fail(error, 1) from error
     except KeyboardInterrupt as error:
         raise fail(f"stopped; {stopped}", 130) from error
+    except RuntimeError as error:
+        if not ENDED.is_set():
+            raise
+        # What torch says of processes that load pictures and were told to end, too.
+        raise fail(f"stopped; {stopped}", 130) from error
 
 
 @contextmanager
@@ -154,13 +159,14 @@ def _interruptible() -> Iterator[None]:
     """Being told to end is like Ctrl-C, so that nothing is left half-written; and Ctrl-C is not lost inside a library's callback."""
 
     def end(number: int, frame: object) -> None:
+        if os.getpid() != process:  # one that loads pictures for it, and has only just been made
+            os._exit(0)
         wait = GENTLY.is_set() and not ENDED.is_set()
         ENDED.set()
         if not wait:
             raise KeyboardInterrupt
-        if os.getpid() == process:  # and not one that loads pictures for it
-            with suppress(OSError):  # print is not for signal handlers
-                os.write(2, b"mien: stopping after this step; once more stops at once\n")
+        with suppress(OSError):  # print is not for signal handlers
+            os.write(2, b"mien: stopping after this step; once more stops at once\n")
 
     process = os.getpid()
     ENDED.clear()

@@ -35,7 +35,7 @@ from mien.train.runs import RunFolder, versions
 from mien.train.samplers import Order, inverse_cell, inverse_class, inverse_class_and_cell
 from mien.train.settings import Settings, TaskSettings
 from mien.train.tables import load_tables
-from mien.train.trained import Inputs, collate, input_shape, inputs_of, loaded, network_of, raw_scores
+from mien.train.trained import Inputs, collate, input_shape, inputs_of, loaded, network_of, outlast_signals, raw_scores
 from mien.train.windows import there
 
 __all__ = ["Progress", "fit", "network_of", "raw_scores"]
@@ -210,7 +210,10 @@ class _Loop:
         shakes = epoch + self.settings.fit.epochs * again
         keys = [list(zip(*pair, strict=True)) for pair in zip(shakes.tolist(), map(np.ndarray.tolist, mine), strict=True)]
         # A generator of its own: the loader draws from it, and torch's, which dropout draws from, stays as a checkpoint has it.
-        loader = DataLoader(shaken, batch_sampler=keys, num_workers=self.settings.readers, collate_fn=collate, generator=torch.Generator())
+        loader = DataLoader(
+            shaken, batch_sampler=keys, num_workers=self.settings.readers, collate_fn=collate, generator=torch.Generator(),
+            worker_init_fn=outlast_signals,
+        )  # fmt: skip
         for rows, (images, target, readable) in zip(keys, loaded(loader), strict=True):
             self.state.unreadable += [row for (_, row), fine in zip(rows, readable, strict=True) if not fine]
             here = self.fabric.to_device(images)

@@ -27,6 +27,7 @@ from mien.train.export import export
 from mien.train.face_scores import agreement_scores, crowds, held_out, threshold
 from mien.train.pack import PORTRAIT_TERMS, code_version, finish, note, sha256_of, spent
 from mien.train.teachers import Teacher
+from mien.train.trained import outlast_signals
 
 SEARCH: dict[str, Any] = {"keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
 SEEN = (
@@ -144,7 +145,9 @@ def run(data: Path, teacher: Path, out: Path, settings: Settings, begin: Path | 
         start = saved.pop("step")
         for name, state in saved.items():
             parts[name].load_state_dict(state)
-    batches = DataLoader(Composites(stock(data, "train"), teacher, settings, start), batch_size=None, num_workers=1)
+    batches = DataLoader(
+        Composites(stock(data, "train"), teacher, settings, start), batch_size=None, num_workers=1, worker_init_fn=outlast_signals
+    )
     began, losses = time.time(), []
     for step, (luma, target) in enumerate(batches, start + 1):
         loss = distance(net(luma.to(memory_format=torch.channels_last)), target, settings.points)

@@ -1,6 +1,9 @@
 """A run's network, and what it answers over a label table."""
 
+import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -16,7 +19,9 @@ from mien.train.networks import MultiTaskNet, build
 from mien.train.runs import RunFolder
 from mien.train.settings import Settings
 
-__all__ = ["Inputs", "collate", "input_shape", "inputs_of", "loaded", "network_of", "raw_scores"]
+__all__ = ["Inputs", "collate", "input_shape", "inputs_of", "loaded", "network_of", "outlast_signals", "raw_scores"]
+
+_OUTLAST_S: Final = 60.0
 
 Inputs = Crops | Cached | Windows
 """What a network reads of the rows of a label table, with their targets."""
@@ -62,7 +67,9 @@ def raw_scores(
     """
     whole = (net.exported() if decoded else net).eval()
     device = next(net.parameters()).device
-    loader = DataLoader(crops, batch, num_workers=workers, collate_fn=collate, generator=torch.Generator())
+    loader = DataLoader(
+        crops, batch, num_workers=workers, collate_fn=collate, generator=torch.Generator(), worker_init_fn=outlast_signals
+    )  # fmt: skip
     parts: list[list[Floats]] = [[] for _ in net.tasks]
     readable: list[bool] = []
     for images, _, fine in loaded(loader):
@@ -82,6 +89,23 @@ def loaded(loader: Iterable[Batch]) -> Iterator[Batch]:
         yield from loader
     except DataError as error:
         raise DataError(str(error).rstrip().rpartition("DataError: ")[2]) from error
+
+
+def outlast_signals(_number: int = 0) -> None:
+    """Make a process that loads pictures leave it to the one it works for when to end.
+
+    A terminal and job schedulers tell all processes of a group to end, but the last step still needs its pictures.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, frame: object) -> None:
+    """The first time the group may be meant, the second time it is this process; one that nobody ends does so itself."""
+    if not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0] > 0:
+        os._exit(0)
+    signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
+    signal.setitimer(signal.ITIMER_REAL, _OUTLAST_S)
 
 
 def collate(items: list[Item] | Batch) -> Batch:
