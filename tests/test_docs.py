@@ -2,6 +2,9 @@
 
 import importlib.util
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -37,6 +40,25 @@ def test_links_lead_somewhere(page):
 def test_python_in_documents_compiles(page):
     for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         compile(code, page.name, "exec")
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["read from memory", "read many pictures one by one", "see how far it is", "read a camera live", "read many inputs from Python"],
+)
+def test_python_in_the_how_tos_runs(section, clip, photo, tmp_path):
+    """The last example of the section, as a script of its own."""
+    page = (ROOT / "docs" / "howto.md").read_text(encoding="utf-8")
+    (part,) = [part for part in page.split("\n## ")[1:] if part.startswith(f"… {section}")]
+    (tmp_path / "recordings").mkdir()
+    for path in (tmp_path / "clip.mp4", tmp_path / "recordings" / "clip.mp4"):
+        shutil.copy(clip, path)
+    shutil.copy(photo, tmp_path / "photo.jpg")
+    (tmp_path / "script.py").write_text(re.findall(r"```python\n(.*?)```", part, re.DOTALL)[-1], encoding="utf-8")
+    command = [sys.executable, "-W", "error", "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
 
 
 def test_the_recipe_in_the_docs_reads(tmp_path):

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import mien
 from mien import networks
@@ -373,3 +375,89 @@ def test_of_a_camera_the_newest_frame_is_read(reader, monkeypatch):
     assert max(late) < 0.35  # a queue of all frames would be 1.7 s behind by now
     assert any("left out" in note for note in source.notes)
     assert threading.active_count() < 10
+
+
+# --- what people pass by mistake ---
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda face, photo: Image.fromarray(face), r'numpy.asarray\(picture.convert\("RGB"\)\)'),
+        (lambda face, photo: [Image.fromarray(face)], r'item 0: .* numpy.asarray\(picture.convert\("RGB"\)\)'),
+        (lambda face, photo: [str(photo), face], "photos=True"),
+        (lambda face, photo: iter([photo]), "photos=True"),
+        (lambda face, photo: io.TextIOWrapper(io.BytesIO(photo.read_bytes())), "'rb'"),
+        (lambda face, photo: [], "no pictures in it"),
+    ],
+)
+def test_the_error_names_the_way(reader, face, photo, wrong, words):
+    with pytest.raises(SourceError, match=words):
+        reader.analyze(wrong(face, photo)).frame  # noqa: B018
+
+
+def test_no_live_picture_at_all_says_so(reader):
+    with pytest.raises(SourceError, match="live: there are no pictures in it"):
+        list(reader.read(iter([]), live=True))
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"smoothing": True}, "smoothing must be seconds"),
+        ({"engine": None}, "engine must be a name"),
+        ({"bundle": None}, "bundle must be a name or a folder"),
+        ({"name": ""}, "name must be a text"),
+        ({"name": 3}, "name must be a text"),
+        ({"name": [None], "photos": True}, "name must be a text"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(face, named, words):
+    with pytest.raises(ValueError, match=words):
+        mien.analyze([face], **named)
+
+
+def test_one_path_is_enough_for_many(photo, tmp_path):
+    (outcome,) = mien.analyze_many(str(photo), tmp_path, formats="jsonl")
+    assert outcome.state == "done"
+    assert [path.suffix for path in outcome.files if "dictionary" not in path.name] == [".jsonl"]
+
+
+@pytest.mark.parametrize("inputs", [None, np.zeros((8, 8, 3), np.uint8), [b"bytes"], 3])
+def test_many_inputs_are_paths(inputs, tmp_path):
+    with pytest.raises(TypeError, match="inputs must be paths, got"):
+        mien.analyze_many(inputs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_shows_its_options_and_a_closed_one_goes_nowhere():
+    reader = mien.Reader(faces="largest", every=0.5)
+    assert repr(reader) == "Reader(faces='largest', every=0.5)"
+    reader.close()
+    for again in (reader.__enter__, lambda: pickle.dumps(reader)):
+        with pytest.raises(ValueError, match="this reader is closed"):
+            again()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT") or sys.platform == "win32", reason="needs SIGINT")
+def test_ctrl_c_in_a_live_loop_ends_it_and_closes_its_source():
+    code = (
+        "import os, signal, mien\n"
+        "from mien.demo import portrait\n"
+        "def pictures():\n"
+        "    try:\n"
+        "        while True:\n"
+        "            yield portrait()\n"
+        "    finally:\n"
+        "        print('camera off')\n"
+        "try:\n"
+        "    for reading in mien.analyze(pictures(), live=True, stream=True):\n"
+        "        if reading.frame == 2:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n")) == ["", "camera off", "stopped"]
+    assert not done.stderr

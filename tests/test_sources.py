@@ -386,7 +386,7 @@ BAD = {
     "number": (lambda _: 3, "no source of frames"),
     "float array": (lambda _: np.zeros((4, 6, 3)), "float64"),
     "grey array": (lambda _: np.zeros((4, 6), np.uint8), r"\(4, 6\)"),
-    "nothing": (lambda _: [], "not one of its 0 frames"),
+    "nothing": (lambda _: [], "no pictures in it"),
     "strings": (lambda _: ["a.mp4"], "item 0"),
     "times back": (lambda _: [(1.0, corners()), (0.5, corners())], "sort them"),
 }

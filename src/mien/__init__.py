@@ -6,8 +6,8 @@
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # what type checkers take for True; `import typing` takes a while, in which Ctrl-C would be a traceback
 if TYPE_CHECKING:
     from mien import errors, records
     from mien.analysis import Analysis, Reader, analyze

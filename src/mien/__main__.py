@@ -4,12 +4,15 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["main"]
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Run the command line and end the process.
 
     Before its commands are loaded nothing has begun, so being told to stop ends it at once, with a sentence.
@@ -30,7 +33,7 @@ def main() -> NoReturn:
     sys.exit(code or (1 if out.failed else 0))  # type: ignore[arg-type]
 
 
-def _stop_at_once(number: int, frame: object) -> NoReturn:
+def _stop_at_once(number: int, frame: object) -> "NoReturn":
     """Say so and end. An exception would not do: a library that is being loaded may swallow it."""
     with suppress(OSError):
         os.write(2, b"mien: stopped\n")

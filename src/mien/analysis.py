@@ -111,13 +111,18 @@ class Reader(Pipeline):
             raise ValueError("this reader is closed; make another one, or read inside its `with` block")
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return repr(self.options).replace("Options", "Reader", 1)
+
     def __reduce__(self) -> tuple[Callable[..., "Reader"], tuple[Options]]:
         """Travel as options alone: networks are verified and loaded where they arrive."""
+        self._check_open()
         return type(self), (self.options,)
 
 

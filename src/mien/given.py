@@ -82,6 +82,7 @@ def items_of(given: Input, opener: Opener, *, name: Names | None = None, photos:
     """
     if photos and live:
         raise ValueError("photos=True and live=True exclude each other: photos have no time")
+    _check_names(name)
     if isinstance(given, str | Path):
         given = [given]
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
@@ -95,6 +96,14 @@ def items_of(given: Input, opener: Opener, *, name: Names | None = None, photos:
     item = Item(given if isinstance(given, Source) else _reread_refused(given), opener, name=name)
     item.source = item.open()
     return [item]
+
+
+def _check_names(names: object) -> None:
+    if names is None:
+        return
+    for each in [names] if isinstance(names, str) or not isinstance(names, Iterable) else names:
+        if not (isinstance(each, str) and each):
+            raise ValueError(f"name must be a text that is not empty, got {each!r}")
 
 
 def _paths(given: Sequence[str | Path], opener: Opener, name: Names | None, live: bool) -> list[Item]:

@@ -1,7 +1,7 @@
 """Many inputs to many files, from Python: `analyze_many` is `mien analyze` as a function."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -44,10 +44,10 @@ class Bars(batch.Progress):
 
 @spelled_out
 def analyze_many(
-    inputs: Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    formats: Sequence[str] = ("csv",),
+    formats: str | Sequence[str] = ("csv",),
     overlay: bool = False,
     progress: bool | batch.Progress = False,
     options: Options | None = None,
@@ -58,7 +58,7 @@ def analyze_many(
     Inputs that an earlier call finished with the same options are skipped. Networks are loaded once.
 
     Args:
-        inputs: Paths, folders, patterns, ``camera:N``.
+        inputs: Paths, folders, patterns, ``camera:N``; one or several.
         out: The folder for tables, their dictionaries and overlays; made if missing.
         formats: Table formats: ``csv``, ``parquet``, ``jsonl``.
         overlay: Also draw what was read: a video or a picture.
@@ -72,10 +72,12 @@ def analyze_many(
     Raises:
         OutputError: `out` cannot be written at all.
         UnknownNameError: There is no such format, bundle or engine.
+        TypeError: An input is no path; pictures, bytes and open files are for `mien.analyze`.
         UnknownOptionError: There is no such option (also a TypeError); the nearest is named.
         BundleError: A bundle is not whole, or not of the kind that is asked for.
     """
     chosen = options_of(options, named, ("formats", "overlay", "progress", "options"))
+    inputs, formats = _paths(inputs), [formats] if isinstance(formats, str) else formats
     if isinstance(progress, batch.Progress):
         return batch.run(inputs, out, options=chosen, formats=formats, overlay=overlay, progress=progress)
     if not progress:
@@ -85,3 +87,12 @@ def analyze_many(
         return batch.run(inputs, out, options=chosen, formats=formats, overlay=overlay, progress=bars)
     finally:
         bars.close()
+
+
+def _paths(inputs: object) -> list[str | Path]:
+    paths: list[str | Path] = []
+    for path in [inputs] if isinstance(inputs, str | Path) or not isinstance(inputs, Iterable) else inputs:
+        if not isinstance(path, str | Path):
+            raise TypeError(f"inputs must be paths, got {type(path).__name__}; pictures, bytes and open files are for mien.analyze")
+        paths.append(path)
+    return paths

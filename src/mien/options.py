@@ -100,12 +100,16 @@ class Options:
         object.__setattr__(self, "every", float(self.every))
         if not isinstance(self.compounds, bool):
             raise ValueError(f"compounds must be True or False, got {self.compounds!r}")
-        if isinstance(self.smoothing, Real):
+        if isinstance(self.smoothing, Real) and not isinstance(self.smoothing, bool):
             object.__setattr__(self, "smoothing", Smoothing.of_width(float(self.smoothing)) if self.smoothing else None)
         if not (self.smoothing is None or isinstance(self.smoothing, Smoothing)):
             raise ValueError(f"smoothing must be seconds, a Smoothing or None, got {self.smoothing!r}")
         self._check_picture()
+        if not isinstance(self.engine, str):
+            raise ValueError(f"engine must be a name, got {self.engine!r}")
         for option, named in (("bundle", self.bundle), ("detector", self.detector)):
+            if not isinstance(named, str | os.PathLike):
+                raise ValueError(f"{option} must be a name or a folder, got {named!r}")
             object.__setattr__(self, option, os.path.abspath(named) if isinstance(named, Path) else str(named))
 
     def _check_picture(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from typing import Any, cast
 
 import numpy as np
@@ -55,4 +56,12 @@ def checked(array: object, where: str) -> Pixels:
         refuse_huge(where, array.shape[1], array.shape[0])
         return cast(Pixels, array)
     found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-    raise SourceError(f"{where}: expected RGB uint8 (H, W, 3), got {found}; convert it first")
+    raise SourceError(f"{where}: expected RGB uint8 (H, W, 3), got {found}; {_way_to_convert(array)}")
+
+
+def _way_to_convert(item: object) -> str:
+    if isinstance(item, str | bytes | PathLike):
+        return "with photos=True each item is a photo of its own, also as a path or bytes"
+    if hasattr(item, "__array_interface__") and not isinstance(item, np.ndarray):  # as pictures of Pillow's have
+        return 'give numpy.asarray(picture.convert("RGB"))'
+    return "convert it first"

@@ -120,6 +120,8 @@ class Source(ABC):
                 unreadable += pixels is None if wanted else read is None
                 if wanted:
                     yield Frame(pixels, time_s, index, self.name)
+        if not total and self.kind == "arrays":
+            raise SourceError(f"{self.name}: there are no pictures in it; give one at least")
         if unreadable == total:
             raise SourceError(f"{self.name}: not one of its {total} frames can be read; check that it plays elsewhere")
         if unreadable:

@@ -54,7 +54,11 @@ def open_source(item: object, *, name: str | None = None, photos: bool = False, 
         return Picture(name or "array", Still(checked(item, name or "array")))
     if isinstance(item, Iterable):
         return Pictures(item, name or "pictures") if photos else Arrays(item, name or "arrays")
-    raise SourceError(f"{type(item).__name__} is no source of frames; give a path, camera:N, an array or an iterable of arrays")
+    if hasattr(item, "__array_interface__"):
+        checked(item, name or "picture")  # says how it becomes an array
+    label = f"{name}: " if name else ""
+    wanted = "a path, camera:N, the bytes of a file, an open file, an array or an iterable of arrays"
+    raise SourceError(f"{label}{type(item).__name__} is no source of frames; give {wanted}")
 
 
 def media_kind(path: str) -> Literal["image", "video", "camera"]:

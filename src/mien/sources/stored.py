@@ -75,6 +75,8 @@ def spool(name: str, file: IO[Any]) -> memoryview:
                 if not isinstance(chunk, bytes | bytearray | memoryview):
                     raise SourceError(f"{name}: is open as text; open it in binary mode ('rb')")
                 spooled.write(chunk)
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{name}: is open as text; open it in binary mode ('rb')") from error
         except (OSError, ValueError) as error:
             raise SourceError(f"{name}: cannot be read ({error}); give the path, or the bytes") from error
         size = spooled.tell()
