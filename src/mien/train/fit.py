@@ -210,10 +210,8 @@ class _Loop:
         shakes = epoch + self.settings.fit.epochs * again
         keys = [list(zip(*pair, strict=True)) for pair in zip(shakes.tolist(), map(np.ndarray.tolist, mine), strict=True)]
         # A generator of its own: the loader draws from it, and torch's, which dropout draws from, stays as a checkpoint has it.
-        loader = DataLoader(
-            shaken, batch_sampler=keys, num_workers=self.settings.readers, collate_fn=collate, generator=torch.Generator(),
-            worker_init_fn=outlast_signals,
-        )  # fmt: skip
+        how: dict[str, Any] = {"num_workers": self.settings.readers, "collate_fn": collate, "worker_init_fn": outlast_signals}
+        loader = DataLoader(shaken, batch_sampler=keys, generator=torch.Generator(), **how)
         for rows, (images, target, readable) in zip(keys, loaded(loader), strict=True):
             self.state.unreadable += [row for (_, row), fine in zip(rows, readable, strict=True) if not fine]
             here = self.fabric.to_device(images)
