@@ -29,10 +29,11 @@ from mien.errors import DataError, MienError, OutputError, UnknownNameError
 from mien.metrics import PROTOCOLS, bootstrap
 from mien.recipes import engine
 from mien.recipes.judged import Told, judged, minus
+from mien.recipes.names import recipes, title_of
 from mien.recipes.predicted import Predicted, part_of
 from mien.recipes.report import markdown, write_report
 from mien.recipes.reproduce import reproduce, shown
-from mien.recipes.schema import Recipe, opened, read_recipe, recipes
+from mien.recipes.schema import Recipe, opened, read_recipe
 from mien.tasks import TASKS
 
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
@@ -743,6 +744,15 @@ def test_the_command_lists_shows_and_runs(whole, tiny, standin):
     assert done.exit_code == 0
     assert done.stdout == next(whole[0].glob("*.md")).read_text()
     assert done.stderr.count("done before") == 7
+
+
+def test_recipes_are_listed_without_any_extra():
+    code = "import sys; sys.modules.update(torch=None, yaml=None); from mien.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "reproduce"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"{name}: {read_recipe(name).title}" for name in recipes()]
+    with pytest.raises(UnknownNameError, match="did you mean hse-abaw4-mtl"):
+        title_of("hse-abaw4-mt")
 
 
 def test_a_stand_in_is_made_once(tiny, tmp_path):

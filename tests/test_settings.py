@@ -14,7 +14,8 @@ from mien.data.folders import load_folder
 from mien.documents.patterns import bounded_pattern
 from mien.documents.yaml import parse_yaml, read_yaml
 from mien.errors import DataError, MienError
-from mien.recipes.schema import read_recipe, recipes
+from mien.recipes.names import recipes
+from mien.recipes.schema import read_recipe
 from mien.tasks import TASKS
 from mien.train.settings import read_settings
 from mien.train.template import template

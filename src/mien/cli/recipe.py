@@ -10,6 +10,7 @@ from mien.cli.terminal import err, out, tidy
 from mien.cli.train import needs_extra
 from mien.documents import at_home
 from mien.errors import DataError
+from mien.recipes.names import recipes, title_of
 
 __all__ = ["reproduce"]
 
@@ -32,19 +33,18 @@ def reproduce(
     Run again, only what is missing or has changed is done.
     """
     with tidy("finished steps are kept; the same command goes on"):
-        if name is not None and not show:
+        if name is None:
+            for each in recipes():
+                out.print(f"{each}: {title_of(each)}", markup=False)
+            return
+        if not show:
             err.print(f"{name}: reading the recipe and its parts", markup=False)  # torch takes seconds to load
         with needs_extra("mien reproduce"):
             from mien.cli.bars import Bar
             from mien.recipes.report import markdown
             from mien.recipes.reproduce import reproduce as run
             from mien.recipes.reproduce import shown
-            from mien.recipes.schema import read_recipe, recipes
         changed = _pairs(changes or (), "--set")
-        if name is None:
-            for one in recipes():
-                out.print(f"{one}: {read_recipe(one).title}", markup=False)
-            return
         if show:
             out.print(shown(name, changed, small=small), markup=False, end="")
             return

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -13,14 +12,14 @@ from mien.data.sets import Set
 from mien.documents.yaml import parse_yaml, read_yaml
 from mien.errors import DataError, UnknownNameError
 from mien.metrics import PROTOCOLS
+from mien.recipes.names import LIBRARY, recipes
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import DATA, STEP
 
-__all__ = ["Claim", "Difference", "Needed", "Ratio", "Recipe", "Row", "opened", "read_recipe", "recipes"]
+__all__ = ["Claim", "Difference", "Needed", "Ratio", "Recipe", "Row", "opened", "read_recipe"]
 
 _ROOTS: Final = {"ferplus": "folder", "portraits": "folder", "file": "path"}
 """Where the path of a data set goes, by its kind; `root` elsewhere."""
-_LIBRARY: Final = files("mien.recipes") / "library"
 
 
 class _Strict(BaseModel):
@@ -157,11 +156,6 @@ def _known(where: str, names: Iterable[str], known: Iterable[str], what: str) ->
         raise ValueError(f"{where}: {strange[0]!r} is not {what}; there are {', '.join(known) or 'none'}")
 
 
-def recipes() -> tuple[str, ...]:
-    """The names of the recipes that come with mien."""
-    return tuple(sorted(path.name.removesuffix(".yaml") for path in _LIBRARY.iterdir() if path.name.endswith(".yaml")))
-
-
 def read_recipe(name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False) -> Recipe:
     """A recipe by name, or from a YAML file.
 
@@ -206,7 +200,7 @@ def opened(name: str | Path, _inside: tuple[str, ...] = ()) -> dict[str, Any]:
     if file.suffix in (".yaml", ".yml"):
         content = read_yaml(file, f"give a YAML file or one of {', '.join(recipes())}; see docs/recipes.md")
     elif str(name) in recipes():
-        content = parse_yaml((_LIBRARY / f"{name}.yaml").read_text(encoding="utf-8"), str(name), "see docs/recipes.md")
+        content = parse_yaml((LIBRARY / f"{name}.yaml").read_text(encoding="utf-8"), str(name), "see docs/recipes.md")
     else:
         raise UnknownNameError("recipe", str(name), recipes())
     if not isinstance(content, dict):
