@@ -124,7 +124,11 @@ def _open_picture(name: str, stored: Stored) -> Source | None:
             return None
         if is_animated(image):
             return Animation(name, stored, image)
-        numbers = page_numbers(image)
+        try:
+            numbers = page_numbers(image)
+        except Exception as error:  # Pillow raises types of its own for a page whose table is damaged
+            why = " ".join(str(error).split())[:100] or type(error).__name__
+            raise SourceError(f"{name}: its list of pages is damaged ({why}); save or export it again") from error
         if len(numbers) > 1:
             return Pages(name, stored, numbers)
         return Picture(name, decode(name, image, stored))
