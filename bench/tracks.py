@@ -214,7 +214,7 @@ def gallery(persons: list[Person], detector, swaps: int, seed: int) -> dict[str,
 
 def takes_place(persons: list[Person], detector) -> dict[str, object]:
     """Two in view; the first leaves, and a third person sits down in the same place at once, or after .2 s."""
-    inherited = 0
+    inherited = unseen = 0
     for index in range(0, len(persons) - 2, 3):
         first, second, third = persons[index : index + 3]
         for pause in (0.0, 0.2):
@@ -227,8 +227,9 @@ def takes_place(persons: list[Person], detector) -> dict[str, object]:
             looks = followed(film(1.4, draw), detector)
             left = {face.track for faces in looks[:14] for face in faces if face.box[0] < 300}
             late = {face.track for faces in looks[-8:] for face in faces if face.box[0] < 300}
-            inherited += bool(left & late) or not late
-    return {"times": 2 * (len(persons) // 3), "number inherited": inherited}
+            inherited += bool(left & late)
+            unseen += not (left and late)
+    return {"times": 2 * (len(persons) // 3), "number inherited": inherited, "not found at all": unseen}
 
 
 # Gaps, and coming and going

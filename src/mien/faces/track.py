@@ -31,7 +31,11 @@ ROAM: Final = 1.0
 """It may have gone on from there by so many of its widths a second."""
 ELSEWHERE: Final = 0.05
 """How alike (`Memory.likeness`) a face that is found anywhere else must be to be taken for a lost one."""
-PLACE: Final = 0.1
+CERTAIN: Final = 0.17
+"""From this likeness on, nobody asks whether a face in its place is another's: real film gives more from frame to frame."""
+RATHER: Final = 0.03
+"""A face is another's that it resembles more by so much."""
+PLACE: Final = 0.03
 """What a place that is wholly shared (IoU 1) counts for, in units of likeness, where faces compete for a number."""
 UNMOVED: Final = 0.5
 """After a cut a face goes on only where it shares this much (IoU) with its old place and is as alike as `ELSEWHERE` asks:
@@ -200,7 +204,8 @@ class Tracker:
             if face is None or (shared := overlap(track.box_at(time_s), face.box)) < least_shared:
                 continue
             look = Look(image, face, time_s)
-            if (alike := track.memory.likeness(look)) >= least_alike:
+            alike = track.memory.likeness(look)
+            if alike >= least_alike and not self._is_rather_another(track, look, alike):
                 claims.append((alike + PLACE * shared, track, face, look))
         kept: dict[int, _Track] = {}
         # Two tracks on one face: the one that it resembles where it was expected keeps it.
@@ -208,6 +213,12 @@ class Tracker:
             if all(overlap(face.box, other.face.box) < 0.5 for other in kept.values()):
                 kept[track.number] = track.moved(face, look)
         return kept
+
+    def _is_rather_another(self, track: _Track, look: Look, alike: float) -> bool:
+        """Whether a face that might be this track's resembles another track far more: two have changed places."""
+        if alike >= CERTAIN:
+            return False
+        return any(other.memory.likeness(look) >= alike + RATHER for other in self._tracks if other is not track)
 
     def _search(self, image: NDArray[np.uint8], time_s: float, followed: dict[int, _Track]) -> dict[int, _Track]:
         """Faces that no track follows: they take up a lost track that they resemble, or begin a new one."""
