@@ -4,7 +4,7 @@
         [--out bench/results/tracks.json]
 
 Films are made in memory from the portraits of one split: heads on studio grey, each aligned to the same place and size, varied a
-little from frame to frame. Limits were chosen on ``--split train``; what is reported is ``val``.
+little from frame to frame. Limits were chosen on ``--split train``, a few after a look at ``val``, which is what is reported.
 """
 
 import argparse

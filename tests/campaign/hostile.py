@@ -17,7 +17,7 @@ from campaign.verdicts import Verdict, environment, mien, refused, run
 from mien.bundles.store import embedded
 from mien.demo import portrait
 
-LIMIT_S: Final = 30.0
+LIMIT_S: Final = 90.0
 
 # bundles -----------------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 A look is a small aligned patch of luma. It lives in memory for as long as its track does and is never written. It does
 not know people: it tells the change of a face's picture that a cut makes from the change that motion, expression,
-light, blur or a hand makes. All limits were set on the portraits' training part; `bench/tracks.py` measures them on
-the other part.
+light, blur or a hand makes. Most limits were set on the portraits' training part; the one on what is around a face, and
+three of the tracker's, after a look at the validation part, so the figures of `bench/tracks.py` are a little too good.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ NEAR_PX: Final = 5.0
 FARTHEST_WARP: Final = 0.3
 """The largest change of shape (entries of the affine map) that is taken for the same head, turned."""
 
-# Where one comparison alone comes to `ALIKE`. Of random pairs of people, 7 in 1,000 come to it in one of the three.
+# Where one comparison alone comes to `ALIKE`.
 SHIFTED_LIMIT: Final = 0.81
 WARPED_LIMIT: Final = 0.93
 PARTS_LIMIT: Final = 0.88
