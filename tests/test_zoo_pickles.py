@@ -461,6 +461,13 @@ def test_every_cut_is_noticed(legacy, tmp_path):
         refusal(path)
 
 
+def test_names_in_an_archive_are_told_and_not_obeyed(tmp_path):
+    path = zipped(tmp_path / "x.pt", b"\x80\x02}.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x/\x1b[2J", b"", zipfile.ZIP_DEFLATED)
+    assert "x/\\x1b[2J is compressed" in refusal(path)
+
+
 def test_random_changes_end_in_a_clear_line_or_in_tensors(tmp_path):
     whole = pt_file(randomise(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), 8), tmp_path / "net.pt")
     with zipfile.ZipFile(whole) as archive:

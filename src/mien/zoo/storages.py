@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import BundleError
+from mien.text import printable
 
 __all__ = ["BROKEN", "Archive", "Plain", "Storages", "open_archive", "view"]
 
@@ -109,7 +110,7 @@ def open_archive(path: Path, size: int) -> Iterator[Archive]:
             yield Archive(path, archive, _checked(path, archive, size))
     except (KeyError, *BROKEN) as error:
         raise BundleError(
-            f"{path}: damaged or cut off ({' '.join(str(error).split())[:120] or type(error).__name__}); get the file again"
+            f"{path}: damaged or cut off ({printable(' '.join(str(error).split())[:120]) or type(error).__name__}); get the file again"
         ) from error
 
 
@@ -121,7 +122,7 @@ def _checked(path: Path, archive: zipfile.ZipFile, size: int) -> str:
         raise BundleError(f"{path}: is a TorchScript program, not weights; save the network's state dict with torch.save")
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1]
     if packed or sum(entry.file_size for entry in entries) > size or len(set(names)) < len(names):
-        why = f"{packed[0]:.80} is compressed" if packed else "its entries overlap"
+        why = f"{printable(packed[0][:80])} is compressed" if packed else "its entries overlap"
         raise BundleError(f"{path}: {why}, which torch.save never does; do not trust this file")
     programs = [name for name in names if re.fullmatch(r"([^/]+/)?data\.pkl", name)]
     if len(programs) != 1:
