@@ -22,7 +22,7 @@ class OptimSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: Annotated[float, Field(gt=0, le=1e3)] = 1e-3
+    lr: Annotated[float, Field(gt=0)] = 1e-3
     """The highest rate."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
