@@ -34,6 +34,13 @@ def mien(*args) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.parametrize("words", [(), ("bundles",), ("data",), ("submit",)])
+def test_without_a_word_the_help_is_shown_as_lines(words):
+    _, said = mien(*words)
+    assert "\\n" not in said
+    assert any("Commands" in line for line in said.splitlines()[2:])
+
+
 def nothing_half_written(folder: Path) -> bool:
     return not [path for path in folder.rglob("*") if ".part" in path.name]
 

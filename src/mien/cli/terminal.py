@@ -123,7 +123,8 @@ def _shown() -> Iterator[None]:
     except Exception as error:
         # What is raised for wrong words is a class of click's or of typer's own copy of it, by typer's version.
         if hasattr(error, "format_message") and hasattr(error, "message"):
-            error.message = printable(error.message)
+            # A command that was given no word at all raises its page of help, whose lines stay.
+            error.message = printable(error.message, lines=type(error).__name__ == "NoArgsIsHelpError")
         raise
 
 
