@@ -37,16 +37,21 @@ def width_notes(widths: Iterable[tuple[str, float]]) -> list[str]:
     """One line where columns are smoothed more than they bear, else none; takes their names and widths in s.
 
     >>> width_notes([("AU12", 0.3), ("AU25", 0.3), ("AU45", 0.3)])
-    ['smoothing is 0.3 s wide at half maximum; short events of AU25, AU45 lose more than half of their height above 0.15 s']
+    ['smoothing is 0.3 s wide at half maximum; short events lose more than half of their height above 0.15 s in AU25, AU45']
+    >>> width_notes([("AU12", 0.4), ("AU25", 0.4)])[0].partition("height ")[2]
+    'above 0.15 s in AU25, above 0.35 s in AU12'
     >>> width_notes([("AU12", 0.15), ("AU25", 0.15)])
     []
     """
     wide = {name: width_s for name, width_s in widths if width_s > bearable_s(name) + 1e-6}
     if not wide:
         return []
-    names, least = list(wide), min(map(bearable_s, wide))
-    named = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    parts = []
+    for limit in sorted(set(map(bearable_s, wide))):
+        names = [name for name in wide if bearable_s(name) == limit]
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        parts.append(f"above {limit:g} s in {', '.join(names[:6])}{more}")
     return [
-        f"smoothing is {max(wide.values()):.2g} s wide at half maximum; short events of {named} lose more than half of their height "
-        f"above {least:g} s"
+        f"smoothing is {round(max(wide.values()), 2):g} s wide at half maximum; short events lose more than half of their height "
+        f"{', '.join(parts)}"
     ]
