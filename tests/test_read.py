@@ -210,6 +210,8 @@ def test_a_table_that_was_changed_since_is_told_and_one_that_was_renamed_is_read
 def test_other_files_are_no_tables(tmp_path):
     with pytest.raises(UnknownNameError, match="no format named 'xlsx'"):
         mien.read_table(tmp_path / "t.xlsx")
+    with pytest.raises(TableError, match="is a folder; name one table in it"):
+        mien.read_table(tmp_path)
 
 
 def test_folders_whose_names_look_like_columns(tmp_path):

@@ -46,6 +46,7 @@ _STEPS: Final[dict[int | None, str]] = {
     errno.EROFS: _CHOOSE,
     errno.ENOENT: "create the folder first",
     errno.ENOTDIR: "choose another folder",
+    errno.EEXIST: "move that file away or choose another folder",
     errno.EISDIR: "move that folder away or choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
