@@ -289,9 +289,9 @@ expressions no better, for two thirds more work; how much of it is owed to the s
 
 ## What is checked before a network runs
 
-Whoever opens a bundle (`--bundle`, `load`, `bundles add`, `pull`, `verify`), with either engine, passes one gate. Its files are regular files
-of known sizes and the network is the one whose hash the card holds. The network keeps to standard operations, at most 4,000, one after
-the other, without branches, loops, functions or other files; its numbers and its work for one picture are found from its shapes and
+Whoever opens a bundle (`--bundle`, `load`, `bundles add`, `pull`, `verify`), with either engine, passes one gate. Its files are regular
+files of known sizes and the network is the one whose hash the card holds. The network keeps to standard operations, at most 4,000, one
+after the other, without branches, loops, functions or other files; its numbers and its work for one picture are found from its shapes and
 bounded before anything runs. A network whose outputs are others than the card's, or NaN or infinite, is refused, also while scoring. A
 card with a key that comes twice, or a number out of range, is refused by name.
 
