@@ -895,3 +895,23 @@ def test_saving_where_another_process_saves_is_refused(tmp_path):
     analysis = mien.analyze(clip)
     with another(tmp_path / "t", str(clip)) as number, pytest.raises(OutputError, match=f"process {number}"):
         analysis.save(tmp_path / "t.csv")
+
+
+def test_a_heic_photo_is_read_once_its_decoder_is_installed(tmp_path, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra heic")
+    folder = tmp_path / "p"
+    folder.mkdir()
+    picture = Image.new("RGB", (64, 64), "grey")
+    pillow_heif.from_pillow(picture).save(folder / "a.heic")
+    picture.save(folder / "b.jpg")
+
+    def states() -> tuple[str, int]:
+        outcome = batch.run([folder], tmp_path / "out")[0]
+        return outcome.state, len(outcome.problems)
+
+    with monkeypatch.context() as missing:
+        missing.setitem(sys.modules, "pillow_heif", None)
+        assert states() == ("done", 1)
+        assert states() == ("skipped", 1)
+    assert states() == ("done", 0)
+    assert states() == ("skipped", 0)

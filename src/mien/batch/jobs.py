@@ -26,6 +26,7 @@ from mien.outputs.recorded import Recorded, Stamp, read_dictionary, stamp
 from mien.outputs.tables import TableWriter, finished_rows
 from mien.records import Reading, Status
 from mien.sources import Source
+from mien.sources.heif import now_readable
 
 __all__ = ["Work"]
 
@@ -147,6 +148,8 @@ class Work:
         if job.folder is not None:
             same = unchanged(before)
             if len(same) < len(before.sources) or not {os.path.abspath(path) for path in job.inputs} <= set(same):
+                return False
+            if any(map(now_readable, before.texts("problems"))):
                 return False
         outcome.state = "skipped"
         outcome.problems, outcome.notes = before.texts("problems"), before.texts("notes")

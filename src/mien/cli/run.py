@@ -151,9 +151,9 @@ def _summary(outcomes: list[batch.Outcome], left_out: str = "") -> None:
     """The closing line, and the exit code that goes with it. left_out: what folders held besides inputs."""
     count: Counter[str] = Counter(outcome.state for outcome in outcomes)
     words = {"done": "done", "skipped": "skipped", "left": "left to another run", "failed": "failed"}
-    told = ", ".join(f"{count[state]} {word}" for state, word in words.items() if count[state])
     damaged = sum(outcome.state != "failed" and bool(outcome.problems) for outcome in outcomes)
-    told += f" ({damaged} with damage, see above)" if damaged else ""
+    told = ", ".join(f"{count[state]} {word}" for state, word in words.items() if count[state])
+    told += f"; {damaged} of those read with problems, see above" if damaged else ""
     out.print(told + (f"; not read: {left_out}" if left_out else ""), markup=False)
     for outcome in outcomes:
         if outcome.state == "failed":

@@ -1,5 +1,6 @@
 """HEIC and HEIF pictures, known by content. They are read with pillow-heif, an optional part."""
 
+from importlib.util import find_spec
 from typing import Final
 
 import av
@@ -10,11 +11,19 @@ from mien.errors import SourceError
 from mien.sources.base import one_line, out_of_memory
 from mien.sources.stored import Stored, open_stored
 
-__all__ = ["heif_damage", "is_heif", "open_heif"]
+__all__ = ["heif_damage", "is_heif", "now_readable", "open_heif"]
 
 _PICTURES: Final = frozenset({b"avci", b"heic", b"heim", b"heis", b"heix", b"mif1", b"mif2"})
 _BURSTS: Final = frozenset({b"avcs", b"hevc", b"hevm", b"hevs", b"hevx", b"msf1"})
 _AVIF: Final = frozenset({b"avif", b"avis"})
+
+
+_NEEDED: Final = 'needs an optional part; install it with: pip install "mien[heic]"'
+
+
+def now_readable(problem: str) -> bool:
+    """Whether a problem of an earlier run was that pillow-heif was missing, and it no longer is."""
+    return _NEEDED in problem and find_spec("pillow_heif") is not None
 
 
 def is_heif(start: bytes) -> bool:
@@ -32,8 +41,7 @@ def open_heif(name: str, stored: Stored, start: bytes) -> tuple[Image.Image, lis
     try:
         import pillow_heif
     except ImportError as error:
-        way = 'pip install "mien[heic]"'
-        raise SourceError(f"{name}: is a HEIC picture, which needs an optional part; install it with: {way}, or save it as JPEG") from error
+        raise SourceError(f"{name}: is a HEIC picture, which {_NEEDED}, or save it as JPEG") from error
     try:
         with open_stored(stored) as file:
             heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
