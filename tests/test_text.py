@@ -76,7 +76,7 @@ def test_markup_and_escapes_in_what_a_bar_shows(monkeypatch):
     monkeypatch.setattr("mien.cli.bars.err", type(err)(file=shown, force_terminal=True, width=200))
     bar = Bar()
     bar(f"[bold]{EVIL}[/nothing]", 1, 2)
-    bar._rich.refresh()
+    bar._bar._rich.refresh()
     bar.close()
     assert "[bold]\\x1b]0;mine" in shown.getvalue().replace("\n", "")
     assert "\x1b]0" not in shown.getvalue()
