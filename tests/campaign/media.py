@@ -50,7 +50,7 @@ def _frames() -> list[np.ndarray[Any, Any]]:
 
 def _film(container: str, codec: str, pixel_format: str, frames: list[np.ndarray[Any, Any]]) -> bytes:
     file = io.BytesIO()
-    with av.open(file, "w", format=container) as target:
+    with av.open(file, "w", format=container, options={"fflags": "bitexact"}) as target:
         stream = target.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], pixel_format
         stream.time_base = Fraction(1, 25)
@@ -184,7 +184,8 @@ class Worker:
             stderr=subprocess.DEVNULL, text=True, env=environment(),
         )  # fmt: skip
         self._answers: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, args=(self._process, self._answers), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process, self._answers), daemon=True)
+        self._listener.start()
 
     @staticmethod
     def _listen(process: "subprocess.Popen[str]", answers: "queue.Queue[str]") -> None:
@@ -210,8 +211,9 @@ class Worker:
         return line or "crash"
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        with self._process:  # which closes its pipes
+            self._process.kill()
+            self._listener.join()
 
 
 def judge(name: str, path: Path, out: Path, worker: Worker, ask: bool) -> Verdict:
