@@ -43,7 +43,7 @@ class Animation(Source):
         self.size = image.size
         try:
             self.frame_hint = _count(image)
-        except Exception:
+        except Exception:  # damaged further on: how many frames there are shows when they are read
             self.frame_hint = None
         try:
             image.load()
