@@ -415,6 +415,49 @@ def test_damaged_jpegs_in_an_avi(tmp_path: Path) -> None:
         assert len(frames) >= 10
 
 
+def jpegs(path: Path, pictures: Sequence[bytes]) -> Path:
+    """A film of JPEG pictures as they are."""
+    with av.open(str(path), "w") as out:
+        track = out.add_stream("mjpeg", rate=25)
+        track.width, track.height, track.pix_fmt = 64, 48, "yuvj420p"
+        for number, data in enumerate(pictures):
+            packet = av.Packet(data)
+            packet.stream, packet.pts, packet.dts, packet.time_base = track, number, number, Fraction(1, 25)
+            out.mux(packet)
+    return path
+
+
+def encoded(picture: np.ndarray) -> bytes:
+    """A JPEG with a restart marker after each row of blocks, which lets FFmpeg conceal damage."""
+    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_RST_INTERVAL, 4])
+    assert done
+    return data.tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mov", "mkv"])
+def test_a_doubled_part_of_a_jpeg_in_a_film_is_told(tmp_path: Path, suffix: str) -> None:
+    whole = [encoded(picture) for picture in noisy(6)]
+    source, frames = read(jpegs(tmp_path / f"a.{suffix}", whole))
+    assert (source.problem, len(frames)) == (None, 6)
+    end = whole[3].index(b"\xff\xd1")
+    hurt = whole[3][:end] + whole[3][end - 100 :]
+    source, frames = read(jpegs(tmp_path / f"b.{suffix}", [*whole[:3], hurt, *whole[4:]]))
+    assert "Corrupt JPEG data" in source.problem
+    assert "more" not in source.problem
+    assert len(frames) == 6
+
+
+def test_jpegs_of_a_film_that_are_filled_up_are_whole(tmp_path: Path) -> None:
+    """Cameras fill their pictures up to a multiple of some bytes; others leave the mark of the end away."""
+    pictures = [encoded(picture) for picture in noisy(6)]
+    filled = [data[:-2] + bytes(number) + data[-2:] for number, data in enumerate(pictures)]
+    endless = [data[:-2] for data in pictures]
+    for made in (filled, endless, [data + bytes(7) for data in pictures]):
+        source, frames = read(jpegs(tmp_path / "a.avi", made))
+        assert (source.problem, len(frames)) == (None, 6)
+        assert all(frame.pixels is not None for frame in frames)
+
+
 def test_lost_chunks_of_an_avi_are_told(tmp_path: Path) -> None:
     data = film(tmp_path / "a.avi", noisy(12), "mpeg4").read_bytes()
     at = data.index(b"00dc", len(data) // 2)

@@ -51,6 +51,11 @@ class Complaints:
             finally:
                 self._said.update(text.strip() for level, _, text in lines if level <= av.logging.ERROR)
 
+    def add(self, line: str | None) -> None:
+        """Keep what another decoder than FFmpeg's says, if anything."""
+        if line:
+            self._said[line] += 1
+
     @property
     def summary(self) -> str | None:
         """The first complaint and how many there were, in one line; None where there were none."""

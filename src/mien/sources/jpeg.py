@@ -1,5 +1,6 @@
 """JPEG pixels and JPEG damage: Pillow hides what libjpeg warns of, so libjpeg is asked directly, and FFmpeg as well."""
 
+import re
 from typing import Final, Literal, cast
 
 import av
@@ -8,9 +9,11 @@ from av.error import InvalidDataError
 
 from mien.sources.base import Pixels
 
-__all__ = ["decode_jpeg", "jpeg_damage"]
+__all__ = ["decode_jpeg", "jpeg_damage", "packet_damage"]
 
 _CUT: Final = "premature end of jpeg file"
+_CORRUPT: Final = "Corrupt JPEG data: "
+_FILLED: Final = re.compile(r"[1-8] extraneous bytes before marker 0xd9")  # cameras fill their pictures up before the end
 _STRICT: Final = {"err_detect": "explode", "lowres": "3"}  # an eighth of the size: only the reading of codes is wanted
 
 
@@ -31,7 +34,7 @@ def decode_jpeg(data: bytes, colours: Literal["RGB", "CMYK"], size: tuple[int, i
         if _CUT in str(warned).lower():
             raise ValueError("the file is cut off") from warned
         pixels = simplejpeg.decode_jpeg(data, colours, min_width=size[0], min_height=size[1], strict=False)
-        return cast(Pixels, pixels), f"damaged picture data ({str(warned).removeprefix('Corrupt JPEG data: ')})"
+        return cast(Pixels, pixels), f"damaged picture data ({str(warned).removeprefix(_CORRUPT)})"
 
 
 def jpeg_damage(data: bytes) -> str | None:
@@ -44,4 +47,14 @@ def jpeg_damage(data: bytes) -> str | None:
         return "damaged picture data (codes that no JPEG holds)"
     except av.FFmpegError:  # a kind of JPEG that it does not know
         return None
+    return None
+
+
+def packet_damage(data: bytes) -> str | None:
+    """What libjpeg finds damaged in a picture of a film: FFmpeg conceals a lost restart interval without a word."""
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", min_width=1, min_height=1)  # an eighth of the size, as above
+    except ValueError as warned:
+        line = str(warned)
+        return line if line.startswith(_CORRUPT) and not _FILLED.search(line) else None
     return None

@@ -15,10 +15,10 @@ from av.video.stream import VideoStream
 from mien.sources.clock import frame_step_s, jump_s
 from mien.sources.whole import Flaw
 
-__all__ = ["PacketLedger", "Stamped", "pictures"]
+__all__ = ["AnyPacket", "PacketLedger", "Stamped", "pictures"]
 
 AnyPacket: TypeAlias = "Packet[Any]"  # generic for the type checker only
-Watch = Callable[[int, VideoStream], None]
+Watch = Callable[[int, AnyPacket, VideoStream], None]
 
 _ONE_PICTURE_A_PACKET: Final = frozenset({"av1", "h264", "hevc", "libdav1d", "mjpeg"})
 _LENGTH_FROM_ZERO: Final = frozenset({"asf", "flv", "matroska,webm", "nut"})  # their stated length is where the clock ends
@@ -197,7 +197,7 @@ def pictures(
 ) -> Generator[Stamped, None, None]:
     """Every frame in order of presentation; what leans on packets before the first one in the file is left out.
 
-    watch: called after the decoder has taken a packet, with its number and the stream.
+    watch: called after the decoder has taken a packet, with its number, itself and the stream.
     """
     frames = _decoded(container, stream, ledger, watch)
     waiting: list[Stamped] = []  # no picture yet: lost or damaged, or cut off
@@ -238,7 +238,7 @@ def _decoded(container: InputContainer, stream: VideoStream, ledger: PacketLedge
                 yield Stamped(None, None)
             continue
         if watch is not None and packet is not None:
-            watch(number, stream)
+            watch(number, packet, stream)
         for picture in decoded:
             if picture.interlaced_frame:
                 ledger.certain = False  # each field may have been a packet of its own

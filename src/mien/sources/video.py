@@ -19,7 +19,8 @@ from mien.sources.clock import Timestamps, frame_rate
 from mien.sources.colour import SQUARE, ToRgb, display_size, sane_aspect
 from mien.sources.complaints import Complaints, conceals
 from mien.sources.interlaced import Deinterlacer
-from mien.sources.packets import PacketLedger, Stamped, pictures
+from mien.sources.jpeg import packet_damage
+from mien.sources.packets import AnyPacket, PacketLedger, Stamped, pictures
 from mien.sources.stored import Stored, open_stored
 from mien.sources.whole import Flaw, flaw_of, is_joint
 
@@ -126,7 +127,14 @@ class Video(Source):
             stream = self._chosen(container)
             ledger, clock = PacketLedger(container, stream, self._is_joint), Timestamps(stream)
             shape, to_rgb, fields = _PixelShape(stream), ToRgb(), Deinterlacer()
-            frames: Iterator[Stamped] = pictures(container, stream, ledger, shape.watch)
+            is_jpeg = stream.codec_context.name == "mjpeg"
+
+            def watch(number: int, packet: AnyPacket, stream: VideoStream) -> None:
+                shape.watch(number, stream)
+                if is_jpeg:
+                    complaints.add(packet_damage(bytes(packet)))
+
+            frames: Iterator[Stamped] = pictures(container, stream, ledger, watch)
             if conceals(stream):
                 frames = complaints.listen(frames)
             for frame in fields.pass_on(frames):
