@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -115,7 +116,18 @@ def test_whole_frames_of_a_cut_animation_are_read(kind: str, keep: float) -> Non
 
 def test_a_gif_cut_between_two_frames_says_so() -> None:
     data = animation("GIF", [50, 50, 50])
-    assert read(data[:-1])[1] == "ends early, after 3 frames: its closing byte is missing"
+    assert read(data)[1] is None
+    assert read(data + b"added by a program")[1] is None
+    assert read(data[:-1])[1] == "ends early, after 3 frames: what follows is damaged or missing"
+
+
+def test_a_gif_with_rubbish_between_two_frames_says_so() -> None:
+    data = animation("GIF", [50, 50, 50])
+    last = data.rindex(b"\x21\xf9\x04")
+    for between, told in ((b"\0\0", False), (b"\xc0", True)):
+        frames, problem = read(data[:last] + between + data[last:])
+        assert len(frames) >= 2
+        assert ("what follows is damaged" in str(problem)) == told
 
 
 # -- pages -----------------------------------------------------------------------------------------------------------
@@ -130,6 +142,21 @@ def test_pages_of_a_tiff_are_separate_pictures(shared: Path) -> None:
         for frame in frames:
             image.seek(frame.index)
             assert np.array_equal(frame.pixels, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_deflate", "tiff_lzw"])
+def test_a_tiff_whose_strip_reaches_beyond_the_file_says_so(compression: str | None) -> None:
+    data = encoded(plain(RED), "TIFF", compression=compression)
+    assert read(data)[1] is None
+    with Image.open(io.BytesIO(data)) as image:
+        (length,) = image.tag_v2[279]
+    entry = data.index(struct.pack("<HH", 279, 4))  # StripByteCounts, of type LONG: tag, type, number, value
+    assert struct.unpack_from("<II", data, entry + 4) == (1, length)
+    hurt = data[: entry + 8] + struct.pack("<I", length + len(data)) + data[entry + 12 :]
+    try:
+        assert "beyond the end" in str(read(hurt)[1])
+    except SourceError:
+        assert compression  # libtiff refuses some itself
 
 
 def test_a_face_of_one_page_is_not_followed_to_the_next(face: np.ndarray) -> None:

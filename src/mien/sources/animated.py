@@ -1,7 +1,7 @@
 """Animated pictures (GIF, WebP, AVIF, APNG) are films with times of their own."""
 
 import os
-from typing import Final
+from typing import BinaryIO, Final
 
 from PIL import Image
 
@@ -88,7 +88,7 @@ class Animation(Source):
         if promised > count:
             return [f"ends early: {count} of {promised} frames"]
         if image.format == "GIF" and not _has_trailer(self._stored):
-            return [f"ends early, after {count} frames: its closing byte is missing"]
+            return [f"ends early, after {count} frames: what follows is damaged or missing"]
         return []
 
 
@@ -102,8 +102,20 @@ def _duration_s(image: Image.Image) -> float:
 
 
 def _has_trailer(stored: Stored) -> bool:
-    """Whether a GIF ends as it should; bytes that some programs add after the trailer do not count."""
+    """Whether the blocks of a GIF follow one another up to its trailer; bytes that some programs add after it do not count."""
     with open_stored(stored) as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(file.tell() - 1024, 0))
-        return b"\x00\x3b" in file.read()
+        _skip_colours(file, file.read(13)[10:11])
+        while (kind := file.read(1)) in (b"\x21", b"\x2c", b"\0"):
+            if kind == b"\0":  # between blocks: decoders pass over it
+                continue
+            if kind == b"\x2c":
+                _skip_colours(file, file.read(9)[8:9])
+            file.seek(1, os.SEEK_CUR)  # label of an extension, or size of the codes
+            while length := file.read(1)[:1].strip(b"\0"):
+                file.seek(length[0], os.SEEK_CUR)
+        return kind == b"\x3b"
+
+
+def _skip_colours(file: BinaryIO, flags: bytes) -> None:
+    if flags and flags[0] & 0x80:
+        file.seek(3 << (flags[0] & 7) + 1, os.SEEK_CUR)

@@ -37,12 +37,15 @@ def png_damage(stored: Stored) -> list[str]:
 
 
 def tiff_damage(image: Any, stored: Stored) -> list[str]:
-    """Compare the checksums of the page's deflated strips and tiles, which libtiff does not read to the end."""
+    """Compare the page's strips and tiles with the file's length, and their checksums: libtiff does not read deflated ones to the end."""
     tags = image.tag_v2
-    if tags.get(_COMPRESSION) not in _DEFLATED:
-        return []
     offsets, counts = (tags.get(strips) or tags.get(tiles) or () for strips, tiles in (_OFFSETS, _COUNTS))
     with open_stored(stored) as file:
+        size = file.seek(0, os.SEEK_END)
+        if any(offset + count > size for offset, count in zip(offsets, counts, strict=False)):
+            return ["damaged: its picture data reach beyond the end of the file"]
+        if tags.get(_COMPRESSION) not in _DEFLATED:
+            return []
         for offset, count in zip(offsets, counts, strict=False):
             file.seek(offset)
             left, stream = file.read(count), zlib.decompressobj()
