@@ -155,10 +155,32 @@ def test_equal_names_from_anywhere_never_collide(tmp_path):
     jobs = plan([*(tmp_path / place for place in places), f"{tmp_path}/a/../solo.mp4"]).jobs
     assert len(jobs) == len(places)
     assert len({key_of(job.name) for job in jobs}) == len(places)
-    assert {"solo", "b_c", "x/b_c"} <= {job.name for job in jobs}
+    plain = {place.rpartition(".")[0] for place in places}
+    assert {job.name for job in jobs} == plain | {"z/x/b_c.mp4"}  # beside b_c.mov
     for job in jobs:
         assert not Path(job.name).is_absolute()
         assert not [part for part in job.name.split("/") if part.startswith(".")]
+
+
+def test_files_of_one_name_that_are_named_together_are_mirrored(tmp_path):
+    study, out = tmp_path / "study", tmp_path / "out"
+    first = film(study / "sub-01" / "ses-1" / "video.mp4")
+    second = film(study / "sub-02" / "ses-1" / "video.mp4", 1)
+    intro = film(study / "intro.mp4", 2)
+    both = ["sub-01/ses-1/video", "sub-02/ses-1/video"]
+    for order in ([first, second, intro], [intro, second, first]):
+        assert names(*order) == ["intro", *both]
+    assert names(f"{study}/sub-01/ses-1/*.mp4", second) == both
+    assert names(first) == ["video"]  # there is nothing to tell it from
+    assert states(run([second, first], out)) == dict.fromkeys(both, "done")
+    for path, name in zip((first, second), both, strict=True):
+        assert states(run(path, out)) == {name: "skipped"}
+
+
+def test_files_of_one_name_keep_what_an_earlier_run_called_them(tmp_path):
+    first, second, out = film(tmp_path / "p1" / "c.mp4"), film(tmp_path / "p2" / "c.mp4", 1), tmp_path / "out"
+    assert states(run(second, out)) == {"c": "done"}
+    assert states(run([first, second], out)) == {"p1/c": "done", "c": "skipped"}
 
 
 def test_a_twin_of_a_twin_is_kept_apart(tmp_path):
@@ -607,7 +629,7 @@ def test_a_name_that_another_run_writes_for_another_input_is_not_shared(tmp_path
     out.mkdir()
     with another(out / "c", str(theirs)):
         assert states(run(mine, out)) == {"p1/c": "done"}
-    assert states(run([mine, theirs], out)) == {"p1/c": "skipped", "c": "done"}
+    assert states(run([mine, theirs], out)) == {"p1/c": "skipped", "p2/c": "done"}
 
 
 def test_a_stopped_run_loses_its_claim_after_a_while(tmp_path, monkeypatch):

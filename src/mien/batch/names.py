@@ -1,7 +1,8 @@
 """What a run reads, and what its tables are called.
 
-A table's name comes from its input alone: its own name, and its place below the folder that was named. Only where that
-name already belongs to another input is another one taken, and kept from then on.
+A table's name comes from its input alone: its own name, and its place below the folder that was named. Inputs of one name
+that are given together have their place below their common parent. Only where a name already belongs to another input is another
+one taken. A name once taken is kept.
 """
 
 import glob
@@ -11,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,6 @@ _LONGEST: Final = 160  # bytes of a name; what is added to it must fit into the 
 _RESERVED: Final = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 _UNPORTABLE: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _MOST: Final = 1000  # recordings of one camera in one folder
-_UNMARKED: Final = 4  # names that do not depend on content
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class Job:
         folder: Absolute path of the folder whose photos these are; None for any other job.
         place: Parts of the path below what was named, the last one without suffix.
         suffix: What tells it from a neighbour of the same stem, such as ``.mov``.
-        above: Name of the folder that was named, which tells it from one of the same name elsewhere.
-        several: Whether several folders were named, so that each one's name comes first.
+        above: Names of the folders above that place, the nearest last, which tell it from one of the same name elsewhere.
+        depth: How many of them come first.
     """
 
     name: str
@@ -49,8 +48,8 @@ class Job:
     folder: str | None = None
     place: tuple[str, ...] = ()
     suffix: str = ""
-    above: str = ""
-    several: bool = False
+    above: tuple[str, ...] = ()
+    depth: int = 0
 
     @property
     def source(self) -> str:
@@ -93,7 +92,7 @@ def plan(inputs: Sequence[str | Path], out: Path | None = None) -> Plan:
             before = found.setdefault(item.key, item)
             if item.root is not None and before.root is None:
                 found[item.key] = item
-    jobs = list(_jobs(found.values()))
+    jobs = _told_apart(list(_jobs(found.values())))
     failures = dict(listed.failures)
     return Plan(_named(jobs, out), list(failures.items()), dict(listed.left_out))
 
@@ -157,17 +156,35 @@ def _jobs(found: Iterable[_Input]) -> Iterator[Job]:
         first = next((item for item in items if item.root is not None), items[0])
         place = first.folders or (os.path.basename(folder) or "photos",)
         below = first.root is not None and first.folders
-        above = os.path.basename(first.root if below and first.root else os.path.dirname(folder))
+        above = _parts(first.root if below and first.root else os.path.dirname(folder))
         paths = tuple(sorted((item.path for item in items), key=natural))
-        yield Job("", paths, folder, place, ".photos", above, bool(below) and first.several)
+        yield Job("", paths, folder, place, ".photos", above, int(bool(below) and first.several))
 
 
 def _single(item: _Input) -> Job:
     if is_alone(item.path):
         return Job("", (item.path,), None, ("stdin" if item.path == STDIN else item.path.replace(":", ""),))
     name = Path(item.path)
-    folder = item.root or os.path.dirname(item.key)
-    return Job("", (item.path,), None, (*item.folders, name.stem), name.suffix, os.path.basename(folder), item.several)
+    above = _parts(item.root or os.path.dirname(item.key))
+    return Job("", (item.path,), None, (*item.folders, name.stem), name.suffix, above, int(item.several))
+
+
+def _parts(folder: str) -> tuple[str, ...]:
+    return tuple(part for part in folder.split(os.sep) if part)
+
+
+def _told_apart(jobs: list[Job]) -> list[Job]:
+    """Jobs of one name have all folders below their common parent first, whatever order they came in."""
+    same: dict[str, list[tuple[str, ...]]] = {}
+    for job in jobs:
+        same.setdefault(key_of(_level(job, job.depth)), []).append(job.above)
+    common = {name: len(os.path.commonprefix(places)) for name, places in same.items()}
+    return [replace(job, depth=max(job.depth, len(job.above) - common[key_of(_level(job, job.depth))])) for job in jobs]
+
+
+def _level(job: Job, depth: int) -> str:
+    """The job's plain name after so many of the folders above it."""
+    return "/".join(map(portable, (*job.above[len(job.above) - depth :], *job.place)))
 
 
 def portable(part: str) -> str:
@@ -270,15 +287,15 @@ def kept_name(job: Job, taken: Taken) -> str | None:
     """The name under which an earlier run wrote this job's table."""
     if is_alone(job.inputs[0]):
         return None
-    names = list(islice(_names_of(job), _UNMARKED))
-    if taken.recorded(names[2]):  # else no name with a mark was ever needed
+    names = _unmarked(job)
+    if len(names) > 2 and taken.recorded(names[2]):  # else no name with a mark was ever needed
         names = list(_names_of(job))
     return next((name for name in names if taken.recorded(name) and taken.owner(name, job) is None), None)
 
 
 def name_for(job: Job, taken: Taken) -> str:
     """The first of a job's names that belongs to no other input. Raises OutputError where all do."""
-    first = list(islice(_names_of(job), _UNMARKED))
+    first = _unmarked(job)
     with_suffix = dict(zip(first[1::2], first[::2], strict=False))
     for name in _names_of(job):
         # The suffix tells neighbours apart, the folder above what lies elsewhere.
@@ -292,18 +309,26 @@ def name_for(job: Job, taken: Taken) -> str:
 
 def _names_of(job: Job) -> Iterator[str]:
     """All names a job's table can have, the best one first."""
-    folders, last = [portable(part) for part in job.place[:-1]], job.place[-1]
     if is_alone(job.inputs[0]):
-        yield portable(last)
-        yield from (f"{portable(last)}~{number}" for number in range(2, _MOST))
+        name = portable(job.place[-1])
+        yield name
+        yield from (f"{name}~{number}" for number in range(2, _MOST))
         return
-    names = ["/".join([*folders, portable(last)]), "/".join([*folders, portable(last + job.suffix)])]
-    above = [f"{portable(job.above)}/{name}" for name in names] if job.above else names
-    yield from above + names if job.several else names + above
-    full = names[1]
+    yield from _unmarked(job)
+    full = _level(_with_suffix(job), 0)
     content = stamp(job.inputs[0]).with_content().fingerprint if job.folder is None else None
     yield f"{full}~{(content or _mark(job.source))[:8]}"
     yield f"{full}~{_mark(job.source)}"
+
+
+def _unmarked(job: Job) -> list[str]:
+    """The names that do not depend on content: without and with suffix, after more and more of the folders above."""
+    depths = range(len(job.above) + 1)
+    return [_level(each, depth) for depth in (*depths[job.depth :], *depths[: job.depth]) for each in (job, _with_suffix(job))]
+
+
+def _with_suffix(job: Job) -> Job:
+    return replace(job, place=(*job.place[:-1], job.place[-1] + job.suffix))
 
 
 def owns(job: Job, before: Recorded) -> str:
