@@ -277,7 +277,10 @@ def test_a_network_that_is_cut_off_or_gone_is_named(copy):
         load(folder)
 
 
-def test_a_folder_without_a_card_says_what_a_bundle_is(tmp_path):
+def test_a_folder_that_is_no_bundle_is_a_wrong_name(tmp_path):
+    with pytest.raises(UnknownNameError, match=r"a bundle is a folder with card\.json and model\.onnx.*did you mean"):
+        load(tmp_path)
+    (tmp_path / "model.onnx").touch()
     with pytest.raises(BundleError, match=r"card\.json: No such file.*a bundle is a folder with card\.json and model\.onnx"):
         load(tmp_path)
 

@@ -483,7 +483,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_does(tiny_settings, tmp_path):
         (["export", "{t}", "--out", "{t}/b"], 1, "settings.yaml"),
         (["export", "{r}", "--out", "{t}"], 1, "no part of a bundle"),
         (["export", "{r}", "--out", "{t}/b", "--bits", "4"], 2, "8 or 16"),
-        (["evaluate", "{t}", "--data", "{s}"], 1, "card.json"),
+        (["evaluate", "{t}", "--data", "{s}"], 2, "card.json"),
         (["evaluate", "mein-s", "--data", "{s}"], 2, "mien-s"),
         (["evaluate", "{r}", "--data", "{s}", "--split", "test"], 1, "split test"),
         (["evaluate", "{r}", "--data", "{s}", "--by", "age"], 1, "age"),
@@ -492,7 +492,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_does(tiny_settings, tmp_path):
         (["evaluate", "{r}", "--data", "{s}", "--out", "{s}/r"], 1, "tiny.yaml"),
         (["evaluate", "mien-face", "--data", "{s}"], 1, "cannot read affect"),
         (["features", "mien-face", "--data", "{s}", "--out", "{t}/c"], 1, "cannot read affect"),
-        (["features", "{t}", "--data", "{s}", "--out", "{t}/c"], 1, "card.json"),
+        (["features", "{t}", "--data", "{s}", "--out", "{t}/c"], 2, "card.json"),
     ],
 )  # fmt: skip
 def test_the_train_street_says_what_is_wrong_in_one_line(case, settings_file, tiny_run, tmp_path):
@@ -516,3 +516,11 @@ def test_without_torch_the_extra_is_named(settings_file, tmp_path):
     assert done.returncode == 2
     assert "mien[train]" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--bundle", "--detector"])
+def test_a_wrong_bundle_is_wrong_usage_by_name_and_by_folder(option, tmp_path):
+    for wrong in ("mien-q", str(tmp_path), str(tmp_path / "nowhere")):
+        done = RUN.invoke(app, ["analyze", "a.png", "--out", str(tmp_path / "out"), option, wrong])
+        assert done.exit_code == 2, wrong
+        assert "did you mean" in done.output

@@ -57,12 +57,14 @@ class UnknownNameError(MienError):
 
     >>> str(UnknownNameError("bundle", "mien-z", ["mien-s", "mien-face"]))
     "no bundle named 'mien-z'; did you mean mien-s?"
+
+    why: what makes it none, where that is known.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], why: str = "") -> None:
         names = sorted(known)
         near = get_close_matches(name, names, n=1) or names
-        super().__init__(f"no {kind} named {name!r}; did you mean {' or '.join(near)}?")
+        super().__init__(f"no {kind} named {name!r}{f' ({why})' if why else ''}; did you mean {' or '.join(near)}?")
 
 
 class UnknownOptionError(UnknownNameError, TypeError):

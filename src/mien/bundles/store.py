@@ -173,6 +173,8 @@ def _is_folder(path: Path) -> bool:
 
 def _opened(name: str | Path) -> Bundle:
     folder = _folder(name)
+    if not any(os.path.lexists(folder / part) for part in ("card.json", "model.onnx")):
+        raise UnknownNameError("bundle", str(name), bundles(), "a bundle is a folder with card.json and model.onnx")
     return Bundle(folder, read_card(folder / "card.json"))
 
 
