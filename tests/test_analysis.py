@@ -168,6 +168,13 @@ def test_too_wide_a_smoothing_is_a_note_and_no_failure(clip, tmp_path):
     assert "AU45" not in note  # which is not smoothed
 
 
+def test_smoothing_that_reaches_no_other_frame_is_a_note(clip, tmp_path):
+    for every, expected in ((0.1, []), (0.5, ["smoothing is 0.15 s wide at half maximum, less than the 0.5 s from frame to frame"])):
+        path = mien.analyze(clip, smoothing=0.15, every=every).save(tmp_path / f"{every}.csv")
+        notes = json.loads(path.with_suffix(".dictionary.json").read_text())["notes"]
+        assert [note.partition(", and")[0] for note in notes] == expected
+
+
 def test_every_reads_one_frame_per_span(clip):
     table = mien.analyze(clip, every=0.5).frame
     assert table["frame"].drop_duplicates().tolist() == [0, 13, 25, 38, 50, 63, 75, 88, 100, 113, 125, 138]

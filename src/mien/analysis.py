@@ -219,7 +219,7 @@ class Analysis:
                 "files": [path.name],
                 "tables": writer.facts(),
                 "problems": self.problems,
-                "notes": self.notes + column_notes(table),
+                "notes": self.notes + column_notes(table, self._reader.options.every),
                 "media": self.media,
             }
             files.write(path.with_suffix(".dictionary.json"), dictionary_bytes(table, self._reader.facts() | told))

@@ -191,7 +191,7 @@ class Work:
         """All files of a job or of a part of it, the dictionary last."""
         stem = self.folder / outcome.job.name
         rows = finished_rows(stem, self.formats) if earlier else {}
-        outcome.notes += column_notes(self._columns(outcome.job))
+        outcome.notes += column_notes(self._columns(outcome.job), self.reader.options.every)
         if len(outcome.job.inputs) < outcome.inputs:
             outcome.notes.append(f"{outcome.job.folder}: {len(outcome.job.inputs)} of {outcome.inputs} photos; run this again for the rest")
         stamps: list[Stamp] = []

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -178,7 +179,7 @@ def _told_apart(jobs: list[Job]) -> list[Job]:
     same: dict[str, list[tuple[str, ...]]] = {}
     for job in jobs:
         same.setdefault(key_of(_level(job, job.depth)), []).append(job.above)
-    common = {name: len(os.path.commonprefix(places)) for name, places in same.items()}
+    common = {name: len(list(takewhile(lambda level: len(set(level)) == 1, zip(*places, strict=False)))) for name, places in same.items()}
     return [replace(job, depth=max(job.depth, len(job.above) - common[key_of(_level(job, job.depth))])) for job in jobs]
 
 

@@ -121,9 +121,12 @@ def columns(tasks: Sequence[Task], smoothing: Smoothing | None = None) -> tuple[
     return (*_PLAIN, *smooth, *raw)
 
 
-def column_notes(columns: Sequence[Column]) -> list[str]:
-    """What a reader of these columns should know at once, a line each: for now, whether they are smoothed more than they bear."""
-    return width_notes((column.name, column.fwhm_s) for column in columns if column.fwhm_s is not None)
+def column_notes(columns: Sequence[Column], every_s: float) -> list[str]:
+    """What a reader of these columns should know at once, a line each: for now, whether they are smoothed too much or hardly.
+
+    every_s: as `width_notes` takes it.
+    """
+    return width_notes(((column.name, column.fwhm_s) for column in columns if column.fwhm_s is not None), every_s)
 
 
 def _smoothed(column: Column, smoothing: Smoothing) -> Column:

@@ -33,8 +33,12 @@ def bearable_s(column: str) -> float:
     return BEARABLE_S.get(column.removesuffix("_raw"), OTHER_S)
 
 
-def width_notes(widths: Iterable[tuple[str, float]]) -> list[str]:
-    """One line where columns are smoothed more than they bear, else none; takes their names and widths in s.
+def width_notes(widths: Iterable[tuple[str, float]], every_s: float = 0.0) -> list[str]:
+    """One line where columns are smoothed more than they bear, or hardly at all; else none.
+
+    Args:
+        widths: The columns' names and widths in s.
+        every_s: Time from one frame that is read to the next where it was chosen, s; else 0.
 
     >>> width_notes([("AU12", 0.3), ("AU25", 0.3), ("AU45", 0.3)])
     ['smoothing is 0.3 s wide at half maximum; short events lose more than half of their height above 0.15 s in AU25, AU45']
@@ -42,8 +46,15 @@ def width_notes(widths: Iterable[tuple[str, float]]) -> list[str]:
     'above 0.15 s in AU25, above 0.35 s in AU12'
     >>> width_notes([("AU12", 0.15), ("AU25", 0.15)])
     []
+    >>> width_notes([("AU12", 0.15), ("AU25", 0.15)], every_s=1.0)
+    ['smoothing is 0.15 s wide at half maximum, less than the 1 s from frame to frame, and changes little or nothing']
     """
-    wide = {name: width_s for name, width_s in widths if width_s > bearable_s(name) + 1e-6}
+    width_of = dict(widths)
+    widest_s = max(width_of.values(), default=0.0)
+    if 0 < widest_s < every_s:
+        far = f"less than the {every_s:g} s from frame to frame, and changes little or nothing"
+        return [f"smoothing is {widest_s:g} s wide at half maximum, {far}"]
+    wide = {name: width_s for name, width_s in width_of.items() if width_s > bearable_s(name) + 1e-6}
     if not wide:
         return []
     parts = []
