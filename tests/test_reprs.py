@@ -1,9 +1,13 @@
 """What objects say of themselves: short, on one line, and about what matters."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import mien
+from mien.batch.names import Job
+from mien.batch.outcome import Outcome
 from mien.bundles.store import open_bundle
 from mien.records import Face, Frame, Reading, Status
 
@@ -35,6 +39,23 @@ SCORES = {"va": np.array([0.5, -0.25]), "au": np.linspace(0, 1, 16, dtype="f4")}
 )
 def test_records_and_options(value, said):
     assert repr(value) == said
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (
+            Outcome(Job("sub-01/clip", ("a.mp4",)), files=[Path("out/sub-01/clip.csv")], tracks={("a.mp4", 0), ("a.mp4", 1)}, frames=24),
+            "Outcome('sub-01/clip', done: 24 frames, 2 faces, clip.csv)",
+        ),
+        (Outcome(Job("a", ("a.mp4",)), "failed", problems=["a: x", "b"]), "Outcome('a', failed: a: x, 1 more problem)"),
+        (Outcome(Job("a", ("a.mp4",)), "skipped"), "Outcome('a', skipped)"),
+        (Outcome(Job("a", ("a.mp4",)), "left", left_to="a is written by 7"), "Outcome('a', left: a is written by 7)"),
+    ],
+    ids=lambda value: getattr(value, "state", None),
+)
+def test_outcomes(outcome, said):
+    assert repr(outcome) == said
 
 
 def test_networks():

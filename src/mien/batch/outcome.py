@@ -12,7 +12,7 @@ from mien.records import Reading, Status
 __all__ = ["Outcome", "Progress"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Outcome:
     """What became of a job.
 
@@ -44,6 +44,15 @@ class Outcome:
     inputs: int = 0
     _last: tuple[str, int] = ("", -1)
 
+    def __repr__(self) -> str:
+        """What became of which input, with the first problem."""
+        told = [_count(self.frames, "frame"), _count(len(self.tracks), "face"), *(path.name for path in self.files)]
+        told = told if self.state == "done" else []
+        told += [self.left_to] if self.left_to else []
+        told += self.problems[:1]
+        told += [_count(len(self.problems) - 1, "more problem")] if len(self.problems) > 1 else []
+        return f"Outcome({self.job.name!r}, {self.state}{': ' if told else ''}{', '.join(told)})"
+
     def count(self, readings: Sequence[Reading]) -> None:
         """Take rows, in order, into the counts."""
         for reading in readings:
@@ -63,6 +72,10 @@ class Outcome:
         self.notes += photo.notes
         self.problems += photo.problems
         self.media.append(photo.media)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 class Progress:
