@@ -208,6 +208,12 @@ def test_a_table_that_was_changed_since_is_told_and_one_that_was_renamed_is_read
 
 
 def test_other_files_are_no_tables(tmp_path):
+    (tmp_path / "t.csv").touch()
+    for name, what in (("t.dictionary.json", "a data dictionary"), ("t.overlay.mp4", "an overlay"), ("t.overlay.jpg", "an overlay")):
+        with pytest.raises(TableError, match=f"{name}: is {what}, no table; give .*t.csv"):
+            mien.read_table(tmp_path / name)
+        with pytest.raises(TableError, match=f"is {what}, no table; give the .csv, .jsonl, .parquet file that was written with it"):
+            mien.read_table(tmp_path / f"other{name}")
     with pytest.raises(UnknownNameError, match="no format named 'xlsx'"):
         mien.read_table(tmp_path / "t.xlsx")
     with pytest.raises(TableError, match="is a folder; name one table in it"):

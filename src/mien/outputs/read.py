@@ -49,6 +49,8 @@ def read_table(path: str | Path) -> "pd.DataFrame":
     suffix = path.suffix.removeprefix(".").lower()
     if path.is_dir():
         raise TableError(f"{path}: is a folder; name one table in it")
+    if what := next((what for ending, what in _BESIDE.items() if path.name.endswith(ending)), None):
+        raise TableError(f"{path}: is {what}, no table; give {_table_of(path)}")
     if suffix not in _READERS:
         raise UnknownNameError("format", suffix, _READERS)
     if not path.is_file():
@@ -67,6 +69,14 @@ def read_table(path: str | Path) -> "pd.DataFrame":
     frame = to_frame(table, columns)
     frame.attrs["dictionary"] = page
     return frame
+
+
+def _table_of(path: Path) -> str:
+    """The table that a file was written with, as far as it lies beside it."""
+    stem = next(path.name.removesuffix(ending) for ending in _BESIDE if path.name.endswith(ending))
+    there = (path.with_name(f"{stem}.{suffix}") for suffix in _READERS)
+    beside = next((str(table) for table in there if table.is_file()), None)
+    return beside or f"the {', '.join(f'.{suffix}' for suffix in _READERS)} file that was written with it"
 
 
 def _dictionary(path: Path) -> dict[str, Any]:
@@ -182,6 +192,7 @@ def _read_parquet(path: Path, columns: Sequence[Column]) -> pa.Table:
         return file.read()
 
 
+_BESIDE: Final = {".dictionary.json": "a data dictionary", ".overlay.mp4": "an overlay", ".overlay.jpg": "an overlay"}
 _READERS: Final[Mapping[str, Callable[[Path, Sequence[Column]], pa.Table]]] = {
     "csv": _read_csv, "jsonl": _read_json, "parquet": _read_parquet,
 }  # fmt: skip
