@@ -246,6 +246,22 @@ def test_boxes_of_a_shrunk_picture_are_in_the_shrunk_pixels(face: np.ndarray, mo
     assert abs(half["valence"] - whole["valence"]).max() < 0.1
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_exif_block_that_cannot_be_read_is_a_note(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes()
+    at = block.index(b"Exif\0\0") + 6 if b"Exif" in block else 0
+    for damaged in (block[:at] + b"XXXX" + block[at + 4 :], block[: at + 12]):
+        source = open_source(encoded(plain(RED), kind, exif=damaged))
+        (note,) = source.notes
+        assert "EXIF block is damaged" in note
+        assert source.size == (32, 24)
+        assert source.problem is None
+    for whole in (block, Image.Exif().tobytes()):
+        assert not open_source(encoded(plain(RED), kind, exif=whole)).notes
+
+
 def test_the_dictionary_learns_when_and_how_a_photo_was_taken(face: np.ndarray) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x0132], exif.get_ifd(0x8769)[0x9003] = 6, "2024:01:02 03:04:05", "2023:12:31 23:59:58"

@@ -33,7 +33,7 @@ _EXIF_TURNS: Final = {
     8: Turn(swap=True, flip_rows=True),
 }
 _DEGREES: Final = {turn: degrees for degrees, turn in CLOCKWISE.items()}
-_EXIF_PART, _TAKEN, _CHANGED = 0x8769, 0x9003, 0x0132
+_ORIENTATION, _EXIF_PART, _TAKEN, _CHANGED = 0x0112, 0x8769, 0x9003, 0x0132
 _HEAD: Final = 64  # bytes that tell a HEIF file
 
 
@@ -159,6 +159,8 @@ def decode(name: str, image: Image.Image, stored: Stored) -> Still:
         # Asked only now: Pillow turns some formats itself while it decodes, and then says so.
         turn = _EXIF_TURNS.get(_exif_orientation(image), Turn())
         still.pixels = turned(pixels, turn)
+        if turn == Turn() and _is_exif_damaged(image):
+            still.notes.append("its EXIF block is damaged: how the camera was held is not known, and the picture was taken as upright")
     except MemoryError as error:
         raise out_of_memory(name) from error
     except Exception as error:  # decoders of damaged pictures raise almost anything
@@ -241,9 +243,24 @@ def page_numbers(image: Image.Image) -> list[int]:
     return pages or [0]
 
 
+def _is_exif_damaged(image: Image.Image) -> bool:
+    """Whether there is an EXIF block that does not say how the camera was held because it cannot be read."""
+    block = image.info.get("exif")
+    if not block or image.format in ("AVIF", "HEIF"):  # which say it elsewhere
+        return False
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            exif = Image.Exif()  # anew: what the picture has kept hides that it was cut short
+            exif.load(block)
+            return bool(told) and _ORIENTATION not in exif
+        except Exception:  # of many kinds
+            return True
+
+
 def _exif_orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(0x0112, 1))
+        return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # a damaged EXIF block must not cost the picture
         return 1
 
