@@ -1,21 +1,9 @@
 """How far a piece of work is, on stderr, and its lines on stdout."""
 
-from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Rich
-
 from mien.cli.terminal import ENDED, err, out
 from mien.progress import bar_for
 
-__all__ = ["Bar", "rich"]
-
-
-def rich() -> Rich:
-    """A bar of rich's, silent where stderr is no terminal."""
-    return Rich(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
-        TextColumn("{task.fields[told]}"), TimeRemainingColumn(),
-        console=err, transient=True, disable=not err.is_terminal, redirect_stdout=out.is_terminal,
-    )  # fmt: skip
+__all__ = ["Bar"]
 
 
 class Bar:

@@ -1,13 +1,10 @@
 """Progress of a training run on stderr, and its lines on stdout."""
 
 import os
-import time
 from typing import Any
 
-from rich.progress import TaskID
-
-from mien.cli.bars import rich
-from mien.cli.terminal import ENDED, GENTLY, out
+from mien.cli.terminal import ENDED, GENTLY, err, out
+from mien.progress import bar_for
 from mien.train.fit import Progress
 
 __all__ = ["TrainingBar"]
@@ -17,10 +14,9 @@ class TrainingBar(Progress):
     """Loss, score, rate and time left; a line for every epoch. Of several processes only the first one speaks."""
 
     def __init__(self) -> None:
-        self._rich = rich()
-        self._task: TaskID | None = None
+        self._bar = bar_for(err)
+        self._steps = 0
         self._first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-        self._began = 0.0
 
     def begin(self, steps: int, done: int, facts: dict[str, Any]) -> None:
         """Say where the run starts. From now on an interrupt waits for the end of a step, where a checkpoint can be written."""
@@ -34,17 +30,16 @@ class TrainingBar(Progress):
         else:
             rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
             self.note(f"training on {facts['device']}: faces: {rows}; {steps} steps")
-        self._began = time.monotonic()
-        self._rich.start()
-        self._task = self._rich.add_task("training", total=steps, completed=done, told="")
+        self._steps = steps
+        self._bar.begin("training")
 
     def step(self, done: int, loss: float, rate: float, score: float | None) -> None:
         """Raises KeyboardInterrupt when the process has been told to end."""
         if ENDED.is_set():
             raise KeyboardInterrupt
-        if self._task is not None:
+        if self._first:
             judged = "" if score is None else f", score {score:.4f}"
-            self._rich.update(self._task, completed=done, told=f"loss {loss:.4f}{judged}, {rate:.0f} faces/s")
+            self._bar.advance(f"loss {loss:.4f}{judged}, {rate:.0f} faces/s", done / self._steps)
 
     def epoch(self, row: dict[str, float]) -> None:
         """A line on stdout."""
@@ -59,4 +54,4 @@ class TrainingBar(Progress):
     def close(self) -> None:
         """Leave the terminal as it was."""
         GENTLY.clear()
-        self._rich.stop()
+        self._bar.end()
