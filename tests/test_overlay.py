@@ -87,7 +87,7 @@ def test_every_frame_at_its_time(tmp_path, times, size):
     source = film(tmp_path / "a.mkv", times, size)
     again = overlay(tmp_path / "b.mp4", source)
     assert [frame.time_s for frame in again.frames()] == pytest.approx(times, abs=2e-5)
-    assert again.size == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    assert again.size == tuple(3 * side + 3 * side % 2 for side in size)  # three times as large, so that labels can be read
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "b.mp4"]
     with av.open(str(tmp_path / "b.mp4")) as container:
         picture = container.streams.video[0].codec_context
@@ -135,7 +135,7 @@ def test_an_overlay_has_square_pixels(tmp_path):
     overlay(tmp_path / "b.mp4", open_source(tmp_path / "a.mp4"))
     with av.open(str(tmp_path / "b.mp4")) as container:
         stream = container.streams.video[0]
-        assert (stream.width, stream.height, stream.sample_aspect_ratio or 1) == (round(72 * 64 / 45), 58, 1)
+        assert (stream.width, stream.height, stream.sample_aspect_ratio or 1) == (7 * round(72 * 64 / 45), 7 * 58, 1)
 
 
 def test_no_sound_no_track(tmp_path):
@@ -221,13 +221,26 @@ def test_the_source_may_not_shrink_meanwhile(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_pictures(tmp_path, suffix):
-    cv2.imwrite(str(tmp_path / "a.png"), np.full((301, 401, 3), (40, 80, 120), np.uint8))
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((361, 401, 3), (40, 80, 120), np.uint8))
     source = open_source(tmp_path / "a.png")
     again = overlay(tmp_path / f"b{suffix}", source, box=(200, 60, 90, 120), track=None)
     (frame,) = again.frames()
-    assert frame.pixels.shape == (301, 401, 3)
+    assert frame.pixels.shape == (361, 401, 3)
     assert np.abs(frame.pixels[1, 1].astype(int) - (120, 80, 40)).max() <= 4
     assert np.abs(frame.pixels[68:76, 200].astype(int) - PALETTE[0]).max() < 60
+
+
+@pytest.mark.parametrize(("size", "scale"), [((320, 180), 2), ((640, 360), 1), ((480, 359), 2), ((1000, 40), 1), ((90, 120), 4)])
+def test_small_pictures_are_drawn_enlarged(tmp_path, size, scale):
+    """Labels need a shorter side of 360 pixels; the frame around the face grows with the picture."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((size[1], size[0], 3), 100, np.uint8))
+    source = open_source(tmp_path / "a.png")
+    again = overlay(tmp_path / "b.png", source, box=(30, 5, 40, 30), track=None)
+    (frame,) = again.frames()
+    assert frame.pixels.shape == (scale * size[1], scale * size[0], 3)
+    assert source.media["overlay_scale"] == scale
+    drawn = np.abs(frame.pixels[scale * 20, : scale * 45].astype(int) - PALETTE[0]).sum(axis=1).argmin()
+    assert abs(drawn - scale * 30) <= 2  # the left edge of the box
 
 
 @pytest.mark.parametrize(("given", "path", "message"), [("video", "b.avi", "use .mp4"), ("image", "b.mp4", "use .jpg or .jpeg or .png")])

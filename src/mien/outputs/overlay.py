@@ -4,6 +4,7 @@ The original is decoded a second time, in step with the readings, however late t
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -23,6 +24,8 @@ from mien.tasks import Task
 __all__ = ["Overlay"]
 
 _SUFFIXES: Final = {"image": (".jpg", ".jpeg", ".png"), "video": (".mp4",)}
+_LEAST_SIDE: Final = 360  # pixels of the shorter side below which labels cannot be read; smaller pictures are drawn enlarged
+_MOST_SIDE: Final = 1920  # pixels of the longer side to which they are enlarged at most
 _DIMMED: Final = 0.4
 _JPEG_QUALITY: Final = 93
 
@@ -53,8 +56,12 @@ class Overlay:
         again = self._source.reopen() if self._source.reopen else open_source(self._source.name)
         again.turn(self._source.rotate)
         self._frames = again.frames()
-        self._sheet: _Sheet = _Still(self._path, self._files) if again.kind == "image" else _film(self._path, again, self._files)
-        self._size = again.size or (640, 360)
+        self._scale = _scale(*again.size) if again.size else 1
+        self._source.media["overlay_scale"] = self._scale
+        is_still = again.kind == "image"
+        self._sheet: _Sheet = _Still(self._path, self._files) if is_still else _film(self._path, again, self._scale, self._files)
+        width, height = again.size or (640, 360)
+        self._size = (self._scale * width, self._scale * height)
         self._sheet.begin()
         return self
 
@@ -92,8 +99,8 @@ class Overlay:
             note(picture, "unreadable")
         else:
             self._last = frame.pixels
-            picture = frame.pixels.copy()
-            self._painter.paint(picture, group)
+            picture = self._enlarged(frame.pixels)
+            self._painter.paint(picture, [_enlarged(reading, self._scale) for reading in group])
         self._sheet.add(picture, frame.time_s)
 
     def _frame(self, index: int) -> Frame:
@@ -107,7 +114,27 @@ class Overlay:
         """The last picture, darker; black before the first."""
         if self._last is None:
             return np.zeros((self._size[1], self._size[0], 3), np.uint8)
-        return np.asarray(cv2.convertScaleAbs(self._last, alpha=_DIMMED), np.uint8)
+        return np.asarray(cv2.convertScaleAbs(self._enlarged(self._last), alpha=_DIMMED), np.uint8)
+
+    def _enlarged(self, pixels: Pixels) -> Pixels:
+        """A copy to draw on."""
+        if self._scale == 1:
+            return pixels.copy()
+        return np.asarray(cv2.resize(pixels, None, fx=self._scale, fy=self._scale, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _scale(width: int, height: int) -> int:
+    """How many times as large a picture of this size is drawn."""
+    return max(min(-(-_LEAST_SIDE // min(width, height)), _MOST_SIDE // max(width, height)), 1)
+
+
+def _enlarged(reading: Reading, scale: int) -> Reading:
+    """The reading in the pixels of the enlarged picture."""
+    if reading.face is None or scale == 1:
+        return reading
+    face = reading.face
+    x, y, width, height = (scale * each for each in face.box)
+    return replace(reading, face=replace(face, box=(x, y, width, height), points=scale * face.points))
 
 
 class _Sheet(Protocol):
@@ -119,9 +146,10 @@ class _Sheet(Protocol):
     def drop(self) -> None: ...
 
 
-def _film(path: Path, source: Source, files: Transaction) -> Film:
+def _film(path: Path, source: Source, scale: int, files: Transaction) -> Film:
     rate = source.frame_hint / source.length_s if source.frame_hint and source.length_s else 25.0
-    return Film(path, source.sound, source.size or (640, 360), min(max(rate, 1.0), 240.0), files)
+    width, height = source.size or (640, 360)
+    return Film(path, source.sound, (scale * width, scale * height), min(max(rate, 1.0), 240.0), files)
 
 
 class _Still:
