@@ -95,6 +95,7 @@ input was read that say nothing against the numbers, such as a clock that was se
 | `codec`, `container`, `created` | what the pictures are coded with and kept in, and when the file says it was made |
 | `stream`, `video_streams` | number of the video stream that was read, from 0, of how many |
 | `interlaced`, `deinterlaced` | whether frames hold two fields, and whether these were made whole, one for one, at the same times |
+| `overlay_scale` | how many times as large as the frames the overlay is drawn, where there is one: labels need 360 pixels |
 | `pages`, `scale` | of pictures: how many the file holds, and by how much a very large one was shrunk |
 
 ## What the dictionary says of inputs and files
@@ -136,7 +137,8 @@ networks' best epochs), read by `mien-s`, and what ten people said of each:
 {shares}
 
 Over 200 draws of 300 faces the shares are wrong by {mean_error} of the faces by mean probabilities, by {label_error} by labels
-(95 % of the draws in brackets). In pandas: `table[[name for name in table if name.startswith("expr_")]].mean()`.
+(95 % of the draws in brackets). In pandas, with the scores before smoothing (`_raw`) left out:
+`table[[name for name in table if name.startswith("expr_") and not name.endswith("_raw")]].mean()`.
 
 **Contempt is not called** by the bundles that come with mien. Faces that get the label `contempt`: {called};
 most people said it of {voted} of them. Use its probability, and compare groups rather than single faces. The dictionary lists
