@@ -22,33 +22,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import av
-import numpy as np
-from PIL import Image
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from noise import film, photo
 
 from mien.files import write_aside
 
 PEOPLE, STEMS = 4, 10
 MIEN = [sys.executable, "-m", "mien", "analyze"]
-
-
-def film(path: Path, seed: int, frames: int) -> None:
-    """A small film of noise, of its own content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = 64
-        for _ in range(frames):
-            pixels = np.repeat(np.repeat(rng.integers(0, 255, (8, 8, 3), np.uint8), 8, 0), 8, 1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-def photo(path: Path, seed: int) -> None:
-    """A small picture of noise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (48, 48, 3), np.uint8)).save(path)
 
 
 def start(inputs: list[Path], out: Path, *more: str) -> "subprocess.Popen[str]":

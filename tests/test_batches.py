@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import av
-import numpy as np
 import pyarrow as pa
 import pytest
+from noise import film, photo
 from PIL import Image
 
 import mien
@@ -35,27 +34,6 @@ ONE = lru_cache(Reader)  # bundles are loaded once for all tests
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(batch, "Reader", ONE)
-
-
-def film(path: Path, seed: int = 0, frames: int = 2) -> Path:
-    """A film of noise: no face, and content of its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = 64
-        for _ in range(frames):
-            pixels = np.repeat(np.repeat(rng.integers(0, 255, (8, 8, 3), np.uint8), 8, 0), 8, 1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def photo(path: Path, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 255, (48, 48, 3), np.uint8)
-    Image.fromarray(pixels).save(path, format="PNG")
-    return path
 
 
 def run(inputs, out, **options):
