@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from mien.data.abaw.lists import read_list
-from mien.data.sets import Set, load_set, set_name
-from mien.data.table import check
+from mien.data.frame_lists import read_list
+from mien.data.label_table import check
+from mien.data.registry import Set, load_set, set_name
 from mien.tasks import TASKS
 
 MTL_HEADER = "image,valence,arousal,expression,aus"

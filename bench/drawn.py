@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 
-from mien.data.drawn import load_drawn
+from mien.data.drawn.faces import load_drawn
 
 ROUNDS = 5
 

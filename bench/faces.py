@@ -2,7 +2,7 @@
 
     python bench/faces.py --data FOLDER --teacher yunet_n_dynamic.onnx [--bundle FOLDER] [--out bench/results/faces.json]
 
-What is counted is said in `mien.train.face_scores`. Intervals: 95 %, bootstrap over pictures. Times are medians on one thread, in
+What is counted is said in `mien.train.builtin.face_scores`. Intervals: 95 %, bootstrap over pictures. Times are medians on one thread, in
 one run, of the search alone (the frame is 320x192 already).
 """
 
@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from mien.bundles.store import FACES, load_detector, open_bundle
-from mien.train.face_scores import Picture, agreement, crowds, held_out, recall_by_width
-from mien.train.teachers import Teacher
+from mien.train.builtin.face_scores import Picture, agreement, crowds, held_out, recall_by_width
+from mien.train.builtin.teachers import Teacher
 
 
 def summary(pictures: list[Picture]) -> dict:

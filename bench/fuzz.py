@@ -60,7 +60,7 @@ def card(content: bytes) -> None:
 def settings(content: bytes) -> None:
     """As settings of a run and as a recipe; needs torch, as both do."""
     from mien.recipes.schema import read_recipe
-    from mien.train.settings import read_settings
+    from mien.train.settings.training import read_settings
 
     refused: MienError | None = None
     path = FOLDER / "settings.yaml"

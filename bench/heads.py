@@ -2,7 +2,7 @@
 
     python bench/heads.py [--rows 142333] [--out bench/results/heads.json]
 
-The cache is made by `mien.train.cache.build` with a real bundle: a small random network with 1,280 features and 10 raw outputs, over
+The cache is made by `mien.train.inputs.feature_cache.build` with a real bundle: a small random network with 1,280 features and 10 raw outputs, over
 pictures of noise, so it has 1,290 numbers a face. Labels are a linear function of these numbers with noise on top, and as many faces have
 one as in s-Aff-Wild2; the scores of the function itself, without the noise, are printed beside those of the heads. Seconds
 are those of a whole `fit`: label table read and checked, rows found, all epochs, judged after each on 26,876 more faces, checkpoints
@@ -25,27 +25,27 @@ from torch import nn
 
 from mien.bundles.card import TaskCard, write_card
 from mien.bundles.store import AFFECT, load, open_bundle
-from mien.data.sets import File
+from mien.data.registry import File
 from mien.faces.prepare import Pixels
 from mien.metrics import ccc, macro_f1, mean_au_f1
 from mien.tasks import TASKS
-from mien.train.cache import build
-from mien.train.cached import FeatureSettings
-from mien.train.export import export
-from mien.train.fit import fit
-from mien.train.heads import HeadSettings
-from mien.train.networks import NetworkSettings
-from mien.train.objective import LossSettings
+from mien.train.bundle.pack import sha256_of
+from mien.train.inputs.feature_cache import build
+from mien.train.inputs.feature_dataset import FeatureSettings
+from mien.train.loop import fit
+from mien.train.networks.heads import HeadSettings
+from mien.train.networks.network import NetworkSettings
+from mien.train.objective.objective import LossSettings
+from mien.train.onnx.export import export
 from mien.train.optim import OptimSettings
-from mien.train.pack import sha256_of
-from mien.train.settings import FitSettings, Settings
+from mien.train.settings.training import FitSettings, Settings
 
 GIVES = (TASKS["expr.affectnet8"], TASKS["va"])
 LEARNED = (TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"])
 VAL = 26_876
 ANNOTATED = {"expr": 90_645 / 142_333, "va": 103_917 / 142_333, "au": 103_316 / 142_333}  # of the training rows of s-Aff-Wild2
 SIDE = 16
-L2 = 2 / 512  # see mien.train.cached
+L2 = 2 / 512  # see mien.train.inputs.feature_dataset
 
 
 class Random(nn.Module):

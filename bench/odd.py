@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mien.analysis.options import Options
 from mien.batch import Outcome, run
-from mien.options import Options
 
 TOLERANCE_S = 1e-5
 

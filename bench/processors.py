@@ -27,7 +27,7 @@ import numpy as np
 from mien.bundles.engines import available, open_engine
 from mien.bundles.store import FACES, load, read_bundle
 from mien.files import write_aside
-from mien.train.settings import read_settings
+from mien.train.settings.training import read_settings
 
 PROCESSORS = ("Haswell-noTSX", "Nehalem", "EPYC")
 BUNDLES = ("mien-s", "mien-xs")
@@ -77,8 +77,8 @@ def ends(table: Any, count: int) -> Any:
 
 def crops_of(model: Any, table: Any) -> np.ndarray:
     """Prepared crops (N, S, S, 3), aligned where there are points."""
-    from mien.data.pictures import read_picture
-    from mien.train.scoring import five_points
+    from mien.data.images import read_picture
+    from mien.evaluation.predict import five_points
 
     made = []
     for i, (image, cell) in enumerate(zip(table["image"], table["points"], strict=True)):
@@ -89,7 +89,7 @@ def crops_of(model: Any, table: Any) -> np.ndarray:
 
 def windows_of(table: Any) -> np.ndarray:
     """Luma of whole pictures (N, 1, 192, 192), as the face finder reads them."""
-    from mien.data.pictures import read_picture
+    from mien.data.images import read_picture
 
     pictures = [cv2.cvtColor(cv2.resize(read_picture(image), (192, 192)), cv2.COLOR_RGB2GRAY) for image in table["image"]]
     return np.stack(pictures)[:, None].astype(np.float32)
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--engine-faces", type=int, default=1000)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    from mien.train.models import table_for
+    from mien.train.open_model import table_for
 
     models = {name: load(name) for name in BUNDLES}
     first = models[BUNDLES[0]]

@@ -29,12 +29,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mien.data.abaw.sets import SAffWild2
-from mien.data.sets import load_set
+from mien.data.registry import load_set
+from mien.data.sets.abaw import SAffWild2
 from mien.data.standins import make_standin
 from mien.tasks import TASKS
-from mien.train.fit import Progress, fit
-from mien.train.settings import Settings
+from mien.train.loop import Progress, fit
+from mien.train.settings.training import Settings
 
 KEYS = ("va", "expr.abaw8", "au.abaw12")
 WAYS = ("one pass", "three copies")

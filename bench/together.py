@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mien.data.sets import set_name
-from mien.data.table import labels
+from mien.data.label_table import labels
+from mien.data.registry import set_name
 from mien.errors import MienError
+from mien.evaluation.predict import evaluate_bundle
 from mien.files import write_aside
 from mien.metrics import accuracy, bootstrap, pearson
 from mien.tasks import Floats, Task
-from mien.train.models import open_model, table_for
-from mien.train.scoring import evaluate_bundle
-from mien.train.settings import read_settings
+from mien.train.open_model import open_model, table_for
+from mien.train.settings.training import read_settings
 
 
 def of_name(name: str) -> str | Path:

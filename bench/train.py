@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mien.data.sets import Drawn, load_set
-from mien.data.table import labels
+from mien.data.label_table import labels
+from mien.data.registry import Drawn, load_set
 from mien.metrics import au_f1, ccc, macro_f1
-from mien.train.crops import Crops
-from mien.train.fit import Progress, fit
-from mien.train.runs import RunFolder
-from mien.train.settings import read_settings
-from mien.train.trained import network_of, raw_scores
+from mien.train.inputs.crops import Crops
+from mien.train.loop import Progress, fit
+from mien.train.runs.folder import RunFolder
+from mien.train.runs.inference import network_of, raw_scores
+from mien.train.settings.training import read_settings
 
 FACES = 3000
 

@@ -2,7 +2,7 @@
 
     python bench/values.py --ferplus FOLDER [--clip CLIP.mp4] [--bundle mien-s] [--out bench/results/values.json]
 
-FOLDER holds FER+ (see `mien.data.ferplus`); its validation split is read. CLIP: a film of a face that blinks.
+FOLDER holds FER+ (see `mien.data.sets.ferplus`); its validation split is read. CLIP: a film of a face that blinks.
 
 *Compounds.* No data set at hand labels compound expressions, so faces stand in on which people disagreed: one is a
 positive of a compound where at least .3 of its votes went to each of the two members. For each form: average precision, area
@@ -33,13 +33,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import mien
 from mien.bundles.store import load
-from mien.data.ferplus import EXPR, load_ferplus
-from mien.data.table import labels
+from mien.data.label_table import labels
+from mien.data.sets.ferplus import EXPR, load_ferplus
+from mien.evaluation.predict import evaluate_bundle
 from mien.files import write_aside
 from mien.metrics import bootstrap
 from mien.tasks import COMPOUNDS, Floats, compound_scores
 from mien.temporal.readings import Smoothing
-from mien.train.scoring import evaluate_bundle
 
 PAIRS = [(EXPR.names.index(one), EXPR.names.index(other)) for one, other in COMPOUNDS.values()]
 POSITIVE, PLAIN, LOW, FEWEST = 0.3, 0.95, 0.25, 5

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from mien.bundles.store import AFFECT, load, open_bundle
-from mien.data.pictures import read_picture
+from mien.data.images import read_picture
+from mien.evaluation.predict import five_points
 from mien.files import write_aside
-from mien.train.models import table_for
-from mien.train.scoring import five_points
-from mien.train.settings import read_settings
+from mien.train.open_model import table_for
+from mien.train.settings.training import read_settings
 
 BATCH = 16
 NODE = shutil.which("node") or "node"

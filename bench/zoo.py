@@ -267,10 +267,10 @@ def packages(left_out: dict[str, str]) -> list[Network]:
 
 def label_table(args: argparse.Namespace) -> tuple[Any, Any, str]:
     """The expression task, its label table, and the name of the data; raises DataError where there are no expressions."""
-    from mien.data.sets import set_name
-    from mien.data.table import labels
-    from mien.train.models import table_for
-    from mien.train.settings import read_settings
+    from mien.data.label_table import labels
+    from mien.data.registry import set_name
+    from mien.train.open_model import table_for
+    from mien.train.settings.training import read_settings
 
     settings, own = read_settings(args.data), load(AFFECT, ENGINE)
     tasks = settings.named_tasks() or own.tasks
@@ -289,7 +289,7 @@ def label_table(args: argparse.Namespace) -> tuple[Any, Any, str]:
 
 def common_classes(task: Any, table: Any, known: dict[str, Sequence[str]]) -> tuple[Any, Any, dict[str, int]]:
     """The classes that all know, in the table's order, the faces that show one, and how many show each other class."""
-    from mien.data.table import labels
+    from mien.data.label_table import labels
     from mien.tasks import Task
 
     names = tuple(name for name in task.names if all(name in theirs for theirs in known.values()))
@@ -311,8 +311,8 @@ def renormalised(scores: np.ndarray, names: Sequence[str], common: Sequence[str]
 
 
 def pictures_of(table: Any, rows: range) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-    from mien.data.pictures import read_picture
-    from mien.train.scoring import five_points
+    from mien.data.images import read_picture
+    from mien.evaluation.predict import five_points
 
     numbers = [row % len(table) for row in rows]
     return [read_picture(table["image"][i]) for i in numbers], [five_points(table["points"][i], i) for i in numbers]
@@ -320,7 +320,7 @@ def pictures_of(table: Any, rows: range) -> tuple[list[np.ndarray], list[np.ndar
 
 def scores_of(reader: Reader, table: Any, told: Callable[[int], None]) -> np.ndarray:
     """Scores (N, K) of the whole table."""
-    from mien.train.scoring import score_pictures
+    from mien.evaluation.predict import score_pictures
 
     found = []
     for start in range(0, len(table), BATCH):
@@ -389,7 +389,7 @@ class Bench:
 
     def judged(self, network: Network, reader: Reader) -> dict[str, Any]:
         from mien.cli.bars import Bar
-        from mien.train.evaluate import judge
+        from mien.evaluation.judge import judge
 
         with closing(Bar()) as bar:
             scores = scores_of(reader, self.table, lambda done: bar(network.name, done, len(self.table)))

@@ -59,8 +59,8 @@ fit: {epochs: 2, batch: 16, accelerator: cpu, workers: 0}
 @pytest.fixture(scope="session")
 def tiny_run(tiny_settings, tmp_path_factory):
     """A finished run of those settings."""
-    from mien.train.fit import fit
-    from mien.train.settings import read_settings
+    from mien.train.loop import fit
+    from mien.train.settings.training import read_settings
 
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny.yaml").write_text(tiny_settings)

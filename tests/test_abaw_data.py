@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mien.data.abaw.affectnet import five_of_68
-from mien.data.abaw.compound import listed_frames
-from mien.data.abaw.lists import mtl_test_list, read_list
-from mien.data.sets import Set, load_set, places, set_name
-from mien.data.table import COLUMNS, absent, check, labels
+from mien.data.frame_lists import mtl_test_list, read_list
+from mien.data.label_table import COLUMNS, absent, check, labels
+from mien.data.registry import Set, load_set, places, set_name
+from mien.data.sets.affectnet import five_of_68
+from mien.data.sets.c_expr_db import listed_frames
 from mien.errors import DataError
 from mien.tasks import COMPOUNDS, TASKS
 

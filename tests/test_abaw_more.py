@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mien.data.abaw.expw import load_expw, points_in
-from mien.data.ferplus import FERPLUS_TEMPLATE
-from mien.data.sets import Set, load_set, places, set_name
-from mien.data.table import COLUMNS, check, labels
+from mien.data.label_table import COLUMNS, check, labels
+from mien.data.registry import Set, load_set, places, set_name
+from mien.data.sets.expw import load_expw, points_in
+from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, crop_matrix, similarity
 from mien.records import Face
@@ -144,7 +144,7 @@ def test_other_label_sets_are_matched_by_name(expw):
 
 def test_a_face_is_cut_out_by_its_box(tmp_path):
     """Two faces of one picture: what a network sees of each is its own box and nothing else."""
-    from mien.train.crops import Crops
+    from mien.train.inputs.crops import Crops
 
     picture = np.zeros((60, 100, 3), np.uint8)
     picture[10:50, 5:45], picture[10:50, 55:95] = (200, 0, 0), (0, 0, 200)

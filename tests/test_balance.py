@@ -15,17 +15,17 @@ import torch
 from pydantic import TypeAdapter
 from torchvision.transforms import v2
 
-from mien.data.abaw.lsd import LSD, load_lsd
-from mien.data.abaw.sets import Lsd
 from mien.data.balance import PLAN, balance, lacking
-from mien.data.sets import Drawn
+from mien.data.registry import Drawn
+from mien.data.sets.abaw import Lsd
+from mien.data.sets.lsd import LSD, load_lsd
 from mien.data.standins import make_standin
 from mien.errors import DataError, OutputError
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import Place
-from mien.recipes.steps.files import PICTURES
-from mien.recipes.steps.train import Train
-from mien.train.randaugment import RandAugment
+from mien.recipes.steps.data_files import PICTURES
+from mien.recipes.steps.training import Train
+from mien.train.inputs.randaugment import RandAugment
 
 SHADE = """
 class Shade:

@@ -20,7 +20,7 @@ from PIL import Image
 
 import mien
 from mien import batch, claims
-from mien.analysis import Reader
+from mien.analysis.reader import Reader
 from mien.batch import jobs
 from mien.batch.names import key_of, plan, portable
 from mien.claims import Claim, ClaimedError, sweep
@@ -803,7 +803,7 @@ def test_too_little_memory_is_one_line_that_says_so(tmp_path):
     code = """
 import resource, sys
 from mien import batch
-from mien.analysis import Reader
+from mien.analysis.reader import Reader
 from mien.batch import jobs
 reader = Reader.read
 def read(self, source):

@@ -14,7 +14,7 @@ from zoo_server import affect_network
 
 from mien import zoo
 from mien.bundles.store import load
-from mien.data.drawn import load_drawn
+from mien.data.drawn.faces import load_drawn
 from mien.errors import DataError
 from mien.tasks import TASKS
 from mien.zoo.convert import convert

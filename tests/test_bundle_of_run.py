@@ -22,31 +22,31 @@ import mien
 from mien.bundles.card import AffectCard, Terms
 from mien.bundles.engines import available
 from mien.bundles.store import open_bundle
-from mien.data.pictures import read_picture
-from mien.data.sets import AnySet, Drawn, File, Folder, Portraits, set_name
-from mien.data.table import labels
+from mien.data.images import read_picture
+from mien.data.label_table import labels
+from mien.data.registry import AnySet, Drawn, File, Folder, Portraits, set_name
 from mien.errors import BundleError, DataError, OutputError
+from mien.evaluation.calibration import cross_fitted, temperature
+from mien.evaluation.corruptions import CONDITIONS
+from mien.evaluation.judge import judge
+from mien.evaluation.predict import evaluate_bundle
+from mien.evaluation.report import Report
 from mien.faces.prepare import normalise
 from mien.tasks import TASKS
-from mien.train import mien_s, mien_xs
-from mien.train.bundle import make_bundle
-from mien.train.calibrate import cross_fitted, temperature
-from mien.train.corruptions import CONDITIONS
-from mien.train.crops import Crops
-from mien.train.evaluate import judge
+from mien.train.builtin import mien_s, mien_xs
+from mien.train.bundle.make import make_bundle
+from mien.train.bundle.pack import CardSettings
+from mien.train.bundle.provenance import seen, supervision
+from mien.train.evaluate_models import judge_models, tasks_for, write_judged
 from mien.train.features import cache_features, root_of
-from mien.train.judging import judge_models, tasks_for, write_judged
-from mien.train.models import open_model, table_for
-from mien.train.origin import seen, supervision
-from mien.train.pack import CardSettings
-from mien.train.quantise import strays
-from mien.train.report import Report
-from mien.train.runs import RunFolder
-from mien.train.scoring import evaluate_bundle
-from mien.train.settings import Settings, TaskSettings, read_settings, write_settings
-from mien.train.tables import load_tables
-from mien.train.template import template
-from mien.train.trained import network_of, raw_scores
+from mien.train.inputs.crops import Crops
+from mien.train.onnx.quantise import strays
+from mien.train.open_model import open_model, table_for
+from mien.train.runs.folder import RunFolder
+from mien.train.runs.inference import network_of, raw_scores
+from mien.train.runs.tables import load_tables
+from mien.train.settings.template import template
+from mien.train.settings.training import Settings, TaskSettings, read_settings, write_settings
 
 TASKS_OF_RUN = ("expr.abaw8", "va", "au.abaw12")
 

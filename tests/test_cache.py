@@ -25,10 +25,10 @@ from mien.errors import BundleError, DataError, OutputError
 from mien.faces.prepare import Pixels, prepare
 from mien.records import Face
 from mien.tasks import TASKS
-from mien.train import cache as cache_module
-from mien.train.cache import FeatureCache, build, place_of
-from mien.train.export import export
-from mien.train.pack import sha256_of
+from mien.train.bundle.pack import sha256_of
+from mien.train.inputs import feature_cache as cache_module
+from mien.train.inputs.feature_cache import FeatureCache, build, place_of
+from mien.train.onnx.export import export
 
 HEADS = (TASKS["expr.affectnet8"], TASKS["va"])
 FAMILIES = ["expr", "va"]
@@ -473,7 +473,7 @@ def test_a_full_disk_is_one_clear_line_and_keeps_what_was_done(model, folders, r
     np.save(tmp_path / "noisy.npy", noisy)
     code = (
         "import sys, numpy as np, pandas as pd\nfrom pathlib import Path\n"
-        "from mien.bundles.store import load\nfrom mien.train.cache import build\n"
+        "from mien.bundles.store import load\nfrom mien.train.inputs.feature_cache import build\n"
         "assert 'torch' not in sys.modules\n"
         "table = pd.DataFrame({'image': list(np.load(sys.argv[2]))})\n"
         "build(load(Path(sys.argv[1]), 'onnxruntime'), table, Path(sys.argv[3]), root=Path('.'), batch=10)"

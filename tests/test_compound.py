@@ -14,8 +14,9 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 import mien
-from mien.analysis import Options, Reader
+from mien.analysis.reader import Options, Reader
 from mien.errors import BundleError, DataError, LabelMismatchError, OutputError, SourceError, UnknownNameError
+from mien.evaluation.nested_tuning import COMPOUND_COUNTS
 from mien.outputs.tables import frame_of
 from mien.recipes import faces_in_videos
 from mien.recipes.compound import (
@@ -35,7 +36,6 @@ from mien.recipes.compound import (
 from mien.recipes.faces_in_videos import read_faces
 from mien.sources import open_source
 from mien.tasks import COMPOUNDS, MEANS, TASKS, compound_scores
-from mien.temporal.tuning import COMPOUND_COUNTS
 
 HSE8, BASIC = TASKS["expr.affectnet8"].names, TASKS["expr.lsd6"].names
 # Places in the alphabetical eight, as the paper's tables have them.

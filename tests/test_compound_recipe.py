@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mien.data.abaw.lists import read_list
+from mien.data.frame_lists import read_list
 from mien.data.standins.make import make_standin
 from mien.data.submissions.check import check
 from mien.recipes.reproduce import reproduce

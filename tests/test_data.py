@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from mien.data.blendshapes import AU_BLENDSHAPES, AU_SHAPES, SHAPES, activations
-from mien.data.ferplus import EXPR, VA_OF_EXPRESSION, load_ferplus, va_of
-from mien.data.portraits import load_portraits
+from mien.data.sets.ferplus import EXPR, VA_OF_EXPRESSION, load_ferplus, va_of
+from mien.data.sets.portraits import load_portraits
 from mien.errors import DataError
 from mien.tasks import TASKS
 

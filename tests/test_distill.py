@@ -12,24 +12,24 @@ from scipy.special import rel_entr, softmax
 from test_windows import BLOCKS, VA, make_place, settings_of, table_of
 
 from mien.bundles.store import load
-from mien.data.sets import Drawn
+from mien.data.registry import Drawn
 from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.metrics import ccc
 from mien.tasks import TASKS
-from mien.train.crops import Crops
-from mien.train.distill import mean_raw, teacher_of
-from mien.train.fit import Progress, fit, network_of
-from mien.train.heads import HeadSettings
-from mien.train.losses import Bins
-from mien.train.networks import NetworkSettings
-from mien.train.objective import Distill, LossSettings, Objective
+from mien.train.distillation import mean_raw, teacher_of
+from mien.train.inputs.crops import Crops
+from mien.train.inputs.windows import WindowSettings
+from mien.train.loop import Progress, fit, network_of
+from mien.train.networks.heads import HeadSettings
+from mien.train.networks.network import NetworkSettings
+from mien.train.objective.losses import Bins
+from mien.train.objective.objective import Distill, LossSettings, Objective
 from mien.train.optim import OptimSettings
-from mien.train.runs import RunFolder
-from mien.train.settings import FitSettings, Settings
-from mien.train.tables import load_tables
-from mien.train.trained import inputs_of, raw_scores
-from mien.train.windows import WindowSettings
+from mien.train.runs.folder import RunFolder
+from mien.train.runs.inference import inputs_of, raw_scores
+from mien.train.runs.tables import load_tables
+from mien.train.settings.training import FitSettings, Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

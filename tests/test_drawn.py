@@ -12,7 +12,7 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.drawn import (
+from mien.data.drawn.faces import (
     EXPRESSIONS,
     PRESENT,
     PROTOTYPES,
@@ -23,8 +23,8 @@ from mien.data.drawn import (
     portray,
     valence_arousal,
 )
-from mien.data.drawn_ink import draw
-from mien.data.drawn_shape import UNITS, VIEW, Portrayal, Shot, five_points
+from mien.data.drawn.geometry import UNITS, VIEW, Portrayal, Shot, five_points
+from mien.data.drawn.painter import draw
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, prepare
 from mien.records import Face
@@ -275,7 +275,7 @@ def test_drawing_is_not_slow():
 def test_the_same_seed_draws_the_same_in_every_process():
     code = """
 import zlib
-from mien.data.drawn import load_drawn
+from mien.data.drawn.faces import load_drawn
 from mien.tasks import TASKS
 faces = load_drawn(count=40, seed=3, split=None, size=32, tasks=[TASKS["expr.abaw8"]])
 print(zlib.crc32(b"".join(image.tobytes() for image in faces["image"])))

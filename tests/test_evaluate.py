@@ -16,15 +16,15 @@ from sklearn.calibration import calibration_curve
 from mien import metrics
 from mien.bundles.store import load
 from mien.errors import DataError, LabelMismatchError, OutputError, UnknownNameError
+from mien.evaluation import group_sums as tallies
+from mien.evaluation.calibration import HOTTEST, cross_fitted, loss_at, temperature
+from mien.evaluation.corruptions import CONDITIONS, apply, robustness, robustness_markdown, square_of
+from mien.evaluation.judge import evaluate_bundle, headline, judge, repeated
+from mien.evaluation.plots import WIDTH, draw
+from mien.evaluation.predict import score_pictures
+from mien.evaluation.report import About, Report, markdown, write_report
+from mien.evaluation.results import Evaluation
 from mien.tasks import TASKS, Task
-from mien.train import tally as tallies
-from mien.train.calibrate import HOTTEST, cross_fitted, loss_at, temperature
-from mien.train.corruptions import CONDITIONS, apply, robustness, robustness_markdown, square_of
-from mien.train.evaluate import evaluate_bundle, headline, judge, repeated
-from mien.train.evaluation import Evaluation
-from mien.train.figures import WIDTH, draw
-from mien.train.report import About, Report, markdown, write_report
-from mien.train.scoring import score_pictures
 
 NAN = float("nan")
 EXPR, VA, AU = TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"]
@@ -389,7 +389,7 @@ def test_the_picture_is_whole_and_not_blank(people, tmp_path):
 
 
 def test_evaluation_needs_neither_torch_nor_pyplot():
-    code = "import mien.train.corruptions, mien.train.figures, mien.train.calibrate, sys; print(*sys.modules)"
+    code = "import mien.evaluation.corruptions, mien.evaluation.plots, mien.evaluation.calibration, sys; print(*sys.modules)"
     modules = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
     assert not {"torch", "timm", "matplotlib.pyplot"} & modules
 

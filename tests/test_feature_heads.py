@@ -13,25 +13,25 @@ from torch import nn
 
 from mien.bundles.card import TaskCard, write_card
 from mien.bundles.store import AFFECT, FACES, Model, load, open_bundle
-from mien.data.drawn import load_drawn
-from mien.data.sets import File
-from mien.data.table import labels
+from mien.data.drawn.faces import load_drawn
+from mien.data.label_table import labels
+from mien.data.registry import File
 from mien.errors import BundleError, DataError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Task
-from mien.train.augment import AugmentSettings
-from mien.train.cache import build
-from mien.train.cached import Cached, FeatureSettings
-from mien.train.crops import FERPLUS_TEMPLATE
-from mien.train.export import export
-from mien.train.fit import Progress, fit, network_of
-from mien.train.heads import HeadSettings, Squash, make_head
-from mien.train.networks import MultiTaskNet, NetworkSettings, start_at_means
-from mien.train.objective import LossSettings
+from mien.train.bundle.pack import sha256_of
+from mien.train.inputs.augment import AugmentSettings
+from mien.train.inputs.crops import FERPLUS_TEMPLATE
+from mien.train.inputs.feature_cache import build
+from mien.train.inputs.feature_dataset import Cached, FeatureSettings
+from mien.train.loop import Progress, fit, network_of
+from mien.train.networks.heads import HeadSettings, Squash, make_head
+from mien.train.networks.network import MultiTaskNet, NetworkSettings, start_at_means
+from mien.train.objective.objective import LossSettings
+from mien.train.onnx.export import export
 from mien.train.optim import OptimSettings
-from mien.train.pack import sha256_of
-from mien.train.settings import FitSettings, Settings, read_settings, write_settings
-from mien.train.trained import inputs_of
+from mien.train.runs.inference import inputs_of
+from mien.train.settings.training import FitSettings, Settings, read_settings, write_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,22 +18,22 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-import mien.train.fit as loop
-from mien.data.drawn import load_drawn
-from mien.data.sets import load_set
-from mien.data.table import labels
+from mien.data.drawn.faces import load_drawn
+from mien.data.label_table import labels
+from mien.data.registry import load_set
 from mien.errors import DataError, MienError, OutputError
 from mien.metrics import ccc
 from mien.tasks import TASKS
-from mien.train.crops import Crops, Shaken
-from mien.train.distill import teacher_of
-from mien.train.fit import Progress, fit
-from mien.train.networks import OWN, build
+from mien.train import loop
+from mien.train.distillation import teacher_of
+from mien.train.inputs.crops import Crops, Shaken
+from mien.train.loop import Progress, fit
+from mien.train.networks.network import OWN, build
 from mien.train.optim import Average
-from mien.train.runs import RunFolder
-from mien.train.settings import Settings
-from mien.train.tables import load_tables
-from mien.train.trained import network_of, raw_scores
+from mien.train.runs.folder import RunFolder
+from mien.train.runs.inference import network_of, raw_scores
+from mien.train.runs.tables import load_tables
+from mien.train.settings.training import Settings
 
 TASK_KEYS = ("expr.abaw7", "va", "au.abaw12")
 TEMPLATE = [[0.29, 0.33], [0.71, 0.33], [0.5, 0.61], [0.335, 0.79], [0.665, 0.79]]  # brows to chin
@@ -279,8 +279,8 @@ def test_killed_outright(tmp_path, unbroken):
     script.write_text(
         "import os, signal, sys, torch\n"
         "from pathlib import Path\n"
-        "from mien.train.fit import fit\n"
-        "from mien.train.settings import Settings\n"
+        "from mien.train.loop import fit\n"
+        "from mien.train.settings.training import Settings\n"
         "save = torch.save\n"
         "def half(state, path):\n"
         "    save(state, path)\n"
@@ -349,8 +349,8 @@ import sys
 import warnings
 from pathlib import Path
 import torch
-from mien.train.fit import fit
-from mien.train.settings import Settings
+from mien.train.loop import fit
+from mien.train.settings.training import Settings
 
 torch.set_num_threads(1)
 warnings.simplefilter("error", FutureWarning)
@@ -405,7 +405,7 @@ def test_two_processes_learn_what_one_does(tmp_path, unbroken):
 
 
 def test_a_batch_that_cannot_be_shared_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("mien.train.fit.Fabric.world_size", property(lambda self: 2))
+    monkeypatch.setattr("mien.train.loop.Fabric.world_size", property(lambda self: 2))
     refuses(make(fit={"batch": 15}), tmp_path / "run", "fit.batch: 15 faces cannot be shared out to 2 processes")
 
 

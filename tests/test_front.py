@@ -24,10 +24,10 @@ import pytest
 from PIL import Image
 
 import mien
-from mien import networks
+from mien.analysis import networks
+from mien.analysis.options import OptionFields, Options
 from mien.bundles.store import bundles
 from mien.errors import BundleError, SourceError, UnknownOptionError
-from mien.options import OptionFields, Options
 from mien.sources import open_source
 
 ROOT = Path(__file__).parents[1]

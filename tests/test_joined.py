@@ -17,30 +17,30 @@ import mien
 from mien.bundles.card import write_card
 from mien.bundles.engines import available, open_engine
 from mien.bundles.store import AFFECT, load, open_bundle
-from mien.data.sets import Drawn, load_set
+from mien.data.registry import Drawn, load_set
 from mien.errors import DataError
+from mien.evaluation.judge import judge
+from mien.evaluation.predict import evaluate_bundle
 from mien.faces.prepare import normalise
 from mien.recipes.steps.base import Place
-from mien.recipes.steps.compounds import Export
+from mien.recipes.steps.compound import Export
 from mien.recipes.steps.runs import keep_runs
 from mien.tasks import TASKS
-from mien.train.bundle import make_bundle
-from mien.train.cache import FeatureCache, build
-from mien.train.cached import FeatureSettings
-from mien.train.evaluate import judge
-from mien.train.export import export
-from mien.train.fit import fit
-from mien.train.heads import HeadSettings
-from mien.train.joined import join
-from mien.train.judging import judge_models
-from mien.train.models import open_model
-from mien.train.networks import NetworkSettings
+from mien.train.bundle.make import make_bundle
+from mien.train.bundle.pack import sha256_of
+from mien.train.evaluate_models import judge_models
+from mien.train.inputs.feature_cache import FeatureCache, build
+from mien.train.inputs.feature_dataset import FeatureSettings
+from mien.train.loop import fit
+from mien.train.networks.heads import HeadSettings
+from mien.train.networks.network import NetworkSettings
+from mien.train.onnx.export import export
+from mien.train.onnx.merge_heads import join
+from mien.train.onnx.quantise import strays
+from mien.train.open_model import open_model
 from mien.train.optim import OptimSettings
-from mien.train.pack import sha256_of
-from mien.train.quantise import strays
-from mien.train.runs import RunFolder
-from mien.train.scoring import evaluate_bundle
-from mien.train.settings import FitSettings, Settings
+from mien.train.runs.folder import RunFolder
+from mien.train.settings.training import FitSettings, Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

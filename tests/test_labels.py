@@ -11,12 +11,12 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.ferplus import EXPR
-from mien.data.files import Codes, load_file
-from mien.data.folders import load_folder
-from mien.data.pictures import read_picture
-from mien.data.sets import Set, load_set
-from mien.data.table import COLUMNS, check, class_weights, in_split, labels, positive_weights, retask, split_by, split_names, table_of
+from mien.data.images import read_picture
+from mien.data.label_table import COLUMNS, check, class_weights, in_split, labels, positive_weights, retask, split_by, split_names, table_of
+from mien.data.registry import Set, load_set
+from mien.data.sets.class_folders import load_folder
+from mien.data.sets.ferplus import EXPR
+from mien.data.sets.label_file import Codes, load_file
 from mien.errors import DataError, LabelMismatchError, UnknownNameError
 from mien.tasks import TASKS, Task
 

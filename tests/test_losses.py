@@ -15,7 +15,7 @@ from torch.nn import functional
 from mien.errors import DataError, UnknownNameError
 from mien.metrics import ccc
 from mien.tasks import TASKS
-from mien.train.losses import (
+from mien.train.objective.losses import (
     Bins,
     binary_cross_entropy,
     binned_divergence,
@@ -28,7 +28,7 @@ from mien.train.losses import (
     scaled_mae,
     scaled_mse,
 )
-from mien.train.objective import Distill, LossSettings, Objective, mix_targets
+from mien.train.objective.objective import Distill, LossSettings, Objective, mix_targets
 
 NAN = float("nan")
 EXPR, VA, AU = TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"]

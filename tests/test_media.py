@@ -10,7 +10,7 @@ RUNNER = CliRunner()
 
 
 def test_notes_and_media_are_told_and_leave_the_exit_code_alone(tmp_path, clip, monkeypatch):
-    from mien.sources.video import Video
+    from mien.sources.video.decoder import Video
 
     opened = Video.__init__
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from mien.data.label_table import COLUMNS, check, labels, table_of
 from mien.data.mixing import Mixing, cap, consistent, drop_labels, join, mix, thin
-from mien.data.sets import Set, load_set, places, set_name, starting_from, unmixed
-from mien.data.table import COLUMNS, check, labels, table_of
+from mien.data.registry import Set, load_set, places, set_name, starting_from, unmixed
 from mien.errors import DataError
 from mien.tasks import TASKS
 
@@ -447,9 +447,9 @@ def test_settings_of_a_mix_are_strict(unified, tmp_path):
 
 
 def test_a_run_takes_a_mix_and_its_card_names_every_set(tmp_path):
-    from mien.train.origin import only_drawn, seen, supervision
-    from mien.train.settings import read_settings
-    from mien.train.tables import load_tables
+    from mien.train.bundle.provenance import only_drawn, seen, supervision
+    from mien.train.runs.tables import load_tables
+    from mien.train.settings.training import read_settings
 
     drawn = load_set(SPEC.validate_python({"set": "drawn", "count": 60, "seed": 0, "size": 32}), [EXPR, VA])
     rows = []

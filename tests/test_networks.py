@@ -15,10 +15,10 @@ from torch import nn
 from mien.bundles.engines import open_engine
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
-from mien.train.ddamfn import attention_loss
-from mien.train.export import export
-from mien.train.heads import HeadSettings, SequenceHead, make_head
-from mien.train.networks import OWN, MultiTaskNet, NetworkSettings, backbone, build, freeze, load_start, start_at_means, thaw
+from mien.train.networks.ddamfn import attention_loss
+from mien.train.networks.heads import HeadSettings, SequenceHead, make_head
+from mien.train.networks.network import OWN, MultiTaskNet, NetworkSettings, backbone, build, freeze, load_start, start_at_means, thaw
+from mien.train.onnx.export import export
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -93,7 +93,7 @@ def test_gradient_reaches_every_parameter(net):
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # timm's transformers check their input's size
 def test_onnx_answers_as_torch_whatever_the_batch(net, tmp_path, monkeypatch):
     # Weights stay in full precision here: what rounding them costs is not this test's question.
-    monkeypatch.setattr("mien.train.export._store_half", lambda path: None)
+    monkeypatch.setattr("mien.train.onnx.export._store_half", lambda path: None)
     view, path, images = net.exported(features=True), tmp_path / "x.onnx", torch.randn(5, 1, SIZE, SIZE)
     assert export(view, path, images[:2], ["expr", "va", "au", "features"], {0: "batch"}) < 1e-4
     with torch.no_grad():

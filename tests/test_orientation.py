@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 import mien
+from mien.analysis.options import Options
 from mien.bundles.store import FACES, load_detector
 from mien.cli import app
 from mien.faces.orientation import SAMPLES, TurnSampler, upright_only
-from mien.options import Options
 
 TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from mien.errors import MienError, OutputError
-from mien.outputs import draw
-from mien.outputs.draw import PALETTE, Painter, colour_of
-from mien.outputs.ink import Ink
+from mien.outputs import painter as draw
+from mien.outputs.canvas import Ink
 from mien.outputs.overlay import Overlay
+from mien.outputs.painter import PALETTE, Painter, colour_of
 from mien.records import Face, Reading, Status
 from mien.sources import open_source
 from mien.tasks import TASKS

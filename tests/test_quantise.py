@@ -14,9 +14,9 @@ from mien import demo
 from mien.bundles.engines import available, open_engine
 from mien.bundles.store import AFFECT, bundles, load, load_detector, read_bundle
 from mien.faces.prepare import prepare
-from mien.train.export import export
-from mien.train.quantise import TOP, strays
-from mien.train.requantise import in_float
+from mien.train.builtin.requantise import in_float
+from mien.train.onnx.export import export
+from mien.train.onnx.quantise import TOP, strays
 
 FACES = np.random.default_rng(3)
 SIDE = 30  # halved twice it is odd, so that windows of pooling are cut off at the edge

@@ -10,22 +10,22 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from scipy.special import expit, softmax
 
-from mien.data.drawn import load_drawn
-from mien.data.sets import File, Mix, load_set
+from mien.data.drawn.faces import load_drawn
+from mien.data.registry import File, Mix, load_set
 from mien.errors import DataError
-from mien.recipes.predicted import Part, Predicted
+from mien.evaluation.judge import evaluate_bundle
+from mien.recipes.predictions import Part, Predicted
 from mien.recipes.schema import read_recipe
 from mien.recipes.steps import AnyStep
-from mien.recipes.steps.after import Kernel
 from mien.recipes.steps.base import Place
+from mien.recipes.steps.postprocess import Kernel
 from mien.recipes.steps.runs import runs_of
 from mien.tasks import TASKS
-from mien.train.cache import FeatureCache
-from mien.train.crops import Crops
-from mien.train.evaluate import evaluate_bundle
-from mien.train.models import open_model
-from mien.train.runs import RunFolder
-from mien.train.trained import network_of
+from mien.train.inputs.crops import Crops
+from mien.train.inputs.feature_cache import FeatureCache
+from mien.train.open_model import open_model
+from mien.train.runs.folder import RunFolder
+from mien.train.runs.inference import network_of
 
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")

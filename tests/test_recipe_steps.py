@@ -12,18 +12,18 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score
 
 import mien
-from mien.data.drawn import load_drawn
-from mien.data.sets import File
-from mien.data.table import labels
+from mien.data.drawn.faces import load_drawn
+from mien.data.label_table import labels
+from mien.data.registry import File
 from mien.errors import DataError, LabelMismatchError, UnknownNameError
 from mien.metrics import ccc
-from mien.recipes.judged import judged
-from mien.recipes.predicted import Predicted, part_of
+from mien.recipes.evaluate_steps import judged
+from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import Place
 from mien.tasks import TASKS
-from mien.train.cache import FeatureCache
-from mien.train.runs import RunFolder
+from mien.train.inputs.feature_cache import FeatureCache
+from mien.train.runs.folder import RunFolder
 
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")

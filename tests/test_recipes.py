@@ -22,15 +22,15 @@ from typer.testing import CliRunner
 
 from mien.bundles.store import bundles
 from mien.cli import app
-from mien.data.abaw.lists import read_list
+from mien.data.frame_lists import read_list
 from mien.data.standins.make import make_standin
 from mien.data.submissions.check import check
 from mien.errors import DataError, MienError, OutputError, UnknownNameError
 from mien.metrics import PROTOCOLS, bootstrap
 from mien.recipes import engine
-from mien.recipes.judged import Told, judged, minus
+from mien.recipes.evaluate_steps import Told, judged, minus
 from mien.recipes.names import recipes, title_of
-from mien.recipes.predicted import Predicted, part_of
+from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.report import markdown, write_report
 from mien.recipes.reproduce import reproduce, shown
 from mien.recipes.schema import Recipe, opened, read_recipe

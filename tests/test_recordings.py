@@ -239,7 +239,7 @@ def test_progressive_film_never_meets_the_filter(tmp_path: Path, monkeypatch: py
     def refuse() -> None:
         raise AssertionError
 
-    monkeypatch.setattr("mien.sources.interlaced.Graph", refuse)
+    monkeypatch.setattr("mien.sources.video.interlaced.Graph", refuse)
     source, found = read(film(tmp_path / "a.mp4", moving(5)))
     assert len(found) == 5
     assert (source.media["interlaced"], source.media["deinterlaced"]) == (False, False)
@@ -346,7 +346,7 @@ def test_decoders_with_threads_of_their_own_are_let_go_at_any_moment(tmp_path: P
 def test_a_decoder_that_forgets_the_packets_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = film(tmp_path / "a.mkv", noisy(16))
     expected = [frame.time_s for frame in read(path)[1]]
-    monkeypatch.setattr("mien.sources.packets.PacketLedger._number_of", staticmethod(lambda _: -1))
+    monkeypatch.setattr("mien.sources.video.packets.PacketLedger._number_of", staticmethod(lambda _: -1))
     source, found = read(path)
     assert ([frame.time_s for frame in found], source.problem) == (expected, None)
 
@@ -472,7 +472,7 @@ def no_memory(*_: object) -> None:
     raise MemoryError
 
 
-@pytest.mark.parametrize("where", ["mien.sources.colour.ToRgb.__call__", "mien.sources.packets.PacketLedger.delivered"])
+@pytest.mark.parametrize("where", ["mien.sources.video.colour.ToRgb.__call__", "mien.sources.video.packets.PacketLedger.delivered"])
 def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     path = film(tmp_path / "a.mp4", moving(5))
     monkeypatch.setattr(where, no_memory)

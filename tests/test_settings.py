@@ -9,16 +9,16 @@ import yaml
 from typer.testing import CliRunner
 
 from mien.cli import app
-from mien.data.files import load_file
-from mien.data.folders import load_folder
+from mien.data.sets.class_folders import load_folder
+from mien.data.sets.label_file import load_file
 from mien.documents.patterns import bounded_pattern
 from mien.documents.yaml import parse_yaml, read_yaml
 from mien.errors import DataError, MienError
 from mien.recipes.names import recipes
 from mien.recipes.schema import read_recipe
 from mien.tasks import TASKS
-from mien.train.settings import read_settings
-from mien.train.template import template
+from mien.train.settings.template import template
+from mien.train.settings.training import read_settings
 
 SETTINGS = """name: tiny
 data: [{set: drawn, count: 240, seed: 0, size: 48}]

@@ -16,25 +16,25 @@ from torchvision.models import googlenet as theirs
 from torchvision.transforms import v2
 
 from mien.bundles.engines import open_engine
-from mien.data.drawn import load_drawn
-from mien.data.table import class_weights
+from mien.data.drawn.faces import load_drawn
+from mien.data.label_table import class_weights
 from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Task
-from mien.train.augment import AugmentSettings, RandAugmentSettings, rarity
-from mien.train.crops import Crops, Shaken
-from mien.train.deviation import Deviation
-from mien.train.export import export
-from mien.train.fit import Progress, fit
-from mien.train.heads import HeadSettings, make_head
-from mien.train.losses import cross_entropy
-from mien.train.networks import MultiTaskNet, NetworkSettings, backbone, build, freeze, load_start, start_at_means, thaw
-from mien.train.objective import LossSettings, Objective
+from mien.train.inputs.augment import AugmentSettings, RandAugmentSettings, rarity
+from mien.train.inputs.crops import Crops, Shaken
+from mien.train.loop import Progress, fit
+from mien.train.networks.deviation import Deviation
+from mien.train.networks.heads import HeadSettings, make_head
+from mien.train.networks.network import MultiTaskNet, NetworkSettings, backbone, build, freeze, load_start, start_at_means, thaw
+from mien.train.networks.uncertainty import UncertainHead
+from mien.train.objective.losses import cross_entropy
+from mien.train.objective.objective import LossSettings, Objective
+from mien.train.onnx.export import export
 from mien.train.optim import Average, OptimSettings, make_optimiser, perturbed
-from mien.train.runs import RunFolder
-from mien.train.settings import Settings, write_settings
-from mien.train.trained import collate, network_of
-from mien.train.uncertainty import UncertainHead
+from mien.train.runs.folder import RunFolder
+from mien.train.runs.inference import collate, network_of
+from mien.train.settings.training import Settings, write_settings
 
 NAN = float("nan")
 EXPR, VA = TASKS["expr.abaw7"], TASKS["va"]

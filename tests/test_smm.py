@@ -12,20 +12,20 @@ from torchvision.models import Inception3
 
 from mien.bundles.engines import available, open_engine
 from mien.bundles.store import load
-from mien.data.drawn import load_drawn
-from mien.data.table import labels
+from mien.data.drawn.faces import load_drawn
+from mien.data.label_table import labels
 from mien.errors import DataError
 from mien.tasks import TASKS, Task
 from mien.temporal.rows import ema_rows
-from mien.train.bundle import make_bundle
-from mien.train.crops import Crops
-from mien.train.export import export
-from mien.train.fit import fit
-from mien.train.heads import HeadSettings, MessageHead, SignHead, make_head
-from mien.train.networks import MultiTaskNet, NetworkSettings, backbone, build, start_at_means
-from mien.train.objective import Objective
-from mien.train.settings import read_settings
-from mien.train.smm import REGIONS, WIDTH, Smm, messages_and_signs
+from mien.train.bundle.make import make_bundle
+from mien.train.inputs.crops import Crops
+from mien.train.loop import fit
+from mien.train.networks.heads import HeadSettings, MessageHead, SignHead, make_head
+from mien.train.networks.network import MultiTaskNet, NetworkSettings, backbone, build, start_at_means
+from mien.train.networks.smm import REGIONS, WIDTH, Smm, messages_and_signs
+from mien.train.objective.objective import Objective
+from mien.train.onnx.export import export
+from mien.train.settings.training import read_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -234,7 +234,7 @@ def test_only_training_is_left_to_chance() -> None:
 
 def test_onnx_answers_as_torch_whatever_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Weights stay in full precision here: what rounding them costs is not this test's question.
-    monkeypatch.setattr("mien.train.export._store_half", lambda path: None)
+    monkeypatch.setattr("mien.train.onnx.export._store_half", lambda path: None)
     view, path, images = small().exported(features=True), tmp_path / "x.onnx", torch.randn(5, 3, SIZE, SIZE)
     assert export(view, path, images[:2], [*FAMILIES, "features"], {0: "batch"}) < 1e-4
     with torch.no_grad():

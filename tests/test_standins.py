@@ -20,17 +20,17 @@ from typer.testing import CliRunner
 
 import mien
 from mien.cli.data import standin
-from mien.data.abaw.affectnet import five_of_68
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.drawn import EXPRESSIONS, load_drawn
-from mien.data.ferplus import load_ferplus
-from mien.data.sets import Set, load_set
+from mien.data.drawn.faces import EXPRESSIONS, load_drawn
+from mien.data.label_table import check, split_by
+from mien.data.registry import Set, load_set
+from mien.data.sets.affectnet import five_of_68
+from mien.data.sets.ferplus import load_ferplus
 from mien.data.standins import KINDS, make_standin
 from mien.data.standins.faces import abaw_shares, faces_of, read_faces
 from mien.data.standins.pictures import cut_out, framing, placed
 from mien.data.standins.states import settled, switched
 from mien.data.standins.stills import landmarks_of
-from mien.data.table import check, split_by
 from mien.errors import DataError, OutputError, UnknownNameError
 from mien.metrics import ccc
 from mien.tasks import TASKS

@@ -15,11 +15,12 @@ from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter, ImageFileDirectory_v2
 
 from mien import analyze
-from mien.analysis import Reader
+from mien.analysis.reader import Reader
 from mien.bundles.store import FACES, load_detector
 from mien.errors import SourceError
 from mien.faces.track import Tracker
-from mien.sources import media_kind, open_source, stills
+from mien.sources import media_kind, open_source
+from mien.sources.still import decoder as stills
 
 spec = importlib.util.spec_from_file_location("photo_damage", ROOT / "bench" / "photo_damage.py")
 damage = importlib.util.module_from_spec(spec)

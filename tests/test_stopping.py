@@ -60,7 +60,7 @@ def test_a_group_that_is_told_to_end_says_one_sentence_and_goes_on_later(number,
 
 def test_a_process_that_loads_pictures_ends_when_it_is_told_twice():
     code = (
-        "import os, signal, time; from mien.train.trained import outlast_signals; outlast_signals()\n"
+        "import os, signal, time; from mien.train.runs.inference import outlast_signals; outlast_signals()\n"
         "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM); print('still here', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGTERM); time.sleep(9); print('not ended')"
     )

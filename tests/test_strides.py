@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.errors import DataError
-from mien.temporal.strides import Strides, apply_strides, fit_strides
+from mien.temporal.adaptive_rate import Strides, apply_strides, fit_strides
 
 Array = NDArray[np.float64]
 NAN = float("nan")

@@ -13,7 +13,7 @@ from conftest import ROOT
 from typer.testing import CliRunner
 
 from mien.cli import app
-from mien.data.abaw.lists import named_frames, read_list
+from mien.data.frame_lists import named_frames, read_list
 from mien.data.submissions.check import EXAMPLES, KINDS, check, guess
 from mien.data.submissions.formats import FORMATS, format_named, markdown, video_lengths
 from mien.data.submissions.write import write

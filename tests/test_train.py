@@ -13,22 +13,22 @@ import torch
 from mien.bundles.card import AffectCard, FaceCard
 from mien.bundles.store import bundles, load, load_detector, open_bundle
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.ferplus import EXPR
+from mien.data.sets.ferplus import EXPR
 from mien.errors import BundleError, DataError
 from mien.tasks import TASKS
-from mien.train import mien_face, mien_s
-from mien.train.augment import Jitter, degrade
-from mien.train.bundle import make_bundle
-from mien.train.composites import Portrait, Stock, compose, scenes
-from mien.train.export import export
-from mien.train.face_resnet import FaceResNet, load_faces
-from mien.train.fit import fit
-from mien.train.networks import NetworkSettings, build
-from mien.train.pack import sha256_of
-from mien.train.quantise import strays
-from mien.train.requantise import requantise
-from mien.train.settings import read_settings
-from mien.train.soup import average_runs
+from mien.train.builtin import mien_face, mien_s
+from mien.train.builtin.composites import Portrait, Stock, compose, scenes
+from mien.train.builtin.requantise import requantise
+from mien.train.bundle.make import make_bundle
+from mien.train.bundle.pack import sha256_of
+from mien.train.inputs.augment import Jitter, degrade
+from mien.train.loop import fit
+from mien.train.networks.face_resnet import FaceResNet, load_faces
+from mien.train.networks.network import NetworkSettings, build
+from mien.train.onnx.export import export
+from mien.train.onnx.quantise import strays
+from mien.train.runs.soup import average_runs
+from mien.train.settings.training import read_settings
 
 
 def test_jitter_moves_what_it_says():

@@ -11,8 +11,7 @@ from sklearn.metrics import f1_score
 
 from mien import metrics
 from mien.errors import DataError
-from mien.temporal.rows import smooth_rows
-from mien.temporal.tuning import (
+from mien.evaluation.nested_tuning import (
     COMPOUND_COUNTS,
     GRID,
     blend,
@@ -26,6 +25,7 @@ from mien.temporal.tuning import (
     versions,
     video_folds,
 )
+from mien.temporal.rows import smooth_rows
 
 Array = NDArray[np.float64]
 NAN = float("nan")

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 import mien
 from mien.cli import app
-from mien.data.ferplus import EXPR, load_ferplus
-from mien.data.pictures import read_picture
-from mien.data.table import labels
+from mien.data.images import read_picture
+from mien.data.label_table import labels
+from mien.data.sets.ferplus import EXPR, load_ferplus
 from mien.temporal.widths import BEARABLE_S, OTHER_S
 
 

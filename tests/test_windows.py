@@ -15,28 +15,28 @@ from typer.testing import CliRunner
 from mien.bundles.card import TaskCard, write_card
 from mien.bundles.store import AFFECT, load, open_bundle
 from mien.cli import app
-from mien.data.sets import File
-from mien.data.table import labels
+from mien.data.label_table import labels
+from mien.data.registry import File
 from mien.errors import DataError
+from mien.evaluation.predict import evaluate_bundle
 from mien.faces.prepare import Pixels
 from mien.metrics import ccc
 from mien.tasks import TASKS
-from mien.train.bundle import make_bundle
-from mien.train.cache import build
-from mien.train.cached import FeatureSettings, Windows
-from mien.train.export import export
-from mien.train.fit import Progress, fit, network_of
-from mien.train.heads import HeadSettings
-from mien.train.models import open_model
-from mien.train.networks import NetworkSettings
-from mien.train.objective import LossSettings, Objective
+from mien.train.bundle.make import make_bundle
+from mien.train.bundle.pack import sha256_of
+from mien.train.inputs.feature_cache import build
+from mien.train.inputs.feature_dataset import FeatureSettings, Windows
+from mien.train.inputs.windows import WindowSettings, windows
+from mien.train.loop import Progress, fit, network_of
+from mien.train.networks.heads import HeadSettings
+from mien.train.networks.network import NetworkSettings
+from mien.train.objective.objective import LossSettings, Objective
+from mien.train.onnx.export import export
+from mien.train.open_model import open_model
 from mien.train.optim import OptimSettings
-from mien.train.pack import sha256_of
-from mien.train.runs import RunFolder
-from mien.train.scoring import evaluate_bundle
-from mien.train.settings import FitSettings, Settings, read_settings, write_settings
-from mien.train.trained import inputs_of, raw_scores
-from mien.train.windows import WindowSettings, windows
+from mien.train.runs.folder import RunFolder
+from mien.train.runs.inference import inputs_of, raw_scores
+from mien.train.settings.training import FitSettings, Settings, read_settings, write_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -36,7 +36,7 @@ from mien.demo import portrait
 from mien.errors import BundleError, MienError, OutputError, UnknownNameError
 from mien.faces.detect import STRIDES
 from mien.tasks import TASKS
-from mien.zoo.carry import _unpacked
+from mien.zoo.archive import _unpacked
 from mien.zoo.fetch import Patience, fetch
 from mien.zoo.index import File
 
@@ -334,7 +334,7 @@ def published(tmp_path_factory):
 
 
 def test_weights_become_a_file_that_training_starts_from(published, shelf, tmp_path):
-    from mien.train.networks import backbone, load_start
+    from mien.train.networks.network import backbone, load_start
 
     network, pickled = published
     reads = {"reads": "crops", "pixels": {**PIXELS, "size": 112}, "outputs": TASKS_TOLD}
@@ -827,7 +827,7 @@ def test_a_network_of_another_form_leaves_the_old_one(old_version, shelf, tmp_pa
 
 
 def test_numbers_that_differ_leave_the_old_one(old_version, shelf, monkeypatch):
-    from mien.zoo import split
+    from mien.zoo import onnx_split as split
 
     right = split._cut_last_layer
 
@@ -1272,7 +1272,7 @@ def test_all_is_on_the_disk_before_it_has_its_name(shelf, tmp_path, monkeypatch)
 
 def test_a_file_for_training_that_is_whole_is_not_written_again(shelf, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
-    published = pytest.importorskip("mien.train.published")
+    published = pytest.importorskip("mien.train.networks.published")
     net = torch.nn.Linear(2, 3)
     monkeypatch.setattr(published, "_lifted", lambda *_: net)
     path = entry(tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[])

@@ -14,12 +14,12 @@ from mien.bundles.gate import inspect
 from mien.bundles.store import open_bundle
 from mien.errors import BundleError, UnknownNameError
 from mien.tasks import TASKS, Task
-from mien.train.lift import lift, parity, save
-from mien.train.networks import MultiTaskNet, NetworkSettings
-from mien.zoo.faces import luma_grid
+from mien.train.networks.network import MultiTaskNet, NetworkSettings
+from mien.train.networks.transplant import lift, parity, save
 from mien.zoo.index import Output
+from mien.zoo.onnx_split import split
 from mien.zoo.pickles import read_pt, tensors
-from mien.zoo.split import split
+from mien.zoo.yunet import luma_grid
 
 AFFECT8, VA = TASKS["expr.affectnet8"], TASKS["va"]
 EIGHT = [(AFFECT8, slice(0, 8))]

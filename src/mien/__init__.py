@@ -10,11 +10,11 @@ from importlib import import_module
 TYPE_CHECKING = False  # what type checkers take for True; `import typing` takes a while, in which Ctrl-C would be a traceback
 if TYPE_CHECKING:
     from mien import errors, records
-    from mien.analysis import Analysis, Reader, analyze
+    from mien.analysis.options import Options
+    from mien.analysis.reader import Analysis, Reader, analyze
+    from mien.batch.many import analyze_many
     from mien.bundles.store import Model, load
     from mien.errors import MienError
-    from mien.many import analyze_many
-    from mien.options import Options
     from mien.outputs.read import read_table
     from mien.records import Face, Frame, Reading, Status
     from mien.tasks import TASKS, Task

@@ -8,7 +8,7 @@ work on one folder at once: each table is written by one of them.
 from collections.abc import Sequence
 from pathlib import Path
 
-from mien.analysis import Options, Reader
+from mien.analysis.reader import Options, Reader
 from mien.batch.jobs import Work
 from mien.batch.names import Job, Plan, Taken, plan
 from mien.batch.outcome import Outcome, Progress

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import mien
-from mien.analysis import Reader
+from mien.analysis.reader import Reader
 from mien.batch.names import DRAWN, Job, Taken, kept_name, name_for, owns, portable
 from mien.batch.outcome import Outcome, Progress
 from mien.batch.photos import Kept, kept, unchanged, with_earlier
@@ -26,7 +26,7 @@ from mien.outputs.recorded import Recorded, Stamp, read_dictionary, stamp
 from mien.outputs.tables import TableWriter, finished_rows
 from mien.records import Reading, Status
 from mien.sources import Source
-from mien.sources.heif import now_readable
+from mien.sources.still.heif import now_readable
 
 __all__ = ["Work"]
 

@@ -142,7 +142,7 @@ def pull(
                 out.print(f"{found.name}: {told}; {found.bundle or found.weights}", markup=False)
                 if found.weights:
                     with needs_extra(f"making safetensors of {found.weights}"):
-                        from mien.train.published import start_file
+                        from mien.train.networks.published import start_file
                     out.print(f"{found.name}: every tensor in its place; start: {start_file(name, _say)}", markup=False)
         except typer.Exit as end:
             if end.exit_code == 130:

@@ -8,12 +8,12 @@ from typing import Annotated, Final
 import typer
 
 from mien import batch
+from mien.analysis.options import Choice, Options
+from mien.batch.many import Bars
 from mien.bundles.store import AFFECT, FACES
 from mien.cli.terminal import ENDED, err, fail, out, tidy
 from mien.demo import film
 from mien.doctor import examine
-from mien.many import Bars
-from mien.options import Choice, Options
 from mien.progress import bar_for
 from mien.records import Status
 from mien.sources import summarize

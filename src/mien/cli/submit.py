@@ -18,7 +18,7 @@ def check(
     ] = None,
 ) -> None:
     """Find what is wrong with a submission before the challenge does."""
-    from mien.data.abaw.lists import read_list
+    from mien.data.frame_lists import read_list
     from mien.data.submissions.check import check as defects_of
     from mien.data.submissions.check import guess
     from mien.data.submissions.formats import format_named

@@ -42,9 +42,9 @@ def train(
             raise ValueError("give a settings file and --out RUN; mien train --show prints a file to start from")
         with needs_extra("mien train"):
             from mien.cli.training_bar import TrainingBar
-            from mien.train.fit import fit
-            from mien.train.settings import read_settings, write_settings
-            from mien.train.template import template
+            from mien.train.loop import fit
+            from mien.train.settings.template import template
+            from mien.train.settings.training import read_settings, write_settings
         if show:
             out.print(write_settings(read_settings(settings)) if settings else template(), markup=False, end="")
             return
@@ -68,9 +68,9 @@ def evaluate(
     with tidy("no report was written"):
         with needs_extra("mien evaluate"):
             from mien.cli.bars import Bar
-            from mien.train.judging import judge_models, write_judged
-            from mien.train.report import markdown
-            from mien.train.settings import read_settings
+            from mien.evaluation.report import markdown
+            from mien.train.evaluate_models import judge_models, write_judged
+            from mien.train.settings.training import read_settings
         with closing(Bar()) as bar:
             found, about = judge_models(
                 bundles, read_settings(data), split=split, by=by, protocols=protocols or (), skip_unreadable=skip,
@@ -94,8 +94,8 @@ def export(
             raise ValueError(f"--bits must be 8 or 16, got {bits}")
         with needs_extra("mien export"):
             from mien.cli.bars import Bar
-            from mien.train.bundle import make_bundle
-            from mien.train.runs import RunFolder
+            from mien.train.bundle.make import make_bundle
+            from mien.train.runs.folder import RunFolder
         width = cast(Literal[8, 16], bits)
         with closing(Bar()) as bar:
             make_bundle(RunFolder(run), folder, bits=width, features=features, robustness=robustness, note=bar.note, progress=bar)
@@ -114,7 +114,7 @@ def features(
         with needs_extra("mien features"):
             from mien.cli.bars import Bar
             from mien.train.features import cache_features
-            from mien.train.settings import read_settings
+            from mien.train.settings.training import read_settings
         with closing(Bar()) as bar:
             cache, faces = cache_features(bundle, read_settings(data), folder, skip_unreadable=skip, note=_aside, progress=bar)
         out.print(f"{cache.place}: {cache.features.shape[1]} features of {faces} faces", markup=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from mien.cli.terminal import ENDED, GENTLY, err, out
 from mien.progress import bar_for
-from mien.train.fit import Progress
+from mien.train.loop import Progress
 
 __all__ = ["TrainingBar"]
 

@@ -1,6 +1,6 @@
 """Class folders made equally full: the pictures that are there, and changed copies of them for the classes that have fewer.
 
-HUST-ANT balanced the synthetic faces of ABAW4 this way before training, with RandAugment as the change (`mien.train.randaugment`).
+HUST-ANT balanced the synthetic faces of ABAW4 this way before training, with RandAugment as the change (`mien.train.inputs.randaugment`).
 """
 
 import hashlib
@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mien.data.abaw.lsd import COPY
-from mien.data.abaw.presence import entries, pictures
-from mien.data.pictures import read_picture
+from mien.data.images import read_picture
+from mien.data.presence import entries, pictures
+from mien.data.sets.lsd import COPY
 from mien.errors import DataError, OutputError
 from mien.files import LOST_WORKER, Aside, explained, write_aside
 

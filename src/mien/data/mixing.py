@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from mien.data.abaw.presence import note
+from mien.data.label_table import COLUMNS, SPLITS, labels
+from mien.data.presence import note
 from mien.data.spec import Spec
-from mien.data.table import COLUMNS, SPLITS, labels
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mien.data.table import Split
+from mien.data.label_table import Split
 
 __all__ = ["Cut", "Place", "Spec"]
 
@@ -20,7 +20,7 @@ class Spec(BaseModel):
 
 
 class Cut(Spec):
-    """How to split data that comes without splits; see `mien.data.table.split_by`."""
+    """How to split data that comes without splits; see `mien.data.label_table.split_by`."""
 
     by: Literal["subject", "video"] | None
     """What must not lie in two splits; null: single rows."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from mien.errors import OutputError, SourceError
 from mien.files import Transaction
-from mien.outputs.draw import Painter, note
-from mien.outputs.film import Film
-from mien.outputs.ink import Pixels
+from mien.outputs.canvas import Pixels
+from mien.outputs.painter import Painter, note
+from mien.outputs.video_writer import Film
 from mien.records import Frame, Reading
 from mien.sources import Source, open_source
 from mien.tasks import Task

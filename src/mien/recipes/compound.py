@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import DataError, LabelMismatchError, UnknownNameError
+from mien.evaluation.nested_tuning import COMPOUND_COUNTS, kl_to
 from mien.metrics import macro_f1
 from mien.tasks import MEANS, TASKS, Floats, Kind, Mean, compound_scores
 from mien.temporal.rows import fill_rows, smooth_rows
-from mien.temporal.tuning import COMPOUND_COUNTS, kl_to
 
 __all__ = [
     "AGGREGATIONS", "BASES", "SMOOTHINGS", "Aggregation", "Basis", "Variant", "best_variant", "compound_labels", "face_compounds",
@@ -131,7 +131,7 @@ def frame_compounds(faces: pd.DataFrame, scores: Floats, aggregation: Aggregatio
 def listed_compounds(frames: pd.DataFrame, listed: pd.DataFrame, note: Callable[[str], None] | None = None) -> Floats:
     """Scores (N, 7) of the N rows of an official list, in its order; a row of NaN has no face in its frame.
 
-    frames: as `frame_compounds` gives them. listed: columns video and frame, such as `mien.data.abaw.lists.read_list` gives; a frame
+    frames: as `frame_compounds` gives them. listed: columns video and frame, such as `mien.data.frame_lists.read_list` gives; a frame
         that it does not hold is left out, and one that only it holds (lists are longer than some videos by a frame) is NaN.
     note: told how many rows have no face, which videos have none at all, and how many frames were left out.
     Raises DataError where no row of the list has a face.

@@ -9,11 +9,11 @@ from mien.errors import DataError
 from mien.recipes.engine import Finished
 from mien.recipes.schema import Recipe
 from mien.recipes.steps.base import Place
-from mien.recipes.steps.learn import Features, Heads, Score
+from mien.recipes.steps.features_heads import Features, Heads, Score
 from mien.recipes.steps.runs import EXPORTED, runs_of
-from mien.recipes.steps.train import Train
+from mien.recipes.steps.training import Train
 from mien.train.cost import Network, costs, network_of_bundle, network_of_run
-from mien.train.runs import RunFolder
+from mien.train.runs.folder import RunFolder
 
 __all__ = ["FaceCost", "face_costs"]
 

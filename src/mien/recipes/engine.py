@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import mien
 from mien.bundles.store import open_bundle
-from mien.data.sets import Set, places
+from mien.data.registry import Set, places
 from mien.errors import DataError
 from mien.files import explained, write_aside
-from mien.recipes.predicted import Predicted
+from mien.recipes.predictions import Predicted
 from mien.recipes.schema import Recipe
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
 

@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import mien
+from mien.analysis.pipeline import read_ahead
 from mien.bundles.store import FACES, Model, load, load_detector, open_bundle
-from mien.data.pictures import read_picture
+from mien.data.images import read_picture
 from mien.errors import DataError, LabelMismatchError, SourceError
 from mien.faces.detect import Detector
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.files import Aside, explained
-from mien.pipeline import read_ahead
 from mien.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, open_source
 from mien.sources.base import Kind, Moments
 from mien.tasks import Floats

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import mien
 from mien.errors import DataError
+from mien.evaluation.report import number
 from mien.files import write_aside
 from mien.recipes.costs import FaceCost, face_costs
 from mien.recipes.engine import Finished
-from mien.recipes.judged import Judged, Told, judged, minus
+from mien.recipes.evaluate_steps import Judged, Told, judged, minus
 from mien.recipes.schema import Recipe
+from mien.train.bundle.pack import code_version
 from mien.train.cost import BATCH
-from mien.train.pack import code_version
-from mien.train.report import number
 
 __all__ = ["Compared", "Held", "Line", "Report", "markdown", "report", "write_report"]
 
@@ -241,7 +241,7 @@ def _costs(found: Report) -> list[str]:
 
 def write_report(found: Report, folder: Path) -> tuple[Path, ...]:
     """Write ``<recipe>.md``, ``.json`` and ``.png`` into a folder; returns their paths. Raises OutputError."""
-    from mien.recipes.figure import draw
+    from mien.recipes.plot import draw
 
     paths = tuple(folder / f"{found.recipe}.{suffix}" for suffix in ("md", "json", "png"))
     write_aside(paths[0], markdown(found).encode())

@@ -6,14 +6,14 @@ from typing import Any, Final
 
 import yaml
 
-from mien.data.sets import Set, places
+from mien.data.registry import Set, places
 from mien.data.standins.make import KINDS, is_standin, make_standin
 from mien.errors import DataError
 from mien.files import explained, write_aside
 from mien.recipes.engine import Finished, find_data, run_steps
 from mien.recipes.report import Report, report, write_report
 from mien.recipes.schema import Recipe, read_recipe
-from mien.recipes.steps.files import SUBMISSION, Submit
+from mien.recipes.steps.data_files import SUBMISSION, Submit
 
 __all__ = ["reproduce", "shown"]
 

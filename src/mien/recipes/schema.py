@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from mien.data.sets import Set
+from mien.data.registry import Set
 from mien.documents.yaml import parse_yaml, read_yaml
 from mien.errors import DataError, UnknownNameError
 from mien.metrics import PROTOCOLS
@@ -29,7 +29,7 @@ class _Strict(BaseModel):
 class Needed(_Strict):
     """Data that a recipe needs, by kind; people give the path.
 
-    set: kind of `mien.data.sets.Set`. get: where people get it. options: its other settings.
+    set: kind of `mien.data.registry.Set`. get: where people get it. options: its other settings.
     """
 
     set: str

@@ -10,15 +10,15 @@ from typing import Literal
 import numpy as np
 
 from mien.errors import SourceError
-from mien.sources.animated import Animation, is_animated
 from mien.sources.arrays import Arrays, Pictures, checked
 from mien.sources.base import Source
 from mien.sources.camera import Camera
 from mien.sources.inputs import STDIN, refuse_address
-from mien.sources.stills import Pages, Picture, Still, decode, opened_picture, page_numbers
+from mien.sources.still.animated import Animation, is_animated
+from mien.sources.still.decoder import Pages, Picture, Still, decode, opened_picture, page_numbers
 from mien.sources.stored import Stored, head, is_open_file, spool, standard_input
 from mien.sources.suffixes import IMAGE_SUFFIXES
-from mien.sources.video import Video
+from mien.sources.video.decoder import Video
 
 __all__ = ["media_kind", "open_source"]
 

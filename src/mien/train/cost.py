@@ -26,12 +26,12 @@ from mien.bundles.card import AffectCard
 from mien.bundles.engines import import_onnxruntime, open_engine
 from mien.bundles.store import read_bundle
 from mien.errors import BundleError
-from mien.train.export import trace
-from mien.train.heads import SequenceHead
-from mien.train.models import ENGINE
-from mien.train.networks import MultiTaskNet
-from mien.train.runs import RunFolder
-from mien.train.trained import input_shape, network_of
+from mien.train.networks.heads import SequenceHead
+from mien.train.networks.network import MultiTaskNet
+from mien.train.onnx.export import trace
+from mien.train.open_model import ENGINE
+from mien.train.runs.folder import RunFolder
+from mien.train.runs.inference import input_shape, network_of
 
 __all__ = ["BATCH", "Cost", "Network", "costs", "macs", "network_of_bundle", "network_of_run", "traced"]
 

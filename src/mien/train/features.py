@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mien.bundles.store import load
-from mien.data.sets import Set, places
+from mien.data.registry import Set, places
 from mien.errors import OutputError
-from mien.train.cache import FeatureCache, build
-from mien.train.models import ENGINE, table_for
-from mien.train.settings import Settings
+from mien.train.inputs.feature_cache import FeatureCache, build
+from mien.train.open_model import ENGINE, table_for
+from mien.train.settings.training import Settings
 
 __all__ = ["cache_features", "root_of"]
 

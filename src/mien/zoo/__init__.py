@@ -7,7 +7,7 @@
 `pull` fetches one; it is the only call in mien that reaches for the network. `pack` and `add` carry bundles to machines without one.
 """
 
-from mien.zoo.carry import add, pack
+from mien.zoo.archive import add, pack
 from mien.zoo.fetch import Patience
 from mien.zoo.index import Entry, entries, entry, page
 from mien.zoo.install import Pulled, kept, pull, remove, verify, weights

@@ -12,9 +12,9 @@ from mien.bundles.engines import TOLERANCE, open_engine, reason
 from mien.bundles.gate import inspect
 from mien.errors import BundleError
 from mien.faces.detect import STRIDES
-from mien.zoo.faces import luma_grid
 from mien.zoo.index import Affect, Entry
-from mien.zoo.split import CONVERTED, apart, split
+from mien.zoo.onnx_split import CONVERTED, apart, split
+from mien.zoo.yunet import luma_grid
 
 __all__ = ["convert", "made"]
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from mien.errors import BundleError, OutputError
+from mien.zoo.http import BrokenError, Patience, ask, check_address, number, why
 from mien.zoo.index import File
-from mien.zoo.web import BrokenError, Patience, ask, check_address, number, why
 
 __all__ = ["Patience", "Progress", "check", "fetch", "writing"]
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.ferplus import FERPLUS_TEMPLATE
-from mien.data.pictures import read_picture
+from mien.data.images import read_picture
+from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.data.standins.faces import Faces
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, similarity, warp

@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.label_table import table_of
 from mien.data.standins.affwild import EXPR_COUNTS
 from mien.data.standins.faces import Faces
 from mien.data.standins.order import Order, Work, folder, write_labels, write_lines
 from mien.data.standins.pictures import Job, cut_out, noise_of, paint, placed, relight, write_jpeg
 from mien.data.standins.states import settled, shares_of
-from mien.data.table import table_of
 from mien.tasks import TASKS, Floats
 
 __all__ = ["affectnet", "drawn_lots", "landmarks_of", "lsd", "raf_db"]

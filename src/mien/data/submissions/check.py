@@ -71,7 +71,7 @@ def check(path: Path, name: str, official: pd.DataFrame) -> list[Defect]:
     """Every kind of defect of a submission; empty where there is none.
 
     path: the file or, for a format with a file per video, the folder. name: of a format in `FORMATS`.
-    official: `image`, `video`, `frame` of the official list, from `mien.data.abaw.lists.read_list`.
+    official: `image`, `video`, `frame` of the official list, from `mien.data.frame_lists.read_list`.
     A line with the wrong number of fields still answers the row that it names. In a file per video rows have no names, so a row
     that is missing, doubled or in another place shows only in the number of lines.
     Raises UnknownNameError for the format, DataError where there is nothing at `path` or the list does not suit the format.

@@ -126,7 +126,7 @@ def format_named(name: str) -> Format:
 def video_lengths(listed: pd.DataFrame) -> dict[str, int]:
     """Video -> number of its frames, for the formats with a file per video.
 
-    listed: `image`, `video` and `frame` of `mien.data.abaw.lists.read_list`. Line k is frame k there, so the frames of a video
+    listed: `image`, `video` and `frame` of `mien.data.frame_lists.read_list`. Line k is frame k there, so the frames of a video
     must be 1, 2, 3, … in this order; raises DataError where they are not.
 
     >>> video_lengths(pd.DataFrame({"image": ["a/1.jpg", "a/2.jpg"], "video": "a", "frame": [1, 2]}))

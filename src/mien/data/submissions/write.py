@@ -38,12 +38,12 @@ def write(
 ) -> Written:
     """Answer every row of an official list, in its order, rows that come twice included.
 
-    name: of a format in `FORMATS`. listed: `image`, `video`, `frame`, from `mien.data.abaw.lists.read_list`.
+    name: of a format in `FORMATS`. listed: `image`, `video`, `frame`, from `mien.data.frame_lists.read_list`.
     scores: `image`, as the list names it and not as a path on the disk, and the columns of the format's tasks (`Task.columns`):
         probabilities, or values in their unit. Rows in any order; a row of a task that is all NaN was not measured; an image may
         come twice with the same scores.
     path: the file or, for a format with a file per video, the folder, made if missing; it may hold nothing else.
-    thresholds: by family, as in `mien.train.evaluate`: from which score a unit is on, one number or one per unit (0.5).
+    thresholds: by family, as in `mien.evaluation.judge`: from which score a unit is on, one number or one per unit (0.5).
 
     What was not measured lies on the straight line between the measured frames around it, by frame number, and is held before the
     first and after the last one (`mien.temporal.rows.fill_rows`), before anything is decided. Expressions become the class of the

@@ -18,7 +18,7 @@ from typing import Final
 import cv2
 from PIL import Image as Pillow
 
-from mien.data.pictures import read_picture
+from mien.data.images import read_picture
 from mien.data.superres.manifest import Stamp
 from mien.data.superres.upscale import Engine, Image, upscaler
 from mien.errors import DataError, OutputError

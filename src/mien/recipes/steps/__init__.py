@@ -4,11 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mien.recipes.steps.after import Blend, LookLess, Override, Smooth, Threshold
-from mien.recipes.steps.compounds import ChooseCompounds, Compounds, Export, Faces, SupervisedCompounds
-from mien.recipes.steps.files import Balance, Submit, SuperResolve
-from mien.recipes.steps.learn import Features, Heads, Score
-from mien.recipes.steps.train import Train
+from mien.recipes.steps.compound import ChooseCompounds, Compounds, Export, Faces, SupervisedCompounds
+from mien.recipes.steps.data_files import Balance, Submit, SuperResolve
+from mien.recipes.steps.features_heads import Features, Heads, Score
+from mien.recipes.steps.postprocess import Blend, LookLess, Override, Smooth, Threshold
+from mien.recipes.steps.training import Train
 
 __all__ = ["AnyStep"]
 

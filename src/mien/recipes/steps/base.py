@@ -8,9 +8,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from mien.data.sets import Set
+from mien.data.registry import Set
 from mien.errors import DataError
-from mien.recipes.predicted import Predicted
+from mien.recipes.predictions import Predicted
 
 __all__ = ["BUNDLE", "DATA", "STEP", "Place", "Step"]
 

@@ -10,13 +10,13 @@ import pandas as pd
 from typing_extensions import override
 
 from mien.data.mixing import Mixing
-from mien.data.sets import Mix, Set
+from mien.data.registry import Mix, Set
 from mien.errors import DataError
 from mien.files import write_aside
-from mien.recipes.predicted import Predicted, part_of
+from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps.base import Place
 from mien.tasks import Floats, Task
-from mien.train.fit import Progress
+from mien.train.loop import Progress
 
 __all__ = ["EXPORTED", "GENERATION", "Quiet", "Runs", "keep_runs", "mixture", "present", "rows_in", "runs_of", "save_scores"]
 

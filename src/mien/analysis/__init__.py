@@ -1,0 +1,1 @@
+"""Reading faces from Python: options, open networks, the pipeline, and the public `analyze` and `Reader`."""

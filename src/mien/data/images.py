@@ -1,0 +1,36 @@
+"""Pixels of one cell of the column `image`."""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import DataError, SourceError
+from mien.sources.arrays import checked
+from mien.sources.still import decoder as stills
+
+__all__ = ["read_picture"]
+
+
+def read_picture(cell: object) -> NDArray[np.uint8]:
+    """Upright RGB uint8 (H, W, 3) of a path (str), an encoded picture (bytes) or an RGB uint8 array (H, W, 3).
+
+    As in the run street: EXIF rotation applied, grey repeated, 16 bits scaled to 8, transparency laid over mid-grey.
+    Raises DataError that names the file, or the length of the bytes.
+    """
+    try:
+        if isinstance(cell, str):
+            pixels = stills.read_picture(cell, cell)
+            name = cell
+        elif isinstance(cell, bytes):
+            name = f"a picture of {len(cell)} bytes"
+            pixels = stills.read_picture(name, memoryview(cell))
+        else:
+            return checked(cell, "a picture of the label table")
+    except SourceError as error:
+        if isinstance(cell, str) and not os.path.isfile(cell):
+            raise DataError(f"{cell}: no such file; check the folder that the table's paths start from") from error
+        raise DataError(str(error)) from error
+    if pixels is None:
+        raise DataError(f"{name}: not a picture that can be read; save it as PNG or JPEG")
+    return pixels

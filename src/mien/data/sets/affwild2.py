@@ -1,0 +1,265 @@
+"""Aff-Wild2 with a label for every frame: valence and arousal, expressions, action units (ABAW2, 3, 5, 6 and 8).
+
+A track's folder (``VA_Set``, ``EXPR_Set``, ``AU_Set`` or ``VA_Estimation_Challenge``, ``EXPR_Classification_Challenge``,
+``EXPR_Recognition_Challenge``, ``AU_Detection_Challenge``) lies in `root` or up to three levels deeper and holds ``Train_Set`` and
+``Validation_Set`` (or ``Training_Set``), in any case of letters, with a file ``<video>.txt`` for each video. Line k below its header is
+frame k, ``<video>/<00001>.jpg`` counted from 1.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from mien.data.annotation_codes import AU_NAMES, EXPR_NAMES, Labels, coordinates, expressions, lines, units
+from mien.data.frame_lists import read_text
+from mien.data.label_table import Split, table_of
+from mien.data.presence import below, entries, note, recordings
+from mien.data.sets.class_folders import PICTURES
+from mien.errors import DataError
+from mien.tasks import TASKS, Task
+
+__all__ = ["Track", "dense_tasks", "load_aff_wild2"]
+
+Track = Literal["va", "expr", "au"]
+
+_FOLDERS: Final[dict[Track, tuple[str, ...]]] = {
+    "va": ("va_set", "va_estimation_challenge"),
+    "expr": ("expr_set", "expr_classification_challenge", "expr_recognition_challenge"),
+    "au": ("au_set", "au_detection_challenge"),
+}
+_SPLITS: Final[dict[Split, tuple[str, ...]]] = {"train": ("Train_Set", "Training_Set"), "val": ("Validation_Set",)}
+_DEPTH: Final = 3
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The annotated frames of one video that have a picture."""
+
+    video: str
+    split: Split
+    frames: NDArray[np.int64]  # (M,) from 1
+    labels: dict[Track, Labels]  # (M, K)
+
+
+@dataclass
+class _Tally:
+    """What was left out, and where."""
+
+    lines: int = 0
+    lost: int = 0
+    bare: int = 0  # videos without a folder of pictures
+    more: int = 0  # videos with one picture more than lines
+    fewer: int = 0  # videos whose last line has no picture while the one before has
+    uneven: int = 0  # videos whose tracks have different counts of lines
+
+    def notes(self, left_out: list[str]) -> list[str]:
+        """A line for each kind that came up."""
+        told = [
+            (self.lost, f"{self.lost} of {self.lines} annotated frames have no picture and were left out"),
+            (self.bare, f"{self.bare} videos have annotations but no picture at all"),
+            (self.more, f"{self.more} videos have one picture more than annotation lines; it was left out"),
+            (self.fewer, f"{self.fewer} videos have one annotation line more than pictures; it was left out"),
+            (self.uneven, f"{self.uneven} videos have more annotation lines in one track than in another"),
+        ]
+        return [*left_out, *(line for count, line in told if count)]
+
+
+def dense_tasks(tracks: Sequence[Track], classes: Literal[7, 8] = 8) -> tuple[Task, ...]:
+    """The tasks of the tracks; `classes` of the expression track: 7 in ABAW2, 8 since."""
+    tasks = {"va": TASKS["va"], "expr": TASKS[f"expr.abaw{classes}"], "au": TASKS["au.abaw12"]}
+    return tuple(tasks[track] for track in tracks)
+
+
+def load_aff_wild2(root: Path, tracks: Sequence[Track], images: str = "cropped_aligned", classes: Literal[7, 8] = 8) -> pd.DataFrame:
+    """The label table of dense Aff-Wild2: `dense_tasks`, splits train and val; several tracks are joined on video and frame.
+
+    images: folder of the pictures, within `root` or an absolute path. Frames without one are left out; frames without a label stay, as
+    neighbours in time. `subject` is the recording: the video without ``_left`` or ``_right``. Where a recording is in training in one
+    track and in validation in another, its training annotations are left out. A count of pictures and lines that is off by one is
+    tolerated. `attrs["notes"]` counts all that.
+    Raises DataError for folders or files that are not there, are damaged or of another year, and for pictures beyond the annotation.
+    """
+    root = Path(root)
+    files = {track: _annotations(_track_folder(root, track, images), track) for track in tracks}
+    left_out = _judged_once(files)
+    videos = {video: split for found in files.values() for video, (split, _) in found.items()}
+    tally, blocks = _Tally(), list[_Block]()
+    for video in sorted(videos, key=lambda name: (videos[name], name)):
+        parts = {track: _labels(found[video][1], track, classes) for track, found in files.items() if video in found}
+        tally.uneven += len({len(values) for values in parts.values()}) > 1
+        frames = _pictured(root / images / video, max(map(len, parts.values())), tally)
+        blocks.append(_Block(video, videos[video], frames, {track: _at(values, frames) for track, values in parts.items()}))
+    if tally.lost == tally.lines:
+        said = f"none of {tally.lines} annotated frames has its picture <video>/<00001>.jpg there"
+        raise DataError(f"{root / images}: {said}; name their folder by `images`")
+    return note(_joined(blocks, dense_tasks(tracks, classes), tracks, root / images), tally.notes(left_out))
+
+
+def _track_folder(root: Path, track: Track, images: str) -> Path:
+    """The one folder of a track, at the level nearest to the root."""
+    level = [root]
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give the folder that holds the annotations")
+    for _ in range(_DEPTH + 1):
+        found = sorted(folder for folder in level if folder.name.lower() in _FOLDERS[track] and _split_folders(folder))
+        if len(found) > 1:
+            raise DataError(f"{root}: the track {track} lies in {found[0]} and in {found[1]}; give the folder of one year as root")
+        if found:
+            return found[0]
+        level = [below for folder in level if folder != root / images for below in _subfolders(folder)]
+    raise DataError(
+        f"{root}: no folder {' or '.join(_FOLDERS[track])} with Train_Set or Validation_Set in it, {_DEPTH} levels deep; give the folder "
+        "that holds the annotations. Annotations in one file are the multi-task challenge's, whose set is s-aff-wild2"
+    )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder that holds no pictures; folders of pictures are long, and their listing stops at the first."""
+    found = []
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            if entry.name.lower().endswith(PICTURES):
+                return []
+            if entry.is_dir() and not entry.name.startswith("."):
+                found.append(Path(entry.path))
+    return found
+
+
+def _split_folders(folder: Path) -> dict[Split, Path]:
+    found = {split: below(folder, names) for split, names in _SPLITS.items()}
+    return {split: place for split, place in found.items() if place is not None}
+
+
+def _annotations(folder: Path, track: Track) -> dict[str, tuple[Split, Path]]:
+    """Split and file of each video of a track."""
+    found: dict[str, tuple[Split, Path]] = {}
+    for split, place in _split_folders(folder).items():
+        names = sorted(name for name in entries(place) if name.endswith(".txt") and not name.startswith("."))
+        if not names:
+            raise DataError(f"{place}: holds no annotation file <video>.txt; unpack the {track} annotations there")
+        for name in names:
+            video = name.removesuffix(".txt")
+            if video in found:
+                raise DataError(f"{place / name}: the video lies in {found[video][1].parent} as well; keep one of the files")
+            found[video] = (split, place / name)
+    return found
+
+
+def _judged_once(files: dict[Track, dict[str, tuple[Split, Path]]]) -> list[str]:
+    """Take training files of recordings that any track has in validation out of `files`; a note for each track that loses some."""
+    videos = np.array([video for found in files.values() for video, (split, _) in found.items() if split == "val"], object)
+    judged = set(recordings(videos)) if len(videos) else set[str]()
+    notes = []
+    for track, found in files.items():
+        trained = np.array([video for video, (split, _) in found.items() if split == "train"], object)
+        lost = [video for video, name in zip(trained, recordings(trained), strict=True) if name in judged] if len(trained) else []
+        rows = sum(len(read_text(found.pop(video)[1]).rstrip().splitlines()) - 1 for video in lost)
+        if lost:
+            notes.append(
+                f"{track}: {len(lost)} training videos ({rows} lines) were left out: their recording is validated in another track"
+            )
+    return notes
+
+
+def _header(track: Track, classes: int) -> tuple[str, ...]:
+    return {"va": ("valence", "arousal"), "expr": EXPR_NAMES[:classes], "au": AU_NAMES}[track]
+
+
+def _labels(path: Path, track: Track, classes: Literal[7, 8]) -> Labels:
+    """Labels (n, K) of one annotation file."""
+    header, _, body = read_text(path).rstrip().partition("\n")
+    names = tuple(name.strip().lower() for name in header.split(","))
+    if names != _header(track, classes):
+        other = 15 - classes
+        step = f"this is data of another year: set `classes: {other}`" if names == _header(track, other) else "take the original file"
+        raise DataError(f"{path}: line 1 is {header.strip()[:80]!r}, not {','.join(_header(track, classes))!r}; {step}")
+    columns = ("code",) if track == "expr" else names
+    if not body:
+        return np.empty((0, classes if track == "expr" else len(names)), np.float32)
+    values = _numbers(body, columns, path)
+    if track == "va":
+        return coordinates(values, lines(path))
+    return units(values, lines(path)) if track == "au" else expressions(values[:, 0], classes, lines(path))
+
+
+def _numbers(body: str, columns: Sequence[str], path: Path) -> Labels:
+    """Numbers (n, K) of n lines; raises DataError that names the first line which is something else."""
+    try:
+        found = pa.csv.read_csv(
+            pa.BufferReader(body.encode()),
+            read_options=pa.csv.ReadOptions(column_names=columns, use_threads=False),
+            parse_options=pa.csv.ParseOptions(ignore_empty_lines=False),
+            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.float32())),
+        )
+        values = np.stack([found[name].to_numpy() for name in columns], axis=1)
+    except pa.ArrowInvalid:
+        values = np.full((1, 1), np.nan, np.float32)
+    if np.isnan(values).any():
+        for number, line in enumerate(body.splitlines(), start=2):
+            fields = pd.to_numeric(pd.Series(line.split(",")), errors="coerce")
+            if len(fields) != len(columns) or fields.isna().any():
+                raise DataError(f"{path}: line {number} is {line[:60]!r}, not {len(columns)} numbers; take the original file")
+    return values
+
+
+def _pictured(folder: Path, count: int, tally: _Tally) -> NDArray[np.int64]:
+    """Numbers (M,), 1 to `count`, of the frames that have a picture in `folder`."""
+    found = pc.extract_regex(pa.array([name for name in entries(folder) if name.isascii()], pa.string()), r"^(?P<number>[0-9]{5,9})\.jpg$")
+    numbers = np.unique(pc.cast(pc.struct_field(found, "number").drop_null(), pa.int64()).to_numpy())
+    last = int(numbers[-1]) if len(numbers) else 0
+    if last > count + 1:
+        raise DataError(
+            f"{folder}: pictures go on to {last:05d}.jpg, but this video has {count} annotation lines; the annotation file is cut off or "
+            "of another video; take the original file"
+        )
+    frames = numbers[(numbers >= 1) & (numbers <= count)]
+    tally.lines += count
+    tally.lost += count - len(frames)
+    tally.bare += not last
+    tally.more += last == count + 1
+    tally.fewer += 0 < last == count - 1
+    return frames
+
+
+def _at(values: Labels, frames: NDArray[np.int64]) -> Labels:
+    """Labels (M, K) of frames (M,), counted from 1; NaN beyond the end."""
+    kept = np.full((len(frames), values.shape[1]), np.nan, np.float32)
+    inside = frames <= len(values)
+    kept[inside] = values[frames[inside] - 1]
+    return kept
+
+
+def _joined(blocks: list[_Block], tasks: Sequence[Task], tracks: Sequence[Track], folder: Path) -> pd.DataFrame:
+    """The label table of all blocks."""
+    counts = [len(block.frames) for block in blocks]
+    videos = np.array([block.video for block in blocks], object)
+    images = [_paths(f"{folder}{os.sep}{block.video}{os.sep}", block.frames) for block in blocks]
+    about = {
+        "video": np.repeat(videos, counts),
+        "frame": np.concatenate([block.frames for block in blocks]),
+        "subject": np.repeat(recordings(videos), counts),
+        "split": np.repeat(np.array([block.split for block in blocks], object), counts),
+    }
+    starts, labels = np.cumsum([0, *counts]), dict[Task, Labels]()
+    for task, track in zip(tasks, tracks, strict=True):
+        labels[task] = np.full((int(starts[-1]), len(task.columns)), np.nan, np.float32)
+        for block, start in zip(blocks, starts, strict=False):
+            if track in block.labels:
+                labels[task][start : start + len(block.frames)] = block.labels.pop(track)
+    return table_of(pa.chunked_array(images, pa.large_string()).to_pandas(), about, labels)
+
+
+def _paths(start: str, frames: NDArray[np.int64]) -> "pa.Array":
+    """``<start><00001>.jpg`` of frames (M,)."""
+    numbers = pc.utf8_lpad(pc.cast(pa.array(frames), pa.large_string()), 5, "0")
+    first, last, between = (pa.scalar(text, pa.large_string()) for text in (start, ".jpg", ""))
+    return pc.binary_join_element_wise(first, numbers, last, between)

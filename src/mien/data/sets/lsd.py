@@ -1,0 +1,98 @@
+"""Learning from synthetic data (ABAW4): synthetic faces to train on, real ones to be judged by.
+
+`root` holds ``training_set_synthetic_images/<CLASS>/`` and ``validation_set_real_images/<CLASS>/``, and for the test
+``LSD_Challenge_test_set_release.txt`` with the pictures in ``lsd_test_data/``. Class folders are those of ``expr.lsd6`` in any case of
+letters; anger's is spelt ``ANGRER`` in the official data, and by some ``ANGERE``.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from mien.data.frame_lists import read_list
+from mien.data.label_table import table_of
+from mien.data.presence import entries, note, pictures, without_missing
+from mien.errors import DataError, UnknownNameError
+from mien.tasks import TASKS
+
+__all__ = ["COPY", "LSD", "LSD_LIST", "LSD_TRAIN", "load_lsd"]
+
+LSD: Final = TASKS["expr.lsd6"]
+LSD_LIST: Final = "LSD_Challenge_test_set_release.txt"
+
+LSD_TRAIN: Final = "training_set_synthetic_images"
+_VAL: Final = "validation_set_real_images"
+_TEST: Final = "lsd_test_data"
+_SPELLINGS: Final = {"angrer": "anger", "angere": "anger"}
+_ENLARGED: Final = "_out"  # what Real-ESRGAN adds to names by default
+COPY: Final = "randaugment-"
+"""What the names of copies begin with that `mien.data.balance` adds to training pictures."""
+
+
+def load_lsd(root: Path, train: Path | None = None) -> pd.DataFrame:
+    """The label table: `LSD`, one-hot, splits train, val and, where its list lies there, test (without labels).
+
+    train: folder with the same class folders, whose pictures (super-resolved ones, for instance) stand in for the training pictures: each
+    has the name of the official one, apart from the ending and ``_out``. Where the official ones are there as well, all must be matched;
+    changed copies (`COPY`) may come on top.
+    Raises DataError for folders that are missing or no class, and for pictures that are.
+    """
+    root, notes = Path(root), list[str]()
+    official = root / LSD_TRAIN
+    training = _classes(Path(train) if train else official)
+    if train and official.is_dir():
+        _match(training, _classes(official), Path(train))
+    parts = [_rows(training, "train"), _rows(_classes(root / _VAL), "val")]
+    if (root / LSD_LIST).is_file():
+        listed = read_list(root / LSD_LIST)[["image"]].drop_duplicates(ignore_index=True)
+        listed = without_missing(listed, root / _TEST, "error", notes)
+        parts.append(listed.assign(split="test", **dict.fromkeys(LSD.columns, np.float32(np.nan))))
+    elif (root / _TEST).is_dir():
+        notes.append(f"{root / _TEST} was left out, as its list {LSD_LIST} is not there")
+    table = pd.concat(parts, ignore_index=True)
+    return note(table_of(table["image"], {"split": table["split"]}, {LSD: table[list(LSD.columns)].to_numpy()}), notes)
+
+
+def _classes(folder: Path) -> dict[str, list[str]]:
+    """Paths of the pictures of each class, by our name."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; it must hold the class folders ANGRER, DISGUST, FEAR, HAPPINESS, SADNESS and SURPRISE")
+    found: dict[str, list[str]] = {}
+    for name in sorted(entries(folder)):
+        if name.startswith(".") or not (folder / name).is_dir():
+            continue
+        ours = _SPELLINGS.get(name.lower(), name.lower())
+        if ours not in LSD.names:
+            raise DataError(f"{folder / name}: {UnknownNameError('class of ' + LSD.key, ours, LSD.names)} Take this folder out")
+        if ours in found:
+            raise DataError(f"{folder / name}: a second folder of {ours}; keep one")
+        found[ours] = [str(folder / name) + os.sep + picture for picture in pictures(folder / name)]
+    if lacking := [name for name in LSD.names if name not in found]:
+        raise DataError(f"{folder}: no folder of {', '.join(lacking)}; unpack the data set there")
+    return found
+
+
+def _rows(found: dict[str, list[str]], split: str) -> pd.DataFrame:
+    classes = np.repeat([LSD.names.index(name) for name in found], [len(names) for names in found.values()])
+    images = [image for names in found.values() for image in names]
+    shares = np.eye(len(LSD.names), dtype=np.float32)[classes]
+    return pd.DataFrame({"image": images, "split": split, **dict(zip(LSD.columns, shares.T, strict=True))})
+
+
+def _match(given: dict[str, list[str]], official: dict[str, list[str]], train: Path) -> None:
+    """Raise DataError where `given` has not just the pictures of `official`, and each once."""
+    for name in LSD.names:
+        stems, wanted = (pd.Series([os.path.splitext(os.path.basename(path))[0] for path in found[name]]) for found in (given, official))
+        stems = stems[~stems.str.startswith(COPY)]
+        stems = stems.where(stems.isin(wanted), stems.str.removesuffix(_ENLARGED))
+        for problem, which in (
+            ("lacks {} pictures of", wanted[~wanted.isin(stems)]),
+            ("has {} pictures that are not of", stems[~stems.isin(wanted)]),
+            ("has {} pictures twice of", stems[stems.duplicated()]),
+        ):
+            if len(which):
+                said = f"{problem.format(len(which))} {LSD_TRAIN} in {name}, the first is {which.iloc[0]}"
+                raise DataError(f"{train}: {said}; make that folder anew from it")

@@ -1,0 +1,51 @@
+"""RAF-DB's basic expressions (Li, Deng & Du 2017): 15,339 aligned faces of 100x100 px with the majority's label.
+
+`root`, or ``basic/`` in it, holds ``EmoLabel/list_patition_label.txt`` (spelt so; the right spelling is taken as well) with lines
+``train_00001.jpg 5``, and ``Image/aligned/train_00001_aligned.jpg``.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from mien.data.annotation_codes import one_hot
+from mien.data.frame_lists import read_text
+from mien.data.label_table import split_by, table_of
+from mien.data.presence import note, without_missing
+from mien.errors import DataError
+from mien.tasks import TASKS
+
+__all__ = ["RAF", "load_raf_db"]
+
+RAF: Final = TASKS["expr.abaw7"]
+
+_CODES: Final = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")  # from 1
+_LABELS: Final = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")
+
+
+def load_raf_db(root: Path, val_share: float | None = None, seed: int = 0) -> pd.DataFrame:
+    """The label table of RAF-DB: `RAF`, one-hot; splits train and test, as the names say.
+
+    val_share: share of the training faces that becomes the split val, at random by `seed`; None: there is no val. RAF-DB does not say who
+    is in a picture, so that one person may be in both. Raises DataError for files that are absent or damaged.
+    """
+    base, notes = Path(root), list[str]()
+    path = next((place / name for place in (base, base / "basic") for name in _LABELS if (place / name).is_file()), None)
+    if path is None:
+        raise DataError(f"{base}: holds no {_LABELS[0]}; give the folder of RAF-DB's basic expressions")
+    rows = pd.Series(read_text(path).split("\n")).str.strip()
+    rows = rows[rows != ""]
+    found = rows.str.extract(r"^((train|test)_\d+)\.jpg\s+([1-7])$")
+    wrong = found[0].isna().to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"{path}: line {rows.index[row] + 1} is {rows.iloc[row][:60]!r}, not 'train_00001.jpg 5'; take the original file")
+    shares = one_hot(found[2].to_numpy(np.float32), [1 + _CODES.index(name) for name in RAF.names])
+    table = table_of((found[0] + "_aligned.jpg").reset_index(drop=True), {"split": found[1].to_numpy(object)}, {RAF: shares})
+    if val_share is not None:
+        training = table[table["split"] == "train"].reset_index(drop=True)
+        parts = split_by(training, None, {"train": 1 - val_share, "val": val_share}, seed)
+        table = pd.concat([parts, table[table["split"] == "test"]], ignore_index=True)
+    return note(without_missing(table, path.parents[1] / "Image" / "aligned", "error", notes), notes)

@@ -1,0 +1,1 @@
+"""Still pictures: decoded through Pillow, libjpeg and libheif, damage noticed, animations as films."""

@@ -1,0 +1,1 @@
+"""How the bundles that come with mien were trained."""

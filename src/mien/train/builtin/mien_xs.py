@@ -1,0 +1,67 @@
+"""Make `mien-xs`: what `mien-s` reads, for phones and browsers, in a quarter of its size.
+
+    python -m mien.train.builtin.mien_xs --data FOLDER --before RUN [--teacher BUNDLE] --out OUT
+
+FOLDER and BUNDLE as for `mien.train.builtin.mien_s`, RUN is its run. The network is that of mien-s without its last stage, on crops of 80 px.
+It starts with mien-s's weights as far as they go, and learns from the labels and from the averaged answers of mien-s and BUNDLE.
+Stopped at any point, the same command goes on.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from mien.train.builtin.mien_s import BEFORE, CARD, HOME, LOSSES, Lines, first_settings, pixels_at
+from mien.train.bundle.make import make_bundle
+from mien.train.inputs.augment import AugmentSettings
+from mien.train.loop import Progress, fit
+from mien.train.networks.network import NetworkSettings
+from mien.train.objective.objective import Distill, LossSettings
+from mien.train.settings.training import Settings
+
+SUMMARY: Final = "Expression, valence and arousal, and action units of a face, from a network small enough for phones and browsers."
+RECIPE: Final = f"git archive {BEFORE} {HOME} | tar -x -C OLD && python -m mien.train.builtin.mien_xs --data FOLDER --before RUN --teacher OLD/{HOME} --out OUT"
+
+
+def settings(data: Path, before: Path, teacher: Path | None) -> Settings:
+    """The run that goes on from mien-s."""
+    first = first_settings(data)
+    return first.model_copy(
+        update={
+            "name": "mien-xs",
+            "pixels": pixels_at(80),
+            "network": NetworkSettings(backbone="face-resnet-small", start=before / "mean" / "best.pt", dropout=0.1),
+            "losses": {
+                "va": LOSSES["va"],
+                "au": LossSettings(kind="mse", weight=3.0, distill=Distill(weight=0.5)),
+                "expr": LossSettings(distill=Distill(weight=0.6)),
+            },
+            "augment": AugmentSettings(turn=10.0, grow=0.1, shift=0.04, whole=0.2, degrade=0.4, erase=0.1),
+            "teachers": (before / "mien-s",) if teacher is None else (before / "mien-s", teacher),
+            "teachers_see": "picture",
+            "optim": first.optim.model_copy(update={"lr": 1e-3, "weight_decay": 0.02}),
+            "fit": first.fit.model_copy(update={"epochs": 12, "batch": 48, "keep": "last"}),
+            "card": CARD.model_copy(update={"summary": SUMMARY, "recipe": RECIPE}),
+        }
+    )
+
+
+def make(data: Path, before: Path, out: Path, progress: Progress, teacher: Path | None = None) -> Path:
+    """The run and the bundle `out`/mien-xs; goes on where it was stopped."""
+    run = fit(settings(data, before, teacher), out / "run", progress)
+    return make_bundle(run, out / "mien-xs", bits=8, features=True, robustness=True, note=progress.note)
+
+
+def main() -> None:
+    """Parse, train, pack."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--before", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    print(make(args.data, args.before, args.out, Lines(), args.teacher))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Networks: backbones, heads, and the weights that they start from."""

@@ -1,0 +1,1 @@
+"""What training minimises: losses over tables with missing labels, and their weighted sum."""

@@ -1,0 +1,1 @@
+"""Run folders: checkpoints and curves, the run's label tables, and inference with its trained network."""

@@ -1,0 +1,1 @@
+"""Settings of training runs: strict YAML, checked without torch."""

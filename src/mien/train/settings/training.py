@@ -1,0 +1,224 @@
+"""The settings of a training run: strict YAML, every default in one place, an unknown key is an error that names it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mien.bundles.card import check_task
+from mien.bundles.store import bundles
+from mien.data.blendshapes import AU_BLENDSHAPES
+from mien.data.registry import Set, starting_from
+from mien.documents import at_home
+from mien.documents.yaml import read_yaml
+from mien.errors import DataError, UnknownNameError
+from mien.faces.prepare import Pixels
+from mien.tasks import TASKS, Kind, Task
+from mien.text import printable
+from mien.train.bundle.pack import CardSettings
+from mien.train.inputs.augment import AugmentSettings
+from mien.train.inputs.crops import FERPLUS_TEMPLATE
+from mien.train.inputs.feature_dataset import FeatureSettings
+from mien.train.networks.network import NetworkSettings
+from mien.train.objective.objective import LossSettings
+from mien.train.optim import OptimSettings
+
+__all__ = ["KNOWN_TASKS", "FitSettings", "Settings", "TaskSettings", "read_settings", "write_settings"]
+
+KNOWN_TASKS: dict[str, Task] = {**TASKS, AU_BLENDSHAPES.key: AU_BLENDSHAPES}
+"""Tasks that settings may call by key alone."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TaskSettings(_Strict):
+    """A task of one's own, spelled out; see `mien.tasks.Task`."""
+
+    key: Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z0-9_-]+)?$")]
+    names: Annotated[tuple[str, ...], Field(min_length=1)]
+    kind: Kind
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def task(self) -> Task:
+        """The task itself."""
+        return Task(self.key, self.names, self.kind, self.low, self.high)
+
+    @model_validator(mode="after")
+    def _can_be_on_a_card(self) -> "TaskSettings":
+        check_task(self.task)
+        return self
+
+
+class FitSettings(_Strict):
+    """How long, how much at once, on what, and when to stop.
+
+    epochs: passes over the training split. batch: faces a step, or windows of them, over all devices together.
+    balance: how rows are drawn: ``none`` each once; ``class`` inverse class frequency; ``va`` inverse valence-arousal cell;
+        ``both`` the sum of the two.
+    frozen_epochs: the backbone, with its batch-norm statistics, stays as it is for that many epochs.
+    watch: what is best and when to stop: ``mean`` over the tasks, ``<family>.<measure>``, or a protocol's name.
+    keep: what best.pt holds in the end: the epoch with the ``best`` score, or the ``last``, so that nothing is chosen on split val.
+    patience: stop after so many epochs without a better score; 0 never stops early.
+    skip_unreadable: leave out pictures that cannot be read instead of stopping; they are counted and named.
+    find_points: look for faces (with mien-face) in pictures that have no five points, so that they are aligned as when running.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch: Annotated[int, Field(ge=2, le=65_536)] = 64
+    balance: Literal["none", "class", "va", "both"] = "none"
+    frozen_epochs: Annotated[int, Field(ge=0, le=100_000)] = 0
+    watch: str = "mean"
+    keep: Literal["best", "last"] = "best"
+    patience: Annotated[int, Field(ge=0, le=100_000)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
+    save_minutes: Annotated[float, Field(gt=0, le=1e6)] = 5.0
+    skip_unreadable: bool = False
+    find_points: bool = True
+
+    @model_validator(mode="after")
+    def _patience_looks_for_the_best(self) -> "FitSettings":
+        if self.patience and self.keep == "last":
+            raise ValueError("patience: stops at the best epoch, and keep says last; give one of the two")
+        return self
+
+
+def _mien_pixels() -> Pixels:
+    # Luma at 112 px, framed as FER+ frames faces: what mien-s reads.
+    return Pixels(size=112, colour="grey", alignment="similarity5", template=FERPLUS_TEMPLATE, mean=(115.0,), std=(256.0,))
+
+
+class Settings(_Strict):
+    """Everything that decides a run's result.
+
+    name: of the bundle. data: label tables, joined. tasks: keys, or tasks spelled out; empty = the classes of the one folder in `data`.
+    features: heads read a bundle's cached features in the place of pictures; goes with the backbone of that name.
+    losses: by task family; a family left out has the defaults. teachers: runs whose averaged scores are distilled, or bundles.
+    teachers_see: ``crop`` the very input that the student sees: its crop, shaken as it is, or the same cached features; ``picture`` each
+        face once, as it is (bundles must).
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    data: Annotated[tuple[Set, ...], Field(min_length=1)]
+    tasks: tuple[str | TaskSettings, ...] = ()
+    pixels: Pixels = Field(default_factory=_mien_pixels)
+    features: FeatureSettings | None = None
+    network: NetworkSettings = NetworkSettings()
+    losses: dict[str, LossSettings] = {}
+    teachers: tuple[Path, ...] = ()
+    teachers_see: Literal["crop", "picture"] = "crop"
+    augment: AugmentSettings = AugmentSettings()
+    optim: OptimSettings = OptimSettings()
+    fit: FitSettings = FitSettings()
+    card: CardSettings = CardSettings()
+
+    @model_validator(mode="after")
+    def _teachers_are_heard(self) -> "Settings":
+        if bool(self.teachers) != any(loss.distill for loss in self.losses.values()):
+            raise ValueError("teachers: name them exactly when a loss has `distill`")
+        if self.teachers_see == "picture" and self.augment.mixup:
+            raise ValueError("teachers_see: teachers that see pictures as they are cannot teach mixed ones; use crop, or no mixup")
+        return self
+
+    @model_validator(mode="after")
+    def _families_are_known(self) -> "Settings":
+        families = [task.family for task in self.named_tasks()]
+        if len(set(families)) < len(families):
+            raise ValueError(f"tasks: one family comes twice: {', '.join(families)}")
+        for part, keys in (("losses", self.losses), ("network.heads", self.network.heads), ("card.supervised_by", self.card.supervised_by)):
+            if families and (strange := set(keys) - set(families)):
+                raise ValueError(f"{part}: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}")
+        return self
+
+    @model_validator(mode="after")
+    def _features_are_in_the_place_of_pictures(self) -> "Settings":
+        if (self.features is None) == (self.network.backbone == "features"):
+            raise ValueError("network.backbone: the name features and the section `features` go together; give both or neither")
+        if self.features is not None:
+            usual = {"pixels": _mien_pixels(), "augment": AugmentSettings()}
+            if idle := [name for name, value in usual.items() if getattr(self, name) != value]:
+                raise ValueError(f"{', '.join(idle)}: of no effect on cached features; leave out")
+            if self.fit.frozen_epochs:
+                raise ValueError("fit.frozen_epochs: cached features have no backbone to freeze; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _sequence_heads_read_windows(self) -> "Settings":
+        families = [task.family for task in self.named_tasks()] or list(self.network.heads)
+        sequences = [family for family in families if family in self.network.heads and self.network.heads[family].kind == "sequence"]
+        if self.features is None or self.features.window is None:
+            if sequences:
+                raise ValueError(f"network.heads: {', '.join(sequences)}: a sequence head reads windows; give features.window")
+            return self
+        if not sequences or sequences != families:
+            raise ValueError("features.window: only sequence heads read windows; give each task one in network.heads, or no window")
+        if self.fit.balance != "none":
+            raise ValueError(f"fit.balance: {self.fit.balance} draws single faces, and windows hold many; leave it out")
+        if self.teachers and self.teachers_see == "picture":
+            raise ValueError("teachers_see: teachers of windows must see the same windows; use crop, and runs on the same features")
+        return self
+
+    @property
+    def readers(self) -> int:
+        """Processes that read pictures while the network learns; none for cached features: to hand them over costs more than to read."""
+        return 0 if self.features is not None else self.fit.workers
+
+    def named_tasks(self) -> tuple[Task, ...]:
+        """The tasks that the settings name; raises UnknownNameError for a key that is none."""
+        return tuple(_known(spec) if isinstance(spec, str) else spec.task for spec in self.tasks)
+
+
+def _known(key: str) -> Task:
+    if key not in KNOWN_TASKS:
+        raise UnknownNameError("task", key, KNOWN_TASKS)
+    return KNOWN_TASKS[key]
+
+
+def read_settings(path: Path) -> Settings:
+    """Settings from a YAML file; relative paths start from the file's folder.
+
+    Raises DataError naming the file and the key that is wrong, or UnknownNameError.
+    """
+    content = read_yaml(path, "give a YAML file, see docs/training.md for an example")
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: no settings in it; see docs/training.md for an example")
+    try:
+        return Settings.model_validate(_from(path.parent, content, str(path)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        why = f"{path}: {where}: {first['msg']}; `mien train --show` prints every key with its default"
+        raise DataError(printable(why)) from error
+
+
+def _from(base: Path, content: dict[str, Any], where: str) -> dict[str, Any]:
+    """Make the paths in `data`, `teachers`, `features` and `network.start` start from `base`; where: what messages begin with."""
+
+    def at(value: object, key: str) -> object:
+        return str((base / at_home(value, f"{where}: {key}")).absolute()) if isinstance(value, str) else value
+
+    out = dict(content)
+    if isinstance(data := out.get("data"), list):
+        out["data"] = [starting_from(base, spec, f"{where}: data.{i}") for i, spec in enumerate(data)]
+    if isinstance(teachers := out.get("teachers"), list):
+        out["teachers"] = [at(folder, f"teachers.{i}") for i, folder in enumerate(teachers)]
+    if isinstance(features := out.get("features"), dict):
+        places = {"images": ".", **features}
+        paths = {"cache", "images", *(["bundle"] if places.get("bundle") not in [*bundles()] else [])}
+        out["features"] = {key: at(value, f"features.{key}") if key in paths else value for key, value in places.items()}
+    if isinstance(network := out.get("network"), dict) and Path(str(network.get("start"))).suffix:
+        out["network"] = {**network, "start": at(network["start"], "network.start")}
+    return out
+
+
+def write_settings(settings: Settings) -> str:
+    """The settings as YAML, every default spelled out."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
