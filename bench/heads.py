@@ -2,8 +2,8 @@
 
     python bench/heads.py [--rows 142333] [--out bench/results/heads.json]
 
-The cache is made by `mien.train.inputs.feature_cache.build` with a real bundle: a small random network with 1,280 features and 10 raw outputs, over
-pictures of noise, so it has 1,290 numbers a face. Labels are a linear function of these numbers with noise on top, and as many faces have
+The cache is made by `mien.train.inputs.feature_cache.build` with a real bundle: a small random network with 1,280 features and 10
+raw outputs, over pictures of noise, so it has 1,290 numbers a face. Labels are a linear function of these numbers with noise on top, and as many faces have
 one as in s-Aff-Wild2; the scores of the function itself, without the noise, are printed beside those of the heads. Seconds
 are those of a whole `fit`: label table read and checked, rows found, all epochs, judged after each on 26,876 more faces, checkpoints
 written. Making the cache is not counted: it is the network's time.
@@ -31,13 +31,12 @@ from mien.metrics import ccc, macro_f1, mean_au_f1
 from mien.tasks import TASKS
 from mien.train.bundle.pack import sha256_of
 from mien.train.inputs.feature_cache import build
-from mien.train.inputs.feature_dataset import FeatureSettings
 from mien.train.loop import fit
-from mien.train.networks.heads import HeadSettings
-from mien.train.networks.network import NetworkSettings
-from mien.train.objective.objective import LossSettings
 from mien.train.onnx.export import export
-from mien.train.optim import OptimSettings
+from mien.train.settings.features import FeatureSettings
+from mien.train.settings.losses import LossSettings
+from mien.train.settings.network import HeadSettings, NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
 GIVES = (TASKS["expr.affectnet8"], TASKS["va"])

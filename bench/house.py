@@ -13,6 +13,7 @@ import statistics
 import sys
 import tokenize
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # Words that say nothing of what a local variable holds.
@@ -125,67 +126,81 @@ def percentile(values: list[int], share: float) -> int:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def report(root: Path, worst: int) -> bool:
-    """Print every measure with its bar, then the ``worst`` places of those that have places; whether all bars are held."""
-    sizes: list[tuple[int, str]] = []
-    densities: list[float] = []
-    lines = long_lines = comprehensions = comments = assigned = empty = documented = public = 0
-    undocumented: list[str] = []
-    named_badly: list[str] = []
-    for path in modules_below(root):
+@dataclass
+class Count:
+    """What was counted in all modules, and where what should not be there is."""
+
+    lines: int = 0
+    long_lines: int = 0
+    comprehensions: int = 0
+    comments: int = 0
+    public: int = 0
+    sizes: list[tuple[int, str]] = field(default_factory=list)
+    densities: list[float] = field(default_factory=list)
+    empty_words: list[str] = field(default_factory=list)
+    without_sections: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, root: Path) -> None:
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text)
         place = str(path.relative_to(root))
-        lines += len(text.splitlines())
-        long_lines += sum(len(line) > 100 for line in text.splitlines())
-        comprehensions += sum(isinstance(node, COMPREHENSIONS) for node in ast.walk(tree))
-        comments += own_line_comments(text)
-        names = list(assigned_names(tree))
-        assigned += len(names)
-        empty += sum(name in EMPTY_WORDS for name in names)
-        named_badly += [f"{place}: {name}" for name in names if name in EMPTY_WORDS]
+        self.lines += len(text.splitlines())
+        self.long_lines += sum(len(line) > 100 for line in text.splitlines())
+        self.comprehensions += sum(isinstance(node, COMPREHENSIONS) for node in ast.walk(tree))
+        self.comments += own_line_comments(text)
+        self.empty_words += [f"{place}: {name}" for name in assigned_names(tree) if name in EMPTY_WORDS]
         for node in ast.walk(tree):
             if isinstance(node, FUNCTIONS):
-                statements = body_of(node)
-                sizes.append((nodes_in(statements), f"{place}:{node.lineno} {node.name}"))
-                if statements:
-                    densities.append(nodes_in(statements) / lines_of(statements))
+                self._add_function(node, place)
         for definition in public_definitions(tree):
             if needs_sections(definition):
-                public += 1
-                if SECTION.search(ast.get_docstring(definition) or ""):
-                    documented += 1
-                else:
-                    undocumented.append(f"{place}:{definition.lineno} {definition.name}")
-    counts = [count for count, _ in sizes]
-    folders = {folder: len(list(folder.glob("*.py"))) for folder in {path.parent for path in modules_below(root)}}
-    crowded = [f"{folder.relative_to(root)} ({count})" for folder, count in folders.items() if count > 14]
-    circles = import_circles(root)
+                self.public += 1
+                if not SECTION.search(ast.get_docstring(definition) or ""):
+                    self.without_sections.append(f"{place}:{definition.lineno} {definition.name}")
+
+    def _add_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, place: str) -> None:
+        statements = body_of(node)
+        self.sizes.append((nodes_in(statements), f"{place}:{node.lineno} {node.name}"))
+        if statements:
+            self.densities.append(nodes_in(statements) / lines_of(statements))
+
+
+def crowded_folders(root: Path) -> list[str]:
+    counts = {folder: len(list(folder.glob("*.py"))) for folder in {path.parent for path in modules_below(root)}}
+    return [f"{folder.relative_to(root)} ({count})" for folder, count in counts.items() if count > 14]
+
+
+def report(root: Path, worst: int) -> bool:
+    """Print every measure with its bar, then the ``worst`` places of those that have places; whether all bars are held."""
+    count = Count()
+    for path in modules_below(root):
+        count.add(path, root)
+    sizes = [size for size, _ in count.sizes]
+    crowded, circles = crowded_folders(root), import_circles(root)
     measures = [
-        ("AST nodes per function, median", statistics.median(counts), 50),
-        ("AST nodes per function, 90 %", percentile(counts, 0.9), 190),
-        ("AST nodes per function, 99 %", percentile(counts, 0.99), 350),
-        ("AST nodes per body line, median", round(statistics.median(densities), 1), 10),
-        ("lines over 100 characters", long_lines, 0),
-        ("comprehensions per 1,000 lines", round(1000 * comprehensions / lines, 1), 15),
-        ("own-line comments per 1,000 lines, at least", round(1000 * comments / lines, 1), 25),
-        ("assignments to empty words", empty, 0),
-        ("public docstrings without sections", public - documented, 0),
+        ("AST nodes per function, median", statistics.median(sizes), 50),
+        ("AST nodes per function, 90 %", percentile(sizes, 0.9), 190),
+        ("AST nodes per function, 99 %", percentile(sizes, 0.99), 350),
+        ("AST nodes per body line, median", round(statistics.median(count.densities), 1), 10),
+        ("lines over 100 characters", count.long_lines, 0),
+        ("comprehensions per 1,000 lines", round(1000 * count.comprehensions / count.lines, 1), 15),
+        ("own-line comments per 1,000 lines, at least", round(1000 * count.comments / count.lines, 1), 25),
+        ("assignments to empty words", len(count.empty_words), 0),
+        ("public docstrings without sections", len(count.without_sections), 0),
         ("folders with more than 14 modules", len(crowded), 0),
         ("import circles", len(circles), 0),
     ]
+    modules = len(modules_below(root))
+    print(f"{count.lines:,} lines in {modules} modules, {len(sizes):,} functions, {count.public:,} public ones with sections due")
     held = True
-    print(
-        f"{lines:,} lines in {len(modules_below(root))} modules, {len(sizes):,} functions, {public:,} public definitions with sections due"
-    )
     for name, value, bar in measures:
         holds = value >= bar if "at least" in name else value <= bar
         held = held and holds
         print(f"{name:<46}{value:>10,}   bar {bar:>4}   {'held' if holds else 'NOT held'}")
     for title, places in (
-        ("largest functions", [f"{count:>5} {place}" for count, place in sorted(sizes, reverse=True)]),
-        ("empty words", named_badly),
-        ("docstrings without sections", undocumented),
+        ("largest functions", [f"{size:>5} {place}" for size, place in sorted(count.sizes, reverse=True)]),
+        ("empty words", count.empty_words),
+        ("docstrings without sections", count.without_sections),
         ("crowded folders", crowded),
         ("circles", [" ".join(circle) for circle in circles]),
     ):

@@ -148,8 +148,8 @@ under `bundle.never_right` the names for which a bundle's card knows an F1 of 0,
 
 What `mien-s` learned them from, as its card has it: *{derived}*.
 Nobody rated how pleasant these faces are: valence is a weighted sum of the shares of votes for each expression, 0.81 for happiness,
-−0.63 for sadness, 0 for neutral (`mien.data.sets.ferplus.VA_OF_EXPRESSION`). It says little that the expressions do not. The dictionary says
-of every task what its bundle learned it from, under `bundle.learned_from`.
+−0.63 for sadness, 0 for neutral (`mien.data.sets.ferplus.VA_OF_EXPRESSION`). It says little that the expressions do not. The dictionary
+says of every task what its bundle learned it from, under `bundle.learned_from`.
 
 ## Compound expressions
 

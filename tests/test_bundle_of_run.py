@@ -35,7 +35,6 @@ from mien.faces.prepare import normalise
 from mien.tasks import TASKS
 from mien.train.builtin import mien_s, mien_xs
 from mien.train.bundle.make import make_bundle
-from mien.train.bundle.pack import CardSettings
 from mien.train.bundle.provenance import seen, supervision
 from mien.train.evaluate_models import judge_models, tasks_for, write_judged
 from mien.train.features import cache_features, root_of
@@ -45,6 +44,7 @@ from mien.train.open_model import open_model, table_for
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of, raw_scores
 from mien.train.runs.tables import load_tables
+from mien.train.settings.card import CardSettings
 from mien.train.settings.template import template
 from mien.train.settings.training import Settings, TaskSettings, read_settings, write_settings
 

@@ -21,10 +21,10 @@ from mien.recipes.reproduce import reproduce
 from mien.recipes.schema import read_recipe
 from mien.tasks import TASKS
 from mien.train.cost import Network, _FullWindows, costs, macs, network_of_bundle, network_of_run, traced
-from mien.train.networks.heads import HeadSettings
-from mien.train.networks.network import NetworkSettings, build
+from mien.train.networks.network import build
 from mien.train.onnx.export import export, halve
 from mien.train.runs.folder import RunFolder
+from mien.train.settings.network import HeadSettings, NetworkSettings
 
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")

@@ -19,16 +19,16 @@ from mien.metrics import ccc
 from mien.tasks import TASKS
 from mien.train.distillation import mean_raw, teacher_of
 from mien.train.inputs.crops import Crops
-from mien.train.inputs.windows import WindowSettings
 from mien.train.loop import Progress, fit, network_of
-from mien.train.networks.heads import HeadSettings
-from mien.train.networks.network import NetworkSettings
 from mien.train.objective.losses import Bins
-from mien.train.objective.objective import Distill, LossSettings, Objective
-from mien.train.optim import OptimSettings
+from mien.train.objective.objective import Objective
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import inputs_of, raw_scores
 from mien.train.runs.tables import load_tables
+from mien.train.settings.features import WindowSettings
+from mien.train.settings.losses import Distill, LossSettings
+from mien.train.settings.network import HeadSettings, NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,21 +16,23 @@ from mien.bundles.store import AFFECT, FACES, Model, load, open_bundle
 from mien.data.drawn.faces import load_drawn
 from mien.data.label_table import labels
 from mien.data.registry import File
+from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.errors import BundleError, DataError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Task
 from mien.train.bundle.pack import sha256_of
-from mien.train.inputs.augment import AugmentSettings
-from mien.train.inputs.crops import FERPLUS_TEMPLATE
 from mien.train.inputs.feature_cache import build
-from mien.train.inputs.feature_dataset import Cached, FeatureSettings
+from mien.train.inputs.feature_dataset import Cached
 from mien.train.loop import Progress, fit, network_of
-from mien.train.networks.heads import HeadSettings, Squash, make_head
-from mien.train.networks.network import MultiTaskNet, NetworkSettings, start_at_means
-from mien.train.objective.objective import LossSettings
+from mien.train.networks.heads import Squash, make_head
+from mien.train.networks.network import MultiTaskNet, start_at_means
 from mien.train.onnx.export import export
-from mien.train.optim import OptimSettings
 from mien.train.runs.inference import inputs_of
+from mien.train.settings.augmentation import AugmentSettings
+from mien.train.settings.features import FeatureSettings
+from mien.train.settings.losses import LossSettings
+from mien.train.settings.network import HeadSettings, NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings, read_settings, write_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -28,11 +28,12 @@ from mien.train import loop
 from mien.train.distillation import teacher_of
 from mien.train.inputs.crops import Crops, Shaken
 from mien.train.loop import Progress, fit
-from mien.train.networks.network import OWN, build
+from mien.train.networks.network import build
 from mien.train.optim import Average
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of, raw_scores
 from mien.train.runs.tables import load_tables
+from mien.train.settings.network import OWN
 from mien.train.settings.training import Settings
 
 TASK_KEYS = ("expr.abaw7", "va", "au.abaw12")

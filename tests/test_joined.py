@@ -30,16 +30,15 @@ from mien.train.bundle.make import make_bundle
 from mien.train.bundle.pack import sha256_of
 from mien.train.evaluate_models import judge_models
 from mien.train.inputs.feature_cache import FeatureCache, build
-from mien.train.inputs.feature_dataset import FeatureSettings
 from mien.train.loop import fit
-from mien.train.networks.heads import HeadSettings
-from mien.train.networks.network import NetworkSettings
 from mien.train.onnx.export import export
 from mien.train.onnx.merge_heads import join
 from mien.train.onnx.quantise import strays
 from mien.train.open_model import open_model
-from mien.train.optim import OptimSettings
 from mien.train.runs.folder import RunFolder
+from mien.train.settings.features import FeatureSettings
+from mien.train.settings.network import HeadSettings, NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -28,7 +28,8 @@ from mien.train.objective.losses import (
     scaled_mae,
     scaled_mse,
 )
-from mien.train.objective.objective import Distill, LossSettings, Objective, mix_targets
+from mien.train.objective.objective import Objective, bins_for, mix_targets
+from mien.train.settings.losses import Distill, LossSettings
 
 NAN = float("nan")
 EXPR, VA, AU = TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"]
@@ -396,8 +397,8 @@ def test_settings_survive_being_written_out_in_full():
         again = LossSettings.model_validate(settings.model_dump(mode="json"))
         assert again == settings
         assert again.kind_for(task) == settings.kind_for(task)
-    assert DISTILLED["va"].bins_for(VA) == Bins()
-    assert DISTILLED["expr"].bins_for(EXPR) is None
+    assert bins_for(DISTILLED["va"], VA) == Bins()
+    assert bins_for(DISTILLED["expr"], EXPR) is None
 
 
 def test_mixed_labels_are_learned_as_the_mixture_of_two_costs():

@@ -16,9 +16,10 @@ from mien.bundles.engines import open_engine
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 from mien.train.networks.ddamfn import attention_loss
-from mien.train.networks.heads import HeadSettings, SequenceHead, make_head
-from mien.train.networks.network import OWN, MultiTaskNet, NetworkSettings, backbone, build, freeze, load_start, start_at_means, thaw
+from mien.train.networks.heads import SequenceHead, make_head
+from mien.train.networks.network import MultiTaskNet, backbone, build, freeze, load_start, start_at_means, thaw
 from mien.train.onnx.export import export
+from mien.train.settings.network import OWN, HeadSettings, NetworkSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

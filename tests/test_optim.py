@@ -14,7 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mien.errors import DataError
 from mien.train.inputs.samplers import Order, inverse_cell, inverse_class, inverse_class_and_cell
-from mien.train.optim import Average, OptimSettings, make_optimiser, perturbed, rate_at, set_rate
+from mien.train.optim import Average, make_optimiser, perturbed, rate_at, set_rate
+from mien.train.settings.optimiser import OptimSettings
 
 NAN = float("nan")
 

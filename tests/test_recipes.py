@@ -31,8 +31,8 @@ from mien.recipes import engine
 from mien.recipes.evaluate_steps import Told, judged, minus
 from mien.recipes.names import recipes, title_of
 from mien.recipes.predictions import Predicted, part_of
-from mien.recipes.report import markdown, write_report
-from mien.recipes.reproduce import reproduce, shown
+from mien.recipes.report import markdown
+from mien.recipes.reproduce import reproduce, shown, write_report
 from mien.recipes.schema import Recipe, opened, read_recipe
 from mien.tasks import TASKS
 

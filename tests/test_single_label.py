@@ -21,19 +21,23 @@ from mien.data.label_table import class_weights
 from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Task
-from mien.train.inputs.augment import AugmentSettings, RandAugmentSettings, rarity
+from mien.train.inputs.augment import rarity
 from mien.train.inputs.crops import Crops, Shaken
 from mien.train.loop import Progress, fit
 from mien.train.networks.deviation import Deviation
-from mien.train.networks.heads import HeadSettings, make_head
-from mien.train.networks.network import MultiTaskNet, NetworkSettings, backbone, build, freeze, load_start, start_at_means, thaw
+from mien.train.networks.heads import make_head
+from mien.train.networks.network import MultiTaskNet, backbone, build, freeze, load_start, start_at_means, thaw
 from mien.train.networks.uncertainty import UncertainHead
 from mien.train.objective.losses import cross_entropy
-from mien.train.objective.objective import LossSettings, Objective
+from mien.train.objective.objective import Objective
 from mien.train.onnx.export import export
-from mien.train.optim import Average, OptimSettings, make_optimiser, perturbed
+from mien.train.optim import Average, make_optimiser, perturbed
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import collate, network_of
+from mien.train.settings.augmentation import AugmentSettings, RandAugmentSettings
+from mien.train.settings.losses import LossSettings
+from mien.train.settings.network import HeadSettings, NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import Settings, write_settings
 
 NAN = float("nan")

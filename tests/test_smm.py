@@ -20,11 +20,12 @@ from mien.temporal.rows import ema_rows
 from mien.train.bundle.make import make_bundle
 from mien.train.inputs.crops import Crops
 from mien.train.loop import fit
-from mien.train.networks.heads import HeadSettings, MessageHead, SignHead, make_head
-from mien.train.networks.network import MultiTaskNet, NetworkSettings, backbone, build, start_at_means
+from mien.train.networks.heads import MessageHead, SignHead, make_head
+from mien.train.networks.network import MultiTaskNet, backbone, build, start_at_means
 from mien.train.networks.smm import REGIONS, WIDTH, Smm, messages_and_signs
 from mien.train.objective.objective import Objective
 from mien.train.onnx.export import export
+from mien.train.settings.network import HeadSettings, NetworkSettings
 from mien.train.settings.training import read_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -24,10 +24,11 @@ from mien.train.bundle.pack import sha256_of
 from mien.train.inputs.augment import Jitter, degrade
 from mien.train.loop import fit
 from mien.train.networks.face_resnet import FaceResNet, load_faces
-from mien.train.networks.network import NetworkSettings, build
+from mien.train.networks.network import build
 from mien.train.onnx.export import export
 from mien.train.onnx.quantise import strays
 from mien.train.runs.soup import average_runs
+from mien.train.settings.network import NetworkSettings
 from mien.train.settings.training import read_settings
 
 

@@ -25,17 +25,18 @@ from mien.tasks import TASKS
 from mien.train.bundle.make import make_bundle
 from mien.train.bundle.pack import sha256_of
 from mien.train.inputs.feature_cache import build
-from mien.train.inputs.feature_dataset import FeatureSettings, Windows
-from mien.train.inputs.windows import WindowSettings, windows
+from mien.train.inputs.feature_dataset import Windows
+from mien.train.inputs.windows import windows
 from mien.train.loop import Progress, fit, network_of
-from mien.train.networks.heads import HeadSettings
-from mien.train.networks.network import NetworkSettings
-from mien.train.objective.objective import LossSettings, Objective
+from mien.train.objective.objective import Objective
 from mien.train.onnx.export import export
 from mien.train.open_model import open_model
-from mien.train.optim import OptimSettings
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import inputs_of, raw_scores
+from mien.train.settings.features import FeatureSettings, WindowSettings
+from mien.train.settings.losses import LossSettings
+from mien.train.settings.network import HeadSettings, NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings, read_settings, write_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")

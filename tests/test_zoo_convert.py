@@ -14,8 +14,9 @@ from mien.bundles.gate import inspect
 from mien.bundles.store import open_bundle
 from mien.errors import BundleError, UnknownNameError
 from mien.tasks import TASKS, Task
-from mien.train.networks.network import MultiTaskNet, NetworkSettings
+from mien.train.networks.network import MultiTaskNet
 from mien.train.networks.transplant import lift, parity, save
+from mien.train.settings.network import NetworkSettings
 from mien.zoo.index import Output
 from mien.zoo.onnx_split import split
 from mien.zoo.pickles import read_pt, tensors

@@ -7,6 +7,8 @@
 
 from importlib import import_module
 
+from mien._version import __version__ as __version__
+
 TYPE_CHECKING = False  # what type checkers take for True; `import typing` takes a while, in which Ctrl-C would be a traceback
 if TYPE_CHECKING:
     from mien import errors, records
@@ -20,24 +22,23 @@ if TYPE_CHECKING:
     from mien.tasks import TASKS, Task
     from mien.temporal.readings import Smoothing
 
-__version__ = "0.1.0"
 
 # Public name -> the room it lives in. Imported when first used, so that `import mien` costs nothing.
 _HOMES = {
-    "Analysis": "analysis",
+    "Analysis": "analysis.reader",
     "Face": "records",
     "Frame": "records",
     "MienError": "errors",
     "Model": "bundles.store",
-    "Options": "options",
-    "Reader": "analysis",
+    "Options": "analysis.options",
+    "Reader": "analysis.reader",
     "Reading": "records",
     "Smoothing": "temporal.readings",
     "Status": "records",
     "TASKS": "tasks",
     "Task": "tasks",
-    "analyze": "analysis",
-    "analyze_many": "many",
+    "analyze": "analysis.reader",
+    "analyze_many": "batch.many",
     "load": "bundles.store",
     "read_table": "outputs.read",
 }

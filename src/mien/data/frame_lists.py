@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mien.data.sets.class_folders import PICTURES
+from mien.data.images import PICTURES
 from mien.errors import DataError
 
 __all__ = ["MTL_LISTS", "mtl_test_list", "named_frames", "read_list", "read_text"]

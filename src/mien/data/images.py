@@ -1,6 +1,7 @@
 """Pixels of one cell of the column `image`."""
 
 import os
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,10 @@ from mien.errors import DataError, SourceError
 from mien.sources.arrays import checked
 from mien.sources.still import decoder as stills
 
-__all__ = ["read_picture"]
+__all__ = ["PICTURES", "read_picture"]
+
+PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+"""Suffixes of the pictures that folders of data sets hold."""
 
 
 def read_picture(cell: object) -> NDArray[np.uint8]:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mien.data.images import PICTURES
 from mien.data.label_table import absent
-from mien.data.sets.class_folders import PICTURES
 from mien.errors import DataError
 
 __all__ = ["Missing", "below", "entries", "note", "pictures", "recordings", "without_judged", "without_missing"]

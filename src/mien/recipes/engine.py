@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import mien
+from mien._version import RESULTS_VERSION
 from mien.bundles.store import open_bundle
 from mien.data.registry import Set, places
 from mien.errors import DataError
@@ -135,7 +135,7 @@ def _once(note: Callable[[str], None], said: set[str]) -> Callable[[str], None]:
 
 def _key(step: Step, needs: list[str], reads: list[str], seeds: tuple[int, ...]) -> str:
     facts: Any = [
-        mien.__version__,
+        RESULTS_VERSION,
         step.model_dump(mode="json"),
         [open_bundle(name).card.sha256 for name in step.named(BUNDLE)],
         needs,

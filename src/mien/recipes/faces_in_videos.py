@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-import mien
+from mien._version import RESULTS_VERSION
 from mien.analysis.pipeline import read_ahead
 from mien.bundles.store import FACES, Model, load, load_detector, open_bundle
 from mien.data.images import read_picture
@@ -230,7 +230,7 @@ class _Reader:
     def kept(self, clip: _Clip, path: Path) -> tuple[pa.Table, list[str]]:
         """The rows of one video and what is wrong with it: from the file at `path` where it still holds, else read and written there."""
         networks = {"bundle": self.model.card.sha256, "faces": open_bundle(FACES).card.sha256, "engine": self.model.engine}
-        key = json.dumps({"mien": mien.__version__, **networks, "source": _stamp(clip)})
+        key = json.dumps({"mien": RESULTS_VERSION, **networks, "source": _stamp(clip)})
         try:
             table = pq.read_table(path)
             told = table.schema.metadata or {}

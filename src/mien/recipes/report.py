@@ -1,17 +1,14 @@
 """The final table of a recipe: its rows, differences, the paper's claims beside ours, departures and cost; as data, Markdown and JSON."""
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import mien
 from mien.errors import DataError
 from mien.evaluation.report import number
-from mien.files import write_aside
 from mien.recipes.costs import FaceCost, face_costs
 from mien.recipes.engine import Finished
 from mien.recipes.evaluate_steps import Judged, Told, judged, minus
@@ -19,7 +16,7 @@ from mien.recipes.schema import Recipe
 from mien.train.bundle.pack import code_version
 from mien.train.cost import BATCH
 
-__all__ = ["Compared", "Held", "Line", "Report", "markdown", "report", "write_report"]
+__all__ = ["Compared", "Held", "Line", "Report", "markdown", "plain", "report"]
 
 _MEASURES: Final = ("score", "va", "valence", "arousal", "expr", "au", "ce", "expr_accuracy", "kl")
 _WHERE_TOLD: Final = ("valence", "arousal")
@@ -239,21 +236,10 @@ def _costs(found: Report) -> list[str]:
     return [*lines, ""]
 
 
-def write_report(found: Report, folder: Path) -> tuple[Path, ...]:
-    """Write ``<recipe>.md``, ``.json`` and ``.png`` into a folder; returns their paths. Raises OutputError."""
-    from mien.recipes.plot import draw
-
-    paths = tuple(folder / f"{found.recipe}.{suffix}" for suffix in ("md", "json", "png"))
-    write_aside(paths[0], markdown(found).encode())
-    write_aside(paths[1], (json.dumps(_plain(asdict(found)), indent=2) + "\n").encode())
-    draw(found, paths[2])
-    return paths
-
-
-def _plain(tree: Any) -> Any:
-    """For JSON, which has no NaN."""
+def plain(tree: Any) -> Any:
+    """The same tree for JSON, which has no NaN: undefined numbers are None."""
     if isinstance(tree, dict):
-        return {key: _plain(value) for key, value in tree.items()}
+        return {key: plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_plain(value) for value in tree]
+        return [plain(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree

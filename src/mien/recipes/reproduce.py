@@ -1,6 +1,8 @@
 """A paper's system from data to its final table, in one call."""
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,11 +13,12 @@ from mien.data.standins.make import KINDS, is_standin, make_standin
 from mien.errors import DataError
 from mien.files import explained, write_aside
 from mien.recipes.engine import Finished, find_data, run_steps
-from mien.recipes.report import Report, report, write_report
+from mien.recipes.plot import draw
+from mien.recipes.report import Report, markdown, plain, report
 from mien.recipes.schema import Recipe, read_recipe
 from mien.recipes.steps.data_files import SUBMISSION, Submit
 
-__all__ = ["reproduce", "shown"]
+__all__ = ["reproduce", "shown", "write_report"]
 
 _STANDINS: Final = "standin"
 """Where in the folder of a run the stand-ins lie that were made for it."""
@@ -100,3 +103,12 @@ def _told(spec: Set) -> str:
 def shown(name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False) -> str:
     """A recipe as YAML, every default spelled out; raises as `read_recipe`."""
     return yaml.safe_dump(read_recipe(name, changes, small=small).model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=140)
+
+
+def write_report(found: Report, folder: Path) -> tuple[Path, ...]:
+    """Write ``<recipe>.md``, ``.json`` and ``.png`` into a folder; returns their paths. Raises OutputError."""
+    paths = tuple(folder / f"{found.recipe}.{suffix}" for suffix in ("md", "json", "png"))
+    write_aside(paths[0], markdown(found).encode())
+    write_aside(paths[1], (json.dumps(plain(asdict(found)), indent=2) + "\n").encode())
+    draw(found, paths[2])
+    return paths

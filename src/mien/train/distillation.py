@@ -15,10 +15,11 @@ from mien.tasks import Floats, Task
 from mien.train.inputs.crops import Crops
 from mien.train.networks.network import MultiTaskNet
 from mien.train.objective.losses import Bins
-from mien.train.objective.objective import LossSettings
+from mien.train.objective.objective import bins_for
 from mien.train.open_model import ENGINE, is_run
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of, raw_scores
+from mien.train.settings.losses import LossSettings
 from mien.train.settings.training import Settings
 
 __all__ = ["Taught", "Teacher", "mean_raw", "teacher_of"]
@@ -79,7 +80,7 @@ def _fits(folder: Path, settings: Settings, tasks: Sequence[Task]) -> None:
 def _bins(losses: Mapping[str, LossSettings], task: Task) -> Bins | None:
     loss = losses.get(task.family)
     try:
-        return None if loss is None else loss.bins_for(task)
+        return None if loss is None else bins_for(loss, task)
     except ValueError as error:
         raise DataError(str(error)) from error
 

@@ -29,7 +29,7 @@ from mien.train.distributed import gather, joined, synchronise
 from mien.train.inputs.crops import Crops, Shaken, one_opencv_thread
 from mien.train.inputs.feature_dataset import Cached, Windows
 from mien.train.inputs.samplers import Order, inverse_cell, inverse_class, inverse_class_and_cell
-from mien.train.inputs.windows import there
+from mien.train.networks.heads import there
 from mien.train.networks.network import MultiTaskNet, build, freeze, start_at_means, thaw
 from mien.train.objective.objective import Objective
 from mien.train.optim import Average, make_optimiser, perturbed, set_rate

@@ -4,51 +4,17 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["Average", "OptimSettings", "make_optimiser", "perturbed", "rate_at", "set_rate"]
+from mien.train.settings.optimiser import OptimSettings
+
+__all__ = ["Average", "make_optimiser", "perturbed", "rate_at", "set_rate"]
 
 _BACKBONE: Final = "backbone."
-
-
-class OptimSettings(BaseModel):
-    """How weights move. An option that the optimiser does not have is refused, not ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    """The highest rate."""
-    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """For sgd; None is 0.9."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] | None = None
-    """For adam and adamw; None is (0.9, 0.999)."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: half a cosine that ends at zero, or the same rate to the end."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of all steps in which the rate rises."""
-    backbone_lr: Annotated[float, Field(gt=0, le=1e3)] = 1.0
-    """The backbone's rate as a factor of `lr`."""
-    sam: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """How far `perturbed` steps up, in units of the weights; 0 for plain steps. The paper's choice is 0.05."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of `Average`; 0 for none."""
-    clip: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Largest norm of the gradient; 0 for any."""
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> Self:
-        if self.optimiser == "sgd" and self.betas is not None:
-            raise ValueError("betas: sgd has none; it has momentum")
-        if self.optimiser != "sgd" and self.momentum is not None:
-            raise ValueError(f"momentum: {self.optimiser} has none; it has betas")
-        return self
 
 
 def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from mien.data.annotation_codes import AU_NAMES, EXPR_NAMES, Labels, coordinates, expressions, lines, units
 from mien.data.frame_lists import read_text
+from mien.data.images import PICTURES
 from mien.data.label_table import Split, table_of
 from mien.data.presence import below, entries, note, recordings
-from mien.data.sets.class_folders import PICTURES
 from mien.errors import DataError
 from mien.tasks import TASKS, Task
 

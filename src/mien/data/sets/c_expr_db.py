@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from mien.data.annotation_codes import Labels, one_hot
 from mien.data.frame_lists import named_frames, read_list, read_text
+from mien.data.images import PICTURES
 from mien.data.label_table import table_of
 from mien.data.presence import entries, note, recordings
-from mien.data.sets.class_folders import PICTURES
 from mien.errors import DataError
 from mien.tasks import TASKS
 

@@ -11,14 +11,14 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from mien.data.images import PICTURES
 from mien.data.label_table import Split, in_split, table_of
 from mien.documents.patterns import bounded_pattern
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 
-__all__ = ["PICTURES", "load_folder"]
+__all__ = ["load_folder"]
 
-PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 _SPLITS: Final = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 

@@ -24,16 +24,14 @@ from mien.tasks import Floats, Task, task
 from mien.train.bundle.feature_extractor import freeze_bundle, freeze_run
 from mien.train.features import root_of
 from mien.train.inputs.feature_cache import FeatureCache, build
-from mien.train.inputs.feature_dataset import FeatureSettings
-from mien.train.inputs.windows import WindowSettings
 from mien.train.loop import fit
-from mien.train.networks.heads import HeadSettings
-from mien.train.networks.network import NetworkSettings
-from mien.train.objective.objective import LossSettings
 from mien.train.open_model import ENGINE
-from mien.train.optim import OptimSettings
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import inputs_of, network_of, raw_scores
+from mien.train.settings.features import FeatureSettings, WindowSettings
+from mien.train.settings.losses import LossSettings
+from mien.train.settings.network import HeadSettings, NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
 __all__ = ["Features", "HeadRun", "Heads", "Score"]

@@ -1,7 +1,8 @@
 """Steps after the networks: blend, smooth, decide, override, look at fewer frames.
 
 What a step is told to choose, it chooses once on all labelled rows of split val (version 0, the papers' way) and once without each fold of
-recordings, so that the number of the whole chain can be told nested; split test gets the choice of version 0. See `mien.evaluation.nested_tuning`.
+recordings, so that the number of the whole chain can be told nested; split test gets the choice of version 0.
+See `mien.evaluation.nested_tuning`.
 """
 
 import json
@@ -190,7 +191,10 @@ class Override(Step):
 
 
 class LookLess(Step):
-    """Decide expressions from few frames, and from more only where that is unsure (HSEmotion at ABAW3); see `mien.temporal.adaptive_rate`."""
+    """Decide expressions from few frames, and from more only where that is unsure (HSEmotion at ABAW3).
+
+    See `mien.temporal.adaptive_rate`.
+    """
 
     do: Literal["look_less"]
     of: Annotated[str, STEP]

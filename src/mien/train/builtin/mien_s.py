@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Final
 
 from mien.data.registry import FerPlus, Portraits
+from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.faces.prepare import Pixels
 from mien.train.bundle.make import make_bundle
-from mien.train.bundle.pack import CardSettings
-from mien.train.inputs.augment import AugmentSettings
-from mien.train.inputs.crops import FERPLUS_TEMPLATE
 from mien.train.loop import Progress, fit
-from mien.train.networks.network import NetworkSettings
-from mien.train.objective.objective import Distill, LossSettings
-from mien.train.optim import OptimSettings
 from mien.train.runs.soup import average_runs
+from mien.train.settings.augmentation import AugmentSettings
+from mien.train.settings.card import CardSettings
+from mien.train.settings.losses import Distill, LossSettings
+from mien.train.settings.network import NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
 TASKS: Final = ("expr.ferplus8", "va", "au.blendshapes")
@@ -51,7 +51,8 @@ CARD: Final = CardSettings(
         "the people in the training data are mostly adults in Western news and web pictures",
         "it started from a network that told people apart; it is not to be used for that, and has not been measured at it",
     ),
-    recipe=f"git archive {BEFORE} {HOME} | tar -x -C OLD && python -m mien.train.builtin.mien_s --data FOLDER --teacher OLD/{HOME} --out RUN",
+    recipe=f"git archive {BEFORE} {HOME} | tar -x -C OLD && "
+    f"python -m mien.train.builtin.mien_s --data FOLDER --teacher OLD/{HOME} --out RUN",
 )
 
 

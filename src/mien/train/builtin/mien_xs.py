@@ -2,8 +2,8 @@
 
     python -m mien.train.builtin.mien_xs --data FOLDER --before RUN [--teacher BUNDLE] --out OUT
 
-FOLDER and BUNDLE as for `mien.train.builtin.mien_s`, RUN is its run. The network is that of mien-s without its last stage, on crops of 80 px.
-It starts with mien-s's weights as far as they go, and learns from the labels and from the averaged answers of mien-s and BUNDLE.
+FOLDER and BUNDLE as for `mien.train.builtin.mien_s`, RUN is its run. The network is that of mien-s without its last stage, on crops of
+80 px. It starts with mien-s's weights as far as they go, and learns from the labels and from the averaged answers of mien-s and BUNDLE.
 Stopped at any point, the same command goes on.
 """
 
@@ -13,14 +13,17 @@ from typing import Final
 
 from mien.train.builtin.mien_s import BEFORE, CARD, HOME, LOSSES, Lines, first_settings, pixels_at
 from mien.train.bundle.make import make_bundle
-from mien.train.inputs.augment import AugmentSettings
 from mien.train.loop import Progress, fit
-from mien.train.networks.network import NetworkSettings
-from mien.train.objective.objective import Distill, LossSettings
+from mien.train.settings.augmentation import AugmentSettings
+from mien.train.settings.losses import Distill, LossSettings
+from mien.train.settings.network import NetworkSettings
 from mien.train.settings.training import Settings
 
 SUMMARY: Final = "Expression, valence and arousal, and action units of a face, from a network small enough for phones and browsers."
-RECIPE: Final = f"git archive {BEFORE} {HOME} | tar -x -C OLD && python -m mien.train.builtin.mien_xs --data FOLDER --before RUN --teacher OLD/{HOME} --out OUT"
+RECIPE: Final = (
+    f"git archive {BEFORE} {HOME} | tar -x -C OLD && "
+    f"python -m mien.train.builtin.mien_xs --data FOLDER --before RUN --teacher OLD/{HOME} --out OUT"
+)
 
 
 def settings(data: Path, before: Path, teacher: Path | None) -> Settings:

@@ -14,10 +14,11 @@ from mien.files import explained
 from mien.train.bundle.pack import code_version, finish, sha256_of
 from mien.train.bundle.provenance import seen, started
 from mien.train.networks.heads import StackedHead
-from mien.train.networks.network import NetworkSettings, backbone, load_start
+from mien.train.networks.network import backbone, load_start
 from mien.train.onnx.export import export
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of
+from mien.train.settings.network import NetworkSettings
 
 __all__ = ["freeze_bundle", "freeze_run"]
 

@@ -9,35 +9,16 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field
 
-from mien.bundles.card import AffectCard, FaceCard, Score, Strict, Terms, write_card
+from mien.bundles.card import AffectCard, FaceCard, Score, write_card
 from mien.bundles.readme import readme
 from mien.metrics import bootstrap
 
-__all__ = ["PORTRAIT_TERMS", "CardSettings", "code_version", "finish", "measured", "note", "sha256_of", "spent"]
+__all__ = ["PORTRAIT_TERMS", "code_version", "finish", "measured", "note", "sha256_of", "spent"]
 
 PORTRAIT_TERMS: Final = (
     "news photos, mostly Labeled Faces in the Wild, from the public facial_expressions collection (repository Apache-2.0; research data)"
 )
-
-
-class CardSettings(Strict):
-    """What a card must say and nobody can measure.
-
-    summary: one sentence on what the bundle gives; empty = tasks and backbone. licence: of the weights.
-    limits: where it fails, beside what follows from the data. supervised_by: by task family, where its labels come from; a family left
-        out says what is known of the data sets.
-    terms: data that the network has seen. One named as a data set is here (its folder or file) speaks for that set; others are added.
-    recipe: the command that makes it again; empty = mien train and mien export.
-    """
-
-    summary: str = ""
-    licence: str = "not stated"
-    limits: tuple[str, ...] = ()
-    supervised_by: dict[str, str] = Field(default_factory=dict)
-    terms: tuple[Terms, ...] = ()
-    recipe: str = ""
 
 
 def sha256_of(path: Path) -> str:

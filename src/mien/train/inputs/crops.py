@@ -17,9 +17,10 @@ from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, normalise, similarity, warp
 from mien.tasks import Floats, Task
-from mien.train.inputs.augment import AugmentSettings, Jitter, RandAugmentSettings, degrade, erase, rarity, relight
+from mien.train.inputs.augment import Jitter, degrade, erase, rarity, relight
 from mien.train.inputs.randaugment import RandAugment
 from mien.train.objective.objective import mix_targets
+from mien.train.settings.augmentation import AugmentSettings, RandAugmentSettings
 
 __all__ = ["FERPLUS_TEMPLATE", "Crops", "Shaken", "one_opencv_thread"]
 

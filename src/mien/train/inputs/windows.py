@@ -1,27 +1,13 @@
 """Which frames a sequence head reads at once: windows of fixed length over the frames of a video."""
 
-from typing import Annotated
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from mien.errors import DataError
+from mien.train.settings.features import WindowSettings
 
-__all__ = ["WindowSettings", "there", "windows"]
-
-
-class WindowSettings(BaseModel):
-    """How videos are cut into windows. In training they overlap by half; in judging one follows the other."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    length: Annotated[int, Field(ge=2, le=10_000)] = 32
-    """Frames of a window."""
-    gap: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Frame numbers farther apart than this begin a new recording; with 1 no frame is missing inside a window."""
+__all__ = ["windows"]
 
 
 def windows(table: pd.DataFrame, settings: WindowSettings, *, overlap: bool = False) -> NDArray[np.int64]:
@@ -62,8 +48,3 @@ def _recordings(table: pd.DataFrame, gap: int) -> tuple[NDArray[np.intp], NDArra
         row = order[int(twice.argmax())]
         raise DataError(f"video {names[video[row]]!r}: frame {frame[row]:g} comes twice; give each face a video of its own")
     return order, np.flatnonzero(np.concatenate([[True], ~same | (step > gap)]))
-
-
-def there(windows: Tensor) -> Tensor:
-    """Which frames (N, T) of windows of features (N, T, D) are frames and not padding, which is NaN throughout."""
-    return ~windows.isnan().all(dim=2)

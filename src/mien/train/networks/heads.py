@@ -5,22 +5,19 @@ is told from its raw output where it is a choice among bins, else None; and `squ
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mien.tasks import Task
-from mien.train.inputs.windows import there
 from mien.train.networks.smm import REGIONS, WIDTH, messages_and_signs
 from mien.train.networks.uncertainty import UncertainHead
 from mien.train.objective.losses import Bins
+from mien.train.settings.network import HeadSettings
 
 __all__ = [
     "Head",
-    "HeadSettings",
     "LinearHead",
     "MessageHead",
     "SequenceHead",
@@ -31,47 +28,6 @@ __all__ = [
 ]
 
 _WIDTHS = {"hidden": 128, "bottleneck": 128, "sequence": 64, "uncertain": 64}
-
-
-class HeadSettings(BaseModel):
-    """What a head is made of.
-
-    kind: ``linear`` one layer; ``hidden`` two with ReLU between (HSEmotion's action units); ``bottleneck`` batch norm, linear,
-        ReLU, batch norm, dropout, linear (the unified model of ABAW2); ``sequence`` one bidirectional GRU layer, ReLU, linear,
-        over windows of features; ``regions`` on the features of `mien.train.networks.smm.Smm`: an ``any_of`` task reads the signs
-        (`SignHead`), any other the messages (`MessageHead`); ``uncertain`` for a ``one_of`` task, which learns from mixtures how
-        unsure it is of each face (`mien.train.networks.uncertainty.UncertainHead`).
-    width: of the hidden layer, per direction of the GRU, or of both branches; None means 128, and 64 for ``sequence`` and ``uncertain``.
-    dropout: share of the hidden layer that is dropped in training, 0..1, or of the features before the branches of ``uncertain``; None
-        means 0.5 for ``bottleneck``, 0.4 for ``uncertain``, else 0.
-    bins: a ``scalar`` task's columns become choices among that many bins each; legacy: as in `mien.train.objective.losses.Bins`.
-    squash: a ``scalar`` task's raw output ends in a tanh, see `Squash`.
-    pool: what a ``regions`` head averages: the regions' ``predictions``, which None means, or the messages, as ``features``.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    kind: Literal["linear", "hidden", "bottleneck", "sequence", "regions", "uncertain"] = "linear"
-    width: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    bins: Annotated[int, Field(ge=2, le=10_000)] | None = None
-    legacy: bool = False
-    squash: bool = False
-    pool: Literal["predictions", "features"] | None = None
-
-    @model_validator(mode="after")
-    def _nothing_is_without_effect(self) -> Self:
-        if self.kind in ("linear", "regions") and self.width is not None:
-            raise ValueError(f"width: a {self.kind} head has no hidden layer; leave it out, or choose kind hidden")
-        if self.kind not in ("hidden", "bottleneck", "uncertain") and self.dropout is not None:
-            raise ValueError(f"dropout: a {self.kind} head has none of its own; leave it out, or choose kind hidden or bottleneck")
-        if self.legacy and self.bins is None:
-            raise ValueError("legacy: only says how bins are read; set bins as well, or leave it out")
-        if self.squash and self.bins is not None:
-            raise ValueError("squash: bins keep numbers in range already; leave one of the two out")
-        if self.pool is not None and self.kind != "regions":
-            raise ValueError(f"pool: a {self.kind} head has no regions; leave it out, or choose kind regions")
-        return self
 
 
 @dataclass(frozen=True)
@@ -261,3 +217,8 @@ def _check_regions(settings: HeadSettings, width_in: int, task: Task) -> None:
         raise ValueError(
             f"regions: {task.key} has {len(task.names)} names for {REGIONS} sign tokens; set heads.{task.family} to kind linear"
         )
+
+
+def there(windows: Tensor) -> Tensor:
+    """Which frames (N, T) of windows of features (N, T, D) are frames and not padding, which is NaN throughout."""
+    return ~windows.isnan().all(dim=2)

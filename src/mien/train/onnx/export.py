@@ -31,8 +31,8 @@ def export(
 
     outputs: names of what `net` returns, in order: the task families, and last ``features`` where it returns (raw..., features).
     free: axes of the input that may have any length, by number, with their names (``{0: "batch"}``).
-    calibration: inputs (N, C, H, W) to measure activations on; with them the network is made one of 8 bits (see `mien.train.onnx.quantise`),
-        without them it keeps weights in half precision and computes in float32.
+    calibration: inputs (N, C, H, W) to measure activations on; with them the network is made one of 8 bits (see
+        `mien.train.onnx.quantise`), without them it keeps weights in half precision and computes in float32.
     Raises ValueError when the file's answers to `example`, before that, differ from torch's by more than `PARITY`, or when
         ``features`` are not last.
     """

@@ -20,11 +20,11 @@ from mien.bundles.engines import open_engine
 from mien.bundles.store import read_bundle
 from mien.errors import BundleError, DataError, MienError
 from mien.train.inputs.feature_cache import place_of
-from mien.train.inputs.feature_dataset import FeatureSettings
 from mien.train.networks.network import MultiTaskNet
 from mien.train.onnx.export import PARITY, halve, trace, worst
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of
+from mien.train.settings.features import FeatureSettings
 
 __all__ = ["export_joined", "extractor_of", "join"]
 

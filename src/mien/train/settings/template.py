@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from mien.data.registry import Drawn, Set
-from mien.train.networks.network import OWN
+from mien.train.settings.network import OWN
 from mien.train.settings.training import KNOWN_TASKS, Settings
 
 __all__ = ["template"]

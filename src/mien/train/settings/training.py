@@ -10,19 +10,19 @@ from mien.bundles.card import check_task
 from mien.bundles.store import bundles
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.registry import Set, starting_from
+from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.documents import at_home
 from mien.documents.yaml import read_yaml
 from mien.errors import DataError, UnknownNameError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Kind, Task
 from mien.text import printable
-from mien.train.bundle.pack import CardSettings
-from mien.train.inputs.augment import AugmentSettings
-from mien.train.inputs.crops import FERPLUS_TEMPLATE
-from mien.train.inputs.feature_dataset import FeatureSettings
-from mien.train.networks.network import NetworkSettings
-from mien.train.objective.objective import LossSettings
-from mien.train.optim import OptimSettings
+from mien.train.settings.augmentation import AugmentSettings
+from mien.train.settings.card import CardSettings
+from mien.train.settings.features import FeatureSettings
+from mien.train.settings.losses import LossSettings
+from mien.train.settings.network import NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
 
 __all__ = ["KNOWN_TASKS", "FitSettings", "Settings", "TaskSettings", "read_settings", "write_settings"]
 

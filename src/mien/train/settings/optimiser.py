@@ -1,0 +1,42 @@
+"""How weights move: optimiser, rate over time, sharpness-aware steps, averaging."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["OptimSettings"]
+
+
+class OptimSettings(BaseModel):
+    """How weights move. An option that the optimiser does not have is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """The highest rate."""
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """For sgd; None is 0.9."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] | None = None
+    """For adam and adamw; None is (0.9, 0.999)."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: half a cosine that ends at zero, or the same rate to the end."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of all steps in which the rate rises."""
+    backbone_lr: Annotated[float, Field(gt=0, le=1e3)] = 1.0
+    """The backbone's rate as a factor of `lr`."""
+    sam: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """How far `perturbed` steps up, in units of the weights; 0 for plain steps. The paper's choice is 0.05."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of `Average`; 0 for none."""
+    clip: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """Largest norm of the gradient; 0 for any."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        if self.optimiser == "sgd" and self.betas is not None:
+            raise ValueError("betas: sgd has none; it has momentum")
+        if self.optimiser != "sgd" and self.momentum is not None:
+            raise ValueError(f"momentum: {self.optimiser} has none; it has betas")
+        return self
