@@ -48,9 +48,10 @@ def make_bundle(
 ) -> Path:
     """Make the folder `out`, which `mien.load` reads, from the best network of a finished run; returns it.
 
-    bits: 16 keeps weights in half precision and computes in float32; 8 is smaller, and computes in whole numbers where that gives the
-    same answer everywhere (see `mien.train.onnx.quantise`); its cost in accuracy is told and put on the card. Heads on cached features are joined
-    onto the bundle whose features they are, which keeps its own precision.
+    bits: 16 keeps weights in half precision and computes in float32; 8 is smaller, and computes in whole
+    numbers where that gives the same answer everywhere (see `mien.train.onnx.quantise`); its cost in accuracy
+    is told and put on the card. Heads on cached features are joined onto the bundle whose features they are,
+    which keeps its own precision.
     features: the network gives its features as well. robustness: the card also says how scores fare on worse pictures.
     note: called with a line on every step. All numbers are measured with the exported network on the run's validation split.
     Raises DataError for a run that has not finished, whose data or whose features' bundle is gone, and for 8 bits with such a bundle;
