@@ -2,7 +2,7 @@
 
     python bench/front.py [--rounds 15] [--seconds 10] [--out bench/results/front.json]
 
-A call: `mien.analyze(picture).frame` and a `Reader` in a loop over the demo's photo, beside the same networks called by hand: finding the
+A call: `mien.analyze(picture).table` and a `Reader` in a loop over the demo's photo, beside the same networks called by hand: finding the
 faces and scoring them (``find and score``), and `model.score` alone, which is told where the face is. All take turns; milliseconds of wall
 time and of processor time, medians of rounds of 20 calls, and medians of the ratios within each round.
 
@@ -52,8 +52,8 @@ def calls(rounds: int) -> dict[str, dict[str, float]]:
     ways: dict[str, Callable[[], object]] = {
         "model.score": lambda: model.score([picture], points),
         "find and score": by_hand,
-        "mien.analyze": lambda: mien.analyze(picture).frame,
-        "reader.analyze": lambda: reader.analyze(picture).frame,
+        "mien.analyze": lambda: mien.analyze(picture).table,
+        "reader.analyze": lambda: reader.analyze(picture).table,
         "reader.read": lambda: list(reader.read(picture)),
     }
     for call in ways.values():

@@ -7,7 +7,7 @@ features and 10 raw outputs, over pictures of noise, so it has 1,290 numbers a f
 these numbers with noise on top, and as many faces have one as in s-Aff-Wild2; the scores of the function itself,
 without the noise, are printed beside those of the heads. Seconds are those of a whole `fit`: label table read and
 checked, rows found, all epochs, judged after each on 26,876 more faces, checkpoints written. Making the cache is not
-counted: it is the network's time. """
+counted: it is the network's time."""
 
 import argparse
 import json

@@ -26,7 +26,7 @@ import numpy as np
 
 from mien.bundles.engines import available, open_engine
 from mien.bundles.store import FACES, load, read_bundle
-from mien.files import write_aside
+from mien.files import atomic_write
 from mien.train.settings.training import read_settings
 
 PROCESSORS = ("Haswell-noTSX", "Nehalem", "EPYC")
@@ -141,7 +141,7 @@ def main() -> None:
         }
         print(f"{FACES}:", json.dumps(result["engines"][FACES]))
     if args.out:
-        write_aside(args.out, (json.dumps(result, indent=2) + "\n").encode())
+        atomic_write(args.out, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from noise import film, photo
 
-from mien.files import write_aside
+from mien.files import atomic_write
 
 PEOPLE, STEMS = 4, 10
 MIEN = [sys.executable, "-m", "mien", "analyze"]
@@ -135,7 +135,7 @@ def main() -> None:
     }
     print(json.dumps(result, indent=2))
     if args.out:
-        write_aside(args.out, (json.dumps(result, indent=2) + "\n").encode())
+        atomic_write(args.out, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from mien.data.label_table import labels
 from mien.data.registry import set_name
 from mien.errors import MienError
 from mien.evaluation.predict import evaluate_bundle
-from mien.files import write_aside
+from mien.files import atomic_write
 from mien.metrics import accuracy, bootstrap, pearson
 from mien.tasks import Floats, Task
 from mien.train.open_model import open_model, table_for
@@ -82,7 +82,7 @@ def main() -> None:
                 result["differences"].append({"data": set_name(spec), **line})
                 print(json.dumps(result["differences"][-1]), flush=True)
     if args.out:
-        write_aside(args.out, (json.dumps(result, indent=2) + "\n").encode())
+        atomic_write(args.out, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -265,10 +265,10 @@ def clips(media: Path) -> dict[str, object]:
     scratch = tempfile.TemporaryDirectory()
     paths = [*(media / name for name in names), demo.film(Path(scratch.name) / "demo.mp4")]
     for path in paths:
-        table = mien.analyze(path).frame
+        table = mien.analyze(path).table
         found[path.name] = int(table["face"].nunique())
     for every in (0.2, 0.5, 1.0, 2.0, 5.0):
-        table = mien.analyze(media / "one_face_640x360.mp4", every=every).frame
+        table = mien.analyze(media / "one_face_640x360.mp4", every=every).table
         found[f"one_face every {every:g} s"] = int(table["face"].nunique())
     return found
 
@@ -277,14 +277,14 @@ def smoothing(media: Path, persons: list[Person], detector) -> dict[str, object]
     """What smoothing over 2 s does where frames are rare, and whether it carries anything over a cut."""
     result: dict[str, object] = {}
     for name in ("odd/one_fps.mp4", "odd/freeze_1s_gaps.mp4"):
-        table = mien.analyze(media / name, smoothing=2.0).frame
+        table = mien.analyze(media / name, smoothing=2.0).table
         changed = (table["valence"] - table["valence_raw"]).abs()
         result[f"{name}: mean change of valence"] = round(float(changed.mean()), 4)
     leaks = []
     for first, second in zip(persons[::2], persons[1::2], strict=False):
         whole = film(0.8, lambda t, a=first, b=second: (a if t < 0.39 else b).head())
         after = [(t, picture) for t, picture in whole if t > 0.39]
-        one, other = (mien.analyze(part, smoothing=0.3).frame for part in (whole, after))
+        one, other = (mien.analyze(part, smoothing=0.3).table for part in (whole, after))
         late = one[one["time_s"] > 0.39].reset_index(drop=True)
         scores = [name for name in late if name.startswith(("p_", "valence", "arousal", "au"))] or ["valence", "arousal"]
         scores = [name for name in scores if not name.endswith("_raw")]

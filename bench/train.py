@@ -21,7 +21,7 @@ import torch
 from mien.data.label_table import labels
 from mien.data.registry import Drawn, load_set
 from mien.metrics import au_f1, ccc, macro_f1
-from mien.train.inputs.crops import Crops
+from mien.train.inputs.crops import CropDataset
 from mien.train.loop import Progress, fit
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of, raw_scores
@@ -50,7 +50,7 @@ def test_scores(run: RunFolder) -> dict[str, object]:
     assert isinstance(first, Drawn)
     net = network_of(run)
     table = load_set(Drawn(set="drawn", count=FACES, seed=first.seed, size=first.size, split="test"), net.tasks)
-    raw, _ = raw_scores(net, Crops(table, net.tasks, run.settings.pixels))
+    raw, _ = raw_scores(net, CropDataset(table, net.tasks, run.settings.pixels))
     found: dict[str, object] = {}
     for task in net.tasks:
         scores, truth = task.decode(raw[task.family]), labels(table, task)

@@ -36,7 +36,7 @@ from mien.bundles.store import load
 from mien.data.label_table import labels
 from mien.data.sets.ferplus import EXPR, load_ferplus
 from mien.evaluation.predict import evaluate_bundle
-from mien.files import write_aside
+from mien.files import atomic_write
 from mien.metrics import bootstrap
 from mien.tasks import COMPOUNDS, Floats, compound_scores
 from mien.temporal.readings import Smoothing
@@ -219,12 +219,12 @@ def main() -> None:
         "shares": {name: shares_of_faces(shares, votes) for name, shares in scores.items()},
     }
     if given.clip:
-        result["smoothing"] = smoothing(mien.analyze(given.clip, bundle=given.bundle, engine="onnxruntime").frame)
+        result["smoothing"] = smoothing(mien.analyze(given.clip, bundle=given.bundle, engine="onnxruntime").table)
     # Short lists of numbers on one line.
     text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", json.dumps(result, indent=1)) + "\n"
     print(text)
     if given.out:
-        write_aside(given.out, text.encode())
+        atomic_write(given.out, text.encode())
 
 
 if __name__ == "__main__":

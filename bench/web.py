@@ -23,7 +23,7 @@ import numpy as np
 from mien.bundles.store import AFFECT, load, open_bundle
 from mien.data.images import read_picture
 from mien.evaluation.predict import five_points
-from mien.files import write_aside
+from mien.files import atomic_write
 from mien.train.open_model import table_for
 from mien.train.settings.training import read_settings
 
@@ -116,7 +116,7 @@ def main() -> None:
         }
         print(name, json.dumps(result[name]), flush=True)
     if args.out:
-        write_aside(args.out, (json.dumps(result, indent=2) + "\n").encode())
+        atomic_write(args.out, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -504,14 +504,14 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(given)
     try:
-        from mien.files import explained, write_aside
+        from mien.files import atomic_write, wrap_os_errors
 
-        with explained(args.out.parent):
+        with wrap_os_errors(args.out.parent):
             args.out.parent.mkdir(parents=True, exist_ok=True)
         result = {**Bench(args).run(), "split": args.split}
-        write_aside(args.out, (json.dumps(result, indent=2) + "\n").encode())
-        write_aside(args.out.with_suffix(".md"), markdown(result).encode())
-        write_aside(args.out.with_suffix(".png"), picture(result))
+        atomic_write(args.out, (json.dumps(result, indent=2) + "\n").encode())
+        atomic_write(args.out.with_suffix(".md"), markdown(result).encode())
+        atomic_write(args.out.with_suffix(".png"), picture(result))
     except MienError as error:
         raise SystemExit(str(error)) from error
     except LeftOutError as error:

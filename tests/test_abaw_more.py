@@ -144,7 +144,7 @@ def test_other_label_sets_are_matched_by_name(expw):
 
 def test_a_face_is_cut_out_by_its_box(tmp_path):
     """Two faces of one picture: what a network sees of each is its own box and nothing else."""
-    from mien.train.inputs.crops import Crops
+    from mien.train.inputs.crops import CropDataset
 
     picture = np.zeros((60, 100, 3), np.uint8)
     picture[10:50, 5:45], picture[10:50, 55:95] = (200, 0, 0), (0, 0, 200)
@@ -153,7 +153,7 @@ def test_a_face_is_cut_out_by_its_box(tmp_path):
     (tmp_path / "label.lst").write_text("x.png 0 10 5 45 50 60 3\nx.png 1 10 55 95 50 60 4\n")
     table = load_set(spec(set="expw", root=str(tmp_path)), [ABAW7])
     pixels = Pixels(size=32, colour="rgb", alignment="similarity5", template=FERPLUS_TEMPLATE, mean=(0.0,) * 3, std=(1.0,) * 3)
-    crops = Crops(table, [ABAW7], pixels)
+    crops = CropDataset(table, [ABAW7], pixels)
     for i, colour in enumerate([(200, 0, 0), (0, 0, 200)]):
         assert (crops.upright(i)[1:-1, 1:-1] == colour).all()
 

@@ -24,7 +24,7 @@ def score_columns(table: pd.DataFrame) -> list[str]:
 
 
 def test_a_smile_is_read_as_one(face):
-    table = mien.analyze(face).frame
+    table = mien.analyze(face).table
     assert table["status"].tolist() == ["ok"]
     row = table.iloc[0]
     assert row["expression"] == "happiness"
@@ -36,13 +36,13 @@ def test_a_smile_is_read_as_one(face):
 
 
 def test_every_frame_has_a_row_and_time_is_the_containers(clip):
-    table = mien.analyze(clip).frame
+    table = mien.analyze(clip).table
     assert table["frame"].drop_duplicates().tolist() == list(range(150))
     np.testing.assert_allclose(table.groupby("frame")["time_s"].first(), np.arange(150) / 25, atol=1e-3)
 
 
 def test_a_blank_never_looks_like_a_calm_face(clip):
-    table = mien.analyze(clip).frame
+    table = mien.analyze(clip).table
     blank = table[table["status"] == Status.no_face]
     assert 40 <= len(blank) <= 60  # the camera looks away around 62 % of the film
     assert blank[[*score_columns(table), "confidence", "expression", "face"]].isna().all(axis=None)
@@ -50,7 +50,7 @@ def test_a_blank_never_looks_like_a_calm_face(clip):
 
 
 def test_scores_keep_their_ranges(clip):
-    table = mien.analyze(clip, compounds=True).frame
+    table = mien.analyze(clip, compounds=True).table
     read = table[table["status"] == Status.ok]
     for name in score_columns(table):
         low = -1 if name in ("valence", "arousal") else 0
@@ -62,14 +62,14 @@ def test_scores_keep_their_ranges(clip):
 
 
 def test_the_same_input_gives_the_same_numbers(clip):
-    first, second = (mien.analyze(clip).frame for _ in range(2))
+    first, second = (mien.analyze(clip).table for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 
 
 @pytest.mark.parametrize("engine", available())
 def test_engines_agree_from_end_to_end(clip, engine):
-    reference = mien.analyze(clip, engine="onnxruntime").frame
-    table = mien.analyze(clip, engine=engine).frame
+    reference = mien.analyze(clip, engine="onnxruntime").table
+    table = mien.analyze(clip, engine=engine).table
     assert table["status"].tolist() == reference["status"].tolist()
     np.testing.assert_allclose(table[score_columns(table)], reference[score_columns(table)], atol=mien.load().card.tolerance)
 
@@ -79,7 +79,7 @@ def test_stream_is_lazy_and_agrees_with_the_table(clip):
     first = next(stream)
     assert (first.frame, first.status) == (0, Status.ok)
     stream.close()
-    table = mien.analyze(clip).frame
+    table = mien.analyze(clip).table
     valence = [reading.scores["va"][0] for reading in mien.analyze(clip, stream=True) if reading.face]
     np.testing.assert_allclose(table["valence"].dropna(), valence, atol=1e-6)
 
@@ -98,7 +98,7 @@ def test_leaving_a_stream_early_stops_its_threads(clip):
 
 
 def test_smoothing_keeps_the_raw_columns_and_calms_the_rest(clip):
-    plain, table = mien.analyze(clip).frame, mien.analyze(clip, smoothing=0.5).frame
+    plain, table = mien.analyze(clip).table, mien.analyze(clip, smoothing=0.5).table
     both = table[table["status"] == Status.ok].merge(plain, on=["frame", "face"], suffixes=("", "_plain"))
     np.testing.assert_allclose(both["valence_raw"], both["valence_plain"], atol=1e-6)
     steps = table[table["face"] == 0][["valence", "valence_raw"]].diff().abs().mean()
@@ -109,8 +109,8 @@ def test_smoothing_keeps_the_raw_columns_and_calms_the_rest(clip):
 
 
 def test_compound_expressions_are_read_when_asked_for_and_need_both_members(face):
-    assert not [name for name in mien.analyze(face).frame if name.startswith("ce_")]
-    table = mien.analyze(face, compounds=True).frame
+    assert not [name for name in mien.analyze(face).table if name.startswith("ce_")]
+    table = mien.analyze(face, compounds=True).table
     assert sum(name.startswith("ce_") for name in table) == 7
     assert table.loc[0, "expr_happiness"] > 0.9
     assert table.loc[0, "ce_happily_surprised"] < 0.05
@@ -128,10 +128,10 @@ def test_compound_expressions_that_the_bundle_does_not_allow_are_refused(tmp_pat
 
 
 def test_blinks_of_a_real_clip_survive_smoothing(shared):
-    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", smoothing=0.7, every=0.08).frame
+    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", smoothing=0.7, every=0.08).table
     assert (table["AU45"] - table["AU45_raw"]).abs().max() == 0
     smoothed = mien.Smoothing.of_width(0.7)
-    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", smoothing=replace(smoothed, keep=()), every=0.08).frame
+    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", smoothing=replace(smoothed, keep=()), every=0.08).table
     assert (table["AU45"] - table["AU45_raw"]).abs().max() > 0.2
 
 
@@ -176,7 +176,7 @@ def test_smoothing_that_reaches_no_other_frame_is_a_note(clip, tmp_path):
 
 
 def test_every_reads_one_frame_per_span(clip):
-    table = mien.analyze(clip, every=0.5).frame
+    table = mien.analyze(clip, every=0.5).table
     assert table["frame"].drop_duplicates().tolist() == [0, 13, 25, 38, 50, 63, 75, 88, 100, 113, 125, 138]
 
 
@@ -187,7 +187,7 @@ def two_faces(face):
 
 @pytest.mark.parametrize(("choice", "count"), [("all", 2), ("largest", 1), (1, 1), (2, 2), (5, 2)])
 def test_faces_can_be_chosen(face, choice, count):
-    table = mien.analyze(two_faces(face), faces=choice).frame
+    table = mien.analyze(two_faces(face), faces=choice).table
     assert len(table) == count
     assert table["box_w"].max() > 80  # the larger one is always among them
 
@@ -198,8 +198,8 @@ def test_another_network_may_find_the_faces(face, tmp_path):
     card = json.loads((other / "card.json").read_text())
     card["name"], card["search"]["keep"] = "shy", 0.999  # never sure enough
     (other / "card.json").write_text(json.dumps(card))
-    assert mien.analyze(face).frame["status"].tolist() == ["ok"]
-    assert mien.analyze(face, detector=other).frame["status"].tolist() == ["no_face"]
+    assert mien.analyze(face).table["status"].tolist() == ["ok"]
+    assert mien.analyze(face, detector=other).table["status"].tolist() == ["no_face"]
     analysis = mien.analyze(face, detector=other)
     shutil.rmtree(other)
     analysis.save(tmp_path / "table.csv")
@@ -221,7 +221,7 @@ def test_an_unknown_option_is_an_error(face):
 
 def test_arrays_and_files_give_the_same_rows(clip):
     frames = [(frame.time_s, frame.pixels) for frame in open_source(clip).frames()]
-    from_arrays, from_file = mien.analyze(frames).frame, mien.analyze(clip).frame
+    from_arrays, from_file = mien.analyze(frames).table, mien.analyze(clip).table
     pd.testing.assert_frame_equal(from_arrays.drop(columns="source"), from_file.drop(columns="source"))
 
 
@@ -229,17 +229,17 @@ def test_frame_and_save_agree(clip, tmp_path):
     analysis = mien.analyze(clip)
     path = analysis.save(tmp_path / "out.csv")
     table = pd.read_csv(path)
-    assert len(table) == len(analysis.frame)
-    np.testing.assert_allclose(table["arousal"], analysis.frame["arousal"], atol=1e-5)
+    assert len(table) == len(analysis.table)
+    np.testing.assert_allclose(table["arousal"], analysis.table["arousal"], atol=1e-5)
     assert (tmp_path / "out.dictionary.json").exists()
 
 
 def test_real_clip_keeps_one_face_throughout(shared):
-    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", every=0.2).frame
+    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", every=0.2).table
     assert (table["status"] == Status.ok).all()
     assert table["face"].nunique() == 1
 
 
 def test_real_group_photo_is_all_found(shared):
-    table = mien.analyze(shared / "media" / "multi_face.jpg").frame
+    table = mien.analyze(shared / "media" / "multi_face.jpg").table
     assert len(table) >= 4

@@ -22,7 +22,7 @@ from mien.data.sets.lsd import LSD, load_lsd
 from mien.data.standins import make_standin
 from mien.errors import DataError, OutputError
 from mien.recipes.steps import AnyStep
-from mien.recipes.steps.base import Place
+from mien.recipes.steps.base import StepContext
 from mien.recipes.steps.data_files import PICTURES
 from mien.recipes.steps.training import Train
 from mien.train.inputs.randaugment import RandAugment
@@ -181,7 +181,7 @@ def step(place_of: Path, settings: dict, earlier: dict[str, Path], root: Path) -
     notes: list[str] = []
     place_of.mkdir()
     data = {"lsd": Lsd(set="lsd", root=root)}
-    TypeAdapter(AnyStep).validate_python(settings).run(Place("even", place_of, earlier, {}, data, (0,), notes.append))
+    TypeAdapter(AnyStep).validate_python(settings).run(StepContext("even", place_of, earlier, {}, data, (0,), notes.append))
     return notes
 
 
@@ -200,7 +200,7 @@ def test_the_step_leaves_what_training_reads(lsd, tmp_path, before):
     assert note.startswith(f"even: ANGRER {counts['ANGRER']} to 20, ")
     assert note.endswith(f"in all 90 to {sum(after.values())}")
     train = Train(do="train", data=("lsd",), tasks=("expr.lsd6",), pictures="even")
-    spec = train._spec(Place("t", tmp_path, {"even": tmp_path / "even"}, {}, {"lsd": Lsd(set="lsd", root=lsd)}), "lsd")
+    spec = train._spec(StepContext("t", tmp_path, {"even": tmp_path / "even"}, {}, {"lsd": Lsd(set="lsd", root=lsd)}), "lsd")
     table = load_lsd(spec.root, spec.train)
     rows = table[table["split"] == "train"]
     assert rows[list(LSD.columns)].sum().astype(int).tolist() == [after[{"anger": "ANGRER"}.get(name, name.upper())] for name in LSD.names]
@@ -214,4 +214,4 @@ def test_the_step_leaves_what_training_reads(lsd, tmp_path, before):
 def test_the_step_wants_synthetic_faces(tmp_path):
     made = TypeAdapter(AnyStep).validate_python({"do": "balance", "data": "x"})
     with pytest.raises(DataError, match="of kind lsd, not drawn"):
-        made.run(Place("even", tmp_path, {}, {}, {"x": Drawn(set="drawn", count=2, seed=0, size=16)}))
+        made.run(StepContext("even", tmp_path, {}, {}, {"x": Drawn(set="drawn", count=2, seed=0, size=16)}))

@@ -47,7 +47,7 @@ def test_every_network_at_hand_is_measured(tmp_path, monkeypatch):
     truth = table[list(TASK.columns)].to_numpy().argmax(axis=1)
     points = np.stack([np.reshape(five, (5, 2)) for five in table["points"]])
     own = load("mien-s", "onnxruntime")
-    scores = own.score(list(table["image"]), points)["expr"][:, TASK.take_from(own.tasks[0].names)]
+    scores = own.score(list(table["image"]), points)["expr"][:, TASK.column_index(own.tasks[0].names)]
     guess, found = scores.argmax(axis=1), result["networks"]["mien-s"]
     assert found["accuracy"][0] == pytest.approx(accuracy_score(truth, guess), abs=1e-4)
     assert found["macro_f1"][0] == pytest.approx(f1_score(truth, guess, labels=range(7), average="macro", zero_division=0), abs=1e-4)

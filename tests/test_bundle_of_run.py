@@ -38,7 +38,7 @@ from mien.train.bundle.make import make_bundle
 from mien.train.bundle.provenance import seen, supervision
 from mien.train.evaluate_models import judge_models, tasks_for, write_judged
 from mien.train.features import cache_features, root_of
-from mien.train.inputs.crops import Crops
+from mien.train.inputs.crops import CropDataset
 from mien.train.onnx.quantise import strays
 from mien.train.open_model import open_model, table_for
 from mien.train.runs.folder import RunFolder
@@ -90,12 +90,12 @@ def test_the_bundle_answers_as_the_network_of_the_run(made, tiny_run, val):
 
 
 def test_a_bundle_reads_a_clip_and_a_photo(made, clip, photo):
-    table = mien.analyze(clip, bundle=made[0], every=0.5).frame
+    table = mien.analyze(clip, bundle=made[0], every=0.5).table
     assert (table["status"] == "ok").sum() >= 5
     seen_in = table[table["status"] == "ok"]
     np.testing.assert_allclose(seen_in[[f"expr_{name}" for name in TASKS["expr.abaw8"].names]].sum(axis=1), 1, atol=1e-3)
     assert seen_in["AU12"].between(0, 1).all()
-    assert len(mien.analyze(photo, bundle=str(made[0])).frame) == 1
+    assert len(mien.analyze(photo, bundle=str(made[0])).table) == 1
 
 
 def test_the_card_says_what_the_file_is(made, tiny_run):
@@ -285,7 +285,7 @@ def test_teachers_and_runs_to_start_from_bring_what_they_have_seen(tiny_run, mad
 
 def test_a_run_is_judged_as_its_own_loop_judged_it(tiny_run, val):
     net = network_of(tiny_run)
-    raw, _ = raw_scores(net, Crops(val, net.tasks, tiny_run.settings.pixels), workers=0)
+    raw, _ = raw_scores(net, CropDataset(val, net.tasks, tiny_run.settings.pixels), workers=0)
     expected = judge(net.tasks, {task.family: task.decode(raw[task.family]) for task in net.tasks}, val)
     (found,), about = judge_models([tiny_run.folder], tiny_run.settings)
     for mine, theirs in zip(found.tasks, expected.tasks, strict=True):

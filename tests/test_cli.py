@@ -369,7 +369,7 @@ socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
 import mien
 from mien.bundles.engines import available
 for engine in available():
-    assert len(mien.analyze(sys.argv[1], engine=engine).frame) == 1
+    assert len(mien.analyze(sys.argv[1], engine=engine).table) == 1
 """
     home = tmp_path / "home"
     home.mkdir()

@@ -18,7 +18,7 @@ from mien.faces.prepare import Pixels
 from mien.metrics import ccc
 from mien.tasks import TASKS
 from mien.train.distillation import mean_raw, teacher_of
-from mien.train.inputs.crops import Crops
+from mien.train.inputs.crops import CropDataset
 from mien.train.loop import Progress, fit, network_of
 from mien.train.objective.losses import Bins
 from mien.train.objective.objective import Objective
@@ -108,7 +108,7 @@ def test_probabilities_of_bins_are_averaged(by_bins, tmp_path, see):
         heads={"va": HeadSettings(bins=20)}, teachers_see=see, **taught_by(*(run.folder for run in by_bins), kind="bins", temperature=1.5)
     )
     ask, table = asked(student, tmp_path)
-    images = torch.stack([image for image, _, _ in Crops(table, [VA], FACES)])
+    images = torch.stack([image for image, _, _ in CropDataset(table, [VA], FACES)])
     with torch.no_grad():
         views = np.stack([network_of(run)(one)[0].numpy() for run in by_bins for one in (images, images.flip(3))])
     expected = softmax(views.reshape(4, len(table), 2, 20), axis=3).mean(axis=0)
@@ -193,7 +193,7 @@ def test_pictures_still_teach_single_features(place, of_pictures, tmp_path):
         place, window=None, teachers_see="picture", **taught_by(of_pictures.folder, place / "bundle"), fit={"epochs": 1, "batch": 64}
     )
     ask, table = asked(student, tmp_path)
-    images = torch.stack([image for image, _, _ in Crops(table, [VA], FACES)])
+    images = torch.stack([image for image, _, _ in CropDataset(table, [VA], FACES)])
     model = load(place / "bundle", "onnxruntime")
     crops = [cv2.imread(path, cv2.IMREAD_COLOR_RGB) for path in table["image"]]
     with torch.no_grad():

@@ -526,7 +526,7 @@ def test_a_bundle_is_run_over_a_label_table(portrait_points, tmp_path):
     np.testing.assert_allclose(found.scores["va"][0], model.score([face], points=points[None])["va"][0], atol=1e-6)
     np.testing.assert_allclose(found.scores["expr"][3], model.score([face])["expr"][0], atol=1e-6)
     seven = evaluate_bundle(model, table, [TASKS["expr.abaw7"]]).scores["expr"]
-    own = found.scores["expr"][:, TASKS["expr.abaw7"].take_from(model.tasks[0].names)]
+    own = found.scores["expr"][:, TASKS["expr.abaw7"].column_index(model.tasks[0].names)]
     np.testing.assert_allclose(seven, own / own.sum(axis=1, keepdims=True), atol=1e-6)
     with pytest.raises(LabelMismatchError, match="needs other"):
         evaluate_bundle(model, table, [EXPR])

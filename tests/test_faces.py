@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from mien import demo
 from mien.bundles.store import load_detector
-from mien.faces.detect import STRIDES, Detector, cells, decode
+from mien.faces.detect import STRIDES, Detector, anchor_points, decode
 from mien.faces.prepare import Pixels, crop_matrix, normalise, prepare, prepare_crop, similarity, warp
 from mien.faces.track import GAP_S, SEARCH_S, Tracker, overlap
 from mien.records import Face
@@ -227,7 +227,7 @@ def test_pixels_come_back_from_json_as_they_were():
 def squares(luma: np.ndarray) -> np.ndarray:
     """A network of the detector's layout, made by hand: every bright patch is a face, its corners and middle are the points."""
     count, _, height, width = luma.shape
-    corners = cells(height, width)
+    corners = anchor_points(height, width)
     grid = np.zeros((count, len(corners), 15), np.float32)
     for row, picture in zip(grid, luma, strict=True):
         for x, y, w, h, _ in cv2.connectedComponentsWithStats((picture[0] > 128).astype(np.uint8))[2][1:]:
@@ -255,11 +255,11 @@ def patches(shape: tuple[int, int], *boxes: Sequence[float]) -> np.ndarray:
 
 def test_cells_are_row_by_row_at_each_stride():
     expected = [[x, y, s] for s in STRIDES for y in range(0, 64, s) for x in range(0, 96, s)]
-    assert cells(64, 96).tolist() == expected
+    assert anchor_points(64, 96).tolist() == expected
 
 
 def test_decode_is_what_the_layout_says():
-    grid, corners = RANDOM.normal(0, 1, (84, 15)).astype(np.float32), cells(64, 64)
+    grid, corners = RANDOM.normal(0, 1, (84, 15)).astype(np.float32), anchor_points(64, 64)
     expected = []
     for row, (x, y, s) in zip(grid, corners, strict=True):
         if row[0] >= 0.3:
@@ -272,11 +272,11 @@ def test_decode_is_what_the_layout_says():
 
 def candidates(*found: tuple[float, float, float, float]) -> Detector:
     """A detector whose network answers a 64x64 frame with squares: score, x, y of the middle, side; and anything else with none."""
-    grid = np.zeros((1, len(cells(64, 64)), 15), np.float32)
+    grid = np.zeros((1, len(anchor_points(64, 64)), 15), np.float32)
     for i, (score, x, y, side) in enumerate(found):
-        at = cells(64, 64)[i, :2]
+        at = anchor_points(64, 64)[i, :2]
         grid[0, i, :5] = score, (x - at[0]) / 8, (y - at[1]) / 8, np.log(side / 8), np.log(side / 8)
-    none = np.zeros((1, len(cells(32, 32)), 15), np.float32)
+    none = np.zeros((1, len(anchor_points(32, 32)), 15), np.float32)
     return Detector(lambda luma: grid if luma.shape[2] == 64 else none, least=0.5, keep=0.5, overlap=0.4, side=640, window=64)
 
 

@@ -22,7 +22,7 @@ from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Task
 from mien.train.bundle.pack import sha256_of
 from mien.train.inputs.feature_cache import build
-from mien.train.inputs.feature_dataset import Cached
+from mien.train.inputs.feature_dataset import FeatureDataset
 from mien.train.loop import Progress, fit, network_of
 from mien.train.networks.heads import Squash, make_head
 from mien.train.networks.network import MultiTaskNet, start_at_means
@@ -124,7 +124,7 @@ def test_rows_are_what_the_network_says_of_the_pictures(place, model):
     both = np.concatenate([features, raw["expr"], raw["va"]], axis=1)
     for parts, expected in (("features", features), ("raw", both[:, WIDTH:]), ("both", both)):
         cached = inputs_of(table, (EXPR, AU), settings_of(place, (EXPR, AU), parts))
-        assert isinstance(cached, Cached)
+        assert isinstance(cached, FeatureDataset)
         keys = [3, 1, 49, 3]
         values, target, readable = cached.__getitems__([(7, key) for key in keys])
         np.testing.assert_allclose(values, expected[keys], atol=1e-5)
@@ -219,7 +219,7 @@ def test_pictures_that_are_not_cached_are_named_or_left_out(place, model, tmp_pa
         told = run.facts[f"unreadable_{split}"]
         assert told["count"] == len(names)
         assert [Path(name).name for name in told["first"]] == names
-    cached = Cached(table, [EXPR], settings.features, skip_unreadable=True)
+    cached = FeatureDataset(table, [EXPR], settings.features, skip_unreadable=True)
     values, target, readable = cached.__getitems__([4, 5])
     assert readable == [True, False]
     assert values[1].abs().max() == 0

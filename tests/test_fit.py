@@ -26,7 +26,7 @@ from mien.metrics import ccc
 from mien.tasks import TASKS
 from mien.train import loop
 from mien.train.distillation import teacher_of
-from mien.train.inputs.crops import Crops, Shaken
+from mien.train.inputs.crops import AugmentedCropDataset, CropDataset
 from mien.train.loop import Progress, fit
 from mien.train.networks.network import build
 from mien.train.optim import Average
@@ -137,7 +137,7 @@ def scores(learned):
     settings, run = learned
     tables, tasks, _ = load_tables(settings, run.folder, print)
     val = tables["val"]
-    raw, fine = raw_scores(network_of(run), Crops(val, tasks, settings.pixels), workers=0)
+    raw, fine = raw_scores(network_of(run), CropDataset(val, tasks, settings.pixels), workers=0)
     assert fine.all()
     truth, found = {t.family: labels(val, t) for t in tasks}, {t.family: t.decode(raw[t.family]) for t in tasks}
     expr = f1_score(truth["expr"].argmax(1), found["expr"].argmax(1), average="macro")
@@ -416,7 +416,7 @@ def test_a_batch_that_cannot_be_shared_out(tmp_path, monkeypatch):
 def spread(run: RunFolder, settings: Settings, split="val") -> dict[str, np.ndarray]:
     """What a run says of the faces of `settings`."""
     tables, tasks, _ = load_tables(settings, run.folder, print)
-    raw, _ = raw_scores(network_of(run), Crops(tables[split], tasks, run.settings.pixels), workers=0)
+    raw, _ = raw_scores(network_of(run), CropDataset(tables[split], tasks, run.settings.pixels), workers=0)
     return {task.family: task.decode(raw[task.family]) for task in tasks}
 
 
@@ -443,7 +443,7 @@ def test_what_teachers_say_is_the_mean_of_both_mirror_images(tmp_path, learned):
     run = RunFolder(tmp_path, settings)
     tables, tasks, _ = load_tables(settings, tmp_path, print)
     ask = teacher_of(settings, run, tasks, tables["train"], torch.device("cpu"))
-    images = torch.stack([image for image, _, _ in Crops(tables["train"], tasks, teacher.settings.pixels)])
+    images = torch.stack([image for image, _, _ in CropDataset(tables["train"], tasks, teacher.settings.pixels)])
     with torch.no_grad():
         views = [network_of(teacher)(one) for one in (images, images.flip(3))]
     said = ask(images[[3, 1]], [3, 1])
@@ -524,7 +524,7 @@ def test_watch_decides_what_is_best(tmp_path):
     curve = pd.read_csv(tmp_path / "curve.csv")
     assert run.facts["best_epoch"] == curve["score"].idxmax()
     tables, tasks, _ = load_tables(run.settings, tmp_path, print)
-    raw, _ = raw_scores(network_of(run), Crops(tables["val"], tasks, run.settings.pixels), workers=0)
+    raw, _ = raw_scores(network_of(run), CropDataset(tables["val"], tasks, run.settings.pixels), workers=0)
     assert curve["score"].max() == pytest.approx(ccc(raw["va"][:, 1], tables["val"]["arousal"]), abs=1e-6)
 
 
@@ -547,8 +547,8 @@ def test_every_balance(tmp_path):
 
 
 def test_a_face_drawn_twice_in_an_epoch_is_shaken_otherwise(tmp_path, monkeypatch):
-    asked, item = [], Shaken.__getitem__
-    monkeypatch.setattr(Shaken, "__getitem__", lambda self, key: (asked.append(key), item(self, key))[1])
+    asked, item = [], AugmentedCropDataset.__getitem__
+    monkeypatch.setattr(AugmentedCropDataset, "__getitem__", lambda self, key: (asked.append(key), item(self, key))[1])
     fit(make(tasks=["expr.abaw7"], fit={"balance": "class"}), tmp_path)
     first = [row for _, row in asked[:48]]
     assert len(set(first)) < len(first) == 48
@@ -770,7 +770,7 @@ def test_points_are_found_and_remembered(tmp_path, classes, face):
     tables, tasks, _ = load_tables(settings, tmp_path, heard.note)
     assert sum("looking for" in line for line in heard.notes) == 1
     table = pd.concat(tables.values(), ignore_index=True)
-    crops = Crops(table, tasks, settings.pixels)
+    crops = CropDataset(table, tasks, settings.pixels)
     for row in np.flatnonzero(table["points"].isna()):
         level = 20 * int(Path(table["image"][row]).stem)
         np.testing.assert_allclose(crops.crop(row, None), level, atol=1)

@@ -48,24 +48,24 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
 def test_a_reader_takes_whatever_holds_a_picture(reader, photo, face):
     content = photo.read_bytes()
     ways = [photo, str(photo), content, bytearray(content), memoryview(content), io.BytesIO(content)]
-    tables = [reader.analyze(way).frame for way in ways]
+    tables = [reader.analyze(way).table for way in ways]
     with photo.open("rb") as file:
-        tables.append(reader.analyze(file).frame)
+        tables.append(reader.analyze(file).table)
     for table in tables:
         pd.testing.assert_frame_equal(numbers(table), numbers(tables[0]))
-    assert reader.analyze(face).frame["expression"].tolist() == ["happiness"]
+    assert reader.analyze(face).table["expression"].tolist() == ["happiness"]
 
 
 def test_a_reader_and_analyze_say_the_same(reader, clip):
     film = [(frame.time_s, frame.pixels) for frame in open_source(clip).frames(0.25)]
-    pd.testing.assert_frame_equal(reader.analyze(film).frame, mien.analyze(film).frame)
+    pd.testing.assert_frame_equal(reader.analyze(film).table, mien.analyze(film).table)
     one_by_one = [reading.scores["va"][0] for reading in reader.read(film) if reading.face]
     assert one_by_one == [reading.scores["va"][0] for reading in mien.analyze(film, stream=True) if reading.face]
 
 
 def test_a_closed_reader_says_so(face):
     with mien.Reader(faces="largest") as reader:
-        assert len(reader.analyze(face).frame) == 1
+        assert len(reader.analyze(face).table) == 1
     for use in (reader.analyze, reader.read):
         with pytest.raises(ValueError, match="closed"):
             use(face)
@@ -74,7 +74,7 @@ def test_a_closed_reader_says_so(face):
 def test_what_has_no_path_can_be_named(reader, face, photo, tmp_path):
     for given in (face, photo.read_bytes()):
         analysis = reader.analyze(given, name="Anna, day 2")
-        assert analysis.frame["source"].tolist() == ["Anna, day 2"]
+        assert analysis.table["source"].tolist() == ["Anna, day 2"]
         analysis.save(tmp_path / "table.csv")
         assert json.loads((tmp_path / "table.dictionary.json").read_text())["sources"][0]["name"] == "Anna, day 2"
 
@@ -88,11 +88,11 @@ def test_a_file_that_has_the_name_of_an_array_is_not_taken_for_it(reader, face, 
 
 def test_photos_are_read_each_for_itself(reader, face, photo):
     small = face[::2, ::2].copy()
-    table = reader.analyze([face, small, photo.read_bytes(), photo], photos=True).frame
+    table = reader.analyze([face, small, photo.read_bytes(), photo], photos=True).table
     assert table["source"].tolist() == ["photo 0", "photo 1", "photo 2", str(photo)]
     assert table["face"].tolist() == [0, 0, 0, 0]
     assert table["frame"].tolist() == [0, 0, 0, 0]
-    alone = [reader.analyze(one).frame for one in (face, small, photo.read_bytes(), photo)]
+    alone = [reader.analyze(one).table for one in (face, small, photo.read_bytes(), photo)]
     pd.testing.assert_frame_equal(numbers(table), numbers(pd.concat(alone, ignore_index=True)))
 
 
@@ -108,7 +108,7 @@ def test_photos_can_be_named_and_come_from_a_generator_one_at_a_time(reader, fac
     assert next(readings).source == "visit 0"
     assert asked == [0]
     assert [reading.source for reading in readings] == ["visit 1", "visit 2"]
-    assert reader.analyze([face, face], photos=True, name=["anna", "ben"]).frame["source"].tolist() == ["anna", "ben"]
+    assert reader.analyze([face, face], photos=True, name=["anna", "ben"]).table["source"].tolist() == ["anna", "ben"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_an_iterator_cannot_be_read_twice_without_saying_so(reader, face):
     with pytest.raises(SourceError, match="only once"):
         list(analysis)
     kept = reader.analyze(iter([face, face]))
-    assert len(kept.frame) == len(list(kept)) == 2
+    assert len(kept.table) == len(list(kept)) == 2
 
 
 # --- other threads and processes ---
@@ -213,13 +213,13 @@ def test_few_networks_are_kept(loads, tmp_path, monkeypatch):
 
 def test_a_bundle_that_is_replaced_is_noticed(loads, face, tmp_path):
     folder = shutil.copytree(bundles()["mien-s"], tmp_path / "mine")
-    before = mien.analyze(face, bundle=folder).frame
+    before = mien.analyze(face, bundle=folder).table
     shutil.rmtree(folder)
     shutil.copytree(bundles()["mien-xs"], folder)
-    after = mien.analyze(face, bundle=folder).frame
+    after = mien.analyze(face, bundle=folder).table
     assert len(loads) == 2
     assert after["valence"].item() != before["valence"].item()
-    assert after["valence"].item() == mien.analyze(face, bundle="mien-xs").frame["valence"].item()
+    assert after["valence"].item() == mien.analyze(face, bundle="mien-xs").table["valence"].item()
 
 
 def test_a_network_altered_in_place_is_noticed_though_its_size_and_time_stay(loads, face, tmp_path):
@@ -248,7 +248,7 @@ def test_an_unknown_option_names_the_nearest(face):
 def test_options_can_be_given_whole(face, clip):
     options = Options(every=1.0, faces="largest")
     assert mien.Reader(options).options == mien.Reader(every=1.0, faces="largest").options == options
-    assert len(mien.analyze(clip, options=options, every=3.0).frame) == 2
+    assert len(mien.analyze(clip, options=options, every=3.0).table) == 2
     with pytest.raises(TypeError, match="must be an Options"):
         mien.analyze(face, options={"every": 1.0})
 
@@ -266,7 +266,7 @@ import numpy as np
 import mien
 
 picture = np.zeros((8, 8, 3), np.uint8)
-table = mien.analyze("clip.mp4", faces="largest", every=0.5, smoothing=mien.Smoothing(0.1)).frame
+table = mien.analyze("clip.mp4", faces="largest", every=0.5, smoothing=mien.Smoothing(0.1)).table
 for reading in mien.analyze([picture], stream=True, live=True):
     print(reading.time_s)
 with mien.Reader(bundle="mien-xs") as reader:
@@ -393,7 +393,7 @@ def test_of_a_camera_the_newest_frame_is_read(reader, monkeypatch):
 )
 def test_the_error_names_the_way(reader, face, photo, wrong, words):
     with pytest.raises(SourceError, match=words):
-        reader.analyze(wrong(face, photo)).frame  # noqa: B018
+        reader.analyze(wrong(face, photo)).table  # noqa: B018
 
 
 def test_no_live_picture_at_all_says_so(reader):

@@ -250,9 +250,9 @@ def test_a_signal_is_heard_while_a_library_is_at_work(number):
         import ctypes, sys
         from mien.bundles.gate import interruptible
         import typer
-        from mien.cli.terminal import tidy
+        from mien.cli.terminal import handle_errors
         try:
-            with tidy():
+            with handle_errors():
                 print("at work", flush=True)
                 interruptible(lambda: ctypes.CDLL(None).sleep(60))  # as a library does that holds on
         except typer.Exit as end:

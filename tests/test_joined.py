@@ -22,7 +22,7 @@ from mien.errors import DataError
 from mien.evaluation.judge import judge
 from mien.evaluation.predict import evaluate_bundle
 from mien.faces.prepare import normalise
-from mien.recipes.steps.base import Place
+from mien.recipes.steps.base import StepContext
 from mien.recipes.steps.compound import Export
 from mien.recipes.steps.runs import keep_runs
 from mien.tasks import TASKS
@@ -145,7 +145,7 @@ def test_the_bundle_reads_pictures(made, val, photo):
     crops, points = list(val["image"][:9]), np.stack(val["points"][:9]).reshape(-1, 5, 2)
     assert model.tasks == (VA, EXPR)
     np.testing.assert_allclose(model.features(crops, points), below.features(crops, points), atol=1e-4)
-    found = mien.analyze(photo, bundle=made).frame
+    found = mien.analyze(photo, bundle=made).table
     assert len(found) == 1
     assert found["expr_other"].between(0, 1).all()
     answers = [evaluate_bundle(mien.load(made, engine), val).scores for engine in available()]
@@ -250,9 +250,9 @@ def test_a_recipe_exports_one_run_of_heads(runs, tmp_path):
     keep_runs(earlier["six"], {4: [earlier["six"] / "a"], 5: [earlier["six"] / "b"]})
     keep_runs(earlier["two"], {4: [earlier["two"] / "a", earlier["two"] / "b"]})
 
-    def place(of: str) -> Place:
+    def place(of: str) -> StepContext:
         (tmp_path / f"of-{of}").mkdir()
-        return Place("out", tmp_path / f"of-{of}", earlier, {}, {}, (4, 5))
+        return StepContext("out", tmp_path / f"of-{of}", earlier, {}, {}, (4, 5))
 
     Export(do="export", of="six").run(place("six"))
     card = json.loads((tmp_path / "of-six" / "bundle" / "card.json").read_text())

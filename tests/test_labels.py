@@ -12,7 +12,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.images import read_picture
-from mien.data.label_table import COLUMNS, check, class_weights, in_split, labels, positive_weights, retask, split_by, split_names, table_of
+from mien.data.label_table import (
+    COLUMNS,
+    check,
+    class_weights,
+    in_split,
+    labels,
+    positive_weights,
+    remap_labels,
+    split_by,
+    split_names,
+    table_of,
+)
 from mien.data.registry import Set, load_set
 from mien.data.sets.class_folders import load_folder
 from mien.data.sets.ferplus import EXPR
@@ -308,7 +319,7 @@ def expr(names, key="expr.theirs"):
 def test_label_sets_are_matched_by_name_as_the_papers_remap_them(theirs, target, index):
     source = expr(theirs)
     table = table_of([b""] * len(index), {}, {source: np.eye(len(index))})
-    moved = labels(retask(table, source, target), target)
+    moved = labels(remap_labels(table, source, target), target)
     for row, to in zip(moved, index, strict=True):
         np.testing.assert_array_equal(row, np.full(len(target.names), NAN) if to is None else np.eye(len(target.names))[to])
 
@@ -316,7 +327,7 @@ def test_label_sets_are_matched_by_name_as_the_papers_remap_them(theirs, target,
 def test_shares_in_a_lacking_class_cost_the_row_and_nothing_is_renormalised():
     source = expr("neutral contempt anger")
     table = table_of([b""] * 4, {}, {source: np.array([[0.5, 0, 0.5], [0.5, 0.1, 0.4], [1, 0, 0], [NAN] * 3]), VA: np.full((4, 2), 0.1)})
-    moved = retask(table, source, ABAW7)
+    moved = remap_labels(table, source, ABAW7)
     assert labels(moved, ABAW7)[0].tolist() == [0.5, 0.5, 0, 0, 0, 0, 0]
     assert np.isnan(labels(moved, ABAW7)).all(axis=1).tolist() == [False, True, False, True]
     assert "expr_contempt" not in moved
@@ -325,7 +336,7 @@ def test_shares_in_a_lacking_class_cost_the_row_and_nothing_is_renormalised():
 
 def test_units_that_the_source_lacks_are_not_annotated():
     table = table_of([b""], {}, {AU_BLENDSHAPES: np.full((1, 16), 0.25)})
-    moved = labels(retask(table, AU_BLENDSHAPES, AU), AU)[0]
+    moved = labels(remap_labels(table, AU_BLENDSHAPES, AU), AU)[0]
     for name, value in zip(AU.names, moved, strict=True):
         assert value == 0.25 if name in AU_BLENDSHAPES.names else np.isnan(value)
 
@@ -333,11 +344,11 @@ def test_units_that_the_source_lacks_are_not_annotated():
 def test_what_cannot_be_reconciled_is_refused(table):
     for target in (VA, AU, TASKS["ce.abaw7"], expr("joy rage")):
         with pytest.raises(LabelMismatchError, match=f"expr.lsd6 cannot become {target.key}"):
-            retask(table, LSD6, target)
+            remap_labels(table, LSD6, target)
     with pytest.raises(LabelMismatchError, match="range"):
-        retask(table, VA, Task("va.afew", ("valence", "arousal"), "scalar", -10, 10))
+        remap_labels(table, VA, Task("va.afew", ("valence", "arousal"), "scalar", -10, 10))
     with pytest.raises(DataError, match=r"no column expr_neutral, which expr\.abaw7 needs"):
-        retask(table, ABAW7, LSD6)
+        remap_labels(table, ABAW7, LSD6)
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------

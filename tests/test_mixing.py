@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from mien.data.label_table import COLUMNS, check, labels, table_of
-from mien.data.mixing import Mixing, cap, consistent, drop_labels, join, mix, thin
+from mien.data.mixing import Mixing, cap_per_class, drop_inconsistent, drop_labels, join, mix, subsample_in_time
 from mien.data.registry import Set, load_set, places, set_name, starting_from, unmixed
 from mien.errors import DataError
 from mien.tasks import TASKS
@@ -70,7 +70,7 @@ def strided(found, wanted):
 def test_classes_are_thinned_in_the_order_of_time(seed):
     found, codes = some(seed)
     before = found.copy(deep=True)
-    left = thin(found, EXPR, ABAW2)
+    left = subsample_in_time(found, EXPR, ABAW2)
     wanted = lambda i: (EXPR.names[codes[i]], ABAW2.get(EXPR.names[codes[i]], 1)) if codes[i] >= 0 else None  # noqa: E731
     assert set(left.index) == strided(found, wanted)
     assert left.index.is_monotonic_increasing
@@ -89,17 +89,17 @@ def test_classes_are_thinned_in_the_order_of_time(seed):
 def test_every_fifth_rated_row():
     found, _ = some(4)
     rated = found["valence"].notna()
-    left = thin(found, VA, {"every": 5})
+    left = subsample_in_time(found, VA, {"every": 5})
     assert set(left.index) == strided(found, lambda i: ("", 5) if rated[i] else None)
-    assert thin(found, VA, {"every": 1}).equals(found)
-    some_expr = thin(found, EXPR, {"every": 5})
+    assert subsample_in_time(found, VA, {"every": 1}).equals(found)
+    some_expr = subsample_in_time(found, EXPR, {"every": 5})
     assert len(some_expr) < len(found)
 
 
 def test_soft_labels_count_as_their_largest_share():
     soft = table([0] * 6, video="v", frame=range(6))
     soft[list(EXPR.columns)] = np.float32([0.4, 0.3, 0.3, 0, 0, 0, 0])
-    assert thin(soft, EXPR, {"neutral": 3}).index.tolist() == [0, 3]
+    assert subsample_in_time(soft, EXPR, {"neutral": 3}).index.tolist() == [0, 3]
 
 
 @pytest.mark.parametrize(("task", "strides", "said"), [
@@ -108,7 +108,7 @@ def test_soft_labels_count_as_their_largest_share():
 ])  # fmt: skip
 def test_strides_that_are_none_are_told(task, strides, said):
     with pytest.raises(DataError, match=said):
-        thin(table([0, 1]), task, strides)
+        subsample_in_time(table([0, 1]), task, strides)
 
 
 # --- caps, filters, fewer labels -------------------------------------------------------------------------------------------
@@ -116,25 +116,25 @@ def test_strides_that_are_none_are_told(task, strides, said):
 
 def test_a_cap_holds_for_each_class_of_training():
     found, codes = some(5)
-    left = cap(found, EXPR, 25, seed=3)
+    left = cap_per_class(found, EXPR, 25, seed=3)
     training = (found["split"] == "train").to_numpy()
     now = Counter(codes[[i for i in left.index if training[i]]].tolist())
     for code, count in Counter(codes[training].tolist()).items():
         assert now[code] == (count if code < 0 else min(count, 25))
     assert (left["split"] == "val").sum() == (~training).sum()
     assert left.index.is_monotonic_increasing
-    assert cap(found, EXPR, 25, seed=3).index.equals(left.index)
-    assert not cap(found, EXPR, 25, seed=4).index.equals(left.index)
-    assert cap(found, EXPR, 10_000, seed=0).equals(found)
+    assert cap_per_class(found, EXPR, 25, seed=3).index.equals(left.index)
+    assert not cap_per_class(found, EXPR, 25, seed=4).index.equals(left.index)
+    assert cap_per_class(found, EXPR, 10_000, seed=0).equals(found)
     with pytest.raises(DataError, match="va has no classes"):
-        cap(found, VA, 3, seed=0)
+        cap_per_class(found, VA, 3, seed=0)
     with pytest.raises(DataError, match="0 rows of a class"):
-        cap(found, EXPR, 0, seed=0)
+        cap_per_class(found, EXPR, 0, seed=0)
 
 
 def test_a_cap_takes_all_rows_alike():
     found = table([HAPPY] * 40)
-    taken = Counter(i for seed in range(300) for i in cap(found, EXPR, 10, seed).index)
+    taken = Counter(i for seed in range(300) for i in cap_per_class(found, EXPR, 10, seed).index)
     assert min(taken.values()) > 40
     assert max(taken.values()) < 115
     assert sum(taken.values()) == 3000
@@ -148,14 +148,14 @@ def test_expressions_against_valence_and_arousal_lose_their_label():
         (EXPR.names.index("anger"), 0.9, 0.9, False), (-1, -0.9, 0.9, False),
     ]  # fmt: skip
     found = table([row[0] for row in rows], [row[1:3] for row in rows])
-    left = consistent(found)
+    left = drop_inconsistent(found)
     gone = found["expr_fear"].notna() & left["expr_fear"].isna()
     assert gone.tolist() == [row[3] for row in rows]
     np.testing.assert_array_equal(left[list(VA.columns)], found[list(VA.columns)])
     assert "happiness 1, sadness 1, neutral 2;" in left.attrs["notes"][-1]
-    assert consistent(found.assign(split="val"))[list(EXPR.columns)].equals(found[list(EXPR.columns)])
+    assert drop_inconsistent(found.assign(split="val"))[list(EXPR.columns)].equals(found[list(EXPR.columns)])
     with pytest.raises(DataError, match="ask for both tasks"):
-        consistent(found.drop(columns="valence"))
+        drop_inconsistent(found.drop(columns="valence"))
 
 
 @pytest.mark.parametrize("task", [EXPR, VA])
@@ -318,7 +318,7 @@ def test_a_row_stays_that_one_task_keeps():
 def test_thinning_one_task_takes_whole_rows():
     found, _ = some(8)
     left = mix([found], Mixing(thin={"expr": ABAW2}), [EXPR, VA])
-    pd.testing.assert_frame_equal(left, thin(found, EXPR, ABAW2).reset_index(drop=True))
+    pd.testing.assert_frame_equal(left, subsample_in_time(found, EXPR, ABAW2).reset_index(drop=True))
     both = mix([found], Mixing(thin={"expr": ABAW2}, cap={"expr": 12}, seed=3), [EXPR, VA])
     assert both[lambda t: t["split"] == "train"][list(EXPR.columns)].sum().max() == 12
 
@@ -327,7 +327,7 @@ def test_the_parts_come_in_order_and_all_is_told():
     found, _ = some(9)
     how = Mixing(consistent=True, thin={"expr": {"neutral": 3}}, drop={"expr": 0.5, "au": 0.1}, seed=2)
     mixed = mix([found.iloc[:300], found.iloc[300:]], how, [EXPR, VA])
-    expected = drop_labels(thin(consistent(found), EXPR, {"neutral": 3}), EXPR, 0.5, seed=2).reset_index(drop=True)
+    expected = drop_labels(subsample_in_time(drop_inconsistent(found), EXPR, {"neutral": 3}), EXPR, 0.5, seed=2).reset_index(drop=True)
     pd.testing.assert_frame_equal(mixed, expected)
     notes = mixed.attrs["notes"]
     assert [note.split(" ")[0] for note in notes] == ["joined", "expressions", "expr.abaw7,", "expr.abaw7:", "au:"]

@@ -17,7 +17,7 @@ from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 from mien.train.networks.ddamfn import attention_loss
 from mien.train.networks.heads import SequenceHead, make_head
-from mien.train.networks.network import MultiTaskNet, backbone, build, freeze, load_start, start_at_means, thaw
+from mien.train.networks.network import MultiTaskNet, backbone, build, freeze, load_start, start_at_means, unfreeze
 from mien.train.onnx.export import export
 from mien.train.settings.network import OWN, HeadSettings, NetworkSettings
 
@@ -118,7 +118,7 @@ def test_frozen_backbone_stays_as_it_is(net):
     assert net.heads[0].training
     assert not any(layer.training for layer in net.backbone.modules())
     assert net.side_loss() is None
-    thaw(net)
+    unfreeze(net)
     assert all(layer.training for layer in net.modules())
     net(torch.randn(4, 1, SIZE, SIZE))[0].sum().backward()
     assert all(p.requires_grad for p in net.parameters())

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mien.errors import DataError
-from mien.train.inputs.samplers import Order, inverse_cell, inverse_class, inverse_class_and_cell
+from mien.train.inputs.samplers import ResumableBatchSampler, inverse_cell, inverse_class, inverse_class_and_cell
 from mien.train.optim import Average, make_optimiser, perturbed, rate_at, set_rate
 from mien.train.settings.optimiser import OptimSettings
 
@@ -279,39 +279,39 @@ WEIGHTS = np.arange(1.0, 51)
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_order_is_repeated_and_resumed(weights):
-    order = Order(50, weights, seed=3, batch=8, epoch=2)
+    order = ResumableBatchSampler(50, weights, seed=3, batch=8, epoch=2)
     batches = list(order.batches())
     assert len(batches) == len(order) == 6
-    again = list(Order(50, weights, seed=3, batch=8, epoch=2).batches(start=4))
+    again = list(ResumableBatchSampler(50, weights, seed=3, batch=8, epoch=2).batches(start=4))
     np.testing.assert_array_equal(again, batches[4:])
-    for other in (Order(50, weights, 3, 8, 1), Order(50, weights, 4, 8, 2)):
+    for other in (ResumableBatchSampler(50, weights, 3, 8, 1), ResumableBatchSampler(50, weights, 4, 8, 2)):
         assert not np.array_equal(list(other.batches()), batches)
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("world", [2, 4])
 def test_processes_share_every_batch(weights, world):
-    order = Order(50, weights, seed=3, batch=8)
+    order = ResumableBatchSampler(50, weights, seed=3, batch=8)
     parts = [list(order.batches(rank=rank, world=world)) for rank in range(world)]
     together = [np.concatenate(batch) for batch in zip(*parts, strict=True)]
     np.testing.assert_array_equal(together, list(order.batches()))
 
 
 def test_shuffle_shows_each_row_once_and_weights_draw_in_proportion():
-    assert sorted(Order(48, None, seed=0, batch=8).rows()) == list(range(48))
-    rows = np.concatenate([Order(50, WEIGHTS, seed=0, batch=10, epoch=epoch).rows() for epoch in range(800)])
+    assert sorted(ResumableBatchSampler(48, None, seed=0, batch=8).rows()) == list(range(48))
+    rows = np.concatenate([ResumableBatchSampler(50, WEIGHTS, seed=0, batch=10, epoch=epoch).rows() for epoch in range(800)])
     share = np.bincount(rows, minlength=50) / len(rows)
     expected = WEIGHTS / WEIGHTS.sum()
     assert (np.abs(share - expected) < 5 * np.sqrt(expected / len(rows))).all()
-    balanced = Order(1000, inverse_class(np.eye(2)[(np.arange(1000) < 50).astype(int)]), seed=1, batch=500).rows()
+    balanced = ResumableBatchSampler(1000, inverse_class(np.eye(2)[(np.arange(1000) < 50).astype(int)]), seed=1, batch=500).rows()
     assert 0.42 < (balanced < 50).mean() < 0.58
 
 
 def test_orders_that_cannot_be_are_refused():
     with pytest.raises(DataError, match="fewer than one batch of 64"):
-        Order(5, None, seed=0, batch=64)
+        ResumableBatchSampler(5, None, seed=0, batch=64)
     for wrong in (np.ones(4), np.zeros(5), np.array([1, 1, 1, 1, NAN]), np.array([1, 1, 1, 1, -1.0])):
         with pytest.raises(DataError, match="weights"):
-            Order(5, wrong, seed=0, batch=5)
+            ResumableBatchSampler(5, wrong, seed=0, batch=5)
     with pytest.raises(ValueError, match="cannot be shared"):
-        list(Order(50, None, seed=0, batch=8).batches(world=3))
+        list(ResumableBatchSampler(50, None, seed=0, batch=8).batches(world=3))

@@ -59,7 +59,7 @@ def test_a_face_that_leans_is_kept(detector, face, degrees):
 def test_no_face_of_a_turned_picture_is_a_reading(detector, face, degrees, size):
     image = cv2.rotate(cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), TURNS[degrees])
     assert upright_only(detector, image, detector.find(image)) == []
-    seen = mien.analyze(image).frame
+    seen = mien.analyze(image).table
     assert (seen.status == "no_face").all()
 
 
@@ -73,28 +73,28 @@ def test_faces_that_were_found_upside_down_in_real_film(detector, shared):
 
 def test_film_that_is_upright_needs_nothing(films):
     analysis = mien.analyze(films / "0.mp4")
-    assert (analysis.frame.status == "ok").all()
+    assert (analysis.table.status == "ok").all()
     assert analysis.notes == []
-    assert mien.analyze(films / "0.mp4", rotate="auto").frame.equals(analysis.frame)
+    assert mien.analyze(films / "0.mp4", rotate="auto").table.equals(analysis.table)
 
 
 @pytest.mark.parametrize("degrees", TURNS)
 def test_turned_film_is_told_and_turned(films, degrees):
     path = films / f"{degrees}.mp4"
     plain = mien.analyze(path)
-    assert not (plain.frame.status == "ok").any()
+    assert not (plain.table.status == "ok").any()
     assert len(plain.notes) == 1
     assert f"--rotate {degrees}" in plain.notes[0]
     auto = mien.analyze(path, rotate="auto")
-    assert (auto.frame.status == "ok").all()
+    assert (auto.table.status == "ok").all()
     assert auto.media[0]["turned"] == degrees
     assert f"turned clockwise by {degrees} degrees" in auto.notes[0]
     given = mien.analyze(path, rotate=degrees)
     assert given.notes == []
-    assert given.frame.drop(columns="source").equals(auto.frame.drop(columns="source"))
-    upright = mien.analyze(films / "0.mp4").frame
+    assert given.table.drop(columns="source").equals(auto.table.drop(columns="source"))
+    upright = mien.analyze(films / "0.mp4").table
     numbers = upright.select_dtypes("float32").columns.drop(["box_x", "box_y", "box_w", "box_h", "confidence"])
-    assert float((upright[numbers] - auto.frame[numbers]).abs().to_numpy().mean()) < 0.03  # coded again, turned
+    assert float((upright[numbers] - auto.table[numbers]).abs().to_numpy().mean()) < 0.03  # coded again, turned
 
 
 def test_a_turned_film_on_the_command_line(films, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from mien.errors import MienError, OutputError
 from mien.outputs import painter as draw
-from mien.outputs.canvas import Ink
+from mien.outputs.canvas import Canvas
 from mien.outputs.overlay import Overlay
 from mien.outputs.painter import PALETTE, Painter, colour_of
 from mien.records import Face, Reading, Status
@@ -319,7 +319,7 @@ def test_any_box_in_any_picture(size, box):
 
 
 def test_scale_follows_the_shorter_side():
-    assert Ink(np.zeros((720, 1280, 3), np.uint8)).scale == Ink(np.zeros((1280, 720, 3), np.uint8)).scale == 2
+    assert Canvas(np.zeros((720, 1280, 3), np.uint8)).scale == Canvas(np.zeros((1280, 720, 3), np.uint8)).scale == 2
 
 
 FULL_DISK = """
@@ -361,7 +361,7 @@ def outlines(readings, size):
     """The same faces with nothing but the outlines of their boxes."""
     picture = np.full((size[1], size[0], 3), 128, np.uint8)
     for one in readings:
-        draw._frame(Ink(picture), draw._look(one, one.face))
+        draw._frame(Canvas(picture), draw._look(one, one.face))
     return picture
 
 

@@ -106,7 +106,7 @@ def test_types_and_attributes(clip, tmp_path):
     analysis = mien.analyze(clip, smoothing=0.15, every=0.12)
     for suffix in FORMATS:
         found = mien.read_table(analysis.save(tmp_path / f"{suffix}.{suffix}"))
-        pd.testing.assert_frame_equal(found, analysis.frame, rtol=0, atol=0.00501)
+        pd.testing.assert_frame_equal(found, analysis.table, rtol=0, atol=0.00501)
         assert (found["expression"] != found["expression"].shift()).cumsum().iloc[-1] > 1
         assert found.attrs["dictionary"]["options"]["smoothing"]["fwhm_s"] == 0.15
 

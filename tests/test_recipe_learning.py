@@ -11,17 +11,17 @@ from pydantic import TypeAdapter, ValidationError
 from scipy.special import expit, softmax
 
 from mien.data.drawn.faces import load_drawn
-from mien.data.registry import File, Mix, load_set
+from mien.data.registry import CombinedDataset, File, load_set
 from mien.errors import DataError
 from mien.evaluation.judge import evaluate_bundle
 from mien.recipes.predictions import Part, Predicted
 from mien.recipes.schema import read_recipe
 from mien.recipes.steps import AnyStep
-from mien.recipes.steps.base import Place
+from mien.recipes.steps.base import StepContext
 from mien.recipes.steps.postprocess import Kernel
 from mien.recipes.steps.runs import runs_of
 from mien.tasks import TASKS
-from mien.train.inputs.crops import Crops
+from mien.train.inputs.crops import CropDataset
 from mien.train.inputs.feature_cache import FeatureCache
 from mien.train.open_model import open_model
 from mien.train.runs.folder import RunFolder
@@ -66,11 +66,11 @@ class Bench:
 
     def place(self, name):
         earlier = {one: self.folder / one for one in self.steps if one != name}
-        return Place(name, self.folder / name, earlier, self.steps, self.data, self.seeds, self.notes.append)
+        return StepContext(name, self.folder / name, earlier, self.steps, self.data, self.seeds, self.notes.append)
 
     def __call__(self, name, settings):
         step = TypeAdapter(AnyStep).validate_python(settings)
-        step.fits(self.steps)
+        step.check(self.steps)
         self.steps[name] = step
         (self.folder / name).mkdir(exist_ok=True)
         self.steps[name].run(self.place(name))
@@ -138,7 +138,7 @@ def test_a_mixture_trains_and_one_set_is_judged(bench, tmp_path):
     mix = {"thin": {"va": {"every": 4}}, "drop": {"expr": 0.5}, "shared": False}
     here("mixed", {**TRAIN, "data": ["pictures", "faces"], "judge": "faces", "mix": mix, "once": True})
     [spec] = here.runs("mixed")[0].settings.data
-    assert isinstance(spec, Mix)
+    assert isinstance(spec, CombinedDataset)
     assert [each.path for each in spec.of] == [bench.data[key].path for key in ("pictures", "faces")]
     table = load_set(spec, [TASKS[key] for key in KEYS])
     training = table[table["split"] == "train"]
@@ -221,7 +221,7 @@ def test_features_of_a_run_are_what_its_network_computes(framed, step, width):
     for seed in (0, 1):
         [run] = framed.runs("teacher", seed)
         net = network_of(run)
-        crops = Crops(table, net.tasks, run.settings.pixels)
+        crops = CropDataset(table, net.tasks, run.settings.pixels)
         images = torch.stack([crops[i][0] for i in range(len(table))])
         with torch.no_grad():
             pooled = net.features(images)

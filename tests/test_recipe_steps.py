@@ -17,10 +17,10 @@ from mien.data.label_table import labels
 from mien.data.registry import File
 from mien.errors import DataError, LabelMismatchError, UnknownNameError
 from mien.metrics import ccc
-from mien.recipes.evaluate_steps import judged
+from mien.recipes.evaluate_steps import evaluate_step
 from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps import AnyStep
-from mien.recipes.steps.base import Place
+from mien.recipes.steps.base import StepContext
 from mien.tasks import TASKS
 from mien.train.inputs.feature_cache import FeatureCache
 from mien.train.runs.folder import RunFolder
@@ -69,7 +69,7 @@ class Ran:
         own = folder / "own"
         own.mkdir(exist_ok=True)
         step = TypeAdapter(AnyStep).validate_python(settings)
-        step.run(Place("own", own, {name: folder / name for name in given}, {}, {}, (0, 1), self.notes.append))
+        step.run(StepContext("own", own, {name: folder / name for name in given}, {}, {}, (0, 1), self.notes.append))
         self.found = Predicted.load(own)
         self.chosen = json.loads((own / "chosen.json").read_text())
 
@@ -273,13 +273,13 @@ def test_the_labels_of_a_fold_have_no_say_in_its_own_nested_scores(tmp_path, fol
 def test_on_random_scores_nested_does_not_flatter(tmp_path):
     """Scores without any signal: what is tuned and told on the same rows looks better than the best fixed setting, nested does not."""
     a, b = (predicted(seed, signal=0.0, seeds=8, test=False) for seed in (3, 4))
-    tuned = judged(Ran(tmp_path, {"do": "threshold", "of": "a"}, a=a).found, "abaw2022.mtl")
+    tuned = evaluate_step(Ran(tmp_path, {"do": "threshold", "of": "a"}, a=a).found, "abaw2022.mtl")
     # At random F1 only rises with the share of faces said to show a unit, so the lowest threshold is the best there is.
-    fixed = judged(Ran(tmp_path, {"do": "threshold", "of": "a", "values": [0.1] * 12}, a=a).found, "abaw2022.mtl")
+    fixed = evaluate_step(Ran(tmp_path, {"do": "threshold", "of": "a", "values": [0.1] * 12}, a=a).found, "abaw2022.mtl")
     assert tuned.same["au"].mean > fixed.nested["au"].mean + 0.001
     assert tuned.nested["au"].mean <= fixed.nested["au"].mean
-    mixed = judged(Ran(tmp_path, {"do": "blend", "of": ["a", "b"], "weights": {"expr": "tune"}}, a=a, b=b).found, "abaw2022.mtl")
-    alone = judged(a, "abaw2022.mtl")
+    mixed = evaluate_step(Ran(tmp_path, {"do": "blend", "of": ["a", "b"], "weights": {"expr": "tune"}}, a=a, b=b).found, "abaw2022.mtl")
+    alone = evaluate_step(a, "abaw2022.mtl")
     assert mixed.same["expr"].mean > alone.nested["expr"].mean + 0.01
     assert mixed.nested["expr"].mean < alone.nested["expr"].mean + 0.005
 
@@ -305,7 +305,7 @@ def run(name: str, folder, data, settings: dict, steps=None):
     steps = {**(steps or {}), name: step}
     (folder / name).mkdir()
     earlier = {one: folder / one for one in steps if one != name}
-    step.run(Place(name, folder / name, earlier, steps, {"faces": data}, SEEDS[step.do == "train"]))
+    step.run(StepContext(name, folder / name, earlier, steps, {"faces": data}, SEEDS[step.do == "train"]))
     return steps
 
 
@@ -407,7 +407,7 @@ def test_intensities_are_judged_by_their_own_protocol(key, protocol):
     table[list(task.columns)] = truth
     guess = np.clip(truth + rng.normal(0, 0.2, truth.shape), 0, 1)
     step = Predicted((task,), {"val": part_of(table, {task.family: guess[None, None]}, [task])})
-    told = judged(step, protocol).same
+    told = evaluate_step(step, protocol).same
     one_by_one = [np.corrcoef(guess[:, i], truth[:, i])[0, 1] for i in range(len(task.names))]
     assert [told[name].mean for name in task.names] == pytest.approx(one_by_one, abs=1e-6)
     assert told["score"].mean == pytest.approx(np.mean(one_by_one), abs=1e-6)
@@ -419,6 +419,6 @@ def test_every_task_can_be_judged_and_an_unknown_protocol_names_the_nearest():
         values = np.eye(4, len(task.names)) if task.kind != "one_of" else np.eye(len(task.names))[[0, 1, 0, 1]]
         table[list(task.columns)] = values
         part = part_of(table, {task.family: values[None, None]}, [task])
-        assert judged(Predicted((task,), {"val": part}), "abaw2024.mtl").same
+        assert evaluate_step(Predicted((task,), {"val": part}), "abaw2024.mtl").same
     with pytest.raises(UnknownNameError, match="did you mean abaw2024"):
-        judged(predicted(0), "abaw2024.emii")
+        evaluate_step(predicted(0), "abaw2024.emii")

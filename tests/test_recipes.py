@@ -28,7 +28,7 @@ from mien.data.submissions.check import check
 from mien.errors import DataError, MienError, OutputError, UnknownNameError
 from mien.metrics import PROTOCOLS, bootstrap
 from mien.recipes import engine
-from mien.recipes.evaluate_steps import Told, judged, minus
+from mien.recipes.evaluate_steps import Estimate, evaluate_step, minus
 from mien.recipes.names import recipes, title_of
 from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.report import markdown
@@ -176,7 +176,7 @@ def flat(tree):
 def test_no_bundle_is_named_that_does_not_come_with_mien():
     for name in recipes():
         for step in read_recipe(name).steps.values():
-            assert set(step.named("a bundle")) <= set(bundles())
+            assert set(step.references("a bundle")) <= set(bundles())
 
 
 # Reading
@@ -420,7 +420,7 @@ def test_a_full_disk_leaves_no_step_half_done(whole, run, tmp_path, step, monkey
 
 def test_a_full_disk_at_the_very_end_of_a_step(whole, run, tmp_path, monkeypatch):
     """All of its result is there, but not the word that it is done."""
-    out, write = again(whole, tmp_path / "run", "decided"), engine.write_aside
+    out, write = again(whole, tmp_path / "run", "decided"), engine.atomic_write
 
     def full(path, data):
         if "decided" in path.parent.name:
@@ -428,7 +428,7 @@ def test_a_full_disk_at_the_very_end_of_a_step(whole, run, tmp_path, monkeypatch
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "write_aside", full)
+        patch.setattr(engine, "atomic_write", full)
         with pytest.raises(OutputError):
             run(out)
     heard = Heard()
@@ -499,7 +499,7 @@ def formula(given: Predicted, values: dict[str, np.ndarray]) -> tuple[float, dic
 
 def test_judged_is_the_protocols_formula_for_each_seed():
     given = predicted()
-    found = judged(given, "abaw2022.mtl")
+    found = evaluate_step(given, "abaw2022.mtl")
     assert not found.tuned
     assert found.same == found.nested
     for seed in range(3):
@@ -523,18 +523,18 @@ def test_the_interval_draws_recordings_again():
         return formula(Predicted(given.tasks, {"val": picked}), {family: values[0, 0][rows] for family, values in part.values.items()})[0]
 
     low, high = bootstrap(score, np.arange(240), groups=pd.factorize(part.table["recording"])[0], rounds=300)
-    told = judged(given, "abaw2022.mtl").nested["score"]
+    told = evaluate_step(given, "abaw2022.mtl").nested["score"]
     assert told.interval == pytest.approx((low, high), abs=0.03)
     assert low < told.mean < high
     # Copies of every face in the same recordings know no more than the faces alone.
     twice = pd.concat([part.table, part.table], ignore_index=True)
     double = replace(part, table=twice, values={family: np.concatenate([v, v], axis=2) for family, v in part.values.items()})
-    assert judged(Predicted(given.tasks, {"val": double}), "abaw2022.mtl").nested["score"].interval == pytest.approx(told.interval)
+    assert evaluate_step(Predicted(given.tasks, {"val": double}), "abaw2022.mtl").nested["score"].interval == pytest.approx(told.interval)
 
 
 def test_nested_takes_each_recording_from_the_version_that_did_not_see_it():
     given = predicted(versions=6)
-    part, found = given.parts["val"], judged(predicted(versions=6), "abaw2022.mtl")
+    part, found = given.parts["val"], evaluate_step(predicted(versions=6), "abaw2022.mtl")
     assert found.tuned
     for seed in range(3):
         picked = {f: np.stack([v[seed, 1 + fold, row] for row, fold in enumerate(part.fold)]) for f, v in part.values.items()}
@@ -546,14 +546,14 @@ def test_nested_takes_each_recording_from_the_version_that_did_not_see_it():
 
 
 def test_a_difference_is_paired():
-    one, other = (judged(predicted(seed=seed), "abaw2022.mtl").nested["score"] for seed in (0, 0))
+    one, other = (evaluate_step(predicted(seed=seed), "abaw2022.mtl").nested["score"] for seed in (0, 0))
     nothing = minus(one, other)
     assert nothing.mean == 0
     assert nothing.interval == (0, 0)
-    better = Told(one.values + 0.25, one.draws + 0.25)
+    better = Estimate(one.values + 0.25, one.draws + 0.25)
     assert minus(better, one).interval == pytest.approx((0.25, 0.25))
     assert minus(better, one).sd == pytest.approx(0, abs=1e-12)
-    single = minus(Told(one.values[:1], one.draws), other)
+    single = minus(Estimate(one.values[:1], one.draws), other)
     assert single.mean == pytest.approx(one.values[0] - other.mean)
 
 

@@ -70,8 +70,8 @@ def test_networks():
 def test_an_analysis_before_and_after_it_is_read(face, tmp_path):
     analysis = mien.analyze(face)
     assert "by mien-s: not kept in memory" in repr(analysis)
-    assert ".frame" in analysis._repr_html_()
-    assert len(analysis.frame) == 1
+    assert ".table" in analysis._repr_html_()
+    assert len(analysis.table) == 1
     assert repr(analysis).endswith("by mien-s: 1 row)")
     assert "<table" in analysis._repr_html_()
     assert "happiness" in analysis._repr_html_()

@@ -22,11 +22,11 @@ from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Task
 from mien.train.inputs.augment import rarity
-from mien.train.inputs.crops import Crops, Shaken
+from mien.train.inputs.crops import AugmentedCropDataset, CropDataset
 from mien.train.loop import Progress, fit
 from mien.train.networks.deviation import Deviation
 from mien.train.networks.heads import make_head
-from mien.train.networks.network import MultiTaskNet, backbone, build, freeze, load_start, start_at_means, thaw
+from mien.train.networks.network import MultiTaskNet, backbone, build, freeze, load_start, start_at_means, unfreeze
 from mien.train.networks.uncertainty import UncertainHead
 from mien.train.objective.losses import cross_entropy
 from mien.train.objective.objective import Objective
@@ -159,11 +159,11 @@ def test_features_are_the_difference_in_evaluation_mode(start):
 
 def test_only_one_copy_is_ever_trained(start):
     net = pair(start)
-    for change in (thaw, freeze, thaw):
+    for change in (unfreeze, freeze, unfreeze):
         change(net)
         learns = {name for name, p in net.named_parameters() if p.requires_grad}
         assert not any(name.startswith("backbone.frozen") for name in learns)
-        assert any(name.startswith("backbone.trained") for name in learns) == (change is thaw)
+        assert any(name.startswith("backbone.trained") for name in learns) == (change is unfreeze)
     optimised = {id(p) for group in make_optimiser(net, OptimSettings(weight_decay=0.1)).param_groups for p in group["params"]}
     assert optimised == {id(p) for part in (net.backbone.trained, net.heads) for p in part.parameters()}
     average = Average(net, 0.9)
@@ -306,10 +306,10 @@ def test_class_weights_by_name():
 # Faces changed at random
 
 
-def shaken(table: pd.DataFrame | None = None, *, tasks: tuple[Task, ...] = (EXPR,), skip=False, **augment) -> Shaken:
+def shaken(table: pd.DataFrame | None = None, *, tasks: tuple[Task, ...] = (EXPR,), skip=False, **augment) -> AugmentedCropDataset:
     table = load_drawn(40, size=SIZE, tasks=list(tasks), seed=3) if table is None else table
     pixels = Pixels(size=SIZE, colour="rgb", alignment="similarity5", template=TEMPLATE, mean=(127.0,) * 3, std=(64.0,) * 3)
-    return Shaken(Crops(table, tasks, pixels, skip), AugmentSettings(**{"degrade": 0.0, "erase": 0.0, **augment}), 5)
+    return AugmentedCropDataset(CropDataset(table, tasks, pixels, skip), AugmentSettings(**{"degrade": 0.0, "erase": 0.0, **augment}), 5)
 
 
 def test_randaugment_is_the_same_wherever_it_is_drawn():

@@ -18,7 +18,7 @@ from mien.errors import DataError
 from mien.tasks import TASKS, Task
 from mien.temporal.rows import ema_rows
 from mien.train.bundle.make import make_bundle
-from mien.train.inputs.crops import Crops
+from mien.train.inputs.crops import CropDataset
 from mien.train.loop import fit
 from mien.train.networks.heads import MessageHead, SignHead, make_head
 from mien.train.networks.network import MultiTaskNet, backbone, build, start_at_means
@@ -252,7 +252,7 @@ def test_learns_a_few_faces_by_heart_with_labels_missing(tiny_settings: str, tmp
     table = load_drawn(16, split="train", size=48)
     for i, task in enumerate(TRIO):
         table.loc[table.index[i::3], list(task.columns)] = np.nan
-    crops = Crops(table, TRIO, pixels, skip_unreadable=False)
+    crops = CropDataset(table, TRIO, pixels, skip_unreadable=False)
     images = torch.stack([crops[i][0] for i in range(len(table))])
     truth = {task.family: labels(table, task) for task in TRIO}
     targets = [torch.from_numpy(truth[family]).float() for family in FAMILIES]

@@ -163,7 +163,7 @@ def test_a_tiff_whose_strip_reaches_beyond_the_file_says_so(compression: str | N
 def test_a_face_of_one_page_is_not_followed_to_the_next(face: np.ndarray) -> None:
     pages = Image.fromarray(face)
     data = encoded(pages, "TIFF", save_all=True, append_images=[pages, pages])
-    table = Reader(smoothing=0.5).analyze(data, name="pages.tif").frame
+    table = Reader(smoothing=0.5).analyze(data, name="pages.tif").table
     assert table["frame"].tolist() == [0, 1, 2]
     assert table["time_s"].tolist() == [0.0, 0.0, 0.0]
     assert table["face"].nunique() == 3
@@ -240,9 +240,9 @@ def test_boxes_of_a_shrunk_picture_are_in_the_shrunk_pixels(face: np.ndarray, mo
     large = Image.fromarray(face).resize((1024, 1024), Image.Resampling.BICUBIC)
     data = encoded(large, "JPEG", quality=95)
     reader, boxes = Reader(), ["box_x", "box_y", "box_w", "box_h"]
-    whole = reader.analyze(data).frame
+    whole = reader.analyze(data).table
     monkeypatch.setattr(stills, "MAX_PIXELS", 1_000_000)
-    half = reader.analyze(data).frame
+    half = reader.analyze(data).table
     assert np.abs(half[boxes].to_numpy() * 2 - whole[boxes].to_numpy()).max() < 20  # of a face 400 pixels wide
     assert abs(half["valence"] - whole["valence"]).max() < 0.1
 
@@ -283,7 +283,7 @@ def test_a_heic_is_read_whole_under_any_name(shared: Path, name: str) -> None:
     path = shared / "media" / "odd" / name
     source = open_source(path)
     assert (source.kind, source.size, source.problem, media_kind(str(path))) == ("image", (1500, 1000), None, "image")
-    table = analyze(path).frame
+    table = analyze(path).table
     assert (table["status"] == "ok").sum() == 5
 
 

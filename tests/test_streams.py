@@ -205,7 +205,7 @@ def test_a_batch_in_a_log_says_how_far_it_is(clip, tmp_path, monkeypatch):
 
 def test_a_function_hears_how_far_it_is(clip, face, photo):
     heard: list[tuple[int, float | None]] = []
-    mien.analyze(clip, every=0.5, progress=lambda *told: heard.append(told)).frame  # noqa: B018
+    mien.analyze(clip, every=0.5, progress=lambda *told: heard.append(told)).table  # noqa: B018
     assert [frames for frames, _ in heard] == list(range(1, 13))
     shares = [share for _, share in heard]
     assert shares == sorted(shares)
@@ -221,7 +221,7 @@ def test_a_function_hears_how_far_it_is(clip, face, photo):
 
 def test_progress_prints_nothing_unless_asked_and_nothing_for_short_work(face, capfd):
     for wanted in (False, True):
-        mien.analyze(face, progress=wanted).frame  # noqa: B018
+        mien.analyze(face, progress=wanted).table  # noqa: B018
     assert capfd.readouterr() == ("", "")
 
 

@@ -16,7 +16,7 @@ import pytest
 import mien
 from mien import files
 from mien.errors import LabelMismatchError, OutputError, UnknownNameError
-from mien.files import Aside, Transaction
+from mien.files import AtomicFile, Transaction
 from mien.outputs import tables
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.tables import FORMATS, TableWriter, columns, finished_rows, frame_of
@@ -210,14 +210,14 @@ def test_an_exception_leaves_what_was_there(tmp_path, error, monkeypatch):
 
 
 def test_all_formats_appear_together(tmp_path, monkeypatch):
-    keep, calls = Aside.keep, count()
+    keep, calls = AtomicFile.keep, count()
 
     def fails_at_last(self):
         if next(calls) == len(FORMATS) - 1:
             raise OutputError("no")
         keep(self)
 
-    monkeypatch.setattr(Aside, "keep", fails_at_last)
+    monkeypatch.setattr(AtomicFile, "keep", fails_at_last)
     with pytest.raises(OutputError):
         write(tmp_path / "t", rows(5))
     assert not list(tmp_path.iterdir())
@@ -225,11 +225,11 @@ def test_all_formats_appear_together(tmp_path, monkeypatch):
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from mien.files import Aside\n"
-        "aside = Aside(Path(sys.argv[1])); aside.begin(); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from pathlib import Path; from mien.files import AtomicFile\n"
+        "aside = AtomicFile(Path(sys.argv[1])); aside.begin(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "other.overlay.mp4")], check=False)
-    living = Aside(tmp_path / "u.csv").part
+    living = AtomicFile(tmp_path / "u.csv").part
     living.touch()
     (left,) = tmp_path.glob(".other*.part")
     files._cleaned.discard(str(tmp_path))

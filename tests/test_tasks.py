@@ -83,18 +83,18 @@ def test_decode_is_row_by_row() -> None:
 @pytest.mark.parametrize("one", TASKS.values(), ids=TASKS)
 def test_a_remap_goes_there_and_back(one: Task) -> None:
     shuffled = tuple(np.random.default_rng(3).permutation(one.names).tolist())
-    index = one.take_from(shuffled)
+    index = one.column_index(shuffled)
     assert [shuffled[i] for i in index] == list(one.names)
-    assert one.take_from(one.names).tolist() == list(range(len(one.names)))
+    assert one.column_index(one.names).tolist() == list(range(len(one.names)))
 
 
 def test_lsd_slots_from_the_alphabetical_eight() -> None:
-    assert task("expr.lsd6").take_from(HSE8).tolist() == [0, 2, 3, 4, 6, 7]
+    assert task("expr.lsd6").column_index(HSE8).tolist() == [0, 2, 3, 4, 6, 7]
 
 
 def test_contempt_standing_in_for_other() -> None:
     stand_in = tuple("other" if name == "contempt" else name for name in HSE8)
-    to_abaw = task("expr.abaw8").take_from(stand_in)
+    to_abaw = task("expr.abaw8").column_index(stand_in)
     assert to_abaw.tolist() == [5, 0, 2, 3, 4, 6, 7, 1]
     assert np.argsort(to_abaw).tolist() == [1, 7, 2, 3, 4, 0, 5, 6]
 
@@ -102,16 +102,16 @@ def test_contempt_standing_in_for_other() -> None:
 def test_alphabetical_seven_leave_contempt_out() -> None:
     seven = tuple(name for name in HSE8 if name != "contempt")
     assert seven == ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-    assert task("expr.abaw7").take_from(seven).tolist() == [4, 0, 1, 2, 3, 5, 6]
+    assert task("expr.abaw7").column_index(seven).tolist() == [4, 0, 1, 2, 3, 5, 6]
 
 
 def test_affectnet_files_are_not_in_the_order_of_the_networks() -> None:
-    assert task("expr.affectnet8").take_from(AFFECTNET_NATIVE).tolist() == [6, 7, 5, 4, 1, 0, 2, 3]
+    assert task("expr.affectnet8").column_index(AFFECTNET_NATIVE).tolist() == [6, 7, 5, 4, 1, 0, 2, 3]
 
 
 @pytest.mark.parametrize(("source", "codes"), [(AFFECTNET_NATIVE[:7], [0, 4, 5, 6, 3, 2, 1]), (EXPW, [1, 2, 3, 4, 5, 6, 0])])
 def test_source_codes_to_abaw7(source: tuple[str, ...], codes: list[int]) -> None:
-    assert np.argsort(task("expr.abaw7").take_from(source)).tolist() == codes
+    assert np.argsort(task("expr.abaw7").column_index(source)).tolist() == codes
 
 
 def test_compounds_pair_the_alphabetical_eight() -> None:
@@ -122,7 +122,7 @@ def test_compounds_pair_the_alphabetical_eight() -> None:
 
 def test_labels_that_cannot_be_matched() -> None:
     with pytest.raises(LabelMismatchError, match=r"expr\.abaw8 needs other; the source only has anger"):
-        task("expr.abaw8").take_from(HSE8)
+        task("expr.abaw8").column_index(HSE8)
 
 
 def test_unknown_task_names_the_nearest() -> None:
@@ -147,3 +147,8 @@ def test_both_members_is_the_harmonic_mean_and_needs_both() -> None:
     assert not both_members(happy, names).any()
     assert 0 <= scores.min() <= scores.max() <= COMPOUND_SCORES.high
     assert COMPOUND_SCORES.columns[1] == "ce_happily_surprised"
+
+
+def test_former_name_warns():
+    with pytest.warns(DeprecationWarning, match="column_index"):
+        assert TASKS["expr.lsd6"].take_from(TASKS["expr.affectnet8"].names).tolist() == [0, 2, 3, 4, 6, 7]

@@ -123,8 +123,8 @@ def test_faces_found_together_are_numbered_from_left_to_right(heads):
 
 def test_smoothing_carries_nothing_over_a_cut(heads):
     pictures = [(i / RATE, heads[0] if i < 10 else heads[1]) for i in range(20)]
-    whole = mien.analyze(pictures, smoothing=0.3).frame
-    after = mien.analyze(pictures[10:], smoothing=0.3).frame
+    whole = mien.analyze(pictures, smoothing=0.3).table
+    after = mien.analyze(pictures[10:], smoothing=0.3).table
     late = whole[whole["time_s"] >= 0.4]
     assert len(late) == len(after) == 10
     np.testing.assert_allclose(late["valence"].to_numpy(), after["valence"].to_numpy(), atol=1e-3)
@@ -150,13 +150,13 @@ def test_what_is_remembered_keeps_no_frame_alive(heads):
 
 @pytest.mark.parametrize("every", [0.5, 1.0, 2.0, 5.0])
 def test_one_person_is_one_number_however_few_frames_are_read(shared, every):
-    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", every=every).frame
+    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", every=every).table
     assert set(table["face"]) == {0}
 
 
 @pytest.mark.parametrize("name", ["one_fps.mp4", "freeze_1s_gaps.mp4"])
 def test_one_person_is_one_number_at_one_frame_a_second_and_through_pauses(shared, name):
-    table = mien.analyze(shared / "media" / "odd" / name, smoothing=2.0).frame
+    table = mien.analyze(shared / "media" / "odd" / name, smoothing=2.0).table
     assert set(table["face"]) == {0}
     assert (table["valence"] - table["valence_raw"]).abs().max() > 0.001
 
@@ -217,4 +217,4 @@ def test_no_more_frames_are_kept_than_the_limit_and_the_search_interval_allow(he
 
 
 def test_the_demo_s_camera_that_looks_away_makes_two_numbers(clip):
-    assert mien.analyze(Path(clip)).frame["face"].nunique() == 2
+    assert mien.analyze(Path(clip)).table["face"].nunique() == 2

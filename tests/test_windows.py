@@ -25,7 +25,7 @@ from mien.tasks import TASKS
 from mien.train.bundle.make import make_bundle
 from mien.train.bundle.pack import sha256_of
 from mien.train.inputs.feature_cache import build
-from mien.train.inputs.feature_dataset import Windows
+from mien.train.inputs.feature_dataset import WindowDataset
 from mien.train.inputs.windows import windows
 from mien.train.loop import Progress, fit, network_of
 from mien.train.objective.objective import Objective
@@ -204,7 +204,7 @@ def test_a_batch_is_features_and_labels_with_nan_for_padding(place):
         0
     ]
     read = inputs_of(table, [VA], settings_of(place))
-    assert isinstance(read, Windows)
+    assert isinstance(read, WindowDataset)
     for number in (0, len(read) - 1, 3):
         [values], [target], readable = read.__getitems__([(5, number)])
         rows = read.rows[number]
@@ -280,7 +280,7 @@ def test_frames_that_are_not_cached_are_named_or_left_out(place, tmp_path):
         assert sorted(run.facts[f"unreadable_{split}"]["first"]) == sorted(lost.loc[lost["split"] == split, "image"])
     _, readable = raw_scores(network_of(run), inputs_of(table_of(place, "val"), [VA], settings), workers=0)
     assert (~readable).sum() == 1
-    read = Windows(table, [VA], settings.features, skip_unreadable=True)
+    read = WindowDataset(table, [VA], settings.features, skip_unreadable=True)
     gone = int(lost.index[0])
     [number, *_], [where, *_] = np.nonzero(read.rows == gone)
     [values], [target], readable = read.__getitems__([number])

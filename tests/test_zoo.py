@@ -37,12 +37,12 @@ from mien.errors import BundleError, MienError, OutputError, UnknownNameError
 from mien.faces.detect import STRIDES
 from mien.tasks import TASKS
 from mien.zoo.archive import _unpacked
-from mien.zoo.fetch import Patience, fetch
+from mien.zoo.fetch import RetryPolicy, fetch
 from mien.zoo.index import File
 
 ROOT = Path(__file__).parents[1]
-QUICK = Patience(timeout=5, tries=3, pause=0.01)
-HASTY = Patience(timeout=0.5, tries=3, pause=0.01, least=256)
+QUICK = RetryPolicy(timeout=5, tries=3, pause=0.01)
+HASTY = RetryPolicy(timeout=0.5, tries=3, pause=0.01, least=256)
 AFFECT = affect_network()
 TASKS_TOLD = [
     {"key": "expr.affectnet8", "names": list(TASKS["expr.affectnet8"].names), "kind": "one_of", "low": 0.0, "high": 1.0,
@@ -520,12 +520,12 @@ def test_a_silent_server_is_given_up(tmp_path):
 
 
 def test_a_server_that_drips_is_given_up(tmp_path):
-    patience = Patience(timeout=5, tries=2, pause=0.01, least=10_000, span=0.1)
+    patience = RetryPolicy(timeout=5, tries=2, pause=0.01, least=10_000, span=0.1)
     with serving(pause=0.02) as shelf:
         path = entry(tmp_path, [told(shelf, AFFECT * 100)])
         fails(path, r"too slow: \d+ bytes in 0.1 s, 2 times in a row; the \d+ bytes that came are kept", patience=patience)
         assert len(shelf.asked) == 2
-        slow_enough = Patience(timeout=5, tries=1, least=100, span=0.1)
+        slow_enough = RetryPolicy(timeout=5, tries=1, least=100, span=0.1)
         zoo.pull(entry(tmp_path, [told(shelf)], name="steady"), patience=slow_enough)
     with serving(drips=True) as shelf:
         fails(entry(tmp_path, [told(shelf)], name="silent"), "no whole header in 0.1 s, 2 times in a row; try again", patience=patience)
@@ -537,13 +537,13 @@ def test_a_redirection_without_end_is_not_read(tmp_path):
         (where,) = shelf.files
         shelf.files["/elsewhere"] = shelf.files.pop(where)
         shelf.to[where] = "/elsewhere"
-        zoo.pull(path, patience=Patience(tries=1, least=1 << 30, span=0.3))
+        zoo.pull(path, patience=RetryPolicy(tries=1, least=1 << 30, span=0.3))
 
 
 @pytest.mark.parametrize("how", ["a byte each", "anew each time"])
 def test_little_steps_are_no_progress(how, tmp_path):
     with serving(cut=[700, *[1] * 9] if how == "a byte each" else [700, 0] * 9, wrong_place=how != "a byte each") as shelf:
-        fails(entry(tmp_path, [told(shelf)]), "3 times in a row", patience=Patience(tries=3, pause=0.01, least=500))
+        fails(entry(tmp_path, [told(shelf)]), "3 times in a row", patience=RetryPolicy(tries=3, pause=0.01, least=500))
         assert len(shelf.asked) == 3
 
 
@@ -563,7 +563,7 @@ def test_a_busy_server_says_when_to_come_again(shelf, tmp_path, monkeypatch):
     zoo.remove("tiny")
     waits.clear()
     shelf.status, shelf.headers = [429] * 2, {"Retry-After": "3600"}
-    fails(path, "429 Too Many Requests, and to wait 3600 s, 2 times in a row", patience=Patience(timeout=5, tries=2))
+    fails(path, "429 Too Many Requests, and to wait 3600 s, 2 times in a row", patience=RetryPolicy(timeout=5, tries=2))
     assert waits == [5]
     shelf.status, shelf.headers = [503], {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}
     zoo.pull(path, patience=QUICK)

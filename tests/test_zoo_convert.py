@@ -15,7 +15,7 @@ from mien.bundles.store import open_bundle
 from mien.errors import BundleError, UnknownNameError
 from mien.tasks import TASKS, Task
 from mien.train.networks.network import MultiTaskNet
-from mien.train.networks.transplant import lift, parity, save
+from mien.train.networks.transplant import parity, save, transplant
 from mien.train.settings.network import NetworkSettings
 from mien.zoo.index import Output
 from mien.zoo.onnx_split import split
@@ -103,7 +103,7 @@ def test_labels_go_by_name():
     content = onnx_bytes(network(outputs=10, size=64), 64)
     images, theirs = noise(64), (*AFFECT8.names, *VA.names)
     turned = Task("va.turned", ("arousal", "valence"), "scalar", low=-1.0)
-    tasks = [(turned, turned.take_from(theirs)), (TASKS["expr.lsd6"], TASKS["expr.lsd6"].take_from(theirs))]
+    tasks = [(turned, turned.column_index(theirs)), (TASKS["expr.lsd6"], TASKS["expr.lsd6"].column_index(theirs))]
     va, expr, _ = open_engine(split(content, tasks), "onnxruntime").run(images)
     expected = original(content, images)
     np.testing.assert_allclose(va, expected[:, [9, 8]], atol=1e-4)
@@ -400,7 +400,7 @@ def test_a_pt_file_becomes_a_network_to_train_on(form, whole, tmp_path):
     make, size, tasks = FORMS[form]
     net = make()
     read = tensors(read_pt(pt_file(net, tmp_path / "net.pt", whole=whole)))
-    lifted = lift(read, ARCHITECTURES[form], tasks, size)
+    lifted = transplant(read, ARCHITECTURES[form], tasks, size)
     images = torch.from_numpy(noise(size))
     with torch.no_grad():
         expected = net(images).numpy()
@@ -419,7 +419,7 @@ def test_a_pt_file_becomes_a_network_to_train_on(form, whole, tmp_path):
 
 def test_the_larger_mobilefacenet(tmp_path):
     net = mobilefacenet(large=True)
-    lifted = lift(tensors(read_pt(pt_file(net, tmp_path / "net.pt"))), "mobilefacenet-large", TEN)
+    lifted = transplant(tensors(read_pt(pt_file(net, tmp_path / "net.pt"))), "mobilefacenet-large", TEN)
     with torch.no_grad():
         images = torch.from_numpy(noise(112, 2))
         np.testing.assert_allclose(torch.cat(lifted(images), dim=1).numpy(), net(images).numpy(), atol=1e-4)
@@ -431,13 +431,13 @@ def b0() -> dict[str, np.ndarray]:
 
 def test_weights_without_a_last_layer_start_a_backbone():
     backbone = {name: tensor for name, tensor in b0().items() if not name.startswith("classifier")}
-    lifted = lift(backbone, "tf_efficientnet_b0", [])
+    lifted = transplant(backbone, "tf_efficientnet_b0", [])
     assert len(lifted.heads) == 0
     np.testing.assert_array_equal(lifted.backbone.conv_head.weight.detach().numpy(), backbone["conv_head.weight"])
     with pytest.raises(BundleError, match=r"missing: classifier.weight, classifier.bias; name the"):
-        lift(backbone, "tf_efficientnet_b0", EIGHT)
+        transplant(backbone, "tf_efficientnet_b0", EIGHT)
     with pytest.raises(BundleError, match=r"left over: classifier.weight, classifier.bias; name the"):
-        lift(b0(), "tf_efficientnet_b0", [])
+        transplant(b0(), "tf_efficientnet_b0", [])
 
 
 def test_counters_of_batch_norm_may_be_missing_and_nothing_else():
@@ -445,10 +445,10 @@ def test_counters_of_batch_norm_may_be_missing_and_nothing_else():
         return name.startswith(("conv_stem", "blocks.3.1.se", "bn2")) and not name.endswith("num_batches_tracked")
 
     without = {name: tensor for name, tensor in b0().items() if not name.endswith("num_batches_tracked")}
-    assert lift(without, "tf_efficientnet_b0", EIGHT).backbone.bn1.num_batches_tracked.item() == 0
+    assert transplant(without, "tf_efficientnet_b0", EIGHT).backbone.bn1.num_batches_tracked.item() == 0
     for name in filter(stands, b0()):
         with pytest.raises(BundleError) as caught:
-            lift({key: tensor for key, tensor in b0().items() if key != name}, "tf_efficientnet_b0", EIGHT)
+            transplant({key: tensor for key, tensor in b0().items() if key != name}, "tf_efficientnet_b0", EIGHT)
         assert f"missing: {name}; name the architecture" in str(caught.value)
 
 
@@ -465,7 +465,7 @@ def test_counters_of_batch_norm_may_be_missing_and_nothing_else():
 )
 def test_weights_that_do_not_fit_are_named(architecture, change, why):
     with pytest.raises(BundleError) as caught:
-        lift({**b0(), **change}, architecture, EIGHT)
+        transplant({**b0(), **change}, architecture, EIGHT)
     assert why in str(caught.value)
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
@@ -483,32 +483,32 @@ def test_weights_that_do_not_fit_are_named(architecture, change, why):
 )
 def test_weights_that_are_no_numbers_to_train_on_from(name, change, why):
     with pytest.raises(BundleError) as caught:
-        lift({**b0(), name: change(b0()[name])}, "tf_efficientnet_b0", EIGHT)
+        transplant({**b0(), name: change(b0()[name])}, "tf_efficientnet_b0", EIGHT)
     assert str(caught.value).startswith(f"these weights are no numbers to train on from: {why}")
     assert "\n" not in str(caught.value)
 
 
 def test_other_widths_of_numbers_are_good():
     other = {name: tensor.astype(np.int32 if name.endswith("tracked") else np.float16) for name, tensor in b0().items()}
-    lifted = lift(other, "tf_efficientnet_b0", EIGHT)
+    lifted = transplant(other, "tf_efficientnet_b0", EIGHT)
     np.testing.assert_array_equal(lifted.backbone.conv_stem.weight.detach().numpy(), other["conv_stem.weight"].astype(np.float32))
 
 
 def test_two_tensors_of_one_name():
     twice = {**b0(), "classifier.weight": np.zeros((8, 1280), np.float32)}
     with pytest.raises(BundleError, match="two tensors go by one name"):
-        lift(twice, "tf_efficientnet_b0", EIGHT)
+        transplant(twice, "tf_efficientnet_b0", EIGHT)
 
 
 def test_unknown_architectures_and_columns():
     with pytest.raises(UnknownNameError, match="did you mean tf_efficientnet_b0"):
-        lift(b0(), "tf_efficientnet_b0_ns", EIGHT)
+        transplant(b0(), "tf_efficientnet_b0_ns", EIGHT)
     with pytest.raises(ValueError, match=r"expr.affectnet8 needs 8 columns of the network's 8, got"):
-        lift(b0(), "tf_efficientnet_b0", [(AFFECT8, range(1, 9))])
+        transplant(b0(), "tf_efficientnet_b0", [(AFFECT8, range(1, 9))])
 
 
 def test_another_networks_onnx_file_is_noticed():
-    lifted = lift(b0(), "tf_efficientnet_b0", EIGHT)
+    lifted = transplant(b0(), "tf_efficientnet_b0", EIGHT)
     content = onnx_bytes(network(size=64), 64)
     assert parity(lifted, split(content, EIGHT), 64) < 1e-4
     with pytest.raises(BundleError, match=r"differ by .*; they are not the same network"):
@@ -519,7 +519,7 @@ def test_another_networks_onnx_file_is_noticed():
 
 def test_a_padded_otherwise_network_is_noticed():
     """The same tensors fit efficientnet_b0, which pads and normalises otherwise; only the comparison tells."""
-    lifted = lift(b0(), "efficientnet_b0", EIGHT)
+    lifted = transplant(b0(), "efficientnet_b0", EIGHT)
     assert isinstance(lifted.backbone.conv_stem, nn.Conv2d)
     with pytest.raises(BundleError, match="differ by"):
         parity(lifted, split(onnx_bytes(network(size=64), 64), EIGHT), 64)

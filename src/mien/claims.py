@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mien.errors import OutputError
-from mien.files import PART, explained, has_ended, part_of, process_token
+from mien.files import PART, has_ended, part_of, process_token, wrap_os_errors
 
 __all__ = ["STALE_S", "Claim", "ClaimedError", "Holder", "sweep"]
 
@@ -104,7 +104,7 @@ class Claim:
 
     def check(self) -> None:
         """Raise ClaimedError where the claim was taken over, as after this process slept for minutes."""
-        with explained(self._path):
+        with wrap_os_errors(self._path):
             content = self._path.read_bytes() if self._path.exists() else b""
         if content != self._content:
             holder = _parsed(content)
@@ -119,7 +119,7 @@ class Claim:
     def _take(self) -> bool:
         """Try once to make the claim, out of the way of one that counts no longer."""
         new = part_of(self._path)
-        with explained(self._stem):
+        with wrap_os_errors(self._stem):
             try:
                 old = _read(self._path)
                 if old is not None and not _is_stale(self._path, old):
@@ -136,7 +136,7 @@ class Claim:
 
     def _write(self, holder: Holder) -> None:
         content, new = _bytes(holder), part_of(self._path)
-        with explained(self._path):
+        with wrap_os_errors(self._path):
             try:
                 new.write_bytes(content)
                 os.replace(new, self._path)

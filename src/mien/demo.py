@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.files import Aside, explained
+from mien.files import AtomicFile, wrap_os_errors
 
 __all__ = ["film", "portrait"]
 
@@ -30,9 +30,9 @@ def film(path: Path, seconds: float = 6.0, rate: int = 25) -> Path:
     Raises OutputError when it cannot be written.
     """
     picture = portrait()
-    with explained(path):
+    with wrap_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with Aside(path) as aside, av.open(str(aside), "w", format="mp4") as container:
+    with AtomicFile(path) as aside, av.open(str(aside), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         stream.time_base = Fraction(1, rate)

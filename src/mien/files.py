@@ -20,7 +20,16 @@ from typing import Final, Self
 from mien.errors import OutputError
 
 __all__ = [
-    "LOST_WORKER", "PART", "Aside", "Transaction", "explained", "has_ended", "part_of", "process_token", "remove_leftovers", "write_aside",
+    "LOST_WORKER",
+    "PART",
+    "AtomicFile",
+    "Transaction",
+    "atomic_write",
+    "has_ended",
+    "part_of",
+    "process_token",
+    "remove_leftovers",
+    "wrap_os_errors",
 ]  # fmt: skip
 
 LOST_WORKER: Final = (
@@ -53,7 +62,7 @@ _STEPS: Final[dict[int | None, str]] = {
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def wrap_os_errors(path: Path) -> Iterator[None]:
     """Turn an OSError inside into an OutputError that says what, where, and the next step."""
     try:
         yield
@@ -122,7 +131,7 @@ def remove_leftovers(folder: Path) -> None:
                     os.unlink(entry.path)
 
 
-class Aside:
+class AtomicFile:
     """An output file under a temporary name in its final folder.
 
     As a context manager it gives the temporary path, renames the file when left in peace and removes it otherwise; what a
@@ -152,19 +161,19 @@ class Aside:
         if folder not in _cleaned:  # once: a folder may hold very many files
             remove_leftovers(Path(folder))
             _cleaned.add(folder)
-        with explained(self.path):
+        with wrap_os_errors(self.path):
             if self.path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self.part.open("xb").close()
 
     def keep(self) -> None:
         """Wait until what was written is on the disk."""
-        with explained(self.path), self.part.open("rb+") as file:
+        with wrap_os_errors(self.path), self.part.open("rb+") as file:
             os.fsync(file.fileno())
 
     def place(self) -> None:
         """Give the file its final name, in place of an older one."""
-        with explained(self.path):
+        with wrap_os_errors(self.path):
             os.replace(self.part, self.path)
 
     def drop(self) -> None:
@@ -180,7 +189,7 @@ class Transaction:
     """
 
     def __init__(self) -> None:
-        self._files: list[Aside] = []
+        self._files: list[AtomicFile] = []
 
     def __enter__(self) -> Self:
         return self
@@ -198,9 +207,9 @@ class Transaction:
         """Where the files will lie."""
         return [file.path for file in self._files]
 
-    def add(self, path: Path) -> Aside:
+    def add(self, path: Path) -> AtomicFile:
         """A further file, begun under its temporary name."""
-        file = Aside(path)
+        file = AtomicFile(path)
         file.begin()
         self._files.append(file)
         return file
@@ -208,10 +217,10 @@ class Transaction:
     def write(self, path: Path, data: bytes) -> None:
         """A further, small file with all that is in it."""
         file = self.add(path)
-        with explained(path):
+        with wrap_os_errors(path):
             file.part.write_bytes(data)
 
-    def leave_out(self, file: Aside) -> None:
+    def leave_out(self, file: AtomicFile) -> None:
         """Take back a file that was added."""
         file.drop()
         self._files.remove(file)
@@ -230,7 +239,7 @@ class Transaction:
             for path in [*reversed(self.paths), *obsolete]:
                 if os.path.lexists(path):
                     older = part_of(path)
-                    with explained(path):
+                    with wrap_os_errors(path):
                         os.rename(path, older)
                     moved.append((path, older))
             for file in self._files:
@@ -261,7 +270,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(number)
 
 
-def write_aside(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes) -> None:
     """Write a small file in one go, complete or not at all; raises OutputError."""
-    with Aside(path) as part, explained(path):
+    with AtomicFile(path) as part, wrap_os_errors(path):
         part.write_bytes(data)

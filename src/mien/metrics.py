@@ -126,7 +126,7 @@ def class_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> Floa
     [0.667, 0.667, nan]
     """
     p, t = _annotated(pred, target)
-    _only(np.concatenate([p, t]), classes, f"classes are {list(classes)}; remap by name with Task.take_from")
+    _only(np.concatenate([p, t]), classes, f"classes are {list(classes)}; remap by name with Task.column_index")
     return np.array([_f1(p == c, t == c) for c in classes])
 
 

@@ -1,10 +1,11 @@
 """What can be predicted: the label sets, their orders, kinds and ranges.
 
-This is the one home of label order. Two sets are only ever matched by name (`Task.take_from`).
+This is the one home of label order. Two sets are only ever matched by name (`Task.column_index`).
 """
 
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
+from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,17 +72,22 @@ class Task:
         odds = np.exp(raw - raw.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
-    def take_from(self, source: tuple[str, ...]) -> NDArray[np.intp]:
+    def column_index(self, source: tuple[str, ...]) -> NDArray[np.intp]:
         """Index (K,) that puts columns in `source` order into this task's order.
 
         Raises LabelMismatchError when the source lacks one of the names.
 
-        >>> TASKS["expr.lsd6"].take_from(TASKS["expr.affectnet8"].names).tolist()
+        >>> TASKS["expr.lsd6"].column_index(TASKS["expr.affectnet8"].names).tolist()
         [0, 2, 3, 4, 6, 7]
         """
         if missing := [name for name in self.names if name not in source]:
             raise LabelMismatchError(f"{self.key} needs {', '.join(missing)}; the source only has {', '.join(source)}")
         return np.array([source.index(name) for name in self.names], dtype=np.intp)
+
+    def take_from(self, source: tuple[str, ...]) -> NDArray[np.intp]:
+        """The former name of `column_index`, for one release."""
+        warn("Task.take_from is now Task.column_index", DeprecationWarning, stacklevel=2)
+        return self.column_index(source)
 
 
 def _expr(key: str, names: str) -> Task:
@@ -173,7 +179,7 @@ def compound_scores(expr: Floats, names: tuple[str, ...], mean: Mean = "arithmet
     [[0.15, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0]]
     """
     parts = Task("ce.parts", tuple(dict.fromkeys(part for pair in COMPOUNDS.values() for part in pair)), "one_of")
-    shares = expr[:, parts.take_from(names)]
+    shares = expr[:, parts.column_index(names)]
     pairs = np.array([[parts.names.index(part) for part in pair] for pair in COMPOUNDS.values()])
     first, second = np.moveaxis(shares[:, pairs], 2, 0)
     if mean == "arithmetic":

@@ -17,7 +17,7 @@ from mien.claims import Claim
 from mien.files import Transaction
 from mien.outputs.columns import Column, column_notes, columns
 from mien.outputs.dictionary import dictionary_bytes
-from mien.outputs.recorded import Stamp, stamp
+from mien.outputs.recorded import Stamp, file_fingerprint
 from mien.outputs.tables import TableWriter, frame_of
 from mien.progress import Tell, shown
 from mien.records import Reading
@@ -54,7 +54,7 @@ class Reader(Pipeline):
 
     >>> from mien.demo import portrait
     >>> with Reader(faces="largest") as reader:
-    ...     table = reader.analyze(portrait(), name="Eileen Collins").frame
+    ...     table = reader.analyze(portrait(), name="Eileen Collins").table
     >>> table[["source", "expression"]].values.tolist()
     [['Eileen Collins', 'happiness']]
     """
@@ -153,8 +153,8 @@ class Analysis:
         """For notebooks: the table once it has been read, else how to read it."""
         summary = escape(self._summary())
         if self._kept is None:
-            return f"<p>{summary}; <code>.frame</code> reads it into a table, <code>.readings()</code> row by row</p>"
-        return f"<p>{summary}</p>{self.frame._repr_html_()}"  # type: ignore[operator]
+            return f"<p>{summary}; <code>.table</code> reads it into a table, <code>.readings()</code> row by row</p>"
+        return f"<p>{summary}</p>{self.table._repr_html_()}"  # type: ignore[operator]
 
     def _summary(self) -> str:
         names = [item.label for item in self._items] if isinstance(self._items, list) else ["photos"]
@@ -183,7 +183,7 @@ class Analysis:
     def _readings_of(self, item: Item, told: "_Told") -> Generator[Reading, None, None]:
         source = item.open()
         self._live = source.live
-        self._stamps.append(stamp(item.path) if item.path else Stamp(source.name, modified=time.time()))
+        self._stamps.append(file_fingerprint(item.path) if item.path else Stamp(source.name, modified=time.time()))
         with closing(self._reader.read(source)) as readings:
             for reading in readings:
                 told.advance(reading, source)
@@ -197,10 +197,15 @@ class Analysis:
     __iter__ = readings
 
     @cached_property
-    def frame(self) -> "pd.DataFrame":
+    def table(self) -> "pd.DataFrame":
         """The output table: one row per face per frame (columns: see the data dictionary)."""
         self._kept = list(self.readings())
         return frame_of(self._kept, self._reader.columns())
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """The former name of `table`, kept because many scripts have it."""
+        return self.table
 
     def save(self, path: str | Path) -> Path:
         """Write the table to `path`; its suffix (.csv, .parquet, .jsonl) names the format. A data dictionary goes beside it.
@@ -324,7 +329,7 @@ def analyze(
         MissingExtraError: The engine is not installed.
 
     >>> from mien.demo import portrait
-    >>> table = analyze(portrait()).frame
+    >>> table = analyze(portrait()).table
     >>> table[["status", "expression"]].values.tolist()
     [['ok', 'happiness']]
     """

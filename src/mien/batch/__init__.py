@@ -15,7 +15,7 @@ from mien.batch.outcome import Outcome, Progress
 from mien.batch.record import refuse_first_layout, write_record
 from mien.claims import sweep
 from mien.errors import UnknownNameError
-from mien.files import explained
+from mien.files import wrap_os_errors
 from mien.outputs.tables import FORMATS
 
 __all__ = ["Job", "Outcome", "Plan", "Progress", "plan", "run"]
@@ -44,7 +44,7 @@ def run(
         if name not in FORMATS:
             raise UnknownNameError("format", name, FORMATS)
     reader, folder = Reader(options or Options()), Path(out)
-    with explained(folder):
+    with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     todo = plan(inputs, folder)
     refuse_first_layout(folder, todo.jobs)

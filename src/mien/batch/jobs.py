@@ -18,11 +18,11 @@ from mien.batch.outcome import Outcome, Progress
 from mien.batch.photos import Kept, kept, unchanged, with_earlier
 from mien.claims import Claim, ClaimedError
 from mien.errors import MienError, OutputError, SourceError
-from mien.files import Transaction, explained
+from mien.files import Transaction, wrap_os_errors
 from mien.outputs.columns import Column, column_notes
 from mien.outputs.dictionary import EDITION, dictionary_bytes
 from mien.outputs.overlay import Overlay
-from mien.outputs.recorded import Recorded, Stamp, read_dictionary, stamp
+from mien.outputs.recorded import Recorded, Stamp, file_fingerprint, read_dictionary
 from mien.outputs.tables import TableWriter, finished_rows
 from mien.records import Reading, Status
 from mien.sources import Source
@@ -122,7 +122,7 @@ class Work:
 
     def _make_folder(self, folder: Path) -> None:
         new = [path for path in (folder, *folder.parents) if not path.exists()]
-        with explained(folder):
+        with wrap_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.made.update(new)
 
@@ -228,7 +228,7 @@ class Work:
 
     def _read(self, path: str, tables: TableWriter, files: Transaction, outcome: Outcome) -> Stamp:
         """Read one input into the tables, and its overlay; of several, one that cannot be read is a row that says so."""
-        before, rows = stamp(path).with_content(), dict(outcome.rows)
+        before, rows = file_fingerprint(path).with_content(), dict(outcome.rows)
         overlay: Path | None = None
         try:
             source = self.reader.open(path)
@@ -243,7 +243,7 @@ class Work:
             unreadable = [Reading(path, 0, 0.0, Status.unreadable, None, {}, {})]
             tables.write(unreadable)
             outcome.count(unreadable)
-        after = stamp(path)
+        after = file_fingerprint(path)
         if (before.bytes, before.modified) != (after.bytes, after.modified) and before.path:
             raise SourceError(f"{path}: changed while it was read; run this again when it is complete")
         counts = {status.value: outcome.rows[status] - rows[status] for status in Status if outcome.rows[status] > rows[status]}

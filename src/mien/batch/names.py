@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from mien.errors import MienError, OutputError
-from mien.outputs.recorded import Recorded, compare, read_dictionary, stamp
+from mien.outputs.recorded import Recorded, compare, file_fingerprint, read_dictionary
 from mien.sources import InputList, list_inputs, media_kind
 from mien.sources.inputs import STDIN, natural
 
@@ -317,7 +317,7 @@ def _names_of(job: Job) -> Iterator[str]:
         return
     yield from _unmarked(job)
     full = _level(_with_suffix(job), 0)
-    content = stamp(job.inputs[0]).with_content().fingerprint if job.folder is None else None
+    content = file_fingerprint(job.inputs[0]).with_content().fingerprint if job.folder is None else None
     yield f"{full}~{(content or _mark(job.source))[:8]}"
     yield f"{full}~{_mark(job.source)}"
 
@@ -336,7 +336,7 @@ def owns(job: Job, before: Recorded) -> str:
     """How a job stands to the table that a dictionary describes: ``same``, ``changed`` (other content at its place), ``other``."""
     if job.folder is None:
         one = len(before.sources) == 1 and before.folder is None
-        return compare(stamp(job.inputs[0]), before.sources[0]) if one else "other"
+        return compare(file_fingerprint(job.inputs[0]), before.sources[0]) if one else "other"
     if before.folder is None:
         return "other"
     here = os.path.abspath(before.folder) == job.folder
@@ -345,6 +345,6 @@ def owns(job: Job, before: Recorded) -> str:
     names = {os.path.basename(path): path for path in job.inputs}
     for old in before.sources:
         path = names.get(os.path.basename(old.name))
-        if path and stamp(path).with_content().fingerprint == old.fingerprint:
+        if path and file_fingerprint(path).with_content().fingerprint == old.fingerprint:
             return "same"
     return "changed" if here and before.sources else "other"

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from mien.batch.names import Job
-from mien.outputs.recorded import Recorded, Stamp, stamp
+from mien.outputs.recorded import Recorded, Stamp, file_fingerprint
 from mien.sources.inputs import natural
 
 __all__ = ["Kept", "kept", "unchanged", "with_earlier"]
@@ -43,7 +43,7 @@ def unchanged(before: Recorded) -> dict[str, Kept]:
     media, notes, problems = before.media, before.texts("notes"), before.texts("problems")
     row = 0
     for photo, facts in zip(before.sources, media, strict=True):
-        now = stamp(photo.path) if photo.path else photo
+        now = file_fingerprint(photo.path) if photo.path else photo
         if photo.path and _is_same(now, photo):
             told, hurt = (tuple(line for line in lines if line.startswith(f"{photo.name}: ")) for lines in (notes, problems))
             photos[photo.path] = Kept(row, replace(photo, modified=now.modified), facts, told, hurt)

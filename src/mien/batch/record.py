@@ -12,7 +12,7 @@ import mien
 from mien.batch.names import Job, Plan
 from mien.batch.outcome import Outcome
 from mien.errors import OutputError
-from mien.files import write_aside
+from mien.files import atomic_write
 from mien.outputs.recorded import read_dictionary
 
 __all__ = ["RECORD", "refuse_first_layout", "write_record"]
@@ -51,7 +51,7 @@ def write_record(folder: Path, inputs: Sequence[str | Path], outcomes: Sequence[
         ],
     }
     with suppress(OutputError):  # the closing line says the same; a full disk must not cost that
-        write_aside(folder / RECORD, (json.dumps(page, indent=2) + "\n").encode())
+        atomic_write(folder / RECORD, (json.dumps(page, indent=2) + "\n").encode())
 
 
 def refuse_first_layout(folder: Path, jobs: Sequence[Job]) -> None:

@@ -18,7 +18,7 @@ from mien.bundles.engines import Engine, open_engine, reason
 from mien.bundles.gate import inspect, interruptible, read_file
 from mien.documents import at_home
 from mien.errors import BundleError, DataError, MienError, UnknownNameError
-from mien.faces.detect import Detector, cells
+from mien.faces.detect import Detector, anchor_points
 from mien.faces.prepare import normalise, prepare, prepare_crop
 from mien.records import Face
 from mien.tasks import Floats, Task
@@ -362,7 +362,7 @@ def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int =
         raise BundleError(f"{bundle.card.name} reads affect and cannot find faces; use a bundle such as {FACES}")
     search = bundle.card.search
     side = search.window
-    grid = (1, len(cells(side, side)), 15)
+    grid = (1, len(anchor_points(side, side)), 15)
     running, _ = _open(bundle, network, engine, threads, eats=(1, 1, side, side), gives={"grid": grid})
     called = bundle.card.name
 

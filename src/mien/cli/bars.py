@@ -1,6 +1,6 @@
 """How far a piece of work is, on stderr, and its lines on stdout."""
 
-from mien.cli.terminal import ENDED, err, out
+from mien.cli.terminal import STOP_REQUESTED, err, out
 from mien.progress import bar_for
 
 __all__ = ["Bar"]
@@ -15,7 +15,7 @@ class Bar:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show it. Raises KeyboardInterrupt when the process has been told to end."""
-        if ENDED.is_set():
+        if STOP_REQUESTED.is_set():
             raise KeyboardInterrupt
         if what != self._what:
             self.close()

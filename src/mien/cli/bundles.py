@@ -13,7 +13,7 @@ from mien.bundles.card import AffectCard, FaceCard
 from mien.bundles.readme import readme
 from mien.bundles.store import bundles, embedded, open_bundle
 from mien.cli.bars import Bar
-from mien.cli.terminal import out, tidy
+from mien.cli.terminal import handle_errors, out
 from mien.cli.train import needs_extra
 from mien.errors import MienError, UnknownNameError
 from mien.text import printable
@@ -30,7 +30,7 @@ _NARROW: Final = 60  # columns of a terminal below which all but the name share 
 
 def bundles_list() -> None:
     """List the bundles that are here, and those that can be pulled; in a pipe a line each, its fields separated by tabs."""
-    with tidy(_NOTHING_CHANGED):
+    with handle_errors(_NOTHING_CHANGED):
         rows = [tuple(map(printable, row)) for row in _rows()]
         if not out.is_terminal:
             for row in rows:
@@ -87,7 +87,7 @@ def _sizes(known: "Entry") -> str:
 
 def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A bundle's name or folder, here or not.")]) -> None:
     """Show what is known of a bundle: what it was trained on, its scores, its limits, and what it must not be used for."""
-    with tidy(_NOTHING_CHANGED):
+    with handle_errors(_NOTHING_CHANGED):
         from mien import zoo
 
         kept = zoo.kept()
@@ -106,7 +106,7 @@ def verify(
     failed = False
     for name in names or [*bundles(), *(name for name in zoo.kept() if name not in bundles())]:
         try:
-            with tidy(_NOTHING_CHANGED):
+            with handle_errors(_NOTHING_CHANGED):
                 zoo.verify(name)
                 out.print(f"{name}: verified", markup=False)
         except typer.Exit:
@@ -133,7 +133,7 @@ def pull(
     worst = 0
     for name in names:
         try:
-            with tidy("what came is kept, and pulling again goes on from there"):
+            with handle_errors("what came is kept, and pulling again goes on from there"):
                 from mien import zoo
 
                 with closing(Bar()) as bar:
@@ -161,7 +161,7 @@ def add(
     They are found whole and harmless, but not compared with their authors' files: who packed them could have altered them before.
     Only mien bundles pull compares.
     """
-    with tidy("what was here before is untouched"):
+    with handle_errors("what was here before is untouched"):
         from mien import zoo
 
         for name in zoo.add(path, replace=replace, note=_say):
@@ -170,7 +170,7 @@ def add(
 
 def remove(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of installed bundles.")]) -> None:
     """Delete installed bundles, their weights and what a broken pull left."""
-    with tidy("what was not said to be removed is still here"):
+    with handle_errors("what was not said to be removed is still here"):
         from mien import zoo
 
         for name in names:
@@ -183,7 +183,7 @@ def pack(
     target: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write; one of that name is replaced.")],
 ) -> None:
     """Put bundles into one file, for `mien bundles add` on a machine without a network."""
-    with tidy("no file was written"):
+    with handle_errors("no file was written"):
         from mien import zoo
 
         packed = zoo.pack(names, target)

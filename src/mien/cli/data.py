@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mien.cli.bars import Bar
-from mien.cli.terminal import out, tidy
+from mien.cli.terminal import handle_errors, out
 
 __all__ = ["standin"]
 
@@ -27,7 +27,7 @@ def standin(
     seed: Annotated[int, typer.Option(help="The same seed makes the same files.")] = 0,
 ) -> None:
     """Make a stand-in: generated data in the layout of a real data set, to rehearse recipes on. It is no real data."""
-    with tidy("nothing half-made is left"):
+    with handle_errors("nothing half-made is left"):
         from mien.data.standins import KINDS, make_standin
 
         count = KINDS[kind].real if size == "real" and kind in KINDS else None if size in (None, "real") else _whole(str(size))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.cli.terminal import err, out, tidy
+from mien.cli.terminal import err, handle_errors, out
 from mien.cli.train import needs_extra
 from mien.documents import at_home
 from mien.errors import DataError
@@ -32,7 +32,7 @@ def reproduce(
 
     Run again, only what is missing or has changed is done.
     """
-    with tidy("finished steps are kept; the same command goes on"):
+    with handle_errors("finished steps are kept; the same command goes on"):
         if name is None:
             for each in recipes():
                 out.print(f"{each}: {title_of(each)}", markup=False)

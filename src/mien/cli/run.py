@@ -11,7 +11,7 @@ from mien import batch
 from mien.analysis.options import Choice, Options
 from mien.batch.many import Bars
 from mien.bundles.store import AFFECT, FACES
-from mien.cli.terminal import ENDED, err, fail, out, tidy
+from mien.cli.terminal import STOP_REQUESTED, err, fail, handle_errors, out
 from mien.demo import film
 from mien.doctor import examine
 from mien.progress import bar_for
@@ -55,7 +55,7 @@ def analyze(
     Each video gets a table of its own, and so do the photos of a folder; a data dictionary beside it says what the columns mean.
     What an earlier run finished is skipped, what another run is writing is left to it.
     """
-    with tidy():
+    with handle_errors():
         options = Options(
             bundle=bundle, detector=detector, engine=engine, faces=_faces(faces), every=every, video_stream=stream,
             rotate=int(rotate) if rotate.isdecimal() else rotate,  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def demo(
 
     Films a public-domain portrait with a moving camera, analyses the clip, and leaves a table and an annotated video.
     """
-    with tidy():
+    with handle_errors():
         clip = film(folder / "clip.mp4")
         with closing(_Bar()) as bar:
             outcomes = batch.run([clip], folder, options=Options(smoothing=0.15), overlay=True, progress=bar)
@@ -116,7 +116,7 @@ class _Bar(Bars):
         self.left_out = Counter(todo.left_out)
 
     def advance(self, frames: int, share: float | None) -> None:
-        if ENDED.is_set():
+        if STOP_REQUESTED.is_set():
             raise KeyboardInterrupt
         super().advance(frames, share)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mien.cli.terminal import err, out, tidy
+from mien.cli.terminal import err, handle_errors, out
 
 __all__ = ["check", "formats"]
 
@@ -23,7 +23,7 @@ def check(
     from mien.data.submissions.check import guess
     from mien.data.submissions.formats import format_named
 
-    with tidy():
+    with handle_errors():
         form = format_named(name or guess(file))
         official = read_list(listed)
         defects = defects_of(file, form.name, official)

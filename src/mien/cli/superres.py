@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from mien.cli.terminal import ENDED, err, out, tidy
+from mien.cli.terminal import STOP_REQUESTED, err, handle_errors, out
 from mien.data.superres import Engine, Ncnn, superresolve
 from mien.errors import MissingExtraError, UnknownNameError
 
@@ -26,7 +26,7 @@ def superres(
 
     Started again, it does only what is missing or has changed.
     """
-    with tidy("finished pictures are kept; the same command goes on"):
+    with handle_errors("finished pictures are kept; the same command goes on"):
         chosen = _engine(engine, weights)
         out.print(", ".join(f"{name} {value}" for name, value in chosen.facts().items()), markup=False)
         with Progress(
@@ -36,7 +36,7 @@ def superres(
             task = bar.add_task("pictures", total=None)
 
             def show(done: int, total: int) -> None:
-                if ENDED.is_set():
+                if STOP_REQUESTED.is_set():
                     raise KeyboardInterrupt
                 bar.update(task, completed=done, total=total)
 

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from mien.errors import MienError, MissingExtraError, UnknownNameError
 from mien.text import printable
 
-__all__ = ["ENDED", "GENTLY", "Group", "SteadyStream", "err", "fail", "out", "steady_streams", "tidy"]
+__all__ = ["STOP_GRACEFULLY", "STOP_REQUESTED", "Group", "SteadyStream", "err", "fail", "handle_errors", "out", "steady_streams"]
 
 
 class SteadyStream:
@@ -130,14 +130,14 @@ def _shown() -> Iterator[None]:
 
 out = _Terminal(highlight=False, soft_wrap=True, emoji=False)
 err = _Terminal(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-ENDED: Final = threading.Event()
+STOP_REQUESTED: Final = threading.Event()
 """Set when the process has been told to end, for work whose library swallowed the KeyboardInterrupt."""
-GENTLY: Final = threading.Event()
-"""Set by work that looks at `ENDED` itself, at moments that suit it; being told a second time ends it at once."""
+STOP_GRACEFULLY: Final = threading.Event()
+"""Set by work that looks at `STOP_REQUESTED` itself, at moments that suit it; being told a second time ends it at once."""
 
 
 @contextmanager
-def tidy(stopped: str = "nothing half-written is left, and finished inputs are kept") -> Iterator[None]:
+def handle_errors(stopped: str = "nothing half-written is left, and finished inputs are kept") -> Iterator[None]:
     """Turn what was foreseen into one line and an exit code. stopped: what to say after Ctrl-C."""
     try:
         with _interruptible():
@@ -149,7 +149,7 @@ def tidy(stopped: str = "nothing half-written is left, and finished inputs are k
     except KeyboardInterrupt as error:
         raise fail(f"stopped; {stopped}", 130) from error
     except RuntimeError as error:
-        if not ENDED.is_set():
+        if not STOP_REQUESTED.is_set():
             raise
         # What torch says of processes that load pictures and were told to end, too.
         raise fail(f"stopped; {stopped}", 130) from error
@@ -162,16 +162,16 @@ def _interruptible() -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         if os.getpid() != process:  # one that loads pictures for it, and has only just been made
             os._exit(0)
-        wait = GENTLY.is_set() and not ENDED.is_set()
-        ENDED.set()
+        wait = STOP_GRACEFULLY.is_set() and not STOP_REQUESTED.is_set()
+        STOP_REQUESTED.set()
         if not wait:
             raise KeyboardInterrupt
         with suppress(OSError):  # print is not for signal handlers
             os.write(2, b"mien: stopping after this step; once more stops at once\n")
 
     process = os.getpid()
-    ENDED.clear()
-    GENTLY.clear()
+    STOP_REQUESTED.clear()
+    STOP_GRACEFULLY.clear()
     here = threading.current_thread() is threading.main_thread()
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
     # Who started this with nohup wants it to outlive the terminal.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from mien.cli.terminal import err, out, tidy
+from mien.cli.terminal import err, handle_errors, out
 from mien.errors import MissingExtraError
 
 __all__ = ["evaluate", "export", "features", "needs_extra", "train"]
@@ -37,7 +37,7 @@ def train(
 
     Started again with the same settings and folder, a run that was stopped goes on.
     """
-    with tidy(f"the run is kept; to go on: mien train {settings} --out {folder}"):
+    with handle_errors(f"the run is kept; to go on: mien train {settings} --out {folder}"):
         if not show and (settings is None or folder is None):
             raise ValueError("give a settings file and --out RUN; mien train --show prints a file to start from")
         with needs_extra("mien train"):
@@ -65,7 +65,7 @@ def evaluate(
     skip: Skip = False,
 ) -> None:
     """Measure how good scores are: every measure with a 95 % interval, as Markdown."""
-    with tidy("no report was written"):
+    with handle_errors("no report was written"):
         with needs_extra("mien evaluate"):
             from mien.cli.bars import Bar
             from mien.evaluation.report import markdown
@@ -89,7 +89,7 @@ def export(
     robustness: Annotated[bool, typer.Option("--robustness", help="Also measure it on blurred, noisy, tiny, ... pictures.")] = False,
 ) -> None:
     """Make a bundle of a finished run: network, card and README, measured on the run's validation split."""
-    with tidy("no bundle was written"):
+    with handle_errors("no bundle was written"):
         if bits not in (8, 16):
             raise ValueError(f"--bits must be 8 or 16, got {bits}")
         with needs_extra("mien export"):
@@ -110,7 +110,7 @@ def features(
     skip: Skip = False,
 ) -> None:
     """Compute features and raw outputs of every picture once, and keep them on disk to train heads on."""
-    with tidy("what was computed is kept; the same command goes on"):
+    with handle_errors("what was computed is kept; the same command goes on"):
         with needs_extra("mien features"):
             from mien.cli.bars import Bar
             from mien.train.features import cache_features

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from mien.cli.terminal import ENDED, GENTLY, err, out
+from mien.cli.terminal import STOP_GRACEFULLY, STOP_REQUESTED, err, out
 from mien.progress import bar_for
 from mien.train.loop import Progress
 
@@ -20,7 +20,7 @@ class TrainingBar(Progress):
 
     def begin(self, steps: int, done: int, facts: dict[str, Any]) -> None:
         """Say where the run starts. From now on an interrupt waits for the end of a step, where a checkpoint can be written."""
-        GENTLY.set()
+        STOP_GRACEFULLY.set()
         if not self._first:
             return
         if "finished" in facts:
@@ -35,7 +35,7 @@ class TrainingBar(Progress):
 
     def step(self, done: int, loss: float, rate: float, score: float | None) -> None:
         """Raises KeyboardInterrupt when the process has been told to end."""
-        if ENDED.is_set():
+        if STOP_REQUESTED.is_set():
             raise KeyboardInterrupt
         if self._first:
             judged = "" if score is None else f", score {score:.4f}"
@@ -53,5 +53,5 @@ class TrainingBar(Progress):
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        GENTLY.clear()
+        STOP_GRACEFULLY.clear()
         self._bar.end()

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from mien.data.images import read_picture
-from mien.data.presence import entries, pictures
+from mien.data.presence import list_names, pictures
 from mien.data.sets.lsd import COPY
 from mien.errors import DataError, OutputError
-from mien.files import LOST_WORKER, Aside, explained, write_aside
+from mien.files import LOST_WORKER, AtomicFile, atomic_write, wrap_os_errors
 
 __all__ = ["PLAN", "Balanced", "Change", "balance", "lacking"]
 
@@ -105,7 +105,9 @@ def balance(
     """
     if any(number is not None and number < 1 for number in (most, workers)):
         raise ValueError(f"most and workers must be 1 or more, got {most} and {workers}")
-    found = {name: _originals(source / name) for name in sorted(entries(source)) if not name.startswith(".") and (source / name).is_dir()}
+    found = {
+        name: _originals(source / name) for name in sorted(list_names(source)) if not name.startswith(".") and (source / name).is_dir()
+    }
     if not found:
         raise DataError(f"{source}: holds no class folders; give the folder of training pictures")
     missing = dict(zip(found, lacking([len(stamps) for stamps in found.values()], most), strict=True))
@@ -149,7 +151,7 @@ def _digest(found: Mapping[str, Stamps]) -> str:
 def _settle(out: Path, plan: Mapping[str, Any]) -> None:
     """Make the folder for this plan, or find that it was made for it."""
     path = out / PLAN
-    with explained(path):
+    with wrap_os_errors(path):
         out.mkdir(parents=True, exist_ok=True)
         before = json.loads(path.read_bytes()) if path.is_file() else None
     if before is None and any(not path.name.startswith(".") for path in out.iterdir()):
@@ -157,7 +159,7 @@ def _settle(out: Path, plan: Mapping[str, Any]) -> None:
     if before is not None and before != plan:
         other = ", ".join(key for key in plan if before.get(key) != plan[key])
         raise OutputError(f"{out}: was made with other {other}; choose another folder, or remove it")
-    write_aside(path, json.dumps(plan, indent=2).encode())
+    atomic_write(path, json.dumps(plan, indent=2).encode())
 
 
 def _same(original: Path, target: Path) -> bool:
@@ -171,15 +173,15 @@ def _same(original: Path, target: Path) -> bool:
 
 def _keep(original: Path, target: Path) -> None:
     """A hard link under a new name, or the same file once more."""
-    aside = Aside(target)
-    with explained(target):
+    aside = AtomicFile(target)
+    with wrap_os_errors(target):
         target.parent.mkdir(exist_ok=True)
     aside.drop()  # what a killed process left
     try:
         os.link(os.path.realpath(original), aside.part)
         aside.place()
     except OSError:  # another disk, or one without links
-        with aside as part, explained(target):
+        with aside as part, wrap_os_errors(target):
             shutil.copy2(original, part)
 
 
@@ -229,6 +231,6 @@ def _make(change: Change, copy: _Copy) -> None:
         picture.save(content, "JPEG", quality=_QUALITY, subsampling=0)
     else:
         picture.save(content, "PNG")
-    with explained(copy.target):
+    with wrap_os_errors(copy.target):
         copy.target.parent.mkdir(exist_ok=True)
-    write_aside(copy.target, content.getvalue())
+    atomic_write(copy.target, content.getvalue())

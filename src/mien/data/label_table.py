@@ -19,7 +19,7 @@ from mien.tasks import Floats, Task
 
 __all__ = [
     "COLUMNS", "SPLITS", "Rule", "Split", "absent", "check", "class_weights", "in_split", "labels", "positive_weights", "read_table",
-    "retask", "split_by", "split_names", "table_of",
+    "remap_labels", "split_by", "split_names", "table_of",
 ]  # fmt: skip
 
 Split = Literal["train", "val", "test"]
@@ -376,7 +376,7 @@ def positive_weights(target: ArrayLike) -> Floats:
     return np.asarray(n / (2 * counts))
 
 
-def retask(table: pd.DataFrame, source: Task, target: Task) -> pd.DataFrame:
+def remap_labels(table: pd.DataFrame, source: Task, target: Task) -> pd.DataFrame:
     """The table with the columns of `target` in place of those of `source`, matched by name.
 
     Of a ``one_of`` set: a row with any share in a class that `target` lacks becomes NaN, as its shares would no longer sum to 1;

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from mien.data.label_table import COLUMNS, SPLITS, labels
-from mien.data.presence import note
+from mien.data.presence import attach_notes
 from mien.data.spec import Spec
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 
-__all__ = ["EVERY", "Mixing", "cap", "consistent", "drop_labels", "join", "mix", "thin"]
+__all__ = ["EVERY", "Mixing", "cap_per_class", "drop_inconsistent", "drop_labels", "join", "mix", "subsample_in_time"]
 
 EVERY: Final = "every"
 """In strides: all labelled rows of a video alike, whatever they show."""
@@ -37,13 +37,13 @@ class Mixing(Spec):
     """How tables become one; tasks go by their family, such as ``expr``."""
 
     thin: dict[str, Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(min_length=1)]] = Field(default={})
-    """By task: strides by class, such as ``{neutral: 10}``, or ``{every: 5}``; see `thin`."""
+    """By task: strides by class, such as ``{neutral: 10}``, or ``{every: 5}``; see `subsample_in_time`."""
     cap: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
-    """By task: most training rows of a class, after thinning; see `cap`."""
+    """By task: most training rows of a class, after thinning; see `cap_per_class`."""
     shared: bool = True
     """Whether a row that a task of `thin` or `cap` keeps has its labels of the others as well; false: each task has only its own rows."""
     consistent: bool = False
-    """Whether expressions that contradict valence and arousal are left out; see `consistent`."""
+    """Whether expressions that contradict valence and arousal are left out; see `drop_inconsistent`."""
     drop: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default={})
     """By task: share of its training labels that are taken away at random."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
@@ -58,7 +58,9 @@ class Mixing(Spec):
 
 
 def mix(tables: Sequence[pd.DataFrame], how: Mixing, tasks: Sequence[Task]) -> pd.DataFrame:
-    """The tables as one, with rows numbered anew: `join`, then `consistent`, `thin` and `cap`, then `drop_labels`.
+    """The tables as one, with rows numbered anew.
+
+    First `join`, then `drop_inconsistent`, `subsample_in_time` and `cap_per_class`, then `drop_labels`.
 
     tasks: those of the tables' columns. Where several tasks are thinned or capped, a row stays if one of them has a label there and keeps
     it, and if none has. Settings for a task that is not among `tasks` have no effect, and a note says so. Raises DataError as the parts do.
@@ -67,7 +69,7 @@ def mix(tables: Sequence[pd.DataFrame], how: Mixing, tasks: Sequence[Task]) -> p
     asked = {task.family: task for task in tasks}
     idle = [family for family in dict.fromkeys([*how.thin, *how.cap, *how.drop]) if family not in asked]
     if how.consistent and "expr" in asked:
-        table = consistent(table)
+        table = drop_inconsistent(table)
     table = _chosen(table, how, [task for family, task in asked.items() if family in (*how.thin, *how.cap)])
     for i, (family, share) in enumerate(how.drop.items()):
         if family in asked:
@@ -84,9 +86,9 @@ def _chosen(table: pd.DataFrame, how: Mixing, tasks: Sequence[Task]) -> pd.DataF
     for i, task in enumerate(tasks):
         part = _saying(table)
         if task.family in how.thin:
-            part = thin(part, task, how.thin[task.family])
+            part = subsample_in_time(part, task, how.thin[task.family])
         if task.family in how.cap:
-            part = cap(part, task, how.cap[task.family], how.seed + i)
+            part = cap_per_class(part, task, how.cap[task.family], how.seed + i)
         notes += part.attrs["notes"]
         labelled = _labelled(table, task)
         own[task] = labelled & table.index.isin(part.index)
@@ -105,7 +107,7 @@ def _chosen(table: pd.DataFrame, how: Mixing, tasks: Sequence[Task]) -> pd.DataF
     return _saying(found, table, *notes)
 
 
-def thin(table: pd.DataFrame, task: Task, strides: Mapping[str, int]) -> pd.DataFrame:
+def subsample_in_time(table: pd.DataFrame, task: Task, strides: Mapping[str, int]) -> pd.DataFrame:
     """The table with every k-th training row of a class in each video, in the order of its frames, the first one first.
 
     strides: k by class name (a row's class has its largest share); or ``{"every": k}`` for every k-th labelled row whatever its class. Rows
@@ -136,7 +138,7 @@ def thin(table: pd.DataFrame, task: Task, strides: Mapping[str, int]) -> pd.Data
     return _without(table, gone, task, f"thinned in time ({told})")
 
 
-def cap(table: pd.DataFrame, task: Task, most: int, seed: int) -> pd.DataFrame:
+def cap_per_class(table: pd.DataFrame, task: Task, most: int, seed: int) -> pd.DataFrame:
     """The table with at most `most` training rows of each class, taken at random by `seed`; rows without a label of the task stay.
 
     A row's class has its largest share. Raises DataError for a task without classes, and for fewer than one row.
@@ -151,7 +153,7 @@ def cap(table: pd.DataFrame, task: Task, most: int, seed: int) -> pd.DataFrame:
     return _without(table, gone, task, f"at most {most} of a class")
 
 
-def consistent(table: pd.DataFrame) -> pd.DataFrame:
+def drop_inconsistent(table: pd.DataFrame) -> pd.DataFrame:
     """The table in which training rows lose an expression that contradicts their valence and arousal; they stay, with the other labels.
 
     Happiness with valence below 0, sadness with valence above 0, neutral farther than 0.5 from the middle (Deng, Chen & Shi 2020). A row's
@@ -215,7 +217,7 @@ def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         if differ:
             told = ", ".join(f"{name} {count}" for name, count in differ.items())
             notes.append(f"labels that contradict those of an earlier set, which stay: {told}")
-    return note(whole, notes)
+    return attach_notes(whole, notes)
 
 
 def _check(tables: Sequence[pd.DataFrame]) -> None:
@@ -314,4 +316,4 @@ def _counts(table: pd.DataFrame, task: Task) -> str:
 
 def _saying(table: pd.DataFrame, before: pd.DataFrame | None = None, *lines: str) -> pd.DataFrame:
     """A table of its own with the notes of the one before it, and more."""
-    return note(table.copy(deep=False), [*([] if before is None else before.attrs.get("notes", [])), *lines])
+    return attach_notes(table.copy(deep=False), [*([] if before is None else before.attrs.get("notes", [])), *lines])

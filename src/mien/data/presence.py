@@ -13,13 +13,13 @@ from mien.data.images import PICTURES
 from mien.data.label_table import absent
 from mien.errors import DataError
 
-__all__ = ["Missing", "below", "entries", "note", "pictures", "recordings", "without_judged", "without_missing"]
+__all__ = ["Missing", "attach_notes", "find_subfolder", "list_names", "pictures", "recordings", "without_judged", "without_missing"]
 
 Missing = Literal["error", "drop"]
 """What becomes of rows whose picture is not there: all are refused, or they are left out and counted."""
 
 
-def entries(folder: Path) -> list[str]:
+def list_names(folder: Path) -> list[str]:
     """The names in a folder, without order; nothing where it is no folder."""
     try:
         return os.listdir(folder)
@@ -27,10 +27,10 @@ def entries(folder: Path) -> list[str]:
         return []
 
 
-def below(folder: Path, names: Iterable[str]) -> Path | None:
+def find_subfolder(folder: Path, names: Iterable[str]) -> Path | None:
     """The first of these sub-folders that exists, in any case of letters."""
     wanted = [name.lower() for name in names]
-    found = {name.lower(): folder / name for name in sorted(entries(folder)) if name.lower() in wanted}
+    found = {name.lower(): folder / name for name in sorted(list_names(folder)) if name.lower() in wanted}
     return next((found[name] for name in wanted if name in found and found[name].is_dir()), None)
 
 
@@ -75,7 +75,7 @@ def without_judged(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return table[~leaks].reset_index(drop=True)
 
 
-def note(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+def attach_notes(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """The table with `notes` in ``attrs["notes"]``."""
     table.attrs["notes"] = notes
     return table
@@ -83,7 +83,7 @@ def note(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def pictures(folder: Path) -> list[str]:
     """Names of the pictures in a folder, in order; raises DataError where there is none."""
-    found = sorted(name for name in entries(folder) if name.lower().endswith(PICTURES) and not name.startswith("."))
+    found = sorted(name for name in list_names(folder) if name.lower().endswith(PICTURES) and not name.startswith("."))
     if not found:
         raise DataError(f"{folder}: holds no pictures ({', '.join(PICTURES)}); unpack the data set there")
     return found

@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import Field
 
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.label_table import COLUMNS, Split, in_split, retask, split_by
+from mien.data.label_table import COLUMNS, Split, in_split, remap_labels, split_by
 from mien.data.mixing import Mixing, mix
 from mien.data.sets.abaw import ABAW_NAMES, AbawSet, AfewVa, CExprDb, ExpW, load_abaw
 from mien.data.sets.class_folders import load_folder
@@ -22,7 +22,19 @@ from mien.errors import DataError
 from mien.tasks import TASKS, Task, task
 
 __all__ = [
-    "Cut", "Drawn", "FerPlus", "File", "Folder", "Mix", "Portraits", "Set", "load_set", "places", "set_name", "starting_from", "unmixed",
+    "CombinedDataset",
+    "Cut",
+    "Drawn",
+    "FerPlus",
+    "File",
+    "Folder",
+    "Portraits",
+    "Set",
+    "load_set",
+    "places",
+    "set_name",
+    "starting_from",
+    "unmixed",
 ]  # fmt: skip
 
 _NAMED: Final = {"ferplus": "FER+", "portraits": "portraits", "drawn": "drawn faces", **ABAW_NAMES}
@@ -95,7 +107,7 @@ class Drawn(Spec):
 OneSet = FerPlus | Portraits | Folder | File | Drawn | AbawSet
 
 
-class Mix(Mixing):
+class CombinedDataset(Mixing):
     """Several sets as one: joined, thinned, capped; has the tasks of all. See `mien.data.mixing`."""
 
     set: Literal["mix"]
@@ -103,7 +115,7 @@ class Mix(Mixing):
     """The sets. Where their labels contradict, those of the first stay."""
 
 
-AnySet = OneSet | Mix
+AnySet = OneSet | CombinedDataset
 Set = Annotated[AnySet, Field(discriminator="set")]
 
 
@@ -113,7 +125,7 @@ def set_name(spec: AnySet) -> str:
     >>> set_name(File(set="file", path="faces/labels.csv"))
     'labels.csv'
     """
-    if isinstance(spec, Mix):
+    if isinstance(spec, CombinedDataset):
         return " + ".join(dict.fromkeys(map(set_name, spec.of)))
     return _NAMED.get(spec.set) or next(place.resolve().name for place in places(spec))
 
@@ -123,7 +135,7 @@ def places(spec: AnySet) -> tuple[Path, ...]:
 
     Of a mix, those of all its sets.
     """
-    if isinstance(spec, Mix):
+    if isinstance(spec, CombinedDataset):
         return tuple(place for each in spec.of for place in places(each))
     found = [getattr(spec, key, None) for key in ("folder", "root", "path", "images", "train", "labels")]
     base = getattr(spec, "root", Path())
@@ -132,7 +144,7 @@ def places(spec: AnySet) -> tuple[Path, ...]:
 
 def unmixed(specs: Iterable[AnySet]) -> tuple[OneSet, ...]:
     """The sets, and in the place of each mix those that it is made of."""
-    return tuple(each for spec in specs for each in (spec.of if isinstance(spec, Mix) else (spec,)))
+    return tuple(each for spec in specs for each in (spec.of if isinstance(spec, CombinedDataset) else (spec,)))
 
 
 def starting_from(base: Path, spec: object, where: str = "data") -> object:
@@ -158,14 +170,14 @@ def starting_from(base: Path, spec: object, where: str = "data") -> object:
 def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:
     """The label table of a set: the columns of `COLUMNS` and of `tasks`, every row in a split.
 
-    Expressions in another label set than the one asked for are matched by name (`retask`); a task that the set does not have
+    Expressions in another label set than the one asked for are matched by name (`remap_labels`); a task that the set does not have
     is NaN throughout. Activations of FER+ and the portraits come from a face landmarker and serve ``au.blendshapes`` only:
     they are no codes of FACS. Pictures and ranges are not looked at here: `mien.data.label_table.check` does that.
     What had to be left out is said in ``attrs["notes"]``, a list of lines.
     Raises DataError as the loaders do, for two tasks with a column in common, and for data without splits.
     """
     _told_apart(tasks)
-    if isinstance(spec, Mix):
+    if isinstance(spec, CombinedDataset):
         return _mixed(spec, tasks)
     where, table, has = _loaded(spec, tasks)
     notes: list[str] = [f"{set_name(spec)}: {line}" for line in table.attrs.get("notes", ())]
@@ -179,7 +191,7 @@ def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:
     return table
 
 
-def _mixed(spec: Mix, tasks: Sequence[Task]) -> pd.DataFrame:
+def _mixed(spec: CombinedDataset, tasks: Sequence[Task]) -> pd.DataFrame:
     """The label table of a mix. What expressions must agree with is loaded even where it is not asked for."""
     unasked = [TASKS["va"]] if spec.consistent and "va" not in {task.family for task in tasks} else []
     table = mix([load_set(each, [*tasks, *unasked]) for each in spec.of], spec, tasks)
@@ -254,7 +266,7 @@ def _served(table: pd.DataFrame, has: Sequence[Task], want: Task) -> tuple[pd.Da
         return table, 0
     alike = [each for each in has if each.kind == want.kind == "one_of" and each.family == want.family]
     if alike:
-        moved = retask(table, alike[0], want)
+        moved = remap_labels(table, alike[0], want)
         before, after = (frame[task.columns[0]].notna().sum() for frame, task in ((table, alike[0]), (moved, want)))
         return moved, int(before - after)
     return table.assign(**{name: np.float32(np.nan) for name in want.columns}), 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.tasks import Floats, Task
 
-__all__ = ["BINS", "Key", "Sums", "Tally", "interval", "measures", "resampled", "tally"]
+__all__ = ["BINS", "GroupSums", "Key", "Sums", "group_sums", "interval", "measures", "resampled"]
 
 Key = tuple[str, str]
 Sums = dict[Key, Floats]
@@ -24,7 +24,7 @@ _STILL: Final = 1e-12  # a variance below this is rounding: the column is consta
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class GroupSums:
     """Sums of one task over groups of faces.
 
     parts: (G, S) the sums of every group, zeros where it holds no label. held: (G,) whether it holds one.
@@ -35,7 +35,7 @@ class Tally:
     task: Task
     graded: bool
     parts: Floats
-    held: NDArray[np.bool_]
+    has_labels: NDArray[np.bool_]
     faces: int
     counts: Numbers
 
@@ -45,9 +45,9 @@ class Tally:
         return self.task.kind == "scalar" or self.graded
 
 
-def tally(
+def group_sums(
     task: Task, pred: Floats, target: Floats, number: Numbers, *, threshold: float | Sequence[float] = 0.5, graded: bool | None = None
-) -> Tally:
+) -> GroupSums:
     """Sums of a task by group.
 
     pred: scores (N, K). target: (N, K), NaN = not annotated; a ``one_of`` face counts for the class with the largest share (the first
@@ -65,8 +65,8 @@ def tally(
     else:
         parts, counts = _decisions(pred >= np.asarray(threshold), target, number, groups), seen.sum(axis=0)
     rows = seen.any(axis=1)
-    held = np.bincount(number[rows], minlength=groups) > 0
-    return Tally(task, graded, parts, held, int(rows.sum()), counts)
+    has_labels = np.bincount(number[rows], minlength=groups) > 0
+    return GroupSums(task, graded, parts, has_labels, int(rows.sum()), counts)
 
 
 def _one_of(pred: Floats, target: Floats, number: Numbers, groups: int) -> tuple[Floats, Numbers]:
@@ -105,7 +105,7 @@ def _pairs(pred: Floats, target: Floats, number: Numbers, groups: int) -> Floats
     return _by_column([np.ones_like(p), p, t, p * p, t * t, p * t, (p - t) ** 2, np.abs(p - t)], seen, number, groups)
 
 
-def measures(found: Tally, sums: Floats) -> Sums:
+def measures(found: GroupSums, sums: Floats) -> Sums:
     """All measures, each (R,), from R sets of sums (R, S)."""
     names = found.task.names
     if found.task.kind == "one_of":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.data.label_table import labels
 from mien.errors import DataError, LabelMismatchError, UnknownNameError
-from mien.evaluation.group_sums import Key, Numbers, Tally, interval, measures, resampled, tally
+from mien.evaluation.group_sums import GroupSums, Key, Numbers, group_sums, interval, measures, resampled
 from mien.evaluation.predict import Scored, evaluate_bundle
 from mien.evaluation.results import CELLS, FEW, Bin, Evaluation, Gap, Measure, Part, TaskResult, headlines, repeated
 from mien.metrics import NAN, PROTOCOLS
@@ -53,26 +53,26 @@ class _Labelled:
         number = pd.factorize(self.number[rows])[0]
         return _Labelled(self.tasks, scores, self.table[rows], number, self.thresholds, self.rounds, self.seed)
 
-    def tally(self, task: Task, like: Task | None = None, graded: bool | None = None) -> Tally | None:
-        """Sums of one task, read as the label set of `like` if given; None where nothing is annotated. graded: as of `tally`."""
+    def group_sums(self, task: Task, like: Task | None = None, graded: bool | None = None) -> GroupSums | None:
+        """Sums of one task, read as the label set of `like` if given; None where nothing is annotated. graded: as of `group_sums`."""
         target = _target(task, self.table)
         if target is None:
             return None
         pred, threshold = _prediction(task, self.scores, target), self.thresholds.get(task.family, 0.5)
         if like is None or like == task:
-            return tally(task, pred, target, self.number, threshold=threshold, graded=graded)
-        index = like.take_from(task.names)
+            return group_sums(task, pred, target, self.number, threshold=threshold, graded=graded)
+        index = like.column_index(task.names)
         if task.kind == "one_of":
             target[~np.isin(target.argmax(axis=1), index)] = np.nan  # the face shows a class that the set does not have
         target = target[:, index]
         if np.isnan(target).all():
             return None
         chosen = threshold if np.ndim(threshold) == 0 else np.asarray(threshold)[index].tolist()
-        return tally(like, pred[:, index], target, self.number, threshold=chosen, graded=graded)
+        return group_sums(like, pred[:, index], target, self.number, threshold=chosen, graded=graded)
 
-    def measured(self, found: Tally) -> dict[Key, Measure]:
+    def measured(self, found: GroupSums) -> dict[Key, Measure]:
         """Every measure of a task with its interval."""
-        parts = found.parts[found.held]
+        parts = found.parts[found.has_labels]
         values = measures(found, parts.sum(axis=0)[None])
         draws = measures(found, resampled(parts, self.rounds, self.seed))
         counts = {"": found.faces, **dict(zip(found.task.names, found.counts.tolist(), strict=True))}
@@ -84,7 +84,7 @@ class _Labelled:
             raise UnknownNameError("protocol", name, PROTOCOLS)
         terms = PROTOCOLS[name].terms
         found = {key: self._for_protocol(name, TASKS[key]) for key in dict.fromkeys(term.task for term in terms)}
-        held = np.any([one.held for one in found.values()], axis=0)
+        held = np.any([one.has_labels for one in found.values()], axis=0)
         parts = np.hstack([one.parts[held] for one in found.values()])
         ends = np.cumsum([one.parts.shape[1] for one in found.values()])[:-1]
 
@@ -95,12 +95,12 @@ class _Labelled:
         draws = formula(resampled(parts, self.rounds, self.seed))
         return _measure(formula(parts.sum(axis=0)[None]), draws, max(one.faces for one in found.values()))
 
-    def _for_protocol(self, name: str, wanted: Task) -> Tally:
+    def _for_protocol(self, name: str, wanted: Task) -> GroupSums:
         own = next((task for task in self.tasks if task.family == wanted.family), None)
         if own is None:
             raise DataError(f"protocol {name} needs the task {wanted.key}; here are {', '.join(task.key for task in self.tasks)}")
         try:
-            found = self.tally(own, like=wanted)
+            found = self.group_sums(own, like=wanted)
         except LabelMismatchError as error:
             raise LabelMismatchError(f"protocol {name} does not fit {own.key}: {error}; leave the protocol out") from error
         if found is None:
@@ -194,7 +194,7 @@ def judge(
     """
     number, over = _grouped(table, groups)
     data = _Labelled(tuple(tasks), scores, table, number, thresholds or {}, rounds, seed)
-    found = {task.key: data.tally(task) for task in tasks}
+    found = {task.key: data.group_sums(task) for task in tasks}
     _need_labels(found)
     notes = [f"{key}: the table has no labels for it" for key, one in found.items() if one is None]
     notes += [note for one in found.values() if one is not None for note in _absent(one, f"{one.task.key}:")]
@@ -210,12 +210,12 @@ def judge(
     )  # fmt: skip
 
 
-def _need_labels(found: Mapping[str, Tally | None]) -> None:
+def _need_labels(found: Mapping[str, GroupSums | None]) -> None:
     if not any(found.values()):
         raise DataError(f"the label table has no label for {', '.join(found) or 'any task'}; give a split that is annotated")
 
 
-def _result(data: _Labelled, found: Tally) -> TaskResult:
+def _result(data: _Labelled, found: GroupSums) -> TaskResult:
     task, measured, k = found.task, data.measured(found), len(found.task.names)
     sums, extra = found.parts.sum(axis=0), {}
     if task.kind == "one_of":
@@ -227,7 +227,7 @@ def _result(data: _Labelled, found: Tally) -> TaskResult:
         extra["density"] = _density(task, data.scores[task.family], data.table)
     return TaskResult(
         task=task.key, kind=task.kind, names=task.names, low=task.low, high=task.high, graded=found.graded, faces=found.faces,
-        groups=int(found.held.sum()), measures={name: one for (owner, name), one in measured.items() if not owner},
+        groups=int(found.has_labels.sum()), measures={name: one for (owner, name), one in measured.items() if not owner},
         each={name: {measure: one for (owner, measure), one in measured.items() if owner == name} for name in task.names}, **extra,
     )  # fmt: skip
 
@@ -242,7 +242,7 @@ def _density(task: Task, pred: Floats, table: pd.DataFrame) -> dict[str, list[li
     }
 
 
-def _by_people(data: _Labelled, by: str, whole: Mapping[str, Tally | None]) -> tuple[tuple[Part, ...], dict[str, Gap], list[str]]:
+def _by_people(data: _Labelled, by: str, whole: Mapping[str, GroupSums | None]) -> tuple[tuple[Part, ...], dict[str, Gap], list[str]]:
     """Headline measures of every value of column `by`, the gaps between them, and what a reader must know."""
     column = _column(data.table, by)
     given = column.notna().to_numpy()
@@ -258,7 +258,7 @@ def _by_people(data: _Labelled, by: str, whole: Mapping[str, Tally | None]) -> t
         some = data.only(given & (text == name))
         row: dict[str, Measure] = {}
         for task, everybody in zip(data.tasks, whole.values(), strict=True):
-            if everybody is None or (found := some.tally(task, graded=everybody.graded)) is None:
+            if everybody is None or (found := some.group_sums(task, graded=everybody.graded)) is None:
                 continue
             measured = some.measured(found)
             row |= {f"{task.family}.{m}": measured["", m] for m in headlines(task.kind, found.graded)}
@@ -267,7 +267,7 @@ def _by_people(data: _Labelled, by: str, whole: Mapping[str, Tally | None]) -> t
     return tuple(parts), _gaps(parts), notes
 
 
-def _absent(found: Tally, where: str) -> list[str]:
+def _absent(found: GroupSums, where: str) -> list[str]:
     absent = [name for name, count in zip(found.task.names, found.counts, strict=True) if not count]
     if found.task.kind != "one_of" or not absent:
         return []
@@ -295,7 +295,7 @@ def headline(tasks: Sequence[Task], scores: Mapping[str, Floats], table: pd.Data
     data = _Labelled(tuple(tasks), scores, table, np.zeros(len(table), np.intp), {}, 0, 0)
     if watch in PROTOCOLS:
         return data.protocol(watch).value
-    found = {task.family: data.tally(task) for task in tasks}
+    found = {task.family: data.group_sums(task) for task in tasks}
     _need_labels(found)
     family = watch.partition(".")[0]
     if family in found and found[family] is None:

@@ -17,7 +17,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from mien import __version__
 from mien.evaluation.report import About, number, spelled, title
 from mien.evaluation.results import CELLS, FEW, Evaluation, Measure, TaskResult
-from mien.files import write_aside
+from mien.files import atomic_write
 from mien.metrics import NAN
 
 __all__ = ["WIDTH", "draw"]
@@ -69,7 +69,7 @@ def draw(evaluation: Evaluation, about: About, path: Path) -> None:
         paint(band, *given)
     page = io.BytesIO()
     canvas.print_png(page)
-    write_aside(path, page.getvalue())
+    atomic_write(path, page.getvalue())
 
 
 def _head_height(evaluation: Evaluation) -> float:

@@ -91,14 +91,14 @@ def _source_of(task: Task, model: Model) -> Task:
     own = next((one for one in model.tasks if one.family == task.family), None)
     if own is None:
         raise LabelMismatchError(f"{model.card.name} does not predict {task.family}; it predicts {', '.join(t.key for t in model.tasks)}")
-    task.take_from(own.names)
+    task.column_index(own.names)
     return own
 
 
 def _renamed(task: Task, own: Task, scores: Floats) -> Floats:
     if task == own:
         return scores
-    chosen = scores[:, task.take_from(own.names)]
+    chosen = scores[:, task.column_index(own.names)]
     return chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-12) if task.kind == "one_of" else chosen
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mien import __version__
 from mien.evaluation.results import FEW, Evaluation, Measure, TaskResult, repeated
-from mien.files import write_aside
+from mien.files import atomic_write
 
 __all__ = ["About", "Report", "markdown", "number", "spelled", "title", "write_report"]
 
@@ -164,6 +164,6 @@ def write_report(evaluations: Sequence[Evaluation], about: About, stem: Path) ->
     """
     text, page = markdown(evaluations, about), Report(mien=__version__, about=about, evaluations=tuple(evaluations))
     paths = stem.with_name(stem.name + ".md"), stem.with_name(stem.name + ".json")
-    write_aside(paths[0], text.encode())
-    write_aside(paths[1], (page.model_dump_json(indent=1) + "\n").encode())
+    atomic_write(paths[0], text.encode())
+    atomic_write(paths[1], (page.model_dump_json(indent=1) + "\n").encode())
     return paths

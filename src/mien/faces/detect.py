@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mien.records import Face
 from mien.tasks import Floats
 
-__all__ = ["STRIDES", "Detector", "cells", "decode", "merge"]
+__all__ = ["STRIDES", "Detector", "anchor_points", "decode", "merge"]
 
 STRIDES: Final = (8, 16, 32)
 LARGE: Final = 150.0
@@ -29,7 +29,7 @@ Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 
-def cells(height: int, width: int) -> Floats:
+def anchor_points(height: int, width: int) -> Floats:
     """Corner x, y and stride of every grid cell (M, 3), px, for an input whose sides are multiples of 32.
 
     >>> cells(32, 64).shape, cells(32, 64)[1].tolist()
@@ -45,7 +45,7 @@ def cells(height: int, width: int) -> Floats:
 def decode(grid: Floats, corners: Floats, least: float) -> Floats:
     """Candidates (K, 15) with a score of at least `least`: x, y, w, h, five points x, y in input pixels, score.
 
-    grid: (M, 15) the network's answer for one picture; corners: (M, 3) from `cells`.
+    grid: (M, 15) the network's answer for one picture; corners: (M, 3) from `anchor_points`.
     """
     keep = grid[:, 0] >= least
     grid, at, stride = grid[keep], corners[keep, :2], corners[keep, 2:]
@@ -100,7 +100,7 @@ class Detector:
         self._overlap = overlap
         self._side = side
         self._window = window
-        self._window_cells = cells(window, window)
+        self._window_anchors = anchor_points(window, window)
 
     def find(self, image: Image) -> list[Face]:
         """All faces of an RGB frame (H, W, 3), most confident first."""
@@ -119,7 +119,7 @@ class Detector:
         rows, cols = (-(-n // 32) * 32 for n in luma.shape)
         padded = np.zeros((1, 1, rows, cols), np.float32)
         padded[0, 0, : luma.shape[0], : luma.shape[1]] = luma
-        found = decode(self._network(padded)[0], cells(rows, cols), self.least)
+        found = decode(self._network(padded)[0], anchor_points(rows, cols), self.least)
         found = found[found[:, 2] >= least_px]
         found[:, :14] *= np.tile([width / luma.shape[1], height / luma.shape[0]], 7)
         return found
@@ -132,7 +132,7 @@ class Detector:
         crops = np.stack([window.cut(image) for window in windows])[:, None]
         faces: list[Face | None] = []
         for grid, window in zip(self._network(crops), windows, strict=True):
-            best = merge(decode(grid, self._window_cells, self._keep), self._overlap)
+            best = merge(decode(grid, self._window_anchors, self._keep), self._overlap)
             near = min(best, key=window.off_middle, default=None)
             faces.append(None if near is None else _face(near, window.step, window.corner))
         return faces

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "Colour", "Ink", "Pixels", "overlap"]
+__all__ = ["Box", "Canvas", "Colour", "Pixels", "overlap"]
 
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -41,7 +41,7 @@ def overlap(one: Box, other: Box) -> float:
     return float(max(width, 0) * max(height, 0))
 
 
-class Ink:
+class Canvas:
     """Draws into a picture, RGB uint8 (H, W, 3). Positions and sizes are pixels with fractions; x right, y down.
 
     scale: 1 for a picture whose shorter side is 360 pixels, times `zoom`.

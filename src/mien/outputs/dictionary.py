@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mien
-from mien.files import write_aside
+from mien.files import atomic_write
 from mien.outputs.columns import Column
 from mien.records import STATUSES
 
@@ -21,7 +21,7 @@ def write_dictionary(path: str | Path, columns: Sequence[Column], facts: Mapping
     facts: what the columns cannot know: the source, the bundle's name and sha256, the options. They must fit in JSON.
     Raises OutputError when the file cannot be written.
     """
-    write_aside(Path(path), dictionary_bytes(columns, facts))
+    atomic_write(Path(path), dictionary_bytes(columns, facts))
 
 
 def dictionary_bytes(columns: Sequence[Column], facts: Mapping[str, object]) -> bytes:

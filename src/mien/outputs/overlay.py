@@ -16,7 +16,7 @@ from mien.errors import OutputError, SourceError
 from mien.files import Transaction
 from mien.outputs.canvas import Pixels
 from mien.outputs.painter import Painter, note
-from mien.outputs.video_writer import Film
+from mien.outputs.video_writer import VideoWriter
 from mien.records import Frame, Reading
 from mien.sources import Source, open_source
 from mien.tasks import Task
@@ -146,10 +146,10 @@ class _Sheet(Protocol):
     def drop(self) -> None: ...
 
 
-def _film(path: Path, source: Source, scale: int, files: Transaction) -> Film:
+def _film(path: Path, source: Source, scale: int, files: Transaction) -> VideoWriter:
     rate = source.frame_hint / source.length_s if source.frame_hint and source.length_s else 25.0
     width, height = source.size or (640, 360)
-    return Film(path, source.sound, (scale * width, scale * height), min(max(rate, 1.0), 240.0), files)
+    return VideoWriter(path, source.sound, (scale * width, scale * height), min(max(rate, 1.0), 240.0), files)
 
 
 class _Still:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from mien.outputs.canvas import Box, Colour, Ink, Pixels, overlap
+from mien.outputs.canvas import Box, Canvas, Colour, Pixels, overlap
 from mien.records import Face, Reading, Status
 from mien.tasks import Floats, Task
 
@@ -72,7 +72,7 @@ class Painter:
 
         No label and no panel lies over a face. Panels are left out for small faces and where more than three are in view.
         """
-        ink = Ink(picture)
+        ink = Canvas(picture)
         looks = [_look(reading, reading.face) for reading in readings if reading.face is not None]
         for look in looks:
             _frame(ink, look)
@@ -86,17 +86,17 @@ class Painter:
 
     def _panel(self, picture: Pixels, look: _Look, taken: Sequence[Box]) -> list[Box]:
         """Draw valence, arousal and action units of a face, as large as there is room; the place taken, if any."""
-        ink = Ink(picture)
+        ink = Canvas(picture)
         if not self._tasks.keys() & look.reading.scores.keys() & {"va", "au"} or look.box.h < _SMALL_FACE * ink.scale:
             return []
         for zoom in np.linspace(_zoom(ink, look.box), _least_zoom(ink), 3):
-            smaller = Ink(picture, float(zoom))
+            smaller = Canvas(picture, float(zoom))
             if spot := self._panel_spot(smaller, look, taken):
                 self._draw_panel(smaller, look, spot)
                 return [spot]
-        return self._strip(Ink(picture, _least_zoom(ink)), look, taken)
+        return self._strip(Canvas(picture, _least_zoom(ink)), look, taken)
 
-    def _panel_spot(self, ink: Ink, look: _Look, taken: Sequence[Box]) -> Box | None:
+    def _panel_spot(self, ink: Canvas, look: _Look, taken: Sequence[Box]) -> Box | None:
         """Beside the face where there is room, for a face alone else at the edge of the picture; None without a free place."""
         width, height = self._panel_size(ink)
         gap = _MARGIN * ink.scale
@@ -112,12 +112,12 @@ class Painter:
         self._sides[track] = chosen
         return spots[chosen]
 
-    def _panel_size(self, ink: Ink) -> tuple[float, float]:
+    def _panel_size(self, ink: Canvas) -> tuple[float, float]:
         rows = len(self._tasks["au"].names) if "au" in self._tasks else 0
         dial = 64.0 if "va" in self._tasks else 6.0
         return 124 * ink.scale, (dial + 11.5 * rows + 4) * ink.scale
 
-    def _draw_panel(self, ink: Ink, look: _Look, spot: Box) -> None:
+    def _draw_panel(self, ink: Canvas, look: _Look, spot: Box) -> None:
         scores = look.reading.scores
         ink.veil(spot, _DARK, 0.76, 7 * ink.scale)
         top = spot.y + 6 * ink.scale
@@ -128,7 +128,7 @@ class Painter:
         if "au" in self._tasks and "au" in scores:
             _bars(ink, spot, top, self._tasks["au"].names, scores["au"], colour=look.colour)
 
-    def _strip(self, ink: Ink, look: _Look, taken: Sequence[Box]) -> list[Box]:
+    def _strip(self, ink: Canvas, look: _Look, taken: Sequence[Box]) -> list[Box]:
         """Where no panel has room: the most telling numbers in rows of text above or below the face; the place taken, if any."""
         size, pad, line = 11 * ink.scale, 6 * ink.scale, 15 * ink.scale
         words = self._telling(look.reading)
@@ -160,7 +160,7 @@ class Painter:
             words += [f"{self._tasks['au'].names[i]} {scores[i]:.2f}" for i in np.argsort(-scores)[:_STRONGEST]]
         return words
 
-    def _label(self, ink: Ink, look: _Look, taken: Sequence[Box]) -> list[Box]:
+    def _label(self, ink: Canvas, look: _Look, taken: Sequence[Box]) -> list[Box]:
         """Draw the number and expression of a face near its box, the number alone where there is less room; the place taken, if any."""
         words = self._words(look.reading)
         number = "" if look.face.track is None else str(look.face.track)
@@ -196,7 +196,7 @@ class Painter:
 
 def note(picture: Pixels, words: str) -> None:
     """Write a few words into the lower left of `picture`, RGB uint8 (H, W, 3), in place."""
-    ink = Ink(picture)
+    ink = Canvas(picture)
     s, size = ink.scale, 12 * ink.scale
     spot = Box(8 * s, ink.height - 27 * s, ink.length(words, size, 500) + 14 * s, 19 * s)
     ink.veil(spot, _DARK, 0.66, 5 * s)
@@ -208,12 +208,12 @@ def _look(reading: Reading, face: Face) -> _Look:
     return _Look(face, Box(*map(float, face.box)), colour_of(face.track) if sure else _MUTED, sure, reading)
 
 
-def _least_zoom(ink: Ink) -> float:
+def _least_zoom(ink: Canvas) -> float:
     """How much smaller a panel may be drawn so that its letters can just be read."""
     return float(np.clip(0.94 / ink.scale, 0.65, 1.0))
 
 
-def _zoom(ink: Ink, box: Box) -> float:
+def _zoom(ink: Canvas, box: Box) -> float:
     """How much smaller a panel is drawn for a smaller face."""
     return float(np.clip(box.h / (150 * ink.scale), _least_zoom(ink), 1.0))
 
@@ -222,13 +222,13 @@ def _grown(box: Box, by: float) -> Box:
     return Box(box.x - by, box.y - by, box.w + 2 * by, box.h + 2 * by)
 
 
-def _is_free(ink: Ink, spot: Box, taken: Sequence[Box]) -> bool:
+def _is_free(ink: Canvas, spot: Box, taken: Sequence[Box]) -> bool:
     """Whether a place lies within the picture and touches nothing that is taken."""
     inside = 1 <= spot.x <= ink.width - spot.w - 1 and 1 <= spot.y <= ink.height - spot.h - 1
     return inside and not any(overlap(spot, other) for other in taken)
 
 
-def _label_spots(ink: Ink, box: Box, width: float, height: float) -> list[Box]:
+def _label_spots(ink: Canvas, box: Box, width: float, height: float) -> list[Box]:
     """Above the face, below it, at its sides, and at the edges of the picture, the best place first."""
     gap = 5 * ink.scale
     left = float(np.clip(box.x, 2, max(ink.width - width - 2, 2)))
@@ -241,7 +241,7 @@ def _label_spots(ink: Ink, box: Box, width: float, height: float) -> list[Box]:
     return [Box(x, y, width, height) for x, y in places]
 
 
-def _frame(ink: Ink, look: _Look) -> None:
+def _frame(ink: Canvas, look: _Look) -> None:
     """The face's box: a thin outline with strong corners, or dashes where the face itself was not seen."""
     s = ink.scale
     radius = min(9 * s, look.box.w / 4, look.box.h / 4)
@@ -252,7 +252,7 @@ def _frame(ink: Ink, look: _Look) -> None:
         ink.dashes(look.box, look.colour, radius, 6 * s, 1.4 * s)
 
 
-def _dial(ink: Ink, corner: tuple[float, float], scores: Floats, colour: Colour) -> None:
+def _dial(ink: Canvas, corner: tuple[float, float], scores: Floats, colour: Colour) -> None:
     """Valence to the right and arousal upwards, within the unit circle; their numbers beside it."""
     s = ink.scale
     radius, (left, top) = 25 * s, corner
@@ -273,7 +273,7 @@ def _dial(ink: Ink, corner: tuple[float, float], scores: Floats, colour: Colour)
         ink.text(f"{value:+.2f}".replace("-", "−"), (right, base + 13.5 * s), 12.5 * s, _WHITE, 600)
 
 
-def _bars(ink: Ink, spot: Box, top: float, names: Sequence[str], scores: Floats, *, colour: Colour) -> None:
+def _bars(ink: Canvas, spot: Box, top: float, names: Sequence[str], scores: Floats, *, colour: Colour) -> None:
     """One bar a row for activations 0..1; the strongest stand out."""
     s = ink.scale
     strongest = {int(i) for i in np.argsort(-scores)[:_STRONGEST] if scores[i] >= 0.25}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from mien.errors import OutputError
-from mien.files import explained
+from mien.files import wrap_os_errors
 
-__all__ = ["Recorded", "Stamp", "compare", "fingerprint", "read_dictionary", "stamp"]
+__all__ = ["Recorded", "Stamp", "compare", "file_fingerprint", "fingerprint", "read_dictionary"]
 
 _WHOLE: Final = 16 << 20  # bytes up to which a file is hashed whole
 _BLOCK: Final = 64 << 10
@@ -80,7 +80,7 @@ class Stamp:
             return self
 
 
-def stamp(name: str) -> Stamp:
+def file_fingerprint(name: str) -> Stamp:
     """The stamp of an input by its path or name, as it is now and without its fingerprint."""
     if not os.path.lexists(name):  # a camera, or arrays
         return Stamp(name, modified=time.time())
@@ -202,7 +202,7 @@ def read_dictionary(path: Path) -> Recorded | None:
     if not os.path.lexists(path):
         return None
     step = "move it and its table away, or choose another folder"
-    with explained(path):
+    with wrap_os_errors(path):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise OutputError(f"{path}: is in the way, and no regular file; move it away or choose another folder")
         if path.stat().st_size > _MOST_BYTES:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mien.errors import UnknownNameError
-from mien.files import Transaction, explained
+from mien.files import Transaction, wrap_os_errors
 from mien.outputs.cells import quoted
 from mien.outputs.columns import ARROW, Column, batch_of, columns
 from mien.records import Reading
@@ -286,7 +286,7 @@ class _Table:
         self.facts: dict[str, object] = {}
         self._part = files.add(path).part
         self._format: Format | None = None
-        with explained(path):
+        with wrap_os_errors(path):
             self._file: BinaryIO = self._part.open("wb")
             try:
                 self._format = kind(self._file, columns)
@@ -296,18 +296,18 @@ class _Table:
 
     def write(self, batch: pa.RecordBatch) -> None:
         assert self._format is not None
-        with explained(self.path):
+        with wrap_os_errors(self.path):
             self._format.write(batch)
 
     def copy(self, rows: Any) -> None:
         assert self._format is not None
-        with explained(self.path):
+        with wrap_os_errors(self.path):
             self._format.copy(rows)
 
     def finish(self) -> None:
         """Complete the file, and learn what tells later that it is still whole."""
         assert self._format is not None
-        with explained(self.path):
+        with wrap_os_errors(self.path):
             self._format.close()
             self._file.close()
             with self._part.open("rb") as file:

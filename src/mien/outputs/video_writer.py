@@ -16,11 +16,11 @@ from av.packet import Packet
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from mien.errors import OutputError
-from mien.files import Aside, Transaction, explained
+from mien.files import AtomicFile, Transaction, wrap_os_errors
 from mien.outputs.canvas import Pixels
 from mien.sources.stored import Stored, open_stored
 
-__all__ = ["Film"]
+__all__ = ["VideoWriter"]
 
 AnyPacket: TypeAlias = "Packet[Any]"  # generic for the type checker only
 
@@ -32,7 +32,7 @@ _AAC_RATES: Final = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 4
 _BT709: Final = 1
 
 
-class Film:
+class VideoWriter:
     """An mp4 file under way.
 
     path: where it appears once `files` is committed. original: the file whose sound it takes, if any.
@@ -50,7 +50,7 @@ class Film:
 
     def begin(self) -> None:
         """Make the temporary file."""
-        self._aside: Aside = self._files.add(self._path)
+        self._aside: AtomicFile = self._files.add(self._path)
 
     def add(self, picture: Pixels, time_s: float) -> None:
         """Append a picture, RGB uint8 (H, W, 3), shown from `time_s` on. One of another size is scaled to the film's."""
@@ -107,7 +107,7 @@ class Film:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        with explained(self._path):
+        with wrap_os_errors(self._path):
             try:
                 yield
             except av.FFmpegError as error:

@@ -50,7 +50,7 @@ def zero_shot_compounds(probabilities: Floats, names: tuple[str, ...], mean: Mea
     """
     values = _checked(probabilities, names)
     if basis == "basic":
-        values, names = values[:, _BASIC.take_from(names)], _BASIC.names
+        values, names = values[:, _BASIC.column_index(names)], _BASIC.names
         total = values.sum(axis=1, keepdims=True)
         values = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
     elif basis != "all":

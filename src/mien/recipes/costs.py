@@ -8,7 +8,7 @@ from typing import cast
 from mien.errors import DataError
 from mien.recipes.engine import Finished
 from mien.recipes.schema import Recipe
-from mien.recipes.steps.base import Place
+from mien.recipes.steps.base import StepContext
 from mien.recipes.steps.features_heads import Features, Heads, Score
 from mien.recipes.steps.runs import EXPORTED, runs_of
 from mien.recipes.steps.training import Train
@@ -31,7 +31,7 @@ class FaceCost:
 
 def face_costs(recipe: Recipe, finished: Finished) -> tuple[FaceCost, ...]:
     """The costs of the rows that name networks; all are measured in one go. Raises DataError for a step that trained nothing."""
-    place = Place("rows", Path(), finished.folders, recipe.steps, {}, recipe.seeds)
+    place = StepContext("rows", Path(), finished.folders, recipe.steps, {}, recipe.seeds)
     named = dict.fromkeys(step for row in recipe.rows for step in row.networks)
     networks = {f"{step} {i}": one for step in named for i, one in enumerate(_networks(place, step))}
     found = costs(networks)
@@ -45,7 +45,7 @@ def face_costs(recipe: Recipe, finished: Finished) -> tuple[FaceCost, ...]:
     return tuple(made)
 
 
-def _networks(place: Place, name: str) -> Iterator[Network]:
+def _networks(place: StepContext, name: str) -> Iterator[Network]:
     """Those of a step that read a face, of the first seed."""
     step, seed = place.steps[name], place.seeds[0]
     if isinstance(step, Train | Heads):

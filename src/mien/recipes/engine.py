@@ -18,10 +18,10 @@ from mien._version import RESULTS_VERSION
 from mien.bundles.store import open_bundle
 from mien.data.registry import Set, places
 from mien.errors import DataError
-from mien.files import explained, write_aside
+from mien.files import atomic_write, wrap_os_errors
 from mien.recipes.predictions import Predicted
 from mien.recipes.schema import Recipe
-from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
+from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
 
 __all__ = ["Finished", "find_data", "run_steps"]
 
@@ -91,7 +91,10 @@ def run_steps(
     said: set[str] = set()
     for number, (name, step) in enumerate(recipe.steps.items(), 1):
         keys[name] = _key(
-            step, [keys[one] for one in step.named(STEP)], [mark(step.seen(data[one])) for one in step.named(DATA)], recipe.seeds
+            step,
+            [keys[one] for one in step.references(STEP)],
+            [mark(step.relevant_settings(data[one])) for one in step.references(DATA)],
+            recipe.seeds,
         )
         folders[name] = out / "steps" / f"{name}-{keys[name][:12]}"
         done, told = folders[name] / "done.json", f"step {number} of {len(recipe.steps)}, {name}"
@@ -99,19 +102,19 @@ def run_steps(
             seconds[name] = float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
             note(f"{told}: done before")
             continue
-        with explained(folders[name]):
+        with wrap_os_errors(folders[name]):
             folders[name].mkdir(parents=True, exist_ok=True)
         began = time.monotonic() - _spent(folders[name])
         before = {one: folders[one] for one in recipe.steps if one in folders and one != name}
         try:
-            step.run(Place(name, folders[name], before, recipe.steps, data, recipe.seeds, _once(note, said), progress))
+            step.run(StepContext(name, folders[name], before, recipe.steps, data, recipe.seeds, _once(note, said), progress))
         except DataError as error:
             raise DataError(f"step {name}: {error}") from error
         except KeyboardInterrupt:
-            write_aside(folders[name] / _SPENT, str(round(time.monotonic() - began, 1)).encode())
+            atomic_write(folders[name] / _SPENT, str(round(time.monotonic() - began, 1)).encode())
             raise
         seconds[name] = time.monotonic() - began
-        write_aside(done, json.dumps({"seconds": round(seconds[name], 1), "step": json.loads(step.model_dump_json())}, indent=2).encode())
+        atomic_write(done, json.dumps({"seconds": round(seconds[name], 1), "step": json.loads(step.model_dump_json())}, indent=2).encode())
         note(f"{told}: {seconds[name]:.0f} s")
     return Finished(folders, seconds)
 
@@ -137,7 +140,7 @@ def _key(step: Step, needs: list[str], reads: list[str], seeds: tuple[int, ...])
     facts: Any = [
         RESULTS_VERSION,
         step.model_dump(mode="json"),
-        [open_bundle(name).card.sha256 for name in step.named(BUNDLE)],
+        [open_bundle(name).card.sha256 for name in step.references(BUNDLE)],
         needs,
         reads,
         seeds,

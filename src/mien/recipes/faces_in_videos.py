@@ -26,7 +26,7 @@ from mien.errors import DataError, LabelMismatchError, SourceError
 from mien.faces.detect import Detector
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
-from mien.files import Aside, explained
+from mien.files import AtomicFile, wrap_os_errors
 from mien.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, open_source
 from mien.sources.base import Kind, Moments
 from mien.tasks import Floats
@@ -69,7 +69,7 @@ def read_faces(
     clips = _clips(videos)
     reader = _Reader.of(bundle)
     place = Path(out) / f"{reader.model.card.name}-{reader.model.card.sha256[:16]}"
-    with explained(place):
+    with wrap_os_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     tables: list[pa.Table] = []
     lost: list[str] = []
@@ -239,7 +239,7 @@ class _Reader:
         except (OSError, pa.ArrowException):
             pass  # not there, or damaged: it is made anew
         table, problems = self._read(clip)
-        with Aside(path) as part, explained(path):
+        with AtomicFile(path) as part, wrap_os_errors(path):
             pq.write_table(table.replace_schema_metadata({"key": key, "problems": json.dumps(problems)}), part)
         return table, problems
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mien.evaluation.report import number
-from mien.files import write_aside
-from mien.recipes.report import Line, Report
+from mien.files import atomic_write
+from mien.recipes.report import Report, ReportRow
 
 __all__ = ["draw"]
 
@@ -53,10 +53,10 @@ def draw(found: Report, path: Path) -> None:
     figure.supxlabel(f"bars: mean over seeds; lines: 95 % interval; {paper}pale: tuned and told on the same rows", fontsize=10, color=_INK)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
-    write_aside(path, picture.getvalue())
+    atomic_write(path, picture.getvalue())
 
 
-def _row(panel: Axes, at: int, line: Line, name: str) -> None:
+def _row(panel: Axes, at: int, line: ReportRow, name: str) -> None:
     """One bar with its interval, the paper's number, and ours at the panel's right."""
     if name in line.measures:
         mean, _, low, high = line.measures[name]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mien.data.label_table import labels
 from mien.errors import DataError
 from mien.evaluation.nested_tuning import video_folds
-from mien.files import Aside, explained, write_aside
+from mien.files import AtomicFile, atomic_write, wrap_os_errors
 from mien.tasks import Floats, Task, task
 
 __all__ = ["FOLDS", "Part", "Predicted", "listed_name", "part_of"]
@@ -76,11 +76,11 @@ class Predicted:
 
     def save(self, folder: Path) -> None:
         """Write it into a folder; raises OutputError."""
-        write_aside(folder / "tasks.json", json.dumps([task.key for task in self.tasks]).encode())
+        atomic_write(folder / "tasks.json", json.dumps([task.key for task in self.tasks]).encode())
         for split, part in self.parts.items():
-            with Aside(folder / f"{split}.parquet") as aside, explained(folder):
+            with AtomicFile(folder / f"{split}.parquet") as aside, wrap_os_errors(folder):
                 part.table.to_parquet(aside)
-            with Aside(folder / f"{split}.npz") as aside, explained(folder), aside.open("wb") as file:
+            with AtomicFile(folder / f"{split}.npz") as aside, wrap_os_errors(folder), aside.open("wb") as file:
                 np.savez(file, allow_pickle=False, **{family: np.asarray(values, np.float32) for family, values in part.values.items()})
 
     @staticmethod

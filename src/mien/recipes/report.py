@@ -11,12 +11,12 @@ from mien.errors import DataError
 from mien.evaluation.report import number
 from mien.recipes.costs import FaceCost, face_costs
 from mien.recipes.engine import Finished
-from mien.recipes.evaluate_steps import Judged, Told, judged, minus
+from mien.recipes.evaluate_steps import Estimate, StepScores, evaluate_step, minus
 from mien.recipes.schema import Recipe
 from mien.train.bundle.pack import code_version
 from mien.train.cost import BATCH
 
-__all__ = ["Compared", "Held", "Line", "Report", "markdown", "plain", "report"]
+__all__ = ["ClaimResult", "PairedDifference", "Report", "ReportRow", "markdown", "plain", "report"]
 
 _MEASURES: Final = ("score", "va", "valence", "arousal", "expr", "au", "ce", "expr_accuracy", "kl")
 _WHERE_TOLD: Final = ("valence", "arousal")
@@ -41,7 +41,7 @@ _WAYS: Final = {"nested": "", "same": ", tuned and told on the same rows"}
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportRow:
     """A row of the table, told one way. measures: by name (mean over seeds, sd over seeds, low, high); paper: its numbers."""
 
     name: str
@@ -51,7 +51,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Compared:
+class PairedDifference:
     """One step minus another on the same faces, nested: by measure (mean, sd over seeds, low, high)."""
 
     name: str
@@ -59,7 +59,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Held:
+class ClaimResult:
     """A claim of the paper beside ours. met: None where it is not judged, as on a stand-in."""
 
     name: str
@@ -81,9 +81,9 @@ class Report:
     seeds: tuple[int, ...]
     standin: bool
     data: dict[str, str]
-    rows: tuple[Line, ...]
-    differences: tuple[Compared, ...]
-    claims: tuple[Held, ...]
+    rows: tuple[ReportRow, ...]
+    differences: tuple[PairedDifference, ...]
+    claims: tuple[ClaimResult, ...]
     departures: tuple[str, ...]
     seconds: dict[str, float]
     costs: tuple[FaceCost, ...] = ()
@@ -95,13 +95,13 @@ class Report:
 
 def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, standin: bool) -> Report:
     """Judge every row of a recipe's table; data: what was used, by key. Raises DataError where a row lacks what a claim needs."""
-    found = {row.of: judged(finished.predicted(row.of), recipe.protocol) for row in recipe.rows}
+    found = {row.of: evaluate_step(finished.predicted(row.of), recipe.protocol) for row in recipe.rows}
     by_row = {row.name: found[row.of] for row in recipe.rows}
-    lines: list[Line] = []
+    lines: list[ReportRow] = []
     for row in recipe.rows:
         one = found[row.of]
-        lines.append(Line(row.name, "nested", _numbers(one.nested), {} if one.tuned else row.paper))
-        lines += [Line(row.name, "same", _numbers(one.same), row.paper)] if one.tuned else []
+        lines.append(ReportRow(row.name, "nested", _numbers(one.nested), {} if one.tuned else row.paper))
+        lines += [ReportRow(row.name, "same", _numbers(one.same), row.paper)] if one.tuned else []
     return Report(
         recipe.name, recipe.title, recipe.paper, recipe.protocol, recipe.seeds, standin, dict(data), tuple(lines),
         tuple(_difference(pair.name, by_row[pair.of], by_row[pair.to]) for pair in recipe.differences),
@@ -110,32 +110,32 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
     )  # fmt: skip
 
 
-def _numbers(told: Mapping[str, Told]) -> dict[str, tuple[float, float, float, float]]:
+def _numbers(told: Mapping[str, Estimate]) -> dict[str, tuple[float, float, float, float]]:
     return {name: (one.mean, one.sd, *one.interval) for name, one in told.items()}
 
 
-def _difference(name: str, of: Judged, to: Judged) -> Compared:
+def _difference(name: str, of: StepScores, to: StepScores) -> PairedDifference:
     both = [
         (measure, minus(of.nested[measure], to.nested[measure])) for measure in _MEASURES if measure in of.nested and measure in to.nested
     ]
-    return Compared(name, _numbers(dict(both)))
+    return PairedDifference(name, _numbers(dict(both)))
 
 
-def _held(recipe: Recipe, rows: Mapping[str, Judged], standin: bool) -> tuple[Held, ...]:
+def _held(recipe: Recipe, rows: Mapping[str, StepScores], standin: bool) -> tuple[ClaimResult, ...]:
     held = []
     for claim in recipe.claims:
         ours = _one(rows[claim.row], claim.measure, claim.tuned, claim.name)
         met = None if standin else ours >= claim.paper - claim.within
-        held.append(Held(claim.name, claim.paper, ours, claim.within, False, met))
+        held.append(ClaimResult(claim.name, claim.paper, ours, claim.within, False, met))
     for ratio in recipe.ratios:
         below = _one(rows[ratio.to], ratio.measure, ratio.tuned, ratio.name)
         ours = _one(rows[ratio.row], ratio.measure, ratio.tuned, ratio.name) / below if below else math.nan
         met = None if standin else ours >= ratio.paper - ratio.within
-        held.append(Held(ratio.name, ratio.paper, ours, ratio.within, ratio.at_most, met))
+        held.append(ClaimResult(ratio.name, ratio.paper, ours, ratio.within, ratio.at_most, met))
     return tuple(held)
 
 
-def _one(row: Judged, measure: str, tuned: bool, where: str) -> float:
+def _one(row: StepScores, measure: str, tuned: bool, where: str) -> float:
     told = row.same if tuned else row.nested
     if measure not in told:
         raise DataError(f"claim {where!r}: its row has no {measure}; it has {', '.join(told)}")
@@ -175,7 +175,7 @@ def _rows(found: Report) -> list[str]:
     return [*lines, ""]
 
 
-def _shown(found: Report, lines: Sequence[Line | Compared]) -> list[str]:
+def _shown(found: Report, lines: Sequence[ReportRow | PairedDifference]) -> list[str]:
     """The measures that are columns."""
     told = {name for line in found.rows for name in line.paper}
     return [name for name in _MEASURES if any(name in one.measures for one in lines) and (name not in _WHERE_TOLD or name in told)]

@@ -11,7 +11,7 @@ import yaml
 from mien.data.registry import Set, places
 from mien.data.standins.make import KINDS, is_standin, make_standin
 from mien.errors import DataError
-from mien.files import explained, write_aside
+from mien.files import atomic_write, wrap_os_errors
 from mien.recipes.engine import Finished, find_data, run_steps
 from mien.recipes.plot import draw
 from mien.recipes.report import Report, markdown, plain, report
@@ -71,16 +71,16 @@ def _submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
     for name, step in recipe.steps.items():
         for path in sorted(finished.folders[name].glob(SUBMISSION.format("*"))) if isinstance(step, Submit) else ():
             made.append(out / "submissions" / f"{recipe.name}-{name}-{path.stem.rpartition('-')[2]}.txt")
-            with explained(made[-1]):
+            with wrap_os_errors(made[-1]):
                 made[-1].parent.mkdir(exist_ok=True)
-            write_aside(made[-1], path.read_bytes())
+            atomic_write(made[-1], path.read_bytes())
     return made
 
 
 def _make(kind: str, place: Path, **how: Any) -> None:
     if kind not in KINDS:
         raise DataError(f"{place.name}: there is no stand-in of kind {kind}; give --data {place.name}=FOLDER")
-    with explained(place):
+    with wrap_os_errors(place):
         place.parent.mkdir(parents=True, exist_ok=True)
     make_standin(kind, place, **how)
 
@@ -108,7 +108,7 @@ def shown(name: str | Path, changes: Mapping[str, Any] | None = None, *, small: 
 def write_report(found: Report, folder: Path) -> tuple[Path, ...]:
     """Write ``<recipe>.md``, ``.json`` and ``.png`` into a folder; returns their paths. Raises OutputError."""
     paths = tuple(folder / f"{found.recipe}.{suffix}" for suffix in ("md", "json", "png"))
-    write_aside(paths[0], markdown(found).encode())
-    write_aside(paths[1], (json.dumps(plain(asdict(found)), indent=2) + "\n").encode())
+    atomic_write(paths[0], markdown(found).encode())
+    atomic_write(paths[1], (json.dumps(plain(asdict(found)), indent=2) + "\n").encode())
     draw(found, paths[2])
     return paths

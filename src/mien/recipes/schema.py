@@ -16,7 +16,7 @@ from mien.recipes.names import LIBRARY, recipes
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import DATA, STEP
 
-__all__ = ["Claim", "Difference", "Needed", "Ratio", "Recipe", "Row", "opened", "read_recipe"]
+__all__ = ["Claim", "DataRequirement", "Difference", "Ratio", "Recipe", "Row", "opened", "read_recipe"]
 
 _ROOTS: Final = {"ferplus": "folder", "portraits": "folder", "file": "path"}
 """Where the path of a data set goes, by its kind; `root` elsewhere."""
@@ -26,7 +26,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Needed(_Strict):
+class DataRequirement(_Strict):
     """Data that a recipe needs, by kind; people give the path.
 
     set: kind of `mien.data.registry.Set`. get: where people get it. options: its other settings.
@@ -101,7 +101,7 @@ class Recipe(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: str
     paper: str
-    data: Annotated[dict[str, Needed], Field(min_length=1)]
+    data: Annotated[dict[str, DataRequirement], Field(min_length=1)]
     options: dict[str, Any] = {}
     small: dict[str, Any] = {}
     protocol: str
@@ -119,10 +119,10 @@ class Recipe(_Strict):
             raise ValueError(f"protocol: {UnknownNameError('protocol', self.protocol, PROTOCOLS)}")
         before: list[str] = []
         for name, step in self.steps.items():
-            _known(f"steps.{name}", step.named(STEP), before, STEP)
-            _known(f"steps.{name}", step.named(DATA), self.data, DATA)
+            _known(f"steps.{name}", step.references(STEP), before, STEP)
+            _known(f"steps.{name}", step.references(DATA), self.data, DATA)
             try:
-                step.fits(self.steps)
+                step.check(self.steps)
             except ValueError as error:
                 raise ValueError(f"steps.{name}: {error}") from error
             before.append(name)
@@ -142,12 +142,12 @@ class Recipe(_Strict):
             one = left.pop()
             if one not in found:
                 found.add(one)
-                left += self.steps[one].named(STEP)
+                left += self.steps[one].references(STEP)
         return found
 
     def rows_on(self, data: str) -> list[str]:
         """Names of the rows that cannot be had without that data."""
-        return [row.name for row in self.rows if any(data in self.steps[one].named(DATA) for one in self.behind(row.of))]
+        return [row.name for row in self.rows if any(data in self.steps[one].references(DATA) for one in self.behind(row.of))]
 
 
 def _known(where: str, names: Iterable[str], known: Iterable[str], what: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mien.bundles.store import load
 from mien.errors import DataError
 from mien.tasks import Floats, Task
-from mien.train.inputs.crops import Crops
+from mien.train.inputs.crops import CropDataset
 from mien.train.networks.network import MultiTaskNet
 from mien.train.objective.losses import Bins
 from mien.train.objective.objective import bins_for
@@ -22,15 +22,15 @@ from mien.train.runs.inference import network_of, raw_scores
 from mien.train.settings.losses import LossSettings
 from mien.train.settings.training import Settings
 
-__all__ = ["Taught", "Teacher", "mean_raw", "teacher_of"]
+__all__ = ["Teacher", "TeacherOutputs", "mean_raw", "teacher_of"]
 
 _BATCH: Final = 256
 _DECIDE: Final = ("bundle", "cache", "parts", "within", "window")
 """What of `features` decides what heads read; the pictures' folder does not."""
 
-Taught = tuple[Tensor, ...]
+TeacherOutputs = tuple[Tensor, ...]
 """Raw output per task as the student's, (N, K) or of bins (N, K * count), so that decoding it gives the teachers' averaged scores."""
-Teacher = Callable[[Tensor, list[int]], Taught]
+Teacher = Callable[[Tensor, list[int]], TeacherOutputs]
 """From the network input of a batch, such as images (N, C, S, S), and its rows in the training table to what the teachers say of it."""
 
 
@@ -51,7 +51,7 @@ def teacher_of(settings: Settings, run: RunFolder, tasks: Sequence[Task], train:
     if settings.teachers_see == "picture":
         return _remembering(settings, run, tasks, train)
     nets = [network_of(RunFolder(folder)).to(device).requires_grad_(False) for folder in settings.teachers]
-    return _looking(nets, settings, mirrored=settings.features is None)
+    return _online_teacher(nets, settings, mirrored=settings.features is None)
 
 
 def _fits(folder: Path, settings: Settings, tasks: Sequence[Task]) -> None:
@@ -119,9 +119,9 @@ def _sees_the_same(folder: Path, settings: Settings) -> None:
         raise DataError(f"{folder}: this teacher reads other features, for its {', '.join(other)} differ; give both the same `features`")
 
 
-def _looking(nets: Sequence[MultiTaskNet], settings: Settings, *, mirrored: bool) -> Teacher:
+def _online_teacher(nets: Sequence[MultiTaskNet], settings: Settings, *, mirrored: bool) -> Teacher:
     @torch.no_grad()
-    def look(images: Tensor, rows: list[int]) -> Taught:
+    def look(images: Tensor, rows: list[int]) -> TeacherOutputs:
         seen = (images, images.flip(3)) if mirrored else (images,)
         views = [net(view) for net in nets for view in seen]
         stacked = [torch.stack([view[i].float() for view in views]) for i in range(len(nets[0].tasks))]
@@ -139,7 +139,7 @@ def _remembering(settings: Settings, run: RunFolder, tasks: Sequence[Task], trai
         run.save("taught.pt", known)
     memory = [known[task.family] for task in tasks]
 
-    def remember(images: Tensor, rows: list[int]) -> Taught:
+    def remember(images: Tensor, rows: list[int]) -> TeacherOutputs:
         return tuple(raw[rows].to(images.device) for raw in memory)
 
     return remember
@@ -150,11 +150,11 @@ def _views(folder: Path, settings: Settings, tasks: Sequence[Task], train: pd.Da
     skip, workers = settings.fit.skip_unreadable, settings.fit.workers
     if is_run(folder):
         run = RunFolder(folder)
-        crops = Crops(train, tasks, run.settings.pixels, skip)
+        crops = CropDataset(train, tasks, run.settings.pixels, skip)
         net = network_of(run).to(memory_format=torch.channels_last)
         return [raw_scores(net, crops, mirrored=mirrored, workers=workers, decoded=False)[0] for mirrored in (False, True)]
     model = load(folder, ENGINE)
-    crops = Crops(train, tasks, model.card.pixels, skip)
+    crops = CropDataset(train, tasks, model.card.pixels, skip)
     views: list[list[dict[str, Floats]]] = [[], []]
     for start in range(0, len(crops), _BATCH):
         batch = np.stack([crops.upright(row) for row in range(start, min(start + _BATCH, len(crops)))])

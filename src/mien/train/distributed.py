@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["gather", "joined", "synchronise"]
+__all__ = ["all_gather_unique", "gather", "synchronise"]
 
 
 def gather(mine: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class _Gathered(torch.autograd.Function):
         return _sum(grad).chunk(dist.get_world_size())[dist.get_rank()]
 
 
-def joined(mine: list[int]) -> list[int]:
+def all_gather_unique(mine: list[int]) -> list[int]:
     """The numbers of all processes, sorted, each once."""
     if not dist.is_initialized():
         return sorted(set(mine))

@@ -11,7 +11,7 @@ from mien.evaluation.judge import evaluate_bundle, judge
 from mien.evaluation.plots import draw
 from mien.evaluation.report import About, write_report
 from mien.evaluation.results import Evaluation
-from mien.files import explained
+from mien.files import wrap_os_errors
 from mien.tasks import Task
 from mien.train.open_model import open_model, table_for
 from mien.train.settings.training import Settings
@@ -76,7 +76,7 @@ def write_judged(evaluations: Sequence[Evaluation], about: About, folder: Path) 
 
     Raises OutputError where they cannot be written, and DataError as `write_report` does.
     """
-    with explained(folder):
+    with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     paths = [*write_report(evaluations, about, folder / "evaluation")]
     for number, evaluation in enumerate(evaluations, 1):

@@ -24,13 +24,13 @@ from mien.errors import DataError
 from mien.evaluation.judge import headline
 from mien.tasks import Floats, Task
 from mien.train.bundle.pack import code_version
-from mien.train.distillation import Taught, Teacher, teacher_of
-from mien.train.distributed import gather, joined, synchronise
-from mien.train.inputs.crops import Crops, Shaken, one_opencv_thread
-from mien.train.inputs.feature_dataset import Cached, Windows
-from mien.train.inputs.samplers import Order, inverse_cell, inverse_class, inverse_class_and_cell
-from mien.train.networks.heads import there
-from mien.train.networks.network import MultiTaskNet, build, freeze, start_at_means, thaw
+from mien.train.distillation import Teacher, TeacherOutputs, teacher_of
+from mien.train.distributed import all_gather_unique, gather, synchronise
+from mien.train.inputs.crops import AugmentedCropDataset, CropDataset, one_opencv_thread
+from mien.train.inputs.feature_dataset import FeatureDataset, WindowDataset
+from mien.train.inputs.samplers import ResumableBatchSampler, inverse_cell, inverse_class, inverse_class_and_cell
+from mien.train.networks.heads import valid_mask
+from mien.train.networks.network import MultiTaskNet, build, freeze, start_at_means, unfreeze
 from mien.train.objective.objective import Objective
 from mien.train.optim import Average, make_optimiser, perturbed, set_rate
 from mien.train.runs.folder import RunFolder, versions
@@ -148,7 +148,7 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
             loop.save()
         raise
     if first:
-        unread = crops.unread(state.unreadable) if isinstance(crops, Windows) else state.unreadable
+        unread = crops.missing_rows(state.unreadable) if isinstance(crops, WindowDataset) else state.unreadable
         _tell_unreadable(run, progress, {"train": train.iloc[unread], "val": val.iloc[loop.unjudged]})
         if state.best_epoch < 0:
             progress.note(f"no epoch had a score of {settings.fit.watch}, so there is no best.pt; watch another measure")
@@ -177,20 +177,20 @@ class _Loop:
     def train(self, crops: Inputs, val: tuple[Inputs, pd.DataFrame], weights: Floats | None) -> None:
         """All epochs from where the state stands."""
         state, fit = self.state, self.settings.fit
-        shaken = Shaken(crops, self.settings.augment, fit.seed) if isinstance(crops, Crops) else crops
+        shaken = AugmentedCropDataset(crops, self.settings.augment, fit.seed) if isinstance(crops, CropDataset) else crops
         world = self.fabric.world_size
         batch = fit.batch if len(crops) < 2 * world else min(fit.batch, len(crops) // world * world)
         if batch < fit.batch:
             self.progress.note(f"fit.batch: {fit.batch} is more than there is to train on; a step takes all {batch}")
-        per_epoch = len(Order(len(crops), weights, fit.seed, batch))
+        per_epoch = len(ResumableBatchSampler(len(crops), weights, fit.seed, batch))
         self.progress.begin(fit.epochs * per_epoch, state.step, self.run.facts)
         for epoch in range(len(state.rows), fit.epochs):
             if fit.patience and epoch - 1 - state.best_epoch >= fit.patience and state.rows:
                 self.progress.note(f"stopped after epoch {epoch - 1}: no better {fit.watch} for {fit.patience} epochs")
                 break
-            (freeze if epoch < fit.frozen_epochs else thaw)(state.net)
+            (freeze if epoch < fit.frozen_epochs else unfreeze)(state.net)
             state.net.train()
-            order = Order(len(crops), weights, fit.seed, batch, epoch)
+            order = ResumableBatchSampler(len(crops), weights, fit.seed, batch, epoch)
             for images, target, taught in self._batches(shaken, order, epoch, state.step - epoch * per_epoch):
                 self.amid = True
                 self._step(images, target, taught, fit.epochs * per_epoch)
@@ -201,8 +201,8 @@ class _Loop:
             self.amid = False
 
     def _batches(
-        self, shaken: Shaken | Cached | Windows, order: Order, epoch: int, start: int
-    ) -> Iterator[tuple[Tensor, Tensor, Taught | None]]:
+        self, shaken: AugmentedCropDataset | FeatureDataset | WindowDataset, order: ResumableBatchSampler, epoch: int, start: int
+    ) -> Iterator[tuple[Tensor, Tensor, TeacherOutputs | None]]:
         """The rest of an epoch's batches, this process's part of each: images, targets, what the teachers say of them."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         mine, again = list(order.batches(start, rank, world)), _times_before(order.rows()).reshape(len(order), world, -1)[start:, rank]
@@ -218,11 +218,11 @@ class _Loop:
             taught = None if self.teacher is None else self.teacher(here, [row for _, row in rows])
             yield here, self.fabric.to_device(target), taught
 
-    def _step(self, images: Tensor, target: Tensor, taught: Taught | None, steps: int) -> None:
+    def _step(self, images: Tensor, target: Tensor, taught: TeacherOutputs | None, steps: int) -> None:
         """One step along the gradient; with SAM, along the gradient a little further up."""
         optim, state = self.settings.optim, self.state
         set_rate(state.optimiser, state.step, steps, optim)
-        frames = gather(there(images).byte()).bool() if images.ndim == 3 else None  # without padding
+        frames = gather(valid_mask(images).byte()).bool() if images.ndim == 3 else None  # without padding
 
         def rows(mine: Tensor) -> Tensor:
             return gather(mine) if frames is None else gather(mine)[frames]
@@ -276,7 +276,7 @@ class _Loop:
             self._tick()
             row |= {**judged, "seconds": round(state.seconds, 1)}
         row = self.fabric.broadcast(row)
-        state.loss, state.unreadable = 0.0, joined(state.unreadable)
+        state.loss, state.unreadable = 0.0, all_gather_unique(state.unreadable)
         state.rows.append(row)
         if row["score"] > state.best or (settings.fit.keep == "last" and not np.isnan(row["score"])):
             state.best, state.best_epoch = row["score"], epoch
@@ -339,7 +339,7 @@ def _built(settings: Settings, tasks: tuple[Task, ...], truth: dict[str, Floats]
 
 def _told(crops: Inputs, progress: Progress) -> list[str]:
     """What there is to know of windows."""
-    if not isinstance(crops, Windows) or not crops.padded:
+    if not isinstance(crops, WindowDataset) or not crops.padded:
         return []
     line = f"all {len(crops)} recordings of split train are shorter than the {crops.rows.shape[1]} frames of a window and are padded"
     progress.note(line)

@@ -8,8 +8,8 @@
 """
 
 from mien.zoo.archive import add, pack
-from mien.zoo.fetch import Patience
+from mien.zoo.fetch import RetryPolicy
 from mien.zoo.index import Entry, entries, entry, page
 from mien.zoo.install import Pulled, kept, pull, remove, verify, weights
 
-__all__ = ["Entry", "Patience", "Pulled", "add", "entries", "entry", "kept", "pack", "page", "pull", "remove", "verify", "weights"]
+__all__ = ["Entry", "Pulled", "RetryPolicy", "add", "entries", "entry", "kept", "pack", "page", "pull", "remove", "verify", "weights"]

@@ -13,10 +13,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from mien.errors import BundleError, OutputError
-from mien.zoo.http import BrokenError, Patience, ask, check_address, number, why
+from mien.zoo.http import BrokenError, RetryPolicy, ask, check_address, number, why
 from mien.zoo.index import File
 
-__all__ = ["Patience", "Progress", "check", "fetch", "writing"]
+__all__ = ["Progress", "RetryPolicy", "check", "fetch", "writing"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is fetched, bytes that are here, and bytes in all (at most so many where nobody knows)."""
@@ -32,7 +32,7 @@ def _quiet(_what: str, _done: int, _total: int) -> None:
 
 
 def fetch(
-    file: File, folder: Path, source: str | Path | None = None, *, patience: Patience | None = None, progress: Progress = _quiet
+    file: File, folder: Path, source: str | Path | None = None, *, patience: RetryPolicy | None = None, progress: Progress = _quiet
 ) -> Path:
     """The verified file, under its name in `folder`; half of it lies there as ``.part`` meanwhile, and is gone on from.
 
@@ -49,7 +49,7 @@ def fetch(
     if _is_whole(done, file):
         return done
     if not _is_whole(part, file):
-        _bring_whole(file, part, source, patience or Patience(), progress)
+        _bring_whole(file, part, source, patience or RetryPolicy(), progress)
     with writing(done):
         part.replace(done)
         _tag(part).unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def _is_whole(path: Path, file: File) -> bool:
     return False
 
 
-def _bring_whole(file: File, part: Path, source: str | Path | None, patience: Patience, progress: Progress) -> None:
+def _bring_whole(file: File, part: Path, source: str | Path | None, patience: RetryPolicy, progress: Progress) -> None:
     # What lay here may have been the half of something else, so that the whole deserves one try.
     tries = 2 if _size(part) else 1
     while True:
@@ -81,7 +81,7 @@ def _bring_whole(file: File, part: Path, source: str | Path | None, patience: Pa
                 raise
 
 
-def _bring(file: File, part: Path, source: str | Path | None, patience: Patience, progress: Progress) -> None:
+def _bring(file: File, part: Path, source: str | Path | None, patience: RetryPolicy, progress: Progress) -> None:
     if source is not None and "://" not in str(source):
         _copy(Path(source) / file.name, part, file, progress)
         return
@@ -178,7 +178,7 @@ def _copy(path: Path, part: Path, file: File, progress: Progress) -> None:
         _write(iter(read, b""), part, 0, file, where=path, total=found.st_size, progress=progress)
 
 
-def _download(file: File, address: str, part: Path, patience: Patience, progress: Progress) -> None:
+def _download(file: File, address: str, part: Path, patience: RetryPolicy, progress: Progress) -> None:
     failed, had = 0, _size(part)
     while True:
         try:

@@ -22,7 +22,7 @@ import mien
 from mien.errors import BundleError
 from mien.text import printable
 
-__all__ = ["BrokenError", "Patience", "ask", "check_address", "number", "why"]
+__all__ = ["BrokenError", "RetryPolicy", "ask", "check_address", "number", "why"]
 
 _LATER: Final = {408, 425, 429, 500, 502, 503, 504}
 _AWAY: Final = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
@@ -32,7 +32,7 @@ _TOLD: Final = 200  # characters of what a server says that are shown: it may sa
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long to bear a bad connection.
 
     timeout: seconds without a byte, and the longest wait that a busy server may ask for. span: seconds for the header of an answer,
@@ -58,7 +58,7 @@ class BrokenError(Exception):
 class _Paced(io.RawIOBase):
     """What comes over a connection; BrokenError where it only drips: no single read would ever wait too long then."""
 
-    def __init__(self, raw: io.RawIOBase, patience: Patience) -> None:
+    def __init__(self, raw: io.RawIOBase, patience: RetryPolicy) -> None:
         self._raw, self._patience = raw, patience
         self.expect(math.inf)
 
@@ -87,7 +87,7 @@ class _Paced(io.RawIOBase):
 class _Answer(HTTPResponse):
     """An answer that must keep pace from its first byte on."""
 
-    def __init__(self, patience: Patience, sock: socket.socket, *args: Any, **options: Any) -> None:
+    def __init__(self, patience: RetryPolicy, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self._patience, self._pace = patience, _Paced(self.fp.detach(), patience)
         self.fp = io.BufferedReader(self._pace)
@@ -100,7 +100,7 @@ class _Answer(HTTPResponse):
 class _Web(request.AbstractHTTPHandler):
     """Asks by http and by https."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: RetryPolicy) -> None:
         super().__init__()
         self._patience = patience
 
@@ -129,7 +129,7 @@ class _Errors(request.HTTPErrorProcessor):
     https_response = http_response
 
 
-def _opener(patience: Patience) -> request.OpenerDirector:
+def _opener(patience: RetryPolicy) -> request.OpenerDirector:
     """What urllib opens by default, less ftp, files and data: neither an address nor a redirection gets there."""
     opener = request.OpenerDirector()
     for handler in (
@@ -140,7 +140,7 @@ def _opener(patience: Patience) -> request.OpenerDirector:
     return opener
 
 
-def ask(address: str, headers: dict[str, str], patience: Patience) -> Any:
+def ask(address: str, headers: dict[str, str], patience: RetryPolicy) -> Any:
     """The server's answer, its body unread; raises BrokenError where another try may do, BundleError where none will."""
     own = {"User-Agent": f"mien/{mien.__version__}", "Accept-Encoding": "identity"}
     try:

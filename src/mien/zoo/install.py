@@ -20,7 +20,7 @@ from mien.bundles.readme import readme
 from mien.bundles.store import bundles, embedded, home, installed, load, load_detector, open_bundle, read_bundle
 from mien.errors import BundleError, OutputError, UnknownNameError
 from mien.zoo.convert import convert, made
-from mien.zoo.fetch import Patience, Progress, check, fetch, writing
+from mien.zoo.fetch import Progress, RetryPolicy, check, fetch, writing
 from mien.zoo.index import Entry, File, entry, kept_entry
 
 __all__ = ["Note", "Pulled", "kept", "locked", "place", "prove", "pull", "quiet", "remove", "verify", "weights"]
@@ -51,7 +51,7 @@ class Pulled:
 
 
 def pull(
-    name: str | Path, *, weights: bool = False, source: str | Path | None = None, patience: Patience | None = None,
+    name: str | Path, *, weights: bool = False, source: str | Path | None = None, patience: RetryPolicy | None = None,
     progress: Progress = quiet, note: Note = quiet,
 ) -> Pulled:  # fmt: skip
     """Fetch a bundle of the index, verify it, bring it into mien's form, compare it with the original, and install it.

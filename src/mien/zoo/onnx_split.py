@@ -24,7 +24,7 @@ Array = NDArray[Any]
 def split(network: bytes, tasks: Sequence[tuple[Task, slice | Sequence[int]]], size: int | None = None) -> bytes:
     """A network (an ONNX file) with one output (N, K) whose last layer is linear, as a bundle holds it.
 
-    tasks: in the order of the card's, each with the columns of the output that hold its `names`, in their order; see `Task.take_from`.
+    tasks: in the order of the card's, each with the columns of the output that hold its `names`, in their order; see `Task.column_index`.
     size: side of the crops in px; needed where the file leaves it open, and checked where it does not.
     The result takes ``image`` (N, 3, size, size) for any N, and gives one output (N, K) for each task, named by its family, raw
     (`Task.decode` brings valence and arousal into range), and last ``features`` (N, D), what that layer reads.

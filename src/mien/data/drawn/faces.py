@@ -247,7 +247,7 @@ def _labels(portrayals: list[Portrayal], tasks: Sequence[Task]) -> dict[str, Flo
         if one.family == "va":
             values = valence_arousal(units, np.array([p.alert for p in portrayals]))
         elif one.family == "au":
-            shown = units[:, one.take_from(UNITS)]
+            shown = units[:, one.column_index(UNITS)]
             values = shown if one.key == AU_BLENDSHAPES.key else (shown >= PRESENT).astype(np.float64)
         else:
             played = np.array([p.expression for p in portrayals], dtype=object)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mien.data.annotation_codes import Labels
 from mien.data.label_table import table_of
-from mien.data.presence import Missing, entries, note, without_missing
+from mien.data.presence import Missing, attach_notes, list_names, without_missing
 from mien.data.sets.affectnet import five_of_68
 from mien.errors import DataError
 from mien.tasks import TASKS
@@ -62,7 +62,7 @@ def load_afew_va(root: Path, missing: Missing = "error") -> pd.DataFrame:
     notes += [f"{unmarked} of {len(found.points)} frames have no {_LANDMARKS} landmarks, so they have no points"] if unmarked else []
     about = {"video": found.videos, "frame": found.frames, "subject": found.actors, "points": found.points}
     ratings = np.array(found.ratings, np.float32) / np.float32(_MOST)
-    return note(without_missing(table_of(found.images, about, {_VA: ratings}), root, missing, notes), notes)
+    return attach_notes(without_missing(table_of(found.images, about, {_VA: ratings}), root, missing, notes), notes)
 
 
 def _clips(root: Path) -> dict[str, Path]:
@@ -77,7 +77,7 @@ def _clips(root: Path) -> dict[str, Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [folder / name for name in sorted(entries(folder)) if not name.startswith(".") and (folder / name).is_dir()]
+    return [folder / name for name in sorted(list_names(folder)) if not name.startswith(".") and (folder / name).is_dir()]
 
 
 def _read(path: Path, video: str, found: _Rows, folder: str) -> None:

@@ -22,7 +22,7 @@ import pyarrow.csv
 from mien.data.annotation_codes import Labels, Where, lines, one_hot
 from mien.data.frame_lists import read_text
 from mien.data.label_table import Split, table_of
-from mien.data.presence import entries, note, without_missing
+from mien.data.presence import attach_notes, list_names, without_missing
 from mien.errors import DataError
 from mien.tasks import TASKS
 
@@ -63,7 +63,7 @@ def load_affectnet(root: Path) -> pd.DataFrame:
     bare = table[[name for task in AFFECTNET_TASKS for name in task.columns]].isna().all(axis=1)
     notes += [f"{bare.sum()} pictures have no expression (none, uncertain, no face) and no valence and were left out"] if bare.any() else []
     kept = table[~bare].reset_index(drop=True)
-    return note(without_missing(kept, root if listing is None else root / _IMAGES, "error", notes), notes)
+    return attach_notes(without_missing(kept, root if listing is None else root / _IMAGES, "error", notes), notes)
 
 
 def _labelled(images: Sequence[str] | pd.Series, codes: Labels, va: Labels, points: list[Any] | None, where: Where) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def five_of_68(landmarks: Labels) -> Labels:
 
 def _of_files(root: Path, name: str) -> pd.DataFrame:
     folder = root / name / "annotations"
-    found = entries(folder)
+    found = list_names(folder)
     ids = sorted(file.removesuffix("_exp.npy") for file in found if file.endswith("_exp.npy"))
     if not ids:
         raise DataError(f"{folder}: holds no <id>_exp.npy; unpack the annotations there")

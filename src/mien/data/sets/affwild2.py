@@ -23,7 +23,7 @@ from mien.data.annotation_codes import AU_NAMES, EXPR_NAMES, Labels, coordinates
 from mien.data.frame_lists import read_text
 from mien.data.images import PICTURES
 from mien.data.label_table import Split, table_of
-from mien.data.presence import below, entries, note, recordings
+from mien.data.presence import attach_notes, find_subfolder, list_names, recordings
 from mien.errors import DataError
 from mien.tasks import TASKS, Task
 
@@ -101,7 +101,7 @@ def load_aff_wild2(root: Path, tracks: Sequence[Track], images: str = "cropped_a
     if tally.lost == tally.lines:
         said = f"none of {tally.lines} annotated frames has its picture <video>/<00001>.jpg there"
         raise DataError(f"{root / images}: {said}; name their folder by `images`")
-    return note(_joined(blocks, dense_tasks(tracks, classes), tracks, root / images), tally.notes(left_out))
+    return attach_notes(_joined(blocks, dense_tasks(tracks, classes), tracks, root / images), tally.notes(left_out))
 
 
 def _track_folder(root: Path, track: Track, images: str) -> Path:
@@ -115,7 +115,7 @@ def _track_folder(root: Path, track: Track, images: str) -> Path:
             raise DataError(f"{root}: the track {track} lies in {found[0]} and in {found[1]}; give the folder of one year as root")
         if found:
             return found[0]
-        level = [below for folder in level if folder != root / images for below in _subfolders(folder)]
+        level = [find_subfolder for folder in level if folder != root / images for find_subfolder in _subfolders(folder)]
     raise DataError(
         f"{root}: no folder {' or '.join(_FOLDERS[track])} with Train_Set or Validation_Set in it, {_DEPTH} levels deep; give the folder "
         "that holds the annotations. Annotations in one file are the multi-task challenge's, whose set is s-aff-wild2"
@@ -135,7 +135,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _split_folders(folder: Path) -> dict[Split, Path]:
-    found = {split: below(folder, names) for split, names in _SPLITS.items()}
+    found = {split: find_subfolder(folder, names) for split, names in _SPLITS.items()}
     return {split: place for split, place in found.items() if place is not None}
 
 
@@ -143,7 +143,7 @@ def _annotations(folder: Path, track: Track) -> dict[str, tuple[Split, Path]]:
     """Split and file of each video of a track."""
     found: dict[str, tuple[Split, Path]] = {}
     for split, place in _split_folders(folder).items():
-        names = sorted(name for name in entries(place) if name.endswith(".txt") and not name.startswith("."))
+        names = sorted(name for name in list_names(place) if name.endswith(".txt") and not name.startswith("."))
         if not names:
             raise DataError(f"{place}: holds no annotation file <video>.txt; unpack the {track} annotations there")
         for name in names:
@@ -213,7 +213,9 @@ def _numbers(body: str, columns: Sequence[str], path: Path) -> Labels:
 
 def _pictured(folder: Path, count: int, tally: _Tally) -> NDArray[np.int64]:
     """Numbers (M,), 1 to `count`, of the frames that have a picture in `folder`."""
-    found = pc.extract_regex(pa.array([name for name in entries(folder) if name.isascii()], pa.string()), r"^(?P<number>[0-9]{5,9})\.jpg$")
+    found = pc.extract_regex(
+        pa.array([name for name in list_names(folder) if name.isascii()], pa.string()), r"^(?P<number>[0-9]{5,9})\.jpg$"
+    )
     numbers = np.unique(pc.cast(pc.struct_field(found, "number").drop_null(), pa.int64()).to_numpy())
     last = int(numbers[-1]) if len(numbers) else 0
     if last > count + 1:

@@ -16,7 +16,7 @@ from mien.data.annotation_codes import Labels, one_hot
 from mien.data.frame_lists import named_frames, read_list, read_text
 from mien.data.images import PICTURES
 from mien.data.label_table import table_of
-from mien.data.presence import entries, note, recordings
+from mien.data.presence import attach_notes, list_names, recordings
 from mien.errors import DataError
 from mien.tasks import TASKS
 
@@ -33,7 +33,7 @@ def listed_frames(root: Path) -> pd.DataFrame:
     Raises DataError where `root` holds no such list, or two.
     """
     root = Path(root)
-    found = [root / name for name in sorted(entries(root)) if name.lower().endswith(".txt") and _has_header(root / name)]
+    found = [root / name for name in sorted(list_names(root)) if name.lower().endswith(".txt") and _has_header(root / name)]
     if len(found) != 1:
         said = f"{found[0].name} and {found[1].name} are both lists of frames; keep one" if found else "no .txt is the list of frames"
         raise DataError(f"{root}: {said}; the challenge calls it CER.txt, with the header {','.join(_HEADER[:2])},…")
@@ -85,12 +85,12 @@ def load_c_expr_db(root: Path, images: str = "cropped_aligned", labels: Path | N
     videos = found["video"].to_numpy(object)
     about = {"video": videos, "frame": found["frame"], "subject": recordings(videos)}
     image = f"{folder}{os.sep}" + found["video"].astype(str) + os.sep + found["name"]
-    return note(table_of(image, about, {COMPOUND: one_hot(codes, range(len(COMPOUND.names)))}), notes)
+    return attach_notes(table_of(image, about, {COMPOUND: one_hot(codes, range(len(COMPOUND.names)))}), notes)
 
 
 def _extracted(folder: Path, videos: list[str]) -> pd.DataFrame:
     """`video`, `frame` and `name` of the pictures of some videos; raises DataError for two pictures of one frame."""
-    names = [f"{video}/{name}" for video in videos for name in entries(folder / video) if name.lower().endswith(PICTURES)]
+    names = [f"{video}/{name}" for video in videos for name in list_names(folder / video) if name.lower().endswith(PICTURES)]
     found = named_frames(pa.array(names, pa.large_string()))
     twice = found.duplicated(["video", "frame"]).to_numpy()
     if twice.any():

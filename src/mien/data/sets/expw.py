@@ -16,7 +16,7 @@ import pandas as pd
 from mien.data.annotation_codes import one_hot
 from mien.data.frame_lists import read_text
 from mien.data.label_table import table_of
-from mien.data.presence import Missing, note, without_missing
+from mien.data.presence import Missing, attach_notes, without_missing
 from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.errors import DataError
 from mien.tasks import TASKS, Floats
@@ -57,7 +57,7 @@ def load_expw(root: Path, images: str = "image/origin", confidence: float = 0.0,
     shares = one_hot(found["code"].to_numpy(np.float32), [_CODES.index(name) for name in EXPW.names])
     points = points_in(found[["left", "top", "right", "bottom"]].to_numpy(float))
     table = table_of(found["image"], {"subject": found["image"], "points": list(points)}, {EXPW: shares})
-    return note(without_missing(table, root / images, missing, notes), notes)
+    return attach_notes(without_missing(table, root / images, missing, notes), notes)
 
 
 def points_in(boxes: Floats) -> Floats:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mien.data.frame_lists import read_list
 from mien.data.label_table import table_of
-from mien.data.presence import entries, note, pictures, without_missing
+from mien.data.presence import attach_notes, list_names, pictures, without_missing
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS
 
@@ -53,7 +53,7 @@ def load_lsd(root: Path, train: Path | None = None) -> pd.DataFrame:
     elif (root / _TEST).is_dir():
         notes.append(f"{root / _TEST} was left out, as its list {LSD_LIST} is not there")
     table = pd.concat(parts, ignore_index=True)
-    return note(table_of(table["image"], {"split": table["split"]}, {LSD: table[list(LSD.columns)].to_numpy()}), notes)
+    return attach_notes(table_of(table["image"], {"split": table["split"]}, {LSD: table[list(LSD.columns)].to_numpy()}), notes)
 
 
 def _classes(folder: Path) -> dict[str, list[str]]:
@@ -61,7 +61,7 @@ def _classes(folder: Path) -> dict[str, list[str]]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; it must hold the class folders ANGRER, DISGUST, FEAR, HAPPINESS, SADNESS and SURPRISE")
     found: dict[str, list[str]] = {}
-    for name in sorted(entries(folder)):
+    for name in sorted(list_names(folder)):
         if name.startswith(".") or not (folder / name).is_dir():
             continue
         ours = _SPELLINGS.get(name.lower(), name.lower())

@@ -13,7 +13,7 @@ import pandas as pd
 from mien.data.annotation_codes import one_hot
 from mien.data.frame_lists import read_text
 from mien.data.label_table import split_by, table_of
-from mien.data.presence import note, without_missing
+from mien.data.presence import attach_notes, without_missing
 from mien.errors import DataError
 from mien.tasks import TASKS
 
@@ -48,4 +48,4 @@ def load_raf_db(root: Path, val_share: float | None = None, seed: int = 0) -> pd
         training = table[table["split"] == "train"].reset_index(drop=True)
         parts = split_by(training, None, {"train": 1 - val_share, "val": val_share}, seed)
         table = pd.concat([parts, table[table["split"] == "test"]], ignore_index=True)
-    return note(without_missing(table, path.parents[1] / "Image" / "aligned", "error", notes), notes)
+    return attach_notes(without_missing(table, path.parents[1] / "Image" / "aligned", "error", notes), notes)

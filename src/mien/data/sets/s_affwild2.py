@@ -16,7 +16,7 @@ import pyarrow.csv
 from mien.data.annotation_codes import AU_NAMES, Labels, coordinates, expressions, lines, units
 from mien.data.frame_lists import MTL_LISTS, mtl_test_list, named_frames, read_text
 from mien.data.label_table import table_of
-from mien.data.presence import Missing, note, recordings, without_judged, without_missing
+from mien.data.presence import Missing, attach_notes, recordings, without_judged, without_missing
 from mien.errors import DataError
 from mien.tasks import TASKS
 
@@ -54,7 +54,7 @@ def load_s_aff_wild2(root: Path, images: str = "cropped_aligned", missing: Missi
     bare = int(table.loc[table["split"] != "test", _COLUMNS].isna().all(axis=1).sum())
     notes += [f"{bare} training and validation rows have no label"] if bare else []
     about = {name: table[name] for name in ("video", "frame", "subject", "split")}
-    return note(table_of(table["image"], about, {task: table[list(task.columns)].to_numpy() for task in MTL_TASKS}), notes)
+    return attach_notes(table_of(table["image"], about, {task: table[list(task.columns)].to_numpy() for task in MTL_TASKS}), notes)
 
 
 def _file(root: Path, split: str) -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mien.data.standins.faces import Faces, abaw_shares, enough
 from mien.data.standins.order import Order, Work, folder, write_labels, write_lines
 from mien.data.standins.pictures import Job, paint
-from mien.data.standins.states import Film, Space, films, shares_of, switched
+from mien.data.standins.states import Space, SyntheticClip, films, shares_of, switched
 from mien.tasks import TASKS, Floats
 
 __all__ = ["EXPR_COUNTS", "aff_wild2", "s_aff_wild2"]
@@ -52,7 +52,7 @@ class Take:
     """A film with its name, the frame number of each row (R,), and its labels: classes (R,), (R, 2), and 0 or 1 (R, 12)."""
 
     name: str
-    film: Film
+    film: SyntheticClip
     frames: Ints
     expr: Ints
     va: Floats
@@ -109,13 +109,13 @@ def _takes(order: Order, counts: Mapping[str, Sequence[int]], rows: Mapping[str,
     }
 
 
-def _bounds(training: Sequence[Film]) -> Floats:
+def _bounds(training: Sequence[SyntheticClip]) -> Floats:
     """The activation (12,) from which a unit counts as present, so that training has it about as often as the real set."""
     units = np.concatenate([film.units for film in training])
     return np.array([max(np.quantile(units[:, k], 1 - share), _LOWEST) for k, share in enumerate(_AU_SHARES)])
 
 
-def _take(rng: np.random.Generator, name: str, film: Film, bounds: Floats, dense: bool) -> Take:
+def _take(rng: np.random.Generator, name: str, film: SyntheticClip, bounds: Floats, dense: bool) -> Take:
     if dense:
         frames = np.arange(1, len(film) + 1)
     else:  # every few frames of a film of 30 a second, with gaps

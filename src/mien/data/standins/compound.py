@@ -14,8 +14,8 @@ from mien.data.drawn.faces import EXPRESSIONS
 from mien.data.standins.faces import Faces, enough
 from mien.data.standins.order import LABELS, Order, Work, folder, write_lines
 from mien.data.standins.pictures import alter, cut_out, noise_of
-from mien.data.standins.states import Film, Space, films, shares_of
-from mien.files import explained
+from mien.data.standins.states import Space, SyntheticClip, films, shares_of
+from mien.files import wrap_os_errors
 from mien.tasks import COMPOUNDS, TASKS, Floats
 
 __all__ = ["c_expr_db"]
@@ -80,7 +80,7 @@ def _targets(rng: np.random.Generator, faces: Faces) -> tuple[list[Floats], list
     return parts, [np.arange(k * _TARGETS, (k + 1) * _TARGETS) for k in range(len(COMPOUNDS))]
 
 
-def _film(faces: Faces, space: Space, film: Film, path: Path, *, frames: int, seed: tuple[int, ...], two: bool) -> None:
+def _film(faces: Faces, space: Space, film: SyntheticClip, path: Path, *, frames: int, seed: tuple[int, ...], two: bool) -> None:
     """One film of `frames` frames, with two people in its second half if `two`."""
     rng = np.random.default_rng(seed)
     shown = [space.stand_ins(film, rng) for _ in range(1 + two)]
@@ -88,7 +88,7 @@ def _film(faces: Faces, space: Space, film: Film, path: Path, *, frames: int, se
     scene, grain = _scene(rng), noise_of(rng)
     heads: dict[int, Image] = {}
     ways = [_way(rng, frames, k, 1 + two) for k in range(1 + two)]
-    with explained(path), av.open(str(path), "w", format="mp4") as container:
+    with wrap_os_errors(path), av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=_RATE, options={"crf": "20", "preset": "veryfast", "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = _WIDE, _HIGH, "yuv420p"
         stream.time_base = Fraction(1, _RATE)

@@ -82,7 +82,7 @@ def abaw_shares(expr: Floats) -> Floats:
     >>> abaw_shares(split).tolist()
     [[0.0, 0.0, 0.0, 0.25, 0.0, 0.0, 0.25, 0.5]]
     """
-    shares = expr[:, _ABAW.take_from(EXPRESSIONS)].copy()
+    shares = expr[:, _ABAW.column_index(EXPRESSIONS)].copy()
     other = _ABAW.names.index("other")
     shares[:, other] += expr[:, EXPRESSIONS.index("contempt")]
     unclear = shares.max(axis=1) <= 0.5
@@ -109,7 +109,7 @@ def drawn_faces(count: int, seed: int, split: int, compounds: bool = False) -> F
         points=np.array([(five_points(face) * _DRAWN_SIZE - 0.5).ravel() for face in played]),
         expr=shares,
         va=valence_arousal(units, np.array([face.alert for face in played])),
-        units=units[:, _AU.take_from(UNITS)],
+        units=units[:, _AU.column_index(UNITS)],
     )
 
 

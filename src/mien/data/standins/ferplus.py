@@ -17,7 +17,7 @@ from mien.data.standins.order import Order, Work
 from mien.data.standins.pictures import cut_out, noise_of, placed, relight
 from mien.data.standins.states import settled, shares_of
 from mien.data.standins.stills import drawn_lots
-from mien.files import explained
+from mien.files import wrap_os_errors
 from mien.tasks import TASKS, Floats
 
 __all__ = ["ferplus"]
@@ -92,7 +92,7 @@ def _write(path: Path, faces: Faces, rows: tuple[Ints, Ints], seed: tuple[int, .
         "blendshapes": [row.tolist() if seen else None for row, seen in zip(shapes, found, strict=True)],
         "points": [row.tolist() if seen else None for row, seen in zip(points, found, strict=True)],
     }
-    with explained(path), path.open("wb") as file:
+    with wrap_os_errors(path), path.open("wb") as file:
         pq.write_table(pa.table(columns, schema=_SCHEMA), file)
 
 

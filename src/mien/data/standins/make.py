@@ -21,7 +21,7 @@ from mien.data.standins.order import LABELS, Order, Work, folder, write_lines
 from mien.data.standins.stills import affectnet, lsd, raf_db
 from mien.data.standins.wild import afew_va, expw
 from mien.errors import DataError, OutputError, UnknownNameError
-from mien.files import explained
+from mien.files import wrap_os_errors
 
 __all__ = ["KINDS", "Kind", "is_standin", "make_standin"]
 
@@ -102,16 +102,16 @@ def make_standin(
     own, told = _faces(faces, made, rows, seed)
     part = out.absolute().with_name(f".{out.absolute().name}.part")
     try:
-        with explained(part):
+        with wrap_os_errors(part):
             shutil.rmtree(part, ignore_errors=True)
         folder(part)
         order = Order(part, rows, zlib.crc32(kind.encode()) ^ seed, own)
         _work(made.build(order), workers, progress)
         counts = ", ".join(f"{count} {split}" for split, count in rows.items())
         _readme(part, made, f"Made from: {told}.", f"Kind: {kind}. Rows: {counts}. Seed: {seed}.")
-        with explained(out), suppress(FileNotFoundError):
+        with wrap_os_errors(out), suppress(FileNotFoundError):
             out.rmdir()
-        with explained(out):
+        with wrap_os_errors(out):
             os.replace(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -125,7 +125,7 @@ def is_standin(root: Path) -> bool:
 
 
 def _check_free(out: Path) -> None:
-    with explained(out):
+    with wrap_os_errors(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise OutputError(f"{out}: exists already and is not empty; move it away or choose another folder")
 

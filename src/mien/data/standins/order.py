@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mien.data.standins.faces import Faces
-from mien.files import explained
+from mien.files import wrap_os_errors
 
 __all__ = ["LABELS", "Order", "Work", "folder", "write_labels", "write_lines"]
 
@@ -35,7 +35,7 @@ class Order:
 
 def folder(path: Path) -> Path:
     """Make a folder; raises OutputError."""
-    with explained(path):
+    with wrap_os_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -43,12 +43,12 @@ def folder(path: Path) -> Path:
 def write_lines(path: Path, lines: Sequence[str]) -> None:
     """A text file, UTF-8, a line feed after every line; raises OutputError."""
     folder(path.parent)
-    with explained(path):
+    with wrap_os_errors(path):
         path.write_text("\n".join([*lines, ""]), encoding="utf-8", newline="\n")
 
 
 def write_labels(root: Path, name: str, table: pd.DataFrame) -> None:
     """Labels that the real data set does not give out, by our own column names, as ``standin-labels/<name>.csv``."""
     path = folder(root / LABELS) / f"{name}.csv"
-    with explained(path):
+    with wrap_os_errors(path):
         table.to_csv(path, index=False, lineterminator="\n", float_format="%.4f")

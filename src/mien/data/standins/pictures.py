@@ -14,7 +14,7 @@ from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.data.standins.faces import Faces
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, similarity, warp
-from mien.files import explained
+from mien.files import wrap_os_errors
 from mien.tasks import Floats
 
 __all__ = ["Job", "alter", "cut_out", "degrade", "framing", "noise_of", "paint", "placed", "relight", "write_jpeg", "write_png"]
@@ -138,7 +138,7 @@ def write_png(path: Path, picture: Image) -> None:
 def _write(path: Path, picture: Image, kind: str, how: list[int]) -> None:
     done, data = cv2.imencode(kind, picture[..., ::-1], how)
     assert done
-    with explained(path):
+    with wrap_os_errors(path):
         path.write_bytes(data.tobytes())
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien.errors import DataError
 from mien.tasks import Floats
 
-__all__ = ["Film", "Space", "films", "settled", "shares_of", "switched"]
+__all__ = ["Space", "SyntheticClip", "films", "settled", "shares_of", "switched"]
 
 Ints = NDArray[np.intp]
 
@@ -26,7 +26,7 @@ _BIAS: Final = (0.06, 0.04)
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
+class SyntheticClip:
     """Rows of one film, R of them.
 
     segment: (R,) number of the rest, or the way to it. plan: (R,) class of that rest. expr, va, units: the path (R, K).
@@ -52,7 +52,7 @@ class Space:
         self._scale = np.concatenate([1 / (np.maximum(part.std(axis=0), 0.02) * np.sqrt(part.shape[1])) for part in parts])
         self._faces = (np.concatenate(parts, axis=1) * self._scale).astype(np.float32)
 
-    def stand_ins(self, film: Film, rng: np.random.Generator) -> Ints:
+    def stand_ins(self, film: SyntheticClip, rng: np.random.Generator) -> Ints:
         """For each row of the film, (R,), one of the `_NEAR` faces nearest to it among those of the film's cast."""
         cast = np.sort(rng.permutation(len(self._faces))[: min(_CAST, -(-len(self._faces) * 2 // 3))])
         faces = self._faces[cast]
@@ -91,7 +91,7 @@ def settled(rows: int, shares: Floats, least: int = 1) -> Ints:
 
 def films(
     rng: np.random.Generator, rows: int, shares: Floats, pools: Sequence[Ints], parts: Sequence[Floats], *, hold: float, length: float
-) -> list[Film]:
+) -> list[SyntheticClip]:
     """Films of `rows` rows in all, in which class k has about the share `shares[k]`.
 
     hold: mean rows of a rest. length: mean rows of a film. pools: the faces (their numbers) that a rest of class k may take.
@@ -129,7 +129,7 @@ def _cut(rng: np.random.Generator, segments: list[tuple[int, int]], length: floa
     return made
 
 
-def _film(rng: np.random.Generator, segments: list[tuple[int, int]], targets: Sequence[Floats]) -> Film:
+def _film(rng: np.random.Generator, segments: list[tuple[int, int]], targets: Sequence[Floats]) -> SyntheticClip:
     counts = np.array([n for _, n in segments])
     rows, ends = int(counts.sum()), counts.cumsum()
     at = np.arange(rows)
@@ -140,7 +140,7 @@ def _film(rng: np.random.Generator, segments: list[tuple[int, int]], targets: Se
     va = np.clip(va + _wander(rng, at, va.shape[1], _BIAS[0], _SWAY[0]), -1, 1)
     units = np.clip(units + _wander(rng, at, units.shape[1], _BIAS[1], _SWAY[1]), 0, 1)
     segment = np.repeat(np.arange(len(counts)), counts)
-    return Film(segment, np.array([k for k, _ in segments])[segment], expr, va, units)
+    return SyntheticClip(segment, np.array([k for k, _ in segments])[segment], expr, va, units)
 
 
 def _wander(rng: np.random.Generator, at: Ints, columns: int, bias: float, sway: float) -> Floats:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mien.data.standins.faces import Faces
 from mien.data.standins.order import Order, Work, folder, write_lines
 from mien.data.standins.pictures import cut_out, noise_of, placed, relight, write_jpeg, write_png
-from mien.data.standins.states import Film, Space, films, settled, shares_of
+from mien.data.standins.states import Space, SyntheticClip, films, settled, shares_of
 from mien.data.standins.stills import drawn_lots, landmarks_of
 
 __all__ = ["afew_va", "expw"]
@@ -103,7 +103,7 @@ def _way(rng: np.random.Generator, count: int) -> list[int]:
     return [int(edge) for edge in np.round((_WIDE - _HIGH) * (0.5 + 0.5 * np.sin(turn)))]
 
 
-def _frame(faces: Faces, film: Film, row: int, face: int, left: int) -> dict[str, object]:
+def _frame(faces: Faces, film: SyntheticClip, row: int, face: int, left: int) -> dict[str, object]:
     marks = landmarks_of(placed(faces.points[face], _HIGH, _FILMED)) + np.array([left, 0])
     valence, arousal = np.clip(np.round(film.va[row] * _RATING), -_RATING, _RATING).tolist()
     return {"landmarks": marks.round(2).tolist(), "valence": valence, "arousal": arousal}

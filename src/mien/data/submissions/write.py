@@ -11,7 +11,7 @@ import pandas as pd
 
 from mien.data.submissions.formats import DIGITS, Format, format_named, video_lengths
 from mien.errors import DataError, OutputError
-from mien.files import Aside, explained
+from mien.files import AtomicFile, wrap_os_errors
 from mien.tasks import Floats, Task
 from mien.temporal.rows import fill_rows
 
@@ -148,7 +148,7 @@ def _by_video(form: Format, videos: pd.Series, fields: Sequence[Sequence[str]], 
 
 
 def _check_home(home: Path, wanted: set[str]) -> None:
-    with explained(home):
+    with wrap_os_errors(home):
         home.mkdir(parents=True, exist_ok=True)
         strangers = sorted(path.name for path in home.iterdir() if path.name not in wanted and not path.name.endswith(".part"))
     if strangers:
@@ -161,10 +161,10 @@ def _put(texts: Mapping[Path, str] | Iterator[tuple[Path, str]]) -> None:
     with ExitStack() as stack:
         asides = []
         for path, text in pairs:
-            aside = Aside(path)
+            aside = AtomicFile(path)
             stack.callback(aside.drop)
             aside.begin()
-            with explained(path):
+            with wrap_os_errors(path):
                 aside.part.write_text(text, encoding="utf-8", newline="")
             aside.keep()
             asides.append(aside)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Final
 
-from mien.data.superres.manifest import Manifest, manifest, stamp
+from mien.data.superres.manifest import Manifest, file_fingerprint, manifest
 from mien.data.superres.realesrgan import Ncnn
 from mien.data.superres.upscale import Engine
 from mien.data.superres.workers import QUALITY, Job, Progress, work
 from mien.errors import DataError, OutputError
-from mien.files import explained
+from mien.files import wrap_os_errors
 from mien.sources import IMAGE_SUFFIXES
 
 __all__ = ["MANIFEST", "Report", "superresolve"]
@@ -131,7 +131,7 @@ def _opened(out: Path, targets: Iterable[Path]) -> Iterator[Manifest]:
     path = out / MANIFEST
     if not path.exists() and (there := next((target for target in targets if target.exists()), None)):
         raise OutputError(f"{there}: was not made here and would be replaced; choose another folder")
-    with explained(path):
+    with wrap_os_errors(path):
         out.mkdir(parents=True, exist_ok=True)
     with manifest(path) as done:
         yield done
@@ -141,11 +141,11 @@ def _jobs(source: Path, targets: Mapping[str, Path], done: Manifest) -> list[Job
     """What is not done yet, its folders made."""
     jobs = []
     for name, target in targets.items():
-        now = stamp(source / name)
+        now = file_fingerprint(source / name)
         if now is None or not done.is_done(name, now, target):
             jobs.append(Job(name, str(source / name), target, now or (0, 0)))
     for folder in sorted({job.target.parent for job in jobs}):
-        with explained(folder):
+        with wrap_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
     return jobs
 

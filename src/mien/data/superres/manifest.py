@@ -10,13 +10,13 @@ from typing import Any
 
 from mien.errors import OutputError
 
-__all__ = ["Manifest", "Stamp", "manifest", "stamp"]
+__all__ = ["Manifest", "Stamp", "file_fingerprint", "manifest"]
 
 Stamp = tuple[int, int]
 """Size in bytes and time of the last change in ns, of a file."""
 
 
-def stamp(path: str | Path) -> Stamp | None:
+def file_fingerprint(path: str | Path) -> Stamp | None:
     """None where there is no such file."""
     try:
         found = os.stat(path)
@@ -33,7 +33,7 @@ class Manifest:
 
     def is_done(self, name: str, source: Stamp, target: Path) -> bool:
         """Whether `target` was made of a source with this stamp, and still has the size it was given."""
-        made = stamp(target)
+        made = file_fingerprint(target)
         with _explained(self._path):
             found = self._base.execute("SELECT bytes, changed_ns, made FROM pictures WHERE name = ?", (name,)).fetchone()
         return made is not None and found == (*source, made[0])

@@ -22,7 +22,7 @@ from mien.data.images import read_picture
 from mien.data.superres.manifest import Stamp
 from mien.data.superres.upscale import Engine, Image, upscaler
 from mien.errors import DataError, OutputError
-from mien.files import LOST_WORKER, write_aside
+from mien.files import LOST_WORKER, atomic_write
 
 __all__ = ["QUALITY", "Job", "Progress", "work"]
 
@@ -117,7 +117,7 @@ class _Worker:
             self.upscale = upscaler(self.engine, self.scale, before_tile=self._check)
         content = BytesIO()
         Pillow.fromarray(self.upscale(image)).save(content, "JPEG", quality=QUALITY, subsampling=0)
-        write_aside(job.target, content.getvalue())
+        atomic_write(job.target, content.getvalue())
         return len(content.getvalue())
 
     def _check(self) -> None:

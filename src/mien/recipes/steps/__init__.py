@@ -7,7 +7,7 @@ from pydantic import Field
 from mien.recipes.steps.compound import ChooseCompounds, Compounds, Export, Faces, SupervisedCompounds
 from mien.recipes.steps.data_files import Balance, Submit, SuperResolve
 from mien.recipes.steps.features_heads import Features, Heads, Score
-from mien.recipes.steps.postprocess import Blend, LookLess, Override, Smooth, Threshold
+from mien.recipes.steps.postprocess import AdaptiveRate, Blend, Override, Smooth, Threshold
 from mien.recipes.steps.training import Train
 
 __all__ = ["AnyStep"]
@@ -21,7 +21,7 @@ AnyStep = Annotated[
     | Smooth
     | Threshold
     | Override
-    | LookLess
+    | AdaptiveRate
     | Submit
     | SuperResolve
     | Balance

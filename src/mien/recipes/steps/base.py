@@ -12,7 +12,7 @@ from mien.data.registry import Set
 from mien.errors import DataError
 from mien.recipes.predictions import Predicted
 
-__all__ = ["BUNDLE", "DATA", "STEP", "Place", "Step"]
+__all__ = ["BUNDLE", "DATA", "STEP", "Step", "StepContext"]
 
 STEP: Final = "an earlier step"
 DATA: Final = "a key of data"
@@ -21,7 +21,7 @@ BUNDLE: Final = "a bundle"
 
 
 @dataclass(frozen=True)
-class Place:
+class StepContext:
     """Where a step works and what it may look at.
 
     folder: its own; what it leaves there is its result. earlier, steps: folders and settings of the recipe's steps, by name. data: by key.
@@ -56,7 +56,7 @@ class Step(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    def named(self, mark: str) -> tuple[str, ...]:
+    def references(self, mark: str) -> tuple[str, ...]:
         """The names in the fields that bear a mark, in order."""
         found: list[str] = []
         for name, about in type(self).model_fields.items():
@@ -65,13 +65,13 @@ class Step(BaseModel, ABC):
                 found += [value] if isinstance(value, str) else value or ()
         return tuple(found)
 
-    def seen(self, spec: Set) -> Set:
+    def relevant_settings(self, spec: Set) -> Set:
         """The part of a data set's settings that its result depends on; all of it, where a step says nothing else."""
         return spec
 
-    def fits(self, earlier: Mapping[str, "Step"]) -> None:
+    def check(self, earlier: Mapping[str, "Step"]) -> None:
         """Raises ValueError where the steps before it, by name, cannot give what it needs; found out before anything runs."""
 
     @abstractmethod
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         """Fill its folder; stopped half-way, the same call goes on. Raises MienError."""

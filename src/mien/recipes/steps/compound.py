@@ -19,7 +19,7 @@ from mien.data.sets.abaw import CExprDb
 from mien.data.sets.c_expr_db import listed_table
 from mien.errors import DataError
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS, tune, versions
-from mien.files import Aside, explained, write_aside
+from mien.files import AtomicFile, atomic_write, wrap_os_errors
 from mien.metrics import macro_f1
 from mien.recipes.compound import (
     AGGREGATIONS,
@@ -38,7 +38,7 @@ from mien.recipes.compound import (
 )
 from mien.recipes.faces_in_videos import read_faces
 from mien.recipes.predictions import Predicted, part_of
-from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
+from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
 from mien.recipes.steps.runs import EXPORTED, runs_of
 from mien.tasks import MEANS, TASKS, Floats, Mean
 from mien.train.bundle.make import make_bundle
@@ -63,10 +63,10 @@ class Export(Step):
     bits: Literal[8, 16] = 16
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         make_bundle(self._run_of(place), place.folder / EXPORTED, bits=self.bits, features=True, note=place.note, progress=place.progress)
 
-    def _run_of(self, place: Place) -> RunFolder:
+    def _run_of(self, place: StepContext) -> RunFolder:
         runs = runs_of(place, self.of, place.seeds[0])
         if len(runs) > 1:
             raise DataError(f"{place.name}: the step {self.of} trains {len(runs)} networks, and a bundle holds one; give it one run")
@@ -85,11 +85,11 @@ class Faces(Step):
     exported: Annotated[str | None, STEP] = None
 
     @override
-    def seen(self, spec: Set) -> Set:
+    def relevant_settings(self, spec: Set) -> Set:
         return spec.model_copy(update={"labels": None}) if isinstance(spec, CExprDb) else spec
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         if (self.bundle is None) == (self.exported is None):
             raise DataError(f"{place.name}: give either bundle or exported")
         spec = _spec(place, self.data)
@@ -101,7 +101,7 @@ class Faces(Step):
         )  # fmt: skip
         empty = frame_compounds(found, np.zeros((len(found), len(_TASK.names))))
         listed_compounds(empty, listed_table(spec.root), place.note)  # once for all the steps that will match the two
-        with Aside(place.folder / _TABLE) as aside, explained(place.folder):
+        with AtomicFile(place.folder / _TABLE) as aside, wrap_os_errors(place.folder):
             found.to_parquet(aside)
 
 
@@ -111,7 +111,7 @@ class _FromFaces(Step):
     of: Annotated[str, STEP]
     data: Annotated[str, DATA]
 
-    def given(self, place: Place) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def given(self, place: StepContext) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The faces, and the label table of the listed frames."""
         path = place.earlier[self.of] / _TABLE
         if not path.is_file():
@@ -136,7 +136,7 @@ class Compounds(_OneWay):
     basis: Basis = "all"
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         faces, listed = self.given(place)
         way = Variant(self.mean, self.basis, self.aggregation, self.window, self.sigma)
         _save(place, listed, variant_scores(faces, listed, way)[None])
@@ -148,7 +148,7 @@ class SupervisedCompounds(_OneWay):
     do: Literal["supervised_compounds"]
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         faces, listed = self.given(place)
         columns = [name for name in map(str, faces.columns) if name.startswith("expr_")]
         names = tuple(name.removeprefix("expr_") for name in columns)
@@ -168,7 +168,7 @@ class ChooseCompounds(_FromFaces):
     smoothings: tuple[Smoothing, ...] = SMOOTHINGS
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         faces, listed = self.given(place)
         known = listed[_TASK.columns[0]].notna().any()
         target = _classes(listed) if known else None
@@ -176,7 +176,7 @@ class ChooseCompounds(_FromFaces):
             faces, listed, means=self.means, bases=self.bases, aggregations=self.aggregations, smoothings=self.smoothings,
             labels=target, progress=place.ahead("ways"),
         )  # fmt: skip
-        with Aside(place.folder / "ways.csv") as aside, explained(place.folder):
+        with AtomicFile(place.folder / "ways.csv") as aside, wrap_os_errors(place.folder):
             table.to_csv(aside, index=False)
         if self.by == "kl":
             best = best_variant(table.sort_values("kl", kind="stable"))
@@ -187,7 +187,7 @@ class ChooseCompounds(_FromFaces):
             raise DataError(f"{place.name}: to choose by f1 takes labels; give --set labels=FILE, or let `by` be kl")
         _save(place, listed, self._by_f1(place, table, faces, listed, target))
 
-    def _by_f1(self, place: Place, table: pd.DataFrame, faces: pd.DataFrame, listed: pd.DataFrame, target: Floats) -> Floats:
+    def _by_f1(self, place: StepContext, table: pd.DataFrame, faces: pd.DataFrame, listed: pd.DataFrame, target: Floats) -> Floats:
         """(V, N, 7): chosen on all, and without each fold."""
         part = part_of(listed, {}, (_TASK,))
         if not part.fold.any():
@@ -204,12 +204,12 @@ class ChooseCompounds(_FromFaces):
         return tuned.values
 
 
-def _tell(place: Place, way: Variant) -> None:
-    write_aside(place.folder / "chosen.json", json.dumps({"ce": [asdict(way)]}, indent=2).encode())
+def _tell(place: StepContext, way: Variant) -> None:
+    atomic_write(place.folder / "chosen.json", json.dumps({"ce": [asdict(way)]}, indent=2).encode())
     place.note(f"{place.name}: " + ", ".join(f"{name} {value}" for name, value in asdict(way).items()))
 
 
-def _spec(place: Place, key: str) -> CExprDb:
+def _spec(place: StepContext, key: str) -> CExprDb:
     spec = place.set(key)
     if not isinstance(spec, CExprDb):
         raise DataError(f"{place.name}: takes a data set of kind c-expr-db, not {spec.set}")
@@ -228,6 +228,6 @@ def _filled(scores: Floats) -> Floats:
     return np.where(np.isnan(scores).any(axis=-1, keepdims=True), usual, scores)
 
 
-def _save(place: Place, listed: pd.DataFrame, values: Floats) -> None:
+def _save(place: StepContext, listed: pd.DataFrame, values: Floats) -> None:
     part = part_of(listed, {_TASK.family: _filled(values)[None]}, (_TASK,))
     Predicted((_TASK,), {"val": part}).save(place.folder)

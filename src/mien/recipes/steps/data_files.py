@@ -17,7 +17,7 @@ from mien.data.submissions.write import write
 from mien.data.superres import superresolve
 from mien.errors import DataError, OutputError
 from mien.recipes.predictions import Predicted
-from mien.recipes.steps.base import DATA, STEP, Place, Step
+from mien.recipes.steps.base import DATA, STEP, Step, StepContext
 from mien.train.inputs.randaugment import RandAugment
 from mien.train.superres import Spandrel
 
@@ -42,7 +42,7 @@ class SuperResolve(Step):
     weights: Path | None = None
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         source = _lsd(place, self.data).root / LSD_TRAIN
         engine = None if self.weights is None else Spandrel(self.weights)
         found = superresolve(source, place.folder / PICTURES, scale=self.scale, engine=engine, progress=place.ahead("pictures"))
@@ -65,7 +65,7 @@ class Balance(Step):
     most: Annotated[int, Field(ge=1, le=10**9)] | None = None
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         source = _lsd(place, self.data).root / LSD_TRAIN if self.pictures is None else place.earlier[self.pictures] / PICTURES
         change = RandAugment(self.ops, self.magnitude)
         found = balance(source, place.folder / PICTURES, change, seed=self.seed, most=self.most, progress=place.ahead("pictures"))
@@ -73,7 +73,7 @@ class Balance(Step):
         place.note(f"{place.name}: {counts}; in all {sum(found.before.values())} to {sum(found.after.values())}")
 
 
-def _lsd(place: Place, key: str) -> Lsd:
+def _lsd(place: StepContext, key: str) -> Lsd:
     spec = place.set(key)
     if not isinstance(spec, Lsd):
         raise DataError(f"{place.name}: works on the training pictures of a data set of kind lsd, not {spec.set}")
@@ -95,7 +95,7 @@ class Submit(Step):
     split: Literal["val", "test"] = "test"
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         root = places(place.set(self.data))[0]
         official = next((root / name for name in self.lists if (root / name).is_file()), None)
         predicted = place.predicted(self.of)

@@ -17,7 +17,7 @@ from mien.errors import DataError
 from mien.evaluation.judge import evaluate_bundle
 from mien.faces.prepare import Pixels
 from mien.recipes.predictions import Predicted, part_of
-from mien.recipes.steps.base import BUNDLE, DATA, STEP, Place, Step
+from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
 from mien.recipes.steps.runs import EXPORTED, GENERATION, Quiet, keep_runs, mixture, present, rows_in, runs_of, save_scores
 from mien.recipes.steps.training import Train
 from mien.tasks import Floats, Task, task
@@ -67,7 +67,7 @@ class Features(Step):
         return self
 
     @override
-    def fits(self, earlier: Mapping[str, Step]) -> None:
+    def check(self, earlier: Mapping[str, Step]) -> None:
         if self.of is None:
             return
         step = earlier[self.of]
@@ -77,7 +77,7 @@ class Features(Step):
             raise ValueError(f"of: {self.of} has {step.students} students, and features are those of one; give it one")
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         spec = place.set(self.data)
         table = load_set(spec, ())
         for line in table.attrs.get("notes", ()):
@@ -92,7 +92,7 @@ class Features(Step):
         """Where the features lie that serve a seed."""
         return folder / f"seed-{seed}" if self.of else folder
 
-    def _made(self, place: Place, home: Path, seed: int) -> str:
+    def _made(self, place: StepContext, home: Path, seed: int) -> str:
         """The bundle that reads the pictures, made first where it is to be made here."""
         if self.of is not None:
             [run] = runs_of(place, self.of, seed)
@@ -102,12 +102,12 @@ class Features(Step):
             freeze_bundle(self.network, self.pixels, home / _FROZEN, self.network.backbone)
         return self.source(place, home)
 
-    def source(self, place: Place, home: Path) -> str:
+    def source(self, place: StepContext, home: Path) -> str:
         """The bundle: as named, of a step, or made here."""
         exported = None if self.exported is None else str(place.earlier[self.exported] / EXPORTED)
         return self.bundle or exported or str(home / _FROZEN)
 
-    def settings(self, place: Place, name: str, seed: int) -> FeatureSettings:
+    def settings(self, place: StepContext, name: str, seed: int) -> FeatureSettings:
         """How heads of a later step find this cache. name: what this step is called."""
         home = self.home(place.earlier[name], seed)
         return FeatureSettings(bundle=self.source(place, home), cache=home, images=root_of((place.set(self.data),)))
@@ -168,7 +168,7 @@ class Heads(Step):
         return self
 
     @override
-    def fits(self, earlier: Mapping[str, Step]) -> None:
+    def check(self, earlier: Mapping[str, Step]) -> None:
         if not isinstance(earlier[self.features], Features):
             raise ValueError(f"features: {self.features} caches no features; name a step of kind features")
         for name in self.teachers:
@@ -181,7 +181,7 @@ class Heads(Step):
         return max((1 + cast(Heads, steps[name]).age(steps) for name in self.teachers), default=0)
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         tasks = [task(key) for run in self.runs for key in run.tasks]
         table = load_set(place.set(self.data), tasks)
         found: dict[str, dict[str, list[Floats]]] = {split: {} for split in present(table)}
@@ -198,7 +198,7 @@ class Heads(Step):
         keep_runs(place.folder, runs)
         save_scores(place, table, tasks, found)
 
-    def _trained(self, place: Place, number: int, seed: int) -> RunFolder:
+    def _trained(self, place: StepContext, number: int, seed: int) -> RunFolder:
         run, source = self.runs[number], cast(Features, place.steps[self.features])
         teachers = [runs_of(place, name, seed)[number] for name in self.teachers]
         settings = run.settings(
@@ -231,7 +231,7 @@ class Score(Step):
         return self
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         tasks = [task(key) for key in self.tasks]
         table = load_set(place.set(self.data), tasks)
         parts = {}
@@ -241,7 +241,7 @@ class Score(Step):
             parts[split] = part_of(rows, {each.family: self._renamed(each, own)[None, None] for each in tasks}, tasks)
         Predicted(tuple(tasks), parts).save(place.folder)
 
-    def _own(self, place: Place, rows: pd.DataFrame, split: str) -> dict[Task, Floats]:
+    def _own(self, place: StepContext, rows: pd.DataFrame, split: str) -> dict[Task, Floats]:
         """The bundle's scores by its own tasks."""
         model = load(self.bundle or str(place.earlier[cast(str, self.exported)] / EXPORTED), ENGINE)
         if self.features is None:
@@ -261,5 +261,5 @@ class Score(Step):
                 f"{self.bundle or self.exported} does not predict {wanted.family}; it predicts {', '.join(each.key for each in own)}"
             )
         like = Task(wanted.key, tuple(self.instead.get(name, name) for name in wanted.names), wanted.kind, wanted.low, wanted.high)
-        scores = own[source][:, like.take_from(source.names)]
+        scores = own[source][:, like.column_index(source.names)]
         return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12) if wanted.kind == "one_of" else scores

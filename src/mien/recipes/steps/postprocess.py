@@ -16,15 +16,15 @@ from typing_extensions import override
 from mien.errors import DataError
 from mien.evaluation import nested_tuning as tuning
 from mien.evaluation.nested_tuning import GRID, blend, decide, fit, thresholds_for, tune, versions
-from mien.files import write_aside
+from mien.files import atomic_write
 from mien.metrics import ccc, macro_f1, mean_au_f1
 from mien.recipes.predictions import Part, Predicted
-from mien.recipes.steps.base import STEP, Place, Step
+from mien.recipes.steps.base import STEP, Step, StepContext
 from mien.tasks import Floats, Task
 from mien.temporal.adaptive_rate import Strides, apply_strides, fit_strides
 from mien.temporal.rows import ema_rows, smooth_rows
 
-__all__ = ["Blend", "Kernel", "LookLess", "Override", "Smooth", "Threshold"]
+__all__ = ["AdaptiveRate", "Blend", "Kernel", "Override", "Smooth", "Threshold"]
 
 _TINY: Final = 1e-7
 _WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))
@@ -82,7 +82,7 @@ class Smooth(Step):
     kernels: Annotated[dict[str, Kernel | tuple[Kernel, ...]], Field(min_length=1)]
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         given = place.predicted(self.of)
         _check_families(place.name, "kernels", self.kernels, given)
 
@@ -107,7 +107,7 @@ class Blend(Step):
     logits: bool = False
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         given = [place.predicted(name) for name in self.of]
         for one in given:
             _check_families(place.name, "weights", self.weights, one)
@@ -142,7 +142,7 @@ class Threshold(Step):
     values: tuple[float, ...] | None = None
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         def change(each: Task, part: Part, inputs: list[Floats], test: Part | None) -> Changed:
             if self.values is not None and len(self.values) != len(each.names):
                 raise DataError(f"{place.name}: {len(each.names)} units need so many values, got {len(self.values)}")
@@ -176,7 +176,7 @@ class Override(Step):
     without: tuple[str, ...] = ()
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         limits = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
 
         def change(each: Task, part: Part, inputs: list[Floats], test: Part | None) -> Changed:
@@ -190,7 +190,7 @@ class Override(Step):
         _changed(place, [place.predicted(self.of), place.predicted(self.by)], ["expr"], change)
 
 
-class LookLess(Step):
+class AdaptiveRate(Step):
     """Decide expressions from few frames, and from more only where that is unsure (HSEmotion at ABAW3).
 
     See `mien.temporal.adaptive_rate`.
@@ -202,7 +202,7 @@ class LookLess(Step):
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.1
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         looks: list[float] = []
 
         def change(each: Task, part: Part, inputs: list[Floats], test: Part | None) -> Changed:
@@ -273,7 +273,7 @@ def _pairs(values: Floats, chosen: Sequence[Any]) -> list[tuple[Floats, Any]]:
 
 
 def _changed(
-    place: Place, given: Sequence[Predicted], families: Sequence[str],
+    place: StepContext, given: Sequence[Predicted], families: Sequence[str],
     change: Callable[[Task, Part, list[Floats], Part | None], Changed],
 ) -> None:  # fmt: skip
     """Save the first of `given` with the families changed, and what was chosen."""
@@ -294,7 +294,7 @@ def _changed(
     parts = {"val": val.with_values(results["val"])}
     if test is not None:
         parts["test"] = test.with_values(results["test"])
-    write_aside(place.folder / "chosen.json", json.dumps(choices, indent=2).encode())
+    atomic_write(place.folder / "chosen.json", json.dumps(choices, indent=2).encode())
     Predicted(first.tasks, parts).save(place.folder)
 
 

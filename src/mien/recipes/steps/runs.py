@@ -10,11 +10,11 @@ import pandas as pd
 from typing_extensions import override
 
 from mien.data.mixing import Mixing
-from mien.data.registry import Mix, Set
+from mien.data.registry import CombinedDataset, Set
 from mien.errors import DataError
-from mien.files import write_aside
+from mien.files import atomic_write
 from mien.recipes.predictions import Predicted, part_of
-from mien.recipes.steps.base import Place
+from mien.recipes.steps.base import StepContext
 from mien.tasks import Floats, Task
 from mien.train.loop import Progress
 
@@ -36,10 +36,10 @@ Runs = Mapping[int, Sequence[Path]]
 def keep_runs(folder: Path, runs: Runs) -> None:
     """Remember which runs in a step's folder answer for it."""
     told = {seed: [path.relative_to(folder).as_posix() for path in paths] for seed, paths in runs.items()}
-    write_aside(folder / _RUNS, json.dumps(told, indent=2).encode())
+    atomic_write(folder / _RUNS, json.dumps(told, indent=2).encode())
 
 
-def runs_of(place: Place, step: str, seed: int) -> list[Path]:
+def runs_of(place: StepContext, step: str, seed: int) -> list[Path]:
     """The runs of an earlier step that answer for a seed; raises DataError where it trains nothing."""
     home = place.earlier[step]
     if not (home / _RUNS).is_file():
@@ -49,7 +49,7 @@ def runs_of(place: Place, step: str, seed: int) -> list[Path]:
 
 def mixture(specs: Sequence[Set], mix: Mixing | None) -> list[Set]:
     """The sets as they are, or as one."""
-    return list(specs) if mix is None else [Mix.model_validate({"set": "mix", "of": tuple(specs), **mix.model_dump()})]
+    return list(specs) if mix is None else [CombinedDataset.model_validate({"set": "mix", "of": tuple(specs), **mix.model_dump()})]
 
 
 def present(table: pd.DataFrame) -> list[str]:
@@ -62,7 +62,9 @@ def rows_in(table: pd.DataFrame, split: str) -> pd.DataFrame:
     return table[table["split"] == split].reset_index(drop=True)
 
 
-def save_scores(place: Place, table: pd.DataFrame, tasks: Sequence[Task], found: Mapping[str, Mapping[str, Sequence[Floats]]]) -> None:
+def save_scores(
+    place: StepContext, table: pd.DataFrame, tasks: Sequence[Task], found: Mapping[str, Mapping[str, Sequence[Floats]]]
+) -> None:
     """Save what a step predicts. found: by split and family, for each seed the scores (N, K) of that split's rows of the table."""
     parts = {
         split: part_of(rows_in(table, split), {family: np.stack(seeds)[:, None] for family, seeds in values.items()}, tasks)
@@ -74,7 +76,7 @@ def save_scores(place: Place, table: pd.DataFrame, tasks: Sequence[Task], found:
 class Quiet(Progress):
     """A run's steps on the recipe's bar, and what it notes among the recipe's notes."""
 
-    def __init__(self, place: Place, what: str) -> None:
+    def __init__(self, place: StepContext, what: str) -> None:
         self._ahead, self._steps, self._note = place.ahead(what), 0, place.note
 
     @override

@@ -14,7 +14,7 @@ from mien.data.registry import Set, load_set
 from mien.data.sets.abaw import Lsd
 from mien.errors import DataError
 from mien.evaluation.judge import evaluate_bundle
-from mien.recipes.steps.base import DATA, STEP, Place, Step
+from mien.recipes.steps.base import DATA, STEP, Step, StepContext
 from mien.recipes.steps.data_files import PICTURES
 from mien.recipes.steps.runs import GENERATION, Quiet, keep_runs, mixture, present, rows_in, runs_of, save_scores
 from mien.tasks import Floats, Task, task
@@ -71,7 +71,7 @@ class Train(Step):
         return Settings.model_validate({**self.settings, **said})
 
     @override
-    def run(self, place: Place) -> None:
+    def run(self, place: StepContext) -> None:
         tasks = [task(key) for key in self.tasks]
         data = self._data(place)
         judged = data if self.judge is None else [place.set(self.judge)]
@@ -88,7 +88,7 @@ class Train(Step):
         save_scores(place, table, tasks, found)
 
     @override
-    def fits(self, earlier: Mapping[str, Step]) -> None:
+    def check(self, earlier: Mapping[str, Step]) -> None:
         for name in (*self.teachers, *([self.after] if self.after else ())):
             if not isinstance(earlier[name], Train):
                 raise ValueError(f"{name} trains no network on pictures; name a step of kind train")
@@ -104,7 +104,7 @@ class Train(Step):
         above = [cast(Train, steps[name]) for name in self.teachers]
         return max((one.age(steps) + one.generations for one in above), default=0)
 
-    def _trained(self, place: Place, data: Sequence[Set], seed: int) -> list[Path]:
+    def _trained(self, place: StepContext, data: Sequence[Set], seed: int) -> list[Path]:
         """The runs of the last generation."""
         age = self.age(place.steps)
         start = None if self.after is None else runs_of(place, self.after, seed)[0] / "best.pt"
@@ -120,7 +120,7 @@ class Train(Step):
             teachers = runs
         return teachers
 
-    def _unseen(self, place: Place, table: pd.DataFrame) -> None:
+    def _unseen(self, place: StepContext, table: pd.DataFrame) -> None:
         """Raises DataError where teachers, or what the network starts from, have trained on pictures that are judged here."""
         judged = {image for image in table.loc[table["split"] != "train", "image"] if isinstance(image, str)}
         left = [*self.teachers, *([self.after] if self.after else ())]
@@ -133,10 +133,10 @@ class Train(Step):
                 if seen := judged & set(own.loc[(own["split"] == "train") & own["image"].map(lambda x: isinstance(x, str)), "image"]):
                     raise DataError(f"{place.name}: the step {name} has trained on {len(seen)} pictures that are judged here; split them")
 
-    def _data(self, place: Place) -> list[Set]:
+    def _data(self, place: StepContext) -> list[Set]:
         return mixture([self._spec(place, key) for key in self.data], self.mix)
 
-    def _spec(self, place: Place, key: str) -> Set:
+    def _spec(self, place: StepContext, key: str) -> Set:
         spec = place.set(key)
         if self.pictures is None:
             return spec
@@ -145,7 +145,7 @@ class Train(Step):
         return spec.model_copy(update={"train": place.earlier[self.pictures] / PICTURES})
 
 
-def _scores(place: Place, runs: Sequence[Path], rows: pd.DataFrame, tasks: Sequence[Task], split: str) -> dict[str, Floats]:
+def _scores(place: StepContext, runs: Sequence[Path], rows: pd.DataFrame, tasks: Sequence[Task], split: str) -> dict[str, Floats]:
     """The mean of what runs say of some rows, by family (N, K)."""
     each = [evaluate_bundle(open_model(run), rows, tasks, progress=place.ahead(f"scores {split}")).scores for run in runs]
     return {one.family: np.mean([scores[one.family] for scores in each], axis=0) for one in tasks}

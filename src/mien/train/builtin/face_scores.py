@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mien.bundles.card import Score
 from mien.data.sets.ferplus import read_table
-from mien.faces.detect import Detector, cells, decode
+from mien.faces.detect import Detector, anchor_points, decode
 from mien.faces.track import overlap
 from mien.records import Face
 from mien.tasks import Floats
@@ -70,7 +70,7 @@ def crowds(
     folder: Path, split: str, teacher: Teacher, detector: Detector, count: int, *, tidy: bool = True, seed: int = 7
 ) -> Iterator[Picture]:
     """Composites (640, 640) of a split's portraits with faces of 20 to 400 px, several a picture; `tidy` as in `compose`."""
-    made_of, rng, corners = stock(folder, split), np.random.default_rng(seed), cells(640, 640)
+    made_of, rng, corners = stock(folder, split), np.random.default_rng(seed), anchor_points(640, 640)
     for _ in range(count):
         luma = compose(made_of, 640, (20.0, 400.0), rng, tidy)
         rows = decode(teacher(luma[None])[0], corners, SURE)

@@ -25,7 +25,7 @@ from mien.faces.detect import STRIDES, Detector
 from mien.train.builtin.composites import Stock, compose, stock
 from mien.train.builtin.face_scores import agreement_scores, crowds, held_out, threshold
 from mien.train.builtin.teachers import Teacher
-from mien.train.bundle.pack import PORTRAIT_TERMS, code_version, finish, note, sha256_of, spent
+from mien.train.bundle.pack import PORTRAIT_TERMS, code_version, log_row, sha256_of, training_cost, write_bundle_files
 from mien.train.onnx.export import export
 from mien.train.runs.inference import outlast_signals
 
@@ -161,7 +161,7 @@ def run(data: Path, teacher: Path, out: Path, settings: Settings, begin: Path | 
         if step % 100 == 0 or step == settings.steps:
             torch.save({n: p.state_dict() for n, p in parts.items()} | {"step": step}, out / "last.tmp")
             (out / "last.tmp").replace(last)
-            note(out / "curve.csv", {"step": step, "loss": float(np.mean(losses)), "seconds": time.time() - began})
+            log_row(out / "curve.csv", {"step": step, "loss": float(np.mean(losses)), "seconds": time.time() - began})
             began, losses = time.time(), []
 
 
@@ -201,9 +201,9 @@ def pack(out: Path, data: Path, teacher: Path, settings: Settings, composites: i
         summary="Finds faces and five points in each: both eyes, the nose tip, both mouth corners.",
         scores=tuple(score for name, pictures in sets.items() for score in agreement_scores(name, pictures)),
         not_for=NOT_FOR, limits=LIMITS, trained_on=SEEN,
-        made=Made(recipe="python -m mien.train.builtin.mien_face", seed=settings.seed, commit=code_version(), cost=spent(out)),
+        made=Made(recipe="python -m mien.train.builtin.mien_face", seed=settings.seed, commit=code_version(), cost=training_cost(out)),
     )  # fmt: skip
-    finish(card, folder)
+    write_bundle_files(card, folder)
     return folder
 
 

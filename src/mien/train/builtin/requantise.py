@@ -28,11 +28,11 @@ from mien.errors import BundleError
 from mien.evaluation.predict import five_points
 from mien.evaluation.results import headlines
 from mien.faces.prepare import normalise
-from mien.files import explained
+from mien.files import wrap_os_errors
 from mien.train.builtin.mien_s import MEAN
 from mien.train.bundle.make import CALIBRATION, aside, is_free
 from mien.train.bundle.measure import Measured, Measurer, tolerance
-from mien.train.bundle.pack import code_version, finish, sha256_of
+from mien.train.bundle.pack import code_version, sha256_of, write_bundle_files
 from mien.train.onnx.quantise import quantise_model
 from mien.train.open_model import ENGINE
 from mien.train.runs.tables import load_tables
@@ -134,8 +134,8 @@ def requantise(
             *measurer.worse(measured),
         ]
         card = _card(found.card, draft, path, measured, recipe)
-        with explained(out):
-            finish(card.model_copy(update={"scores": tuple(scores)}), folder)
+        with wrap_os_errors(out):
+            write_bundle_files(card.model_copy(update={"scores": tuple(scores)}), folder)
     return out
 
 

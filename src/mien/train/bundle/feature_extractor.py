@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from mien.bundles.card import NOT_FOR, AffectCard, Made, Terms
 from mien.errors import DataError
 from mien.faces.prepare import Pixels
-from mien.files import explained
-from mien.train.bundle.pack import code_version, finish, sha256_of
+from mien.files import wrap_os_errors
+from mien.train.bundle.pack import code_version, sha256_of, write_bundle_files
 from mien.train.bundle.provenance import seen, started
 from mien.train.networks.heads import StackedHead
 from mien.train.networks.network import backbone, load_start
@@ -78,7 +78,7 @@ def freeze_run(run: RunFolder, folder: Path, *, hidden: bool = False) -> Path:
 
 def _written(net: _FeaturesOnly, pixels: Pixels, folder: Path, names: tuple[str, str], *, origin: tuple[Terms, ...], made: Made) -> Path:
     """names: of the bundle and of its backbone."""
-    with explained(folder):
+    with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     example = torch.rand(4, pixels.channels, pixels.size, pixels.size, generator=torch.Generator().manual_seed(0)) - 0.5
     with torch.no_grad():
@@ -91,5 +91,5 @@ def _written(net: _FeaturesOnly, pixels: Pixels, folder: Path, names: tuple[str,
         limits=("it gives features alone, for heads to be trained on",), not_for=NOT_FOR, pixels=pixels, tolerance=_TOLERANCE,
         temperature={}, features=width, made=made,
     )  # fmt: skip
-    finish(card, folder)
+    write_bundle_files(card, folder)
     return folder

@@ -14,11 +14,11 @@ import torch
 
 from mien.bundles.card import NOT_FOR, AffectCard, Score, TaskCard
 from mien.errors import BundleError, DataError, OutputError
-from mien.files import explained
+from mien.files import wrap_os_errors
 from mien.train.bundle.measure import Measured, Measurer, Progress, tolerance
-from mien.train.bundle.pack import finish, sha256_of
+from mien.train.bundle.pack import sha256_of, write_bundle_files
 from mien.train.bundle.provenance import made, only_drawn, seen, supervision
-from mien.train.inputs.crops import Crops
+from mien.train.inputs.crops import CropDataset
 from mien.train.onnx.export import export
 from mien.train.onnx.merge_heads import export_joined, extractor_of
 from mien.train.onnx.quantise import strays
@@ -65,7 +65,7 @@ def make_bundle(
     measurer = Measurer(tasks, tables["val"], settings.fit.skip_unreadable, note, progress)
     with aside(out) as folder, TemporaryDirectory() as spare:
         path = folder / "model.onnx"
-        crops = Crops(tables["train"], tasks, pixels_of(settings), settings.fit.skip_unreadable)
+        crops = CropDataset(tables["train"], tasks, pixels_of(settings), settings.fit.skip_unreadable)
         off = _export(run, path, crops, bits, features)
         note(f"exported; {'8 bits' if bits == 8 else 'weights in half precision'} change raw output by {off:.2g} at most")
         width = _width(run) if features else None
@@ -81,8 +81,8 @@ def make_bundle(
         if robustness:
             scores += measurer.worse(found)
         card = _card(run, measurer, path, found, scores, bits=bits, width=width)
-        with explained(out):
-            finish(card, folder)
+        with wrap_os_errors(out):
+            write_bundle_files(card, folder)
     note(f"{out}: {(out / 'model.onnx').stat().st_size / 1e6:.2f} MB")
     return out
 
@@ -98,13 +98,13 @@ def _finished(run: RunFolder, bits: Bits) -> Settings:
     return settings
 
 
-def _export(run: RunFolder, path: Path, crops: Crops, bits: Bits, features: bool) -> float:
+def _export(run: RunFolder, path: Path, crops: CropDataset, bits: Bits, features: bool) -> float:
     """Write the network, checked against torch on training faces; returns what small numbers change of its raw output at most."""
     faces = _some(crops, CALIBRATION if bits == 8 else 4)
     outputs = [spec.task.family for spec in run.tasks] + ["features"] * features
     calibration = faces.numpy() if bits == 8 else None
     try:
-        with explained(path):
+        with wrap_os_errors(path):
             if run.settings.features is not None:
                 return export_joined(run, path, faces, features)
             net = network_of(run).exported(features=features)
@@ -119,7 +119,7 @@ def _width(run: RunFolder) -> int:
     return int(network_of(run).backbone.num_features) if below is None else below.card().exposed()
 
 
-def _some(crops: Crops, count: int) -> torch.Tensor:
+def _some(crops: CropDataset, count: int) -> torch.Tensor:
     """At most `count` readable faces (n, C, S, S), evenly spread over the table."""
     rows = np.unique(np.linspace(0, len(crops) - 1, min(count, len(crops))).astype(int))
     items = [crops[int(row)] for row in rows]
@@ -193,13 +193,13 @@ def is_free(out: Path) -> None:
 def aside(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place when left in peace and vanishes otherwise."""
     part, old = (out.with_name(f".{out.name}.{end}") for end in ("part", "old"))
-    with explained(out):
+    with wrap_os_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
     try:
         yield part
-        with explained(out):
+        with wrap_os_errors(out):
             for path in part.iterdir():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())

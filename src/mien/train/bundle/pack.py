@@ -14,7 +14,7 @@ from mien.bundles.card import AffectCard, FaceCard, Score, write_card
 from mien.bundles.readme import readme
 from mien.metrics import bootstrap
 
-__all__ = ["PORTRAIT_TERMS", "code_version", "finish", "measured", "note", "sha256_of", "spent"]
+__all__ = ["PORTRAIT_TERMS", "code_version", "log_row", "measured", "sha256_of", "training_cost", "write_bundle_files"]
 
 PORTRAIT_TERMS: Final = (
     "news photos, mostly Labeled Faces in the Wild, from the public facial_expressions collection (repository Apache-2.0; research data)"
@@ -45,13 +45,13 @@ def measured(
     return [Score(metric=name, value=round(value, 4), low=round(low, 4), high=round(high, 4), data=data, faces=count)]
 
 
-def finish(card: AffectCard | FaceCard, folder: Path) -> None:
+def write_bundle_files(card: AffectCard | FaceCard, folder: Path) -> None:
     """Write ``card.json`` and ``README.md`` beside the ``model.onnx`` that already lies in `folder`."""
     write_card(card, folder / "card.json")
     (folder / "README.md").write_text(readme(card), encoding="utf-8")
 
 
-def note(path: Path, row: Mapping[str, float]) -> None:
+def log_row(path: Path, row: Mapping[str, float]) -> None:
     """Add a line to a run's curve (CSV, header at the top) and print it."""
     print(dict(row), flush=True)
     with path.open("a", newline="") as file:
@@ -61,7 +61,7 @@ def note(path: Path, row: Mapping[str, float]) -> None:
         writer.writerow(row)
 
 
-def spent(run: Path) -> str:
+def training_cost(run: Path) -> str:
     """What a run cost, from its curve and those of the runs inside it."""
     seconds = 0.0
     for curve in run.rglob("curve.csv"):

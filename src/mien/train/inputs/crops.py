@@ -22,7 +22,7 @@ from mien.train.inputs.randaugment import RandAugment
 from mien.train.objective.objective import mix_targets
 from mien.train.settings.augmentation import AugmentSettings, RandAugmentSettings
 
-__all__ = ["FERPLUS_TEMPLATE", "Crops", "Shaken", "one_opencv_thread"]
+__all__ = ["FERPLUS_TEMPLATE", "AugmentedCropDataset", "CropDataset", "one_opencv_thread"]
 
 Image = NDArray[np.uint8]
 Item = tuple[Tensor, Tensor, bool]
@@ -30,7 +30,7 @@ Item = tuple[Tensor, Tensor, bool]
 _ABOUT = 0.2  # of the picture's side: how far points may lie from the template in a picture that is framed like it
 
 
-class Crops(Dataset[Item]):
+class CropDataset(Dataset[Item]):
     """Crops and targets of a label table, as they are.
 
     Item i is (image (channels, S, S) float32, target (sum of K,) float32 with NaN = not annotated, readable).
@@ -95,14 +95,14 @@ class Crops(Dataset[Item]):
         return self.ready(self.grey()), torch.full((self.targets.shape[1],), float("nan")), False
 
 
-class Shaken(Dataset[Item]):
+class AugmentedCropDataset(Dataset[Item]):
     """The same faces, changed at random; item (epoch, i) is always the same, whatever process asks and in whatever order.
 
     With ``beside`` an item has two faces, mixed and real: images (2, channels, S, S) and targets (2, sum of K).
     Raises DataError where ``rare`` has no classes to go by.
     """
 
-    def __init__(self, crops: Crops, augment: AugmentSettings, seed: int) -> None:
+    def __init__(self, crops: CropDataset, augment: AugmentSettings, seed: int) -> None:
         self.crops = crops
         self.augment = augment
         self.seed = seed
@@ -155,7 +155,7 @@ class Shaken(Dataset[Item]):
         return self.crops.ready(crop), torch.from_numpy(self.crops.targets[i])
 
 
-def _chances(crops: Crops, settings: RandAugmentSettings | None) -> Floats:
+def _chances(crops: CropDataset, settings: RandAugmentSettings | None) -> Floats:
     """How likely each row is changed by RandAugment (N,)."""
     if settings is None or settings.chance != "rare":
         return np.full(len(crops), 0.0 if settings is None else settings.chance)

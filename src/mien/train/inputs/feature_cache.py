@@ -32,7 +32,7 @@ from mien.bundles.card import AffectCard
 from mien.bundles.store import Model
 from mien.data.images import read_picture
 from mien.errors import DataError, OutputError
-from mien.files import Aside, explained, write_aside
+from mien.files import AtomicFile, atomic_write, wrap_os_errors
 
 __all__ = ["FeatureCache", "build", "place_of"]
 
@@ -271,7 +271,7 @@ def _alone(place: Path) -> Iterator[None]:
 
 @contextmanager
 def _writing(place: Path, card: AffectCard) -> Iterator["_Writer"]:
-    with explained(place):
+    with wrap_os_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     with _alone(place), closing(_Writer(place, card)) as writer:
         try:
@@ -290,8 +290,8 @@ class _Writer:
         self._place, self._width = place, sum(card.widths)
         self._path = place / "rows.npy"
         self._new: list[pa.Table] = []
-        write_aside(place / "about.json", _about(card))
-        with explained(self._path):
+        atomic_write(place / "about.json", _about(card))
+        with wrap_os_errors(self._path):
             self._path.touch()
             self._index, self._changed = _read_index(place, card)
             self._file = self._path.open("r+b", buffering=0)
@@ -317,7 +317,7 @@ class _Writer:
     def append(self, rows: Floats32, keys: pa.Table, stamps: list[Stamp]) -> None:
         """Write rows (N, D + K) with their keys and stamps; raises OutputError."""
         sizes, times = zip(*stamps, strict=True)
-        with explained(self._path):
+        with wrap_os_errors(self._path):
             self._write(self._end(), np.ascontiguousarray(rows, "<f4").tobytes())
         self._new.append(pa.table([keys["image"].cast(pa.string()), keys["points"], sizes, times], schema=_SCHEMA))
         if sum(map(len, self._new)) >= _COMMIT:
@@ -327,11 +327,11 @@ class _Writer:
         """Bring rows to the disk, then the index that speaks of them; raises OutputError."""
         if not self._new and not self._changed:
             return
-        with explained(self._path):
+        with wrap_os_errors(self._path):
             self._write_head()
         index = pa.concat_tables([self._index, pa.concat_tables([_SCHEMA.empty_table(), *self._new]).combine_chunks()])
         path = self._place / "index.parquet"
-        with Aside(path) as part, explained(path):
+        with AtomicFile(path) as part, wrap_os_errors(path):
             pq.write_table(index, part)
         self._index, self._new, self._changed = index, [], False
 

@@ -26,17 +26,17 @@ from mien.train.inputs.feature_cache import FeatureCache
 from mien.train.inputs.windows import windows
 from mien.train.settings.features import FeatureSettings
 
-__all__ = ["Batch", "Cached", "Windows"]
+__all__ = ["Batch", "FeatureDataset", "WindowDataset"]
 
 Batch = tuple[Tensor, Tensor, list[bool]]
 Key = int | tuple[int, int]
 
 
-class Cached(Dataset[Batch]):
+class FeatureDataset(Dataset[Batch]):
     """Features and targets of a label table; asked for whole batches, which are gathered in one go.
 
     A batch is (features (N, D) float32, target (N, sum of K) float32 with NaN = not annotated, readable, N of them). A key is a row
-    number, or (epoch, row) as for `Shaken`: nothing is changed at random here, so the epoch is of no matter.
+    number, or (epoch, row) as for `AugmentedCropDataset`: nothing is changed at random here, so the epoch is of no matter.
     Raises DataError when nothing of the bundle is cached, and naming the first picture that is not; with `skip_unreadable` such a
     row is zeros with no label, and says so.
     """
@@ -66,18 +66,18 @@ class Cached(Dataset[Batch]):
         return torch.from_numpy(values), torch.from_numpy(self.targets[rows]), known.tolist()
 
 
-class Windows(Dataset[Batch]):
+class WindowDataset(Dataset[Batch]):
     """Windows of cached features in the place of single faces; see `mien.train.inputs.windows.windows` for which.
 
     A batch is (features (B, T, D), target (B, T, sum of K), readable, B of them), where padding is NaN in both, and a window is readable
-    when all its frames are. Keys and errors are those of `Cached`, and of `windows`.
+    when all its frames are. Keys and errors are those of `FeatureDataset`, and of `windows`.
     """
 
     def __init__(
         self, table: pd.DataFrame, tasks: Sequence[Task], settings: FeatureSettings, skip_unreadable: bool = False, overlap: bool = False
     ) -> None:
         assert settings.window is not None
-        self.faces = Cached(table, tasks, settings, skip_unreadable)
+        self.faces = FeatureDataset(table, tasks, settings, skip_unreadable)
         self.rows = windows(table, settings.window, overlap=overlap)
 
     def __len__(self) -> int:
@@ -99,13 +99,13 @@ class Windows(Dataset[Batch]):
         """Whether every recording is shorter than a window."""
         return bool((self.rows[:, -1] < 0).all())
 
-    def unread(self, numbers: Sequence[int]) -> list[int]:
+    def missing_rows(self, numbers: Sequence[int]) -> list[int]:
         """Those rows of the table in these windows that are not cached."""
         rows = np.unique(self.rows[list(numbers)])
         rows = rows[rows >= 0]
         return [int(row) for row in rows[~self.faces.known[rows]]]
 
-    def by_row(self, values: Floats) -> Floats:
+    def to_rows(self, values: Floats) -> Floats:
         """Values (W, T, K) of all windows as those of the table's rows (N, K); of a frame in two windows, the first counts."""
         inside = self.rows >= 0
         return np.asarray(values[inside][np.unique(self.rows[inside], return_index=True)[1]])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mien.errors import DataError
 from mien.tasks import Floats
 
-__all__ = ["Order", "inverse_cell", "inverse_class", "inverse_class_and_cell"]
+__all__ = ["ResumableBatchSampler", "inverse_cell", "inverse_class", "inverse_class_and_cell"]
 
 
 def inverse_class(shares: Floats) -> Floats:
@@ -61,7 +61,7 @@ def _of_all(labelled: Floats, seen: NDArray[np.bool_]) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
+class ResumableBatchSampler:
     """The batches of one epoch. A pure function of its fields, so a restart sees the same batches.
 
     count: rows of the label table. weights: None for a shuffle of all rows; (count,) to draw `count` rows with replacement.

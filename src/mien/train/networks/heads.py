@@ -116,7 +116,7 @@ class SequenceHead(nn.Module):
 
     def features(self, features: Tensor) -> Tensor:
         """What both directions say of each frame, (N, T, 2 * width), at least 0."""
-        lengths = there(features).sum(dim=1).cpu()
+        lengths = valid_mask(features).sum(dim=1).cpu()
         packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
         states: Tensor = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=features.shape[1])[0]
         return states.relu()
@@ -219,6 +219,6 @@ def _check_regions(settings: HeadSettings, width_in: int, task: Task) -> None:
         )
 
 
-def there(windows: Tensor) -> Tensor:
+def valid_mask(windows: Tensor) -> Tensor:
     """Which frames (N, T) of windows of features (N, T, D) are frames and not padding, which is NaN throughout."""
     return ~windows.isnan().all(dim=2)

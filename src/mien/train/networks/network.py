@@ -34,7 +34,7 @@ __all__ = [
     "freeze",
     "load_start",
     "start_at_means",
-    "thaw",
+    "unfreeze",
 ]
 
 
@@ -206,7 +206,7 @@ def freeze(net: MultiTaskNet, what: Literal["backbone"] = "backbone") -> None:
     _hold(net, what, True)
 
 
-def thaw(net: MultiTaskNet, what: Literal["backbone"] = "backbone") -> None:
+def unfreeze(net: MultiTaskNet, what: Literal["backbone"] = "backbone") -> None:
     """Undo `freeze`."""
     _hold(net, what, False)
 

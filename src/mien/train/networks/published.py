@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from mien.bundles.store import bundles, read_bundle
 from mien.errors import BundleError
 from mien.train.networks.network import MultiTaskNet
-from mien.train.networks.transplant import lift, parity, save
+from mien.train.networks.transplant import parity, save, transplant
 from mien.zoo.fetch import writing
 from mien.zoo.index import Affect, Entry, entry
 from mien.zoo.install import Note, locked, quiet, weights
@@ -61,7 +61,7 @@ def _lifted(known: Entry, source: Path) -> MultiTaskNet:
     refused: list[str] = []
     for architecture in known.architectures:
         try:
-            return lift(found, architecture, tasks, given.pixels.size if given else _SIZE)
+            return transplant(found, architecture, tasks, given.pixels.size if given else _SIZE)
         except BundleError as error:
             refused.append(str(error))
     raise BundleError(f"{known.name}: {refused[0] if refused else 'the index knows no architecture for these weights'}")

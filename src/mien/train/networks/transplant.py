@@ -1,7 +1,7 @@
 """Published PyTorch weights in today's networks, every tensor accounted for, so that people can train on from them.
 
 A .pt file of another version of timm cannot be loaded as the object that it was, but its tensors can be: `mien.zoo.pickles` reads
-them, `lift` puts them into a network of the same architecture by name, `parity` holds that against the ONNX file that was
+them, `transplant` puts them into a network of the same architecture by name, `parity` holds that against the ONNX file that was
 published beside it, and `save` writes safetensors that `start` of a network's settings takes.
 """
 
@@ -23,7 +23,7 @@ from mien.train.networks.network import MultiTaskNet
 from mien.train.settings.network import OWN, NetworkSettings
 from mien.zoo.onnx_split import columns_of
 
-__all__ = ["PARITY", "lift", "parity", "save"]
+__all__ = ["PARITY", "parity", "save", "transplant"]
 
 PARITY: Final = 1e-3
 """Largest difference from the published ONNX file, in parts of the largest number of the same output, 1 at least."""
@@ -31,7 +31,7 @@ PARITY: Final = 1e-3
 Array = NDArray[Any]
 
 
-def lift(
+def transplant(
     tensors: Mapping[str, Array], architecture: str, tasks: Sequence[tuple[Task, slice | Sequence[int]]], size: int = 112
 ) -> MultiTaskNet:
     """A network with the weights of a published one, in evaluation mode; it gives one raw output (N, K) a task.

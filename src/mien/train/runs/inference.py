@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from mien.errors import DataError
 from mien.tasks import Floats, Task
-from mien.train.inputs.crops import Crops, Item, one_opencv_thread
-from mien.train.inputs.feature_dataset import Batch, Cached, Windows
+from mien.train.inputs.crops import CropDataset, Item, one_opencv_thread
+from mien.train.inputs.feature_dataset import Batch, FeatureDataset, WindowDataset
 from mien.train.networks.network import MultiTaskNet, build
 from mien.train.runs.folder import RunFolder
 from mien.train.settings.training import Settings
@@ -23,7 +23,7 @@ __all__ = ["Inputs", "collate", "input_shape", "inputs_of", "loaded", "network_o
 
 _OUTLAST_S: Final = 60.0
 
-Inputs = Crops | Cached | Windows
+Inputs = CropDataset | FeatureDataset | WindowDataset
 """What a network reads of the rows of a label table, with their targets."""
 
 
@@ -33,10 +33,10 @@ def inputs_of(table: pd.DataFrame, tasks: Sequence[Task], settings: Settings, *,
     overlap: windows lie half over each other, as in training. Raises DataError as these do.
     """
     if settings.features is not None and settings.features.window is not None:
-        return Windows(table, tasks, settings.features, settings.fit.skip_unreadable, overlap)
+        return WindowDataset(table, tasks, settings.features, settings.fit.skip_unreadable, overlap)
     if settings.features is not None:
-        return Cached(table, tasks, settings.features, settings.fit.skip_unreadable)
-    return Crops(table, tasks, settings.pixels, settings.fit.skip_unreadable)
+        return FeatureDataset(table, tasks, settings.features, settings.fit.skip_unreadable)
+    return CropDataset(table, tasks, settings.pixels, settings.fit.skip_unreadable)
 
 
 def input_shape(settings: Settings) -> tuple[int, int]:
@@ -78,8 +78,8 @@ def raw_scores(
         for part, raw in zip(parts, whole(seen.to(device)), strict=True):
             part.append(raw.float().cpu().numpy())
     raws = {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}
-    if isinstance(crops, Windows):
-        return {family: crops.by_row(raw) for family, raw in raws.items()}, crops.faces.known
+    if isinstance(crops, WindowDataset):
+        return {family: crops.to_rows(raw) for family, raw in raws.items()}, crops.faces.known
     return raws, np.array(readable)
 
 
