@@ -28,7 +28,11 @@ from mien.data.registry import Set, load_set, set_name
 from mien.tasks import TASKS
 
 MTL_HEADER = "image,valence,arousal,expression,aus"
-ROWS = {"training_set_annotations": 142_333, "validation_set_annotations": 26_876, "MTL_Challenge_test_set_release": 51_159}
+ROWS = {
+    "training_set_annotations": 142_333,
+    "validation_set_annotations": 26_876,
+    "MTL_Challenge_test_set_release": 51_159,
+}
 LISTED = 1_022_655
 VIDEOS = 600
 LENGTH = 4_850
@@ -36,7 +40,10 @@ LINKS = 60_000  # names that a file may have on common file systems
 WANT = (TASKS["va"], TASKS["expr.abaw8"], TASKS["au.abaw12"])
 TRACKS = {
     "VA_Estimation_Challenge": ("valence,arousal", 1.0),
-    "EXPR_Classification_Challenge": ("Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other", 0.35),
+    "EXPR_Classification_Challenge": (
+        "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other",
+        0.35,
+    ),
     "AU_Detection_Challenge": ("AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26", 0.8),
 }
 
@@ -65,7 +72,13 @@ def labels(rng: np.random.Generator, count: int) -> dict[str, list[str]]:
     units = np.where(none[:, None], -1, rng.integers(0, 2, (count, 12)))
     expr = np.where(none, -1, rng.integers(0, 8, count))
     joined = (",".join(map(str, row)) for row in units.tolist())
-    return dict(zip(TRACKS, ([f"{v},{a}" for v, a in va.tolist()], list(map(str, expr.tolist())), list(joined)), strict=True))
+    return dict(
+        zip(
+            TRACKS,
+            ([f"{v},{a}" for v, a in va.tolist()], list(map(str, expr.tolist())), list(joined)),
+            strict=True,
+        )
+    )
 
 
 def make_mtl(root: Path, pictures: Pictures, rng: np.random.Generator) -> None:
@@ -73,10 +86,16 @@ def make_mtl(root: Path, pictures: Pictures, rng: np.random.Generator) -> None:
         images = [f"video{part}_{k // 500}/{k % 500 * 3 + 1:05d}.jpg" for k in range(rows)]
         kinds = labels(rng, rows).values()
         tested = part == len(ROWS) - 1
-        lines = [f"{image}," for image in images] if tested else [",".join(fields) for fields in zip(images, *kinds, strict=True)]
+        lines = (
+            [f"{image}," for image in images]
+            if tested
+            else [",".join(fields) for fields in zip(images, *kinds, strict=True)]
+        )
         (root / f"{name}.txt").write_text("\n".join([MTL_HEADER, *lines]) + "\n")
         for video in dict.fromkeys(image.split("/")[0] for image in images):
-            pictures.fill(root / "cropped_aligned" / video, [f"{k * 3 + 1:05d}.jpg" for k in range(500)])
+            pictures.fill(
+                root / "cropped_aligned" / video, [f"{k * 3 + 1:05d}.jpg" for k in range(500)]
+            )
 
 
 def make_dense(root: Path, pictures: Pictures, rng: np.random.Generator) -> None:
@@ -117,14 +136,25 @@ def measured(settings: str) -> dict[str, object]:
 
 
 def in_a_process(**settings: object) -> dict[str, object]:
-    told = subprocess.run([sys.executable, __file__, "--set", json.dumps(settings)], check=True, capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, __file__, "--set", json.dumps(settings)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     found: dict[str, object] = json.loads(told.stdout)
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where the layouts are written and deleted again; default: the system's own place")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the layouts are written and deleted again; default: the system's own place",
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--set", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -144,12 +174,18 @@ def main() -> None:
         started = time.perf_counter()
         rows = len(read_list(root / "list.txt"))
         found = {
-            "machine": {"system": platform.system(), "cores": os.cpu_count(), "python": platform.python_version()},
+            "machine": {
+                "system": platform.system(),
+                "cores": os.cpu_count(),
+                "python": platform.python_version(),
+            },
             "pictures": pictures.made,
             "read_list": {"rows": rows, "seconds": round(time.perf_counter() - started, 2)},
             "s-aff-wild2": in_a_process(set="s-aff-wild2", root=str(root / "mtl")),
             "aff-wild2, va": in_a_process(set="aff-wild2", root=str(root / "dense"), tracks=["va"]),
-            "aff-wild2, va + expr + au": in_a_process(set="aff-wild2", root=str(root / "dense"), tracks=["va", "expr", "au"]),
+            "aff-wild2, va + expr + au": in_a_process(
+                set="aff-wild2", root=str(root / "dense"), tracks=["va", "expr", "au"]
+            ),
         }
     text = json.dumps(found, indent=2)
     print(text)

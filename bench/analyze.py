@@ -37,7 +37,11 @@ def seconds(call) -> float:
 
 def decode(clip: Path, rgb: bool = False) -> int:
     with av.open(str(clip)) as container:
-        return sum(1 for frame in container.decode(video=0) if not rgb or frame.to_ndarray(format="rgb24") is not None)
+        return sum(
+            1
+            for frame in container.decode(video=0)
+            if not rgb or frame.to_ndarray(format="rgb24") is not None
+        )
 
 
 def repeat(clip: Path, length_s: float, path: Path) -> Path:
@@ -50,7 +54,11 @@ def repeat(clip: Path, length_s: float, path: Path) -> Path:
                 stream = source.streams.video[0]
                 for packet in source.demux(stream):
                     if packet.dts is not None:
-                        packet.pts, packet.dts, packet.stream = packet.pts + start, packet.dts + start, out
+                        packet.pts, packet.dts, packet.stream = (
+                            packet.pts + start,
+                            packet.dts + start,
+                            out,
+                        )
                         target.mux(packet)
                 start += stream.duration
     return path
@@ -62,7 +70,10 @@ def peak_mb(clip: Path, folder: Path) -> tuple[float, float]:
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     command = [sys.executable, "-c", code, *COMMAND, str(clip), "--out", str(folder)]
     started = time.perf_counter()
-    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 1024
+    peak = (
+        int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        / 1024
+    )
     return peak, time.perf_counter() - started
 
 
@@ -88,7 +99,9 @@ def parts() -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clip", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--rounds", type=int, default=5)
@@ -96,20 +109,30 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        frames, times = decode(args.clip), {"decode": [], "decode to RGB": [], "analyse": [], "command": [], "first_row": []}
+        frames, times = (
+            decode(args.clip),
+            {"decode": [], "decode to RGB": [], "analyse": [], "command": [], "first_row": []},
+        )
         first = f"import mien; next(iter(mien.analyze({str(args.clip)!r}, stream=True)))"
         for i in range(args.rounds):
             times["decode"].append(seconds(lambda: decode(args.clip)))
             times["decode to RGB"].append(seconds(lambda: decode(args.clip, rgb=True)))
             times["analyse"].append(seconds(lambda i=i: run([args.clip], folder / f"warm{i}")))
             command = [*COMMAND, str(args.clip), "--out", str(folder / f"cold{i}")]
-            times["command"].append(seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True)))
-            times["first_row"].append(seconds(lambda: subprocess.run([sys.executable, "-c", first], check=True)))
+            times["command"].append(
+                seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True))
+            )
+            times["first_row"].append(
+                seconds(lambda: subprocess.run([sys.executable, "-c", first], check=True))
+            )
         median = {name: statistics.median(values) for name, values in times.items()}
         result = {
             "machine": {"cores": os.cpu_count(), "engines": available()},
             "frames": frames,
-            "fps": {name: round(frames / median[name], 1) for name in ("decode", "decode to RGB", "analyse", "command")},
+            "fps": {
+                name: round(frames / median[name], 1)
+                for name in ("decode", "decode to RGB", "analyse", "command")
+            },
             "analyse / decode to RGB": round(median["decode to RGB"] / median["analyse"], 3),
             "analyse / decode": round(median["decode"] / median["analyse"], 3),
             "command / decode to RGB": round(median["decode to RGB"] / median["command"], 3),
@@ -118,7 +141,12 @@ def main() -> None:
             "ms": parts(),
         }
         if args.minutes:
-            peaks = {f"{m} minutes": peak_mb(repeat(args.clip, 60 * m, folder / f"{m}.mp4"), folder / f"{m}")[0] for m in (1, 5)}
+            peaks = {
+                f"{m} minutes": peak_mb(
+                    repeat(args.clip, 60 * m, folder / f"{m}.mp4"), folder / f"{m}"
+                )[0]
+                for m in (1, 5)
+            }
             film = repeat(args.clip, args.minutes * 60, folder / "long.mp4")
             long, took = peak_mb(film, folder / "long")
             plain, rgb = seconds(lambda: decode(film)), seconds(lambda: decode(film, rgb=True))

@@ -32,14 +32,25 @@ from mien.faces.prepare import normalise, prepare_crop
 from mien.zoo.convert import convert
 from mien.zoo.install import place
 
-OLDER = ("enet_b0_8_best_vgaf", "enet_b0_8_best_afew", "enet_b2_8", "enet_b0_8_va_mtl", "enet_b2_7")  # all that hsemotion-onnx knows
+OLDER = (
+    "enet_b0_8_best_vgaf",
+    "enet_b0_8_best_afew",
+    "enet_b2_8",
+    "enet_b0_8_va_mtl",
+    "enet_b2_7",
+)  # all that hsemotion-onnx knows
 
 
 def pictures() -> list[np.ndarray]:
     face = portrait()[40:250, 120:330]
     sizes = [(512, 512), (700, 500), (112, 112), (31, 47), (260, 260)]
     noise = np.random.default_rng(0).integers(0, 256, (224, 260, 3), dtype=np.uint8)
-    return [face, np.ascontiguousarray(face[:, ::-1]), *(cv2.resize(face, size) for size in sizes), noise]
+    return [
+        face,
+        np.ascontiguousarray(face[:, ::-1]),
+        *(cv2.resize(face, size) for size in sizes),
+        noise,
+    ]
 
 
 def made(known: zoo.Entry, faces: list[np.ndarray]) -> bytes:
@@ -48,14 +59,25 @@ def made(known: zoo.Entry, faces: list[np.ndarray]) -> bytes:
     import torch
     from zoo_forms import mobilefacenet, network, onnx_bytes
 
-    pixels, outputs = known.network.pixels, sum(len(output.columns) for output in known.network.outputs)
+    pixels, outputs = (
+        known.network.pixels,
+        sum(len(output.columns) for output in known.network.outputs),
+    )
     small = known.architectures[0].startswith("mobilefacenet")
-    net = copy.deepcopy(mobilefacenet(outputs) if small else network(known.architectures[0], outputs, 64))
-    norms = [part for part in net.modules() if isinstance(part, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d)]
+    net = copy.deepcopy(
+        mobilefacenet(outputs) if small else network(known.architectures[0], outputs, 64)
+    )
+    norms = [
+        part
+        for part in net.modules()
+        if isinstance(part, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d)
+    ]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        net.train()(torch.from_numpy(normalise([prepare_crop(face, pixels) for face in faces], pixels)))
+        net.train()(
+            torch.from_numpy(normalise([prepare_crop(face, pixels) for face in faces], pixels))
+        )
     for norm in norms:
         norm.running_var.clamp_(min=0.05)
     return onnx_bytes(net.eval(), pixels.size)
@@ -63,7 +85,11 @@ def made(known: zoo.Entry, faces: list[np.ndarray]) -> bytes:
 
 def install(name: str, folder: Path | None, faces: list[np.ndarray], caches: list[Path]) -> str:
     """Put a file where each package looks for it, mien's form of it among the bundles; returns mien's name of it."""
-    known = next(one for one in zoo.entries().values() if (file := one.file("network")) and file.name == f"{name}.onnx")
+    known = next(
+        one
+        for one in zoo.entries().values()
+        if (file := one.file("network")) and file.name == f"{name}.onnx"
+    )
     if folder is None:
         content = made(known, faces)
         network, card = convert(known, content)
@@ -93,21 +119,38 @@ class Tally:
 
     def add_both(self, ours: Callable[..., Any], theirs: Callable[..., Any], faces: Any) -> None:
         for logits in (True, False):
-            (labels, scores), (wanted, numbers) = (call(faces, logits=logits) for call in (ours, theirs))
+            (labels, scores), (wanted, numbers) = (
+                call(faces, logits=logits) for call in (ours, theirs)
+            )
             self.add(f"scores, logits={logits}", scores, numbers)
-            alike = [labels == wanted] if isinstance(labels, str) else [a == b for a, b in zip(labels, wanted, strict=True)]
+            alike = (
+                [labels == wanted]
+                if isinstance(labels, str)
+                else [a == b for a, b in zip(labels, wanted, strict=True)]
+            )
             self.labels, self.same = self.labels + len(alike), self.same + sum(alike)
 
     def told(self) -> dict[str, object]:
-        rounded = {what: {key: float(f"{value:.3g}") for key, value in numbers.items()} for what, numbers in self.found.items()}
+        rounded = {
+            what: {key: float(f"{value:.3g}") for key, value in numbers.items()}
+            for what, numbers in self.found.items()
+        }
         return {**rounded, "labels alike": f"{self.same} of {self.labels}"}
 
 
 def compare(name: str, faces: list[np.ndarray], newer: Any, older: Any) -> dict[str, object]:
     result: dict[str, object] = {}
     if newer is not None:
-        ours, theirs, tally = EmotiEffLibRecognizer("onnx", name), newer.EmotiEffLibRecognizer("onnx", name), Tally()
-        if (ours.idx_to_emotion_class, ours.is_mtl, ours.img_size) != (theirs.idx_to_emotion_class, theirs.is_mtl, theirs.img_size):
+        ours, theirs, tally = (
+            EmotiEffLibRecognizer("onnx", name),
+            newer.EmotiEffLibRecognizer("onnx", name),
+            Tally(),
+        )
+        if (ours.idx_to_emotion_class, ours.is_mtl, ours.img_size) != (
+            theirs.idx_to_emotion_class,
+            theirs.is_mtl,
+            theirs.img_size,
+        ):
             raise SystemExit(f"{name}: labels or sizes differ")
         for some in (faces, *faces):
             tally.add("features", ours.extract_features(some), theirs.extract_features(some))
@@ -130,14 +173,25 @@ def imported(module: str) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=Path)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "compat.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "compat.json"
+    )
     args = parser.parse_args()
-    newer, older = imported("emotiefflib.facial_analysis"), imported("hsemotion_onnx.facial_emotions")
+    newer, older = (
+        imported("emotiefflib.facial_analysis"),
+        imported("hsemotion_onnx.facial_emotions"),
+    )
     if newer is None and older is None:
-        raise SystemExit("nothing to compare with; install one: pip install emotiefflib hsemotion-onnx")
-    packages = [name for name, module in (("emotiefflib", newer), ("hsemotion-onnx", older)) if module]
+        raise SystemExit(
+            "nothing to compare with; install one: pip install emotiefflib hsemotion-onnx"
+        )
+    packages = [
+        name for name, module in (("emotiefflib", newer), ("hsemotion-onnx", older)) if module
+    ]
     result: dict[str, Any] = {
         "versions": {name: version(name) for name in (*packages, "onnxruntime", "numpy")} | {"opencv": cv2.__version__},
         "files": "as published" if args.files else "of the same architectures, with random weights", "pictures": len(pictures()),
@@ -146,7 +200,12 @@ def main() -> None:
         # Both packages look for their files in the home folder.
         os.environ.update(HOME=scratch, USERPROFILE=scratch, MIEN_HOME=f"{scratch}/mien")
         for name in get_model_list():
-            install(name, args.files, pictures(), [Path(scratch) / ".emotiefflib", Path(scratch) / ".hsemotion"])
+            install(
+                name,
+                args.files,
+                pictures(),
+                [Path(scratch) / ".emotiefflib", Path(scratch) / ".hsemotion"],
+            )
             result[name] = compare(name, pictures(), newer, older)
             print(name, json.dumps(result[name]), flush=True)
     args.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -42,9 +42,13 @@ def rate(pool: ProcessPoolExecutor, processes: int, faces: int, size: int) -> fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--faces", type=int, default=2000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "drawn.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "drawn.json"
+    )
     args = parser.parse_args()
     result: dict[str, dict[str, float]] = {}
     for processes in (1, 2):

@@ -22,14 +22,25 @@ from mien.train.builtin.teachers import Teacher
 
 def summary(pictures: list[Picture]) -> dict:
     rng = np.random.default_rng(0)
-    draws = [agreement([pictures[i] for i in rng.integers(len(pictures), size=len(pictures))]) for _ in range(300)]
+    draws = [
+        agreement([pictures[i] for i in rng.integers(len(pictures), size=len(pictures))])
+        for _ in range(300)
+    ]
     low, high = np.percentile(np.array(draws), [2.5, 97.5], axis=0)
     names, values = ("recall", "precision", "point error"), agreement(pictures)
-    found = {n: [round(float(v), 4) for v in row] for n, *row in zip(names, values, low, high, strict=True)}
+    found = {
+        n: [round(float(v), 4) for v in row]
+        for n, *row in zip(names, values, low, high, strict=True)
+    }
     median = statistics.median(error for one in pictures for error in one.errors)
     faces = sum(len(one.truth) for one in pictures)
     by_width = recall_by_width(pictures)
-    return found | {"median point error": round(median, 4), "pictures": len(pictures), "faces": faces, "recall by width, px": by_width}
+    return found | {
+        "median point error": round(median, 4),
+        "pictures": len(pictures),
+        "faces": faces,
+        "recall by width, px": by_width,
+    }
 
 
 def milliseconds(call, repeat: int = 100) -> float:
@@ -42,7 +53,9 @@ def milliseconds(call, repeat: int = 100) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--bundle", default=FACES)
@@ -56,9 +69,16 @@ def main() -> None:
     result = {
         "sha256": open_bundle(args.bundle).card.sha256[:12],
         "held-out portraits": summary(list(held_out(args.data, detector))),
-        "composites of held-out portraits": summary(list(crowds(args.data, "val", teacher, detector, args.crowds))),
-        "ms at 320x192": {"mien-face": milliseconds(lambda: detector.find(frame)), "teacher": milliseconds(lambda: teacher(luma[None]))},
-        "ms to follow one face": milliseconds(lambda: detector.follow(frame, [(100.0, 50.0, 60.0, 80.0)])),
+        "composites of held-out portraits": summary(
+            list(crowds(args.data, "val", teacher, detector, args.crowds))
+        ),
+        "ms at 320x192": {
+            "mien-face": milliseconds(lambda: detector.find(frame)),
+            "teacher": milliseconds(lambda: teacher(luma[None])),
+        },
+        "ms to follow one face": milliseconds(
+            lambda: detector.follow(frame, [(100.0, 50.0, 60.0, 80.0)])
+        ),
     }
     print(json.dumps(result, indent=2))
     if args.out:

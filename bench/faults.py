@@ -24,12 +24,21 @@ from campaign import disks, hostile, kills, media
 from campaign.verdicts import MEANINGS, Family, Verdict, collect
 
 RESULTS: Final = Path(__file__).parent / "results" / "faults.json"
-KILLS: Final = {"analyze": 70, "train": 20, "features": 20, "reproduce": 12, "superres": 15, "pull": 25}
+KILLS: Final = {
+    "analyze": 70,
+    "train": 20,
+    "features": 20,
+    "reproduce": 12,
+    "superres": 15,
+    "pull": 25,
+}
 """How often each command is killed."""
 
 
 def _kills(command: kills.Command) -> Callable[[Path, int | None, int], Iterator[Verdict]]:
-    return lambda folder, count, seed: kills.campaign(folder, command, count or KILLS[command.name], seed)
+    return lambda folder, count, seed: kills.campaign(
+        folder, command, count or KILLS[command.name], seed
+    )
 
 
 FAMILIES: Final[dict[str, Callable[[Path, int | None, int], Iterator[Verdict]]]] = {
@@ -44,23 +53,35 @@ FAMILIES: Final[dict[str, Callable[[Path, int | None, int], Iterator[Verdict]]]]
 def _chosen(words: list[str]) -> list[str]:
     if not words:
         return list(FAMILIES)
-    chosen = [name for name in FAMILIES if name in words or name.partition(" ")[0].rstrip("s") + "s" in words]
+    chosen = [
+        name
+        for name in FAMILIES
+        if name in words or name.partition(" ")[0].rstrip("s") + "s" in words
+    ]
     if not chosen:
-        raise SystemExit(f"no family named {' or '.join(words)}; there are {', '.join(FAMILIES)}, and kills for all kills")
+        raise SystemExit(
+            f"no family named {' or '.join(words)}; there are {', '.join(FAMILIES)}, and kills for all kills"
+        )
     return chosen
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("families", nargs="*", help=f"of {', '.join(FAMILIES)}; kills for all kills; none: all")
+    parser.add_argument(
+        "families", nargs="*", help=f"of {', '.join(FAMILIES)}; kills for all kills; none: all"
+    )
     parser.add_argument("--count", type=int, help="cases of damaged media, or of each kill")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--keep", type=Path, help="keep the damaged files that went wrong in this folder")
+    parser.add_argument(
+        "--keep", type=Path, help="keep the damaged files that went wrong in this folder"
+    )
     arguments = parser.parse_args()
     families: list[Family] = []
     for name in _chosen(arguments.families):
         with tempfile.TemporaryDirectory() as folder:
-            found = collect(name, FAMILIES[name](Path(folder), arguments.count, arguments.seed), show=True)
+            found = collect(
+                name, FAMILIES[name](Path(folder), arguments.count, arguments.seed), show=True
+            )
             if arguments.keep and found.failures():
                 shutil.copytree(folder, arguments.keep / name.replace(" ", "-"), dirs_exist_ok=True)
         families.append(found)
@@ -73,9 +94,16 @@ def main() -> int:
 
 def _write(families: list[Family]) -> None:
     """Results of these families take the place of earlier ones of theirs; others stay."""
-    page = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"meanings": dict(MEANINGS), "families": {}}
+    page = (
+        json.loads(RESULTS.read_text())
+        if RESULTS.exists()
+        else {"meanings": dict(MEANINGS), "families": {}}
+    )
     for family in families:
-        failures = [{"case": one.case, "kind": one.kind, "detail": one.detail[:200]} for one in family.failures()]
+        failures = [
+            {"case": one.case, "kind": one.kind, "detail": one.detail[:200]}
+            for one in family.failures()
+        ]
         page["families"][family.name] = family.summary() | {"failures": failures}
     RESULTS.write_text(json.dumps(page, indent=1) + "\n")
 

@@ -36,7 +36,9 @@ def cost(call: Callable[[], object]) -> tuple[float, float]:
     wall, processor = time.perf_counter(), time.process_time()
     for _ in range(CALLS):
         call()
-    return 1000 * (time.perf_counter() - wall) / CALLS, 1000 * (time.process_time() - processor) / CALLS
+    return 1000 * (time.perf_counter() - wall) / CALLS, 1000 * (
+        time.process_time() - processor
+    ) / CALLS
 
 
 def calls(rounds: int) -> dict[str, dict[str, float]]:
@@ -64,14 +66,21 @@ def calls(rounds: int) -> dict[str, dict[str, float]]:
             told[name].append(cost(ways[name]))
     found: dict[str, dict[str, float]] = {}
     for name, values in told.items():
-        found[name] = dict(zip(("ms", "processor ms"), np.median(values, axis=0).round(2).tolist(), strict=True))
+        found[name] = dict(
+            zip(("ms", "processor ms"), np.median(values, axis=0).round(2).tolist(), strict=True)
+        )
         for other in ("find and score", "model.score"):
             ratios = np.median(np.array(values) / np.array(told[other]), axis=0)
-            found[name] |= {f"of {other}": round(float(ratios[0]), 2), f"of {other}, processor": round(float(ratios[1]), 2)}
+            found[name] |= {
+                f"of {other}": round(float(ratios[0]), 2),
+                f"of {other}, processor": round(float(ratios[1]), 2),
+            }
     return found
 
 
-def ticking(pictures: list[NDArray[np.uint8]], seconds: float, born: list[float]) -> Iterator[NDArray[np.uint8]]:
+def ticking(
+    pictures: list[NDArray[np.uint8]], seconds: float, born: list[float]
+) -> Iterator[NDArray[np.uint8]]:
     """Pictures in real time; born: when each came into being, whether or not it was asked for then."""
     start = time.monotonic()
     for number in range(round(seconds * RATE)):
@@ -82,7 +91,10 @@ def ticking(pictures: list[NDArray[np.uint8]], seconds: float, born: list[float]
 
 def live(seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = [frame.pixels for frame in open_source(film(Path(scratch) / "film.mp4", rate=RATE)).frames()]
+        pictures = [
+            frame.pixels
+            for frame in open_source(film(Path(scratch) / "film.mp4", rate=RATE)).frames()
+        ]
     born: list[float] = []
     lags = [
         (time.monotonic() - born[reading.frame]) * RATE
@@ -97,12 +109,19 @@ def live(seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    result = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "a call": calls(args.rounds), "live": live(args.seconds)}
+    result = {
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "a call": calls(args.rounds),
+        "live": live(args.seconds),
+    }
     text = json.dumps(result, indent=2) + "\n"
     print(text, end="")
     if args.out:

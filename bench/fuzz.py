@@ -40,10 +40,64 @@ from mien.zoo.pickles import read_pt, tensors
 LIMIT_S: Final = 20.0
 MOST_FRAMES: Final = 20
 WORDS: Final = {
-    "card": [b'"name": ', b'{"', b"[[", b"]", b"null", b"1e999", b"-0", b"99999999999999999999", b'"\\u0000"', b"NaN", b"\xff"],
-    "settings": [b"&a ", b"*a", b"<<: *a", b"[", b"]", b"{", b"}", b": ", b"- ", b"\n", b"!!int ", b"? ", b"'", b"|", b"~", b".nan", b"\0"],
-    "pickle": [b"cos\nsystem\n", b"R", b"(", b"}", b"t", b"o", b"b", b"\x94", b"h\x00", b"Q", b"u", b"s", b"I99999999\n", b"\x8a\x08"],
-    "container": [b"\xff\xff\xff\xff", b"\0\0\0\0", b"moov", b"mdat", b"\xff\xd9", b"IDAT", b"\x80\0\0\0", b"\x7f\xff\xff\xff"],
+    "card": [
+        b'"name": ',
+        b'{"',
+        b"[[",
+        b"]",
+        b"null",
+        b"1e999",
+        b"-0",
+        b"99999999999999999999",
+        b'"\\u0000"',
+        b"NaN",
+        b"\xff",
+    ],
+    "settings": [
+        b"&a ",
+        b"*a",
+        b"<<: *a",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b": ",
+        b"- ",
+        b"\n",
+        b"!!int ",
+        b"? ",
+        b"'",
+        b"|",
+        b"~",
+        b".nan",
+        b"\0",
+    ],
+    "pickle": [
+        b"cos\nsystem\n",
+        b"R",
+        b"(",
+        b"}",
+        b"t",
+        b"o",
+        b"b",
+        b"\x94",
+        b"h\x00",
+        b"Q",
+        b"u",
+        b"s",
+        b"I99999999\n",
+        b"\x8a\x08",
+    ],
+    "container": [
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\0",
+        b"moov",
+        b"mdat",
+        b"\xff\xd9",
+        b"IDAT",
+        b"\x80\0\0\0",
+        b"\x7f\xff\xff\xff",
+    ],
 }
 
 
@@ -93,12 +147,19 @@ def container(content: bytes) -> None:
         pass
 
 
-READERS: Final[dict[str, Callable[[bytes], None]]] = {"card": card, "pickle": pickle, "settings": settings, "container": container}
+READERS: Final[dict[str, Callable[[bytes], None]]] = {
+    "card": card,
+    "pickle": pickle,
+    "settings": settings,
+    "container": container,
+}
 
 
 def seeds(reader: str) -> list[bytes]:
     """Sound inputs that changes start from."""
-    return {"card": _cards, "pickle": _pickles, "settings": _settings, "container": _containers}[reader]()
+    return {"card": _cards, "pickle": _pickles, "settings": _settings, "container": _containers}[
+        reader
+    ]()
 
 
 def _cards() -> list[bytes]:
@@ -120,15 +181,22 @@ def _pickles() -> list[bytes]:
 
     import torch
 
-    trees: list[object] = [{"a": [1, 2.5, "x", None, True, b"y"], "b": {"c": (1, 2)}}, [{1}, frozenset({1}), 10**30, -1]]
+    trees: list[object] = [
+        {"a": [1, 2.5, "x", None, True, b"y"], "b": {"c": (1, 2)}},
+        [{1}, frozenset({1}), 10**30, -1],
+    ]
     found = [maker.dumps(tree, protocol) for tree in trees for protocol in range(6)]
     for new in (True, False):
         out = io.BytesIO()
-        torch.save({"w": torch.zeros(2, 3), "b": torch.zeros(3)}, out, _use_new_zipfile_serialization=new)
+        torch.save(
+            {"w": torch.zeros(2, 3), "b": torch.zeros(3)}, out, _use_new_zipfile_serialization=new
+        )
         found.append(out.getvalue())
         if new:
             with zipfile.ZipFile(out) as archive:
-                found += [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
+                found += [
+                    archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")
+                ]
     return found
 
 
@@ -137,10 +205,20 @@ def _containers() -> list[bytes]:
     picture, found = Image.fromarray(pixels), []
     for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"):
         out = io.BytesIO()
-        more = {"save_all": True, "append_images": [picture.rotate(180)]} if kind in ("GIF", "WEBP", "TIFF", "PNG") else {}
+        more = (
+            {"save_all": True, "append_images": [picture.rotate(180)]}
+            if kind in ("GIF", "WEBP", "TIFF", "PNG")
+            else {}
+        )
         picture.save(out, kind, **more)
         found.append(out.getvalue())
-    for kind, codec in (("mp4", "mpeg4"), ("matroska", "mpeg4"), ("avi", "mjpeg"), ("mpegts", "mpeg2video"), ("flv", "flv1")):
+    for kind, codec in (
+        ("mp4", "mpeg4"),
+        ("matroska", "mpeg4"),
+        ("avi", "mjpeg"),
+        ("mpegts", "mpeg2video"),
+        ("flv", "flv1"),
+    ):
         out = io.BytesIO()
         with av.open(out, "w", format=kind) as film:
             stream = film.add_stream(codec, rate=25)
@@ -198,7 +276,10 @@ def read(reader: str, content: bytes) -> str:
 def _keep(reader: str, content: bytes) -> None:
     path = Path(f"fuzz-{reader}-{hashlib.sha256(content).hexdigest()[:12]}")
     path.write_bytes(content)
-    print(f"{path}: {len(content)} bytes; python bench/fuzz.py --only {reader} --file {path}", file=sys.stderr)
+    print(
+        f"{path}: {len(content)} bytes; python bench/fuzz.py --only {reader} --file {path}",
+        file=sys.stderr,
+    )
 
 
 def plain(reader: str, seconds: float, seed: int) -> None:
@@ -209,7 +290,18 @@ def plain(reader: str, seconds: float, seed: int) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         ends[read(reader, changed(chance.choice(sound), reader, chance))] += 1
-    print(json.dumps({"reader": reader, "by": "random changes", "seed": seed, "inputs": ends.total(), "ends": dict(ends)}), flush=True)
+    print(
+        json.dumps(
+            {
+                "reader": reader,
+                "by": "random changes",
+                "seed": seed,
+                "inputs": ends.total(),
+                "ends": dict(ends),
+            }
+        ),
+        flush=True,
+    )
 
 
 def by_coverage(reader: str, seconds: float, seed: int) -> None:
@@ -222,8 +314,18 @@ def by_coverage(reader: str, seconds: float, seed: int) -> None:
     with tempfile.TemporaryDirectory() as corpus:
         for number, content in enumerate(seeds(reader)):
             (Path(corpus) / str(number)).write_bytes(content)
-        words = [sys.argv[0], corpus, f"-max_total_time={seconds:.0f}", f"-seed={seed + 1}", "-rss_limit_mb=4096", "-max_len=65536"]
-        atheris.Setup([*words, f"-timeout={LIMIT_S:.0f}", "-print_final_stats=1", "-verbosity=0"], lambda content: read(reader, content))
+        words = [
+            sys.argv[0],
+            corpus,
+            f"-max_total_time={seconds:.0f}",
+            f"-seed={seed + 1}",
+            "-rss_limit_mb=4096",
+            "-max_len=65536",
+        ]
+        atheris.Setup(
+            [*words, f"-timeout={LIMIT_S:.0f}", "-print_final_stats=1", "-verbosity=0"],
+            lambda content: read(reader, content),
+        )
         atheris.Fuzz()
 
 
@@ -243,19 +345,34 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--only", choices=READERS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plain", action="store_true", help="random changes, also where atheris is installed")
+    parser.add_argument(
+        "--plain", action="store_true", help="random changes, also where atheris is installed"
+    )
     parser.add_argument("--file", type=Path, help="read this one input")
     asked = parser.parse_args()
     if asked.file:
         print(read(asked.only, asked.file.read_bytes()))
         return
     if asked.only:
-        (plain if asked.plain or not _has_atheris() else by_coverage)(asked.only, asked.seconds, asked.seed)
+        (plain if asked.plain or not _has_atheris() else by_coverage)(
+            asked.only, asked.seconds, asked.seed
+        )
         return
     failed = []
     for reader in READERS:
-        words = [sys.executable, __file__, "--only", reader, "--seconds", str(asked.seconds / len(READERS)), "--seed", str(asked.seed)]
-        code = subprocess.run([*words, *(["--plain"] if asked.plain else [])], check=False).returncode
+        words = [
+            sys.executable,
+            __file__,
+            "--only",
+            reader,
+            "--seconds",
+            str(asked.seconds / len(READERS)),
+            "--seed",
+            str(asked.seed),
+        ]
+        code = subprocess.run(
+            [*words, *(["--plain"] if asked.plain else [])], check=False
+        ).returncode
         failed += [reader] if code else []
     sys.exit(f"something else came out of: {', '.join(failed)}" if failed else 0)
 

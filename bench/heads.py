@@ -42,7 +42,11 @@ from mien.train.settings.training import FitSettings, Settings
 GIVES = (TASKS["expr.affectnet8"], TASKS["va"])
 LEARNED = (TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"])
 VAL = 26_876
-ANNOTATED = {"expr": 90_645 / 142_333, "va": 103_917 / 142_333, "au": 103_316 / 142_333}  # of the training rows of s-Aff-Wild2
+ANNOTATED = {
+    "expr": 90_645 / 142_333,
+    "va": 103_917 / 142_333,
+    "au": 103_316 / 142_333,
+}  # of the training rows of s-Aff-Wild2
 SIDE = 16
 L2 = 2 / 512  # see mien.train.inputs.feature_dataset
 
@@ -63,22 +67,54 @@ class Random(nn.Module):
 
 def make_bundle(folder: Path) -> Path:
     folder.mkdir()
-    export(Random(), folder / "model.onnx", torch.randn(4, 1, SIDE, SIDE), [*(task.family for task in GIVES), "features"], {0: "batch"})
-    tasks = tuple(TaskCard(key=t.key, names=t.names, kind=t.kind, low=t.low, high=t.high, supervised_by="nobody") for t in GIVES)
+    export(
+        Random(),
+        folder / "model.onnx",
+        torch.randn(4, 1, SIDE, SIDE),
+        [*(task.family for task in GIVES), "features"],
+        {0: "batch"},
+    )
+    tasks = tuple(
+        TaskCard(
+            key=t.key, names=t.names, kind=t.kind, low=t.low, high=t.high, supervised_by="nobody"
+        )
+        for t in GIVES
+    )
     pixels = Pixels(size=SIDE, colour="grey", alignment="box", mean=(127.5,), std=(74.0,))
-    facts = {"name": "random", "tasks": tasks, "pixels": pixels, "temperature": {}, "features": 1280}
-    write_card(open_bundle(AFFECT).card.model_copy(update=facts | {"sha256": sha256_of(folder / "model.onnx")}), folder / "card.json")
+    facts = {
+        "name": "random",
+        "tasks": tasks,
+        "pixels": pixels,
+        "temperature": {},
+        "features": 1280,
+    }
+    write_card(
+        open_bundle(AFFECT).card.model_copy(
+            update=facts | {"sha256": sha256_of(folder / "model.onnx")}
+        ),
+        folder / "card.json",
+    )
     return folder
 
 
-def make_labels(values: np.ndarray, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def make_labels(
+    values: np.ndarray, rng: np.random.Generator
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Labels by task family (N, K), and what is known of them without the noise: (N, K) too."""
     values = (values - values[:5000].mean(axis=0)) / values[:5000].std(axis=0)
-    raw = {task.family: values @ rng.normal(0, values.shape[1] ** -0.5, (values.shape[1], len(task.names))) for task in LEARNED}
+    raw = {
+        task.family: values
+        @ rng.normal(0, values.shape[1] ** -0.5, (values.shape[1], len(task.names)))
+        for task in LEARNED
+    }
     raw["va"] = values[:, -10:] @ rng.normal(0, 10**-0.5, (10, 2))
     raw = {family: one / one.std(axis=0) for family, one in raw.items()}
     noisy = {family: one + rng.normal(0, 0.5, one.shape) for family, one in raw.items()}
-    found = {"expr": np.eye(8)[noisy["expr"].argmax(axis=1)], "va": np.tanh(0.5 * noisy["va"]), "au": (noisy["au"] > 0.8).astype(float)}
+    found = {
+        "expr": np.eye(8)[noisy["expr"].argmax(axis=1)],
+        "va": np.tanh(0.5 * noisy["va"]),
+        "au": (noisy["au"] > 0.8).astype(float),
+    }
     clean = {"expr": raw["expr"], "va": np.tanh(0.5 * raw["va"]), "au": raw["au"] - 0.8}
     return found, clean
 
@@ -95,12 +131,20 @@ def scores_of(found: dict[str, np.ndarray], clean: dict[str, np.ndarray]) -> dic
 def make_data(folder: Path, rows: int, rng: np.random.Generator) -> dict[str, float]:
     """Bundle, cache and label table in `folder`; the scores of the function itself on the validation rows."""
     count = rows + VAL
-    pictures = [cv2.imencode(".png", grey)[1].tobytes() for grey in rng.integers(0, 256, (count, SIDE, SIDE), np.uint8)]
-    table = pd.DataFrame({"image": pictures, "split": np.where(np.arange(count) < rows, "train", "val")})
+    pictures = [
+        cv2.imencode(".png", grey)[1].tobytes()
+        for grey in rng.integers(0, 256, (count, SIDE, SIDE), np.uint8)
+    ]
+    table = pd.DataFrame(
+        {"image": pictures, "split": np.where(np.arange(count) < rows, "train", "val")}
+    )
     bundle = load(make_bundle(folder / "bundle"))
     cache = build(bundle, table, folder / "cache", root=folder)
     found, clean = make_labels(np.asarray(cache.features_and_raw)[cache.rows(table)], rng)
-    known = scores_of({name: one[rows:] for name, one in found.items()}, {name: one[rows:] for name, one in clean.items()})
+    known = scores_of(
+        {name: one[rows:] for name, one in found.items()},
+        {name: one[rows:] for name, one in clean.items()},
+    )
     for task in LEARNED:
         found[task.family][:rows][rng.random(rows) > ANNOTATED[task.family]] = np.nan
         table[list(task.columns)] = found[task.family].astype(np.float32)
@@ -110,8 +154,16 @@ def make_data(folder: Path, rows: int, rng: np.random.Generator) -> dict[str, fl
 
 def settings_of(folder: Path) -> dict[str, Settings]:
     """HSEmotion's three heads ("MTL model 2")."""
-    heads = {"expr": HeadSettings(), "va": HeadSettings(squash=True), "au": HeadSettings(kind="hidden")}
-    losses = {"expr": LossSettings(classes="max"), "va": LossSettings(), "au": LossSettings(positives=True)}
+    heads = {
+        "expr": HeadSettings(),
+        "va": HeadSettings(squash=True),
+        "au": HeadSettings(kind="hidden"),
+    }
+    losses = {
+        "expr": LossSettings(classes="max"),
+        "va": LossSettings(),
+        "au": LossSettings(positives=True),
+    }
     data = File(set="file", path=folder / "labels.parquet")
     return {
         task.family: Settings(
@@ -119,12 +171,23 @@ def settings_of(folder: Path) -> dict[str, Settings]:
             data=(data,),
             tasks=(task.key,),
             features=FeatureSettings(
-                bundle=str(folder / "bundle"), cache=folder / "cache", images=folder, parts="raw" if task.family == "va" else "both"
+                bundle=str(folder / "bundle"),
+                cache=folder / "cache",
+                images=folder,
+                parts="raw" if task.family == "va" else "both",
             ),
             network=NetworkSettings(backbone="features", heads={task.family: heads[task.family]}),
             losses={task.family: losses[task.family]},
-            optim=OptimSettings(optimiser="adam", weight_decay=0 if task.family == "au" else L2 * ANNOTATED[task.family]),
-            fit=FitSettings(epochs=20 if task.family == "va" else 10, batch=512, accelerator="cpu", find_points=False),
+            optim=OptimSettings(
+                optimiser="adam",
+                weight_decay=0 if task.family == "au" else L2 * ANNOTATED[task.family],
+            ),
+            fit=FitSettings(
+                epochs=20 if task.family == "va" else 10,
+                batch=512,
+                accelerator="cpu",
+                find_points=False,
+            ),
         )
         for task in LEARNED
     }
@@ -138,7 +201,9 @@ def processor() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=142_333)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -152,7 +217,12 @@ def main() -> None:
             seconds[family] = round(time.perf_counter() - started, 1)
             scores[family] = round(float(pd.read_csv(run.folder / "curve.csv")["score"].max()), 4)
     result = {
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
         "rows": args.rows,
         "numbers a row": 1290,
         "seconds": {**seconds, "all three": round(sum(seconds.values()), 1)},

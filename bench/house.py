@@ -20,7 +20,9 @@ from pathlib import Path
 EMPTY_WORDS = frozenset({"found", "one", "told", "each", "own", "here", "there", "wanted"})
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-SECTION = re.compile(r"^\s*(Args|Returns|Yields|Raises|Attributes|Example|Examples):$", re.MULTILINE)
+SECTION = re.compile(
+    r"^\s*(Args|Returns|Yields|Raises|Attributes|Example|Examples):$", re.MULTILINE
+)
 
 
 def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
@@ -47,16 +49,24 @@ def assigned_names(tree: ast.AST) -> Iterator[str]:
 
 def own_line_comments(text: str) -> int:
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return sum(token.type == tokenize.COMMENT and token.line.strip().startswith("#") for token in tokens)
+    return sum(
+        token.type == tokenize.COMMENT and token.line.strip().startswith("#") for token in tokens
+    )
 
 
-def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+def public_definitions(
+    tree: ast.Module,
+) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
     """Public functions, classes and methods, outside functions."""
     for node in tree.body:
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not node.name.startswith("_"):
             yield node
             if isinstance(node, ast.ClassDef):
-                yield from (inner for inner in node.body if isinstance(inner, FUNCTIONS) and not inner.name.startswith("_"))
+                yield from (
+                    inner
+                    for inner in node.body
+                    if isinstance(inner, FUNCTIONS) and not inner.name.startswith("_")
+                )
 
 
 def needs_sections(node: ast.AST) -> bool:
@@ -78,7 +88,9 @@ def modules_below(root: Path) -> list[Path]:
 def import_circles(root: Path) -> list[list[str]]:
     """Groups of modules that import one another when they are imported, by Tarjan's algorithm."""
     paths = {module_name(path, root): path for path in modules_below(root)}
-    edges = {name: sorted(imported_modules(path, set(paths)) - {name}) for name, path in paths.items()}
+    edges = {
+        name: sorted(imported_modules(path, set(paths)) - {name}) for name, path in paths.items()
+    }
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -148,7 +160,9 @@ class Count:
         self.long_lines += sum(len(line) > 100 for line in text.splitlines())
         self.comprehensions += sum(isinstance(node, COMPREHENSIONS) for node in ast.walk(tree))
         self.comments += own_line_comments(text)
-        self.empty_words += [f"{place}: {name}" for name in assigned_names(tree) if name in EMPTY_WORDS]
+        self.empty_words += [
+            f"{place}: {name}" for name in assigned_names(tree) if name in EMPTY_WORDS
+        ]
         for node in ast.walk(tree):
             if isinstance(node, FUNCTIONS):
                 self._add_function(node, place)
@@ -166,8 +180,13 @@ class Count:
 
 
 def crowded_folders(root: Path) -> list[str]:
-    counts = {folder: len(list(folder.glob("*.py"))) for folder in {path.parent for path in modules_below(root)}}
-    return [f"{folder.relative_to(root)} ({count})" for folder, count in counts.items() if count > 14]
+    counts = {
+        folder: len(list(folder.glob("*.py")))
+        for folder in {path.parent for path in modules_below(root)}
+    }
+    return [
+        f"{folder.relative_to(root)} ({count})" for folder, count in counts.items() if count > 14
+    ]
 
 
 def report(root: Path, worst: int) -> bool:
@@ -184,21 +203,30 @@ def report(root: Path, worst: int) -> bool:
         ("AST nodes per body line, median", round(statistics.median(count.densities), 1), 10),
         ("lines over 100 characters", count.long_lines, 0),
         ("comprehensions per 1,000 lines", round(1000 * count.comprehensions / count.lines, 1), 15),
-        ("own-line comments per 1,000 lines, at least", round(1000 * count.comments / count.lines, 1), 25),
+        (
+            "own-line comments per 1,000 lines, at least",
+            round(1000 * count.comments / count.lines, 1),
+            25,
+        ),
         ("assignments to empty words", len(count.empty_words), 0),
         ("public docstrings without sections", len(count.without_sections), 0),
         ("folders with more than 14 modules", len(crowded), 0),
         ("import circles", len(circles), 0),
     ]
     modules = len(modules_below(root))
-    print(f"{count.lines:,} lines in {modules} modules, {len(sizes):,} functions, {count.public:,} public ones with sections due")
+    print(
+        f"{count.lines:,} lines in {modules} modules, {len(sizes):,} functions, {count.public:,} public ones with sections due"
+    )
     held = True
     for name, value, bar in measures:
         holds = value >= bar if "at least" in name else value <= bar
         held = held and holds
         print(f"{name:<46}{value:>10,}   bar {bar:>4}   {'held' if holds else 'NOT held'}")
     for title, places in (
-        ("largest functions", [f"{size:>5} {place}" for size, place in sorted(count.sizes, reverse=True)]),
+        (
+            "largest functions",
+            [f"{size:>5} {place}" for size, place in sorted(count.sizes, reverse=True)],
+        ),
         ("empty words", count.empty_words),
         ("docstrings without sections", count.without_sections),
         ("crowded folders", crowded),
@@ -210,9 +238,16 @@ def report(root: Path, worst: int) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1] / "src" / "mien")
-    parser.add_argument("--worst", type=int, default=0, help="how many places to list of each measure that has places")
+    parser.add_argument(
+        "--worst",
+        type=int,
+        default=0,
+        help="how many places to list of each measure that has places",
+    )
     arguments = parser.parse_args()
     return 0 if report(arguments.root, arguments.worst) else 1
 

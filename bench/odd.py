@@ -47,7 +47,14 @@ class Got:
     def told(self) -> str:
         lines = [line.split(": ", 1)[-1] for line in [*self.outcome.problems, *self.outcome.notes]]
         faces = self.table.face.nunique() if len(self.table) else 0
-        return "; ".join([f"{len(self.frames) if len(self.table) else 0} frames", f"{faces} faces", f"exit {self.exit_code}", *lines])
+        return "; ".join(
+            [
+                f"{len(self.frames) if len(self.table) else 0} frames",
+                f"{faces} faces",
+                f"exit {self.exit_code}",
+                *lines,
+            ]
+        )
 
 
 Check = Callable[[Path], tuple[str, bool]]
@@ -60,12 +67,25 @@ def got(path: Path, **options: object) -> Got:
         if outcome.state == "failed":
             return Got(outcome)
         page = json.loads(next(Path(folder).rglob("*.dictionary.json")).read_text())
-        return Got(outcome, pd.read_parquet(next(Path(folder).rglob("*.parquet"))), page["media"][0])
+        return Got(
+            outcome, pd.read_parquet(next(Path(folder).rglob("*.parquet"))), page["media"][0]
+        )
 
 
 def ffprobe_times(path: Path) -> list[float]:
     """Presentation times of the first video stream's frames, seconds."""
-    asked = ["ffprobe", "-v", "quiet", "-select_streams", "v:0", "-show_entries", "frame=pts_time", "-of", "csv=p=0", str(path)]
+    asked = [
+        "ffprobe",
+        "-v",
+        "quiet",
+        "-select_streams",
+        "v:0",
+        "-show_entries",
+        "frame=pts_time",
+        "-of",
+        "csv=p=0",
+        str(path),
+    ]
     lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
     return [float(line.strip(",")) for line in lines if line.strip(",")]
 
@@ -78,10 +98,15 @@ def whole(count: int, note: str = "", *, exit_code: int = 0, **options: object) 
         if here.outcome.state == "failed":
             return here.told(), False
         times, expected = here.frames.time_s.to_numpy(), np.array(ffprobe_times(path))
-        same = len(times) == len(expected) == count and bool(np.abs(times - expected).max() < TOLERANCE_S)
+        same = len(times) == len(expected) == count and bool(
+            np.abs(times - expected).max() < TOLERANCE_S
+        )
         lines = [*here.outcome.problems, *here.outcome.notes]
         said = any(note in line for line in lines) if note else not lines
-        return f"{here.told()}; times {'as' if same else 'unlike'} ffprobe", same and said and here.exit_code == exit_code
+        return (
+            f"{here.told()}; times {'as' if same else 'unlike'} ffprobe",
+            same and said and here.exit_code == exit_code,
+        )
 
     return check
 
@@ -91,7 +116,9 @@ def joined(path: Path) -> tuple[str, bool]:
     times, notes = here.frames.time_s.to_numpy(), here.outcome.notes
     rises = bool((np.diff(times) > 0).all())
     told = len(notes) == 1 and "clock" in notes[0]
-    return here.told(), len(times) == len(ffprobe_times(path)) == 24 and rises and told and here.exit_code == 0
+    return here.told(), len(times) == len(
+        ffprobe_times(path)
+    ) == 24 and rises and told and here.exit_code == 0
 
 
 def square(path: Path) -> tuple[str, bool]:
@@ -101,7 +128,10 @@ def square(path: Path) -> tuple[str, bool]:
     scores = [name for name in numbers if name not in boxes and name != "confidence"]
     difference = float((first[scores] - second[scores]).abs().to_numpy().mean())
     shift = float((first[boxes] - second[boxes]).abs().to_numpy().max())
-    return f"mean difference of scores {difference:.4f}, largest of boxes {shift:.1f} px", difference <= 0.01 and shift < 8
+    return (
+        f"mean difference of scores {difference:.4f}, largest of boxes {shift:.1f} px",
+        difference <= 0.01 and shift < 8,
+    )
 
 
 def tapes(path: Path) -> tuple[str, bool]:
@@ -126,7 +156,9 @@ def upside_down(path: Path) -> tuple[str, bool]:
 def two_streams(path: Path) -> tuple[str, bool]:
     first, second = got(path), got(path, video_stream=1)
     told = any("--stream 1" in line for line in first.outcome.notes)
-    return f"{first.told()}; with --stream 1: {second.told()}", told and (second.table.status == "ok").all() and first.exit_code == 0
+    return f"{first.told()}; with --stream 1: {second.told()}", told and (
+        second.table.status == "ok"
+    ).all() and first.exit_code == 0
 
 
 def one_person(width: float) -> Check:
@@ -151,7 +183,10 @@ VIDEOS: list[tuple[str, str, Check]] = [
     ("dv/d1/tape.avi", "two tapes, two tables, square pixels", tapes),
     ("one_fps.mp4", "one face; smoothing over 2 s changes values", one_person(2.0)),
     ("freeze_1s_gaps.mp4", "one face", one_person(0.0)),
-    *((f"start_at_2s.{suffix}", "24 frames, nothing said, exit 0", whole(24)) for suffix in ("mkv", "webm", "wmv")),
+    *(
+        (f"start_at_2s.{suffix}", "24 frames, nothing said, exit 0", whole(24))
+        for suffix in ("mkv", "webm", "wmv")
+    ),
     ("trimmed_lossless.mkv", "72 frames, a note, exit 0", whole(72, "begins with a cut")),
     ("avi_dropped_frames_mjpeg.avi", "29 frames, nothing said, exit 0", whole(29)),
     ("hevc_open_gop_cut.mkv", "96 frames, a note, exit 0", whole(96, "begins with a cut")),
@@ -161,7 +196,10 @@ VIDEOS: list[tuple[str, str, Check]] = [
     ("two_streams_screen_default.mp4", "says which stream was read and how to choose", two_streams),
     ("matrix_bt2020c.mp4", "3 frames, a note, exit 0", whole(3, "BT.709")),
     ("matrix_ycgco.mp4", "3 frames, a note, exit 0", whole(3, "BT.709")),
-    *((f"latin1_title.{suffix}", "48 frames, nothing said, exit 0", whole(48)) for suffix in ("avi", "flv", "mkv", "mp4")),
+    *(
+        (f"latin1_title.{suffix}", "48 frames, nothing said, exit 0", whole(48))
+        for suffix in ("avi", "flv", "mkv", "mp4")
+    ),
     ("video_named.jpg", "one frame of film", whole(1)),
     ("live_cut.mkv", "all whole frames, and that it ends early", live_cut),
 ]
@@ -171,25 +209,35 @@ def animation(path: Path) -> tuple[str, bool]:
     here = got(path)
     times = here.frames.time_s.to_numpy()
     right = len(times) == 8 and bool(np.abs(times - 0.2 * np.arange(8)).max() < TOLERANCE_S)
-    return f"{here.told()}; times {'right' if right else 'wrong'}", right and here.exit_code == 0 and not here.outcome.notes
+    return (
+        f"{here.told()}; times {'right' if right else 'wrong'}",
+        right and here.exit_code == 0 and not here.outcome.notes,
+    )
 
 
 def pages(path: Path) -> tuple[str, bool]:
     here = got(path)
     apart = list(here.frames.frame) == list(range(8)) and bool((here.table.time_s == 0).all())
-    return here.told(), apart and here.table.face.nunique() == len(here.table.dropna(subset="face")) and here.exit_code == 0
+    return here.told(), apart and here.table.face.nunique() == len(
+        here.table.dropna(subset="face")
+    ) and here.exit_code == 0
 
 
 def heic(path: Path) -> tuple[str, bool]:
     here = got(path)
     if importlib.util.find_spec("pillow_heif"):
         return here.told(), int((here.table.status == "ok").sum()) == 5 and here.exit_code == 0
-    return f"pillow-heif is not installed; {here.told()}", "HEIC" in here.told() and here.outcome.state == "failed"
+    return (
+        f"pillow-heif is not installed; {here.told()}",
+        "HEIC" in here.told() and here.outcome.state == "failed",
+    )
 
 
 def flipped(path: Path) -> tuple[str, bool]:
     here = got(path)
-    return here.told(), here.exit_code == 1 and any("damaged" in line for line in here.outcome.problems)
+    return here.told(), here.exit_code == 1 and any(
+        "damaged" in line for line in here.outcome.problems
+    )
 
 
 def large(path: Path) -> tuple[str, bool]:
@@ -218,11 +266,16 @@ def long_name(path: Path) -> tuple[str, bool]:
         pages = len(list(Path(folder).rglob("*.dictionary.json")))
         left = [item.name for item in Path(folder).rglob("*.part*")]
     told = f"{', '.join(outcome.state for outcome in outcomes)}; {tables} tables, {pages} dictionaries, {len(left)} left over"
-    return told, len(outcomes) == 2 and outcomes[-1].state == "done" and tables == pages and not left
+    return told, len(outcomes) == 2 and outcomes[
+        -1
+    ].state == "done" and tables == pages and not left
 
 
 STILLS: list[tuple[str, str, Check]] = [
-    *((f"animated{end}", "8 frames at the file's own times", animation) for end in (".gif", ".webp", ".avif", "_apng.png")),
+    *(
+        (f"animated{end}", "8 frames at the file's own times", animation)
+        for end in (".gif", ".webp", ".avif", "_apng.png")
+    ),
     ("multipage.tif", "8 pictures that share no face", pages),
     ("iphone_grid.heic", "5 faces, or refused as HEIC", heic),
     ("iphone_heic_named.jpg", "5 faces, or refused as HEIC", heic),
@@ -234,7 +287,9 @@ STILLS: list[tuple[str, str, Check]] = [
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--media", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", default="", help="only files whose name holds this")
@@ -250,7 +305,9 @@ def main() -> int:
         except Exception as error:  # one file that breaks mien must not hide the rest of the table
             told, ok = f"{type(error).__name__}: {error}", False
         rows.append({"file": name, "right": right, "got": told, "ok": bool(ok)})
-        print(f"{'ok' if ok else '!!'}  {name}\n      right: {right}\n      got:   {told}", flush=True)
+        print(
+            f"{'ok' if ok else '!!'}  {name}\n      right: {right}\n      got:   {told}", flush=True
+        )
     wrong = sum(not row["ok"] for row in rows)
     print(f"{len(rows) - wrong} of {len(rows)} right")
     if args.out:

@@ -112,7 +112,9 @@ def verdict(data: bytes, expected: list[np.ndarray]) -> str:
     return "silent" if most > VISIBLE else "same"
 
 
-def campaign(form: str, face: np.ndarray, count: int, seed: int) -> tuple[Counter[str], Counter[str]]:
+def campaign(
+    form: str, face: np.ndarray, count: int, seed: int
+) -> tuple[Counter[str], Counter[str]]:
     """Verdicts over `count` mutants of a format, and the kinds of damage of the silent ones."""
     whole = FORMS[form](face)
     expected, problem = read(whole)
@@ -135,15 +137,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     face, results = portrait(), {}
-    print(f"{'format':18} refused   told   same silent  told or refused of those that look different")
+    print(
+        f"{'format':18} refused   told   same silent  told or refused of those that look different"
+    )
     for form in FORMS:
         verdicts, silent = campaign(form, face, args.count, args.seed)
         seen = verdicts["refused"] + verdicts["told"]
         share = seen / max(seen + verdicts["silent"], 1)
-        print(f"{form:18}", *(f"{verdicts[name]:6}" for name in ("refused", "told", "same", "silent")), f" {share:.3f} {dict(silent)}")
+        print(
+            f"{form:18}",
+            *(f"{verdicts[name]:6}" for name in ("refused", "told", "same", "silent")),
+            f" {share:.3f} {dict(silent)}",
+        )
         results[form] = {**verdicts, "share": round(share, 3), "silent_by_kind": silent}
     if args.out:
-        args.out.write_text(json.dumps({"count": args.count, "seed": args.seed, "formats": results}, indent=1) + "\n")
+        args.out.write_text(
+            json.dumps({"count": args.count, "seed": args.seed, "formats": results}, indent=1)
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

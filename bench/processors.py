@@ -60,7 +60,9 @@ def read_on(processor: str | None, folder: Path) -> float:
 
 def apart(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     """Largest difference by family; labels that change, and those of them whose two best scores were not within `NEAR`."""
-    found: dict[str, Any] = {family: float(f"{np.abs(ours[family] - theirs[family]).max():.3g}") for family in ours}
+    found: dict[str, Any] = {
+        family: float(f"{np.abs(ours[family] - theirs[family]).max():.3g}") for family in ours
+    }
     if "expr" in ours:
         changed = ours["expr"].argmax(axis=1) != theirs["expr"].argmax(axis=1)
         best = np.sort(ours["expr"], axis=1)
@@ -91,12 +93,17 @@ def windows_of(table: Any) -> np.ndarray:
     """Luma of whole pictures (N, 1, 192, 192), as the face finder reads them."""
     from mien.data.images import read_picture
 
-    pictures = [cv2.cvtColor(cv2.resize(read_picture(image), (192, 192)), cv2.COLOR_RGB2GRAY) for image in table["image"]]
+    pictures = [
+        cv2.cvtColor(cv2.resize(read_picture(image), (192, 192)), cv2.COLOR_RGB2GRAY)
+        for image in table["image"]
+    ]
     return np.stack(pictures)[:, None].astype(np.float32)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--faces", type=int, default=200)
     parser.add_argument("--engine-faces", type=int, default=1000)
@@ -106,7 +113,9 @@ def main() -> None:
 
     models = {name: load(name) for name in BUNDLES}
     first = models[BUNDLES[0]]
-    table = table_for(read_settings(args.data), first.tasks, first.card.pixels, "val", note=lambda line: None)
+    table = table_for(
+        read_settings(args.data), first.tasks, first.card.pixels, "val", note=lambda line: None
+    )
     result: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"), "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "sha256": {name: model.card.sha256 for name, model in models.items()}, "faces": args.faces, "processors": {}, "engines": {},
@@ -120,7 +129,10 @@ def main() -> None:
         for processor in PROCESSORS if shutil.which("qemu-x86_64") else ():
             seconds = read_on(processor, folder)
             told = {
-                name: apart(dict(np.load(folder / f"native.{name}.npz")), dict(np.load(folder / f"{processor}.{name}.npz")))
+                name: apart(
+                    dict(np.load(folder / f"native.{name}.npz")),
+                    dict(np.load(folder / f"{processor}.{name}.npz")),
+                )
                 for name in (*BUNDLES, "finder")
             }
             told[FACES] = told.pop("finder")
@@ -129,15 +141,25 @@ def main() -> None:
     if "openvino" in available():
         for name, model in models.items():
             crops = crops_of(model, ends(table, args.engine_faces))
-            scores = [load(name, engine).score_prepared(crops) for engine in ("onnxruntime", "openvino")]
+            scores = [
+                load(name, engine).score_prepared(crops) for engine in ("onnxruntime", "openvino")
+            ]
             result["engines"][name] = {"faces": len(crops), **apart(*scores)}
             result["engines"][name]["different valences"] = len(np.unique(scores[0]["va"][:, 0]))
-            print(f"{name}, ONNX Runtime against OpenVINO:", json.dumps(result["engines"][name]), flush=True)
-        finder = [open_engine(read_bundle(FACES)[1], engine) for engine in ("onnxruntime", "openvino")]
+            print(
+                f"{name}, ONNX Runtime against OpenVINO:",
+                json.dumps(result["engines"][name]),
+                flush=True,
+            )
+        finder = [
+            open_engine(read_bundle(FACES)[1], engine) for engine in ("onnxruntime", "openvino")
+        ]
         windows = windows_of(ends(table, 40))
         result["engines"][FACES] = {
             "faces": 40,
-            "grid": float(f"{np.abs(finder[0].run(windows)[0] - finder[1].run(windows)[0]).max():.3g}"),
+            "grid": float(
+                f"{np.abs(finder[0].run(windows)[0] - finder[1].run(windows)[0]).max():.3g}"
+            ),
         }
         print(f"{FACES}:", json.dumps(result["engines"][FACES]))
     if args.out:

@@ -76,7 +76,12 @@ def race(study: Path, out: Path, seed: int) -> Counter[str]:
 def content(out: Path) -> dict[str, bytes]:
     """All tables, and the names of all other files."""
     files = [path for path in out.rglob("*") if path.is_file()]
-    return {path.relative_to(out).as_posix(): path.read_bytes() if path.suffix in (".csv", ".parquet") else b"" for path in files}
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        if path.suffix in (".csv", ".parquet")
+        else b""
+        for path in files
+    }
 
 
 def killed(study: Path, out: Path, after_s: float, expected: dict[str, bytes]) -> Counter[str]:
@@ -103,7 +108,9 @@ def killed(study: Path, out: Path, after_s: float, expected: dict[str, bytes]) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--out", type=Path)
@@ -122,12 +129,21 @@ def main() -> None:
             film(folder / "study" / f"s{number % 4}" / f"v{number}.mp4", number, 12)
             photo(folder / "study" / "photos" / f"{number}.png", number)
         began = time.monotonic()
-        start([folder / "study"], folder / "fresh", "--overlay", "--format", "csv,parquet").communicate()
+        start(
+            [folder / "study"], folder / "fresh", "--overlay", "--format", "csv,parquet"
+        ).communicate()
         length_s, moments = time.monotonic() - began, random.Random(0)  # noqa: S311
         expected = content(folder / "fresh")
         kills: Counter[str] = Counter()
         for number in range(args.kills):
-            kills.update(killed(folder / "study", folder / f"kill{number}", moments.uniform(0, length_s), expected))
+            kills.update(
+                killed(
+                    folder / "study",
+                    folder / f"kill{number}",
+                    moments.uniform(0, length_s),
+                    expected,
+                )
+            )
             print(f"kill {number + 1}/{args.kills}: {dict(kills)}", flush=True)
     result = {
         "races": {"seeds": args.seeds, "processes": PEOPLE, "recordings": PEOPLE * STEMS, **races},

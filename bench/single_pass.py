@@ -69,7 +69,9 @@ def processor() -> str:
 def tables(root: Path, folder: Path) -> tuple[dict[str, Path], dict[str, int]]:
     """The two ways as label files, and how many rows and labelled faces they train on."""
     tasks = [TASKS[key] for key in KEYS]
-    table = load_set(SAffWild2(set="s-aff-wild2", root=root), tasks).drop(columns=["points", "subject"])
+    table = load_set(SAffWild2(set="s-aff-wild2", root=root), tasks).drop(
+        columns=["points", "subject"]
+    )
     val = table[table["split"] == "val"]
     train = table[table["split"] == "train"]
     alone = []
@@ -79,11 +81,15 @@ def tables(root: Path, folder: Path) -> tuple[dict[str, Path], dict[str, int]]:
         alone.append(own.assign(**dict.fromkeys(others, float("nan"))))
     labelled = train[train[[name for task in tasks for name in task.columns]].notna().any(axis=1)]
     made = {WAYS[0]: labelled, WAYS[1]: pd.concat(alone)}
-    counts = {f"labelled for {task.family}": len(rows) for task, rows in zip(tasks, alone, strict=True)}
+    counts = {
+        f"labelled for {task.family}": len(rows) for task, rows in zip(tasks, alone, strict=True)
+    }
     paths = {}
     for number, (way, rows) in enumerate(made.items()):
         for task, own in zip(tasks, alone, strict=True):
-            assert rows[list(task.columns)].notna().sum().equals(own[list(task.columns)].notna().sum())
+            assert (
+                rows[list(task.columns)].notna().sum().equals(own[list(task.columns)].notna().sum())
+            )
         paths[way] = folder / f"way-{number}.parquet"
         pd.concat([rows, val], ignore_index=True).to_parquet(paths[way])
         counts[way] = len(rows)
@@ -96,12 +102,33 @@ def settings(path: Path, args: argparse.Namespace, seed: int, batch: int) -> Set
             "name": "single-pass",
             "data": [{"set": "file", "path": str(path)}],
             "tasks": KEYS,
-            "pixels": {"size": 112, "colour": "grey", "alignment": "box", "mean": [115.0], "std": [256.0]},
+            "pixels": {
+                "size": 112,
+                "colour": "grey",
+                "alignment": "box",
+                "mean": [115.0],
+                "std": [256.0],
+            },
             "network": {"backbone": "smm-small", "start": "imagenet"},
-            "augment": {"turn": 0.0, "grow": 0.0, "shift": 0.05, "flip": 0.5, "light": 0.8, "degrade": 0.0, "erase": 0.0},
+            "augment": {
+                "turn": 0.0,
+                "grow": 0.0,
+                "shift": 0.05,
+                "flip": 0.5,
+                "light": 0.8,
+                "degrade": 0.0,
+                "erase": 0.0,
+            },
             "losses": {"va": {"kind": "ccc"}, "expr": {}, "au": {}},
             "optim": {"optimiser": "adamw", "lr": args.lr, "weight_decay": 0.01},
-            "fit": {"epochs": args.epochs, "batch": batch, "keep": "last", "seed": seed, "workers": args.workers, "find_points": False},
+            "fit": {
+                "epochs": args.epochs,
+                "batch": batch,
+                "keep": "last",
+                "seed": seed,
+                "workers": args.workers,
+                "find_points": False,
+            },
         }
     )
 
@@ -114,11 +141,16 @@ def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for turn, seed in enumerate(args.seeds):
         for way in WAYS if turn % 2 == 0 else WAYS[::-1]:
             clock = Clock()
-            run = fit(settings(paths[way], args, seed, batches[way]), folder / f"{way}-{seed}", clock)
+            run = fit(
+                settings(paths[way], args, seed, batches[way]), folder / f"{way}-{seed}", clock
+            )
             curve = pd.read_csv(run.folder / "curve.csv").drop(columns=["epoch", "seconds"])
             seconds = statistics.median(clock.seconds)
             found[way].append({"seconds": seconds, "steps": clock.steps, "curve": curve})
-            print(f"seed {seed}, {way}: {seconds:.1f} s an epoch, score {curve['score'].iloc[-1]:.4f}", flush=True)
+            print(
+                f"seed {seed}, {way}: {seconds:.1f} s an epoch, score {curve['score'].iloc[-1]:.4f}",
+                flush=True,
+            )
     return {"rows": counts, "batch": batches, **told(found)}
 
 
@@ -131,12 +163,20 @@ def told(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         result[way] = {
             "seconds an epoch": summary([one["seconds"] for one in runs]),
             "steps": runs[0]["steps"],
-            "on val, after the last epoch": {name: pair(last[name].mean(), spread[name]) for name in last},
-            "score by epoch": [[round(float(score), 4) for score in one["curve"]["score"]] for one in runs],
+            "on val, after the last epoch": {
+                name: pair(last[name].mean(), spread[name]) for name in last
+            },
+            "score by epoch": [
+                [round(float(score), 4) for score in one["curve"]["score"]] for one in runs
+            ],
         }
-    ratios = [one["seconds"] / other["seconds"] for other, one in zip(*(found[way] for way in WAYS), strict=True)]
+    ratios = [
+        one["seconds"] / other["seconds"]
+        for other, one in zip(*(found[way] for way in WAYS), strict=True)
+    ]
     scores = [
-        one["curve"]["score"].iloc[-1] - other["curve"]["score"].iloc[-1] for other, one in zip(*(found[way] for way in WAYS), strict=True)
+        one["curve"]["score"].iloc[-1] - other["curve"]["score"].iloc[-1]
+        for other, one in zip(*(found[way] for way in WAYS), strict=True)
     ]
     result["three copies over one pass, seconds"] = summary(ratios)
     result["three copies minus one pass, score"] = summary(scores)
@@ -144,7 +184,9 @@ def told(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def summary(values: list[float]) -> list[float | None]:
-    return pair(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else float("nan"))
+    return pair(
+        statistics.mean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
+    )
 
 
 def pair(mean: float, spread: float) -> list[float | None]:
@@ -153,8 +195,14 @@ def pair(mean: float, spread: float) -> list[float | None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faces", type=Path, help="real faces for the stand-in, as for mien data standin; drawn ones without")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--faces",
+        type=Path,
+        help="real faces for the stand-in, as for mien data standin; drawn ones without",
+    )
     parser.add_argument("--rows", type=int, default=6000, help="training rows of the stand-in")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -167,7 +215,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         found = measured(args, Path(scratch))
     result = {
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
         "data": f"stand-in of s-Aff-Wild2, {args.rows} training rows, of {args.faces or 'drawn faces'}",
         "epochs": args.epochs,
         "seeds": args.seeds,

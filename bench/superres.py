@@ -54,11 +54,16 @@ def rate(size: int, count: int, workers: int) -> dict[str, float]:
         started = time.perf_counter()
         superresolve(root, Path(scratch) / "out", workers=workers, progress=hear)
         ended = time.perf_counter()
-    return {"pictures a second": round((count - workers) / (ended - first), 2), "seconds to start": round(first - started, 1)}
+    return {
+        "pictures a second": round((count - workers) / (ended - first), 2),
+        "seconds to start": round(first - started, 1),
+    }
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return round(float(10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2))), 2)
+    return round(
+        float(10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2))), 2
+    )
 
 
 def sharpness(image: np.ndarray, real: np.ndarray) -> float:
@@ -82,27 +87,45 @@ def quality() -> dict[str, object]:
     clean = reduced(portrait()[FACE], 48)
     found: dict[str, object] = {}
     for name, small in (("clean", clean), ("JPEG 60", saved(clean, 60)[0])):
-        ways = {"real-esrgan": upscale(small), "bicubic": cv2.resize(small, (96, 96), interpolation=cv2.INTER_CUBIC)}
-        found[name] = {way: {"psnr": psnr(image, real), "sharpness": sharpness(image, real)} for way, image in ways.items()}
-        found[name]["real-esrgan, reduced again, against its input: psnr"] = psnr(reduced(ways["real-esrgan"], 48), small)
+        ways = {
+            "real-esrgan": upscale(small),
+            "bicubic": cv2.resize(small, (96, 96), interpolation=cv2.INTER_CUBIC),
+        }
+        found[name] = {
+            way: {"psnr": psnr(image, real), "sharpness": sharpness(image, real)}
+            for way, image in ways.items()
+        }
+        found[name]["real-esrgan, reduced again, against its input: psnr"] = psnr(
+            reduced(ways["real-esrgan"], 48), small
+        )
     up = upscale(clean)
     kept, size = saved(up, 95)
     png = BytesIO()
     Image.fromarray(up).save(png, "PNG")
-    found["JPEG 95 against PNG"] = {"psnr": psnr(kept, up), "bytes": round(size / len(png.getvalue()), 2)}
+    found["JPEG 95 against PNG"] = {
+        "psnr": psnr(kept, up),
+        "bytes": round(size / len(png.getvalue()), 2),
+    }
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pictures", type=int, default=12)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "superres.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "superres.json"
+    )
     args = parser.parse_args()
     cv2.setNumThreads(1)
     result = {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "ncnn": version("ncnn")},
         "speed, one thread a worker": {
-            f"{size} px": {f"{workers} worker{'s' * (workers > 1)}": rate(size, args.pictures, workers) for workers in (1, 2)}
+            f"{size} px": {
+                f"{workers} worker{'s' * (workers > 1)}": rate(size, args.pictures, workers)
+                for workers in (1, 2)
+            }
             for size in (48, 112)
         },
         "quality, one face of 48 px": quality(),

@@ -38,20 +38,29 @@ def judged(task: Task, scores: Floats, target: Floats) -> float:
     """Accuracy of classes, mean correlation of columns."""
     if task.kind == "one_of":
         return accuracy(scores.argmax(axis=1), target.argmax(axis=1))
-    return float(np.mean([pearson(one, other) for one, other in zip(scores.T, target.T, strict=True)]))
+    return float(
+        np.mean([pearson(one, other) for one, other in zip(scores.T, target.T, strict=True)])
+    )
 
 
-def compared(task: Task, table: pd.DataFrame, scores: dict[str, Floats]) -> Iterator[dict[str, Any]]:
+def compared(
+    task: Task, table: pd.DataFrame, scores: dict[str, Floats]
+) -> Iterator[dict[str, Any]]:
     """Every network alone, and all sets of them together, against the first."""
     known = ~np.isnan(labels(table, task)).any(axis=1)
-    target, alone = labels(table, task)[known], pd.Series([f"face {row}" for row in range(len(table))], table.index)
+    target, alone = (
+        labels(table, task)[known],
+        pd.Series([f"face {row}" for row in range(len(table))], table.index),
+    )
     people = table["subject"].astype(object).where(table["subject"].notna(), alone)[known]
     names, first = list(scores), scores[next(iter(scores))][known]
 
     def apart(one: Floats, other: Floats, truth: Floats) -> float:
         return judged(task, one, truth) - judged(task, other, truth)
 
-    for chosen in (some for count in range(1, len(names) + 1) for some in combinations(names, count)):
+    for chosen in (
+        some for count in range(1, len(names) + 1) for some in combinations(names, count)
+    ):
         if chosen == (names[0],):
             continue
         mean = np.mean([scores[name][known] for name in chosen], axis=0)
@@ -63,7 +72,9 @@ def compared(task: Task, table: pd.DataFrame, scores: dict[str, Floats]) -> Iter
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("networks", nargs="+", metavar="NETWORK")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="val")
@@ -72,13 +83,25 @@ def main() -> None:
     first = args.networks[0]
     models = {name: open_model(of_name(name)) for name in args.networks}
     settings = read_settings(args.data)
-    result: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "first": first, "split": args.split, "differences": []}
+    result: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "first": first,
+        "split": args.split,
+        "differences": [],
+    }
     for spec in settings.data:
         one = settings.model_copy(update={"data": (spec,)})
-        table = table_for(one, models[first].tasks, models[first].card.pixels, args.split, note=print)
-        scores = {name: evaluate_bundle(model, table, models[first].tasks).scores for name, model in models.items()}
+        table = table_for(
+            one, models[first].tasks, models[first].card.pixels, args.split, note=print
+        )
+        scores = {
+            name: evaluate_bundle(model, table, models[first].tasks).scores
+            for name, model in models.items()
+        }
         for task in models[first].tasks:
-            for line in compared(task, table, {name: found[task.family] for name, found in scores.items()}):
+            for line in compared(
+                task, table, {name: found[task.family] for name, found in scores.items()}
+            ):
                 result["differences"].append({"data": set_name(spec), **line})
                 print(json.dumps(result["differences"][-1]), flush=True)
     if args.out:

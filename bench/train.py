@@ -49,13 +49,17 @@ def test_scores(run: RunFolder) -> dict[str, object]:
     first = run.settings.data[0]
     assert isinstance(first, Drawn)
     net = network_of(run)
-    table = load_set(Drawn(set="drawn", count=FACES, seed=first.seed, size=first.size, split="test"), net.tasks)
+    table = load_set(
+        Drawn(set="drawn", count=FACES, seed=first.seed, size=first.size, split="test"), net.tasks
+    )
     raw, _ = raw_scores(net, CropDataset(table, net.tasks, run.settings.pixels))
     found: dict[str, object] = {}
     for task in net.tasks:
         scores, truth = task.decode(raw[task.family]), labels(table, task)
         if task.kind == "one_of":
-            found["expression macro-F1"] = macro_f1(scores.argmax(axis=1), truth.argmax(axis=1), range(len(task.names)))
+            found["expression macro-F1"] = macro_f1(
+                scores.argmax(axis=1), truth.argmax(axis=1), range(len(task.names))
+            )
         elif task.kind == "scalar":
             by_name = {name: ccc(scores[:, i], truth[:, i]) for i, name in enumerate(task.names)}
             found |= {"mean CCC": float(np.mean(list(by_name.values()))), "CCC": by_name}
@@ -73,7 +77,9 @@ def rounded(tree: object) -> object:
 
 def main() -> None:
     here = Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--settings", type=Path, default=here / "train.yaml")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -85,7 +91,12 @@ def main() -> None:
         scores = test_scores(run)
         rows = run.facts["rows"]
     result = {
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
         "faces": {**rows, "test": FACES},
         "epochs": settings.fit.epochs,
         "seconds": round(seconds, 1),

@@ -62,7 +62,13 @@ def strongest_other(shares: Floats) -> Floats:
 def among_pairs(shares: Floats) -> Floats:
     """The product of both members as a share of the products of all 28 pairs of expressions."""
     first, second = members(shares)
-    return first * second / sum(shares[:, i] * shares[:, k] for i, k in combinations(range(shares.shape[1]), 2))[:, None]
+    return (
+        first
+        * second
+        / sum(shares[:, i] * shares[:, k] for i, k in combinations(range(shares.shape[1]), 2))[
+            :, None
+        ]
+    )
 
 
 def ratio(shares: Floats) -> Floats:
@@ -75,23 +81,42 @@ def ratio(shares: Floats) -> Floats:
 FORMS: dict[str, tuple[Form, float]] = {
     "arithmetic mean (the papers')": (lambda shares: compound_scores(shares, EXPR.names), 0.5),
     "geometric mean": (lambda shares: compound_scores(shares, EXPR.names, "geometric"), 0.5),
-    "harmonic mean (product over sum)": (lambda shares: compound_scores(shares, EXPR.names, "harmonic"), 0.5),
+    "harmonic mean (product over sum)": (
+        lambda shares: compound_scores(shares, EXPR.names, "harmonic"),
+        0.5,
+    ),
     "minimum": (lambda shares: np.minimum(*members(shares)), 0.5),
     "minimum over maximum": (ratio, 1.0),
-    "minimum over maximum, times the sum": (lambda shares: ratio(shares) * sum(members(shares)), 1.0),
+    "minimum over maximum, times the sum": (
+        lambda shares: ratio(shares) * sum(members(shares)),
+        1.0,
+    ),
     "product among all pairs": (among_pairs, 1.0),
-    "minimum above the strongest other": (lambda s: np.maximum(np.minimum(*members(s)) - strongest_other(s), 0), 0.5),
+    "minimum above the strongest other": (
+        lambda s: np.maximum(np.minimum(*members(s)) - strongest_other(s), 0),
+        0.5,
+    ),
 }
 
 
 def mean_precision(scores: Floats, truth: Floats) -> float:
     """Average precision, mean over the columns (N, K) with a positive."""
-    return float(np.mean([average_precision_score(t, s) for s, t in zip(scores.T, truth.T, strict=True) if t.any()]))
+    return float(
+        np.mean(
+            [
+                average_precision_score(t, s)
+                for s, t in zip(scores.T, truth.T, strict=True)
+                if t.any()
+            ]
+        )
+    )
 
 
 def mean_area(scores: Floats, truth: Floats) -> float:
     """Area under the ROC curve, mean over the columns."""
-    return float(np.mean([roc_auc_score(t, s) for s, t in zip(scores.T, truth.T, strict=True) if t.any()]))
+    return float(
+        np.mean([roc_auc_score(t, s) for s, t in zip(scores.T, truth.T, strict=True) if t.any()])
+    )
 
 
 def best_threshold(scores: Floats, truth: Floats) -> float:
@@ -128,17 +153,28 @@ def compounds(shares: Floats, votes: Floats) -> dict[str, Any]:
     highest = {name: float(scores[plain].max()) / FORMS[name][1] for name, scores in forms.items()}
     fit = [name for name in forms if highest[name] < LOW]
     chosen = max(fit, key=lambda name: mean_precision(forms[name][:, enough], truth[:, enough]))
-    result: dict[str, Any] = {"positives": dict(zip(COMPOUNDS, truth.sum(axis=0).tolist(), strict=True)), "forms": {}}
+    result: dict[str, Any] = {
+        "positives": dict(zip(COMPOUNDS, truth.sum(axis=0).tolist(), strict=True)),
+        "forms": {},
+    }
     for name, scores in forms.items():
         kept, target = scores[:, enough], truth[:, enough]
         entry: dict[str, Any] = {}
-        for measure, metric in (("average precision", mean_precision), ("area under ROC", mean_area), ("F1", mean_f1)):
+        for measure, metric in (
+            ("average precision", mean_precision),
+            ("area under ROC", mean_area),
+            ("F1", mean_f1),
+        ):
             low, high = bootstrap(metric, kept, target, groups=faces, rounds=200)
             entry[measure] = [round(value, 3) for value in (metric(kept, target), low, high)]
         difference = differing(kept, forms[chosen][:, enough], target)
-        entry["average precision minus the chosen form's"] = [round(value, 3) for value in difference]
+        entry["average precision minus the chosen form's"] = [
+            round(value, 3) for value in difference
+        ]
         entry["highest on plain faces, share of the scale"] = round(highest[name], 3)
-        entry["mean of happily_surprised on plainly happy faces"] = round(float(scores[happy, 1].mean()), 4)
+        entry["mean of happily_surprised on plainly happy faces"] = round(
+            float(scores[happy, 1].mean()), 4
+        )
         result["forms"][name] = entry
     return result | {"plainly happy faces": int(happy.sum()), "chosen": chosen}
 
@@ -160,15 +196,25 @@ def shares_of_faces(shares: Floats, votes: Floats) -> dict[str, Any]:
     for _ in range(200):
         rows = rng.choice(len(votes), 300, replace=False)
         for name, values in (("mean probabilities", shares), ("labels", called)):
-            errors[name].append(np.abs(values[rows].mean(axis=0) - votes[rows].mean(axis=0)).sum() / 2)
+            errors[name].append(
+                np.abs(values[rows].mean(axis=0) - votes[rows].mean(axis=0)).sum() / 2
+            )
     each = {"votes": votes, "mean probabilities": shares, "labels": called}
     return {
         "faces": len(votes),
-        "share": {name: dict(zip(EXPR.names, values.mean(axis=0).round(4).tolist(), strict=True)) for name, values in each.items()},
-        "largest share by votes": dict(zip(EXPR.names, np.bincount(votes.argmax(axis=1), minlength=8).tolist(), strict=True)),
+        "share": {
+            name: dict(zip(EXPR.names, values.mean(axis=0).round(4).tolist(), strict=True))
+            for name, values in each.items()
+        },
+        "largest share by votes": dict(
+            zip(EXPR.names, np.bincount(votes.argmax(axis=1), minlength=8).tolist(), strict=True)
+        ),
         "called": dict(zip(EXPR.names, called.sum(axis=0).astype(int).tolist(), strict=True)),
         "error of shares, percent of faces": {
-            name: [round(100 * float(value), 1) for value in (np.mean(values), *np.quantile(values, [0.025, 0.975]))]
+            name: [
+                round(100 * float(value), 1)
+                for value in (np.mean(values), *np.quantile(values, [0.025, 0.975]))
+            ]
             for name, values in errors.items()
         },
     }
@@ -192,19 +238,32 @@ def smoothing(table: pd.DataFrame) -> dict[str, Any]:
             smooth = weights @ values / weights.sum(axis=1)
             base = values[peaks] - about["prominences"]
             tops = np.array([smooth[max(peak - 3, 0) : peak + 4].max() for peak in peaks])
-            left[f"{width_s:g} s"] = round(float(np.median((tops - base) / (values[peaks] - base))), 2)
+            left[f"{width_s:g} s"] = round(
+                float(np.median((tops - base) / (values[peaks] - base))), 2
+            )
         width_s = float(np.median(peak_widths(values, peaks, 0.5)[0])) * step_s
-        result[name] = {"events": len(peaks), "median width at half height, s": round(width_s, 3), "height left": left}
+        result[name] = {
+            "events": len(peaks),
+            "median width at half height, s": round(width_s, 3),
+            "height left": left,
+        }
     return result
 
 
 def main() -> None:
     """Measure, print, and keep."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ferplus", type=Path, required=True)
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--bundle", default="mien-s")
-    parser.add_argument("--also", nargs="*", default=["mien-xs"], help="bundles of which only the shares are measured")
+    parser.add_argument(
+        "--also",
+        nargs="*",
+        default=["mien-xs"],
+        help="bundles of which only the shares are measured",
+    )
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     table = load_ferplus(given.ferplus, "valid")
@@ -212,16 +271,28 @@ def main() -> None:
     scores, cards = {}, {}
     for name in (given.bundle, *given.also):
         model = load(name, "onnxruntime")
-        scores[name], cards[name] = evaluate_bundle(model, table, [EXPR]).scores["expr"].astype(float), model.card
+        scores[name], cards[name] = (
+            evaluate_bundle(model, table, [EXPR]).scores["expr"].astype(float),
+            model.card,
+        )
     result = {
         "bundles": {name: card.sha256 for name, card in cards.items()},
         "compounds": compounds(scores[given.bundle], votes),
         "shares": {name: shares_of_faces(shares, votes) for name, shares in scores.items()},
     }
     if given.clip:
-        result["smoothing"] = smoothing(mien.analyze(given.clip, bundle=given.bundle, engine="onnxruntime").table)
+        result["smoothing"] = smoothing(
+            mien.analyze(given.clip, bundle=given.bundle, engine="onnxruntime").table
+        )
     # Short lists of numbers on one line.
-    text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", json.dumps(result, indent=1)) + "\n"
+    text = (
+        re.sub(
+            r"\[\s+([^\[\]{}]*?)\s+\]",
+            lambda match: f"[{' '.join(match[1].split())}]",
+            json.dumps(result, indent=1),
+        )
+        + "\n"
+    )
     print(text)
     if given.out:
         atomic_write(given.out, text.encode())

@@ -70,17 +70,24 @@ def spread(apart: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--web", type=Path, required=True)
     parser.add_argument("--bundles", nargs="+", default=["mien-xs", AFFECT])
     parser.add_argument("--faces", type=int, default=320)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    result: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "machine": {"cores": os.cpu_count(), "load": os.getloadavg()[0]}}
+    result: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {"cores": os.cpu_count(), "load": os.getloadavg()[0]},
+    }
     for name in args.bundles:
         model = load(name, "onnxruntime")
-        table = table_for(read_settings(args.data), model.tasks, model.card.pixels, "val", note=lambda line: None)
+        table = table_for(
+            read_settings(args.data), model.tasks, model.card.pixels, "val", note=lambda line: None
+        )
         table = table.sample(args.faces // BATCH * BATCH, random_state=0)
         pictures = [read_picture(image) for image in table["image"]]
         points = [five_points(found, i) for i, found in enumerate(table["points"])]
@@ -90,13 +97,24 @@ def main() -> None:
             for k in range(i, i + BATCH):  # one by one, for some have no points
                 model.score([pictures[k]], None if points[k] is None else points[k][None])
             ms.append(1000 * (time.perf_counter() - began) / BATCH)
-        ours = [model.score([p], None if five is None else five[None]) for p, five in zip(pictures, points, strict=True)]
+        ours = [
+            model.score([p], None if five is None else five[None])
+            for p, five in zip(pictures, points, strict=True)
+        ]
         with tempfile.TemporaryDirectory() as spare:
             folder = Path(spare)
             faces = []
             for i, (picture, five) in enumerate(zip(pictures, points, strict=True)):
-                faces.append({"height": picture.shape[0], "width": picture.shape[1], "points": None if five is None else five.tolist()})
-                (folder / f"{i}.rgba").write_bytes(np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]).tobytes())
+                faces.append(
+                    {
+                        "height": picture.shape[0],
+                        "width": picture.shape[1],
+                        "points": None if five is None else five.tolist(),
+                    }
+                )
+                (folder / f"{i}.rgba").write_bytes(
+                    np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]).tobytes()
+                )
             (folder / "faces.json").write_text(json.dumps(faces))
             theirs, spent = in_node(open_bundle(name).folder, folder, args.web)
         apart = {
@@ -106,10 +124,18 @@ def main() -> None:
             ])
             for task in model.tasks
         }  # fmt: skip
-        agree = np.mean([row["expression"] == model.tasks[0].names[mine["expr"].argmax()] for row, mine in zip(theirs, ours, strict=True)])
+        agree = np.mean(
+            [
+                row["expression"] == model.tasks[0].names[mine["expr"].argmax()]
+                for row, mine in zip(theirs, ours, strict=True)
+            ]
+        )
         result[name] = {
             "faces": len(pictures),
-            "ms a face": {"browser engine": round(float(np.median(spent)), 2), "python": round(float(np.median(ms)), 2)},
+            "ms a face": {
+                "browser engine": round(float(np.median(spent)), 2),
+                "python": round(float(np.median(ms)), 2),
+            },
             "same expression": round(float(agree), 4),
             "tolerance between engines": model.card.tolerance,
             "apart": {family: spread(a) for family, a in apart.items()},

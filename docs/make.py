@@ -190,25 +190,45 @@ they are; Parquet and JSON lines need none of this.
 
 
 def _photo_damage() -> str:
-    measured = json.loads((HERE.parent / "bench" / "results" / "photo_damage.json").read_text(encoding="utf-8"))
-    rows = "\n".join(f"| {kind} | {int(100 * result['share'])} % |" for kind, result in measured["formats"].items())
+    measured = json.loads(
+        (HERE.parent / "bench" / "results" / "photo_damage.json").read_text(encoding="utf-8")
+    )
+    rows = "\n".join(
+        f"| {kind} | {int(100 * result['share'])} % |"
+        for kind, result in measured["formats"].items()
+    )
     return DAMAGE.format(count=measured["count"], rows=rows)
 
 
 def columns_page() -> str:
     """Every column of the default table, as its data dictionary has it."""
-    lines = ["# Columns", "", "One row per face per frame; made by `docs/make.py` from the code that writes the tables.", ""]
+    lines = [
+        "# Columns",
+        "",
+        "One row per face per frame; made by `docs/make.py` from the code that writes the tables.",
+        "",
+    ]
     lines += ["| column | type | unit | range | meaning |", "|---|---|---|---|---|"]
     for column in columns((*load().tasks, COMPOUND_SCORES)):
-        span = "" if column.low is None else f"{column.low:g} to {'' if column.high is None else format(column.high, 'g')}"
-        lines.append(f"| `{column.name}` | {column.dtype} | {column.unit or ''} | {span} | {column.meaning} |")
+        span = (
+            ""
+            if column.low is None
+            else f"{column.low:g} to {'' if column.high is None else format(column.high, 'g')}"
+        )
+        lines.append(
+            f"| `{column.name}` | {column.dtype} | {column.unit or ''} | {span} | {column.meaning} |"
+        )
     lines += [
         "",
         "The `ce_` columns are there with `--compounds`. With `--smooth`, all score columns come again with the suffix `_raw`, as they",
     ]
     lines += ["were before smoothing.", ""]
-    lines += ["| status | meaning |", "|---|---|"] + [f"| `{status}` | {meaning} |" for status, meaning in STATUSES.items()]
-    measured = json.loads((HERE.parent / "bench" / "results" / "values.json").read_text(encoding="utf-8"))
+    lines += ["| status | meaning |", "|---|---|"] + [
+        f"| `{status}` | {meaning} |" for status, meaning in STATUSES.items()
+    ]
+    measured = json.loads(
+        (HERE.parent / "bench" / "results" / "values.json").read_text(encoding="utf-8")
+    )
     return "\n".join(lines) + "\n" + _values_page(measured) + RECORDINGS + _photo_damage()
 
 
@@ -217,15 +237,27 @@ def _values_page(measured: dict[str, Any]) -> str:
     shares, compounds, smoothing = (measured[part] for part in ("shares", "compounds", "smoothing"))
     ways = ["votes", "mean probabilities", "labels"]
     share_rows = [
-        [name, *(f"{100 * shares[AFFECT]['share'][way][name]:.1f} %" for way in ways)] for name in shares[AFFECT]["share"]["votes"]
+        [name, *(f"{100 * shares[AFFECT]['share'][way][name]:.1f} %" for way in ways)]
+        for name in shares[AFFECT]["share"]["votes"]
     ]
-    errors = {way: "{} % [{}, {}]".format(*values) for way, values in shares[AFFECT]["error of shares, percent of faces"].items()}
-    called = [f"`{name}` {found['called']['contempt']} of {found['faces']:,}" for name, found in shares.items()]
+    errors = {
+        way: "{} % [{}, {}]".format(*values)
+        for way, values in shares[AFFECT]["error of shares, percent of faces"].items()
+    }
+    called = [
+        f"`{name}` {found['called']['contempt']} of {found['faces']:,}"
+        for name, found in shares.items()
+    ]
     forms = [
         [
             f"**{name}**" if name == compounds["chosen"] else name,
-            *("{:.3f} [{:.3f}, {:.3f}]".format(*entry[measure]) for measure in ("average precision", "area under ROC", "F1")),
-            "{:+.3f} [{:+.3f}, {:+.3f}]".format(*entry["average precision minus the chosen form's"]),
+            *(
+                "{:.3f} [{:.3f}, {:.3f}]".format(*entry[measure])
+                for measure in ("average precision", "area under ROC", "F1")
+            ),
+            "{:+.3f} [{:+.3f}, {:+.3f}]".format(
+                *entry["average precision minus the chosen form's"]
+            ),
             f"{entry['highest on plain faces, share of the scale']:.2f}",
             f"{entry['mean of happily_surprised on plainly happy faces']:.3f}",
         ]
@@ -233,11 +265,20 @@ def _values_page(measured: dict[str, Any]) -> str:
     ]
     widths = list(next(iter(smoothing.values()))["height left"])
     left = [
-        [f"`{name}`", f"{bearable_s(name):g} s", str(entry["events"]), *(f"{entry['height left'][width]:.2f}" for width in widths)]
+        [
+            f"`{name}`",
+            f"{bearable_s(name):g} s",
+            str(entry["events"]),
+            *(f"{entry['height left'][width]:.2f}" for width in widths),
+        ]
         for name, entry in smoothing.items()
     ]
-    positives = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in compounds["positives"].items())
-    others = ", ".join(f"`{name}` {width_s:g} s" for name, width_s in BEARABLE_S.items() if name not in smoothing)
+    positives = ", ".join(
+        f"{count} {name.replace('_', ' ')}" for name, count in compounds["positives"].items()
+    )
+    others = ", ".join(
+        f"`{name}` {width_s:g} s" for name, width_s in BEARABLE_S.items() if name not in smoothing
+    )
     return VALUES.format(
         shares=table(["expression", "by the votes", "by mean probabilities", "by labels"], share_rows),
         faces=f"{shares[AFFECT]['faces']:,}", mean_error=errors["mean probabilities"], label_error=errors["labels"],
@@ -266,8 +307,17 @@ USE = """## Use it
 {code}
 ```
 """
-MEASURES = {"accuracy": "expr accuracy", "macro-F1": "expr macro-F1", "valence-arousal, CCC": "va mean CCC", "action units, r": "au mean r"}
-COMPARED = {"accuracy": "expr.ferplus8", "valence-arousal, r": "va", "action units, r": "au.blendshapes"}
+MEASURES = {
+    "accuracy": "expr accuracy",
+    "macro-F1": "expr macro-F1",
+    "valence-arousal, CCC": "va mean CCC",
+    "action units, r": "au mean r",
+}
+COMPARED = {
+    "accuracy": "expr.ferplus8",
+    "valence-arousal, r": "va",
+    "action units, r": "au.blendshapes",
+}
 TRIED = {
     "mien-s-before": "an EfficientNet, the `mien-s` before it",
     "efficientnet-lite0": "EfficientNet-Lite0 from ImageNet's weights, four passes with the same teachers",
@@ -323,7 +373,9 @@ def tasks_of(known: Known) -> tuple[TaskCard, ...]:
 
 def finds_faces(known: Known) -> bool:
     """Whether it finds faces in frames."""
-    return isinstance(known, FaceCard) or (isinstance(known, zoo.Entry) and isinstance(known.network, Faces))
+    return isinstance(known, FaceCard) or (
+        isinstance(known, zoo.Entry) and isinstance(known.network, Faces)
+    )
 
 
 def trains_only(known: Known) -> bool:
@@ -343,9 +395,17 @@ def bundles_page() -> str:
     """All bundles in a table, with links to their pages."""
     rows = []
     for name, known in known_bundles().items():
-        gives = ", ".join(SHORT.get(spec.task.family, spec.key).format(len(spec.names)) for spec in tasks_of(known)) or "features"
+        gives = (
+            ", ".join(
+                SHORT.get(spec.task.family, spec.key).format(len(spec.names))
+                for spec in tasks_of(known)
+            )
+            or "features"
+        )
         if finds_faces(known) or trains_only(known):
-            gives = "faces and five points in each" if finds_faces(known) else "weights to train from"
+            gives = (
+                "faces and five points in each" if finds_faces(known) else "weights to train from"
+            )
         where = "to be pulled" if isinstance(known, zoo.Entry) else "comes with mien"
         rows.append([f"[{name}](cards/{name}.md)", gives, megabytes(known), known.licence, where])
     head = "# The bundles\n\nWhat each is, how good, where it fails and who must not use it stands on its page; made by `docs/make.py`.\n\n"
@@ -355,12 +415,21 @@ def bundles_page() -> str:
 
 def sizes_page() -> str:
     """The networks of mien's own that read affect, side by side: scores from their cards, time from the benchmark."""
-    timed = json.loads((HERE.parent / "bench" / "results" / "zoo.json").read_text(encoding="utf-8"))["networks"]
+    timed = json.loads(
+        (HERE.parent / "bench" / "results" / "zoo.json").read_text(encoding="utf-8")
+    )["networks"]
     own = [known for known in known_bundles().values() if isinstance(known, AffectCard)]
     rows = []
     for known in sorted(own, key=megabytes):
-        told = {s.metric: s for s in known.scores if not s.condition and s.data.startswith("validation split of FER+")}
-        scores = [f"{told[m].value:.3f} [{told[m].low:.3f}, {told[m].high:.3f}]" for m in MEASURES.values()]
+        told = {
+            s.metric: s
+            for s in known.scores
+            if not s.condition and s.data.startswith("validation split of FER+")
+        }
+        scores = [
+            f"{told[m].value:.3f} [{told[m].low:.3f}, {told[m].high:.3f}]"
+            for m in MEASURES.values()
+        ]
         spent = [f"{timed[known.name]['threads'][cores]['ms']:.2f}" for cores in ("1", "2")]
         rows.append([f"[{known.name}](cards/{known.name}.md)", megabytes(known), *scores, *spent])
     return table(["name", "MB", *MEASURES, "ms, one core", "ms, two cores"], rows)
@@ -368,11 +437,22 @@ def sizes_page() -> str:
 
 def larger_page() -> str:
     """Other networks, alone and together, against mien-s."""
-    lines = json.loads((HERE.parent / "bench" / "results" / "together.json").read_text(encoding="utf-8"))["differences"]
-    found = {(tuple(line["networks"]), line["data"], line["task"]): line["difference"] for line in lines}
-    asked = {f"{data}: {what}": (data, key) for data in ("FER+", "portraits") for what, key in COMPARED.items()}
+    lines = json.loads(
+        (HERE.parent / "bench" / "results" / "together.json").read_text(encoding="utf-8")
+    )["differences"]
+    found = {
+        (tuple(line["networks"]), line["data"], line["task"]): line["difference"] for line in lines
+    }
+    asked = {
+        f"{data}: {what}": (data, key)
+        for data in ("FER+", "portraits")
+        for what, key in COMPARED.items()
+    }
     first = next(iter(asked.values()))
-    best = max((networks for networks, *where in found if tuple(where) == first), key=lambda networks: found[(networks, *first)][0])
+    best = max(
+        (networks for networks, *where in found if tuple(where) == first),
+        key=lambda networks: found[(networks, *first)][0],
+    )
     rows = []
     for networks in [*((name,) for name in TRIED), best]:
         differences = [found[(networks, *where)] for where in asked.values()]
@@ -388,9 +468,18 @@ def card_page(name: str) -> str:
     if tasks_of(known):
         parts += ["## What it gives", bullets([told(spec) for spec in tasks_of(known)])]
     parts += ["## Who must not use it", "Whoever would use it for:", bullets(known.not_for), DUTY]
-    parts += [how_to_get(known), how_to_use(known), *how_good(known), "## Where it fails", bullets(known.limits)]
+    parts += [
+        how_to_get(known),
+        how_to_use(known),
+        *how_good(known),
+        "## Where it fails",
+        bullets(known.limits),
+    ]
     return (
-        "\n\n".join([*parts, "## What it was trained on", seen_page(known.trained_on), *how_made(known)]).replace("\n\n\n", "\n\n") + "\n"
+        "\n\n".join(
+            [*parts, "## What it was trained on", seen_page(known.trained_on), *how_made(known)]
+        ).replace("\n\n\n", "\n\n")
+        + "\n"
     )
 
 
@@ -403,12 +492,20 @@ def facts(known: Known) -> list[str]:
         reads = ["Reads: nothing by itself; a training starts from it"]
     else:
         pixels = network.pixels
-        how = "aligned by five points" if pixels.alignment == "similarity5" else "cut out by the face's box"
-        reads = [f"Reads: one face at a time, {how}, {pixels.size}x{pixels.size} px, {pixels.colour}"]
+        how = (
+            "aligned by five points"
+            if pixels.alignment == "similarity5"
+            else "cut out by the face's box"
+        )
+        reads = [
+            f"Reads: one face at a time, {how}, {pixels.size}x{pixels.size} px, {pixels.colour}"
+        ]
     licences = [f"Licence of the weights: {known.licence}"]
     if isinstance(known, zoo.Entry):
         licences += [f"Licence of its authors' code: {known.code_licence}"]
-        licences += [f"Architecture: {' or '.join(known.architectures)}"] * bool(known.architectures)
+        licences += [f"Architecture: {' or '.join(known.architectures)}"] * bool(
+            known.architectures
+        )
     elif isinstance(known, AffectCard) and known.features:
         reads += [f"Exposes features: {known.features} numbers a face"]
     return [*reads, f"Size: {megabytes(known)} MB", *licences]
@@ -427,7 +524,9 @@ def how_to_get(known: Known) -> str:
     more = []
     if known.network is not None:
         more = [OFFLINE.format(name=known.name)]
-        more += [f"`mien bundles pull {known.name} --weights` also fetches weights to train from."] * bool(known.file("weights"))
+        more += [
+            f"`mien bundles pull {known.name} --weights` also fetches weights to train from."
+        ] * bool(known.file("weights"))
     return "\n\n".join(["## Get it", f"```sh\nmien bundles pull {known.name}\n```", *more])
 
 
@@ -439,11 +538,21 @@ def how_to_use(known: Known) -> str:
         return f"## Use it\n\n`mien bundles pull {name}` prints the FILE for a training's settings:\n\n```yaml\n{lines}\n```"
     if finds_faces(known):
         code = f'from mien.bundles.store import load_detector\n\ndetector = load_detector("{name}")\nfaces = detector.find(frame)'
-        command = "mien analyze clip.mp4 --out tables/" + ("" if name == FACES else f" --detector {name}")
+        command = "mien analyze clip.mp4 --out tables/" + (
+            "" if name == FACES else f" --detector {name}"
+        )
         return USE.format(command=command, code=f"{code}  # in an RGB uint8 picture (H, W, 3)")
     found = ", ".join(f'"{spec.task.family}": (N, {len(spec.names)})' for spec in tasks_of(known))
-    last = f"scores = model.score(crops)  # RGB uint8 pictures, each one face; {{{found}}}" if found else "features = model.features(crops)"
-    command = f"mien analyze clip.mp4 --out tables/ --bundle {name}" if found else f"mien features {name} --data settings.yaml --out cache"
+    last = (
+        f"scores = model.score(crops)  # RGB uint8 pictures, each one face; {{{found}}}"
+        if found
+        else "features = model.features(crops)"
+    )
+    command = (
+        f"mien analyze clip.mp4 --out tables/ --bundle {name}"
+        if found
+        else f"mien features {name} --data settings.yaml --out cache"
+    )
     return USE.format(command=command, code=f'import mien\n\nmodel = mien.load("{name}")\n{last}')
 
 
@@ -457,7 +566,10 @@ def how_good(known: Known) -> list[str]:
     if scores:
         parts += ["Measured by mien.", scores_page([s for s in plain if s not in single])]
     if known.published:
-        parts += ["Published by its authors; mien has not measured these, and they have no intervals.", published_page(known.published)]
+        parts += [
+            "Published by its authors; mien has not measured these, and they have no intervals.",
+            published_page(known.published),
+        ]
     parts += ["### One by one", scores_page(single)] if single else []
     return parts + (["### On worse pictures", worse_page(worse)] if worse else [])
 
@@ -474,12 +586,18 @@ def how_made(known: Known) -> list[str]:
         else "its tensors are read, nothing else"
     )
     rows = [[file.role, f"[{file.name}]({file.url})", file.hashes] for file in known.files]
-    return ["## How it was made", f"By its authors. Here {how}. Files, at commit {known.commit}:", table(["role", "file", "hash"], rows)]
+    return [
+        "## How it was made",
+        f"By its authors. Here {how}. Files, at commit {known.commit}:",
+        table(["role", "file", "hash"], rows),
+    ]
 
 
 def submissions_page() -> str:
     """What submissions look like, how to check and how to write one."""
-    return SUBMISSIONS.format(table="\n".join(markdown()), digits=DIGITS, kinds=", ".join(f"`{kind}`" for kind in KINDS))
+    return SUBMISSIONS.format(
+        table="\n".join(markdown()), digits=DIGITS, kinds=", ".join(f"`{kind}`" for kind in KINDS)
+    )
 
 
 COMPARISON = """# The systems side by side
@@ -507,15 +625,34 @@ networks that learn whole. Milliseconds and seconds were read on two cores that 
 
 def comparison_page() -> str:
     """Both tables as they were made last, with data, options, seeds and date."""
-    pages = [(HERE.parent / "bench" / "results" / f"comparison-{track}.md").read_text(encoding="utf-8") for track in ("mtl", "lsd")]
-    return COMPARISON + "\n".join(page.replace("\n## ", "\n### ").replace("# ", "## ", 1) for page in pages)
+    pages = [
+        (HERE.parent / "bench" / "results" / f"comparison-{track}.md").read_text(encoding="utf-8")
+        for track in ("mtl", "lsd")
+    ]
+    return COMPARISON + "\n".join(
+        page.replace("\n## ", "\n### ").replace("# ", "## ", 1) for page in pages
+    )
 
 
 def picture(demo: Path) -> np.ndarray:
     """A frame of the overlay above the rows of the table around it, RGB."""
     with av.open(str(demo / "clip.overlay.mp4")) as film:
-        frame = next(frame for i, frame in enumerate(film.decode(video=0)) if i == 36).to_ndarray(format="rgb24")
-    names = ["frame", "time_s", "status", "face", "confidence", "expression", "expr_happiness", "valence", "arousal", "AU12", "AU25"]
+        frame = next(frame for i, frame in enumerate(film.decode(video=0)) if i == 36).to_ndarray(
+            format="rgb24"
+        )
+    names = [
+        "frame",
+        "time_s",
+        "status",
+        "face",
+        "confidence",
+        "expression",
+        "expr_happiness",
+        "valence",
+        "arousal",
+        "AU12",
+        "AU25",
+    ]
     table = pd.read_csv(demo / "clip.csv")[names]
     rows = table[table["frame"].between(33, 39)].astype({"face": "Int64"}).round(2).astype(str)
     page = np.full((24 * (len(rows) + 1) + 12, 2 * frame.shape[1], 3), 255, np.uint8)

@@ -16,7 +16,11 @@ SIDE = 112  # of the crops that the card below speaks of
 
 
 def network(
-    nodes: Sequence[NodeProto], arrays: dict[str, np.ndarray] | None = None, *, opset: int = 17, ends: str = "y"
+    nodes: Sequence[NodeProto],
+    arrays: dict[str, np.ndarray] | None = None,
+    *,
+    opset: int = 17,
+    ends: str = "y",
 ) -> onnx.ModelProto:
     """A network of those nodes on ``image`` (N, 1, 112, 112); what they leave in `ends` is averaged into ``va`` (N, 2)."""
     last = [
@@ -33,16 +37,22 @@ def network(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def card(content: bytes, change: Callable[[dict[str, Any]], object] = lambda _: None) -> dict[str, Any]:
+def card(
+    content: bytes, change: Callable[[dict[str, Any]], object] = lambda _: None
+) -> dict[str, Any]:
     """A sound card for a network of that content, which gives ``va`` alone."""
     made: dict[str, Any] = json.loads((bundles()[AFFECT] / "card.json").read_text(encoding="utf-8"))
-    made.update(name="hostile", sha256=hashlib.sha256(content).hexdigest(), temperature={}, features=None)
+    made.update(
+        name="hostile", sha256=hashlib.sha256(content).hexdigest(), temperature={}, features=None
+    )
     made["tasks"] = [task for task in made["tasks"] if task["key"] == "va"]
     change(made)
     return made
 
 
-def bundle(folder: Path, content: bytes, change: Callable[[dict[str, Any]], object] = lambda _: None) -> Path:
+def bundle(
+    folder: Path, content: bytes, change: Callable[[dict[str, Any]], object] = lambda _: None
+) -> Path:
     """That folder, with the network and a sound card of it."""
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(content)

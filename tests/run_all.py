@@ -40,7 +40,9 @@ class Result:
     def counts(self) -> Counter[str]:
         """How many tests passed, failed and were skipped, by pytest's closing line."""
         pairs = COUNTED.findall(self.last_line)
-        counts = Counter({word.rstrip("s") if word == "errors" else word: int(number) for number, word in pairs})
+        counts = Counter(
+            {word.rstrip("s") if word == "errors" else word: int(number) for number, word in pairs}
+        )
         counts["failed"] += counts.pop("error", 0)
         if not self.passed and not counts["failed"]:
             counts["failed"] = 1  # a check, or a process that crashed or hung
@@ -70,7 +72,9 @@ def run(name: str, command: list[str]) -> Result:
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         output = (error.stdout or b"").decode(errors="replace")
-        return Result(name, False, f"{output}\nhangs: stopped after {LIMIT_S} s", time.monotonic() - started)
+        return Result(
+            name, False, f"{output}\nhangs: stopped after {LIMIT_S} s", time.monotonic() - started
+        )
     return Result(name, done.returncode == 0, done.stdout, time.monotonic() - started)
 
 
@@ -92,7 +96,10 @@ def main() -> int:
         for future in as_completed(waiting):
             result = future.result()
             results.append(result)
-            print(f"{'ok    ' if result.passed else 'FAILED'} {result.name}: {result.last_line}", flush=True)
+            print(
+                f"{'ok    ' if result.passed else 'FAILED'} {result.name}: {result.last_line}",
+                flush=True,
+            )
     failures = [result for result in results if not result.passed]
     for result in failures:
         print(f"\n{'-' * 20} {result.name} {'-' * 20}\n{result.output}")

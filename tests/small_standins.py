@@ -2,14 +2,22 @@
 
 from pathlib import Path
 
-LISTS = {"train": "training_set_annotations.txt", "val": "validation_set_annotations.txt", "test": "MTL_Challenge_test_set_release.txt"}
+LISTS = {
+    "train": "training_set_annotations.txt",
+    "val": "validation_set_annotations.txt",
+    "test": "MTL_Challenge_test_set_release.txt",
+}
 
 
 def cut(root: Path) -> None:
     """Make a stand-in smaller than it comes; every unit and every class stays in both annotated splits."""
     for split, name in LISTS.items():
         header, *rows = (root / name).read_text().splitlines()
-        rows = rows[:30] if split == "test" else [row.split(",") for row in rows[:: 3 if split == "train" else 1]]
+        rows = (
+            rows[:30]
+            if split == "test"
+            else [row.split(",") for row in rows[:: 3 if split == "train" else 1]]
+        )
         if split != "test":
             for column in range(4, 16):
                 if all(row[column] != "1" for row in rows):

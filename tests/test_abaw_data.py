@@ -18,7 +18,9 @@ from mien.tasks import COMPOUNDS, TASKS
 
 SPEC = TypeAdapter(Set)
 VA, AU = TASKS["va"], TASKS["au.abaw12"]
-ABAW8, ABAW7, LSD6, AFFECT8 = (TASKS[f"expr.{key}"] for key in ("abaw8", "abaw7", "lsd6", "affectnet8"))
+ABAW8, ABAW7, LSD6, AFFECT8 = (
+    TASKS[f"expr.{key}"] for key in ("abaw8", "abaw7", "lsd6", "affectnet8")
+)
 CE = TASKS["ce.abaw7"]
 MTL = (VA, ABAW8, AU)
 MTL_HEADER = "image,valence,arousal,expression,aus"
@@ -51,7 +53,11 @@ def some_mtl(rng, videos, count):
     rows = []
     for video in videos:
         for k in range(1, count + 1):
-            va = tuple(rng.uniform(-1, 1, 2).round(4)) if rng.random() < 0.7 else (-5.0, rng.choice([-5.0, 0.5]))
+            va = (
+                tuple(rng.uniform(-1, 1, 2).round(4))
+                if rng.random() < 0.7
+                else (-5.0, rng.choice([-5.0, 0.5]))
+            )
             aus = ",".join(map(str, rng.integers(0, 2, 12))) if rng.random() < 0.7 else NO_AU
             rows.append(mtl_row(f"{video}/{3 * k:05d}.jpg", va, k % 9 - 1, aus))
     return rows
@@ -61,10 +67,15 @@ def some_mtl(rng, videos, count):
 def mtl(tmp_path):
     """s-Aff-Wild2 with rows of every kind; rows by split."""
     rng = np.random.default_rng(3)
-    rows = {"train": some_mtl(rng, ["video1_left", "video1_right", "10-60-1280x720"], 12), "val": some_mtl(rng, ["video2"], 15)}
+    rows = {
+        "train": some_mtl(rng, ["video1_left", "video1_right", "10-60-1280x720"], 12),
+        "val": some_mtl(rng, ["video2"], 15),
+    }
     write(tmp_path / "training_set_annotations.txt", MTL_HEADER, *rows["train"])
     write(tmp_path / "validation_set_annotations.txt", MTL_HEADER, *rows["val"])
-    touch(tmp_path / "cropped_aligned", *(row.split(",")[0] for part in rows.values() for row in part))
+    touch(
+        tmp_path / "cropped_aligned", *(row.split(",")[0] for part in rows.values() for row in part)
+    )
     return tmp_path, rows
 
 
@@ -79,7 +90,9 @@ def mtl(tmp_path):
     (["Filename,Admiration,Joy", "00031,", "00002,"], [("00031", "00031", -1), ("00002", "00002", -1)]),
     (["video3", "10-60-1280x720_right"], [(name, name, -1) for name in ("video3", "10-60-1280x720_right")]),
 ])  # fmt: skip
-@pytest.mark.parametrize(("end", "encoding"), [("\n", "utf-8"), ("\r\n", "utf-8"), ("\n", "utf-8-sig")])
+@pytest.mark.parametrize(
+    ("end", "encoding"), [("\n", "utf-8"), ("\r\n", "utf-8"), ("\n", "utf-8-sig")]
+)
 def test_lists_keep_their_order_and_doubled_rows(tmp_path, lines, expected, end, encoding):
     write(tmp_path / "list.txt", *lines, end=end, encoding=encoding)
     table = read_list(tmp_path / "list.txt")
@@ -139,8 +152,13 @@ def test_multi_task_labels_equal_a_plain_reading(mtl):
         expected = by_hand(rows[split])
         names = [image.removeprefix(f"{root}/cropped_aligned/") for image in part["image"]]
         assert names == list(expected)
-        np.testing.assert_allclose(np.hstack([labels(part, task) for task in MTL]), list(expected.values()), rtol=1e-6)
-        assert [f"{video}/{frame:05d}.jpg" for video, frame in zip(part["video"], part["frame"], strict=True)] == names
+        np.testing.assert_allclose(
+            np.hstack([labels(part, task) for task in MTL]), list(expected.values()), rtol=1e-6
+        )
+        assert [
+            f"{video}/{frame:05d}.jpg"
+            for video, frame in zip(part["video"], part["frame"], strict=True)
+        ] == names
     assert set(table["subject"]) == {"video1", "10-60-1280x720", "video2"}
     assert not any("split" in line for line in check(table, MTL, "s-Aff-Wild2"))
     assert set_name(given) == "s-Aff-Wild2"
@@ -151,14 +169,23 @@ def test_seven_classes_lose_other_and_say_so(mtl):
     root, rows = mtl
     table = load_set(spec(set="s-aff-wild2", root=str(root)), [ABAW7])
     written = [int(row.split(",")[3]) for part in rows.values() for row in part]
-    assert table[list(ABAW7.columns)].notna().all(axis=1).sum() == sum(0 <= code < 7 for code in written)
-    assert [f"{written.count(7)} faces" in line for line in table.attrs["notes"] if "expr.abaw7" in line] == [True]
+    assert table[list(ABAW7.columns)].notna().all(axis=1).sum() == sum(
+        0 <= code < 7 for code in written
+    )
+    assert [
+        f"{written.count(7)} faces" in line for line in table.attrs["notes"] if "expr.abaw7" in line
+    ] == [True]
 
 
 def test_units_are_masked_one_by_one(mtl):
     root, _ = mtl
     aus = "1,-1,0," + ",".join(["-1"] * 9)
-    write(root / "validation_set_annotations.txt", MTL_HEADER, mtl_row("video2/00003.jpg", aus=aus), mtl_row("video2/00006.jpg"))
+    write(
+        root / "validation_set_annotations.txt",
+        MTL_HEADER,
+        mtl_row("video2/00003.jpg", aus=aus),
+        mtl_row("video2/00006.jpg"),
+    )
     table = load_set(spec(set="s-aff-wild2", root=str(root)), MTL).query("split == 'val'")
     np.testing.assert_array_equal(labels(table, AU)[0], [1, np.nan, 0, *[np.nan] * 9])
     assert len(table) == 2
@@ -167,18 +194,28 @@ def test_units_are_masked_one_by_one(mtl):
 def test_rows_that_come_twice_are_one_row(mtl):
     root, rows = mtl
     same, other = rows["train"][0], rows["train"][1]
-    changed = ",".join([*other.split(",")[:3], "0" if other.split(",")[3] != "0" else "1", *other.split(",")[4:]])
+    changed = ",".join(
+        [*other.split(",")[:3], "0" if other.split(",")[3] != "0" else "1", *other.split(",")[4:]]
+    )
     write(root / "train_set.txt", "not read")
     write(root / "training_set_annotations.txt", MTL_HEADER, *rows["train"], same, changed, changed)
     table = load_set(spec(set="s-aff-wild2", root=str(root)), MTL)
     assert len(table) == len(rows["train"]) + len(rows["val"])
     np.testing.assert_allclose(labels(table, ABAW8)[1], by_hand([other])[other.split(",")[0]][2:10])
-    assert any("3 rows repeat a picture and were left out; 2 of them differ" in line for line in table.attrs["notes"])
+    assert any(
+        "3 rows repeat a picture and were left out; 2 of them differ" in line
+        for line in table.attrs["notes"]
+    )
 
 
 def test_a_recording_never_trains_and_judges(mtl):
     root, rows = mtl
-    write(root / "validation_set_annotations.txt", MTL_HEADER, *rows["val"], mtl_row("video1_right/00099.jpg", expr=0))
+    write(
+        root / "validation_set_annotations.txt",
+        MTL_HEADER,
+        *rows["val"],
+        mtl_row("video1_right/00099.jpg", expr=0),
+    )
     touch(root / "cropped_aligned", "video1_right/00099.jpg")
     table = load_set(spec(set="s-aff-wild2", root=str(root)), [VA])
     train = table[table["split"] == "train"]
@@ -191,7 +228,9 @@ def test_a_recording_never_trains_and_judges(mtl):
 def test_test_rows_have_no_labels(mtl, name):
     root, _ = mtl
     write(root / name, MTL_HEADER, "video9/00001.jpg,", "video9/00002.jpg,", "video9/00001.jpg,")
-    with pytest.raises(DataError, match=r"2 of \d+ listed pictures are not there, the first is video9/00001.jpg"):
+    with pytest.raises(
+        DataError, match=r"2 of \d+ listed pictures are not there, the first is video9/00001.jpg"
+    ):
         load_set(spec(set="s-aff-wild2", root=str(root)), MTL)
     touch(root / "cropped_aligned", "video9/00001.jpg", "video9/00002.jpg")
     table = load_set(spec(set="s-aff-wild2", root=str(root)), MTL)
@@ -201,11 +240,16 @@ def test_test_rows_have_no_labels(mtl, name):
     check(table, MTL, "here")
 
 
-@pytest.mark.parametrize(("end", "encoding"), [("\r\n", "utf-8"), ("\n", "utf-8-sig"), ("\r\n", "utf-8-sig")])
+@pytest.mark.parametrize(
+    ("end", "encoding"), [("\r\n", "utf-8"), ("\n", "utf-8-sig"), ("\r\n", "utf-8-sig")]
+)
 def test_line_ends_and_marks_change_nothing(mtl, end, encoding):
     root, rows = mtl
     before = load_set(spec(set="s-aff-wild2", root=str(root)), MTL)
-    for split, name in (("train", "train_set.txt"), ("val", "validation_set.txt")):  # the names of ABAW3
+    for split, name in (
+        ("train", "train_set.txt"),
+        ("val", "validation_set.txt"),
+    ):  # the names of ABAW3
         write(root / name, MTL_HEADER, *rows[split], "", "", end=end, encoding=encoding)
     (root / "training_set_annotations.txt").unlink()
     (root / "validation_set_annotations.txt").unlink()
@@ -250,7 +294,9 @@ def test_other_folders_and_encodings_are_told(mtl, tmp_path_factory):
     (dense / "VA_Estimation_Challenge").mkdir()
     with pytest.raises(DataError, match="set is aff-wild2"):
         load_set(spec(set="s-aff-wild2", root=str(dense)), MTL)
-    with pytest.raises(DataError, match=r"holds no training_set_annotations.txt or train_set.txt; give the folder"):
+    with pytest.raises(
+        DataError, match=r"holds no training_set_annotations.txt or train_set.txt; give the folder"
+    ):
         load_set(spec(set="s-aff-wild2", root=str(dense / "gone")), MTL)
 
 
@@ -258,7 +304,10 @@ def test_lost_pictures_are_refused_or_left_out(mtl):
     root, rows = mtl
     lost = rows["train"][4].split(",")[0]
     (root / "cropped_aligned" / lost).unlink()
-    with pytest.raises(DataError, match=f"1 of {len(rows['train']) + len(rows['val'])} listed pictures are not there, the first is {lost}"):
+    with pytest.raises(
+        DataError,
+        match=f"1 of {len(rows['train']) + len(rows['val'])} listed pictures are not there, the first is {lost}",
+    ):
         load_set(spec(set="s-aff-wild2", root=str(root)), MTL)
     table = load_set(spec(set="s-aff-wild2", root=str(root), missing="drop"), MTL)
     assert len(table) == len(rows["train"]) + len(rows["val"]) - 1
@@ -266,15 +315,26 @@ def test_lost_pictures_are_refused_or_left_out(mtl):
     with pytest.raises(DataError, match="name their folder by `images`"):
         load_set(spec(set="s-aff-wild2", root=str(root), missing="drop", images="cropped"), MTL)
     (root / "cropped_aligned").rename(root / "cropped")
-    assert len(load_set(spec(set="s-aff-wild2", root=str(root), missing="drop", images="cropped"), MTL)) == len(table)
-    assert len(load_set(spec(set="s-aff-wild2", root=str(root), missing="drop", images=str(root / "cropped")), MTL)) == len(table)
+    assert len(
+        load_set(spec(set="s-aff-wild2", root=str(root), missing="drop", images="cropped"), MTL)
+    ) == len(table)
+    assert len(
+        load_set(
+            spec(set="s-aff-wild2", root=str(root), missing="drop", images=str(root / "cropped")),
+            MTL,
+        )
+    ) == len(table)
 
 
 # --- dense Aff-Wild2 -------------------------------------------------------------------------------------------------------
 
 
 def dense_file(root, track, split, video, lines):
-    folder = {"va": "VA_Estimation_Challenge", "expr": "EXPR_Classification_Challenge", "au": "AU_Detection_Challenge"}[track]
+    folder = {
+        "va": "VA_Estimation_Challenge",
+        "expr": "EXPR_Classification_Challenge",
+        "au": "AU_Detection_Challenge",
+    }[track]
     header = {"va": "valence,arousal", "expr": EIGHT, "au": UNITS}[track]
     write(root / folder / split / f"{video}.txt", header, *lines)
 
@@ -296,11 +356,16 @@ def dense(tmp_path):
             }
             values = made[track].astype(float)
             values[5] = -5 if track == "va" else -1
-            text = [",".join(f"{x:.3f}" if track == "va" else str(int(x)) for x in row) for row in values]
+            text = [
+                ",".join(f"{x:.3f}" if track == "va" else str(int(x)) for x in row)
+                for row in values
+            ]
             dense_file(notes, track, split, video, text)
             truth[track, video] = values
     for video in "abcde":
-        touch(tmp_path / "cropped_aligned", *(f"{video}/{k:05d}.jpg" for k in range(1, 21) if k != 3))
+        touch(
+            tmp_path / "cropped_aligned", *(f"{video}/{k:05d}.jpg" for k in range(1, 21) if k != 3)
+        )
     return tmp_path, truth
 
 
@@ -315,7 +380,9 @@ def test_dense_tracks_are_joined_on_video_and_frame(dense):
                 assert np.isnan(got).all()
                 continue
             line = values[int(row.frame) - 1]
-            np.testing.assert_allclose(got, np.eye(8)[int(line[0])] if track == "expr" else line, rtol=1e-6)
+            np.testing.assert_allclose(
+                got, np.eye(8)[int(line[0])] if track == "expr" else line, rtol=1e-6
+            )
     assert table["image"].iloc[2] == f"{root}/cropped_aligned/a/00004.jpg"
     assert set(table.loc[table["video"].isin(["d", "e"]), "split"]) == {"val"}
     assert any("5 of 100 annotated frames have no picture" in line for line in table.attrs["notes"])
@@ -324,7 +391,10 @@ def test_dense_tracks_are_joined_on_video_and_frame(dense):
 
 def test_one_track_by_either_word(dense):
     root, _ = dense
-    one, other = (spec(set="aff-wild2", root=str(root), **word) for word in ({"track": "va"}, {"tracks": ["va"]}))
+    one, other = (
+        spec(set="aff-wild2", root=str(root), **word)
+        for word in ({"track": "va"}, {"tracks": ["va"]})
+    )
     assert one == other
     pd.testing.assert_frame_equal(load_set(one, [VA]), load_set(other, [VA]))
     assert set(load_set(one, [VA])["video"]) == set("abde")
@@ -340,9 +410,13 @@ def test_validation_wins_over_training_for_a_whole_recording(dense):
     root, _ = dense
     notes = root / "Third ABAW Annotations"
     dense_file(notes, "au", "Train_Set", "a", [",".join(["1"] * 12)] * 20)
-    (notes / "EXPR_Classification_Challenge/Train_Set/c.txt").rename(notes / "EXPR_Classification_Challenge/Train_Set/d_left.txt")
+    (notes / "EXPR_Classification_Challenge/Train_Set/c.txt").rename(
+        notes / "EXPR_Classification_Challenge/Train_Set/d_left.txt"
+    )
     (notes / "VA_Estimation_Challenge/Validation_Set/d.txt").unlink()
-    (notes / "AU_Detection_Challenge/Train_Set/b.txt").rename(notes / "AU_Detection_Challenge/Validation_Set/b.txt")
+    (notes / "AU_Detection_Challenge/Train_Set/b.txt").rename(
+        notes / "AU_Detection_Challenge/Validation_Set/b.txt"
+    )
     table = load_set(spec(set="aff-wild2", root=str(root), tracks=["va", "expr", "au"]), MTL)
     assert set(table.loc[table["split"] == "train", "video"]) == {"a"}
     b = table[table["video"] == "b"]
@@ -350,7 +424,10 @@ def test_validation_wins_over_training_for_a_whole_recording(dense):
     assert b[list(VA.columns)].isna().all(axis=None)
     assert b[list(AU.columns)].notna().any(axis=None)
     found = [line for line in table.attrs["notes"] if "training videos" in line]
-    assert [("va: 1 training videos (20 lines)" in line, "expr: 1 training videos (20 lines)" in line) for line in found] == [
+    assert [
+        ("va: 1 training videos (20 lines)" in line, "expr: 1 training videos (20 lines)" in line)
+        for line in found
+    ] == [
         (True, False),
         (False, True),
     ]
@@ -367,7 +444,9 @@ def test_counts_that_are_off_by_one_are_tolerated(dense):
     assert "1 videos have one picture more" in notes
     assert "1 videos have one annotation line more" in notes
     touch(root / "cropped_aligned", "a/00022.jpg")
-    with pytest.raises(DataError, match=r"pictures go on to 00022.jpg, but this video has 20 annotation lines"):
+    with pytest.raises(
+        DataError, match=r"pictures go on to 00022.jpg, but this video has 20 annotation lines"
+    ):
         load_set(spec(set="aff-wild2", root=str(root), tracks=["va"]), [VA])
 
 
@@ -388,7 +467,9 @@ def test_seven_and_eight_classes_are_not_mixed_up(dense):
         path.write_text(path.read_text().replace(",Other", ""))
     with pytest.raises(DataError, match="set `classes: 7`"):
         load_set(spec(set="aff-wild2", root=str(root), track="expr"), [ABAW7])
-    with pytest.raises(DataError, match=r"line 9: expression 7 is the 'other' .* data of another year"):
+    with pytest.raises(
+        DataError, match=r"line 9: expression 7 is the 'other' .* data of another year"
+    ):
         load_set(spec(set="aff-wild2", root=str(root), track="expr", classes=7), [ABAW7])
     for path in (root / "Third ABAW Annotations/EXPR_Classification_Challenge").rglob("*.txt"):
         path.write_text(path.read_text().replace("\n7\n", "\n-1\n"))
@@ -398,20 +479,38 @@ def test_seven_and_eight_classes_are_not_mixed_up(dense):
 
 
 @pytest.mark.parametrize(
-    "names", [("annotations/VA_Set", "Training_Set"), ("VA_Set", "train_set"), ("a/b/VA_Estimation_Challenge", "Train_Set")]
+    "names",
+    [
+        ("annotations/VA_Set", "Training_Set"),
+        ("VA_Set", "train_set"),
+        ("a/b/VA_Estimation_Challenge", "Train_Set"),
+    ],
 )
 def test_track_folders_are_found_where_releases_put_them(tmp_path, names):
     folder, train = names
     write(tmp_path / folder / train / "x.txt", "valence,arousal", "0.5,0.5")
-    write(tmp_path / folder / "Validation_Set" / "y_right.txt", "valence,arousal", "0.25,-0.5", "-5,-5", end="\r\n")
+    write(
+        tmp_path / folder / "Validation_Set" / "y_right.txt",
+        "valence,arousal",
+        "0.25,-0.5",
+        "-5,-5",
+        end="\r\n",
+    )
     touch(tmp_path / "cropped_aligned", "x/00001.jpg", "y_right/00001.jpg", "y_right/00002.jpg")
     table = load_set(spec(set="aff-wild2", root=str(tmp_path), track="va"), [VA])
     assert list(zip(table["video"], table["frame"], table["split"], table["subject"], strict=True)) == [
         ("x", 1, "train", "x"), ("y_right", 1, "val", "y"), ("y_right", 2, "val", "y"),
     ]  # fmt: skip
-    write(tmp_path / folder / ".." / "VA_Estimation_Challenge_" / "Train_Set" / "x.txt", "valence,arousal", "0.5,0.5")
+    write(
+        tmp_path / folder / ".." / "VA_Estimation_Challenge_" / "Train_Set" / "x.txt",
+        "valence,arousal",
+        "0.5,0.5",
+    )
     (tmp_path / folder / ".." / "VA_Estimation_Challenge_").rename(
-        tmp_path / folder / ".." / ("VA_SET" if "Challenge" in folder else "VA_Estimation_Challenge")
+        tmp_path
+        / folder
+        / ".."
+        / ("VA_SET" if "Challenge" in folder else "VA_Estimation_Challenge")
     )
     with pytest.raises(DataError, match="give the folder of one year"):
         load_set(spec(set="aff-wild2", root=str(tmp_path), track="va"), [VA])
@@ -446,15 +545,26 @@ def test_absent_tracks_are_told(dense, mtl):
 
 # --- learning from synthetic data ------------------------------------------------------------------------------------------
 
-CLASSES = {"ANGRER": "anger", "disgust": "disgust", "Fear": "fear", "HAPPINESS": "happiness", "SADNESS": "sadness", "SURPRISE": "surprise"}
+CLASSES = {
+    "ANGRER": "anger",
+    "disgust": "disgust",
+    "Fear": "fear",
+    "HAPPINESS": "happiness",
+    "SADNESS": "sadness",
+    "SURPRISE": "surprise",
+}
 
 
 @pytest.fixture
 def lsd(tmp_path):
     for i, name in enumerate(CLASSES):
-        touch(tmp_path / "training_set_synthetic_images" / name, *(f"{k}.jpg" for k in range(i + 2)))
         touch(
-            tmp_path / "validation_set_real_images" / name.upper().replace("ANGRER", "ANGER"), *(f"{k}.jpg" for k in range(3)), ".DS_Store"
+            tmp_path / "training_set_synthetic_images" / name, *(f"{k}.jpg" for k in range(i + 2))
+        )
+        touch(
+            tmp_path / "validation_set_real_images" / name.upper().replace("ANGRER", "ANGER"),
+            *(f"{k}.jpg" for k in range(3)),
+            ".DS_Store",
         )
     touch(tmp_path / "lsd_test_data", *(f"{k}.jpg" for k in range(4)))
     return tmp_path
@@ -471,11 +581,16 @@ def test_synthetic_classes_by_any_spelling(lsd):
     check(table, [LSD6], "LSD")
     write(lsd / "LSD_Challenge_test_set_release.txt", "image,expression", "3.jpg", "0.jpg", "3.jpg")
     table = load_set(spec(set="lsd", root=str(lsd)), [LSD6])
-    assert [image.split("/")[-1] for image in table.query("split == 'test'")["image"]] == ["3.jpg", "0.jpg"]
+    assert [image.split("/")[-1] for image in table.query("split == 'test'")["image"]] == [
+        "3.jpg",
+        "0.jpg",
+    ]
     assert table.query("split == 'test'")[list(LSD6.columns)].isna().all(axis=None)
     check(table, [LSD6], "LSD")
     (lsd / "lsd_test_data/3.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 of 2 listed pictures are not there, the first is 3.jpg"):
+    with pytest.raises(
+        DataError, match=r"1 of 2 listed pictures are not there, the first is 3.jpg"
+    ):
         load_set(spec(set="lsd", root=str(lsd)), [LSD6])
 
 
@@ -490,7 +605,9 @@ def test_larger_training_pictures_stand_in(lsd, tmp_path_factory):
     assert train["image"].str.startswith(str(large)).all()
     assert large in places(given)
     touch(large / "Fear", "77.png")
-    with pytest.raises(DataError, match=r"has 1 pictures that are not of .* in fear, the first is 77"):
+    with pytest.raises(
+        DataError, match=r"has 1 pictures that are not of .* in fear, the first is 77"
+    ):
         load_set(given, [LSD6])
     (large / "Fear/77.png").unlink()
     touch(large / "Fear", "0.png")
@@ -523,21 +640,32 @@ def test_other_layouts_than_lsd_are_told(lsd):
 
 # --- C-EXPR-DB -------------------------------------------------------------------------------------------------------------
 
-CE_HEADER = (
-    "image_location,Fearfully_Surprised,Happily_Surprised,Sadly_Surprised,Disgustedly_Surprised,Angrily_Surprised,Sadly_Fearful,Sadly_Angry"
-)
+CE_HEADER = "image_location,Fearfully_Surprised,Happily_Surprised,Sadly_Surprised,Disgustedly_Surprised,Angrily_Surprised,Sadly_Fearful,Sadly_Angry"
 
 
 @pytest.fixture
 def ce(tmp_path):
-    write(tmp_path / "CER.txt", CE_HEADER, *(f"{video}/{k:05d}.jpg," for video in ("01", "02") for k in range(1, 8)), "02/00007.jpg,")
+    write(
+        tmp_path / "CER.txt",
+        CE_HEADER,
+        *(f"{video}/{k:05d}.jpg," for video in ("01", "02") for k in range(1, 8)),
+        "02/00007.jpg,",
+    )
     write(tmp_path / "readme.txt", "not a list")
-    touch(tmp_path / "cropped_aligned", *(f"01/{k:04d}.png" for k in range(1, 8)), *(f"02/{k:05d}.jpg" for k in range(1, 6)), "02/notes.db")
+    touch(
+        tmp_path / "cropped_aligned",
+        *(f"01/{k:04d}.png" for k in range(1, 8)),
+        *(f"02/{k:05d}.jpg" for k in range(1, 6)),
+        "02/notes.db",
+    )
     return tmp_path
 
 
 def test_compound_frames_in_order_and_what_has_a_picture(ce):
-    assert listed_frames(ce)["image"].tolist() == [*(f"{video}/{k:05d}.jpg" for video in ("01", "02") for k in range(1, 8)), "02/00007.jpg"]
+    assert listed_frames(ce)["image"].tolist() == [
+        *(f"{video}/{k:05d}.jpg" for video in ("01", "02") for k in range(1, 8)),
+        "02/00007.jpg",
+    ]
     table = load_set(spec(set="c-expr-db", root=str(ce)), [CE])
     assert table["image"].tolist() == [*(f"{ce}/cropped_aligned/01/{k:04d}.png" for k in range(1, 8)),
                                        *(f"{ce}/cropped_aligned/02/{k:05d}.jpg" for k in range(1, 6))]  # fmt: skip
@@ -556,12 +684,18 @@ def test_ones_own_compound_labels(ce):
         "02/00007.jpg,6",
     )
     cut = {"by": "video", "shares": {"train": 0.5, "val": 0.5}, "seed": 0}
-    table = load_set(spec(set="c-expr-db", root=str(ce), labels=str(ce / "mine.csv"), split=cut), [CE])
+    table = load_set(
+        spec(set="c-expr-db", root=str(ce), labels=str(ce / "mine.csv"), split=cut), [CE]
+    )
     given = table.dropna(subset=list(CE.columns))
     assert given["frame"].tolist() == [1, 2, 3, 4] * 2
     assert [list(COMPOUNDS)[k] for k in labels(given, CE).argmax(axis=1)] == list(COMPOUNDS)[:4] * 2
     assert table.groupby("video")["split"].nunique().max() == 1
-    for line, said in (("01/00001.jpg,7", "line 1 is not"), ("01/00001.jpg", "line 1 is not"), ("03/00001.jpg,1", "not in the list")):
+    for line, said in (
+        ("01/00001.jpg,7", "line 1 is not"),
+        ("01/00001.jpg", "line 1 is not"),
+        ("03/00001.jpg,1", "not in the list"),
+    ):
         write(ce / "mine.csv", line)
         with pytest.raises(DataError, match=said):
             load_set(spec(set="c-expr-db", root=str(ce), labels=str(ce / "mine.csv")), [CE])
@@ -600,9 +734,14 @@ def test_affectnet_files(tmp_path, text):
             touch(tmp_path / split / "images", f"{offset + k}.jpg")
             (tmp_path / split / "annotations").mkdir(exist_ok=True)
             for kind, value in zip(("exp", "val", "aro"), row, strict=True):
-                np.save(tmp_path / split / "annotations" / f"{offset + k}_{kind}.npy", str(value) if text else value)
+                np.save(
+                    tmp_path / split / "annotations" / f"{offset + k}_{kind}.npy",
+                    str(value) if text else value,
+                )
             if k % 2 == 0:
-                np.save(tmp_path / split / "annotations" / f"{offset + k}_lnd.npy", landmarks(k).ravel())
+                np.save(
+                    tmp_path / split / "annotations" / f"{offset + k}_lnd.npy", landmarks(k).ravel()
+                )
     table = load_set(spec(set="affectnet", root=str(tmp_path)), [AFFECT8, VA])
     assert table["split"].value_counts().to_dict() == {"train": 9, "val": 9}
     assert any("4 pictures have no expression" in line for line in table.attrs["notes"])
@@ -610,7 +749,9 @@ def test_affectnet_files(tmp_path, text):
         name = table["image"].iloc[row]
         code = int(name.split("/")[-1][:-4]) % 50
         shares = labels(table.iloc[[row]], AFFECT8)[0]
-        assert np.isnan(shares).all() if code == 8 else AFFECT8.names[shares.argmax()] == NATIVE[code]
+        assert (
+            np.isnan(shares).all() if code == 8 else AFFECT8.names[shares.argmax()] == NATIVE[code]
+        )
         np.testing.assert_allclose(labels(table.iloc[[row]], VA)[0], [0.1 * code, -0.25], rtol=1e-6)
         points = table["points"].iloc[row]
         assert (points is None) == (code % 2 == 1)
@@ -629,7 +770,11 @@ def test_damaged_affectnet_files_are_told(tmp_path):
             np.save(tmp_path / split / "annotations" / f"1_{kind}.npy", 0.5 if kind != "exp" else 1)
     given, folder = spec(set="affectnet", root=str(tmp_path)), tmp_path / "train_set/annotations"
     assert len(load_set(given, [VA])) == 2
-    for value, said in ((np.zeros(3), "shape"), (np.array("one"), "could not convert"), (np.array([None]), "type object")):
+    for value, said in (
+        (np.zeros(3), "shape"),
+        (np.array("one"), "could not convert"),
+        (np.array([None]), "type object"),
+    ):
         np.save(folder / "1_val.npy", value, allow_pickle=True)
         with pytest.raises(DataError, match=said):
             load_set(given, [VA])
@@ -662,22 +807,37 @@ def affectnet_row(k, code, va=(0.5, -0.5), points=True):
     return f"{k % 3}/{k}.JPG,10,11,100,101,{written},{code},{va[0]},{va[1]}"
 
 
-@pytest.mark.parametrize(("below", "headed"), [("", False), ("Manually_Annotated_file_lists", True)])
+@pytest.mark.parametrize(
+    ("below", "headed"), [("", False), ("Manually_Annotated_file_lists", True)]
+)
 def test_affectnet_csv_with_and_without_a_header(tmp_path, below, headed):
     rows = [affectnet_row(k, k, (-2, -2) if k > 7 else (0.5, -0.5), k != 4) for k in range(11)]
     write(tmp_path / below / "training.csv", CSV_HEADER, *rows)
-    write(tmp_path / below / "validation.csv", *[CSV_HEADER][: int(headed)], *(affectnet_row(20 + k, k) for k in range(8)))
-    touch(tmp_path / "Manually_Annotated_Images", *(f"{k % 3}/{k}.JPG" for k in [*range(8), *range(20, 28)]))
+    write(
+        tmp_path / below / "validation.csv",
+        *[CSV_HEADER][: int(headed)],
+        *(affectnet_row(20 + k, k) for k in range(8)),
+    )
+    touch(
+        tmp_path / "Manually_Annotated_Images",
+        *(f"{k % 3}/{k}.JPG" for k in [*range(8), *range(20, 28)]),
+    )
     table = load_set(spec(set="affectnet", root=str(tmp_path)), [AFFECT8, VA])
     assert table["split"].tolist() == ["train"] * 8 + ["val"] * 8
     assert [AFFECT8.names[k] for k in labels(table, AFFECT8).argmax(axis=1)] == NATIVE * 2
     assert table["points"].isna().tolist() == [k == 4 for k in range(16)]
     at = landmarks(1)
-    np.testing.assert_allclose(table["points"].iloc[1], np.ravel([at[36:42].mean(0), at[42:48].mean(0), at[30], at[48], at[54]]), rtol=1e-5)
+    np.testing.assert_allclose(
+        table["points"].iloc[1],
+        np.ravel([at[36:42].mean(0), at[42:48].mean(0), at[30], at[48], at[54]]),
+        rtol=1e-5,
+    )
     check(table, [AFFECT8, VA], "AffectNet")
     abaw = load_set(spec(set="affectnet", root=str(tmp_path)), [ABAW7])
     assert [ABAW7.names[k] for k in labels(abaw, ABAW7)[:7].argmax(axis=1)] == NATIVE[:7]
-    assert any("2 faces show what expr.abaw7 has no name for" in line for line in abaw.attrs["notes"])
+    assert any(
+        "2 faces show what expr.abaw7 has no name for" in line for line in abaw.attrs["notes"]
+    )
 
 
 @pytest.mark.parametrize(("line", "said"), [
@@ -697,7 +857,13 @@ def test_damaged_affectnet_csv_is_told(tmp_path, line, said):
 def test_the_image_left_comes_first():
     """A face in the layout of 300-W: jaw 0-16, brows, nose 27-35, eyes 36-47 from left to right, mouth 48-67."""
     points = np.zeros((1, 68, 2), np.float32)
-    points[0, 36:42], points[0, 42:48], points[0, 30], points[0, 48], points[0, 54] = (30, 40), (70, 40), (50, 60), (35, 80), (65, 80)
+    points[0, 36:42], points[0, 42:48], points[0, 30], points[0, 48], points[0, 54] = (
+        (30, 40),
+        (70, 40),
+        (50, 60),
+        (35, 80),
+        (65, 80),
+    )
     assert five_of_68(points).tolist() == [[30, 40, 70, 40, 50, 60, 35, 80, 65, 80]]
 
 
@@ -706,21 +872,31 @@ def test_the_image_left_comes_first():
 RAF = ["surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"]
 
 
-@pytest.mark.parametrize("name", ["EmoLabel/list_patition_label.txt", "basic/EmoLabel/list_partition_label.txt"])
+@pytest.mark.parametrize(
+    "name", ["EmoLabel/list_patition_label.txt", "basic/EmoLabel/list_partition_label.txt"]
+)
 def test_raf_db(tmp_path, name):
-    rows = [f"train_{k:05d}.jpg {k % 7 + 1}" for k in range(1, 36)] + [f"test_{k:04d}.jpg {k % 7 + 1}" for k in range(1, 15)]
+    rows = [f"train_{k:05d}.jpg {k % 7 + 1}" for k in range(1, 36)] + [
+        f"test_{k:04d}.jpg {k % 7 + 1}" for k in range(1, 15)
+    ]
     write(tmp_path / name, *rows)
     base = (tmp_path / name).parents[1] / "Image/aligned"
     touch(base, *(row.split(".")[0] + "_aligned.jpg" for row in rows))
     table = load_set(spec(set="raf-db", root=str(tmp_path)), [ABAW7])
-    assert [ABAW7.names[k] for k in labels(table, ABAW7).argmax(axis=1)] == [RAF[int(row.split()[1]) - 1] for row in rows]
+    assert [ABAW7.names[k] for k in labels(table, ABAW7).argmax(axis=1)] == [
+        RAF[int(row.split()[1]) - 1] for row in rows
+    ]
     assert table["split"].tolist() == ["train"] * 35 + ["test"] * 14
     check(table, [ABAW7], "RAF-DB")
     cut = load_set(spec(set="raf-db", root=str(tmp_path), val_share=0.2, seed=1), [ABAW7])
     assert cut["split"].value_counts().to_dict() == {"train": 28, "val": 7, "test": 14}
     assert set(cut["image"]) == set(table["image"])
-    pd.testing.assert_frame_equal(cut, load_set(spec(set="raf-db", root=str(tmp_path), val_share=0.2, seed=1), [ABAW7]))
-    assert not cut.equals(load_set(spec(set="raf-db", root=str(tmp_path), val_share=0.2, seed=2), [ABAW7]))
+    pd.testing.assert_frame_equal(
+        cut, load_set(spec(set="raf-db", root=str(tmp_path), val_share=0.2, seed=1), [ABAW7])
+    )
+    assert not cut.equals(
+        load_set(spec(set="raf-db", root=str(tmp_path), val_share=0.2, seed=2), [ABAW7])
+    )
     for line, said in (
         ("train_00001.jpg 8", "line 36 is"),
         ("val_00001.jpg 1", "line 36 is"),
@@ -763,6 +939,19 @@ def test_folders_are_listed_as_if_every_file_was_asked_for(tmp_path, monkeypatch
     (tmp_path / "a/4.jpg").mkdir()
     (tmp_path / "b").joinpath(b"\xff.jpg".decode("utf-8", "surrogateescape")).touch()
     monkeypatch.chdir(tmp_path)
-    names = ["a/1.jpg", "a/3.jpg", "3.jpg", "4.jpg", "b/c/1.jpg", "b/1.jpg", "gone/1.jpg", "a/1.jpg", "./a/2.jpg", f"{tmp_path}/a/2.jpg"]
-    assert absent(pd.Series(names, dtype=kind)).tolist() == [not (tmp_path / name).exists() for name in names]
+    names = [
+        "a/1.jpg",
+        "a/3.jpg",
+        "3.jpg",
+        "4.jpg",
+        "b/c/1.jpg",
+        "b/1.jpg",
+        "gone/1.jpg",
+        "a/1.jpg",
+        "./a/2.jpg",
+        f"{tmp_path}/a/2.jpg",
+    ]
+    assert absent(pd.Series(names, dtype=kind)).tolist() == [
+        not (tmp_path / name).exists() for name in names
+    ]
     assert absent(pd.Series([], dtype=kind)).tolist() == []

@@ -18,7 +18,15 @@ from mien.tasks import TASKS
 
 SPEC = TypeAdapter(Set)
 VA, ABAW7, AFFECT8 = TASKS["va"], TASKS["expr.abaw7"], TASKS["expr.affectnet8"]
-CODES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # ExpW's own order
+CODES = (
+    "anger",
+    "disgust",
+    "fear",
+    "happiness",
+    "sadness",
+    "surprise",
+    "neutral",
+)  # ExpW's own order
 
 
 def spec(**given):
@@ -54,11 +62,15 @@ def test_every_face_of_a_picture_is_a_row_of_its_own(expw, name):
     table = load_set(given, [ABAW7])
     assert list(table.columns) == [*COLUMNS, *ABAW7.columns]
     assert len(table) == len(LINES)
-    assert [path.rpartition("/")[2] for path in table["image"]] == [line.rsplit(maxsplit=7)[0] for line in LINES]
+    assert [path.rpartition("/")[2] for path in table["image"]] == [
+        line.rsplit(maxsplit=7)[0] for line in LINES
+    ]
     shown = [ABAW7.names[k] for k in labels(table, ABAW7).argmax(axis=1)]
     assert shown == [CODES[int(line[-1])] for line in LINES]
     assert (labels(table, ABAW7).sum(axis=1) == 1).all()
-    assert len({tuple(points) for points in table["points"][:2]}) == 2, "faces of a picture are told apart by their points"
+    assert len({tuple(points) for points in table["points"][:2]}) == 2, (
+        "faces of a picture are told apart by their points"
+    )
     assert table["video"].isna().all()
     assert set(table["split"]) == {"train"}
     notes = check(table, [ABAW7], "t")
@@ -70,7 +82,9 @@ def test_codes_become_classes_as_the_spec_has_them():
     assert [ABAW7.names.index(name) for name in CODES] == [1, 2, 3, 4, 5, 6, 0]
 
 
-@pytest.mark.parametrize("box", [(20.0, 10.0, 60.0, 50.0), (3.0, 8.0, 43.0, 98.0), (100.0, 0.0, 190.0, 30.0)])
+@pytest.mark.parametrize(
+    "box", [(20.0, 10.0, 60.0, 50.0), (3.0, 8.0, 43.0, 98.0), (100.0, 0.0, 190.0, 30.0)]
+)
 def test_points_of_a_box_frame_its_square(box):
     """Aligned by its five points, a crop is what `alignment: box` cuts out of the same box."""
     left, top, right, bottom = box
@@ -82,11 +96,18 @@ def test_points_of_a_box_frame_its_square(box):
     np.testing.assert_allclose(crop_matrix(face, by_points), crop_matrix(face, by_box), atol=1e-9)
     other = np.array(FERPLUS_TEMPLATE) * 0.6 + 0.2
     wider = similarity(five, other * 64 - 0.5)
-    np.testing.assert_allclose(np.hypot(wider[0, 0], wider[1, 0]), 0.6 * 64 / max(right - left, bottom - top))
+    np.testing.assert_allclose(
+        np.hypot(wider[0, 0], wider[1, 0]), 0.6 * 64 / max(right - left, bottom - top)
+    )
 
 
 def test_unsure_doubled_and_empty_boxes_are_left_out_and_counted(expw):
-    more = ["two.jpg 1 5 40 70 45 80 4", "f.jpg 0 9 9 9 30 70 4", "g.jpg 0 30 9 40 30 70 4", "h.jpg 0 3 9 40 30 1.5 4"]
+    more = [
+        "two.jpg 1 5 40 70 45 80 4",
+        "f.jpg 0 9 9 9 30 70 4",
+        "g.jpg 0 30 9 40 30 70 4",
+        "h.jpg 0 3 9 40 30 1.5 4",
+    ]
     given = expw([*LINES, *more])
     table = load_set(given.model_copy(update={"confidence": 10.0}), [ABAW7])
     assert len(table) == len(LINES) - 1
@@ -114,7 +135,9 @@ def test_damaged_lists_are_told_by_line(expw, line, said):
 
 def test_lost_pictures_of_the_web(expw, tmp_path):
     given = expw(without=("c.jpg",))
-    with pytest.raises(DataError, match=r"1 of 7 listed pictures are not there, the first is c\.jpg"):
+    with pytest.raises(
+        DataError, match=r"1 of 7 listed pictures are not there, the first is c\.jpg"
+    ):
         load_set(given, [ABAW7])
     assert len(load_set(given.model_copy(update={"missing": "drop"}), [ABAW7])) == 6
     with pytest.raises(DataError, match="7 of 7 listed pictures"):
@@ -152,7 +175,14 @@ def test_a_face_is_cut_out_by_its_box(tmp_path):
     cv2.imwrite(str(tmp_path / "image" / "origin" / "x.png"), picture[..., ::-1])
     (tmp_path / "label.lst").write_text("x.png 0 10 5 45 50 60 3\nx.png 1 10 55 95 50 60 4\n")
     table = load_set(spec(set="expw", root=str(tmp_path)), [ABAW7])
-    pixels = Pixels(size=32, colour="rgb", alignment="similarity5", template=FERPLUS_TEMPLATE, mean=(0.0,) * 3, std=(1.0,) * 3)
+    pixels = Pixels(
+        size=32,
+        colour="rgb",
+        alignment="similarity5",
+        template=FERPLUS_TEMPLATE,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+    )
     crops = CropDataset(table, [ABAW7], pixels)
     for i, colour in enumerate([(200, 0, 0), (0, 0, 200)]):
         assert (crops.upright(i)[1:-1, 1:-1] == colour).all()
@@ -190,10 +220,16 @@ def afew(tmp_path):
 def test_ratings_are_divided_by_ten_and_videos_named(afew):
     given, written = afew
     table = load_set(given, [VA])
-    expected = [(video, int(name), frame) for video, frames in written.items() for name, frame in frames.items()]
+    expected = [
+        (video, int(name), frame)
+        for video, frames in written.items()
+        for name, frame in frames.items()
+    ]
     assert table["video"].tolist() == [video for video, _, _ in expected]
     assert table["frame"].tolist() == [number for _, number, _ in expected]
-    np.testing.assert_allclose(labels(table, VA), [(f["valence"] / 10, f["arousal"] / 10) for *_, f in expected], atol=1e-7)
+    np.testing.assert_allclose(
+        labels(table, VA), [(f["valence"] / 10, f["arousal"] / 10) for *_, f in expected], atol=1e-7
+    )
     assert table["image"].iloc[-1].endswith("12/551/00003.png")
     assert table["subject"].isna().tolist() == [False] * 3 + [True] * 2 + [False] * 4
     assert set(table["split"]) == {"train"}
@@ -206,11 +242,19 @@ def test_five_points_come_from_the_landmarks_image_left_first(afew):
     points = np.array(load_set(given, [VA])["points"].tolist()).reshape(-1, 5, 2)
     for five, frame in zip(points[:3], written["01_001"].values(), strict=True):
         there = np.array(frame["landmarks"])
-        expected = [there[36:42].mean(axis=0), there[42:48].mean(axis=0), there[30], there[48], there[54]]
+        expected = [
+            there[36:42].mean(axis=0),
+            there[42:48].mean(axis=0),
+            there[30],
+            there[48],
+            there[54],
+        ]
         np.testing.assert_allclose(five, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("wrong", [None, [], [[1, 2]] * 67, [[1, 2, 3]] * 68, [[1, None]] * 68, "none", [[1, 2], [3]]])
+@pytest.mark.parametrize(
+    "wrong", [None, [], [[1, 2]] * 67, [[1, 2, 3]] * 68, [[1, None]] * 68, "none", [[1, 2], [3]]]
+)
 def test_frames_without_landmarks_have_no_points(afew, wrong):
     given, _ = afew
     path = given.root / "01" / "001" / "001.json"
@@ -221,7 +265,9 @@ def test_frames_without_landmarks_have_no_points(afew, wrong):
     path.write_text(json.dumps(content))
     table = load_set(given, [VA])
     assert table["points"].isna().tolist() == [False, True] + [False] * 7
-    assert table.attrs["notes"] == ["AFEW-VA: 1 of 9 frames have no 68 landmarks, so they have no points"]
+    assert table.attrs["notes"] == [
+        "AFEW-VA: 1 of 9 frames have no 68 landmarks, so they have no points"
+    ]
     check(table, [VA], "t")
 
 
@@ -232,7 +278,9 @@ def test_clips_without_a_file_are_left_out_and_counted(afew):
     (given.root / "notes.txt").write_text("x")
     table = load_set(given, [VA])
     assert set(table["video"]) == {"01_001", "12_551"}
-    assert table.attrs["notes"] == ["AFEW-VA: 2 of 4 clips have no .json and were left out, the first is 01_002"]
+    assert table.attrs["notes"] == [
+        "AFEW-VA: 2 of 4 clips have no .json and were left out, the first is 01_002"
+    ]
 
 
 @pytest.mark.parametrize(("change", "said"), [
@@ -263,7 +311,9 @@ def test_damaged_clips_are_told(afew, text, said):
 def test_lost_frames_and_other_folders(afew, tmp_path):
     given, _ = afew
     (tmp_path / "12" / "551" / "00002.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 9 listed pictures are not there, the first is 12/551/00002\.png"):
+    with pytest.raises(
+        DataError, match=r"1 of 9 listed pictures are not there, the first is 12/551/00002\.png"
+    ):
         load_set(given, [VA])
     table = load_set(given.model_copy(update={"missing": "drop"}), [VA])
     assert table["frame"].tolist()[-3:] == [0, 1, 3]
@@ -286,7 +336,9 @@ def test_videos_and_actors_never_cross(afew):
     given, _ = afew
     shares = {"shares": {"train": 0.5, "val": 0.5}, "seed": 0}
     for by in ("video", "subject"):
-        table = load_set(spec(set="afew-va", root=str(given.root), split={"by": by, **shares}), [VA])
+        table = load_set(
+            spec(set="afew-va", root=str(given.root), split={"by": by, **shares}), [VA]
+        )
         assert set(table["split"]) == {"train", "val"}
         assert table.groupby(by)["split"].nunique().max() == 1
     with pytest.raises(ValidationError, match="by: video"):

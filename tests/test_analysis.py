@@ -20,7 +20,11 @@ SCORES = ["expr_", "valence", "arousal", "AU", "ce_"]
 
 
 def score_columns(table: pd.DataFrame) -> list[str]:
-    return [name for name in table if any(name.startswith(part) for part in SCORES) and not name.endswith("_raw")]
+    return [
+        name
+        for name in table
+        if any(name.startswith(part) for part in SCORES) and not name.endswith("_raw")
+    ]
 
 
 def test_a_smile_is_read_as_one(face):
@@ -38,7 +42,9 @@ def test_a_smile_is_read_as_one(face):
 def test_every_frame_has_a_row_and_time_is_the_containers(clip):
     table = mien.analyze(clip).table
     assert table["frame"].drop_duplicates().tolist() == list(range(150))
-    np.testing.assert_allclose(table.groupby("frame")["time_s"].first(), np.arange(150) / 25, atol=1e-3)
+    np.testing.assert_allclose(
+        table.groupby("frame")["time_s"].first(), np.arange(150) / 25, atol=1e-3
+    )
 
 
 def test_a_blank_never_looks_like_a_calm_face(clip):
@@ -71,7 +77,11 @@ def test_engines_agree_from_end_to_end(clip, engine):
     reference = mien.analyze(clip, engine="onnxruntime").table
     table = mien.analyze(clip, engine=engine).table
     assert table["status"].tolist() == reference["status"].tolist()
-    np.testing.assert_allclose(table[score_columns(table)], reference[score_columns(table)], atol=mien.load().card.tolerance)
+    np.testing.assert_allclose(
+        table[score_columns(table)],
+        reference[score_columns(table)],
+        atol=mien.load().card.tolerance,
+    )
 
 
 def test_stream_is_lazy_and_agrees_with_the_table(clip):
@@ -80,7 +90,9 @@ def test_stream_is_lazy_and_agrees_with_the_table(clip):
     assert (first.frame, first.status) == (0, Status.ok)
     stream.close()
     table = mien.analyze(clip).table
-    valence = [reading.scores["va"][0] for reading in mien.analyze(clip, stream=True) if reading.face]
+    valence = [
+        reading.scores["va"][0] for reading in mien.analyze(clip, stream=True) if reading.face
+    ]
     np.testing.assert_allclose(table["valence"].dropna(), valence, atol=1e-6)
 
 
@@ -99,7 +111,9 @@ def test_leaving_a_stream_early_stops_its_threads(clip):
 
 def test_smoothing_keeps_the_raw_columns_and_calms_the_rest(clip):
     plain, table = mien.analyze(clip).table, mien.analyze(clip, smoothing=0.5).table
-    both = table[table["status"] == Status.ok].merge(plain, on=["frame", "face"], suffixes=("", "_plain"))
+    both = table[table["status"] == Status.ok].merge(
+        plain, on=["frame", "face"], suffixes=("", "_plain")
+    )
     np.testing.assert_allclose(both["valence_raw"], both["valence_plain"], atol=1e-6)
     steps = table[table["face"] == 0][["valence", "valence_raw"]].diff().abs().mean()
     assert steps["valence"] < 0.7 * steps["valence_raw"]
@@ -123,7 +137,10 @@ def test_compound_expressions_that_the_bundle_does_not_allow_are_refused(tmp_pat
     names = ["worry" if name == "fear" else name for name in card["tasks"][0]["names"]]
     card["tasks"][0] |= {"key": "expr.own8", "names": names}
     (other / "card.json").write_text(json.dumps(card))
-    with pytest.raises(LabelMismatchError, match=r"compound expressions need scores of fear, surprise.*leave compounds out"):
+    with pytest.raises(
+        LabelMismatchError,
+        match=r"compound expressions need scores of fear, surprise.*leave compounds out",
+    ):
         mien.analyze(np.zeros((64, 64, 3), np.uint8), bundle=other, compounds=True)
 
 
@@ -131,7 +148,9 @@ def test_blinks_of_a_real_clip_survive_smoothing(shared):
     table = mien.analyze(shared / "media" / "one_face_640x360.mp4", smoothing=0.7, every=0.08).table
     assert (table["AU45"] - table["AU45_raw"]).abs().max() == 0
     smoothed = mien.Smoothing.of_width(0.7)
-    table = mien.analyze(shared / "media" / "one_face_640x360.mp4", smoothing=replace(smoothed, keep=()), every=0.08).table
+    table = mien.analyze(
+        shared / "media" / "one_face_640x360.mp4", smoothing=replace(smoothed, keep=()), every=0.08
+    ).table
     assert (table["AU45"] - table["AU45_raw"]).abs().max() > 0.2
 
 
@@ -148,7 +167,10 @@ def test_the_dictionary_says_what_its_scores_were_learned_from(face, tmp_path):
     tasks = {column["name"]: column["task"] for column in page["columns"]}
     assert "Russell & Mehrabian" in told["learned_from"][tasks["valence"]]
     assert told["learned_from"] == {spec.key: spec.supervised_by for spec in card.tasks}
-    assert told["never_right"]["contempt"] == "F1 0 on 24 faces, validation split of FER+; intervals over face"
+    assert (
+        told["never_right"]["contempt"]
+        == "F1 0 on 24 faces, validation split of FER+; intervals over face"
+    )
     assert "neutral" not in told["never_right"]
     assert told["limits"] == list(card.limits)
     assert "means of the probabilities" in page["columns"][[*tasks].index("expression")]["meaning"]
@@ -160,8 +182,14 @@ def test_a_column_to_keep_that_is_not_there_is_named(face):
 
 
 def test_too_wide_a_smoothing_is_a_note_and_no_failure(clip, tmp_path):
-    narrow, wide = (mien.analyze(clip, smoothing=width_s).save(tmp_path / f"{width_s}.csv") for width_s in (0.15, 0.3))
-    notes = [json.loads(path.with_suffix(".dictionary.json").read_text())["notes"] for path in (narrow, wide)]
+    narrow, wide = (
+        mien.analyze(clip, smoothing=width_s).save(tmp_path / f"{width_s}.csv")
+        for width_s in (0.15, 0.3)
+    )
+    notes = [
+        json.loads(path.with_suffix(".dictionary.json").read_text())["notes"]
+        for path in (narrow, wide)
+    ]
     assert notes[0] == []
     (note,) = notes[1]
     assert "AU25" in note
@@ -169,7 +197,13 @@ def test_too_wide_a_smoothing_is_a_note_and_no_failure(clip, tmp_path):
 
 
 def test_smoothing_that_reaches_no_other_frame_is_a_note(clip, tmp_path):
-    for every, expected in ((0.1, []), (0.5, ["smoothing is 0.15 s wide at half maximum, less than the 0.5 s from frame to frame"])):
+    for every, expected in (
+        (0.1, []),
+        (
+            0.5,
+            ["smoothing is 0.15 s wide at half maximum, less than the 0.5 s from frame to frame"],
+        ),
+    ):
         path = mien.analyze(clip, smoothing=0.15, every=every).save(tmp_path / f"{every}.csv")
         notes = json.loads(path.with_suffix(".dictionary.json").read_text())["notes"]
         assert [note.partition(", and")[0] for note in notes] == expected
@@ -177,7 +211,20 @@ def test_smoothing_that_reaches_no_other_frame_is_a_note(clip, tmp_path):
 
 def test_every_reads_one_frame_per_span(clip):
     table = mien.analyze(clip, every=0.5).table
-    assert table["frame"].drop_duplicates().tolist() == [0, 13, 25, 38, 50, 63, 75, 88, 100, 113, 125, 138]
+    assert table["frame"].drop_duplicates().tolist() == [
+        0,
+        13,
+        25,
+        38,
+        50,
+        63,
+        75,
+        88,
+        100,
+        113,
+        125,
+        138,
+    ]
 
 
 def two_faces(face):
@@ -208,9 +255,13 @@ def test_another_network_may_find_the_faces(face, tmp_path):
     assert facts["options"]["detector"] == str(other)
 
 
-@pytest.mark.parametrize("options", [{"faces": 0}, {"faces": "some"}, {"every": -1}, {"smoothing": -0.1}])
+@pytest.mark.parametrize(
+    "options", [{"faces": 0}, {"faces": "some"}, {"every": -1}, {"smoothing": -0.1}]
+)
 def test_wrong_options_are_refused(face, options):
-    with pytest.raises(ValueError, match=next(iter(options)) if "smoothing" not in options else "seconds"):
+    with pytest.raises(
+        ValueError, match=next(iter(options)) if "smoothing" not in options else "seconds"
+    ):
         mien.analyze(face, **options)
 
 
@@ -222,7 +273,9 @@ def test_an_unknown_option_is_an_error(face):
 def test_arrays_and_files_give_the_same_rows(clip):
     frames = [(frame.time_s, frame.pixels) for frame in open_source(clip).frames()]
     from_arrays, from_file = mien.analyze(frames).table, mien.analyze(clip).table
-    pd.testing.assert_frame_equal(from_arrays.drop(columns="source"), from_file.drop(columns="source"))
+    pd.testing.assert_frame_equal(
+        from_arrays.drop(columns="source"), from_file.drop(columns="source")
+    )
 
 
 def test_frame_and_save_agree(clip, tmp_path):

@@ -59,7 +59,11 @@ def folders(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:
 
 
 def digests(root: Path) -> dict[str, str]:
-    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    }
 
 
 def test_the_counts_of_the_real_set():
@@ -71,7 +75,10 @@ def test_the_counts_of_the_real_set():
 
 
 def test_every_original_is_kept_and_used_equally_often(tmp_path, shade):
-    source, out = folders(tmp_path / "in", {"ANGRER": 3, "FEAR": 11, "SADNESS": 1}), tmp_path / "out"
+    source, out = (
+        folders(tmp_path / "in", {"ANGRER": 3, "FEAR": 11, "SADNESS": 1}),
+        tmp_path / "out",
+    )
     told = []
     found = balance(source, out, shade, workers=1, progress=lambda *now: told.append(now))
     assert found.before == {"ANGRER": 3, "FEAR": 11, "SADNESS": 1}
@@ -111,13 +118,19 @@ def test_one_seed_makes_the_same_files_however_many_work_and_wherever_it_stopped
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "stopped").rglob("*.jpg")}
     assert len(before) == 60
     told = []
-    again = balance(source, tmp_path / "stopped", change, workers=1, progress=lambda *now: told.append(now))
+    again = balance(
+        source, tmp_path / "stopped", change, workers=1, progress=lambda *now: told.append(now)
+    )
     assert (again.made, told[-1]) == (20, (20, 20))
-    assert all(path.stat().st_mtime_ns == when for path, when in before.items()), "what was there was not made again"
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items()), (
+        "what was there was not made again"
+    )
     assert digests(tmp_path / "stopped") == whole
     assert balance(source, tmp_path / "stopped", change, workers=1).made == 0
     balance(source, tmp_path / "other", change, seed=1, workers=1)
-    assert [one for name, one in digests(tmp_path / "other").items() if "rand" in name] != [whole[n] for n in whole if "rand" in n]
+    assert [one for name, one in digests(tmp_path / "other").items() if "rand" in name] != [
+        whole[n] for n in whole if "rand" in n
+    ]
 
 
 def test_where_links_do_not_work_files_are_copied(tmp_path, monkeypatch, shade):
@@ -162,7 +175,9 @@ def test_what_was_made_otherwise_is_not_mixed_in(tmp_path):
 def test_randaugment_is_torchvisions_with_a_seed_of_its_own():
     image = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
     torch.manual_seed(5)
-    expected = v2.RandAugment(3, 12)(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+    expected = (
+        v2.RandAugment(3, 12)(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+    )
     torch.manual_seed(1)
     before = torch.get_rng_state()
     found = RandAugment(3, 12)(image, 5)
@@ -181,7 +196,9 @@ def step(place_of: Path, settings: dict, earlier: dict[str, Path], root: Path) -
     notes: list[str] = []
     place_of.mkdir()
     data = {"lsd": Lsd(set="lsd", root=root)}
-    TypeAdapter(AnyStep).validate_python(settings).run(StepContext("even", place_of, earlier, {}, data, (0,), notes.append))
+    TypeAdapter(AnyStep).validate_python(settings).run(
+        StepContext("even", place_of, earlier, {}, data, (0,), notes.append)
+    )
     return notes
 
 
@@ -191,27 +208,46 @@ def test_the_step_leaves_what_training_reads(lsd, tmp_path, before):
     if before:  # what super-resolution leaves: the same names, other endings
         earlier["sharper"] = tmp_path / "sharper"
         for path in official.rglob("*.jpg"):
-            target = tmp_path / "sharper" / PICTURES / path.relative_to(official).with_suffix(".png")
+            target = (
+                tmp_path / "sharper" / PICTURES / path.relative_to(official).with_suffix(".png")
+            )
             target.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(target), np.zeros((20, 20, 3), np.uint8))
-    [note] = step(tmp_path / "even", {"do": "balance", "data": "lsd", "pictures": before, "most": 20}, earlier, lsd)
+    [note] = step(
+        tmp_path / "even",
+        {"do": "balance", "data": "lsd", "pictures": before, "most": 20},
+        earlier,
+        lsd,
+    )
     counts = Counter(path.parent.name for path in official.rglob("*.jpg"))
     after = {name: max(count, 20) for name, count in counts.items()}
     assert note.startswith(f"even: ANGRER {counts['ANGRER']} to 20, ")
     assert note.endswith(f"in all 90 to {sum(after.values())}")
     train = Train(do="train", data=("lsd",), tasks=("expr.lsd6",), pictures="even")
-    spec = train._spec(StepContext("t", tmp_path, {"even": tmp_path / "even"}, {}, {"lsd": Lsd(set="lsd", root=lsd)}), "lsd")
+    spec = train._spec(
+        StepContext(
+            "t", tmp_path, {"even": tmp_path / "even"}, {}, {"lsd": Lsd(set="lsd", root=lsd)}
+        ),
+        "lsd",
+    )
     table = load_lsd(spec.root, spec.train)
     rows = table[table["split"] == "train"]
-    assert rows[list(LSD.columns)].sum().astype(int).tolist() == [after[{"anger": "ANGRER"}.get(name, name.upper())] for name in LSD.names]
+    assert rows[list(LSD.columns)].sum().astype(int).tolist() == [
+        after[{"anger": "ANGRER"}.get(name, name.upper())] for name in LSD.names
+    ]
     assert set(rows["image"].str.rsplit(".", n=1).str[-1]) == ({"png"} if before else {"jpg"})
     plain = load_lsd(lsd)
     pd.testing.assert_frame_equal(
-        table[table["split"] != "train"].reset_index(drop=True), plain[plain["split"] != "train"].reset_index(drop=True)
+        table[table["split"] != "train"].reset_index(drop=True),
+        plain[plain["split"] != "train"].reset_index(drop=True),
     )
 
 
 def test_the_step_wants_synthetic_faces(tmp_path):
     made = TypeAdapter(AnyStep).validate_python({"do": "balance", "data": "x"})
     with pytest.raises(DataError, match="of kind lsd, not drawn"):
-        made.run(StepContext("even", tmp_path, {}, {}, {"x": Drawn(set="drawn", count=2, seed=0, size=16)}))
+        made.run(
+            StepContext(
+                "even", tmp_path, {}, {}, {"x": Drawn(set="drawn", count=2, seed=0, size=16)}
+            )
+        )

@@ -51,7 +51,11 @@ def names(*inputs, out=None) -> list[str]:
 
 def tables(folder: Path) -> dict[str, bytes]:
     kinds = (".csv", ".parquet", ".jsonl")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.suffix in kinds}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.suffix in kinds
+    }
 
 
 def hidden(folder: Path) -> list[str]:
@@ -78,7 +82,10 @@ def test_the_tree_below_the_named_folder_is_mirrored(tmp_path):
     assert states(outcomes) == dict.fromkeys(expected, "done")
     for name in expected:
         assert (tmp_path / "out" / f"{name}.csv").is_file()
-        assert page_of(tmp_path / "out" / f"{name}.csv")["tables"][f"{Path(name).name}.csv"]["rows"] >= 1
+        assert (
+            page_of(tmp_path / "out" / f"{name}.csv")["tables"][f"{Path(name).name}.csv"]["rows"]
+            >= 1
+        )
 
 
 def test_what_is_named_itself_has_its_own_name(tmp_path):
@@ -86,7 +93,9 @@ def test_what_is_named_itself_has_its_own_name(tmp_path):
     clip = film(tmp_path / "deep" / "er" / "clip.mp4")
     assert names(clip) == ["clip"]
     assert names(one) == ["one"]
-    assert names(one, two) == ["p"]  # several photos of one folder are its table, whoever lists them
+    assert names(one, two) == [
+        "p"
+    ]  # several photos of one folder are its table, whoever lists them
     assert names(tmp_path / "p") == names(f"{tmp_path}/p/*.png") == ["p"]
     assert names(f"{tmp_path}/deep/*/clip.mp4") == ["er/clip"]
     assert names("camera:0", clip) == ["camera0", "clip"]
@@ -94,7 +103,9 @@ def test_what_is_named_itself_has_its_own_name(tmp_path):
 
 def test_a_name_does_not_depend_on_neighbours(tmp_path):
     study, seen = tmp_path / "study", {}
-    for number, place in enumerate(("sub-01/video.mp4", "sub-02/video.mp4", "sub-02/other.mp4", "video.mp4")):
+    for number, place in enumerate(
+        ("sub-01/video.mp4", "sub-02/video.mp4", "sub-02/other.mp4", "video.mp4")
+    ):
         film(study / place, number)
         now = {job.inputs[0]: job.name for job in plan([study]).jobs}
         assert seen.items() <= now.items()
@@ -127,7 +138,16 @@ def test_folders_named_together_are_kept_apart(tmp_path):
 
 
 def test_equal_names_from_anywhere_never_collide(tmp_path):
-    places = ["a/b_c.mp4", "x/b_c.mp4", "a_b/c.mp4", "y/C.mp4", "solo.mp4", "x/y/b_c.mp4", "z/x/b_c.mp4", "z/x/b_c.mov"]
+    places = [
+        "a/b_c.mp4",
+        "x/b_c.mp4",
+        "a_b/c.mp4",
+        "y/C.mp4",
+        "solo.mp4",
+        "x/y/b_c.mp4",
+        "z/x/b_c.mp4",
+        "z/x/b_c.mov",
+    ]
     for number, place in enumerate(places):
         film(tmp_path / place, number)
     jobs = plan([*(tmp_path / place for place in places), f"{tmp_path}/a/../solo.mp4"]).jobs
@@ -156,7 +176,11 @@ def test_files_of_one_name_that_are_named_together_are_mirrored(tmp_path):
 
 
 def test_files_of_one_name_keep_what_an_earlier_run_called_them(tmp_path):
-    first, second, out = film(tmp_path / "p1" / "c.mp4"), film(tmp_path / "p2" / "c.mp4", 1), tmp_path / "out"
+    first, second, out = (
+        film(tmp_path / "p1" / "c.mp4"),
+        film(tmp_path / "p2" / "c.mp4", 1),
+        tmp_path / "out",
+    )
     assert states(run(second, out)) == {"c": "done"}
     assert states(run([first, second], out)) == {"p1/c": "done", "c": "skipped"}
 
@@ -223,8 +247,16 @@ def test_tables_of_other_people_are_never_replaced(tmp_path):
         path.write_bytes(path.read_bytes() + bytes(max(sizes) - size))
         os.utime(path, (1e9, 1e9))
         assert [outcome.state for outcome in run(path, out)] == ["done"]
-    assert {person for text in tables(out).values() for person in ("p1", "p2") if f"/{person}/".encode() in text} == {"p1", "p2"}
-    assert all(sum(f"/{person}/".encode() in text for person in ("p1", "p2")) == 1 for text in tables(out).values())
+    assert {
+        person
+        for text in tables(out).values()
+        for person in ("p1", "p2")
+        if f"/{person}/".encode() in text
+    } == {"p1", "p2"}
+    assert all(
+        sum(f"/{person}/".encode() in text for person in ("p1", "p2")) == 1
+        for text in tables(out).values()
+    )
 
 
 @pytest.mark.parametrize("same_size_and_time", [False, True])
@@ -279,20 +311,35 @@ def test_tables_of_the_first_layout_are_explained_and_not_mixed(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     clip = film(tmp_path / "study" / "s" / "video.mp4")
-    old = {"mien": "0.1.0", "sources": [{"name": str(clip), "bytes": clip.stat().st_size, "modified": clip.stat().st_mtime}]}
+    old = {
+        "mien": "0.1.0",
+        "sources": [
+            {"name": str(clip), "bytes": clip.stat().st_size, "modified": clip.stat().st_mtime}
+        ],
+    }
     old |= {"files": ["s_video.mp4.csv"], "problems": []}
     (out / "s_video.mp4.dictionary.json").write_text(json.dumps(old))
     (out / "s_video.mp4.csv").write_text("source\n")
     with pytest.raises(OutputError, match=r"s_video\.mp4.*choose another folder"):
         run(tmp_path / "study", out)
-    assert {path.name for path in out.iterdir()} == {"s_video.mp4.dictionary.json", "s_video.mp4.csv"}
+    assert {path.name for path in out.iterdir()} == {
+        "s_video.mp4.dictionary.json",
+        "s_video.mp4.csv",
+    }
 
 
 def test_a_table_of_the_first_layout_with_the_same_name_is_replaced(tmp_path):
     out, clip = tmp_path / "out", film(tmp_path / "clip.mp4")
     out.mkdir()
-    old = {"mien": "0.1.0", "sources": [{"name": str(clip), "bytes": clip.stat().st_size, "modified": clip.stat().st_mtime}]}
-    (out / "clip.dictionary.json").write_text(json.dumps(old | {"files": ["clip.csv", "clip.parquet"], "problems": []}))
+    old = {
+        "mien": "0.1.0",
+        "sources": [
+            {"name": str(clip), "bytes": clip.stat().st_size, "modified": clip.stat().st_mtime}
+        ],
+    }
+    (out / "clip.dictionary.json").write_text(
+        json.dumps(old | {"files": ["clip.csv", "clip.parquet"], "problems": []})
+    )
     (out / "clip.csv").write_text("source\n")
     (out / "clip.parquet").write_text("old")
     assert states(run(clip, out)) == {"clip": "done"}
@@ -429,7 +476,10 @@ def test_other_options_read_all_photos_again(tmp_path, opened):
     opened.clear()
     run(tmp_path / "p", tmp_path / "out", formats=["parquet"])
     assert len(opened) == 3
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"p.parquet", "p.dictionary.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "p.parquet",
+        "p.dictionary.json",
+    }
 
 
 def test_a_lying_suffix_does_not_lose_the_photos(tmp_path):
@@ -466,14 +516,45 @@ def test_a_table_that_was_harmed_is_read_again(tmp_path, harm):
     assert states(run(clip, out, overlay=True)) == {"clip": "skipped"}
 
 
-WRONG = [None, 7, "text", [], {}, [7], ["x"], [{}], [{"name": 3}], {"clip.csv": 3}, True, -1.5, [None]]
+WRONG = [
+    None,
+    7,
+    "text",
+    [],
+    {},
+    [7],
+    ["x"],
+    [{}],
+    [{"name": 3}],
+    {"clip.csv": 3},
+    True,
+    -1.5,
+    [None],
+]
 
 
 @pytest.mark.parametrize(
-    "key", ["mien", "sources", "files", "tables", "problems", "notes", "media", "formats", "folder", "dictionary", "rows"]
+    "key",
+    [
+        "mien",
+        "sources",
+        "files",
+        "tables",
+        "problems",
+        "notes",
+        "media",
+        "formats",
+        "folder",
+        "dictionary",
+        "rows",
+    ],
 )
 def test_a_dictionary_with_wrong_types_costs_its_own_table_at_most(tmp_path, key):
-    clip, other, out = film(tmp_path / "clip.mp4"), film(tmp_path / "other.mp4", 1), tmp_path / "out"
+    clip, other, out = (
+        film(tmp_path / "clip.mp4"),
+        film(tmp_path / "other.mp4", 1),
+        tmp_path / "out",
+    )
     run(clip, out)
     page, before = page_of(out / "clip.csv"), (out / "clip.csv").read_bytes()
     for value in WRONG:
@@ -490,13 +571,35 @@ def test_a_dictionary_with_wrong_types_costs_its_own_table_at_most(tmp_path, key
 
 
 @pytest.mark.parametrize(
-    "kind", ["empty", "text", "binary", "deep", "list", "folder", "full folder", "pipe", "link to nowhere", "huge number"]
+    "kind",
+    [
+        "empty",
+        "text",
+        "binary",
+        "deep",
+        "list",
+        "folder",
+        "full folder",
+        "pipe",
+        "link to nowhere",
+        "huge number",
+    ],
 )
 def test_a_dictionary_that_is_none_costs_its_own_table_at_most(tmp_path, kind):
-    clip, other, out = film(tmp_path / "clip.mp4"), film(tmp_path / "other.mp4", 1), tmp_path / "out"
+    clip, other, out = (
+        film(tmp_path / "clip.mp4"),
+        film(tmp_path / "other.mp4", 1),
+        tmp_path / "out",
+    )
     out.mkdir()
     page = out / "clip.dictionary.json"
-    texts = {"empty": b"", "text": b"hello", "binary": bytes(range(256)), "deep": b"[" * 100_000, "list": b"[]"}
+    texts = {
+        "empty": b"",
+        "text": b"hello",
+        "binary": bytes(range(256)),
+        "deep": b"[" * 100_000,
+        "list": b"[]",
+    }
     texts["huge number"] = b'{"sources": [{"name": "x", "bytes": ' + b"9" * 5000 + b"}]}"
     if kind in texts:
         page.write_bytes(texts[kind])
@@ -517,7 +620,11 @@ def test_a_dictionary_that_is_none_costs_its_own_table_at_most(tmp_path, kind):
 
 
 def test_a_dictionary_that_cannot_be_moved_costs_its_own_table_at_most(tmp_path, monkeypatch):
-    clip, other, out = film(tmp_path / "clip.mp4"), film(tmp_path / "other.mp4", 1), tmp_path / "out"
+    clip, other, out = (
+        film(tmp_path / "clip.mp4"),
+        film(tmp_path / "other.mp4", 1),
+        tmp_path / "out",
+    )
     run(clip, out)
     before, real = {path.name: path.read_bytes() for path in out.iterdir()}, os.rename
 
@@ -534,9 +641,14 @@ def test_a_dictionary_that_cannot_be_moved_costs_its_own_table_at_most(tmp_path,
     assert not hidden(out)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), pa.lib.ArrowMemoryError("malloc of size 64 failed")])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), pa.lib.ArrowMemoryError("malloc of size 64 failed")]
+)
 def test_too_little_memory_is_said_and_the_rest_goes_on(tmp_path, monkeypatch, error):
-    clips, real = [film(tmp_path / name, number) for number, name in enumerate(("a.mp4", "b.mp4"))], Reader.read
+    clips, real = (
+        [film(tmp_path / name, number) for number, name in enumerate(("a.mp4", "b.mp4"))],
+        Reader.read,
+    )
 
     def read(self, source):
         if source.name.endswith("a.mp4"):
@@ -582,14 +694,20 @@ def another(stem: Path, source: str):
         "import sys, time; from pathlib import Path; from mien.claims import Claim\n"
         "with Claim(Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(stem), source], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(stem), source], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "held\n"
         yield process.pid
         process.kill()
 
 
 def test_a_table_that_another_run_writes_is_left_to_it(tmp_path):
-    clip, other, out = film(tmp_path / "clip.mp4"), film(tmp_path / "other.mp4", 1), tmp_path / "out"
+    clip, other, out = (
+        film(tmp_path / "clip.mp4"),
+        film(tmp_path / "other.mp4", 1),
+        tmp_path / "out",
+    )
     out.mkdir()
     with another(out / "clip", str(clip)) as number:
         left, done = run([clip, other], out)
@@ -603,7 +721,11 @@ def test_a_table_that_another_run_writes_is_left_to_it(tmp_path):
 
 
 def test_a_name_that_another_run_writes_for_another_input_is_not_shared(tmp_path):
-    mine, theirs, out = film(tmp_path / "p1" / "c.mp4"), film(tmp_path / "p2" / "c.mp4", 1), tmp_path / "out"
+    mine, theirs, out = (
+        film(tmp_path / "p1" / "c.mp4"),
+        film(tmp_path / "p2" / "c.mp4", 1),
+        tmp_path / "out",
+    )
     out.mkdir()
     with another(out / "c", str(theirs)):
         assert states(run(mine, out)) == {"p1/c": "done"}
@@ -615,7 +737,10 @@ def test_a_stopped_run_loses_its_claim_after_a_while(tmp_path, monkeypatch):
     claim = Claim(out / "c", "/x/c.mp4")
     monkeypatch.setattr(claims, "BEAT_S", 3600)
     with claim:
-        with pytest.raises(ClaimedError, match=f"process {os.getpid()}"), Claim(out / "c", "/x/c.mp4"):
+        with (
+            pytest.raises(ClaimedError, match=f"process {os.getpid()}"),
+            Claim(out / "c", "/x/c.mp4"),
+        ):
             pass
         long_ago = time.time() - claims.STALE_S - 1
         os.utime(out / ".c.claim", (long_ago, long_ago))
@@ -640,7 +765,10 @@ def test_a_claim_of_another_machine_counts_until_it_is_old(tmp_path):
     holder = claims.Holder("00000000-1-1", "elsewhere", "2026-01-01 10:00:00+0000", "/x")
     path = tmp_path / ".c.claim"
     path.write_bytes(claims._bytes(holder))
-    with pytest.raises(ClaimedError, match="elsewhere, process 1, since 2026"), Claim(tmp_path / "c", "/x"):
+    with (
+        pytest.raises(ClaimedError, match="elsewhere, process 1, since 2026"),
+        Claim(tmp_path / "c", "/x"),
+    ):
         pass
     os.utime(path, (1, 1))
     with Claim(tmp_path / "c", "/x"):
@@ -648,7 +776,9 @@ def test_a_claim_of_another_machine_counts_until_it_is_old(tmp_path):
     assert not hidden(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"token": 3}', b"\xff" * 50, b"[" * 99_999])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b'{"token": 3}', b"\xff" * 50, b"[" * 99_999]
+)
 def test_a_claim_without_sense_counts_until_it_is_old(tmp_path, content):
     path = tmp_path / ".c.claim"
     path.write_bytes(content)
@@ -719,13 +849,19 @@ def test_killed_while_files_are_put_in_place(tmp_path, placed):
     """Between any two of the renames: what is there without its dictionary is not taken for a table, nor for somebody else's."""
     clip, out = film(tmp_path / "c.mp4"), tmp_path / "out"
     run(clip, tmp_path / "fresh", formats=["csv", "jsonl"], overlay=True)
-    died = subprocess.run([sys.executable, "-c", DIES, str(clip), str(out), str(placed)], check=False, capture_output=True)
+    died = subprocess.run(
+        [sys.executable, "-c", DIES, str(clip), str(out), str(placed)],
+        check=False,
+        capture_output=True,
+    )
     assert died.returncode == -9, died.stderr
     assert not (out / "c.dictionary.json").exists()
     assert len([path for path in out.iterdir() if not path.name.startswith(".")]) == placed
     assert states(run(clip, out, formats=["csv", "jsonl"], overlay=True)) == {"c": "done"}
     assert tables(out) == tables(tmp_path / "fresh")
-    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "fresh").iterdir()}
+    assert {path.name for path in out.iterdir()} == {
+        path.name for path in (tmp_path / "fresh").iterdir()
+    }
 
 
 def test_sweeping_leaves_what_is_alive(tmp_path):
@@ -743,7 +879,10 @@ def test_sweeping_leaves_what_is_alive(tmp_path):
     os.utime(tmp_path / ".x.claim", (1, 1))
     sweep(tmp_path)
     sweep(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {f".c.overlay.mp4.{living}-3.part", ".mine.part"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f".c.overlay.mp4.{living}-3.part",
+        ".mine.part",
+    }
 
 
 # the command line, from outside
@@ -761,7 +900,9 @@ def test_exit_codes_tell_what_is_left_to_another_run(tmp_path):
         done = command("analyze", clip, "--out", out)
     said = done.stdout.decode()
     assert done.returncode == 3
-    assert f"being written by {os.uname().nodename}, process {number}, since" in said.replace("\n", " ")
+    assert f"being written by {os.uname().nodename}, process {number}, since" in said.replace(
+        "\n", " "
+    )
     assert said.splitlines()[-1] == "1 left to another run"
     assert not done.stderr
 
@@ -771,7 +912,13 @@ def test_names_the_console_cannot_show_do_not_end_the_batch(tmp_path, encoding):
     for number, name in enumerate(("лицо.mp4", "録画.mp4", "plain.mp4")):
         film(tmp_path / "in" / name, number)
     (tmp_path / "in" / "плохо.mp4").write_text("no film")
-    done = command("analyze", tmp_path / "in", "--out", tmp_path / "out", env={**os.environ, "PYTHONIOENCODING": encoding})
+    done = command(
+        "analyze",
+        tmp_path / "in",
+        "--out",
+        tmp_path / "out",
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
     assert b"3 done, 1 failed" in done.stdout
@@ -819,7 +966,12 @@ Reader.read = read
 print(outcome.state, *outcome.problems)
 """
     assert resource.RLIM_INFINITY
-    done = subprocess.run([sys.executable, "-c", code, str(clip), str(tmp_path / "out")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(clip), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.startswith("failed")
     assert "not enough memory" in done.stdout
 
@@ -835,7 +987,9 @@ def test_several_processes_on_one_folder_mix_lose_and_double_nothing(tmp_path):
         [sys.executable, "-m", "mien", "analyze", *map(str, given), "--out", str(out)]
         for given in (folders[:2], folders[1:], folders[::-1])
     ]
-    running = [subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for each in words]
+    running = [
+        subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for each in words
+    ]
     for process in running:
         _, said = process.communicate(timeout=120)
         assert process.returncode in (0, 3), said
@@ -856,7 +1010,10 @@ def test_a_killed_run_is_gone_on_from(tmp_path, after_s):
         film(tmp_path / "in" / f"s{number}" / "v.mp4", number, frames=12)
         photo(tmp_path / "in" / "photos" / f"{number}.png", number)
     args = ["analyze", tmp_path / "in", "--overlay", "--format", "csv,parquet", "--out"]
-    process = subprocess.Popen([sys.executable, "-m", "mien", *map(str, args), str(tmp_path / "out")], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mien", *map(str, args), str(tmp_path / "out")],
+        stdout=subprocess.DEVNULL,
+    )
     time.sleep(after_s)
     process.kill()
     process.wait()
@@ -864,7 +1021,10 @@ def test_a_killed_run_is_gone_on_from(tmp_path, after_s):
     assert {outcome.state for outcome in outcomes} <= {"done", "skipped"}
     run(tmp_path / "in", tmp_path / "fresh", overlay=True, formats=["csv", "parquet"])
     assert tables(tmp_path / "out") == tables(tmp_path / "fresh")
-    every = [sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*")) for name in ("out", "fresh")]
+    every = [
+        sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*"))
+        for name in ("out", "fresh")
+    ]
     assert every[0] == every[1]
 
 
@@ -875,7 +1035,13 @@ def test_saving_says_what_a_batch_says(tmp_path):
     clip = film(tmp_path / "clip.mp4")
     path = mien.analyze(clip).save(tmp_path / "t.csv")
     page = page_of(path)
-    assert page["tables"] == {"t.csv": {"rows": 2, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}}
+    assert page["tables"] == {
+        "t.csv": {
+            "rows": 2,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+    }
     assert page["sources"][0]["fingerprint"] == fingerprint(clip)
     run(clip, tmp_path / "out")
     assert set(page) <= set(page_of(tmp_path / "out" / "clip.csv"))
@@ -893,7 +1059,10 @@ def test_saving_leaves_what_was_there_when_the_dictionary_cannot_be_written(tmp_
 def test_saving_where_another_process_saves_is_refused(tmp_path):
     clip = film(tmp_path / "clip.mp4")
     analysis = mien.analyze(clip)
-    with another(tmp_path / "t", str(clip)) as number, pytest.raises(OutputError, match=f"process {number}"):
+    with (
+        another(tmp_path / "t", str(clip)) as number,
+        pytest.raises(OutputError, match=f"process {number}"),
+    ):
         analysis.save(tmp_path / "t.csv")
 
 

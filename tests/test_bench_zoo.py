@@ -37,7 +37,16 @@ def test_every_network_at_hand_is_measured(tmp_path, monkeypatch):
     network, card = convert(zoo.entry("mt-emotieffnet-b0"), model.SerializeToString())
     place(card, network)
     (tmp_path / "drawn.yaml").write_text(SETTINGS.format(tasks=TASK.key))
-    command = [sys.executable, str(SCRIPT), "--data", "drawn.yaml", "--out", "out/zoo.json", "--rounds", "1"]
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        "--data",
+        "drawn.yaml",
+        "--out",
+        "out/zoo.json",
+        "--rounds",
+        "1",
+    ]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
     out = tmp_path / "out"
     result = json.loads((out / "zoo.json").read_text())
@@ -47,10 +56,14 @@ def test_every_network_at_hand_is_measured(tmp_path, monkeypatch):
     truth = table[list(TASK.columns)].to_numpy().argmax(axis=1)
     points = np.stack([np.reshape(five, (5, 2)) for five in table["points"]])
     own = load("mien-s", "onnxruntime")
-    scores = own.score(list(table["image"]), points)["expr"][:, TASK.column_index(own.tasks[0].names)]
+    scores = own.score(list(table["image"]), points)["expr"][
+        :, TASK.column_index(own.tasks[0].names)
+    ]
     guess, found = scores.argmax(axis=1), result["networks"]["mien-s"]
     assert found["accuracy"][0] == pytest.approx(accuracy_score(truth, guess), abs=1e-4)
-    assert found["macro_f1"][0] == pytest.approx(f1_score(truth, guess, labels=range(7), average="macro", zero_division=0), abs=1e-4)
+    assert found["macro_f1"][0] == pytest.approx(
+        f1_score(truth, guess, labels=range(7), average="macro", zero_division=0), abs=1e-4
+    )
     for one in result["networks"].values():
         assert one["peak_mb"] > one["file_mb"] > 0
         assert all(one["threads"][n]["ms"] > 0 for n in ("1", "2"))
@@ -61,7 +74,10 @@ def test_every_network_at_hand_is_measured(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("args", "tasks", "words"),
-    [((), "va", "no expressions among its tasks"), (("--bundles", "mien-z"), TASK.key, "no bundle named 'mien-z'; did you mean mien-s?")],
+    [
+        ((), "va", "no expressions among its tasks"),
+        (("--bundles", "mien-z"), TASK.key, "no bundle named 'mien-z'; did you mean mien-s?"),
+    ],
 )
 def test_bad_input_is_one_line(tmp_path, args, tasks, words):
     settings = tmp_path / "drawn.yaml"
@@ -74,10 +90,14 @@ def test_bad_input_is_one_line(tmp_path, args, tasks, words):
 
 def test_classes_that_only_some_know_are_left_out_by_name():
     table = load_drawn(64, size=32, tasks=[TASKS["expr.abaw8"]])
-    common, kept, others = bench.common_classes(TASKS["expr.abaw8"], table, {"a": TASKS["expr.affectnet8"].names, "b": TASK.names})
+    common, kept, others = bench.common_classes(
+        TASKS["expr.abaw8"], table, {"a": TASKS["expr.affectnet8"].names, "b": TASK.names}
+    )
     assert common.names == TASK.names
     assert len(kept) + others["other"] == len(table)
     assert list(others) == ["other"]
     with pytest.raises(DataError, match="fewer than two classes"):
         bench.common_classes(TASK, table, {"a": ["neutral", "calm"]})
-    np.testing.assert_allclose(bench.renormalised(np.array([[0.2, 0.6, 0.2]]), ["b", "c", "a"], ["a", "b"]), [[0.5, 0.5]])
+    np.testing.assert_allclose(
+        bench.renormalised(np.array([[0.2, 0.6, 0.2]]), ["b", "c", "a"], ["a", "b"]), [[0.5, 0.5]]
+    )

@@ -59,7 +59,9 @@ def silent(line: str) -> None:
 def made(tiny_run, tmp_path_factory):
     """The run's bundle with features, and the lines that were told."""
     told: list[str] = []
-    folder = make_bundle(tiny_run, tmp_path_factory.mktemp("bundle") / "tiny", features=True, note=told.append)
+    folder = make_bundle(
+        tiny_run, tmp_path_factory.mktemp("bundle") / "tiny", features=True, note=told.append
+    )
     return folder, told
 
 
@@ -85,15 +87,21 @@ def test_the_bundle_answers_as_the_network_of_the_run(made, tiny_run, val):
     heat = model.card.temperature
     for task, mine in zip(net.tasks, raw, strict=True):
         theirs = model.score(crops, points)[task.family]
-        np.testing.assert_allclose(theirs, task.decode(mine.numpy() / heat.get(task.family, 1)), atol=2e-3)
-    np.testing.assert_allclose(model.features(crops, points), features.numpy(), atol=5e-3 * features.abs().max().item())
+        np.testing.assert_allclose(
+            theirs, task.decode(mine.numpy() / heat.get(task.family, 1)), atol=2e-3
+        )
+    np.testing.assert_allclose(
+        model.features(crops, points), features.numpy(), atol=5e-3 * features.abs().max().item()
+    )
 
 
 def test_a_bundle_reads_a_clip_and_a_photo(made, clip, photo):
     table = mien.analyze(clip, bundle=made[0], every=0.5).table
     assert (table["status"] == "ok").sum() >= 5
     seen_in = table[table["status"] == "ok"]
-    np.testing.assert_allclose(seen_in[[f"expr_{name}" for name in TASKS["expr.abaw8"].names]].sum(axis=1), 1, atol=1e-3)
+    np.testing.assert_allclose(
+        seen_in[[f"expr_{name}" for name in TASKS["expr.abaw8"].names]].sum(axis=1), 1, atol=1e-3
+    )
     assert seen_in["AU12"].between(0, 1).all()
     assert len(mien.analyze(photo, bundle=str(made[0])).table) == 1
 
@@ -127,7 +135,9 @@ def test_the_cards_scores_are_those_of_judge(made, tiny_run, val):
     }  # fmt: skip
     for metric, one in wanted.items():
         score = score_of(card, metric)
-        assert (score.value, score.low, score.high) == pytest.approx((one.value, one.low, one.high), abs=1e-4), metric
+        assert (score.value, score.low, score.high) == pytest.approx(
+            (one.value, one.low, one.high), abs=1e-4
+        ), metric
         assert score.faces == one.faces
     assert "intervals over subject" in score_of(card, "expr accuracy").data
 
@@ -140,7 +150,9 @@ def test_temperature_and_calibration_error_come_from_the_majority_class(made, ti
     assert card.temperature["expr"] == pytest.approx(temperature(np.log(raw), target), rel=0.02)
     fair = cross_fitted(np.log(raw), target, val["subject"])
     ece = judge([task], {"expr": fair}, val).tasks[0].measures["ece"]
-    assert score_of(card, "expr ECE (cross-fitted temperature)").value == pytest.approx(ece.value, abs=0.01)
+    assert score_of(card, "expr ECE (cross-fitted temperature)").value == pytest.approx(
+        ece.value, abs=0.01
+    )
 
 
 def test_the_tolerance_holds_between_the_installed_engines(made, val):
@@ -161,9 +173,15 @@ def test_eight_bits_are_smaller_and_their_cost_is_told(made, tiny_run, tmp_path)
         before = score_of(card, f"{metric} before 8-bit quantisation")
         assert before.value == pytest.approx(score_of(plain, metric).value, abs=1e-4)
         assert any(f"{metric}: {before.value:.4f} before" in line for line in told)
-    worse = {(score.condition.partition(":")[0], score.metric): score for score in card.scores if score.condition}
+    worse = {
+        (score.condition.partition(":")[0], score.metric): score
+        for score in card.scores
+        if score.condition
+    }
     assert {condition for condition, _ in worse} == set(CONDITIONS)
-    assert worse["clean", "expr accuracy"].value == pytest.approx(score_of(card, "expr accuracy").value, abs=1e-4)
+    assert worse["clean", "expr accuracy"].value == pytest.approx(
+        score_of(card, "expr accuracy").value, abs=1e-4
+    )
     assert "painted grey" in worse["no upper half", "va mean CCC"].condition
     page = (folder / "README.md").read_text(encoding="utf-8")
     assert page.count("| no upper half |") == 1
@@ -224,7 +242,9 @@ def test_a_run_that_is_none_or_not_finished_is_refused(tiny_run, tmp_path):
 def test_a_card_speaks_of_known_families_only(tiny_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(tiny_run.folder, folder)
-    settings = tiny_run.settings.model_copy(update={"card": CardSettings(supervised_by={"gaze": "nobody"})})
+    settings = tiny_run.settings.model_copy(
+        update={"card": CardSettings(supervised_by={"gaze": "nobody"})}
+    )
     (folder / "settings.yaml").write_text(write_settings(settings))
     with pytest.raises(DataError, match="gaze"):
         make_bundle(RunFolder(folder), tmp_path / "out")
@@ -238,23 +258,42 @@ def test_what_the_maker_says_stands_on_the_card(tiny_run, tmp_path):
         terms=(Terms(data="drawn faces", used_for="training", terms="mine"), Terms(data="pens", used_for="teacher", terms="bought")),
         recipe="make drawings",
     )  # fmt: skip
-    (folder / "settings.yaml").write_text(write_settings(tiny_run.settings.model_copy(update={"card": said})))
+    (folder / "settings.yaml").write_text(
+        write_settings(tiny_run.settings.model_copy(update={"card": said}))
+    )
     card = open_bundle(make_bundle(RunFolder(folder), tmp_path / "out")).card
     assert card.summary.startswith("Reads drawings. ")
-    assert (card.licence, card.limits[0], card.made.recipe) == ("CC0-1.0", "left-handed drawings", "make drawings")
-    assert [spec.supervised_by for spec in card.tasks] == ["what the faces were drawn from", "a formula", "what the faces were drawn from"]
+    assert (card.licence, card.limits[0], card.made.recipe) == (
+        "CC0-1.0",
+        "left-handed drawings",
+        "make drawings",
+    )
+    assert [spec.supervised_by for spec in card.tasks] == [
+        "what the faces were drawn from",
+        "a formula",
+        "what the faces were drawn from",
+    ]
     assert [(terms.data, terms.used_for, terms.terms) for terms in card.trained_on][:2] == [
         ("drawn faces", "training", "mine"), ("pens", "teacher", "bought"),
     ]  # fmt: skip
 
 
 def with_data(*sets, **changes) -> Settings:
-    return Settings(name="x", data=sets, tasks=changes.pop("tasks", ("expr.ferplus8", "va", "au.blendshapes")), **changes)
+    return Settings(
+        name="x",
+        data=sets,
+        tasks=changes.pop("tasks", ("expr.ferplus8", "va", "au.blendshapes")),
+        **changes,
+    )
 
 
 def test_known_data_bring_their_terms_and_unknown_ones_say_so():
     faces = Folder(set="folder", root="somewhere/smiles")
-    mixed = with_data(Portraits(set="portraits", folder="p"), faces, network={"backbone": "face-resnet", "start": "faces"})
+    mixed = with_data(
+        Portraits(set="portraits", folder="p"),
+        faces,
+        network={"backbone": "face-resnet", "start": "faces"},
+    )
     told = {(terms.data, terms.used_for): terms.terms for terms in seen(mixed, mixed.named_tasks())}
     assert told["smiles", "training"] == "given by the maker of this bundle; terms not stated"
     assert "Labeled Faces in the Wild" in told["portraits", "training"]
@@ -263,21 +302,36 @@ def test_known_data_bring_their_terms_and_unknown_ones_say_so():
     assert ("smiles, validation split", "selection") in told
     assert "MediaPipe" in supervision(mixed, mixed.named_tasks()[2])
     trained_only = with_data(Folder(set="folder", root="smiles", split="train"))
-    assert [terms.used_for for terms in seen(trained_only, trained_only.named_tasks())] == ["training"]
+    assert [terms.used_for for terms in seen(trained_only, trained_only.named_tasks())] == [
+        "training"
+    ]
 
 
 def test_teachers_and_runs_to_start_from_bring_what_they_have_seen(tiny_run, made):
     losses = {"expr": {"distill": {}}}
-    own = with_data(Portraits(set="portraits", folder="p"), teachers=(tiny_run.folder,), losses=losses)
-    assert ("drawn faces", "teacher") in {(terms.data, terms.used_for) for terms in seen(own, own.named_tasks())}
+    own = with_data(
+        Portraits(set="portraits", folder="p"), teachers=(tiny_run.folder,), losses=losses
+    )
+    assert ("drawn faces", "teacher") in {
+        (terms.data, terms.used_for) for terms in seen(own, own.named_tasks())
+    }
     assert "1 teacher" in supervision(own, own.named_tasks()[0])
     by_bundle = own.model_copy(update={"teachers": (made[0],)})
-    assert ("drawn faces", "teacher") in {(terms.data, terms.used_for) for terms in seen(by_bundle, own.named_tasks())}
+    assert ("drawn faces", "teacher") in {
+        (terms.data, terms.used_for) for terms in seen(by_bundle, own.named_tasks())
+    }
     start = {"backbone": "test_efficientnet", "start": tiny_run.folder / "best.pt"}
     later = with_data(Portraits(set="portraits", folder="p"), network=start)
-    assert ("drawn faces", "training") in {(terms.data, terms.used_for) for terms in seen(later, later.named_tasks())}
-    bare = with_data(Portraits(set="portraits", folder="p"), network={**start, "start": "elsewhere/weights.pt"})
-    assert any("weights.pt" in terms.data and "not stated" in terms.terms for terms in seen(bare, bare.named_tasks()))
+    assert ("drawn faces", "training") in {
+        (terms.data, terms.used_for) for terms in seen(later, later.named_tasks())
+    }
+    bare = with_data(
+        Portraits(set="portraits", folder="p"), network={**start, "start": "elsewhere/weights.pt"}
+    )
+    assert any(
+        "weights.pt" in terms.data and "not stated" in terms.terms
+        for terms in seen(bare, bare.named_tasks())
+    )
 
 
 # judging
@@ -286,7 +340,9 @@ def test_teachers_and_runs_to_start_from_bring_what_they_have_seen(tiny_run, mad
 def test_a_run_is_judged_as_its_own_loop_judged_it(tiny_run, val):
     net = network_of(tiny_run)
     raw, _ = raw_scores(net, CropDataset(val, net.tasks, tiny_run.settings.pixels), workers=0)
-    expected = judge(net.tasks, {task.family: task.decode(raw[task.family]) for task in net.tasks}, val)
+    expected = judge(
+        net.tasks, {task.family: task.decode(raw[task.family]) for task in net.tasks}, val
+    )
     (found,), about = judge_models([tiny_run.folder], tiny_run.settings)
     for mine, theirs in zip(found.tasks, expected.tasks, strict=True):
         for name, one in theirs.measures.items():
@@ -297,7 +353,12 @@ def test_a_run_is_judged_as_its_own_loop_judged_it(tiny_run, val):
 def test_runs_of_several_seeds_get_mean_and_spread(tiny_run, made, tmp_path):
     evaluations, about = judge_models([tiny_run.folder, made[0]], tiny_run.settings)
     paths = write_judged(evaluations, about, tmp_path / "new" / "report")
-    assert sorted(path.name for path in paths) == ["evaluation-1.png", "evaluation-2.png", "evaluation.json", "evaluation.md"]
+    assert sorted(path.name for path in paths) == [
+        "evaluation-1.png",
+        "evaluation-2.png",
+        "evaluation.json",
+        "evaluation.md",
+    ]
     page = Report.model_validate_json((tmp_path / "new" / "report" / "evaluation.json").read_text())
     assert len(page.evaluations) == 2
     assert "Over 2 runs" in (tmp_path / "new" / "report" / "evaluation.md").read_text()
@@ -307,16 +368,23 @@ def test_runs_of_several_seeds_get_mean_and_spread(tiny_run, made, tmp_path):
 def labelled(tmp_path_factory, tiny_run):
     """A label file of 48 drawn faces with a column that mien has no word for, and its settings."""
     folder = tmp_path_factory.mktemp("labelled")
-    table = table_for(tiny_run.settings, [TASKS[key] for key in TASKS_OF_RUN], tiny_run.settings.pixels, "val")
+    table = table_for(
+        tiny_run.settings, [TASKS[key] for key in TASKS_OF_RUN], tiny_run.settings.pixels, "val"
+    )
     (folder / "faces").mkdir()
     names = [f"faces/{i}.png" for i in range(len(table))]
     for name, image in zip(names, table["image"], strict=True):
         Image.fromarray(image).save(folder / name)
     rest = table.drop(columns=["image", "points", "video", "frame"])
-    rest.assign(image=names, age=["old" if i % 3 else "young" for i in range(len(table))], split="test").to_csv(
-        folder / "l.csv", index=False
-    )
-    page = {"name": "x", "data": [{"set": "file", "path": "l.csv"}], "tasks": list(TASKS_OF_RUN), "fit": {"find_points": False}}
+    rest.assign(
+        image=names, age=["old" if i % 3 else "young" for i in range(len(table))], split="test"
+    ).to_csv(folder / "l.csv", index=False)
+    page = {
+        "name": "x",
+        "data": [{"set": "file", "path": "l.csv"}],
+        "tasks": list(TASKS_OF_RUN),
+        "fit": {"find_points": False},
+    }
     (folder / "settings.yaml").write_text(yaml.safe_dump(page))
     return read_settings(folder / "settings.yaml")
 
@@ -330,13 +398,21 @@ def test_groups_of_people_go_by_any_column_of_a_label_file(labelled, made):
 
 
 def test_a_column_is_brought_along_without_moving_the_split(labelled, made):
-    spec = File(set="file", path=labelled.data[0].path, split={"by": "subject", "shares": {"train": 0.5, "val": 0.5}, "seed": 0})
+    spec = File(
+        set="file",
+        path=labelled.data[0].path,
+        split={"by": "subject", "shares": {"train": 0.5, "val": 0.5}, "seed": 0},
+    )
     tasks = labelled.named_tasks()
     raw = pd.read_csv(spec.path)
     raw.drop(columns="split").to_csv(spec.path.with_name("bare.csv"), index=False)
-    cut = labelled.model_copy(update={"data": (spec.model_copy(update={"path": spec.path.with_name("bare.csv")}),)})
+    cut = labelled.model_copy(
+        update={"data": (spec.model_copy(update={"path": spec.path.with_name("bare.csv")}),)}
+    )
     with_age = table_for(cut, tasks, labelled.pixels, by="age")
-    pd.testing.assert_frame_equal(with_age.drop(columns="age"), table_for(cut, tasks, labelled.pixels))
+    pd.testing.assert_frame_equal(
+        with_age.drop(columns="age"), table_for(cut, tasks, labelled.pixels)
+    )
     assert with_age["age"].tolist() == raw["age"].tolist()
 
 
@@ -368,13 +444,23 @@ def test_a_picture_that_is_gone_is_named_or_skipped(labelled, made):
 
 def test_features_of_a_settings_file_are_cached_once(labelled, made, tmp_path):
     calls: list[tuple[str, int, int]] = []
-    cache, faces = cache_features(made[0], labelled, tmp_path / "cache", progress=lambda *told: calls.append(told))
+    cache, faces = cache_features(
+        made[0], labelled, tmp_path / "cache", progress=lambda *told: calls.append(told)
+    )
     assert calls[-1][1:] == (faces, faces) == (48, 48)
     table = table_for(labelled, labelled.named_tasks(), labelled.pixels)
     model = mien.load(made[0], "onnxruntime")
     direct = model.features([read_picture(image) for image in table["image"]])
     np.testing.assert_allclose(cache.features[cache.rows(table)], direct, atol=1e-5)
-    assert cache_features(made[0], labelled, tmp_path / "cache", progress=lambda *told: pytest.fail("computed again"))[1] == 48
+    assert (
+        cache_features(
+            made[0],
+            labelled,
+            tmp_path / "cache",
+            progress=lambda *told: pytest.fail("computed again"),
+        )[1]
+        == 48
+    )
     with pytest.raises(BundleError, match="cannot read affect"):
         cache_features("mien-face", labelled, tmp_path / "other")
 
@@ -396,7 +482,11 @@ def test_the_template_holds_every_default_and_can_be_trained_on():
     assert found == Settings(name=found.name, data=found.data, tasks=found.tasks)
 
     def keys(tree: object) -> set[str]:
-        return set(tree) | {key for value in tree.values() for key in keys(value)} if isinstance(tree, dict) else set()
+        return (
+            set(tree) | {key for value in tree.values() for key in keys(value)}
+            if isinstance(tree, dict)
+            else set()
+        )
 
     for key in keys(found.model_dump(mode="json")) - {"key"}:
         assert f"{key}:" in text, key
@@ -407,22 +497,34 @@ def test_the_template_holds_every_default_and_can_be_trained_on():
 def test_every_alternative_data_set_of_the_template_is_yaml():
     text = template()
     block = text[text.index("data:") : text.index("tasks:")]
-    lines = [line.replace("  # - ", "  - ").replace("  #   ", "    ") for line in block.splitlines()]
-    sets = yaml.safe_load("\n".join(line for line in lines if not line.lstrip().startswith("#")))["data"]
+    lines = [
+        line.replace("  # - ", "  - ").replace("  #   ", "    ") for line in block.splitlines()
+    ]
+    sets = yaml.safe_load("\n".join(line for line in lines if not line.lstrip().startswith("#")))[
+        "data"
+    ]
     kinds = [get_args(kind.model_fields["set"].annotation)[0] for kind in get_args(AnySet)]
     assert [one["set"] for one in sets] == ["drawn", *kinds]
 
 
 def test_importing_the_commands_imports_no_torch():
     code = "import mien.cli, sys; print(bool({'torch', 'timm', 'matplotlib', 'scipy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )
 
 
 def test_a_task_spelled_out_cannot_go_by_a_key_of_mien():
     """It would be refused on the card, once all is learned."""
     mine = {"names": ("sleepy", "awake"), "kind": "one_of"}
     assert TaskSettings(key="expr.mine", **mine).task.names == ("sleepy", "awake")
-    with pytest.raises(ValueError, match=r"names: expr\.abaw7 has neutral, .*, not sleepy, awake; labels of one's own need a key"):
+    with pytest.raises(
+        ValueError,
+        match=r"names: expr\.abaw7 has neutral, .*, not sleepy, awake; labels of one's own need a key",
+    ):
         TaskSettings(key="expr.abaw7", **mine)
 
 
@@ -450,4 +552,6 @@ def test_what_made_the_bundles_that_come_with_mien_can_be_read_back(settings, tm
     for part in ("name", "tasks", "pixels", "losses", "augment", "optim", "fit", "card"):
         assert getattr(found, part) == getattr(settings, part)
     assert found.network.backbone == settings.network.backbone
-    assert [folder.name for folder in found.teachers] == [folder.name for folder in settings.teachers]
+    assert [folder.name for folder in found.teachers] == [
+        folder.name for folder in settings.teachers
+    ]

@@ -40,7 +40,9 @@ def inputs(name: str) -> np.ndarray:
     if isinstance(card, FaceCard):
         luma = cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)
         corners = np.random.default_rng(1).integers(0, 250, (16, 2))
-        return np.stack([luma[y : y + 192, x : x + 256] for y, x in corners])[:, None].astype(np.float32)
+        return np.stack([luma[y : y + 192, x : x + 256] for y, x in corners])[:, None].astype(
+            np.float32
+        )
     return normalise(crops(card, 16), card.pixels)
 
 
@@ -50,7 +52,9 @@ def crops(card: AffectCard, count: int) -> list[np.ndarray]:
     random = np.random.default_rng(2)
     crop, made = prepare(demo.portrait(), face, card.pixels), []
     for i in range(count):
-        light = np.clip(crop * random.uniform(0.5, 1.3) + random.uniform(-30, 30), 0, 255).astype(np.uint8)
+        light = np.clip(crop * random.uniform(0.5, 1.3) + random.uniform(-30, 30), 0, 255).astype(
+            np.uint8
+        )
         made.append(cv2.GaussianBlur(light, (0, 0), random.uniform(0.3, 3)) if i else crop)
     return made
 
@@ -59,7 +63,11 @@ def crops(card: AffectCard, count: int) -> list[np.ndarray]:
 def copy(tmp_path: Path) -> Callable[..., Path]:
     """Makes a copy of a bundle in a folder of its own, its card changed."""
 
-    def make(name: str = AFFECT, change: Callable[[dict[str, Any]], object] = lambda _: None, folder: str = "copy") -> Path:
+    def make(
+        name: str = AFFECT,
+        change: Callable[[dict[str, Any]], object] = lambda _: None,
+        folder: str = "copy",
+    ) -> Path:
         target = tmp_path / folder
         shutil.copytree(bundles()[name], target)
         card = json.loads((target / "card.json").read_text(encoding="utf-8"))
@@ -121,10 +129,19 @@ def test_the_card_comes_back_as_it_was_written(name, tmp_path):
 def test_the_readme_says_all_that_the_card_says(name):
     card = open_bundle(name).card
     text = readme(card)
-    said = [card.summary, card.licence, card.sha256, *card.limits, *card.not_for, *(terms.terms for terms in card.trained_on)]
+    said = [
+        card.summary,
+        card.licence,
+        card.sha256,
+        *card.limits,
+        *card.not_for,
+        *(terms.terms for terms in card.trained_on),
+    ]
     said += [f"{score.value:.3f}" for score in card.scores] + [score.data for score in card.scores]
     if isinstance(card, AffectCard):
-        said += [spec.supervised_by for spec in card.tasks] + [one for spec in card.tasks for one in spec.names]
+        said += [spec.supervised_by for spec in card.tasks] + [
+            one for spec in card.tasks for one in spec.names
+        ]
     assert [one for one in said if one not in text] == []
     assert text.startswith(f"# {name}\n")
     assert text.endswith(".\n")
@@ -132,7 +149,11 @@ def test_the_readme_says_all_that_the_card_says(name):
 
 def test_a_bar_in_a_card_does_not_break_the_readme_s_table():
     card = open_bundle(FACES).card
-    odd = card.model_copy(update={"trained_on": (card.trained_on[0].model_copy(update={"terms": "one | two\nthree"}),)})
+    odd = card.model_copy(
+        update={
+            "trained_on": (card.trained_on[0].model_copy(update={"terms": "one | two\nthree"}),)
+        }
+    )
     (row,) = [line for line in readme(odd).splitlines() if "one" in line and "two" in line]
     assert row.replace("\\|", "").count("|") == 4
     assert "three" in row
@@ -154,15 +175,23 @@ def test_tasks_on_the_card_are_mien_s_own_where_the_keys_agree(name):
 def test_every_engine_gives_the_same_numbers_on_real_input(name, engine):
     network, batch = open_bundle(name).network(), inputs(name)
     card = open_bundle(name).card
-    scores = len(card.tasks) if isinstance(card, AffectCard) else None  # features in 8 bits are nobody's score
-    reference, found = (open_engine(network, one).run(batch, scores) for one in ("onnxruntime", engine))
+    scores = (
+        len(card.tasks) if isinstance(card, AffectCard) else None
+    )  # features in 8 bits are nobody's score
+    reference, found = (
+        open_engine(network, one).run(batch, scores) for one in ("onnxruntime", engine)
+    )
     assert len(found) == len(reference)
     for i, (ours, theirs) in enumerate(zip(found, reference, strict=True)):
         assert ours.dtype == np.float32
         assert np.isfinite(ours).all()
-        if isinstance(card, AffectCard):  # scores are what people compare, and the card promises how far they may differ
+        if isinstance(
+            card, AffectCard
+        ):  # scores are what people compare, and the card promises how far they may differ
             task = card.tasks[i].task
-            np.testing.assert_allclose(task.decode(ours), task.decode(theirs), rtol=0, atol=card.tolerance)
+            np.testing.assert_allclose(
+                task.decode(ours), task.decode(theirs), rtol=0, atol=card.tolerance
+            )
         else:
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
 
@@ -175,7 +204,9 @@ def test_one_by_one_is_the_same_as_sixteen_together(name, engine, threads):
     together = running.run(batch)
     alone = [running.run(batch[i : i + 1]) for i in range(len(batch))]
     for i, output in enumerate(together):
-        np.testing.assert_allclose(np.concatenate([one[i] for one in alone]), output, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(
+            np.concatenate([one[i] for one in alone]), output, rtol=0, atol=TOLERANCE
+        )
     again = running.run(batch)
     assert all(np.array_equal(a, b) for a, b in zip(together, again, strict=True))
 
@@ -190,9 +221,13 @@ def test_results_stay_when_the_engine_runs_again(engine):
 
 
 @EACH_ENGINE
-@pytest.mark.parametrize("content", [b"", b"not a network", bytes(range(256)) * 9], ids=["empty", "words", "bytes"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a network", bytes(range(256)) * 9], ids=["empty", "words", "bytes"]
+)
 def test_what_is_no_network_is_one_clear_line(engine, content):
-    with pytest.raises(BundleError, match=f"{engine} cannot read this network.*get the bundle again") as caught:
+    with pytest.raises(
+        BundleError, match=f"{engine} cannot read this network.*get the bundle again"
+    ) as caught:
         open_engine(content, engine)
     assert str(caught.value).isprintable()
     assert ".cpp" not in str(caught.value)
@@ -213,11 +248,17 @@ def test_the_engine_itself_prints_nothing(engine, copy, capfd):
 
 
 def test_an_unknown_engine_is_told_the_nearest():
-    with pytest.raises(UnknownNameError, match="no engine named 'onnxruntme'; did you mean onnxruntime"):
+    with pytest.raises(
+        UnknownNameError, match="no engine named 'onnxruntme'; did you mean onnxruntime"
+    ):
         load(AFFECT, "onnxruntme")
 
 
-@pytest.mark.parametrize("installed", [["onnxruntime"], ["openvino", "onnxruntime"], ["onnxruntime", "openvino"]], ids="+".join)
+@pytest.mark.parametrize(
+    "installed",
+    [["onnxruntime"], ["openvino", "onnxruntime"], ["onnxruntime", "openvino"]],
+    ids="+".join,
+)
 def test_auto_is_onnx_runtime_whatever_else_is_installed(installed, monkeypatch):
     monkeypatch.setattr("mien.bundles.engines.available", lambda: installed)
     assert choose() == choose("auto") == "onnxruntime"
@@ -261,7 +302,9 @@ def test_one_changed_byte_is_refused_before_any_engine_sees_it(name, copy):
     content = bytearray((folder / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "model.onnx").write_bytes(content)
-    with pytest.raises(BundleError, match=r"model\.onnx: altered or incomplete.*get the bundle again"):
+    with pytest.raises(
+        BundleError, match=r"model\.onnx: altered or incomplete.*get the bundle again"
+    ):
         (load_detector if name == FACES else load)(folder)
 
 
@@ -278,10 +321,16 @@ def test_a_network_that_is_cut_off_or_gone_is_named(copy):
 
 
 def test_a_folder_that_is_no_bundle_is_a_wrong_name(tmp_path):
-    with pytest.raises(UnknownNameError, match=r"a bundle is a folder with card\.json and model\.onnx.*did you mean"):
+    with pytest.raises(
+        UnknownNameError,
+        match=r"a bundle is a folder with card\.json and model\.onnx.*did you mean",
+    ):
         load(tmp_path)
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(BundleError, match=r"card\.json: No such file.*a bundle is a folder with card\.json and model\.onnx"):
+    with pytest.raises(
+        BundleError,
+        match=r"card\.json: No such file.*a bundle is a folder with card\.json and model\.onnx",
+    ):
         load(tmp_path)
 
 
@@ -304,17 +353,41 @@ def test_a_folder_that_is_no_bundle_is_a_wrong_name(tmp_path):
         (lambda c: c["pixels"].update(size="112"), r"pixels\.size"),
         (lambda c: c["pixels"].update(siez=112), r"pixels\.siez"),
         (lambda c: c["pixels"].update(mean=[127, 127]), "pixels"),
-        (lambda c: c["pixels"].update(mean=[float("nan")] * len(c["pixels"]["mean"])), r"pixels\.mean\.0"),
+        (
+            lambda c: c["pixels"].update(mean=[float("nan")] * len(c["pixels"]["mean"])),
+            r"pixels\.mean\.0",
+        ),
         (lambda c: c["tasks"][1].update(kind="guess"), r"tasks\.1\.kind"),
         (lambda c: c["tasks"][0].pop("names"), r"tasks\.0\.names"),
         (lambda c: c["tasks"].append(c["tasks"][0]), "tasks"),
-        (lambda c: c["tasks"][0]["names"].reverse(), r"tasks\.0: .*names: expr\.ferplus8 has neutral, .*, contempt, not contempt, "),
-        (lambda c: c["tasks"][1].update(names=["arousal", "valence"]), r"tasks\.1: .*names: va has valence, arousal, not arousal, valence"),
-        (lambda c: c["tasks"][1].update(low=0), r"tasks\.1: .*low: va has -1\.0, not 0\.0; labels of one's own need a key of their own"),
-        (lambda c: c["tasks"][1].update(kind="any_of"), r"tasks\.1: .*kind: va has scalar, not any_of"),
-        (lambda c: c["tasks"][0].update(key="expr.mine", names=["a"] * 8), r"tasks\.0: .*names: one comes twice"),
-        (lambda c: c.update(summary="\x1b[2J\x1b]0;mine\x07"), r"summary: .*cannot be shown: \\x1b\[2J"),
-        (lambda c: c["limits"].append("\u202eback to front"), r"limits: .*cannot be shown: \\u202eback"),
+        (
+            lambda c: c["tasks"][0]["names"].reverse(),
+            r"tasks\.0: .*names: expr\.ferplus8 has neutral, .*, contempt, not contempt, ",
+        ),
+        (
+            lambda c: c["tasks"][1].update(names=["arousal", "valence"]),
+            r"tasks\.1: .*names: va has valence, arousal, not arousal, valence",
+        ),
+        (
+            lambda c: c["tasks"][1].update(low=0),
+            r"tasks\.1: .*low: va has -1\.0, not 0\.0; labels of one's own need a key of their own",
+        ),
+        (
+            lambda c: c["tasks"][1].update(kind="any_of"),
+            r"tasks\.1: .*kind: va has scalar, not any_of",
+        ),
+        (
+            lambda c: c["tasks"][0].update(key="expr.mine", names=["a"] * 8),
+            r"tasks\.0: .*names: one comes twice",
+        ),
+        (
+            lambda c: c.update(summary="\x1b[2J\x1b]0;mine\x07"),
+            r"summary: .*cannot be shown: \\x1b\[2J",
+        ),
+        (
+            lambda c: c["limits"].append("\u202eback to front"),
+            r"limits: .*cannot be shown: \\u202eback",
+        ),
         (lambda c: c["trained_on"][0].update(data="\x1b[2J"), r"trained_on\.0\.data"),
         (lambda c: c.update({"\x1b[2J": 1}), r"\\x1b\[2J: Extra"),
         (lambda c: c["made"].update(seed="0"), r"made\.seed"),
@@ -354,22 +427,38 @@ def test_a_wrong_card_of_a_face_finder_is_too(change, key, copy):
 @pytest.mark.parametrize("change", [{}, {"reads": "minds"}, {"tasks": "of another form"}])
 def test_a_card_of_a_newer_mien_says_so(change, copy):
     folder = copy(AFFECT, lambda c: c.update(card=2, **change))
-    with pytest.raises(BundleError, match=r"card\.json: written for a newer mien \(card 2; this one reads 1\); update mien: pip install"):
+    with pytest.raises(
+        BundleError,
+        match=r"card\.json: written for a newer mien \(card 2; this one reads 1\); update mien: pip install",
+    ):
         load(folder)
 
 
 def test_line_breaks_in_a_card_become_spaces(copy):
-    assert open_bundle(copy(AFFECT, lambda c: c.update(licence="one\n\ttwo\u00a0three \n"))).card.licence == "one two three"
+    assert (
+        open_bundle(
+            copy(AFFECT, lambda c: c.update(licence="one\n\ttwo\u00a0three \n"))
+        ).card.licence
+        == "one two three"
+    )
 
 
-@pytest.mark.parametrize("text", ["می\u200cخواهم", "👩\u200d🔬 café", "\U0001fae9"], ids=["Persian", "joined", "new"])
+@pytest.mark.parametrize(
+    "text", ["می\u200cخواهم", "👩\u200d🔬 café", "\U0001fae9"], ids=["Persian", "joined", "new"]
+)
 def test_texts_of_any_language_can_be_on_a_card(copy, text):
     assert open_bundle(copy(AFFECT, lambda c: c.update(summary=text))).card.summary == text
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
 def test_every_task_of_mien_can_be_on_a_card(task):
-    facts = {"key": task.key, "names": task.names, "kind": task.kind, "low": task.low, "high": task.high}
+    facts = {
+        "key": task.key,
+        "names": task.names,
+        "kind": task.kind,
+        "low": task.low,
+        "high": task.high,
+    }
     assert TaskCard(**facts, supervised_by="people").task == task
 
 
@@ -377,7 +466,9 @@ def test_every_task_of_mien_can_be_on_a_card(task):
 def test_a_card_that_is_no_card_is_one_clear_line(text, copy):
     folder = copy()
     (folder / "card.json").write_bytes(text)
-    with pytest.raises(BundleError, match=r"card\.json: the file: .*get the bundle again") as caught:
+    with pytest.raises(
+        BundleError, match=r"card\.json: the file: .*get the bundle again"
+    ) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 
@@ -386,8 +477,14 @@ def test_a_card_that_is_no_card_is_one_clear_line(text, copy):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda c: c["pixels"].update(colour="rgb", mean=[0, 0, 0], std=[1, 1, 1]), "does not take"),
-        (lambda c: c["tasks"][0].update(key="expr.mine", names=c["tasks"][0]["names"][:-1]), "the network gives"),
+        (
+            lambda c: c["pixels"].update(colour="rgb", mean=[0, 0, 0], std=[1, 1, 1]),
+            "does not take",
+        ),
+        (
+            lambda c: c["tasks"][0].update(key="expr.mine", names=c["tasks"][0]["names"][:-1]),
+            "the network gives",
+        ),
         (lambda c: c["tasks"].pop(), "the network gives"),
         (lambda c: c["tasks"].reverse(), "the network gives"),
         (lambda c: c.update(features=320), "the network gives"),
@@ -400,36 +497,53 @@ def test_a_card_that_speaks_of_another_network_is_found_out_on_loading(change, w
         load(folder, engine)
 
 
-def with_a_twin(copy: Callable[..., Path], order: Sequence[str], told: Sequence[str], made_by: str = "Neg") -> Path:
+def with_a_twin(
+    copy: Callable[..., Path], order: Sequence[str], told: Sequence[str], made_by: str = "Neg"
+) -> Path:
     """A bundle whose network makes `ce` of its expressions, as wide as they are: outputs in that order, and what the card tells."""
     folder = copy(folder="-".join((*order, *told, made_by)))
     network = onnx.load(folder / "model.onnx")
     network.graph.node.append(onnx.helper.make_node(made_by, ["expr"], ["ce"]))
     del network.graph.output[:]
-    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 8]) for name in order]
+    outputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 8])
+        for name in order
+    ]
     network.graph.output.extend(outputs)
     content = network.SerializeToString()
     (folder / "model.onnx").write_bytes(content)
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     tasks = {"expr": card["tasks"][0], "ce": {**card["tasks"][0], "key": "ce.mine"}}
-    card.update(tasks=[tasks[name] for name in told], sha256=hashlib.sha256(content).hexdigest(), features=None, temperature={})
+    card.update(
+        tasks=[tasks[name] for name in told],
+        sha256=hashlib.sha256(content).hexdigest(),
+        features=None,
+        temperature={},
+    )
     (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
     return folder
 
 
 @EACH_ENGINE
 def test_outputs_of_one_width_in_another_order_are_found_out_on_loading(engine, copy):
-    assert load(with_a_twin(copy, ["ce", "expr"], ["ce", "expr"]), engine).score([])["ce"].shape == (0, 8)
+    assert load(with_a_twin(copy, ["ce", "expr"], ["ce", "expr"]), engine).score([])[
+        "ce"
+    ].shape == (0, 8)
     # An engine may take both names for one thing.
     assert load(with_a_twin(copy, ["ce"], ["ce"], "Identity"), engine).tasks[0].key == "ce.mine"
     for told in (["expr", "ce"], ["ce"]):
-        with pytest.raises(BundleError, match=f"the network gives ce, expr, the card says {', '.join(told)}; do not use it"):
+        with pytest.raises(
+            BundleError,
+            match=f"the network gives ce, expr, the card says {', '.join(told)}; do not use it",
+        ):
             load(with_a_twin(copy, ["ce", "expr"], told), engine)
 
 
 def test_loading_a_bundle_imports_no_tool_that_only_looks_into_it():
     code = f"import mien, sys; mien.load({AFFECT!r}); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"onnx", "mien.zoo", "torch"} & set(loaded)
 
 
@@ -442,13 +556,22 @@ def test_an_affect_network_with_a_face_finder_s_card_is_found_out_on_loading(eng
 
 
 def test_each_loader_refuses_the_other_kind_and_names_one_that_fits():
-    with pytest.raises(BundleError, match=f"{FACES} finds faces and cannot read affect; use a bundle such as {AFFECT}"):
+    with pytest.raises(
+        BundleError,
+        match=f"{FACES} finds faces and cannot read affect; use a bundle such as {AFFECT}",
+    ):
         load(FACES)
-    with pytest.raises(BundleError, match=f"{AFFECT} reads affect and cannot find faces; use a bundle such as {FACES}"):
+    with pytest.raises(
+        BundleError,
+        match=f"{AFFECT} reads affect and cannot find faces; use a bundle such as {FACES}",
+    ):
         load_detector(AFFECT)
 
 
-@pytest.mark.parametrize(("name", "near"), [("mien-z", "mien-s"), ("mien-fac", "mien-face"), ("/no/such/folder", "mien-face or mien-s")])
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("mien-z", "mien-s"), ("mien-fac", "mien-face"), ("/no/such/folder", "mien-face or mien-s")],
+)
 def test_an_unknown_name_is_told_the_nearest(name, near):
     with pytest.raises(UnknownNameError, match=f"no bundle named '{name}'; did you mean {near}"):
         load(name)
@@ -486,8 +609,14 @@ def test_a_bundle_that_is_replaced_while_it_is_looked_for_is_found(when, mine, m
     assert open_bundle("mine").folder == mine
 
 
-@pytest.mark.parametrize("read", [lambda: read_bundle("mine")[0], lambda: load("mine", "onnxruntime")], ids=["bytes", "network"])
-def test_a_card_and_a_network_go_together_while_their_bundle_is_replaced(read, mine, copy, monkeypatch):
+@pytest.mark.parametrize(
+    "read",
+    [lambda: read_bundle("mine")[0], lambda: load("mine", "onnxruntime")],
+    ids=["bytes", "network"],
+)
+def test_a_card_and_a_network_go_together_while_their_bundle_is_replaced(
+    read, mine, copy, monkeypatch
+):
     newer = copy(AFFECT, lambda c: c.update(name="mine"), "newer")
     network = onnx.load(newer / "model.onnx")
     network.doc_string = "newer"
@@ -514,7 +643,9 @@ def test_a_card_and_a_network_go_together_while_their_bundle_is_replaced(read, m
 def test_an_empty_name_is_no_folder(monkeypatch):
     monkeypatch.chdir(bundles()[AFFECT])
     for read in (load, load_detector, open_bundle):
-        with pytest.raises(UnknownNameError, match="no bundle named ''; did you mean mien-face or mien-s"):
+        with pytest.raises(
+            UnknownNameError, match="no bundle named ''; did you mean mien-face or mien-s"
+        ):
             read("")
     assert open_bundle(Path()).card.name == AFFECT
 
@@ -588,7 +719,9 @@ def test_points_align_a_crop_as_the_whole_frame_would_be():
     whole = model().score_prepared([prepare(portrait, face, model().card.pixels)])
     left, top = 100, 10
     part = portrait[top:300, left:400]
-    found = model().score([part, portrait], points=np.stack([face.points - (left, top), face.points]))
+    found = model().score(
+        [part, portrait], points=np.stack([face.points - (left, top), face.points])
+    )
     for family, values in whole.items():
         # OpenCV rounds where a pixel lies to a 32nd, so the two crops differ by a grey level here and there.
         np.testing.assert_allclose(found[family], np.repeat(values, 2, axis=0), atol=0.02)
@@ -615,7 +748,9 @@ def test_very_many_crops_come_out_in_order():
 @pytest.mark.parametrize("score", ["score", "score_prepared"])
 def test_no_crops_give_empty_scores_of_the_right_width(score):
     found = getattr(model(), score)([])
-    assert {family: values.shape for family, values in found.items()} == {t.family: (0, len(t.names)) for t in model().tasks}
+    assert {family: values.shape for family, values in found.items()} == {
+        t.family: (0, len(t.names)) for t in model().tasks
+    }
 
 
 OK = np.zeros((112, 112, 3), np.uint8)
@@ -642,7 +777,11 @@ def test_what_is_no_crop_is_refused_with_its_number(crops, points, why):
         model().score(crops, points=points)
 
 
-@pytest.mark.parametrize("crops", [[OK[:56]], [OK.astype(np.float32)], [OK[..., :1]], OK], ids=["size", "dtype", "grey", "one"])
+@pytest.mark.parametrize(
+    "crops",
+    [[OK[:56]], [OK.astype(np.float32)], [OK[..., :1]], OK],
+    ids=["size", "dtype", "grey", "one"],
+)
 def test_what_is_not_prepared_is_refused(crops):
     with pytest.raises(ValueError, match="must be uint8"):
         model().score_prepared(crops)
@@ -657,8 +796,21 @@ def findings() -> dict[str, doctor.Finding]:
 
 def test_the_doctor_lists_everything_and_finds_it_well():
     found = findings()
-    parts = {"mien", "python", "cores", "numpy", "onnxruntime", "opencv-python-headless", "engine", "openvino", "torch"}
-    assert parts | {f"bundle {name}" for name in NAMES} | {"reading h264", "writing libx264"} <= set(found)
+    parts = {
+        "mien",
+        "python",
+        "cores",
+        "numpy",
+        "onnxruntime",
+        "opencv-python-headless",
+        "engine",
+        "openvino",
+        "torch",
+    }
+    assert parts | {f"bundle {name}" for name in NAMES} | {
+        "reading h264",
+        "writing libx264",
+    } <= set(found)
     assert [finding.what for finding in found.values() if finding.ok is False] == []
     for name in NAMES:
         assert open_bundle(name).card.sha256 in found[f"bundle {name}"].found
@@ -677,7 +829,10 @@ def test_the_doctor_points_at_a_broken_bundle_and_only_at_it(copy, monkeypatch):
 
 def test_the_doctor_misses_bundles_that_are_gone(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_EMBEDDED", tmp_path)
-    assert {what for what, finding in findings().items() if finding.ok is False} == {f"bundle {AFFECT}", f"bundle {FACES}"}
+    assert {what for what, finding in findings().items() if finding.ok is False} == {
+        f"bundle {AFFECT}",
+        f"bundle {FACES}",
+    }
 
 
 def test_the_doctor_survives_without_engines(monkeypatch):

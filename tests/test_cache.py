@@ -34,7 +34,9 @@ HEADS = (TASKS["expr.affectnet8"], TASKS["va"])
 FAMILIES = ["expr", "va"]
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 61.0, 62.0)
 TEMPLATE = ((0.32, 0.38), (0.68, 0.38), (0.5, 0.6), (0.35, 0.77), (0.65, 0.77))
-PIXELS = Pixels(size=32, colour="rgb", alignment="similarity5", template=TEMPLATE, mean=MEAN, std=STD)
+PIXELS = Pixels(
+    size=32, colour="rgb", alignment="similarity5", template=TEMPLATE, mean=MEAN, std=STD
+)
 EACH_ENGINE = pytest.mark.parametrize("engine", available())
 
 
@@ -45,7 +47,9 @@ class Tiny(nn.Module):
         super().__init__()
         torch.manual_seed(3)
         self.exposes = exposes
-        self.body = nn.Sequential(nn.Conv2d(3, 24, 5, 2), nn.ReLU(), nn.Conv2d(24, 24, 3, 2), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 24, 5, 2), nn.ReLU(), nn.Conv2d(24, 24, 3, 2), nn.ReLU()
+        )
         self.heads = nn.ModuleList(nn.Linear(24, len(task.names)) for task in HEADS)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -57,29 +61,63 @@ class Tiny(nn.Module):
         return (*raw, pooled) if self.exposes else raw
 
 
-def bundle(folder: Path, *, exposes: bool = True, eight_bits: bool = False, pixels: Pixels = PIXELS, **said: object) -> Path:
+def bundle(
+    folder: Path,
+    *,
+    exposes: bool = True,
+    eight_bits: bool = False,
+    pixels: Pixels = PIXELS,
+    **said: object,
+) -> Path:
     """A bundle of `Tiny`, made as training makes one."""
     folder.mkdir()
     calibration = eaten(noise(60)).numpy() if eight_bits else None
     names = [*FAMILIES, "features"] if exposes else FAMILIES
     export(
-        Tiny(exposes=exposes), folder / "model.onnx", eaten(noise(4)), names, {0: "batch", 2: "height", 3: "width"}, calibration=calibration
+        Tiny(exposes=exposes),
+        folder / "model.onnx",
+        eaten(noise(4)),
+        names,
+        {0: "batch", 2: "height", 3: "width"},
+        calibration=calibration,
     )
-    tasks = [TaskCard(key=t.key, names=t.names, kind=t.kind, low=t.low, high=t.high, supervised_by="nobody") for t in HEADS]
-    facts = {"name": "tiny", "tasks": tuple(tasks), "pixels": pixels, "temperature": {}, "features": 24 if exposes else None} | said
-    write_card(open_bundle(AFFECT).card.model_copy(update=facts | {"sha256": sha256_of(folder / "model.onnx")}), folder / "card.json")
+    tasks = [
+        TaskCard(
+            key=t.key, names=t.names, kind=t.kind, low=t.low, high=t.high, supervised_by="nobody"
+        )
+        for t in HEADS
+    ]
+    facts = {
+        "name": "tiny",
+        "tasks": tuple(tasks),
+        "pixels": pixels,
+        "temperature": {},
+        "features": 24 if exposes else None,
+    } | said
+    write_card(
+        open_bundle(AFFECT).card.model_copy(
+            update=facts | {"sha256": sha256_of(folder / "model.onnx")}
+        ),
+        folder / "card.json",
+    )
     return folder
 
 
 def noise(count: int, size: int = 32) -> list[np.ndarray]:
     """Crops of soft colours, each another."""
     random = np.random.default_rng(8)
-    return [cv2.resize(random.integers(0, 256, (4, 4, 3), np.uint8), (size, size)) for _ in range(count)]
+    return [
+        cv2.resize(random.integers(0, 256, (4, 4, 3), np.uint8), (size, size)) for _ in range(count)
+    ]
 
 
 def eaten(crops: list[np.ndarray]) -> torch.Tensor:
     """What the network eats, by the plain formula."""
-    return torch.from_numpy(((np.stack(crops).astype(np.float32) - np.float32(MEAN)) / np.float32(STD)).transpose(0, 3, 1, 2))
+    return torch.from_numpy(
+        ((np.stack(crops).astype(np.float32) - np.float32(MEAN)) / np.float32(STD)).transpose(
+            0, 3, 1, 2
+        )
+    )
 
 
 def by_torch(crops: list[np.ndarray]) -> list[np.ndarray]:
@@ -155,8 +193,12 @@ def test_raw_decodes_to_the_scores(folders, tmp_path):
     warm = load(bundle(tmp_path / "warm", temperature={"expr": 2.0}), "onnxruntime")
     raw = warm.features_and_raw(crops)[1]
     odds = np.exp(raw["expr"].astype(float) / 2)
-    np.testing.assert_allclose(warm.score(crops)["expr"], odds / odds.sum(axis=1, keepdims=True), atol=1e-5)
-    np.testing.assert_array_equal(raw["expr"], load(folders["with"], "onnxruntime").features_and_raw(crops)[1]["expr"])
+    np.testing.assert_allclose(
+        warm.score(crops)["expr"], odds / odds.sum(axis=1, keepdims=True), atol=1e-5
+    )
+    np.testing.assert_array_equal(
+        raw["expr"], load(folders["with"], "onnxruntime").features_and_raw(crops)[1]["expr"]
+    )
 
 
 def test_no_crops_give_no_features_of_the_right_width(model):
@@ -167,7 +209,9 @@ def test_no_crops_give_no_features_of_the_right_width(model):
 
 def test_a_bundle_without_features_says_so(folders, tmp_path):
     closed = load(folders["without"], "onnxruntime")
-    with pytest.raises(BundleError, match="exposes no features; use a bundle whose card has `features`"):
+    with pytest.raises(
+        BundleError, match="exposes no features; use a bundle whose card has `features`"
+    ):
         closed.features(noise(1))
     with pytest.raises(BundleError, match="exposes no features"):
         build(closed, pd.DataFrame({"image": noise(1)}), tmp_path / "cache", root=tmp_path)
@@ -189,7 +233,9 @@ def test_the_readme_tells_of_features_where_there_are_any(folders):
 
 def test_features_come_last_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="features must be the last output"):
-        export(Tiny(), tmp_path / "x.onnx", eaten(noise(2)), ["features", "expr", "va"], {0: "batch"})
+        export(
+            Tiny(), tmp_path / "x.onnx", eaten(noise(2)), ["features", "expr", "va"], {0: "batch"}
+        )
 
 
 # the cache
@@ -216,7 +262,9 @@ def table_of(root: Path) -> pd.DataFrame:
 
 def expected(model: Model, table: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The bundle's own answers for whole pictures, read without the cache's help."""
-    return model.features_and_raw([cv2.imread(path, cv2.IMREAD_COLOR_RGB) for path in table["image"]])
+    return model.features_and_raw(
+        [cv2.imread(path, cv2.IMREAD_COLOR_RGB) for path in table["image"]]
+    )
 
 
 def assert_right(found: FeatureCache, model: Model, table: pd.DataFrame) -> None:
@@ -225,7 +273,9 @@ def assert_right(found: FeatureCache, model: Model, table: pd.DataFrame) -> None
     np.testing.assert_allclose(found.features[rows], features, atol=1e-5)
     for family, values in raw.items():
         np.testing.assert_allclose(found.raw[family][rows], values, atol=1e-5)
-    np.testing.assert_allclose(found.features_and_raw[rows], np.concatenate([features, *raw.values()], axis=1), atol=1e-5)
+    np.testing.assert_allclose(
+        found.features_and_raw[rows], np.concatenate([features, *raw.values()], axis=1), atol=1e-5
+    )
 
 
 class Counted:
@@ -243,7 +293,14 @@ class Counted:
 def test_the_cache_gives_what_the_bundle_gives_in_any_order(model, root, tmp_path):
     table = table_of(root)
     seen = []
-    found = build(model, table, tmp_path / "cache", root=root, batch=5, progress=lambda *step: seen.append(step))
+    found = build(
+        model,
+        table,
+        tmp_path / "cache",
+        root=root,
+        batch=5,
+        progress=lambda *step: seen.append(step),
+    )
     assert seen == [(5, 12), (10, 12), (12, 12)]
     assert_right(found, model, table)
     mixed = table.sample(frac=1, random_state=0)
@@ -262,20 +319,38 @@ def test_what_is_there_is_not_computed_again_and_new_pictures_join(model, root, 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.parquet")}
     found = build(counted, table.iloc[3:9], tmp_path / "cache", root=root)
     assert counted.crops == 12
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.parquet")} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.parquet")
+    } == before
     assert_right(found, model, table)
 
 
 def test_pictures_are_kept_once_however_often_and_in_whatever_form_they_come(model, root, tmp_path):
     counted = Counted(model)
     array = noise(1, 40)[0]
-    images = [png(0), png(1), array, png(0), array.copy(), str(root / "v0" / "00000.png"), str(root / "v0" / "00000.png")]
+    images = [
+        png(0),
+        png(1),
+        array,
+        png(0),
+        array.copy(),
+        str(root / "v0" / "00000.png"),
+        str(root / "v0" / "00000.png"),
+    ]
     table = pd.DataFrame({"image": images}, index=[5, 5, 1, 0, 2, 9, 8])
     found = build(counted, table, tmp_path / "cache", root=root)
     assert counted.crops == 4
     assert found.rows(table).tolist() == [0, 1, 2, 0, 2, 3, 3]
-    assert_right(found, model, pd.DataFrame({"image": [str(root / "v0" / "00000.png"), str(root / "v1" / "00001.png")]}).iloc[:1])
-    np.testing.assert_array_equal(found.features[0], found.features[3])  # the same picture, from bytes and from its file
+    assert_right(
+        found,
+        model,
+        pd.DataFrame(
+            {"image": [str(root / "v0" / "00000.png"), str(root / "v1" / "00001.png")]}
+        ).iloc[:1],
+    )
+    np.testing.assert_array_equal(
+        found.features[0], found.features[3]
+    )  # the same picture, from bytes and from its file
 
 
 def test_paths_are_relative_to_the_root(model, root, tmp_path, monkeypatch):
@@ -283,10 +358,18 @@ def test_paths_are_relative_to_the_root(model, root, tmp_path, monkeypatch):
     shutil.move(root, tmp_path / "moved")
     moved = FeatureCache(tmp_path / "cache", model.card, root=tmp_path / "moved")
     np.testing.assert_array_equal(
-        moved.rows(table_of(tmp_path / "moved")), found.rows(table_of(tmp_path / "moved").replace("moved", "faces", regex=True))
+        moved.rows(table_of(tmp_path / "moved")),
+        found.rows(table_of(tmp_path / "moved").replace("moved", "faces", regex=True)),
     )
     monkeypatch.chdir(tmp_path)
-    near = pd.DataFrame({"image": ["moved/v0/00000.png", str(tmp_path / "moved" / "v1" / ".." / "v1" / "00001.png")]})
+    near = pd.DataFrame(
+        {
+            "image": [
+                "moved/v0/00000.png",
+                str(tmp_path / "moved" / "v1" / ".." / "v1" / "00001.png"),
+            ]
+        }
+    )
     assert FeatureCache(tmp_path / "cache", model.card, root=Path("moved")).has(near).all()
     with pytest.raises(DataError, match=r"elsewhere\.png: not in .*moved.*as root"):
         moved.rows(pd.DataFrame({"image": [str(tmp_path / "elsewhere.png")]}))
@@ -295,7 +378,9 @@ def test_paths_are_relative_to_the_root(model, root, tmp_path, monkeypatch):
 def test_points_align_a_picture_and_tell_rows_apart(model, root, tmp_path):
     path = str(root / "v0" / "00000.png")
     one, other = (np.array(TEMPLATE).ravel() * side for side in (40, 30))
-    table = pd.DataFrame({"image": [path, path, path, path], "points": [one, None, list(other), one.copy()]})
+    table = pd.DataFrame(
+        {"image": [path, path, path, path], "points": [one, None, list(other), one.copy()]}
+    )
     found = build(model, table, tmp_path / "cache", root=root)
     rows = found.rows(table)
     assert len(set(rows.tolist())) == 3
@@ -304,7 +389,9 @@ def test_points_align_a_picture_and_tell_rows_apart(model, root, tmp_path):
     for i, five in ((0, one), (2, other)):
         crop = prepare(image, Face((0, 0, 40, 40), five.reshape(5, 2), 1.0), PIXELS)
         np.testing.assert_allclose(found.features[rows[i]], by_torch([crop])[-1][0], atol=2e-3)
-    np.testing.assert_allclose(found.features[rows[1]], expected(model, table.iloc[:1])[0][0], atol=1e-5)
+    np.testing.assert_allclose(
+        found.features[rows[1]], expected(model, table.iloc[:1])[0][0], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("points", [[1.0] * 9, np.full(10, np.nan), "points"])
@@ -347,13 +434,17 @@ def test_another_network_has_a_place_of_its_own(model, folders, tmp_path):
     other = open_bundle(folders["with, 8 bits"]).card
     assert isinstance(other, AffectCard)
     assert place_of(other, tmp_path) != place_of(model.card, tmp_path)
-    assert place_of(model.card.model_copy(update={"summary": "x"}), tmp_path) == place_of(model.card, tmp_path)
+    assert place_of(model.card.model_copy(update={"summary": "x"}), tmp_path) == place_of(
+        model.card, tmp_path
+    )
 
 
 def test_what_is_not_cached_is_named_and_counted(model, root, tmp_path):
     table = table_of(root)
     found = build(model, table.iloc[:10], tmp_path / "cache", root=root)
-    with pytest.raises(DataError, match=r"v1/00009\.png is not cached; 2 of 12 pictures are not\. Call build\(\)"):
+    with pytest.raises(
+        DataError, match=r"v1/00009\.png is not cached; 2 of 12 pictures are not\. Call build\(\)"
+    ):
         found.rows(table)
     assert found.has(table).sum() == 10
     with pytest.raises(DataError, match="nan is no picture"):
@@ -413,7 +504,9 @@ def test_a_cut_file_costs_what_was_cut_off_and_no_more(model, root, tmp_path, cu
 
 def test_rows_that_are_lost_are_never_taken_for_those_that_come_next(model, root, tmp_path):
     table = table_of(root)
-    os.truncate(build(model, table, tmp_path / "cache", root=root).place / "rows.npy", 128 + 34 * 4 * 5)
+    os.truncate(
+        build(model, table, tmp_path / "cache", root=root).place / "rows.npy", 128 + 34 * 4 * 5
+    )
     killed = tmp_path / "killed"
     others = table.iloc[::-1]
 
@@ -452,14 +545,18 @@ def test_an_error_on_the_way_loses_nothing(model, root, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build(model, table_of(root), tmp_path / "cache", root=root, batch=4, progress=stop)
     counted = Counted(model)
-    assert_right(build(counted, table_of(root), tmp_path / "cache", root=root), model, table_of(root))
+    assert_right(
+        build(counted, table_of(root), tmp_path / "cache", root=root), model, table_of(root)
+    )
     assert counted.crops == 4
 
 
 def test_a_damaged_index_is_one_clear_line(model, root, tmp_path):
     place = build(model, table_of(root), tmp_path / "cache", root=root).place
     (place / "index.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(DataError, match=r"index\.parquet: damaged .*delete .* and build again") as caught:
+    with pytest.raises(
+        DataError, match=r"index\.parquet: damaged .*delete .* and build again"
+    ) as caught:
         FeatureCache(tmp_path / "cache", model.card, root=root)
     assert "\n" not in str(caught.value)
 
@@ -478,8 +575,17 @@ def test_a_full_disk_is_one_clear_line_and_keeps_what_was_done(model, folders, r
         "table = pd.DataFrame({'image': list(np.load(sys.argv[2]))})\n"
         "build(load(Path(sys.argv[1]), 'onnxruntime'), table, Path(sys.argv[3]), root=Path('.'), batch=10)"
     )
-    command = [sys.executable, "-c", code, str(folders["with"]), str(tmp_path / "noisy.npy"), str(tmp_path / "cache")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_files)
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(folders["with"]),
+        str(tmp_path / "noisy.npy"),
+        str(tmp_path / "cache"),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=small_files
+    )
     assert "OutputError" in done.stderr.splitlines()[-1]
     assert "rows.npy: cannot be written (File too large)" in done.stderr
     table = pd.DataFrame({"image": list(noisy)})
@@ -537,13 +643,24 @@ def test_a_large_cache_is_opened_without_being_read(model, root, tmp_path):
 
 def mapped() -> int:
     """Kilobytes of mapped files that are in memory."""
-    return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile")).split()[1])
+    return int(
+        next(
+            line
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("RssFile")
+        ).split()[1]
+    )
 
 
 def test_no_pixels_are_kept(model, root, tmp_path):
     table = pd.DataFrame({"image": [png(0), noise(2, 40)[1], str(root / "v0" / "00002.png")]})
     place = build(model, table, tmp_path / "cache", root=root).place
-    assert sorted(path.name for path in place.iterdir()) == ["about.json", "index.parquet", "lock", "rows.npy"]
+    assert sorted(path.name for path in place.iterdir()) == [
+        "about.json",
+        "index.parquet",
+        "lock",
+        "rows.npy",
+    ]
     kept = b"".join(path.read_bytes() for path in place.iterdir())
     crops = [crop.tobytes() for crop in model.prepare(noise(3, 40))]
     for content in (png(0), noise(2, 40)[1].tobytes(), png(2), *crops):

@@ -46,17 +46,33 @@ def nothing_half_written(folder: Path) -> bool:
 
 
 def test_one_clip_gives_a_table_a_dictionary_and_an_overlay(clip, tmp_path):
-    code, said = mien("analyze", clip, "--out", tmp_path, "--overlay", "--format", "csv,parquet,jsonl", "--smooth", 0.2)
+    code, said = mien(
+        "analyze",
+        clip,
+        "--out",
+        tmp_path,
+        "--overlay",
+        "--format",
+        "csv,parquet,jsonl",
+        "--smooth",
+        0.2,
+    )
     assert code == 0, said
     assert {path.name for path in tmp_path.iterdir()} == {
         "clip.csv", "clip.parquet", "clip.jsonl", "clip.dictionary.json", "clip.overlay.mp4"
     }  # fmt: skip
     page = json.loads((tmp_path / "clip.dictionary.json").read_text())
-    assert [column["name"] for column in page["columns"]] == list(pd.read_csv(tmp_path / "clip.csv"))
+    assert [column["name"] for column in page["columns"]] == list(
+        pd.read_csv(tmp_path / "clip.csv")
+    )
     assert page["bundle"]["name"] == "mien-s"
     assert len(page["bundle"]["sha256"]) == 64
     assert page["options"]["smoothing"]["fwhm_s"] == 0.2
-    assert {column["name"]: column["fwhm_s"] for column in page["columns"]}.items() >= {"AU12": 0.2, "AU45": None, "AU12_raw": None}.items()
+    assert {column["name"]: column["fwhm_s"] for column in page["columns"]}.items() >= {
+        "AU12": 0.2,
+        "AU45": None,
+        "AU12_raw": None,
+    }.items()
     assert page["rows"]["ok"] > 80
     with av.open(str(tmp_path / "clip.overlay.mp4")) as film:
         assert sum(1 for _ in film.decode(video=0)) == 150
@@ -76,7 +92,12 @@ def test_photos_of_a_folder_share_one_table_and_a_bad_one_does_not_stop_the_othe
     assert "c.jpg" in said
     assert said.splitlines()[-1].endswith("not read: 1 .txt")
     table = pd.read_csv(tmp_path / "out" / "in.csv")
-    assert [Path(name).name for name in table["source"]] == ["a 1.jpg", "b.jpg", "c.jpg", "лицо.jpg"]
+    assert [Path(name).name for name in table["source"]] == [
+        "a 1.jpg",
+        "b.jpg",
+        "c.jpg",
+        "лицо.jpg",
+    ]
     assert table["status"].tolist() == ["ok", "ok", "unreadable", "ok"]
     record = json.loads((tmp_path / "out" / "mien-run.json").read_text())
     assert record["left_out"] == {".txt": 1}
@@ -122,7 +143,10 @@ BAD = {
     "text": (lambda p, clip: p.write_text("hello\n" * 100), "bad.mp4"),
     "empty": (lambda p, clip: p.touch(), "bad.mp4"),
     "sound": (lambda p, clip: sound_only(p), "bad.mp4"),
-    "truncated": (lambda p, clip: p.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2]), "bad.mp4"),
+    "truncated": (
+        lambda p, clip: p.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2]),
+        "bad.mp4",
+    ),
 }
 
 
@@ -153,7 +177,9 @@ def test_damage_in_the_middle_is_reported_and_every_frame_keeps_its_row(clip, tm
     assert (table["status"] == "ok").sum() >= 5
 
 
-@pytest.mark.parametrize(("size", "words"), [((1, 1), "1 done"), ((11_000, 10_000), "read at half size")])
+@pytest.mark.parametrize(
+    ("size", "words"), [((1, 1), "1 done"), ((11_000, 10_000), "read at half size")]
+)
 def test_tiny_and_huge_pictures(size, words, tmp_path):
     Image.new("L", size).save(tmp_path / "odd.png")
     code, said = mien("analyze", tmp_path / "odd.png", "--out", tmp_path / "out")
@@ -217,7 +243,9 @@ def test_a_full_disk_leaves_nothing_behind(clip, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
     command = [sys.executable, "-m", "mien", "analyze", str(clip), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_files)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=small_files
+    )
     assert done.returncode == 1
     assert "clip.csv" in done.stderr
     assert "Traceback" not in done.stderr
@@ -234,10 +262,25 @@ def test_stopping_in_the_middle_leaves_nothing_half_written(clip, tmp_path):
         for i in range(30):
             for content, pts, dts, key, base in data:
                 packet = av.Packet(content)
-                packet.pts, packet.dts, packet.time_base, packet.stream = pts + i * length, dts + i * length, base, out
+                packet.pts, packet.dts, packet.time_base, packet.stream = (
+                    pts + i * length,
+                    dts + i * length,
+                    base,
+                    out,
+                )
                 packet.is_keyframe = key
                 target.mux(packet)
-    command = [sys.executable, "-m", "mien", "analyze", str(clip), str(long), "--out", str(tmp_path / "out"), "--overlay"]
+    command = [
+        sys.executable,
+        "-m",
+        "mien",
+        "analyze",
+        str(clip),
+        str(long),
+        "--out",
+        str(tmp_path / "out"),
+        "--overlay",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").glob(".long*")) and time.monotonic() < deadline:
@@ -327,7 +370,9 @@ def test_new_options_take_the_old_files_along(clip, tmp_path):
 
 def test_damage_is_told_again_when_the_work_is_skipped(clip, tmp_path):
     garbage_in_the_middle(clip, tmp_path / "hurt.mp4")
-    first, second = (mien("analyze", tmp_path / "hurt.mp4", "--out", tmp_path / "out") for _ in range(2))
+    first, second = (
+        mien("analyze", tmp_path / "hurt.mp4", "--out", tmp_path / "out") for _ in range(2)
+    )
     assert first[0] == second[0] == 1
     assert "done before" in second[1]
     assert "could not be decoded" in second[1]
@@ -336,7 +381,16 @@ def test_damage_is_told_again_when_the_work_is_skipped(clip, tmp_path):
 def test_a_result_never_replaces_an_input(clip, tmp_path):
     for name in ("x.mp4", "x.overlay.mp4"):
         shutil.copy(clip, tmp_path / name)
-    code, said = mien("analyze", tmp_path / "x.overlay.mp4", tmp_path / "x.mp4", "--out", tmp_path, "--overlay", "--every", 1)
+    code, said = mien(
+        "analyze",
+        tmp_path / "x.overlay.mp4",
+        tmp_path / "x.mp4",
+        "--out",
+        tmp_path,
+        "--overlay",
+        "--every",
+        1,
+    )
     assert (tmp_path / "x.overlay.mp4").read_bytes() == clip.read_bytes()
     assert code == 1
     assert "replace" in said
@@ -349,7 +403,16 @@ def test_names_with_colons_are_printed_as_they_are():
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP"])
 def test_being_ended_leaves_no_face_behind(signal_name, shared, tmp_path):
     clip = shared / "media" / "one_face_640x360.mp4"
-    command = [sys.executable, "-m", "mien", "analyze", str(clip), "--out", str(tmp_path / "out"), "--overlay"]
+    command = [
+        sys.executable,
+        "-m",
+        "mien",
+        "analyze",
+        str(clip),
+        "--out",
+        str(tmp_path / "out"),
+        "--overlay",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
     while not list((tmp_path / "out").glob(".*overlay*")) and time.monotonic() < deadline:
@@ -374,7 +437,13 @@ for engine in available():
     home = tmp_path / "home"
     home.mkdir()
     env = {**os.environ, "HOME": str(home)}
-    done = subprocess.run([sys.executable, "-c", code, str(photo)], capture_output=True, text=True, check=False, env=env)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(photo)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
+    )
     assert done.returncode == 0, done.stderr
     assert not [path for path in home.rglob("*") if path.is_file()]
 
@@ -393,7 +462,10 @@ def test_from_settings_to_a_bundle_that_reads_a_photo(settings_file, photo, tmp_
     run, bundle = tmp_path / "run", tmp_path / "bundle"
     code, said = mien("train", settings_file, "--out", run)
     assert code == 0, said
-    assert [line.partition(":")[0] for line in said.splitlines() if line.startswith("epoch")] == ["epoch 0", "epoch 1"]
+    assert [line.partition(":")[0] for line in said.splitlines() if line.startswith("epoch")] == [
+        "epoch 0",
+        "epoch 1",
+    ]
     assert "loss" in said
     assert "nothing is left to do" in mien("train", settings_file, "--out", run)[1]
     code, said = mien("export", run, "--out", bundle, "--features")
@@ -415,7 +487,11 @@ def test_evaluate_prints_markdown_and_leaves_a_report(tiny_run, settings_file, t
     )  # fmt: skip
     assert code == 0, said
     assert said.startswith("# tiny on drawn faces, val")
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"evaluation.md", "evaluation.json", "evaluation.png"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "evaluation.md",
+        "evaluation.json",
+        "evaluation.png",
+    }
     text = (tmp_path / "report" / "evaluation.md").read_text()
     assert text in said
     for words in ("By subject", "abaw2022.mtl", "macro-F1"):
@@ -446,7 +522,9 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_does(tiny_settings, tmp_path):
     def apart(interrupted: bool):
         """In a process of its own, as people run it."""
         command = [sys.executable, "-m", "mien", "train", str(path), "--out", str(run)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
             deadline = time.monotonic() + 60
             while interrupted and not (run / "curve.csv").exists() and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -499,19 +577,36 @@ def test_the_train_street_says_what_is_wrong_in_one_line(case, settings_file, ti
     args, code, words = case
     text = settings_file.read_text()
     (tmp_path / "epoch.yaml").write_text(text.replace("epochs", "epoch"))
-    (tmp_path / "gone.yaml").write_text(text.replace("{set: drawn, count: 240, seed: 0, size: 48}", "{set: portraits, folder: nowhere}"))
+    (tmp_path / "gone.yaml").write_text(
+        text.replace(
+            "{set: drawn, count: 240, seed: 0, size: 48}", "{set: portraits, folder: nowhere}"
+        )
+    )
     before = sorted(tmp_path.iterdir())
-    found, said = mien(*(arg.format(s=settings_file, t=tmp_path, r=tiny_run.folder) for arg in args))
+    found, said = mien(
+        *(arg.format(s=settings_file, t=tmp_path, r=tiny_run.folder) for arg in args)
+    )
     complaints = [line for line in said.splitlines() if line.startswith("mien: ")]
     assert (found, len(complaints)) == (code, 1), said
     assert words in complaints[0]
     assert "Traceback" not in said
-    assert [path for path in sorted(tmp_path.iterdir()) if path not in before] in ([], [tmp_path / "r"])
+    assert [path for path in sorted(tmp_path.iterdir()) if path not in before] in (
+        [],
+        [tmp_path / "r"],
+    )
 
 
 def test_without_torch_the_extra_is_named(settings_file, tmp_path):
     code = "import sys; sys.modules['torch'] = None; from mien.cli import app; app(sys.argv[1:])"
-    command = [sys.executable, "-c", code, "train", str(settings_file), "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "train",
+        str(settings_file),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "mien[train]" in done.stderr

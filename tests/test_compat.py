@@ -23,7 +23,12 @@ from zoo_server import affect_network
 
 from mien import zoo
 from mien.bundles.store import embedded, home, load
-from mien.compat import EmotiEffLibRecognizer, HSEmotionRecognizer, get_model_list, get_supported_engines
+from mien.compat import (
+    EmotiEffLibRecognizer,
+    HSEmotionRecognizer,
+    get_model_list,
+    get_supported_engines,
+)
 from mien.demo import portrait
 from mien.errors import BundleError, UnknownNameError
 from mien.zoo.convert import convert
@@ -105,12 +110,19 @@ def expected(content: bytes, faces: list[np.ndarray], name: str) -> SimpleNamesp
     model = onnx.load_from_string(content)
     read = model.graph.node[-1].input[0]
     model.graph.output.append(helper.make_tensor_value_info(read, TensorProto.FLOAT, None))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     logits, features = (
-        np.concatenate(parts) for parts in zip(*(session.run(None, {"input": one[None]}) for one in batch_of(faces, name)), strict=True)
+        np.concatenate(parts)
+        for parts in zip(
+            *(session.run(None, {"input": one[None]}) for one in batch_of(faces, name)), strict=True
+        )
     )
     odds = np.exp(logits[:, : len(labels)].astype(float))
-    shares = np.concatenate([odds / odds.sum(axis=1, keepdims=True), logits[:, len(labels) :]], axis=1)
+    shares = np.concatenate(
+        [odds / odds.sum(axis=1, keepdims=True), logits[:, len(labels) :]], axis=1
+    )
     words = [labels[i] for i in logits[:, : len(labels)].argmax(axis=1)]
     return SimpleNamespace(features=features, logits=logits, shares=shares, labels=words)
 
@@ -187,7 +199,9 @@ def test_the_older_calls(files):
 # -- The real packages -----------------------------------------------------------------------------------------------------
 
 
-def theirs(package: str, folder: str, files: dict[str, bytes], tmp_path: Path, monkeypatch) -> object:
+def theirs(
+    package: str, folder: str, files: dict[str, bytes], tmp_path: Path, monkeypatch
+) -> object:
     """Their module, which finds the files in the home folder and so downloads nothing."""
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(tmp_path))
@@ -200,7 +214,9 @@ def theirs(package: str, folder: str, files: dict[str, bytes], tmp_path: Path, m
         try:
             return importlib.import_module(package)
         except ImportError:
-            pytest.skip(f"needs the package {package.partition('.')[0].replace('_', '-')}: pip install it beside mien to compare")
+            pytest.skip(
+                f"needs the package {package.partition('.')[0].replace('_', '-')}: pip install it beside mien to compare"
+            )
 
 
 def test_emotiefflib_itself_says_the_same(files, tmp_path, monkeypatch):
@@ -208,7 +224,10 @@ def test_emotiefflib_itself_says_the_same(files, tmp_path, monkeypatch):
     assert get_model_list() == module.get_model_list()
     assert set(get_supported_engines()) < set(module.get_supported_engines())
     for name in MODELS:
-        before, now = (make(engine="onnx", model_name=name) for make in (module.EmotiEffLibRecognizer, EmotiEffLibRecognizer))
+        before, now = (
+            make(engine="onnx", model_name=name)
+            for make in (module.EmotiEffLibRecognizer, EmotiEffLibRecognizer)
+        )
         for fact in ("idx_to_emotion_class", "is_mtl", "img_size"):
             assert getattr(before, fact) == getattr(now, fact)
         close(now.classifier_weights, before.classifier_weights)
@@ -216,7 +235,9 @@ def test_emotiefflib_itself_says_the_same(files, tmp_path, monkeypatch):
         close(now.extract_features(FACES), before.extract_features(FACES))
         for faces in (FACES, FACES[0], FACES[2]):
             for logits in (True, False):
-                (labels, scores), (wanted, numbers) = (one.predict_emotions(faces, logits=logits) for one in (now, before))
+                (labels, scores), (wanted, numbers) = (
+                    one.predict_emotions(faces, logits=logits) for one in (now, before)
+                )
                 assert (labels, scores.shape) == (wanted, numbers.shape)
                 close(scores, numbers)
 
@@ -224,8 +245,15 @@ def test_emotiefflib_itself_says_the_same(files, tmp_path, monkeypatch):
 def test_hsemotion_onnx_itself_says_the_same(files, tmp_path, monkeypatch):
     module = theirs("hsemotion_onnx.facial_emotions", ".hsemotion", files, tmp_path, monkeypatch)
     for name in ("enet_b0_8_best_vgaf", "enet_b0_8_va_mtl", "enet_b2_7"):
-        before, now = module.HSEmotionRecognizer(model_name=name), HSEmotionRecognizer(model_name=name)
-        assert (before.idx_to_class, before.is_mtl, before.img_size) == (now.idx_to_class, now.is_mtl, now.img_size)
+        before, now = (
+            module.HSEmotionRecognizer(model_name=name),
+            HSEmotionRecognizer(model_name=name),
+        )
+        assert (before.idx_to_class, before.is_mtl, before.img_size) == (
+            now.idx_to_class,
+            now.is_mtl,
+            now.img_size,
+        )
         for logits in (True, False):
             label, scores = before.predict_emotions(FACES[2], logits=logits)
             assert now.predict_emotions(FACES[2], logits=logits)[0] == label
@@ -245,12 +273,18 @@ def test_names_come_from_the_index():
         known = zoo.entry(ours)
         assert known.file("network").name == f"{name}.onnx"
         columns = [column for output in known.network.outputs for column in output.columns]
-        assert columns == list(range(len(labels) + more))  # theirs is the order of the tasks, so no column is moved
+        assert columns == list(
+            range(len(labels) + more)
+        )  # theirs is the order of the tasks, so no column is moved
         assert f"| `{name}` | `{ours}` | {len(labels)} expressions" in page
         assert known.network.pixels.size == size
         np.testing.assert_allclose(known.network.pixels.mean, np.array(mean) * 255)
         np.testing.assert_allclose(known.network.pixels.std, np.array(std) * 255)
-    listed = [row.split("`")[1] for row in page.splitlines() if row.startswith(("| `enet", "| `mbf", "| `mobilevit"))]
+    listed = [
+        row.split("`")[1]
+        for row in page.splitlines()
+        if row.startswith(("| `enet", "| `mbf", "| `mobilevit"))
+    ]
     assert listed == list(MODELS)
 
 
@@ -259,7 +293,9 @@ def test_bundles_by_name_and_by_folder(files, tmp_path, monkeypatch):
     folder = home() / "bundles" / "mt-emotieffnet-b0"
     monkeypatch.setenv("MIEN_HOME", str(tmp_path))
     for name in (folder, str(folder)):
-        np.testing.assert_array_equal(EmotiEffLibRecognizer(model_name=name).predict_emotions(FACES)[1], by_name)
+        np.testing.assert_array_equal(
+            EmotiEffLibRecognizer(model_name=name).predict_emotions(FACES)[1], by_name
+        )
 
 
 def test_temperature_of_a_card_is_kept_to(files, tmp_path):
@@ -268,13 +304,18 @@ def test_temperature_of_a_card_is_kept_to(files, tmp_path):
     folder.mkdir()
     theirs = home() / "bundles" / "mt-emotieffnet-b0"
     (folder / "model.onnx").write_bytes((theirs / "model.onnx").read_bytes())
-    card = load("mt-emotieffnet-b0").card.model_copy(update={"name": "mine", "temperature": {"expr": 2.5}})
+    card = load("mt-emotieffnet-b0").card.model_copy(
+        update={"name": "mine", "temperature": {"expr": 2.5}}
+    )
     (folder / "card.json").write_text(card.model_dump_json())
     square = [cv2.resize(face, (224, 224)) for face in FACES]
     _, scores = EmotiEffLibRecognizer(model_name=folder).predict_emotions(square, logits=False)
     close(scores[:, :8], load(folder).score(square)["expr"])
     _, raw = EmotiEffLibRecognizer(model_name="mt-emotieffnet-b0").predict_emotions(square)
-    close(EmotiEffLibRecognizer(model_name=folder).predict_emotions(square)[1], raw / ([2.5] * 8 + [1, 1]))
+    close(
+        EmotiEffLibRecognizer(model_name=folder).predict_emotions(square)[1],
+        raw / ([2.5] * 8 + [1, 1]),
+    )
 
 
 # -- Bad input -------------------------------------------------------------------------------------------------------------
@@ -286,7 +327,11 @@ def test_temperature_of_a_card_is_kept_to(files, tmp_path):
         ([], ValueError, "empty list"),
         (FACE.astype(np.float32) / 255, ValueError, "must be RGB uint8 .* got float32"),
         (FACE[..., 0], ValueError, "must be RGB uint8 .* got uint8 \\(210, 210\\)"),
-        (np.concatenate([FACE, FACE[..., :1]], axis=2), ValueError, "must be RGB uint8 .* \\(210, 210, 4\\)"),
+        (
+            np.concatenate([FACE, FACE[..., :1]], axis=2),
+            ValueError,
+            "must be RGB uint8 .* \\(210, 210, 4\\)",
+        ),
         (np.stack([FACE, FACE]), ValueError, "must be RGB uint8 .* \\(2, 210, 210, 3\\)"),
         ([FACE, FACE[:0]], ValueError, "crop 1 must be RGB uint8"),
         ([FACE, None], ValueError, "crop 1 .* got NoneType"),
@@ -305,22 +350,30 @@ def test_what_is_no_face(files, face, error, words):
 
 @pytest.mark.parametrize("features", [np.zeros(6), np.zeros((2, 7)), np.zeros((0,)), [[1.0, 2.0]]])
 def test_what_are_no_features(files, features):
-    with pytest.raises(ValueError, match=r"features must be \(N, 6\), as extract_features gives them, got \("):
+    with pytest.raises(
+        ValueError, match=r"features must be \(N, 6\), as extract_features gives them, got \("
+    ):
         EmotiEffLibRecognizer(model_name="enet_b2_7").classify_emotions(features)
 
 
 def test_no_faces_in_are_no_labels_out(files):
-    labels, scores = EmotiEffLibRecognizer(model_name="enet_b2_7").classify_emotions(np.zeros((0, 6), np.float32), logits=False)
+    labels, scores = EmotiEffLibRecognizer(model_name="enet_b2_7").classify_emotions(
+        np.zeros((0, 6), np.float32), logits=False
+    )
     assert (labels, scores.shape) == ([], (0, 7))
 
 
 def test_a_bundle_of_miens_own():
     """Its heads are linear in its features, so that these calls read it as `Model.score` does."""
     crops = np.random.default_rng(0).integers(0, 255, (3, 112, 112, 3), np.uint8)
-    names, scores = EmotiEffLibRecognizer(model_name="mien-s").predict_emotions(list(crops), logits=False)
+    names, scores = EmotiEffLibRecognizer(model_name="mien-s").predict_emotions(
+        list(crops), logits=False
+    )
     model = load("mien-s")
     own = model.score(list(crops))
-    np.testing.assert_allclose(scores[:, : own["expr"].shape[1]], own["expr"], atol=0.02)  # they sample where mien averages
+    np.testing.assert_allclose(
+        scores[:, : own["expr"].shape[1]], own["expr"], atol=0.02
+    )  # they sample where mien averages
     assert len(names) == 3
 
 
@@ -333,18 +386,30 @@ def test_a_head_that_is_not_linear_is_refused(tmp_path):
     model.graph.node.append(onnx.helper.make_node("Relu", ["straight"], ["expr"]))
     content = model.SerializeToString()
     (folder / "model.onnx").write_bytes(content)
-    card = json.loads((folder / "card.json").read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
+    card = json.loads((folder / "card.json").read_text()) | {
+        "sha256": hashlib.sha256(content).hexdigest()
+    }
     (folder / "card.json").write_text(json.dumps(card))
-    with pytest.raises(BundleError, match=r"expr is not linear in its features.*mien.load\(.*\).score"):
+    with pytest.raises(
+        BundleError, match=r"expr is not linear in its features.*mien.load\(.*\).score"
+    ):
         EmotiEffLibRecognizer(model_name=str(folder))
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({}, BundleError, "^emotieffnet-b0-vgaf is not on this machine; get it with: mien bundles pull emotieffnet-b0-vgaf$"),
+        (
+            {},
+            BundleError,
+            "^emotieffnet-b0-vgaf is not on this machine; get it with: mien bundles pull emotieffnet-b0-vgaf$",
+        ),
         ({"engine": "torch"}, UnknownNameError, "no engine named 'torch'; did you mean onnx"),
-        ({"model_name": "enet_b0_8_va_mlt"}, UnknownNameError, "no model named 'enet_b0_8_va_mlt'; did you mean enet_b0_8_va_mtl"),
+        (
+            {"model_name": "enet_b0_8_va_mlt"},
+            UnknownNameError,
+            "no model named 'enet_b0_8_va_mlt'; did you mean enet_b0_8_va_mtl",
+        ),
         ({"model_name": "nowhere/at/all"}, UnknownNameError, "no model named 'nowhere/at/all'"),
         ({"model_name": "mien-face"}, BundleError, "mien-face finds faces and cannot read affect"),
     ],

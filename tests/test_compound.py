@@ -15,7 +15,14 @@ from sklearn.metrics import f1_score
 
 import mien
 from mien.analysis.reader import Options, Reader
-from mien.errors import BundleError, DataError, LabelMismatchError, OutputError, SourceError, UnknownNameError
+from mien.errors import (
+    BundleError,
+    DataError,
+    LabelMismatchError,
+    OutputError,
+    SourceError,
+    UnknownNameError,
+)
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS
 from mien.outputs.tables import frame_of
 from mien.recipes import faces_in_videos
@@ -69,10 +76,14 @@ def test_names_decide_not_places(mean):
     eight = shares(20)
     order = np.random.default_rng(1).permutation(8)
     shuffled = tuple(HSE8[i] for i in order)
-    np.testing.assert_array_equal(zero_shot_compounds(eight[:, order], shuffled, mean), zero_shot_compounds(eight, HSE8, mean))
+    np.testing.assert_array_equal(
+        zero_shot_compounds(eight[:, order], shuffled, mean), zero_shot_compounds(eight, HSE8, mean)
+    )
 
 
-@pytest.mark.parametrize(("mean", "one_part"), [("arithmetic", 0.5), ("geometric", 0), ("harmonic", 0)])
+@pytest.mark.parametrize(
+    ("mean", "one_part"), [("arithmetic", 0.5), ("geometric", 0), ("harmonic", 0)]
+)
 def test_one_part_alone(mean, one_part):
     only = compound_scores(np.array([[0, 0, 0, 0, 1, 0, 0, 0]], np.float32), HSE8, mean)
     np.testing.assert_array_equal(only, [[0, one_part, 0, 0, 0, 0, 0]])
@@ -86,7 +97,9 @@ def test_the_basic_six_can_be_taken_alone():
     alone = six / six.sum(axis=1, keepdims=True)
     found = zero_shot_compounds(odds / odds.sum(axis=1, keepdims=True), HSE8, basis="basic")
     places = [[p - (p > 1) - (p > 5) for p in pair] for pair in PAIRS]
-    np.testing.assert_allclose(found, np.stack([(alone[:, a] + alone[:, b]) / 2 for a, b in places], axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        found, np.stack([(alone[:, a] + alone[:, b]) / 2 for a, b in places], axis=1), rtol=1e-12
+    )
     neutral = np.eye(8)[[HSE8.index("neutral")]]
     assert zero_shot_compounds(neutral, HSE8, basis="basic").tolist() == [[0.0] * 7]
 
@@ -99,7 +112,9 @@ def test_supervised_scores_are_decoded_once():
     for kind, once in (("one_of", softmax), ("any_of", sigmoid)):
         for mean in MEANS:
             expected = np.stack([FORMULAS[mean](once[:, a], once[:, b]) for a, b in places], axis=1)
-            np.testing.assert_allclose(supervised_compounds(once, BASIC, kind, mean), expected, rtol=1e-9)
+            np.testing.assert_allclose(
+                supervised_compounds(once, BASIC, kind, mean), expected, rtol=1e-9
+            )
     twice = np.zeros((40, 8))
     twice[:, [HSE8.index(name) for name in BASIC]] = softmax
     twice = np.exp(twice) / np.exp(twice).sum(axis=1, keepdims=True)
@@ -110,14 +125,30 @@ def test_supervised_scores_are_decoded_once():
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda: zero_shot_compounds(shares(2), HSE8, "cubic"), UnknownNameError, "no mean named 'cubic'"),
-        (lambda: zero_shot_compounds(shares(2), HSE8, basis="some"), UnknownNameError, "no basis named 'some'"),
+        (
+            lambda: zero_shot_compounds(shares(2), HSE8, "cubic"),
+            UnknownNameError,
+            "no mean named 'cubic'",
+        ),
+        (
+            lambda: zero_shot_compounds(shares(2), HSE8, basis="some"),
+            UnknownNameError,
+            "no basis named 'some'",
+        ),
         (lambda: zero_shot_compounds(shares(2, BASIC[1:]), BASIC[1:]), LabelMismatchError, "anger"),
         (lambda: zero_shot_compounds(shares(2) - 0.5, HSE8), DataError, "Task.decode"),
         (lambda: zero_shot_compounds(shares(2) * np.nan, HSE8), DataError, "Task.decode"),
         (lambda: zero_shot_compounds(shares(2)[:, :7], HSE8), DataError, r"must be \(N, 8\)"),
-        (lambda: supervised_compounds(shares(2), HSE8, "one_of"), LabelMismatchError, "nothing else"),
-        (lambda: supervised_compounds(shares(2, BASIC), BASIC, "scalar"), UnknownNameError, "no kind named 'scalar'"),
+        (
+            lambda: supervised_compounds(shares(2), HSE8, "one_of"),
+            LabelMismatchError,
+            "nothing else",
+        ),
+        (
+            lambda: supervised_compounds(shares(2, BASIC), BASIC, "scalar"),
+            UnknownNameError,
+            "no kind named 'scalar'",
+        ),
     ],
 )
 def test_what_is_no_probability_of_the_right_classes_is_refused(call, error, match):
@@ -130,9 +161,18 @@ def test_what_is_no_probability_of_the_right_classes_is_refused(call, error, mat
 
 def faces_of(frames, seed=0, names=HSE8):
     """A table as `read_faces` gives it: frames = {video: {frame: number of faces}}."""
-    rows = [(video, frame, k) for video, each in frames.items() for frame, count in each.items() for k in range(count)]
+    rows = [
+        (video, frame, k)
+        for video, each in frames.items()
+        for frame, count in each.items()
+        for k in range(count)
+    ]
     table = pd.DataFrame(rows, columns=["video", "frame", "face"])
-    return table.assign(**dict(zip([f"expr_{name}" for name in names], shares(len(rows), names, seed).T, strict=True)))
+    return table.assign(
+        **dict(
+            zip([f"expr_{name}" for name in names], shares(len(rows), names, seed).T, strict=True)
+        )
+    )
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -144,7 +184,11 @@ def test_faces_of_a_frame_become_one_row(aggregation):
     for i, (video, frame) in enumerate([("01", 1), ("02", 7), ("02", 9)]):
         here = ((faces["video"] == video) & (faces["frame"] == frame)).to_numpy()
         mine, number = scores[here], faces["face"].to_numpy()[here]
-        expected = {"max": mine.max(axis=0), "mean": mine.mean(axis=0), "largest": mine[number == 0][0]}[aggregation]
+        expected = {
+            "max": mine.max(axis=0),
+            "mean": mine.mean(axis=0),
+            "largest": mine[number == 0][0],
+        }[aggregation]
         np.testing.assert_allclose(table.loc[i, CE].to_numpy(float), expected, rtol=1e-12)
 
 
@@ -159,20 +203,36 @@ def test_an_unknown_aggregation_names_the_known():
 
 def listed(**frames):
     """frames = {video: last frame of the list}."""
-    rows = [(f"{video}/{n:05}.jpg", video, n) for video, last in frames.items() for n in range(1, last + 1)]
+    rows = [
+        (f"{video}/{n:05}.jpg", video, n)
+        for video, last in frames.items()
+        for n in range(1, last + 1)
+    ]
     return pd.DataFrame(rows, columns=["image", "video", "frame"])
 
 
 def test_a_list_that_is_one_frame_off_is_answered_row_by_row():
-    faces = faces_of({"long": dict.fromkeys((1, 2, 3, 4), 1), "short": dict.fromkeys((1, 2, 3, 4), 1)})
+    faces = faces_of(
+        {"long": dict.fromkeys((1, 2, 3, 4), 1), "short": dict.fromkeys((1, 2, 3, 4), 1)}
+    )
     lines = listed(long=5, short=3).iloc[::-1].reset_index(drop=True)
     told = []
     variant_scores(faces, lines, Variant(), told.append)
     scores = variant_scores(faces, lines, Variant())
-    assert told == ["1 of 8 listed frames have no face", "1 frames with a face are not on the list and were left out"]
-    own = {(video, frame): row for video, frame, row in zip(faces["video"], faces["frame"], face_compounds(faces), strict=True)}
+    assert told == [
+        "1 of 8 listed frames have no face",
+        "1 frames with a face are not on the list and were left out",
+    ]
+    own = {
+        (video, frame): row
+        for video, frame, row in zip(
+            faces["video"], faces["frame"], face_compounds(faces), strict=True
+        )
+    }
     own["long", 5] = own["long", 4]  # held
-    expected = [own[video, frame] for video, frame in zip(lines["video"], lines["frame"], strict=True)]
+    expected = [
+        own[video, frame] for video, frame in zip(lines["video"], lines["frame"], strict=True)
+    ]
     assert scores.shape == (8, 7)
     np.testing.assert_allclose(scores, expected, rtol=1e-12)
 
@@ -181,7 +241,9 @@ def test_gaps_are_filled_on_the_straight_line_and_held_at_the_ends():
     faces = faces_of({"01": {3: 1, 7: 1}})
     scores, lines = face_compounds(faces), listed(**{"01": 9})
     found = variant_scores(faces, lines, Variant())
-    expected = np.stack([np.interp(np.arange(1, 10), [3, 7], scores[:, k]) for k in range(7)], axis=1)
+    expected = np.stack(
+        [np.interp(np.arange(1, 10), [3, 7], scores[:, k]) for k in range(7)], axis=1
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -195,17 +257,26 @@ def test_smoothing_is_a_box_over_filled_frames_or_a_gaussian_over_measured_ones(
     bell = variant_scores(faces, lines, Variant(window=4, sigma=5.0))
     for i, t in enumerate(times):
         np.testing.assert_allclose(box[i], filled[abs(times - t) <= 3].mean(axis=0), rtol=1e-9)
-        near = [(np.exp(-((t - s) ** 2) / 5.0), row) for s, row in zip(seen, scores, strict=True) if abs(t - s) <= 4]
+        near = [
+            (np.exp(-((t - s) ** 2) / 5.0), row)
+            for s, row in zip(seen, scores, strict=True)
+            if abs(t - s) <= 4
+        ]
         mean = sum(w * row for w, row in near) / sum(w for w, _ in near) if near else filled[i]
         np.testing.assert_allclose(bell[i], mean, rtol=1e-9)
-    assert 13 in times[[not any(abs(t - s) <= 4 for s in seen) for t in times]]  # the case without a measured frame in reach was there
+    assert (
+        13 in times[[not any(abs(t - s) <= 4 for s in seen) for t in times]]
+    )  # the case without a measured frame in reach was there
 
 
 def test_a_video_without_a_face_is_named_and_gets_the_most_frequent_compound():
     faces, lines, told = faces_of({"01": {1: 1, 2: 1}}), listed(**{"01": 2, "02": 3}), []
     frames = frame_compounds(faces, face_compounds(faces))
     assert np.isnan(listed_compounds(frames, lines, told.append)[2:]).all()
-    assert told == ["3 of 5 listed frames have no face", "no face in any listed frame of 1 videos: 02"]
+    assert told == [
+        "3 of 5 listed frames have no face",
+        "no face in any listed frame of 1 videos: 02",
+    ]
     for variant in (Variant(), Variant(window=2), Variant(window=2, sigma=3.0)):
         scores = variant_scores(faces, lines, variant)
         assert np.isnan(scores[2:]).all()
@@ -216,7 +287,9 @@ def test_a_video_without_a_face_is_named_and_gets_the_most_frequent_compound():
 
 def test_a_list_of_other_videos_is_refused():
     faces = faces_of({"01": {1: 1}})
-    with pytest.raises(DataError, match="the list names the videos 'a', and faces were read in '01'"):
+    with pytest.raises(
+        DataError, match="the list names the videos 'a', and faces were read in '01'"
+    ):
         variant_scores(faces, listed(a=2), Variant())
 
 
@@ -232,14 +305,22 @@ def test_rows_that_come_twice_are_answered_twice():
 
 def many(videos=6, frames=40):
     rng = np.random.default_rng(5)
-    seen = {f"{v:02}": {n: int(rng.integers(1, 3)) for n in range(1, frames + 1) if rng.random() < 0.8} for v in range(videos)}
+    seen = {
+        f"{v:02}": {n: int(rng.integers(1, 3)) for n in range(1, frames + 1) if rng.random() < 0.8}
+        for v in range(videos)
+    }
     return faces_of(seen), listed(**dict.fromkeys(seen, frames))
 
 
 def test_variants_are_ordered_by_their_divergence_from_the_published_frequencies():
     faces, lines = many()
     done = []
-    table = variants(faces, lines, smoothings=[(0, None), (2, None), (2, 3.0)], progress=lambda *at: done.append(at))
+    table = variants(
+        faces,
+        lines,
+        smoothings=[(0, None), (2, None), (2, 3.0)],
+        progress=lambda *at: done.append(at),
+    )
     assert (
         len(table)
         == len(MEANS) * len(BASES) * len(AGGREGATIONS) * 3
@@ -259,7 +340,9 @@ def test_variants_are_ordered_by_their_divergence_from_the_published_frequencies
 
 def test_with_labels_the_best_is_the_one_with_the_highest_f1():
     faces, lines = many()
-    truth = compound_labels(variant_scores(faces, lines, Variant("geometric", "basic", "mean", 2))).astype(float)
+    truth = compound_labels(
+        variant_scores(faces, lines, Variant("geometric", "basic", "mean", 2))
+    ).astype(float)
     truth[::9] = np.nan
     table = variants(faces, lines, smoothings=[(0, None), (2, None)], labels=truth)
     best = best_variant(table)
@@ -267,7 +350,9 @@ def test_with_labels_the_best_is_the_one_with_the_highest_f1():
     assert table["f1"][0] == 1
     chosen = compound_labels(variant_scores(faces, lines, best_variant(table.iloc[7:])))
     seen = ~np.isnan(truth)
-    assert table["f1"][7] == pytest.approx(f1_score(truth[seen], chosen[seen], average="macro", labels=range(7), zero_division=0))
+    assert table["f1"][7] == pytest.approx(
+        f1_score(truth[seen], chosen[seen], average="macro", labels=range(7), zero_division=0)
+    )
 
 
 # -- videos ----------------------------------------------------------------------------------------------------------
@@ -300,7 +385,11 @@ def scene(face):
     large, grey = face[:256, 96:352], np.full((256, 256, 3), 90, np.uint8)
     small = grey.copy()
     small[64:192, 64:192] = large[::2, ::2]
-    return {"two": np.hstack([small, large]), "large": np.hstack([grey, large]), "none": np.hstack([grey, grey])}
+    return {
+        "two": np.hstack([small, large]),
+        "large": np.hstack([grey, large]),
+        "none": np.hstack([grey, grey]),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -328,8 +417,12 @@ def test_every_face_of_every_frame_is_read_as_in_a_picture_of_its_own(folder, re
     ]
     reader = Reader(Options())
     for frame in open_source(folder / "01.mp4").frames():
-        other = frame_of(list(reader.read(open_source(frame.pixels))), reader.columns()).dropna(subset="face")
-        other = other.assign(area=other["box_w"] * other["box_h"]).sort_values("area", ascending=False)
+        other = frame_of(list(reader.read(open_source(frame.pixels))), reader.columns()).dropna(
+            subset="face"
+        )
+        other = other.assign(area=other["box_w"] * other["box_h"]).sort_values(
+            "area", ascending=False
+        )
         mine = table[table["frame"] == frame.index + 1]
         assert len(mine) == len(other)
         names = [name for name in table if name not in ("video", "frame", "face")]
@@ -342,7 +435,9 @@ def test_every_face_of_every_frame_is_read_as_in_a_picture_of_its_own(folder, re
 def test_the_largest_face_comes_first(read):
     first = read[0][read[0]["frame"] == 1]
     assert (first["box_w"] * first["box_h"]).is_monotonic_decreasing
-    assert first["box_x"].iloc[0] > 256 > first["box_x"].iloc[1]  # the small one, to the left, is the second
+    assert (
+        first["box_x"].iloc[0] > 256 > first["box_x"].iloc[1]
+    )  # the small one, to the left, is the second
 
 
 def test_a_damaged_video_and_one_without_a_face_are_named(folder, read):
@@ -375,7 +470,9 @@ def test_what_is_there_is_not_read_again(folder, read, tmp_path, monkeypatch):
     opened, done = count_reads(monkeypatch), []
     (place,) = out.iterdir()
     (place / "01.parquet").unlink()
-    again = read_faces(videos, out, "mien-s", note=told.append, progress=lambda *at: done.append(at))
+    again = read_faces(
+        videos, out, "mien-s", note=told.append, progress=lambda *at: done.append(at)
+    )
     pd.testing.assert_frame_equal(again, read[0])
     assert opened == ["01.mp4", "03.mp4"]  # a broken one is tried every time
     assert done == [(1, 3), (2, 3), (3, 3)]
@@ -414,27 +511,46 @@ def test_extracted_frames_say_what_the_video_says(folder, read, tmp_path):
     (frames / "0005.png").unlink()
     told = []
     table = read_faces(tmp_path / "frames", tmp_path / "out", "mien-s", note=told.append)
-    pd.testing.assert_frame_equal(table, read[0][read[0]["frame"].isin([1, 3, 4])].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        table, read[0][read[0]["frame"].isin([1, 3, 4])].reset_index(drop=True)
+    )
     assert len(told) == 1
     assert "0002.png" in told[0]
     assert "1 of 4 frames could not be decoded" in told[0]
 
 
 def test_faces_that_are_cut_out_are_read_whole(face, tmp_path):
-    pictures = {(1, 0): face[60:190, 160:290], (1, 1): face[50:200, 150:300], (12, 0): face[60:190, 160:290, ::-1]}
+    pictures = {
+        (1, 0): face[60:190, 160:290],
+        (1, 1): face[50:200, 150:300],
+        (12, 0): face[60:190, 160:290, ::-1],
+    }
     for (frame, k), picture in pictures.items():
         path = tmp_path / "faces" / "01" / f"{frame:04}" / f"{k}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(picture)).save(path)
     table = read_faces({"one": tmp_path / "faces" / "01"}, tmp_path / "out", "mien-s")
-    assert table[["video", "frame", "face", "box_w"]].to_numpy().tolist() == [["one", 1, 0, 150], ["one", 1, 1, 130], ["one", 12, 0, 130]]
+    assert table[["video", "frame", "face", "box_w"]].to_numpy().tolist() == [
+        ["one", 1, 0, 150],
+        ["one", 1, 1, 130],
+        ["one", 12, 0, 130],
+    ]
     assert table[["box_x", "box_y", "confidence"]].isna().all(axis=None)
     crops = [np.ascontiguousarray(pictures[key]) for key in ((1, 1), (1, 0), (12, 0))]
-    np.testing.assert_allclose(table[list(TASKS["expr.ferplus8"].columns)], mien.load().score(crops)["expr"], atol=1e-6)
+    np.testing.assert_allclose(
+        table[list(TASKS["expr.ferplus8"].columns)], mien.load().score(crops)["expr"], atol=1e-6
+    )
     assert len(frame_compounds(table, face_compounds(table))) == 2
     (tmp_path / "faces" / "01" / "0012" / "0.png").write_bytes(b"no picture")
     told = []
-    assert len(read_faces({"one": tmp_path / "faces" / "01"}, tmp_path / "out", "mien-s", note=told.append)) == 2
+    assert (
+        len(
+            read_faces(
+                {"one": tmp_path / "faces" / "01"}, tmp_path / "out", "mien-s", note=told.append
+            )
+        )
+        == 2
+    )
     assert "1 of 3 pictures cannot be read" in told[0]
 
 
@@ -449,7 +565,11 @@ def test_bad_input_is_one_clear_line(folder, tmp_path):
     refused(tmp_path / "nowhere", DataError, "No such file or directory; give a folder of videos")
     refused({}, DataError, "holds no video")
     refused({"a/b": folder / "01.mp4"}, DataError, "'a/b' cannot name a video")
-    refused({"gone": folder / "99.mp4"}, SourceError, "none of the 1 videos can be read.*99.mp4: No such file")
+    refused(
+        {"gone": folder / "99.mp4"},
+        SourceError,
+        "none of the 1 videos can be read.*99.mp4: No such file",
+    )
     refused({"03": folder / "03.mp4"}, SourceError, "none of the 1 videos can be read")
     refused({"e": empty}, SourceError, "no picture in this folder")
     refused(folder, UnknownNameError, "no bundle named 'mien-z'", "mien-z")

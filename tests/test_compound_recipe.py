@@ -35,7 +35,9 @@ def test_the_recipe_runs_without_labels_and_then_only_judges_with_them(data, tmp
 
     notes.clear()
     labels = str(data["cexpr"] / "standin-labels" / "CER.txt")
-    judged = reproduce("hse-abaw7-ce", data, tmp_path, changes=QUICK | {"labels": labels}, note=notes.append)
+    judged = reproduce(
+        "hse-abaw7-ce", data, tmp_path, changes=QUICK | {"labels": labels}, note=notes.append
+    )
     assert all(0 <= line.measures["score"][0] <= 1 for line in judged.rows)
     assert all("ce" not in line.measures for line in judged.rows)  # it is the score
     for line, before in zip(judged.rows, found.rows, strict=True):

@@ -20,7 +20,15 @@ from mien.recipes.report import markdown
 from mien.recipes.reproduce import reproduce
 from mien.recipes.schema import read_recipe
 from mien.tasks import TASKS
-from mien.train.cost import Network, _FullWindows, costs, macs, network_of_bundle, network_of_run, traced
+from mien.train.cost import (
+    Network,
+    _FullWindows,
+    costs,
+    macs,
+    network_of_bundle,
+    network_of_run,
+    traced,
+)
 from mien.train.networks.network import build
 from mien.train.onnx.export import export, halve
 from mien.train.runs.folder import RunFolder
@@ -94,10 +102,20 @@ def test_weights_made_small_count_as_before(plain, tmp_path):
     assert macs(Network(model.SerializeToString(), (3, 16, 16), 0)) == BY_HAND
     faces = np.random.default_rng(0).standard_normal((60, 3, 16, 16)).astype(np.float32)
     net = nn.Sequential(*plain[:4], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
-    export(net, tmp_path / "q.onnx", torch.from_numpy(faces[:4]), ["expr"], {0: "batch"}, calibration=faces)
+    export(
+        net,
+        tmp_path / "q.onnx",
+        torch.from_numpy(faces[:4]),
+        ["expr"],
+        {0: "batch"},
+        calibration=faces,
+    )
     content = (tmp_path / "q.onnx").read_bytes()
     assert b"DequantizeLinear" in content
-    assert macs(Network(content, (3, 16, 16), 0)) == 8 * 8 * 8 * (3 * 9) + 16 * 8 * 8 * (2 * 9) + 16 * 5
+    assert (
+        macs(Network(content, (3, 16, 16), 0))
+        == 8 * 8 * 8 * (3 * 9) + 16 * 8 * 8 * (2 * 9) + 16 * 5
+    )
 
 
 def test_recurrent_heads_by_hand():
@@ -112,7 +130,13 @@ def test_recurrent_heads_by_hand():
 
 @pytest.mark.parametrize(
     ("name", "size", "channels"),
-    [("smm-small", 112, 1), ("smm", 299, 3), ("mobilefacenet", 112, 1), ("efficientnet_lite0", 64, 3), ("vit_tiny_patch16_224", 64, 1)],
+    [
+        ("smm-small", 112, 1),
+        ("smm", 299, 3),
+        ("mobilefacenet", 112, 1),
+        ("efficientnet_lite0", 64, 3),
+        ("vit_tiny_patch16_224", 64, 1),
+    ],
 )
 def test_every_layer_by_its_formula(name, size, channels):
     net = build(NetworkSettings(backbone=name), THREE, channels, size)
@@ -125,16 +149,30 @@ def test_every_layer_by_its_formula(name, size, channels):
 
 def test_einsum_and_what_cannot_be_counted():
     def network(node) -> Network:
-        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", "out")]
+        ends = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+            for name in ("image", "out")
+        ]
         weights = onnx.numpy_helper.from_array(np.ones((4, 5), np.float32), "w")
         graph = helper.make_graph([node], "g", ends[:1], ends[1:], [weights])
-        return Network(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString(), (3, 4), 20)
+        return Network(
+            helper.make_model(
+                graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+            ).SerializeToString(),
+            (3, 4),
+            20,
+        )
 
-    assert macs(network(helper.make_node("Einsum", ["image", "w"], ["out"], equation="nab,bc->nac"))) == 3 * 4 * 5
+    assert (
+        macs(network(helper.make_node("Einsum", ["image", "w"], ["out"], equation="nab,bc->nac")))
+        == 3 * 4 * 5
+    )
     with pytest.raises(BundleError, match="the operator MatMulInteger is not known"):
         macs(network(helper.make_node("MatMulInteger", ["image", "w"], ["out"])))
     with pytest.raises(BundleError, match="the operator FusedConv is not known"):
-        macs(network(helper.make_node("FusedConv", ["image", "w"], ["out"], domain="com.microsoft")))
+        macs(
+            network(helper.make_node("FusedConv", ["image", "w"], ["out"], domain="com.microsoft"))
+        )
 
 
 def test_bundles():
@@ -142,7 +180,11 @@ def test_bundles():
     graph = onnx.load(str(bundles()["mien-s"] / "model.onnx")).graph
     shapes = {one.name: tuple(one.dims) for one in graph.initializer}
     quantised = any(node.op_type == "DequantizeLinear" for node in graph.node)
-    weights = [one for one in graph.initializer if len(one.dims) > 1 or (not quantised and len(one.dims) == 1)]
+    weights = [
+        one
+        for one in graph.initializer
+        if len(one.dims) > 1 or (not quantised and len(one.dims) == 1)
+    ]
     total = sum(int(np.prod(one.dims)) for one in weights)
     assert total <= found.parameters <= 1.05 * total
     assert shapes
@@ -233,9 +275,13 @@ def test_the_report_has_a_table_of_costs(priced):
     section = text.partition("## Cost of a face")[2].partition("## ")[0]
     rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| ")][1:]
     assert [row[0].strip() for row in rows] == ["heads on features", "all"]
-    assert [float(row[1]) for row in rows] == [round(one.parameters / 1e6, 3) for one in found.costs]
+    assert [float(row[1]) for row in rows] == [
+        round(one.parameters / 1e6, 3) for one in found.costs
+    ]
     told = json.loads((out / "priced.json").read_text())["costs"]
-    assert [(one["name"], one["macs"]) for one in told] == [(one.name, one.macs) for one in found.costs]
+    assert [(one["name"], one["macs"]) for one in told] == [
+        (one.name, one.macs) for one in found.costs
+    ]
 
 
 def test_without_networks_there_is_no_section(priced, tmp_path):
@@ -250,9 +296,12 @@ def test_without_networks_there_is_no_section(priced, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("nets", "'nets' is not a step whose networks read faces"), ("both", "'both' is not a step")]
+    ("name", "message"),
+    [("nets", "'nets' is not a step whose networks read faces"), ("both", "'both' is not a step")],
 )
 def test_a_row_names_steps_whose_networks_read_faces(tmp_path: Path, name, message):
-    (tmp_path / "wrong.yaml").write_text(RECIPE.replace("networks: [features, heads]", f"networks: [{name}]"))
+    (tmp_path / "wrong.yaml").write_text(
+        RECIPE.replace("networks: [features, heads]", f"networks: [{name}]")
+    )
     with pytest.raises(DataError, match=message):
         read_recipe(tmp_path / "wrong.yaml")

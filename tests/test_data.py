@@ -35,7 +35,9 @@ def test_votes_become_shares_and_noise_is_dropped(tmp_path):
     assert len(table) == 2
     shares = table[list(EXPR.columns)].to_numpy()
     np.testing.assert_allclose(shares[0], [4 / 9, 0, 0, 0, 3 / 9, 2 / 9, 0, 0])
-    np.testing.assert_allclose(table.loc[1, ["valence", "arousal"]].astype(float), VA_OF_EXPRESSION["happiness"])
+    np.testing.assert_allclose(
+        table.loc[1, ["valence", "arousal"]].astype(float), VA_OF_EXPRESSION["happiness"]
+    )
     assert table.loc[0, list(AU_BLENDSHAPES.columns)].notna().all()
     assert table.loc[1, list(AU_BLENDSHAPES.columns)].isna().all()
 
@@ -66,22 +68,45 @@ def official(folder, *, pixels=None, usage=None):
     pictures = rng.integers(0, 256, (3, 48, 48))
     uses = ["Training", "PublicTest", "PrivateTest"]
     lines = [" ".join(map(str, picture.ravel())) for picture in pictures]
-    pd.DataFrame({"emotion": 0, "pixels": pixels or lines, "Usage": uses}).to_csv(folder / "fer2013.csv", index=False)
-    names = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"]
+    pd.DataFrame({"emotion": 0, "pixels": pixels or lines, "Usage": uses}).to_csv(
+        folder / "fer2013.csv", index=False
+    )
+    names = [
+        "neutral",
+        "happiness",
+        "surprise",
+        "sadness",
+        "anger",
+        "disgust",
+        "fear",
+        "contempt",
+        "unknown",
+        "NF",
+    ]
     votes = [[0, 6, 1, 0, 0, 0, 0, 3, 0, 0], [0, 0, 0, 0, 0, 0, 8, 0, 2, 0], [10, *[0] * 9]]
-    given = pd.DataFrame(votes, columns=names).assign(Usage=usage or uses, **{"Image name": [f"fer{i:07d}.png" for i in range(3)]})
+    given = pd.DataFrame(votes, columns=names).assign(
+        Usage=usage or uses, **{"Image name": [f"fer{i:07d}.png" for i in range(3)]}
+    )
     given[["Usage", "Image name", *names]].to_csv(folder / "fer2013new.csv", index=False)
     return pictures
 
 
 def test_ferplus_as_its_authors_give_it(tmp_path):
     pictures = official(tmp_path)
-    for split, row, shares in (("train", 0, {"happiness": 2 / 3, "contempt": 1 / 3}), ("valid", 1, {"fear": 1.0})):
+    for split, row, shares in (
+        ("train", 0, {"happiness": 2 / 3, "contempt": 1 / 3}),
+        ("valid", 1, {"fear": 1.0}),
+    ):
         table = load_ferplus(tmp_path, split)
         assert len(table) == 1
-        assert (cv2.imdecode(np.frombuffer(table["image"].iloc[0], np.uint8), cv2.IMREAD_GRAYSCALE) == pictures[row]).all()
+        assert (
+            cv2.imdecode(np.frombuffer(table["image"].iloc[0], np.uint8), cv2.IMREAD_GRAYSCALE)
+            == pictures[row]
+        ).all()
         found = table[list(EXPR.columns)].iloc[0].to_dict()
-        assert {name.removeprefix("expr_"): value for name, value in found.items() if value} == pytest.approx(shares)
+        assert {
+            name.removeprefix("expr_"): value for name, value in found.items() if value
+        } == pytest.approx(shares)
         assert table["points"].isna().all()
 
 
@@ -98,11 +123,16 @@ def test_ferplus_files_that_do_not_belong_together(tmp_path, how, words):
     with pytest.raises(DataError, match=words):
         load_ferplus(tmp_path, "train")
     (tmp_path / "fer2013.csv").unlink()
-    with pytest.raises(DataError, match=r"put FER2013's fer2013.csv and FER\+'s fer2013new.csv into one folder"):
+    with pytest.raises(
+        DataError, match=r"put FER2013's fer2013.csv and FER\+'s fer2013new.csv into one folder"
+    ):
         load_ferplus(tmp_path, "train")
 
 
-@pytest.mark.parametrize("load", [lambda folder: load_ferplus(folder, "train"), lambda folder: load_portraits(folder, "train")])
+@pytest.mark.parametrize(
+    "load",
+    [lambda folder: load_ferplus(folder, "train"), lambda folder: load_portraits(folder, "train")],
+)
 def test_a_missing_or_foreign_file_is_named(load, tmp_path):
     with pytest.raises(DataError, match=r"no such file"):
         load(tmp_path)
@@ -129,7 +159,9 @@ def test_real_tables_hold_their_promises(shared):
         assert not ((labels < -1) | (labels > 1)).any(axis=None)
         shares = table[list(EXPR.columns)].dropna()
         np.testing.assert_allclose(shares.sum(axis=1), 1)
-    train, val = (set(load_portraits(shared / "data", split)["subject"]) for split in ("train", "val"))
+    train, val = (
+        set(load_portraits(shared / "data", split)["subject"]) for split in ("train", "val")
+    )
     assert not train & val
 
 

@@ -14,25 +14,38 @@ from mien.recipes.schema import read_recipe
 spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs" / "make.py")
 make = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(make)
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "cards").glob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "cards").glob("*.md")]
+)
 
 
 @pytest.mark.parametrize(
-    ("name", "page"), [("columns.md", make.columns_page), ("bundles.md", make.bundles_page), ("comparison.md", make.comparison_page)]
+    ("name", "page"),
+    [
+        ("columns.md", make.columns_page),
+        ("bundles.md", make.bundles_page),
+        ("comparison.md", make.comparison_page),
+    ],
 )
 def test_made_pages_are_up_to_date(name, page):
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == page(), "run python docs/make.py"
 
 
 def test_every_bundle_has_its_page():
-    pages = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "cards").iterdir()}
-    assert pages == {name: make.card_page(name) for name in make.known_bundles()}, "run python docs/make.py"
+    pages = {
+        path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "cards").iterdir()
+    }
+    assert pages == {name: make.card_page(name) for name in make.known_bundles()}, (
+        "run python docs/make.py"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
-    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    missing = [
+        target for target in targets if "://" not in target and not (page.parent / target).exists()
+    ]
     assert not missing
 
 
@@ -44,7 +57,13 @@ def test_python_in_documents_compiles(page):
 
 @pytest.mark.parametrize(
     "section",
-    ["read from memory", "read many pictures one by one", "see how far it is", "read a camera live", "read many inputs from Python"],
+    [
+        "read from memory",
+        "read many pictures one by one",
+        "see how far it is",
+        "read a camera live",
+        "read many inputs from Python",
+    ],
 )
 def test_python_in_the_how_tos_runs(section, clip, photo, tmp_path):
     """The last example of the section, as a script of its own."""
@@ -54,7 +73,9 @@ def test_python_in_the_how_tos_runs(section, clip, photo, tmp_path):
     for path in (tmp_path / "clip.mp4", tmp_path / "recordings" / "clip.mp4"):
         shutil.copy(clip, path)
     shutil.copy(photo, tmp_path / "photo.jpg")
-    (tmp_path / "script.py").write_text(re.findall(r"```python\n(.*?)```", part, re.DOTALL)[-1], encoding="utf-8")
+    (tmp_path / "script.py").write_text(
+        re.findall(r"```python\n(.*?)```", part, re.DOTALL)[-1], encoding="utf-8"
+    )
     command = [sys.executable, "-W", "error", "script.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -42,7 +42,13 @@ REGIONS = {
 
 def plain_face(**units):
     """A clean frontal picture of somebody without beard and glasses."""
-    person = replace(drawn_person(np.random.default_rng(5)), beard=0.0, glasses=False, style=1, skin=(205.0, 200.0, 195.0))
+    person = replace(
+        drawn_person(np.random.default_rng(5)),
+        beard=0.0,
+        glasses=False,
+        style=1,
+        skin=(205.0, 200.0, 195.0),
+    )
     return Portrayal(person, Shot(), tuple(float(units.get(name, 0)) for name in UNITS))
 
 
@@ -90,15 +96,28 @@ def test_no_two_units_look_alike():
     assert alike.max() < 0.75
 
 
-@pytest.mark.parametrize("pose", [{}, {"yaw": 15.0, "pitch": -8.0}, {"roll": 12.0, "scale": 0.9, "x": 0.04, "y": -0.03}])
+@pytest.mark.parametrize(
+    "pose", [{}, {"yaw": 15.0, "pitch": -8.0}, {"roll": 12.0, "scale": 0.9, "x": 0.04, "y": -0.03}]
+)
 def test_points_lie_on_irises_and_mouth_corners(pose):
     face = plain_face(AU12=0.5)
-    face = replace(face, shot=replace(face.shot, **pose), person=replace(face.person, iris=(0.0, 30.0, 255.0), lip_red=1.0, age=0.0))
+    face = replace(
+        face,
+        shot=replace(face.shot, **pose),
+        person=replace(face.person, iris=(0.0, 30.0, 255.0), lip_red=1.0, age=0.0),
+    )
     size = 224
     picture, points = draw(face, size).astype(int), pixels_of(face, size)
     blue = picture[..., 2] - picture[..., 0] > 90
     for k in (0, 1):
-        y, x = np.nonzero(blue & (np.arange(size) < size / 2 + pose.get("x", 0) * size if k == 0 else np.arange(size) >= size / 2))
+        y, x = np.nonzero(
+            blue
+            & (
+                np.arange(size) < size / 2 + pose.get("x", 0) * size
+                if k == 0
+                else np.arange(size) >= size / 2
+            )
+        )
         np.testing.assert_allclose((x.mean(), y.mean()), points[k], atol=0.012 * size)
     y, x = np.nonzero(picture[..., 0] - picture[..., 1] > 55)
     for k, corner in ((3, x.argmin()), (4, x.argmax())):
@@ -154,7 +173,9 @@ def test_valence_and_arousal_follow_the_prototypes():
     assert all(va[name][0] < -0.3 for name in ("anger", "disgust", "fear", "sadness"))
     assert all(va[name][1] > 0.4 for name in ("anger", "fear", "surprise"))
     assert va["sadness"][1] < -0.4
-    awake, drowsy = (valence_arousal(np.zeros((1, len(UNITS))), np.array([alert]))[0] for alert in (1.0, -1.0))
+    awake, drowsy = (
+        valence_arousal(np.zeros((1, len(UNITS))), np.array([alert]))[0] for alert in (1.0, -1.0)
+    )
     assert awake[1] > drowsy[1]
     assert awake[0] == drowsy[0] == 0
 
@@ -180,7 +201,11 @@ def test_other_is_no_prototype():
         rng = np.random.default_rng(k)
         face = portray(rng, drawn_person(rng), "other")
         shown = {name for name, value in zip(UNITS, face.units, strict=True) if value > 0.5}
-        assert not any(shown == {name for name, share in one.items() if share > 0.5} for one in PROTOTYPES.values() if one)
+        assert not any(
+            shown == {name for name, share in one.items() if share > 0.5}
+            for one in PROTOTYPES.values()
+            if one
+        )
 
 
 def test_subjects_stay_in_one_split():
@@ -196,14 +221,22 @@ def test_subjects_stay_in_one_split():
 
 def test_expressions_can_be_told_from_the_pixels(table):
     template = ((0.27, 0.4), (0.73, 0.4), (0.5, 0.62), (0.33, 0.82), (0.67, 0.82))
-    pixels = Pixels(size=32, colour="grey", alignment="similarity5", template=template, mean=(128,), std=(64,))
+    pixels = Pixels(
+        size=32, colour="grey", alignment="similarity5", template=template, mean=(128,), std=(64,)
+    )
     crops = [
-        cv2.cvtColor(prepare(image, Face((0, 0, 1, 1), np.reshape(points, (5, 2)), 1.0), pixels), cv2.COLOR_RGB2GRAY)
+        cv2.cvtColor(
+            prepare(image, Face((0, 0, 1, 1), np.reshape(points, (5, 2)), 1.0), pixels),
+            cv2.COLOR_RGB2GRAY,
+        )
         for image, points in zip(table["image"], table["points"], strict=True)
     ]
     x = np.stack(crops).reshape(len(table), -1) / 64.0
     x = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
-    y, train = table[list(EXPR.columns)].to_numpy().argmax(axis=1), (table["split"] == "train").to_numpy()
+    y, train = (
+        table[list(EXPR.columns)].to_numpy().argmax(axis=1),
+        (table["split"] == "train").to_numpy(),
+    )
     score = RidgeClassifier(alpha=3000.0).fit(x[train], y[train]).score(x[~train], y[~train])
     assert score > 0.7, "chance is 0.125"
 
@@ -211,7 +244,9 @@ def test_expressions_can_be_told_from_the_pixels(table):
 def test_films_move_smoothly(film):
     units = np.array([p.units for p in film])
     blink = UNITS.index("AU45")
-    held = np.delete(units, [blink, UNITS.index("AU05"), UNITS.index("AU07")], axis=1)  # a blink hides these two
+    held = np.delete(
+        units, [blink, UNITS.index("AU05"), UNITS.index("AU07")], axis=1
+    )  # a blink hides these two
     assert np.abs(np.diff(held, axis=0)).max() < 0.2, "a fifth of the way in 40 ms"
     assert np.ptp(held, axis=0).max() > 0.4, "and yet they move"
     assert units[:, blink].max() > 0.9
@@ -234,7 +269,10 @@ def test_films_come_and_go_between_expressions(film):
 def test_a_table_of_films_names_video_and_frame():
     table = load_drawn_videos(5, 12, tasks=(TASKS["expr.lsd6"], VA), size=32)
     assert table.groupby("video")["frame"].apply(list).eq([list(range(12))] * 5).all()
-    assert table.groupby("video")["split"].first().value_counts().to_dict() == {"train": 4, "val": 1}
+    assert table.groupby("video")["split"].first().value_counts().to_dict() == {
+        "train": 4,
+        "val": 1,
+    }
     shares = table[list(TASKS["expr.lsd6"].columns)].sum(axis=1, skipna=False)
     assert set(shares.dropna()) <= {1.0}
     assert shares.isna().any(), "the set has no neutral, so calm moments are not annotated"
@@ -283,5 +321,9 @@ print(zlib.crc32(b"".join(image.tobytes() for image in faces["image"])))
     said = set()
     for order in ("1", "2", "3"):  # of the members of sets
         env = {**os.environ, "PYTHONHASHSEED": order}
-        said.add(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout)
+        said.add(
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+            ).stdout
+        )
     assert len(said) == 1

@@ -28,7 +28,9 @@ def every_error() -> list[type[Exception]]:
     root = Path(mien.__file__).parent
     found: list[type[Exception]] = []
     for path in sorted(root.rglob("*.py")):
-        names = re.findall(r"^class (\w+)\(.*(?:Error|Exception)\)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        names = re.findall(
+            r"^class (\w+)\(.*(?:Error|Exception)\)", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
         module = ".".join(("mien", *path.relative_to(root).with_suffix("").parts))
         found += [getattr(importlib.import_module(module), name) for name in names]
     return found

@@ -18,7 +18,13 @@ from mien.bundles.store import load
 from mien.errors import DataError, LabelMismatchError, OutputError, UnknownNameError
 from mien.evaluation import group_sums as tallies
 from mien.evaluation.calibration import HOTTEST, cross_fitted, loss_at, temperature
-from mien.evaluation.corruptions import CONDITIONS, apply, robustness, robustness_markdown, square_of
+from mien.evaluation.corruptions import (
+    CONDITIONS,
+    apply,
+    robustness,
+    robustness_markdown,
+    square_of,
+)
 from mien.evaluation.judge import evaluate_bundle, headline, judge, repeated
 from mien.evaluation.plots import WIDTH, draw
 from mien.evaluation.predict import score_pictures
@@ -47,16 +53,27 @@ def numbers(n=240, seed=0):
     shares[rng.random(n) < 0.2] = NAN
     va[rng.random(va.shape) < 0.1] = NAN
     au[rng.random(au.shape) < 0.3] = NAN
-    columns = dict(zip([*EXPR.columns, *VA.columns, *AU.columns], np.hstack([shares, va, au]).T, strict=True))
+    columns = dict(
+        zip([*EXPR.columns, *VA.columns, *AU.columns], np.hstack([shares, va, au]).T, strict=True)
+    )
     video = [f"v{i:02d}" for i in np.sort(rng.integers(0, 12, n))]
-    people = {"video": video, "subject": None, "sex": rng.choice(["f", "m"], n), "age": rng.choice(["old", "young"], n, p=[0.05, 0.95])}
+    people = {
+        "video": video,
+        "subject": None,
+        "sex": rng.choice(["f", "m"], n),
+        "age": rng.choice(["old", "young"], n, p=[0.05, 0.95]),
+    }
     return scores, pd.DataFrame({"image": "none.png", **people, **columns})
 
 
 @pytest.fixture(scope="module")
 def judged():
     scores, table = numbers()
-    return scores, table, judge(ALL, scores, table, rounds=300, protocols=["abaw2022.mtl"], by="age")
+    return (
+        scores,
+        table,
+        judge(ALL, scores, table, rounds=300, protocols=["abaw2022.mtl"], by="age"),
+    )
 
 
 def of(evaluation, key):
@@ -71,12 +88,18 @@ def test_classes_are_counted_as_scikit_learn_counts_them(judged):
     guess = scores["expr"][seen].argmax(axis=1)
     assert result.faces == seen.sum()
     assert result.confusion == tuple(map(tuple, sk.confusion_matrix(truth, guess, labels=range(8))))
-    assert result.measures["accuracy"].value == pytest.approx(sk.accuracy_score(truth, guess), abs=1e-12)
-    assert result.measures["macro_f1"].value == pytest.approx(sk.f1_score(truth, guess, average="macro", labels=range(8)), abs=1e-12)
+    assert result.measures["accuracy"].value == pytest.approx(
+        sk.accuracy_score(truth, guess), abs=1e-12
+    )
+    assert result.measures["macro_f1"].value == pytest.approx(
+        sk.f1_score(truth, guess, average="macro", labels=range(8)), abs=1e-12
+    )
     precision, recall, f1, count = sk.precision_recall_fscore_support(truth, guess, labels=range(8))
     for i, name in enumerate(EXPR.names):
         found = result.each[name]
-        assert [found[m].value for m in ("precision", "recall", "f1")] == pytest.approx([precision[i], recall[i], f1[i]], abs=1e-12)
+        assert [found[m].value for m in ("precision", "recall", "f1")] == pytest.approx(
+            [precision[i], recall[i], f1[i]], abs=1e-12
+        )
         assert found["f1"].faces == count[i]
 
 
@@ -84,7 +107,10 @@ def test_reliability_bins_are_scikit_learns_and_make_ece(judged):
     scores, table, evaluation = judged
     result = of(evaluation, EXPR.key)
     seen = table[list(EXPR.columns)].notna().all(axis=1)
-    probabilities, truth = scores["expr"][seen], table.loc[seen, list(EXPR.columns)].to_numpy().argmax(axis=1)
+    probabilities, truth = (
+        scores["expr"][seen],
+        table.loc[seen, list(EXPR.columns)].to_numpy().argmax(axis=1),
+    )
     right = probabilities.argmax(axis=1) == truth
     share, mean = calibration_curve(right, probabilities.max(axis=1), n_bins=15)
     bins = [b for b in result.reliability if b.faces]
@@ -93,7 +119,9 @@ def test_reliability_bins_are_scikit_learns_and_make_ece(judged):
     assert result.measures["ece"].value == pytest.approx(
         sum(b.faces * abs(b.accuracy - b.confidence) for b in bins) / seen.sum(), abs=1e-12
     )
-    assert result.measures["ece"].value == pytest.approx(metrics.ece(probabilities, truth), abs=1e-12)
+    assert result.measures["ece"].value == pytest.approx(
+        metrics.ece(probabilities, truth), abs=1e-12
+    )
 
 
 def test_units_are_judged_on_their_own_annotated_faces(judged):
@@ -107,7 +135,9 @@ def test_units_are_judged_on_their_own_annotated_faces(judged):
             "f1": sk.f1_score(truth, guess), "precision": sk.precision_score(truth, guess), "recall": sk.recall_score(truth, guess),
             "prevalence": truth.mean(),
         }, abs=1e-12)  # fmt: skip
-    assert result.measures["mean_f1"].value == pytest.approx(np.mean([one["f1"].value for one in result.each.values()]), abs=1e-12)
+    assert result.measures["mean_f1"].value == pytest.approx(
+        np.mean([one["f1"].value for one in result.each.values()]), abs=1e-12
+    )
 
 
 def test_thresholds_move_decisions():
@@ -115,9 +145,15 @@ def test_thresholds_move_decisions():
     each = np.linspace(0.3, 0.7, 12)
     result = of(judge([AU], scores, table, thresholds={"au": each}, rounds=0), AU.key)
     target = table[list(AU.columns)].to_numpy()
-    assert result.measures["mean_f1"].value == pytest.approx(metrics.mean_au_f1(scores["au"] >= each, target), abs=1e-12)
-    protocol = judge([AU], scores, table, thresholds={"au": each}, rounds=0, protocols=["abaw2021.au"]).protocols["abaw2021.au"]
-    expected = metrics.PROTOCOLS["abaw2021.au"].score({AU.key: scores["au"] >= each}, {AU.key: target})
+    assert result.measures["mean_f1"].value == pytest.approx(
+        metrics.mean_au_f1(scores["au"] >= each, target), abs=1e-12
+    )
+    protocol = judge(
+        [AU], scores, table, thresholds={"au": each}, rounds=0, protocols=["abaw2021.au"]
+    ).protocols["abaw2021.au"]
+    expected = metrics.PROTOCOLS["abaw2021.au"].score(
+        {AU.key: scores["au"] >= each}, {AU.key: target}
+    )
     assert protocol.value == pytest.approx(expected, abs=1e-12)
 
 
@@ -129,10 +165,17 @@ def test_scalars_follow_their_formulas(judged):
         t, p = table.loc[seen, name].to_numpy(), scores["va"][seen, i]
         found = {m: one.value for m, one in result.each[name].items()}
         rmse, mae = sk.root_mean_squared_error(t, p), sk.mean_absolute_error(t, p)
-        expected = {"ccc": metrics.ccc(p, t), "r": np.corrcoef(t, p)[0, 1], "rmse": rmse, "mae": mae}
+        expected = {
+            "ccc": metrics.ccc(p, t),
+            "r": np.corrcoef(t, p)[0, 1],
+            "rmse": rmse,
+            "mae": mae,
+        }
         assert found == pytest.approx(expected, abs=1e-6)  # labels are float32
         assert np.sum(result.density[name]) == seen.sum()
-    assert result.measures["mean_ccc"].value == pytest.approx(np.mean([one["ccc"].value for one in result.each.values()]), abs=1e-12)
+    assert result.measures["mean_ccc"].value == pytest.approx(
+        np.mean([one["ccc"].value for one in result.each.values()]), abs=1e-12
+    )
 
 
 def test_grades_are_judged_by_correlation():
@@ -145,16 +188,29 @@ def test_grades_are_judged_by_correlation():
     assert result.graded
     assert [result.each[name]["r"].value for name in GRADES.names[:2]] == pytest.approx(r, abs=1e-6)
     assert math.isnan(result.each["AU45"]["r"].value)
-    assert result.measures["mean_r"].value == pytest.approx(sum(r) / 3, abs=1e-6)  # a constant guess of what varies earns 0
-    assert result.each["AU45"]["rmse"].value == pytest.approx(sk.root_mean_squared_error(target[:, 2], pred[:, 2]), abs=1e-6)
+    assert result.measures["mean_r"].value == pytest.approx(
+        sum(r) / 3, abs=1e-6
+    )  # a constant guess of what varies earns 0
+    assert result.each["AU45"]["rmse"].value == pytest.approx(
+        sk.root_mean_squared_error(target[:, 2], pred[:, 2]), abs=1e-6
+    )
 
 
 def test_intervals_are_those_of_the_plain_bootstrap(judged):
     scores, table, evaluation = judged
     assert evaluation.intervals_over == "video"
     seen = table[list(EXPR.columns)].notna().all(axis=1)
-    truth, guess = table.loc[seen, list(EXPR.columns)].to_numpy().argmax(axis=1), scores["expr"][seen].argmax(axis=1)
-    plain = metrics.bootstrap(lambda p, t: metrics.macro_f1(p, t, range(8)), guess, truth, groups=table["video"][seen], rounds=300)
+    truth, guess = (
+        table.loc[seen, list(EXPR.columns)].to_numpy().argmax(axis=1),
+        scores["expr"][seen].argmax(axis=1),
+    )
+    plain = metrics.bootstrap(
+        lambda p, t: metrics.macro_f1(p, t, range(8)),
+        guess,
+        truth,
+        groups=table["video"][seen],
+        rounds=300,
+    )
     found = of(evaluation, EXPR.key).measures["macro_f1"]
     assert (found.low, found.high) == pytest.approx(plain, abs=1e-12)
     known = table["valence"].notna()
@@ -162,10 +218,14 @@ def test_intervals_are_those_of_the_plain_bootstrap(judged):
         lambda p, t, all_p, all_t: metrics.ccc(p, t), *(scores["va"][known, 0], table["valence"][known].astype(np.float32)) * 2,
         groups=table["video"][known], rounds=300,
     )  # fmt: skip
-    found = of(judge([VA], scores, table.assign(arousal=NAN), rounds=300), "va").each["valence"]["ccc"]
+    found = of(judge([VA], scores, table.assign(arousal=NAN), rounds=300), "va").each["valence"][
+        "ccc"
+    ]
     assert (found.low, found.high) == pytest.approx(plain, abs=1e-6)
     units = table[list(AU.columns)].to_numpy()
-    plain = metrics.bootstrap(metrics.mean_au_f1, scores["au"] >= 0.5, units, groups=table["video"], rounds=300)
+    plain = metrics.bootstrap(
+        metrics.mean_au_f1, scores["au"] >= 0.5, units, groups=table["video"], rounds=300
+    )
     found = of(evaluation, AU.key).measures["mean_f1"]
     assert (found.low, found.high) == pytest.approx(plain, abs=1e-12)
 
@@ -206,7 +266,11 @@ def test_every_protocol_is_its_own_formula(name):
         rng = np.random.default_rng(2)
         scores = {task.family: rng.dirichlet(np.ones(k), 90)}
         table = pd.DataFrame(np.eye(k)[rng.integers(0, k, 90)], columns=list(task.columns))
-        tasks, target, pred = [task], {task.key: table.to_numpy().argmax(axis=1)}, {task.key: scores[task.family].argmax(axis=1)}
+        tasks, target, pred = (
+            [task],
+            {task.key: table.to_numpy().argmax(axis=1)},
+            {task.key: scores[task.family].argmax(axis=1)},
+        )
     elif name.endswith(("emi", "eri")):
         (task,) = (TASKS[key] for key in keys)
         values = np.random.default_rng(2).random((90, len(task.names)))
@@ -216,8 +280,19 @@ def test_every_protocol_is_its_own_formula(name):
     else:
         shares = table[list(EXPR.columns)].to_numpy()
         truth = np.where(np.isnan(shares[:, 0]), NAN, shares.argmax(axis=1))
-        tasks, target = ALL, {EXPR.key: truth, "va": table[["valence", "arousal"]].to_numpy(), AU.key: table[list(AU.columns)].to_numpy()}
-        pred = {EXPR.key: scores["expr"].argmax(axis=1), "va": scores["va"], AU.key: scores["au"] >= 0.5}
+        tasks, target = (
+            ALL,
+            {
+                EXPR.key: truth,
+                "va": table[["valence", "arousal"]].to_numpy(),
+                AU.key: table[list(AU.columns)].to_numpy(),
+            },
+        )
+        pred = {
+            EXPR.key: scores["expr"].argmax(axis=1),
+            "va": scores["va"],
+            AU.key: scores["au"] >= 0.5,
+        }
     found = judge(tasks, scores, table, protocols=[name], rounds=20).protocols[name]
     assert found.value == pytest.approx(protocol.score(pred, target), abs=1e-6)
     assert found.low <= found.high
@@ -232,34 +307,56 @@ def test_a_protocol_takes_expressions_by_name_and_leaves_out_what_it_does_not_kn
     truth = np.array(own.names)[shares.argmax(axis=1)]
     inside = np.isin(truth, six.names)
     guess = np.array(six.names)[
-        [[p[own.names.index(name)] for name in six.names].index(max(p[own.names.index(n)] for n in six.names)) for p in scores]
+        [
+            [p[own.names.index(name)] for name in six.names].index(
+                max(p[own.names.index(n)] for n in six.names)
+            )
+            for p in scores
+        ]
     ]
     expected = sk.f1_score(truth[inside], guess[inside], labels=six.names, average="macro")
-    found = judge([own], {"expr": scores}, table, protocols=["abaw2022.lsd"], rounds=5).protocols["abaw2022.lsd"]
+    found = judge([own], {"expr": scores}, table, protocols=["abaw2022.lsd"], rounds=5).protocols[
+        "abaw2022.lsd"
+    ]
     assert found.value == pytest.approx(expected, abs=1e-12)
     assert found.faces == inside.sum()
-    with pytest.raises(LabelMismatchError, match=r"protocol abaw2023.expr does not fit expr.affectnet8: .* needs other"):
+    with pytest.raises(
+        LabelMismatchError,
+        match=r"protocol abaw2023.expr does not fit expr.affectnet8: .* needs other",
+    ):
         judge([own], {"expr": scores}, table, protocols=["abaw2023.expr"], rounds=5)
 
 
 def test_a_protocol_that_cannot_be_had_says_why():
     scores, table = numbers(40)
-    with pytest.raises(UnknownNameError, match=r"no protocol named 'abaw2022.mlt'; did you mean abaw2022.mtl"):
+    with pytest.raises(
+        UnknownNameError, match=r"no protocol named 'abaw2022.mlt'; did you mean abaw2022.mtl"
+    ):
         judge(ALL, scores, table, protocols=["abaw2022.mlt"], rounds=0)
     with pytest.raises(DataError, match=r"needs the task au.abaw12; here are va"):
         judge([VA], scores, table, protocols=["abaw2022.au"], rounds=0)
     with pytest.raises(DataError, match=r"needs labels of au.abaw12; the table has none"):
-        judge(ALL, scores, table.drop(columns=list(AU.columns)), protocols=["abaw2022.au"], rounds=0)
+        judge(
+            ALL, scores, table.drop(columns=list(AU.columns)), protocols=["abaw2022.au"], rounds=0
+        )
     with pytest.raises(DataError, match="as on or off"):
         judge(ALL, scores, table.assign(AU01=0.5), protocols=["abaw2022.au"], rounds=0)
 
 
 def test_the_watched_number(judged):
     scores, table, evaluation = judged
-    parts = [of(evaluation, key).measures[m].value for key, m in ((EXPR.key, "macro_f1"), ("va", "mean_ccc"), (AU.key, "mean_f1"))]
+    parts = [
+        of(evaluation, key).measures[m].value
+        for key, m in ((EXPR.key, "macro_f1"), ("va", "mean_ccc"), (AU.key, "mean_f1"))
+    ]
     assert headline(ALL, scores, table) == pytest.approx(np.mean(parts), abs=1e-12)
-    assert headline(ALL, scores, table, "expr.accuracy") == of(evaluation, EXPR.key).measures["accuracy"].value
-    assert headline(ALL, scores, table, "va.ccc_arousal") == pytest.approx(of(evaluation, "va").each["arousal"]["ccc"].value, abs=1e-12)
+    assert (
+        headline(ALL, scores, table, "expr.accuracy")
+        == of(evaluation, EXPR.key).measures["accuracy"].value
+    )
+    assert headline(ALL, scores, table, "va.ccc_arousal") == pytest.approx(
+        of(evaluation, "va").each["arousal"]["ccc"].value, abs=1e-12
+    )
     bare = table.drop(columns=list(EXPR.columns)).assign(**dict.fromkeys(AU.columns, NAN))
     assert headline(ALL, scores, bare) == pytest.approx(parts[1], abs=1e-12)
     with pytest.raises(DataError, match="has no label for expr, va, au"):
@@ -275,7 +372,9 @@ def test_scores_and_table_must_fit():
     scores, table = numbers(40)
     with pytest.raises(DataError, match=r"no scores for au.abaw12; the scores hold expr, va"):
         judge(ALL, {k: scores[k] for k in ("expr", "va")}, table, rounds=0)
-    with pytest.raises(DataError, match=r"scores are \(39, 2\), the label table asks for \(40, 2\)"):
+    with pytest.raises(
+        DataError, match=r"scores are \(39, 2\), the label table asks for \(40, 2\)"
+    ):
         judge([VA], {"va": scores["va"][1:]}, table, rounds=0)
     with pytest.raises(DataError, match="scores of annotated faces are NaN"):
         judge([VA], {"va": np.full((40, 2), NAN)}, table, rounds=0)
@@ -301,25 +400,43 @@ def test_undefined_is_never_nought(tmp_path):
     assert result.each["valence"]["rmse"].value == pytest.approx(0, abs=1e-7)
     assert "| valence | 2 | – | – |" in markdown([evaluation], ABOUT)
     write_report([evaluation], ABOUT, tmp_path / "r")
-    assert json.loads((tmp_path / "r.json").read_text())["evaluations"][0]["tasks"][0]["measures"]["mean_ccc"]["value"] is None
+    assert (
+        json.loads((tmp_path / "r.json").read_text())["evaluations"][0]["tasks"][0]["measures"][
+            "mean_ccc"
+        ]["value"]
+        is None
+    )
     draw(evaluation, ABOUT, tmp_path / "r.png")
     constant = judge([VA], {"va": np.array([[0.1, 0], [0.9, 0]])}, table, rounds=0)
-    assert of(constant, "va").each["valence"]["ccc"].value == 0  # by Lin's formula: the guess varies, the truth does not
+    assert (
+        of(constant, "va").each["valence"]["ccc"].value == 0
+    )  # by Lin's formula: the guess varies, the truth does not
 
 
 def test_groups_of_people(judged):
     scores, table, evaluation = judged
     assert [part.name for part in evaluation.parts] == ["old", "young"]
-    young = judge(ALL, {k: v[table["age"] == "young"] for k, v in scores.items()}, table[table["age"] == "young"], rounds=300)
+    young = judge(
+        ALL,
+        {k: v[table["age"] == "young"] for k, v in scores.items()},
+        table[table["age"] == "young"],
+        rounds=300,
+    )
     found = evaluation.parts[1].measures
-    assert found["expr.macro_f1"].model_dump() == pytest.approx(of(young, EXPR.key).measures["macro_f1"].model_dump())
-    assert found["va.mean_ccc"].model_dump() == pytest.approx(of(young, "va").measures["mean_ccc"].model_dump())
+    assert found["expr.macro_f1"].model_dump() == pytest.approx(
+        of(young, EXPR.key).measures["macro_f1"].model_dump()
+    )
+    assert found["va.mean_ccc"].model_dump() == pytest.approx(
+        of(young, "va").measures["mean_ccc"].model_dump()
+    )
     assert not evaluation.gaps  # the old are too few
     assert any("no face shows" in note and note.startswith("age old") for note in evaluation.notes)
     text = markdown([evaluation], ABOUT)
     assert "fewer than 30 faces" in text
 
-    by_sex = judge(ALL, scores, table.assign(sex=table["sex"].where(table.index > 4)), rounds=50, by="sex")
+    by_sex = judge(
+        ALL, scores, table.assign(sex=table["sex"].where(table.index > 4)), rounds=50, by="sex"
+    )
     gap = by_sex.gaps["expr.accuracy"]
     values = {part.name: part.measures["expr.accuracy"].value for part in by_sex.parts}
     assert gap.difference == pytest.approx(max(values.values()) - min(values.values()))
@@ -340,11 +457,15 @@ def test_the_same_input_gives_the_same_evaluation_and_json_gives_it_back(judged)
 
 
 def test_runs_are_put_together():
-    runs = [judge(ALL, *numbers(seed=seed), rounds=0, protocols=["abaw2022.va"]) for seed in range(3)]
+    runs = [
+        judge(ALL, *numbers(seed=seed), rounds=0, protocols=["abaw2022.va"]) for seed in range(3)
+    ]
     found = repeated(runs).set_index(["task", "name", "measure"])
     accuracies = [of(run, EXPR.key).measures["accuracy"].value for run in runs]
     row = found.loc[EXPR.key, "", "accuracy"]
-    assert (row["mean"], row["sd"], row["runs"]) == pytest.approx((np.mean(accuracies), np.std(accuracies, ddof=1), 3))
+    assert (row["mean"], row["sd"], row["runs"]) == pytest.approx(
+        (np.mean(accuracies), np.std(accuracies, ddof=1), 3)
+    )
     assert found.loc["protocol", "", "abaw2022.va"]["runs"] == 3
     assert f"{np.mean(accuracies):.3f} ± {np.std(accuracies, ddof=1):.3f}" in markdown(runs, ABOUT)
     with pytest.raises(DataError, match="same tasks"):
@@ -359,7 +480,13 @@ def test_a_report_is_written_whole_or_not_at_all(judged, tmp_path):
     assert (text.name, data.name) == ("seed.0.md", "seed.0.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seed.0.json", "seed.0.md"]
     page = text.read_text(encoding="utf-8")
-    for said in ("# run-1 on drawn numbers, val", "2026-03-01", "| faces | 240 |", "abaw2022.mtl", "| drawn again, whole | video |"):
+    for said in (
+        "# run-1 on drawn numbers, val",
+        "2026-03-01",
+        "| faces | 240 |",
+        "abaw2022.mtl",
+        "| drawn again, whole | video |",
+    ):
         assert said in page
     lines = [line for line in page.splitlines() if line.startswith("|---")]
     assert lines
@@ -390,14 +517,20 @@ def test_the_picture_is_whole_and_not_blank(people, tmp_path):
 
 def test_evaluation_needs_neither_torch_nor_pyplot():
     code = "import mien.evaluation.corruptions, mien.evaluation.plots, mien.evaluation.calibration, sys; print(*sys.modules)"
-    modules = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    modules = set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
     assert not {"torch", "timm", "matplotlib.pyplot"} & modules
 
 
 def test_temperature_is_the_minimum_that_another_search_finds():
     rng = np.random.default_rng(0)
     raw, target = rng.normal(0, 3, (400, 5)), rng.integers(0, 5, 400).astype(float)
-    target[::2] = raw.argmax(axis=1)[::2]  # half of it right, or the best temperature would be endless
+    target[::2] = raw.argmax(axis=1)[
+        ::2
+    ]  # half of it right, or the best temperature would be endless
     target[7] = NAN
     seen = ~np.isnan(target)
 
@@ -405,7 +538,10 @@ def test_temperature_is_the_minimum_that_another_search_finds():
         return sk.log_loss(target[seen], EXPR.decode(raw[seen] / np.exp(log[0])), labels=range(5))
 
     found = temperature(raw, target)
-    assert found == pytest.approx(float(np.exp(minimize(loss, [0.0], method="Nelder-Mead", options={"xatol": 1e-7}).x[0])), rel=1e-4)
+    assert found == pytest.approx(
+        float(np.exp(minimize(loss, [0.0], method="Nelder-Mead", options={"xatol": 1e-7}).x[0])),
+        rel=1e-4,
+    )
     assert temperature(3 * raw, target) == pytest.approx(3 * found, rel=1e-4)
     hard = np.eye(5)[np.nan_to_num(target).astype(int)]
     hard[7] = NAN
@@ -423,10 +559,16 @@ def test_cross_fitting_never_fits_a_group_on_itself():
     groups = np.array([f"p{i // 10}" for i in range(300)])
     found = cross_fitted(raw, target, groups)
     first = (np.arange(300) // 10) % 2 == 0
-    np.testing.assert_allclose(found[first], EXPR.decode(raw[first] / temperature(raw[~first], target[~first])))
-    np.testing.assert_allclose(found[~first], EXPR.decode(raw[~first] / temperature(raw[first], target[first])))
+    np.testing.assert_allclose(
+        found[first], EXPR.decode(raw[first] / temperature(raw[~first], target[~first]))
+    )
+    np.testing.assert_allclose(
+        found[~first], EXPR.decode(raw[~first] / temperature(raw[first], target[first]))
+    )
     plain, even = cross_fitted(raw, target), np.arange(300) % 2 == 0
-    np.testing.assert_allclose(plain[even], EXPR.decode(raw[even] / temperature(raw[~even], target[~even])))
+    np.testing.assert_allclose(
+        plain[even], EXPR.decode(raw[even] / temperature(raw[~even], target[~even]))
+    )
     with pytest.raises(DataError, match="two halves"):
         cross_fitted(raw, target, np.zeros(300))
 
@@ -434,7 +576,9 @@ def test_cross_fitting_never_fits_a_group_on_itself():
 @pytest.fixture(scope="module")
 def portrait_points(face):
     """The face of the portrait, about 110 px between brow and chin, with its points."""
-    return face[40:200, 140:300].copy(), np.array([[59.0, 71.0], [99.0, 67.0], [84.0, 92.0], [65.0, 113.0], [99.0, 111.0]])
+    return face[40:200, 140:300].copy(), np.array(
+        [[59.0, 71.0], [99.0, 67.0], [84.0, 92.0], [65.0, 113.0], [99.0, 111.0]]
+    )
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
@@ -443,7 +587,10 @@ def test_conditions_are_deterministic_and_leave_the_picture_alone(name, known, p
     image, points = portrait_points
     points = points if known else None
     before = image.copy()
-    (one, five), (two, _) = apply(CONDITIONS[name], image, points), apply(CONDITIONS[name], image, points)
+    (one, five), (two, _) = (
+        apply(CONDITIONS[name], image, points),
+        apply(CONDITIONS[name], image, points),
+    )
     np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(image, before)
     assert one.dtype == np.uint8
@@ -454,34 +601,51 @@ def test_conditions_are_deterministic_and_leave_the_picture_alone(name, known, p
         assert (one != image).any() == (name != "clean")
 
 
-@pytest.mark.parametrize("name", ["blur", "noise", "jpeg30", "grey", "tiny", "no upper half", "no left half"])
+@pytest.mark.parametrize(
+    "name", ["blur", "noise", "jpeg30", "grey", "tiny", "no upper half", "no left half"]
+)
 def test_small_and_large_faces_suffer_alike(name, portrait_points):
     image, points = portrait_points
     harm = []
     for size in (80, 320):
         scale = size / image.shape[0]
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        picture, five = cv2.resize(image, (size, size), interpolation=how), (points + 0.5) * scale - 0.5
+        picture, five = (
+            cv2.resize(image, (size, size), interpolation=how),
+            (points + 0.5) * scale - 0.5,
+        )
         changed, _ = apply(CONDITIONS[name], picture, five)
         # Seen at one size, as a network sees them.
-        seen = [cv2.resize(one.astype(np.float32), (40, 40), interpolation=cv2.INTER_AREA) for one in (picture, changed)]
+        seen = [
+            cv2.resize(one.astype(np.float32), (40, 40), interpolation=cv2.INTER_AREA)
+            for one in (picture, changed)
+        ]
         harm.append(np.sqrt(np.mean((seen[0] - seen[1]) ** 2)))
     assert harm[0] > 0.3
     assert harm[0] == pytest.approx(harm[1], rel=0.25)
 
 
 def test_points_turn_with_the_picture():
-    image, points = np.zeros((200, 220, 3), np.uint8), np.array([[80.0, 80], [130, 82], [106, 108], [86, 134], [128, 135]])
+    image, points = (
+        np.zeros((200, 220, 3), np.uint8),
+        np.array([[80.0, 80], [130, 82], [106, 108], [86, 134], [128, 135]]),
+    )
     for x, y in points.astype(int):
         cv2.circle(image, (int(x), int(y)), 4, (255, 255, 255), -1)
     for name in ("roll+30", "roll-30"):
         turned, five = apply(CONDITIONS[name], image, points)
         for x, y in five:
             assert turned[round(y), round(x)].min() > 200
-        angle = np.degrees(np.arctan2(*(five[1] - five[0])[::-1]) - np.arctan2(*(points[1] - points[0])[::-1]))
-        assert angle == pytest.approx(CONDITIONS[name].roll, abs=1e-6)  # y points down, so clockwise as seen
+        angle = np.degrees(
+            np.arctan2(*(five[1] - five[0])[::-1]) - np.arctan2(*(points[1] - points[0])[::-1])
+        )
+        assert angle == pytest.approx(
+            CONDITIONS[name].roll, abs=1e-6
+        )  # y points down, so clockwise as seen
         square, after = square_of(image, points), square_of(turned, five)
-        np.testing.assert_allclose([*after.centre, after.side], [*square.centre, square.side], rtol=0.08)
+        np.testing.assert_allclose(
+            [*after.centre, after.side], [*square.centre, square.side], rtol=0.08
+        )
 
 
 def test_halves_cover_what_they_say(portrait_points):
@@ -514,7 +678,13 @@ def pictures_table(face, points, folder):
         paths.append(str(path))
     va = dict(zip(VA.columns, np.random.default_rng(0).uniform(-1, 1, (2, 4)), strict=True))
     five = [points.ravel().tolist(), None, points.ravel(), None]
-    return pd.DataFrame({"image": pd.Series([*paths, face], dtype=object), "points": pd.Series(five, dtype=object), **va})
+    return pd.DataFrame(
+        {
+            "image": pd.Series([*paths, face], dtype=object),
+            "points": pd.Series(five, dtype=object),
+            **va,
+        }
+    )
 
 
 def test_a_bundle_is_run_over_a_label_table(portrait_points, tmp_path):
@@ -523,7 +693,9 @@ def test_a_bundle_is_run_over_a_label_table(portrait_points, tmp_path):
     found = evaluate_bundle(model, table, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(4, 4)]
     assert found.notes == ("2 faces were aligned by five points, 2 read as whole pictures",)
-    np.testing.assert_allclose(found.scores["va"][0], model.score([face], points=points[None])["va"][0], atol=1e-6)
+    np.testing.assert_allclose(
+        found.scores["va"][0], model.score([face], points=points[None])["va"][0], atol=1e-6
+    )
     np.testing.assert_allclose(found.scores["expr"][3], model.score([face])["expr"][0], atol=1e-6)
     seven = evaluate_bundle(model, table, [TASKS["expr.abaw7"]]).scores["expr"]
     own = found.scores["expr"][:, TASKS["expr.abaw7"].column_index(model.tasks[0].names)]
@@ -550,7 +722,9 @@ def test_a_picture_that_cannot_be_read_is_named(portrait_points, tmp_path):
     with pytest.raises(DataError, match="no column image; it has points"):
         evaluate_bundle(model, table.drop(columns="image"))
     wrong = table.assign(points=pd.Series([[1.0, 2.0], None, None, None], dtype=object))
-    with pytest.raises(DataError, match="row 0 of the label table: points must be 10 finite numbers or None"):
+    with pytest.raises(
+        DataError, match="row 0 of the label table: points must be 10 finite numbers or None"
+    ):
         evaluate_bundle(model, wrong)
 
 
@@ -558,16 +732,31 @@ def test_scores_come_back_in_order_whatever_has_points(portrait_points):
     _, points = portrait_points
 
     def score(pictures, five):
-        return {"x": np.array([[len(p), -1 if five is None else five[i, 0, 0]] for i, p in enumerate(pictures)], float)}
+        return {
+            "x": np.array(
+                [[len(p), -1 if five is None else five[i, 0, 0]] for i, p in enumerate(pictures)],
+                float,
+            )
+        }
 
     pictures = [np.zeros((n, 5, 3), np.uint8) for n in (3, 4, 5)]
-    assert score_pictures(score, pictures, [None, points, None])["x"].tolist() == [[3, -1], [4, points[0, 0]], [5, -1]]
+    assert score_pictures(score, pictures, [None, points, None])["x"].tolist() == [
+        [3, -1],
+        [4, points[0, 0]],
+        [5, -1],
+    ]
 
 
 def test_robustness_scores_every_condition(portrait_points, tmp_path):
     face, points = portrait_points
     model, table = load("mien-s"), pictures_table(face, points, tmp_path)
-    found = robustness(model.score, table, model.tasks, ["clean", "clean whole", "grey", "blur", "roll+30 whole"], rounds=0)
+    found = robustness(
+        model.score,
+        table,
+        model.tasks,
+        ["clean", "clean whole", "grey", "blur", "roll+30 whole"],
+        rounds=0,
+    )
     direct = evaluate_bundle(model, table).scores["va"]
     expected = judge([VA], {"va": direct}, table, rounds=0).tasks[0].measures["mean_ccc"].value
     assert found["clean"]["va.mean_ccc"].value == pytest.approx(expected, abs=1e-6)

@@ -14,7 +14,15 @@ from pydantic import ValidationError
 from mien import demo
 from mien.bundles.store import load_detector
 from mien.faces.detect import STRIDES, Detector, anchor_points, decode
-from mien.faces.prepare import Pixels, crop_matrix, normalise, prepare, prepare_crop, similarity, warp
+from mien.faces.prepare import (
+    Pixels,
+    crop_matrix,
+    normalise,
+    prepare,
+    prepare_crop,
+    similarity,
+    warp,
+)
 from mien.faces.track import GAP_S, SEARCH_S, Tracker, overlap
 from mien.records import Face
 from mien.sources import open_source
@@ -23,13 +31,21 @@ MEDIA = Path(__file__).resolve().parents[1].parent / "shared" / "media"
 TEMPLATE = ((0.32, 0.38), (0.68, 0.38), (0.5, 0.61), (0.35, 0.77), (0.65, 0.77))
 # The portrait's face as YuNet sees it (the larger, official network), px.
 FACE_BOX = (178.0, 63.0, 92.0, 111.0)
-FACE_POINTS = np.array([[203.5, 102.8], [247.3, 103.3], [224.4, 126.4], [204.3, 141.5], [242.3, 141.9]])
+FACE_POINTS = np.array(
+    [[203.5, 102.8], [247.3, 103.3], [224.4, 126.4], [204.3, 141.5], [242.3, 141.9]]
+)
 RANDOM = np.random.default_rng(7)
 RATE = 25
 
 
 def pixels(**changes: Any) -> Pixels:
-    facts: dict[str, Any] = {"size": 112, "colour": "rgb", "alignment": "box", "mean": (0, 0, 0), "std": (1, 1, 1)}
+    facts: dict[str, Any] = {
+        "size": 112,
+        "colour": "rgb",
+        "alignment": "box",
+        "mean": (0, 0, 0),
+        "std": (1, 1, 1),
+    }
     return Pixels(**(facts | changes))
 
 
@@ -73,13 +89,18 @@ def test_similarity_is_the_least_squares_solution(seed):
     source, target = np.random.default_rng(seed).normal(0, 50, (2, 5, 2))
     x, y = source.T
     rows = np.block(
-        [[x[:, None], -y[:, None], np.ones((5, 1)), np.zeros((5, 1))], [y[:, None], x[:, None], np.zeros((5, 1)), np.ones((5, 1))]]
+        [
+            [x[:, None], -y[:, None], np.ones((5, 1)), np.zeros((5, 1))],
+            [y[:, None], x[:, None], np.zeros((5, 1)), np.ones((5, 1))],
+        ]
     )
     a, b, tx, ty = np.linalg.lstsq(rows, target.T.ravel(), rcond=None)[0]
     np.testing.assert_allclose(similarity(source, target), [[a, -b, tx], [b, a, ty]], atol=1e-9)
 
 
-@pytest.mark.parametrize(("scale", "degrees"), list(itertools.product([1e-3, 0.4, 1, 30], [-170, -30, 0, 90])))
+@pytest.mark.parametrize(
+    ("scale", "degrees"), list(itertools.product([1e-3, 0.4, 1, 30], [-170, -30, 0, 90]))
+)
 def test_similarity_recovers_a_known_motion(scale, degrees):
     known = turned(scale, degrees, (-300, 12))
     points = RANDOM.normal(100, 40, (5, 2))
@@ -87,7 +108,9 @@ def test_similarity_recovers_a_known_motion(scale, degrees):
 
 
 def test_similarity_of_points_that_coincide_only_shifts():
-    np.testing.assert_allclose(similarity(np.full((5, 2), 7.0), np.full((5, 2), 9.0)), [[1, 0, 2], [0, 1, 2]])
+    np.testing.assert_allclose(
+        similarity(np.full((5, 2), 7.0), np.full((5, 2), 9.0)), [[1, 0, 2], [0, 1, 2]]
+    )
 
 
 @pytest.mark.parametrize("scale", [0.3, 1, 2.6, 4.3])
@@ -100,7 +123,10 @@ def test_each_point_lands_on_the_template(scale, degrees):
         np.testing.assert_allclose(middle(crop), (x * 112 - 0.5, y * 112 - 0.5), atol=0.06)
 
 
-@pytest.mark.parametrize(("scale", "degrees", "shift"), [(1, 0, (3.4, 5)), (0.6, 15, (0, 0)), (1.7, -25, (0.5, 0)), (2.5, 60, (0, 0))])
+@pytest.mark.parametrize(
+    ("scale", "degrees", "shift"),
+    [(1, 0, (3.4, 5)), (0.6, 15, (0, 0)), (1.7, -25, (0.5, 0)), (2.5, 60, (0, 0))],
+)
 def test_turning_scaling_and_shifting_the_picture_leaves_the_crop_as_it_was(scale, degrees, shift):
     picture = cv2.GaussianBlur(demo.portrait(), (0, 0), 2.5)
     matrix = turned(scale, degrees, shift)
@@ -133,9 +159,15 @@ def test_shrinking_averages_as_an_area_resize_does(factor):
     assert np.abs(found - expected).max() <= 1
 
 
-@pytest.mark.parametrize("make", [prepare, lambda image, _, how: prepare_crop(image, how)], ids=["prepare", "prepare_crop"])
+@pytest.mark.parametrize(
+    "make",
+    [prepare, lambda image, _, how: prepare_crop(image, how)],
+    ids=["prepare", "prepare_crop"],
+)
 def test_a_checkerboard_shrinks_to_grey_and_not_to_a_pattern(make):
-    board = np.repeat((np.indices((1000, 1000)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
+    board = np.repeat(
+        (np.indices((1000, 1000)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2
+    )
     smooth = make(board, face((0, 0, 1000, 1000)), pixels())
     rough = make(board, face((0, 0, 1000, 1000)), pixels(resize="linear"))
     assert smooth.std() < 6
@@ -162,13 +194,24 @@ def test_a_box_is_centred_with_its_margin_around_the_longer_side(box, margin):
     x, y, w, h = box
     matrix = crop_matrix(face(box), pixels(margin=margin))
     # Edges of boxes lie between pixels, half a pixel before their centres.
-    left, top, right, bottom = through(matrix, [(x - 0.5, y - 0.5), (x + w - 0.5, y + h - 0.5)]).ravel() + 0.5
+    left, top, right, bottom = (
+        through(matrix, [(x - 0.5, y - 0.5), (x + w - 0.5, y + h - 0.5)]).ravel() + 0.5
+    )
     assert left + right == pytest.approx(112)
     assert top + bottom == pytest.approx(112)
     assert max(right - left, bottom - top) == pytest.approx(112 / (1 + 2 * margin))
 
 
-@pytest.mark.parametrize("box", [(-100, -100, 50, 50), (1e6, 5, 30, 30), (-5000, -5000, 10000, 10000), (3, 3, 0, 0), (0, 0, 1e9, 1e9)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-100, -100, 50, 50),
+        (1e6, 5, 30, 30),
+        (-5000, -5000, 10000, 10000),
+        (3, 3, 0, 0),
+        (0, 0, 1e9, 1e9),
+    ],
+)
 @pytest.mark.parametrize("shape", [(40, 60), (1, 1), (1, 500), (500, 1)])
 def test_beyond_the_frame_its_edge_goes_on(box, shape):
     crop = prepare(np.full((*shape, 3), 77, np.uint8), face(box), pixels())
@@ -177,7 +220,9 @@ def test_beyond_the_frame_its_edge_goes_on(box, shape):
 
 
 def test_the_edge_that_goes_on_is_the_nearest():
-    halves = np.repeat(np.array([10, 200], np.uint8)[None, [0] * 50 + [1] * 50, None], 100, axis=0).repeat(3, axis=2)
+    halves = np.repeat(
+        np.array([10, 200], np.uint8)[None, [0] * 50 + [1] * 50, None], 100, axis=0
+    ).repeat(3, axis=2)
     assert (prepare(halves, face((-80, 0, 60, 60)), pixels()) == 10).all()
     assert (prepare(halves, face((120, 0, 60, 60)), pixels()) == 200).all()
 
@@ -230,9 +275,13 @@ def squares(luma: np.ndarray) -> np.ndarray:
     corners = anchor_points(height, width)
     grid = np.zeros((count, len(corners), 15), np.float32)
     for row, picture in zip(grid, luma, strict=True):
-        for x, y, w, h, _ in cv2.connectedComponentsWithStats((picture[0] > 128).astype(np.uint8))[2][1:]:
+        for x, y, w, h, _ in cv2.connectedComponentsWithStats((picture[0] > 128).astype(np.uint8))[
+            2
+        ][1:]:
             cell = int(y + h / 2) // 8 * (width // 8) + int(x + w / 2) // 8
-            points = np.array([(x, y), (x + w, y), (x + w / 2, y + h / 2), (x, y + h), (x + w, y + h)])
+            points = np.array(
+                [(x, y), (x + w, y), (x + w / 2, y + h / 2), (x, y + h), (x + w, y + h)]
+            )
             parts = [
                 [1.0],
                 ((x + w / 2, y + h / 2) - corners[cell, :2]) / 8,
@@ -277,14 +326,25 @@ def candidates(*found: tuple[float, float, float, float]) -> Detector:
         at = anchor_points(64, 64)[i, :2]
         grid[0, i, :5] = score, (x - at[0]) / 8, (y - at[1]) / 8, np.log(side / 8), np.log(side / 8)
     none = np.zeros((1, len(anchor_points(32, 32)), 15), np.float32)
-    return Detector(lambda luma: grid if luma.shape[2] == 64 else none, least=0.5, keep=0.5, overlap=0.4, side=640, window=64)
+    return Detector(
+        lambda luma: grid if luma.shape[2] == 64 else none,
+        least=0.5,
+        keep=0.5,
+        overlap=0.4,
+        side=640,
+        window=64,
+    )
 
 
 def test_of_boxes_that_overlap_the_surest_stays_and_the_surest_comes_first():
-    found = candidates((0.6, 20, 20, 16), (0.9, 22, 21, 16), (0.7, 50, 50, 16), (0.4, 10, 50, 16)).find(np.zeros((64, 64, 3), np.uint8))
+    found = candidates(
+        (0.6, 20, 20, 16), (0.9, 22, 21, 16), (0.7, 50, 50, 16), (0.4, 10, 50, 16)
+    ).find(np.zeros((64, 64, 3), np.uint8))
     assert [round(one.confidence, 2) for one in found] == [0.9, 0.7]
     # The weaker view of the first face votes on its place with the square of its score.
-    np.testing.assert_allclose(found[0].box[:2], (0.36 * np.array([12, 12]) + 0.81 * np.array([14, 13])) / 1.17, rtol=1e-5)
+    np.testing.assert_allclose(
+        found[0].box[:2], (0.36 * np.array([12, 12]) + 0.81 * np.array([14, 13])) / 1.17, rtol=1e-5
+    )
     assert found[1].box[:2] == (42, 42)
 
 
@@ -299,7 +359,10 @@ def test_the_least_score_counts_and_less_does_not():
     assert candidates((0.4999, 20, 20, 16)).find(np.zeros((64, 64, 3), np.uint8)) == []
 
 
-@pytest.mark.parametrize("shape", [(360, 640), (640, 360), (1080, 1920), (1920, 1080), (97, 101), (33, 641), (2000, 2000)])
+@pytest.mark.parametrize(
+    "shape",
+    [(360, 640), (640, 360), (1080, 1920), (1920, 1080), (97, 101), (33, 641), (2000, 2000)],
+)
 def test_find_answers_in_frame_pixels(shape):
     unit = min(shape) / 32
     box = (shape[1] * 0.6, shape[0] * 0.2, 9 * unit, 12 * unit)
@@ -307,7 +370,11 @@ def test_find_answers_in_frame_pixels(shape):
     within = 2 * max(1.0, max(shape) / 640)
     np.testing.assert_allclose(found.box, box, atol=within)
     x, y, w, h = found.box
-    np.testing.assert_allclose(found.points, [(x, y), (x + w, y), (x + w / 2, y + h / 2), (x, y + h), (x + w, y + h)], atol=0.01)
+    np.testing.assert_allclose(
+        found.points,
+        [(x, y), (x + w, y), (x + w / 2, y + h / 2), (x, y + h), (x + w, y + h)],
+        atol=0.01,
+    )
 
 
 @pytest.mark.parametrize("side", [20, 64, 150, 333])
@@ -315,11 +382,18 @@ def test_find_answers_in_frame_pixels(shape):
 def test_follow_sees_a_face_at_the_frame_s_border_where_it_is(side, across, down):
     shape = (700, 900)
     # A third of the face is outside at the borders; what is left of it is what can be found.
-    x, y = round(across * (900 - side / 3) - (1 - across) * side / 3), round(down * (700 - side / 3) - (1 - down) * side / 3)
-    (found,) = SQUARES.follow(patches(shape, (x, y, side, side)), [(x + side * 0.1, y - side * 0.1, side, side)])
+    x, y = (
+        round(across * (900 - side / 3) - (1 - across) * side / 3),
+        round(down * (700 - side / 3) - (1 - down) * side / 3),
+    )
+    (found,) = SQUARES.follow(
+        patches(shape, (x, y, side, side)), [(x + side * 0.1, y - side * 0.1, side, side)]
+    )
     assert found is not None
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, 900), min(y + side, 700)
-    np.testing.assert_allclose(found.box, (left, top, right - left, bottom - top), atol=max(1.0, 2.5 * side / 64))
+    np.testing.assert_allclose(
+        found.box, (left, top, right - left, bottom - top), atol=max(1.0, 2.5 * side / 64)
+    )
 
 
 def test_follow_takes_the_face_nearest_to_the_middle_of_where_it_looks():
@@ -332,7 +406,12 @@ def test_follow_of_nobody_asks_nothing():
     def never(_: np.ndarray) -> np.ndarray:
         raise AssertionError("the network was run")
 
-    assert Detector(never, least=0.5, keep=0.4, overlap=0.4, side=640, window=128).follow(np.zeros((9, 9, 3), np.uint8), []) == []
+    assert (
+        Detector(never, least=0.5, keep=0.4, overlap=0.4, side=640, window=128).follow(
+            np.zeros((9, 9, 3), np.uint8), []
+        )
+        == []
+    )
 
 
 # detect: the embedded network on a real face
@@ -353,18 +432,31 @@ HEAD_BOX = (FACE_BOX[0] - 120, FACE_BOX[1] - 20, *FACE_BOX[2:])
 HEAD_POINTS = FACE_POINTS - (120, 20)
 
 
-def pasted(shape: tuple[int, int], *places: tuple[float, float], scale: float = 1.0, what: np.ndarray | None = None) -> np.ndarray:
+def pasted(
+    shape: tuple[int, int],
+    *places: tuple[float, float],
+    scale: float = 1.0,
+    what: np.ndarray | None = None,
+) -> np.ndarray:
     """Heads on grey with their upper left corner at `places`; what lies beyond the frame is cut off."""
     frame = np.full((*shape, 3), 110, np.uint8)
     piece = head() if what is None else what
-    piece = cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    piece = cv2.resize(
+        piece,
+        None,
+        fx=scale,
+        fy=scale,
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+    )
     for x, y in places:
         matrix = np.array([[1, 0, x], [0, 1, y]], float)
         cv2.warpAffine(piece, matrix, shape[::-1], frame, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
     return frame
 
 
-def scaled(box: Sequence[float], scale: float, place: tuple[float, float] = (0, 0)) -> tuple[float, float, float, float]:
+def scaled(
+    box: Sequence[float], scale: float, place: tuple[float, float] = (0, 0)
+) -> tuple[float, float, float, float]:
     x, y, w, h = (value * scale for value in box)
     return x + place[0], y + place[1], w, h
 
@@ -383,7 +475,11 @@ def test_the_portrait_s_surest_face_is_its_face():
 
 @pytest.mark.parametrize(
     ("shape", "scale"),
-    [*itertools.product([(360, 640), (640, 360), (480, 480)], [0.5, 0.8, 1, 1.6]), ((720, 1280), 1.2), ((2160, 3840), 3)],
+    [
+        *itertools.product([(360, 640), (640, 360), (480, 480)], [0.5, 0.8, 1, 1.6]),
+        ((720, 1280), 1.2),
+        ((2160, 3840), 3),
+    ],
 )
 def test_one_head_is_one_face_in_frames_of_any_shape(shape, scale):
     place = (20, 30)
@@ -395,9 +491,21 @@ def test_one_head_is_one_face_in_frames_of_any_shape(shape, scale):
 
 @pytest.mark.parametrize("scale", [0.25, 0.5, 1, 2, 4])
 def test_follow_agrees_with_the_truth_from_wherever_it_starts(scale):
-    frame = cv2.resize(demo.portrait(), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    frame = cv2.resize(
+        demo.portrait(),
+        None,
+        fx=scale,
+        fy=scale,
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+    )
     expected = scaled(FACE_BOX, scale)
-    for across, down, larger in [(0, 0, 1), (0.25, 0, 1), (-0.25, 0.1, 1), (0, 0.25, 1.2), (0.1, -0.25, 0.8)]:
+    for across, down, larger in [
+        (0, 0, 1),
+        (0.25, 0, 1),
+        (-0.25, 0.1, 1),
+        (0, 0.25, 1.2),
+        (0.1, -0.25, 0.8),
+    ]:
         x, y, w, h = expected
         start = (x + across * w, y + down * h, w * larger, h * larger)
         (found,) = detector().follow(frame, [start])
@@ -431,13 +539,18 @@ def test_a_face_partly_outside_the_frame_is_still_followed(side, cut):
     else:
         bottom = round(y + h - cut * h)
     expected = (x - left, y - top, w, h)
-    (found,) = detector().follow(np.ascontiguousarray(demo.portrait()[top:bottom, left:right]), [expected])
+    (found,) = detector().follow(
+        np.ascontiguousarray(demo.portrait()[top:bottom, left:right]), [expected]
+    )
     assert found is not None
     assert overlap(found.box, expected) > 0.4
 
 
 def test_many_faces_followed_together_are_the_same_as_one_by_one():
-    boxes = [(FACE_BOX[0] + dx, FACE_BOX[1] + dy, 92 * s, 111 * s) for dx, dy, s in RANDOM.normal((0, 0, 1), (15, 15, 0.1), (16, 3))]
+    boxes = [
+        (FACE_BOX[0] + dx, FACE_BOX[1] + dy, 92 * s, 111 * s)
+        for dx, dy, s in RANDOM.normal((0, 0, 1), (15, 15, 0.1), (16, 3))
+    ]
     boxes.append((400.0, 400.0, 5.0, 5.0))
     together = detector().follow(demo.portrait(), boxes)
     assert sum(one is not None for one in together) >= 16
@@ -465,17 +578,25 @@ TINY = [(1, 1), (3, 5), (5, 3), (1, 5000), (5000, 1), (31, 33)]
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [
-        *itertools.product(["noise", "clouds", "black", "grey", "white"], [(360, 640), (1000, 500)]),
+        *itertools.product(
+            ["noise", "clouds", "black", "grey", "white"], [(360, 640), (1000, 500)]
+        ),
         *itertools.product(["black", "white"], TINY),
     ],
 )
 def test_nothing_is_found_where_nobody_is(kind, shape):
     image = nothing(kind, shape)
     assert detector().find(image) == []
-    assert detector().follow(image, [(0, 0, *shape[::-1]), (-900, 4, 3, 3), (0, 0, 0, 0)]) == [None, None, None]
+    assert detector().follow(image, [(0, 0, *shape[::-1]), (-900, 4, 3, 3), (0, 0, 0, 0)]) == [
+        None,
+        None,
+        None,
+    ]
 
 
-@pytest.mark.skipif(not MEDIA.is_dir(), reason="../shared/media is not here: no group photo to look at")
+@pytest.mark.skipif(
+    not MEDIA.is_dir(), reason="../shared/media is not here: no group photo to look at"
+)
 def test_people_of_a_group_photo_are_all_found():
     (frame,) = open_source(MEDIA / "multi_face.jpg").frames(0.0)
     assert frame.pixels is not None
@@ -483,18 +604,25 @@ def test_people_of_a_group_photo_are_all_found():
     assert len(found) >= 5
     assert all(overlap(a.box, b.box) < 0.4 for a, b in itertools.combinations(found, 2))
     followed = detector().follow(frame.pixels, [one.box for one in found])
-    same = [one is not None and overlap(one.box, before.box) > 0.5 for one, before in zip(followed, found, strict=True)]
+    same = [
+        one is not None and overlap(one.box, before.box) > 0.5
+        for one, before in zip(followed, found, strict=True)
+    ]
     assert np.mean(same) >= 0.8
 
 
 # track
 
 
-def film(seconds: float, draw: Callable[[float], np.ndarray], rate: float = RATE) -> list[tuple[float, np.ndarray]]:
+def film(
+    seconds: float, draw: Callable[[float], np.ndarray], rate: float = RATE
+) -> list[tuple[float, np.ndarray]]:
     return [(i / rate, draw(i / rate)) for i in range(round(seconds * rate))]
 
 
-def tracks(frames: Sequence[tuple[float, np.ndarray]], finder: Detector, interval_s: float = 0.0) -> list[list[Face]]:
+def tracks(
+    frames: Sequence[tuple[float, np.ndarray]], finder: Detector, interval_s: float = 0.0
+) -> list[list[Face]]:
     tracker = Tracker(finder)
     return [tracker.update(image, time_s) for time_s, image in frames]
 
@@ -503,7 +631,9 @@ def ids(looks: Sequence[Sequence[Face]]) -> list[list[int | None]]:
     return [[one.track for one in faces] for faces in looks]
 
 
-def heads(*paths: Callable[[float], tuple[float, float] | None], scale: float = 0.6) -> Callable[[float], np.ndarray]:
+def heads(
+    *paths: Callable[[float], tuple[float, float] | None], scale: float = 0.6
+) -> Callable[[float], np.ndarray]:
     def draw(time_s: float) -> np.ndarray:
         places = [path(time_s) for path in paths]
         return pasted((360, 640), *[place for place in places if place], scale=scale)
@@ -514,12 +644,16 @@ def heads(*paths: Callable[[float], tuple[float, float] | None], scale: float = 
 def boxes(*paths: Callable[[float], tuple[float, float] | None]) -> Callable[[float], np.ndarray]:
     def draw(time_s: float) -> np.ndarray:
         places = [path(time_s) for path in paths]
-        return patches((360, 640), *[(x, y, 60, 60) for x, y in (place for place in places if place)])
+        return patches(
+            (360, 640), *[(x, y, 60, 60) for x, y in (place for place in places if place)]
+        )
 
     return draw
 
 
-WORLDS = pytest.mark.parametrize(("draw", "finder"), [(heads, detector), (boxes, lambda: SQUARES)], ids=["heads", "squares"])
+WORLDS = pytest.mark.parametrize(
+    ("draw", "finder"), [(heads, detector), (boxes, lambda: SQUARES)], ids=["heads", "squares"]
+)
 
 
 @WORLDS
@@ -533,7 +667,10 @@ def test_a_face_that_moves_keeps_its_number(draw, finder, speed):
 
 @WORLDS
 def test_two_side_by_side_keep_theirs_and_the_older_comes_first(draw, finder):
-    looks = tracks(film(1.2, draw(lambda t: (120 + 10 * t, 100), lambda t: (260, 100) if t > 0.3 else None)), finder())
+    looks = tracks(
+        film(1.2, draw(lambda t: (120 + 10 * t, 100), lambda t: (260, 100) if t > 0.3 else None)),
+        finder(),
+    )
     assert {tuple(row) for row in ids(looks)} == {(0,), (0, 1)}
     assert all(a.box[0] < b.box[0] for a, b in (faces for faces in looks if len(faces) == 2))
     assert ids(looks)[-1] == [0, 1]
@@ -541,7 +678,9 @@ def test_two_side_by_side_keep_theirs_and_the_older_comes_first(draw, finder):
 
 @WORLDS
 def test_two_who_pass_each_other_at_a_distance_keep_their_numbers(draw, finder):
-    looks = tracks(film(1, draw(lambda t: (60 + 400 * t, 10), lambda t: (460 - 400 * t, 190))), finder())
+    looks = tracks(
+        film(1, draw(lambda t: (60 + 400 * t, 10), lambda t: (460 - 400 * t, 190))), finder()
+    )
     assert all(sorted(row) == [0, 1] for row in ids(looks))
     first = [next(one.box for one in faces if one.track == 0) for faces in (looks[0], looks[-1])]
     assert (first[0][1] < 130) == (first[1][1] < 130)
@@ -551,7 +690,10 @@ def test_two_who_pass_each_other_at_a_distance_keep_their_numbers(draw, finder):
 def test_who_passes_in_front_of_another_keeps_the_number_and_the_other_gets_no_one_else_s(seconds):
     # The second head is drawn over the first; both at one height, so for a while only one can be seen.
     speed = 400 / seconds
-    looks = tracks(film(seconds, heads(lambda t: (60 + speed * t, 90), lambda t: (460 - speed * t, 90))), detector())
+    looks = tracks(
+        film(seconds, heads(lambda t: (60 + speed * t, 90), lambda t: (460 - speed * t, 90))),
+        detector(),
+    )
     behind, front = sorted(looks[0], key=lambda one: one.box[0])
     last = sorted(looks[-1], key=lambda one: one.box[0])
     assert len(last) == 2
@@ -562,7 +704,10 @@ def test_who_passes_in_front_of_another_keeps_the_number_and_the_other_gets_no_o
 @WORLDS
 def test_who_leaves_does_not_take_the_neighbour_s_number(draw, finder):
     leaves = 0.5
-    looks = tracks(film(1.5, draw(lambda t: (150, 100) if t < leaves else None, lambda t: (225, 100))), finder())
+    looks = tracks(
+        film(1.5, draw(lambda t: (150, 100) if t < leaves else None, lambda t: (225, 100))),
+        finder(),
+    )
     left = {one.track for faces in looks[:10] for one in faces if one.box[0] < 215}
     right = {one.track for faces in looks[:10] for one in faces if one.box[0] > 215}
     assert len(left) == len(right) == 1
@@ -573,7 +718,9 @@ def test_who_leaves_does_not_take_the_neighbour_s_number(draw, finder):
 @pytest.mark.parametrize(("away", "same"), [(0.1, True), (0.3, True), (1.0, False)])
 def test_who_comes_back_soon_is_the_same_and_who_comes_back_late_is_not(draw, finder, away, same):
     gone = (0.5, 0.5 + away)
-    looks = tracks(film(gone[1] + 0.5, draw(lambda t: None if gone[0] <= t < gone[1] else (200, 80))), finder())
+    looks = tracks(
+        film(gone[1] + 0.5, draw(lambda t: None if gone[0] <= t < gone[1] else (200, 80))), finder()
+    )
     rows = ids(looks)
     assert rows[0] == [0]
     assert rows[-1] == [0 if same else 1]
@@ -586,7 +733,16 @@ def test_who_comes_back_soon_is_the_same_and_who_comes_back_late_is_not(draw, fi
 @WORLDS
 def test_who_walks_in_is_noticed_in_time(draw, finder):
     for enters in (0.3, 0.41, 0.52):
-        looks = tracks(film(1.2, draw(lambda t: (60, 100), lambda t, enters=enters: (400, 100) if t >= enters else None)), finder())
+        looks = tracks(
+            film(
+                1.2,
+                draw(
+                    lambda t: (60, 100),
+                    lambda t, enters=enters: (400, 100) if t >= enters else None,
+                ),
+            ),
+            finder(),
+        )
         noticed = next(i / RATE for i, faces in enumerate(looks) if len(faces) == 2)
         assert enters <= noticed <= enters + SEARCH_S + 1 / RATE
 
@@ -599,31 +755,49 @@ def test_an_empty_room_is_searched_at_every_frame():
 def test_a_cut_to_another_picture_starts_new_numbers_that_were_never_used():
     one, other = cv2.resize(demo.portrait(), (360, 360)), pasted((360, 360), (90, 60))
     looks = tracks([(i / RATE, one if (i // 8) % 2 == 0 else other) for i in range(40)], detector())
-    seen = [{number for row in ids(looks[start : start + 8]) for number in row} for start in range(0, 40, 8)]
+    seen = [
+        {number for row in ids(looks[start : start + 8]) for number in row}
+        for start in range(0, 40, 8)
+    ]
     assert all(seen)
     assert all(not a & b for a, b in itertools.combinations(seen, 2))
     assert all(max(a) < min(b) for a, b in itertools.pairwise(seen))
 
 
 def test_a_change_of_frame_size_is_a_cut():
-    looks = tracks([(0.0, patches((360, 640), (100, 100, 60, 60))), (0.04, patches((640, 360), (100, 100, 60, 60)))], SQUARES)
+    looks = tracks(
+        [
+            (0.0, patches((360, 640), (100, 100, 60, 60))),
+            (0.04, patches((640, 360), (100, 100, 60, 60))),
+        ],
+        SQUARES,
+    )
     assert ids(looks) == [[0], [1]]
 
 
 @WORLDS
 @pytest.mark.parametrize("interval_s", [0.2, 1.0, 5.0])
 def test_frames_left_out_on_purpose_do_not_break_a_track(draw, finder, interval_s):
-    frames = film(8 * interval_s, draw(lambda t: (200 + 15 * np.sin(t), 80), lambda t: (420, 90)), 1 / interval_s)
+    frames = film(
+        8 * interval_s,
+        draw(lambda t: (200 + 15 * np.sin(t), 80), lambda t: (420, 90)),
+        1 / interval_s,
+    )
     looks = tracks(frames, finder(), interval_s)
     assert [sorted(row) for row in ids(looks)] == [[0, 1]] * 8
     assert len({faces[0].box[0] > 330 for faces in looks}) == 1
 
 
 def test_the_same_film_gives_the_same_tracks():
-    frames = film(0.8, heads(lambda t: (20 + 300 * t, 60), lambda t: (380 - 100 * t, 150) if t > 0.2 else None))
+    frames = film(
+        0.8,
+        heads(lambda t: (20 + 300 * t, 60), lambda t: (380 - 100 * t, 150) if t > 0.2 else None),
+    )
     first, second = (tracks(frames, detector()) for _ in range(2))
     assert ids(first) == ids(second)
-    assert [one.box for faces in first for one in faces] == [one.box for faces in second for one in faces]
+    assert [one.box for faces in first for one in faces] == [
+        one.box for faces in second for one in faces
+    ]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -633,7 +807,11 @@ def test_whatever_happens_numbers_are_unique_in_a_frame_in_order_and_never_come_
     on = random.uniform(0, 1.5, (4, 2))
 
     def path(i: int) -> Callable[[float], tuple[float, float] | None]:
-        return lambda t: None if on[i].min() <= t < on[i].max() else tuple((start[i] + speed[i] * t) % (560, 280))
+        return lambda t: (
+            None
+            if on[i].min() <= t < on[i].max()
+            else tuple((start[i] + speed[i] * t) % (560, 280))
+        )
 
     frames = film(2, boxes(*[path(i) for i in range(4)]))
     last: dict[int | None, float] = {}
@@ -647,10 +825,14 @@ def test_whatever_happens_numbers_are_unique_in_a_frame_in_order_and_never_come_
         highest = max([highest, *row])
 
 
-@pytest.mark.skipif(not MEDIA.is_dir(), reason="../shared/media is not here: no clip to follow a face through")
+@pytest.mark.skipif(
+    not MEDIA.is_dir(), reason="../shared/media is not here: no clip to follow a face through"
+)
 def test_one_face_in_a_real_clip_is_one_track():
     frames = [
-        (frame.time_s, frame.pixels) for frame in open_source(MEDIA / "one_face_640x360.mp4").frames(0.0) if frame.pixels is not None
+        (frame.time_s, frame.pixels)
+        for frame in open_source(MEDIA / "one_face_640x360.mp4").frames(0.0)
+        if frame.pixels is not None
     ][:150]
     rows = ids(tracks(frames, detector()))
     assert sum(0 in row for row in rows) >= 0.95 * len(rows)

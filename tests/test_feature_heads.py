@@ -59,11 +59,34 @@ class Tiny(nn.Module):
 
 def make_bundle(folder: Path, seed: int) -> Path:
     folder.mkdir()
-    export(Tiny(seed), folder / "model.onnx", torch.randn(3, 1, SIDE, SIDE), ["expr", "va", "features"], {0: "batch"})
-    tasks = tuple(TaskCard(key=t.key, names=t.names, kind=t.kind, low=t.low, high=t.high, supervised_by="nobody") for t in GIVES)
-    pixels = Pixels(size=SIDE, colour="grey", alignment="similarity5", template=FERPLUS_TEMPLATE, mean=(127.0,), std=(64.0,))
+    export(
+        Tiny(seed),
+        folder / "model.onnx",
+        torch.randn(3, 1, SIDE, SIDE),
+        ["expr", "va", "features"],
+        {0: "batch"},
+    )
+    tasks = tuple(
+        TaskCard(
+            key=t.key, names=t.names, kind=t.kind, low=t.low, high=t.high, supervised_by="nobody"
+        )
+        for t in GIVES
+    )
+    pixels = Pixels(
+        size=SIDE,
+        colour="grey",
+        alignment="similarity5",
+        template=FERPLUS_TEMPLATE,
+        mean=(127.0,),
+        std=(64.0,),
+    )
     facts = {"name": "tiny", "tasks": tasks, "pixels": pixels, "temperature": {}, "features": WIDTH}
-    write_card(open_bundle(AFFECT).card.model_copy(update=facts | {"sha256": sha256_of(folder / "model.onnx")}), folder / "card.json")
+    write_card(
+        open_bundle(AFFECT).card.model_copy(
+            update=facts | {"sha256": sha256_of(folder / "model.onnx")}
+        ),
+        folder / "card.json",
+    )
     return folder
 
 
@@ -72,7 +95,10 @@ def place(tmp_path_factory) -> Path:
     """Drawn faces as pictures and a label file, two bundles, and a cache of the first."""
     folder = tmp_path_factory.mktemp("heads")
     (folder / "faces").mkdir()
-    parts = [load_drawn(count, seed=1, split=split, size=40, tasks=(EXPR, VA, AU)) for split, count in (("train", TRAIN), ("val", VAL))]
+    parts = [
+        load_drawn(count, seed=1, split=split, size=40, tasks=(EXPR, VA, AU))
+        for split, count in (("train", TRAIN), ("val", VAL))
+    ]
     table = pd.concat(parts, ignore_index=True)
     paths = [f"faces/{i:04d}.png" for i in range(len(table))]
     for name, image in zip(paths, table["image"], strict=True):
@@ -99,15 +125,29 @@ def model(place) -> Model:
     return load(place / "bundle", "onnxruntime")
 
 
-def settings_of(place: Path, tasks=(EXPR,), parts="both", *, heads=None, optim=None, cache="cache", bundle="bundle", **fit_settings):
+def settings_of(
+    place: Path,
+    tasks=(EXPR,),
+    parts="both",
+    *,
+    heads=None,
+    optim=None,
+    cache="cache",
+    bundle="bundle",
+    **fit_settings,
+):
     return Settings(
         name="heads",
         data=(File(set="file", path=place / "labels.parquet"),),
         tasks=tuple(task.key for task in tasks),
-        features=FeatureSettings(bundle=str(place / bundle), cache=place / cache, images=place, parts=parts),
+        features=FeatureSettings(
+            bundle=str(place / bundle), cache=place / cache, images=place, parts=parts
+        ),
         network=NetworkSettings(backbone="features", heads=heads or {}),
         optim=optim or OptimSettings(optimiser="adam", lr=0.01),
-        fit=FitSettings(**{"epochs": 3, "batch": 64, "find_points": False, "accelerator": "cpu", **fit_settings}),
+        fit=FitSettings(
+            **{"epochs": 3, "batch": 64, "find_points": False, "accelerator": "cpu", **fit_settings}
+        ),
     )
 
 
@@ -128,22 +168,37 @@ def test_rows_are_what_the_network_says_of_the_pictures(place, model):
         keys = [3, 1, 49, 3]
         values, target, readable = cached.__getitems__([(7, key) for key in keys])
         np.testing.assert_allclose(values, expected[keys], atol=1e-5)
-        np.testing.assert_array_equal(target, np.concatenate([labels(table, EXPR), labels(table, AU)], axis=1)[keys])
+        np.testing.assert_array_equal(
+            target, np.concatenate([labels(table, EXPR), labels(table, AU)], axis=1)[keys]
+        )
         assert readable == [True] * 4
         torch.testing.assert_close(cached[49][0], values[2:3])
         torch.testing.assert_close(cached.__getitems__(keys)[0], values)
 
 
 def test_heads_of_three_tasks_learn_far_more_than_chance(place, tmp_path):
-    heads = {"expr": HeadSettings(), "va": HeadSettings(squash=True), "au": HeadSettings(kind="hidden")}
+    heads = {
+        "expr": HeadSettings(),
+        "va": HeadSettings(squash=True),
+        "au": HeadSettings(kind="hidden"),
+    }
     settings = settings_of(
-        place, (EXPR, VA, AU), heads=heads, optim=OptimSettings(optimiser="adam", lr=0.02, weight_decay=0.005), epochs=12
+        place,
+        (EXPR, VA, AU),
+        heads=heads,
+        optim=OptimSettings(optimiser="adam", lr=0.02, weight_decay=0.005),
+        epochs=12,
     )
-    run = fit(settings.model_copy(update={"losses": {"au": LossSettings(positives=True)}}), tmp_path / "run")
+    run = fit(
+        settings.model_copy(update={"losses": {"au": LossSettings(positives=True)}}),
+        tmp_path / "run",
+    )
     found = curve(run.folder)
     val = table_of(place).query("split == 'val'")
     share = labels(val, AU).mean(axis=0)
-    always = np.mean(2 * share / (1 + share))  # F1 of one who says that every unit is there, the best that chance can do
+    always = np.mean(
+        2 * share / (1 + share)
+    )  # F1 of one who says that every unit is there, the best that chance can do
     assert found["expr"].max() > 3 / len(EXPR.names)
     assert found["va"].max() > 0.4
     assert found["au"].max() > always + 0.05
@@ -151,7 +206,9 @@ def test_heads_of_three_tasks_learn_far_more_than_chance(place, tmp_path):
     assert not list(run.folder.glob("points.parquet"))
 
 
-def test_a_linear_head_with_coupled_decay_ends_where_logistic_regression_does(place, model, tmp_path):
+def test_a_linear_head_with_coupled_decay_ends_where_logistic_regression_does(
+    place, model, tmp_path
+):
     decay = 0.01
     optim = OptimSettings(optimiser="adam", lr=0.02, weight_decay=decay)
     run = fit(settings_of(place, optim=optim, epochs=40, batch=96), tmp_path / "run")
@@ -162,7 +219,11 @@ def test_a_linear_head_with_coupled_decay_ends_where_logistic_regression_does(pl
 
     def cost(weight, bias) -> float:
         logits = x @ weight.T + bias
-        own = np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)) + logits.max(axis=1) - logits[np.arange(len(y)), y]
+        own = (
+            np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
+            + logits.max(axis=1)
+            - logits[np.arange(len(y)), y]
+        )
         return float(own.mean() + decay / 2 * (weight**2).sum())
 
     best = LogisticRegression(C=1 / (decay * len(y)), max_iter=2000, tol=1e-6).fit(x, y)
@@ -190,9 +251,14 @@ class Stop(Progress):
             raise self.error
 
 
-@pytest.mark.parametrize(("at", "error"), [(17, KeyboardInterrupt), (17, RuntimeError), (24, KeyboardInterrupt)])
+@pytest.mark.parametrize(
+    ("at", "error"), [(17, KeyboardInterrupt), (17, RuntimeError), (24, KeyboardInterrupt)]
+)
 def test_a_stopped_run_goes_on_to_the_same_weights(place, tmp_path, at, error):
-    heads = {"expr": HeadSettings(kind="hidden", width=16, dropout=0.3), "va": HeadSettings(squash=True)}
+    heads = {
+        "expr": HeadSettings(kind="hidden", width=16, dropout=0.3),
+        "va": HeadSettings(squash=True),
+    }
     settings = settings_of(place, (EXPR, VA), heads=heads)
     whole = fit(settings, tmp_path / "whole")
     with pytest.raises(error):
@@ -202,7 +268,11 @@ def test_a_stopped_run_goes_on_to_the_same_weights(place, tmp_path, at, error):
     assert one is not None
     assert other is not None
     torch.testing.assert_close(one["net"], other["net"], rtol=0, atol=0)
-    assert curve(whole.folder).drop(columns="seconds").equals(curve(parts.folder).drop(columns="seconds"))
+    assert (
+        curve(whole.folder)
+        .drop(columns="seconds")
+        .equals(curve(parts.folder).drop(columns="seconds"))
+    )
 
 
 # what does not fit
@@ -212,9 +282,15 @@ def test_pictures_that_are_not_cached_are_named_or_left_out(place, model, tmp_pa
     table = table_of(place)
     build(model, table.drop(index=[5, 6, TRAIN + 3]), tmp_path / "part", root=place)
     settings = settings_of(place, cache=tmp_path / "part")
-    with pytest.raises(DataError, match=r"faces/0005\.png is not cached; 2 of 768 pictures are not.*points count as well"):
+    with pytest.raises(
+        DataError,
+        match=r"faces/0005\.png is not cached; 2 of 768 pictures are not.*points count as well",
+    ):
         fit(settings, tmp_path / "run")
-    run = fit(settings_of(place, cache=tmp_path / "part", skip_unreadable=True, batch=TRAIN, epochs=1), tmp_path / "skipping")
+    run = fit(
+        settings_of(place, cache=tmp_path / "part", skip_unreadable=True, batch=TRAIN, epochs=1),
+        tmp_path / "skipping",
+    )
     for split, names in (("train", ["0005.png", "0006.png"]), ("val", [f"{TRAIN + 3:04d}.png"])):
         told = run.facts[f"unreadable_{split}"]
         assert told["count"] == len(names)
@@ -255,7 +331,10 @@ def test_bundles_without_features_are_refused(place):
         ({"network": NetworkSettings()}, "network.backbone: the name features"),
         ({"features": None}, "network.backbone: the name features"),
         ({"augment": AugmentSettings(mixup=0.2)}, "augment: of no effect"),
-        ({"pixels": Pixels(size=32, colour="grey", alignment="box", mean=(0.0,), std=(1.0,))}, "pixels: of no effect"),
+        (
+            {"pixels": Pixels(size=32, colour="grey", alignment="box", mean=(0.0,), std=(1.0,))},
+            "pixels: of no effect",
+        ),
         ({"fit": FitSettings(frozen_epochs=1)}, "no backbone to freeze"),
     ],
 )
@@ -278,7 +357,9 @@ def test_paths_of_a_settings_file_start_from_its_folder(place, tmp_path):
         "network: {backbone: features}\nfit: {epochs: 1, find_points: false, accelerator: cpu}\n"
     )
     settings = read_settings(path)
-    assert settings.features == FeatureSettings(bundle=str(place / "bundle"), cache=place / "cache", images=place)
+    assert settings.features == FeatureSettings(
+        bundle=str(place / "bundle"), cache=place / "cache", images=place
+    )
     run = fit(settings, tmp_path / "run")
     assert run.settings == settings
     path.write_text(write_settings(settings).replace(str(place / "bundle"), AFFECT))
@@ -291,9 +372,17 @@ def test_paths_of_a_settings_file_start_from_its_folder(place, tmp_path):
 def test_a_squashed_head_stays_in_range_and_starts_at_the_mean():
     task = Task("va.wide", ("valence",), "scalar", 0.0, 10.0)
     for kind in ("linear", "hidden"):
-        net = MultiTaskNet(NetworkSettings(backbone="features", heads={"va": HeadSettings(kind=kind, squash=True)}), [task], 4)
+        net = MultiTaskNet(
+            NetworkSettings(
+                backbone="features", heads={"va": HeadSettings(kind=kind, squash=True)}
+            ),
+            [task],
+            4,
+        )
         start_at_means(net, [np.full((6, 1), 7.0, np.float32)])
-        torch.testing.assert_close(net(torch.zeros(1, 4))[0], torch.tensor([[7.0]]), atol=0.2, rtol=0)
+        torch.testing.assert_close(
+            net(torch.zeros(1, 4))[0], torch.tensor([[7.0]]), atol=0.2, rtol=0
+        )
         net.heads[0].last.weight.data.fill_(100.0)
         out = net(torch.randn(50, 4))[0]
         assert out.min() >= 0

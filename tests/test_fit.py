@@ -39,7 +39,10 @@ from mien.train.settings.training import Settings
 TASK_KEYS = ("expr.abaw7", "va", "au.abaw12")
 TEMPLATE = [[0.29, 0.33], [0.71, 0.33], [0.5, 0.61], [0.335, 0.79], [0.665, 0.79]]  # brows to chin
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric"), pytest.mark.usefixtures("one_thread")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 def drawn(count=60, **more):
@@ -48,9 +51,23 @@ def drawn(count=60, **more):
 
 def make(*data, size=32, **parts) -> Settings:
     """Settings of a run of a second or less."""
-    fits = {"epochs": 2, "batch": 8, "workers": 0, "accelerator": "cpu", "find_points": False, **parts.pop("fit", {})}
+    fits = {
+        "epochs": 2,
+        "batch": 8,
+        "workers": 0,
+        "accelerator": "cpu",
+        "find_points": False,
+        **parts.pop("fit", {}),
+    }
     augment = {"degrade": 0.0, "erase": 0.0, **parts.pop("augment", {})}
-    pixels = {"size": size, "colour": "grey", "alignment": "similarity5", "template": TEMPLATE, "mean": [127.0], "std": [64.0]}
+    pixels = {
+        "size": size,
+        "colour": "grey",
+        "alignment": "similarity5",
+        "template": TEMPLATE,
+        "mean": [127.0],
+        "std": [64.0],
+    }
     usual = {
         "name": "tiny", "data": data or [drawn()], "tasks": TASK_KEYS, "pixels": pixels, "network": {"backbone": "test_resnet"},
         "optim": {"lr": 2e-3}, "augment": augment, "fit": fits,
@@ -67,7 +84,9 @@ def table_file(folder: Path, table: pd.DataFrame, **more) -> dict:
 def coded(count=80, tasks=TASK_KEYS, **more) -> pd.DataFrame:
     """Drawn faces as encoded pictures."""
     table = load_drawn(count, size=32, tasks=[TASKS[key] for key in tasks], **more)
-    return table.assign(image=[cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in table["image"]])
+    return table.assign(
+        image=[cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in table["image"]]
+    )
 
 
 class Stop(Progress):
@@ -93,17 +112,28 @@ def tensors(tree, at=""):
     """All tensors and numbers of a checkpoint by their place in it, but the seconds it took."""
     if isinstance(tree, dict | list):
         pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        return {k: v for key, value in pairs if key != "seconds" for k, v in tensors(value, f"{at}/{key}").items()}
+        return {
+            k: v
+            for key, value in pairs
+            if key != "seconds"
+            for k, v in tensors(value, f"{at}/{key}").items()
+        }
     return {at: tree}
 
 
 def same(one: Path, other: Path) -> None:
     """Both runs ended with the same weights, averages, moments and random state, to the last bit."""
     for name in ("last.pt", "best.pt"):
-        left, right = (tensors(torch.load(folder / name, weights_only=True)) for folder in (one, other))
+        left, right = (
+            tensors(torch.load(folder / name, weights_only=True)) for folder in (one, other)
+        )
         assert left.keys() == right.keys()
         for place, value in left.items():
-            equal = torch.equal(value, right[place]) if isinstance(value, torch.Tensor) else value == right[place]
+            equal = (
+                torch.equal(value, right[place])
+                if isinstance(value, torch.Tensor)
+                else value == right[place]
+            )
             assert equal, f"{name}: {place}"
     curves = [pd.read_csv(folder / "curve.csv").drop(columns="seconds") for folder in (one, other)]
     pd.testing.assert_frame_equal(*curves, check_exact=True)
@@ -139,11 +169,19 @@ def scores(learned):
     val = tables["val"]
     raw, fine = raw_scores(network_of(run), CropDataset(val, tasks, settings.pixels), workers=0)
     assert fine.all()
-    truth, found = {t.family: labels(val, t) for t in tasks}, {t.family: t.decode(raw[t.family]) for t in tasks}
+    truth, found = (
+        {t.family: labels(val, t) for t in tasks},
+        {t.family: t.decode(raw[t.family]) for t in tasks},
+    )
     expr = f1_score(truth["expr"].argmax(1), found["expr"].argmax(1), average="macro")
     au = np.mean([f1_score(t, p) for t, p in zip(truth["au"].T, found["au"].T >= 0.5, strict=True)])
     va = np.mean([ccc(found["va"][:, i], truth["va"][:, i]) for i in range(2)])
-    return {"expr": expr, "va": va, "au": au, "always": np.mean([f1_score(t, np.ones(len(t))) for t in truth["au"].T])}
+    return {
+        "expr": expr,
+        "va": va,
+        "au": au,
+        "always": np.mean([f1_score(t, np.ones(len(t))) for t in truth["au"].T]),
+    }
 
 
 def test_learns_faces_of_people_it_never_saw(scores):
@@ -177,22 +215,34 @@ def test_the_run_folder_is_whole_and_true(learned, scores):
 
 
 def test_weights_noted_are_those_of_the_labels(tmp_path):
-    settings = make(losses={"expr": {"classes": "max"}, "au": {"positives": True}}, fit={"epochs": 1})
+    settings = make(
+        losses={"expr": {"classes": "max"}, "au": {"positives": True}}, fit={"epochs": 1}
+    )
     weights = fit(settings, tmp_path).facts["weights"]
-    train = load_set(settings.data[0], [TASKS["expr.abaw7"], TASKS["au.abaw12"]]).query("split == 'train'")
+    train = load_set(settings.data[0], [TASKS["expr.abaw7"], TASKS["au.abaw12"]]).query(
+        "split == 'train'"
+    )
     counts = labels(train, TASKS["expr.abaw7"]).sum(axis=0)
     np.testing.assert_allclose(weights["expr"]["classes"], counts.max() / counts, rtol=1e-6)
     units = labels(train, TASKS["au.abaw12"])
-    np.testing.assert_allclose(weights["au"]["positives"], [len(units) / 2 / (1 - units).sum(0), len(units) / 2 / units.sum(0)], rtol=1e-6)
+    np.testing.assert_allclose(
+        weights["au"]["positives"],
+        [len(units) / 2 / (1 - units).sum(0), len(units) / 2 / units.sum(0)],
+        rtol=1e-6,
+    )
 
 
 def test_the_time_of_a_run_is_counted_once(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
     real = loop.headline
-    monkeypatch.setattr(loop, "headline", lambda *args: (now.__setitem__(0, now[0] + 5), real(*args))[1])
+    monkeypatch.setattr(
+        loop, "headline", lambda *args: (now.__setitem__(0, now[0] + 5), real(*args))[1]
+    )
     run = fit(make(tasks=["va"], fit={"epochs": 3}), tmp_path)
-    assert run.facts["seconds"] == now[0] == 3 * 2 * 5  # judged: the watched score and one family, each epoch
+    assert (
+        run.facts["seconds"] == now[0] == 3 * 2 * 5
+    )  # judged: the watched score and one family, each epoch
 
 
 # Killed and started again.
@@ -214,7 +264,9 @@ def unbroken(tmp_path_factory):
     return fit(rich(), tmp_path_factory.mktemp("unbroken")).folder
 
 
-@pytest.mark.parametrize(("step", "before", "after"), [(1, 0, 0), (3, 1, 0), (6, 0, 1), (7, 0, 0), (12, 1, 1)])
+@pytest.mark.parametrize(
+    ("step", "before", "after"), [(1, 0, 0), (3, 1, 0), (6, 0, 1), (7, 0, 0), (12, 1, 1)]
+)
 def test_interrupted_after_a_step(tmp_path, unbroken, step, before, after):
     """First, middle and last step of an epoch, and the first and last of the next; the number of loaders may change."""
     with pytest.raises(KeyboardInterrupt):
@@ -268,9 +320,16 @@ def test_going_on_from_an_older_checkpoint(tmp_path, unbroken):
 
 def run_script(script: Path, *args, launcher=()) -> subprocess.CompletedProcess:
     """A script in a process of its own, one thread, with no way to the internet that it would need."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "MASTER_ADDR": "127.0.0.1",
+    }
     command = [sys.executable, *launcher, str(script), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
 
 
 def test_killed_outright(tmp_path, unbroken):
@@ -303,7 +362,11 @@ def test_killed_outright(tmp_path, unbroken):
 @pytest.mark.parametrize("kind", ["crop", "picture"])
 def test_interrupted_with_a_teacher(tmp_path, unbroken, kind):
     """Teachers draw weights before they load theirs, and remembered ones do not: dropout must not notice."""
-    parts = {"network": {"backbone": "test_resnet", "dropout": 0.3}, "losses": {"va": {"distill": {"weight": 0.5}}}, "teachers": [unbroken]}
+    parts = {
+        "network": {"backbone": "test_resnet", "dropout": 0.3},
+        "losses": {"va": {"distill": {"weight": 0.5}}},
+        "teachers": [unbroken],
+    }
     settings = make(**parts, teachers_see=kind)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     fit(settings, whole)
@@ -369,7 +432,13 @@ def two_processes(tmp_path, **settings):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}")
+    launcher = (
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--master-addr=127.0.0.1",
+        f"--master-port={port}",
+    )
     done = run_script(script, tmp_path, *settings, launcher=launcher)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -384,7 +453,11 @@ def test_two_processes_learn_what_one_does(tmp_path, unbroken):
     cases = {
         "plain": make(optim=sgd),
         "frozen": make(
-            optim=sgd, teachers=[unbroken], teachers_see="picture", losses={"va": {"distill": {"weight": 0.5}}}, fit={"frozen_epochs": 1}
+            optim=sgd,
+            teachers=[unbroken],
+            teachers_see="picture",
+            losses={"va": {"distill": {"weight": 0.5}}},
+            fit={"frozen_epochs": 1},
         ),
         "adam": make(),
     }
@@ -393,8 +466,13 @@ def test_two_processes_learn_what_one_does(tmp_path, unbroken):
         alone = fit(settings, tmp_path / f"{name}-alone")
         both = RunFolder(tmp_path / name)
         assert (both.facts["processes"], alone.facts["processes"]) == (2, 1)
-        ours, theirs = pd.read_csv(both.folder / "curve.csv"), pd.read_csv(alone.folder / "curve.csv")
-        np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-2 if name == "adam" else 1e-5)
+        ours, theirs = (
+            pd.read_csv(both.folder / "curve.csv"),
+            pd.read_csv(alone.folder / "curve.csv"),
+        )
+        np.testing.assert_allclose(
+            ours["loss"], theirs["loss"], rtol=1e-2 if name == "adam" else 1e-5
+        )
         if name != "adam":
             for family in ("score", "expr", "va", "au"):
                 np.testing.assert_allclose(ours[family], theirs[family], atol=1e-3)
@@ -402,12 +480,18 @@ def test_two_processes_learn_what_one_does(tmp_path, unbroken):
             assert one.keys() == two.keys()
             for place in one:
                 if place.startswith(("/net", "/average")):
-                    torch.testing.assert_close(two[place].float(), one[place].float(), rtol=1e-4, atol=1e-5)
+                    torch.testing.assert_close(
+                        two[place].float(), one[place].float(), rtol=1e-4, atol=1e-5
+                    )
 
 
 def test_a_batch_that_cannot_be_shared_out(tmp_path, monkeypatch):
     monkeypatch.setattr("mien.train.loop.Fabric.world_size", property(lambda self: 2))
-    refuses(make(fit={"batch": 15}), tmp_path / "run", "fit.batch: 15 faces cannot be shared out to 2 processes")
+    refuses(
+        make(fit={"batch": 15}),
+        tmp_path / "run",
+        "fit.batch: 15 faces cannot be shared out to 2 processes",
+    )
 
 
 # Teachers.
@@ -416,7 +500,9 @@ def test_a_batch_that_cannot_be_shared_out(tmp_path, monkeypatch):
 def spread(run: RunFolder, settings: Settings, split="val") -> dict[str, np.ndarray]:
     """What a run says of the faces of `settings`."""
     tables, tasks, _ = load_tables(settings, run.folder, print)
-    raw, _ = raw_scores(network_of(run), CropDataset(tables[split], tasks, run.settings.pixels), workers=0)
+    raw, _ = raw_scores(
+        network_of(run), CropDataset(tables[split], tasks, run.settings.pixels), workers=0
+    )
     return {task.family: task.decode(raw[task.family]) for task in tasks}
 
 
@@ -433,49 +519,90 @@ def test_distillation_moves_the_student_to_the_teacher(tmp_path, learned, see):
     theirs, ours = spread(teacher, settings, "train"), spread(run, settings, "train")
     for family in ("expr", "va", "au"):
         start = theirs[family].mean(axis=0)  # as near as one can be without looking
-        assert np.abs(ours[family] - theirs[family]).mean() < 0.8 * np.abs(start - theirs[family]).mean(), family
+        assert (
+            np.abs(ours[family] - theirs[family]).mean()
+            < 0.8 * np.abs(start - theirs[family]).mean()
+        ), family
     assert (run.folder / "taught.pt").exists() == (see == "picture")
 
 
 def test_what_teachers_say_is_the_mean_of_both_mirror_images(tmp_path, learned):
     _, teacher = learned
-    settings = make(drawn(40), teachers=[teacher.folder, teacher.folder], teachers_see="picture", losses={"au": {"distill": {}}})
+    settings = make(
+        drawn(40),
+        teachers=[teacher.folder, teacher.folder],
+        teachers_see="picture",
+        losses={"au": {"distill": {}}},
+    )
     run = RunFolder(tmp_path, settings)
     tables, tasks, _ = load_tables(settings, tmp_path, print)
     ask = teacher_of(settings, run, tasks, tables["train"], torch.device("cpu"))
-    images = torch.stack([image for image, _, _ in CropDataset(tables["train"], tasks, teacher.settings.pixels)])
+    images = torch.stack(
+        [image for image, _, _ in CropDataset(tables["train"], tasks, teacher.settings.pixels)]
+    )
     with torch.no_grad():
         views = [network_of(teacher)(one) for one in (images, images.flip(3))]
     said = ask(images[[3, 1]], [3, 1])
     expected = [torch.stack([view[i] for view in views])[:, [3, 1]] for i in range(3)]
-    torch.testing.assert_close(said[0].softmax(1), expected[0].softmax(2).mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        said[0].softmax(1), expected[0].softmax(2).mean(0), atol=1e-5, rtol=1e-4
+    )
     torch.testing.assert_close(said[1], expected[1].mean(0), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(said[2].sigmoid(), expected[2].sigmoid().mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        said[2].sigmoid(), expected[2].sigmoid().mean(0), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_teachers_that_do_not_fit(tmp_path, unbroken):
     student = {"losses": {"va": {"distill": {}}}, "teachers": [unbroken]}
-    refuses(make(tasks=["va"], **student), tmp_path / "a", str(unbroken), "trained on expr.abaw7, va, au.abaw12")
+    refuses(
+        make(tasks=["va"], **student),
+        tmp_path / "a",
+        str(unbroken),
+        "trained on expr.abaw7, va, au.abaw12",
+    )
     refuses(make(size=40, **student), tmp_path / "b", "reads other crops", "teachers_see")
-    refuses(make(**{**student, "teachers": [tmp_path / "no"]}), tmp_path / "c", str(tmp_path / "no"), kind=MienError)
-    binned = make(tasks=["va"], network={"backbone": "test_resnet", "heads": {"va": {"bins": 20}}}, losses={"va": {"kind": "bins"}})
+    refuses(
+        make(**{**student, "teachers": [tmp_path / "no"]}),
+        tmp_path / "c",
+        str(tmp_path / "no"),
+        kind=MienError,
+    )
+    binned = make(
+        tasks=["va"],
+        network={"backbone": "test_resnet", "heads": {"va": {"bins": 20}}},
+        losses={"va": {"kind": "bins"}},
+    )
     fit(binned, tmp_path / "binned")
-    refuses(make(tasks=["va"], losses=student["losses"], teachers=[tmp_path / "binned"]), tmp_path / "d", "by bins")
+    refuses(
+        make(tasks=["va"], losses=student["losses"], teachers=[tmp_path / "binned"]),
+        tmp_path / "d",
+        "by bins",
+    )
 
 
 # What the settings ask for, happens.
 
 
 def test_frozen_epochs_leave_the_backbone_alone(tmp_path):
-    settings = make(optim={"lr": 1e-2, "average": 0.9, "weight_decay": 0.1, "sam": 0.05}, fit={"frozen_epochs": 2, "epochs": 3})
+    settings = make(
+        optim={"lr": 1e-2, "average": 0.9, "weight_decay": 0.1, "sam": 0.05},
+        fit={"frozen_epochs": 2, "epochs": 3},
+    )
     with pytest.raises(KeyboardInterrupt):
         fit(settings, tmp_path, Stop(epochs=2))
     torch.manual_seed(settings.fit.seed)
     start = build(settings.network, settings.named_tasks(), 1, 32).state_dict()
 
     def moved(name: str) -> set[str]:
-        saved = {k.removeprefix("net."): v for k, v in RunFolder(tmp_path).load("last.pt")[name].items()}
-        return {place.split(".")[0] for place, value in start.items() if not torch.equal(value, saved[place])}
+        saved = {
+            k.removeprefix("net."): v for k, v in RunFolder(tmp_path).load("last.pt")[name].items()
+        }
+        return {
+            place.split(".")[0]
+            for place, value in start.items()
+            if not torch.equal(value, saved[place])
+        }
 
     assert moved("net") == {"heads"}
     assert moved("average") == {"heads"}
@@ -486,7 +613,11 @@ def test_frozen_epochs_leave_the_backbone_alone(tmp_path):
 def test_patience(tmp_path):
     """hust-ant-and-distillation §7.8: patience 6, best after the first epoch, flat from then on: the seventh is the last."""
     heard = Stop()
-    still = make(tasks=["va"], optim={"lr": 1e-30}, fit={"epochs": 12, "frozen_epochs": 12, "patience": 6, "batch": 48})
+    still = make(
+        tasks=["va"],
+        optim={"lr": 1e-30},
+        fit={"epochs": 12, "frozen_epochs": 12, "patience": 6, "batch": 48},
+    )
     run = fit(still, tmp_path, heard)
     curve = pd.read_csv(run.folder / "curve.csv")
     assert curve["score"].nunique() == 1
@@ -502,7 +633,10 @@ def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path):
     """Of equal scores the first epoch has the best; keep says last, and then nothing is chosen on split val."""
     still = {"tasks": ["va"], "optim": {"lr": 1e-30}}
     fits = {"epochs": 3, "frozen_epochs": 3, "batch": 48}
-    runs = {keep: fit(make(**still, fit={**fits, "keep": keep}), tmp_path / keep) for keep in ("best", "last")}
+    runs = {
+        keep: fit(make(**still, fit={**fits, "keep": keep}), tmp_path / keep)
+        for keep in ("best", "last")
+    }
     assert [runs[keep].facts["best_epoch"] for keep in ("best", "last")] == [0, 2]
     moving = {"epochs": 3, "keep": "last"}
     run, broken = fit(make(fit=moving), tmp_path / "moving"), tmp_path / "broken"
@@ -524,16 +658,32 @@ def test_watch_decides_what_is_best(tmp_path):
     curve = pd.read_csv(tmp_path / "curve.csv")
     assert run.facts["best_epoch"] == curve["score"].idxmax()
     tables, tasks, _ = load_tables(run.settings, tmp_path, print)
-    raw, _ = raw_scores(network_of(run), CropDataset(tables["val"], tasks, run.settings.pixels), workers=0)
-    assert curve["score"].max() == pytest.approx(ccc(raw["va"][:, 1], tables["val"]["arousal"]), abs=1e-6)
+    raw, _ = raw_scores(
+        network_of(run), CropDataset(tables["val"], tasks, run.settings.pixels), workers=0
+    )
+    assert curve["score"].max() == pytest.approx(
+        ccc(raw["va"][:, 1], tables["val"]["arousal"]), abs=1e-6
+    )
 
 
 def test_bins(tmp_path):
     heads = {"va": {"bins": 20}}
-    run = fit(make(network={"backbone": "test_resnet", "heads": heads}, losses={"va": {"kind": "bins"}}), tmp_path / "a")
+    run = fit(
+        make(network={"backbone": "test_resnet", "heads": heads}, losses={"va": {"kind": "bins"}}),
+        tmp_path / "a",
+    )
     assert np.abs(spread(run, run.settings)["va"]).max() <= 1
-    refuses(make(losses={"va": {"kind": "bins"}}), tmp_path / "b", "losses.va wants a head with bins: 20", "network.heads.va")
-    refuses(make(network={"backbone": "test_resnet", "heads": heads}), tmp_path / "c", "losses.va wants a head with no bins")
+    refuses(
+        make(losses={"va": {"kind": "bins"}}),
+        tmp_path / "b",
+        "losses.va wants a head with bins: 20",
+        "network.heads.va",
+    )
+    refuses(
+        make(network={"backbone": "test_resnet", "heads": heads}),
+        tmp_path / "c",
+        "losses.va wants a head with no bins",
+    )
     refuses(make(losses={"expr": {"kind": "ccc"}}), tmp_path / "d", "expr is a one_of task")
 
 
@@ -541,14 +691,22 @@ def test_every_balance(tmp_path):
     ends = {}
     for balance in ("none", "class", "va", "both"):
         fit(make(drawn(60), fit={"balance": balance, "epochs": 1}), tmp_path / balance)
-        ends[balance] = RunFolder(tmp_path / balance).load("last.pt")["net"]["heads.0.weight"].numpy().tobytes()
+        ends[balance] = (
+            RunFolder(tmp_path / balance).load("last.pt")["net"]["heads.0.weight"].numpy().tobytes()
+        )
     assert len(set(ends.values())) == 4
-    refuses(make(tasks=["expr.abaw7"], fit={"balance": "va"}), tmp_path / "x", "fit.balance: va needs")
+    refuses(
+        make(tasks=["expr.abaw7"], fit={"balance": "va"}), tmp_path / "x", "fit.balance: va needs"
+    )
 
 
 def test_a_face_drawn_twice_in_an_epoch_is_shaken_otherwise(tmp_path, monkeypatch):
     asked, item = [], AugmentedCropDataset.__getitem__
-    monkeypatch.setattr(AugmentedCropDataset, "__getitem__", lambda self, key: (asked.append(key), item(self, key))[1])
+    monkeypatch.setattr(
+        AugmentedCropDataset,
+        "__getitem__",
+        lambda self, key: (asked.append(key), item(self, key))[1],
+    )
     fit(make(tasks=["expr.abaw7"], fit={"balance": "class"}), tmp_path)
     first = [row for _, row in asked[:48]]
     assert len(set(first)) < len(first) == 48
@@ -566,7 +724,9 @@ def test_every_family_of_networks_learns_a_step(tmp_path, name):
 
 @pytest.mark.parametrize("precision", ["bf16-mixed"])
 def test_precision(tmp_path, precision):
-    curve = pd.read_csv(fit(make(fit={"precision": precision, "epochs": 1}), tmp_path).folder / "curve.csv")
+    curve = pd.read_csv(
+        fit(make(fit={"precision": precision, "epochs": 1}), tmp_path).folder / "curve.csv"
+    )
     assert np.isfinite(curve.to_numpy()).all()
 
 
@@ -587,15 +747,27 @@ def test_labels_that_cannot_be_learned(tmp_path):
             wrong.loc[7, column] = value
         refuses(make(table_file(tmp_path, wrong)), tmp_path / "run", said)
     fearless = table[(table["split"] == "val") | (table["expr_fear"] == 0)]
-    refuses(make(table_file(tmp_path, fearless)), tmp_path / "run", "no face in split train shows fear")
+    refuses(
+        make(table_file(tmp_path, fearless)), tmp_path / "run", "no face in split train shows fear"
+    )
     bare = table.assign(**dict.fromkeys(TASKS["au.abaw12"].columns, np.nan))
-    refuses(make(table_file(tmp_path, bare)), tmp_path / "run", "au.abaw12: no label for AU01", "leave the task out")
+    refuses(
+        make(table_file(tmp_path, bare)),
+        tmp_path / "run",
+        "au.abaw12: no label for AU01",
+        "leave the task out",
+    )
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
 def test_pictures_that_are_not_there(tmp_path):
     table = coded().assign(image=[f"faces/{i}.png" for i in range(80)])
-    refuses(make(table_file(tmp_path, table)), tmp_path / "run", "80 of 80 pictures are not there", "faces/0.png")
+    refuses(
+        make(table_file(tmp_path, table)),
+        tmp_path / "run",
+        "80 of 80 pictures are not there",
+        "faces/0.png",
+    )
 
 
 def on_disk(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
@@ -614,9 +786,15 @@ def test_one_damaged_picture_among_many(tmp_path, split, workers):
     refuses(make(data, fit={"workers": workers}), tmp_path / "run", str(tmp_path / f"{row}.png"))
     heard = Stop()
     mixing = {"mixup": 0.5} if split == "train" else {}
-    run = fit(make(data, fit={"workers": workers, "skip_unreadable": True, "epochs": 1}, augment=mixing), tmp_path / "skip", heard)
+    run = fit(
+        make(data, fit={"workers": workers, "skip_unreadable": True, "epochs": 1}, augment=mixing),
+        tmp_path / "skip",
+        heard,
+    )
     assert run.facts[f"unreadable_{split}"] == {"count": 1, "first": [str(tmp_path / f"{row}.png")]}
-    assert [f"1 pictures of split {split} could not be read" in line for line in heard.notes].count(True) == 1
+    assert [f"1 pictures of split {split} could not be read" in line for line in heard.notes].count(
+        True
+    ) == 1
     assert np.isfinite(pd.read_csv(run.folder / "curve.csv")["score"]).all()
 
 
@@ -631,7 +809,11 @@ def bare(tmp_path) -> dict:
 
 def test_training_rows_without_any_label_are_left_out_and_counted(tmp_path):
     heard = Stop()
-    run = fit(make(bare(tmp_path), tasks=["expr.abaw7", "va"], fit={"batch": 4, "epochs": 1}), tmp_path / "run", heard)
+    run = fit(
+        make(bare(tmp_path), tasks=["expr.abaw7", "va"], fit={"batch": 4, "epochs": 1}),
+        tmp_path / "run",
+        heard,
+    )
     assert run.facts["rows"] == {"train": 14, "val": 20}
     line = "66 training pictures have no label of expr.abaw7, va and were left out"
     assert line in heard.notes
@@ -659,7 +841,12 @@ def test_batches_without_a_label_of_one_task(tmp_path):
             losses.append(loss * ((done - 1) % 20 + 1))
 
     idle = {"expr": {"weight": 1e-12}}
-    settings = make(table_file(tmp_path, table), tasks=["expr.abaw7", "va"], losses=idle, fit={"batch": 4, "epochs": 1})
+    settings = make(
+        table_file(tmp_path, table),
+        tasks=["expr.abaw7", "va"],
+        losses=idle,
+        fit={"batch": 4, "epochs": 1},
+    )
     run = fit(settings, tmp_path / "run", Hear())
     costs = np.diff([0, *losses])
     assert np.isfinite(costs).all()
@@ -673,7 +860,11 @@ def test_constant_targets(tmp_path):
     curve = pd.read_csv(run.folder / "curve.csv")
     assert np.isfinite(curve.to_numpy()).all()
     np.testing.assert_allclose(spread(run, run.settings)["va"].mean(axis=0), [0.25, -0.5], atol=0.2)
-    refuses(make(run.settings.data[0].model_dump(), tasks=["va"], losses={"va": {"kind": "mse"}}), tmp_path / "mse", "does not vary")
+    refuses(
+        make(run.settings.data[0].model_dump(), tasks=["va"], losses={"va": {"kind": "mse"}}),
+        tmp_path / "mse",
+        "does not vary",
+    )
 
 
 def test_damaged_and_foreign_checkpoints(tmp_path, unbroken):
@@ -681,7 +872,10 @@ def test_damaged_and_foreign_checkpoints(tmp_path, unbroken):
     last = tmp_path / "run" / "last.pt"
     last.write_bytes(last.read_bytes()[:5000])
     refuses(rich(), tmp_path / "run", str(last), "damaged", "delete it")
-    for other in (make(network={"backbone": "test_efficientnet"}, fit={"epochs": 1}), make(fit={"epochs": 1})):
+    for other in (
+        make(network={"backbone": "test_efficientnet"}, fit={"epochs": 1}),
+        make(fit={"epochs": 1}),
+    ):
         shutil.rmtree(tmp_path / "other", ignore_errors=True)
         fit(other, tmp_path / "other")
         shutil.copy(tmp_path / "other" / "last.pt", last)
@@ -702,7 +896,9 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, unbroken, monkeypatch
             if done == 8:
                 monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(OutputError, match=r"the disk may be full.*the last whole one is kept") as caught:
+    with pytest.raises(
+        OutputError, match=r"the disk may be full.*the last whole one is kept"
+    ) as caught:
         fit(rich(), tmp_path, Fill())
     monkeypatch.undo()
     assert "\n" not in str(caught.value)
@@ -758,14 +954,23 @@ def classes(face, tmp_path_factory):
 
 def test_points_are_found_and_remembered(tmp_path, classes, face):
     root, places = classes
-    data = {"set": "folder", "root": root, "split": {"by": None, "shares": {"train": 0.7, "val": 0.3}, "seed": 0}}
+    data = {
+        "set": "folder",
+        "root": root,
+        "split": {"by": None, "shares": {"train": 0.7, "val": 0.3}, "seed": 0},
+    }
     settings = make(data, tasks=[], fit={"find_points": True, "batch": 4, "epochs": 1})
     heard = Stop()
     fit(settings, tmp_path, heard)
-    assert "faces found in 21 of 24 pictures that came without points; the others are read whole" in heard.notes
+    assert (
+        "faces found in 21 of 24 pictures that came without points; the others are read whole"
+        in heard.notes
+    )
     found = pd.read_parquet(tmp_path / "points.parquet").set_index("image")["points"]
     assert {name for name, five in found.items() if five is not None} == set(places)
-    eyes = np.array([found[name].reshape(5, 2)[:2].mean(axis=0) + at for name, at in places.items()])
+    eyes = np.array(
+        [found[name].reshape(5, 2)[:2].mean(axis=0) + at for name, at in places.items()]
+    )
     assert np.ptp(eyes, axis=0).max() < 8  # one and the same face, wherever it was cut out
     tables, tasks, _ = load_tables(settings, tmp_path, heard.note)
     assert sum("looking for" in line for line in heard.notes) == 1

@@ -47,7 +47,14 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 def test_a_reader_takes_whatever_holds_a_picture(reader, photo, face):
     content = photo.read_bytes()
-    ways = [photo, str(photo), content, bytearray(content), memoryview(content), io.BytesIO(content)]
+    ways = [
+        photo,
+        str(photo),
+        content,
+        bytearray(content),
+        memoryview(content),
+        io.BytesIO(content),
+    ]
     tables = [reader.analyze(way).table for way in ways]
     with photo.open("rb") as file:
         tables.append(reader.analyze(file).table)
@@ -60,7 +67,9 @@ def test_a_reader_and_analyze_say_the_same(reader, clip):
     film = [(frame.time_s, frame.pixels) for frame in open_source(clip).frames(0.25)]
     pd.testing.assert_frame_equal(reader.analyze(film).table, mien.analyze(film).table)
     one_by_one = [reading.scores["va"][0] for reading in reader.read(film) if reading.face]
-    assert one_by_one == [reading.scores["va"][0] for reading in mien.analyze(film, stream=True) if reading.face]
+    assert one_by_one == [
+        reading.scores["va"][0] for reading in mien.analyze(film, stream=True) if reading.face
+    ]
 
 
 def test_a_closed_reader_says_so(face):
@@ -76,14 +85,21 @@ def test_what_has_no_path_can_be_named(reader, face, photo, tmp_path):
         analysis = reader.analyze(given, name="Anna, day 2")
         assert analysis.table["source"].tolist() == ["Anna, day 2"]
         analysis.save(tmp_path / "table.csv")
-        assert json.loads((tmp_path / "table.dictionary.json").read_text())["sources"][0]["name"] == "Anna, day 2"
+        assert (
+            json.loads((tmp_path / "table.dictionary.json").read_text())["sources"][0]["name"]
+            == "Anna, day 2"
+        )
 
 
-def test_a_file_that_has_the_name_of_an_array_is_not_taken_for_it(reader, face, tmp_path, monkeypatch):
+def test_a_file_that_has_the_name_of_an_array_is_not_taken_for_it(
+    reader, face, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "array").write_text("something else")
     reader.analyze(face).save("table.csv")
-    assert json.loads((tmp_path / "table.dictionary.json").read_text())["sources"][0]["bytes"] is None
+    assert (
+        json.loads((tmp_path / "table.dictionary.json").read_text())["sources"][0]["bytes"] is None
+    )
 
 
 def test_photos_are_read_each_for_itself(reader, face, photo):
@@ -108,7 +124,9 @@ def test_photos_can_be_named_and_come_from_a_generator_one_at_a_time(reader, fac
     assert next(readings).source == "visit 0"
     assert asked == [0]
     assert [reading.source for reading in readings] == ["visit 1", "visit 2"]
-    assert reader.analyze([face, face], photos=True, name=["anna", "ben"]).table["source"].tolist() == ["anna", "ben"]
+    assert reader.analyze([face, face], photos=True, name=["anna", "ben"]).table[
+        "source"
+    ].tolist() == ["anna", "ben"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +180,12 @@ def test_a_reader_goes_to_other_processes(reader, face, method):
         assert list(pool.map(happiness, [reader, reader], pictures, timeout=120)) == expected
     if method == "fork":
         with context.Pool(1) as pool:
-            assert pool.starmap_async(happiness, [(reader, picture) for picture in pictures]).get(timeout=120) == expected
+            assert (
+                pool.starmap_async(happiness, [(reader, picture) for picture in pictures]).get(
+                    timeout=120
+                )
+                == expected
+            )
 
 
 def test_only_options_travel():
@@ -238,8 +261,14 @@ def test_a_network_altered_in_place_is_noticed_though_its_size_and_time_stay(loa
 
 
 def test_an_unknown_option_names_the_nearest(face):
-    for wrong in (lambda: mien.analyze(face, smothing=0.1), lambda: mien.Reader(smothing=0.1), lambda: Options(smothing=0.1)):
-        with pytest.raises(TypeError, match=r"no option named 'smothing'; did you mean smoothing\?"):
+    for wrong in (
+        lambda: mien.analyze(face, smothing=0.1),
+        lambda: mien.Reader(smothing=0.1),
+        lambda: Options(smothing=0.1),
+    ):
+        with pytest.raises(
+            TypeError, match=r"no option named 'smothing'; did you mean smoothing\?"
+        ):
             wrong()
     with pytest.raises(UnknownOptionError, match=r"did you mean photos\?"):
         mien.analyze(face, photo=True)
@@ -247,7 +276,9 @@ def test_an_unknown_option_names_the_nearest(face):
 
 def test_options_can_be_given_whole(face, clip):
     options = Options(every=1.0, faces="largest")
-    assert mien.Reader(options).options == mien.Reader(every=1.0, faces="largest").options == options
+    assert (
+        mien.Reader(options).options == mien.Reader(every=1.0, faces="largest").options == options
+    )
     assert len(mien.analyze(clip, options=options, every=3.0).table) == 2
     with pytest.raises(TypeError, match="must be an Options"):
         mien.analyze(face, options={"every": 1.0})
@@ -287,7 +318,14 @@ def test_mypy_knows_the_options(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "user.py").write_text(SNIPPET + "\n".join(WRONG) + "\n")
     # With the settings and the cache of the repository itself, which has just been checked.
-    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--hide-error-context", str(tmp_path / "user.py")]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--no-error-summary",
+        "--hide-error-context",
+        str(tmp_path / "user.py"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     lines = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line}
     first = len(SNIPPET.splitlines()) + 1
@@ -322,7 +360,9 @@ def test_live_pictures_have_the_clocks_times_or_their_own(reader, face):
     clock = [reading.time_s for reading in reader.read(ticking([face], 20, 5, []), live=True)]
     assert clock[0] == 0.0
     assert all(later - earlier > 0.02 for earlier, later in pairwise(clock))
-    own = [reading.time_s for reading in reader.read(((0.5 * i, face) for i in range(3)), live=True)]
+    own = [
+        reading.time_s for reading in reader.read(((0.5 * i, face) for i in range(3)), live=True)
+    ]
     assert own == [0.0, 0.5, 1.0]
     with pytest.raises(SourceError, match="not after"):
         list(reader.read(iter([(1.0, face), (1.0, face)]), live=True))
@@ -332,8 +372,14 @@ def test_live_smoothing_looks_back_only(face, clip):
     frames = [(frame.time_s, frame.pixels) for frame in open_source(clip).frames()][:12]
     smoothing = mien.Smoothing(0.2, longest_gap_s=0.5)
     live = list(mien.analyze(iter(frames), stream=True, live=True, smoothing=smoothing))
-    causal = list(mien.analyze(frames, stream=True, smoothing=mien.Smoothing(0.2, causal=True, longest_gap_s=0.5)))
-    assert [reading.scores["va"].tolist() for reading in live] == [reading.scores["va"].tolist() for reading in causal]
+    causal = list(
+        mien.analyze(
+            frames, stream=True, smoothing=mien.Smoothing(0.2, causal=True, longest_gap_s=0.5)
+        )
+    )
+    assert [reading.scores["va"].tolist() for reading in live] == [
+        reading.scores["va"].tolist() for reading in causal
+    ]
 
 
 class FakeCamera:
@@ -384,7 +430,10 @@ def test_of_a_camera_the_newest_frame_is_read(reader, monkeypatch):
     ("wrong", "words"),
     [
         (lambda face, photo: Image.fromarray(face), r'numpy.asarray\(picture.convert\("RGB"\)\)'),
-        (lambda face, photo: [Image.fromarray(face)], r'item 0: .* numpy.asarray\(picture.convert\("RGB"\)\)'),
+        (
+            lambda face, photo: [Image.fromarray(face)],
+            r'item 0: .* numpy.asarray\(picture.convert\("RGB"\)\)',
+        ),
         (lambda face, photo: [str(photo), face], "photos=True"),
         (lambda face, photo: iter([photo]), "photos=True"),
         (lambda face, photo: io.TextIOWrapper(io.BytesIO(photo.read_bytes())), "'rb'"),
@@ -457,7 +506,9 @@ def test_ctrl_c_in_a_live_loop_ends_it_and_closes_its_source():
         "except KeyboardInterrupt:\n"
         "    print('stopped')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split("\n")) == ["", "camera off", "stopped"]
     assert not done.stderr

@@ -31,7 +31,12 @@ def start(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frozen(start, tmp_path_factory):
-    return freeze_bundle(NetworkSettings(backbone="test_resnet", start=start), PIXELS, tmp_path_factory.mktemp("frozen"), "cold")
+    return freeze_bundle(
+        NetworkSettings(backbone="test_resnet", start=start),
+        PIXELS,
+        tmp_path_factory.mktemp("frozen"),
+        "cold",
+    )
 
 
 def test_features_are_the_networks_own(frozen, start):
@@ -43,7 +48,9 @@ def test_features_are_the_networks_own(frozen, start):
     load_start(net, start)
     luma = np.stack([crop @ np.array([0.299, 0.587, 0.114]) for crop in crops])
     with torch.no_grad():
-        expected = net.eval()(torch.from_numpy(((luma.round() - 115) / 256)[:, None]).float()).numpy()
+        expected = net.eval()(
+            torch.from_numpy(((luma.round() - 115) / 256)[:, None]).float()
+        ).numpy()
     np.testing.assert_allclose(features, expected, atol=5e-3)
     assert raw == {}
     with pytest.raises(BundleError, match="predicts nothing, it gives features alone"):
@@ -64,13 +71,22 @@ def test_the_card_says_that_it_predicts_nothing(frozen):
 
 def test_made_again_it_is_the_same(frozen, start, tmp_path):
     """So what was cached of it before a kill is found again."""
-    again = freeze_bundle(NetworkSettings(backbone="test_resnet", start=start), PIXELS, tmp_path / "deep" / "er", "cold")
+    again = freeze_bundle(
+        NetworkSettings(backbone="test_resnet", start=start),
+        PIXELS,
+        tmp_path / "deep" / "er",
+        "cold",
+    )
     assert open_bundle(again).card.sha256 == open_bundle(frozen).card.sha256
 
 
 def test_the_face_network_comes_with_its_terms(tmp_path):
     pixels = PIXELS.model_copy(update={"size": 112})
-    card = open_bundle(freeze_bundle(NetworkSettings(backbone="face-resnet", start="faces"), pixels, tmp_path, "face-resnet")).card
+    card = open_bundle(
+        freeze_bundle(
+            NetworkSettings(backbone="face-resnet", start="faces"), pixels, tmp_path, "face-resnet"
+        )
+    ).card
     assert card.features == backbone("face-resnet", 1, 112).num_features
     assert [terms.used_for for terms in card.trained_on] == ["training"]
     assert card.licence == card.trained_on[0].terms != "not stated"
@@ -80,17 +96,36 @@ def test_no_bundle_without_weights_to_start_from(tmp_path, start):
     with pytest.raises(DataError, match=r"give network\.start"):
         freeze_bundle(NetworkSettings(backbone="test_resnet"), PIXELS, tmp_path / "none", "cold")
     with pytest.raises(DataError) as caught:
-        freeze_bundle(NetworkSettings(backbone="test_resnet", start=tmp_path / "no.pt"), PIXELS, tmp_path / "none", "cold")
+        freeze_bundle(
+            NetworkSettings(backbone="test_resnet", start=tmp_path / "no.pt"),
+            PIXELS,
+            tmp_path / "none",
+            "cold",
+        )
     assert "no.pt" in str(caught.value)
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="cold"):
-        freeze_bundle(NetworkSettings(backbone="mobilefacenet", start=start), PIXELS, tmp_path / "none", "cold")
+        freeze_bundle(
+            NetworkSettings(backbone="mobilefacenet", start=start),
+            PIXELS,
+            tmp_path / "none",
+            "cold",
+        )
     assert not (tmp_path / "none").exists()
 
 
 def test_a_card_gives_something_and_scores_what_it_predicts(frozen, tmp_path):
     card = json.loads((frozen / "card.json").read_text())
-    tasks = [{"key": "va", "names": ["valence", "arousal"], "kind": "scalar", "low": -1, "high": 1, "supervised_by": "x"}]
+    tasks = [
+        {
+            "key": "va",
+            "names": ["valence", "arousal"],
+            "kind": "scalar",
+            "low": -1,
+            "high": 1,
+            "supervised_by": "x",
+        }
+    ]
     for change, line in (
         ({"features": None}, "tasks: none, and no features"),
         ({"tasks": tasks}, "scores: none, and none published either, though it has tasks"),

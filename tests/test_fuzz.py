@@ -31,6 +31,8 @@ def test_a_page_without_a_width_is_told():
 def test_the_program_runs(reader, tmp_path):
     program = Path(__file__).parents[1] / "bench" / "fuzz.py"
     words = [sys.executable, str(program), "--only", reader, "--seconds", "1", "--plain"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+    done = subprocess.run(
+        words, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert '"by": "random changes"' in done.stdout

@@ -78,10 +78,14 @@ def replaced(folder: Path, name: str, kind: str) -> Path:
 
 
 @UNIX
-@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "sparse", "round", "/dev/zero", "/dev/tty", "/nowhere"])
+@pytest.mark.parametrize(
+    "kind", ["pipe", "socket", "folder", "sparse", "round", "/dev/zero", "/dev/tty", "/nowhere"]
+)
 @pytest.mark.parametrize("name", ["card.json", "model.onnx"])
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_no_file_or_too_large_is_refused_by_name_and_never_read(way, name, kind, tmp_path, monkeypatch):
+def test_what_is_no_file_or_too_large_is_refused_by_name_and_never_read(
+    way, name, kind, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)  # sockets have short names only
     folder = replaced(bundle(tmp_path / "b", sound().SerializeToString()), name, kind)
     with pytest.raises(BundleError, match=name) as caught:
@@ -118,17 +122,29 @@ def loop() -> onnx.ModelProto:
 
 
 def nested(depth: int = 200) -> onnx.ModelProto:
-    inner = helper.make_graph([helper.make_node("Identity", ["image"], ["y"])], "leaf", [], [helper.make_tensor_value_info("y", 1, None)])
+    inner = helper.make_graph(
+        [helper.make_node("Identity", ["image"], ["y"])],
+        "leaf",
+        [],
+        [helper.make_tensor_value_info("y", 1, None)],
+    )
     for _ in range(depth):
         node = helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)
-        inner = helper.make_graph([node], "branch", [], [helper.make_tensor_value_info("y", 1, None)])
+        inner = helper.make_graph(
+            [node], "branch", [], [helper.make_tensor_value_info("y", 1, None)]
+        )
         if len(inner.SerializeToString()) > 100_000:
             break
-    return network([helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)], {"yes": np.array(True)})
+    return network(
+        [helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)],
+        {"yes": np.array(True)},
+    )
 
 
 def elsewhere() -> onnx.ModelProto:
-    model = network([helper.make_node("Mul", ["image", "c"], ["y"])], {"c": np.zeros(1, np.float32)})
+    model = network(
+        [helper.make_node("Mul", ["image", "c"], ["y"])], {"c": np.zeros(1, np.float32)}
+    )
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
@@ -144,17 +160,26 @@ def chain(count: int) -> onnx.ModelProto:
 def hollow() -> onnx.ModelProto:
     """An array of 2^40 numbers and no bytes."""
     model = network([helper.make_node("Mul", ["image", "c"], ["y"])])
-    model.graph.initializer.append(TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[1 << 20, 1 << 20]))
+    model.graph.initializer.append(
+        TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[1 << 20, 1 << 20])
+    )
     return model
 
 
 def recurrent() -> onnx.ModelProto:
-    arrays = {"sides": np.array([2**21, 1, 1]), "w": np.ones((1, 400, 1), np.float32), "r": np.ones((1, 400, 100), np.float32)}
+    arrays = {
+        "sides": np.array([2**21, 1, 1]),
+        "w": np.ones((1, 400, 1), np.float32),
+        "r": np.ones((1, 400, 100), np.float32),
+    }
     nodes = [
         helper.make_node("Reshape", ["all", "three"], ["x0"]), helper.make_node("Expand", ["x0", "sides"], ["x"]),
         helper.make_node("LSTM", ["x", "w", "r"], ["", "y"], hidden_size=100),
     ]  # fmt: skip
-    return network([helper.make_node("ReduceMean", ["image"], ["all"]), *nodes], {**arrays, "three": np.array([1, 1, 1])})
+    return network(
+        [helper.make_node("ReduceMean", ["image"], ["all"]), *nodes],
+        {**arrays, "three": np.array([1, 1, 1])},
+    )
 
 
 def einsum() -> onnx.ModelProto:
@@ -168,7 +193,10 @@ def einsum() -> onnx.ModelProto:
 def pooled() -> onnx.ModelProto:
     pads = [100, 100, 100, 100]
     node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[201, 201], pads=pads)
-    return network([helper.make_node("Tile", ["image", "many"], ["x"]), node], {"many": np.array([1, 120, 1, 1])})
+    return network(
+        [helper.make_node("Tile", ["image", "many"], ["x"]), node],
+        {"many": np.array([1, 120, 1, 1])},
+    )
 
 
 HOSTILE = {
@@ -226,8 +254,12 @@ def test_the_work_of_a_convolution_is_what_its_formula_says():
         helper.make_node("Conv", ["a", "v"], ["y"], kernel_shape=[5, 5], strides=[2, 2], group=4),
     ]
     content = network(nodes, arrays).SerializeToString()
-    need = inspect(gate.AffectCard.model_validate_json(json.dumps(card(content)), strict=True), content)
-    assert 0 <= need.work - (112 * 112 * 16 * 9 + 54 * 54 * 8 * 4 * 25) < 112 * 112 + 54 * 54 * 8 + 100
+    need = inspect(
+        gate.AffectCard.model_validate_json(json.dumps(card(content)), strict=True), content
+    )
+    assert (
+        0 <= need.work - (112 * 112 * 16 * 9 + 54 * 54 * 8 * 4 * 25) < 112 * 112 + 54 * 54 * 8 + 100
+    )
 
 
 def test_a_bundle_is_inspected_once_for_all_its_loads(tmp_path, monkeypatch):
@@ -258,7 +290,12 @@ def test_a_signal_is_heard_while_a_library_is_at_work(number):
         except typer.Exit as end:
             sys.exit(end.exit_code)
     """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
         assert run.stdout is not None
         run.stdout.readline()
         time.sleep(0.2)
@@ -294,7 +331,10 @@ def logarithm() -> onnx.ModelProto:
 @pytest.mark.parametrize("engine", available())
 def test_nan_and_infinity_are_found_out_on_loading(engine, value, tmp_path):
     folder = bundle(
-        tmp_path / "b", network([helper.make_node("Add", ["image", "c"], ["y"])], {"c": np.array([value], np.float32)}).SerializeToString()
+        tmp_path / "b",
+        network(
+            [helper.make_node("Add", ["image", "c"], ["y"])], {"c": np.array([value], np.float32)}
+        ).SerializeToString(),
     )
     with pytest.raises(BundleError, match="b: the network gives NaN or infinity"):
         load(folder, engine)
@@ -306,8 +346,16 @@ def test_nan_while_scoring_names_the_bundle(tmp_path):
     model = load(bundle(tmp_path / "b", logarithm().SerializeToString()))
     assert np.isfinite(model.score([np.full((112, 112, 3), 255, np.uint8)])["va"]).all()
     for dark in (1, 70):
-        with pytest.raises(BundleError, match="hostile: the network gives NaN or infinity, which are no scores; do not use it"):
-            model.score([*[np.full((112, 112, 3), 255, np.uint8)] * (dark - 1), np.zeros((112, 112, 3), np.uint8)])
+        with pytest.raises(
+            BundleError,
+            match="hostile: the network gives NaN or infinity, which are no scores; do not use it",
+        ):
+            model.score(
+                [
+                    *[np.full((112, 112, 3), 255, np.uint8)] * (dark - 1),
+                    np.zeros((112, 112, 3), np.uint8),
+                ]
+            )
 
 
 def test_a_job_whose_scores_are_no_numbers_fails_in_one_line(photo, tmp_path):
@@ -316,8 +364,12 @@ def test_a_job_whose_scores_are_no_numbers_fails_in_one_line(photo, tmp_path):
         helper.make_node("Sub", ["c", "m"], ["n"]),
         helper.make_node("Log", ["n"], ["y"]),
     ]
-    folder = bundle(tmp_path / "b", network(nodes, {"c": np.array([0.1], np.float32)}).SerializeToString())
-    result = CliRunner().invoke(app, ["analyze", str(photo), "--out", str(tmp_path / "out"), "--bundle", str(folder)])
+    folder = bundle(
+        tmp_path / "b", network(nodes, {"c": np.array([0.1], np.float32)}).SerializeToString()
+    )
+    result = CliRunner().invoke(
+        app, ["analyze", str(photo), "--out", str(tmp_path / "out"), "--bundle", str(folder)]
+    )
     assert result.exit_code == 1
     [line] = [line for line in result.output.splitlines() if "NaN" in line]
     assert "hostile: the network gives NaN or infinity" in line
@@ -337,7 +389,10 @@ def test_a_detector_that_gives_nan_is_found_out(tmp_path):
         helper.make_node("Add", ["before", "nothing"], [output.name]),
     ]  # fmt: skip
     model.graph.node.extend(nodes)
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("thirty", 30.0), ("zero", 0.0)))
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(v, np.float32), n)
+        for n, v in (("thirty", 30.0), ("zero", 0.0))
+    )
     content = model.SerializeToString()
     folder = tmp_path / "b"
     folder.mkdir()
@@ -364,7 +419,12 @@ def test_a_detector_that_gives_nan_is_found_out(tmp_path):
 def test_a_key_that_comes_twice_is_refused(text, why, tmp_path):
     folder = bundle(tmp_path / "b", sound().SerializeToString(), lambda c: c.update(licence="a"))
     path = folder / "card.json"
-    path.write_text("{" + text.replace('"seed": 1, "made": {"seed": 2}', '"made": {}') + "," + path.read_text().lstrip("{"))
+    path.write_text(
+        "{"
+        + text.replace('"seed": 1, "made": {"seed": 2}', '"made": {}')
+        + ","
+        + path.read_text().lstrip("{")
+    )
     with pytest.raises(BundleError, match=rf"card\.json: {why}; keep one"):
         load(folder)
 
@@ -372,14 +432,18 @@ def test_a_key_that_comes_twice_is_refused(text, why, tmp_path):
 def test_a_key_that_comes_twice_in_an_entry_or_deep_in_a_card_is_refused(tmp_path):
     known = Path(gate.__file__).parent / "known"
     entry = sorted(known.glob("*.json"))[0].read_text(encoding="utf-8")
-    (tmp_path / "mine.json").write_text('{"summary": "other",' + entry.lstrip("{"), encoding="utf-8")
+    (tmp_path / "mine.json").write_text(
+        '{"summary": "other",' + entry.lstrip("{"), encoding="utf-8"
+    )
     from mien.zoo import entry as read_entry
 
     with pytest.raises(BundleError, match=r"mine\.json: .*summary: given twice"):
         read_entry(tmp_path / "mine.json")
     folder = bundle(tmp_path / "b", sound().SerializeToString())
     path = folder / "card.json"
-    path.write_text(path.read_text().replace('"kind": "scalar"', '"kind": "scalar", "kind": "scalar"'))
+    path.write_text(
+        path.read_text().replace('"kind": "scalar"', '"kind": "scalar", "kind": "scalar"')
+    )
     with pytest.raises(BundleError, match=r"card\.json: kind: given twice"):
         load(folder)
 
@@ -420,7 +484,9 @@ def test_a_card_that_is_nested_without_end_is_refused(deep, opening, tmp_path):
 # where bundles lie
 
 
-@pytest.mark.parametrize("place", ["~nosuchuser_/x", "/" + "a" * 300, "/dev/null/x", "{t}/" + "b" * 5000])
+@pytest.mark.parametrize(
+    "place", ["~nosuchuser_/x", "/" + "a" * 300, "/dev/null/x", "{t}/" + "b" * 5000]
+)
 def test_what_comes_with_mien_needs_no_home(place, tmp_path, monkeypatch):
     monkeypatch.setenv("MIEN_HOME", place.format(t=tmp_path))
     assert {AFFECT, FACES} <= set(bundles())
@@ -434,5 +500,7 @@ def test_what_comes_with_mien_needs_no_home(place, tmp_path, monkeypatch):
 def test_a_home_of_nobody_is_told():
     from mien.documents import at_home
 
-    with pytest.raises(DataError, match="MIEN_HOME: ~nosuchuser_/x: no home folder of that user is known"):
+    with pytest.raises(
+        DataError, match="MIEN_HOME: ~nosuchuser_/x: no home folder of that user is known"
+    ):
         at_home("~nosuchuser_/x", "MIEN_HOME")

@@ -20,12 +20,36 @@ from mien.batch import run
 from mien.errors import SourceError
 from mien.outputs.overlay import Overlay
 from mien.records import Reading, Status
-from mien.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, expand, list_inputs, media_kind, open_source, summarize
+from mien.sources import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    expand,
+    list_inputs,
+    media_kind,
+    open_source,
+    summarize,
+)
 
 ASKED = {
     ".3g2", ".avif", ".dv", ".f4v", ".heic", ".heif", ".insv", ".lrv", ".m2v", ".mod", ".mts", ".mxf", ".qt", ".tod", ".y4m",
 }  # fmt: skip
-NO_PICTURES = {".txt", ".m3u8", ".srt", ".ass", ".vtt", ".mp3", ".m4a", ".wav", ".flac", ".mka", ".pdf", ".svg", ".ico", ".dat", ""}
+NO_PICTURES = {
+    ".txt",
+    ".m3u8",
+    ".srt",
+    ".ass",
+    ".vtt",
+    ".mp3",
+    ".m4a",
+    ".wav",
+    ".flac",
+    ".mka",
+    ".pdf",
+    ".svg",
+    ".ico",
+    ".dat",
+    "",
+}
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -52,15 +76,37 @@ def test_suffixes_of_recordings_are_taken_and_others_are_not() -> None:
 
 
 def test_a_folder_counts_what_it_leaves_out(tmp_path: Path) -> None:
-    touch(tmp_path, "a.JPG", "sub/tape.dv", "notes.txt", "sub/more.TXT", "sub/paper.pdf", "README", ".DS_Store", "Thumbs.db")
-    touch(tmp_path, "@eaDir/a.jpg", "$RECYCLE.BIN/b.mp4", "#recycle/c.mp4", "lost+found/d.avi", ".Trashes/e.mp4", "__MACOSX/f.jpg")
+    touch(
+        tmp_path,
+        "a.JPG",
+        "sub/tape.dv",
+        "notes.txt",
+        "sub/more.TXT",
+        "sub/paper.pdf",
+        "README",
+        ".DS_Store",
+        "Thumbs.db",
+    )
+    touch(
+        tmp_path,
+        "@eaDir/a.jpg",
+        "$RECYCLE.BIN/b.mp4",
+        "#recycle/c.mp4",
+        "lost+found/d.avi",
+        ".Trashes/e.mp4",
+        "__MACOSX/f.jpg",
+    )
     touch(tmp_path, "System Volume Information/g.mp4", "._a.JPG")
     result = list_inputs([tmp_path])
     assert [Path(path).name for path in result.paths] == ["a.JPG", "tape.dv"]
     assert result.failures == []
-    assert result.left_out == Counter({"system": 7, "hidden": 3, ".txt": 2, ".pdf": 1, "no suffix": 1})
+    assert result.left_out == Counter(
+        {"system": 7, "hidden": 3, ".txt": 2, ".pdf": 1, "no suffix": 1}
+    )
     assert summarize(result.left_out) == "7 system, 3 hidden, 2 .txt, 1 .pdf, 1 no suffix"
-    with pytest.raises(SourceError, match=r"no picture or video in this folder \(it holds 1 \.txt\)"):
+    with pytest.raises(
+        SourceError, match=r"no picture or video in this folder \(it holds 1 \.txt\)"
+    ):
         expand([make_folder(tmp_path / "empty", "only.txt")])
 
 
@@ -106,7 +152,9 @@ def test_containers_of_recorders_are_read(tmp_path: Path, name: str, codec: str)
     assert len(list(open_source(path).frames())) == 3
 
 
-def test_one_folder_that_cannot_be_read_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_folder_that_cannot_be_read_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "a.jpg", "locked/b.jpg", "z/c.jpg")
     scandir = os.scandir
 
@@ -130,15 +178,22 @@ def test_linked_folders_are_read_once_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "in" / "far").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "in")
     result = list_inputs([tmp_path / "in"])
-    assert [str(Path(path).relative_to(tmp_path)) for path in result.paths] == ["in/far/b.jpg", "in/real/a.jpg"]
+    assert [str(Path(path).relative_to(tmp_path)) for path in result.paths] == [
+        "in/far/b.jpg",
+        "in/real/a.jpg",
+    ]
 
 
 def test_names_that_cannot_be_are_one_line_each(tmp_path: Path) -> None:
     picture(tmp_path / "good.png")
     shutil.copy(tmp_path / "good.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
-    result = list_inputs([tmp_path, str(tmp_path / ("x" * 300 + ".png")), "a\0b.png", tmp_path / "nowhere.mp4"])
+    result = list_inputs(
+        [tmp_path, str(tmp_path / ("x" * 300 + ".png")), "a\0b.png", tmp_path / "nowhere.mp4"]
+    )
     assert result.paths == [str(tmp_path / "good.png")]
-    assert [line.split(": ")[-1].split(" ")[0:2] for _, line in result.failures] == [["no", "such"]] * 3 + [["this", "name"]]
+    assert [line.split(": ")[-1].split(" ")[0:2] for _, line in result.failures] == [
+        ["no", "such"]
+    ] * 3 + [["this", "name"]]
     assert all(line.isprintable() or "\0" in line for _, line in result.failures)
 
 
@@ -188,7 +243,9 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("what", ["photo", "clip"])
-def test_content_is_read_like_its_file(form: str, what: str, request: pytest.FixtureRequest) -> None:
+def test_content_is_read_like_its_file(
+    form: str, what: str, request: pytest.FixtureRequest
+) -> None:
     path = request.getfixturevalue(what)
     expected = [(frame.time_s, frame.pixels) for frame in open_source(str(path)).frames(1.0)]
     item = FORMS[form](path)
@@ -199,7 +256,10 @@ def test_content_is_read_like_its_file(form: str, what: str, request: pytest.Fix
     for _ in range(2):
         frames = list(source.frames(1.0))
         assert [frame.time_s for frame in frames] == [time_s for time_s, _ in expected]
-        assert all(np.array_equal(frame.pixels, pixels) for frame, (_, pixels) in zip(frames, expected, strict=True))
+        assert all(
+            np.array_equal(frame.pixels, pixels)
+            for frame, (_, pixels) in zip(frames, expected, strict=True)
+        )
     assert {frame.source for frame in frames} == {"mine"}
     assert source.reopen is not None
     assert len(list(source.reopen().frames(1.0))) == len(expected)
@@ -222,7 +282,12 @@ def test_standard_input_is_read_whole_and_leaves_nothing(tmp_path: Path, clip: P
     )
     with clip.open("rb") as file:
         done = subprocess.run(
-            [sys.executable, "-c", code], stdin=file, capture_output=True, text=True, check=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+            [sys.executable, "-c", code],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
         )
     assert done.stdout.split() == ["video", "stdin", "150", "150"]
     assert list(tmp_path.iterdir()) == []
@@ -231,7 +296,10 @@ def test_standard_input_is_read_whole_and_leaves_nothing(tmp_path: Path, clip: P
 def test_photos_from_python_are_separate_pictures(face: np.ndarray) -> None:
     source = open_source([face, face[:, ::-1].copy()], photos=True, name="wave 1")
     assert (source.kind, source.name, source.frame_hint) == ("image", "wave 1", 2)
-    assert [(frame.index, frame.time_s, frame.source) for frame in source.frames(5.0)] == [(0, 0.0, "wave 1"), (1, 0.0, "wave 1")]
+    assert [(frame.index, frame.time_s, frame.source) for frame in source.frames(5.0)] == [
+        (0, 0.0, "wave 1"),
+        (1, 0.0, "wave 1"),
+    ]
     assert open_source([face]).kind == "arrays"
 
 
@@ -241,12 +309,23 @@ def test_photos_from_python_are_separate_pictures(face: np.ndarray) -> None:
 def test_content_decides_not_the_suffix(tmp_path: Path, clip: Path, photo: Path) -> None:
     film = shutil.copy(clip, tmp_path / "film.jpg")
     still = shutil.copy(photo, tmp_path / "still.mp4")
-    assert [media_kind(str(path)) for path in (film, still, clip, photo)] == ["video", "image", "video", "image"]
+    assert [media_kind(str(path)) for path in (film, still, clip, photo)] == [
+        "video",
+        "image",
+        "video",
+        "image",
+    ]
     assert [open_source(path).kind for path in (film, still)] == ["video", "image"]
-    assert [media_kind(name) for name in ("camera:0", "no/such.jpg", "no/such.mov")] == ["camera", "image", "video"]
+    assert [media_kind(name) for name in ("camera:0", "no/such.jpg", "no/such.mov")] == [
+        "camera",
+        "image",
+        "video",
+    ]
 
 
-def test_a_batch_draws_over_what_each_file_is_and_counts_the_rest(tmp_path: Path, photo: Path) -> None:
+def test_a_batch_draws_over_what_each_file_is_and_counts_the_rest(
+    tmp_path: Path, photo: Path
+) -> None:
     folder = make_folder(tmp_path / "in", "notes.txt", "@eaDir/thumb.jpg")
     film(tmp_path / "film.mp4").rename(folder / "film.jpg")
     shutil.copy(photo, folder / "still.mp4")
@@ -254,7 +333,9 @@ def test_a_batch_draws_over_what_each_file_is_and_counts_the_rest(tmp_path: Path
     frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:], duration=40)
     outcomes = run([folder], tmp_path / "out", overlay=True)
     assert [(outcome.state, outcome.problems) for outcome in outcomes] == [("done", [])] * 3
-    drawn = {path.name for outcome in outcomes for path in outcome.files if ".overlay." in path.name}
+    drawn = {
+        path.name for outcome in outcomes for path in outcome.files if ".overlay." in path.name
+    }
     assert {name.rpartition(".overlay")[2] for name in drawn if "still" in name} == {".jpg"}
     assert {name.rpartition(".overlay")[2] for name in drawn if "still" not in name} == {".mp4"}
     assert len(drawn) == 3
@@ -282,14 +363,23 @@ def test_an_overlay_of_bytes_keeps_the_sound(tmp_path: Path) -> None:
         picture, track = out.add_stream("mpeg4", rate=25), out.add_stream("aac", rate=8_000)
         picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
         for number in range(8):
-            out.mux(picture.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")))
-            sound = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.float32), format="fltp", layout="mono")
+            out.mux(
+                picture.encode(
+                    av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
+                )
+            )
+            sound = av.AudioFrame.from_ndarray(
+                np.zeros((1, 320), np.float32), format="fltp", layout="mono"
+            )
             sound.sample_rate, sound.pts = 8_000, 320 * number
             out.mux(track.encode(sound))
         out.mux(picture.encode(None))
         out.mux(track.encode(None))
     source = open_source(path.read_bytes())
     with Overlay(tmp_path / "talk.mp4", source, []) as overlay:
-        overlay.write(Reading(source.name, frame.index, frame.time_s, Status.no_face, None, {}, {}) for frame in source.frames())
+        overlay.write(
+            Reading(source.name, frame.index, frame.time_s, Status.no_face, None, {}, {})
+            for frame in source.frames()
+        )
     with av.open(str(tmp_path / "talk.mp4")) as drawn:
         assert [stream.type for stream in drawn.streams] == ["video", "audio"]

@@ -46,7 +46,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 EXPR, VA = TASKS["expr.abaw8"], TASKS["va"]
 DATA = Drawn(set="drawn", count=160, seed=3, size=48)
 WIDTH, RAW = 256, 26
-COLUMNS = {"features": slice(0, WIDTH), "raw": slice(WIDTH, WIDTH + RAW), "both": slice(0, WIDTH + RAW)}
+COLUMNS = {
+    "features": slice(0, WIDTH),
+    "raw": slice(WIDTH, WIDTH + RAW),
+    "both": slice(0, WIDTH + RAW),
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,9 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def cache(table, tmp_path_factory) -> FeatureCache:
-    return build(load(AFFECT, "onnxruntime"), table, tmp_path_factory.mktemp("cache"), root=Path.cwd())
+    return build(
+        load(AFFECT, "onnxruntime"), table, tmp_path_factory.mktemp("cache"), root=Path.cwd()
+    )
 
 
 def settings_of(cache: Path, parts="both", bundle=AFFECT, name="on-features") -> Settings:
@@ -100,14 +106,18 @@ def by_hand(run: RunFolder, read) -> dict[str, np.ndarray]:
 
 def faces(table: pd.DataFrame, count: int) -> np.ndarray:
     model = load(AFFECT, "onnxruntime")
-    crops = model.prepare(list(table["image"][:count]), np.stack(table["points"][:count]).reshape(-1, 5, 2))
+    crops = model.prepare(
+        list(table["image"][:count]), np.stack(table["points"][:count]).reshape(-1, 5, 2)
+    )
     return normalise(np.stack(crops), model.card.pixels)
 
 
 @pytest.mark.parametrize("parts", COLUMNS)
 def test_the_joined_network_is_the_cache_and_the_formulas(runs, cache, val, parts):
     rows = cache.rows(val)[:20]
-    expected = by_hand(runs[parts], np.asarray(cache.features_and_raw, np.float64)[rows, COLUMNS[parts]])
+    expected = by_hand(
+        runs[parts], np.asarray(cache.features_and_raw, np.float64)[rows, COLUMNS[parts]]
+    )
     batch = faces(val, 20)
     for features in (False, True):
         engine = open_engine(join(runs[parts], features=features), "onnxruntime")
@@ -122,18 +132,36 @@ def test_the_joined_network_is_the_cache_and_the_formulas(runs, cache, val, part
 
 @pytest.mark.parametrize("parts", COLUMNS)
 def test_the_bundles_weights_stay_as_they_are(runs, parts):
-    below, whole = onnx.load_from_string(open_bundle(AFFECT).network()), onnx.load_from_string(join(runs[parts], half=True))
+    below, whole = (
+        onnx.load_from_string(open_bundle(AFFECT).network()),
+        onnx.load_from_string(join(runs[parts], half=True)),
+    )
     before = {one.name: one for one in below.graph.initializer}
-    kept = {one.name.removeprefix("extractor."): one for one in whole.graph.initializer if one.name.startswith("extractor.")}
+    kept = {
+        one.name.removeprefix("extractor."): one
+        for one in whole.graph.initializer
+        if one.name.startswith("extractor.")
+    }
     for name, one in kept.items():
         assert one.data_type == before[name].data_type
-        np.testing.assert_array_equal(numpy_helper.to_array(one), numpy_helper.to_array(before[name]))
-    kinds = [Counter(node.op_type for node in model.graph.node if node.op_type in ("Conv", "QuantizeLinear")) for model in (below, whole)]
+        np.testing.assert_array_equal(
+            numpy_helper.to_array(one), numpy_helper.to_array(before[name])
+        )
+    kinds = [
+        Counter(
+            node.op_type for node in model.graph.node if node.op_type in ("Conv", "QuantizeLinear")
+        )
+        for model in (below, whole)
+    ]
     assert kinds[0] == kinds[1]
     assert kinds[0]["Conv"] == 27
     # The weights and biases of mien-s's three heads are left out where nobody reads them, and nothing else is.
     assert len(before) - len(kept) == 6 * (parts == "features")
-    large = [one for one in whole.graph.initializer if not one.name.startswith("extractor.") and np.prod(one.dims) >= 256]
+    large = [
+        one
+        for one in whole.graph.initializer
+        if not one.name.startswith("extractor.") and np.prod(one.dims) >= 256
+    ]
     assert large
     assert all(one.data_type == onnx.TensorProto.FLOAT16 for one in large)
     assert [one.name for one in whole.graph.input] == ["image"]
@@ -144,7 +172,9 @@ def test_the_bundle_reads_pictures(made, val, photo):
     model, below = mien.load(made, "onnxruntime"), load(AFFECT, "onnxruntime")
     crops, points = list(val["image"][:9]), np.stack(val["points"][:9]).reshape(-1, 5, 2)
     assert model.tasks == (VA, EXPR)
-    np.testing.assert_allclose(model.features(crops, points), below.features(crops, points), atol=1e-4)
+    np.testing.assert_allclose(
+        model.features(crops, points), below.features(crops, points), atol=1e-4
+    )
     found = mien.analyze(photo, bundle=made).table
     assert len(found) == 1
     assert found["expr_other"].between(0, 1).all()
@@ -163,7 +193,9 @@ def test_the_card_speaks_of_both_parts(made, runs, val):
     card, below = open_bundle(made).card, open_bundle(AFFECT).card
     assert card.pixels == below.pixels
     assert card.features == below.features == WIDTH
-    assert {"drawn faces", "drawn faces, validation split"} < {terms.data for terms in card.trained_on}
+    assert {"drawn faces", "drawn faces, validation split"} < {
+        terms.data for terms in card.trained_on
+    }
     assert set(below.trained_on) < set(card.trained_on)
     assert AFFECT in card.made.recipe
     assert "--features" in card.made.recipe
@@ -175,16 +207,22 @@ def test_the_card_speaks_of_both_parts(made, runs, val):
     assert any(below.sha256[:12] in limit for limit in card.limits)
     assert f"heads on {AFFECT}" in card.summary
     model = mien.load(made, "onnxruntime")
-    result = {one.family: one for one in judge(model.tasks, evaluate_bundle(model, val).scores, val).tasks}
+    result = {
+        one.family: one for one in judge(model.tasks, evaluate_bundle(model, val).scores, val).tasks
+    }
     told = {score.metric: score.value for score in card.scores}
-    assert told["expr macro-F1"] == pytest.approx(result["expr"].measures["macro_f1"].value, abs=1e-4)
+    assert told["expr macro-F1"] == pytest.approx(
+        result["expr"].measures["macro_f1"].value, abs=1e-4
+    )
     assert told["va mean CCC"] == pytest.approx(result["va"].measures["mean_ccc"].value, abs=1e-4)
 
 
 def test_a_run_is_judged_as_it_was_while_it_learned(runs, cache, val):
     [found], about = judge_models([runs["features"].folder], runs["features"].settings)
     raw = by_hand(runs["features"], np.asarray(cache.features, np.float64)[cache.rows(val)])
-    expected = judge((VA, EXPR), {"va": VA.decode(raw["va"]), "expr": EXPR.decode(raw["expr"])}, val)
+    expected = judge(
+        (VA, EXPR), {"va": VA.decode(raw["va"]), "expr": EXPR.decode(raw["expr"])}, val
+    )
     assert about.run == "on-features"
     for mine, theirs in zip(found.tasks, expected.tasks, strict=True):
         for name, one in theirs.measures.items():
@@ -211,8 +249,17 @@ class _Plain(nn.Module):
 
 def write_plain(folder: Path, seed: int) -> Path:
     folder.mkdir(exist_ok=True)
-    export(_Plain(seed), folder / "model.onnx", torch.randn(3, 1, 112, 112), ["features"], {0: "batch"})
-    facts = {"name": "plain", "tasks": (), "scores": (), "temperature": {}, "features": 40, "sha256": sha256_of(folder / "model.onnx")}
+    export(
+        _Plain(seed), folder / "model.onnx", torch.randn(3, 1, 112, 112), ["features"], {0: "batch"}
+    )
+    facts = {
+        "name": "plain",
+        "tasks": (),
+        "scores": (),
+        "temperature": {},
+        "features": 40,
+        "sha256": sha256_of(folder / "model.onnx"),
+    }
     write_card(open_bundle(AFFECT).card.model_copy(update=facts), folder / "card.json")
     return folder
 

@@ -31,7 +31,9 @@ from mien.data.sets.label_file import Codes, load_file
 from mien.errors import DataError, LabelMismatchError, UnknownNameError
 from mien.tasks import TASKS, Task
 
-VA, AU, ABAW8, ABAW7, LSD6 = (TASKS[key] for key in ("va", "au.abaw12", "expr.abaw8", "expr.abaw7", "expr.lsd6"))
+VA, AU, ABAW8, ABAW7, LSD6 = (
+    TASKS[key] for key in ("va", "au.abaw12", "expr.abaw8", "expr.abaw7", "expr.lsd6")
+)
 NAN = float("nan")
 SPEC = TypeAdapter(Set)
 
@@ -56,7 +58,11 @@ def table():
     names = np.repeat(LSD6.names, 6)
     images = [bytes([i]) for i in range(len(names))]
     va = np.tile([[0.5, -0.25]], (len(names), 1))
-    made = table_of(images, {"subject": [f"s{i}" for i in range(len(names))]}, {LSD6: one_hot(names, LSD6), VA: va})
+    made = table_of(
+        images,
+        {"subject": [f"s{i}" for i in range(len(names))]},
+        {LSD6: one_hot(names, LSD6), VA: va},
+    )
     made["split"] = ["train", "train", "train", "train", "val", "test"] * 6
     return made
 
@@ -93,18 +99,36 @@ def points(value):
         (lambda t: t.drop(columns="valence"), "here: no column valence; the columns are image, "),
         (lambda t: t.drop(columns=["image", "split"]), "no column image, split"),
         (lambda t: t[:0], "no rows"),
-        (put("valence", 3, -5.0), r"column valence is -5 in row 3 \(1 bytes\), outside -1 to 1; 1 labels are"),
+        (
+            put("valence", 3, -5.0),
+            r"column valence is -5 in row 3 \(1 bytes\), outside -1 to 1; 1 labels are",
+        ),
         (put("arousal", 7, float("inf")), "column arousal is inf in row 7"),
         (put("valence", 2, "high"), "column valence of the label table holds more than numbers"),
-        (put("expr_fear", 0, 0.5), r"shares of expr.lsd6 sum to 1.5, not 1, in row 0 \(1 bytes\) and 0 more rows"),
+        (
+            put("expr_fear", 0, 0.5),
+            r"shares of expr.lsd6 sum to 1.5, not 1, in row 0 \(1 bytes\) and 0 more rows",
+        ),
         (put("expr_fear", 0, NAN), "shares of expr.lsd6 sum to nan"),
         (put("expr_fear", 1, -1.0), "column expr_fear is -1 in row 1"),
-        (put("split", 4, "valid"), "rows like row 4 .* the split 'valid'; splits are train, val, test"),
+        (
+            put("split", 4, "valid"),
+            "rows like row 4 .* the split 'valid'; splits are train, val, test",
+        ),
         (put("split", 4, None), "row 4 .* have no split"),
-        (put("subject", 5, "s0"), "subject 's0' lies in test and train; keep each subject in one split"),
-        (lambda t: t.assign(video=["v"] * 18 + ["w"] * 18), r"video 'v' lies in test and train and val \(1 more do\)"),
+        (
+            put("subject", 5, "s0"),
+            "subject 's0' lies in test and train; keep each subject in one split",
+        ),
+        (
+            lambda t: t.assign(video=["v"] * 18 + ["w"] * 18),
+            r"video 'v' lies in test and train and val \(1 more do\)",
+        ),
         (put("image", 2, 3.5), "the image of row 2 is 3.5; give a path"),
-        (put("image", 2, "/nowhere/a.png"), "1 of 1 pictures are not there, the first is /nowhere/a.png"),
+        (
+            put("image", 2, "/nowhere/a.png"),
+            "1 of 1 pictures are not there, the first is /nowhere/a.png",
+        ),
         (points([1.0] * 9), r"the points of row 0 \(1 bytes\) are not ten numbers"),
         (points([1.0] * 9 + [NAN]), "are not ten numbers"),
         (points("0123456789"), "are not ten numbers"),
@@ -120,7 +144,9 @@ def test_each_defect_is_named(table, spoil, said):
 
 def test_a_class_nobody_shows_is_refused_for_learning_and_noted_elsewhere(table):
     fear = table["expr_fear"] == 1
-    assert check(table[~(fear & (table["split"] == "val"))], [LSD6], "here") == ["expr.lsd6: no face in split val shows fear"]
+    assert check(table[~(fear & (table["split"] == "val"))], [LSD6], "here") == [
+        "expr.lsd6: no face in split val shows fear"
+    ]
     with pytest.raises(DataError, match=r"expr\.lsd6: no face in split train shows fear"):
         check(table[~(fear & (table["split"] == "train"))], [LSD6], "here")
     assert check(table[table["split"] == "test"], [LSD6], "here") == []
@@ -134,18 +160,30 @@ def test_action_units_need_a_positive_and_unlabelled_ones_are_noted(table):
         check(given, [AU], "here")
     given["AU02"] = 0.5
     notes = check(given, [AU], "here")
-    assert notes == [f"au.abaw12: no label of {', '.join(AU.names[2:])} in split {split}" for split in ("train", "val", "test")]
-    assert check(given.assign(valence=np.nan, arousal=np.nan), [VA], "here")[0] == "va: no label in split train"
+    assert notes == [
+        f"au.abaw12: no label of {', '.join(AU.names[2:])} in split {split}"
+        for split in ("train", "val", "test")
+    ]
+    assert (
+        check(given.assign(valence=np.nan, arousal=np.nan), [VA], "here")[0]
+        == "va: no label in split train"
+    )
 
 
 def test_rounded_and_soft_shares_pass(table):
     shares = np.full((len(table), 6), 0.167)
-    assert check(table.assign(**dict(zip(LSD6.columns, shares.T, strict=True))), [LSD6], "here") == []
+    assert (
+        check(table.assign(**dict(zip(LSD6.columns, shares.T, strict=True))), [LSD6], "here") == []
+    )
 
 
 @pytest.mark.parametrize("as_array", [False, True])
 def test_repeated_pictures_are_counted_also_across_splits(table, as_array):
-    images = [np.full((2, 2, 3), i, np.uint8) for i in range(len(table))] if as_array else list(table["image"])
+    images = (
+        [np.full((2, 2, 3), i, np.uint8) for i in range(len(table))]
+        if as_array
+        else list(table["image"])
+    )
     images[1] = images[0]  # both train
     images[4] = images[0]  # val
     assert check(table.assign(image=pd.Series(images, dtype=object)), [LSD6], "here") == [
@@ -156,7 +194,14 @@ def test_repeated_pictures_are_counted_also_across_splits(table, as_array):
 def test_paths_are_looked_up(table, tmp_path, monkeypatch):
     for i in range(len(table)):
         (tmp_path / f"{i}.png").touch()
-    assert check(table.assign(image=[str(tmp_path / f"{i}.png") for i in range(len(table))]), [LSD6], "here") == []
+    assert (
+        check(
+            table.assign(image=[str(tmp_path / f"{i}.png") for i in range(len(table))]),
+            [LSD6],
+            "here",
+        )
+        == []
+    )
     monkeypatch.chdir(tmp_path)
     assert check(table.assign(image=[f"{i}.png" for i in range(len(table))]), [LSD6], "here") == []
     (tmp_path / "7.png").unlink()
@@ -184,12 +229,16 @@ def test_whole_subjects_fill_splits_by_their_shares(seed):
     shuffled = table.sample(frac=1, random_state=seed)
     again = split_by(shuffled, "subject", {"train": 0.7, "val": 0.2, "test": 0.1}, seed)
     pd.testing.assert_series_equal(split["split"], again["split"].sort_index())
-    assert not split["split"].equals(split_by(table, "subject", {"train": 0.7, "val": 0.2, "test": 0.1}, seed + 1)["split"])
+    assert not split["split"].equals(
+        split_by(table, "subject", {"train": 0.7, "val": 0.2, "test": 0.1}, seed + 1)["split"]
+    )
 
 
 @pytest.mark.parametrize("seed", range(50))
 def test_no_split_is_empty_even_with_one_giant(seed):
-    split = split_by(people([1000, 1, 1]), "subject", {"train": 0.98, "val": 0.01, "test": 0.01}, seed)
+    split = split_by(
+        people([1000, 1, 1]), "subject", {"train": 0.98, "val": 0.01, "test": 0.01}, seed
+    )
     assert (split.groupby("subject")["split"].nunique() == 1).all()
     assert set(split["split"]) == {"train", "val", "test"}
 
@@ -223,7 +272,13 @@ def test_splits_that_cannot_be_are_refused(by, shares, said):
 
 
 def test_split_names_are_ours():
-    assert split_names(pd.Series(["Train", "valid", "val", "test", None]), "x").tolist() == ["train", "val", "val", "test", None]
+    assert split_names(pd.Series(["Train", "valid", "val", "test", None]), "x").tolist() == [
+        "train",
+        "val",
+        "val",
+        "test",
+        None,
+    ]
     with pytest.raises(DataError, match=r"x: no split is named dev \(2 rows\)"):
         split_names(pd.Series(["dev", "train", "dev"]), "x")
 
@@ -232,7 +287,9 @@ def test_one_split_is_taken_or_given(table):
     assert in_split(table, None, "x") is table
     assert set(in_split(table, "val", "x")["split"]) == {"val"}
     assert set(in_split(table.assign(split=None), "val", "x")["split"]) == {"val"}
-    with pytest.raises(DataError, match=r"x: no row is in split test; there are train \(24 rows\), val \(6 rows\)"):
+    with pytest.raises(
+        DataError, match=r"x: no row is in split test; there are train \(24 rows\), val \(6 rows\)"
+    ):
         in_split(table[table["split"] != "test"], "test", "x")
     with pytest.raises(DataError, match="no split named 'valid'"):
         in_split(table, "valid", "x")
@@ -241,9 +298,21 @@ def test_one_split_is_taken_or_given(table):
 # --- weights: counts and weights that the papers' systems print -----------------------------------------------------
 
 COUNTS = [
-    ("max", [23976, 4555, 3168, 3122, 18135, 7609, 5228, 24852], [1.0365, 5.4560, 7.8447, 7.9603, 1.3704, 3.2661, 4.7536, 1.0]),
-    ("max", [24882, 3750, 3803, 6378, 134415, 74874, 25459, 14090], [5.402, 35.844, 35.344, 21.075, 1.0, 1.795, 5.280, 9.540]),
-    ("mean", [18286, 15150, 10923, 73285, 144631, 14976], [2.527, 3.050, 4.230, 0.6305, 0.3195, 3.086]),
+    (
+        "max",
+        [23976, 4555, 3168, 3122, 18135, 7609, 5228, 24852],
+        [1.0365, 5.4560, 7.8447, 7.9603, 1.3704, 3.2661, 4.7536, 1.0],
+    ),
+    (
+        "max",
+        [24882, 3750, 3803, 6378, 134415, 74874, 25459, 14090],
+        [5.402, 35.844, 35.344, 21.075, 1.0, 1.795, 5.280, 9.540],
+    ),
+    (
+        "mean",
+        [18286, 15150, 10923, 73285, 144631, 14976],
+        [2.527, 3.050, 4.230, 0.6305, 0.3195, 3.086],
+    ),
 ]
 
 
@@ -263,8 +332,12 @@ def test_balancing_lsd_to_its_largest_class_gives_the_published_total():
 def test_soft_counts_are_sums_of_shares():
     shares = np.random.default_rng(0).dirichlet([1, 2, 5], 1000)
     by_hand = [sum(row[k] for row in shares) for k in range(3)]
-    np.testing.assert_allclose(class_weights(shares, "max"), [max(by_hand) / count for count in by_hand])
-    np.testing.assert_allclose(class_weights(shares, "mean"), [1000 / 3 / count for count in by_hand])
+    np.testing.assert_allclose(
+        class_weights(shares, "max"), [max(by_hand) / count for count in by_hand]
+    )
+    np.testing.assert_allclose(
+        class_weights(shares, "mean"), [1000 / 3 / count for count in by_hand]
+    )
 
 
 AU_POSITIVES = [18713, 8745, 20342, 30605, 41337, 38286, 26783, 2460, 2980, 5003, 70584, 10756]
@@ -273,8 +346,14 @@ AU_POSITIVES = [18713, 8745, 20342, 30605, 41337, 38286, 26783, 2460, 2980, 5003
 def test_positive_weights_of_the_papers():
     n = 103_316
     target = (np.arange(n)[:, None] < AU_POSITIVES).astype(np.float32)
-    absent, present = positive_weights(np.concatenate([target, np.full((500, 12), np.nan, np.float32)]))
-    np.testing.assert_allclose(present, [2.761, 5.907, 2.539, 1.688, 1.250, 1.349, 1.929, 20.999, 17.335, 10.325, 0.732, 4.803], atol=6e-4)
+    absent, present = positive_weights(
+        np.concatenate([target, np.full((500, 12), np.nan, np.float32)])
+    )
+    np.testing.assert_allclose(
+        present,
+        [2.761, 5.907, 2.539, 1.688, 1.250, 1.349, 1.929, 20.999, 17.335, 10.325, 0.732, 4.803],
+        atol=6e-4,
+    )
     # The other paper gives present / absent, as one weight.
     ratio = [4.521, 10.814, 4.079, 2.376, 1.499, 1.699, 2.858, 40.998, 33.670, 19.651, 0.464, 8.605]
     np.testing.assert_allclose(present / absent, ratio, atol=6e-4)
@@ -312,8 +391,16 @@ def expr(names, key="expr.theirs"):
     [  # position = their class number, value = class number in the target, None where it has no such class
         ("neutral happiness sadness surprise fear disgust anger", ABAW7, [0, 4, 5, 6, 3, 2, 1]),
         ("anger disgust fear happiness sadness surprise neutral", ABAW7, [1, 2, 3, 4, 5, 6, 0]),
-        ("anger contempt disgust fear happiness neutral sadness surprise", ABAW8, [1, None, 2, 3, 4, 0, 5, 6]),
-        ("anger contempt disgust fear happiness neutral sadness surprise", LSD6, [0, None, 1, 2, 3, None, 4, 5]),
+        (
+            "anger contempt disgust fear happiness neutral sadness surprise",
+            ABAW8,
+            [1, None, 2, 3, 4, 0, 5, 6],
+        ),
+        (
+            "anger contempt disgust fear happiness neutral sadness surprise",
+            LSD6,
+            [0, None, 1, 2, 3, None, 4, 5],
+        ),
     ],
 )
 def test_label_sets_are_matched_by_name_as_the_papers_remap_them(theirs, target, index):
@@ -321,12 +408,21 @@ def test_label_sets_are_matched_by_name_as_the_papers_remap_them(theirs, target,
     table = table_of([b""] * len(index), {}, {source: np.eye(len(index))})
     moved = labels(remap_labels(table, source, target), target)
     for row, to in zip(moved, index, strict=True):
-        np.testing.assert_array_equal(row, np.full(len(target.names), NAN) if to is None else np.eye(len(target.names))[to])
+        np.testing.assert_array_equal(
+            row, np.full(len(target.names), NAN) if to is None else np.eye(len(target.names))[to]
+        )
 
 
 def test_shares_in_a_lacking_class_cost_the_row_and_nothing_is_renormalised():
     source = expr("neutral contempt anger")
-    table = table_of([b""] * 4, {}, {source: np.array([[0.5, 0, 0.5], [0.5, 0.1, 0.4], [1, 0, 0], [NAN] * 3]), VA: np.full((4, 2), 0.1)})
+    table = table_of(
+        [b""] * 4,
+        {},
+        {
+            source: np.array([[0.5, 0, 0.5], [0.5, 0.1, 0.4], [1, 0, 0], [NAN] * 3]),
+            VA: np.full((4, 2), 0.1),
+        },
+    )
     moved = remap_labels(table, source, ABAW7)
     assert labels(moved, ABAW7)[0].tolist() == [0.5, 0.5, 0, 0, 0, 0, 0]
     assert np.isnan(labels(moved, ABAW7)).all(axis=1).tolist() == [False, True, False, True]
@@ -361,7 +457,14 @@ def fill(root, *paths):
 
 
 def test_folders_of_classes_in_splits(tmp_path):
-    fill(tmp_path, "train/Anger/a_1.png", "train/FEAR/b_1.JPG", "valid/anger/c_1.webp", "Test/fear/d_1.bmp", "Test/fear/.hidden")
+    fill(
+        tmp_path,
+        "train/Anger/a_1.png",
+        "train/FEAR/b_1.JPG",
+        "valid/anger/c_1.webp",
+        "Test/fear/d_1.bmp",
+        "Test/fear/.hidden",
+    )
     table, task = load_folder(tmp_path, LSD6, subject=r"^(.)_")
     assert task is LSD6
     assert sorted(zip(table["split"], table["subject"], table["image"].map(lambda p: p[-9:]), strict=True)) == [
@@ -385,26 +488,41 @@ def test_a_folder_named_as_a_task_of_mien_has_its_labels(tmp_path):
     fill(tmp_path / "lsd6", *(f"{name}/1.png" for name in LSD6.names))
     assert load_folder(tmp_path / "lsd6")[1] == LSD6
     fill(tmp_path / "ferplus8", "sleepy/1.png", "awake/2.png")
-    with pytest.raises(DataError, match=r"ferplus8: expr\.ferplus8 is a task of mien with labels of its own; name it in the settings"):
+    with pytest.raises(
+        DataError,
+        match=r"ferplus8: expr\.ferplus8 is a task of mien with labels of its own; name it in the settings",
+    ):
         load_folder(tmp_path / "ferplus8")
 
 
 @pytest.mark.parametrize(
     ("paths", "kwargs", "said"),
     [
-        (["ANGRER/1.png"], {"task": LSD6}, "ANGRER: no class of expr.lsd6 named 'angrer'; did you mean anger"),
+        (
+            ["ANGRER/1.png"],
+            {"task": LSD6},
+            "ANGRER: no class of expr.lsd6 named 'angrer'; did you mean anger",
+        ),
         (["anger/1.png"], {}, "'anger' is its only class"),
         (["anger/1.png", "readme/notes.txt"], {}, "notes.txt: not a picture"),
         (["anger/deeper/1.png"], {}, "deeper: not a picture"),
         (["1.png"], {}, "1.png: a picture outside the class folders"),
         (["train/1.png", "train/anger/1.png"], {}, "outside the class folders"),
         (["train/anger/1.png", "fear/1.png"], {}, "fear lies beside the splits train"),
-        (["val/anger/1.png", "valid/anger/1.png"], {"task": LSD6}, "val and valid are the same split"),
+        (
+            ["val/anger/1.png", "valid/anger/1.png"],
+            {"task": LSD6},
+            "val and valid are the same split",
+        ),
         (["notes.txt"], {}, "holds no folders"),
         (["anger/1.png"], {"task": VA}, "a one_of task, which va is not"),
         (["anger/1.png"], {"task": LSD6, "subject": "("}, "no regular expression"),
         (["anger/1.png"], {"task": LSD6, "subject": "x"}, "has no group"),
-        (["anger/1.png", "anger/p2.png"], {"task": LSD6, "subject": "^p(.)"}, r"1\.png: no subject in this name by .* \(1 such\)"),
+        (
+            ["anger/1.png", "anger/p2.png"],
+            {"task": LSD6, "subject": "^p(.)"},
+            r"1\.png: no subject in this name by .* \(1 such\)",
+        ),
         (["train/anger/1.png"], {"task": LSD6, "split": "test"}, "no row is in split test"),
         (["train/anger/1.png"], {"task": LSD6, "split": "dev"}, "no split named 'dev'"),
     ],
@@ -451,7 +569,9 @@ def save(frame, path):
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.parquet"])
 def test_a_file_of_any_kind_gives_the_same_table(tmp_path, name):
     path = save(THEIRS, tmp_path / name)
-    table = load_file(path, [ABAW7, VA, AU], MAP, CODES, images=tmp_path / "faces", missing=(-5, -1.0))
+    table = load_file(
+        path, [ABAW7, VA, AU], MAP, CODES, images=tmp_path / "faces", missing=(-5, -1.0)
+    )
     assert list(table.columns) == [*COLUMNS, *ABAW7.columns, *VA.columns, *AU.columns]
     assert table["image"].tolist() == [
         str(tmp_path / "faces/a/1.jpg"),
@@ -462,9 +582,13 @@ def test_a_file_of_any_kind_gives_the_same_table(tmp_path, name):
     assert table["video"].tolist() == ["007", "007", "8", None]
     assert table["frame"].tolist() == [1, 2, 3, 4]
     assert table["split"].tolist() == ["train", "val", "test", "train"]
-    np.testing.assert_array_equal(labels(table, ABAW7), one_hot(["neutral", "anger", None, "fear"], ABAW7))
+    np.testing.assert_array_equal(
+        labels(table, ABAW7), one_hot(["neutral", "anger", None, "fear"], ABAW7)
+    )
     # -1 is a missing code, so the last arousal goes with it: codes hold for all label columns.
-    np.testing.assert_array_equal(labels(table, VA), [[NAN, NAN], [0.5, 0.125], [-0.25, NAN], [1, NAN]])
+    np.testing.assert_array_equal(
+        labels(table, VA), [[NAN, NAN], [0.5, 0.125], [-0.25, NAN], [1, NAN]]
+    )
     np.testing.assert_array_equal(table["AU01"], [1, 0, NAN, 1])
     assert table["AU02"].isna().all()
     np.testing.assert_array_equal(table["points"][1], 2.0 * np.arange(10))
@@ -473,7 +597,13 @@ def test_a_file_of_any_kind_gives_the_same_table(tmp_path, name):
 
 def test_parquet_may_hold_pictures_points_and_our_own_names(tmp_path):
     source = pd.DataFrame(
-        {"image": [png(), png()], "subject": [1.0, NAN], "points": [np.arange(10.0), None], "valence": [0, 1], "arousal": [1, 0]}
+        {
+            "image": [png(), png()],
+            "subject": [1.0, NAN],
+            "points": [np.arange(10.0), None],
+            "valence": [0, 1],
+            "arousal": [1, 0],
+        }
     )
     table = load_file(save(source.set_index("subject", drop=False), tmp_path / "t.parquet"), [VA])
     assert read_picture(table["image"][0]).shape == (4, 6, 3)
@@ -484,7 +614,9 @@ def test_parquet_may_hold_pictures_points_and_our_own_names(tmp_path):
 
 
 def test_codes_may_be_words_and_missing_words_too(tmp_path):
-    path = save(pd.DataFrame({"image": list("abc"), "e": ["Happy", "none", ""]}), tmp_path / "t.csv")
+    path = save(
+        pd.DataFrame({"image": list("abc"), "e": ["Happy", "none", ""]}), tmp_path / "t.csv"
+    )
     codes = {"expr.lsd6": Codes(column="e", values={"Happy": "happiness"})}
     shares = labels(load_file(path, [LSD6], {}, codes, missing=("none",)), LSD6)
     np.testing.assert_array_equal(shares, one_hot(["happiness", None, None], LSD6))
@@ -500,18 +632,36 @@ def test_spaces_after_commas_and_a_byte_order_mark_are_no_part_of_names(tmp_path
     [
         ({"columns": {**MAP, "valence": "valance"}}, "no column named 'valance'; did you mean"),
         ({"columns": {}}, "no column named 'image'"),
-        ({"columns": {**MAP, "valense": "V"}}, "no column of ours named 'valense'; did you mean valence"),
-        ({"columns": {**MAP, "valence": ["V", "arousal"]}}, "valence has 2 names; give one name, or ten for points"),
+        (
+            {"columns": {**MAP, "valense": "V"}},
+            "no column of ours named 'valense'; did you mean valence",
+        ),
+        (
+            {"columns": {**MAP, "valence": ["V", "arousal"]}},
+            "valence has 2 names; give one name, or ten for points",
+        ),
         ({"columns": {**MAP, "points": ["p1", "p2"]}}, "points has 2 names"),
         ({"columns": {**MAP, "valence": "name"}}, "conversion error|more than numbers"),
-        ({"columns": {**MAP, "expr_fear": "V"}, "classes": {}}, "has no column expr_neutral, .* of expr.abaw7"),
-        ({"classes": {"expr.abaw7": Codes(column="emotion", values={0: "neutral"})}}, "no column named 'emotion'; did you mean emo"),
-        ({"classes": {"expr.abaw7": Codes(column="emo", values={0: "happy"})}}, "no class of expr.abaw7 named 'happy'"),
+        (
+            {"columns": {**MAP, "expr_fear": "V"}, "classes": {}},
+            "has no column expr_neutral, .* of expr.abaw7",
+        ),
+        (
+            {"classes": {"expr.abaw7": Codes(column="emotion", values={0: "neutral"})}},
+            "no column named 'emotion'; did you mean emo",
+        ),
+        (
+            {"classes": {"expr.abaw7": Codes(column="emo", values={0: "happy"})}},
+            "no class of expr.abaw7 named 'happy'",
+        ),
         (
             {"classes": {"expr.abaw7": Codes(column="emo", values={0: "neutral"})}},
             r"'?emo'? holds codes without a name: 6 \(1 rows\), 4 \(1 rows\)",
         ),
-        ({"classes": {"expr.abaw8": Codes(column="emo", values={0: "neutral"})}}, "no task named 'expr.abaw8'; did you mean expr.abaw7"),
+        (
+            {"classes": {"expr.abaw8": Codes(column="emo", values={0: "neutral"})}},
+            "no task named 'expr.abaw8'; did you mean expr.abaw7",
+        ),
         ({"classes": {"va": Codes(column="emo", values={0: "valence"})}}, "va is not one_of"),
     ],
 )
@@ -532,7 +682,11 @@ def test_a_map_that_does_not_fit_the_file(tmp_path, kwargs, said):
         ("t.csv", b"image,valence,arousal\n\xff.jpg,0,0\n", "'utf-8' codec|invalid UTF8"),
         ("t.csv", b"\xff\xfei\x00", "cannot be read"),
         ("t.csv", b"image,age\na.jpg,3\n", "holds no label of va"),
-        ("t.csv", b"image,valence,arousal,split\na.jpg,0,0,dev\n", r"no split is named dev \(1 rows\)"),
+        (
+            "t.csv",
+            b"image,valence,arousal,split\na.jpg,0,0,dev\n",
+            r"no split is named dev \(1 rows\)",
+        ),
         ("t.parquet", b"PAR1 not really", "cannot be read"),
         ("t.xlsx", b"", "ends in .csv, .tsv, .tab or .parquet"),
     ],
@@ -567,7 +721,9 @@ def test_grey_wide_and_see_through_pictures(tmp_path):
     Image.fromarray(np.full((3, 3), 257 * 7, np.uint16)).save(tmp_path / "wide.png")
     Image.fromarray(np.full((3, 3, 4), (7, 7, 7, 255), np.uint8)).save(tmp_path / "alpha.png")
     for name in ("grey", "wide", "alpha"):
-        np.testing.assert_array_equal(read_picture(str(tmp_path / f"{name}.png")), np.full((3, 3, 3), 7))
+        np.testing.assert_array_equal(
+            read_picture(str(tmp_path / f"{name}.png")), np.full((3, 3, 3), 7)
+        )
 
 
 @pytest.mark.parametrize(
@@ -596,21 +752,39 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
 
 
 def test_a_folder_as_a_set_is_split_by_its_settings(tmp_path):
-    fill(tmp_path, *(f"{name}/{person}_{i}.png" for name in LSD6.names for person in "abcdefgh" for i in range(2)))
+    fill(
+        tmp_path,
+        *(
+            f"{name}/{person}_{i}.png"
+            for name in LSD6.names
+            for person in "abcdefgh"
+            for i in range(2)
+        ),
+    )
     cut = {"by": "subject", "shares": {"train": 0.75, "val": 0.25}, "seed": 1}
-    spec = SPEC.validate_json(json.dumps({"set": "folder", "root": str(tmp_path), "subject": "^(.)_", "split": cut}), strict=True)
+    spec = SPEC.validate_json(
+        json.dumps({"set": "folder", "root": str(tmp_path), "subject": "^(.)_", "split": cut}),
+        strict=True,
+    )
     table = load_set(spec, [LSD6, VA])
     assert list(table.columns) == [*COLUMNS, *LSD6.columns, *VA.columns]
     assert table["valence"].isna().all()
-    assert check(table, [LSD6, VA], "set") == ["va: no label in split train", "va: no label in split val"]
+    assert check(table, [LSD6, VA], "set") == [
+        "va: no label in split train",
+        "va: no label in split val",
+    ]
     assert table.groupby("split")["subject"].nunique().to_dict() == {"train": 6, "val": 2}
     plain = {"set": "folder", "root": str(tmp_path)}
-    assert set(load_set(SPEC.validate_python({**plain, "split": "test"}), [LSD6])["split"]) == {"test"}
+    assert set(load_set(SPEC.validate_python({**plain, "split": "test"}), [LSD6])["split"]) == {
+        "test"
+    }
     with pytest.raises(DataError, match="96 of 96 rows have no split; give `split`"):
         load_set(SPEC.validate_python(plain), [LSD6])
     with pytest.raises(DataError, match="asked for are none; name it by `task`"):
         load_set(SPEC.validate_python(plain), [VA])
-    moved = load_set(SPEC.validate_python({**plain, "split": "train", "task": "expr.lsd6"}), [ABAW8])
+    moved = load_set(
+        SPEC.validate_python({**plain, "split": "train", "task": "expr.lsd6"}), [ABAW8]
+    )
     np.testing.assert_array_equal(labels(moved, ABAW8).sum(axis=0), [0, 16, 16, 16, 16, 16, 16, 0])
 
 
@@ -621,7 +795,9 @@ def test_a_file_as_a_set_moves_its_codes_to_the_label_set_asked_for(tmp_path):
         "classes": {"expr.affectnet8": {"column": "emo", "values": {0: "neutral", 6: "contempt", 4: "fear"}}},
     }  # fmt: skip
     table = load_set(SPEC.validate_python(given), [ABAW8, VA, AU])
-    np.testing.assert_array_equal(labels(table, ABAW8), one_hot(["neutral", None, None, "fear"], ABAW8))
+    np.testing.assert_array_equal(
+        labels(table, ABAW8), one_hot(["neutral", None, None, "fear"], ABAW8)
+    )
     assert table["split"].tolist() == ["train", "val", "test", "train"]
     assert len(load_set(SPEC.validate_python({**given, "split": "train"}), [VA])) == 2
     cut = {"by": "video", "shares": {"train": 0.5, "val": 0.5}, "seed": 0}
@@ -630,7 +806,12 @@ def test_a_file_as_a_set_moves_its_codes_to_the_label_set_asked_for(tmp_path):
     with pytest.raises(DataError, match=r"expr\.abaw8 and expr\.abaw7 share the column expr_anger"):
         load_set(SPEC.validate_python(given), [ABAW8, ABAW7])
     with pytest.raises(UnknownNameError, match=r"no task named 'expr\.affectnet9'"):
-        load_set(SPEC.validate_python({**given, "classes": {"expr.affectnet9": given["classes"]["expr.affectnet8"]}}), [ABAW8])
+        load_set(
+            SPEC.validate_python(
+                {**given, "classes": {"expr.affectnet9": given["classes"]["expr.affectnet8"]}}
+            ),
+            [ABAW8],
+        )
 
 
 @pytest.mark.parametrize(
@@ -642,10 +823,27 @@ def test_a_file_as_a_set_moves_its_codes_to_the_label_set_asked_for(tmp_path):
         ({"set": "ferplus", "folder": "x", "take": 3}, "take"),
         ({"set": "folder", "root": 3}, "root"),
         ({"set": "folder", "root": "x", "split": "valid"}, "split"),
-        ({"set": "folder", "root": "x", "split": {"by": "person", "shares": {"train": 1.0}, "seed": 0}}, "by"),
-        ({"set": "folder", "root": "x", "split": {"by": None, "shares": {"train": -1.0}, "seed": 0}}, "shares"),
+        (
+            {
+                "set": "folder",
+                "root": "x",
+                "split": {"by": "person", "shares": {"train": 1.0}, "seed": 0},
+            },
+            "by",
+        ),
+        (
+            {
+                "set": "folder",
+                "root": "x",
+                "split": {"by": None, "shares": {"train": -1.0}, "seed": 0},
+            },
+            "shares",
+        ),
         ({"set": "file", "path": "x", "columns": {"points": ["a", "b"]}}, "points"),
-        ({"set": "file", "path": "x", "classes": {"expr.abaw7": {"column": "e", "values": {}}}}, "values"),
+        (
+            {"set": "file", "path": "x", "classes": {"expr.abaw7": {"column": "e", "values": {}}}},
+            "values",
+        ),
         ({"set": "file", "path": "x", "missing": [None]}, "missing"),
         ({"set": "drawn", "count": 0, "seed": 0, "size": 64}, "count"),
         ({"set": "drawn", "count": "9", "seed": 0, "size": 64}, "count"),
@@ -667,9 +865,13 @@ def test_drawn_faces_as_a_set():
     table = load_set(spec, [ABAW7, VA, TASKS["ce.abaw7"]])
     assert table["split"].value_counts().to_dict() == {"train": 80, "val": 20}
     assert table[list(TASKS["ce.abaw7"].columns)].isna().all(axis=None)
-    assert "ce.abaw7: no label in split train" in check(table, [ABAW7, VA, TASKS["ce.abaw7"]], "drawn")
+    assert "ce.abaw7: no label in split train" in check(
+        table, [ABAW7, VA, TASKS["ce.abaw7"]], "drawn"
+    )
     assert read_picture(table["image"][0]).shape == (32, 32, 3)
-    assert set(load_set(spec.model_copy(update={"split": "test", "count": 3}), [VA])["split"]) == {"test"}
+    assert set(load_set(spec.model_copy(update={"split": "test", "count": 3}), [VA])["split"]) == {
+        "test"
+    }
 
 
 @pytest.mark.parametrize("name", ["ferplus", "portraits"])
@@ -682,9 +884,14 @@ def test_real_sets_hold_their_promises(shared, name):
     said = f"{repeats} rows repeat a picture of another row; pictures in two splits: {len(train & val)}"
     assert check(table, tasks, name) == ([said] if repeats else [])
     whole = labels(table, EXPR)
-    moved = labels(load_set(SPEC.validate_python({"set": name, "folder": str(shared / "data")}), [ABAW7, AU]), ABAW7)
+    moved = labels(
+        load_set(SPEC.validate_python({"set": name, "folder": str(shared / "data")}), [ABAW7, AU]),
+        ABAW7,
+    )
     # By hand: a row keeps its labels where it has some and nobody saw contempt.
-    np.testing.assert_array_equal(~np.isnan(moved[:, 0]), whole[:, EXPR.names.index("contempt")] == 0)
+    np.testing.assert_array_equal(
+        ~np.isnan(moved[:, 0]), whole[:, EXPR.names.index("contempt")] == 0
+    )
     pixels = read_picture(table["image"].iloc[0])
     assert pixels.dtype == np.uint8
     assert pixels.shape[2] == 3
@@ -692,20 +899,45 @@ def test_real_sets_hold_their_promises(shared, name):
 
 def test_real_pictures_in_folders_and_in_a_file_agree(shared, tmp_path):
     """The same faces written out as class folders and as a CSV come back with the labels that their own adapter gives."""
-    table = load_set(SPEC.validate_python({"set": "portraits", "folder": str(shared / "data")}), [EXPR])
-    table = table[table["expr_anger"].eq(1) | table["expr_disgust"].eq(1)].groupby("split").head(20).reset_index(drop=True)
+    table = load_set(
+        SPEC.validate_python({"set": "portraits", "folder": str(shared / "data")}), [EXPR]
+    )
+    table = (
+        table[table["expr_anger"].eq(1) | table["expr_disgust"].eq(1)]
+        .groupby("split")
+        .head(20)
+        .reset_index(drop=True)
+    )
     names = np.array(EXPR.names)[labels(table, EXPR).argmax(axis=1)]
     rows = []
-    for i, (image, split, name) in enumerate(zip(table["image"], table["split"], names, strict=True)):
+    for i, (image, split, name) in enumerate(
+        zip(table["image"], table["split"], names, strict=True)
+    ):
         path = tmp_path / split / name / f"{i:03d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(image)
-        rows.append({"file": path.relative_to(tmp_path).as_posix(), "image": i, "emotion": name, "split": split})
+        rows.append(
+            {
+                "file": path.relative_to(tmp_path).as_posix(),
+                "image": i,
+                "emotion": name,
+                "split": split,
+            }
+        )
     save(pd.DataFrame(rows), tmp_path / "labels.csv")
-    folder = load_set(SPEC.validate_python({"set": "folder", "root": str(tmp_path)}), [EXPR]).sort_values("image", key=lambda p: p.str[-7:])
+    folder = load_set(
+        SPEC.validate_python({"set": "folder", "root": str(tmp_path)}), [EXPR]
+    ).sort_values("image", key=lambda p: p.str[-7:])
     codes = {"expr.ferplus8": {"column": "emotion", "values": {name: name for name in EXPR.names}}}
-    given = {"set": "file", "path": str(tmp_path / "labels.csv"), "columns": {"image": "file"}, "classes": codes}
+    given = {
+        "set": "file",
+        "path": str(tmp_path / "labels.csv"),
+        "columns": {"image": "file"},
+        "classes": codes,
+    }
     for loaded in (folder, load_set(SPEC.validate_python(given), [EXPR])):
         np.testing.assert_array_equal(labels(loaded, EXPR), labels(table, EXPR))
         assert loaded["split"].tolist() == table["split"].tolist()
-        np.testing.assert_array_equal(read_picture(loaded["image"].iloc[3]), read_picture(table["image"][3]))
+        np.testing.assert_array_equal(
+            read_picture(loaded["image"].iloc[3]), read_picture(table["image"][3])
+        )

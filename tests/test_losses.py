@@ -47,10 +47,14 @@ def shares_of(rows: int, classes: int = 8) -> Tensor:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_is_torchs_for_shares_and_per_row_for_classes(smoothing):
     raw, weights, classes = torch.randn(12, 8), torch.rand(8) * 5, torch.arange(12) % 8
-    theirs = functional.cross_entropy(raw, shares := shares_of(12), weights, label_smoothing=smoothing)
+    theirs = functional.cross_entropy(
+        raw, shares := shares_of(12), weights, label_smoothing=smoothing
+    )
     torch.testing.assert_close(cross_entropy(raw, shares, weights, smoothing), theirs)
     hard = functional.one_hot(classes, 8).float()
-    rows = functional.cross_entropy(raw, classes, weights, reduction="none", label_smoothing=smoothing)
+    rows = functional.cross_entropy(
+        raw, classes, weights, reduction="none", label_smoothing=smoothing
+    )
     ours = cross_entropy(raw, hard, weights, smoothing)
     torch.testing.assert_close(ours, rows.mean())
     # For class numbers torch's mean has another divisor: the sum of the rows' weights.
@@ -66,13 +70,23 @@ def test_cross_entropy_is_scikit_learns():
 
 def test_smoothed_mass_is_weighted_class_by_class():
     raw, weights = torch.randn(1, 4), torch.tensor([1.0, 2.0, 3.0, 4.0])
-    by_hand = -(np.array([0.025, 0.925, 0.025, 0.025]) * [1, 2, 3, 4] * log_softmax(raw.numpy(), axis=1)).sum()
-    assert cross_entropy(raw, torch.eye(4)[1:2], weights, 0.1).item() == pytest.approx(by_hand, rel=1e-5)
+    by_hand = -(
+        np.array([0.025, 0.925, 0.025, 0.025]) * [1, 2, 3, 4] * log_softmax(raw.numpy(), axis=1)
+    ).sum()
+    assert cross_entropy(raw, torch.eye(4)[1:2], weights, 0.1).item() == pytest.approx(
+        by_hand, rel=1e-5
+    )
 
 
 def test_binary_cross_entropy_is_torchs_and_keeps_rows_annotated_in_part():
-    raw, target, positive = torch.randn(20, 3), (torch.rand(20, 3) > 0.6).float(), torch.tensor([3.0, 1.0, 0.2])
-    theirs = functional.binary_cross_entropy_with_logits(raw, target, pos_weight=positive, reduction="none")
+    raw, target, positive = (
+        torch.randn(20, 3),
+        (torch.rand(20, 3) > 0.6).float(),
+        torch.tensor([3.0, 1.0, 0.2]),
+    )
+    theirs = functional.binary_cross_entropy_with_logits(
+        raw, target, pos_weight=positive, reduction="none"
+    )
     weights = torch.stack([torch.ones(3), positive])
     torch.testing.assert_close(binary_cross_entropy(raw, target, weights), theirs.mean())
     target[4, 1] = NAN
@@ -80,7 +94,9 @@ def test_binary_cross_entropy_is_torchs_and_keeps_rows_annotated_in_part():
     torch.testing.assert_close(binary_cross_entropy(raw, target, weights), theirs.mean())
     negative = torch.tensor([0.5, 2.0, 1.0])
     theirs = torch.where(target == 0, theirs * negative, theirs)
-    torch.testing.assert_close(binary_cross_entropy(raw, target, torch.stack([negative, positive])), theirs.mean())
+    torch.testing.assert_close(
+        binary_cross_entropy(raw, target, torch.stack([negative, positive])), theirs.mean()
+    )
 
 
 def test_balanced_weights_make_both_sides_cost_alike():
@@ -99,7 +115,9 @@ def test_ccc_loss_is_one_minus_the_metric_by_the_share_of_annotated_rows():
     pred, target = torch.randn(40, 2, dtype=torch.float64), torch.randn(40, 2, dtype=torch.float64)
     target[3:13, 0] = NAN
     costs = [1 - ccc(pred[:, i].numpy(), target[:, i].numpy()) for i in range(2)]
-    assert ccc_loss(pred, target, floor=1e-15).item() == pytest.approx((costs[0] * 0.75 + costs[1]) / 2, abs=1e-12)
+    assert ccc_loss(pred, target, floor=1e-15).item() == pytest.approx(
+        (costs[0] * 0.75 + costs[1]) / 2, abs=1e-12
+    )
 
 
 def test_ccc_gradient_is_the_numerical_one():
@@ -109,7 +127,9 @@ def test_ccc_gradient_is_the_numerical_one():
     assert torch.autograd.gradcheck(lambda p: ccc_loss(p, target), pred)
 
 
-@pytest.mark.parametrize("target", [torch.zeros(20, 1), torch.linspace(-1, 1, 20)[:, None], torch.full((20, 1), NAN)])
+@pytest.mark.parametrize(
+    "target", [torch.zeros(20, 1), torch.linspace(-1, 1, 20)[:, None], torch.full((20, 1), NAN)]
+)
 @pytest.mark.parametrize("level", [0.0, 0.7])
 def test_constants_have_finite_gradients(target, level):
     pred = torch.full((20, 1), level, requires_grad=True)
@@ -158,7 +178,9 @@ def test_no_label_costs_nothing_and_sends_no_gradient(loss):
     assert masked_mean(torch.tensor([NAN]), torch.tensor([False])).item() == 0
 
 
-@pytest.mark.parametrize("loss", [LOSSES[name] for name in ("cross_entropy", "binary", "mse", "mae")])
+@pytest.mark.parametrize(
+    "loss", [LOSSES[name] for name in ("cross_entropy", "binary", "mse", "mae")]
+)
 def test_one_labelled_face_in_64_weighs_a_64th(loss):
     raw, target = torch.randn(64, 4), torch.full((64, 4), NAN)
     target[5] = torch.eye(4)[2]
@@ -182,7 +204,9 @@ def test_labels_outside_the_bins_are_refused(code):
         Bins().encode(torch.tensor([[0.3, code]]))
 
 
-@pytest.mark.parametrize(("legacy", "expected"), [(False, (-0.95, 0.05, 0.95)), (True, (-1, 0.052632, 1))])
+@pytest.mark.parametrize(
+    ("legacy", "expected"), [(False, (-0.95, 0.05, 0.95)), (True, (-1, 0.052632, 1))]
+)
 def test_bins_decode_to_centres_or_to_the_ends(legacy, expected):
     bins = Bins(legacy=legacy)
     raw = torch.full((3, 2, 20), -1e4)
@@ -198,7 +222,8 @@ def test_binned_loss_is_cross_entropy_plus_ccc_of_the_expectation():
     number = torch.from_numpy(np.digitize(target.numpy(), np.linspace(-1, 1, 21)) - 1)
     centres = torch.arange(20) * 0.1 - 0.95
     each = [
-        functional.cross_entropy(logits, number[:, i]) + ccc_loss((logits.softmax(1) @ centres)[:, None], target[:, i : i + 1])
+        functional.cross_entropy(logits, number[:, i])
+        + ccc_loss((logits.softmax(1) @ centres)[:, None], target[:, i : i + 1])
         for i, logits in enumerate(raw.split(20, dim=1))
     ]
     torch.testing.assert_close(binned_loss(raw, target, Bins()), (each[0] + each[1]) / 2)
@@ -206,8 +231,13 @@ def test_binned_loss_is_cross_entropy_plus_ccc_of_the_expectation():
 
 def test_divergence_is_scipys():
     raw, teacher = torch.randn(6, 8), torch.randn(6, 8)
-    p, q = softmax(teacher.double().numpy() / 1.5, axis=1), softmax(raw.double().numpy() / 1.5, axis=1)
-    np.testing.assert_allclose(divergence(raw, teacher, 1.5), rel_entr(p, q).sum(axis=1) * 2.25, rtol=1e-4, atol=1e-6)
+    p, q = (
+        softmax(teacher.double().numpy() / 1.5, axis=1),
+        softmax(raw.double().numpy() / 1.5, axis=1),
+    )
+    np.testing.assert_allclose(
+        divergence(raw, teacher, 1.5), rel_entr(p, q).sum(axis=1) * 2.25, rtol=1e-4, atol=1e-6
+    )
     assert divergence(raw, raw, 1.5).abs().max() < 1e-6
     whole = binned_divergence(raw, teacher, Bins(count=4), 1.5)
     torch.testing.assert_close(whole[:, 1], divergence(raw[:, 4:], teacher[:, 4:], 1.5))
@@ -217,7 +247,9 @@ def test_labels_and_teacher_are_mixed_by_row():
     kd = torch.rand(64)
     nobody, everybody = torch.zeros(64, dtype=torch.bool), torch.ones(64, dtype=torch.bool)
     torch.testing.assert_close(mixed(torch.tensor(0.0), kd, nobody, 0.4), kd.mean())
-    torch.testing.assert_close(mixed(torch.tensor(2.0), kd, everybody, 0.4), 0.6 * torch.tensor(2.0) + 0.4 * kd.mean())
+    torch.testing.assert_close(
+        mixed(torch.tensor(2.0), kd, everybody, 0.4), 0.6 * torch.tensor(2.0) + 0.4 * kd.mean()
+    )
 
 
 def batch(rows: int = 64) -> tuple[list[Tensor], list[Tensor]]:
@@ -226,12 +258,17 @@ def batch(rows: int = 64) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def labels_of(target: list[Tensor]) -> dict[str, np.ndarray]:
-    return {task.family: values.numpy() for task, values in zip((EXPR, VA, AU), target, strict=True)}
+    return {
+        task.family: values.numpy() for task, values in zip((EXPR, VA, AU), target, strict=True)
+    }
 
 
 def test_objective_is_the_weighted_sum_of_its_parts():
     raw, target = batch()
-    settings = {"va": LossSettings(weight=0.5, floor=1e-2), "expr": LossSettings(smoothing=0.2, classes="mean")}
+    settings = {
+        "va": LossSettings(weight=0.5, floor=1e-2),
+        "expr": LossSettings(smoothing=0.2, classes="mean"),
+    }
     objective = Objective.from_labels([EXPR, VA, AU], settings, labels_of(target))
     total, parts = objective(raw, target)
     weights = target[0].sum(0).mean() / target[0].sum(0)
@@ -255,9 +292,13 @@ def test_objective_is_remade_from_its_weights_as_json():
     first = Objective.from_labels([EXPR, VA, AU], settings, labels_of(target))
     again = Objective([EXPR, VA, AU], settings, json.loads(json.dumps(first.weights)))
     teacher = batch()[0]
-    torch.testing.assert_close(again(raw, target, teacher)[0], first(raw, target, teacher)[0], rtol=0, atol=0)
+    torch.testing.assert_close(
+        again(raw, target, teacher)[0], first(raw, target, teacher)[0], rtol=0, atol=0
+    )
     assert not first.state_dict()
-    with pytest.raises(ValueError, match=r"expr lacks its classes; make the objective with Objective\.from_labels"):
+    with pytest.raises(
+        ValueError, match=r"expr lacks its classes; make the objective with Objective\.from_labels"
+    ):
         Objective([EXPR], {"expr": LossSettings(classes="max")}, {})
 
 
@@ -276,7 +317,9 @@ def test_sequences_are_rows():
     raw, target = batch(24)
     objective = Objective([EXPR, VA, AU], {}, {})
     whole = objective(raw, target)[0]
-    folded = objective([r.unflatten(0, (4, 6)) for r in raw], [t.unflatten(0, (4, 6)) for t in target])[0]
+    folded = objective(
+        [r.unflatten(0, (4, 6)) for r in raw], [t.unflatten(0, (4, 6)) for t in target]
+    )[0]
     torch.testing.assert_close(folded, whole)
 
 
@@ -310,7 +353,10 @@ def test_without_labels_the_teacher_is_all_there_is():
         torch.testing.assert_close(parts[family], cost)
     torch.testing.assert_close(total, sum(kd))
     target[0][:, 3] = NAN  # a row annotated in part has no label to learn by
-    torch.testing.assert_close(Objective([EXPR], {"expr": DISTILLED["expr"]}, {})(raw[:1], target[:1], teacher[:1])[0], kd[0])
+    torch.testing.assert_close(
+        Objective([EXPR], {"expr": DISTILLED["expr"]}, {})(raw[:1], target[:1], teacher[:1])[0],
+        kd[0],
+    )
 
 
 def test_with_all_labels_the_teacher_has_its_share():
@@ -370,9 +416,18 @@ def test_shapes_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"expr": LossSettings(kind="ccc")}, "expr is a one_of task and learns by cross_entropy, not by ccc"),
-        ({"va": LossSettings(smoothing=0.1, legacy=True)}, "va learns by ccc, which has no legacy, smoothing"),
-        ({"au": LossSettings(distill=Distill(temperature=2))}, "au learns by binary, which has no temperature"),
+        (
+            {"expr": LossSettings(kind="ccc")},
+            "expr is a one_of task and learns by cross_entropy, not by ccc",
+        ),
+        (
+            {"va": LossSettings(smoothing=0.1, legacy=True)},
+            "va learns by ccc, which has no legacy, smoothing",
+        ),
+        (
+            {"au": LossSettings(distill=Distill(temperature=2))},
+            "au learns by binary, which has no temperature",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_a_task_are_refused(settings, says):
@@ -402,9 +457,15 @@ def test_settings_survive_being_written_out_in_full():
 
 
 def test_mixed_labels_are_learned_as_the_mixture_of_two_costs():
-    raw, one, other = torch.randn(9, 8), torch.eye(8)[torch.arange(9) % 8], torch.eye(8)[torch.arange(9) % 3]
+    raw, one, other = (
+        torch.randn(9, 8),
+        torch.eye(8)[torch.arange(9) % 8],
+        torch.eye(8)[torch.arange(9) % 3],
+    )
     soft = mix_targets(one, other, 0.3)
-    torch.testing.assert_close(cross_entropy(raw, soft), 0.3 * cross_entropy(raw, one) + 0.7 * cross_entropy(raw, other))
+    torch.testing.assert_close(
+        cross_entropy(raw, soft), 0.3 * cross_entropy(raw, one) + 0.7 * cross_entropy(raw, other)
+    )
     one[2], other[4, 0] = NAN, NAN
     gone = mix_targets(one, other, 1.0).isnan()
     assert gone[2].all()

@@ -25,7 +25,9 @@ def values(rng: np.random.Generator) -> tuple[Array, Array]:
 
 def classes(rng: np.random.Generator) -> tuple[Array, Array]:
     target = rng.integers(8, size=300)
-    return np.where(rng.random(300) < 0.6, target, rng.integers(8, size=300)).astype(float), target.astype(float)
+    return np.where(rng.random(300) < 0.6, target, rng.integers(8, size=300)).astype(
+        float
+    ), target.astype(float)
 
 
 def decisions(rng: np.random.Generator) -> tuple[Array, Array]:
@@ -42,7 +44,9 @@ def odds(rng: np.random.Generator) -> tuple[Array, Array]:
 
 def ccc_by_moments(pred: Array, target: Array) -> float:
     both = np.cov(pred, target, ddof=0)
-    return float(2 * both[0, 1] / (both[0, 0] + both[1, 1] + (np.mean(pred) - np.mean(target)) ** 2))
+    return float(
+        2 * both[0, 1] / (both[0, 0] + both[1, 1] + (np.mean(pred) - np.mean(target)) ** 2)
+    )
 
 
 def ece_by_loop(probabilities: Array, target: Array) -> float:
@@ -60,14 +64,18 @@ def macro8(pred: Any, target: Any) -> float:
 
 
 def macro_reference(pred: Array, target: Array) -> float:
-    return float(reference.f1_score(target, pred, labels=range(8), average="macro", zero_division=0))
+    return float(
+        reference.f1_score(target, pred, labels=range(8), average="macro", zero_division=0)
+    )
 
 
 def units_reference(pred: Array, target: Array) -> float:
     return float(np.mean([reference.f1_score(target[:, k], pred[:, k]) for k in range(12)]))
 
 
-BATTERY: dict[str, tuple[Callable[..., float], Callable[..., Any], Callable[..., tuple[Array, Array]]]] = {
+BATTERY: dict[
+    str, tuple[Callable[..., float], Callable[..., Any], Callable[..., tuple[Array, Array]]]
+] = {
     "ccc": (metrics.ccc, ccc_by_moments, values),
     "pearson": (metrics.pearson, lambda p, t: stats.pearsonr(p, t).statistic, values),
     "accuracy": (metrics.accuracy, lambda p, t: reference.accuracy_score(t, p), classes),
@@ -168,7 +176,9 @@ def test_ccc_sees_shift_and_scale_where_pearson_does_not() -> None:
 
 def test_ccc_in_float32_is_computed_in_float64() -> None:
     pred, target = (x.astype(np.float32) + 1000 for x in values(np.random.default_rng(2)))
-    assert metrics.ccc(pred, target) == pytest.approx(ccc_by_moments(pred.astype(float), target.astype(float)), rel=1e-10)
+    assert metrics.ccc(pred, target) == pytest.approx(
+        ccc_by_moments(pred.astype(float), target.astype(float)), rel=1e-10
+    )
 
 
 def test_pearson_of_a_constant_is_undefined() -> None:
@@ -195,7 +205,11 @@ def test_macro_f1_keeps_its_divisor() -> None:
 
 def test_class_f1_against_sklearn() -> None:
     pred, target = classes(np.random.default_rng(3))
-    np.testing.assert_allclose(metrics.class_f1(pred, target, range(8)), reference.f1_score(target, pred, average=None), atol=1e-12)
+    np.testing.assert_allclose(
+        metrics.class_f1(pred, target, range(8)),
+        reference.f1_score(target, pred, average=None),
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize(("pred", "target"), [([0, 7], [0, 1]), ([0, 1], [0, 7])])
@@ -212,7 +226,10 @@ def test_au_f1_keeps_partly_annotated_rows() -> None:
     found = metrics.au_f1(pred, target)
     seen = ~np.isnan(target)
     expected = [
-        reference.f1_score(target[seen[:, k], k], pred[seen[:, k], k], zero_division=0) if seen[:, k].any() else NAN for k in range(12)
+        reference.f1_score(target[seen[:, k], k], pred[seen[:, k], k], zero_division=0)
+        if seen[:, k].any()
+        else NAN
+        for k in range(12)
     ]
     assert np.isnan(found[[6, 9]]).all()
     np.testing.assert_allclose(np.delete(found, 9), np.delete(expected, 9), atol=1e-12)
@@ -274,8 +291,14 @@ def test_bootstrap_draws_whole_groups() -> None:
 
 def test_rows_alike_within_a_video_widen_the_interval() -> None:
     x = np.repeat(np.random.default_rng(3).normal(size=20), 50)
-    by_row = np.ptp(metrics.bootstrap(lambda v: float(v.mean()), x, groups=np.arange(1000), rounds=300))
-    by_video = np.ptp(metrics.bootstrap(lambda v: float(v.mean()), x, groups=np.repeat(np.arange(20), 50), rounds=300))
+    by_row = np.ptp(
+        metrics.bootstrap(lambda v: float(v.mean()), x, groups=np.arange(1000), rounds=300)
+    )
+    by_video = np.ptp(
+        metrics.bootstrap(
+            lambda v: float(v.mean()), x, groups=np.repeat(np.arange(20), 50), rounds=300
+        )
+    )
     assert by_video > 4 * by_row
 
 
@@ -290,13 +313,18 @@ def test_bootstrap_undefined() -> None:
 
 def task_data(seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
     rng = np.random.default_rng(seed)
-    made: dict[str, tuple[Array, Array]] = {"au.abaw12": units(rng), "va": (rng.uniform(-1, 1, (300, 2)), rng.uniform(-1, 1, (300, 2)))}
+    made: dict[str, tuple[Array, Array]] = {
+        "au.abaw12": units(rng),
+        "va": (rng.uniform(-1, 1, (300, 2)), rng.uniform(-1, 1, (300, 2))),
+    }
     made["emi.abaw6"] = rng.random((300, 6)), rng.random((300, 6))
     made["emi.abaw5"] = rng.random((300, 7)), rng.random((300, 7))
     for key in ("expr.abaw7", "expr.abaw8", "expr.lsd6", "ce.abaw7"):
         k = len(TASKS[key].names)
         made[key] = rng.integers(k, size=300).astype(float), rng.integers(k, size=300).astype(float)
-    return {key: pred for key, (pred, _) in made.items()}, {key: target for key, (_, target) in made.items()}
+    return {key: pred for key, (pred, _) in made.items()}, {
+        key: target for key, (_, target) in made.items()
+    }
 
 
 @pytest.mark.parametrize("name", metrics.PROTOCOLS)
@@ -308,11 +336,15 @@ def test_protocol_battery(name: str) -> None:
     assert all(term.task in TASKS for term in protocol.terms)
     parts = protocol.parts(pred, target)
     assert len(parts) == len(protocol.terms)
-    assert protocol.score(pred, target) == pytest.approx(sum(t.weight * parts[t.name] for t in protocol.terms), **EXACT)
+    assert protocol.score(pred, target) == pytest.approx(
+        sum(t.weight * parts[t.name] for t in protocol.terms), **EXACT
+    )
     best = protocol.score(target, target)
     assert best == pytest.approx(3 if name.endswith("mtl") else 1, **EXACT)
     assert protocol.score(pred, target) < best
-    assert np.isnan(protocol.score(pred, {key: np.full_like(value, NAN) for key, value in target.items()}))
+    assert np.isnan(
+        protocol.score(pred, {key: np.full_like(value, NAN) for key, value in target.items()})
+    )
 
 
 def f1_by_counts(pred: Array, target: Array, label: float) -> float:
@@ -344,11 +376,15 @@ def protocol_by_hand(name: str, pred: dict[str, Array], target: dict[str, Array]
     """Every challenge's formula a second time, from counts, moments and scipy."""
     year, track = name.removeprefix("abaw").split(".")
     va = np.mean([ccc_by_moments(*pair) for pair in columns_of(pred["va"], target["va"])])
-    au = np.mean([f1_by_counts(*pair, 1) for pair in columns_of(pred["au.abaw12"], target["au.abaw12"])])
+    au = np.mean(
+        [f1_by_counts(*pair, 1) for pair in columns_of(pred["au.abaw12"], target["au.abaw12"])]
+    )
     expr = macro_by_counts(pred["expr.abaw8"], target["expr.abaw8"], 8)
     if year == "2021" and track == "expr":
         key = "expr.abaw7"
-        return 0.67 * macro_by_counts(pred[key], target[key], 7) + 0.33 * right_share(pred[key], target[key])
+        return 0.67 * macro_by_counts(pred[key], target[key], 7) + 0.33 * right_share(
+            pred[key], target[key]
+        )
     if year == "2021" and track == "au":
         return float(0.5 * au + 0.5 * right_share(pred["au.abaw12"], target["au.abaw12"]))
     return float({
@@ -370,13 +406,17 @@ def test_every_protocol_against_a_second_formula(name: str, seed: int) -> None:
     holes = np.random.default_rng(seed + 100)
     for values in target.values():
         values[holes.random(values.shape) < 0.2] = NAN
-    assert metrics.PROTOCOLS[name].score(pred, target) == pytest.approx(protocol_by_hand(name, pred, target), **EXACT)
+    assert metrics.PROTOCOLS[name].score(pred, target) == pytest.approx(
+        protocol_by_hand(name, pred, target), **EXACT
+    )
 
 
 def test_mean_pearson_sees_neither_scale_nor_shift_but_an_undefined_emotion() -> None:
     pred, target = task_data(3)
     emi, key = metrics.PROTOCOLS["abaw2024.emi"], "emi.abaw6"
-    assert emi.score({key: 0.2 * pred[key] + 0.5}, target) == pytest.approx(emi.score(pred, target), **EXACT)
+    assert emi.score({key: 0.2 * pred[key] + 0.5}, target) == pytest.approx(
+        emi.score(pred, target), **EXACT
+    )
     still = pred[key].copy()
     still[:, 2] = 0.5
     assert np.isnan(emi.score({key: still}, target))
@@ -386,7 +426,11 @@ def test_mean_pearson_sees_neither_scale_nor_shift_but_an_undefined_emotion() ->
 def test_p_mtl_by_hand() -> None:
     pred, target = task_data(1)
     ccc = 0.5 * sum(ccc_by_moments(pred["va"][:, k], target["va"][:, k]) for k in (0, 1))
-    by_hand = ccc + macro_reference(pred["expr.abaw8"], target["expr.abaw8"]) + units_reference(pred["au.abaw12"], target["au.abaw12"])
+    by_hand = (
+        ccc
+        + macro_reference(pred["expr.abaw8"], target["expr.abaw8"])
+        + units_reference(pred["au.abaw12"], target["au.abaw12"])
+    )
     for name in ("abaw2022.mtl", "abaw2024.mtl"):
         assert metrics.PROTOCOLS[name].score(pred, target) == pytest.approx(by_hand, **EXACT)
 
@@ -394,13 +438,30 @@ def test_p_mtl_by_hand() -> None:
 @pytest.mark.parametrize(
     ("name", "parts", "score", "digits"),
     [
-        ("abaw2022.mtl", {"ccc_valence": 0.4470512, "ccc_arousal": 0.4470512, "macro_f1": 0.3350704, "au_f1": 0.4943377}, 1.2764593, 7),
-        ("abaw2024.mtl", {"ccc_valence": 0.5598, "ccc_arousal": 0.5558, "macro_f1": 0.4168, "au_f1": 0.5194}, 1.4940, 4),
+        (
+            "abaw2022.mtl",
+            {
+                "ccc_valence": 0.4470512,
+                "ccc_arousal": 0.4470512,
+                "macro_f1": 0.3350704,
+                "au_f1": 0.4943377,
+            },
+            1.2764593,
+            7,
+        ),
+        (
+            "abaw2024.mtl",
+            {"ccc_valence": 0.5598, "ccc_arousal": 0.5558, "macro_f1": 0.4168, "au_f1": 0.5194},
+            1.4940,
+            4,
+        ),
         ("abaw2021.expr", {"macro_f1": 0.351, "accuracy": 0.668}, 0.4556, 4),
         ("abaw2021.va", {"ccc_valence": 0.505, "ccc_arousal": 0.475}, 0.490, 6),
     ],
 )
-def test_weights_give_the_published_sums(name: str, parts: dict[str, float], score: float, digits: int) -> None:
+def test_weights_give_the_published_sums(
+    name: str, parts: dict[str, float], score: float, digits: int
+) -> None:
     """Published parts add up to their published totals; where only the mean CCC was published it stands for both axes."""
     terms = metrics.PROTOCOLS[name].terms
     assert {term.name for term in terms} == set(parts)
@@ -411,8 +472,12 @@ def test_years_cannot_be_confused() -> None:
     pred, target = task_data(2)
     f1 = reference.f1_score(target["expr.abaw7"], pred["expr.abaw7"], average="macro")
     right = reference.accuracy_score(target["expr.abaw7"], pred["expr.abaw7"])
-    assert metrics.PROTOCOLS["abaw2021.expr"].score(pred, target) == pytest.approx(0.67 * f1 + 0.33 * right, **EXACT)
-    assert metrics.PROTOCOLS["abaw2022.expr"].score(pred, target) == macro8(pred["expr.abaw8"], target["expr.abaw8"])
+    assert metrics.PROTOCOLS["abaw2021.expr"].score(pred, target) == pytest.approx(
+        0.67 * f1 + 0.33 * right, **EXACT
+    )
+    assert metrics.PROTOCOLS["abaw2022.expr"].score(pred, target) == macro8(
+        pred["expr.abaw8"], target["expr.abaw8"]
+    )
     with pytest.raises(KeyError, match=r"expr\.abaw8"):
         metrics.PROTOCOLS["abaw2022.expr"].score({"expr.abaw7": pred["expr.abaw7"]}, target)
 

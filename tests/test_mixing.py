@@ -11,7 +11,15 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from mien.data.label_table import COLUMNS, check, labels, table_of
-from mien.data.mixing import Mixing, cap_per_class, drop_inconsistent, drop_labels, join, mix, subsample_in_time
+from mien.data.mixing import (
+    Mixing,
+    cap_per_class,
+    drop_inconsistent,
+    drop_labels,
+    join,
+    mix,
+    subsample_in_time,
+)
 from mien.data.registry import Set, load_set, places, set_name, starting_from, unmixed
 from mien.errors import DataError
 from mien.tasks import TASKS
@@ -33,7 +41,11 @@ def shares(codes):
 def table(codes, va=None, images="f", split="train", **about):
     """A label table of class codes and, where given, of valence and arousal."""
     count = len(codes)
-    va = np.full((count, 2), np.nan, np.float32) if va is None else np.asarray(va, np.float32).reshape(-1, 2)
+    va = (
+        np.full((count, 2), np.nan, np.float32)
+        if va is None
+        else np.asarray(va, np.float32).reshape(-1, 2)
+    )
     names = [f"{images}{i}.jpg" for i in range(count)] if isinstance(images, str) else images
     return table_of(names, about, {EXPR: shares(codes), VA: va}, split)
 
@@ -45,7 +57,13 @@ def some(seed, count=600, videos=5, lone=40):
     va = np.where(rng.random((count, 1)) < 0.3, np.nan, rng.uniform(-1, 1, (count, 2)))
     video = np.array([f"v{k}" for k in rng.integers(videos, size=count)], object)
     video[rng.choice(count, lone, replace=False)] = None
-    found = table(codes, va, video=video, frame=rng.permutation(count), split=np.where(video == "v0", "val", "train"))
+    found = table(
+        codes,
+        va,
+        video=video,
+        frame=rng.permutation(count),
+        split=np.where(video == "v0", "val", "train"),
+    )
     return found.assign(split=np.where(video == "v0", "val", "train")), codes
 
 
@@ -71,18 +89,27 @@ def test_classes_are_thinned_in_the_order_of_time(seed):
     found, codes = some(seed)
     before = found.copy(deep=True)
     left = subsample_in_time(found, EXPR, ABAW2)
-    wanted = lambda i: (EXPR.names[codes[i]], ABAW2.get(EXPR.names[codes[i]], 1)) if codes[i] >= 0 else None  # noqa: E731
+
+    def wanted(i):
+        return (EXPR.names[codes[i]], ABAW2.get(EXPR.names[codes[i]], 1)) if codes[i] >= 0 else None
+
     assert set(left.index) == strided(found, wanted)
     assert left.index.is_monotonic_increasing
     pd.testing.assert_frame_equal(found, before)
-    counts = found.assign(code=codes)[lambda t: (t["split"] == "train") & t["video"].notna()].groupby(["code", "video"]).size()
+    counts = (
+        found.assign(code=codes)[lambda t: (t["split"] == "train") & t["video"].notna()]
+        .groupby(["code", "video"])
+        .size()
+    )
     lone = found.assign(code=codes)[lambda t: t["video"].isna()].groupby("code").size()
     for name, stride in ABAW2.items():
         k = EXPR.names.index(name)
         expected = sum(math.ceil(n / stride) for n in counts[k]) + lone.get(k, 0)
         assert int(left.loc[left["split"] == "train", f"expr_{name}"].sum()) == expected
         assert f"{name} {expected}" in left.attrs["notes"][-1]
-    assert left.attrs["notes"][-1].startswith("expr.abaw7, thinned in time (neutral 10, happiness 2, sadness 2): ")
+    assert left.attrs["notes"][-1].startswith(
+        "expr.abaw7, thinned in time (neutral 10, happiness 2, sadness 2): "
+    )
     assert (left["split"] == "val").sum() == (found["split"] == "val").sum()
 
 
@@ -153,7 +180,9 @@ def test_expressions_against_valence_and_arousal_lose_their_label():
     assert gone.tolist() == [row[3] for row in rows]
     np.testing.assert_array_equal(left[list(VA.columns)], found[list(VA.columns)])
     assert "happiness 1, sadness 1, neutral 2;" in left.attrs["notes"][-1]
-    assert drop_inconsistent(found.assign(split="val"))[list(EXPR.columns)].equals(found[list(EXPR.columns)])
+    assert drop_inconsistent(found.assign(split="val"))[list(EXPR.columns)].equals(
+        found[list(EXPR.columns)]
+    )
     with pytest.raises(DataError, match="ask for both tasks"):
         drop_inconsistent(found.drop(columns="valence"))
 
@@ -202,12 +231,19 @@ def test_tables_are_joined_on_video_and_frame_or_on_the_image(seed):
         rows = np.sort(rng.choice(300, 150, replace=False))
         part = whole.iloc[rows].reset_index(drop=True)
         part.loc[rng.random(150) < 0.5, list(EXPR.columns if k % 2 else VA.columns)] = np.nan
-        parts.append(part.assign(image=part["image"].where(part["video"].isna(), f"{k}/" + part["image"])))
+        parts.append(
+            part.assign(image=part["image"].where(part["video"].isna(), f"{k}/" + part["image"]))
+        )
     found = join(parts)
     expected = joined_by_hand(parts)
-    keys = [row["image"] if pd.isna(row["video"]) else (row["video"], row["frame"]) for row in found.to_dict("records")]
+    keys = [
+        row["image"] if pd.isna(row["video"]) else (row["video"], row["frame"])
+        for row in found.to_dict("records")
+    ]
     assert keys == list(expected)
-    np.testing.assert_array_equal(found[[*EXPR.columns, *VA.columns]], [list(each.values()) for each in expected.values()])
+    np.testing.assert_array_equal(
+        found[[*EXPR.columns, *VA.columns]], [list(each.values()) for each in expected.values()]
+    )
     assert found.attrs["notes"] == [f"joined 450 rows of 3 sets to {len(expected)} faces"]
     assert list(found.columns) == list(whole.columns)
 
@@ -222,22 +258,35 @@ def test_labels_that_contradict_are_told_and_the_first_stay():
 
 
 def test_columns_that_one_table_lacks_are_empty_there():
-    first, second = table([HAPPY, SAD])[[*COLUMNS, *EXPR.columns]], table([0, 0], [(0.5, 0.5), (0.1, 0.2)])[[*COLUMNS, *VA.columns]]
+    first, second = (
+        table([HAPPY, SAD])[[*COLUMNS, *EXPR.columns]],
+        table([0, 0], [(0.5, 0.5), (0.1, 0.2)])[[*COLUMNS, *VA.columns]],
+    )
     both = join([first, second.iloc[1:]])
     assert len(both) == 2
     assert both["valence"].isna().tolist() == [True, False]
     with pytest.raises(DataError, match="expr_other and another has not"):
         join([first, first.assign(expr_other=np.float32(0))])
-    for wrong, said in (([], "no tables"), ([first.assign(split=None)], "2 of 2 rows have no split")):
+    for wrong, said in (
+        ([], "no tables"),
+        ([first.assign(split=None)], "2 of 2 rows have no split"),
+    ):
         with pytest.raises(DataError, match=said):
             join(wrong)
 
 
 def test_faces_of_one_picture_stay_apart():
     points = [np.arange(10.0), np.arange(10.0) + 50]
-    crowd = table([HAPPY, SAD, NEUTRAL], images=["crowd.jpg", "crowd.jpg", "lone.jpg"], points=[*points, points[0]])
+    crowd = table(
+        [HAPPY, SAD, NEUTRAL],
+        images=["crowd.jpg", "crowd.jpg", "lone.jpg"],
+        points=[*points, points[0]],
+    )
     rated = table(
-        [-1, -1, -1], [(0.1, 0), (0.2, 0), (0.3, 0)], images=["crowd.jpg", "crowd.jpg", "lone.jpg"], points=[points[1], points[0], None]
+        [-1, -1, -1],
+        [(0.1, 0), (0.2, 0), (0.3, 0)],
+        images=["crowd.jpg", "crowd.jpg", "lone.jpg"],
+        points=[points[1], points[0], None],
     )
     found = join([crowd, rated])
     assert labels(found, EXPR).argmax(axis=1).tolist() == [HAPPY, SAD, NEUTRAL]
@@ -251,7 +300,9 @@ def test_pictures_that_come_twice_in_one_table_are_two_rows():
     twice = table([HAPPY, SAD, NEUTRAL], images=[b"one", b"one", b"two"])
     assert labels(join([twice]), EXPR).argmax(axis=1).tolist() == [HAPPY, SAD, NEUTRAL]
     arrays = [np.full((2, 2, 3), k, np.uint8) for k in (1, 1, 2)]
-    found = join([table([HAPPY, SAD, NEUTRAL], images=arrays), table([-1], [(0.5, 0.5)], images=arrays[2:])])
+    found = join(
+        [table([HAPPY, SAD, NEUTRAL], images=arrays), table([-1], [(0.5, 0.5)], images=arrays[2:])]
+    )
     assert found["valence"].isna().tolist() == [True, True, False]
 
 
@@ -265,16 +316,37 @@ def test_a_picture_without_a_video_is_found_by_its_image():
 
 
 def test_what_judges_anywhere_trains_nowhere():
-    one = table([HAPPY] * 6, images="a/", video=["p", "p", "q", "q", "r", "s_left"], frame=[1, 2] * 3, subject=[*"ppqqr", "s"])
-    about = {"video": ["p", "p", "t", "s_right"], "frame": [2, 3, 1, 1], "subject": ["p", "p", "t", "s"]}
+    one = table(
+        [HAPPY] * 6,
+        images="a/",
+        video=["p", "p", "q", "q", "r", "s_left"],
+        frame=[1, 2] * 3,
+        subject=[*"ppqqr", "s"],
+    )
+    about = {
+        "video": ["p", "p", "t", "s_right"],
+        "frame": [2, 3, 1, 1],
+        "subject": ["p", "p", "t", "s"],
+    }
     two = table([-1] * 4, [(0.1, 0.1)] * 4, images="b/", split="val", **about)
     found = join([one, two])
     assert found.groupby("video")["split"].nunique().max() == 1
     assert found.groupby("subject")["split"].nunique().max() == 1
     assert Counter(found["split"]) == {"train": 3, "val": 4}
-    assert found.loc[found["split"] == "val", "expr_fear"].isna().all(), "a training label of a judged frame is left out"
-    assert found.attrs["notes"][0] == "3 rows were left out: their face, video or subject judges in another set"
-    images = join([table([0] * 3), table([1], images="f", split="test"), table([2, 2], images="f", split="val")])
+    assert found.loc[found["split"] == "val", "expr_fear"].isna().all(), (
+        "a training label of a judged frame is left out"
+    )
+    assert (
+        found.attrs["notes"][0]
+        == "3 rows were left out: their face, video or subject judges in another set"
+    )
+    images = join(
+        [
+            table([0] * 3),
+            table([1], images="f", split="test"),
+            table([2, 2], images="f", split="val"),
+        ]
+    )
     assert images["split"].tolist() == ["train", "test", "val"]
     assert set(images["image"]) == {"f0.jpg", "f1.jpg", "f2.jpg"}
 
@@ -292,7 +364,9 @@ def test_a_row_stays_that_one_task_keeps():
     found, codes = some(7)
     how = Mixing(thin={"expr": ABAW2, "va": {"every": 5}})
     rated = found["valence"].notna()
-    by_expr = strided(found, lambda i: (codes[i], ABAW2.get(EXPR.names[codes[i]], 1)) if codes[i] >= 0 else None)
+    by_expr = strided(
+        found, lambda i: (codes[i], ABAW2.get(EXPR.names[codes[i]], 1)) if codes[i] >= 0 else None
+    )
     by_va = strided(found, lambda i: ("", 5) if rated[i] else None)
     has_expr, has_va = ({i for i in found.index if own[i]} for own in (codes >= 0, rated))
     stay = sorted((by_expr & has_expr) | (by_va & has_va) | (set(found.index) - has_expr - has_va))
@@ -318,19 +392,31 @@ def test_a_row_stays_that_one_task_keeps():
 def test_thinning_one_task_takes_whole_rows():
     found, _ = some(8)
     left = mix([found], Mixing(thin={"expr": ABAW2}), [EXPR, VA])
-    pd.testing.assert_frame_equal(left, subsample_in_time(found, EXPR, ABAW2).reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        left, subsample_in_time(found, EXPR, ABAW2).reset_index(drop=True)
+    )
     both = mix([found], Mixing(thin={"expr": ABAW2}, cap={"expr": 12}, seed=3), [EXPR, VA])
     assert both[lambda t: t["split"] == "train"][list(EXPR.columns)].sum().max() == 12
 
 
 def test_the_parts_come_in_order_and_all_is_told():
     found, _ = some(9)
-    how = Mixing(consistent=True, thin={"expr": {"neutral": 3}}, drop={"expr": 0.5, "au": 0.1}, seed=2)
+    how = Mixing(
+        consistent=True, thin={"expr": {"neutral": 3}}, drop={"expr": 0.5, "au": 0.1}, seed=2
+    )
     mixed = mix([found.iloc[:300], found.iloc[300:]], how, [EXPR, VA])
-    expected = drop_labels(subsample_in_time(drop_inconsistent(found), EXPR, {"neutral": 3}), EXPR, 0.5, seed=2).reset_index(drop=True)
+    expected = drop_labels(
+        subsample_in_time(drop_inconsistent(found), EXPR, {"neutral": 3}), EXPR, 0.5, seed=2
+    ).reset_index(drop=True)
     pd.testing.assert_frame_equal(mixed, expected)
     notes = mixed.attrs["notes"]
-    assert [note.split(" ")[0] for note in notes] == ["joined", "expressions", "expr.abaw7,", "expr.abaw7:", "au:"]
+    assert [note.split(" ")[0] for note in notes] == [
+        "joined",
+        "expressions",
+        "expr.abaw7,",
+        "expr.abaw7:",
+        "au:",
+    ]
     assert "not learned here" in notes[-1]
     assert mix([found], Mixing(), [EXPR, VA]).equals(found)
 
@@ -352,14 +438,22 @@ def test_settings_that_are_none_are_told(given, said):
 def unified(tmp_path):
     """Aff-Wild2 with two tracks that split one video differently, ExpW and AFEW-VA, all tiny; and settings that mix them."""
     rng = np.random.default_rng(0)
-    header = {"EXPR_Set": "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise", "VA_Set": "valence,arousal"}
+    header = {
+        "EXPR_Set": "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise",
+        "VA_Set": "valence,arousal",
+    }
     tracks = {
         ("EXPR_Set", "Train_Set"): ["both", "expr_only", "torn"], ("EXPR_Set", "Validation_Set"): ["judged"],
         ("VA_Set", "Train_Set"): ["both", "va_only"], ("VA_Set", "Validation_Set"): ["judged", "torn"],
     }  # fmt: skip
     for (track, split), videos in tracks.items():
         for video in videos:
-            lines = [str(k % 7) if track == "EXPR_Set" else "{:.2f},{:.2f}".format(*rng.uniform(-1, 1, 2)) for k in range(40)]
+            lines = [
+                str(k % 7)
+                if track == "EXPR_Set"
+                else "{:.2f},{:.2f}".format(*rng.uniform(-1, 1, 2))
+                for k in range(40)
+            ]
             folder = tmp_path / "aff" / "annotations" / track / split
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{video}.txt").write_text("\n".join([header[track], *lines, ""]))
@@ -369,10 +463,19 @@ def unified(tmp_path):
                 (crops / f"{k + 1:05d}.jpg").write_bytes(b"")
     (tmp_path / "expw" / "image" / "origin").mkdir(parents=True)
     (tmp_path / "expw" / "image" / "origin" / "a.jpg").write_bytes(b"")
-    (tmp_path / "expw" / "label.lst").write_text("".join(f"a.jpg {k} 1 {9 * k} {9 * k + 9} 10 50 {k}\n" for k in range(7)))
+    (tmp_path / "expw" / "label.lst").write_text(
+        "".join(f"a.jpg {k} 1 {9 * k} {9 * k + 9} 10 50 {k}\n" for k in range(7))
+    )
     clip = tmp_path / "afew" / "01" / "001"
     clip.mkdir(parents=True)
-    frames = {f"{k:05d}": {"landmarks": rng.uniform(0, 90, (68, 2)).tolist(), "valence": k - 5, "arousal": 5 - k} for k in range(11)}
+    frames = {
+        f"{k:05d}": {
+            "landmarks": rng.uniform(0, 90, (68, 2)).tolist(),
+            "valence": k - 5,
+            "arousal": 5 - k,
+        }
+        for k in range(11)
+    }
     for name in frames:
         (clip / f"{name}.png").write_bytes(b"")
     (clip / "001.json").write_text(json.dumps({"frames": frames}))
@@ -389,9 +492,15 @@ def test_sets_become_one_set(unified, tmp_path):
     given = SPEC.validate_python(unified)
     found = load_set(given, [EXPR, VA])
     rows = found.groupby("video", dropna=False).agg(
-        rows=("split", "size"), split=("split", "unique"), expr=("expr_fear", "count"), va=("valence", "count")
+        rows=("split", "size"),
+        split=("split", "unique"),
+        expr=("expr_fear", "count"),
+        va=("valence", "count"),
     )
-    told = {str(video): (row["rows"], *row["split"], row["expr"], row["va"]) for video, row in rows.iterrows()}
+    told = {
+        str(video): (row["rows"], *row["split"], row["expr"], row["va"])
+        for video, row in rows.iterrows()
+    }
     assert told == {
         "both": (40, "train", 40, 40), "expr_only": (40, "train", 40, 0), "va_only": (40, "train", 0, 40), "judged": (40, "val", 40, 40),
         "torn": (40, "val", 0, 40), "01_001": (11, "train", 0, 11), "nan": (7, "train", 7, 0),
@@ -403,8 +512,12 @@ def test_sets_become_one_set(unified, tmp_path):
     ]  # fmt: skip
     dense = SPEC.validate_python({**unified["of"][0], "track": ["expr", "va"]})
     apart = load_set(dense, [EXPR, VA]).sort_values("image", ignore_index=True)
-    ours = found[found["video"].isin(apart["video"].unique())].sort_values("image", ignore_index=True)
-    pd.testing.assert_frame_equal(ours, apart, check_dtype=False)  # the dense loader joins its own tracks
+    ours = found[found["video"].isin(apart["video"].unique())].sort_values(
+        "image", ignore_index=True
+    )
+    pd.testing.assert_frame_equal(
+        ours, apart, check_dtype=False
+    )  # the dense loader joins its own tracks
     names = [*("aff", "aff/cropped_aligned") * 2, "expw", "expw/image/origin", "afew"]
     assert places(given) == tuple(tmp_path / name for name in names)
     assert set_name(given) == "Aff-Wild2 + ExpW + AFEW-VA"
@@ -414,11 +527,15 @@ def test_sets_become_one_set(unified, tmp_path):
 
 def test_the_mixture_of_abaw2(unified):
     """Neutral 10, happiness 2, sadness 2 of Aff-Wild2 and all of ExpW; every 5th rated row."""
-    given = SPEC.validate_python({**unified, "thin": {"expr": ABAW2, "va": {"every": 5}}, "shared": False})
+    given = SPEC.validate_python(
+        {**unified, "thin": {"expr": ABAW2, "va": {"every": 5}}, "shared": False}
+    )
     found = load_set(given, [EXPR, VA])
     training = found[found["split"] == "train"]
     per_video = Counter(EXPR.names[k % 7] for k in range(40))
-    expected = {name: 2 * math.ceil(per_video[name] / ABAW2.get(name, 1)) + 1 for name in EXPR.names}
+    expected = {
+        name: 2 * math.ceil(per_video[name] / ABAW2.get(name, 1)) + 1 for name in EXPR.names
+    }
     assert training[list(EXPR.columns)].sum().astype(int).tolist() == list(expected.values())
     assert training["valence"].notna().sum() == 2 * math.ceil(40 / 5) + math.ceil(11 / 5)
     assert (found["split"] == "val").sum() == 80
@@ -432,7 +549,10 @@ def test_what_expressions_must_agree_with_is_loaded_unasked(unified):
     alone, both = load_set(given, [EXPR]), load_set(given, [EXPR, VA])
     assert list(alone.columns) == [*COLUMNS, *EXPR.columns]
     assert alone["expr_fear"].notna().tolist() == both["expr_fear"].notna().tolist()
-    assert both["expr_fear"].notna().sum() < load_set(SPEC.validate_python(unified), [EXPR])["expr_fear"].notna().sum()
+    assert (
+        both["expr_fear"].notna().sum()
+        < load_set(SPEC.validate_python(unified), [EXPR])["expr_fear"].notna().sum()
+    )
 
 
 def test_settings_of_a_mix_are_strict(unified, tmp_path):
@@ -443,7 +563,10 @@ def test_settings_of_a_mix_are_strict(unified, tmp_path):
     with pytest.raises(ValidationError, match=r"[Ee]xtra"):
         SPEC.validate_python({**unified, "root": "x"})
     relative = {**unified, "of": [{"set": "expw", "root": "expw"}, 3]}
-    assert starting_from(tmp_path, relative)["of"] == [{"set": "expw", "root": str(tmp_path / "expw")}, 3]
+    assert starting_from(tmp_path, relative)["of"] == [
+        {"set": "expw", "root": str(tmp_path / "expw")},
+        3,
+    ]
 
 
 def test_a_run_takes_a_mix_and_its_card_names_every_set(tmp_path):
@@ -451,13 +574,26 @@ def test_a_run_takes_a_mix_and_its_card_names_every_set(tmp_path):
     from mien.train.runs.tables import load_tables
     from mien.train.settings.training import read_settings
 
-    drawn = load_set(SPEC.validate_python({"set": "drawn", "count": 60, "seed": 0, "size": 32}), [EXPR, VA])
+    drawn = load_set(
+        SPEC.validate_python({"set": "drawn", "count": 60, "seed": 0, "size": 32}), [EXPR, VA]
+    )
     rows = []
     for i, row in drawn.iterrows():
         cv2.imwrite(str(tmp_path / f"{i}.png"), row["image"][..., ::-1])
-        rows.append({"image": f"{i}.png", "split": row["split"], "subject": row["subject"], **row[[*EXPR.columns, *VA.columns]]})
-    pd.DataFrame(rows)[["image", "split", "subject", *EXPR.columns]].to_csv(tmp_path / "expr.csv", index=False)
-    pd.DataFrame(rows)[["image", "split", "subject", *VA.columns]].to_csv(tmp_path / "va.csv", index=False)
+        rows.append(
+            {
+                "image": f"{i}.png",
+                "split": row["split"],
+                "subject": row["subject"],
+                **row[[*EXPR.columns, *VA.columns]],
+            }
+        )
+    pd.DataFrame(rows)[["image", "split", "subject", *EXPR.columns]].to_csv(
+        tmp_path / "expr.csv", index=False
+    )
+    pd.DataFrame(rows)[["image", "split", "subject", *VA.columns]].to_csv(
+        tmp_path / "va.csv", index=False
+    )
     (tmp_path / "expw").mkdir()
     (tmp_path / "run.yaml").write_text("""
 name: tiny
@@ -476,9 +612,14 @@ fit: {find_points: false}
     training = (drawn["split"] == "train").sum()
     assert splits["train"]["expr_fear"].notna().sum() == training - round(0.25 * training)
     assert any("joined 120 rows of 2 sets to 60 faces" in note for note in notes)
-    assert {terms.data for terms in seen(settings, tasks) if terms.used_for == "training"} >= {"expr.csv", "va.csv"}
+    assert {terms.data for terms in seen(settings, tasks) if terms.used_for == "training"} >= {
+        "expr.csv",
+        "va.csv",
+    }
     assert not only_drawn(settings)
-    web = SPEC.validate_python({"set": "mix", "of": [{"set": "expw", "root": str(tmp_path / "expw")}]})
+    web = SPEC.validate_python(
+        {"set": "mix", "of": [{"set": "expw", "root": str(tmp_path / "expw")}]}
+    )
     more = settings.model_copy(update={"data": (web,)})
     assert supervision(more, EXPR) == "annotators of ExpW"
     assert seen(more, tasks)[0].data == "ExpW (pictures from the web)"

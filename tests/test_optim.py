@@ -13,7 +13,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mien.errors import DataError
-from mien.train.inputs.samplers import ResumableBatchSampler, inverse_cell, inverse_class, inverse_class_and_cell
+from mien.train.inputs.samplers import (
+    ResumableBatchSampler,
+    inverse_cell,
+    inverse_class,
+    inverse_class_and_cell,
+)
 from mien.train.optim import Average, make_optimiser, perturbed, rate_at, set_rate
 from mien.train.settings.optimiser import OptimSettings
 
@@ -25,7 +30,9 @@ class Small(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), BatchNormAct2d(4))
+        self.backbone = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), BatchNormAct2d(4)
+        )
         self.head = nn.Linear(4, 2)
 
     def forward(self, images):
@@ -39,7 +46,11 @@ def net() -> Small:
 
 
 def cost_of(net: nn.Module) -> torch.Tensor:
-    return (net(torch.linspace(-1, 1, 3 * 64).view(3, 1, 8, 8)) - torch.tensor([1.0, -1.0])).square().mean()
+    return (
+        (net(torch.linspace(-1, 1, 3 * 64).view(3, 1, 8, 8)) - torch.tensor([1.0, -1.0]))
+        .square()
+        .mean()
+    )
 
 
 def test_groups_follow_backbone_and_shape(net):
@@ -49,12 +60,17 @@ def test_groups_follow_backbone_and_shape(net):
     for name, parameter in net.named_parameters():
         group = of[id(parameter)]
         assert group["lr"] == (0.1 if name.startswith("backbone") else 0.2)
-        assert group["weight_decay"] == (0.1 if name in ("backbone.0.weight", "backbone.2.weight", "head.weight") else 0)
+        assert group["weight_decay"] == (
+            0.1 if name in ("backbone.0.weight", "backbone.2.weight", "head.weight") else 0
+        )
 
 
 def test_frozen_parameters_are_left_out_and_nothing_to_train_is_refused(net):
     net.backbone.requires_grad_(False)
-    assert sum(len(group["params"]) for group in make_optimiser(net, OptimSettings()).param_groups) == 2
+    assert (
+        sum(len(group["params"]) for group in make_optimiser(net, OptimSettings()).param_groups)
+        == 2
+    )
     with pytest.raises(ValueError, match="backbone_lr"):
         make_optimiser(net, OptimSettings(backbone_lr=0.1))
     net.head.requires_grad_(False)
@@ -67,8 +83,16 @@ def test_frozen_parameters_are_left_out_and_nothing_to_train_is_refused(net):
     [
         (OptimSettings(optimiser="sgd", momentum=0.5), torch.optim.SGD, {"momentum": 0.5}),
         (OptimSettings(optimiser="sgd"), torch.optim.SGD, {"momentum": 0.9}),
-        (OptimSettings(optimiser="adam", betas=(0.5, 0.999)), torch.optim.Adam, {"betas": (0.5, 0.999)}),
-        (OptimSettings(weight_decay=0.05), torch.optim.AdamW, {"betas": (0.9, 0.999), "weight_decay": 0.05}),
+        (
+            OptimSettings(optimiser="adam", betas=(0.5, 0.999)),
+            torch.optim.Adam,
+            {"betas": (0.5, 0.999)},
+        ),
+        (
+            OptimSettings(weight_decay=0.05),
+            torch.optim.AdamW,
+            {"betas": (0.9, 0.999), "weight_decay": 0.05},
+        ),
     ],
 )
 def test_settings_choose_the_optimiser(net, settings, kind, theirs):
@@ -78,7 +102,15 @@ def test_settings_choose_the_optimiser(net, settings, kind, theirs):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"optimiser": "sgd", "betas": (0.9, 0.99)}, {"momentum": 0.9}, {"lr": 0}, {"warmup": 1}, {"learning_rate": 1}, {"sam": NAN}]
+    "wrong",
+    [
+        {"optimiser": "sgd", "betas": (0.9, 0.99)},
+        {"momentum": 0.9},
+        {"lr": 0},
+        {"warmup": 1},
+        {"learning_rate": 1},
+        {"sam": NAN},
+    ],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
@@ -116,7 +148,9 @@ def test_rates_are_torchs_cosine_and_resume_anywhere(net):
     for step in range(50):
         set_rate(optimiser, step, 50, OptimSettings())
         found = sorted({group["lr"] for group in optimiser.param_groups})
-        assert found == pytest.approx([other.param_groups[0]["lr"] / 10, other.param_groups[0]["lr"]])
+        assert found == pytest.approx(
+            [other.param_groups[0]["lr"] / 10, other.param_groups[0]["lr"]]
+        )
         other.step()
         schedule.step()
     state = optimiser.state_dict()
@@ -127,7 +161,9 @@ def test_rates_are_torchs_cosine_and_resume_anywhere(net):
     assert [g["lr"] for g in fresh.param_groups] == [g["lr"] for g in optimiser.param_groups]
 
 
-@pytest.mark.parametrize("settings", [OptimSettings(optimiser="sgd", lr=0.1), OptimSettings(lr=0.01)])
+@pytest.mark.parametrize(
+    "settings", [OptimSettings(optimiser="sgd", lr=0.1), OptimSettings(lr=0.01)]
+)
 def test_sharpness_aware_steps_follow_the_formula(settings):
     weights = torch.tensor([3.0, -2.0, 0.5], dtype=torch.float64)
     curve = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
@@ -152,7 +188,9 @@ def test_the_second_pass_leaves_no_trace_but_its_gradients(net):
     before = {name: value.clone() for name, value in net.state_dict().items()}
     norm = torch.stack([p.grad.norm() for p in net.parameters()]).norm()
     with perturbed(net, rho=0.5):
-        moved = torch.stack([(p - before[name]).norm() for name, p in net.named_parameters()]).norm()
+        moved = torch.stack(
+            [(p - before[name]).norm() for name, p in net.named_parameters()]
+        ).norm()
         assert moved.item() == pytest.approx(0.5, rel=1e-5)
         inside = cost_of(net)
     after = net.state_dict()
@@ -199,7 +237,11 @@ def test_average_follows_the_formula_buffers_included(net):
         average.update(net)
         keep = min(0.3, (1 + step) / (10 + step))
         for name, value in net.state_dict().items():
-            mean[name] = keep * mean[name] + (1 - keep) * value.double() if value.is_floating_point() else value.double()
+            mean[name] = (
+                keep * mean[name] + (1 - keep) * value.double()
+                if value.is_floating_point()
+                else value.double()
+            )
         for name, value in average.net.state_dict().items():
             torch.testing.assert_close(value.double(), mean[name], rtol=1e-5, atol=1e-6)
         step += 1
@@ -260,7 +302,10 @@ def test_inverse_cell_is_numpys_histogram():
     rng = np.random.default_rng(0)
     va = np.vstack([rng.uniform(-1, 1, (500, 2)).round(3), [[1, 1], [-1, -1], [1, -1]]])
     counts, *edges = np.histogram2d(*va.T, bins=20, range=[[-1, 1], [-1, 1]])
-    cell = [np.minimum(np.searchsorted(edge, v, side="right") - 1, 19) for edge, v in zip(edges, va.T, strict=True)]
+    cell = [
+        np.minimum(np.searchsorted(edge, v, side="right") - 1, 19)
+        for edge, v in zip(edges, va.T, strict=True)
+    ]
     expected = 1 / counts[tuple(cell)]
     np.testing.assert_allclose(inverse_cell(va), expected / expected.mean())
     with pytest.raises(DataError, match="-5"):
@@ -284,7 +329,10 @@ def test_order_is_repeated_and_resumed(weights):
     assert len(batches) == len(order) == 6
     again = list(ResumableBatchSampler(50, weights, seed=3, batch=8, epoch=2).batches(start=4))
     np.testing.assert_array_equal(again, batches[4:])
-    for other in (ResumableBatchSampler(50, weights, 3, 8, 1), ResumableBatchSampler(50, weights, 4, 8, 2)):
+    for other in (
+        ResumableBatchSampler(50, weights, 3, 8, 1),
+        ResumableBatchSampler(50, weights, 4, 8, 2),
+    ):
         assert not np.array_equal(list(other.batches()), batches)
 
 
@@ -299,18 +347,30 @@ def test_processes_share_every_batch(weights, world):
 
 def test_shuffle_shows_each_row_once_and_weights_draw_in_proportion():
     assert sorted(ResumableBatchSampler(48, None, seed=0, batch=8).rows()) == list(range(48))
-    rows = np.concatenate([ResumableBatchSampler(50, WEIGHTS, seed=0, batch=10, epoch=epoch).rows() for epoch in range(800)])
+    rows = np.concatenate(
+        [
+            ResumableBatchSampler(50, WEIGHTS, seed=0, batch=10, epoch=epoch).rows()
+            for epoch in range(800)
+        ]
+    )
     share = np.bincount(rows, minlength=50) / len(rows)
     expected = WEIGHTS / WEIGHTS.sum()
     assert (np.abs(share - expected) < 5 * np.sqrt(expected / len(rows))).all()
-    balanced = ResumableBatchSampler(1000, inverse_class(np.eye(2)[(np.arange(1000) < 50).astype(int)]), seed=1, batch=500).rows()
+    balanced = ResumableBatchSampler(
+        1000, inverse_class(np.eye(2)[(np.arange(1000) < 50).astype(int)]), seed=1, batch=500
+    ).rows()
     assert 0.42 < (balanced < 50).mean() < 0.58
 
 
 def test_orders_that_cannot_be_are_refused():
     with pytest.raises(DataError, match="fewer than one batch of 64"):
         ResumableBatchSampler(5, None, seed=0, batch=64)
-    for wrong in (np.ones(4), np.zeros(5), np.array([1, 1, 1, 1, NAN]), np.array([1, 1, 1, 1, -1.0])):
+    for wrong in (
+        np.ones(4),
+        np.zeros(5),
+        np.array([1, 1, 1, 1, NAN]),
+        np.array([1, 1, 1, 1, -1.0]),
+    ):
         with pytest.raises(DataError, match="weights"):
             ResumableBatchSampler(5, wrong, seed=0, batch=5)
     with pytest.raises(ValueError, match="cannot be shared"):

@@ -93,8 +93,12 @@ def test_turned_film_is_told_and_turned(films, degrees):
     assert given.notes == []
     assert given.table.drop(columns="source").equals(auto.table.drop(columns="source"))
     upright = mien.analyze(films / "0.mp4").table
-    numbers = upright.select_dtypes("float32").columns.drop(["box_x", "box_y", "box_w", "box_h", "confidence"])
-    assert float((upright[numbers] - auto.table[numbers]).abs().to_numpy().mean()) < 0.03  # coded again, turned
+    numbers = upright.select_dtypes("float32").columns.drop(
+        ["box_x", "box_y", "box_w", "box_h", "confidence"]
+    )
+    assert (
+        float((upright[numbers] - auto.table[numbers]).abs().to_numpy().mean()) < 0.03
+    )  # coded again, turned
 
 
 def test_a_turned_film_on_the_command_line(films, tmp_path):
@@ -113,12 +117,23 @@ def test_a_turned_film_on_the_command_line(films, tmp_path):
 
 @pytest.mark.parametrize("wrong", ["left", "45", "-90"])
 def test_other_turns_are_refused(films, tmp_path, wrong):
-    told = CliRunner().invoke(app, ["analyze", str(films / "0.mp4"), "--out", str(tmp_path), "--rotate", wrong])
+    told = CliRunner().invoke(
+        app, ["analyze", str(films / "0.mp4"), "--out", str(tmp_path), "--rotate", wrong]
+    )
     assert told.exit_code == 2
     assert "rotate must be auto, 0, 90, 180" in told.output
 
 
-@pytest.mark.parametrize("wrong", [{"rotate": True}, {"rotate": 45}, {"rotate": "left"}, {"video_stream": -1}, {"video_stream": "1"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rotate": True},
+        {"rotate": 45},
+        {"rotate": "left"},
+        {"video_stream": -1},
+        {"video_stream": "1"},
+    ],
+)
 def test_options_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Options(**wrong)

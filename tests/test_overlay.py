@@ -27,12 +27,18 @@ CLICK_S = 0.5
 
 
 def scores():
-    return {"expr": np.full(8, 0.125, "f4"), "va": np.array([0.5, -0.5], "f4"), "au": np.linspace(0, 1, 12, dtype="f4")}
+    return {
+        "expr": np.full(8, 0.125, "f4"),
+        "va": np.array([0.5, -0.5], "f4"),
+        "au": np.linspace(0, 1, 12, dtype="f4"),
+    }
 
 
 def reading(frame, box=(40, 30, 40, 50), track=0, status=Status.ok):
     face = None if box is None else Face(box, np.zeros((5, 2)), 0.9, track)
-    return Reading(frame.source, frame.index, frame.time_s, status, face, {} if face is None else scores(), {})
+    return Reading(
+        frame.source, frame.index, frame.time_s, status, face, {} if face is None else scores(), {}
+    )
 
 
 def film(path, times, size=(160, 120), *, sound=None, offset_s=0.0, codec="libx264"):
@@ -44,7 +50,9 @@ def film(path, times, size=(160, 120), *, sound=None, offset_s=0.0, codec="libx2
         video.codec_context.time_base = Fraction(1, 1000)
         audio = container.add_stream(sound, rate=RATE, layout="mono") if sound else None
         for n, time_s in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 100 + 2 * (n % 20), np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                np.full((size[1], size[0], 3), 100 + 2 * (n % 20), np.uint8), format="rgb24"
+            )
             frame.pts, frame.time_base = round((time_s + offset_s) * 1000), Fraction(1, 1000)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -58,8 +66,14 @@ def write_click(container, audio, length_s, offset_s):
     click = round(CLICK_S * RATE)
     wave[0, click : click + 480] = 20_000 * np.sign(np.sin(np.arange(480) / 4))
     for start in range(0, wave.shape[1], 960):
-        frame = av.AudioFrame.from_ndarray(wave[:, start : start + 960], format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = RATE, start + round(offset_s * RATE), Fraction(1, RATE)
+        frame = av.AudioFrame.from_ndarray(
+            wave[:, start : start + 960], format="s16", layout="mono"
+        )
+        frame.sample_rate, frame.pts, frame.time_base = (
+            RATE,
+            start + round(offset_s * RATE),
+            Fraction(1, RATE),
+        )
         container.mux(audio.encode(frame))
     container.mux(audio.encode(None))
 
@@ -75,7 +89,10 @@ def click_s(path):
     """When the sound first gets loud, by the container's clock."""
     with av.open(str(path)) as container:
         for frame in container.decode(audio=0):
-            loud = np.flatnonzero(np.abs(frame.to_ndarray().astype(float)).max(axis=0) > (0.1 if "flt" in frame.format.name else 3000))
+            loud = np.flatnonzero(
+                np.abs(frame.to_ndarray().astype(float)).max(axis=0)
+                > (0.1 if "flt" in frame.format.name else 3000)
+            )
             if loud.size:
                 return float(frame.pts * frame.time_base) + loud[0] / frame.sample_rate
     return None
@@ -87,11 +104,18 @@ def test_every_frame_at_its_time(tmp_path, times, size):
     source = film(tmp_path / "a.mkv", times, size)
     again = overlay(tmp_path / "b.mp4", source)
     assert [frame.time_s for frame in again.frames()] == pytest.approx(times, abs=2e-5)
-    assert again.size == tuple(3 * side + 3 * side % 2 for side in size)  # three times as large, so that labels can be read
+    assert again.size == tuple(
+        3 * side + 3 * side % 2 for side in size
+    )  # three times as large, so that labels can be read
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "b.mp4"]
     with av.open(str(tmp_path / "b.mp4")) as container:
         picture = container.streams.video[0].codec_context
-        assert (picture.name, picture.pix_fmt, picture.colorspace, picture.color_range) == ("h264", "yuv420p", 1, 1)
+        assert (picture.name, picture.pix_fmt, picture.colorspace, picture.color_range) == (
+            "h264",
+            "yuv420p",
+            1,
+            1,
+        )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +138,13 @@ def test_every_frame_at_its_time(tmp_path, times, size):
     ],
 )
 def test_sound_stays_in_step(tmp_path, name, sound, becomes, offset_s):
-    source = film(tmp_path / name, STEADY, sound=sound, offset_s=offset_s, codec="libx264" if name != "a.avi" else "mpeg4")
+    source = film(
+        tmp_path / name,
+        STEADY,
+        sound=sound,
+        offset_s=offset_s,
+        codec="libx264" if name != "a.avi" else "mpeg4",
+    )
     before = [frame.time_s for frame in source.frames()]
     after = [frame.time_s for frame in overlay(tmp_path / "b.mp4", source).frames()]
     assert np.diff(after) == pytest.approx(np.diff(before), abs=3e-5)
@@ -130,12 +160,20 @@ def test_an_overlay_has_square_pixels(tmp_path):
         video = container.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 72, 58, "yuv420p"
         video.codec_context.sample_aspect_ratio = Fraction(64, 45)
-        container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((58, 72, 3), np.uint8), format="rgb24")))
+        container.mux(
+            video.encode(
+                av.VideoFrame.from_ndarray(np.zeros((58, 72, 3), np.uint8), format="rgb24")
+            )
+        )
         container.mux(video.encode(None))
     overlay(tmp_path / "b.mp4", open_source(tmp_path / "a.mp4"))
     with av.open(str(tmp_path / "b.mp4")) as container:
         stream = container.streams.video[0]
-        assert (stream.width, stream.height, stream.sample_aspect_ratio or 1) == (7 * round(72 * 64 / 45), 7 * 58, 1)
+        assert (stream.width, stream.height, stream.sample_aspect_ratio or 1) == (
+            7 * round(72 * 64 / 45),
+            7 * 58,
+            1,
+        )
 
 
 def test_no_sound_no_track(tmp_path):
@@ -147,7 +185,9 @@ def test_no_sound_no_track(tmp_path):
 def test_only_frames_with_readings(tmp_path):
     source = film(tmp_path / "a.mkv", STEADY)
     again = overlay(tmp_path / "b.mp4", source, every_s=0.2)
-    assert [frame.time_s for frame in again.frames()] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=2e-5)
+    assert [frame.time_s for frame in again.frames()] == pytest.approx(
+        [0, 0.2, 0.4, 0.6, 0.8], abs=2e-5
+    )
 
 
 def test_drawn_on_the_face_and_nowhere_else(tmp_path):
@@ -162,7 +202,11 @@ def test_drawn_on_the_face_and_nowhere_else(tmp_path):
 
 def test_readings_may_come_late_and_several_a_frame(tmp_path):
     source = film(tmp_path / "a.mp4", STEADY)
-    rows = [reading(f, box=box, track=t) for f in source.frames() for t, box in enumerate([(10, 10, 30, 30), (90, 50, 40, 40)])]
+    rows = [
+        reading(f, box=box, track=t)
+        for f in source.frames()
+        for t, box in enumerate([(10, 10, 30, 30), (90, 50, 40, 40)])
+    ]
     with Overlay(tmp_path / "b.mp4", source, [EXPR]) as drawing:
         drawing.write(rows[:31])
         drawing.write(rows[31:])
@@ -172,10 +216,17 @@ def test_readings_may_come_late_and_several_a_frame(tmp_path):
 def test_unreadable_frames_are_dimmed_and_say_so(tmp_path, monkeypatch):
     source = film(tmp_path / "a.mp4", STEADY[:4], size=(640, 360))
     frames = list(source.frames())
-    torn = [frames[0], *(type(f)(None, f.time_s, f.index, f.source) for f in frames[1:3]), frames[3]]
+    torn = [
+        frames[0],
+        *(type(f)(None, f.time_s, f.index, f.source) for f in frames[1:3]),
+        frames[3],
+    ]
     monkeypatch.setattr(type(source), "frames", lambda self, every_s=0.0: (f for f in torn))
     with Overlay(tmp_path / "b.mp4", source, [EXPR]) as drawing:
-        drawing.write(reading(f, None, status=Status.unreadable if f.pixels is None else Status.no_face) for f in torn)
+        drawing.write(
+            reading(f, None, status=Status.unreadable if f.pixels is None else Status.no_face)
+            for f in torn
+        )
     monkeypatch.undo()
     means = [frame.pixels[:200].mean() for frame in open_source(tmp_path / "b.mp4").frames()]
     assert means == pytest.approx([100, 40, 40, 106], abs=2)
@@ -214,7 +265,10 @@ def test_the_source_may_not_shrink_meanwhile(tmp_path):
     source = film(tmp_path / "a.mp4", STEADY)
     (*_, last) = source.frames()
     late = Reading(last.source, 99, 4.0, Status.no_face, None, {}, {})
-    with pytest.raises(MienError, match="frame 99 is not there when read again"), Overlay(tmp_path / "b.mp4", source, [EXPR]) as drawing:
+    with (
+        pytest.raises(MienError, match="frame 99 is not there when read again"),
+        Overlay(tmp_path / "b.mp4", source, [EXPR]) as drawing,
+    ):
         drawing.write([late])
     assert not (tmp_path / "b.mp4").exists()
 
@@ -230,7 +284,10 @@ def test_pictures(tmp_path, suffix):
     assert np.abs(frame.pixels[68:76, 200].astype(int) - PALETTE[0]).max() < 60
 
 
-@pytest.mark.parametrize(("size", "scale"), [((320, 180), 2), ((640, 360), 1), ((480, 359), 2), ((1000, 40), 1), ((90, 120), 4)])
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [((320, 180), 2), ((640, 360), 1), ((480, 359), 2), ((1000, 40), 1), ((90, 120), 4)],
+)
 def test_small_pictures_are_drawn_enlarged(tmp_path, size, scale):
     """Labels need a shorter side of 360 pixels; the frame around the face grows with the picture."""
     cv2.imwrite(str(tmp_path / "a.png"), np.full((size[1], size[0], 3), 100, np.uint8))
@@ -239,11 +296,16 @@ def test_small_pictures_are_drawn_enlarged(tmp_path, size, scale):
     (frame,) = again.frames()
     assert frame.pixels.shape == (scale * size[1], scale * size[0], 3)
     assert source.media["overlay_scale"] == scale
-    drawn = np.abs(frame.pixels[scale * 20, : scale * 45].astype(int) - PALETTE[0]).sum(axis=1).argmin()
+    drawn = (
+        np.abs(frame.pixels[scale * 20, : scale * 45].astype(int) - PALETTE[0]).sum(axis=1).argmin()
+    )
     assert abs(drawn - scale * 30) <= 2  # the left edge of the box
 
 
-@pytest.mark.parametrize(("given", "path", "message"), [("video", "b.avi", "use .mp4"), ("image", "b.mp4", "use .jpg or .jpeg or .png")])
+@pytest.mark.parametrize(
+    ("given", "path", "message"),
+    [("video", "b.avi", "use .mp4"), ("image", "b.mp4", "use .jpg or .jpeg or .png")],
+)
 def test_suffix_must_fit(tmp_path, given, path, message):
     if given == "video":
         source = film(tmp_path / "a.mp4", STEADY)
@@ -302,7 +364,10 @@ def test_a_panel_keeps_its_side():
 
 
 def test_gaps_look_different():
-    sure, gap = painted([at((260, 60, 120, 150))]), painted([at((260, 60, 120, 150), status=Status.gap)])
+    sure, gap = (
+        painted([at((260, 60, 120, 150))]),
+        painted([at((260, 60, 120, 150), status=Status.gap)]),
+    )
     assert (np.ptp(sure.astype(int), axis=2) > 60).any()
     assert (np.ptp(gap.astype(int), axis=2) < 40).all()
 
@@ -313,13 +378,19 @@ def test_colours_stay_with_the_track_and_differ():
 
 
 @pytest.mark.parametrize("size", [(16, 16), (64, 48), (361, 641), (1920, 1080)], ids=str)
-@pytest.mark.parametrize("box", [(-50, -50, 2000, 2000), (-30, -30, 20, 20), (5, 5, 0, 0), (10, 8, 30, 30)], ids=str)
+@pytest.mark.parametrize(
+    "box", [(-50, -50, 2000, 2000), (-30, -30, 20, 20), (5, 5, 0, 0), (10, 8, 30, 30)], ids=str
+)
 def test_any_box_in_any_picture(size, box):
     painted([at(box), at(box, None, Status.gap)], size=size)
 
 
 def test_scale_follows_the_shorter_side():
-    assert Canvas(np.zeros((720, 1280, 3), np.uint8)).scale == Canvas(np.zeros((1280, 720, 3), np.uint8)).scale == 2
+    assert (
+        Canvas(np.zeros((720, 1280, 3), np.uint8)).scale
+        == Canvas(np.zeros((1280, 720, 3), np.uint8)).scale
+        == 2
+    )
 
 
 FULL_DISK = """
@@ -347,9 +418,23 @@ def test_a_full_disk_leaves_nothing(tmp_path):
         video.width, video.height = 320, 240
         rng = np.random.default_rng(0)
         for _ in range(20):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(rng.integers(0, 255, (240, 320, 3), np.uint8), format="rgb24")))
+            container.mux(
+                video.encode(
+                    av.VideoFrame.from_ndarray(
+                        rng.integers(0, 255, (240, 320, 3), np.uint8), format="rgb24"
+                    )
+                )
+            )
         container.mux(video.encode(None))
-    command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        FULL_DISK,
+        str(tmp_path / "a.mp4"),
+        str(tmp_path / "b.mp4"),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout.count("\n") == 1
     assert "b.mp4: cannot be written (File too large); choose a folder" in ended.stdout
@@ -371,12 +456,25 @@ def over_faces(readings, size):
     count = 0
     for one in readings:
         x, y, w, h = one.face.box
-        rows, columns = (slice(max(int(np.floor(a)), 0), max(int(np.ceil(a + b)), 0)) for a, b in ((y, h), (x, w)))
+        rows, columns = (
+            slice(max(int(np.floor(a)), 0), max(int(np.ceil(a + b)), 0))
+            for a, b in ((y, h), (x, w))
+        )
         count += int(changed[rows, columns].sum())
     return count
 
 
-SIZES = [(640, 360), (360, 640), (1920, 1080), (720, 1280), (500, 500), (96, 96), (48, 48), (16, 16), (1280, 200)]
+SIZES = [
+    (640, 360),
+    (360, 640),
+    (1920, 1080),
+    (720, 1280),
+    (500, 500),
+    (96, 96),
+    (48, 48),
+    (16, 16),
+    (1280, 200),
+]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -389,7 +487,10 @@ def test_nothing_is_drawn_over_a_face_in_any_geometry(size, count):
         lefts, tops = rng.uniform(-0.3, 1, count) * size[0], rng.uniform(-0.3, 1, count) * size[1]
         boxes = np.stack([lefts, tops, widths, heights], axis=1)
         status = Status.gap if trial % 3 == 2 else Status.ok
-        readings = [at(tuple(map(float, box)), k if trial % 4 else None, status) for k, box in enumerate(boxes)]
+        readings = [
+            at(tuple(map(float, box)), k if trial % 4 else None, status)
+            for k, box in enumerate(boxes)
+        ]
         assert over_faces(readings, size) == 0
 
 

@@ -14,7 +14,15 @@ from mien.recipes.schema import read_recipe
 
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
-SIZES = {"s-aff-wild2": 300, "aff-wild2": 150, "lsd": 60, "affectnet": 90, "expw": 40, "afew-va": 60, "ferplus": 90}
+SIZES = {
+    "s-aff-wild2": 300,
+    "aff-wild2": 150,
+    "lsd": 60,
+    "affectnet": 90,
+    "expw": 40,
+    "afew-va": 60,
+    "ferplus": 90,
+}
 TINY = {
     "hust-abaw4-mtl": {"size": 32, "epochs": 1},
     "hust-abaw4-lsd": {
@@ -34,11 +42,18 @@ def standins(tmp_path_factory):
 
     def standin(kind):
         if kind not in found:
-            found[kind] = make_standin(kind, tmp_path_factory.mktemp("standins") / kind, size=SIZES[kind])
+            found[kind] = make_standin(
+                kind, tmp_path_factory.mktemp("standins") / kind, size=SIZES[kind]
+            )
             if kind == "s-aff-wild2":
                 cut(found[kind])
-            for path in found[kind].glob("training_set_synthetic_images/*/*"):  # so that super-resolution takes seconds
-                cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (16, 16), interpolation=cv2.INTER_AREA))
+            for path in found[kind].glob(
+                "training_set_synthetic_images/*/*"
+            ):  # so that super-resolution takes seconds
+                cv2.imwrite(
+                    str(path),
+                    cv2.resize(cv2.imread(str(path)), (16, 16), interpolation=cv2.INTER_AREA),
+                )
         return found[kind]
 
     return standin
@@ -50,28 +65,51 @@ def test_a_recipe_runs_whole_and_the_second_time_has_nothing_to_do(name, standin
     recipe = read_recipe(name, changes, small=bool(read_recipe(name).small))
     data = {key: standins(needed.set) for key, needed in recipe.data.items()}
     notes: list[list[str]] = [[], []]
-    reports = [reproduce(name, data, tmp_path, changes=changes, small=bool(recipe.small), note=lines.append) for lines in notes]
+    reports = [
+        reproduce(
+            name, data, tmp_path, changes=changes, small=bool(recipe.small), note=lines.append
+        )
+        for lines in notes
+    ]
     assert [one for one in notes[0] if one.endswith(": done before")] == []
     assert sum(one.endswith(": done before") for one in notes[1]) == len(recipe.steps)
-    first, second = ([(line.name, line.way, line.measures["score"][0]) for line in report.rows] for report in reports)
+    first, second = (
+        [(line.name, line.way, line.measures["score"][0]) for line in report.rows]
+        for report in reports
+    )
     assert first == second
     assert {line[0] for line in first} == {row.name for row in recipe.rows}
     assert all(0 <= score <= 3 for _, _, score in first)
-    assert [one.name for one in reports[0].costs] == [row.name for row in recipe.rows if row.networks]
-    assert all(one.parameters > 0 and one.macs > 0 and one.milliseconds > 0 for one in reports[0].costs)
+    assert [one.name for one in reports[0].costs] == [
+        row.name for row in recipe.rows if row.networks
+    ]
+    assert all(
+        one.parameters > 0 and one.macs > 0 and one.milliseconds > 0 for one in reports[0].costs
+    )
     text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
     assert "a stand-in: generated" in text
-    assert ("| valence CCC |" in text) == (name == "distill-abaw2")  # shown where the paper tells it
+    assert ("| valence CCC |" in text) == (
+        name == "distill-abaw2"
+    )  # shown where the paper tells it
     assert all(row.name in text for row in recipe.rows)
     assert json.loads((tmp_path / f"{name}.json").read_text())["recipe"] == name
     if name == "hust-abaw4-mtl":
         by_name = {line.name: line.measures for line in reports[0].rows}
-        one, other = by_name["heads alone, ensemble of features"], by_name["heads alone, ensemble of predictions"]
-        assert one["score"][0] == pytest.approx(other["score"][0], abs=1e-6)  # affine heads: the two ensembles are one function
+        one, other = (
+            by_name["heads alone, ensemble of features"],
+            by_name["heads alone, ensemble of predictions"],
+        )
+        assert one["score"][0] == pytest.approx(
+            other["score"][0], abs=1e-6
+        )  # affine heads: the two ensembles are one function
 
 
 def test_a_database_that_is_missing_is_named_with_where_to_get_it(standins, tmp_path):
-    given = {"affwild2": standins("aff-wild2"), "ferplus": standins("ferplus"), "afewva": standins("afew-va")}
+    given = {
+        "affwild2": standins("aff-wild2"),
+        "ferplus": standins("ferplus"),
+        "afewva": standins("afew-va"),
+    }
     with pytest.raises(DataError) as caught:
         reproduce("distill-abaw2", given, tmp_path, small=True)
     told = str(caught.value)
@@ -79,6 +117,8 @@ def test_a_database_that_is_missing_is_named_with_where_to_get_it(standins, tmp_
     assert re.search(r"expw \(expw\): .*page", told)
     assert re.search(r"affectnet \(affectnet\): .*agreement", told)
     of_expw, of_affectnet = told.split("; affectnet (")
-    assert "without it these rows cannot be had: teacher, two tasks, teacher, three tasks" in of_expw
+    assert (
+        "without it these rows cannot be had: teacher, two tasks, teacher, three tasks" in of_expw
+    )
     assert "without it these rows cannot be had: teacher, three tasks" in of_affectnet
     assert "heads alone" not in told  # they need neither

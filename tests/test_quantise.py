@@ -25,7 +25,14 @@ SIDE = 30  # halved twice it is odd, so that windows of pooling are cut off at t
 def noise(count: int, channels: int = 1) -> np.ndarray:
     """Soft pictures (N, C, S, S), each another."""
     small = FACES.normal(0, 0.25, (count, channels, 5, 5)).astype(np.float32)
-    return np.stack([np.stack([cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for plane in one]) for one in small])
+    return np.stack(
+        [
+            np.stack(
+                [cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for plane in one]
+            )
+            for one in small
+        ]
+    )
 
 
 class Net(nn.Module):
@@ -53,7 +60,12 @@ class Net(nn.Module):
 
 
 WHOLE = {"relu": Net(nn.ReLU()), "relu6": Net(nn.ReLU6()), "depthwise": Net(nn.ReLU(), groups=8)}
-FLOAT = {"swish": Net(nn.SiLU()), "prelu": Net(nn.PReLU()), "gelu": Net(nn.GELU()), "gate": Net(nn.ReLU(), gate=True)}
+FLOAT = {
+    "swish": Net(nn.SiLU()),
+    "prelu": Net(nn.PReLU()),
+    "gelu": Net(nn.GELU()),
+    "gate": Net(nn.ReLU(), gate=True),
+}
 NETS = WHOLE | FLOAT
 
 
@@ -84,7 +96,10 @@ def plainly(network: bytes, batch: np.ndarray) -> np.ndarray:
 
 
 def rounded(network: bytes) -> set[str]:
-    return {node.op_type for node in onnx.load_from_string(network).graph.node} & {"QuantizeLinear", "DequantizeLinear"}
+    return {node.op_type for node in onnx.load_from_string(network).graph.node} & {
+        "QuantizeLinear",
+        "DequantizeLinear",
+    }
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -113,7 +128,13 @@ def test_what_is_exported_has_no_strays_and_whole_numbers_where_they_are_exact(f
 
 def test_large_weights_are_kept_in_eight_bits_where_numbers_are_not_whole(tmp_path):
     net = nn.Sequential(
-        nn.Conv2d(1, 64, 3), nn.SiLU(), nn.Conv2d(64, 64, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 8)
+        nn.Conv2d(1, 64, 3),
+        nn.SiLU(),
+        nn.Conv2d(64, 64, 3),
+        nn.SiLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 8),
     )
     path, example = tmp_path / "net.onnx", torch.from_numpy(noise(3))
     change = export(net.eval(), path, example, ["expr"], {0: "batch"}, calibration=noise(8))
@@ -131,7 +152,11 @@ def test_no_bundle_that_comes_with_mien_has_strays(name):
 def test_pairs_of_products_stay_within_sixteen_bits(name):
     """The bare formula: AVX2 adds two products of an unsigned and a signed number in saturating 16 bits."""
     graph = onnx.load_from_string(read_bundle(name)[1]).graph
-    weights = [numpy_helper.to_array(one) for one in graph.initializer if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1]
+    weights = [
+        numpy_helper.to_array(one)
+        for one in graph.initializer
+        if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1
+    ]
     assert len(weights) > 10
     for weight in weights:
         assert 2 * 255 * np.abs(weight.astype(int)).max() <= np.iinfo(np.int16).max
@@ -155,11 +180,19 @@ def by_onnxruntime(path, folder):
     return onnx.load(folder / "theirs.onnx")
 
 
-def test_strays_are_seen_in_what_another_quantiser_makes_and_its_weights_can_be_taken_back(files, tmp_path):
+def test_strays_are_seen_in_what_another_quantiser_makes_and_its_weights_can_be_taken_back(
+    files, tmp_path
+):
     (tmp_path / "plain.onnx").write_bytes(files["relu"][0])
     theirs = by_onnxruntime(tmp_path / "plain.onnx", tmp_path)
     told = "\n".join(strays(theirs))
-    for sign in (f"weights beyond {TOP}", "no power of two", "zero point", "count pixels that are not there", "rounded after Gemm"):
+    for sign in (
+        f"weights beyond {TOP}",
+        "no power of two",
+        "zero point",
+        "count pixels that are not there",
+        "rounded after Gemm",
+    ):
         assert sign in told
     batch = noise(20)
     again = run(in_float(theirs).SerializeToString(), "onnxruntime", batch)
@@ -182,7 +215,11 @@ def spoil(model, kind):
         if node.op_type == "QuantizeLinear" and kind in ("step", "zero"):
             name = node.input[1 if kind == "step" else 2]
             value = numpy_helper.to_array(constants[name])
-            constants[name].CopyFrom(numpy_helper.from_array(np.asarray(value + value * 0.1 if kind == "step" else value | 1), name))
+            constants[name].CopyFrom(
+                numpy_helper.from_array(
+                    np.asarray(value + value * 0.1 if kind == "step" else value | 1), name
+                )
+            )
             return
         if node.op_type == "DequantizeLinear" and node.input[0] in constants and kind == "weight":
             value = numpy_helper.to_array(constants[node.input[0]]).copy()
@@ -193,7 +230,13 @@ def spoil(model, kind):
 
 @pytest.mark.parametrize(
     ("kind", "told"),
-    [("pool", "count pixels"), ("integer", "its own way"), ("step", "no power"), ("zero", "not even"), ("weight", f"beyond {TOP}")],
+    [
+        ("pool", "count pixels"),
+        ("integer", "its own way"),
+        ("step", "no power"),
+        ("zero", "not even"),
+        ("weight", f"beyond {TOP}"),
+    ],
 )
 def test_each_stray_is_told(files, kind, told):
     model = onnx.load_from_string(files["relu"][1])
@@ -208,7 +251,9 @@ def test_scores_of_the_embedded_bundles_have_no_steps():
     for name in (AFFECT, "mien-xs"):
         model = load(name)
         crop = prepare(portrait, face, model.card.pixels).astype(np.float32)
-        lights = [np.clip(crop * (0.8 + 0.003 * i), 0, 255).round().astype(np.uint8) for i in range(150)]
+        lights = [
+            np.clip(crop * (0.8 + 0.003 * i), 0, 255).round().astype(np.uint8) for i in range(150)
+        ]
         scores = model.score_prepared(lights)
         assert len(np.unique(scores["va"][:, 0])) > 140
         assert len(np.unique(scores["au"][:, model.tasks[2].names.index("AU12")])) > 140

@@ -63,9 +63,16 @@ def readings(number=40, names=8, sources=("clip.mp4",)):
         if n % 5 == 1:
             yield Reading(source, n, n / 30, Status.no_face, None, {}, {})
             continue
-        face = Face(tuple(rng.uniform(-9, 900, 4)), np.zeros((5, 2)), float(rng.random()), n % 4 or None)
+        face = Face(
+            tuple(rng.uniform(-9, 900, 4)), np.zeros((5, 2)), float(rng.random()), n % 4 or None
+        )
         both = [
-            {"expr": rng.dirichlet(np.ones(names)), "va": rng.uniform(-1, 1, 2), "au": rng.random(12), "ce": rng.random(7) / 2}
+            {
+                "expr": rng.dirichlet(np.ones(names)),
+                "va": rng.uniform(-1, 1, 2),
+                "au": rng.random(12),
+                "ce": rng.random(7) / 2,
+            }
             for _ in "ab"
         ]
         yield Reading(source, n, n / 30, Status.ok, face, both[0], both[1])
@@ -75,7 +82,9 @@ def write(folder, rows, table, formats=FORMATS, counts=None):
     rows = list(rows)
     with TableWriter(folder / "t", formats, table) as writer:
         writer.write(rows)
-    facts = {"files": [f"t.{name}" for name in formats], "problems": []} | ({"rows": counts} if counts else {})
+    facts = {"files": [f"t.{name}" for name in formats], "problems": []} | (
+        {"rows": counts} if counts else {}
+    )
     write_dictionary(folder / "t.dictionary.json", table, facts)
     return frame_of(rows, table)
 
@@ -84,7 +93,9 @@ TABLES = {
     "plain": columns([]),
     "all": columns([TASKS["expr.ferplus8"], TASKS["va"], TASKS["au.abaw12"], COMPOUND_SCORES]),
     "smoothed": columns([TASKS["expr.ferplus8"], TASKS["va"]], Smoothing(0.1)),
-    "odd class names": columns([Task("expr.odd", ODD_NAMES, "one_of"), TASKS["va"]], Smoothing(0.1)),
+    "odd class names": columns(
+        [Task("expr.odd", ODD_NAMES, "one_of"), TASKS["va"]], Smoothing(0.1)
+    ),
 }
 
 
@@ -98,7 +109,9 @@ def test_every_table_comes_back(tmp_path, suffix, table, rows):
     assert found.isna().equals(expected.isna())
     texts = [c.name for c in table if c.dtype == "str"]
     pd.testing.assert_frame_equal(found[texts], expected[texts])
-    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=0 if suffix == "parquet" else 0.00501)
+    pd.testing.assert_frame_equal(
+        found, expected, rtol=0, atol=0 if suffix == "parquet" else 0.00501
+    )
     assert found.attrs["dictionary"] == json.loads((tmp_path / "t.dictionary.json").read_text())
 
 
@@ -115,7 +128,11 @@ def test_types_and_attributes(clip, tmp_path):
 def test_what_is_made_harmless_is_restored(text):
     assert restored(harmless(text)) == text
     assert not RISKY.match(harmless(text))
-    assert next(csv.reader([quoted(text)], strict=True), [""]) == [harmless(text)] or "\n" in text or "\r" in text
+    assert (
+        next(csv.reader([quoted(text)], strict=True), [""]) == [harmless(text)]
+        or "\n" in text
+        or "\r" in text
+    )
 
 
 def test_any_text_is_restored():
@@ -124,7 +141,9 @@ def test_any_text_is_restored():
     for _ in range(3_000):
         text = "".join(rng.choice(letters, rng.integers(0, 7)))
         assert restored(harmless(text)) == text
-        for cell in re.split(r"[;\t\r\n]", harmless(text)):  # wherever a spreadsheet may think that a cell begins
+        for cell in re.split(
+            r"[;\t\r\n]", harmless(text)
+        ):  # wherever a spreadsheet may think that a cell begins
             assert not re.match(r"\s*[=+\-@＝]", cell)
 
 
@@ -159,7 +178,10 @@ UNKNOWN_TYPE = b'{"mien": "9", "columns": [{"name": "x", "dtype": "complex"}]}'
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda page, path: page.unlink(), r"t\.csv: its dictionary t\.dictionary\.json is not beside it; bring both"),
+        (
+            lambda page, path: page.unlink(),
+            r"t\.csv: its dictionary t\.dictionary\.json is not beside it; bring both",
+        ),
         (holding(b"{"), r"t\.dictionary\.json: cannot be read"),
         (holding(b"\xff\xfe"), r"t\.dictionary\.json: cannot be read"),
         (holding(b"[" * 100_000), r"t\.dictionary\.json: cannot be read"),
@@ -171,9 +193,15 @@ UNKNOWN_TYPE = b'{"mien": "9", "columns": [{"name": "x", "dtype": "complex"}]}'
         (with_("valence,arousal", "arousal,valence"), "columns are in another order"),
         (with_(",ok,", ",ok,x"), "cannot be read"),
         (with_("clip.mp4,", "clip.mp4,,"), "cannot be read"),
-        (lambda page, path: path.write_text("".join(path.read_text().splitlines(True)[:-1])), "has 39 rows, its dictionary counts 40"),
+        (
+            lambda page, path: path.write_text("".join(path.read_text().splitlines(True)[:-1])),
+            "has 39 rows, its dictionary counts 40",
+        ),
         (lambda page, path: path.write_text(""), "cannot be read"),
-        (lambda page, path: path.write_bytes(b"\xff" + path.read_bytes()), "is in one of them only|cannot be read"),
+        (
+            lambda page, path: path.write_bytes(b"\xff" + path.read_bytes()),
+            "is in one of them only|cannot be read",
+        ),
     ],
 )
 def test_what_does_not_belong_together_is_told(tmp_path, change, message):
@@ -209,10 +237,17 @@ def test_a_table_that_was_changed_since_is_told_and_one_that_was_renamed_is_read
 
 def test_other_files_are_no_tables(tmp_path):
     (tmp_path / "t.csv").touch()
-    for name, what in (("t.dictionary.json", "a data dictionary"), ("t.overlay.mp4", "an overlay"), ("t.overlay.jpg", "an overlay")):
+    for name, what in (
+        ("t.dictionary.json", "a data dictionary"),
+        ("t.overlay.mp4", "an overlay"),
+        ("t.overlay.jpg", "an overlay"),
+    ):
         with pytest.raises(TableError, match=f"{name}: is {what}, no table; give .*t.csv"):
             mien.read_table(tmp_path / name)
-        with pytest.raises(TableError, match=f"is {what}, no table; give the .csv, .jsonl, .parquet file that was written with it"):
+        with pytest.raises(
+            TableError,
+            match=f"is {what}, no table; give the .csv, .jsonl, .parquet file that was written with it",
+        ):
             mien.read_table(tmp_path / f"other{name}")
     with pytest.raises(UnknownNameError, match="no format named 'xlsx'"):
         mien.read_table(tmp_path / "t.xlsx")

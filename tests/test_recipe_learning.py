@@ -32,8 +32,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
 KEYS = ("expr.abaw7", "va")
 PIXELS = {"size": 32, "colour": "grey", "alignment": "box", "mean": [127.0], "std": [128.0]}
 FIT = {"epochs": 1, "batch": 16, "keep": "last", "workers": 0}
-HEADS = {"expr": {"kind": "bottleneck", "width": 6}, "va": {"kind": "bottleneck", "width": 5, "bins": 20}}
-LEARN = {"pixels": PIXELS, "network": {"backbone": "test_resnet", "heads": HEADS}, "losses": {"va": {"kind": "bins"}}, "fit": FIT}
+HEADS = {
+    "expr": {"kind": "bottleneck", "width": 6},
+    "va": {"kind": "bottleneck", "width": 5, "bins": 20},
+}
+LEARN = {
+    "pixels": PIXELS,
+    "network": {"backbone": "test_resnet", "heads": HEADS},
+    "losses": {"va": {"kind": "bins"}},
+    "fit": FIT,
+}
 KD = {"weight": 0.4, "temperature": 1.5}
 TAUGHT = {**LEARN, "losses": {"expr": {"distill": KD}, "va": {"kind": "bins", "distill": KD}}}
 TRAIN = {"do": "train", "data": ["faces"], "tasks": KEYS, "settings": LEARN}
@@ -46,10 +54,14 @@ def data(tmp_path_factory):
     found = {}
     for number, (key, splits) in enumerate({"faces": [96, 32, 16], "pictures": [48, 0, 0]}.items()):
         table = load_drawn(sum(splits), seed=number, size=48, tasks=[TASKS[one] for one in KEYS])
-        table["image"] = [cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in table["image"]]
+        table["image"] = [
+            cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in table["image"]
+        ]
         split = np.repeat(["train", "val", "test"], splits)
         video = [f"{one}{i % 4}" for i, one in enumerate(split)] if key == "faces" else None
-        table = table.assign(video=video, frame=range(len(table)) if video else None, subject=None, split=split)
+        table = table.assign(
+            video=video, frame=range(len(table)) if video else None, subject=None, split=split
+        )
         if key == "pictures":
             table = table.assign(valence=np.nan, arousal=np.nan)
         table.to_parquet(folder / f"{key}.parquet")
@@ -66,7 +78,9 @@ class Bench:
 
     def place(self, name):
         earlier = {one: self.folder / one for one in self.steps if one != name}
-        return StepContext(name, self.folder / name, earlier, self.steps, self.data, self.seeds, self.notes.append)
+        return StepContext(
+            name, self.folder / name, earlier, self.steps, self.data, self.seeds, self.notes.append
+        )
 
     def __call__(self, name, settings):
         step = TypeAdapter(AnyStep).validate_python(settings)
@@ -105,7 +119,9 @@ def test_each_seed_of_a_student_has_its_own_teacher(bench, tmp_path):
     here("student", {**TRAIN, "teachers": ["teacher"], "settings": TAUGHT})
     for seed in (0, 1):
         [run] = here.runs("student", seed)
-        assert [path.resolve() for path in run.settings.teachers] == [(bench.folder / "teacher" / f"seed-{seed}").resolve()]
+        assert [path.resolve() for path in run.settings.teachers] == [
+            (bench.folder / "teacher" / f"seed-{seed}").resolve()
+        ]
         assert run.settings.fit.seed != seed  # or it would start where its teacher did
     assert Predicted.load(tmp_path / "student").parts["val"].values["va"].shape == (2, 1, 32, 2)
 
@@ -113,7 +129,10 @@ def test_each_seed_of_a_student_has_its_own_teacher(bench, tmp_path):
 def test_generations_and_students(bench, tmp_path):
     here = own(bench, tmp_path)
     here.seeds = (0,)
-    here("students", {**TRAIN, "teachers": ["teacher"], "generations": 2, "students": 2, "settings": TAUGHT})
+    here(
+        "students",
+        {**TRAIN, "teachers": ["teacher"], "generations": 2, "students": 2, "settings": TAUGHT},
+    )
     runs = here.runs("students")
     assert [run.folder.name for run in runs] == ["seed-0-2", "seed-0-3"]
     first = [tmp_path / "students" / name for name in ("seed-0-0", "seed-0-1")]
@@ -121,13 +140,17 @@ def test_generations_and_students(bench, tmp_path):
     assert len({run.settings.fit.seed for run in [*runs, *map(RunFolder, first)]}) == 4
     table = load_set(bench.data["faces"], [TASKS[key] for key in KEYS])
     rows = table[table["split"] == "val"].reset_index(drop=True)
-    each = [evaluate_bundle(open_model(run.folder), rows, [TASKS["va"]]).scores["va"] for run in runs]
+    each = [
+        evaluate_bundle(open_model(run.folder), rows, [TASKS["va"]]).scores["va"] for run in runs
+    ]
     assert not np.allclose(*each)
     found = Predicted.load(tmp_path / "students").parts["val"].values["va"]
     np.testing.assert_allclose(found[0, 0], (each[0] + each[1]) / 2, atol=1e-6)
     with pytest.raises(ValueError, match="students has 2 students, and features are those of one"):
         here("frames", {"do": "features", "data": "faces", "of": "students"})
-    with pytest.raises(ValueError, match="students has 2 students, and one network starts from one"):
+    with pytest.raises(
+        ValueError, match="students has 2 students, and one network starts from one"
+    ):
         here("then", {**TRAIN, "after": "students"})
     with pytest.raises(DataError, match="trains 2 networks, and a bundle holds one"):
         here("bundle", {"do": "export", "of": "students"})
@@ -136,10 +159,15 @@ def test_generations_and_students(bench, tmp_path):
 def test_a_mixture_trains_and_one_set_is_judged(bench, tmp_path):
     here = own(bench, tmp_path)
     mix = {"thin": {"va": {"every": 4}}, "drop": {"expr": 0.5}, "shared": False}
-    here("mixed", {**TRAIN, "data": ["pictures", "faces"], "judge": "faces", "mix": mix, "once": True})
+    here(
+        "mixed",
+        {**TRAIN, "data": ["pictures", "faces"], "judge": "faces", "mix": mix, "once": True},
+    )
     [spec] = here.runs("mixed")[0].settings.data
     assert isinstance(spec, CombinedDataset)
-    assert [each.path for each in spec.of] == [bench.data[key].path for key in ("pictures", "faces")]
+    assert [each.path for each in spec.of] == [
+        bench.data[key].path for key in ("pictures", "faces")
+    ]
     table = load_set(spec, [TASKS[key] for key in KEYS])
     training = table[table["split"] == "train"]
     assert training["valence"].notna().sum() == 24
@@ -147,7 +175,9 @@ def test_a_mixture_trains_and_one_set_is_judged(bench, tmp_path):
     part = Predicted.load(tmp_path / "mixed").parts["val"]
     assert len(part.table) == 32
     # trained once: both seeds have the same run, and one row of values serves both
-    assert [run.folder for run in here.runs("mixed", 0)] == [run.folder for run in here.runs("mixed", 1)]
+    assert [run.folder for run in here.runs("mixed", 0)] == [
+        run.folder for run in here.runs("mixed", 1)
+    ]
     assert part.values["expr"].shape == (1, 1, 32, 7)
 
 
@@ -160,11 +190,22 @@ def test_a_step_that_trains_nothing_can_neither_teach_nor_start(bench, tmp_path)
 
 
 def test_a_teacher_of_other_tasks_is_found_before_anything_runs(tmp_path):
-    steps = {"a": {**TRAIN, "tasks": ["va"], "settings": {}}, "b": {**TRAIN, "teachers": ["a"], "settings": TAUGHT}}
-    facts = {"name": "mine", "title": "t", "paper": "Nobody (2000)", "data": {"faces": {"set": "file", "get": "from nobody"}}}
+    steps = {
+        "a": {**TRAIN, "tasks": ["va"], "settings": {}},
+        "b": {**TRAIN, "teachers": ["a"], "settings": TAUGHT},
+    }
+    facts = {
+        "name": "mine",
+        "title": "t",
+        "paper": "Nobody (2000)",
+        "data": {"faces": {"set": "file", "get": "from nobody"}},
+    }
     text = {**facts, "protocol": "abaw2022.va", "steps": steps}
     (tmp_path / "mine.yaml").write_text(json.dumps(text))
-    with pytest.raises(DataError, match=r"steps.b: teachers: a learns va, and this step expr.abaw7, va; the same are needed"):
+    with pytest.raises(
+        DataError,
+        match=r"steps.b: teachers: a learns va, and this step expr.abaw7, va; the same are needed",
+    ):
         read_recipe(tmp_path / "mine.yaml")
 
 
@@ -174,12 +215,22 @@ def test_a_teacher_that_has_seen_what_is_judged_is_refused(bench, data, tmp_path
     for i, image in enumerate(table["image"]):
         paths.append(tmp_path / f"{i}.png")
         paths[-1].write_bytes(image)
-    for name, split in (("right", table["split"]), ("swapped", table["split"].map({"train": "val", "val": "train", "test": "test"}))):
-        table.assign(image=[str(path) for path in paths], split=split).to_parquet(tmp_path / f"{name}.parquet")
-    here = Bench(tmp_path, {key: File(set="file", path=tmp_path / f"{key}.parquet") for key in ("right", "swapped")})
+    for name, split in (
+        ("right", table["split"]),
+        ("swapped", table["split"].map({"train": "val", "val": "train", "test": "test"})),
+    ):
+        table.assign(image=[str(path) for path in paths], split=split).to_parquet(
+            tmp_path / f"{name}.parquet"
+        )
+    here = Bench(
+        tmp_path,
+        {key: File(set="file", path=tmp_path / f"{key}.parquet") for key in ("right", "swapped")},
+    )
     here("teacher", {**TRAIN, "data": ["swapped"]})
     for more in ({"teachers": ["teacher"], "settings": TAUGHT}, {"after": "teacher"}):
-        with pytest.raises(DataError, match="the step teacher has trained on 32 pictures that are judged here"):
+        with pytest.raises(
+            DataError, match="the step teacher has trained on 32 pictures that are judged here"
+        ):
             here("student", {**TRAIN, "data": ["right"], **more})
 
 
@@ -231,13 +282,18 @@ def test_features_of_a_run_are_what_its_network_computes(framed, step, width):
         assert settings.width == width
         found = np.asarray(cache.features[cache.rows(table)])
         # weights are kept in half precision
-        np.testing.assert_allclose(found, (hidden if step == "frames" else pooled).numpy(), atol=0.02)
+        np.testing.assert_allclose(
+            found, (hidden if step == "frames" else pooled).numpy(), atol=0.02
+        )
 
 
 def test_hidden_layers_that_are_not_there(bench, tmp_path):
     here = own(bench, tmp_path)
     here.seeds = (0,)
-    here("plain", {**TRAIN, "settings": {**LEARN, "network": {"backbone": "test_resnet"}, "losses": {}}})
+    here(
+        "plain",
+        {**TRAIN, "settings": {**LEARN, "network": {"backbone": "test_resnet"}, "losses": {}}},
+    )
     with pytest.raises(DataError, match="the heads of expr, va have no hidden layer"):
         here("frames", {"do": "features", "data": "faces", "of": "plain", "hidden": True})
 
@@ -264,7 +320,10 @@ def test_recurrent_heads_teach_their_like(framed, tmp_path):
             assert teacher.name == f"run-{number}-{('expr', 'va')[number]}-seed-{seed}"
             assert run.settings.features.within == [(0, 6), (6, 11)][number]
     found = Predicted.load(tmp_path / "second").parts
-    assert {split: part.values["expr"].shape for split, part in found.items()} == {"val": (2, 1, 32, 7), "test": (2, 1, 16, 7)}
+    assert {split: part.values["expr"].shape for split, part in found.items()} == {
+        "val": (2, 1, 32, 7),
+        "test": (2, 1, 16, 7),
+    }
     np.testing.assert_allclose(found["val"].values["expr"].sum(axis=3), 1, atol=1e-5)
     assert np.abs(found["val"].values["va"]).max() <= 1
     with pytest.raises(ValueError, match="first trains no heads of the same tasks"):
@@ -286,9 +345,13 @@ def test_a_running_mean_of_scores_is_that_of_the_raw_outputs(key):
         for row in sorted(np.flatnonzero(video == name), key=lambda row: frame[row]):
             state = raw[row] if state is None else (7 * state + raw[row]) / 8
             expected[row] = state
-    decode = {"one_of": lambda x: softmax(x, axis=1), "any_of": expit, "scalar": lambda x: x}[task.kind]
+    decode = {"one_of": lambda x: softmax(x, axis=1), "any_of": expit, "scalar": lambda x: x}[
+        task.kind
+    ]
     part = Part(pd.DataFrame({"video": video, "frame": frame}), {})
-    np.testing.assert_allclose(Kernel(alpha=7)(decode(raw), part, task.kind), decode(expected), atol=1e-6)
+    np.testing.assert_allclose(
+        Kernel(alpha=7)(decode(raw), part, task.kind), decode(expected), atol=1e-6
+    )
 
 
 def test_small_changes_what_the_recipe_names():

@@ -35,16 +35,32 @@ GRID = [round(0.1 * i, 1) for i in range(1, 10)]
 def truths(rows: int, recordings: int, seed: int, split: str) -> pd.DataFrame:
     """A label table of which a fifth has no label; rows of a recording are not in the order of their frames."""
     rng = np.random.default_rng(seed)
-    table = pd.DataFrame({"image": [f"/x/{i:04d}.jpg" for i in range(rows)], "video": [f"v{i % recordings}" for i in range(rows)]})
+    table = pd.DataFrame(
+        {
+            "image": [f"/x/{i:04d}.jpg" for i in range(rows)],
+            "video": [f"v{i % recordings}" for i in range(rows)],
+        }
+    )
     table = table.assign(frame=rng.permutation(rows) * 3, subject=None, split=split)
-    made = {"va": rng.uniform(-1, 1, (rows, 2)), "expr.abaw8": np.eye(8)[rng.integers(8, size=rows)]}
+    made = {
+        "va": rng.uniform(-1, 1, (rows, 2)),
+        "expr.abaw8": np.eye(8)[rng.integers(8, size=rows)],
+    }
     for key, values in {**made, "au.abaw12": (rng.random((rows, 12)) < 0.4).astype(float)}.items():
         values[rng.random(rows) < 0.2] = np.nan
         table[list(TASKS[key].columns)] = values
     return table
 
 
-def predicted(seed: int, *, signal: float = 0.4, seeds: int = 2, rows: int = 200, recordings: int = 10, test: bool = True) -> Predicted:
+def predicted(
+    seed: int,
+    *,
+    signal: float = 0.4,
+    seeds: int = 2,
+    rows: int = 200,
+    recordings: int = 10,
+    test: bool = True,
+) -> Predicted:
     rng = np.random.default_rng(seed)
     tasks, parts = [TASKS[key] for key in KEYS], {}
     for split in ("val", "test") if test else ("val",):
@@ -69,7 +85,17 @@ class Ran:
         own = folder / "own"
         own.mkdir(exist_ok=True)
         step = TypeAdapter(AnyStep).validate_python(settings)
-        step.run(StepContext("own", own, {name: folder / name for name in given}, {}, {}, (0, 1), self.notes.append))
+        step.run(
+            StepContext(
+                "own",
+                own,
+                {name: folder / name for name in given},
+                {},
+                {},
+                (0, 1),
+                self.notes.append,
+            )
+        )
         self.found = Predicted.load(own)
         self.chosen = json.loads((own / "chosen.json").read_text())
 
@@ -92,7 +118,11 @@ def windowed(values, table, window, sigma=None, unit="rows"):
         rows = own.index[np.argsort(own["frame"].to_numpy())]
         when = own["frame"][rows].to_numpy()
         for i, row in enumerate(rows):
-            near = np.abs(np.arange(len(rows)) - i) <= window if unit == "rows" else np.abs(when - when[i]) <= window
+            near = (
+                np.abs(np.arange(len(rows)) - i) <= window
+                if unit == "rows"
+                else np.abs(when - when[i]) <= window
+            )
             weights = near * (1 if sigma is None else np.exp(-((when - when[i]) ** 2) / sigma))
             out[row] = weights @ values[rows] / weights.sum()
     return out
@@ -101,13 +131,18 @@ def windowed(values, table, window, sigma=None, unit="rows"):
 # After the networks
 
 
-@pytest.mark.parametrize("kernel", [{"window": 2}, {"window": 3, "sigma": 400.0}, {"window": 40, "unit": "frames"}])
+@pytest.mark.parametrize(
+    "kernel", [{"window": 2}, {"window": 3, "sigma": 400.0}, {"window": 40, "unit": "frames"}]
+)
 def test_smooth(tmp_path, kernel):
     given = predicted(0)
     ran = Ran(tmp_path, {"do": "smooth", "of": "a", "kernels": {"va": kernel}}, a=given)
     for split in ("val", "test"):
         for seed in (0, 1):
-            close(ran("va", split)[seed, 0], windowed(of(given, "va", split)[seed, 0], given.parts[split].table, **kernel))
+            close(
+                ran("va", split)[seed, 0],
+                windowed(of(given, "va", split)[seed, 0], given.parts[split].table, **kernel),
+            )
         assert (ran("expr", split) == given.parts[split].values["expr"].astype(np.float32)).all()
     assert ran("va").shape[1] == 1  # nothing was chosen
 
@@ -116,12 +151,17 @@ def test_smooth_chooses_the_kernel_of_the_highest_ccc(tmp_path):
     given = predicted(0)
     kernels = [{"window": 1}, {"window": 4}, {"window": 0}]
     ran = Ran(tmp_path, {"do": "smooth", "of": "a", "kernels": {"va": kernels}}, a=given)
-    part, truth = given.parts["val"], given.parts["val"].table[["valence", "arousal"]].to_numpy(float)
+    part, truth = (
+        given.parts["val"],
+        given.parts["val"].table[["valence", "arousal"]].to_numpy(float),
+    )
     for seed in (0, 1):
         several = [windowed(of(given, "va")[seed, 0], part.table, **kernel) for kernel in kernels]
         for version in range(6):
             seen = part.fold != version - 1
-            figures = [np.mean([ccc(one[seen, i], truth[seen, i]) for i in (0, 1)]) for one in several]
+            figures = [
+                np.mean([ccc(one[seen, i], truth[seen, i]) for i in (0, 1)]) for one in several
+            ]
             close(ran("va")[seed, version], several[int(np.argmax(figures))])
         best = ran.chosen["va"][seed]
         test = windowed(of(given, "va", "test")[seed, 0], given.parts["test"].table, best["window"])
@@ -130,15 +170,33 @@ def test_smooth_chooses_the_kernel_of_the_highest_ccc(tmp_path):
 
 def test_blend(tmp_path):
     a, b, c = (predicted(seed) for seed in (0, 1, 2))
-    ran = Ran(tmp_path, {"do": "blend", "of": ["a", "b"], "weights": {"va": 0.7, "expr": [3, 1]}}, a=a, b=b)
+    ran = Ran(
+        tmp_path,
+        {"do": "blend", "of": ["a", "b"], "weights": {"va": 0.7, "expr": [3, 1]}},
+        a=a,
+        b=b,
+    )
     for split in ("val", "test"):
         close(ran("va", split), 0.7 * of(a, "va", split) + 0.3 * of(b, "va", split))
         close(ran("expr", split), 0.75 * of(a, "expr", split) + 0.25 * of(b, "expr", split))
         close(ran("au", split), of(a, "au", split))
-    three = Ran(tmp_path, {"do": "blend", "of": ["a", "b", "c"], "weights": {"va": [1, 1, 2]}}, a=a, b=b, c=c)
+    three = Ran(
+        tmp_path,
+        {"do": "blend", "of": ["a", "b", "c"], "weights": {"va": [1, 1, 2]}},
+        a=a,
+        b=b,
+        c=c,
+    )
     close(three("va"), (of(a, "va") + of(b, "va") + 2 * of(c, "va")) / 4)
-    logits = Ran(tmp_path, {"do": "blend", "of": ["a", "b"], "weights": {"expr": 0.6}, "logits": True}, a=a, b=b)
-    close(logits("expr"), softmax(0.6 * np.log(of(a, "expr")) + 0.4 * np.log(of(b, "expr")), axis=-1))
+    logits = Ran(
+        tmp_path,
+        {"do": "blend", "of": ["a", "b"], "weights": {"expr": 0.6}, "logits": True},
+        a=a,
+        b=b,
+    )
+    close(
+        logits("expr"), softmax(0.6 * np.log(of(a, "expr")) + 0.4 * np.log(of(b, "expr")), axis=-1)
+    )
 
 
 def test_a_part_of_one_seed_serves_all(tmp_path):
@@ -158,9 +216,17 @@ def test_blend_chooses_the_share_of_the_highest_f1(tmp_path):
 
     def figure(share: float) -> float:
         own = share * of(a, "expr")[0, 0] + (1 - share) * of(b, "expr")[0, 0]
-        return f1_score(truth[known].argmax(1), own[known].argmax(1), labels=range(8), average="macro", zero_division=0)
+        return f1_score(
+            truth[known].argmax(1),
+            own[known].argmax(1),
+            labels=range(8),
+            average="macro",
+            zero_division=0,
+        )
 
-    assert figure(ran.chosen["expr"][0][0]) == pytest.approx(max(figure(0.1 * i) for i in range(11)))
+    assert figure(ran.chosen["expr"][0][0]) == pytest.approx(
+        max(figure(0.1 * i) for i in range(11))
+    )
 
 
 def test_threshold(tmp_path):
@@ -170,29 +236,43 @@ def test_threshold(tmp_path):
     for split in ("val", "test"):
         assert (ran("au", split) == (of(given, "au", split) >= fixed)).all()
     tuned = Ran(tmp_path, {"do": "threshold", "of": "a"}, a=given)
-    part, truth = given.parts["val"], given.parts["val"].table[list(TASKS["au.abaw12"].columns)].to_numpy(float)
+    part, truth = (
+        given.parts["val"],
+        given.parts["val"].table[list(TASKS["au.abaw12"].columns)].to_numpy(float),
+    )
     known = ~np.isnan(truth).any(axis=1)
     assert tuned("au").shape == (2, 6, 200, 12)
     for version in range(6):
         rows = known & (part.fold != version - 1)
         for unit in range(12):
             own = of(given, "au")[1, 0, :, unit]
-            best = max(f1_score(truth[rows, unit], own[rows] >= limit, zero_division=0) for limit in GRID)
-            assert f1_score(truth[rows, unit], tuned("au")[1, version, rows, unit], zero_division=0) == pytest.approx(best)
+            best = max(
+                f1_score(truth[rows, unit], own[rows] >= limit, zero_division=0) for limit in GRID
+            )
+            assert f1_score(
+                truth[rows, unit], tuned("au")[1, version, rows, unit], zero_division=0
+            ) == pytest.approx(best)
     limits = np.array(tuned.chosen["au"][1])
     assert (tuned("au", "test")[1, 0] == (of(given, "au", "test")[1, 0] >= limits)).all()
 
 
 def test_override(tmp_path):
     a, b = predicted(0), predicted(1, signal=3.0)
-    ran = Ran(tmp_path, {"do": "override", "of": "a", "by": "b", "threshold": 0.4, "without": ["other"]}, a=a, b=b)
+    ran = Ran(
+        tmp_path,
+        {"do": "override", "of": "a", "by": "b", "threshold": 0.4, "without": ["other"]},
+        a=a,
+        b=b,
+    )
     taken = 0
     for row, (own, by) in enumerate(zip(of(a, "expr")[0, 0], of(b, "expr")[0, 0], strict=True)):
         sure = by[:7].max() > 0.4
         taken += sure
         close(ran("expr")[0, 0, row], np.append(by[:7], 0) if sure else own)
     assert 0 < taken < 200
-    chosen = Ran(tmp_path, {"do": "override", "of": "a", "by": "b", "threshold": [0.3, 0.6, 0.99]}, a=a, b=b)
+    chosen = Ran(
+        tmp_path, {"do": "override", "of": "a", "by": "b", "threshold": [0.3, 0.6, 0.99]}, a=a, b=b
+    )
     assert set(chosen.chosen["expr"]) == {0.3}  # the other one knows far better
     assert chosen("expr").shape[1] == 6
 
@@ -225,7 +305,12 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_done(tmp_path, kind):
     settings, line = REFUSED[kind]
-    given = {"a": predicted(0), "b": predicted(1), "c": predicted(0, rows=180), "d": predicted(0, recordings=1)}
+    given = {
+        "a": predicted(0),
+        "b": predicted(1),
+        "c": predicted(0, rows=180),
+        "d": predicted(0, recordings=1),
+    }
     with pytest.raises(DataError) as caught:
         Ran(tmp_path, settings, **given)
     assert str(caught.value).startswith(line)
@@ -233,8 +318,16 @@ def test_what_cannot_be_done(tmp_path, kind):
 
 def test_one_recording_can_be_smoothed_and_decided(tmp_path):
     given = predicted(0, recordings=1)
-    assert Ran(tmp_path, {"do": "smooth", "of": "a", "kernels": {"va": {"window": 1}}}, a=given)("va").shape[1] == 1
-    assert Ran(tmp_path, {"do": "threshold", "of": "a", "values": [0.5] * 12}, a=given)("au").shape[1] == 1
+    assert (
+        Ran(tmp_path, {"do": "smooth", "of": "a", "kernels": {"va": {"window": 1}}}, a=given)(
+            "va"
+        ).shape[1]
+        == 1
+    )
+    assert (
+        Ran(tmp_path, {"do": "threshold", "of": "a", "values": [0.5] * 12}, a=given)("au").shape[1]
+        == 1
+    )
 
 
 # Honest
@@ -242,7 +335,12 @@ def test_one_recording_can_be_smoothed_and_decided(tmp_path):
 
 def chain(folder, a: Predicted, b: Predicted) -> Predicted:
     """Blend, smooth and decide, everything chosen."""
-    mixed = Ran(folder / "1", {"do": "blend", "of": ["a", "b"], "weights": {"au": "tune", "expr": "tune"}}, a=a, b=b).found
+    mixed = Ran(
+        folder / "1",
+        {"do": "blend", "of": ["a", "b"], "weights": {"au": "tune", "expr": "tune"}},
+        a=a,
+        b=b,
+    ).found
     kernels = {"au": [{"window": 0}, {"window": 2}], "expr": [{"window": 0}, {"window": 3}]}
     smooth = Ran(folder / "2", {"do": "smooth", "of": "m", "kernels": kernels}, m=mixed).found
     return Ran(folder / "3", {"do": "threshold", "of": "s"}, s=smooth).found
@@ -275,10 +373,18 @@ def test_on_random_scores_nested_does_not_flatter(tmp_path):
     a, b = (predicted(seed, signal=0.0, seeds=8, test=False) for seed in (3, 4))
     tuned = evaluate_step(Ran(tmp_path, {"do": "threshold", "of": "a"}, a=a).found, "abaw2022.mtl")
     # At random F1 only rises with the share of faces said to show a unit, so the lowest threshold is the best there is.
-    fixed = evaluate_step(Ran(tmp_path, {"do": "threshold", "of": "a", "values": [0.1] * 12}, a=a).found, "abaw2022.mtl")
+    fixed = evaluate_step(
+        Ran(tmp_path, {"do": "threshold", "of": "a", "values": [0.1] * 12}, a=a).found,
+        "abaw2022.mtl",
+    )
     assert tuned.same["au"].mean > fixed.nested["au"].mean + 0.001
     assert tuned.nested["au"].mean <= fixed.nested["au"].mean
-    mixed = evaluate_step(Ran(tmp_path, {"do": "blend", "of": ["a", "b"], "weights": {"expr": "tune"}}, a=a, b=b).found, "abaw2022.mtl")
+    mixed = evaluate_step(
+        Ran(
+            tmp_path, {"do": "blend", "of": ["a", "b"], "weights": {"expr": "tune"}}, a=a, b=b
+        ).found,
+        "abaw2022.mtl",
+    )
     alone = evaluate_step(a, "abaw2022.mtl")
     assert mixed.same["expr"].mean > alone.nested["expr"].mean + 0.01
     assert mixed.nested["expr"].mean < alone.nested["expr"].mean + 0.005
@@ -292,11 +398,20 @@ def faces(tmp_path_factory):
     """A file of drawn faces in five videos, three splits."""
     folder = tmp_path_factory.mktemp("faces")
     table = load_drawn(150, seed=1, size=64, tasks=[TASKS[key] for key in KEYS])
-    table["image"] = [cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in table["image"]]
+    table["image"] = [
+        cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in table["image"]
+    ]
     split = np.repeat(["train", "val", "test"], [90, 40, 20])
-    about = {"video": [f"{s}{i % 4}" for i, s in enumerate(split)], "frame": range(150), "subject": None, "split": split}
+    about = {
+        "video": [f"{s}{i % 4}" for i, s in enumerate(split)],
+        "frame": range(150),
+        "subject": None,
+        "split": split,
+    }
     table.assign(**about).to_parquet(folder / "labels.parquet")
-    return File(set="file", path=folder / "labels.parquet"), pd.read_parquet(folder / "labels.parquet")
+    return File(set="file", path=folder / "labels.parquet"), pd.read_parquet(
+        folder / "labels.parquet"
+    )
 
 
 def run(name: str, folder, data, settings: dict, steps=None):
@@ -305,14 +420,18 @@ def run(name: str, folder, data, settings: dict, steps=None):
     steps = {**(steps or {}), name: step}
     (folder / name).mkdir()
     earlier = {one: folder / one for one in steps if one != name}
-    step.run(StepContext(name, folder / name, earlier, steps, {"faces": data}, SEEDS[step.do == "train"]))
+    step.run(
+        StepContext(name, folder / name, earlier, steps, {"faces": data}, SEEDS[step.do == "train"])
+    )
     return steps
 
 
 @pytest.fixture(scope="module")
 def cached(faces, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cached")
-    return folder, run("features", folder, faces[0], {"do": "features", "data": "faces", "bundle": "mien-s"})
+    return folder, run(
+        "features", folder, faces[0], {"do": "features", "data": "faces", "bundle": "mien-s"}
+    )
 
 
 def opened(table):
@@ -337,18 +456,30 @@ def test_features_and_score_are_what_the_bundle_says(cached, faces, tmp_path):
     for family, values in raw.items():
         np.testing.assert_allclose(cache.raw[family][rows], values, atol=1e-4)
     val = (table["split"] == "val").to_numpy()
-    wanted = {"do": "score", "data": "faces", "bundle": "mien-s", "tasks": ["expr.abaw8", "va"], "instead": {"other": "contempt"}}
+    wanted = {
+        "do": "score",
+        "data": "faces",
+        "bundle": "mien-s",
+        "tasks": ["expr.abaw8", "va"],
+        "instead": {"other": "contempt"},
+    }
     (tmp_path / "features").symlink_to(folder / "features")
     for name, more in (("read", {}), ("kept", {"features": "features"})):
         run(name, tmp_path, data, {**wanted, **more}, steps)
         part = Predicted.load(tmp_path / name).parts["val"]
-        own = model.score([one for one, here in zip(pictures, val, strict=True) if here], points[val])
+        own = model.score(
+            [one for one, here in zip(pictures, val, strict=True) if here], points[val]
+        )
         theirs = model.tasks[[each.family for each in model.tasks].index("expr")].names
-        pick = [theirs.index({"other": "contempt"}.get(one, one)) for one in TASKS["expr.abaw8"].names]
+        pick = [
+            theirs.index({"other": "contempt"}.get(one, one)) for one in TASKS["expr.abaw8"].names
+        ]
         expected = own["expr"][:, pick] / own["expr"][:, pick].sum(axis=1, keepdims=True)
         np.testing.assert_allclose(part.values["expr"][0, 0], expected, atol=1e-4)
         np.testing.assert_allclose(part.values["va"][0, 0], own["va"], atol=1e-4)
-        np.testing.assert_array_equal(part.table["valence"], table["valence"][val].to_numpy(np.float32))
+        np.testing.assert_array_equal(
+            part.table["valence"], table["valence"][val].to_numpy(np.float32)
+        )
 
 
 def test_heads_are_a_line_through_what_is_cached(cached, faces, tmp_path):
@@ -356,34 +487,72 @@ def test_heads_are_a_line_through_what_is_cached(cached, faces, tmp_path):
     data, table = faces
     (tmp_path / "features").symlink_to(folder / "features")
     fits = {"epochs": 2, "batch": 16, "keep": "last", "workers": 0}
-    runs = [{"tasks": ["va", "au.abaw12"], "fit": fits}, {"tasks": ["expr.abaw8"], "parts": "raw", "fit": fits}]
-    run("heads", tmp_path, data, {"do": "heads", "features": "features", "data": "faces", "runs": runs}, steps)
+    runs = [
+        {"tasks": ["va", "au.abaw12"], "fit": fits},
+        {"tasks": ["expr.abaw8"], "parts": "raw", "fit": fits},
+    ]
+    run(
+        "heads",
+        tmp_path,
+        data,
+        {"do": "heads", "features": "features", "data": "faces", "runs": runs},
+        steps,
+    )
     found = Predicted.load(tmp_path / "heads")
     assert [each.key for each in found.tasks] == ["va", "au.abaw12", "expr.abaw8"]
     cache = FeatureCache(folder / "features", mien.load("mien-s").card, root=data.path.parent)
     for split in ("val", "test"):
         rows = cache.rows(table[table["split"] == split])
-        for number, (families, columns) in enumerate({("va", "au"): slice(None), ("expr",): slice(cache.features.shape[1], None)}.items()):
+        for number, (families, columns) in enumerate(
+            {("va", "au"): slice(None), ("expr",): slice(cache.features.shape[1], None)}.items()
+        ):
             inputs = np.asarray(cache.features_and_raw)[rows][:, columns]
             for seed in (0, 1):
-                net = RunFolder(tmp_path / "heads" / f"run-{number}-{'+'.join(families)}-seed-{seed}").load("best.pt")["net"]
-                weights = [name for name in net if name.startswith("heads.") and net[name].ndim == 2]
+                net = RunFolder(
+                    tmp_path / "heads" / f"run-{number}-{'+'.join(families)}-seed-{seed}"
+                ).load("best.pt")["net"]
+                weights = [
+                    name for name in net if name.startswith("heads.") and net[name].ndim == 2
+                ]
                 assert len(weights) == len(families)
                 for family, name in zip(families, weights, strict=True):
                     raw = inputs @ net[name].numpy().T + net[name.replace("weight", "bias")].numpy()
-                    decoded = {"va": np.clip(raw, -1, 1), "au": 1 / (1 + np.exp(-raw)), "expr": softmax(raw, axis=1)}[family]
-                    np.testing.assert_allclose(found.parts[split].values[family][seed, 0], decoded, atol=1e-4)
+                    decoded = {
+                        "va": np.clip(raw, -1, 1),
+                        "au": 1 / (1 + np.exp(-raw)),
+                        "expr": softmax(raw, axis=1),
+                    }[family]
+                    np.testing.assert_allclose(
+                        found.parts[split].values[family][seed, 0], decoded, atol=1e-4
+                    )
     one, other = found.parts["val"].values["va"][:, 0]
     assert not np.allclose(one, other)  # seeds differ
 
 
 def test_train_goes_on_from_an_earlier_step(faces, tmp_path):
     pixels = {"size": 32, "colour": "grey", "alignment": "box", "mean": [127.0], "std": [128.0]}
-    settings = {"pixels": pixels, "network": {"backbone": "test_resnet"}, "fit": {"epochs": 1, "batch": 16, "keep": "last", "workers": 0}}
+    settings = {
+        "pixels": pixels,
+        "network": {"backbone": "test_resnet"},
+        "fit": {"epochs": 1, "batch": 16, "keep": "last", "workers": 0},
+    }
     still = {**settings, "optim": {"optimiser": "sgd", "lr": 1e-12}}
-    steps = run("first", tmp_path, faces[0], {"do": "train", "data": ["faces"], "tasks": ["va"], "settings": settings})
-    run("then", tmp_path, faces[0], {"do": "train", "data": ["faces"], "tasks": ["va"], "after": "first", "settings": still}, steps)
-    first, then = (RunFolder(tmp_path / name / "seed-0").load("best.pt")["net"] for name in ("first", "then"))
+    steps = run(
+        "first",
+        tmp_path,
+        faces[0],
+        {"do": "train", "data": ["faces"], "tasks": ["va"], "settings": settings},
+    )
+    run(
+        "then",
+        tmp_path,
+        faces[0],
+        {"do": "train", "data": ["faces"], "tasks": ["va"], "after": "first", "settings": still},
+        steps,
+    )
+    first, then = (
+        RunFolder(tmp_path / name / "seed-0").load("best.pt")["net"] for name in ("first", "then")
+    )
     kernels = [name for name in first if name.startswith("backbone.") and first[name].ndim == 4]
     assert kernels
     assert all(torch.allclose(first[name], then[name], atol=1e-9) for name in kernels)
@@ -396,13 +565,29 @@ def test_steps_on_the_wrong_kind(faces, cached, tmp_path):
     with pytest.raises(DataError, match="of kind lsd, not file"):
         run("sharp", tmp_path, faces[0], {"do": "super_resolve", "data": "faces"})
     with pytest.raises(LabelMismatchError, match="other"):
-        run("said", tmp_path, faces[0], {"do": "score", "data": "faces", "bundle": "mien-s", "tasks": ["expr.abaw8"]})
+        run(
+            "said",
+            tmp_path,
+            faces[0],
+            {"do": "score", "data": "faces", "bundle": "mien-s", "tasks": ["expr.abaw8"]},
+        )
 
 
-@pytest.mark.parametrize(("key", "protocol"), [("emi.abaw6", "abaw2024.emi"), ("emi.abaw6", "abaw2025.emi"), ("emi.abaw5", "abaw2023.eri")])
+@pytest.mark.parametrize(
+    ("key", "protocol"),
+    [("emi.abaw6", "abaw2024.emi"), ("emi.abaw6", "abaw2025.emi"), ("emi.abaw5", "abaw2023.eri")],
+)
 def test_intensities_are_judged_by_their_own_protocol(key, protocol):
     task, rng = TASKS[key], np.random.default_rng(5)
-    table = pd.DataFrame({"image": "", "video": [f"v{i}" for i in range(60)], "frame": 0, "subject": None, "split": "val"})
+    table = pd.DataFrame(
+        {
+            "image": "",
+            "video": [f"v{i}" for i in range(60)],
+            "frame": 0,
+            "subject": None,
+            "split": "val",
+        }
+    )
     truth = rng.random((60, len(task.names)))
     table[list(task.columns)] = truth
     guess = np.clip(truth + rng.normal(0, 0.2, truth.shape), 0, 1)
@@ -415,8 +600,20 @@ def test_intensities_are_judged_by_their_own_protocol(key, protocol):
 
 def test_every_task_can_be_judged_and_an_unknown_protocol_names_the_nearest():
     for task in TASKS.values():
-        table = pd.DataFrame({"image": "", "video": ["a", "b", "c", "d"], "frame": 0, "subject": None, "split": "val"})
-        values = np.eye(4, len(task.names)) if task.kind != "one_of" else np.eye(len(task.names))[[0, 1, 0, 1]]
+        table = pd.DataFrame(
+            {
+                "image": "",
+                "video": ["a", "b", "c", "d"],
+                "frame": 0,
+                "subject": None,
+                "split": "val",
+            }
+        )
+        values = (
+            np.eye(4, len(task.names))
+            if task.kind != "one_of"
+            else np.eye(len(task.names))[[0, 1, 0, 1]]
+        )
         table[list(task.columns)] = values
         part = part_of(table, {task.family: values[None, None]}, [task])
         assert evaluate_step(Predicted((task,), {"val": part}), "abaw2024.mtl").same

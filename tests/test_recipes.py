@@ -37,7 +37,10 @@ from mien.recipes.schema import Recipe, opened, read_recipe
 from mien.tasks import TASKS
 
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric"), pytest.mark.usefixtures("one_thread")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric"),
+    pytest.mark.usefixtures("one_thread"),
+]
 RUN = CliRunner()
 TINY = """
 name: tiny
@@ -125,7 +128,11 @@ class Heard(list):
     """Notes of a run."""
 
     def ran(self) -> list[str]:
-        return [line.split(", ")[1].split(":")[0] for line in self if re.fullmatch(r"step \d+ of \d+, \w+: \d+ s", line)]
+        return [
+            line.split(", ")[1].split(":")[0]
+            for line in self
+            if re.fullmatch(r"step \d+ of \d+, \w+: \d+ s", line)
+        ]
 
     def skipped(self) -> list[str]:
         return [line.split(", ")[1].split(":")[0] for line in self if line.endswith("done before")]
@@ -149,7 +156,9 @@ def test_every_recipe_reads_and_names_what_exists(name):
     assert len(set(rows)) == len(rows)
     assert {row.of for row in recipe.rows} <= set(recipe.steps)
     assert {one for pair in recipe.differences for one in (pair.of, pair.to)} <= set(rows)
-    assert {claim.row for claim in recipe.claims} | {one for ratio in recipe.ratios for one in (ratio.row, ratio.to)} <= set(rows)
+    assert {claim.row for claim in recipe.claims} | {
+        one for ratio in recipe.ratios for one in (ratio.row, ratio.to)
+    } <= set(rows)
     assert rows
     assert recipe.departures
     assert re.search(r"\b(19|20)\d\d\b", recipe.paper)
@@ -163,13 +172,19 @@ def test_what_is_shown_reads_back_as_the_same_recipe(name, tmp_path):
     (tmp_path / "same.yaml").write_text(text)
     assert read_recipe(tmp_path / "same.yaml") == read_recipe(name)
     values = [str(value) for value in flat(yaml.safe_load(text))]
-    assert not [value for value in values if value.startswith(("/", "~")) or re.match(r"[A-Z]:\\", value)]
+    assert not [
+        value for value in values if value.startswith(("/", "~")) or re.match(r"[A-Z]:\\", value)
+    ]
     assert "${" not in text
 
 
 def flat(tree):
     if isinstance(tree, dict | list):
-        return [leaf for value in (tree.values() if isinstance(tree, dict) else tree) for leaf in flat(value)]
+        return [
+            leaf
+            for value in (tree.values() if isinstance(tree, dict) else tree)
+            for leaf in flat(value)
+        ]
     return [tree]
 
 
@@ -187,7 +202,11 @@ def test_a_change_reaches_one_step_alone(tiny):
     changed = read_recipe(tiny, {"steps.joint.runs.0.fit.epochs": 7})
     epochs = [run.fit.epochs for step in ("joint", "apart") for run in changed.steps[step].runs]
     assert epochs == [7, 2, 2]
-    assert [run.fit.epochs for step in ("joint", "apart") for run in read_recipe(tiny, {"epochs": 5}).steps[step].runs] == [5, 5, 5]
+    assert [
+        run.fit.epochs
+        for step in ("joint", "apart")
+        for run in read_recipe(tiny, {"epochs": 5}).steps[step].runs
+    ] == [5, 5, 5]
 
 
 def test_an_included_recipe_comes_first(tmp_path):
@@ -256,24 +275,38 @@ def test_the_papers_system_runs_whole_on_a_stand_in(standin, tmp_path):
     changes = {"seeds": [0, 1]}
     for step, about in opened("hse-abaw4-mtl")["steps"].items():
         for number, _ in enumerate(about.get("runs", ())):
-            changes |= {f"steps.{step}.runs.{number}.fit.epochs": 1, f"steps.{step}.runs.{number}.fit.batch": 64}
+            changes |= {
+                f"steps.{step}.runs.{number}.fit.epochs": 1,
+                f"steps.{step}.runs.{number}.fit.batch": 64,
+            }
     base = reproduce(
-        "abaw-baseline-mtl", {"affwild2": standin}, tmp_path, changes={k: v for k, v in changes.items() if "baseline" in k or k == "seeds"}
+        "abaw-baseline-mtl",
+        {"affwild2": standin},
+        tmp_path,
+        changes={k: v for k, v in changes.items() if "baseline" in k or k == "seeds"},
     )
     assert [line.name for line in base.rows] == ["baseline"]
     heard = Heard()
-    found = reproduce("hse-abaw4-mtl", {"affwild2": standin}, tmp_path, changes=changes, note=heard.append)
+    found = reproduce(
+        "hse-abaw4-mtl", {"affwild2": standin}, tmp_path, changes=changes, note=heard.append
+    )
     recipe = read_recipe("hse-abaw4-mtl")
     assert heard.skipped() == ["baseline_features", "baseline"]
     assert heard.ran() == list(recipe.steps)[2:]
     assert found.rows[0] == base.rows[0]
-    assert [line.name for line in found.rows if line.way == "nested"] == [row.name for row in recipe.rows]
+    assert [line.name for line in found.rows if line.way == "nested"] == [
+        row.name for row in recipe.rows
+    ]
     assert [line.name for line in found.rows if line.way == "same"] == ["and tuned thresholds"]
     for line in found.rows:
-        assert line.measures["score"][0] == pytest.approx(sum(line.measures[key][0] for key in ("va", "expr", "au")))
+        assert line.measures["score"][0] == pytest.approx(
+            sum(line.measures[key][0] for key in ("va", "expr", "au"))
+        )
     assert found.standin
     assert {one.met for one in found.claims} == {None}
-    assert {one.name for one in found.claims} == {one.name for one in (*recipe.claims, *recipe.ratios)}
+    assert {one.name for one in found.claims} == {
+        one.name for one in (*recipe.claims, *recipe.ratios)
+    }
     assert all(departure in markdown(found) for departure in recipe.departures)
 
 
@@ -340,7 +373,13 @@ def test_other_data_run_everything_again(standin, tiny, tmp_path):
     """A list that was touched, and a picture with other content."""
     data = shutil.copytree(standin, tmp_path / "data")
     small = yaml.safe_load(TINY)
-    kept = {"steps": {key: small["steps"][key] for key in ("features",)}, "rows": [], "differences": [], "claims": [], "ratios": []}
+    kept = {
+        "steps": {key: small["steps"][key] for key in ("features",)},
+        "rows": [],
+        "differences": [],
+        "claims": [],
+        "ratios": [],
+    }
     (tmp_path / "small.yaml").write_text(yaml.safe_dump({**small, **kept}))
 
     def ran() -> list[str]:
@@ -372,7 +411,9 @@ class Stop:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("where", "done"), [("joint: va+expr+au, seed 1", 3), ("apart: va, seed 0", 1)])
+@pytest.mark.parametrize(
+    ("where", "done"), [("joint: va+expr+au, seed 1", 3), ("apart: va, seed 0", 1)]
+)
 def test_interrupted_and_run_again_it_ends_with_the_same_numbers(whole, run, tmp_path, where, done):
     out = again(whole, tmp_path / "run", *STEPS[1:])
     with pytest.raises(KeyboardInterrupt):
@@ -393,7 +434,13 @@ def test_killed_outright_and_run_again(whole, run, tmp_path):
         "torch.set_num_threads(1)\n"
         "reproduce(Path(sys.argv[1]), {'faces': Path(sys.argv[2])}, Path(sys.argv[3]), progress=kill)\n"
     )
-    command = [sys.executable, str(tmp_path / "killed.py"), str(run.args[0]), str(run.args[1]["faces"]), str(out)]
+    command = [
+        sys.executable,
+        str(tmp_path / "killed.py"),
+        str(run.args[0]),
+        str(run.args[1]["faces"]),
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     same_numbers(run(out), whole[1])
@@ -473,7 +520,12 @@ def predicted(seeds=3, rows=240, recordings=8, seed=0, versions=None) -> Predict
         "expr": np.eye(8)[rng.integers(8, size=rows)],
         "au": (rng.random((rows, 12)) < 0.4).astype(float),
     }
-    table = pd.DataFrame({"image": [f"/x/{i:04d}.jpg" for i in range(rows)], "video": [f"v{i % recordings}" for i in range(rows)]})
+    table = pd.DataFrame(
+        {
+            "image": [f"/x/{i:04d}.jpg" for i in range(rows)],
+            "video": [f"v{i % recordings}" for i in range(rows)],
+        }
+    )
     table = table.assign(frame=np.arange(rows) // recordings, subject=None, split="val")
     scores = {}
     for task in tasks:
@@ -489,10 +541,19 @@ def formula(given: Predicted, values: dict[str, np.ndarray]) -> tuple[float, dic
     """A protocol's number and its terms, from scores (N, K) by family."""
     pred, target = {}, {}
     for task in given.tasks:
-        truth, own = given.parts["val"].table[list(task.columns)].to_numpy(float), values[task.family]
+        truth, own = (
+            given.parts["val"].table[list(task.columns)].to_numpy(float),
+            values[task.family],
+        )
         classes = np.where(np.isnan(truth).any(axis=1), np.nan, np.nan_to_num(truth).argmax(axis=1))
         target[task.key] = classes if task.kind == "one_of" else truth
-        pred[task.key] = own.argmax(axis=1) if task.kind == "one_of" else (own >= 0.5).astype(float) if task.kind == "any_of" else own
+        pred[task.key] = (
+            own.argmax(axis=1)
+            if task.kind == "one_of"
+            else (own >= 0.5).astype(float)
+            if task.kind == "any_of"
+            else own
+        )
     rule = PROTOCOLS["abaw2022.mtl"]
     return rule.score(pred, target), rule.parts(pred, target)
 
@@ -503,11 +564,15 @@ def test_judged_is_the_protocols_formula_for_each_seed():
     assert not found.tuned
     assert found.same == found.nested
     for seed in range(3):
-        score, terms = formula(given, {family: values[seed, 0] for family, values in given.parts["val"].values.items()})
+        score, terms = formula(
+            given, {family: values[seed, 0] for family, values in given.parts["val"].values.items()}
+        )
         assert found.nested["score"].values[seed] == pytest.approx(score, abs=1e-9)
         assert found.nested["expr"].values[seed] == pytest.approx(terms["macro_f1"], abs=1e-9)
         assert found.nested["au"].values[seed] == pytest.approx(terms["au_f1"], abs=1e-9)
-        assert found.nested["va"].values[seed] == pytest.approx((terms["ccc_valence"] + terms["ccc_arousal"]) / 2, abs=1e-9)
+        assert found.nested["va"].values[seed] == pytest.approx(
+            (terms["ccc_valence"] + terms["ccc_arousal"]) / 2, abs=1e-9
+        )
     one = found.nested["score"]
     assert one.mean == pytest.approx(np.mean(one.values))
     assert one.sd == pytest.approx(np.std(one.values, ddof=1))
@@ -520,16 +585,27 @@ def test_the_interval_draws_recordings_again():
 
     def score(rows):
         picked = replace(part, table=part.table.iloc[rows], values={})
-        return formula(Predicted(given.tasks, {"val": picked}), {family: values[0, 0][rows] for family, values in part.values.items()})[0]
+        return formula(
+            Predicted(given.tasks, {"val": picked}),
+            {family: values[0, 0][rows] for family, values in part.values.items()},
+        )[0]
 
-    low, high = bootstrap(score, np.arange(240), groups=pd.factorize(part.table["recording"])[0], rounds=300)
+    low, high = bootstrap(
+        score, np.arange(240), groups=pd.factorize(part.table["recording"])[0], rounds=300
+    )
     told = evaluate_step(given, "abaw2022.mtl").nested["score"]
     assert told.interval == pytest.approx((low, high), abs=0.03)
     assert low < told.mean < high
     # Copies of every face in the same recordings know no more than the faces alone.
     twice = pd.concat([part.table, part.table], ignore_index=True)
-    double = replace(part, table=twice, values={family: np.concatenate([v, v], axis=2) for family, v in part.values.items()})
-    assert evaluate_step(Predicted(given.tasks, {"val": double}), "abaw2022.mtl").nested["score"].interval == pytest.approx(told.interval)
+    double = replace(
+        part,
+        table=twice,
+        values={family: np.concatenate([v, v], axis=2) for family, v in part.values.items()},
+    )
+    assert evaluate_step(Predicted(given.tasks, {"val": double}), "abaw2022.mtl").nested[
+        "score"
+    ].interval == pytest.approx(told.interval)
 
 
 def test_nested_takes_each_recording_from_the_version_that_did_not_see_it():
@@ -537,8 +613,13 @@ def test_nested_takes_each_recording_from_the_version_that_did_not_see_it():
     part, found = given.parts["val"], evaluate_step(predicted(versions=6), "abaw2022.mtl")
     assert found.tuned
     for seed in range(3):
-        picked = {f: np.stack([v[seed, 1 + fold, row] for row, fold in enumerate(part.fold)]) for f, v in part.values.items()}
-        assert found.nested["score"].values[seed] == pytest.approx(formula(given, picked)[0], abs=1e-9)
+        picked = {
+            f: np.stack([v[seed, 1 + fold, row] for row, fold in enumerate(part.fold)])
+            for f, v in part.values.items()
+        }
+        assert found.nested["score"].values[seed] == pytest.approx(
+            formula(given, picked)[0], abs=1e-9
+        )
         first = {f: v[seed, 0] for f, v in part.values.items()}
         assert found.same["score"].values[seed] == pytest.approx(formula(given, first)[0], abs=1e-9)
     for _, own in part.table.groupby("recording"):
@@ -546,7 +627,9 @@ def test_nested_takes_each_recording_from_the_version_that_did_not_see_it():
 
 
 def test_a_difference_is_paired():
-    one, other = (evaluate_step(predicted(seed=seed), "abaw2022.mtl").nested["score"] for seed in (0, 0))
+    one, other = (
+        evaluate_step(predicted(seed=seed), "abaw2022.mtl").nested["score"] for seed in (0, 0)
+    )
     nothing = minus(one, other)
     assert nothing.mean == 0
     assert nothing.interval == (0, 0)
@@ -586,7 +669,14 @@ def test_claims_are_judged_by_the_numbers_where_the_data_are_not_generated(stand
     found = reproduce(tmp_path / "small.yaml", {"faces": data}, tmp_path / "out")
     assert not found.standin
     met = {one.name: one.met for one in found.claims}
-    assert met == {"surpassed": True, "missed": False, "near": True, "tuned": False, "equal": True, "twice": False}
+    assert met == {
+        "surpassed": True,
+        "missed": False,
+        "near": True,
+        "tuned": False,
+        "equal": True,
+        "twice": False,
+    }
     assert next(one.ours for one in found.claims if one.name == "equal") == 1
     text = next((tmp_path / "out").glob("*.md")).read_text()
     assert "not judged" not in text
@@ -601,7 +691,10 @@ def test_claims_are_judged_by_the_numbers_where_the_data_are_not_generated(stand
 @pytest.mark.parametrize("rows", [1, 14])
 def test_the_picture_holds_any_number_of_rows(whole, tmp_path, rows):
     found = whole[1]
-    line = replace(found.rows[0], name="separate heads, valence-arousal on scores, and a name that goes on and on")
+    line = replace(
+        found.rows[0],
+        name="separate heads, valence-arousal on scores, and a name that goes on and on",
+    )
     write_report(replace(found, rows=(line,) * rows), tmp_path)
     with Image.open(next(tmp_path.glob("*.png"))) as picture:
         assert picture.width == 1600
@@ -646,7 +739,9 @@ TYPED = {
 @pytest.mark.parametrize("kind", TYPED)
 def test_bad_input_gets_one_clear_line(kind, tiny, tmp_path):
     args, expected, words = TYPED[kind]
-    code, said = complaint("reproduce", *(tiny if arg == "TINY" else arg for arg in args), "--out", tmp_path / "out")
+    code, said = complaint(
+        "reproduce", *(tiny if arg == "TINY" else arg for arg in args), "--out", tmp_path / "out"
+    )
     assert code == expected
     for word in words:
         assert word in said
@@ -660,7 +755,9 @@ def broken(standin: Path, to: Path, kind: str) -> Path:
     data = shutil.copytree(standin, to)
     train, val = data / LISTS["train"], data / LISTS["val"]
     if kind == "frames that do not exist":
-        val.write_text(val.read_text() + val.read_text().splitlines()[-1].replace(".jpg", "99.jpg") + "\n")
+        val.write_text(
+            val.read_text() + val.read_text().splitlines()[-1].replace(".jpg", "99.jpg") + "\n"
+        )
     elif kind == "list cut off":
         train.write_text(train.read_text()[:-20])
     elif kind == "no pictures":
@@ -694,8 +791,12 @@ def test_broken_data_are_named(kind, words, standin, tiny, tmp_path):
 
 def test_data_of_another_challenge(tiny, tmp_path):
     (tmp_path / "EXPR_Set" / "Train_Set").mkdir(parents=True)
-    (tmp_path / "EXPR_Set" / "Train_Set" / "v.txt").write_text("Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other\n0\n7\n")
-    code, said = complaint("reproduce", tiny, "--data", f"faces={tmp_path}", "--out", tmp_path / "out")
+    (tmp_path / "EXPR_Set" / "Train_Set" / "v.txt").write_text(
+        "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other\n0\n7\n"
+    )
+    code, said = complaint(
+        "reproduce", tiny, "--data", f"faces={tmp_path}", "--out", tmp_path / "out"
+    )
     assert code == 1
     assert "aff-wild2" in said
 
@@ -704,43 +805,67 @@ def test_a_label_of_eight_classes_where_the_recipe_has_seven(tmp_path):
     for split in ("Train_Set", "Validation_Set"):
         (tmp_path / "d" / "EXPR_Set" / split).mkdir(parents=True)
         lines = ["Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise", "0", "7", "1"]
-        (tmp_path / "d" / "EXPR_Set" / split / f"{split[0]}.txt").write_text("\n".join(lines) + "\n")
+        (tmp_path / "d" / "EXPR_Set" / split / f"{split[0]}.txt").write_text(
+            "\n".join(lines) + "\n"
+        )
         (tmp_path / "d" / "cropped_aligned" / split[0]).mkdir(parents=True)
         for number in (1, 2, 3):
-            Image.new("RGB", (112, 112)).save(tmp_path / "d" / "cropped_aligned" / split[0] / f"{number:05d}.jpg")
-    text = TINY.replace('set: s-aff-wild2, get: "', 'set: aff-wild2, options: {tracks: [expr], classes: 7}, get: "')
+            Image.new("RGB", (112, 112)).save(
+                tmp_path / "d" / "cropped_aligned" / split[0] / f"{number:05d}.jpg"
+            )
+    text = TINY.replace(
+        'set: s-aff-wild2, get: "', 'set: aff-wild2, options: {tracks: [expr], classes: 7}, get: "'
+    )
     (tmp_path / "seven.yaml").write_text(text)
-    code, said = complaint("reproduce", tmp_path / "seven.yaml", "--data", f"faces={tmp_path / 'd'}", "--out", tmp_path / "out")
+    code, said = complaint(
+        "reproduce",
+        tmp_path / "seven.yaml",
+        "--data",
+        f"faces={tmp_path / 'd'}",
+        "--out",
+        tmp_path / "out",
+    )
     assert code == 1
     assert "7" in said
     assert ".txt" in said
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("of: smooth}", "of: features}"), ("{name: joint, of: joint,", "{name: joint, of: features,")]
+    ("before", "after"),
+    [("of: smooth}", "of: features}"), ("{name: joint, of: joint,", "{name: joint, of: features,")],
 )
 def test_a_step_that_predicts_nothing(whole, standin, tmp_path, before, after):
     (tmp_path / "wrong.yaml").write_text(TINY.replace(before, after))
     out = again(whole, tmp_path / "run")
-    code, said = complaint("reproduce", tmp_path / "wrong.yaml", "--data", f"faces={standin}", "--out", out)
+    code, said = complaint(
+        "reproduce", tmp_path / "wrong.yaml", "--data", f"faces={standin}", "--out", out
+    )
     assert code == 1
     assert "features predicts nothing" in said
 
 
 def test_a_row_that_lacks_what_a_claim_needs(whole, standin, tmp_path):
-    (tmp_path / "wrong.yaml").write_text(TINY.replace("paper: -2.0, within: 0.1}", "paper: -2.0, within: 0.1, measure: ce}"))
+    (tmp_path / "wrong.yaml").write_text(
+        TINY.replace("paper: -2.0, within: 0.1}", "paper: -2.0, within: 0.1, measure: ce}")
+    )
     out = again(whole, tmp_path / "run")
-    code, said = complaint("reproduce", tmp_path / "wrong.yaml", "--data", f"faces={standin}", "--out", out)
+    code, said = complaint(
+        "reproduce", tmp_path / "wrong.yaml", "--data", f"faces={standin}", "--out", out
+    )
     assert code == 1
     assert "'surpassed'" in said
     assert "no ce" in said
 
 
 def test_the_command_lists_shows_and_runs(whole, tiny, standin):
-    assert [line.partition(":")[0] for line in RUN.invoke(app, ["reproduce"]).stdout.splitlines()] == list(recipes())
+    assert [
+        line.partition(":")[0] for line in RUN.invoke(app, ["reproduce"]).stdout.splitlines()
+    ] == list(recipes())
     text = RUN.invoke(app, ["reproduce", str(tiny), "--show", "--set", "epochs=9"]).stdout
     assert Recipe.model_validate(yaml.safe_load(text)) == read_recipe(tiny, {"epochs": 9})
-    done = RUN.invoke(app, ["reproduce", str(tiny), "--data", f"faces={standin}", "--out", str(whole[0])])
+    done = RUN.invoke(
+        app, ["reproduce", str(tiny), "--data", f"faces={standin}", "--out", str(whole[0])]
+    )
     assert done.exit_code == 0
     assert done.stdout == next(whole[0].glob("*.md")).read_text()
     assert done.stderr.count("done before") == 7
@@ -748,7 +873,9 @@ def test_the_command_lists_shows_and_runs(whole, tiny, standin):
 
 def test_recipes_are_listed_without_any_extra():
     code = "import sys; sys.modules.update(torch=None, yaml=None); from mien.__main__ import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "reproduce"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "reproduce"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [f"{name}: {read_recipe(name).title}" for name in recipes()]
     with pytest.raises(UnknownNameError, match="did you mean hse-abaw4-mtl"):
@@ -760,7 +887,15 @@ def test_a_stand_in_is_made_once(tiny, tmp_path):
     first, second = Heard(), Heard()
     for heard in (first, second):
         with pytest.raises(KeyboardInterrupt):
-            reproduce(tiny, {}, tmp_path, standin=True, size=200, note=heard.append, progress=Stop("features"))
+            reproduce(
+                tiny,
+                {},
+                tmp_path,
+                standin=True,
+                size=200,
+                note=heard.append,
+                progress=Stop("features"),
+            )
     assert first[0].startswith("faces: making a stand-in")
     assert not [line for line in second if "making" in line]
     for asked in ({"size": 300}, {"faces": Path("other.parquet")}):

@@ -39,18 +39,27 @@ def film(
     with av.open(str(path), "w", options=mux or {}) as out:
         if title:
             out.metadata["title"] = title
-        tracks: list[Any] = [out.add_stream(codec, rate=25, options=options) for _ in range(streams)]
+        tracks: list[Any] = [
+            out.add_stream(codec, rate=25, options=options) for _ in range(streams)
+        ]
         for number, track in enumerate(tracks):
             track.height, track.width = (each // (number + 1) for each in pictures[0].shape[:2])
-            track.pix_fmt, track.codec_context.gop_size = ("yuvj420p" if codec == "mjpeg" else "yuv420p"), 8
-            track.codec_context.time_base = Fraction(1, 25) if codec in {"mpeg4", "mpeg2video", "mjpeg"} else UNIT
+            track.pix_fmt, track.codec_context.gop_size = (
+                ("yuvj420p" if codec == "mjpeg" else "yuv420p"),
+                8,
+            )
+            track.codec_context.time_base = (
+                Fraction(1, 25) if codec in {"mpeg4", "mpeg2video", "mjpeg"} else UNIT
+            )
             if aspect:
                 track.codec_context.sample_aspect_ratio = aspect
             if matrix is not None:
                 track.codec_context.colorspace = matrix
         for index, picture in enumerate(pictures):
             for track in tracks:
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(track.width, track.height, track.pix_fmt)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+                    track.width, track.height, track.pix_fmt
+                )
                 frame.pts, frame.time_base = start + 40 * index, UNIT
                 if matrix is not None:
                     frame.colorspace = matrix
@@ -79,7 +88,11 @@ def noisy(count: int, size: tuple[int, int] = (64, 48)) -> list[np.ndarray]:
 def packet_times(path: Path) -> list[float]:
     """Presentation times of the first video stream's packets, by another reading than mien's."""
     with av.open(str(path)) as container:
-        return sorted(float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.pts is not None)
+        return sorted(
+            float(packet.pts * packet.time_base)
+            for packet in container.demux(video=0)
+            if packet.pts is not None
+        )
 
 
 def read(path: Path, **how: Any) -> tuple[Any, list[Any]]:
@@ -95,10 +108,22 @@ def disc(aspect: Fraction) -> np.ndarray:
     picture = np.zeros((240, 240, 3), np.uint8)
     cv2.circle(picture, (120, 120), 80, (255, 255, 255), -1)
     width, height = (round(240 / aspect), 240) if aspect >= 1 else (240, round(240 * aspect))
-    return cv2.resize(picture, (width - width % 2, height - height % 2), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        picture, (width - width % 2, height - height % 2), interpolation=cv2.INTER_AREA
+    )
 
 
-@pytest.mark.parametrize("aspect", [Fraction(4, 3), Fraction(64, 45), Fraction(16, 15), Fraction(8, 9), Fraction(1, 2), Fraction(2)])
+@pytest.mark.parametrize(
+    "aspect",
+    [
+        Fraction(4, 3),
+        Fraction(64, 45),
+        Fraction(16, 15),
+        Fraction(8, 9),
+        Fraction(1, 2),
+        Fraction(2),
+    ],
+)
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
 def test_a_disc_is_round(tmp_path: Path, aspect: Fraction, suffix: str) -> None:
     source, frames = read(film(tmp_path / f"disc.{suffix}", [disc(aspect)] * 3, aspect=aspect))
@@ -141,7 +166,14 @@ def test_turned_pixels_are_stretched_before_they_are_turned(tmp_path: Path) -> N
 @pytest.mark.parametrize("start", [2_000, 3_600_000])
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.nut", "libx264"), ("a.wmv", "mpeg4"), ("a.mp4", "libx264"), ("a.ts", "libx264")],
+    [
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx"),
+        ("a.nut", "libx264"),
+        ("a.wmv", "mpeg4"),
+        ("a.mp4", "libx264"),
+        ("a.ts", "libx264"),
+    ],
 )
 def test_a_late_clock_is_no_damage(tmp_path: Path, name: str, codec: str, start: int) -> None:
     path = film(tmp_path / name, moving(12), codec, start=start)
@@ -172,12 +204,16 @@ def test_whole_files_of_odd_kinds(shared: Path, name: str) -> None:
     assert note in "".join(source.notes)
     if "title" not in name:  # this reading stumbles over the title
         times = packet_times(shared / "media" / "odd" / name)
-        assert [frame.time_s for frame in frames] == pytest.approx(times[len(times) - count :], abs=1e-5)
+        assert [frame.time_s for frame in frames] == pytest.approx(
+            times[len(times) - count :], abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("late", [500, 10_000])
 def test_a_joint_is_one_note_and_no_frame_is_lost_or_doubled(tmp_path: Path, late: int) -> None:
-    parts = [film(tmp_path / f"{start}.ts", noisy(12), start=start).read_bytes() for start in (late, 0)]
+    parts = [
+        film(tmp_path / f"{start}.ts", noisy(12), start=start).read_bytes() for start in (late, 0)
+    ]
     (tmp_path / "joined.ts").write_bytes(b"".join(parts))
     source, frames = read(tmp_path / "joined.ts")
     times = [frame.time_s for frame in frames]
@@ -190,12 +226,16 @@ def test_a_joint_is_one_note_and_no_frame_is_lost_or_doubled(tmp_path: Path, lat
 @pytest.mark.parametrize("pause", [0, 40, 5_000])
 def test_segments_whose_clock_goes_on_are_joined_without_a_word(tmp_path: Path, pause: int) -> None:
     starts = [1_000 + number * (480 + pause) for number in range(3)]
-    parts = [film(tmp_path / f"{start}.ts", noisy(12), start=start).read_bytes() for start in starts]
+    parts = [
+        film(tmp_path / f"{start}.ts", noisy(12), start=start).read_bytes() for start in starts
+    ]
     (tmp_path / "joined.ts").write_bytes(b"".join(parts))
     source, frames = read(tmp_path / "joined.ts")
     assert (len(frames), source.problem, source.notes) == (36, None, [])
     assert all(frame.pixels is not None for frame in frames)
-    assert np.diff([frame.time_s for frame in frames])[11] == pytest.approx(0.04 + pause / 1000, abs=1e-3)
+    assert np.diff([frame.time_s for frame in frames])[11] == pytest.approx(
+        0.04 + pause / 1000, abs=1e-3
+    )
 
 
 def test_the_joined_file(shared: Path) -> None:
@@ -235,7 +275,9 @@ def test_fields_are_put_right_and_times_stay(tmp_path: Path) -> None:
     assert combing(found[5].pixels) < 1
 
 
-def test_progressive_film_never_meets_the_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progressive_film_never_meets_the_filter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse() -> None:
         raise AssertionError
 
@@ -249,11 +291,15 @@ def test_several_streams_are_told_and_can_be_chosen(tmp_path: Path) -> None:
     path = film(tmp_path / "two.mp4", moving(5), streams=2)
     source, frames = read(path)
     assert (frames[0].pixels.shape[:2], source.media["video_streams"]) == ((48, 64), 2)
-    assert source.notes == ["holds 2 video streams (0: h264 64x48, 1: h264 32x24); stream 0 was read, choose with --stream 1"]
+    assert source.notes == [
+        "holds 2 video streams (0: h264 64x48, 1: h264 32x24); stream 0 was read, choose with --stream 1"
+    ]
     source, frames = read(path, stream=1)
     assert (frames[0].pixels.shape[:2], source.media["stream"], source.notes) == ((24, 32), 1, [])
     assert source.reopen().size == (32, 24)
-    with pytest.raises(SourceError, match=r"has no video stream 2; it holds 0: h264 64x48, 1: h264 32x24"):
+    with pytest.raises(
+        SourceError, match=r"has no video stream 2; it holds 0: h264 64x48, 1: h264 32x24"
+    ):
         open_source(path, stream=2)
 
 
@@ -292,7 +338,11 @@ def test_a_tape(tmp_path: Path) -> None:
     assert source.media["pixel_aspect"] in {"16:15", "64:45"}
     assert frames[0].pixels.shape in {(576, 768, 3), (576, 1024, 3)}
     assert (source.problem, source.notes) == (None, [])
-    assert (source.media["frame_rate"], source.media["codec"], source.media["interlaced"]) == (25.0, "dvvideo", True)
+    assert (source.media["frame_rate"], source.media["codec"], source.media["interlaced"]) == (
+        25.0,
+        "dvvideo",
+        True,
+    )
 
 
 def test_media_says_what_the_recording_is(tmp_path: Path) -> None:
@@ -323,7 +373,9 @@ def test_whole_files_raise_no_alarm_and_cut_ones_do(tmp_path: Path, name: str) -
     assert (len(frames), source.problem, source.notes) == (40, None, [])
     data = path.read_bytes()
     for share in (0.5, 0.8, 0.96):
-        (tmp_path / f"cut_{name}").write_bytes(data[: int(len(data) * share) | 1])  # odd: no whole number of packets
+        (tmp_path / f"cut_{name}").write_bytes(
+            data[: int(len(data) * share) | 1]
+        )  # odd: no whole number of packets
         try:
             source, frames = read(tmp_path / f"cut_{name}")
         except SourceError:
@@ -333,7 +385,9 @@ def test_whole_files_raise_no_alarm_and_cut_ones_do(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("codec", ["libsvtav1", "libaom-av1", "libvpx-vp9", "libx265"])
-def test_decoders_with_threads_of_their_own_are_let_go_at_any_moment(tmp_path: Path, codec: str) -> None:
+def test_decoders_with_threads_of_their_own_are_let_go_at_any_moment(
+    tmp_path: Path, codec: str
+) -> None:
     path = film(tmp_path / "a.mkv", noisy(16), codec)
     for count in range(16):
         frames = open_source(path).frames()
@@ -343,10 +397,14 @@ def test_decoders_with_threads_of_their_own_are_let_go_at_any_moment(tmp_path: P
     assert (len(found), source.problem) == (16, None)
 
 
-def test_a_decoder_that_forgets_the_packets_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_forgets_the_packets_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = film(tmp_path / "a.mkv", noisy(16))
     expected = [frame.time_s for frame in read(path)[1]]
-    monkeypatch.setattr("mien.sources.video.packets.PacketLedger._number_of", staticmethod(lambda _: -1))
+    monkeypatch.setattr(
+        "mien.sources.video.packets.PacketLedger._number_of", staticmethod(lambda _: -1)
+    )
     source, found = read(path)
     assert ([frame.time_s for frame in found], source.problem) == (expected, None)
 
@@ -386,7 +444,11 @@ def test_bytes_are_read_as_the_file_is(shared: Path) -> None:
 
 def packets_of(data: bytes, pid: int) -> list[int]:
     """Places of the transport packets of one stream."""
-    return [at for at in range(0, len(data), 188) if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == pid]
+    return [
+        at
+        for at in range(0, len(data), 188)
+        if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == pid
+    ]
 
 
 @pytest.mark.parametrize("run", [1, 3, 12, 16])
@@ -422,7 +484,12 @@ def jpegs(path: Path, pictures: Sequence[bytes]) -> Path:
         track.width, track.height, track.pix_fmt = 64, 48, "yuvj420p"
         for number, data in enumerate(pictures):
             packet = av.Packet(data)
-            packet.stream, packet.pts, packet.dts, packet.time_base = track, number, number, Fraction(1, 25)
+            packet.stream, packet.pts, packet.dts, packet.time_base = (
+                track,
+                number,
+                number,
+                Fraction(1, 25),
+            )
             out.mux(packet)
     return path
 
@@ -472,8 +539,16 @@ def no_memory(*_: object) -> None:
     raise MemoryError
 
 
-@pytest.mark.parametrize("where", ["mien.sources.video.colour.ToRgb.__call__", "mien.sources.video.packets.PacketLedger.delivered"])
-def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [
+        "mien.sources.video.colour.ToRgb.__call__",
+        "mien.sources.video.packets.PacketLedger.delivered",
+    ],
+)
+def test_too_little_memory_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     path = film(tmp_path / "a.mp4", moving(5))
     monkeypatch.setattr(where, no_memory)
 
@@ -487,7 +562,10 @@ def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
     assert "again" not in line
 
 
-@pytest.mark.parametrize(("codec", "container"), [("wmv2", "asf"), ("msmpeg4v2", "avi"), ("mjpeg", "mov"), ("mpeg4", "avi")])
+@pytest.mark.parametrize(
+    ("codec", "container"),
+    [("wmv2", "asf"), ("msmpeg4v2", "avi"), ("mjpeg", "mov"), ("mpeg4", "avi")],
+)
 def test_damage_that_a_decoder_conceals_is_told(codec, container, tmp_path):
     """Of a whole file nothing is said; of one with noise in its pictures, where the decoder's log speaks of it."""
     whole = tmp_path / f"whole.{container}"

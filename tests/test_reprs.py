@@ -18,7 +18,10 @@ SCORES = {"va": np.array([0.5, -0.25]), "au": np.linspace(0, 1, 16, dtype="f4")}
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (Frame(np.zeros((36, 64, 3), np.uint8), 0.4, 10, "a.mp4"), "Frame(pixels=(36, 64, 3), time_s=0.4, index=10, source='a.mp4')"),
+        (
+            Frame(np.zeros((36, 64, 3), np.uint8), 0.4, 10, "a.mp4"),
+            "Frame(pixels=(36, 64, 3), time_s=0.4, index=10, source='a.mp4')",
+        ),
         (Frame(None, 0.4, 10, "a.mp4"), "Frame(pixels=None, time_s=0.4, index=10, source='a.mp4')"),
         (FACE, "Face(box=(10.1, 20.0, 30.0, 40.0), points=(5, 2), confidence=0.99, track=3)"),
         (
@@ -27,7 +30,10 @@ SCORES = {"va": np.array([0.5, -0.25]), "au": np.linspace(0, 1, 16, dtype="f4")}
             "face=Face(box=(10.1, 20.0, 30.0, 40.0), points=(5, 2), confidence=0.99, track=3), "
             "scores={'va': [0.50, -0.25], 'au': [0.00, 0.07, 0.13, … 16]})",
         ),
-        (Reading("a", 0, 0.0, Status.no_face, None, {}, {}), "Reading('a', frame=0, time_s=0, status=no_face, face=None, scores={})"),
+        (
+            Reading("a", 0, 0.0, Status.no_face, None, {}, {}),
+            "Reading('a', frame=0, time_s=0, status=no_face, face=None, scores={})",
+        ),
         (mien.Options(), "Options()"),
         (mien.Options(faces=2, compounds=True), "Options(faces=2, compounds=True)"),
         (
@@ -45,12 +51,23 @@ def test_records_and_options(value, said):
     ("outcome", "said"),
     [
         (
-            Outcome(Job("sub-01/clip", ("a.mp4",)), files=[Path("out/sub-01/clip.csv")], tracks={("a.mp4", 0), ("a.mp4", 1)}, frames=24),
+            Outcome(
+                Job("sub-01/clip", ("a.mp4",)),
+                files=[Path("out/sub-01/clip.csv")],
+                tracks={("a.mp4", 0), ("a.mp4", 1)},
+                frames=24,
+            ),
             "Outcome('sub-01/clip', done: 24 frames, 2 faces, clip.csv)",
         ),
-        (Outcome(Job("a", ("a.mp4",)), "failed", problems=["a: x", "b"]), "Outcome('a', failed: a: x, 1 more problem)"),
+        (
+            Outcome(Job("a", ("a.mp4",)), "failed", problems=["a: x", "b"]),
+            "Outcome('a', failed: a: x, 1 more problem)",
+        ),
         (Outcome(Job("a", ("a.mp4",)), "skipped"), "Outcome('a', skipped)"),
-        (Outcome(Job("a", ("a.mp4",)), "left", left_to="a is written by 7"), "Outcome('a', left: a is written by 7)"),
+        (
+            Outcome(Job("a", ("a.mp4",)), "left", left_to="a is written by 7"),
+            "Outcome('a', left: a is written by 7)",
+        ),
     ],
     ids=lambda value: getattr(value, "state", None),
 )
@@ -60,8 +77,16 @@ def test_outcomes(outcome, said):
 
 def test_networks():
     bundle, model = open_bundle("mien-s"), mien.load("mien-s", "onnxruntime")
-    assert repr(model) == "Model('mien-s': expr.ferplus8 (8), va (2), au.blendshapes (16); onnxruntime)"
-    for told in (repr(bundle), repr(bundle.card), str(bundle.card), repr(open_bundle("mien-face").card)):
+    assert (
+        repr(model)
+        == "Model('mien-s': expr.ferplus8 (8), va (2), au.blendshapes (16); onnxruntime)"
+    )
+    for told in (
+        repr(bundle),
+        repr(bundle.card),
+        str(bundle.card),
+        repr(open_bundle("mien-face").card),
+    ):
         assert bundle.card.sha256[:12] in told or "mien-face" in told
         assert len(told) < 400
         assert "\n" not in told

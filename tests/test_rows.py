@@ -17,7 +17,9 @@ NAN = float("nan")
 SEEDS = range(4)
 
 
-def table(seed: int, rows: int = 120, columns: int = 3) -> tuple[Array, NDArray[Any], NDArray[np.int64]]:
+def table(
+    seed: int, rows: int = 120, columns: int = 3
+) -> tuple[Array, NDArray[Any], NDArray[np.int64]]:
     """Scores, videos and frames in wild order: gaps between the frames, one frame twice, a video of one row."""
     rng = np.random.default_rng(seed)
     video = np.array(["b", "a", "c"], object)[rng.integers(3, size=rows)]
@@ -27,7 +29,15 @@ def table(seed: int, rows: int = 120, columns: int = 3) -> tuple[Array, NDArray[
     return rng.random((rows, columns)), video, frame
 
 
-def by_double_loop(scores: Array, video: NDArray[Any], frame: NDArray[np.int64], *, window: int, sigma: float | None, unit: str) -> Array:
+def by_double_loop(
+    scores: Array,
+    video: NDArray[Any],
+    frame: NDArray[np.int64],
+    *,
+    window: int,
+    sigma: float | None,
+    unit: str,
+) -> Array:
     out = np.empty_like(scores)
     for name in set(video.tolist()):
         line = sorted(np.flatnonzero(video == name).tolist(), key=lambda i: frame[i])
@@ -56,7 +66,12 @@ def test_filling_is_numpys_interpolation_per_video(seed: int) -> None:
         known = np.flatnonzero(here & ~blank)
         known = known[np.argsort(frame[known])]
         for k in range(scores.shape[1]):
-            np.testing.assert_allclose(filled[here, k], np.interp(frame[here], frame[known], whole[known, k]), rtol=0, atol=1e-12)
+            np.testing.assert_allclose(
+                filled[here, k],
+                np.interp(frame[here], frame[known], whole[known, k]),
+                rtol=0,
+                atol=1e-12,
+            )
     np.testing.assert_array_equal(filled[~blank], whole[~blank])
     assert np.isnan(scores).any()
 
@@ -68,7 +83,9 @@ def test_a_gap_of_four_frames_leans_towards_the_next() -> None:
 
 
 def test_both_ends_are_held_and_videos_do_not_mix() -> None:
-    filled = fill_rows([[NAN], [1.0], [NAN], [NAN], [5.0], [NAN]], [1, 1, 1, 2, 2, 2], [0, 1, 2, 0, 1, 2])
+    filled = fill_rows(
+        [[NAN], [1.0], [NAN], [NAN], [5.0], [NAN]], [1, 1, 1, 2, 2, 2], [0, 1, 2, 0, 1, 2]
+    )
     assert filled.ravel().tolist() == [1, 1, 1, 5, 5, 5]
 
 
@@ -86,17 +103,27 @@ def test_filling_keeps_constants_and_the_callers_array() -> None:
 
 
 def test_a_video_never_measured_is_named() -> None:
-    with pytest.raises(DataError, match=r"no row of video left was measured \(2 of 3 videos\); leave such videos out"):
+    with pytest.raises(
+        DataError,
+        match=r"no row of video left was measured \(2 of 3 videos\); leave such videos out",
+    ):
         fill_rows([[NAN], [1.0], [NAN]], np.array(["left", "seen", "right"]), [1, 1, 1])
 
 
 @pytest.mark.parametrize("unit", ["rows", "frames"])
 @pytest.mark.parametrize("sigma", [None, 0.1, 50.0, 1e5])
 @pytest.mark.parametrize(("window", "seed"), [(0, 0), (1, 0), (3, 1), (17, 2), (80, 3), (5000, 3)])
-def test_smoothing_is_the_double_loop(unit: Unit, sigma: float | None, window: int, seed: int) -> None:
+def test_smoothing_is_the_double_loop(
+    unit: Unit, sigma: float | None, window: int, seed: int
+) -> None:
     scores, video, frame = table(seed)
     found = smooth_rows(scores, video, frame, window=window, sigma=sigma, unit=unit)
-    np.testing.assert_allclose(found, by_double_loop(scores, video, frame, window=window, sigma=sigma, unit=unit), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        found,
+        by_double_loop(scores, video, frame, window=window, sigma=sigma, unit=unit),
+        rtol=0,
+        atol=1e-12,
+    )
 
 
 def test_the_window_is_symmetric() -> None:
@@ -104,7 +131,9 @@ def test_the_window_is_symmetric() -> None:
     one = np.zeros((11, 1))
     one[5] = 1.0
     for sigma in (None, 1e9):
-        reached = np.flatnonzero(smooth_rows(one, ["v"] * 11, range(11), window=2, sigma=sigma).ravel())
+        reached = np.flatnonzero(
+            smooth_rows(one, ["v"] * 11, range(11), window=2, sigma=sigma).ravel()
+        )
         assert reached.tolist() == [3, 4, 5, 6, 7]
 
 
@@ -112,16 +141,22 @@ def test_sigma_is_twice_the_variance() -> None:
     line = np.zeros((2001, 1))
     line[1000] = 1.0
     bell = smooth_rows(line, ["v"] * 2001, range(2001), window=1000, sigma=1e4).ravel()
-    assert np.sqrt((bell * (np.arange(2001) - 1000) ** 2).sum()) == pytest.approx(np.sqrt(1e4 / 2), rel=1e-6)
+    assert np.sqrt((bell * (np.arange(2001) - 1000) ** 2).sum()) == pytest.approx(
+        np.sqrt(1e4 / 2), rel=1e-6
+    )
     assert bell.sum() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("unit", ["rows", "frames"])
 @pytest.mark.parametrize("sigma", [None, 30.0])
-def test_constants_stay_exactly_and_nothing_leaves_its_range(unit: Unit, sigma: float | None) -> None:
+def test_constants_stay_exactly_and_nothing_leaves_its_range(
+    unit: Unit, sigma: float | None
+) -> None:
     _, video, frame = table(0)
     level = np.where(video == "a", 0.1, 1 / 3)[:, None] * np.array([[1.0, 1e-9]])
-    np.testing.assert_array_equal(smooth_rows(level, video, frame, window=33, sigma=sigma, unit=unit), level)
+    np.testing.assert_array_equal(
+        smooth_rows(level, video, frame, window=33, sigma=sigma, unit=unit), level
+    )
     rng = np.random.default_rng(1)
     sure = rng.dirichlet(np.full(8, 0.01), size=len(video))
     smoothed = smooth_rows(sure, video, frame, window=5, sigma=sigma, unit=unit)
@@ -137,13 +172,17 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     for sigma in (None, 900.0):
         straight = smooth_rows(scores, video, frame, window=4, sigma=sigma)
         np.testing.assert_allclose(
-            smooth_rows(scores[mixed], video[mixed], frame[mixed], window=4, sigma=sigma), straight[mixed], atol=1e-12
+            smooth_rows(scores[mixed], video[mixed], frame[mixed], window=4, sigma=sigma),
+            straight[mixed],
+            atol=1e-12,
         )
 
 
 def test_far_frame_numbers_do_not_join_videos() -> None:
     scores = np.array([[0.0], [1.0], [0.0], [1.0]])
-    found = smooth_rows(scores, ["a", "a", "b", "b"], [0, 2**31 - 1, 0, 2**31 - 1], window=2**40, unit="frames")
+    found = smooth_rows(
+        scores, ["a", "a", "b", "b"], [0, 2**31 - 1, 0, 2**31 - 1], window=2**40, unit="frames"
+    )
     assert (found == 0.5).all()
 
 
@@ -174,15 +213,28 @@ def test_rows_measured_in_part_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"window": -1}, {"window": 1, "sigma": 0.0}, {"window": 1, "sigma": NAN}, {"window": 1, "unit": "seconds"}]
+    "settings",
+    [
+        {"window": -1},
+        {"window": 1, "sigma": 0.0},
+        {"window": 1, "sigma": NAN},
+        {"window": 1, "unit": "seconds"},
+    ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="smoothing takes window >= 0, sigma > 0 or None and unit rows or frames"):
+    with pytest.raises(
+        ValueError, match="smoothing takes window >= 0, sigma > 0 or None and unit rows or frames"
+    ):
         smooth_rows([[1.0]], ["a"], [1], **settings)
 
 
 def test_groups_may_be_of_any_type() -> None:
-    for names in (["x", "y", "x"], [5, 3, 5], np.array([b"x", b"y", b"x"]), np.array(["x", 3, "x"], object)):
+    for names in (
+        ["x", "y", "x"],
+        [5, 3, 5],
+        np.array([b"x", b"y", b"x"]),
+        np.array(["x", 3, "x"], object),
+    ):
         code, found = group_codes(names, 3)
         assert code.tolist() == [0, 1, 0]
         assert found.tolist() == np.asarray(names)[:2].tolist()
@@ -191,13 +243,19 @@ def test_groups_may_be_of_any_type() -> None:
 def test_long_tables_are_quick() -> None:
     rng = np.random.default_rng(0)
     rows = 27_000
-    scores, video, frame = rng.random((rows, 22)), np.repeat(np.arange(90), 300), np.tile(6 * np.arange(300), 90)
+    scores, video, frame = (
+        rng.random((rows, 22)),
+        np.repeat(np.arange(90), 300),
+        np.tile(6 * np.arange(300), 90),
+    )
     began = time.process_time()
     smooth_rows(scores, video, frame, window=100, sigma=1e5)
     assert time.process_time() - began < 1.5
 
 
-def by_recursion(values: Array, video: NDArray[Any], frame: NDArray[np.int64], alpha: float) -> Array:
+def by_recursion(
+    values: Array, video: NDArray[Any], frame: NDArray[np.int64], alpha: float
+) -> Array:
     out = values.copy()
     for name in set(video.tolist()):
         line = sorted(np.flatnonzero(video == name).tolist(), key=lambda i: frame[i])
@@ -212,7 +270,12 @@ def test_running_means_are_the_recursion(seed: int, alpha: float) -> None:
     values, video, frame = table(seed, rows=900)
     values = 50 * values - 30  # embeddings have no range
     before = values.copy()
-    np.testing.assert_allclose(ema_rows(values, video, frame, alpha), by_recursion(values, video, frame, alpha), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(
+        ema_rows(values, video, frame, alpha),
+        by_recursion(values, video, frame, alpha),
+        rtol=0,
+        atol=1e-11,
+    )
     np.testing.assert_array_equal(values, before)
 
 
@@ -221,7 +284,9 @@ def test_running_means_are_the_filter_of_signal_processing() -> None:
     values, alpha = np.random.default_rng(0).random((300, 2)), 7
     own, keep = [1 / (1 + alpha)], [1, -alpha / (1 + alpha)]
     expected = lfilter(own, keep, values, axis=0, zi=lfilter_zi(own, keep)[:, None] * values[:1])[0]
-    np.testing.assert_allclose(ema_rows(values, ["v"] * 300, np.arange(300), alpha), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        ema_rows(values, ["v"] * 300, np.arange(300), alpha), expected, rtol=0, atol=1e-12
+    )
 
 
 def test_running_means_keep_constants_and_never_look_ahead() -> None:
@@ -229,7 +294,9 @@ def test_running_means_keep_constants_and_never_look_ahead() -> None:
     np.testing.assert_array_equal(ema_rows(constant, ["v"] * 50, np.arange(50), 9), constant)
     values, video, frame = table(0)
     whole, past = ema_rows(values, video, frame, 9), frame < 600
-    np.testing.assert_allclose(ema_rows(values[past], video[past], frame[past], 9), whole[past], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        ema_rows(values[past], video[past], frame[past], 9), whole[past], rtol=0, atol=1e-12
+    )
 
 
 def test_running_means_refuse_what_they_cannot_smooth() -> None:

@@ -34,7 +34,9 @@ def settings(tmp_path: Path, text: str) -> Path:
 
 
 def bomb(levels: int = 12) -> str:
-    return "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, levels))
+    return "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, levels)
+    )
 
 
 def test_the_sound_ones_are_read(tmp_path):
@@ -58,7 +60,10 @@ def test_the_reader_reads_what_pyyaml_reads(name):
         ("a: 190:20:30.15", {"a": "190:20:30.15"}),
         ("a: [0x1f, 0b11, 017, 1_000, -3, +4]", {"a": [31, 3, 15, 1000, -3, 4]}),
         ("a: [1.5, -.5, 1.0e+3, 2.e-1]", {"a": [1.5, -0.5, 1000.0, 0.2]}),
-        ("a: [yes, no, on, off, true, ~, null, =]", {"a": [True, False, True, False, True, None, None, "="]}),
+        (
+            "a: [yes, no, on, off, true, ~, null, =]",
+            {"a": [True, False, True, False, True, None, None, "="]},
+        ),
         ("a: &x {b: 1}\nc: {<<: *x, d: 2}", {"a": {"b": 1}, "c": {"b": 1, "d": 2}}),
         ("a: &x [1]\nb: [*x, *x]", {"a": [1], "b": [[1], [1]]}),
         ("\ufeffa: café", {"a": "café"}),
@@ -128,7 +133,14 @@ def test_wrong_settings_are_one_line_with_file_and_key(kind, tmp_path):
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("kind", [kind for kind, (text, _) in WRONG.items() if not text.startswith(SETTINGS[:12]) or "twice" in kind])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for kind, (text, _) in WRONG.items()
+        if not text.startswith(SETTINGS[:12]) or "twice" in kind
+    ],
+)
 def test_recipes_are_read_by_the_same_reader(kind, tmp_path):
     text, why = WRONG[kind]
     path = settings(tmp_path, text)
@@ -144,9 +156,13 @@ def test_the_command_line_says_it_in_one_line(kind, tmp_path):
     assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
 
 
-@pytest.mark.parametrize("value", ["[" * 2000, "{a: 1, a: 2}", "&x [*x]", "9" * 5000, '"\\0"', "!!int x"], ids=range(6))
+@pytest.mark.parametrize(
+    "value", ["[" * 2000, "{a: 1, a: 2}", "&x [*x]", "9" * 5000, '"\\0"', "!!int x"], ids=range(6)
+)
 def test_a_change_on_the_command_line_is_read_by_it_too(value):
-    result = CliRunner().invoke(app, ["reproduce", recipes()[0], "--show", "--set", f"seeds={value}"])
+    result = CliRunner().invoke(
+        app, ["reproduce", recipes()[0], "--show", "--set", f"seeds={value}"]
+    )
     assert result.exit_code == 2
     assert result.output.startswith("mien: --set seeds: ")
     assert result.output.count("\n") == 1
@@ -163,7 +179,28 @@ def test_what_is_no_file_is_not_read(tmp_path):
 def test_random_changes_end_in_settings_or_in_one_line(tmp_path):
     chance, pieces = (
         random.Random(8),  # noqa: S311
-        ["&a ", "*a", "[", "]", "{", "}", ": ", "- ", "\n", "!!", "<<: *a", "? ", "'", '"', "|", "%", "~", "\t", "\0", "#"],
+        [
+            "&a ",
+            "*a",
+            "[",
+            "]",
+            "{",
+            "}",
+            ": ",
+            "- ",
+            "\n",
+            "!!",
+            "<<: *a",
+            "? ",
+            "'",
+            '"',
+            "|",
+            "%",
+            "~",
+            "\t",
+            "\0",
+            "#",
+        ],
     )
     began = time.monotonic()
     for _ in range(400):

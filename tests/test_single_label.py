@@ -26,7 +26,15 @@ from mien.train.inputs.crops import AugmentedCropDataset, CropDataset
 from mien.train.loop import Progress, fit
 from mien.train.networks.deviation import Deviation
 from mien.train.networks.heads import make_head
-from mien.train.networks.network import MultiTaskNet, backbone, build, freeze, load_start, start_at_means, unfreeze
+from mien.train.networks.network import (
+    MultiTaskNet,
+    backbone,
+    build,
+    freeze,
+    load_start,
+    start_at_means,
+    unfreeze,
+)
 from mien.train.networks.uncertainty import UncertainHead
 from mien.train.objective.losses import cross_entropy
 from mien.train.objective.objective import Objective
@@ -45,12 +53,22 @@ EXPR, VA = TASKS["expr.abaw7"], TASKS["va"]
 SIZE = 32
 TEMPLATE = ((0.29, 0.33), (0.71, 0.33), (0.5, 0.61), (0.335, 0.79), (0.665, 0.79))  # brows to chin
 # Fabric warns of few data workers; that is no news here.
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric"), pytest.mark.usefixtures("one_thread")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 def make(*data, tasks=("expr.abaw7",), **parts) -> Settings:
     """Settings of a run of a second or less, on drawn faces."""
-    fits = {"epochs": 2, "batch": 8, "workers": 0, "accelerator": "cpu", "find_points": False, **parts.pop("fit", {})}
+    fits = {
+        "epochs": 2,
+        "batch": 8,
+        "workers": 0,
+        "accelerator": "cpu",
+        "find_points": False,
+        **parts.pop("fit", {}),
+    }
     augment = {"degrade": 0.0, "erase": 0.0, **parts.pop("augment", {})}
     usual = {
         "name": "tiny", "data": data or [{"set": "drawn", "count": 60, "seed": 3, "size": SIZE}], "tasks": tasks,
@@ -75,7 +93,12 @@ def flat(tree, at=""):
     """All tensors and numbers of a checkpoint by their place in it, but the seconds it took."""
     if isinstance(tree, dict | list):
         pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        return {k: v for key, value in pairs if key != "seconds" for k, v in flat(value, f"{at}/{key}").items()}
+        return {
+            k: v
+            for key, value in pairs
+            if key != "seconds"
+            for k, v in flat(value, f"{at}/{key}").items()
+        }
     return {at: tree}
 
 
@@ -88,7 +111,11 @@ def goes_on_alike(settings: Settings, folder: Path, steps: int) -> RunFolder:
     left, right = flat(whole.load("last.pt")), flat(again.load("last.pt"))
     assert left.keys() == right.keys()
     for place, value in left.items():
-        assert torch.equal(value, right[place]) if isinstance(value, torch.Tensor) else value == right[place], place
+        assert (
+            torch.equal(value, right[place])
+            if isinstance(value, torch.Tensor)
+            else value == right[place]
+        ), place
     return whole
 
 
@@ -112,7 +139,9 @@ def start(tmp_path_factory) -> Path:
     net = backbone("test_resnet", 1)
     for norm in (part for part in net.modules() if isinstance(part, nn.BatchNorm2d)):
         norm.momentum = 1.0
-        norm.weight.data.clamp_(min=0.5)  # timm starts the branches at zero, where no gradient passes
+        norm.weight.data.clamp_(
+            min=0.5
+        )  # timm starts the branches at zero, where no gradient passes
     with torch.no_grad():
         net(torch.randn(32, 1, SIZE, SIZE))
     path = tmp_path_factory.mktemp("start") / "start.pt"
@@ -122,7 +151,12 @@ def start(tmp_path_factory) -> Path:
 
 def pair(start: Path, **more) -> MultiTaskNet:
     torch.manual_seed(0)
-    return build(NetworkSettings(backbone="test_resnet", start=start, deviation=True, **more), [EXPR, VA], 1, SIZE)
+    return build(
+        NetworkSettings(backbone="test_resnet", start=start, deviation=True, **more),
+        [EXPR, VA],
+        1,
+        SIZE,
+    )
 
 
 def test_all_faces_are_alike_at_the_start_and_the_gradient_passes(start):
@@ -134,7 +168,9 @@ def test_all_faces_are_alike_at_the_start_and_the_gradient_passes(start):
     functional.cross_entropy(raw[0], shares).backward()
     found = {name: p.grad for name, p in net.named_parameters()}
     assert all(grad is None for name, grad in found.items() if name.startswith("backbone.frozen"))
-    assert all(grad.abs().sum() > 0 for name, grad in found.items() if name.startswith("backbone.trained"))
+    assert all(
+        grad.abs().sum() > 0 for name, grad in found.items() if name.startswith("backbone.trained")
+    )
     assert found["heads.0.weight"].abs().max() == 0  # it reads zeros
     assert found["heads.0.bias"].abs().max() > 0
 
@@ -164,8 +200,14 @@ def test_only_one_copy_is_ever_trained(start):
         learns = {name for name, p in net.named_parameters() if p.requires_grad}
         assert not any(name.startswith("backbone.frozen") for name in learns)
         assert any(name.startswith("backbone.trained") for name in learns) == (change is unfreeze)
-    optimised = {id(p) for group in make_optimiser(net, OptimSettings(weight_decay=0.1)).param_groups for p in group["params"]}
-    assert optimised == {id(p) for part in (net.backbone.trained, net.heads) for p in part.parameters()}
+    optimised = {
+        id(p)
+        for group in make_optimiser(net, OptimSettings(weight_decay=0.1)).param_groups
+        for p in group["params"]
+    }
+    assert optimised == {
+        id(p) for part in (net.backbone.trained, net.heads) for p in part.parameters()
+    }
     average = Average(net, 0.9)
     average.update(net)
     for name, tensor in net.backbone.frozen.state_dict().items():
@@ -183,21 +225,36 @@ def test_a_run_by_deviation(start, tmp_path):
     run, first = goes_on_alike(settings, tmp_path, 7), torch.load(start, weights_only=True)
     for name in ("last.pt", "best.pt"):
         net = run.load(name)["net"]
-        assert all(torch.equal(net[f"backbone.frozen.{key}"], tensor) for key, tensor in first.items())
-        changed = {key for key, tensor in first.items() if not torch.equal(net[f"backbone.trained.{key}"], tensor)}
-        assert changed == {key for key, _ in backbone("test_resnet", 1).named_parameters()}  # and no batch-norm statistics
+        assert all(
+            torch.equal(net[f"backbone.frozen.{key}"], tensor) for key, tensor in first.items()
+        )
+        changed = {
+            key
+            for key, tensor in first.items()
+            if not torch.equal(net[f"backbone.trained.{key}"], tensor)
+        }
+        assert changed == {
+            key for key, _ in backbone("test_resnet", 1).named_parameters()
+        }  # and no batch-norm statistics
     view, images = network_of(run).exported(features=True), torch.randn(3, 1, SIZE, SIZE)
     assert isinstance(view.net.backbone, Deviation)
     path = tmp_path / "x.onnx"
     assert export(view, path, images, ["expr", "features"], {0: "batch"}) < 0.05
     with torch.no_grad():
-        np.testing.assert_allclose(open_engine(path.read_bytes(), "onnxruntime").run(images.numpy())[0], view(images)[0], atol=0.05)
+        np.testing.assert_allclose(
+            open_engine(path.read_bytes(), "onnxruntime").run(images.numpy())[0],
+            view(images)[0],
+            atol=0.05,
+        )
     assert "deviation: true" in (run.folder / "settings.yaml").read_text()
 
 
 def test_faces_settle_both_copies(tmp_path):
     network = {"backbone": "face-resnet", "start": "faces", "deviation": True}
-    data = [{"set": "drawn", "count": 16, "seed": 3, "size": SIZE, "split": split} for split in ("train", "val")]
+    data = [
+        {"set": "drawn", "count": 16, "seed": 3, "size": SIZE, "split": split}
+        for split in ("train", "val")
+    ]
     run = fit(make(*data, network=network, fit={"epochs": 1, "batch": 16}), tmp_path)
     net = run.load("last.pt")["net"]
     for place in ("norm.running_mean", "norm.running_var", "blocks.7.norm2.running_mean"):
@@ -207,12 +264,19 @@ def test_faces_settle_both_copies(tmp_path):
 
 
 def test_deviation_from_nothing_is_refused(start, tmp_path):
-    with pytest.raises(ValidationError, match="deviation: from random weights there is nothing to deviate from"):
+    with pytest.raises(
+        ValidationError, match="deviation: from random weights there is nothing to deviate from"
+    ):
         NetworkSettings(deviation=True)
     with pytest.raises(ValidationError, match="slim, start and deviation are of no effect"):
         NetworkSettings(backbone="features", deviation=True)
     network = {"backbone": "test_resnet", "start": str(start), "deviation": True}
-    refuses(make(network=network, fit={"frozen_epochs": 1}), tmp_path, "fit.frozen_epochs", "nothing deviates")
+    refuses(
+        make(network=network, fit={"frozen_epochs": 1}),
+        tmp_path,
+        "fit.frozen_epochs",
+        "nothing deviates",
+    )
 
 
 # GoogLeNet
@@ -236,9 +300,13 @@ def test_googlenet_is_torchvisions(tmp_path):
             whole(images)
             torch.testing.assert_close(net.eval()(images), seen[-1])
     assert seen[-1].shape[1] == net.num_features == 1024
-    grey = build(NetworkSettings(backbone="googlenet", start=tmp_path / "g.pt"), [EXPR], 1, 64).eval()
+    grey = build(
+        NetworkSettings(backbone="googlenet", start=tmp_path / "g.pt"), [EXPR], 1, 64
+    ).eval()
     image = torch.randn(2, 1, 64, 64)
-    torch.testing.assert_close(grey.features(image), net(image.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        grey.features(image), net(image.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_googlenet_refuses_what_leaves_nothing():
@@ -267,13 +335,22 @@ def test_bootstrapping_is_the_belief_of_hust_ant():
 
 def test_bootstrapping_comes_before_smoothing_and_class_weights():
     rng = np.random.default_rng(0)
-    raw, shares, weights = rng.normal(size=(9, 4)), rng.dirichlet(np.ones(4), 9), np.array([1.0, 3.0, 5.0, 1.0])
+    raw, shares, weights = (
+        rng.normal(size=(9, 4)),
+        rng.dirichlet(np.ones(4), 9),
+        np.array([1.0, 3.0, 5.0, 1.0]),
+    )
     costs = []
     for row, soft in zip(raw, shares, strict=True):
         belief = 0.6 * soft
         belief[np.argmax(row)] += 0.4
         belief = 0.8 * belief + 0.2 / 4
-        costs.append(-sum(w * b * (r - np.log(np.exp(row).sum())) for w, b, r in zip(weights, belief, row, strict=True)))
+        costs.append(
+            -sum(
+                w * b * (r - np.log(np.exp(row).sum()))
+                for w, b, r in zip(weights, belief, row, strict=True)
+            )
+        )
     costs[3] = 0.0
     target = torch.from_numpy(shares)
     target[3] = NAN
@@ -282,34 +359,65 @@ def test_bootstrapping_comes_before_smoothing_and_class_weights():
 
 
 def test_class_weights_by_name():
-    settings = LossSettings.model_validate({"classes": {"disgust": 3, "fear": 5}, "smoothing": 0.2, "bootstrap": 0.3})
+    settings = LossSettings.model_validate(
+        {"classes": {"disgust": 3, "fear": 5}, "smoothing": 0.2, "bootstrap": 0.3}
+    )
     assert LossSettings.model_validate(settings.model_dump(mode="json")) == settings
     task = TASKS["expr.lsd6"]
     raw, shares = torch.randn(12, 6), torch.eye(6)[torch.arange(12) % 3]
-    objective = Objective.from_labels([task], {"expr": settings}, {"expr": shares.numpy()})  # classes without a face need no count
-    assert objective.weights["expr"]["classes"] == [5.0 if n == "fear" else 3.0 if n == "disgust" else 1.0 for n in task.names]
+    objective = Objective.from_labels(
+        [task], {"expr": settings}, {"expr": shares.numpy()}
+    )  # classes without a face need no count
+    assert objective.weights["expr"]["classes"] == [
+        5.0 if n == "fear" else 3.0 if n == "disgust" else 1.0 for n in task.names
+    ]
     weights = torch.tensor(objective.weights["expr"]["classes"])
-    torch.testing.assert_close(objective([raw], [shares])[0], cross_entropy(raw, shares, weights, 0.2, 0.3))
+    torch.testing.assert_close(
+        objective([raw], [shares])[0], cross_entropy(raw, shares, weights, 0.2, 0.3)
+    )
     again = Objective([task], {"expr": settings}, objective.weights)
     assert torch.equal(again([raw], [shares])[0], objective([raw], [shares])[0])
     with pytest.raises(ValueError, match=r"expr has no class digust to weigh; it has .*disgust"):
         Objective([task], {"expr": LossSettings(classes={"digust": 3})}, objective.weights)
     with pytest.raises(ValueError, match="va learns by ccc, which has no bootstrap, classes"):
         Objective([VA], {"va": LossSettings(classes={"valence": 3}, bootstrap=0.1)}, {})
-    for wrong in ({"classes": {"fear": 0}}, {"classes": {}}, {"classes": "least"}, {"bootstrap": 1.0}):
+    for wrong in (
+        {"classes": {"fear": 0}},
+        {"classes": {}},
+        {"classes": "least"},
+        {"bootstrap": 1.0},
+    ):
         with pytest.raises(ValidationError):
             LossSettings.model_validate(wrong)
-    counted = Objective.from_labels([EXPR], {"expr": LossSettings(classes="max")}, {"expr": np.eye(7)[[0, 0, 1, 2, 3, 4, 5, 6]]})
-    assert counted.weights["expr"]["classes"] == class_weights(np.eye(7)[[0, 0, 1, 2, 3, 4, 5, 6]], "max").tolist()
+    counted = Objective.from_labels(
+        [EXPR], {"expr": LossSettings(classes="max")}, {"expr": np.eye(7)[[0, 0, 1, 2, 3, 4, 5, 6]]}
+    )
+    assert (
+        counted.weights["expr"]["classes"]
+        == class_weights(np.eye(7)[[0, 0, 1, 2, 3, 4, 5, 6]], "max").tolist()
+    )
 
 
 # Faces changed at random
 
 
-def shaken(table: pd.DataFrame | None = None, *, tasks: tuple[Task, ...] = (EXPR,), skip=False, **augment) -> AugmentedCropDataset:
+def shaken(
+    table: pd.DataFrame | None = None, *, tasks: tuple[Task, ...] = (EXPR,), skip=False, **augment
+) -> AugmentedCropDataset:
     table = load_drawn(40, size=SIZE, tasks=list(tasks), seed=3) if table is None else table
-    pixels = Pixels(size=SIZE, colour="rgb", alignment="similarity5", template=TEMPLATE, mean=(127.0,) * 3, std=(64.0,) * 3)
-    return AugmentedCropDataset(CropDataset(table, tasks, pixels, skip), AugmentSettings(**{"degrade": 0.0, "erase": 0.0, **augment}), 5)
+    pixels = Pixels(
+        size=SIZE,
+        colour="rgb",
+        alignment="similarity5",
+        template=TEMPLATE,
+        mean=(127.0,) * 3,
+        std=(64.0,) * 3,
+    )
+    return AugmentedCropDataset(
+        CropDataset(table, tasks, pixels, skip),
+        AugmentSettings(**{"degrade": 0.0, "erase": 0.0, **augment}),
+        5,
+    )
 
 
 def test_randaugment_is_the_same_wherever_it_is_drawn():
@@ -319,13 +427,17 @@ def test_randaugment_is_the_same_wherever_it_is_drawn():
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(99)
     keys = [[(3, row)] for row in reversed(range(8))]
-    loader = DataLoader(data, batch_sampler=keys, num_workers=2, collate_fn=collate, generator=torch.Generator())
+    loader = DataLoader(
+        data, batch_sampler=keys, num_workers=2, collate_fn=collate, generator=torch.Generator()
+    )
     for (image, target, _), (images, targets, _) in zip(reversed(items), loader, strict=True):
         assert torch.equal(images[0], image)
         assert torch.equal(targets[0], target)
     assert not torch.equal(data[4, 0][0], items[0][0])
     plain = shaken()
-    assert sum(not torch.equal(plain[3, row][0], items[row][0]) for row in range(8)) >= 6  # two of fourteen changes may show nothing
+    assert (
+        sum(not torch.equal(plain[3, row][0], items[row][0]) for row in range(8)) >= 6
+    )  # two of fourteen changes may show nothing
 
 
 def test_randaugment_is_torchvisions():
@@ -339,12 +451,16 @@ def test_randaugment_is_torchvisions():
         assert shake.size == 5  # turn, grow, flip and shift, then whole, then chance
         torch.manual_seed(int(rng.integers(2**63)))
         changed = v2.RandAugment(3, 20)(torch.from_numpy(crop.transpose(2, 0, 1).copy()))
-        torch.testing.assert_close(data[2, row][0], (changed.float() - 127) / 64, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            data[2, row][0], (changed.float() - 127) / 64, atol=1e-5, rtol=1e-5
+        )
 
 
 def test_rare_faces_are_changed_as_often_as_balancing_would():
     counts = {"anger": 5, "fear": 20, "happiness": 40}
-    shares = np.vstack([np.tile(np.eye(7)[EXPR.names.index(name)], (count, 1)) for name, count in counts.items()])
+    shares = np.vstack(
+        [np.tile(np.eye(7)[EXPR.names.index(name)], (count, 1)) for name, count in counts.items()]
+    )
     table = load_drawn(66, size=SIZE, tasks=[EXPR, VA], seed=3)
     table[list(EXPR.columns)] = np.vstack([shares, np.full(7, NAN)])
     still = {"turn": 0, "grow": 0, "shift": 0, "flip": 0, "randaugment": {"chance": "rare"}}
@@ -352,11 +468,19 @@ def test_rare_faces_are_changed_as_often_as_balancing_would():
     # As if copies filled the folders: of 40 faces of a class all but the originals are changed.
     expected = np.repeat([(40 - count) / 40 for count in counts.values()], list(counts.values()))
     np.testing.assert_allclose(data.chances, [*expected, 0], atol=1e-6)
-    np.testing.assert_allclose(rarity(np.array([[1, 0], [1, 0], [0, 1], [0.5, 0.5]])), [0, 0, 0.4, 0.2])
+    np.testing.assert_allclose(
+        rarity(np.array([[1, 0], [1, 0], [0, 1], [0.5, 0.5]])), [0, 0, 0.4, 0.2]
+    )
     assert rarity(np.full((2, 3), NAN)).tolist() == [0, 0]
     same = [torch.equal(data[0, row][0], data.crops[row][0]) for row in range(66)]
     assert all(same[25:])
-    seldom = np.mean([not torch.equal(data[epoch, row][0], data.crops[row][0]) for epoch in range(40) for row in range(5)])
+    seldom = np.mean(
+        [
+            not torch.equal(data[epoch, row][0], data.crops[row][0])
+            for epoch in range(40)
+            for row in range(5)
+        ]
+    )
     assert 0.7 < seldom <= 0.93  # 0.875, less what changes nothing
     for tasks in ((VA,), (EXPR, Task("mine", ("a", "b"), "one_of"))):
         with pytest.raises(DataError, match="rare needs exactly one one_of task"):
@@ -368,7 +492,10 @@ def test_rare_faces_are_changed_as_often_as_balancing_would():
 
 
 def test_every_mixed_face_has_the_real_one_beside_it():
-    both, mixing, real = (shaken(**kind, tasks=(EXPR, VA)) for kind in ({"mixup": 1.0, "beside": True}, {"mixup": 1.0}, {}))
+    both, mixing, real = (
+        shaken(**kind, tasks=(EXPR, VA))
+        for kind in ({"mixup": 1.0, "beside": True}, {"mixup": 1.0}, {})
+    )
     for row in range(6):
         images, targets, readable = both[1, row]
         for i, alone in enumerate((mixing, real)):
@@ -382,7 +509,10 @@ def test_every_mixed_face_has_the_real_one_beside_it():
     assert torch.equal(images[3], real[1, 1][0])
     raw = torch.randn(12, 7)
     shares = targets[:, :7]
-    half = 0.5 * (functional.cross_entropy(raw[0::2], shares[0::2]) + functional.cross_entropy(raw[1::2], shares[1::2]))
+    half = 0.5 * (
+        functional.cross_entropy(raw[0::2], shares[0::2])
+        + functional.cross_entropy(raw[1::2], shares[1::2])
+    )
     torch.testing.assert_close(cross_entropy(raw, shares), half)
     with pytest.raises(ValidationError, match="without mixup"):
         AugmentSettings(beside=True)
@@ -390,7 +520,9 @@ def test_every_mixed_face_has_the_real_one_beside_it():
 
 def test_a_face_beside_none_that_can_be_read(tmp_path):
     table = load_drawn(12, size=SIZE, tasks=[EXPR], seed=3)
-    table["image"] = [cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in table["image"]]
+    table["image"] = [
+        cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in table["image"]
+    ]
     table.at[4, "image"] = b"no picture"
     data = shaken(table, skip=True, mixup=1.0, beside=True)
     images, targets, readable = collate([data[0, row] for row in range(12)])
@@ -401,7 +533,11 @@ def test_a_face_beside_none_that_can_be_read(tmp_path):
 
 def test_a_run_with_faces_mixed_and_changed(tmp_path):
     changes = {"mixup": 0.4, "beside": True, "randaugment": {"chance": "rare"}}
-    settings = make(augment=changes, fit={"balance": "class", "workers": 2}, losses={"expr": {"bootstrap": 0.3, "classes": {"fear": 5}}})
+    settings = make(
+        augment=changes,
+        fit={"balance": "class", "workers": 2},
+        losses={"expr": {"bootstrap": 0.3, "classes": {"fear": 5}}},
+    )
     run = goes_on_alike(settings, tmp_path, 4)
     assert np.isfinite(pd.read_csv(run.folder / "curve.csv").to_numpy()).all()
     assert Settings.model_validate(settings.model_dump(mode="json")) == settings
@@ -410,17 +546,29 @@ def test_a_run_with_faces_mixed_and_changed(tmp_path):
     alone = fit(in_one, tmp_path / "alone")
     for name, tensor in run.load("last.pt")["net"].items():
         assert torch.equal(alone.load("last.pt")["net"][name], tensor)
-    taught = make(augment=changes, teachers=[str(run.folder)], losses={"expr": {"distill": {"weight": 0.5}}}, fit={"epochs": 1})
+    taught = make(
+        augment=changes,
+        teachers=[str(run.folder)],
+        losses={"expr": {"distill": {"weight": 0.5}}},
+        fit={"epochs": 1},
+    )
     assert np.isfinite(fit(taught, tmp_path / "taught").load("last.pt")["rows"][0]["loss"])
     with pytest.raises(ValidationError, match="cannot teach mixed ones"):
-        make(augment=changes, teachers=[str(run.folder)], teachers_see="picture", losses={"expr": {"distill": {"weight": 0.5}}})
+        make(
+            augment=changes,
+            teachers=[str(run.folder)],
+            teachers_see="picture",
+            losses={"expr": {"distill": {"weight": 0.5}}},
+        )
 
 
 def test_settings_of_randaugment():
     for wrong in ({"ops": 0}, {"magnitude": 31}, {"chance": 0}, {"chance": "often"}, {"depth": 1}):
         with pytest.raises(ValidationError):
             RandAugmentSettings.model_validate(wrong)
-    assert AugmentSettings.model_validate({"randaugment": {}}).randaugment == RandAugmentSettings(ops=2, magnitude=9, chance=1.0)
+    assert AugmentSettings.model_validate({"randaugment": {}}).randaugment == RandAugmentSettings(
+        ops=2, magnitude=9, chance=1.0
+    )
 
 
 # Relative uncertainty
@@ -440,25 +588,48 @@ def by_hand(branch: nn.Sequential, features: torch.Tensor) -> np.ndarray:
         return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
 
     x = norm(features.double().numpy())
-    x = norm(x @ branch[2].weight.detach().double().numpy().T + branch[2].bias.detach().double().numpy())
+    x = norm(
+        x @ branch[2].weight.detach().double().numpy().T + branch[2].bias.detach().double().numpy()
+    )
     return x * branch[3].weight.detach().double().numpy() + branch[3].bias.detach().double().numpy()
 
 
 def test_faces_are_mixed_by_how_uncertain_they_are():
-    head, features, shares = head_of(dropout=0.0), 3 * torch.randn(9, 10) + 1, torch.eye(7)[torch.arange(9) % 7]
+    head, features, shares = (
+        head_of(dropout=0.0),
+        3 * torch.randn(9, 10) + 1,
+        torch.eye(7)[torch.arange(9) % 7],
+    )
     for branch in (head.mean, head.log_variance):
         nn.init.uniform_(branch[3].weight, 0.5, 1.5)
         nn.init.normal_(branch[3].bias)
     raw = head.train()(features)
     j = head.partner.numpy()
-    mean, unsure = by_hand(head.mean, features), np.exp(by_hand(head.log_variance, features)).mean(1)
-    mixed = np.stack([(unsure[i] * mean[i] + unsure[k] * mean[k]) / (unsure[i] + unsure[k]) for i, k in enumerate(j)])
-    expected = mixed @ head.last.weight.detach().double().numpy().T + head.last.bias.detach().double().numpy()
+    mean, unsure = (
+        by_hand(head.mean, features),
+        np.exp(by_hand(head.log_variance, features)).mean(1),
+    )
+    mixed = np.stack(
+        [
+            (unsure[i] * mean[i] + unsure[k] * mean[k]) / (unsure[i] + unsure[k])
+            for i, k in enumerate(j)
+        ]
+    )
+    expected = (
+        mixed @ head.last.weight.detach().double().numpy().T
+        + head.last.bias.detach().double().numpy()
+    )
     np.testing.assert_allclose(raw.detach(), expected, atol=1e-4)
-    paper = 0.5 * functional.cross_entropy(raw, shares.argmax(1)) + 0.5 * functional.cross_entropy(raw, shares.argmax(1)[head.partner])
+    paper = 0.5 * functional.cross_entropy(raw, shares.argmax(1)) + 0.5 * functional.cross_entropy(
+        raw, shares.argmax(1)[head.partner]
+    )
     torch.testing.assert_close(cross_entropy(raw, head.paired(shares)), paper)
     paper.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for branch in (head.mean, head.log_variance) for p in branch[3].parameters())
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0
+        for branch in (head.mean, head.log_variance)
+        for p in branch[3].parameters()
+    )
     shares[2] = NAN
     gone = head.paired(shares).isnan().any(1)
     assert gone.tolist() == [i == 2 or k == 2 for i, k in enumerate(j)]
@@ -466,7 +637,11 @@ def test_faces_are_mixed_by_how_uncertain_they_are():
 
 def test_the_mean_alone_answers():
     head, features = head_of(), torch.randn(6, 10)
-    assert (head.mean[1].p, head.last.in_features, head_of(width=8, dropout=0.1).mean[1].p) == (0.4, 64, 0.1)
+    assert (head.mean[1].p, head.last.in_features, head_of(width=8, dropout=0.1).mean[1].p) == (
+        0.4,
+        64,
+        0.1,
+    )
     for _ in range(3):
         head.train()(features)
     assert torch.equal(head.mean[0].weight, torch.ones(10))
@@ -502,7 +677,9 @@ def test_uncertain_heads_that_cannot_be(tmp_path):
         HeadSettings(kind="uncertain", pool="features")
     heads = {"network": {"backbone": "test_resnet", "heads": {"expr": {"kind": "uncertain"}}}}
     run = fit(make(fit={"epochs": 1}), tmp_path / "teacher")
-    taught = make(**heads, teachers=[str(run.folder)], losses={"expr": {"distill": {"weight": 0.5}}})
+    taught = make(
+        **heads, teachers=[str(run.folder)], losses={"expr": {"distill": {"weight": 0.5}}}
+    )
     refuses(taught, tmp_path / "student", "losses.expr.distill", "uncertain")
 
 
@@ -514,7 +691,9 @@ def test_a_network_pairs_the_targets_of_uncertain_heads_alone():
     for _ in range(4):
         net.train()(images)
         paired, j = net.paired(target), net.heads[1].partner
-        torch.testing.assert_close(paired, torch.cat([target[:, :2], (target[:, 2:] + target[j, 2:]) / 2], dim=1))
+        torch.testing.assert_close(
+            paired, torch.cat([target[:, :2], (target[:, 2:] + target[j, 2:]) / 2], dim=1)
+        )
         partners.append(tuple(j.tolist()))
     assert len(set(partners)) > 1
     net.eval()(images)
@@ -524,7 +703,11 @@ def test_a_network_pairs_the_targets_of_uncertain_heads_alone():
 def test_a_run_with_an_uncertain_head(tmp_path):
     """With SAM, whose second pass draws other partners, it goes on as if nothing had happened."""
     network = {"backbone": "test_resnet", "heads": {"expr": {"kind": "uncertain"}}}
-    run = goes_on_alike(make(network=network, tasks=["expr.abaw7", "va"], optim={"lr": 2e-3, "sam": 0.02}), tmp_path, 4)
+    run = goes_on_alike(
+        make(network=network, tasks=["expr.abaw7", "va"], optim={"lr": 2e-3, "sam": 0.02}),
+        tmp_path,
+        4,
+    )
     path, images = tmp_path / "x.onnx", torch.randn(3, 1, SIZE, SIZE)
     net = network_of(run)
     assert export(net.exported(), path, images, ["expr", "va"], {0: "batch"}) < 0.05

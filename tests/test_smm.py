@@ -82,7 +82,9 @@ def test_published_counts() -> None:
         "expression": (weights_of(expr), 136),
         "valence and arousal": (weights_of(va), 34),
     }
-    assert {name: found for name, (found, _) in rows.items()} == {name: published for name, (_, published) in rows.items()}
+    assert {name: found for name, (found, _) in rows.items()} == {
+        name: published for name, (_, published) in rows.items()
+    }
     assert weights_of(net) == sum(found for found, _ in rows.values()) == 11_368_253 - 306
 
 
@@ -106,16 +108,28 @@ def test_trunk_is_torchvisions_and_wants_input_of_plus_minus_one(tmp_path: Path)
     theirs = Inception3(num_classes=2, aux_logits=False, transform_input=True, init_weights=False)
     settle(theirs, torch.randn(2, 3, 139, 139))  # its own last stages need more than 75 px
     torch.save(theirs.state_dict(), tmp_path / "inception.pt")
-    ours = build(NetworkSettings(backbone="smm", start=tmp_path / "inception.pt"), TRIO, 3, 139).eval()
+    ours = build(
+        NetworkSettings(backbone="smm", start=tmp_path / "inception.pt"), TRIO, 3, 139
+    ).eval()
     assert not [name for name in ours.started.fresh if name.startswith("trunk.")]
-    assert {name.split(".")[0] for name in ours.started.unused} == {"Mixed_7a", "Mixed_7b", "Mixed_7c", "fc"}
+    assert {name.split(".")[0] for name in ours.started.unused} == {
+        "Mixed_7a",
+        "Mixed_7b",
+        "Mixed_7c",
+        "fc",
+    }
     seen: list[Tensor] = []
     theirs.Mixed_6e.register_forward_hook(lambda layer, given, maps: seen.append(maps))
     pixels = 255 * torch.rand(2, 3, 139, 139)
-    mean, std = (torch.tensor(each).reshape(3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(each).reshape(3, 1, 1)
+        for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     with torch.no_grad():
         theirs((pixels / 255 - mean) / std)
-        torch.testing.assert_close(ours.backbone.trunk((pixels - 127.5) / 127.5), seen[0], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            ours.backbone.trunk((pixels - 127.5) / 127.5), seen[0], rtol=1e-3, atol=1e-3
+        )
 
 
 def test_regions_are_seventeen_networks_side_by_side() -> None:
@@ -129,13 +143,22 @@ def test_regions_are_seventeen_networks_side_by_side() -> None:
         here = slice(region * WIDTH, (region + 1) * WIDTH)
         seen = maps * attention[:, region : region + 1] + maps
         for layer, after in ((wide, norm), (narrow, last_norm)):
-            seen = nn.functional.conv2d(seen, layer.weight[here], layer.bias[here], padding=layer.padding)
-            shares = [tensor[here].reshape(-1, 1, 1) for tensor in (after.running_mean, after.running_var, after.weight, after.bias)]
-            seen = ((seen - shares[0]) / (shares[1] + after.eps).sqrt() * shares[2] + shares[3]).relu()
+            seen = nn.functional.conv2d(
+                seen, layer.weight[here], layer.bias[here], padding=layer.padding
+            )
+            shares = [
+                tensor[here].reshape(-1, 1, 1)
+                for tensor in (after.running_mean, after.running_var, after.weight, after.bias)
+            ]
+            seen = (
+                (seen - shares[0]) / (shares[1] + after.eps).sqrt() * shares[2] + shares[3]
+            ).relu()
         expected = seen.mean(dim=(2, 3)) @ out.weight[here, :, 0, 0].T + out.bias[here]
         torch.testing.assert_close(embeddings[:, region], expected, rtol=1e-4, atol=1e-5)
         messages, _ = messages_and_signs(smm(images))
-        torch.testing.assert_close(messages[:, region], expected @ smm.message.weight[here, :, 0].T, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            messages[:, region], expected @ smm.message.weight[here, :, 0].T, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_sign_branch_is_pytorchs_transformer_layer() -> None:
@@ -147,12 +170,23 @@ def test_sign_branch_is_pytorchs_transformer_layer() -> None:
         "norm": "norm1", "think.0": "linear1", "think.3": "linear2", "last_norm": "norm2",
     }  # fmt: skip
     found = theirs.state_dict()
-    mine = {name: next(found[b + name.removeprefix(a)] for a, b in names.items() if name.startswith(a)) for name in sign.state_dict()}
+    mine = {
+        name: next(found[b + name.removeprefix(a)] for a, b in names.items() if name.startswith(a))
+        for name in sign.state_dict()
+    }
     sign.load_state_dict(mine)
     assert weights_of(sign) == weights_of(theirs) == 34_960
     embeddings = torch.randn(3, REGIONS, WIDTH)
     places = np.array(
-        [[np.sin(p / 10_000 ** (i / 16)) if i % 2 == 0 else np.cos(p / 10_000 ** ((i - 1) / 16)) for i in range(16)] for p in range(17)]
+        [
+            [
+                np.sin(p / 10_000 ** (i / 16))
+                if i % 2 == 0
+                else np.cos(p / 10_000 ** ((i - 1) / 16))
+                for i in range(16)
+            ]
+            for p in range(17)
+        ]
     )
     expected = theirs(embeddings + torch.from_numpy(places).float())
     torch.testing.assert_close(sign(embeddings), expected, rtol=1e-4, atol=1e-5)
@@ -160,11 +194,16 @@ def test_sign_branch_is_pytorchs_transformer_layer() -> None:
 
 @pytest.mark.parametrize(("kind", "far"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
 @pytest.mark.parametrize("key", ["expr.abaw8", "va"])
-def test_averaging_predictions_is_averaging_features(key: str, kind: torch.dtype, far: float) -> None:
+def test_averaging_predictions_is_averaging_features(
+    key: str, kind: torch.dtype, far: float
+) -> None:
     """And both are one affine map of all messages together (the 17 regions' weights over 17, side by side)."""
     torch.manual_seed(3)
     task, features = TASKS[key], torch.randn(64, 544, dtype=kind)
-    heads = [make_head(HeadSettings(kind="regions", pool=pool), 544, task).to(kind) for pool in ("predictions", "features")]
+    heads = [
+        make_head(HeadSettings(kind="regions", pool=pool), 544, task).to(kind)
+        for pool in ("predictions", "features")
+    ]
     heads[1].load_state_dict(heads[0].state_dict())
     one, other = (head(features) for head in heads)
     flat = features[:, :272] @ (heads[0].last.weight / 17).repeat(1, 17).T + heads[0].last.bias
@@ -174,7 +213,9 @@ def test_averaging_predictions_is_averaging_features(key: str, kind: torch.dtype
 
 def test_pooling_matters_where_predictions_are_bent() -> None:
     torch.manual_seed(3)
-    settings = [HeadSettings(kind="regions", pool=pool, squash=True) for pool in ("predictions", "features")]
+    settings = [
+        HeadSettings(kind="regions", pool=pool, squash=True) for pool in ("predictions", "features")
+    ]
     heads = [make_head(one, 544, TASKS["va"]) for one in settings]
     heads[1].load_state_dict(heads[0].state_dict())
     features = 5 * torch.randn(16, 544)
@@ -195,19 +236,30 @@ def test_every_action_unit_reads_its_own_token() -> None:
         torch.testing.assert_close(raw[:, k], token @ head.last.weight[k] + head.last.bias[k])
     raw[:, 5].sum().backward()
     assert features.grad is not None
-    assert features.grad.abs().sum(dim=0).nonzero().ravel().tolist() == list(range(272 + 80, 272 + 96))
+    assert features.grad.abs().sum(dim=0).nonzero().ravel().tolist() == list(
+        range(272 + 80, 272 + 96)
+    )
 
 
 def test_heads_start_at_the_means() -> None:
     rng = np.random.default_rng(0)
-    targets = rng.random((50, 12)), rng.dirichlet(np.ones(8), 50), rng.uniform([-0.4, -0.8], [1, 0.4], (50, 2))
-    heads = {"va": HeadSettings(kind="regions", squash=True), "expr": HeadSettings(kind="regions", pool="features")}
+    targets = (
+        rng.random((50, 12)),
+        rng.dirichlet(np.ones(8), 50),
+        rng.uniform([-0.4, -0.8], [1, 0.4], (50, 2)),
+    )
+    heads = {
+        "va": HeadSettings(kind="regions", squash=True),
+        "expr": HeadSettings(kind="regions", pool="features"),
+    }
     net = build(NetworkSettings(backbone="smm-small", heads=heads), TRIO, 3, 32).eval()
     start_at_means(net, targets)
     for head in net.heads:
         nn.init.zeros_(head.last.weight)
     for task, raw, target in zip(TRIO, net(torch.randn(1, 3, 32, 32)), targets, strict=True):
-        np.testing.assert_allclose(task.decode(raw.detach().numpy())[0], target.mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(
+            task.decode(raw.detach().numpy())[0], target.mean(axis=0), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("which", [whole, small])
@@ -216,7 +268,9 @@ def test_gradient_reaches_every_parameter(which) -> None:
     net.zero_grad()
     # In evaluation mode: batch norm in training takes out what the bias before it adds.
     sum((one**2).sum() for one in net(torch.randn(2, 3, 75, 75))).backward()
-    assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not [
+        name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     net.zero_grad(set_to_none=True)
 
 
@@ -233,19 +287,29 @@ def test_only_training_is_left_to_chance() -> None:
     net.eval()
 
 
-def test_onnx_answers_as_torch_whatever_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_answers_as_torch_whatever_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Weights stay in full precision here: what rounding them costs is not this test's question.
     monkeypatch.setattr("mien.train.onnx.export._store_half", lambda path: None)
-    view, path, images = small().exported(features=True), tmp_path / "x.onnx", torch.randn(5, 3, SIZE, SIZE)
+    view, path, images = (
+        small().exported(features=True),
+        tmp_path / "x.onnx",
+        torch.randn(5, 3, SIZE, SIZE),
+    )
     assert export(view, path, images[:2], [*FAMILIES, "features"], {0: "batch"}) < 1e-4
     with torch.no_grad():
         expected = [one.numpy() for one in view(images)]
     for engine in available():
-        for found, wanted in zip(open_engine(path.read_bytes(), engine).run(images.numpy()), expected, strict=True):
+        for found, wanted in zip(
+            open_engine(path.read_bytes(), engine).run(images.numpy()), expected, strict=True
+        ):
             np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4, err_msg=engine)
 
 
-def test_learns_a_few_faces_by_heart_with_labels_missing(tiny_settings: str, tmp_path: Path) -> None:
+def test_learns_a_few_faces_by_heart_with_labels_missing(
+    tiny_settings: str, tmp_path: Path
+) -> None:
     """One table, one forward pass for each face; a third of the labels of each task are not there."""
     (tmp_path / "tiny.yaml").write_text(tiny_settings)
     pixels = read_settings(tmp_path / "tiny.yaml").pixels
@@ -272,14 +336,20 @@ def test_learns_a_few_faces_by_heart_with_labels_missing(tiny_settings: str, tmp
         assert parts[-1][family] < 0.3 * parts[0][family]
 
 
-def test_from_settings_to_a_bundle_whose_features_heads_can_read(tiny_settings: str, tmp_path: Path, face) -> None:
+def test_from_settings_to_a_bundle_whose_features_heads_can_read(
+    tiny_settings: str, tmp_path: Path, face
+) -> None:
     text = tiny_settings.replace("test_efficientnet", "smm-small").replace("epochs: 2", "epochs: 1")
     (tmp_path / "smm.yaml").write_text(text)
     run = fit(read_settings(tmp_path / "smm.yaml"), tmp_path / "run")
     folder = make_bundle(run, tmp_path / "bundle", features=True)
     model = load(folder)
     assert model.card.features == 544
-    assert {family: scores.shape for family, scores in model.score([face]).items()} == {"expr": (1, 8), "va": (1, 2), "au": (1, 12)}
+    assert {family: scores.shape for family, scores in model.score([face]).items()} == {
+        "expr": (1, 8),
+        "va": (1, 2),
+        "au": (1, 12),
+    }
 
 
 def test_heads_on_cached_features_are_the_same_heads() -> None:
@@ -289,7 +359,10 @@ def test_heads_on_cached_features_are_the_same_heads() -> None:
     above.heads.load_state_dict(net.heads.state_dict())
     for one, other in zip(net(images), above(net.features(images)), strict=True):
         assert torch.equal(one, other)
-    assert not any(isinstance(head, SignHead | MessageHead) for head in build(NetworkSettings(backbone="features"), TRIO, 544).heads)
+    assert not any(
+        isinstance(head, SignHead | MessageHead)
+        for head in build(NetworkSettings(backbone="features"), TRIO, 544).heads
+    )
 
 
 def test_smoothed_features_are_smoothed_raw_output() -> None:
@@ -300,21 +373,28 @@ def test_smoothed_features_are_smoothed_raw_output() -> None:
     for task in TRIO:
         head = make_head(HeadSettings(kind="regions"), 544, task).double()
         raw = head(torch.from_numpy(features)).detach().numpy()
-        np.testing.assert_allclose(head(smooth).detach().numpy(), ema_rows(raw, video, frame, 9), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            head(smooth).detach().numpy(), ema_rows(raw, video, frame, 9), rtol=0, atol=1e-12
+        )
 
 
 def test_small_trunk_starts_from_imagenet() -> None:
     start = build(NetworkSettings(backbone="smm-small", start="imagenet"), TRIO, 3, 32)
     plain = build(NetworkSettings(start="imagenet"), TRIO, 3, 32)
     assert not [name for name in start.started.fresh if name.startswith("trunk.")]
-    assert {name for name in start.started.fresh if not name.startswith("trunk.")} >= {"message.weight", "sign.norm.weight"}
+    assert {name for name in start.started.fresh if not name.startswith("trunk.")} >= {
+        "message.weight",
+        "sign.norm.weight",
+    }
     for name, tensor in start.backbone.trunk.state_dict().items():
         assert torch.equal(tensor, plain.backbone.state_dict()[name]), name
 
 
 def test_a_whole_backbone_starts_where_it_ended(tmp_path: Path) -> None:
     torch.save(small().state_dict(), tmp_path / "best.pt")
-    again = build(NetworkSettings(backbone="smm-small", start=tmp_path / "best.pt"), TRIO, 3, SIZE).eval()
+    again = build(
+        NetworkSettings(backbone="smm-small", start=tmp_path / "best.pt"), TRIO, 3, SIZE
+    ).eval()
     assert not again.started.fresh
     images = torch.randn(2, 3, SIZE, SIZE)
     assert torch.equal(again.features(images), small().features(images))
@@ -323,18 +403,31 @@ def test_a_whole_backbone_starts_where_it_ended(tmp_path: Path) -> None:
 def test_what_cannot_work_is_refused(tiny_settings: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="crops of 74 px: smm needs 75 px or more, such as 299"):
         backbone("smm", 3, 74)
-    with pytest.raises(ValueError, match="crops of 31 px: smm-small needs 32 px or more, such as 112"):
+    with pytest.raises(
+        ValueError, match="crops of 31 px: smm-small needs 32 px or more, such as 112"
+    ):
         backbone("smm-small", 3, 31)
     many = Task("au.many", tuple(f"AU{i:02d}" for i in range(18)), "any_of")
-    with pytest.raises(ValueError, match=r"au\.many has 18 names for 17 sign tokens; set heads.au to kind linear"):
+    with pytest.raises(
+        ValueError, match=r"au\.many has 18 names for 17 sign tokens; set heads.au to kind linear"
+    ):
         build(NetworkSettings(backbone="smm-small"), [many], 3, 32)
     generic = NetworkSettings(backbone="smm-small", heads={"au": HeadSettings()})
     assert build(generic, [many], 3, 32).eval()(torch.zeros(1, 3, 32, 32))[0].shape == (1, 18)
     with pytest.raises(ValueError, match="would read 512 numbers, not the 544 of an smm backbone"):
-        build(NetworkSettings(backbone="ddamfn", heads={"va": HeadSettings(kind="regions")}), TRIO, 3, 32)
+        build(
+            NetworkSettings(backbone="ddamfn", heads={"va": HeadSettings(kind="regions")}),
+            TRIO,
+            3,
+            32,
+        )
     with pytest.raises(ValueError, match=r"pool: au\.abaw12 is any_of"):
         make_head(HeadSettings(kind="regions", pool="features"), 544, TASKS["au.abaw12"])
-    for wrong in ({"kind": "regions", "width": 8}, {"kind": "regions", "dropout": 0.1}, {"pool": "features"}):
+    for wrong in (
+        {"kind": "regions", "width": 8},
+        {"kind": "regions", "dropout": 0.1},
+        {"pool": "features"},
+    ):
         with pytest.raises(ValidationError):
             HeadSettings.model_validate(wrong)
     (tmp_path / "tiny.yaml").write_text(tiny_settings.replace("test_efficientnet", "smm"))

@@ -55,7 +55,11 @@ def video(
     with av.open(str(path), "w", options=mux or {}) as out:
         stream: Any = out.add_stream(codec, rate=25, options=quiet | (options or {}))
         stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt, stream.codec_context.gop_size, stream.codec_context.time_base = pix_fmt, gop, unit
+        stream.pix_fmt, stream.codec_context.gop_size, stream.codec_context.time_base = (
+            pix_fmt,
+            gop,
+            unit,
+        )
         if colours:
             stream.codec_context.colorspace, stream.codec_context.color_range = colours
         if turn:
@@ -63,7 +67,9 @@ def video(
         for index, picture in enumerate(pictures):
             matrix = Colorspace.ITU709 if colours and colours[0] == 1 else Colorspace.ITU601
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-                format=pix_fmt, dst_colorspace=matrix, dst_color_range=colours[1] if colours else None
+                format=pix_fmt,
+                dst_colorspace=matrix,
+                dst_color_range=colours[1] if colours else None,
             )
             frame.pts, frame.time_base = (pts[index] if pts else index), unit
             out.mux(stream.encode(frame))
@@ -135,7 +141,15 @@ def test_16_bit_rgb(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
 def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpositions that store an upright picture that way
+    undo = {
+        2: 0,
+        3: 3,
+        4: 1,
+        5: 5,
+        6: 2,
+        7: 6,
+        8: 4,
+    }  # Pillow's transpositions that store an upright picture that way
     upright = Image.fromarray(corners())
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
     exif = Image.Exif()
@@ -173,7 +187,12 @@ def test_pictures_leave_no_trace_in_pillow_or_warnings(tmp_path: Path) -> None:
     ],
 )
 def test_codecs(tmp_path: Path, codec: str, name: str) -> None:
-    path = video(tmp_path / name, [corners()] * 20, codec, pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p")
+    path = video(
+        tmp_path / name,
+        [corners()] * 20,
+        codec,
+        pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p",
+    )
     source = open_source(path)
     found = list(source.frames())
     assert (source.kind, source.size, len(found), source.problem) == ("video", (64, 48), 20, None)
@@ -191,13 +210,20 @@ def test_times_come_from_the_container(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("every_s", "expected"), [(0.0, range(20)), (0.2, range(0, 20, 5)), (0.1, [0, 3, 5, 8, 10, 13, 15, 18]), (9.0, [0])]
+    ("every_s", "expected"),
+    [(0.0, range(20)), (0.2, range(0, 20, 5)), (0.1, [0, 3, 5, 8, 10, 13, 15, 18]), (9.0, [0])],
 )
-def test_every_s_takes_the_first_frame_at_or_after_each_multiple(tmp_path: Path, every_s: float, expected: Sequence[int]) -> None:
-    assert [f.index for f in frames(video(tmp_path / "v.mp4", [corners()] * 20), every_s)] == list(expected)
+def test_every_s_takes_the_first_frame_at_or_after_each_multiple(
+    tmp_path: Path, every_s: float, expected: Sequence[int]
+) -> None:
+    assert [f.index for f in frames(video(tmp_path / "v.mp4", [corners()] * 20), every_s)] == list(
+        expected
+    )
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed in /proc only on Linux")
+@pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="open files are listed in /proc only on Linux"
+)
 def test_early_exit_closes_the_file(tmp_path: Path) -> None:
     path = video(tmp_path / "v.mp4", [corners()] * 20)
     stream = open_source(path).frames()
@@ -209,7 +235,9 @@ def test_early_exit_closes_the_file(tmp_path: Path) -> None:
 
 
 def test_a_clock_set_back_goes_on(tmp_path: Path) -> None:
-    parts = [video(tmp_path / f"{n}.ts", noisy(20), pts=range(n, n + 20)).read_bytes() for n in (500, 0)]
+    parts = [
+        video(tmp_path / f"{n}.ts", noisy(20), pts=range(n, n + 20)).read_bytes() for n in (500, 0)
+    ]
     source = open_source(written(tmp_path / "joined.ts", b"".join(parts)))
     times = [f.time_s for f in source.frames()]
     assert len(times) == 40
@@ -243,21 +271,37 @@ def test_display_matrix(tmp_path: Path, degrees: int, hflip: bool) -> None:
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuvj420p"])
 @pytest.mark.parametrize("matrix", [1, 6])
 @pytest.mark.parametrize("full", [1, 2])
-def test_colours_follow_matrix_and_range(tmp_path: Path, pix_fmt: str, matrix: int, full: int) -> None:
+def test_colours_follow_matrix_and_range(
+    tmp_path: Path, pix_fmt: str, matrix: int, full: int
+) -> None:
     if pix_fmt == "yuvj420p" and full == 1:
         pytest.skip("yuvj is full range by name")
-    path = video(tmp_path / "c.mkv", [corners()] * 2, pix_fmt=pix_fmt, colours=(matrix, full), options={"crf": "1"})
+    path = video(
+        tmp_path / "c.mkv",
+        [corners()] * 2,
+        pix_fmt=pix_fmt,
+        colours=(matrix, full),
+        options={"crf": "1"},
+    )
     assert same_corners(next(open_source(path).frames()).pixels, corners(), tolerance=8)
 
 
-@pytest.mark.parametrize(("pix_fmt", "codec"), [("gray", "ffv1"), ("yuva420p", "ffv1"), ("bgra", "ffv1"), ("rgb24", "png")])
+@pytest.mark.parametrize(
+    ("pix_fmt", "codec"),
+    [("gray", "ffv1"), ("yuva420p", "ffv1"), ("bgra", "ffv1"), ("rgb24", "png")],
+)
 def test_odd_pixel_formats(tmp_path: Path, pix_fmt: str, codec: str) -> None:
     grey = np.full((48, 64, 3), 90, np.uint8)
     assert (
         np.abs(
-            frames(video(tmp_path / "p.mov" if codec == "png" else tmp_path / "p.mkv", [grey] * 2, codec, pix_fmt=pix_fmt))[
-                1
-            ].pixels.astype(int)
+            frames(
+                video(
+                    tmp_path / "p.mov" if codec == "png" else tmp_path / "p.mkv",
+                    [grey] * 2,
+                    codec,
+                    pix_fmt=pix_fmt,
+                )
+            )[1].pixels.astype(int)
             - 90
         ).max()
         <= 2
@@ -265,7 +309,10 @@ def test_odd_pixel_formats(tmp_path: Path, pix_fmt: str, codec: str) -> None:
 
 
 def test_frame_size_may_change(tmp_path: Path) -> None:
-    small, large = (video(tmp_path / f"{n}.mpg", noisy(6, size), "mpeg1video") for n, size in ((1, (64, 48)), (2, (96, 64))))
+    small, large = (
+        video(tmp_path / f"{n}.mpg", noisy(6, size), "mpeg1video")
+        for n, size in ((1, (64, 48)), (2, (96, 64)))
+    )
     raw = [stream(path) for path in (small, large)]
     (tmp_path / "both.m1v").write_bytes(b"".join(raw))
     shapes = {f.pixels.shape for f in frames(tmp_path / "both.m1v") if f.pixels is not None}
@@ -282,7 +329,9 @@ def stream(path: Path) -> bytes:
 
 def packets(path: Path) -> int:
     with av.open(str(path)) as container:
-        return sum(bool(packet.size) and not packet.is_discard for packet in container.demux(video=0))
+        return sum(
+            bool(packet.size) and not packet.is_discard for packet in container.demux(video=0)
+        )
 
 
 def garbage(path: Path, start: float, end: float) -> Path:
@@ -300,8 +349,12 @@ def cut(path: Path, keep: float) -> Path:
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize(("start", "end"), [(0.4, 0.45), (0.5, 0.7), (0.9, 0.95), (0.97, 1.0)])
-def test_garbage_costs_frames_not_rows(tmp_path: Path, codec: str, start: float, end: float) -> None:
-    path = garbage(video(tmp_path / "g.mp4", noisy(40), codec, mux={"movflags": "faststart"}), start, end)
+def test_garbage_costs_frames_not_rows(
+    tmp_path: Path, codec: str, start: float, end: float
+) -> None:
+    path = garbage(
+        video(tmp_path / "g.mp4", noisy(40), codec, mux={"movflags": "faststart"}), start, end
+    )
     source = open_source(path)
     found = list(source.frames())
     lost = [f.index for f in found if f.pixels is None]
@@ -333,10 +386,19 @@ def test_a_stream_without_counts_cut_off_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "suffix"), [("libvpx-vp9", "webm"), ("libx264", "mkv"), ("libx264", "ts"), ("mpeg4", "avi"), ("libx264", "avi")]
+    ("codec", "suffix"),
+    [
+        ("libvpx-vp9", "webm"),
+        ("libx264", "mkv"),
+        ("libx264", "ts"),
+        ("mpeg4", "avi"),
+        ("libx264", "avi"),
+    ],
 )
 @pytest.mark.parametrize("start", [0.4, 0.9])
-def test_damage_elsewhere_never_stops_or_stalls(tmp_path: Path, codec: str, suffix: str, start: float) -> None:
+def test_damage_elsewhere_never_stops_or_stalls(
+    tmp_path: Path, codec: str, suffix: str, start: float
+) -> None:
     found = frames(garbage(video(tmp_path / f"g.{suffix}", noisy(40), codec), start, start + 0.04))
     assert len(found) > 10
     assert rising([f.time_s for f in found])
@@ -346,7 +408,9 @@ def test_damage_elsewhere_never_stops_or_stalls(tmp_path: Path, codec: str, suff
 def sound(path: Path) -> Path:
     with av.open(str(path), "w") as out:
         track: Any = out.add_stream("aac", rate=8_000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate, frame.pts = 8_000, 0
         out.mux(track.encode(frame))
         out.mux(track.encode(None))
@@ -369,7 +433,10 @@ BAD = {
     "empty": (lambda d: written(d / "empty.mp4", b""), "0 bytes"),
     "text": (lambda d: written(d / "text.mp4", b"not a film\n"), "known format"),
     "plain text": (lambda d: written(d / "notes.txt", b"not a film\n"), "format|no moving picture"),
-    "playlist": (lambda d: written(d / "list.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n"), "format|no moving picture"),
+    "playlist": (
+        lambda d: written(d / "list.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n"),
+        "format|no moving picture",
+    ),
     "heic": (lambda d: written(d / "a.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), "HEIC"),
     "sound": (lambda d: sound(d / "sound.mp4"), "no moving picture"),
     "no moov": (lambda d: cut(video(d / "cut.mp4", noisy(20)), 0.7), "cut off"),
@@ -403,7 +470,9 @@ def huge(path: Path, width: int, height: int) -> Path:
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_input_is_one_clear_line(tmp_path: Path, what: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_clear_line(
+    tmp_path: Path, what: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     make, expected = BAD[what]
     item = make(tmp_path)
     capfd.readouterr()
@@ -427,7 +496,11 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
 
 def test_arrays() -> None:
     still = open_source(corners())
-    assert (still.kind, still.size, [f.time_s for f in still.frames()]) == ("image", (64, 48), [0.0])
+    assert (still.kind, still.size, [f.time_s for f in still.frames()]) == (
+        "image",
+        (64, 48),
+        [0.0],
+    )
     assert [f.time_s for f in frames([corners()] * 3)] == [0.0, 1.0, 2.0]
     assert [f.time_s for f in frames(np.stack([corners()] * 2))] == [0.0, 1.0]
     timed = open_source((0.5 * n, corners()) for n in range(4))
@@ -501,12 +574,27 @@ def test_a_missing_camera_is_one_line(capfd: pytest.CaptureFixture[str]) -> None
 
 def test_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("in/10.jpg", "in/2.JPG", "in/sub/1.mp4", "in/.hidden.png", "in/.git/a.png", "in/notes.txt", "in/[odd].png"):
+    for name in (
+        "in/10.jpg",
+        "in/2.JPG",
+        "in/sub/1.mp4",
+        "in/.hidden.png",
+        "in/.git/a.png",
+        "in/notes.txt",
+        "in/[odd].png",
+    ):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(b"x")
-    whole = [os.path.join("in", *n.split("/")) for n in ("2.JPG", "10.jpg", "[odd].png", "sub/1.mp4")]
+    whole = [
+        os.path.join("in", *n.split("/")) for n in ("2.JPG", "10.jpg", "[odd].png", "sub/1.mp4")
+    ]
     assert expand(["in"]) == whole
-    assert expand(["in/10.jpg", "camera:0", Path("in"), "./in/10.jpg", "camera:0"]) == ["in/10.jpg", "camera:0", whole[0], *whole[2:]]
+    assert expand(["in/10.jpg", "camera:0", Path("in"), "./in/10.jpg", "camera:0"]) == [
+        "in/10.jpg",
+        "camera:0",
+        whole[0],
+        *whole[2:],
+    ]
     assert expand(["in/*.[jJ]*"]) == [os.path.join("in", "2.JPG"), os.path.join("in", "10.jpg")]
     assert expand(["in/**/*.mp4"]) == [whole[3]]
     assert expand(["in/[odd].png"]) == ["in/[odd].png"]
@@ -514,9 +602,12 @@ def test_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"), [("nowhere.mp4", "no such file"), (".", "no picture or video"), ("*.mp4", "nothing matches")]
+    ("given", "expected"),
+    [("nowhere.mp4", "no such file"), (".", "no picture or video"), ("*.mp4", "nothing matches")],
 )
-def test_expand_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str) -> None:
+def test_expand_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match=expected):
         expand([given])
@@ -531,5 +622,10 @@ def test_real_clip() -> None:
         pytest.skip(f"the shared clip is not here ({clip})")
     source: Source = open_source(clip)
     found = [(f.index, f.time_s) for f in source.frames(1.0)]
-    assert (source.size, source.frame_hint, len(found), source.problem) == ((640, 360), 472, 20, None)
+    assert (source.size, source.frame_hint, len(found), source.problem) == (
+        (640, 360),
+        472,
+        20,
+        None,
+    )
     assert found[1] == (24, pytest.approx(24 * 1001 / 24000, abs=1e-3))

@@ -35,7 +35,16 @@ from mien.errors import DataError, OutputError, UnknownNameError
 from mien.metrics import ccc
 from mien.tasks import TASKS
 
-SIZES = {"s-aff-wild2": 480, "aff-wild2": 360, "lsd": 130, "c-expr-db": 260, "affectnet": 120, "raf-db": 100, "expw": 60, "afew-va": 120}
+SIZES = {
+    "s-aff-wild2": 480,
+    "aff-wild2": 360,
+    "lsd": 130,
+    "c-expr-db": 260,
+    "affectnet": 120,
+    "raf-db": 100,
+    "expw": 60,
+    "afew-va": 120,
+}
 SIZES["ferplus"] = 400
 EXPR, VA, AU = TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"]
 HAS = {
@@ -71,7 +80,11 @@ def rows_of(path):
 
 
 def digests(root):
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 def frames_in(film):
@@ -155,23 +168,34 @@ def test_s_aff_wild2_has_the_real_codes_and_traps(made):
     assert set(test["image"]) == {line[:-1] for line in lines}
     assert test[list(EXPR.columns)].sum(axis=1).eq(1).all()
     assert not {line.split("/")[0] for line in train} & {line.split("/")[0] for line in val + lines}
-    pictures = {str(path.relative_to(root / "cropped_aligned")) for path in (root / "cropped_aligned").rglob("*.jpg")}
+    pictures = {
+        str(path.relative_to(root / "cropped_aligned"))
+        for path in (root / "cropped_aligned").rglob("*.jpg")
+    }
     assert pictures == {*train, *val, *test["image"]}
     assert cv2.imread(str(root / "cropped_aligned" / train[0])).shape == (112, 112, 3)
 
 
 def test_dense_tracks_have_gaps_and_counts_off_by_one(made):
     root = made("aff-wild2")
-    header = {"VA_Estimation_Challenge": 2, "EXPR_Classification_Challenge": 8, "AU_Detection_Challenge": 12}
+    header = {
+        "VA_Estimation_Challenge": 2,
+        "EXPR_Classification_Challenge": 8,
+        "AU_Detection_Challenge": 12,
+    }
     off, gaps, codes = set(), 0, Counter()
     for track, names in header.items():
         for path in sorted((root / "annotations" / track).rglob("*.txt")):
             rows = rows_of(path)
             assert len(rows[0]) == names
-            crops = sorted(int(crop.stem) for crop in (root / "cropped_aligned" / path.stem).iterdir())
+            crops = sorted(
+                int(crop.stem) for crop in (root / "cropped_aligned" / path.stem).iterdir()
+            )
             off.add(crops[-1] - (len(rows) - 1))
             gaps += crops[-1] - len(crops)
-            codes.update({code for row in rows[1:] for code in row if float(code) < -1 or code == "-1"})
+            codes.update(
+                {code for row in rows[1:] for code in row if float(code) < -1 or code == "-1"}
+            )
     assert {-1, 0, 1} <= off
     assert gaps
     assert set(codes) == {"-5", "-1"}
@@ -187,11 +211,14 @@ def test_labels_are_smooth_and_frames_are_noisy(made):
         kept = valence[valence > -5]
         assert np.mean(np.abs(np.diff(kept))) < 0.25 * kept.std() + 0.005
     labels, steps, chance = 0, [], []
-    for path in (root / "annotations" / "EXPR_Classification_Challenge" / "Train_Set").glob("*.txt"):
+    for path in (root / "annotations" / "EXPR_Classification_Challenge" / "Train_Set").glob(
+        "*.txt"
+    ):
         codes = [int(row[0]) for row in rows_of(path)[1:]]
         labels += sum(a != b for a, b in pairwise(codes) if min(a, b) >= 0)
         crops = [
-            cv2.imread(str(each), cv2.IMREAD_GRAYSCALE).astype(float) for each in sorted((root / "cropped_aligned" / path.stem).iterdir())
+            cv2.imread(str(each), cv2.IMREAD_GRAYSCALE).astype(float)
+            for each in sorted((root / "cropped_aligned" / path.stem).iterdir())
         ]
         steps += [np.abs(a - b).mean() for a, b in pairwise(crops)]
         mixed = np.random.default_rng(0).permutation(len(crops))
@@ -201,7 +228,9 @@ def test_labels_are_smooth_and_frames_are_noisy(made):
 
 
 def test_no_two_rows_are_the_same_picture(made):
-    found = Counter(path.read_bytes() for path in (made("s-aff-wild2") / "cropped_aligned").rglob("*.jpg"))
+    found = Counter(
+        path.read_bytes() for path in (made("s-aff-wild2") / "cropped_aligned").rglob("*.jpg")
+    )
     assert max(found.values()) == 1
 
 
@@ -213,7 +242,12 @@ def test_synthetic_faces_are_blurred_and_uneven(made):
     counts = {folder.name: len(list(folder.iterdir())) for folder in parts[0].iterdir()}
     assert sum(counts.values()) == 130
     assert max(counts, key=counts.get) == "SADNESS"
-    fine = [np.mean([cv2.Laplacian(cv2.imread(str(p), 0), cv2.CV_64F).var() for p in part.rglob("*.jpg")]) for part in parts]
+    fine = [
+        np.mean(
+            [cv2.Laplacian(cv2.imread(str(p), 0), cv2.CV_64F).var() for p in part.rglob("*.jpg")]
+        )
+        for part in parts
+    ]
     assert fine[0] < 0.5 * fine[1]
     lines = (root / "LSD_Challenge_test_set_release.txt").read_text().splitlines()
     assert lines[:2] == ["image,expression", "0.jpg"]
@@ -229,7 +263,11 @@ def test_films_of_compounds_are_off_by_one_and_sometimes_empty(made):
     codes = rows_of(root / "standin-labels" / "CER.txt")[1:]
     assert {int(code) for _, code in codes} == set(range(7))
     assert sum(listed.values()) == len(codes) == 260
-    still = [np.abs(a.astype(int) - b).mean() < 0.3 for frames in films.values() for a, b in pairwise(frames)]
+    still = [
+        np.abs(a.astype(int) - b).mean() < 0.3
+        for frames in films.values()
+        for a, b in pairwise(frames)
+    ]
     assert 0.01 < np.mean(still) < 0.4, "nobody moves where nobody is"
 
 
@@ -239,7 +277,9 @@ def test_affectnet_boxes_and_landmarks_lie_on_the_face(made):
     assert train[0][0] == "subDirectory_filePath"
     codes = Counter(row[6] for row in val)
     assert {*codes} == {str(k) for k in range(8)}
-    assert max(codes.values()) - min(codes.values()) <= 1, "judged classes are as large as each other"
+    assert max(codes.values()) - min(codes.values()) <= 1, (
+        "judged classes are as large as each other"
+    )
     extra = [row for row in train[1:] if int(row[6]) > 7]
     assert extra
     assert all(row[7:] == ["-2", "-2"] for row in extra)
@@ -247,13 +287,17 @@ def test_affectnet_boxes_and_landmarks_lie_on_the_face(made):
         side = cv2.imread(str(root / "Manually_Annotated_Images" / name)).shape[0]
         points = np.array(marks.split(";"), float).reshape(68, 2)
         assert 0 <= int(x) < int(x) + int(width) <= side
-        inside = (points > (int(x) - 0.1 * side, int(y) - 0.1 * side)) & (points < (int(x) + int(width), int(y) + 1.3 * int(height)))
+        inside = (points > (int(x) - 0.1 * side, int(y) - 0.1 * side)) & (
+            points < (int(x) + int(width), int(y) + 1.3 * int(height))
+        )
         assert inside.mean() > 0.9
 
 
 def test_landmarks_hold_the_five_points():
     five = framing(200, 0.7) + np.array([3, -2])
-    np.testing.assert_allclose(five_of_68(landmarks_of(five)[None])[0].reshape(5, 2), five, atol=1e-9)
+    np.testing.assert_allclose(
+        five_of_68(landmarks_of(five)[None])[0].reshape(5, 2), five, atol=1e-9
+    )
 
 
 def test_cut_outs_bring_the_points_into_place():
@@ -284,7 +328,12 @@ def test_labels_do_not_flicker():
 
 
 def test_faces_of_a_table_stay_in_their_split(drawn_table):
-    faces, left = faces_of(drawn_table.assign(image=[f"{i}.png" for i in range(450)]), ["train", "val", "test"], 0, "table")
+    faces, left = faces_of(
+        drawn_table.assign(image=[f"{i}.png" for i in range(450)]),
+        ["train", "val", "test"],
+        0,
+        "table",
+    )
     assert left == 0
     of = {split: {int(str(image)[:-4]) for image in part.images} for split, part in faces.items()}
     assert of["train"] == set(range(360))
@@ -308,11 +357,17 @@ def test_rules_for_what_a_table_does_not_say(drawn_table):
 def test_a_table_of_faces_makes_a_stand_in(drawn_table, tmp_path):
     out = make_standin("raf-db", tmp_path / "out", size=70, faces=drawn_table)
     assert "real faces of the label table" in (out / "README.txt").read_text()
-    assert len(list((out / "Image" / "aligned").iterdir())) == sum(KINDS["raf-db"].counts(70).values()) == 105
+    assert (
+        len(list((out / "Image" / "aligned").iterdir()))
+        == sum(KINDS["raf-db"].counts(70).values())
+        == 105
+    )
 
 
 def test_faces_are_read_from_yaml_and_parquet(drawn_table, tmp_path):
-    stored = drawn_table.assign(image=[cv2.imencode(".png", image)[1].tobytes() for image in drawn_table["image"]])
+    stored = drawn_table.assign(
+        image=[cv2.imencode(".png", image)[1].tobytes() for image in drawn_table["image"]]
+    )
     stored.to_parquet(tmp_path / "faces.parquet")
     (tmp_path / "faces.yaml").write_text("data:\n- {set: file, path: faces.parquet}\n")
     one, same = (read_faces(tmp_path / name) for name in ("faces.parquet", "faces.yaml"))
@@ -337,7 +392,9 @@ def test_bad_orders_are_refused_in_one_line(drawn_table, tmp_path):
     with pytest.raises(DataError, match="0 faces of one split show fear"):
         make_standin("lsd", tmp_path / "x", faces=brave)
     with pytest.raises(DataError, match="no face with all labels is in split val"):
-        make_standin("affectnet", tmp_path / "x", faces=drawn_table[drawn_table["split"] == "train"])
+        make_standin(
+            "affectnet", tmp_path / "x", faces=drawn_table[drawn_table["split"] == "train"]
+        )
     with pytest.raises(DataError, match="give its points"):
         cut_out(np.zeros((40, 80, 3), np.uint8), np.full(10, np.nan), 32, 1.0)
     (tmp_path / "full").mkdir()
@@ -371,7 +428,9 @@ def test_from_the_command_line(tmp_path):
 
 def test_smoothing_helps_on_real_faces(shared, tmp_path):
     """What the embedded network says of single crops gets nearer to the labels by a plain mean over 7 rows."""
-    faces = split_by(load_ferplus(shared / "data", "valid"), None, {"train": 0.3, "val": 0.7}, seed=0)
+    faces = split_by(
+        load_ferplus(shared / "data", "valid"), None, {"train": 0.3, "val": 0.7}, seed=0
+    )
     root = make_standin("s-aff-wild2", tmp_path / "out", size=1500, faces=faces)
     images, values = mtl_rows(root, "validation_set_annotations.txt")
     crops = [cv2.imread(str(root / "cropped_aligned" / image))[..., ::-1] for image in images]
@@ -390,14 +449,23 @@ def test_expw_boxes_hold_the_faces_whose_expressions_they_are_given(made):
     faces_of_picture = Counter(row[0] for row in rows)
     assert set(faces_of_picture.values()) == {1, 2, 3}
     assert {path.name for path in (root / "image" / "origin").iterdir()} == set(faces_of_picture)
-    assert [int(row[1]) for row in rows[:6]] == [k for n in faces_of_picture.values() for k in range(n)][:6]
+    assert [int(row[1]) for row in rows[:6]] == [
+        k for n in faces_of_picture.values() for k in range(n)
+    ][:6]
     counts = Counter(int(row[7]) for row in rows)
     assert set(counts) == set(range(7))
     assert counts.most_common(2)[0][0] in (3, 6), "most are happy or neutral"
     for name, group in pd.DataFrame(rows).groupby(0):
         height, width = cv2.imread(str(root / "image" / "origin" / name)).shape[:2]
         top, left, right, bottom = group[[2, 3, 4, 5]].to_numpy(int).T
-        assert ((top >= 0) & (left >= 0) & (top < bottom) & (left < right) & (bottom <= height) & (right <= width)).all()
+        assert (
+            (top >= 0)
+            & (left >= 0)
+            & (top < bottom)
+            & (left < right)
+            & (bottom <= height)
+            & (right <= width)
+        ).all()
         assert (right[:-1] <= left[1:]).all(), "no two share a face"
 
 
@@ -409,14 +477,19 @@ def test_film_clips_have_ratings_and_landmarks_that_follow_the_face(made):
     for path in clips:
         content = json.loads(path.read_text())
         assert re.fullmatch(r"(0[1-9]|1[0-2])/(\d{3})/\2\.json", path.relative_to(root).as_posix())
-        assert {each.name for each in path.parent.glob("*.png")} == {f"{name}.png" for name in content["frames"]}
+        assert {each.name for each in path.parent.glob("*.png")} == {
+            f"{name}.png" for name in content["frames"]
+        }
         actors[content["actor"]] += 1
         for name, frame in content["frames"].items():
             ratings.append((frame["valence"], frame["arousal"]))
             ways.append(np.array(frame["landmarks"])[:, 0].mean())
             assert np.shape(frame["landmarks"]) == (68, 2)
             height, width = cv2.imread(str(path.parent / f"{name}.png")).shape[:2]
-            assert ((np.array(frame["landmarks"]) > 0) & (np.array(frame["landmarks"]) < (width, height))).all()
+            assert (
+                (np.array(frame["landmarks"]) > 0)
+                & (np.array(frame["landmarks"]) < (width, height))
+            ).all()
     assert len(ratings) == 120
     assert set(np.ravel(ratings)) <= set(range(-10, 11))
     assert (np.std(ratings, axis=0) > 1).all()
@@ -426,7 +499,9 @@ def test_film_clips_have_ratings_and_landmarks_that_follow_the_face(made):
 
 def test_ferplus_votes_are_of_ten_people_and_mostly_of_what_the_face_shows(made, tmp_path):
     root = made("ferplus")
-    parts = {split: pd.read_parquet(root / f"ferplus-{split}.parquet") for split in ("train", "valid")}
+    parts = {
+        split: pd.read_parquet(root / f"ferplus-{split}.parquet") for split in ("train", "valid")
+    }
     assert [len(part) for part in parts.values()] == [400, 200]
     both = pd.concat(parts.values(), ignore_index=True)
     assert both["name"].tolist() == [f"fer{i:07d}.png" for i in range(600)]
@@ -440,7 +515,9 @@ def test_ferplus_votes_are_of_ten_people_and_mostly_of_what_the_face_shows(made,
     assert counts[8:].sum() < 0.05 * len(both)
     assert counts.argsort()[:-3:-1].tolist() == [0, 1], "most are neutral, then happy"
     assert 0.05 < (votes[np.arange(600), said] < 10).mean() < 1, "some votes stray"
-    pictures = [cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_UNCHANGED) for one in both["image"]]
+    pictures = [
+        cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_UNCHANGED) for one in both["image"]
+    ]
     assert {(one.shape, one.dtype.name) for one in pictures} == {((48, 48), "uint8")}
     assert {one[:8] for one in both["image"]} == {b"\x89PNG\r\n\x1a\n"}
     assert 0 < both["points"].isna().sum() < 0.15 * len(both)
@@ -453,7 +530,9 @@ def test_ferplus_of_a_table_keeps_its_faces_labels(drawn_table, tmp_path):
     """Of the votes a face gets, its class and its units come through the loader as they are in the table."""
     shares = list(TASKS["expr.ferplus8"].columns)
     soft = drawn_table[shares].to_numpy(np.float32) * np.float32(0.9) + np.float32(0.0125)
-    drawn_table = drawn_table.assign(**dict(zip(shares, soft.T * np.float32(1 + 1e-6), strict=True)))  # as exact as float32 is
+    drawn_table = drawn_table.assign(
+        **dict(zip(shares, soft.T * np.float32(1 + 1e-6), strict=True))
+    )  # as exact as float32 is
     root = make_standin("ferplus", tmp_path / "out", size=300, faces=drawn_table)
     table = load_ferplus(root, "train")
     clear = table[list(TASKS["expr.ferplus8"].columns)].to_numpy()
@@ -466,4 +545,6 @@ def test_ferplus_of_a_table_keeps_its_faces_labels(drawn_table, tmp_path):
     points = np.array(table["points"].dropna().to_list())
     assert points.shape[1] == 10
     assert ((points > 0) & (points < 47)).all()
-    assert digests(root) == digests(make_standin("ferplus", tmp_path / "again", size=300, faces=drawn_table, workers=1))
+    assert digests(root) == digests(
+        make_standin("ferplus", tmp_path / "again", size=300, faces=drawn_table, workers=1)
+    )

@@ -46,12 +46,21 @@ def plain(colour: tuple[int, int, int]) -> Image.Image:
 
 # -- animations ------------------------------------------------------------------------------------------------------
 
-ANIMATED = {"GIF": {}, "WEBP": {"lossless": True}, "PNG": {}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
+ANIMATED = {
+    "GIF": {},
+    "WEBP": {"lossless": True},
+    "PNG": {},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+}
 
 
-def animation(kind: str, durations: list[int], colours: tuple[tuple[int, int, int], ...] = (RED, GREEN, BLUE)) -> bytes:
+def animation(
+    kind: str, durations: list[int], colours: tuple[tuple[int, int, int], ...] = (RED, GREEN, BLUE)
+) -> bytes:
     first, *rest = (plain(colour) for colour in colours)
-    return encoded(first, kind, save_all=True, append_images=rest, duration=durations, **ANIMATED[kind])
+    return encoded(
+        first, kind, save_all=True, append_images=rest, duration=durations, **ANIMATED[kind]
+    )
 
 
 @pytest.mark.parametrize("kind", ANIMATED)
@@ -72,18 +81,32 @@ def test_frames_that_ask_for_no_time_are_shown_as_browsers_do(kind: str) -> None
     assert times == pytest.approx([0.0, 0.1, 0.2])
 
 
-@pytest.mark.parametrize("name", ["animated.gif", "animated.webp", "animated.avif", "animated_apng.png"])
+@pytest.mark.parametrize(
+    "name", ["animated.gif", "animated.webp", "animated.avif", "animated_apng.png"]
+)
 def test_shared_animations(shared: Path, name: str) -> None:
     path = shared / "media" / "odd" / name
     source = open_source(path)
     assert [frame.time_s for frame in source.frames()] == pytest.approx([0.2 * n for n in range(8)])
-    assert (source.kind, source.size, source.problem, media_kind(str(path))) == ("video", (320, 180), None, "video")
+    assert (source.kind, source.size, source.problem, media_kind(str(path))) == (
+        "video",
+        (320, 180),
+        None,
+        "video",
+    )
 
 
 def test_one_frame_is_a_picture_and_a_default_image_is_no_frame() -> None:
     for kind in ("GIF", "WEBP", "PNG"):
         assert open_source(encoded(plain(RED), kind)).kind == "image"
-    data = encoded(plain(RED), "PNG", save_all=True, default_image=True, append_images=[plain(GREEN), plain(BLUE)], duration=50)
+    data = encoded(
+        plain(RED),
+        "PNG",
+        save_all=True,
+        default_image=True,
+        append_images=[plain(GREEN), plain(BLUE)],
+        duration=50,
+    )
     frames = list(open_source(data).frames())
     assert [frame.pixels[0, 0].tolist() for frame in frames] == [list(GREEN), list(BLUE)]
     assert [frame.time_s for frame in frames] == pytest.approx([0.0, 0.05])
@@ -93,7 +116,9 @@ def test_disposal_is_done_before_the_next_frame() -> None:
     dot = Image.new("RGBA", (32, 24))
     dot.paste((*BLUE, 255), (0, 0, 8, 8))
     base = plain(RED).convert("RGBA")
-    data = encoded(base, "PNG", save_all=True, append_images=[dot], duration=50, disposal=1, blend=0)
+    data = encoded(
+        base, "PNG", save_all=True, append_images=[dot], duration=50, disposal=1, blend=0
+    )
     first, second = (frame.pixels for frame in open_source(data).frames())
     assert (first == RED).all()
     assert (second[:8, :8] == BLUE).all()
@@ -112,7 +137,9 @@ def test_whole_frames_of_a_cut_animation_are_read(kind: str, keep: float) -> Non
     assert problem is not None
     assert problem.startswith("ends early")
     whole_frames = frames[: int(6 * keep)]
-    assert all(np.array_equal(got, wanted) for got, wanted in zip(whole_frames, expected, strict=False))
+    assert all(
+        np.array_equal(got, wanted) for got, wanted in zip(whole_frames, expected, strict=False)
+    )
 
 
 def test_a_gif_cut_between_two_frames_says_so() -> None:
@@ -151,7 +178,9 @@ def test_a_tiff_whose_strip_reaches_beyond_the_file_says_so(compression: str | N
     assert read(data)[1] is None
     with Image.open(io.BytesIO(data)) as image:
         (length,) = image.tag_v2[279]
-    entry = data.index(struct.pack("<HH", 279, 4))  # StripByteCounts, of type LONG: tag, type, number, value
+    entry = data.index(
+        struct.pack("<HH", 279, 4)
+    )  # StripByteCounts, of type LONG: tag, type, number, value
     assert struct.unpack_from("<II", data, entry + 4) == (1, length)
     hurt = data[: entry + 8] + struct.pack("<I", length + len(data)) + data[entry + 12 :]
     try:
@@ -184,7 +213,15 @@ def test_reduced_copies_are_no_pages() -> None:
 
 def test_a_page_that_cannot_be_decoded_is_one_unreadable_row(face: np.ndarray) -> None:
     page = Image.fromarray(face[:64, :64])
-    data = bytearray(encoded(page, "TIFF", save_all=True, append_images=[page, page], compression="tiff_adobe_deflate"))
+    data = bytearray(
+        encoded(
+            page,
+            "TIFF",
+            save_all=True,
+            append_images=[page, page],
+            compression="tiff_adobe_deflate",
+        )
+    )
     with Image.open(io.BytesIO(data)) as image:
         image.seek(1)
         (offset, *_) = image.tag_v2[273]
@@ -205,7 +242,9 @@ def test_a_picture_of_108_megapixels_is_read_at_half_its_size(shared: Path) -> N
         "width": 12000, "height": 9000, "frame_width": 6000, "frame_height": 4500, "rotation": 0, "mirrored": False,
         "codec": "jpeg", "created": None, "scale": 0.5,
     }  # fmt: skip
-    assert source.notes == ["12000 x 9000 pixels, read at half size: boxes and points are in pixels of 6000 x 4500"]
+    assert source.notes == [
+        "12000 x 9000 pixels, read at half size: boxes and points are in pixels of 6000 x 4500"
+    ]
     assert source.problem is None
 
 
@@ -215,7 +254,9 @@ LARGE = {
     "png": lambda picture: encoded(picture, "PNG"),
     "palette png": lambda picture: encoded(picture.quantize(256), "PNG"),
     "grey png": lambda picture: encoded(picture.convert("L"), "PNG"),
-    "16 bit png": lambda picture: encoded(Image.fromarray(np.asarray(picture.convert("L"), np.uint16) * 257), "PNG"),
+    "16 bit png": lambda picture: encoded(
+        Image.fromarray(np.asarray(picture.convert("L"), np.uint16) * 257), "PNG"
+    ),
     "clear png": lambda picture: encoded(picture.convert("RGBA"), "PNG"),
     "webp": lambda picture: encoded(picture, "WEBP", lossless=True),
     "tiff": lambda picture: encoded(picture, "TIFF"),
@@ -223,7 +264,9 @@ LARGE = {
 
 
 @pytest.mark.parametrize("form", LARGE)
-def test_shrinking_averages_four_pixels(form: str, face: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shrinking_averages_four_pixels(
+    form: str, face: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     picture = Image.fromarray(face[100:301, 100:303])
     data = LARGE[form](picture)
     whole = read(data)[0][0]
@@ -236,14 +279,18 @@ def test_shrinking_averages_four_pixels(form: str, face: np.ndarray, monkeypatch
     assert (source.media["width"], source.media["scale"]) == (203, 0.5)
 
 
-def test_boxes_of_a_shrunk_picture_are_in_the_shrunk_pixels(face: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boxes_of_a_shrunk_picture_are_in_the_shrunk_pixels(
+    face: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     large = Image.fromarray(face).resize((1024, 1024), Image.Resampling.BICUBIC)
     data = encoded(large, "JPEG", quality=95)
     reader, boxes = Reader(), ["box_x", "box_y", "box_w", "box_h"]
     whole = reader.analyze(data).table
     monkeypatch.setattr(stills, "MAX_PIXELS", 1_000_000)
     half = reader.analyze(data).table
-    assert np.abs(half[boxes].to_numpy() * 2 - whole[boxes].to_numpy()).max() < 20  # of a face 400 pixels wide
+    assert (
+        np.abs(half[boxes].to_numpy() * 2 - whole[boxes].to_numpy()).max() < 20
+    )  # of a face 400 pixels wide
     assert abs(half["valence"] - whole["valence"]).max() < 0.1
 
 
@@ -265,7 +312,11 @@ def test_an_exif_block_that_cannot_be_read_is_a_note(kind: str) -> None:
 
 def test_the_dictionary_learns_when_and_how_a_photo_was_taken(face: np.ndarray) -> None:
     exif = Image.Exif()
-    exif[0x0112], exif[0x0132], exif.get_ifd(0x8769)[0x9003] = 6, "2024:01:02 03:04:05", "2023:12:31 23:59:58"
+    exif[0x0112], exif[0x0132], exif.get_ifd(0x8769)[0x9003] = (
+        6,
+        "2024:01:02 03:04:05",
+        "2023:12:31 23:59:58",
+    )
     source = open_source(encoded(Image.fromarray(face[:40, :60]), "JPEG", exif=exif))
     assert source.size == (40, 60)
     assert source.media == {
@@ -282,17 +333,26 @@ def test_a_heic_is_read_whole_under_any_name(shared: Path, name: str) -> None:
     pytest.importorskip("pillow_heif")
     path = shared / "media" / "odd" / name
     source = open_source(path)
-    assert (source.kind, source.size, source.problem, media_kind(str(path))) == ("image", (1500, 1000), None, "image")
+    assert (source.kind, source.size, source.problem, media_kind(str(path))) == (
+        "image",
+        (1500, 1000),
+        None,
+        "image",
+    )
     table = analyze(path).table
     assert (table["status"] == "ok").sum() == 5
 
 
 @pytest.mark.parametrize("name", ["iphone_grid.heic", "iphone_heic_named.jpg"])
-def test_without_its_decoder_a_heic_is_refused_and_never_a_tile(shared: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_decoder_a_heic_is_refused_and_never_a_tile(
+    shared: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = shared / "media" / "odd" / name
     assert media_kind(str(path)) == "image"
-    with pytest.raises(SourceError, match=r'is a HEIC picture, .* pip install "mien\[heic\]", or save it as JPEG'):
+    with pytest.raises(
+        SourceError, match=r'is a HEIC picture, .* pip install "mien\[heic\]", or save it as JPEG'
+    ):
         open_source(path)
 
 
@@ -302,7 +362,12 @@ def test_a_heic_is_turned_once(orientation: int) -> None:
     pixels = np.zeros((48, 64, 3), np.uint8)
     pixels[:24, :32], pixels[:24, 32:], pixels[24:, :32] = RED, GREEN, BLUE
     upright = Image.fromarray(pixels)
-    undo = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
+    undo = {
+        1: None,
+        3: Image.Transpose.ROTATE_180,
+        6: Image.Transpose.ROTATE_90,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
     stored = upright.transpose(undo) if undo is not None else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -335,7 +400,9 @@ VALID_JPEGS: dict[str, Callable[[Image.Image], bytes]] = {
     "cmyk": lambda picture: encoded(picture.convert("CMYK"), "JPEG"),
     "one pixel": lambda picture: encoded(picture.crop((0, 0, 1, 1)), "JPEG"),
     "two pictures": lambda picture: encoded(picture, "MPO", save_all=True, append_images=[picture]),
-    "something after its end": lambda picture: encoded(picture, "JPEG") + bytes(500) + b"\0\0\0\x18ftypmp42" + bytes(500),
+    "something after its end": lambda picture: (
+        encoded(picture, "JPEG") + bytes(500) + b"\0\0\0\x18ftypmp42" + bytes(500)
+    ),
     "comment": lambda picture: encoded(picture, "JPEG", comment=b"\xff\xd8 \xff\xda \xff\xd9" * 20),
 }
 

@@ -20,7 +20,15 @@ fit: {epochs: EPOCHS, batch: 4, accelerator: cpu, workers: 2, find_points: false
 
 
 def command(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "mien", "train", str(folder / "tiny.yaml"), "--out", str(folder / "run")]
+    return [
+        sys.executable,
+        "-m",
+        "mien",
+        "train",
+        str(folder / "tiny.yaml"),
+        "--out",
+        str(folder / "run"),
+    ]
 
 
 def told_to_end(folder: Path, number: int, after: str) -> tuple[int, str]:
@@ -64,5 +72,7 @@ def test_a_process_that_loads_pictures_ends_when_it_is_told_twice():
         "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM); print('still here', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGTERM); time.sleep(9); print('not ended')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr

@@ -41,16 +41,27 @@ def tables(folder: Path) -> list[str]:
 @full_disk
 def test_a_full_standard_output_does_not_end_a_batch(photos, tmp_path):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*RUN, "analyze", photos, "--out", tmp_path], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*RUN, "analyze", photos, "--out", tmp_path],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert len(tables(tmp_path)) == 3
     assert done.returncode == 1
-    assert done.stderr == "mien: standard output cannot be written (No space left on device); the work goes on without it\n"
+    assert (
+        done.stderr
+        == "mien: standard output cannot be written (No space left on device); the work goes on without it\n"
+    )
 
 
 @pytest.mark.parametrize("lines", [0, 1])
 def test_a_reader_who_leaves_does_not_end_a_batch(photos, tmp_path, lines):
     command = [*RUN, "analyze", str(photos), "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         for _ in range(lines):
             process.stdout.readline()
         process.stdout.close()
@@ -72,16 +83,26 @@ def test_streams_that_are_closed_from_the_start_do_no_harm(photos, tmp_path, clo
 def test_a_full_standard_error_does_not_end_a_batch(photos, tmp_path):
     inputs = [str(photos), str(tmp_path / "missing.mp4")]
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*RUN, "analyze", *inputs, "--out", tmp_path / "out"], stdout=subprocess.PIPE, stderr=full, check=False)
+        done = subprocess.run(
+            [*RUN, "analyze", *inputs, "--out", tmp_path / "out"],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            check=False,
+        )
     assert done.returncode == 1
     assert len(tables(tmp_path / "out")) == 3
 
 
 @full_disk
-@pytest.mark.parametrize("args", [["--help"], ["bundles", "list"], ["bundles", "show", "mien-s"], ["analyze", "--nonsense"]])
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["bundles", "list"], ["bundles", "show", "mien-s"], ["analyze", "--nonsense"]],
+)
 def test_no_command_ends_in_a_traceback_on_a_full_disk(args):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*RUN, *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*RUN, *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
@@ -125,7 +146,9 @@ main()
 @pytest.mark.parametrize("module", ["typer", "numpy", "pyarrow", "cv2", "mien.cli.run"])
 def test_stopping_while_the_commands_are_loaded_is_one_sentence(module, number, tmp_path):
     code = STOPPED_WHILE_LOADING.format(module=module, signal=number)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "mien: stopped\n")
 
 
@@ -141,9 +164,13 @@ def test_stopping_at_work_is_one_sentence(clip, tmp_path, number):
         "from mien.__main__ import main\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 130
-    assert done.stderr == "mien: stopped; nothing half-written is left, and finished inputs are kept\n"
+    assert (
+        done.stderr == "mien: stopped; nothing half-written is left, and finished inputs are kept\n"
+    )
     assert not list(tmp_path.rglob("clip*"))
 
 
@@ -189,15 +216,20 @@ def test_a_log_has_a_line_a_minute_and_none_for_short_work(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        f"mien: a\\x1b[2J.mp4 (1/3): {share}, {frames} frames" for share, frames in (("15%", 1800), ("30%", 3600), ("45%", 5400))
+        f"mien: a\\x1b[2J.mp4 (1/3): {share}, {frames} frames"
+        for share, frames in (("15%", 1800), ("30%", 3600), ("45%", 5400))
     ]
 
 
 def test_a_batch_in_a_log_says_how_far_it_is(clip, tmp_path, monkeypatch):
-    quiet = CliRunner().invoke(app, ["analyze", str(clip), "--out", str(tmp_path / "a"), "--every", "0.5"])
+    quiet = CliRunner().invoke(
+        app, ["analyze", str(clip), "--out", str(tmp_path / "a"), "--every", "0.5"]
+    )
     assert quiet.stderr == ""
     monkeypatch.setattr(progress.LogLines.__init__, "__defaults__", (0.0, progress.time.monotonic))
-    told = CliRunner().invoke(app, ["analyze", str(clip), "--out", str(tmp_path / "b"), "--every", "0.5"])
+    told = CliRunner().invoke(
+        app, ["analyze", str(clip), "--out", str(tmp_path / "b"), "--every", "0.5"]
+    )
     assert told.exit_code == 0
     assert told.stderr.startswith("mien: clip (1/1): ")
     assert "12 frames" in told.stderr
@@ -212,10 +244,18 @@ def test_a_function_hears_how_far_it_is(clip, face, photo):
     assert shares[0] < 0.05
     assert 0.85 < shares[-1] <= 1
     heard.clear()
-    list(mien.analyze([photo, clip], every=3.0, stream=True, progress=lambda *told: heard.append(told)))
+    list(
+        mien.analyze(
+            [photo, clip], every=3.0, stream=True, progress=lambda *told: heard.append(told)
+        )
+    )
     assert heard[0] == (1, 0.5)
     heard.clear()
-    list(mien.analyze(iter([face]), stream=True, live=True, progress=lambda *told: heard.append(told)))
+    list(
+        mien.analyze(
+            iter([face]), stream=True, live=True, progress=lambda *told: heard.append(told)
+        )
+    )
     assert heard == [(1, None)]
 
 

@@ -20,7 +20,9 @@ def clips(seed: int, videos: int = 12) -> tuple[Array, Array, NDArray[np.int64],
     lengths = rng.integers(1, 150, size=videos)
     video = np.repeat(np.arange(videos), lengths)
     frame = np.concatenate([np.sort(rng.permutation(3 * n)[:n]) for n in lengths])
-    target = np.concatenate([np.repeat(rng.integers(4, size=n // 30 + 1), 30)[:n] for n in lengths]).astype(float)
+    target = np.concatenate(
+        [np.repeat(rng.integers(4, size=n // 30 + 1), 30)[:n] for n in lengths]
+    ).astype(float)
     odds = np.exp(3 * np.eye(4)[target.astype(int)] + 1.5 * rng.normal(size=(len(video), 4)))
     scores = odds / odds.sum(axis=1, keepdims=True)
     target[rng.random(len(target)) < 0.2] = NAN
@@ -37,16 +39,26 @@ def slow_walk(plan: Strides, scores: Array, frame: NDArray[np.int64]) -> tuple[A
             if i not in settled:
                 looked |= {j for j in range(0, len(scores), stride) if abs(i - j) < stride}
         seen = sorted(looked)
-        guess = np.stack([np.interp(frame, frame[seen], scores[seen, k]) for k in range(scores.shape[1])], axis=1)
+        guess = np.stack(
+            [np.interp(frame, frame[seen], scores[seen, k]) for k in range(scores.shape[1])], axis=1
+        )
         for i in range(len(scores)):
-            if i not in settled and (stage == len(plan.strides) - 1 or guess[i].max() > plan.thresholds[stage]):
+            if i not in settled and (
+                stage == len(plan.strides) - 1 or guess[i].max() > plan.thresholds[stage]
+            ):
                 settled[i] = guess[i]
     return np.array([settled[i] for i in range(len(scores))]), looked
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
-    "plan", [Strides((5,), ()), Strides((20, 7, 2, 1), (0.9, 0.8, 0.7)), Strides((9, 4), (0.75,)), Strides((3, 1), (2.0,))]
+    "plan",
+    [
+        Strides((5,), ()),
+        Strides((20, 7, 2, 1), (0.9, 0.8, 0.7)),
+        Strides((9, 4), (0.75,)),
+        Strides((3, 1), (2.0,)),
+    ],
 )
 def test_the_walk_is_the_slow_one(plan: Strides, seed: int) -> None:
     scores, _, video, frame = clips(seed)
@@ -94,7 +106,9 @@ def test_false_accepts_stay_below_the_schedule(alpha: float, seed: int) -> None:
         allowed = alpha * (stage + 1) / len(STEPS) * wrong.sum()
         assert (wrong & sure).sum() <= allowed
         at_least = wrong & (values.max(axis=1) >= plan.thresholds[stage])
-        assert at_least.sum() > np.floor(allowed) or plan.thresholds[stage] == 0  # no stricter than it must be
+        assert (
+            at_least.sum() > np.floor(allowed) or plan.thresholds[stage] == 0
+        )  # no stricter than it must be
         still &= ~sure
 
 
@@ -110,9 +124,13 @@ def test_a_higher_alpha_looks_at_fewer_frames() -> None:
 
 def test_without_labels_nothing_is_accepted_and_without_errors_everything() -> None:
     scores, _, video, frame = clips(0)
-    assert fit_strides(scores, np.full(len(scores), NAN), video, frame, strides=(5, 1)).thresholds == (np.inf,)
+    assert fit_strides(
+        scores, np.full(len(scores), NAN), video, frame, strides=(5, 1)
+    ).thresholds == (np.inf,)
     sure = np.tile([0.9, 0.1], (len(scores), 1))
-    assert fit_strides(sure, np.zeros(len(scores)), video, frame, strides=(5, 1)).thresholds == (0.0,)
+    assert fit_strides(sure, np.zeros(len(scores)), video, frame, strides=(5, 1)).thresholds == (
+        0.0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,11 @@ def official(name):
     """A list in the challenge's own way of naming; two rows come twice where that can be."""
     form = FORMATS[name]
     if not form.frames:
-        names = [f"{i}.jpg" for i in range(9)] if name.endswith("lsd") else [f"{i:05d}" for i in range(9)]
+        names = (
+            [f"{i}.jpg" for i in range(9)]
+            if name.endswith("lsd")
+            else [f"{i:05d}" for i in range(9)]
+        )
     elif name.endswith("ah"):
         names = [f"p1/1/{video}.mp4/frame-{i}.jpg" for video in "ab" for i in range(6)]
     else:
@@ -75,11 +79,15 @@ def scored(name, listed, seed=0):
     images = listed["image"].unique()
     made = {}
     for task in FORMATS[name].tasks:
-        values = rng.random((len(images), len(task.names))) * (task.high - task.low) * 1.0 + task.low
+        values = (
+            rng.random((len(images), len(task.names))) * (task.high - task.low) * 1.0 + task.low
+        )
         if task.kind == "one_of":
             values /= values.sum(axis=1, keepdims=True)
         made |= dict(zip(task.columns, values.T, strict=True))
-    return pd.DataFrame({"image": images, **made}).sample(frac=1, random_state=seed, ignore_index=True)
+    return pd.DataFrame({"image": images, **made}).sample(
+        frac=1, random_state=seed, ignore_index=True
+    )
 
 
 def home(name, folder):
@@ -109,7 +117,11 @@ def fresh(sound, tmp_path):
 
     def copy(name, folder=tmp_path):
         path, source = home(name, folder), home(name, sound / name)
-        return Path(shutil.copytree(source, path, dirs_exist_ok=True) if source.is_dir() else shutil.copy(source, path))
+        return Path(
+            shutil.copytree(source, path, dirs_exist_ok=True)
+            if source.is_dir()
+            else shutil.copy(source, path)
+        )
 
     return copy
 
@@ -120,7 +132,10 @@ def one_file(name, path):
 
 
 def found(path, name, listed=None):
-    return {defect.kind: defect.count for defect in check(path, name, official(name) if listed is None else listed)}
+    return {
+        defect.kind: defect.count
+        for defect in check(path, name, official(name) if listed is None else listed)
+    }
 
 
 def numbers(name, path, listed):
@@ -146,25 +161,38 @@ def decided(name, scores, listed, threshold=0.5):
     by_image = scores.set_index("image")
     columns = []
     for task in FORMATS[name].tasks:
-        values = np.array([by_image.loc[image, list(task.columns)].to_numpy(float) for image in listed["image"]])
+        values = np.array(
+            [by_image.loc[image, list(task.columns)].to_numpy(float) for image in listed["image"]]
+        )
         if task.kind == "one_of":
-            columns.append([[float(max(range(len(row)), key=row.__getitem__))] for row in values.tolist()])
+            columns.append(
+                [[float(max(range(len(row)), key=row.__getitem__))] for row in values.tolist()]
+            )
         else:
-            columns.append(np.round(values, 6) if task.kind == "scalar" else (values >= threshold).astype(float))
+            columns.append(
+                np.round(values, 6)
+                if task.kind == "scalar"
+                else (values >= threshold).astype(float)
+            )
     return np.hstack(columns)
 
 
 def test_the_table_is_the_one_written_by_hand():
     assert set(FORMATS) == set(BY_HAND)
     for name, form in FORMATS.items():
-        assert (form.name, form.header, len(form.fields), form.folder is not None) == (name, *BY_HAND[name])
+        assert (form.name, form.header, len(form.fields), form.folder is not None) == (
+            name,
+            *BY_HAND[name],
+        )
         assert name in PROTOCOLS or name == "abaw2025.ah"
         if name in PROTOCOLS:
             assert {term.task for term in PROTOCOLS[name].terms} == set(form.keys)
         example = table([form.listed])
         assert not form.frames or (example["video"][0] and example["frame"][0] >= 0)
     assert [len(FORMATS[n].fields) + 1 for n in ("abaw2022.mtl", "abaw2024.mtl")] == [16, 16]
-    with pytest.raises(UnknownNameError, match=r"no submission format named 'abaw2024.eri'; did you mean abaw2024"):
+    with pytest.raises(
+        UnknownNameError, match=r"no submission format named 'abaw2024.eri'; did you mean abaw2024"
+    ):
         format_named("abaw2024.eri")
 
 
@@ -172,7 +200,9 @@ def test_the_table_is_the_one_written_by_hand():
 def test_written_read_back_and_found_sound(name, tmp_path):
     listed = official(name)
     path = made(name, tmp_path, listed)
-    np.testing.assert_array_equal(numbers(name, path, listed), decided(name, scored(name, listed), listed))
+    np.testing.assert_array_equal(
+        numbers(name, path, listed), decided(name, scored(name, listed), listed)
+    )
     assert check(path, name, listed) == []
     leftovers = [p.name for p in tmp_path.rglob("*.part")]
     assert not leftovers
@@ -189,8 +219,15 @@ def test_what_was_not_measured_lies_on_the_line_between(name, tmp_path):
     listed = official(name)
     scores = scored(name, listed)
     if not FORMATS[name].frames:
-        with pytest.raises(DataError, match=r"1 of 11 listed rows have no .* score, such as .*(3\.jpg|00003)"):
-            write(name, listed, scores[~scores["image"].isin([listed["image"][3]])], tmp_path / "sub.txt")
+        with pytest.raises(
+            DataError, match=r"1 of 11 listed rows have no .* score, such as .*(3\.jpg|00003)"
+        ):
+            write(
+                name,
+                listed,
+                scores[~scores["image"].isin([listed["image"][3]])],
+                tmp_path / "sub.txt",
+            )
         assert list(tmp_path.iterdir()) == []
         return
     first = listed[["image", "video", "frame"]].drop_duplicates()
@@ -202,29 +239,52 @@ def test_what_was_not_measured_lies_on_the_line_between(name, tmp_path):
         rows = whole["video"] == video
         known = rows & ~whole["image"].isin(lost)
         for column in columns:
-            line = np.interp(whole.loc[rows, "frame"], whole.loc[known, "frame"], whole.loc[known, column])
+            line = np.interp(
+                whole.loc[rows, "frame"], whole.loc[known, "frame"], whole.loc[known, column]
+            )
             whole.loc[rows, column] = line
     path = tmp_path / ("sub" if in_a_folder(name) else "sub.txt")
     kept = scores[~scores["image"].isin(lost)]
     result = write(name, listed, kept, path)
-    assert (result.rows, result.filled, result.unlisted) == (len(listed), int(listed["image"].isin(lost).sum()), ())
-    np.testing.assert_allclose(numbers(name, path, listed), decided(name, whole, listed), atol=1.01e-6)
+    assert (result.rows, result.filled, result.unlisted) == (
+        len(listed),
+        int(listed["image"].isin(lost).sum()),
+        (),
+    )
+    np.testing.assert_allclose(
+        numbers(name, path, listed), decided(name, whole, listed), atol=1.01e-6
+    )
     assert check(path, name, listed) == []
 
 
 def test_a_gap_of_four_goes_a_quarter_a_time_the_right_way(tmp_path):
     listed = table([f"a/{i:05d}.jpg" for i in range(1, 8)])
-    scores = pd.DataFrame({"image": ["a/00006.jpg", "a/00002.jpg"], "valence": [1.0, 0.0], "arousal": [-1.0, 0.0]})
+    scores = pd.DataFrame(
+        {"image": ["a/00006.jpg", "a/00002.jpg"], "valence": [1.0, 0.0], "arousal": [-1.0, 0.0]}
+    )
     write("abaw2023.va", listed, scores, tmp_path / "s.txt")
     valence = [line.split(",")[1] for line in (tmp_path / "s.txt").read_text().splitlines()[1:]]
-    assert valence == ["0.000000", "0.000000", "0.250000", "0.500000", "0.750000", "1.000000", "1.000000"]
+    assert valence == [
+        "0.000000",
+        "0.000000",
+        "0.250000",
+        "0.500000",
+        "0.750000",
+        "1.000000",
+        "1.000000",
+    ]
 
 
 def test_values_are_clipped_and_minus_nought_is_nought(tmp_path):
     listed = table(["a/00001.jpg", "a/00002.jpg"])
-    scores = pd.DataFrame({"image": listed["image"], "valence": [1.7, -1e-9], "arousal": [-3.0, 0.1234567]})
+    scores = pd.DataFrame(
+        {"image": listed["image"], "valence": [1.7, -1e-9], "arousal": [-3.0, 0.1234567]}
+    )
     write("abaw2024.va", listed, scores, tmp_path / "s.txt")
-    assert (tmp_path / "s.txt").read_text().splitlines()[1:] == ["a/00001.jpg,1.000000,-1.000000", "a/00002.jpg,0.000000,0.123457"]
+    assert (tmp_path / "s.txt").read_text().splitlines()[1:] == [
+        "a/00001.jpg,1.000000,-1.000000",
+        "a/00002.jpg,0.000000,0.123457",
+    ]
 
 
 def test_thresholds_one_or_one_per_unit(tmp_path):
@@ -235,7 +295,9 @@ def test_thresholds_one_or_one_per_unit(tmp_path):
         write("abaw2024.au", listed, scores, tmp_path / "s.txt", thresholds={"au": threshold})
         expected = decided("abaw2024.au", scores, listed, np.array(threshold))
         np.testing.assert_array_equal(numbers("abaw2024.au", tmp_path / "s.txt", listed), expected)
-    with pytest.raises(ValueError, match=r"takes one threshold for au, or 12; got the shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"takes one threshold for au, or 12; got the shape \(3,\)"
+    ):
         write("abaw2024.au", listed, scores, tmp_path / "s.txt", thresholds={"au": [0.1, 0.2, 0.3]})
     with pytest.raises(ValueError, match=r"abaw2024\.va has no units of the family 'au'"):
         write("abaw2024.va", listed, scores, tmp_path / "s.txt", thresholds={"au": 0.5})
@@ -250,7 +312,10 @@ def test_tasks_are_filled_each_on_its_own(tmp_path):
     got = numbers("abaw2024.mtl", tmp_path / "s.txt", listed)
     assert result.filled == 1
     np.testing.assert_allclose(got[1, :2], got[[0, 2], :2].mean(axis=0), atol=1.01e-6)
-    assert got[1, 2] == scores.loc[1, list(FORMATS["abaw2024.mtl"].tasks[1].columns)].to_numpy(float).argmax()
+    assert (
+        got[1, 2]
+        == scores.loc[1, list(FORMATS["abaw2024.mtl"].tasks[1].columns)].to_numpy(float).argmax()
+    )
     scores.loc[1, "valence"] = 0.5
     with pytest.raises(DataError, match="leave the whole row NaN"):
         write("abaw2024.mtl", listed, scores, tmp_path / "s.txt")
@@ -271,15 +336,34 @@ def refused(tmp_path, change, match, error=DataError, name=VA):
 
 
 def test_scores_that_cannot_be_written_leave_the_old_file(tmp_path):
-    refused(tmp_path, lambda s: s[~s["image"].str.startswith("v2")], r"video 'v2_left' has no measured frame of va \(1 of 3 videos\)")
+    refused(
+        tmp_path,
+        lambda s: s[~s["image"].str.startswith("v2")],
+        r"video 'v2_left' has no measured frame of va \(1 of 3 videos\)",
+    )
     refused(tmp_path, lambda s: s.drop(columns="arousal"), "needs the column arousal")
     refused(tmp_path, lambda s: s.assign(arousal=np.inf), "infinite in 18 of 18 rows")
     refused(
-        tmp_path, lambda s: s.assign(image=s["image"].str.replace(".jpg", ".png")), r"18 scores are of images that are not listed, such"
+        tmp_path,
+        lambda s: s.assign(image=s["image"].str.replace(".jpg", ".png")),
+        r"18 scores are of images that are not listed, such",
     )
-    refused(tmp_path, lambda s: pd.concat([s, s.head(2).assign(valence=0.123)]), "is scored twice, with different")
-    refused(tmp_path, lambda s: s.assign(image=s["image"].where(s.index > 1)), "2 rows of the scores name no image")
-    refused(tmp_path, lambda s: s.assign(AU04=1.5), r"au.abaw12 reach outside 0..1; .*Task.decode", name="abaw2023.au")
+    refused(
+        tmp_path,
+        lambda s: pd.concat([s, s.head(2).assign(valence=0.123)]),
+        "is scored twice, with different",
+    )
+    refused(
+        tmp_path,
+        lambda s: s.assign(image=s["image"].where(s.index > 1)),
+        "2 rows of the scores name no image",
+    )
+    refused(
+        tmp_path,
+        lambda s: s.assign(AU04=1.5),
+        r"au.abaw12 reach outside 0..1; .*Task.decode",
+        name="abaw2023.au",
+    )
     with pytest.raises(DataError, match="the official list names no row"):
         write(VA, official(VA).head(0), scored(VA, official(VA)), tmp_path / "s.txt")
     with pytest.raises(OutputError, match="create the folder first"):
@@ -289,10 +373,14 @@ def test_scores_that_cannot_be_written_leave_the_old_file(tmp_path):
 def test_images_scored_twice_alike_count_once_and_unlisted_ones_are_named(tmp_path):
     listed = official(VA)
     scores = scored(VA, listed)
-    more = pd.concat([scores, scores.head(3), scores.head(2).assign(image=["v1/00099.jpg", "x/1.jpg"])])
+    more = pd.concat(
+        [scores, scores.head(3), scores.head(2).assign(image=["v1/00099.jpg", "x/1.jpg"])]
+    )
     result = write(VA, listed, more, tmp_path / "s.txt")
     assert (result.filled, result.unlisted) == (0, ("v1/00099.jpg", "x/1.jpg"))
-    np.testing.assert_array_equal(numbers(VA, tmp_path / "s.txt", listed), decided(VA, scores, listed))
+    np.testing.assert_array_equal(
+        numbers(VA, tmp_path / "s.txt", listed), decided(VA, scores, listed)
+    )
 
 
 def test_a_folder_holds_nothing_else_and_lines_are_frames(tmp_path):
@@ -300,11 +388,18 @@ def test_a_folder_holds_nothing_else_and_lines_are_frames(tmp_path):
     path = made(name, tmp_path)
     made(name, tmp_path)
     (path / "notes.md").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds 'notes\.md', which is no file of this submission"):
+    with pytest.raises(
+        OutputError, match=r"holds 'notes\.md', which is no file of this submission"
+    ):
         made(name, tmp_path)
     assert found(path, name) == {"surplus file": 1}
     listed = official(name)
-    for wrong in (listed.drop(index=3), listed.iloc[::-1], table(["v1", "v2"]), table(["v1/00000.jpg", "v1/00001.jpg"])):
+    for wrong in (
+        listed.drop(index=3),
+        listed.iloc[::-1],
+        table(["v1", "v2"]),
+        table(["v1/00000.jpg", "v1/00001.jpg"]),
+    ):
         with pytest.raises(DataError, match="line k of a video's file must be frame k"):
             write(name, wrong, scored(name, listed), tmp_path / "other")
         with pytest.raises(DataError, match="line k"):
@@ -313,7 +408,9 @@ def test_a_folder_holds_nothing_else_and_lines_are_frames(tmp_path):
     assert video_lengths(mixed) == {"v1": 6, "v2_left": 6, "10": 6}
     write(name, mixed, scored(name, listed), tmp_path / "mixed")
     for video in ("v1", "v2_left", "10"):
-        assert (tmp_path / "mixed" / f"{video}.txt").read_text() == (path / f"{video}.txt").read_text()
+        assert (tmp_path / "mixed" / f"{video}.txt").read_text() == (
+            path / f"{video}.txt"
+        ).read_text()
 
 
 def last(line, text):
@@ -329,20 +426,48 @@ def beyond(name):
 DAMAGES = {
     "missing": (lambda rows, name: rows[:3] + rows[4:], {"missing row": 1}, None),
     "last missing": (lambda rows, name: rows[:-1], {"missing row": 1}, None),
-    "doubled": (lambda rows, name: [*rows[:3], rows[3], *rows[3:]], {"doubled row": 1}, {"surplus row": 1}),
-    "doubled at the end": (lambda rows, name: [*rows, rows[0]], {"doubled row": 1}, {"surplus row": 1}),
-    "thrice": (lambda rows, name: [*rows, rows[0], rows[0]], {"doubled row": 2}, {"surplus row": 2}),
-    "unknown": (lambda rows, name: [*rows, "zz/00001.jpg" + rows[0][rows[0].index(",") :]], {"surplus row": 1}, {}),
+    "doubled": (
+        lambda rows, name: [*rows[:3], rows[3], *rows[3:]],
+        {"doubled row": 1},
+        {"surplus row": 1},
+    ),
+    "doubled at the end": (
+        lambda rows, name: [*rows, rows[0]],
+        {"doubled row": 1},
+        {"surplus row": 1},
+    ),
+    "thrice": (
+        lambda rows, name: [*rows, rows[0], rows[0]],
+        {"doubled row": 2},
+        {"surplus row": 2},
+    ),
+    "unknown": (
+        lambda rows, name: [*rows, "zz/00001.jpg" + rows[0][rows[0].index(",") :]],
+        {"surplus row": 1},
+        {},
+    ),
     "swapped": (lambda rows, name: [rows[1], rows[0], *rows[2:]], {"reordered row": 2}, {}),
     "reversed": (lambda rows, name: rows[::-1], {"reordered row"}, {}),
     "too many fields": (lambda rows, name: [rows[0] + ",0,0", *rows[1:]], {"field count": 1}, None),
-    "one field too many": (lambda rows, name: [rows[0] + ",0", *rows[1:]], {"field count": 1}, None),
-    "a field short": (lambda rows, name: [rows[0].rpartition(",")[0], *rows[1:]], {"field count": 1}, None),
+    "one field too many": (
+        lambda rows, name: [rows[0] + ",0", *rows[1:]],
+        {"field count": 1},
+        None,
+    ),
+    "a field short": (
+        lambda rows, name: [rows[0].rpartition(",")[0], *rows[1:]],
+        {"field count": 1},
+        None,
+    ),
     "trailing comma": (lambda rows, name: [row + "," for row in rows], {"trailing comma"}, None),
     "empty": (lambda rows, name: [last(rows[0], ""), *rows[1:]], {"empty field": 1}, None),
     "nan": (lambda rows, name: [last(rows[0], "nan"), *rows[1:]], {"NaN": 1}, None),
     "infinite": (lambda rows, name: [last(rows[0], "-inf"), *rows[1:]], {"NaN": 1}, None),
-    "beyond": (lambda rows, name: [last(rows[0], beyond(name)), *rows[1:]], {"out of range": 1}, None),
+    "beyond": (
+        lambda rows, name: [last(rows[0], beyond(name)), *rows[1:]],
+        {"out of range": 1},
+        None,
+    ),
     "below": (lambda rows, name: [last(rows[0], "-5"), *rows[1:]], {"out of range": 1}, None),
     "text": (lambda rows, name: [last(rows[0], "happy"), *rows[1:]], {"no number": 1}, None),
     "blanks": (lambda rows, name: [last(rows[0], " 0"), *rows[1:]], {"no number": 1}, None),
@@ -358,12 +483,20 @@ def test_every_damage_is_found_and_nothing_else(name, damage, fresh):
     change, expected, alone = DAMAGES[damage]
     path = fresh(name)
     file = one_file(name, path)
-    head, rows = ([BY_HAND[name][0]], file.read_text().splitlines()[1:]) if BY_HAND[name][0] else ([], file.read_text().splitlines())
+    head, rows = (
+        ([BY_HAND[name][0]], file.read_text().splitlines()[1:])
+        if BY_HAND[name][0]
+        else ([], file.read_text().splitlines())
+    )
     if in_a_folder(name):
         if damage == "unknown":
             return
         if BY_HAND[name][1] == 1 and damage in {"a field short", "empty"}:
-            change, expected, alone = (lambda rows, name: ["", *rows[1:]]), None, {"blank line": 1, "missing row": 1}
+            change, expected, alone = (
+                (lambda rows, name: ["", *rows[1:]]),
+                None,
+                {"blank line": 1, "missing row": 1},
+            )
         expected = expected if alone is None else alone
     elif damage == "a field short" and BY_HAND[name][1] == 1:
         expected = {"field count": 1}
@@ -385,7 +518,10 @@ def test_classes_and_units_are_whole_numbers(name, fresh):
         file.write_text("\n".join(lines))
         (defect,) = check(path, name, official(name))
         assert (defect.kind, defect.count) == ("no whole number", 1)
-        assert f"line 3: {FORMATS[name].fields[-1].name} is '{text}', allowed 0 to" in defect.examples[0]
+        assert (
+            f"line 3: {FORMATS[name].fields[-1].name} is '{text}', allowed 0 to"
+            in defect.examples[0]
+        )
 
 
 @every_format
@@ -403,7 +539,10 @@ def test_encodings_and_headers(name, fresh):
         whole[:-1]: {},
     }
     if BY_HAND[name][0]:
-        cases |= {head.lower().replace(b",", b", ") + b"\n" + rest: {"header": 1}, rest: {"header": 1}}
+        cases |= {
+            head.lower().replace(b",", b", ") + b"\n" + rest: {"header": 1},
+            rest: {"header": 1},
+        }
     else:
         cases |= {b"image_location,valence,arousal\n" + whole: {"header": 1}}
     for content, expected in cases.items():
@@ -442,11 +581,18 @@ def test_a_file_of_another_year_or_track_is_told_apart(tmp_path):
             same = BY_HAND[own] == BY_HAND[other] and FORMATS[own].folder == FORMATS[other].folder
             assert (found(paths[own], other, listed) == {}) == same, (own, other)
     told = check(paths["abaw2022.expr"], "abaw2022.va", listed)[0]
-    assert told.examples[0].endswith(f"line 1: expected valence,arousal; found '{EIGHT}', that of abaw2022.expr")
+    assert told.examples[0].endswith(
+        f"line 1: expected valence,arousal; found '{EIGHT}', that of abaw2022.expr"
+    )
 
 
 def test_class_seven_in_a_format_of_seven_classes(fresh):
-    for name, classes in (("abaw2021.expr", 7), ("abaw2024.ce", 7), ("abaw2022.lsd", 6), ("abaw2023.expr", 8)):
+    for name, classes in (
+        ("abaw2021.expr", 7),
+        ("abaw2024.ce", 7),
+        ("abaw2022.lsd", 6),
+        ("abaw2023.expr", 8),
+    ):
         path = fresh(name)
         file = one_file(name, path)
         lines = file.read_text().splitlines()
@@ -456,7 +602,9 @@ def test_class_seven_in_a_format_of_seven_classes(fresh):
         assert [d.count for d in defects] == ([] if classes == 8 else [1])
         for defect in defects:
             field = FORMATS[name].fields[0].name
-            assert defect.examples[0].endswith(f"line 5: {field} is '7', allowed 0 to {classes - 1}")
+            assert defect.examples[0].endswith(
+                f"line 5: {field} is '7', allowed 0 to {classes - 1}"
+            )
 
 
 def test_several_defects_at_once_are_counted_each(tmp_path):
@@ -491,7 +639,10 @@ def test_a_row_listed_twice_must_come_twice(tmp_path):
     path.write_text("\n".join(lines[:-2]))
     (defect,) = check(path, "abaw2024.mtl", listed)
     assert (defect.kind, defect.count) == ("missing row", 2)
-    assert defect.examples == ("v1/00003.jpg, row 19 of the list", "v1/00006.jpg, row 20 of the list")
+    assert defect.examples == (
+        "v1/00003.jpg, row 19 of the list",
+        "v1/00006.jpg, row 20 of the list",
+    )
 
 
 def test_two_layouts_at_once_are_ambiguous(tmp_path):
@@ -501,7 +652,9 @@ def test_two_layouts_at_once_are_ambiguous(tmp_path):
     with pytest.raises(DataError, match=r"could be abaw2021.va or abaw2022.va; name the format"):
         guess(path)
     for missing in (tmp_path / "none", tmp_path):
-        with pytest.raises(DataError, match=r"there is no such file or folder|no header of a known format"):
+        with pytest.raises(
+            DataError, match=r"there is no such file or folder|no header of a known format"
+        ):
             guess(missing)
 
 
@@ -512,12 +665,16 @@ def run(*arguments):
 def test_the_command(tmp_path):
     name = "abaw2024.va"
     listed = tmp_path / "list.txt"
-    listed.write_text("image_location,valence,arousal\n" + "".join(f"a/{i:05d}.jpg,0\n" for i in range(1, 41)))
+    listed.write_text(
+        "image_location,valence,arousal\n" + "".join(f"a/{i:05d}.jpg,0\n" for i in range(1, 41))
+    )
     path = made(name, tmp_path, read_list(listed))
     clean = run("check", path, "--list", listed)
     assert clean.exit_code == 0
     assert clean.stdout == f"{path}: 40 rows, no defect (abaw2023.va)\n"
-    assert "no defect (abaw2024.va)" in run("check", path, "--list", listed, "--format", name).stdout
+    assert (
+        "no defect (abaw2024.va)" in run("check", path, "--list", listed, "--format", name).stdout
+    )
     head, *rows = path.read_text().splitlines()
     path.write_text("\n".join([head, *rows[8:]]))
     broken = run("check", path, "--list", listed)

@@ -82,7 +82,9 @@ def second(image, weights, blocks):
         return functional.leaky_relu(x, 0.2)
 
     with torch.no_grad():
-        first = body = conv(torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255))
+        first = body = conv(
+            torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+        )
         for _ in range(blocks):
             outer = body
             for _ in range(3):
@@ -110,7 +112,11 @@ def shipped_weights():
             said = dict(word.split("=", 1) for word in line.split() if "=" in word)
             gives, count = int(said["0"]), int(said["6"])
             assert struct.unpack_from("<I", numbers, at) == (0x01306B47,)
-            kernel = np.frombuffer(numbers, "<f2", count, at + 4).astype(np.float32).reshape(gives, -1, 3, 3)
+            kernel = (
+                np.frombuffer(numbers, "<f2", count, at + 4)
+                .astype(np.float32)
+                .reshape(gives, -1, 3, 3)
+            )
             at += 4 + -(-2 * count // 4) * 4
             bias = np.frombuffer(numbers, "<f4", gives, at)
             at += 4 * gives
@@ -152,7 +158,9 @@ def test_tiles_look_like_the_whole(network, small):
 @pytest.mark.parametrize("size", [(40, 90), (41, 41), (91, 40), (100, 101)])
 def test_tiles_fit_together(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    assert (tiled(Repeat(3).open(), image, tile=40, overlap=7) == image.repeat(3, 0).repeat(3, 1)).all()
+    assert (
+        tiled(Repeat(3).open(), image, tile=40, overlap=7) == image.repeat(3, 0).repeat(3, 1)
+    ).all()
 
 
 def test_scale():
@@ -201,7 +209,9 @@ def test_absent_extra(monkeypatch):
 def pictures(tmp_path, small):
     """Six pictures in two folders, and files that are none."""
     root = tmp_path / "in"
-    for i, name in enumerate(("ANGRER/1.jpg", "ANGRER/2.PNG", "FEAR/1.png", "FEAR/deep/x.y.bmp", "top.png", "zz.webp")):
+    for i, name in enumerate(
+        ("ANGRER/1.jpg", "ANGRER/2.PNG", "FEAR/1.png", "FEAR/deep/x.y.bmp", "top.png", "zz.webp")
+    ):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(small[i : i + 20 + i, : 15 + i]).save(path, quality=100)
@@ -220,7 +230,9 @@ MADE = ["ANGRER/1.jpg", "ANGRER/2.jpg", "FEAR/1.jpg", "FEAR/deep/x.y.jpg", "top.
 
 def test_folder_is_kept_and_taken_up_again(pictures, tmp_path):
     out, heard = tmp_path / "made" / "out", []
-    report = superresolve(pictures, out, workers=2, engine=Repeat(), progress=lambda *said: heard.append(said))
+    report = superresolve(
+        pictures, out, workers=2, engine=Repeat(), progress=lambda *said: heard.append(said)
+    )
     assert (report.done, report.skipped, report.failed) == (6, 0, {})
     assert heard == [(i, 6) for i in range(1, 7)]
     assert files(out) == sorted([MANIFEST, *MADE])
@@ -241,13 +253,21 @@ def test_folder_is_kept_and_taken_up_again(pictures, tmp_path):
     kept = [name for name in MADE if (out / name).stat().st_mtime_ns == before[name]]
     assert kept == ["ANGRER/1.jpg", "ANGRER/2.jpg", "FEAR/deep/x.y.jpg"]
     assert superresolve(pictures, out, engine=Repeat()).skipped == 7
-    with pytest.raises(OutputError, match=r'holds 7 pictures made with .*"scale": 2.*choose another folder'):
+    with pytest.raises(
+        OutputError, match=r'holds 7 pictures made with .*"scale": 2.*choose another folder'
+    ):
         superresolve(pictures, out, scale=1, engine=Repeat())
 
 
 def test_only_some_pictures(pictures, tmp_path):
     out = tmp_path / "out"
-    report = superresolve(pictures, out, pictures=["top.png", str(pictures / "FEAR/1.png"), "FEAR/../top.png"], workers=1, engine=Repeat())
+    report = superresolve(
+        pictures,
+        out,
+        pictures=["top.png", str(pictures / "FEAR/1.png"), "FEAR/../top.png"],
+        workers=1,
+        engine=Repeat(),
+    )
     assert (report.done, files(out)) == (2, sorted([MANIFEST, "FEAR/1.jpg", "top.jpg"]))
     with pytest.raises(DataError, match=r"elsewhere\.png: does not lie in"):
         superresolve(pictures, out, pictures=["../elsewhere.png"], engine=Repeat())
@@ -259,7 +279,14 @@ def test_unreadable_pictures_are_named(pictures, tmp_path):
     with pytest.raises(DataError, match=r"FEAR/1\.png"):
         superresolve(pictures, out, workers=1, engine=Repeat())
     assert not list(out.rglob("*.part"))
-    report = superresolve(pictures, out, workers=1, engine=Repeat(), skip_unreadable=True, pictures=[*MADE[:1], "FEAR/1.png", "gone.png"])
+    report = superresolve(
+        pictures,
+        out,
+        workers=1,
+        engine=Repeat(),
+        skip_unreadable=True,
+        pictures=[*MADE[:1], "FEAR/1.png", "gone.png"],
+    )
     assert sorted(report.failed) == ["FEAR/1.png", "gone.png"]
     assert "no such file" in report.failed["gone.png"]
 
@@ -298,7 +325,12 @@ def test_full_disk_is_one_line(tmp_path):
 def test_what_the_engine_raises_arrives(pictures, tmp_path):
     with pytest.raises(ValueError, match="from 1 to 2"):
         superresolve(pictures, tmp_path / "out", scale=3, workers=1, engine=Repeat())
-    assert superresolve(pictures, tmp_path / "out", workers=1, engine=Repeat(), pictures=["top.png"]).done == 1
+    assert (
+        superresolve(
+            pictures, tmp_path / "out", workers=1, engine=Repeat(), pictures=["top.png"]
+        ).done
+        == 1
+    )
     with pytest.raises(OutputError, match="worker process ended by itself"):
         superresolve(pictures, tmp_path / "dead", workers=1, engine=Repeat(dies=True))
 
@@ -359,7 +391,10 @@ def test_command(network, tmp_path, small):
     expected = upscaler(Ncnn(), 2)(small[8:32, 6:30])
     assert psnr(pixels(out / "a.jpg"), expected) > 35
     assert CliRunner().invoke(app, [str(root), str(out), "--weights", "x.pth"]).exit_code == 2
-    assert "did you mean ncnn" in CliRunner().invoke(app, [str(root), str(out), "--engine", "ncn"]).stderr
+    assert (
+        "did you mean ncnn"
+        in CliRunner().invoke(app, [str(root), str(out), "--engine", "ncn"]).stderr
+    )
 
 
 # Networks of the user's own
@@ -373,8 +408,13 @@ def tiny_weights(channels=8, grow=32, blocks=2):  # spandrel knows no other grow
     for i in range(blocks):
         for j in range(1, 4):
             for k in range(1, 6):
-                shapes[f"body.{i}.rdb{j}.conv{k}"] = (channels if k == 5 else grow, channels + (k - 1) * grow)
-    shapes |= dict.fromkeys(("conv_body", "conv_up1", "conv_up2", "conv_hr"), (channels, channels)) | {"conv_last": (3, channels)}
+                shapes[f"body.{i}.rdb{j}.conv{k}"] = (
+                    channels if k == 5 else grow,
+                    channels + (k - 1) * grow,
+                )
+    shapes |= dict.fromkeys(
+        ("conv_body", "conv_up1", "conv_up2", "conv_hr"), (channels, channels)
+    ) | {"conv_last": (3, channels)}
     found = {}
     for name, (gives, takes) in shapes.items():
         found[f"{name}.weight"] = torch.randn(gives, takes, 3, 3) * (2 / (9 * takes)) ** 0.5
@@ -409,7 +449,9 @@ def test_spandrel_agrees_with_a_second_implementation(spandrel, tmp_path, small)
     root = tmp_path / "in"
     root.mkdir()
     Image.fromarray(image).save(root / "a.png")
-    assert superresolve(root, tmp_path / "out", engine=Spandrel(tmp_path / "net.pth", "cpu")).done == 1
+    assert (
+        superresolve(root, tmp_path / "out", engine=Spandrel(tmp_path / "net.pth", "cpu")).done == 1
+    )
     assert pixels(tmp_path / "out" / "a.jpg").shape == (26, 20, 3)
 
 

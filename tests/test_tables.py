@@ -32,7 +32,11 @@ SCORES = (
     "AU01,AU02,AU04,AU06,AU07,AU10,AU12,AU15,AU23,AU24,AU25,AU26,ce_fearfully_surprised,ce_happily_surprised,ce_sadly_surprised,"
     "ce_disgustedly_surprised,ce_angrily_surprised,ce_sadly_fearful,ce_sadly_angry"
 )
-READERS = {"csv": pd.read_csv, "parquet": pd.read_parquet, "jsonl": lambda path: pd.read_json(path, lines=True, dtype=False)}
+READERS = {
+    "csv": pd.read_csv,
+    "parquet": pd.read_parquet,
+    "jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
+}
 
 
 def scores(rng):
@@ -52,8 +56,15 @@ def rows(number, seed=0, source='odd, "näme".mp4'):
         if status in (Status.no_face, Status.unreadable):
             yield Reading(source, n, n / 30, status, None, {}, {})
         else:
-            face = Face(tuple(rng.uniform(-9, 900, 4)), np.zeros((5, 2)), float(rng.random()), n if n % 3 else None)
-            yield Reading(source, n, n / 30, status, face, scores(rng), scores(rng) if n % 2 else {})
+            face = Face(
+                tuple(rng.uniform(-9, 900, 4)),
+                np.zeros((5, 2)),
+                float(rng.random()),
+                n if n % 3 else None,
+            )
+            yield Reading(
+                source, n, n / 30, status, face, scores(rng), scores(rng) if n % 2 else {}
+            )
 
 
 def write(stem, readings, formats=FORMATS, smoothing=SMOOTH):
@@ -67,11 +78,15 @@ def test_every_format_gives_back_the_frame(tmp_path, name, smoothing):
     readings, table = list(rows(57)), columns(ALL, smoothing)
     expected = frame_of(readings, table)
     write(tmp_path / "t", iter(readings), [name], smoothing)
-    found = READERS[name](tmp_path / f"t.{name}").astype({c.name: c.dtype for c in table if c.dtype != "str"})
+    found = READERS[name](tmp_path / f"t.{name}").astype(
+        {c.name: c.dtype for c in table if c.dtype != "str"}
+    )
     exact = name == "parquet"
     pd.testing.assert_frame_equal(found, expected, rtol=0, atol=0 if exact else 0.00501)
     narrow = [c.name for c in table if c.dtype.startswith("float") and c.unit != "pixels"]
-    pd.testing.assert_frame_equal(found[narrow], expected[narrow], rtol=0, atol=0 if exact else 6e-6)
+    pd.testing.assert_frame_equal(
+        found[narrow], expected[narrow], rtol=0, atol=0 if exact else 6e-6
+    )
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -100,7 +115,10 @@ def test_text_has_the_type_that_pandas_gives_text(tmp_path):
 def test_header_and_cells(tmp_path):
     face = Face((1.005, -2.5, 30, 40.126), np.zeros((5, 2)), 0.91, 3)
     va = {"va": np.array([0.123456, -1], "f4")}
-    readings = [Reading("a.mp4", 7, 1 / 3, Status.ok, face, va, {}), Reading("a.mp4", 8, 0.5, Status.no_face, None, {}, {})]
+    readings = [
+        Reading("a.mp4", 7, 1 / 3, Status.ok, face, va, {}),
+        Reading("a.mp4", 8, 0.5, Status.no_face, None, {}, {}),
+    ]
     with TableWriter(tmp_path / "t", ["csv"], columns([TASKS["va"]])) as writer:
         writer.write(readings)
     assert (tmp_path / "t.csv").read_text().splitlines() == [
@@ -113,7 +131,9 @@ def test_header_and_cells(tmp_path):
 @pytest.mark.parametrize("smoothing", [None, Smoothing(0.1)])
 def test_order_of_columns(smoothing):
     raw = "," + ",".join(f"{name}_raw" for name in SCORES.split(","))
-    assert ",".join(c.name for c in columns(ALL, smoothing)) == f"{PLAIN},{SCORES}" + (raw if smoothing else "")
+    assert ",".join(c.name for c in columns(ALL, smoothing)) == f"{PLAIN},{SCORES}" + (
+        raw if smoothing else ""
+    )
 
 
 def test_json_is_valid_and_complete(tmp_path):
@@ -139,7 +159,9 @@ def test_expression_is_the_highest():
     for suffix in ("", "_raw"):
         seen = frame[frame[f"expression{suffix}"].notna()]
         each = seen[[f"expr_{name}{suffix}" for name in TASKS["expr.abaw8"].names]]
-        assert ("expr_" + seen[f"expression{suffix}"] + suffix).tolist() == each.idxmax(axis=1).tolist()
+        assert ("expr_" + seen[f"expression{suffix}"] + suffix).tolist() == each.idxmax(
+            axis=1
+        ).tolist()
     assert frame.loc[frame["status"] == "no_face", "expression"].isna().all()
 
 
@@ -261,7 +283,9 @@ def test_files_appear_together_or_what_was_there_stays(tmp_path, monkeypatch, fa
             several.write(tmp_path / name, b"new")
         with pytest.raises(OutputError, match="free some space"):
             several.commit([tmp_path / "gone"])
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {name: f"older {name}" for name in ("a", "b", "page", "gone")}
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
+        name: f"older {name}" for name in ("a", "b", "page", "gone")
+    }
 
 
 def test_the_last_file_is_never_there_without_the_others(tmp_path, monkeypatch):
@@ -273,7 +297,11 @@ def test_the_last_file_is_never_there_without_the_others(tmp_path, monkeypatch):
     def look(real):
         def call(*args):
             real(*args)
-            texts = {name: (tmp_path / name).read_text() for name in ("a", "b", "page") if (tmp_path / name).exists()}
+            texts = {
+                name: (tmp_path / name).read_text()
+                for name in ("a", "b", "page")
+                if (tmp_path / name).exists()
+            }
             seen.append(texts)
 
         return call
@@ -304,7 +332,9 @@ def test_rows_of_a_finished_table_stand_in_another_as_they_were(tmp_path, monkey
                 writer.copy(whole, n, 1)
             else:
                 writer.write(part)
-    assert (tmp_path / "new").with_suffix(f".{name}").read_bytes() == (tmp_path / "old").with_suffix(f".{name}").read_bytes()
+    assert (tmp_path / "new").with_suffix(f".{name}").read_bytes() == (
+        tmp_path / "old"
+    ).with_suffix(f".{name}").read_bytes()
     facts = writer.facts()[f"new.{name}"]
     assert facts["rows"] == 7
     assert facts["sha256"] == hashlib.sha256((tmp_path / f"new.{name}").read_bytes()).hexdigest()
@@ -314,13 +344,21 @@ def test_folders_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "taken.csv").mkdir()
     (tmp_path / "taken.csv" / "x").write_text("")
-    for stem, step in (("none/t", "create the folder first"), ("file/t", "choose another folder"), ("taken", "choose another name")):
-        with pytest.raises(OutputError, match=rf"^{tmp_path / stem}\.csv: cannot be written \(.+\); .*{step}$"):
+    for stem, step in (
+        ("none/t", "create the folder first"),
+        ("file/t", "choose another folder"),
+        ("taken", "choose another name"),
+    ):
+        with pytest.raises(
+            OutputError, match=rf"^{tmp_path / stem}\.csv: cannot be written \(.+\); .*{step}$"
+        ):
             write(tmp_path / stem, rows(5), ["csv"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken.csv"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
 def test_a_read_only_folder(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="choose a folder you may write to"):
@@ -345,7 +383,16 @@ except OutputError as error:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_full_disk_leaves_nothing(tmp_path, name):
     pytest.importorskip("resource", reason="file size limits are a Unix matter")
-    command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path / "t"), os.path.dirname(__file__), name]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        FULL_DISK,
+        str(tmp_path / "t"),
+        os.path.dirname(__file__),
+        name,
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout.count("\n") == 1
     assert f"t.{name}: cannot be written (File too large); choose a folder" in ended.stdout
@@ -355,15 +402,26 @@ def test_a_full_disk_leaves_nothing(tmp_path, name):
 
 def test_dictionary(tmp_path):
     table = columns(ALL, Smoothing(0.1))
-    facts = {"source": "a.mp4", "bundle": {"name": "mien-s", "sha256": "0" * 64}, "options": {"smoothing": 0.3}}
+    facts = {
+        "source": "a.mp4",
+        "bundle": {"name": "mien-s", "sha256": "0" * 64},
+        "options": {"smoothing": 0.3},
+    }
     write_dictionary(tmp_path / "t.dictionary.json", table, facts)
     page = json.loads((tmp_path / "t.dictionary.json").read_text())
     assert page["mien"] == mien.__version__
     assert {key: page[key] for key in facts} == facts
     assert [entry["name"] for entry in page["columns"]] == [c.name for c in table]
-    assert all(set(entry) == {"name", "dtype", "unit", "range", "task", "fwhm_s", "meaning"} for entry in page["columns"])
+    assert all(
+        set(entry) == {"name", "dtype", "unit", "range", "task", "fwhm_s", "meaning"}
+        for entry in page["columns"]
+    )
     entries = {entry["name"]: entry for entry in page["columns"]}
-    assert (entries["valence"]["range"], entries["box_w"]["range"], entries["box_x"]["range"]) == ([-1.0, 1.0], [0, None], None)
+    assert (entries["valence"]["range"], entries["box_w"]["range"], entries["box_x"]["range"]) == (
+        [-1.0, 1.0],
+        [0, None],
+        None,
+    )
     assert "inner brow raiser" in entries["AU01"]["meaning"]
     assert "not a FACS intensity" in entries["AU01"]["meaning"]
     compound = entries["ce_fearfully_surprised"]
@@ -373,7 +431,9 @@ def test_dictionary(tmp_path):
     assert entries["expr_anger_raw"]["meaning"].endswith("Before smoothing.")
     assert entries["expr_anger_raw"]["fwhm_s"] is None
     assert entries["expr_anger"]["fwhm_s"] == 0.2355
-    assert entries["expr_anger"]["meaning"].endswith("Smoothed over time, 0.2355 s wide at half maximum.")
+    assert entries["expr_anger"]["meaning"].endswith(
+        "Smoothed over time, 0.2355 s wide at half maximum."
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["t.dictionary.json"]
 
 

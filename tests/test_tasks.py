@@ -7,14 +7,54 @@ from mien.errors import LabelMismatchError, UnknownNameError
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, TASKS, Task, both_members, task
 
 ORDERS = {
-    "expr.ferplus8": ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"],
-    "expr.affectnet8": ["anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"],
-    "expr.abaw8": ["neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise", "other"],
+    "expr.ferplus8": [
+        "neutral",
+        "happiness",
+        "surprise",
+        "sadness",
+        "anger",
+        "disgust",
+        "fear",
+        "contempt",
+    ],
+    "expr.affectnet8": [
+        "anger",
+        "contempt",
+        "disgust",
+        "fear",
+        "happiness",
+        "neutral",
+        "sadness",
+        "surprise",
+    ],
+    "expr.abaw8": [
+        "neutral",
+        "anger",
+        "disgust",
+        "fear",
+        "happiness",
+        "sadness",
+        "surprise",
+        "other",
+    ],
     "expr.abaw7": ["neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise"],
     "expr.lsd6": ["anger", "disgust", "fear", "happiness", "sadness", "surprise"],
     "expr.affectnet7": ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"],
     "va": ["valence", "arousal"],
-    "au.abaw12": ["AU01", "AU02", "AU04", "AU06", "AU07", "AU10", "AU12", "AU15", "AU23", "AU24", "AU25", "AU26"],
+    "au.abaw12": [
+        "AU01",
+        "AU02",
+        "AU04",
+        "AU06",
+        "AU07",
+        "AU10",
+        "AU12",
+        "AU15",
+        "AU23",
+        "AU24",
+        "AU25",
+        "AU26",
+    ],
     "ce.abaw7": [
         "fearfully_surprised",
         "happily_surprised",
@@ -24,13 +64,37 @@ ORDERS = {
         "sadly_fearful",
         "sadly_angry",
     ],
-    "emi.abaw5": ["adoration", "amusement", "anxiety", "disgust", "empathic_pain", "fear", "surprise"],
+    "emi.abaw5": [
+        "adoration",
+        "amusement",
+        "anxiety",
+        "disgust",
+        "empathic_pain",
+        "fear",
+        "surprise",
+    ],
     "emi.abaw6": ["admiration", "amusement", "determination", "empathic_pain", "excitement", "joy"],
     "ah.abaw8": ["ambivalence_hesitancy"],
 }
-KINDS = {"expr": "one_of", "ce": "one_of", "au": "any_of", "ah": "any_of", "va": "scalar", "emi": "scalar"}
+KINDS = {
+    "expr": "one_of",
+    "ce": "one_of",
+    "au": "any_of",
+    "ah": "any_of",
+    "va": "scalar",
+    "emi": "scalar",
+}
 HSE8 = TASKS["expr.affectnet8"].names
-AFFECTNET_NATIVE = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+AFFECTNET_NATIVE = (
+    "neutral",
+    "happiness",
+    "sadness",
+    "surprise",
+    "fear",
+    "disgust",
+    "anger",
+    "contempt",
+)
 EXPW = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 
 
@@ -71,13 +135,17 @@ def test_decode_against_the_plain_formulas() -> None:
     raw = np.random.default_rng(1).normal(size=(20, 12))
     np.testing.assert_allclose(task("au.abaw12").decode(raw), 1 / (1 + np.exp(-raw)), atol=1e-12)
     odds = np.exp(raw[:, :8])
-    np.testing.assert_allclose(task("expr.abaw8").decode(raw[:, :8]), odds / odds.sum(axis=1)[:, None], atol=1e-12)
+    np.testing.assert_allclose(
+        task("expr.abaw8").decode(raw[:, :8]), odds / odds.sum(axis=1)[:, None], atol=1e-12
+    )
 
 
 def test_decode_is_row_by_row() -> None:
     raw = np.random.default_rng(2).normal(size=(9, 8))
     whole = task("expr.abaw8").decode(raw)
-    np.testing.assert_array_equal(whole, np.concatenate([task("expr.abaw8").decode(raw[i : i + 1]) for i in range(9)]))
+    np.testing.assert_array_equal(
+        whole, np.concatenate([task("expr.abaw8").decode(raw[i : i + 1]) for i in range(9)])
+    )
 
 
 @pytest.mark.parametrize("one", TASKS.values(), ids=TASKS)
@@ -106,10 +174,22 @@ def test_alphabetical_seven_leave_contempt_out() -> None:
 
 
 def test_affectnet_files_are_not_in_the_order_of_the_networks() -> None:
-    assert task("expr.affectnet8").column_index(AFFECTNET_NATIVE).tolist() == [6, 7, 5, 4, 1, 0, 2, 3]
+    assert task("expr.affectnet8").column_index(AFFECTNET_NATIVE).tolist() == [
+        6,
+        7,
+        5,
+        4,
+        1,
+        0,
+        2,
+        3,
+    ]
 
 
-@pytest.mark.parametrize(("source", "codes"), [(AFFECTNET_NATIVE[:7], [0, 4, 5, 6, 3, 2, 1]), (EXPW, [1, 2, 3, 4, 5, 6, 0])])
+@pytest.mark.parametrize(
+    ("source", "codes"),
+    [(AFFECTNET_NATIVE[:7], [0, 4, 5, 6, 3, 2, 1]), (EXPW, [1, 2, 3, 4, 5, 6, 0])],
+)
 def test_source_codes_to_abaw7(source: tuple[str, ...], codes: list[int]) -> None:
     assert np.argsort(task("expr.abaw7").column_index(source)).tolist() == codes
 
@@ -121,12 +201,16 @@ def test_compounds_pair_the_alphabetical_eight() -> None:
 
 
 def test_labels_that_cannot_be_matched() -> None:
-    with pytest.raises(LabelMismatchError, match=r"expr\.abaw8 needs other; the source only has anger"):
+    with pytest.raises(
+        LabelMismatchError, match=r"expr\.abaw8 needs other; the source only has anger"
+    ):
         task("expr.abaw8").column_index(HSE8)
 
 
 def test_unknown_task_names_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match=r"no task named 'expr\.abaw9'; did you mean expr\.abaw[78]"):
+    with pytest.raises(
+        UnknownNameError, match=r"no task named 'expr\.abaw9'; did you mean expr\.abaw[78]"
+    ):
         task("expr.abaw9")
 
 
@@ -151,4 +235,11 @@ def test_both_members_is_the_harmonic_mean_and_needs_both() -> None:
 
 def test_former_name_warns():
     with pytest.warns(DeprecationWarning, match="column_index"):
-        assert TASKS["expr.lsd6"].take_from(TASKS["expr.affectnet8"].names).tolist() == [0, 2, 3, 4, 6, 7]
+        assert TASKS["expr.lsd6"].take_from(TASKS["expr.affectnet8"].names).tolist() == [
+            0,
+            2,
+            3,
+            4,
+            6,
+            7,
+        ]

@@ -26,7 +26,15 @@ def face(track: int | None = 1, x: float = 0.0, confidence: float = 0.9) -> Face
 
 
 def ok(frame: int, time_s: float, track: int | None = 1, x: float = 0.0, **scores: Any) -> Reading:
-    return Reading("clip", frame, time_s, Status.ok, face(track, x), {k: np.atleast_1d(v) for k, v in scores.items()}, {})
+    return Reading(
+        "clip",
+        frame,
+        time_s,
+        Status.ok,
+        face(track, x),
+        {k: np.atleast_1d(v) for k, v in scores.items()},
+        {},
+    )
 
 
 def blank(frame: int, time_s: float, status: Status = Status.no_face) -> Reading:
@@ -38,7 +46,9 @@ def clip(values: Iterable[float], fps: float = 25.0, track: int = 1) -> list[Rea
 
 
 def va(readings: Iterable[Reading], track: int = 1) -> Array:
-    return np.array([r.scores["va"][0] for r in readings if r.face and r.face.track == track and r.scores])
+    return np.array(
+        [r.scores["va"][0] for r in readings if r.face and r.face.track == track and r.scores]
+    )
 
 
 def kernel_at(smoothing: Smoothing, dt: float) -> float:
@@ -47,7 +57,11 @@ def kernel_at(smoothing: Smoothing, dt: float) -> float:
     cut = {"gaussian": 3 * s, "box": s, "exponential": 5 * s}[smoothing.kernel]
     if distance > cut + 1e-6 or (smoothing.causal and dt > 0):
         return 0.0
-    return {"gaussian": math.exp(-(distance**2) / (2 * s**2)), "box": 1.0, "exponential": math.exp(-distance / s)}[smoothing.kernel]
+    return {
+        "gaussian": math.exp(-(distance**2) / (2 * s**2)),
+        "box": 1.0,
+        "exponential": math.exp(-distance / s),
+    }[smoothing.kernel]
 
 
 def brute_force(readings: list[Reading], smoothing: Smoothing) -> list[Array]:
@@ -63,7 +77,11 @@ def brute_force(readings: list[Reading], smoothing: Smoothing) -> list[Array]:
         rows.append((track, number, r.time_s, np.concatenate(list(r.scores.values()))))
     out = []
     for track, number, time_s, _ in rows:
-        found = [(kernel_at(smoothing, t - time_s), v) for k, n, t, v in rows if (k, n) == (track, number)]
+        found = [
+            (kernel_at(smoothing, t - time_s), v)
+            for k, n, t, v in rows
+            if (k, n) == (track, number)
+        ]
         out.append(sum(w * v for w, v in found) / sum(w for w, _ in found))
     return out
 
@@ -71,12 +89,24 @@ def brute_force(readings: list[Reading], smoothing: Smoothing) -> list[Array]:
 def wild(seed: int, frames: int = 160) -> list[Reading]:
     """Three tracks that come and go, at irregular times, with a few long breaks."""
     rng = np.random.default_rng(seed)
-    times = np.cumsum(rng.uniform(0.01, 0.07, frames) + (rng.random(frames) < 0.03) * rng.uniform(0.2, 1.0, frames))
+    times = np.cumsum(
+        rng.uniform(0.01, 0.07, frames)
+        + (rng.random(frames) < 0.03) * rng.uniform(0.2, 1.0, frames)
+    )
     rows = []
     for i, time_s in enumerate(times.tolist()):
         for track in (1, 2, 3):
             if rng.random() < (0.9, 0.5, 0.15)[track - 1]:
-                rows.append(ok(i, time_s, track, expr=rng.dirichlet(np.ones(8)), va=rng.uniform(-1, 1, 2), au=rng.random(16)))
+                rows.append(
+                    ok(
+                        i,
+                        time_s,
+                        track,
+                        expr=rng.dirichlet(np.ones(8)),
+                        va=rng.uniform(-1, 1, 2),
+                        au=rng.random(16),
+                    )
+                )
     return rows
 
 
@@ -97,10 +127,17 @@ def test_order_originals_and_sums_are_kept(kernel: Kernel, causal: bool) -> None
     smoothed = list(smooth(readings, Smoothing(0.2, kernel, causal)))
     assert len(smoothed) == len(readings)
     for before, after in zip(readings, smoothed, strict=True):
-        assert (after.frame, after.time_s, after.face, after.status) == (before.frame, before.time_s, before.face, before.status)
+        assert (after.frame, after.time_s, after.face, after.status) == (
+            before.frame,
+            before.time_s,
+            before.face,
+            before.status,
+        )
         assert after.raw is before.scores
         assert list(after.scores) == list(before.scores)
-        assert {k: v.shape for k, v in after.scores.items()} == {k: v.shape for k, v in before.scores.items()}
+        assert {k: v.shape for k, v in after.scores.items()} == {
+            k: v.shape for k, v in before.scores.items()
+        }
         assert after.scores["expr"].sum() == pytest.approx(1, abs=1e-12)
         assert after.scores["expr"].min() >= 0
         assert np.abs(after.scores["va"]).max() <= 1
@@ -117,7 +154,9 @@ def test_a_ramp_keeps_its_interior(kernel: Kernel) -> None:
     smoothing = Smoothing(0.1, kernel)
     ramp = np.linspace(-1, 1, 100)
     margin = math.ceil(smoothing.reach_s * 25)
-    np.testing.assert_allclose(va(smooth(clip(ramp), smoothing))[margin:-margin], ramp[margin:-margin], atol=1e-12)
+    np.testing.assert_allclose(
+        va(smooth(clip(ramp), smoothing))[margin:-margin], ramp[margin:-margin], atol=1e-12
+    )
 
 
 @every_kernel
@@ -151,7 +190,9 @@ def test_25_and_60_frames_a_second_agree(kernel: Kernel, causal: bool) -> None:
 def test_tracks_do_not_mix(kernel: Kernel) -> None:
     rng = np.random.default_rng(3)
     one, two = (clip(rng.random(60), track=track) for track in (1, 2))
-    together = list(smooth([r for pair in zip(one, two, strict=True) for r in pair], Smoothing(0.2, kernel)))
+    together = list(
+        smooth([r for pair in zip(one, two, strict=True) for r in pair], Smoothing(0.2, kernel))
+    )
     np.testing.assert_array_equal(va(together, 1), va(smooth(one, Smoothing(0.2, kernel))))
     np.testing.assert_array_equal(va(together, 2), va(smooth(two, Smoothing(0.2, kernel)), 2))
 
@@ -160,7 +201,9 @@ def test_tracks_do_not_mix(kernel: Kernel) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 def test_long_gaps_are_not_bridged_and_short_ones_are(kernel: Kernel, causal: bool) -> None:
     def after_break(seconds: float) -> Array:
-        readings = [ok(i, i / 25, va=0.0) for i in range(10)] + [ok(99 + i, 9 / 25 + seconds + i / 25, va=1.0) for i in range(10)]
+        readings = [ok(i, i / 25, va=0.0) for i in range(10)] + [
+            ok(99 + i, 9 / 25 + seconds + i / 25, va=1.0) for i in range(10)
+        ]
         return va(smooth(readings, Smoothing(1.0, kernel, causal, longest_gap_s=0.5)))
 
     np.testing.assert_array_equal(after_break(0.51), [0.0] * 10 + [1.0] * 10)
@@ -168,7 +211,12 @@ def test_long_gaps_are_not_bridged_and_short_ones_are(kernel: Kernel, causal: bo
 
 
 def test_a_gap_is_seen_even_while_other_rows_go_on() -> None:
-    rows = [ok(0, 0.0, va=0.0), *[ok(i, i / 10, 2, va=0.5) for i in range(1, 7)], blank(7, 0.7), ok(8, 0.8, va=1.0)]
+    rows = [
+        ok(0, 0.0, va=0.0),
+        *[ok(i, i / 10, 2, va=0.5) for i in range(1, 7)],
+        blank(7, 0.7),
+        ok(8, 0.8, va=1.0),
+    ]
     assert va(smooth(rows, Smoothing(2.0, "box"))).tolist() == [0.0, 1.0]
 
 
@@ -178,9 +226,14 @@ def test_causal_never_reads_the_future(kernel: Kernel, seed: int) -> None:
     readings, smoothing = wild(seed, 60), Smoothing(0.2, kernel, causal=True)
     whole = list(smooth(readings, smoothing))
     for cut in range(1, len(readings), 7):
-        other = [replace(r, scores={k: np.zeros_like(v) for k, v in r.scores.items()}) for r in readings[cut:]]
+        other = [
+            replace(r, scores={k: np.zeros_like(v) for k, v in r.scores.items()})
+            for r in readings[cut:]
+        ]
         for future in ([], other):
-            for before, after in zip(whole[:cut], smooth(readings[:cut] + future, smoothing), strict=False):
+            for before, after in zip(
+                whole[:cut], smooth(readings[:cut] + future, smoothing), strict=False
+            ):
                 np.testing.assert_array_equal(before.scores["va"], after.scores["va"])
 
 
@@ -234,7 +287,10 @@ def test_smoothing_twice_keeps_the_first_originals() -> None:
 
 def test_float32_scores_and_any_order_of_tasks() -> None:
     one = {"expr": np.array([0.25, 0.75], np.float32), "va": np.array([0.5], np.float32)}
-    rows = [replace(ok(0, 0.0), scores=one), replace(ok(1, 0.04), scores=dict(reversed(one.items())))]
+    rows = [
+        replace(ok(0, 0.0), scores=one),
+        replace(ok(1, 0.04), scores=dict(reversed(one.items()))),
+    ]
     for r in smooth(rows, Smoothing(1.0)):
         assert r.scores["expr"].tolist() == [0.25, 0.75]
         assert r.scores["va"].tolist() == [0.5]
@@ -246,9 +302,15 @@ def test_a_track_cannot_change_its_tasks(later: dict[str, Any]) -> None:
         list(smooth([ok(0, 0.0, va=0.1), ok(1, 0.04, **later)], Smoothing(1.0)))
 
 
-@pytest.mark.parametrize("stage", [lambda rows: smooth(rows, Smoothing(1.0)), lambda rows: fill_gaps(rows, 0.5)])
-def test_time_running_backwards_is_an_error(stage: Callable[[list[Reading]], Iterator[Reading]]) -> None:
-    with pytest.raises(SourceError, match=r"clip, frame 1: time runs backwards, 0\.4 s after 0\.5 s"):
+@pytest.mark.parametrize(
+    "stage", [lambda rows: smooth(rows, Smoothing(1.0)), lambda rows: fill_gaps(rows, 0.5)]
+)
+def test_time_running_backwards_is_an_error(
+    stage: Callable[[list[Reading]], Iterator[Reading]],
+) -> None:
+    with pytest.raises(
+        SourceError, match=r"clip, frame 1: time runs backwards, 0\.4 s after 0\.5 s"
+    ):
         list(stage([ok(0, 0.5, va=0.1), ok(1, 0.4, va=0.2)]))
 
 
@@ -260,7 +322,10 @@ def test_time_running_backwards_is_an_error(stage: Callable[[list[Reading]], Ite
         ({"seconds": math.inf}, "seconds must be a positive number"),
         ({"seconds": 1.0, "longest_gap_s": 0.0}, "longest_gap_s must be positive"),
         ({"seconds": 1.0, "longest_gap_s": math.nan}, "longest_gap_s must be positive"),
-        ({"seconds": 1.0, "kernel": "median"}, "kernel must be one of gaussian, box, exponential, got 'median'"),
+        (
+            {"seconds": 1.0, "kernel": "median"},
+            "kernel must be one of gaussian, box, exponential, got 'median'",
+        ),
     ],
 )
 def test_smoothing_checks_itself(settings: dict[str, Any], message: str) -> None:
@@ -276,15 +341,25 @@ def test_empty_streams() -> None:
 def endless(every_s: float = 0.04) -> Iterator[Reading]:
     """A camera that never stops: a new track every 20 frames, a face missing now and then."""
     for i in count():
-        yield blank(i, i * every_s) if i % 9 == 8 else ok(i, i * every_s, i // 20, expr=np.ones(8) / 8, au=np.ones(16))
+        yield (
+            blank(i, i * every_s)
+            if i % 9 == 8
+            else ok(i, i * every_s, i // 20, expr=np.ones(8) / 8, au=np.ones(16))
+        )
 
 
 @pytest.mark.parametrize(
     "stage",
-    [lambda s: smooth(s, Smoothing(0.2)), lambda s: smooth(s, Smoothing(0.2, causal=True)), lambda s: fill_gaps(s, 0.5)],
+    [
+        lambda s: smooth(s, Smoothing(0.2)),
+        lambda s: smooth(s, Smoothing(0.2, causal=True)),
+        lambda s: fill_gaps(s, 0.5),
+    ],
     ids=["smooth", "causal", "fill_gaps"],
 )
-def test_an_endless_stream_runs_in_flat_memory(stage: Callable[[Iterator[Reading]], Iterator[Reading]]) -> None:
+def test_an_endless_stream_runs_in_flat_memory(
+    stage: Callable[[Iterator[Reading]], Iterator[Reading]],
+) -> None:
     stream = stage(endless())
     tracemalloc.start()
     try:
@@ -302,7 +377,11 @@ def test_one_track_for_hours_keeps_a_window_only() -> None:
     stream = smooth((ok(i, i / 25, va=0.5) for i in count()), Smoothing(0.5))
     tracemalloc.start()
     try:
-        sizes = [tracemalloc.get_traced_memory()[0] for _ in range(4) if sum(1 for _ in islice(stream, 2000))]
+        sizes = [
+            tracemalloc.get_traced_memory()[0]
+            for _ in range(4)
+            if sum(1 for _ in islice(stream, 2000))
+        ]
     finally:
         tracemalloc.stop()
     assert max(sizes) - sizes[0] < 50_000
@@ -321,7 +400,9 @@ def test_a_short_gap_is_filled_on_the_straight_line() -> None:
     assert out[3] is last
     for row, share in zip(out[1:3], (0.25, 0.75), strict=True):
         assert row.face is not None
-        np.testing.assert_allclose(row.face.box, [8 * share, 16 * share, 50 + 8 * share, 60], atol=1e-12)
+        np.testing.assert_allclose(
+            row.face.box, [8 * share, 16 * share, 50 + 8 * share, 60], atol=1e-12
+        )
         np.testing.assert_allclose(row.face.points, np.full((5, 2), 8 * share), atol=1e-12)
         np.testing.assert_allclose(row.scores["va"], [0.8 * share, 1 - 2 * share], atol=1e-12)
         assert row.face.confidence == 0.6
@@ -340,8 +421,18 @@ def test_beginning_and_end_are_never_filled() -> None:
 
 
 def test_an_unreadable_frame_is_filled_or_stays() -> None:
-    rows = [ok(0, 0.0, va=0.0), blank(1, 0.1, Status.unreadable), ok(2, 0.2, va=1.0), blank(3, 0.3, Status.unreadable)]
-    assert statuses(fill_gaps(rows, 0.5)) == [(0, "ok", 1), (1, "gap", 1), (2, "ok", 1), (3, "unreadable", None)]
+    rows = [
+        ok(0, 0.0, va=0.0),
+        blank(1, 0.1, Status.unreadable),
+        ok(2, 0.2, va=1.0),
+        blank(3, 0.3, Status.unreadable),
+    ]
+    assert statuses(fill_gaps(rows, 0.5)) == [
+        (0, "ok", 1),
+        (1, "gap", 1),
+        (2, "ok", 1),
+        (3, "unreadable", None),
+    ]
 
 
 def test_rows_of_a_frame_come_by_track() -> None:
@@ -368,7 +459,9 @@ def test_only_tasks_of_both_ends_are_filled() -> None:
 
 
 def test_smoothed_rows_are_filled_with_their_originals() -> None:
-    rows = list(smooth([ok(0, 0.0, va=0.0), blank(1, 0.1), ok(2, 0.2, va=1.0)], Smoothing(1.0, "box")))
+    rows = list(
+        smooth([ok(0, 0.0, va=0.0), blank(1, 0.1), ok(2, 0.2, va=1.0)], Smoothing(1.0, "box"))
+    )
     row = list(fill_gaps(rows, 0.5))[1]
     assert (row.scores["va"].tolist(), row.raw["va"].tolist()) == ([0.5], [0.5])
 
@@ -420,8 +513,16 @@ def test_filling_wild_streams(seed: int) -> None:
     times = {r.frame: r.time_s for r in rows}
     for track in (1, 2, 3):
         seen = [r.frame for r in rows if r.face and r.face.track == track]
-        wanted = {f for a, b in pairwise(seen) if times[b] - times[a] <= 0.3 + 1e-6 for f in present if a < f < b}
-        assert wanted == {r.frame for r in out if r.status == "gap" and r.face and r.face.track == track}
+        wanted = {
+            f
+            for a, b in pairwise(seen)
+            if times[b] - times[a] <= 0.3 + 1e-6
+            for f in present
+            if a < f < b
+        }
+        assert wanted == {
+            r.frame for r in out if r.status == "gap" and r.face and r.face.track == track
+        }
 
 
 @pytest.mark.parametrize("longest_s", [0.0, -1.0, math.nan])
@@ -447,12 +548,19 @@ def test_kept_columns_are_not_smoothed_and_the_rest_is() -> None:
     both = [list(smooth(rows, Smoothing(0.1), tasks)) for tasks in ([task], [])]
     for before, kept, smoothed in zip(rows, *both, strict=True):
         assert kept.scores["au"][1] == before.scores["au"][1]
-        assert kept.scores["au"][0] == smoothed.scores["au"][0] == smoothed.scores["au"][1] != before.scores["au"][0]
+        assert (
+            kept.scores["au"][0]
+            == smoothed.scores["au"][0]
+            == smoothed.scores["au"][1]
+            != before.scores["au"][0]
+        )
 
 
 @pytest.mark.parametrize("width_s", [0.0, -0.1, math.nan, math.inf])
 def test_a_width_is_a_positive_number(width_s: float) -> None:
-    with pytest.raises(ValueError, match="the width of a smoothing must be a positive number of seconds"):
+    with pytest.raises(
+        ValueError, match="the width of a smoothing must be a positive number of seconds"
+    ):
         Smoothing.of_width(width_s)
 
 

@@ -18,8 +18,12 @@ SHOWN = "\\x1b]0;mine\\x07\\x1b[2J\\u202egpj\\r\\n\\x9b31m\\u2028\\udcff"
 
 def harmless(said: str) -> bool:
     """No control or turning character in it but the line breaks of mien's own."""
-    formats = {letter for letter in said if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")} - {"\n"}
-    return not formats and not set(said) & {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+    formats = {
+        letter for letter in said if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")
+    } - {"\n"}
+    return not formats and not set(said) & {
+        chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    }
 
 
 def test_what_commands_a_terminal_is_written_out():
@@ -27,13 +31,27 @@ def test_what_commands_a_terminal_is_written_out():
     assert printable("a\n\tb\x1b", lines=True) == "a\n\tb\\x1b"
 
 
-@pytest.mark.parametrize("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xD800, 0xDFFF])
+@pytest.mark.parametrize(
+    "code",
+    [
+        *range(0x20),
+        0x7F,
+        *range(0x80, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        0xD800,
+        0xDFFF,
+    ],
+)
 def test_every_such_character(code):
     assert harmless(printable(chr(code)))
     assert len(printable(chr(code))) > 1
 
 
-@pytest.mark.parametrize("text", ["лицо 01.jpg", "می\u200cخواهم", "👩\u200d🔬 café", "a\u00a0b", "[red]x[/red]", "C:\\x1b"])
+@pytest.mark.parametrize(
+    "text",
+    ["лицо 01.jpg", "می\u200cخواهم", "👩\u200d🔬 café", "a\u00a0b", "[red]x[/red]", "C:\\x1b"],
+)
 def test_letters_of_every_language_stay(text):
     assert printable(text) == text == printable(text, lines=True)
 

@@ -35,14 +35,18 @@ def detector():
 @pytest.fixture(scope="module")
 def heads(shared):
     """Heads of 12 different people on grey, (200, 240, 3), in the same place and of one size."""
-    table = pd.read_parquet(shared / "data" / "portraits.parquet", columns=["subject", "split", "image", "points"])
+    table = pd.read_parquet(
+        shared / "data" / "portraits.parquet", columns=["subject", "split", "image", "points"]
+    )
     table = table[(table["split"] == "val") & table["points"].notna()].groupby("subject").head(1)
     kept = []
     for row in table.sample(40, random_state=5).itertuples():
         picture = np.array(Image.open(io.BytesIO(row.image)).convert("RGB"))
         matrix = similarity(np.array(row.points, float).reshape(5, 2), np.add(POINTS, (120, 100)))
         head = cv2.warpAffine(picture, matrix, (240, 200), borderMode=cv2.BORDER_REPLICATE)
-        mask = cv2.ellipse(np.zeros((200, 240), np.float32), (120, 92), (60, 82), 0, 0, 360, 1.0, -1)[..., None]
+        mask = cv2.ellipse(
+            np.zeros((200, 240), np.float32), (120, 92), (60, 82), 0, 0, 360, 1.0, -1
+        )[..., None]
         head = (head * mask + EMPTY * (1 - mask)).astype(np.uint8)
         if len(detector().find(head)) == 1 and len(kept) < 12:
             kept.append(head)
@@ -51,7 +55,12 @@ def heads(shared):
 
 
 def shifted(picture: np.ndarray, right: float, down: float = 0.0) -> np.ndarray:
-    return cv2.warpAffine(picture, np.array([[1, 0, right], [0, 1, down]], float), picture.shape[1::-1], borderValue=(128, 128, 128))
+    return cv2.warpAffine(
+        picture,
+        np.array([[1, 0, right], [0, 1, down]], float),
+        picture.shape[1::-1],
+        borderValue=(128, 128, 128),
+    )
 
 
 def followed(pictures, rate: float = RATE) -> list[list[Face]]:
@@ -75,7 +84,9 @@ def test_a_cut_on_one_background_gives_a_new_number(heads):
 
 
 CHANGES = {
-    "flash": lambda head, t: np.clip(head * 1.5 + 30.0, 0, 255).astype(np.uint8) if 0.4 < t < 0.5 else head,
+    "flash": lambda head, t: (
+        np.clip(head * 1.5 + 30.0, 0, 255).astype(np.uint8) if 0.4 < t < 0.5 else head
+    ),
     "dark": lambda head, t: (head * 0.5).astype(np.uint8) if t > 0.5 else head,
     "blur": lambda head, t: cv2.GaussianBlur(head, (0, 0), 2.5) if t > 0.5 else head,
     "moves": lambda head, t: shifted(head, 40 * np.sin(2 * np.pi * t)),
@@ -102,7 +113,9 @@ def test_tiles_that_change_places_never_change_owners(heads):
     for faces, now in zip(followed(pictures), orders, strict=True):
         assert len(faces) == 4
         for face in faces:
-            owners.setdefault(face.track, set()).add(now[int((face.box[0] + face.box[2] / 2) // 240)])
+            owners.setdefault(face.track, set()).add(
+                now[int((face.box[0] + face.box[2] / 2) // 240)]
+            )
     assert all(len(who) == 1 for who in owners.values())
 
 
@@ -110,7 +123,9 @@ def test_tiles_that_change_places_never_change_owners(heads):
 def test_who_sits_down_in_another_s_place_gets_a_new_number(heads, pause):
     left = [heads[0]] * 12 + [EMPTY] * pause + [heads[1]] * 12
     looks = followed(np.hstack([one, heads[2]]) for one in left)
-    first, last = ({face.track for face in faces if face.box[0] < 220} for faces in (looks[0], looks[-1]))
+    first, last = (
+        {face.track for face in faces if face.box[0] < 220} for faces in (looks[0], looks[-1])
+    )
     assert len(first) == len(last) == 1
     assert first != last
 
@@ -165,7 +180,11 @@ def test_the_interval_is_the_typical_one():
     interval = FrameInterval()
     for time_s in (0.0, 1.0, 2.0, 3.0):
         interval.add(time_s)
-    assert (interval.typical_s, interval.longest_gap_s(0.5), interval.longest_gap_s(9.0)) == (1.0, 2.5, 9.0)
+    assert (interval.typical_s, interval.longest_gap_s(0.5), interval.longest_gap_s(9.0)) == (
+        1.0,
+        2.5,
+        9.0,
+    )
     for time_s in (3.1, 3.2, 3.3):
         interval.add(time_s)
     assert interval.typical_s == pytest.approx(0.1)
@@ -175,10 +194,15 @@ def test_the_interval_is_the_typical_one():
 
 
 def beside(heads, there) -> list[list[Face]]:
-    return followed(np.hstack([heads[0], heads[1] if there(i / RATE) else EMPTY]) for i in range(round(3.2 * RATE)))
+    return followed(
+        np.hstack([heads[0], heads[1] if there(i / RATE) else EMPTY])
+        for i in range(round(3.2 * RATE))
+    )
 
 
-def test_a_face_that_returns_beside_a_known_one_has_rows_from_when_it_returns_until_it_leaves(heads):
+def test_a_face_that_returns_beside_a_known_one_has_rows_from_when_it_returns_until_it_leaves(
+    heads,
+):
     looks = beside(heads, lambda t: t < 0.5 or 1.6 <= t < 2.8)
     seen = [i / RATE for i, faces in enumerate(looks) if any(face.box[0] > 240 for face in faces)]
     back = [time_s for time_s in seen if time_s > 1]
@@ -202,7 +226,9 @@ def test_frames_come_out_in_order_and_as_many_as_went_in(heads):
 
 
 @pytest.mark.parametrize("limit", [3, 1000])
-def test_no_more_frames_are_kept_than_the_limit_and_the_search_interval_allow(heads, monkeypatch, limit):
+def test_no_more_frames_are_kept_than_the_limit_and_the_search_interval_allow(
+    heads, monkeypatch, limit
+):
     monkeypatch.setattr(lookback, "HELD_BYTES", limit * heads[0].nbytes)
     given = 0
 

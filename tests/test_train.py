@@ -59,7 +59,9 @@ def stock(face):
 
 @pytest.mark.parametrize("tidy", [True, False])
 def test_composites_are_repeatable_and_hold_faces(stock, tidy):
-    first, second = (compose(stock, 320, (40, 120), np.random.default_rng(4), tidy) for _ in range(2))
+    first, second = (
+        compose(stock, 320, (40, 120), np.random.default_rng(4), tidy) for _ in range(2)
+    )
     np.testing.assert_array_equal(first, second)
     assert first.shape == (320, 320)
     assert first.dtype == np.uint8
@@ -73,7 +75,14 @@ def test_export_matches_torch_and_halves_the_weights(tmp_path):
     assert 0 < change < 0.05
     assert (tmp_path / "x.onnx").stat().st_size < 6e6
     # Eight bits of an untrained network are coarse; the cost for a trained one is on its card.
-    export(net, tmp_path / "y.onnx", example, ["expr", "va", "au"], {0: "batch"}, calibration=torch.randn(20, 1, 64, 64).numpy())
+    export(
+        net,
+        tmp_path / "y.onnx",
+        example,
+        ["expr", "va", "au"],
+        {0: "batch"},
+        calibration=torch.randn(20, 1, 64, 64).numpy(),
+    )
     assert (tmp_path / "y.onnx").stat().st_size < 4e6
 
 
@@ -125,8 +134,14 @@ def test_mien_s_recipe_from_data_to_bundle(small_data, tmp_path, face):
         return settings.model_copy(update={"pixels": mien_s.pixels_at(48), "fit": fit})
 
     first = fit(short(mien_s.first_settings(small_data)), tmp_path / "first")
-    second = fit(short(mien_s.second_settings(small_data, first.folder, bundles()["mien-s"])), tmp_path / "second")
-    third = fit(short(mien_s.third_settings(small_data, first.folder, second.folder, bundles()["mien-s"])), tmp_path / "third")
+    second = fit(
+        short(mien_s.second_settings(small_data, first.folder, bundles()["mien-s"])),
+        tmp_path / "second",
+    )
+    third = fit(
+        short(mien_s.third_settings(small_data, first.folder, second.folder, bundles()["mien-s"])),
+        tmp_path / "third",
+    )
     mean = average_runs((second, third), mien_s.SHARES, tmp_path / "mean")
     nets = [run.load("best.pt")["net"] for run in (second, third, mean)]
     for name, tensor in nets[2].items():
@@ -137,7 +152,10 @@ def test_mien_s_recipe_from_data_to_bundle(small_data, tmp_path, face):
     bundle = open_bundle(make_bundle(mean, tmp_path / "mien-s", bits=8, features=True))
     assert isinstance(bundle.card, AffectCard)
     assert bundle.card.features == 256
-    assert {score.data.split(";")[0] for score in bundle.card.scores} == {"validation split of FER+", "validation split of portraits"}
+    assert {score.data.split(";")[0] for score in bundle.card.scores} == {
+        "validation split of FER+",
+        "validation split of portraits",
+    }
     assert any("dlib" in terms.data for terms in bundle.card.trained_on)
     assert load(bundle.folder).score([face])["expr"].shape == (1, 8)
 
@@ -148,18 +166,30 @@ def test_a_bundle_of_eight_bits_is_made_again(small_data, tmp_path):
         f"data:\n- {{set: ferplus, folder: {small_data}}}\n- {{set: portraits, folder: {small_data}}}\n"
     )
     told: list[str] = []
-    out = requantise("mien-xs", read_settings(tmp_path / "faces.yaml"), tmp_path / "again", "the command", told.append)
+    out = requantise(
+        "mien-xs",
+        read_settings(tmp_path / "faces.yaml"),
+        tmp_path / "again",
+        "the command",
+        told.append,
+    )
     old, new = open_bundle("mien-xs").card, open_bundle(out).card
     assert new.sha256 == sha256_of(out / "model.onnx") != old.sha256
     assert new.made.recipe == f"{old.made.recipe}; then the command"
     assert any(old.sha256[:12] in limit for limit in new.limits)
     assert new.features == old.features
-    assert {score.metric for score in new.scores} >= {"expr accuracy", "expr accuracy before 8-bit quantisation", "au mean r"}
+    assert {score.metric for score in new.scores} >= {
+        "expr accuracy",
+        "expr accuracy before 8-bit quantisation",
+        "au mean r",
+    }
     assert any(line.startswith("ranges of activations") for line in told)
     assert strays(onnx.load(out / "model.onnx")) == []
     assert load(out).score([np.zeros((90, 90, 3), np.uint8)])["va"].shape == (1, 2)
     with pytest.raises(BundleError, match="mien-face reads no affect"):
-        requantise("mien-face", read_settings(tmp_path / "faces.yaml"), tmp_path / "face", "", told.append)
+        requantise(
+            "mien-face", read_settings(tmp_path / "faces.yaml"), tmp_path / "face", "", told.append
+        )
 
 
 def test_face_weights_keep_their_answers_when_their_norms_are_unfolded(face):
@@ -168,7 +198,9 @@ def test_face_weights_keep_their_answers_when_their_norms_are_unfolded(face):
     grey = FaceResNet(1).eval()
     load_faces(grey)
     crops = [cv2.resize(face[30 + i : 230 - i, 120:320], (96, 96)) for i in range(0, 40, 5)]
-    luma = torch.stack([torch.from_numpy(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)).float()[None] for crop in crops])
+    luma = torch.stack(
+        [torch.from_numpy(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)).float()[None] for crop in crops]
+    )
     images = (luma - 115) / 256
     with torch.no_grad():
         before = grey(images)

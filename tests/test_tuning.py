@@ -57,7 +57,9 @@ def test_thresholds_are_the_best_by_brute_force(seed: int) -> None:
     scores, target = units(seed)
     for k, chosen in enumerate(thresholds_for(scores, target)):
         known = ~np.isnan(target[:, k])
-        figures = {t: f1_score(target[known, k], scores[known, k] >= t, zero_division=0.0) for t in GRID}
+        figures = {
+            t: f1_score(target[known, k], scores[known, k] >= t, zero_division=0.0) for t in GRID
+        }
         equals = [t for t in GRID if figures[t] >= max(figures.values()) - 1e-12]
         assert chosen == min(equals, key=lambda t: (round(abs(t - 0.5), 6), t))
 
@@ -67,7 +69,9 @@ def test_no_other_set_of_thresholds_has_a_higher_mean_f1() -> None:
     grid = (0.2, 0.4, 0.6)
     best = max(itertools.product(grid, grid), key=lambda t: metrics.mean_au_f1(scores >= t, target))
     chosen = thresholds_for(scores, target, grid)
-    assert metrics.mean_au_f1(decide(scores, chosen), target) == metrics.mean_au_f1(decide(scores, best), target)
+    assert metrics.mean_au_f1(decide(scores, chosen), target) == metrics.mean_au_f1(
+        decide(scores, best), target
+    )
 
 
 def test_of_equal_thresholds_the_one_nearest_a_half_is_taken() -> None:
@@ -98,8 +102,14 @@ def test_decisions_begin_at_their_threshold() -> None:
         (lambda: blend([[[1.0]], [[1.0, 2.0]]], [1, 1]), r"got \(1, 1\), \(1, 2\)"),
         (lambda: override([[1.0]], [[NAN]], 0.5), "without NaN"),
         (lambda: override([[1.0]], [[1.0, 0.0]], 0.5), r"got \(1, 1\) and \(1, 2\)"),
-        (lambda: override([[1.0, 0.0]], [[1.0, 0.0]], 0.5, slots=[2]), r"slots \[2\] are not columns of 2 classes"),
-        (lambda: override([[1.0, 0.0]], [[1.0, 0.0]], 0.5, slots=[]), r"slots \[\] are not columns"),
+        (
+            lambda: override([[1.0, 0.0]], [[1.0, 0.0]], 0.5, slots=[2]),
+            r"slots \[2\] are not columns of 2 classes",
+        ),
+        (
+            lambda: override([[1.0, 0.0]], [[1.0, 0.0]], 0.5, slots=[]),
+            r"slots \[\] are not columns",
+        ),
         (lambda: kl_to([1, 1], []), "at least one"),
         (lambda: kl_to([1, 1], [0, 2]), "class numbers from 0 to 1"),
         (lambda: kl_to([1, 1], [0, NAN]), "class numbers from 0 to 1"),
@@ -107,7 +117,10 @@ def test_decisions_begin_at_their_threshold() -> None:
         (lambda: kl_to([1, -1], [0]), "counts or shares"),
         (lambda: video_folds(["a", "b"], folds=3), "3 folds need at least 3 videos, got 2"),
         (lambda: video_folds(["a", None, "b"], folds=2), "row 1 has no video"),
-        (lambda: nested(np.zeros((3, 2, 1)), [0, 2]), r"3 versions need the folds 0 to 1, got \[0, 2\]"),
+        (
+            lambda: nested(np.zeros((3, 2, 1)), [0, 2]),
+            r"3 versions need the folds 0 to 1, got \[0, 2\]",
+        ),
         (lambda: nested(np.zeros((3, 2, 1)), [0, 1, 1]), "a whole fold number for each row"),
         (lambda: nested(np.zeros((2, 1)), [0, 1]), "a versioned array is"),
         (lambda: nested(np.zeros((3, 2, 1)), [0.0, 1.0]), "a whole fold number for each row"),
@@ -142,7 +155,9 @@ def test_a_blend_is_the_weighted_mean() -> None:
     rng = np.random.default_rng(0)
     parts = rng.dirichlet(np.ones(8), size=(3, 40))
     for weights in ([0.6, 0.3, 0.1], [2, 0, 5], [1, 1, 1]):
-        np.testing.assert_allclose(blend(list(parts), weights), np.average(parts, axis=0, weights=weights), atol=1e-14)
+        np.testing.assert_allclose(
+            blend(list(parts), weights), np.average(parts, axis=0, weights=weights), atol=1e-14
+        )
     np.testing.assert_array_equal(blend([parts[0], parts[1]], [1, 0]), parts[0])
 
 
@@ -178,7 +193,9 @@ def test_a_slot_without_a_say_never_wins() -> None:
 def test_kl_is_the_divergence_of_published_from_decided_classes() -> None:
     decisions = np.random.default_rng(0).integers(7, size=500)
     shares = np.bincount(decisions, minlength=7) / 500
-    assert kl_to(COMPOUND_COUNTS, decisions) == pytest.approx(stats.entropy(COMPOUND_COUNTS, shares), rel=1e-12)
+    assert kl_to(COMPOUND_COUNTS, decisions) == pytest.approx(
+        stats.entropy(COMPOUND_COUNTS, shares), rel=1e-12
+    )
     rounded = [0.160, 0.276, 0.119, 0.118, 0.117, 0.112, 0.098]
     np.testing.assert_allclose(np.array(COMPOUND_COUNTS) / sum(COMPOUND_COUNTS), rounded, atol=5e-4)
     assert kl_to(rounded, decisions) == pytest.approx(kl_to(COMPOUND_COUNTS, decisions), abs=2e-3)
@@ -236,9 +253,13 @@ def test_tuning_chooses_by_brute_force_in_every_version() -> None:
     tuned = tune((0, 1, 2, 4), apply, ccc, inputs, target=target, fold=fold)
     for version in range(1 + folds):
         seen = (fold != version - 1) & ~np.isnan(target)
-        figures = {w: metrics.ccc(apply(w, inputs[version])[seen, 0], target[seen]) for w in (0, 1, 2, 4)}
+        figures = {
+            w: metrics.ccc(apply(w, inputs[version])[seen, 0], target[seen]) for w in (0, 1, 2, 4)
+        }
         assert tuned.chosen[version] == max(figures, key=lambda w: figures[w])
-        np.testing.assert_array_equal(tuned.values[version], apply(tuned.chosen[version], inputs[version]))
+        np.testing.assert_array_equal(
+            tuned.values[version], apply(tuned.chosen[version], inputs[version])
+        )
 
 
 def test_shared_inputs_give_the_same_as_copies_and_are_worked_on_once() -> None:
@@ -269,10 +290,27 @@ def chain(seed: int, target: Array, fold: NDArray[np.int64], video: NDArray[np.i
         return metrics.mean_au_f1(values >= 0.5, told)
 
     blended = tune(
-        [(1, 0), (1, 1), (0, 1)], lambda w, x: blend(list(x), w), judge, versions(parts, int(fold.max()) + 1), target=target, fold=fold
+        [(1, 0), (1, 1), (0, 1)],
+        lambda w, x: blend(list(x), w),
+        judge,
+        versions(parts, int(fold.max()) + 1),
+        target=target,
+        fold=fold,
     )
-    smooth = tune((0, 1, 2), lambda w, x: smooth_rows(x, video, frame, window=w), judge, blended.values, target=target, fold=fold)
-    return fit(lambda x, rows: thresholds_for(x[rows], target[rows]), lambda t, x: decide(x, t), smooth.values, fold).values
+    smooth = tune(
+        (0, 1, 2),
+        lambda w, x: smooth_rows(x, video, frame, window=w),
+        judge,
+        blended.values,
+        target=target,
+        fold=fold,
+    )
+    return fit(
+        lambda x, rows: thresholds_for(x[rows], target[rows]),
+        lambda t, x: decide(x, t),
+        smooth.values,
+        fold,
+    ).values
 
 
 def test_the_labels_of_a_fold_have_no_say_in_its_nested_scores() -> None:
@@ -297,7 +335,9 @@ def test_random_scores_look_good_on_their_own_rows_only() -> None:
         fold = video_folds(np.repeat(np.arange(20), 10), seed=seed)
         target = rng.integers(2, size=200).astype(float)
         models = rng.random((50, 200, 2))
-        tuned = tune(range(50), lambda k, x: x[k], accuracy, versions(models, 5), target=target, fold=fold)
+        tuned = tune(
+            range(50), lambda k, x: x[k], accuracy, versions(models, 5), target=target, fold=fold
+        )
         flattered.append(accuracy(tuned.values[0], target))
         honest.append(accuracy(nested(tuned.values, fold), target))
     assert np.mean(flattered) > 0.56
@@ -315,10 +355,18 @@ def test_thresholds_of_random_scores_are_not_flattered_by_nesting() -> None:
         target, fresh = (rng.random((2, 200, 3)) < 0.05).astype(float)
         grid = tuple(np.linspace(0.02, 0.98, 49).tolist())
         inputs = versions(rng.random((200, 3)), 5)
-        tuned = fit(lambda x, rows: thresholds_for(x[rows], target[rows], grid), lambda t, x: decide(x, t), inputs, fold)  # noqa: B023
+        tuned = fit(
+            lambda x, rows, target=target, grid=grid: thresholds_for(x[rows], target[rows], grid),
+            lambda t, x: decide(x, t),
+            inputs,
+            fold,
+        )
         for values, gains in ((tuned.values[0], gain), (nested(tuned.values, fold), honest_gain)):
             # By fold: there the nested decisions know nothing of the labels, so both figures are drawn from one distribution.
-            own, new = ([metrics.mean_au_f1(values[fold == f], told[fold == f]) for f in range(5)] for told in (target, fresh))
+            own, new = (
+                [metrics.mean_au_f1(values[fold == f], told[fold == f]) for f in range(5)]
+                for told in (target, fresh)
+            )
             gains.append(float(np.mean(own) - np.mean(new)))
     assert np.mean(gain) > 0.03
     assert abs(np.mean(honest_gain)) < 0.015
@@ -328,10 +376,17 @@ def test_candidates_that_cannot_be_judged_are_passed_over() -> None:
     inputs, fold = versions(np.array([[0.0], [1.0], [2.0], [3.0]]), 2), [0, 0, 1, 1]
     target = np.array([0.0, 1.0, 2.0, 3.0])
     tuned = tune(
-        [NAN, 2.0, 1.0, 0.5], lambda k, x: x * k, lambda v, t: NAN if np.isnan(v).any() else ccc(v, t), inputs, target=target, fold=fold
+        [NAN, 2.0, 1.0, 0.5],
+        lambda k, x: x * k,
+        lambda v, t: NAN if np.isnan(v).any() else ccc(v, t),
+        inputs,
+        target=target,
+        fold=fold,
     )
     assert tuned.chosen == (1.0, 1.0, 1.0)
-    with pytest.raises(DataError, match="version 1 can judge none of 1 candidates on its 0 labelled rows"):
+    with pytest.raises(
+        DataError, match="version 1 can judge none of 1 candidates on its 0 labelled rows"
+    ):
         tune([1.0], lambda k, x: x * k, ccc, inputs, target=[0, 1, NAN, NAN], fold=fold)
     with pytest.raises(DataError, match="version 0 can judge none of 0 candidates"):
         tune([], lambda k, x: x, ccc, inputs, target=target, fold=fold)

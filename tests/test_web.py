@@ -28,11 +28,20 @@ const [raw, task, heat] = process.argv.slice(1).map((text) => JSON.parse(text));
 console.log(JSON.stringify(decode(raw, task, heat)));
 """
 
-pytestmark = pytest.mark.skipif(NODE is None, reason="Node is not here, which runs the reader for browsers")
+pytestmark = pytest.mark.skipif(
+    NODE is None, reason="Node is not here, which runs the reader for browsers"
+)
 
 
 def node(script, *args):
-    command = [str(NODE), "--input-type=module", "-e", script % READER.as_uri(), "--", *map(str, args)]
+    command = [
+        str(NODE),
+        "--input-type=module",
+        "-e",
+        script % READER.as_uri(),
+        "--",
+        *map(str, args),
+    ]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -40,8 +49,17 @@ def in_node(picture, points, pixels, spare):
     file = spare / "picture"
     file.write_bytes(np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]).tobytes())
     height, width = picture.shape[:2]
-    node(PREPARE, file, width, height, json.dumps(None if points is None else points.tolist()), pixels.model_dump_json())
-    return np.frombuffer(file.read_bytes(), np.float32).reshape(pixels.channels, pixels.size, pixels.size)
+    node(
+        PREPARE,
+        file,
+        width,
+        height,
+        json.dumps(None if points is None else points.tolist()),
+        pixels.model_dump_json(),
+    )
+    return np.frombuffer(file.read_bytes(), np.float32).reshape(
+        pixels.channels, pixels.size, pixels.size
+    )
 
 
 @pytest.mark.parametrize("size", [32, 80, 224])
@@ -50,7 +68,14 @@ def test_aligned_faces_are_the_same(face, tmp_path, size, colour):
     own = load().card.pixels
     (found, *_) = load_detector().find(face)
     channels = 1 if colour == "grey" else 3
-    pixels = Pixels(size=size, colour=colour, alignment="similarity5", template=own.template, mean=(0.0,) * channels, std=(1.0,) * channels)
+    pixels = Pixels(
+        size=size,
+        colour=colour,
+        alignment="similarity5",
+        template=own.template,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+    )
     theirs = in_node(face, found.points, pixels, tmp_path)
     ours = normalise([prepare(face, Face(found.box, found.points, 1.0), pixels)], pixels)[0]
     assert np.abs(theirs - ours).max() <= 4  # OpenCV rounds where a pixel lies to a 32nd

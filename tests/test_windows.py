@@ -66,11 +66,19 @@ def trajectories(split: str, lengths: list[int], seed: int) -> tuple[pd.DataFram
     parts, seen = [], []
     for number, count in enumerate(lengths):
         noise = rng.normal(size=(count, BLOCKS)).clip(-2.9, 2.9)
-        mean = pd.DataFrame(noise[:, :2]).rolling(SPREAD, center=True, min_periods=1).mean().to_numpy()
+        mean = (
+            pd.DataFrame(noise[:, :2]).rolling(SPREAD, center=True, min_periods=1).mean().to_numpy()
+        )
         va = (1.5 * mean).clip(-1, 1)
         parts.append(
             pd.DataFrame(
-                {"video": f"{split}-{number}", "frame": np.arange(count), "split": split, "valence": va[:, 0], "arousal": va[:, 1]}
+                {
+                    "video": f"{split}-{number}",
+                    "frame": np.arange(count),
+                    "split": split,
+                    "valence": va[:, 0],
+                    "arousal": va[:, 1],
+                }
             )
         )
         seen.append(noise)
@@ -78,23 +86,49 @@ def trajectories(split: str, lengths: list[int], seed: int) -> tuple[pd.DataFram
 
 
 def picture(seen: np.ndarray) -> np.ndarray:
-    return np.kron((127.5 + 43 * seen).round().astype(np.uint8).reshape(4, 4), np.ones((4, 4), np.uint8))
+    return np.kron(
+        (127.5 + 43 * seen).round().astype(np.uint8).reshape(4, 4), np.ones((4, 4), np.uint8)
+    )
 
 
 def make_place(folder: Path, train: list[int], val: list[int]) -> Path:
     """Pictures, a label file in no order, a bundle, and a cache of it."""
     parts = [trajectories("train", train, 0), trajectories("val", val, 1)]
-    table, seen = pd.concat([part for part, _ in parts], ignore_index=True), np.concatenate([noise for _, noise in parts])
+    table, seen = (
+        pd.concat([part for part, _ in parts], ignore_index=True),
+        np.concatenate([noise for _, noise in parts]),
+    )
     (folder / "faces").mkdir()
     table["image"] = [f"faces/{i:04d}.png" for i in range(len(table))]
     for name, row in zip(table["image"], seen, strict=True):
         cv2.imwrite(str(folder / name), picture(row))
     table.sample(frac=1, random_state=0).to_parquet(folder / "labels.parquet")
     (folder / "bundle").mkdir()
-    export(Blocks(), folder / "bundle" / "model.onnx", torch.randn(3, 1, SIDE, SIDE), ["va", "features"], {0: "batch"})
-    tasks = (TaskCard(key=VA.key, names=VA.names, kind=VA.kind, low=VA.low, high=VA.high, supervised_by="nobody"),)
+    export(
+        Blocks(),
+        folder / "bundle" / "model.onnx",
+        torch.randn(3, 1, SIDE, SIDE),
+        ["va", "features"],
+        {0: "batch"},
+    )
+    tasks = (
+        TaskCard(
+            key=VA.key,
+            names=VA.names,
+            kind=VA.kind,
+            low=VA.low,
+            high=VA.high,
+            supervised_by="nobody",
+        ),
+    )
     pixels = Pixels(size=SIDE, colour="grey", alignment="box", mean=(127.5,), std=(43.0,))
-    facts = {"name": "blocks", "tasks": tasks, "pixels": pixels, "temperature": {}, "features": BLOCKS}
+    facts = {
+        "name": "blocks",
+        "tasks": tasks,
+        "pixels": pixels,
+        "temperature": {},
+        "features": BLOCKS,
+    }
     facts["sha256"] = sha256_of(folder / "bundle" / "model.onnx")
     write_card(open_bundle(AFFECT).card.model_copy(update=facts), folder / "bundle" / "card.json")
     build(load(folder / "bundle", "onnxruntime"), table_of(folder), folder / "cache", root=folder)
@@ -104,15 +138,34 @@ def make_place(folder: Path, train: list[int], val: list[int]) -> Path:
 def table_of(place: Path, split: str | None = None) -> pd.DataFrame:
     """As a run reads it: the paths whole, the order of the file."""
     table = pd.read_parquet(place / "labels.parquet")
-    table = table.assign(image=[str(place / name) for name in table["image"]], points=None, subject=None)
+    table = table.assign(
+        image=[str(place / name) for name in table["image"]], points=None, subject=None
+    )
     return (table if split is None else table[table["split"] == split]).reset_index(drop=True)
 
 
-def settings_of(place: Path, *, window=LENGTH, head=None, file="labels.parquet", features=None, **parts) -> Settings:
-    reads = {"bundle": str(place / "bundle"), "cache": place / "cache", "images": place, "parts": "features"}
-    reads |= {"window": None if window is None else WindowSettings(length=window)} | (features or {})
-    head = head or HeadSettings(kind="linear" if window is None else "sequence", width=None if window is None else 16)
-    fitting = {"epochs": 2, "batch": 16, "find_points": False, "accelerator": "cpu", **parts.pop("fit", {})}
+def settings_of(
+    place: Path, *, window=LENGTH, head=None, file="labels.parquet", features=None, **parts
+) -> Settings:
+    reads = {
+        "bundle": str(place / "bundle"),
+        "cache": place / "cache",
+        "images": place,
+        "parts": "features",
+    }
+    reads |= {"window": None if window is None else WindowSettings(length=window)} | (
+        features or {}
+    )
+    head = head or HeadSettings(
+        kind="linear" if window is None else "sequence", width=None if window is None else 16
+    )
+    fitting = {
+        "epochs": 2,
+        "batch": 16,
+        "find_points": False,
+        "accelerator": "cpu",
+        **parts.pop("fit", {}),
+    }
     return Settings(
         **{
             "name": "heads", "data": (File(set="file", path=place / file),), "tasks": (VA.key,), "features": FeatureSettings(**reads),
@@ -124,7 +177,9 @@ def settings_of(place: Path, *, window=LENGTH, head=None, file="labels.parquet",
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    return make_place(tmp_path_factory.mktemp("windows"), train=[30] * 20 + [7, 12], val=[33] * 6 + [5, 12, 13])
+    return make_place(
+        tmp_path_factory.mktemp("windows"), train=[30] * 20 + [7, 12], val=[33] * 6 + [5, 12, 13]
+    )
 
 
 # which frames
@@ -170,8 +225,14 @@ def by_hand(frames: list[int], length: int, gap: int, overlap: bool) -> set[tupl
 def test_windows_hold_every_frame_whatever_the_order_of_the_table(seed):
     rng = np.random.default_rng(seed)
     length, gap, overlap = int(rng.integers(2, 12)), int(rng.integers(1, 4)), bool(rng.integers(2))
-    videos = {f"v{i}": sorted(rng.choice(80, rng.integers(1, 60), replace=False).tolist()) for i in range(rng.integers(1, 6))}
-    table = pd.concat([clip(*frames, video=name) for name, frames in videos.items()] + [clip(np.nan, np.nan, video=None)])
+    videos = {
+        f"v{i}": sorted(rng.choice(80, rng.integers(1, 60), replace=False).tolist())
+        for i in range(rng.integers(1, 6))
+    }
+    table = pd.concat(
+        [clip(*frames, video=name) for name, frames in videos.items()]
+        + [clip(np.nan, np.nan, video=None)]
+    )
     table = table.sample(frac=1, random_state=seed).reset_index(drop=True)
     found = windows(table, WindowSettings(length=length, gap=gap), overlap=overlap)
     assert found.shape[1] == length
@@ -200,9 +261,9 @@ def test_frames_without_a_place_in_time_are_refused():
 
 def test_a_batch_is_features_and_labels_with_nan_for_padding(place):
     table = table_of(place, "val")
-    features = load(place / "bundle", "onnxruntime").features_and_raw([cv2.imread(path, cv2.IMREAD_COLOR_RGB) for path in table["image"]])[
-        0
-    ]
+    features = load(place / "bundle", "onnxruntime").features_and_raw(
+        [cv2.imread(path, cv2.IMREAD_COLOR_RGB) for path in table["image"]]
+    )[0]
     read = inputs_of(table, [VA], settings_of(place))
     assert isinstance(read, WindowDataset)
     for number in (0, len(read) - 1, 3):
@@ -233,7 +294,9 @@ def test_answers_come_in_the_tables_order_and_the_first_window_counts(place, tmp
         for start in starts:
             part = rows[start : start + LENGTH]
             with torch.no_grad():
-                said = head.last(head.gru(read.__getitems__(part.tolist())[0][None])[0].relu())[0].numpy()
+                said = head.last(head.gru(read.__getitems__(part.tolist())[0][None])[0].relu())[
+                    0
+                ].numpy()
             fresh = np.isnan(expected[part]).any(axis=1)
             expected[part[fresh]] = said[fresh]
     np.testing.assert_allclose(raw["va"], expected, atol=1e-5)
@@ -242,7 +305,11 @@ def test_answers_come_in_the_tables_order_and_the_first_window_counts(place, tmp
 def test_padding_is_no_part_of_the_loss(place, tmp_path):
     """One step over all windows costs what the objective says of their frames alone."""
     table = table_of(place, "train")
-    settings = settings_of(place, optim=OptimSettings(optimiser="adam", lr=1e-12), losses={"va": LossSettings(kind="mse")})
+    settings = settings_of(
+        place,
+        optim=OptimSettings(optimiser="adam", lr=1e-12),
+        losses={"va": LossSettings(kind="mse")},
+    )
     read = inputs_of(table, [VA], settings, overlap=True)
     assert (read.rows < 0).any()
     costs = []
@@ -252,7 +319,11 @@ def test_padding_is_no_part_of_the_loss(place, tmp_path):
             costs.append(loss)
 
     run = fit(
-        settings.model_copy(update={"fit": settings.fit.model_copy(update={"batch": len(read), "epochs": 1})}), tmp_path / "run", Hear()
+        settings.model_copy(
+            update={"fit": settings.fit.model_copy(update={"batch": len(read), "epochs": 1})}
+        ),
+        tmp_path / "run",
+        Hear(),
     )
     rows = read.rows[read.rows >= 0]
     values, target, _ = read.__getitems__(range(len(read)))
@@ -261,7 +332,9 @@ def test_padding_is_no_part_of_the_loss(place, tmp_path):
         said = network_of(run)(values)[0][real].numpy()
     truth = labels(table, VA)
     assert len(costs) == 1
-    assert costs[0] == pytest.approx((((said - truth[rows]) ** 2).mean(axis=0) / truth.var(axis=0)).mean(), rel=1e-4)
+    assert costs[0] == pytest.approx(
+        (((said - truth[rows]) ** 2).mean(axis=0) / truth.var(axis=0)).mean(), rel=1e-4
+    )
     objective = Objective.from_labels([VA], {}, {"va": truth})
     whole, _ = objective((torch.zeros(*target.shape),), (target,))
     assert torch.isfinite(whole)
@@ -270,15 +343,28 @@ def test_padding_is_no_part_of_the_loss(place, tmp_path):
 def test_frames_that_are_not_cached_are_named_or_left_out(place, tmp_path):
     table = table_of(place)
     lost = table.query("video == 'train-3' and frame in (4, 20) or video == 'val-2' and frame == 7")
-    build(load(place / "bundle", "onnxruntime"), table.drop(index=lost.index), tmp_path / "part", root=place)
+    build(
+        load(place / "bundle", "onnxruntime"),
+        table.drop(index=lost.index),
+        tmp_path / "part",
+        root=place,
+    )
     with pytest.raises(DataError, match=r"is not cached; 2 of \d+ pictures are not"):
         fit(settings_of(place, features={"cache": tmp_path / "part"}), tmp_path / "run")
-    settings = settings_of(place, features={"cache": tmp_path / "part"}, fit={"skip_unreadable": True, "batch": 61, "epochs": 1})
+    settings = settings_of(
+        place,
+        features={"cache": tmp_path / "part"},
+        fit={"skip_unreadable": True, "batch": 61, "epochs": 1},
+    )
     assert len(inputs_of(table_of(place, "train"), [VA], settings, overlap=True)) >= 61
     run = fit(settings, tmp_path / "skipping")
     for split in ("train", "val"):
-        assert sorted(run.facts[f"unreadable_{split}"]["first"]) == sorted(lost.loc[lost["split"] == split, "image"])
-    _, readable = raw_scores(network_of(run), inputs_of(table_of(place, "val"), [VA], settings), workers=0)
+        assert sorted(run.facts[f"unreadable_{split}"]["first"]) == sorted(
+            lost.loc[lost["split"] == split, "image"]
+        )
+    _, readable = raw_scores(
+        network_of(run), inputs_of(table_of(place, "val"), [VA], settings), workers=0
+    )
     assert (~readable).sum() == 1
     read = WindowDataset(table, [VA], settings.features, skip_unreadable=True)
     gone = int(lost.index[0])
@@ -299,7 +385,9 @@ def score(run: RunFolder) -> float:
 def test_a_sequence_head_sees_the_frames_around(place, tmp_path):
     """Labels are means over 9 frames of what is seen, so one frame correlates 1/3 with its label, and concords less still."""
     sequence = fit(settings_of(place, fit={"epochs": 25}), tmp_path / "sequence")
-    frames = fit(settings_of(place, window=None, fit={"epochs": 25, "batch": 64}), tmp_path / "frames")
+    frames = fit(
+        settings_of(place, window=None, fit={"epochs": 25, "batch": 64}), tmp_path / "frames"
+    )
     assert score(frames) < 0.4
     assert score(sequence) > 0.65
     table, settings = table_of(place, "val"), sequence.settings
@@ -333,14 +421,18 @@ def test_a_stopped_run_goes_on_to_the_same_weights(place, tmp_path, bins):
     one, other = (run.load("last.pt") for run in (whole, parts))
     torch.testing.assert_close(one["net"], other["net"], rtol=0, atol=0)
     assert len(pd.read_csv(parts.folder / "curve.csv")) == 3
-    raw, _ = raw_scores(network_of(parts), inputs_of(table_of(place, "val"), [VA], settings), workers=0)
+    raw, _ = raw_scores(
+        network_of(parts), inputs_of(table_of(place, "val"), [VA], settings), workers=0
+    )
     assert raw["va"].shape[1] == 2
 
 
 def test_short_recordings_are_padded_and_told(place, tmp_path):
     heard = Stop()
     run = fit(settings_of(place, window=50, fit={"epochs": 1}), tmp_path / "run", heard)
-    line = "all 22 recordings of split train are shorter than the 50 frames of a window and are padded"
+    line = (
+        "all 22 recordings of split train are shorter than the 50 frames of a window and are padded"
+    )
     assert line in heard.notes
     assert line in run.facts["notes"]
     heard = Stop()
@@ -351,7 +443,10 @@ def test_short_recordings_are_padded_and_told(place, tmp_path):
 def test_single_pictures_are_windows_of_one_frame(place, tmp_path):
     table = pd.read_parquet(place / "labels.parquet").assign(video=None, frame=np.nan)
     table.to_parquet(place / "single.parquet")
-    run = fit(settings_of(place, window=2, file="single.parquet", fit={"epochs": 1, "batch": 64}), tmp_path / "run")
+    run = fit(
+        settings_of(place, window=2, file="single.parquet", fit={"epochs": 1, "batch": 64}),
+        tmp_path / "run",
+    )
     assert np.isfinite(score(run))
 
 
@@ -376,7 +471,9 @@ def test_settings_that_do_not_go_together_are_refused(place, change, said):
 
 
 def test_settings_come_back_from_their_file(place, tmp_path):
-    settings = settings_of(place, features={"within": (2, 9), "window": WindowSettings(length=5, gap=3)})
+    settings = settings_of(
+        place, features={"within": (2, 9), "window": WindowSettings(length=5, gap=3)}
+    )
     (tmp_path / "settings.yaml").write_text(write_settings(settings))
     assert read_settings(tmp_path / "settings.yaml") == settings
 
@@ -388,24 +485,42 @@ def test_windows_make_no_bundle(place, tmp_path):
         lambda: make_bundle(run, tmp_path / "bundle"),
         lambda: make_bundle(run, tmp_path / "b", bits=8),
     ):
-        with pytest.raises(DataError, match="its heads read windows of 12 frames, and a bundle reads single faces"):
+        with pytest.raises(
+            DataError, match="its heads read windows of 12 frames, and a bundle reads single faces"
+        ):
             make()
     assert not (tmp_path / "bundle").exists()
     (tmp_path / "data.yaml").write_text(write_settings(run.settings))
-    for words in (["export", run.folder, "--out", tmp_path / "bundle"], ["evaluate", run.folder, "--data", tmp_path / "data.yaml"]):
+    for words in (
+        ["export", run.folder, "--out", tmp_path / "bundle"],
+        ["evaluate", run.folder, "--data", tmp_path / "data.yaml"],
+    ):
         result = CliRunner().invoke(app, [str(word) for word in words])
         assert result.exit_code == 1
         assert "Traceback" not in result.output
         assert "read windows of 12 frames" in " ".join(result.output.split())
 
 
-@pytest.mark.parametrize(("parts", "within"), [("features", (0, 3)), ("both", (1, 17)), ("raw", (1, 2))])
+@pytest.mark.parametrize(
+    ("parts", "within"), [("features", (0, 3)), ("both", (1, 17)), ("raw", (1, 2))]
+)
 def test_heads_read_some_columns_alone_and_are_joined_so(place, tmp_path, parts, within):
-    settings = settings_of(place, window=None, features={"parts": parts, "within": within}, fit={"epochs": 1, "batch": 64})
+    settings = settings_of(
+        place,
+        window=None,
+        features={"parts": parts, "within": within},
+        fit={"epochs": 1, "batch": 64},
+    )
     run = fit(settings, tmp_path / "run")
     table = table_of(place, "val")
-    features, raw = load(place / "bundle", "onnxruntime").features_and_raw([cv2.imread(p, cv2.IMREAD_COLOR_RGB) for p in table["image"]])
-    columns = {"features": features, "raw": raw["va"], "both": np.concatenate([features, raw["va"]], axis=1)}[parts][:, slice(*within)]
+    features, raw = load(place / "bundle", "onnxruntime").features_and_raw(
+        [cv2.imread(p, cv2.IMREAD_COLOR_RGB) for p in table["image"]]
+    )
+    columns = {
+        "features": features,
+        "raw": raw["va"],
+        "both": np.concatenate([features, raw["va"]], axis=1),
+    }[parts][:, slice(*within)]
     read = inputs_of(table, [VA], settings)
     np.testing.assert_allclose(read.__getitems__(range(len(table)))[0], columns, atol=1e-5)
     own, _ = raw_scores(network_of(run), read, workers=0)
@@ -417,5 +532,8 @@ def test_heads_read_some_columns_alone_and_are_joined_so(place, tmp_path, parts,
 
 
 def test_columns_that_are_not_there_are_refused(place):
-    with pytest.raises(DataError, match="within: 10 to 17 reaches beyond the 16 numbers that parts: features has of blocks"):
+    with pytest.raises(
+        DataError,
+        match="within: 10 to 17 reaches beyond the 16 numbers that parts: features has of blocks",
+    ):
         settings_of(place, features={"within": (10, 17)}).features.columns()

@@ -75,18 +75,39 @@ def blob_id(content: bytes) -> str:
     """As `git hash-object` has it."""
     if not shutil.which("git"):
         pytest.skip("needs git, which knows the id")
-    return subprocess.run(["git", "hash-object", "--stdin"], input=content, capture_output=True, check=True).stdout.decode().strip()
+    return (
+        subprocess.run(
+            ["git", "hash-object", "--stdin"], input=content, capture_output=True, check=True
+        )
+        .stdout.decode()
+        .strip()
+    )
 
 
 def told(shelf, content: bytes = AFFECT, name: str = "net.onnx", **changes) -> dict:
     """A file of an entry, put on the shelf."""
     hashes = {"sha256": hashlib.sha256(content).hexdigest()}
-    return {"name": name, "role": "network", "url": shelf.put(name, content), "most": len(content) + 1000, **hashes, **changes}
+    return {
+        "name": name,
+        "role": "network",
+        "url": shelf.put(name, content),
+        "most": len(content) + 1000,
+        **hashes,
+        **changes,
+    }
 
 
-def entry(folder: Path, files: list[dict], name: str = "tiny", tasks: list[dict] | None = None, **changes) -> Path:
+def entry(
+    folder: Path, files: list[dict], name: str = "tiny", tasks: list[dict] | None = None, **changes
+) -> Path:
     """The file of an index entry."""
-    score = {"metric": "expr accuracy", "value": 0.5, "data": "nothing", "protocol": "a guess", "source": "nowhere"}
+    score = {
+        "metric": "expr accuracy",
+        "value": 0.5,
+        "data": "nothing",
+        "protocol": "a guess",
+        "source": "nowhere",
+    }
     seen = [{"data": "noise", "used_for": "training", "terms": "free"}]
     network = {"reads": "crops", "pixels": PIXELS, "outputs": tasks or TASKS_TOLD}
     page = {
@@ -109,7 +130,11 @@ def said(*args) -> tuple[int, str]:
 
 def left() -> set[str]:
     """Files under the home folder, without locks, records of what was pulled and entries of weights."""
-    files = [path.relative_to(home()) for path in home().rglob("*") if path.is_file() and path.name != ".entry.json"]
+    files = [
+        path.relative_to(home())
+        for path in home().rglob("*")
+        if path.is_file() and path.name != ".entry.json"
+    ]
     return {str(path) for path in files if path.parts[0] not in {"locks", "pulled"}}
 
 
@@ -145,7 +170,12 @@ def test_every_entry_is_pinned_to_the_published_content():
         assert each.name == name
         assert name not in embedded()
         for file in each.files:
-            assert file.url.startswith(("https://raw.githubusercontent.com/sb-ai-lab/", "https://raw.githubusercontent.com/ShiqiYu/"))
+            assert file.url.startswith(
+                (
+                    "https://raw.githubusercontent.com/sb-ai-lab/",
+                    "https://raw.githubusercontent.com/ShiqiYu/",
+                )
+            )
             assert file.url.endswith(f"/{file.name}")
 
 
@@ -209,7 +239,9 @@ def test_what_is_no_entry_is_refused(tmp_path):
 
 def test_a_pulled_bundle_gives_the_numbers_of_the_original(shelf, tmp_path):
     seen = []
-    found = zoo.pull(entry(tmp_path, [told(shelf, blob=blob_id(AFFECT))]), progress=lambda *now: seen.append(now))
+    found = zoo.pull(
+        entry(tmp_path, [told(shelf, blob=blob_id(AFFECT))]), progress=lambda *now: seen.append(now)
+    )
     assert (found.name, found.fresh, found.weights) == ("tiny", True, None)
     assert left() == WHOLE
     assert seen[-1] == ("net.onnx", len(AFFECT), len(AFFECT))
@@ -217,12 +249,18 @@ def test_a_pulled_bundle_gives_the_numbers_of_the_original(shelf, tmp_path):
     crops = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     features, raw = model.features_and_raw(list(crops))
     batch = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
-    expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(None, {"input": batch})[0]
+    expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(
+        None, {"input": batch}
+    )[0]
     np.testing.assert_allclose(np.hstack([raw["expr"], raw["va"]]), expected, atol=1e-4)
     assert features.shape == (5, 6)
     scores = model.score(list(crops))
     np.testing.assert_allclose(scores["va"], np.clip(expected[:, 8:], -1, 1), atol=1e-4)
-    np.testing.assert_allclose(scores["expr"], np.exp(expected[:, :8]) / np.exp(expected[:, :8]).sum(axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(
+        scores["expr"],
+        np.exp(expected[:, :8]) / np.exp(expected[:, :8]).sum(axis=1, keepdims=True),
+        atol=1e-4,
+    )
 
 
 def test_the_card_says_where_it_comes_from_and_what_nobody_measured(shelf, tmp_path):
@@ -231,7 +269,12 @@ def test_the_card_says_where_it_comes_from_and_what_nobody_measured(shelf, tmp_p
     assert isinstance(card, AffectCard)
     assert card.scores == ()
     assert card.published[0].value == 0.5
-    assert (card.made.commit, card.made.seed, card.licence, card.not_for) == (COMMIT, None, "CC0-1.0", NOT_FOR)
+    assert (card.made.commit, card.made.seed, card.licence, card.not_for) == (
+        COMMIT,
+        None,
+        "CC0-1.0",
+        NOT_FOR,
+    )
     assert hashlib.sha256(AFFECT).hexdigest() in card.made.cost
     page = (home() / "bundles/tiny/README.md").read_text()
     assert "published by its authors, not measured by mien" in page
@@ -239,11 +282,16 @@ def test_the_card_says_where_it_comes_from_and_what_nobody_measured(shelf, tmp_p
 
 
 def test_columns_are_taken_in_the_order_of_the_entry(shelf, tmp_path):
-    turned = [{**TASKS_TOLD[1], "columns": [9, 8]}, {**TASKS_TOLD[0], "columns": list(range(7, -1, -1))}]
+    turned = [
+        {**TASKS_TOLD[1], "columns": [9, 8]},
+        {**TASKS_TOLD[0], "columns": list(range(7, -1, -1))},
+    ]
     zoo.pull(entry(tmp_path, [told(shelf)], tasks=turned))
     raw = load("tiny").features_and_raw([np.zeros((32, 32, 3), np.uint8)])[1]
     batch = np.full((1, 3, 32, 32), -1, np.float32)
-    expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(None, {"input": batch})[0]
+    expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(
+        None, {"input": batch}
+    )[0]
     assert list(raw) == ["va", "expr"]
     np.testing.assert_allclose(np.hstack([raw["va"], raw["expr"]]), expected[:, ::-1], atol=1e-4)
 
@@ -254,13 +302,23 @@ def test_a_face_finder_of_yunets_form_is_adapted(shelf, tmp_path):
     zoo.pull(entry(tmp_path, [told(shelf, content)], network={"reads": "frames", "search": search}))
     luma = np.random.default_rng(0).uniform(0, 255, (1, 1, 64, 32)).astype(np.float32)
     network = open_bundle("tiny").network()
-    (grid,) = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"]).run(None, {"image": luma})
+    (grid,) = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"]).run(
+        None, {"image": luma}
+    )
     original = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [out.name for out in original.get_outputs()]
-    parts = dict(zip(names, original.run(names, {"input": np.repeat(luma, 3, axis=1)}), strict=True))
+    parts = dict(
+        zip(names, original.run(names, {"input": np.repeat(luma, 3, axis=1)}), strict=True)
+    )
     for part, columns in (("bbox", slice(1, 5)), ("kps", slice(5, 15))):
-        np.testing.assert_allclose(grid[..., columns], np.concatenate([parts[f"{part}_{s}"] for s in STRIDES], axis=1), atol=1e-5)
-    score = np.concatenate([np.sqrt(parts[f"cls_{s}"] * parts[f"obj_{s}"]) for s in STRIDES], axis=1)
+        np.testing.assert_allclose(
+            grid[..., columns],
+            np.concatenate([parts[f"{part}_{s}"] for s in STRIDES], axis=1),
+            atol=1e-5,
+        )
+    score = np.concatenate(
+        [np.sqrt(parts[f"cls_{s}"] * parts[f"obj_{s}"]) for s in STRIDES], axis=1
+    )
     np.testing.assert_allclose(grid[..., :1], score, atol=1e-5)
     load_detector("tiny")
     with pytest.raises(BundleError, match="cannot read affect"):
@@ -270,7 +328,10 @@ def test_a_face_finder_of_yunets_form_is_adapted(shelf, tmp_path):
 def test_the_official_yunet_finds_what_mien_face_finds(shared):
     zoo.pull("yunet", source=shared / "models")
     frame = portrait()
-    (ours, *_), (theirs, *_) = load_detector("mien-face").find(frame), load_detector("yunet").find(frame)
+    (ours, *_), (theirs, *_) = (
+        load_detector("mien-face").find(frame),
+        load_detector("yunet").find(frame),
+    )
     eyes = np.hypot(*(ours.points[0] - ours.points[1]))
     assert np.abs(ours.points - theirs.points).max() < 0.2 * eyes
 
@@ -279,7 +340,10 @@ def test_a_second_pull_verifies_and_asks_nobody(shelf, tmp_path):
     path = entry(tmp_path, [told(shelf)])
     assert said("pull", path) == (0, f"tiny: pulled and verified; {home() / 'bundles/tiny'}\n")
     assert len(shelf.asked) == 1
-    assert said("pull", path) == (0, f"tiny: is here already, verified; {home() / 'bundles/tiny'}\n")
+    assert said("pull", path) == (
+        0,
+        f"tiny: is here already, verified; {home() / 'bundles/tiny'}\n",
+    )
     assert len(shelf.asked) == 1
 
 
@@ -315,7 +379,9 @@ def test_weights_are_verified_and_kept_unopened(shelf, tmp_path):
 
 
 def test_an_entry_of_weights_alone_makes_no_bundle(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[])
+    path = entry(
+        tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[]
+    )
     found = zoo.pull(path)
     assert (found.bundle, found.weights.read_bytes()) == (None, b"numbers")
     assert not installed()
@@ -339,10 +405,16 @@ def test_weights_become_a_file_that_training_starts_from(published, shelf, tmp_p
     network, pickled = published
     reads = {"reads": "crops", "pixels": {**PIXELS, "size": 112}, "outputs": TASKS_TOLD}
     files = [told(shelf, network), told(shelf, pickled, "net.pt", role="weights")]
-    code, lines = said("pull", entry(tmp_path, files, network=reads, architectures=["mobilefacenet-large"]), "--weights")
+    code, lines = said(
+        "pull",
+        entry(tmp_path, files, network=reads, architectures=["mobilefacenet-large"]),
+        "--weights",
+    )
     assert code == 1
     assert "do not fit mobilefacenet-large" in lines
-    path = entry(tmp_path, files, network=reads, architectures=["mobilefacenet-large", "mobilefacenet"])
+    path = entry(
+        tmp_path, files, network=reads, architectures=["mobilefacenet-large", "mobilefacenet"]
+    )
     code, lines = said("pull", path, "--weights")
     assert code == 0, lines
     start = home() / "weights/tiny/net.safetensors"
@@ -352,14 +424,24 @@ def test_weights_become_a_file_that_training_starts_from(published, shelf, tmp_p
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "fc.bias")
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, "fc.bias"))
     other = told(shelf, model.SerializeToString(), "other.onnx")
-    code, lines = said("pull", entry(tmp_path, [other, files[1]], network=reads, architectures=["mobilefacenet"]), "--weights")
+    code, lines = said(
+        "pull",
+        entry(tmp_path, [other, files[1]], network=reads, architectures=["mobilefacenet"]),
+        "--weights",
+    )
     assert code == 1
     assert "not the same network" in lines
 
 
 def test_a_pickle_that_asks_for_more_is_refused_by_name(shelf, tmp_path):
     evil = b"cos\nsystem\n(S'touch " + str(tmp_path / "run").encode() + b"'\ntR."
-    path = entry(tmp_path, [told(shelf, evil, "net.pt", role="weights")], network=None, published=[], architectures=["mobilefacenet"])
+    path = entry(
+        tmp_path,
+        [told(shelf, evil, "net.pt", role="weights")],
+        network=None,
+        published=[],
+        architectures=["mobilefacenet"],
+    )
     code, lines = said("pull", path)
     assert code == 1
     assert "Traceback" not in lines
@@ -407,7 +489,9 @@ def fails(path: Path, match: str, kind: type[MienError] = BundleError, **options
 
 
 ALTERED = AFFECT[:500] + bytes([AFFECT[500] ^ 1]) + AFFECT[501:]
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 16000000\n"
+POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 16000000\n"
+)
 
 
 @pytest.mark.parametrize("hashed", ["sha256", "blob"])
@@ -417,10 +501,15 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
      (b"\n<!DOCTYPE HTML>\n<html>log in</html>", "a web page came"), (b"<html>no such page</html>", "a web page came")],
     ids=["altered", "truncated", "empty", "pointer", "login", "page"],
 )  # fmt: skip
-def test_what_is_not_the_file_is_thrown_away_unopened(content, why, hashed, shelf, tmp_path, monkeypatch):  # noqa: PLR0917
+def test_what_is_not_the_file_is_thrown_away_unopened(  # noqa: PLR0917
+    content, why, hashed, shelf, tmp_path, monkeypatch
+):
     file = told(shelf)
     if hashed == "blob":
-        file = {**{key: value for key, value in file.items() if key != "sha256"}, "blob": blob_id(AFFECT)}
+        file = {
+            **{key: value for key, value in file.items() if key != "sha256"},
+            "blob": blob_id(AFFECT),
+        }
     shelf.put("net.onnx", content)
     monkeypatch.setattr("mien.zoo.install.convert", lambda *_: pytest.fail("it was opened"))
     fails(entry(tmp_path, [file]), why)
@@ -428,8 +517,14 @@ def test_what_is_not_the_file_is_thrown_away_unopened(content, why, hashed, shel
 
 
 def test_a_wrong_size_is_told_as_such(shelf, tmp_path):
-    fails(entry(tmp_path, [told(shelf, size=len(AFFECT) + 1)]), f"{len(AFFECT)} bytes came, the index says {len(AFFECT) + 1}")
-    fails(entry(tmp_path, [told(shelf, size=len(AFFECT) - 1)]), f"{len(AFFECT)} bytes are offered, more than")
+    fails(
+        entry(tmp_path, [told(shelf, size=len(AFFECT) + 1)]),
+        f"{len(AFFECT)} bytes came, the index says {len(AFFECT) + 1}",
+    )
+    fails(
+        entry(tmp_path, [told(shelf, size=len(AFFECT) - 1)]),
+        f"{len(AFFECT)} bytes are offered, more than",
+    )
     assert not left()
 
 
@@ -523,12 +618,20 @@ def test_a_server_that_drips_is_given_up(tmp_path):
     patience = RetryPolicy(timeout=5, tries=2, pause=0.01, least=10_000, span=0.1)
     with serving(pause=0.02) as shelf:
         path = entry(tmp_path, [told(shelf, AFFECT * 100)])
-        fails(path, r"too slow: \d+ bytes in 0.1 s, 2 times in a row; the \d+ bytes that came are kept", patience=patience)
+        fails(
+            path,
+            r"too slow: \d+ bytes in 0.1 s, 2 times in a row; the \d+ bytes that came are kept",
+            patience=patience,
+        )
         assert len(shelf.asked) == 2
         slow_enough = RetryPolicy(timeout=5, tries=1, least=100, span=0.1)
         zoo.pull(entry(tmp_path, [told(shelf)], name="steady"), patience=slow_enough)
     with serving(drips=True) as shelf:
-        fails(entry(tmp_path, [told(shelf)], name="silent"), "no whole header in 0.1 s, 2 times in a row; try again", patience=patience)
+        fails(
+            entry(tmp_path, [told(shelf)], name="silent"),
+            "no whole header in 0.1 s, 2 times in a row; try again",
+            patience=patience,
+        )
 
 
 def test_a_redirection_without_end_is_not_read(tmp_path):
@@ -542,8 +645,15 @@ def test_a_redirection_without_end_is_not_read(tmp_path):
 
 @pytest.mark.parametrize("how", ["a byte each", "anew each time"])
 def test_little_steps_are_no_progress(how, tmp_path):
-    with serving(cut=[700, *[1] * 9] if how == "a byte each" else [700, 0] * 9, wrong_place=how != "a byte each") as shelf:
-        fails(entry(tmp_path, [told(shelf)]), "3 times in a row", patience=RetryPolicy(tries=3, pause=0.01, least=500))
+    with serving(
+        cut=[700, *[1] * 9] if how == "a byte each" else [700, 0] * 9,
+        wrong_place=how != "a byte each",
+    ) as shelf:
+        fails(
+            entry(tmp_path, [told(shelf)]),
+            "3 times in a row",
+            patience=RetryPolicy(tries=3, pause=0.01, least=500),
+        )
         assert len(shelf.asked) == 3
 
 
@@ -563,7 +673,11 @@ def test_a_busy_server_says_when_to_come_again(shelf, tmp_path, monkeypatch):
     zoo.remove("tiny")
     waits.clear()
     shelf.status, shelf.headers = [429] * 2, {"Retry-After": "3600"}
-    fails(path, "429 Too Many Requests, and to wait 3600 s, 2 times in a row", patience=RetryPolicy(timeout=5, tries=2))
+    fails(
+        path,
+        "429 Too Many Requests, and to wait 3600 s, 2 times in a row",
+        patience=RetryPolicy(timeout=5, tries=2),
+    )
     assert waits == [5]
     shelf.status, shelf.headers = [503], {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}
     zoo.pull(path, patience=QUICK)
@@ -651,18 +765,28 @@ def test_a_proxy_is_used_and_its_refusal_told(shelf, tmp_path, monkeypatch):
     with pytest.raises(BundleError, match=r"no connection to the proxy 127\.0\.0\.1") as found:
         zoo.pull(far, patience=QUICK)
     assert "secret" not in str(found.value)
-    for wrong in ("http://me:secret@127.0.0.1:abc", "socks5://me:secret@127.0.0.1:1080", "http://", "http://[::1"):
+    for wrong in (
+        "http://me:secret@127.0.0.1:abc",
+        "socks5://me:secret@127.0.0.1:1080",
+        "http://",
+        "http://[::1",
+    ):
         monkeypatch.setenv("https_proxy", wrong)
         with pytest.raises(BundleError, match="HTTPS_PROXY names no proxy") as found:
             zoo.pull(far, patience=QUICK)
         assert "secret" not in str(found.value)
 
 
-def test_a_proxy_before_a_safe_address_is_told_and_asked_as_a_server_is(shelf, tmp_path, monkeypatch):
+def test_a_proxy_before_a_safe_address_is_told_and_asked_as_a_server_is(
+    shelf, tmp_path, monkeypatch
+):
     monkeypatch.setenv("https_proxy", shelf.address)
     far = entry(tmp_path, [{**told(shelf), "url": f"https://far.invalid/{COMMIT}/net.onnx"}])
     shelf.tunnel = 407
-    fails(far, "asks for a name and a password; put them into HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT")
+    fails(
+        far,
+        "asks for a name and a password; put them into HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT",
+    )
     shelf.tunnel = 503
     fails(far, "the proxy says 503 Service Unavailable, 3 times in a row; try again later")
 
@@ -677,7 +801,13 @@ def test_a_proxy_that_is_not_used_is_not_blamed(shelf, tmp_path, monkeypatch):
 
 
 def test_an_unsafe_connection_is_told_in_one_line(shelf, tmp_path):
-    fails(entry(tmp_path, [{**told(shelf), "url": f"{shelf.address.replace('http', 'https')}/{COMMIT}/net.onnx"}]), "no safe connection")
+    fails(
+        entry(
+            tmp_path,
+            [{**told(shelf), "url": f"{shelf.address.replace('http', 'https')}/{COMMIT}/net.onnx"}],
+        ),
+        "no safe connection",
+    )
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
@@ -696,7 +826,15 @@ def test_a_certificate_counts_when_the_user_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "source", ["http://127.0.0.1:no/x", "http://", "http:///x", "http://[::1", "ftp://127.0.0.1", "http://me:secret@127.0.0.1"]
+    "source",
+    [
+        "http://127.0.0.1:no/x",
+        "http://",
+        "http:///x",
+        "http://[::1",
+        "ftp://127.0.0.1",
+        "http://me:secret@127.0.0.1",
+    ],
 )
 def test_a_strange_address_of_a_mirror(source, shelf, tmp_path):
     code, line = said("pull", entry(tmp_path, [told(shelf)]), "--from", source)
@@ -706,18 +844,30 @@ def test_a_strange_address_of_a_mirror(source, shelf, tmp_path):
 
 @pytest.mark.parametrize("path", ["\u00fc", "a b"])
 def test_an_address_that_cannot_be_sent(path, shelf, tmp_path):
-    fails(entry(tmp_path, [told(shelf)]), "no address that can be asked", source=f"{shelf.address}/{path}")
+    fails(
+        entry(tmp_path, [told(shelf)]),
+        "no address that can be asked",
+        source=f"{shelf.address}/{path}",
+    )
     assert not shelf.asked
 
 
 def test_an_address_in_capitals(shelf, tmp_path):
-    zoo.pull(entry(tmp_path, [told(shelf)]), source=f"{shelf.address}/{COMMIT}".replace("http", "HTTP"))
+    zoo.pull(
+        entry(tmp_path, [told(shelf)]), source=f"{shelf.address}/{COMMIT}".replace("http", "HTTP")
+    )
 
 
-@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device that is harmless to read")
+@pytest.mark.skipif(
+    not Path("/dev/null").exists(), reason="needs a device that is harmless to read"
+)
 def test_a_mirror_of_what_is_no_file(shelf, tmp_path):
     (tmp_path / "net.onnx").symlink_to("/dev/null")
-    fails(entry(tmp_path, [told(shelf)]), "net.onnx: Not a regular file; --from needs", source=tmp_path)
+    fails(
+        entry(tmp_path, [told(shelf)]),
+        "net.onnx: Not a regular file; --from needs",
+        source=tmp_path,
+    )
 
 
 def test_a_mirror_that_cannot_be_read_is_blamed_itself(shelf, tmp_path, monkeypatch):
@@ -729,8 +879,14 @@ def test_a_mirror_that_cannot_be_read_is_blamed_itself(shelf, tmp_path, monkeypa
     mirror.parent.mkdir()
     mirror.write_bytes(AFFECT)
     path, opened = entry(tmp_path, [told(shelf)]), Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *a, **o: Scratched() if path == mirror else opened(path, *a, **o))
-    fails(path, f"{mirror}: Input/output error; copy net.onnx anew, or name another place with --from", source=mirror.parent)
+    monkeypatch.setattr(
+        Path, "open", lambda path, *a, **o: Scratched() if path == mirror else opened(path, *a, **o)
+    )
+    fails(
+        path,
+        f"{mirror}: Input/output error; copy net.onnx anew, or name another place with --from",
+        source=mirror.parent,
+    )
 
 
 def test_a_file_that_grows_while_it_is_read(shelf, tmp_path):
@@ -797,7 +953,9 @@ def test_a_file_larger_than_is_allowed_here(shelf, tmp_path):
         "zoo.pull(Path(sys.argv[1]))"
     )
     pytest.importorskip("resource")
-    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
     assert "OutputError" in ended.stderr.splitlines()[-1]
     assert "the disk is full" in ended.stderr.splitlines()[-1]
 
@@ -805,7 +963,11 @@ def test_a_file_larger_than_is_allowed_here(shelf, tmp_path):
 @pytest.mark.parametrize("name", ["net.onnx.part", "net.onnx.part.tag"])
 def test_a_folder_in_the_place_of_the_half_file(name, shelf, tmp_path):
     (home() / "downloads/tiny" / name).mkdir(parents=True)
-    fails(entry(tmp_path, [told(shelf)]), rf"{name}: something that is no file is in the way", kind=OutputError)
+    fails(
+        entry(tmp_path, [told(shelf)]),
+        rf"{name}: something that is no file is in the way",
+        kind=OutputError,
+    )
     assert not shelf.asked
 
 
@@ -837,7 +999,10 @@ def test_numbers_that_differ_leave_the_old_one(old_version, shelf, monkeypatch):
 
     monkeypatch.setattr(split, "_cut_last_layer", off)
     for _ in range(2):
-        with pytest.raises(BundleError, match=r"tiny: the network answers otherwise once it is split, by .*; nothing was installed"):
+        with pytest.raises(
+            BundleError,
+            match=r"tiny: the network answers otherwise once it is split, by .*; nothing was installed",
+        ):
             zoo.pull(old_version)
     assert len(shelf.asked) == 2  # the verified file is kept for the next try
 
@@ -864,7 +1029,10 @@ def test_two_at_once_fetch_it_once(tmp_path):
     with serving(pause=0.3) as shelf:
         path = entry(tmp_path, [told(shelf)])
         command = [sys.executable, "-m", "mien", "bundles", "pull", str(path)]
-        both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        both = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
         answers = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     lines = sorted(out.splitlines()[-1] for out, _ in answers)
@@ -888,7 +1056,10 @@ def test_a_power_cut_between_two_names_loses_nothing(shelf, tmp_path):
 
 
 def test_known_but_not_here_says_how_to_get_it(shelf):
-    with pytest.raises(BundleError, match="mt-emotieffnet-b0 is not on this machine; get it with: mien bundles pull mt-emotieffnet-b0"):
+    with pytest.raises(
+        BundleError,
+        match="mt-emotieffnet-b0 is not on this machine; get it with: mien bundles pull mt-emotieffnet-b0",
+    ):
         load("mt-emotieffnet-b0")
     with pytest.raises(UnknownNameError, match="mt-emotieffnet-b0"):
         load("mt-emotieffnet-b00")
@@ -936,12 +1107,17 @@ def test_list_and_show_tell_of_all_three_kinds(shelf, tmp_path):
     for name in ("tiny", "mien-s", "mt-emotieffnet-b0", "yunet", "faces-efficientnet-b0"):
         code, page = said("show", name)
         assert code == 0
-        assert {"## Where it fails", "## Must not be used for", "## Data it has seen"} <= set(page.splitlines())
+        assert {"## Where it fails", "## Must not be used for", "## Data it has seen"} <= set(
+            page.splitlines()
+        )
     assert "mien bundles pull mt-emotieffnet-b0" in said("show", "mt-emotieffnet-b0")[1]
 
 
 def test_remove(shelf, tmp_path):
-    zoo.pull(entry(tmp_path, [told(shelf), told(shelf, b"numbers", "net.pt", role="weights")]), weights=True)
+    zoo.pull(
+        entry(tmp_path, [told(shelf), told(shelf, b"numbers", "net.pt", role="weights")]),
+        weights=True,
+    )
     assert said("remove", "tiny") == (0, "tiny: removed\n")
     assert not left()
     for name in ("tiny", "../home", "mien-s", ""):
@@ -967,7 +1143,10 @@ def packed(shelf, tmp_path):
 
 
 def test_pack_and_add_carry_a_bundle(packed):
-    assert said("add", packed) == (0, "tiny: installed; whole and harmless, but not compared with its authors' file\n")
+    assert said("add", packed) == (
+        0,
+        "tiny: installed; whole and harmless, but not compared with its authors' file\n",
+    )
     assert left() == WHOLE
     assert said("verify", "tiny") == (0, "tiny: verified\n")
     assert said("add", packed)[0] == 0
@@ -1029,14 +1208,34 @@ EVIL = {
     "drive": (lambda m: named(m, "tiny/README.md", "C:\\evil"), "has no place"),
     "strange file": (lambda m: [*m, ("tiny/run.py", b"evil")], "has no place"),
     "hidden": (lambda m: named(m, "tiny/README.md", ".tiny/README.md"), "has no place"),
-    "link": (lambda m: named(m, "tiny/README.md", info("tiny/README.md", stat.S_IFLNK | 0o777)), "has no place"),
-    "compressed": (lambda m: named(m, "tiny/README.md", info("tiny/README.md", how=zipfile.ZIP_DEFLATED)), "compressed"),
-    "large": (lambda m: [(n, b" " * (4 << 20) + c if n == "tiny/card.json" else c) for n, c in m], "more than a bundle's can have"),
+    "link": (
+        lambda m: named(m, "tiny/README.md", info("tiny/README.md", stat.S_IFLNK | 0o777)),
+        "has no place",
+    ),
+    "compressed": (
+        lambda m: named(m, "tiny/README.md", info("tiny/README.md", how=zipfile.ZIP_DEFLATED)),
+        "compressed",
+    ),
+    "large": (
+        lambda m: [(n, b" " * (4 << 20) + c if n == "tiny/card.json" else c) for n, c in m],
+        "more than a bundle's can have",
+    ),
     "no network": (lambda m: m[:2], "has no model.onnx"),
     "empty": (lambda _: [], "no bundle in it"),
-    "altered": (lambda m: [(n, c[:-1] + b"x" if n.endswith("onnx") else c) for n, c in m], "sha256"),
-    "another name": (lambda m: [(n.replace("tiny", "other"), c) for n, c in m], "is the card of tiny"),
-    "wrong card": (lambda m: [(n, c.replace(b'"card": 1', b'"card": 9') if n.endswith("json") else c) for n, c in m], "card"),
+    "altered": (
+        lambda m: [(n, c[:-1] + b"x" if n.endswith("onnx") else c) for n, c in m],
+        "sha256",
+    ),
+    "another name": (
+        lambda m: [(n.replace("tiny", "other"), c) for n, c in m],
+        "is the card of tiny",
+    ),
+    "wrong card": (
+        lambda m: [
+            (n, c.replace(b'"card": 1', b'"card": 9') if n.endswith("json") else c) for n, c in m
+        ],
+        "card",
+    ),
 }
 
 
@@ -1110,7 +1309,9 @@ def bundle_of(folder: Path, packed: Path, network: bytes, change) -> Path:
     change(card)
     folder.mkdir()
     (folder / "model.onnx").write_bytes(network)
-    (folder / "card.json").write_text(json.dumps({**card, "sha256": hashlib.sha256(network).hexdigest()}))
+    (folder / "card.json").write_text(
+        json.dumps({**card, "sha256": hashlib.sha256(network).hexdigest()})
+    )
     return folder
 
 
@@ -1121,8 +1322,12 @@ def network_of(packed: Path) -> onnx.ModelProto:
 
 def test_an_output_order_that_is_not_the_cards_is_refused(packed, tmp_path):
     model = network_of(packed)
-    twin = bundle_of(tmp_path / "twin", packed, model.SerializeToString(), lambda card: card["tasks"].reverse())
-    with pytest.raises(BundleError, match="the network gives expr, va, features, the card says va, expr, features"):
+    twin = bundle_of(
+        tmp_path / "twin", packed, model.SerializeToString(), lambda card: card["tasks"].reverse()
+    )
+    with pytest.raises(
+        BundleError, match="the network gives expr, va, features, the card says va, expr, features"
+    ):
         zoo.add(twin)
     assert said("verify", twin)[0] == 1
     assert not left()
@@ -1163,24 +1368,33 @@ def test_only_pull_reaches_for_the_network(packed, photo, tmp_path, monkeypatch)
     for command in commands:
         code, line = said(*command)
         assert code == 0, line
-    result = CliRunner().invoke(app, ["analyze", str(photo), "--bundle", "tiny", "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(
+        app, ["analyze", str(photo), "--bundle", "tiny", "--out", str(tmp_path / "out")]
+    )
     assert result.exit_code == 0, result.output
     assert CliRunner().invoke(app, ["doctor"]).exit_code == 0
     with pytest.raises(BundleError, match="mien bundles pull"):
         load("mt-emotieffnet-b0")
     with pytest.raises(AssertionError, match="reached for the network"):
-        fetch(File(name="x", role="network", url="http://127.0.0.1:1/x", most=1, sha256="0" * 64), tmp_path)
+        fetch(
+            File(name="x", role="network", url="http://127.0.0.1:1/x", most=1, sha256="0" * 64),
+            tmp_path,
+        )
 
 
 def test_importing_the_command_line_loads_nothing_of_the_network():
     code = "import mien.cli, sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"onnx", "mien.zoo", "http.client", "filelock"} & set(loaded)
 
 
 def test_the_zoo_needs_no_torch():
     code = "import mien.zoo, sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"torch", "timm"} & set(loaded)
 
 
@@ -1205,11 +1419,22 @@ def test_a_corrected_entry_is_applied(change, shelf, tmp_path):
     assert zoo.pull(right).fresh
     card = open_bundle("tiny").card
     pixels = card.pixels.model_dump(mode="json")
-    assert (card.licence, card.limits, card.summary, card.not_for) == ("CC0-1.0", ("it is random",), "A tiny network.", NOT_FOR)
-    assert (card.tasks[0].names, pixels, card.published[0].value) == (TASKS["expr.affectnet8"].names, PIXELS, 0.5)
+    assert (card.licence, card.limits, card.summary, card.not_for) == (
+        "CC0-1.0",
+        ("it is random",),
+        "A tiny network.",
+        NOT_FOR,
+    )
+    assert (card.tasks[0].names, pixels, card.published[0].value) == (
+        TASKS["expr.affectnet8"].names,
+        PIXELS,
+        0.5,
+    )
     raw = load("tiny").features_and_raw([np.zeros((32, 32, 3), np.uint8)])[1]
     batch = np.full((1, 3, 32, 32), -1, np.float32)
-    expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(None, {"input": batch})[0]
+    expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(
+        None, {"input": batch}
+    )[0]
     np.testing.assert_allclose(np.hstack([raw["expr"], raw["va"]]), expected, atol=1e-4)
     assert not zoo.pull(right).fresh
 
@@ -1219,7 +1444,12 @@ def test_what_was_carried_is_not_taken_for_what_was_pulled(packed, shelf, tmp_pa
     model = network_of(packed)
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "expr.bias")
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, bias.name))
-    forged = bundle_of(tmp_path / "forged", packed, model.SerializeToString(), lambda card: card.update(licence="do what you like"))
+    forged = bundle_of(
+        tmp_path / "forged",
+        packed,
+        model.SerializeToString(),
+        lambda card: card.update(licence="do what you like"),
+    )
     carried = zoo.pack([forged], tmp_path / "forged.zip")
     path = entry(tmp_path, [told(shelf)])
     zoo.add(carried)
@@ -1264,10 +1494,14 @@ def test_all_is_on_the_disk_before_it_has_its_name(shelf, tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda number: settled.add(os.fstat(number).st_ino))
     named = []
     rename = Path.rename
-    monkeypatch.setattr(Path, "rename", lambda path, to: named.append({*settled}) or rename(path, to))
+    monkeypatch.setattr(
+        Path, "rename", lambda path, to: named.append({*settled}) or rename(path, to)
+    )
     folder = zoo.pull(entry(tmp_path, [told(shelf)])).bundle
     assert {path.stat().st_ino for path in (*folder.iterdir(), folder)} <= named[-1]
-    assert {path.stat().st_ino for path in (folder.parent, *(home() / "pulled").iterdir())} <= settled
+    assert {
+        path.stat().st_ino for path in (folder.parent, *(home() / "pulled").iterdir())
+    } <= settled
 
 
 def test_a_file_for_training_that_is_whole_is_not_written_again(shelf, tmp_path, monkeypatch):
@@ -1275,7 +1509,9 @@ def test_a_file_for_training_that_is_whole_is_not_written_again(shelf, tmp_path,
     published = pytest.importorskip("mien.train.networks.published")
     net = torch.nn.Linear(2, 3)
     monkeypatch.setattr(published, "_lifted", lambda *_: net)
-    path = entry(tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[])
+    path = entry(
+        tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[]
+    )
     zoo.pull(path)
     start = published.start_file(path)
     content = start.read_bytes()
@@ -1287,16 +1523,22 @@ def test_a_file_for_training_that_is_whole_is_not_written_again(shelf, tmp_path,
 
 
 def test_weights_by_an_entry_of_ones_own_are_known_by_name(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], name="mine", network=None, published=[])
+    path = entry(
+        tmp_path,
+        [told(shelf, b"numbers", "start.pt", role="weights")],
+        name="mine",
+        network=None,
+        published=[],
+    )
     found = zoo.pull(path).weights
     path.unlink()
     assert zoo.weights("mine") == found
     code, lines = said("verify")
     assert code == 0
     assert "mine: verified" in lines
-    assert [line.split("\t") for line in said("list")[1].splitlines() if line.startswith("mine\t")] == [
-        ["mine", "installed", "< 0", "weights to train from", "CC0-1.0"]
-    ]
+    assert [
+        line.split("\t") for line in said("list")[1].splitlines() if line.startswith("mine\t")
+    ] == [["mine", "installed", "< 0", "weights to train from", "CC0-1.0"]]
     code, page = said("show", "mine")
     assert code == 0
     assert f"Here: `{found.parent}`" in page
@@ -1329,12 +1571,19 @@ def test_weights_with_the_right_hash_stay_whatever_tells_of_them(change, shelf, 
 
 
 def test_weights_without_their_entry_are_told_how_to_get_it(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[])
+    path = entry(
+        tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[]
+    )
     zoo.pull(path).weights.with_name(".entry.json").unlink()
     code, line = said("verify", "tiny")
     assert (code, line.count("\n")) == (1, 1)
-    assert "weights without their entry, which tells their hash; pull by it again: mien bundles pull ENTRY.json" in line
-    assert "tiny\tinstalled\t\twithout its entry: mien bundles pull ENTRY.json\t\n" in said("list")[1]
+    assert (
+        "weights without their entry, which tells their hash; pull by it again: mien bundles pull ENTRY.json"
+        in line
+    )
+    assert (
+        "tiny\tinstalled\t\twithout its entry: mien bundles pull ENTRY.json\t\n" in said("list")[1]
+    )
     with pytest.raises(UnknownNameError):
         zoo.weights("tny")
 
@@ -1362,9 +1611,14 @@ def test_what_comes_with_mien_is_not_pulled(shelf):
 
 
 def test_a_bundle_that_cannot_be_run_is_called_by_its_name(packed, tmp_path):
-    for name, change in {"size": lambda card: card["pixels"].update(size=16), "width": lambda card: card.update(features=7)}.items():
+    for name, change in {
+        "size": lambda card: card["pixels"].update(size=16),
+        "width": lambda card: card.update(features=7),
+    }.items():
         with pytest.raises(BundleError, match=r"^tiny: the network (does not take|gives)") as found:
-            zoo.add(bundle_of(tmp_path / name, packed, network_of(packed).SerializeToString(), change))
+            zoo.add(
+                bundle_of(tmp_path / name, packed, network_of(packed).SerializeToString(), change)
+            )
         assert ".part" not in str(found.value)
 
 
@@ -1441,7 +1695,11 @@ def test_in_a_pipe_a_bundle_is_a_line_and_nothing_is_cut(monkeypatch):
 @pytest.mark.parametrize("width", [40, 70, 200])
 def test_in_a_narrow_terminal_names_stay_whole_and_all_is_told(width, monkeypatch):
     screen = io.StringIO()
-    monkeypatch.setattr(sys.modules["mien.cli.bundles"], "out", Console(file=screen, force_terminal=True, color_system=None, width=width))
+    monkeypatch.setattr(
+        sys.modules["mien.cli.bundles"],
+        "out",
+        Console(file=screen, force_terminal=True, color_system=None, width=width),
+    )
     assert said("list")[0] == 0
     lines = screen.getvalue().splitlines()
     assert max(map(len, lines)) <= width
@@ -1452,7 +1710,9 @@ def test_in_a_narrow_terminal_names_stay_whole_and_all_is_told(width, monkeypatc
         assert name in told_of
     if width == 40:  # one column beside the name, so that it can be read back
         assert told_of.count("nottrained") == 0
-        assert told_of.count("researchdata") == sum("research data" in each.licence for each in zoo.entries().values())
+        assert told_of.count("researchdata") == sum(
+            "research data" in each.licence for each in zoo.entries().values()
+        )
     assert "…" not in told_of
 
 
@@ -1468,11 +1728,15 @@ def test_a_size_that_nobody_knows_is_told_as_such():
 def test_any_bytes_give_bundles_or_one_line(packed, tmp_path):
     right, random = packed.read_bytes(), np.random.default_rng(0)
     directory = right.index(b"PK\x01\x02")
-    says_unicode = re.sub(rb"(PK\x01\x02.{5}).", lambda head: head[1] + b"\x08", right[directory:], flags=re.DOTALL)  # of its names
+    says_unicode = re.sub(
+        rb"(PK\x01\x02.{5}).", lambda head: head[1] + b"\x08", right[directory:], flags=re.DOTALL
+    )  # of its names
     path, told_of = tmp_path / "fuzzed.zip", set()
     for i in range(2000):
         wrong = bytearray(right if i % 4 else right[:directory] + says_unicode)
-        for place in random.integers(0 if i % 2 else directory, len(right), size=random.integers(1, 4)):
+        for place in random.integers(
+            0 if i % 2 else directory, len(right), size=random.integers(1, 4)
+        ):
             wrong[place] = random.choice([0, 255, random.integers(256)])
         path.write_bytes(wrong)
         try:
@@ -1497,12 +1761,19 @@ def test_a_name_that_is_no_text_is_refused_in_one_line(packed):
     assert line.startswith(f"mien: {packed}: no file of `mien bundles pack`, or damaged: ")
 
 
-DEEP = b'{"index": 1, "card": 1, "reads": "crops", "name": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+DEEP = (
+    b'{"index": 1, "card": 1, "reads": "crops", "name": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+)
 
 
 def test_what_is_nested_without_end_is_refused(packed, tmp_path):
     (tmp_path / "deep.json").write_bytes(DEEP)
-    rewrite(packed, lambda members: [(name, DEEP if name.endswith("json") else content) for name, content in members])
+    rewrite(
+        packed,
+        lambda members: [
+            (name, DEEP if name.endswith("json") else content) for name, content in members
+        ],
+    )
     for command, file in (("pull", tmp_path / "deep.json"), ("add", packed)):
         code, line = said(command, file)
         assert (code, line.count("\n")) == (1, 1)
@@ -1513,13 +1784,21 @@ def test_what_is_nested_without_end_is_refused(packed, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have names")
 def test_nobody_waits_for_what_is_no_file(packed, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    folder = bundle_of(tmp_path / "folder", packed, network_of(packed).SerializeToString(), lambda _: None)
+    folder = bundle_of(
+        tmp_path / "folder", packed, network_of(packed).SerializeToString(), lambda _: None
+    )
     (folder / "model.onnx").unlink()
     os.mkfifo(folder / "model.onnx")
-    endless = bundle_of(tmp_path / "endless", packed, network_of(packed).SerializeToString(), lambda _: None)
+    endless = bundle_of(
+        tmp_path / "endless", packed, network_of(packed).SerializeToString(), lambda _: None
+    )
     (endless / "card.json").unlink()
     (endless / "card.json").symlink_to("/dev/zero")
-    for path, why in ((tmp_path / "pipe", "neither a file nor a folder"), (folder, "no regular file"), (endless, "no regular file")):
+    for path, why in (
+        (tmp_path / "pipe", "neither a file nor a folder"),
+        (folder, "no regular file"),
+        (endless, "no regular file"),
+    ):
         code, line = said("add", path)
         assert (code, line.count("\n")) == (1, 1)
         assert why in line
@@ -1527,7 +1806,9 @@ def test_nobody_waits_for_what_is_no_file(packed, tmp_path):
 
 @pytest.mark.parametrize("file", ["card.json", "model.onnx"])
 def test_a_file_too_large_for_a_bundle_is_not_read(file, packed, tmp_path, monkeypatch):
-    folder = bundle_of(tmp_path / "folder", packed, network_of(packed).SerializeToString(), lambda _: None)
+    folder = bundle_of(
+        tmp_path / "folder", packed, network_of(packed).SerializeToString(), lambda _: None
+    )
     monkeypatch.setitem(MOST_BYTES, file, (folder / file).stat().st_size - 1)
     code, line = said("add", folder)
     assert (code, line.count("\n")) == (1, 1)

@@ -57,7 +57,10 @@ def original(content: bytes, images: np.ndarray) -> np.ndarray:
 
 def outputs(content: bytes) -> dict[str, tuple[str, int]]:
     return {
-        one.name: (one.type.tensor_type.shape.dim[0].dim_param, one.type.tensor_type.shape.dim[1].dim_value)
+        one.name: (
+            one.type.tensor_type.shape.dim[0].dim_param,
+            one.type.tensor_type.shape.dim[1].dim_value,
+        )
         for one in onnx.load_from_string(content).graph.output
     }
 
@@ -91,24 +94,39 @@ def test_the_split_network_answers_as_the_published_one(form, free):
     for engine in ENGINES if free else ["onnxruntime"]:
         *raw, features = open_engine(made, engine).run(images)
         near = 1e-5 * max(1.0, np.abs(expected).max())
-        np.testing.assert_allclose(np.concatenate(raw, axis=1), expected, atol=near if engine == "onnxruntime" else 10 * near)
+        np.testing.assert_allclose(
+            np.concatenate(raw, axis=1),
+            expected,
+            atol=near if engine == "onnxruntime" else 10 * near,
+        )
         with torch.no_grad():
             net = make()
-            pooled = net.forward_head(net.forward_features(torch.from_numpy(images)), pre_logits=True) if form != "mobilefacenet" else None
+            pooled = (
+                net.forward_head(net.forward_features(torch.from_numpy(images)), pre_logits=True)
+                if form != "mobilefacenet"
+                else None
+            )
         if pooled is not None:
-            np.testing.assert_allclose(features, pooled.numpy(), atol=1e-4 * max(1.0, float(pooled.abs().max())))
+            np.testing.assert_allclose(
+                features, pooled.numpy(), atol=1e-4 * max(1.0, float(pooled.abs().max()))
+            )
 
 
 def test_labels_go_by_name():
     content = onnx_bytes(network(outputs=10, size=64), 64)
     images, theirs = noise(64), (*AFFECT8.names, *VA.names)
     turned = Task("va.turned", ("arousal", "valence"), "scalar", low=-1.0)
-    tasks = [(turned, turned.column_index(theirs)), (TASKS["expr.lsd6"], TASKS["expr.lsd6"].column_index(theirs))]
+    tasks = [
+        (turned, turned.column_index(theirs)),
+        (TASKS["expr.lsd6"], TASKS["expr.lsd6"].column_index(theirs)),
+    ]
     va, expr, _ = open_engine(split(content, tasks), "onnxruntime").run(images)
     expected = original(content, images)
     np.testing.assert_allclose(va, expected[:, [9, 8]], atol=1e-4)
     np.testing.assert_allclose(expr, expected[:, [0, 2, 3, 4, 6, 7]], atol=1e-4)
-    assert np.abs(VA.decode(expected[:, 8:] * 100)).max() <= 1  # the reason why the graph itself does not clip
+    assert (
+        np.abs(VA.decode(expected[:, 8:] * 100)).max() <= 1
+    )  # the reason why the graph itself does not clip
 
 
 @pytest.mark.parametrize(("opset", "keep"), [(11, True), (17, False)])
@@ -118,7 +136,9 @@ def test_older_and_newer_files(opset, keep):
     made = split(content, TEN, size=112)
     assert [one.name for one in onnx.load_from_string(made).graph.input] == ["image"]
     np.testing.assert_allclose(
-        np.concatenate(open_engine(made, "onnxruntime").run(noise(112))[:2], axis=1), original(content, noise(112)), atol=1e-4
+        np.concatenate(open_engine(made, "onnxruntime").run(noise(112))[:2], axis=1),
+        original(content, noise(112)),
+        atol=1e-4,
     )
 
 
@@ -129,7 +149,13 @@ def test_features_alone_and_the_same_bytes_each_time():
 
 
 def graph(
-    last: list, arrays: dict[str, np.ndarray], *, shape=("n", 3, 8, 8), out: str = "y", names: str = "pooled", **more
+    last: list,
+    arrays: dict[str, np.ndarray],
+    *,
+    shape=("n", 3, 8, 8),
+    out: str = "y",
+    names: str = "pooled",
+    **more,
 ) -> onnx.ModelProto:
     """A small network: mean over the pixels, then `last`."""
     nodes = [
@@ -141,7 +167,12 @@ def graph(
         nodes, "g", [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info(out, TensorProto.FLOAT, ("n", "k"))], [numpy_helper.from_array(a, n) for n, a in arrays.items()],
     )  # fmt: skip
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 13), *more.pop("opsets", [])], ir_version=8, **more)
+    return helper.make_model(
+        made,
+        opset_imports=[helper.make_opsetid("", 13), *more.pop("opsets", [])],
+        ir_version=8,
+        **more,
+    )
 
 
 RNG = np.random.default_rng(3)
@@ -166,7 +197,9 @@ ONLY_VA = [(VA, [0, 1])]
 )  # fmt: skip
 def test_a_linear_layer_in_each_of_its_forms(last, arrays, expected):
     images = noise(8)
-    va, features = open_engine(split(graph(last, arrays).SerializeToString(), ONLY_VA), "onnxruntime").run(images)
+    va, features = open_engine(
+        split(graph(last, arrays).SerializeToString(), ONLY_VA), "onnxruntime"
+    ).run(images)
     np.testing.assert_allclose(features, images.mean(axis=(2, 3)), atol=1e-6)
     np.testing.assert_allclose(va, expected(images.mean(axis=(2, 3))), atol=1e-5)
 
@@ -177,9 +210,16 @@ LAST = {"w": W, "b": B}
 
 def test_names_that_are_taken_already():
     last = [helper.make_node("Gemm", ["image", "features", "va"], ["expr"], transB=1)]
-    made = split(graph(last, {"features": W, "va": B}, out="expr", names="image").SerializeToString(), ONLY_VA)
+    made = split(
+        graph(last, {"features": W, "va": B}, out="expr", names="image").SerializeToString(),
+        ONLY_VA,
+    )
     images = noise(8)
-    np.testing.assert_allclose(open_engine(made, "onnxruntime").run(images)[0], images.mean(axis=(2, 3)) @ W.T + B, atol=1e-5)
+    np.testing.assert_allclose(
+        open_engine(made, "onnxruntime").run(images)[0],
+        images.mean(axis=(2, 3)) @ W.T + B,
+        atol=1e-5,
+    )
 
 
 def external() -> bytes:
@@ -206,7 +246,9 @@ def two_outputs() -> bytes:
 
 
 def branch() -> bytes:
-    inner = helper.make_graph(GEMM, "then", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", "k"))])
+    inner = helper.make_graph(
+        GEMM, "then", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", "k"))]
+    )
     node = helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)
     return graph([node], {**LAST, "yes": np.array(True)}).SerializeToString()
 
@@ -214,14 +256,19 @@ def branch() -> bytes:
 def custom() -> bytes:
     node = helper.make_node("Evil", ["pooled"], ["z"], domain="com.evil")
     last = helper.make_node("Gemm", ["z", "w", "b"], ["y"], transB=1)
-    return graph([node, last], LAST, opsets=[helper.make_opsetid("com.evil", 1)]).SerializeToString()
+    return graph(
+        [node, last], LAST, opsets=[helper.make_opsetid("com.evil", 1)]
+    ).SerializeToString()
 
 
 def bytes_of(last: list, arrays: dict[str, np.ndarray], **more) -> bytes:
     return graph(last, arrays, **more).SerializeToString()
 
 
-SOFT = [helper.make_node("Gemm", ["pooled", "w", "b"], ["z"], transB=1), helper.make_node("Softmax", ["z"], ["y"], axis=1)]
+SOFT = [
+    helper.make_node("Gemm", ["pooled", "w", "b"], ["z"], transB=1),
+    helper.make_node("Softmax", ["z"], ["y"], axis=1),
+]
 REFUSED = {
     "text": (lambda: b"<html>rate limit</html>", "is no ONNX file"),
     "empty": (lambda: b"", "is no ONNX file"),
@@ -243,7 +290,11 @@ REFUSED = {
     "open size": (lambda: bytes_of(GEMM, LAST, shape=("n", 3, "h", "w")), "reads pictures of anyxany px"),
     "wrong widths": (lambda: bytes_of(GEMM, {"w": W[:, :2].copy(), "b": B}), "does not take (1, 3, 8, 8)"),
 }  # fmt: skip
-ENDINGS = ("only ONNX files with one output that a linear layer gives can be split", "do not use it", "get it again from where it came")
+ENDINGS = (
+    "only ONNX files with one output that a linear layer gives can be split",
+    "do not use it",
+    "get it again from where it came",
+)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -292,13 +343,22 @@ HUGE = {
 @pytest.mark.parametrize("kind", HUGE)
 def test_a_network_that_would_fill_the_memory_is_refused_before_it_runs(kind):
     nodes, arrays = HUGE[kind]
-    with pytest.raises(BundleError, match="the network works out more than 536870912 numbers for one picture; do not use it"):
+    with pytest.raises(
+        BundleError,
+        match="the network works out more than 536870912 numbers for one picture; do not use it",
+    ):
         split(bytes_of([*nodes, *GEMM], {**LAST, **arrays}), ONLY_VA)
 
 
 def test_a_network_whose_need_depends_on_the_picture_is_refused():
-    nodes = [helper.make_node("NonZero", ["pooled"], ["found"]), helper.make_node("Shape", ["found"], ["n"]), EXPANDED]
-    with pytest.raises(BundleError, match="does not tell before it runs how much NonZero gives; do not use it"):
+    nodes = [
+        helper.make_node("NonZero", ["pooled"], ["found"]),
+        helper.make_node("Shape", ["found"], ["n"]),
+        EXPANDED,
+    ]
+    with pytest.raises(
+        BundleError, match="does not tell before it runs how much NonZero gives; do not use it"
+    ):
         split(bytes_of([*nodes, *GEMM], LAST), ONLY_VA)
 
 
@@ -314,20 +374,29 @@ def loop() -> onnx.ModelProto:
 
 
 def elsewhere() -> TensorProto:
-    tensor = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor = TensorProto(
+        name="c", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL
+    )
     tensor.external_data.add(key="location", value="secret.bin")
     return tensor
 
 
 def reading_function() -> onnx.ModelProto:
-    nodes = [helper.make_node("Constant", [], ["c"], value=elsewhere()), helper.make_node("Add", ["x", "c"], ["z"])]
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=elsewhere()),
+        helper.make_node("Add", ["x", "c"], ["z"]),
+    ]
     model = graph([*GEMM, helper.make_node("Identity", ["y"], ["y2"])], LAST)
-    model.functions.append(helper.make_function("", "Read", ["x"], ["z"], nodes, [helper.make_opsetid("", 13)]))
+    model.functions.append(
+        helper.make_function("", "Read", ["x"], ["z"], nodes, [helper.make_opsetid("", 13)])
+    )
     return model
 
 
 def reading_sparse() -> onnx.ModelProto:
-    sparse = onnx.SparseTensorProto(values=elsewhere(), indices=numpy_helper.from_array(np.array([0, 1])), dims=[9])
+    sparse = onnx.SparseTensorProto(
+        values=elsewhere(), indices=numpy_helper.from_array(np.array([0, 1])), dims=[9]
+    )
     return graph([helper.make_node("Constant", [], ["c"], sparse_value=sparse), *GEMM], LAST)
 
 
@@ -342,14 +411,21 @@ def reading_sparse() -> onnx.ModelProto:
 )
 def test_every_way_in_looks_at_the_network_first(make, why):
     """Where a bundle is added or verified, where it is pulled, and where a face finder is."""
-    ways = (lambda content: inspect(open_bundle("mien-s").card, content), luma_grid, lambda content: split(content, ONLY_VA))
+    ways = (
+        lambda content: inspect(open_bundle("mien-s").card, content),
+        luma_grid,
+        lambda content: split(content, ONLY_VA),
+    )
     for way in ways:
         with pytest.raises(BundleError, match=f"the network .*{why}.*; do not use it$"):
             way(make().SerializeToString())
 
 
 def test_a_network_that_does_not_take_what_its_card_says():
-    with pytest.raises(BundleError, match=r"mien-s: the network does not take \(1, 1, 112, 112\), or is not valid ONNX"):
+    with pytest.raises(
+        BundleError,
+        match=r"mien-s: the network does not take \(1, 1, 112, 112\), or is not valid ONNX",
+    ):
         inspect(open_bundle("mien-s").card, bytes_of(GEMM, LAST))
     model = graph(GEMM, LAST)
     model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, (1,)))
@@ -364,16 +440,28 @@ def test_what_comes_with_mien_passes(name):
 
 
 def test_an_entry_of_the_index_keeps_the_order_of_labels():
-    told = {"key": "va", "kind": "scalar", "low": -1.0, "high": 1.0, "supervised_by": "x", "columns": (0, 1)}
+    told = {
+        "key": "va",
+        "kind": "scalar",
+        "low": -1.0,
+        "high": 1.0,
+        "supervised_by": "x",
+        "columns": (0, 1),
+    }
     assert Output(**told, names=VA.names).task == VA
-    with pytest.raises(ValidationError, match="names: va has valence, arousal, not arousal, valence"):
+    with pytest.raises(
+        ValidationError, match="names: va has valence, arousal, not arousal, valence"
+    ):
         Output(**told, names=VA.names[::-1])
 
 
 def test_the_size_is_asked_for_and_checked():
     free, fixed = (bytes_of(GEMM, LAST, shape=("n", 3, *sides)) for sides in (("h", "w"), (8, 8)))
     for content in (free, fixed):
-        assert outputs(split(content, ONLY_VA, size=8)) == {"va": ("batch", 2), "features": ("batch", 3)}
+        assert outputs(split(content, ONLY_VA, size=8)) == {
+            "va": ("batch", 2),
+            "features": ("batch", 3),
+        }
     with pytest.raises(BundleError, match="reads pictures of 8x8 px, not 16x16"):
         split(fixed, ONLY_VA, size=16)
 
@@ -392,10 +480,18 @@ def test_columns_that_do_not_fit(columns):
 
 # -- .pt files -------------------------------------------------------------------------------------------------------------
 
-ARCHITECTURES = {"b0": "tf_efficientnet_b0", "b0-va": "tf_efficientnet_b0", "mobilevit": "mobilevit_s", "mobilefacenet": "mobilefacenet"}
+ARCHITECTURES = {
+    "b0": "tf_efficientnet_b0",
+    "b0-va": "tf_efficientnet_b0",
+    "mobilevit": "mobilevit_s",
+    "mobilefacenet": "mobilefacenet",
+}
 
 
-@pytest.mark.parametrize(("form", "whole"), [("b0", True), ("b0-va", False), ("mobilevit", True), ("mobilefacenet", True)])
+@pytest.mark.parametrize(
+    ("form", "whole"),
+    [("b0", True), ("b0-va", False), ("mobilevit", True), ("mobilefacenet", True)],
+)
 def test_a_pt_file_becomes_a_network_to_train_on(form, whole, tmp_path):
     make, size, tasks = FORMS[form]
     net = make()
@@ -409,20 +505,31 @@ def test_a_pt_file_becomes_a_network_to_train_on(form, whole, tmp_path):
     assert parity(lifted, split(onnx_bytes(net, size), tasks), size) < 1e-4
 
     save(lifted, tmp_path / "net.safetensors")
-    started = MultiTaskNet(NetworkSettings(backbone=ARCHITECTURES[form], start=tmp_path / "net.safetensors"), [VA], 3, size).eval()
+    started = MultiTaskNet(
+        NetworkSettings(backbone=ARCHITECTURES[form], start=tmp_path / "net.safetensors"),
+        [VA],
+        3,
+        size,
+    ).eval()
     assert not started.started.fresh
     assert not started.started.unused
     with torch.no_grad():
-        np.testing.assert_array_equal(started.features(images).numpy(), lifted.features(images).numpy())
+        np.testing.assert_array_equal(
+            started.features(images).numpy(), lifted.features(images).numpy()
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.pt", "net.safetensors"]
 
 
 def test_the_larger_mobilefacenet(tmp_path):
     net = mobilefacenet(large=True)
-    lifted = transplant(tensors(read_pt(pt_file(net, tmp_path / "net.pt"))), "mobilefacenet-large", TEN)
+    lifted = transplant(
+        tensors(read_pt(pt_file(net, tmp_path / "net.pt"))), "mobilefacenet-large", TEN
+    )
     with torch.no_grad():
         images = torch.from_numpy(noise(112, 2))
-        np.testing.assert_allclose(torch.cat(lifted(images), dim=1).numpy(), net(images).numpy(), atol=1e-4)
+        np.testing.assert_allclose(
+            torch.cat(lifted(images), dim=1).numpy(), net(images).numpy(), atol=1e-4
+        )
 
 
 def b0() -> dict[str, np.ndarray]:
@@ -433,34 +540,73 @@ def test_weights_without_a_last_layer_start_a_backbone():
     backbone = {name: tensor for name, tensor in b0().items() if not name.startswith("classifier")}
     lifted = transplant(backbone, "tf_efficientnet_b0", [])
     assert len(lifted.heads) == 0
-    np.testing.assert_array_equal(lifted.backbone.conv_head.weight.detach().numpy(), backbone["conv_head.weight"])
+    np.testing.assert_array_equal(
+        lifted.backbone.conv_head.weight.detach().numpy(), backbone["conv_head.weight"]
+    )
     with pytest.raises(BundleError, match=r"missing: classifier.weight, classifier.bias; name the"):
         transplant(backbone, "tf_efficientnet_b0", EIGHT)
-    with pytest.raises(BundleError, match=r"left over: classifier.weight, classifier.bias; name the"):
+    with pytest.raises(
+        BundleError, match=r"left over: classifier.weight, classifier.bias; name the"
+    ):
         transplant(b0(), "tf_efficientnet_b0", [])
 
 
 def test_counters_of_batch_norm_may_be_missing_and_nothing_else():
     def stands(name: str) -> bool:
-        return name.startswith(("conv_stem", "blocks.3.1.se", "bn2")) and not name.endswith("num_batches_tracked")
+        return name.startswith(("conv_stem", "blocks.3.1.se", "bn2")) and not name.endswith(
+            "num_batches_tracked"
+        )
 
-    without = {name: tensor for name, tensor in b0().items() if not name.endswith("num_batches_tracked")}
-    assert transplant(without, "tf_efficientnet_b0", EIGHT).backbone.bn1.num_batches_tracked.item() == 0
+    without = {
+        name: tensor for name, tensor in b0().items() if not name.endswith("num_batches_tracked")
+    }
+    assert (
+        transplant(without, "tf_efficientnet_b0", EIGHT).backbone.bn1.num_batches_tracked.item()
+        == 0
+    )
     for name in filter(stands, b0()):
         with pytest.raises(BundleError) as caught:
-            transplant({key: tensor for key, tensor in b0().items() if key != name}, "tf_efficientnet_b0", EIGHT)
+            transplant(
+                {key: tensor for key, tensor in b0().items() if key != name},
+                "tf_efficientnet_b0",
+                EIGHT,
+            )
         assert f"missing: {name}; name the architecture" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("architecture", "change", "why"),
     [
-        ("tf_efficientnet_b0", {"extra.weight": np.zeros(1, np.float32)}, "left over: extra.weight; name"),
-        ("tf_efficientnet_b0", {"bn1.weight": np.zeros(31, np.float32)}, "of another shape: bn1.weight (31,) for (32,); name"),
-        ("tf_efficientnet_b0", {"classifier.0.bias": np.zeros(7, np.float32)}, "of another shape: classifier.bias (7,) for (8,); name"),
-        ("tf_efficientnet_b0", {"classifier.0.weight": np.float32(1)}, "of another shape: classifier.weight () for (1, 1280), "),
-        ("tf_efficientnet_b2", {}, "do not fit tf_efficientnet_b2: missing: blocks.0.1.conv_dw.weight, "),
-        ("mobilefacenet", {}, "do not fit mobilefacenet: missing: trunk.0.0.weight, trunk.0.1.weight, trunk.0.1.bias and "),
+        (
+            "tf_efficientnet_b0",
+            {"extra.weight": np.zeros(1, np.float32)},
+            "left over: extra.weight; name",
+        ),
+        (
+            "tf_efficientnet_b0",
+            {"bn1.weight": np.zeros(31, np.float32)},
+            "of another shape: bn1.weight (31,) for (32,); name",
+        ),
+        (
+            "tf_efficientnet_b0",
+            {"classifier.0.bias": np.zeros(7, np.float32)},
+            "of another shape: classifier.bias (7,) for (8,); name",
+        ),
+        (
+            "tf_efficientnet_b0",
+            {"classifier.0.weight": np.float32(1)},
+            "of another shape: classifier.weight () for (1, 1280), ",
+        ),
+        (
+            "tf_efficientnet_b2",
+            {},
+            "do not fit tf_efficientnet_b2: missing: blocks.0.1.conv_dw.weight, ",
+        ),
+        (
+            "mobilefacenet",
+            {},
+            "do not fit mobilefacenet: missing: trunk.0.0.weight, trunk.0.1.weight, trunk.0.1.bias and ",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_named(architecture, change, why):
@@ -474,11 +620,27 @@ def test_weights_that_do_not_fit_are_named(architecture, change, why):
 @pytest.mark.parametrize(
     ("name", "change", "why"),
     [
-        ("bn1.weight", lambda tensor: tensor * np.float32(np.nan), "bn1.weight (not finite in float32); get"),
-        ("bn1.running_var", lambda tensor: tensor.astype(np.float64) + 1e39, "bn1.running_var (not finite in float32); get"),
+        (
+            "bn1.weight",
+            lambda tensor: tensor * np.float32(np.nan),
+            "bn1.weight (not finite in float32); get",
+        ),
+        (
+            "bn1.running_var",
+            lambda tensor: tensor.astype(np.float64) + 1e39,
+            "bn1.running_var (not finite in float32); get",
+        ),
         ("conv_stem.weight", lambda tensor: tensor > 0, "conv_stem.weight (bool for floats); get"),
-        ("classifier.0.weight", lambda tensor: tensor.astype(np.int64), "classifier.weight (int64 for floats); get"),
-        ("bn1.num_batches_tracked", lambda tensor: tensor.astype(np.float32), "bn1.num_batches_tracked (float32 for whole numbers); get"),
+        (
+            "classifier.0.weight",
+            lambda tensor: tensor.astype(np.int64),
+            "classifier.weight (int64 for floats); get",
+        ),
+        (
+            "bn1.num_batches_tracked",
+            lambda tensor: tensor.astype(np.float32),
+            "bn1.num_batches_tracked (float32 for whole numbers); get",
+        ),
     ],
 )
 def test_weights_that_are_no_numbers_to_train_on_from(name, change, why):
@@ -489,9 +651,15 @@ def test_weights_that_are_no_numbers_to_train_on_from(name, change, why):
 
 
 def test_other_widths_of_numbers_are_good():
-    other = {name: tensor.astype(np.int32 if name.endswith("tracked") else np.float16) for name, tensor in b0().items()}
+    other = {
+        name: tensor.astype(np.int32 if name.endswith("tracked") else np.float16)
+        for name, tensor in b0().items()
+    }
     lifted = transplant(other, "tf_efficientnet_b0", EIGHT)
-    np.testing.assert_array_equal(lifted.backbone.conv_stem.weight.detach().numpy(), other["conv_stem.weight"].astype(np.float32))
+    np.testing.assert_array_equal(
+        lifted.backbone.conv_stem.weight.detach().numpy(),
+        other["conv_stem.weight"].astype(np.float32),
+    )
 
 
 def test_two_tensors_of_one_name():
@@ -503,7 +671,9 @@ def test_two_tensors_of_one_name():
 def test_unknown_architectures_and_columns():
     with pytest.raises(UnknownNameError, match="did you mean tf_efficientnet_b0"):
         transplant(b0(), "tf_efficientnet_b0_ns", EIGHT)
-    with pytest.raises(ValueError, match=r"expr.affectnet8 needs 8 columns of the network's 8, got"):
+    with pytest.raises(
+        ValueError, match=r"expr.affectnet8 needs 8 columns of the network's 8, got"
+    ):
         transplant(b0(), "tf_efficientnet_b0", [(AFFECT8, range(1, 9))])
 
 

@@ -40,7 +40,12 @@ def randomise(net: nn.Module, size: int, seed: int = 0) -> nn.Module:
 
 @functools.cache
 def network(
-    architecture: str = "tf_efficientnet_b0", outputs: int = 8, size: int = 224, *, sequential: bool | None = None, seed: int = 0
+    architecture: str = "tf_efficientnet_b0",
+    outputs: int = 8,
+    size: int = 224,
+    *,
+    sequential: bool | None = None,
+    seed: int = 0,
 ) -> nn.Module:
     """A timm network with that many outputs, at its best with crops of `size` px. The same object each time: leave it as it is.
 
@@ -57,7 +62,15 @@ def network(
 class ConvBlock(nn.Module):
     def __init__(self, a: int, b: int, k: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        conv = nn.Conv2d(a, b, (k, k), stride=(stride, stride), padding=(k // 2, k // 2), groups=groups, bias=False)
+        conv = nn.Conv2d(
+            a,
+            b,
+            (k, k),
+            stride=(stride, stride),
+            padding=(k // 2, k // 2),
+            groups=groups,
+            bias=False,
+        )
         self.layers = nn.Sequential(conv, nn.BatchNorm2d(b), nn.PReLU(b))
 
     def forward(self, x):
@@ -67,17 +80,25 @@ class ConvBlock(nn.Module):
 class LinearBlock(nn.Module):
     def __init__(self, a: int, b: int, k: int, groups: int = 1) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(a, b, (k, k), groups=groups, bias=False), nn.BatchNorm2d(b))
+        self.layers = nn.Sequential(
+            nn.Conv2d(a, b, (k, k), groups=groups, bias=False), nn.BatchNorm2d(b)
+        )
 
     def forward(self, x):
         return self.layers(x)
 
 
 class DepthWise(nn.Module):
-    def __init__(self, a: int, b: int, groups: int, stride: int = 2, residual: bool = False) -> None:
+    def __init__(
+        self, a: int, b: int, groups: int, stride: int = 2, residual: bool = False
+    ) -> None:
         super().__init__()
         self.residual = residual
-        self.layers = nn.Sequential(ConvBlock(a, groups, 1), ConvBlock(groups, groups, 3, stride, groups), LinearBlock(groups, b, 1))
+        self.layers = nn.Sequential(
+            ConvBlock(a, groups, 1),
+            ConvBlock(groups, groups, 3, stride, groups),
+            LinearBlock(groups, b, 1),
+        )
 
     def forward(self, x):
         return x + self.layers(x) if self.residual else self.layers(x)
@@ -86,7 +107,9 @@ class DepthWise(nn.Module):
 class Residual(nn.Module):
     def __init__(self, width: int, blocks: int, groups: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*(DepthWise(width, width, groups, 1, True) for _ in range(blocks)))
+        self.layers = nn.Sequential(
+            *(DepthWise(width, width, groups, 1, True) for _ in range(blocks))
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -101,7 +124,9 @@ class GDC(nn.Module):
     def __init__(self, embedding: int) -> None:
         super().__init__()
         last = nn.Linear(512, embedding, bias=False)
-        self.layers = nn.Sequential(LinearBlock(512, 512, 7, 512), Flatten(), last, nn.BatchNorm1d(embedding))
+        self.layers = nn.Sequential(
+            LinearBlock(512, 512, 7, 512), Flatten(), last, nn.BatchNorm1d(embedding)
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -132,11 +157,22 @@ class MobileFaceNet(nn.Module):
 def mobilefacenet(outputs: int = 10, *, large: bool = False, seed: int = 0) -> nn.Module:
     """A MobileFaceNet for 112 px. The same object each time: leave it as it is."""
     torch.manual_seed(seed)
-    return randomise(MobileFaceNet(outputs, (2, 8, 12, 4) if large else (1, 4, 6, 2), 4 if large else 2), 112, seed)
+    return randomise(
+        MobileFaceNet(outputs, (2, 8, 12, 4) if large else (1, 4, 6, 2), 4 if large else 2),
+        112,
+        seed,
+    )
 
 
 @functools.cache
-def onnx_bytes(net: nn.Module, size: int = 224, *, free_batch: bool = True, opset: int = 14, keep_inputs: bool = False) -> bytes:
+def onnx_bytes(
+    net: nn.Module,
+    size: int = 224,
+    *,
+    free_batch: bool = True,
+    opset: int = 14,
+    keep_inputs: bool = False,
+) -> bytes:
     """The network as ONNX with the input `input` and the output `output`. keep_inputs: weights listed as inputs, as old exporters did."""
     axes = {"input": {0: "batch_size"}, "output": {0: "batch_size"}} if free_batch else None
     file = io.BytesIO()
@@ -163,8 +199,12 @@ def pt_file(net: nn.Module, path: Path, *, whole: bool = True, legacy: bool = Fa
             one.__module__ = theirs.__name__
             setattr(theirs, one.__name__, one)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the older format cannot find the source of these classes
-            torch.save(net if whole else net.state_dict(), path, _use_new_zipfile_serialization=not legacy)
+            warnings.simplefilter(
+                "ignore"
+            )  # the older format cannot find the source of these classes
+            torch.save(
+                net if whole else net.state_dict(), path, _use_new_zipfile_serialization=not legacy
+            )
     finally:
         del sys.modules[theirs.__name__]
         for one, module in before.items():

@@ -104,7 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _hand_out(self, content: bytes) -> None:
         shelf = self.shelf
         wanted, condition = self.headers.get("Range"), self.headers.get("If-Range")
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and shelf.ranges and condition in (None, shelf.tag) else 0
+        start = (
+            int(wanted.removeprefix("bytes=").rstrip("-"))
+            if wanted and shelf.ranges and condition in (None, shelf.tag)
+            else 0
+        )
         if start and start >= len(content):
             self.send_error(416)
             return
@@ -137,7 +141,9 @@ def serving(tls: ssl.SSLContext | None = None, **manner: Any) -> Iterator[Shelf]
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     shelf.address = f"http{'s' * bool(tls)}://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield shelf
@@ -148,7 +154,13 @@ def serving(tls: ssl.SSLContext | None = None, **manner: Any) -> Iterator[Shelf]
         thread.join()
 
 
-def _model(nodes: list[Any], weights: dict[str, np.ndarray], eats: list[Any], gives: dict[str, list[Any]], opset: int) -> bytes:
+def _model(
+    nodes: list[Any],
+    weights: dict[str, np.ndarray],
+    eats: list[Any],
+    gives: dict[str, list[Any]],
+    opset: int,
+) -> bytes:
     graph = helper.make_graph(
         nodes, "tiny", [helper.make_tensor_value_info("input", TensorProto.FLOAT, eats)],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in gives.items()],
@@ -167,13 +179,17 @@ def affect_network(outputs: int = 10, seed: int = 0, width: int = 6) -> bytes:
         helper.make_node("Relu", ["c"], ["r"]),
         helper.make_node("GlobalAveragePool", ["r"], ["p"]),
         helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("Gemm", ["f", "classifier.weight", "classifier.bias"], ["output"], transB=1),
+        helper.make_node(
+            "Gemm", ["f", "classifier.weight", "classifier.bias"], ["output"], transB=1
+        ),
     ]
     weights = {
         "w": random.normal(size=(width, 3, 3, 3)), "classifier.weight": random.normal(size=(outputs, width)),
         "classifier.bias": random.normal(size=outputs),
     }  # fmt: skip
-    return _model(nodes, weights, ["batch_size", 3, 32, 32], {"output": ["batch_size", outputs]}, 12)
+    return _model(
+        nodes, weights, ["batch_size", 3, 32, 32], {"output": ["batch_size", outputs]}, 12
+    )
 
 
 def face_network(seed: int = 0) -> bytes:
@@ -181,12 +197,22 @@ def face_network(seed: int = 0) -> bytes:
     random = np.random.default_rng(seed)
     nodes, weights, gives = [], {}, {}
     for stride in (8, 16, 32):
-        nodes.append(helper.make_node("AveragePool", ["input"], [f"p{stride}"], kernel_shape=[stride, stride], strides=[stride, stride]))
+        nodes.append(
+            helper.make_node(
+                "AveragePool",
+                ["input"],
+                [f"p{stride}"],
+                kernel_shape=[stride, stride],
+                strides=[stride, stride],
+            )
+        )
         for part, width in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
             name = f"{part}_{stride}"
             weights[f"w_{name}"] = random.normal(size=(width, 3, 1, 1)) / 100
             nodes.append(helper.make_node("Conv", [f"p{stride}", f"w_{name}"], [f"c_{name}"]))
-            nodes.append(helper.make_node("Transpose", [f"c_{name}"], [f"t_{name}"], perm=[0, 2, 3, 1]))
+            nodes.append(
+                helper.make_node("Transpose", [f"c_{name}"], [f"t_{name}"], perm=[0, 2, 3, 1])
+            )
             shape = numpy_helper.from_array(np.array([0, -1, width], np.int64), f"s_{name}")
             nodes.append(helper.make_node("Constant", [], [f"s_{name}"], value=shape))
             last = name if width > 1 else f"r_{name}"

@@ -86,14 +86,23 @@ class Claim:
                 try:
                     self._finish_for(_parsed(self._content))
                     self._write(self._mine)
-                except BaseException:  # a full disk: a claim that was not entered is not left either
+                except (
+                    BaseException
+                ):  # a full disk: a claim that was not entered is not left either
                     self._let_go()
                     raise
                 threading.Thread(target=self._beat, name="mien-claim", daemon=True).start()
                 return self
-        raise ClaimedError(f"{self._shown}: several runs want to write this table at once; run this again", None)
+        raise ClaimedError(
+            f"{self._shown}: several runs want to write this table at once; run this again", None
+        )
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stop.set()
         self._let_go()
 
@@ -108,7 +117,10 @@ class Claim:
             content = self._path.read_bytes() if self._path.exists() else b""
         if content != self._content:
             holder = _parsed(content)
-            raise ClaimedError(f"{self._shown}: taken over meanwhile ({holder or 'nobody says by whom'}); left to it", holder)
+            raise ClaimedError(
+                f"{self._shown}: taken over meanwhile ({holder or 'nobody says by whom'}); left to it",
+                holder,
+            )
 
     def announce(self, files: Iterable[Path]) -> None:
         """Say which files are being put in place, so that another process can finish for one that is killed meanwhile."""
@@ -124,7 +136,9 @@ class Claim:
                 old = _read(self._path)
                 if old is not None and not _is_stale(self._path, old):
                     holder = _parsed(old)
-                    raise ClaimedError(f"{self._shown}: being written by {holder or 'another process'}", holder)
+                    raise ClaimedError(
+                        f"{self._shown}: being written by {holder or 'another process'}", holder
+                    )
                 before = _parsed(old or b"")
                 self._content = _bytes(replace(self._mine, files=before.files if before else ()))
                 new.write_bytes(self._content)
@@ -140,7 +154,9 @@ class Claim:
             try:
                 new.write_bytes(content)
                 os.replace(new, self._path)
-                self._content = content  # not before: where writing fails, what lies there is still the old one
+                self._content = (
+                    content  # not before: where writing fails, what lies there is still the old one
+                )
             finally:
                 new.unlink(missing_ok=True)
 
@@ -182,13 +198,22 @@ def sweep(folder: Path) -> None:
                     alive.add(holder.token)
         for name in names:
             part = PART.fullmatch(name)
-            if part and (has_ended(part["token"]) or (part["token"] not in alive and _is_old(folder / name))):
+            if part and (
+                has_ended(part["token"]) or (part["token"] not in alive and _is_old(folder / name))
+            ):
                 (folder / name).unlink(missing_ok=True)
 
 
 def _finish_stale(path: Path, holder: Holder) -> None:
     """Take over a claim that counts no longer, and let go of it."""
-    stem = next((name[: -len(".dictionary.json")] for name in holder.files if name.endswith(".dictionary.json")), None)
+    stem = next(
+        (
+            name[: -len(".dictionary.json")]
+            for name in holder.files
+            if name.endswith(".dictionary.json")
+        ),
+        None,
+    )
     name = stem if stem and os.sep not in stem else path.name[1 : -len(_SUFFIX)]
     with suppress(OutputError), Claim(path.with_name(name), holder.source):
         pass
@@ -205,8 +230,16 @@ def _parsed(content: bytes) -> Holder | None:
         files = facts["files"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    good = all(isinstance(text, str) for text in [*texts.values(), *files]) if isinstance(files, list) else False
-    return Holder(**texts, files=tuple(files)) if good and PART.fullmatch(f"..{texts['token']}-0.part") else None
+    good = (
+        all(isinstance(text, str) for text in [*texts.values(), *files])
+        if isinstance(files, list)
+        else False
+    )
+    return (
+        Holder(**texts, files=tuple(files))
+        if good and PART.fullmatch(f"..{texts['token']}-0.part")
+        else None
+    )
 
 
 def _read(path: Path) -> bytes | None:
@@ -254,7 +287,9 @@ def _link(new: Path, path: Path) -> bool:
     try:
         os.link(new, path)
     except FileExistsError:
-        return os.path.samefile(new, path)  # made after all, where a server's answer was lost and the call sent again
+        return os.path.samefile(
+            new, path
+        )  # made after all, where a server's answer was lost and the call sent again
     except OSError:  # a file system without hard links, such as exFAT
         try:
             with path.open("xb") as file:

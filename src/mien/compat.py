@@ -25,7 +25,12 @@ from mien.bundles.store import bundles, load, read_bundle
 from mien.errors import BundleError, UnknownNameError
 from mien.tasks import TASKS
 
-__all__ = ["EmotiEffLibRecognizer", "HSEmotionRecognizer", "get_model_list", "get_supported_engines"]
+__all__ = [
+    "EmotiEffLibRecognizer",
+    "HSEmotionRecognizer",
+    "get_model_list",
+    "get_supported_engines",
+]
 
 Image = NDArray[np.uint8]
 Floats32 = NDArray[np.float32]
@@ -80,7 +85,9 @@ class EmotiEffLibRecognizer:
     classifier_weights, classifier_bias: (K, D) and (K,) float32, the last layer, from D features to K scores.
     """
 
-    def __init__(self, engine: str = _ENGINE, model_name: str | Path = _DEFAULT, device: str = _DEVICE) -> None:
+    def __init__(
+        self, engine: str = _ENGINE, model_name: str | Path = _DEFAULT, device: str = _DEVICE
+    ) -> None:
         """Open a model.
 
         engine: ``onnx``. device: ``cpu``; another one is a warning and changes nothing, as EmotiEffLib's onnx engine ignores it.
@@ -91,21 +98,30 @@ class EmotiEffLibRecognizer:
         if engine != _ENGINE:
             raise UnknownNameError("engine", engine, [_ENGINE])
         if device != _DEVICE:
-            warnings.warn(f"device {device!r} is ignored: the onnx engine runs on the processor; leave device out", stacklevel=2)
+            warnings.warn(
+                f"device {device!r} is ignored: the onnx engine runs on the processor; leave device out",
+                stacklevel=2,
+            )
         bundle = _bundle(model_name)
         # As many threads as ONNX Runtime thinks fit, which is what EmotiEffLib asks for too.
         self._model = load(bundle, engine="onnxruntime", threads=0)
         card = self._model.card
         card.exposed()
-        self._model.card = card.model_copy(update={"pixels": card.pixels.model_copy(update={"resize": "linear"})})
+        self._model.card = card.model_copy(
+            update={"pixels": card.pixels.model_copy(update={"resize": "linear"})}
+        )
         labels = next((task.names for task in self._model.tasks if task.family == "expr"), None)
         if labels is None:
-            raise BundleError(f"{card.name} predicts no expressions; use one of: {', '.join(get_model_list())}")
+            raise BundleError(
+                f"{card.name} predicts no expressions; use one of: {', '.join(get_model_list())}"
+            )
         self.idx_to_emotion_class = {i: label.capitalize() for i, label in enumerate(labels)}
         self.is_mtl = TASKS["va"] in self._model.tasks
         self.img_size = card.pixels.size
         families = ("expr", "va") if self.is_mtl else ("expr",)
-        self.classifier_weights, self.classifier_bias = _last_layer(card, read_bundle(bundle)[1], families)
+        self.classifier_weights, self.classifier_bias = _last_layer(
+            card, read_bundle(bundle)[1], families
+        )
 
     def extract_features(self, face_img: Image | list[Image]) -> Floats32:
         """Features (N, D) float32 of one face, N = 1, or of a list of N.
@@ -113,13 +129,19 @@ class EmotiEffLibRecognizer:
         Raises TypeError for anything else, ValueError for an empty list and for a picture that is not RGB uint8 (H, W, 3).
         """
         if not isinstance(face_img, np.ndarray | list):
-            raise TypeError(f"face_img must be one RGB picture, uint8 (H, W, 3), or a list of them, got {type(face_img).__name__}")
+            raise TypeError(
+                f"face_img must be one RGB picture, uint8 (H, W, 3), or a list of them, got {type(face_img).__name__}"
+            )
         faces = [face_img] if isinstance(face_img, np.ndarray) else face_img
         if not faces:
-            raise ValueError("face_img is an empty list; give at least one face, as RGB uint8 (H, W, 3)")
+            raise ValueError(
+                "face_img is an empty list; give at least one face, as RGB uint8 (H, W, 3)"
+            )
         return self._model.features(faces)
 
-    def classify_emotions(self, features: Floats32, logits: bool = True) -> tuple[list[str], Floats32]:
+    def classify_emotions(
+        self, features: Floats32, logits: bool = True
+    ) -> tuple[list[str], Floats32]:
         """Labels of N faces and their scores (N, K), from features (N, D) as `extract_features` gives them.
 
         Scores: of each expression, then, where `is_mtl`, valence and arousal, unbounded.
@@ -128,7 +150,9 @@ class EmotiEffLibRecognizer:
         """
         width = self.classifier_weights.shape[1]
         if np.ndim(features) != 2 or np.shape(features)[1] != width:
-            raise ValueError(f"features must be (N, {width}), as extract_features gives them, got {np.shape(features)}")
+            raise ValueError(
+                f"features must be (N, {width}), as extract_features gives them, got {np.shape(features)}"
+            )
         scores = np.asarray(features @ self.classifier_weights.T + self.classifier_bias)
         expressions = scores[:, : len(self.idx_to_emotion_class)]
         labels = [self.idx_to_emotion_class[int(i)] for i in expressions.argmax(axis=1)]
@@ -137,7 +161,9 @@ class EmotiEffLibRecognizer:
             expressions[:] = odds / odds.sum(axis=1, keepdims=True)
         return labels, scores
 
-    def predict_emotions(self, face_img: Image | list[Image], logits: bool = True) -> tuple[list[str], Floats32]:
+    def predict_emotions(
+        self, face_img: Image | list[Image], logits: bool = True
+    ) -> tuple[list[str], Floats32]:
         """Labels and scores of one face, as lists of one, or of a list of N; see `extract_features` and `classify_emotions`."""
         return self.classify_emotions(self.extract_features(face_img), logits)
 
@@ -167,12 +193,16 @@ class HSEmotionRecognizer:
         labels, scores = self.predict_multi_emotions([face_img], logits)
         return labels[0], scores[0]
 
-    def predict_multi_emotions(self, face_img_list: list[Image], logits: bool = True) -> tuple[list[str], Floats32]:
+    def predict_multi_emotions(
+        self, face_img_list: list[Image], logits: bool = True
+    ) -> tuple[list[str], Floats32]:
         """Labels of N faces and their scores (N, K)."""
         return self._recognizer.predict_emotions(face_img_list, logits)
 
 
-def _last_layer(card: AffectCard, network: bytes, families: tuple[str, ...]) -> tuple[Floats32, Floats32]:
+def _last_layer(
+    card: AffectCard, network: bytes, families: tuple[str, ...]
+) -> tuple[Floats32, Floats32]:
     """Weight (K, D) and bias (K,) from the features to the raw output of `families`, over the card's temperature.
 
     Raises BundleError where more than one linear layer lies between.
@@ -185,7 +215,9 @@ def _last_layer(card: AffectCard, network: bytes, families: tuple[str, ...]) -> 
         layer = _linear(makers.get(family), tensors)
         if layer is None:
             other = f"mien.load({card.name!r}).score reads faces with it"
-            raise BundleError(f"{card.name}: {family} is not linear in its features, as these calls need it; {other}")
+            raise BundleError(
+                f"{card.name}: {family} is not linear in its features, as these calls need it; {other}"
+            )
         heat = np.float32(card.temperature.get(family, 1.0))
         weights.append(layer[0] / heat)
         biases.append(layer[1] / heat)
@@ -194,11 +226,21 @@ def _last_layer(card: AffectCard, network: bytes, families: tuple[str, ...]) -> 
 
 def _linear(node: Any, tensors: dict[str, Any]) -> tuple[Floats32, Floats32] | None:
     """Weight (K, D) and bias (K,) of a node that reads the output ``features``; None for any other."""
-    if node is None or node.op_type != "Gemm" or node.input[0] != "features" or len(node.input) != 3:
+    if (
+        node is None
+        or node.op_type != "Gemm"
+        or node.input[0] != "features"
+        or len(node.input) != 3
+    ):
         return None
     found: list[Any] = [tensors.get(name) for name in node.input[1:]]
     facts = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if None in found or facts.get("transA") or facts.get("alpha", 1.0) != 1.0 or facts.get("beta", 1.0) != 1.0:
+    if (
+        None in found
+        or facts.get("transA")
+        or facts.get("alpha", 1.0) != 1.0
+        or facts.get("beta", 1.0) != 1.0
+    ):
         return None
     weight, bias = (np.asarray(numpy_helper.to_array(tensor), np.float32) for tensor in found)
     return (weight if facts.get("transB") else weight.T), bias

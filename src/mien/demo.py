@@ -33,7 +33,9 @@ def film(path: Path, seconds: float = 6.0, rate: int = 25) -> Path:
     with wrap_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with AtomicFile(path) as aside, av.open(str(aside), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
+        stream = container.add_stream(
+            "libx264", rate=rate, options={"crf": "18", "preset": "veryfast"}
+        )
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         stream.time_base = Fraction(1, rate)
         for i in range(round(seconds * rate)):
@@ -53,4 +55,6 @@ def _view(picture: Image, phase: float) -> Image:
     middle = (224 + 30 * np.cos(turn) + away, 130 + 20 * np.sin(3 * turn))
     matrix = cv2.getRotationMatrix2D(middle, 12 * np.sin(turn), zoom)
     matrix[:, 2] += np.array([320, 180]) - middle
-    return np.asarray(cv2.warpAffine(picture, matrix, (640, 360), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(
+        cv2.warpAffine(picture, matrix, (640, 360), borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )

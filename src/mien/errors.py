@@ -42,7 +42,9 @@ class MienError(Exception):
         return _restored, (type(self), self.args, vars(self))
 
 
-def _restored(kind: type[MienError], args: tuple[object, ...], attributes: Mapping[str, object]) -> MienError:
+def _restored(
+    kind: type[MienError], args: tuple[object, ...], attributes: Mapping[str, object]
+) -> MienError:
     error = kind.__new__(kind, *args)
     vars(error).update(attributes)
     return error
@@ -64,7 +66,9 @@ class UnknownNameError(MienError):
     def __init__(self, kind: str, name: str, known: Iterable[str], why: str = "") -> None:
         names = sorted(known)
         near = get_close_matches(name, names, n=1) or names
-        super().__init__(f"no {kind} named {name!r}{f' ({why})' if why else ''}; did you mean {' or '.join(near)}?")
+        super().__init__(
+            f"no {kind} named {name!r}{f' ({why})' if why else ''}; did you mean {' or '.join(near)}?"
+        )
 
 
 class UnknownOptionError(UnknownNameError, TypeError):
@@ -103,4 +107,6 @@ class MissingExtraError(MienError):
     """
 
     def __init__(self, extra: str, what: str) -> None:
-        super().__init__(f'{what} needs an optional part; install it with: pip install "mien[{extra}]"')
+        super().__init__(
+            f'{what} needs an optional part; install it with: pip install "mien[{extra}]"'
+        )

@@ -41,7 +41,9 @@ LOST_WORKER: Final = (
 PART: Final = re.compile(r"\..*\.(?P<token>[0-9a-f]{8}-\d+-\d+)-\d+\.part", re.DOTALL)
 """Names of temporary files; the token is their process's."""
 
-_LONGEST: Final = 160  # bytes of a file's name that its temporary name repeats; 255 is what file systems take
+_LONGEST: Final = (
+    160  # bytes of a file's name that its temporary name repeats; 255 is what file systems take
+)
 _numbers = count()
 _cleaned: set[str] = set()
 
@@ -68,7 +70,9 @@ def wrap_os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error).partition("\n")[0]
-        raise OutputError(f"{path}: cannot be written ({why}); {_STEPS.get(error.errno, 'check the folder and the disk')}") from error
+        raise OutputError(
+            f"{path}: cannot be written ({why}); {_STEPS.get(error.errno, 'check the folder and the disk')}"
+        ) from error
 
 
 @lru_cache(maxsize=1)
@@ -147,7 +151,12 @@ class AtomicFile:
         self.begin()
         return self.part
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if kind is None:
                 self.keep()
@@ -194,7 +203,12 @@ class Transaction:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.drop()
 
     def drop(self) -> None:

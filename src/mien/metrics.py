@@ -41,7 +41,9 @@ def _annotated(pred: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
         raise ValueError(f"pred and target must have one shape, got {p.shape} and {t.shape}")
     seen = ~np.isnan(t)
     if missing := int(np.isnan(p[seen]).sum()):
-        raise ValueError(f"pred is NaN in {missing} annotated entries; a missing prediction must be filled, not dropped")
+        raise ValueError(
+            f"pred is NaN in {missing} annotated entries; a missing prediction must be filled, not dropped"
+        )
     return p[seen], t[seen]
 
 
@@ -126,7 +128,11 @@ def class_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> Floa
     [0.667, 0.667, nan]
     """
     p, t = _annotated(pred, target)
-    _only(np.concatenate([p, t]), classes, f"classes are {list(classes)}; remap by name with Task.column_index")
+    _only(
+        np.concatenate([p, t]),
+        classes,
+        f"classes are {list(classes)}; remap by name with Task.column_index",
+    )
     return np.array([_f1(p == c, t == c) for c in classes])
 
 
@@ -165,7 +171,9 @@ def mean_au_f1(pred: ArrayLike, target: ArrayLike) -> float:
     return _mean(scores[~np.isnan(np.asarray(target, np.float64)).all(axis=0)])
 
 
-def _by_column(metric: Callable[[Floats, Floats], float], pred: ArrayLike, target: ArrayLike) -> Floats:
+def _by_column(
+    metric: Callable[[Floats, Floats], float], pred: ArrayLike, target: ArrayLike
+) -> Floats:
     p, t = np.asarray(pred, np.float64), np.asarray(target, np.float64)
     if p.shape != t.shape or p.ndim != 2:
         raise ValueError(f"pred and target must both be (N, K), got {p.shape} and {t.shape}")
@@ -183,11 +191,15 @@ def ece(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> float:
     """
     p, t = np.asarray(probabilities, np.float64), np.asarray(target, np.float64)
     if p.ndim != 2 or t.shape != p.shape[:1]:
-        raise ValueError(f"probabilities must be (N, K) and target (N,), got {p.shape} and {t.shape}")
+        raise ValueError(
+            f"probabilities must be (N, K) and target (N,), got {p.shape} and {t.shape}"
+        )
     seen = ~np.isnan(t)
     p, t = p[seen], t[seen]
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("probabilities must lie within 0..1; decode the raw output with Task.decode first")
+        raise ValueError(
+            "probabilities must lie within 0..1; decode the raw output with Task.decode first"
+        )
     top = p.max(axis=1)
     surplus = top - (p.argmax(axis=1) == t)
     bin_of = np.clip(np.ceil(top * bins).astype(np.intp) - 1, 0, bins - 1)
@@ -195,7 +207,12 @@ def ece(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> float:
 
 
 def bootstrap(
-    metric: Callable[..., float], *arrays: ArrayLike, groups: ArrayLike, rounds: int = 1000, level: float = 0.95, seed: int = 0
+    metric: Callable[..., float],
+    *arrays: ArrayLike,
+    groups: ArrayLike,
+    rounds: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval (low, high) of ``metric(*arrays)`` when whole groups are drawn again, with replacement.
 
@@ -210,7 +227,9 @@ def bootstrap(
     tables: list[NDArray[Any]] = [np.asarray(array) for array in arrays]
     names, number = np.unique(np.asarray(groups), return_inverse=True)
     if {len(table) for table in tables} != {len(number)}:
-        raise ValueError(f"arrays and groups must have one length, got {[len(t) for t in tables]} and {len(number)}")
+        raise ValueError(
+            f"arrays and groups must have one length, got {[len(t) for t in tables]} and {len(number)}"
+        )
     rows = np.split(np.argsort(number, kind="stable"), np.bincount(number).cumsum()[:-1])
     if len(names) < 2:
         return NAN, NAN
@@ -218,7 +237,9 @@ def bootstrap(
     picked = (np.concatenate([rows[g] for g in draw]) for draw in draws)
     values = np.array([metric(*(table[pick] for table in tables)) for pick in picked])
     values = values[~np.isnan(values)]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if values.size else (NAN, NAN)
+    low, high = (
+        np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if values.size else (NAN, NAN)
+    )
     return float(low), float(high)
 
 
@@ -239,7 +260,9 @@ class Protocol:
     name: str
     terms: tuple[Term, ...]
 
-    def parts(self, pred: Mapping[str, ArrayLike], target: Mapping[str, ArrayLike]) -> dict[str, float]:
+    def parts(
+        self, pred: Mapping[str, ArrayLike], target: Mapping[str, ArrayLike]
+    ) -> dict[str, float]:
         """Unweighted value of every term by name; pred and target as in `score`."""
         return {term.name: term.metric(pred[term.task], target[term.task]) for term in self.terms}
 
@@ -265,10 +288,15 @@ def _columns(task: str, metric: Callable[[ArrayLike, ArrayLike], float]) -> tupl
     """A term for each name of a task; together they are the mean over its names."""
 
     def of(column: int) -> Callable[[ArrayLike, ArrayLike], float]:
-        return lambda pred, target: metric(np.asarray(pred)[:, column], np.asarray(target)[:, column])
+        return lambda pred, target: metric(
+            np.asarray(pred)[:, column], np.asarray(target)[:, column]
+        )
 
     names = TASKS[task].names
-    return tuple(Term(f"{metric.__name__}_{name}", task, of(column), 1 / len(names)) for column, name in enumerate(names))
+    return tuple(
+        Term(f"{metric.__name__}_{name}", task, of(column), 1 / len(names))
+        for column, name in enumerate(names)
+    )
 
 
 _VA: Final = _columns("va", ccc)
@@ -280,8 +308,15 @@ _EMI: Final = _columns("emi.abaw6", pearson)
 _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
     "abaw2021.expr": (_macro("expr.abaw7", 0.67), Term("accuracy", "expr.abaw7", accuracy, 0.33)),
     "abaw2021.va": _VA,
-    "abaw2021.au": (Term("au_f1", "au.abaw12", mean_au_f1, 0.5), Term("accuracy", "au.abaw12", accuracy, 0.5)),
-    **{f"abaw{year}.{key}": terms for year in range(2022, 2026) for key, terms in (("expr", _EXPR), ("va", _VA), ("au", _AU))},
+    "abaw2021.au": (
+        Term("au_f1", "au.abaw12", mean_au_f1, 0.5),
+        Term("accuracy", "au.abaw12", accuracy, 0.5),
+    ),
+    **{
+        f"abaw{year}.{key}": terms
+        for year in range(2022, 2026)
+        for key, terms in (("expr", _EXPR), ("va", _VA), ("au", _AU))
+    },
     "abaw2022.mtl": _VA + _EXPR + _AU,
     "abaw2022.lsd": (_macro("expr.lsd6"),),
     "abaw2024.mtl": _VA + _EXPR + _AU,
@@ -291,4 +326,6 @@ _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
     "abaw2025.emi": _EMI,
 }
 
-PROTOCOLS: Final = MappingProxyType({name: Protocol(name, terms) for name, terms in _FORMULAS.items()})
+PROTOCOLS: Final = MappingProxyType(
+    {name: Protocol(name, terms) for name, terms in _FORMULAS.items()}
+)

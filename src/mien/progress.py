@@ -37,7 +37,9 @@ class ProgressBar(Protocol):
 class LogLines:
     """One line a minute on stderr, and none for what takes less; for logs."""
 
-    def __init__(self, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._every_s, self._clock = every_s, clock
         self._what, self._due_s = "", 0.0
 
@@ -65,7 +67,14 @@ class TerminalBar:
     """A bar of rich's that goes away at the end."""
 
     def __init__(self, console: "Console") -> None:
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self._rich = Progress(
             SpinnerColumn(),
@@ -89,7 +98,9 @@ class TerminalBar:
     def advance(self, done: str, share: float | None) -> None:
         """It has come this far."""
         if self._task is not None:
-            self._rich.update(self._task, total=None if share is None else 1.0, completed=share or 0.0, done=done)
+            self._rich.update(
+                self._task, total=None if share is None else 1.0, completed=share or 0.0, done=done
+            )
 
     def end(self) -> None:
         """It has ended: leave the terminal as it was."""

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from mien.errors import LabelMismatchError, UnknownNameError
 
-__all__ = ["COMPOUNDS", "COMPOUND_SCORES", "MEANS", "TASKS", "Floats", "Mean", "Task", "both_members", "compound_scores", "task"]
+__all__ = [
+    "COMPOUNDS",
+    "COMPOUND_SCORES",
+    "MEANS",
+    "TASKS",
+    "Floats",
+    "Mean",
+    "Task",
+    "both_members",
+    "compound_scores",
+    "task",
+]
 
 Floats = NDArray[np.floating]
 Kind = Literal["one_of", "any_of", "scalar"]
@@ -81,7 +92,9 @@ class Task:
         [0, 2, 3, 4, 6, 7]
         """
         if missing := [name for name in self.names if name not in source]:
-            raise LabelMismatchError(f"{self.key} needs {', '.join(missing)}; the source only has {', '.join(source)}")
+            raise LabelMismatchError(
+                f"{self.key} needs {', '.join(missing)}; the source only has {', '.join(source)}"
+            )
         return np.array([source.index(name) for name in self.names], dtype=np.intp)
 
     def take_from(self, source: tuple[str, ...]) -> NDArray[np.intp]:
@@ -124,8 +137,16 @@ TASKS: Final[dict[str, Task]] = {
         Task("ce.abaw7", tuple(COMPOUNDS), "one_of"),
         # Of a whole clip: the emotional mimicry of ABAW6 and ABAW8 (Hume-Vidmimic2).
         # Emotional reactions of ABAW5 (Hume-Reaction), mimicry of ABAW6 and ABAW8.
-        Task("emi.abaw5", ("adoration", "amusement", "anxiety", "disgust", "empathic_pain", "fear", "surprise"), "scalar"),
-        Task("emi.abaw6", ("admiration", "amusement", "determination", "empathic_pain", "excitement", "joy"), "scalar"),
+        Task(
+            "emi.abaw5",
+            ("adoration", "amusement", "anxiety", "disgust", "empathic_pain", "fear", "surprise"),
+            "scalar",
+        ),
+        Task(
+            "emi.abaw6",
+            ("admiration", "amusement", "determination", "empathic_pain", "excitement", "joy"),
+            "scalar",
+        ),
         Task("ah.abaw8", ("ambivalence_hesitancy",), "any_of"),
     )
 }
@@ -178,7 +199,11 @@ def compound_scores(expr: Floats, names: tuple[str, ...], mean: Mean = "arithmet
     >>> compound_scores(np.array([[0, 0, 0, 0.1, 0.6, 0, 0, 0.3]]), TASKS["expr.affectnet8"].names, "harmonic").round(2).tolist()
     [[0.15, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0]]
     """
-    parts = Task("ce.parts", tuple(dict.fromkeys(part for pair in COMPOUNDS.values() for part in pair)), "one_of")
+    parts = Task(
+        "ce.parts",
+        tuple(dict.fromkeys(part for pair in COMPOUNDS.values() for part in pair)),
+        "one_of",
+    )
     shares = expr[:, parts.column_index(names)]
     pairs = np.array([[parts.names.index(part) for part in pair] for pair in COMPOUNDS.values()])
     first, second = np.moveaxis(shares[:, pairs], 2, 0)
@@ -188,5 +213,7 @@ def compound_scores(expr: Floats, names: tuple[str, ...], mean: Mean = "arithmet
         return np.asarray(np.sqrt(first) * np.sqrt(second))
     if mean == "harmonic":
         both = first + second
-        return np.asarray(2 * first * np.divide(second, both, out=np.zeros_like(both), where=both > 0))
+        return np.asarray(
+            2 * first * np.divide(second, both, out=np.zeros_like(both), where=both > 0)
+        )
     raise UnknownNameError("mean", mean, MEANS)

@@ -5,7 +5,9 @@ from typing import Final
 
 __all__ = ["COMMANDS", "printable"]
 
-COMMANDS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+COMMANDS: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]"
+)
 """Characters that command a terminal, break a line or turn text around, rather than being read."""
 _BUT_LINES: Final = re.compile(COMMANDS.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 

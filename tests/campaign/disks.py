@@ -22,7 +22,10 @@ def small_disk(at: Path, size_kb: int) -> Iterator[bool]:
     """A disk of so many kB in memory; False where this user may not have one."""
     at.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(at)]
-    mounted = os.name == "posix" and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    mounted = (
+        os.name == "posix"
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
     try:
         yield mounted
     finally:
@@ -41,7 +44,9 @@ def campaign(folder: Path) -> Iterator[Verdict]:
                 if not mounted:
                     return
                 out = folder / f"disk-{size_kb}-{len(more)}{more[:1]}" / "out"
-                code, said = run(mien("analyze", clip, folder / "in" / "photo.jpg", "--out", out, *more), LIMIT_S)
+                code, said = run(
+                    mien("analyze", clip, folder / "in" / "photo.jpg", "--out", out, *more), LIMIT_S
+                )
                 yield _judge(case, code, said, out)
 
 
@@ -50,7 +55,11 @@ def _judge(case: str, code: int | None, said: str, out: Path) -> Verdict:
         return ended
     names = {path.name for path in out.rglob("*") if path.is_file()} if out.is_dir() else set()
     for stem in ("clip", "photo"):
-        of_job = {name for name in names if name.startswith(f"{stem}.") or (name.startswith(".") and stem in name)}
+        of_job = {
+            name
+            for name in names
+            if name.startswith(f"{stem}.") or (name.startswith(".") and stem in name)
+        }
         finished = f"{stem}.dictionary.json" in names
         if of_job and not finished:
             return Verdict(case, "leftover", ", ".join(sorted(of_job)))

@@ -22,20 +22,32 @@ LIMIT_S: Final = 90.0
 # bundles -----------------------------------------------------------------------------------------------------------
 
 
-def _model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], outputs: Mapping[str, int]) -> bytes:
+def _model(
+    nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], outputs: Mapping[str, int]
+) -> bytes:
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 80, 80])
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in outputs.items()]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
+        for name, width in outputs.items()
+    ]
     graph = helper.make_graph(nodes, "g", [image], ends, constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
 
 
 def _like_the_card(outputs: Mapping[str, int], value: float) -> bytes:
     """A network with the outputs of a card, all of one value."""
-    nodes, constants = [helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0)], []
+    nodes, constants = (
+        [helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0)],
+        [],
+    )
     nodes.append(helper.make_node("Unsqueeze", ["mean", "one"], ["column"]))
     constants.append(numpy_helper.from_array(np.array([1], np.int64), "one"))
     for name, width in outputs.items():
-        constants.append(numpy_helper.from_array(np.full((1, width), value, np.float32), f"{name}_value"))
+        constants.append(
+            numpy_helper.from_array(np.full((1, width), value, np.float32), f"{name}_value")
+        )
         nodes.append(helper.make_node("Add", ["column", f"{name}_value"], [name]))
     return _model(nodes, constants, outputs)
 
@@ -58,13 +70,21 @@ def _endless(outputs: Mapping[str, int]) -> bytes:
         helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("c_in", TensorProto.BOOL, []),
         helper.make_tensor_value_info("x_in", TensorProto.FLOAT, None),
     ]  # fmt: skip
-    outs = [helper.make_tensor_value_info("c_out", TensorProto.BOOL, []), helper.make_tensor_value_info("x_out", TensorProto.FLOAT, None)]
-    steps = [helper.make_node("Identity", ["c_in"], ["c_out"]), helper.make_node("Sin", ["x_in"], ["x_out"])]
+    outs = [
+        helper.make_tensor_value_info("c_out", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("x_out", TensorProto.FLOAT, None),
+    ]
+    steps = [
+        helper.make_node("Identity", ["c_in"], ["c_out"]),
+        helper.make_node("Sin", ["x_in"], ["x_out"]),
+    ]
     body = helper.make_graph(steps, "body", ends, outs)
     model.graph.initializer.extend([
         numpy_helper.from_array(np.array(10**9, np.int64), "rounds"), numpy_helper.from_array(np.array(True), "go"),
     ])  # fmt: skip
-    model.graph.node.insert(0, helper.make_node("Loop", ["rounds", "go", "image"], ["looped"], body=body))
+    model.graph.node.insert(
+        0, helper.make_node("Loop", ["rounds", "go", "image"], ["looped"], body=body)
+    )
     next(node for node in model.graph.node if node.op_type == "ReduceMean").input[0] = "looped"
     return model.SerializeToString()
 
@@ -75,7 +95,9 @@ def _huge_work(outputs: Mapping[str, int]) -> bytes:
     shape = numpy_helper.from_array(np.array([20_000, 20_000], np.int64), "big_shape")
     model.graph.initializer.append(shape)
     zero = numpy_helper.from_array(np.zeros(1, np.float32))
-    model.graph.node.insert(0, helper.make_node("ConstantOfShape", ["big_shape"], ["big"], value=zero))
+    model.graph.node.insert(
+        0, helper.make_node("ConstantOfShape", ["big_shape"], ["big"], value=zero)
+    )
     model.graph.node.insert(1, helper.make_node("MatMul", ["big", "big"], ["product"]))
     model.graph.node.insert(2, helper.make_node("ReduceMean", ["product"], ["number"], keepdims=0))
     model.graph.node.insert(3, helper.make_node("Add", ["image", "number"], ["more"]))
@@ -89,7 +111,11 @@ def _outside(outputs: Mapping[str, int]) -> bytes:
     tensor = model.graph.initializer[-1]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", "../../../../etc/passwd"), ("offset", "0"), ("length", str(4 * tensor.dims[-1]))):
+    for key, value in (
+        ("location", "../../../../etc/passwd"),
+        ("offset", "0"),
+        ("length", str(4 * tensor.dims[-1])),
+    ):
         entry = tensor.external_data.add()
         entry.key, entry.value = key, value
     return model.SerializeToString()
@@ -109,7 +135,9 @@ def _doubled(card: dict[str, Any]) -> str:
 
 
 def _temperature(value: object) -> Callable[[dict[str, Any]], str]:
-    return lambda card: json.dumps(card | {"temperature": dict.fromkeys(card["temperature"], value)})
+    return lambda card: json.dumps(
+        card | {"temperature": dict.fromkeys(card["temperature"], value)}
+    )
 
 
 NETWORKS: Final[Mapping[str, Callable[[Mapping[str, int]], bytes]]] = {
@@ -134,8 +162,12 @@ CARDS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "text": lambda card: "card",
     "a version to come": _card(card=99),
     "an unknown key": _card(colour="red"),
-    "a crop of a million pixels": lambda card: json.dumps(card | {"pixels": card["pixels"] | {"size": 10**6}}),
-    "a number of 5,000 digits": lambda card: json.dumps(card).replace('"card": 1', '"card": ' + "9" * 5000, 1),
+    "a crop of a million pixels": lambda card: json.dumps(
+        card | {"pixels": card["pixels"] | {"size": 10**6}}
+    ),
+    "a number of 5,000 digits": lambda card: json.dumps(card).replace(
+        '"card": 1', '"card": ' + "9" * 5000, 1
+    ),
 }
 
 
@@ -152,7 +184,9 @@ def _with_network(at: Path, content: bytes) -> None:
 
     card = json.loads((at / "card.json").read_text())
     (at / "model.onnx").write_bytes(content)
-    (at / "card.json").write_text(json.dumps(card | {"sha256": hashlib.sha256(content).hexdigest()}))
+    (at / "card.json").write_text(
+        json.dumps(card | {"sha256": hashlib.sha256(content).hexdigest()})
+    )
 
 
 def _bundle_cases(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -169,7 +203,10 @@ def _bundle_cases(folder: Path) -> Iterator[tuple[str, Path]]:
         "network: a sparse file of 40 GB": lambda at: _sparse(at / "model.onnx"),
         "network: another than the card's": lambda at: (at / "model.onnx").write_bytes(b"x" * 1000),
         "card: a pipe": lambda at: ((at / "card.json").unlink(), os.mkfifo(at / "card.json")),
-        "card: a link to /dev/zero": lambda at: ((at / "card.json").unlink(), (at / "card.json").symlink_to("/dev/zero")),
+        "card: a link to /dev/zero": lambda at: (
+            (at / "card.json").unlink(),
+            (at / "card.json").symlink_to("/dev/zero"),
+        ),
         "card: a folder": lambda at: ((at / "card.json").unlink(), (at / "card.json").mkdir()),
         "card: absent": lambda at: (at / "card.json").unlink(),
     }
@@ -188,7 +225,11 @@ def bundles(folder: Path) -> Iterator[Verdict]:
         for engine in ("onnxruntime", "openvino"):
             command = mien("analyze", photo, "--bundle", at, "--engine", engine, "--out", out)
             verdict = refused(f"{name}, analyze with {engine}", *run(command, LIMIT_S))
-            if verdict.kind == "right" and out.is_dir() and [path for path in out.rglob("*") if path.suffix == ".csv"]:
+            if (
+                verdict.kind == "right"
+                and out.is_dir()
+                and [path for path in out.rglob("*") if path.suffix == ".csv"]
+            ):
                 verdict = Verdict(verdict.case, "leftover", "a table of a bundle that was refused")
             yield verdict
         home = environment(MIEN_HOME=str(folder / f"home-{number}"))
@@ -219,9 +260,13 @@ SETTINGS: Final[Mapping[str, str]] = {
     "a key twice, below": _GOOD.replace("{lr: 0.003}", "{lr: 0.003, lr: 0.004}"),
     "a list 2,000 deep": _GOOD.replace("[va]", "[" * 2000 + "]" * 2000),
     "a bomb of aliases": _bomb() + _GOOD.replace("[va]", "*a29"),
-    "a bomb of aliases in the data": _bomb(9) + _GOOD.replace("[{set: drawn, count: 60, seed: 0, size: 48}]", "*a8"),
+    "a bomb of aliases in the data": _bomb(9)
+    + _GOOD.replace("[{set: drawn, count: 60, seed: 0, size: 48}]", "*a8"),
     "a list in itself": _GOOD.replace("[va]", "&a [*a]"),
-    "nobody's home": _GOOD.replace("[{set: drawn, count: 60, seed: 0, size: 48}]", "[{set: folder, root: ~nobodyhere/x, split: train}]"),
+    "nobody's home": _GOOD.replace(
+        "[{set: drawn, count: 60, seed: 0, size: 48}]",
+        "[{set: folder, root: ~nobodyhere/x, split: train}]",
+    ),
     "a date": _GOOD.replace("epochs: 1", "epochs: 2020-01-01"),
     "sixties": _GOOD.replace("epochs: 1", "epochs: 1:30"),
     "a number of 5,000 digits": _GOOD.replace("epochs: 1", "epochs: " + "9" * 5000),
@@ -249,7 +294,10 @@ def settings(folder: Path) -> Iterator[Verdict]:
     for number, (name, text) in enumerate(SETTINGS.items()):
         path = folder / f"{number}.yaml"
         path.write_text(text)
-        verdict = refused(f"settings: {name}", *(answer := run(mien("train", path, "--out", folder / f"run-{number}"), LIMIT_S)))
+        verdict = refused(
+            f"settings: {name}",
+            *(answer := run(mien("train", path, "--out", folder / f"run-{number}"), LIMIT_S)),
+        )
         if verdict.kind == "right" and path.name not in answer[1]:
             verdict = Verdict(verdict.case, "wrong", f"the file is not named: {answer[1][-200:]}")
         yield verdict
@@ -295,12 +343,17 @@ def names(folder: Path) -> Iterator[Verdict]:
                 face.save(file, "JPEG")
         for encoding in ("utf-8", "cp1252", "ascii"):
             env = environment(PYTHONIOENCODING=encoding)
-            code, said = run(mien("analyze", alone, "--out", folder / f"out-{number}-{encoding}"), LIMIT_S, env)
+            code, said = run(
+                mien("analyze", alone, "--out", folder / f"out-{number}-{encoding}"), LIMIT_S, env
+            )
             yield _read_or_told(f"{case}, console {encoding}", code, said)
     code, said = run(mien("analyze", whole, "--out", folder / "out-all"), 2 * LIMIT_S)
     verdict = _read_or_told("all names together", code, said)
     tables = list((folder / "out-all").rglob("*.csv"))
-    if verdict.kind == "right" and sum(len(table.read_bytes().splitlines()) - 1 for table in tables) < len(NAMES) - 3:
+    if (
+        verdict.kind == "right"
+        and sum(len(table.read_bytes().splitlines()) - 1 for table in tables) < len(NAMES) - 3
+    ):
         verdict = Verdict(verdict.case, "lost", "rows of some pictures are not there")
     yield verdict
 

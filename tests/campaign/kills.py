@@ -76,7 +76,9 @@ def _sha(content: bytes) -> str:
 def _files(folder: Path, *ignored: str) -> Digest:
     """Every file with the hash of its content; of those that hold times of their own only that they are there."""
     return {
-        path.relative_to(folder).as_posix(): "there" if path.name.endswith(ignored) else _sha(path.read_bytes())
+        path.relative_to(folder).as_posix(): "there"
+        if path.name.endswith(ignored)
+        else _sha(path.read_bytes())
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -100,7 +102,9 @@ def _weights(folder: Path) -> Digest:
     """The weights of the best epoch, tensor by tensor, and the names of all files."""
     import torch
 
-    state: dict[str, Any] = torch.load(folder / "run" / "best.pt", weights_only=True, map_location="cpu")["net"]
+    state: dict[str, Any] = torch.load(
+        folder / "run" / "best.pt", weights_only=True, map_location="cpu"
+    )["net"]
     tensors = {name: _sha(tensor.numpy().tobytes()) for name, tensor in sorted(state.items())}
     return tensors | dict.fromkeys(_files(folder / "run"), "there")
 
@@ -112,7 +116,9 @@ def _labelled_pictures(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         face.rotate(number).resize((64, 64)).save(path)
     data = "[{set: folder, root: faces, split: train}]"
-    (folder / "tiny.yaml").write_text(SETTINGS.replace("[{set: drawn, count: 120, seed: 0, size: 48}]", data))
+    (folder / "tiny.yaml").write_text(
+        SETTINGS.replace("[{set: drawn, count: 120, seed: 0, size: 48}]", data)
+    )
 
 
 def _arrays(folder: Path) -> Digest:
@@ -132,7 +138,9 @@ def _recipe(folder: Path) -> None:
 def _report(folder: Path) -> Digest:
     rows = json.loads((folder / "out" / "small.json").read_text())["rows"]
     return {"rows": json.dumps(rows, sort_keys=True)} | {
-        name: "there" for name in _files(folder / "out") if Path(name).name.startswith((".", "small"))
+        name: "there"
+        for name in _files(folder / "out")
+        if Path(name).name.startswith((".", "small"))
     }
 
 
@@ -144,7 +152,11 @@ def _small_pictures(folder: Path) -> None:
 
 
 def _pictures(folder: Path) -> Digest:
-    return {name: what for name, what in _files(folder / "out", ".sqlite", ".sqlite3", ".db").items() if "journal" not in name}
+    return {
+        name: what
+        for name, what in _files(folder / "out", ".sqlite", ".sqlite3", ".db").items()
+        if "journal" not in name
+    }
 
 
 def _entry(folder: Path) -> None:
@@ -177,15 +189,31 @@ def _entry(folder: Path) -> None:
 
 def _home(folder: Path) -> Digest:
     bundles = folder / "home" / "bundles"
-    return {path.name: _sha((path / "model.onnx").read_bytes()) for path in sorted(bundles.iterdir()) if path.is_dir()}
+    return {
+        path.name: _sha((path / "model.onnx").read_bytes())
+        for path in sorted(bundles.iterdir())
+        if path.is_dir()
+    }
 
 
 COMMANDS: Final = (
     Command("analyze", _recordings, ("analyze", "in", "--out", "out", "--overlay"), _tables),
     Command("train", _settings, ("train", "tiny.yaml", "--out", "run"), _weights),
-    Command("features", _labelled_pictures, ("features", "mien-xs", "--data", "tiny.yaml", "--out", "cache"), _arrays),
-    Command("reproduce", _recipe, ("reproduce", "small.yaml", "--standin", "--size", "60", "--out", "out"), _report),
-    Command("superres", _small_pictures, ("data", "superres", "in", "out", "--workers", "1"), _pictures),
+    Command(
+        "features",
+        _labelled_pictures,
+        ("features", "mien-xs", "--data", "tiny.yaml", "--out", "cache"),
+        _arrays,
+    ),
+    Command(
+        "reproduce",
+        _recipe,
+        ("reproduce", "small.yaml", "--standin", "--size", "60", "--out", "out"),
+        _report,
+    ),
+    Command(
+        "superres", _small_pictures, ("data", "superres", "in", "out", "--workers", "1"), _pictures
+    ),
     Command("pull", _entry, ("bundles", "pull", "tiny.json", "--from", "mirror"), _home),
 )
 
@@ -233,7 +261,9 @@ def campaign(folder: Path, command: Command, count: int, first_seed: int = 0) ->
         shutil.rmtree(at, ignore_errors=True)
 
 
-def _judge(case: str, code: int | None, said: str, expected: Digest, digest: Callable[[], Digest]) -> Verdict:
+def _judge(
+    case: str, code: int | None, said: str, expected: Digest, digest: Callable[[], Digest]
+) -> Verdict:
     if ended := broken(case, code, said):
         return ended
     if code != 0:

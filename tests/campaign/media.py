@@ -38,21 +38,37 @@ _FILMS: Final = {
     "wmv": ("asf", "wmv2", "yuv420p"),
     "hevc.mkv": ("matroska", "libx265", "yuv420p"),
 }
-_STILLS: Final = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF", "gif": "GIF", "avif": "AVIF"}
+_STILLS: Final = {
+    "jpg": "JPEG",
+    "png": "PNG",
+    "webp": "WEBP",
+    "bmp": "BMP",
+    "tif": "TIFF",
+    "gif": "GIF",
+    "avif": "AVIF",
+}
 _ANIMATED: Final = {"moving.gif": "GIF", "moving.webp": "WEBP", "moving.png": "PNG"}
 
 
 def _frames() -> list[np.ndarray[Any, Any]]:
     """A camera that pans over a face: RGB uint8 (192, 192, 3)."""
     face = portrait()
-    return [np.ascontiguousarray(face[i : i + 384 : 2, 2 * i : 2 * i + 384 : 2]) for i in range(FRAMES)]
+    return [
+        np.ascontiguousarray(face[i : i + 384 : 2, 2 * i : 2 * i + 384 : 2]) for i in range(FRAMES)
+    ]
 
 
-def _film(container: str, codec: str, pixel_format: str, frames: list[np.ndarray[Any, Any]]) -> bytes:
+def _film(
+    container: str, codec: str, pixel_format: str, frames: list[np.ndarray[Any, Any]]
+) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=container, options={"fflags": "bitexact"}) as target:
         stream = target.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], pixel_format
+        stream.width, stream.height, stream.pix_fmt = (
+            frames[0].shape[1],
+            frames[0].shape[0],
+            pixel_format,
+        )
         stream.time_base = Fraction(1, 25)
         if codec in ("libx264", "libx265"):
             quiet = {"x265-params": "log-level=none:pools=1"} if codec == "libx265" else {}
@@ -77,7 +93,11 @@ def seeds() -> dict[str, bytes]:
     pictures = [Image.fromarray(frame) for frame in frames[:8]]
     for suffix, kind in (_STILLS | _ANIMATED).items():
         file = io.BytesIO()
-        more = {"save_all": True, "append_images": pictures[1:], "duration": 40} if suffix in _ANIMATED else {}
+        more = (
+            {"save_all": True, "append_images": pictures[1:], "duration": 40}
+            if suffix in _ANIMATED
+            else {}
+        )
         pictures[0].save(file, kind, **more)
         files[suffix] = file.getvalue()
     return files
@@ -144,12 +164,30 @@ def mutants(count: int, first_seed: int = 0) -> Iterator[tuple[str, str, bytes]]
 
 def reference(path: Path) -> tuple[str, int | None]:
     """What FFmpeg's own decoder complains of, if anything, and how many frames it gives; None where it cannot say."""
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:v:0", "-f", "null", "-fps_mode", "passthrough", "-"]
+    command = [
+        "ffmpeg",
+        "-nostdin",
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-map",
+        "0:v:0",
+        "-f",
+        "null",
+        "-fps_mode",
+        "passthrough",
+        "-",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         return "no end", None
-    complaints = [line for line in done.stderr.decode(errors="replace").splitlines() if "dts" not in line and "null" not in line]
+    complaints = [
+        line
+        for line in done.stderr.decode(errors="replace").splitlines()
+        if "dts" not in line and "null" not in line
+    ]
     probe = [
         "ffprobe",
         "-v",
@@ -163,7 +201,9 @@ def reference(path: Path) -> tuple[str, int | None]:
         "csv=p=0",
     ]
     try:
-        counted = subprocess.run([*probe, str(path)], capture_output=True, timeout=LIMIT_S, check=False)
+        counted = subprocess.run(
+            [*probe, str(path)], capture_output=True, timeout=LIMIT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         return "no end", None
     number = counted.stdout.decode().strip().split(",")[0]
@@ -184,7 +224,9 @@ class Worker:
             stderr=subprocess.DEVNULL, text=True, env=environment(),
         )  # fmt: skip
         self._answers: queue.Queue[str] = queue.Queue()
-        self._listener = threading.Thread(target=self._listen, args=(self._process, self._answers), daemon=True)
+        self._listener = threading.Thread(
+            target=self._listen, args=(self._process, self._answers), daemon=True
+        )
         self._listener.start()
 
     @staticmethod
@@ -220,13 +262,17 @@ def judge(name: str, path: Path, out: Path, worker: Worker, ask: bool) -> Verdic
     """Read one damaged file and, where FFmpeg knows files of its kind (`ask`), hold what came of it against FFmpeg."""
     answer = worker.read(path, out)
     if isinstance(answer, str):
-        return Verdict(name, "hang" if answer == "hang" else "crash", "the process had to be stopped, or died")
+        return Verdict(
+            name, "hang" if answer == "hang" else "crash", "the process had to be stopped, or died"
+        )
     if answer["traceback"]:
         return Verdict(name, "crash", answer["traceback"])
     if answer["leftovers"]:
         return Verdict(name, "leftover", str(answer["leftovers"]))
     told = answer["state"] == "failed" or answer["problems"] or answer["notes"]
-    return Verdict(name, "right") if told or not ask else _against_ffmpeg(name, path, answer["frames"])
+    return (
+        Verdict(name, "right") if told or not ask else _against_ffmpeg(name, path, answer["frames"])
+    )
 
 
 def _against_ffmpeg(name: str, path: Path, frames: int) -> Verdict:

@@ -9,7 +9,14 @@ from mien import batch
 
 
 def read(path: str, out: Path) -> dict[str, object]:
-    answer: dict[str, object] = {"state": "", "problems": [], "notes": [], "frames": 0, "traceback": "", "leftovers": []}
+    answer: dict[str, object] = {
+        "state": "",
+        "problems": [],
+        "notes": [],
+        "frames": 0,
+        "traceback": "",
+        "leftovers": [],
+    }
     try:
         outcome = batch.run([path], out)[0]
     except Exception:

@@ -70,12 +70,19 @@ def mien(*arguments: object) -> list[str]:
 
 def environment(**changes: str) -> dict[str, str]:
     """Of a process on one thread that finds this checkout's mien from any folder, and nothing that somebody has pulled."""
-    own = {"OMP_NUM_THREADS": "1", "MIEN_HOME": f"{os.devnull}/mien", "PYTHONPATH": str(ROOT / "src")}
+    own = {
+        "OMP_NUM_THREADS": "1",
+        "MIEN_HOME": f"{os.devnull}/mien",
+        "PYTHONPATH": str(ROOT / "src"),
+    }
     return os.environ | own | changes
 
 
 def run(
-    command: Sequence[str], limit_s: float = 60.0, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str],
+    limit_s: float = 60.0,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> tuple[int | None, str]:
     """Exit code (None: it hangs) and all that was printed."""
     try:
@@ -97,7 +104,9 @@ def broken(case: str, code: int | None, said: str) -> Verdict | None:
     return None
 
 
-def refused(case: str, code: int | None, said: str, *, codes: Sequence[int] = (1, 2), lines: int = 4) -> Verdict:
+def refused(
+    case: str, code: int | None, said: str, *, codes: Sequence[int] = (1, 2), lines: int = 4
+) -> Verdict:
     """Whether a command refused in a few plain lines, as it should for input that is wrong."""
     if ended := broken(case, code, said):
         return ended

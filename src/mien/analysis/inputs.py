@@ -50,7 +50,11 @@ class Item:
     @property
     def label(self) -> str:
         """What it is called, as far as that is known before it is opened."""
-        return self.name or self.path or (self.source.name if self.source else type(self.what).__name__)
+        return (
+            self.name
+            or self.path
+            or (self.source.name if self.source else type(self.what).__name__)
+        )
 
     def open(self) -> Source:
         """The open source; raises SourceError where it cannot be read."""
@@ -63,7 +67,14 @@ class Item:
         return self.what
 
 
-def items_of(given: Input, opener: Opener, *, name: Names | None = None, photos: bool = False, live: bool = False) -> Iterable[Item]:
+def items_of(
+    given: Input,
+    opener: Opener,
+    *,
+    name: Names | None = None,
+    photos: bool = False,
+    live: bool = False,
+) -> Iterable[Item]:
     """Single inputs, in order; what was given alone is opened at once, so that what is wrong with it is said at once.
 
     Args:
@@ -85,7 +96,11 @@ def items_of(given: Input, opener: Opener, *, name: Names | None = None, photos:
     _check_names(name)
     if isinstance(given, str | Path):
         given = [given]
-    if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
+    if (
+        isinstance(given, list | tuple)
+        and given
+        and all(isinstance(one, str | Path) for one in given)
+    ):
         return _paths(given, opener, name, live)
     if photos and not _is_one(given):
         return _Photos(given, opener, name)
@@ -106,12 +121,18 @@ def _check_names(names: object) -> None:
             raise ValueError(f"name must be a text that is not empty, got {each!r}")
 
 
-def _paths(given: Sequence[str | Path], opener: Opener, name: Names | None, live: bool) -> list[Item]:
+def _paths(
+    given: Sequence[str | Path], opener: Opener, name: Names | None, live: bool
+) -> list[Item]:
     paths = expand(given)
     if name is not None:
-        raise ValueError(f"name is for arrays, bytes and open files; {paths[0]} keeps its path as its name")
+        raise ValueError(
+            f"name is for arrays, bytes and open files; {paths[0]} keeps its path as its name"
+        )
     if live and not all(path.startswith("camera:") for path in paths):
-        raise ValueError(f"live=True is for cameras and for pictures that are made while they are read; {paths[0]} is a recording")
+        raise ValueError(
+            f"live=True is for cameras and for pictures that are made while they are read; {paths[0]} is a recording"
+        )
     items = [Item(path, opener, path) for path in paths]
     if len(items) == 1:
         items[0].source = items[0].open()
@@ -120,7 +141,9 @@ def _paths(given: Sequence[str | Path], opener: Opener, name: Names | None, live
 
 def _live(given: Any, opener: Opener, name: str | None) -> Item:
     if _is_one(given) or not isinstance(given, Iterable):
-        raise ValueError(f"live=True is for an iterable of pictures that are made while they are read, got {type(given).__name__}")
+        raise ValueError(
+            f"live=True is for an iterable of pictures that are made while they are read, got {type(given).__name__}"
+        )
     source = opener(LiveArrays(_reread_refused(given), name or "live"))
     return Item(source, opener, source=source)
 
@@ -128,7 +151,9 @@ def _live(given: Any, opener: Opener, name: str | None) -> Item:
 def _is_one(given: object) -> bool:
     """Whether it is one input by itself: the bytes of a file, an open file, or a picture."""
     return (
-        isinstance(given, bytes | bytearray | memoryview) or hasattr(given, "read") or (isinstance(given, np.ndarray) and given.ndim != 4)
+        isinstance(given, bytes | bytearray | memoryview)
+        or hasattr(given, "read")
+        or (isinstance(given, np.ndarray) and given.ndim != 4)
     )
 
 
@@ -137,18 +162,34 @@ class _Photos:
 
     def __init__(self, given: Any, opener: Opener, names: Names | None) -> None:
         if not isinstance(given, Iterable):
-            raise ValueError(f"photos=True is for a list or another iterable of photos, got {type(given).__name__}")
-        if names is not None and not isinstance(names, str) and (not isinstance(given, Sized) or len(names) != len(given)):
-            raise ValueError(f"name holds {len(names)} names; give one for each photo, or one for all")
+            raise ValueError(
+                f"photos=True is for a list or another iterable of photos, got {type(given).__name__}"
+            )
+        if (
+            names is not None
+            and not isinstance(names, str)
+            and (not isinstance(given, Sized) or len(names) != len(given))
+        ):
+            raise ValueError(
+                f"name holds {len(names)} names; give one for each photo, or one for all"
+            )
         self._given, self._opener, self._names = _reread_refused(given), opener, names
 
     def __iter__(self) -> Iterator[Item]:
-        names = iter(self._names) if self._names is not None and not isinstance(self._names, str) else None
+        names = (
+            iter(self._names)
+            if self._names is not None and not isinstance(self._names, str)
+            else None
+        )
         for number, what in enumerate(self._given):
             if isinstance(what, str | Path):
                 yield from (Item(path, self._opener, path) for path in expand([what]))
                 continue
-            yield Item(what, self._opener, name=next(names) if names else f"{self._names or 'photo'} {number}")
+            yield Item(
+                what,
+                self._opener,
+                name=next(names) if names else f"{self._names or 'photo'} {number}",
+            )
 
 
 def _reread_refused(given: Any) -> Any:
@@ -164,5 +205,7 @@ class _Once:
 
     def __iter__(self) -> Iterator[Any]:
         if next(self._times):
-            raise SourceError("arrays: an iterator can be read only once; give a list, or keep what the first reading gave")
+            raise SourceError(
+                "arrays: an iterator can be read only once; give a list, or keep what the first reading gave"
+            )
         return self._iterator

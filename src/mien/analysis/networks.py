@@ -31,12 +31,17 @@ class Networks:
     def __init__(self, bundle: str | Path, detector: str | Path, engine: str) -> None:
         self.model = load(bundle, engine)
         if not self.model.tasks:
-            raise BundleError(f"{self.model.card.name} gives features alone and reads no affect; train heads on it, or name another bundle")
+            raise BundleError(
+                f"{self.model.card.name} gives features alone and reads no affect; train heads on it, or name another bundle"
+            )
         # Always with ONNX Runtime: frames and windows change their size, which OpenVINO is slow at.
         self.detector = load_detector(detector, engine="onnxruntime")
         self.finder = open_bundle(detector).card  # now: what lies there later is not what is used
         basic = set(chain.from_iterable(COMPOUNDS.values()))
-        self.expressions = next((t.names for t in self.model.tasks if t.family == "expr" and basic <= set(t.names)), None)
+        self.expressions = next(
+            (t.names for t in self.model.tasks if t.family == "expr" and basic <= set(t.names)),
+            None,
+        )
 
 
 _Key = tuple[object, ...]
@@ -76,7 +81,9 @@ def _what_lies_there(name: str | Path) -> _Key:
         with os.scandir(folder) as entries:
             for entry in entries:
                 stat = entry.stat()
-                files.append((entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+                files.append(
+                    (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+                )
     except OSError:  # replaced at this moment, or not to be read, which loading says better
         return (object(),)
     return (str(folder), *sorted(files))

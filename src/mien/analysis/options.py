@@ -86,14 +86,22 @@ class Options:
 
     def __repr__(self) -> str:
         """Only what was chosen, as it may be written."""
-        chosen = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        chosen = [
+            field.name for field in fields(self) if getattr(self, field.name) != field.default
+        ]
         return f"Options({', '.join(f'{name}={getattr(self, name)!r}' for name in chosen)})"
 
     def __post_init__(self) -> None:
         """Bring numbers into one form. Raises ValueError for values that make no sense."""
         if self.faces not in ("all", "largest"):
-            if not isinstance(self.faces, Integral) or isinstance(self.faces, bool) or self.faces < 1:
-                raise ValueError(f"faces must be all, largest or a number from 1 up, got {self.faces!r}")
+            if (
+                not isinstance(self.faces, Integral)
+                or isinstance(self.faces, bool)
+                or self.faces < 1
+            ):
+                raise ValueError(
+                    f"faces must be all, largest or a number from 1 up, got {self.faces!r}"
+                )
             object.__setattr__(self, "faces", int(self.faces))
         if not (isinstance(self.every, Real) and 0 <= float(self.every) < inf):
             raise ValueError(f"every must be 0 or more seconds, got {self.every!r}")
@@ -101,27 +109,43 @@ class Options:
         if not isinstance(self.compounds, bool):
             raise ValueError(f"compounds must be True or False, got {self.compounds!r}")
         if isinstance(self.smoothing, Real) and not isinstance(self.smoothing, bool):
-            object.__setattr__(self, "smoothing", Smoothing.of_width(float(self.smoothing)) if self.smoothing else None)
+            object.__setattr__(
+                self,
+                "smoothing",
+                Smoothing.of_width(float(self.smoothing)) if self.smoothing else None,
+            )
         if not (self.smoothing is None or isinstance(self.smoothing, Smoothing)):
-            raise ValueError(f"smoothing must be seconds, a Smoothing or None, got {self.smoothing!r}")
+            raise ValueError(
+                f"smoothing must be seconds, a Smoothing or None, got {self.smoothing!r}"
+            )
         self._check_picture()
         if not isinstance(self.engine, str):
             raise ValueError(f"engine must be a name, got {self.engine!r}")
         for option, named in (("bundle", self.bundle), ("detector", self.detector)):
             if not isinstance(named, str | os.PathLike):
                 raise ValueError(f"{option} must be a name or a folder, got {named!r}")
-            object.__setattr__(self, option, os.path.abspath(named) if isinstance(named, Path) else str(named))
+            object.__setattr__(
+                self, option, os.path.abspath(named) if isinstance(named, Path) else str(named)
+            )
 
     def _check_picture(self) -> None:
         if self.rotate not in ("check", "auto", 0, 90, 180, 270) or isinstance(self.rotate, bool):
             raise ValueError(f"rotate must be auto, 0, 90, 180, 270 or check, got {self.rotate!r}")
         if self.video_stream is not None:
-            if not isinstance(self.video_stream, Integral) or isinstance(self.video_stream, bool) or self.video_stream < 0:
-                raise ValueError(f"video_stream must be a number from 0 up, got {self.video_stream!r}")
+            if (
+                not isinstance(self.video_stream, Integral)
+                or isinstance(self.video_stream, bool)
+                or self.video_stream < 0
+            ):
+                raise ValueError(
+                    f"video_stream must be a number from 0 up, got {self.video_stream!r}"
+                )
             object.__setattr__(self, "video_stream", int(self.video_stream))
 
 
-def options_of(options: Options | None, named: Mapping[str, Any], also: Collection[str] = ()) -> Options:
+def options_of(
+    options: Options | None, named: Mapping[str, Any], also: Collection[str] = ()
+) -> Options:
     """Options given whole, field by field, or both; a field named one by one goes before.
 
     Args:
@@ -138,7 +162,9 @@ def options_of(options: Options | None, named: Mapping[str, Any], also: Collecti
     if options is None:
         return Options(**named)
     if not isinstance(options, Options):
-        raise TypeError(f"options must be an Options, got {type(options).__name__}; give single options by name, as in smoothing=0.1")
+        raise TypeError(
+            f"options must be an Options, got {type(options).__name__}; give single options by name, as in smoothing=0.1"
+        )
     return replace(options, **named)
 
 

@@ -63,7 +63,9 @@ class Pipeline:
         self.networks = networks
         self.options = options
         columns = list(chain.from_iterable(task.columns for task in networks.model.tasks))
-        if isinstance(options.smoothing, Smoothing) and (strange := set(options.smoothing.keep) - {*columns, "AU45"}):
+        if isinstance(options.smoothing, Smoothing) and (
+            strange := set(options.smoothing.keep) - {*columns, "AU45"}
+        ):
             raise UnknownNameError("score column", min(strange), columns)
         families = {task.family for task in networks.model.tasks}
         # A bundle that has learned compound expressions reads them itself, asked or not.
@@ -108,12 +110,18 @@ class Pipeline:
     def open(self, item: object, *, name: str | None = None, photos: bool = False) -> Source:
         """Open an input (see `open_source`) with the stream and the turn that the options ask for."""
         rotate = self.options.rotate
-        source = item if isinstance(item, Source) else open_source(item, name=name, photos=photos, stream=self.options.video_stream)
+        source = (
+            item
+            if isinstance(item, Source)
+            else open_source(item, name=name, photos=photos, stream=self.options.video_stream)
+        )
         if isinstance(rotate, int):
             source.turn(rotate)
         elif rotate == "auto" and source.kind == "video" and (degrees := self._needed_turn(source)):
             source.turn(degrees)
-            source.note(f"was turned clockwise by {degrees} degrees: only so are there faces in most of the frames that were looked at")
+            source.note(
+                f"was turned clockwise by {degrees} degrees: only so are there faces in most of the frames that were looked at"
+            )
         return source
 
     def _needed_turn(self, source: Source) -> int:
@@ -122,7 +130,11 @@ class Pipeline:
         with closing(source.frames(SPACING_S)) as frames:
             for frame in frames:
                 if frame.pixels is not None:
-                    sampler.add(frame.pixels, frame.time_s, upright=bool(tracker.update(frame.pixels, frame.time_s)))
+                    sampler.add(
+                        frame.pixels,
+                        frame.time_s,
+                        upright=bool(tracker.update(frame.pixels, frame.time_s)),
+                    )
                 if sampler.done:
                     break
         return sampler.turn
@@ -134,19 +146,31 @@ class Pipeline:
         Raises SourceError when nothing of the source can be read.
         """
         looks = self._find(_frames(source, self.options.every), source)
-        readings = self._score_each(looks) if source.live or source.kind == "image" else self._score(looks)
+        readings = (
+            self._score_each(looks) if source.live or source.kind == "image" else self._score(looks)
+        )
         if smoothing := self.smoothing(source.live):
-            readings = smooth(readings if source.live else fill_gaps(readings, smoothing.longest_gap_s), smoothing, self.tasks)
+            readings = smooth(
+                readings if source.live else fill_gaps(readings, smoothing.longest_gap_s),
+                smoothing,
+                self.tasks,
+            )
         yield from readings
 
     def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[_Look]:
         """Faces frame by frame. What is turned is noted at the end."""
         tracker = Tracker(self.networks.detector)
-        sampler = TurnSampler(self.networks.detector) if self.options.rotate == "check" and source.kind == "video" else None
+        sampler = (
+            TurnSampler(self.networks.detector)
+            if self.options.rotate == "check" and source.kind == "video"
+            else None
+        )
         pixels = self.networks.model.card.pixels
         # Live, nothing may be held back, so a face that a search finds has no rows before it.
         waits = not source.live and source.kind != "image"
-        for frame, faces in look_back(frames, tracker) if waits else _as_they_come(frames, tracker, source.kind):
+        for frame, faces in (
+            look_back(frames, tracker) if waits else _as_they_come(frames, tracker, source.kind)
+        ):
             if frame.pixels is None:
                 yield _Look(frame, [], [])
                 continue
@@ -156,16 +180,25 @@ class Pipeline:
             crops = [prepare(frame.pixels, face, pixels) for face in chosen]
             yield _Look(replace(frame, pixels=_DONE), chosen, crops)
         if sampler is not None and sampler.turn:
-            source.note(f"seems to be turned: most frames that were looked at show faces only after --rotate {sampler.turn} (or auto)")
+            source.note(
+                f"seems to be turned: most frames that were looked at show faces only after --rotate {sampler.turn} (or auto)"
+            )
         elif tracker.turned_away:
-            source.note("faces that are seen better upside down or sideways were left out; see --rotate")
+            source.note(
+                "faces that are seen better upside down or sideways were left out; see --rotate"
+            )
 
     def _score(self, looks: Iterator[_Look]) -> Iterator[Reading]:
         """Score in batches, one of them in a thread while the caller's finds the next faces."""
         with ThreadPoolExecutor(1) as pool:
             waiting: deque[tuple[list[_Look], Future[dict[str, Floats]]]] = deque()
             for batch in _batches(looks, BATCH):
-                waiting.append((batch, pool.submit(self._scores, [crop for look in batch for crop in look.crops])))
+                waiting.append(
+                    (
+                        batch,
+                        pool.submit(self._scores, [crop for look in batch for crop in look.crops]),
+                    )
+                )
                 if len(waiting) > 1:
                     scored, scores = waiting.popleft()
                     yield from _readings(scored, scores.result())
@@ -184,7 +217,9 @@ class Pipeline:
         return scores
 
 
-def _as_they_come(frames: Iterator[Frame], tracker: Tracker, kind: Kind) -> Iterator[tuple[Frame, list[Face]]]:
+def _as_they_come(
+    frames: Iterator[Frame], tracker: Tracker, kind: Kind
+) -> Iterator[tuple[Frame, list[Face]]]:
     """Each frame with its faces at once; frames that are separate pictures share no face."""
     for frame in frames:
         if kind == "image":
@@ -221,7 +256,15 @@ def _readings(looks: list[_Look], scores: Mapping[str, Floats]) -> Iterator[Read
             status = Status.unreadable if look.frame.pixels is None else Status.no_face
             yield Reading(source, index, time_s, status, None, {}, {})
         for face in look.faces:
-            yield Reading(source, index, time_s, Status.ok, face, {family: values[row] for family, values in scores.items()}, {})
+            yield Reading(
+                source,
+                index,
+                time_s,
+                Status.ok,
+                face,
+                {family: values[row] for family, values in scores.items()},
+                {},
+            )
             row += 1
 
 
@@ -238,7 +281,11 @@ def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
     first = next(frames, None)
     if first is None:
         return
-    depth = 2 if first.pixels is None else int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
+    depth = (
+        2
+        if first.pixels is None
+        else int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
+    )
     queue: _Frames = Queue(depth)
     queue.put(first)
     yield from _from_thread(frames, queue, _put)
@@ -263,11 +310,15 @@ def newest(frames: Generator[Frame, None, None], note: Callable[[str], None]) ->
         yield from _from_thread(frames, Queue(1), replace_waiting)
     finally:
         if passed:
-            note(f"{passed} frames came while others were read, and were left out; frame numbers count them")
+            note(
+                f"{passed} frames came while others were read, and were left out; frame numbers count them"
+            )
 
 
 def _from_thread(
-    frames: Generator[Frame, None, None], queue: _Frames, put: Callable[[_Frames, Frame | BaseException | None, Event], None]
+    frames: Generator[Frame, None, None],
+    queue: _Frames,
+    put: Callable[[_Frames, Frame | BaseException | None, Event], None],
 ) -> Iterator[Frame]:
     """Frames that a thread takes from their source and hands over through a queue."""
     stop = Event()

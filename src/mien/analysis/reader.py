@@ -76,7 +76,9 @@ class Reader(Pipeline):
     ) -> "Analysis":
         """Read an input; the same as `mien.analyze` with this reader's options, with the same arguments and errors."""
         self._check_open()
-        return Analysis(items_of(source, self.open, name=name, photos=photos, live=live), self, progress)
+        return Analysis(
+            items_of(source, self.open, name=name, photos=photos, live=live), self, progress
+        )
 
     def read(
         self,
@@ -96,7 +98,9 @@ class Reader(Pipeline):
         self._check_open()
         if isinstance(source, Source) and name is None and not progress:
             return super().read(source)
-        return self.analyze(source, name=name, photos=photos, live=live, progress=progress).readings()
+        return self.analyze(
+            source, name=name, photos=photos, live=live, progress=progress
+        ).readings()
 
     def columns(self, live: bool = False) -> tuple[Column, ...]:
         """The columns of its tables; live: of a source whose future is not there yet."""
@@ -108,13 +112,20 @@ class Reader(Pipeline):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ValueError("this reader is closed; make another one, or read inside its `with` block")
+            raise ValueError(
+                "this reader is closed; make another one, or read inside its `with` block"
+            )
 
     def __enter__(self) -> Self:
         self._check_open()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -135,7 +146,9 @@ class Analysis:
     media: what each input read so far is (`Source.media`), in order.
     """
 
-    def __init__(self, items: Iterable[Item], reader: Reader, progress: bool | Tell = False) -> None:
+    def __init__(
+        self, items: Iterable[Item], reader: Reader, progress: bool | Tell = False
+    ) -> None:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.media: list[dict[str, object]] = []
@@ -157,9 +170,19 @@ class Analysis:
         return f"<p>{summary}</p>{self.table._repr_html_()}"  # type: ignore[operator]
 
     def _summary(self) -> str:
-        names = [item.label for item in self._items] if isinstance(self._items, list) else ["photos"]
-        inputs = f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}" if names else "no input"
-        rows = "not kept in memory" if self._kept is None else f"{len(self._kept)} row{'s' * (len(self._kept) != 1)}"
+        names = (
+            [item.label for item in self._items] if isinstance(self._items, list) else ["photos"]
+        )
+        inputs = (
+            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+            if names
+            else "no input"
+        )
+        rows = (
+            "not kept in memory"
+            if self._kept is None
+            else f"{len(self._kept)} row{'s' * (len(self._kept) != 1)}"
+        )
         damaged = f", {len(self.problems)} with problems" if self.problems else ""
         return f"{inputs}, by {self._reader.networks.model.card.name}: {rows}{damaged}"
 
@@ -183,7 +206,9 @@ class Analysis:
     def _readings_of(self, item: Item, told: "_Told") -> Generator[Reading, None, None]:
         source = item.open()
         self._live = source.live
-        self._stamps.append(file_fingerprint(item.path) if item.path else Stamp(source.name, modified=time.time()))
+        self._stamps.append(
+            file_fingerprint(item.path) if item.path else Stamp(source.name, modified=time.time())
+        )
         with closing(self._reader.read(source)) as readings:
             for reading in readings:
                 told.advance(reading, source)
@@ -218,7 +243,9 @@ class Analysis:
         with Transaction() as files, Claim(stem, "") as claim:
             with TableWriter(stem, [path.suffix.removeprefix(".")], table, files) as writer:
                 writer.write(self.readings())
-            table = self._reader.columns(self._live)  # of one live source alone: it is smoothed by its past only
+            table = self._reader.columns(
+                self._live
+            )  # of one live source alone: it is smoothed by its past only
             told = {
                 "sources": [one.with_content().to_json() for one in self._stamps],
                 "files": [path.name],
@@ -227,7 +254,10 @@ class Analysis:
                 "notes": self.notes + column_notes(table, self._reader.options.every),
                 "media": self.media,
             }
-            files.write(path.with_suffix(".dictionary.json"), dictionary_bytes(table, self._reader.facts() | told))
+            files.write(
+                path.with_suffix(".dictionary.json"),
+                dictionary_bytes(table, self._reader.facts() | told),
+            )
             claim.announce(files.paths)
             files.commit()
         return path

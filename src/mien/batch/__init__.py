@@ -54,7 +54,15 @@ def run(
     taken = Taken(folder)
     for job in todo.jobs:
         taken.give(job.name, job.source)
-    work = Work(reader, folder, tuple(dict.fromkeys(formats)), overlay, progress or Progress(), originals, taken)
+    work = Work(
+        reader,
+        folder,
+        tuple(dict.fromkeys(formats)),
+        overlay,
+        progress or Progress(),
+        originals,
+        taken,
+    )
     work.progress.plan(todo)
     outcomes = [Outcome(Job(name, ()), "failed", problems=[line]) for name, line in todo.failures]
     for outcome in outcomes:

@@ -70,7 +70,9 @@ class Work:
             return
         # Runs that were given other inputs may have planned another name for this one: one of them at a time looks for it.
         mark = hashlib.sha256(job.source.encode(errors="surrogateescape")).hexdigest()[:16]
-        with Claim(self.folder / f"input-{mark}", job.source, shown=str(self.folder / job.name)) as reading:
+        with Claim(
+            self.folder / f"input-{mark}", job.source, shown=str(self.folder / job.name)
+        ) as reading:
             if name := kept_name(job, Taken(self.folder, listed=False)):
                 outcome.job = replace(job, name=name)
             self._do_alone(outcome, reading)
@@ -97,7 +99,9 @@ class Work:
                     raise
                 self.taken.give(job.name, error.holder.source)
                 self._rename(outcome)
-        raise OutputError(f"{self.folder / outcome.job.name}: other runs keep taking the names of its table; run this again")
+        raise OutputError(
+            f"{self.folder / outcome.job.name}: other runs keep taking the names of its table; run this again"
+        )
 
     def _is_mine(self, job: Job) -> bool:
         """Whether the job's name is free or its own. Raises OutputError where its input is another one at the same place."""
@@ -107,7 +111,9 @@ class Work:
             return True
         state = owns(job, before)
         if state == "changed":
-            what = "the photos that were in" if job.folder else "what was read from another content of"
+            what = (
+                "the photos that were in" if job.folder else "what was read from another content of"
+            )
             raise OutputError(
                 f"{_page(stem)}: is about another input, {what} {job.source}; move it and its table away to read this one, "
                 "or choose another folder"
@@ -147,7 +153,9 @@ class Work:
             return False
         if job.folder is not None:
             same = unchanged(before)
-            if len(same) < len(before.sources) or not {os.path.abspath(path) for path in job.inputs} <= set(same):
+            if len(same) < len(before.sources) or not {
+                os.path.abspath(path) for path in job.inputs
+            } <= set(same):
                 return False
             if any(map(now_readable, before.texts("problems"))):
                 return False
@@ -163,7 +171,9 @@ class Work:
 
     # writing
 
-    def _write(self, outcome: Outcome, before: Recorded | None, reading: Claim, writing: Claim) -> None:
+    def _write(
+        self, outcome: Outcome, before: Recorded | None, reading: Claim, writing: Claim
+    ) -> None:
         """The files of a job; those of many photos again and again, so that being killed costs few of them."""
         stem, job = self.folder / outcome.job.name, outcome.job
         if job.folder is not None and before is not None:
@@ -172,28 +182,51 @@ class Work:
         done: set[str] = set()
         while True:
             fits = before is not None and self._fits(before, stem)
-            earlier = kept(before, done) if before is not None and fits and job.folder is not None else {}
+            earlier = (
+                kept(before, done) if before is not None and fits and job.folder is not None else {}
+            )
             new = [path for path in job.inputs if path not in earlier]
             # Where a table is replaced, it is whole at once: its rows must not be fewer than they were.
             now = set(new if before is not None and not fits else new[:PHOTOS])
             part = Outcome(
-                replace(job, inputs=tuple(path for path in job.inputs if path in earlier or path in now)), inputs=len(job.inputs)
+                replace(
+                    job, inputs=tuple(path for path in job.inputs if path in earlier or path in now)
+                ),
+                inputs=len(job.inputs),
             )
             self._put_in_place(part, before, earlier, reading, writing)
             if len(now) == len(new):
-                for name in ("job", "files", "rows", "tracks", "frames", "problems", "notes", "media"):
+                for name in (
+                    "job",
+                    "files",
+                    "rows",
+                    "tracks",
+                    "frames",
+                    "problems",
+                    "notes",
+                    "media",
+                ):
                     setattr(outcome, name, getattr(part, name))
                 return
             done |= now
             before = read_dictionary(_page(stem))
 
-    def _put_in_place(self, outcome: Outcome, before: Recorded | None, earlier: Mapping[str, Kept], reading: Claim, writing: Claim) -> None:
+    def _put_in_place(
+        self,
+        outcome: Outcome,
+        before: Recorded | None,
+        earlier: Mapping[str, Kept],
+        reading: Claim,
+        writing: Claim,
+    ) -> None:
         """All files of a job or of a part of it, the dictionary last."""
         stem = self.folder / outcome.job.name
         rows = finished_rows(stem, self.formats) if earlier else {}
         outcome.notes += column_notes(self._columns(outcome.job), self.reader.options.every)
         if len(outcome.job.inputs) < outcome.inputs:
-            outcome.notes.append(f"{outcome.job.folder}: {len(outcome.job.inputs)} of {outcome.inputs} photos; run this again for the rest")
+            outcome.notes.append(
+                f"{outcome.job.folder}: {len(outcome.job.inputs)} of {outcome.inputs} photos; run this again for the rest"
+            )
         stamps: list[Stamp] = []
         with Transaction() as files:
             with TableWriter(stem, self.formats, self._columns(outcome.job), files) as tables:
@@ -206,14 +239,34 @@ class Work:
                         stamps.append(self._read(path, tables, files, outcome))
             overlays = [stem.parent / source.overlay for source in stamps if source.overlay]
             results = [*(path for path in files.paths if path not in set(overlays)), *overlays]
-            files.write(_page(stem), dictionary_bytes(self._columns(outcome.job), self._facts(outcome, stem, stamps, results, tables)))
-            obsolete = [path for path in before.files_within(stem.parent, stem.name) if path not in results] if before else []
+            files.write(
+                _page(stem),
+                dictionary_bytes(
+                    self._columns(outcome.job), self._facts(outcome, stem, stamps, results, tables)
+                ),
+            )
+            obsolete = (
+                [
+                    path
+                    for path in before.files_within(stem.parent, stem.name)
+                    if path not in results
+                ]
+                if before
+                else []
+            )
             reading.check()
             writing.announce(files.paths)
             files.commit(obsolete)
         outcome.files = [*results, _page(stem)]
 
-    def _facts(self, outcome: Outcome, stem: Path, stamps: Sequence[Stamp], results: Sequence[Path], tables: TableWriter) -> dict[str, Any]:
+    def _facts(
+        self,
+        outcome: Outcome,
+        stem: Path,
+        stamps: Sequence[Stamp],
+        results: Sequence[Path],
+        tables: TableWriter,
+    ) -> dict[str, Any]:
         """What the dictionary says besides the columns."""
         return self._asked() | {
             "folder": outcome.job.folder,
@@ -245,14 +298,35 @@ class Work:
             outcome.count(unreadable)
         after = file_fingerprint(path)
         if (before.bytes, before.modified) != (after.bytes, after.modified) and before.path:
-            raise SourceError(f"{path}: changed while it was read; run this again when it is complete")
-        counts = {status.value: outcome.rows[status] - rows[status] for status in Status if outcome.rows[status] > rows[status]}
+            raise SourceError(
+                f"{path}: changed while it was read; run this again when it is complete"
+            )
+        counts = {
+            status.value: outcome.rows[status] - rows[status]
+            for status in Status
+            if outcome.rows[status] > rows[status]
+        }
         there = overlay if overlay in files.paths else None
-        return replace(before, rows=counts, overlay=_relative(there, (self.folder / outcome.job.name).parent) if there else None)
+        return replace(
+            before,
+            rows=counts,
+            overlay=_relative(there, (self.folder / outcome.job.name).parent) if there else None,
+        )
 
-    def _read_source(self, source: Source, tables: TableWriter, overlay: Path | None, files: Transaction, outcome: Outcome) -> None:
+    def _read_source(
+        self,
+        source: Source,
+        tables: TableWriter,
+        overlay: Path | None,
+        files: Transaction,
+        outcome: Outcome,
+    ) -> None:
         with ExitStack() as stack:
-            drawing = stack.enter_context(Overlay(overlay, source, self.reader.tasks, files)) if overlay else None
+            drawing = (
+                stack.enter_context(Overlay(overlay, source, self.reader.tasks, files))
+                if overlay
+                else None
+            )
             readings = stack.enter_context(closing(self.reader.read(source)))
             try:
                 while rows := list(islice(readings, 1 if source.kind == "camera" else ROWS)):
@@ -262,7 +336,9 @@ class Work:
                     outcome.count(rows)
                     self.progress.advance(outcome.frames, _share(outcome, source, rows[-1].time_s))
             except KeyboardInterrupt:
-                if source.kind != "camera":  # a camera has no end of its own: stopping it is how a recording is finished
+                if (
+                    source.kind != "camera"
+                ):  # a camera has no end of its own: stopping it is how a recording is finished
                     raise
         if source.problem:
             outcome.problems.append(f"{source.name}: {source.problem}")
@@ -287,13 +363,21 @@ class Work:
         """Raise OutputError where a result would replace an input, or a file that is not known to be an earlier result."""
         stem = self.folder / job.name
         tables = [stem.with_name(f"{stem.name}.{name}") for name in self.formats]
-        overlays = [self._overlay(job, path, kind) for path in job.inputs for kind in DRAWN] if self.overlay else []
+        overlays = (
+            [self._overlay(job, path, kind) for path in job.inputs for kind in DRAWN]
+            if self.overlay
+            else []
+        )
         for path in [*tables, *filter(None, overlays)]:
             if path.resolve() in self.originals:
-                raise OutputError(f"{path}: is an input that the results of {job.name} would replace; choose another folder")
+                raise OutputError(
+                    f"{path}: is an input that the results of {job.name} would replace; choose another folder"
+                )
         for path in tables:
             if before is None and os.path.lexists(path):
-                raise OutputError(f"{path}: no dictionary beside it says whose rows it holds; move it away or choose another folder")
+                raise OutputError(
+                    f"{path}: no dictionary beside it says whose rows it holds; move it away or choose another folder"
+                )
 
 
 def _page(stem: Path) -> Path:
@@ -310,10 +394,14 @@ def _foreseen(source: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:  # pyarrow's is one too
-        raise OutputError(f"{source}: there was not enough memory; close other programs, or read it on a larger machine") from error
+        raise OutputError(
+            f"{source}: there was not enough memory; close other programs, or read it on a larger machine"
+        ) from error
     except OSError as error:
         why = error.strerror or str(error).partition("\n")[0]
-        raise OutputError(f"{error.filename or source}: {why}; check the file, its folder and the disk") from error
+        raise OutputError(
+            f"{error.filename or source}: {why}; check the file, its folder and the disk"
+        ) from error
 
 
 def _share(outcome: Outcome, source: Source, time_s: float) -> float | None:

@@ -79,20 +79,28 @@ def analyze_many(
     chosen = options_of(options, named, ("formats", "overlay", "progress", "options"))
     inputs, formats = _paths(inputs), [formats] if isinstance(formats, str) else formats
     if isinstance(progress, batch.Progress):
-        return batch.run(inputs, out, options=chosen, formats=formats, overlay=overlay, progress=progress)
+        return batch.run(
+            inputs, out, options=chosen, formats=formats, overlay=overlay, progress=progress
+        )
     if not progress:
         return batch.run(inputs, out, options=chosen, formats=formats, overlay=overlay)
     bars = Bars()
     try:
-        return batch.run(inputs, out, options=chosen, formats=formats, overlay=overlay, progress=bars)
+        return batch.run(
+            inputs, out, options=chosen, formats=formats, overlay=overlay, progress=bars
+        )
     finally:
         bars.close()
 
 
 def _paths(inputs: object) -> list[str | Path]:
     paths: list[str | Path] = []
-    for path in [inputs] if isinstance(inputs, str | Path) or not isinstance(inputs, Iterable) else inputs:
+    for path in (
+        [inputs] if isinstance(inputs, str | Path) or not isinstance(inputs, Iterable) else inputs
+    ):
         if not isinstance(path, str | Path):
-            raise TypeError(f"inputs must be paths, got {type(path).__name__}; pictures, bytes and open files are for mien.analyze")
+            raise TypeError(
+                f"inputs must be paths, got {type(path).__name__}; pictures, bytes and open files are for mien.analyze"
+            )
         paths.append(path)
     return paths

@@ -21,11 +21,27 @@ from mien.outputs.recorded import Recorded, compare, file_fingerprint, read_dict
 from mien.sources import InputList, list_inputs, media_kind
 from mien.sources.inputs import STDIN, natural
 
-__all__ = ["DRAWN", "Job", "Plan", "Taken", "is_alone", "kept_name", "key_of", "name_for", "owns", "plan", "portable"]
+__all__ = [
+    "DRAWN",
+    "Job",
+    "Plan",
+    "Taken",
+    "is_alone",
+    "kept_name",
+    "key_of",
+    "name_for",
+    "owns",
+    "plan",
+    "portable",
+]
 
 DRAWN: Final = {"image": ".overlay.jpg", "video": ".overlay.mp4"}
-_LONGEST: Final = 160  # bytes of a name; what is added to it must fit into the 255 that file systems take
-_RESERVED: Final = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
+_LONGEST: Final = (
+    160  # bytes of a name; what is added to it must fit into the 255 that file systems take
+)
+_RESERVED: Final = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+)
 _UNPORTABLE: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _MOST: Final = 1000  # recordings of one camera in one folder
 
@@ -55,7 +71,9 @@ class Job:
     @property
     def source(self) -> str:
         """The absolute path of what is read; the name of a camera."""
-        return self.folder or (self.inputs[0] if is_alone(self.inputs[0]) else os.path.abspath(self.inputs[0]))
+        return self.folder or (
+            self.inputs[0] if is_alone(self.inputs[0]) else os.path.abspath(self.inputs[0])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +182,14 @@ def _jobs(found: Iterable[_Input]) -> Iterator[Job]:
 
 def _single(item: _Input) -> Job:
     if is_alone(item.path):
-        return Job("", (item.path,), None, ("stdin" if item.path == STDIN else item.path.replace(":", ""),))
+        return Job(
+            "", (item.path,), None, ("stdin" if item.path == STDIN else item.path.replace(":", ""),)
+        )
     name = Path(item.path)
     above = _parts(item.root or os.path.dirname(item.key))
-    return Job("", (item.path,), None, (*item.folders, name.stem), name.suffix, above, int(item.several))
+    return Job(
+        "", (item.path,), None, (*item.folders, name.stem), name.suffix, above, int(item.several)
+    )
 
 
 def _parts(folder: str) -> tuple[str, ...]:
@@ -179,8 +201,14 @@ def _told_apart(jobs: list[Job]) -> list[Job]:
     same: dict[str, list[tuple[str, ...]]] = {}
     for job in jobs:
         same.setdefault(key_of(_level(job, job.depth)), []).append(job.above)
-    common = {name: len(list(takewhile(lambda level: len(set(level)) == 1, zip(*places, strict=False)))) for name, places in same.items()}
-    return [replace(job, depth=max(job.depth, len(job.above) - common[key_of(_level(job, job.depth))])) for job in jobs]
+    common = {
+        name: len(list(takewhile(lambda level: len(set(level)) == 1, zip(*places, strict=False))))
+        for name, places in same.items()
+    }
+    return [
+        replace(job, depth=max(job.depth, len(job.above) - common[key_of(_level(job, job.depth))]))
+        for job in jobs
+    ]
 
 
 def _level(job: Job, depth: int) -> str:
@@ -265,7 +293,9 @@ class Taken:
         folder = str(page.parent)
         if folder not in self._listed:
             names = os.listdir(folder) if page.parent.is_dir() else []
-            self._listed[folder] = {key_of(entry): entry for entry in names if entry.endswith(".dictionary.json")}
+            self._listed[folder] = {
+                key_of(entry): entry for entry in names if entry.endswith(".dictionary.json")
+            }
         return self._listed[folder].get(key_of(page.name), page.name)
 
 
@@ -291,7 +321,9 @@ def kept_name(job: Job, taken: Taken) -> str | None:
     names = _unmarked(job)
     if len(names) > 2 and taken.recorded(names[2]):  # else no name with a mark was ever needed
         names = list(_names_of(job))
-    return next((name for name in names if taken.recorded(name) and taken.owner(name, job) is None), None)
+    return next(
+        (name for name in names if taken.recorded(name) and taken.owner(name, job) is None), None
+    )
 
 
 def name_for(job: Job, taken: Taken) -> str:
@@ -301,11 +333,15 @@ def name_for(job: Job, taken: Taken) -> str:
     for name in _names_of(job):
         # The suffix tells neighbours apart, the folder above what lies elsewhere.
         plain = with_suffix.get(name, name)
-        if plain != name and os.path.dirname(taken.owner(plain, job) or "") != os.path.dirname(job.source):
+        if plain != name and os.path.dirname(taken.owner(plain, job) or "") != os.path.dirname(
+            job.source
+        ):
             continue
         if taken.owner(name, job) is None:
             return name
-    raise OutputError(f"{job.source}: every name that its table could have belongs to another input; choose another folder")
+    raise OutputError(
+        f"{job.source}: every name that its table could have belongs to another input; choose another folder"
+    )
 
 
 def _names_of(job: Job) -> Iterator[str]:
@@ -317,7 +353,9 @@ def _names_of(job: Job) -> Iterator[str]:
         return
     yield from _unmarked(job)
     full = _level(_with_suffix(job), 0)
-    content = file_fingerprint(job.inputs[0]).with_content().fingerprint if job.folder is None else None
+    content = (
+        file_fingerprint(job.inputs[0]).with_content().fingerprint if job.folder is None else None
+    )
     yield f"{full}~{(content or _mark(job.source))[:8]}"
     yield f"{full}~{_mark(job.source)}"
 
@@ -325,7 +363,11 @@ def _names_of(job: Job) -> Iterator[str]:
 def _unmarked(job: Job) -> list[str]:
     """The names that do not depend on content: without and with suffix, after more and more of the folders above."""
     depths = range(len(job.above) + 1)
-    return [_level(each, depth) for depth in (*depths[job.depth :], *depths[: job.depth]) for each in (job, _with_suffix(job))]
+    return [
+        _level(each, depth)
+        for depth in (*depths[job.depth :], *depths[: job.depth])
+        for each in (job, _with_suffix(job))
+    ]
 
 
 def _with_suffix(job: Job) -> Job:

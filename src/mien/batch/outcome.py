@@ -46,7 +46,11 @@ class Outcome:
 
     def __repr__(self) -> str:
         """What became of which input, with the first problem."""
-        told = [_count(self.frames, "frame"), _count(len(self.tracks), "face"), *(path.name for path in self.files)]
+        told = [
+            _count(self.frames, "frame"),
+            _count(len(self.tracks), "face"),
+            *(path.name for path in self.files),
+        ]
         told = told if self.state == "done" else []
         told += [self.left_to] if self.left_to else []
         told += self.problems[:1]
@@ -67,7 +71,9 @@ class Outcome:
         """Take a photo that is not read again into the counts."""
         for status, count in photo.stamp.rows.items():
             self.rows[Status(status)] += count
-        self.tracks |= {(photo.stamp.name, number) for number in range(photo.stamp.rows.get(Status.ok, 0))}
+        self.tracks |= {
+            (photo.stamp.name, number) for number in range(photo.stamp.rows.get(Status.ok, 0))
+        }
         self.frames += 1
         self.notes += photo.notes
         self.problems += photo.problems

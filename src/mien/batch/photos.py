@@ -14,7 +14,11 @@ __all__ = ["Kept", "kept", "unchanged", "with_earlier"]
 def with_earlier(job: Job, before: Recorded) -> Job:
     """The job with the photos of the earlier table that are still there, so that naming a few does not cost the others' rows."""
     paths = {os.path.abspath(path) for path in job.inputs}
-    more = [photo.name for photo in before.sources if photo.path not in paths and os.path.isfile(photo.name)]
+    more = [
+        photo.name
+        for photo in before.sources
+        if photo.path not in paths and os.path.isfile(photo.name)
+    ]
     return replace(job, inputs=tuple(sorted([*job.inputs, *more], key=natural)))
 
 
@@ -45,7 +49,10 @@ def unchanged(before: Recorded) -> dict[str, Kept]:
     for photo, facts in zip(before.sources, media, strict=True):
         now = file_fingerprint(photo.path) if photo.path else photo
         if photo.path and _is_same(now, photo):
-            told, hurt = (tuple(line for line in lines if line.startswith(f"{photo.name}: ")) for lines in (notes, problems))
+            told, hurt = (
+                tuple(line for line in lines if line.startswith(f"{photo.name}: "))
+                for lines in (notes, problems)
+            )
             photos[photo.path] = Kept(row, replace(photo, modified=now.modified), facts, told, hurt)
         row += sum(photo.rows.values())
     return photos

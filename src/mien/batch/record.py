@@ -19,11 +19,15 @@ __all__ = ["RECORD", "refuse_first_layout", "write_record"]
 
 RECORD: Final = "mien-run.json"
 """Of the latest run over several inputs that left or found a table in the folder."""
-_NEW: Final = b'{\n  "dictionary": '  # how dictionaries begin since tables mirror the inputs' folders
+_NEW: Final = (
+    b'{\n  "dictionary": '  # how dictionaries begin since tables mirror the inputs' folders
+)
 _NAMED: Final = 3
 
 
-def write_record(folder: Path, inputs: Sequence[str | Path], outcomes: Sequence[Outcome], todo: Plan) -> None:
+def write_record(
+    folder: Path, inputs: Sequence[str | Path], outcomes: Sequence[Outcome], todo: Plan
+) -> None:
     """Say in the output folder what became of a run's inputs.
 
     Nothing is written where there is no table to say it beside, or where one input was all.
@@ -61,7 +65,11 @@ def refuse_first_layout(folder: Path, jobs: Sequence[Job]) -> None:
     the same rows would be there twice.
     """
     ours = {f"{job.name}.dictionary.json" for job in jobs}
-    older = [page for page in sorted(folder.glob("*.dictionary.json")) if page.name not in ours and _is_first_layout(page)]
+    older = [
+        page
+        for page in sorted(folder.glob("*.dictionary.json"))
+        if page.name not in ours and _is_first_layout(page)
+    ]
     if older:
         names = [page.name.removesuffix(".dictionary.json") for page in older[:_NAMED]]
         rest = f" and {len(older) - _NAMED} more" if len(older) > _NAMED else ""

@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from mien.documents import check_json, read_bounded
@@ -173,34 +181,50 @@ class AffectCard(_Common):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the network's outputs, in their order."""
-        return (*(spec.task.family for spec in self.tasks), *(("features",) if self.features else ()))
+        return (
+            *(spec.task.family for spec in self.tasks),
+            *(("features",) if self.features else ()),
+        )
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Numbers a face in each output of the network, in their order."""
-        return (*(len(spec.names) for spec in self.tasks), *((self.features,) if self.features else ()))
+        return (
+            *(len(spec.names) for spec in self.tasks),
+            *((self.features,) if self.features else ()),
+        )
 
     def exposed(self) -> int:
         """Width of the features; raises BundleError where the network exposes none."""
         if self.features is None:
-            raise BundleError(f"{self.name} exposes no features; use a bundle whose card has `features`, or export it with them")
+            raise BundleError(
+                f"{self.name} exposes no features; use a bundle whose card has `features`, or export it with them"
+            )
         return self.features
 
     @model_validator(mode="after")
     def _something_is_given_and_measured(self) -> "AffectCard":
         if not self.tasks and self.features is None:
-            raise ValueError("tasks: none, and no features either; a network gives one or the other")
+            raise ValueError(
+                "tasks: none, and no features either; a network gives one or the other"
+            )
         if self.tasks and not (self.scores or self.published):
-            raise ValueError("scores: none, and none published either, though it has tasks; measure them")
+            raise ValueError(
+                "scores: none, and none published either, though it has tasks; measure them"
+            )
         return self
 
     @model_validator(mode="after")
     def _families_are_told_apart(self) -> "AffectCard":
         families = [spec.task.family for spec in self.tasks]
         if len(set(families)) < len(families):
-            raise ValueError(f"tasks: scores go by family, and one comes twice: {', '.join(families)}")
+            raise ValueError(
+                f"tasks: scores go by family, and one comes twice: {', '.join(families)}"
+            )
         if strange := set(self.temperature) - set(families):
-            raise ValueError(f"temperature: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}")
+            raise ValueError(
+                f"temperature: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}"
+            )
         return self
 
     def never_right(self) -> dict[str, str]:
@@ -233,7 +257,9 @@ _ANY_CARD: TypeAdapter[AffectCard | FaceCard] = TypeAdapter(Card)
 
 def read_card(path: Path) -> AffectCard | FaceCard:
     """Read ``card.json``; raises BundleError naming the file and the key that is wrong."""
-    content = read_bounded(path, MOST_CARD, BundleError, "a bundle is a folder with card.json and model.onnx")
+    content = read_bounded(
+        path, MOST_CARD, BundleError, "a bundle is a folder with card.json and model.onnx"
+    )
     return parse_card(content, str(path))
 
 
@@ -250,12 +276,18 @@ def parse_card(content: bytes, where: str) -> AffectCard | FaceCard:
         # The kind of card comes first in the place of an error, but it is no key of the file.
         key = ".".join(str(part) for part in first["loc"][1:]) or "the file"
         why = first["msg"].removeprefix("Value error, ")
-        then = "change it here if they are yours" if why.endswith(_OWN) else "get the bundle again from where it came"
+        then = (
+            "change it here if they are yours"
+            if why.endswith(_OWN)
+            else "get the bundle again from where it came"
+        )
         raise BundleError(printable(f"{where}: {key}: {why}; {then}")) from error
     try:
         check_json(content)  # of a key that comes twice, pydantic takes the last
     except ValueError as error:
-        raise BundleError(printable(f"{where}: {error}; get the bundle again from where it came")) from error
+        raise BundleError(
+            printable(f"{where}: {error}; get the bundle again from where it came")
+        ) from error
     return card
 
 

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from mien.errors import BundleError, MienError, MissingExtraError, UnknownNameError
 from mien.text import printable
 
-__all__ = ["ENGINES", "TOLERANCE", "Engine", "FileEngine", "available", "choose", "import_onnxruntime", "open_engine", "reason"]
+__all__ = [
+    "ENGINES",
+    "TOLERANCE",
+    "Engine",
+    "FileEngine",
+    "available",
+    "choose",
+    "import_onnxruntime",
+    "open_engine",
+    "reason",
+]
 
 TOLERANCE: Final = 1e-3
 """Largest difference of a raw output between engines, batch sizes and thread counts."""
@@ -51,10 +61,14 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what goes wrong is raised; it would be printed a second time
+        options.log_severity_level = (
+            4  # what goes wrong is raised; it would be printed a second time
+        )
         # Spinning threads would steal the core that decodes the next frames.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session: Any = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._session: Any = onnxruntime.InferenceSession(
+            network, options, providers=["CPUExecutionProvider"]
+        )
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
         self.outputs: list[set[str]] = [{name} for name in self._names]
@@ -126,7 +140,10 @@ def _openvino() -> Any:
     return openvino
 
 
-ENGINES: Final[dict[str, Callable[[bytes, int], FileEngine]]] = {"onnxruntime": _OnnxRuntime, "openvino": _OpenVino}
+ENGINES: Final[dict[str, Callable[[bytes, int], FileEngine]]] = {
+    "onnxruntime": _OnnxRuntime,
+    "openvino": _OpenVino,
+}
 """Known engines; ``auto`` is the first, on every machine."""
 
 
@@ -146,7 +163,9 @@ def choose(name: str = "auto") -> str:
     if chosen not in available():
         if chosen == "openvino":
             raise MissingExtraError(chosen, f"the {chosen} engine")
-        raise MienError("onnxruntime, which comes with mien, is missing; install mien again: pip install --force-reinstall mien")
+        raise MienError(
+            "onnxruntime, which comes with mien, is missing; install mien again: pip install --force-reinstall mien"
+        )
     return chosen
 
 
@@ -159,7 +178,9 @@ def open_engine(network: bytes, name: str = "auto", threads: int = 1) -> FileEng
     try:
         return ENGINES[chosen](network, threads)
     except Exception as error:  # engines raise types of their own
-        raise BundleError(f"{chosen} cannot read this network: {reason(error)}; get the bundle again") from error
+        raise BundleError(
+            f"{chosen} cannot read this network: {reason(error)}; get the bundle again"
+        ) from error
 
 
 def reason(error: Exception) -> str:

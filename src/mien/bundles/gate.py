@@ -31,7 +31,12 @@ def read_file(path: Path) -> bytes:
     Raises:
         BundleError: As `mien.documents.read_bounded` does.
     """
-    return read_bounded(path, MOST_BYTES[path.name], BundleError, "a bundle is a folder with card.json and model.onnx")
+    return read_bounded(
+        path,
+        MOST_BYTES[path.name],
+        BundleError,
+        "a bundle is a folder with card.json and model.onnx",
+    )
 
 
 def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
@@ -59,7 +64,9 @@ def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
     found = tuple(output.name for output in model.graph.output)
     if found != said:
         told = printable(", ".join(found))
-        raise BundleError(f"{card.name}: the network gives {told}, the card says {', '.join(said)}; do not use it")
+        raise BundleError(
+            f"{card.name}: the network gives {told}, the card says {', '.join(said)}; do not use it"
+        )
     _seen[key] = need
     return need
 

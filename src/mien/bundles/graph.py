@@ -8,7 +8,16 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    helper,
+    numpy_helper,
+)
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
@@ -84,17 +93,30 @@ def checked(network: bytes) -> ModelProto:
     try:
         model = onnx.load_model_from_string(network)
     except Exception as error:  # protobuf raises types of its own
-        raise BundleError("the network is no ONNX file, or was cut off; get it again from where it came") from error
+        raise BundleError(
+            "the network is no ONNX file, or was cut off; get it again from where it came"
+        ) from error
     graph = model.graph
     if not graph.node:
-        raise BundleError("the network is no ONNX file, or is empty; get it again from where it came")
+        raise BundleError(
+            "the network is no ONNX file, or is empty; get it again from where it came"
+        )
     if len(graph.node) > MOST_NODES or len(graph.initializer) > _MOST_TENSORS:
-        raise _distrusted(f"has {len(graph.node)} operations and {len(graph.initializer)} arrays; {MOST_NODES} and {_MOST_TENSORS} may be")
+        raise _distrusted(
+            f"has {len(graph.node)} operations and {len(graph.initializer)} arrays; {MOST_NODES} and {_MOST_TENSORS} may be"
+        )
     if strange := sorted({node.domain for node in graph.node} - {"", "ai.onnx"}):
         raise _distrusted(f"uses operations beyond the standard ones (of {strange[0][:60]})")
-    if model.functions or model.training_info or any(attribute.HasField("g") or attribute.graphs for attribute in _attributes(graph)):
+    if (
+        model.functions
+        or model.training_info
+        or any(attribute.HasField("g") or attribute.graphs for attribute in _attributes(graph))
+    ):
         raise _distrusted("holds functions, branches or loops")
-    if any(tensor.data_location == TensorProto.EXTERNAL or tensor.external_data for tensor in _tensors(graph)):
+    if any(
+        tensor.data_location == TensorProto.EXTERNAL or tensor.external_data
+        for tensor in _tensors(graph)
+    ):
         raise _distrusted("wants to read other files, which hold its weights")
     # An array of many numbers and few bytes would fill the memory before the first run.
     if sum(math.prod(tensor.dims) for tensor in _tensors(graph)) > 8 * len(network):
@@ -118,12 +140,20 @@ def bounded(model: ModelProto, shape: Shape) -> Need:
     except BundleError:
         raise
     except Exception as error:  # onnx raises types of its own for what its checker let through
-        raise _distrusted(f"does not take {shape}, or is not valid ONNX ({line_of(error)})") from error
+        raise _distrusted(
+            f"does not take {shape}, or is not valid ONNX ({line_of(error)})"
+        ) from error
 
 
 def _follow(model: ModelProto, shape: Shape) -> Need:
-    graph, opset = model.graph, max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
-    types = {tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims) for tensor in graph.initializer}
+    graph, opset = (
+        model.graph,
+        max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx")),
+    )
+    types = {
+        tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+        for tensor in graph.initializer
+    }
     inputs = [one.name for one in graph.input if one.name not in types]
     if len(inputs) != 1:
         raise _distrusted(f"has {len(inputs)} inputs")
@@ -145,7 +175,9 @@ def _follow(model: ModelProto, shape: Shape) -> Need:
         types.update(given)
         work += _work(node, types)
         if work > MOST_WORK:
-            raise _distrusted(f"asks for more than {MOST_WORK:.0e} multiply-accumulates for one picture")
+            raise _distrusted(
+                f"asks for more than {MOST_WORK:.0e} multiply-accumulates for one picture"
+            )
         if all(count <= _FEW for count in counts):
             sizes.update(_sizes_given(node, types, sizes, opset))
     return Need(numbers, work)
@@ -158,7 +190,9 @@ def _sides(kind: TypeProto) -> Shape:
 def _count(node: NodeProto, kind: TypeProto) -> int:
     """Numbers in an array of that type."""
     tensor = kind.tensor_type
-    if not tensor.HasField("shape") or not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim):
+    if not tensor.HasField("shape") or not all(
+        dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim
+    ):
         raise _distrusted(f"does not tell before it runs how much {node.op_type} gives")
     return math.prod(_sides(kind))
 
@@ -201,8 +235,14 @@ def _recurrent(taken: list[Shape], _: list[Shape], facts: dict[str, Any]) -> int
 def _einsum(taken: list[Shape], _: list[Shape], facts: dict[str, Any]) -> int:
     """One multiplication for every way to choose a place on each axis named."""
     terms = facts["equation"].decode().replace(" ", "").split("->")[0].split(",")
-    named = [axis for term, sides in zip(terms, taken, strict=True) for axis in zip(term, sides, strict=True)]
-    return math.prod(dict(named).values()) * len(taken)  # with an ellipsis the lengths differ, which is an error: refused
+    named = [
+        axis
+        for term, sides in zip(terms, taken, strict=True)
+        for axis in zip(term, sides, strict=True)
+    ]
+    return math.prod(dict(named).values()) * len(
+        taken
+    )  # with an ellipsis the lengths differ, which is an error: refused
 
 
 _WORK: Final[dict[str, Work]] = {
@@ -215,20 +255,37 @@ _WORK: Final[dict[str, Work]] = {
 }  # fmt: skip
 
 
-def _sizes_given(node: NodeProto, types: Mapping[str, TypeProto], sizes: Mapping[str, TensorProto], opset: int) -> dict[str, TensorProto]:
+def _sizes_given(
+    node: NodeProto, types: Mapping[str, TypeProto], sizes: Mapping[str, TensorProto], opset: int
+) -> dict[str, TensorProto]:
     """What a node gives, where it follows from shapes and constants alone."""
     if node.op_type == "Shape":
         facts = {attribute.name: attribute.i for attribute in node.attribute}
         sides = [*_sides(types[node.input[0]])]
-        return {node.output[0]: numpy_helper.from_array(np.array(sides[facts.get("start", 0) : facts.get("end")], np.int64))}
+        return {
+            node.output[0]: numpy_helper.from_array(
+                np.array(sides[facts.get("start", 0) : facts.get("end")], np.int64)
+            )
+        }
     taken = dict.fromkeys(name for name in node.input if name)
     if node.op_type not in _OF_SIZES or not all(name in sizes for name in taken):
         return {}
-    before, after = ([helper.make_value_info(name, types[name]) for name in names] for names in (taken, node.output))
-    alone = helper.make_model(helper.make_graph([node], "alone", before, after), opset_imports=[helper.make_opsetid("", opset)])
+    before, after = (
+        [helper.make_value_info(name, types[name]) for name in names]
+        for names in (taken, node.output)
+    )
+    alone = helper.make_model(
+        helper.make_graph([node], "alone", before, after),
+        opset_imports=[helper.make_opsetid("", opset)],
+    )
     with np.errstate(all="ignore"):
-        found = ReferenceEvaluator(alone).run(None, {name: numpy_helper.to_array(sizes[name]) for name in taken})
-    return {name: numpy_helper.from_array(np.asarray(one)) for name, one in zip(node.output, found, strict=True)}
+        found = ReferenceEvaluator(alone).run(
+            None, {name: numpy_helper.to_array(sizes[name]) for name in taken}
+        )
+    return {
+        name: numpy_helper.from_array(np.asarray(one))
+        for name, one in zip(node.output, found, strict=True)
+    }
 
 
 def _attributes(graph: GraphProto) -> Iterator[AttributeProto]:

@@ -53,7 +53,9 @@ class Bundle:
     card: AffectCard | FaceCard
 
     def __repr__(self) -> str:
-        return f"Bundle({self.card.name!r} in {str(self.folder)!r}, sha256 {self.card.sha256[:12]}…)"
+        return (
+            f"Bundle({self.card.name!r} in {str(self.folder)!r}, sha256 {self.card.sha256[:12]}…)"
+        )
 
     def network(self) -> bytes:
         """The network's bytes, checked against the card and inspected (`mien.bundles.gate`); raises BundleError when they do not pass.
@@ -109,8 +111,15 @@ def embedded() -> dict[str, Path]:
 def installed() -> dict[str, Path]:
     """Names and folders of the bundles that were pulled or added. One that comes with mien keeps its name."""
     try:
-        return {name: folder for name, folder in _in(home() / "bundles").items() if name not in embedded()}
-    except (OSError, DataError):  # what comes with mien needs no home, so that of a wrong one only those tell who want it
+        return {
+            name: folder
+            for name, folder in _in(home() / "bundles").items()
+            if name not in embedded()
+        }
+    except (
+        OSError,
+        DataError,
+    ):  # what comes with mien needs no home, so that of a wrong one only those tell who want it
         return {}
 
 
@@ -174,7 +183,9 @@ def _is_folder(path: Path) -> bool:
 def _opened(name: str | Path) -> Bundle:
     folder = _folder(name)
     if not any(os.path.lexists(folder / part) for part in ("card.json", "model.onnx")):
-        raise UnknownNameError("bundle", str(name), bundles(), "a bundle is a folder with card.json and model.onnx")
+        raise UnknownNameError(
+            "bundle", str(name), bundles(), "a bundle is a folder with card.json and model.onnx"
+        )
     return Bundle(folder, read_card(folder / "card.json"))
 
 
@@ -185,14 +196,22 @@ def _folder(name: str | Path) -> Path:
     is_folder = isinstance(name, Path) and _is_folder(name)
     folder = Path(name) if is_folder else here.get(str(name), Path(name))
     if not _is_folder(folder) and re.fullmatch(NAME, str(name)):
-        folder = home() / "bundles" / f".{name}.old"  # there while another takes its place, after a power cut for longer
+        folder = (
+            home() / "bundles" / f".{name}.old"
+        )  # there while another takes its place, after a power cut for longer
     if not _is_folder(folder):
         known = [path.stem for path in KNOWN.glob("*.json")]
         if str(name) in known:
-            raise BundleError(f"{name} is not on this machine; get it with: mien bundles pull {name}")
+            raise BundleError(
+                f"{name} is not on this machine; get it with: mien bundles pull {name}"
+            )
         if str(name) in [path.stem for path in (KNOWN / "weights").glob("*.json")]:
-            raise BundleError(f"{name} is weights to train from, no bundle; mien bundles pull {name} prints what to name as `start`")
-        raise UnknownNameError("bundle", str(name), {*here, *get_close_matches(str(name), known, n=1)})
+            raise BundleError(
+                f"{name} is weights to train from, no bundle; mien bundles pull {name} prints what to name as `start`"
+            )
+        raise UnknownNameError(
+            "bundle", str(name), {*here, *get_close_matches(str(name), known, n=1)}
+        )
     return folder
 
 
@@ -234,10 +253,15 @@ class Model:
     def score_prepared(self, crops: Sequence[Image]) -> dict[str, Floats]:
         """The same for crops that `faces.prepare` made: N of (size, size, 3), RGB uint8."""
         if not self.tasks:
-            raise BundleError(f"{self.card.name} predicts nothing, it gives features alone; name a bundle with tasks")
+            raise BundleError(
+                f"{self.card.name} predicts nothing, it gives features alone; name a bundle with tasks"
+            )
         heat = self.card.temperature
         raw = self._run(crops, len(self.tasks))
-        return {task.family: task.decode(out / heat.get(task.family, 1.0)) for task, out in zip(self.tasks, raw, strict=True)}
+        return {
+            task.family: task.decode(out / heat.get(task.family, 1.0))
+            for task, out in zip(self.tasks, raw, strict=True)
+        }
 
     def features(self, crops: Sequence[Image], points: Floats | None = None) -> Floats32:
         """Pooled backbone output before the heads, (N, D) float32, with D the card's `features`; crops and points as for `score`.
@@ -246,7 +270,9 @@ class Model:
         """
         return self.features_and_raw(crops, points)[0]
 
-    def features_and_raw(self, crops: Sequence[Image], points: Floats | None = None) -> tuple[Floats32, dict[str, Floats32]]:
+    def features_and_raw(
+        self, crops: Sequence[Image], points: Floats | None = None
+    ) -> tuple[Floats32, dict[str, Floats32]]:
         """`features` (N, D), and by task family the raw output (N, K), before temperature and `Task.decode`; one run gives both.
 
         Raises as `features` does.
@@ -265,7 +291,10 @@ class Model:
         if points is None:
             return [prepare_crop(crop, pixels) for crop in crops]
         whole = [(0.0, 0.0, float(crop.shape[1]), float(crop.shape[0])) for crop in crops]
-        faces = [Face(box, np.asarray(five, np.float64), 1.0) for box, five in zip(whole, points, strict=True)]
+        faces = [
+            Face(box, np.asarray(five, np.float64), 1.0)
+            for box, five in zip(whole, points, strict=True)
+        ]
         return [prepare(crop, face, pixels) for crop, face in zip(crops, faces, strict=True)]
 
     def _run(self, crops: Sequence[Image], first: int | None) -> list[Floats32]:
@@ -274,9 +303,14 @@ class Model:
         if not len(batch):
             return [np.zeros((0, width), np.float32) for width in self.card.widths[:first]]
         if batch.shape[1:] != (size, size, 3) or batch.dtype != np.uint8:
-            raise ValueError(f"prepared crops must be uint8 (N, {size}, {size}, 3), got {batch.dtype} {batch.shape}")
+            raise ValueError(
+                f"prepared crops must be uint8 (N, {size}, {size}, 3), got {batch.dtype} {batch.shape}"
+            )
         steps = range(0, len(batch), self._together)
-        parts = [self._engine.run(normalise(batch[i : i + self._together], self.card.pixels), first) for i in steps]
+        parts = [
+            self._engine.run(normalise(batch[i : i + self._together], self.card.pixels), first)
+            for i in steps
+        ]
         found = [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
         _check_finite(self.card.name, found)
         return found
@@ -291,13 +325,17 @@ def _check_crops(crops: Sequence[Image], points: Floats | None) -> None:
     if points is not None and np.shape(points) != (len(crops), 5, 2):
         raise ValueError(f"points must be ({len(crops)}, 5, 2), got {np.shape(points)}")
     if points is not None and not np.isfinite(points).all():
-        raise ValueError("points must be finite; leave out crops without points, or score them without")
+        raise ValueError(
+            "points must be finite; leave out crops without points, or score them without"
+        )
 
 
 def _check_finite(name: object, outputs: Sequence[Floats32]) -> None:
     """Raises BundleError, which begins with `name`, where an output is NaN or infinite: what is decoded from it would look like scores."""
     if not all(np.isfinite(out).all() for out in outputs):
-        raise BundleError(f"{name}: the network gives NaN or infinity, which are no scores; do not use it")
+        raise BundleError(
+            f"{name}: the network gives NaN or infinity, which are no scores; do not use it"
+        )
 
 
 class _Patient:
@@ -312,7 +350,13 @@ class _Patient:
 
 
 def _open(
-    bundle: Bundle, network: bytes, engine: str, threads: int, *, eats: tuple[int, ...], gives: Mapping[str, tuple[int, ...]]
+    bundle: Bundle,
+    network: bytes,
+    engine: str,
+    threads: int,
+    *,
+    eats: tuple[int, ...],
+    gives: Mapping[str, tuple[int, ...]],
 ) -> tuple[Engine, int]:
     """The bundle's network, ready, and how many crops may go through it together.
 
@@ -321,9 +365,17 @@ def _open(
     gives: the shapes of its outputs by name, in their order.
     """
     running = interruptible(lambda: open_engine(network, engine, threads))
-    if len(running.outputs) != len(gives) or not all(name in names for name, names in zip(gives, running.outputs, strict=True)):
-        told = printable(", ".join(min(names, key=len, default="one without a name") for names in running.outputs))
-        raise BundleError(f"{bundle.folder}: the network gives {told}, the card says {', '.join(gives)}; get the bundle again")
+    if len(running.outputs) != len(gives) or not all(
+        name in names for name, names in zip(gives, running.outputs, strict=True)
+    ):
+        told = printable(
+            ", ".join(
+                min(names, key=len, default="one without a name") for names in running.outputs
+            )
+        )
+        raise BundleError(
+            f"{bundle.folder}: the network gives {told}, the card says {', '.join(gives)}; get the bundle again"
+        )
     try:
         outputs = interruptible(lambda: running.run(np.zeros(eats, np.float32)))
     except Exception as error:  # engines raise types of their own
@@ -331,7 +383,9 @@ def _open(
         raise BundleError(f"{bundle.folder}: {why}; get the bundle again") from error
     found = [out.shape for out in outputs]
     if found != [*gives.values()]:
-        raise BundleError(f"{bundle.folder}: the network gives {found}, the card says {[*gives.values()]}; get the bundle again")
+        raise BundleError(
+            f"{bundle.folder}: the network gives {found}, the card says {[*gives.values()]}; get the bundle again"
+        )
     _check_finite(bundle.folder, outputs)
     if bundle.comes_with_mien:
         return running, _BATCH
@@ -348,10 +402,15 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
     """
     bundle, network = read_bundle(name)
     if not isinstance(bundle.card, AffectCard):
-        raise BundleError(f"{bundle.card.name} finds faces and cannot read affect; use a bundle such as {AFFECT}")
+        raise BundleError(
+            f"{bundle.card.name} finds faces and cannot read affect; use a bundle such as {AFFECT}"
+        )
     pixels = bundle.card.pixels
     eats = (1, pixels.channels, pixels.size, pixels.size)
-    gives = {name: (1, width) for name, width in zip(bundle.card.outputs, bundle.card.widths, strict=True)}
+    gives = {
+        name: (1, width)
+        for name, width in zip(bundle.card.outputs, bundle.card.widths, strict=True)
+    }
     return Model(bundle.card, *_open(bundle, network, engine, threads, eats=eats, gives=gives))
 
 
@@ -359,11 +418,15 @@ def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int =
     """A bundle that finds faces, by name or folder; raises as `load` does, and so does the detector for NaN and infinity."""
     bundle, network = read_bundle(name)
     if not isinstance(bundle.card, FaceCard):
-        raise BundleError(f"{bundle.card.name} reads affect and cannot find faces; use a bundle such as {FACES}")
+        raise BundleError(
+            f"{bundle.card.name} reads affect and cannot find faces; use a bundle such as {FACES}"
+        )
     search = bundle.card.search
     side = search.window
     grid = (1, len(anchor_points(side, side)), 15)
-    running, _ = _open(bundle, network, engine, threads, eats=(1, 1, side, side), gives={"grid": grid})
+    running, _ = _open(
+        bundle, network, engine, threads, eats=(1, 1, side, side), gives={"grid": grid}
+    )
     called = bundle.card.name
 
     def find(luma: Floats32) -> Floats32:

@@ -24,9 +24,14 @@ app = typer.Typer(
     help=f"Read affect from faces: expressions, valence and arousal, action units.\n\n{_NOTICE}",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-data_sets = typer.Typer(help="Data sets: stand-ins to rehearse with, super-resolution.", no_args_is_help=True)
+data_sets = typer.Typer(
+    help="Data sets: stand-ins to rehearse with, super-resolution.", no_args_is_help=True
+)
 submissions = typer.Typer(help="What challenges want to be sent.", no_args_is_help=True)
-bundles = typer.Typer(help="Networks: those that come with mien, those that can be pulled, what is known of them.", no_args_is_help=True)
+bundles = typer.Typer(
+    help="Networks: those that come with mien, those that can be pulled, what is known of them.",
+    no_args_is_help=True,
+)
 
 
 def _version(wanted: bool) -> None:
@@ -37,12 +42,23 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
-for _command in (run.analyze, run.demo, run.doctor, train.train, train.evaluate, train.export, train.features, recipe.reproduce):
+for _command in (
+    run.analyze,
+    run.demo,
+    run.doctor,
+    train.train,
+    train.evaluate,
+    train.export,
+    train.features,
+    recipe.reproduce,
+):
     app.command()(_command)
 app.add_typer(bundles, name="bundles")
 bundles.command("list")(zoo.bundles_list)

@@ -39,7 +39,12 @@ def bundles_list() -> None:
         rows.insert(0, _HEADS)
         if out.width < _NARROW:
             rows = [(name, "; ".join(filter(None, facts))) for name, *facts in rows]
-        table = Table(Column(no_wrap=True, min_width=max(len(row[0]) for row in rows)), box=None, pad_edge=False, show_header=False)
+        table = Table(
+            Column(no_wrap=True, min_width=max(len(row[0]) for row in rows)),
+            box=None,
+            pad_edge=False,
+            show_header=False,
+        )
         for row in rows:
             table.add_row(*(Text(cell, overflow="fold") for cell in row))
         out.print(table)
@@ -76,7 +81,11 @@ def _given(card: "AffectCard | FaceCard | Entry") -> str:
     tasks = () if isinstance(card, FaceCard) else card.tasks
     if tasks:
         return ", ".join(spec.key for spec in tasks)
-    reads = card.reads if isinstance(card, AffectCard | FaceCard) else card.network and card.network.reads
+    reads = (
+        card.reads
+        if isinstance(card, AffectCard | FaceCard)
+        else card.network and card.network.reads
+    )
     return {"frames": "faces", "crops": "features"}.get(reads or "", "weights to train from")
 
 
@@ -85,7 +94,11 @@ def _sizes(known: "Entry") -> str:
     return f"{file.size / 1e6:.1f}" if file.size else f"< {file.most / 1e6:.0f}"
 
 
-def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A bundle's name or folder, here or not.")]) -> None:
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A bundle's name or folder, here or not.")
+    ],
+) -> None:
     """Show what is known of a bundle: what it was trained on, its scores, its limits, and what it must not be used for."""
     with handle_errors(_NOTHING_CHANGED):
         from mien import zoo
@@ -98,7 +111,10 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A bundle's na
 
 
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names or folders; all that are here if none.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Names or folders; all that are here if none."),
+    ] = None,
 ) -> None:
     """Check that each network is the one its card speaks of: hash, outputs and their order, one run; and weights by their hash."""
     from mien import zoo
@@ -116,12 +132,26 @@ def verify(
 
 
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of the list, or the file of an index entry (.json).")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME", help="Names of the list, or the file of an index entry (.json)."
+        ),
+    ],
     weights: Annotated[
-        bool, typer.Option("--weights", help='Also weights to start training from, as safetensors; needs "mien[train]".')
+        bool,
+        typer.Option(
+            "--weights",
+            help='Also weights to start training from, as safetensors; needs "mien[train]".',
+        ),
     ] = False,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="DIR|URL", help="Take the files from here instead; their hashes stay the same.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="DIR|URL",
+            help="Take the files from here instead; their hashes stay the same.",
+        ),
     ] = None,
 ) -> None:
     """Fetch bundles that others published: verified, brought into mien's form, compared with the original, then installed.
@@ -137,13 +167,18 @@ def pull(
                 from mien import zoo
 
                 with closing(Bar()) as bar:
-                    found = zoo.pull(name, weights=weights, source=source, progress=bar, note=bar.note)
+                    found = zoo.pull(
+                        name, weights=weights, source=source, progress=bar, note=bar.note
+                    )
                 told = "pulled and verified" if found.fresh else "is here already, verified"
                 out.print(f"{found.name}: {told}; {found.bundle or found.weights}", markup=False)
                 if found.weights:
                     with needs_extra(f"making safetensors of {found.weights}"):
                         from mien.train.networks.published import start_file
-                    out.print(f"{found.name}: every tensor in its place; start: {start_file(name, _say)}", markup=False)
+                    out.print(
+                        f"{found.name}: every tensor in its place; start: {start_file(name, _say)}",
+                        markup=False,
+                    )
         except typer.Exit as end:
             if end.exit_code == 130:
                 raise
@@ -153,8 +188,15 @@ def pull(
 
 
 def add(
-    path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="What `mien bundles pack` wrote, or a bundle's folder.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Another bundle of the same name goes.")] = False,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|FOLDER", help="What `mien bundles pack` wrote, or a bundle's folder."
+        ),
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Another bundle of the same name goes.")
+    ] = False,
 ) -> None:
     """Install bundles from a file or a folder; no network is used.
 
@@ -165,10 +207,15 @@ def add(
         from mien import zoo
 
         for name in zoo.add(path, replace=replace, note=_say):
-            out.print(f"{name}: installed; whole and harmless, but not compared with its authors' file", markup=False)
+            out.print(
+                f"{name}: installed; whole and harmless, but not compared with its authors' file",
+                markup=False,
+            )
 
 
-def remove(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of installed bundles.")]) -> None:
+def remove(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of installed bundles.")],
+) -> None:
     """Delete installed bundles, their weights and what a broken pull left."""
     with handle_errors("what was not said to be removed is still here"):
         from mien import zoo
@@ -179,15 +226,24 @@ def remove(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Name
 
 
 def pack(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names or folders of bundles that are here.")],
-    target: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write; one of that name is replaced.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Names or folders of bundles that are here.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", help="The file to write; one of that name is replaced."
+        ),
+    ],
 ) -> None:
     """Put bundles into one file, for `mien bundles add` on a machine without a network."""
     with handle_errors("no file was written"):
         from mien import zoo
 
         packed = zoo.pack(names, target)
-        out.print(f"{packed}: {', '.join(names)}; {packed.stat().st_size / 1e6:.1f} MB", markup=False)
+        out.print(
+            f"{packed}: {', '.join(names)}; {packed.stat().st_size / 1e6:.1f} MB", markup=False
+        )
 
 
 def _say(line: str) -> None:

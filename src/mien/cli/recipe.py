@@ -16,17 +16,44 @@ __all__ = ["reproduce"]
 
 
 def reproduce(
-    name: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help="A recipe, or a YAML file; without one, they are listed.")] = None,
-    data: Annotated[list[str] | None, typer.Option("--data", metavar="KEY=PATH", help="Where data of the recipe lie.")] = None,
-    folder: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run; made if missing.")] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option or any dotted key.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME|FILE", help="A recipe, or a YAML file; without one, they are listed."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="KEY=PATH", help="Where data of the recipe lie."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="RUN", help="Folder of the run; made if missing."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change an option or any dotted key."),
+    ] = None,
     small: Annotated[
-        bool, typer.Option("--small", help="The smaller version that the recipe names for two cores; for rehearsals.")
+        bool,
+        typer.Option(
+            "--small",
+            help="The smaller version that the recipe names for two cores; for rehearsals.",
+        ),
     ] = False,
-    standin: Annotated[bool, typer.Option("--standin", help="Generate the data that are not given, to rehearse.")] = False,
-    faces: Annotated[Path | None, typer.Option(metavar="TABLE", help="Real labelled faces for the stand-ins; drawn ones else.")] = None,
+    standin: Annotated[
+        bool, typer.Option("--standin", help="Generate the data that are not given, to rehearse.")
+    ] = False,
+    faces: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE", help="Real labelled faces for the stand-ins; drawn ones else."
+        ),
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Training rows of the stand-ins.")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the recipe with every default, and exit.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the recipe with every default, and exit.")
+    ] = False,
 ) -> None:
     """Run a paper's system, and compare with what it claims.
 
@@ -38,7 +65,9 @@ def reproduce(
                 out.print(f"{each}: {title_of(each)}", markup=False)
             return
         if not show:
-            err.print(f"{name}: reading the recipe and its parts", markup=False)  # torch takes seconds to load
+            err.print(
+                f"{name}: reading the recipe and its parts", markup=False
+            )  # torch takes seconds to load
         with needs_extra("mien reproduce"):
             from mien.cli.bars import Bar
             from mien.recipes.report import markdown
@@ -50,7 +79,10 @@ def reproduce(
             return
         if folder is None:
             raise ValueError("give --out RUN, the folder of the run; --show prints the recipe")
-        places = {key: at_home(value, f"--data {key}") for key, value in _split(data or (), "--data").items()}
+        places = {
+            key: at_home(value, f"--data {key}")
+            for key, value in _split(data or (), "--data").items()
+        }
         with closing(Bar()) as bar:
             found = run(
                 name, places, folder, changes=changed, small=small, standin=standin, faces=faces, size=size,
@@ -76,6 +108,9 @@ def _pairs(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, Any]:
     from mien.documents.yaml import parse_yaml
 
     try:
-        return {key: parse_yaml(value, f"{option} {key}", "write KEY=VALUE") for key, value in _split(pairs, option).items()}
+        return {
+            key: parse_yaml(value, f"{option} {key}", "write KEY=VALUE")
+            for key, value in _split(pairs, option).items()
+        }
     except DataError as error:
         raise ValueError(str(error)) from error

@@ -25,10 +25,25 @@ LEFT: Final = 3
 
 
 def analyze(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Photos, videos, folders, patterns, or camera:0.")],
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for tables and overlays; made if missing.")],
-    formats: Annotated[str, typer.Option("--format", help="Table formats, comma-separated: csv, parquet, jsonl.")] = "csv",
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also draw what was read: a video (with sound) or a picture.")] = False,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT", help="Photos, videos, folders, patterns, or camera:0."),
+    ],
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for tables and overlays; made if missing."
+        ),
+    ],
+    formats: Annotated[
+        str, typer.Option("--format", help="Table formats, comma-separated: csv, parquet, jsonl.")
+    ] = "csv",
+    overlay: Annotated[
+        bool,
+        typer.Option(
+            "--overlay", help="Also draw what was read: a video (with sound) or a picture."
+        ),
+    ] = False,
     smoothing: Annotated[
         float,
         typer.Option(
@@ -37,17 +52,44 @@ def analyze(
             help="Gaussian smoothing per face, by its full width at half maximum; at most 0.15 keeps short events; AU45 stays as it is.",
         ),
     ] = 0.0,
-    faces: Annotated[str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")] = "all",
-    every: Annotated[float, typer.Option(metavar="SECONDS", help="Read one frame per so many seconds; 0 reads all.")] = 0.0,
-    compounds: Annotated[bool, typer.Option("--compounds", help="Also score compound expressions, e.g. happily surprised.")] = False,
-    bundle: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")] = AFFECT,
-    detector: Annotated[str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")] = FACES,
-    stream: Annotated[int | None, typer.Option(metavar="N", help="Which video stream to read where a file holds several, from 0.")] = None,
+    faces: Annotated[
+        str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")
+    ] = "all",
+    every: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Read one frame per so many seconds; 0 reads all."),
+    ] = 0.0,
+    compounds: Annotated[
+        bool,
+        typer.Option(
+            "--compounds", help="Also score compound expressions, e.g. happily surprised."
+        ),
+    ] = False,
+    bundle: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")
+    ] = AFFECT,
+    detector: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")
+    ] = FACES,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Which video stream to read where a file holds several, from 0."
+        ),
+    ] = None,
     rotate: Annotated[
-        str, typer.Option(metavar="auto|0|90|180|270", help="Turn pictures clockwise; by default mien only says when film seems turned.")
+        str,
+        typer.Option(
+            metavar="auto|0|90|180|270",
+            help="Turn pictures clockwise; by default mien only says when film seems turned.",
+        ),
     ] = "check",
     engine: Annotated[
-        str, typer.Option(metavar="auto|onnxruntime|openvino", help="What runs the network that reads affect; auto: onnxruntime.")
+        str,
+        typer.Option(
+            metavar="auto|onnxruntime|openvino",
+            help="What runs the network that reads affect; auto: onnxruntime.",
+        ),
     ] = "auto",
 ) -> None:
     """Read faces: one row per face per frame, in a table.
@@ -63,12 +105,19 @@ def analyze(
         )  # fmt: skip
         names = [name.strip() for name in formats.split(",") if name.strip()]
         with closing(_Bar()) as bar:
-            outcomes = batch.run(inputs, folder, options=options, formats=names, overlay=overlay, progress=bar)
+            outcomes = batch.run(
+                inputs, folder, options=options, formats=names, overlay=overlay, progress=bar
+            )
     _summary(outcomes, summarize(bar.left_out))
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the clip, its table and its overlay.")] = Path("demo"),
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the clip, its table and its overlay."
+        ),
+    ] = Path("demo"),
 ) -> None:
     """Try it on a real face.
 
@@ -77,7 +126,9 @@ def demo(
     with handle_errors():
         clip = film(folder / "clip.mp4")
         with closing(_Bar()) as bar:
-            outcomes = batch.run([clip], folder, options=Options(smoothing=0.15), overlay=True, progress=bar)
+            outcomes = batch.run(
+                [clip], folder, options=Options(smoothing=0.15), overlay=True, progress=bar
+            )
     _summary(outcomes)
 
 
@@ -93,7 +144,9 @@ def doctor() -> None:
         out.print(f"{marks[finding.ok]}  {finding.what:<24}", end="")
         out.print(finding.found, markup=False)
     if broken:
-        raise fail(f"{broken} part{'s are' if broken > 1 else ' is'} broken; see the lines marked !!", 1)
+        raise fail(
+            f"{broken} part{'s are' if broken > 1 else ' is'} broken; see the lines marked !!", 1
+        )
 
 
 def _faces(text: str) -> Choice:
@@ -138,7 +191,10 @@ class _Bar(Bars):
 def _told(outcome: batch.Outcome) -> str:
     """One line on what a job gave."""
     rows, tracks = outcome.rows, len(outcome.tracks)
-    parts = [f"{outcome.frames} frame{'s' * (outcome.frames != 1)}", f"{tracks} face{'s' * (tracks != 1)}"]
+    parts = [
+        f"{outcome.frames} frame{'s' * (outcome.frames != 1)}",
+        f"{tracks} face{'s' * (tracks != 1)}",
+    ]
     if rows[Status.no_face]:
         parts.append(f"{rows[Status.no_face]} without a face")
     if rows[Status.unreadable]:
@@ -150,7 +206,12 @@ def _told(outcome: batch.Outcome) -> str:
 def _summary(outcomes: list[batch.Outcome], left_out: str = "") -> None:
     """The closing line, and the exit code that goes with it. left_out: what folders held besides inputs."""
     count: Counter[str] = Counter(outcome.state for outcome in outcomes)
-    words = {"done": "done", "skipped": "skipped", "left": "left to another run", "failed": "failed"}
+    words = {
+        "done": "done",
+        "skipped": "skipped",
+        "left": "left to another run",
+        "failed": "failed",
+    }
     damaged = sum(outcome.state != "failed" and bool(outcome.problems) for outcome in outcomes)
     told = ", ".join(f"{count[state]} {word}" for state, word in words.items() if count[state])
     told += f"; {damaged} of those read with problems, see above" if damaged else ""

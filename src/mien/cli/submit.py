@@ -11,10 +11,25 @@ __all__ = ["check", "formats"]
 
 
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The submission: a file, or the folder of a file per video.")],
-    listed: Annotated[Path, typer.Option("--list", metavar="OFFICIAL", help="The challenge's own list of the rows it asks for.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The submission: a file, or the folder of a file per video."
+        ),
+    ],
+    listed: Annotated[
+        Path,
+        typer.Option(
+            "--list", metavar="OFFICIAL", help="The challenge's own list of the rows it asks for."
+        ),
+    ],
     name: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="See mien submit formats; told by the header if left out.")
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="See mien submit formats; told by the header if left out.",
+        ),
     ] = None,
 ) -> None:
     """Find what is wrong with a submission before the challenge does."""
@@ -36,7 +51,9 @@ def check(
             if more := defect.count - len(defect.examples):
                 out.print(f"{defect.kind}: and {more} more", markup=False)
         told = ", ".join(f"{defect.kind} {defect.count}" for defect in defects)
-        err.print(f"mien: {file} is not a sound {form.name} submission: {told}", style="red", markup=False)
+        err.print(
+            f"mien: {file} is not a sound {form.name} submission: {told}", style="red", markup=False
+        )
         raise typer.Exit(1)
 
 
@@ -45,6 +62,12 @@ def formats() -> None:
     from mien.data.submissions.formats import FORMATS, answers
 
     for one in FORMATS.values():
-        home = "" if one.folder is None else f"; a file per video, {one.folder + '/' if one.folder else ''}<video>.txt"
+        home = (
+            ""
+            if one.folder is None
+            else f"; a file per video, {one.folder + '/' if one.folder else ''}<video>.txt"
+        )
         out.print(f"{one.name:14}{one.challenge:14}{answers(one)}{home}", markup=False)
-        out.print(f"{'':28}{one.header or 'no header'}{f'; {one.note}' if one.note else ''}", markup=False)
+        out.print(
+            f"{'':28}{one.header or 'no header'}{f'; {one.note}' if one.note else ''}", markup=False
+        )

@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from mien.cli.terminal import STOP_REQUESTED, err, handle_errors, out
 from mien.data.superres import Engine, Ncnn, superresolve
@@ -14,13 +21,34 @@ __all__ = ["superres"]
 
 
 def superres(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of pictures; those in its sub-folders count too.")],
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results; same sub-folders, same names, .jpg.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="Folder of pictures; those in its sub-folders count too."
+        ),
+    ],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Folder for the results; same sub-folders, same names, .jpg."
+        ),
+    ],
     scale: Annotated[int, typer.Option(metavar="1|2|3|4", help="How many times larger.")] = 2,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes; if not given, what suits the engine.")] = None,
-    engine: Annotated[str, typer.Option(metavar="ncnn|spandrel", help="ncnn: Real-ESRGAN x4plus on the CPU.")] = "ncnn",
-    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="For spandrel: a network, .safetensors or .pth.")] = None,
-    skip: Annotated[bool, typer.Option("--skip-unreadable", help="Name pictures that cannot be read, and go on.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Processes; if not given, what suits the engine."),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="ncnn|spandrel", help="ncnn: Real-ESRGAN x4plus on the CPU.")
+    ] = "ncnn",
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For spandrel: a network, .safetensors or .pth."),
+    ] = None,
+    skip: Annotated[
+        bool,
+        typer.Option("--skip-unreadable", help="Name pictures that cannot be read, and go on."),
+    ] = False,
 ) -> None:
     """Make the pictures of a training set larger and sharper with a super-resolution network.
 
@@ -28,7 +56,9 @@ def superres(
     """
     with handle_errors("finished pictures are kept; the same command goes on"):
         chosen = _engine(engine, weights)
-        out.print(", ".join(f"{name} {value}" for name, value in chosen.facts().items()), markup=False)
+        out.print(
+            ", ".join(f"{name} {value}" for name, value in chosen.facts().items()), markup=False
+        )
         with Progress(
             SpinnerColumn(), TextColumn("pictures"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
             console=err, transient=True, disable=not err.is_terminal,
@@ -40,8 +70,19 @@ def superres(
                     raise KeyboardInterrupt
                 bar.update(task, completed=done, total=total)
 
-            found = superresolve(source, folder, scale=scale, workers=workers, engine=chosen, progress=show, skip_unreadable=skip)
-    out.print(f"{folder}: {found.done} made, {found.skipped} were there, {len(found.failed)} could not be read", markup=False)
+            found = superresolve(
+                source,
+                folder,
+                scale=scale,
+                workers=workers,
+                engine=chosen,
+                progress=show,
+                skip_unreadable=skip,
+            )
+    out.print(
+        f"{folder}: {found.done} made, {found.skipped} were there, {len(found.failed)} could not be read",
+        markup=False,
+    )
     for line in found.failed.values():
         err.print(f"mien: {line}", style="red", markup=False)
     if found.failed:

@@ -17,7 +17,17 @@ from typer.core import TyperGroup
 from mien.errors import MienError, MissingExtraError, UnknownNameError
 from mien.text import printable
 
-__all__ = ["STOP_GRACEFULLY", "STOP_REQUESTED", "Group", "SteadyStream", "err", "fail", "handle_errors", "out", "steady_streams"]
+__all__ = [
+    "STOP_GRACEFULLY",
+    "STOP_REQUESTED",
+    "Group",
+    "SteadyStream",
+    "err",
+    "fail",
+    "handle_errors",
+    "out",
+    "steady_streams",
+]
 
 
 class SteadyStream:
@@ -64,7 +74,11 @@ class SteadyStream:
     @property
     def failed(self) -> bool:
         """Whether something could not be written though somebody may have waited for it: a full disk, not a reader who left."""
-        return isinstance(self.lost, OSError) and self.lost.errno not in (errno.EPIPE, errno.ESHUTDOWN, errno.EBADF)
+        return isinstance(self.lost, OSError) and self.lost.errno not in (
+            errno.EPIPE,
+            errno.ESHUTDOWN,
+            errno.EBADF,
+        )
 
     def _lose(self, error: OSError | ValueError) -> None:
         self.lost = error
@@ -75,7 +89,11 @@ class SteadyStream:
             os.close(nowhere)
         if self.failed and self._stream is sys.__stdout__:
             reason = cast(OSError, error).strerror
-            err.print(f"mien: standard output cannot be written ({reason}); the work goes on without it", style="red", markup=False)
+            err.print(
+                f"mien: standard output cannot be written ({reason}); the work goes on without it",
+                style="red",
+                markup=False,
+            )
 
 
 @contextmanager
@@ -124,7 +142,9 @@ def _shown() -> Iterator[None]:
         # What is raised for wrong words is a class of click's or of typer's own copy of it, by typer's version.
         if hasattr(error, "format_message") and hasattr(error, "message"):
             # A command that was given no word at all raises its page of help, whose lines stay.
-            error.message = printable(error.message, lines=type(error).__name__ == "NoArgsIsHelpError")
+            error.message = printable(
+                error.message, lines=type(error).__name__ == "NoArgsIsHelpError"
+            )
         raise
 
 
@@ -137,7 +157,9 @@ STOP_GRACEFULLY: Final = threading.Event()
 
 
 @contextmanager
-def handle_errors(stopped: str = "nothing half-written is left, and finished inputs are kept") -> Iterator[None]:
+def handle_errors(
+    stopped: str = "nothing half-written is left, and finished inputs are kept",
+) -> Iterator[None]:
     """Turn what was foreseen into one line and an exit code. stopped: what to say after Ctrl-C."""
     try:
         with _interruptible():
@@ -173,9 +195,17 @@ def _interruptible() -> Iterator[None]:
     STOP_REQUESTED.clear()
     STOP_GRACEFULLY.clear()
     here = threading.current_thread() is threading.main_thread()
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
+    numbers = [
+        getattr(signal, name)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP")
+        if here and hasattr(signal, name)
+    ]
     # Who started this with nohup wants it to outlive the terminal.
-    numbers = [number for number in numbers if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN]
+    numbers = [
+        number
+        for number in numbers
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield

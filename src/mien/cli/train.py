@@ -12,9 +12,27 @@ from mien.errors import MissingExtraError
 
 __all__ = ["evaluate", "export", "features", "needs_extra", "train"]
 
-Settings = Annotated[Path | None, typer.Argument(metavar="SETTINGS", help="A YAML file; mien train --show prints one to start from.")]
-Data = Annotated[Path, typer.Option("--data", metavar="SETTINGS", help="A YAML file as for mien train; its data and tasks are used.")]
-Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out pictures that cannot be read; they are counted and named.")]
+Settings = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="SETTINGS", help="A YAML file; mien train --show prints one to start from."
+    ),
+]
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="SETTINGS",
+        help="A YAML file as for mien train; its data and tasks are used.",
+    ),
+]
+Skip = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unreadable",
+        help="Leave out pictures that cannot be read; they are counted and named.",
+    ),
+]
 
 
 @contextmanager
@@ -30,8 +48,17 @@ def needs_extra(command: str) -> Iterator[None]:
 
 def train(
     settings: Settings = None,
-    folder: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run; made if missing.")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the settings with every default, or a file to start from, and exit.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="RUN", help="Folder of the run; made if missing."),
+    ] = None,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--show",
+            help="Print the settings with every default, or a file to start from, and exit.",
+        ),
+    ] = False,
 ) -> None:
     """Train a network on labelled faces.
 
@@ -39,29 +66,56 @@ def train(
     """
     with handle_errors(f"the run is kept; to go on: mien train {settings} --out {folder}"):
         if not show and (settings is None or folder is None):
-            raise ValueError("give a settings file and --out RUN; mien train --show prints a file to start from")
+            raise ValueError(
+                "give a settings file and --out RUN; mien train --show prints a file to start from"
+            )
         with needs_extra("mien train"):
             from mien.cli.training_bar import TrainingBar
             from mien.train.loop import fit
             from mien.train.settings.template import template
             from mien.train.settings.training import read_settings, write_settings
         if show:
-            out.print(write_settings(read_settings(settings)) if settings else template(), markup=False, end="")
+            out.print(
+                write_settings(read_settings(settings)) if settings else template(),
+                markup=False,
+                end="",
+            )
             return
         assert settings is not None and folder is not None  # noqa: PT018
         with closing(TrainingBar()) as bar:
             run = fit(read_settings(settings), folder, bar)
         facts = run.facts
-        out.print(f"{run.folder}: finished; best after epoch {facts['best_epoch']}; {facts['seconds']} s of training", markup=False)
+        out.print(
+            f"{run.folder}: finished; best after epoch {facts['best_epoch']}; {facts['seconds']} s of training",
+            markup=False,
+        )
 
 
 def evaluate(
-    bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE|RUN", help="Names or folders; several are one set-up's seeds.")],
+    bundles: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BUNDLE|RUN", help="Names or folders; several are one set-up's seeds."
+        ),
+    ],
     data: Data,
     split: Annotated[str, typer.Option(metavar="train|val|test", help="Which faces.")] = "val",
-    by: Annotated[str | None, typer.Option(metavar="COLUMN", help="Also compare the groups of people that this column names.")] = None,
-    protocols: Annotated[list[str] | None, typer.Option("--protocol", metavar="NAME", help="Also a challenge's formula.")] = None,
-    folder: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for the report: Markdown, JSON, pictures.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Also compare the groups of people that this column names."
+        ),
+    ] = None,
+    protocols: Annotated[
+        list[str] | None,
+        typer.Option("--protocol", metavar="NAME", help="Also a challenge's formula."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the report: Markdown, JSON, pictures."
+        ),
+    ] = None,
     skip: Skip = False,
 ) -> None:
     """Measure how good scores are: every measure with a 95 % interval, as Markdown."""
@@ -83,10 +137,27 @@ def evaluate(
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that mien train wrote.")],
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the bundle; a bundle that lies there is replaced.")],
-    bits: Annotated[int, typer.Option(metavar="8|16", help="8: half the size of 16, faster where it can, a little less sure.")] = 16,
-    features: Annotated[bool, typer.Option("--features", help="The network gives its features as well.")] = False,
-    robustness: Annotated[bool, typer.Option("--robustness", help="Also measure it on blurred, noisy, tiny, ... pictures.")] = False,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder of the bundle; a bundle that lies there is replaced.",
+        ),
+    ],
+    bits: Annotated[
+        int,
+        typer.Option(
+            metavar="8|16", help="8: half the size of 16, faster where it can, a little less sure."
+        ),
+    ] = 16,
+    features: Annotated[
+        bool, typer.Option("--features", help="The network gives its features as well.")
+    ] = False,
+    robustness: Annotated[
+        bool,
+        typer.Option("--robustness", help="Also measure it on blurred, noisy, tiny, ... pictures."),
+    ] = False,
 ) -> None:
     """Make a bundle of a finished run: network, card and README, measured on the run's validation split."""
     with handle_errors("no bundle was written"):
@@ -98,14 +169,30 @@ def export(
             from mien.train.runs.folder import RunFolder
         width = cast(Literal[8, 16], bits)
         with closing(Bar()) as bar:
-            make_bundle(RunFolder(run), folder, bits=width, features=features, robustness=robustness, note=bar.note, progress=bar)
+            make_bundle(
+                RunFolder(run),
+                folder,
+                bits=width,
+                features=features,
+                robustness=robustness,
+                note=bar.note,
+                progress=bar,
+            )
 
 
 def features(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Name or folder of a bundle that exposes features.")],
+    bundle: Annotated[
+        str,
+        typer.Argument(metavar="BUNDLE", help="Name or folder of a bundle that exposes features."),
+    ],
     data: Data,
     folder: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder of the cache; what lies there already is not computed again.")
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder of the cache; what lies there already is not computed again.",
+        ),
     ],
     skip: Skip = False,
 ) -> None:
@@ -116,11 +203,20 @@ def features(
             from mien.train.features import cache_features
             from mien.train.settings.training import read_settings
         with closing(Bar()) as bar:
-            cache, faces = cache_features(bundle, read_settings(data), folder, skip_unreadable=skip, note=_aside, progress=bar)
-        out.print(f"{cache.place}: {cache.features.shape[1]} features of {faces} faces", markup=False)
-        out.print(f"to train heads on them: features: {{bundle: {bundle}, cache: {folder}, images: {cache.root}}}", markup=False)
+            cache, faces = cache_features(
+                bundle, read_settings(data), folder, skip_unreadable=skip, note=_aside, progress=bar
+            )
+        out.print(
+            f"{cache.place}: {cache.features.shape[1]} features of {faces} faces", markup=False
+        )
+        out.print(
+            f"to train heads on them: features: {{bundle: {bundle}, cache: {folder}, images: {cache.root}}}",
+            markup=False,
+        )
         if cache.skipped:
-            _aside(f"{len(cache.skipped)} pictures could not be read and were left out: {', '.join(cache.skipped[:20])}")
+            _aside(
+                f"{len(cache.skipped)} pictures could not be read and were left out: {', '.join(cache.skipped[:20])}"
+            )
 
 
 def _aside(line: str) -> None:

@@ -43,7 +43,9 @@ class TrainingBar(Progress):
 
     def epoch(self, row: dict[str, float]) -> None:
         """A line on stdout."""
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "seconds"))
+        numbers = ", ".join(
+            f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "seconds")
+        )
         self.note(f"epoch {row['epoch']:.0f}: {numbers}; {row['seconds']:.0f} s")
 
     def note(self, line: str) -> None:

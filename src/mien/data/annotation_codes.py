@@ -9,13 +9,32 @@ from numpy.typing import NDArray
 
 from mien.errors import DataError
 
-__all__ = ["AU_NAMES", "EXPR_NAMES", "Labels", "Where", "coordinates", "expressions", "lines", "one_hot", "units"]
+__all__ = [
+    "AU_NAMES",
+    "EXPR_NAMES",
+    "Labels",
+    "Where",
+    "coordinates",
+    "expressions",
+    "lines",
+    "one_hot",
+    "units",
+]
 
 Labels = NDArray[np.float32]
 Where = Callable[[int], str]
 """What messages call a row, counted from 0: its file and line."""
 
-EXPR_NAMES: Final = ("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise", "other")
+EXPR_NAMES: Final = (
+    "neutral",
+    "anger",
+    "disgust",
+    "fear",
+    "happiness",
+    "sadness",
+    "surprise",
+    "other",
+)
 """Header of the expression track, in small letters; without ``other`` in ABAW2."""
 AU_NAMES: Final = tuple(f"au{number}" for number in (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26))
 """Header of the action-unit track, in small letters."""
@@ -33,7 +52,9 @@ def _refuse(wrong: NDArray[np.bool_], values: Labels, where: Where, said: str) -
     """Raise DataError for the first row of `values` (N, K) with something wrong (N, K)."""
     if wrong.any():
         row, column = divmod(int(wrong.argmax()), wrong.shape[1])
-        raise DataError(f"{where(row)}: {said.format(f'{values[row, column]:g}')} ({wrong.sum()} such values)")
+        raise DataError(
+            f"{where(row)}: {said.format(f'{values[row, column]:g}')} ({wrong.sum()} such values)"
+        )
 
 
 def coordinates(values: Labels, where: Where) -> Labels:
@@ -41,7 +62,9 @@ def coordinates(values: Labels, where: Where) -> Labels:
     none = values == _NO_VA
     said = "valence or arousal is {}, neither within -1..1 nor -5 (not annotated); correct the line, or take the original file"
     _refuse(~none & ~(np.abs(values) <= 1), values, where, said)
-    return np.asarray(np.where(none.any(axis=1, keepdims=True), np.float32(np.nan), values), np.float32)
+    return np.asarray(
+        np.where(none.any(axis=1, keepdims=True), np.float32(np.nan), values), np.float32
+    )
 
 
 def expressions(codes: Labels, classes: int, where: Where) -> Labels:

@@ -106,16 +106,24 @@ def balance(
     if any(number is not None and number < 1 for number in (most, workers)):
         raise ValueError(f"most and workers must be 1 or more, got {most} and {workers}")
     found = {
-        name: _originals(source / name) for name in sorted(list_names(source)) if not name.startswith(".") and (source / name).is_dir()
+        name: _originals(source / name)
+        for name in sorted(list_names(source))
+        if not name.startswith(".") and (source / name).is_dir()
     }
     if not found:
         raise DataError(f"{source}: holds no class folders; give the folder of training pictures")
-    missing = dict(zip(found, lacking([len(stamps) for stamps in found.values()], most), strict=True))
+    missing = dict(
+        zip(found, lacking([len(stamps) for stamps in found.values()], most), strict=True)
+    )
     _settle(out, {**change.facts(), "seed": seed, "most": most, "originals": _digest(found)})
-    kept = [(source / name / one, out / name / one) for name, stamps in found.items() for one in stamps]
+    kept = [
+        (source / name / one, out / name / one) for name, stamps in found.items() for one in stamps
+    ]
     links = [(original, target) for original, target in kept if not _same(original, target)]
     planned = [
-        one for k, name in enumerate(found) for one in _copies(source / name, out / name, list(found[name]), missing[name], (seed, k))
+        one
+        for k, name in enumerate(found)
+        for one in _copies(source / name, out / name, list(found[name]), missing[name], (seed, k))
     ]
     todo = [one for one in planned if not one.target.is_file()]
     total = len(links) + len(todo)
@@ -123,7 +131,9 @@ def balance(
         _keep(original, target)
         if progress is not None:
             progress(done, total)
-    for done, _ in enumerate(_made(todo, change, workers or min(_cores(), 1 + len(todo) // _WORTH)), len(links) + 1):
+    for done, _ in enumerate(
+        _made(todo, change, workers or min(_cores(), 1 + len(todo) // _WORTH)), len(links) + 1
+    ):
         if progress is not None:
             progress(done, total)
     before = {name: len(stamps) for name, stamps in found.items()}
@@ -138,7 +148,9 @@ def _originals(folder: Path) -> Stamps:
     stamps: Stamps = {}
     for name in pictures(folder):
         if name.startswith(COPY):
-            raise DataError(f"{folder / name}: is a copy itself; balance the folder of the originals")
+            raise DataError(
+                f"{folder / name}: is a copy itself; balance the folder of the originals"
+            )
         status = os.stat(folder / name)
         stamps[name] = (status.st_size, status.st_mtime_ns)
     return stamps
@@ -155,10 +167,14 @@ def _settle(out: Path, plan: Mapping[str, Any]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         before = json.loads(path.read_bytes()) if path.is_file() else None
     if before is None and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise OutputError(f"{out}: exists already and is not empty; move it away or choose another folder")
+        raise OutputError(
+            f"{out}: exists already and is not empty; move it away or choose another folder"
+        )
     if before is not None and before != plan:
         other = ", ".join(key for key in plan if before.get(key) != plan[key])
-        raise OutputError(f"{out}: was made with other {other}; choose another folder, or remove it")
+        raise OutputError(
+            f"{out}: was made with other {other}; choose another folder, or remove it"
+        )
     atomic_write(path, json.dumps(plan, indent=2).encode())
 
 
@@ -185,7 +201,9 @@ def _keep(original: Path, target: Path) -> None:
             shutil.copy2(original, part)
 
 
-def _copies(source: Path, folder: Path, names: Sequence[str], count: int, key: tuple[int, int]) -> Iterator[_Copy]:
+def _copies(
+    source: Path, folder: Path, names: Sequence[str], count: int, key: tuple[int, int]
+) -> Iterator[_Copy]:
     """The copies of one class; key: the seed, and the number of the class."""
     order = np.resize(np.random.default_rng(key).permutation(len(names)), count)
     seeds = np.random.default_rng((*key, 1)).integers(2**63, size=count)
@@ -201,7 +219,9 @@ def _made(copies: Sequence[_Copy], change: Change, workers: int) -> Iterator[Non
     if workers <= 1:
         yield from map(make, copies)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork would copy locks that threads of this process hold
     pool = ProcessPoolExecutor(workers, context, _start)
     try:
         yield from pool.map(make, copies, chunksize=_CHUNK)
@@ -213,8 +233,12 @@ def _made(copies: Sequence[_Copy], change: Change, workers: int) -> Iterator[Non
 
 def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"  # before libraries are loaded; the processes share the cores already
-    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    os.environ["OMP_NUM_THREADS"] = (
+        "1"  # before libraries are loaded; the processes share the cores already
+    )
+    threading.Thread(
+        target=_end_with, args=(multiprocessing.parent_process(),), daemon=True
+    ).start()
 
 
 def _end_with(parent: BaseProcess | None) -> None:

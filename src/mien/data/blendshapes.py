@@ -42,7 +42,11 @@ AU_SHAPES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "AU20": (("mouthStretchLeft", "mouthStretchRight"),),
     "AU24": (("mouthPressLeft", "mouthPressRight"),),
     # Lips part with the jaw, or with either lip alone.
-    "AU25": (("jawOpen",), ("mouthLowerDownLeft", "mouthLowerDownRight"), ("mouthUpperUpLeft", "mouthUpperUpRight")),
+    "AU25": (
+        ("jawOpen",),
+        ("mouthLowerDownLeft", "mouthLowerDownRight"),
+        ("mouthUpperUpLeft", "mouthUpperUpRight"),
+    ),
     "AU26": (("jawOpen",),),
     "AU28": (("mouthRollLower", "mouthRollUpper"),),
     "AU45": (("eyeBlinkLeft", "eyeBlinkRight"),),
@@ -60,6 +64,10 @@ def activations(shapes: NDArray[np.uint8]) -> Floats:
     """
     unit = shapes / 255.0
     columns = [
-        np.max([unit[:, [SHAPES.index(name) for name in group]].mean(axis=1) for group in groups], axis=0) for groups in AU_SHAPES.values()
+        np.max(
+            [unit[:, [SHAPES.index(name) for name in group]].mean(axis=1) for group in groups],
+            axis=0,
+        )
+        for groups in AU_SHAPES.values()
     ]
     return np.stack(columns, axis=1)

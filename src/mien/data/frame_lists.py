@@ -34,13 +34,19 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; give the file as the challenge gives it out") from error
+        raise DataError(
+            f"{path}: {error.strerror}; give the file as the challenge gives it out"
+        ) from error
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4096]:
-        raise DataError(f"{path}: encoded as UTF-16, not UTF-8; take the original file, or save it again as UTF-8")
+        raise DataError(
+            f"{path}: encoded as UTF-16, not UTF-8; take the original file, or save it again as UTF-8"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8; take the original file, or save it again as UTF-8") from error
+        raise DataError(
+            f"{path}: byte {error.start} is not UTF-8; take the original file, or save it again as UTF-8"
+        ) from error
     if not text.strip():
         raise DataError(f"{path}: the file is empty; take the original file")
     return text
@@ -60,7 +66,9 @@ def read_list(path: Path) -> pd.DataFrame:
     filled = pc.not_equal(written, "").to_numpy(zero_copy_only=False)
     bare = filled & pc.equal(names, "").to_numpy(zero_copy_only=False)
     if bare.any():
-        raise DataError(f"{path}: line {int(bare.argmax()) + 1} names no picture; take the original file")
+        raise DataError(
+            f"{path}: line {int(bare.argmax()) + 1} names no picture; take the original file"
+        )
     names = names.filter(pa.array(filled))
     if names[0].as_py().lower() in _HEADERS:
         names = names.slice(1)
@@ -100,7 +108,9 @@ def mtl_test_list(path: Path) -> pd.DataFrame:
     if path.is_dir():
         found = [path / name for name in MTL_LISTS if (path / name).is_file()]
         if not found:
-            raise DataError(f"{path}: holds no test list named {' or '.join(MTL_LISTS)}; copy it there, or give the file")
+            raise DataError(
+                f"{path}: holds no test list named {' or '.join(MTL_LISTS)}; copy it there, or give the file"
+            )
         path = found[0]
     table = read_list(path)
     wrong = ((table["video"] == "") | (table["frame"] < 0)).to_numpy()

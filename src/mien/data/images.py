@@ -33,7 +33,9 @@ def read_picture(cell: object) -> NDArray[np.uint8]:
             return checked(cell, "a picture of the label table")
     except SourceError as error:
         if isinstance(cell, str) and not os.path.isfile(cell):
-            raise DataError(f"{cell}: no such file; check the folder that the table's paths start from") from error
+            raise DataError(
+                f"{cell}: no such file; check the folder that the table's paths start from"
+            ) from error
         raise DataError(str(error)) from error
     if pixels is None:
         raise DataError(f"{name}: not a picture that can be read; save it as PNG or JPEG")

@@ -33,7 +33,10 @@ _SUM_SLACK: Final = 2e-3  # shares written with three decimals still sum to 1
 
 
 def table_of(
-    images: Sequence[Any] | pd.Series, about: Mapping[str, Any], labels: Mapping[Task, Floats], split: str | None = None
+    images: Sequence[Any] | pd.Series,
+    about: Mapping[str, Any],
+    labels: Mapping[Task, Floats],
+    split: str | None = None,
 ) -> pd.DataFrame:
     """A label table of N rows.
 
@@ -41,7 +44,11 @@ def table_of(
     about: further columns of `COLUMNS` that are known; the others are empty.
     """
     empty = {"video": None, "frame": np.nan, "subject": None, "split": split, "points": None}
-    columns = {name: column for task, values in labels.items() for name, column in zip(task.columns, values.T, strict=True)}
+    columns = {
+        name: column
+        for task, values in labels.items()
+        for name, column in zip(task.columns, values.T, strict=True)
+    }
     index = images.index if isinstance(images, pd.Series) else range(len(images))
     return pd.DataFrame({"image": images, **empty, **about, **columns}, index=index)
 
@@ -53,7 +60,9 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}; expected a Parquet file with the columns {', '.join(columns)}") from error
+        raise DataError(
+            f"{path}: {error}; expected a Parquet file with the columns {', '.join(columns)}"
+        ) from error
 
 
 def labels(table: pd.DataFrame, task: Task) -> NDArray[np.float32]:
@@ -66,11 +75,15 @@ def labels(table: pd.DataFrame, task: Task) -> NDArray[np.float32]:
     values = np.empty((len(table), len(task.columns)), np.float32)
     for i, name in enumerate(task.columns):
         if name not in table:
-            raise DataError(f"the label table has no column {name}, which {task.key} needs; its columns are {', '.join(table.columns)}")
+            raise DataError(
+                f"the label table has no column {name}, which {task.key} needs; its columns are {', '.join(table.columns)}"
+            )
         try:
             values[:, i] = pd.to_numeric(table[name])
         except (TypeError, ValueError) as error:
-            raise DataError(f"column {name} of the label table holds more than numbers ({error}); map its codes to names") from error
+            raise DataError(
+                f"column {name} of the label table holds more than numbers ({error}); map its codes to names"
+            ) from error
     return values
 
 
@@ -84,7 +97,9 @@ def check(table: pd.DataFrame, tasks: Sequence[Task], where: str) -> list[str]:
     """
     names = [*COLUMNS, *(column for task in tasks for column in task.columns)]
     if absent := [name for name in names if name not in table]:
-        raise DataError(f"{where}: no column {', '.join(absent)}; the columns are {', '.join(table.columns)}")
+        raise DataError(
+            f"{where}: no column {', '.join(absent)}; the columns are {', '.join(table.columns)}"
+        )
     if table.empty:
         raise DataError(f"{where}: the label table has no rows")
     _check_splits(table, where)
@@ -101,7 +116,13 @@ def check(table: pd.DataFrame, tasks: Sequence[Task], where: str) -> list[str]:
 def _row(table: pd.DataFrame, row: int) -> str:
     """How a message names a row, counted from 0."""
     image = table["image"].iloc[row]
-    kind = f"{len(image)} bytes" if isinstance(image, bytes) else f"array {image.shape}" if isinstance(image, np.ndarray) else image
+    kind = (
+        f"{len(image)} bytes"
+        if isinstance(image, bytes)
+        else f"array {image.shape}"
+        if isinstance(image, np.ndarray)
+        else image
+    )
     return f"row {row} ({kind})"
 
 
@@ -115,7 +136,9 @@ def _check_splits(table: pd.DataFrame, where: str) -> None:
         row = _first(wrong)
         found = table["split"].iloc[row]
         said = "no split" if pd.isna(found) else f"the split {found!r}"
-        raise DataError(f"{where}: {wrong.sum()} rows like {_row(table, row)} have {said}; splits are {', '.join(SPLITS)}")
+        raise DataError(
+            f"{where}: {wrong.sum()} rows like {_row(table, row)} have {said}; splits are {', '.join(SPLITS)}"
+        )
 
 
 def _checked_labels(table: pd.DataFrame, task: Task, where: str) -> NDArray[np.float32]:
@@ -142,7 +165,9 @@ def _checked_labels(table: pd.DataFrame, task: Task, where: str) -> NDArray[np.f
     return values
 
 
-def _class_notes(values: NDArray[np.float32], task: Task, split: pd.Series, where: str) -> list[str]:
+def _class_notes(
+    values: NDArray[np.float32], task: Task, split: pd.Series, where: str
+) -> list[str]:
     notes = []
     for name in SPLITS:
         rows = (split == name).to_numpy()
@@ -174,12 +199,17 @@ def _listed(task: Task, which: "NDArray[np.bool_]") -> str:
 def _check_points(table: pd.DataFrame, where: str) -> None:
     given = table["points"].notna().to_numpy()
     points = table["points"][given].tolist()
-    wrong = np.array([np.shape(each) != (10,) or np.asarray(each).dtype.kind not in "fiu" for each in points], bool)
+    wrong = np.array(
+        [np.shape(each) != (10,) or np.asarray(each).dtype.kind not in "fiu" for each in points],
+        bool,
+    )
     if points and not wrong.any():
         wrong = np.asarray(~np.isfinite(np.array(points, np.float64)).all(axis=1))
     if wrong.any():
         row = _row(table, int(np.flatnonzero(given)[_first(wrong)]))
-        raise DataError(f"{where}: the points of {row} are not ten numbers x, y, x, y, …; give five points in pixels, or none")
+        raise DataError(
+            f"{where}: the points of {row} are not ten numbers x, y, x, y, …; give five points in pixels, or none"
+        )
 
 
 def _check_apart(table: pd.DataFrame, by: str, where: str) -> None:
@@ -188,7 +218,9 @@ def _check_apart(table: pd.DataFrame, by: str, where: str) -> None:
     if len(twice):
         splits = " and ".join(sorted(set(pairs["split"][pairs[by] == twice.iloc[0]])))
         more = f" ({twice.nunique() - 1} more do)" if twice.nunique() > 1 else ""
-        raise DataError(f"{where}: {by} {twice.iloc[0]!r} lies in {splits}{more}; keep each {by} in one split")
+        raise DataError(
+            f"{where}: {by} {twice.iloc[0]!r} lies in {splits}{more}; keep each {by} in one split"
+        )
 
 
 def _image_notes(table: pd.DataFrame, where: str) -> list[str]:
@@ -204,14 +236,26 @@ def _image_notes(table: pd.DataFrame, where: str) -> list[str]:
         return []
     if len(paths) < len(keys):
         cells = keys.to_numpy(object)
-        keys = pd.Series([hash((each.shape, each.tobytes())) if isinstance(each, np.ndarray) else each for each in cells], dtype=object)
+        keys = pd.Series(
+            [
+                hash((each.shape, each.tobytes())) if isinstance(each, np.ndarray) else each
+                for each in cells
+            ],
+            dtype=object,
+        )
     again = keys.duplicated()
     if not again.any():
         return []
     crossing = (
-        pd.DataFrame({"image": keys.to_numpy(object), "split": table["split"].to_numpy()}).drop_duplicates()["image"].duplicated().sum()
+        pd.DataFrame({"image": keys.to_numpy(object), "split": table["split"].to_numpy()})
+        .drop_duplicates()["image"]
+        .duplicated()
+        .sum()
     )
-    return [f"{again.sum()} rows repeat a picture of another row" + (f"; pictures in two splits: {crossing}" if crossing else "")]
+    return [
+        f"{again.sum()} rows repeat a picture of another row"
+        + (f"; pictures in two splits: {crossing}" if crossing else "")
+    ]
 
 
 def _is_text(images: pd.Series) -> bool:
@@ -225,7 +269,9 @@ def _paths(images: pd.Series, where: str) -> pd.Series:
     kinds = set(map(type, cells))
     if strange := {kind for kind in kinds if not issubclass(kind, str | bytes | np.ndarray)}:
         row = next(i for i, image in enumerate(cells) if type(image) in strange)
-        raise DataError(f"{where}: the image of row {row} is {cells[row]!r}; give a path, the bytes of a picture or an RGB array")
+        raise DataError(
+            f"{where}: the image of row {row} is {cells[row]!r}; give a path, the bytes of a picture or an RGB array"
+        )
     return pd.Series([image for image in cells if isinstance(image, str)], dtype=object)
 
 
@@ -234,17 +280,24 @@ def absent(paths: pd.Series) -> NDArray[np.bool_]:
     if not len(paths):
         return np.zeros(0, bool)
     # Bytes, as names on disk need not be text.
-    raw = pa.array(paths if _is_text(paths) else [os.fsencode(path) for path in paths]).cast(pa.large_binary())
+    raw = pa.array(paths if _is_text(paths) else [os.fsencode(path) for path in paths]).cast(
+        pa.large_binary()
+    )
     raw = raw.combine_chunks() if isinstance(raw, pa.ChunkedArray) else raw
     rooted = pc.match_substring(raw, os.sep)
     if not pc.all(rooted).as_py():
         sep = pa.scalar(os.fsencode(os.sep), pa.large_binary())
-        raw = pc.if_else(rooted, raw, pc.binary_join_element_wise(pa.scalar(b".", pa.large_binary()), raw, sep))
+        raw = pc.if_else(
+            rooted, raw, pc.binary_join_element_wise(pa.scalar(b".", pa.large_binary()), raw, sep)
+        )
     parts = pc.split_pattern(raw, os.sep, max_splits=1, reverse=True).flatten()
     known = parts.take(pa.array(np.arange(0, len(parts), 2))).dictionary_encode()
     names = parts.take(pa.array(np.arange(1, len(parts), 2)))
     codes = known.indices.to_numpy(zero_copy_only=False)
-    order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(known.dictionary)))
+    order, ends = (
+        np.argsort(codes, kind="stable"),
+        np.cumsum(np.bincount(codes, minlength=len(known.dictionary))),
+    )
     lost = np.zeros(len(raw), bool)
     for folder, rows in zip(known.dictionary.to_pylist(), np.split(order, ends[:-1]), strict=True):
         try:
@@ -254,7 +307,9 @@ def absent(paths: pd.Series) -> NDArray[np.bool_]:
         there = pc.is_in(names.take(pa.array(rows)), value_set=pa.array(listed, pa.large_binary()))
         lost[rows] = ~np.asarray(there.to_numpy(zero_copy_only=False), bool)
     for row in np.flatnonzero(lost).tolist():
-        lost[row] = not os.path.isfile(raw[row].as_py())  # some drives take other spellings than they list
+        lost[row] = not os.path.isfile(
+            raw[row].as_py()
+        )  # some drives take other spellings than they list
     return lost
 
 
@@ -263,10 +318,15 @@ def split_names(found: pd.Series, where: str) -> pd.Series:
 
     Raises DataError that lists what is no split, with counts.
     """
-    names = found.map(lambda name: {"valid": "val"}.get(str(name).strip().lower(), str(name).strip().lower()), na_action="ignore")
+    names = found.map(
+        lambda name: {"valid": "val"}.get(str(name).strip().lower(), str(name).strip().lower()),
+        na_action="ignore",
+    )
     strange = found[names.notna() & ~names.isin(SPLITS)]
     if len(strange):
-        raise DataError(f"{where}: no split is named {_counted(strange)}; splits are train, val (or valid) and test")
+        raise DataError(
+            f"{where}: no split is named {_counted(strange)}; splits are train, val (or valid) and test"
+        )
     return names.astype(object).where(names.notna(), None)
 
 
@@ -287,11 +347,18 @@ def in_split(table: pd.DataFrame, split: Split | None, where: str) -> pd.DataFra
         return table.assign(split=split)
     part = table[table["split"] == split].reset_index(drop=True)
     if part.empty:
-        raise DataError(f"{where}: no row is in split {split}; there are {_counted(table['split'].dropna())}")
+        raise DataError(
+            f"{where}: no row is in split {split}; there are {_counted(table['split'].dropna())}"
+        )
     return part
 
 
-def split_by(table: pd.DataFrame, by: str | None, shares: Mapping[str, float] | Mapping[Split, float], seed: int) -> pd.DataFrame:
+def split_by(
+    table: pd.DataFrame,
+    by: str | None,
+    shares: Mapping[str, float] | Mapping[Split, float],
+    seed: int,
+) -> pd.DataFrame:
     """The table with a new column `split`: whole subjects or videos at random, so that none lies in two splits.
 
     by: ``subject``, ``video``, or None for single rows; rows without one stand alone.
@@ -306,7 +373,9 @@ def split_by(table: pd.DataFrame, by: str | None, shares: Mapping[str, float] | 
         raise DataError(f"shares are {dict(shares)}; each must be above 0 and all must sum to 1")
     group, count = _groups(table, by)
     if count < len(shares):
-        raise DataError(f"{count} {by or 'row'}s cannot fill {len(shares)} splits; ask for fewer splits or give more data")
+        raise DataError(
+            f"{count} {by or 'row'}s cannot fill {len(shares)} splits; ask for fewer splits or give more data"
+        )
     sizes = np.bincount(group, minlength=count)
     order = np.random.default_rng(seed).permutation(count)
     middles = sizes[order].cumsum() - sizes[order] / 2
@@ -328,7 +397,9 @@ def _groups(table: pd.DataFrame, by: str | None) -> tuple[NDArray[np.intp], int]
     codes, names = pd.factorize(table[by], sort=True)
     alone = codes < 0
     if alone.all():
-        raise DataError(f"split: no row has a {by}; give the column or pattern that holds it, or split by null, that is by single rows")
+        raise DataError(
+            f"split: no row has a {by}; give the column or pattern that holds it, or split by null, that is by single rows"
+        )
     group = codes.astype(np.intp)
     group[alone] = len(names) + np.arange(alone.sum())
     return group, len(names) + int(alone.sum())
@@ -389,8 +460,12 @@ def remap_labels(table: pd.DataFrame, source: Task, target: Task) -> pd.DataFram
     if not shared:
         raise LabelMismatchError(f"{source.key} cannot become {target.key}: no name in common")
     given = labels(table, source)
-    moved = np.full((len(table), len(target.names)), 0.0 if target.kind == "one_of" else np.nan, np.float32)
-    moved[:, [target.names.index(name) for name in shared]] = given[:, [source.names.index(name) for name in shared]]
+    moved = np.full(
+        (len(table), len(target.names)), 0.0 if target.kind == "one_of" else np.nan, np.float32
+    )
+    moved[:, [target.names.index(name) for name in shared]] = given[
+        :, [source.names.index(name) for name in shared]
+    ]
     if target.kind == "one_of":
         lost = given[:, [name not in target.names for name in source.names]].sum(axis=1)
         moved[~(lost <= _SLACK) | np.isnan(given).any(axis=1)] = np.nan

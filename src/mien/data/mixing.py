@@ -19,7 +19,16 @@ from mien.data.spec import Spec
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 
-__all__ = ["EVERY", "Mixing", "cap_per_class", "drop_inconsistent", "drop_labels", "join", "mix", "subsample_in_time"]
+__all__ = [
+    "EVERY",
+    "Mixing",
+    "cap_per_class",
+    "drop_inconsistent",
+    "drop_labels",
+    "join",
+    "mix",
+    "subsample_in_time",
+]
 
 EVERY: Final = "every"
 """In strides: all labelled rows of a video alike, whatever they show."""
@@ -30,13 +39,17 @@ Marks = NDArray[np.bool_]
 _SAME: Final = 1e-6  # labels that differ by less are the same
 _CALM: Final = 0.5  # how far from the middle of valence and arousal a neutral face may lie
 _FAMILIES: Final = tuple(dict.fromkeys(task.family for task in TASKS.values()))
-_ONE_OF: Final = tuple(dict.fromkeys(task.family for task in TASKS.values() if task.kind == "one_of"))
+_ONE_OF: Final = tuple(
+    dict.fromkeys(task.family for task in TASKS.values() if task.kind == "one_of")
+)
 
 
 class Mixing(Spec):
     """How tables become one; tasks go by their family, such as ``expr``."""
 
-    thin: dict[str, Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(min_length=1)]] = Field(default={})
+    thin: dict[str, Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(min_length=1)]] = Field(
+        default={}
+    )
     """By task: strides by class, such as ``{neutral: 10}``, or ``{every: 5}``; see `subsample_in_time`."""
     cap: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
     """By task: most training rows of a class, after thinning; see `cap_per_class`."""
@@ -67,14 +80,22 @@ def mix(tables: Sequence[pd.DataFrame], how: Mixing, tasks: Sequence[Task]) -> p
     """
     table = join(tables)
     asked = {task.family: task for task in tasks}
-    idle = [family for family in dict.fromkeys([*how.thin, *how.cap, *how.drop]) if family not in asked]
+    idle = [
+        family for family in dict.fromkeys([*how.thin, *how.cap, *how.drop]) if family not in asked
+    ]
     if how.consistent and "expr" in asked:
         table = drop_inconsistent(table)
-    table = _chosen(table, how, [task for family, task in asked.items() if family in (*how.thin, *how.cap)])
+    table = _chosen(
+        table, how, [task for family, task in asked.items() if family in (*how.thin, *how.cap)]
+    )
     for i, (family, share) in enumerate(how.drop.items()):
         if family in asked:
             table = drop_labels(table, asked[family], share, how.seed + i)
-    lines = [f"{', '.join(idle)}: not learned here, so nothing was thinned, capped or dropped by it"] if idle else []
+    lines = (
+        [f"{', '.join(idle)}: not learned here, so nothing was thinned, capped or dropped by it"]
+        if idle
+        else []
+    )
     return _saying(table.reset_index(drop=True), table, *lines)
 
 
@@ -102,7 +123,9 @@ def _chosen(table: pd.DataFrame, how: Mixing, tasks: Sequence[Task]) -> pd.DataF
     training = table["split"] == "train"
     if len(tasks) > 1:
         told = ", ".join(task.key for task in tasks)
-        notes.append(f"{(stays & training).sum()} of {training.sum()} training rows are kept by one of {told}, or have no label of any")
+        notes.append(
+            f"{(stays & training).sum()} of {training.sum()} training rows are kept by one of {told}, or have no label of any"
+        )
         notes += [f"{task.key}: {_counts(found, task)}" for task in tasks]
     return _saying(found, table, *notes)
 
@@ -120,18 +143,27 @@ def subsample_in_time(table: pd.DataFrame, task: Task, strides: Mapping[str, int
         raise DataError(f"thin: strides are {dict(strides)}; give whole numbers from 1 on by class")
     if EVERY in strides:
         if len(strides) > 1:
-            raise DataError(f"thin: {EVERY} stands for all classes; leave out {', '.join(name for name in strides if name != EVERY)}")
+            raise DataError(
+                f"thin: {EVERY} stands for all classes; leave out {', '.join(name for name in strides if name != EVERY)}"
+            )
         group = np.where(_labelled(table, task), 0, -1)
         steps = np.array([strides[EVERY]])
     else:
         group = _classes(table, task, "thin")
         if strange := [name for name in strides if name not in task.names]:
-            raise DataError(f"thin: {UnknownNameError(f'class of {task.key}', strange[0], (*task.names, EVERY))}")
+            raise DataError(
+                f"thin: {UnknownNameError(f'class of {task.key}', strange[0], (*task.names, EVERY))}"
+            )
         steps = np.array([strides.get(name, 1) for name in task.names])
     rows = np.flatnonzero((group >= 0) & table["video"].notna() & (table["split"] == "train"))
     some = table.iloc[rows]
     order = np.argsort(some["frame"].to_numpy(float), kind="stable")
-    place = pd.DataFrame({"video": some["video"].to_numpy(object), "group": group[rows]}).iloc[order].groupby(["video", "group"]).cumcount()
+    place = (
+        pd.DataFrame({"video": some["video"].to_numpy(object), "group": group[rows]})
+        .iloc[order]
+        .groupby(["video", "group"])
+        .cumcount()
+    )
     gone = np.zeros(len(table), bool)
     gone[rows[place.index]] = place.to_numpy() % steps[group[rows[place.index]]] > 0
     told = ", ".join(f"{name} {k}" for name, k in strides.items())
@@ -161,7 +193,9 @@ def drop_inconsistent(table: pd.DataFrame) -> pd.DataFrame:
     """
     names = [name for name in table if str(name).startswith("expr_")]
     if not names or not {"valence", "arousal"} <= set(table.columns):
-        raise DataError("consistent: needs columns of expressions, valence and arousal; ask for both tasks")
+        raise DataError(
+            "consistent: needs columns of expressions, valence and arousal; ask for both tasks"
+        )
     expr = Task("expr.found", tuple(str(name).removeprefix("expr_") for name in names), "one_of")
     shown, va = _classes(table, expr, "consistent"), table[["valence", "arousal"]].to_numpy(float)
     wrong = {
@@ -170,11 +204,19 @@ def drop_inconsistent(table: pd.DataFrame) -> pd.DataFrame:
         "neutral": np.hypot(va[:, 0], va[:, 1]) > _CALM + _SAME,
     }
     training = (table["split"] == "train").to_numpy()
-    gone = {name: mark & training & (shown == expr.names.index(name)) for name, mark in wrong.items() if name in expr.names}
+    gone = {
+        name: mark & training & (shown == expr.names.index(name))
+        for name, mark in wrong.items()
+        if name in expr.names
+    }
     counts = ", ".join(f"{name} {mark.sum()}" for name, mark in gone.items())
     lost = np.any(list(gone.values()), axis=0) if gone else np.zeros(len(table), bool)
     found = _bared(table, expr, lost)
-    return _saying(found, table, f"expressions against valence and arousal left out: {counts}; training keeps {_counts(found, expr)}")
+    return _saying(
+        found,
+        table,
+        f"expressions against valence and arousal left out: {counts}; training keeps {_counts(found, expr)}",
+    )
 
 
 def drop_labels(table: pd.DataFrame, task: Task, share: float, seed: int) -> pd.DataFrame:
@@ -188,7 +230,11 @@ def drop_labels(table: pd.DataFrame, task: Task, share: float, seed: int) -> pd.
     gone = np.zeros(len(table), bool)
     gone[np.random.default_rng(seed).permutation(rows)[: round(share * len(rows))]] = True
     found = _bared(table, task, gone)
-    return _saying(found, table, f"{task.key}: {gone.sum()} of {len(rows)} training labels were taken away; left: {_counts(found, task)}")
+    return _saying(
+        found,
+        table,
+        f"{task.key}: {gone.sum()} of {len(rows)} training labels were taken away; left: {_counts(found, task)}",
+    )
 
 
 def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -208,7 +254,9 @@ def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     key = _keys(whole, part)
     judged = _judged(whole, key)
     if judged.any():
-        notes.append(f"{judged.sum()} rows were left out: their face, video or subject judges in another set")
+        notes.append(
+            f"{judged.sum()} rows were left out: their face, video or subject judges in another set"
+        )
         whole, part, key = whole[~judged].reset_index(drop=True), part[~judged], key[~judged]
     if len(tables) > 1:
         rows = len(whole)
@@ -226,12 +274,19 @@ def _check(tables: Sequence[pd.DataFrame]) -> None:
     for table in tables:
         wrong = ~table["split"].isin(SPLITS)
         if wrong.any():
-            raise DataError(f"join: {wrong.sum()} of {len(table)} rows have no split; splits are {', '.join(SPLITS)}")
+            raise DataError(
+                f"join: {wrong.sum()} of {len(table)} rows have no split; splits are {', '.join(SPLITS)}"
+            )
         for family in _ONE_OF:
-            ours, theirs = ({str(name) for name in each if str(name).startswith(f"{family}_")} for each in (tables[0], table))
+            ours, theirs = (
+                {str(name) for name in each if str(name).startswith(f"{family}_")}
+                for each in (tables[0], table)
+            )
             if ours and theirs and ours != theirs:
                 lacking = ", ".join(sorted(ours ^ theirs))
-                raise DataError(f"join: one table has {lacking} and another has not; load both with the same tasks")
+                raise DataError(
+                    f"join: one table has {lacking} and another has not; load both with the same tasks"
+                )
 
 
 def _keys(whole: pd.DataFrame, part: NDArray[np.intp]) -> Ints:
@@ -240,17 +295,26 @@ def _keys(whole: pd.DataFrame, part: NDArray[np.intp]) -> Ints:
     time = whole.groupby(["video", "frame"], sort=False).ngroup().to_numpy()
     timed = time >= 0
     base = np.where(timed, time, len(whole) + image)
-    if timed.any() and not timed.all():  # a picture without a video may be one that elsewhere has one
+    if (
+        timed.any() and not timed.all()
+    ):  # a picture without a video may be one that elsewhere has one
         known = pd.Series(time[timed], image[timed])
         found = pd.Series(image[~timed]).map(known[~known.index.duplicated()])
         base[~timed] = found.fillna(pd.Series(base[~timed])).astype(np.int64)
     twice = pd.DataFrame({"part": part, "base": base}).duplicated()
     several = np.isin(base, base[twice])
     marks = np.full(len(whole), "", object)
-    marks[several] = [b"" if np.ndim(cell) == 0 else np.asarray(cell, np.float32).tobytes() for cell in whole["points"][several]]
-    faces = pd.DataFrame({"base": base, "image": np.where(several, image, -1), "points": marks, "part": part})
+    marks[several] = [
+        b"" if np.ndim(cell) == 0 else np.asarray(cell, np.float32).tobytes()
+        for cell in whole["points"][several]
+    ]
+    faces = pd.DataFrame(
+        {"base": base, "image": np.where(several, image, -1), "points": marks, "part": part}
+    )
     faces["again"] = faces.groupby(["part", "base", "image", "points"], sort=False).cumcount()
-    return np.asarray(faces.groupby(["base", "image", "points", "again"], sort=False).ngroup(), np.int64)
+    return np.asarray(
+        faces.groupby(["base", "image", "points", "again"], sort=False).ngroup(), np.int64
+    )
 
 
 def _plain(cell: object) -> object:
@@ -266,17 +330,28 @@ def _judged(whole: pd.DataFrame, key: Ints) -> Marks:
     return lost
 
 
-def _merged(whole: pd.DataFrame, part: NDArray[np.intp], key: NDArray[np.intp]) -> tuple[pd.DataFrame, dict[str, int]]:
+def _merged(
+    whole: pd.DataFrame, part: NDArray[np.intp], key: NDArray[np.intp]
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """A row for each key (N,) in order of first sight, gaps filled by later parts; and how many labels contradict, by column."""
     first = ~pd.Series(key).duplicated().to_numpy()
-    later = [rows for rows in (np.flatnonzero(~first & (part == k)) for k in range(1, part.max(initial=0) + 1)) if len(rows)]
+    later = [
+        rows
+        for rows in (
+            np.flatnonzero(~first & (part == k)) for k in range(1, part.max(initial=0) + 1)
+        )
+        if len(rows)
+    ]
     found, differ = whole[first].reset_index(drop=True), dict[str, int]()
     for name in [each for each in whole if later and each not in ("image", "split")]:
         cells, kept = whole[name].to_numpy(), found[name].to_numpy(copy=True)
         for rows in later:
             given = rows[pd.notna(pd.Series(cells[rows]))]
             gap = pd.isna(pd.Series(kept[key[given]])).to_numpy()
-            if name not in COLUMNS and (wrong := np.abs(cells[given[~gap]] - kept[key[given[~gap]]]) > _SAME).any():
+            if (
+                name not in COLUMNS
+                and (wrong := np.abs(cells[given[~gap]] - kept[key[given[~gap]]]) > _SAME).any()
+            ):
                 differ[str(name)] = differ.get(str(name), 0) + int(wrong.sum())
             kept[key[given[gap]]] = cells[given[gap]]
         found[name] = kept
@@ -290,7 +365,9 @@ def _labelled(table: pd.DataFrame, task: Task) -> Marks:
 def _classes(table: pd.DataFrame, task: Task, where: str) -> NDArray[np.intp]:
     """The class with the largest share (N,), -1 where there is no label."""
     if task.kind != "one_of":
-        raise DataError(f"{where}: {task.key} has no classes that exclude each other; use {EVERY} or leave it out")
+        raise DataError(
+            f"{where}: {task.key} has no classes that exclude each other; use {EVERY} or leave it out"
+        )
     shares = labels(table, task)
     return np.where(np.isnan(shares).any(axis=1), -1, np.nan_to_num(shares).argmax(axis=1))
 
@@ -302,7 +379,11 @@ def _bared(table: pd.DataFrame, task: Task, rows: Marks) -> pd.DataFrame:
 
 def _without(table: pd.DataFrame, gone: Marks, task: Task, how: str) -> pd.DataFrame:
     found = table[~gone]
-    return _saying(found, table, f"{task.key}, {how}: {gone.sum()} training rows were left out; left: {_counts(found, task)}")
+    return _saying(
+        found,
+        table,
+        f"{task.key}, {how}: {gone.sum()} training rows were left out; left: {_counts(found, task)}",
+    )
 
 
 def _counts(table: pd.DataFrame, task: Task) -> str:
@@ -311,9 +392,13 @@ def _counts(table: pd.DataFrame, task: Task) -> str:
     if task.kind != "one_of":
         return f"{_labelled(training, task).sum()} labelled"
     seen = np.bincount(_classes(training, task, task.key) + 1, minlength=len(task.names) + 1)[1:]
-    return ", ".join(f"{name} {count}" for name, count in zip(task.names, seen.tolist(), strict=True))
+    return ", ".join(
+        f"{name} {count}" for name, count in zip(task.names, seen.tolist(), strict=True)
+    )
 
 
 def _saying(table: pd.DataFrame, before: pd.DataFrame | None = None, *lines: str) -> pd.DataFrame:
     """A table of its own with the notes of the one before it, and more."""
-    return attach_notes(table.copy(deep=False), [*([] if before is None else before.attrs.get("notes", [])), *lines])
+    return attach_notes(
+        table.copy(deep=False), [*([] if before is None else before.attrs.get("notes", [])), *lines]
+    )

@@ -13,7 +13,16 @@ from mien.data.images import PICTURES
 from mien.data.label_table import absent
 from mien.errors import DataError
 
-__all__ = ["Missing", "attach_notes", "find_subfolder", "list_names", "pictures", "recordings", "without_judged", "without_missing"]
+__all__ = [
+    "Missing",
+    "attach_notes",
+    "find_subfolder",
+    "list_names",
+    "pictures",
+    "recordings",
+    "without_judged",
+    "without_missing",
+]
 
 Missing = Literal["error", "drop"]
 """What becomes of rows whose picture is not there: all are refused, or they are left out and counted."""
@@ -30,11 +39,15 @@ def list_names(folder: Path) -> list[str]:
 def find_subfolder(folder: Path, names: Iterable[str]) -> Path | None:
     """The first of these sub-folders that exists, in any case of letters."""
     wanted = [name.lower() for name in names]
-    found = {name.lower(): folder / name for name in sorted(list_names(folder)) if name.lower() in wanted}
+    found = {
+        name.lower(): folder / name for name in sorted(list_names(folder)) if name.lower() in wanted
+    }
     return next((found[name] for name in wanted if name in found and found[name].is_dir()), None)
 
 
-def without_missing(table: pd.DataFrame, folder: Path, missing: Missing, notes: list[str]) -> pd.DataFrame:
+def without_missing(
+    table: pd.DataFrame, folder: Path, missing: Missing, notes: list[str]
+) -> pd.DataFrame:
     """The rows whose `image`, relative to `folder` with ``/`` between, is there; `image` becomes the whole path.
 
     Raises DataError where pictures lack and `missing` is ``error``, or where all of them do.
@@ -49,7 +62,9 @@ def without_missing(table: pd.DataFrame, folder: Path, missing: Missing, notes: 
                 f"{folder}: {lost} of {len(table)} listed pictures are not there, the first is {first}; unpack the pictures there, "
                 "name their folder by `images`, or leave those rows out by `missing: drop`"
             )
-        notes.append(f"{lost} of {len(table)} listed pictures are not there and were left out, the first is {first}")
+        notes.append(
+            f"{lost} of {len(table)} listed pictures are not there and were left out, the first is {first}"
+        )
     return table.assign(image=images)[~gone].reset_index(drop=True)
 
 
@@ -71,7 +86,9 @@ def without_judged(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     if not leaks.any():
         return table
     count = table["subject"][leaks].nunique()
-    notes.append(f"{leaks.sum()} training rows of {count} recordings that are judged as well were left out")
+    notes.append(
+        f"{leaks.sum()} training rows of {count} recordings that are judged as well were left out"
+    )
     return table[~leaks].reset_index(drop=True)
 
 
@@ -83,7 +100,13 @@ def attach_notes(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def pictures(folder: Path) -> list[str]:
     """Names of the pictures in a folder, in order; raises DataError where there is none."""
-    found = sorted(name for name in list_names(folder) if name.lower().endswith(PICTURES) and not name.startswith("."))
+    found = sorted(
+        name
+        for name in list_names(folder)
+        if name.lower().endswith(PICTURES) and not name.startswith(".")
+    )
     if not found:
-        raise DataError(f"{folder}: holds no pictures ({', '.join(PICTURES)}); unpack the data set there")
+        raise DataError(
+            f"{folder}: holds no pictures ({', '.join(PICTURES)}); unpack the data set there"
+        )
     return found

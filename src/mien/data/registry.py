@@ -39,7 +39,9 @@ __all__ = [
 
 _NAMED: Final = {"ferplus": "FER+", "portraits": "portraits", "drawn": "drawn faces", **ABAW_NAMES}
 
-Names = Annotated[tuple[str, ...], Field(strict=False, min_length=10, max_length=10)]  # a list in YAML and JSON
+Names = Annotated[
+    tuple[str, ...], Field(strict=False, min_length=10, max_length=10)
+]  # a list in YAML and JSON
 
 
 class FerPlus(Spec):
@@ -111,7 +113,9 @@ class CombinedDataset(Mixing):
     """Several sets as one: joined, thinned, capped; has the tasks of all. See `mien.data.mixing`."""
 
     set: Literal["mix"]
-    of: Annotated[tuple[Annotated[OneSet, Field(discriminator="set")], ...], Field(strict=False, min_length=1)]
+    of: Annotated[
+        tuple[Annotated[OneSet, Field(discriminator="set")], ...], Field(strict=False, min_length=1)
+    ]
     """The sets. Where their labels contradict, those of the first stay."""
 
 
@@ -137,14 +141,22 @@ def places(spec: AnySet) -> tuple[Path, ...]:
     """
     if isinstance(spec, CombinedDataset):
         return tuple(place for each in spec.of for place in places(each))
-    found = [getattr(spec, key, None) for key in ("folder", "root", "path", "images", "train", "labels")]
+    found = [
+        getattr(spec, key, None) for key in ("folder", "root", "path", "images", "train", "labels")
+    ]
     base = getattr(spec, "root", Path())
-    return tuple(base / place if isinstance(place, str) else place for place in found if place is not None)
+    return tuple(
+        base / place if isinstance(place, str) else place for place in found if place is not None
+    )
 
 
 def unmixed(specs: Iterable[AnySet]) -> tuple[OneSet, ...]:
     """The sets, and in the place of each mix those that it is made of."""
-    return tuple(each for spec in specs for each in (spec.of if isinstance(spec, CombinedDataset) else (spec,)))
+    return tuple(
+        each
+        for spec in specs
+        for each in (spec.of if isinstance(spec, CombinedDataset) else (spec,))
+    )
 
 
 def starting_from(base: Path, spec: object, where: str = "data") -> object:
@@ -155,9 +167,21 @@ def starting_from(base: Path, spec: object, where: str = "data") -> object:
     if not isinstance(spec, dict):
         return spec
     if spec.get("set") == "mix" and isinstance(spec.get("of"), list):
-        return {**spec, "of": [starting_from(base, each, f"{where}.of.{i}") for i, each in enumerate(spec["of"])]}
+        return {
+            **spec,
+            "of": [
+                starting_from(base, each, f"{where}.of.{i}") for i, each in enumerate(spec["of"])
+            ],
+        }
     # Of the challenges' sets `images` is a folder within their root.
-    keys = {"folder", "root", "path", "train", "labels", *(("images",) if spec.get("set") == "file" else ())}
+    keys = {
+        "folder",
+        "root",
+        "path",
+        "train",
+        "labels",
+        *(("images",) if spec.get("set") == "file" else ()),
+    }
 
     def at(key: object, value: object) -> object:
         if key not in keys or not isinstance(value, str):
@@ -185,7 +209,13 @@ def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:
         table = _split(table, spec.split, where)
     for want in tasks:
         table, lost = _served(table, has, want)
-        notes += [f"{set_name(spec)}: {lost} faces show what {want.key} has no name for and lost their expression"] if lost else []
+        notes += (
+            [
+                f"{set_name(spec)}: {lost} faces show what {want.key} has no name for and lost their expression"
+            ]
+            if lost
+            else []
+        )
     table = table[[*COLUMNS, *(name for want in tasks for name in want.columns)]]
     table.attrs["notes"] = notes
     return table
@@ -193,7 +223,9 @@ def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:
 
 def _mixed(spec: CombinedDataset, tasks: Sequence[Task]) -> pd.DataFrame:
     """The label table of a mix. What expressions must agree with is loaded even where it is not asked for."""
-    unasked = [TASKS["va"]] if spec.consistent and "va" not in {task.family for task in tasks} else []
+    unasked = (
+        [TASKS["va"]] if spec.consistent and "va" not in {task.family for task in tasks} else []
+    )
     table = mix([load_set(each, [*tasks, *unasked]) for each in spec.of], spec, tasks)
     return table.drop(columns=[name for task in unasked for name in task.columns])
 
@@ -208,24 +240,41 @@ def _told_apart(tasks: Sequence[Task]) -> None:
 def _loaded(spec: OneSet, tasks: Sequence[Task]) -> tuple[str, pd.DataFrame, Sequence[Task]]:
     """What messages call the set, its table, and the tasks it has."""
     if isinstance(spec, FerPlus):
-        parts = [load_ferplus(spec.folder, "train"), load_ferplus(spec.folder, "valid").assign(split="val")]
-        return str(spec.folder), pd.concat(parts, ignore_index=True), (EXPR, TASKS["va"], AU_BLENDSHAPES)
+        parts = [
+            load_ferplus(spec.folder, "train"),
+            load_ferplus(spec.folder, "valid").assign(split="val"),
+        ]
+        return (
+            str(spec.folder),
+            pd.concat(parts, ignore_index=True),
+            (EXPR, TASKS["va"], AU_BLENDSHAPES),
+        )
     if isinstance(spec, Portraits):
         parts = [load_portraits(spec.folder, split) for split in ("train", "val")]
-        return str(spec.folder), pd.concat(parts, ignore_index=True), (EXPR, TASKS["va"], AU_BLENDSHAPES)
+        return (
+            str(spec.folder),
+            pd.concat(parts, ignore_index=True),
+            (EXPR, TASKS["va"], AU_BLENDSHAPES),
+        )
     if isinstance(spec, Folder):
         table, made = load_folder(spec.root, _folder_task(spec, tasks), spec.subject)
         return str(spec.root), table, (made,)
     if isinstance(spec, File):
         has = _file_tasks(spec, tasks)
-        table = load_file(spec.path, has, spec.columns, spec.classes, images=spec.images, missing=spec.missing)
+        table = load_file(
+            spec.path, has, spec.columns, spec.classes, images=spec.images, missing=spec.missing
+        )
         return str(spec.path), table, has
     if isinstance(spec, AbawSet):
         return str(spec.root), *load_abaw(spec)
     from mien.data.drawn.faces import load_drawn
 
     has = [each for each in tasks if each.family in ("expr", "va", "au")]
-    return "drawn faces", load_drawn(count=spec.count, seed=spec.seed, split=spec.split, size=spec.size, tasks=has), has
+    return (
+        "drawn faces",
+        load_drawn(count=spec.count, seed=spec.seed, split=spec.split, size=spec.size, tasks=has),
+        has,
+    )
 
 
 def _folder_task(spec: Folder, tasks: Sequence[Task]) -> Task:
@@ -234,7 +283,9 @@ def _folder_task(spec: Folder, tasks: Sequence[Task]) -> Task:
     fitting = [each for each in tasks if each.kind == "one_of"]
     if len(fitting) != 1:
         found = ", ".join(each.key for each in fitting) or "none"
-        raise DataError(f"{spec.root}: class folders need one one_of task, but asked for are {found}; name it by `task`")
+        raise DataError(
+            f"{spec.root}: class folders need one one_of task, but asked for are {found}; name it by `task`"
+        )
     return fitting[0]
 
 
@@ -253,10 +304,14 @@ def _split(table: pd.DataFrame, split: Split | Cut | None, where: str) -> pd.Dat
     bare = table["split"].isna()
     if isinstance(split, Cut):
         if not bare.all():
-            raise DataError(f"{where}: {(~bare).sum()} rows have a split already; leave `split` out, or name one split to take")
+            raise DataError(
+                f"{where}: {(~bare).sum()} rows have a split already; leave `split` out, or name one split to take"
+            )
         return split_by(table, split.by, split.shares, split.seed)
     if split is None and bare.any():
-        raise DataError(f"{where}: {bare.sum()} of {len(table)} rows have no split; give `split`: a name, or by, shares and seed")
+        raise DataError(
+            f"{where}: {bare.sum()} of {len(table)} rows have no split; give `split`: a name, or by, shares and seed"
+        )
     return in_split(table, split, where)
 
 
@@ -264,9 +319,14 @@ def _served(table: pd.DataFrame, has: Sequence[Task], want: Task) -> tuple[pd.Da
     """The table with the columns of `want`, and how many rows had a label that it has no class for."""
     if want in has:
         return table, 0
-    alike = [each for each in has if each.kind == want.kind == "one_of" and each.family == want.family]
+    alike = [
+        each for each in has if each.kind == want.kind == "one_of" and each.family == want.family
+    ]
     if alike:
         moved = remap_labels(table, alike[0], want)
-        before, after = (frame[task.columns[0]].notna().sum() for frame, task in ((table, alike[0]), (moved, want)))
+        before, after = (
+            frame[task.columns[0]].notna().sum()
+            for frame, task in ((table, alike[0]), (moved, want))
+        )
         return moved, int(before - after)
     return table.assign(**{name: np.float32(np.nan) for name in want.columns}), 0

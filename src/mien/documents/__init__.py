@@ -29,14 +29,18 @@ def read_bounded(path: Path, most: int, kind: type[MienError], then: str) -> byt
         facts = os.stat(path)  # before it is opened, for opening some devices does something
         if why := _irregular(facts, most):
             raise kind(f"{path}: {why}; {then}")
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        number = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
         with open(number, "rb") as source:
             facts = os.fstat(number)
             if why := _irregular(facts, most):  # another may have taken its place
                 raise kind(f"{path}: {why}; {then}")
             return source.read(facts.st_size)
     except MemoryError as error:
-        raise kind(f"{path}: this machine has not memory enough to hold it; end other programs, or use a smaller one") from error
+        raise kind(
+            f"{path}: this machine has not memory enough to hold it; end other programs, or use a smaller one"
+        ) from error
     except (OSError, ValueError) as error:  # ValueError for a name with a null in it
         raise kind(f"{path}: {getattr(error, 'strerror', None) or error}; {then}") from error
 
@@ -53,7 +57,9 @@ def at_home(path: str | Path, where: str = "") -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise DataError(f"{where + ': ' if where else ''}{path}: no home folder of that user is known; write the path in full") from error
+        raise DataError(
+            f"{where + ': ' if where else ''}{path}: no home folder of that user is known; write the path in full"
+        ) from error
 
 
 def check_json(content: bytes | str) -> None:
@@ -63,7 +69,9 @@ def check_json(content: bytes | str) -> None:
         found = dict(pairs)
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
-            raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)}: given twice; keep one")
+            raise ValueError(
+                f"{next(key for key in keys if keys.count(key) > 1)}: given twice; keep one"
+            )
         return found
 
     def no_number(text: str) -> None:

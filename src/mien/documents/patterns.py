@@ -12,7 +12,9 @@ __all__ = ["bounded_pattern"]
 _LONGEST: Final = 200  # letters of an expression
 _MANY: Final = 64  # what a repeat without end counts for: letters of a long name
 _MOST_WAYS: Final = _MANY**4
-_REPEATS: Final = {getattr(_constants, name) for name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")}
+_REPEATS: Final = {
+    getattr(_constants, name) for name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
+}
 
 
 def bounded_pattern(text: str, where: str) -> re.Pattern[str]:
@@ -29,14 +31,22 @@ def bounded_pattern(text: str, where: str) -> re.Pattern[str]:
     """
     shown = repr(text if len(text) <= _MANY else f"{text[:_MANY]}…")
     if len(text) > _LONGEST:
-        raise DataError(f"{where}: a regular expression of {len(text)} letters; write one of at most {_LONGEST}")
+        raise DataError(
+            f"{where}: a regular expression of {len(text)} letters; write one of at most {_LONGEST}"
+        )
     try:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what later versions of Python may read otherwise
+        with warnings.catch_warnings(
+            action="ignore", category=FutureWarning
+        ):  # of what later versions of Python may read otherwise
             ways, pattern = _ways(_parser.parse(text)), re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise DataError(f"{where}: {shown} is no regular expression ({error}); correct it") from error
+        raise DataError(
+            f"{where}: {shown} is no regular expression ({error}); correct it"
+        ) from error
     if ways > _MOST_WAYS:
-        raise DataError(f"{where}: {shown} repeats what repeats, or has more than four repeats without end; write a simpler one")
+        raise DataError(
+            f"{where}: {shown} repeats what repeats, or has more than four repeats without end; write a simpler one"
+        )
     return pattern
 
 

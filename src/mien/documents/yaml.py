@@ -102,7 +102,9 @@ class _Reader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._path: list[str] = []  # the key of what is being read; "?" for a key itself
-        self._extents: dict[int, tuple[int, int]] = {}  # of each node that is whole: its values once written out, and its depth
+        self._extents: dict[
+            int, tuple[int, int]
+        ] = {}  # of each node that is whole: its values once written out, and its depth
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         """A node, whole and found to be within bounds."""
@@ -114,7 +116,9 @@ class _Reader(yaml.SafeLoader):
             raise self._refused(_TOO_DEEP, event.start_mark)
         node: yaml.Node = super().compose_node(parent, index)  # type: ignore[assignment]
         if isinstance(event, yaml.AliasEvent) and id(node) not in self._extents:
-            raise self._refused(f"*{event.anchor} stands for what it is in itself", event.start_mark)
+            raise self._refused(
+                f"*{event.anchor} stands for what it is in itself", event.start_mark
+            )
         if id(node) not in self._extents:
             self._extents[id(node)] = self._extent(node)
         if parent is not None:
@@ -137,9 +141,15 @@ class _Reader(yaml.SafeLoader):
         else:
             self._check_scalar(node)
         extents = [self._extents[id(one)] for one in below]
-        values, depth = 1 + sum(count for count, _ in extents), 1 + max((deep for _, deep in extents), default=0)
+        values, depth = (
+            1 + sum(count for count, _ in extents),
+            1 + max((deep for _, deep in extents), default=0),
+        )
         if values > _MOST_VALUES:
-            raise self._refused(f"more than {_MOST_VALUES} values, what aliases (*) stand for written out", node.start_mark)
+            raise self._refused(
+                f"more than {_MOST_VALUES} values, what aliases (*) stand for written out",
+                node.start_mark,
+            )
         if depth > _DEEPEST + 1:
             raise self._refused(_TOO_DEEP, node.start_mark)
         return values, depth
@@ -148,13 +158,17 @@ class _Reader(yaml.SafeLoader):
         lines: dict[Hashable, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise self._refused("a key that is a list or a section; keys are words", key.start_mark)
+                raise self._refused(
+                    "a key that is a list or a section; keys are words", key.start_mark
+                )
             if key.tag == f"{_CORE}merge":
                 continue
             name = self.construct_object(key)
             if name in lines:
                 self._path.append(str(key.value))
-                raise self._refused(f"given twice, first on line {lines[name]}; keep one", key.start_mark)
+                raise self._refused(
+                    f"given twice, first on line {lines[name]}; keep one", key.start_mark
+                )
             lines[name] = key.start_mark.line + 1 if key.start_mark else 0
 
     def _check_scalar(self, node: yaml.Node) -> None:
@@ -166,11 +180,15 @@ class _Reader(yaml.SafeLoader):
         if any(letter < " " and letter not in "\n\t" for letter in text):
             raise self._refused("a text with a control character in it", node.start_mark)
         if node.tag in _NUMBERS or node.tag == f"{_CORE}bool":
-            self.construct_object(node)  # so that a word that is no number, though its tag says so, is told with its key
+            self.construct_object(
+                node
+            )  # so that a word that is no number, though its tag says so, is told with its key
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """What a node says; a word that is not what its tag says is told with its line."""
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise self._refused(f"no {node.tag.rpartition(':')[2]}: {str(node.value)[:40]}", node.start_mark) from error
+            raise self._refused(
+                f"no {node.tag.rpartition(':')[2]}: {str(node.value)[:40]}", node.start_mark
+            ) from error

@@ -20,11 +20,15 @@ def _annotated(raw: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
     """Raw output (N, K) and label shares (N, K) of the annotated rows; class numbers become one-hot shares."""
     out, told = np.asarray(raw, np.float64), np.asarray(target, np.float64)
     if out.ndim != 2 or told.shape not in {out.shape, out.shape[:1]}:
-        raise DataError(f"raw output must be (N, K) and its target (N,) or (N, K), got {out.shape} and {told.shape}")
+        raise DataError(
+            f"raw output must be (N, K) and its target (N,) or (N, K), got {out.shape} and {told.shape}"
+        )
     seen = ~np.isnan(told) if told.ndim == 1 else ~np.isnan(told).any(axis=1)
     out, told = out[seen], told[seen]
     if len(out) < 2 or not np.isfinite(out).all():
-        raise DataError(f"a temperature needs at least 2 annotated faces with finite raw output, got {len(out)}; give more labelled faces")
+        raise DataError(
+            f"a temperature needs at least 2 annotated faces with finite raw output, got {len(out)}; give more labelled faces"
+        )
     return out, told if told.ndim == 2 else np.eye(out.shape[1])[told.astype(np.intp)]
 
 
@@ -36,7 +40,9 @@ def loss_at(heat: float, raw: Floats, shares: Floats) -> float:
     """
     cold = raw / heat
     cold = cold - cold.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(cold).sum(axis=1)) * shares.sum(axis=1) - (cold * shares).sum(axis=1)).mean())
+    return float(
+        (np.log(np.exp(cold).sum(axis=1)) * shares.sum(axis=1) - (cold * shares).sum(axis=1)).mean()
+    )
 
 
 def temperature(raw: ArrayLike, target: ArrayLike) -> float:
@@ -53,7 +59,12 @@ def temperature(raw: ArrayLike, target: ArrayLike) -> float:
     """
     out, shares = _annotated(raw, target)
     bounds = (float(np.log(COLDEST)), float(np.log(HOTTEST)))
-    found = minimize_scalar(lambda log: loss_at(float(np.exp(log)), out, shares), bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(
+        lambda log: loss_at(float(np.exp(log)), out, shares),
+        bounds=bounds,
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
     return float(np.exp(found.x))
 
 
@@ -72,7 +83,9 @@ def cross_fitted(raw: ArrayLike, target: ArrayLike, groups: ArrayLike | None = N
         _, first, code = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
         number = np.argsort(np.argsort(first))[code]
     if len(number) != len(out) or number.max(initial=0) < 1:
-        raise DataError("two halves need at least 2 groups and a group for every face; give more videos or subjects, or no groups")
+        raise DataError(
+            "two halves need at least 2 groups and a group for every face; give more videos or subjects, or no groups"
+        )
     half = number % 2 == 0
     heats = np.where(half, temperature(out[~half], told[~half]), temperature(out[half], told[half]))
     classes = Task("expr.fitted", tuple(str(i) for i in range(out.shape[1])), "one_of")

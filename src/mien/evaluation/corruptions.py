@@ -24,7 +24,15 @@ from mien.evaluation.predict import BATCH, Image, Score, five_points, score_pict
 from mien.evaluation.results import Measure, headlines
 from mien.tasks import Floats, Task
 
-__all__ = ["CONDITIONS", "Condition", "Square", "apply", "robustness", "robustness_markdown", "square_of"]
+__all__ = [
+    "CONDITIONS",
+    "Condition",
+    "Square",
+    "apply",
+    "robustness",
+    "robustness_markdown",
+    "square_of",
+]
 
 BLUR: Final = 0.03
 """Standard deviation of the blur, in sides."""
@@ -39,7 +47,9 @@ TINY: Final = 24
 ROLL: Final = 30.0
 """Roll, degrees."""
 _GREY: Final = 127  # what covers half a face
-_DEPTH: Final = 0.08  # the square's centre lies this far above the mean of the five points, in sides
+_DEPTH: Final = (
+    0.08  # the square's centre lies this far above the mean of the five points, in sides
+)
 
 
 class Square(NamedTuple):
@@ -54,7 +64,12 @@ class Square(NamedTuple):
 def square_of(image: Image, points: Floats | None) -> Square:
     """The square of the face with those points (5, 2); of the whole picture without, or where the points lie on one spot."""
     height, width = image.shape[:2]
-    whole = Square(np.array([(width - 1) / 2, (height - 1) / 2]), float(min(height, width)), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+    whole = Square(
+        np.array([(width - 1) / 2, (height - 1) / 2]),
+        float(min(height, width)),
+        np.array([1.0, 0.0]),
+        np.array([0.0, 1.0]),
+    )
     if points is None:
         return whole
     eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
@@ -73,7 +88,12 @@ def _sized(image: Image | Floats, width: int, height: int) -> NDArray[np.float32
     """Resized without aliasing, float32 (height, width, 3)."""
     shrinks = width < image.shape[1]
     return np.asarray(
-        cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.float32
+        cv2.resize(
+            image.astype(np.float32),
+            (width, height),
+            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+        ),
+        np.float32,
     )
 
 
@@ -87,7 +107,10 @@ def _bytes(values: Floats) -> Image:
 
 
 def _blur(image: Image, square: Square) -> Image:
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), BLUR * square.side, borderType=cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(
+        cv2.GaussianBlur(image, (0, 0), BLUR * square.side, borderType=cv2.BORDER_REPLICATE),
+        np.uint8,
+    )
 
 
 def _noise(image: Image, square: Square) -> Image:
@@ -101,13 +124,17 @@ def _jpeg30(image: Image, square: Square) -> Image:
     small = _bytes(_sized(image, *_at(image, JPEG_SIDE / square.side)))
     done, code = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 30])
     if not done:
-        raise DataError(f"a picture of {small.shape[1]}x{small.shape[0]} px cannot be written as JPEG; leave it out")
+        raise DataError(
+            f"a picture of {small.shape[1]}x{small.shape[0]} px cannot be written as JPEG; leave it out"
+        )
     harm = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR_RGB), np.float32) - small
     return _bytes(image + _sized(harm, image.shape[1], image.shape[0]))
 
 
 def _grey(image: Image, _: Square) -> Image:
-    return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
+    return np.asarray(
+        cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8
+    )
 
 
 def _tiny(image: Image, square: Square) -> Image:
@@ -122,27 +149,41 @@ def _covered(image: Image, square: Square, towards: tuple[int, int]) -> Image:
     axis = towards[0] * square.right + towards[1] * square.down
     across = np.array([-axis[1], axis[0]])
     half = square.side / 2
-    corners = [square.centre + a * half * axis + b * half * across for a, b in ((0, -1), (0, 1), (1, 1), (1, -1))]
+    corners = [
+        square.centre + a * half * axis + b * half * across
+        for a, b in ((0, -1), (0, 1), (1, 1), (1, -1))
+    ]
     out = image.copy()
-    cv2.fillConvexPoly(out, np.rint(np.array(corners) * 16).astype(np.int32), (_GREY, _GREY, _GREY), shift=4)
+    cv2.fillConvexPoly(
+        out, np.rint(np.array(corners) * 16).astype(np.int32), (_GREY, _GREY, _GREY), shift=4
+    )
     return out
 
 
 def _turn(square: Square, degrees: float) -> Floats:
     """Affine map (2, 3) that turns a picture clockwise, as seen, about the centre of the face."""
-    return np.asarray(cv2.getRotationMatrix2D((float(square.centre[0]), float(square.centre[1])), -degrees, 1.0))
+    return np.asarray(
+        cv2.getRotationMatrix2D((float(square.centre[0]), float(square.centre[1])), -degrees, 1.0)
+    )
 
 
 def _rolled(image: Image, square: Square, degrees: float) -> Image:
     size = (image.shape[1], image.shape[0])
-    return np.asarray(cv2.warpAffine(image, _turn(square, degrees), size, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(
+        cv2.warpAffine(image, _turn(square, degrees), size, borderMode=cv2.BORDER_REPLICATE),
+        np.uint8,
+    )
 
 
 def _cut(image: Image, square: Square) -> Image:
     """The upright square about the face, as a box from a face finder would cut it; the nearest edge goes on beyond the picture."""
     side = max(2, round(square.side))
-    shift = np.array([[1, 0, (side - 1) / 2 - square.centre[0]], [0, 1, (side - 1) / 2 - square.centre[1]]])
-    return np.asarray(cv2.warpAffine(image, shift, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    shift = np.array(
+        [[1, 0, (side - 1) / 2 - square.centre[0]], [0, 1, (side - 1) / 2 - square.centre[1]]]
+    )
+    return np.asarray(
+        cv2.warpAffine(image, shift, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +209,26 @@ def _rolls() -> list[Condition]:
         way = "clockwise" if degrees > 0 else "anticlockwise"
         text = f"turned {ROLL:g} degrees {way} about the face"
         found.append(Condition(f"roll{degrees:+g}", f"{text}, points turned along", turn, degrees))
-        found.append(Condition(f"roll{degrees:+g} whole", f"{text}, read as a square without points", turn, degrees, whole=True))
+        found.append(
+            Condition(
+                f"roll{degrees:+g} whole",
+                f"{text}, read as a square without points",
+                turn,
+                degrees,
+                whole=True,
+            )
+        )
     return found
 
 
 def _halves() -> list[Condition]:
     ways = {"left": (-1, 0), "right": (1, 0), "upper": (0, -1), "lower": (0, 1)}
     return [
-        Condition(f"no {name} half", f"the {name} half of the face, as seen, painted grey", partial(_covered, towards=way))
+        Condition(
+            f"no {name} half",
+            f"the {name} half of the face, as seen, painted grey",
+            partial(_covered, towards=way),
+        )
         for name, way in ways.items()
     ]
 
@@ -197,7 +250,9 @@ CONDITIONS: Final = MappingProxyType({
 """Every condition by name; ``clean`` first."""
 
 
-def apply(condition: Condition, image: Image, points: Floats | None = None) -> tuple[Image, Floats | None]:
+def apply(
+    condition: Condition, image: Image, points: Floats | None = None
+) -> tuple[Image, Floats | None]:
     """A picture, RGB uint8 (H, W, 3), under a condition, and its points (5, 2) in pixels, or None where they are not known.
 
     Raises ValueError for another kind of picture. The picture given is never changed.
@@ -234,17 +289,31 @@ def robustness(
     for start in range(0, len(table), BATCH):
         rows = table.iloc[start : start + BATCH]
         pictures = [read_picture(cell) for cell in rows["image"]]
-        points = [five_points(cell, start + i) for i, cell in enumerate(rows["points"])] if "points" in rows else [None] * len(rows)
+        points = (
+            [five_points(cell, start + i) for i, cell in enumerate(rows["points"])]
+            if "points" in rows
+            else [None] * len(rows)
+        )
         for name in conditions:
-            made = [apply(CONDITIONS[name], image, five) for image, five in zip(pictures, points, strict=True)]
-            parts[name].append(score_pictures(score, [image for image, _ in made], [five for _, five in made]))
+            made = [
+                apply(CONDITIONS[name], image, five)
+                for image, five in zip(pictures, points, strict=True)
+            ]
+            parts[name].append(
+                score_pictures(score, [image for image, _ in made], [five for _, five in made])
+            )
         if progress:
             progress(min(start + BATCH, len(table)), len(table))
     found = {}
     for name, batches in parts.items():
-        scores = {family: np.concatenate([batch[family] for batch in batches]) for family in (batches[0] if batches else {})}
+        scores = {
+            family: np.concatenate([batch[family] for batch in batches])
+            for family in (batches[0] if batches else {})
+        }
         results = judge(tasks, scores, table, rounds=rounds).tasks
-        found[name] = {f"{r.family}.{m}": r.measures[m] for r in results for m in headlines(r.kind, r.graded)}
+        found[name] = {
+            f"{r.family}.{m}": r.measures[m] for r in results for m in headlines(r.kind, r.graded)
+        }
     return found
 
 
@@ -254,7 +323,9 @@ def robustness_markdown(found: Mapping[str, Mapping[str, Measure]]) -> str:
     lines = ["| condition | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for condition, row in found.items():
         base = found.get("clean whole" if CONDITIONS[condition].whole else "clean", {})
-        cells = [_cell(row.get(name), base.get(name), condition.startswith("clean")) for name in names]
+        cells = [
+            _cell(row.get(name), base.get(name), condition.startswith("clean")) for name in names
+        ]
         lines.append(f"| {condition} | " + " | ".join(cells) + " |")
     said = [f"- {name}: {CONDITIONS[name].meaning}" for name in found]
     return "\n".join([*lines, "", *said, ""])

@@ -46,7 +46,13 @@ class GroupSums:
 
 
 def group_sums(
-    task: Task, pred: Floats, target: Floats, number: Numbers, *, threshold: float | Sequence[float] = 0.5, graded: bool | None = None
+    task: Task,
+    pred: Floats,
+    target: Floats,
+    number: Numbers,
+    *,
+    threshold: float | Sequence[float] = 0.5,
+    graded: bool | None = None,
 ) -> GroupSums:
     """Sums of a task by group.
 
@@ -63,7 +69,10 @@ def group_sums(
     elif task.kind == "scalar" or graded:
         parts, counts = _pairs(pred, target, number, groups), seen.sum(axis=0)
     else:
-        parts, counts = _decisions(pred >= np.asarray(threshold), target, number, groups), seen.sum(axis=0)
+        parts, counts = (
+            _decisions(pred >= np.asarray(threshold), target, number, groups),
+            seen.sum(axis=0),
+        )
     rows = seen.any(axis=1)
     has_labels = np.bincount(number[rows], minlength=groups) > 0
     return GroupSums(task, graded, parts, has_labels, int(rows.sum()), counts)
@@ -85,16 +94,27 @@ def _one_of(pred: Floats, target: Floats, number: Numbers, groups: int) -> tuple
     return np.hstack([counted(truth * k + guess, k * k), *bins]), np.bincount(truth, minlength=k)
 
 
-def _by_column(values: Sequence[Floats], seen: NDArray[np.bool_], number: Numbers, groups: int) -> Floats:
+def _by_column(
+    values: Sequence[Floats], seen: NDArray[np.bool_], number: Numbers, groups: int
+) -> Floats:
     """Sums (G, len(values) x K) of arrays (N, K) over the annotated entries."""
-    sums = [np.bincount(number[s], weights=v[s], minlength=groups) for array in values for v, s in zip(array.T, seen.T, strict=True)]
+    sums = [
+        np.bincount(number[s], weights=v[s], minlength=groups)
+        for array in values
+        for v, s in zip(array.T, seen.T, strict=True)
+    ]
     return np.stack(sums, axis=1)
 
 
 def _decisions(pred: NDArray[np.bool_], target: Floats, number: Numbers, groups: int) -> Floats:
     """Per unit: annotated, predicted on, truly on, both on, right."""
     on, p = target == 1, pred.astype(np.float64)
-    return _by_column([np.ones_like(p), p, on * 1.0, on * p, (on == pred) * 1.0], ~np.isnan(target), number, groups)
+    return _by_column(
+        [np.ones_like(p), p, on * 1.0, on * p, (on == pred) * 1.0],
+        ~np.isnan(target),
+        number,
+        groups,
+    )
 
 
 def _pairs(pred: Floats, target: Floats, number: Numbers, groups: int) -> Floats:
@@ -102,7 +122,12 @@ def _pairs(pred: Floats, target: Floats, number: Numbers, groups: int) -> Floats
     seen = ~np.isnan(target)
     middle = np.where(seen, target, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     p, t = pred.astype(np.float64) - middle, target - middle
-    return _by_column([np.ones_like(p), p, t, p * p, t * t, p * t, (p - t) ** 2, np.abs(p - t)], seen, number, groups)
+    return _by_column(
+        [np.ones_like(p), p, t, p * p, t * t, p * t, (p - t) ** 2, np.abs(p - t)],
+        seen,
+        number,
+        groups,
+    )
 
 
 def measures(found: GroupSums, sums: Floats) -> Sums:
@@ -110,15 +135,27 @@ def measures(found: GroupSums, sums: Floats) -> Sums:
     names = found.task.names
     if found.task.kind == "one_of":
         return _of_classes(sums, names)
-    return _of_pairs(sums, names, agreement=found.task.kind == "scalar") if found.correlates else _of_decisions(sums, names)
+    return (
+        _of_pairs(sums, names, agreement=found.task.kind == "scalar")
+        if found.correlates
+        else _of_decisions(sums, names)
+    )
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
-    return np.asarray(np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0))
+    return np.asarray(
+        np.divide(
+            above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0
+        )
+    )
 
 
 def _spread(names: Sequence[str], table: Mapping[str, Floats]) -> Sums:
-    return {(name, measure): values[:, i] for measure, values in table.items() for i, name in enumerate(names)}
+    return {
+        (name, measure): values[:, i]
+        for measure, values in table.items()
+        for i, name in enumerate(names)
+    }
 
 
 def _of_classes(sums: Floats, names: Sequence[str]) -> Sums:
@@ -132,7 +169,9 @@ def _of_classes(sums: Floats, names: Sequence[str]) -> Sums:
         ("", "accuracy"): _ratio(hits.sum(axis=1), faces),
         ("", "macro_f1"): np.where(faces > 0, np.nan_to_num(f1).mean(axis=1), np.nan),
         ("", "ece"): _ratio(np.abs(confidence - right).sum(axis=1), faces),
-        **_spread(names, {"f1": f1, "precision": _ratio(hits, guessed), "recall": _ratio(hits, true)}),
+        **_spread(
+            names, {"f1": f1, "precision": _ratio(hits, guessed), "recall": _ratio(hits, true)}
+        ),
     }
 
 
@@ -144,7 +183,11 @@ def _mean_of(values: Floats, counted: NDArray[np.bool_]) -> Floats:
 def _of_decisions(sums: Floats, names: Sequence[str]) -> Sums:
     faces, guessed, true, hits, right = np.split(sums, 5, axis=1)
     f1 = _ratio(2 * hits, guessed + true)
-    shares = {"precision": _ratio(hits, guessed), "recall": _ratio(hits, true), "prevalence": _ratio(true, faces)}
+    shares = {
+        "precision": _ratio(hits, guessed),
+        "recall": _ratio(hits, true),
+        "prevalence": _ratio(true, faces),
+    }
     return {
         ("", "mean_f1"): _mean_of(f1, faces > 0),
         ("", "accuracy"): _ratio(right.sum(axis=1), faces.sum(axis=1)),
@@ -156,7 +199,11 @@ def _of_pairs(sums: Floats, names: Sequence[str], agreement: bool) -> Sums:
     """Correlation and errors; with `agreement` CCC and absolute error too. A constant prediction of a varying target adds 0 to mean r."""
     faces, p, t, pp, tt, pt, squared, absolute = np.split(sums, 8, axis=1)
     mp, mt = _ratio(p, faces), _ratio(t, faces)
-    vp, vt, shared = _ratio(pp, faces) - mp**2, _ratio(tt, faces) - mt**2, _ratio(pt, faces) - mp * mt
+    vp, vt, shared = (
+        _ratio(pp, faces) - mp**2,
+        _ratio(tt, faces) - mt**2,
+        _ratio(pt, faces) - mp * mt,
+    )
     vp, vt = np.where(vp > _STILL, vp, 0), np.where(vt > _STILL, vt, 0)
     enough = faces >= 2
     r = np.where(enough, _ratio(shared, np.sqrt(vp * vt)), np.nan)
@@ -166,8 +213,13 @@ def _of_pairs(sums: Floats, names: Sequence[str], agreement: bool) -> Sums:
     ccc = np.where(enough, _ratio(2 * np.where((vp > 0) & (vt > 0), shared, 0), spread), np.nan)
     if agreement:
         whole = {("", "mean_ccc"): _mean_of(ccc, ~np.isnan(ccc))}
-        return whole | _spread(names, {"ccc": ccc, "r": r, "rmse": rmse, "mae": _ratio(absolute, faces)})
-    whole = {("", "mean_r"): _mean_of(r, enough & (vt > 0)), ("", "mean_rmse"): _mean_of(rmse, faces > 0)}
+        return whole | _spread(
+            names, {"ccc": ccc, "r": r, "rmse": rmse, "mae": _ratio(absolute, faces)}
+        )
+    whole = {
+        ("", "mean_r"): _mean_of(r, enough & (vt > 0)),
+        ("", "mean_rmse"): _mean_of(rmse, faces > 0),
+    }
     return whole | _spread(names, {"r": r, "rmse": rmse})
 
 

@@ -60,7 +60,9 @@ def video_folds(groups: ArrayLike, folds: int = 5, seed: int = 0) -> Codes:
         raise ValueError(f"an honest choice needs at least 2 folds, got {folds}")
     code, names = group_codes(groups, len(np.asarray(groups)))
     if len(names) < folds:
-        raise DataError(f"{folds} folds need at least {folds} videos, got {len(names)}; use fewer folds")
+        raise DataError(
+            f"{folds} folds need at least {folds} videos, got {len(names)}; use fewer folds"
+        )
     sizes = np.bincount(code)
     chance = np.random.default_rng(seed).permutation(len(sizes))
     fold_of, rows = np.empty(len(sizes), np.int64), np.zeros(folds, np.int64)
@@ -132,10 +134,17 @@ def tune(
             f"version {lost} can judge none of {len(candidates)} candidates on its {len(rows[lost])} labelled rows; "
             "use fewer folds or more labels"
         )
-    return Tuned(tuple(candidate for _, candidate, _ in found), np.stack([values for *_, values in found]))
+    return Tuned(
+        tuple(candidate for _, candidate, _ in found), np.stack([values for *_, values in found])
+    )
 
 
-def fit(choose: Callable[[Floats, Mask], P], apply: Callable[[P, Floats], Floats], inputs: Floats, fold: ArrayLike) -> Tuned[P]:
+def fit(
+    choose: Callable[[Floats, Mask], P],
+    apply: Callable[[P, Floats], Floats],
+    inputs: Floats,
+    fold: ArrayLike,
+) -> Tuned[P]:
     """As `tune`, for a setting with a rule of its own in place of candidates, such as `thresholds_for` or `fit_strides`.
 
     choose: (one version's input (…, N, K), which rows (N,) may be seen) -> setting; it must look at those rows alone.
@@ -145,8 +154,13 @@ def fit(choose: Callable[[Floats, Mask], P], apply: Callable[[P, Floats], Floats
     >>> [t.tolist() for t in tuned.chosen]
     [[0.3], [0.7], [0.3]]
     """
-    chosen = tuple(choose(own, seen) for own, seen in zip(inputs, _seen(_folds(inputs, fold), len(inputs)), strict=True))
-    return Tuned(chosen, np.stack([apply(setting, own) for setting, own in zip(chosen, inputs, strict=True)]))
+    chosen = tuple(
+        choose(own, seen)
+        for own, seen in zip(inputs, _seen(_folds(inputs, fold), len(inputs)), strict=True)
+    )
+    return Tuned(
+        chosen, np.stack([apply(setting, own) for setting, own in zip(chosen, inputs, strict=True)])
+    )
 
 
 def thresholds_for(scores: ArrayLike, target: ArrayLike, grid: Sequence[float] = GRID) -> Floats:
@@ -164,16 +178,22 @@ def thresholds_for(scores: ArrayLike, target: ArrayLike, grid: Sequence[float] =
     found = np.asarray(scores, np.float64)
     told = _target(target, len(found))
     if found.ndim != 2 or found.shape != told.shape or not found.size:
-        raise DataError(f"scores and target must both be (N, K) with at least one row, got {found.shape} and {told.shape}")
+        raise DataError(
+            f"scores and target must both be (N, K) with at least one row, got {found.shape} and {told.shape}"
+        )
     known = ~np.isnan(told)
     if not np.isfinite(found[known]).all() or not np.isin(told[known], (0, 1)).all():
-        raise DataError("thresholds need a finite score and a target of 0 or 1 for every annotated entry; fill missing rows first")
+        raise DataError(
+            "thresholds need a finite score and a target of 0 or 1 for every annotated entry; fill missing rows first"
+        )
     positive = told == 1
     # The formula of metrics.f1 for all units at once; nothing on either side counts 0, as in metrics.mean_au_f1.
     f1 = np.zeros((len(grid), found.shape[1]))
     for figure, threshold in zip(f1, grid, strict=True):
         on = (found >= threshold) & known
-        figure[:] = 2 * (on & positive).sum(axis=0) / np.maximum(on.sum(axis=0) + positive.sum(axis=0), 1)
+        figure[:] = (
+            2 * (on & positive).sum(axis=0) / np.maximum(on.sum(axis=0) + positive.sum(axis=0), 1)
+        )
     by_choice = sorted(range(len(grid)), key=lambda i: (round(abs(grid[i] - 0.5), 9), grid[i]))
     return np.array([grid[by_choice[best]] for best in f1[by_choice].argmax(axis=0)])
 
@@ -188,7 +208,9 @@ def decide(scores: ArrayLike, thresholds: ArrayLike = 0.5) -> Floats:
     """
     found, limits = np.asarray(scores, np.float64), np.asarray(thresholds, np.float64)
     if found.ndim != 2 or limits.shape not in {(), found.shape[1:]}:
-        raise DataError(f"scores must be (N, K) and thresholds (K,) or one number, got {found.shape} and {limits.shape}")
+        raise DataError(
+            f"scores must be (N, K) and thresholds (K,) or one number, got {found.shape} and {limits.shape}"
+        )
     if blank := int(np.isnan(found).any(axis=1).sum()):
         raise DataError(f"scores are NaN in {blank} of {len(found)} rows; fill missing rows first")
     return np.asarray((found >= limits).astype(np.float64))
@@ -205,15 +227,24 @@ def blend(parts: Sequence[ArrayLike], weights: Sequence[float]) -> Floats:
     """
     share = np.asarray(weights, np.float64)
     found = [np.asarray(part, np.float64) for part in parts]
-    if len(found) < 2 or share.shape != (len(found),) or not (np.isfinite(share) & (share >= 0)).all() or not share.any():
+    if (
+        len(found) < 2
+        or share.shape != (len(found),)
+        or not (np.isfinite(share) & (share >= 0)).all()
+        or not share.any()
+    ):
         raise ValueError(
             f"a blend takes two or more parts and a weight >= 0 for each, got {len(found)} parts and the weights {list(weights)}"
         )
     if found[0].ndim != 2 or len({part.shape for part in found}) > 1:
-        raise DataError(f"the parts of a blend must all be (N, K), got {', '.join(str(part.shape) for part in found)}")
+        raise DataError(
+            f"the parts of a blend must all be (N, K), got {', '.join(str(part.shape) for part in found)}"
+        )
     for number, part in enumerate(found):
         if blank := int(np.isnan(part).any(axis=1).sum()):
-            raise DataError(f"part {number} of the blend is NaN in {blank} of {len(part)} rows; fill missing rows first")
+            raise DataError(
+                f"part {number} of the blend is NaN in {blank} of {len(part)} rows; fill missing rows first"
+            )
     # Both sums in one order, so that no mean of probabilities is above 1.
     total, whole = np.zeros(found[0].shape), 0.0
     for part, weight in zip(found, share.tolist(), strict=True):
@@ -221,7 +252,9 @@ def blend(parts: Sequence[ArrayLike], weights: Sequence[float]) -> Floats:
     return np.asarray(total / whole)
 
 
-def override(scores: ArrayLike, by: ArrayLike, threshold: float, slots: Sequence[int] | None = None) -> Floats:
+def override(
+    scores: ArrayLike, by: ArrayLike, threshold: float, slots: Sequence[int] | None = None
+) -> Floats:
     """Scores (N, K), with the rows about which another model is sure taken from that one (HSEmotion at ABAW8, EXPR).
 
     by: (N, K) the other model's probabilities, in the same order of classes, smoothed where that is wanted.
@@ -235,10 +268,14 @@ def override(scores: ArrayLike, by: ArrayLike, threshold: float, slots: Sequence
     """
     own, other = np.asarray(scores, np.float64), np.asarray(by, np.float64)
     if own.ndim != 2 or own.shape != other.shape or np.isnan(own).any() or np.isnan(other).any():
-        raise DataError(f"an override takes two (N, K) arrays without NaN, got {own.shape} and {other.shape}; fill missing rows first")
+        raise DataError(
+            f"an override takes two (N, K) arrays without NaN, got {own.shape} and {other.shape}; fill missing rows first"
+        )
     columns = list(range(own.shape[1]) if slots is None else slots)
     if not columns or not set(columns) <= set(range(own.shape[1])):
-        raise DataError(f"slots {columns} are not columns of {own.shape[1]} classes; give numbers from 0 to {own.shape[1] - 1}")
+        raise DataError(
+            f"slots {columns} are not columns of {own.shape[1]} classes; give numbers from 0 to {own.shape[1] - 1}"
+        )
     sure = other[:, columns].max(axis=1) > threshold
     taken = np.zeros_like(other)
     taken[:, columns] = other[:, columns]
@@ -259,7 +296,9 @@ def kl_to(frequencies: ArrayLike, decisions: ArrayLike) -> float:
     if p.ndim != 1 or not p.any() or not (np.isfinite(p) & (p >= 0)).all():
         raise DataError(f"frequencies must be (K,) counts or shares, got {p.tolist()}")
     if found.ndim != 1 or not found.size or not np.isin(found, range(len(p))).all():
-        raise DataError(f"decisions must be (N,) class numbers from 0 to {len(p) - 1}, at least one; got the shape {found.shape}")
+        raise DataError(
+            f"decisions must be (N,) class numbers from 0 to {len(p) - 1}, at least one; got the shape {found.shape}"
+        )
     return float(divergence(p, np.bincount(found.astype(np.int64), minlength=len(p))))
 
 
@@ -279,10 +318,19 @@ def divergence(frequencies: ArrayLike, counts: ArrayLike) -> Floats:
 def _folds(values: NDArray[Any], fold: ArrayLike) -> Codes:
     """Fold numbers (N,) that fit a versioned array (V, …, N, K)."""
     number = np.asarray(fold)
-    if values.ndim < 3 or number.shape != values.shape[-2:-1] or not number.size or not np.issubdtype(number.dtype, np.integer):
-        raise DataError(f"a versioned array is (V, N, K) with a whole fold number for each row, got {values.shape} and {number.shape}")
+    if (
+        values.ndim < 3
+        or number.shape != values.shape[-2:-1]
+        or not number.size
+        or not np.issubdtype(number.dtype, np.integer)
+    ):
+        raise DataError(
+            f"a versioned array is (V, N, K) with a whole fold number for each row, got {values.shape} and {number.shape}"
+        )
     if set(np.unique(number).tolist()) != set(range(len(values) - 1)):
-        raise DataError(f"{len(values)} versions need the folds 0 to {len(values) - 2}, got {np.unique(number).tolist()}")
+        raise DataError(
+            f"{len(values)} versions need the folds 0 to {len(values) - 2}, got {np.unique(number).tolist()}"
+        )
     return number.astype(np.int64)
 
 

@@ -45,7 +45,9 @@ def draw(evaluation: Evaluation, about: About, path: Path) -> None:
 
     Raises OutputError where it cannot be written.
     """
-    rows: list[tuple[float, Any, tuple[Any, ...]]] = [(_head_height(evaluation), _head, (evaluation, about))]
+    rows: list[tuple[float, Any, tuple[Any, ...]]] = [
+        (_head_height(evaluation), _head, (evaluation, about))
+    ]
     for result in evaluation.tasks:
         if result.kind == "one_of":
             rows.append((1.6 + 0.48 * max(len(result.names), 7), _classes, (result,)))
@@ -64,7 +66,9 @@ def draw(evaluation: Evaluation, about: About, path: Path) -> None:
         layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.09),
     )
     canvas = FigureCanvasAgg(figure)
-    bands = figure.subfigures(len(rows), 1, height_ratios=[height for height, _, _ in rows], squeeze=False, hspace=0.02)
+    bands = figure.subfigures(
+        len(rows), 1, height_ratios=[height for height, _, _ in rows], squeeze=False, hspace=0.02
+    )
     for band, (_, paint, given) in zip(bands[:, 0], rows, strict=True):
         paint(band, *given)
     page = io.BytesIO()
@@ -78,14 +82,29 @@ def _head_height(evaluation: Evaluation) -> float:
 
 def _head(band: SubFigure, evaluation: Evaluation, about: About) -> None:
     height = _head_height(evaluation)
-    band.text(0.012, 1 - 0.3 / height, f"{about.run} on {about.data}, {about.split}", size=19, weight="bold", color=_INK, va="center")
-    over = f"95 % intervals over {evaluation.intervals_over}" if evaluation.rounds else "no intervals"
+    band.text(
+        0.012,
+        1 - 0.3 / height,
+        f"{about.run} on {about.data}, {about.split}",
+        size=19,
+        weight="bold",
+        color=_INK,
+        va="center",
+    )
+    over = (
+        f"95 % intervals over {evaluation.intervals_over}" if evaluation.rounds else "no intervals"
+    )
     said = f"{evaluation.faces:,} faces   ·   {over}   ·   mien {__version__}   ·   {about.date}"
     band.text(0.012, 1 - 0.7 / height, said, size=_TEXT + 1, color=_GREY, va="center")
     for i, (name, one) in enumerate(evaluation.protocols.items()):
         line, column = divmod(i, 3)
         band.text(
-            0.012 + 0.32 * column, 1 - (1.02 + 0.26 * line) / height, f"{name}  {spelled(one)}", size=_TEXT + 1, color=_INK, va="center"
+            0.012 + 0.32 * column,
+            1 - (1.02 + 0.26 * line) / height,
+            f"{name}  {spelled(one)}",
+            size=_TEXT + 1,
+            color=_INK,
+            va="center",
         )
 
 
@@ -113,7 +132,10 @@ def _words(names: Sequence[str]) -> list[str]:
 def _classes(band: SubFigure, result: TaskResult) -> None:
     whole = result.measures
     main = ("accuracy", "macro_f1", "ece")
-    _named(band, f"{result.task}   " + "   ".join(f"{title(name)} {spelled(whole[name])}" for name in main))
+    _named(
+        band,
+        f"{result.task}   " + "   ".join(f"{title(name)} {spelled(whole[name])}" for name in main),
+    )
     grid = band.add_gridspec(1, 3, width_ratios=(1.25, 0.95, 1.0))
     _confusion(band.add_subplot(grid[0]), result)
     _reliability(band, grid[1], result)
@@ -151,7 +173,14 @@ def _reliability(band: SubFigure, place: Any, result: TaskResult) -> None:
     x, y = [bin.confidence for bin in seen], [bin.accuracy for bin in seen]
     axes.plot(x, y, color=_BLUE, linewidth=1.6, zorder=2)
     axes.scatter(
-        x, y, s=[25 + 170 * bin.faces / most for bin in seen], color=_BLUE, edgecolor="white", linewidth=1, zorder=3, clip_on=False
+        x,
+        y,
+        s=[25 + 170 * bin.faces / most for bin in seen],
+        color=_BLUE,
+        edgecolor="white",
+        linewidth=1,
+        zorder=3,
+        clip_on=False,
     )
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_ylabel("share that was right", size=_TEXT, color=_GREY)
@@ -172,28 +201,50 @@ def _reliability(band: SubFigure, place: Any, result: TaskResult) -> None:
 
 def _reach(values: Sequence[Measure]) -> Any:
     """Lengths of the whiskers (2, N), 0 where there is no interval."""
-    value, low, high = (np.array([getattr(one, side) for one in values]) for side in ("value", "low", "high"))
+    value, low, high = (
+        np.array([getattr(one, side) for one in values]) for side in ("value", "low", "high")
+    )
     # A percentile interval need not hold the value itself, so a whisker may start beside the bar's end.
     return np.nan_to_num(np.clip([value - low, high - value], 0, None))
 
 
 def _class_bars(axes: Axes, result: TaskResult) -> None:
     f1 = [result.each[name]["f1"] for name in result.names]
-    _bars_across(axes, [f"{name}  ({one.faces})" for name, one in zip(_words(result.names), f1, strict=True)], f1)
+    _bars_across(
+        axes,
+        [f"{name}  ({one.faces})" for name, one in zip(_words(result.names), f1, strict=True)],
+        f1,
+    )
     _titled(axes, "F1 by class (faces)")
 
 
-def _bars_across(axes: Axes, names: Sequence[str], values: Sequence[Measure], colours: Sequence[str] | str = _BLUE) -> None:
+def _bars_across(
+    axes: Axes,
+    names: Sequence[str],
+    values: Sequence[Measure],
+    colours: Sequence[str] | str = _BLUE,
+) -> None:
     """Horizontal bars 0..1 with intervals and their numbers."""
     rows = list(range(len(names)))
     lengths = np.nan_to_num([one.value for one in values])
     axes.barh(rows, lengths, height=0.62, color=colours)
-    axes.errorbar([one.value for one in values], rows, xerr=_reach(values), fmt="none", ecolor=_INK, elinewidth=1.3, capsize=3)
+    axes.errorbar(
+        [one.value for one in values],
+        rows,
+        xerr=_reach(values),
+        fmt="none",
+        ecolor=_INK,
+        elinewidth=1.3,
+        capsize=3,
+    )
     for row, one in zip(rows, values, strict=True):
         at = max(np.nan_to_num(one.value), np.nan_to_num(one.high), 0)
         axes.text(at + 0.015, row, number(one.value, 2), va="center", size=_SMALL, color=_INK)
     axes.set_yticks(rows, names)
-    axes.set(xlim=(min(0, np.nanmin([0, *lengths, *(one.low for one in values)])), 1.12), ylim=(len(names) - 0.4, -0.6))
+    axes.set(
+        xlim=(min(0, np.nanmin([0, *lengths, *(one.low for one in values)])), 1.12),
+        ylim=(len(names) - 0.4, -0.6),
+    )
     axes.set_xticks(np.arange(0, 1.01, 0.2))
     _plain(axes, "x")
 
@@ -241,11 +292,31 @@ def _columns(axes: Axes, result: TaskResult) -> None:
     axes.set_axis_off()
     row = 0.8
     for name in result.names:
-        axes.text(0.08, row, name.replace("_", " "), size=_HEADING, weight="bold", color=_INK, va="center")
-        axes.text(0.97, row, f"{result.each[name]['ccc'].faces:,} faces", size=_TEXT, color=_GREY, va="center", ha="right")
+        axes.text(
+            0.08, row, name.replace("_", " "), size=_HEADING, weight="bold", color=_INK, va="center"
+        )
+        axes.text(
+            0.97,
+            row,
+            f"{result.each[name]['ccc'].faces:,} faces",
+            size=_TEXT,
+            color=_GREY,
+            va="center",
+            ha="right",
+        )
         for line, measure in enumerate(("ccc", "r", "rmse", "mae"), start=1):
-            axes.text(0.08, row + 1.1 * line, title(measure), size=_TEXT + 0.5, color=_GREY, va="center")
-            axes.text(0.97, row + 1.1 * line, spelled(result.each[name][measure]), size=_TEXT + 0.5, color=_INK, va="center", ha="right")
+            axes.text(
+                0.08, row + 1.1 * line, title(measure), size=_TEXT + 0.5, color=_GREY, va="center"
+            )
+            axes.text(
+                0.97,
+                row + 1.1 * line,
+                spelled(result.each[name][measure]),
+                size=_TEXT + 0.5,
+                color=_INK,
+                va="center",
+                ha="right",
+            )
         row += 6.2
 
 
@@ -256,26 +327,55 @@ def _units(band: SubFigure, result: TaskResult) -> None:
     values = [result.each[name][each] for name in result.names]
     places, heights = list(range(len(values))), np.nan_to_num([one.value for one in values])
     axes.bar(places, heights, width=0.62, color=_BLUE)
-    axes.errorbar(places, [one.value for one in values], yerr=_reach(values), fmt="none", ecolor=_INK, elinewidth=1.3, capsize=3)
+    axes.errorbar(
+        places,
+        [one.value for one in values],
+        yerr=_reach(values),
+        fmt="none",
+        ecolor=_INK,
+        elinewidth=1.3,
+        capsize=3,
+    )
     for at, one in zip(places, values, strict=True):
         top = max(np.nan_to_num(one.value), np.nan_to_num(one.high), 0)
-        axes.text(at, top + 0.02, number(one.value, 2), ha="center", va="bottom", size=_SMALL, color=_INK)
+        axes.text(
+            at, top + 0.02, number(one.value, 2), ha="center", va="bottom", size=_SMALL, color=_INK
+        )
     if not result.graded:
         shares = [result.each[name]["prevalence"].value for name in result.names]
         axes.scatter(
-            places, shares, marker="D", s=34, color=_ORANGE, edgecolor="white", linewidth=0.8, zorder=3, label="share of faces that show it"
+            places,
+            shares,
+            marker="D",
+            s=34,
+            color=_ORANGE,
+            edgecolor="white",
+            linewidth=0.8,
+            zorder=3,
+            label="share of faces that show it",
         )
         axes.legend(loc="upper right", fontsize=_SMALL, frameon=False, bbox_to_anchor=(1, 1.13))
-    axes.set_xticks(places, [f"{name}\n{one.faces:,}" for name, one in zip(result.names, values, strict=True)])
+    axes.set_xticks(
+        places, [f"{name}\n{one.faces:,}" for name, one in zip(result.names, values, strict=True)]
+    )
     axes.set_yticks(np.arange(0, 1.01, 0.2))
-    axes.set(xlim=(-0.7, len(values) - 0.3), ylim=(min(0, np.nanmin([0, *heights, *(one.low for one in values)])), 1.1))
+    axes.set(
+        xlim=(-0.7, len(values) - 0.3),
+        ylim=(min(0, np.nanmin([0, *heights, *(one.low for one in values)])), 1.1),
+    )
     _plain(axes, "y")
-    _titled(axes, f"{'Correlation r with the label' if result.graded else 'F1'} by unit; below it the annotated faces")
+    _titled(
+        axes,
+        f"{'Correlation r with the label' if result.graded else 'F1'} by unit; below it the annotated faces",
+    )
 
 
 def _people(band: SubFigure, evaluation: Evaluation, names: Sequence[str]) -> None:
     few = any(one.faces < FEW for part in evaluation.parts for one in part.measures.values())
-    _named(band, f"By {evaluation.by}   (faces{f'; * fewer than {FEW}: too few to compare' if few else ''})")
+    _named(
+        band,
+        f"By {evaluation.by}   (faces{f'; * fewer than {FEW}: too few to compare' if few else ''})",
+    )
     unknown = Measure(value=NAN, low=NAN, high=NAN, faces=0)
     grid = band.subplots(1, _MOST_ACROSS, squeeze=False)[0]
     for i, axes in enumerate(grid):
@@ -285,7 +385,14 @@ def _people(band: SubFigure, evaluation: Evaluation, names: Sequence[str]) -> No
         values = [part.measures.get(names[i], unknown) for part in evaluation.parts]
         counts = [f"{one.faces:,}{'*' * (one.faces < FEW)}" for one in values]
         # The groups stand at the left, once.
-        labels = [f"{part.name}  ({count})" for part, count in zip(evaluation.parts, counts, strict=True)] if i == 0 else counts
+        labels = (
+            [
+                f"{part.name}  ({count})"
+                for part, count in zip(evaluation.parts, counts, strict=True)
+            ]
+            if i == 0
+            else counts
+        )
         _bars_across(axes, labels, values, [_PALE if one.faces < FEW else _BLUE for one in values])
         gap = evaluation.gaps.get(names[i])
         _titled(axes, title(names[i]) + (f", gap {gap.difference:.3f}" if gap else ""))

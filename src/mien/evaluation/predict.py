@@ -48,7 +48,9 @@ def evaluate_bundle(
     """
     wanted = [(task, _source_of(task, model)) for task in (tasks or model.tasks)]
     if "image" not in table:
-        raise DataError(f"the label table has no column image; it has {', '.join(map(str, table.columns))}")
+        raise DataError(
+            f"the label table has no column image; it has {', '.join(map(str, table.columns))}"
+        )
     images = table["image"].tolist()
     cells = table["points"].tolist() if "points" in table else [None] * len(images)
     kept: list[int] = []
@@ -73,16 +75,27 @@ def evaluate_bundle(
         if progress:
             progress(min(start + BATCH, len(images)), len(images))
     if not kept:
-        raise DataError(f"none of the {len(table)} pictures of the label table could be read; check the folder the paths start from")
-    scores = {task.family: _renamed(task, own, np.concatenate([one[own.family] for one in batches])) for task, own in wanted}
-    return Scored(scores, table.iloc[kept], tuple(_reading_notes(len(table), len(kept), aligned, lost)))
+        raise DataError(
+            f"none of the {len(table)} pictures of the label table could be read; check the folder the paths start from"
+        )
+    scores = {
+        task.family: _renamed(task, own, np.concatenate([one[own.family] for one in batches]))
+        for task, own in wanted
+    }
+    return Scored(
+        scores, table.iloc[kept], tuple(_reading_notes(len(table), len(kept), aligned, lost))
+    )
 
 
 def _reading_notes(rows: int, kept: int, aligned: int, lost: Sequence[str]) -> list[str]:
-    notes = [f"{aligned} faces were aligned by five points, {kept - aligned} read as whole pictures"]
+    notes = [
+        f"{aligned} faces were aligned by five points, {kept - aligned} read as whole pictures"
+    ]
     if lost:
         more = f", and {len(lost) - 20} more" if len(lost) > 20 else ""
-        notes.append(f"{len(lost)} of {rows} pictures could not be read and were left out: {', '.join(lost[:20])}{more}")
+        notes.append(
+            f"{len(lost)} of {rows} pictures could not be read and were left out: {', '.join(lost[:20])}{more}"
+        )
     return notes
 
 
@@ -90,7 +103,9 @@ def _source_of(task: Task, model: Model) -> Task:
     """The bundle's task that holds the names of `task`."""
     own = next((one for one in model.tasks if one.family == task.family), None)
     if own is None:
-        raise LabelMismatchError(f"{model.card.name} does not predict {task.family}; it predicts {', '.join(t.key for t in model.tasks)}")
+        raise LabelMismatchError(
+            f"{model.card.name} does not predict {task.family}; it predicts {', '.join(t.key for t in model.tasks)}"
+        )
     task.column_index(own.names)
     return own
 
@@ -99,7 +114,11 @@ def _renamed(task: Task, own: Task, scores: Floats) -> Floats:
     if task == own:
         return scores
     chosen = scores[:, task.column_index(own.names)]
-    return chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-12) if task.kind == "one_of" else chosen
+    return (
+        chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-12)
+        if task.kind == "one_of"
+        else chosen
+    )
 
 
 def five_points(cell: Any, row: int) -> Floats | None:
@@ -111,17 +130,26 @@ def five_points(cell: Any, row: int) -> Floats | None:
         return None
     points = np.asarray(cell, np.float64)
     if points.size != 10 or not np.isfinite(points).all():
-        raise DataError(f"row {row} of the label table: points must be 10 finite numbers or None, got {points.size}; mend the adapter")
+        raise DataError(
+            f"row {row} of the label table: points must be 10 finite numbers or None, got {points.size}; mend the adapter"
+        )
     return points.reshape(5, 2)
 
 
-def score_pictures(score: Score, pictures: Sequence[Image], points: Sequence[Floats | None]) -> dict[str, Floats]:
+def score_pictures(
+    score: Score, pictures: Sequence[Image], points: Sequence[Floats | None]
+) -> dict[str, Floats]:
     """Scores by family of pictures of which some have points (5, 2) and others have none, in their order."""
     found: dict[str, Floats] = {}
     for has in (True, False):
         rows = [i for i, five in enumerate(points) if (five is not None) == has]
         if rows:
-            some = score([pictures[i] for i in rows], np.array([points[i] for i in rows], np.float64) if has else None)
+            some = score(
+                [pictures[i] for i in rows],
+                np.array([points[i] for i in rows], np.float64) if has else None,
+            )
             for family, values in some.items():
-                found.setdefault(family, np.zeros((len(pictures), values.shape[1]), values.dtype))[rows] = values
+                found.setdefault(family, np.zeros((len(pictures), values.shape[1]), values.dtype))[
+                    rows
+                ] = values
     return found

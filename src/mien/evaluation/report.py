@@ -75,7 +75,12 @@ def spelled(one: Measure | None) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|", *("| " + " | ".join(row) + " |" for row in cells), ""]
+    return [
+        "| " + " | ".join(head) + " |",
+        "|---" + "|---:" * (len(head) - 1) + "|",
+        *("| " + " | ".join(row) + " |" for row in cells),
+        "",
+    ]
 
 
 def markdown(evaluations: Sequence[Evaluation], about: About) -> str:
@@ -91,14 +96,27 @@ def markdown(evaluations: Sequence[Evaluation], about: About) -> str:
         ("date", about.date),
         ("brackets", f"95 % bootstrap interval, {first.rounds} draws, seed {first.seed}"), ("drawn again, whole", first.intervals_over),
     ])  # fmt: skip
-    lines += [f"- {note}" for note in (*about.notes, *first.notes)] + [""] * bool(about.notes or first.notes)
+    lines += [f"- {note}" for note in (*about.notes, *first.notes)] + [""] * bool(
+        about.notes or first.notes
+    )
     if len(evaluations) > 1:
         rows = [
-            (task, name if task == "protocol" else title(name), f"{number(mean)} ± {number(sd)}", f"{runs}")
+            (
+                task,
+                name if task == "protocol" else title(name),
+                f"{number(mean)} ± {number(sd)}",
+                f"{runs}",
+            )
             for task, owner, name, mean, sd, runs in seeds.to_records(index=False).tolist()
             if not owner
         ]
-        lines += [f"## Over {len(evaluations)} runs", "", *_table(("task", "measure", "mean ± sd", "runs"), rows), "The first run:", ""]
+        lines += [
+            f"## Over {len(evaluations)} runs",
+            "",
+            *_table(("task", "measure", "mean ± sd", "runs"), rows),
+            "The first run:",
+            "",
+        ]
     if first.protocols:
         scores = [(name, spelled(one), str(one.faces)) for name, one in first.protocols.items()]
         lines += ["## Protocols", "", *_table(("protocol", "score", "faces"), scores)]
@@ -109,19 +127,36 @@ def markdown(evaluations: Sequence[Evaluation], about: About) -> str:
 
 
 def _task(result: TaskResult) -> list[str]:
-    lines = [f"## {result.task}", "", f"{result.faces} annotated faces in {result.groups} groups.", ""]
+    lines = [
+        f"## {result.task}",
+        "",
+        f"{result.faces} annotated faces in {result.groups} groups.",
+        "",
+    ]
     if result.graded:
-        lines += ["Labels lie between 0 and 1, so units are judged by correlation and error, not by decisions.", ""]
-    lines += _table(("measure", "value"), [(title(name), spelled(one)) for name, one in result.measures.items()])
+        lines += [
+            "Labels lie between 0 and 1, so units are judged by correlation and error, not by decisions.",
+            "",
+        ]
+    lines += _table(
+        ("measure", "value"), [(title(name), spelled(one)) for name, one in result.measures.items()]
+    )
     shown = ("r", "rmse") if result.graded else _SHOWN.get(result.kind, _UNITS)
     what = {"one_of": "class", "any_of": "unit", "scalar": "column"}[result.kind]
     rows = [
-        (name, str(row["rmse" if "rmse" in row else "f1"].faces), *(spelled(row[m]) for m in shown)) for name, row in result.each.items()
+        (name, str(row["rmse" if "rmse" in row else "f1"].faces), *(spelled(row[m]) for m in shown))
+        for name, row in result.each.items()
     ]
     lines += _table((what, "faces", *(title(name) for name in shown)), rows)
     if result.confusion:
-        rows = [(name, *map(str, row)) for name, row in zip(result.names, result.confusion, strict=True)]
-        lines += ["Faces by true class (rows) and predicted class:", "", *_table(("", *result.names), rows)]
+        rows = [
+            (name, *map(str, row)) for name, row in zip(result.names, result.confusion, strict=True)
+        ]
+        lines += [
+            "Faces by true class (rows) and predicted class:",
+            "",
+            *_table(("", *result.names), rows),
+        ]
     if result.reliability:
         rows = [
             (
@@ -133,7 +168,11 @@ def _task(result: TaskResult) -> list[str]:
             for i, b in enumerate(result.reliability)
             if b.faces
         ]
-        lines += ["Top probability against the share that was right:", "", *_table(("probability", "faces", "mean", "right"), rows)]
+        lines += [
+            "Top probability against the share that was right:",
+            "",
+            *_table(("probability", "faces", "mean", "right"), rows),
+        ]
     return lines
 
 
@@ -141,14 +180,22 @@ def _people(one: Evaluation) -> list[str]:
     names = one.compared
     rows = []
     for part in one.parts:
-        cells = [f"{spelled(m)}, {m.faces}{'*' * (m.faces < FEW)}" if (m := part.measures.get(name)) else "–" for name in names]
+        cells = [
+            f"{spelled(m)}, {m.faces}{'*' * (m.faces < FEW)}"
+            if (m := part.measures.get(name))
+            else "–"
+            for name in names
+        ]
         rows.append((part.name, *cells))
     lines = [f"## By {one.by}", "", "Value, interval and number of faces.", ""]
     lines += _table((str(one.by), *(title(name) for name in names)), rows)
     if any(m.faces < FEW for part in one.parts for m in part.measures.values()):
         lines += [f"\\* fewer than {FEW} faces: too few to compare, and left out of the gaps.", ""]
     if one.gaps:
-        gaps = [(title(name), gap.best, gap.worst, number(gap.difference)) for name, gap in one.gaps.items()]
+        gaps = [
+            (title(name), gap.best, gap.worst, number(gap.difference))
+            for name, gap in one.gaps.items()
+        ]
         lines += [
             "Chance alone makes every gap larger than 0: compare the intervals.",
             "",
@@ -162,7 +209,10 @@ def write_report(evaluations: Sequence[Evaluation], about: About, stem: Path) ->
 
     Raises OutputError where a file cannot be written, and DataError as `markdown` does.
     """
-    text, page = markdown(evaluations, about), Report(mien=__version__, about=about, evaluations=tuple(evaluations))
+    text, page = (
+        markdown(evaluations, about),
+        Report(mien=__version__, about=about, evaluations=tuple(evaluations)),
+    )
     paths = stem.with_name(stem.name + ".md"), stem.with_name(stem.name + ".json")
     atomic_write(paths[0], text.encode())
     atomic_write(paths[1], (page.model_dump_json(indent=1) + "\n").encode())

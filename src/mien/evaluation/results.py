@@ -10,7 +10,18 @@ from mien.errors import DataError
 from mien.metrics import NAN
 from mien.tasks import Kind
 
-__all__ = ["CELLS", "FEW", "Bin", "Evaluation", "Gap", "Measure", "Part", "TaskResult", "headlines", "repeated"]
+__all__ = [
+    "CELLS",
+    "FEW",
+    "Bin",
+    "Evaluation",
+    "Gap",
+    "Measure",
+    "Part",
+    "TaskResult",
+    "headlines",
+    "repeated",
+]
 
 FEW: Final = 30
 """A group of people with fewer faces is marked, and left out of gaps."""
@@ -103,7 +114,11 @@ class Evaluation(_Strict):
     @property
     def compared(self) -> tuple[str, ...]:
         """Names of the measures by which groups of people are compared, in the order of the tasks; empty without `by`."""
-        names = [f"{result.family}.{measure}" for result in self.tasks for measure in headlines(result.kind, result.graded)]
+        names = [
+            f"{result.family}.{measure}"
+            for result in self.tasks
+            for measure in headlines(result.kind, result.graded)
+        ]
         return tuple(names) if self.by else ()
 
 
@@ -113,7 +128,9 @@ def headlines(kind: Kind, graded: bool) -> tuple[str, ...]:
     >>> headlines("one_of", False), headlines("any_of", True)
     (('accuracy', 'macro_f1'), ('mean_r',))
     """
-    return {"one_of": ("accuracy", "macro_f1"), "scalar": ("mean_ccc",)}.get(kind, ("mean_r",) if graded else ("mean_f1",))
+    return {"one_of": ("accuracy", "macro_f1"), "scalar": ("mean_ccc",)}.get(
+        kind, ("mean_r",) if graded else ("mean_f1",)
+    )
 
 
 def repeated(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -122,14 +139,20 @@ def repeated(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     runs: in how many the measure is defined; sd is NaN with fewer than two.
     Raises DataError without a run, or where runs judged other tasks.
     """
-    if not evaluations or len({tuple(result.task for result in one.tasks) for one in evaluations}) > 1:
+    if (
+        not evaluations
+        or len({tuple(result.task for result in one.tasks) for one in evaluations}) > 1
+    ):
         raise DataError(
             "runs can be put together when each judged the same tasks, and there must be one at least; give evaluations of one set-up"
         )
     rows = [
         (owner, name, measure, one.value)
         for run in evaluations
-        for owner, named in [*((r.task, {"": r.measures, **r.each}) for r in run.tasks), ("protocol", {"": run.protocols})]
+        for owner, named in [
+            *((r.task, {"": r.measures, **r.each}) for r in run.tasks),
+            ("protocol", {"": run.protocols}),
+        ]
         for name, table in named.items()
         for measure, one in table.items()
     ]

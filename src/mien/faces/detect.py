@@ -93,7 +93,9 @@ class Detector:
     window: side of the square that one known face is looked for in, px.
     """
 
-    def __init__(self, network: Network, *, least: float, keep: float, overlap: float, side: int, window: int) -> None:
+    def __init__(
+        self, network: Network, *, least: float, keep: float, overlap: float, side: int, window: int
+    ) -> None:
         self.least = least
         self._network = network
         self._keep = keep
@@ -107,7 +109,9 @@ class Detector:
         scale = min(1.0, self._side / max(image.shape[:2]))
         luma = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         # A face that fills the frame is larger than what the network has learned; at half the size it is not.
-        found = np.concatenate([self._candidates(luma, scale), self._candidates(luma, scale / 2, LARGE)])
+        found = np.concatenate(
+            [self._candidates(luma, scale), self._candidates(luma, scale / 2, LARGE)]
+        )
         return [_face(row, 1.0, (0, 0)) for row in merge(found, self._overlap)]
 
     def _candidates(self, luma: Image, scale: float, least_px: float = 0.0) -> Floats:
@@ -154,7 +158,9 @@ class _Window:
         x, y, w, h = box
         face = max(w, h)
         # Twice the face where it is small; otherwise the face fills between a third and two thirds.
-        side = max(round(2 * face), 16) if 2 * face < size else size * max(ceil(1.6 * face / size), 1)
+        side = (
+            max(round(2 * face), 16) if 2 * face < size else size * max(ceil(1.6 * face / size), 1)
+        )
         return cls((round(x + w / 2 - side / 2), round(y + h / 2 - side / 2)), side, size)
 
     @property
@@ -162,12 +168,17 @@ class _Window:
         return self.side / self.size
 
     def off_middle(self, row: Floats) -> float:
-        return float(np.hypot(row[0] + row[2] / 2 - self.size / 2, row[1] + row[3] / 2 - self.size / 2))
+        return float(
+            np.hypot(row[0] + row[2] / 2 - self.size / 2, row[1] + row[3] / 2 - self.size / 2)
+        )
 
     def cut(self, image: Image) -> NDArray[np.float32]:
         """The window in luma, black where it reaches beyond the frame."""
         block = self.side // self.size
-        spans = [self._inside(at, length, max(block, 1)) for at, length in zip(self.corner, image.shape[1::-1], strict=True)]
+        spans = [
+            self._inside(at, length, max(block, 1))
+            for at, length in zip(self.corner, image.shape[1::-1], strict=True)
+        ]
         (left, right), (top, bottom) = spans
         out = np.zeros((self.size, self.size), np.float32)
         cols, rows = round((right - left) / self.step), round((bottom - top) / self.step)
@@ -175,7 +186,10 @@ class _Window:
             luma = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
             how = cv2.INTER_AREA if block else cv2.INTER_LINEAR
             small = luma if block == 1 else cv2.resize(luma, (cols, rows), interpolation=how)
-            at_x, at_y = (round((near - at) / self.step) for near, at in zip((left, top), self.corner, strict=True))
+            at_x, at_y = (
+                round((near - at) / self.step)
+                for near, at in zip((left, top), self.corner, strict=True)
+            )
             shown = out[at_y : at_y + rows, at_x : at_x + cols]
             shown[:] = small[: shown.shape[0], : shown.shape[1]]
         return out

@@ -66,7 +66,9 @@ def _pixels(size: int, zoom: float) -> Pixels:
     template = np.array([[0.32, 0.38], [0.68, 0.38], [0.5, 0.61], [0.35, 0.77], [0.65, 0.77]])
     middle = np.array([0.5, 0.57])
     points = ((template - middle) * zoom + middle).tolist()
-    return Pixels(size=size, colour="grey", alignment="similarity5", template=points, mean=(0.0,), std=(1.0,))
+    return Pixels(
+        size=size, colour="grey", alignment="similarity5", template=points, mean=(0.0,), std=(1.0,)
+    )
 
 
 _UNLIKE: Final = -1e-3
@@ -113,7 +115,11 @@ class Look:
 
     def is_near(self, matrix: Floats) -> bool:
         """Whether a look cut by `matrix` would still show this face, though not well aligned."""
-        off = self._face.points @ (matrix[:, :2] - self.matrix[:, :2]).T + matrix[:, 2] - self.matrix[:, 2]
+        off = (
+            self._face.points @ (matrix[:, :2] - self.matrix[:, :2]).T
+            + matrix[:, 2]
+            - self.matrix[:, 2]
+        )
         return bool(np.hypot(*off.T).mean() <= NEAR_PX)
 
     def cut_at(self, matrix: Floats) -> Patch:
@@ -172,7 +178,9 @@ class Memory:
         if best >= ALIKE and look.is_cut_off:
             return best  # what is around it is not in the frame
         near = best >= -_at(SLACK, passed_s)
-        if near and max(_shifted(earlier.wide, look.wide) for earlier in self.kept) >= _at(WIDE_LIMIT, passed_s):
+        if near and max(_shifted(earlier.wide, look.wide) for earlier in self.kept) >= _at(
+            WIDE_LIMIT, passed_s
+        ):
             return max(best, ALIKE)
         return min(best, _UNLIKE)
 
@@ -240,5 +248,9 @@ def _parts(a: Patch, b: Patch) -> float:
 def _blocks(patch: Patch) -> Patch:
     """The patch's blocks (16, BLOCK * BLOCK), each less its mean."""
     count = SIDE // BLOCK
-    blocks = patch.reshape(count, BLOCK, count, BLOCK).swapaxes(1, 2).reshape(count * count, BLOCK * BLOCK)
+    blocks = (
+        patch.reshape(count, BLOCK, count, BLOCK)
+        .swapaxes(1, 2)
+        .reshape(count * count, BLOCK * BLOCK)
+    )
     return np.asarray(blocks - blocks.mean(axis=1, keepdims=True), np.float32)

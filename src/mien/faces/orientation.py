@@ -27,7 +27,11 @@ CONTRADICTS: Final = 60.0
 SAMPLES: Final = 8
 """Frames that are searched in all directions, at most."""
 SPACING_S: Final = 0.5
-_TURNS: Final = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_TURNS: Final = {
+    90: cv2.ROTATE_90_CLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_COUNTERCLOCKWISE,
+}
 
 
 def upright_only(detector: Detector, image: Image, faces: Sequence[Face]) -> list[Face]:
@@ -49,7 +53,9 @@ def upright_only(detector: Detector, image: Image, faces: Sequence[Face]) -> lis
             if other is None or other.confidence <= face.confidence:
                 continue
             apart = abs((_lean(other.points) - degrees - _lean(face.points) + 180) % 360 - 180)
-            if apart > CONTRADICTS and _straightened(detector, turned, other) > _straightened(detector, image, face):
+            if apart > CONTRADICTS and _straightened(detector, turned, other) > _straightened(
+                detector, image, face
+            ):
                 false.add(number)
     return [face for number, face in enumerate(faces) if number not in false]
 
@@ -58,7 +64,9 @@ def _straightened(detector: Detector, image: Image, face: Face) -> float:
     """How sure the face is when the frame is turned until its points stand upright."""
     x, y, w, h = face.box
     matrix = cv2.getRotationMatrix2D((x + w / 2, y + h / 2), _lean(face.points), 1.0)
-    upright = cast(Image, cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE))
+    upright = cast(
+        Image, cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    )
     again = detector.follow(upright, [face.box])[0]
     return max(face.confidence, again.confidence if again is not None else 0.0)
 
@@ -80,7 +88,11 @@ def _turned_box(box: Box, degrees: int, width: int, height: int) -> Box:
     (30, 0, 20, 10)
     """
     x, y, w, h = box
-    return {90: (height - y - h, x, h, w), 180: (width - x - w, height - y - h, w, h), 270: (y, width - x - w, h, w)}[degrees]
+    return {
+        90: (height - y - h, x, h, w),
+        180: (width - x - w, height - y - h, w, h),
+        270: (y, width - x - w, h, w),
+    }[degrees]
 
 
 class TurnSampler:
@@ -122,7 +134,11 @@ class TurnSampler:
         for degrees, how in _TURNS.items():
             turned = cast(Image, cv2.rotate(image, how))
             faces = self._detector.find(turned)[:1]
-            again = [face for face in self._detector.follow(turned, [face.box for face in faces]) if face is not None]
+            again = [
+                face
+                for face in self._detector.follow(turned, [face.box for face in faces])
+                if face is not None
+            ]
             for face in upright_only(self._detector, turned, again):
                 if face.confidence > max(best, self._detector.least):
                     best, turn = face.confidence, degrees

@@ -54,7 +54,9 @@ class Pixels(BaseModel):
     @model_validator(mode="after")
     def _one_number_per_channel(self) -> "Pixels":
         if not len(self.mean) == len(self.std) == self.channels or min(self.std) <= 0:
-            raise ValueError(f"mean and std need {self.channels} numbers each for {self.colour}, std above 0")
+            raise ValueError(
+                f"mean and std need {self.channels} numbers each for {self.colour}, std above 0"
+            )
         return self
 
     @model_validator(mode="after")
@@ -104,7 +106,13 @@ def warp(image: Image, matrix: Floats, pixels: Pixels) -> Image:
     if pixels.resize == "area" and scale < 0.5:
         image, matrix = _shrink(image, matrix, pixels.size, int(1 / scale))
     return np.asarray(
-        cv2.warpAffine(image, matrix, (pixels.size, pixels.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        cv2.warpAffine(
+            image,
+            matrix,
+            (pixels.size, pixels.size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
         dtype=np.uint8,
     )
 
@@ -115,11 +123,16 @@ def _shrink(image: Image, matrix: Floats, size: int, factor: int) -> tuple[Image
     x, y = cv2.invertAffineTransform(matrix) @ corners
     height, width = image.shape[:2]
     x0, y0 = (int(np.clip(np.floor(v.min()), 0, n - 1)) for v, n in ((x, width), (y, height)))
-    x1, y1 = (int(np.clip(np.ceil(v.max()) + 1, low + 1, n)) for v, low, n in ((x, x0, width), (y, y0, height)))
+    x1, y1 = (
+        int(np.clip(np.ceil(v.max()) + 1, low + 1, n))
+        for v, low, n in ((x, x0, width), (y, y0, height))
+    )
     (x1, cols), (y1, rows) = _whole(x0, x1, width, factor), _whole(y0, y1, height, factor)
     small = cv2.resize(image[y0:y1, x0:x1], (cols, rows), interpolation=cv2.INTER_AREA)
     step_x, step_y = (x1 - x0) / cols, (y1 - y0) / rows
-    back = np.array([[step_x, 0, x0 + step_x / 2 - 0.5], [0, step_y, y0 + step_y / 2 - 0.5], [0, 0, 1]])
+    back = np.array(
+        [[step_x, 0, x0 + step_x / 2 - 0.5], [0, step_y, y0 + step_y / 2 - 0.5], [0, 0, 1]]
+    )
     return np.asarray(small, dtype=np.uint8), matrix @ back
 
 
@@ -141,10 +154,19 @@ def prepare_crop(image: Image, pixels: Pixels) -> Image:
     height, width = image.shape[:2]
     if pixels.resize == "area" and (height > pixels.size) != (width > pixels.size):
         # OpenCV averages only where both sides shrink, so the one that does goes first.
-        image = np.asarray(cv2.resize(image, (min(width, pixels.size), min(height, pixels.size)), interpolation=cv2.INTER_AREA), np.uint8)
+        image = np.asarray(
+            cv2.resize(
+                image,
+                (min(width, pixels.size), min(height, pixels.size)),
+                interpolation=cv2.INTER_AREA,
+            ),
+            np.uint8,
+        )
     shrinks = pixels.resize == "area" and min(image.shape[:2]) > pixels.size
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (pixels.size, pixels.size), interpolation=how), dtype=np.uint8)
+    return np.asarray(
+        cv2.resize(image, (pixels.size, pixels.size), interpolation=how), dtype=np.uint8
+    )
 
 
 def normalise(crops: list[Image] | Image, pixels: Pixels) -> NDArray[np.float32]:

@@ -73,7 +73,9 @@ class _Track:
     speed: tuple[float, float]  # of the box's corner, px a second
     window: Box  # where it was looked for last
     memory: Memory
-    replaced: bool = False  # lost to another face in its place, which is no reason to look for it at every frame
+    replaced: bool = (
+        False  # lost to another face in its place, which is no reason to look for it at every frame
+    )
 
     @classmethod
     def begin(cls, face: Face, look: Look) -> "_Track":
@@ -100,7 +102,10 @@ class _Track:
         box = self.box_at(time_s)
         if overlap(box, face.box) >= NEAR:
             return True
-        away = np.hypot(box[0] + box[2] / 2 - face.box[0] - face.box[2] / 2, box[1] + box[3] / 2 - face.box[1] - face.box[3] / 2)
+        away = np.hypot(
+            box[0] + box[2] / 2 - face.box[0] - face.box[2] / 2,
+            box[1] + box[3] / 2 - face.box[1] - face.box[3] / 2,
+        )
         return bool(away <= ROAM * box[2] * (time_s - self.seen_s))
 
     def moved(self, face: Face, look: Look) -> "_Track":
@@ -109,11 +114,19 @@ class _Track:
         new = ((face.box[i] - self.face.box[i]) / passed for i in (0, 1))
         speed = tuple(0.5 * old + 0.5 * now for old, now in zip(self.speed, new, strict=True))
         face = replace(face, track=self.number)
-        return _Track(face, time_s, (speed[0], speed[1]), self.window_at(time_s), self.memory.with_look(look))
+        return _Track(
+            face, time_s, (speed[0], speed[1]), self.window_at(time_s), self.memory.with_look(look)
+        )
 
     def jumped(self, face: Face, look: Look) -> "_Track":
         """The track after a change of place that says nothing about speed, such as that of tiles in a gallery."""
-        return _Track(replace(face, track=self.number), look.time_s, (0.0, 0.0), face.box, self.memory.with_look(look))
+        return _Track(
+            replace(face, track=self.number),
+            look.time_s,
+            (0.0, 0.0),
+            face.box,
+            self.memory.with_look(look),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +174,11 @@ class Tracker:
         self._interval.add(time_s)
         gap_s = self._interval.longest_gap_s(GAP_S)
         # In view until the frame before: however long the source paused since, no frame was without this face.
-        self._tracks = [track for track in self._tracks if track.seen_s >= self._frame_s or time_s - track.seen_s <= gap_s]
+        self._tracks = [
+            track
+            for track in self._tracks
+            if track.seen_s >= self._frame_s or time_s - track.seen_s <= gap_s
+        ]
         self._frame_s = time_s
         followed = self._follow(image, time_s, cut)
         if cut:
@@ -218,12 +235,22 @@ class Tracker:
         """Whether a face that might be this track's resembles another track far more: two have changed places."""
         if alike >= CERTAIN:
             return False
-        return any(other.memory.likeness(look) >= alike + RATHER for other in self._tracks if other is not track)
+        return any(
+            other.memory.likeness(look) >= alike + RATHER
+            for other in self._tracks
+            if other is not track
+        )
 
-    def _search(self, image: NDArray[np.uint8], time_s: float, followed: dict[int, _Track]) -> dict[int, _Track]:
+    def _search(
+        self, image: NDArray[np.uint8], time_s: float, followed: dict[int, _Track]
+    ) -> dict[int, _Track]:
         """Faces that no track follows: they take up a lost track that they resemble, or begin a new one."""
         known = [track.face.box for track in followed.values()]
-        found = [face for face in self._detector.find(image) if all(overlap(face.box, box) < 0.3 for box in known)]
+        found = [
+            face
+            for face in self._detector.find(image)
+            if all(overlap(face.box, box) < 0.3 for box in known)
+        ]
         unknown = [(face, Look(image, face, time_s)) for face in self._confirmed(image, found)]
         lost = [track for track in self._tracks if track.number not in followed]
         taken = self._recognised(lost, unknown, time_s)
@@ -241,14 +268,18 @@ class Tracker:
         return new
 
     @staticmethod
-    def _recognised(lost: list[_Track], unknown: list[tuple[Face, Look]], time_s: float) -> dict[int, _Track]:
+    def _recognised(
+        lost: list[_Track], unknown: list[tuple[Face, Look]], time_s: float
+    ) -> dict[int, _Track]:
         """Lost tracks by the `id` of the look that each is recognised in; the best pairs first, each face and track once."""
         pairs: list[tuple[float, _Track, Look]] = []
         for track in lost:
             for face, look in unknown:
                 alike = track.memory.likeness(look)
                 if alike >= (ALIKE if track.expects(face, time_s) else ELSEWHERE):
-                    pairs.append((alike + PLACE * overlap(track.box_at(time_s), face.box), track, look))
+                    pairs.append(
+                        (alike + PLACE * overlap(track.box_at(time_s), face.box), track, look)
+                    )
         taken: dict[int, _Track] = {}
         for _, track, look in sorted(pairs, key=lambda pair: -pair[0]):
             if id(look) not in taken and track not in taken.values():
@@ -258,17 +289,24 @@ class Tracker:
     def _mark_replaced(self, lost: list[_Track], new: dict[int, _Track]) -> None:
         """Note which lost tracks have another face in their place now."""
         for track in lost:
-            if any(number != track.number and overlap(track.face.box, other.face.box) >= NEAR for number, other in new.items()):
+            if any(
+                number != track.number and overlap(track.face.box, other.face.box) >= NEAR
+                for number, other in new.items()
+            ):
                 at = self._tracks.index(track)
                 self._tracks[at] = replace(track, replaced=True)
 
     def _confirmed(self, image: NDArray[np.uint8], found: list[Face]) -> list[Face]:
         """Those that a second look from near by finds as well, as it finds them: fewer false faces, and one scale for all boxes."""
         kept: list[Face] = []
-        for first, face in zip(found, self._detector.follow(image, [one.box for one in found]), strict=True):
+        for first, face in zip(
+            found, self._detector.follow(image, [one.box for one in found]), strict=True
+        ):
             if face is None or face.confidence < self._detector.least:
                 continue
-            if overlap(first.box, face.box) >= 0.3 and all(overlap(face.box, one.box) < 0.5 for one in kept):
+            if overlap(first.box, face.box) >= 0.3 and all(
+                overlap(face.box, one.box) < 0.5 for one in kept
+            ):
                 kept.append(face)
         upright = upright_only(self._detector, image, kept)
         self.turned_away += len(kept) - len(upright)

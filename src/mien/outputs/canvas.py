@@ -63,7 +63,9 @@ class Canvas:
 
     def fill(self, box: Box, colour: Colour, radius: float) -> None:
         """A filled box with rounded corners."""
-        cv2.fillConvexPoly(self._picture, _fixed(_rounded(box, radius)), colour, cv2.LINE_AA, _SHIFT)
+        cv2.fillConvexPoly(
+            self._picture, _fixed(_rounded(box, radius)), colour, cv2.LINE_AA, _SHIFT
+        )
 
     def outline(self, box: Box, colour: Colour, strength: float, radius: float) -> None:
         """A thin rounded outline that lets the picture through; strength 0..1."""
@@ -72,17 +74,26 @@ class Canvas:
         def draw(part: Pixels, origin: Points) -> None:
             cv2.polylines(part, [_fixed(path - origin)], True, colour, width, cv2.LINE_AA, _SHIFT)
 
-        self._blend(Box(box.x - width, box.y - width, box.w + 2 * width, box.h + 2 * width), strength, draw)
+        self._blend(
+            Box(box.x - width, box.y - width, box.w + 2 * width, box.h + 2 * width), strength, draw
+        )
 
     def corners(self, box: Box, colour: Colour, radius: float, length: float, width: float) -> None:
         """Only the corners of a rounded box, with arms of `length`, as strokes with a darker edge."""
         tail = max(length - radius, 0)
         quarters = np.split(_rounded(box, radius), 4)
         paths = [
-            _fixed(np.vstack([arc[0] - tail * _COMPASS[(k + 1) % 4], arc, arc[-1] - tail * _COMPASS[k]])) for k, arc in enumerate(quarters)
+            _fixed(
+                np.vstack(
+                    [arc[0] - tail * _COMPASS[(k + 1) % 4], arc, arc[-1] - tail * _COMPASS[k]]
+                )
+            )
+            for k, arc in enumerate(quarters)
         ]
         for shade, thickness in ((_EDGE, width + 1.6 * self.scale), (colour, width)):
-            cv2.polylines(self._picture, paths, False, shade, _width(thickness), cv2.LINE_AA, _SHIFT)
+            cv2.polylines(
+                self._picture, paths, False, shade, _width(thickness), cv2.LINE_AA, _SHIFT
+            )
 
     def dashes(self, box: Box, colour: Colour, radius: float, dash: float, width: float) -> None:
         """A rounded outline of dashes, each `dash` long."""
@@ -95,23 +106,47 @@ class Canvas:
         pieces = [_fixed(points[start : start + 4]) for start in range(0, 3 * count, 6)]
         cv2.polylines(self._picture, pieces, False, colour, _width(width), cv2.LINE_AA, _SHIFT)
 
-    def line(self, start: tuple[float, float], end: tuple[float, float], colour: Colour, width: float) -> None:
+    def line(
+        self, start: tuple[float, float], end: tuple[float, float], colour: Colour, width: float
+    ) -> None:
         """A straight stroke."""
-        cv2.polylines(self._picture, [_fixed(np.array([start, end]))], False, colour, _width(width), cv2.LINE_AA, _SHIFT)
+        cv2.polylines(
+            self._picture,
+            [_fixed(np.array([start, end]))],
+            False,
+            colour,
+            _width(width),
+            cv2.LINE_AA,
+            _SHIFT,
+        )
 
-    def disc(self, x: float, y: float, radius: float, colour: Colour, width: float | None = None) -> None:
+    def disc(
+        self, x: float, y: float, radius: float, colour: Colour, width: float | None = None
+    ) -> None:
         """A circle: its outline of that width, or filled without one."""
         centre = (round(x * 2**_SHIFT), round(y * 2**_SHIFT))
-        cv2.circle(self._picture, centre, round(radius * 2**_SHIFT), colour, -1 if width is None else _width(width), cv2.LINE_AA, _SHIFT)
+        cv2.circle(
+            self._picture,
+            centre,
+            round(radius * 2**_SHIFT),
+            colour,
+            -1 if width is None else _width(width),
+            cv2.LINE_AA,
+            _SHIFT,
+        )
 
     def bar(self, start: tuple[float, float], length: float, width: float, colour: Colour) -> None:
         """A level bar with round ends, from the middle of its left end."""
         x, y = start
         self.fill(Box(x, y - width / 2, length, width), colour, width / 2)
 
-    def text(self, words: str, at: tuple[float, float], size: float, colour: Colour, weight: int) -> None:
+    def text(
+        self, words: str, at: tuple[float, float], size: float, colour: Colour, weight: int
+    ) -> None:
         """Words whose first letter stands at `at`; size in pixels, weight 400 (regular) to 700 (bold)."""
-        cv2.putText(self._picture, words, (round(at[0]), round(at[1])), colour, _font(), round(size), weight)
+        cv2.putText(
+            self._picture, words, (round(at[0]), round(at[1])), colour, _font(), round(size), weight
+        )
 
     def length(self, words: str, size: float, weight: int) -> float:
         """How long `text` would be, in pixels."""
@@ -120,7 +155,9 @@ class Canvas:
     def _blend(self, box: Box, strength: float, draw: Callable[[Pixels, Points], object]) -> None:
         """Let `draw` work on a copy of the part of the picture under the box, then mix it in."""
         left, top = max(int(box.x), 0), max(int(box.y), 0)
-        under = self._picture[top : max(int(box.y + box.h) + 2, 0), left : max(int(box.x + box.w) + 2, 0)]
+        under = self._picture[
+            top : max(int(box.y + box.h) + 2, 0), left : max(int(box.x + box.w) + 2, 0)
+        ]
         if under.size:
             over = under.copy()
             draw(over, np.array([left, top], float))

@@ -51,8 +51,19 @@ class Column:
 _BOX = "of the face box in the upright frame, in square pixels; may lie beyond the frame."
 _PLAIN: Final = (
     Column("source", "str", "The path or name of the input."),
-    Column("frame", "int64", "Number of the frame in its source, from 0; unreadable and skipped frames are counted too.", "count", 0),
-    Column("time_s", "float64", "Presentation time of the frame by the container's clock; 0 for a picture.", "seconds"),
+    Column(
+        "frame",
+        "int64",
+        "Number of the frame in its source, from 0; unreadable and skipped frames are counted too.",
+        "count",
+        0,
+    ),
+    Column(
+        "time_s",
+        "float64",
+        "Presentation time of the frame by the container's clock; 0 for a picture.",
+        "seconds",
+    ),
     Column("status", "str", "Why the row looks as it does; see statuses."),
     Column(
         "face",
@@ -111,13 +122,23 @@ def columns(tasks: Sequence[Task], smoothing: Smoothing | None = None) -> tuple[
     if unknown := [t.family for t in tasks if t.family not in _FAMILIES]:
         raise UnknownNameError("task family", unknown[0], _FAMILIES)
     if len({t.family for t in tasks}) < len(tasks):
-        raise LabelMismatchError(f"one task per family fits in a table, got {', '.join(t.key for t in tasks)}; leave one out")
+        raise LabelMismatchError(
+            f"one task per family fits in a table, got {', '.join(t.key for t in tasks)}; leave one out"
+        )
     by_family = {t.family: t for t in tasks}
-    scores = [column for family, make in _FAMILIES.items() if family in by_family for column in make(by_family[family])]
+    scores = [
+        column
+        for family, make in _FAMILIES.items()
+        if family in by_family
+        for column in make(by_family[family])
+    ]
     if not smoothing:
         return (*_PLAIN, *scores)
     smooth = (_smoothed(column, smoothing) for column in scores)
-    raw = (replace(c, name=f"{c.name}_raw", meaning=f"{c.meaning} Before smoothing.", raw=True) for c in scores)
+    raw = (
+        replace(c, name=f"{c.name}_raw", meaning=f"{c.meaning} Before smoothing.", raw=True)
+        for c in scores
+    )
     return (*_PLAIN, *smooth, *raw)
 
 
@@ -126,26 +147,39 @@ def column_notes(columns: Sequence[Column], every_s: float) -> list[str]:
 
     every_s: as `width_notes` takes it.
     """
-    return width_notes(((column.name, column.fwhm_s) for column in columns if column.fwhm_s is not None), every_s)
+    return width_notes(
+        ((column.name, column.fwhm_s) for column in columns if column.fwhm_s is not None), every_s
+    )
 
 
 def _smoothed(column: Column, smoothing: Smoothing) -> Column:
     if column.name in smoothing.keep:
         return replace(column, meaning=f"{column.meaning} Not smoothed.")
     width_s = round(smoothing.fwhm_s, 4)
-    return replace(column, meaning=f"{column.meaning} Smoothed over time, {width_s:g} s wide at half maximum.", fwhm_s=width_s)
+    return replace(
+        column,
+        meaning=f"{column.meaning} Smoothed over time, {width_s:g} s wide at half maximum.",
+        fwhm_s=width_s,
+    )
 
 
 def _expression_columns(task: Task) -> list[Column]:
-    best = Column("expression", "str", f"The expression with the highest probability. {_SHARES}", task=task)
+    best = Column(
+        "expression", "str", f"The expression with the highest probability. {_SHARES}", task=task
+    )
     total = f"the {len(task.names)} expressions of a face sum to 1."
-    return [best, *_score_columns(task, "probability", lambda name: f"Probability of {name}; {total}")]
+    return [
+        best,
+        *_score_columns(task, "probability", lambda name: f"Probability of {name}; {total}"),
+    ]
 
 
 def _compound_columns(task: Task) -> list[Column]:
     if task != COMPOUND_SCORES:
         total = f"the {len(task.names)} compound expressions of a face sum to 1."
-        return _score_columns(task, "probability", lambda name: f"Probability of {name.replace('_', ' ')}; {total}")
+        return _score_columns(
+            task, "probability", lambda name: f"Probability of {name.replace('_', ' ')}; {total}"
+        )
 
     def meaning(name: str) -> str:
         members = " and ".join(COMPOUNDS[name])
@@ -164,7 +198,10 @@ def _unit_columns(task: Task) -> list[Column]:
 
 def _score_columns(task: Task, unit: str, meaning: Callable[[str], str]) -> list[Column]:
     named = zip(task.columns, task.names, strict=True)
-    return [Column(column, "float32", meaning(name), unit, task.low, task.high, task) for column, name in named]
+    return [
+        Column(column, "float32", meaning(name), unit, task.low, task.high, task)
+        for column, name in named
+    ]
 
 
 # Family -> its columns; the order is the table's.
@@ -173,8 +210,12 @@ _FAMILIES: Final[dict[str, Callable[[Task], list[Column]]]] = {
     "va": lambda task: _score_columns(task, "score", _DIMENSIONS.__getitem__),
     "au": _unit_columns,
     "ce": _compound_columns,
-    "emi": lambda task: _score_columns(task, "score", lambda name: f"Intensity of {name.replace('_', ' ')} in a clip, from 0 to 1."),
-    "ah": lambda task: _score_columns(task, "probability", lambda name: "Probability that the person is ambivalent or hesitant."),
+    "emi": lambda task: _score_columns(
+        task, "score", lambda name: f"Intensity of {name.replace('_', ' ')} in a clip, from 0 to 1."
+    ),
+    "ah": lambda task: _score_columns(
+        task, "probability", lambda name: "Probability that the person is ambivalent or hesitant."
+    ),
 }
 
 
@@ -197,15 +238,21 @@ def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.Recor
 def _plain_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
     faces = [r.face for r in readings]
     nowhere = (np.nan,) * 4
-    boxes = np.array([nowhere if face is None else face.box for face in faces], np.float32).reshape(-1, 4)
-    confidence = np.array([np.nan if face is None else face.confidence for face in faces], np.float32)
+    boxes = np.array([nowhere if face is None else face.box for face in faces], np.float32).reshape(
+        -1, 4
+    )
+    confidence = np.array(
+        [np.nan if face is None else face.confidence for face in faces], np.float32
+    )
     return {
         "source": pa.array([_utf8(r.source) for r in readings], pa.string()),
         "frame": pa.array([r.frame for r in readings], pa.int64()),
         "time_s": pa.array([r.time_s for r in readings], pa.float64()),
         "status": pa.array([r.status.value for r in readings], pa.string()),
         "face": pa.array([None if face is None else face.track for face in faces], pa.int64()),
-        **dict(zip(("box_x", "box_y", "box_w", "box_h"), map(_floats, boxes.T.copy()), strict=True)),
+        **dict(
+            zip(("box_x", "box_y", "box_w", "box_h"), map(_floats, boxes.T.copy()), strict=True)
+        ),
         "confidence": _floats(confidence),
     }
 
@@ -222,7 +269,9 @@ def _scores(found: Sequence[Mapping[str, Floats]], task: Task) -> Floats:
     none = np.full(width, np.nan, np.float32)
     rows = [scores.get(task.family, none) for scores in found]
     if wrong := [len(row) for row in rows if len(row) != width]:
-        raise LabelMismatchError(f"{task.key} has {width} names, a reading holds {wrong[0]} scores; use the tasks of its bundle")
+        raise LabelMismatchError(
+            f"{task.key} has {width} names, a reading holds {wrong[0]} scores; use the tasks of its bundle"
+        )
     return np.array(rows, np.float32).reshape(-1, width)
 
 
@@ -232,4 +281,8 @@ def _floats(values: Floats) -> pa.Array:
 
 def _highest(scores: Floats, names: tuple[str, ...]) -> pa.Array:
     """The name of the highest score of each row (N, K); null where one is missing."""
-    return pa.array(np.array(names, object)[scores.argmax(axis=1)], pa.string(), mask=np.isnan(scores).any(axis=1))
+    return pa.array(
+        np.array(names, object)[scores.argmax(axis=1)],
+        pa.string(),
+        mask=np.isnan(scores).any(axis=1),
+    )

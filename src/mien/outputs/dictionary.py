@@ -15,7 +15,9 @@ EDITION = 2
 """Of the dictionary's form; the first had no number."""
 
 
-def write_dictionary(path: str | Path, columns: Sequence[Column], facts: Mapping[str, object]) -> None:
+def write_dictionary(
+    path: str | Path, columns: Sequence[Column], facts: Mapping[str, object]
+) -> None:
     """Write the dictionary of a table with these columns as JSON, complete or not at all.
 
     facts: what the columns cannot know: the source, the bundle's name and sha256, the options. They must fit in JSON.

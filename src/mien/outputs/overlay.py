@@ -38,15 +38,25 @@ class Overlay:
     Raises OutputError for a camera or arrays, for another suffix, and when the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, source: Source, tasks: Sequence[Task], files: Transaction | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        source: Source,
+        tasks: Sequence[Task],
+        files: Transaction | None = None,
+    ) -> None:
         self._path, self._source = Path(path), source
         self._own = files is None
         self._files = Transaction() if files is None else files
         if source.kind not in _SUFFIXES:
-            raise OutputError(f"{source.name}: an overlay needs a file to draw over; give a picture or video, or leave the overlay out")
+            raise OutputError(
+                f"{source.name}: an overlay needs a file to draw over; give a picture or video, or leave the overlay out"
+            )
         suffixes = _SUFFIXES[source.kind]
         if self._path.suffix.lower() not in suffixes:
-            raise OutputError(f"{path}: an overlay of {source.kind} {source.name} cannot have this suffix; use {' or '.join(suffixes)}")
+            raise OutputError(
+                f"{path}: an overlay of {source.kind} {source.name} cannot have this suffix; use {' or '.join(suffixes)}"
+            )
         self._painter = Painter(tasks)
         self._group: list[Reading] = []
         self._last: Pixels | None = None
@@ -59,7 +69,11 @@ class Overlay:
         self._scale = _scale(*again.size) if again.size else 1
         self._source.media["overlay_scale"] = self._scale
         is_still = again.kind == "image"
-        self._sheet: _Sheet = _Still(self._path, self._files) if is_still else _film(self._path, again, self._scale, self._files)
+        self._sheet: _Sheet = (
+            _Still(self._path, self._files)
+            if is_still
+            else _film(self._path, again, self._scale, self._files)
+        )
         width, height = again.size or (640, 360)
         self._size = (self._scale * width, self._scale * height)
         self._sheet.begin()
@@ -72,7 +86,12 @@ class Overlay:
                 self._flush()
             self._group.append(reading)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if kind is None:
                 self._flush()
@@ -108,7 +127,9 @@ class Overlay:
             if frame.index == index:
                 return frame
             self._last = frame.pixels if frame.pixels is not None else self._last
-        raise SourceError(f"{self._source.name}: frame {index} is not there when read again; leave the file alone while it is analysed")
+        raise SourceError(
+            f"{self._source.name}: frame {index} is not there when read again; leave the file alone while it is analysed"
+        )
 
     def _dimmed(self) -> Pixels:
         """The last picture, darker; black before the first."""
@@ -120,7 +141,10 @@ class Overlay:
         """A copy to draw on."""
         if self._scale == 1:
             return pixels.copy()
-        return np.asarray(cv2.resize(pixels, None, fx=self._scale, fy=self._scale, interpolation=cv2.INTER_CUBIC), np.uint8)
+        return np.asarray(
+            cv2.resize(pixels, None, fx=self._scale, fy=self._scale, interpolation=cv2.INTER_CUBIC),
+            np.uint8,
+        )
 
 
 def _scale(width: int, height: int) -> int:
@@ -134,7 +158,9 @@ def _enlarged(reading: Reading, scale: int) -> Reading:
         return reading
     face = reading.face
     x, y, width, height = (scale * each for each in face.box)
-    return replace(reading, face=replace(face, box=(x, y, width, height), points=scale * face.points))
+    return replace(
+        reading, face=replace(face, box=(x, y, width, height), points=scale * face.points)
+    )
 
 
 class _Sheet(Protocol):
@@ -149,7 +175,9 @@ class _Sheet(Protocol):
 def _film(path: Path, source: Source, scale: int, files: Transaction) -> VideoWriter:
     rate = source.frame_hint / source.length_s if source.frame_hint and source.length_s else 25.0
     width, height = source.size or (640, 360)
-    return VideoWriter(path, source.sound, (scale * width, scale * height), min(max(rate, 1.0), 240.0), files)
+    return VideoWriter(
+        path, source.sound, (scale * width, scale * height), min(max(rate, 1.0), 240.0), files
+    )
 
 
 class _Still:
@@ -163,7 +191,9 @@ class _Still:
         pass
 
     def add(self, picture: Pixels, time_s: float) -> None:
-        options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if self._path.suffix.lower() != ".png" else []
+        options = (
+            [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if self._path.suffix.lower() != ".png" else []
+        )
         self._data = cv2.imencode(self._path.suffix, picture[..., ::-1], options)[1].tobytes()
 
     def finish(self) -> None:

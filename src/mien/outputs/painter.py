@@ -87,7 +87,10 @@ class Painter:
     def _panel(self, picture: Pixels, look: _Look, taken: Sequence[Box]) -> list[Box]:
         """Draw valence, arousal and action units of a face, as large as there is room; the place taken, if any."""
         ink = Canvas(picture)
-        if not self._tasks.keys() & look.reading.scores.keys() & {"va", "au"} or look.box.h < _SMALL_FACE * ink.scale:
+        if (
+            not self._tasks.keys() & look.reading.scores.keys() & {"va", "au"}
+            or look.box.h < _SMALL_FACE * ink.scale
+        ):
             return []
         for zoom in np.linspace(_zoom(ink, look.box), _least_zoom(ink), 3):
             smaller = Canvas(picture, float(zoom))
@@ -105,7 +108,9 @@ class Painter:
         lefts = [look.box.x + look.box.w + 1.5 * gap, look.box.x - width - 1.5 * gap, far, gap]
         spots = [Box(left, top, width, height) for left in lefts]
         track = -1 if look.face.track is None else look.face.track
-        order = sorted(range(4), key=lambda side: (side > 1, side != self._sides.get(track, 0), side))
+        order = sorted(
+            range(4), key=lambda side: (side > 1, side != self._sides.get(track, 0), side)
+        )
         chosen = next((side for side in order if _is_free(ink, spots[side], taken)), None)
         if chosen is None:
             return None
@@ -138,7 +143,12 @@ class Painter:
         width, height = per_row * widest, len(rows) * line + pad
         left = float(np.clip(look.box.x, 2, max(ink.width - width - 2, 2)))
         gap = _MARGIN * ink.scale
-        tops = [look.box.y + look.box.h + gap, look.box.y - gap - height, ink.height - height - 2, 2.0]
+        tops = [
+            look.box.y + look.box.h + gap,
+            look.box.y - gap - height,
+            ink.height - height - 2,
+            2.0,
+        ]
         spots = [Box(left, top, width, height) for top in tops]
         spot = next((spot for spot in spots if _is_free(ink, spot, taken)), None)
         if spot is None:
@@ -146,7 +156,13 @@ class Painter:
         ink.veil(spot, _DARK, 0.76, 5 * ink.scale)
         for row, some in enumerate(rows):
             for place, word in enumerate(some):
-                ink.text(word, (spot.x + pad + place * widest, spot.y + pad + row * line + 0.7 * size), size, _WHITE, 400)
+                ink.text(
+                    word,
+                    (spot.x + pad + place * widest, spot.y + pad + row * line + 0.7 * size),
+                    size,
+                    _WHITE,
+                    400,
+                )
         return [spot]
 
     def _telling(self, reading: Reading) -> list[str]:
@@ -157,7 +173,10 @@ class Painter:
             words += [f"{name} {value:+.2f}".replace("-", "−") for name, value in named]
         if "au" in self._tasks and "au" in reading.scores:
             scores = reading.scores["au"]
-            words += [f"{self._tasks['au'].names[i]} {scores[i]:.2f}" for i in np.argsort(-scores)[:_STRONGEST]]
+            words += [
+                f"{self._tasks['au'].names[i]} {scores[i]:.2f}"
+                for i in np.argsort(-scores)[:_STRONGEST]
+            ]
         return words
 
     def _label(self, ink: Canvas, look: _Look, taken: Sequence[Box]) -> list[Box]:
@@ -172,7 +191,14 @@ class Painter:
             chip = ink.length(number, size, 700) + 2 * pad if number else 0.0
             split = ink.length(strong, size, 600) + 0.35 * size
             width = chip + (split + ink.length(light, size, 400) + 2 * pad if strong else 0)
-            spot = next((spot for spot in _label_spots(ink, look.box, width, height) if _is_free(ink, spot, taken)), None)
+            spot = next(
+                (
+                    spot
+                    for spot in _label_spots(ink, look.box, width, height)
+                    if _is_free(ink, spot, taken)
+                ),
+                None,
+            )
             if spot is None:
                 continue
             ink.veil(spot, _DARK, 0.72, 4 * s)
@@ -191,7 +217,9 @@ class Painter:
             return None
         scores = reading.scores["expr"]
         best = int(scores.argmax())
-        return self._tasks["expr"].names[best], f"{scores[best]:.0%}{' gap' if reading.status is Status.gap else ''}"
+        return self._tasks["expr"].names[
+            best
+        ], f"{scores[best]:.0%}{' gap' if reading.status is Status.gap else ''}"
 
 
 def note(picture: Pixels, words: str) -> None:
@@ -205,7 +233,9 @@ def note(picture: Pixels, words: str) -> None:
 
 def _look(reading: Reading, face: Face) -> _Look:
     sure = reading.status is not Status.gap
-    return _Look(face, Box(*map(float, face.box)), colour_of(face.track) if sure else _MUTED, sure, reading)
+    return _Look(
+        face, Box(*map(float, face.box)), colour_of(face.track) if sure else _MUTED, sure, reading
+    )
 
 
 def _least_zoom(ink: Canvas) -> float:
@@ -273,7 +303,9 @@ def _dial(ink: Canvas, corner: tuple[float, float], scores: Floats, colour: Colo
         ink.text(f"{value:+.2f}".replace("-", "−"), (right, base + 13.5 * s), 12.5 * s, _WHITE, 600)
 
 
-def _bars(ink: Canvas, spot: Box, top: float, names: Sequence[str], scores: Floats, *, colour: Colour) -> None:
+def _bars(
+    ink: Canvas, spot: Box, top: float, names: Sequence[str], scores: Floats, *, colour: Colour
+) -> None:
     """One bar a row for activations 0..1; the strongest stand out."""
     s = ink.scale
     strongest = {int(i) for i in np.argsort(-scores)[:_STRONGEST] if scores[i] >= 0.25}
@@ -281,7 +313,13 @@ def _bars(ink: Canvas, spot: Box, top: float, names: Sequence[str], scores: Floa
     for row, name in enumerate(names):
         middle = top + (5.75 + 11.5 * row) * s
         strong, value = row in strongest, float(np.clip(scores[row], 0, 1))
-        ink.text(name, (spot.x + 9 * s, middle + 3.3 * s), 9 * s, _WHITE if strong else _MUTED, 600 if strong else 400)
+        ink.text(
+            name,
+            (spot.x + 9 * s, middle + 3.3 * s),
+            9 * s,
+            _WHITE if strong else _MUTED,
+            600 if strong else 400,
+        )
         ink.bar((left, middle), length, 4 * s, _TRACK)
         if value > 0:
             ink.bar((left, middle), length * value, 4 * s, colour if strong else _FAINT)

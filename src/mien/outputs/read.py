@@ -64,7 +64,9 @@ def read_table(path: str | Path) -> "pd.DataFrame":
         table = table.cast(schema_of(columns))
     except (OSError, ValueError, pa.ArrowException) as error:
         why = str(error).partition("\n")[0]
-        raise TableError(f"{path}: cannot be read ({why}); it was changed or cut off, make it again") from error
+        raise TableError(
+            f"{path}: cannot be read ({why}); it was changed or cut off, make it again"
+        ) from error
     _check_rows(table.num_rows, page, path)
     frame = to_frame(table, columns)
     frame.attrs["dictionary"] = page
@@ -76,7 +78,10 @@ def _table_of(path: Path) -> str:
     stem = next(path.name.removesuffix(ending) for ending in _BESIDE if path.name.endswith(ending))
     there = (path.with_name(f"{stem}.{suffix}") for suffix in _READERS)
     beside = next((str(table) for table in there if table.is_file()), None)
-    return beside or f"the {', '.join(f'.{suffix}' for suffix in _READERS)} file that was written with it"
+    return (
+        beside
+        or f"the {', '.join(f'.{suffix}' for suffix in _READERS)} file that was written with it"
+    )
 
 
 def _dictionary(path: Path) -> dict[str, Any]:
@@ -85,11 +90,17 @@ def _dictionary(path: Path) -> dict[str, Any]:
     try:
         page = json.loads(beside.read_bytes())
     except FileNotFoundError as error:
-        raise TableError(f"{path}: its dictionary {beside.name} is not beside it; bring both, or read it with pandas alone") from error
+        raise TableError(
+            f"{path}: its dictionary {beside.name} is not beside it; bring both, or read it with pandas alone"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise TableError(f"{beside}: cannot be read ({error}); make the table again, or read it with pandas alone") from error
+        raise TableError(
+            f"{beside}: cannot be read ({error}); make the table again, or read it with pandas alone"
+        ) from error
     if not (isinstance(page, dict) and isinstance(page.get("columns"), list) and "mien" in page):
-        raise TableError(f"{beside}: is no data dictionary of mien's; make the table again, or read it with pandas alone")
+        raise TableError(
+            f"{beside}: is no data dictionary of mien's; make the table again, or read it with pandas alone"
+        )
     return page
 
 
@@ -98,7 +109,9 @@ def _columns(page: Mapping[str, Any], path: Path) -> tuple[Column, ...]:
     beside = path.with_suffix(".dictionary.json")
     columns = []
     for number, entry in enumerate(page["columns"]):
-        name, dtype = (entry.get("name"), entry.get("dtype")) if isinstance(entry, dict) else (None, None)
+        name, dtype = (
+            (entry.get("name"), entry.get("dtype")) if isinstance(entry, dict) else (None, None)
+        )
         if not isinstance(name, str) or not isinstance(dtype, str) or dtype not in _TYPES:
             raise TableError(
                 f"{beside}: columns.{number}: {name!r} of type {dtype!r} is no column that this mien knows; update mien, or read the "
@@ -112,9 +125,17 @@ def _check_names(names: Sequence[str], columns: Sequence[Column], path: Path) ->
     told = [column.name for column in columns]
     if list(names) == told:
         return
-    differing = [name for name in names if name not in told] + [name for name in told if name not in names]
-    which = f"column {differing[0]!r} is in one of them only" if differing else "their columns are in another order"
-    raise TableError(f"{path}: is not the table that its dictionary is about: {which}; bring the two that were written together")
+    differing = [name for name in names if name not in told] + [
+        name for name in told if name not in names
+    ]
+    which = (
+        f"column {differing[0]!r} is in one of them only"
+        if differing
+        else "their columns are in another order"
+    )
+    raise TableError(
+        f"{path}: is not the table that its dictionary is about: {which}; bring the two that were written together"
+    )
 
 
 def _check_content(path: Path, page: Mapping[str, Any]) -> None:
@@ -132,18 +153,26 @@ def _check_content(path: Path, page: Mapping[str, Any]) -> None:
         with path.open("rb") as file:
             now = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise TableError(f"{path}: cannot be read ({error.strerror}); check that you may read it") from error
+        raise TableError(
+            f"{path}: cannot be read ({error.strerror}); check that you may read it"
+        ) from error
     if now != told:
-        raise TableError(f"{path}: was changed or cut off since it was written; make it again, or read it with pandas alone")
+        raise TableError(
+            f"{path}: was changed or cut off since it was written; make it again, or read it with pandas alone"
+        )
 
 
 def _check_rows(count: int, page: Mapping[str, Any], path: Path) -> None:
     """Raise TableError where a dictionary counts other rows than there are; it need not count any."""
     by_status = page.get("rows")
-    if not isinstance(by_status, dict) or not all(isinstance(rows, int) for rows in by_status.values()):
+    if not isinstance(by_status, dict) or not all(
+        isinstance(rows, int) for rows in by_status.values()
+    ):
         return
     if count != (told := sum(by_status.values())):
-        raise TableError(f"{path}: has {count} rows, its dictionary counts {told}; it was changed or cut off, make it again")
+        raise TableError(
+            f"{path}: has {count} rows, its dictionary counts {told}; it was changed or cut off, make it again"
+        )
 
 
 def _read_csv(path: Path, columns: Sequence[Column]) -> pa.Table:
@@ -158,10 +187,15 @@ def _read_csv(path: Path, columns: Sequence[Column]) -> pa.Table:
         read_options=csv.ReadOptions(block_size=_BLOCK),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(
-            column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+            column_types=types,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
         ),
     )
-    arrays = [_restored(array) if pa.types.is_string(array.type) else array for array in table.columns]
+    arrays = [
+        _restored(array) if pa.types.is_string(array.type) else array for array in table.columns
+    ]
     return pa.table(arrays, names=[restored(name) for name in table.column_names])
 
 
@@ -169,7 +203,9 @@ def _restored(array: pa.ChunkedArray) -> pa.Array:
     """Text as it was before it was made harmless; few texts come often."""
     encoded = array.combine_chunks().dictionary_encode()
     texts = [restored(text) for text in encoded.dictionary.to_pylist()]
-    return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(texts, pa.string())).cast(pa.string())
+    return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(texts, pa.string())).cast(
+        pa.string()
+    )
 
 
 def _read_json(path: Path, columns: Sequence[Column]) -> pa.Table:
@@ -188,11 +224,17 @@ def _read_json(path: Path, columns: Sequence[Column]) -> pa.Table:
 def _read_parquet(path: Path, columns: Sequence[Column]) -> pa.Table:
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(path) as file:  # read_table of pyarrow would take folders named a=b for columns
+    with ParquetFile(
+        path
+    ) as file:  # read_table of pyarrow would take folders named a=b for columns
         return file.read()
 
 
-_BESIDE: Final = {".dictionary.json": "a data dictionary", ".overlay.mp4": "an overlay", ".overlay.jpg": "an overlay"}
+_BESIDE: Final = {
+    ".dictionary.json": "a data dictionary",
+    ".overlay.mp4": "an overlay",
+    ".overlay.jpg": "an overlay",
+}
 _READERS: Final[Mapping[str, Callable[[Path, Sequence[Column]], pa.Table]]] = {
     "csv": _read_csv, "jsonl": _read_json, "parquet": _read_parquet,
 }  # fmt: skip

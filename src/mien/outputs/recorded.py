@@ -61,14 +61,18 @@ class Stamp:
         for key, value in known.items():
             if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
                 raise ValueError(f"an entry of sources has a wrong {key}")
-        if not all(isinstance(count, int) and count >= 0 for count in known.get("rows", {}).values()):
+        if not all(
+            isinstance(count, int) and count >= 0 for count in known.get("rows", {}).values()
+        ):
             raise ValueError("an entry of sources has wrong rows")
         return cls(**known)
 
     def to_json(self) -> dict[str, object]:
         """The entry of a dictionary."""
         entry: dict[str, object] = {key: getattr(self, key) for key in _TYPES if key != "overlay"}
-        return entry | ({"overlay": self.overlay} if self.overlay else {}) | {"rows": dict(self.rows)}
+        return (
+            entry | ({"overlay": self.overlay} if self.overlay else {}) | {"rows": dict(self.rows)}
+        )
 
     def with_content(self) -> Self:
         """The same with the fingerprint, which takes reading parts of the file."""
@@ -119,11 +123,20 @@ def compare(new: Stamp, old: Stamp) -> Literal["same", "changed", "other"]:
         return "other"
     before = old.path or os.path.abspath(old.name)  # the first edition had no path
     if not _same_place(before, new.path):
-        moved = new.with_content().fingerprint == old.fingerprint is not None and not os.path.lexists(before)
+        moved = (
+            new.with_content().fingerprint == old.fingerprint is not None
+            and not os.path.lexists(before)
+        )
         return "same" if moved else "other"
-    if new.bytes is None or (old.fingerprint is None and (old.bytes, old.modified) == (new.bytes, new.modified)):
+    if new.bytes is None or (
+        old.fingerprint is None and (old.bytes, old.modified) == (new.bytes, new.modified)
+    ):
         return "same"
-    return "same" if new.bytes == old.bytes and new.with_content().fingerprint == old.fingerprint else "changed"
+    return (
+        "same"
+        if new.bytes == old.bytes and new.with_content().fingerprint == old.fingerprint
+        else "changed"
+    )
 
 
 def _same_place(old: str, new: str) -> bool:
@@ -164,14 +177,25 @@ class Recorded:
     def media(self) -> list[Mapping[str, object]]:
         """What it says the inputs are, one by one; empty where it does not."""
         media = self.page.get("media")
-        entries = media if isinstance(media, list) and len(media) == len(self.sources) else [{}] * len(self.sources)
+        entries = (
+            media
+            if isinstance(media, list) and len(media) == len(self.sources)
+            else [{}] * len(self.sources)
+        )
         return [entry if isinstance(entry, dict) else {} for entry in entries]
 
     def files_within(self, folder: Path, stem: str) -> list[Path]:
         """The files it names, as far as they can be this table's: ``stem.…`` or below ``stem/``."""
-        names = [*self.texts("files"), *(source.overlay for source in self.sources if source.overlay)]
+        names = [
+            *self.texts("files"),
+            *(source.overlay for source in self.sources if source.overlay),
+        ]
         paths = [os.path.normpath(name) for name in names]
-        return [folder / path for path in dict.fromkeys(paths) if path.startswith((f"{stem}.", f"{stem}{os.sep}"))]
+        return [
+            folder / path
+            for path in dict.fromkeys(paths)
+            if path.startswith((f"{stem}.", f"{stem}{os.sep}"))
+        ]
 
     def is_whole(self, folder: Path, formats: Iterable[str], stem: str) -> bool:
         """Whether the tables in these formats, and all other files it names, are still as they were written."""
@@ -204,13 +228,19 @@ def read_dictionary(path: Path) -> Recorded | None:
     step = "move it and its table away, or choose another folder"
     with wrap_os_errors(path):
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise OutputError(f"{path}: is in the way, and no regular file; move it away or choose another folder")
+            raise OutputError(
+                f"{path}: is in the way, and no regular file; move it away or choose another folder"
+            )
         if path.stat().st_size > _MOST_BYTES:
             raise OutputError(f"{path}: is too large for a data dictionary; {step}")
         data = path.read_bytes()
     try:
         page = json.loads(data)
-        if not isinstance(page, dict) or not isinstance(page.get("sources"), list) or not page["sources"]:
+        if (
+            not isinstance(page, dict)
+            or not isinstance(page.get("sources"), list)
+            or not page["sources"]
+        ):
             raise ValueError("it names no sources")
         folder = page.get("folder")
         if not isinstance(folder, str | None):
@@ -218,4 +248,6 @@ def read_dictionary(path: Path) -> Recorded | None:
         return Recorded(page, tuple(Stamp.from_json(entry) for entry in page["sources"]), folder)
     except (ValueError, RecursionError) as error:
         why = str(error).partition("\n")[0]
-        raise OutputError(f"{path}: is no data dictionary that says whose table it belongs to ({why}); {step}") from error
+        raise OutputError(
+            f"{path}: is no data dictionary that says whose table it belongs to ({why}); {step}"
+        ) from error

@@ -66,7 +66,12 @@ class _Lines(ABC):
 
     def write(self, batch: pa.RecordBatch) -> None:
         rows = zip(*map(self._values, batch.columns), strict=True)
-        text = "".join([self._row % row if whole else self._gappy(row) for row, whole in zip(rows, _whole(batch), strict=True)])
+        text = "".join(
+            [
+                self._row % row if whole else self._gappy(row)
+                for row, whole in zip(rows, _whole(batch), strict=True)
+            ]
+        )
         self._file.write(text.encode())
 
     def copy(self, rows: Sequence[bytes]) -> None:
@@ -196,7 +201,9 @@ class Parquet:
                 self._put_out(rest)
             self._writer.close()
         finally:
-            self._writer.is_open = False  # a failed close is not tried again when the object is collected
+            self._writer.is_open = (
+                False  # a failed close is not tried again when the object is collected
+            )
 
 
 FORMATS: Final[dict[str, type[Format]]] = {"csv": Csv, "jsonl": JsonLines, "parquet": Parquet}
@@ -211,7 +218,13 @@ class TableWriter:
     Raises UnknownNameError for a format, OutputError when a file cannot be written.
     """
 
-    def __init__(self, stem: Path, formats: Iterable[str], columns: Sequence[Column], files: Transaction | None = None) -> None:
+    def __init__(
+        self,
+        stem: Path,
+        formats: Iterable[str],
+        columns: Sequence[Column],
+        files: Transaction | None = None,
+    ) -> None:
         self._formats = tuple(dict.fromkeys(formats))
         for name in self._formats:
             if name not in FORMATS:
@@ -250,9 +263,16 @@ class TableWriter:
 
     def facts(self) -> dict[str, dict[str, object]]:
         """Of each file, once the block has ended: its rows, bytes and sha256, by name."""
-        return {table.path.name: {"rows": self._rows, **table.facts} for table in self._tables.values()}
+        return {
+            table.path.name: {"rows": self._rows, **table.facts} for table in self._tables.values()
+        }
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if kind is None:
                 self._flush()
@@ -281,7 +301,9 @@ class TableWriter:
 class _Table:
     """One table file under its temporary name."""
 
-    def __init__(self, path: Path, kind: type[Format], columns: Sequence[Column], files: Transaction) -> None:
+    def __init__(
+        self, path: Path, kind: type[Format], columns: Sequence[Column], files: Transaction
+    ) -> None:
         self.path = path
         self.facts: dict[str, object] = {}
         self._part = files.add(path).part

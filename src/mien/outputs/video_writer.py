@@ -28,7 +28,9 @@ _TICKS: Final = 90_000  # per second; every common frame rate fits
 _LATE_S: Final = 10.0  # recordings of broadcasts start hours into their clock; a film must not begin with hours of nothing
 _QUALITY: Final = {"crf": "20", "preset": "veryfast"}
 _LEGAL_IN_MP4: Final = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
-_AAC_RATES: Final = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000})
+_AAC_RATES: Final = frozenset(
+    {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
+)
 _BT709: Final = 1
 
 
@@ -40,7 +42,14 @@ class VideoWriter:
     All methods raise OutputError when the file cannot be written.
     """
 
-    def __init__(self, path: Path, original: Stored | None, size: tuple[int, int], rate: float, files: Transaction) -> None:
+    def __init__(
+        self,
+        path: Path,
+        original: Stored | None,
+        size: tuple[int, int],
+        rate: float,
+        files: Transaction,
+    ) -> None:
         self._path, self._original, self._files = path, original, files
         self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         self._rate = Fraction(rate).limit_denominator(1001)
@@ -84,8 +93,12 @@ class VideoWriter:
 
     def _open(self, shift_s: float) -> None:
         self._shift_s = shift_s
-        self._container = av.open(str(self._aside.part.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
-        stream = self._container.add_stream("libx264", rate=self._rate, options=_QUALITY, time_base=Fraction(1, _TICKS))
+        self._container = av.open(
+            str(self._aside.part.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
+        )
+        stream = self._container.add_stream(
+            "libx264", rate=self._rate, options=_QUALITY, time_base=Fraction(1, _TICKS)
+        )
         stream.width, stream.height = self._size
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
@@ -93,11 +106,18 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = int(ColorRange.MPEG)
         self._stream = stream
-        self._sound = None if self._original is None else _Sound(self._original, self._container, shift_s)
+        self._sound = (
+            None if self._original is None else _Sound(self._original, self._container, shift_s)
+        )
 
     def _frame(self, picture: Pixels, pts: int) -> av.VideoFrame:
         frame = av.VideoFrame.from_ndarray(_fit(picture, self._size), format="rgb24")
-        frame = self._to_yuv.reformat(frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        frame = self._to_yuv.reformat(
+            frame,
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
         frame.pts, frame.time_base, frame.duration = pts, Fraction(1, _TICKS), self._step
         return frame
 
@@ -114,7 +134,9 @@ class VideoWriter:
                 if isinstance(error, OSError):
                     raise
                 why = f"the encoder said: {error.strerror}"
-                raise OutputError(f"{self._path}: cannot be written ({why}); leave the overlay out for this input") from error
+                raise OutputError(
+                    f"{self._path}: cannot be written ({why}); leave the overlay out for this input"
+                ) from error
 
 
 def _opened(original: Stored) -> InputContainer:
@@ -127,7 +149,11 @@ def _fit(picture: Pixels, size: tuple[int, int]) -> Pixels:
     height, width = picture.shape[:2]
     right, low = size[0] - width, size[1] - height
     if right in (0, 1) and low in (0, 1):
-        return picture if not (right or low) else np.pad(picture, ((0, low), (0, right), (0, 0)), mode="edge")
+        return (
+            picture
+            if not (right or low)
+            else np.pad(picture, ((0, low), (0, right), (0, 0)), mode="edge")
+        )
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -146,7 +172,12 @@ class _Sound:
             self._packets = self._copied(stream, film.add_stream_from_template(stream))
         else:
             rate = stream.rate if stream.rate in _AAC_RATES else 48_000
-            self._packets = self._coded(stream, film.add_stream("aac", rate=rate, layout="mono" if stream.channels == 1 else "stereo"))
+            self._packets = self._coded(
+                stream,
+                film.add_stream(
+                    "aac", rate=rate, layout="mono" if stream.channels == 1 else "stereo"
+                ),
+            )
 
     def until(self, time_s: float) -> None:
         """Write what is to be heard up to this time of the film."""

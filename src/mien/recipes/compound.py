@@ -40,7 +40,9 @@ _SUM_SLACK: Final = 1e-3
 # a face
 
 
-def zero_shot_compounds(probabilities: Floats, names: tuple[str, ...], mean: Mean = "arithmetic", basis: Basis = "all") -> Floats:
+def zero_shot_compounds(
+    probabilities: Floats, names: tuple[str, ...], mean: Mean = "arithmetic", basis: Basis = "all"
+) -> Floats:
     """Compound scores (N, 7), in the order of ``ce.abaw7``, of faces whose expressions a network for single expressions has read.
 
     probabilities: (N, K), 0..1, in the order of `names`. mean: see `mien.tasks.compound_scores`.
@@ -58,7 +60,9 @@ def zero_shot_compounds(probabilities: Floats, names: tuple[str, ...], mean: Mea
     return compound_scores(values, names, mean)
 
 
-def supervised_compounds(probabilities: Floats, names: tuple[str, ...], kind: Kind, mean: Mean = "arithmetic") -> Floats:
+def supervised_compounds(
+    probabilities: Floats, names: tuple[str, ...], kind: Kind, mean: Mean = "arithmetic"
+) -> Floats:
     """Compound scores (N, 7) from a head that was trained on the six basic expressions only, straight from its probabilities.
 
     The paper's own code scatters the six over eight slots, zeros in the others, and takes a softmax of that, though they are probabilities
@@ -70,7 +74,9 @@ def supervised_compounds(probabilities: Floats, names: tuple[str, ...], kind: Ki
     [[0.2, 0.45, 0.15, 0.15, 0.15, 0.05, 0.0]]
     """
     if sorted(names) != sorted(_BASIC.names):
-        raise LabelMismatchError(f"supervised compounds come from {', '.join(_BASIC.names)} and nothing else; got {', '.join(names)}")
+        raise LabelMismatchError(
+            f"supervised compounds come from {', '.join(_BASIC.names)} and nothing else; got {', '.join(names)}"
+        )
     values = _checked(probabilities, names)
     if kind == "one_of":
         off = np.abs(values.sum(axis=1) - 1) > _SUM_SLACK
@@ -87,10 +93,14 @@ def supervised_compounds(probabilities: Floats, names: tuple[str, ...], kind: Ki
 def _checked(probabilities: Floats, names: tuple[str, ...]) -> NDArray[np.float64]:
     values = np.asarray(probabilities, np.float64)
     if values.ndim != 2 or values.shape[1] != len(names):
-        raise DataError(f"probabilities must be (N, {len(names)}) for {', '.join(names)}, got {values.shape}")
+        raise DataError(
+            f"probabilities must be (N, {len(names)}) for {', '.join(names)}, got {values.shape}"
+        )
     wrong = ~((values >= 0) & (values <= 1 + _SUM_SLACK)).all(axis=1)
     if wrong.any():
-        raise DataError(f"{wrong.sum()} of {len(values)} rows are not probabilities within 0..1; decode raw output with Task.decode first")
+        raise DataError(
+            f"{wrong.sum()} of {len(values)} rows are not probabilities within 0..1; decode raw output with Task.decode first"
+        )
     return values
 
 
@@ -104,7 +114,9 @@ def face_compounds(faces: pd.DataFrame, mean: Mean = "arithmetic", basis: Basis 
 # a frame
 
 
-def frame_compounds(faces: pd.DataFrame, scores: Floats, aggregation: Aggregation = "max") -> pd.DataFrame:
+def frame_compounds(
+    faces: pd.DataFrame, scores: Floats, aggregation: Aggregation = "max"
+) -> pd.DataFrame:
     """One row for each frame that has a face: video, frame and the columns of ``ce.abaw7``, in order of video and frame.
 
     faces: N rows with video, frame and face, such as `read_faces` gives; scores: (N, 7) of them.
@@ -114,7 +126,9 @@ def frame_compounds(faces: pd.DataFrame, scores: Floats, aggregation: Aggregatio
     table = pd.DataFrame(np.asarray(scores, np.float64), columns=columns)
     table.insert(0, "video", faces["video"].astype(str).to_numpy())
     table.insert(1, "frame", faces["frame"].to_numpy(np.int64))
-    order = np.lexsort((faces["face"].to_numpy(), table["frame"], pd.factorize(table["video"], sort=True)[0]))
+    order = np.lexsort(
+        (faces["face"].to_numpy(), table["frame"], pd.factorize(table["video"], sort=True)[0])
+    )
     frames = table.iloc[order].groupby(["video", "frame"], sort=False)[columns]
     if aggregation == "max":
         return frames.max().reset_index()
@@ -128,7 +142,9 @@ def frame_compounds(faces: pd.DataFrame, scores: Floats, aggregation: Aggregatio
 # the official list
 
 
-def listed_compounds(frames: pd.DataFrame, listed: pd.DataFrame, note: Callable[[str], None] | None = None) -> Floats:
+def listed_compounds(
+    frames: pd.DataFrame, listed: pd.DataFrame, note: Callable[[str], None] | None = None
+) -> Floats:
     """Scores (N, 7) of the N rows of an official list, in its order; a row of NaN has no face in its frame.
 
     frames: as `frame_compounds` gives them. listed: columns video and frame, such as `mien.data.frame_lists.read_list` gives; a frame
@@ -136,13 +152,22 @@ def listed_compounds(frames: pd.DataFrame, listed: pd.DataFrame, note: Callable[
     note: told how many rows have no face, which videos have none at all, and how many frames were left out.
     Raises DataError where no row of the list has a face.
     """
-    rows = pd.DataFrame({"video": listed["video"].astype(str).to_numpy(), "frame": listed["frame"].to_numpy(np.int64)})
+    rows = pd.DataFrame(
+        {
+            "video": listed["video"].astype(str).to_numpy(),
+            "frame": listed["frame"].to_numpy(np.int64),
+        }
+    )
     found = rows.merge(frames, on=["video", "frame"], how="left", validate="many_to_one")
     scores = found[list(_COMPOUNDS.columns)].to_numpy(np.float64)
     blank = np.isnan(scores).all(axis=1)
     if blank.all():
-        theirs, ours = (", ".join(map(repr, table["video"].unique()[:3])) or "none" for table in (rows, frames))
-        raise DataError(f"no frame of the list has a face; the list names the videos {theirs}, and faces were read in {ours}")
+        theirs, ours = (
+            ", ".join(map(repr, table["video"].unique()[:3])) or "none" for table in (rows, frames)
+        )
+        raise DataError(
+            f"no frame of the list has a face; the list names the videos {theirs}, and faces were read in {ours}"
+        )
     if note:
         seen = rows["video"][~blank].unique()
         if blank.any():
@@ -154,7 +179,9 @@ def listed_compounds(frames: pd.DataFrame, listed: pd.DataFrame, note: Callable[
     return scores
 
 
-def smoothed_compounds(scores: Floats, listed: pd.DataFrame, window: int, sigma: float | None) -> Floats:
+def smoothed_compounds(
+    scores: Floats, listed: pd.DataFrame, window: int, sigma: float | None
+) -> Floats:
     """Scores (N, 7) of `listed_compounds`, filled and smoothed; NaN in a video without a face."""
     measured = np.isfinite(scores[:, 0])
     video, frame = pd.factorize(listed["video"].astype(str))[0], listed["frame"].to_numpy(np.int64)
@@ -183,7 +210,9 @@ def compound_labels(scores: Floats) -> NDArray[np.int64]:
     must be answered in full, and nothing but the frequencies is known of it.
     """
     highest = np.nan_to_num(scores).argmax(axis=1)
-    return np.where(np.isnan(scores).any(axis=1), np.argmax(COMPOUND_COUNTS), highest).astype(np.int64)
+    return np.where(np.isnan(scores).any(axis=1), np.argmax(COMPOUND_COUNTS), highest).astype(
+        np.int64
+    )
 
 
 # which way
@@ -200,10 +229,19 @@ class Variant:
     sigma: float | None = None
 
 
-def variant_scores(faces: pd.DataFrame, listed: pd.DataFrame, variant: Variant, note: Callable[[str], None] | None = None) -> Floats:
+def variant_scores(
+    faces: pd.DataFrame,
+    listed: pd.DataFrame,
+    variant: Variant,
+    note: Callable[[str], None] | None = None,
+) -> Floats:
     """Scores (N, 7) of the N rows of an official list; NaN in a video without a face. Raises as `listed_compounds` and `face_compounds`."""
-    frames = frame_compounds(faces, face_compounds(faces, variant.mean, variant.basis), variant.aggregation)
-    return smoothed_compounds(listed_compounds(frames, listed, note), listed, variant.window, variant.sigma)
+    frames = frame_compounds(
+        faces, face_compounds(faces, variant.mean, variant.basis), variant.aggregation
+    )
+    return smoothed_compounds(
+        listed_compounds(frames, listed, note), listed, variant.window, variant.sigma
+    )
 
 
 def variants(
@@ -232,7 +270,13 @@ def variants(
             on_list = listed_compounds(frame_compounds(faces, scores, aggregation), listed)
             for window, sigma in smoothings:
                 chosen = compound_labels(smoothed_compounds(on_list, listed, window, sigma))
-                row: dict[str, object] = {"mean": mean, "basis": basis, "aggregation": aggregation, "window": window, "sigma": sigma}
+                row: dict[str, object] = {
+                    "mean": mean,
+                    "basis": basis,
+                    "aggregation": aggregation,
+                    "window": window,
+                    "sigma": sigma,
+                }
                 row["kl"] = kl_to(COMPOUND_COUNTS, chosen)
                 if labels is not None:
                     row["f1"] = macro_f1(chosen, labels, range(len(_COMPOUNDS.names)))
@@ -248,4 +292,10 @@ def best_variant(table: pd.DataFrame) -> Variant:
     """The variant of the first row of `variants`."""
     row = table.iloc[0]
     sigma = None if pd.isna(row["sigma"]) else float(row["sigma"])
-    return Variant(cast(Mean, row["mean"]), cast(Basis, row["basis"]), cast(Aggregation, row["aggregation"]), int(row["window"]), sigma)
+    return Variant(
+        cast(Mean, row["mean"]),
+        cast(Basis, row["basis"]),
+        cast(Aggregation, row["aggregation"]),
+        int(row["window"]),
+        sigma,
+    )

@@ -33,14 +33,20 @@ def face_costs(recipe: Recipe, finished: Finished) -> tuple[FaceCost, ...]:
     """The costs of the rows that name networks; all are measured in one go. Raises DataError for a step that trained nothing."""
     place = StepContext("rows", Path(), finished.folders, recipe.steps, {}, recipe.seeds)
     named = dict.fromkeys(step for row in recipe.rows for step in row.networks)
-    networks = {f"{step} {i}": one for step in named for i, one in enumerate(_networks(place, step))}
+    networks = {
+        f"{step} {i}": one for step in named for i, one in enumerate(_networks(place, step))
+    }
     found = costs(networks)
     made = []
     for row in recipe.rows:
         own = [found[key] for key in networks if key.rpartition(" ")[0] in row.networks]
         if row.networks:
             seconds = sum(finished.seconds[step] for step in recipe.behind(row.of))
-            sums = sum(one.parameters for one in own), sum(one.macs for one in own), sum(one.milliseconds for one in own)
+            sums = (
+                sum(one.parameters for one in own),
+                sum(one.macs for one in own),
+                sum(one.milliseconds for one in own),
+            )
             made.append(FaceCost(row.name, *sums, seconds))
     return tuple(made)
 
@@ -55,4 +61,6 @@ def _networks(place: StepContext, name: str) -> Iterator[Network]:
     elif isinstance(step, Score):
         yield network_of_bundle(step.bundle or place.earlier[cast(str, step.exported)] / EXPORTED)
     else:
-        raise DataError(f"rows: the step {name} has no network that reads faces; name one of kind train, heads, features or score")
+        raise DataError(
+            f"rows: the step {name} has no network that reads faces; name one of kind train, heads, features or score"
+        )

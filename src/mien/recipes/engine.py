@@ -51,10 +51,17 @@ def find_data(recipe: Recipe, given: Mapping[str, Path]) -> dict[str, Set]:
     """
     needed = recipe.data
     if strange := [key for key in given if key not in needed]:
-        raise DataError(f"--data {strange[0]}: this recipe has no such data; it needs {', '.join(needed)}")
+        raise DataError(
+            f"--data {strange[0]}: this recipe has no such data; it needs {', '.join(needed)}"
+        )
     if lacking := [key for key in needed if key not in given]:
-        told = "; ".join(f"{key} ({needed[key].set}): {needed[key].get}; {_without(recipe, key)}" for key in lacking)
-        raise DataError(f"give --data {' --data '.join(f'{key}=FOLDER' for key in lacking)}, or --standin to rehearse. {told}")
+        told = "; ".join(
+            f"{key} ({needed[key].set}): {needed[key].get}; {_without(recipe, key)}"
+            for key in lacking
+        )
+        raise DataError(
+            f"give --data {' --data '.join(f'{key}=FOLDER' for key in lacking)}, or --standin to rehearse. {told}"
+        )
     for key, path in given.items():
         if not path.exists():
             raise DataError(f"--data {key}={path}: nothing is there; {needed[key].get}")
@@ -62,7 +69,9 @@ def find_data(recipe: Recipe, given: Mapping[str, Path]) -> dict[str, Set]:
     for key, spec in found.items():
         labels = getattr(spec, "labels", None)
         if labels is not None and not labels.is_file():
-            raise DataError(f"{key}: {labels}: no such file of labels; give its path, or leave labels out")
+            raise DataError(
+                f"{key}: {labels}: no such file of labels; give its path, or leave labels out"
+            )
     return found
 
 
@@ -107,14 +116,31 @@ def run_steps(
         began = time.monotonic() - _spent(folders[name])
         before = {one: folders[one] for one in recipe.steps if one in folders and one != name}
         try:
-            step.run(StepContext(name, folders[name], before, recipe.steps, data, recipe.seeds, _once(note, said), progress))
+            step.run(
+                StepContext(
+                    name,
+                    folders[name],
+                    before,
+                    recipe.steps,
+                    data,
+                    recipe.seeds,
+                    _once(note, said),
+                    progress,
+                )
+            )
         except DataError as error:
             raise DataError(f"step {name}: {error}") from error
         except KeyboardInterrupt:
             atomic_write(folders[name] / _SPENT, str(round(time.monotonic() - began, 1)).encode())
             raise
         seconds[name] = time.monotonic() - began
-        atomic_write(done, json.dumps({"seconds": round(seconds[name], 1), "step": json.loads(step.model_dump_json())}, indent=2).encode())
+        atomic_write(
+            done,
+            json.dumps(
+                {"seconds": round(seconds[name], 1), "step": json.loads(step.model_dump_json())},
+                indent=2,
+            ).encode(),
+        )
         note(f"{told}: {seconds[name]:.0f} s")
     return Finished(folders, seconds)
 
@@ -154,11 +180,17 @@ def _fingerprint(spec: Set) -> str:
     for place in dict.fromkeys(one for one in found if not set(one.parents) & set(found)):
         try:
             for path, status in _files(place):
-                mark.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+                mark.update(
+                    f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
+                        "utf-8", "surrogateescape"
+                    )
+                )
         except FileNotFoundError:
             continue  # what is not there, its loader will miss
         except OSError as error:
-            raise DataError(f"{place}: cannot be read ({error}); check the folder and your rights") from error
+            raise DataError(
+                f"{place}: cannot be read ({error}); check the folder and your rights"
+            ) from error
     return mark.hexdigest()
 
 

@@ -53,7 +53,9 @@ class Estimate:
     def interval(self) -> tuple[float, float]:
         """95 %, of the seeds' mean."""
         if np.isinf(self.draws).any():  # nothing lies between a number and infinity
-            low, high = np.quantile(self.draws[~np.isnan(self.draws)], [0.025, 0.975], method="nearest")
+            low, high = np.quantile(
+                self.draws[~np.isnan(self.draws)], [0.025, 0.975], method="nearest"
+            )
             return float(low), float(high)
         return interval(self.draws)
 
@@ -76,10 +78,15 @@ def evaluate_step(predicted: Predicted, protocol: str) -> StepScores:
         raise UnknownNameError("protocol", protocol, PROTOCOLS)
     part = predicted.parts["val"]
     tuned = any(values.shape[1] > 1 for values in part.values.values())
-    same = _told(predicted, {family: values[:, 0] for family, values in part.values.items()}, protocol)
+    same = _told(
+        predicted, {family: values[:, 0] for family, values in part.values.items()}, protocol
+    )
     if not tuned:
         return StepScores(same, same, tuned)
-    whole = {family: np.stack([_nested(one, part) for one in values]) for family, values in part.values.items()}
+    whole = {
+        family: np.stack([_nested(one, part) for one in values])
+        for family, values in part.values.items()
+    }
     return StepScores(_told(predicted, whole, protocol), same, tuned)
 
 
@@ -91,7 +98,11 @@ def _nested(values: Floats, part: Part) -> Floats:
 def minus(one: Estimate, other: Estimate) -> Estimate:
     """The difference, draw by draw, since both draw the same recordings in the same order; seeds are paired where both have as many."""
     with np.errstate(invalid="ignore"):  # two infinite distances differ by nothing that has a name
-        seeds = one.values - other.values if one.values.shape == other.values.shape else np.array([one.mean - other.mean])
+        seeds = (
+            one.values - other.values
+            if one.values.shape == other.values.shape
+            else np.array([one.mean - other.mean])
+        )
         return Estimate(seeds, one.draws - other.draws)
 
 
@@ -112,7 +123,9 @@ def _told(predicted: Predicted, values: Mapping[str, Floats], protocol: str) -> 
         parts = [(term.weight, terms[term.task][OF_TERM[term.name]]) for term in formula]
         seeds = max(len(told.values) for _, told in parts)
         score = sum(weight * np.broadcast_to(told.values, seeds) for weight, told in parts)
-        found["score"] = Estimate(np.asarray(score), np.asarray(sum(weight * told.draws for weight, told in parts)))
+        found["score"] = Estimate(
+            np.asarray(score), np.asarray(sum(weight * told.draws for weight, told in parts))
+        )
         if len(formula) == 1:  # the score is that measure, and needs no second column
             found.pop(formula[0].task.partition(".")[0], None)
     return found
@@ -123,17 +136,25 @@ def _shown(task: Task) -> Mapping[str, Key]:
     return _SHOWN.get(task.family) or {name: (name, "r") for name in task.names}
 
 
-def _of_task(each: Task, values: Floats, part: Part, number: np.ndarray[tuple[int], np.dtype[np.intp]]) -> dict[Key, Estimate]:
+def _of_task(
+    each: Task, values: Floats, part: Part, number: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> dict[Key, Estimate]:
     target = part.truth(each).astype(np.float64)
     if np.isnan(target).all():
         return {}
     one_by_one: list[dict[Key, tuple[float, Floats]]] = []
     for scores in values:
         sums = group_sums(each, scores.astype(np.float64), target, number)
-        at, draws = measures(sums, sums.parts.sum(axis=0)[None]), measures(sums, resampled(sums.parts, _ROUNDS, 0))
+        at, draws = (
+            measures(sums, sums.parts.sum(axis=0)[None]),
+            measures(sums, resampled(sums.parts, _ROUNDS, 0)),
+        )
         one_by_one.append({key: (float(at[key][0]), draws[key]) for key in at})
     return {
-        key: Estimate(np.array([one[key][0] for one in one_by_one]), np.mean([one[key][1] for one in one_by_one], axis=0))
+        key: Estimate(
+            np.array([one[key][0] for one in one_by_one]),
+            np.mean([one[key][1] for one in one_by_one], axis=0),
+        )
         for key in one_by_one[0]
     }
 

@@ -109,16 +109,26 @@ def _clips(videos: Path | Mapping[str, Path]) -> list[_Clip]:
     if isinstance(videos, Mapping):
         for name in videos:
             if not name or name.startswith(".") or Path(name).name != name:
-                raise DataError(f"{name!r} cannot name a video: its scores go into a file of that name; leave out slashes and leading dots")
+                raise DataError(
+                    f"{name!r} cannot name a video: its scores go into a file of that name; leave out slashes and leading dots"
+                )
         found = [_clip(name, Path(path)) for name, path in videos.items()]
     else:
-        found = [_clip(path.stem if path.is_file() else path.name, path) for path in _inside(Path(videos)) if _may_be_video(path)]
+        found = [
+            _clip(path.stem if path.is_file() else path.name, path)
+            for path in _inside(Path(videos))
+            if _may_be_video(path)
+        ]
     if not found:
-        raise DataError(f"{videos}: holds no video and no folder; give the folder above the videos or above their folders of frames")
+        raise DataError(
+            f"{videos}: holds no video and no folder; give the folder above the videos or above their folders of frames"
+        )
     once: dict[str, _Clip] = {}
     for clip in found:
         if (other := once.setdefault(clip.name.casefold(), clip)) is not clip:
-            raise DataError(f"{other.path} and {clip.path}: two videos named {clip.name}; give them as a mapping of names to paths")
+            raise DataError(
+                f"{other.path} and {clip.path}: two videos named {clip.name}; give them as a mapping of names to paths"
+            )
     return found
 
 
@@ -137,7 +147,9 @@ def _inside(folder: Path) -> list[Path]:
     try:
         return sorted(item for item in folder.iterdir() if not item.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder}: {error.strerror}; give a folder of videos or of folders of frames") from error
+        raise DataError(
+            f"{folder}: {error.strerror}; give a folder of videos or of folders of frames"
+        ) from error
 
 
 def _numbered(paths: list[Path]) -> dict[int, Path]:
@@ -145,7 +157,9 @@ def _numbered(paths: list[Path]) -> dict[int, Path]:
     numbers: dict[int, Path] = {}
     for path in paths:
         if not path.stem.isdecimal():
-            raise DataError(f"{path}: its name is no number; name frames 00001.jpg, 00002.jpg and so on")
+            raise DataError(
+                f"{path}: its name is no number; name frames 00001.jpg, 00002.jpg and so on"
+            )
         if (other := numbers.setdefault(int(path.stem), path)) is not path:
             raise DataError(f"{other} and {path}: two of one number; remove one")
     return dict(sorted(numbers.items()))
@@ -166,7 +180,9 @@ def _stamp(clip: _Clip) -> list[str | int]:
             folders.sort()
             for name in sorted(names):
                 facts = os.stat(os.path.join(where, name))
-                lines.append(f"{os.path.relpath(where, clip.path)}/{name} {facts.st_size} {facts.st_mtime_ns}")
+                lines.append(
+                    f"{os.path.relpath(where, clip.path)}/{name} {facts.st_size} {facts.st_mtime_ns}"
+                )
                 size += facts.st_size
     except OSError as error:
         raise SourceError(f"{error.filename}: {error.strerror}; check the path") from error
@@ -221,15 +237,23 @@ class _Reader:
         tasks = {task.family: task for task in model.tasks}
         if "expr" not in tasks:
             has = ", ".join(task.key for task in model.tasks)
-            raise LabelMismatchError(f"{model.card.name} reads no expressions, which compounds are made of; it reads {has}")
+            raise LabelMismatchError(
+                f"{model.card.name} reads no expressions, which compounds are made of; it reads {has}"
+            )
         columns = [(f"expr_{name}", "expr", i) for i, name in enumerate(tasks["expr"].names)]
-        columns += [(name, "va", i) for i, name in enumerate(tasks["va"].names)] if "va" in tasks else []
+        columns += (
+            [(name, "va", i) for i, name in enumerate(tasks["va"].names)] if "va" in tasks else []
+        )
         # As in the run street, faces are always found with ONNX Runtime.
         return cls(model, load_detector(engine="onnxruntime"), tuple(columns))
 
     def kept(self, clip: _Clip, path: Path) -> tuple[pa.Table, list[str]]:
         """The rows of one video and what is wrong with it: from the file at `path` where it still holds, else read and written there."""
-        networks = {"bundle": self.model.card.sha256, "faces": open_bundle(FACES).card.sha256, "engine": self.model.engine}
+        networks = {
+            "bundle": self.model.card.sha256,
+            "faces": open_bundle(FACES).card.sha256,
+            "engine": self.model.engine,
+        }
         key = json.dumps({"mien": RESULTS_VERSION, **networks, "source": _stamp(clip)})
         try:
             table = pq.read_table(path)
@@ -240,13 +264,17 @@ class _Reader:
             pass  # not there, or damaged: it is made anew
         table, problems = self._read(clip)
         with AtomicFile(path) as part, wrap_os_errors(path):
-            pq.write_table(table.replace_schema_metadata({"key": key, "problems": json.dumps(problems)}), part)
+            pq.write_table(
+                table.replace_schema_metadata({"key": key, "problems": json.dumps(problems)}), part
+            )
         return table, problems
 
     def _read(self, clip: _Clip) -> tuple[pa.Table, list[str]]:
         problems: list[str] = []
         rows = _Rows(self)
-        for number, seen in self._cut_out(clip, problems) if clip.kind == "crops" else self._found(clip, problems):
+        for number, seen in (
+            self._cut_out(clip, problems) if clip.kind == "crops" else self._found(clip, problems)
+        ):
             rows.add(number, seen)
         table = rows.table(clip.name)
         if not len(table):
@@ -262,14 +290,19 @@ class _Reader:
                 continue
             # A tracker that has seen nothing searches the whole frame, and looks a second time at what it finds.
             faces = Tracker(self.detector).update(frame.pixels, frame.time_s)
-            seen = [((*face.box, face.confidence), prepare(frame.pixels, face, self.model.card.pixels)) for face in faces]
+            seen = [
+                ((*face.box, face.confidence), prepare(frame.pixels, face, self.model.card.pixels))
+                for face in faces
+            ]
             yield numbers[frame.index] if numbers else frame.index + 1, seen
         problems += [source.problem] if source.problem else []
 
     def _cut_out(self, clip: _Clip, problems: list[str]) -> Iterator[tuple[int, list[Seen]]]:
         """Number and faces of each frame, from pictures of the faces."""
         read, lost = 0, []
-        for number, folder in _numbered([item for item in _inside(clip.path) if item.is_dir()]).items():
+        for number, folder in _numbered(
+            [item for item in _inside(clip.path) if item.is_dir()]
+        ).items():
             seen = []
             for path in _pictures(folder).values():
                 pixels, problem = _picture(path)
@@ -281,9 +314,13 @@ class _Reader:
             read += len(seen)
             yield number, seen
         if lost and not read:
-            raise SourceError(f"{clip.path}: not one of its {len(lost)} pictures can be read; the first: {lost[0]}")
+            raise SourceError(
+                f"{clip.path}: not one of its {len(lost)} pictures can be read; the first: {lost[0]}"
+            )
         if lost:
-            problems.append(f"{len(lost)} of {read + len(lost)} pictures cannot be read; the first: {lost[0]}")
+            problems.append(
+                f"{len(lost)} of {read + len(lost)} pictures cannot be read; the first: {lost[0]}"
+            )
 
 
 @dataclass(slots=True)
@@ -310,10 +347,19 @@ class _Rows:
         self._score()
         frame, face = np.array(self.places, np.int64).reshape(-1, 2).T
         about = np.array(self.about, np.float32).reshape(-1, len(_ABOUT))
-        columns: dict[str, Any] = {"frame": frame, "face": face} | dict(zip(_ABOUT, about.T, strict=True))
+        columns: dict[str, Any] = {"frame": frame, "face": face} | dict(
+            zip(_ABOUT, about.T, strict=True)
+        )
         for name, family, i in self.reader.columns:
-            columns[name] = np.concatenate([part[family][:, i] for part in self.scores]).astype(np.float32)
-        return _named(pa.table({name: pa.array(np.ascontiguousarray(values)) for name, values in columns.items()}), video)
+            columns[name] = np.concatenate([part[family][:, i] for part in self.scores]).astype(
+                np.float32
+            )
+        return _named(
+            pa.table(
+                {name: pa.array(np.ascontiguousarray(values)) for name, values in columns.items()}
+            ),
+            video,
+        )
 
     def _score(self) -> None:
         self.scores.append(self.reader.model.score_prepared(self.crops))

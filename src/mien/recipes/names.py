@@ -15,7 +15,13 @@ LIBRARY: Final = files("mien.recipes") / "library"
 
 def recipes() -> tuple[str, ...]:
     """The names of the recipes that come with mien."""
-    return tuple(sorted(path.name.removesuffix(".yaml") for path in LIBRARY.iterdir() if path.name.endswith(".yaml")))
+    return tuple(
+        sorted(
+            path.name.removesuffix(".yaml")
+            for path in LIBRARY.iterdir()
+            if path.name.endswith(".yaml")
+        )
+    )
 
 
 def title_of(name: str) -> str:

@@ -33,10 +33,16 @@ _ROOM: Final = 0.3
 def draw(found: Report, path: Path) -> None:
     """Write the picture as PNG, 1600 px wide; raises OutputError."""
     shown = [name for name in _TITLES if any(name in line.measures for line in found.rows)]
-    figure = Figure(figsize=(16, 1.8 + 0.44 * max(len(found.rows), 3)), dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+    figure = Figure(
+        figsize=(16, 1.8 + 0.44 * max(len(found.rows), 3)),
+        dpi=100,
+        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1),
+    )
     FigureCanvasAgg(figure)
     told = " (stand-in: the paper's numbers are of other data)" if found.standin else ""
-    figure.suptitle(f"{found.recipe} under {found.protocol}{told}", fontsize=14, color=_INK, x=0.01, ha="left")
+    figure.suptitle(
+        f"{found.recipe} under {found.protocol}{told}", fontsize=14, color=_INK, x=0.01, ha="left"
+    )
     panels = figure.subplots(1, max(len(shown), 1), sharey=True, squeeze=False)[0]
     place = np.arange(len(found.rows))[::-1]
     for panel, name in zip(panels, shown, strict=False):
@@ -47,10 +53,20 @@ def draw(found: Report, path: Path) -> None:
         panel.axvline(0, color=_INK, lw=0.8)
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(left=False)
-        panel.set_yticks(place, [fill(line.name + (" (same rows)" if line.way == "same" else ""), _WIDTH) for line in found.rows])
+        panel.set_yticks(
+            place,
+            [
+                fill(line.name + (" (same rows)" if line.way == "same" else ""), _WIDTH)
+                for line in found.rows
+            ],
+        )
         panel.set_ylim(-0.6, len(found.rows) - 0.4)
     paper = "orange: the paper; " if any(line.paper for line in found.rows) else ""
-    figure.supxlabel(f"bars: mean over seeds; lines: 95 % interval; {paper}pale: tuned and told on the same rows", fontsize=10, color=_INK)
+    figure.supxlabel(
+        f"bars: mean over seeds; lines: 95 % interval; {paper}pale: tuned and told on the same rows",
+        fontsize=10,
+        color=_INK,
+    )
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     atomic_write(path, picture.getvalue())
@@ -60,7 +76,12 @@ def _row(panel: Axes, at: int, line: ReportRow, name: str) -> None:
     """One bar with its interval, the paper's number, and ours at the panel's right."""
     if name in line.measures:
         mean, _, low, high = line.measures[name]
-        panel.barh(at, mean if np.isfinite(mean) else 0, color=_BLUE if line.way == "nested" else _PALE, height=0.62)
+        panel.barh(
+            at,
+            mean if np.isfinite(mean) else 0,
+            color=_BLUE if line.way == "nested" else _PALE,
+            height=0.62,
+        )
         if np.isfinite([low, high]).all():
             for colour, width in (("white", 3.6), (_INK, 1.6)):
                 panel.plot([low, high], [at, at], color=colour, lw=width, solid_capstyle="butt")

@@ -62,14 +62,21 @@ class Predicted:
         for each in self.tasks:
             if each.family == family:
                 return each
-        raise DataError(f"nothing predicts {family} here, only {', '.join(each.family for each in self.tasks)}; mend the recipe's `of`")
+        raise DataError(
+            f"nothing predicts {family} here, only {', '.join(each.family for each in self.tasks)}; mend the recipe's `of`"
+        )
 
     def mapped(self, change: Callable[[Task, Floats, Part], Floats]) -> "Predicted":
         """Every family's values of every split changed."""
         return Predicted(
             self.tasks,
             {
-                split: part.with_values({each.family: change(each, part.values[each.family], part) for each in self.tasks})
+                split: part.with_values(
+                    {
+                        each.family: change(each, part.values[each.family], part)
+                        for each in self.tasks
+                    }
+                )
                 for split, part in self.parts.items()
             },
         )
@@ -80,20 +87,40 @@ class Predicted:
         for split, part in self.parts.items():
             with AtomicFile(folder / f"{split}.parquet") as aside, wrap_os_errors(folder):
                 part.table.to_parquet(aside)
-            with AtomicFile(folder / f"{split}.npz") as aside, wrap_os_errors(folder), aside.open("wb") as file:
-                np.savez(file, allow_pickle=False, **{family: np.asarray(values, np.float32) for family, values in part.values.items()})
+            with (
+                AtomicFile(folder / f"{split}.npz") as aside,
+                wrap_os_errors(folder),
+                aside.open("wb") as file,
+            ):
+                np.savez(
+                    file,
+                    allow_pickle=False,
+                    **{
+                        family: np.asarray(values, np.float32)
+                        for family, values in part.values.items()
+                    },
+                )
 
     @staticmethod
     def load(folder: Path) -> "Predicted":
         """What `save` wrote; raises DataError where nothing was, or it is damaged."""
         parts = {}
         try:
-            tasks = tuple(task(key) for key in json.loads((folder / "tasks.json").read_text(encoding="utf-8")))
+            tasks = tuple(
+                task(key) for key in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
+            )
             for path in sorted(folder.glob("*.parquet")):
-                with path.with_suffix(".npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
-                    parts[path.stem] = Part(pd.read_parquet(path), {each.family: saved[each.family] for each in tasks})
+                with (
+                    path.with_suffix(".npz").open("rb") as file,
+                    np.load(file, allow_pickle=False) as saved,
+                ):
+                    parts[path.stem] = Part(
+                        pd.read_parquet(path), {each.family: saved[each.family] for each in tasks}
+                    )
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DataError(f"{folder}: no whole predictions in it ({type(error).__name__}); delete it and run the same again") from error
+            raise DataError(
+                f"{folder}: no whole predictions in it ({type(error).__name__}); delete it and run the same again"
+            ) from error
         return Predicted(tasks, parts)
 
 
@@ -102,11 +129,28 @@ def part_of(table: pd.DataFrame, values: Values, tasks: Sequence[Task]) -> Part:
     own = pd.Series([f"row {i}" for i in range(len(table))], index=table.index)
     recording = table["subject"].fillna(table["video"]).fillna(own)
     count = min(FOLDS, recording.nunique())
-    fold = video_folds(recording.to_numpy(object), count) if count > 1 else np.zeros(len(table), np.intp)
-    names = [listed_name(image, video) for image, video in zip(table["image"], table["video"], strict=True)]
-    facts = {"name": names, "video": table["video"].to_numpy(object), "frame": table["frame"].to_numpy(), "fold": fold}
+    fold = (
+        video_folds(recording.to_numpy(object), count)
+        if count > 1
+        else np.zeros(len(table), np.intp)
+    )
+    names = [
+        listed_name(image, video)
+        for image, video in zip(table["image"], table["video"], strict=True)
+    ]
+    facts = {
+        "name": names,
+        "video": table["video"].to_numpy(object),
+        "frame": table["frame"].to_numpy(),
+        "fold": fold,
+    }
     facts |= {"recording": recording.astype(str).to_numpy(object)}
-    kept = pd.DataFrame({**facts, **{name: table[name].to_numpy(np.float32) for each in tasks for name in each.columns}})
+    kept = pd.DataFrame(
+        {
+            **facts,
+            **{name: table[name].to_numpy(np.float32) for each in tasks for name in each.columns},
+        }
+    )
     return Part(kept, values)
 
 

@@ -34,9 +34,7 @@ _COUNTED: Final = (
     f"and recurrent layers; milliseconds are ONNX Runtime's on this machine's CPU in batches of {BATCH}, the median of rounds in which all "
     "networks took turns. Training: the seconds of every step that the row depends on, over all seeds."
 )
-_PAIRED: Final = (
-    "Nested; mean over seeds ± standard deviation of the seeds' differences [95 % interval of the mean, recordings drawn again]."
-)
+_PAIRED: Final = "Nested; mean over seeds ± standard deviation of the seeds' differences [95 % interval of the mean, recordings drawn again]."
 _WAYS: Final = {"nested": "", "same": ", tuned and told on the same rows"}
 
 
@@ -89,18 +87,26 @@ class Report:
     costs: tuple[FaceCost, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(
-        default_factory=lambda: {"mien": mien.__version__, "commit": code_version(), "date": time.strftime("%Y-%m-%d")}
+        default_factory=lambda: {
+            "mien": mien.__version__,
+            "commit": code_version(),
+            "date": time.strftime("%Y-%m-%d"),
+        }
     )
 
 
 def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, standin: bool) -> Report:
     """Judge every row of a recipe's table; data: what was used, by key. Raises DataError where a row lacks what a claim needs."""
-    found = {row.of: evaluate_step(finished.predicted(row.of), recipe.protocol) for row in recipe.rows}
+    found = {
+        row.of: evaluate_step(finished.predicted(row.of), recipe.protocol) for row in recipe.rows
+    }
     by_row = {row.name: found[row.of] for row in recipe.rows}
     lines: list[ReportRow] = []
     for row in recipe.rows:
         one = found[row.of]
-        lines.append(ReportRow(row.name, "nested", _numbers(one.nested), {} if one.tuned else row.paper))
+        lines.append(
+            ReportRow(row.name, "nested", _numbers(one.nested), {} if one.tuned else row.paper)
+        )
         lines += [ReportRow(row.name, "same", _numbers(one.same), row.paper)] if one.tuned else []
     return Report(
         recipe.name, recipe.title, recipe.paper, recipe.protocol, recipe.seeds, standin, dict(data), tuple(lines),
@@ -116,7 +122,9 @@ def _numbers(told: Mapping[str, Estimate]) -> dict[str, tuple[float, float, floa
 
 def _difference(name: str, of: StepScores, to: StepScores) -> PairedDifference:
     both = [
-        (measure, minus(of.nested[measure], to.nested[measure])) for measure in _MEASURES if measure in of.nested and measure in to.nested
+        (measure, minus(of.nested[measure], to.nested[measure]))
+        for measure in _MEASURES
+        if measure in of.nested and measure in to.nested
     ]
     return PairedDifference(name, _numbers(dict(both)))
 
@@ -129,7 +137,11 @@ def _held(recipe: Recipe, rows: Mapping[str, StepScores], standin: bool) -> tupl
         held.append(ClaimResult(claim.name, claim.paper, ours, claim.within, False, met))
     for ratio in recipe.ratios:
         below = _one(rows[ratio.to], ratio.measure, ratio.tuned, ratio.name)
-        ours = _one(rows[ratio.row], ratio.measure, ratio.tuned, ratio.name) / below if below else math.nan
+        ours = (
+            _one(rows[ratio.row], ratio.measure, ratio.tuned, ratio.name) / below
+            if below
+            else math.nan
+        )
         met = None if standin else ours >= ratio.paper - ratio.within
         held.append(ClaimResult(ratio.name, ratio.paper, ours, ratio.within, ratio.at_most, met))
     return tuple(held)
@@ -150,17 +162,31 @@ def markdown(found: Report) -> str:
     about = f"Data: {used}. Protocol: `{found.protocol}`. Seeds: {seeds}. {made}"
     lines = [f"# {found.recipe}", "", f"{found.title}.", "", f"Paper: {found.paper}", "", about, ""]
     if found.options:
-        lines += ["Options: " + ", ".join(f"`{key}={value}`" for key, value in found.options.items()) + ".", ""]
+        lines += [
+            "Options: "
+            + ", ".join(f"`{key}={value}`" for key, value in found.options.items())
+            + ".",
+            "",
+        ]
     if found.standin:
-        lines += ["**These data are a stand-in: generated, not the real set. The paper's claims are shown and not judged.**", ""]
+        lines += [
+            "**These data are a stand-in: generated, not the real set. The paper's claims are shown and not judged.**",
+            "",
+        ]
     lines += [*_rows(found), *_differences(found), *_claims(found), *_costs(found)]
     if found.departures:
-        lines += ["## Where this differs from the paper", "", *(f"- {one}" for one in found.departures), ""]
+        lines += [
+            "## Where this differs from the paper",
+            "",
+            *(f"- {one}" for one in found.departures),
+            "",
+        ]
     cost = sum(found.seconds.values())
     lines += [
         "## Cost",
         "",
-        "; ".join(f"{name} {seconds:.0f} s" for name, seconds in found.seconds.items()) + f". In all {cost / 60:.1f} min.",
+        "; ".join(f"{name} {seconds:.0f} s" for name, seconds in found.seconds.items())
+        + f". In all {cost / 60:.1f} min.",
         "",
     ]
     return "\n".join(lines)
@@ -178,11 +204,18 @@ def _rows(found: Report) -> list[str]:
 def _shown(found: Report, lines: Sequence[ReportRow | PairedDifference]) -> list[str]:
     """The measures that are columns."""
     told = {name for line in found.rows for name in line.paper}
-    return [name for name in _MEASURES if any(name in one.measures for one in lines) and (name not in _WHERE_TOLD or name in told)]
+    return [
+        name
+        for name in _MEASURES
+        if any(name in one.measures for one in lines) and (name not in _WHERE_TOLD or name in told)
+    ]
 
 
 def _head(shown: list[str]) -> list[str]:
-    return ["| | " + " | ".join(_HEADS[name] for name in shown) + " |", "|---" + "|---:" * len(shown) + "|"]
+    return [
+        "| | " + " | ".join(_HEADS[name] for name in shown) + " |",
+        "|---" + "|---:" * len(shown) + "|",
+    ]
 
 
 def _cell(one: tuple[float, float, float, float] | None, paper: float | None) -> str:
@@ -193,7 +226,9 @@ def _cell(one: tuple[float, float, float, float] | None, paper: float | None) ->
     if math.isinf(mean):
         return "∞" + told
     spread = "" if math.isnan(sd) else f" ± {sd:.3f}"
-    return f"{number(mean)}{spread} [{number(low)}, {'∞' if math.isinf(high) else number(high)}]{told}"
+    return (
+        f"{number(mean)}{spread} [{number(low)}, {'∞' if math.isinf(high) else number(high)}]{told}"
+    )
 
 
 def _differences(found: Report) -> list[str]:
@@ -218,10 +253,17 @@ def _signed(one: tuple[float, float, float, float] | None) -> str:
 def _claims(found: Report) -> list[str]:
     if not found.claims:
         return []
-    lines = ["## The paper's claims", "", "| claim | paper | ours | within | met |", "|---|---:|---:|---:|---|"]
+    lines = [
+        "## The paper's claims",
+        "",
+        "| claim | paper | ours | within | met |",
+        "|---|---:|---:|---:|---|",
+    ]
     for one in found.claims:
         met = "not judged" if one.met is None else "yes" if one.met else "no"
-        lines.append(f"| {one.name} | {'up to ' * one.at_most}{one.paper:g} | {number(one.ours, 4)} | −{one.within:g} | {met} |")
+        lines.append(
+            f"| {one.name} | {'up to ' * one.at_most}{one.paper:g} | {number(one.ours, 4)} | −{one.within:g} | {met} |"
+        )
     return [*lines, ""]
 
 
@@ -229,10 +271,15 @@ def _costs(found: Report) -> list[str]:
     if not found.costs:
         return []
     lines = ["## Cost of a face", "", _COUNTED, ""]
-    lines += ["| | parameters (M) | MACs (M) | ms a face | training (s) |", "|---|---:|---:|---:|---:|"]
+    lines += [
+        "| | parameters (M) | MACs (M) | ms a face | training (s) |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for one in found.costs:
         millions = f"{one.parameters / 1e6:,.3f} | {one.macs / 1e6:,.3f}"
-        lines.append(f"| {one.name} | {millions} | {number(one.milliseconds)} | {one.seconds:.0f} |")
+        lines.append(
+            f"| {one.name} | {millions} | {number(one.milliseconds)} | {one.seconds:.0f} |"
+        )
     return [*lines, ""]
 
 

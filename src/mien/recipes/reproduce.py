@@ -46,7 +46,9 @@ def reproduce(
     """
     recipe = read_recipe(name, changes, small=small)
     if not standin and (faces is not None or size is not None):
-        raise ValueError("faces and size say what stand-ins are made of; give standin (--standin) as well")
+        raise ValueError(
+            "faces and size say what stand-ins are made of; give standin (--standin) as well"
+        )
     given = dict(data)
     if standin:
         for key in [key for key in recipe.data if key not in data]:
@@ -55,7 +57,9 @@ def reproduce(
                 note(f"{key}: making a stand-in of kind {recipe.data[key].set}")
                 _make(recipe.data[key].set, given[key], faces=faces, size=size, progress=progress)
             elif not _as_asked(given[key], recipe.data[key].set, faces, size):
-                raise DataError(f"{given[key]}: the stand-in there was made of other faces or size; delete it, or choose another --out")
+                raise DataError(
+                    f"{given[key]}: the stand-in there was made of other faces or size; delete it, or choose another --out"
+                )
     sets = find_data(recipe, given)
     finished = run_steps(recipe, sets, out, note=note, progress=progress)
     used = {key: _told(spec) for key, spec in sets.items()}
@@ -69,8 +73,14 @@ def _submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
     """Copies of what can be sent in, in one place: ``submissions/<recipe>-<step>-<seed>.txt``."""
     made = []
     for name, step in recipe.steps.items():
-        for path in sorted(finished.folders[name].glob(SUBMISSION.format("*"))) if isinstance(step, Submit) else ():
-            made.append(out / "submissions" / f"{recipe.name}-{name}-{path.stem.rpartition('-')[2]}.txt")
+        for path in (
+            sorted(finished.folders[name].glob(SUBMISSION.format("*")))
+            if isinstance(step, Submit)
+            else ()
+        ):
+            made.append(
+                out / "submissions" / f"{recipe.name}-{name}-{path.stem.rpartition('-')[2]}.txt"
+            )
             with wrap_os_errors(made[-1]):
                 made[-1].parent.mkdir(exist_ok=True)
             atomic_write(made[-1], path.read_bytes())
@@ -79,7 +89,9 @@ def _submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
 
 def _make(kind: str, place: Path, **how: Any) -> None:
     if kind not in KINDS:
-        raise DataError(f"{place.name}: there is no stand-in of kind {kind}; give --data {place.name}=FOLDER")
+        raise DataError(
+            f"{place.name}: there is no stand-in of kind {kind}; give --data {place.name}=FOLDER"
+        )
     with wrap_os_errors(place):
         place.parent.mkdir(parents=True, exist_ok=True)
     make_standin(kind, place, **how)
@@ -88,8 +100,15 @@ def _make(kind: str, place: Path, **how: Any) -> None:
 def _as_asked(place: Path, kind: str, faces: Path | None, size: int | None) -> bool:
     """Whether a stand-in that lies there is of those faces and that size, where they are given."""
     told = (place / "README.txt").read_text(encoding="utf-8", errors="replace")
-    rows = "" if size is None else ", ".join(f"{count} {split}" for split, count in KINDS[kind].counts(size).items())
-    return f"Rows: {rows}" in told and f"Made from: {'' if faces is None else f'real faces of {faces} ('}" in told
+    rows = (
+        ""
+        if size is None
+        else ", ".join(f"{count} {split}" for split, count in KINDS[kind].counts(size).items())
+    )
+    return (
+        f"Rows: {rows}" in told
+        and f"Made from: {'' if faces is None else f'real faces of {faces} ('}" in told
+    )
 
 
 def _generated(spec: Set) -> bool:
@@ -97,12 +116,25 @@ def _generated(spec: Set) -> bool:
 
 
 def _told(spec: Set) -> str:
-    return ", ".join(f"{spec.set} ({'stand-in' if _generated(spec) else place.name})" for place in places(spec)[:1]) or spec.set
+    return (
+        ", ".join(
+            f"{spec.set} ({'stand-in' if _generated(spec) else place.name})"
+            for place in places(spec)[:1]
+        )
+        or spec.set
+    )
 
 
-def shown(name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False) -> str:
+def shown(
+    name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False
+) -> str:
     """A recipe as YAML, every default spelled out; raises as `read_recipe`."""
-    return yaml.safe_dump(read_recipe(name, changes, small=small).model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=140)
+    return yaml.safe_dump(
+        read_recipe(name, changes, small=small).model_dump(mode="json"),
+        sort_keys=False,
+        allow_unicode=True,
+        width=140,
+    )
 
 
 def write_report(found: Report, folder: Path) -> tuple[Path, ...]:

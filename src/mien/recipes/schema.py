@@ -16,7 +16,16 @@ from mien.recipes.names import LIBRARY, recipes
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import DATA, STEP
 
-__all__ = ["Claim", "DataRequirement", "Difference", "Ratio", "Recipe", "Row", "opened", "read_recipe"]
+__all__ = [
+    "Claim",
+    "DataRequirement",
+    "Difference",
+    "Ratio",
+    "Recipe",
+    "Row",
+    "opened",
+    "read_recipe",
+]
 
 _ROOTS: Final = {"ferplus": "folder", "portraits": "folder", "file": "path"}
 """Where the path of a data set goes, by its kind; `root` elsewhere."""
@@ -46,7 +55,9 @@ class DataRequirement(_Strict):
 
     def at(self, path: Path) -> Set:
         """The data set that lies there; raises ValidationError for options it does not have."""
-        found: Set = TypeAdapter(Set).validate_python({"set": self.set, _ROOTS.get(self.set, "root"): str(path), **self.options})
+        found: Set = TypeAdapter(Set).validate_python(
+            {"set": self.set, _ROOTS.get(self.set, "root"): str(path), **self.options}
+        )
         return found
 
 
@@ -106,7 +117,9 @@ class Recipe(_Strict):
     small: dict[str, Any] = {}
     protocol: str
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    steps: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")], AnyStep], Field(min_length=1)]
+    steps: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")], AnyStep], Field(min_length=1)
+    ]
     rows: tuple[Row, ...] = ()
     differences: tuple[Difference, ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -127,10 +140,27 @@ class Recipe(_Strict):
                 raise ValueError(f"steps.{name}: {error}") from error
             before.append(name)
         _known("rows", (row.of for row in self.rows), self.steps, "a step")
-        reading = [name for name, step in self.steps.items() if step.do in ("train", "heads", "features", "score")]
-        _known("rows", (name for row in self.rows for name in row.networks), reading, "a step whose networks read faces")
-        _known("differences", (one for pair in self.differences for one in (pair.of, pair.to)), [row.name for row in self.rows], "a row")
-        named = [*(claim.row for claim in self.claims), *(one for ratio in self.ratios for one in (ratio.row, ratio.to))]
+        reading = [
+            name
+            for name, step in self.steps.items()
+            if step.do in ("train", "heads", "features", "score")
+        ]
+        _known(
+            "rows",
+            (name for row in self.rows for name in row.networks),
+            reading,
+            "a step whose networks read faces",
+        )
+        _known(
+            "differences",
+            (one for pair in self.differences for one in (pair.of, pair.to)),
+            [row.name for row in self.rows],
+            "a row",
+        )
+        named = [
+            *(claim.row for claim in self.claims),
+            *(one for ratio in self.ratios for one in (ratio.row, ratio.to)),
+        ]
         _known("claims", named, [row.name for row in self.rows], "a row")
         return self
 
@@ -147,16 +177,24 @@ class Recipe(_Strict):
 
     def rows_on(self, data: str) -> list[str]:
         """Names of the rows that cannot be had without that data."""
-        return [row.name for row in self.rows if any(data in self.steps[one].references(DATA) for one in self.behind(row.of))]
+        return [
+            row.name
+            for row in self.rows
+            if any(data in self.steps[one].references(DATA) for one in self.behind(row.of))
+        ]
 
 
 def _known(where: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
     known = list(known)
     if strange := [name for name in names if name not in known]:
-        raise ValueError(f"{where}: {strange[0]!r} is not {what}; there are {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"{where}: {strange[0]!r} is not {what}; there are {', '.join(known) or 'none'}"
+        )
 
 
-def read_recipe(name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False) -> Recipe:
+def read_recipe(
+    name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False
+) -> Recipe:
     """A recipe by name, or from a YAML file.
 
     changes: by dotted key, such as ``steps.heads.runs.0.fit.epochs``, or by the name of an option alone. small: first those that the
@@ -169,12 +207,20 @@ def read_recipe(name: str | Path, changes: Mapping[str, Any] | None = None, *, s
         raise DataError(f"{name}: options: give words and what they stand for; see docs/recipes.md")
     own = content.get("small", {}) if small else {}
     if not isinstance(own, dict) or (small and not own):
-        raise DataError(f"{name}: there is no smaller version of it; leave out --small, or change its options by --set")
+        raise DataError(
+            f"{name}: there is no smaller version of it; leave out --small, or change its options by --set"
+        )
     for key, value in {**own, **(changes or {})}.items():
         if key not in options and "." not in key and key not in Recipe.model_fields:
             near = get_close_matches(key, options, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"its options are {', '.join(options) or 'none'}"
-            raise DataError(f"{name}: {key} is no option of it; {hint} (`mien reproduce {name} --show` prints every key)")
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else f"its options are {', '.join(options) or 'none'}"
+            )
+            raise DataError(
+                f"{name}: {key} is no option of it; {hint} (`mien reproduce {name} --show` prints every key)"
+            )
         _change(content, f"options.{key}" if key in options else key, value, str(name))
     try:
         return Recipe.model_validate(_filled(content, options, str(name)))
@@ -198,9 +244,13 @@ def opened(name: str | Path, _inside: tuple[str, ...] = ()) -> dict[str, Any]:
     file = Path(name)
     content: Any
     if file.suffix in (".yaml", ".yml"):
-        content = read_yaml(file, f"give a YAML file or one of {', '.join(recipes())}; see docs/recipes.md")
+        content = read_yaml(
+            file, f"give a YAML file or one of {', '.join(recipes())}; see docs/recipes.md"
+        )
     elif str(name) in recipes():
-        content = parse_yaml((LIBRARY / f"{name}.yaml").read_text(encoding="utf-8"), str(name), "see docs/recipes.md")
+        content = parse_yaml(
+            (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8"), str(name), "see docs/recipes.md"
+        )
     else:
         raise UnknownNameError("recipe", str(name), recipes())
     if not isinstance(content, dict):
@@ -215,7 +265,9 @@ def opened(name: str | Path, _inside: tuple[str, ...] = ()) -> dict[str, Any]:
         try:
             found = _joined(opened(other, (*_inside, str(name))), found)
         except TypeError as error:
-            raise DataError(f"{name}: include: {other} does not go with it ({error}); see docs/recipes.md") from error
+            raise DataError(
+                f"{name}: include: {other} does not go with it ({error}); see docs/recipes.md"
+            ) from error
     return found
 
 
@@ -248,13 +300,17 @@ def _change(content: Any, key: str, value: Any, where: str) -> None:
             else None
         )
         if at is None:
-            raise DataError(f"{where}: there is no {key} to set; `mien reproduce {where} --show` prints every key")
+            raise DataError(
+                f"{where}: there is no {key} to set; `mien reproduce {where} --show` prints every key"
+            )
     if isinstance(at, list) and last.isdecimal() and int(last) < len(at):
         at[int(last)] = value
     elif isinstance(at, dict):
         at[last] = value
     else:
-        raise DataError(f"{where}: there is no {key} to set; `mien reproduce {where} --show` prints every key")
+        raise DataError(
+            f"{where}: there is no {key} to set; `mien reproduce {where} --show` prints every key"
+        )
 
 
 def _filled(tree: Any, options: Mapping[str, Any], where: str) -> Any:
@@ -265,6 +321,8 @@ def _filled(tree: Any, options: Mapping[str, Any], where: str) -> Any:
         return [_filled(value, options, where) for value in tree]
     if isinstance(tree, str) and (found := re.fullmatch(r"\$\{(\w+)\}", tree)):
         if found[1] not in options:
-            raise DataError(f"{where}: {tree} is no option; there are {', '.join(options) or 'none'}")
+            raise DataError(
+                f"{where}: {tree} is no option; there are {', '.join(options) or 'none'}"
+            )
         return options[found[1]]
     return tree

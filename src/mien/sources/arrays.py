@@ -28,7 +28,9 @@ class Arrays(Source):
         for index, item in enumerate(self._items):
             time_s, array = (float(index), item) if not isinstance(item, tuple) else item
             if not (time_s > last and math.isfinite(time_s)):
-                raise SourceError(f"{self.name}: item {index} is at {time_s} s, not after the one before; sort them by time")
+                raise SourceError(
+                    f"{self.name}: item {index} is at {time_s} s, not after the one before; sort them by time"
+                )
             last, pixels = time_s, checked(array, f"{self.name}: item {index}")
             yield float(time_s), lambda pixels=pixels: pixels  # type: ignore[misc]
 
@@ -52,16 +54,28 @@ class Pictures(Source):
 
 def checked(array: object, where: str) -> Pixels:
     """The array itself if it is RGB uint8 (H, W, 3); else SourceError, naming `where`."""
-    if isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size:
+    if (
+        isinstance(array, np.ndarray)
+        and array.dtype == np.uint8
+        and array.ndim == 3
+        and array.shape[2] == 3
+        and array.size
+    ):
         refuse_huge(where, array.shape[1], array.shape[0])
         return cast(Pixels, array)
-    found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-    raise SourceError(f"{where}: expected RGB uint8 (H, W, 3), got {found}; {_way_to_convert(array)}")
+    found = (
+        f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+    )
+    raise SourceError(
+        f"{where}: expected RGB uint8 (H, W, 3), got {found}; {_way_to_convert(array)}"
+    )
 
 
 def _way_to_convert(item: object) -> str:
     if isinstance(item, str | bytes | PathLike):
         return "with photos=True each item is a photo of its own, also as a path or bytes"
-    if hasattr(item, "__array_interface__") and not isinstance(item, np.ndarray):  # as pictures of Pillow's have
+    if hasattr(item, "__array_interface__") and not isinstance(
+        item, np.ndarray
+    ):  # as pictures of Pillow's have
         return 'give numpy.asarray(picture.convert("RGB"))'
     return "convert it first"

@@ -48,7 +48,9 @@ CLOCKWISE: Final = {
 
 def out_of_memory(name: str) -> SourceError:
     """What to raise where an input needs more memory than there is: it is not damaged."""
-    return SourceError(f"{name}: there is not enough memory to read it; close other programs, or read it on a machine with more")
+    return SourceError(
+        f"{name}: there is not enough memory to read it; close other programs, or read it on a machine with more"
+    )
 
 
 class Source(ABC):
@@ -123,7 +125,9 @@ class Source(ABC):
         if not total and self.kind == "arrays":
             raise SourceError(f"{self.name}: there are no pictures in it; give one at least")
         if unreadable == total:
-            raise SourceError(f"{self.name}: not one of its {total} frames can be read; check that it plays elsewhere")
+            raise SourceError(
+                f"{self.name}: not one of its {total} frames can be read; check that it plays elsewhere"
+            )
         if unreadable:
             self._problems.append(f"{unreadable} of {total} frames could not be decoded")
 
@@ -136,7 +140,11 @@ class Source(ABC):
     def _decoded(self, read: Read) -> Pixels | None:
         try:
             pixels = read()
-            return pixels if pixels is None or not self.rotate else turned(pixels, CLOCKWISE[self.rotate])
+            return (
+                pixels
+                if pixels is None or not self.rotate
+                else turned(pixels, CLOCKWISE[self.rotate])
+            )
         except MemoryError as error:
             raise out_of_memory(self.name) from error
 
@@ -156,7 +164,9 @@ def _pace(every_s: float) -> Callable[[float], bool]:
             return True
         if not state:
             state.extend((time_s, -1.0))
-        step = math.floor((time_s - state[0] + 1e-6) / every_s)  # a microsecond forgives rounded times
+        step = math.floor(
+            (time_s - state[0] + 1e-6) / every_s
+        )  # a microsecond forgives rounded times
         if step <= state[1]:
             return False
         state[1] = step
@@ -174,7 +184,9 @@ def refuse_huge(name: str, width: int, height: int) -> None:
     """Raise SourceError for a picture of more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         millions = MAX_PIXELS / 1e6
-        raise SourceError(f"{name}: {width} x {height} pixels is more than the {millions:g} megapixels allowed; make it smaller")
+        raise SourceError(
+            f"{name}: {width} x {height} pixels is more than the {millions:g} megapixels allowed; make it smaller"
+        )
 
 
 def turned(pixels: Pixels, turn: Turn) -> Pixels:
@@ -187,5 +199,10 @@ def turned(pixels: Pixels, turn: Turn) -> Pixels:
     if turn.swap:
         pixels = cast(Pixels, cv2.transpose(pixels))
     if turn.flip_columns or turn.flip_rows:
-        pixels = cast(Pixels, cv2.flip(pixels, -1 if turn.flip_columns and turn.flip_rows else int(turn.flip_columns)))
+        pixels = cast(
+            Pixels,
+            cv2.flip(
+                pixels, -1 if turn.flip_columns and turn.flip_rows else int(turn.flip_columns)
+            ),
+        )
     return pixels

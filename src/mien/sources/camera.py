@@ -20,7 +20,9 @@ __all__ = ["Camera"]
 def _camera_number(name: str) -> int:
     if match := re.fullmatch(r"camera:([0-9]{1,3})", name):
         return int(match[1])
-    raise SourceError(f"{name}: not a camera; write camera:0 for the first one, camera:1 for the next")
+    raise SourceError(
+        f"{name}: not a camera; write camera:0 for the first one, camera:1 for the next"
+    )
 
 
 @contextmanager
@@ -44,7 +46,10 @@ class Camera(Source):
         super().__init__(name)
         self._number = _camera_number(name)
         self._open: cv2.VideoCapture | None = self._connect()
-        width, height = (int(self._open.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        width, height = (
+            int(self._open.get(what))
+            for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
         self.size = (width, height) if width > 0 and height > 0 else None
         self.media = {"width": width, "height": height} if self.size else {}
 
@@ -56,7 +61,9 @@ class Camera(Source):
             if camera.isOpened():
                 return camera
             camera.release()
-        raise SourceError(f"{self.name}: this camera cannot be opened; check that it is connected, allowed and not in use elsewhere")
+        raise SourceError(
+            f"{self.name}: this camera cannot be opened; check that it is connected, allowed and not in use elsewhere"
+        )
 
     def _moments(self) -> Moments:
         camera, self._open = self._open or self._connect(), None

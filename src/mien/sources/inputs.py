@@ -78,7 +78,10 @@ def summarize(left_out: Counter[str]) -> str:
     >>> summarize(Counter({".pdf": 2, ".txt": 3, "hidden": 1}))
     '3 .txt, 2 .pdf, 1 hidden'
     """
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])))
+    return ", ".join(
+        f"{count} {kind}"
+        for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    )
 
 
 def refuse_address(name: str) -> None:
@@ -88,8 +91,14 @@ def refuse_address(name: str) -> None:
     scheme = match[1].lower()
     if scheme == "file":
         raise SourceError(f"{name}: is an address; give the path alone, without file://")
-    save = f"curl -o recording.mp4 '{name}'" if scheme in {"http", "https", "ftp"} else f"ffmpeg -i '{name}' -c copy recording.mkv"
-    raise SourceError(f"{name}: is an address, and mien reads files and cameras without a network; save it first: {save}")
+    save = (
+        f"curl -o recording.mp4 '{name}'"
+        if scheme in {"http", "https", "ftp"}
+        else f"ffmpeg -i '{name}' -c copy recording.mkv"
+    )
+    raise SourceError(
+        f"{name}: is an address, and mien reads files and cameras without a network; save it first: {save}"
+    )
 
 
 def _expand_one(given: str, result: InputList) -> list[str]:
@@ -102,12 +111,16 @@ def _expand_one(given: str, result: InputList) -> list[str]:
     if not os.path.lexists(given) and glob.has_magic(given):
         matches = sorted(glob.glob(given, recursive=True), key=natural)
         if not matches:
-            raise SourceError(f"{given}: nothing matches this pattern; check the folder and the spelling")
+            raise SourceError(
+                f"{given}: nothing matches this pattern; check the folder and the spelling"
+            )
         paths: list[str] = []
         for match in matches:
             paths += _media_below(match, result, must=False) if os.path.isdir(match) else [match]
         if not paths and not result.failures:
-            raise SourceError(f"{given}: no picture or video matches this pattern; check the folder and the spelling")
+            raise SourceError(
+                f"{given}: no picture or video matches this pattern; check the folder and the spelling"
+            )
         return paths
     if os.path.exists(given):  # a pipe or a device, which `open_source` explains
         return [given]
@@ -128,11 +141,15 @@ def _media_below(folder: str, result: InputList, *, must: bool = True) -> list[s
     result.left_out += left_out
     if must and not paths and len(result.failures) == failures:
         seen = f" (it holds {summarize(left_out)})" if left_out else ""
-        raise SourceError(f"{folder}: no picture or video in this folder{seen}; give a folder that holds some, or name the file itself")
+        raise SourceError(
+            f"{folder}: no picture or video in this folder{seen}; give a folder that holds some, or name the file itself"
+        )
     return sorted(paths, key=natural)
 
 
-def _files_below(folder: str, failures: list[tuple[str, str]], left_out: Counter[str]) -> Iterator[tuple[str, str]]:
+def _files_below(
+    folder: str, failures: list[tuple[str, str]], left_out: Counter[str]
+) -> Iterator[tuple[str, str]]:
     """Name and folder of every file below a folder, real folders before linked ones, each real folder once."""
 
     def refuse(error: OSError) -> None:
@@ -152,9 +169,15 @@ def _files_below(folder: str, failures: list[tuple[str, str]], left_out: Counter
             seen.add(os.path.realpath(parent))
             hidden = [name for name in folders if name.startswith(".")]
             system = [name for name in folders if name.casefold() in SYSTEM_FOLDERS]
-            left_out += Counter({"hidden": len(hidden), "system": len(system)})  # in place; keeps no zeros
+            left_out += Counter(
+                {"hidden": len(hidden), "system": len(system)}
+            )  # in place; keeps no zeros
             folders[:] = sorted(set(folders) - set(hidden) - set(system))
-            waiting += [os.path.join(parent, name) for name in folders if os.path.islink(os.path.join(parent, name))]
+            waiting += [
+                os.path.join(parent, name)
+                for name in folders
+                if os.path.islink(os.path.join(parent, name))
+            ]
             yield from ((name, parent) for name in names)
 
 

@@ -33,7 +33,9 @@ class LiveArrays(Source):
             if isinstance(item, tuple):
                 time_s, array = item
                 if not (time_s > last and math.isfinite(time_s)):
-                    raise SourceError(f"{self.name}: item {index} is at {time_s} s, not after the one before; sort them by time")
+                    raise SourceError(
+                        f"{self.name}: item {index} is at {time_s} s, not after the one before; sort them by time"
+                    )
             else:
                 start = start if index else time.monotonic()
                 time_s, array = max(time.monotonic() - start if index else 0.0, last + TICK_S), item

@@ -23,7 +23,9 @@ from mien.sources.video.decoder import Video
 __all__ = ["media_kind", "open_source"]
 
 
-def open_source(item: object, *, name: str | None = None, photos: bool = False, stream: int | None = None) -> Source:
+def open_source(
+    item: object, *, name: str | None = None, photos: bool = False, stream: int | None = None
+) -> Source:
     """Open one input.
 
     Args:
@@ -57,7 +59,9 @@ def open_source(item: object, *, name: str | None = None, photos: bool = False, 
     if hasattr(item, "__array_interface__"):
         checked(item, name or "picture")  # says how it becomes an array
     label = f"{name}: " if name else ""
-    wanted = "a path, camera:N, the bytes of a file, an open file, an array or an iterable of arrays"
+    wanted = (
+        "a path, camera:N, the bytes of a file, an open file, an array or an iterable of arrays"
+    )
     raise SourceError(f"{label}{type(item).__name__} is no source of frames; give {wanted}")
 
 
@@ -101,7 +105,13 @@ def _no_file(path: str) -> str:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return "no such file; check the path"
-    what = "a pipe" if stat.S_ISFIFO(mode) else "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "not a regular file"
+    what = (
+        "a pipe"
+        if stat.S_ISFIFO(mode)
+        else "a device"
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        else "not a regular file"
+    )
     return f"is {what}, and mien reads whole files; save it to a file, or pass it through standard input: mien analyze - < PIPE"
 
 
@@ -109,7 +119,9 @@ def _open_content(name: str, stored: Stored, stream: int | None) -> Source:
     try:
         empty = not head(stored, 1)
     except OSError as error:
-        raise SourceError(f"{name}: cannot be opened ({error.strerror}); check its permissions") from error
+        raise SourceError(
+            f"{name}: cannot be opened ({error.strerror}); check its permissions"
+        ) from error
     if empty:
         raise SourceError(f"{name}: is empty (0 bytes); copy or record it again")
     source = _open_picture(name, stored) or Video(name, stored, stream)
@@ -126,9 +138,13 @@ def _open_picture(name: str, stored: Stored) -> Source | None:
             return Animation(name, stored, image)
         try:
             numbers = page_numbers(image)
-        except Exception as error:  # Pillow raises types of its own for a page whose table is damaged
+        except (
+            Exception
+        ) as error:  # Pillow raises types of its own for a page whose table is damaged
             why = " ".join(str(error).split())[:100] or type(error).__name__
-            raise SourceError(f"{name}: its list of pages is damaged ({why}); save or export it again") from error
+            raise SourceError(
+                f"{name}: its list of pages is damaged ({why}); save or export it again"
+            ) from error
         if len(numbers) > 1:
             return Pages(name, stored, numbers)
         return Picture(name, decode(name, image, stored))

@@ -78,7 +78,9 @@ def spool(name: str, file: IO[Any]) -> memoryview:
         except UnicodeDecodeError as error:
             raise SourceError(f"{name}: is open as text; open it in binary mode ('rb')") from error
         except (OSError, ValueError) as error:
-            raise SourceError(f"{name}: cannot be read ({error}); give the path, or the bytes") from error
+            raise SourceError(
+                f"{name}: cannot be read ({error}); give the path, or the bytes"
+            ) from error
         size = spooled.tell()
         spooled.seek(0)
         if size <= _IN_MEMORY:
@@ -90,5 +92,7 @@ def spool(name: str, file: IO[Any]) -> memoryview:
 def standard_input() -> memoryview:
     """All of standard input; read once, since it can be read only once. Raises SourceError for a terminal."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise SourceError("-: standard input is a terminal; pipe a file into it, as in: mien analyze - --out results < film.mp4")
+        raise SourceError(
+            "-: standard input is a terminal; pipe a file into it, as in: mien analyze - --out results < film.mp4"
+        )
     return spool("-", sys.stdin.buffer)

@@ -29,7 +29,9 @@ _RECORDERS: Final = (
     "mxf", "nut", "obu", "rm", "vvc", "wtv", "yuv4mpegpipe",
 )  # fmt: skip
 """FFmpeg's formats that cameras, phones, recorders and editors write."""
-_SOUND: Final = frozenset({".ism", ".isma", ".m4a", ".m4b", ".mka", ".mks"})  # or subtitles, or a list of other files
+_SOUND: Final = frozenset(
+    {".ism", ".isma", ".m4a", ".m4b", ".mka", ".mks"}
+)  # or subtitles, or a list of other files
 
 
 def _of_pillow() -> set[str]:

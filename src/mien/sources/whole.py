@@ -15,7 +15,20 @@ __all__ = ["Flaw", "flaw_of", "is_joint"]
 
 _SEGMENT: Final = 0x18538067
 _CLUSTER: Final = 0x1F43B675
-_IN_SEGMENT: Final = frozenset({0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367, 0x1A45DFA3, 0xBF, 0xEC})
+_IN_SEGMENT: Final = frozenset(
+    {
+        0x114D9B74,
+        0x1549A966,
+        0x1654AE6B,
+        0x1C53BB6B,
+        0x1043A770,
+        0x1941A469,
+        0x1254C367,
+        0x1A45DFA3,
+        0xBF,
+        0xEC,
+    }
+)
 _IN_CLUSTER: Final = frozenset({0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xAF, 0x5854})
 _UNKNOWN: Final = -1
 _SERVICES: Final = 0x11  # a table that may stand before that of the programs
@@ -23,7 +36,11 @@ _NEAR: Final = 1 << 20  # bytes in which all parts of a recording have surely co
 _TABLES: Final = 6  # packets of tables at the beginning of a recording, at most
 _SYNC: Final = 0x47
 _AT_ONCE: Final = 1 << 16  # transport packets looked at together
-_PACKETS: Final = ((188, 0), (192, 4), (204, 0))  # size of a transport packet, and where its first byte is 0x47
+_PACKETS: Final = (
+    (188, 0),
+    (192, 4),
+    (204, 0),
+)  # size of a transport packet, and where its first byte is 0x47
 
 
 class Flaw(StrEnum):
@@ -156,7 +173,9 @@ def _transport(file: BinaryIO, size: int) -> Iterator[int]:
         return
     file.seek(0)
     while chunk := file.read(length * _AT_ONCE):
-        packets = np.frombuffer(chunk, np.uint8)[: len(chunk) // length * length].reshape(-1, length)
+        packets = np.frombuffer(chunk, np.uint8)[: len(chunk) // length * length].reshape(
+            -1, length
+        )
         if (packets[:, offset] != _SYNC).any() or (packets[:, offset + 1] & 0x80).any():
             yield _UNKNOWN
             return
@@ -169,14 +188,24 @@ def is_joint(file: BinaryIO, at: int) -> bool:
     A recording begins with its tables and counts the packets of all its parts anew. Where packets were lost, the break
     hardly ever lies just before a table, and in several parts at once.
     """
-    length = next((size for size, _ in _PACKETS if all(_byte(file, at + n * size) == b"\x47" for n in range(3))), None)
+    length = next(
+        (
+            size
+            for size, _ in _PACKETS
+            if all(_byte(file, at + n * size) == b"\x47" for n in range(3))
+        ),
+        None,
+    )
     if length is None:
         return False
     start = max(at % length, at - _NEAR // length * length)
     file.seek(start)
     data = file.read(at - start + _NEAR)
     heads = [data[place : place + 4] for place in range(0, len(data) - 3, length)]
-    numbers = [(int.from_bytes(head[1:3], "big") & 0x1FFF, head[3]) if head[0] == _SYNC else (_UNKNOWN, 0) for head in heads]
+    numbers = [
+        (int.from_bytes(head[1:3], "big") & 0x1FFF, head[3]) if head[0] == _SYNC else (_UNKNOWN, 0)
+        for head in heads
+    ]
     key = (at - start) // length
     table = max((number for number in range(key) if numbers[number][0] == 0), default=0)
     if not table or key - table > _TABLES:

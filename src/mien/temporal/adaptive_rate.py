@@ -71,7 +71,9 @@ def fit_strides(
         raise ValueError(f"alpha is a share of wrong decisions, 0..1, got {alpha}")
     told = np.asarray(target, np.float64)
     if told.shape != np.shape(scores)[:1]:
-        raise DataError(f"target must be (N,) class numbers for scores (N, K), got {told.shape} and {np.shape(scores)}")
+        raise DataError(
+            f"target must be (N,) class numbers for scores (N, K), got {told.shape} and {np.shape(scores)}"
+        )
     limits: list[float] = []
 
     def limit(stage: int, values: Floats, rows: Codes) -> float:
@@ -79,7 +81,11 @@ def fit_strides(
         wrong = known & (values.argmax(axis=1) != told[rows])
         doubts = np.sort(values[wrong].max(axis=1))[::-1]
         spared = int(alpha * (stage + 1) / len(strides) * len(doubts))
-        limits.append((float(doubts[spared]) if spared < len(doubts) else 0.0) if known.any() else float("inf"))
+        limits.append(
+            (float(doubts[spared]) if spared < len(doubts) else 0.0)
+            if known.any()
+            else float("inf")
+        )
         return limits[-1]
 
     _check_strides(strides)
@@ -87,7 +93,9 @@ def fit_strides(
     return Strides(tuple(strides), tuple(limits))
 
 
-def apply_strides(plan: Strides, scores: ArrayLike, video: ArrayLike, frame: ArrayLike) -> tuple[Floats, Mask]:
+def apply_strides(
+    plan: Strides, scores: ArrayLike, video: ArrayLike, frame: ArrayLike
+) -> tuple[Floats, Mask]:
     """Scores (N, K) as they are when only some frames are looked at, and which ones were, (N,); rows as in the table.
 
     scores: (N, K) probabilities of all rows; those of frames that are not looked at have no influence. The decision of a frame is the
@@ -106,16 +114,24 @@ def _check_strides(strides: Sequence[int]) -> None:
         raise ValueError(f"strides must fall and be at least 1, got {tuple(strides)}")
 
 
-def _walk(strides: Sequence[int], limit: Limit, scores: ArrayLike, video: ArrayLike, frame: ArrayLike) -> tuple[Floats, Mask]:
+def _walk(
+    strides: Sequence[int], limit: Limit, scores: ArrayLike, video: ArrayLike, frame: ArrayLike
+) -> tuple[Floats, Mask]:
     """Settle every row, stage by stage; gives the settled scores (N, K) and which rows were looked at (N,)."""
     given = np.asarray(scores, np.float64)
     if given.ndim != 2 or not given.size or np.isnan(given).any():
-        raise DataError(f"scores must be (N, K) without NaN, with at least one row, got {given.shape}; fill missing rows first")
+        raise DataError(
+            f"scores must be (N, K) without NaN, with at least one row, got {given.shape}; fill missing rows first"
+        )
     code, _ = group_codes(video, len(given))
     place, length = _places(code, np.asarray(frame))
     first = np.lexsort((place, code))  # row number in the table by video and place
     offset = np.concatenate([[0], np.bincount(code).cumsum()[:-1]])[code]
-    settled, looked, still = np.empty_like(given), np.zeros(len(given), np.bool_), np.ones(len(given), np.bool_)
+    settled, looked, still = (
+        np.empty_like(given),
+        np.zeros(len(given), np.bool_),
+        np.ones(len(given), np.bool_),
+    )
     for stage, stride in enumerate(strides):
         at = place[still]
         for beside in (at // stride * stride, -(-at // stride) * stride):
@@ -123,7 +139,9 @@ def _walk(strides: Sequence[int], limit: Limit, scores: ArrayLike, video: ArrayL
             looked[first[(offset[still] + beside)[inside]]] = True
         values = fill_rows(np.where(looked[:, None], given, np.nan), code, frame)
         open_rows = np.flatnonzero(still)
-        threshold = -np.inf if stage == len(strides) - 1 else limit(stage, values[open_rows], open_rows)
+        threshold = (
+            -np.inf if stage == len(strides) - 1 else limit(stage, values[open_rows], open_rows)
+        )
         sure = still & (values.max(axis=1) > threshold)
         settled[sure], still = values[sure], still & ~sure
     return settled, looked
@@ -135,5 +153,7 @@ def _places(code: Codes, frame: NDArray[np.generic]) -> tuple[Codes, Codes]:
         raise DataError(f"{len(code)} rows need a frame number each, got the shape {frame.shape}")
     count = np.bincount(code)
     place = np.empty(len(code), np.int64)
-    place[np.lexsort((frame, code))] = np.arange(len(code)) - np.repeat(count.cumsum() - count, count)
+    place[np.lexsort((frame, code))] = np.arange(len(code)) - np.repeat(
+        count.cumsum() - count, count
+    )
     return place, count[code]

@@ -33,7 +33,11 @@ _TICK: Final = 1e-6
 """Times closer than this (s) are one time: above rounding error, below every container's clock."""
 _REACH: Final[Mapping[str, float]] = {"gaussian": 3.0, "box": 1.0, "exponential": 5.0}
 """Where each kernel is cut off, in multiples of `Smoothing.seconds`."""
-_FULL_WIDTH: Final[Mapping[str, float]] = {"gaussian": sqrt(8 * log(2)), "box": 2.0, "exponential": 2 * log(2)}
+_FULL_WIDTH: Final[Mapping[str, float]] = {
+    "gaussian": sqrt(8 * log(2)),
+    "box": 2.0,
+    "exponential": 2 * log(2),
+}
 """How wide each kernel is at half of its maximum, in multiples of `Smoothing.seconds`."""
 
 
@@ -65,11 +69,15 @@ class Smoothing:
 
     def __post_init__(self) -> None:
         if not (isfinite(self.seconds) and self.seconds > 0):
-            raise ValueError(f"seconds must be a positive number, got {self.seconds}; leave smoothing out to keep the scores as they are")
+            raise ValueError(
+                f"seconds must be a positive number, got {self.seconds}; leave smoothing out to keep the scores as they are"
+            )
         if not self.longest_gap_s > 0:
             raise ValueError(f"longest_gap_s must be positive, got {self.longest_gap_s}")
         if self.kernel not in get_args(Kernel):
-            raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}, got {self.kernel!r}")
+            raise ValueError(
+                f"kernel must be one of {', '.join(get_args(Kernel))}, got {self.kernel!r}"
+            )
         if isinstance(self.keep, str) or not all(isinstance(name, str) for name in self.keep):
             raise ValueError(f'keep must be names of columns, such as ("AU45",), got {self.keep!r}')
         object.__setattr__(self, "keep", tuple(self.keep))
@@ -143,7 +151,9 @@ class _Stretch:
     def add(self, now: Reading) -> None:
         if self.end == len(self.times):
             self._make_room()
-        if now.scores.keys() != set(self.keys) or [len(now.scores[k]) for k in self.keys] != [s.stop - s.start for s in self.slices]:
+        if now.scores.keys() != set(self.keys) or [len(now.scores[k]) for k in self.keys] != [
+            s.stop - s.start for s in self.slices
+        ]:
             raise ValueError(
                 f"{now.source}, frame {now.frame}: a track cannot change its tasks; smooth the readings of one bundle at a time"
             )
@@ -163,7 +173,9 @@ class _Stretch:
         """Scores of the row `at`, averaged over the rows within reach, and step on."""
         now = self.times[self.at]
         reach = smoothing.reach_s + _TICK
-        low, high = self.start + self.times[self.start : self.end].searchsorted((now - reach, now + reach))
+        low, high = self.start + self.times[self.start : self.end].searchsorted(
+            (now - reach, now + reach)
+        )
         weights = smoothing.weights(self.times[low:high] - now)
         own = self.values[self.at]
         # Averaging the differences from its own value leaves a constant exactly as it was.
@@ -172,7 +184,9 @@ class _Stretch:
         return {key: mean[part] for key, part in zip(self.keys, self.slices, strict=True)}
 
 
-def smooth(readings: Iterable[Reading], smoothing: Smoothing, tasks: Sequence[Task] = ()) -> Iterator[Reading]:
+def smooth(
+    readings: Iterable[Reading], smoothing: Smoothing, tasks: Sequence[Task] = ()
+) -> Iterator[Reading]:
     """Average every track's scores over time; the originals move to `raw`.
 
     readings: of one source, ordered by frame. They come out in the same order, each as soon as the stream is more than
@@ -203,7 +217,10 @@ def smooth(readings: Iterable[Reading], smoothing: Smoothing, tasks: Sequence[Ta
 
 def _kept(smoothing: Smoothing, tasks: Sequence[Task]) -> dict[str, list[int]]:
     """Task family -> places of the scores that stay as they are."""
-    kept = {task.family: [i for i, name in enumerate(task.columns) if name in smoothing.keep] for task in tasks}
+    kept = {
+        task.family: [i for i, name in enumerate(task.columns) if name in smoothing.keep]
+        for task in tasks
+    }
     return {family: places for family, places in kept.items() if places}
 
 
@@ -218,7 +235,9 @@ def _follow(tracks: Recent[_Stretch], now: Reading) -> _Stretch | None:
     return stretch
 
 
-def _smoothed(now: Reading, stretch: _Stretch | None, smoothing: Smoothing, kept: Mapping[str, list[int]]) -> Reading:
+def _smoothed(
+    now: Reading, stretch: _Stretch | None, smoothing: Smoothing, kept: Mapping[str, list[int]]
+) -> Reading:
     if stretch is None:
         return now
     scores = stretch.next(smoothing)
@@ -243,7 +262,9 @@ def _in_time(readings: Iterable[Reading]) -> Iterator[Reading]:
     latest = -np.inf
     for now in readings:
         if now.time_s < latest:
-            raise SourceError(f"{now.source}, frame {now.frame}: time runs backwards, {now.time_s} s after {latest} s; re-encode the video")
+            raise SourceError(
+                f"{now.source}, frame {now.frame}: time runs backwards, {now.time_s} s after {latest} s; re-encode the video"
+            )
         latest = now.time_s
         yield now
 
@@ -285,7 +306,9 @@ def fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading
     [('ok', 0.0, [0.0]), ('gap', 0.25, [0.25]), ('ok', 0.5, [0.5])]
     """
     if not longest_s > 0:
-        raise ValueError(f"longest_s must be positive, got {longest_s}; leave gap filling out to keep the rows as they are")
+        raise ValueError(
+            f"longest_s must be positive, got {longest_s}; leave gap filling out to keep the rows as they are"
+        )
     return _fill_gaps(readings, longest_s)
 
 
@@ -334,12 +357,18 @@ def _between(before: Reading, after: Reading, at: Reading) -> Reading:
     assert after.face is not None
     span_s = after.time_s - before.time_s
     share = (at.time_s - before.time_s) / span_s if span_s else 0.0
-    x, y, w, h = (float(a + share * (b - a)) for a, b in zip(before.face.box, after.face.box, strict=True))
+    x, y, w, h = (
+        float(a + share * (b - a)) for a, b in zip(before.face.box, after.face.box, strict=True)
+    )
     points = before.face.points + share * (after.face.points - before.face.points)
-    face = Face((x, y, w, h), points, min(before.face.confidence, after.face.confidence), after.face.track)
+    face = Face(
+        (x, y, w, h), points, min(before.face.confidence, after.face.confidence), after.face.track
+    )
     scores, raw = _blend(before.scores, after.scores, share), _blend(before.raw, after.raw, share)
     return replace(at, status=Status.gap, face=face, scores=scores, raw=raw)
 
 
-def _blend(before: Mapping[str, Floats], after: Mapping[str, Floats], share: float) -> dict[str, Floats]:
+def _blend(
+    before: Mapping[str, Floats], after: Mapping[str, Floats], share: float
+) -> dict[str, Floats]:
     return {key: before[key] + share * (after[key] - before[key]) for key in before if key in after}

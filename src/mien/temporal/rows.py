@@ -45,7 +45,9 @@ def fill_rows(scores: ArrayLike, video: ArrayLike, frame: ArrayLike) -> Floats:
     first, last = before < start, after >= end
     if (first & last).any():
         lost = np.unique(code[order][first & last])
-        raise DataError(f"no row of video {names[lost[0]]} was measured ({len(lost)} of {len(names)} videos); leave such videos out")
+        raise DataError(
+            f"no row of video {names[lost[0]]} was measured ({len(lost)} of {len(names)} videos); leave such videos out"
+        )
     at = np.flatnonzero(~measured)
     before, after = np.where(first, after, before)[at], np.where(last, before, after)[at]
     times, rows = when[order], values[order]
@@ -56,7 +58,13 @@ def fill_rows(scores: ArrayLike, video: ArrayLike, frame: ArrayLike) -> Floats:
 
 
 def smooth_rows(
-    scores: ArrayLike, video: ArrayLike, frame: ArrayLike, *, window: int, sigma: float | None = None, unit: Unit = "rows"
+    scores: ArrayLike,
+    video: ArrayLike,
+    frame: ArrayLike,
+    *,
+    window: int,
+    sigma: float | None = None,
+    unit: Unit = "rows",
 ) -> Floats:
     """Every row of scores (N, K) averaged with its neighbours in its video, before and after alike; the rest as in `fill_rows`.
 
@@ -71,7 +79,9 @@ def smooth_rows(
     [1.5, 1.0, 1.5, 9.0]
     """
     if window < 0 or (sigma is not None and not sigma > 0) or unit not in get_args(Unit):
-        raise ValueError(f"smoothing takes window >= 0, sigma > 0 or None and unit rows or frames, got {window}, {sigma} and {unit!r}")
+        raise ValueError(
+            f"smoothing takes window >= 0, sigma > 0 or None and unit rows or frames, got {window}, {sigma} and {unit!r}"
+        )
     values = _scores(scores)
     _check_finite(values, "fill missing rows first")
     code, _ = group_codes(video, len(values))
@@ -134,7 +144,9 @@ def group_codes(groups: ArrayLike, rows: int) -> tuple[Codes, NDArray[Any]]:
     code, names = pd.factorize(found)
     nameless = code < 0
     if nameless.any():
-        raise DataError(f"row {nameless.argmax()} has no video ({nameless.sum()} of {rows} rows); name the video of every row")
+        raise DataError(
+            f"row {nameless.argmax()} has no video ({nameless.sum()} of {rows} rows); name the video of every row"
+        )
     return code.astype(np.int64), np.asarray(names)
 
 
@@ -160,7 +172,9 @@ def _frames(frame: ArrayLike, rows: int) -> Codes:
     wrong = ~((found >= 0) & (found <= _LAST_FRAME) & (found == np.rint(found)))
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f"row {row} has the frame number {found[row]} ({wrong.sum()} of {rows} rows); give whole numbers from 0 up")
+        raise DataError(
+            f"row {row} has the frame number {found[row]} ({wrong.sum()} of {rows} rows); give whole numbers from 0 up"
+        )
     return found.astype(np.int64)
 
 

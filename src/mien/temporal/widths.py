@@ -54,7 +54,9 @@ def width_notes(widths: Iterable[tuple[str, float]], every_s: float = 0.0) -> li
     if 0 < widest_s < every_s:
         far = f"less than the {every_s:g} s from frame to frame, and changes little or nothing"
         return [f"smoothing is {widest_s:g} s wide at half maximum, {far}"]
-    wide = {name: width_s for name, width_s in width_of.items() if width_s > bearable_s(name) + 1e-6}
+    wide = {
+        name: width_s for name, width_s in width_of.items() if width_s > bearable_s(name) + 1e-6
+    }
     if not wide:
         return []
     parts = []

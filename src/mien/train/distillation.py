@@ -34,7 +34,13 @@ Teacher = Callable[[Tensor, list[int]], TeacherOutputs]
 """From the network input of a batch, such as images (N, C, S, S), and its rows in the training table to what the teachers say of it."""
 
 
-def teacher_of(settings: Settings, run: RunFolder, tasks: Sequence[Task], train: pd.DataFrame, device: torch.device) -> Teacher | None:
+def teacher_of(
+    settings: Settings,
+    run: RunFolder,
+    tasks: Sequence[Task],
+    train: pd.DataFrame,
+    device: torch.device,
+) -> Teacher | None:
     """The teachers of `settings`; None without. On pictures each is averaged over a face and its mirror image.
 
     run: folder that remembers what teachers said who see every picture once; only those may be bundles as well as runs.
@@ -50,7 +56,10 @@ def teacher_of(settings: Settings, run: RunFolder, tasks: Sequence[Task], train:
             _sees_the_same(folder, settings)
     if settings.teachers_see == "picture":
         return _remembering(settings, run, tasks, train)
-    nets = [network_of(RunFolder(folder)).to(device).requires_grad_(False) for folder in settings.teachers]
+    nets = [
+        network_of(RunFolder(folder)).to(device).requires_grad_(False)
+        for folder in settings.teachers
+    ]
     return _online_teacher(nets, settings, mirrored=settings.features is None)
 
 
@@ -58,18 +67,25 @@ def _fits(folder: Path, settings: Settings, tasks: Sequence[Task]) -> None:
     """Raises DataError for a teacher of other tasks, or of other bins than the student's."""
     losses: dict[str, LossSettings] = {}
     if is_run(folder):
-        own, losses = [spec.task for spec in RunFolder(folder).tasks], RunFolder(folder).settings.losses
+        own, losses = (
+            [spec.task for spec in RunFolder(folder).tasks],
+            RunFolder(folder).settings.losses,
+        )
     else:
         own = list(load(folder, ENGINE).tasks)
     if own != list(tasks):
         how = "in another order" if set(own) == set(tasks) else "others"
         told = ", ".join(t.key for t in own)
-        raise DataError(f"{folder}: this teacher was trained on {told}; the student's tasks are {how}: give both the same")
+        raise DataError(
+            f"{folder}: this teacher was trained on {told}; the student's tasks are {how}: give both the same"
+        )
     for task in tasks:
         theirs, ours = _bins(losses, task), _bins(settings.losses, task)
         if theirs != ours and not is_run(folder):
             told = f"the student {settings.name} learns it {_by(ours)}"
-            raise DataError(f"{folder}: a bundle gives {task.family} as numbers, {told}; name a run")
+            raise DataError(
+                f"{folder}: a bundle gives {task.family} as numbers, {told}; name a run"
+            )
         if theirs != ours:
             raise DataError(
                 f"{folder}: this teacher learned {task.family} {_by(theirs)}, the student {settings.name} {_by(ours)}; give both the same "
@@ -94,7 +110,11 @@ def _sees_pictures(folder: Path, settings: Settings) -> None:
     theirs = RunFolder(folder).settings.features if is_run(folder) else None
     if theirs is None:
         return
-    instead = "name the bundle that mien export makes of it" if theirs.window is None else "name a run on pictures"
+    instead = (
+        "name the bundle that mien export makes of it"
+        if theirs.window is None
+        else "name a run on pictures"
+    )
     if settings.features is not None:
         instead = f"let `teachers_see` be crop, or {instead}"
     raise DataError(f"{folder}: this teacher reads cached features, not pictures; {instead}")
@@ -103,20 +123,32 @@ def _sees_pictures(folder: Path, settings: Settings) -> None:
 def _sees_the_same(folder: Path, settings: Settings) -> None:
     """Raises DataError for a teacher that cannot read what the student reads."""
     features = settings.features
-    pictures = "let `teachers_see` be picture, or name a run" if features is None or features.window is None else "name a run"
+    pictures = (
+        "let `teachers_see` be picture, or name a run"
+        if features is None or features.window is None
+        else "name a run"
+    )
     if not is_run(folder):
         raise DataError(f"{folder}: a bundle can teach only what it sees as it is; {pictures}")
     theirs = RunFolder(folder).settings
     if features is None and theirs.features is None:
         if theirs.pixels != settings.pixels:
-            raise DataError(f"{folder}: this teacher reads other crops; give it the same `pixels`, or let `teachers_see` be picture")
+            raise DataError(
+                f"{folder}: this teacher reads other crops; give it the same `pixels`, or let `teachers_see` be picture"
+            )
         return
     if features is None:
         _sees_pictures(folder, settings)
     elif theirs.features is None:
-        raise DataError(f"{folder}: this teacher reads pictures, the student cached features; {pictures} on the same features")
-    elif other := [key for key in _DECIDE if getattr(theirs.features, key) != getattr(features, key)]:
-        raise DataError(f"{folder}: this teacher reads other features, for its {', '.join(other)} differ; give both the same `features`")
+        raise DataError(
+            f"{folder}: this teacher reads pictures, the student cached features; {pictures} on the same features"
+        )
+    elif other := [
+        key for key in _DECIDE if getattr(theirs.features, key) != getattr(features, key)
+    ]:
+        raise DataError(
+            f"{folder}: this teacher reads other features, for its {', '.join(other)} differ; give both the same `features`"
+        )
 
 
 def _online_teacher(nets: Sequence[MultiTaskNet], settings: Settings, *, mirrored: bool) -> Teacher:
@@ -124,18 +156,33 @@ def _online_teacher(nets: Sequence[MultiTaskNet], settings: Settings, *, mirrore
     def look(images: Tensor, rows: list[int]) -> TeacherOutputs:
         seen = (images, images.flip(3)) if mirrored else (images,)
         views = [net(view) for net in nets for view in seen]
-        stacked = [torch.stack([view[i].float() for view in views]) for i in range(len(nets[0].tasks))]
-        return tuple(mean_raw(task, raw, _bins(settings.losses, task)) for task, raw in zip(nets[0].tasks, stacked, strict=True))
+        stacked = [
+            torch.stack([view[i].float() for view in views]) for i in range(len(nets[0].tasks))
+        ]
+        return tuple(
+            mean_raw(task, raw, _bins(settings.losses, task))
+            for task, raw in zip(nets[0].tasks, stacked, strict=True)
+        )
 
     return look
 
 
-def _remembering(settings: Settings, run: RunFolder, tasks: Sequence[Task], train: pd.DataFrame) -> Teacher:
+def _remembering(
+    settings: Settings, run: RunFolder, tasks: Sequence[Task], train: pd.DataFrame
+) -> Teacher:
     known = run.load("taught.pt")
     if known is None:
-        views = [view for folder in settings.teachers for view in _views(folder, settings, tasks, train)]
-        stacked = {task.family: torch.stack([torch.from_numpy(view[task.family]) for view in views]) for task in tasks}
-        known = {task.family: mean_raw(task, stacked[task.family], _bins(settings.losses, task)) for task in tasks}
+        views = [
+            view for folder in settings.teachers for view in _views(folder, settings, tasks, train)
+        ]
+        stacked = {
+            task.family: torch.stack([torch.from_numpy(view[task.family]) for view in views])
+            for task in tasks
+        }
+        known = {
+            task.family: mean_raw(task, stacked[task.family], _bins(settings.losses, task))
+            for task in tasks
+        }
         run.save("taught.pt", known)
     memory = [known[task.family] for task in tasks]
 
@@ -145,22 +192,32 @@ def _remembering(settings: Settings, run: RunFolder, tasks: Sequence[Task], trai
     return remember
 
 
-def _views(folder: Path, settings: Settings, tasks: Sequence[Task], train: pd.DataFrame) -> list[dict[str, Floats]]:
+def _views(
+    folder: Path, settings: Settings, tasks: Sequence[Task], train: pd.DataFrame
+) -> list[dict[str, Floats]]:
     """What a run or a bundle says raw of every training face, and of its mirror image."""
     skip, workers = settings.fit.skip_unreadable, settings.fit.workers
     if is_run(folder):
         run = RunFolder(folder)
         crops = CropDataset(train, tasks, run.settings.pixels, skip)
         net = network_of(run).to(memory_format=torch.channels_last)
-        return [raw_scores(net, crops, mirrored=mirrored, workers=workers, decoded=False)[0] for mirrored in (False, True)]
+        return [
+            raw_scores(net, crops, mirrored=mirrored, workers=workers, decoded=False)[0]
+            for mirrored in (False, True)
+        ]
     model = load(folder, ENGINE)
     crops = CropDataset(train, tasks, model.card.pixels, skip)
     views: list[list[dict[str, Floats]]] = [[], []]
     for start in range(0, len(crops), _BATCH):
-        batch = np.stack([crops.upright(row) for row in range(start, min(start + _BATCH, len(crops)))])
+        batch = np.stack(
+            [crops.upright(row) for row in range(start, min(start + _BATCH, len(crops)))]
+        )
         for view, seen in zip(views, (batch, batch[:, :, ::-1]), strict=True):
             view.append(model.score_prepared(list(np.ascontiguousarray(seen))))
-    whole = [{task.family: np.concatenate([part[task.family] for part in view]) for task in tasks} for view in views]
+    whole = [
+        {task.family: np.concatenate([part[task.family] for part in view]) for task in tasks}
+        for view in views
+    ]
     return [{task.family: _raw_of(task, view[task.family]) for task in tasks} for view in whole]
 
 

@@ -43,7 +43,10 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
-        parts = [torch.empty_like(mine, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        parts = [
+            torch.empty_like(mine, memory_format=torch.contiguous_format)
+            for _ in range(dist.get_world_size())
+        ]
         dist.all_gather(parts, mine.contiguous())
         return torch.cat(parts)
 
@@ -93,7 +96,12 @@ class _Synced(nn.modules.batchnorm._BatchNorm):
         return cast(Tensor, y)
 
     def _remember(self, mean: Tensor, var: Tensor, count: int) -> None:
-        if not self.track_running_stats or self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+        if (
+            not self.track_running_stats
+            or self.running_mean is None
+            or self.running_var is None
+            or self.num_batches_tracked is None
+        ):
             return
         self.num_batches_tracked.add_(1)
         rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum

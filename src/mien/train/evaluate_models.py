@@ -46,7 +46,9 @@ def judge_models(
         def ahead(done: int, total: int, name: str | Path = name) -> None:
             progress(Path(name).name, done, total)
 
-        scored = evaluate_bundle(model, table, tasks, progress=ahead, skip_unreadable=skip_unreadable)
+        scored = evaluate_bundle(
+            model, table, tasks, progress=ahead, skip_unreadable=skip_unreadable
+        )
         found.append(judge(tasks, scored.scores, scored.table, protocols=protocols, by=by))
         notes += scored.notes
     about = About(
@@ -67,7 +69,9 @@ def tasks_for(model: Model, settings: Settings, note: Callable[[str], None]) -> 
             note(f"{task.key} is not judged: {model.card.name} does not predict it")
     tasks = tuple(task for task in wanted if task.family in predicted)
     if not tasks:
-        raise DataError(f"{model.card.name} predicts {', '.join(task.key for task in model.tasks)}, and the settings ask for none of it")
+        raise DataError(
+            f"{model.card.name} predicts {', '.join(task.key for task in model.tasks)}, and the settings ask for none of it"
+        )
     return tasks
 
 
@@ -80,6 +84,8 @@ def write_judged(evaluations: Sequence[Evaluation], about: About, folder: Path) 
         folder.mkdir(parents=True, exist_ok=True)
     paths = [*write_report(evaluations, about, folder / "evaluation")]
     for number, evaluation in enumerate(evaluations, 1):
-        paths.append(folder / (f"evaluation-{number}.png" if len(evaluations) > 1 else "evaluation.png"))
+        paths.append(
+            folder / (f"evaluation-{number}.png" if len(evaluations) > 1 else "evaluation.png")
+        )
         draw(evaluation, about, paths[-1])
     return tuple(paths)

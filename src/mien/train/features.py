@@ -44,5 +44,9 @@ def cache_features(
 
 def root_of(sets: tuple[Set, ...]) -> Path:
     """The folder that all pictures of some data sets lie below."""
-    found = [os.path.abspath(place.parent if place.is_file() else place) for spec in sets for place in places(spec)]
+    found = [
+        os.path.abspath(place.parent if place.is_file() else place)
+        for spec in sets
+        for place in places(spec)
+    ]
     return Path(os.path.commonpath(found)) if found else Path.cwd()

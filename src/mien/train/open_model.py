@@ -70,7 +70,13 @@ def draft(run: RunFolder, features: int | None = None) -> AffectCard:
     """The part of a run's card that a `Model` reads: it lacks all that must be measured, and is never written."""
     settings = run.settings
     tasks = tuple(TaskCard(**spec.model_dump(), supervised_by="") for spec in run.tasks)
-    return AffectCard.model_construct(name=settings.name, pixels=pixels_of(settings), tasks=tasks, temperature={}, features=features)
+    return AffectCard.model_construct(
+        name=settings.name,
+        pixels=pixels_of(settings),
+        tasks=tasks,
+        temperature={},
+        features=features,
+    )
 
 
 def table_for(
@@ -89,7 +95,10 @@ def table_for(
     """
     parts = [load_set(spec, tasks) for spec in settings.data]
     if by is not None and by not in parts[0]:
-        parts = [part.assign(**{by: _column(spec, tasks, by)}) for part, spec in zip(parts, settings.data, strict=True)]
+        parts = [
+            part.assign(**{by: _column(spec, tasks, by)})
+            for part, spec in zip(parts, settings.data, strict=True)
+        ]
     table = pd.concat(parts, ignore_index=True)
     if split is not None:
         found = ", ".join(sorted(set(table["split"].dropna())))
@@ -98,7 +107,9 @@ def table_for(
             raise DataError(f"{settings.name}: no face is in split {split}; the data has {found}")
     if settings.fit.find_points and pixels.template is not None and table["points"].isna().any():
         with TemporaryDirectory() as folder:
-            table, _ = find_points(table, Path(folder) / "points.parquet", note, settings.fit.skip_unreadable)
+            table, _ = find_points(
+                table, Path(folder) / "points.parquet", note, settings.fit.skip_unreadable
+            )
     return table
 
 
@@ -108,4 +119,6 @@ def _column(spec: Set, tasks: Sequence[Task], name: str) -> NDArray[np.object_] 
         return None
     # Text columns come through as they are, so the file is read once more with this one in the place of a text column.
     place = "video" if isinstance(spec.split, Cut) and spec.split.by == "subject" else "subject"
-    return load_set(spec.model_copy(update={"columns": {**spec.columns, place: name}}), tasks)[place].to_numpy(object)
+    return load_set(spec.model_copy(update={"columns": {**spec.columns, place: name}}), tasks)[
+        place
+    ].to_numpy(object)

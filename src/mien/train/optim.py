@@ -27,17 +27,32 @@ def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optim
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name.startswith(_BACKBONE), parameter.ndim > 1), []).append(parameter)
+            groups.setdefault((name.startswith(_BACKBONE), parameter.ndim > 1), []).append(
+                parameter
+            )
     if not groups:
-        raise ValueError(f"no parameter of {type(net).__name__} is trainable; unfreeze its heads or its backbone")
+        raise ValueError(
+            f"no parameter of {type(net).__name__} is trainable; unfreeze its heads or its backbone"
+        )
     if settings.backbone_lr != 1 and not any(backbone for backbone, _ in groups):
-        raise ValueError(f"backbone_lr: no parameter of {type(net).__name__} under 'backbone' is trainable; leave it out")
+        raise ValueError(
+            f"backbone_lr: no parameter of {type(net).__name__} under 'backbone' is trainable; leave it out"
+        )
     chosen: list[dict[str, Any]] = []
     for (backbone, decayed), parameters in groups.items():
         peak = settings.lr * (settings.backbone_lr if backbone else 1)
-        chosen.append({"params": parameters, "lr": peak, "peak": peak, "weight_decay": settings.weight_decay if decayed else 0.0})
+        chosen.append(
+            {
+                "params": parameters,
+                "lr": peak,
+                "peak": peak,
+                "weight_decay": settings.weight_decay if decayed else 0.0,
+            }
+        )
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(chosen, settings.lr, momentum=0.9 if settings.momentum is None else settings.momentum)
+        return torch.optim.SGD(
+            chosen, settings.lr, momentum=0.9 if settings.momentum is None else settings.momentum
+        )
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
     return kind(chosen, settings.lr, betas=settings.betas or (0.9, 0.999))
 
@@ -54,13 +69,21 @@ def rate_at(step: int, steps: int, warmup: float = 0.0, *, constant: bool = Fals
     rise = round(warmup * steps)
     if step < rise:
         return (step + 1) / rise
-    return 1.0 if constant else 0.5 * (1 + math.cos(math.pi * min((step - rise) / max(steps - rise, 1), 1.0)))
+    return (
+        1.0
+        if constant
+        else 0.5 * (1 + math.cos(math.pi * min((step - rise) / max(steps - rise, 1), 1.0)))
+    )
 
 
-def set_rate(optimiser: torch.optim.Optimizer, step: int, steps: int, settings: OptimSettings) -> None:
+def set_rate(
+    optimiser: torch.optim.Optimizer, step: int, steps: int, settings: OptimSettings
+) -> None:
     """Give every group of `make_optimiser` its rate for the step to come; see `rate_at`."""
     for group in optimiser.param_groups:
-        group["lr"] = group["peak"] * rate_at(step, steps, settings.warmup, constant=settings.schedule == "constant")
+        group["lr"] = group["peak"] * rate_at(
+            step, steps, settings.warmup, constant=settings.schedule == "constant"
+        )
 
 
 @contextmanager
@@ -79,12 +102,19 @@ def perturbed(net: nn.Module, rho: float = 0.05) -> Iterator[None]:
     Batch norm's running statistics are put back as well. They describe the network that is kept and judged, and the second pass
     runs weights that are thrown away; it would also count every batch twice. In training mode they do not enter the pass.
     """
-    moved = [(parameter, parameter.grad) for parameter in net.parameters() if parameter.grad is not None]
+    moved = [
+        (parameter, parameter.grad) for parameter in net.parameters() if parameter.grad is not None
+    ]
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
-    changing = [*(parameter for parameter, _ in moved), *(buffer for norm in norms for buffer in norm.buffers())]
+    changing = [
+        *(parameter for parameter, _ in moved),
+        *(buffer for norm in norms for buffer in norm.buffers()),
+    ]
     kept = [(tensor, tensor.detach().clone()) for tensor in changing]
     with torch.no_grad():
-        length = torch.stack([grad.norm() for _, grad in moved]).norm() if moved else torch.zeros(())
+        length = (
+            torch.stack([grad.norm() for _, grad in moved]).norm() if moved else torch.zeros(())
+        )
         for parameter, grad in moved:
             parameter.add_(grad * (rho / (length + 1e-12)))
     try:
@@ -116,7 +146,9 @@ class Average(nn.Module):
         """Take in the weights of `net` after a step."""
         step = int(self.updates)
         keep = min(self.decay, (1 + step) / (10 + step))
-        for ours, theirs in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
+        for ours, theirs in zip(
+            self.net.state_dict().values(), net.state_dict().values(), strict=True
+        ):
             if ours.is_floating_point():
                 ours.lerp_(theirs, 1 - keep)
             else:

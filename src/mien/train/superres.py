@@ -33,7 +33,11 @@ class Spandrel:
         """As `Engine.facts`; raises as `open` does."""
         content = _read(self.weights)
         name = _network(self.weights, content).architecture.name
-        return {"engine": "spandrel", "architecture": name, "sha256": hashlib.sha256(content).hexdigest()}
+        return {
+            "engine": "spandrel",
+            "architecture": name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
 
     def workers(self, cores: int) -> int:
         """One: torch shares the cores itself, and a GPU is one."""
@@ -49,7 +53,9 @@ class Spandrel:
 
         @torch.inference_mode()
         def enlarge(image: Image) -> Image:
-            planes = torch.from_numpy(np.array(image.transpose(2, 0, 1)[None])).to(device).float() / 255
+            planes = (
+                torch.from_numpy(np.array(image.transpose(2, 0, 1)[None])).to(device).float() / 255
+            )
             found = (network(planes)[0].clamp(0, 1) * 255).round().byte()
             return np.ascontiguousarray(found.permute(1, 2, 0).cpu().numpy())
 
@@ -60,7 +66,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; give a .safetensors or .pth file with the weights") from error
+        raise DataError(
+            f"{path}: {error.strerror}; give a .safetensors or .pth file with the weights"
+        ) from error
 
 
 def _network(path: Path, content: bytes) -> Any:
@@ -68,19 +76,33 @@ def _network(path: Path, content: bytes) -> Any:
     try:
         spandrel = import_module("spandrel")
     except ModuleNotFoundError as error:
-        raise MienError(f"the spandrel engine needs {error.name}; install it with: pip install spandrel") from error
+        raise MienError(
+            f"the spandrel engine needs {error.name}; install it with: pip install spandrel"
+        ) from error
     try:
-        found = load(content) if path.suffix == ".safetensors" else torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        found = (
+            load(content)
+            if path.suffix == ".safetensors"
+            else torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        )
     except Exception as error:  # each library, and what it is built on, raises kinds of its own
-        raise DataError(f"{path}: cannot be read as weights; save a state dict with safetensors, or with torch.save as .pth") from error
+        raise DataError(
+            f"{path}: cannot be read as weights; save a state dict with safetensors, or with torch.save as .pth"
+        ) from error
     if not isinstance(found, Mapping):
         raise DataError(f"{path}: holds no table of tensors; save the network's state dict")
     try:
         network = spandrel.ModelLoader().load_from_state_dict(dict(found))
     except spandrel.UnsupportedModelError as error:
-        raise DataError(f"{path}: no architecture that spandrel knows; give the weights of a super-resolution network") from error
+        raise DataError(
+            f"{path}: no architecture that spandrel knows; give the weights of a super-resolution network"
+        ) from error
     except Exception as error:  # names that look known, shapes that do not fit
-        raise DataError(f"{path}: the weights do not fit together ({' '.join(str(error).split())[:200]}); get the file again") from error
+        raise DataError(
+            f"{path}: the weights do not fit together ({' '.join(str(error).split())[:200]}); get the file again"
+        ) from error
     if network.purpose != "SR" or network.input_channels != 3 or network.output_channels != 3:
-        raise DataError(f"{path}: {network.architecture.name} is no super-resolution network for colour; give another one")
+        raise DataError(
+            f"{path}: {network.architecture.name} is no super-resolution network for colour; give another one"
+        )
     return network

@@ -12,4 +12,18 @@ from mien.zoo.fetch import RetryPolicy
 from mien.zoo.index import Entry, entries, entry, page
 from mien.zoo.install import Pulled, kept, pull, remove, verify, weights
 
-__all__ = ["Entry", "Pulled", "RetryPolicy", "add", "entries", "entry", "kept", "pack", "page", "pull", "remove", "verify", "weights"]
+__all__ = [
+    "Entry",
+    "Pulled",
+    "RetryPolicy",
+    "add",
+    "entries",
+    "entry",
+    "kept",
+    "pack",
+    "page",
+    "pull",
+    "remove",
+    "verify",
+    "weights",
+]

@@ -20,7 +20,9 @@ from mien.zoo.storages import BROKEN
 
 __all__ = ["add", "pack"]
 
-_MEMBER: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)/(?P<file>card\.json|model\.onnx|README\.md)")
+_MEMBER: Final = re.compile(
+    r"(?P<name>[a-z0-9][a-z0-9._-]*)/(?P<file>card\.json|model\.onnx|README\.md)"
+)
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # so that the same bundles make the same file
 
 Content = tuple[AffectCard | FaceCard, bytes]
@@ -41,9 +43,18 @@ def pack(names: Iterable[str | Path], out: Path) -> Path:
         try:
             with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as target:
                 for bundle, network in found:
-                    card, page = read_file(bundle.folder / "card.json"), readme(bundle.card).encode()
-                    for file, content in (("card.json", card), ("README.md", page), ("model.onnx", network)):
-                        target.writestr(zipfile.ZipInfo(f"{bundle.card.name}/{file}", _DATE), content)
+                    card, page = (
+                        read_file(bundle.folder / "card.json"),
+                        readme(bundle.card).encode(),
+                    )
+                    for file, content in (
+                        ("card.json", card),
+                        ("README.md", page),
+                        ("model.onnx", network),
+                    ):
+                        target.writestr(
+                            zipfile.ZipInfo(f"{bundle.card.name}/{file}", _DATE), content
+                        )
             aside.replace(out)
         finally:
             aside.unlink(missing_ok=True)
@@ -73,7 +84,9 @@ def add(path: Path, *, replace: bool = False, note: Note = quiet) -> list[str]:
 def _is_here(card: AffectCard | FaceCard, network: bytes, path: Path, replace: bool) -> bool:
     """Whether this very bundle is installed; raises BundleError where another one of its name may not be replaced."""
     if card.name in embedded():
-        raise BundleError(f"{path}: {card.name} comes with mien and cannot be replaced; give the bundle another name")
+        raise BundleError(
+            f"{path}: {card.name} comes with mien and cannot be replaced; give the bundle another name"
+        )
     folder = home() / "bundles" / card.name
     if not folder.is_dir():
         return False
@@ -84,7 +97,9 @@ def _is_here(card: AffectCard | FaceCard, network: bytes, path: Path, replace: b
     except BundleError:
         return False  # damaged: it may go
     if not replace:
-        raise BundleError(f"{path}: another bundle named {card.name} is here: {folder}; say --replace, or remove it first")
+        raise BundleError(
+            f"{path}: another bundle named {card.name} is here: {folder}; say --replace, or remove it first"
+        )
     return False
 
 
@@ -97,28 +112,46 @@ def _unpacked(path: Path) -> list[Content]:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise BundleError(f"{path}: neither a file nor a folder; name a file of `mien bundles pack`, or a bundle's folder")
+            raise BundleError(
+                f"{path}: neither a file nor a folder; name a file of `mien bundles pack`, or a bundle's folder"
+            )
         with zipfile.ZipFile(path) as source:
             members = _members(path, source.infolist(), size)
             return [_content(path, source, name, files) for name, files in members.items()]
     except BROKEN as error:
-        raise BundleError(f"{path}: no file of `mien bundles pack`, or damaged: {error}; get it again") from error
+        raise BundleError(
+            f"{path}: no file of `mien bundles pack`, or damaged: {error}; get it again"
+        ) from error
     except OSError as error:
-        raise BundleError(f"{path}: {error.strerror or error}; name a file of `mien bundles pack`, or a bundle's folder") from error
+        raise BundleError(
+            f"{path}: {error.strerror or error}; name a file of `mien bundles pack`, or a bundle's folder"
+        ) from error
 
 
-def _members(path: Path, infos: list[zipfile.ZipInfo], size: int) -> dict[str, dict[str, zipfile.ZipInfo]]:
+def _members(
+    path: Path, infos: list[zipfile.ZipInfo], size: int
+) -> dict[str, dict[str, zipfile.ZipInfo]]:
     """Members by bundle and file name; raises BundleError for anything that `pack` does not write."""
     found: dict[str, dict[str, zipfile.ZipInfo]] = {}
     for info in infos:
         match = _MEMBER.fullmatch(info.filename)
         kind = stat.S_IFMT(info.external_attr >> 16)
         if match is None or kind not in (0, stat.S_IFREG):
-            raise BundleError(f"{path}: {info.filename!r} has no place in a file of `mien bundles pack`; do not use it")
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
-            raise BundleError(f"{path}: {info.filename} is compressed or encrypted, which `mien bundles pack` never does; do not use it")
+            raise BundleError(
+                f"{path}: {info.filename!r} has no place in a file of `mien bundles pack`; do not use it"
+            )
+        if (
+            info.compress_type != zipfile.ZIP_STORED
+            or info.flag_bits & 1
+            or info.compress_size != info.file_size
+        ):
+            raise BundleError(
+                f"{path}: {info.filename} is compressed or encrypted, which `mien bundles pack` never does; do not use it"
+            )
         if info.file_size > MOST_BYTES[match["file"]]:
-            raise BundleError(f"{path}: {info.filename} has {info.file_size} bytes, more than a bundle's can have; do not use it")
+            raise BundleError(
+                f"{path}: {info.filename} has {info.file_size} bytes, more than a bundle's can have; do not use it"
+            )
         files = found.setdefault(match["name"], {})
         if match["file"] in files:
             raise BundleError(f"{path}: {info.filename} comes twice; do not use it")
@@ -131,10 +164,14 @@ def _members(path: Path, infos: list[zipfile.ZipInfo], size: int) -> dict[str, d
     return found
 
 
-def _content(path: Path, source: zipfile.ZipFile, name: str, files: dict[str, zipfile.ZipInfo]) -> Content:
+def _content(
+    path: Path, source: zipfile.ZipFile, name: str, files: dict[str, zipfile.ZipInfo]
+) -> Content:
     if missing := sorted({"card.json", "model.onnx"} - set(files)):
         raise BundleError(f"{path}: {name} has no {' and no '.join(missing)}; pack it again")
-    card, network = _whole(f"{path}: {name}", source.read(files["card.json"]), source.read(files["model.onnx"]))
+    card, network = _whole(
+        f"{path}: {name}", source.read(files["card.json"]), source.read(files["model.onnx"])
+    )
     if card.name != name:
         raise BundleError(f"{path}: {name}/card.json is the card of {card.name}; pack it again")
     return card, network
@@ -144,5 +181,7 @@ def _whole(where: str, content: bytes, network: bytes) -> Content:
     """The card and the network it speaks of; raises BundleError, which names `where`, if it is another or the card is wrong."""
     card = parse_card(content, f"{where}/card.json")
     if (found := hashlib.sha256(network).hexdigest()) != card.sha256:
-        raise BundleError(f"{where}/model.onnx: sha256 is {found[:12]}…, the card says {card.sha256[:12]}…; get it again")
+        raise BundleError(
+            f"{where}/model.onnx: sha256 is {found[:12]}…, the card says {card.sha256[:12]}…; get it again"
+        )
     return card, network

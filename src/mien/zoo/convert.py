@@ -23,7 +23,9 @@ Floats32 = NDArray[np.float32]
 
 def made(known: Entry) -> Made:
     """What the card of a bundle made from this entry says of its making; whatever changes in the entry, it is another bundle."""
-    told = "; ".join(f"{file.name}: {file.hashes}" for file in known.files if file.role == "network")
+    told = "; ".join(
+        f"{file.name}: {file.hashes}" for file in known.files if file.role == "network"
+    )
     cost = f"converted from its authors' file ({told}) by the index entry of digest {known.digest}, nothing trained"
     return Made(recipe=f"mien bundles pull {known.name}", seed=None, commit=known.commit, cost=cost)
 
@@ -38,7 +40,11 @@ def convert(known: Entry, content: bytes) -> tuple[bytes, AffectCard | FaceCard]
     given = known.network
     try:
         if isinstance(given, Affect):
-            network = split(content, [(output.task, output.columns) for output in given.outputs], given.pixels.size)
+            network = split(
+                content,
+                [(output.task, output.columns) for output in given.outputs],
+                given.pixels.size,
+            )
         else:
             network = luma_grid(content)
     except (ValueError, BundleError) as error:
@@ -50,9 +56,20 @@ def convert(known: Entry, content: bytes) -> tuple[bytes, AffectCard | FaceCard]
     }  # fmt: skip
     card: AffectCard | FaceCard
     if isinstance(given, Affect):
-        width = onnx.load_model_from_string(network).graph.output[-1].type.tensor_type.shape.dim[1].dim_value
+        width = (
+            onnx.load_model_from_string(network)
+            .graph.output[-1]
+            .type.tensor_type.shape.dim[1]
+            .dim_value
+        )
         card = AffectCard(
-            reads="crops", pixels=given.pixels, tasks=known.tasks, tolerance=TOLERANCE, temperature={}, features=width, **common
+            reads="crops",
+            pixels=given.pixels,
+            tasks=known.tasks,
+            tolerance=TOLERANCE,
+            temperature={},
+            features=width,
+            **common,
         )
     else:
         card = FaceCard(reads="frames", search=given.search, **common)
@@ -65,7 +82,10 @@ def convert(known: Entry, content: bytes) -> tuple[bytes, AffectCard | FaceCard]
 def _same_faces(name: str, original: bytes, network: bytes) -> None:
     """The grid is what the original gives for luma in all three channels, on noise; raises BundleError where it is not."""
     luma = np.random.default_rng(0).uniform(0, 255, (2, 1, 64, 96)).astype(np.float32)
-    before, grid = _run(name, original, np.repeat(luma, 3, axis=1)), _run(name, network, luma)["grid"]
+    before, grid = (
+        _run(name, original, np.repeat(luma, 3, axis=1)),
+        _run(name, network, luma)["grid"],
+    )
     rows = [
         np.concatenate(
             [np.sqrt(np.clip(before[f"cls_{s}"] * before[f"obj_{s}"], 0, 1)), before[f"bbox_{s}"], before[f"kps_{s}"]], axis=2
@@ -73,7 +93,11 @@ def _same_faces(name: str, original: bytes, network: bytes) -> None:
     ]  # fmt: skip
     expected = np.concatenate(rows, axis=1)
     if grid.shape != expected.shape or not (off := apart(grid, expected)) <= CONVERTED:
-        how = f"has the shape {grid.shape}, not {expected.shape}" if grid.shape != expected.shape else f"differs by {off:.2g}"
+        how = (
+            f"has the shape {grid.shape}, not {expected.shape}"
+            if grid.shape != expected.shape
+            else f"differs by {off:.2g}"
+        )
         raise BundleError(f"{name}: converted, grid {how} from the original; nothing was installed")
 
 
@@ -83,5 +107,10 @@ def _run(name: str, network: bytes, batch: Floats32) -> dict[str, Floats32]:
         engine = open_engine(network, "onnxruntime")
         rows = [engine.run(picture[None]) for picture in batch]
     except Exception as error:  # engines raise types of their own
-        raise BundleError(f"{name}: the network cannot be run on {batch.shape[1:]}: {reason(error)}; nothing was installed") from error
-    return {min(called): np.concatenate(parts) for called, parts in zip(engine.outputs, zip(*rows, strict=True), strict=True)}
+        raise BundleError(
+            f"{name}: the network cannot be run on {batch.shape[1:]}: {reason(error)}; nothing was installed"
+        ) from error
+    return {
+        min(called): np.concatenate(parts)
+        for called, parts in zip(engine.outputs, zip(*rows, strict=True), strict=True)
+    }

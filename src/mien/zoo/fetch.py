@@ -32,7 +32,12 @@ def _quiet(_what: str, _done: int, _total: int) -> None:
 
 
 def fetch(
-    file: File, folder: Path, source: str | Path | None = None, *, patience: RetryPolicy | None = None, progress: Progress = _quiet
+    file: File,
+    folder: Path,
+    source: str | Path | None = None,
+    *,
+    patience: RetryPolicy | None = None,
+    progress: Progress = _quiet,
 ) -> Path:
     """The verified file, under its name in `folder`; half of it lies there as ``.part`` meanwhile, and is gone on from.
 
@@ -45,7 +50,9 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
         for path in (part, _tag(part)):
             if path.exists() and not path.is_file():
-                raise OutputError(f"{path}: something that is no file is in the way; move it elsewhere and pull again")
+                raise OutputError(
+                    f"{path}: something that is no file is in the way; move it elsewhere and pull again"
+                )
     if _is_whole(done, file):
         return done
     if not _is_whole(part, file):
@@ -66,7 +73,9 @@ def _is_whole(path: Path, file: File) -> bool:
     return False
 
 
-def _bring_whole(file: File, part: Path, source: str | Path | None, patience: RetryPolicy, progress: Progress) -> None:
+def _bring_whole(
+    file: File, part: Path, source: str | Path | None, patience: RetryPolicy, progress: Progress
+) -> None:
     # What lay here may have been the half of something else, so that the whole deserves one try.
     tries = 2 if _size(part) else 1
     while True:
@@ -81,7 +90,9 @@ def _bring_whole(file: File, part: Path, source: str | Path | None, patience: Re
                 raise
 
 
-def _bring(file: File, part: Path, source: str | Path | None, patience: RetryPolicy, progress: Progress) -> None:
+def _bring(
+    file: File, part: Path, source: str | Path | None, patience: RetryPolicy, progress: Progress
+) -> None:
     if source is not None and "://" not in str(source):
         _copy(Path(source) / file.name, part, file, progress)
         return
@@ -115,7 +126,9 @@ def check(path: Path, file: File) -> None:
             " or get the file elsewhere and name its folder with --from"
         )
     if file.size is not None and size != file.size:
-        raise BundleError(f"{file.name}: {size} bytes came, the index says {file.size}; it was thrown away unopened; pull again later")
+        raise BundleError(
+            f"{file.name}: {size} bytes came, the index says {file.size}; it was thrown away unopened; pull again later"
+        )
     for kind, found, wanted in (("sha256", sha256, file.sha256), ("git blob id", blob, file.blob)):
         if wanted is not None and found.hexdigest() != wanted:
             raise BundleError(
@@ -125,7 +138,9 @@ def check(path: Path, file: File) -> None:
 
 
 @contextmanager
-def writing(where: Path, otherwise: str = "set MIEN_HOME to a folder that can be written to") -> Iterator[None]:
+def writing(
+    where: Path, otherwise: str = "set MIEN_HOME to a folder that can be written to"
+) -> Iterator[None]:
     """Turn what the disk refuses into one line that names `where`. otherwise: what to do if it cannot be made writable."""
     try:
         yield
@@ -138,7 +153,16 @@ def writing(where: Path, otherwise: str = "set MIEN_HOME to a folder that can be
         raise OutputError(f"{where}: {told}; make it writable, or {otherwise}") from error
 
 
-def _write(chunks: Iterable[bytes], part: Path, start: int, file: File, *, where: object, total: int, progress: Progress) -> int:
+def _write(
+    chunks: Iterable[bytes],
+    part: Path,
+    start: int,
+    file: File,
+    *,
+    where: object,
+    total: int,
+    progress: Progress,
+) -> int:
     """Put what comes behind the first `start` bytes of `part`, as it comes, and return the size; BundleError for what does not end."""
     with writing(part), part.open("ab" if start else "wb") as out:
         try:
@@ -153,7 +177,9 @@ def _write(chunks: Iterable[bytes], part: Path, start: int, file: File, *, where
         came = out.tell()
     if came > file.most:
         _forget(part)
-        raise BundleError(f"{where}: more than the {file.most} bytes that {file.name} can have; it was thrown away unopened")
+        raise BundleError(
+            f"{where}: more than the {file.most} bytes that {file.name} can have; it was thrown away unopened"
+        )
     return came
 
 
@@ -164,21 +190,29 @@ def _copy(path: Path, part: Path, file: File, progress: Progress) -> None:
             raise OSError(errno.EINVAL, "Not a regular file")
         source = path.open("rb")
     except OSError as error:
-        raise BundleError(f"{path}: {error.strerror}; --from needs a folder or an address that holds {file.name}") from error
+        raise BundleError(
+            f"{path}: {error.strerror}; --from needs a folder or an address that holds {file.name}"
+        ) from error
     if found.st_size > file.most:
-        raise BundleError(f"{path}: {found.st_size} bytes, more than {file.name} can have ({file.most}); it was not read")
+        raise BundleError(
+            f"{path}: {found.st_size} bytes, more than {file.name} can have ({file.most}); it was not read"
+        )
 
     def read() -> bytes:
         try:
             return source.read(_CHUNK)
         except OSError as error:
-            raise BundleError(f"{path}: {error.strerror}; copy {file.name} anew, or name another place with --from") from error
+            raise BundleError(
+                f"{path}: {error.strerror}; copy {file.name} anew, or name another place with --from"
+            ) from error
 
     with source:
         _write(iter(read, b""), part, 0, file, where=path, total=found.st_size, progress=progress)
 
 
-def _download(file: File, address: str, part: Path, patience: RetryPolicy, progress: Progress) -> None:
+def _download(
+    file: File, address: str, part: Path, patience: RetryPolicy, progress: Progress
+) -> None:
     failed, had = 0, _size(part)
     while True:
         try:
@@ -187,13 +221,21 @@ def _download(file: File, address: str, part: Path, patience: RetryPolicy, progr
             return
         except BrokenError as error:
             grown = _size(part) - had
-            had += max(grown, 0)  # the most there ever was: what begins anew again and again is no progress
+            had += max(
+                grown, 0
+            )  # the most there ever was: what begins anew again and again is no progress
             if error.anew:
                 _forget(part)
             failed = 1 if grown >= patience.least else failed + 1
             if failed >= patience.tries:
-                kept = f"; the {_size(part)} bytes that came are kept, and pulling again goes on from there" if _size(part) else ""
-                raise BundleError(f"{address}: {error}, {failed} times in a row{kept or '; try again later'}") from error
+                kept = (
+                    f"; the {_size(part)} bytes that came are kept, and pulling again goes on from there"
+                    if _size(part)
+                    else ""
+                )
+                raise BundleError(
+                    f"{address}: {error}, {failed} times in a row{kept or '; try again later'}"
+                ) from error
             time.sleep(max(patience.pause * 2 ** (failed - 1), min(error.wait, patience.timeout)))
 
 
@@ -210,7 +252,9 @@ def _rest(part: Path) -> dict[str, str]:
 def _receive(answer: Any, file: File, part: Path, address: str, progress: Progress) -> None:
     """Write the answer to `part`, at its end where the server goes on there; raises BrokenError when it ends too early."""
     start = _size(part) if answer.status == 206 else 0
-    if answer.status == 206 and not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {start}-"):
+    if answer.status == 206 and not str(answer.headers.get("Content-Range", "")).startswith(
+        f"bytes {start}-"
+    ):
         raise BrokenError("the server goes on at another place than it was asked to", anew=True)
     packed = answer.headers.get("Content-Encoding", "").strip().lower()
     if packed in _PACKED:

@@ -27,7 +27,9 @@ __all__ = ["BrokenError", "RetryPolicy", "ask", "check_address", "number", "why"
 _LATER: Final = {408, 425, 429, 500, 502, 503, 504}
 _AWAY: Final = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
 _ELSEWHERE: Final = "get the file elsewhere and name its folder with --from"
-_TUNNEL: Final = re.compile(r"Tunnel connection failed: ((\d{3}).*)", re.DOTALL)  # the words of http.client for what a proxy answers
+_TUNNEL: Final = re.compile(
+    r"Tunnel connection failed: ((\d{3}).*)", re.DOTALL
+)  # the words of http.client for what a proxy answers
 _TOLD: Final = 200  # characters of what a server says that are shown: it may say anything
 
 
@@ -87,7 +89,9 @@ class _Paced(io.RawIOBase):
 class _Answer(HTTPResponse):
     """An answer that must keep pace from its first byte on."""
 
-    def __init__(self, patience: RetryPolicy, sock: socket.socket, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, patience: RetryPolicy, sock: socket.socket, *args: Any, **options: Any
+    ) -> None:
         super().__init__(sock, *args, **options)
         self._patience, self._pace = patience, _Paced(self.fp.detach(), patience)
         self.fp = io.BufferedReader(self._pace)
@@ -113,7 +117,9 @@ class _Web(request.AbstractHTTPHandler):
         return self.do_open(partial(self._connection, HTTPConnection), asked)
 
     def https_open(self, asked: request.Request) -> Any:
-        return self.do_open(partial(self._connection, HTTPSConnection), asked, context=ssl.create_default_context())
+        return self.do_open(
+            partial(self._connection, HTTPSConnection), asked, context=ssl.create_default_context()
+        )
 
     http_request = https_request = request.AbstractHTTPHandler.do_request_
 
@@ -144,7 +150,9 @@ def ask(address: str, headers: dict[str, str], patience: RetryPolicy) -> Any:
     """The server's answer, its body unread; raises BrokenError where another try may do, BundleError where none will."""
     own = {"User-Agent": f"mien/{mien.__version__}", "Accept-Encoding": "identity"}
     try:
-        return _opener(patience).open(request.Request(address, headers={**own, **headers}), timeout=patience.timeout)  # noqa: S310
+        # Only the schemes that `check_address` permits come this far.
+        asked = request.Request(address, headers={**own, **headers})  # noqa: S310
+        return _opener(patience).open(asked, timeout=patience.timeout)
     except HTTPError as error:
         raise _refused(address, error) from error
     except URLError as error:
@@ -159,11 +167,18 @@ def check_address(address: str) -> None:
     """Raises BundleError unless it can be asked, and the proxy that stands before it, if one does."""
     try:
         parts = urlsplit(address)
-        good = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc and parts.port != 0
+        good = (
+            parts.scheme in {"http", "https"}
+            and parts.hostname
+            and "@" not in parts.netloc
+            and parts.port != 0
+        )
     except ValueError:
         good = False
     if not good:
-        raise BundleError(f"{address}: no address of a file; give one that begins with http://HOST or https://HOST, or a folder")
+        raise BundleError(
+            f"{address}: no address of a file; give one that begins with http://HOST or https://HOST, or a folder"
+        )
     _proxy(address)
 
 
@@ -180,7 +195,9 @@ def _proxy(address: str) -> str | None:
     except ValueError:
         good = False
     if not good:
-        raise BundleError(f"{address}: {parts.scheme.upper()}_PROXY names no proxy that can be asked; set it to http://HOST:PORT")
+        raise BundleError(
+            f"{address}: {parts.scheme.upper()}_PROXY names no proxy that can be asked; set it to http://HOST:PORT"
+        )
     return found.hostname
 
 
@@ -201,12 +218,16 @@ def _no_tunnel(address: str, said: str, code: int) -> Exception:
         return BrokenError(f"the proxy says {_shown(said)}")
     if code == 407:
         return _no_password(address)
-    return BundleError(f"{address}: the proxy refuses: {_shown(said)}; ask who runs it, or bring bundles along: mien bundles add")
+    return BundleError(
+        f"{address}: the proxy refuses: {_shown(said)}; ask who runs it, or bring bundles along: mien bundles add"
+    )
 
 
 def _no_password(address: str) -> BundleError:
     proxy = f"{urlsplit(address).scheme.upper()}_PROXY"
-    return BundleError(f"{address}: the proxy asks for a name and a password; put them into {proxy}: http://NAME:PASSWORD@HOST:PORT")
+    return BundleError(
+        f"{address}: the proxy asks for a name and a password; put them into {proxy}: http://NAME:PASSWORD@HOST:PORT"
+    )
 
 
 def _unreachable(address: str, reason: object) -> Exception:
@@ -225,12 +246,16 @@ def _unreachable(address: str, reason: object) -> Exception:
     if isinstance(reason, socket.gaierror) or getattr(reason, "errno", None) in _AWAY:
         proxy = _proxy(address)
         way = f"the proxy {proxy}" if proxy else str(host)
-        return BundleError(f"{address}: no connection to {way}: {why(reason)}; without a network bring bundles along: mien bundles add")
+        return BundleError(
+            f"{address}: no connection to {way}: {why(reason)}; without a network bring bundles along: mien bundles add"
+        )
     return BrokenError(why(reason))
 
 
 def _astray(address: str, told: object) -> BundleError:
-    return BundleError(f"{address}: it, or where it leads to, is no address that can be asked: {_shown(told)}; {_ELSEWHERE}")
+    return BundleError(
+        f"{address}: it, or where it leads to, is no address that can be asked: {_shown(told)}; {_ELSEWHERE}"
+    )
 
 
 def why(error: object) -> str:

@@ -44,7 +44,11 @@ class File(Strict):
         >>> File(name="a", role="network", url="https://a/b", most=9, blob="0" * 40).hashes
         'git blob 0000000000000000000000000000000000000000'
         """
-        return ", ".join(f"{kind} {value}" for kind, value in (("sha256", self.sha256), ("git blob", self.blob)) if value)
+        return ", ".join(
+            f"{kind} {value}"
+            for kind, value in (("sha256", self.sha256), ("git blob", self.blob))
+            if value
+        )
 
     @model_validator(mode="after")
     def _can_be_verified(self) -> "File":
@@ -119,7 +123,11 @@ class Entry(Strict):
     @property
     def tasks(self) -> tuple[TaskCard, ...]:
         """What it predicts, in output order; none for what reads no affect."""
-        return tuple(output.spec for output in self.network.outputs) if isinstance(self.network, Affect) else ()
+        return (
+            tuple(output.spec for output in self.network.outputs)
+            if isinstance(self.network, Affect)
+            else ()
+        )
 
     @model_validator(mode="after")
     def _files_are_what_is_told(self) -> "Entry":
@@ -127,17 +135,26 @@ class Entry(Strict):
         if len(set(roles)) < len(roles) or len({file.name for file in self.files}) < len(roles):
             raise ValueError("files: a role or a name comes twice")
         if ("network" in roles) != (self.network is not None):
-            raise ValueError("network: it must be told of exactly where a file of that role is listed")
+            raise ValueError(
+                "network: it must be told of exactly where a file of that role is listed"
+            )
         if loose := [file.name for file in self.files if self.commit not in file.url]:
-            raise ValueError(f"files: the address of {', '.join(loose)} is not pinned to the commit")
+            raise ValueError(
+                f"files: the address of {', '.join(loose)} is not pinned to the commit"
+            )
         if self.network is not None and not self.published:
-            raise ValueError("published: a network needs at least one score that its makers published")
+            raise ValueError(
+                "published: a network needs at least one score that its makers published"
+            )
         return self
 
 
 def entries() -> dict[str, Entry]:
     """All that is known, by name: bundles first, then weights to start training from."""
-    return {path.stem: _read(path) for path in (*sorted(KNOWN.glob("*.json")), *sorted((KNOWN / "weights").glob("*.json")))}
+    return {
+        path.stem: _read(path)
+        for path in (*sorted(KNOWN.glob("*.json")), *sorted((KNOWN / "weights").glob("*.json")))
+    }
 
 
 def entry(name: str | Path) -> Entry:
@@ -161,12 +178,19 @@ def kept_entry(name: str) -> Path:
 
 
 def _read(path: Path) -> Entry:
-    text = read_bounded(path, MOST_CARD, BundleError, "name a bundle of `mien bundles list`, or the file of an index entry")
+    text = read_bounded(
+        path,
+        MOST_CARD,
+        BundleError,
+        "name a bundle of `mien bundles list`, or the file of an index entry",
+    )
     try:
         found = from_json(text)
         check_json(text)
     except ValueError as error:
-        raise BundleError(f"{path}: no JSON: {error}; get the file again from where it came") from error
+        raise BundleError(
+            f"{path}: no JSON: {error}; get the file again from where it came"
+        ) from error
     version = found.get("index") if isinstance(found, dict) else None
     if isinstance(version, int) and version > _VERSION:
         raise BundleError(
@@ -177,7 +201,9 @@ def _read(path: Path) -> Entry:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BundleError(printable(f"{path}: {where}: {first['msg']}; an entry of the index is wrong")) from error
+        raise BundleError(
+            printable(f"{path}: {where}: {first['msg']}; an entry of the index is wrong")
+        ) from error
 
 
 def page(known: Entry, kept: Path | None = None) -> str:
@@ -187,18 +213,31 @@ def page(known: Entry, kept: Path | None = None) -> str:
         where = f"Here: `{kept}`; check it with `mien bundles verify {known.name}`."
     else:
         where = f"Not on this machine; get it with `mien bundles pull {known.name}`."
-    facts = [f"Licence of the weights: {known.licence}", f"Licence of the code: {known.code_licence}"]
+    facts = [
+        f"Licence of the weights: {known.licence}",
+        f"Licence of the code: {known.code_licence}",
+    ]
     if isinstance(known.network, Affect):
         pixels = known.network.pixels
-        facts.append(f"Reads: crops of {pixels.size}x{pixels.size} px, {pixels.colour}, {pixels.alignment} alignment")
+        facts.append(
+            f"Reads: crops of {pixels.size}x{pixels.size} px, {pixels.colour}, {pixels.alignment} alignment"
+        )
     if known.architectures:
         facts.append(f"Architecture: {' or '.join(known.architectures)}")
     parts = [f"# {known.name}", f"{known.summary} {where}", bullets(facts)]
     if known.tasks:
         parts += ["## What it predicts", tasks_page(known.tasks)]
     if known.published:
-        parts += ["## Scores published by its authors, not measured by mien", published_page(known.published)]
-    parts += ["## Where it fails", bullets(known.limits), "## Must not be used for", bullets(known.not_for)]
+        parts += [
+            "## Scores published by its authors, not measured by mien",
+            published_page(known.published),
+        ]
+    parts += [
+        "## Where it fails",
+        bullets(known.limits),
+        "## Must not be used for",
+        bullets(known.not_for),
+    ]
     parts += ["## Data it has seen", seen_page(known.trained_on)]
     parts += ["## Files", table(["role", "name", "size", "hashes", "address"], files)]
     return "\n\n".join(parts) + "\n"

@@ -17,18 +17,41 @@ from filelock import FileLock, Timeout
 from mien.bundles.card import NAME, AffectCard, FaceCard, write_card
 from mien.bundles.gate import inspect
 from mien.bundles.readme import readme
-from mien.bundles.store import bundles, embedded, home, installed, load, load_detector, open_bundle, read_bundle
+from mien.bundles.store import (
+    bundles,
+    embedded,
+    home,
+    installed,
+    load,
+    load_detector,
+    open_bundle,
+    read_bundle,
+)
 from mien.errors import BundleError, OutputError, UnknownNameError
 from mien.zoo.convert import convert, made
 from mien.zoo.fetch import Progress, RetryPolicy, check, fetch, writing
 from mien.zoo.index import Entry, File, entry, kept_entry
 
-__all__ = ["Note", "Pulled", "kept", "locked", "place", "prove", "pull", "quiet", "remove", "verify", "weights"]
+__all__ = [
+    "Note",
+    "Pulled",
+    "kept",
+    "locked",
+    "place",
+    "prove",
+    "pull",
+    "quiet",
+    "remove",
+    "verify",
+    "weights",
+]
 
 Note = Callable[[str], None]
 Role = Literal["network", "weights"]
 _OWN: Final = "mien bundles pull "
-_BUSY: Final = 20 if os.name == "nt" else 0  # more tries to rename a folder: Windows does not while another process reads in it
+_BUSY: Final = (
+    20 if os.name == "nt" else 0
+)  # more tries to rename a folder: Windows does not while another process reads in it
 _PAUSE: Final = 0.05  # seconds between them
 
 
@@ -76,13 +99,24 @@ def pull(
     fresh = False
     if None in here.values():
         with locked(wanted.name, note):
-            here = {role: _here(wanted, role) for role in roles}  # another process may have been at it
+            here = {
+                role: _here(wanted, role) for role in roles
+            }  # another process may have been at it
             missing = [role for role in roles if here[role] is None]
             downloads = home() / "downloads" / wanted.name
             for role in missing:
                 path = _kept(wanted) if role == "weights" else None
                 if path is None:
-                    path, fresh = fetch(_file(wanted, role), downloads, source, patience=patience, progress=progress), True
+                    path, fresh = (
+                        fetch(
+                            _file(wanted, role),
+                            downloads,
+                            source,
+                            patience=patience,
+                            progress=progress,
+                        ),
+                        True,
+                    )
                 here[role] = _install(wanted, path) if role == "network" else _keep(wanted, path)
             shutil.rmtree(downloads, ignore_errors=True)
     return Pulled(wanted.name, here.get("network"), here.get("weights"), fresh)
@@ -97,7 +131,9 @@ def _file(wanted: Entry, role: Role) -> File:
     """The file of that role; raises BundleError where the entry has none."""
     file = wanted.file(role)
     if file is None:
-        raise BundleError(f"{wanted.name}: the index knows no weights to train from; pull it without --weights")
+        raise BundleError(
+            f"{wanted.name}: the index knows no weights to train from; pull it without --weights"
+        )
     return file
 
 
@@ -123,8 +159,14 @@ def _installed(wanted: Entry) -> Path | None:
     except (BundleError, OSError):
         return None
     if not bundle.card.made.recipe.startswith(_OWN):
-        raise BundleError(f"another bundle named {wanted.name} is here: {folder}; remove it first: mien bundles remove {wanted.name}")
-    return folder if _text(_record(wanted.name)) == hashed and bundle.card.made == made(wanted) else None
+        raise BundleError(
+            f"another bundle named {wanted.name} is here: {folder}; remove it first: mien bundles remove {wanted.name}"
+        )
+    return (
+        folder
+        if _text(_record(wanted.name)) == hashed and bundle.card.made == made(wanted)
+        else None
+    )
 
 
 def _install(wanted: Entry, path: Path) -> Path:
@@ -198,7 +240,10 @@ def _settle(path: Path) -> None:
     try:
         os.fsync(number)
     except OSError as error:
-        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot settle a folder
+        if not path.is_dir() or error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # some network drives cannot settle a folder
             raise
     finally:
         os.close(number)
@@ -220,7 +265,9 @@ def weights(name: str | Path) -> Path:
     path = _kept(wanted)
     if path is None:
         option = " --weights" if wanted.network is not None else ""
-        raise BundleError(f"the weights of {wanted.name} are not whole on this machine; get them with: mien bundles pull {name}{option}")
+        raise BundleError(
+            f"the weights of {wanted.name} are not whole on this machine; get them with: mien bundles pull {name}{option}"
+        )
     return path
 
 
@@ -305,7 +352,9 @@ def prove(name: str | Path) -> str:
             load_detector(name)
     except BundleError as error:
         # Not by its folder, which is gone when it could not be installed.
-        raise BundleError(f"{bundle.card.name}: {str(error).removeprefix(f'{bundle.folder}: ')}") from error
+        raise BundleError(
+            f"{bundle.card.name}: {str(error).removeprefix(f'{bundle.folder}: ')}"
+        ) from error
     return bundle.card.name
 
 
@@ -333,14 +382,20 @@ def remove(name: str, note: Note = quiet) -> None:
     Raises BundleError for one that comes with mien, UnknownNameError where nothing of that name is here.
     """
     if name in embedded():
-        raise BundleError(f"{name} comes with mien and stays; only what was pulled or added can be removed")
+        raise BundleError(
+            f"{name} comes with mien and stays; only what was pulled or added can be removed"
+        )
     if not _parts(name):
         others = {*installed(), *kept()}
         if not others:
-            raise BundleError(f"{name} is not here, and nothing else that could be removed: no bundle was pulled or added")
+            raise BundleError(
+                f"{name} is not here, and nothing else that could be removed: no bundle was pulled or added"
+            )
         raise UnknownNameError("bundle that could be removed", name, others)
     with locked(name, note), writing(home() / "bundles" / name):
-        for part in _parts(name):  # looked for again: who was waited for may have brought some, or removed all
+        for part in _parts(
+            name
+        ):  # looked for again: who was waited for may have brought some, or removed all
             # Renamed first, so that nobody sees half of it.
             gone = part.with_name(f".{name}.gone")
             shutil.rmtree(gone, ignore_errors=True)

@@ -21,7 +21,9 @@ CONVERTED: Final = 1e-5
 Array = NDArray[Any]
 
 
-def split(network: bytes, tasks: Sequence[tuple[Task, slice | Sequence[int]]], size: int | None = None) -> bytes:
+def split(
+    network: bytes, tasks: Sequence[tuple[Task, slice | Sequence[int]]], size: int | None = None
+) -> bytes:
     """A network (an ONNX file) with one output (N, K) whose last layer is linear, as a bundle holds it.
 
     tasks: in the order of the card's, each with the columns of the output that hold its `names`, in their order; see `Task.column_index`.
@@ -40,7 +42,9 @@ def split(network: bytes, tasks: Sequence[tuple[Task, slice | Sequence[int]]], s
         weight, bias, features = _cut_last_layer(model.graph)
     except BundleError:
         raise
-    except Exception as error:  # the checker lets some nonsense through, of which onnx raises types of its own
+    except (
+        Exception
+    ) as error:  # the checker lets some nonsense through, of which onnx raises types of its own
         raise _refused(f"is not valid ONNX ({line_of(error)})") from error
     columns = [columns_of(task, wanted, len(weight)) for task, wanted in tasks]
     families = [task.family for task, _ in tasks]
@@ -49,17 +53,32 @@ def split(network: bytes, tasks: Sequence[tuple[Task, slice | Sequence[int]]], s
     _name(model.graph, features, families)
     for family, taken in zip(families, columns, strict=True):
         parts = {"weight": weight[taken], "bias": bias[taken]}
-        model.graph.initializer.extend(numpy_helper.from_array(part, f"{family}.{name}") for name, part in parts.items())
-        model.graph.node.append(helper.make_node("Gemm", ["features", f"{family}.weight", f"{family}.bias"], [family], family, transB=1))
+        model.graph.initializer.extend(
+            numpy_helper.from_array(part, f"{family}.{name}") for name, part in parts.items()
+        )
+        model.graph.node.append(
+            helper.make_node(
+                "Gemm",
+                ["features", f"{family}.weight", f"{family}.bias"],
+                [family],
+                family,
+                transB=1,
+            )
+        )
     widths = [*zip(families, map(len, columns), strict=True), ("features", weight.shape[1])]
-    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in widths)
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
+        for name, width in widths
+    )
     made: bytes = model.SerializeToString(deterministic=True)
     _compare(network, made, columns, side)
     return made
 
 
 def _refused(why: str) -> BundleError:
-    return BundleError(f"the network {printable(why)}; only ONNX files with one output that a linear layer gives can be split")
+    return BundleError(
+        f"the network {printable(why)}; only ONNX files with one output that a linear layer gives can be split"
+    )
 
 
 def _side(model: ModelProto, size: int | None) -> int:
@@ -75,7 +94,9 @@ def _side(model: ModelProto, size: int | None) -> int:
         raise _refused("does not read colour pictures (N, 3, H, W)")
     height, width = (dim.dim_value or size for dim in shape[2:])
     if height is None or height != width or (size is not None and height != size):
-        raise _refused(f"reads pictures of {width or 'any'}x{height or 'any'} px, not {f'{size}x{size}' if size else 'of one known size'}")
+        raise _refused(
+            f"reads pictures of {width or 'any'}x{height or 'any'} px, not {f'{size}x{size}' if size else 'of one known size'}"
+        )
     del graph.input[:]
     graph.input.append(inputs[0])
     model.ir_version = max(model.ir_version, 4)
@@ -94,11 +115,24 @@ def _cut_last_layer(graph: GraphProto) -> tuple[Array, Array, str]:
     if last is None:
         raise _refused("has an output that nothing makes")
     add = last if last.op_type == "Add" else None
-    linear = last if add is None else next((m for m in map(makers.get, add.input) if m is not None and m.op_type == "MatMul"), last)
-    weight = known(linear.input[1]) if linear.op_type in ("Gemm", "MatMul") and linear.input[0] != linear.input[1] else None
+    linear = (
+        last
+        if add is None
+        else next(
+            (m for m in map(makers.get, add.input) if m is not None and m.op_type == "MatMul"), last
+        )
+    )
+    weight = (
+        known(linear.input[1])
+        if linear.op_type in ("Gemm", "MatMul") and linear.input[0] != linear.input[1]
+        else None
+    )
     if weight is None or weight.ndim != 2:
         raise _refused(f"ends in {last.op_type}, not in a linear layer")
-    bias, facts = None, {attribute.name: helper.get_attribute_value(attribute) for attribute in linear.attribute}
+    bias, facts = (
+        None,
+        {attribute.name: helper.get_attribute_value(attribute) for attribute in linear.attribute},
+    )
     if linear.op_type == "Gemm":
         weight = (weight if facts.get("transB") else weight.T) * np.float32(facts.get("alpha", 1.0))
         if len(linear.input) > 2 and linear.input[2]:
@@ -108,20 +142,35 @@ def _cut_last_layer(graph: GraphProto) -> tuple[Array, Array, str]:
             bias = np.zeros(len(weight), np.float32)
     else:
         weight = weight.T
-        bias = np.zeros(len(weight), np.float32) if add is None else known(next(n for n in add.input if n != linear.output[0]))
-    if bias is None or facts.get("transA") or bias.size not in (1, len(weight)) or {weight.dtype, bias.dtype} != {np.dtype(np.float32)}:
+        bias = (
+            np.zeros(len(weight), np.float32)
+            if add is None
+            else known(next(n for n in add.input if n != linear.output[0]))
+        )
+    if (
+        bias is None
+        or facts.get("transA")
+        or bias.size not in (1, len(weight))
+        or {weight.dtype, bias.dtype} != {np.dtype(np.float32)}
+    ):
         raise _refused(f"ends in a {linear.op_type} that is no linear layer in float32")
     for node in (linear, last):
         if node in graph.node:
             graph.node.remove(node)
     del graph.output[:]
-    return np.ascontiguousarray(weight), np.broadcast_to(bias.reshape(-1), len(weight)).copy(), linear.input[0]
+    return (
+        np.ascontiguousarray(weight),
+        np.broadcast_to(bias.reshape(-1), len(weight)).copy(),
+        linear.input[0],
+    )
 
 
 def _constants(graph: GraphProto) -> Callable[[str], Array | None]:
     """What is known of a value by name without running anything: the array, or None."""
     kept = {tensor.name: tensor for tensor in graph.initializer}
-    nodes = {node.output[0]: node for node in graph.node if node.op_type in ("Constant", "Identity")}
+    nodes = {
+        node.output[0]: node for node in graph.node if node.op_type in ("Constant", "Identity")
+    }
 
     def known(name: str) -> Array | None:
         if name in nodes and nodes[name].op_type == "Identity":
@@ -133,7 +182,9 @@ def _constants(graph: GraphProto) -> Callable[[str], Array | None]:
 
 
 def _value(constant: NodeProto) -> TensorProto | None:
-    return next((attribute.t for attribute in constant.attribute if attribute.name == "value"), None)
+    return next(
+        (attribute.t for attribute in constant.attribute if attribute.name == "value"), None
+    )
 
 
 def columns_of(task: Task, wanted: slice | Sequence[int], count: int) -> list[int]:
@@ -141,16 +192,31 @@ def columns_of(task: Task, wanted: slice | Sequence[int], count: int) -> list[in
 
     Raises ValueError unless there is one for each name.
     """
-    taken = list(range(count)[wanted]) if isinstance(wanted, slice) else [int(number) for number in wanted]
-    if len(taken) != len(task.names) or len(set(taken)) < len(taken) or not all(0 <= number < count for number in taken):
-        raise ValueError(f"{task.key} needs {len(task.names)} columns of the network's {count}, got {taken}")
+    taken = (
+        list(range(count)[wanted])
+        if isinstance(wanted, slice)
+        else [int(number) for number in wanted]
+    )
+    if (
+        len(taken) != len(task.names)
+        or len(set(taken)) < len(taken)
+        or not all(0 <= number < count for number in taken)
+    ):
+        raise ValueError(
+            f"{task.key} needs {len(task.names)} columns of the network's {count}, got {taken}"
+        )
     return taken
 
 
 def _name(graph: GraphProto, features: str, families: Sequence[str]) -> None:
     """Give the input and the features their names, and drop what only the last layer needed."""
     new = {graph.input[0].name: "image", features: "features"}
-    ours = {"image", "features", *families, *(f"{family}.{part}" for family in families for part in ("weight", "bias"))}
+    ours = {
+        "image",
+        "features",
+        *families,
+        *(f"{family}.{part}" for family in families for part in ("weight", "bias")),
+    }
 
     def called(name: str) -> str:
         return new.get(name, f"original.{name}" if name in ours else name)
@@ -170,7 +236,10 @@ def _name(graph: GraphProto, features: str, families: Sequence[str]) -> None:
 def _free_batch(model: ModelProto) -> None:
     """Sides that were written down for a batch of one are taken from what comes in; `_compare` finds out where that is wrong."""
     graph, known = model.graph, _constants(model.graph)
-    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in infer_shapes(model).graph.value_info}
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in infer_shapes(model).graph.value_info
+    }
     for node in list(graph.node):
         if node.op_type == "Reshape" and known(node.input[1]) is not None:
             shape = shapes.get(node.output[0], [])
@@ -178,7 +247,12 @@ def _free_batch(model: ModelProto) -> None:
                 continue
             # The batch, where it is folded into a side, lies in the first: what is left once the others are taken.
             node.input[1] = _new(graph, f"{node.output[0]}.shape", [-1, *shape[1:]])
-        elif node.op_type == "Resize" and len(node.input) > 3 and (sizes := known(node.input[3])) is not None and len(sizes) == 4:
+        elif (
+            node.op_type == "Resize"
+            and len(node.input) > 3
+            and (sizes := known(node.input[3])) is not None
+            and len(sizes) == 4
+        ):
             node.input[3] = _sizes(graph, node, sizes[2:].tolist())
 
 
@@ -190,7 +264,10 @@ def _new(graph: GraphProto, name: str, numbers: Sequence[int]) -> str:
 def _sizes(graph: GraphProto, resize: NodeProto, sides: Sequence[int]) -> str:
     """Batch and channels as they come, and these height and width: nodes that work it out, put before `resize`."""
     name = resize.output[0]
-    ends = [_new(graph, f"{name}.{word}", numbers) for word, numbers in (("start", [0]), ("end", [2]), ("sides", sides))]
+    ends = [
+        _new(graph, f"{name}.{word}", numbers)
+        for word, numbers in (("start", [0]), ("end", [2]), ("sides", sides))
+    ]
     nodes = [
         helper.make_node("Shape", [resize.input[0]], [f"{name}.shape"]),
         helper.make_node("Slice", [f"{name}.shape", *ends[:2]], [f"{name}.kept"]),
@@ -211,7 +288,10 @@ def _compare(network: bytes, made: bytes, columns: Sequence[Sequence[int]], side
         *raw, _ = after.run(noise)
     except Exception as error:  # the engine raises types of its own
         raise _refused("cannot be run, or only with the batch that it was written with") from error
-    off = apart(np.hstack([np.empty((2, 0)), *raw]), whole[:, [number for taken in columns for number in taken]])
+    off = apart(
+        np.hstack([np.empty((2, 0)), *raw]),
+        whole[:, [number for taken in columns for number in taken]],
+    )
     if not off <= CONVERTED:
         raise _refused(f"answers otherwise once it is split, by {off:.2g}")
 
@@ -222,4 +302,6 @@ def apart(found: Array, expected: Array) -> float:
     >>> apart(np.array([0.0, 9.0]), np.array([0.0, 10.0]))
     0.1
     """
-    return float(np.abs(found - expected).max(initial=0) / max(1.0, float(np.abs(expected).max(initial=0))))
+    return float(
+        np.abs(found - expected).max(initial=0) / max(1.0, float(np.abs(expected).max(initial=0)))
+    )

@@ -26,22 +26,56 @@ __all__ = ["Name", "Record", "read_pt", "tensors"]
 
 _STEPS: Final = 2_000_000  # of one pickle: its operations, and the items that they copy; the largest network of the zoo needs 100,000
 _DEAR: Final = 50  # steps that a tensor counts for, and a number as a key: hashes of numbers, unlike texts', can be chosen to collide
-_LONGEST: Final = 500  # characters of a key or name; longer ones, compared again and again, would take hours
+_LONGEST: Final = (
+    500  # characters of a key or name; longer ones, compared again and again, would take hours
+)
 _PARTS: Final = 100_000  # modules, tensors, and places left empty of one network
 _DEPTH: Final = 100
 
 # From Python 2, whose names older pickles keep; today's standard library names itself.
-_OLD: Final = {"__builtin__", "cPickle", "commands", "copy_reg", "exceptions", "popen2", "urllib2", "UserDict"}
-_TOOLS: Final = {"pip", "setuptools", "pkg_resources", "distutils", "joblib", "dill", "cloudpickle", "numpy", "pandas", "scipy"}
+_OLD: Final = {
+    "__builtin__",
+    "cPickle",
+    "commands",
+    "copy_reg",
+    "exceptions",
+    "popen2",
+    "urllib2",
+    "UserDict",
+}
+_TOOLS: Final = {
+    "pip",
+    "setuptools",
+    "pkg_resources",
+    "distutils",
+    "joblib",
+    "dill",
+    "cloudpickle",
+    "numpy",
+    "pandas",
+    "scipy",
+}
 _STANDARD: Final = sys.stdlib_module_names | _OLD | _TOOLS
-_PLAIN: Final = {f"{home}.{kind}" for home in ("builtins", "__builtin__") for kind in ("set", "frozenset")} | {"collections.OrderedDict"}
+_PLAIN: Final = {
+    f"{home}.{kind}" for home in ("builtins", "__builtin__") for kind in ("set", "frozenset")
+} | {"collections.OrderedDict"}
 # Functions that a network's own attributes may go through: devices, and single numbers of numpy's. They are not called either.
-_NOTED: Final = {"torch.device", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "_codecs.encode"}
+_NOTED: Final = {
+    "torch.device",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "_codecs.encode",
+}
 _TORCH: Final = re.compile(
     r"torch\.(nn\..+|_C\._nn\.\w+|_utils\._rebuild_\w+|_tensor\._rebuild_from_type_v2|torch_version\.TorchVersion"
     r"|Size|device|Tensor|storage\.\w+Storage|[A-Z]\w*Storage|b?float\d+|u?int\d+|bool)"
 )
-_KINDS: Final = ("_parameters", "_buffers", "_modules")  # what torch.nn.Module keeps its parts in, in the order of its state dict
+_KINDS: Final = (
+    "_parameters",
+    "_buffers",
+    "_modules",
+)  # what torch.nn.Module keeps its parts in, in the order of its state dict
 _OLDER: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # how files of before torch 1.6 start
 _NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -80,10 +114,16 @@ def read_pt(path: Path) -> Any:
                 file.seek(0)
                 return _read_plain(path, file.read())
     except OSError as error:
-        raise BundleError(f"{path}: {error.strerror or error}; name a .pt file that can be read") from error
+        raise BundleError(
+            f"{path}: {error.strerror or error}; name a .pt file that can be read"
+        ) from error
     except MemoryError as error:
-        raise BundleError(f"{path}: needs more memory than there is; free some, and do not trust this file if it is small") from error
-    raise BundleError(f"{path}: is no file of torch.save, or one from before torch 0.2; name a .pt file, or save it again with torch")
+        raise BundleError(
+            f"{path}: needs more memory than there is; free some, and do not trust this file if it is small"
+        ) from error
+    raise BundleError(
+        f"{path}: is no file of torch.save, or one from before torch 0.2; name a .pt file, or save it again with torch"
+    )
 
 
 def tensors(found: Any) -> dict[str, Array]:
@@ -91,14 +131,22 @@ def tensors(found: Any) -> dict[str, Array]:
 
     found: what `read_pt` gave. Raises BundleError for anything else.
     """
-    if isinstance(found, dict) and found and all(_proper(k) and isinstance(v, np.ndarray) for k, v in found.items()):
+    if (
+        isinstance(found, dict)
+        and found
+        and all(_proper(k) and isinstance(v, np.ndarray) for k, v in found.items())
+    ):
         return dict(found)
     if not isinstance(found, Record):
-        raise BundleError(f"a {type(found).__name__} where a network or a table of tensors was looked for; name a file of weights")
+        raise BundleError(
+            f"a {type(found).__name__} where a network or a table of tensors was looked for; name a file of weights"
+        )
     named: dict[str, Array] = {}
     for count, (name, tensor) in enumerate(_walked(found, "", 0)):
         if count > _PARTS:
-            raise BundleError(f"a {found.name:.80} of more than {_PARTS:,} parts, which no network has; do not trust this file")
+            raise BundleError(
+                f"a {found.name:.80} of more than {_PARTS:,} parts, which no network has; do not trust this file"
+            )
         if tensor is not None:
             named[name] = tensor
     return named
@@ -110,20 +158,28 @@ def _walked(module: Record, prefix: str, depth: int) -> Iterator[tuple[str, Arra
     state, place = module.state, prefix[:80] or "the file"
     parts: list[Any] = [state.get(kind) for kind in _KINDS] if isinstance(state, dict) else [None]
     if not all(isinstance(part, dict) for part in parts) or depth > _DEPTH:
-        raise BundleError(f"{place}: a {module.name:.80} is no part of a network that mien can read; name a file of weights")
+        raise BundleError(
+            f"{place}: a {module.name:.80} is no part of a network that mien can read; name a file of weights"
+        )
     passing = state.get("_non_persistent_buffers_set")
     for kind, part in zip(_KINDS, parts, strict=True):
         for name, value in part.items():
             if not _proper(name, prefix):
-                raise BundleError(f"{place}: a part of a {module.name:.80} has no proper name; name a file of weights")
-            if value is None or (kind == "_buffers" and isinstance(passing, set | frozenset) and name in passing):
+                raise BundleError(
+                    f"{place}: a part of a {module.name:.80} has no proper name; name a file of weights"
+                )
+            if value is None or (
+                kind == "_buffers" and isinstance(passing, set | frozenset) and name in passing
+            ):
                 yield prefix, None
             elif kind == "_modules" and isinstance(value, Record):
                 yield from _walked(value, f"{prefix}{name}.", depth + 1)
             elif kind != "_modules" and isinstance(value, np.ndarray):
                 yield f"{prefix}{name}", value
             else:
-                raise BundleError(f"{place}: a {type(value).__name__} among the {kind[1:]}; name a file of weights")
+                raise BundleError(
+                    f"{place}: a {type(value).__name__} among the {kind[1:]}; name a file of weights"
+                )
 
 
 def _proper(name: Any, prefix: str = "") -> bool:
@@ -136,7 +192,9 @@ def _read_plain(path: Path, content: bytes) -> Any:
     stream, storages = BytesIO(content), Plain(str(path), len(content))
     _, version, system = (_run(path, stream, storages) for _ in range(3))
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise BundleError(f"{path}: was written by another version of this format, or on a big-endian machine; save it again with torch")
+        raise BundleError(
+            f"{path}: was written by another version of this format, or on a big-endian machine; save it again with torch"
+        )
     found = _run(path, stream, storages)
     storages.fill(_run(path, stream, storages), content, stream.tell())
     return found
@@ -147,7 +205,16 @@ def _run(path: Path, program: BytesIO, storages: Storages) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in texts, which `genops` decodes
             return _Machine(str(path), storages).run(program)
-    except (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError, struct.error) as error:
+    except (
+        IndexError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise BundleError(
             f"{path}: damaged or cut off ({' '.join(str(error).split())[:120] or type(error).__name__}); get the file again"
         ) from error
@@ -181,10 +248,14 @@ class _Machine:
         """Take from the steps that are left: one for each operation, and one for each item of what it copies from the memo."""
         self.left -= steps
         if self.left < 0:
-            raise BundleError(f"{self.path}: more than {_STEPS:,} steps, which no file of weights needs; do not trust this file")
+            raise BundleError(
+                f"{self.path}: more than {_STEPS:,} steps, which no file of weights needs; do not trust this file"
+            )
 
     def refusal(self, what: str) -> BundleError:
-        return BundleError(f"{self.path}: asks for {what}, which no file of weights needs; do not trust this file")
+        return BundleError(
+            f"{self.path}: asks for {what}, which no file of weights needs; do not trust this file"
+        )
 
     def mark(self) -> None:
         self.below.append(self.stack)
@@ -202,8 +273,14 @@ class _Machine:
             raise self.refusal(f"a name of more than {_LONGEST:,} letters")
         whole = f"{module}.{name}"
         top = module.partition(".")[0]
-        odd = not _NAME.fullmatch(whole) or "." in name or "__" in whole.replace("__builtin__.", "").replace("__main__.", "")
-        strange = (top in _STANDARD and whole not in _PLAIN | _NOTED) or (top == "torch" and not _TORCH.fullmatch(whole))
+        odd = (
+            not _NAME.fullmatch(whole)
+            or "." in name
+            or "__" in whole.replace("__builtin__.", "").replace("__main__.", "")
+        )
+        strange = (top in _STANDARD and whole not in _PLAIN | _NOTED) or (
+            top == "torch" and not _TORCH.fullmatch(whole)
+        )
         if odd or strange:
             raise self.refusal(repr(whole[:80])[1:-1])
         self.stack.append(Name(whole))
@@ -239,16 +316,25 @@ class _Machine:
                 raise ValueError("a parameter that is no tensor")
             return args[0]
         if kind not in ("_rebuild_tensor", "_rebuild_tensor_v2"):
-            raise BundleError(f"{self.path}: holds a tensor of a kind that mien does not read ({kind}); save dense float tensors")
+            raise BundleError(
+                f"{self.path}: holds a tensor of a kind that mien does not read ({kind}); save dense float tensors"
+            )
         storage, offset, size, stride = args[:4]
-        if not isinstance(storage, np.ndarray) or storage.ndim != 1 or not isinstance(size, tuple) or not isinstance(stride, tuple):
+        if (
+            not isinstance(storage, np.ndarray)
+            or storage.ndim != 1
+            or not isinstance(size, tuple)
+            or not isinstance(stride, tuple)
+        ):
             raise ValueError("a tensor without a storage, a size or strides")
         self.spend(_DEAR)
         return view(storage, offset, size, stride)
 
     def stored(self, pid: Any) -> Any:
         """What a persistent id stands for: a storage; in older files also a class, with its source beside it."""
-        kind = pid[0] if isinstance(pid, tuple) and len(pid) > 1 and isinstance(pid[1], Name) else None
+        kind = (
+            pid[0] if isinstance(pid, tuple) and len(pid) > 1 and isinstance(pid[1], Name) else None
+        )
         if not isinstance(kind, str) or kind not in ("storage", "module"):
             raise self.refusal(f"the persistent id {_shown(pid)}")
         if kind == "module":
@@ -259,8 +345,12 @@ class _Machine:
         made = self.stack[-1]
         if isinstance(made, Record) and made.state is None:
             made.state = state
-        elif not (isinstance(made, dict) and isinstance(state, dict) and state.keys() <= {"_metadata"}):
-            raise self.refusal(f"a state for a {made.name if isinstance(made, Record) else type(made).__name__}")
+        elif not (
+            isinstance(made, dict) and isinstance(state, dict) and state.keys() <= {"_metadata"}
+        ):
+            raise self.refusal(
+                f"a state for a {made.name if isinstance(made, Record) else type(made).__name__}"
+            )
 
     def key(self, key: Any) -> Any:
         """A key; of simple kinds, short, and few numbers, since others may take forever to hash or compare."""
@@ -268,7 +358,9 @@ class _Machine:
             raise self.refusal(f"a {type(key).__name__} as a key")
         if isinstance(key, int | float):
             self.spend(_DEAR)
-        if (isinstance(key, int) and not -(2**63) <= key < 2**64) or (isinstance(key, str | bytes) and len(key) > _LONGEST):
+        if (isinstance(key, int) and not -(2**63) <= key < 2**64) or (
+            isinstance(key, str | bytes) and len(key) > _LONGEST
+        ):
             raise self.refusal(f"a huge {type(key).__name__} as a key")
         return key
 
@@ -276,7 +368,9 @@ class _Machine:
         """Pairs into the dict on top."""
         if not isinstance(self.stack[-1], dict) or len(items) % 2:
             raise self.refusal(f"items for a {type(self.stack[-1]).__name__}")
-        self.stack[-1].update((self.key(key), value) for key, value in zip(items[::2], items[1::2], strict=True))
+        self.stack[-1].update(
+            (self.key(key), value) for key, value in zip(items[::2], items[1::2], strict=True)
+        )
 
     def extend(self, items: list[Any]) -> None:
         """Items into the list on top."""
@@ -314,7 +408,9 @@ def _unmarked(make: Callable[[list[Any]], Any]) -> Callable[[_Machine, Any], Non
     return do
 
 
-def _taken(count: int, put: Callable[[_Machine, list[Any]], None]) -> Callable[[_Machine, Any], None]:
+def _taken(
+    count: int, put: Callable[[_Machine, list[Any]], None]
+) -> Callable[[_Machine, Any], None]:
     return lambda m, _: put(m, m.pop(count))
 
 

@@ -20,9 +20,19 @@ __all__ = ["BROKEN", "Archive", "Plain", "Storages", "open_archive", "view"]
 
 Array = NDArray[Any]
 
-BROKEN: Final = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, struct.error)
+BROKEN: Final = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 """What zipfile raises for bytes that are no archive, or one of a kind that nobody here reads."""
-_PROGRAM: Final = 64 * 2**20  # bytes of pickle that are read at most; the largest of the zoo has 0.2 million
+_PROGRAM: Final = (
+    64 * 2**20
+)  # bytes of pickle that are read at most; the largest of the zoo has 0.2 million
 _KINDS: Final = {
     f"torch.{name}Storage": dtype
     for name, dtype in {
@@ -41,11 +51,20 @@ class Storages(Protocol):
 
 def _dtype(path: str, kind: str, key: Any, count: Any, view: Any) -> np.dtype[Any]:
     if kind not in _KINDS:
-        raise BundleError(f"{path}: holds numbers of a kind that mien does not read ({kind:.80}); save the network in float32")
-    if type(key) is not str or not re.fullmatch(r"\w{1,40}", key, re.ASCII) or type(count) is not int or not 0 <= count < 2**40:
+        raise BundleError(
+            f"{path}: holds numbers of a kind that mien does not read ({kind:.80}); save the network in float32"
+        )
+    if (
+        type(key) is not str
+        or not re.fullmatch(r"\w{1,40}", key, re.ASCII)
+        or type(count) is not int
+        or not 0 <= count < 2**40
+    ):
         raise ValueError("a storage without a proper key or length")
     if view is not None:
-        raise BundleError(f"{path}: holds a storage that is part of another, as torch before 0.4 wrote them; save it again with torch")
+        raise BundleError(
+            f"{path}: holds a storage that is part of another, as torch before 0.4 wrote them; save it again with torch"
+        )
     return np.dtype(_KINDS[kind])
 
 
@@ -68,7 +87,11 @@ def view(storage: Array, offset: Any, size: tuple[Any, ...], stride: tuple[Any, 
 
     Raises ValueError for one that is not all in the storage.
     """
-    if len(size) != len(stride) or len(size) > 16 or not all(type(one) is int and 0 <= one < 2**48 for one in (offset, *size, *stride)):
+    if (
+        len(size) != len(stride)
+        or len(size) > 16
+        or not all(type(one) is int and 0 <= one < 2**48 for one in (offset, *size, *stride))
+    ):
         raise ValueError("a tensor with a strange offset, size or stride")
     last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
     count = math.prod(size)
@@ -78,7 +101,9 @@ def view(storage: Array, offset: Any, size: tuple[Any, ...], stride: tuple[Any, 
         raise ValueError("an empty tensor with huge sides")
     if not count:
         return np.zeros(size, storage.dtype)
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, [step * storage.itemsize for step in stride], writeable=False)
+    return np.lib.stride_tricks.as_strided(
+        storage[offset:], size, [step * storage.itemsize for step in stride], writeable=False
+    )
 
 
 class Archive:
@@ -118,9 +143,17 @@ def _checked(path: Path, archive: zipfile.ZipFile, size: int) -> str:
     """The folder in the archive where everything lies."""
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    if any(re.fullmatch(r"([^/]+/)?constants\.pkl", name) for name in names):  # its program is compressed, too
-        raise BundleError(f"{path}: is a TorchScript program, not weights; save the network's state dict with torch.save")
-    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1]
+    if any(
+        re.fullmatch(r"([^/]+/)?constants\.pkl", name) for name in names
+    ):  # its program is compressed, too
+        raise BundleError(
+            f"{path}: is a TorchScript program, not weights; save the network's state dict with torch.save"
+        )
+    packed = [
+        entry.filename
+        for entry in entries
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1
+    ]
     if packed or sum(entry.file_size for entry in entries) > size or len(set(names)) < len(names):
         why = f"{printable(packed[0][:80])} is compressed" if packed else "its entries overlap"
         raise BundleError(f"{path}: {why}, which torch.save never does; do not trust this file")
@@ -132,7 +165,11 @@ def _checked(path: Path, archive: zipfile.ZipFile, size: int) -> str:
         raise BundleError(
             f"{path}: more than {_PROGRAM >> 20} MiB beside its tensors, which no file of weights needs; do not trust this file"
         )
-    if f"{root}byteorder" in names and archive.getinfo(f"{root}byteorder").file_size < 20 and archive.read(f"{root}byteorder") != b"little":
+    if (
+        f"{root}byteorder" in names
+        and archive.getinfo(f"{root}byteorder").file_size < 20
+        and archive.read(f"{root}byteorder") != b"little"
+    ):
         raise BundleError(f"{path}: was written on a big-endian machine; save it again on another")
     return root
 
@@ -149,7 +186,9 @@ class Plain:
         """See `Storages`; zeros until `fill`."""
         dtype = _dtype(self._path, kind, key, count, view)
         if kind in ("torch.BFloat16Storage", "torch.BoolStorage"):
-            raise BundleError(f"{self._path}: holds numbers that mien reads in newer files only ({kind}); save it again with torch")
+            raise BundleError(
+                f"{self._path}: holds numbers that mien reads in newer files only ({kind}); save it again with torch"
+            )
         if key not in self._raw:
             self._left -= count * dtype.itemsize
             if self._left < 0:
@@ -159,13 +198,21 @@ class Plain:
 
     def fill(self, keys: Any, content: bytes, start: int) -> None:
         """Read all storages, in the order of `keys`, from `content` at `start`: each its length (8 bytes), then its numbers."""
-        known = isinstance(keys, list) and all(isinstance(key, str) and key in self._raw for key in keys)
+        known = isinstance(keys, list) and all(
+            isinstance(key, str) and key in self._raw for key in keys
+        )
         if not known or not len(keys) == len(set(keys)) == len(self._raw):
-            raise BundleError(f"{self._path}: damaged or cut off (its list of storages is not that of its tensors); get the file again")
+            raise BundleError(
+                f"{self._path}: damaged or cut off (its list of storages is not that of its tensors); get the file again"
+            )
         for key in keys:
             _, raw = self._raw[key]
             end = start + 8 + raw.nbytes
-            if len(content) < end or int.from_bytes(content[start : start + 8], "little") != len(raw):
-                raise BundleError(f"{self._path}: damaged or cut off (storage {key} is not all there); get the file again")
+            if len(content) < end or int.from_bytes(content[start : start + 8], "little") != len(
+                raw
+            ):
+                raise BundleError(
+                    f"{self._path}: damaged or cut off (storage {key} is not all there); get the file again"
+                )
             raw[:] = np.frombuffer(content, raw.dtype, len(raw), start + 8)
             start = end

@@ -74,14 +74,23 @@ def valence_arousal(units: Floats, alert: Floats) -> Floats:
     [[0.95, 0.0]]
     """
     weights = np.array([[row.get(name, 0.0) for row in (_VALENCE, _AROUSAL)] for name in UNITS])
-    return np.asarray(np.tanh(units @ weights + np.stack([np.zeros_like(alert), 0.4 * alert - 0.35], axis=1)))
+    return np.asarray(
+        np.tanh(units @ weights + np.stack([np.zeros_like(alert), 0.4 * alert - 0.35], axis=1))
+    )
 
 
 def _settle(units: Floats) -> Floats:
     """Activations (N, 21) that can go together: some units part the lips, and opposites weaken each other; smooth in all of them."""
     u = dict(zip(UNITS, np.clip(units, 0, 1).T, strict=True))
     u["AU25"] = np.max([u["AU25"], u["AU26"], 0.7 * u["AU16"], 0.5 * u["AU10"]], axis=0)
-    for weaker, stronger in (("AU24", "AU25"), ("AU28", "AU25"), ("AU18", "AU20"), ("AU23", "AU26"), ("AU05", "AU45"), ("AU07", "AU05")):
+    for weaker, stronger in (
+        ("AU24", "AU25"),
+        ("AU28", "AU25"),
+        ("AU18", "AU20"),
+        ("AU23", "AU26"),
+        ("AU05", "AU45"),
+        ("AU07", "AU05"),
+    ):
         u[weaker] = u[weaker] * (1 - u[stronger] * (0.5 if weaker == "AU07" else 1.0))
     return np.stack([u[name] for name in UNITS], axis=1)
 
@@ -115,7 +124,9 @@ def _shade(rng: np.random.Generator, *palette: Colour) -> Colour:
 
 def drawn_person(rng: np.random.Generator) -> Person:
     """Someone who was never born."""
-    skin = _shade(rng, (246, 214, 192), (232, 188, 156), (208, 156, 118), (158, 108, 78), (104, 70, 52))
+    skin = _shade(
+        rng, (246, 214, 192), (232, 188, 156), (208, 156, 118), (158, 108, 78), (104, 70, 52)
+    )
     hair = _shade(rng, (30, 24, 22), (62, 42, 30), (112, 72, 42), (190, 150, 92), (150, 146, 142))
     bearded = rng.random() < 0.2
     n = rng.uniform(-1, 1, 14)
@@ -152,7 +163,12 @@ def _any_colour(rng: np.random.Generator) -> Colour:
 
 def _patch(rng: np.random.Generator) -> tuple[float, float, float, float]:
     wide, high = rng.uniform(0.1, 0.35, 2)
-    return float(rng.uniform(0, 1 - wide)), float(rng.uniform(0, 1 - high)), float(wide), float(high)
+    return (
+        float(rng.uniform(0, 1 - wide)),
+        float(rng.uniform(0, 1 - high)),
+        float(wide),
+        float(high),
+    )
 
 
 def portray(rng: np.random.Generator, person: Person, expression: str) -> Portrayal:
@@ -163,7 +179,9 @@ def portray(rng: np.random.Generator, person: Person, expression: str) -> Portra
     if rng.random() < 0.06:
         units[-1] = rng.uniform(0.5, 1.0)
     settled = tuple(_settle(units[None])[0].tolist())
-    return Portrayal(person, _shot(rng), settled, float(rng.uniform(-1, 1)), _lean(rng, expression), expression)
+    return Portrayal(
+        person, _shot(rng), settled, float(rng.uniform(-1, 1)), _lean(rng, expression), expression
+    )
 
 
 def _smooth(x: Floats) -> Floats:
@@ -173,7 +191,9 @@ def _smooth(x: Floats) -> Floats:
 
 
 def _bump(t: Floats, start: float, rise: float, hold: float, fall: float) -> Floats:
-    return np.asarray(_smooth((t - start) / rise) * _smooth((start + rise + hold + fall - t) / fall))
+    return np.asarray(
+        _smooth((t - start) / rise) * _smooth((start + rise + hold + fall - t) / fall)
+    )
 
 
 def _sway(rng: np.random.Generator, t: Floats, size: float) -> Floats:
@@ -182,12 +202,21 @@ def _sway(rng: np.random.Generator, t: Floats, size: float) -> Floats:
     return np.asarray(size * np.sin(2 * np.pi * f * t[:, None] + phase) @ (0.6, 0.4))
 
 
-def _acted(rng: np.random.Generator, t: Floats, expressions: Sequence[str]) -> tuple[Floats, Floats, list[str]]:
+def _acted(
+    rng: np.random.Generator, t: Floats, expressions: Sequence[str]
+) -> tuple[Floats, Floats, list[str]]:
     """Activations (F, 21), lean (F,) and expression per instant: one expression after the other, stray units, blinks."""
-    units, lean, names = np.zeros((len(t), len(UNITS))), np.zeros(len(t)), np.full(len(t), "neutral", dtype=object)
+    units, lean, names = (
+        np.zeros((len(t), len(UNITS))),
+        np.zeros(len(t)),
+        np.full(len(t), "neutral", dtype=object),
+    )
     played, at = [name for name in expressions if name != "neutral"], rng.uniform(0.0, 0.6)
     while played and at < t[-1]:
-        name, (rise, hold, fall) = str(played[rng.integers(len(played))]), rng.uniform((0.4, 0.6, 0.5), (0.8, 2.2, 1.0))
+        name, (rise, hold, fall) = (
+            str(played[rng.integers(len(played))]),
+            rng.uniform((0.4, 0.6, 0.5), (0.8, 2.2, 1.0)),
+        )
         level = rng.uniform(0.55, 1.0) * _bump(t, at, rise, hold, fall)
         units += level[:, None] * _play(rng, name)
         lean += _lean(rng, name) * level
@@ -195,7 +224,9 @@ def _acted(rng: np.random.Generator, t: Floats, expressions: Sequence[str]) -> t
         at += rise + hold + fall + rng.uniform(0.2, 1.2)
     for _ in range(rng.poisson(0.5 * t[-1])):
         rise, hold, fall = rng.uniform(0.4, 1.0, 3)
-        units[:, rng.integers(len(_NOISE))] += rng.uniform(0.1, 0.6) * _bump(t, rng.uniform(-1, t[-1]), rise, hold, fall)
+        units[:, rng.integers(len(_NOISE))] += rng.uniform(0.1, 0.6) * _bump(
+            t, rng.uniform(-1, t[-1]), rise, hold, fall
+        )
     at = rng.uniform(0.5, 4)
     while at < t[-1]:
         units[:, -1] += _bump(t, at, 0.12, 0.04, 0.16)
@@ -203,23 +234,34 @@ def _acted(rng: np.random.Generator, t: Floats, expressions: Sequence[str]) -> t
     return _settle(units), lean, names.tolist()
 
 
-def drawn_video(frames: int, seed: int | Sequence[int], fps: float = 25.0, expressions: Sequence[str] = EXPRESSIONS) -> Iterator[Portrayal]:
+def drawn_video(
+    frames: int,
+    seed: int | Sequence[int],
+    fps: float = 25.0,
+    expressions: Sequence[str] = EXPRESSIONS,
+) -> Iterator[Portrayal]:
     """The portrayals of a film of one person, in order; expressions come and go within tenths of a second, the head sways.
 
     A moment is neutral while its expression's strength is below `PRESENT`. Raises DataError for less than one frame or frame rate 0.
     """
     if frames < 1 or fps <= 0:
-        raise DataError(f"a drawn video of {frames} frames at {fps:g} frames/s; ask for at least one frame and a rate above 0")
+        raise DataError(
+            f"a drawn video of {frames} frames at {fps:g} frames/s; ask for at least one frame and a rate above 0"
+        )
     rng = np.random.default_rng(seed)
     person, shot, t = drawn_person(rng), replace(_shot(rng), patch=None), np.arange(frames) / fps
     units, lean, names = _acted(rng, t, expressions)
-    yaw, pitch, roll, x, y, alert, side, up = (_sway(rng, t, size) for size in (10, 5, 4, 0.02, 0.015, 0.9, 0.5, 0.4))
+    yaw, pitch, roll, x, y, alert, side, up = (
+        _sway(rng, t, size) for size in (10, 5, 4, 0.02, 0.015, 0.9, 0.5, 0.4)
+    )
     for i in range(frames):
         moved = replace(
             shot, yaw=shot.yaw / 2 + yaw[i], pitch=shot.pitch / 2 + pitch[i], roll=shot.roll / 2 + roll[i], x=shot.x + x[i],
             y=shot.y + y[i], gaze=(float(side[i]), float(up[i])), seed=shot.seed + i,
         )  # fmt: skip
-        yield Portrayal(person, moved, tuple(units[i].tolist()), float(alert[i]), float(lean[i]), names[i])
+        yield Portrayal(
+            person, moved, tuple(units[i].tolist()), float(alert[i]), float(lean[i]), names[i]
+        )
 
 
 def _check_tasks(tasks: Sequence[Task]) -> None:
@@ -228,7 +270,9 @@ def _check_tasks(tasks: Sequence[Task]) -> None:
     for one in tasks:
         names = {"expr": EXPRESSIONS, "va": TASKS["va"].names, "au": UNITS}.get(one.family, ())
         if missing := [name for name in one.names if name not in names]:
-            raise DataError(f"drawn faces cannot show {', '.join(missing)} of {one.key}; choose expr.*, va or au.* tasks")
+            raise DataError(
+                f"drawn faces cannot show {', '.join(missing)} of {one.key}; choose expr.*, va or au.* tasks"
+            )
         if shared := set(columns) & set(one.columns):
             raise DataError(
                 f"{one.key} shares the column {min(shared)} with another task of the table; ask for them in tables of their own"
@@ -248,7 +292,9 @@ def _labels(portrayals: list[Portrayal], tasks: Sequence[Task]) -> dict[str, Flo
             values = valence_arousal(units, np.array([p.alert for p in portrayals]))
         elif one.family == "au":
             shown = units[:, one.column_index(UNITS)]
-            values = shown if one.key == AU_BLENDSHAPES.key else (shown >= PRESENT).astype(np.float64)
+            values = (
+                shown if one.key == AU_BLENDSHAPES.key else (shown >= PRESENT).astype(np.float64)
+            )
         else:
             played = np.array([p.expression for p in portrayals], dtype=object)
             values = (played[:, None] == np.array(one.names, dtype=object)).astype(np.float64)
@@ -257,7 +303,9 @@ def _labels(portrayals: list[Portrayal], tasks: Sequence[Task]) -> dict[str, Flo
     return columns
 
 
-def _table(portrayals: list[Portrayal], size: int, tasks: Sequence[Task], facts: dict[str, Any]) -> pd.DataFrame:
+def _table(
+    portrayals: list[Portrayal], size: int, tasks: Sequence[Task], facts: dict[str, Any]
+) -> pd.DataFrame:
     table = {
         "image": [draw(p, size) for p in portrayals],
         **facts,
@@ -273,12 +321,18 @@ def _check(seed: int, size: int, **counts: int) -> None:
         if value < 1:
             raise DataError(f"{name} is {value}; ask for at least 1 of drawn data")
     if seed < 0 or size < 16:
-        raise DataError(f"drawn faces of seed {seed} and size {size}; the seed must be 0 or more and the size at least 16 pixels")
+        raise DataError(
+            f"drawn faces of seed {seed} and size {size}; the seed must be 0 or more and the size at least 16 pixels"
+        )
 
 
 def _parts(count: int, split: str | None) -> list[tuple[str, int]]:
     """Splits and how many of `count` each gets."""
-    parts = [(split, count)] if split is not None else [("train", count - count // 5), ("val", count // 5)]
+    parts = (
+        [(split, count)]
+        if split is not None
+        else [("train", count - count // 5), ("val", count // 5)]
+    )
     return [(name, share) for name, share in parts if share]
 
 
@@ -291,13 +345,26 @@ def _stills(faces: int, split: str, seed: int, size: int, tasks: Sequence[Task])
     key, expressions, subjects = _key(seed, split), _expressions(tasks), max(round(faces / 20), 1)
     people = [drawn_person(np.random.default_rng((*key, 0, k))) for k in range(subjects)]
     rounds = range(-(-faces // len(expressions)))
-    order = np.concatenate([np.random.default_rng((*key, 1, k)).permutation(len(expressions)) for k in rounds])
-    played = [portray(np.random.default_rng((*key, 2, i)), people[i % subjects], expressions[order[i]]) for i in range(faces)]
+    order = np.concatenate(
+        [np.random.default_rng((*key, 1, k)).permutation(len(expressions)) for k in rounds]
+    )
+    played = [
+        portray(np.random.default_rng((*key, 2, i)), people[i % subjects], expressions[order[i]])
+        for i in range(faces)
+    ]
     who = [f"{split}-{seed}-{i % subjects}" for i in range(faces)]
-    return _table(played, size, tasks, {"video": None, "frame": np.nan, "subject": who, "split": split})
+    return _table(
+        played, size, tasks, {"video": None, "frame": np.nan, "subject": who, "split": split}
+    )
 
 
-def load_drawn(count: int, seed: int = 0, split: str | None = None, size: int = 64, tasks: Sequence[Task] = _DEFAULT) -> pd.DataFrame:
+def load_drawn(
+    count: int,
+    seed: int = 0,
+    split: str | None = None,
+    size: int = 64,
+    tasks: Sequence[Task] = _DEFAULT,
+) -> pd.DataFrame:
     """The label table of `count` drawn faces: RGB uint8 (size, size, 3), about 20 of every subject, all expressions equally often.
 
     split: every row's split. None gives four fifths ``train`` and one fifth ``val``. With one seed, two splits share no subject.
@@ -306,11 +373,20 @@ def load_drawn(count: int, seed: int = 0, split: str | None = None, size: int = 
     """
     _check(seed, size, count=count)
     _check_tasks(tasks)
-    return pd.concat([_stills(faces, name, seed, size, tasks) for name, faces in _parts(count, split)], ignore_index=True)
+    return pd.concat(
+        [_stills(faces, name, seed, size, tasks) for name, faces in _parts(count, split)],
+        ignore_index=True,
+    )
 
 
 def load_drawn_videos(
-    videos: int, frames: int, *, seed: int = 0, size: int = 64, tasks: Sequence[Task] = _DEFAULT, split: str | None = None
+    videos: int,
+    frames: int,
+    *,
+    seed: int = 0,
+    size: int = 64,
+    tasks: Sequence[Task] = _DEFAULT,
+    split: str | None = None,
 ) -> pd.DataFrame:
     """The label table of drawn films, one subject each, `frames` rows each (25 frames/s); otherwise as `load_drawn`."""
     _check(seed, size, videos=videos, frames=frames)
@@ -319,7 +395,12 @@ def load_drawn_videos(
     for name, films in _parts(videos, split):
         for k in range(films):
             film = f"{name}-{seed}-film{k}"
-            facts = {"video": film, "frame": np.arange(frames, dtype=np.float64), "subject": film, "split": name}
+            facts = {
+                "video": film,
+                "frame": np.arange(frames, dtype=np.float64),
+                "subject": film,
+                "split": name,
+            }
             played = drawn_video(frames, (*_key(seed, name), 3, k), expressions=_expressions(tasks))
             parts.append(_table(list(played), size, tasks, facts))
     return pd.concat(parts, ignore_index=True)

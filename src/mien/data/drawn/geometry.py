@@ -11,7 +11,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UNITS", "VIEW", "Colour", "Crease", "Outlines", "Person", "Points", "Portrayal", "Shot", "five_points", "outlines"]
+__all__ = [
+    "UNITS",
+    "VIEW",
+    "Colour",
+    "Crease",
+    "Outlines",
+    "Person",
+    "Points",
+    "Portrayal",
+    "Shot",
+    "five_points",
+    "outlines",
+]
 
 Points = NDArray[np.float64]
 Colour = tuple[float, float, float]
@@ -19,7 +31,10 @@ Row = list[tuple[float, float]]
 Units = dict[str, float]
 Crease = tuple[float, float, Points]
 
-UNITS: Final = tuple(f"AU{n:02d}" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 18, 20, 23, 24, 25, 26, 28, 45))
+UNITS: Final = tuple(
+    f"AU{n:02d}"
+    for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 18, 20, 23, 24, 25, 26, 28, 45)
+)
 """The action units that can be drawn: those of ``au.abaw12`` and ``au.blendshapes``, the lid raiser, the nose wrinkler and the dimpler."""
 
 VIEW: Final = 2.5
@@ -112,7 +127,10 @@ class Portrayal:
     def of(self, side: int = 0) -> Units:
         """Activations by name; on one side of the face (-1 image-left, 1 image-right) with `lean` taken into account."""
         share = min(1.0, 1.0 + side * self.lean)
-        return {name: v * share if name in _SIDED else v for name, v in zip(UNITS, self.units, strict=True)}
+        return {
+            name: v * share if name in _SIDED else v
+            for name, v in zip(UNITS, self.units, strict=True)
+        }
 
 
 def _basis(samples: int) -> Points:
@@ -120,7 +138,9 @@ def _basis(samples: int) -> Points:
     t = np.linspace(0, 4, samples)
     i = np.minimum(t.astype(int), 3)
     f = (t - i)[:, None]
-    weights = 0.5 * np.hstack([-f + 2 * f**2 - f**3, 2 - 5 * f**2 + 3 * f**3, f + 4 * f**2 - 3 * f**3, f**3 - f**2])
+    weights = 0.5 * np.hstack(
+        [-f + 2 * f**2 - f**3, 2 - 5 * f**2 + 3 * f**3, f + 4 * f**2 - 3 * f**3, f**3 - f**2]
+    )
     ends = np.zeros((7, 5))
     ends[1:6] = np.eye(5)
     ends[0, :2], ends[6, 3:] = (2, -1), (-1, 2)
@@ -132,7 +152,18 @@ _T: Final = np.linspace(0, 1, 7)[:, None]
 _ARC: Final = np.hstack([(1 - _T) * (1 - 2 * _T), 4 * _T * (1 - _T), _T * (2 * _T - 1)])
 _TURN: Final = np.linspace(0, 2 * np.pi, 20, endpoint=False)
 _RING: Final = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
-_HALF: Final = ("brow_top", "brow_low", "lid_top", "lid_low", "outline", "skull", "hair", "back", "fringe", "beard")
+_HALF: Final = (
+    "brow_top",
+    "brow_low",
+    "lid_top",
+    "lid_low",
+    "outline",
+    "skull",
+    "hair",
+    "back",
+    "fringe",
+    "beard",
+)
 
 
 def _brow(u: Units, p: Person) -> tuple[Row, Row]:
@@ -151,10 +182,23 @@ def _brow(u: Units, p: Person) -> tuple[Row, Row]:
 
 def _lids(u: Units, p: Person, alert: float) -> tuple[Row, Row]:
     shut = u["AU45"]
-    high = p.eye_h * max(1 + 0.35 * alert + 0.75 * u["AU05"] - 0.35 * u["AU07"] - 0.1 * u["AU04"] - 0.12 * u["AU06"], 0.15)
-    deep = p.eye_h * max(0.68 - 0.5 * u["AU07"] - 0.35 * u["AU06"] + 0.1 * alert, 0.05) * (1 - 0.25 * shut)
+    high = p.eye_h * max(
+        1 + 0.35 * alert + 0.75 * u["AU05"] - 0.35 * u["AU07"] - 0.1 * u["AU04"] - 0.12 * u["AU06"],
+        0.15,
+    )
+    deep = (
+        p.eye_h
+        * max(0.68 - 0.5 * u["AU07"] - 0.35 * u["AU06"] + 0.1 * alert, 0.05)
+        * (1 - 0.25 * shut)
+    )
     top, low = [], []
-    for x, a, b, tilt in ((-1, 0, 0, 0.012), (-0.5, 0.82, 0.7, 0.006), (0, 1, 1, 0), (0.5, 0.84, 0.88, -0.006), (1, 0, 0, -0.012)):
+    for x, a, b, tilt in (
+        (-1, 0, 0, 0.012),
+        (-0.5, 0.82, 0.7, 0.006),
+        (0, 1, 1, 0),
+        (0.5, 0.84, 0.88, -0.006),
+        (1, 0, 0, -0.012),
+    ):
         under = deep * b + tilt
         at = p.eye_x + x * p.eye_w
         low.append((at, under))
@@ -166,13 +210,43 @@ def _half(u: Units, p: Person, alert: float) -> list[Row]:
     """Curves of five points on the side with x above 0, in the order of `_HALF`."""
     chin = p.chin + 0.2 * u["AU26"] - 0.015 * u["AU17"]
     w, j = p.width, p.width * p.jaw
-    outline = [(w * 0.96, -0.35), (w, 0.12), (0.35 * w + 0.63 * j, p.mouth_y - 0.1), (0.62 * j, chin - 0.17), (0.0, chin)]
-    fringe = [(0.0, -0.8), (0.45 * w, -0.78), (0.8 * w, -0.62), (0.95 * w, -0.35), (w * 0.98, -0.08)]
+    outline = [
+        (w * 0.96, -0.35),
+        (w, 0.12),
+        (0.35 * w + 0.63 * j, p.mouth_y - 0.1),
+        (0.62 * j, chin - 0.17),
+        (0.0, chin),
+    ]
+    fringe = [
+        (0.0, -0.8),
+        (0.45 * w, -0.78),
+        (0.8 * w, -0.62),
+        (0.95 * w, -0.35),
+        (w * 0.98, -0.08),
+    ]
     hair = [(0.0, -1.22), (0.6 * w, -1.16), (w * 1.02, -0.85), (w * 1.14, -0.4), (w * 1.04, -0.08)]
-    beard = [(w * 0.99, 0.1), (w * 0.9, 0.35), (0.62 * w, 0.62), (0.4 * w, p.mouth_y - 0.16), (0.0, p.nose_y + 0.08)]
-    skull = [(0.0, -1.1), (0.55 * w, -1.04), (0.87 * w, -0.82), (0.98 * w, -0.58), (w * 0.96, -0.35)]
+    beard = [
+        (w * 0.99, 0.1),
+        (w * 0.9, 0.35),
+        (0.62 * w, 0.62),
+        (0.4 * w, p.mouth_y - 0.16),
+        (0.0, p.nose_y + 0.08),
+    ]
+    skull = [
+        (0.0, -1.1),
+        (0.55 * w, -1.04),
+        (0.87 * w, -0.82),
+        (0.98 * w, -0.58),
+        (w * 0.96, -0.35),
+    ]
     foot = 1.5 if p.style == 3 else 0.62
-    back = [(w * 0.9, -0.95), (w * 1.18, -0.5), (w * 1.26, 0.0), (w * 1.3, foot / 2), (w * 1.12, foot)]
+    back = [
+        (w * 0.9, -0.95),
+        (w * 1.18, -0.5),
+        (w * 1.26, 0.0),
+        (w * 1.3, foot / 2),
+        (w * 1.12, foot),
+    ]
     return [*_brow(u, p), *_lids(u, p, alert), outline, skull, hair, back, fringe, beard]
 
 
@@ -181,17 +255,52 @@ def _mouth(left: Units, right: Units, p: Person) -> list[Row]:
     u = {name: (left[name] + right[name]) / 2 for name in UNITS}
     ends = []
     for side, one in ((-1, left), (1, right)):
-        x = p.mouth_w + 0.11 * one["AU12"] + 0.13 * one["AU20"] + 0.04 * one["AU14"] - 0.04 * one["AU26"] * one["AU25"]
+        x = (
+            p.mouth_w
+            + 0.11 * one["AU12"]
+            + 0.13 * one["AU20"]
+            + 0.04 * one["AU14"]
+            - 0.04 * one["AU26"] * one["AU25"]
+        )
         x *= 1 - 0.42 * one["AU18"] - 0.2 * one["AU23"] - 0.05 * one["AU24"]
-        y = -0.11 * one["AU12"] + 0.1 * one["AU15"] - 0.015 * one["AU10"] + 0.025 * one["AU20"] + 0.04 * one["AU26"] + 0.015 * one["AU17"]
+        y = (
+            -0.11 * one["AU12"]
+            + 0.1 * one["AU15"]
+            - 0.015 * one["AU10"]
+            + 0.025 * one["AU20"]
+            + 0.04 * one["AU26"]
+            + 0.015 * one["AU17"]
+        )
         ends.append((side * x, p.mouth_y + y))
     (x0, y0), (x1, y1) = ends
-    thin = 1 - 0.5 * u["AU23"] - 0.55 * u["AU24"] - 0.3 * u["AU20"] - 0.2 * u["AU12"] + 0.55 * u["AU18"]
+    thin = (
+        1
+        - 0.5 * u["AU23"]
+        - 0.55 * u["AU24"]
+        - 0.3 * u["AU20"]
+        - 0.2 * u["AU12"]
+        + 0.55 * u["AU18"]
+    )
     thin = max(thin, 0.3) * (1 - 0.92 * u["AU28"])
-    above, below = p.lip * thin * (1 + 0.25 * u["AU10"]), 1.3 * p.lip * thin * (1 + 0.3 * u["AU16"] - 0.2 * u["AU17"])
-    middle = p.mouth_y - 0.055 * u["AU17"] + 0.012 * u["AU12"] + 0.02 * u["AU28"] + 0.025 * u["AU26"] - 0.012 * u["AU15"]
+    above, below = (
+        p.lip * thin * (1 + 0.25 * u["AU10"]),
+        1.3 * p.lip * thin * (1 + 0.3 * u["AU16"] - 0.2 * u["AU17"]),
+    )
+    middle = (
+        p.mouth_y
+        - 0.055 * u["AU17"]
+        + 0.012 * u["AU12"]
+        + 0.02 * u["AU28"]
+        + 0.025 * u["AU26"]
+        - 0.012 * u["AU15"]
+    )
     up = middle - 0.035 * u["AU25"] - 0.055 * u["AU10"]
-    down = middle + u["AU25"] * (0.05 + 0.2 * u["AU26"]) + 0.055 * u["AU16"] - 0.025 * u["AU10"] * (1 - u["AU25"])
+    down = (
+        middle
+        + u["AU25"] * (0.05 + 0.2 * u["AU26"])
+        + 0.055 * u["AU16"]
+        - 0.025 * u["AU10"] * (1 - u["AU25"])
+    )
     arch = 0.012 * (1 - u["AU28"])
 
     def edge(centre: float, lift: float, full: float) -> Row:
@@ -216,27 +325,86 @@ def _creases(u: Units, p: Person) -> list[tuple[float, float, Row]]:
     wing = nw + 0.03 * u["AU09"] + 0.015 * u["AU10"]
     lift = 0.05 * u["AU09"] + 0.03 * u["AU10"]
     raised = -0.1 * u["AU02"]
-    fold = min(0.1 + 0.3 * old + 0.4 * u["AU12"] + 0.42 * u["AU10"] + 0.3 * u["AU09"] + 0.12 * u["AU20"], 0.6)
+    fold = min(
+        0.1 + 0.3 * old + 0.4 * u["AU12"] + 0.42 * u["AU10"] + 0.3 * u["AU09"] + 0.12 * u["AU20"],
+        0.6,
+    )
     rows = [
-        (0.35, 0.025, [(wing - 0.02, ny - 0.1 - lift), (wing + 0.015, ny - 0.04 - lift), (wing - 0.045, ny + 0.005 - lift)]),
-        (0.55, 0.035, [(0.3 * wing, ny + 0.005 - lift), (0.48 * wing, ny - 0.012 - lift), (0.68 * wing, ny - lift)]),
-        (fold, 0.028, [(wing + 0.03, ny - 0.09 - 1.5 * lift), ((wing + cx) / 2 + 0.075, (ny + cy) / 2 - 0.04), (cx + 0.075, cy + 0.03)]),
-        (0.12 + 0.2 * old + 0.3 * u["AU07"], 0.02, [(e - 0.12, 0.07), (e, 0.115 - 0.015 * u["AU07"]), (e + 0.13, 0.06)]),
+        (
+            0.35,
+            0.025,
+            [
+                (wing - 0.02, ny - 0.1 - lift),
+                (wing + 0.015, ny - 0.04 - lift),
+                (wing - 0.045, ny + 0.005 - lift),
+            ],
+        ),
+        (
+            0.55,
+            0.035,
+            [
+                (0.3 * wing, ny + 0.005 - lift),
+                (0.48 * wing, ny - 0.012 - lift),
+                (0.68 * wing, ny - lift),
+            ],
+        ),
+        (
+            fold,
+            0.028,
+            [
+                (wing + 0.03, ny - 0.09 - 1.5 * lift),
+                ((wing + cx) / 2 + 0.075, (ny + cy) / 2 - 0.04),
+                (cx + 0.075, cy + 0.03),
+            ],
+        ),
+        (
+            0.12 + 0.2 * old + 0.3 * u["AU07"],
+            0.02,
+            [(e - 0.12, 0.07), (e, 0.115 - 0.015 * u["AU07"]), (e + 0.13, 0.06)],
+        ),
         (0.5 * u["AU06"], 0.028, [(e - 0.17, 0.15), (e + 0.02, 0.2), (e + 0.22, 0.11)]),
         (0.45 * u["AU09"], 0.028, [(0.05, -0.1), (0.1, 0.0), (0.16, 0.13)]),
         (0.42 * u["AU09"], 0.024, [(0.0, 0.06), (0.06, 0.05), (0.11, 0.1)]),
         (0.42 * u["AU09"], 0.024, [(0.0, 0.16), (0.06, 0.15), (0.12, 0.21)]),
         (0.5 * u["AU04"] + 0.1 * old, 0.026, [(0.05, -0.36), (0.04, -0.28), (0.055, -0.17)]),
-        (0.5 * u["AU15"], 0.03, [(cx + 0.02, cy - 0.01), (cx + 0.05, cy + 0.06), (cx + 0.03, cy + 0.14)]),
+        (
+            0.5 * u["AU15"],
+            0.03,
+            [(cx + 0.02, cy - 0.01), (cx + 0.05, cy + 0.06), (cx + 0.03, cy + 0.14)],
+        ),
         (0.6 * u["AU14"], 0.035, [(cx + 0.03, cy - 0.07), (cx + 0.07, cy), (cx + 0.03, cy + 0.07)]),
-        (0.45 * u["AU20"], 0.025, [(cx + 0.04, cy - 0.1), (cx + 0.07, cy + 0.02), (cx + 0.03, cy + 0.15)]),
-        (0.4 * u["AU20"], 0.025, [(cx + 0.1, cy - 0.08), (cx + 0.13, cy + 0.01), (cx + 0.09, cy + 0.11)]),
+        (
+            0.45 * u["AU20"],
+            0.025,
+            [(cx + 0.04, cy - 0.1), (cx + 0.07, cy + 0.02), (cx + 0.03, cy + 0.15)],
+        ),
+        (
+            0.4 * u["AU20"],
+            0.025,
+            [(cx + 0.1, cy - 0.08), (cx + 0.13, cy + 0.01), (cx + 0.09, cy + 0.11)],
+        ),
     ]
     for k in range(3):  # crow's feet, then the forehead over the outer brow
         depth, a = 0.5 * u["AU06"] + 0.25 * old, 0.055 * (k - 1)
-        rows.append((depth, 0.018, [(outer + 0.025, 0.3 * a + 0.01), (outer + 0.08, 0.8 * a + 0.01), (outer + 0.14, 1.7 * a + 0.02)]))
+        rows.append(
+            (
+                depth,
+                0.018,
+                [
+                    (outer + 0.025, 0.3 * a + 0.01),
+                    (outer + 0.08, 0.8 * a + 0.01),
+                    (outer + 0.14, 1.7 * a + 0.02),
+                ],
+            )
+        )
         y = p.brow_y - 0.13 - 0.09 * k + raised
-        rows.append((0.42 * u["AU02"] * (1 - 0.2 * k), 0.024, [(0.22, y), (0.38, y - 0.035), (0.56, y + 0.02)]))
+        rows.append(
+            (
+                0.42 * u["AU02"] * (1 - 0.2 * k),
+                0.024,
+                [(0.22, y), (0.38, y - 0.035), (0.56, y + 0.02)],
+            )
+        )
     return [row for row in rows if abs(row[0]) > 0.03]
 
 
@@ -244,20 +412,56 @@ def _centre_creases(u: Units, p: Person) -> list[tuple[float, float, Row]]:
     """Folds that cross the middle of the face; as `_creases`."""
     my, chin = p.mouth_y, p.chin + 0.2 * u["AU26"]
     low = my + 1.3 * p.lip + 0.2 * u["AU26"] * u["AU25"]
-    rows = [(0.14 + 0.32 * u["AU17"], 0.03, [(-0.13, low + 0.08), (0.0, low + 0.055 - 0.035 * u["AU17"]), (0.13, low + 0.08)])]
+    rows = [
+        (
+            0.14 + 0.32 * u["AU17"],
+            0.03,
+            [(-0.13, low + 0.08), (0.0, low + 0.055 - 0.035 * u["AU17"]), (0.13, low + 0.08)],
+        )
+    ]
     for k in range(3):
         y = p.brow_y - 0.15 - 0.09 * k - 0.07 * u["AU01"]
-        rows.append((0.45 * u["AU01"] + 0.14 * p.age, 0.024, [(-0.2, y), (0.0, y - 0.02 + 0.03 * u["AU01"]), (0.2, y)]))
+        rows.append(
+            (
+                0.45 * u["AU01"] + 0.14 * p.age,
+                0.024,
+                [(-0.2, y), (0.0, y - 0.02 + 0.03 * u["AU01"]), (0.2, y)],
+            )
+        )
     for k, x in enumerate((-0.09, -0.03, 0.03, 0.09)):
         bump = chin - 0.14 + 0.035 * (k % 2)
-        rows.append((0.4 * u["AU17"], 0.022, [(x - 0.02, bump), (x, bump - 0.02), (x + 0.02, bump)]))
+        rows.append(
+            (0.4 * u["AU17"], 0.022, [(x - 0.02, bump), (x, bump - 0.02), (x + 0.02, bump)])
+        )
         tight = 0.32 * u["AU23"] + 0.3 * u["AU18"]
-        rows.append((tight, 0.016, [(1.3 * x, my - p.lip - 0.13), (1.2 * x, my - p.lip - 0.08), (x, my - p.lip - 0.025)]))
-        rows.append((tight, 0.016, [(1.3 * x, my + p.lip + 0.11), (1.2 * x, my + p.lip + 0.07), (x, my + p.lip + 0.03)]))
+        rows.append(
+            (
+                tight,
+                0.016,
+                [
+                    (1.3 * x, my - p.lip - 0.13),
+                    (1.2 * x, my - p.lip - 0.08),
+                    (x, my - p.lip - 0.025),
+                ],
+            )
+        )
+        rows.append(
+            (
+                tight,
+                0.016,
+                [
+                    (1.3 * x, my + p.lip + 0.11),
+                    (1.2 * x, my + p.lip + 0.07),
+                    (x, my + p.lip + 0.03),
+                ],
+            )
+        )
     for depth, y in ((-0.1, -0.08), (-0.12, 0.09), (0.4, 0.155), (0.3, -0.14)):
         rows.append((depth * u["AU24"], 0.05, [(-0.2, my + y), (0.0, my + y), (0.2, my + y)]))
     for depth, y in ((0.4, -0.06), (0.42, 0.065), (-0.1, -0.12), (-0.1, 0.13)):
-        rows.append((depth * u["AU28"], 0.045, [(-0.22, my + 0.4 * y), (0.0, my + y), (0.22, my + 0.4 * y)]))
+        rows.append(
+            (depth * u["AU28"], 0.045, [(-0.22, my + 0.4 * y), (0.0, my + y), (0.22, my + 0.4 * y)])
+        )
     return [row for row in rows if abs(row[0]) > 0.03]
 
 
@@ -285,16 +489,24 @@ def project(xy: Points, shot: Shot) -> Points:
     y = (y - 0.13) * np.cos(pitch) - z * np.sin(pitch)
     c, s = np.cos(roll), np.sin(roll)
     k = shot.scale / VIEW
-    return np.stack([0.5 + shot.x + k * (c * x - s * y), 0.5 + shot.y + k * (s * x + c * y)], axis=-1)
+    return np.stack(
+        [0.5 + shot.x + k * (c * x - s * y), 0.5 + shot.y + k * (s * x + c * y)], axis=-1
+    )
 
 
 def _eye(top: Points, low: Points, p: Portrayal, side: int) -> dict[str, Points]:
     """Iris, pupil and glint (n, 2), cut off by the lids `top` and `low` (17, 2), on the side with x above 0."""
-    centre = np.array([p.person.eye_x + side * 0.05 * p.shot.gaze[0], -0.012 + 0.02 * p.shot.gaze[1]])
+    centre = np.array(
+        [p.person.eye_x + side * 0.05 * p.shot.gaze[0], -0.012 + 0.02 * p.shot.gaze[1]]
+    )
     found = {"iris": centre + 0.078 * _RING, "pupil": centre + (0.036 + 0.016 * p.alert) * _RING}
     found["glint"] = centre + (-0.025 * side, -0.028) + 0.018 * _RING
     for ring in found.values():
-        ring[:, 1] = np.clip(ring[:, 1], np.interp(ring[:, 0], top[:, 0], top[:, 1]), np.interp(ring[:, 0], low[:, 0], low[:, 1]))
+        ring[:, 1] = np.clip(
+            ring[:, 1],
+            np.interp(ring[:, 0], top[:, 0], top[:, 1]),
+            np.interp(ring[:, 0], low[:, 0], low[:, 1]),
+        )
     return found
 
 
@@ -326,23 +538,46 @@ def outlines(p: Portrayal) -> Outlines:
         u = p.of(side)
         half = dict(zip(_HALF, _CURVE @ np.array(_half(u, who, p.alert)), strict=True))
         half |= _eye(half["lid_top"], half["lid_low"], p, side)
-        half["rim"] = np.array([who.eye_x + 0.02, 0.05]) + np.array([0.24, 0.19]) * np.sign(_RING) * np.abs(_RING) ** 0.75
+        half["rim"] = (
+            np.array([who.eye_x + 0.02, 0.05])
+            + np.array([0.24, 0.19]) * np.sign(_RING) * np.abs(_RING) ** 0.75
+        )
         half["ear"] = np.array([who.width * 1.0, 0.18]) + np.array([0.09, 0.19]) * _RING
         flip = np.array([side, 1.0])
         curves |= {f"{name}{k}": line * flip for name, line in half.items()}
-        arcs += [(depth, width, _ARC @ np.array(row) * flip) for depth, width, row in _creases(u, who)]
+        arcs += [
+            (depth, width, _ARC @ np.array(row) * flip) for depth, width, row in _creases(u, who)
+        ]
     lips = _CURVE @ np.array(_mouth(p.of(-1), p.of(1), who))
     lips[2, :, 1] = np.maximum(lips[2, :, 1], lips[1, :, 1])
     curves |= dict(zip(("lip_top", "lip_up", "lip_down", "lip_low"), lips, strict=True))
-    arcs += [(depth, width, _ARC @ np.array(row)) for depth, width, row in _centre_creases(both, who)]
+    arcs += [
+        (depth, width, _ARC @ np.array(row)) for depth, width, row in _centre_creases(both, who)
+    ]
     blobs = np.array(_blobs(both, who))
-    curves["neck"] = np.array([(-0.42, 0.7), (-0.44, 1.35), (-1.1, 1.7), (-1.1, 2.2), (1.1, 2.2), (1.1, 1.7), (0.44, 1.35), (0.42, 0.7)])
+    curves["neck"] = np.array(
+        [
+            (-0.42, 0.7),
+            (-0.44, 1.35),
+            (-1.1, 1.7),
+            (-1.1, 2.2),
+            (1.1, 2.2),
+            (1.1, 1.7),
+            (0.44, 1.35),
+            (0.42, 0.7),
+        ]
+    )
     sizes = [len(line) for line in curves.values()]
-    flat = project(np.concatenate([*curves.values(), *(arc for *_, arc in arcs), blobs[:, 1:3]]), p.shot)
+    flat = project(
+        np.concatenate([*curves.values(), *(arc for *_, arc in arcs), blobs[:, 1:3]]), p.shot
+    )
     split = np.split(flat, np.cumsum(sizes + [7] * len(arcs)))
     return Outlines(
         dict(zip(curves, split, strict=False)),
-        [(depth, width, line) for (depth, width, _), line in zip(arcs, split[len(curves) :], strict=False)],
+        [
+            (depth, width, line)
+            for (depth, width, _), line in zip(arcs, split[len(curves) :], strict=False)
+        ],
         np.column_stack([blobs[:, 0], split[-1], blobs[:, 3:] * (p.shot.scale / VIEW)]),
     )
 
@@ -352,4 +587,6 @@ def five_points(p: Portrayal) -> Points:
     who = p.person
     lips = _mouth(p.of(-1), p.of(1), who)
     nose = (0.0, who.nose_y - 0.07)
-    return project(np.array([(-who.eye_x, 0.0), (who.eye_x, 0.0), nose, lips[0][0], lips[0][4]]), p.shot)
+    return project(
+        np.array([(-who.eye_x, 0.0), (who.eye_x, 0.0), nose, lips[0][0], lips[0][4]]), p.shot
+    )

@@ -10,7 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.drawn.geometry import VIEW, Colour, Crease, Outlines, Points, Portrayal, Shot, outlines
+from mien.data.drawn.geometry import (
+    VIEW,
+    Colour,
+    Crease,
+    Outlines,
+    Points,
+    Portrayal,
+    Shot,
+    outlines,
+)
 
 __all__ = ["draw"]
 
@@ -51,7 +60,15 @@ class _Brush:
 
     def stroke(self, colour: Colour, width: float, *paths: Points, closed: bool = False) -> None:
         """Lines of one width (face units)."""
-        cv2.polylines(self.picture, [self.fixed(path) for path in paths], closed, colour, self.pixels(width), cv2.LINE_AA, _SHIFT)
+        cv2.polylines(
+            self.picture,
+            [self.fixed(path) for path in paths],
+            closed,
+            colour,
+            self.pixels(width),
+            cv2.LINE_AA,
+            _SHIFT,
+        )
 
     def pixels(self, width: float) -> int:
         return max(round(width * self.unit), 1)
@@ -100,10 +117,19 @@ def _shade(brush: _Brush, shot: Shot, shape: Outlines) -> None:
     gain, x, y, wide, high = shape.blobs.astype(np.float32).T[..., None]
     soft = (gain * np.exp(-(((at - y) / high) ** 2))).T @ np.exp(-(((at - x) / wide) ** 2))
     soft += 1 + shot.light[0] * (at[None, :] - 0.5) + shot.light[1] * (at[:, None] - 0.5)
-    layer = cv2.resize((np.clip(soft, 0, 1.99) * 128).astype(np.uint8), (brush.side, brush.side), interpolation=cv2.INTER_LINEAR)
+    layer = cv2.resize(
+        (np.clip(soft, 0, 1.99) * 128).astype(np.uint8),
+        (brush.side, brush.side),
+        interpolation=cv2.INTER_LINEAR,
+    )
     fine = _creases(brush, shape.creases, [shape.curves["lid_top0"], shape.curves["lid_top1"]])
     layer = cv2.multiply(layer, fine, scale=1 / 128)
-    cv2.multiply(brush.picture, cv2.merge([cv2.LUT(layer, _WARM), layer, layer]), dst=brush.picture, scale=1 / 128)
+    cv2.multiply(
+        brush.picture,
+        cv2.merge([cv2.LUT(layer, _WARM), layer, layer]),
+        dst=brush.picture,
+        scale=1 / 128,
+    )
 
 
 def _creases(brush: _Brush, creases: list[Crease], lids: list[Points]) -> Image:
@@ -124,7 +150,11 @@ def _mouth(brush: _Brush, p: Portrayal, c: dict[str, Points]) -> None:
     top, up, down, low = c["lip_top"], c["lip_up"], c["lip_down"], c["lip_low"]
     brush.fill(mix(red, _DARK, 0.1), top, up[::-1])
     brush.fill(red, down, low[::-1])
-    brush.fill(mix(red, (255.0, 235.0, 230.0), 0.22), (0.62 * down + 0.38 * low)[5:12], (0.3 * down + 0.7 * low)[11:4:-1])
+    brush.fill(
+        mix(red, (255.0, 235.0, 230.0), 0.22),
+        (0.62 * down + 0.38 * low)[5:12],
+        (0.3 * down + 0.7 * low)[11:4:-1],
+    )
     gap = float(np.linalg.norm(down[8] - up[8])) * brush.side / brush.unit
     if gap > 0.012:
         brush.fill(_MOUTH, up, down[::-1])
@@ -165,16 +195,22 @@ def _front(brush: _Brush, p: Portrayal, c: dict[str, Points]) -> None:
 def _camera(picture: Image, shot: Shot) -> Image:
     """Light, something in front, blur, noise and JPEG."""
     size = len(picture)
-    value = picture * np.array([shot.gain * shot.warmth, shot.gain, shot.gain / shot.warmth], np.float32)
+    value = picture * np.array(
+        [shot.gain * shot.warmth, shot.gain, shot.gain / shot.warmth], np.float32
+    )
     if shot.patch is not None:
         left, top, wide, high = (round(v * size) for v in shot.patch)
         value[top : top + high, left : left + wide] = shot.back[0]
     if shot.blur > 0:
         value = np.asarray(cv2.GaussianBlur(value, (0, 0), shot.blur * size))
     if shot.noise > 0:
-        value = value + shot.noise * np.random.default_rng(shot.seed).standard_normal(value.shape, np.float32)
+        value = value + shot.noise * np.random.default_rng(shot.seed).standard_normal(
+            value.shape, np.float32
+        )
     taken = np.clip(value, 0, 255).astype(np.uint8)
     if shot.jpeg:
         coded = cv2.imencode(".jpg", taken[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, shot.jpeg])[1]
-        taken = np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
+        taken = np.ascontiguousarray(
+            np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+        )
     return taken

@@ -19,7 +19,19 @@ from mien.data.sets.s_affwild2 import MTL_TASKS, load_s_aff_wild2
 from mien.data.spec import Cut, Place, Spec
 from mien.tasks import TASKS, Task
 
-__all__ = ["ABAW_NAMES", "AbawSet", "AfewVa", "AffWild2", "AffectNet", "CExprDb", "ExpW", "Lsd", "RafDb", "SAffWild2", "load_abaw"]
+__all__ = [
+    "ABAW_NAMES",
+    "AbawSet",
+    "AfewVa",
+    "AffWild2",
+    "AffectNet",
+    "CExprDb",
+    "ExpW",
+    "Lsd",
+    "RafDb",
+    "SAffWild2",
+    "load_abaw",
+]
 
 ABAW_NAMES: Final = {
     "s-aff-wild2": "s-Aff-Wild2",
@@ -52,7 +64,10 @@ class AffWild2(Spec):
     set: Literal["aff-wild2"]
     root: Place
     """Holds the folders of the tracks, or one that does."""
-    tracks: Annotated[tuple[Track, ...], Field(strict=False, min_length=1, validation_alias=AliasChoices("tracks", "track"))]
+    tracks: Annotated[
+        tuple[Track, ...],
+        Field(strict=False, min_length=1, validation_alias=AliasChoices("tracks", "track")),
+    ]
     """``va``, ``expr``, ``au``, or a list of them; also called ``track``."""
     images: str = "cropped_aligned"
     """Folder of the pictures, within the root or an absolute path."""
@@ -135,7 +150,9 @@ class ExpW(Spec):
     @classmethod
     def _whole_pictures(cls, value: Split | Cut) -> Split | Cut:
         if isinstance(value, Cut) and value.by != "subject":
-            raise ValueError("give `by: subject`, which is the picture, so that the faces of a picture are in one split")
+            raise ValueError(
+                "give `by: subject`, which is the picture, so that the faces of a picture are in one split"
+            )
         return value
 
 
@@ -154,7 +171,9 @@ class AfewVa(Spec):
     @classmethod
     def _whole_videos(cls, value: Split | Cut) -> Split | Cut:
         if isinstance(value, Cut) and value.by is None:
-            raise ValueError("give `by: video` or `by: subject`, so that the frames of a video are in one split")
+            raise ValueError(
+                "give `by: video` or `by: subject`, so that the frames of a video are in one split"
+            )
         return value
 
 
@@ -168,7 +187,9 @@ def load_abaw(spec: AbawSet) -> tuple[pd.DataFrame, Sequence[Task]]:
     if isinstance(spec, SAffWild2):
         return load_s_aff_wild2(spec.root, spec.images, spec.missing), MTL_TASKS
     if isinstance(spec, AffWild2):
-        return load_aff_wild2(spec.root, spec.tracks, spec.images, spec.classes), dense_tasks(spec.tracks, spec.classes)
+        return load_aff_wild2(spec.root, spec.tracks, spec.images, spec.classes), dense_tasks(
+            spec.tracks, spec.classes
+        )
     if isinstance(spec, Lsd):
         return load_lsd(spec.root, spec.train), (LSD,)
     if isinstance(spec, CExprDb):

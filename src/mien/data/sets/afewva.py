@@ -55,14 +55,35 @@ def load_afew_va(root: Path, missing: Missing = "error") -> pd.DataFrame:
         else:
             found.bare.append(name)
     if not found.images:
-        raise DataError(f"{root}: no clip has frames with ratings, such as 01/001/001.json; give the folder that holds 01 to 12")
+        raise DataError(
+            f"{root}: no clip has frames with ratings, such as 01/001/001.json; give the folder that holds 01 to 12"
+        )
     notes, bare = list[str](), found.bare
-    notes += [f"{len(bare)} of {len(folders)} clips have no .json and were left out, the first is {bare[0]}"] if bare else []
+    notes += (
+        [
+            f"{len(bare)} of {len(folders)} clips have no .json and were left out, the first is {bare[0]}"
+        ]
+        if bare
+        else []
+    )
     unmarked = sum(each is None for each in found.points)
-    notes += [f"{unmarked} of {len(found.points)} frames have no {_LANDMARKS} landmarks, so they have no points"] if unmarked else []
-    about = {"video": found.videos, "frame": found.frames, "subject": found.actors, "points": found.points}
+    notes += (
+        [
+            f"{unmarked} of {len(found.points)} frames have no {_LANDMARKS} landmarks, so they have no points"
+        ]
+        if unmarked
+        else []
+    )
+    about = {
+        "video": found.videos,
+        "frame": found.frames,
+        "subject": found.actors,
+        "points": found.points,
+    }
     ratings = np.array(found.ratings, np.float32) / np.float32(_MOST)
-    return attach_notes(without_missing(table_of(found.images, about, {_VA: ratings}), root, missing, notes), notes)
+    return attach_notes(
+        without_missing(table_of(found.images, about, {_VA: ratings}), root, missing, notes), notes
+    )
 
 
 def _clips(root: Path) -> dict[str, Path]:
@@ -77,7 +98,11 @@ def _clips(root: Path) -> dict[str, Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [folder / name for name in sorted(list_names(folder)) if not name.startswith(".") and (folder / name).is_dir()]
+    return [
+        folder / name
+        for name in sorted(list_names(folder))
+        if not name.startswith(".") and (folder / name).is_dir()
+    ]
 
 
 def _read(path: Path, video: str, found: _Rows, folder: str) -> None:
@@ -99,13 +124,17 @@ def _read(path: Path, video: str, found: _Rows, folder: str) -> None:
         found.frames.append(int(name))
         found.actors.append(actor)
         found.points.append(_points(frame.get("landmarks")))
-        found.ratings.append((_rating(path, name, frame, "valence"), _rating(path, name, frame, "arousal")))
+        found.ratings.append(
+            (_rating(path, name, frame, "valence"), _rating(path, name, frame, "arousal"))
+        )
 
 
 def _rating(path: Path, name: str, frame: Mapping[str, Any], axis: str) -> float:
     value = frame.get(axis)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:
-        raise DataError(f"{path}: the {axis} of frame {name} is {value!r}, no number in -10..10; take the original file")
+        raise DataError(
+            f"{path}: the {axis} of frame {name} is {value!r}, no number in -10..10; take the original file"
+        )
     return float(value)
 
 

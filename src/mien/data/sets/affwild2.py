@@ -19,7 +19,15 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from mien.data.annotation_codes import AU_NAMES, EXPR_NAMES, Labels, coordinates, expressions, lines, units
+from mien.data.annotation_codes import (
+    AU_NAMES,
+    EXPR_NAMES,
+    Labels,
+    coordinates,
+    expressions,
+    lines,
+    units,
+)
 from mien.data.frame_lists import read_text
 from mien.data.images import PICTURES
 from mien.data.label_table import Split, table_of
@@ -36,7 +44,10 @@ _FOLDERS: Final[dict[Track, tuple[str, ...]]] = {
     "expr": ("expr_set", "expr_classification_challenge", "expr_recognition_challenge"),
     "au": ("au_set", "au_detection_challenge"),
 }
-_SPLITS: Final[dict[Split, tuple[str, ...]]] = {"train": ("Train_Set", "Training_Set"), "val": ("Validation_Set",)}
+_SPLITS: Final[dict[Split, tuple[str, ...]]] = {
+    "train": ("Train_Set", "Training_Set"),
+    "val": ("Validation_Set",),
+}
 _DEPTH: Final = 3
 
 
@@ -64,11 +75,23 @@ class _Tally:
     def notes(self, left_out: list[str]) -> list[str]:
         """A line for each kind that came up."""
         told = [
-            (self.lost, f"{self.lost} of {self.lines} annotated frames have no picture and were left out"),
+            (
+                self.lost,
+                f"{self.lost} of {self.lines} annotated frames have no picture and were left out",
+            ),
             (self.bare, f"{self.bare} videos have annotations but no picture at all"),
-            (self.more, f"{self.more} videos have one picture more than annotation lines; it was left out"),
-            (self.fewer, f"{self.fewer} videos have one annotation line more than pictures; it was left out"),
-            (self.uneven, f"{self.uneven} videos have more annotation lines in one track than in another"),
+            (
+                self.more,
+                f"{self.more} videos have one picture more than annotation lines; it was left out",
+            ),
+            (
+                self.fewer,
+                f"{self.fewer} videos have one annotation line more than pictures; it was left out",
+            ),
+            (
+                self.uneven,
+                f"{self.uneven} videos have more annotation lines in one track than in another",
+            ),
         ]
         return [*left_out, *(line for count, line in told if count)]
 
@@ -79,7 +102,9 @@ def dense_tasks(tracks: Sequence[Track], classes: Literal[7, 8] = 8) -> tuple[Ta
     return tuple(tasks[track] for track in tracks)
 
 
-def load_aff_wild2(root: Path, tracks: Sequence[Track], images: str = "cropped_aligned", classes: Literal[7, 8] = 8) -> pd.DataFrame:
+def load_aff_wild2(
+    root: Path, tracks: Sequence[Track], images: str = "cropped_aligned", classes: Literal[7, 8] = 8
+) -> pd.DataFrame:
     """The label table of dense Aff-Wild2: `dense_tasks`, splits train and val; several tracks are joined on video and frame.
 
     images: folder of the pictures, within `root` or an absolute path. Frames without one are left out; frames without a label stay, as
@@ -94,14 +119,27 @@ def load_aff_wild2(root: Path, tracks: Sequence[Track], images: str = "cropped_a
     videos = {video: split for found in files.values() for video, (split, _) in found.items()}
     tally, blocks = _Tally(), list[_Block]()
     for video in sorted(videos, key=lambda name: (videos[name], name)):
-        parts = {track: _labels(found[video][1], track, classes) for track, found in files.items() if video in found}
+        parts = {
+            track: _labels(found[video][1], track, classes)
+            for track, found in files.items()
+            if video in found
+        }
         tally.uneven += len({len(values) for values in parts.values()}) > 1
         frames = _pictured(root / images / video, max(map(len, parts.values())), tally)
-        blocks.append(_Block(video, videos[video], frames, {track: _at(values, frames) for track, values in parts.items()}))
+        blocks.append(
+            _Block(
+                video,
+                videos[video],
+                frames,
+                {track: _at(values, frames) for track, values in parts.items()},
+            )
+        )
     if tally.lost == tally.lines:
         said = f"none of {tally.lines} annotated frames has its picture <video>/<00001>.jpg there"
         raise DataError(f"{root / images}: {said}; name their folder by `images`")
-    return attach_notes(_joined(blocks, dense_tasks(tracks, classes), tracks, root / images), tally.notes(left_out))
+    return attach_notes(
+        _joined(blocks, dense_tasks(tracks, classes), tracks, root / images), tally.notes(left_out)
+    )
 
 
 def _track_folder(root: Path, track: Track, images: str) -> Path:
@@ -110,12 +148,23 @@ def _track_folder(root: Path, track: Track, images: str) -> Path:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give the folder that holds the annotations")
     for _ in range(_DEPTH + 1):
-        found = sorted(folder for folder in level if folder.name.lower() in _FOLDERS[track] and _split_folders(folder))
+        found = sorted(
+            folder
+            for folder in level
+            if folder.name.lower() in _FOLDERS[track] and _split_folders(folder)
+        )
         if len(found) > 1:
-            raise DataError(f"{root}: the track {track} lies in {found[0]} and in {found[1]}; give the folder of one year as root")
+            raise DataError(
+                f"{root}: the track {track} lies in {found[0]} and in {found[1]}; give the folder of one year as root"
+            )
         if found:
             return found[0]
-        level = [find_subfolder for folder in level if folder != root / images for find_subfolder in _subfolders(folder)]
+        level = [
+            find_subfolder
+            for folder in level
+            if folder != root / images
+            for find_subfolder in _subfolders(folder)
+        ]
     raise DataError(
         f"{root}: no folder {' or '.join(_FOLDERS[track])} with Train_Set or Validation_Set in it, {_DEPTH} levels deep; give the folder "
         "that holds the annotations. Annotations in one file are the multi-task challenge's, whose set is s-aff-wild2"
@@ -143,25 +192,49 @@ def _annotations(folder: Path, track: Track) -> dict[str, tuple[Split, Path]]:
     """Split and file of each video of a track."""
     found: dict[str, tuple[Split, Path]] = {}
     for split, place in _split_folders(folder).items():
-        names = sorted(name for name in list_names(place) if name.endswith(".txt") and not name.startswith("."))
+        names = sorted(
+            name for name in list_names(place) if name.endswith(".txt") and not name.startswith(".")
+        )
         if not names:
-            raise DataError(f"{place}: holds no annotation file <video>.txt; unpack the {track} annotations there")
+            raise DataError(
+                f"{place}: holds no annotation file <video>.txt; unpack the {track} annotations there"
+            )
         for name in names:
             video = name.removesuffix(".txt")
             if video in found:
-                raise DataError(f"{place / name}: the video lies in {found[video][1].parent} as well; keep one of the files")
+                raise DataError(
+                    f"{place / name}: the video lies in {found[video][1].parent} as well; keep one of the files"
+                )
             found[video] = (split, place / name)
     return found
 
 
 def _judged_once(files: dict[Track, dict[str, tuple[Split, Path]]]) -> list[str]:
     """Take training files of recordings that any track has in validation out of `files`; a note for each track that loses some."""
-    videos = np.array([video for found in files.values() for video, (split, _) in found.items() if split == "val"], object)
+    videos = np.array(
+        [
+            video
+            for found in files.values()
+            for video, (split, _) in found.items()
+            if split == "val"
+        ],
+        object,
+    )
     judged = set(recordings(videos)) if len(videos) else set[str]()
     notes = []
     for track, found in files.items():
-        trained = np.array([video for video, (split, _) in found.items() if split == "train"], object)
-        lost = [video for video, name in zip(trained, recordings(trained), strict=True) if name in judged] if len(trained) else []
+        trained = np.array(
+            [video for video, (split, _) in found.items() if split == "train"], object
+        )
+        lost = (
+            [
+                video
+                for video, name in zip(trained, recordings(trained), strict=True)
+                if name in judged
+            ]
+            if len(trained)
+            else []
+        )
         rows = sum(len(read_text(found.pop(video)[1]).rstrip().splitlines()) - 1 for video in lost)
         if lost:
             notes.append(
@@ -180,15 +253,25 @@ def _labels(path: Path, track: Track, classes: Literal[7, 8]) -> Labels:
     names = tuple(name.strip().lower() for name in header.split(","))
     if names != _header(track, classes):
         other = 15 - classes
-        step = f"this is data of another year: set `classes: {other}`" if names == _header(track, other) else "take the original file"
-        raise DataError(f"{path}: line 1 is {header.strip()[:80]!r}, not {','.join(_header(track, classes))!r}; {step}")
+        step = (
+            f"this is data of another year: set `classes: {other}`"
+            if names == _header(track, other)
+            else "take the original file"
+        )
+        raise DataError(
+            f"{path}: line 1 is {header.strip()[:80]!r}, not {','.join(_header(track, classes))!r}; {step}"
+        )
     columns = ("code",) if track == "expr" else names
     if not body:
         return np.empty((0, classes if track == "expr" else len(names)), np.float32)
     values = _numbers(body, columns, path)
     if track == "va":
         return coordinates(values, lines(path))
-    return units(values, lines(path)) if track == "au" else expressions(values[:, 0], classes, lines(path))
+    return (
+        units(values, lines(path))
+        if track == "au"
+        else expressions(values[:, 0], classes, lines(path))
+    )
 
 
 def _numbers(body: str, columns: Sequence[str], path: Path) -> Labels:
@@ -198,7 +281,9 @@ def _numbers(body: str, columns: Sequence[str], path: Path) -> Labels:
             pa.BufferReader(body.encode()),
             read_options=pa.csv.ReadOptions(column_names=columns, use_threads=False),
             parse_options=pa.csv.ParseOptions(ignore_empty_lines=False),
-            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.float32())),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.float32())
+            ),
         )
         values = np.stack([found[name].to_numpy() for name in columns], axis=1)
     except pa.ArrowInvalid:
@@ -207,16 +292,21 @@ def _numbers(body: str, columns: Sequence[str], path: Path) -> Labels:
         for number, line in enumerate(body.splitlines(), start=2):
             fields = pd.to_numeric(pd.Series(line.split(",")), errors="coerce")
             if len(fields) != len(columns) or fields.isna().any():
-                raise DataError(f"{path}: line {number} is {line[:60]!r}, not {len(columns)} numbers; take the original file")
+                raise DataError(
+                    f"{path}: line {number} is {line[:60]!r}, not {len(columns)} numbers; take the original file"
+                )
     return values
 
 
 def _pictured(folder: Path, count: int, tally: _Tally) -> NDArray[np.int64]:
     """Numbers (M,), 1 to `count`, of the frames that have a picture in `folder`."""
     found = pc.extract_regex(
-        pa.array([name for name in list_names(folder) if name.isascii()], pa.string()), r"^(?P<number>[0-9]{5,9})\.jpg$"
+        pa.array([name for name in list_names(folder) if name.isascii()], pa.string()),
+        r"^(?P<number>[0-9]{5,9})\.jpg$",
     )
-    numbers = np.unique(pc.cast(pc.struct_field(found, "number").drop_null(), pa.int64()).to_numpy())
+    numbers = np.unique(
+        pc.cast(pc.struct_field(found, "number").drop_null(), pa.int64()).to_numpy()
+    )
     last = int(numbers[-1]) if len(numbers) else 0
     if last > count + 1:
         raise DataError(
@@ -240,7 +330,9 @@ def _at(values: Labels, frames: NDArray[np.int64]) -> Labels:
     return kept
 
 
-def _joined(blocks: list[_Block], tasks: Sequence[Task], tracks: Sequence[Track], folder: Path) -> pd.DataFrame:
+def _joined(
+    blocks: list[_Block], tasks: Sequence[Task], tracks: Sequence[Track], folder: Path
+) -> pd.DataFrame:
     """The label table of all blocks."""
     counts = [len(block.frames) for block in blocks]
     videos = np.array([block.video for block in blocks], object)

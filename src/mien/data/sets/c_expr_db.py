@@ -33,10 +33,20 @@ def listed_frames(root: Path) -> pd.DataFrame:
     Raises DataError where `root` holds no such list, or two.
     """
     root = Path(root)
-    found = [root / name for name in sorted(list_names(root)) if name.lower().endswith(".txt") and _has_header(root / name)]
+    found = [
+        root / name
+        for name in sorted(list_names(root))
+        if name.lower().endswith(".txt") and _has_header(root / name)
+    ]
     if len(found) != 1:
-        said = f"{found[0].name} and {found[1].name} are both lists of frames; keep one" if found else "no .txt is the list of frames"
-        raise DataError(f"{root}: {said}; the challenge calls it CER.txt, with the header {','.join(_HEADER[:2])},…")
+        said = (
+            f"{found[0].name} and {found[1].name} are both lists of frames; keep one"
+            if found
+            else "no .txt is the list of frames"
+        )
+        raise DataError(
+            f"{root}: {said}; the challenge calls it CER.txt, with the header {','.join(_HEADER[:2])},…"
+        )
     return read_list(found[0])
 
 
@@ -46,7 +56,9 @@ def listed_table(root: Path, labels: Path | None = None) -> pd.DataFrame:
     labels: as in `load_c_expr_db`. Raises DataError as that does.
     """
     listed = listed_frames(root).drop_duplicates(["video", "frame"], ignore_index=True)
-    codes = np.full(len(listed), np.nan, np.float32) if labels is None else _codes(Path(labels), listed)
+    codes = (
+        np.full(len(listed), np.nan, np.float32) if labels is None else _codes(Path(labels), listed)
+    )
     videos = listed["video"].to_numpy(object)
     about = {"video": videos, "frame": listed["frame"], "subject": recordings(videos)}
     return table_of(listed["image"], about, {COMPOUND: one_hot(codes, range(len(COMPOUND.names)))})
@@ -60,7 +72,9 @@ def _has_header(path: Path) -> bool:
     return tuple(name.strip().lower() for name in first.split(",")) == _HEADER
 
 
-def load_c_expr_db(root: Path, images: str = "cropped_aligned", labels: Path | None = None) -> pd.DataFrame:
+def load_c_expr_db(
+    root: Path, images: str = "cropped_aligned", labels: Path | None = None
+) -> pd.DataFrame:
     """The label table of the listed frames that have a picture, in no split: `COMPOUND`, NaN but for what `labels` says.
 
     images: folder of the pictures, within `root` or an absolute path. labels: a file of one's own with lines ``01/00001.jpg,<0..6>`` (-1:
@@ -71,8 +85,12 @@ def load_c_expr_db(root: Path, images: str = "cropped_aligned", labels: Path | N
     listed = listed_frames(root)
     table = listed.drop_duplicates(["video", "frame"], ignore_index=True)
     repeats, notes = len(listed) - len(table), list[str]()
-    codes = np.full(len(table), np.nan, np.float32) if labels is None else _codes(Path(labels), table)
-    found = table[["video", "frame"]].merge(_extracted(folder, table["video"].unique().tolist()), "left", ["video", "frame"])
+    codes = (
+        np.full(len(table), np.nan, np.float32) if labels is None else _codes(Path(labels), table)
+    )
+    found = table[["video", "frame"]].merge(
+        _extracted(folder, table["video"].unique().tolist()), "left", ["video", "frame"]
+    )
     there = found["name"].notna().to_numpy()
     if not there.any():
         raise DataError(
@@ -80,22 +98,37 @@ def load_c_expr_db(root: Path, images: str = "cropped_aligned", labels: Path | N
             "by `images`"
         )
     notes += [f"{repeats} rows of the list repeat a frame and were left out"] if repeats else []
-    notes += [f"{(~there).sum()} of {len(there)} listed frames have no picture and were left out"] if not there.all() else []
+    notes += (
+        [f"{(~there).sum()} of {len(there)} listed frames have no picture and were left out"]
+        if not there.all()
+        else []
+    )
     found, codes = found[there].reset_index(drop=True), codes[there]
     videos = found["video"].to_numpy(object)
     about = {"video": videos, "frame": found["frame"], "subject": recordings(videos)}
     image = f"{folder}{os.sep}" + found["video"].astype(str) + os.sep + found["name"]
-    return attach_notes(table_of(image, about, {COMPOUND: one_hot(codes, range(len(COMPOUND.names)))}), notes)
+    return attach_notes(
+        table_of(image, about, {COMPOUND: one_hot(codes, range(len(COMPOUND.names)))}), notes
+    )
 
 
 def _extracted(folder: Path, videos: list[str]) -> pd.DataFrame:
     """`video`, `frame` and `name` of the pictures of some videos; raises DataError for two pictures of one frame."""
-    names = [f"{video}/{name}" for video in videos for name in list_names(folder / video) if name.lower().endswith(PICTURES)]
+    names = [
+        f"{video}/{name}"
+        for video in videos
+        for name in list_names(folder / video)
+        if name.lower().endswith(PICTURES)
+    ]
     found = named_frames(pa.array(names, pa.large_string()))
     twice = found.duplicated(["video", "frame"]).to_numpy()
     if twice.any():
-        raise DataError(f"{folder}: {found['image'].iloc[int(twice.argmax())]} is a second picture of that frame; keep one")
-    return found[found["frame"] >= 0].assign(name=found["image"].str.replace(r"^.*/", "", regex=True))[["video", "frame", "name"]]
+        raise DataError(
+            f"{folder}: {found['image'].iloc[int(twice.argmax())]} is a second picture of that frame; keep one"
+        )
+    return found[found["frame"] >= 0].assign(
+        name=found["image"].str.replace(r"^.*/", "", regex=True)
+    )[["video", "frame", "name"]]
 
 
 def _codes(path: Path, table: pd.DataFrame) -> Labels:
@@ -109,10 +142,16 @@ def _codes(path: Path, table: pd.DataFrame) -> Labels:
     wrong = (~found.isin([-1, *range(len(COMPOUND.names))])).to_numpy()
     if wrong.any():
         line = int(rows.index[int(wrong.argmax())]) + 1
-        raise DataError(f"{path}: line {line} is not <video>/<frame>.jpg,<0 to {len(COMPOUND.names) - 1}, or -1>; correct it")
-    given = pd.Series(found.to_numpy(np.float32), index=parts[0].to_numpy(object)).replace(-1, np.nan)
+        raise DataError(
+            f"{path}: line {line} is not <video>/<frame>.jpg,<0 to {len(COMPOUND.names) - 1}, or -1>; correct it"
+        )
+    given = pd.Series(found.to_numpy(np.float32), index=parts[0].to_numpy(object)).replace(
+        -1, np.nan
+    )
     if given.index.has_duplicates:
-        raise DataError(f"{path}: {given.index[given.index.duplicated()][0]} comes twice; keep one line for each frame")
+        raise DataError(
+            f"{path}: {given.index[given.index.duplicated()][0]} comes twice; keep one line for each frame"
+        )
     strange = ~given.index.isin(table["image"])
     if strange.any():
         raise DataError(

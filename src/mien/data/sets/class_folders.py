@@ -23,7 +23,9 @@ __all__ = ["load_folder"]
 _SPLITS: Final = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
-def load_folder(root: Path, task: Task | None = None, subject: str | None = None, split: Split | None = None) -> tuple[pd.DataFrame, Task]:
+def load_folder(
+    root: Path, task: Task | None = None, subject: str | None = None, split: Split | None = None
+) -> tuple[pd.DataFrame, Task]:
     """The label table of a folder, and its task; labels are one-hot.
 
     task: a ``one_of`` task whose names the class folders bear, in any case of letters; None makes one, ``expr.<name of root>``,
@@ -34,7 +36,9 @@ def load_folder(root: Path, task: Task | None = None, subject: str | None = None
     pictures, and for a file name without a subject.
     """
     if task is not None and task.kind != "one_of":
-        raise DataError(f"{root}: class folders are labels of a one_of task, which {task.key} is not; name an expression task")
+        raise DataError(
+            f"{root}: class folders are labels of a one_of task, which {task.key} is not; name an expression task"
+        )
     pattern = _pattern(subject)
     found = {(name, folder): _pictures(folder) for name, folder in _class_folders(Path(root))}
     if task is None:
@@ -43,11 +47,18 @@ def load_folder(root: Path, task: Task | None = None, subject: str | None = None
             raise DataError(f"{root}: {names[0]!r} is its only class; give a folder for each class")
         task = Task(f"expr.{Path(root).resolve().name}", names, "one_of")
         if TASKS.get(task.key, task) != task:
-            raise DataError(f"{root}: {task.key} is a task of mien with labels of its own; name it in the settings, or rename the folder")
-    classes = np.repeat([_index(folder, task) for _, folder in found], [len(pictures) for pictures in found.values()])
+            raise DataError(
+                f"{root}: {task.key} is a task of mien with labels of its own; name it in the settings, or rename the folder"
+            )
+    classes = np.repeat(
+        [_index(folder, task) for _, folder in found],
+        [len(pictures) for pictures in found.values()],
+    )
     images = [picture for pictures in found.values() for picture in pictures]
     about = {
-        "split": pd.Series([name for (name, _), pictures in found.items() for _ in pictures], dtype=object),
+        "split": pd.Series(
+            [name for (name, _), pictures in found.items() for _ in pictures], dtype=object
+        ),
         "subject": pd.Series(_subjects(images, pattern), dtype=object),
     }
     table = table_of(images, about, {task: np.eye(len(task.names), dtype=np.float32)[classes]})
@@ -59,17 +70,26 @@ def _pattern(subject: str | None) -> re.Pattern[str] | None:
         return None
     pattern = bounded_pattern(subject, "subject")
     if not pattern.groups:
-        raise DataError(f"subject: {subject!r} has no group; put round brackets around the part that is the subject")
+        raise DataError(
+            f"subject: {subject!r} has no group; put round brackets around the part that is the subject"
+        )
     return pattern
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """Sub-folders and files of a folder, by name."""
     try:
-        entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        entries = sorted(
+            (entry for entry in os.scandir(folder) if not entry.name.startswith(".")),
+            key=lambda entry: entry.name,
+        )
     except OSError as error:
-        raise DataError(f"{folder}: {error.strerror}; give a folder of class folders with pictures") from error
-    return [Path(e.path) for e in entries if e.is_dir()], [Path(e.path) for e in entries if not e.is_dir()]
+        raise DataError(
+            f"{folder}: {error.strerror}; give a folder of class folders with pictures"
+        ) from error
+    return [Path(e.path) for e in entries if e.is_dir()], [
+        Path(e.path) for e in entries if not e.is_dir()
+    ]
 
 
 def _class_folders(root: Path) -> list[tuple[str | None, Path]]:
@@ -86,7 +106,9 @@ def _class_folders(root: Path) -> list[tuple[str | None, Path]]:
     for top in splits:
         name = _SPLITS[top.name.lower()]
         if name in named:
-            raise DataError(f"{root}: {named[name].name} and {top.name} are the same split; keep one")
+            raise DataError(
+                f"{root}: {named[name].name} and {top.name} are the same split; keep one"
+            )
         named[name] = top
     return [(name, folder) for name, top in named.items() for folder in _below(top)]
 
@@ -99,7 +121,9 @@ def _below(folder: Path) -> list[Path]:
             f"{stray[0]}: a picture outside the class folders ({len(stray)} in this place); move it into the folder of its class"
         )
     if not folders:
-        raise DataError(f"{folder}: holds no folders; expected one folder of pictures for each class")
+        raise DataError(
+            f"{folder}: holds no folders; expected one folder of pictures for each class"
+        )
     return folders
 
 
@@ -107,7 +131,9 @@ def _pictures(folder: Path) -> list[str]:
     folders, files = _entries(folder)
     strays = [*folders, *(file for file in files if file.suffix.lower() not in PICTURES)]
     if strays:
-        raise DataError(f"{strays[0]}: not a picture ({len(strays)} such in this class folder); keep only {', '.join(PICTURES)} there")
+        raise DataError(
+            f"{strays[0]}: not a picture ({len(strays)} such in this class folder); keep only {', '.join(PICTURES)} there"
+        )
     if not files:
         raise DataError(f"{folder}: this class folder is empty; put pictures there or remove it")
     return [str(file) for file in files]
@@ -117,7 +143,9 @@ def _index(folder: Path, task: Task) -> int:
     names = [name.lower() for name in task.names]
     name = folder.name.lower()
     if name not in names:
-        raise DataError(f"{folder}: {UnknownNameError(f'class of {task.key}', name, task.names)} Rename the folder or give another task")
+        raise DataError(
+            f"{folder}: {UnknownNameError(f'class of {task.key}', name, task.names)} Rename the folder or give another task"
+        )
     return names.index(name)
 
 
@@ -127,5 +155,7 @@ def _subjects(images: list[str], pattern: re.Pattern[str] | None) -> list[str | 
     matches = [pattern.search(os.path.basename(image)) for image in images]
     lost = [image for image, match in zip(images, matches, strict=True) if not (match and match[1])]
     if lost:
-        raise DataError(f"{lost[0]}: no subject in this name by {pattern.pattern!r} ({len(lost)} such); correct the expression")
+        raise DataError(
+            f"{lost[0]}: no subject in this name by {pattern.pattern!r} ({len(lost)} such); correct the expression"
+        )
     return [match[1] if match else None for match in matches]

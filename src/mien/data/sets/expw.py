@@ -26,11 +26,21 @@ __all__ = ["EXPW", "load_expw", "points_in"]
 EXPW: Final = TASKS["expr.abaw7"]
 
 _LISTS: Final = ("label.lst", "label/label.lst")
-_CODES: Final = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # 0 to 6
+_CODES: Final = (
+    "anger",
+    "disgust",
+    "fear",
+    "happiness",
+    "sadness",
+    "surprise",
+    "neutral",
+)  # 0 to 6
 _FIELDS: Final = ("image", "face", "top", "left", "right", "bottom", "confidence", "code")
 
 
-def load_expw(root: Path, images: str = "image/origin", confidence: float = 0.0, missing: Missing = "error") -> pd.DataFrame:
+def load_expw(
+    root: Path, images: str = "image/origin", confidence: float = 0.0, missing: Missing = "error"
+) -> pd.DataFrame:
     """The label table of ExpW: `EXPW`, one-hot, in no split; `subject` is the picture, as nobody says who is in it.
 
     images: folder of the pictures, within `root` or an absolute path. confidence: faces that the detector was less sure of are left out.
@@ -50,13 +60,23 @@ def load_expw(root: Path, images: str = "image/origin", confidence: float = 0.0,
         (twice & ~empty, "are listed a second time"),
         (unsure & ~empty & ~twice, f"have a confidence below {confidence:g}"),
     ):
-        notes += [f"{wrong.sum()} of {len(found)} faces were left out: they {said}"] if wrong.any() else []
+        notes += (
+            [f"{wrong.sum()} of {len(found)} faces were left out: they {said}"]
+            if wrong.any()
+            else []
+        )
     found = found[~(empty | twice | unsure)].reset_index(drop=True)
     if found.empty:
-        raise DataError(f"{path}: no face is left; {'; '.join(notes)}. Take the original file, or a lower `confidence`")
-    shares = one_hot(found["code"].to_numpy(np.float32), [_CODES.index(name) for name in EXPW.names])
+        raise DataError(
+            f"{path}: no face is left; {'; '.join(notes)}. Take the original file, or a lower `confidence`"
+        )
+    shares = one_hot(
+        found["code"].to_numpy(np.float32), [_CODES.index(name) for name in EXPW.names]
+    )
     points = points_in(found[["left", "top", "right", "bottom"]].to_numpy(float))
-    table = table_of(found["image"], {"subject": found["image"], "points": list(points)}, {EXPW: shares})
+    table = table_of(
+        found["image"], {"subject": found["image"], "points": list(points)}, {EXPW: shares}
+    )
     return attach_notes(without_missing(table, root / images, missing, notes), notes)
 
 
@@ -71,7 +91,9 @@ def points_in(boxes: Floats) -> Floats:
     low, high = boxes[:, :2], boxes[:, 2:]
     side = (high - low).max(axis=1)[:, None]
     corner = (low + high - side) / 2
-    return np.asarray((corner[:, None] + np.array(FERPLUS_TEMPLATE) * side[:, None] - 0.5).reshape(-1, 10))
+    return np.asarray(
+        (corner[:, None] + np.array(FERPLUS_TEMPLATE) * side[:, None] - 0.5).reshape(-1, 10)
+    )
 
 
 def _rows(path: Path) -> pd.DataFrame:
@@ -84,8 +106,13 @@ def _rows(path: Path) -> pd.DataFrame:
         found[name] = pd.to_numeric(found[name], errors="coerce")
     damaged = ~np.isfinite(found[list(_FIELDS[1:])].to_numpy(float)).all(axis=1)
     wrong = ~damaged & ~found["code"].isin(range(len(_CODES))).to_numpy()
-    for bad, said in ((damaged, "a picture and seven numbers"), (wrong, f"labelled 0 to {len(_CODES) - 1}")):
+    for bad, said in (
+        (damaged, "a picture and seven numbers"),
+        (wrong, f"labelled 0 to {len(_CODES) - 1}"),
+    ):
         if bad.any():
             row = int(bad.argmax())
-            raise DataError(f"{path}: line {lines.index[row] + 1} is {lines.iloc[row][:60]!r}, not {said}; take the original file")
+            raise DataError(
+                f"{path}: line {lines.index[row] + 1} is {lines.iloc[row][:60]!r}, not {said}; take the original file"
+            )
     return found.reset_index(drop=True)

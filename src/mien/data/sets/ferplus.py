@@ -17,11 +17,25 @@ from mien.data.label_table import read_table, table_of
 from mien.errors import DataError
 from mien.tasks import TASKS, Floats
 
-__all__ = ["EXPR", "FERPLUS_TEMPLATE", "VA_OF_EXPRESSION", "load_ferplus", "read_table", "va_of", "with_activations"]
+__all__ = [
+    "EXPR",
+    "FERPLUS_TEMPLATE",
+    "VA_OF_EXPRESSION",
+    "load_ferplus",
+    "read_table",
+    "va_of",
+    "with_activations",
+]
 
 EXPR: Final = TASKS["expr.ferplus8"]
 
-FERPLUS_TEMPLATE: Final = ((0.321, 0.379), (0.679, 0.379), (0.5, 0.611), (0.352, 0.768), (0.648, 0.768))
+FERPLUS_TEMPLATE: Final = (
+    (0.321, 0.379),
+    (0.679, 0.379),
+    (0.5, 0.611),
+    (0.352, 0.768),
+    (0.648, 0.768),
+)
 """The mean of the five points over FER+'s 48x48 pictures, made symmetric, in fractions of the picture."""
 
 _PICTURES: Final = "fer2013.csv"
@@ -54,7 +68,11 @@ def va_of(expressions: Floats, names: tuple[str, ...] = EXPR.names) -> Floats:
     known = [name for name in names if name in VA_OF_EXPRESSION]
     shares = expressions[:, [names.index(name) for name in known]]
     total = shares.sum(axis=1, keepdims=True)
-    return np.asarray(shares @ np.array([VA_OF_EXPRESSION[name] for name in known]) / np.where(total > 0, total, np.nan))
+    return np.asarray(
+        shares
+        @ np.array([VA_OF_EXPRESSION[name] for name in known])
+        / np.where(total > 0, total, np.nan)
+    )
 
 
 def with_activations(table: pd.DataFrame, blendshapes: "pd.Series[Any]") -> pd.DataFrame:
@@ -73,21 +91,35 @@ def load_ferplus(folder: Path, split: str) -> pd.DataFrame:
     Raises DataError when the file is missing or is not FER+.
     """
     official = (folder / _VOTES).is_file()
-    source = _official(folder, split) if official else read_table(folder / f"ferplus-{split}.parquet", _COLUMNS)
+    source = (
+        _official(folder, split)
+        if official
+        else read_table(folder / f"ferplus-{split}.parquet", _COLUMNS)
+    )
     votes = np.array(source["votes"].to_list(), np.float64)
     votes[votes <= 1] = 0
     keep = (votes.argmax(axis=1) < len(EXPR.names)) & (votes[:, : len(EXPR.names)].sum(axis=1) > 0)
     source, votes = source[keep].reset_index(drop=True), votes[keep, : len(EXPR.names)]
     shares = votes / votes.sum(axis=1, keepdims=True)
-    table = table_of(source["image"], {"points": source["points"]}, {EXPR: shares, TASKS["va"]: va_of(shares)}, split)
+    table = table_of(
+        source["image"],
+        {"points": source["points"]},
+        {EXPR: shares, TASKS["va"]: va_of(shares)},
+        split,
+    )
     return with_activations(table, source["blendshapes"])
 
 
 def _official(folder: Path, split: str) -> pd.DataFrame:
     """The rows of FER2013 and of its votes side by side, which is how the two files belong together."""
-    faces, votes = (_csv(folder / name, columns) for name, columns in ((_PICTURES, ["pixels", "Usage"]), (_VOTES, [*_VOTED, "Usage"])))
+    faces, votes = (
+        _csv(folder / name, columns)
+        for name, columns in ((_PICTURES, ["pixels", "Usage"]), (_VOTES, [*_VOTED, "Usage"]))
+    )
     if len(faces) != len(votes) or not faces["Usage"].equals(votes["Usage"]):
-        raise DataError(f"{folder}: {_PICTURES} has {len(faces)} rows and {_VOTES} {len(votes)}, or in another order; get both files again")
+        raise DataError(
+            f"{folder}: {_PICTURES} has {len(faces)} rows and {_VOTES} {len(votes)}, or in another order; get both files again"
+        )
     here = (faces["Usage"] == _USAGE[split]).to_numpy()
     return pd.DataFrame({
         "image": [_png(pixels, f"{folder / _PICTURES}: row {row}") for row, pixels in faces["pixels"][here].items()],
@@ -101,15 +133,21 @@ def _csv(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); put FER2013's {_PICTURES} and FER+'s {_VOTES} into one folder") from error
+        raise DataError(
+            f"{path}: cannot be read ({error}); put FER2013's {_PICTURES} and FER+'s {_VOTES} into one folder"
+        ) from error
     if lacking := [name for name in columns if name not in table]:
-        raise DataError(f"{path}: has no column {lacking[0]}; it should be the file that its authors give out")
+        raise DataError(
+            f"{path}: has no column {lacking[0]}; it should be the file that its authors give out"
+        )
     return table
 
 
 def _png(pixels: object, where: str) -> bytes:
     try:
-        values = np.fromstring(str(pixels), np.int64, sep=" ")  # four times as fast as splitting the text
+        values = np.fromstring(
+            str(pixels), np.int64, sep=" "
+        )  # four times as fast as splitting the text
     except ValueError:
         values = np.empty(0, np.int64)
     if len(values) != _SIDE**2 or values.min() < 0 or values.max() > 255:

@@ -77,7 +77,9 @@ def load_file(
     values: dict[Task, Floats] = {}
     for task in tasks:
         if task in coded:
-            values[task] = _shares(path, source[classes[task.key].column], task, classes[task.key], missing)
+            values[task] = _shares(
+                path, source[classes[task.key].column], task, classes[task.key], missing
+            )
         else:
             values[task] = _values(path, made, len(source), task, missing)
     return table_of(_located(made["image"], images or path.parent), about, values)
@@ -89,9 +91,13 @@ def _coded_tasks(path: Path, tasks: Sequence[Task], classes: Mapping[str, Codes]
         if key not in by_key:
             raise DataError(f"{path}: classes: {UnknownNameError('task', key, by_key)}")
         if by_key[key].kind != "one_of":
-            raise DataError(f"{path}: classes: {key} is not one_of several classes; map its columns in `columns`")
+            raise DataError(
+                f"{path}: classes: {key} is not one_of several classes; map its columns in `columns`"
+            )
         if strange := [name for name in codes.values.values() if name not in by_key[key].names]:
-            raise DataError(f"{path}: classes: {UnknownNameError(f'class of {key}', strange[0], by_key[key].names)}")
+            raise DataError(
+                f"{path}: classes: {UnknownNameError(f'class of {key}', strange[0], by_key[key].names)}"
+            )
     return [by_key[key] for key in classes]
 
 
@@ -99,7 +105,9 @@ def _header(path: Path) -> list[str]:
     """The names of the file's columns, without spaces around them."""
     suffix = path.suffix.lower()
     if suffix not in (*_SEPARATORS, ".parquet"):
-        raise DataError(f"{path}: a label file ends in {', '.join(_SEPARATORS)} or .parquet; rename or convert it")
+        raise DataError(
+            f"{path}: a label file ends in {', '.join(_SEPARATORS)} or .parquet; rename or convert it"
+        )
     if not path.is_file():
         raise DataError(f"{path}: no such file; give a CSV, TSV or Parquet file")
     try:
@@ -107,13 +115,22 @@ def _header(path: Path) -> list[str]:
             names = list(pq.read_schema(path).names)
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
-                names = [name.strip() for name in next(csv.reader(_short_lines(file), delimiter=_SEPARATORS[suffix]), [])]
+                names = [
+                    name.strip()
+                    for name in next(
+                        csv.reader(_short_lines(file), delimiter=_SEPARATORS[suffix]), []
+                    )
+                ]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({_one_line(error)}); save it again as UTF-8 CSV or as Parquet") from error
+        raise DataError(
+            f"{path}: cannot be read ({_one_line(error)}); save it again as UTF-8 CSV or as Parquet"
+        ) from error
     if not names:
         raise DataError(f"{path}: the file is empty; its first line must name the columns")
     if len(names) > _MOST_COLUMNS:
-        raise DataError(f"{path}: {len(names)} columns, and no table of labels has more than {_MOST_COLUMNS}; leave out those not needed")
+        raise DataError(
+            f"{path}: {len(names)} columns, and no table of labels has more than {_MOST_COLUMNS}; leave out those not needed"
+        )
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise DataError(f"{path}: two columns are named {twice[0]!r}; rename one")
     return names
@@ -136,7 +153,11 @@ def _each(theirs: Theirs) -> Sequence[str]:
 
 
 def _wanted(
-    path: Path, header: list[str], tasks: Sequence[Task], columns: Mapping[str, Theirs], classes: Mapping[str, Codes]
+    path: Path,
+    header: list[str],
+    tasks: Sequence[Task],
+    columns: Mapping[str, Theirs],
+    classes: Mapping[str, Codes],
 ) -> dict[str, Theirs]:
     """Their column of each of ours that the file has; every name that the user gave must be there."""
     ours = [*COLUMNS, *(name for task in tasks if task.key not in classes for name in task.columns)]
@@ -145,38 +166,65 @@ def _wanted(
         if name not in known:
             raise DataError(f"{path}: columns: {UnknownNameError('column of ours', name, known)}")
         if not isinstance(theirs, str) and (name != "points" or len(theirs) != 10):
-            raise DataError(f"{path}: columns: {name} has {len(theirs)} names; give one name, or ten for points")
+            raise DataError(
+                f"{path}: columns: {name} has {len(theirs)} names; give one name, or ten for points"
+            )
     named = [name for theirs in columns.values() for name in _each(theirs)]
-    for name in [*named, *(codes.column for codes in classes.values()), *([] if "image" in columns else ["image"])]:
+    for name in [
+        *named,
+        *(codes.column for codes in classes.values()),
+        *([] if "image" in columns else ["image"]),
+    ]:
         if name not in header:
-            raise DataError(f"{path}: {UnknownNameError('column', name, header)} Map ours to theirs in `columns`")
+            raise DataError(
+                f"{path}: {UnknownNameError('column', name, header)} Map ours to theirs in `columns`"
+            )
     wanted = {name: columns.get(name, name) for name in ours if name in columns or name in header}
     for task in tasks:
         lacking = [name for name in task.columns if name not in wanted]
-        if task.kind == "one_of" and task.key not in classes and 0 < len(lacking) < len(task.columns):
-            raise DataError(f"{path}: has no column {', '.join(lacking)}, but others of {task.key}; a face needs the shares of all classes")
+        if (
+            task.kind == "one_of"
+            and task.key not in classes
+            and 0 < len(lacking) < len(task.columns)
+        ):
+            raise DataError(
+                f"{path}: has no column {', '.join(lacking)}, but others of {task.key}; a face needs the shares of all classes"
+            )
     if tasks and not classes and not any(name in wanted for name in ours[len(COLUMNS) :]):
-        raise DataError(f"{path}: holds no label of {', '.join(task.key for task in tasks)}; map its columns in `columns` or `classes`")
+        raise DataError(
+            f"{path}: holds no label of {', '.join(task.key for task in tasks)}; map its columns in `columns` or `classes`"
+        )
     return wanted
 
 
-def _read(path: Path, header: list[str], wanted: Mapping[str, Theirs], codes: set[str]) -> pd.DataFrame:
+def _read(
+    path: Path, header: list[str], wanted: Mapping[str, Theirs], codes: set[str]
+) -> pd.DataFrame:
     """Their columns that are wanted; text stays text, so that subject 007 and code 1 keep their spelling."""
-    names = list(dict.fromkeys([*(name for theirs in wanted.values() for name in _each(theirs)), *codes]))
+    names = list(
+        dict.fromkeys([*(name for theirs in wanted.values() for name in _each(theirs)), *codes])
+    )
     text = codes | {str(wanted[name]) for name in _TEXT if name in wanted}
     try:
         if path.suffix.lower() == ".parquet":
-            return cast(pd.DataFrame, pq.read_table(path, columns=names).to_pandas(ignore_metadata=True))
+            return cast(
+                pd.DataFrame, pq.read_table(path, columns=names).to_pandas(ignore_metadata=True)
+            )
         found = pa.csv.read_csv(
             path,
             read_options=pa.csv.ReadOptions(column_names=header, skip_rows=1),
             parse_options=pa.csv.ParseOptions(delimiter=_SEPARATORS[path.suffix.lower()]),
             convert_options=pa.csv.ConvertOptions(
-                include_columns=names, column_types={name: pa.string() if name in text else pa.float32() for name in names}
+                include_columns=names,
+                column_types={
+                    name: pa.string() if name in text else pa.float32() for name in names
+                },
             ),
         )
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read ({_one_line(error)}); correct the file or the map of its columns") from error
+        raise DataError(
+            f"{path}: cannot be read ({_one_line(error)}); correct the file or the map of its columns"
+        ) from error
     return cast(pd.DataFrame, found.to_pandas(ignore_metadata=True))
 
 
@@ -204,8 +252,12 @@ def _located(column: pd.Series, images: Path) -> pd.Series:
     """Relative paths from `images` on; pictures in the file itself as they are."""
     if pd.api.types.infer_dtype(column, skipna=True) != "string":
         return column
-    heads, kinds = pd.factorize(column.str.slice(0, 3))  # what makes a path absolute on any system; there are few of them
-    absolute = np.array([*map(os.path.isabs, kinds), False], bool)[heads]  # an empty cell has number -1
+    heads, kinds = pd.factorize(
+        column.str.slice(0, 3)
+    )  # what makes a path absolute on any system; there are few of them
+    absolute = np.array([*map(os.path.isabs, kinds), False], bool)[
+        heads
+    ]  # an empty cell has number -1
     return column.where(absolute, f"{images}{os.sep}" + column)
 
 
@@ -213,7 +265,9 @@ def _numbers(path: Path, found: pd.Series) -> Column:
     try:
         return np.asarray(pd.to_numeric(found).to_numpy(np.float32, na_value=np.nan))
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: column {found.name} holds more than numbers ({error}); list its class codes in `classes`") from error
+        raise DataError(
+            f"{path}: column {found.name} holds more than numbers ({error}); list its class codes in `classes`"
+        ) from error
 
 
 def _points(path: Path, source: pd.DataFrame, theirs: Theirs | None) -> list[Any] | None:
@@ -226,7 +280,9 @@ def _points(path: Path, source: pd.DataFrame, theirs: Theirs | None) -> list[Any
     return [row if np.isfinite(row).all() else None for row in values]
 
 
-def _values(path: Path, made: Mapping[str, pd.Series], rows: int, task: Task, missing: Sequence[float | str]) -> Column:
+def _values(
+    path: Path, made: Mapping[str, pd.Series], rows: int, task: Task, missing: Sequence[float | str]
+) -> Column:
     """Labels (N, K) from a column each; NaN where there is no column, the cell is empty, or it says a missing code."""
     values = np.full((rows, len(task.columns)), np.nan, np.float32)
     for i, name in enumerate(task.columns):
@@ -236,7 +292,9 @@ def _values(path: Path, made: Mapping[str, pd.Series], rows: int, task: Task, mi
     return values
 
 
-def _shares(path: Path, column: pd.Series, task: Task, codes: Codes, missing: Sequence[float | str]) -> Column:
+def _shares(
+    path: Path, column: pd.Series, task: Task, codes: Codes, missing: Sequence[float | str]
+) -> Column:
     """One-hot shares (N, K); NaN where the cell is empty or says a missing code."""
     found = _spelt(column)
     gone = {_code(code) for code in missing}
@@ -245,7 +303,9 @@ def _shares(path: Path, column: pd.Series, task: Task, codes: Codes, missing: Se
     strange = found[~empty & ~found.isin(names).to_numpy(bool)].value_counts()
     if len(strange):
         listed = ", ".join(f"{code} ({count} rows)" for code, count in strange.items())
-        raise DataError(f"{path}: column {codes.column} holds codes without a name: {listed}; add them to `values` or to `missing`")
+        raise DataError(
+            f"{path}: column {codes.column} holds codes without a name: {listed}; add them to `values` or to `missing`"
+        )
     shares = np.full((len(found), len(task.names)), np.nan, np.float32)
     index = found[~empty].map(names).to_numpy(np.intp)
     shares[~empty] = np.eye(len(task.names), dtype=np.float32)[index]

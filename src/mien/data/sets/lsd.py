@@ -53,20 +53,29 @@ def load_lsd(root: Path, train: Path | None = None) -> pd.DataFrame:
     elif (root / _TEST).is_dir():
         notes.append(f"{root / _TEST} was left out, as its list {LSD_LIST} is not there")
     table = pd.concat(parts, ignore_index=True)
-    return attach_notes(table_of(table["image"], {"split": table["split"]}, {LSD: table[list(LSD.columns)].to_numpy()}), notes)
+    return attach_notes(
+        table_of(
+            table["image"], {"split": table["split"]}, {LSD: table[list(LSD.columns)].to_numpy()}
+        ),
+        notes,
+    )
 
 
 def _classes(folder: Path) -> dict[str, list[str]]:
     """Paths of the pictures of each class, by our name."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; it must hold the class folders ANGRER, DISGUST, FEAR, HAPPINESS, SADNESS and SURPRISE")
+        raise DataError(
+            f"{folder}: no such folder; it must hold the class folders ANGRER, DISGUST, FEAR, HAPPINESS, SADNESS and SURPRISE"
+        )
     found: dict[str, list[str]] = {}
     for name in sorted(list_names(folder)):
         if name.startswith(".") or not (folder / name).is_dir():
             continue
         ours = _SPELLINGS.get(name.lower(), name.lower())
         if ours not in LSD.names:
-            raise DataError(f"{folder / name}: {UnknownNameError('class of ' + LSD.key, ours, LSD.names)} Take this folder out")
+            raise DataError(
+                f"{folder / name}: {UnknownNameError('class of ' + LSD.key, ours, LSD.names)} Take this folder out"
+            )
         if ours in found:
             raise DataError(f"{folder / name}: a second folder of {ours}; keep one")
         found[ours] = [str(folder / name) + os.sep + picture for picture in pictures(folder / name)]
@@ -76,16 +85,23 @@ def _classes(folder: Path) -> dict[str, list[str]]:
 
 
 def _rows(found: dict[str, list[str]], split: str) -> pd.DataFrame:
-    classes = np.repeat([LSD.names.index(name) for name in found], [len(names) for names in found.values()])
+    classes = np.repeat(
+        [LSD.names.index(name) for name in found], [len(names) for names in found.values()]
+    )
     images = [image for names in found.values() for image in names]
     shares = np.eye(len(LSD.names), dtype=np.float32)[classes]
-    return pd.DataFrame({"image": images, "split": split, **dict(zip(LSD.columns, shares.T, strict=True))})
+    return pd.DataFrame(
+        {"image": images, "split": split, **dict(zip(LSD.columns, shares.T, strict=True))}
+    )
 
 
 def _match(given: dict[str, list[str]], official: dict[str, list[str]], train: Path) -> None:
     """Raise DataError where `given` has not just the pictures of `official`, and each once."""
     for name in LSD.names:
-        stems, wanted = (pd.Series([os.path.splitext(os.path.basename(path))[0] for path in found[name]]) for found in (given, official))
+        stems, wanted = (
+            pd.Series([os.path.splitext(os.path.basename(path))[0] for path in found[name]])
+            for found in (given, official)
+        )
         stems = stems[~stems.str.startswith(COPY)]
         stems = stems.where(stems.isin(wanted), stems.str.removesuffix(_ENLARGED))
         for problem, which in (

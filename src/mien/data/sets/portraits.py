@@ -27,7 +27,9 @@ def load_portraits(folder: Path, split: str) -> pd.DataFrame:
     source = read_table(folder / "portraits.parquet", columns)
     source = source[source["split"] == split].reset_index(drop=True)
     labels = source["label"].replace(_SPELLINGS)
-    shares = np.stack([(labels == name).to_numpy(np.float64) for name in EXPR.names], axis=1).astype(np.float64)
+    shares = np.stack(
+        [(labels == name).to_numpy(np.float64) for name in EXPR.names], axis=1
+    ).astype(np.float64)
     shares[shares.sum(axis=1) == 0] = np.nan
     about = {"subject": source["subject"], "points": source["points"]}
     table = table_of(source["image"], about, {EXPR: shares, TASKS["va"]: va_of(shares)}, split)

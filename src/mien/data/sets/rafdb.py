@@ -21,7 +21,15 @@ __all__ = ["RAF", "load_raf_db"]
 
 RAF: Final = TASKS["expr.abaw7"]
 
-_CODES: Final = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")  # from 1
+_CODES: Final = (
+    "surprise",
+    "fear",
+    "disgust",
+    "happiness",
+    "sadness",
+    "anger",
+    "neutral",
+)  # from 1
 _LABELS: Final = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")
 
 
@@ -32,20 +40,38 @@ def load_raf_db(root: Path, val_share: float | None = None, seed: int = 0) -> pd
     is in a picture, so that one person may be in both. Raises DataError for files that are absent or damaged.
     """
     base, notes = Path(root), list[str]()
-    path = next((place / name for place in (base, base / "basic") for name in _LABELS if (place / name).is_file()), None)
+    path = next(
+        (
+            place / name
+            for place in (base, base / "basic")
+            for name in _LABELS
+            if (place / name).is_file()
+        ),
+        None,
+    )
     if path is None:
-        raise DataError(f"{base}: holds no {_LABELS[0]}; give the folder of RAF-DB's basic expressions")
+        raise DataError(
+            f"{base}: holds no {_LABELS[0]}; give the folder of RAF-DB's basic expressions"
+        )
     rows = pd.Series(read_text(path).split("\n")).str.strip()
     rows = rows[rows != ""]
     found = rows.str.extract(r"^((train|test)_\d+)\.jpg\s+([1-7])$")
     wrong = found[0].isna().to_numpy()
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f"{path}: line {rows.index[row] + 1} is {rows.iloc[row][:60]!r}, not 'train_00001.jpg 5'; take the original file")
+        raise DataError(
+            f"{path}: line {rows.index[row] + 1} is {rows.iloc[row][:60]!r}, not 'train_00001.jpg 5'; take the original file"
+        )
     shares = one_hot(found[2].to_numpy(np.float32), [1 + _CODES.index(name) for name in RAF.names])
-    table = table_of((found[0] + "_aligned.jpg").reset_index(drop=True), {"split": found[1].to_numpy(object)}, {RAF: shares})
+    table = table_of(
+        (found[0] + "_aligned.jpg").reset_index(drop=True),
+        {"split": found[1].to_numpy(object)},
+        {RAF: shares},
+    )
     if val_share is not None:
         training = table[table["split"] == "train"].reset_index(drop=True)
         parts = split_by(training, None, {"train": 1 - val_share, "val": val_share}, seed)
         table = pd.concat([parts, table[table["split"] == "test"]], ignore_index=True)
-    return attach_notes(without_missing(table, path.parents[1] / "Image" / "aligned", "error", notes), notes)
+    return attach_notes(
+        without_missing(table, path.parents[1] / "Image" / "aligned", "error", notes), notes
+    )

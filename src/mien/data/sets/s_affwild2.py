@@ -34,7 +34,9 @@ _HEADERS: Final = {(*_HEAD, "aus"), _FIELDS, ("image_path", *_FIELDS[1:])}
 _COLUMNS: Final = [name for task in MTL_TASKS for name in task.columns]
 
 
-def load_s_aff_wild2(root: Path, images: str = "cropped_aligned", missing: Missing = "error") -> pd.DataFrame:
+def load_s_aff_wild2(
+    root: Path, images: str = "cropped_aligned", missing: Missing = "error"
+) -> pd.DataFrame:
     """The label table of s-Aff-Wild2: `MTL_TASKS`, splits train, val and, where its list lies there, test (without labels).
 
     images: folder of the pictures ``<video>/<00001>.jpg``, within `root` or an absolute path.
@@ -46,7 +48,9 @@ def load_s_aff_wild2(root: Path, images: str = "cropped_aligned", missing: Missi
     root, notes = Path(root), list[str]()
     parts = [_read(_file(root, split)).assign(split=split) for split in _FILES]
     if any((root / name).is_file() for name in MTL_LISTS):
-        parts.append(mtl_test_list(root).assign(split="test", **dict.fromkeys(_COLUMNS, np.float32(np.nan))))
+        parts.append(
+            mtl_test_list(root).assign(split="test", **dict.fromkeys(_COLUMNS, np.float32(np.nan)))
+        )
     table = pd.concat(parts, ignore_index=True)
     table["subject"] = recordings(table["video"].to_numpy(object))
     table = _once(without_judged(table, notes), notes)
@@ -54,14 +58,25 @@ def load_s_aff_wild2(root: Path, images: str = "cropped_aligned", missing: Missi
     bare = int(table.loc[table["split"] != "test", _COLUMNS].isna().all(axis=1).sum())
     notes += [f"{bare} training and validation rows have no label"] if bare else []
     about = {name: table[name] for name in ("video", "frame", "subject", "split")}
-    return attach_notes(table_of(table["image"], about, {task: table[list(task.columns)].to_numpy() for task in MTL_TASKS}), notes)
+    return attach_notes(
+        table_of(
+            table["image"],
+            about,
+            {task: table[list(task.columns)].to_numpy() for task in MTL_TASKS},
+        ),
+        notes,
+    )
 
 
 def _file(root: Path, split: str) -> Path:
     found = [root / name for name in _FILES[split] if (root / name).is_file()]
     if not found:
         dense = any(root.glob("*_Set")) or any(root.glob("*_Challenge"))
-        step = "this looks like dense Aff-Wild2, whose set is aff-wild2" if dense else "give the folder that holds the annotation files"
+        step = (
+            "this looks like dense Aff-Wild2, whose set is aff-wild2"
+            if dense
+            else "give the folder that holds the annotation files"
+        )
         raise DataError(f"{root}: holds no {' or '.join(_FILES[split])}; {step}")
     return found[0]
 
@@ -83,8 +98,14 @@ def _read(path: Path) -> pd.DataFrame:
     wrong = ((table["video"] == "") | (table["frame"] < 0)).to_numpy()
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f"{where(row)}: {table['image'][row]!r} is not <video>/<number>.jpg; take the original file")
-    parts = (coordinates(values[:, :2], where), expressions(values[:, 2], 8, where), units(values[:, 3:], where))
+        raise DataError(
+            f"{where(row)}: {table['image'][row]!r} is not <video>/<number>.jpg; take the original file"
+        )
+    parts = (
+        coordinates(values[:, :2], where),
+        expressions(values[:, 2], 8, where),
+        units(values[:, 3:], where),
+    )
     return table.assign(**dict(zip(_COLUMNS, np.concatenate(parts, axis=1).T, strict=True)))
 
 
@@ -113,11 +134,15 @@ def _damage(body: str, path: Path) -> DataError:
         fields = line.split(",")
         if len(fields) != len(_FIELDS):
             cut = "the file is cut off; " if number == len(lines) + 1 else ""
-            return DataError(f"{path}: line {number} has {len(fields)} of 16 fields; {cut}take the original file")
+            return DataError(
+                f"{path}: line {number} has {len(fields)} of 16 fields; {cut}take the original file"
+            )
         numbers = pd.to_numeric(pd.Series(fields[1:]), errors="coerce")
         if numbers.isna().any():
             column = int(numbers.isna().to_numpy().argmax())
-            return DataError(f"{path}: line {number}: {_FIELDS[1 + column]} is {fields[1 + column]!r}, no number; take the original file")
+            return DataError(
+                f"{path}: line {number}: {_FIELDS[1 + column]} is {fields[1 + column]!r}, no number; take the original file"
+            )
     return DataError(f"{path}: not rows of 16 comma fields; take the original file")
 
 
@@ -129,6 +154,12 @@ def _once(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     codes = pd.factorize(table["image"])[0]
     first = np.flatnonzero(~again)[codes[again]]
     values = table[_COLUMNS].to_numpy(np.float32)
-    differ = int((~np.isclose(values[again], values[first], rtol=0, atol=0, equal_nan=True)).any(axis=1).sum())
-    notes.append(f"{again.sum()} rows repeat a picture and were left out; {differ} of them differ from its first row, which stays")
+    differ = int(
+        (~np.isclose(values[again], values[first], rtol=0, atol=0, equal_nan=True))
+        .any(axis=1)
+        .sum()
+    )
+    notes.append(
+        f"{again.sum()} rows repeat a picture and were left out; {differ} of them differ from its first row, which stays"
+    )
     return table[~again].reset_index(drop=True)

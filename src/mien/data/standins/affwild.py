@@ -32,7 +32,10 @@ EXPR_COUNTS: Final = {
 }
 """Rows of each class of ``expr.abaw8`` in s-Aff-Wild2."""
 _DENSE_COUNTS: Final = (177198, 16573, 10771, 9080, 95463, 78751, 31615, 165866)
-_AU_SHARES: Final = np.array((18713, 8745, 20342, 30605, 41337, 38286, 26783, 2460, 2980, 5003, 70584, 10756)) / 103_316
+_AU_SHARES: Final = (
+    np.array((18713, 8745, 20342, 30605, 41337, 38286, 26783, 2460, 2980, 5003, 70584, 10756))
+    / 103_316
+)
 _LOWEST: Final = 0.1  # an activation below this is no unit, however often the real set has it
 
 # Shares of rests without VA, EXPR, AU. A little above those of the real set, as no row may lack all three.
@@ -92,7 +95,9 @@ def _length(rows: int, dense: bool) -> float:
     return float(np.clip(rows / 20, 30, 4600 if dense else 460))
 
 
-def _takes(order: Order, counts: Mapping[str, Sequence[int]], rows: Mapping[str, int], dense: bool) -> dict[str, list[Take]]:
+def _takes(
+    order: Order, counts: Mapping[str, Sequence[int]], rows: Mapping[str, int], dense: bool
+) -> dict[str, list[Take]]:
     """The films of every split."""
     made = {}
     for s, split in enumerate(order.faces):
@@ -100,11 +105,22 @@ def _takes(order: Order, counts: Mapping[str, Sequence[int]], rows: Mapping[str,
         rng = order.rng(1, s)
         length = _length(rows["train"], dense)
         hold = min(200, length / 2.5)
-        made[split] = films(rng, rows[split], shares_of(counts[split]), _pools(parts[0]), parts, hold=hold, length=length)
+        made[split] = films(
+            rng,
+            rows[split],
+            shares_of(counts[split]),
+            _pools(parts[0]),
+            parts,
+            hold=hold,
+            length=length,
+        )
     bounds = _bounds(made["train"])
     names = _names(order.rng(2), [len(part) for part in made.values()])
     return {
-        split: [_take(order.rng(3, s, i), name, film, bounds, dense) for i, (name, film) in enumerate(zip(names[s], part, strict=True))]
+        split: [
+            _take(order.rng(3, s, i), name, film, bounds, dense)
+            for i, (name, film) in enumerate(zip(names[s], part, strict=True))
+        ]
         for s, (split, part) in enumerate(made.items())
     }
 
@@ -112,19 +128,36 @@ def _takes(order: Order, counts: Mapping[str, Sequence[int]], rows: Mapping[str,
 def _bounds(training: Sequence[SyntheticClip]) -> Floats:
     """The activation (12,) from which a unit counts as present, so that training has it about as often as the real set."""
     units = np.concatenate([film.units for film in training])
-    return np.array([max(np.quantile(units[:, k], 1 - share), _LOWEST) for k, share in enumerate(_AU_SHARES)])
+    return np.array(
+        [max(np.quantile(units[:, k], 1 - share), _LOWEST) for k, share in enumerate(_AU_SHARES)]
+    )
 
 
-def _take(rng: np.random.Generator, name: str, film: SyntheticClip, bounds: Floats, dense: bool) -> Take:
+def _take(
+    rng: np.random.Generator, name: str, film: SyntheticClip, bounds: Floats, dense: bool
+) -> Take:
     if dense:
         frames = np.arange(1, len(film) + 1)
     else:  # every few frames of a film of 30 a second, with gaps
-        steps = rng.integers(1, 6) + np.where(rng.random(len(film)) < 0.03, rng.integers(5, 60, len(film)), 0)
+        steps = rng.integers(1, 6) + np.where(
+            rng.random(len(film)) < 0.03, rng.integers(5, 60, len(film)), 0
+        )
         frames = np.cumsum(steps) - steps[0] + 1
-    return Take(name, film, frames, switched(film.expr), film.va, (film.units >= bounds).astype(np.intp))
+    return Take(
+        name, film, frames, switched(film.expr), film.va, (film.units >= bounds).astype(np.intp)
+    )
 
 
-def _paint(faces: Faces, space: Space, take: Take, root: Path, *, kept: Marks, seed: tuple[int, ...], spare: int = 0) -> None:
+def _paint(
+    faces: Faces,
+    space: Space,
+    take: Take,
+    root: Path,
+    *,
+    kept: Marks,
+    seed: tuple[int, ...],
+    spare: int = 0,
+) -> None:
     """The crops of the rows that are `kept` (R,), and `spare` crops beyond the last row."""
     chosen = space.stand_ins(take.film, np.random.default_rng((*seed, 0)))
     numbers = np.concatenate([take.frames[kept], take.frames[-1] + 1 + np.arange(spare)])
@@ -153,7 +186,20 @@ def s_aff_wild2(order: Order) -> list[Work]:
         space, place = Space(*_parts(order.faces[split])), order.root / "cropped_aligned"
         for i, take in enumerate(part):
             kept = np.ones(len(take.frames), bool)
-            work.append((len(kept), partial(_paint, order.faces[split], space, take, place, kept=kept, seed=(order.seed, 5, s, i))))
+            work.append(
+                (
+                    len(kept),
+                    partial(
+                        _paint,
+                        order.faces[split],
+                        space,
+                        take,
+                        place,
+                        kept=kept,
+                        seed=(order.seed, 5, s, i),
+                    ),
+                )
+            )
     return work
 
 
@@ -162,12 +208,22 @@ def _repeated(lines: Sequence[str], again: Ints) -> list[str]:
     return [lines[i] for i in np.sort(np.concatenate([np.arange(len(lines)), again])).tolist()]
 
 
-def _lines(rng: np.random.Generator, takes: Sequence[Take], images: list[str], lacking: tuple[float, ...], again: Ints) -> list[str]:
+def _lines(
+    rng: np.random.Generator,
+    takes: Sequence[Take],
+    images: list[str],
+    lacking: tuple[float, ...],
+    again: Ints,
+) -> list[str]:
     """The rows of an annotation file. Every other row that repeats an image has lost a task on the way."""
-    va, units = (np.concatenate([getattr(take, name) for take in takes]) for name in ("va", "units"))
+    va, units = (
+        np.concatenate([getattr(take, name) for take in takes]) for name in ("va", "units")
+    )
     expr, without = np.concatenate([take.expr for take in takes]), _without(rng, takes, lacking)
     units = np.where(without[:, 2:], -1, units)
-    units[rng.random(len(units)) < _PARTIAL, rng.integers(12)] = -1  # a row that is annotated in part
+    units[
+        rng.random(len(units)) < _PARTIAL, rng.integers(12)
+    ] = -1  # a row that is annotated in part
     half = ~without[:, 0] & ~without[:, 1:].all(axis=1) & (rng.random(len(va)) < _PARTIAL)
     va = np.where(without[:, :1], -5.0, va)
     va[half, 1] = -5.0
@@ -192,7 +248,12 @@ def _line(image: str, va: list[float], expr: int, units: list[int]) -> str:
 def _without(rng: np.random.Generator, takes: Sequence[Take], lacking: tuple[float, ...]) -> Marks:
     """Which of VA, EXPR, AU each row lacks (R, 3): rest by rest, never all three, and each class keeps a rest with expressions."""
     rows = [np.bincount(take.film.segment) for take in takes]
-    counts, plans = np.concatenate(rows), np.concatenate([take.film.plan[np.cumsum(n) - n] for take, n in zip(takes, rows, strict=True)])
+    counts, plans = (
+        np.concatenate(rows),
+        np.concatenate(
+            [take.film.plan[np.cumsum(n) - n] for take, n in zip(takes, rows, strict=True)]
+        ),
+    )
     kept = np.unique(plans, return_index=True)[1]
     gone = np.zeros((len(counts), 3), bool)
     for task, share in enumerate(lacking):
@@ -208,19 +269,33 @@ def _without(rng: np.random.Generator, takes: Sequence[Take], lacking: tuple[flo
 def _truth(takes: Sequence[Take], images: Sequence[str]) -> pd.DataFrame:
     """Images and all labels of the rows of films."""
     expr = np.eye(len(_EXPR.names))[np.concatenate([take.expr for take in takes])]
-    va, units = (np.concatenate([getattr(take, name) for take in takes]) for name in ("va", "units"))
-    labels = dict(zip((*_EXPR.columns, *TASKS["va"].columns, *_AU.columns), np.hstack([expr, va, units]).T, strict=True))
+    va, units = (
+        np.concatenate([getattr(take, name) for take in takes]) for name in ("va", "units")
+    )
+    labels = dict(
+        zip(
+            (*_EXPR.columns, *TASKS["va"].columns, *_AU.columns),
+            np.hstack([expr, va, units]).T,
+            strict=True,
+        )
+    )
     return pd.DataFrame({"image": images, **labels})
 
 
 _TRACKS: Final = {
     "va": ("VA_Estimation_Challenge", "valence,arousal"),
-    "expr": ("EXPR_Classification_Challenge", "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"),
+    "expr": (
+        "EXPR_Classification_Challenge",
+        "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other",
+    ),
     "au": ("AU_Detection_Challenge", ",".join(f"AU{int(name[2:])}" for name in _AU.names)),
 }
 _SETS: Final = {"train": "Train_Set", "val": "Validation_Set"}
 # Shares of videos that a track has labels for: its frames over those of valence and arousal.
-_COVERED: Final = {"train": {"va": 1.0, "expr": 0.354, "au": 0.82}, "val": {"va": 1.0, "expr": 0.745, "au": 1.0}}
+_COVERED: Final = {
+    "train": {"va": 1.0, "expr": 0.354, "au": 0.82},
+    "val": {"va": 1.0, "expr": 0.745, "au": 1.0},
+}
 _NO_CROP: Final = 0.02
 _NO_LABEL: Final = {"va": 0.005, "expr": 0.08, "au": 0.01}
 
@@ -234,24 +309,45 @@ def aff_wild2(order: Order) -> list[Work]:
         space, place = Space(*_parts(order.faces[split])), order.root / "cropped_aligned"
         for track, share in _COVERED[split].items():
             for i in _covered(order.rng(7, s), part, share):
-                _track(order.rng(6, s, i), part[i], track, order.root / "annotations" / _TRACKS[track][0] / _SETS[split])
+                _track(
+                    order.rng(6, s, i),
+                    part[i],
+                    track,
+                    order.root / "annotations" / _TRACKS[track][0] / _SETS[split],
+                )
         for i, take in enumerate(part):
             rng = order.rng(8, s, i)
-            lost = np.repeat(rng.random(-(-len(take.frames) // 5)) < _NO_CROP, 5)[: len(take.frames)]
+            lost = np.repeat(rng.random(-(-len(take.frames) // 5)) < _NO_CROP, 5)[
+                : len(take.frames)
+            ]
             # Every fourth video has one crop more than lines, every fourth one fewer.
             lost[-1] |= i % 4 == 2
             lost[len(lost) // 3] |= i % 4 == 0
             spare = int(i % 4 == 1)
             kept = ~lost
             kept[0] = True
-            call = partial(_paint, order.faces[split], space, take, place, kept=kept, seed=(order.seed, 5, s, i), spare=spare)
+            call = partial(
+                _paint,
+                order.faces[split],
+                space,
+                take,
+                place,
+                kept=kept,
+                seed=(order.seed, 5, s, i),
+                spare=spare,
+            )
             work.append((int(kept.sum()) + spare, call))
     return work
 
 
 def _covered(rng: np.random.Generator, takes: Sequence[Take], share: float) -> list[int]:
     """About that share of the videos, among them one that shows each class and one for each unit."""
-    shown = np.array([np.append(np.isin(range(len(_EXPR.names)), take.expr), take.units.any(axis=0)) for take in takes])
+    shown = np.array(
+        [
+            np.append(np.isin(range(len(_EXPR.names)), take.expr), take.units.any(axis=0))
+            for take in takes
+        ]
+    )
     firsts = {int(column.argmax()) for column in shown.T if column.any()}
     others = [i for i in rng.permutation(len(takes)).tolist() if i not in firsts]
     return sorted([*firsts, *others[: max(round(share * len(takes)) - len(firsts), 0)]])
@@ -259,13 +355,20 @@ def _covered(rng: np.random.Generator, takes: Sequence[Take], share: float) -> l
 
 def _track(rng: np.random.Generator, take: Take, track: str, place: Path) -> None:
     """One annotation file: a header, then a line for every frame."""
-    gone = np.repeat(rng.random(-(-len(take.frames) // 3)) < _NO_LABEL[track], 3)[: len(take.frames)]
+    gone = np.repeat(rng.random(-(-len(take.frames) // 3)) < _NO_LABEL[track], 3)[
+        : len(take.frames)
+    ]
     gone[0] |= rng.random() < 0.3  # nothing is said of the start
     gone[len(gone) // 2] = False
     if track == "va":
-        lines = ["-5,-5" if none else f"{v:.3f},{a:.3f}" for none, (v, a) in zip(gone, take.va.tolist(), strict=True)]
+        lines = [
+            "-5,-5" if none else f"{v:.3f},{a:.3f}"
+            for none, (v, a) in zip(gone, take.va.tolist(), strict=True)
+        ]
     elif track == "expr":
         lines = [str(k) for k in np.where(gone, -1, take.expr).tolist()]
     else:
-        lines = [",".join(map(str, row)) for row in np.where(gone[:, None], -1, take.units).tolist()]
+        lines = [
+            ",".join(map(str, row)) for row in np.where(gone[:, None], -1, take.units).tolist()
+        ]
     write_lines(place / f"{take.name}.txt", [_TRACKS[track][1], *lines])

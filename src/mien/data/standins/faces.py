@@ -72,7 +72,9 @@ def enough(counts: Mapping[str, int]) -> None:
     """Raises DataError for an expression with fewer than three faces."""
     name = min(counts, key=lambda each: counts[each])
     if counts[name] < _FEWEST:
-        raise DataError(f"{counts[name]} faces of one split show {name}; a stand-in needs at least {_FEWEST} there, so give more faces")
+        raise DataError(
+            f"{counts[name]} faces of one split show {name}; a stand-in needs at least {_FEWEST} there, so give more faces"
+        )
 
 
 def abaw_shares(expr: Floats) -> Floats:
@@ -97,8 +99,13 @@ def drawn_faces(count: int, seed: int, split: int, compounds: bool = False) -> F
     compounds: they show the pairs of ``ce.abaw7`` instead, half and half.
     """
     pairs = list(COMPOUNDS.values()) if compounds else [(name, name) for name in EXPRESSIONS]
-    people = [drawn_person(np.random.default_rng((seed, split, 0, k))) for k in range(-(-count // 20))]
-    played = [_portrait(np.random.default_rng((seed, split, 1, i)), people, pairs[i % len(pairs)]) for i in range(count)]
+    people = [
+        drawn_person(np.random.default_rng((seed, split, 0, k))) for k in range(-(-count // 20))
+    ]
+    played = [
+        _portrait(np.random.default_rng((seed, split, 1, i)), people, pairs[i % len(pairs)])
+        for i in range(count)
+    ]
     units = np.array([face.units for face in played])
     shares = np.zeros((count, len(EXPRESSIONS)))
     for i in range(count):
@@ -120,7 +127,9 @@ def _portrait(rng: np.random.Generator, people: list[Any], pair: tuple[str, str]
     if pair[0] == pair[1]:
         return face
     other = portray(rng, person, pair[1])
-    return replace(face, units=tuple(max(a, b) for a, b in zip(face.units, other.units, strict=True)))
+    return replace(
+        face, units=tuple(max(a, b) for a, b in zip(face.units, other.units, strict=True))
+    )
 
 
 def read_faces(path: Path) -> pd.DataFrame:
@@ -129,8 +138,12 @@ def read_faces(path: Path) -> pd.DataFrame:
     It has the columns of ``expr.ferplus8``, ``va`` and ``au.blendshapes``. Relative paths in a YAML file start from its folder.
     Raises DataError for what cannot be read, and MissingExtraError for YAML without the extra ``train``.
     """
-    specs = _sets(path) if path.suffix.lower() in (".yaml", ".yml") else [File(set="file", path=path)]
-    return pd.concat([load_set(spec, (_EXPR, _VA, AU_BLENDSHAPES)) for spec in specs], ignore_index=True)
+    specs = (
+        _sets(path) if path.suffix.lower() in (".yaml", ".yml") else [File(set="file", path=path)]
+    )
+    return pd.concat(
+        [load_set(spec, (_EXPR, _VA, AU_BLENDSHAPES)) for spec in specs], ignore_index=True
+    )
 
 
 def _sets(path: Path) -> list[Set]:
@@ -141,16 +154,24 @@ def _sets(path: Path) -> list[Set]:
     content = read_yaml(path, "give a YAML file with a list `data`")
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, list) or not data:
-        raise DataError(f"{path}: has no list `data`; name at least one set there, as in settings for mien train")
+        raise DataError(
+            f"{path}: has no list `data`; name at least one set there, as in settings for mien train"
+        )
     try:
-        specs = [starting_from(path.parent, spec, f"{path}: data.{i}") for i, spec in enumerate(data)]
+        specs = [
+            starting_from(path.parent, spec, f"{path}: data.{i}") for i, spec in enumerate(data)
+        ]
         return TypeAdapter(list[Set]).validate_python(specs)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise DataError(f"{path}: data.{'.'.join(map(str, first['loc']))}: {first['msg']}; see docs/standins.md") from error
+        raise DataError(
+            f"{path}: data.{'.'.join(map(str, first['loc']))}: {first['msg']}; see docs/standins.md"
+        ) from error
 
 
-def faces_of(table: pd.DataFrame, splits: Sequence[str], seed: int, where: str) -> tuple[dict[str, Faces], int]:
+def faces_of(
+    table: pd.DataFrame, splits: Sequence[str], seed: int, where: str
+) -> tuple[dict[str, Faces], int]:
     """The faces of each of `splits`, and how many rows were left out because a label is not annotated.
 
     train: the rows in split train. val: those in split val; where test is asked for too, it gets a part of these, of other subjects.
@@ -159,7 +180,9 @@ def faces_of(table: pd.DataFrame, splits: Sequence[str], seed: int, where: str) 
     values = {task.key: labels(table, task) for task in (_EXPR, _VA, AU_BLENDSHAPES)}
     for key, found in values.items():
         if np.isnan(found).any(axis=1).all():
-            raise DataError(f"{where}: no face has all labels of {key}; stand-ins of real faces need expr.ferplus8, va and au.blendshapes")
+            raise DataError(
+                f"{where}: no face has all labels of {key}; stand-ins of real faces need expr.ferplus8, va and au.blendshapes"
+            )
     whole = ~np.isnan(np.concatenate(list(values.values()), axis=1)).any(axis=1)
     part = table["split"].to_numpy(object).copy()
     if "test" in splits:
@@ -168,12 +191,16 @@ def faces_of(table: pd.DataFrame, splits: Sequence[str], seed: int, where: str) 
     for name in splits:
         rows = whole & (part == ("val" if name == "test" and "test" not in part else name))
         if not rows.any():
-            raise DataError(f"{where}: no face with all labels is in split {name}; give a table with the splits train and val")
+            raise DataError(
+                f"{where}: no face with all labels is in split {name}; give a table with the splits train and val"
+            )
         made[name] = _faces(table[rows], {key: found[rows] for key, found in values.items()})
     return made, int((~whole).sum())
 
 
-def _with_test(table: pd.DataFrame, part: NDArray[np.object_], whole: NDArray[np.bool_], seed: int) -> NDArray[np.object_]:
+def _with_test(
+    table: pd.DataFrame, part: NDArray[np.object_], whole: NDArray[np.bool_], seed: int
+) -> NDArray[np.object_]:
     """Splits with about two thirds of val moved to test: whole subjects, and as many of each expression."""
     part[part == "test"] = None
     top = np.nan_to_num(labels(table, _EXPR)).argmax(axis=1)
@@ -184,7 +211,9 @@ def _with_test(table: pd.DataFrame, part: NDArray[np.object_], whole: NDArray[np
         by = None if group is not groups[-1] else "subject"
         held = table.iloc[rows]
         if len(rows) > 1 and (by is None or held["subject"].nunique() > 1):
-            part[rows] = split_by(held, by, {"val": 1 - _TEST, "test": _TEST}, seed)["split"].to_numpy(object)
+            part[rows] = split_by(held, by, {"val": 1 - _TEST, "test": _TEST}, seed)[
+                "split"
+            ].to_numpy(object)
     return part
 
 
@@ -197,5 +226,10 @@ def _faces(table: pd.DataFrame, values: Mapping[str, NDArray[np.float32]]) -> Fa
             units[:, k] = shares[:, EXPRESSIONS.index(UNSEEN_UNITS[name])]
         else:
             units[:, k] = values[AU_BLENDSHAPES.key][:, AU_BLENDSHAPES.names.index(name)]
-    points = [np.full(10, np.nan) if each is None or np.ndim(each) == 0 else np.asarray(each, float) for each in table["points"]]
-    return Faces(table["image"].to_list(), np.array(points), shares, values[_VA.key].astype(float), units)
+    points = [
+        np.full(10, np.nan) if each is None or np.ndim(each) == 0 else np.asarray(each, float)
+        for each in table["points"]
+    ]
+    return Faces(
+        table["image"].to_list(), np.array(points), shares, values[_VA.key].astype(float), units
+    )

@@ -62,12 +62,26 @@ def ferplus(order: Order) -> list[Work]:
         mixed = rng.permutation(count)
         classes = np.concatenate([classes, strange])[mixed]
         chosen = np.concatenate([chosen, rng.integers(len(faces), size=len(strange))])[mixed]
-        work.append((count, partial(_write, order.root / _FILES[split], faces, (classes, chosen), (order.seed, 2, s), first)))
+        work.append(
+            (
+                count,
+                partial(
+                    _write,
+                    order.root / _FILES[split],
+                    faces,
+                    (classes, chosen),
+                    (order.seed, 2, s),
+                    first,
+                ),
+            )
+        )
         first += count
     return work
 
 
-def _write(path: Path, faces: Faces, rows: tuple[Ints, Ints], seed: tuple[int, ...], first: int) -> None:
+def _write(
+    path: Path, faces: Faces, rows: tuple[Ints, Ints], seed: tuple[int, ...], first: int
+) -> None:
     """One file; rows: what most people say of each row, and the face it shows."""
     rng = np.random.default_rng(seed)
     grain = noise_of(rng)
@@ -81,7 +95,9 @@ def _write(path: Path, faces: Faces, rows: tuple[Ints, Ints], seed: tuple[int, .
         crop = cut_out(faces.images[face], faces.points[face], _SIZE, zoom)
         if vote == _NO_FACE:
             crop = np.roll(crop[::-1], _SIZE // 2, axis=(0, 1))
-        done, data = cv2.imencode(".png", cv2.cvtColor(relight(crop, rng, grain), cv2.COLOR_RGB2GRAY))
+        done, data = cv2.imencode(
+            ".png", cv2.cvtColor(relight(crop, rng, grain), cv2.COLOR_RGB2GRAY)
+        )
         assert done
         images.append(data.tobytes())
         points.append(placed(faces.points[face], _SIZE, zoom).ravel())
@@ -89,7 +105,9 @@ def _write(path: Path, faces: Faces, rows: tuple[Ints, Ints], seed: tuple[int, .
         "name": [f"fer{first + i:07d}.png" for i in range(len(classes))],
         "image": images,
         "votes": votes.tolist(),
-        "blendshapes": [row.tolist() if seen else None for row, seen in zip(shapes, found, strict=True)],
+        "blendshapes": [
+            row.tolist() if seen else None for row, seen in zip(shapes, found, strict=True)
+        ],
         "points": [row.tolist() if seen else None for row, seen in zip(points, found, strict=True)],
     }
     with wrap_os_errors(path), path.open("wb") as file:
@@ -99,11 +117,15 @@ def _write(path: Path, faces: Faces, rows: tuple[Ints, Ints], seed: tuple[int, .
 def _votes(rng: np.random.Generator, classes: Ints, expr: Floats) -> NDArray[np.int64]:
     """Ten votes (N, 10): six or more for the row's class, the others after the face's own shares, some by lot."""
     own = expr[:, [EXPRESSIONS.index(name) for name in _NAMES]]
-    seen = np.column_stack([own, 1 - own.sum(axis=1), np.zeros(len(own))])  # what FER+ has no word for is unknown
+    seen = np.column_stack(
+        [own, 1 - own.sum(axis=1), np.zeros(len(own))]
+    )  # what FER+ has no word for is unknown
     lot = np.full(_CHOICES, 1 / _NO_FACE)
     lot[_NO_FACE] = 0  # nobody takes a face for none
     chance = (1 - _STRAY) * seen.clip(0) + _STRAY * lot
-    votes = rng.multinomial(10 - _AGREED, chance / chance.sum(axis=1, keepdims=True))  # shares of a table sum to 1 in float32 only
+    votes = rng.multinomial(
+        10 - _AGREED, chance / chance.sum(axis=1, keepdims=True)
+    )  # shares of a table sum to 1 in float32 only
     votes[np.arange(len(classes)), classes] += _AGREED
     return np.asarray(votes)
 

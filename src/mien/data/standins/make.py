@@ -57,13 +57,24 @@ class Kind:
         ({'train': 1000, 'val': 500, 'test': 500}, 4670)
         """
         first, *others = self.rows
-        return {first: size} | {name: max(round(size * self.rows[name] / self.real), min(size // 2, self.rows[name])) for name in others}
+        return {first: size} | {
+            name: max(round(size * self.rows[name] / self.real), min(size // 2, self.rows[name]))
+            for name in others
+        }
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "s-aff-wild2": Kind("s-Aff-Wild2", {"train": 142_333, "val": 26_876, "test": 51_159}, 6000, 66, s_aff_wild2),
+    "s-aff-wild2": Kind(
+        "s-Aff-Wild2", {"train": 142_333, "val": 26_876, "test": 51_159}, 6000, 66, s_aff_wild2
+    ),
     "aff-wild2": Kind("Aff-Wild2", {"train": 1_653_757, "val": 376_323}, 6000, 66, aff_wild2),
-    "lsd": Kind("the data of Learning from Synthetic Data (ABAW4)", {"train": 277_251, "val": 4_670, "test": 106_120}, 3000, 60, lsd),
+    "lsd": Kind(
+        "the data of Learning from Synthetic Data (ABAW4)",
+        {"train": 277_251, "val": 4_670, "test": 106_120},
+        3000,
+        60,
+        lsd,
+    ),
     "c-expr-db": Kind("C-EXPR-DB", {"test": 26_145}, 1500, 60, c_expr_db),
     "affectnet": Kind("AffectNet", {"train": 287_651, "val": 4_000}, 2000, 88, affectnet),
     "raf-db": Kind("RAF-DB", {"train": 12_271, "test": 3_068}, 1200, 70, raf_db),
@@ -96,7 +107,9 @@ def make_standin(
     made, out = KINDS[kind], Path(out)
     size = made.size if size is None else size
     if size < made.least or seed < 0:
-        raise DataError(f"a stand-in of {kind} of size {size} and seed {seed}; the size must be at least {made.least}, the seed 0 or more")
+        raise DataError(
+            f"a stand-in of {kind} of size {size} and seed {seed}; the size must be at least {made.least}, the seed 0 or more"
+        )
     _check_free(out)
     rows = made.counts(size)
     own, told = _faces(faces, made, rows, seed)
@@ -127,17 +140,27 @@ def is_standin(root: Path) -> bool:
 def _check_free(out: Path) -> None:
     with wrap_os_errors(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputError(f"{out}: exists already and is not empty; move it away or choose another folder")
+            raise OutputError(
+                f"{out}: exists already and is not empty; move it away or choose another folder"
+            )
 
 
-def _faces(faces: Path | pd.DataFrame | None, kind: Kind, rows: Mapping[str, int], seed: int) -> tuple[dict[str, Faces], str]:
+def _faces(
+    faces: Path | pd.DataFrame | None, kind: Kind, rows: Mapping[str, int], seed: int
+) -> tuple[dict[str, Faces], str]:
     """The faces of each split, and what the README says of them."""
     if faces is None:
         count = {split: int(np.clip(n // 4, 45, 3600)) for split, n in rows.items()}
         compounds = kind.build is c_expr_db
-        own = {split: drawn_faces(n, seed, k, compounds) for k, (split, n) in enumerate(count.items())}
+        own = {
+            split: drawn_faces(n, seed, k, compounds) for k, (split, n) in enumerate(count.items())
+        }
         return own, "drawn faces with known labels"
-    table, where = (faces, "the label table") if isinstance(faces, pd.DataFrame) else (read_faces(Path(faces)), str(faces))
+    table, where = (
+        (faces, "the label table")
+        if isinstance(faces, pd.DataFrame)
+        else (read_faces(Path(faces)), str(faces))
+    )
     own, left = faces_of(table, list(rows), seed, where)
     used = ", ".join(f"{len(each)} {split}" for split, each in own.items())
     return own, f"real faces of {where} ({used}); {left} rows of it lack a label and were left out"
@@ -168,5 +191,7 @@ def _readme(root: Path, made: Kind, *facts: str) -> None:
         "Scores on it say nothing about scores on the real data.",
     ]
     if (root / LABELS).is_dir():
-        lines.append(f"{LABELS}/ holds what the real data set does not give out; it is no part of the layout.")
+        lines.append(
+            f"{LABELS}/ holds what the real data set does not give out; it is no part of the layout."
+        )
     write_lines(root / _README, lines)

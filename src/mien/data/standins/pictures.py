@@ -17,11 +17,25 @@ from mien.faces.prepare import Pixels, similarity, warp
 from mien.files import wrap_os_errors
 from mien.tasks import Floats
 
-__all__ = ["Job", "alter", "cut_out", "degrade", "framing", "noise_of", "paint", "placed", "relight", "write_jpeg", "write_png"]
+__all__ = [
+    "Job",
+    "alter",
+    "cut_out",
+    "degrade",
+    "framing",
+    "noise_of",
+    "paint",
+    "placed",
+    "relight",
+    "write_jpeg",
+    "write_png",
+]
 
 Image = NDArray[np.uint8]
 
-_FRAMED: Final = np.array(FERPLUS_TEMPLATE)  # pictures without points are taken to be framed like this
+_FRAMED: Final = np.array(
+    FERPLUS_TEMPLATE
+)  # pictures without points are taken to be framed like this
 _MARGIN: Final = 6  # pixels beyond each edge of a crop, for shifts and turns
 _SQUARE: Final = 1.1
 
@@ -69,12 +83,21 @@ def cut_out(cell: object, points: Floats, size: int, zoom: float) -> Image:
 def _faded(crop: Image, shape: tuple[int, ...], matrix: Floats) -> Image:
     """The crop, out of focus where it goes beyond the picture: drawn-out edge pixels look like beards."""
     size = len(crop)
-    corners = np.array([[-0.5, -0.5, size - 0.5, size - 0.5], [-0.5, size - 0.5, -0.5, size - 0.5], [1, 1, 1, 1]])
+    corners = np.array(
+        [[-0.5, -0.5, size - 0.5, size - 0.5], [-0.5, size - 0.5, -0.5, size - 0.5], [1, 1, 1, 1]]
+    )
     x, y = cv2.invertAffineTransform(matrix) @ corners
     if min(x.min(), y.min()) >= -0.5 and x.max() <= shape[1] - 0.5 and y.max() <= shape[0] - 0.5:
         return crop
-    seen = cv2.warpAffine(np.ones(shape, np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(0,))
-    seen = cv2.erode(seen, np.ones((3, 3), np.uint8), iterations=max(size // 24, 1), borderType=cv2.BORDER_REPLICATE)
+    seen = cv2.warpAffine(
+        np.ones(shape, np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(0,)
+    )
+    seen = cv2.erode(
+        seen,
+        np.ones((3, 3), np.uint8),
+        iterations=max(size // 24, 1),
+        borderType=cv2.BORDER_REPLICATE,
+    )
     share = cv2.GaussianBlur(seen, (0, 0), 0.02 * size)[..., None]
     few = cv2.resize(crop, (5, 5), interpolation=cv2.INTER_AREA)
     soft = cv2.resize(few, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -99,9 +122,13 @@ def alter(crop: Image, size: int, rng: np.random.Generator, grain: NDArray[np.in
     """A crop of `size` px from a larger one: turned by a few degrees, moved, lit and grained a little differently every time."""
     turn, grow, dx, dy = rng.normal(size=4)
     middle = (crop.shape[0] - 1) / 2
-    matrix = cv2.getRotationMatrix2D((middle, middle), 2.0 * turn, 1 + 0.02 * float(np.clip(grow, -2, 2)))
+    matrix = cv2.getRotationMatrix2D(
+        (middle, middle), 2.0 * turn, 1 + 0.02 * float(np.clip(grow, -2, 2))
+    )
     matrix[:, 2] += (size - 1) / 2 - middle + 0.012 * size * np.clip((dx, dy), -2, 2)
-    out = cv2.warpAffine(crop, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    out = cv2.warpAffine(
+        crop, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return relight(np.asarray(out, np.uint8), rng, grain)
 
 
@@ -152,7 +179,9 @@ def paint(faces: Faces, job: Job) -> int:
     for path, face in zip(job.paths, job.faces.tolist(), strict=True):
         if face not in crops:
             side = job.size + 2 * gap
-            whole = cut_out(faces.images[face], faces.points[face], side, job.zoom * job.size / side)
+            whole = cut_out(
+                faces.images[face], faces.points[face], side, job.zoom * job.size / side
+            )
             crops[face] = np.clip(whole * light, 0, 255).astype(np.uint8)
         picture = alter(crops[face], job.size, rng, grain)
         if job.coarse:

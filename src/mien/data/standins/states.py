@@ -49,18 +49,26 @@ class Space:
     """
 
     def __init__(self, *parts: Floats) -> None:
-        self._scale = np.concatenate([1 / (np.maximum(part.std(axis=0), 0.02) * np.sqrt(part.shape[1])) for part in parts])
+        self._scale = np.concatenate(
+            [1 / (np.maximum(part.std(axis=0), 0.02) * np.sqrt(part.shape[1])) for part in parts]
+        )
         self._faces = (np.concatenate(parts, axis=1) * self._scale).astype(np.float32)
 
     def stand_ins(self, film: SyntheticClip, rng: np.random.Generator) -> Ints:
         """For each row of the film, (R,), one of the `_NEAR` faces nearest to it among those of the film's cast."""
-        cast = np.sort(rng.permutation(len(self._faces))[: min(_CAST, -(-len(self._faces) * 2 // 3))])
+        cast = np.sort(
+            rng.permutation(len(self._faces))[: min(_CAST, -(-len(self._faces) * 2 // 3))]
+        )
         faces = self._faces[cast]
-        states = (np.concatenate([film.expr, film.va, film.units], axis=1) * self._scale).astype(np.float32)
+        states = (np.concatenate([film.expr, film.va, film.units], axis=1) * self._scale).astype(
+            np.float32
+        )
         far = (faces**2).sum(axis=1) - 2 * states @ faces.T
         near = min(_NEAR, len(cast))
         chosen = np.argpartition(far, near - 1, axis=1)[:, :near]
-        return np.asarray(cast[chosen[np.arange(len(states)), rng.integers(near, size=len(states))]])
+        return np.asarray(
+            cast[chosen[np.arange(len(states)), rng.integers(near, size=len(states))]]
+        )
 
 
 def shares_of(counts: Sequence[float]) -> Floats:
@@ -81,7 +89,9 @@ def settled(rows: int, shares: Floats, least: int = 1) -> Ints:
     [7, 2, 1]
     """
     if rows < least * len(shares):
-        raise DataError(f"{rows} rows of one split cannot show {len(shares)} classes {least} times each; ask for a larger size")
+        raise DataError(
+            f"{rows} rows of one split cannot show {len(shares)} classes {least} times each; ask for a larger size"
+        )
     spare = rows - least * len(shares)
     counts = np.floor(spare * shares).astype(np.intp)
     rest = spare * shares - counts
@@ -90,7 +100,14 @@ def settled(rows: int, shares: Floats, least: int = 1) -> Ints:
 
 
 def films(
-    rng: np.random.Generator, rows: int, shares: Floats, pools: Sequence[Ints], parts: Sequence[Floats], *, hold: float, length: float
+    rng: np.random.Generator,
+    rows: int,
+    shares: Floats,
+    pools: Sequence[Ints],
+    parts: Sequence[Floats],
+    *,
+    hold: float,
+    length: float,
 ) -> list[SyntheticClip]:
     """Films of `rows` rows in all, in which class k has about the share `shares[k]`.
 
@@ -104,7 +121,9 @@ def films(
     return made
 
 
-def _segments(rng: np.random.Generator, rows: int, shares: Floats, hold: float) -> list[tuple[int, int]]:
+def _segments(
+    rng: np.random.Generator, rows: int, shares: Floats, hold: float
+) -> list[tuple[int, int]]:
     """Class and rows of every rest, in random order; together `rows`."""
     made = []
     for k, count in enumerate(settled(rows, shares, 4)):
@@ -114,7 +133,9 @@ def _segments(rng: np.random.Generator, rows: int, shares: Floats, hold: float) 
     return [made[i] for i in rng.permutation(len(made))]
 
 
-def _cut(rng: np.random.Generator, segments: list[tuple[int, int]], length: float) -> list[list[tuple[int, int]]]:
+def _cut(
+    rng: np.random.Generator, segments: list[tuple[int, int]], length: float
+) -> list[list[tuple[int, int]]]:
     """Runs of segments, of about `length` rows each."""
     made: list[list[tuple[int, int]]] = [[]]
     wanted = length * rng.uniform(0.6, 1.4)
@@ -129,7 +150,9 @@ def _cut(rng: np.random.Generator, segments: list[tuple[int, int]], length: floa
     return made
 
 
-def _film(rng: np.random.Generator, segments: list[tuple[int, int]], targets: Sequence[Floats]) -> SyntheticClip:
+def _film(
+    rng: np.random.Generator, segments: list[tuple[int, int]], targets: Sequence[Floats]
+) -> SyntheticClip:
     counts = np.array([n for _, n in segments])
     rows, ends = int(counts.sum()), counts.cumsum()
     at = np.arange(rows)
@@ -145,7 +168,9 @@ def _film(rng: np.random.Generator, segments: list[tuple[int, int]], targets: Se
 
 def _wander(rng: np.random.Generator, at: Ints, columns: int, bias: float, sway: float) -> Floats:
     """What is this film's own (R, K): an offset, and a slow sway of one turn in 100 to 600 rows."""
-    turn = 2 * np.pi * at[:, None] / rng.uniform(100, 600, columns) + rng.uniform(0, 2 * np.pi, columns)
+    turn = 2 * np.pi * at[:, None] / rng.uniform(100, 600, columns) + rng.uniform(
+        0, 2 * np.pi, columns
+    )
     return np.asarray(bias * rng.normal(size=columns) + sway * np.sin(turn))
 
 

@@ -46,11 +46,20 @@ def expw(order: Order) -> list[Work]:
         rows = slice(start, start + many)
         name = f"{_EXPW[classes[start]]}_people_{number}.jpg"
         sides = rng.integers(96, 161, many)
-        lots = [(int(face), int(side), int(rng.integers(_HEIGHT - side))) for face, side in zip(chosen[rows], sides, strict=True)]
+        lots = [
+            (int(face), int(side), int(rng.integers(_HEIGHT - side)))
+            for face, side in zip(chosen[rows], sides, strict=True)
+        ]
         left = 0
-        for face, ((_, side, top), code) in enumerate(zip(lots, classes[rows].tolist(), strict=True)):
+        for face, ((_, side, top), code) in enumerate(
+            zip(lots, classes[rows].tolist(), strict=True)
+        ):
             edge = (1 - _TILE) / 2 * side
-            box = np.round([top + edge, left + edge, left + side - edge, top + side - edge]).astype(int).tolist()
+            box = (
+                np.round([top + edge, left + edge, left + side - edge, top + side - edge])
+                .astype(int)
+                .tolist()
+            )
             lines.append(f"{name} {face} {' '.join(map(str, box))} {rng.gamma(4, 12):.4f} {code}")
             left += side
         work.append((1, partial(_crowd, faces, place / name, lots, (order.seed, 2, number))))
@@ -63,10 +72,14 @@ def _crowd(faces: Faces, path: Path, lots: list[Lot], seed: tuple[int, ...]) -> 
     """A picture of some faces side by side."""
     rng = np.random.default_rng(seed)
     grain = noise_of(rng)
-    picture = np.full((_HEIGHT, sum(side for _, side, _ in lots), 3), rng.integers(60, 190, 3), np.uint8)
+    picture = np.full(
+        (_HEIGHT, sum(side for _, side, _ in lots), 3), rng.integers(60, 190, 3), np.uint8
+    )
     left = 0
     for face, side, top in lots:
-        picture[top : top + side, left : left + side] = relight(cut_out(faces.images[face], faces.points[face], side, _TILE), rng, grain)
+        picture[top : top + side, left : left + side] = relight(
+            cut_out(faces.images[face], faces.points[face], side, _TILE), rng, grain
+        )
         left += side
     write_jpeg(path, picture, int(rng.integers(70, 96)))
 
@@ -76,7 +89,15 @@ def afew_va(order: Order) -> list[Work]:
     faces, rows = order.faces["train"], order.rows["train"]
     length = float(np.clip(rows / 24, 10, _LENGTH))
     parts = (faces.expr, faces.va, faces.units)
-    made = films(order.rng(1), rows, np.full(4, 0.25), _quarters(faces), parts, hold=length / 2, length=length)
+    made = films(
+        order.rng(1),
+        rows,
+        np.full(4, 0.25),
+        _quarters(faces),
+        parts,
+        hold=length / 2,
+        length=length,
+    )
     space, work = Space(*parts), list[Work]()
     for i, film in enumerate(made):
         rng = order.rng(2, i)
@@ -86,7 +107,9 @@ def afew_va(order: Order) -> list[Work]:
         at = _way(rng, len(film))
         frames = {f"{k:05d}": _frame(faces, film, k, face, at[k]) for k, face in enumerate(chosen)}
         actor = {"actor": f"Actor {int(rng.integers(max(len(made) * 2 // 5, 1)))}"}
-        write_lines(place / f"{clip}.json", [json.dumps({"video_id": clip, **actor, "frames": frames})])
+        write_lines(
+            place / f"{clip}.json", [json.dumps({"video_id": clip, **actor, "frames": frames})]
+        )
         work.append((len(film), partial(_clip, faces, place, chosen, at, (order.seed, 3, i))))
     return work
 
@@ -94,7 +117,11 @@ def afew_va(order: Order) -> list[Work]:
 def _quarters(faces: Faces) -> list[NDArray[np.intp]]:
     """The faces in four: low and high valence, and in each low and high arousal."""
     halves = np.array_split(np.argsort(faces.va[:, 0], kind="stable"), 2)
-    return [part for half in halves for part in np.array_split(half[np.argsort(faces.va[half, 1], kind="stable")], 2)]
+    return [
+        part
+        for half in halves
+        for part in np.array_split(half[np.argsort(faces.va[half, 1], kind="stable")], 2)
+    ]
 
 
 def _way(rng: np.random.Generator, count: int) -> list[int]:
@@ -109,13 +136,17 @@ def _frame(faces: Faces, film: SyntheticClip, row: int, face: int, left: int) ->
     return {"landmarks": marks.round(2).tolist(), "valence": valence, "arousal": arousal}
 
 
-def _clip(faces: Faces, place: Path, chosen: list[int], at: list[int], seed: tuple[int, ...]) -> None:
+def _clip(
+    faces: Faces, place: Path, chosen: list[int], at: list[int], seed: tuple[int, ...]
+) -> None:
     """The pictures of a clip."""
     rng = np.random.default_rng(seed)
     grain = noise_of(rng)
     for k, (face, left) in enumerate(zip(chosen, at, strict=True)):
         tile = relight(cut_out(faces.images[face], faces.points[face], _HIGH, _FILMED), rng, grain)
         few = cv2.resize(tile, (3, 2), interpolation=cv2.INTER_AREA)
-        picture = np.asarray(cv2.resize(few, (_WIDE, _HIGH), interpolation=cv2.INTER_LINEAR), np.uint8)
+        picture = np.asarray(
+            cv2.resize(few, (_WIDE, _HIGH), interpolation=cv2.INTER_LINEAR), np.uint8
+        )
         picture[:, left : left + _HIGH] = tile
         write_png(place / f"{k:05d}.png", picture)

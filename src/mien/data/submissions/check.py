@@ -60,11 +60,18 @@ class _Found:
         if count:
             self.counts[kind] = self.counts.get(kind, 0) + count
             kept = self.examples.setdefault(kind, [])
-            kept += [self.where + text for _, text in zip(range(EXAMPLES - len(kept)), examples, strict=False)]
+            kept += [
+                self.where + text
+                for _, text in zip(range(EXAMPLES - len(kept)), examples, strict=False)
+            ]
 
     def defects(self) -> list[Defect]:
         """One per kind, in the order of `KINDS`."""
-        return [Defect(kind, self.counts[kind], tuple(self.examples[kind])) for kind in KINDS if kind in self.counts]
+        return [
+            Defect(kind, self.counts[kind], tuple(self.examples[kind]))
+            for kind in KINDS
+            if kind in self.counts
+        ]
 
 
 def check(path: Path, name: str, official: pd.DataFrame) -> list[Defect]:
@@ -102,18 +109,28 @@ def guess(path: Path) -> str:
         raise DataError(
             f"{path}: {'the file is empty' if path.exists() else 'there is no such file or folder'}; give the submission's own path"
         )
-    fits = [form for form in FORMATS.values() if form.header and _first_line(form, path) == form.header]
+    fits = [
+        form for form in FORMATS.values() if form.header and _first_line(form, path) == form.header
+    ]
     if not fits:
-        raise DataError(f"{path}: its first line is no header of a known format; name the format by --format, one of {', '.join(FORMATS)}")
+        raise DataError(
+            f"{path}: its first line is no header of a known format; name the format by --format, one of {', '.join(FORMATS)}"
+        )
     if len({form.rules for form in fits}) > 1:
-        raise DataError(f"{path}: could be {' or '.join(form.name for form in fits)}; name the format")
+        raise DataError(
+            f"{path}: could be {' or '.join(form.name for form in fits)}; name the format"
+        )
     return fits[0].name
 
 
 def _first_line(form: Format, path: Path) -> str:
     """The first line of a submission, read as that format; "" where its layout is another."""
     if form.folder is not None:
-        path = next(iter(sorted((path / form.folder).glob("*.txt"))), path) if path.is_dir() else Path()
+        path = (
+            next(iter(sorted((path / form.folder).glob("*.txt"))), path)
+            if path.is_dir()
+            else Path()
+        )
     if not path.is_file():
         return ""
     with path.open("rb") as file:
@@ -130,19 +147,28 @@ def _content(path: Path) -> bytes:
 def _check_folder(form: Format, path: Path, lengths: dict[str, int], found: _Found) -> None:
     home = path / (form.folder or "")
     if not home.is_dir():
-        found.add("layout", [f"{home} is no folder; {form.name} is a folder of files <video>.txt"], 1)
+        found.add(
+            "layout", [f"{home} is no folder; {form.name} is a folder of files <video>.txt"], 1
+        )
         return
     files = {entry.name: entry for entry in home.iterdir()}
     wanted = {f"{video}.txt": count for video, count in lengths.items()}
     missing = [name for name in wanted if name not in files or not files[name].is_file()]
     surplus = sorted(files.keys() - wanted.keys())
     found.add("missing file", missing, len(missing))
-    found.add("surplus file", (f"{name} is no video of the list with .txt" for name in surplus), len(surplus))
+    found.add(
+        "surplus file",
+        (f"{name} is no video of the list with .txt" for name in surplus),
+        len(surplus),
+    )
     for name in (name for name in wanted if name not in missing):
         found.where = f"{name}, "
         rows = _rows(form, _content(files[name]), found, None)
         if rows is not None:
-            told, off = [f"{len(rows.line)} lines of answers, expected {wanted[name]}"], len(rows.line) - wanted[name]
+            told, off = (
+                [f"{len(rows.line)} lines of answers, expected {wanted[name]}"],
+                len(rows.line) - wanted[name],
+            )
             found.add("surplus row" if off > 0 else "missing row", told, abs(off))
     found.where = ""
 
@@ -173,14 +199,25 @@ def _rows(form: Format, content: bytes, found: _Found, listed: pd.Series | None)
     bare = (fields == width + 1) & _numpy(pc.ends_with(lines, ","))
     found.add("trailing comma", (f"line {line}" for line in number[bare]), int(bare.sum()))
     wrong = (fields != width) & ~bare
-    told = (f"line {number[at]}: {_count(int(fields[at]))}, expected {width}" for at in np.flatnonzero(wrong))
+    told = (
+        f"line {number[at]}: {_count(int(fields[at]))}, expected {width}"
+        for at in np.flatnonzero(wrong)
+    )
     found.add("field count", told, int(wrong.sum()))
-    _check_values(form, pc.split_pattern(lines.filter(pa.array(~wrong)), ",").combine_chunks(), number[~wrong], int(named), found)
+    _check_values(
+        form,
+        pc.split_pattern(lines.filter(pa.array(~wrong)), ",").combine_chunks(),
+        number[~wrong],
+        int(named),
+        found,
+    )
     return _Rows(number, pc.replace_substring_regex(lines, r"(?s),.*", ""))
 
 
 def _numpy(values: Any) -> NDArray[Any]:
-    return np.asarray(values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy())
+    return np.asarray(
+        values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy()
+    )
 
 
 def _count(fields: int) -> str:
@@ -209,12 +246,16 @@ def _lines(text: str, found: _Found) -> "pa.ChunkedArray":
         lines.pop()
     if "\r" in text:
         at = [number for number, line in enumerate(lines, 1) if line.endswith("\r")]
-        found.add("line ends", (f"line {number} ends in CR LF, expected LF" for number in at), len(at))
+        found.add(
+            "line ends", (f"line {number} ends in CR LF, expected LF" for number in at), len(at)
+        )
         lines = [line.removesuffix("\r") for line in lines]
     return pa.chunked_array([pa.array(lines, pa.large_string())])
 
 
-def _takes_header(form: Format, lines: "pa.ChunkedArray", found: _Found, listed: pd.Series | None) -> bool:
+def _takes_header(
+    form: Format, lines: "pa.ChunkedArray", found: _Found, listed: pd.Series | None
+) -> bool:
     """Whether the first line is a header, right or wrong, and no row."""
     first = lines[0].as_py() if len(lines) else ""
     known = [other.name for other in FORMATS.values() if other.header == first]
@@ -224,25 +265,40 @@ def _takes_header(form: Format, lines: "pa.ChunkedArray", found: _Found, listed:
         listed is None and all(map(_NUMBER.fullmatch, first.split(",")))
     )
     whose = f", that of {known[0]}" if known else ", a row" if row else ""
-    found.add("header", [f"line 1: expected {form.header or 'a row, no header'}; found {first!r}{whose}"], 1)
+    found.add(
+        "header",
+        [f"line 1: expected {form.header or 'a row, no header'}; found {first!r}{whose}"],
+        1,
+    )
     return not row
 
 
-def _check_values(form: Format, fields: "pa.ListArray", line: Numbers, skip: int, found: _Found) -> None:
+def _check_values(
+    form: Format, fields: "pa.ListArray", line: Numbers, skip: int, found: _Found
+) -> None:
     """Judge each different text of a field once. skip: fields before the first value."""
     starts = np.asarray(fields.offsets.to_numpy())[:-1]
     for place, field in enumerate(form.fields, skip):
         column = fields.values.take(pa.array(starts + place)).dictionary_encode()
         texts = column.dictionary.to_pylist()
-        verdicts = np.array([_verdict(field, text) for text in texts] or [""], object)[np.asarray(column.indices.to_numpy())]
+        verdicts = np.array([_verdict(field, text) for text in texts] or [""], object)[
+            np.asarray(column.indices.to_numpy())
+        ]
         for kind in set(verdicts.tolist()) - {""}:
             at = np.flatnonzero(verdicts == kind)
-            told = (f"line {line[row]}: {field.name} is {column[int(row)].as_py()!r}{_allowed(field, kind)}" for row in at)
+            told = (
+                f"line {line[row]}: {field.name} is {column[int(row)].as_py()!r}{_allowed(field, kind)}"
+                for row in at
+            )
             found.add(kind, told, len(at))
 
 
 def _allowed(field: Field, kind: str) -> str:
-    return f", allowed {field.low:g} to {field.high:g}" if kind in ("out of range", "no whole number") else ""
+    return (
+        f", allowed {field.low:g} to {field.high:g}"
+        if kind in ("out of range", "no whole number")
+        else ""
+    )
 
 
 def _verdict(field: Field, text: str) -> str:
@@ -267,7 +323,10 @@ def _check_names(rows: _Rows, official: pd.Series, found: _Found) -> None:
         return
     known = got >= 0
     found.add("surplus row", _told(rows, names, ~known, "is not listed"), int((~known).sum()))
-    asked, given = np.bincount(wanted, minlength=len(unique)), np.bincount(got[known], minlength=len(unique))
+    asked, given = (
+        np.bincount(wanted, minlength=len(unique)),
+        np.bincount(got[known], minlength=len(unique)),
+    )
     nth = np.zeros(len(got), np.int64)
     nth[known] = _nth(got[known])
     again = known & (nth >= asked[got])
@@ -277,7 +336,10 @@ def _check_names(rows: _Rows, official: pd.Series, found: _Found) -> None:
     found.add("missing row", told, int(missing.sum()))
     answered, expected = np.flatnonzero(known & ~again), wanted[~missing]
     moved = np.flatnonzero(got[answered] != expected)
-    order = (f"line {rows.line[answered[at]]}: {names.iloc[answered[at]]}, expected {unique[expected[at]]}" for at in moved)
+    order = (
+        f"line {rows.line[answered[at]]}: {names.iloc[answered[at]]}, expected {unique[expected[at]]}"
+        for at in moved
+    )
     found.add("reordered row", order, len(moved))
 
 

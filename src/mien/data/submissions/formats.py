@@ -13,7 +13,16 @@ import pandas as pd
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 
-__all__ = ["DIGITS", "FORMATS", "Field", "Format", "answers", "format_named", "markdown", "video_lengths"]
+__all__ = [
+    "DIGITS",
+    "FORMATS",
+    "Field",
+    "Format",
+    "answers",
+    "format_named",
+    "markdown",
+    "video_lengths",
+]
 
 DIGITS: Final = 6
 """Decimals of every value that is no decision."""
@@ -79,7 +88,11 @@ def _fields(task: Task) -> list[Field]:
 
 _EIGHT: Final = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
 _UNITS: Final = "AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26"
-_MTL: Final = ("image,valence,arousal,expression,aus", ("va", "expr.abaw8", "au.abaw12"), "video45_1/00001.jpg")
+_MTL: Final = (
+    "image,valence,arousal,expression,aus",
+    ("va", "expr.abaw8", "au.abaw12"),
+    "video45_1/00001.jpg",
+)
 _EXPR: Final = (f"image_location,{_EIGHT}", ("expr.abaw8",), "14-30-1920x1080/00001.jpg")
 _VA: Final = ("image_location,valence,arousal", ("va",), "14-30-1920x1080/00001.jpg")
 _AU: Final = (f"image_location,{_UNITS}", ("au.abaw12",), "14-30-1920x1080/00001.jpg")
@@ -88,7 +101,11 @@ _CE: Final = (
     ("ce.abaw7",),
     "01/00001.jpg",
 )
-_EMI: Final = ("Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy", ("emi.abaw6",), "00001")
+_EMI: Final = (
+    "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy",
+    ("emi.abaw6",),
+    "00001",
+)
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType({
     one.name: one
@@ -139,17 +156,28 @@ def video_lengths(listed: pd.DataFrame) -> dict[str, int]:
             f"the list has {image!r} where line k of a video's file must be frame k; list every frame of a video, "
             "<video>/00001.jpg first: the names of the videos alone do not say how many lines they need"
         )
-    return {str(video): int(count) for video, count in listed["video"].value_counts(sort=False).items()}
+    return {
+        str(video): int(count) for video, count in listed["video"].value_counts(sort=False).items()
+    }
 
 
 def markdown() -> list[str]:
     """The table of the formats, as lines of Markdown."""
-    lines = ["| format | challenge | answers | a file for | rows as listed, and notes | header |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| format | challenge | answers | a file for | rows as listed, and notes | header |",
+        "|---|---|---|---|---|---|",
+    ]
     for one in FORMATS.values():
-        home = "all" if one.folder is None else f"each video: `{one.folder + '/' if one.folder else ''}<video>.txt`"
+        home = (
+            "all"
+            if one.folder is None
+            else f"each video: `{one.folder + '/' if one.folder else ''}<video>.txt`"
+        )
         listed = f"`{one.listed}` {one.note}".rstrip()
         header = f"`{one.header}`" if one.header else "none"
-        lines.append(f"| `{one.name}` | {one.challenge} | {answers(one)} | {home} | {listed} | {header} |")
+        lines.append(
+            f"| `{one.name}` | {one.challenge} | {answers(one)} | {home} | {listed} | {header} |"
+        )
     return lines
 
 

@@ -34,7 +34,12 @@ class Written:
 
 
 def write(
-    name: str, listed: pd.DataFrame, scores: pd.DataFrame, path: Path, *, thresholds: Mapping[str, float | Sequence[float]] | None = None
+    name: str,
+    listed: pd.DataFrame,
+    scores: pd.DataFrame,
+    path: Path,
+    *,
+    thresholds: Mapping[str, float | Sequence[float]] | None = None,
 ) -> Written:
     """Answer every row of an official list, in its order, rows that come twice included.
 
@@ -78,35 +83,55 @@ def _check_thresholds(form: Format, thresholds: Mapping[str, float | Sequence[fl
     units = {task.family: len(task.names) for task in form.tasks if task.kind == "any_of"}
     for family, chosen in thresholds.items():
         if family not in units:
-            raise ValueError(f"{form.name} has no units of the family {family!r} to apply a threshold to; leave its thresholds out")
+            raise ValueError(
+                f"{form.name} has no units of the family {family!r} to apply a threshold to; leave its thresholds out"
+            )
         if np.shape(chosen) not in ((), (units[family],)):
-            raise ValueError(f"{form.name} takes one threshold for {family}, or {units[family]}; got the shape {np.shape(chosen)}")
+            raise ValueError(
+                f"{form.name} takes one threshold for {family}, or {units[family]}; got the shape {np.shape(chosen)}"
+            )
 
 
 def _found(form: Format, scores: pd.DataFrame) -> pd.DataFrame:
     """Scores by image, each image once."""
     columns = [column for task in form.tasks for column in task.columns]
     if missing := [column for column in ("image", *columns) if column not in scores]:
-        raise DataError(f"{form.name} needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; the scores have none of that name")
+        raise DataError(
+            f"{form.name} needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; the scores have none of that name"
+        )
     values = scores[columns].to_numpy(np.float64)
     if wrong := int(np.isinf(values).any(axis=1).sum()):
-        raise DataError(f"{form.name}: the scores are infinite in {wrong} of {len(values)} rows; NaN says that a row was not measured")
+        raise DataError(
+            f"{form.name}: the scores are infinite in {wrong} of {len(values)} rows; NaN says that a row was not measured"
+        )
     code, images = pd.factorize(scores["image"])
     if nameless := int((code < 0).sum()):
-        raise DataError(f"{form.name}: {nameless} rows of the scores name no image; give each the name that the list has")
+        raise DataError(
+            f"{form.name}: {nameless} rows of the scores name no image; give each the name that the list has"
+        )
     first = np.flatnonzero(~pd.Series(code).duplicated())
     other = ~np.isclose(values, values[first[code]], rtol=0, atol=_SAME, equal_nan=True).all(axis=1)
     if other.any():
         again = scores["image"].iloc[int(other.argmax())]
-        raise DataError(f"{form.name}: {again!r} is scored twice, with different values ({other.sum()} such rows); keep one of them")
+        raise DataError(
+            f"{form.name}: {again!r} is scored twice, with different values ({other.sum()} such rows); keep one of them"
+        )
     return pd.DataFrame(values[first], index=pd.Index(images), columns=columns)
 
 
-def _whole(form: Format, task: Task, listed: pd.DataFrame, values: Floats, unlisted: tuple[str, ...]) -> Floats:
+def _whole(
+    form: Format, task: Task, listed: pd.DataFrame, values: Floats, unlisted: tuple[str, ...]
+) -> Floats:
     """Scores (N, K) of every listed row."""
     if task.kind == "any_of" and ((values < 0) | (values > 1)).any():
-        raise DataError(f"{form.name}: scores of {task.key} reach outside 0..1; turn raw output into probabilities with Task.decode first")
-    hint = f"; {len(unlisted)} scores are of images that are not listed, such as {unlisted[0]!r}" if unlisted else ""
+        raise DataError(
+            f"{form.name}: scores of {task.key} reach outside 0..1; turn raw output into probabilities with Task.decode first"
+        )
+    hint = (
+        f"; {len(unlisted)} scores are of images that are not listed, such as {unlisted[0]!r}"
+        if unlisted
+        else ""
+    )
     if not form.frames:
         missing = np.isnan(values).any(axis=1)
         if missing.any():
@@ -116,7 +141,11 @@ def _whole(form: Format, task: Task, listed: pd.DataFrame, values: Floats, unlis
                 f"each stands alone and cannot be filled: score them{hint}"
             )
         return values
-    measured = pd.Series(~np.isnan(values).all(axis=1)).groupby(listed["video"].to_numpy(), sort=False).any()
+    measured = (
+        pd.Series(~np.isnan(values).all(axis=1))
+        .groupby(listed["video"].to_numpy(), sort=False)
+        .any()
+    )
     if not measured.all():
         raise DataError(
             f"{form.name}: video {measured.index[~measured][0]!r} has no measured frame of {task.key} ({(~measured).sum()} of "
@@ -130,7 +159,11 @@ def _written(task: Task, values: Floats, threshold: float | Sequence[float]) -> 
     if task.kind == "scalar":
         clipped = np.round(np.clip(values, task.low, task.high), DIGITS) + 0.0  # no -0.000000
         return [list(map(f"%.{DIGITS}f".__mod__, column)) for column in clipped.T.tolist()]
-    decided = values.argmax(axis=1)[:, None] if task.kind == "one_of" else (values >= np.asarray(threshold)).astype(np.intp)
+    decided = (
+        values.argmax(axis=1)[:, None]
+        if task.kind == "one_of"
+        else (values >= np.asarray(threshold)).astype(np.intp)
+    )
     return [list(map(str, column)) for column in decided.T.tolist()]
 
 
@@ -139,7 +172,9 @@ def _text(form: Format, fields: Sequence[Sequence[str]]) -> str:
     return "\n".join([*head, *map(",".join, zip(*fields, strict=True))]) + "\n"
 
 
-def _by_video(form: Format, videos: pd.Series, fields: Sequence[Sequence[str]], home: Path) -> Iterator[tuple[Path, str]]:
+def _by_video(
+    form: Format, videos: pd.Series, fields: Sequence[Sequence[str]], home: Path
+) -> Iterator[tuple[Path, str]]:
     """A file for each video: its path and text."""
     _check_home(home, {f"{video}.txt" for video in videos.unique()})
     every = pd.DataFrame(dict(enumerate(fields)))
@@ -150,9 +185,15 @@ def _by_video(form: Format, videos: pd.Series, fields: Sequence[Sequence[str]], 
 def _check_home(home: Path, wanted: set[str]) -> None:
     with wrap_os_errors(home):
         home.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(path.name for path in home.iterdir() if path.name not in wanted and not path.name.endswith(".part"))
+        strangers = sorted(
+            path.name
+            for path in home.iterdir()
+            if path.name not in wanted and not path.name.endswith(".part")
+        )
     if strangers:
-        raise OutputError(f"{home}: holds {strangers[0]!r}, which is no file of this submission; choose an empty folder")
+        raise OutputError(
+            f"{home}: holds {strangers[0]!r}, which is no file of this submission; choose an empty folder"
+        )
 
 
 def _put(texts: Mapping[Path, str] | Iterator[tuple[Path, str]]) -> None:

@@ -66,13 +66,19 @@ def superresolve(
         raise ValueError(f"workers must be 1 or more, got {workers}")
     source, out, engine = Path(source_root), Path(out_root), engine or Ncnn()
     settings = engine.facts() | {"scale": scale, "jpeg": QUALITY}
-    targets = _targets(source, out, _found(source) if pictures is None else _named(source, pictures))
+    targets = _targets(
+        source, out, _found(source) if pictures is None else _named(source, pictures)
+    )
     with _opened(out, targets.values()) as done:
         done.settle(settings)
         todo = _jobs(source, targets, done)
         report = Report(skipped=len(targets) - len(todo))
         if todo:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            cores = (
+                len(os.sched_getaffinity(0))
+                if hasattr(os, "sched_getaffinity")
+                else os.cpu_count() or 1
+            )
             count = min(workers or engine.workers(cores), len(todo))
 
             def take(job: Job, made: int | str) -> None:
@@ -89,11 +95,23 @@ def _found(root: Path) -> list[str]:
     found: list[str] = []
     for where, folders, files in os.walk(root, followlinks=True):
         below = Path(where).relative_to(root)
-        above = {os.path.realpath(root / part) for part in (below, *below.parents)}  # a link to one of these would never end
-        folders[:] = [name for name in folders if not name.startswith(".") and os.path.realpath(os.path.join(where, name)) not in above]
-        found += [(below / name).as_posix() for name in files if not name.startswith(".") and _is_picture(name)]
+        above = {
+            os.path.realpath(root / part) for part in (below, *below.parents)
+        }  # a link to one of these would never end
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(where, name)) not in above
+        ]
+        found += [
+            (below / name).as_posix()
+            for name in files
+            if not name.startswith(".") and _is_picture(name)
+        ]
     if not found:
-        raise DataError(f"{root}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}); check the folder")
+        raise DataError(
+            f"{root}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}); check the folder"
+        )
     return sorted(found)
 
 
@@ -107,14 +125,20 @@ def _named(root: Path, pictures: Iterable[str]) -> list[str]:
     names = dict.fromkeys(os.path.relpath(os.path.join(top, picture), top) for picture in pictures)
     for name in names:
         if name.startswith(os.pardir) or os.path.isabs(name):
-            raise DataError(f"{name}: does not lie in {root}; give the folder that all pictures lie in")
+            raise DataError(
+                f"{name}: does not lie in {root}; give the folder that all pictures lie in"
+            )
     return [PurePath(name).as_posix() for name in names]
 
 
 def _targets(source: Path, out: Path, names: Iterable[str]) -> dict[str, Path]:
     """The file of every picture; no two share one, on any file system, and none lies among the sources."""
-    if out.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(out.resolve()):
-        raise OutputError(f"{out}: must lie outside {source}, and not around it; choose another folder")
+    if out.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(
+        out.resolve()
+    ):
+        raise OutputError(
+            f"{out}: must lie outside {source}, and not around it; choose another folder"
+        )
     targets: dict[str, Path] = {}
     taken: dict[str, str] = {}
     for name in names:
@@ -129,8 +153,12 @@ def _targets(source: Path, out: Path, names: Iterable[str]) -> dict[str, Path]:
 def _opened(out: Path, targets: Iterable[Path]) -> Iterator[Manifest]:
     """The manifest of `out`; a folder without one must not hold what would be replaced."""
     path = out / MANIFEST
-    if not path.exists() and (there := next((target for target in targets if target.exists()), None)):
-        raise OutputError(f"{there}: was not made here and would be replaced; choose another folder")
+    if not path.exists() and (
+        there := next((target for target in targets if target.exists()), None)
+    ):
+        raise OutputError(
+            f"{there}: was not made here and would be replaced; choose another folder"
+        )
     with wrap_os_errors(path):
         out.mkdir(parents=True, exist_ok=True)
     with manifest(path) as done:

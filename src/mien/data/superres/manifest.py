@@ -35,13 +35,17 @@ class Manifest:
         """Whether `target` was made of a source with this stamp, and still has the size it was given."""
         made = file_fingerprint(target)
         with _explained(self._path):
-            found = self._base.execute("SELECT bytes, changed_ns, made FROM pictures WHERE name = ?", (name,)).fetchone()
+            found = self._base.execute(
+                "SELECT bytes, changed_ns, made FROM pictures WHERE name = ?", (name,)
+            ).fetchone()
         return made is not None and found == (*source, made[0])
 
     def add(self, name: str, source: Stamp, made: int) -> None:
         """Picture `name` is there, of a source with this stamp; made: its size in bytes. Raises OutputError."""
         with _explained(self._path):
-            self._base.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?)", (name, *source, made))
+            self._base.execute(
+                "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?)", (name, *source, made)
+            )
 
     def settle(self, settings: Mapping[str, Any]) -> None:
         """Take these settings; raises OutputError where pictures are here that were made with others."""
@@ -67,7 +71,9 @@ def manifest(path: Path) -> Iterator[Manifest]:
             base.execute("PRAGMA locking_mode = EXCLUSIVE")
             base.execute("BEGIN EXCLUSIVE")
             base.execute("CREATE TABLE IF NOT EXISTS settings (said TEXT)")
-            base.execute("CREATE TABLE IF NOT EXISTS pictures (name TEXT PRIMARY KEY, bytes INT, changed_ns INT, made INT) WITHOUT ROWID")
+            base.execute(
+                "CREATE TABLE IF NOT EXISTS pictures (name TEXT PRIMARY KEY, bytes INT, changed_ns INT, made INT) WITHOUT ROWID"
+            )
             base.execute("COMMIT")
         yield Manifest(path, base)
 
@@ -78,6 +84,12 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if "locked" in str(error):
-            raise OutputError(f"{path.parent}: another process is writing there; wait for it, or choose another folder") from error
-        step = "free some space there" if "full" in str(error) else "choose a folder you may write to, or remove this one"
+            raise OutputError(
+                f"{path.parent}: another process is writing there; wait for it, or choose another folder"
+            ) from error
+        step = (
+            "free some space there"
+            if "full" in str(error)
+            else "choose a folder you may write to, or remove this one"
+        )
         raise OutputError(f"{path}: cannot be written ({error}); {step}") from error

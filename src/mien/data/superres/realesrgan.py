@@ -45,7 +45,9 @@ class Ncnn:
         # Half precision, where a processor has it, would make pixels depend on the machine.
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
         if net.load_param_mem(layers.decode()) != 0:
-            raise BundleError(f"{_PACKAGE}: ncnn {ncnn.__version__} does not take these layers; install another version of ncnn")
+            raise BundleError(
+                f"{_PACKAGE}: ncnn {ncnn.__version__} does not take these layers; install another version of ncnn"
+            )
         net.load_model_mem(numbers)
 
         def enlarge(image: Image) -> Image:
@@ -55,7 +57,9 @@ class Ncnn:
             failed, found = extractor.extract("output")
             if failed:
                 raise MemoryError(f"ncnn cannot compute {image.shape[1]}x{image.shape[0]} px")
-            return np.asarray(np.rint(np.array(found).transpose(1, 2, 0).clip(0, 1) * 255), dtype=np.uint8)
+            return np.asarray(
+                np.rint(np.array(found).transpose(1, 2, 0).clip(0, 1) * 255), dtype=np.uint8
+            )
 
         return Network(_FACTOR, enlarge)
 
@@ -66,7 +70,9 @@ def read_weights() -> tuple[bytes, bytes]:
         folder = resources.files(_PACKAGE) / "models"
     except ModuleNotFoundError as error:
         raise MissingExtraError("sr", f"super-resolution ({_PACKAGE})") from error
-    layers, numbers = ((folder / name).read_bytes() if (folder / name).is_file() else b"" for name in WEIGHTS)
+    layers, numbers = (
+        (folder / name).read_bytes() if (folder / name).is_file() else b"" for name in WEIGHTS
+    )
     for (name, known), content in zip(WEIGHTS.items(), (layers, numbers), strict=True):
         found = hashlib.sha256(content).hexdigest()
         if found != known:

@@ -42,7 +42,9 @@ class Engine(Protocol):
         ...
 
 
-def upscaler(engine: Engine, scale: int = 2, *, before_tile: Callable[[], None] | None = None) -> Callable[[Image], Image]:
+def upscaler(
+    engine: Engine, scale: int = 2, *, before_tile: Callable[[], None] | None = None
+) -> Callable[[Image], Image]:
     """A function from RGB uint8 (H, W, 3) to RGB uint8 (scale H, scale W, 3).
 
     The network runs at its own factor, then Lanczos (OpenCV's, over 8x8 pixels) reduces to `scale`: what ``--outscale`` of
@@ -52,7 +54,9 @@ def upscaler(engine: Engine, scale: int = 2, *, before_tile: Callable[[], None] 
     """
     network = engine.open()
     if scale not in range(1, network.factor + 1):
-        raise ValueError(f"scale must be a whole number from 1 to {network.factor}, which the network gives, got {scale}")
+        raise ValueError(
+            f"scale must be a whole number from 1 to {network.factor}, which the network gives, got {scale}"
+        )
 
     def enlarge(tile: Image) -> Image:
         if before_tile:
@@ -83,7 +87,9 @@ def tiled(network: Network, image: Image, tile: int = TILE, overlap: int = OVERL
     for top, bottom in pairwise(_cuts(height, tile)):
         for left, right in pairwise(_cuts(width, tile)):
             y, x = max(top - overlap, 0), max(left - overlap, 0)
-            part = network.enlarge(np.ascontiguousarray(image[y : bottom + overlap, x : right + overlap]))
+            part = network.enlarge(
+                np.ascontiguousarray(image[y : bottom + overlap, x : right + overlap])
+            )
             large[top * by : bottom * by, left * by : right * by] = part[
                 (top - y) * by : (bottom - y) * by, (left - x) * by : (right - x) * by
             ]

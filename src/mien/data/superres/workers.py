@@ -59,7 +59,9 @@ def work(
     When one of them raises, or a KeyboardInterrupt comes, the jobs in hand stop at their next tile; those that end first are still taken.
     Raises OutputError, also for a process that died, ValueError for the scale, and what the engine raises.
     """
-    context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork would copy locks that threads of this process hold
     stop = context.Event()
     pool = ProcessPoolExecutor(count, context, _start, (engine, scale, stop))
     left, taken = iter(jobs), 0
@@ -73,14 +75,20 @@ def work(
                 taken += 1
                 if progress:
                     progress(taken, len(jobs))
-            running |= {pool.submit(_make, job): job for job in islice(left, 2 * count - len(running))}
+            running |= {
+                pool.submit(_make, job): job for job in islice(left, 2 * count - len(running))
+            }
     except BrokenProcessPool as error:
         raise OutputError(LOST_WORKER) from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
         for future, job in running.items():
-            if not future.cancelled() and not future.exception() and isinstance(made := future.result(), int):
+            if (
+                not future.cancelled()
+                and not future.exception()
+                and isinstance(made := future.result(), int)
+            ):
                 take(job, made)
 
 

@@ -4,7 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mien.recipes.steps.compound import ChooseCompounds, Compounds, Export, Faces, SupervisedCompounds
+from mien.recipes.steps.compound import (
+    ChooseCompounds,
+    Compounds,
+    Export,
+    Faces,
+    SupervisedCompounds,
+)
 from mien.recipes.steps.data_files import Balance, Submit, SuperResolve
 from mien.recipes.steps.features_heads import Features, Heads, Score
 from mien.recipes.steps.postprocess import AdaptiveRate, Blend, Override, Smooth, Threshold

@@ -64,12 +64,21 @@ class Export(Step):
 
     @override
     def run(self, place: StepContext) -> None:
-        make_bundle(self._run_of(place), place.folder / EXPORTED, bits=self.bits, features=True, note=place.note, progress=place.progress)
+        make_bundle(
+            self._run_of(place),
+            place.folder / EXPORTED,
+            bits=self.bits,
+            features=True,
+            note=place.note,
+            progress=place.progress,
+        )
 
     def _run_of(self, place: StepContext) -> RunFolder:
         runs = runs_of(place, self.of, place.seeds[0])
         if len(runs) > 1:
-            raise DataError(f"{place.name}: the step {self.of} trains {len(runs)} networks, and a bundle holds one; give it one run")
+            raise DataError(
+                f"{place.name}: the step {self.of} trains {len(runs)} networks, and a bundle holds one; give it one run"
+            )
         return RunFolder(runs[0])
 
 
@@ -100,7 +109,9 @@ class Faces(Step):
             progress=place.ahead("videos"),
         )  # fmt: skip
         empty = frame_compounds(found, np.zeros((len(found), len(_TASK.names))))
-        listed_compounds(empty, listed_table(spec.root), place.note)  # once for all the steps that will match the two
+        listed_compounds(
+            empty, listed_table(spec.root), place.note
+        )  # once for all the steps that will match the two
         with AtomicFile(place.folder / _TABLE) as aside, wrap_os_errors(place.folder):
             found.to_parquet(aside)
 
@@ -152,9 +163,17 @@ class SupervisedCompounds(_OneWay):
         faces, listed = self.given(place)
         columns = [name for name in map(str, faces.columns) if name.startswith("expr_")]
         names = tuple(name.removeprefix("expr_") for name in columns)
-        scores = supervised_compounds(faces[columns].to_numpy(np.float64), names, "one_of", self.mean)
+        scores = supervised_compounds(
+            faces[columns].to_numpy(np.float64), names, "one_of", self.mean
+        )
         frames = frame_compounds(faces, scores, self.aggregation)
-        _save(place, listed, smoothed_compounds(listed_compounds(frames, listed), listed, self.window, self.sigma)[None])
+        _save(
+            place,
+            listed,
+            smoothed_compounds(listed_compounds(frames, listed), listed, self.window, self.sigma)[
+                None
+            ],
+        )
 
 
 class ChooseCompounds(_FromFaces):
@@ -184,14 +203,25 @@ class ChooseCompounds(_FromFaces):
             _save(place, listed, variant_scores(faces, listed, best)[None])
             return
         if target is None:
-            raise DataError(f"{place.name}: to choose by f1 takes labels; give --set labels=FILE, or let `by` be kl")
+            raise DataError(
+                f"{place.name}: to choose by f1 takes labels; give --set labels=FILE, or let `by` be kl"
+            )
         _save(place, listed, self._by_f1(place, table, faces, listed, target))
 
-    def _by_f1(self, place: StepContext, table: pd.DataFrame, faces: pd.DataFrame, listed: pd.DataFrame, target: Floats) -> Floats:
+    def _by_f1(
+        self,
+        place: StepContext,
+        table: pd.DataFrame,
+        faces: pd.DataFrame,
+        listed: pd.DataFrame,
+        target: Floats,
+    ) -> Floats:
         """(V, N, 7): chosen on all, and without each fold."""
         part = part_of(listed, {}, (_TASK,))
         if not part.fold.any():
-            raise DataError(f"{place.name}: to choose by f1 takes two videos with labels at least; let `by` be kl")
+            raise DataError(
+                f"{place.name}: to choose by f1 takes two videos with labels at least; let `by` be kl"
+            )
         ways = [best_variant(table.iloc[[i]]) for i in range(len(table))]
         scores = {way: _filled(variant_scores(faces, listed, way)) for way in ways}
 
@@ -206,7 +236,9 @@ class ChooseCompounds(_FromFaces):
 
 def _tell(place: StepContext, way: Variant) -> None:
     atomic_write(place.folder / "chosen.json", json.dumps({"ce": [asdict(way)]}, indent=2).encode())
-    place.note(f"{place.name}: " + ", ".join(f"{name} {value}" for name, value in asdict(way).items()))
+    place.note(
+        f"{place.name}: " + ", ".join(f"{name} {value}" for name, value in asdict(way).items())
+    )
 
 
 def _spec(place: StepContext, key: str) -> CExprDb:

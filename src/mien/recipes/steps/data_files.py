@@ -45,8 +45,16 @@ class SuperResolve(Step):
     def run(self, place: StepContext) -> None:
         source = _lsd(place, self.data).root / LSD_TRAIN
         engine = None if self.weights is None else Spandrel(self.weights)
-        found = superresolve(source, place.folder / PICTURES, scale=self.scale, engine=engine, progress=place.ahead("pictures"))
-        place.note(f"{place.name}: {found.done} pictures super-resolved, {found.skipped} done before")
+        found = superresolve(
+            source,
+            place.folder / PICTURES,
+            scale=self.scale,
+            engine=engine,
+            progress=place.ahead("pictures"),
+        )
+        place.note(
+            f"{place.name}: {found.done} pictures super-resolved, {found.skipped} done before"
+        )
 
 
 class Balance(Step):
@@ -66,17 +74,34 @@ class Balance(Step):
 
     @override
     def run(self, place: StepContext) -> None:
-        source = _lsd(place, self.data).root / LSD_TRAIN if self.pictures is None else place.earlier[self.pictures] / PICTURES
+        source = (
+            _lsd(place, self.data).root / LSD_TRAIN
+            if self.pictures is None
+            else place.earlier[self.pictures] / PICTURES
+        )
         change = RandAugment(self.ops, self.magnitude)
-        found = balance(source, place.folder / PICTURES, change, seed=self.seed, most=self.most, progress=place.ahead("pictures"))
-        counts = ", ".join(f"{name} {before} to {found.after[name]}" for name, before in found.before.items())
-        place.note(f"{place.name}: {counts}; in all {sum(found.before.values())} to {sum(found.after.values())}")
+        found = balance(
+            source,
+            place.folder / PICTURES,
+            change,
+            seed=self.seed,
+            most=self.most,
+            progress=place.ahead("pictures"),
+        )
+        counts = ", ".join(
+            f"{name} {before} to {found.after[name]}" for name, before in found.before.items()
+        )
+        place.note(
+            f"{place.name}: {counts}; in all {sum(found.before.values())} to {sum(found.after.values())}"
+        )
 
 
 def _lsd(place: StepContext, key: str) -> Lsd:
     spec = place.set(key)
     if not isinstance(spec, Lsd):
-        raise DataError(f"{place.name}: works on the training pictures of a data set of kind lsd, not {spec.set}")
+        raise DataError(
+            f"{place.name}: works on the training pictures of a data set of kind lsd, not {spec.set}"
+        )
     return spec
 
 
@@ -100,14 +125,20 @@ class Submit(Step):
         official = next((root / name for name in self.lists if (root / name).is_file()), None)
         predicted = place.predicted(self.of)
         if official is None or self.split not in predicted.parts:
-            place.note(f"{place.name}: no submission, since none of {', '.join(self.lists)} is in {root}")
+            place.note(
+                f"{place.name}: no submission, since none of {', '.join(self.lists)} is in {root}"
+            )
             return
         listed = read_list(official)
-        for seed in range(max(len(values) for values in predicted.parts[self.split].values.values())):
+        for seed in range(
+            max(len(values) for values in predicted.parts[self.split].values.values())
+        ):
             path = place.folder / SUBMISSION.format(place.seeds[seed])
             write(self.format, listed, _scores(predicted, self.split, seed), path)
             if defects := check(path, self.format, listed):
-                raise OutputError(f"{path}: {defects[0].kind} {defects[0].examples[0]}; this is a defect of mien, please report it")
+                raise OutputError(
+                    f"{path}: {defects[0].kind} {defects[0].examples[0]}; this is a defect of mien, please report it"
+                )
         place.note(f"{place.name}: {len(listed)} rows for {self.format}, no defect: {place.folder}")
 
 

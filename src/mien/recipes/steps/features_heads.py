@@ -18,7 +18,17 @@ from mien.evaluation.judge import evaluate_bundle
 from mien.faces.prepare import Pixels
 from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
-from mien.recipes.steps.runs import EXPORTED, GENERATION, Quiet, keep_runs, mixture, present, rows_in, runs_of, save_scores
+from mien.recipes.steps.runs import (
+    EXPORTED,
+    GENERATION,
+    Quiet,
+    keep_runs,
+    mixture,
+    present,
+    rows_in,
+    runs_of,
+    save_scores,
+)
 from mien.recipes.steps.training import Train
 from mien.tasks import Floats, Task, task
 from mien.train.bundle.feature_extractor import freeze_bundle, freeze_run
@@ -63,7 +73,9 @@ class Features(Step):
         if len(named) > 1 or (not named and (self.network is None or self.pixels is None)):
             raise ValueError("name one of bundle, exported and of, or give network and pixels")
         if self.hidden and self.of is None:
-            raise ValueError("hidden: only of a step that trains heads; name it by `of`, or leave hidden out")
+            raise ValueError(
+                "hidden: only of a step that trains heads; name it by `of`, or leave hidden out"
+            )
         return self
 
     @override
@@ -72,9 +84,13 @@ class Features(Step):
             return
         step = earlier[self.of]
         if not isinstance(step, Train):
-            raise ValueError(f"of: {self.of} trains no network on pictures; name a step of kind train")
+            raise ValueError(
+                f"of: {self.of} trains no network on pictures; name a step of kind train"
+            )
         if step.students > 1:
-            raise ValueError(f"of: {self.of} has {step.students} students, and features are those of one; give it one")
+            raise ValueError(
+                f"of: {self.of} has {step.students} students, and features are those of one; give it one"
+            )
 
     @override
     def run(self, place: StepContext) -> None:
@@ -110,7 +126,9 @@ class Features(Step):
     def settings(self, place: StepContext, name: str, seed: int) -> FeatureSettings:
         """How heads of a later step find this cache. name: what this step is called."""
         home = self.home(place.earlier[name], seed)
-        return FeatureSettings(bundle=self.source(place, home), cache=home, images=root_of((place.set(self.data),)))
+        return FeatureSettings(
+            bundle=self.source(place, home), cache=home, images=root_of((place.set(self.data),))
+        )
 
 
 class HeadRun(BaseModel):
@@ -131,9 +149,18 @@ class HeadRun(BaseModel):
     optim: OptimSettings = OptimSettings()
     fit: FitSettings = FitSettings()
 
-    def settings(self, name: str, data: Sequence[Set], features: FeatureSettings, seed: int, teachers: Sequence[Path]) -> Settings:
+    def settings(
+        self,
+        name: str,
+        data: Sequence[Set],
+        features: FeatureSettings,
+        seed: int,
+        teachers: Sequence[Path],
+    ) -> Settings:
         """As mien train reads them."""
-        read = features.model_copy(update={"parts": self.parts, "within": self.within, "window": self.window})
+        read = features.model_copy(
+            update={"parts": self.parts, "within": self.within, "window": self.window}
+        )
         return Settings(
             name=name, data=tuple(data), tasks=self.tasks, features=read, network=NetworkSettings(backbone="features", heads=self.heads),
             losses=self.losses, optim=self.optim, teachers=tuple(teachers),
@@ -170,11 +197,17 @@ class Heads(Step):
     @override
     def check(self, earlier: Mapping[str, Step]) -> None:
         if not isinstance(earlier[self.features], Features):
-            raise ValueError(f"features: {self.features} caches no features; name a step of kind features")
+            raise ValueError(
+                f"features: {self.features} caches no features; name a step of kind features"
+            )
         for name in self.teachers:
             step = earlier[name]
-            if not isinstance(step, Heads) or [run.tasks for run in step.runs] != [run.tasks for run in self.runs]:
-                raise ValueError(f"teachers: {name} trains no heads of the same tasks, run by run; name a step of kind heads")
+            if not isinstance(step, Heads) or [run.tasks for run in step.runs] != [
+                run.tasks for run in self.runs
+            ]:
+                raise ValueError(
+                    f"teachers: {name} trains no heads of the same tasks, run by run; name a step of kind heads"
+                )
 
     def age(self, steps: Mapping[str, Step]) -> int:
         """How many generations of teachers came before."""
@@ -192,7 +225,12 @@ class Heads(Step):
                 runs.setdefault(seed, []).append(folder.folder)
                 net, named = network_of(folder), [task(key) for key in run.tasks]
                 for split, values in found.items():
-                    raw, _ = raw_scores(net, inputs_of(rows_in(table, split), named, folder.settings), batch=4096, workers=0)
+                    raw, _ = raw_scores(
+                        net,
+                        inputs_of(rows_in(table, split), named, folder.settings),
+                        batch=4096,
+                        workers=0,
+                    )
                     for each in named:
                         values.setdefault(each.family, []).append(each.decode(raw[each.family]))
         keep_runs(place.folder, runs)
@@ -205,7 +243,11 @@ class Heads(Step):
             place.name.replace("_", "-"), mixture([place.set(self.data)], self.mix), source.settings(place, self.features, seed),
             seed + GENERATION * self.age(place.steps), teachers,
         )  # fmt: skip
-        return fit(settings, place.folder / f"run-{number}-{run.families}-seed-{seed}", Quiet(place, f"{run.families}, seed {seed}"))
+        return fit(
+            settings,
+            place.folder / f"run-{number}-{run.families}-seed-{seed}",
+            Quiet(place, f"{run.families}, seed {seed}"),
+        )
 
 
 class Score(Step):
@@ -238,7 +280,9 @@ class Score(Step):
         for split in present(table):
             rows = rows_in(table, split)
             own = self._own(place, rows, split)
-            parts[split] = part_of(rows, {each.family: self._renamed(each, own)[None, None] for each in tasks}, tasks)
+            parts[split] = part_of(
+                rows, {each.family: self._renamed(each, own)[None, None] for each in tasks}, tasks
+            )
         Predicted(tuple(tasks), parts).save(place.folder)
 
     def _own(self, place: StepContext, rows: pd.DataFrame, split: str) -> dict[Task, Floats]:
@@ -247,10 +291,15 @@ class Score(Step):
         if self.features is None:
             scored = evaluate_bundle(model, rows, progress=place.ahead(f"scores {split}"))
             return {each: scored.scores[each.family] for each in model.tasks}
-        cache = FeatureCache(place.earlier[self.features], model.card, root=root_of((place.set(self.data),)))
+        cache = FeatureCache(
+            place.earlier[self.features], model.card, root=root_of((place.set(self.data),))
+        )
         kept = cache.rows(rows)
         return {
-            each: each.decode(np.asarray(cache.raw[each.family][kept]) / model.card.temperature.get(each.family, 1.0))
+            each: each.decode(
+                np.asarray(cache.raw[each.family][kept])
+                / model.card.temperature.get(each.family, 1.0)
+            )
             for each in model.tasks
         }
 
@@ -260,6 +309,16 @@ class Score(Step):
             raise DataError(
                 f"{self.bundle or self.exported} does not predict {wanted.family}; it predicts {', '.join(each.key for each in own)}"
             )
-        like = Task(wanted.key, tuple(self.instead.get(name, name) for name in wanted.names), wanted.kind, wanted.low, wanted.high)
+        like = Task(
+            wanted.key,
+            tuple(self.instead.get(name, name) for name in wanted.names),
+            wanted.kind,
+            wanted.low,
+            wanted.high,
+        )
         scores = own[source][:, like.column_index(source.names)]
-        return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12) if wanted.kind == "one_of" else scores
+        return (
+            scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
+            if wanted.kind == "one_of"
+            else scores
+        )

@@ -60,13 +60,17 @@ class Kernel(BaseModel):
         """Scores (N, K) of a task of that kind smoothed within their videos."""
         video, frame = part.table["video"], part.table["frame"]
         if self.window is not None:
-            return smooth_rows(values, video, frame, window=self.window, sigma=self.sigma, unit=self.unit or "rows")
+            return smooth_rows(
+                values, video, frame, window=self.window, sigma=self.sigma, unit=self.unit or "rows"
+            )
         assert self.alpha is not None
         if kind == "scalar":
             return ema_rows(values, video, frame, self.alpha)
         inside = np.clip(values, _TINY, 1 - _TINY)
         if kind == "any_of":
-            return np.asarray(1 / (1 + np.exp(-ema_rows(np.log(inside / (1 - inside)), video, frame, self.alpha))))
+            return np.asarray(
+                1 / (1 + np.exp(-ema_rows(np.log(inside / (1 - inside)), video, frame, self.alpha)))
+            )
         shares = np.exp(ema_rows(np.log(inside), video, frame, self.alpha))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
@@ -89,7 +93,13 @@ class Smooth(Step):
         def change(each: Task, part: Part, inputs: list[Floats], test: Part | None) -> Changed:
             kernels = self.kernels[each.family]
             several = kernels if isinstance(kernels, tuple) else (kernels,)
-            return _tuned(several, lambda kernel, values, where: kernel(values, where, each.kind), each, (part, test), inputs)
+            return _tuned(
+                several,
+                lambda kernel, values, where: kernel(values, where, each.kind),
+                each,
+                (part, test),
+                inputs,
+            )
 
         _changed(place, [given], list(self.kernels), change)
 
@@ -120,18 +130,30 @@ class Blend(Step):
 
         def change(each: Task, part: Part, inputs: list[Floats], test: Part | None) -> Changed:
             if self.logits and each.kind != "one_of":
-                raise DataError(f"{place.name}: {each.family} has no logits; blend it in a step without `logits`")
-            return _tuned(self._candidates(self.weights[each.family], place.name), mixed, each, (part, test), inputs)
+                raise DataError(
+                    f"{place.name}: {each.family} has no logits; blend it in a step without `logits`"
+                )
+            return _tuned(
+                self._candidates(self.weights[each.family], place.name),
+                mixed,
+                each,
+                (part, test),
+                inputs,
+            )
 
         _changed(place, given, list(self.weights), change)
 
-    def _candidates(self, weights: float | tuple[float, ...] | str, name: str) -> tuple[tuple[float, ...], ...]:
+    def _candidates(
+        self, weights: float | tuple[float, ...] | str, name: str
+    ) -> tuple[tuple[float, ...], ...]:
         if isinstance(weights, tuple) and len(weights) == len(self.of):
             return (weights,)
         if isinstance(weights, tuple) or len(self.of) != 2:
             raise DataError(f"{name}: {len(self.of)} steps are blended; give so many weights")
         several = _WEIGHTS if isinstance(weights, str) else (weights,)
-        return tuple((one, round(1 - one, 6)) for one in sorted(several, key=lambda one: abs(one - 0.5)))
+        return tuple(
+            (one, round(1 - one, 6)) for one in sorted(several, key=lambda one: abs(one - 0.5))
+        )
 
 
 class Threshold(Step):
@@ -145,19 +167,35 @@ class Threshold(Step):
     def run(self, place: StepContext) -> None:
         def change(each: Task, part: Part, inputs: list[Floats], test: Part | None) -> Changed:
             if self.values is not None and len(self.values) != len(each.names):
-                raise DataError(f"{place.name}: {len(each.names)} units need so many values, got {len(self.values)}")
+                raise DataError(
+                    f"{place.name}: {len(each.names)} units need so many values, got {len(self.values)}"
+                )
             if self.values is None:
                 _two_recordings(each, part)
             target = part.truth(each)
 
             def choose(own: Floats, seen: Any) -> Floats:
-                return np.array(self.values) if self.values else thresholds_for(own[seen], target[seen], GRID)
+                return (
+                    np.array(self.values)
+                    if self.values
+                    else thresholds_for(own[seen], target[seen], GRID)
+                )
 
-            tuned = [fit(choose, lambda limits, own: decide(own, limits), one, part.fold) for one in inputs]
+            tuned = [
+                fit(choose, lambda limits, own: decide(own, limits), one, part.fold)
+                for one in inputs
+            ]
             chosen = [one.chosen[0].tolist() for one in tuned]
             shared = self.values is not None and all(one.strides[0] == 0 for one in inputs)
             values = np.stack([one.values[:1] if shared else one.values for one in tuned])
-            units = [] if test is None else [decide(own[0], limits) for own, limits in _pairs(test.values[each.family], chosen)]
+            units = (
+                []
+                if test is None
+                else [
+                    decide(own[0], limits)
+                    for own, limits in _pairs(test.values[each.family], chosen)
+                ]
+            )
             return chosen, values, units
 
         _changed(place, [place.predicted(self.of)], ["au"], change)
@@ -209,10 +247,19 @@ class AdaptiveRate(Step):
             _two_recordings(each, part)
             video, frame = part.table["video"].to_numpy(), part.table["frame"].to_numpy()
             target = part.truth(each)
-            classes = np.where(np.isnan(target).any(axis=1), np.nan, np.nan_to_num(target).argmax(axis=1))
+            classes = np.where(
+                np.isnan(target).any(axis=1), np.nan, np.nan_to_num(target).argmax(axis=1)
+            )
 
             def choose(own: Floats, seen: Any) -> Strides:
-                return fit_strides(own[seen], classes[seen], video[seen], frame[seen], strides=self.strides, alpha=self.alpha)
+                return fit_strides(
+                    own[seen],
+                    classes[seen],
+                    video[seen],
+                    frame[seen],
+                    strides=self.strides,
+                    alpha=self.alpha,
+                )
 
             def apply(plan: Strides, own: Floats) -> Floats:
                 values, looked = apply_strides(plan, own, video, frame)
@@ -224,15 +271,32 @@ class AdaptiveRate(Step):
             units = []
             if test is not None:
                 where = test.table["video"].to_numpy(), test.table["frame"].to_numpy()
-                units = [apply_strides(plan, own[0], *where)[0] for own, plan in _pairs(test.values[each.family], plans)]
-            chosen = [{"strides": list(plan.strides), "thresholds": [round(x, 4) for x in plan.thresholds]} for plan in plans]
+                units = [
+                    apply_strides(plan, own[0], *where)[0]
+                    for own, plan in _pairs(test.values[each.family], plans)
+                ]
+            chosen = [
+                {
+                    "strides": list(plan.strides),
+                    "thresholds": [round(x, 4) for x in plan.thresholds],
+                }
+                for plan in plans
+            ]
             return chosen, np.stack([one.values for one in tuned]), units
 
         _changed(place, [place.predicted(self.of)], ["expr"], change)
-        place.note(f"{place.name}: {100 * np.mean(looks):.1f} % of the frames of split val were looked at")
+        place.note(
+            f"{place.name}: {100 * np.mean(looks):.1f} % of the frames of split val were looked at"
+        )
 
 
-def _tuned(candidates: Sequence[Any], apply: Apply, each: Task, parts: tuple[Part, Part | None], inputs: list[Floats]) -> Changed:
+def _tuned(
+    candidates: Sequence[Any],
+    apply: Apply,
+    each: Task,
+    parts: tuple[Part, Part | None],
+    inputs: list[Floats],
+) -> Changed:
     """Choices (of version 0), values (S, V, N, K) of split val, and values (N, K) of split test for each seed.
 
     parts: splits val and test. inputs: for each seed of val versioned (V, N, K), or (V, P, N, K) of the P parts of a blend.
@@ -250,10 +314,21 @@ def _tuned(candidates: Sequence[Any], apply: Apply, each: Task, parts: tuple[Par
             chosen.append(candidates[0])
             values.append(np.stack([apply(candidates[0], version, part) for version in own]))
         else:
-            tuned = tune(candidates, lambda candidate, own: apply(candidate, own, part), judge, one, target=target, fold=part.fold)
+            tuned = tune(
+                candidates,
+                lambda candidate, own: apply(candidate, own, part),
+                judge,
+                one,
+                target=target,
+                fold=part.fold,
+            )
             chosen.append(tuned.chosen[0])
             values.append(tuned.values)
-    units = [] if test is None else [apply(pick, own[0], test) for own, pick in _pairs(test.values[each.family], chosen)]
+    units = (
+        []
+        if test is None
+        else [apply(pick, own[0], test) for own, pick in _pairs(test.values[each.family], chosen)]
+    )
     told = [pick.model_dump() if isinstance(pick, BaseModel) else pick for pick in chosen]
     return told, np.stack(values), units
 
@@ -261,9 +336,13 @@ def _tuned(candidates: Sequence[Any], apply: Apply, each: Task, parts: tuple[Par
 def _judge(each: Task) -> Callable[[Floats, Floats], float]:
     """What a choice for a task is judged by."""
     if each.kind == "one_of":
-        return lambda pred, target: macro_f1(pred.argmax(axis=1), target.argmax(axis=1), range(len(each.names)))
+        return lambda pred, target: macro_f1(
+            pred.argmax(axis=1), target.argmax(axis=1), range(len(each.names))
+        )
     if each.kind == "scalar":
-        return lambda pred, target: float(np.mean([ccc(pred[:, i], target[:, i]) for i in range(len(each.names))]))
+        return lambda pred, target: float(
+            np.mean([ccc(pred[:, i], target[:, i]) for i in range(len(each.names))])
+        )
     return lambda pred, target: mean_au_f1(pred >= 0.5, target)
 
 
@@ -282,11 +361,16 @@ def _changed(
     val, test = first.parts["val"], first.parts.get("test")
     if any("test" not in one.parts for one in given):
         test = None
-    results: dict[str, dict[str, Floats]] = {"val": dict(val.values), "test": {} if test is None else dict(test.values)}
+    results: dict[str, dict[str, Floats]] = {
+        "val": dict(val.values),
+        "test": {} if test is None else dict(test.values),
+    }
     choices: Chosen = {}
     for family in families:
         each = first.task(family)
-        inputs = _inputs([one.parts["val"].values[family] for one in given], int(val.fold.max()) + 1)
+        inputs = _inputs(
+            [one.parts["val"].values[family] for one in given], int(val.fold.max()) + 1
+        )
         joint = None if test is None else _joint([one.parts["test"] for one in given], family)
         choices[family], results["val"][family], units = change(each, val, inputs, joint)
         if test is not None:
@@ -323,18 +407,27 @@ def _joint(tests: Sequence[Part], family: str) -> Part:
     if len(tests) == 1:
         return tests[0]
     seeds = max(len(one.values[family]) for one in tests)
-    stacked = [np.stack([one.values[family][min(s, len(one.values[family]) - 1)] for one in tests], axis=1) for s in range(seeds)]
+    stacked = [
+        np.stack([one.values[family][min(s, len(one.values[family]) - 1)] for one in tests], axis=1)
+        for s in range(seeds)
+    ]
     return tests[0].with_values({family: np.stack(stacked)})
 
 
 def _check_families(step: str, where: str, families: Mapping[str, Any], given: Predicted) -> None:
     for family in families:
         if family not in {each.family for each in given.tasks}:
-            raise DataError(f"{step}: {where}.{family}: nothing predicts {family}, only {', '.join(t.family for t in given.tasks)}")
+            raise DataError(
+                f"{step}: {where}.{family}: nothing predicts {family}, only {', '.join(t.family for t in given.tasks)}"
+            )
 
 
 def _same_rows(step: str, given: Sequence[Predicted]) -> None:
     for split in given[0].parts:
         for other in given[1:]:
-            if split in other.parts and not other.parts[split].table["name"].equals(given[0].parts[split].table["name"]):
-                raise DataError(f"{step}: its inputs are about other faces of split {split}; blend steps on the same data")
+            if split in other.parts and not other.parts[split].table["name"].equals(
+                given[0].parts[split].table["name"]
+            ):
+                raise DataError(
+                    f"{step}: its inputs are about other faces of split {split}; blend steps on the same data"
+                )

@@ -18,7 +18,18 @@ from mien.recipes.steps.base import StepContext
 from mien.tasks import Floats, Task
 from mien.train.loop import Progress
 
-__all__ = ["EXPORTED", "GENERATION", "Quiet", "Runs", "keep_runs", "mixture", "present", "rows_in", "runs_of", "save_scores"]
+__all__ = [
+    "EXPORTED",
+    "GENERATION",
+    "Quiet",
+    "Runs",
+    "keep_runs",
+    "mixture",
+    "present",
+    "rows_in",
+    "runs_of",
+    "save_scores",
+]
 
 EXPORTED: Final = "bundle"
 """Where in its folder a step puts the bundle that it exports."""
@@ -35,7 +46,10 @@ Runs = Mapping[int, Sequence[Path]]
 
 def keep_runs(folder: Path, runs: Runs) -> None:
     """Remember which runs in a step's folder answer for it."""
-    told = {seed: [path.relative_to(folder).as_posix() for path in paths] for seed, paths in runs.items()}
+    told = {
+        seed: [path.relative_to(folder).as_posix() for path in paths]
+        for seed, paths in runs.items()
+    }
     atomic_write(folder / _RUNS, json.dumps(told, indent=2).encode())
 
 
@@ -43,13 +57,23 @@ def runs_of(place: StepContext, step: str, seed: int) -> list[Path]:
     """The runs of an earlier step that answer for a seed; raises DataError where it trains nothing."""
     home = place.earlier[step]
     if not (home / _RUNS).is_file():
-        raise DataError(f"{place.name}: the step {step} trains no network; name one of kind train or heads")
-    return [home / path for path in json.loads((home / _RUNS).read_text(encoding="utf-8"))[str(seed)]]
+        raise DataError(
+            f"{place.name}: the step {step} trains no network; name one of kind train or heads"
+        )
+    return [
+        home / path for path in json.loads((home / _RUNS).read_text(encoding="utf-8"))[str(seed)]
+    ]
 
 
 def mixture(specs: Sequence[Set], mix: Mixing | None) -> list[Set]:
     """The sets as they are, or as one."""
-    return list(specs) if mix is None else [CombinedDataset.model_validate({"set": "mix", "of": tuple(specs), **mix.model_dump()})]
+    return (
+        list(specs)
+        if mix is None
+        else [
+            CombinedDataset.model_validate({"set": "mix", "of": tuple(specs), **mix.model_dump()})
+        ]
+    )
 
 
 def present(table: pd.DataFrame) -> list[str]:
@@ -63,11 +87,18 @@ def rows_in(table: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def save_scores(
-    place: StepContext, table: pd.DataFrame, tasks: Sequence[Task], found: Mapping[str, Mapping[str, Sequence[Floats]]]
+    place: StepContext,
+    table: pd.DataFrame,
+    tasks: Sequence[Task],
+    found: Mapping[str, Mapping[str, Sequence[Floats]]],
 ) -> None:
     """Save what a step predicts. found: by split and family, for each seed the scores (N, K) of that split's rows of the table."""
     parts = {
-        split: part_of(rows_in(table, split), {family: np.stack(seeds)[:, None] for family, seeds in values.items()}, tasks)
+        split: part_of(
+            rows_in(table, split),
+            {family: np.stack(seeds)[:, None] for family, seeds in values.items()},
+            tasks,
+        )
         for split, values in found.items()
     }
     Predicted(tuple(tasks), parts).save(place.folder)

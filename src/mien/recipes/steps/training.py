@@ -16,7 +16,16 @@ from mien.errors import DataError
 from mien.evaluation.judge import evaluate_bundle
 from mien.recipes.steps.base import DATA, STEP, Step, StepContext
 from mien.recipes.steps.data_files import PICTURES
-from mien.recipes.steps.runs import GENERATION, Quiet, keep_runs, mixture, present, rows_in, runs_of, save_scores
+from mien.recipes.steps.runs import (
+    GENERATION,
+    Quiet,
+    keep_runs,
+    mixture,
+    present,
+    rows_in,
+    runs_of,
+    save_scores,
+)
 from mien.tasks import Floats, Task, task
 from mien.train.loop import fit
 from mien.train.open_model import open_model
@@ -56,18 +65,45 @@ class Train(Step):
     @model_validator(mode="after")
     def _settings_are_known(self) -> Self:
         if strange := set(self.settings) & {"name", "data", "tasks", "teachers"}:
-            raise ValueError(f"settings: {', '.join(sorted(strange))} is said by the step itself; leave it out")
+            raise ValueError(
+                f"settings: {', '.join(sorted(strange))} is said by the step itself; leave it out"
+            )
         if self.generations > 1 and not self.teachers:
-            raise ValueError("generations: only what is taught can teach the next one the same way; name teachers, or leave it out")
+            raise ValueError(
+                "generations: only what is taught can teach the next one the same way; name teachers, or leave it out"
+            )
         start = None if self.after is None else Path("best.pt")
-        self._resolved([{"set": "drawn", "count": 2, "seed": 0, "size": 16}], "check", 0, start, [Path(one) for one in self.teachers])
+        self._resolved(
+            [{"set": "drawn", "count": 2, "seed": 0, "size": 16}],
+            "check",
+            0,
+            start,
+            [Path(one) for one in self.teachers],
+        )
         return self
 
-    def _resolved(self, data: Sequence[Any], name: str, seed: int, start: Path | None, teachers: Sequence[Path]) -> Settings:
+    def _resolved(
+        self,
+        data: Sequence[Any],
+        name: str,
+        seed: int,
+        start: Path | None,
+        teachers: Sequence[Path],
+    ) -> Settings:
         """As mien train reads them."""
-        network = {**self.settings.get("network", {}), **({} if start is None else {"start": start})}
+        network = {
+            **self.settings.get("network", {}),
+            **({} if start is None else {"start": start}),
+        }
         fitting = {"find_points": False, **self.settings.get("fit", {}), "seed": seed}
-        said = {"name": name, "data": data, "tasks": self.tasks, "network": network, "fit": fitting, "teachers": tuple(teachers)}
+        said = {
+            "name": name,
+            "data": data,
+            "tasks": self.tasks,
+            "network": network,
+            "fit": fitting,
+            "teachers": tuple(teachers),
+        }
         return Settings.model_validate({**self.settings, **said})
 
     @override
@@ -82,9 +118,13 @@ class Train(Step):
         for seed in place.seeds[:1] if self.once else place.seeds:
             runs[seed] = self._trained(place, data, seed)
             for split, values in found.items():
-                for family, scores in _scores(place, runs[seed], rows_in(table, split), tasks, split).items():
+                for family, scores in _scores(
+                    place, runs[seed], rows_in(table, split), tasks, split
+                ).items():
                     values.setdefault(family, []).append(scores)
-        keep_runs(place.folder, dict.fromkeys(place.seeds, runs[place.seeds[0]]) if self.once else runs)
+        keep_runs(
+            place.folder, dict.fromkeys(place.seeds, runs[place.seeds[0]]) if self.once else runs
+        )
         save_scores(place, table, tasks, found)
 
     @override
@@ -95,9 +135,13 @@ class Train(Step):
         for name in self.teachers:
             tasks = cast(Train, earlier[name]).tasks
             if tasks != self.tasks:
-                raise ValueError(f"teachers: {name} learns {', '.join(tasks)}, and this step {', '.join(self.tasks)}; the same are needed")
+                raise ValueError(
+                    f"teachers: {name} learns {', '.join(tasks)}, and this step {', '.join(self.tasks)}; the same are needed"
+                )
         if self.after is not None and (students := cast(Train, earlier[self.after]).students) > 1:
-            raise ValueError(f"after: {self.after} has {students} students, and one network starts from one; give it one")
+            raise ValueError(
+                f"after: {self.after} has {students} students, and one network starts from one; give it one"
+            )
 
     def age(self, steps: Mapping[str, Step]) -> int:
         """How many generations of teachers came before the first here."""
@@ -113,25 +157,44 @@ class Train(Step):
             runs = []
             for student in range(self.students):
                 number = generation * self.students + student
-                name = f"seed-{seed}" + (f"-{number}" if self.generations * self.students > 1 else "")
+                name = f"seed-{seed}" + (
+                    f"-{number}" if self.generations * self.students > 1 else ""
+                )
                 own = seed + GENERATION * (age + generation) + _STUDENT * student
                 settings = self._resolved(data, place.name.replace("_", "-"), own, start, teachers)
-                runs.append(fit(settings, place.folder / name, Quiet(place, name.replace("-", " ", 1))).folder)
+                runs.append(
+                    fit(
+                        settings, place.folder / name, Quiet(place, name.replace("-", " ", 1))
+                    ).folder
+                )
             teachers = runs
         return teachers
 
     def _unseen(self, place: StepContext, table: pd.DataFrame) -> None:
         """Raises DataError where teachers, or what the network starts from, have trained on pictures that are judged here."""
-        judged = {image for image in table.loc[table["split"] != "train", "image"] if isinstance(image, str)}
+        judged = {
+            image
+            for image in table.loc[table["split"] != "train", "image"]
+            if isinstance(image, str)
+        }
         left = [*self.teachers, *([self.after] if self.after else ())]
         for name in left:
             step = place.steps[name]
             assert isinstance(step, Train)
-            left += [one for one in (*step.teachers, step.after) if one is not None and one not in left]
+            left += [
+                one for one in (*step.teachers, step.after) if one is not None and one not in left
+            ]
             for key in step.data:
                 own = load_set(place.set(key), ())
-                if seen := judged & set(own.loc[(own["split"] == "train") & own["image"].map(lambda x: isinstance(x, str)), "image"]):
-                    raise DataError(f"{place.name}: the step {name} has trained on {len(seen)} pictures that are judged here; split them")
+                if seen := judged & set(
+                    own.loc[
+                        (own["split"] == "train") & own["image"].map(lambda x: isinstance(x, str)),
+                        "image",
+                    ]
+                ):
+                    raise DataError(
+                        f"{place.name}: the step {name} has trained on {len(seen)} pictures that are judged here; split them"
+                    )
 
     def _data(self, place: StepContext) -> list[Set]:
         return mixture([self._spec(place, key) for key in self.data], self.mix)
@@ -141,11 +204,20 @@ class Train(Step):
         if self.pictures is None:
             return spec
         if not isinstance(spec, Lsd):
-            raise DataError(f"{place.name}: other pictures stand in for those of a data set of kind lsd, not {spec.set}")
+            raise DataError(
+                f"{place.name}: other pictures stand in for those of a data set of kind lsd, not {spec.set}"
+            )
         return spec.model_copy(update={"train": place.earlier[self.pictures] / PICTURES})
 
 
-def _scores(place: StepContext, runs: Sequence[Path], rows: pd.DataFrame, tasks: Sequence[Task], split: str) -> dict[str, Floats]:
+def _scores(
+    place: StepContext, runs: Sequence[Path], rows: pd.DataFrame, tasks: Sequence[Task], split: str
+) -> dict[str, Floats]:
     """The mean of what runs say of some rows, by family (N, K)."""
-    each = [evaluate_bundle(open_model(run), rows, tasks, progress=place.ahead(f"scores {split}")).scores for run in runs]
+    each = [
+        evaluate_bundle(
+            open_model(run), rows, tasks, progress=place.ahead(f"scores {split}")
+        ).scores
+        for run in runs
+    ]
     return {one.family: np.mean([scores[one.family] for scores in each], axis=0) for one in tasks}

@@ -50,7 +50,9 @@ class Animation(Source):
         except MemoryError as error:
             raise out_of_memory(name) from error
         except Exception as error:
-            raise SourceError(f"{name}: its first frame cannot be decoded ({one_line(error)}); copy or export it again") from error
+            raise SourceError(
+                f"{name}: its first frame cannot be decoded ({one_line(error)}); copy or export it again"
+            ) from error
         self.length_s = (self.frame_hint or 0) * _duration_s(image) or None
         if image.format == "PNG":
             self._damage += png_damage(stored)
@@ -63,8 +65,12 @@ class Animation(Source):
     def _moments(self) -> Moments:
         with opened_picture(self.name, self._stored) as image:
             if image is None:
-                raise SourceError(f"{self.name}: is no picture when read again; leave the file alone while it is analysed")
-            first = int(getattr(image, "default_image", False))  # shown where animations are not; no part of the film
+                raise SourceError(
+                    f"{self.name}: is no picture when read again; leave the file alone while it is analysed"
+                )
+            first = int(
+                getattr(image, "default_image", False)
+            )  # shown where animations are not; no part of the film
             number, time_s = first, 0.0
             while True:
                 try:
@@ -75,7 +81,9 @@ class Animation(Source):
                 except MemoryError as error:
                     raise out_of_memory(self.name) from error
                 except Exception as error:
-                    self._problems.append(f"ends early: frame {number - first + 1} cannot be decoded ({one_line(error)})")
+                    self._problems.append(
+                        f"ends early: frame {number - first + 1} cannot be decoded ({one_line(error)})"
+                    )
                     return
                 yield time_s, lambda: rgb(image)
                 time_s += _duration_s(image)

@@ -39,7 +39,9 @@ def png_damage(stored: Stored) -> list[str]:
 def tiff_damage(image: Any, stored: Stored) -> list[str]:
     """Compare the page's strips and tiles with the file's length, and their checksums: libtiff does not read deflated ones to the end."""
     tags = image.tag_v2
-    offsets, counts = (tags.get(strips) or tags.get(tiles) or () for strips, tiles in (_OFFSETS, _COUNTS))
+    offsets, counts = (
+        tags.get(strips) or tags.get(tiles) or () for strips, tiles in (_OFFSETS, _COUNTS)
+    )
     with open_stored(stored) as file:
         size = file.seek(0, os.SEEK_END)
         if any(offset + count > size for offset, count in zip(offsets, counts, strict=False)):

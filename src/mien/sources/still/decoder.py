@@ -10,19 +10,42 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mien.errors import SourceError
-from mien.sources.base import CLOCKWISE, MAX_PIXELS, Kind, Moments, Pixels, Source, Turn, one_line, out_of_memory, turned
+from mien.sources.base import (
+    CLOCKWISE,
+    MAX_PIXELS,
+    Kind,
+    Moments,
+    Pixels,
+    Source,
+    Turn,
+    one_line,
+    out_of_memory,
+    turned,
+)
 from mien.sources.still.checksums import boxes_cut_off, png_damage, tiff_damage
 from mien.sources.still.heif import heif_damage, is_heif, open_heif
 from mien.sources.still.jpeg import decode_jpeg, jpeg_damage
 from mien.sources.stored import Stored, head, open_stored
 from mien.sources.suffixes import FORMATS
 
-__all__ = ["MAX_STORED_PIXELS", "Pages", "Picture", "Still", "decode", "opened_picture", "page_numbers", "read_picture", "rgb"]
+__all__ = [
+    "MAX_STORED_PIXELS",
+    "Pages",
+    "Picture",
+    "Still",
+    "decode",
+    "opened_picture",
+    "page_numbers",
+    "read_picture",
+    "rgb",
+]
 
 MAX_STORED_PIXELS: Final = 200_000_000
 """Width x height above which a still picture is refused. Above `MAX_PIXELS` it is read at half its width and height."""
 
-_BACKDROP: Final = 128  # behind transparency: the middle, so neither dark nor light hair gets an outline
+_BACKDROP: Final = (
+    128  # behind transparency: the middle, so neither dark nor light hair gets an outline
+)
 _EXIF_TURNS: Final = {
     2: Turn(flip_columns=True),
     3: Turn(flip_columns=True, flip_rows=True),
@@ -55,7 +78,11 @@ class Picture(Source):
     def __init__(self, name: str, still: Still) -> None:
         super().__init__(name)
         self._pixels = still.pixels
-        self.length_s, self.frame_hint, self.size = 0.0, 1, (still.pixels.shape[1], still.pixels.shape[0])
+        self.length_s, self.frame_hint, self.size = (
+            0.0,
+            1,
+            (still.pixels.shape[1], still.pixels.shape[0]),
+        )
         self.media, self._damage = still.media, still.damage
         for line in still.notes:
             self.note(line)
@@ -78,7 +105,9 @@ class Pages(Source):
     def _moments(self) -> Moments:
         with opened_picture(self.name, self._stored) as image:
             if image is None:
-                raise SourceError(f"{self.name}: is no picture when read again; leave the file alone while it is analysed")
+                raise SourceError(
+                    f"{self.name}: is no picture when read again; leave the file alone while it is analysed"
+                )
             for page, number in enumerate(self._numbers):
                 yield 0.0, lambda page=page, number=number: self._page(image, page, number)  # type: ignore[misc]
 
@@ -109,7 +138,9 @@ def opened_picture(name: str, stored: Stored) -> Iterator[Image.Image | None]:
     try:
         start = head(stored, _HEAD)
     except OSError as error:
-        raise SourceError(f"{name}: cannot be opened ({error.strerror}); check the path and its permissions") from error
+        raise SourceError(
+            f"{name}: cannot be opened ({error.strerror}); check the path and its permissions"
+        ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong is said in our own words, or harmless
         if is_heif(start):
@@ -160,13 +191,17 @@ def decode(name: str, image: Image.Image, stored: Stored) -> Still:
         turn = _EXIF_TURNS.get(_exif_orientation(image), Turn())
         still.pixels = turned(pixels, turn)
         if turn == Turn() and _is_exif_damaged(image):
-            still.notes.append("its EXIF block is damaged: how the camera was held is not known, and the picture was taken as upright")
+            still.notes.append(
+                "its EXIF block is damaged: how the camera was held is not known, and the picture was taken as upright"
+            )
     except MemoryError as error:
         raise out_of_memory(name) from error
     except Exception as error:  # decoders of damaged pictures raise almost anything
         raise _undecodable(name, error) from error
     mirrored = turn not in _DEGREES
-    rotation = _DEGREES.get(turn._replace(flip_columns=not turn.flip_columns) if mirrored else turn, 0)
+    rotation = _DEGREES.get(
+        turn._replace(flip_columns=not turn.flip_columns) if mirrored else turn, 0
+    )
     still.media = {
         "width": width, "height": height, "rotation": rotation, "mirrored": mirrored, "codec": str(image.format).lower(),
         "frame_width": still.pixels.shape[1], "frame_height": still.pixels.shape[0], "created": _exif_time(image),
@@ -174,17 +209,23 @@ def decode(name: str, image: Image.Image, stored: Stored) -> Still:
     if shrink > 1:
         rows, columns = still.pixels.shape[:2]
         still.media["scale"] = 1 / shrink
-        still.notes.append(f"{width} x {height} pixels, read at half size: boxes and points are in pixels of {columns} x {rows}")
+        still.notes.append(
+            f"{width} x {height} pixels, read at half size: boxes and points are in pixels of {columns} x {rows}"
+        )
     return still
 
 
 def _too_large(name: str, width: int, height: int) -> SourceError:
     millions = MAX_STORED_PIXELS / 1e6
-    return SourceError(f"{name}: {width} x {height} pixels is more than the {millions:g} megapixels allowed; make it smaller")
+    return SourceError(
+        f"{name}: {width} x {height} pixels is more than the {millions:g} megapixels allowed; make it smaller"
+    )
 
 
 def _undecodable(name: str, error: Exception) -> SourceError:
-    return SourceError(f"{name}: this picture cannot be decoded ({one_line(error)}); copy or export it again")
+    return SourceError(
+        f"{name}: this picture cannot be decoded ({one_line(error)}); copy or export it again"
+    )
 
 
 def _pixels(image: Image.Image, stored: Stored, shrink: int, damage: list[str]) -> Pixels:
@@ -214,7 +255,11 @@ def _jpeg_pixels(image: Image.Image, stored: Stored, shrink: int, damage: list[s
 def _halved(image: Image.Image) -> Image.Image:
     """Half as wide and high, each pixel the mean of four."""
     if image.mode in ("P", "1", "PA") or image.mode.startswith("I;16"):
-        image = image.convert({"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA"}.get(image.mode, "I"))
+        image = image.convert(
+            {"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA"}.get(
+                image.mode, "I"
+            )
+        )
     return image.reduce(2)
 
 

@@ -41,7 +41,9 @@ def open_heif(name: str, stored: Stored, start: bytes) -> tuple[Image.Image, lis
     try:
         import pillow_heif
     except ImportError as error:
-        raise SourceError(f"{name}: is a HEIC picture, which {_NEEDED}, or save it as JPEG") from error
+        raise SourceError(
+            f"{name}: is a HEIC picture, which {_NEEDED}, or save it as JPEG"
+        ) from error
     try:
         with open_stored(stored) as file:
             heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
@@ -49,7 +51,9 @@ def open_heif(name: str, stored: Stored, start: bytes) -> tuple[Image.Image, lis
     except MemoryError as error:
         raise out_of_memory(name) from error
     except Exception as error:  # decoders of damaged pictures raise almost anything
-        raise SourceError(f"{name}: this HEIC picture cannot be decoded ({one_line(error)}); copy or export it again") from error
+        raise SourceError(
+            f"{name}: this HEIC picture cannot be decoded ({one_line(error)}); copy or export it again"
+        ) from error
     picture.format = "HEIF"
     burst = start[8:12] in _BURSTS or len(heif) > 1
     return picture, ["holds several pictures; its main one was read"] if burst else []

@@ -13,11 +13,18 @@ __all__ = ["decode_jpeg", "jpeg_damage", "packet_damage"]
 
 _CUT: Final = "premature end of jpeg file"
 _CORRUPT: Final = "Corrupt JPEG data: "
-_FILLED: Final = re.compile(r"[1-8] extraneous bytes before marker 0xd9")  # cameras fill their pictures up before the end
-_STRICT: Final = {"err_detect": "explode", "lowres": "3"}  # an eighth of the size: only the reading of codes is wanted
+_FILLED: Final = re.compile(
+    r"[1-8] extraneous bytes before marker 0xd9"
+)  # cameras fill their pictures up before the end
+_STRICT: Final = {
+    "err_detect": "explode",
+    "lowres": "3",
+}  # an eighth of the size: only the reading of codes is wanted
 
 
-def decode_jpeg(data: bytes, colours: Literal["RGB", "CMYK"], size: tuple[int, int]) -> tuple[Pixels, str | None]:
+def decode_jpeg(
+    data: bytes, colours: Literal["RGB", "CMYK"], size: tuple[int, int]
+) -> tuple[Pixels, str | None]:
     """Pixels uint8 (H, W, 3), or (H, W, 4) for CMYK, as stored; and what libjpeg found damaged, or None.
 
     Args:
@@ -29,11 +36,15 @@ def decode_jpeg(data: bytes, colours: Literal["RGB", "CMYK"], size: tuple[int, i
         ValueError: It cannot be decoded, or is cut off.
     """
     try:
-        return cast(Pixels, simplejpeg.decode_jpeg(data, colours, min_width=size[0], min_height=size[1])), None
+        return cast(
+            Pixels, simplejpeg.decode_jpeg(data, colours, min_width=size[0], min_height=size[1])
+        ), None
     except ValueError as warned:
         if _CUT in str(warned).lower():
             raise ValueError("the file is cut off") from warned
-        pixels = simplejpeg.decode_jpeg(data, colours, min_width=size[0], min_height=size[1], strict=False)
+        pixels = simplejpeg.decode_jpeg(
+            data, colours, min_width=size[0], min_height=size[1], strict=False
+        )
         return cast(Pixels, pixels), f"damaged picture data ({str(warned).removeprefix(_CORRUPT)})"
 
 
@@ -53,7 +64,9 @@ def jpeg_damage(data: bytes) -> str | None:
 def packet_damage(data: bytes) -> str | None:
     """What libjpeg finds damaged in a picture of a film: FFmpeg conceals a lost restart interval without a word."""
     try:
-        simplejpeg.decode_jpeg(data, "GRAY", min_width=1, min_height=1)  # an eighth of the size, as above
+        simplejpeg.decode_jpeg(
+            data, "GRAY", min_width=1, min_height=1
+        )  # an eighth of the size, as above
     except ValueError as warned:
         line = str(warned)
         return line if line.startswith(_CORRUPT) and not _FILLED.search(line) else None

@@ -49,12 +49,17 @@ class Timestamps:
         if stamp is None:
             now = self._last_s + self._step_s
             if math.isinf(now):
-                now, self.note = 0.0, f"frames without a time in the file, placed at {1 / self._step_s:g} per second"
+                now, self.note = (
+                    0.0,
+                    f"frames without a time in the file, placed at {1 / self._step_s:g} per second",
+                )
         else:
             now = stamp * self._unit_s + self._shift_s
         if self._last_s - now > self._jump_s:
             self._shift_s += self._last_s + self._step_s - now
-            self.note = f"the file's clock goes back at {self._last_s:.3f} s; later times go on from there"
+            self.note = (
+                f"the file's clock goes back at {self._last_s:.3f} s; later times go on from there"
+            )
             now = self._last_s + self._step_s
         self._last_s = max(now, self._last_s + TICK_S)
         return self._last_s

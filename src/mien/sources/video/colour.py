@@ -14,7 +14,9 @@ __all__ = ["SQUARE", "ToRgb", "display_size", "sane_aspect"]
 SQUARE: Final = Fraction(1)
 _MOST_STRETCHED: Final = 10
 _UNSPECIFIED: Final = 2
-_KNOWN: Final = frozenset({0, 1, 2, 4, 5, 6, 7, 9})  # the matrices that swscale has coefficients for
+_KNOWN: Final = frozenset(
+    {0, 1, 2, 4, 5, 6, 7, 9}
+)  # the matrices that swscale has coefficients for
 _MATRICES: Final = {
     3: "reserved", 8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "SMPTE 2085", 12: "derived from the primaries",
     13: "derived from the primaries with constant luminance", 14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-R", 17: "YCgCo-R",
@@ -53,14 +55,22 @@ class ToRgb:
         if not picture.format.is_rgb:
             if picture.colorspace not in _KNOWN:
                 name = _MATRICES.get(picture.colorspace, f"number {picture.colorspace}")
-                self.note = f"the colour matrix is {name}, which is rare; colours were read as BT.709"
+                self.note = (
+                    f"the colour matrix is {name}, which is rare; colours were read as BT.709"
+                )
                 picture.colorspace = matrix = Colorspace.ITU709
-            elif picture.colorspace == _UNSPECIFIED and (picture.width >= 1280 or picture.height > 576):
+            elif picture.colorspace == _UNSPECIFIED and (
+                picture.width >= 1280 or picture.height > 576
+            ):
                 matrix = Colorspace.ITU709
-        width, height = (None, None) if shape == 1 else display_size(picture.width, picture.height, shape)
+        width, height = (
+            (None, None) if shape == 1 else display_size(picture.width, picture.height, shape)
+        )
         how = None if shape == 1 else Interpolation.BICUBIC
         try:
-            rgb = self._reformatter.reformat(picture, width, height, "rgb24", matrix, interpolation=how, threads=1)
+            rgb = self._reformatter.reformat(
+                picture, width, height, "rgb24", matrix, interpolation=how, threads=1
+            )
         except (av.FFmpegError, ValueError) as error:
             if isinstance(error, MemoryError):
                 raise

@@ -15,7 +15,21 @@ __all__ = ["Complaints", "conceals"]
 
 T = TypeVar("T")
 
-_CONCEALING: Final = frozenset({"flv", "h263", "mjpeg", "mpeg4", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "vc1", "wmv1", "wmv2", "wmv3"})
+_CONCEALING: Final = frozenset(
+    {
+        "flv",
+        "h263",
+        "mjpeg",
+        "mpeg4",
+        "msmpeg4",
+        "msmpeg4v1",
+        "msmpeg4v2",
+        "vc1",
+        "wmv1",
+        "wmv2",
+        "wmv3",
+    }
+)
 """Decoders that mark no picture as damaged. Those of H.264 and later do, and complain of sound files that were cut."""
 
 
@@ -49,7 +63,9 @@ class Complaints:
             try:
                 yield
             finally:
-                self._said.update(text.strip() for level, _, text in lines if level <= av.logging.ERROR)
+                self._said.update(
+                    text.strip() for level, _, text in lines if level <= av.logging.ERROR
+                )
 
     def add(self, line: str | None) -> None:
         """Keep what another decoder than FFmpeg's says, if anything."""
@@ -80,7 +96,9 @@ class _Log:
             if not self._listeners:
                 self._before = av.logging.get_level(), av.logging.get_skip_repeated()
                 av.logging.set_level(av.logging.ERROR)
-                av.logging.set_skip_repeated(False)  # else a line would be told later, of another file
+                av.logging.set_skip_repeated(
+                    False
+                )  # else a line would be told later, of another file
             self._listeners += 1
         try:
             yield

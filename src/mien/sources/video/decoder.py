@@ -14,7 +14,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mien.errors import SourceError
-from mien.sources.base import Kind, Moments, Pixels, Source, Turn, out_of_memory, refuse_huge, turned
+from mien.sources.base import (
+    Kind,
+    Moments,
+    Pixels,
+    Source,
+    Turn,
+    out_of_memory,
+    refuse_huge,
+    turned,
+)
 from mien.sources.still.jpeg import packet_damage
 from mien.sources.stored import Stored, open_stored
 from mien.sources.video.clock import Timestamps, frame_rate
@@ -26,11 +35,19 @@ from mien.sources.whole import Flaw, flaw_of, is_joint
 
 __all__ = ["Video"]
 
-_NOT_RECORDINGS: Final = frozenset({"concat", "dash", "hls", "imf", "rtsp", "sdp", "tty"})  # text FFmpeg would follow or draw
+_NOT_RECORDINGS: Final = frozenset(
+    {"concat", "dash", "hls", "imf", "rtsp", "sdp", "tty"}
+)  # text FFmpeg would follow or draw
 _LOCAL_ONLY: Final = {"protocol_whitelist": "file"}  # a file may not send us to the network
-_QUARTERS: Final = {1: Turn(swap=True, flip_rows=True), 2: Turn(flip_columns=True, flip_rows=True), 3: Turn(swap=True, flip_columns=True)}
+_QUARTERS: Final = {
+    1: Turn(swap=True, flip_rows=True),
+    2: Turn(flip_columns=True, flip_rows=True),
+    3: Turn(swap=True, flip_columns=True),
+}
 _DEGREES: Final = {Turn(): 0, _QUARTERS[3]: 90, _QUARTERS[2]: 180, _QUARTERS[1]: 270}
-_STRICT: Final = {"mjpeg": {"err_detect": "explode"}}  # this decoder conceals damage without a word unless told not to
+_STRICT: Final = {
+    "mjpeg": {"err_detect": "explode"}
+}  # this decoder conceals damage without a word unless told not to
 
 
 class Video(Source):
@@ -55,15 +72,23 @@ class Video(Source):
         with self._container() as container:
             chosen = self._chosen(container)
             length = (
-                chosen.duration * chosen.time_base if chosen.duration and chosen.time_base else (container.duration or 0) / av.time_base
+                chosen.duration * chosen.time_base
+                if chosen.duration and chosen.time_base
+                else (container.duration or 0) / av.time_base
             )
             self.length_s = float(length) or None
             rate = frame_rate(chosen)
             self.frame_hint = chosen.frames or (round(length * rate) if length and rate else None)
-            found = (frame for frame in pictures(container, chosen, PacketLedger(container, chosen)) if frame.picture is not None)
+            found = (
+                frame
+                for frame in pictures(container, chosen, PacketLedger(container, chosen))
+                if frame.picture is not None
+            )
             with closing(found):
                 if (first := next(found, None)) is None or first.picture is None:
-                    raise SourceError(f"{self.name}: not one of its frames can be decoded; check that it plays elsewhere")
+                    raise SourceError(
+                        f"{self.name}: not one of its frames can be decoded; check that it plays elsewhere"
+                    )
             self._describe(container, chosen, first.picture)
 
     def _container(self) -> InputContainer:
@@ -74,17 +99,27 @@ class Video(Source):
             if isinstance(error, MemoryError):
                 raise
             why = "no picture or video of a known format, or cut off before its index was written"
-            raise SourceError(f"{self.name}: {why}; check that it plays elsewhere, or export it again") from error
+            raise SourceError(
+                f"{self.name}: {why}; check that it plays elsewhere, or export it again"
+            ) from error
 
     def _chosen(self, container: InputContainer) -> VideoStream:
         """The moving picture to read, set up to hand out damaged frames marked as such."""
         streams = _moving_pictures(container)
         if not streams:
-            raise SourceError(f"{self.name}: holds no moving picture (sound or text only); give a picture or a video")
+            raise SourceError(
+                f"{self.name}: holds no moving picture (sound or text only); give a picture or a video"
+            )
         if self.stream is not None and not 0 <= self.stream < len(streams):
-            raise SourceError(f"{self.name}: has no video stream {self.stream}; it holds {_listed(streams)}")
+            raise SourceError(
+                f"{self.name}: has no video stream {self.stream}; it holds {_listed(streams)}"
+            )
         best = container.streams.best("video")
-        number = next((number for number, each in enumerate(streams) if each is best), 0) if self.stream is None else self.stream
+        number = (
+            next((number for number, each in enumerate(streams) if each is best), 0)
+            if self.stream is None
+            else self.stream
+        )
         stream = streams[number]
         if stream.codec_context is None:
             raise SourceError(f"{self.name}: its video codec is not supported; convert it to H.264")
@@ -97,7 +132,9 @@ class Video(Source):
             context.thread_count = 1
         if len(streams) > 1 and self.stream is None:
             other = 1 - number if len(streams) == 2 else "N"
-            self.note(f"holds {len(streams)} video streams ({_listed(streams)}); stream {number} was read, choose with --stream {other}")
+            self.note(
+                f"holds {len(streams)} video streams ({_listed(streams)}); stream {number} was read, choose with --stream {other}"
+            )
         self.media |= {"stream": number, "video_streams": len(streams)}
         return stream
 
@@ -138,13 +175,21 @@ class Video(Source):
             if conceals(stream):
                 frames = complaints.listen(frames)
             for frame in fields.pass_on(frames):
-                yield clock.seconds(frame.stamp), self._reading(frame, shape.of(frame.packet, stream), to_rgb)
+                yield (
+                    clock.seconds(frame.stamp),
+                    self._reading(frame, shape.of(frame.packet, stream), to_rgb),
+                )
             self._close_books(ledger, container)
             if conceals(stream) and complaints.summary:
                 self._problems.append(complaints.summary)
-            self.media |= {"interlaced": fields.met, "deinterlaced": fields.met and not fields.failed}
+            self.media |= {
+                "interlaced": fields.met,
+                "deinterlaced": fields.met and not fields.failed,
+            }
             if fields.failed:
-                self.note("the film is interlaced and was read as it lies: its pixel format cannot be deinterlaced")
+                self.note(
+                    "the film is interlaced and was read as it lies: its pixel format cannot be deinterlaced"
+                )
             for line in (clock.note, shape.note, to_rgb.note, ledger.note):
                 if line:
                     self.note(line)
@@ -161,7 +206,9 @@ class Video(Source):
         line = ledger.early_end(self._flaw(container.format.name))
         self._problems += [line] if line else []
 
-    def _reading(self, frame: Stamped, shape: Fraction, to_rgb: ToRgb) -> Callable[[], Pixels | None] | None:
+    def _reading(
+        self, frame: Stamped, shape: Fraction, to_rgb: ToRgb
+    ) -> Callable[[], Pixels | None] | None:
         """What reads the frame's pixels: RGB uint8 (H, W, 3), upright, in square pixels."""
         picture = frame.picture
         if picture is None:
@@ -210,13 +257,18 @@ def _moving_pictures(container: InputContainer) -> list[VideoStream]:
     """The video streams of a recording, cover pictures left out; none of a format that is no recording."""
     if container.format.name in _NOT_RECORDINGS:
         return []
-    return [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+    return [
+        each for each in container.streams.video if not each.disposition & Disposition.attached_pic
+    ]
 
 
 def _listed(streams: list[VideoStream]) -> str:
     """The streams in one line.  Number, codec and size of each."""
     contexts = [each.codec_context for each in streams]
-    told = (f"{each.name} {each.width}x{each.height}" if each is not None else "unknown codec" for each in contexts)
+    told = (
+        f"{each.name} {each.width}x{each.height}" if each is not None else "unknown codec"
+        for each in contexts
+    )
     return ", ".join(f"{number}: {one}" for number, one in enumerate(told))
 
 
@@ -224,7 +276,9 @@ def _display_turn(picture: VideoFrame) -> Turn:
     """Read the display matrix: x' = a x + c y and y' = b x + d y, to the nearest quarter turn."""
     try:
         matrix = cast(Any, picture.side_data.get("DISPLAYMATRIX"))
-    except ValueError:  # PyAV stumbles over kinds of side data newer than itself; the angle is still there
+    except (
+        ValueError
+    ):  # PyAV stumbles over kinds of side data newer than itself; the angle is still there
         return _QUARTERS.get(round(picture.rotation / 90) % 4, Turn())
     if matrix is None:
         return Turn()

@@ -46,8 +46,17 @@ class Deinterlacer:
         self._like = (like.width, like.height, like.format.name)
         try:
             self._graph = graph = Graph()
-            start = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=like.time_base or Fraction(1, 25))
-            graph.link_nodes(start, graph.add("bwdif", mode="send_frame", deint="interlaced"), graph.add("buffersink")).configure()
+            start = graph.add_buffer(
+                width=like.width,
+                height=like.height,
+                format=like.format,
+                time_base=like.time_base or Fraction(1, 25),
+            )
+            graph.link_nodes(
+                start,
+                graph.add("bwdif", mode="send_frame", deint="interlaced"),
+                graph.add("buffersink"),
+            ).configure()
         except (av.FFmpegError, ValueError) as error:
             self._give_up(error)
 
@@ -70,7 +79,10 @@ class Deinterlacer:
             if frame.picture is not None:
                 if (done := self._pulled()) is None:
                     break
-                done.colorspace, done.color_range = frame.picture.colorspace, frame.picture.color_range
+                done.colorspace, done.color_range = (
+                    frame.picture.colorspace,
+                    frame.picture.color_range,
+                )
                 frame = frame._replace(picture=done)
             self._waiting.popleft()
             yield frame

@@ -21,7 +21,9 @@ AnyPacket: TypeAlias = "Packet[Any]"  # generic for the type checker only
 Watch = Callable[[int, AnyPacket, VideoStream], None]
 
 _ONE_PICTURE_A_PACKET: Final = frozenset({"av1", "h264", "hevc", "libdav1d", "mjpeg"})
-_LENGTH_FROM_ZERO: Final = frozenset({"asf", "flv", "matroska,webm", "nut"})  # their stated length is where the clock ends
+_LENGTH_FROM_ZERO: Final = frozenset(
+    {"asf", "flv", "matroska,webm", "nut"}
+)  # their stated length is where the clock ends
 _SLACK_S: Final = 0.25  # how far a whole file's length may differ from its last packet's end: writers round and estimate
 _AHEAD: Final = 2  # packets read ahead of the decoder
 _UNKNOWN: Final = -1  # in place of a packet's number
@@ -53,7 +55,12 @@ class PacketLedger:
     is_joint: whether another recording begins at a place in the file, in bytes.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, is_joint: Callable[[int], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        is_joint: Callable[[int], bool] = lambda _: False,
+    ) -> None:
         self._container, self._stream, self._is_joint = container, stream, is_joint
         # AVI has no presentation times: FFmpeg's guess is wrong where frames are reordered, the decoder's order is right.
         self.by_decoding = container.format.name == "avi"
@@ -78,7 +85,9 @@ class PacketLedger:
 
     def seen(self, packet: AnyPacket) -> None:
         """Note how far in time the file reaches, whatever the packet holds."""
-        if (at := packet.pts if packet.pts is not None else packet.dts) is not None and packet.time_base:
+        if (
+            at := packet.pts if packet.pts is not None else packet.dts
+        ) is not None and packet.time_base:
             self._end_s = max(self._end_s, float((at + (packet.duration or 0)) * packet.time_base))
 
     def read(self, packet: AnyPacket) -> int:
@@ -126,7 +135,9 @@ class PacketLedger:
             number = _UNKNOWN  # a decoder that does not copy it, or a picture shown twice
         self._sent.pop(number, None)
         if stamp is not None and (self.by_decoding or number == _UNKNOWN):
-            owed = _Owed(self._epoch, stamp, _UNKNOWN)  # frames leave the decoder in order, whatever their packets were
+            owed = _Owed(
+                self._epoch, stamp, _UNKNOWN
+            )  # frames leave the decoder in order, whatever their packets were
         return stamp, number, [] if owed is None else self.lost_before(owed)
 
     def lost_before(self, end: _Owed | None) -> list[_Owed]:
@@ -137,7 +148,11 @@ class PacketLedger:
             mine = end is not None and owed[:2] == end[:2] and end.packet == _UNKNOWN
             if self._sent.pop(owed.packet, None) is not None and not mine:
                 passed.append(owed)
-        lost = passed if self.certain or self._hurt_until is not None else [each for each in passed if each.packet in self.spoiled]
+        lost = (
+            passed
+            if self.certain or self._hurt_until is not None
+            else [each for each in passed if each.packet in self.spoiled]
+        )
         if end is not None and self._hurt_until is not None and end[:2] > self._hurt_until[:2]:
             self._hurt_until = None
         return lost
@@ -150,7 +165,10 @@ class PacketLedger:
         cut_off = flaw is Flaw.cut_off
         promised_s, slack_s = self._promised()
         short = promised_s - self._end_s > slack_s
-        count, by_index = self._stream.frames, self._container.format.name == "avi"  # whose clock counts dropped frames as well
+        count, by_index = (
+            self._stream.frames,
+            self._container.format.name == "avi",
+        )  # whose clock counts dropped frames as well
         short = short and not by_index
         if count > self._packets and (short or cut_off):
             return f"ends early: {self._packets} of {count} frames"
@@ -171,7 +189,9 @@ class PacketLedger:
         if name in _LENGTH_FROM_ZERO:
             return (container.duration or 0) / av.time_base, _SLACK_S
         if stream.duration and stream.time_base and stream.start_time is not None:
-            return float((stream.start_time + stream.duration) * stream.time_base), 1.5 * frame_step_s(stream)
+            return float(
+                (stream.start_time + stream.duration) * stream.time_base
+            ), 1.5 * frame_step_s(stream)
         return ((container.start_time or 0) + (container.duration or 0)) / av.time_base, _SLACK_S
 
     @staticmethod
@@ -186,9 +206,17 @@ class PacketLedger:
         """Whether another recording was joined on here: decoding times fall, or the file shows it."""
         last, now = self._last_dts, packet.dts
         self._last_dts = last if now is None else now
-        set_back = last is not None and now is not None and float((last - now) * packet.time_base) > self._jump_s
+        set_back = (
+            last is not None
+            and now is not None
+            and float((last - now) * packet.time_base) > self._jump_s
+        )
         self._epoch += set_back
-        doubtful = packet.is_keyframe and packet.pos is not None and not self.spoiled.isdisjoint(range(number - _AHEAD, number))
+        doubtful = (
+            packet.is_keyframe
+            and packet.pos is not None
+            and not self.spoiled.isdisjoint(range(number - _AHEAD, number))
+        )
         return set_back or (doubtful and packet.pos is not None and self._is_joint(packet.pos))
 
 
@@ -225,7 +253,9 @@ def _leans_on_nothing(frame: Stamped, waiting: list[Stamped], ledger: PacketLedg
     return (frame.stamp < first.stamp) if frame.packet > first.packet else True
 
 
-def _decoded(container: InputContainer, stream: VideoStream, ledger: PacketLedger, watch: Watch | None) -> Generator[Stamped, None, None]:
+def _decoded(
+    container: InputContainer, stream: VideoStream, ledger: PacketLedger, watch: Watch | None
+) -> Generator[Stamped, None, None]:
     context = stream.codec_context
     for number, packet in _packets(container, stream, ledger):
         try:
@@ -249,7 +279,9 @@ def _decoded(container: InputContainer, stream: VideoStream, ledger: PacketLedge
     yield from (Stamped(each.stamp, None, each.packet) for each in ledger.lost_before(None))
 
 
-def _packets(container: InputContainer, stream: VideoStream, ledger: PacketLedger) -> "Iterator[tuple[int, AnyPacket | None]]":
+def _packets(
+    container: InputContainer, stream: VideoStream, ledger: PacketLedger
+) -> "Iterator[tuple[int, AnyPacket | None]]":
     """The packets of the stream and their numbers, then None to empty the decoder. An error in the file ends it, as it does in FFmpeg."""
     ahead: deque[tuple[int, AnyPacket]] = deque()
     try:
@@ -272,5 +304,8 @@ def _packets(container: InputContainer, stream: VideoStream, ledger: PacketLedge
         number, packet = ahead.popleft()
         ledger.sent(number)
         if ahead or number not in ledger.spoiled:
-            yield number, packet  # a torn last packet is kept from the decoder: it would take good pictures with it
+            yield (
+                number,
+                packet,
+            )  # a torn last packet is kept from the decoder: it would take good pictures with it
     yield _UNKNOWN, None

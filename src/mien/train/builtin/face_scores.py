@@ -24,7 +24,17 @@ from mien.train.builtin.composites import compose, stock
 from mien.train.builtin.teachers import Teacher
 from mien.train.bundle.pack import measured
 
-__all__ = ["SURE", "Picture", "agreement", "agreement_scores", "crowds", "held_out", "match", "recall_by_width", "threshold"]
+__all__ = [
+    "SURE",
+    "Picture",
+    "agreement",
+    "agreement_scores",
+    "crowds",
+    "held_out",
+    "match",
+    "recall_by_width",
+    "threshold",
+]
 
 SURE: Final = 0.6
 """The teacher's score from which a face must be found."""
@@ -42,7 +52,10 @@ class Picture:
     def errors(self) -> list[float]:
         """Point error of each matched face, in eye distances."""
         points = [(self.truth[i, 4:14].reshape(5, 2), self.found[k].points) for i, k in self.pairs]
-        return [float(np.linalg.norm(p - t, axis=1).mean() / max(np.linalg.norm(t[0] - t[1]), 1e-6)) for t, p in points]
+        return [
+            float(np.linalg.norm(p - t, axis=1).mean() / max(np.linalg.norm(t[0] - t[1]), 1e-6))
+            for t, p in points
+        ]
 
 
 def match(truth: Floats, found: list[Face]) -> Picture:
@@ -60,21 +73,40 @@ def match(truth: Floats, found: list[Face]) -> Picture:
 def held_out(folder: Path, detector: Detector) -> Iterator[Picture]:
     """The portraits of the ``val`` split, in colour where they have it, with the teacher's stored faces."""
     table = read_table(folder / "portraits.parquet", ["split", "image", "faces"])
-    for data, faces in table.loc[table["split"] == "val", ["image", "faces"]].itertuples(index=False):
-        image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
+    for data, faces in table.loc[table["split"] == "val", ["image", "faces"]].itertuples(
+        index=False
+    ):
+        image = np.asarray(
+            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8
+        )
         truth = np.array([list(face) for face in faces if face[14] >= SURE], float).reshape(-1, 15)
         yield match(truth, detector.find(image))
 
 
 def crowds(
-    folder: Path, split: str, teacher: Teacher, detector: Detector, count: int, *, tidy: bool = True, seed: int = 7
+    folder: Path,
+    split: str,
+    teacher: Teacher,
+    detector: Detector,
+    count: int,
+    *,
+    tidy: bool = True,
+    seed: int = 7,
 ) -> Iterator[Picture]:
     """Composites (640, 640) of a split's portraits with faces of 20 to 400 px, several a picture; `tidy` as in `compose`."""
-    made_of, rng, corners = stock(folder, split), np.random.default_rng(seed), anchor_points(640, 640)
+    made_of, rng, corners = (
+        stock(folder, split),
+        np.random.default_rng(seed),
+        anchor_points(640, 640),
+    )
     for _ in range(count):
         luma = compose(made_of, 640, (20.0, 400.0), rng, tidy)
         rows = decode(teacher(luma[None])[0], corners, SURE)
-        keep = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), SURE, 0.3) if len(rows) else ()
+        keep = (
+            cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), SURE, 0.3)
+            if len(rows)
+            else ()
+        )
         image: NDArray[np.uint8] = np.repeat(luma[..., None], 3, axis=2)
         yield match(rows[np.asarray(keep, int).ravel()], detector.find(image))
 
@@ -85,7 +117,11 @@ def agreement(pictures: Iterable[Picture]) -> tuple[float, float, float]:
     pairs = sum(len(one.pairs) for one in seen)
     truth, found = sum(len(one.truth) for one in seen), sum(len(one.found) for one in seen)
     errors = [error for one in seen for error in one.errors]
-    return pairs / max(truth, 1), pairs / max(found, 1), float(np.mean(errors)) if errors else float("nan")
+    return (
+        pairs / max(truth, 1),
+        pairs / max(found, 1),
+        float(np.mean(errors)) if errors else float("nan"),
+    )
 
 
 def agreement_scores(data: str, pictures: list[Picture]) -> list[Score]:
@@ -96,7 +132,11 @@ def agreement_scores(data: str, pictures: list[Picture]) -> list[Score]:
         return lambda rows: agreement(pictures[i] for i in np.asarray(rows, int))[k]
 
     rows = np.arange(len(pictures))
-    return [score for k, name in enumerate(names) for score in measured(name, part(k), rows, data=data, rounds=200)]
+    return [
+        score
+        for k, name in enumerate(names)
+        for score in measured(name, part(k), rows, data=data, rounds=200)
+    ]
 
 
 def threshold(pictures: Iterable[Picture]) -> float:
@@ -104,7 +144,10 @@ def threshold(pictures: Iterable[Picture]) -> float:
     seen = list(pictures)
 
     def lower(least: float) -> float:
-        recall, precision, _ = agreement(match(one.truth, [face for face in one.found if face.confidence >= least]) for one in seen)
+        recall, precision, _ = agreement(
+            match(one.truth, [face for face in one.found if face.confidence >= least])
+            for one in seen
+        )
         return min(recall, precision)
 
     return round(float(max(np.arange(0.3, 0.8, 0.01), key=lower)), 2)
@@ -112,7 +155,14 @@ def threshold(pictures: Iterable[Picture]) -> float:
 
 def recall_by_width(pictures: Iterable[Picture]) -> dict[str, tuple[float, int]]:
     """Recall and number of faces by the width of the teacher's box, px."""
-    sizes = [(one.truth[i, 2], i in dict(one.pairs)) for one in pictures for i in range(len(one.truth))]
+    sizes = [
+        (one.truth[i, 2], i in dict(one.pairs)) for one in pictures for i in range(len(one.truth))
+    ]
     edges = (0, 20, 30, 50, 100, 200, 400, 10_000)
-    bins = {f"{low}-{high}": [hit for width, hit in sizes if low <= width < high] for low, high in pairwise(edges)}
-    return {name: (round(float(np.mean(hits)), 4), len(hits)) for name, hits in bins.items() if hits}
+    bins = {
+        f"{low}-{high}": [hit for width, hit in sizes if low <= width < high]
+        for low, high in pairwise(edges)
+    }
+    return {
+        name: (round(float(np.mean(hits)), 4), len(hits)) for name, hits in bins.items() if hits
+    }

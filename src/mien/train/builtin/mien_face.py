@@ -25,15 +25,30 @@ from mien.faces.detect import STRIDES, Detector
 from mien.train.builtin.composites import Stock, compose, stock
 from mien.train.builtin.face_scores import agreement_scores, crowds, held_out, threshold
 from mien.train.builtin.teachers import Teacher
-from mien.train.bundle.pack import PORTRAIT_TERMS, code_version, log_row, sha256_of, training_cost, write_bundle_files
+from mien.train.bundle.pack import (
+    PORTRAIT_TERMS,
+    code_version,
+    log_row,
+    sha256_of,
+    training_cost,
+    write_bundle_files,
+)
 from mien.train.onnx.export import export
 from mien.train.runs.inference import outlast_signals
 
 SEARCH: dict[str, Any] = {"keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
 SEEN = (
     Terms(data="portraits", used_for="training", terms=PORTRAIT_TERMS),
-    Terms(data="scenes without faces from scikit-image", used_for="training", terms="free to use, see scikit-image's README of data"),
-    Terms(data="YuNet (WIDER FACE), whose answers it learned", used_for="teacher", terms="weights BSD; WIDER FACE is research data"),
+    Terms(
+        data="scenes without faces from scikit-image",
+        used_for="training",
+        terms="free to use, see scikit-image's README of data",
+    ),
+    Terms(
+        data="YuNet (WIDER FACE), whose answers it learned",
+        used_for="teacher",
+        terms="weights BSD; WIDER FACE is research data",
+    ),
 )
 LIMITS = (
     "trained on portraits laid over backgrounds: real crowds, profiles, masks and poor light are found less surely than by its teacher",
@@ -83,7 +98,9 @@ class FaceNet(nn.Module):
         ])  # fmt: skip
         self.narrow = nn.ModuleList([nn.Conv2d(width, 64, 1) for width in (64, 96, 128)])
         self.merges = nn.ModuleList([Unit(64, 64), Unit(64, 64)])
-        self.heads = nn.ModuleList([nn.Sequential(Unit(64, 64), Unit(64, 64), nn.Conv2d(64, 15, 1)) for _ in STRIDES])
+        self.heads = nn.ModuleList(
+            [nn.Sequential(Unit(64, 64), Unit(64, 64), nn.Conv2d(64, 15, 1)) for _ in STRIDES]
+        )
         for head in self.heads:
             nn.init.constant_(head[2].bias[:1], -4.0)  # type: ignore[index]
 
@@ -95,8 +112,13 @@ class FaceNet(nn.Module):
             x = level(x)
             maps.append(narrow(x))
         for i in (1, 0):
-            maps[i] = self.merges[i](maps[i] + functional.interpolate(maps[i + 1], scale_factor=2.0))
-        return torch.cat([head(m).flatten(2).transpose(1, 2) for head, m in zip(self.heads, maps, strict=True)], dim=1)
+            maps[i] = self.merges[i](
+                maps[i] + functional.interpolate(maps[i + 1], scale_factor=2.0)
+            )
+        return torch.cat(
+            [head(m).flatten(2).transpose(1, 2) for head, m in zip(self.heads, maps, strict=True)],
+            dim=1,
+        )
 
 
 class Composites(Dataset[tuple[Tensor, Tensor]]):
@@ -110,24 +132,41 @@ class Composites(Dataset[tuple[Tensor, Tensor]]):
         return self.settings.steps - self.start
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        self.teacher = self.teacher or Teacher(self.path)  # a session does not survive a fork, so each worker opens its own
+        self.teacher = self.teacher or Teacher(
+            self.path
+        )  # a session does not survive a fork, so each worker opens its own
         rng = np.random.default_rng((self.settings.seed, self.start + i))
         s = self.settings
-        luma = np.stack([compose(self.stock, s.side, s.sizes, rng, rng.random() < s.tidy) for _ in range(s.batch)])
-        return torch.from_numpy(luma[:, None].astype(np.float32)), torch.from_numpy(self.teacher(luma))
+        luma = np.stack(
+            [
+                compose(self.stock, s.side, s.sizes, rng, rng.random() < s.tidy)
+                for _ in range(s.batch)
+            ]
+        )
+        return torch.from_numpy(luma[:, None].astype(np.float32)), torch.from_numpy(
+            self.teacher(luma)
+        )
 
 
 def distance(student: Tensor, teacher: Tensor, points: float) -> Tensor:
     """Cross-entropy of the scores everywhere; boxes and points (in strides) where the teacher sees a face, by its confidence."""
     score = teacher[..., 0]
     faces = score.sum() + 1
-    presence = functional.binary_cross_entropy_with_logits(student[..., 0], score, reduction="none").sum() / faces
+    presence = (
+        functional.binary_cross_entropy_with_logits(student[..., 0], score, reduction="none").sum()
+        / faces
+    )
     sure = torch.where(score > 0.2, score, 0)[..., None]
-    far = functional.smooth_l1_loss(student[..., 1:], teacher[..., 1:], reduction="none", beta=0.1) * sure
+    far = (
+        functional.smooth_l1_loss(student[..., 1:], teacher[..., 1:], reduction="none", beta=0.1)
+        * sure
+    )
     return presence + 2 * far[..., :4].sum() / faces / 4 + points * far[..., 4:].sum() / faces / 10
 
 
-def run(data: Path, teacher: Path, out: Path, settings: Settings, begin: Path | None = None) -> None:
+def run(
+    data: Path, teacher: Path, out: Path, settings: Settings, begin: Path | None = None
+) -> None:
     """Train, from the weights of the finished run `begin` if given; goes on from RUN/last.pt when there is one."""
     torch.manual_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -135,10 +174,19 @@ def run(data: Path, teacher: Path, out: Path, settings: Settings, begin: Path | 
     if begin is not None:
         net.load_state_dict(torch.load(begin / "last.pt", weights_only=True)["net"])
     net = net.to(memory_format=torch.channels_last)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
+    average = AveragedModel(
+        net, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
+    )
     optimiser = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=settings.steps, pct_start=0.05)
-    parts: dict[str, Any] = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.lr, total_steps=settings.steps, pct_start=0.05
+    )
+    parts: dict[str, Any] = {
+        "net": net,
+        "average": average,
+        "optimiser": optimiser,
+        "schedule": schedule,
+    }
     start, last = 0, out / "last.pt"
     if last.exists():
         saved = torch.load(last, weights_only=True)
@@ -146,7 +194,10 @@ def run(data: Path, teacher: Path, out: Path, settings: Settings, begin: Path | 
         for name, state in saved.items():
             parts[name].load_state_dict(state)
     batches = DataLoader(
-        Composites(stock(data, "train"), teacher, settings, start), batch_size=None, num_workers=1, worker_init_fn=outlast_signals
+        Composites(stock(data, "train"), teacher, settings, start),
+        batch_size=None,
+        num_workers=1,
+        worker_init_fn=outlast_signals,
     )
     began, losses = time.time(), []
     for step, (luma, target) in enumerate(batches, start + 1):
@@ -159,9 +210,14 @@ def run(data: Path, teacher: Path, out: Path, settings: Settings, begin: Path | 
         average.update_parameters(net)
         losses.append(loss.item())
         if step % 100 == 0 or step == settings.steps:
-            torch.save({n: p.state_dict() for n, p in parts.items()} | {"step": step}, out / "last.tmp")
+            torch.save(
+                {n: p.state_dict() for n, p in parts.items()} | {"step": step}, out / "last.tmp"
+            )
             (out / "last.tmp").replace(last)
-            log_row(out / "curve.csv", {"step": step, "loss": float(np.mean(losses)), "seconds": time.time() - began})
+            log_row(
+                out / "curve.csv",
+                {"step": step, "loss": float(np.mean(losses)), "seconds": time.time() - began},
+            )
             began, losses = time.time(), []
 
 
@@ -194,7 +250,9 @@ def pack(out: Path, data: Path, teacher: Path, settings: Settings, composites: i
     least = threshold(crowds(data, "train", labels, finder(0.2), composites, seed=11))
     sets = {
         "held-out portraits": list(held_out(data, finder(least))),
-        "composites of held-out portraits": list(crowds(data, "val", labels, finder(least), composites)),
+        "composites of held-out portraits": list(
+            crowds(data, "val", labels, finder(least), composites)
+        ),
     }
     card = FaceCard(
         card=1, name="mien-face", reads="frames", licence="Apache-2.0", sha256=sha256_of(network), search=Search(least=least, **SEARCH),
@@ -209,7 +267,9 @@ def pack(out: Path, data: Path, teacher: Path, settings: Settings, composites: i
 
 def main() -> None:
     """Parse, train, pack."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -59,7 +59,14 @@ CARD: Final = CardSettings(
 def pixels_at(size: int) -> Pixels:
     """What the network eats at that crop size."""
     # Nearly all the pictures are grey, so the network is given luma alone: colour cannot mislead it.
-    return Pixels(size=size, colour="grey", alignment="similarity5", template=FERPLUS_TEMPLATE, mean=MEAN, std=(256.0,))
+    return Pixels(
+        size=size,
+        colour="grey",
+        alignment="similarity5",
+        template=FERPLUS_TEMPLATE,
+        mean=MEAN,
+        std=(256.0,),
+    )
 
 
 def first_settings(data: Path) -> Settings:
@@ -84,10 +91,14 @@ def second_settings(data: Path, first: Path, teacher: Path | None) -> Settings:
         update={
             "name": "mien-s-second",
             "pixels": pixels_at(112),
-            "network": before.network.model_copy(update={"start": first / "best.pt", "dropout": 0.1}),
+            "network": before.network.model_copy(
+                update={"start": first / "best.pt", "dropout": 0.1}
+            ),
             "losses": {**LOSSES, "expr": LossSettings(distill=Distill(weight=0.4))},
             # The first run knew its training faces no better than others: it was held back, so the second is shaken less.
-            "augment": AugmentSettings(turn=10.0, grow=0.1, shift=0.04, whole=0.2, degrade=0.4, erase=0.1),
+            "augment": AugmentSettings(
+                turn=10.0, grow=0.1, shift=0.04, whole=0.2, degrade=0.4, erase=0.1
+            ),
             "teachers": (first,) if teacher is None else (first, teacher),
             "teachers_see": "picture",
             "optim": before.optim.model_copy(update={"lr": 5e-4, "weight_decay": 0.02}),
@@ -102,14 +113,18 @@ def third_settings(data: Path, first: Path, second: Path, teacher: Path | None) 
     return before.model_copy(
         update={
             "name": "mien-s",
-            "network": before.network.model_copy(update={"start": second / "best.pt", "dropout": 0.2}),
+            "network": before.network.model_copy(
+                update={"start": second / "best.pt", "dropout": 0.2}
+            ),
             "losses": {
                 "va": LOSSES["va"],
                 "au": LossSettings(kind="mse", weight=3.0),
                 "expr": LossSettings(distill=Distill(weight=0.6)),
             },
             # The second run had begun to know its training faces better than others, so the third is shaken more again.
-            "augment": AugmentSettings(turn=15.0, grow=0.12, shift=0.05, whole=0.25, degrade=0.5, erase=0.2),
+            "augment": AugmentSettings(
+                turn=15.0, grow=0.12, shift=0.05, whole=0.25, degrade=0.5, erase=0.2
+            ),
             "teachers": (first, second) if teacher is None else (first, second, teacher),
             "optim": before.optim.model_copy(update={"lr": 4e-4, "weight_decay": 0.05}),
             "fit": before.fit.model_copy(update={"epochs": 9, "batch": 48, "keep": "last"}),
@@ -124,7 +139,9 @@ def make(data: Path, out: Path, progress: Progress, teacher: Path | None = None)
     second = fit(second_settings(data, first.folder, teacher), out / "second", progress)
     third = fit(third_settings(data, first.folder, second.folder, teacher), out / "third", progress)
     mean = average_runs((second, third), SHARES, out / "mean")
-    return make_bundle(mean, out / "mien-s", bits=8, features=True, robustness=True, note=progress.note)
+    return make_bundle(
+        mean, out / "mien-s", bits=8, features=True, robustness=True, note=progress.note
+    )
 
 
 class Lines(Progress):
@@ -141,7 +158,9 @@ class Lines(Progress):
 
 def main() -> None:
     """Parse, train three times, pack."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--teacher", type=Path)

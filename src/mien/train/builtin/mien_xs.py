@@ -33,13 +33,17 @@ def settings(data: Path, before: Path, teacher: Path | None) -> Settings:
         update={
             "name": "mien-xs",
             "pixels": pixels_at(80),
-            "network": NetworkSettings(backbone="face-resnet-small", start=before / "mean" / "best.pt", dropout=0.1),
+            "network": NetworkSettings(
+                backbone="face-resnet-small", start=before / "mean" / "best.pt", dropout=0.1
+            ),
             "losses": {
                 "va": LOSSES["va"],
                 "au": LossSettings(kind="mse", weight=3.0, distill=Distill(weight=0.5)),
                 "expr": LossSettings(distill=Distill(weight=0.6)),
             },
-            "augment": AugmentSettings(turn=10.0, grow=0.1, shift=0.04, whole=0.2, degrade=0.4, erase=0.1),
+            "augment": AugmentSettings(
+                turn=10.0, grow=0.1, shift=0.04, whole=0.2, degrade=0.4, erase=0.1
+            ),
             "teachers": (before / "mien-s",) if teacher is None else (before / "mien-s", teacher),
             "teachers_see": "picture",
             "optim": first.optim.model_copy(update={"lr": 1e-3, "weight_decay": 0.02}),
@@ -49,15 +53,21 @@ def settings(data: Path, before: Path, teacher: Path | None) -> Settings:
     )
 
 
-def make(data: Path, before: Path, out: Path, progress: Progress, teacher: Path | None = None) -> Path:
+def make(
+    data: Path, before: Path, out: Path, progress: Progress, teacher: Path | None = None
+) -> Path:
     """The run and the bundle `out`/mien-xs; goes on where it was stopped."""
     run = fit(settings(data, before, teacher), out / "run", progress)
-    return make_bundle(run, out / "mien-xs", bits=8, features=True, robustness=True, note=progress.note)
+    return make_bundle(
+        run, out / "mien-xs", bits=8, features=True, robustness=True, note=progress.note
+    )
 
 
 def main() -> None:
     """Parse, train, pack."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--before", type=Path, required=True)
     parser.add_argument("--teacher", type=Path)

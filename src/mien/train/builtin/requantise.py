@@ -62,7 +62,9 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
         elif node.op_type == "DequantizeLinear":
             # Without the ending that mien's own quantiser gives, which it would give again.
             name = names[node.output[0]] = node.output[0].removesuffix(".held")
-            graph.initializer.append(numpy_helper.from_array(_value(*(constants[one] for one in node.input)), name))
+            graph.initializer.append(
+                numpy_helper.from_array(_value(*(constants[one] for one in node.input)), name)
+            )
         else:
             kept = onnx.NodeProto()
             kept.CopyFrom(node)
@@ -74,7 +76,11 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
     _name_outputs(graph, nodes, names)
     read = {name for node in nodes for name in node.input}
     kept_constants = [one for one in graph.initializer if one.name in read]
-    for field, values in ((graph.node, nodes), (graph.initializer, kept_constants), (graph.value_info, [])):
+    for field, values in (
+        (graph.node, nodes),
+        (graph.initializer, kept_constants),
+        (graph.value_info, []),
+    ):
         del field[:]
         field.extend(values)
     onnx.checker.check_model(new)
@@ -83,10 +89,14 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _value(numbers: Array, scale: Array, zero: Array) -> Array:
     shape = (-1, *[1] * (numbers.ndim - 1)) if scale.ndim else ()
-    return ((numbers.astype(np.float32) - zero.astype(np.float32).reshape(shape)) * scale.reshape(shape)).astype(np.float32)
+    return (
+        (numbers.astype(np.float32) - zero.astype(np.float32).reshape(shape)) * scale.reshape(shape)
+    ).astype(np.float32)
 
 
-def _name_outputs(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], names: dict[str, str]) -> None:
+def _name_outputs(
+    graph: onnx.GraphProto, nodes: list[onnx.NodeProto], names: dict[str, str]
+) -> None:
     """Give what comes out its own name again where only a rounding gave it that."""
     asked = {names[one.name]: one.name for one in graph.output if one.name in names}
     for node in nodes:
@@ -95,7 +105,13 @@ def _name_outputs(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], names: di
 
 
 def requantise(
-    bundle: str | Path, settings: Settings, out: Path, recipe: str, note: Callable[[str], None], *, mean: tuple[float, ...] | None = None
+    bundle: str | Path,
+    settings: Settings,
+    out: Path,
+    recipe: str,
+    note: Callable[[str], None],
+    *,
+    mean: tuple[float, ...] | None = None,
 ) -> Path:
     """Make the folder `out` from `bundle`, measured on the faces of `settings`; returns it.
 
@@ -114,16 +130,29 @@ def requantise(
     if not isinstance(found.card, AffectCard):
         raise BundleError(f"{found.card.name} reads no affect; name a bundle that does")
     is_free(out)
-    pixels = found.card.pixels if mean is None else found.card.pixels.model_copy(update={"mean": mean})
+    pixels = (
+        found.card.pixels if mean is None else found.card.pixels.model_copy(update={"mean": mean})
+    )
     draft = found.card.model_copy(update={"pixels": pixels, "temperature": {}})
     plain = in_float(onnx.load_from_string(network))
     with aside(out) as folder, TemporaryDirectory() as spare:
-        tables, tasks, _ = load_tables(settings.model_copy(update={"tasks": tuple(t.key for t in draft.tasks)}), Path(spare), note)
+        tables, tasks, _ = load_tables(
+            settings.model_copy(update={"tasks": tuple(t.key for t in draft.tasks)}),
+            Path(spare),
+            note,
+        )
         path, before = folder / "model.onnx", Path(spare) / "plain.onnx"
         onnx.save(plain, before)
         eaten = _eaten(Model(draft, open_engine(network, ENGINE)), tables["train"])
-        measurer = Measurer(tasks, tables["val"], settings.fit.skip_unreadable, note, lambda what, done, total: None)
-        tried = {cut: _tried(measurer, quantise_model(plain, eaten, cut=cut), Path(spare) / f"{cut}.onnx", draft) for cut in (True, False)}
+        measurer = Measurer(
+            tasks, tables["val"], settings.fit.skip_unreadable, note, lambda what, done, total: None
+        )
+        tried = {
+            cut: _tried(
+                measurer, quantise_model(plain, eaten, cut=cut), Path(spare) / f"{cut}.onnx", draft
+            )
+            for cut in (True, False)
+        }
         cut = max(tried, key=lambda one: _merit(tried[one], note))
         note(f"ranges of activations: {'their ends cut off' if cut else 'whole'}")
         path.write_bytes((Path(spare) / f"{cut}.onnx").read_bytes())
@@ -158,7 +187,9 @@ def _merit(measured: Measured, note: Callable[[str], None]) -> float:
 
 def _eaten(model: Model, table: pd.DataFrame) -> NDArray[np.float32]:
     """Faces evenly spread over a label table, as the network reads them (n, C, S, S)."""
-    rows = table.iloc[np.unique(np.linspace(0, len(table) - 1, min(CALIBRATION, len(table))).astype(int))]
+    rows = table.iloc[
+        np.unique(np.linspace(0, len(table) - 1, min(CALIBRATION, len(table))).astype(int))
+    ]
     crops = []
     for number, (image, points) in enumerate(zip(rows["image"], rows["points"], strict=True)):
         five = five_points(points, number)
@@ -166,14 +197,25 @@ def _eaten(model: Model, table: pd.DataFrame) -> NDArray[np.float32]:
     return normalise(crops, model.card.pixels)
 
 
-def _card(old: AffectCard, draft: AffectCard, path: Path, measured: Measured, recipe: str) -> AffectCard:
+def _card(
+    old: AffectCard, draft: AffectCard, path: Path, measured: Measured, recipe: str
+) -> AffectCard:
     between, unmeasured = tolerance(path.read_bytes(), measured.model.card, measured.scored)
     again = f"its weights were rounded twice: they are those of the network with sha256 {old.sha256[:12]}, whose float weights are not kept"
     faces = len(measured.scored.table)
-    agreed = [] if unmeasured else [f"ONNX Runtime and OpenVINO differ by at most {between:g} in any score of {faces} faces"]
+    agreed = (
+        []
+        if unmeasured
+        else [
+            f"ONNX Runtime and OpenVINO differ by at most {between:g} in any score of {faces} faces"
+        ]
+    )
     old_size = old.summary.rpartition(" The network takes ")[0] or old.summary
     made = old.made.model_copy(
-        update={"recipe": f"{old.made.recipe}; then {recipe}", "commit": f"{old.made.commit}, then {code_version()}"}
+        update={
+            "recipe": f"{old.made.recipe}; then {recipe}",
+            "commit": f"{old.made.commit}, then {code_version()}",
+        }
     )
     return draft.model_copy(
         update={
@@ -181,7 +223,9 @@ def _card(old: AffectCard, draft: AffectCard, path: Path, measured: Measured, re
             "summary": f"{old_size} The network takes {path.stat().st_size / 1e6:.2f} MB.",
             "tolerance": between,
             "temperature": {key: round(heat, 4) for key, heat in measured.heats.items()},
-            "limits": tuple(dict.fromkeys((*old.limits, *measured.limits, *unmeasured, again, *agreed))),
+            "limits": tuple(
+                dict.fromkeys((*old.limits, *measured.limits, *unmeasured, again, *agreed))
+            ),
             "made": made,
         }
     )
@@ -189,14 +233,30 @@ def _card(old: AffectCard, draft: AffectCard, path: Path, measured: Measured, re
 
 def main() -> None:
     """Parse, make, measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipe", help="what the card shall say of how it was made; left out: this command")
+    parser.add_argument(
+        "--recipe", help="what the card shall say of how it was made; left out: this command"
+    )
     args = parser.parse_args()
-    command = args.recipe or f"python -m mien.train.builtin.requantise {Path(args.bundle).name} --data SETTINGS.yaml --out OUT"
-    print(requantise(args.bundle, read_settings(args.data), args.out, command, lambda line: print(line, flush=True), mean=MEAN))
+    command = (
+        args.recipe
+        or f"python -m mien.train.builtin.requantise {Path(args.bundle).name} --data SETTINGS.yaml --out OUT"
+    )
+    print(
+        requantise(
+            args.bundle,
+            read_settings(args.data),
+            args.out,
+            command,
+            lambda line: print(line, flush=True),
+            mean=MEAN,
+        )
+    )
 
 
 if __name__ == "__main__":

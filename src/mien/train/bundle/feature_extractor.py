@@ -43,14 +43,28 @@ def freeze_bundle(network: NetworkSettings, pixels: Pixels, folder: Path, name: 
     if network.start is None:
         raise DataError(f"{name}: a frozen network needs weights to start from; give network.start")
     if network.deviation:
-        raise DataError(f"{name}: a pair as it starts deviates in nothing; leave out network.deviation")
+        raise DataError(
+            f"{name}: a pair as it starts deviates in nothing; leave out network.deviation"
+        )
     net: Any = backbone(network.backbone, pixels.channels, pixels.size, slim=network.slim)
     try:
         load_start(net, network.start)
     except ValueError as error:
         raise DataError(f"{name}: {error}") from error
-    made = Made(recipe=f"{network.backbone} from {network.start}, nothing trained", seed=0, commit=code_version(), cost="none")
-    return _written(_FeaturesOnly(net, net), pixels, folder, (name, network.backbone), origin=started(network.start), made=made)
+    made = Made(
+        recipe=f"{network.backbone} from {network.start}, nothing trained",
+        seed=0,
+        commit=code_version(),
+        cost="none",
+    )
+    return _written(
+        _FeaturesOnly(net, net),
+        pixels,
+        folder,
+        (name, network.backbone),
+        origin=started(network.start),
+        made=made,
+    )
 
 
 def freeze_run(run: RunFolder, folder: Path, *, hidden: bool = False) -> Path:
@@ -62,25 +76,62 @@ def freeze_run(run: RunFolder, folder: Path, *, hidden: bool = False) -> Path:
     """
     settings, net = run.settings, network_of(run)
     if settings.features is not None:
-        raise DataError(f"{run.folder}: it has no network below its heads, it learned from cached features; name a run on pictures")
-    plain = [each.family for each, head in zip(net.tasks, net.heads, strict=True) if not isinstance(head, StackedHead)]
+        raise DataError(
+            f"{run.folder}: it has no network below its heads, it learned from cached features; name a run on pictures"
+        )
+    plain = [
+        each.family
+        for each, head in zip(net.tasks, net.heads, strict=True)
+        if not isinstance(head, StackedHead)
+    ]
     if hidden and plain:
-        raise DataError(f"{run.folder}: the heads of {', '.join(plain)} have no hidden layer; give network.heads kind bottleneck or hidden")
+        raise DataError(
+            f"{run.folder}: the heads of {', '.join(plain)} have no hidden layer; give network.heads kind bottleneck or hidden"
+        )
 
     def inner(images: Tensor) -> Tensor:
         pooled = net.features(images)
-        return torch.cat([cast(StackedHead, head).features(pooled) for head in net.heads], dim=1) if hidden else pooled
+        return (
+            torch.cat([cast(StackedHead, head).features(pooled) for head in net.heads], dim=1)
+            if hidden
+            else pooled
+        )
 
-    made = Made(recipe=f"training run {settings.name}", seed=settings.fit.seed, commit=code_version(), cost="see its run folder")
+    made = Made(
+        recipe=f"training run {settings.name}",
+        seed=settings.fit.seed,
+        commit=code_version(),
+        cost="see its run folder",
+    )
     told = seen(settings, net.tasks)
-    return _written(_FeaturesOnly(inner, net), settings.pixels, folder, (settings.name, settings.network.backbone), origin=told, made=made)
+    return _written(
+        _FeaturesOnly(inner, net),
+        settings.pixels,
+        folder,
+        (settings.name, settings.network.backbone),
+        origin=told,
+        made=made,
+    )
 
 
-def _written(net: _FeaturesOnly, pixels: Pixels, folder: Path, names: tuple[str, str], *, origin: tuple[Terms, ...], made: Made) -> Path:
+def _written(
+    net: _FeaturesOnly,
+    pixels: Pixels,
+    folder: Path,
+    names: tuple[str, str],
+    *,
+    origin: tuple[Terms, ...],
+    made: Made,
+) -> Path:
     """names: of the bundle and of its backbone."""
     with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    example = torch.rand(4, pixels.channels, pixels.size, pixels.size, generator=torch.Generator().manual_seed(0)) - 0.5
+    example = (
+        torch.rand(
+            4, pixels.channels, pixels.size, pixels.size, generator=torch.Generator().manual_seed(0)
+        )
+        - 0.5
+    )
     with torch.no_grad():
         width = net.eval()(example)[0].shape[1]
     export(net, folder / "model.onnx", example, ["features"], {0: "batch"})

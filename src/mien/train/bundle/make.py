@@ -61,19 +61,27 @@ def make_bundle(
     is_free(out)
     tables, tasks, _ = load_tables(settings, run.folder, lambda line: None)
     if strange := set(settings.card.supervised_by) - {task.family for task in tasks}:
-        raise DataError(f"{run.folder / 'settings.yaml'}: card.supervised_by: {', '.join(sorted(strange))} is no family of the tasks")
+        raise DataError(
+            f"{run.folder / 'settings.yaml'}: card.supervised_by: {', '.join(sorted(strange))} is no family of the tasks"
+        )
     measurer = Measurer(tasks, tables["val"], settings.fit.skip_unreadable, note, progress)
     with aside(out) as folder, TemporaryDirectory() as spare:
         path = folder / "model.onnx"
-        crops = CropDataset(tables["train"], tasks, pixels_of(settings), settings.fit.skip_unreadable)
+        crops = CropDataset(
+            tables["train"], tasks, pixels_of(settings), settings.fit.skip_unreadable
+        )
         off = _export(run, path, crops, bits, features)
-        note(f"exported; {'8 bits' if bits == 8 else 'weights in half precision'} change raw output by {off:.2g} at most")
+        note(
+            f"exported; {'8 bits' if bits == 8 else 'weights in half precision'} change raw output by {off:.2g} at most"
+        )
         width = _width(run) if features else None
         found = measurer.measure(path, draft(run, width))
         for line in found.scored.notes:
             note(line)
         if not (scores := measurer.told(found)):
-            raise DataError(f"{run.folder}: a card needs intervals, and they take two subjects or videos in split val at least; give more")
+            raise DataError(
+                f"{run.folder}: a card needs intervals, and they take two subjects or videos in split val at least; give more"
+            )
         if bits == 8:
             plain = Path(spare) / "plain.onnx"
             _export(run, plain, crops, 16, False)
@@ -92,9 +100,13 @@ def _finished(run: RunFolder, bits: Bits) -> Settings:
     if settings.features is not None:
         below = extractor_of(run)
         if bits == 8:
-            raise DataError(f"{run.folder}: its heads read features of {below.name}, which keeps its own precision; leave out the 8 bits")
+            raise DataError(
+                f"{run.folder}: its heads read features of {below.name}, which keeps its own precision; leave out the 8 bits"
+            )
     if "finished" not in run.facts:
-        raise DataError(f"{run.folder}: this run has not finished; start mien train again with the same settings and folder to go on")
+        raise DataError(
+            f"{run.folder}: this run has not finished; start mien train again with the same settings and folder to go on"
+        )
     return settings
 
 
@@ -127,15 +139,31 @@ def _some(crops: CropDataset, count: int) -> torch.Tensor:
 
 
 def _card(
-    run: RunFolder, measurer: Measurer, path: Path, found: Measured, scores: Sequence[Score], *, bits: Bits, width: int | None
+    run: RunFolder,
+    measurer: Measurer,
+    path: Path,
+    found: Measured,
+    scores: Sequence[Score],
+    *,
+    bits: Bits,
+    width: int | None,
 ) -> AffectCard:
     """The card of the network at `path`, whose `scores` were measured."""
     settings, said = run.settings, run.settings.card
     between, unmeasured = tolerance(path.read_bytes(), found.model.card, found.scored)
-    facts = [TaskCard(**spec.model_dump(), supervised_by=supervision(settings, spec.task) or "not stated") for spec in run.tasks]
+    facts = [
+        TaskCard(
+            **spec.model_dump(), supervised_by=supervision(settings, spec.task) or "not stated"
+        )
+        for spec in run.tasks
+    ]
     below = None if settings.features is None else settings.features.card()
-    body = f"one network ({settings.network.backbone})" if below is None else f"heads on {below.name}"
-    summary = said.summary or f"{', '.join(task.key for task in measurer.tasks)} of a face, from {body}."
+    body = (
+        f"one network ({settings.network.backbone})" if below is None else f"heads on {below.name}"
+    )
+    summary = (
+        said.summary or f"{', '.join(task.key for task in measurer.tasks)} of a face, from {body}."
+    )
     limits = [
         *said.limits,
         *found.limits,
@@ -147,7 +175,9 @@ def _card(
     ]
     faces = len(measurer.val)
     if lost := faces - len(found.scored.table):
-        limits.append(f"{lost} of {faces} validation pictures could not be read and were left out of the scores")
+        limits.append(
+            f"{lost} of {faces} validation pictures could not be read and were left out of the scores"
+        )
     return AffectCard(
         card=1, name=settings.name, reads="crops", sha256=sha256_of(path), pixels=found.model.card.pixels,
         licence=said.licence if below is None else f"{said.licence}; of the part that is {below.name}: {below.licence}",
@@ -186,7 +216,9 @@ def is_free(out: Path) -> None:
     if not out.is_dir():
         raise OutputError(f"{out}: is a file; choose another folder with --out")
     if strange := sorted({path.name for path in out.iterdir()} - _FILES):
-        raise OutputError(f"{out}: holds {strange[0]}, which is no part of a bundle; choose another folder with --out")
+        raise OutputError(
+            f"{out}: holds {strange[0]}, which is no part of a bundle; choose another folder with --out"
+        )
 
 
 @contextmanager

@@ -65,17 +65,25 @@ class Measurer:
         whose = scored.table["set"].to_numpy()
         masks = {str(name): whose == name for name in dict.fromkeys(whose)}
         evaluations = {
-            name: judge(self.tasks, {family: values[rows] for family, values in fair.items()}, scored.table[rows])
+            name: judge(
+                self.tasks,
+                {family: values[rows] for family, values in fair.items()},
+                scored.table[rows],
+            )
             for name, rows in masks.items()
         }
-        model = Model(card.model_copy(update={"temperature": heats}), open_engine(path.read_bytes(), ENGINE))
+        model = Model(
+            card.model_copy(update={"temperature": heats}), open_engine(path.read_bytes(), ENGINE)
+        )
         return Measured(model, scored, evaluations, heats, limits)
 
     def _scores(self, model: Model) -> Scored:
         def ahead(done: int, total: int) -> None:
             self.progress(f"scoring with {model.engine}", done, total)
 
-        return evaluate_bundle(model, self.val, progress=ahead, skip_unreadable=self.skip_unreadable)
+        return evaluate_bundle(
+            model, self.val, progress=ahead, skip_unreadable=self.skip_unreadable
+        )
 
     def told(self, found: Measured) -> list[Score]:
         """Headlines, calibration, and every class, unit or column, set by set."""
@@ -85,17 +93,26 @@ class Measurer:
             for lines in kinds
             for name, evaluation in found.evaluations.items()
             for result in evaluation.tasks
-            for score in _scores(lines(result), f"{_split(name)}; intervals over {evaluation.intervals_over}")
+            for score in _scores(
+                lines(result), f"{_split(name)}; intervals over {evaluation.intervals_over}"
+            )
         ]
 
     def before(self, plain: Measured, found: Measured) -> list[Score]:
         """The headlines before 8-bit quantisation; the difference is told."""
         scores = []
         for data, evaluation in plain.evaluations.items():
-            old, new = ([line for result in one.tasks for line in _headlines(result)] for one in (evaluation, found.evaluations[data]))
+            old, new = (
+                [line for result in one.tasks for line in _headlines(result)]
+                for one in (evaluation, found.evaluations[data])
+            )
             for (name, was), (_, now) in zip(old, new, strict=True):
-                self.note(f"{data}: {name}: {was.value:.4f} before 8-bit quantisation, {now.value:.4f} after")
-            scores += _scores([(f"{name} before 8-bit quantisation", one) for name, one in old], _split(data))
+                self.note(
+                    f"{data}: {name}: {was.value:.4f} before 8-bit quantisation, {now.value:.4f} after"
+                )
+            scores += _scores(
+                [(f"{name} before 8-bit quantisation", one) for name, one in old], _split(data)
+            )
         return scores
 
     def worse(self, found: Measured) -> list[Score]:
@@ -103,7 +120,9 @@ class Measurer:
         scores = []
         for data in found.evaluations:
             table = found.scored.table[found.scored.table["set"] == data].reset_index(drop=True)
-            named = robustness(found.model.score, table, self.tasks, progress=self._ahead(f"robustness on {data}"))
+            named = robustness(
+                found.model.score, table, self.tasks, progress=self._ahead(f"robustness on {data}")
+            )
             for condition, row in named.items():
                 done = f"{condition}: {CONDITIONS[condition].meaning}"
                 told = _scores([(title(name), one) for name, one in row.items()], _split(data))
@@ -121,17 +140,30 @@ def tolerance(network: bytes, card: AffectCard, scored: Scored) -> tuple[float, 
     Raises BundleError for engines that disagree by more than a card can hold.
     """
     names = available()
-    answered = [evaluate_bundle(Model(card, open_engine(network, name)), scored.table).scores for name in names]
-    apart = max(float(np.ptp([one[family] for one in answered], axis=0).max()) for family in answered[0])
+    answered = [
+        evaluate_bundle(Model(card, open_engine(network, name)), scored.table).scores
+        for name in names
+    ]
+    apart = max(
+        float(np.ptp([one[family] for one in answered], axis=0).max()) for family in answered[0]
+    )
     if 1.5 * apart >= 1:
-        raise BundleError(f"{' and '.join(names)} disagree by {apart:.2g} on this network; one of 16 bits agrees better")
+        raise BundleError(
+            f"{' and '.join(names)} disagree by {apart:.2g} on this network; one of 16 bits agrees better"
+        )
     limits = (
-        () if len(names) > 1 else (f"only {names[0]} was installed when it was made; that other engines agree with it is not measured",)
+        ()
+        if len(names) > 1
+        else (
+            f"only {names[0]} was installed when it was made; that other engines agree with it is not measured",
+        )
     )
     return max(round(1.5 * apart, 3), 0.001), limits
 
 
-def _calibrated(tasks: Sequence[Task], scored: Scored) -> tuple[dict[str, float], dict[str, Floats], tuple[str, ...]]:
+def _calibrated(
+    tasks: Sequence[Task], scored: Scored
+) -> tuple[dict[str, float], dict[str, Floats], tuple[str, ...]]:
     """By family: the temperature, scores with temperatures fitted on other faces; and what could not be fitted."""
     heats: dict[str, float] = {}
     fair, limits = dict(scored.scores), []
@@ -159,23 +191,40 @@ def _groups(table: pd.DataFrame) -> Floats:
 
 
 def _headlines(result: TaskResult) -> list[tuple[str, Measure]]:
-    return [(title(f"{result.family}.{name}"), result.measures[name]) for name in headlines(result.kind, result.graded)]
+    return [
+        (title(f"{result.family}.{name}"), result.measures[name])
+        for name in headlines(result.kind, result.graded)
+    ]
 
 
 def _calibration(result: TaskResult, heats: dict[str, float]) -> list[tuple[str, Measure]]:
     how = "cross-fitted temperature" if result.family in heats else "not calibrated"
-    return [(f"{title(f'{result.family}.ece')} ({how})", result.measures["ece"])] if "ece" in result.measures else []
+    return (
+        [(f"{title(f'{result.family}.ece')} ({how})", result.measures["ece"])]
+        if "ece" in result.measures
+        else []
+    )
 
 
 def _each(result: TaskResult) -> list[tuple[str, Measure]]:
     measure = "ccc" if result.kind == "scalar" else "r" if result.graded else "f1"
-    return [(f"{title(f'{result.family}.{measure}')} {name}", row[measure]) for name, row in result.each.items()]
+    return [
+        (f"{title(f'{result.family}.{measure}')} {name}", row[measure])
+        for name, row in result.each.items()
+    ]
 
 
 def _scores(named: Sequence[tuple[str, Measure]], data: str) -> list[Score]:
     """Rounded for a card; what is undefined stays off."""
     return [
-        Score(metric=name, value=round(one.value, 4), low=round(one.low, 4), high=round(one.high, 4), data=data, faces=one.faces)
+        Score(
+            metric=name,
+            value=round(one.value, 4),
+            low=round(one.low, 4),
+            high=round(one.high, 4),
+            data=data,
+            faces=one.faces,
+        )
         for name, one in named
         if np.isfinite([one.value, one.low, one.high]).all()
     ]

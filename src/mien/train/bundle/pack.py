@@ -14,11 +14,17 @@ from mien.bundles.card import AffectCard, FaceCard, Score, write_card
 from mien.bundles.readme import readme
 from mien.metrics import bootstrap
 
-__all__ = ["PORTRAIT_TERMS", "code_version", "log_row", "measured", "sha256_of", "training_cost", "write_bundle_files"]
+__all__ = [
+    "PORTRAIT_TERMS",
+    "code_version",
+    "log_row",
+    "measured",
+    "sha256_of",
+    "training_cost",
+    "write_bundle_files",
+]
 
-PORTRAIT_TERMS: Final = (
-    "news photos, mostly Labeled Faces in the Wild, from the public facial_expressions collection (repository Apache-2.0; research data)"
-)
+PORTRAIT_TERMS: Final = "news photos, mostly Labeled Faces in the Wild, from the public facial_expressions collection (repository Apache-2.0; research data)"
 
 
 def sha256_of(path: Path) -> str:
@@ -34,15 +40,31 @@ def code_version() -> str:
 
 
 def measured(
-    name: str, metric: Callable[..., float], *arrays: ArrayLike, data: str, groups: ArrayLike | None = None, rounds: int = 400
+    name: str,
+    metric: Callable[..., float],
+    *arrays: ArrayLike,
+    data: str,
+    groups: ArrayLike | None = None,
+    rounds: int = 400,
 ) -> list[Score]:
     """A metric of `arrays` with its 95 % bootstrap interval over `groups` (rows where none are given); nothing where it is undefined."""
     count = len(np.asarray(arrays[0]))
-    low, high = bootstrap(metric, *arrays, groups=np.arange(count) if groups is None else groups, rounds=rounds)
+    low, high = bootstrap(
+        metric, *arrays, groups=np.arange(count) if groups is None else groups, rounds=rounds
+    )
     value = metric(*arrays)
     if not np.isfinite([value, low, high]).all():
         return []
-    return [Score(metric=name, value=round(value, 4), low=round(low, 4), high=round(high, 4), data=data, faces=count)]
+    return [
+        Score(
+            metric=name,
+            value=round(value, 4),
+            low=round(low, 4),
+            high=round(high, 4),
+            data=data,
+            faces=count,
+        )
+    ]
 
 
 def write_bundle_files(card: AffectCard | FaceCard, folder: Path) -> None:

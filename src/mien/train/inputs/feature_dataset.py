@@ -41,14 +41,24 @@ class FeatureDataset(Dataset[Batch]):
     row is zeros with no label, and says so.
     """
 
-    def __init__(self, table: pd.DataFrame, tasks: Sequence[Task], settings: FeatureSettings, skip_unreadable: bool = False) -> None:
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        tasks: Sequence[Task],
+        settings: FeatureSettings,
+        skip_unreadable: bool = False,
+    ) -> None:
         cache = FeatureCache(settings.cache, settings.card(), root=settings.images)
-        self.known: NDArray[np.bool_] = cache.has(table) if skip_unreadable else np.ones(len(table), bool)
+        self.known: NDArray[np.bool_] = (
+            cache.has(table) if skip_unreadable else np.ones(len(table), bool)
+        )
         self.rows = np.zeros(len(table), np.int64)
         try:
             self.rows[self.known] = cache.rows(table[self.known])
         except DataError as error:
-            raise DataError(f"{error}; points count as well: found here (fit.find_points), they must have been found there") from error
+            raise DataError(
+                f"{error}; points count as well: found here (fit.find_points), they must have been found there"
+            ) from error
         self.values = np.asarray(cache.features_and_raw)[:, settings.columns()]
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
         self.targets[~self.known] = np.nan
@@ -74,7 +84,12 @@ class WindowDataset(Dataset[Batch]):
     """
 
     def __init__(
-        self, table: pd.DataFrame, tasks: Sequence[Task], settings: FeatureSettings, skip_unreadable: bool = False, overlap: bool = False
+        self,
+        table: pd.DataFrame,
+        tasks: Sequence[Task],
+        settings: FeatureSettings,
+        skip_unreadable: bool = False,
+        overlap: bool = False,
     ) -> None:
         assert settings.window is not None
         self.faces = FeatureDataset(table, tasks, settings, skip_unreadable)

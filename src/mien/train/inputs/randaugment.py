@@ -28,5 +28,7 @@ class RandAugment:
         """The changed picture, RGB uint8 (H, W, 3), always the same for a seed. Torch's own random numbers go on as before."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # of the CPU alone, where the operations draw
-            changed = v2.RandAugment(self.ops, self.magnitude)(torch.from_numpy(image.transpose(2, 0, 1).copy()))
+            changed = v2.RandAugment(self.ops, self.magnitude)(
+                torch.from_numpy(image.transpose(2, 0, 1).copy())
+            )
         return np.ascontiguousarray(changed.numpy().transpose(1, 2, 0))

@@ -38,7 +38,9 @@ def inverse_cell(va: Floats, cells: int = 20) -> Floats:
     seen = _annotated(va)
     known = va[seen]
     if (np.abs(known) > 1).any():
-        raise DataError("valence and arousal must lie within -1..1; the adapter must turn codes such as -5 into NaN")
+        raise DataError(
+            "valence and arousal must lie within -1..1; the adapter must turn codes such as -5 into NaN"
+        )
     column = np.minimum(np.digitize(known, np.linspace(-1, 1, cells + 1)) - 1, cells - 1)
     cell = column @ (cells, 1)
     return _of_all(1 / np.bincount(cell, minlength=1)[cell], seen)
@@ -77,11 +79,20 @@ class ResumableBatchSampler:
 
     def __post_init__(self) -> None:
         if self.count < self.batch:
-            raise DataError(f"{self.count} rows are fewer than one batch of {self.batch}; use a smaller batch")
+            raise DataError(
+                f"{self.count} rows are fewer than one batch of {self.batch}; use a smaller batch"
+            )
         if self.weights is not None:
             weights = np.asarray(self.weights)
-            if weights.shape != (self.count,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-                raise DataError(f"drawing {self.count} rows needs as many weights, finite, 0 or more and not all 0; got {weights.shape}")
+            if (
+                weights.shape != (self.count,)
+                or not np.isfinite(weights).all()
+                or (weights < 0).any()
+                or not weights.any()
+            ):
+                raise DataError(
+                    f"drawing {self.count} rows needs as many weights, finite, 0 or more and not all 0; got {weights.shape}"
+                )
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -100,7 +111,9 @@ class ResumableBatchSampler:
         All processes' parts of a batch together are the batch of one process. Raises ValueError when they cannot be of one size.
         """
         if self.batch % world or not 0 <= rank < world:
-            raise ValueError(f"a batch of {self.batch} cannot be shared by process {rank} of {world}; use a multiple of their number")
+            raise ValueError(
+                f"a batch of {self.batch} cannot be shared by process {rank} of {world}; use a multiple of their number"
+            )
         share = self.batch // world
         table = self.rows().reshape(len(self), world, share)
         yield from table[start:, rank]

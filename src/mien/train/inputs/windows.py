@@ -10,7 +10,9 @@ from mien.train.settings.features import WindowSettings
 __all__ = ["windows"]
 
 
-def windows(table: pd.DataFrame, settings: WindowSettings, *, overlap: bool = False) -> NDArray[np.int64]:
+def windows(
+    table: pd.DataFrame, settings: WindowSettings, *, overlap: bool = False
+) -> NDArray[np.int64]:
     """Row numbers (W, length) of a label table for each window, in order of `frame` within `video`, and -1 after the last of fewer.
 
     overlap: windows begin every half length (length // 2) rather than every length. The last window of a recording ends with it, so every
@@ -31,7 +33,9 @@ def windows(table: pd.DataFrame, settings: WindowSettings, *, overlap: bool = Fa
     number = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
     place = np.minimum(number * stride, beyond[which])[:, None] + np.arange(length)
     inside = place < frames[which, None]
-    return np.asarray(np.where(inside, order[np.where(inside, starts[which, None] + place, 0)], -1), np.int64)
+    return np.asarray(
+        np.where(inside, order[np.where(inside, starts[which, None] + place, 0)], -1), np.int64
+    )
 
 
 def _recordings(table: pd.DataFrame, gap: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -39,12 +43,16 @@ def _recordings(table: pd.DataFrame, gap: int) -> tuple[NDArray[np.intp], NDArra
     video, names = pd.factorize(table["video"])
     frame = np.where(video < 0, 0.0, pd.to_numeric(table["frame"]).to_numpy(np.float64))
     if (lost := np.isnan(frame)).any():
-        raise DataError(f"video {names[video[lost.argmax()]]!r}: {lost.sum()} rows have no frame number, and windows need their order")
+        raise DataError(
+            f"video {names[video[lost.argmax()]]!r}: {lost.sum()} rows have no frame number, and windows need their order"
+        )
     alone = np.flatnonzero(video < 0)
     video[alone] = len(names) + np.arange(len(alone))
     order = np.lexsort((frame, video))
     same, step = np.diff(video[order]) == 0, np.diff(frame[order])
     if (twice := same & (step == 0)).any():
         row = order[int(twice.argmax())]
-        raise DataError(f"video {names[video[row]]!r}: frame {frame[row]:g} comes twice; give each face a video of its own")
+        raise DataError(
+            f"video {names[video[row]]!r}: frame {frame[row]:g} comes twice; give each face a video of its own"
+        )
     return order, np.flatnonzero(np.concatenate([[True], ~same | (step > gap)]))

@@ -11,7 +11,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from mien.train.networks.mobilefacenet import GlobalDepthwise, check_crops, conv_unit, start_weights, whole_map
+from mien.train.networks.mobilefacenet import (
+    GlobalDepthwise,
+    check_crops,
+    conv_unit,
+    start_weights,
+    whole_map,
+)
 
 __all__ = ["ATTENTION_WEIGHT", "DDAMFN", "MixedFeatureNet", "attention_loss"]
 
@@ -30,7 +36,9 @@ def attention_loss(maps: Sequence[Tensor], floor: float = 1e-6) -> Tensor:
     4.0
     """
     pairs = list(combinations(maps, 2))
-    return len(pairs) / (torch.stack([nn.functional.mse_loss(a, b) for a, b in pairs]).sum() + floor)
+    return len(pairs) / (
+        torch.stack([nn.functional.mse_loss(a, b) for a, b in pairs]).sum() + floor
+    )
 
 
 class _CoordinateAttention(nn.Module):
@@ -44,7 +52,9 @@ class _CoordinateAttention(nn.Module):
         self.columns = nn.Conv2d(few, width, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        weights_down, weights_along = self.weights(maps.mean(dim=3, keepdim=True), maps.mean(dim=2, keepdim=True))
+        weights_down, weights_along = self.weights(
+            maps.mean(dim=3, keepdim=True), maps.mean(dim=2, keepdim=True)
+        )
         return maps * weights_down * weights_along
 
     def weights(self, down: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,12 +71,15 @@ class _MixedDepthwise(nn.Module):
         super().__init__()
         self.shares = list(kernels.values())
         self.layers = nn.ModuleList(
-            nn.Conv2d(share, share, kernel, stride, kernel // 2, groups=share, bias=False) for kernel, share in kernels.items()
+            nn.Conv2d(share, share, kernel, stride, kernel // 2, groups=share, bias=False)
+            for kernel, share in kernels.items()
         )
 
     def forward(self, maps: Tensor) -> Tensor:
         parts = maps.split(self.shares, dim=1)
-        return torch.cat([layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=1)
+        return torch.cat(
+            [layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=1
+        )
 
 
 class _MixedBlock(nn.Module):
@@ -78,7 +91,10 @@ class _MixedBlock(nn.Module):
         # Nothing stands between filter and attention: our reading. With norm and PReLU there, DDAMFN would have 4.14 million parameters
         # where 4.11 are published.
         self.layers = nn.Sequential(
-            conv_unit(width_in, inner), _MixedDepthwise(kernels, stride), _CoordinateAttention(inner), conv_unit(inner, width, linear=True)
+            conv_unit(width_in, inner),
+            _MixedDepthwise(kernels, stride),
+            _CoordinateAttention(inner),
+            conv_unit(inner, width, linear=True),
         )
         self.residual = stride == 1
 
@@ -129,8 +145,12 @@ class _DirectionHead(nn.Module):
 
     def __init__(self, width: int, side: int) -> None:
         super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(width, width, (1, side), groups=width, bias=False), nn.BatchNorm2d(width))
-        self.along = nn.Sequential(nn.Conv2d(width, width, (side, 1), groups=width, bias=False), nn.BatchNorm2d(width))
+        self.down = nn.Sequential(
+            nn.Conv2d(width, width, (1, side), groups=width, bias=False), nn.BatchNorm2d(width)
+        )
+        self.along = nn.Sequential(
+            nn.Conv2d(width, width, (side, 1), groups=width, bias=False), nn.BatchNorm2d(width)
+        )
         self.attend = _CoordinateAttention(width)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -21,7 +21,12 @@ from mien.errors import DataError, MissingExtraError
 __all__ = ["FaceResNet", "load_faces"]
 
 _FILE: Final = Path("models", "dlib_face_recognition_resnet_model_v1.dat")
-_STAGES: Final = ((32, 3), (64, 4), (128, 3), (256, 3))  # filters, blocks; all stages but the first halve the side
+_STAGES: Final = (
+    (32, 3),
+    (64, 4),
+    (128, 3),
+    (256, 3),
+)  # filters, blocks; all stages but the first halve the side
 _SMALL: Final = 3  # of these stages
 
 
@@ -122,12 +127,20 @@ def load_faces(net: FaceResNet) -> None:
         # dlib keeps a layer's parameters in one row: filters and biases; scales and shifts.
         filters, affine = next(tensors, np.zeros(0)), next(tensors, np.zeros(0))
         count, side = conv.out_channels, conv.kernel_size[0]
-        if affine.size != 2 * count or filters.size % (side * side) != count % (side * side) or filters.size < count:
-            raise DataError(f"{path}: not the network that was expected; install face_recognition_models 0.3.0")
+        if (
+            affine.size != 2 * count
+            or filters.size % (side * side) != count % (side * side)
+            or filters.size < count
+        ):
+            raise DataError(
+                f"{path}: not the network that was expected; install face_recognition_models 0.3.0"
+            )
         weight = torch.tensor(filters[:-count]).reshape(count, -1, side, side)
         # A grey picture has R = G = B, so the sum over the colours gives the same response.
         conv.weight.copy_(weight.sum(dim=1, keepdim=True) if conv.in_channels == 1 else weight)
-        scale, shift, bias = (torch.tensor(part) for part in (affine[:count], affine[count:], filters[-count:]))
+        scale, shift, bias = (
+            torch.tensor(part) for part in (affine[:count], affine[count:], filters[-count:])
+        )
         assert norm.running_mean is not None
         assert norm.running_var is not None
         norm.running_mean.zero_()

@@ -54,7 +54,9 @@ class Squash:
 class LinearHead(nn.Linear):
     """Features (…, D) to raw (…, K)."""
 
-    def __init__(self, width_in: int, width_out: int, bins: Bins | None = None, squash: Squash | None = None) -> None:
+    def __init__(
+        self, width_in: int, width_out: int, bins: Bins | None = None, squash: Squash | None = None
+    ) -> None:
         super().__init__(width_in, width_out)
         self.bins = bins
         self.squash = squash
@@ -77,7 +79,9 @@ class LinearHead(nn.Linear):
 class StackedHead(nn.Sequential):
     """Features (N, D) through a hidden layer to raw (N, K)."""
 
-    def __init__(self, *layers: nn.Module, bins: Bins | None = None, squash: Squash | None = None) -> None:
+    def __init__(
+        self, *layers: nn.Module, bins: Bins | None = None, squash: Squash | None = None
+    ) -> None:
         super().__init__(*layers)
         self.bins = bins
         self.squash = squash
@@ -107,7 +111,14 @@ class SequenceHead(nn.Module):
     Frames that are NaN throughout are padding at a window's end, and change nothing for the others. No window is padding alone.
     """
 
-    def __init__(self, width_in: int, width: int, width_out: int, bins: Bins | None = None, squash: Squash | None = None) -> None:
+    def __init__(
+        self,
+        width_in: int,
+        width: int,
+        width_out: int,
+        bins: Bins | None = None,
+        squash: Squash | None = None,
+    ) -> None:
         super().__init__()
         self.gru = nn.GRU(width_in, width, batch_first=True, bidirectional=True)
         self.last = nn.Linear(2 * width, width_out)
@@ -118,7 +129,9 @@ class SequenceHead(nn.Module):
         """What both directions say of each frame, (N, T, 2 * width), at least 0."""
         lengths = valid_mask(features).sum(dim=1).cpu()
         packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
-        states: Tensor = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=features.shape[1])[0]
+        states: Tensor = pad_packed_sequence(
+            self.gru(packed)[0], batch_first=True, total_length=features.shape[1]
+        )[0]
         return states.relu()
 
     def forward(self, features: Tensor) -> Tensor:
@@ -144,7 +157,9 @@ class SignHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Raw output (N, K)."""
         # Each row of the weights meets its own token only. OpenVINO 2026.4 computes a product, its sum and a bias wrongly.
-        return torch.einsum("nkd,kd->nk", self.features(features), self.last.weight) + self.last.bias
+        return (
+            torch.einsum("nkd,kd->nk", self.features(features), self.last.weight) + self.last.bias
+        )
 
 
 class MessageHead(nn.Module):
@@ -153,7 +168,14 @@ class MessageHead(nn.Module):
     pooled: the messages are averaged first. That gives the same numbers, because the layer is affine, unless there is a `squash`.
     """
 
-    def __init__(self, width_out: int, bins: Bins | None = None, squash: Squash | None = None, *, pooled: bool = False) -> None:
+    def __init__(
+        self,
+        width_out: int,
+        bins: Bins | None = None,
+        squash: Squash | None = None,
+        *,
+        pooled: bool = False,
+    ) -> None:
         super().__init__()
         self.last = nn.Linear(WIDTH, width_out)
         self.bins = bins
@@ -181,22 +203,36 @@ def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
     Raises ValueError for bins or squash on a task that is not ``scalar``, and for regions that are not there.
     """
     if settings.bins is not None and task.kind != "scalar":
-        raise ValueError(f"bins: {task.key} is {task.kind}, and only scalar tasks can be binned; leave bins out")
-    bins = None if settings.bins is None else Bins(task.low, task.high, settings.bins, settings.legacy)
+        raise ValueError(
+            f"bins: {task.key} is {task.kind}, and only scalar tasks can be binned; leave bins out"
+        )
+    bins = (
+        None if settings.bins is None else Bins(task.low, task.high, settings.bins, settings.legacy)
+    )
     if settings.squash and task.kind != "scalar":
-        raise ValueError(f"squash: {task.key} is {task.kind}, and only scalar tasks can be squashed; leave squash out")
+        raise ValueError(
+            f"squash: {task.key} is {task.kind}, and only scalar tasks can be squashed; leave squash out"
+        )
     squash = Squash(task.low, task.high) if settings.squash else None
     width_out = len(task.names) * (settings.bins or 1)
     if settings.kind == "linear":
         return LinearHead(width_in, width_out, bins, squash)
     if settings.kind == "regions":
         _check_regions(settings, width_in, task)
-        return SignHead(width_out) if task.kind == "any_of" else MessageHead(width_out, bins, squash, pooled=settings.pool == "features")
+        return (
+            SignHead(width_out)
+            if task.kind == "any_of"
+            else MessageHead(width_out, bins, squash, pooled=settings.pool == "features")
+        )
     width = settings.width or _WIDTHS[settings.kind]
     if settings.kind == "uncertain":
         if task.kind != "one_of":
-            raise ValueError(f"uncertain: {task.key} is {task.kind}, and only one_of tasks are told of mixed faces; choose another kind")
-        return UncertainHead(width_in, width, width_out, 0.4 if settings.dropout is None else settings.dropout)
+            raise ValueError(
+                f"uncertain: {task.key} is {task.kind}, and only one_of tasks are told of mixed faces; choose another kind"
+            )
+        return UncertainHead(
+            width_in, width, width_out, 0.4 if settings.dropout is None else settings.dropout
+        )
     if settings.kind == "sequence":
         return SequenceHead(width_in, width, width_out, bins, squash)
     hidden: list[nn.Module] = [nn.Linear(width_in, width), nn.ReLU()]
@@ -204,15 +240,25 @@ def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
     if settings.kind == "bottleneck":
         hidden = [nn.BatchNorm1d(width_in), *hidden, nn.BatchNorm1d(width)]
         drop = 0.5 if drop is None else drop
-    return StackedHead(*hidden, *([nn.Dropout(drop)] if drop else []), nn.Linear(width, width_out), bins=bins, squash=squash)
+    return StackedHead(
+        *hidden,
+        *([nn.Dropout(drop)] if drop else []),
+        nn.Linear(width, width_out),
+        bins=bins,
+        squash=squash,
+    )
 
 
 def _check_regions(settings: HeadSettings, width_in: int, task: Task) -> None:
     wanted = 2 * REGIONS * WIDTH
     if width_in != wanted:
-        raise ValueError(f"regions: {task.key} would read {width_in} numbers, not the {wanted} of an smm backbone; choose another kind")
+        raise ValueError(
+            f"regions: {task.key} would read {width_in} numbers, not the {wanted} of an smm backbone; choose another kind"
+        )
     if task.kind == "any_of" and settings.pool is not None:
-        raise ValueError(f"pool: {task.key} is any_of and reads each name from a token of its own; leave it out")
+        raise ValueError(
+            f"pool: {task.key} is any_of and reads each name from a token of its own; leave it out"
+        )
     if task.kind == "any_of" and len(task.names) > REGIONS:
         raise ValueError(
             f"regions: {task.key} has {len(task.names)} names for {REGIONS} sign tokens; set heads.{task.family} to kind linear"

@@ -6,10 +6,25 @@ The last kernel covers the whole map, so each network is built for one crop size
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GlobalDepthwise", "MobileFaceNet", "check_crops", "conv_unit", "start_weights", "whole_map"]
+__all__ = [
+    "GlobalDepthwise",
+    "MobileFaceNet",
+    "check_crops",
+    "conv_unit",
+    "start_weights",
+    "whole_map",
+]
 
 
-def conv_unit(width_in: int, width: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, linear: bool = False) -> nn.Sequential:
+def conv_unit(
+    width_in: int,
+    width: int,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    linear: bool = False,
+) -> nn.Sequential:
     """Convolution without bias, padded to keep the size, then batch norm, then PReLU per channel unless `linear`."""
     layers: list[nn.Module] = [
         nn.Conv2d(width_in, width, kernel, stride, kernel // 2, groups=groups, bias=False),
@@ -25,7 +40,9 @@ def whole_map(size: int) -> int:
     7
     """
     if size < 32 or size % 16:
-        raise ValueError(f"crops of {size} px: this backbone needs a multiple of 16 px, 32 or more, such as 64, 80, 96 or 112")
+        raise ValueError(
+            f"crops of {size} px: this backbone needs a multiple of 16 px, 32 or more, such as 64, 80, 96 or 112"
+        )
     return size // 16
 
 
@@ -34,7 +51,9 @@ def check_crops(images: Tensor, size: int) -> None:
     # While a graph is written, sizes are part of it, and must not steer it.
     if not torch.onnx.is_in_onnx_export() and images.shape[-2:] != (size, size):
         height, width = images.shape[-2:]
-        raise ValueError(f"crops of {width}x{height} px, but the network was built for {size}x{size}: its last kernel covers the whole map")
+        raise ValueError(
+            f"crops of {width}x{height} px, but the network was built for {size}x{size}: its last kernel covers the whole map"
+        )
 
 
 def start_weights(net: nn.Module) -> None:
@@ -48,7 +67,11 @@ class GlobalDepthwise(nn.Sequential):
     """One kernel per channel that covers the whole map, and batch norm: (N, C, side, side) to (N, C)."""
 
     def __init__(self, width: int, side: int) -> None:
-        super().__init__(nn.Conv2d(width, width, side, groups=width, bias=False), nn.BatchNorm2d(width), nn.Flatten())
+        super().__init__(
+            nn.Conv2d(width, width, side, groups=width, bias=False),
+            nn.BatchNorm2d(width),
+            nn.Flatten(),
+        )
 
 
 class _Bottleneck(nn.Module):
@@ -57,7 +80,9 @@ class _Bottleneck(nn.Module):
     def __init__(self, width_in: int, width: int, inner: int, stride: int = 1) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            conv_unit(width_in, inner), conv_unit(inner, inner, 3, stride, groups=inner), conv_unit(inner, width, linear=True)
+            conv_unit(width_in, inner),
+            conv_unit(inner, inner, 3, stride, groups=inner),
+            conv_unit(inner, width, linear=True),
         )
         self.residual = stride == 1
 
@@ -80,7 +105,11 @@ class MobileFaceNet(nn.Module):
         narrow, wide = (256, 512) if large else (128, 256)
         first, *blocks = (2, 8, 12, 4) if large else (1, 4, 6, 2)
         # A single first block is a convolution in 64 groups, two channels each: not quite depthwise.
-        opening = [conv_unit(narrow, narrow, 3, groups=64)] if first == 1 else [_Bottleneck(narrow, narrow, 128) for _ in range(first)]
+        opening = (
+            [conv_unit(narrow, narrow, 3, groups=64)]
+            if first == 1
+            else [_Bottleneck(narrow, narrow, 128) for _ in range(first)]
+        )
         self.trunk = nn.Sequential(
             conv_unit(channels, narrow, 3, 2),
             *opening,

@@ -24,7 +24,13 @@ from mien.train.networks.heads import Head, make_head
 from mien.train.networks.mobilefacenet import MobileFaceNet
 from mien.train.networks.smm import Smm
 from mien.train.networks.uncertainty import UncertainHead
-from mien.train.settings.network import FACE_START, IMAGENET_START, OWN, HeadSettings, NetworkSettings
+from mien.train.settings.network import (
+    FACE_START,
+    IMAGENET_START,
+    OWN,
+    HeadSettings,
+    NetworkSettings,
+)
 
 __all__ = [
     "MultiTaskNet",
@@ -49,7 +55,9 @@ def backbone(name: str, channels: int = 3, size: int = 112, *, slim: bool = Fals
     # Names with a tag stand for trained weights, and hf-hub: names are looked up on the internet: neither is meant here.
     names = ["features", *OWN, *timm.list_models()]
     if name not in names:
-        raise UnknownNameError("backbone", name, get_close_matches(name.partition(".")[0], names, n=1) or OWN)
+        raise UnknownNameError(
+            "backbone", name, get_close_matches(name.partition(".")[0], names, n=1) or OWN
+        )
     if name == "features":
         return CachedFeatures(channels)
     net = _own(name, channels, size) if name in OWN else _timm(name, channels, size)
@@ -82,8 +90,12 @@ def _own(name: str, channels: int, size: int) -> nn.Module:
 
 def _timm(name: str, channels: int, size: int) -> nn.Module:
     facts = timm.get_pretrained_cfg(name, allow_unregistered=False)
-    fixed: dict[str, Any] = {"img_size": size} if facts is not None and facts.fixed_input_size else {}
-    net = cast(Any, timm.create_model(name, pretrained=False, in_chans=channels, num_classes=0, **fixed))
+    fixed: dict[str, Any] = (
+        {"img_size": size} if facts is not None and facts.fixed_input_size else {}
+    )
+    net = cast(
+        Any, timm.create_model(name, pretrained=False, in_chans=channels, num_classes=0, **fixed)
+    )
     # A few (MobileNetV3) widen once more after pooling, and say so elsewhere.
     net.num_features = getattr(net, "head_hidden_size", None) or net.num_features
     return cast(nn.Module, net)
@@ -91,7 +103,9 @@ def _timm(name: str, channels: int, size: int) -> nn.Module:
 
 def _slim(net: nn.Module, name: str) -> None:
     if not isinstance(net, timm.models.EfficientNet):
-        raise ValueError(f"slim: {name} is no EfficientNet and has no last 1x1 convolution to leave out")
+        raise ValueError(
+            f"slim: {name} is no EfficientNet and has no last 1x1 convolution to leave out"
+        )
     net.num_features = net.conv_head.in_channels
     net.conv_head, net.bn2 = nn.Identity(), nn.Identity()
 
@@ -120,10 +134,17 @@ class MultiTaskNet(nn.Module):
         self.backbone = cast(Any, backbone(settings.backbone, channels, size, slim=settings.slim))
         self.dropout = nn.Dropout(settings.dropout)
         usual = HeadSettings(kind=getattr(self.backbone, "usual_head", "linear"))
-        heads = [make_head(settings.heads.get(f, usual), self.backbone.num_features, t) for f, t in zip(families, tasks, strict=True)]
+        heads = [
+            make_head(settings.heads.get(f, usual), self.backbone.num_features, t)
+            for f, t in zip(families, tasks, strict=True)
+        ]
         self.heads = nn.ModuleList(heads)
         own = tuple(self.backbone.state_dict())
-        self.started = Started((), own, ()) if settings.start is None else load_start(self.backbone, settings.start)
+        self.started = (
+            Started((), own, ())
+            if settings.start is None
+            else load_start(self.backbone, settings.start)
+        )
         if settings.deviation:
             self.backbone = Deviation(self.backbone)
 
@@ -156,7 +177,13 @@ class MultiTaskNet(nn.Module):
         """
         parts = target.split([len(task.names) for task in self.tasks], dim=-1)
         pairs = zip(self.heads, parts, strict=True)
-        return torch.cat([head.paired(part) if isinstance(head, UncertainHead) else part for head, part in pairs], dim=-1)
+        return torch.cat(
+            [
+                head.paired(part) if isinstance(head, UncertainHead) else part
+                for head, part in pairs
+            ],
+            dim=-1,
+        )
 
     def exported(self, *, features: bool = False) -> nn.Module:
         """This network as a bundle holds it, sharing its weights: every output (N, K), binned ones decoded; see `Exported`."""
@@ -179,17 +206,24 @@ class Exported(nn.Module):
         self.features = features
         for head in _heads(net):
             if head.bins is not None:
-                _ = head.bins.support  # worked out and kept now, so that it stands in a traced graph as a constant
+                _ = (
+                    head.bins.support
+                )  # worked out and kept now, so that it stands in a traced graph as a constant
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """One tensor (N, K) per task, then the features when asked for."""
         features = self.net.features(images)
         raw = self.net.raw(features)
-        numbers = [one if head.bins is None else head.bins.decode(one) for head, one in zip(_heads(self.net), raw, strict=True)]
+        numbers = [
+            one if head.bins is None else head.bins.decode(one)
+            for head, one in zip(_heads(self.net), raw, strict=True)
+        ]
         return (*numbers, features) if self.features else tuple(numbers)
 
 
-def build(settings: NetworkSettings, tasks: Sequence[Task], channels: int, size: int = 112) -> MultiTaskNet:
+def build(
+    settings: NetworkSettings, tasks: Sequence[Task], channels: int, size: int = 112
+) -> MultiTaskNet:
     """The network of `settings` for crops (N, channels, size, size); see `MultiTaskNet`."""
     return MultiTaskNet(settings, tasks, channels, size)
 
@@ -219,7 +253,9 @@ def _hold(net: MultiTaskNet, what: str, frozen: bool) -> None:
     net.train(net.training)
 
 
-def start_at_means(net: MultiTaskNet, targets: Sequence[Floats], taught: Collection[str] = ()) -> None:
+def start_at_means(
+    net: MultiTaskNet, targets: Sequence[Floats], taught: Collection[str] = ()
+) -> None:
     """Set the heads' last layers so that the untrained network answers about the targets' means, whatever it sees.
 
     targets: one array (N, K) per task, NaN = not annotated: class shares, shares in 0..1, or numbers in the task's range. Bins
@@ -228,13 +264,20 @@ def start_at_means(net: MultiTaskNet, targets: Sequence[Floats], taught: Collect
     """
     for task, head, target in zip(net.tasks, _heads(net), targets, strict=True):
         found = torch.as_tensor(target, dtype=torch.float32)
-        if empty := [name for name, column in zip(task.names, found.T, strict=True) if column.isnan().all()]:
+        if empty := [
+            name for name, column in zip(task.names, found.T, strict=True) if column.isnan().all()
+        ]:
             if task.family in taught:
                 continue
-            raise DataError(f"{task.key}: no label for {', '.join(empty)} in the training split; leave the task out, or add data")
+            raise DataError(
+                f"{task.key}: no label for {', '.join(empty)} in the training split; leave the task out, or add data"
+            )
         if head.bins is not None:
             numbers = head.bins.encode(found)
-            shares = [torch.bincount(column[column >= 0], minlength=head.bins.count) / (column >= 0).sum() for column in numbers.T]
+            shares = [
+                torch.bincount(column[column >= 0], minlength=head.bins.count) / (column >= 0).sum()
+                for column in numbers.T
+            ]
             start = torch.cat(shares).clamp(0.005, 0.995).log()
         elif task.kind == "scalar":
             start = found.nanmean(dim=0).clamp(task.low, task.high)
@@ -273,7 +316,11 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
         whole = backbone(IMAGENET_START[0]) if isinstance(net, Smm) else net
         return _fill(net, _of_trunk(net, _named_as_timm(whole, _tensors(path), path)), path)
     found = _tensors(start)
-    inner = {name.removeprefix("backbone."): tensor for name, tensor in found.items() if name.startswith("backbone.")}
+    inner = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in found.items()
+        if name.startswith("backbone.")
+    }
     return _fill(net, _of_trunk(net, inner or found), start)
 
 
@@ -282,7 +329,10 @@ def _of_trunk(net: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
     own = net.state_dict().keys()
     if own & found.keys():
         return found
-    return {below if (below := f"trunk.{name}") in own else name: tensor for name, tensor in found.items()}
+    return {
+        below if (below := f"trunk.{name}") in own else name: tensor
+        for name, tensor in found.items()
+    }
 
 
 def _imagenet_file() -> Path:
@@ -296,25 +346,43 @@ def _imagenet_file() -> Path:
 def _tensors(path: Path) -> dict[str, Tensor]:
     """The table of tensors in a file, on the CPU; nothing in it is run."""
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        found = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; give a .pt or .safetensors file with starting weights") from error
+        raise ValueError(
+            f"{path}: no such file; give a .pt or .safetensors file with starting weights"
+        ) from error
     except Exception as error:  # each library, and what it is built on, raises kinds of its own
-        raise ValueError(f"{path}: cannot be read as weights; save a state dict with torch.save, or safetensors") from error
+        raise ValueError(
+            f"{path}: cannot be read as weights; save a state dict with torch.save, or safetensors"
+        ) from error
     if isinstance(found, Mapping) and isinstance(found.get("net"), Mapping):
         found = found["net"]  # a run's best.pt
-    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        raise ValueError(f"{path}: holds more than a table of tensors; save the network's state dict alone")
+    if not isinstance(found, Mapping) or not all(
+        isinstance(tensor, Tensor) for tensor in found.values()
+    ):
+        raise ValueError(
+            f"{path}: holds more than a table of tensors; save the network's state dict alone"
+        )
     return dict(found)
 
 
 def _named_as_timm(net: nn.Module, found: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """That package's file names the same layers differently but lists them in timm's order, so names go by position."""
     own = list(net.state_dict())
-    without = ("_fc",) if any(name.startswith("conv_head") for name in own) else ("_conv_head", "_bn1.", "_fc")
+    without = (
+        ("_fc",)
+        if any(name.startswith("conv_head") for name in own)
+        else ("_conv_head", "_bn1.", "_fc")
+    )
     theirs = [tensor for name, tensor in found.items() if not name.startswith(without)]
     if len(theirs) != len(own):
-        raise ValueError(f"{path}: these weights do not fit {type(net).__name__}: {len(theirs)} tensors there, {len(own)} here")
+        raise ValueError(
+            f"{path}: these weights do not fit {type(net).__name__}: {len(theirs)} tensors there, {len(own)} here"
+        )
     return dict(zip(own, theirs, strict=True))
 
 
@@ -326,17 +394,31 @@ def _fill(net: nn.Module, found: dict[str, Tensor], path: Path) -> Started:
         raise ValueError(
             f"{path}: these weights do not fit {type(net).__name__}: {next(iter(found), 'nothing')} there, {next(iter(own))} here"
         )
-    wrong = [f"{n} is {tuple(found[n].shape)} there, {tuple(own[n].shape)} here" for n in shared if found[n].shape != own[n].shape]
+    wrong = [
+        f"{n} is {tuple(found[n].shape)} there, {tuple(own[n].shape)} here"
+        for n in shared
+        if found[n].shape != own[n].shape
+    ]
     if wrong:
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"{path}: these weights do not fit {type(net).__name__}: {'; '.join(wrong[:3])}{more}")
+        raise ValueError(
+            f"{path}: these weights do not fit {type(net).__name__}: {'; '.join(wrong[:3])}{more}"
+        )
     net.load_state_dict({**own, **{name: found[name] for name in shared}})
-    return Started(tuple(shared), tuple(n for n in own if n not in found), tuple(n for n in found if n not in own))
+    return Started(
+        tuple(shared),
+        tuple(n for n in own if n not in found),
+        tuple(n for n in found if n not in own),
+    )
 
 
 def _grey(net: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
     """Sum the first convolution's weights over three colours where `net` reads one."""
-    first, layer = next((f"{name}.weight", part) for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
+    first, layer = next(
+        (f"{name}.weight", part)
+        for name, part in net.named_modules()
+        if isinstance(part, nn.Conv2d)
+    )
     weight = found.get(first)
     if weight is None or weight.ndim != 4 or (weight.shape[1], layer.in_channels) != (3, 1):
         return found

@@ -49,7 +49,8 @@ def _holds(target: Path, net: MultiTaskNet) -> bool:
         return False
     wanted = net.state_dict()
     return found.keys() == wanted.keys() and all(
-        tensor.dtype == found[name].dtype and torch.equal(tensor, found[name]) for name, tensor in wanted.items()
+        tensor.dtype == found[name].dtype and torch.equal(tensor, found[name])
+        for name, tensor in wanted.items()
     )
 
 
@@ -64,4 +65,6 @@ def _lifted(known: Entry, source: Path) -> MultiTaskNet:
             return transplant(found, architecture, tasks, given.pixels.size if given else _SIZE)
         except BundleError as error:
             refused.append(str(error))
-    raise BundleError(f"{known.name}: {refused[0] if refused else 'the index knows no architecture for these weights'}")
+    raise BundleError(
+        f"{known.name}: {refused[0] if refused else 'the index knows no architecture for these weights'}"
+    )

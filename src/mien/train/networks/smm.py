@@ -52,7 +52,9 @@ class Smm(nn.Module):
         super().__init__()
         if size < _SMALLEST[small]:
             name = "smm-small" if small else "smm"
-            raise ValueError(f"crops of {size} px: {name} needs {_SMALLEST[small]} px or more, such as {112 if small else 299}")
+            raise ValueError(
+                f"crops of {size} px: {name} needs {_SMALLEST[small]} px or more, such as {112 if small else 299}"
+            )
         self.num_features = 2 * REGIONS * WIDTH
         self.trunk, maps = _efficientnet(channels) if small else _inception(channels)
         self.attention = nn.Sequential(
@@ -99,7 +101,12 @@ class _Sign(nn.Module):
         self.start = nn.Dropout(_POSITIONS_DROPOUT)
         self.look = _Attention()
         self.norm = nn.LayerNorm(WIDTH)
-        self.think = nn.Sequential(nn.Linear(WIDTH, _FEED_FORWARD), nn.GELU(), nn.Dropout(_LAYER_DROPOUT), nn.Linear(_FEED_FORWARD, WIDTH))
+        self.think = nn.Sequential(
+            nn.Linear(WIDTH, _FEED_FORWARD),
+            nn.GELU(),
+            nn.Dropout(_LAYER_DROPOUT),
+            nn.Linear(_FEED_FORWARD, WIDTH),
+        )
         self.last_norm = nn.LayerNorm(WIDTH)
         self.dropout = nn.Dropout(_LAYER_DROPOUT)
 
@@ -122,7 +129,9 @@ class _Attention(nn.Module):
         nn.init.zeros_(self.mix.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        asked, keys, values = self.ask(tokens).unflatten(2, (3, _ATTENTION_HEADS, -1)).permute(2, 0, 3, 1, 4).unbind()
+        asked, keys, values = (
+            self.ask(tokens).unflatten(2, (3, _ATTENTION_HEADS, -1)).permute(2, 0, 3, 1, 4).unbind()
+        )
         dropout = _LAYER_DROPOUT if self.training else 0.0
         found = nn.functional.scaled_dot_product_attention(asked, keys, values, dropout_p=dropout)
         return cast(Tensor, self.mix(found.transpose(1, 2).flatten(2)))
@@ -145,13 +154,17 @@ def _inception(channels: int) -> tuple[nn.Sequential, int]:
     """Inception-v3 up to Mixed_6e, and how many maps it gives."""
     layers = OrderedDict(_structure("inception_v3", channels).named_children())
     names = list(layers)
-    return nn.Sequential(OrderedDict((name, layers[name]) for name in names[: names.index("Mixed_6e") + 1])), 768
+    return nn.Sequential(
+        OrderedDict((name, layers[name]) for name in names[: names.index("Mixed_6e") + 1])
+    ), 768
 
 
 def _efficientnet(channels: int) -> tuple[nn.Sequential, int]:
     """EfficientNet-Lite0 without the stages of stride 32, and how many maps it gives."""
     net: Any = _structure("efficientnet_lite0", channels)
-    return nn.Sequential(OrderedDict(conv_stem=net.conv_stem, bn1=net.bn1, blocks=net.blocks[:5])), 112
+    return nn.Sequential(
+        OrderedDict(conv_stem=net.conv_stem, bn1=net.bn1, blocks=net.blocks[:5])
+    ), 112
 
 
 def _structure(name: str, channels: int) -> nn.Module:

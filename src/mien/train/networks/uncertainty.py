@@ -62,4 +62,6 @@ def _branch(width_in: int, width: int, dropout: float) -> nn.Sequential:
     plain = nn.BatchNorm1d(width_in)
     # The paper's has no scale and shift; batch norm over several processes wants some, so they stay 1 and 0.
     plain.requires_grad_(False)
-    return nn.Sequential(plain, nn.Dropout(dropout), nn.Linear(width_in, width), nn.BatchNorm1d(width))
+    return nn.Sequential(
+        plain, nn.Dropout(dropout), nn.Linear(width_in, width), nn.BatchNorm1d(width)
+    )

@@ -40,7 +40,13 @@ def masked_mean(cost: Tensor, seen: Tensor) -> Tensor:
     return torch.where(seen, cost, torch.zeros_like(cost)).mean()
 
 
-def cross_entropy(raw: Tensor, shares: Tensor, weights: Tensor | None = None, smoothing: float = 0.0, bootstrap: float = 0.0) -> Tensor:
+def cross_entropy(
+    raw: Tensor,
+    shares: Tensor,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    bootstrap: float = 0.0,
+) -> Tensor:
     """Cross-entropy of raw output (N, K) against class shares (N, K) that sum to 1; rows with a NaN are not annotated.
 
     weights: (K,), inside the sum over the classes, so that smoothed mass on other classes is weighted as well (HSEmotion).
@@ -129,7 +135,11 @@ class Bins:
     @cached_property
     def support(self) -> Tensor:
         """What each bin stands for (count,), float32."""
-        return torch.linspace(self.low, self.high, self.count) if self.legacy else (self.edges[1:] + self.edges[:-1]) / 2
+        return (
+            torch.linspace(self.low, self.high, self.count)
+            if self.legacy
+            else (self.edges[1:] + self.edges[:-1]) / 2
+        )
 
     def encode(self, values: Tensor) -> Tensor:
         """Bin numbers int64 of values of any shape; -1 for NaN. Raises DataError for a value outside [low, high].
@@ -139,7 +149,9 @@ class Bins:
         """
         values = values.float()
         if ((values < self.low) | (values > self.high)).any():
-            raise DataError(f"labels reach beyond {self.low:g}..{self.high:g}; the adapter must turn codes such as -5 into NaN")
+            raise DataError(
+                f"labels reach beyond {self.low:g}..{self.high:g}; the adapter must turn codes such as -5 into NaN"
+            )
         found = torch.bucketize(values.contiguous(), self.edges.to(values.device), right=True) - 1
         return torch.where(values.isnan(), -1, found.clamp(max=self.count - 1))
 
@@ -152,10 +164,14 @@ class Bins:
         return torch.unflatten(raw, -1, (-1, self.count))
 
 
-def binned_loss(raw: Tensor, target: Tensor, bins: Bins, floor: float = 1e-3, fewest: int = 8) -> Tensor:
+def binned_loss(
+    raw: Tensor, target: Tensor, bins: Bins, floor: float = 1e-3, fewest: int = 8
+) -> Tensor:
     """Cross-entropy over the bins plus `ccc_loss` of the expectation (NISL at ABAW2); raw (N, K * count), target (N, K)."""
     number = bins.encode(target)
-    cost = -bins.split(raw).log_softmax(dim=2).gather(2, number.clamp(min=0).unsqueeze(2)).squeeze(2)
+    cost = (
+        -bins.split(raw).log_softmax(dim=2).gather(2, number.clamp(min=0).unsqueeze(2)).squeeze(2)
+    )
     return masked_mean(cost, number >= 0) + ccc_loss(bins.decode(raw), target, floor, fewest)
 
 
@@ -164,7 +180,10 @@ def divergence(raw: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
     The square keeps gradients of one size whatever the temperature (Hinton, Vinyals & Dean 2015, section 2).
     """
-    ours, theirs = (raw / temperature).log_softmax(dim=-1), (teacher / temperature).log_softmax(dim=-1)
+    ours, theirs = (
+        (raw / temperature).log_softmax(dim=-1),
+        (teacher / temperature).log_softmax(dim=-1),
+    )
     return (theirs.exp() * (theirs - ours)).sum(dim=-1) * temperature**2
 
 

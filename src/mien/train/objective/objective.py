@@ -35,7 +35,11 @@ Weights = Mapping[str, Mapping[str, list[float] | list[list[float]]]]
 
 def bins_for(settings: LossSettings, task: Task) -> Bins | None:
     """The bins of a task that is learned by them, whose head then has K * count outputs; otherwise None."""
-    return Bins(task.low, task.high, legacy=settings.legacy) if settings.kind_for(task) == "bins" else None
+    return (
+        Bins(task.low, task.high, legacy=settings.legacy)
+        if settings.kind_for(task) == "bins"
+        else None
+    )
 
 
 class Objective(nn.Module):
@@ -47,7 +51,9 @@ class Objective(nn.Module):
     Raises UnknownNameError for settings of a family that is not there, ValueError for settings that do not fit the task.
     """
 
-    def __init__(self, tasks: Sequence[Task], settings: Mapping[str, LossSettings], weights: Weights) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], settings: Mapping[str, LossSettings], weights: Weights
+    ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
         self.settings = _complete(self.tasks, settings)
@@ -57,12 +63,23 @@ class Objective(nn.Module):
         for task in self.tasks:
             for name in self.settings[task.family].counts_for(task):
                 if name not in self.weights.get(task.family, {}):
-                    raise ValueError(f"losses: {task.family} lacks its {name}; make the objective with Objective.from_labels")
+                    raise ValueError(
+                        f"losses: {task.family} lacks its {name}; make the objective with Objective.from_labels"
+                    )
                 # Not part of the state: `weights` is their one home.
-                self.register_buffer(f"{task.family}_{name}", torch.tensor(self.weights[task.family][name]), persistent=False)
+                self.register_buffer(
+                    f"{task.family}_{name}",
+                    torch.tensor(self.weights[task.family][name]),
+                    persistent=False,
+                )
 
     @classmethod
-    def from_labels(cls, tasks: Sequence[Task], settings: Mapping[str, LossSettings], labels: Mapping[str, Floats]) -> "Objective":
+    def from_labels(
+        cls,
+        tasks: Sequence[Task],
+        settings: Mapping[str, LossSettings],
+        labels: Mapping[str, Floats],
+    ) -> "Objective":
         """Count in the training labels, by task family (N, K) with NaN, what the settings need.
 
         Raises DataError where the labels do not allow it, and as the constructor does.
@@ -70,11 +87,17 @@ class Objective(nn.Module):
         complete, weights = _complete(tasks, settings), {}
         for task in tasks:
             needs = complete[task.family].counts_for(task)
-            weights[task.family] = {name: _count(name, task, labels[task.family], complete[task.family]) for name in needs}
+            weights[task.family] = {
+                name: _count(name, task, labels[task.family], complete[task.family])
+                for name in needs
+            }
         return cls(tasks, settings, weights)
 
     def forward(
-        self, raw: Sequence[Tensor], target: Sequence[Tensor], teacher: Sequence[Tensor] | None = None
+        self,
+        raw: Sequence[Tensor],
+        target: Sequence[Tensor],
+        teacher: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and by family each task's own cost, unweighted and without gradient.
 
@@ -84,7 +107,9 @@ class Objective(nn.Module):
         Raises ValueError for missing or unwanted teachers and for shapes that do not fit.
         """
         if self.distils != (teacher is not None):
-            raise ValueError("losses: a teacher's output is needed where the settings distil, and only there")
+            raise ValueError(
+                "losses: a teacher's output is needed where the settings distil, and only there"
+            )
         total, parts = torch.zeros((), device=raw[0].device), {}
         for i, task in enumerate(self.tasks):
             settings = self.settings[task.family]
@@ -96,7 +121,12 @@ class Objective(nn.Module):
                 self._check(task, theirs, truth)
                 seen = ~truth.isnan()
                 seen = seen.all(dim=1) if task.kind == "one_of" else seen
-                cost = mixed(cost, self._distilled(task, ours, theirs, settings.distill), seen, settings.distill.weight)
+                cost = mixed(
+                    cost,
+                    self._distilled(task, ours, theirs, settings.distill),
+                    seen,
+                    settings.distill.weight,
+                )
             parts[task.family] = cost.detach()
             total = total + settings.weight * cost
         return total, parts
@@ -120,7 +150,9 @@ class Objective(nn.Module):
             return binned_loss(raw, target, bins, settings.floor, settings.fewest)
         kind = settings.kind_for(task)
         if kind == "cross_entropy":
-            return cross_entropy(raw, target, self._counted(task, "classes"), settings.smoothing, settings.bootstrap)
+            return cross_entropy(
+                raw, target, self._counted(task, "classes"), settings.smoothing, settings.bootstrap
+            )
         if kind == "binary":
             return binary_cross_entropy(raw, target, self._counted(task, "positives"))
         if kind == "ccc":
@@ -132,7 +164,9 @@ class Objective(nn.Module):
     def _distilled(self, task: Task, raw: Tensor, teacher: Tensor, distill: Distill) -> Tensor:
         """The teacher's cost (N,) of a `one_of` task, (N, K) otherwise."""
         teacher = teacher.detach()
-        scale = 1.0 if distill.squared else distill.temperature**-2  # the divergences bring the square along
+        scale = (
+            1.0 if distill.squared else distill.temperature**-2
+        )  # the divergences bring the square along
         if bins := self.bins[task.family]:
             return binned_divergence(raw, teacher, bins, distill.temperature) * scale
         if task.kind == "one_of":
@@ -147,17 +181,23 @@ def _rows(values: Tensor) -> Tensor:
     return values.float().flatten(0, -2)
 
 
-def _complete(tasks: Sequence[Task], settings: Mapping[str, LossSettings]) -> dict[str, LossSettings]:
+def _complete(
+    tasks: Sequence[Task], settings: Mapping[str, LossSettings]
+) -> dict[str, LossSettings]:
     families = [task.family for task in tasks]
     if len(set(families)) < len(families):
-        raise ValueError(f"losses: settings go by family, and one comes twice: {', '.join(families)}")
+        raise ValueError(
+            f"losses: settings go by family, and one comes twice: {', '.join(families)}"
+        )
     for family in settings:
         if family not in families:
             raise UnknownNameError("task family", family, families)
     return {family: settings.get(family, LossSettings()) for family in families}
 
 
-def _count(name: str, task: Task, labels: Floats, settings: LossSettings) -> list[float] | list[list[float]]:
+def _count(
+    name: str, task: Task, labels: Floats, settings: LossSettings
+) -> list[float] | list[list[float]]:
     rule = settings.classes
     if name == "classes" and rule != "none":
         if isinstance(rule, dict):
@@ -169,10 +209,14 @@ def _count(name: str, task: Task, labels: Floats, settings: LossSettings) -> lis
     for column, values in zip(task.columns, np.asarray(labels, np.float64).T, strict=True):
         known = values[~np.isnan(values)]
         if not known.size and settings.distill:
-            found.append((task.high - task.low) ** 2 / 12)  # all is the teacher's: as of numbers spread evenly over the range
+            found.append(
+                (task.high - task.low) ** 2 / 12
+            )  # all is the teacher's: as of numbers spread evenly over the range
             continue
         if not known.size or known.var() == 0:
-            raise DataError(f"{column} does not vary in these labels, so its error has no unit; learn {task.family} otherwise")
+            raise DataError(
+                f"{column} does not vary in these labels, so its error has no unit; learn {task.family} otherwise"
+            )
         found.append(float(known.var()))
     return found
 

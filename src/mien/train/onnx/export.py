@@ -25,7 +25,13 @@ PARITY: Final = 1e-4
 
 
 def export(
-    net: nn.Module, path: Path, example: torch.Tensor, outputs: list[str], free: dict[int, str], *, calibration: Floats32 | None = None
+    net: nn.Module,
+    path: Path,
+    example: torch.Tensor,
+    outputs: list[str],
+    free: dict[int, str],
+    *,
+    calibration: Floats32 | None = None,
 ) -> float:
     """Write `net` to `path` with small weights; returns what making them small changed at most on `example`, in raw output units.
 
@@ -44,7 +50,9 @@ def export(
         answer = net(example)
     expected = [e.numpy() for e in (answer if isinstance(answer, tuple) else (answer,))]
     if (off := worst(path, example, expected, outputs)) > PARITY:
-        raise ValueError(f"{path}: the exported network differs from torch by {off:.2g}, more than {PARITY:g}")
+        raise ValueError(
+            f"{path}: the exported network differs from torch by {off:.2g}, more than {PARITY:g}"
+        )
     if calibration is None:
         _store_half(path)
     else:
@@ -65,15 +73,33 @@ def trace(
         # Padding of channels leaves a constant that it cannot fold; the parity check is the judge.
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
-            net, examples, str(path), input_names=inputs, output_names=outputs, dynamic_axes=dynamic, opset_version=opset, dynamo=False
+            net,
+            examples,
+            str(path),
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes=dynamic,
+            opset_version=opset,
+            dynamo=False,
         )
 
 
-def worst(path: Path, example: torch.Tensor, expected: Sequence[Floats32], outputs: Sequence[str]) -> float:
+def worst(
+    path: Path, example: torch.Tensor, expected: Sequence[Floats32], outputs: Sequence[str]
+) -> float:
     """How far a file's first outputs are at most from what is expected: raw in its own units, ``features`` in parts of the largest."""
     found = open_engine(path.read_bytes(), "onnxruntime").run(example.numpy())[: len(outputs)]
-    scales = [max(1.0, float(np.abs(e).max())) if name == "features" else 1.0 for name, e in zip(outputs, expected, strict=True)]
-    return max((float(np.abs(f - e).max()) / scale for f, e, scale in zip(found, expected, scales, strict=True)), default=0.0)
+    scales = [
+        max(1.0, float(np.abs(e).max())) if name == "features" else 1.0
+        for name, e in zip(outputs, expected, strict=True)
+    ]
+    return max(
+        (
+            float(np.abs(f - e).max()) / scale
+            for f, e, scale in zip(found, expected, scales, strict=True)
+        ),
+        default=0.0,
+    )
 
 
 def _store_half(path: Path) -> None:
@@ -90,7 +116,11 @@ def halve(model: onnx.ModelProto) -> None:
     for weight in graph.initializer:
         if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) >= 256:
             name = weight.name
-            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), name + "_half"))
+            weight.CopyFrom(
+                numpy_helper.from_array(
+                    numpy_helper.to_array(weight).astype(np.float16), name + "_half"
+                )
+            )
             casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
     for cast in reversed(casts):
         graph.node.insert(0, cast)

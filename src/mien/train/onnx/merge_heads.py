@@ -76,7 +76,9 @@ def join(run: RunFolder, *, features: bool = False, half: bool = False) -> bytes
     below = onnx.load_from_string(read_bundle(settings.bundle)[1])
     *raw, own = zip((one.name for one in below.graph.output), card.widths, strict=True)
     read = [own] * (settings.parts != "raw" or features) + raw * (settings.parts != "features")
-    heads = _Heads(net, features, unread=int(features and settings.parts == "raw"), within=settings.within)
+    heads = _Heads(
+        net, features, unread=int(features and settings.parts == "raw"), within=settings.within
+    )
     outputs = [task.family for task in net.tasks] + ["features"] * features
     try:
         above = _traced(heads, [width for _, width in read], outputs, below)
@@ -96,7 +98,9 @@ class _Heads(nn.Module):
     unread: 1 where features come in only to go out. within: the columns of what is read that heads read, where not all.
     """
 
-    def __init__(self, net: MultiTaskNet, features: bool, unread: int, within: tuple[int, int] | None) -> None:
+    def __init__(
+        self, net: MultiTaskNet, features: bool, unread: int, within: tuple[int, int] | None
+    ) -> None:
         super().__init__()
         self.heads = net.exported()
         self.features = features
@@ -105,18 +109,32 @@ class _Heads(nn.Module):
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         read = torch.cat(given[self.unread :], dim=1)
-        raw: tuple[Tensor, ...] = self.heads(read if self.within is None else read[:, slice(*self.within)])
+        raw: tuple[Tensor, ...] = self.heads(
+            read if self.within is None else read[:, slice(*self.within)]
+        )
         return (*raw, given[0]) if self.features else raw
 
 
-def _traced(heads: nn.Module, widths: list[int], outputs: list[str], below: onnx.ModelProto) -> onnx.ModelProto:
+def _traced(
+    heads: nn.Module, widths: list[int], outputs: list[str], below: onnx.ModelProto
+) -> onnx.ModelProto:
     """The heads in ONNX, in float32 and in the versions of the network below, without which the two cannot be one file."""
     [opset] = {one.version for one in below.opset_import if one.domain in ("", "ai.onnx")}
-    examples = tuple(torch.randn(2, width, generator=torch.Generator().manual_seed(0)) for width in widths)
+    examples = tuple(
+        torch.randn(2, width, generator=torch.Generator().manual_seed(0)) for width in widths
+    )
     inputs = [f"read.{number}" for number in range(len(widths))]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "heads.onnx"
-        trace(heads.eval(), path, examples, inputs=inputs, outputs=outputs, free={0: "batch"}, opset=opset)
+        trace(
+            heads.eval(),
+            path,
+            examples,
+            inputs=inputs,
+            outputs=outputs,
+            free={0: "batch"},
+            opset=opset,
+        )
         model = onnx.load(path)
     model.ir_version = below.ir_version
     return model
@@ -148,7 +166,9 @@ def export_joined(run: RunFolder, path: Path, faces: Tensor, features: bool) -> 
     path.write_bytes(join(run, features=features))
     expected = _expected(run, faces, features)
     if (off := worst(path, faces, expected, outputs)) > PARITY:
-        raise ValueError(f"{path}: the joined network differs from its two parts by {off:.2g}, more than {PARITY:g}")
+        raise ValueError(
+            f"{path}: the joined network differs from its two parts by {off:.2g}, more than {PARITY:g}"
+        )
     path.write_bytes(join(run, features=features, half=True))
     raw = len(run.tasks)
     return worst(path, faces, expected[:raw], outputs[:raw])

@@ -40,7 +40,13 @@ TOP: Final = 64
 _LEVELS: Final = 255
 _PART: Final = 50  # faces whose activations are held at a time
 _LARGE: Final = 1024  # numbers from which on a weight is worth 8 bits
-_INTEGER: Final = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
+_INTEGER: Final = (
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeLinear",
+)
 _MULTIPLYING: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _GROUPED: Final = ("Relu", "Clip")  # what belongs to the layer before it
 _SHARING: Final = ("MaxPool", "AveragePool", "Pad")  # what comes out has the steps of what goes in
@@ -63,7 +69,9 @@ def quantise(path: Path, calibration: Floats32) -> None:
     onnx.save(quantise_model(model, calibration), path)
 
 
-def quantise_model(model: onnx.ModelProto, calibration: Floats32, *, cut: bool = True) -> onnx.ModelProto:
+def quantise_model(
+    model: onnx.ModelProto, calibration: Floats32, *, cut: bool = True
+) -> onnx.ModelProto:
     """The same for a network in memory whose batch norms are folded and whose constants are initializers; returns a new one.
 
     cut: whether steps may be finer than the range of a tensor needs, its ends cut off, where that makes the mean error smaller.
@@ -87,14 +95,24 @@ def strays(model: onnx.ModelProto) -> list[str]:
     """
     graph, constants = model.graph, _constants(model.graph)
     makers = {name: node for node in graph.node for name in node.output}
-    found = [f"{node.op_type} {node.name}: adds up 8-bit numbers in its own way" for node in graph.node if node.op_type in _INTEGER]
+    found = [
+        f"{node.op_type} {node.name}: adds up 8-bit numbers in its own way"
+        for node in graph.node
+        if node.op_type in _INTEGER
+    ]
     for node in graph.node:
         if node.op_type == "QuantizeLinear":
             found += _stray_rounding(node, makers, constants)
         elif node.op_type in _MULTIPLYING:
             found += _stray_weights(node, makers, constants)
-        elif node.op_type == "AveragePool" and _rounded(node.input[0], makers) and _attributes(node).get("count_include_pad"):
-            found.append(f"{node.output[0]}: its means count pixels that are not there, which engines do not agree on")
+        elif (
+            node.op_type == "AveragePool"
+            and _rounded(node.input[0], makers)
+            and _attributes(node).get("count_include_pad")
+        ):
+            found.append(
+                f"{node.output[0]}: its means count pixels that are not there, which engines do not agree on"
+            )
     return found
 
 
@@ -103,14 +121,20 @@ def _rounded(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
     return name in makers and makers[name].op_type == "DequantizeLinear"
 
 
-def _stray_rounding(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, Array]) -> Iterator[str]:
+def _stray_rounding(
+    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, Array]
+) -> Iterator[str]:
     source = node.input[0]
     scale, zero = (constants.get(name, np.full(1, np.nan)) for name in node.input[1:3])
     if not _are_powers_of_two(scale):
         yield f"{source}: its step {float(scale.max()):.4g} is no power of two"
     if not (zero % 2 == 0).all():
         yield f"{source}: its zero point {zero} is not even, and halves are rounded to even before or after it is added"
-    if source in makers and not _is_whole(makers[source], constants) and not _holds(makers[source], makers):
+    if (
+        source in makers
+        and not _is_whole(makers[source], constants)
+        and not _holds(makers[source], makers)
+    ):
         yield f"{source}: rounded after {makers[source].op_type}, whose last digit no two engines share"
 
 
@@ -119,7 +143,9 @@ def _holds(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]) -> bool:
     return node.op_type == "Conv" and all(_rounded(name, makers) for name in node.input[1:])
 
 
-def _stray_weights(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, Array]) -> Iterator[str]:
+def _stray_weights(
+    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, Array]
+) -> Iterator[str]:
     if not all(_rounded(name, makers) for name in node.input[:2]):
         return  # computed in float32
     weight, scale, zero = [*(constants.get(name) for name in makers[node.input[1]].input), None][:3]
@@ -161,7 +187,9 @@ def _whole(graph: onnx.GraphProto) -> set[str]:
     constants = _constants(graph)
     whole = {one.name for one in graph.input}
     for node in graph.node:
-        if all(name in whole for name in node.input if name and name not in constants) and _is_whole(node, constants):
+        if all(
+            name in whole for name in node.input if name and name not in constants
+        ) and _is_whole(node, constants):
             whole.update(node.output)
     convolutions = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
     if not convolutions or any(node.output[0] not in whole for node in convolutions):
@@ -182,9 +210,15 @@ def _is_whole(node: onnx.NodeProto, constants: Mapping[str, Array]) -> bool:
     if node.op_type == "AveragePool":
         # Windows that padding cuts off have other sizes than the kernel, unless only their far end is cut.
         sides = {side // cut for side in said["kernel_shape"] for cut in (1, 2)}
-        return not any(said.get("pads", ())) and all(side & (side - 1) == 0 for side in sides | set(said["kernel_shape"]))
+        return not any(said.get("pads", ())) and all(
+            side & (side - 1) == 0 for side in sides | set(said["kernel_shape"])
+        )
     if node.op_type == "Pad":
-        value = constants.get(node.input[2], np.zeros(1)) if len(node.input) > 2 and node.input[2] else np.zeros(1)
+        value = (
+            constants.get(node.input[2], np.zeros(1))
+            if len(node.input) > 2 and node.input[2]
+            else np.zeros(1)
+        )
         return said.get("mode", b"constant") == b"constant" and not value.any()
     if node.op_type == "Add":
         return not any(name in constants for name in node.input)
@@ -199,11 +233,15 @@ class _Step:
     zero: int
 
 
-def _steps(model: onnx.ModelProto, whole: set[str], calibration: Floats32, cut: bool) -> dict[str, _Step]:
+def _steps(
+    model: onnx.ModelProto, whole: set[str], calibration: Floats32, cut: bool
+) -> dict[str, _Step]:
     """For the input, and for each tensor that ends a layer in whole numbers: the steps that change it least."""
     graph = model.graph
     ends, [image] = _ends(graph, whole), [one.name for one in graph.input]
-    sources = {end: node.input[0] if node.op_type in _SHARING else None for end, node in ends.items()}
+    sources = {
+        end: node.input[0] if node.op_type in _SHARING else None for end, node in ends.items()
+    }
     measured = [image, *(end for end, source in sources.items() if source is None)]
     ranges = _ranges(model, measured, calibration, cut)
     steps: dict[str, _Step] = {}
@@ -226,17 +264,23 @@ def _ends(graph: onnx.GraphProto, whole: set[str]) -> dict[str, onnx.NodeProto]:
     return ends
 
 
-def _ranges(model: onnx.ModelProto, names: list[str], calibration: Floats32, cut: bool) -> dict[str, _Step]:
+def _ranges(
+    model: onnx.ModelProto, names: list[str], calibration: Floats32, cut: bool
+) -> dict[str, _Step]:
     """The steps for tensors of the float32 network by what they are on `calibration`, each alone."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     [image, *inner] = names
     del probe.graph.output[:]
-    probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner)
+    probe.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner
+    )
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     parts = np.array_split(calibration, -(-len(calibration) // _PART))
 
     def values() -> Iterator[dict[str, Floats32]]:
@@ -246,7 +290,10 @@ def _ranges(model: onnx.ModelProto, names: list[str], calibration: Floats32, cut
     low, high = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for found in values():
         for name, value in found.items():
-            low[name], high[name] = min(low[name], float(value.min())), max(high[name], float(value.max()))
+            low[name], high[name] = (
+                min(low[name], float(value.min())),
+                max(high[name], float(value.max())),
+            )
     offers = {name: list(_offers(low[name], high[name], cut or name == image)) for name in names}
     errors = {name: np.zeros(len(offers[name])) for name in names}
     for found in values():
@@ -268,7 +315,9 @@ def _power_of_two(least: float) -> float:
 
 
 def _error(value: Floats32, step: _Step) -> float:
-    held = (np.clip(np.rint(value / np.float32(step.scale)) + step.zero, 0, _LEVELS) - step.zero) * np.float32(step.scale)
+    held = (
+        np.clip(np.rint(value / np.float32(step.scale)) + step.zero, 0, _LEVELS) - step.zero
+    ) * np.float32(step.scale)
     return float(np.square(held - value, dtype=np.float64).sum())
 
 
@@ -301,8 +350,12 @@ class _Writer:
         """Round `name` to 8 bits and back; returns the name of what comes out."""
         scale = self.constant(f"{name}.scale", np.array(step.scale, np.float32))
         zero = self.constant(f"{name}.zero", np.array(step.zero, np.uint8))
-        self.nodes.append(helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}.whole"]))
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}.whole", scale, zero], [f"{name}.held"]))
+        self.nodes.append(
+            helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}.whole"])
+        )
+        self.nodes.append(
+            helper.make_node("DequantizeLinear", [f"{name}.whole", scale, zero], [f"{name}.held"])
+        )
         return f"{name}.held"
 
     def held(self, name: str, numbers: Array, scale: Floats32) -> str:
@@ -338,7 +391,9 @@ def _put_steps(graph: onnx.GraphProto, whole: set[str], steps: Mapping[str, _Ste
     _drop_unread(graph)
 
 
-def _hold_weights(writer: _Writer, node: onnx.NodeProto, constants: Mapping[str, Array], scale: float, name: str) -> None:
+def _hold_weights(
+    writer: _Writer, node: onnx.NodeProto, constants: Mapping[str, Array], scale: float, name: str
+) -> None:
     numbers, scales = _whole_weights(constants[node.input[1]])
     node.input[1] = writer.held(f"{name}.weight", numbers, scales)
     if len(node.input) > 2:
@@ -379,8 +434,12 @@ def _store_bytes(graph: onnx.GraphProto) -> None:
         scale = np.maximum(np.abs(weight).max(axis=others, keepdims=True), 1e-12) / 127
         writer.constant(f"{name}.whole", np.rint(weight / scale).astype(np.int8))
         writer.constant(f"{name}.scale", scale.astype(np.float32))
-        writer.nodes.append(helper.make_node("Cast", [f"{name}.whole"], [f"{name}.float"], to=TensorProto.FLOAT))
-        writer.nodes.append(helper.make_node("Mul", [f"{name}.float", f"{name}.scale"], [f"{name}.held"]))
+        writer.nodes.append(
+            helper.make_node("Cast", [f"{name}.whole"], [f"{name}.float"], to=TensorProto.FLOAT)
+        )
+        writer.nodes.append(
+            helper.make_node("Mul", [f"{name}.float", f"{name}.scale"], [f"{name}.held"])
+        )
         for reader in readers:
             reader.input[:] = [f"{name}.held" if one == name else one for one in reader.input]
     nodes = [*writer.nodes, *graph.node]

@@ -63,20 +63,34 @@ class RunFolder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.folder}: {error.strerror}; choose another folder with --out") from error
+            raise OutputError(
+                f"{self.folder}: {error.strerror}; choose another folder with --out"
+            ) from error
         if path.exists():
-            before, now = (_flat(one.model_dump(mode="json")) for one in (read_settings(path), settings))
-            other = [key for key in {**before, **now} if before.get(key) != now.get(key) and not key.startswith(_HOW_NOT_WHAT)]
+            before, now = (
+                _flat(one.model_dump(mode="json")) for one in (read_settings(path), settings)
+            )
+            other = [
+                key
+                for key in {**before, **now}
+                if before.get(key) != now.get(key) and not key.startswith(_HOW_NOT_WHAT)
+            ]
             if other:
-                told = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in other[:3])
-                raise DataError(f"{self.folder}: holds a run with other settings: {told}; choose another folder with --out, or delete it")
+                told = "; ".join(
+                    f"{key} was {before.get(key)}, now {now.get(key)}" for key in other[:3]
+                )
+                raise DataError(
+                    f"{self.folder}: holds a run with other settings: {told}; choose another folder with --out, or delete it"
+                )
         self.write("settings.yaml", write_settings(settings).encode())
 
     @property
     def settings(self) -> Settings:
         """The settings it was made with; raises DataError when this is no run folder."""
         if not (self.folder / "settings.yaml").is_file():
-            raise DataError(f"{self.folder}: no settings.yaml in it; give the folder that mien train wrote")
+            raise DataError(
+                f"{self.folder}: no settings.yaml in it; give the folder that mien train wrote"
+            )
         return read_settings(self.folder / "settings.yaml")
 
     def note(self, facts: Mapping[str, Any]) -> None:
@@ -93,7 +107,9 @@ class RunFolder:
     def tasks(self) -> tuple[TaskSettings, ...]:
         """What the network predicts, in output order; raises DataError before the run has begun."""
         if "tasks" not in self.facts:
-            raise DataError(f"{self.folder}: no finished start of a run in it; run mien train first")
+            raise DataError(
+                f"{self.folder}: no finished start of a run in it; run mien train first"
+            )
         return tuple(TaskSettings.model_validate(spec) for spec in self.facts["tasks"])
 
     def curve(self, rows: list[dict[str, float]]) -> None:
@@ -128,7 +144,9 @@ class RunFolder:
         try:
             return dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises many types for damaged files
-            raise DataError(f"{path}: damaged ({type(error).__name__}); delete it to start again from the beginning") from error
+            raise DataError(
+                f"{path}: damaged ({type(error).__name__}); delete it to start again from the beginning"
+            ) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file."""
@@ -144,13 +162,25 @@ class RunFolder:
         except (OSError, RuntimeError) as error:
             # torch reports a full disk as a RuntimeError of its own.
             aside.unlink(missing_ok=True)
-            why = error.strerror if isinstance(error, OSError) and error.errno not in _FULL else "the disk may be full"
-            raise OutputError(f"{path}: cannot be written ({why}); the last whole one is kept: make room and run the same again") from error
+            why = (
+                error.strerror
+                if isinstance(error, OSError) and error.errno not in _FULL
+                else "the disk may be full"
+            )
+            raise OutputError(
+                f"{path}: cannot be written ({why}); the last whole one is kept: make room and run the same again"
+            ) from error
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:
     """Nested settings as dotted keys."""
-    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
+    pairs = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else None
+    )
     if pairs is None:
         return {prefix: tree}
     found: dict[str, object] = {}

@@ -19,7 +19,16 @@ from mien.train.networks.network import MultiTaskNet, build
 from mien.train.runs.folder import RunFolder
 from mien.train.settings.training import Settings
 
-__all__ = ["Inputs", "collate", "input_shape", "inputs_of", "loaded", "network_of", "outlast_signals", "raw_scores"]
+__all__ = [
+    "Inputs",
+    "collate",
+    "input_shape",
+    "inputs_of",
+    "loaded",
+    "network_of",
+    "outlast_signals",
+    "raw_scores",
+]
 
 _OUTLAST_S: Final = 60.0
 
@@ -27,7 +36,9 @@ Inputs = CropDataset | FeatureDataset | WindowDataset
 """What a network reads of the rows of a label table, with their targets."""
 
 
-def inputs_of(table: pd.DataFrame, tasks: Sequence[Task], settings: Settings, *, overlap: bool = False) -> Inputs:
+def inputs_of(
+    table: pd.DataFrame, tasks: Sequence[Task], settings: Settings, *, overlap: bool = False
+) -> Inputs:
     """Crops of a label table, or its cached features where `settings` name a cache, in windows where they say so.
 
     overlap: windows lie half over each other, as in training. Raises DataError as these do.
@@ -41,7 +52,11 @@ def inputs_of(table: pd.DataFrame, tasks: Sequence[Task], settings: Settings, *,
 
 def input_shape(settings: Settings) -> tuple[int, int]:
     """Channels and side (px) of crops; of cached features their width, and 1."""
-    return (settings.features.width, 1) if settings.features is not None else (settings.pixels.channels, settings.pixels.size)
+    return (
+        (settings.features.width, 1)
+        if settings.features is not None
+        else (settings.pixels.channels, settings.pixels.size)
+    )
 
 
 def network_of(run: RunFolder, name: str = "best.pt") -> MultiTaskNet:
@@ -59,7 +74,13 @@ def network_of(run: RunFolder, name: str = "best.pt") -> MultiTaskNet:
 @one_opencv_thread()
 @torch.no_grad()
 def raw_scores(
-    net: MultiTaskNet, crops: Inputs, *, mirrored: bool = False, batch: int = 128, workers: int = 1, decoded: bool = True
+    net: MultiTaskNet,
+    crops: Inputs,
+    *,
+    mirrored: bool = False,
+    batch: int = 128,
+    workers: int = 1,
+    decoded: bool = True,
 ) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
     """Raw output (N, K) by task family over a label table; and which rows could be read (N,).
 

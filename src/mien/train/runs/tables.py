@@ -28,11 +28,15 @@ def tasks_of(settings: Settings) -> tuple[Task, ...]:
         return settings.named_tasks()
     first = settings.data[0]
     if len(settings.data) > 1 or not isinstance(first, Folder):
-        raise DataError("tasks: name what is to be learned; only for a single folder of classes do the folders say it")
+        raise DataError(
+            "tasks: name what is to be learned; only for a single folder of classes do the folders say it"
+        )
     return (load_folder(first.root, subject=first.subject)[1],)
 
 
-def load_tables(settings: Settings, run: Path, note: Note) -> tuple[dict[str, pd.DataFrame], tuple[Task, ...], list[str]]:
+def load_tables(
+    settings: Settings, run: Path, note: Note
+) -> tuple[dict[str, pd.DataFrame], tuple[Task, ...], list[str]]:
     """The label table of each split, with a column `set` more, the tasks, and notes worth keeping.
 
     run: folder that remembers points found in pictures. note: called with every note as it comes up.
@@ -42,22 +46,46 @@ def load_tables(settings: Settings, run: Path, note: Note) -> tuple[dict[str, pd
     parts = [load_set(spec, tasks) for spec in settings.data]
     notes = [line for part in parts for line in part.attrs["notes"]]
     named = zip(parts, settings.data, strict=True)
-    table = pd.concat([_own(part, set_name(spec), len(settings.data)) for part, spec in named], ignore_index=True)
+    table = pd.concat(
+        [_own(part, set_name(spec), len(settings.data)) for part, spec in named], ignore_index=True
+    )
     notes += check(table, tasks, settings.name)
     table, dropped = _without_leaks(table)
-    notes += [f"{dropped} training pictures that also lie in another split were left out"] if dropped else []
+    notes += (
+        [f"{dropped} training pictures that also lie in another split were left out"]
+        if dropped
+        else []
+    )
     if not settings.teachers:
-        table, dropped = _with_labels(table, tasks, windows=settings.features is not None and settings.features.window is not None)
-        notes += [f"{dropped} training pictures have no label of {', '.join(t.key for t in tasks)} and were left out"] if dropped else []
+        table, dropped = _with_labels(
+            table,
+            tasks,
+            windows=settings.features is not None and settings.features.window is not None,
+        )
+        notes += (
+            [
+                f"{dropped} training pictures have no label of {', '.join(t.key for t in tasks)} and were left out"
+            ]
+            if dropped
+            else []
+        )
     for line in notes:
         note(line)
-    if settings.fit.find_points and settings.pixels.template is not None and table["points"].isna().any():
-        table, found = find_points(table, run / "points.parquet", note, settings.fit.skip_unreadable)
+    if (
+        settings.fit.find_points
+        and settings.pixels.template is not None
+        and table["points"].isna().any()
+    ):
+        table, found = find_points(
+            table, run / "points.parquet", note, settings.fit.skip_unreadable
+        )
         notes.append(found)
     splits = {str(split): part.reset_index(drop=True) for split, part in table.groupby("split")}
     for name in ("train", "val"):
         if name not in splits:
-            raise DataError(f"{settings.name}: no face is in split {name}; give `split` with shares of train and val")
+            raise DataError(
+                f"{settings.name}: no face is in split {name}; give `split` with shares of train and val"
+            )
     return splits, tasks, notes
 
 
@@ -65,27 +93,37 @@ def _own(table: pd.DataFrame, name: str, count: int) -> pd.DataFrame:
     """The table of one set of `count`; where there are others, its subjects and videos bear its name, for numbers may come twice."""
     if count > 1:
         named = {by: f"{name}: " + table[by].astype(str) for by in ("subject", "video")}
-        table = table.assign(**{by: column.where(table[by].notna(), None) for by, column in named.items()})
+        table = table.assign(
+            **{by: column.where(table[by].notna(), None) for by, column in named.items()}
+        )
     return table.assign(set=name)
 
 
 def _without_leaks(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """The table without training rows whose very picture is judged as well, and how many there were."""
-    known = table["image"].map(lambda image: image.tobytes() if isinstance(image, np.ndarray) else image)
+    known = table["image"].map(
+        lambda image: image.tobytes() if isinstance(image, np.ndarray) else image
+    )
     training = table["split"] == "train"
     leaks = training & known.isin(set(known[~training]))
     return table[~leaks].reset_index(drop=True), int(leaks.sum())
 
 
-def _with_labels(table: pd.DataFrame, tasks: tuple[Task, ...], *, windows: bool) -> tuple[pd.DataFrame, int]:
+def _with_labels(
+    table: pd.DataFrame, tasks: tuple[Task, ...], *, windows: bool
+) -> tuple[pd.DataFrame, int]:
     """The table without training rows that have no label of any task, and how many there were: only a teacher could use them.
 
     windows: they stay, since the frames around read them. Raises DataError where nothing is left.
     """
-    bare = table[[name for task in tasks for name in task.columns]].isna().all(axis=1) & (table["split"] == "train")
+    bare = table[[name for task in tasks for name in task.columns]].isna().all(axis=1) & (
+        table["split"] == "train"
+    )
     if bare.any() and bare.sum() == (table["split"] == "train").sum():
         told = ", ".join(task.key for task in tasks)
-        raise DataError(f"no training row has a label of {told}; name a teacher that knows it, or add data that has")
+        raise DataError(
+            f"no training row has a label of {told}; name a teacher that knows it, or add data that has"
+        )
     if windows:
         return table, 0
     return table[~bare].reset_index(drop=True), int(bare.sum())
@@ -98,13 +136,17 @@ def _remembered(memory: Path, rows: list[int], names: list[str]) -> list[Floats 
     try:
         known = pd.read_parquet(memory)
     except (OSError, ValueError) as error:
-        raise DataError(f"{memory}: damaged ({type(error).__name__}); delete it to have the faces looked for again") from error
+        raise DataError(
+            f"{memory}: damaged ({type(error).__name__}); delete it to have the faces looked for again"
+        ) from error
     if known["row"].to_list() != rows or ("image" in known and known["image"].to_list() != names):
         return None
     return list(known["points"])
 
 
-def find_points(table: pd.DataFrame, memory: Path, note: Note, skip_unreadable: bool = False) -> tuple[pd.DataFrame, str]:
+def find_points(
+    table: pd.DataFrame, memory: Path, note: Note, skip_unreadable: bool = False
+) -> tuple[pd.DataFrame, str]:
     """The table with five points (mien-face) for the pictures that had none and show a face; the others stay whole pictures.
 
     memory: Parquet file that keeps what was found, so that a run that goes on need not search again. Also returns a line that says

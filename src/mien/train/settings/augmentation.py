@@ -57,5 +57,7 @@ class AugmentSettings(BaseModel):
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:
         if self.beside and not self.mixup:
-            raise ValueError("beside: without mixup there is no mixed face to stand beside; set mixup as well, or leave it out")
+            raise ValueError(
+                "beside: without mixup there is no mixed face to stand beside; set mixup as well, or leave it out"
+            )
         return self

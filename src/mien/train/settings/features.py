@@ -47,27 +47,37 @@ class FeatureSettings(BaseModel):
     @model_validator(mode="after")
     def _some_columns_are_left(self) -> Self:
         if self.within is not None and not 0 <= self.within[0] < self.within[1]:
-            raise ValueError("within: give the first column, from 0, and the one behind the last, such as [0, 128]")
+            raise ValueError(
+                "within: give the first column, from 0, and the one behind the last, such as [0, 128]"
+            )
         return self
 
     def card(self) -> AffectCard:
         """The card of the bundle; raises UnknownNameError or BundleError, also for a bundle that exposes no features."""
         card = open_bundle(self.bundle).card
         if not isinstance(card, AffectCard):
-            raise BundleError(f"{card.name} finds faces and has no features; name a bundle that reads affect")
+            raise BundleError(
+                f"{card.name} finds faces and has no features; name a bundle that reads affect"
+            )
         card.exposed()
         return card
 
     def columns(self) -> slice:
         """The columns of `FeatureCache.features_and_raw` that heads read; raises as `card`, and DataError for `within` beyond them."""
         card = self.card()
-        ends = {"features": (0, card.exposed()), "raw": (card.exposed(), sum(card.widths)), "both": (0, sum(card.widths))}
+        ends = {
+            "features": (0, card.exposed()),
+            "raw": (card.exposed(), sum(card.widths)),
+            "both": (0, sum(card.widths)),
+        }
         first, end = ends[self.parts]
         if self.within is None:
             return slice(first, end)
         if self.within[1] > end - first:
             told = f"{self.within[0]} to {self.within[1]}"
-            raise DataError(f"features.within: {told} reaches beyond the {end - first} numbers that parts: {self.parts} has of {card.name}")
+            raise DataError(
+                f"features.within: {told} reaches beyond the {end - first} numbers that parts: {self.parts} has of {card.name}"
+            )
         return slice(first + self.within[0], first + self.within[1])
 
     @property

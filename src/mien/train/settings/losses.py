@@ -16,7 +16,11 @@ LossKind = Literal["cross_entropy", "binary", "ccc", "bins", "mse", "mae"]
 
 # By kind of task; the first is taken where the settings name none.
 LOSSES_OF_KIND: Final[Mapping[str, tuple[LossKind, ...]]] = MappingProxyType(
-    {"one_of": ("cross_entropy",), "any_of": ("binary", "mse", "mae"), "scalar": ("ccc", "bins", "mse", "mae")}
+    {
+        "one_of": ("cross_entropy",),
+        "any_of": ("binary", "mse", "mae"),
+        "scalar": ("ccc", "bins", "mse", "mae"),
+    }
 )
 
 
@@ -44,7 +48,9 @@ class Distill(BaseModel):
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:
         if not self.squared and self.temperature == 1:
-            raise ValueError("squared: a temperature of 1 changes nothing when squared; leave it out, or give another temperature")
+            raise ValueError(
+                "squared: a temperature of 1 changes nothing when squared; leave it out, or give another temperature"
+            )
         return self
 
 
@@ -57,7 +63,10 @@ class LossSettings(BaseModel):
     """None: cross_entropy for `one_of`, binary for `any_of`, ccc for `scalar`."""
     weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    classes: Literal["none", "max", "mean"] | Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)] = "none"
+    classes: (
+        Literal["none", "max", "mean"]
+        | Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)]
+    ) = "none"
     """Weight of a class: the most frequent's count, or the mean count, over its own count; or by name, such as ``{disgust: 3, fear: 5}``,
     and 1 for those not named."""
     bootstrap: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -78,13 +87,25 @@ class LossSettings(BaseModel):
             raise ValueError(
                 f"losses: {task.family} is a {task.kind} task and learns by {' or '.join(LOSSES_OF_KIND[task.kind])}, not by {kind}"
             )
-        changed = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+        changed = {
+            name
+            for name, field in type(self).model_fields.items()
+            if getattr(self, name) != field.default
+        }
         if strange := changed - {"kind", "weight", "distill", *_OPTIONS.get(kind, ())}:
-            raise ValueError(f"losses: {task.family} learns by {kind}, which has no {', '.join(sorted(strange))}; leave it out")
+            raise ValueError(
+                f"losses: {task.family} learns by {kind}, which has no {', '.join(sorted(strange))}; leave it out"
+            )
         if self.distill and self.distill.temperature != 1 and kind not in ("cross_entropy", "bins"):
-            raise ValueError(f"losses: {task.family} learns by {kind}, which has no temperature; leave it out")
-        if isinstance(self.classes, dict) and (unknown := [name for name in self.classes if name not in task.names]):
-            raise ValueError(f"losses: {task.family} has no class {', '.join(unknown)} to weigh; it has {', '.join(task.names)}")
+            raise ValueError(
+                f"losses: {task.family} learns by {kind}, which has no temperature; leave it out"
+            )
+        if isinstance(self.classes, dict) and (
+            unknown := [name for name in self.classes if name not in task.names]
+        ):
+            raise ValueError(
+                f"losses: {task.family} has no class {', '.join(unknown)} to weigh; it has {', '.join(task.names)}"
+            )
         return kind
 
     def counts_for(self, task: Task) -> tuple[str, ...]:

@@ -37,15 +37,23 @@ class HeadSettings(BaseModel):
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:
         if self.kind in ("linear", "regions") and self.width is not None:
-            raise ValueError(f"width: a {self.kind} head has no hidden layer; leave it out, or choose kind hidden")
+            raise ValueError(
+                f"width: a {self.kind} head has no hidden layer; leave it out, or choose kind hidden"
+            )
         if self.kind not in ("hidden", "bottleneck", "uncertain") and self.dropout is not None:
-            raise ValueError(f"dropout: a {self.kind} head has none of its own; leave it out, or choose kind hidden or bottleneck")
+            raise ValueError(
+                f"dropout: a {self.kind} head has none of its own; leave it out, or choose kind hidden or bottleneck"
+            )
         if self.legacy and self.bins is None:
-            raise ValueError("legacy: only says how bins are read; set bins as well, or leave it out")
+            raise ValueError(
+                "legacy: only says how bins are read; set bins as well, or leave it out"
+            )
         if self.squash and self.bins is not None:
             raise ValueError("squash: bins keep numbers in range already; leave one of the two out")
         if self.pool is not None and self.kind != "regions":
-            raise ValueError(f"pool: a {self.kind} head has no regions; leave it out, or choose kind regions")
+            raise ValueError(
+                f"pool: a {self.kind} head has no regions; leave it out, or choose kind regions"
+            )
         return self
 
 
@@ -88,17 +96,33 @@ class NetworkSettings(BaseModel):
     def _parts_go_together(self) -> Self:
         if self.start == "imagenet" and self.backbone not in IMAGENET_START:
             known = " and ".join(IMAGENET_START)
-            raise ValueError(f"start: imagenet weights are at hand for {known} only, not for {self.backbone}; name a file")
+            raise ValueError(
+                f"start: imagenet weights are at hand for {known} only, not for {self.backbone}; name a file"
+            )
         if self.start == "faces" and self.backbone not in FACE_START:
             known = " and ".join(FACE_START)
-            raise ValueError(f"start: faces weights are at hand for {known} only, not for {self.backbone}; name a file")
-        if isinstance(self.start, Path) and self.start.suffix not in (".pt", ".pth", ".safetensors"):
-            raise ValueError(f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or .safetensors file")
+            raise ValueError(
+                f"start: faces weights are at hand for {known} only, not for {self.backbone}; name a file"
+            )
+        if isinstance(self.start, Path) and self.start.suffix not in (
+            ".pt",
+            ".pth",
+            ".safetensors",
+        ):
+            raise ValueError(
+                f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or .safetensors file"
+            )
         if self.backbone == "features" and (self.slim or self.start is not None or self.deviation):
-            raise ValueError("backbone: features has no weights, so slim, start and deviation are of no effect; leave them out")
+            raise ValueError(
+                "backbone: features has no weights, so slim, start and deviation are of no effect; leave them out"
+            )
         if self.deviation and self.start is None:
-            raise ValueError("deviation: from random weights there is nothing to deviate from; name weights with start")
+            raise ValueError(
+                "deviation: from random weights there is nothing to deviate from; name weights with start"
+            )
         windows = [family for family, head in self.heads.items() if head.kind == "sequence"]
         if windows and self.backbone != "features":
-            raise ValueError(f"heads: {', '.join(windows)}: a sequence head reads windows of features, not pictures; train it on features")
+            raise ValueError(
+                f"heads: {', '.join(windows)}: a sequence head reads windows of features, not pictures; train it on features"
+            )
         return self

@@ -18,7 +18,9 @@ class OptimSettings(BaseModel):
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """For sgd; None is 0.9."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] | None = None
+    betas: (
+        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] | None
+    ) = None
     """For adam and adamw; None is (0.9, 0.999)."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """After the warm-up: half a cosine that ends at zero, or the same rate to the end."""

@@ -31,7 +31,10 @@ def template() -> str:
     start = Settings(
         name="mine", data=(Drawn(set="drawn", count=2000, seed=0, size=96),), tasks=("expr.abaw8", "va", "au.abaw12")
     )  # fmt: skip
-    head = ["# Settings of mien train. Every key is here with its default; leave out what you do not change.", ""]
+    head = [
+        "# Settings of mien train. Every key is here with its default; leave out what you do not change.",
+        "",
+    ]
     return "\n".join([*head, *_section(start, "")]) + "\n"
 
 
@@ -56,17 +59,25 @@ def _told(name: str, docs: dict[str, str], annotation: Any) -> str:
     said = _MORE.get(name) or docs.get(name, "")
     words = [word for word in _literals(annotation) if isinstance(word, str)]
     words = [] if all(word in said for word in words) else words
-    parts = (said.rstrip(".").replace("`", ""), f"one of {', '.join(words)}" if len(words) > 1 else "")
+    parts = (
+        said.rstrip(".").replace("`", ""),
+        f"one of {', '.join(words)}" if len(words) > 1 else "",
+    )
     return "; ".join(part for part in parts if part)
 
 
 def _sets(example: BaseModel) -> list[str]:
     """The data section: one set that can be used at once, the others as comments."""
-    keys = {name: value for name, value in example.model_dump(mode="json").items() if value is not None}
+    keys = {
+        name: value for name, value in example.model_dump(mode="json").items() if value is not None
+    }
     lines = [f"data:\n  - {_inline(keys)}"]
     for kind in get_args(get_args(Set)[0]):
         lines += _comment(inspect.getdoc(kind) or "", "  ")
-        lines += [f"  # - {line}" if i == 0 else f"  #   {line}" for i, line in enumerate(_empty(kind, ""))]
+        lines += [
+            f"  # - {line}" if i == 0 else f"  #   {line}"
+            for i, line in enumerate(_empty(kind, ""))
+        ]
     return lines
 
 
@@ -74,7 +85,11 @@ def _choice(annotation: Any, indent: str) -> list[str]:
     """A section that may stand in the place of null or of an empty table, as comments."""
     found = [kind for kind in _models(annotation) if kind.__name__ != "TaskSettings"]
     by_family = getattr(annotation, "__origin__", None) is dict
-    inner = [f"{indent}#   {line}" for kind in found for line in ([*_keyed(kind)] if by_family else _empty(kind, ""))]
+    inner = [
+        f"{indent}#   {line}"
+        for kind in found
+        for line in ([*_keyed(kind)] if by_family else _empty(kind, ""))
+    ]
     return inner if len(found) == 1 else []
 
 
@@ -87,19 +102,30 @@ def _empty(kind: type[BaseModel], indent: str) -> list[str]:
     docs, lines = _docs(kind), []
     for name, field in kind.model_fields.items():
         literals = _literals(field.annotation)
-        value = name.upper() if field.is_required() else field.get_default(call_default_factory=True)
+        value = (
+            name.upper() if field.is_required() else field.get_default(call_default_factory=True)
+        )
         value = literals[0] if field.is_required() and len(literals) == 1 else value
         said = _told(name, docs, field.annotation)
-        lines.append(f"{indent}{name}: {_inline(to_jsonable_python(value))}" + (f"  # {said}" if said else ""))
+        lines.append(
+            f"{indent}{name}: {_inline(to_jsonable_python(value))}"
+            + (f"  # {said}" if said else "")
+        )
     return lines
 
 
 def _inline(value: Any) -> str:
-    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)).removesuffix("...\n").strip()
+    return (
+        str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000))
+        .removesuffix("...\n")
+        .strip()
+    )
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    return [f"{indent}# {line}" for line in textwrap.wrap(text.replace("`", ""), _WIDTH - len(indent))]
+    return [
+        f"{indent}# {line}" for line in textwrap.wrap(text.replace("`", ""), _WIDTH - len(indent))
+    ]
 
 
 def _docs(kind: type[BaseModel]) -> dict[str, str]:
@@ -109,12 +135,18 @@ def _docs(kind: type[BaseModel]) -> dict[str, str]:
     marks = list(re.finditer(rf"(?<![\w.`])((?:{names})(?:, (?:{names}))*): ", text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     docs = {
-        name: text[mark.end() : end].strip().rstrip(",;") for mark, end in zip(marks, ends, strict=False) for name in mark[1].split(", ")
+        name: text[mark.end() : end].strip().rstrip(",;")
+        for mark, end in zip(marks, ends, strict=False)
+        for name in mark[1].split(", ")
     }
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
     for key, below in zip(body.body, body.body[1:], strict=False):
-        if isinstance(key, ast.AnnAssign) and isinstance(key.target, ast.Name) and isinstance(below, ast.Expr):
+        if (
+            isinstance(key, ast.AnnAssign)
+            and isinstance(key.target, ast.Name)
+            and isinstance(below, ast.Expr)
+        ):
             docs[key.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
     return docs
 

@@ -24,7 +24,14 @@ from mien.train.settings.losses import LossSettings
 from mien.train.settings.network import NetworkSettings
 from mien.train.settings.optimiser import OptimSettings
 
-__all__ = ["KNOWN_TASKS", "FitSettings", "Settings", "TaskSettings", "read_settings", "write_settings"]
+__all__ = [
+    "KNOWN_TASKS",
+    "FitSettings",
+    "Settings",
+    "TaskSettings",
+    "read_settings",
+    "write_settings",
+]
 
 KNOWN_TASKS: dict[str, Task] = {**TASKS, AU_BLENDSHAPES.key: AU_BLENDSHAPES}
 """Tasks that settings may call by key alone."""
@@ -87,13 +94,22 @@ class FitSettings(_Strict):
     @model_validator(mode="after")
     def _patience_looks_for_the_best(self) -> "FitSettings":
         if self.patience and self.keep == "last":
-            raise ValueError("patience: stops at the best epoch, and keep says last; give one of the two")
+            raise ValueError(
+                "patience: stops at the best epoch, and keep says last; give one of the two"
+            )
         return self
 
 
 def _mien_pixels() -> Pixels:
     # Luma at 112 px, framed as FER+ frames faces: what mien-s reads.
-    return Pixels(size=112, colour="grey", alignment="similarity5", template=FERPLUS_TEMPLATE, mean=(115.0,), std=(256.0,))
+    return Pixels(
+        size=112,
+        colour="grey",
+        alignment="similarity5",
+        template=FERPLUS_TEMPLATE,
+        mean=(115.0,),
+        std=(256.0,),
+    )
 
 
 class Settings(_Strict):
@@ -125,7 +141,9 @@ class Settings(_Strict):
         if bool(self.teachers) != any(loss.distill for loss in self.losses.values()):
             raise ValueError("teachers: name them exactly when a loss has `distill`")
         if self.teachers_see == "picture" and self.augment.mixup:
-            raise ValueError("teachers_see: teachers that see pictures as they are cannot teach mixed ones; use crop, or no mixup")
+            raise ValueError(
+                "teachers_see: teachers that see pictures as they are cannot teach mixed ones; use crop, or no mixup"
+            )
         return self
 
     @model_validator(mode="after")
@@ -133,37 +151,59 @@ class Settings(_Strict):
         families = [task.family for task in self.named_tasks()]
         if len(set(families)) < len(families):
             raise ValueError(f"tasks: one family comes twice: {', '.join(families)}")
-        for part, keys in (("losses", self.losses), ("network.heads", self.network.heads), ("card.supervised_by", self.card.supervised_by)):
+        for part, keys in (
+            ("losses", self.losses),
+            ("network.heads", self.network.heads),
+            ("card.supervised_by", self.card.supervised_by),
+        ):
             if families and (strange := set(keys) - set(families)):
-                raise ValueError(f"{part}: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}")
+                raise ValueError(
+                    f"{part}: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}"
+                )
         return self
 
     @model_validator(mode="after")
     def _features_are_in_the_place_of_pictures(self) -> "Settings":
         if (self.features is None) == (self.network.backbone == "features"):
-            raise ValueError("network.backbone: the name features and the section `features` go together; give both or neither")
+            raise ValueError(
+                "network.backbone: the name features and the section `features` go together; give both or neither"
+            )
         if self.features is not None:
             usual = {"pixels": _mien_pixels(), "augment": AugmentSettings()}
             if idle := [name for name, value in usual.items() if getattr(self, name) != value]:
                 raise ValueError(f"{', '.join(idle)}: of no effect on cached features; leave out")
             if self.fit.frozen_epochs:
-                raise ValueError("fit.frozen_epochs: cached features have no backbone to freeze; leave it out")
+                raise ValueError(
+                    "fit.frozen_epochs: cached features have no backbone to freeze; leave it out"
+                )
         return self
 
     @model_validator(mode="after")
     def _sequence_heads_read_windows(self) -> "Settings":
         families = [task.family for task in self.named_tasks()] or list(self.network.heads)
-        sequences = [family for family in families if family in self.network.heads and self.network.heads[family].kind == "sequence"]
+        sequences = [
+            family
+            for family in families
+            if family in self.network.heads and self.network.heads[family].kind == "sequence"
+        ]
         if self.features is None or self.features.window is None:
             if sequences:
-                raise ValueError(f"network.heads: {', '.join(sequences)}: a sequence head reads windows; give features.window")
+                raise ValueError(
+                    f"network.heads: {', '.join(sequences)}: a sequence head reads windows; give features.window"
+                )
             return self
         if not sequences or sequences != families:
-            raise ValueError("features.window: only sequence heads read windows; give each task one in network.heads, or no window")
+            raise ValueError(
+                "features.window: only sequence heads read windows; give each task one in network.heads, or no window"
+            )
         if self.fit.balance != "none":
-            raise ValueError(f"fit.balance: {self.fit.balance} draws single faces, and windows hold many; leave it out")
+            raise ValueError(
+                f"fit.balance: {self.fit.balance} draws single faces, and windows hold many; leave it out"
+            )
         if self.teachers and self.teachers_see == "picture":
-            raise ValueError("teachers_see: teachers of windows must see the same windows; use crop, and runs on the same features")
+            raise ValueError(
+                "teachers_see: teachers of windows must see the same windows; use crop, and runs on the same features"
+            )
         return self
 
     @property
@@ -203,17 +243,30 @@ def _from(base: Path, content: dict[str, Any], where: str) -> dict[str, Any]:
     """Make the paths in `data`, `teachers`, `features` and `network.start` start from `base`; where: what messages begin with."""
 
     def at(value: object, key: str) -> object:
-        return str((base / at_home(value, f"{where}: {key}")).absolute()) if isinstance(value, str) else value
+        return (
+            str((base / at_home(value, f"{where}: {key}")).absolute())
+            if isinstance(value, str)
+            else value
+        )
 
     out = dict(content)
     if isinstance(data := out.get("data"), list):
-        out["data"] = [starting_from(base, spec, f"{where}: data.{i}") for i, spec in enumerate(data)]
+        out["data"] = [
+            starting_from(base, spec, f"{where}: data.{i}") for i, spec in enumerate(data)
+        ]
     if isinstance(teachers := out.get("teachers"), list):
         out["teachers"] = [at(folder, f"teachers.{i}") for i, folder in enumerate(teachers)]
     if isinstance(features := out.get("features"), dict):
         places = {"images": ".", **features}
-        paths = {"cache", "images", *(["bundle"] if places.get("bundle") not in [*bundles()] else [])}
-        out["features"] = {key: at(value, f"features.{key}") if key in paths else value for key, value in places.items()}
+        paths = {
+            "cache",
+            "images",
+            *(["bundle"] if places.get("bundle") not in [*bundles()] else []),
+        }
+        out["features"] = {
+            key: at(value, f"features.{key}") if key in paths else value
+            for key, value in places.items()
+        }
     if isinstance(network := out.get("network"), dict) and Path(str(network.get("start"))).suffix:
         out["network"] = {**network, "start": at(network["start"], "network.start")}
     return out
