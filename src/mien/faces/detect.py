@@ -32,7 +32,7 @@ Box = tuple[float, float, float, float]
 def anchor_points(height: int, width: int) -> Floats:
     """Corner x, y and stride of every grid cell (M, 3), px, for an input whose sides are multiples of 32.
 
-    >>> cells(32, 64).shape, cells(32, 64)[1].tolist()
+    >>> anchor_points(32, 64).shape, anchor_points(32, 64)[1].tolist()
     ((42, 3), [8.0, 0.0, 8.0])
     """
     grids = []
