@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from mien.data.images import read_picture
 from mien.errors import DataError, UnknownNameError
 from mien.evaluation.judge import judge
+from mien.evaluation.measures import headlines
 from mien.evaluation.predict import BATCH, Image, Score, five_points, score_pictures
-from mien.evaluation.results import Measure, headlines
+from mien.evaluation.results import Measure
 from mien.tasks import Floats, Task
 
 __all__ = [

@@ -22,6 +22,7 @@ from mien.evaluation.group_sums import (
     measures,
     resampled,
 )
+from mien.evaluation.measures import MEASURES, headlines
 from mien.evaluation.predict import Scored, evaluate_bundle
 from mien.evaluation.results import (
     CELLS,
@@ -32,7 +33,6 @@ from mien.evaluation.results import (
     Measure,
     Part,
     TaskResult,
-    headlines,
     repeated,
 )
 from mien.metrics import NAN, PROTOCOLS
@@ -42,13 +42,6 @@ __all__ = ["OF_TERM", "Evaluation", "Scored", "evaluate_bundle", "headline", "ju
 
 _MOST_GROUPS: Final = 50
 _SLACK: Final = 1e-4  # what rounding may add to the ends of a range
-_NOT_BETTER: Final = (
-    "ece",
-    "rmse",
-    "mae",
-    "mean_rmse",
-    "prevalence",
-)  # higher is not better, so training cannot watch them
 OF_TERM: Final[dict[str, Key]] = {
     "macro_f1": ("", "macro_f1"),
     "accuracy": ("", "accuracy"),
@@ -417,7 +410,7 @@ def headline(
             known |= {
                 f"{one_family}.{m}{'_' * bool(name)}{name}": v.value
                 for (name, m), v in values.items()
-                if m not in _NOT_BETTER
+                if MEASURES[m].higher_is_better
             }
     if watch == "mean":
         return sum(main) / len(main)

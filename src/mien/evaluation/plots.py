@@ -15,7 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from mien import __version__
-from mien.evaluation.report import About, number, spelled, title
+from mien.evaluation.measures import class_measures, headlines, title
+from mien.evaluation.report import About, number, spelled
 from mien.evaluation.results import CELLS, FEW, Evaluation, Measure, TaskResult
 from mien.files import atomic_write
 from mien.metrics import NAN
@@ -304,7 +305,7 @@ def _columns(axes: Axes, result: TaskResult) -> None:
             va="center",
             ha="right",
         )
-        for line, measure in enumerate(("ccc", "r", "rmse", "mae"), start=1):
+        for line, measure in enumerate(class_measures("scalar", False), start=1):
             axes.text(
                 0.08, row + 1.1 * line, title(measure), size=_TEXT + 0.5, color=_GREY, va="center"
             )
@@ -321,10 +322,11 @@ def _columns(axes: Axes, result: TaskResult) -> None:
 
 
 def _units(band: SubFigure, result: TaskResult) -> None:
-    main, each = ("mean_r", "r") if result.graded else ("mean_f1", "f1")
+    main = headlines(result.kind, result.graded)[-1]
+    unit_measure = class_measures(result.kind, result.graded)[0]
     _named(band, f"{result.task}   {title(main)} {spelled(result.measures[main])}")
     axes = band.add_subplot()
-    values = [result.each[name][each] for name in result.names]
+    values = [result.each[name][unit_measure] for name in result.names]
     places, heights = list(range(len(values))), np.nan_to_num([one.value for one in values])
     axes.bar(places, heights, width=0.62, color=_BLUE)
     axes.errorbar(

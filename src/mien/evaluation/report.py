@@ -3,23 +3,16 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mien import __version__
+from mien.evaluation.measures import class_measures, title
 from mien.evaluation.results import FEW, Evaluation, Measure, TaskResult, repeated
 from mien.files import atomic_write
 
-__all__ = ["About", "Report", "markdown", "number", "spelled", "title", "write_report"]
-
-_SHOWN: Final = {"one_of": ("f1", "precision", "recall"), "scalar": ("ccc", "r", "rmse", "mae")}
-_UNITS: Final = ("f1", "precision", "recall", "prevalence")
-_TITLES: Final = {
-    "accuracy": "accuracy", "macro_f1": "macro-F1", "mean_f1": "mean F1", "ece": "ECE", "f1": "F1", "precision": "precision",
-    "recall": "recall", "prevalence": "prevalence", "mean_r": "mean r", "mean_rmse": "mean RMSE", "mean_ccc": "mean CCC", "ccc": "CCC",
-    "r": "r", "rmse": "RMSE", "mae": "MAE",
-}  # fmt: skip
+__all__ = ["About", "Report", "markdown", "number", "spelled", "write_report"]
 
 
 class About(BaseModel):
@@ -45,16 +38,6 @@ class Report(BaseModel):
     mien: str
     about: About
     evaluations: tuple[Evaluation, ...]
-
-
-def title(measure: str) -> str:
-    """A measure's name in words for people.
-
-    >>> title("expr.macro_f1"), title("va.ccc")
-    ('expr macro-F1', 'va CCC')
-    """
-    family, _, name = measure.rpartition(".")
-    return f"{family} {_TITLES.get(name, name)}".strip()
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -141,7 +124,7 @@ def _task(result: TaskResult) -> list[str]:
     lines += _table(
         ("measure", "value"), [(title(name), spelled(one)) for name, one in result.measures.items()]
     )
-    shown = ("r", "rmse") if result.graded else _SHOWN.get(result.kind, _UNITS)
+    shown = class_measures(result.kind, result.graded)
     what = {"one_of": "class", "any_of": "unit", "scalar": "column"}[result.kind]
     rows = [
         (name, str(row["rmse" if "rmse" in row else "f1"].faces), *(spelled(row[m]) for m in shown))

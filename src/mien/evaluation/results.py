@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from mien.errors import DataError
+from mien.evaluation.measures import headlines
 from mien.metrics import NAN
 from mien.tasks import Kind
 
@@ -19,7 +20,6 @@ __all__ = [
     "Measure",
     "Part",
     "TaskResult",
-    "headlines",
     "repeated",
 ]
 
@@ -120,17 +120,6 @@ class Evaluation(_Strict):
             for measure in headlines(result.kind, result.graded)
         ]
         return tuple(names) if self.by else ()
-
-
-def headlines(kind: Kind, graded: bool) -> tuple[str, ...]:
-    """Names of the measures that stand for a task; the last is the one that training watches.
-
-    >>> headlines("one_of", False), headlines("any_of", True)
-    (('accuracy', 'macro_f1'), ('mean_r',))
-    """
-    return {"one_of": ("accuracy", "macro_f1"), "scalar": ("mean_ccc",)}.get(
-        kind, ("mean_r",) if graded else ("mean_f1",)
-    )
 
 
 def repeated(evaluations: Sequence[Evaluation]) -> pd.DataFrame:

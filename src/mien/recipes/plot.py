@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from mien.evaluation.measures import RECIPE_MEASURES
 from mien.evaluation.report import number
 from mien.files import atomic_write
 from mien.recipes.report import Report, ReportRow
@@ -22,8 +23,8 @@ _BLUE: Final = "#0072B2"
 _ORANGE: Final = "#D55E00"
 _PALE: Final = "#A9C9DD"
 _INK: Final = "#1B1F24"
-_TITLES: Final = {"score": "score of the protocol", "va": "valence-arousal, mean CCC", "expr": "expressions, macro-F1",
-                  "au": "action units, mean F1", "ce": "compounds, macro-F1", "kl": "KL, less is better"}  # fmt: skip
+_PANELS: Final = ("score", "va", "expr", "au", "ce", "kl")
+"""The measures that are drawn."""
 _WIDTH: Final = 40
 """Letters of a row's name on one line."""
 _ROOM: Final = 0.3
@@ -32,7 +33,7 @@ _ROOM: Final = 0.3
 
 def draw(found: Report, path: Path) -> None:
     """Write the picture as PNG, 1600 px wide; raises OutputError."""
-    shown = [name for name in _TITLES if any(name in line.measures for line in found.rows)]
+    shown = [name for name in _PANELS if any(name in line.measures for line in found.rows)]
     figure = Figure(
         figsize=(16, 1.8 + 0.44 * max(len(found.rows), 3)),
         dpi=100,
@@ -48,7 +49,7 @@ def draw(found: Report, path: Path) -> None:
     for panel, name in zip(panels, shown, strict=False):
         for at, line in zip(place, found.rows, strict=True):
             _row(panel, at, line, name)
-        panel.set_title(_TITLES[name], fontsize=11, color=_INK, loc="left")
+        panel.set_title(RECIPE_MEASURES[name].name, fontsize=11, color=_INK, loc="left")
         panel.set_xlim(*_limits(found, name))
         panel.axvline(0, color=_INK, lw=0.8)
         panel.spines[["top", "right", "left"]].set_visible(False)

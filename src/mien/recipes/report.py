@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import mien
 from mien.errors import DataError
+from mien.evaluation.measures import RECIPE_MEASURES
 from mien.evaluation.report import number
 from mien.recipes.costs import FaceCost, face_costs
 from mien.recipes.engine import Finished
@@ -18,13 +19,8 @@ from mien.train.cost import BATCH
 
 __all__ = ["ClaimResult", "PairedDifference", "Report", "ReportRow", "markdown", "plain", "report"]
 
-_MEASURES: Final = ("score", "va", "valence", "arousal", "expr", "au", "ce", "expr_accuracy", "kl")
 _WHERE_TOLD: Final = ("valence", "arousal")
 """Shown only where the paper tells them of a row: `va` is their mean."""
-_HEADS: Final = {
-    "score": "score", "va": "VA CCC", "valence": "valence CCC", "arousal": "arousal CCC", "expr": "EXPR F1", "au": "AU F1", "ce": "CE F1",
-    "expr_accuracy": "EXPR accuracy", "kl": "KL to frequencies",
-}  # fmt: skip
 _LEGEND: Final = (
     "Mean over seeds ± their standard deviation [95 % interval, recordings drawn again]; in *italics* the paper's number. "
     "A row that was tuned is told nested: each recording with what was chosen on the others."
@@ -123,7 +119,7 @@ def _numbers(told: Mapping[str, Estimate]) -> dict[str, tuple[float, float, floa
 def _difference(name: str, of: StepScores, to: StepScores) -> PairedDifference:
     both = [
         (measure, minus(of.nested[measure], to.nested[measure]))
-        for measure in _MEASURES
+        for measure in RECIPE_MEASURES
         if measure in of.nested and measure in to.nested
     ]
     return PairedDifference(name, _numbers(dict(both)))
@@ -206,14 +202,14 @@ def _shown(found: Report, lines: Sequence[ReportRow | PairedDifference]) -> list
     told = {name for line in found.rows for name in line.paper}
     return [
         name
-        for name in _MEASURES
+        for name in RECIPE_MEASURES
         if any(name in one.measures for one in lines) and (name not in _WHERE_TOLD or name in told)
     ]
 
 
 def _head(shown: list[str]) -> list[str]:
     return [
-        "| | " + " | ".join(_HEADS[name] for name in shown) + " |",
+        "| | " + " | ".join(RECIPE_MEASURES[name].title for name in shown) + " |",
         "|---" + "|---:" * len(shown) + "|",
     ]
 

@@ -25,8 +25,8 @@ from mien.bundles.engines import open_engine
 from mien.bundles.store import Model, read_bundle
 from mien.data.images import read_picture
 from mien.errors import BundleError
+from mien.evaluation.measures import headlines
 from mien.evaluation.predict import five_points
-from mien.evaluation.results import headlines
 from mien.faces.prepare import normalise
 from mien.files import wrap_os_errors
 from mien.train.builtin.mien_s import MEAN

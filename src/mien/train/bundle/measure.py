@@ -16,9 +16,9 @@ from mien.errors import BundleError, DataError
 from mien.evaluation.calibration import cross_fitted, temperature
 from mien.evaluation.corruptions import CONDITIONS, robustness
 from mien.evaluation.judge import judge
+from mien.evaluation.measures import class_measures, headlines, title
 from mien.evaluation.predict import Scored, evaluate_bundle
-from mien.evaluation.report import title
-from mien.evaluation.results import Evaluation, Measure, TaskResult, headlines
+from mien.evaluation.results import Evaluation, Measure, TaskResult
 from mien.tasks import Floats, Task
 from mien.train.open_model import ENGINE
 
@@ -207,7 +207,7 @@ def _calibration(result: TaskResult, heats: dict[str, float]) -> list[tuple[str,
 
 
 def _each(result: TaskResult) -> list[tuple[str, Measure]]:
-    measure = "ccc" if result.kind == "scalar" else "r" if result.graded else "f1"
+    measure = class_measures(result.kind, result.graded)[0]
     return [
         (f"{title(f'{result.family}.{measure}')} {name}", row[measure])
         for name, row in result.each.items()
