@@ -19,7 +19,7 @@ from typing import Final
 from mien.errors import MienError, OutputError
 from mien.outputs.recorded import Recorded, compare, file_fingerprint, read_dictionary
 from mien.sources import InputList, list_inputs, media_kind
-from mien.sources.inputs import STDIN, natural
+from mien.sources.inputs import STDIN, natural_key
 
 __all__ = [
     "DRAWN",
@@ -176,7 +176,7 @@ def _jobs(found: Iterable[_Input]) -> Iterator[Job]:
         place = first.folders or (os.path.basename(folder) or "photos",)
         below = first.root is not None and first.folders
         above = _parts(first.root if below and first.root else os.path.dirname(folder))
-        paths = tuple(sorted((item.path for item in items), key=natural))
+        paths = tuple(sorted((item.path for item in items), key=natural_key))
         yield Job("", paths, folder, place, ".photos", above, int(bool(below) and first.several))
 
 
@@ -307,7 +307,7 @@ def _named(jobs: list[Job], out: Path | None) -> list[Job]:
         if name := kept_name(job, taken):
             names[number] = name
             taken.give(name, job.source)
-    for number, job in sorted(enumerate(jobs), key=lambda item: natural(item[1].source)):
+    for number, job in sorted(enumerate(jobs), key=lambda item: natural_key(item[1].source)):
         if number not in names:
             names[number] = name_for(job, taken)
             taken.give(names[number], job.source)

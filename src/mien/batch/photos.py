@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mien.batch.names import Job
 from mien.outputs.recorded import Recorded, Stamp, file_fingerprint
-from mien.sources.inputs import natural
+from mien.sources.inputs import natural_key
 
 __all__ = ["Kept", "kept", "unchanged", "with_earlier"]
 
@@ -19,7 +19,7 @@ def with_earlier(job: Job, before: Recorded) -> Job:
         for photo in before.sources
         if photo.path not in paths and os.path.isfile(photo.name)
     ]
-    return replace(job, inputs=tuple(sorted([*job.inputs, *more], key=natural)))
+    return replace(job, inputs=tuple(sorted([*job.inputs, *more], key=natural_key)))
 
 
 @dataclass(frozen=True, slots=True)

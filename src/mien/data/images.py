@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import DataError, SourceError
-from mien.sources.arrays import checked
+from mien.sources.arrays import check_rgb
 from mien.sources.still import decoder as stills
 
 __all__ = ["PICTURES", "read_picture"]
@@ -30,7 +30,7 @@ def read_picture(cell: object) -> NDArray[np.uint8]:
             name = f"a picture of {len(cell)} bytes"
             pixels = stills.read_picture(name, memoryview(cell))
         else:
-            return checked(cell, "a picture of the label table")
+            return check_rgb(cell, "a picture of the label table")
     except SourceError as error:
         if isinstance(cell, str) and not os.path.isfile(cell):
             raise DataError(

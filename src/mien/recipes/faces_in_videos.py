@@ -28,7 +28,7 @@ from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.files import AtomicFile, wrap_os_errors
 from mien.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, open_source
-from mien.sources.base import Kind, Moments
+from mien.sources.base import Kind, TimedReads
 from mien.tasks import Floats
 
 __all__ = ["read_faces"]
@@ -203,7 +203,7 @@ class _Extracted(Source):
         if not self.pictures:
             raise SourceError(f"{folder}: no picture in this folder; extract the frames again")
 
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         for number, path in self.pictures.items():
             yield float(number), lambda path=path: self._read(path)  # type: ignore[misc]
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 import numpy as np
 
 from mien.errors import SourceError
-from mien.sources.base import Kind, Moments, Pixels, Source, refuse_huge
+from mien.sources.base import Kind, TimedReads, Pixels, Source, refuse_huge
 
-__all__ = ["Arrays", "Pictures", "checked"]
+__all__ = ["Arrays", "Pictures", "check_rgb"]
 
 
 class Arrays(Source):
@@ -23,7 +23,7 @@ class Arrays(Source):
         self._items = items
         self.frame_hint = len(items) if isinstance(items, Sequence | np.ndarray) else None
 
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         last = -math.inf
         for index, item in enumerate(self._items):
             time_s, array = (float(index), item) if not isinstance(item, tuple) else item
@@ -31,7 +31,7 @@ class Arrays(Source):
                 raise SourceError(
                     f"{self.name}: item {index} is at {time_s} s, not after the one before; sort them by time"
                 )
-            last, pixels = time_s, checked(array, f"{self.name}: item {index}")
+            last, pixels = time_s, check_rgb(array, f"{self.name}: item {index}")
             yield float(time_s), lambda pixels=pixels: pixels  # type: ignore[misc]
 
 
@@ -46,13 +46,13 @@ class Pictures(Source):
         self.length_s = 0.0
         self.frame_hint = len(items) if isinstance(items, Sequence | np.ndarray) else None
 
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         for index, item in enumerate(self._items):
-            pixels = checked(item, f"{self.name}: item {index}")
+            pixels = check_rgb(item, f"{self.name}: item {index}")
             yield 0.0, lambda pixels=pixels: pixels  # type: ignore[misc]
 
 
-def checked(array: object, where: str) -> Pixels:
+def check_rgb(array: object, where: str) -> Pixels:
     """The array itself if it is RGB uint8 (H, W, 3); else SourceError, naming `where`."""
     if (
         isinstance(array, np.ndarray)

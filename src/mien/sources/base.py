@@ -15,13 +15,13 @@ from mien.records import Frame
 from mien.sources.stored import Stored
 
 __all__ = [
-    "CLOCKWISE", "MAX_PIXELS", "Kind", "Moments", "Pixels", "Source", "Turn", "one_line", "out_of_memory", "refuse_huge", "turned",
+    "CLOCKWISE", "MAX_PIXELS", "Kind", "TimedReads", "Pixels", "Source", "Turn", "one_line", "out_of_memory", "refuse_huge", "turned",
 ]  # fmt: skip
 
 Pixels = NDArray[np.uint8]
 Kind = Literal["image", "video", "camera", "arrays"]
 Read = Callable[[], Pixels | None]
-Moments = Generator[tuple[float, Read | None], None, None]
+TimedReads = Generator[tuple[float, Read | None], None, None]
 
 MAX_PIXELS: Final = 100_000_000
 """Width x height above which a picture is refused, before any of it is decoded."""
@@ -131,9 +131,9 @@ class Source(ABC):
         if unreadable:
             self._problems.append(f"{unreadable} of {total} frames could not be decoded")
 
-    def _told_of_memory(self) -> Moments:
+    def _told_of_memory(self) -> TimedReads:
         try:
-            yield from self._moments()
+            yield from self._timed_reads()
         except MemoryError as error:
             raise out_of_memory(self.name) from error
 
@@ -149,7 +149,7 @@ class Source(ABC):
             raise out_of_memory(self.name) from error
 
     @abstractmethod
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         """Every frame as its time in seconds and what reads its pixels; None for an unreadable one."""
 
 

@@ -12,7 +12,7 @@ from typing import cast
 import cv2
 
 from mien.errors import SourceError
-from mien.sources.base import TICK_S, Kind, Moments, Pixels, Source
+from mien.sources.base import TICK_S, Kind, TimedReads, Pixels, Source
 
 __all__ = ["Camera"]
 
@@ -65,7 +65,7 @@ class Camera(Source):
             f"{self.name}: this camera cannot be opened; check that it is connected, allowed and not in use elsewhere"
         )
 
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         camera, self._open = self._open or self._connect(), None
         try:
             start, last, count = 0.0, -math.inf, 0

@@ -12,7 +12,15 @@ from typing import Final
 from mien.errors import SourceError
 from mien.sources.suffixes import IMAGE_SUFFIXES, SYSTEM_FOLDERS, VIDEO_SUFFIXES
 
-__all__ = ["STDIN", "InputList", "expand", "list_inputs", "natural", "refuse_address", "summarize"]
+__all__ = [
+    "STDIN",
+    "InputList",
+    "expand",
+    "list_inputs",
+    "natural_key",
+    "refuse_address",
+    "summarize",
+]
 
 STDIN: Final = "-"
 """Stands for standard input."""
@@ -109,7 +117,7 @@ def _expand_one(given: str, result: InputList) -> list[str]:
         return _media_below(given, result)
     refuse_address(given)
     if not os.path.lexists(given) and glob.has_magic(given):
-        matches = sorted(glob.glob(given, recursive=True), key=natural)
+        matches = sorted(glob.glob(given, recursive=True), key=natural_key)
         if not matches:
             raise SourceError(
                 f"{given}: nothing matches this pattern; check the folder and the spelling"
@@ -144,7 +152,7 @@ def _media_below(folder: str, result: InputList, *, must: bool = True) -> list[s
         raise SourceError(
             f"{folder}: no picture or video in this folder{seen}; give a folder that holds some, or name the file itself"
         )
-    return sorted(paths, key=natural)
+    return sorted(paths, key=natural_key)
 
 
 def _files_below(
@@ -201,10 +209,10 @@ def _unwritable(path: str) -> str | None:
     return None
 
 
-def natural(path: str) -> list[tuple[int, str]]:
+def natural_key(path: str) -> list[tuple[int, str]]:
     """Sort key under which 2 comes before 10.
 
-    >>> sorted(["s/10.png", "s/2.png"], key=natural)
+    >>> sorted(["s/10.png", "s/2.png"], key=natural_key)
     ['s/2.png', 's/10.png']
     """
     parts = re.split(r"([0-9]+)", path.replace(os.sep, "\0").casefold())

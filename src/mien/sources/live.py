@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from mien.errors import SourceError
-from mien.sources.arrays import checked
-from mien.sources.base import TICK_S, Kind, Moments, Source
+from mien.sources.arrays import check_rgb
+from mien.sources.base import TICK_S, Kind, TimedReads, Source
 
 __all__ = ["LiveArrays"]
 
@@ -27,7 +27,7 @@ class LiveArrays(Source):
         super().__init__(name)
         self._items = items
 
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         last, start = -math.inf, 0.0
         for index, item in enumerate(self._items):
             if isinstance(item, tuple):
@@ -39,5 +39,5 @@ class LiveArrays(Source):
             else:
                 start = start if index else time.monotonic()
                 time_s, array = max(time.monotonic() - start if index else 0.0, last + TICK_S), item
-            last, pixels = time_s, checked(array, f"{self.name}: item {index}")
+            last, pixels = time_s, check_rgb(array, f"{self.name}: item {index}")
             yield float(time_s), lambda pixels=pixels: pixels  # type: ignore[misc]

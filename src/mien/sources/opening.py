@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from mien.errors import SourceError
-from mien.sources.arrays import Arrays, Pictures, checked
+from mien.sources.arrays import Arrays, Pictures, check_rgb
 from mien.sources.base import Source
 from mien.sources.camera import Camera
 from mien.sources.inputs import STDIN, refuse_address
@@ -53,11 +53,11 @@ def open_source(
         name = name or (label if isinstance(label, str) else "file")
         return _open_content(name, spool(name, item), stream)  # type: ignore[arg-type]
     if isinstance(item, np.ndarray) and item.ndim != 4:
-        return Picture(name or "array", Still(checked(item, name or "array")))
+        return Picture(name or "array", Still(check_rgb(item, name or "array")))
     if isinstance(item, Iterable):
         return Pictures(item, name or "pictures") if photos else Arrays(item, name or "arrays")
     if hasattr(item, "__array_interface__"):
-        checked(item, name or "picture")  # says how it becomes an array
+        check_rgb(item, name or "picture")  # says how it becomes an array
     label = f"{name}: " if name else ""
     wanted = (
         "a path, camera:N, the bytes of a file, an open file, an array or an iterable of arrays"

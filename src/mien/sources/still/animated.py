@@ -6,7 +6,7 @@ from typing import BinaryIO, Final
 from PIL import Image
 
 from mien.errors import SourceError
-from mien.sources.base import Kind, Moments, Source, one_line, out_of_memory, refuse_huge
+from mien.sources.base import Kind, TimedReads, Source, one_line, out_of_memory, refuse_huge
 from mien.sources.still.checksums import png_damage
 from mien.sources.still.decoder import opened_picture, rgb
 from mien.sources.stored import Stored, open_stored
@@ -62,7 +62,7 @@ class Animation(Source):
             "codec": str(image.format).lower(), "frame_rate": rate, "duration_s": self.length_s, "interlaced": False,
         }  # fmt: skip
 
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         with opened_picture(self.name, self._stored) as image:
             if image is None:
                 raise SourceError(

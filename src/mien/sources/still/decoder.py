@@ -14,7 +14,7 @@ from mien.sources.base import (
     CLOCKWISE,
     MAX_PIXELS,
     Kind,
-    Moments,
+    TimedReads,
     Pixels,
     Source,
     Turn,
@@ -87,7 +87,7 @@ class Picture(Source):
         for line in still.notes:
             self.note(line)
 
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         yield 0.0, lambda: self._pixels
 
 
@@ -102,7 +102,7 @@ class Pages(Source):
         self.length_s, self.frame_hint = 0.0, len(numbers)
         self.media = {"codec": "tiff", "pages": len(numbers)}
 
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         with opened_picture(self.name, self._stored) as image:
             if image is None:
                 raise SourceError(

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from mien.errors import SourceError
 from mien.sources.base import (
     Kind,
-    Moments,
+    TimedReads,
     Pixels,
     Source,
     Turn,
@@ -156,7 +156,7 @@ class Video(Source):
             "created": tags.get("creation_time") or tags.get("date"), "interlaced": first.interlaced_frame,
         }  # fmt: skip
 
-    def _moments(self) -> Moments:
+    def _timed_reads(self) -> TimedReads:
         complaints = Complaints()
         with complaints.hear():
             opened = self._container()
