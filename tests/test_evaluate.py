@@ -25,7 +25,7 @@ from mien.evaluation.corruptions import (
     robustness_markdown,
     square_of,
 )
-from mien.evaluation.judge import evaluate_bundle, headline, judge, repeated
+from mien.evaluation.judge import evaluate_bundle, headline, judge, mean_over_runs
 from mien.evaluation.plots import WIDTH, draw
 from mien.evaluation.predict import score_pictures
 from mien.evaluation.report import About, Report, markdown, write_report
@@ -460,7 +460,7 @@ def test_runs_are_put_together():
     runs = [
         judge(ALL, *numbers(seed=seed), rounds=0, protocols=["abaw2022.va"]) for seed in range(3)
     ]
-    found = repeated(runs).set_index(["task", "name", "measure"])
+    found = mean_over_runs(runs).set_index(["task", "name", "measure"])
     accuracies = [of(run, EXPR.key).measures["accuracy"].value for run in runs]
     row = found.loc[EXPR.key, "", "accuracy"]
     assert (row["mean"], row["sd"], row["runs"]) == pytest.approx(
@@ -469,9 +469,9 @@ def test_runs_are_put_together():
     assert found.loc["protocol", "", "abaw2022.va"]["runs"] == 3
     assert f"{np.mean(accuracies):.3f} ± {np.std(accuracies, ddof=1):.3f}" in markdown(runs, ABOUT)
     with pytest.raises(DataError, match="same tasks"):
-        repeated([runs[0], judge([VA], *numbers(), rounds=0)])
+        mean_over_runs([runs[0], judge([VA], *numbers(), rounds=0)])
     with pytest.raises(DataError, match="at least"):
-        repeated([])
+        mean_over_runs([])
 
 
 def test_a_report_is_written_whole_or_not_at_all(judged, tmp_path):

@@ -11,15 +11,14 @@ from sklearn.metrics import f1_score
 
 from mien import metrics
 from mien.errors import DataError
+from mien.evaluation.ensemble import blend, override
 from mien.evaluation.nested_tuning import (
     COMPOUND_COUNTS,
     GRID,
-    blend,
     decide,
     fit,
     kl_to,
     nested,
-    override,
     thresholds_for,
     tune,
     versions,

@@ -1,1 +1,1 @@
-"""How good scores are: measures with intervals, calibration, corruptions, honest tuning, reports and plots. No torch."""
+"""How good scores are: measures with intervals, calibration, honest tuning, reports. No torch."""

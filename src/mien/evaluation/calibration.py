@@ -1,9 +1,12 @@
-"""Temperature scaling (Guo et al. 2017): one number that divides raw expression output so that probabilities mean what they say."""
+"""Temperature scaling (Guo et al. 2017, arXiv:1706.04599).
+
+One number divides raw expression output, so that a probability of 0.8 is right in 8 of 10 cases.
+"""
 
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar  # type: ignore[import-untyped,unused-ignore]
 
 from mien.errors import DataError
@@ -11,82 +14,131 @@ from mien.tasks import Floats, Task
 
 __all__ = ["COLDEST", "HOTTEST", "cross_fitted", "loss_at", "temperature"]
 
+# Labels that raw output separates perfectly would ask for 0, useless output for infinity.
 COLDEST: Final = 0.05
+"""The lowest temperature that is searched."""
 HOTTEST: Final = 20.0
-"""The search stays within these; labels that raw output separates perfectly would ask for 0, useless output for infinity."""
-
-
-def _annotated(raw: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
-    """Raw output (N, K) and label shares (N, K) of the annotated rows; class numbers become one-hot shares."""
-    out, told = np.asarray(raw, np.float64), np.asarray(target, np.float64)
-    if out.ndim != 2 or told.shape not in {out.shape, out.shape[:1]}:
-        raise DataError(
-            f"raw output must be (N, K) and its target (N,) or (N, K), got {out.shape} and {told.shape}"
-        )
-    seen = ~np.isnan(told) if told.ndim == 1 else ~np.isnan(told).any(axis=1)
-    out, told = out[seen], told[seen]
-    if len(out) < 2 or not np.isfinite(out).all():
-        raise DataError(
-            f"a temperature needs at least 2 annotated faces with finite raw output, got {len(out)}; give more labelled faces"
-        )
-    return out, told if told.ndim == 2 else np.eye(out.shape[1])[told.astype(np.intp)]
+"""The highest temperature that is searched."""
 
 
 def loss_at(heat: float, raw: Floats, shares: Floats) -> float:
-    """Mean cross-entropy, nats, of softmax(raw / heat) against label shares; raw and shares (N, K).
+    """Mean cross-entropy of softmax(raw / temperature) against label shares.
+
+    Args:
+        heat: The temperature, above 0.
+        raw: Raw output (N, K).
+        shares: Label shares (N, K).
+
+    Returns:
+        The loss in nats.
 
     >>> round(loss_at(1.0, np.zeros((1, 4)), np.eye(4)[:1]) / float(np.log(4)), 6)
     1.0
     """
-    cold = raw / heat
-    cold = cold - cold.max(axis=1, keepdims=True)
-    return float(
-        (np.log(np.exp(cold).sum(axis=1)) * shares.sum(axis=1) - (cold * shares).sum(axis=1)).mean()
-    )
+    logits = raw / heat
+    # softmax does not change when all logits of a row move together, and exp cannot overflow now.
+    logits = logits - logits.max(axis=1, keepdims=True)
+    log_partition = np.log(np.exp(logits).sum(axis=1))
+    losses = log_partition * shares.sum(axis=1) - (logits * shares).sum(axis=1)
+    return float(losses.mean())
 
 
 def temperature(raw: ArrayLike, target: ArrayLike) -> float:
-    """The temperature that makes softmax(raw / temperature) fit the labels best (Guo et al. 2017), within 0.05..20.
+    """The temperature at which softmax(raw / temperature) fits the labels best.
 
-    raw: (N, K), before `Task.decode`. target: class numbers (N,) or class shares (N, K); NaN = not annotated.
-    The loss is convex in 1 / temperature, so a search over its logarithm finds the one minimum. Raises DataError with fewer than two
-    annotated faces or shapes that do not fit.
+    The loss is convex in 1 / temperature, so a search over the temperature's logarithm ends at the
+    one minimum.
+
+    Args:
+        raw: Raw output (N, K), before `Task.decode`.
+        target: Class numbers (N,) or class shares (N, K); NaN = not annotated.
+
+    Returns:
+        The temperature, from `COLDEST` to `HOTTEST`.
+
+    Raises:
+        DataError: With fewer than two annotated faces, or shapes that do not fit.
 
     >>> rng = np.random.default_rng(0); raw = rng.normal(size=(4000, 3))
-    >>> told = [rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in raw]
-    >>> round(temperature(2 * raw, told) / 2, 1)
+    >>> labels = [rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in raw]
+    >>> round(temperature(2 * raw, labels) / 2, 1)
     1.0
     """
-    out, shares = _annotated(raw, target)
-    bounds = (float(np.log(COLDEST)), float(np.log(HOTTEST)))
-    found = minimize_scalar(
-        lambda log: loss_at(float(np.exp(log)), out, shares),
-        bounds=bounds,
+    logits, shares = _annotated(raw, target)
+
+    def loss(log_temperature: float) -> float:
+        return loss_at(float(np.exp(log_temperature)), logits, shares)
+
+    result = minimize_scalar(
+        loss,
+        bounds=(float(np.log(COLDEST)), float(np.log(HOTTEST))),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(result.x))
 
 
 def cross_fitted(raw: ArrayLike, target: ArrayLike, groups: ArrayLike | None = None) -> Floats:
-    """Probabilities (N, K), each half of the faces with the temperature fitted on the other half: an honest basis for ECE.
+    """Probabilities of each half of the faces, at the temperature fitted on the other half.
 
-    raw, target: as for `temperature`. groups: (N,) videos or subjects, of which every second one, as they come, makes a half, so that none
-    is on both sides; without them every second row. Faces without a label get the temperature of their half too.
-    Raises DataError with fewer than two groups, and as `temperature` does.
+    No face is calibrated with its own label, so the ECE of the result is an honest one.
+
+    Args:
+        raw: Raw output (N, K), as for `temperature`.
+        target: Labels, as for `temperature`. Faces without one are calibrated with their half.
+        groups: Videos or subjects (N,), of which every second one, in order of appearance, makes a
+            half, so that none is in both. Without them every second row does.
+
+    Returns:
+        Probabilities (N, K).
+
+    Raises:
+        DataError: With fewer than two groups, and as `temperature` does.
     """
-    out = np.asarray(raw, np.float64)
-    told = np.asarray(target, np.float64)
-    if groups is None:
-        number = np.arange(len(out))
-    else:
-        _, first, code = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-        number = np.argsort(np.argsort(first))[code]
-    if len(number) != len(out) or number.max(initial=0) < 1:
+    logits = np.asarray(raw, np.float64)
+    labels = np.asarray(target, np.float64)
+    number = _group_numbers(len(logits), groups)
+    if len(number) != len(logits) or number.max(initial=0) < 1:
         raise DataError(
-            "two halves need at least 2 groups and a group for every face; give more videos or subjects, or no groups"
+            "two halves need at least 2 groups and a group for every face; give more videos or "
+            "subjects, or no groups"
         )
-    half = number % 2 == 0
-    heats = np.where(half, temperature(out[~half], told[~half]), temperature(out[half], told[half]))
-    classes = Task("expr.fitted", tuple(str(i) for i in range(out.shape[1])), "one_of")
-    return classes.decode(out / heats[:, None])
+    even = number % 2 == 0
+    heat_of_even = temperature(logits[~even], labels[~even])
+    heat_of_odd = temperature(logits[even], labels[even])
+    heats = np.where(even, heat_of_even, heat_of_odd)
+    names = tuple(str(i) for i in range(logits.shape[1]))
+    return Task("expr.fitted", names, "one_of").decode(logits / heats[:, None])
+
+
+def _group_numbers(rows: int, groups: ArrayLike | None) -> NDArray[np.intp]:
+    """The number (N,) of each row's group, in order of appearance."""
+    if groups is None:
+        return np.arange(rows)
+    _, first, code = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    # np.unique sorts names; ranking each name by its first row restores the order of appearance.
+    rank = np.argsort(np.argsort(first))
+    return np.asarray(rank[code])
+
+
+def _annotated(raw: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
+    """Raw output (N, K) and label shares (N, K) of the annotated rows."""
+    logits = np.asarray(raw, np.float64)
+    labels = np.asarray(target, np.float64)
+    if logits.ndim != 2 or labels.shape not in {logits.shape, logits.shape[:1]}:
+        raise DataError(
+            "raw output must be (N, K) and its target (N,) or (N, K), "
+            f"got {logits.shape} and {labels.shape}"
+        )
+    by_row = labels.reshape(len(labels), -1)
+    missing = np.isnan(by_row).any(axis=1)
+    logits, labels = logits[~missing], labels[~missing]
+    if len(logits) < 2 or not np.isfinite(logits).all():
+        raise DataError(
+            "a temperature needs at least 2 annotated faces with finite raw output, "
+            f"got {len(logits)}; give more labelled faces"
+        )
+    if labels.ndim == 1:
+        classes = labels.astype(np.intp)
+        return logits, np.eye(logits.shape[1])[classes]
+    return logits, labels

@@ -1,26 +1,23 @@
-"""How good scores are over a label table: every measure with a 95 % interval, the challenges' protocols, and groups of people.
+"""How good scores are over a label table: measures with intervals, protocols, groups of people.
 
 Nothing here imports torch: a bundle and a label table are enough.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mien.data.label_table import labels
-from mien.errors import DataError, LabelMismatchError, UnknownNameError
-from mien.evaluation.group_sums import (
-    GroupSums,
-    Key,
-    Numbers,
-    group_sums,
-    interval,
-    measures,
-    resampled,
+from mien.errors import DataError, UnknownNameError
+from mien.evaluation.group_sums import GroupSums
+from mien.evaluation.labelled import (
+    OF_TERM,
+    LabelledScores,
+    Thresholds,
+    column_of,
+    group_numbers,
 )
 from mien.evaluation.measures import MEASURES, headlines
 from mien.evaluation.predict import Scored, evaluate_bundle
@@ -33,210 +30,22 @@ from mien.evaluation.results import (
     Measure,
     Part,
     TaskResult,
-    repeated,
+    mean_over_runs,
 )
 from mien.metrics import NAN, PROTOCOLS
-from mien.tasks import TASKS, Floats, Task
+from mien.tasks import Floats, Task
 
-__all__ = ["OF_TERM", "Evaluation", "Scored", "evaluate_bundle", "headline", "judge", "repeated"]
+__all__ = [
+    "OF_TERM",
+    "Evaluation",
+    "Scored",
+    "evaluate_bundle",
+    "headline",
+    "judge",
+    "mean_over_runs",
+]
 
 _MOST_GROUPS: Final = 50
-_SLACK: Final = 1e-4  # what rounding may add to the ends of a range
-OF_TERM: Final[dict[str, Key]] = {
-    "macro_f1": ("", "macro_f1"),
-    "accuracy": ("", "accuracy"),
-    "au_f1": ("", "mean_f1"),
-    **{f"ccc_{name}": (name, "ccc") for name in TASKS["va"].names},
-    **{
-        f"pearson_{name}": (name, "r")
-        for key in ("emi.abaw5", "emi.abaw6")
-        for name in TASKS[key].names
-    },
-}
-
-Thresholds = Mapping[str, float | Sequence[float]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    """Scores and a label table side by side, every face with the number of its group, and how to draw the groups again."""
-
-    tasks: tuple[Task, ...]
-    scores: Mapping[str, Floats]
-    table: pd.DataFrame
-    number: Numbers
-    thresholds: Thresholds
-    rounds: int
-    seed: int
-
-    def only(self, rows: NDArray[np.bool_]) -> "_Labelled":
-        """The same of some faces."""
-        scores = {family: values[rows] for family, values in self.scores.items()}
-        number = pd.factorize(self.number[rows])[0]
-        return _Labelled(
-            self.tasks, scores, self.table[rows], number, self.thresholds, self.rounds, self.seed
-        )
-
-    def group_sums(
-        self, task: Task, like: Task | None = None, graded: bool | None = None
-    ) -> GroupSums | None:
-        """Sums of one task, read as the label set of `like` if given; None where nothing is annotated. graded: as of `group_sums`."""
-        target = _target(task, self.table)
-        if target is None:
-            return None
-        pred, threshold = (
-            _prediction(task, self.scores, target),
-            self.thresholds.get(task.family, 0.5),
-        )
-        if like is None or like == task:
-            return group_sums(task, pred, target, self.number, threshold=threshold, graded=graded)
-        index = like.column_index(task.names)
-        if task.kind == "one_of":
-            target[~np.isin(target.argmax(axis=1), index)] = (
-                np.nan
-            )  # the face shows a class that the set does not have
-        target = target[:, index]
-        if np.isnan(target).all():
-            return None
-        chosen = threshold if np.ndim(threshold) == 0 else np.asarray(threshold)[index].tolist()
-        return group_sums(
-            like, pred[:, index], target, self.number, threshold=chosen, graded=graded
-        )
-
-    def measured(self, found: GroupSums) -> dict[Key, Measure]:
-        """Every measure of a task with its interval."""
-        parts = found.parts[found.has_labels]
-        values = measures(found, parts.sum(axis=0)[None])
-        draws = measures(found, resampled(parts, self.rounds, self.seed))
-        counts = {
-            "": found.faces,
-            **dict(zip(found.task.names, found.counts.tolist(), strict=True)),
-        }
-        return {key: _measure(values[key], draws[key], counts[key[0]]) for key in values}
-
-    def protocol(self, name: str) -> Measure:
-        """A challenge's formula; one draw of groups serves all its terms."""
-        if name not in PROTOCOLS:
-            raise UnknownNameError("protocol", name, PROTOCOLS)
-        terms = PROTOCOLS[name].terms
-        found = {
-            key: self._for_protocol(name, TASKS[key])
-            for key in dict.fromkeys(term.task for term in terms)
-        }
-        held = np.any([one.has_labels for one in found.values()], axis=0)
-        parts = np.hstack([one.parts[held] for one in found.values()])
-        ends = np.cumsum([one.parts.shape[1] for one in found.values()])[:-1]
-
-        def formula(sums: Floats) -> Floats:
-            by_task = {
-                key: measures(one, part)
-                for (key, one), part in zip(
-                    found.items(), np.split(sums, ends, axis=1), strict=True
-                )
-            }
-            return np.asarray(
-                sum(term.weight * by_task[term.task][OF_TERM[term.name]] for term in terms)
-            )
-
-        draws = formula(resampled(parts, self.rounds, self.seed))
-        return _measure(
-            formula(parts.sum(axis=0)[None]), draws, max(one.faces for one in found.values())
-        )
-
-    def _for_protocol(self, name: str, wanted: Task) -> GroupSums:
-        own = next((task for task in self.tasks if task.family == wanted.family), None)
-        if own is None:
-            raise DataError(
-                f"protocol {name} needs the task {wanted.key}; here are {', '.join(task.key for task in self.tasks)}"
-            )
-        try:
-            found = self.group_sums(own, like=wanted)
-        except LabelMismatchError as error:
-            raise LabelMismatchError(
-                f"protocol {name} does not fit {own.key}: {error}; leave the protocol out"
-            ) from error
-        if found is None:
-            raise DataError(
-                f"protocol {name} needs labels of {wanted.key}; the table has none, leave the protocol out"
-            )
-        if found.graded:
-            raise DataError(
-                f"protocol {name} counts {wanted.key} as on or off; the table's labels lie in between, leave the protocol out"
-            )
-        return found
-
-
-def _measure(value: Floats, draws: Floats, faces: int) -> Measure:
-    low, high = interval(draws)
-    return Measure(value=float(value[0]), low=low, high=high, faces=int(faces))
-
-
-def _target(task: Task, table: pd.DataFrame) -> Floats | None:
-    """Labels (N, K) float64, a ``one_of`` row whole or NaN; None where nothing is annotated. Raises DataError for labels out of range."""
-    missing = [column for column in task.columns if column not in table]
-    if len(missing) == len(task.columns):
-        return None
-    if missing and task.kind == "one_of":
-        raise DataError(
-            f"{task.key}: the label table lacks {', '.join(missing)}; judge it as a task with the table's own classes"
-        )
-    target = labels(table.reindex(columns=list(task.columns)), task).astype(np.float64)
-    if ((target < task.low - _SLACK) | (target > task.high + _SLACK)).any():
-        raise DataError(
-            f"{task.key}: labels reach outside {task.low:g}..{task.high:g}; mend the data set's adapter, codes end there"
-        )
-    if task.kind == "one_of":
-        target[np.isnan(target).any(axis=1) | (target.sum(axis=1) == 0)] = np.nan
-    return None if np.isnan(target).all() else target
-
-
-def _prediction(task: Task, scores: Mapping[str, Floats], target: Floats) -> Floats:
-    """Scores (N, K) of a task; raises DataError when they do not fit the table."""
-    if task.family not in scores:
-        raise DataError(
-            f"no scores for {task.key}; the scores hold {', '.join(scores) or 'nothing'}"
-        )
-    pred = np.asarray(scores[task.family])
-    if pred.shape != target.shape:
-        raise DataError(
-            f"{task.key}: scores are {pred.shape}, the label table asks for {target.shape}; score the same table, in its order"
-        )
-    used = pred[~np.isnan(target)]
-    if np.isnan(used).any():
-        raise DataError(
-            f"{task.key}: {int(np.isnan(used).sum())} scores of annotated faces are NaN; leave those rows out of both, and say so"
-        )
-    if ((used < task.low - _SLACK) | (used > task.high + _SLACK)).any():
-        raise DataError(
-            f"{task.key}: scores reach outside {task.low:g}..{task.high:g}; decode raw output with Task.decode first"
-        )
-    return pred
-
-
-def _column(table: pd.DataFrame, name: str) -> "pd.Series[str]":
-    if name not in table:
-        raise DataError(
-            f"the label table has no column {name!r}; it has {', '.join(map(str, table.columns))}"
-        )
-    return table[name]
-
-
-def _grouped(table: pd.DataFrame, groups: str) -> tuple[Numbers, str]:
-    """The number of each face's group, and what the groups are: a column, and the face itself where that is empty."""
-    columns = ("video", "subject") if groups == "auto" else () if groups == "face" else (groups,)
-    number, used = np.full(len(table), -1), []
-    for column in columns:
-        if groups == "auto" and column not in table:
-            continue
-        codes = pd.factorize(_column(table, column))[0]
-        free = (number < 0) & (codes >= 0)
-        if free.any():
-            number[free] = codes[free] + number.max() + 1
-            used.append(column)
-    if (number < 0).any():
-        number[number < 0] = np.arange((number < 0).sum()) + number.max() + 1
-        used.append("face")
-    return pd.factorize(number)[0], ", else ".join(used)
 
 
 def judge(
@@ -253,167 +62,260 @@ def judge(
 ) -> Evaluation:
     """Every measure of scores over a label table, with 95 % bootstrap intervals.
 
-    scores: by task family, decoded, (N, K) in the table's order. groups: what the intervals draw again: ``auto`` takes a face's video,
-    else its subject, else the face itself; ``face``; or a column of the table. protocols: names in `PROTOCOLS`; expressions are matched by
-    name. thresholds: by family, from which score a unit is on (0.5). by: a column that says which group of people a face belongs to.
-    A ``one_of`` face counts for the class with its largest share. Tasks without labels are left out, and the notes say so.
-    Raises DataError when nothing is labelled or scores and table do not fit, UnknownNameError, and LabelMismatchError for a protocol whose
-    classes the task does not have.
+    A ``one_of`` face counts for the class with its largest share. Tasks without labels are left
+    out, and the notes say so.
+
+    Args:
+        tasks: The tasks to judge.
+        scores: By task family, decoded, (N, K) in the table's order.
+        table: The label table, N rows.
+        groups: What the intervals draw again: ``auto`` takes a face's video, else its subject, else
+            the face itself; ``face``; or a column of the table.
+        protocols: Names in `mien.metrics.PROTOCOLS`; expressions are matched by name.
+        thresholds: By family, from which score a unit is on (0.5).
+        by: A column that says which group of people a face belongs to.
+        rounds: Bootstrap draws.
+        seed: Seed of the draws.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        DataError: When nothing is labelled, or scores and table do not fit.
+        UnknownNameError: For a protocol that does not exist.
+        LabelMismatchError: For a protocol whose classes the task does not have.
     """
-    number, over = _grouped(table, groups)
-    data = _Labelled(tuple(tasks), scores, table, number, thresholds or {}, rounds, seed)
-    found = {task.key: data.group_sums(task) for task in tasks}
-    _need_labels(found)
-    notes = [f"{key}: the table has no labels for it" for key, one in found.items() if one is None]
-    notes += [
-        note
-        for one in found.values()
-        if one is not None
-        for note in _absent(one, f"{one.task.key}:")
-    ]
-    if over.endswith("face"):
-        notes.append(
-            "intervals draw single faces again where no video or subject is known; several faces of one person make them too narrow"
-        )
-    results = tuple(_result(data, one) for one in found.values() if one is not None)
-    parts, gaps, more = _by_people(data, by, found) if by else ((), {}, [])
+    number, over = group_numbers(table, groups)
+    data = LabelledScores(tuple(tasks), scores, table, number, thresholds or {}, rounds, seed)
+    sums = {task.key: data.group_sums(task) for task in tasks}
+    _need_labels(sums)
+    notes = _notes(sums, over)
+    results = tuple(_result(data, task) for task in sums.values() if task is not None)
+    parts: tuple[Part, ...] = ()
+    gaps: dict[str, Gap] = {}
+    if by:
+        parts, gaps, notes_of_groups = _by_people(data, by, sums)
+        notes += notes_of_groups
     return Evaluation(
-        faces=len(table), intervals_over=over, rounds=rounds, seed=seed, tasks=results, by=by, parts=parts, gaps=gaps,
-        protocols={name: data.protocol(name) for name in protocols}, notes=tuple(notes + more),
-    )  # fmt: skip
-
-
-def _need_labels(found: Mapping[str, GroupSums | None]) -> None:
-    if not any(found.values()):
-        raise DataError(
-            f"the label table has no label for {', '.join(found) or 'any task'}; give a split that is annotated"
-        )
-
-
-def _result(data: _Labelled, found: GroupSums) -> TaskResult:
-    task, measured, k = found.task, data.measured(found), len(found.task.names)
-    sums, extra = found.parts.sum(axis=0), {}
-    if task.kind == "one_of":
-        faces, confidence, right = np.split(sums[k * k :], 3)
-        bins = [
-            (int(n), c / n if n else NAN, r / n if n else NAN)
-            for n, c, r in zip(faces, confidence, right, strict=True)
-        ]
-        extra["confusion"] = sums[: k * k].astype(int).reshape(k, k).tolist()
-        extra["reliability"] = [Bin(faces=n, confidence=c, accuracy=r) for n, c, r in bins]
-    if task.kind == "scalar":
-        extra["density"] = _density(task, data.scores[task.family], data.table)
-    return TaskResult(
-        task=task.key, kind=task.kind, names=task.names, low=task.low, high=task.high, graded=found.graded, faces=found.faces,
-        groups=int(found.has_labels.sum()), measures={name: one for (owner, name), one in measured.items() if not owner},
-        each={name: {measure: one for (owner, measure), one in measured.items() if owner == name} for name in task.names}, **extra,
-    )  # fmt: skip
-
-
-def _density(task: Task, pred: Floats, table: pd.DataFrame) -> dict[str, list[list[int]]]:
-    target = labels(table.reindex(columns=list(task.columns)), task)
-    edges = np.linspace(task.low, task.high, CELLS + 1)
-    return {
-        name: np.histogram2d(target[seen, i], pred[seen, i], bins=(edges, edges))[0]
-        .astype(int)
-        .tolist()
-        for i, name in enumerate(task.names)
-        if (seen := ~np.isnan(target[:, i])).any()
-    }
-
-
-def _by_people(
-    data: _Labelled, by: str, whole: Mapping[str, GroupSums | None]
-) -> tuple[tuple[Part, ...], dict[str, Gap], list[str]]:
-    """Headline measures of every value of column `by`, the gaps between them, and what a reader must know."""
-    column = _column(data.table, by)
-    given = column.notna().to_numpy()
-    text = column.astype(str).to_numpy()
-    names = sorted(set(text[given]))
-    if not 1 <= len(names) <= _MOST_GROUPS:
-        raise DataError(
-            f"column {by!r} makes {len(names)} groups of faces, 1 to {_MOST_GROUPS} can be compared; put its values into classes"
-        )
-    notes = (
-        [f"{by}: {int((~given).sum())} faces have no value and stand in no group"]
-        if not given.all()
-        else []
+        faces=len(table),
+        intervals_over=over,
+        rounds=rounds,
+        seed=seed,
+        tasks=results,
+        by=by,
+        parts=parts,
+        gaps=gaps,
+        protocols={name: data.protocol(name) for name in protocols},
+        notes=tuple(notes),
     )
-    parts = []
-    for name in names:
-        some = data.only(given & (text == name))
-        row: dict[str, Measure] = {}
-        for task, everybody in zip(data.tasks, whole.values(), strict=True):
-            if (
-                everybody is None
-                or (found := some.group_sums(task, graded=everybody.graded)) is None
-            ):
-                continue
-            measured = some.measured(found)
-            row |= {
-                f"{task.family}.{m}": measured["", m] for m in headlines(task.kind, found.graded)
-            }
-            notes += _absent(found, f"{by} {name}:")
-        parts.append(Part(name=name, measures=row))
-    return tuple(parts), _gaps(parts), notes
-
-
-def _absent(found: GroupSums, where: str) -> list[str]:
-    absent = [name for name, count in zip(found.task.names, found.counts, strict=True) if not count]
-    if found.task.kind != "one_of" or not absent:
-        return []
-    return [
-        f"{where} no face shows {', '.join(absent)}, which adds 0 to macro-F1, whose divisor stays {len(found.task.names)}"
-    ]
-
-
-def _gaps(parts: Sequence[Part]) -> dict[str, Gap]:
-    gaps = {}
-    for name in dict.fromkeys(name for part in parts for name in part.measures):
-        sure = [
-            (one.value, part.name)
-            for part in parts
-            if (one := part.measures.get(name)) and one.faces >= FEW and one.value == one.value
-        ]
-        if len(sure) > 1:
-            gaps[name] = Gap(
-                best=max(sure)[1], worst=min(sure)[1], difference=max(sure)[0] - min(sure)[0]
-            )
-    return gaps
 
 
 def headline(
     tasks: Sequence[Task], scores: Mapping[str, Floats], table: pd.DataFrame, watch: str = "mean"
 ) -> float:
-    """The one number that training watches; higher is better, NaN = undefined.
+    """The one number that training watches; higher is better.
 
-    watch: ``mean`` over the labelled tasks of macro-F1, mean F1 or mean r, and mean CCC; ``<family>.<measure>`` such as ``expr.accuracy``
-    or ``va.ccc_valence``; or the name of a protocol. scores: as for `judge`. Raises as `judge` does; DataError too where what is watched
-    has no label.
+    Args:
+        tasks: The tasks to judge.
+        scores: As for `judge`.
+        table: As for `judge`.
+        watch: ``mean`` over the labelled tasks of macro-F1, mean F1 or mean r, and mean CCC;
+            ``<family>.<measure>`` such as ``expr.accuracy`` or ``va.ccc_valence``; or the name of a
+            protocol.
+
+    Returns:
+        The value; NaN where it is undefined.
+
+    Raises:
+        UnknownNameError: For a measure that cannot be watched.
+        DataError: As `judge` does, and where what is watched has no label.
     """
-    data = _Labelled(tuple(tasks), scores, table, np.zeros(len(table), np.intp), {}, 0, 0)
+    everyone = np.zeros(len(table), np.intp)
+    # No intervals are needed, so there is one group of faces and no draw.
+    data = LabelledScores(tuple(tasks), scores, table, everyone, {}, rounds=0, seed=0)
     if watch in PROTOCOLS:
         return data.protocol(watch).value
-    found = {task.family: data.group_sums(task) for task in tasks}
-    _need_labels(found)
+    sums = {task.family: data.group_sums(task) for task in tasks}
+    _need_labels(sums)
     family = watch.partition(".")[0]
-    if family in found and found[family] is None:
+    if family in sums and sums[family] is None:
         raise DataError(
-            f"{watch} cannot be watched: the label table has no label for {family}; watch another measure or give its labels"
+            f"{watch} cannot be watched: the label table has no label for {family}; "
+            "watch another measure or give its labels"
         )
     known: dict[str, float] = {}
     main = []
-    for one_family, one in found.items():
-        if one is not None:
-            values = data.measured(one)
-            main.append(values["", headlines(one.task.kind, one.graded)[-1]].value)
-            known |= {
-                f"{one_family}.{m}{'_' * bool(name)}{name}": v.value
-                for (name, m), v in values.items()
-                if MEASURES[m].higher_is_better
-            }
+    for task_sums in sums.values():
+        if task_sums is not None:
+            values = data.measured(task_sums)
+            main_measure = headlines(task_sums.task.kind, task_sums.graded)[-1]
+            main.append(values["", main_measure].value)
+            known |= _watchable(task_sums.task.family, values)
     if watch == "mean":
         return sum(main) / len(main)
     if watch not in known:
         raise UnknownNameError("measure to watch", watch, {"mean", *known, *PROTOCOLS})
     return known[watch]
+
+
+def _watchable(family: str, values: Mapping[tuple[str, str], Measure]) -> dict[str, float]:
+    """Values by ``<family>.<measure>[_<name>]``, of measures whose higher value is better."""
+    known = {}
+    for (name, key), measure in values.items():
+        if MEASURES[key].higher_is_better:
+            suffix = f"_{name}" if name else ""
+            known[f"{family}.{key}{suffix}"] = measure.value
+    return known
+
+
+def _need_labels(sums: Mapping[str, GroupSums | None]) -> None:
+    if not any(sums.values()):
+        keys = ", ".join(sums) or "any task"
+        raise DataError(f"the label table has no label for {keys}; give a split that is annotated")
+
+
+def _notes(sums: Mapping[str, GroupSums | None], over: str) -> list[str]:
+    """What a reader must know about labels and intervals."""
+    notes = []
+    for key, task_sums in sums.items():
+        if task_sums is None:
+            notes.append(f"{key}: the table has no labels for it")
+    for task_sums in sums.values():
+        if task_sums is not None:
+            notes += _absent_classes(task_sums, f"{task_sums.task.key}:")
+    if over.endswith("face"):
+        notes.append(
+            "intervals draw single faces again where no video or subject is known; "
+            "several faces of one person make them too narrow"
+        )
+    return notes
+
+
+def _absent_classes(sums: GroupSums, where: str) -> list[str]:
+    """A note on the classes that no face shows, as they lower macro-F1."""
+    names = sums.task.names
+    absent = [name for name, count in zip(names, sums.counts, strict=True) if not count]
+    if sums.task.kind != "one_of" or not absent:
+        return []
+    return [
+        f"{where} no face shows {', '.join(absent)}, which adds 0 to macro-F1, "
+        f"whose divisor stays {len(names)}"
+    ]
+
+
+def _result(data: LabelledScores, sums: GroupSums) -> TaskResult:
+    """Everything that is reported about one task."""
+    task = sums.task
+    whole: dict[str, Measure] = {}
+    by_name: dict[str, dict[str, Measure]] = {name: {} for name in task.names}
+    for (name, key), measure in data.measured(sums).items():
+        if name:
+            by_name[name][key] = measure
+        else:
+            whole[key] = measure
+    diagrams: dict[str, Any] = {}
+    if task.kind == "one_of":
+        diagrams = _class_diagrams(sums)
+    elif task.kind == "scalar":
+        diagrams["density"] = _density(task, data.scores[task.family], data.table)
+    return TaskResult(
+        task=task.key,
+        kind=task.kind,
+        names=task.names,
+        low=task.low,
+        high=task.high,
+        graded=sums.graded,
+        faces=sums.faces,
+        groups=int(sums.has_labels.sum()),
+        measures=whole,
+        each=by_name,
+        **diagrams,
+    )
+
+
+def _class_diagrams(sums: GroupSums) -> dict[str, Any]:
+    """The confusion matrix and the reliability diagram of a ``one_of`` task."""
+    k = len(sums.task.names)
+    totals = sums.parts.sum(axis=0)
+    confusion = totals[: k * k].astype(int).reshape(k, k).tolist()
+    bins = []
+    for faces, confidence, right in zip(*np.split(totals[k * k :], 3), strict=True):
+        mean_confidence = confidence / faces if faces else NAN
+        accuracy = right / faces if faces else NAN
+        bins.append(Bin(faces=int(faces), confidence=mean_confidence, accuracy=accuracy))
+    return {"confusion": confusion, "reliability": bins}
+
+
+def _density(task: Task, pred: Floats, table: pd.DataFrame) -> dict[str, list[list[int]]]:
+    """Faces by true and predicted value, for every column that is annotated at all."""
+    target = labels(table.reindex(columns=list(task.columns)), task)
+    edges = np.linspace(task.low, task.high, CELLS + 1)
+    density = {}
+    for i, name in enumerate(task.names):
+        annotated = ~np.isnan(target[:, i])
+        if annotated.any():
+            true, predicted = target[annotated, i], pred[annotated, i]
+            counts = np.histogram2d(true, predicted, bins=(edges, edges))[0]
+            density[name] = counts.astype(int).tolist()
+    return density
+
+
+def _by_people(
+    data: LabelledScores, by: str, whole: Mapping[str, GroupSums | None]
+) -> tuple[tuple[Part, ...], dict[str, Gap], list[str]]:
+    """Headline measures of every value of column `by`, the gaps between them, and notes."""
+    column = column_of(data.table, by)
+    known = column.notna().to_numpy()
+    text = column.astype(str).to_numpy()
+    names = sorted(set(text[known]))
+    if not 1 <= len(names) <= _MOST_GROUPS:
+        raise DataError(
+            f"column {by!r} makes {len(names)} groups of faces, 1 to {_MOST_GROUPS} can be "
+            "compared; put its values into classes"
+        )
+    notes = []
+    if not known.all():
+        notes.append(f"{by}: {int((~known).sum())} faces have no value and stand in no group")
+    parts = []
+    for name in names:
+        group = data.subset(known & (text == name))
+        values, notes_of_group = _group_measures(group, whole, f"{by} {name}:")
+        parts.append(Part(name=name, measures=values))
+        notes += notes_of_group
+    return tuple(parts), _gaps(parts), notes
+
+
+def _group_measures(
+    group: LabelledScores, whole: Mapping[str, GroupSums | None], where: str
+) -> tuple[dict[str, Measure], list[str]]:
+    """Headline measures of one group of people, and notes on it."""
+    values: dict[str, Measure] = {}
+    notes = []
+    for task, everyone in zip(group.tasks, whole.values(), strict=True):
+        if everyone is None:
+            continue
+        # Whether labels are grades is a fact of the whole table, not of one group.
+        sums = group.group_sums(task, graded=everyone.graded)
+        if sums is None:
+            continue
+        measured = group.measured(sums)
+        for key in headlines(task.kind, sums.graded):
+            values[f"{task.family}.{key}"] = measured["", key]
+        notes += _absent_classes(sums, where)
+    return values, notes
+
+
+def _gaps(parts: Sequence[Part]) -> dict[str, Gap]:
+    """Best and worst group by measure, where at least two groups are large enough."""
+    by_measure: dict[str, list[tuple[float, str]]] = {}
+    for part in parts:
+        for name, measure in part.measures.items():
+            values = by_measure.setdefault(name, [])
+            if measure.faces >= FEW and not np.isnan(measure.value):
+                values.append((measure.value, part.name))
+    gaps = {}
+    for name, values in by_measure.items():
+        if len(values) > 1:
+            best, worst = max(values), min(values)
+            gaps[name] = Gap(best=best[1], worst=worst[1], difference=best[0] - worst[0])
+    return gaps

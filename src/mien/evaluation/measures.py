@@ -1,4 +1,4 @@
-"""What each measure is called, within which range it lies, and whether a higher value is better: the one table of names.
+"""The one table of measures: their names, ranges, and whether a higher value is better.
 
 Reports, pictures, cards and the training loop all read it, so a measure has one name everywhere.
 """
@@ -81,7 +81,7 @@ RECIPE_MEASURES: Final = _by_key(
         MeasureInfo("kl", "KL to frequencies", "KL, less is better", "0 and up, nats", False),
     )
 )
-"""The measures that a recipe's report shows, by their key in rows and claims, in the order of the report's columns."""
+"""The measures of a recipe's report, by their key in rows and claims, in the columns' order."""
 
 
 def title(measure: str) -> str:

@@ -1,9 +1,9 @@
-"""An evaluation as one picture: confusion, calibration, bars with intervals, true against predicted values, groups of people."""
+"""An evaluation as one picture: confusion, calibration, bars with intervals, groups of people."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -16,8 +16,8 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from mien import __version__
 from mien.evaluation.measures import class_measures, headlines, title
-from mien.evaluation.report import About, number, spelled
-from mien.evaluation.results import CELLS, FEW, Evaluation, Measure, TaskResult
+from mien.evaluation.report import About, number, value_with_interval
+from mien.evaluation.results import CELLS, FEW, Bin, Evaluation, Measure, TaskResult
 from mien.files import atomic_write
 from mien.metrics import NAN
 
@@ -26,7 +26,7 @@ __all__ = ["WIDTH", "draw"]
 WIDTH: Final = 1600
 """Width of the picture, px."""
 _DPI: Final = 100
-# Okabe & Ito (2008), told apart with every kind of colour vision.
+# Okabe & Ito (2008): these two can be told apart with every kind of colour vision.
 _BLUE: Final = "#0072B2"
 _ORANGE: Final = "#D55E00"
 _GREY: Final = "#767676"
@@ -39,77 +39,91 @@ _SMALL: Final = 9.5
 _TEXT: Final = 10.5
 _HEADING: Final = 12.5
 _MOST_ACROSS: Final = 4
+_LEFT: Final = 0.012  # left edge of text, share of the width
+_DASHES: Final = (0, (4, 3))
+_LINES_OF_COLUMN: Final = 6.2  # height of one column's block in the table of numbers, lines
+
+
+class _Band(NamedTuple):
+    """A horizontal band of the picture.
+
+    Attributes:
+        height: In inches.
+        paint: Draws the band.
+    """
+
+    height: float
+    paint: Callable[[SubFigure], None]
 
 
 def draw(evaluation: Evaluation, about: About, path: Path) -> None:
-    """Write the picture as PNG, 1600 px wide and as tall as it needs to be; only panels for which there are numbers.
+    """Draw an evaluation as PNG, 1600 px wide and as tall as it needs to be.
 
-    Raises OutputError where it cannot be written.
+    Args:
+        evaluation: What to draw; there are only panels for which there are numbers.
+        about: What was evaluated.
+        path: The file to write.
+
+    Raises:
+        OutputError: Where it cannot be written.
     """
-    rows: list[tuple[float, Any, tuple[Any, ...]]] = [
-        (_head_height(evaluation), _head, (evaluation, about))
-    ]
+    bands = [_head(evaluation, about)]
     for result in evaluation.tasks:
-        if result.kind == "one_of":
-            rows.append((1.6 + 0.48 * max(len(result.names), 7), _classes, (result,)))
-        elif result.kind == "scalar":
-            rows.append((1.25 + 4.5 * -(-len(result.names) // 2), _scalars, (result,)))
-        else:
-            rows.append((4.0, _units, (result,)))
+        bands.append(_task(result))
     names = evaluation.compared
     for start in range(0, len(names), _MOST_ACROSS):
-        some = names[start : start + _MOST_ACROSS]
-        rows.append((1.7 + 0.34 * len(evaluation.parts), _people, (evaluation, some)))
+        bands.append(_people(evaluation, names[start : start + _MOST_ACROSS]))
+    heights = [band.height for band in bands]
     figure = Figure(
-        figsize=(WIDTH / _DPI, sum(height for height, _, _ in rows)),
+        figsize=(WIDTH / _DPI, sum(heights)),
         dpi=_DPI,
         facecolor="white",
         layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.09),
     )
     canvas = FigureCanvasAgg(figure)
-    bands = figure.subfigures(
-        len(rows), 1, height_ratios=[height for height, _, _ in rows], squeeze=False, hspace=0.02
-    )
-    for band, (_, paint, given) in zip(bands[:, 0], rows, strict=True):
-        paint(band, *given)
-    page = io.BytesIO()
-    canvas.print_png(page)
-    atomic_write(path, page.getvalue())
+    panels = figure.subfigures(len(bands), 1, height_ratios=heights, squeeze=False, hspace=0.02)
+    for panel, band in zip(panels[:, 0], bands, strict=True):
+        band.paint(panel)
+    png = io.BytesIO()
+    canvas.print_png(png)
+    atomic_write(path, png.getvalue())
 
 
-def _head_height(evaluation: Evaluation) -> float:
-    return 1.15 + 0.26 * -(-len(evaluation.protocols) // 3)
+def _head(evaluation: Evaluation, about: About) -> _Band:
+    """Title, facts, and the scores of protocols, three in a line."""
+    height = 1.15 + 0.26 * -(-len(evaluation.protocols) // 3)
+    heading = f"{about.run} on {about.data}, {about.split}"
+    intervals = "no intervals"
+    if evaluation.rounds:
+        intervals = f"95 % intervals over {evaluation.intervals_over}"
+    faces = f"{evaluation.faces:,} faces"
+    facts = "   ·   ".join((faces, intervals, f"mien {__version__}", about.date))
+
+    def paint(band: SubFigure) -> None:
+        top = 1 - 0.3 / height
+        band.text(_LEFT, top, heading, size=19, weight="bold", color=_INK, va="center")
+        band.text(_LEFT, 1 - 0.7 / height, facts, size=_TEXT + 1, color=_GREY, va="center")
+        for i, (name, score) in enumerate(evaluation.protocols.items()):
+            line, column = divmod(i, 3)
+            x = _LEFT + 0.32 * column
+            y = 1 - (1.02 + 0.26 * line) / height
+            text = f"{name}  {value_with_interval(score)}"
+            band.text(x, y, text, size=_TEXT + 1, color=_INK, va="center")
+
+    return _Band(height, paint)
 
 
-def _head(band: SubFigure, evaluation: Evaluation, about: About) -> None:
-    height = _head_height(evaluation)
-    band.text(
-        0.012,
-        1 - 0.3 / height,
-        f"{about.run} on {about.data}, {about.split}",
-        size=19,
-        weight="bold",
-        color=_INK,
-        va="center",
-    )
-    over = (
-        f"95 % intervals over {evaluation.intervals_over}" if evaluation.rounds else "no intervals"
-    )
-    said = f"{evaluation.faces:,} faces   ·   {over}   ·   mien {__version__}   ·   {about.date}"
-    band.text(0.012, 1 - 0.7 / height, said, size=_TEXT + 1, color=_GREY, va="center")
-    for i, (name, one) in enumerate(evaluation.protocols.items()):
-        line, column = divmod(i, 3)
-        band.text(
-            0.012 + 0.32 * column,
-            1 - (1.02 + 0.26 * line) / height,
-            f"{name}  {spelled(one)}",
-            size=_TEXT + 1,
-            color=_INK,
-            va="center",
-        )
+def _task(result: TaskResult) -> _Band:
+    """The band of one task."""
+    count = len(result.names)
+    if result.kind == "one_of":
+        return _Band(1.6 + 0.48 * max(count, 7), lambda band: _classes(band, result))
+    if result.kind == "scalar":
+        return _Band(1.25 + 4.5 * -(-count // 2), lambda band: _scalars(band, result))
+    return _Band(4.0, lambda band: _units(band, result))
 
 
-def _plain(axes: Axes, grid: str = "") -> None:
+def _style(axes: Axes, grid: str = "") -> None:
     """No frame, faint grid, small ticks."""
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axes.tick_params(length=0, labelsize=_SMALL, colors=_INK)
@@ -118,140 +132,171 @@ def _plain(axes: Axes, grid: str = "") -> None:
         axes.grid(axis=grid, color=_FAINT, linewidth=1)  # type: ignore[arg-type]
 
 
-def _titled(axes: Axes, text: str) -> None:
+def _set_title(axes: Axes, text: str) -> None:
     axes.set_title(text, size=_HEADING - 1, loc="left", color=_INK, pad=8)
 
 
-def _named(band: SubFigure, text: str) -> None:
-    band.suptitle(text, x=0.012, ha="left", size=_HEADING + 1.5, weight="bold", color=_INK)
+def _set_band_title(band: SubFigure, text: str) -> None:
+    size = _HEADING + 1.5
+    band.suptitle(text, x=_LEFT, ha="left", size=size, weight="bold", color=_INK)
 
 
-def _words(names: Sequence[str]) -> list[str]:
-    return [name.replace("_", " ") for name in names]
+def _label_axes(axes: Axes, x: str = "", y: str = "") -> None:
+    if x:
+        axes.set_xlabel(x, size=_TEXT, color=_GREY)
+    if y:
+        axes.set_ylabel(y, size=_TEXT, color=_GREY)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _titled_value(result: TaskResult, key: str) -> str:
+    return f"{title(key)} {value_with_interval(result.measures[key])}"
 
 
 def _classes(band: SubFigure, result: TaskResult) -> None:
-    whole = result.measures
-    main = ("accuracy", "macro_f1", "ece")
-    _named(
-        band,
-        f"{result.task}   " + "   ".join(f"{title(name)} {spelled(whole[name])}" for name in main),
-    )
+    """Confusion, calibration and F1 by class."""
+    values = [_titled_value(result, key) for key in ("accuracy", "macro_f1", "ece")]
+    _set_band_title(band, f"{result.task}   " + "   ".join(values))
     grid = band.add_gridspec(1, 3, width_ratios=(1.25, 0.95, 1.0))
     _confusion(band.add_subplot(grid[0]), result)
-    _reliability(band, grid[1], result)
+    subgrid: Any = grid[1].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.04)
+    diagram = band.add_subplot(subgrid[0])
+    histogram = band.add_subplot(subgrid[1])
+    _reliability(diagram, result.reliability)
+    _confidence_histogram(histogram, result.reliability)
     _class_bars(band.add_subplot(grid[2]), result)
 
 
 def _confusion(axes: Axes, result: TaskResult) -> None:
     counts = np.array(result.confusion)
-    total = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 0.55 else _INK if count else _PALE
-        axes.text(column, row, f"{count}", ha="center", va="center", size=_SMALL, color=colour)
-    names = _words(result.names)
-    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xticks(np.arange(1, len(names)) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, len(names)) - 0.5, minor=True)
+        colour = _INK if count else _PALE
+        if shares[row, column] > 0.55:  # dark blue below
+            colour = "white"
+        text = f"{count}"
+        axes.text(column, row, text, ha="center", va="center", size=_SMALL, color=colour)
+    names = [_words(name) for name in result.names]
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, names)
+    # White lines between the cells.
+    edges = np.arange(1, len(names)) - 0.5
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("predicted", size=_TEXT, color=_GREY)
-    axes.set_ylabel("true", size=_TEXT, color=_GREY)
-    _plain(axes)
-    _titled(axes, "Faces by true and predicted class; colour: share of the row")
+    _label_axes(axes, "predicted", "true")
+    _style(axes)
+    _set_title(axes, "Faces by true and predicted class; colour: share of the row")
 
 
-def _reliability(band: SubFigure, place: Any, result: TaskResult) -> None:
-    upper, lower = place.subgridspec(2, 1, height_ratios=(3, 1), hspace=0.04)
-    axes, below = band.add_subplot(upper), band.add_subplot(lower)
-    edges = (np.arange(len(result.reliability)) + 0.5) / len(result.reliability)
-    seen = [bin for bin in result.reliability if bin.faces]
-    most = max((bin.faces for bin in seen), default=1)
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-    x, y = [bin.confidence for bin in seen], [bin.accuracy for bin in seen]
+def _reliability(axes: Axes, bins: Sequence[Bin]) -> None:
+    """Accuracy against confidence; the area of a dot shows how many faces it stands for."""
+    used = [bin for bin in bins if bin.faces]
+    most = max((bin.faces for bin in used), default=1)
+    x = [bin.confidence for bin in used]
+    y = [bin.accuracy for bin in used]
+    areas = [25 + 170 * bin.faces / most for bin in used]
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1.2, linestyle=_DASHES, zorder=1)
     axes.plot(x, y, color=_BLUE, linewidth=1.6, zorder=2)
     axes.scatter(
-        x,
-        y,
-        s=[25 + 170 * bin.faces / most for bin in seen],
-        color=_BLUE,
-        edgecolor="white",
-        linewidth=1,
-        zorder=3,
-        clip_on=False,
+        x, y, s=areas, color=_BLUE, edgecolor="white", linewidth=1, zorder=3, clip_on=False
     )
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.set_ylabel("share that was right", size=_TEXT, color=_GREY)
+    _label_axes(axes, y="share that was right")
+    _style(axes, "both")
+    # The histogram below has the same x axis.
     axes.tick_params(labelbottom=False)
-    _plain(axes, "both")
-    axes.tick_params(labelbottom=False)
-    _titled(axes, "Calibration; dashed: as it should be")
-    heights = [bin.faces for bin in result.reliability]
-    below.bar(edges, heights, width=0.88 / len(edges), color=_BLUE)
-    for at, count in zip(edges, heights, strict=True):
+    _set_title(axes, "Calibration; dashed: as it should be")
+
+
+def _confidence_histogram(axes: Axes, bins: Sequence[Bin]) -> None:
+    """Faces by top probability."""
+    centres = (np.arange(len(bins)) + 0.5) / len(bins)
+    heights = [bin.faces for bin in bins]
+    axes.bar(centres, heights, width=0.88 / len(bins), color=_BLUE)
+    for x, count in zip(centres, heights, strict=True):
         if count:
-            below.text(at, count, f"{count}", ha="center", va="bottom", size=7, color=_GREY)
-    below.set(xlim=(0, 1), ylim=(0, most * 1.2), yticks=[])
-    below.set_xlabel("top probability", size=_TEXT, color=_GREY)
-    below.set_ylabel("faces", size=_TEXT, color=_GREY)
-    _plain(below)
+            axes.text(x, count, f"{count}", ha="center", va="bottom", size=7, color=_GREY)
+    highest = max(heights) or 1
+    axes.set(xlim=(0, 1), ylim=(0, highest * 1.2), yticks=[])
+    _label_axes(axes, "top probability", "faces")
+    _style(axes)
 
 
-def _reach(values: Sequence[Measure]) -> Any:
+def _values(measures: Sequence[Measure]) -> list[float]:
+    return [measure.value for measure in measures]
+
+
+def _whiskers(measures: Sequence[Measure]) -> Any:
     """Lengths of the whiskers (2, N), 0 where there is no interval."""
-    value, low, high = (
-        np.array([getattr(one, side) for one in values]) for side in ("value", "low", "high")
-    )
-    # A percentile interval need not hold the value itself, so a whisker may start beside the bar's end.
+    value = np.array(_values(measures))
+    low = np.array([measure.low for measure in measures])
+    high = np.array([measure.high for measure in measures])
+    # A percentile interval need not hold the value, so a whisker may start beside the bar's end.
     return np.nan_to_num(np.clip([value - low, high - value], 0, None))
 
 
+def _upper_end(measure: Measure) -> float:
+    """The end of a bar or of its whisker, whichever is further from 0."""
+    return float(max(np.nan_to_num(measure.value), np.nan_to_num(measure.high), 0))
+
+
+def _lowest(measures: Sequence[Measure]) -> float:
+    """Where the axis must begin: at 0, or below it for negative values."""
+    lengths = np.nan_to_num(_values(measures))
+    ends = [measure.low for measure in measures]
+    return float(min(0, np.nanmin([0, *lengths, *ends])))
+
+
 def _class_bars(axes: Axes, result: TaskResult) -> None:
-    f1 = [result.each[name]["f1"] for name in result.names]
-    _bars_across(
-        axes,
-        [f"{name}  ({one.faces})" for name, one in zip(_words(result.names), f1, strict=True)],
-        f1,
-    )
-    _titled(axes, "F1 by class (faces)")
+    names = []
+    measures = []
+    for name in result.names:
+        measure = result.each[name]["f1"]
+        names.append(f"{_words(name)}  ({measure.faces})")
+        measures.append(measure)
+    _bars_across(axes, names, measures)
+    _set_title(axes, "F1 by class (faces)")
 
 
 def _bars_across(
     axes: Axes,
     names: Sequence[str],
-    values: Sequence[Measure],
+    measures: Sequence[Measure],
     colours: Sequence[str] | str = _BLUE,
 ) -> None:
     """Horizontal bars 0..1 with intervals and their numbers."""
     rows = list(range(len(names)))
-    lengths = np.nan_to_num([one.value for one in values])
-    axes.barh(rows, lengths, height=0.62, color=colours)
-    axes.errorbar(
-        [one.value for one in values],
-        rows,
-        xerr=_reach(values),
-        fmt="none",
-        ecolor=_INK,
-        elinewidth=1.3,
-        capsize=3,
-    )
-    for row, one in zip(rows, values, strict=True):
-        at = max(np.nan_to_num(one.value), np.nan_to_num(one.high), 0)
-        axes.text(at + 0.015, row, number(one.value, 2), va="center", size=_SMALL, color=_INK)
+    axes.barh(rows, np.nan_to_num(_values(measures)), height=0.62, color=colours)
+    whiskers = _whiskers(measures)
+    axes.errorbar(_values(measures), rows, xerr=whiskers, **_WHISKER)
+    for row, measure in enumerate(measures):
+        x = _upper_end(measure) + 0.015
+        axes.text(x, row, number(measure.value, 2), va="center", size=_SMALL, color=_INK)
     axes.set_yticks(rows, names)
-    axes.set(
-        xlim=(min(0, np.nanmin([0, *lengths, *(one.low for one in values)])), 1.12),
-        ylim=(len(names) - 0.4, -0.6),
-    )
+    axes.set(xlim=(_lowest(measures), 1.12), ylim=(len(names) - 0.4, -0.6))
     axes.set_xticks(np.arange(0, 1.01, 0.2))
-    _plain(axes, "x")
+    _style(axes, "x")
+
+
+_WHISKER: Final[dict[str, Any]] = {
+    "fmt": "none",
+    "ecolor": _INK,
+    "elinewidth": 1.3,
+    "capsize": 3,
+}
 
 
 def _scalars(band: SubFigure, result: TaskResult) -> None:
-    _named(band, f"{result.task}   {title('mean_ccc')} {spelled(result.measures['mean_ccc'])}")
+    """True against predicted values of every column, two in a line, and a table of numbers."""
+    _set_band_title(band, f"{result.task}   {_titled_value(result, 'mean_ccc')}")
     names = list(result.density)
     lines = -(-len(names) // 2)
     grid = band.add_gridspec(lines, 3, width_ratios=(1, 1, 0.85))
@@ -261,140 +306,149 @@ def _scalars(band: SubFigure, result: TaskResult) -> None:
 
 
 def _density(axes: Axes, result: TaskResult, name: str) -> None:
+    """Faces by true and predicted value of a column."""
     counts = np.array(result.density[name], float).T
-    ends = (result.low, result.high)
-    counts[counts == 0] = np.nan
-    axes.plot(ends, ends, color=_ORANGE, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
+    counts[counts == 0] = np.nan  # left white
+    most = max(int(np.nanmax(counts)), 2)
+    low, high = result.low, result.high
+    axes.plot((low, high), (low, high), color=_ORANGE, linewidth=1.2, linestyle=_DASHES, zorder=2)
     image = axes.imshow(
-        counts, origin="lower", extent=(*ends, *ends), cmap=_BLUES, norm=LogNorm(1, max(np.nanmax(counts), 2)), zorder=1,
-        aspect="equal", interpolation="nearest",
-    )  # fmt: skip
+        counts,
+        origin="lower",
+        extent=(low, high, low, high),
+        cmap=_BLUES,
+        norm=LogNorm(1, most),
+        zorder=1,
+        aspect="equal",
+        interpolation="nearest",
+    )
+    _colour_bar(axes, image, most)
+    margin = (high - low) / CELLS / 2
+    span = (low - margin, high + margin)
+    axes.set(xlim=span, ylim=span)
+    ticks = np.linspace(low, high, 5)
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)
+    _label_axes(axes, "true", "predicted")
+    _style(axes, "both")
+    ccc = value_with_interval(result.each[name]["ccc"])
+    _set_title(axes, f"{_words(name)}: {title('ccc')} {ccc}")
+
+
+def _colour_bar(axes: Axes, image: Any, most: int) -> None:
+    """A logarithmic bar that names powers of ten and the largest count."""
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=_SMALL - 1, which="both")
-    most = max(int(np.nanmax(counts)), 2)
-    bar.set_ticks([*(10**i for i in range(6) if 10**i < most / 1.5), most])
+    powers = [10**i for i in range(6)]
+    # A power close to the largest count would be printed over it.
+    bar.set_ticks([*(power for power in powers if power < most / 1.5), most])
     bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
     bar.ax.set_title("faces", size=_SMALL, color=_GREY, loc="left")
-    step = (result.high - result.low) / CELLS / 2
-    axes.set(xlim=(ends[0] - step, ends[1] + step), ylim=(ends[0] - step, ends[1] + step))
-    axes.set_xticks(np.linspace(*ends, 5))
-    axes.set_yticks(np.linspace(*ends, 5))
-    axes.set_xlabel("true", size=_TEXT, color=_GREY)
-    axes.set_ylabel("predicted", size=_TEXT, color=_GREY)
-    _plain(axes, "both")
-    _titled(axes, f"{name.replace('_', ' ')}: CCC {spelled(result.each[name]['ccc'])}")
 
 
 def _columns(axes: Axes, result: TaskResult) -> None:
     """The numbers of every column, as a table to read."""
-    axes.set(xlim=(0, 1), ylim=(len(result.names) * 6.2 + 0.5, 0))
+    axes.set(xlim=(0, 1), ylim=(len(result.names) * _LINES_OF_COLUMN + 0.5, 0))
     axes.set_axis_off()
     row = 0.8
     for name in result.names:
-        axes.text(
-            0.08, row, name.replace("_", " "), size=_HEADING, weight="bold", color=_INK, va="center"
-        )
-        axes.text(
-            0.97,
-            row,
-            f"{result.each[name]['ccc'].faces:,} faces",
-            size=_TEXT,
-            color=_GREY,
-            va="center",
-            ha="right",
-        )
-        for line, measure in enumerate(class_measures("scalar", False), start=1):
-            axes.text(
-                0.08, row + 1.1 * line, title(measure), size=_TEXT + 0.5, color=_GREY, va="center"
-            )
-            axes.text(
-                0.97,
-                row + 1.1 * line,
-                spelled(result.each[name][measure]),
-                size=_TEXT + 0.5,
-                color=_INK,
-                va="center",
-                ha="right",
-            )
-        row += 6.2
+        measures = result.each[name]
+        faces = f"{measures['ccc'].faces:,} faces"
+        text = _words(name)
+        axes.text(0.08, row, text, size=_HEADING, weight="bold", color=_INK, va="center")
+        axes.text(0.97, row, faces, size=_TEXT, color=_GREY, va="center", ha="right")
+        for line, key in enumerate(class_measures("scalar", False), start=1):
+            y = row + 1.1 * line
+            value = value_with_interval(measures[key])
+            axes.text(0.08, y, title(key), size=_TEXT + 0.5, color=_GREY, va="center")
+            axes.text(0.97, y, value, size=_TEXT + 0.5, color=_INK, va="center", ha="right")
+        row += _LINES_OF_COLUMN
 
 
 def _units(band: SubFigure, result: TaskResult) -> None:
+    """A bar for every unit: F1, or r where labels are grades."""
     main = headlines(result.kind, result.graded)[-1]
     unit_measure = class_measures(result.kind, result.graded)[0]
-    _named(band, f"{result.task}   {title(main)} {spelled(result.measures[main])}")
+    _set_band_title(band, f"{result.task}   {_titled_value(result, main)}")
     axes = band.add_subplot()
-    values = [result.each[name][unit_measure] for name in result.names]
-    places, heights = list(range(len(values))), np.nan_to_num([one.value for one in values])
-    axes.bar(places, heights, width=0.62, color=_BLUE)
-    axes.errorbar(
-        places,
-        [one.value for one in values],
-        yerr=_reach(values),
-        fmt="none",
-        ecolor=_INK,
-        elinewidth=1.3,
-        capsize=3,
-    )
-    for at, one in zip(places, values, strict=True):
-        top = max(np.nan_to_num(one.value), np.nan_to_num(one.high), 0)
-        axes.text(
-            at, top + 0.02, number(one.value, 2), ha="center", va="bottom", size=_SMALL, color=_INK
-        )
+    measures = [result.each[name][unit_measure] for name in result.names]
+    _bars_up(axes, measures)
     if not result.graded:
-        shares = [result.each[name]["prevalence"].value for name in result.names]
-        axes.scatter(
-            places,
-            shares,
-            marker="D",
-            s=34,
-            color=_ORANGE,
-            edgecolor="white",
-            linewidth=0.8,
-            zorder=3,
-            label="share of faces that show it",
-        )
-        axes.legend(loc="upper right", fontsize=_SMALL, frameon=False, bbox_to_anchor=(1, 1.13))
-    axes.set_xticks(
-        places, [f"{name}\n{one.faces:,}" for name, one in zip(result.names, values, strict=True)]
-    )
+        _prevalences(axes, result)
+    labels = []
+    for name, measure in zip(result.names, measures, strict=True):
+        labels.append(f"{name}\n{measure.faces:,}")
+    axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(np.arange(0, 1.01, 0.2))
-    axes.set(
-        xlim=(-0.7, len(values) - 0.3),
-        ylim=(min(0, np.nanmin([0, *heights, *(one.low for one in values)])), 1.1),
-    )
-    _plain(axes, "y")
-    _titled(
-        axes,
-        f"{'Correlation r with the label' if result.graded else 'F1'} by unit; below it the annotated faces",
-    )
+    axes.set(xlim=(-0.7, len(measures) - 0.3), ylim=(_lowest(measures), 1.1))
+    _style(axes, "y")
+    shown = "Correlation r with the label" if result.graded else "F1"
+    _set_title(axes, f"{shown} by unit; below it the annotated faces")
 
 
-def _people(band: SubFigure, evaluation: Evaluation, names: Sequence[str]) -> None:
-    few = any(one.faces < FEW for part in evaluation.parts for one in part.measures.values())
-    _named(
-        band,
-        f"By {evaluation.by}   (faces{f'; * fewer than {FEW}: too few to compare' if few else ''})",
+def _bars_up(axes: Axes, measures: Sequence[Measure]) -> None:
+    """Vertical bars with intervals and their numbers."""
+    columns = list(range(len(measures)))
+    axes.bar(columns, np.nan_to_num(_values(measures)), width=0.62, color=_BLUE)
+    whiskers = _whiskers(measures)
+    axes.errorbar(columns, _values(measures), yerr=whiskers, **_WHISKER)
+    for x, measure in enumerate(measures):
+        y = _upper_end(measure) + 0.02
+        text = number(measure.value, 2)
+        axes.text(x, y, text, ha="center", va="bottom", size=_SMALL, color=_INK)
+
+
+def _prevalences(axes: Axes, result: TaskResult) -> None:
+    shares = [result.each[name]["prevalence"].value for name in result.names]
+    axes.scatter(
+        list(range(len(shares))),
+        shares,
+        marker="D",
+        s=34,
+        color=_ORANGE,
+        edgecolor="white",
+        linewidth=0.8,
+        zorder=3,
+        label="share of faces that show it",
     )
-    unknown = Measure(value=NAN, low=NAN, high=NAN, faces=0)
-    grid = band.subplots(1, _MOST_ACROSS, squeeze=False)[0]
-    for i, axes in enumerate(grid):
-        if i >= len(names):
+    axes.legend(loc="upper right", fontsize=_SMALL, frameon=False, bbox_to_anchor=(1, 1.13))
+
+
+def _people(evaluation: Evaluation, names: Sequence[str]) -> _Band:
+    """Bars of some headline measures for every group of people."""
+    few = False
+    for part in evaluation.parts:
+        few = few or any(measure.faces < FEW for measure in part.measures.values())
+    hint = f"; * fewer than {FEW}: too few to compare" if few else ""
+    heading = f"By {evaluation.by}   (faces{hint})"
+
+    def paint(band: SubFigure) -> None:
+        _set_band_title(band, heading)
+        panels = band.subplots(1, _MOST_ACROSS, squeeze=False)[0]
+        for axes in panels[len(names) :]:
             axes.set_axis_off()
-            continue
-        values = [part.measures.get(names[i], unknown) for part in evaluation.parts]
-        counts = [f"{one.faces:,}{'*' * (one.faces < FEW)}" for one in values]
-        # The groups stand at the left, once.
-        labels = (
-            [
-                f"{part.name}  ({count})"
-                for part, count in zip(evaluation.parts, counts, strict=True)
-            ]
-            if i == 0
-            else counts
-        )
-        _bars_across(axes, labels, values, [_PALE if one.faces < FEW else _BLUE for one in values])
-        gap = evaluation.gaps.get(names[i])
-        _titled(axes, title(names[i]) + (f", gap {gap.difference:.3f}" if gap else ""))
+        for i, name in enumerate(names):
+            _group_bars(panels[i], evaluation, name, with_names=i == 0)
+
+    return _Band(1.7 + 0.34 * len(evaluation.parts), paint)
+
+
+def _group_bars(axes: Axes, evaluation: Evaluation, name: str, with_names: bool) -> None:
+    """One measure of every group; only the panel at the left names the groups."""
+    unknown = Measure(value=NAN, low=NAN, high=NAN, faces=0)
+    measures = []
+    labels = []
+    colours = []
+    for part in evaluation.parts:
+        measure = part.measures.get(name, unknown)
+        few = measure.faces < FEW
+        label = f"{measure.faces:,}{'*' if few else ''}"
+        measures.append(measure)
+        labels.append(f"{part.name}  ({label})" if with_names else label)
+        colours.append(_PALE if few else _BLUE)
+    _bars_across(axes, labels, measures, colours)
+    gap = evaluation.gaps.get(name)
+    suffix = f", gap {gap.difference:.3f}" if gap else ""
+    _set_title(axes, title(name) + suffix)

@@ -1,7 +1,7 @@
 """A bundle's scores over a label table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -17,18 +17,34 @@ __all__ = ["BATCH", "Image", "Score", "Scored", "evaluate_bundle", "five_points"
 
 Image = NDArray[np.uint8]
 Score = Callable[[list[Image], Floats | None], Mapping[str, Floats]]
-"""Takes pictures and all their points (N, 5, 2), or None; gives scores by family. `Model.score` is one."""
+"""Takes pictures and their points (N, 5, 2), or None; gives scores by family. See `Model.score`."""
 BATCH: Final = 64
 """Pictures that are held at a time."""
+_NAMED: Final = 20  # unreadable pictures that a note names
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores by family of the faces that could be read, their rows of the label table, and what a reader must know."""
+    """Scores of the faces that could be read.
+
+    Attributes:
+        scores: (N, K) by task family.
+        table: Rows of the label table, in the order of the scores.
+        notes: What a reader must know.
+    """
 
     scores: dict[str, Floats]
     table: pd.DataFrame
     notes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The pictures of a label table that were read so far, and those that could not be."""
+
+    rows: list[int] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    aligned: int = 0
 
 
 def evaluate_bundle(
@@ -39,99 +55,72 @@ def evaluate_bundle(
     progress: Callable[[int, int], None] | None = None,
     skip_unreadable: bool = False,
 ) -> Scored:
-    """Scores of a bundle over a label table, a batch of pictures at a time.
+    """Score every face of a label table, a batch of pictures at a time.
 
-    A face with points is aligned by them, the others are read whole. tasks: the label sets wanted, matched to the bundle's by name (the
-    bundle's own); of a ``one_of`` task the chosen classes' scores are made to sum to 1 again. progress: called with faces done and all.
-    A picture that cannot be read raises DataError naming it; with `skip_unreadable` it is left out, counted and named in the notes.
-    Raises LabelMismatchError where the bundle lacks a name, DataError for an empty table or one without a readable picture.
+    A face with points is aligned by them, the others are read as whole pictures.
+
+    Args:
+        model: The bundle.
+        table: A label table with the column `image`, and `points` where they are known.
+        tasks: The label sets of the scores, matched to the bundle's by name; None takes the
+            bundle's own. Of a ``one_of`` task the chosen classes' scores are made to sum to 1
+            again.
+        progress: Called with the number of faces done and of all.
+        skip_unreadable: Leave out pictures that cannot be read, and name them in the notes.
+
+    Returns:
+        The scores with the rows of the table that they belong to.
+
+    Raises:
+        LabelMismatchError: Where the bundle lacks a name.
+        DataError: For a picture that cannot be read, an empty table, or one without a readable
+            picture.
     """
-    wanted = [(task, _source_of(task, model)) for task in (tasks or model.tasks)]
+    pairs = [(task, _source_of(task, model)) for task in (tasks or model.tasks)]
     if "image" not in table:
-        raise DataError(
-            f"the label table has no column image; it has {', '.join(map(str, table.columns))}"
-        )
-    images = table["image"].tolist()
-    cells = table["points"].tolist() if "points" in table else [None] * len(images)
-    kept: list[int] = []
-    lost: list[str] = []
-    aligned = 0
+        columns = ", ".join(map(str, table.columns))
+        raise DataError(f"the label table has no column image; it has {columns}")
+    reading = _Reading()
     batches: list[dict[str, Floats]] = []
-    for start in range(0, len(images), BATCH):
-        pictures, points = [], []
-        for i in range(start, min(start + BATCH, len(images))):
-            try:
-                pictures.append(read_picture(images[i]))
-            except DataError as error:
-                if not skip_unreadable:
-                    raise DataError(f"row {i} of the label table: {error}") from error
-                lost.append(images[i] if isinstance(images[i], str) else f"row {i}")
-                continue
-            points.append(five_points(cells[i], i))
-            kept.append(i)
+    for start in range(0, len(table), BATCH):
+        pictures, points = _read_batch(table, start, reading, skip_unreadable)
         if pictures:
             batches.append(score_pictures(model.score, pictures, points))
-        aligned += sum(five is not None for five in points)
         if progress:
-            progress(min(start + BATCH, len(images)), len(images))
-    if not kept:
+            progress(min(start + BATCH, len(table)), len(table))
+    if not reading.rows:
         raise DataError(
-            f"none of the {len(table)} pictures of the label table could be read; check the folder the paths start from"
+            f"none of the {len(table)} pictures of the label table could be read; "
+            "check the folder the paths start from"
         )
-    scores = {
-        task.family: _renamed(task, own, np.concatenate([one[own.family] for one in batches]))
-        for task, own in wanted
-    }
-    return Scored(
-        scores, table.iloc[kept], tuple(_reading_notes(len(table), len(kept), aligned, lost))
-    )
-
-
-def _reading_notes(rows: int, kept: int, aligned: int, lost: Sequence[str]) -> list[str]:
-    notes = [
-        f"{aligned} faces were aligned by five points, {kept - aligned} read as whole pictures"
-    ]
-    if lost:
-        more = f", and {len(lost) - 20} more" if len(lost) > 20 else ""
-        notes.append(
-            f"{len(lost)} of {rows} pictures could not be read and were left out: {', '.join(lost[:20])}{more}"
-        )
-    return notes
-
-
-def _source_of(task: Task, model: Model) -> Task:
-    """The bundle's task that holds the names of `task`."""
-    own = next((one for one in model.tasks if one.family == task.family), None)
-    if own is None:
-        raise LabelMismatchError(
-            f"{model.card.name} does not predict {task.family}; it predicts {', '.join(t.key for t in model.tasks)}"
-        )
-    task.column_index(own.names)
-    return own
-
-
-def _renamed(task: Task, own: Task, scores: Floats) -> Floats:
-    if task == own:
-        return scores
-    chosen = scores[:, task.column_index(own.names)]
-    return (
-        chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-12)
-        if task.kind == "one_of"
-        else chosen
-    )
+    scores = {}
+    for task, source in pairs:
+        values = np.concatenate([batch[source.family] for batch in batches])
+        scores[task.family] = _scores_of(task, source, values)
+    notes = tuple(_reading_notes(len(table), reading))
+    return Scored(scores, table.iloc[reading.rows], notes)
 
 
 def five_points(cell: Any, row: int) -> Floats | None:
-    """A points cell of a label table as (5, 2) in image pixels; None where it is empty.
+    """The five points of a label table's cell.
 
-    Raises DataError for anything but 10 finite numbers.
+    Args:
+        cell: A cell of the column `points`.
+        row: The cell's row, for the error message.
+
+    Returns:
+        (5, 2) in image pixels; None for an empty cell.
+
+    Raises:
+        DataError: For anything but 10 finite numbers.
     """
     if cell is None or (np.ndim(cell) == 0 and pd.isna(cell)):
         return None
     points = np.asarray(cell, np.float64)
     if points.size != 10 or not np.isfinite(points).all():
         raise DataError(
-            f"row {row} of the label table: points must be 10 finite numbers or None, got {points.size}; mend the adapter"
+            f"row {row} of the label table: points must be 10 finite numbers or None, "
+            f"got {points.size}; correct the data set's adapter"
         )
     return points.reshape(5, 2)
 
@@ -139,17 +128,82 @@ def five_points(cell: Any, row: int) -> Floats | None:
 def score_pictures(
     score: Score, pictures: Sequence[Image], points: Sequence[Floats | None]
 ) -> dict[str, Floats]:
-    """Scores by family of pictures of which some have points (5, 2) and others have none, in their order."""
-    found: dict[str, Floats] = {}
-    for has in (True, False):
-        rows = [i for i, five in enumerate(points) if (five is not None) == has]
-        if rows:
-            some = score(
-                [pictures[i] for i in rows],
-                np.array([points[i] for i in rows], np.float64) if has else None,
-            )
-            for family, values in some.items():
-                found.setdefault(family, np.zeros((len(pictures), values.shape[1]), values.dtype))[
-                    rows
-                ] = values
-    return found
+    """Score pictures of which some have points and others have none.
+
+    Args:
+        score: Scores pictures that all have points, or all have none.
+        pictures: RGB uint8 (H, W, 3), N of them.
+        points: (5, 2) in image pixels, or None, for every picture.
+
+    Returns:
+        Scores (N, K) by task family, in the order of the pictures.
+    """
+    scores: dict[str, Floats] = {}
+    for with_points in (True, False):
+        rows = [i for i, five in enumerate(points) if (five is not None) == with_points]
+        if not rows:
+            continue
+        stacked = np.array([points[i] for i in rows], np.float64) if with_points else None
+        for family, values in score([pictures[i] for i in rows], stacked).items():
+            if family not in scores:
+                scores[family] = np.zeros((len(pictures), values.shape[1]), values.dtype)
+            scores[family][rows] = values
+    return scores
+
+
+def _read_batch(
+    table: pd.DataFrame, start: int, reading: _Reading, skip_unreadable: bool
+) -> tuple[list[Image], list[Floats | None]]:
+    """Pictures and points of the readable rows from `start` on, counted in `reading`."""
+    rows = table.iloc[start : start + BATCH]
+    cells = rows["points"].tolist() if "points" in table else [None] * len(rows)
+    pictures: list[Image] = []
+    points: list[Floats | None] = []
+    for row, (image, cell) in enumerate(zip(rows["image"].tolist(), cells, strict=True), start):
+        try:
+            pictures.append(read_picture(image))
+        except DataError as error:
+            if not skip_unreadable:
+                raise DataError(f"row {row} of the label table: {error}") from error
+            reading.unreadable.append(image if isinstance(image, str) else f"row {row}")
+            continue
+        points.append(five_points(cell, row))
+        reading.rows.append(row)
+    reading.aligned += sum(five is not None for five in points)
+    return pictures, points
+
+
+def _reading_notes(rows: int, reading: _Reading) -> list[str]:
+    whole = len(reading.rows) - reading.aligned
+    notes = [f"{reading.aligned} faces were aligned by five points, {whole} read as whole pictures"]
+    lost = reading.unreadable
+    if lost:
+        more = f", and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        named = ", ".join(lost[:_NAMED])
+        count = f"{len(lost)} of {rows} pictures"
+        notes.append(f"{count} could not be read and were left out: {named}{more}")
+    return notes
+
+
+def _source_of(task: Task, model: Model) -> Task:
+    """The bundle's task that holds the names of `task`."""
+    for source in model.tasks:
+        if source.family == task.family:
+            task.column_index(source.names)  # raises where a name is missing
+            return source
+    predicted = ", ".join(source.key for source in model.tasks)
+    raise LabelMismatchError(
+        f"{model.card.name} does not predict {task.family}; it predicts {predicted}"
+    )
+
+
+def _scores_of(task: Task, source: Task, scores: Floats) -> Floats:
+    """The columns of `task` out of scores (N, K) of `source`."""
+    if task == source:
+        return scores
+    chosen = scores[:, task.column_index(source.names)]
+    if task.kind != "one_of":
+        return chosen
+    # Probabilities of fewer classes; the floor keeps a row that has none of them at 0.
+    totals = np.maximum(chosen.sum(axis=1, keepdims=True), 1e-12)
+    return np.asarray(chosen / totals)

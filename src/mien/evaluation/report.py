@@ -1,24 +1,34 @@
-"""An evaluation written down: Markdown for people, JSON for programs, each file complete or absent. Undefined numbers are shown as –."""
+"""An evaluation as a report: Markdown for people, JSON for programs.
+
+Each file is written whole or not at all. Undefined numbers are shown as –.
+"""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mien import __version__
 from mien.evaluation.measures import class_measures, title
-from mien.evaluation.results import FEW, Evaluation, Measure, TaskResult, repeated
+from mien.evaluation.results import FEW, Evaluation, Measure, Part, TaskResult, mean_over_runs
 from mien.files import atomic_write
 
-__all__ = ["About", "Report", "markdown", "number", "spelled", "write_report"]
+__all__ = ["About", "Report", "markdown", "number", "value_with_interval", "write_report"]
+
+_UNDEFINED: Final = "–"
+_NAMES_ARE: Final = {"one_of": "class", "any_of": "unit", "scalar": "column"}
 
 
 class About(BaseModel):
-    """What was judged, and when. data: names of the data sets. run: name of the bundle or the run. date: ISO 8601, as the caller says.
+    """What was evaluated, and when.
 
-    notes: what else a reader must know, such as pictures left out.
+    Attributes:
+        data: Names of the data sets.
+        run: Name of the bundle or of the training run.
+        date: ISO 8601, as the caller gives it.
+        notes: What else a reader must know, such as pictures that were left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,7 +41,7 @@ class About(BaseModel):
 
 
 class Report(BaseModel):
-    """The JSON of a report; several evaluations are runs of one set-up that differ in their seed."""
+    """The JSON of a report; several evaluations are runs of one set-up with different seeds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,162 +51,223 @@ class Report(BaseModel):
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number as people read it.
+    """A number as it is printed.
+
+    Args:
+        value: Any float.
+        digits: Decimals.
+
+    Returns:
+        The number, or – where it is not finite.
 
     >>> number(0.12345), number(float("nan"))
     ('0.123', '–')
     """
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+    return f"{value:.{digits}f}" if math.isfinite(value) else _UNDEFINED
 
 
-def spelled(one: Measure | None) -> str:
-    """A measure with its interval; – where it is undefined."""
-    if one is None or not math.isfinite(one.value):
-        return "–"
-    return f"{one.value:.3f} [{number(one.low)}, {number(one.high)}]"
+def value_with_interval(measure: Measure | None) -> str:
+    """A measure with its interval as it is printed.
 
+    Args:
+        measure: A measure, or None where it was not computed.
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return [
-        "| " + " | ".join(head) + " |",
-        "|---" + "|---:" * (len(head) - 1) + "|",
-        *("| " + " | ".join(row) + " |" for row in cells),
-        "",
-    ]
+    Returns:
+        ``value [low, high]``, or – where there is no value.
+    """
+    if measure is None or not math.isfinite(measure.value):
+        return _UNDEFINED
+    return f"{measure.value:.3f} [{number(measure.low)}, {number(measure.high)}]"
 
 
 def markdown(evaluations: Sequence[Evaluation], about: About) -> str:
-    """A report of one evaluation, or of several runs of one set-up: their mean and standard deviation first, then the first run.
+    """The report as Markdown.
 
-    Raises DataError for no evaluation, or several that judged different tasks.
+    Args:
+        evaluations: One evaluation, or several runs of one set-up. Of several, their mean and
+            standard deviation come first, then the first run.
+        about: What was evaluated.
+
+    Returns:
+        The text of the report.
+
+    Raises:
+        DataError: For no evaluation, or several that judged different tasks.
     """
-    seeds = repeated(evaluations)
+    runs = mean_over_runs(evaluations)
     first = evaluations[0]
     lines = [f"# {about.run} on {about.data}, {about.split}", ""]
-    lines += _table(("", ""), [
-        ("data", about.data), ("split", about.split), ("faces", str(first.faces)), ("run", about.run), ("mien", __version__),
-        ("date", about.date),
-        ("brackets", f"95 % bootstrap interval, {first.rounds} draws, seed {first.seed}"), ("drawn again, whole", first.intervals_over),
-    ])  # fmt: skip
-    lines += [f"- {note}" for note in (*about.notes, *first.notes)] + [""] * bool(
-        about.notes or first.notes
-    )
+    lines += _overview(first, about)
     if len(evaluations) > 1:
-        rows = [
-            (
-                task,
-                name if task == "protocol" else title(name),
-                f"{number(mean)} ± {number(sd)}",
-                f"{runs}",
-            )
-            for task, owner, name, mean, sd, runs in seeds.to_records(index=False).tolist()
-            if not owner
-        ]
-        lines += [
-            f"## Over {len(evaluations)} runs",
-            "",
-            *_table(("task", "measure", "mean ± sd", "runs"), rows),
-            "The first run:",
-            "",
-        ]
+        lines += [f"## Over {len(evaluations)} runs", ""]
+        lines += _runs(runs.to_records(index=False).tolist())
+        lines += ["The first run:", ""]
     if first.protocols:
-        scores = [(name, spelled(one), str(one.faces)) for name, one in first.protocols.items()]
-        lines += ["## Protocols", "", *_table(("protocol", "score", "faces"), scores)]
+        lines += _protocols(first)
     for result in first.tasks:
         lines += _task(result)
-    lines += _people(first) if first.parts else []
+    if first.parts:
+        lines += _groups_of_people(first)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _task(result: TaskResult) -> list[str]:
-    lines = [
-        f"## {result.task}",
-        "",
-        f"{result.faces} annotated faces in {result.groups} groups.",
-        "",
+def write_report(evaluations: Sequence[Evaluation], about: About, stem: Path) -> tuple[Path, Path]:
+    """Write a report as Markdown and as JSON.
+
+    Args:
+        evaluations: As for `markdown`.
+        about: What was evaluated.
+        stem: Path of both files without their endings.
+
+    Returns:
+        The paths ``<stem>.md`` and ``<stem>.json``; `Report.model_validate_json` reads the latter.
+
+    Raises:
+        OutputError: Where a file cannot be written.
+        DataError: As `markdown` does.
+    """
+    text = markdown(evaluations, about)
+    report = Report(mien=__version__, about=about, evaluations=tuple(evaluations))
+    text_path = stem.with_name(stem.name + ".md")
+    json_path = stem.with_name(stem.name + ".json")
+    atomic_write(text_path, text.encode())
+    atomic_write(json_path, (report.model_dump_json(indent=1) + "\n").encode())
+    return text_path, json_path
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table and an empty line; all columns but the first are aligned to the right."""
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for row in rows:
+        # A bar within a cell would end the cell.
+        cells = [cell.replace("|", "\\|") for cell in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    return lines
+
+
+def _overview(evaluation: Evaluation, about: About) -> list[str]:
+    """The facts of the evaluation, and its notes."""
+    brackets = f"95 % bootstrap interval, {evaluation.rounds} draws, seed {evaluation.seed}"
+    facts = [
+        ("data", about.data),
+        ("split", about.split),
+        ("faces", str(evaluation.faces)),
+        ("run", about.run),
+        ("mien", __version__),
+        ("date", about.date),
+        ("brackets", brackets),
+        ("drawn again, whole", evaluation.intervals_over),
     ]
+    lines = _table(("", ""), facts)
+    notes = (*about.notes, *evaluation.notes)
+    for note in notes:
+        lines.append(f"- {note}")
+    if notes:
+        lines.append("")
+    return lines
+
+
+def _runs(records: Sequence[tuple[str, str, str, float, float, int]]) -> list[str]:
+    """Mean and standard deviation over runs, of whole tasks only."""
+    rows = []
+    for task, name, measure, mean, sd, runs in records:
+        if name:
+            continue
+        shown = measure if task == "protocol" else title(measure)
+        rows.append((task, shown, f"{number(mean)} ± {number(sd)}", str(runs)))
+    return _table(("task", "measure", "mean ± sd", "runs"), rows)
+
+
+def _protocols(evaluation: Evaluation) -> list[str]:
+    rows = []
+    for name, score in evaluation.protocols.items():
+        rows.append((name, value_with_interval(score), str(score.faces)))
+    return ["## Protocols", "", *_table(("protocol", "score", "faces"), rows)]
+
+
+def _task(result: TaskResult) -> list[str]:
+    """The section of one task."""
+    annotated = f"{result.faces} annotated faces in {result.groups} groups."
+    lines = [f"## {result.task}", "", annotated, ""]
     if result.graded:
         lines += [
-            "Labels lie between 0 and 1, so units are judged by correlation and error, not by decisions.",
+            "Labels lie between 0 and 1, so units are judged by correlation and error, "
+            "not by decisions.",
             "",
         ]
-    lines += _table(
-        ("measure", "value"), [(title(name), spelled(one)) for name, one in result.measures.items()]
-    )
-    shown = class_measures(result.kind, result.graded)
-    what = {"one_of": "class", "any_of": "unit", "scalar": "column"}[result.kind]
-    rows = [
-        (name, str(row["rmse" if "rmse" in row else "f1"].faces), *(spelled(row[m]) for m in shown))
-        for name, row in result.each.items()
-    ]
-    lines += _table((what, "faces", *(title(name) for name in shown)), rows)
-    if result.confusion:
-        rows = [
-            (name, *map(str, row)) for name, row in zip(result.names, result.confusion, strict=True)
-        ]
-        lines += [
-            "Faces by true class (rows) and predicted class:",
-            "",
-            *_table(("", *result.names), rows),
-        ]
-    if result.reliability:
-        rows = [
-            (
-                f"{i / len(result.reliability):.2f} to {(i + 1) / len(result.reliability):.2f}",
-                str(b.faces),
-                number(b.confidence),
-                number(b.accuracy),
-            )
-            for i, b in enumerate(result.reliability)
-            if b.faces
-        ]
-        lines += [
-            "Top probability against the share that was right:",
-            "",
-            *_table(("probability", "faces", "mean", "right"), rows),
-        ]
-    return lines
-
-
-def _people(one: Evaluation) -> list[str]:
-    names = one.compared
     rows = []
-    for part in one.parts:
-        cells = [
-            f"{spelled(m)}, {m.faces}{'*' * (m.faces < FEW)}"
-            if (m := part.measures.get(name))
-            else "–"
-            for name in names
-        ]
-        rows.append((part.name, *cells))
-    lines = [f"## By {one.by}", "", "Value, interval and number of faces.", ""]
-    lines += _table((str(one.by), *(title(name) for name in names)), rows)
-    if any(m.faces < FEW for part in one.parts for m in part.measures.values()):
-        lines += [f"\\* fewer than {FEW} faces: too few to compare, and left out of the gaps.", ""]
-    if one.gaps:
-        gaps = [
-            (title(name), gap.best, gap.worst, number(gap.difference))
-            for name, gap in one.gaps.items()
-        ]
-        lines += [
-            "Chance alone makes every gap larger than 0: compare the intervals.",
-            "",
-            *_table(("measure", "best", "worst", "gap"), gaps),
-        ]
+    for key, measure in result.measures.items():
+        rows.append((title(key), value_with_interval(measure)))
+    lines += _table(("measure", "value"), rows)
+    lines += _classes(result)
+    if result.confusion:
+        lines += _confusion(result)
+    if result.reliability:
+        lines += _reliability(result)
     return lines
 
 
-def write_report(evaluations: Sequence[Evaluation], about: About, stem: Path) -> tuple[Path, Path]:
-    """Write ``<stem>.md`` and ``<stem>.json`` and return their paths; the JSON reads back with `Report.model_validate_json`.
+def _classes(result: TaskResult) -> list[str]:
+    """A row of measures for every class, unit or column."""
+    shown = class_measures(result.kind, result.graded)
+    rows = []
+    for name, measures in result.each.items():
+        faces = measures[shown[0]].faces
+        values = [value_with_interval(measures[key]) for key in shown]
+        rows.append((name, str(faces), *values))
+    return _table((_NAMES_ARE[result.kind], "faces", *map(title, shown)), rows)
 
-    Raises OutputError where a file cannot be written, and DataError as `markdown` does.
-    """
-    text, page = (
-        markdown(evaluations, about),
-        Report(mien=__version__, about=about, evaluations=tuple(evaluations)),
-    )
-    paths = stem.with_name(stem.name + ".md"), stem.with_name(stem.name + ".json")
-    atomic_write(paths[0], text.encode())
-    atomic_write(paths[1], (page.model_dump_json(indent=1) + "\n").encode())
-    return paths
+
+def _confusion(result: TaskResult) -> list[str]:
+    rows = []
+    for name, counts in zip(result.names, result.confusion, strict=True):
+        rows.append((name, *map(str, counts)))
+    heading = "Faces by true class (rows) and predicted class:"
+    return [heading, "", *_table(("", *result.names), rows)]
+
+
+def _reliability(result: TaskResult) -> list[str]:
+    count = len(result.reliability)
+    rows = []
+    for i, bin in enumerate(result.reliability):
+        if bin.faces:
+            span = f"{i / count:.2f} to {(i + 1) / count:.2f}"
+            rows.append((span, str(bin.faces), number(bin.confidence), number(bin.accuracy)))
+    heading = "Top probability against the share that was right:"
+    return [heading, "", *_table(("probability", "faces", "mean", "right"), rows)]
+
+
+def _groups_of_people(evaluation: Evaluation) -> list[str]:
+    """Headline measures of every group of people, and the gaps between the groups."""
+    names = evaluation.compared
+    lines = [f"## By {evaluation.by}", "", "Value, interval and number of faces.", ""]
+    rows = []
+    for part in evaluation.parts:
+        cells = [_group_cell(part.measures.get(name)) for name in names]
+        rows.append((part.name, *cells))
+    lines += _table((str(evaluation.by), *map(title, names)), rows)
+    if any(_has_few_faces(part) for part in evaluation.parts):
+        lines += [f"\\* fewer than {FEW} faces: too few to compare, and left out of the gaps.", ""]
+    if evaluation.gaps:
+        lines += ["Chance alone makes every gap larger than 0: compare the intervals.", ""]
+        lines += _gaps(evaluation)
+    return lines
+
+
+def _group_cell(measure: Measure | None) -> str:
+    if measure is None:
+        return _UNDEFINED
+    star = "*" if measure.faces < FEW else ""
+    return f"{value_with_interval(measure)}, {measure.faces}{star}"
+
+
+def _has_few_faces(part: Part) -> bool:
+    return any(measure.faces < FEW for measure in part.measures.values())
+
+
+def _gaps(evaluation: Evaluation) -> list[str]:
+    rows = []
+    for name, gap in evaluation.gaps.items():
+        rows.append((title(name), gap.best, gap.worst, number(gap.difference)))
+    return _table(("measure", "best", "worst", "gap"), rows)

@@ -1,6 +1,9 @@
-"""What an evaluation holds: measures with intervals, by task, class and group of people. It writes itself to JSON and back."""
+"""The result of an evaluation: measures with intervals by task, class and group of people.
 
-from collections.abc import Sequence
+All of it are pydantic models, so an evaluation writes itself to JSON and reads itself back.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 import pandas as pd
@@ -20,7 +23,7 @@ __all__ = [
     "Measure",
     "Part",
     "TaskResult",
-    "repeated",
+    "mean_over_runs",
 ]
 
 FEW: Final = 30
@@ -28,7 +31,12 @@ FEW: Final = 30
 CELLS: Final = 40
 """Cells on a side of the table of true against predicted values of a scalar column."""
 
-Number = Annotated[float, BeforeValidator(lambda value: NAN if value is None else value)]
+
+def _none_as_nan(value: object) -> object:
+    return NAN if value is None else value
+
+
+Number = Annotated[float, BeforeValidator(_none_as_nan)]
 """A float whose NaN, which means undefined, is written to JSON as null and read back."""
 
 
@@ -37,7 +45,14 @@ class _Strict(BaseModel):
 
 
 class Measure(_Strict):
-    """A measured number, its 95 % bootstrap interval, and the annotated faces it rests on (of a class: the faces of that class)."""
+    """A measured value with its 95 % bootstrap interval.
+
+    Attributes:
+        value: NaN where it is undefined.
+        low: Lower end of the interval; NaN without draws in which the measure is defined.
+        high: Upper end, likewise.
+        faces: Annotated faces that it rests on; of a class, the faces of that class.
+    """
 
     value: Number
     low: Number
@@ -46,7 +61,13 @@ class Measure(_Strict):
 
 
 class Bin(_Strict):
-    """One bin of the reliability diagram: its faces, their mean top probability, and the share that was right."""
+    """One bin of the reliability diagram.
+
+    Attributes:
+        faces: Faces whose top probability lies in the bin.
+        confidence: Their mean top probability; NaN for an empty bin.
+        accuracy: The share of them that was classified correctly; NaN for an empty bin.
+    """
 
     faces: int
     confidence: Number
@@ -54,12 +75,22 @@ class Bin(_Strict):
 
 
 class TaskResult(_Strict):
-    """One task's measures.
+    """The measures of one task.
 
-    graded: an ``any_of`` task with labels between 0 and 1, judged by correlation. groups: how many the intervals were drawn over.
-    measures: of the whole task. each: of every class, unit or column by name.
-    confusion: (K, K) faces, true class by row. reliability: bins (0, 1/15], (1/15, 2/15], ….
-    density: of a scalar column, (40, 40) faces, true value by row, predicted by column, both in equal steps from low to high.
+    Attributes:
+        task: Key of the task in `mien.tasks.TASKS`.
+        names: Its classes, units or columns (K).
+        low: Lowest label of the task.
+        high: Highest label of the task.
+        graded: An ``any_of`` task with labels between 0 and 1, judged by correlation.
+        faces: Annotated faces.
+        groups: Groups of faces, such as videos, that the intervals were drawn over.
+        measures: Measures of the whole task, by key.
+        each: Measures of every class, unit or column, by its name and their key.
+        confusion: (K, K) faces, true class by row; empty unless the task is ``one_of``.
+        reliability: Bins (0, 1/15], (1/15, 2/15], …; empty unless the task is ``one_of``.
+        density: For each column of a ``scalar`` task (40, 40) faces, true value by row, predicted
+            value by column, both in equal steps from `low` to `high`.
     """
 
     task: str
@@ -78,19 +109,22 @@ class TaskResult(_Strict):
 
     @property
     def family(self) -> str:
-        """As of `Task`."""
+        """The family of the task, as of `mien.tasks.Task`."""
         return self.task.partition(".")[0]
 
 
 class Part(_Strict):
-    """The headline measures (``expr.accuracy``, …) of the faces of one group of people."""
+    """The headline measures (``expr.accuracy``, …) of one group of people."""
 
     name: str
     measures: dict[str, Measure]
 
 
 class Gap(_Strict):
-    """How far the best and the worst group of at least 30 faces lie apart. Chance alone makes it larger than 0."""
+    """The difference between the best and the worst group of at least `FEW` faces.
+
+    Chance alone makes it larger than 0.
+    """
 
     best: str
     worst: str
@@ -98,7 +132,20 @@ class Gap(_Strict):
 
 
 class Evaluation(_Strict):
-    """What `judge` found. intervals_over: what was drawn again, such as ``video`` or ``subject, else face``."""
+    """What `mien.evaluation.judge.judge` measured.
+
+    Attributes:
+        faces: Rows of the label table.
+        intervals_over: What the bootstrap draws, such as ``video`` or ``subject, else face``.
+        rounds: Draws of the bootstrap.
+        seed: Seed of the bootstrap.
+        tasks: The tasks that have labels.
+        protocols: Scores of challenges, by protocol.
+        by: The column that splits the faces into groups of people.
+        parts: The groups of people.
+        gaps: Gaps between them, by headline measure.
+        notes: What a reader must know.
+    """
 
     faces: int
     intervals_over: str
@@ -113,38 +160,50 @@ class Evaluation(_Strict):
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """Names of the measures by which groups of people are compared, in the order of the tasks; empty without `by`."""
-        names = [
-            f"{result.family}.{measure}"
-            for result in self.tasks
-            for measure in headlines(result.kind, result.graded)
-        ]
-        return tuple(names) if self.by else ()
+        """Measures by which groups of people are compared, in task order; empty without `by`."""
+        if not self.by:
+            return ()
+        names: list[str] = []
+        for result in self.tasks:
+            for measure in headlines(result.kind, result.graded):
+                names.append(f"{result.family}.{measure}")
+        return tuple(names)
 
 
-def repeated(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """Mean and standard deviation (n - 1) over runs that differ in their seed: columns task, name, measure, mean, sd, runs.
+def mean_over_runs(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Mean and standard deviation of every measure over runs that differ in their seed.
 
-    runs: in how many the measure is defined; sd is NaN with fewer than two.
-    Raises DataError without a run, or where runs judged other tasks.
+    Args:
+        evaluations: At least one run of one set-up.
+
+    Returns:
+        Columns task, name, measure, mean, sd (of n - 1; NaN with fewer than two runs) and runs, the
+        number of runs in which the measure is defined.
+
+    Raises:
+        DataError: Without a run, or where runs judged different tasks.
     """
-    if (
-        not evaluations
-        or len({tuple(result.task for result in one.tasks) for one in evaluations}) > 1
-    ):
+    judged = {tuple(result.task for result in run.tasks) for run in evaluations}
+    if len(judged) != 1:
         raise DataError(
-            "runs can be put together when each judged the same tasks, and there must be one at least; give evaluations of one set-up"
+            "runs can be put together when each judged the same tasks, and there must be at least "
+            "one; give evaluations of one set-up"
         )
-    rows = [
-        (owner, name, measure, one.value)
-        for run in evaluations
-        for owner, named in [
-            *((r.task, {"": r.measures, **r.each}) for r in run.tasks),
-            ("protocol", {"": run.protocols}),
-        ]
-        for name, table in named.items()
-        for measure, one in table.items()
-    ]
+    rows: list[_Row] = []
+    for run in evaluations:
+        for result in run.tasks:
+            rows += _rows(result.task, "", result.measures)
+            for name, measures in result.each.items():
+                rows += _rows(result.task, name, measures)
+        rows += _rows("protocol", "", run.protocols)
     keys = ["task", "name", "measure"]
-    grouped = pd.DataFrame(rows, columns=[*keys, "value"]).groupby(keys, sort=False)["value"]
-    return grouped.agg(mean="mean", sd="std", runs="count").reset_index()
+    table = pd.DataFrame(rows, columns=[*keys, "value"])
+    values = table.groupby(keys, sort=False)["value"]
+    return values.agg(mean="mean", sd="std", runs="count").reset_index()
+
+
+_Row = tuple[str, str, str, float]
+
+
+def _rows(task: str, name: str, measures: Mapping[str, Measure]) -> list[_Row]:
+    return [(task, name, key, measure.value) for key, measure in measures.items()]

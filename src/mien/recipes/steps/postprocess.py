@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from mien.errors import DataError
-from mien.evaluation import nested_tuning as tuning
-from mien.evaluation.nested_tuning import GRID, blend, decide, fit, thresholds_for, tune, versions
+from mien.evaluation import ensemble
+from mien.evaluation.ensemble import blend
+from mien.evaluation.nested_tuning import GRID, decide, fit, thresholds_for, tune, versions
 from mien.files import atomic_write
 from mien.metrics import ccc, macro_f1, mean_au_f1
 from mien.recipes.predictions import Part, Predicted
@@ -221,7 +222,7 @@ class Override(Step):
             slots = [i for i, name in enumerate(each.names) if name not in self.without]
 
             def taken(limit: float, stack: Floats, where: Part) -> Floats:
-                return tuning.override(stack[0], stack[1], limit, slots)
+                return ensemble.override(stack[0], stack[1], limit, slots)
 
             return _tuned(limits, taken, each, (part, test), inputs)
 
