@@ -27,6 +27,7 @@ from mien.temporal.widths import BEARABLE_S, OTHER_S, bearable_s
 from mien.zoo.index import Faces
 
 HERE = Path(__file__).parent
+REFERENCE = HERE / "reference"
 
 SUBMISSIONS = """# Submission files
 
@@ -328,7 +329,7 @@ SIZES = """
 ## Which size
 
 The networks of mien's own on the validation split of FER+, with 95 % intervals; milliseconds a face in batches of 16, preparation included
-(`bench/zoo.py`). `mien-s` is what `mien analyze` takes; `mien-xs` is for [browsers and phones](ondevice.md), and for slow machines.
+(`bench/zoo.py`). `mien-s` is what `mien analyze` takes; `mien-xs` is for [browsers and phones](../howto/devices.md), and for slow machines.
 
 {table}
 
@@ -349,9 +350,9 @@ card with a key that comes twice, or a number out of range, is refused by name.
 
 ## Beside other packages
 
-![Score against milliseconds](../bench/results/zoo.png)
+![Score against milliseconds](../images/zoo.png)
 
-The table behind the picture, with calibration and memory, is [here](../bench/results/zoo.md). It holds what was at hand where it was
+The table behind the picture, with calibration and memory, is `bench/results/zoo.md`. It holds what was at hand where it was
 made: a package whose model files must be downloaded takes part once they are there (`python bench/zoo.py --help`), and so does every
 bundle that was pulled. `fer` learned from FER2013's own labels, which FER+'s votes replaced; that is part of its distance.
 """
@@ -603,7 +604,7 @@ def submissions_page() -> str:
 COMPARISON = """# The systems side by side
 
 The systems of four papers on one protocol, one network and the same starting weights, with what each costs. These commands made the
-tables; `FERPLUS` is the folder of FER+, `faces.yaml` names real faces for the stand-ins (see [stand-ins](standins.md)):
+tables; `FERPLUS` is the folder of FER+, `faces.yaml` names real faces for the stand-ins (see [stand-ins](../howto/standins.md)):
 
 ```sh
 mien data standin s-aff-wild2 REAL --size 3000 --faces faces.yaml
@@ -618,7 +619,7 @@ the real data, and small ones little about which system is best: read the interv
 here because the first weights were trained on faces of the same collection as the stand-ins'; a few thousand faces are little for
 networks that learn whole. Milliseconds and seconds were read on two cores that other work shared.
 
-![The multi-task table as bars](comparison-mtl.png)
+![The multi-task table as bars](../images/comparison-mtl.png)
 
 """
 
@@ -665,17 +666,17 @@ def picture(demo: Path) -> np.ndarray:
 
 def main() -> None:
     """Write the pages."""
-    (HERE / "columns.md").write_text(columns_page(), encoding="utf-8")
-    (HERE / "bundles.md").write_text(bundles_page(), encoding="utf-8")
-    shutil.rmtree(HERE / "cards", ignore_errors=True)
-    (HERE / "cards").mkdir()
+    (REFERENCE / "columns.md").write_text(columns_page(), encoding="utf-8")
+    (REFERENCE / "bundles.md").write_text(bundles_page(), encoding="utf-8")
+    shutil.rmtree(REFERENCE / "cards", ignore_errors=True)
+    (REFERENCE / "cards").mkdir()
     for name in known_bundles():
-        (HERE / "cards" / f"{name}.md").write_text(card_page(name), encoding="utf-8")
-    (HERE / "submissions.md").write_text(submissions_page(), encoding="utf-8")
-    (HERE / "comparison.md").write_text(comparison_page(), encoding="utf-8")
+        (REFERENCE / "cards" / f"{name}.md").write_text(card_page(name), encoding="utf-8")
+    (REFERENCE / "submissions.md").write_text(submissions_page(), encoding="utf-8")
+    (HERE / "explanation" / "comparison.md").write_text(comparison_page(), encoding="utf-8")
     if len(sys.argv) > 1:
         drawn = cv2.cvtColor(picture(Path(sys.argv[1])), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(HERE / "demo.jpg"), drawn, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        cv2.imwrite(str(HERE / "images" / "demo.jpg"), drawn, [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 if __name__ == "__main__":

@@ -15,16 +15,16 @@ spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs" / "make
 make = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(make)
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "cards").glob("*.md")]
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "reference" / "cards").glob("*.md")]
 )
 
 
 @pytest.mark.parametrize(
     ("name", "page"),
     [
-        ("columns.md", make.columns_page),
-        ("bundles.md", make.bundles_page),
-        ("comparison.md", make.comparison_page),
+        ("reference/columns.md", make.columns_page),
+        ("reference/bundles.md", make.bundles_page),
+        ("explanation/comparison.md", make.comparison_page),
     ],
 )
 def test_made_pages_are_up_to_date(name, page):
@@ -33,7 +33,7 @@ def test_made_pages_are_up_to_date(name, page):
 
 def test_every_bundle_has_its_page():
     pages = {
-        path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "cards").iterdir()
+        path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference" / "cards").iterdir()
     }
     assert pages == {name: make.card_page(name) for name in make.known_bundles()}, (
         "run python docs/make.py"
@@ -56,19 +56,20 @@ def test_python_in_documents_compiles(page):
 
 
 @pytest.mark.parametrize(
-    "section",
+    ("page", "section"),
     [
-        "read from memory",
-        "read many pictures one by one",
-        "see how far it is",
-        "read a camera live",
-        "read many inputs from Python",
+        ("python.md", "Read from memory"),
+        ("python.md", "Read many pictures"),
+        ("python.md", "Show progress"),
+        ("python.md", "Read many inputs"),
+        ("live.md", "Read a camera"),
     ],
 )
-def test_python_in_the_how_tos_runs(section, clip, photo, tmp_path):
+def test_python_in_the_how_tos_runs(page, section, clip, photo, tmp_path):
     """The last example of the section, as a script of its own."""
-    page = (ROOT / "docs" / "howto.md").read_text(encoding="utf-8")
-    (part,) = [part for part in page.split("\n## ")[1:] if part.startswith(f"… {section}")]
+    text = (ROOT / "docs" / "howto" / page).read_text(encoding="utf-8")
+    sections = re.split(r"^#+ ", text, flags=re.MULTILINE)
+    (part,) = [part for part in sections if part.startswith(section)]
     (tmp_path / "recordings").mkdir()
     for path in (tmp_path / "clip.mp4", tmp_path / "recordings" / "clip.mp4"):
         shutil.copy(clip, path)
@@ -83,7 +84,7 @@ def test_python_in_the_how_tos_runs(section, clip, photo, tmp_path):
 
 
 def test_the_recipe_in_the_docs_reads(tmp_path):
-    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "howto" / "recipes.md").read_text(encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
     recipe = read_recipe(tmp_path / "mine.yaml", small=True)
     assert (recipe.options["epochs"], len(recipe.steps)) == (1, 5)

@@ -1,0 +1,111 @@
+"""Make the pictures of the how-to guides from the demo's clip, into docs/images.
+
+    python docs/pictures.py
+
+Everything is drawn from the public-domain portrait that comes with mien. Run it again when the
+overlay or the embedded networks change, and look at the result.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import av
+import cv2
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+import mien
+from mien.demo import film, portrait
+
+Image = NDArray[np.uint8]
+
+IMAGES = Path(__file__).parent / "images"
+BLUE, GREY = "#0072B2", "#8A8A8A"
+
+
+def frames_of(path: Path, seconds: list[float]) -> list[Image]:
+    """The frames (H, W, 3) shown at these times, in ascending order."""
+    pictures: list[Image] = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            if len(pictures) < len(seconds) and frame.time >= seconds[len(pictures)] - 1e-6:
+                pictures.append(frame.to_ndarray(format="rgb24"))
+    return pictures
+
+
+def write(name: str, picture: Image) -> None:
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(IMAGES / name), bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    print(IMAGES / name)
+
+
+def analyze(folder: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "mien", "analyze", *arguments, "--out", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+
+
+def draw_faces(folder: Path, clip: Path) -> None:
+    """A strip of four frames: a face, nobody, the face again under a new number."""
+    analyze(folder, str(clip), "--overlay")
+    strip = frames_of(folder / "clip.overlay.mp4", [0.5, 2.4, 3.6, 5.5])
+    write("faces.jpg", np.hstack([cv2.resize(frame, (480, 270)) for frame in strip]))
+
+
+def draw_rotation(folder: Path, clip: Path) -> None:
+    """An upside-down film beside the overlay that `--rotate auto` makes of it."""
+    turned = folder / "turned.mp4"
+    with av.open(str(clip)) as source, av.open(str(turned), "w") as target:
+        stream = target.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for frame in source.decode(video=0):
+            upside_down = np.ascontiguousarray(frame.to_ndarray(format="rgb24")[::-1, ::-1])
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(upside_down, format="rgb24")))
+        target.mux(stream.encode())
+    analyze(folder, str(turned), "--overlay", "--rotate", "auto")
+    before = frames_of(turned, [1.0])[0]
+    after = frames_of(folder / "turned.overlay.mp4", [1.0])[0]
+    write("rotate.jpg", np.hstack([before, after]))
+
+
+def draw_portrait(folder: Path) -> None:
+    """The annotated portrait."""
+    photo = folder / "portrait.png"
+    cv2.imwrite(str(photo), cv2.cvtColor(portrait(), cv2.COLOR_RGB2BGR))
+    analyze(folder, str(photo), "--overlay")
+    (overlay,) = folder.glob("portrait*overlay*")
+    write("portrait.jpg", cv2.cvtColor(cv2.imread(str(overlay)), cv2.COLOR_BGR2RGB))
+
+
+def draw_smoothing(clip: Path) -> None:
+    """Action unit 25 as it was read and smoothed, over the frames in which the face is in view."""
+    table: pd.DataFrame = mien.analyze(clip, smoothing=0.15).table
+    face = table[table["face"] == 0].set_index("time_s")
+    mpl.rcParams["font.size"] = 11
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(face.index, face["AU25_raw"], color=GREY, linewidth=1, label="AU25_raw, as read")
+    axes.plot(face.index, face["AU25"], color=BLUE, linewidth=2, label="AU25, --smooth 0.15")
+    axes.set(xlabel="time (s)", ylabel="activation", ylim=(0, 1))
+    axes.legend(frameon=False, loc="lower left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(IMAGES / "smoothing.png", dpi=120)
+    print(IMAGES / "smoothing.png")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = film(folder / "clip.mp4")
+        draw_faces(folder, clip)
+        draw_rotation(folder, clip)
+        draw_portrait(folder)
+        draw_smoothing(clip)
+
+
+if __name__ == "__main__":
+    main()
