@@ -12,7 +12,7 @@ endif
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: demo test test-lowest check lock clean help
+.PHONY: demo test test-lowest check docs lock clean help
 
 help:
 	@echo "make demo          set up, analyse a real face clip, leave demo/clip.csv and demo/clip.overlay.mp4"
@@ -20,6 +20,7 @@ help:
 	@echo "make test LATEST=1 the same with the newest versions that pyproject.toml permits"
 	@echo "make test-lowest   the run street's tests with the lowest versions that pyproject.toml permits"
 	@echo "make check         ruff, mypy --strict on src, and the test of the rooms"
+	@echo "make docs          the documentation as a website, in build/docs; needs no network once set up"
 	@echo "make lock          test with the newest versions; if all pass, write them to constraints.txt"
 	@echo "make clean         remove what the above made"
 
@@ -40,6 +41,10 @@ demo: $(VENV)/demo.done
 
 check: $(VENV)/test.done
 	$(BIN)/python tests/run_all.py --jobs $(JOBS) ruff mypy test_project
+
+docs: $(VENV)/test.done
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "Open build/docs/index.html"
 
 test: $(VENV)/test.done
 	$(BIN)/python tests/run_all.py --jobs $(JOBS)

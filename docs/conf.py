@@ -4,7 +4,7 @@ from mien import __version__
 
 project = "mien"
 author = "mien contributors"
-copyright = "mien contributors"  # noqa: A001  # Sphinx wants this name
+copyright = "mien contributors"  # Sphinx wants this name
 release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

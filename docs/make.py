@@ -13,17 +13,20 @@ import av
 import cv2
 import numpy as np
 import pandas as pd
+from typer.testing import CliRunner
 
 from mien import zoo
 from mien.bundles.card import AffectCard, FaceCard, TaskCard
 from mien.bundles.readme import bullets, published_page, scores_page, seen_page, table, worse_page
 from mien.bundles.store import AFFECT, FACES, embedded, load, open_bundle
+from mien.cli import app
 from mien.data.submissions.check import KINDS
 from mien.data.submissions.formats import DIGITS, markdown
 from mien.outputs.columns import columns
 from mien.records import STATUSES
 from mien.tasks import COMPOUND_SCORES
 from mien.temporal.widths import BEARABLE_S, OTHER_S, bearable_s
+from mien.train.settings.template import template
 from mien.zoo.index import Faces
 
 HERE = Path(__file__).parent
@@ -664,8 +667,51 @@ def picture(demo: Path) -> np.ndarray:
     return np.vstack([cv2.resize(frame, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), page])
 
 
+COMMANDS = (
+    "analyze", "demo", "doctor",
+    "bundles", "bundles list", "bundles show", "bundles pull", "bundles verify", "bundles add",
+    "bundles remove", "bundles pack",
+    "train", "evaluate", "export", "features",
+    "reproduce", "submit", "submit check", "submit formats",
+    "data", "data standin", "data superres",
+)  # fmt: skip
+
+
+def cli_page() -> str:
+    """The help of every command, as a terminal 100 columns wide shows it."""
+    runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
+    lines = [
+        "# Command line",
+        "",
+        "The help of every command; made by `docs/make.py`. Exit codes: 0 all done, 1 something",
+        "failed or was damaged, 2 wrong usage, 3 another run is still working, 130 stopped.",
+    ]
+    for command in COMMANDS:
+        result = runner.invoke(app, [*command.split(), "--help"], prog_name="mien")
+        if result.exit_code:
+            raise SystemExit(f"mien {command} --help ended with {result.exit_code}")
+        shown = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
+        lines += ["", f"## mien {command}", "", "```text", shown, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def settings_page() -> str:
+    """Every key of a settings file with its default and meaning."""
+    return f"""# Settings of a training run
+
+Every key of `settings.yaml` with its default and meaning, as `mien train --show` prints them; made by
+`docs/make.py`. Keys that you leave out have these values. [How to train](../howto/train.md) explains the
+choices.
+
+```yaml
+{template()}```
+"""
+
+
 def main() -> None:
     """Write the pages."""
+    (REFERENCE / "cli.md").write_text(cli_page(), encoding="utf-8")
+    (REFERENCE / "settings.md").write_text(settings_page(), encoding="utf-8")
     (REFERENCE / "columns.md").write_text(columns_page(), encoding="utf-8")
     (REFERENCE / "bundles.md").write_text(bundles_page(), encoding="utf-8")
     shutil.rmtree(REFERENCE / "cards", ignore_errors=True)

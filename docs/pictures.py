@@ -39,12 +39,14 @@ def frames_of(path: Path, seconds: list[float]) -> list[Image]:
 
 
 def write(name: str, picture: Image) -> None:
+    """Save a picture among the images of the documentation."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     cv2.imwrite(str(IMAGES / name), bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])
     print(IMAGES / name)
 
 
 def analyze(folder: Path, *arguments: str) -> None:
+    """Run `mien analyze` into a folder."""
     command = [sys.executable, "-m", "mien", "analyze", *arguments, "--out", str(folder)]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603
 
@@ -98,6 +100,7 @@ def draw_smoothing(clip: Path) -> None:
 
 
 def main() -> None:
+    """Draw them all."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip = film(folder / "clip.mp4")

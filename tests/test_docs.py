@@ -15,7 +15,11 @@ spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs" / "make
 make = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(make)
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "reference" / "cards").glob("*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "reference" / "cards").glob("*.md"),
+    ]
 )
 
 
@@ -33,7 +37,8 @@ def test_made_pages_are_up_to_date(name, page):
 
 def test_every_bundle_has_its_page():
     pages = {
-        path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference" / "cards").iterdir()
+        path.stem: path.read_text(encoding="utf-8")
+        for path in (ROOT / "docs" / "reference" / "cards").iterdir()
     }
     assert pages == {name: make.card_page(name) for name in make.known_bundles()}, (
         "run python docs/make.py"

@@ -12,7 +12,7 @@ import mien
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "mien"
 # From the ground up: a room imports only rooms before it, and inside a room with rooms of its own the same holds of those.
-# Keep in step with docs/architecture.md.
+# Keep in step with docs/explanation/architecture.md.
 ROOMS = {
     "": (
         "_version", "errors", "text", "documents", "files", "claims", "progress", "tasks", "records", "metrics", "sources", "faces",

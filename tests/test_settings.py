@@ -18,7 +18,7 @@ from mien.recipes.names import recipes
 from mien.recipes.schema import read_recipe
 from mien.tasks import TASKS
 from mien.train.settings.template import template
-from mien.train.settings.training import read_settings
+from mien.train.settings.training import read_settings, write_settings
 
 SETTINGS = """name: tiny
 data: [{set: drawn, count: 240, seed: 0, size: 48}]
@@ -287,3 +287,27 @@ def test_a_table_of_200_000_columns_is_refused_at_once(suffix, tmp_path):
     path.write_text("x" * 5_000_000)
     with pytest.raises(DataError, match="a line of more than"):
         load_file(path, [TASKS["va"]])
+
+
+@pytest.mark.parametrize("version", ["2", "0", "true", "one", "[1]"])
+def test_settings_of_another_schema_are_refused(version, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(template().replace("settings: 1", f"settings: {version}"))
+    with pytest.raises(DataError, match=r"mine.yaml: settings: .* install a newer mien"):
+        read_settings(path)
+
+
+def test_settings_without_a_schema_are_of_the_first(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(template())
+    given = read_settings(path)
+    path.write_text(template().replace("settings: 1", ""))
+    assert read_settings(path) == given
+    assert write_settings(given).startswith("settings: 1\n")
+
+
+def test_recipes_of_another_schema_are_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("recipe: 2\nname: mine\n")
+    with pytest.raises(DataError, match=r"mine.yaml: recipe: 2 is a version"):
+        read_recipe(path)

@@ -14,8 +14,10 @@ try:
 except ImportError as error:
     raise MissingExtraError("train", "reading YAML") from error
 
-__all__ = ["parse_yaml", "read_yaml"]
+__all__ = ["SCHEMA", "parse_yaml", "read_yaml", "take_schema"]
 
+SCHEMA: Final = 1
+"""The version of settings and recipe files that is read here; a file that names none has it."""
 _MOST_BYTES: Final = 1 << 18  # the largest file of mien's own has a twentieth of it
 _DEEPEST: Final = 60
 _MOST_VALUES: Final = 20_000
@@ -192,3 +194,28 @@ class _Reader(yaml.SafeLoader):
             raise self._refused(
                 f"no {node.tag.rpartition(':')[2]}: {str(node.value)[:40]}", node.start_mark
             ) from error
+
+
+def take_schema(content: dict[str, Any], kind: str, where: str) -> dict[str, Any]:
+    """A file's content without the version of its schema, which is the one that is known here.
+
+    Args:
+        content: The file, a mapping; ``settings: 1`` in it says the version, and 1 where it says
+            none. It is left as it is.
+        kind: The key that holds the version: ``settings`` or ``recipe``.
+        where: What messages begin with, such as the file's name.
+
+    Returns:
+        The content without that key.
+
+    Raises:
+        DataError: It is a version that is not known here.
+
+    >>> take_schema({"recipe": 1, "name": "mine"}, "recipe", "mine.yaml")
+    {'name': 'mine'}
+    """
+    version = content.get(kind, SCHEMA)
+    if version != SCHEMA or isinstance(version, bool):
+        why = f"{where}: {kind}: {version} is a version of {kind} files that is not known here"
+        raise DataError(printable(f"{why}; write {SCHEMA}, or install a newer mien"))
+    return {key: value for key, value in content.items() if key != kind}

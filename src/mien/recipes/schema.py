@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mien.data.registry import Set
-from mien.documents.yaml import parse_yaml, read_yaml
+from mien.documents.yaml import parse_yaml, read_yaml, take_schema
 from mien.errors import DataError, UnknownNameError
 from mien.metrics import PROTOCOLS
 from mien.recipes.names import LIBRARY, recipes
@@ -204,7 +204,9 @@ def read_recipe(
     content = opened(name)
     options = content.get("options", {})
     if not isinstance(options, dict):
-        raise DataError(f"{name}: options: give words and what they stand for; see docs/recipes.md")
+        raise DataError(
+            f"{name}: options: give words and what they stand for; see docs/howto/recipes.md"
+        )
     own = content.get("small", {}) if small else {}
     if not isinstance(own, dict) or (small and not own):
         raise DataError(
@@ -225,7 +227,7 @@ def read_recipe(
     try:
         return Recipe.model_validate(_filled(content, options, str(name)))
     except ValidationError as error:
-        raise DataError(f"{name}: {_first(error)}; see docs/recipes.md") from error
+        raise DataError(f"{name}: {_first(error)}; see docs/howto/recipes.md") from error
 
 
 def _first(error: ValidationError) -> str:
@@ -245,20 +247,22 @@ def opened(name: str | Path, _inside: tuple[str, ...] = ()) -> dict[str, Any]:
     content: Any
     if file.suffix in (".yaml", ".yml"):
         content = read_yaml(
-            file, f"give a YAML file or one of {', '.join(recipes())}; see docs/recipes.md"
+            file, f"give a YAML file or one of {', '.join(recipes())}; see docs/howto/recipes.md"
         )
     elif str(name) in recipes():
         content = parse_yaml(
-            (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8"), str(name), "see docs/recipes.md"
+            (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8"),
+            str(name),
+            "see docs/howto/recipes.md",
         )
     else:
         raise UnknownNameError("recipe", str(name), recipes())
     if not isinstance(content, dict):
-        raise DataError(f"{name}: no recipe in it; see docs/recipes.md")
-    found: dict[str, Any] = _apart(content)
+        raise DataError(f"{name}: no recipe in it; see docs/howto/recipes.md")
+    found: dict[str, Any] = _apart(take_schema(content, "recipe", str(name)))
     included = found.pop("include", [])
     if not isinstance(included, list) or not all(isinstance(other, str) for other in included):
-        raise DataError(f"{name}: include: give a list of recipes; see docs/recipes.md")
+        raise DataError(f"{name}: include: give a list of recipes; see docs/howto/recipes.md")
     for other in included:
         if other in (*_inside, str(name)):
             raise DataError(f"{name}: include: {other} includes itself; leave it out")
@@ -266,7 +270,7 @@ def opened(name: str | Path, _inside: tuple[str, ...] = ()) -> dict[str, Any]:
             found = _joined(opened(other, (*_inside, str(name))), found)
         except TypeError as error:
             raise DataError(
-                f"{name}: include: {other} does not go with it ({error}); see docs/recipes.md"
+                f"{name}: include: {other} does not go with it ({error}); see docs/howto/recipes.md"
             ) from error
     return found
 

@@ -165,7 +165,7 @@ def _sets(path: Path) -> list[Set]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise DataError(
-            f"{path}: data.{'.'.join(map(str, first['loc']))}: {first['msg']}; see docs/standins.md"
+            f"{path}: data.{'.'.join(map(str, first['loc']))}: {first['msg']}; see docs/howto/standins.md"
         ) from error
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from mien.data.registry import Drawn, Set
+from mien.documents.yaml import SCHEMA
 from mien.train.settings.network import OWN
 from mien.train.settings.training import KNOWN_TASKS, Settings
 
@@ -33,6 +34,9 @@ def template() -> str:
     )  # fmt: skip
     head = [
         "# Settings of mien train. Every key is here with its default; leave out what you do not change.",
+        "",
+        "# version of this form; 1 if left out",
+        f"settings: {SCHEMA}",
         "",
     ]
     return "\n".join([*head, *_section(start, "")]) + "\n"

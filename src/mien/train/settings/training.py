@@ -12,7 +12,7 @@ from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.registry import Set, starting_from
 from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.documents import at_home
-from mien.documents.yaml import read_yaml
+from mien.documents.yaml import SCHEMA, read_yaml, take_schema
 from mien.errors import DataError, UnknownNameError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Kind, Task
@@ -227,9 +227,10 @@ def read_settings(path: Path) -> Settings:
 
     Raises DataError naming the file and the key that is wrong, or UnknownNameError.
     """
-    content = read_yaml(path, "give a YAML file, see docs/training.md for an example")
+    content = read_yaml(path, "give a YAML file, see docs/howto/train.md for an example")
     if not isinstance(content, dict):
-        raise DataError(f"{path}: no settings in it; see docs/training.md for an example")
+        raise DataError(f"{path}: no settings in it; see docs/howto/train.md for an example")
+    content = take_schema(content, "settings", str(path))
     try:
         return Settings.model_validate(_from(path.parent, content, str(path)))
     except ValidationError as error:
@@ -273,5 +274,6 @@ def _from(base: Path, content: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def write_settings(settings: Settings) -> str:
-    """The settings as YAML, every default spelled out."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The settings as YAML, every default spelled out, with the version of their schema."""
+    content = {"settings": SCHEMA, **settings.model_dump(mode="json")}
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
