@@ -14,7 +14,7 @@ from PIL import Image
 import mien
 from mien.bundles.store import load_detector
 from mien.faces import lookback
-from mien.faces.likeness import ALIKE, Look, Memory
+from mien.faces.appearance import MATCH, Appearance, Gallery
 from mien.faces.lookback import look_back
 from mien.faces.prepare import similarity
 from mien.faces.track import SEARCH_S, Tracker
@@ -148,16 +148,16 @@ def test_smoothing_carries_nothing_over_a_cut(heads):
 def test_a_flat_face_speaks_for_nobody():
     flat = np.full((90, 90, 3), 200, np.uint8)
     face = Face((20, 20, 50, 50), POINTS / 2 + 45, 1.0)
-    assert Memory.of(Look(flat, face, 0.0)).likeness(Look(flat, face, 0.04)) == ALIKE
+    assert Gallery.of(Appearance(flat, face, 0.0)).likeness(Appearance(flat, face, 0.04)) == MATCH
 
 
 def test_what_is_remembered_keeps_no_frame_alive(heads):
     (face,) = detector().find(heads[0])
-    memory = Memory.of(Look(heads[0], face, 0.0))
+    gallery = Gallery.of(Appearance(heads[0], face, 0.0))
     for i in range(1, 200):
-        memory = memory.with_look(Look(heads[0], face, i / RATE))
-    assert len(memory.kept) <= 5
-    assert all(look._image is None for look in (memory.last, *memory.kept))
+        gallery = gallery.add(Appearance(heads[0], face, i / RATE))
+    assert len(gallery.kept) <= 5
+    assert all(seen._image is None for seen in (gallery.last, *gallery.kept))
 
 
 # Few frames, and pauses
@@ -229,7 +229,7 @@ def test_frames_come_out_in_order_and_as_many_as_went_in(heads):
 def test_no_more_frames_are_kept_than_the_limit_and_the_search_interval_allow(
     heads, monkeypatch, limit
 ):
-    monkeypatch.setattr(lookback, "HELD_BYTES", limit * heads[0].nbytes)
+    monkeypatch.setattr(lookback, "BUFFER_BYTES", limit * heads[0].nbytes)
     given = 0
 
     def frames():

@@ -1,1 +1,1 @@
-"""Faces: found, followed, and cut out."""
+"""Faces: detection, tracking, orientation and the one crop-and-resize."""

@@ -1,8 +1,9 @@
-"""Find faces: a network's grid of candidates becomes boxes and five points.
+"""Face detection: a network's answer at every anchor point becomes boxes and five landmarks.
 
-The network sees luma (one channel, 0..255) and answers, for every cell of the grids at strides 8, 16 and 32, with
-15 numbers: score, box centre x and y (in strides from the cell's corner), log width and log height (in strides), and five points
-(in strides from the cell's corner). It is the layout of YuNet (Wu, Peng & Yu 2023), with one score instead of two.
+The network sees luma (one channel, 0..255). For every cell of the grids at strides 8, 16 and 32 it
+answers with 15 numbers: score, box centre x and y (in strides from the cell's corner), log width
+and log height (in strides), and five points (in strides from the cell's corner). This is the layout
+of YuNet (Wu, Peng & Yu 2023), with one score instead of two.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,17 +21,35 @@ from mien.tasks import Floats
 __all__ = ["STRIDES", "Detector", "anchor_points", "decode", "merge"]
 
 STRIDES: Final = (8, 16, 32)
-LARGE: Final = 150.0
-"""From this width on, px as the network saw it, a face found at half the size counts: smaller ones are better seen at the full size."""
-AGREE: Final = 0.6
-"""Candidates that share this much (IoU) are views of one face."""
+GRID_MULTIPLE: Final = 32
+"""Sides of the network's input are multiples of this, px, so that the coarsest grid fits."""
+LARGE_PX: Final = 150.0
+"""Narrower faces found at half the size are dropped, px in the network's input: the full-size pass
+sees them better."""
+VOTE_IOU: Final = 0.6
+"""Candidates that overlap this much (IoU) are views of one face and are averaged."""
+WINDOW_MIN_PX: Final = 16
+"""Smallest window in which a known face is looked for, px of the frame."""
+
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
+# Columns of a decoded candidate (15,): x, y, w, h, five points x, y, and the score.
+_POINTS: Final = slice(4, 14)
+_GEOMETRY: Final = slice(0, 14)
+_SCORE: Final = 14
+
 
 def anchor_points(height: int, width: int) -> Floats:
-    """Corner x, y and stride of every grid cell (M, 3), px, for an input whose sides are multiples of 32.
+    """Corner and stride of every grid cell of an input.
+
+    Args:
+        height: Height of the network's input, px, a multiple of 32.
+        width: Width of the network's input, px, a multiple of 32.
+
+    Returns:
+        float32 (M, 3): x and y of the cell's corner and its stride, px, finest grid first.
 
     >>> anchor_points(32, 64).shape, anchor_points(32, 64)[1].tolist()
     ((42, 3), [8.0, 0.0, 8.0])
@@ -38,64 +57,89 @@ def anchor_points(height: int, width: int) -> Floats:
     grids = []
     for stride in STRIDES:
         y, x = np.mgrid[0:height:stride, 0:width:stride]
-        grids.append(np.stack([x.ravel(), y.ravel(), np.full(x.size, stride)], axis=1))
+        strides = np.full(x.size, stride)
+        grids.append(np.stack([x.ravel(), y.ravel(), strides], axis=1))
     return np.concatenate(grids).astype(np.float32)
 
 
-def decode(grid: Floats, corners: Floats, least: float) -> Floats:
-    """Candidates (K, 15) with a score of at least `least`: x, y, w, h, five points x, y in input pixels, score.
+def decode(grid: Floats, anchors: Floats, min_score: float) -> Floats:
+    """Turn the network's answer for one picture into candidate faces.
 
-    grid: (M, 15) the network's answer for one picture; corners: (M, 3) from `anchor_points`.
+    Args:
+        grid: (M, 15) answer of the network, one row per grid cell.
+        anchors: (M, 3) from `anchor_points` for the same input.
+        min_score: Cells with a lower score are dropped.
+
+    Returns:
+        Candidates (K, 15): x, y, w, h, five points x, y, all in input pixels, and the score.
     """
-    keep = grid[:, 0] >= least
-    grid, at, stride = grid[keep], corners[keep, :2], corners[keep, 2:]
-    centre = at + grid[:, 1:3] * stride
-    size = np.exp(grid[:, 3:5]) * stride
-    points = np.tile(at, 5) + grid[:, 5:] * stride
-    return np.concatenate([centre - size / 2, size, points, grid[:, :1]], axis=1)
+    kept = grid[:, 0] >= min_score
+    grid = grid[kept]
+    corners = anchors[kept, :2]
+    strides = anchors[kept, 2:]
+    centres = corners + grid[:, 1:3] * strides
+    sizes = np.exp(grid[:, 3:5]) * strides
+    points = np.tile(corners, 5) + grid[:, 5:] * strides
+    return np.concatenate([centres - sizes / 2, sizes, points, grid[:, :1]], axis=1)
 
 
-def merge(found: Floats, most: float) -> list[Floats]:
-    """One row (15,) per face out of candidates (K, 15), most confident first.
+def merge(candidates: Floats, max_iou: float) -> list[Floats]:
+    """Non-maximum suppression that averages instead of only dropping.
 
-    Of candidates that share more than `most` (IoU) the strongest stands for the face, and the average of those that agree with it
-    closely (IoU >= `AGREE`), weighted by squared score, says where its box and points are: neighbouring cells err independently.
+    The strongest candidate stands for its face. Its box and points are the mean of the candidates
+    that agree closely with it (IoU >= `VOTE_IOU`), weighted by squared score: neighbouring cells
+    err independently of each other.
+
+    Args:
+        candidates: (K, 15) from `decode`.
+        max_iou: Of candidates that overlap more than this, the weaker ones are dropped.
+
+    Returns:
+        One row (15,) per face, most confident first.
     """
     faces: list[Floats] = []
-    found = found[np.argsort(-found[:, 14], kind="stable")]
-    while len(found):
-        shared = _shares(found[0], found)
-        votes = found[shared >= AGREE]
-        weights = votes[:, 14] ** 2
-        faces.append(np.append(weights @ votes[:, :14] / weights.sum(), found[0, 14]))
-        found = found[shared <= most]
+    rest = candidates[np.argsort(-candidates[:, _SCORE], kind="stable")]
+    while len(rest):
+        best = rest[0]
+        iou = _iou_with(best, rest)
+        votes = rest[iou >= VOTE_IOU]
+        weights = votes[:, _SCORE] ** 2
+        mean = weights @ votes[:, _GEOMETRY] / weights.sum()
+        faces.append(np.append(mean, best[_SCORE]))
+        rest = rest[iou <= max_iou]
     return faces
 
 
-def _shares(row: Floats, rows: Floats) -> Floats:
-    """Intersection over union of one box with each of (K, 4+), x, y, w, h first; the box itself counts as 1."""
+def _iou_with(row: Floats, rows: Floats) -> Floats:
+    """IoU of a box with each of (K, 4+) boxes x, y, w, h, of which it is itself the first."""
     low = np.maximum(row[:2], rows[:, :2])
     high = np.minimum(row[:2] + row[2:4], rows[:, :2] + rows[:, 2:4])
-    both: Floats = np.prod(np.maximum(high - low, 0), axis=1)
-    either = row[2] * row[3] + rows[:, 2] * rows[:, 3] - both
-    shared: Floats = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
-    shared[0] = 1.0
-    return shared
+    intersection: Floats = np.prod(np.maximum(high - low, 0), axis=1)
+    union = row[2] * row[3] + rows[:, 2] * rows[:, 3] - intersection
+    iou: Floats = np.zeros_like(intersection)
+    np.divide(intersection, union, out=iou, where=union > 0)
+    # Also for a box without an area: `merge` must be rid of it, or it would never end.
+    iou[0] = 1.0
+    return iou
 
 
 class Detector:
-    """Finds faces in frames.
-
-    network: luma (N, 1, H, W) float32 in 0..255, H and W multiples of 32, to grids (N, M, 15).
-    least: smallest score of a face that is found; keep: of a face that is already known.
-    overlap: of two boxes that share more (IoU), the weaker goes.
-    side: the longer side of a frame is scaled down to this before the search, px.
-    window: side of the square that one known face is looked for in, px.
-    """
+    """Finds faces in frames, and finds known faces again near where they were."""
 
     def __init__(
         self, network: Network, *, least: float, keep: float, overlap: float, side: int, window: int
     ) -> None:
+        """Set up a detector; the numbers are those of a detector's card (`search`).
+
+        Args:
+            network: Luma (N, 1, H, W), float32 in 0..255, H and W multiples of 32, to grids
+                (N, M, 15).
+            least: Smallest score of a new face.
+            keep: Smallest score of a face that is already known.
+            overlap: Of two boxes with a larger IoU, the weaker one is dropped.
+            side: Frames are scaled down to this longer side before the search, px.
+            window: Side of the network's input when one known face is looked for, px.
+        """
         self.least = least
         self._network = network
         self._keep = keep
@@ -105,48 +149,79 @@ class Detector:
         self._window_anchors = anchor_points(window, window)
 
     def find(self, image: Image) -> list[Face]:
-        """All faces of an RGB frame (H, W, 3), most confident first."""
+        """Search a whole frame.
+
+        Args:
+            image: RGB uint8 (H, W, 3).
+
+        Returns:
+            All faces, most confident first, in frame pixels.
+        """
         scale = min(1.0, self._side / max(image.shape[:2]))
         luma = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-        # A face that fills the frame is larger than what the network has learned; at half the size it is not.
-        found = np.concatenate(
-            [self._candidates(luma, scale), self._candidates(luma, scale / 2, LARGE)]
-        )
-        return [_face(row, 1.0, (0, 0)) for row in merge(found, self._overlap)]
+        full_size = self._candidates(luma, scale)
+        # A face that fills the frame is larger than any the network was trained on; at half the
+        # size it is not.
+        half_size = self._candidates(luma, scale / 2, LARGE_PX)
+        candidates = np.concatenate([full_size, half_size])
+        return [_face(row, 1.0, (0, 0)) for row in merge(candidates, self._overlap)]
 
-    def _candidates(self, luma: Image, scale: float, least_px: float = 0.0) -> Floats:
-        """Candidates (K, 15) in frame pixels, found at `scale`, no narrower than `least_px` in what the network saw."""
+    def _candidates(self, luma: Image, scale: float, min_width: float = 0.0) -> Floats:
+        """Candidates (K, 15) in frame pixels, found at `scale`; `min_width` is in input pixels."""
         height, width = luma.shape
         if scale < 1:
-            small = max(round(width * scale), 1), max(round(height * scale), 1)
-            luma = np.asarray(cv2.resize(luma, small, interpolation=cv2.INTER_AREA), np.uint8)
-        rows, cols = (-(-n // 32) * 32 for n in luma.shape)
-        padded = np.zeros((1, 1, rows, cols), np.float32)
-        padded[0, 0, : luma.shape[0], : luma.shape[1]] = luma
-        found = decode(self._network(padded)[0], anchor_points(rows, cols), self.least)
-        found = found[found[:, 2] >= least_px]
-        found[:, :14] *= np.tile([width / luma.shape[1], height / luma.shape[0]], 7)
-        return found
+            size = (max(round(width * scale), 1), max(round(height * scale), 1))
+            luma = np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
+        padded = _padded(luma)
+        anchors = anchor_points(*padded.shape[2:])
+        candidates = decode(self._network(padded)[0], anchors, self.least)
+        candidates = candidates[candidates[:, 2] >= min_width]
+        # Per side: rounding gives width and height slightly different factors.
+        back = [width / luma.shape[1], height / luma.shape[0]]
+        candidates[:, _GEOMETRY] *= np.tile(back, 7)
+        return candidates
 
     def follow(self, image: Image, boxes: Sequence[Box]) -> list[Face | None]:
-        """Look for each known face near its last box only; None where it is gone. One network call for all."""
+        """Look for known faces near their last boxes only, all in one call of the network.
+
+        Args:
+            image: RGB uint8 (H, W, 3).
+            boxes: Where the faces were, x, y, w, h in frame pixels.
+
+        Returns:
+            For each box the face nearest to its middle, in frame pixels; None where there is none.
+        """
         if not boxes:
             return []
         windows = [_Window.around(box, self._window) for box in boxes]
-        crops = np.stack([window.cut(image) for window in windows])[:, None]
+        crops = np.stack([window.cut(image) for window in windows])
         faces: list[Face | None] = []
-        for grid, window in zip(self._network(crops), windows, strict=True):
-            best = merge(decode(grid, self._window_anchors, self._keep), self._overlap)
-            near = min(best, key=window.off_middle, default=None)
-            faces.append(None if near is None else _face(near, window.step, window.corner))
+        for grid, window in zip(self._network(crops[:, None]), windows, strict=True):
+            rows = merge(decode(grid, self._window_anchors, self._keep), self._overlap)
+            if rows:
+                nearest = min(rows, key=window.distance_from_middle)
+                faces.append(_face(nearest, window.scale, window.corner))
+            else:
+                faces.append(None)
         return faces
+
+
+def _padded(luma: Image) -> NDArray[np.float32]:
+    """Luma (H, W) as network input (1, 1, H', W'), black to the right and below."""
+    height, width = luma.shape
+    rows = -(-height // GRID_MULTIPLE) * GRID_MULTIPLE
+    cols = -(-width // GRID_MULTIPLE) * GRID_MULTIPLE
+    padded = np.zeros((1, 1, rows, cols), np.float32)
+    padded[0, 0, :height, :width] = luma
+    return padded
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A square part of a frame around one face, shown to the network at (size, size).
+    """A square part of a frame around one face, `side` px wide, shown to the network at `size` px.
 
-    A large face's window is a whole multiple of `size`, for then shrinking is exact block averaging, which is several times faster.
+    The window of a large face is a whole multiple of `size`: shrinking is then exact block
+    averaging, which is several times faster.
     """
 
     corner: tuple[int, int]
@@ -158,52 +233,66 @@ class _Window:
         x, y, w, h = box
         face = max(w, h)
         # Twice the face where it is small; otherwise the face fills between a third and two thirds.
-        side = (
-            max(round(2 * face), 16) if 2 * face < size else size * max(ceil(1.6 * face / size), 1)
-        )
-        return cls((round(x + w / 2 - side / 2), round(y + h / 2 - side / 2)), side, size)
+        if 2 * face < size:
+            side = max(round(2 * face), WINDOW_MIN_PX)
+        else:
+            side = size * max(ceil(1.6 * face / size), 1)
+        corner = (round(x + w / 2 - side / 2), round(y + h / 2 - side / 2))
+        return cls(corner, side, size)
 
     @property
-    def step(self) -> float:
+    def scale(self) -> float:
+        """Frame pixels per input pixel."""
         return self.side / self.size
 
-    def off_middle(self, row: Floats) -> float:
-        return float(
-            np.hypot(row[0] + row[2] / 2 - self.size / 2, row[1] + row[3] / 2 - self.size / 2)
-        )
+    def distance_from_middle(self, row: Floats) -> float:
+        """Distance of a candidate's centre from the window's, input pixels."""
+        right = row[0] + row[2] / 2 - self.size / 2
+        down = row[1] + row[3] / 2 - self.size / 2
+        return float(np.hypot(right, down))
 
     def cut(self, image: Image) -> NDArray[np.float32]:
-        """The window in luma, black where it reaches beyond the frame."""
-        block = self.side // self.size
-        spans = [
-            self._inside(at, length, max(block, 1))
-            for at, length in zip(self.corner, image.shape[1::-1], strict=True)
-        ]
-        (left, right), (top, bottom) = spans
-        out = np.zeros((self.size, self.size), np.float32)
-        cols, rows = round((right - left) / self.step), round((bottom - top) / self.step)
-        if cols > 0 and rows > 0:
-            luma = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
-            how = cv2.INTER_AREA if block else cv2.INTER_LINEAR
-            small = luma if block == 1 else cv2.resize(luma, (cols, rows), interpolation=how)
-            at_x, at_y = (
-                round((near - at) / self.step)
-                for near, at in zip((left, top), self.corner, strict=True)
-            )
-            shown = out[at_y : at_y + rows, at_x : at_x + cols]
-            shown[:] = small[: shown.shape[0], : shown.shape[1]]
-        return out
+        """The window's luma (size, size), black where it reaches beyond the frame."""
+        window = np.zeros((self.size, self.size), np.float32)
+        left, right = self._visible_span(self.corner[0], image.shape[1])
+        top, bottom = self._visible_span(self.corner[1], image.shape[0])
+        cols = self._scaled(right - left)
+        rows = self._scaled(bottom - top)
+        if cols <= 0 or rows <= 0:
+            return window
+        luma = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
+        if self.side >= 2 * self.size:
+            luma = cv2.resize(luma, (cols, rows), interpolation=cv2.INTER_AREA)
+        elif self.side < self.size:
+            luma = cv2.resize(luma, (cols, rows), interpolation=cv2.INTER_LINEAR)
+        x = self._scaled(left - self.corner[0])
+        y = self._scaled(top - self.corner[1])
+        # Rounding may put the last row or column outside.
+        visible = window[y : y + rows, x : x + cols]
+        visible[:] = luma[: visible.shape[0], : visible.shape[1]]
+        return window
 
-    def _inside(self, at: int, length: int, block: int) -> tuple[int, int]:
-        """The part of one side that lies in the frame, in whole blocks counted from the window's corner."""
-        near = at if at >= 0 else at + -(at // block) * block
-        return near, near + max(min(length, at + self.side) - near, 0) // block * block
+    def _scaled(self, length: int) -> int:
+        """A length of the frame in input pixels."""
+        return round(length / self.scale)
+
+    def _visible_span(self, start: int, length: int) -> tuple[int, int]:
+        """The part of one side inside a frame of `length` px, in whole blocks from `start` on."""
+        block = max(self.side // self.size, 1)
+        first = start
+        if start < 0:
+            first = start + -(start // block) * block
+        visible = max(min(length, start + self.side) - first, 0)
+        return first, first + visible // block * block
 
 
-def _face(row: Floats, scale: Floats | float, corner: Floats | tuple[int, int]) -> Face:
+def _face(row: Floats, scale: float, corner: tuple[int, int]) -> Face:
     """A face in frame pixels from a candidate (15,) in input pixels."""
-    scale, corner = np.broadcast_to(scale, 2), np.asarray(corner)
-    x, y = row[:2] * scale + corner
-    w, h = row[2:4] * scale
-    points = row[4:14].reshape(5, 2) * scale + corner
-    return Face((float(x), float(y), float(w), float(h)), points.astype(np.float64), float(row[14]))
+    offset = np.asarray(corner)
+    # In double precision: a bare number would leave the sums in the network's float32.
+    scales = np.full(2, scale, np.float64)
+    x, y = row[:2] * scales + offset
+    w, h = row[2:4] * scales
+    points = row[_POINTS].reshape(5, 2) * scales + offset
+    box = (float(x), float(y), float(w), float(h))
+    return Face(box, points.astype(np.float64), float(row[_SCORE]))

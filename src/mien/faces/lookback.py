@@ -1,63 +1,89 @@
-"""Search backwards: a face that a search finds was often in view before, and has rows there, too.
+"""Look back: a face that a search finds was often in view before, and gets rows there, too.
 
-For that the frames since the last search are kept, and given on when the next one is done. Not for live use: frames are
-up to `SEARCH_S` late.
+The frames since the last search are buffered and passed on when the next search is done. Frames are
+therefore up to `SEARCH_S` late, which rules out live use.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from mien.faces.track import Newcomer, Tracker, overlap
+from mien.faces.track import NewFace, Tracker, overlap
 from mien.records import Face, Frame
 
-__all__ = ["HELD_BYTES", "look_back"]
+__all__ = ["BUFFER_BYTES", "look_back"]
 
-HELD_BYTES: Final = 96 << 20
-"""Frames kept between two searches, bytes; where frames are so large that they would take more, searches come sooner."""
-_SAME: Final = 0.3
-"""A face that shares this much (IoU) with one already known in that frame is that one."""
-Seen = tuple[Frame, list[Face]]
+BUFFER_BYTES: Final = 96 << 20
+"""Frames buffered between two searches, bytes; where frames are large, searches come sooner."""
+_SAME_FACE_IOU: Final = 0.3
+"""A face that overlaps this much with one already known in the same frame is that one."""
+
+FrameFaces = tuple[Frame, list[Face]]
 
 
-def look_back(frames: Iterator[Frame], tracker: Tracker) -> Iterator[Seen]:
-    """Each frame with its faces, in order; a face is there from the first frame on in which it can be seen.
+def look_back(frames: Iterator[Frame], tracker: Tracker) -> Iterator[FrameFaces]:
+    """Track the faces of a source from the first frame on in which each can be seen.
 
-    frames: of one source, in order; those without pixels are given on without faces.
+    Args:
+        frames: Frames of one source, in order.
+        tracker: Finds and follows the faces.
+
+    Yields:
+        Each frame with its faces, in order; no faces where a frame has no pixels.
     """
-    held: list[Seen] = []
+    buffer: list[FrameFaces] = []
     size = 0
     for frame in frames:
         if frame.pixels is None:
-            held.append((frame, []))
+            buffer.append((frame, []))
             continue
         size += frame.pixels.nbytes
-        held.append(_seen(frame, held, tracker, size + frame.pixels.nbytes > HELD_BYTES))
+        # Search now if one more such frame would not fit.
+        is_full = size + frame.pixels.nbytes > BUFFER_BYTES
+        buffer.append(_track(frame, buffer, tracker, is_full))
         if tracker.searched:
-            yield from held
-            held, size = [], 0
-    # Who came in after the last search is in view at the end, and would be missed.
-    last = next((at for at in reversed(range(len(held))) if held[at][0].pixels is not None), None)
+            yield from buffer
+            buffer, size = [], 0
+    # Whoever came in after the last search is in view at the end, and would be missed.
+    last = _last_readable(buffer)
     if last is not None:
-        held[last] = _seen(held[last][0], held[:last], tracker, search=True)
-    yield from held
+        buffer[last] = _track(buffer[last][0], buffer[:last], tracker, search=True)
+    yield from buffer
 
 
-def _seen(frame: Frame, held: list[Seen], tracker: Tracker, search: bool) -> Seen:
-    """The frame with its faces. Those that are new are added to the frames kept before, as far back as they can be seen."""
+def _last_readable(buffer: list[FrameFaces]) -> int | None:
+    """Position of the last frame that has pixels."""
+    for position in reversed(range(len(buffer))):
+        frame, _ = buffer[position]
+        if frame.pixels is not None:
+            return position
+    return None
+
+
+def _track(frame: Frame, buffer: list[FrameFaces], tracker: Tracker, search: bool) -> FrameFaces:
+    """The frame with its faces; new ones are also added to the buffered frames before it."""
     assert frame.pixels is not None
     faces = tracker.update(frame.pixels, frame.time_s, search)
-    for newcomer in tracker.newcomers:
-        _trace(newcomer, held, tracker)
+    for new_face in tracker.new_faces:
+        _trace_back(new_face, buffer, tracker)
     return frame, faces
 
 
-def _trace(newcomer: Newcomer, held: list[Seen], tracker: Tracker) -> None:
-    for frame, faces in reversed(held):
+def _trace_back(new_face: NewFace, buffer: list[FrameFaces], tracker: Tracker) -> None:
+    """Add a face to the buffered frames, backwards, until it is no longer to be seen."""
+    for frame, faces in reversed(buffer):
         if frame.pixels is None:
             continue
-        earlier = tracker.before(frame.pixels, frame.time_s, newcomer)
-        if earlier is None or any(overlap(earlier.face.box, face.box) >= _SAME for face in faces):
+        earlier = tracker.find_earlier(frame.pixels, frame.time_s, new_face)
+        if earlier is None or _is_known(earlier.face, faces):
             return
         faces.append(earlier.face)
-        faces.sort(key=lambda face: -1 if face.track is None else face.track)
-        newcomer = earlier
+        faces.sort(key=_track_number)
+        new_face = earlier
+
+
+def _is_known(face: Face, faces: list[Face]) -> bool:
+    return any(overlap(face.box, other.box) >= _SAME_FACE_IOU for other in faces)
+
+
+def _track_number(face: Face) -> int:
+    return -1 if face.track is None else face.track

@@ -1,7 +1,8 @@
-"""Which way up: faces that are really turned, and films that were recorded sideways or upside down.
+"""Which way up: faces that are really upside down, and films recorded sideways or upside down.
 
-A network that has learned upright faces also finds some that are upside down, with eyes where the mouth is. What it
-then reads from them is wrong. The same face seen after a turn is surer, and its points lie the other way round.
+A network trained on upright faces also finds some that are upside down, with eyes where the mouth
+is, and whatever is then read from them is wrong. Seen after a turn of the frame, the same face has
+a higher score and its points lie the other way round.
 """
 
 from collections import Counter
@@ -21,12 +22,14 @@ __all__ = ["TurnSampler", "upright_only"]
 Image = NDArray[np.uint8]
 
 SURE: Final = 0.9
-"""A face this sure is not looked at again: of 68 portraits that were found upside down none had more than .84, in sharp film .88."""
-CONTRADICTS: Final = 60.0
-"""Two views of a face whose directions from mouth to eyes differ by more degrees than this cannot both be right."""
+"""Faces with this score are not checked: of 68 portraits found upside down none scored above .84,
+in sharp film none above .88."""
+CONTRADICTION_DEG: Final = 60.0
+"""Two views of a face whose directions from mouth to eyes differ by more cannot both be right."""
 SAMPLES: Final = 8
 """Frames that are searched in all directions, at most."""
 SPACING_S: Final = 0.5
+"""Time between two sampled frames, seconds, as long as faces are seen."""
 _TURNS: Final = {
     90: cv2.ROTATE_90_CLOCKWISE,
     180: cv2.ROTATE_180,
@@ -35,118 +38,152 @@ _TURNS: Final = {
 
 
 def upright_only(detector: Detector, image: Image, faces: Sequence[Face]) -> list[Face]:
-    """Those of the faces found in an RGB frame (H, W, 3) that are not rather seen when the frame is turned.
+    """Leave out faces that are better seen when the frame is turned.
 
-    A face leaning to one side is kept: turned or not, it is found with the same points. Where it is not, each view is set
-    straight by its own points, and the surer one is believed.
+    A face leaning to one side is kept: turned or not, it is found with the same points. Where the
+    points differ, each view is straightened by its own points, and the one that scores higher is
+    believed.
+
+    Args:
+        detector: Looks at the turned frames.
+        image: RGB uint8 (H, W, 3).
+        faces: Faces found in it.
+
+    Returns:
+        The faces that are right as they are, in the same order.
     """
     unsure = [number for number, face in enumerate(faces) if face.confidence < SURE]
     if not unsure:
         return list(faces)
     height, width = image.shape[:2]
-    false: set[int] = set()
-    for degrees, how in _TURNS.items():
+    wrong: set[int] = set()
+    for degrees in _TURNS:
+        turned = _rotate(image, degrees)
         boxes = [_turned_box(faces[number].box, degrees, width, height) for number in unsure]
-        turned = cast(Image, cv2.rotate(image, how))
-        for number, other in zip(unsure, detector.follow(turned, boxes), strict=True):
+        for number, view in zip(unsure, detector.follow(turned, boxes), strict=True):
             face = faces[number]
-            if other is None or other.confidence <= face.confidence:
+            if view is None or not _contradicts(view, degrees, face):
                 continue
-            apart = abs((_lean(other.points) - degrees - _lean(face.points) + 180) % 360 - 180)
-            if apart > CONTRADICTS and _straightened(detector, turned, other) > _straightened(
+            if _straightened_score(detector, turned, view) > _straightened_score(
                 detector, image, face
             ):
-                false.add(number)
-    return [face for number, face in enumerate(faces) if number not in false]
+                wrong.add(number)
+    return [face for number, face in enumerate(faces) if number not in wrong]
 
 
-def _straightened(detector: Detector, image: Image, face: Face) -> float:
-    """How sure the face is when the frame is turned until its points stand upright."""
+def _contradicts(view: Face, degrees: int, face: Face) -> bool:
+    """Whether a face has a higher score in the frame turned by `degrees`, and other points."""
+    if view.confidence <= face.confidence:
+        return False
+    difference = _lean_deg(view.points) - degrees - _lean_deg(face.points)
+    # Wrapped to -180..180 degrees.
+    return abs((difference + 180) % 360 - 180) > CONTRADICTION_DEG
+
+
+def _straightened_score(detector: Detector, image: Image, face: Face) -> float:
+    """The face's score when the frame is turned until its points stand upright."""
     x, y, w, h = face.box
-    matrix = cv2.getRotationMatrix2D((x + w / 2, y + h / 2), _lean(face.points), 1.0)
-    upright = cast(
-        Image, cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
-    )
-    again = detector.follow(upright, [face.box])[0]
-    return max(face.confidence, again.confidence if again is not None else 0.0)
+    matrix = cv2.getRotationMatrix2D((x + w / 2, y + h / 2), _lean_deg(face.points), 1.0)
+    size = image.shape[1::-1]
+    upright = cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    view = detector.follow(cast(Image, upright), [face.box])[0]
+    if view is None:
+        return face.confidence
+    return max(face.confidence, view.confidence)
 
 
-def _lean(points: Floats) -> float:
-    """Degrees clockwise from straight up of the direction from mouth to eyes.
+def _lean_deg(points: Floats) -> float:
+    """Direction from mouth to eyes of points (5, 2), degrees clockwise from straight up.
 
-    >>> _lean(np.array([[0, 0], [2, 0], [1, 1], [0, 2], [2, 2]])), _lean(np.array([[2, 0], [2, 2], [1, 1], [0, 0], [0, 2]]))
-    (0.0, 90.0)
+    >>> _lean_deg(np.array([[0, 0], [2, 0], [1, 1], [0, 2], [2, 2]]))
+    0.0
+    >>> _lean_deg(np.array([[2, 0], [2, 2], [1, 1], [0, 0], [0, 2]]))
+    90.0
     """
-    right, down = points[:2].mean(axis=0) - points[3:].mean(axis=0)
+    eyes = points[:2].mean(axis=0)
+    mouth = points[3:].mean(axis=0)
+    right, down = eyes - mouth
+    # Adding zero turns -0.0 into 0.0.
     return float(np.degrees(np.arctan2(right, -down))) + 0.0
 
 
+def _rotate(image: Image, degrees: int) -> Image:
+    """The frame turned clockwise by 90, 180 or 270 degrees."""
+    return cast(Image, cv2.rotate(image, _TURNS[degrees]))
+
+
 def _turned_box(box: Box, degrees: int, width: int, height: int) -> Box:
-    """A box of a frame of that size, where it lies after the frame was turned clockwise.
+    """Where a box of a frame of that size lies after the frame was turned clockwise.
 
     >>> _turned_box((0, 0, 10, 20), 90, 100, 50)
     (30, 0, 20, 10)
     """
     x, y, w, h = box
-    return {
-        90: (height - y - h, x, h, w),
-        180: (width - x - w, height - y - h, w, h),
-        270: (y, width - x - w, h, w),
-    }[degrees]
+    if degrees == 90:
+        return (height - y - h, x, h, w)
+    if degrees == 180:
+        return (width - x - w, height - y - h, w, h)
+    return (y, width - x - w, h, w)
 
 
 class TurnSampler:
-    """Looks at some frames from the start of a film, and says by how much it must be turned.
+    """Searches some frames from the start of a film in all directions, to see if it is turned.
 
-    votes: by degrees clockwise, in how many of the sampled frames a face is seen after that turn alone; 0 is upright.
+    Attributes:
+        votes: By degrees clockwise, in how many sampled frames a face is seen after that turn
+            alone; 0 is upright.
     """
 
     def __init__(self, detector: Detector) -> None:
         self.votes: Counter[int] = Counter()
         self._detector = detector
-        self._left = SAMPLES
+        self._samples_left = SAMPLES
         self._next_s = -np.inf
         self._wait_s = SPACING_S
 
     @property
     def done(self) -> bool:
-        """Whether enough was seen."""
-        return self._left <= 0
+        """Whether enough frames were sampled."""
+        return self._samples_left <= 0
 
     def add(self, image: Image, time_s: float, upright: bool) -> None:
-        """Take a frame, RGB uint8 (H, W, 3), into account, unless it comes too soon after the last.
+        """Sample a frame, unless it comes too soon after the last sample.
 
-        upright: whether a face is known to be in it as it is; else it is searched in all directions.
+        Args:
+            image: RGB uint8 (H, W, 3).
+            time_s: Time of the frame, seconds.
+            upright: Whether a face is known to be seen in it as it is; if so it is not searched.
         """
         if self.done or time_s < self._next_s:
             return
-        turn = 0 if upright else self._search(image)
+        turn = 0 if upright else self._best_turn(image)
         if turn is not None:
             self.votes[turn] += 1
         else:
-            self._wait_s *= 2  # nobody is there yet: look again later, and ever less often
+            # Nobody is there yet: look again later, and ever less often.
+            self._wait_s *= 2
         self._next_s = time_s + self._wait_s
-        self._left -= 1
+        self._samples_left -= 1
 
-    def _search(self, image: Image) -> int | None:
-        """The turn after which the surest face is seen; None where there is none in any direction."""
-        best, turn = 0.0, None
-        for degrees, how in _TURNS.items():
-            turned = cast(Image, cv2.rotate(image, how))
-            faces = self._detector.find(turned)[:1]
-            again = [
-                face
-                for face in self._detector.follow(turned, [face.box for face in faces])
-                if face is not None
-            ]
-            for face in upright_only(self._detector, turned, again):
-                if face.confidence > max(best, self._detector.least):
-                    best, turn = face.confidence, degrees
-        return turn
+    def _best_turn(self, image: Image) -> int | None:
+        """The turn after which the face of the highest score is seen; None where there is none."""
+        best_score = self._detector.least
+        best_turn = None
+        for degrees in _TURNS:
+            for face in self._upright_faces(_rotate(image, degrees)):
+                if face.confidence > best_score:
+                    best_score, best_turn = face.confidence, degrees
+        return best_turn
+
+    def _upright_faces(self, image: Image) -> list[Face]:
+        """The surest face of a frame, if a second look confirms it and it is upright."""
+        boxes = [face.box for face in self._detector.find(image)[:1]]
+        confirmed = [face for face in self._detector.follow(image, boxes) if face is not None]
+        return upright_only(self._detector, image, confirmed)
 
     @property
     def turn(self) -> int:
-        """Degrees by which to turn the film clockwise: what most of the sampled frames with a face need, else 0."""
+        """Clockwise turn that most of the frames with a face need; 0 without a majority."""
         if not self.votes:
             return 0
         degrees, count = self.votes.most_common(1)[0]

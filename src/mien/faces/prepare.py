@@ -1,7 +1,7 @@
-"""The one crop-and-resize: from a face in a frame to the pixels a network eats.
+"""The one crop-and-resize: from a face in a frame to a network's input.
 
-Training, running, phone and browser all come through here, so a network never sees two preprocessings.
-`Pixels` (on every card) says what to do; this module is its only reader.
+Training, inference, phone and browser all come through here, so that a network never sees two kinds
+of preprocessing. `Pixels`, part of every card, says what to do; this module is its only reader.
 """
 
 from typing import Annotated, Literal
@@ -17,22 +17,24 @@ from mien.tasks import Floats
 __all__ = ["Pixels", "crop_matrix", "normalise", "prepare", "prepare_crop", "similarity", "warp"]
 
 Image = NDArray[np.uint8]
-Place = Annotated[float, Field(ge=-10, le=10)]
-Point = tuple[Place, Place]
+Coordinate = Annotated[float, Field(ge=-10, le=10)]
+Point = tuple[Coordinate, Coordinate]
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 class Pixels(BaseModel):
-    """What a network eats.
+    """How a face is turned into a network's input.
 
-    size: side of the square crop, px.
-    colour: channels of the network's input; ``grey`` is one channel, ITU-R BT.601 luma.
-    alignment: ``similarity5`` turns, scales and shifts the five points onto `template`;
-        ``box`` takes the square around the face box, widened by `margin`, without turning.
-    template: where the five points go, in fractions of the crop (0..1); order as in `Face`.
-    margin: added on each side of the box, in fractions of its longer side.
-    mean, std: one number per channel, in units of 0..255: input = (value - mean) / std.
-    resize: ``area`` averages when it shrinks (no aliasing), ``linear`` samples.
+    Attributes:
+        size: Side of the square crop, px.
+        colour: Channels of the network's input; ``grey`` is one channel, ITU-R BT.601 luma.
+        alignment: ``similarity5`` rotates, scales and shifts the five points onto `template`;
+            ``box`` takes the square around the face box, widened by `margin`, without rotation.
+        template: Where the five points go, in fractions of the crop (0..1); order as in `Face`.
+        margin: Added on each side of the box, in fractions of its longer side.
+        mean: One number per channel, in units of 0..255: input = (value - mean) / std.
+        std: One number per channel, in units of 0..255.
+        resize: ``area`` averages when it shrinks (no aliasing), ``linear`` samples.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -67,54 +69,77 @@ class Pixels(BaseModel):
 
 
 def similarity(source: Floats, target: Floats) -> Floats:
-    """Least-squares rotation, scale and shift (2, 3) that takes `source` (K, 2) to `target` (K, 2).
+    """Least-squares rotation, scale and shift that takes one set of points to another.
 
-    As complex numbers w = a z + b, the solution is a plain linear regression (Umeyama 1991, without reflection).
+    As complex numbers w = a z + b, the solution is a plain linear regression (Umeyama 1991, without
+    reflection).
 
-    >>> similarity(np.array([[0., 0.], [1., 0.]]), np.array([[1., 1.], [1., 3.]])).round(6).tolist()
+    Args:
+        source: Points (K, 2).
+        target: Points (K, 2).
+
+    Returns:
+        The affine map (2, 3); a pure shift where all source points are the same.
+
+    >>> matrix = similarity(np.array([[0., 0.], [1., 0.]]), np.array([[1., 1.], [1., 3.]]))
+    >>> matrix.round(6).tolist()
     [[0.0, -2.0, 1.0], [2.0, 0.0, 1.0]]
     """
     z = source[:, 0] + 1j * source[:, 1]
     w = target[:, 0] + 1j * target[:, 1]
     centred = z - z.mean()
     spread = float((abs(centred) ** 2).sum())
-    a = (centred.conj() * (w - w.mean())).sum() / spread if spread else 1.0 + 0j
+    a = 1.0 + 0j
+    if spread:
+        a = (centred.conj() * (w - w.mean())).sum() / spread
     b = w.mean() - a * z.mean()
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 def crop_matrix(face: Face, pixels: Pixels) -> Floats:
-    """Affine map (2, 3) from frame pixels to crop pixels; pixel centres lie at whole numbers."""
+    """The map that cuts a face out of its frame.
+
+    Args:
+        face: The face, in frame pixels.
+        pixels: How it is cut.
+
+    Returns:
+        Affine map (2, 3) from frame pixels to crop pixels; pixel centres lie at whole numbers.
+    """
     if pixels.template is not None:
         return similarity(face.points, np.array(pixels.template) * pixels.size - 0.5)
     x, y, w, h = face.box
     side = max(w, h) * (1 + 2 * pixels.margin)
     scale = pixels.size / max(side, 1e-6)
-    return np.array([
-        [scale, 0, pixels.size / 2 - 0.5 - scale * (x + w / 2 - 0.5)],
-        [0, scale, pixels.size / 2 - 0.5 - scale * (y + h / 2 - 0.5)],
-    ])  # fmt: skip
+    middle = pixels.size / 2 - 0.5
+    shift_x = middle - scale * (x + w / 2 - 0.5)
+    shift_y = middle - scale * (y + h / 2 - 0.5)
+    return np.array([[scale, 0, shift_x], [0, scale, shift_y]])
 
 
 def warp(image: Image, matrix: Floats, pixels: Pixels) -> Image:
-    """Apply `matrix` to an RGB `image` (H, W, 3); returns the RGB crop (size, size, 3).
+    """Cut a crop out of a frame; beyond the frame the nearest edge pixel is repeated.
 
-    OpenCV's affine warp only samples, so a face that shrinks to less than half is first averaged down (`area`).
-    Beyond the frame the nearest edge pixel goes on.
+    Args:
+        image: RGB uint8 (H, W, 3).
+        matrix: Affine map (2, 3) from frame pixels to crop pixels.
+        pixels: Size of the crop, and how it is resized.
+
+    Returns:
+        RGB uint8 (size, size, 3).
     """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    # OpenCV's affine warp only samples: what shrinks to less than half is averaged down first.
     if pixels.resize == "area" and scale < 0.5:
         image, matrix = _shrink(image, matrix, pixels.size, int(1 / scale))
-    return np.asarray(
-        cv2.warpAffine(
-            image,
-            matrix,
-            (pixels.size, pixels.size),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        ),
-        dtype=np.uint8,
+    crop = cv2.warpAffine(
+        image,
+        matrix,
+        (pixels.size, pixels.size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
+    return np.asarray(crop, dtype=np.uint8)
 
 
 def _shrink(image: Image, matrix: Floats, size: int, factor: int) -> tuple[Image, Floats]:
@@ -122,59 +147,92 @@ def _shrink(image: Image, matrix: Floats, size: int, factor: int) -> tuple[Image
     corners = np.array([[-1, size, -1, size], [-1, -1, size, size], [1, 1, 1, 1]], dtype=float)
     x, y = cv2.invertAffineTransform(matrix) @ corners
     height, width = image.shape[:2]
-    x0, y0 = (int(np.clip(np.floor(v.min()), 0, n - 1)) for v, n in ((x, width), (y, height)))
-    x1, y1 = (
-        int(np.clip(np.ceil(v.max()) + 1, low + 1, n))
-        for v, low, n in ((x, x0, width), (y, y0, height))
-    )
-    (x1, cols), (y1, rows) = _whole(x0, x1, width, factor), _whole(y0, y1, height, factor)
-    small = cv2.resize(image[y0:y1, x0:x1], (cols, rows), interpolation=cv2.INTER_AREA)
-    step_x, step_y = (x1 - x0) / cols, (y1 - y0) / rows
-    back = np.array(
-        [[step_x, 0, x0 + step_x / 2 - 0.5], [0, step_y, y0 + step_y / 2 - 0.5], [0, 0, 1]]
-    )
+    left, right, cols = _block_span(x, width, factor)
+    top, bottom, rows = _block_span(y, height, factor)
+    part = image[top:bottom, left:right]
+    small = cv2.resize(part, (cols, rows), interpolation=cv2.INTER_AREA)
+    step_x = (right - left) / cols
+    step_y = (bottom - top) / rows
+    # From the small picture's pixels back to the frame's; a pixel's centre lies half a pixel in.
+    back_x = [step_x, 0, left + step_x / 2 - 0.5]
+    back_y = [0, step_y, top + step_y / 2 - 0.5]
+    back = np.array([back_x, back_y, [0, 0, 1]])
     return np.asarray(small, dtype=np.uint8), matrix @ back
 
 
-def _whole(start: int, stop: int, limit: int, factor: int) -> tuple[int, int]:
-    """The end of a span moved so that it holds whole blocks, within `limit`, and their number: OpenCV averages those much faster."""
+def _block_span(values: Floats, limit: int, factor: int) -> tuple[int, int, int]:
+    """Start and end of the coordinates that occur, within 0..limit, and the number of blocks.
+
+    The end moves so that the span holds whole blocks: OpenCV averages those much faster.
+    """
+    start = int(np.clip(np.floor(values.min()), 0, limit - 1))
+    stop = int(np.clip(np.ceil(values.max()) + 1, start + 1, limit))
     count = -((start - stop) // factor)
     if start + count * factor > limit:
         count -= 1
-    return (start + count * factor, count) if count else (stop, 1)
+    if not count:
+        return start, stop, 1
+    return start, start + count * factor, count
 
 
 def prepare(image: Image, face: Face, pixels: Pixels) -> Image:
-    """The crop of `face`: RGB uint8 (size, size, 3) from an RGB `image` (H, W, 3)."""
+    """Cut a face out of a frame.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        face: The face, in frame pixels.
+        pixels: How it is cut.
+
+    Returns:
+        RGB uint8 (size, size, 3).
+    """
     return warp(image, crop_matrix(face, pixels), pixels)
 
 
 def prepare_crop(image: Image, pixels: Pixels) -> Image:
-    """The crop of a picture that already is one face: squashed to (size, size, 3), nothing cut off."""
+    """Resize a picture that already is one face, without keeping its aspect or cutting anything
+    off.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        pixels: Size of the crop, and how it is resized.
+
+    Returns:
+        RGB uint8 (size, size, 3).
+    """
+    size = pixels.size
     height, width = image.shape[:2]
-    if pixels.resize == "area" and (height > pixels.size) != (width > pixels.size):
-        # OpenCV averages only where both sides shrink, so the one that does goes first.
-        image = np.asarray(
-            cv2.resize(
-                image,
-                (min(width, pixels.size), min(height, pixels.size)),
-                interpolation=cv2.INTER_AREA,
-            ),
-            np.uint8,
-        )
-    shrinks = pixels.resize == "area" and min(image.shape[:2]) > pixels.size
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(
-        cv2.resize(image, (pixels.size, pixels.size), interpolation=how), dtype=np.uint8
-    )
+    averages = pixels.resize == "area"
+    # OpenCV averages only where both sides shrink, so the one that does goes first.
+    if averages and (height > size) != (width > size):
+        image = _resize(image, min(width, size), min(height, size), cv2.INTER_AREA)
+    shrinks = min(image.shape[:2]) > size
+    return _resize(image, size, size, cv2.INTER_AREA if averages and shrinks else cv2.INTER_LINEAR)
+
+
+def _resize(image: Image, width: int, height: int, method: int) -> Image:
+    resized = cv2.resize(image, (width, height), interpolation=method)
+    return np.asarray(resized, dtype=np.uint8)
 
 
 def normalise(crops: list[Image] | Image, pixels: Pixels) -> NDArray[np.float32]:
-    """RGB uint8 crops (N, size, size, 3) to network input (N, channels, size, size), float32."""
+    """Turn crops into network input.
+
+    Args:
+        crops: RGB uint8 (N, size, size, 3), or a list of (size, size, 3).
+        pixels: Colour, mean and standard deviation of the input.
+
+    Returns:
+        float32 (N, channels, size, size).
+    """
     batch = np.asarray(crops, dtype=np.uint8)
     if pixels.colour == "grey":
         values = (batch @ _LUMA)[..., None]
+    elif pixels.colour == "bgr":
+        values = batch[..., ::-1].astype(np.float32)
     else:
-        values = (batch if pixels.colour == "rgb" else batch[..., ::-1]).astype(np.float32)
-    scaled = (values - np.array(pixels.mean, np.float32)) / np.array(pixels.std, np.float32)
+        values = batch.astype(np.float32)
+    mean = np.array(pixels.mean, np.float32)
+    std = np.array(pixels.std, np.float32)
+    scaled = (values - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)

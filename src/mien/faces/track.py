@@ -1,59 +1,90 @@
-"""Find faces and follow each through time: the same number for the same face, a new one for another face.
+"""Track faces through time: the same number for the same face, a new one for another face.
 
-Between full searches, a known face is only looked for near where it was, which is both faster and steadier than searching
-every frame. A full search runs at the first frame, after a cut, whenever a face is lost, another is in its place or none
-is in view, and every `SEARCH_S` in any case, so a person who walks in is noticed at the first frame after that time, at
-the latest. `mien.faces.lookback` then finds the frames before, where a source is no live one.
+Between full searches a known face is only looked for near where it was, which is both faster and
+steadier than searching every frame. A full search runs at the first frame, after a cut, whenever a
+face is lost, another is in its place or none is in view, and every `SEARCH_S` in any case, so a
+person who walks in is noticed at the first frame after that time, at the latest.
+`mien.faces.lookback` then finds the frames before, where the source is not live.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import product
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.faces.appearance import MATCH, Appearance, Gallery
 from mien.faces.detect import Box, Detector
-from mien.faces.likeness import ALIKE, Look, Memory
 from mien.faces.orientation import upright_only
 from mien.records import Face
 from mien.sources.interval import FrameInterval
 from mien.tasks import Floats
 
-__all__ = ["Newcomer", "Tracker", "overlap"]
+__all__ = ["NewFace", "Tracker", "overlap"]
+
+Image = NDArray[np.uint8]
 
 SEARCH_S: Final = 0.5
 """Time between full searches, seconds."""
 GAP_S: Final = 0.5
-"""A face that comes back within this time keeps its number, seconds; longer where frames are far apart."""
-NEAR: Final = 0.2
-"""A lost face is expected where a found one shares this much (IoU) with its place."""
-ROAM: Final = 1.0
-"""It may have gone on from there by so many of its widths a second."""
-ELSEWHERE: Final = 0.05
-"""How alike (`Memory.likeness`) a face that is found anywhere else must be to be taken for a lost one."""
-CERTAIN: Final = 0.17
-"""From this likeness on, nobody asks whether a face in its place is another's: real film gives more from frame to frame."""
-RATHER: Final = 0.03
-"""A face is another's that it resembles more by so much."""
-PLACE: Final = 0.03
-"""What a place that is wholly shared (IoU 1) counts for, in units of likeness, where faces compete for a number."""
-UNMOVED: Final = 0.5
-"""After a cut a face goes on only where it shares this much (IoU) with its old place and is as alike as `ELSEWHERE` asks:
-then what changed was the light."""
-TOUCH: Final = 0.1
-"""What shares less with the place where a face should be (IoU) is another face, or none."""
-STILL: Final = 0.8
-"""A face whose box still shares this much with the place it was looked for (IoU) is looked for there again."""
-CUT: Final = 24.0
-"""Mean absolute change of sampled pixels (0..255) from one frame to the next, camera motion aside, that counts as a cut."""
-CUT_S: Final = 0.25
-"""Longest time between two frames, seconds, in which such a change is no motion."""
-PAN: Final = 4
-"""How far the camera may swing from one frame to the next, in 24ths of the frame's shorter side."""
+"""A face that comes back within this time keeps its number, seconds; longer where frames are far
+apart."""
+
+# Where a face is looked for, and what counts as the same place (IoU of two boxes).
+MIN_IOU: Final = 0.1
+"""What overlaps less with the place where a face should be is another face, or none."""
+AFTER_CUT_IOU: Final = 0.5
+"""After a cut a face goes on only where it overlaps this much with its old place and is as alike as
+`MATCH_ELSEWHERE` asks: then what changed was the light."""
+EXPECTED_IOU: Final = 0.2
+"""A lost face is expected where a new one overlaps this much with its place."""
+ROAM_WIDTHS_PER_S: Final = 1.0
+"""It may have moved on from there by so many of its widths a second."""
+STILL_IOU: Final = 0.8
+"""A face whose box still overlaps this much with the window of the last search is looked for in
+that same window."""
+DUPLICATE_IOU: Final = 0.5
+"""Boxes that overlap this much are one face."""
+KNOWN_IOU: Final = 0.3
+"""What a search finds is a face already followed if it overlaps this much with it."""
+CONFIRMED_IOU: Final = 0.3
+"""A second look must find a face that overlaps this much with the first."""
+TRUSTED_MOTION_S: Final = 0.1
+"""A face's motion is extrapolated for this time, seconds."""
+
+# How alike two faces must be (`Gallery.likeness`).
+MATCH_ELSEWHERE: Final = 0.05
+"""A face found where it is not expected must be this alike to be taken for a lost one."""
+CERTAIN_MATCH: Final = 0.17
+"""From this likeness on, a face in its place is not compared with other tracks: consecutive frames
+of real film score higher."""
+BETTER_MATCH_BY: Final = 0.03
+"""A face belongs to another track that it resembles more by so much."""
+IOU_WEIGHT: Final = 0.03
+"""What full overlap (IoU 1) counts for, in units of likeness, where faces compete for a number."""
+
+CUT_CHANGE: Final = 24.0
+"""Mean absolute change of sampled pixels (0..255) from one frame to the next, camera motion aside,
+that counts as a cut."""
+CUT_MAX_S: Final = 0.25
+"""Longest time between two frames, seconds, in which such a change cannot be motion."""
+THUMBNAIL_SIDE: Final = 24
+"""Pixels sampled along the frame's shorter side."""
+PAN_CELLS: Final = 4
+"""How far the camera may pan from one frame to the next, px of the thumbnail."""
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes (x, y, w, h).
+    """Intersection over union of two boxes.
+
+    Args:
+        a: x, y, w, h.
+        b: x, y, w, h.
+
+    Returns:
+        0..1; 0 where they do not overlap.
 
     >>> round(overlap((0, 0, 2, 2), (1, 0, 2, 2)), 3)
     0.333
@@ -62,24 +93,31 @@ def overlap(a: Box, b: Box) -> float:
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
         return 0.0
-    both = width * height
-    return both / (a[2] * a[3] + b[2] * b[3] - both)
+    intersection = width * height
+    return intersection / (a[2] * a[3] + b[2] * b[3] - intersection)
+
+
+def _is_apart(face: Face, others: Iterable[Face], iou: float) -> bool:
+    """Whether a face overlaps less than `iou` with each of the others."""
+    return all(overlap(face.box, other.box) < iou for other in others)
 
 
 @dataclass(frozen=True, slots=True)
 class _Track:
+    """A face that is followed, or was lost a moment ago."""
+
     face: Face
     seen_s: float
-    speed: tuple[float, float]  # of the box's corner, px a second
+    velocity: tuple[float, float]  # of the box's corner, px per second
     window: Box  # where it was looked for last
-    memory: Memory
-    replaced: bool = (
-        False  # lost to another face in its place, which is no reason to look for it at every frame
-    )
+    gallery: Gallery
+    # Lost to another face in its place, which is no reason to search every frame for it.
+    replaced: bool = False
 
     @classmethod
-    def begin(cls, face: Face, look: Look) -> "_Track":
-        return cls(face, look.time_s, (0.0, 0.0), face.box, Memory.of(look))
+    def begin(cls, face: Face, appearance: Appearance) -> "_Track":
+        gallery = Gallery.of(appearance)
+        return cls(face, appearance.time_s, (0.0, 0.0), face.box, gallery)
 
     @property
     def number(self) -> int:
@@ -87,252 +125,348 @@ class _Track:
         return self.face.track
 
     def box_at(self, time_s: float) -> Box:
-        """Where the box should be by now; motion is believed for a tenth of a second."""
-        ahead = min(time_s - self.seen_s, 0.1)
+        """Where the box should be by now."""
+        elapsed_s = min(time_s - self.seen_s, TRUSTED_MOTION_S)
         x, y, w, h = self.face.box
-        return x + self.speed[0] * ahead, y + self.speed[1] * ahead, w, h
+        return x + self.velocity[0] * elapsed_s, y + self.velocity[1] * elapsed_s, w, h
 
     def window_at(self, time_s: float) -> Box:
-        """Where to look for it now. A face that keeps still is looked for in the very same pixels, so its points do not tremble."""
+        """Where to look for the face now."""
         box = self.box_at(time_s)
-        return self.window if overlap(box, self.window) >= STILL else box
+        # The very same pixels for a face that keeps still, so that its points do not tremble.
+        if overlap(box, self.window) >= STILL_IOU:
+            return self.window
+        return box
 
     def expects(self, face: Face, time_s: float) -> bool:
-        """Whether the face is where this one may have gone in the time since it was seen."""
+        """Whether a face is where this one may have gone since it was seen."""
         box = self.box_at(time_s)
-        if overlap(box, face.box) >= NEAR:
+        if overlap(box, face.box) >= EXPECTED_IOU:
             return True
-        away = np.hypot(
-            box[0] + box[2] / 2 - face.box[0] - face.box[2] / 2,
-            box[1] + box[3] / 2 - face.box[1] - face.box[3] / 2,
-        )
-        return bool(away <= ROAM * box[2] * (time_s - self.seen_s))
+        right = box[0] + box[2] / 2 - face.box[0] - face.box[2] / 2
+        down = box[1] + box[3] / 2 - face.box[1] - face.box[3] / 2
+        reach = ROAM_WIDTHS_PER_S * box[2] * (time_s - self.seen_s)
+        return bool(np.hypot(right, down) <= reach)
 
-    def moved(self, face: Face, look: Look) -> "_Track":
-        time_s = look.time_s
-        passed = max(time_s - self.seen_s, 1e-3)
-        new = ((face.box[i] - self.face.box[i]) / passed for i in (0, 1))
-        speed = tuple(0.5 * old + 0.5 * now for old, now in zip(self.speed, new, strict=True))
+    def moved(self, face: Face, appearance: Appearance) -> "_Track":
+        """The track after its face was seen where it may have moved to."""
+        time_s = appearance.time_s
+        elapsed_s = max(time_s - self.seen_s, 1e-3)
+        velocity_x = self._new_velocity(face, elapsed_s, 0)
+        velocity_y = self._new_velocity(face, elapsed_s, 1)
+        window = self.window_at(time_s)
+        gallery = self.gallery.add(appearance)
         face = replace(face, track=self.number)
-        return _Track(
-            face, time_s, (speed[0], speed[1]), self.window_at(time_s), self.memory.with_look(look)
-        )
+        return _Track(face, time_s, (velocity_x, velocity_y), window, gallery)
 
-    def jumped(self, face: Face, look: Look) -> "_Track":
-        """The track after a change of place that says nothing about speed, such as that of tiles in a gallery."""
-        return _Track(
-            replace(face, track=self.number),
-            look.time_s,
-            (0.0, 0.0),
-            face.box,
-            self.memory.with_look(look),
-        )
+    def _new_velocity(self, face: Face, elapsed_s: float, axis: int) -> float:
+        """Mean of the old and the latest velocity, px per second: single boxes are noisy."""
+        latest = (face.box[axis] - self.face.box[axis]) / elapsed_s
+        return 0.5 * self.velocity[axis] + 0.5 * latest
+
+    def jumped(self, face: Face, appearance: Appearance) -> "_Track":
+        """The track after a change of place without motion, such as that of tiles in a gallery."""
+        face = replace(face, track=self.number)
+        gallery = self.gallery.add(appearance)
+        return _Track(face, appearance.time_s, (0.0, 0.0), face.box, gallery)
+
+    def resumed(self, face: Face, appearance: Appearance) -> "_Track":
+        """The track after a search found its lost face again."""
+        if self.expects(face, appearance.time_s):
+            return self.moved(face, appearance)
+        return self.jumped(face, appearance)
+
+
+class _Match(NamedTuple):
+    """A face that may be a track's; of several, the highest rank wins."""
+
+    rank: float
+    track: _Track
+    face: Face
+    appearance: Appearance
+
+
+def _best_first(matches: list[_Match]) -> list[_Match]:
+    return sorted(matches, key=lambda match: -match.rank)
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
-    """A face that a search found and no track knew, with what it looked like then."""
+class NewFace:
+    """A face that a search found and no track knew.
+
+    Attributes:
+        face: The face, with its new number.
+        gallery: What it looked like then.
+    """
 
     face: Face
-    memory: Memory
+    gallery: Gallery
 
 
 class Tracker:
-    """Faces of one source, frame by frame. `detector` does the looking; the tracker only remembers.
+    """Follows the faces of one source, frame by frame.
 
-    searched: whether the last frame was searched as a whole.
-    newcomers: the faces that this search found beside known ones: they may have been in view before.
-    turned_away: how often a face was left out because it is seen better when the frame is turned.
+    Attributes:
+        searched: Whether the last frame was searched as a whole.
+        new_faces: Faces that this search found beside known ones: they may have been in view
+            before.
+        turned_away: How often a face was left out because it is better seen when the frame is
+            turned.
     """
 
     def __init__(self, detector: Detector) -> None:
         self.searched = False
-        self.newcomers: list[Newcomer] = []
-        self._detector = detector
+        self.new_faces: list[NewFace] = []
         self.turned_away = 0
+        self._detector = detector
         self._interval = FrameInterval()
         self._tracks: list[_Track] = []
-        self._next = 0
+        self._next_number = 0
         self._frame_s = -np.inf
         self._searched_s = -np.inf
-        self._thumb: Floats | None = None
+        self._thumbnail: Floats | None = None
 
     def forget(self) -> None:
-        """What comes next is another picture: no face goes on, and no number is given again."""
-        self._tracks, self._thumb = [], None
-        self._frame_s = self._searched_s = -np.inf
+        """Forget all faces, since what comes next is another picture. Numbers are never reused."""
+        self._tracks = []
+        self._thumbnail = None
+        self._frame_s = -np.inf
+        self._searched_s = -np.inf
         self._interval = FrameInterval()
 
-    def update(self, image: NDArray[np.uint8], time_s: float, search: bool = False) -> list[Face]:
-        """All faces in view in an RGB frame (H, W, 3) at `time_s`, each with its track number, lowest first.
+    def update(self, image: Image, time_s: float, search: bool = False) -> list[Face]:
+        """Find and follow the faces of the next frame.
 
-        Faces that are found together are numbered from left to right. Times must not decrease.
-        search: search the whole frame, whether it is due or not.
+        Args:
+            image: RGB uint8 (H, W, 3).
+            time_s: Time of the frame, seconds; must not decrease.
+            search: Search the whole frame even if no search is due.
+
+        Returns:
+            All faces in view, each with its track number, lowest first. Faces found together are
+            numbered from left to right.
         """
-        # Between frames far apart a picture may change as much by motion; then each face speaks for itself.
-        cut = self._is_cut(image) and time_s - self._frame_s <= CUT_S
+        # Frames far apart may differ as much by motion; then each face is judged by itself.
+        cut = self._is_cut(image) and time_s - self._frame_s <= CUT_MAX_S
         self._interval.add(time_s)
+        self._end_tracks(time_s)
+        self._frame_s = time_s
+        in_view = self._follow(image, time_s, cut)
+        # After a cut a face that is not recognised at once is not waited for.
+        if cut:
+            self._tracks = [track for track in self._tracks if track.number in in_view]
+        none_known = not self._tracks
+        self.searched = search or none_known or cut or self._is_search_due(time_s, in_view)
+        if self.searched:
+            # The next search is due `SEARCH_S` from here.
+            self._searched_s = time_s
+            in_view |= self._search(image, time_s, in_view)
+        new = self._store(in_view)
+        # At the start or after a cut there is no earlier frame in which they could be.
+        self.new_faces = []
+        if not (cut or none_known):
+            self.new_faces = [NewFace(track.face, track.gallery) for track in new]
+        return [in_view[number].face for number in sorted(in_view)]
+
+    def find_earlier(self, image: Image, time_s: float, later: NewFace) -> NewFace | None:
+        """Look for a new face in an earlier frame, near the place it has later.
+
+        Args:
+            image: The earlier frame, RGB uint8 (H, W, 3).
+            time_s: Its time, seconds.
+            later: The face, as it is found in a later frame.
+
+        Returns:
+            The same face in the earlier frame; None where it is not to be seen.
+        """
+        (face,) = self._detector.follow(image, [later.face.box])
+        if face is None or overlap(face.box, later.face.box) < MIN_IOU:
+            return None
+        appearance = Appearance(image, face, time_s)
+        if later.gallery.likeness(appearance) < MATCH:
+            return None
+        return NewFace(replace(face, track=later.face.track), Gallery.of(appearance))
+
+    def _end_tracks(self, time_s: float) -> None:
+        """Drop the tracks of faces that have been lost for too long."""
         gap_s = self._interval.longest_gap_s(GAP_S)
-        # In view until the frame before: however long the source paused since, no frame was without this face.
+        # A face seen in the frame before stays: however long the source paused since, no frame was
+        # without it.
         self._tracks = [
             track
             for track in self._tracks
             if track.seen_s >= self._frame_s or time_s - track.seen_s <= gap_s
         ]
-        self._frame_s = time_s
-        followed = self._follow(image, time_s, cut)
-        if cut:
-            self._tracks = [track for track in self._tracks if track.number in followed]
-        alone = not self._tracks
-        self.searched = search or alone or cut or self._is_due(time_s, followed)
-        self.newcomers = []
-        if self.searched:
-            self._searched_s = time_s
-            followed |= self._search(image, time_s, followed)
-        self._tracks = [followed.get(track.number, track) for track in self._tracks]
-        new = [track for number, track in followed.items() if number >= self._next]
-        if not (cut or alone):
-            self.newcomers = [Newcomer(track.face, track.memory) for track in new]
-        self._tracks += new
-        self._next = max([self._next, *(number + 1 for number in followed)])
-        return [track.face for _, track in sorted(followed.items())]
 
-    def before(self, image: NDArray[np.uint8], time_s: float, later: Newcomer) -> Newcomer | None:
-        """The same face in an earlier frame than `later`, near the place it has there; None where it is not to be seen."""
-        (face,) = self._detector.follow(image, [later.face.box])
-        if face is None or overlap(face.box, later.face.box) < TOUCH:
-            return None
-        look = Look(image, face, time_s)
-        if later.memory.likeness(look) < ALIKE:
-            return None
-        return Newcomer(replace(face, track=later.face.track), Memory.of(look))
-
-    def _is_due(self, time_s: float, followed: dict[int, _Track]) -> bool:
-        lost = any(track.number not in followed and not track.replaced for track in self._tracks)
-        return lost or time_s - self._searched_s >= SEARCH_S
-
-    def _follow(self, image: NDArray[np.uint8], time_s: float, cut: bool) -> dict[int, _Track]:
-        sought = [track for track in self._tracks if not track.replaced]
-        faces = self._detector.follow(image, [track.window_at(time_s) for track in sought])
-        claims: list[tuple[float, _Track, Face, Look]] = []
-        least_shared, least_alike = (UNMOVED, ELSEWHERE) if cut else (TOUCH, ALIKE)
-        for track, face in zip(sought, faces, strict=True):
-            # What does not touch the place where the face should be is a neighbour at the window's edge.
-            if face is None or (shared := overlap(track.box_at(time_s), face.box)) < least_shared:
-                continue
-            look = Look(image, face, time_s)
-            alike = track.memory.likeness(look)
-            if alike >= least_alike and not self._is_rather_another(track, look, alike):
-                claims.append((alike + PLACE * shared, track, face, look))
-        kept: dict[int, _Track] = {}
-        # Two tracks on one face: the one that it resembles where it was expected keeps it.
-        for _, track, face, look in sorted(claims, key=lambda claim: -claim[0]):
-            if all(overlap(face.box, other.face.box) < 0.5 for other in kept.values()):
-                kept[track.number] = track.moved(face, look)
-        return kept
-
-    def _is_rather_another(self, track: _Track, look: Look, alike: float) -> bool:
-        """Whether a face that might be this track's resembles another track far more: two have changed places."""
-        if alike >= CERTAIN:
-            return False
-        return any(
-            other.memory.likeness(look) >= alike + RATHER
-            for other in self._tracks
-            if other is not track
-        )
-
-    def _search(
-        self, image: NDArray[np.uint8], time_s: float, followed: dict[int, _Track]
-    ) -> dict[int, _Track]:
-        """Faces that no track follows: they take up a lost track that they resemble, or begin a new one."""
-        known = [track.face.box for track in followed.values()]
-        found = [
-            face
-            for face in self._detector.find(image)
-            if all(overlap(face.box, box) < 0.3 for box in known)
-        ]
-        unknown = [(face, Look(image, face, time_s)) for face in self._confirmed(image, found)]
-        lost = [track for track in self._tracks if track.number not in followed]
-        taken = self._recognised(lost, unknown, time_s)
-        number = self._next
-        new: dict[int, _Track] = {}
-        for face, look in sorted(unknown, key=lambda pair: pair[0].box[0] + pair[0].box[2] / 2):
-            track = taken.get(id(look))
-            if track is None:
-                new[number] = _Track.begin(replace(face, track=number), look)
-                number += 1
-            else:
-                here = track.expects(face, time_s)
-                new[track.number] = track.moved(face, look) if here else track.jumped(face, look)
-        self._mark_replaced(lost, new)
+    def _store(self, in_view: dict[int, _Track]) -> list[_Track]:
+        """Update the tracks that are in view; returns those that are new."""
+        new = [track for number, track in in_view.items() if number >= self._next_number]
+        self._tracks = [in_view.get(track.number, track) for track in self._tracks] + new
+        self._next_number = max(self._next_number, max(in_view, default=-1) + 1)
         return new
+
+    def _is_search_due(self, time_s: float, in_view: dict[int, _Track]) -> bool:
+        for track in self._tracks:
+            if track.number not in in_view and not track.replaced:
+                return True
+        return time_s - self._searched_s >= SEARCH_S
+
+    def _follow(self, image: Image, time_s: float, cut: bool) -> dict[int, _Track]:
+        """The tracks, by number, whose faces are found near where they should be."""
+        sought = [track for track in self._tracks if not track.replaced]
+        windows = [track.window_at(time_s) for track in sought]
+        matches: list[_Match] = []
+        for track, face in zip(sought, self._detector.follow(image, windows), strict=True):
+            match = None
+            if face is not None:
+                match = self._match(track, face, image, time_s, cut)
+            if match is not None:
+                matches.append(match)
+        in_view: dict[int, _Track] = {}
+        # Two tracks on one face: the one that it resembles where it was expected keeps it.
+        for _, track, face, appearance in _best_first(matches):
+            others = [other.face for other in in_view.values()]
+            if _is_apart(face, others, DUPLICATE_IOU):
+                in_view[track.number] = track.moved(face, appearance)
+        return in_view
+
+    def _match(
+        self, track: _Track, face: Face, image: Image, time_s: float, cut: bool
+    ) -> _Match | None:
+        """Whether the face found in a track's window may be the track's, and how well it fits."""
+        min_iou = AFTER_CUT_IOU if cut else MIN_IOU
+        min_likeness = MATCH_ELSEWHERE if cut else MATCH
+        iou = overlap(track.box_at(time_s), face.box)
+        # What does not touch the place where the face should be is a neighbour at the window's
+        # edge.
+        if iou < min_iou:
+            return None
+        appearance = Appearance(image, face, time_s)
+        likeness = track.gallery.likeness(appearance)
+        if likeness < min_likeness or self._resembles_another(track, appearance, likeness):
+            return None
+        return _Match(likeness + IOU_WEIGHT * iou, track, face, appearance)
+
+    def _resembles_another(self, track: _Track, appearance: Appearance, likeness: float) -> bool:
+        """Whether a face resembles another track far more than this one: two changed places."""
+        if likeness >= CERTAIN_MATCH:
+            return False
+        for other in self._tracks:
+            if other is track:
+                continue
+            if other.gallery.likeness(appearance) >= likeness + BETTER_MATCH_BY:
+                return True
+        return False
+
+    def _search(self, image: Image, time_s: float, in_view: dict[int, _Track]) -> dict[int, _Track]:
+        """Faces that no track follows: they resume a lost track they resemble, or begin one."""
+        unknown: list[tuple[Face, Appearance]] = []
+        for face in self._unknown_faces(image, in_view):
+            unknown.append((face, Appearance(image, face, time_s)))
+        lost = [track for track in self._tracks if track.number not in in_view]
+        recognised = self._recognised(lost, unknown, time_s)
+        # Left to right, so that the numbers of new faces do not depend on their scores.
+        number = self._next_number
+        located: dict[int, _Track] = {}
+        for face, appearance in sorted(unknown, key=_centre_x):
+            track = recognised.get(id(appearance))
+            if track is not None:
+                located[track.number] = track.resumed(face, appearance)
+            else:
+                located[number] = _Track.begin(replace(face, track=number), appearance)
+                number += 1
+        self._mark_replaced(in_view, located)
+        return located
 
     @staticmethod
     def _recognised(
-        lost: list[_Track], unknown: list[tuple[Face, Look]], time_s: float
+        lost: list[_Track], unknown: list[tuple[Face, Appearance]], time_s: float
     ) -> dict[int, _Track]:
-        """Lost tracks by the `id` of the look that each is recognised in; the best pairs first, each face and track once."""
-        pairs: list[tuple[float, _Track, Look]] = []
-        for track in lost:
-            for face, look in unknown:
-                alike = track.memory.likeness(look)
-                if alike >= (ALIKE if track.expects(face, time_s) else ELSEWHERE):
-                    pairs.append(
-                        (alike + PLACE * overlap(track.box_at(time_s), face.box), track, look)
-                    )
-        taken: dict[int, _Track] = {}
-        for _, track, look in sorted(pairs, key=lambda pair: -pair[0]):
-            if id(look) not in taken and track not in taken.values():
-                taken[id(look)] = track
-        return taken
+        """Lost tracks by the `id` of the appearance in which each is recognised."""
+        matches: list[_Match] = []
+        for track, (face, appearance) in product(lost, unknown):
+            likeness = track.gallery.likeness(appearance)
+            min_likeness = MATCH if track.expects(face, time_s) else MATCH_ELSEWHERE
+            if likeness >= min_likeness:
+                iou = overlap(track.box_at(time_s), face.box)
+                matches.append(_Match(likeness + IOU_WEIGHT * iou, track, face, appearance))
+        # The best pairs first, each face and each track once.
+        recognised: dict[int, _Track] = {}
+        taken: set[int] = set()
+        for _, track, _, appearance in _best_first(matches):
+            if id(appearance) not in recognised and track.number not in taken:
+                recognised[id(appearance)] = track
+                taken.add(track.number)
+        return recognised
 
-    def _mark_replaced(self, lost: list[_Track], new: dict[int, _Track]) -> None:
+    def _mark_replaced(self, in_view: dict[int, _Track], located: dict[int, _Track]) -> None:
         """Note which lost tracks have another face in their place now."""
-        for track in lost:
-            if any(
-                number != track.number and overlap(track.face.box, other.face.box) >= NEAR
-                for number, other in new.items()
-            ):
-                at = self._tracks.index(track)
-                self._tracks[at] = replace(track, replaced=True)
-
-    def _confirmed(self, image: NDArray[np.uint8], found: list[Face]) -> list[Face]:
-        """Those that a second look from near by finds as well, as it finds them: fewer false faces, and one scale for all boxes."""
-        kept: list[Face] = []
-        for first, face in zip(
-            found, self._detector.follow(image, [one.box for one in found]), strict=True
-        ):
-            if face is None or face.confidence < self._detector.least:
+        for position, track in enumerate(self._tracks):
+            if track.number in in_view:
                 continue
-            if overlap(first.box, face.box) >= 0.3 and all(
-                overlap(face.box, one.box) < 0.5 for one in kept
-            ):
-                kept.append(face)
-        upright = upright_only(self._detector, image, kept)
-        self.turned_away += len(kept) - len(upright)
+            for number, other in located.items():
+                in_its_place = overlap(track.face.box, other.face.box) >= EXPECTED_IOU
+                if number != track.number and in_its_place:
+                    self._tracks[position] = replace(track, replaced=True)
+
+    def _unknown_faces(self, image: Image, in_view: dict[int, _Track]) -> list[Face]:
+        """The faces of a whole frame that are not followed already."""
+        known = [track.face for track in in_view.values()]
+        faces = self._detector.find(image)
+        return self._confirmed(image, [face for face in faces if _is_apart(face, known, KNOWN_IOU)])
+
+    def _confirmed(self, image: Image, faces: list[Face]) -> list[Face]:
+        """The upright faces that a closer look finds as well, as it finds them.
+
+        That leaves fewer false faces, and measures all boxes at one scale.
+        """
+        views = self._detector.follow(image, [face.box for face in faces])
+        confirmed: list[Face] = []
+        for face, view in zip(faces, views, strict=True):
+            if view is None or view.confidence < self._detector.least:
+                continue
+            agrees = overlap(face.box, view.box) >= CONFIRMED_IOU
+            if agrees and _is_apart(view, confirmed, DUPLICATE_IOU):
+                confirmed.append(view)
+        upright = upright_only(self._detector, image, confirmed)
+        self.turned_away += len(confirmed) - len(upright)
         return upright
 
-    def _is_cut(self, image: NDArray[np.uint8]) -> bool:
-        step = max(min(image.shape[:2]) // 24, 1)
-        thumb = image[step // 2 :: step, step // 2 :: step].astype(np.float32)
-        before, self._thumb = self._thumb, thumb
+    def _is_cut(self, image: Image) -> bool:
+        """Whether a frame shows something else than the one before; keeps its thumbnail."""
+        step = max(min(image.shape[:2]) // THUMBNAIL_SIDE, 1)
+        thumbnail = image[step // 2 :: step, step // 2 :: step].astype(np.float32)
+        before, self._thumbnail = self._thumbnail, thumbnail
         if before is None:
             return False
-        if before.shape != thumb.shape:
-            self._tracks = []  # places in the two frames cannot be compared
+        if before.shape != thumbnail.shape:
+            # Places in frames of two sizes cannot be compared.
+            self._tracks = []
             return True
-        return float(np.abs(thumb - before).mean()) > CUT and _least_change(before, thumb) > CUT
+        # The plain difference is cheap and settles most frames.
+        if float(np.abs(thumbnail - before).mean()) <= CUT_CHANGE:
+            return False
+        return _change_under_pan(before, thumbnail) > CUT_CHANGE
 
 
-def _least_change(before: Floats, after: Floats) -> float:
-    """Mean absolute change of two thumbnails (H, W, 3) under the best of all shifts by up to `PAN` cells: a pan is no cut."""
+def _centre_x(face_and_appearance: tuple[Face, Appearance]) -> float:
+    face, _ = face_and_appearance
+    return face.box[0] + face.box[2] / 2
+
+
+def _change_under_pan(before: Floats, after: Floats) -> float:
+    """Mean absolute change of two thumbnails (H, W, 3) under the best shift: a pan is no cut."""
     rows, cols = before.shape[:2]
-    reach = min(PAN, rows - 1, cols - 1)
-    steps = range(-reach, reach + 1)
+    reach = min(PAN_CELLS, rows - 1, cols - 1)
+    shifts = range(-reach, reach + 1)
+    least = np.inf
+    for down, right in product(shifts, shifts):
+        old = before[_shifted_span(down, rows), _shifted_span(right, cols)]
+        new = after[_shifted_span(-down, rows), _shifted_span(-right, cols)]
+        least = min(least, float(np.abs(new - old).mean()))
+    return least
 
-    def change(down: int, right: int) -> float:
-        old = before[max(down, 0) : rows + min(down, 0), max(right, 0) : cols + min(right, 0)]
-        new = after[max(-down, 0) : rows + min(-down, 0), max(-right, 0) : cols + min(-right, 0)]
-        return float(np.abs(new - old).mean())
 
-    return min(change(down, right) for down in steps for right in steps)
+def _shifted_span(shift: int, length: int) -> slice:
+    """The part of one side that is still there after a shift by so many pixels."""
+    return slice(max(shift, 0), length + min(shift, 0))

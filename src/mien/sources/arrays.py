@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from mien.errors import SourceError
-from mien.sources.base import Kind, TimedReads, Pixels, Source, refuse_huge
+from mien.sources.base import Kind, Pixels, Source, TimedReads, refuse_huge
 
 __all__ = ["Arrays", "Pictures", "check_rgb"]
 

@@ -15,7 +15,17 @@ from mien.records import Frame
 from mien.sources.stored import Stored
 
 __all__ = [
-    "CLOCKWISE", "MAX_PIXELS", "Kind", "TimedReads", "Pixels", "Source", "Turn", "one_line", "out_of_memory", "refuse_huge", "turned",
+    "CLOCKWISE",
+    "MAX_PIXELS",
+    "Kind",
+    "Pixels",
+    "Source",
+    "TimedReads",
+    "Turn",
+    "one_line",
+    "out_of_memory",
+    "refuse_huge",
+    "turned",
 ]  # fmt: skip
 
 Pixels = NDArray[np.uint8]

@@ -12,7 +12,7 @@ from typing import cast
 import cv2
 
 from mien.errors import SourceError
-from mien.sources.base import TICK_S, Kind, TimedReads, Pixels, Source
+from mien.sources.base import TICK_S, Kind, Pixels, Source, TimedReads
 
 __all__ = ["Camera"]
 

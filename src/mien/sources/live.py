@@ -7,7 +7,7 @@ from typing import Any
 
 from mien.errors import SourceError
 from mien.sources.arrays import check_rgb
-from mien.sources.base import TICK_S, Kind, TimedReads, Source
+from mien.sources.base import TICK_S, Kind, Source, TimedReads
 
 __all__ = ["LiveArrays"]
 

@@ -6,7 +6,7 @@ from typing import BinaryIO, Final
 from PIL import Image
 
 from mien.errors import SourceError
-from mien.sources.base import Kind, TimedReads, Source, one_line, out_of_memory, refuse_huge
+from mien.sources.base import Kind, Source, TimedReads, one_line, out_of_memory, refuse_huge
 from mien.sources.still.checksums import png_damage
 from mien.sources.still.decoder import opened_picture, rgb
 from mien.sources.stored import Stored, open_stored

@@ -16,9 +16,9 @@ from av.video.stream import VideoStream
 from mien.errors import SourceError
 from mien.sources.base import (
     Kind,
-    TimedReads,
     Pixels,
     Source,
+    TimedReads,
     Turn,
     out_of_memory,
     refuse_huge,
