@@ -72,6 +72,9 @@ def public_definitions(
 def needs_sections(node: ast.AST) -> bool:
     """Whether a definition takes arguments or gives something back, so that a reader needs to be told of them."""
     if isinstance(node, FUNCTIONS):
+        # The signatures of an overloaded function share the docstring of its implementation.
+        if any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list):
+            return False
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         takes = any(argument.arg not in {"self", "cls"} for argument in arguments)
         # What a property gives back is what its one sentence says.

@@ -1,1 +1,1 @@
-"""Reading faces from Python: options, open networks, the pipeline, and the public `analyze` and `Reader`."""
+"""Reading faces from Python: options, loaded networks, the pipeline, `analyze` and `Reader`."""

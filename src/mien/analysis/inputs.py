@@ -1,10 +1,9 @@
-"""What was handed to `analyze`, as single inputs that are opened one at a time."""
+"""The argument of `analyze`, split into single inputs that are opened one at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +17,28 @@ __all__ = ["Image", "Input", "Item", "Names", "items_of"]
 
 Image = NDArray[np.uint8]
 Input = str | Path | bytes | bytearray | memoryview | IO[bytes] | Image | Source | Iterable[Any]
-"""A path, folder, pattern or ``camera:N``, bytes or an open binary file, a picture, an open source, or an iterable."""
+"""What `analyze` reads: a path, folder, pattern or ``camera:N``, the bytes of a file, an open
+binary file, a picture, an open source, or an iterable of these."""
 Names = str | Sequence[str]
+"""One name for everything, or one for each photo."""
 
 
 class Opener(Protocol):
     """Opens an input."""
 
     def __call__(self, item: object, *, name: str | None = None) -> Source:
-        """The open source; raises SourceError where it cannot be read."""
+        """Open an input.
+
+        Args:
+            item: What to open.
+            name: What to call it in the rows.
+
+        Returns:
+            The open source.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
 
 
 @dataclass(slots=True)
@@ -35,10 +47,10 @@ class Item:
 
     Attributes:
         what: What is opened when its turn comes.
-        opener: What opens it, as `open_source` does.
+        opener: The function that opens it, such as `open_source`.
         path: The path it was given as; None where it was given as data.
-        name: What rows call it; None for its own name.
-        source: It, once opened.
+        name: Its name in the rows; None for the name that the source gives itself.
+        source: The open source, where it has been opened already.
     """
 
     what: Any
@@ -49,76 +61,92 @@ class Item:
 
     @property
     def label(self) -> str:
-        """What it is called, as far as that is known before it is opened."""
-        return (
-            self.name
-            or self.path
-            or (self.source.name if self.source else type(self.what).__name__)
-        )
+        """Its name, as far as that is known before it is opened."""
+        if self.name or self.path:
+            return self.name or self.path or ""
+        if self.source:
+            return self.source.name
+        return type(self.what).__name__
 
     def open(self) -> Source:
-        """The open source; raises SourceError where it cannot be read."""
+        """Open the input, unless it is open already.
+
+        Returns:
+            The open source.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
         if self.source is not None:
             return self.source
         if not isinstance(self.what, Source):
             return self.opener(self.what, name=self.name)
+        # An open source has a name of its own already, which the caller's overrides.
         if self.name is not None:
             self.what.name = self.name
         return self.what
 
 
 def items_of(
-    given: Input,
+    source: Input,
     opener: Opener,
     *,
     name: Names | None = None,
     photos: bool = False,
     live: bool = False,
 ) -> Iterable[Item]:
-    """Single inputs, in order; what was given alone is opened at once, so that what is wrong with it is said at once.
+    """Split what was given into single inputs, in order.
+
+    A single input is opened at once, so that its errors are raised by the call that names it.
 
     Args:
-        given: Anything that `mien.analyze` takes.
-        opener: What opens an input, as `open_source` does.
-        name: What rows call it, where it has no path; with `photos` one name each, or what the numbered names begin with.
-        photos: Each item of `given` is a photo of its own, not a frame of a film.
-        live: `given` makes its pictures while it is read.
+        source: Anything that `mien.analyze` takes.
+        opener: The function that opens an input, such as `open_source`.
+        name: The name in the rows of an input that has no path; with `photos` one name per photo,
+            or what the numbered names begin with.
+        photos: Each item of `source` is a photo of its own, not a frame of a video.
+        live: `source` makes its pictures while it is read.
 
     Returns:
         An iterable of `Item`; it has a length where that is known.
 
     Raises:
-        SourceError: What was given is not there or cannot be read.
-        ValueError: `name`, `photos` and `live` do not go with it, or with each other.
+        SourceError: The source does not exist or cannot be read.
+        ValueError: `name`, `photos` or `live` does not fit the source, or the others.
     """
     if photos and live:
         raise ValueError("photos=True and live=True exclude each other: photos have no time")
     _check_names(name)
-    if isinstance(given, str | Path):
-        given = [given]
-    if (
-        isinstance(given, list | tuple)
-        and given
-        and all(isinstance(one, str | Path) for one in given)
-    ):
-        return _paths(given, opener, name, live)
-    if photos and not _is_one(given):
-        return _Photos(given, opener, name)
+    if isinstance(source, str | Path):
+        source = [source]
+    if _is_list_of_paths(source):
+        return _paths(source, opener, name, live)
+    if photos and not _is_single(source):
+        return _Photos(source, opener, name)
     if name is not None and not isinstance(name, str):
         raise ValueError("several names go with photos=True; give one name")
     if live:
-        return [_live(given, opener, name)]
-    item = Item(given if isinstance(given, Source) else _reread_refused(given), opener, name=name)
+        return [_live(source, opener, name)]
+    what = source if isinstance(source, Source) else _read_once(source)
+    item = Item(what, opener, name=name)
     item.source = item.open()
     return [item]
 
 
-def _check_names(names: object) -> None:
-    if names is None:
+def _check_names(name: object) -> None:
+    if name is None:
         return
-    for each in [names] if isinstance(names, str) or not isinstance(names, Iterable) else names:
-        if not (isinstance(each, str) and each):
-            raise ValueError(f"name must be a text that is not empty, got {each!r}")
+    # Anything may come from the caller, also a number or a list of numbers.
+    several = isinstance(name, Iterable) and not isinstance(name, str)
+    for value in name if several else [name]:  # type: ignore[attr-defined]
+        if not (isinstance(value, str) and value):
+            raise ValueError(f"name must be a text that is not empty, got {value!r}")
+
+
+def _is_list_of_paths(source: object) -> TypeGuard[Sequence[str | Path]]:
+    if not isinstance(source, list | tuple) or not source:
+        return False
+    return all(isinstance(item, str | Path) for item in source)
 
 
 def _paths(
@@ -131,81 +159,89 @@ def _paths(
         )
     if live and not all(path.startswith("camera:") for path in paths):
         raise ValueError(
-            f"live=True is for cameras and for pictures that are made while they are read; {paths[0]} is a recording"
+            "live=True is for cameras and for pictures that are made while they are read; "
+            f"{paths[0]} is a recording"
         )
     items = [Item(path, opener, path) for path in paths]
+    # Of several paths each is opened when its turn comes: a folder may hold thousands.
     if len(items) == 1:
         items[0].source = items[0].open()
     return items
 
 
 def _live(given: Any, opener: Opener, name: str | None) -> Item:
-    if _is_one(given) or not isinstance(given, Iterable):
+    if _is_single(given) or not isinstance(given, Iterable):
         raise ValueError(
-            f"live=True is for an iterable of pictures that are made while they are read, got {type(given).__name__}"
+            "live=True is for an iterable of pictures that are made while they are read, "
+            f"got {type(given).__name__}"
         )
-    source = opener(LiveArrays(_reread_refused(given), name or "live"))
+    # Through the opener all the same, which turns the pictures where the options ask for it.
+    source = opener(LiveArrays(_read_once(given), name or "live"))
     return Item(source, opener, source=source)
 
 
-def _is_one(given: object) -> bool:
+def _is_single(given: object) -> bool:
     """Whether it is one input by itself: the bytes of a file, an open file, or a picture."""
-    return (
-        isinstance(given, bytes | bytearray | memoryview)
-        or hasattr(given, "read")
-        or (isinstance(given, np.ndarray) and given.ndim != 4)
-    )
+    if isinstance(given, bytes | bytearray | memoryview) or hasattr(given, "read"):
+        return True
+    # An array of four dimensions is a stack of frames, (N, H, W, 3).
+    return isinstance(given, np.ndarray) and given.ndim != 4
 
 
 class _Photos:
-    """Photos, each opened when its turn comes; those of an iterator never lie in memory together."""
+    """Photos, each opened when its turn comes; those of an iterator are never all in memory."""
 
     def __init__(self, given: Any, opener: Opener, names: Names | None) -> None:
         if not isinstance(given, Iterable):
             raise ValueError(
-                f"photos=True is for a list or another iterable of photos, got {type(given).__name__}"
+                "photos=True is for a list or another iterable of photos, "
+                f"got {type(given).__name__}"
             )
-        if (
-            names is not None
-            and not isinstance(names, str)
-            and (not isinstance(given, Sized) or len(names) != len(given))
-        ):
-            raise ValueError(
-                f"name holds {len(names)} names; give one for each photo, or one for all"
-            )
-        self._given, self._opener, self._names = _reread_refused(given), opener, names
+        self._photos = _read_once(given)
+        self._opener = opener
+        self._prefix = names if isinstance(names, str) else "photo"
+        self._names = None if names is None or isinstance(names, str) else names
+        if self._names is not None:
+            _check_one_name_each(self._names, given)
 
     def __iter__(self) -> Iterator[Item]:
-        names = (
-            iter(self._names)
-            if self._names is not None and not isinstance(self._names, str)
-            else None
-        )
-        for number, what in enumerate(self._given):
-            if isinstance(what, str | Path):
-                yield from (Item(path, self._opener, path) for path in expand([what]))
+        names = None if self._names is None else iter(self._names)
+        for number, photo in enumerate(self._photos):
+            if isinstance(photo, str | Path):
+                for path in expand([photo]):
+                    yield Item(path, self._opener, path)
                 continue
-            yield Item(
-                what,
-                self._opener,
-                name=next(names) if names else f"{self._names or 'photo'} {number}",
-            )
+            # Paths keep their path as their name and use up none of the names.
+            name = f"{self._prefix} {number}" if names is None else next(names)
+            yield Item(photo, self._opener, name=name)
 
 
-def _reread_refused(given: Any) -> Any:
-    """The same; an iterator in a form that says so when it is asked a second time, when nothing is left in it."""
+def _check_one_name_each(names: Sequence[str], photos: object) -> None:
+    # The number of an iterator's photos is not known before they have been read.
+    if not isinstance(photos, Sized) or len(names) != len(photos):
+        raise ValueError(f"name holds {len(names)} names; give one for each photo, or one for all")
+
+
+def _read_once(given: Any) -> Any:
+    """The same object; an iterator is wrapped so that reading it a second time is an error.
+
+    Nothing is left in an iterator by then, which would look like a source without frames.
+    """
     if is_open_file(given) or not isinstance(given, Iterator):
         return given
-    return _Once(given)
+    return _OneTime(given)
 
 
-class _Once:
+class _OneTime:
     def __init__(self, iterator: Iterator[Any]) -> None:
-        self._iterator, self._times = iterator, count()
+        self._iterator = iterator
+        self._was_read = False
 
     def __iter__(self) -> Iterator[Any]:
-        if next(self._times):
+        if self._was_read:
             raise SourceError(
-                "arrays: an iterator can be read only once; give a list, or keep what the first reading gave"
+                "arrays: an iterator can be read only once; give a list, or keep the results of "
+                "the first reading"
             )
+        self._was_read = True
         return self._iterator

@@ -1,4 +1,6 @@
-"""The two networks of an analysis: verified and loaded once, and kept while what lies on disk stays the same."""
+"""The two networks of an analysis, verified and loaded once and kept while their files stay as
+they are.
+"""
 
 import os
 from collections import OrderedDict
@@ -9,22 +11,34 @@ from typing import Final
 
 from mien.bundles.store import bundle_folder, load, load_detector, open_bundle
 from mien.errors import BundleError
-from mien.tasks import COMPOUNDS
+from mien.tasks import COMPOUNDS, Task
 
 __all__ = ["KEPT", "Networks", "load_networks"]
 
+# Pairs of networks that are kept in memory, the most recently used; a pair takes 30 to 60 MB.
 KEPT: Final = 4
-"""Pairs of networks that are kept in memory, the last used; a pair takes some 30 to 60 MB."""
 
 
 class Networks:
-    """The network that finds faces and the one that reads affect.
+    """The face detector and the network that reads affect.
 
     Nothing in it changes once it is made, so threads may share it.
 
+    Args:
+        bundle: Name or folder of the bundle that reads affect.
+        detector: Name or folder of the bundle that finds faces.
+        engine: What runs the network that reads affect.
+
+    Attributes:
+        model: The network that reads affect.
+        detector: The face detector.
+        finder: The card of the face detector's bundle.
+        expressions: The bundle's expression labels, in order; None where compound expressions
+            cannot be composed of them.
+
     Raises:
         UnknownNameError: There is no such bundle or engine.
-        BundleError: A bundle is not whole, or not of the kind that is asked for.
+        BundleError: A bundle is incomplete or altered, or of another kind.
         MissingExtraError: The engine is not installed.
     """
 
@@ -32,18 +46,26 @@ class Networks:
         self.model = load(bundle, engine)
         if not self.model.tasks:
             raise BundleError(
-                f"{self.model.card.name} gives features alone and reads no affect; train heads on it, or name another bundle"
+                f"{self.model.card.name} gives features alone and reads no affect; "
+                "train heads on it, or name another bundle"
             )
-        # Always with ONNX Runtime: frames and windows change their size, which OpenVINO is slow at.
+        # Always with ONNX Runtime: frames and windows vary in size, which is slow with OpenVINO.
         self.detector = load_detector(detector, engine="onnxruntime")
-        self.finder = open_bundle(detector).card  # now: what lies there later is not what is used
-        basic = set(chain.from_iterable(COMPOUNDS.values()))
-        self.expressions = next(
-            (t.names for t in self.model.tasks if t.family == "expr" and basic <= set(t.names)),
-            None,
-        )
+        # Read now, because the folder may hold another bundle by the time someone asks.
+        self.finder = open_bundle(detector).card
+        self.expressions = _basic_expressions(self.model.tasks)
 
 
+def _basic_expressions(tasks: tuple[Task, ...]) -> tuple[str, ...] | None:
+    """The labels of the first expression task that has all the members of compounds."""
+    members = set(chain.from_iterable(COMPOUNDS.values()))
+    for task in tasks:
+        if task.family == "expr" and members <= set(task.names):
+            return task.names
+    return None
+
+
+# The engine, and the state of all files of both bundles.
 _Key = tuple[object, ...]
 _kept: OrderedDict[_Key, Networks] = OrderedDict()
 _of_the_parent: Final[list[dict[_Key, Networks]]] = []
@@ -51,17 +73,31 @@ _lock = Lock()
 
 
 def load_networks(bundle: str | Path, detector: str | Path, engine: str) -> Networks:
-    """The networks of these bundles; those that were loaded before and are unchanged on disk are taken from memory.
+    """Load the networks of these bundles, or take them from memory while their files are the same.
 
-    Loading takes some tenths of a second, looking whether anything changed some tenths of a millisecond. A bundle that was
-    replaced or altered meanwhile is verified and loaded anew. Raises as `Networks` does.
+    Loading takes some tenths of a second, looking at the files some tenths of a millisecond. A
+    bundle that was replaced or altered is verified and loaded again.
+
+    Args:
+        bundle: Name or folder of the bundle that reads affect.
+        detector: Name or folder of the bundle that finds faces.
+        engine: What runs the network that reads affect.
+
+    Returns:
+        The networks, which threads may share.
+
+    Raises:
+        UnknownNameError: There is no such bundle or engine.
+        BundleError: A bundle is incomplete or altered, or of another kind.
+        MissingExtraError: The engine is not installed.
     """
-    key = (engine, *_what_lies_there(bundle), *_what_lies_there(detector))
+    # Taken before loading: what is replaced meanwhile is loaded again next time, never missed.
+    key = (engine, *_file_states(bundle), *_file_states(detector))
     with _lock:
         if key in _kept:
             _kept.move_to_end(key)
             return _kept[key]
-    # Outside the lock: two threads may load the same in vain, but none waits for another's slow disk.
+    # Outside the lock: two threads may load the same in vain, but none waits for a slow disk.
     networks = Networks(bundle, detector, engine)
     with _lock:
         _kept[key] = networks
@@ -70,10 +106,10 @@ def load_networks(bundle: str | Path, detector: str | Path, engine: str) -> Netw
     return networks
 
 
-def _what_lies_there(name: str | Path) -> _Key:
-    """The bundle's folder and, of each file in it, what changes when it is written: size, times, and the place on disk.
+def _file_states(name: str | Path) -> _Key:
+    """The bundle's folder, and for each of its files all that writing it would change.
 
-    Taken before loading: what is replaced meanwhile is loaded once more the next time, never missed.
+    That is its size, its times, and its inode.
     """
     folder = bundle_folder(name)
     files: list[tuple[str, int, int, int, int]] = []
@@ -81,18 +117,21 @@ def _what_lies_there(name: str | Path) -> _Key:
         with os.scandir(folder) as entries:
             for entry in entries:
                 stat = entry.stat()
-                files.append(
-                    (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-                )
-    except OSError:  # replaced at this moment, or not to be read, which loading says better
+                times = (stat.st_mtime_ns, stat.st_ctime_ns)
+                files.append((entry.name, stat.st_size, *times, stat.st_ino))
+    except OSError:
+        # A key that equals no other, so that it is loaded whatever was kept.
+        # It is being replaced or cannot be read; loading it gives the better message.
         return (object(),)
     return (str(folder), *sorted(files))
 
 
 def _forget() -> None:
-    """In a child process: a lock that another thread held while it was made would never open, and engines have lost their threads.
+    """Start with nothing loaded in a forked process.
 
-    They are kept out of sight rather than freed: an engine that is freed waits for its threads, here for ever.
+    A lock that another thread held during the fork would never be released, and the engines have
+    lost their threads. The parent's networks are kept out of sight rather than freed: freeing an
+    engine waits for its threads, here for ever.
     """
     global _lock  # noqa: PLW0603
     _lock = Lock()

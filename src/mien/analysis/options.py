@@ -1,4 +1,4 @@
-"""What may be chosen about an analysis."""
+"""The options of an analysis."""
 
 import inspect
 import os
@@ -23,7 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class OptionFields(TypedDict, total=False):
-    """The fields of `Options`, for functions that take them as keyword arguments; a test holds the two alike."""
+    """The fields of `Options`, for functions that take them as keyword arguments."""
 
     bundle: str | Path
     detector: str | Path
@@ -36,12 +36,13 @@ class OptionFields(TypedDict, total=False):
     rotate: Rotate
 
 
-def _naming_the_nearest(kind: type[T]) -> type[T]:
-    """Make a dataclass answer an unknown field with the nearest one."""
+def _suggesting_names(kind: type[T]) -> type[T]:
+    """Make a dataclass of options answer an unknown field with the nearest one."""
     build = kind.__init__
 
     @wraps(build)
     def checked(self: T, *values: Any, **named: Any) -> None:
+        # Before Python's own TypeError, which names no alternative.
         _refuse_unknown(named, ())
         build(self, *values, **named)
 
@@ -49,29 +50,36 @@ def _naming_the_nearest(kind: type[T]) -> type[T]:
     return kind
 
 
-@_naming_the_nearest
+@_suggesting_names
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What may be chosen about an analysis.
+    """The options of an analysis; every one has a default.
 
-    Raises UnknownOptionError (a TypeError) for another name, ValueError for values that make no sense.
+    Attributes:
+        bundle: Name or folder of the bundle that reads affect.
+        detector: Name or folder of the bundle that finds faces.
+        engine: What runs the network that reads affect: ``auto``, ``onnxruntime`` (which ``auto``
+            stands for on every machine) or ``openvino``. Faces are always found with ONNX Runtime.
+        faces: Which faces of each frame to read: ``all``, ``largest``, or how many of the largest.
+        every: Read the first frame of each span of this many seconds; 0 reads all frames.
+        smoothing: How to smooth each face's scores over time: a `Smoothing`, the full width at half
+            maximum of a Gaussian in s, or None. Cameras are always smoothed causally.
+        compounds: Also score seven compound expressions, such as happily surprised, computed from
+            the bundle's expressions.
+        video_stream: Number of the video stream to read, from 0, in files that hold several; None
+            takes the one that players take.
+        rotate: Degrees by which to turn all pictures clockwise: 0, 90, 180 or 270. ``auto`` turns a
+            video that shows faces only when turned; ``check``, the default, notes such a video and
+            turns nothing.
 
-    >>> Options(smothing=0.1)
-    Traceback (most recent call last):
-    mien.errors.UnknownOptionError: no option named 'smothing'; did you mean smoothing?
+    Raises:
+        UnknownOptionError: There is no option of that name (also a TypeError); names the nearest.
+        ValueError: A value makes no sense.
 
-    bundle: name or folder of the bundle that reads affect.
-    detector: name or folder of the bundle that finds faces.
-    engine: what runs the network that reads affect: ``onnxruntime``, which is what ``auto`` stands for on every machine, or ``openvino``.
-        Faces are always found with ONNX Runtime.
-    faces: ``all``, ``largest``, or how many of the largest faces of each frame to read.
-    every: read the first frame of each span of this many seconds; 0 reads all frames.
-    smoothing: how to smooth each face's scores over time: a `Smoothing`, the full width at half maximum of a Gaussian, s, or None.
-        Cameras are always smoothed causally.
-    compounds: also score seven compound expressions, such as happily surprised, from those of the bundle.
-    video_stream: number of the video stream to read, from 0, in files that hold several; None takes the one that players take.
-    rotate: degrees by which to turn all pictures clockwise: 0, 90, 180 or 270; ``auto`` turns film that shows faces only when
-        turned; ``check``, the default, says so and turns nothing.
+    Examples:
+        >>> Options(smothing=0.1)
+        Traceback (most recent call last):
+        mien.errors.UnknownOptionError: no option named 'smothing'; did you mean smoothing?
     """
 
     bundle: str | Path = AFFECT
@@ -85,85 +93,106 @@ class Options:
     rotate: Rotate = "check"
 
     def __repr__(self) -> str:
-        """Only what was chosen, as it may be written."""
-        chosen = [
-            field.name for field in fields(self) if getattr(self, field.name) != field.default
-        ]
-        return f"Options({', '.join(f'{name}={getattr(self, name)!r}' for name in chosen)})"
+        """Only the fields that differ from their defaults, as Python."""
+        changed = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                changed.append(f"{field.name}={value!r}")
+        return f"Options({', '.join(changed)})"
 
     def __post_init__(self) -> None:
-        """Bring numbers into one form. Raises ValueError for values that make no sense."""
-        if self.faces not in ("all", "largest"):
-            if (
-                not isinstance(self.faces, Integral)
-                or isinstance(self.faces, bool)
-                or self.faces < 1
-            ):
-                raise ValueError(
-                    f"faces must be all, largest or a number from 1 up, got {self.faces!r}"
-                )
-            object.__setattr__(self, "faces", int(self.faces))
-        if not (isinstance(self.every, Real) and 0 <= float(self.every) < inf):
-            raise ValueError(f"every must be 0 or more seconds, got {self.every!r}")
-        object.__setattr__(self, "every", float(self.every))
+        """Check every value, and bring numbers and paths into one form."""
+        self._set("faces", _checked_faces(self.faces))
+        self._set("every", _checked_every(self.every))
         if not isinstance(self.compounds, bool):
             raise ValueError(f"compounds must be True or False, got {self.compounds!r}")
-        if isinstance(self.smoothing, Real) and not isinstance(self.smoothing, bool):
-            object.__setattr__(
-                self,
-                "smoothing",
-                Smoothing.of_width(float(self.smoothing)) if self.smoothing else None,
-            )
-        if not (self.smoothing is None or isinstance(self.smoothing, Smoothing)):
-            raise ValueError(
-                f"smoothing must be seconds, a Smoothing or None, got {self.smoothing!r}"
-            )
-        self._check_picture()
-        if not isinstance(self.engine, str):
-            raise ValueError(f"engine must be a name, got {self.engine!r}")
-        for option, named in (("bundle", self.bundle), ("detector", self.detector)):
-            if not isinstance(named, str | os.PathLike):
-                raise ValueError(f"{option} must be a name or a folder, got {named!r}")
-            object.__setattr__(
-                self, option, os.path.abspath(named) if isinstance(named, Path) else str(named)
-            )
-
-    def _check_picture(self) -> None:
+        self._set("smoothing", _checked_smoothing(self.smoothing))
+        # Of the numbers that equal one of these, True and False are no degrees.
         if self.rotate not in ("check", "auto", 0, 90, 180, 270) or isinstance(self.rotate, bool):
             raise ValueError(f"rotate must be auto, 0, 90, 180, 270 or check, got {self.rotate!r}")
-        if self.video_stream is not None:
-            if (
-                not isinstance(self.video_stream, Integral)
-                or isinstance(self.video_stream, bool)
-                or self.video_stream < 0
-            ):
-                raise ValueError(
-                    f"video_stream must be a number from 0 up, got {self.video_stream!r}"
-                )
-            object.__setattr__(self, "video_stream", int(self.video_stream))
+        self._set("video_stream", _checked_stream(self.video_stream))
+        if not isinstance(self.engine, str):
+            raise ValueError(f"engine must be a name, got {self.engine!r}")
+        self._set("bundle", _checked_bundle("bundle", self.bundle))
+        self._set("detector", _checked_bundle("detector", self.detector))
+
+    def _set(self, name: str, value: object) -> None:
+        """Set a field of the frozen dataclass."""
+        object.__setattr__(self, name, value)
+
+
+def _is_count(value: object, least: int) -> bool:
+    """Whether it is a whole number, of whatever library, from `least` up."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        return False
+    return int(value) >= least
+
+
+def _checked_faces(faces: Choice) -> Choice:
+    if faces in ("all", "largest"):
+        return faces
+    if not _is_count(faces, 1):
+        raise ValueError(f"faces must be all, largest or a number from 1 up, got {faces!r}")
+    return int(faces)
+
+
+def _checked_every(every: float) -> float:
+    if not (isinstance(every, Real) and 0 <= float(every) < inf):
+        raise ValueError(f"every must be 0 or more seconds, got {every!r}")
+    return float(every)
+
+
+def _checked_smoothing(smoothing: Smoothing | float | None) -> Smoothing | None:
+    if smoothing is None or isinstance(smoothing, Smoothing):
+        return smoothing
+    if isinstance(smoothing, bool) or not isinstance(smoothing, Real):
+        raise ValueError(f"smoothing must be seconds, a Smoothing or None, got {smoothing!r}")
+    # A width of 0 is how the command line says "none".
+    return Smoothing.of_width(float(smoothing)) if smoothing else None
+
+
+def _checked_stream(video_stream: int | None) -> int | None:
+    if video_stream is None:
+        return None
+    if not _is_count(video_stream, 0):
+        raise ValueError(f"video_stream must be a number from 0 up, got {video_stream!r}")
+    return int(video_stream)
+
+
+def _checked_bundle(option: str, bundle: str | Path) -> str:
+    if not isinstance(bundle, str | os.PathLike):
+        raise ValueError(f"{option} must be a name or a folder, got {bundle!r}")
+    # A path stays the same folder when the working directory changes; a text may be a name.
+    return os.path.abspath(bundle) if isinstance(bundle, Path) else str(bundle)
 
 
 def options_of(
     options: Options | None, named: Mapping[str, Any], also: Collection[str] = ()
 ) -> Options:
-    """Options given whole, field by field, or both; a field named one by one goes before.
+    """Options given as a whole, field by field, or both; single fields override the whole.
 
     Args:
         options: All of them, or None for the defaults.
         named: Fields of `Options` by name.
-        also: Other words that the caller understands, for "did you mean".
+        also: Other arguments of the caller, which "did you mean" may suggest as well.
+
+    Returns:
+        The options with all values checked.
 
     Raises:
-        UnknownOptionError: A name is none of them; it says the nearest.
+        UnknownOptionError: A name is no field of `Options`; names the nearest.
         TypeError: `options` is no `Options`.
         ValueError: A value makes no sense.
     """
+    # Here, because the names that `Options` suggests leave out the caller's other arguments.
     _refuse_unknown(named, also)
     if options is None:
         return Options(**named)
     if not isinstance(options, Options):
         raise TypeError(
-            f"options must be an Options, got {type(options).__name__}; give single options by name, as in smoothing=0.1"
+            f"options must be an Options, got {type(options).__name__}; "
+            "give single options by name, as in smoothing=0.1"
         )
     return replace(options, **named)
 
@@ -176,10 +205,23 @@ def _refuse_unknown(named: Mapping[str, Any], also: Collection[str]) -> None:
 
 
 def spelled_out(function: Function) -> Function:
-    """Let a function that takes `OptionFields` show each of them with its default to `help`, notebooks and editors that ask Python."""
-    own = inspect.signature(function)
-    named = [item for item in own.parameters.values() if item.kind is not item.VAR_KEYWORD]
-    chosen = inspect.signature(Options).parameters.values()
-    whole = [*named, *(item.replace(kind=item.KEYWORD_ONLY) for item in chosen)]
-    function.__signature__ = own.replace(parameters=whole)  # type: ignore[attr-defined]
+    """Give a function that takes ``**named: Unpack[OptionFields]`` a signature that lists them.
+
+    So `help`, notebooks, and editors that ask Python show every option with its default.
+
+    Args:
+        function: A function whose last parameter stands for the fields of `Options`.
+
+    Returns:
+        The same function.
+    """
+    signature = inspect.signature(function)
+    parameters = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            parameters.append(parameter)
+    # A `TypedDict` has no defaults; those of `Options` are what a call without them means.
+    for parameter in inspect.signature(Options).parameters.values():
+        parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return function

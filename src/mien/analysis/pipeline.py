@@ -1,8 +1,9 @@
-"""The sentence: frames, find, follow, prepare, score, smooth.
+"""The pipeline: frames, find, follow, prepare, score, smooth.
 
-`Pipeline.read` is that sentence; the rest of this module says its words. Frames of recordings are decoded in one thread, faces
-found in the caller's, and scored in a third, in batches. Single pictures and live frames take the shortest way, through the
-caller's thread alone; of a camera the newest frame waits in a thread of its own.
+`Pipeline.read` runs it; the rest of this module are its stages. Frames of recordings are decoded in
+one thread, faces are found in the caller's, and scored in batches in a third. Single pictures and
+live frames take the shortest way, through the caller's thread alone; a camera has a thread of its
+own, in which only the newest frame waits.
 """
 
 from collections import deque
@@ -32,20 +33,22 @@ from mien.temporal.readings import Smoothing, fill_gaps, smooth
 
 __all__ = ["Pipeline", "newest", "read_ahead"]
 
+# Faces scored together.
 BATCH: Final = 16
-"""Faces scored together."""
+# Decoded frames that may wait for the face detector, bytes.
 AHEAD_BYTES: Final = 16 << 20
-"""Decoded frames that may wait for the finder, bytes."""
 
-_DONE: Final = np.empty((0, 0, 3), np.uint8)
-"""Stands for the picture of a frame whose faces are cut out, so that a batch does not keep whole frames alive."""
+# Replaces a frame's picture once its faces are cut out, so that a batch holds no whole frames.
+_NO_PIXELS: Final = np.empty((0, 0, 3), np.uint8)
 
 Image = NDArray[np.uint8]
-_Frames = Queue[Frame | BaseException | None]
+# What a thread hands over: a frame, the error that ended it, or None at the end.
+_Message = Frame | BaseException | None
+_Frames = Queue[_Message]
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Detections:
     """A frame with the faces found in it and their crops."""
 
     frame: Frame
@@ -56,44 +59,68 @@ class _Look:
 class Pipeline:
     """Networks and options that read any number of sources, one at a time.
 
-    Raises LabelMismatchError where compound expressions are asked for that the bundle's expressions do not allow.
+    Args:
+        networks: The face detector and the network that reads affect.
+        options: The options of the analysis.
+
+    Raises:
+        LabelMismatchError: Compound expressions are asked for and cannot be computed from the
+            bundle's expressions.
+        UnknownNameError: `Smoothing.keep` names a column that the bundle does not have.
     """
 
     def __init__(self, networks: Networks, options: Options) -> None:
         self.networks = networks
         self.options = options
-        columns = list(chain.from_iterable(task.columns for task in networks.model.tasks))
-        if isinstance(options.smoothing, Smoothing) and (
-            strange := set(options.smoothing.keep) - {*columns, "AU45"}
-        ):
-            raise UnknownNameError("score column", min(strange), columns)
-        families = {task.family for task in networks.model.tasks}
+        tasks = networks.model.tasks
+        if isinstance(options.smoothing, Smoothing):
+            columns = list(chain.from_iterable(task.columns for task in tasks))
+            # AU45 is kept by default, so it must be allowed for bundles without it.
+            unknown = set(options.smoothing.keep) - {*columns, "AU45"}
+            if unknown:
+                raise UnknownNameError("score column", min(unknown), columns)
         # A bundle that has learned compound expressions reads them itself, asked or not.
-        self._compounds = options.compounds and "ce" not in families
-        if self._compounds and networks.expressions is None:
+        has_compounds = any(task.family == "ce" for task in tasks)
+        self._composes = options.compounds and not has_compounds
+        if self._composes and networks.expressions is None:
             needed = ", ".join(dict.fromkeys(chain.from_iterable(COMPOUNDS.values())))
             raise LabelMismatchError(
-                f"{networks.model.card.name}: compound expressions need scores of {needed}; leave compounds out, or name another bundle"
+                f"{networks.model.card.name}: compound expressions need scores of {needed}; "
+                "leave compounds out, or name another bundle"
             )
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the readings hold: the bundle's tasks, then compound expressions where they are asked for."""
+        """The tasks of the readings: the bundle's, then compound expressions if asked for."""
         tasks = self.networks.model.tasks
-        return (*tasks, COMPOUND_SCORES) if self._compounds else tasks
+        return (*tasks, COMPOUND_SCORES) if self._composes else tasks
 
     def smoothing(self, live: bool = False) -> Smoothing | None:
-        """How scores are smoothed over time; live: of a source whose future is not there yet."""
+        """How scores are smoothed over time.
+
+        Args:
+            live: For a live source, whose future cannot be waited for.
+
+        Returns:
+            The smoothing, causal for live sources; None where scores stay as they are.
+        """
         smoothing = self.options.smoothing
         if not isinstance(smoothing, Smoothing):
             return None
         return replace(smoothing, causal=True) if live else smoothing
 
     def facts(self) -> dict[str, object]:
-        """What decides the numbers besides the source: the bundles with their hashes and the options."""
+        """What decides the numbers besides the source.
+
+        Returns:
+            The bundles with their hashes and the options, as the data dictionary records them.
+        """
         card, finder = self.networks.model.card, self.networks.finder
-        options = asdict(self.options) | {"engine": self.networks.model.engine}
-        if smoothing := self.smoothing():
+        options = asdict(self.options)
+        # The engine that runs, not "auto".
+        options["engine"] = self.networks.model.engine
+        smoothing = self.smoothing()
+        if smoothing:
             options["smoothing"] = asdict(smoothing) | {"fwhm_s": round(smoothing.fwhm_s, 4)}
         return {
             "bundle": {
@@ -108,123 +135,158 @@ class Pipeline:
         }
 
     def open(self, item: object, *, name: str | None = None, photos: bool = False) -> Source:
-        """Open an input (see `open_source`) with the stream and the turn that the options ask for."""
+        """Open an input, with the video stream and the turn that the options ask for.
+
+        Args:
+            item: An input, as `open_source` takes it, or an open source.
+            name: Its name in the rows.
+            photos: A sequence of pictures is photos rather than a video.
+
+        Returns:
+            The open source.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        stream = self.options.video_stream
+        if isinstance(item, Source):
+            source = item
+        else:
+            source = open_source(item, name=name, photos=photos, stream=stream)
         rotate = self.options.rotate
-        source = (
-            item
-            if isinstance(item, Source)
-            else open_source(item, name=name, photos=photos, stream=self.options.video_stream)
-        )
         if isinstance(rotate, int):
             source.turn(rotate)
-        elif rotate == "auto" and source.kind == "video" and (degrees := self._needed_turn(source)):
-            source.turn(degrees)
-            source.note(
-                f"was turned clockwise by {degrees} degrees: only so are there faces in most of the frames that were looked at"
-            )
+        elif rotate == "auto" and source.kind == "video":
+            degrees = self._needed_turn(source)
+            if degrees:
+                source.turn(degrees)
+                source.note(
+                    f"was turned clockwise by {degrees} degrees: only so are there faces in most "
+                    "of the frames that were looked at"
+                )
         return source
 
     def _needed_turn(self, source: Source) -> int:
-        """By how much a film must be turned, from frames at its start."""
-        tracker, sampler = Tracker(self.networks.detector), TurnSampler(self.networks.detector)
+        """By how many degrees a video must be turned, judged by frames at its start."""
+        tracker = Tracker(self.networks.detector)
+        sampler = TurnSampler(self.networks.detector)
         with closing(source.frames(SPACING_S)) as frames:
             for frame in frames:
                 if frame.pixels is not None:
-                    sampler.add(
-                        frame.pixels,
-                        frame.time_s,
-                        upright=bool(tracker.update(frame.pixels, frame.time_s)),
-                    )
+                    faces = tracker.update(frame.pixels, frame.time_s)
+                    sampler.add(frame.pixels, frame.time_s, upright=bool(faces))
                 if sampler.done:
                     break
         return sampler.turn
 
     def read(self, source: Source) -> Generator[Reading, None, None]:
-        """One reading per face per frame, in time order; one without a face where none is in view or a frame is unreadable.
+        """Read a source, in time order.
 
         Of a live source each frame's readings come before the next frame is taken.
-        Raises SourceError when nothing of the source can be read.
+
+        Args:
+            source: An open source.
+
+        Yields:
+            One reading per face per frame; one without a face where none is in view or the frame
+            is unreadable.
+
+        Raises:
+            SourceError: Nothing of the source can be read.
         """
-        looks = self._find(_frames(source, self.options.every), source)
-        readings = (
-            self._score_each(looks) if source.live or source.kind == "image" else self._score(looks)
-        )
-        if smoothing := self.smoothing(source.live):
-            readings = smooth(
-                readings if source.live else fill_gaps(readings, smoothing.longest_gap_s),
-                smoothing,
-                self.tasks,
-            )
+        detections = self._find(_frames(source, self.options.every), source)
+        if source.live or source.kind == "image":
+            readings = self._score_each(detections)
+        else:
+            readings = self._score(detections)
+        smoothing = self.smoothing(source.live)
+        if smoothing:
+            # Filling a gap needs its far side, which a live source has not reached yet.
+            if not source.live:
+                readings = fill_gaps(readings, smoothing.longest_gap_s)
+            readings = smooth(readings, smoothing, self.tasks)
         yield from readings
 
-    def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[_Look]:
-        """Faces frame by frame. What is turned is noted at the end."""
+    def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[_Detections]:
+        """Find faces and cut them out, frame by frame; notes on turned pictures come at the end."""
         tracker = Tracker(self.networks.detector)
-        sampler = (
-            TurnSampler(self.networks.detector)
-            if self.options.rotate == "check" and source.kind == "video"
-            else None
-        )
+        sampler: TurnSampler | None = None
+        if self.options.rotate == "check" and source.kind == "video":
+            sampler = TurnSampler(self.networks.detector)
         pixels = self.networks.model.card.pixels
-        # Live, nothing may be held back, so a face that a search finds has no rows before it.
-        waits = not source.live and source.kind != "image"
-        for frame, faces in (
-            look_back(frames, tracker) if waits else _as_they_come(frames, tracker, source.kind)
-        ):
+        for frame, faces in _track(frames, tracker, source):
             if frame.pixels is None:
-                yield _Look(frame, [], [])
+                yield _Detections(frame, [], [])
                 continue
             if sampler is not None:
                 sampler.add(frame.pixels, frame.time_s, upright=bool(faces))
             chosen = _chosen(faces, self.options.faces)
             crops = [prepare(frame.pixels, face, pixels) for face in chosen]
-            yield _Look(replace(frame, pixels=_DONE), chosen, crops)
+            yield _Detections(replace(frame, pixels=_NO_PIXELS), chosen, crops)
         if sampler is not None and sampler.turn:
             source.note(
-                f"seems to be turned: most frames that were looked at show faces only after --rotate {sampler.turn} (or auto)"
+                "seems to be turned: most frames that were looked at show faces only after "
+                f"--rotate {sampler.turn} (or auto)"
             )
         elif tracker.turned_away:
             source.note(
                 "faces that are seen better upside down or sideways were left out; see --rotate"
             )
 
-    def _score(self, looks: Iterator[_Look]) -> Iterator[Reading]:
-        """Score in batches, one of them in a thread while the caller's finds the next faces."""
+    def _score(self, detections: Iterator[_Detections]) -> Iterator[Reading]:
+        """Score in batches, one in a thread while the caller's finds the next faces."""
         with ThreadPoolExecutor(1) as pool:
-            waiting: deque[tuple[list[_Look], Future[dict[str, Floats]]]] = deque()
-            for batch in _batches(looks, BATCH):
-                waiting.append(
-                    (
-                        batch,
-                        pool.submit(self._scores, [crop for look in batch for crop in look.crops]),
-                    )
-                )
+            waiting: deque[tuple[list[_Detections], Future[dict[str, Floats]]]] = deque()
+            for batch in _batches(detections, BATCH):
+                crops: list[Image] = []
+                for frame in batch:
+                    crops += frame.crops
+                waiting.append((batch, pool.submit(self._scores, crops)))
+                # One batch is being scored while the faces of the next are found.
                 if len(waiting) > 1:
                     scored, scores = waiting.popleft()
                     yield from _readings(scored, scores.result())
             for scored, scores in waiting:
                 yield from _readings(scored, scores.result())
 
-    def _score_each(self, looks: Iterator[_Look]) -> Iterator[Reading]:
-        """Score each frame at once, where it is found."""
-        for look in looks:
-            yield from _readings([look], self._scores(look.crops))
+    def _score_each(self, detections: Iterator[_Detections]) -> Iterator[Reading]:
+        """Score each frame at once, in the caller's thread."""
+        for frame in detections:
+            yield from _readings([frame], self._scores(frame.crops))
 
     def _scores(self, crops: Sequence[Image]) -> dict[str, Floats]:
+        """Scores (N, K) by task family for N crops."""
         scores = self.networks.model.score_prepared(crops)
-        if self._compounds and self.networks.expressions:
+        if self._composes and self.networks.expressions:
             scores["ce"] = both_members(scores["expr"], self.networks.expressions)
         return scores
 
 
-def _as_they_come(
+def _track(
+    frames: Iterator[Frame], tracker: Tracker, source: Source
+) -> Iterator[tuple[Frame, list[Face]]]:
+    """Each frame with its faces, tracked in the way that suits the source."""
+    # Live, nothing may be held back, so a face that a search finds has no rows before it.
+    if source.live or source.kind == "image":
+        return _track_at_once(frames, tracker, source.kind)
+    return look_back(frames, tracker)
+
+
+def _track_at_once(
     frames: Iterator[Frame], tracker: Tracker, kind: Kind
 ) -> Iterator[tuple[Frame, list[Face]]]:
     """Each frame with its faces at once; frames that are separate pictures share no face."""
     for frame in frames:
         if kind == "image":
             tracker.forget()
-        yield frame, [] if frame.pixels is None else tracker.update(frame.pixels, frame.time_s)
+        faces: list[Face] = []
+        if frame.pixels is not None:
+            faces = tracker.update(frame.pixels, frame.time_s)
+        yield frame, faces
+
+
+def _area(face: Face) -> float:
+    return face.box[2] * face.box[3]
 
 
 def _chosen(faces: list[Face], choice: Choice) -> list[Face]:
@@ -232,113 +294,132 @@ def _chosen(faces: list[Face], choice: Choice) -> list[Face]:
     if choice == "all":
         return faces
     count = 1 if choice == "largest" else choice
-    largest = sorted(faces, key=lambda face: face.box[2] * face.box[3], reverse=True)[:count]
-    return [face for face in faces if any(face is other for other in largest)]
+    # By identity: faces hold arrays, which `in` cannot compare.
+    largest = {id(face) for face in sorted(faces, key=_area, reverse=True)[:count]}
+    return [face for face in faces if id(face) in largest]
 
 
-def _batches(looks: Iterator[_Look], size: int) -> Iterator[list[_Look]]:
-    """Consecutive looks with at least `size` crops together; a long stretch without faces is not held back."""
-    batch: list[_Look] = []
-    for look in looks:
-        batch.append(look)
-        if sum(len(one.crops) for one in batch) >= size or len(batch) >= 4 * size:
+def _batches(detections: Iterator[_Detections], size: int) -> Iterator[list[_Detections]]:
+    """Consecutive frames with at least `size` crops together.
+
+    The number of frames has a limit too, so that a long stretch without faces is not held back.
+    """
+    batch: list[_Detections] = []
+    crops = 0
+    for frame in detections:
+        batch.append(frame)
+        crops += len(frame.crops)
+        if crops >= size or len(batch) >= 4 * size:
             yield batch
-            batch = []
+            batch, crops = [], 0
     if batch:
         yield batch
 
 
-def _readings(looks: list[_Look], scores: Mapping[str, Floats]) -> Iterator[Reading]:
+def _readings(batch: list[_Detections], scores: Mapping[str, Floats]) -> Iterator[Reading]:
+    """The readings of consecutive frames, given the scores of all their crops in order."""
     row = 0
-    for look in looks:
-        source, index, time_s = look.frame.source, look.frame.index, look.frame.time_s
-        if not look.faces:
-            status = Status.unreadable if look.frame.pixels is None else Status.no_face
+    for detections in batch:
+        frame = detections.frame
+        source, index, time_s = frame.source, frame.index, frame.time_s
+        if not detections.faces:
+            status = Status.unreadable if frame.pixels is None else Status.no_face
             yield Reading(source, index, time_s, status, None, {}, {})
-        for face in look.faces:
-            yield Reading(
-                source,
-                index,
-                time_s,
-                Status.ok,
-                face,
-                {family: values[row] for family, values in scores.items()},
-                {},
-            )
+        for face in detections.faces:
+            own_scores = {family: values[row] for family, values in scores.items()}
+            yield Reading(source, index, time_s, Status.ok, face, own_scores, {})
             row += 1
 
 
 def _frames(source: Source, every: float) -> Iterator[Frame]:
-    """The frames of a source, in the thread that suits it."""
+    """The frames of a source, from the thread that suits it."""
     frames = source.frames(every)
     if source.kind == "camera":
         return newest(frames, source.note)
-    return frames if source.live or source.kind == "image" else read_ahead(frames)
+    if source.live or source.kind == "image":
+        return frames
+    return read_ahead(frames)
 
 
 def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
-    """The same frames, decoded in a thread of their own while the caller works on earlier ones."""
+    """Decode frames in a thread of their own while the caller works on earlier ones.
+
+    Args:
+        frames: The frames of a source.
+
+    Yields:
+        The same frames.
+    """
     first = next(frames, None)
     if first is None:
         return
-    depth = (
-        2
-        if first.pixels is None
-        else int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
-    )
+    # At least two, or the threads would take turns; at most 32, however small the frames are.
+    depth = 2
+    if first.pixels is not None:
+        depth = int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
     queue: _Frames = Queue(depth)
     queue.put(first)
     yield from _from_thread(frames, queue, _put)
 
 
 def newest(frames: Generator[Frame, None, None], note: Callable[[str], None]) -> Iterator[Frame]:
-    """The frames as they come, without those that came while the caller was at work on others: only the newest waits.
+    """Take the newest frame each time, and leave out those that came while the caller was busy.
 
-    So what is read is never older than one reading takes, however slow that is. At the end a note says how many were left out.
+    So a frame is never older than the time that one reading takes, however slow that is.
+
+    Args:
+        frames: The frames of a camera.
+        note: Takes a line at the end on how many frames were left out, if any.
+
+    Yields:
+        The frames that were not left out.
     """
-    passed = 0
+    left_out = 0
 
-    def replace_waiting(queue: _Frames, item: Frame | BaseException | None, stop: Event) -> None:
-        nonlocal passed
-        if isinstance(item, Frame):
+    def replace_waiting(queue: _Frames, message: _Message, stop: Event) -> None:
+        nonlocal left_out
+        # An error or the end must not push out the last frame.
+        if isinstance(message, Frame):
             with suppress(Empty):
                 queue.get_nowait()
-                passed += 1
-        _put(queue, item, stop)
+                left_out += 1
+        _put(queue, message, stop)
 
     try:
         yield from _from_thread(frames, Queue(1), replace_waiting)
     finally:
-        if passed:
+        if left_out:
             note(
-                f"{passed} frames came while others were read, and were left out; frame numbers count them"
+                f"{left_out} frames came while others were read, and were left out; "
+                "frame numbers count them"
             )
 
 
 def _from_thread(
     frames: Generator[Frame, None, None],
     queue: _Frames,
-    put: Callable[[_Frames, Frame | BaseException | None, Event], None],
+    put: Callable[[_Frames, _Message, Event], None],
 ) -> Iterator[Frame]:
     """Frames that a thread takes from their source and hands over through a queue."""
+    # Also when the caller stops early: a thread that waits for room notices within 0.1 s.
     stop = Event()
     thread = Thread(target=_fill, args=(frames, queue, stop, put), name="mien-decode", daemon=True)
     thread.start()
     try:
-        while (item := queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        while (message := queue.get()) is not None:
+            if isinstance(message, BaseException):
+                raise message
+            yield message
     finally:
         stop.set()
         thread.join()
 
 
-def _put(queue: _Frames, item: Frame | BaseException | None, stop: Event) -> None:
-    """Wait until there is room."""
+def _put(queue: _Frames, message: _Message, stop: Event) -> None:
+    """Wait until there is room, or nobody takes anything any more."""
     while not stop.is_set():
         try:
-            queue.put(item, timeout=0.1)
+            queue.put(message, timeout=0.1)
         except Full:
             continue
         return
@@ -348,15 +429,17 @@ def _fill(
     frames: Generator[Frame, None, None],
     queue: _Frames,
     stop: Event,
-    put: Callable[[_Frames, Frame | BaseException | None, Event], None],
+    put: Callable[[_Frames, _Message, Event], None],
 ) -> None:
+    """The work of the decoding thread."""
     try:
         for frame in frames:
             put(queue, frame, stop)
             if stop.is_set():
                 return
         put(queue, None, stop)
-    except BaseException as error:  # handed to the caller's thread, which raises it
+    # Of whatever kind: it is raised in the caller's thread.
+    except BaseException as error:
         put(queue, error, stop)
     finally:
         frames.close()

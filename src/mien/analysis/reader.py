@@ -1,7 +1,7 @@
-"""The front door: a `Reader` that is loaded once, and `analyze`, which needs nothing else."""
+"""The front door: `analyze`, and a `Reader` that loads its networks once."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sized
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from contextlib import closing
 from functools import cached_property
 from html import escape
@@ -29,34 +29,41 @@ if TYPE_CHECKING:
 
 __all__ = ["Analysis", "Image", "Input", "Options", "Reader", "analyze"]
 
+# The arguments of `analyze` besides the fields of `Options`.
 _ARGUMENTS: Final = ("options", "stream", "name", "photos", "live", "progress")
-"""What `analyze` understands besides the fields of `Options`."""
 
 
 class Reader(Pipeline):
     """Networks that are verified and loaded once, and read any number of inputs.
 
-    It may be used by several threads at once, each input from one thread: whatever follows a recording is kept with the call.
-    It can be pickled, so that `multiprocessing` and `concurrent.futures` can carry it: only its options travel, and the other
-    process verifies and loads the networks itself.
+    Several threads may use it at once, each input in one thread: the state of a recording belongs
+    to the call that reads it. It can be pickled, so that `multiprocessing` and
+    `concurrent.futures` can carry it: only its options travel, and the other process verifies and
+    loads the networks itself.
 
     Args:
         options: All options at once.
-        **named: The fields of `Options`, one by one; they go before `options`.
+        **named: Single fields of `Options`, which override `options`.
+
+    Attributes:
+        options: The options, checked and complete.
+        networks: The face detector and the network that reads affect.
 
     Raises:
-        UnknownOptionError: There is no such option (also a TypeError); the nearest is named.
-        ValueError: An option has a value that makes no sense.
+        UnknownOptionError: There is no such option (also a TypeError); names the nearest.
+        ValueError: A value of an option makes no sense.
         UnknownNameError: There is no such bundle or engine.
-        BundleError: A bundle is not whole, or not of the kind that is asked for.
+        BundleError: A bundle is incomplete or altered, or of another kind.
         MissingExtraError: The engine is not installed.
-        LabelMismatchError: Compound expressions are asked for that the bundle's expressions do not allow.
+        LabelMismatchError: Compound expressions are asked for and cannot be computed from the
+            bundle's expressions.
 
-    >>> from mien.demo import portrait
-    >>> with Reader(faces="largest") as reader:
-    ...     table = reader.analyze(portrait(), name="Eileen Collins").table
-    >>> table[["source", "expression"]].values.tolist()
-    [['Eileen Collins', 'happiness']]
+    Examples:
+        >>> from mien.demo import portrait
+        >>> with Reader(faces="largest") as reader:
+        ...     table = reader.analyze(portrait(), name="Eileen Collins").table
+        >>> table[["source", "expression"]].values.tolist()
+        [['Eileen Collins', 'happiness']]
     """
 
     @spelled_out
@@ -74,11 +81,25 @@ class Reader(Pipeline):
         live: bool = False,
         progress: bool | Tell = False,
     ) -> "Analysis":
-        """Read an input; the same as `mien.analyze` with this reader's options, with the same arguments and errors."""
+        """Read an input with this reader's networks and options, as `mien.analyze` does.
+
+        Args:
+            source: See `mien.analyze`.
+            name: See `mien.analyze`.
+            photos: See `mien.analyze`.
+            live: See `mien.analyze`.
+            progress: See `mien.analyze`.
+
+        Returns:
+            An `Analysis`, which reads when its table or its readings are asked for.
+
+        Raises:
+            SourceError: The source does not exist or cannot be read.
+            ValueError: An argument does not fit the source, or the reader is closed.
+        """
         self._check_open()
-        return Analysis(
-            items_of(source, self.open, name=name, photos=photos, live=live), self, progress
-        )
+        items = items_of(source, self.open, name=name, photos=photos, live=live)
+        return Analysis(items, self, progress)
 
     def read(
         self,
@@ -89,25 +110,47 @@ class Reader(Pipeline):
         live: bool = False,
         progress: bool | Tell = False,
     ) -> Generator[Reading, None, None]:
-        """Readings one by one, in memory that does not grow; arguments and errors as for `mien.analyze`.
+        """Read an input in constant memory, one reading at a time.
 
-        >>> from mien.demo import portrait
-        >>> [str(reading.status) for reading in Reader().read([portrait()], live=True)]
-        ['ok']
+        Args:
+            source: See `mien.analyze`.
+            name: See `mien.analyze`.
+            photos: See `mien.analyze`.
+            live: See `mien.analyze`.
+            progress: See `mien.analyze`.
+
+        Returns:
+            An iterator over the readings, in order of input and time.
+
+        Raises:
+            SourceError: The source does not exist or cannot be read.
+            ValueError: An argument does not fit the source, or the reader is closed.
+
+        Examples:
+            >>> from mien.demo import portrait
+            >>> [str(reading.status) for reading in Reader().read([portrait()], live=True)]
+            ['ok']
         """
         self._check_open()
         if isinstance(source, Source) and name is None and not progress:
+            # An open source needs none of what an `Analysis` collects.
             return super().read(source)
-        return self.analyze(
-            source, name=name, photos=photos, live=live, progress=progress
-        ).readings()
+        analysis = self.analyze(source, name=name, photos=photos, live=live, progress=progress)
+        return analysis.readings()
 
     def columns(self, live: bool = False) -> tuple[Column, ...]:
-        """The columns of its tables; live: of a source whose future is not there yet."""
+        """The columns of the tables that this reader makes.
+
+        Args:
+            live: For a live source, whose future cannot be waited for.
+
+        Returns:
+            The columns in table order, with what the data dictionary says of them.
+        """
         return columns(self.tasks, self.smoothing(live))
 
     def close(self) -> None:
-        """Let go of the networks; reading with it afterwards is an error."""
+        """Close the reader; reading with it afterwards is a ValueError."""
         self._closed = True
 
     def _check_open(self) -> None:
@@ -132,18 +175,26 @@ class Reader(Pipeline):
         return repr(self.options).replace("Options", "Reader", 1)
 
     def __reduce__(self) -> tuple[Callable[..., "Reader"], tuple[Options]]:
-        """Travel as options alone: networks are verified and loaded where they arrive."""
+        """Pickle the options alone: networks are verified and loaded where they arrive."""
         self._check_open()
         return type(self), (self.options,)
 
 
 class Analysis:
-    """What `analyze` returns: readings of one or several inputs, made when they are first asked for.
+    """The result of `analyze`: readings of one or several inputs, made when first asked for.
 
-    Inputs are opened one at a time, and read anew for every loop over `readings()` until `frame` has been asked for; the rest reuses it.
-    problems: one line for each damage met so far that did not stop the reading.
-    notes: one line for each harmless fact about how an input was read.
-    media: what each input read so far is (`Source.media`), in order.
+    Inputs are opened one at a time. Every loop over `readings()` reads them again, until `table`
+    has been asked for; from then on its readings are reused.
+
+    Args:
+        items: The inputs, in order.
+        reader: What reads them.
+        progress: True for a bar, or a function that hears of the progress.
+
+    Attributes:
+        problems: One line for each damage met so far that did not stop the reading.
+        notes: One line for each harmless fact about how an input was read.
+        media: The properties of each input read so far (`Source.media`), in order.
     """
 
     def __init__(
@@ -166,59 +217,70 @@ class Analysis:
         """For notebooks: the table once it has been read, else how to read it."""
         summary = escape(self._summary())
         if self._kept is None:
-            return f"<p>{summary}; <code>.table</code> reads it into a table, <code>.readings()</code> row by row</p>"
+            return (
+                f"<p>{summary}; <code>.table</code> reads it into a table, "
+                "<code>.readings()</code> row by row</p>"
+            )
         return f"<p>{summary}</p>{self.table._repr_html_()}"  # type: ignore[operator]
 
     def _summary(self) -> str:
-        names = (
-            [item.label for item in self._items] if isinstance(self._items, list) else ["photos"]
-        )
-        inputs = (
-            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
-            if names
-            else "no input"
-        )
-        rows = (
-            "not kept in memory"
-            if self._kept is None
-            else f"{len(self._kept)} row{'s' * (len(self._kept) != 1)}"
-        )
+        """Inputs, bundle, rows and problems in one line."""
+        # Photos of an iterator have no names, and no number, before they are read.
+        inputs = "photos"
+        if isinstance(self._items, list):
+            inputs = _summarize_inputs(self._items)
+        rows = "not kept in memory"
+        if self._kept is not None:
+            rows = f"{len(self._kept)} row{'s' * (len(self._kept) != 1)}"
         damaged = f", {len(self.problems)} with problems" if self.problems else ""
         return f"{inputs}, by {self._reader.networks.model.card.name}: {rows}{damaged}"
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the readings hold, in column order."""
+        """The tasks of the readings, in column order."""
         return self._reader.tasks
 
     def readings(self) -> Generator[Reading, None, None]:
-        """Readings in order of input and time; memory does not grow with their number. Raises SourceError as it meets it."""
+        """Read the inputs in constant memory.
+
+        Yields:
+            The readings, in order of input and time.
+
+        Raises:
+            SourceError: An input cannot be read; raised when its turn comes.
+        """
         if self._kept is not None:
             yield from self._kept
             return
+        # New lists: those of the reading before may still be in the caller's hands.
         self.problems, self.notes, self.media, self._stamps = [], [], [], []
         count = len(self._items) if isinstance(self._items, Sized) else None
         with shown("reading", self._progress) as tell:
-            told = _Told(tell, count)
+            progress = _Progress(tell, count)
             for item in self._items:
-                yield from self._readings_of(item, told)
+                yield from self._readings_of(item, progress)
 
-    def _readings_of(self, item: Item, told: "_Told") -> Generator[Reading, None, None]:
+    def _readings_of(self, item: Item, progress: "_Progress") -> Generator[Reading, None, None]:
         source = item.open()
         self._live = source.live
-        self._stamps.append(
-            file_fingerprint(item.path) if item.path else Stamp(source.name, modified=time.time())
-        )
+        if item.path:
+            stamp = file_fingerprint(item.path)
+        else:
+            # Data has no file whose time could be taken.
+            stamp = Stamp(source.name, modified=time.time())
+        self._stamps.append(stamp)
         with closing(self._reader.read(source)) as readings:
             for reading in readings:
-                told.advance(reading, source)
+                progress.advance(reading, source)
                 yield reading
-        told.inputs += 1
+        progress.inputs += 1
+        # Only now: sources note damage while they are read.
         if source.problem:
             self.problems.append(f"{source.name}: {source.problem}")
         self.notes += [f"{source.name}: {note}" for note in source.notes]
         self.media.append(source.media)
 
+    # `for reading in analyze(...)` reads in constant memory as well.
     __iter__ = readings
 
     @cached_property
@@ -233,46 +295,74 @@ class Analysis:
         return self.table
 
     def save(self, path: str | Path) -> Path:
-        """Write the table to `path`; its suffix (.csv, .parquet, .jsonl) names the format. A data dictionary goes beside it.
+        """Write the table to a file, and its data dictionary beside it.
 
-        Raises UnknownNameError for another suffix, OutputError when it cannot be written.
+        Args:
+            path: The file; its suffix (.csv, .parquet, .jsonl) names the format.
+
+        Returns:
+            The path of the table.
+
+        Raises:
+            UnknownNameError: The suffix names no format.
+            OutputError: The files cannot be written.
+            SourceError: An input cannot be read.
         """
         path = Path(path)
-        stem, table = path.with_suffix(""), self._reader.columns()
-        # One process at a time, or one's table would lie beside the other's dictionary.
+        stem = path.with_suffix("")
+        formats = [path.suffix.removeprefix(".")]
+        # One process at a time, or one's table would end up beside another's dictionary.
         with Transaction() as files, Claim(stem, "") as claim:
-            with TableWriter(stem, [path.suffix.removeprefix(".")], table, files) as writer:
+            with TableWriter(stem, formats, self._reader.columns(), files) as writer:
                 writer.write(self.readings())
-            table = self._reader.columns(
-                self._live
-            )  # of one live source alone: it is smoothed by its past only
-            told = {
-                "sources": [one.with_content().to_json() for one in self._stamps],
-                "files": [path.name],
-                "tables": writer.facts(),
-                "problems": self.problems,
-                "notes": self.notes + column_notes(table, self._reader.options.every),
-                "media": self.media,
-            }
             files.write(
                 path.with_suffix(".dictionary.json"),
-                dictionary_bytes(table, self._reader.facts() | told),
+                self._dictionary(path.name, writer.facts()),
             )
             claim.announce(files.paths)
             files.commit()
         return path
 
+    def _dictionary(self, file_name: str, table_facts: object) -> bytes:
+        """The data dictionary of a table that has just been written."""
+        # A live source is always the only one; it is smoothed by its past alone.
+        table_columns = self._reader.columns(self._live)
+        facts = {
+            "sources": [stamp.with_content().to_json() for stamp in self._stamps],
+            "files": [file_name],
+            "tables": table_facts,
+            "problems": self.problems,
+            "notes": self.notes + column_notes(table_columns, self._reader.options.every),
+            "media": self.media,
+        }
+        return dictionary_bytes(table_columns, self._reader.facts() | facts)
 
-class _Told:
-    """Counts what was read and tells how far it is. inputs: how many are done."""
+
+def _summarize_inputs(items: Sequence[Item]) -> str:
+    if not items:
+        return "no input"
+    more = f" and {len(items) - 1} more" if len(items) > 1 else ""
+    return f"{items[0].label}{more}"
+
+
+class _Progress:
+    """Counts frames and inputs, and reports how far the work is.
+
+    Attributes:
+        inputs: How many inputs are done.
+        frames: How many frames have been read.
+    """
 
     def __init__(self, tell: Tell, count: int | None) -> None:
-        self._tell, self._count = tell, count
+        self._tell = tell
+        self._count = count
         self._last: tuple[int, int] | None = None
-        self.inputs = self.frames = 0
+        self.inputs = 0
+        self.frames = 0
 
     def advance(self, reading: Reading, source: Source) -> None:
-        """Take a reading into account; only a new frame is told."""
+        """Take a reading into account; only a new frame is reported."""
+        # A frame with several faces gives several readings.
         if (self.inputs, reading.frame) == self._last:
             return
         self._last = (self.inputs, reading.frame)
@@ -280,14 +370,18 @@ class _Told:
         self._tell(self.frames, self._share(reading, source))
 
     def _share(self, reading: Reading, source: Source) -> float | None:
+        """The share of the work that is done, 0..1; None where that is unknown."""
         if source.live or self._count is None:
             return None
         if source.length_s:
             part = reading.time_s / source.length_s
         elif source.frame_hint:
             part = (reading.frame + 1) / source.frame_hint
+        elif self._count == 1:
+            return None
         else:
-            return None if self._count == 1 else self.inputs / self._count
+            return self.inputs / self._count
+        # What a file says of its length may be too short.
         return min((self.inputs + min(part, 1.0)) / self._count, 1.0)
 
 
@@ -329,40 +423,49 @@ def analyze(
 ) -> Analysis | Generator[Reading, None, None]:
     """Read faces from photos, videos, folders, a camera, bytes, open files or arrays.
 
-    Networks are loaded once and kept, so that calling this in a loop is cheap; a bundle that is replaced is noticed.
+    Networks are loaded once and kept, so calling this in a loop is cheap; a bundle that is replaced
+    on disk is noticed.
 
     Args:
-        source: A path, folder, pattern or ``camera:0``, a list of those, the bytes of a file, an open binary file, one RGB
-            uint8 picture (H, W, 3), or an iterable of such or of (seconds, picture) pairs, which is read as one film.
-        stream: Return an iterator of `Reading` in constant memory instead of an `Analysis`.
-        name: What rows call a source that has no path; with `photos` one name each, or what the numbered names begin with.
-        photos: The items of `source` (pictures, bytes, open files, paths) are photos, each read for itself.
-        live: `source` makes its pictures while it is read. Each is read as soon as it is there and before the next one is
-            taken, smoothing looks back only, and pictures without a time get the clock's. Nothing is left out: an iterable
-            that is faster than mien is asked later. Of a camera, which is always live, the newest frame is taken and what
-            came meanwhile is left out.
-        progress: True for a bar (in a log a line a minute), or a function that is called with the number of frames so far
-            and the share of the work that is done, 0..1 or None.
+        source: A path, folder, pattern or ``camera:0``; a list of those; the bytes of a file; an
+            open binary file; one RGB uint8 picture (H, W, 3); or an iterable of pictures or of
+            (seconds, picture) pairs, which is read as one video.
+        stream: Return an iterator over the readings in constant memory instead of an `Analysis`.
+        name: The name in the rows of a source that has no path; with `photos` one name per photo,
+            or what the numbered names begin with.
+        photos: The items of `source` (pictures, bytes, open files, paths) are separate photos.
+        live: `source` makes its pictures while it is read. Each is read as soon as it is there,
+            before the next one is taken; smoothing looks back only; pictures without a time get the
+            clock's. No picture is left out: an iterable that is faster than mien waits. A camera,
+            which is always live, gives its newest frame, and those that came meanwhile are left
+            out.
+        progress: True for a bar (in a log one line a minute), or a function that is called with the
+            number of frames read and the share of the work done, 0..1 or None.
         options: All options at once.
-        **named: The fields of `Options`, one by one; they go before `options`.
+        **named: Single fields of `Options`, which override `options`.
 
     Returns:
-        An `Analysis`, which reads when it is asked for its table or its readings; with `stream` the readings themselves.
+        An `Analysis`, which reads when its table or its readings are asked for; with `stream` an
+        iterator over the readings.
 
     Raises:
-        SourceError: The source is not there or cannot be read; of several inputs each when its turn comes, where
-            `mien.analyze_many` goes on instead.
-        UnknownOptionError: There is no such option (also a TypeError); the nearest is named.
-        ValueError: An option has a value that makes no sense, or does not go with the source.
+        SourceError: The source does not exist or cannot be read. Of several inputs each is opened
+            when its turn comes; `mien.analyze_many` carries on after a bad one.
+        UnknownOptionError: There is no such option (also a TypeError); names the nearest.
+        ValueError: A value of an option makes no sense, or does not fit the source.
         UnknownNameError: There is no such bundle or engine.
-        BundleError: A bundle is not whole, or not of the kind that is asked for.
+        BundleError: A bundle is incomplete or altered, or of another kind.
         MissingExtraError: The engine is not installed.
+        LabelMismatchError: Compound expressions are asked for and cannot be computed from the
+            bundle's expressions.
 
-    >>> from mien.demo import portrait
-    >>> table = analyze(portrait()).table
-    >>> table[["status", "expression"]].values.tolist()
-    [['ok', 'happiness']]
+    Examples:
+        >>> from mien.demo import portrait
+        >>> table = analyze(portrait()).table
+        >>> table[["status", "expression"]].values.tolist()
+        [['ok', 'happiness']]
     """
+    # Names are checked here: "did you mean" may suggest this function's other arguments too.
     reader = Reader(options_of(options, named, _ARGUMENTS))
     analysis = reader.analyze(source, name=name, photos=photos, live=live, progress=progress)
     return analysis.readings() if stream else analysis
