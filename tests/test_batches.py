@@ -21,7 +21,7 @@ from PIL import Image
 import mien
 from mien import batch, claims
 from mien.analysis.reader import Reader
-from mien.batch import jobs
+from mien.batch import writing
 from mien.batch.names import key_of, plan, portable
 from mien.claims import Claim, ClaimedError, sweep
 from mien.errors import OutputError
@@ -436,7 +436,7 @@ def test_naming_a_few_photos_keeps_the_rows_of_the_others(tmp_path, opened):
 
 
 def test_being_killed_costs_few_of_many_photos(tmp_path, opened, monkeypatch):
-    monkeypatch.setattr(jobs, "PHOTOS", 3)
+    monkeypatch.setattr(writing, "PHOTOS", 3)
     folder, formats = tmp_path / "p", ["csv", "parquet"]
     for number in range(10):
         photo(folder / f"{number}.png", number)
@@ -462,7 +462,7 @@ def test_being_killed_costs_few_of_many_photos(tmp_path, opened, monkeypatch):
     (outcome,) = run(folder, tmp_path / "out", formats=formats, overlay=True)
     assert opened == ["1.png", "6.png", "7.png", "8.png", "9.png"]  # the damaged one once more
     assert (outcome.frames, len(outcome.problems), outcome.notes) == (10, 1, [])
-    monkeypatch.setattr(jobs, "PHOTOS", 500)
+    monkeypatch.setattr(writing, "PHOTOS", 500)
     run(folder, tmp_path / "fresh", formats=formats, overlay=True)
     assert tables(tmp_path / "out") == tables(tmp_path / "fresh")
     assert page_of(tmp_path / "out" / "p.csv") == page_of(tmp_path / "fresh" / "p.csv")
@@ -951,7 +951,6 @@ def test_too_little_memory_is_one_line_that_says_so(tmp_path):
 import resource, sys
 from mien import batch
 from mien.analysis.reader import Reader
-from mien.batch import jobs
 reader = Reader.read
 def read(self, source):
     held = bytearray(64 << 20)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mien
-from mien.batch.names import Job
+from mien.batch.inputs import Job
 from mien.batch.outcome import Outcome
 from mien.bundles.store import open_bundle
 from mien.records import Face, Frame, Reading, Status

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Final, Unpack
 
 from mien import batch
 from mien.analysis.options import OptionFields, Options, options_of, spelled_out
@@ -11,12 +11,15 @@ from mien.progress import ProgressBar, bar_for
 
 __all__ = ["Bars", "analyze_many"]
 
+# The arguments of `analyze_many` besides the fields of `Options`.
+_ARGUMENTS: Final = ("formats", "overlay", "progress", "options")
+
 
 class Bars(batch.Progress):
-    """Shows how far each input is, one after another: a bar, or in a log a line a minute.
+    """Shows how far each input is, one after another: a bar, or in a log one line a minute.
 
     Args:
-        bar: What shows it; by default what suits the place (see `mien.progress.bar_for`).
+        bar: What shows it; by default what suits the environment (see `mien.progress.bar_for`).
     """
 
     def __init__(self, bar: ProgressBar | None = None) -> None:
@@ -24,17 +27,33 @@ class Bars(batch.Progress):
         self._began = 0.0
 
     def begin(self, job: batch.Job, number: int, count: int) -> None:
-        """An input begins."""
+        """A job begins.
+
+        Args:
+            job: The job.
+            number: Its number, from 1.
+            count: How many jobs there are.
+        """
         self._began = time.monotonic()
         self.bar.begin(f"{job.name} ({number}/{count})")
 
     def advance(self, frames: int, share: float | None) -> None:
-        """It has come this far."""
+        """The job has come this far.
+
+        Args:
+            frames: Frames read so far.
+            share: The share of the job's work that is done, 0..1, where it is known.
+        """
+        # The first frames may come within the clock's own step.
         rate = frames / max(time.monotonic() - self._began, 1e-3)
         self.bar.advance(f"{frames} frame{'s' * (frames != 1)}, {rate:.0f} a second", share)
 
     def end(self, outcome: batch.Outcome) -> None:
-        """It has ended."""
+        """A job has ended.
+
+        Args:
+            outcome: What became of it.
+        """
         self.bar.end()
 
     def close(self) -> None:
@@ -53,54 +72,65 @@ def analyze_many(
     options: Options | None = None,
     **named: Unpack[OptionFields],
 ) -> list[batch.Outcome]:
-    """Read many inputs into files, as `mien analyze` does: one that cannot be read never stops the others.
+    """Read many inputs into files, as `mien analyze` does: a bad input never stops the others.
 
-    Inputs that an earlier call finished with the same options are skipped. Networks are loaded once.
+    Networks are loaded once. Inputs that an earlier call finished with the same options are
+    skipped.
 
     Args:
         inputs: Paths, folders, patterns, ``camera:N``; one or several.
         out: The folder for tables, their dictionaries and overlays; made if missing.
         formats: Table formats: ``csv``, ``parquet``, ``jsonl``.
-        overlay: Also draw what was read: a video or a picture.
-        progress: True for a bar (in a log a line a minute), or a `mien.batch.Progress` that hears of each input.
+        overlay: Also write each video or picture with the results drawn over it.
+        progress: True for a bar (in a log one line a minute), or a `mien.batch.Progress` that hears
+            of each input.
         options: All options at once.
-        **named: The fields of `Options`, one by one; they go before `options`.
+        **named: Single fields of `Options`, which override `options`.
 
     Returns:
-        What became of each input: `Outcome.state` is ``done``, ``skipped`` or ``failed``; `problems` has a line for each damage.
+        One outcome per table: `Outcome.state` is ``done``, ``skipped``, ``failed``, or ``left``
+        where another run is writing it; `Outcome.problems` has a line for each damage.
 
     Raises:
-        OutputError: `out` cannot be written at all.
+        OutputError: `out` cannot be written at all, or holds tables of mien's first layout.
         UnknownNameError: There is no such format, bundle or engine.
+        ValueError: `formats` is empty, or a value of an option makes no sense.
         TypeError: An input is no path; pictures, bytes and open files are for `mien.analyze`.
-        UnknownOptionError: There is no such option (also a TypeError); the nearest is named.
-        BundleError: A bundle is not whole, or not of the kind that is asked for.
+        UnknownOptionError: There is no such option (also a TypeError); names the nearest.
+        BundleError: A bundle is incomplete or altered, or of another kind.
+        MissingExtraError: The engine is not installed.
+        LabelMismatchError: Compound expressions are asked for and cannot be computed from the
+            bundle's expressions.
     """
-    chosen = options_of(options, named, ("formats", "overlay", "progress", "options"))
-    inputs, formats = _paths(inputs), [formats] if isinstance(formats, str) else formats
+    chosen = options_of(options, named, _ARGUMENTS)
+    paths = _paths(inputs)
+    formats = [formats] if isinstance(formats, str) else formats
+    bars: Bars | None = None
     if isinstance(progress, batch.Progress):
-        return batch.run(
-            inputs, out, options=chosen, formats=formats, overlay=overlay, progress=progress
-        )
-    if not progress:
-        return batch.run(inputs, out, options=chosen, formats=formats, overlay=overlay)
-    bars = Bars()
+        listener = progress
+    elif progress:
+        listener = bars = Bars()
+    else:
+        listener = batch.Progress()
     try:
         return batch.run(
-            inputs, out, options=chosen, formats=formats, overlay=overlay, progress=bars
+            paths, out, options=chosen, formats=formats, overlay=overlay, progress=listener
         )
     finally:
-        bars.close()
+        # Only a bar of this call's own; the caller's may go on.
+        if bars is not None:
+            bars.close()
 
 
 def _paths(inputs: object) -> list[str | Path]:
+    # One object that is no list is checked, and refused, like an item of one.
+    several = isinstance(inputs, Iterable) and not isinstance(inputs, str | Path)
     paths: list[str | Path] = []
-    for path in (
-        [inputs] if isinstance(inputs, str | Path) or not isinstance(inputs, Iterable) else inputs
-    ):
+    for path in inputs if several else [inputs]:  # type: ignore[attr-defined]
         if not isinstance(path, str | Path):
             raise TypeError(
-                f"inputs must be paths, got {type(path).__name__}; pictures, bytes and open files are for mien.analyze"
+                f"inputs must be paths, got {type(path).__name__}; "
+                "pictures, bytes and open files are for mien.analyze"
             )
         paths.append(path)
     return paths

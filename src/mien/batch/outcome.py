@@ -1,12 +1,12 @@
-"""What becomes of a job, and who hears of it."""
+"""The outcome of a job, and the interface that reports a run's progress."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mien.batch.names import Job, Plan
-from mien.batch.photos import Kept
+from mien.batch.inputs import Job, Plan
+from mien.batch.photos import RecordedPhoto
 from mien.records import Reading, Status
 
 __all__ = ["Outcome", "Progress"]
@@ -14,18 +14,19 @@ __all__ = ["Outcome", "Progress"]
 
 @dataclass(slots=True, repr=False)
 class Outcome:
-    """What became of a job.
+    """The outcome of a job.
 
-    Args:
+    Attributes:
+        job: The inputs and the name of their table.
         state: ``left`` means that another run is writing the table.
-        files: The files it gave.
+        files: The files it wrote.
         rows: Rows of its table by status.
         tracks: Different faces, by source.
         frames: Frames with rows.
-        seconds: Time it took.
+        seconds: Time it took, s.
         problems: One line on each damage or failure.
         notes: One line on each harmless fact about how an input was read.
-        media: What each input is (`Source.media`), in order.
+        media: The properties of each input (`Source.media`), in order.
         left_to: Who is writing the table, in one line; empty where nobody else is.
         inputs: How many inputs the job has, where this is a part of it; else 0.
     """
@@ -45,56 +46,92 @@ class Outcome:
     _last: tuple[str, int] = ("", -1)
 
     def __repr__(self) -> str:
-        """What became of which input, with the first problem."""
-        told = [
-            _count(self.frames, "frame"),
-            _count(len(self.tracks), "face"),
-            *(path.name for path in self.files),
-        ]
-        told = told if self.state == "done" else []
-        told += [self.left_to] if self.left_to else []
-        told += self.problems[:1]
-        told += [_count(len(self.problems) - 1, "more problem")] if len(self.problems) > 1 else []
-        return f"Outcome({self.job.name!r}, {self.state}{': ' if told else ''}{', '.join(told)})"
+        """The input, its state, what it gave, and the first problem."""
+        parts: list[str] = []
+        if self.state == "done":
+            parts += self._result()
+        if self.left_to:
+            parts.append(self.left_to)
+        # The first problem in full; a folder may have one for each of thousands of photos.
+        parts += self.problems[:1]
+        more = len(self.problems) - 1
+        if more > 0:
+            parts.append(_count(more, "more problem"))
+        details = f": {', '.join(parts)}" if parts else ""
+        return f"Outcome({self.job.name!r}, {self.state}{details})"
+
+    def _result(self) -> list[str]:
+        counts = [_count(self.frames, "frame"), _count(len(self.tracks), "face")]
+        return counts + [path.name for path in self.files]
 
     def count(self, readings: Sequence[Reading]) -> None:
-        """Take rows, in order, into the counts."""
+        """Count rows of the table.
+
+        Args:
+            readings: Consecutive rows, in order.
+        """
         for reading in readings:
             self.rows[reading.status] += 1
             if reading.face is not None:
                 self.tracks.add((reading.source, reading.face.track))
-            if (reading.source, reading.frame) != self._last:
-                self._last = (reading.source, reading.frame)
+            # A frame with several faces has several rows.
+            frame = (reading.source, reading.frame)
+            if frame != self._last:
+                self._last = frame
                 self.frames += 1
 
-    def keep(self, photo: Kept) -> None:
-        """Take a photo that is not read again into the counts."""
+    def keep(self, photo: RecordedPhoto) -> None:
+        """Count a photo whose rows are copied from an earlier table.
+
+        Args:
+            photo: The photo, as the earlier table's dictionary records it.
+        """
         for status, count in photo.stamp.rows.items():
             self.rows[Status(status)] += count
-        self.tracks |= {
-            (photo.stamp.name, number) for number in range(photo.stamp.rows.get(Status.ok, 0))
-        }
+        # Every face of a photo is a track of its own.
+        stamp = photo.stamp
+        for number in range(stamp.rows.get(Status.ok, 0)):
+            self.tracks.add((stamp.name, number))
         self.frames += 1
         self.notes += photo.notes
         self.problems += photo.problems
         self.media.append(photo.media)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 class Progress:
-    """Hears how a run goes; this one keeps quiet."""
+    """Hears how a run is getting on; this one does nothing, and subclasses report it."""
 
-    def plan(self, todo: Plan) -> None:
-        """What the run is going to do."""
+    def plan(self, plan: Plan) -> None:
+        """The run is about to begin.
+
+        Args:
+            plan: The jobs of the run, and the inputs that failed already.
+        """
 
     def begin(self, job: Job, number: int, count: int) -> None:
-        """Job `number` of `count` begins, counted from 1."""
+        """A job begins.
+
+        Args:
+            job: The job.
+            number: Its number, from 1.
+            count: How many jobs there are.
+        """
 
     def advance(self, frames: int, share: float | None) -> None:
-        """The job has come as far as `frames` frames, the `share` (0..1) of all its work where that is known."""
+        """The job has come this far.
+
+        Args:
+            frames: Frames read so far.
+            share: The share of the job's work that is done, 0..1, where it is known.
+        """
 
     def end(self, outcome: Outcome) -> None:
-        """A job ended, in whatever way."""
+        """A job has ended.
+
+        Args:
+            outcome: What became of it.
+        """

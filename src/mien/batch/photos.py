@@ -1,35 +1,45 @@
-"""The photos of a folder: which of them an earlier table holds as they are now."""
+"""The photos of a folder: those that an earlier table holds as they are now."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mien.batch.names import Job
+from mien.batch.inputs import Job
 from mien.outputs.recorded import Recorded, Stamp, file_fingerprint
 from mien.sources.inputs import natural_key
 
-__all__ = ["Kept", "kept", "unchanged", "with_earlier"]
+__all__ = ["RecordedPhoto", "reusable_photos", "unchanged_photos", "with_recorded_photos"]
 
 
-def with_earlier(job: Job, before: Recorded) -> Job:
-    """The job with the photos of the earlier table that are still there, so that naming a few does not cost the others' rows."""
+def with_recorded_photos(job: Job, record: Recorded) -> Job:
+    """Add the photos of an earlier table that still exist.
+
+    So naming a few photos of a folder does not cost the rows of the others.
+
+    Args:
+        job: The job of a folder.
+        record: The dictionary of its earlier table.
+
+    Returns:
+        The job with all photos, in natural order.
+    """
     paths = {os.path.abspath(path) for path in job.inputs}
-    more = [
-        photo.name
-        for photo in before.sources
-        if photo.path not in paths and os.path.isfile(photo.name)
-    ]
-    return replace(job, inputs=tuple(sorted([*job.inputs, *more], key=natural_key)))
+    inputs = list(job.inputs)
+    for photo in record.sources:
+        is_new = photo.path not in paths
+        if is_new and os.path.isfile(photo.name):
+            inputs.append(photo.name)
+    return replace(job, inputs=tuple(sorted(inputs, key=natural_key)))
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RecordedPhoto:
     """A photo that an earlier table holds as it is now.
 
-    Args:
+    Attributes:
         row: Number of its first row in that table.
-        stamp: Its stamp, with the rows and overlay that it gave.
-        media: What it is (`Source.media`).
+        stamp: Its stamp, with the counts of its rows and its overlay.
+        media: Its properties (`Source.media`).
         notes: Lines on how it was read.
         problems: Lines on its damage.
     """
@@ -41,33 +51,61 @@ class Kept:
     problems: tuple[str, ...]
 
 
-def unchanged(before: Recorded) -> dict[str, Kept]:
-    """Photos of the earlier table that are as they were, by absolute path."""
-    photos: dict[str, Kept] = {}
-    media, notes, problems = before.media, before.texts("notes"), before.texts("problems")
+def unchanged_photos(record: Recorded) -> dict[str, RecordedPhoto]:
+    """Photos of an earlier table that have not changed since.
+
+    Args:
+        record: The dictionary of the table.
+
+    Returns:
+        The photos by absolute path.
+    """
+    notes, problems = record.texts("notes"), record.texts("problems")
+    photos: dict[str, RecordedPhoto] = {}
     row = 0
-    for photo, facts in zip(before.sources, media, strict=True):
-        now = file_fingerprint(photo.path) if photo.path else photo
-        if photo.path and _is_same(now, photo):
-            told, hurt = (
-                tuple(line for line in lines if line.startswith(f"{photo.name}: "))
-                for lines in (notes, problems)
+    for stamp, media in zip(record.sources, record.media, strict=True):
+        now = file_fingerprint(stamp.path) if stamp.path else stamp
+        if stamp.path and _is_same(now, stamp):
+            # A file that was only touched gets its new time, so that it need not be hashed again.
+            photos[stamp.path] = RecordedPhoto(
+                row,
+                replace(stamp, modified=now.modified),
+                media,
+                _lines_on(stamp.name, notes),
+                _lines_on(stamp.name, problems),
             )
-            photos[photo.path] = Kept(row, replace(photo, modified=now.modified), facts, told, hurt)
-        row += sum(photo.rows.values())
+        row += sum(stamp.rows.values())
     return photos
 
 
-def kept(before: Recorded, trusted: Collection[str] = ()) -> dict[str, Kept]:
-    """Photos whose rows can be taken over, by path as given.
+def _lines_on(name: str, lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(line for line in lines if line.startswith(f"{name}: "))
 
-    One that was damaged is read again, as another version of a decoder may do better, but not the `trusted` ones.
+
+def reusable_photos(record: Recorded, trusted: Collection[str] = ()) -> dict[str, RecordedPhoto]:
+    """Photos whose rows can be copied from an earlier table.
+
+    A photo that was damaged is read again: another version of a decoder may do better.
+
+    Args:
+        record: The dictionary of the table.
+        trusted: Photos, as given, to copy although they were damaged.
+
+    Returns:
+        The photos by path as given.
     """
-    photos = {photo.stamp.name: photo for photo in unchanged(before).values()}
-    return {name: photo for name, photo in photos.items() if not photo.problems or name in trusted}
+    photos: dict[str, RecordedPhoto] = {}
+    for photo in unchanged_photos(record).values():
+        name = photo.stamp.name
+        if not photo.problems or name in trusted:
+            photos[name] = photo
+    return photos
 
 
 def _is_same(now: Stamp, before: Stamp) -> bool:
     if now.bytes is None or now.bytes != before.bytes:
         return False
-    return now.modified == before.modified or now.with_content().fingerprint == before.fingerprint
+    if now.modified == before.modified:
+        return True
+    # Hashing is for files whose time changed, such as copies.
+    return now.with_content().fingerprint == before.fingerprint

@@ -1,4 +1,4 @@
-"""What is said of a whole run: its record, and a folder that an earlier version filled."""
+"""The record of a whole run, and the check for tables of the first layout."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import mien
-from mien.batch.names import Job, Plan
+from mien.batch.inputs import Job, Plan
 from mien.batch.outcome import Outcome
 from mien.errors import OutputError
 from mien.files import atomic_write
@@ -18,73 +18,95 @@ from mien.outputs.recorded import read_dictionary
 __all__ = ["RECORD", "refuse_first_layout", "write_record"]
 
 RECORD: Final = "mien-run.json"
-"""Of the latest run over several inputs that left or found a table in the folder."""
-_NEW: Final = (
-    b'{\n  "dictionary": '  # how dictionaries begin since tables mirror the inputs' folders
-)
+"""The record of the latest run over several inputs that wrote or found a table in the folder."""
+# How dictionaries begin since tables mirror the folders of the inputs.
+_SECOND_EDITION: Final = b'{\n  "dictionary": '
+# All states, in the order of the record; a state that did not occur counts 0.
+_STATES: Final = ("done", "skipped", "left", "failed")
+# Tables that a message names.
 _NAMED: Final = 3
 
 
 def write_record(
-    folder: Path, inputs: Sequence[str | Path], outcomes: Sequence[Outcome], todo: Plan
+    folder: Path, inputs: Sequence[str | Path], outcomes: Sequence[Outcome], plan: Plan
 ) -> None:
-    """Say in the output folder what became of a run's inputs.
+    """Write what became of a run's inputs into the output folder, as ``mien-run.json``.
 
-    Nothing is written where there is no table to say it beside, or where one input was all.
+    Nothing is written where no table was written or skipped, or where there was a single input.
+
+    Args:
+        folder: The output folder.
+        inputs: The inputs as given.
+        outcomes: The outcomes of the jobs, as far as the run came.
+        plan: The jobs of the run.
     """
-    several = len(outcomes) > 1 or todo.left_out
-    if not several or not any(outcome.state in ("done", "skipped") for outcome in outcomes):
-        return
+    several = len(outcomes) > 1 or plan.left_out
     states = Counter(outcome.state for outcome in outcomes)
-    page = {
+    if not several or not states["done"] + states["skipped"]:
+        return
+    counts = {state: states[state] for state in _STATES}
+    jobs = [_entry(outcome, folder) for outcome in outcomes]
+    planned = len(plan.jobs) + len(plan.failures)
+    record = {
         "mien": mien.__version__,
         "ended": time.strftime("%Y-%m-%d %H:%M:%S%z"),
-        "inputs": [str(given) for given in inputs],
-        "stopped": len(outcomes) < len(todo.jobs) + len(todo.failures),
-        "counts": {state: states[state] for state in ("done", "skipped", "left", "failed")},
-        "left_out": todo.left_out,
-        "jobs": [
-            {
-                "name": outcome.job.name,
-                "state": outcome.state,
-                "files": [path.relative_to(folder).as_posix() for path in outcome.files],
-                "problems": outcome.problems,
-                **({"left_to": outcome.left_to} if outcome.left_to else {}),
-            }
-            for outcome in outcomes
-        ],
+        "inputs": list(map(str, inputs)),
+        "stopped": len(outcomes) < planned,
+        "counts": counts,
+        "left_out": plan.left_out,
+        "jobs": jobs,
     }
-    with suppress(OutputError):  # the closing line says the same; a full disk must not cost that
-        atomic_write(folder / RECORD, (json.dumps(page, indent=2) + "\n").encode())
+    # The summary on the terminal says the same; a full disk must not cost that.
+    with suppress(OutputError):
+        atomic_write(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _entry(outcome: Outcome, folder: Path) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "name": outcome.job.name,
+        "state": outcome.state,
+        "files": [path.relative_to(folder).as_posix() for path in outcome.files],
+        "problems": outcome.problems,
+    }
+    if outcome.left_to:
+        entry["left_to"] = outcome.left_to
+    return entry
 
 
 def refuse_first_layout(folder: Path, jobs: Sequence[Job]) -> None:
-    """Raise OutputError where tables of the first layout lie in the folder that this run would not replace.
+    """Refuse a folder with tables of the first layout that this run would not replace.
 
-    That layout put all tables beside each other, under names that depended on their neighbours; in one folder with today's
-    the same rows would be there twice.
+    That layout put all tables beside each other, under names that depended on their neighbours; in
+    one folder with today's, the same rows would exist twice.
+
+    Args:
+        folder: The output folder.
+        jobs: The jobs of the run.
+
+    Raises:
+        OutputError: There are such tables.
     """
-    ours = {f"{job.name}.dictionary.json" for job in jobs}
-    older = [
-        page
-        for page in sorted(folder.glob("*.dictionary.json"))
-        if page.name not in ours and _is_first_layout(page)
-    ]
-    if older:
-        names = [page.name.removesuffix(".dictionary.json") for page in older[:_NAMED]]
-        rest = f" and {len(older) - _NAMED} more" if len(older) > _NAMED else ""
+    planned = {f"{job.name}.dictionary.json" for job in jobs}
+    names = []
+    for path in sorted(folder.glob("*.dictionary.json")):
+        if path.name not in planned and _is_first_layout(path):
+            names.append(path.name.removesuffix(".dictionary.json"))
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise OutputError(
-            f"{folder}: holds tables that an earlier version named in another way ({', '.join(names)}{rest}), and the same rows "
-            "would be there twice; choose another folder, or move them away"
+            f"{folder}: holds tables that an earlier version named in another way "
+            f"({', '.join(names[:_NAMED])}{more}), and the same rows would be there twice; "
+            "choose another folder, or move them away"
         )
 
 
-def _is_first_layout(page: Path) -> bool:
+def _is_first_layout(path: Path) -> bool:
     try:
-        with page.open("rb") as file:
-            if file.read(len(_NEW)) == _NEW:
+        # Reading the start is enough for nearly all, and dictionaries may be large.
+        with path.open("rb") as file:
+            if file.read(len(_SECOND_EDITION)) == _SECOND_EDITION:
                 return False
-        before = read_dictionary(page)
+        record = read_dictionary(path)
     except (OSError, OutputError):
         return False
-    return before is not None and before.edition == 1
+    return record is not None and record.edition == 1
