@@ -12,19 +12,19 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.drawn.faces import (
+from mien.data.drawn.acting import (
     EXPRESSIONS,
     PRESENT,
     PROTOTYPES,
-    drawn_person,
     drawn_video,
-    load_drawn,
-    load_drawn_videos,
     portray,
     valence_arousal,
 )
-from mien.data.drawn.geometry import UNITS, VIEW, Portrayal, Shot, five_points
+from mien.data.drawn.faces import load_drawn, load_drawn_videos
+from mien.data.drawn.geometry import five_points
 from mien.data.drawn.painter import draw
+from mien.data.drawn.people import drawn_person
+from mien.data.drawn.portrayal import UNITS, VIEW, Portrayal, Shot
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, prepare
 from mien.records import Face

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 import mien
 from mien.cli.data import standin
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.drawn.faces import EXPRESSIONS, load_drawn
+from mien.data.drawn.acting import EXPRESSIONS
+from mien.data.drawn.faces import load_drawn
 from mien.data.label_table import check, split_by
 from mien.data.registry import Set, load_set
 from mien.data.sets.affectnet import five_of_68

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.drawn.faces import EXPRESSIONS
+from mien.data.drawn.acting import EXPRESSIONS
 from mien.data.standins.faces import Faces, enough
 from mien.data.standins.order import LABELS, Order, Work, folder, write_lines
 from mien.data.standins.pictures import alter, cut_out, noise_of

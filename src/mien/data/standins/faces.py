@@ -18,9 +18,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.drawn.faces import EXPRESSIONS, drawn_person, portray, valence_arousal
-from mien.data.drawn.geometry import UNITS, Portrayal, five_points
+from mien.data.drawn.acting import EXPRESSIONS, portray, valence_arousal
+from mien.data.drawn.geometry import five_points
 from mien.data.drawn.painter import draw
+from mien.data.drawn.people import drawn_person
+from mien.data.drawn.portrayal import UNITS, Portrayal
 from mien.data.label_table import labels, split_by
 from mien.data.registry import File, Set, load_set, starting_from
 from mien.errors import DataError
@@ -45,7 +47,7 @@ class Faces:
     """The N faces of one split.
 
     images: cells of the column `image` of a label table. points: (N, 10) in image pixels, NaN where there are none.
-    expr: shares (N, 9) in the order of `mien.data.drawn.faces.EXPRESSIONS`. va: (N, 2), -1..1. units: activations (N, 12), 0..1.
+    expr: shares (N, 9) in the order of `mien.data.drawn.acting.EXPRESSIONS`. va: (N, 2), -1..1. units: activations (N, 12), 0..1.
     """
 
     images: Sequence[object]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mien.data.blendshapes import AU_SHAPES, SHAPES
-from mien.data.drawn.faces import EXPRESSIONS
+from mien.data.drawn.acting import EXPRESSIONS
 from mien.data.standins.faces import Faces
 from mien.data.standins.order import Order, Work
 from mien.data.standins.pictures import cut_out, noise_of, placed, relight
