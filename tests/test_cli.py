@@ -613,6 +613,71 @@ def test_without_torch_the_extra_is_named(settings_file, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+# Refuses every import of what the extra `train` brings and the extra `evaluate` does not.
+REFUSE_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "timm", "lightning_fabric"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def without_torch(code, *args):
+    command = [sys.executable, "-c", REFUSE_TORCH + code, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_bundles_are_evaluated_without_torch(tmp_path):
+    settings = tmp_path / "drawn.yaml"
+    settings.write_text(
+        "name: drawn\ndata: [{set: drawn, count: 40, seed: 0, size: 96}]\ntasks: [va]\n"
+    )
+    done = without_torch(
+        "from mien.cli import app; app(sys.argv[1:])",
+        *("evaluate", "mien-xs", "--data", settings, "--out", tmp_path / "report"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mien-xs" in done.stdout
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "evaluation.md",
+        "evaluation.json",
+        "evaluation.png",
+    }
+
+
+def test_judging_loads_no_torch():
+    code = "import mien.train.evaluate_models; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+def test_a_run_cannot_be_evaluated_without_torch(settings_file, tiny_run):
+    done = without_torch(
+        "from mien.cli import app; app(sys.argv[1:])",
+        *("evaluate", tiny_run.folder, "--data", settings_file),
+    )
+    assert done.returncode == 2
+    assert "(torch)" in done.stderr
+    assert "mien[train]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_evaluation_names_its_extra():
+    code = "import sys; sys.modules['yaml'] = None; from mien.cli import app; app(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "evaluate", "mien-xs", "--data", "absent.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "mien[evaluate]" in done.stderr
+
+
 @pytest.mark.parametrize("option", ["--bundle", "--detector"])
 def test_a_wrong_bundle_is_wrong_usage_by_name_and_by_folder(option, tmp_path):
     for wrong in ("mien-q", str(tmp_path), str(tmp_path / "nowhere")):

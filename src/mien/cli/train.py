@@ -1,4 +1,4 @@
-"""Commands of the train street: train, judge, make a bundle, cache features. Torch is imported when one of them runs, not before."""
+"""Commands of the train street: train, judge, make a bundle, cache features. What they need is imported when one of them runs, not before."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -36,14 +36,25 @@ Skip = Annotated[
 
 
 @contextmanager
-def needs_extra(command: str) -> Iterator[None]:
-    """Say which install is lacking; what is imported inside belongs to the extra `train`."""
+def needs_extra(command: str, extra: str = "train") -> Iterator[None]:
+    """Name the optional install that an import inside lacks.
+
+    Args:
+        command: What needs it, for the message.
+        extra: The extra that brings the modules imported inside.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        MissingExtraError: A module of the extra is not installed.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "mien":
             raise
-        raise MissingExtraError("train", f"{command} ({error.name})") from error
+        raise MissingExtraError(extra, f"{command} ({error.name})") from error
 
 
 def train(
@@ -120,7 +131,7 @@ def evaluate(
 ) -> None:
     """Measure how good scores are: every measure with a 95 % interval, as Markdown."""
     with handle_errors("no report was written"):
-        with needs_extra("mien evaluate"):
+        with needs_extra("mien evaluate", "evaluate"):
             from mien.cli.bars import Bar
             from mien.evaluation.report import markdown
             from mien.train.evaluate_models import judge_models, write_judged

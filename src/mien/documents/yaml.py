@@ -12,7 +12,7 @@ from mien.text import printable
 try:
     import yaml
 except ImportError as error:
-    raise MissingExtraError("train", "reading YAML") from error
+    raise MissingExtraError("evaluate", "reading YAML") from error
 
 __all__ = ["SCHEMA", "parse_yaml", "read_yaml", "take_schema"]
 

@@ -138,7 +138,7 @@ def read_faces(path: Path) -> pd.DataFrame:
     """The label table of a file of labels (CSV, TSV, Parquet, in our own columns) or of the sets under `data:` in a YAML file.
 
     It has the columns of ``expr.ferplus8``, ``va`` and ``au.blendshapes``. Relative paths in a YAML file start from its folder.
-    Raises DataError for what cannot be read, and MissingExtraError for YAML without the extra ``train``.
+    Raises DataError for what cannot be read, and MissingExtraError for YAML without the extra ``evaluate``.
     """
     specs = (
         _sets(path) if path.suffix.lower() in (".yaml", ".yml") else [File(set="file", path=path)]

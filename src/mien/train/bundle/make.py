@@ -22,11 +22,11 @@ from mien.train.inputs.crops import CropDataset
 from mien.train.onnx.export import export
 from mien.train.onnx.merge_heads import export_joined, extractor_of
 from mien.train.onnx.quantise import strays
-from mien.train.open_model import draft, pixels_of
+from mien.train.open_run import draft
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of
 from mien.train.runs.tables import load_tables
-from mien.train.settings.training import Settings
+from mien.train.settings.training import Settings, pixels_of
 
 __all__ = ["CALIBRATION", "aside", "is_free", "make_bundle"]
 

@@ -1,23 +1,20 @@
 """The label tables of a run: loaded, checked, joined, split, and given the five points that its crops need."""
 
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mien.bundles.store import load_detector
-from mien.data.images import read_picture
 from mien.data.label_table import check
 from mien.data.registry import Folder, load_set, set_name
 from mien.data.sets.class_folders import load_folder
 from mien.errors import DataError
-from mien.tasks import Floats, Task
-from mien.train.runs.folder import RunFolder
+from mien.tasks import Task
+from mien.train.runs.points import find_points
 from mien.train.settings.training import Settings
 
-__all__ = ["find_points", "load_tables", "tasks_of"]
+__all__ = ["load_tables", "tasks_of"]
 
 Note = Callable[[str], None]
 
@@ -127,54 +124,3 @@ def _with_labels(
     if windows:
         return table, 0
     return table[~bare].reset_index(drop=True), int(bare.sum())
-
-
-def _remembered(memory: Path, rows: list[int], names: list[str]) -> list[Floats | None] | None:
-    """Points found before in just these pictures; None when they were others, or none."""
-    if not memory.is_file():
-        return None
-    try:
-        known = pd.read_parquet(memory)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{memory}: damaged ({type(error).__name__}); delete it to have the faces looked for again"
-        ) from error
-    if known["row"].to_list() != rows or ("image" in known and known["image"].to_list() != names):
-        return None
-    return list(known["points"])
-
-
-def find_points(
-    table: pd.DataFrame, memory: Path, note: Note, skip_unreadable: bool = False
-) -> tuple[pd.DataFrame, str]:
-    """The table with five points (mien-face) for the pictures that had none and show a face; the others stay whole pictures.
-
-    memory: Parquet file that keeps what was found, so that a run that goes on need not search again. Also returns a line that says
-    how many faces were found. Raises DataError for a picture that cannot be read, unless `skip_unreadable`.
-    """
-    bare = np.flatnonzero(table["points"].isna())
-    names = [str(image) if isinstance(image, str) else "" for image in table["image"].iloc[bare]]
-    points = _remembered(memory, bare.tolist(), names)
-    if points is None:
-        note(f"looking for the face in {len(bare)} pictures that come without points")
-        detector = load_detector(engine="onnxruntime")
-        points = []
-        for row in bare.tolist():
-            try:
-                faces = detector.find(read_picture(table["image"].iloc[row]))
-            except DataError:
-                if not skip_unreadable:
-                    raise
-                faces = []
-            largest = max(faces, key=lambda face: face.box[2] * face.box[3], default=None)
-            points.append(None if largest is None else np.asarray(largest.points).ravel())
-        found = BytesIO()
-        pd.DataFrame({"row": bare, "image": names, "points": points}).to_parquet(found)
-        RunFolder(memory.parent).write(memory.name, found.getvalue())
-    column = table["points"].to_list()
-    for place, five in zip(bare.tolist(), points, strict=True):
-        column[place] = five
-    seen = sum(five is not None for five in points)
-    line = f"faces found in {seen} of {len(bare)} pictures that came without points; the others are read whole"
-    note(line)
-    return table.assign(points=pd.Series(column, index=table.index, dtype=object)), line

@@ -29,6 +29,7 @@ __all__ = [
     "FitSettings",
     "Settings",
     "TaskSettings",
+    "pixels_of",
     "read_settings",
     "write_settings",
 ]
@@ -214,6 +215,24 @@ class Settings(_Strict):
     def named_tasks(self) -> tuple[Task, ...]:
         """The tasks that the settings name; raises UnknownNameError for a key that is none."""
         return tuple(_known(spec) if isinstance(spec, str) else spec.task for spec in self.tasks)
+
+
+def pixels_of(settings: Settings) -> Pixels:
+    """Say which crops a network of these settings reads.
+
+    Args:
+        settings: Settings of a run.
+
+    Returns:
+        The settings' own crops; for heads on cached features, those of the bundle that made them.
+
+    Raises:
+        UnknownNameError: There is no bundle of that name.
+        BundleError: The bundle cannot be used, or exposes no features.
+    """
+    if settings.features is None:
+        return settings.pixels
+    return settings.features.card().pixels
 
 
 def _known(key: str) -> Task:
