@@ -30,7 +30,7 @@ from mien.data.sets.ferplus import load_ferplus
 from mien.data.standins import KINDS, make_standin
 from mien.data.standins.faces import abaw_shares, faces_of, read_faces
 from mien.data.standins.pictures import cut_out, framing, placed
-from mien.data.standins.states import settled, switched
+from mien.data.standins.states import allocate, with_hysteresis
 from mien.data.standins.stills import landmarks_of
 from mien.errors import DataError, OutputError, UnknownNameError
 from mien.metrics import ccc
@@ -313,17 +313,17 @@ def test_cut_outs_bring_the_points_into_place():
 
 def test_whole_numbers_keep_ratio_and_least():
     shares = np.array([0.7, 0.2, 0.1])
-    counts = settled(1003, shares, 4)
+    counts = allocate(1003, shares, 4)
     assert counts.sum() == 1003
     np.testing.assert_allclose(counts / 1003, shares, atol=0.01)
     with pytest.raises(DataError, match="11 rows of one split cannot show 3 classes 4 times"):
-        settled(11, shares, 4)
+        allocate(11, shares, 4)
 
 
 def test_labels_do_not_flicker():
     rng = np.random.default_rng(0)
     way = np.linspace(-0.5, 0.5, 200) + rng.normal(0, 0.03, 200)
-    codes = switched(np.stack([0.5 - way / 2, 0.5 + way / 2], axis=1))
+    codes = with_hysteresis(np.stack([0.5 - way / 2, 0.5 + way / 2], axis=1))
     assert np.abs(np.diff(codes)).sum() == 1
     assert np.abs(np.diff((way > 0).astype(int))).sum() > 1, "a plain argmax does"
 

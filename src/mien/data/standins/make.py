@@ -27,6 +27,7 @@ __all__ = ["KINDS", "Kind", "is_standin", "make_standin"]
 
 _README: Final = "README.txt"
 _FIRST: Final = "This is a stand-in"
+_LSD_TITLE: Final = "the data of Learning from Synthetic Data (ABAW4)"
 
 Progress = Callable[[str, int, int], None]
 
@@ -35,8 +36,12 @@ Progress = Callable[[str, int, int], None]
 class Kind:
     """A data set that there is a stand-in for.
 
-    name: of the real data set. rows: its rows by split; the first split is what `size` counts. size: what is made when nothing is
-    asked for. least: fewest rows of the first split. build: writes the lists, and returns the pictures to be made.
+    Attributes:
+        name: Of the real data set.
+        rows: Its rows by split; the first split is what `size` counts.
+        size: What is made when nothing is asked for.
+        least: Fewest rows of the first split.
+        build: Writes the lists, and returns the pictures to be made.
     """
 
     name: str
@@ -51,30 +56,31 @@ class Kind:
         return next(iter(self.rows.values()))
 
     def counts(self, size: int) -> dict[str, int]:
-        """Rows by split for that size, in the real proportions, but the others are at least half of the first, or all that is real.
+        """Rows of every split, in the real proportions.
+
+        Args:
+            size: Rows of the first split.
+
+        Returns:
+            Rows by split; the others are at least half of the first, or all that is real.
 
         >>> KINDS["lsd"].counts(1000), KINDS["lsd"].counts(277_251)["val"]
         ({'train': 1000, 'val': 500, 'test': 500}, 4670)
         """
         first, *others = self.rows
-        return {first: size} | {
-            name: max(round(size * self.rows[name] / self.real), min(size // 2, self.rows[name]))
-            for name in others
-        }
+        counts = {first: size}
+        for name in others:
+            proportional = round(size * self.rows[name] / self.real)
+            counts[name] = max(proportional, min(size // 2, self.rows[name]))
+        return counts
 
 
+_S_AFF_WILD2: Final = {"train": 142_333, "val": 26_876, "test": 51_159}
+_LSD: Final = {"train": 277_251, "val": 4_670, "test": 106_120}
 KINDS: Final[dict[str, Kind]] = {
-    "s-aff-wild2": Kind(
-        "s-Aff-Wild2", {"train": 142_333, "val": 26_876, "test": 51_159}, 6000, 66, s_aff_wild2
-    ),
+    "s-aff-wild2": Kind("s-Aff-Wild2", _S_AFF_WILD2, 6000, 66, s_aff_wild2),
     "aff-wild2": Kind("Aff-Wild2", {"train": 1_653_757, "val": 376_323}, 6000, 66, aff_wild2),
-    "lsd": Kind(
-        "the data of Learning from Synthetic Data (ABAW4)",
-        {"train": 277_251, "val": 4_670, "test": 106_120},
-        3000,
-        60,
-        lsd,
-    ),
+    "lsd": Kind(_LSD_TITLE, _LSD, 3000, 60, lsd),
     "c-expr-db": Kind("C-EXPR-DB", {"test": 26_145}, 1500, 60, c_expr_db),
     "affectnet": Kind("AffectNet", {"train": 287_651, "val": 4_000}, 2000, 88, affectnet),
     "raf-db": Kind("RAF-DB", {"train": 12_271, "test": 3_068}, 1200, 70, raf_db),
@@ -95,33 +101,51 @@ def make_standin(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Make the stand-in of a data set in the folder `out`, which is then whole, or not there; returns it.
+    """Make the stand-in of a data set in a folder, which is then whole, or not there.
 
-    kind: one of `KINDS`. size: rows of its first split (None: `Kind.size`); the others follow in the real proportions.
-    faces: a label table, or a file that `mien.data.standins.faces.read_faces` takes; None draws faces.
-    seed: the same seed makes the same files. workers: threads (None: one for each core). progress: called with what, done, all.
-    Raises UnknownNameError for the kind, DataError for a size that is too small and for faces that do not do, and OutputError.
+    Args:
+        kind: One of `KINDS`.
+        out: The folder; it must be empty or missing.
+        size: Rows of its first split (None: `Kind.size`); the others follow in the real
+            proportions.
+        faces: A label table, or a file that `mien.data.standins.faces.read_faces` takes; None draws
+            faces.
+        seed: The same seed makes the same files.
+        workers: Threads (None: one for each core).
+        progress: Called with what is made, how many are done, and of how many.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnknownNameError: For the kind.
+        DataError: For a size that is too small, and for faces that do not do.
+        OutputError: Where the folder cannot be written.
     """
     if kind not in KINDS:
         raise UnknownNameError("kind of stand-in", kind, KINDS)
-    made, out = KINDS[kind], Path(out)
-    size = made.size if size is None else size
-    if size < made.least or seed < 0:
+    real, out = KINDS[kind], Path(out)
+    size = real.size if size is None else size
+    if size < real.least or seed < 0:
         raise DataError(
-            f"a stand-in of {kind} of size {size} and seed {seed}; the size must be at least {made.least}, the seed 0 or more"
+            f"a stand-in of {kind} of size {size} and seed {seed}; "
+            f"the size must be at least {real.least}, the seed 0 or more"
         )
     _check_free(out)
-    rows = made.counts(size)
-    own, told = _faces(faces, made, rows, seed)
+    rows = real.counts(size)
+    by_split, origin = _faces(faces, real, rows, seed)
     part = out.absolute().with_name(f".{out.absolute().name}.part")
     try:
         with wrap_os_errors(part):
             shutil.rmtree(part, ignore_errors=True)
         folder(part)
-        order = Order(part, rows, zlib.crc32(kind.encode()) ^ seed, own)
-        _work(made.build(order), workers, progress)
+        # Two kinds made with one seed are not made of the same chance.
+        order = Order(part, rows, zlib.crc32(kind.encode()) ^ seed, by_split)
+        _run(real.build(order), workers, progress)
         counts = ", ".join(f"{count} {split}" for split, count in rows.items())
-        _readme(part, made, f"Made from: {told}.", f"Kind: {kind}. Rows: {counts}. Seed: {seed}.")
+        facts = (f"Made from: {origin}.", f"Kind: {kind}. Rows: {counts}. Seed: {seed}.")
+        _write_readme(part, real, facts)
+        # An empty folder stands in the way of the new name on some systems.
         with wrap_os_errors(out), suppress(FileNotFoundError):
             out.rmdir()
         with wrap_os_errors(out):
@@ -132,9 +156,18 @@ def make_standin(
 
 
 def is_standin(root: Path) -> bool:
-    """Whether a folder is a stand-in that mien made."""
-    told = root / _README
-    return told.is_file() and told.read_text(encoding="utf-8", errors="replace").startswith(_FIRST)
+    """Whether a folder is a stand-in that mien made.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        True where its README says so.
+    """
+    readme = root / _README
+    if not readme.is_file():
+        return False
+    return readme.read_text(encoding="utf-8", errors="replace").startswith(_FIRST)
 
 
 def _check_free(out: Path) -> None:
@@ -150,25 +183,26 @@ def _faces(
 ) -> tuple[dict[str, Faces], str]:
     """The faces of each split, and what the README says of them."""
     if faces is None:
-        count = {split: int(np.clip(n // 4, 45, 3600)) for split, n in rows.items()}
-        compounds = kind.build is c_expr_db
-        own = {
-            split: drawn_faces(n, seed, k, compounds) for k, (split, n) in enumerate(count.items())
-        }
-        return own, "drawn faces with known labels"
-    table, where = (
-        (faces, "the label table")
-        if isinstance(faces, pd.DataFrame)
-        else (read_faces(Path(faces)), str(faces))
-    )
-    own, left = faces_of(table, list(rows), seed, where)
-    used = ", ".join(f"{len(each)} {split}" for split, each in own.items())
-    return own, f"real faces of {where} ({used}); {left} rows of it lack a label and were left out"
+        drawn = {}
+        for k, (split, count) in enumerate(rows.items()):
+            # Each face is shown about four times.
+            faces_drawn = int(np.clip(count // 4, 45, 3600))
+            drawn[split] = drawn_faces(faces_drawn, seed, k, compounds=kind.build is c_expr_db)
+        return drawn, "drawn faces with known labels"
+    if isinstance(faces, pd.DataFrame):
+        table, where = faces, "the label table"
+    else:
+        table, where = read_faces(Path(faces)), str(faces)
+    by_split, left_out = faces_of(table, list(rows), seed, where)
+    used = ", ".join(f"{len(part)} {split}" for split, part in by_split.items())
+    rest = f"{left_out} rows of it lack a label and were left out"
+    return by_split, f"real faces of {where} ({used}); {rest}"
 
 
-def _work(work: Sequence[Work], workers: int | None, progress: Progress | None) -> None:
-    """Do all of it; pictures are read, warped and written by libraries that let other threads run meanwhile."""
-    total, done = sum(count for count, _ in work), 0
+def _run(work: Sequence[Work], workers: int | None, progress: Progress | None) -> None:
+    """Do all work in threads: the libraries that warp and write pictures let other threads run."""
+    total = sum(count for count, _ in work)
+    done = 0
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         running = {pool.submit(call): count for count, call in work}
         try:
@@ -182,16 +216,17 @@ def _work(work: Sequence[Work], workers: int | None, progress: Progress | None) 
             raise
 
 
-def _readme(root: Path, made: Kind, *facts: str) -> None:
+def _write_readme(root: Path, kind: Kind, facts: Sequence[str]) -> None:
     lines = [
-        f"{_FIRST} for {made.name}, made by mien. It is no real data.",
+        f"{_FIRST} for {kind.name}, made by mien. It is no real data.",
         "",
-        f"Layout and codes are those of {made.name}; pictures and labels were generated.",
+        f"Layout and codes are those of {kind.name}; pictures and labels were generated.",
         *facts,
         "Scores on it say nothing about scores on the real data.",
     ]
     if (root / LABELS).is_dir():
         lines.append(
-            f"{LABELS}/ holds what the real data set does not give out; it is no part of the layout."
+            f"{LABELS}/ holds what the real data set does not give out; "
+            "it is no part of the layout."
         )
     write_lines(root / _README, lines)

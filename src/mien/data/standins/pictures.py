@@ -1,4 +1,7 @@
-"""The pictures of stand-ins: faces cut out alike, and altered a little so that a face that comes again is not the same picture."""
+"""The pictures of stand-ins: faces cut out alike, and altered a little every time.
+
+A face that comes again is then not the same picture.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,20 +35,25 @@ __all__ = [
 ]
 
 Image = NDArray[np.uint8]
+Grain = NDArray[np.int16]
 
-_FRAMED: Final = np.array(
-    FERPLUS_TEMPLATE
-)  # pictures without points are taken to be framed like this
-_MARGIN: Final = 6  # pixels beyond each edge of a crop, for shifts and turns
-_SQUARE: Final = 1.1
+_FRAMED: Final = np.array(FERPLUS_TEMPLATE)  # how pictures without points are taken to be framed
+_MARGIN: Final = 6  # pixels beyond each edge of a crop of 112 px, for shifts and turns
+_SQUARE: Final = 1.1  # sides' ratio up to which a picture counts as square
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Pictures to write: `paths[i]` shows face `faces[i]`; all alterations follow from `seed`.
+    """Pictures to write.
 
-    size: of the pictures, px. zoom: below 1 shows more around the face. coarse: they look generated and small.
-    lamp: how much light and colours of this job differ from others, as those of a film do.
+    Attributes:
+        paths: The files.
+        faces: (N,) number of the face that each shows.
+        seed: All alterations follow from it.
+        size: Of the pictures, px.
+        zoom: Below 1 shows more around the face.
+        coarse: They look generated and small.
+        lamp: How much light and colours of this job differ from others, as those of a film do.
     """
 
     paths: Sequence[Path]
@@ -58,21 +66,41 @@ class Job:
 
 
 def framing(size: int, zoom: float) -> Floats:
-    """Where the five points (5, 2) of a face lie in a crop of that size, px."""
+    """Where the five points of a face lie in a crop.
+
+    Args:
+        size: Side of the crop, px.
+        zoom: Below 1 shows more around the face.
+
+    Returns:
+        (5, 2) in pixels.
+    """
     return np.asarray((0.5 + (_FRAMED - 0.5) * zoom) * size - 0.5)
 
 
 def cut_out(cell: object, points: Floats, size: int, zoom: float) -> Image:
-    """The face of a table's cell, RGB (size, size, 3), its five points (10,) brought to `framing`.
+    """Cut a face out of its picture, its points brought to `framing`.
 
-    Without points (NaN) a square picture is taken to be framed like FER+; raises DataError for another one.
+    Args:
+        cell: A cell of the column `image` of a label table.
+        points: Five points (10,) in pixels; without them (NaN) a square picture is taken to be
+            framed like FER+.
+        size: Side of the crop, px.
+        zoom: As for `framing`.
+
+    Returns:
+        RGB (size, size, 3).
+
+    Raises:
+        DataError: For a picture without points that is not square.
     """
     picture = read_picture(cell)
     height, width = picture.shape[:2]
     if np.isnan(points).any():
         if max(height, width) > _SQUARE * min(height, width):
             raise DataError(
-                f"a face of the table without points is {width}x{height}; give its points, or a square picture of the face alone"
+                f"a face of the table without points is {width}x{height}; give its points, "
+                "or a square picture of the face alone"
             )
         points = (_FRAMED * (width, height) - 0.5).ravel()
     pixels = Pixels(size=size, colour="rgb", alignment="box", mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -81,31 +109,42 @@ def cut_out(cell: object, points: Floats, size: int, zoom: float) -> Image:
 
 
 def _faded(crop: Image, shape: tuple[int, ...], matrix: Floats) -> Image:
-    """The crop, out of focus where it goes beyond the picture: drawn-out edge pixels look like beards."""
+    """The crop, out of focus beyond the picture: drawn-out edge pixels look like beards."""
     size = len(crop)
-    corners = np.array(
-        [[-0.5, -0.5, size - 0.5, size - 0.5], [-0.5, size - 0.5, -0.5, size - 0.5], [1, 1, 1, 1]]
-    )
-    x, y = cv2.invertAffineTransform(matrix) @ corners
-    if min(x.min(), y.min()) >= -0.5 and x.max() <= shape[1] - 0.5 and y.max() <= shape[0] - 0.5:
+    if _lies_within(size, shape, matrix):
         return crop
-    seen = cv2.warpAffine(
-        np.ones(shape, np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(0,)
-    )
-    seen = cv2.erode(
-        seen,
-        np.ones((3, 3), np.uint8),
-        iterations=max(size // 24, 1),
-        borderType=cv2.BORDER_REPLICATE,
-    )
+    inside = np.ones(shape, np.float32)
+    seen = cv2.warpAffine(inside, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(0,))
+    # Keep the soft edge of the mask within the picture.
+    kernel = np.ones((3, 3), np.uint8)
+    steps = max(size // 24, 1)
+    seen = cv2.erode(seen, kernel, iterations=steps, borderType=cv2.BORDER_REPLICATE)
     share = cv2.GaussianBlur(seen, (0, 0), 0.02 * size)[..., None]
-    few = cv2.resize(crop, (5, 5), interpolation=cv2.INTER_AREA)
-    soft = cv2.resize(few, (size, size), interpolation=cv2.INTER_CUBIC)
+    tiny = cv2.resize(crop, (5, 5), interpolation=cv2.INTER_AREA)
+    soft = cv2.resize(tiny, (size, size), interpolation=cv2.INTER_CUBIC)
     return np.asarray((share * crop + (1 - share) * soft).astype(np.uint8))
 
 
+def _lies_within(size: int, shape: tuple[int, ...], matrix: Floats) -> bool:
+    """Whether a crop shows nothing beyond the picture."""
+    low, high = -0.5, size - 0.5
+    corners = np.array([[low, low, high, high], [low, high, low, high], [1, 1, 1, 1]])
+    x, y = cv2.invertAffineTransform(matrix) @ corners
+    starts_inside = min(x.min(), y.min()) >= -0.5
+    return bool(starts_inside and x.max() <= shape[1] - 0.5 and y.max() <= shape[0] - 0.5)
+
+
 def placed(points: Floats, size: int, zoom: float) -> Floats:
-    """Where `cut_out` puts the five points (10,), as (5, 2) in pixels of its crop."""
+    """Where `cut_out` puts the five points.
+
+    Args:
+        points: (10,) in pixels of the picture, or NaN.
+        size: As for `cut_out`.
+        zoom: As for `cut_out`.
+
+    Returns:
+        (5, 2) in pixels of the crop.
+    """
     target = framing(size, zoom)
     if np.isnan(points).any():
         return target
@@ -113,27 +152,52 @@ def placed(points: Floats, size: int, zoom: float) -> Floats:
     return np.asarray(points.reshape(5, 2) @ turn[:, :2].T + turn[:, 2])
 
 
-def noise_of(rng: np.random.Generator) -> NDArray[np.int16]:
-    """Grain (256, 256, 1) of standard deviation 16, to cut windows from."""
+def noise_of(rng: np.random.Generator) -> Grain:
+    """Grain to cut windows from, which is faster than drawing it for every picture.
+
+    Args:
+        rng: Where the chance comes from.
+
+    Returns:
+        (256, 256, 1) of standard deviation 16.
+    """
     return np.asarray(rng.normal(0, 16, (256, 256, 1)).astype(np.int16))
 
 
-def alter(crop: Image, size: int, rng: np.random.Generator, grain: NDArray[np.int16]) -> Image:
-    """A crop of `size` px from a larger one: turned by a few degrees, moved, lit and grained a little differently every time."""
+def alter(crop: Image, size: int, rng: np.random.Generator, grain: Grain) -> Image:
+    """A smaller crop, turned by a few degrees, moved, lit and grained differently every time.
+
+    Args:
+        crop: RGB, at least `size` px.
+        size: Side of the result, px.
+        rng: Where the chance comes from.
+        grain: As from `noise_of`.
+
+    Returns:
+        RGB (size, size, 3).
+    """
     turn, grow, dx, dy = rng.normal(size=4)
     middle = (crop.shape[0] - 1) / 2
-    matrix = cv2.getRotationMatrix2D(
-        (middle, middle), 2.0 * turn, 1 + 0.02 * float(np.clip(grow, -2, 2))
-    )
+    scale = 1 + 0.02 * float(np.clip(grow, -2, 2))
+    matrix = cv2.getRotationMatrix2D((middle, middle), 2.0 * turn, scale)
     matrix[:, 2] += (size - 1) / 2 - middle + 0.012 * size * np.clip((dx, dy), -2, 2)
-    out = cv2.warpAffine(
+    altered = cv2.warpAffine(
         crop, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return relight(np.asarray(out, np.uint8), rng, grain)
+    return relight(np.asarray(altered, np.uint8), rng, grain)
 
 
-def relight(picture: Image, rng: np.random.Generator, grain: NDArray[np.int16]) -> Image:
-    """A square picture of less than 256 px, lit and grained a little differently every time."""
+def relight(picture: Image, rng: np.random.Generator, grain: Grain) -> Image:
+    """A picture, lit and grained a little differently every time.
+
+    Args:
+        picture: RGB, square, less than 256 px.
+        rng: Where the chance comes from.
+        grain: As from `noise_of`.
+
+    Returns:
+        RGB of the same size.
+    """
     gain, lift = rng.normal(size=2)
     size = len(picture)
     y, x = rng.integers(len(grain) - size, size=2)
@@ -143,48 +207,91 @@ def relight(picture: Image, rng: np.random.Generator, grain: NDArray[np.int16]) 
 
 
 def degrade(crop: Image, rng: np.random.Generator) -> Image:
-    """The look of generated faces: few pixels blown up, smeared skin, halos at edges."""
-    size, small = len(crop), int(rng.integers(24, 41))
-    out = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
-    out = cv2.bilateralFilter(out, 5, float(rng.uniform(15, 40)), 3)
-    big = cv2.resize(out, (size, size), interpolation=cv2.INTER_CUBIC)
-    soft = cv2.GaussianBlur(big, (0, 0), 0.03 * size)
-    return np.asarray(cv2.addWeighted(big, 1.5, soft, -0.5, 0), np.uint8)
+    """The look of generated faces: few pixels blown up, smeared skin, halos at edges.
+
+    Args:
+        crop: RGB, square.
+        rng: Where the chance comes from.
+
+    Returns:
+        RGB of the same size.
+    """
+    size = len(crop)
+    small = int(rng.integers(24, 41))
+    few = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
+    smeared = cv2.bilateralFilter(few, 5, float(rng.uniform(15, 40)), 3)
+    large = cv2.resize(smeared, (size, size), interpolation=cv2.INTER_CUBIC)
+    # Sharpening a blown-up picture leaves halos.
+    soft = cv2.GaussianBlur(large, (0, 0), 0.03 * size)
+    return np.asarray(cv2.addWeighted(large, 1.5, soft, -0.5, 0), np.uint8)
 
 
 def write_jpeg(path: Path, picture: Image, quality: int) -> None:
-    """Write RGB as JPEG; raises OutputError."""
+    """Write a picture as JPEG.
+
+    Args:
+        path: The file.
+        picture: RGB.
+        quality: 1..100.
+
+    Raises:
+        OutputError: Where it cannot be written.
+    """
     _write(path, picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def write_png(path: Path, picture: Image) -> None:
-    """Write RGB as PNG; raises OutputError."""
+    """Write a picture as PNG.
+
+    Args:
+        path: The file.
+        picture: RGB.
+
+    Raises:
+        OutputError: Where it cannot be written.
+    """
     _write(path, picture, ".png", [])
 
 
-def _write(path: Path, picture: Image, kind: str, how: list[int]) -> None:
-    done, data = cv2.imencode(kind, picture[..., ::-1], how)
+def _write(path: Path, picture: Image, suffix: str, options: list[int]) -> None:
+    done, data = cv2.imencode(suffix, picture[..., ::-1], options)
     assert done
     with wrap_os_errors(path):
         path.write_bytes(data.tobytes())
 
 
 def paint(faces: Faces, job: Job) -> int:
-    """Write the pictures of a job; returns how many."""
+    """Write the pictures of a job.
+
+    Args:
+        faces: What the numbers of the job mean.
+        job: What to write.
+
+    Returns:
+        How many pictures were written.
+
+    Raises:
+        OutputError: Where one cannot be written.
+    """
     rng = np.random.default_rng(job.seed)
     grain = noise_of(rng)
+    # Brightness common to all colours, and a slight tint.
     light = np.exp(job.lamp * (rng.normal() + 0.25 * rng.normal(size=3))).astype(np.float32)
-    gap = round(_MARGIN * job.size / 112)
     crops: dict[int, Image] = {}
     for path, face in zip(job.paths, job.faces.tolist(), strict=True):
+        # A face may come many times in a job; it is cut out once.
         if face not in crops:
-            side = job.size + 2 * gap
-            whole = cut_out(
-                faces.images[face], faces.points[face], side, job.zoom * job.size / side
-            )
-            crops[face] = np.clip(whole * light, 0, 255).astype(np.uint8)
+            crops[face] = _lit_crop(faces, face, job, light)
         picture = alter(crops[face], job.size, rng, grain)
         if job.coarse:
             picture = degrade(picture, rng)
-        write_jpeg(path, picture, int(rng.integers(30, 61) if job.coarse else rng.integers(60, 96)))
+        low, high = (30, 61) if job.coarse else (60, 96)
+        write_jpeg(path, picture, int(rng.integers(low, high)))
     return len(job.paths)
+
+
+def _lit_crop(faces: Faces, face: int, job: Job, light: NDArray[np.float32]) -> Image:
+    """A face with a margin for shifts and turns, in the light of the job."""
+    side = job.size + 2 * round(_MARGIN * job.size / 112)
+    crop = cut_out(faces.images[face], faces.points[face], side, job.zoom * job.size / side)
+    return np.asarray(np.clip(crop * light, 0, 255).astype(np.uint8))
