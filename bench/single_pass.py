@@ -30,7 +30,7 @@ import pandas as pd
 import torch
 
 from mien.data.registry import load_set
-from mien.data.sets.abaw import SAffWild2
+from mien.data.sets.s_affwild2 import SAffWild2
 from mien.data.standins import make_standin
 from mien.tasks import TASKS
 from mien.train.loop import Progress, fit

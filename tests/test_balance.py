@@ -17,8 +17,7 @@ from torchvision.transforms import v2
 
 from mien.data.balance import PLAN, balance, lacking
 from mien.data.registry import Drawn
-from mien.data.sets.abaw import Lsd
-from mien.data.sets.lsd import LSD, load_lsd
+from mien.data.sets.lsd import LSD, Lsd, load_lsd
 from mien.data.standins import make_standin
 from mien.errors import DataError, OutputError
 from mien.recipes.steps import AnyStep

@@ -4,22 +4,25 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import field_validator
+from typing_extensions import override
 
 from mien.data.annotation_codes import Labels
-from mien.data.label_table import table_of
+from mien.data.label_table import Split, table_of
 from mien.data.presence import Missing, attach_notes, list_names, without_missing
 from mien.data.sets.affectnet import five_of_68
+from mien.data.spec import BY_AGREEMENT, Cut, DataSet, DataSetInfo, Place
 from mien.errors import DataError
-from mien.tasks import TASKS
+from mien.tasks import TASKS, Task
 
-__all__ = ["load_afew_va"]
+__all__ = ["AfewVa", "load_afew_va"]
 
 _VA: Final = TASKS["va"]
 _MOST: Final = 10.0  # ratings go from -10 to 10
@@ -147,3 +150,40 @@ def _points(landmarks: object) -> Labels | None:
     if places.shape != (_LANDMARKS, 2) or not np.isfinite(places).all():
         return None
     return np.asarray(five_of_68(places[None])[0])
+
+
+class AfewVa(DataSet):
+    """AFEW-VA; has ``va``. See `mien.data.sets.afewva`."""
+
+    info: ClassVar = DataSetInfo(
+        name="AFEW-VA",
+        title="AFEW-VA (clips of films)",
+        terms=BY_AGREEMENT,
+        supervision={"va": "annotators of AFEW-VA, frame by frame"},
+        tasks=("va",),
+        source="AFEW-VA from its authors' page: the folders 01 to 12",
+        paper="Kossaifi, Tzimiropoulos, Todorovic & Pantic 2017, AFEW-VA database for valence and "
+        "arousal estimation in-the-wild",
+    )
+
+    set: Literal["afew-va"]
+    root: Place
+    """Holds the folders 01 to 12."""
+    missing: Missing = "error"
+    """What becomes of frames whose picture is not there: ``error`` or ``drop``."""
+    split: Split | Cut = "train"
+    """The split that all frames are in, or a cut by video or subject."""
+
+    @field_validator("split")
+    @classmethod
+    def _whole_videos(cls, value: Split | Cut) -> Split | Cut:
+        if isinstance(value, Cut) and value.by is None:
+            raise ValueError(
+                "give `by: video` or `by: subject`, so that the frames of a video are in one split"
+            )
+        return value
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        return load_afew_va(self.root, self.missing), (_VA,)

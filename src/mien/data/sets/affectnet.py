@@ -11,22 +11,24 @@ Pictures in a folder for each class are the set ``folder``'s.
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+from typing_extensions import override
 
 from mien.data.annotation_codes import Labels, Where, lines, one_hot
 from mien.data.frame_lists import read_text
 from mien.data.label_table import Split, table_of
 from mien.data.presence import attach_notes, list_names, without_missing
+from mien.data.spec import BY_AGREEMENT, DataSet, DataSetInfo, Place
 from mien.errors import DataError
-from mien.tasks import TASKS
+from mien.tasks import TASKS, Task
 
-__all__ = ["AFFECTNET_TASKS", "five_of_68", "load_affectnet"]
+__all__ = ["AFFECTNET_TASKS", "AffectNet", "five_of_68", "load_affectnet"]
 
 AFFECTNET_TASKS: Final = (TASKS["expr.affectnet8"], TASKS["va"])
 
@@ -273,3 +275,27 @@ def _points(texts: "pa.Array", where: Where) -> list[Any]:
         ):
             points[start + row] = five
     return points
+
+
+class AffectNet(DataSet):
+    """AffectNet; has ``expr.affectnet8`` and ``va``; splits train and val. See `mien.data.sets.affectnet`."""
+
+    info: ClassVar = DataSetInfo(
+        name="AffectNet",
+        title=None,
+        terms=BY_AGREEMENT,
+        supervision=dict.fromkeys(("expr", "va"), "one annotator of AffectNet for most pictures"),
+        tasks=("expr.affectnet8", "va"),
+        source="AffectNet from its authors, under a signed agreement",
+        paper="Mollahosseini, Hasani & Mahoor 2017, AffectNet: a database for facial expression, "
+        "valence, and arousal computing in the wild",
+    )
+
+    set: Literal["affectnet"]
+    root: Place
+    """Holds train_set and val_set, or training.csv and validation.csv."""
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        return load_affectnet(self.root), AFFECTNET_TASKS

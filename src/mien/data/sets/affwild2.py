@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
+from pydantic import AliasChoices, Field, field_validator
+from typing_extensions import override
 
 from mien.data.annotation_codes import (
     AU_NAMES,
@@ -32,10 +34,11 @@ from mien.data.frame_lists import read_text
 from mien.data.images import PICTURES
 from mien.data.label_table import Split, table_of
 from mien.data.presence import attach_notes, find_subfolder, list_names, recordings
+from mien.data.spec import BY_AGREEMENT, DataSet, DataSetInfo, Place
 from mien.errors import DataError
 from mien.tasks import TASKS, Task
 
-__all__ = ["Track", "dense_tasks", "load_aff_wild2"]
+__all__ = ["AffWild2", "Track", "dense_tasks", "load_aff_wild2"]
 
 Track = Literal["va", "expr", "au"]
 
@@ -357,3 +360,54 @@ def _paths(start: str, frames: NDArray[np.int64]) -> "pa.Array":
     numbers = pc.utf8_lpad(pc.cast(pa.array(frames), pa.large_string()), 5, "0")
     first, last, between = (pa.scalar(text, pa.large_string()) for text in (start, ".jpg", ""))
     return pc.binary_join_element_wise(first, numbers, last, between)
+
+
+class AffWild2(DataSet):
+    """Dense Aff-Wild2; has the tasks of its tracks; splits train and val. See `mien.data.sets.affwild2`."""
+
+    info: ClassVar = DataSetInfo(
+        name="Aff-Wild2",
+        title=None,
+        terms=BY_AGREEMENT,
+        supervision=dict.fromkeys(("expr", "va", "au"), "annotators of Aff-Wild2, frame by frame"),
+        tasks=("va", "expr.abaw7", "expr.abaw8", "au.abaw12"),
+        source="Aff-Wild2 from the ABAW organisers, under a signed agreement",
+        paper="Kollias & Zafeiriou 2019, Expression, affect, action unit recognition: Aff-Wild2, "
+        "multi-task learning and ArcFace",
+    )
+
+    set: Literal["aff-wild2"]
+    root: Place
+    """Holds the folders of the tracks, or one that does."""
+    tracks: Annotated[
+        tuple[Track, ...],
+        Field(strict=False, min_length=1, validation_alias=AliasChoices("tracks", "track")),
+    ]
+    """``va``, ``expr``, ``au``, or a list of them; also called ``track``."""
+    images: str = "cropped_aligned"
+    """Folder of the pictures, within the root or an absolute path."""
+    classes: Literal[7, 8] = 8
+    """Of the expression track: 7 in ABAW2 (``expr.abaw7``), 8 since (``expr.abaw8``)."""
+
+    @field_validator("tracks", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("tracks")
+    @classmethod
+    def _once(cls, value: tuple[Track, ...]) -> tuple[Track, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a track is named twice")
+        return value
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        table = load_aff_wild2(self.root, self.tracks, self.images, self.classes)
+        return table, dense_tasks(self.tracks, self.classes)
+
+    @override
+    def supervision(self, task: Task) -> str | None:
+        """Say where the labels of a task come from; None for a track that is not loaded."""
+        return super().supervision(task) if task.family in self.tracks else None

@@ -5,22 +5,25 @@ and, once extracted, a picture for each frame or its face: ``<video>/<number>`` 
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from typing_extensions import override
 
 from mien.data.annotation_codes import Labels, one_hot
 from mien.data.frame_lists import named_frames, read_list, read_text
 from mien.data.images import PICTURES
-from mien.data.label_table import table_of
+from mien.data.label_table import Split, table_of
 from mien.data.presence import attach_notes, list_names, recordings
+from mien.data.spec import BY_AGREEMENT, Cut, DataSet, DataSetInfo, Place
 from mien.errors import DataError
-from mien.tasks import TASKS
+from mien.tasks import TASKS, Task
 
-__all__ = ["COMPOUND", "listed_frames", "listed_table", "load_c_expr_db"]
+__all__ = ["COMPOUND", "CExprDb", "listed_frames", "listed_table", "load_c_expr_db"]
 
 COMPOUND: Final = TASKS["ce.abaw7"]
 
@@ -158,3 +161,33 @@ def _codes(path: Path, table: pd.DataFrame) -> Labels:
             f"{path}: {strange.sum()} frames like {given.index[int(strange.argmax())]} are not in the list; correct their names"
         )
     return given.reindex(table["image"].to_numpy(object)).to_numpy(np.float32)
+
+
+class CExprDb(DataSet):
+    """C-EXPR-DB; has ``ce.abaw7`` where one's own labels say it. See `mien.data.sets.c_expr_db`."""
+
+    info: ClassVar = DataSetInfo(
+        name="C-EXPR-DB",
+        title=None,
+        terms=BY_AGREEMENT,
+        supervision={"ce": "labels added to C-EXPR-DB, which comes without"},
+        tasks=("ce.abaw7",),
+        source="the videos of C-EXPR-DB and the list CER.txt from the ABAW organisers, under a "
+        "signed agreement",
+        paper="Kollias 2023, Multi-label compound expression recognition: C-EXPR database & network",
+    )
+
+    set: Literal["c-expr-db"]
+    root: Place
+    """Holds the list of frames."""
+    images: str = "cropped_aligned"
+    """Folder of the extracted frames or faces, within the root or an absolute path."""
+    labels: Place | None = None
+    """File of one's own labels, ``01/00001.jpg,<0..6>`` a line."""
+    split: Split | Cut = "test"
+    """The split that all frames are in, or a cut."""
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        return load_c_expr_db(self.root, self.images, self.labels), (COMPOUND,)

@@ -5,19 +5,22 @@ Splits are ``train``, ``val`` (or ``valid``) and ``test``, in any case of letter
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
+from typing_extensions import override
 
 from mien.data.images import PICTURES
 from mien.data.label_table import Split, in_split, table_of
+from mien.data.spec import TERMS_NOT_STATED, Cut, DataSet, DataSetInfo, Place, find_task
 from mien.documents.patterns import bounded_pattern
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 
-__all__ = ["load_folder"]
+__all__ = ["Folder", "load_folder"]
 
 
 _SPLITS: Final = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -159,3 +162,51 @@ def _subjects(images: list[str], pattern: re.Pattern[str] | None) -> list[str | 
             f"{lost[0]}: no subject in this name by {pattern.pattern!r} ({len(lost)} such); correct the expression"
         )
     return [match[1] if match else None for match in matches]
+
+
+class Folder(DataSet):
+    """Pictures in a folder for each class; see `mien.data.sets.class_folders.load_folder`."""
+
+    info: ClassVar = DataSetInfo(
+        name=None,
+        title=None,
+        terms=TERMS_NOT_STATED,
+        supervision={"*": "the class folders of {name}"},
+        tasks=(),
+        source="one's own pictures",
+        paper=None,
+    )
+
+    set: Literal["folder"]
+    root: Place
+    """Holds <split>/<class>/ or <class>/."""
+    task: str | None = None
+    """Key of the label set that the class folders are named by; null: the ``one_of`` task that is asked for."""
+    subject: str | None = None
+    """Regular expression whose first group, in a file name, is the subject; null: no subjects."""
+    split: Split | Cut | None = None
+    """A name: only this split, or all of a root without split folders. A cut: for a root without. Null: as the folders say."""
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        table, task = load_folder(self.root, self._class_task(tasks), self.subject)
+        return table, (task,)
+
+    @override
+    def supervision(self, task: Task) -> str | None:
+        """Say where the labels of a task come from; None where its classes are not exclusive."""
+        return super().supervision(task) if task.kind == "one_of" else None
+
+    def _class_task(self, tasks: Sequence[Task]) -> Task:
+        """The task that the class folders are labels of."""
+        if self.task is not None:
+            return find_task(self.task, tasks)
+        candidates = [task for task in tasks if task.kind == "one_of"]
+        if len(candidates) != 1:
+            asked = ", ".join(task.key for task in candidates) or "none"
+            raise DataError(
+                f"{self.root}: class folders need one one_of task, but asked for are {asked}; "
+                "name it by `task`"
+            )
+        return candidates[0]

@@ -7,21 +7,25 @@ The label table knows no boxes, so five points stand for a box: where they would
 (`points_in`). Whatever aligns by points cuts out the box with them. What reads pictures whole, without points, takes the whole picture.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field, field_validator
+from typing_extensions import override
 
 from mien.data.annotation_codes import one_hot
 from mien.data.frame_lists import read_text
-from mien.data.label_table import table_of
+from mien.data.label_table import Split, table_of
 from mien.data.presence import Missing, attach_notes, without_missing
 from mien.data.sets.ferplus import FERPLUS_TEMPLATE
+from mien.data.spec import Cut, DataSet, DataSetInfo, Place
 from mien.errors import DataError
-from mien.tasks import TASKS, Floats
+from mien.tasks import TASKS, Floats, Task
 
-__all__ = ["EXPW", "load_expw", "points_in"]
+__all__ = ["EXPW", "ExpW", "load_expw", "points_in"]
 
 EXPW: Final = TASKS["expr.abaw7"]
 
@@ -116,3 +120,44 @@ def _rows(path: Path) -> pd.DataFrame:
                 f"{path}: line {lines.index[row] + 1} is {lines.iloc[row][:60]!r}, not {said}; take the original file"
             )
     return found.reset_index(drop=True)
+
+
+class ExpW(DataSet):
+    """ExpW; has ``expr.abaw7``. See `mien.data.sets.expw`."""
+
+    info: ClassVar = DataSetInfo(
+        name="ExpW",
+        title="ExpW (pictures from the web)",
+        terms="research data from the web; non-commercial research only",
+        supervision={"expr": "annotators of ExpW"},
+        tasks=("expr.abaw7",),
+        source="ExpW from its authors' page: label.lst and image/",
+        paper="Zhang, Luo, Loy & Tang 2018, From facial expression recognition to interpersonal "
+        "relation prediction",
+    )
+
+    set: Literal["expw"]
+    root: Place
+    """Holds label.lst and image."""
+    images: str = "image/origin"
+    """Folder of the pictures, within the root or an absolute path."""
+    confidence: Annotated[float, Field(strict=False, ge=0)] = 0.0
+    """Faces that the detector was less sure of are left out."""
+    missing: Missing = "error"
+    """What becomes of listed pictures that are not there: ``error`` or ``drop``."""
+    split: Split | Cut = "train"
+    """The split that all faces are in, or a cut by subject, which here is the picture."""
+
+    @field_validator("split")
+    @classmethod
+    def _whole_pictures(cls, value: Split | Cut) -> Split | Cut:
+        if isinstance(value, Cut) and value.by != "subject":
+            raise ValueError(
+                "give `by: subject`, which is the picture, so that the faces of a picture are in one split"
+            )
+        return value
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        return load_expw(self.root, self.images, self.confidence, self.missing), (EXPW,)

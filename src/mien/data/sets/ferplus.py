@@ -5,22 +5,28 @@ As its authors give it, ``fer2013new.csv`` beside FER2013's ``fer2013.csv``; or 
 and pictures that most people called unknown or not a face are left out, as its authors do.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal
 
 import cv2
 import numpy as np
 import pandas as pd
+from typing_extensions import override
 
 from mien.data.blendshapes import AU_BLENDSHAPES, activations
 from mien.data.label_table import read_table, table_of
+from mien.data.spec import DataSet, DataSetInfo, Place
 from mien.errors import DataError
-from mien.tasks import TASKS, Floats
+from mien.tasks import TASKS, Floats, Task
 
 __all__ = [
+    "DERIVED_ACTIVATIONS",
+    "DERIVED_VA",
     "EXPR",
     "FERPLUS_TEMPLATE",
     "VA_OF_EXPRESSION",
+    "FerPlus",
     "load_ferplus",
     "read_table",
     "va_of",
@@ -28,6 +34,17 @@ __all__ = [
 ]
 
 EXPR: Final = TASKS["expr.ferplus8"]
+
+DERIVED_VA: Final = (
+    "derived from expressions at Russell & Mehrabian's (1977) coordinates; nobody rated these faces"
+)
+"""Where valence and arousal come from in a set that has expressions only."""
+
+DERIVED_ACTIVATIONS: Final = (
+    "derived: blend shapes of MediaPipe's face landmarker, mapped to action units; activations, "
+    "not FACS intensities"
+)
+"""Where the activations of action units come from in a set that has blend shapes only."""
 
 FERPLUS_TEMPLATE: Final = (
     (0.321, 0.379),
@@ -155,3 +172,36 @@ def _png(pixels: object, where: str) -> bytes:
     picture = values.astype(np.uint8).reshape(_SIDE, _SIDE)
     coded = cv2.imencode(".png", picture)[1]
     return bytes(coded.tobytes())
+
+
+class FerPlus(DataSet):
+    """FER+; has ``expr.ferplus8`` (votes), ``va`` (derived from them) and ``au.blendshapes``; splits train and val."""
+
+    info: ClassVar = DataSetInfo(
+        name="FER+",
+        title="FER+ (FER2013 pictures, Barsoum et al.'s votes)",
+        terms="research data from the web; votes MIT",
+        supervision={
+            "expr": "crowd votes of FER+ as soft labels",
+            "va": DERIVED_VA,
+            # Activations are no codes of FACS, so other tasks of action units have no source here.
+            "au.blendshapes": DERIVED_ACTIVATIONS,
+        },
+        tasks=("expr.ferplus8", "va", "au.blendshapes"),
+        source="FER2013's fer2013.csv and FER+'s fer2013new.csv in one folder, each from its authors' page",
+        paper="Barsoum et al. 2016, Training deep networks for facial expression recognition with crowd-sourced label distribution",
+    )
+
+    set: Literal["ferplus"]
+    folder: Place
+    """Holds fer2013.csv and fer2013new.csv, or ferplus-train.parquet and ferplus-valid.parquet."""
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        parts = [
+            load_ferplus(self.folder, "train"),
+            load_ferplus(self.folder, "valid").assign(split="val"),
+        ]
+        table = pd.concat(parts, ignore_index=True)
+        return table, (EXPR, TASKS["va"], AU_BLENDSHAPES)

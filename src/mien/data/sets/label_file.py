@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TextIO, cast
+from typing import Annotated, Any, ClassVar, Final, Literal, TextIO, cast
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import override
 
 from mien.data.blendshapes import AU_BLENDSHAPES
-from mien.data.label_table import COLUMNS, split_names, table_of
+from mien.data.label_table import COLUMNS, Split, split_names, table_of
+from mien.data.spec import TERMS_NOT_STATED, Cut, DataSet, DataSetInfo, Place, find_task
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Floats, Task
 
-__all__ = ["Codes", "load_file"]
+__all__ = ["Codes", "File", "load_file"]
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _MOST_COLUMNS: Final = 10_000
@@ -310,3 +312,50 @@ def _shares(
     index = found[~empty].map(names).to_numpy(np.intp)
     shares[~empty] = np.eye(len(task.names), dtype=np.float32)[index]
     return shares
+
+
+Names = Annotated[tuple[str, ...], Field(strict=False, min_length=10, max_length=10)]
+"""Ten columns; a list in YAML and JSON."""
+
+
+class File(DataSet):
+    """A CSV, TSV or Parquet file of labels; see `mien.data.sets.label_file.load_file`."""
+
+    info: ClassVar = DataSetInfo(
+        name=None,
+        title=None,
+        terms=TERMS_NOT_STATED,
+        supervision={"*": "the labels in {name}, where it has them"},
+        tasks=(),
+        source="one's own table of labels",
+        paper=None,
+    )
+
+    set: Literal["file"]
+    path: Place
+    """The file; its ending says what it is."""
+    columns: dict[str, str | Names] = Field(default={})
+    """Our columns to theirs; what is not named goes by our own name. Points: one column or ten."""
+    classes: dict[str, Codes] = Field(default={})
+    """By label set (its key): the column of class codes, and their codes to our names."""
+    images: Place | None = None
+    """Where relative paths start from; null: the folder of the file."""
+    missing: Annotated[tuple[float | str, ...], Field(strict=False)] = ()
+    """Codes that mean not annotated, in label columns only."""
+    split: Split | Cut | None = None
+    """A name: only this split, or all of a file without splits. A cut: for a file without. Null: as the file says."""
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        has = self._tasks_in_file(tasks)
+        table = load_file(
+            self.path, has, self.columns, self.classes, images=self.images, missing=self.missing
+        )
+        return table, has
+
+    def _tasks_in_file(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks that there are codes for, and those asked for of all other families."""
+        coded = [find_task(key, tasks) for key in self.classes]
+        families = {task.family for task in coded}
+        return [*coded, *(task for task in tasks if task.family not in families)]

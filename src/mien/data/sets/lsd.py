@@ -6,19 +6,22 @@ letters; anger's is spelt ``ANGRER`` in the official data, and by some ``ANGERE`
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
+from typing_extensions import override
 
 from mien.data.frame_lists import read_list
 from mien.data.label_table import table_of
 from mien.data.presence import attach_notes, list_names, pictures, without_missing
+from mien.data.spec import BY_AGREEMENT, DataSet, DataSetInfo, Place
 from mien.errors import DataError, UnknownNameError
-from mien.tasks import TASKS
+from mien.tasks import TASKS, Task
 
-__all__ = ["COPY", "LSD", "LSD_LIST", "LSD_TRAIN", "load_lsd"]
+__all__ = ["COPY", "LSD", "LSD_LIST", "LSD_TRAIN", "Lsd", "load_lsd"]
 
 LSD: Final = TASKS["expr.lsd6"]
 LSD_LIST: Final = "LSD_Challenge_test_set_release.txt"
@@ -112,3 +115,32 @@ def _match(given: dict[str, list[str]], official: dict[str, list[str]], train: P
             if len(which):
                 said = f"{problem.format(len(which))} {LSD_TRAIN} in {name}, the first is {which.iloc[0]}"
                 raise DataError(f"{train}: {said}; make that folder anew from it")
+
+
+class Lsd(DataSet):
+    """Learning from synthetic data; has ``expr.lsd6``; splits train, val, test. See `mien.data.sets.lsd`."""
+
+    info: ClassVar = DataSetInfo(
+        name="LSD",
+        title="LSD (faces synthesised from Aff-Wild2; ABAW4)",
+        terms=BY_AGREEMENT,
+        supervision={
+            "expr": "expressions that the faces of LSD were synthesised to show; in its real "
+            "pictures, annotators of Aff-Wild2"
+        },
+        tasks=("expr.lsd6",),
+        source="the data of ABAW4's challenge on learning from synthetic data, from its organisers "
+        "under a signed agreement",
+        paper="Kollias 2022, ABAW: learning from synthetic data & multi-task learning challenges",
+    )
+
+    set: Literal["lsd"]
+    root: Place
+    """Holds the folders of synthetic and real pictures."""
+    train: Place | None = None
+    """Folder of training pictures that stand in for the official ones, such as super-resolved ones."""
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        return load_lsd(self.root, self.train), (LSD,)

@@ -3,17 +3,21 @@
 Columns read: `name`, `subject`, `split` (``train`` or ``val``), `image` (JPEG bytes), `label`, `points`, `blendshapes`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
+from typing_extensions import override
 
+from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.label_table import read_table, table_of
-from mien.data.sets.ferplus import EXPR, va_of, with_activations
-from mien.tasks import TASKS
+from mien.data.sets.ferplus import DERIVED_ACTIVATIONS, DERIVED_VA, EXPR, va_of, with_activations
+from mien.data.spec import DataSet, DataSetInfo, Place
+from mien.tasks import TASKS, Task
 
-__all__ = ["load_portraits"]
+__all__ = ["Portraits", "load_portraits"]
 
 _SPELLINGS: Final = {"sad": "sadness"}
 
@@ -34,3 +38,33 @@ def load_portraits(folder: Path, split: str) -> pd.DataFrame:
     about = {"subject": source["subject"], "points": source["points"]}
     table = table_of(source["image"], about, {EXPR: shares, TASKS["va"]: va_of(shares)}, split)
     return with_activations(table, source["blendshapes"])
+
+
+class Portraits(DataSet):
+    """The portraits; labels as FER+; splits train and val, by subject."""
+
+    info: ClassVar = DataSetInfo(
+        name="portraits",
+        title=None,
+        terms="news photos, mostly Labeled Faces in the Wild, from the public facial_expressions "
+        "collection (repository Apache-2.0; research data)",
+        supervision={
+            "expr": "labels of the portraits, one person's opinion",
+            "va": DERIVED_VA,
+            "au.blendshapes": DERIVED_ACTIVATIONS,
+        },
+        tasks=("expr.ferplus8", "va", "au.blendshapes"),
+        source="portraits.parquet, made from the public facial_expressions collection",
+        paper=None,
+    )
+
+    set: Literal["portraits"]
+    folder: Place
+    """Holds portraits.parquet."""
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        parts = [load_portraits(self.folder, split) for split in ("train", "val")]
+        table = pd.concat(parts, ignore_index=True)
+        return table, (EXPR, TASKS["va"], AU_BLENDSHAPES)

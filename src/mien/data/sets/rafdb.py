@@ -4,20 +4,24 @@
 ``train_00001.jpg 5``, and ``Image/aligned/train_00001_aligned.jpg``.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
+from typing_extensions import override
 
 from mien.data.annotation_codes import one_hot
 from mien.data.frame_lists import read_text
 from mien.data.label_table import split_by, table_of
 from mien.data.presence import attach_notes, without_missing
+from mien.data.spec import BY_AGREEMENT, DataSet, DataSetInfo, Place
 from mien.errors import DataError
-from mien.tasks import TASKS
+from mien.tasks import TASKS, Task
 
-__all__ = ["RAF", "load_raf_db"]
+__all__ = ["RAF", "RafDb", "load_raf_db"]
 
 RAF: Final = TASKS["expr.abaw7"]
 
@@ -75,3 +79,31 @@ def load_raf_db(root: Path, val_share: float | None = None, seed: int = 0) -> pd
     return attach_notes(
         without_missing(table, path.parents[1] / "Image" / "aligned", "error", notes), notes
     )
+
+
+class RafDb(DataSet):
+    """RAF-DB, basic expressions; has ``expr.abaw7``; splits train and test, and val by share. See `mien.data.sets.rafdb`."""
+
+    info: ClassVar = DataSetInfo(
+        name="RAF-DB",
+        title=None,
+        terms=BY_AGREEMENT,
+        supervision={"expr": "majority of about 40 people's labels in RAF-DB"},
+        tasks=("expr.abaw7",),
+        source="RAF-DB's basic expressions from its authors, under a signed agreement",
+        paper="Li, Deng & Du 2017, Reliable crowdsourcing and deep locality-preserving learning "
+        "for expression recognition in the wild",
+    )
+
+    set: Literal["raf-db"]
+    root: Place
+    """Holds EmoLabel and Image."""
+    val_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the training faces that becomes the split val; null: none."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """The same seed gives the same val."""
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        return load_raf_db(self.root, self.val_share, self.seed), (RAF,)

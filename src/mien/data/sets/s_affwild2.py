@@ -5,22 +5,25 @@
 ``image,valence,arousal,expression,aus``, stands above rows of 16 fields; the header that some rewrite to 16 names is taken as well.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+from typing_extensions import override
 
 from mien.data.annotation_codes import AU_NAMES, Labels, coordinates, expressions, lines, units
 from mien.data.frame_lists import MTL_LISTS, mtl_test_list, named_frames, read_text
 from mien.data.label_table import table_of
 from mien.data.presence import Missing, attach_notes, recordings, without_judged, without_missing
+from mien.data.spec import BY_AGREEMENT, DataSet, DataSetInfo, Place
 from mien.errors import DataError
-from mien.tasks import TASKS
+from mien.tasks import TASKS, Task
 
-__all__ = ["MTL_TASKS", "load_s_aff_wild2"]
+__all__ = ["MTL_TASKS", "SAffWild2", "load_s_aff_wild2"]
 
 MTL_TASKS: Final = (TASKS["va"], TASKS["expr.abaw8"], TASKS["au.abaw12"])
 
@@ -163,3 +166,31 @@ def _once(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         f"{again.sum()} rows repeat a picture and were left out; {differ} of them differ from its first row, which stays"
     )
     return table[~again].reset_index(drop=True)
+
+
+class SAffWild2(DataSet):
+    """s-Aff-Wild2; has ``va``, ``expr.abaw8`` and ``au.abaw12``; splits train, val, test. See `mien.data.sets.s_affwild2`."""
+
+    info: ClassVar = DataSetInfo(
+        name="s-Aff-Wild2",
+        title="s-Aff-Wild2 (frames of Aff-Wild2; multi-task challenge of ABAW)",
+        terms=BY_AGREEMENT,
+        supervision=dict.fromkeys(("expr", "va", "au"), "annotators of Aff-Wild2, frame by frame"),
+        tasks=("va", "expr.abaw8", "au.abaw12"),
+        source="s-Aff-Wild2 from the ABAW organisers, under a signed agreement",
+        paper="Kollias 2022, ABAW: valence-arousal estimation, expression recognition, action unit "
+        "detection & multi-task learning challenges",
+    )
+
+    set: Literal["s-aff-wild2"]
+    root: Place
+    """Holds the annotation files."""
+    images: str = "cropped_aligned"
+    """Folder of the pictures, within the root or an absolute path."""
+    missing: Missing = "error"
+    """What becomes of listed pictures that are not there: ``error`` or ``drop``."""
+
+    @override
+    def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
+        """Load the label table; see `DataSet.load`."""
+        return load_s_aff_wild2(self.root, self.images, self.missing), MTL_TASKS

@@ -13,6 +13,16 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from mien.data.sets.afewva import AfewVa
+from mien.data.sets.affectnet import AffectNet
+from mien.data.sets.affwild2 import AffWild2
+from mien.data.sets.c_expr_db import CExprDb
+from mien.data.sets.expw import ExpW
+from mien.data.sets.ferplus import FerPlus
+from mien.data.sets.lsd import Lsd
+from mien.data.sets.rafdb import RafDb
+from mien.data.sets.s_affwild2 import SAffWild2
+from mien.data.spec import DataSet
 from mien.data.standins.affwild import aff_wild2, s_aff_wild2
 from mien.data.standins.compound import c_expr_db
 from mien.data.standins.faces import Faces, drawn_faces, faces_of, read_faces
@@ -27,7 +37,6 @@ __all__ = ["KINDS", "Kind", "is_standin", "make_standin"]
 
 _README: Final = "README.txt"
 _FIRST: Final = "This is a stand-in"
-_LSD_TITLE: Final = "the data of Learning from Synthetic Data (ABAW4)"
 
 Progress = Callable[[str, int, int], None]
 
@@ -37,18 +46,23 @@ class Kind:
     """A data set that there is a stand-in for.
 
     Attributes:
-        name: Of the real data set.
+        data_set: The settings class of the real data set.
         rows: Its rows by split; the first split is what `size` counts.
         size: What is made when nothing is asked for.
         least: Fewest rows of the first split.
         build: Writes the lists, and returns the pictures to be made.
     """
 
-    name: str
+    data_set: type[DataSet]
     rows: Mapping[str, int]
     size: int
     least: int
     build: Callable[[Order], list[Work]]
+
+    @property
+    def name(self) -> str:
+        """What people call the real data set."""
+        return str(self.data_set.info.name)
 
     @property
     def real(self) -> int:
@@ -78,15 +92,15 @@ class Kind:
 _S_AFF_WILD2: Final = {"train": 142_333, "val": 26_876, "test": 51_159}
 _LSD: Final = {"train": 277_251, "val": 4_670, "test": 106_120}
 KINDS: Final[dict[str, Kind]] = {
-    "s-aff-wild2": Kind("s-Aff-Wild2", _S_AFF_WILD2, 6000, 66, s_aff_wild2),
-    "aff-wild2": Kind("Aff-Wild2", {"train": 1_653_757, "val": 376_323}, 6000, 66, aff_wild2),
-    "lsd": Kind(_LSD_TITLE, _LSD, 3000, 60, lsd),
-    "c-expr-db": Kind("C-EXPR-DB", {"test": 26_145}, 1500, 60, c_expr_db),
-    "affectnet": Kind("AffectNet", {"train": 287_651, "val": 4_000}, 2000, 88, affectnet),
-    "raf-db": Kind("RAF-DB", {"train": 12_271, "test": 3_068}, 1200, 70, raf_db),
-    "expw": Kind("ExpW", {"train": 91_793}, 1500, 28, expw),
-    "ferplus": Kind("FER+", {"train": 28_709, "val": 3_589}, 1500, 60, ferplus),
-    "afew-va": Kind("AFEW-VA", {"train": 30_051}, 1500, 60, afew_va),
+    "s-aff-wild2": Kind(SAffWild2, _S_AFF_WILD2, 6000, 66, s_aff_wild2),
+    "aff-wild2": Kind(AffWild2, {"train": 1_653_757, "val": 376_323}, 6000, 66, aff_wild2),
+    "lsd": Kind(Lsd, _LSD, 3000, 60, lsd),
+    "c-expr-db": Kind(CExprDb, {"test": 26_145}, 1500, 60, c_expr_db),
+    "affectnet": Kind(AffectNet, {"train": 287_651, "val": 4_000}, 2000, 88, affectnet),
+    "raf-db": Kind(RafDb, {"train": 12_271, "test": 3_068}, 1200, 70, raf_db),
+    "expw": Kind(ExpW, {"train": 91_793}, 1500, 28, expw),
+    "ferplus": Kind(FerPlus, {"train": 28_709, "val": 3_589}, 1500, 60, ferplus),
+    "afew-va": Kind(AfewVa, {"train": 30_051}, 1500, 60, afew_va),
 }
 """Kinds of stand-ins by the name of their set in settings and recipes."""
 

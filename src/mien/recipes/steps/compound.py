@@ -15,8 +15,7 @@ from typing_extensions import override
 
 from mien.data.label_table import labels
 from mien.data.registry import Set
-from mien.data.sets.abaw import CExprDb
-from mien.data.sets.c_expr_db import listed_table
+from mien.data.sets.c_expr_db import CExprDb, listed_table
 from mien.errors import DataError
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS, tune, versions
 from mien.files import AtomicFile, atomic_write, wrap_os_errors

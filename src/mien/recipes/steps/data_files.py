@@ -10,8 +10,7 @@ from typing_extensions import override
 from mien.data.balance import balance
 from mien.data.frame_lists import read_list
 from mien.data.registry import places
-from mien.data.sets.abaw import Lsd
-from mien.data.sets.lsd import LSD_TRAIN
+from mien.data.sets.lsd import LSD_TRAIN, Lsd
 from mien.data.submissions.check import check
 from mien.data.submissions.write import write
 from mien.data.superres import superresolve

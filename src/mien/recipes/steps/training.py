@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from mien.data.mixing import Mixing
 from mien.data.registry import Set, load_set
-from mien.data.sets.abaw import Lsd
+from mien.data.sets.lsd import Lsd
 from mien.errors import DataError
 from mien.evaluation.judge import evaluate_bundle
 from mien.recipes.steps.base import DATA, STEP, Step, StepContext

@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from mien.bundles.card import NOT_FOR, FaceCard, Made, Search, Terms
 from mien.bundles.engines import open_engine
+from mien.data.sets.portraits import Portraits
 from mien.faces.detect import STRIDES, Detector
 from mien.train.builtin.composites import Stock, compose, stock
 from mien.train.builtin.face_scores import agreement_scores, crowds, held_out, threshold
 from mien.train.builtin.teachers import Teacher
 from mien.train.bundle.pack import (
-    PORTRAIT_TERMS,
     code_version,
     log_row,
     sha256_of,
@@ -38,7 +38,7 @@ from mien.train.runs.inference import outlast_signals
 
 SEARCH: dict[str, Any] = {"keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
 SEEN = (
-    Terms(data="portraits", used_for="training", terms=PORTRAIT_TERMS),
+    Terms(data="portraits", used_for="training", terms=Portraits.info.terms),
     Terms(
         data="scenes without faces from scikit-image",
         used_for="training",

@@ -5,7 +5,6 @@ import hashlib
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +14,6 @@ from mien.bundles.readme import readme
 from mien.metrics import bootstrap
 
 __all__ = [
-    "PORTRAIT_TERMS",
     "code_version",
     "log_row",
     "measured",
@@ -23,8 +21,6 @@ __all__ = [
     "training_cost",
     "write_bundle_files",
 ]
-
-PORTRAIT_TERMS: Final = "news photos, mostly Labeled Faces in the Wild, from the public facial_expressions collection (repository Apache-2.0; research data)"
 
 
 def sha256_of(path: Path) -> str:

@@ -6,37 +6,16 @@ from typing import Final, Literal
 from mien.bundles.card import Made, Terms
 from mien.bundles.store import open_bundle
 from mien.data.label_table import Split
-from mien.data.registry import Cut, Drawn, Folder, Set, set_name, unmixed
-from mien.data.sets.abaw import AffWild2
+from mien.data.registry import Cut, Drawn, OneSet, set_name, unmixed
+from mien.data.spec import TERMS_NOT_STATED
 from mien.tasks import Task
-from mien.train.bundle.pack import PORTRAIT_TERMS, code_version
+from mien.train.bundle.pack import code_version
 from mien.train.open_model import is_run
 from mien.train.runs.folder import RunFolder
 from mien.train.settings.training import Settings
 
 __all__ = ["made", "only_drawn", "seen", "started", "supervision"]
 
-_NOT_STATED: Final = "given by the maker of this bundle; terms not stated"
-_AGREEMENT: Final = "non-commercial research, by agreement with its authors"
-_TERMS: Final = {
-    "ferplus": (
-        "FER+ (FER2013 pictures, Barsoum et al.'s votes)",
-        "research data from the web; votes MIT",
-    ),
-    "portraits": ("portraits", PORTRAIT_TERMS),
-    "drawn": ("drawn faces", "made by mien; no person is in them"),
-    "s-aff-wild2": ("s-Aff-Wild2 (frames of Aff-Wild2; multi-task challenge of ABAW)", _AGREEMENT),
-    "aff-wild2": ("Aff-Wild2", _AGREEMENT),
-    "lsd": ("LSD (faces synthesised from Aff-Wild2; ABAW4)", _AGREEMENT),
-    "c-expr-db": ("C-EXPR-DB", _AGREEMENT),
-    "affectnet": ("AffectNet", _AGREEMENT),
-    "raf-db": ("RAF-DB", _AGREEMENT),
-    "expw": (
-        "ExpW (pictures from the web)",
-        "research data from the web; non-commercial research only",
-    ),
-    "afew-va": ("AFEW-VA (clips of films)", _AGREEMENT),
-}
 _STARTS: Final = {
     "imagenet": (
         "ImageNet-1k, through the starting weights",
@@ -50,33 +29,6 @@ _STARTS: Final = {
 _LANDMARKER: Final = Terms(
     data="MediaPipe face landmarker (blend shapes)", used_for="teacher", terms="Apache-2.0"
 )
-_BLENDSHAPES: Final = "derived: blend shapes of MediaPipe's face landmarker, mapped to action units; activations, not FACS intensities"
-_COORDINATES: Final = (
-    "derived from expressions at Russell & Mehrabian's (1977) coordinates; nobody rated these faces"
-)
-_SUPERVISION: Final = {
-    "ferplus": {
-        "expr": "crowd votes of FER+ as soft labels",
-        "va": _COORDINATES,
-        "au": _BLENDSHAPES,
-    },
-    "portraits": {
-        "expr": "labels of the portraits, one person's opinion",
-        "va": _COORDINATES,
-        "au": _BLENDSHAPES,
-    },
-    "drawn": dict.fromkeys(("expr", "va", "au"), "what the faces were drawn from"),
-    "s-aff-wild2": dict.fromkeys(("expr", "va", "au"), "annotators of Aff-Wild2, frame by frame"),
-    "aff-wild2": dict.fromkeys(("expr", "va", "au"), "annotators of Aff-Wild2, frame by frame"),
-    "lsd": {
-        "expr": "expressions that the faces of LSD were synthesised to show; in its real pictures, annotators of Aff-Wild2"
-    },
-    "c-expr-db": {"ce": "labels added to C-EXPR-DB, which comes without"},
-    "affectnet": dict.fromkeys(("expr", "va"), "one annotator of AffectNet for most pictures"),
-    "raf-db": {"expr": "majority of about 40 people's labels in RAF-DB"},
-    "expw": {"expr": "annotators of ExpW"},
-    "afew-va": {"va": "annotators of AFEW-VA, frame by frame"},
-}
 
 
 def seen(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]:
@@ -120,7 +72,7 @@ def _trained(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
     return found + _taught(settings, found)
 
 
-def _splits(spec: Set) -> set[Split]:
+def _splits(spec: OneSet) -> set[Split]:
     """The splits that a set may have faces in."""
     split = getattr(spec, "split", None)
     if isinstance(split, Cut):
@@ -128,12 +80,12 @@ def _splits(spec: Set) -> set[Split]:
     return {"train", "val", "test"} if split is None else {split}
 
 
-def _told(spec: Set, settings: Settings) -> tuple[str, str]:
+def _told(spec: OneSet, settings: Settings) -> tuple[str, str]:
     """What a card calls a set, and its terms."""
     name = set_name(spec)
-    own = next((terms.terms for terms in settings.card.terms if terms.data == name), None)
-    told, terms = _TERMS.get(spec.set, (name, _NOT_STATED))
-    return told, own or terms
+    info = spec.info
+    stated = next((terms.terms for terms in settings.card.terms if terms.data == name), None)
+    return info.title or name, stated or info.terms
 
 
 def started(start: Literal["imagenet", "faces"] | Path | None) -> tuple[Terms, ...]:
@@ -147,7 +99,7 @@ def started(start: Literal["imagenet", "faces"] | Path | None) -> tuple[Terms, .
             Terms(
                 data=f"what {start.name}, the starting weights, has seen",
                 used_for="training",
-                terms=_NOT_STATED,
+                terms=TERMS_NOT_STATED,
             ),
         )
     data, terms = _STARTS[start]
@@ -184,20 +136,9 @@ def supervision(settings: Settings, task: Task) -> str:
     return "; ".join(dict.fromkeys(line for line in found if line))
 
 
-def _source(spec: Set, task: Task) -> str | None:
-    if (
-        task.family == "au"
-        and task.key != "au.blendshapes"
-        and spec.set in ("ferplus", "portraits")
-    ):
-        return None  # activations are no codes of FACS, and these sets have no others
-    if isinstance(spec, AffWild2) and task.family not in spec.tracks:
-        return None
-    if spec.set in _SUPERVISION:
-        return _SUPERVISION[spec.set].get(task.family)
-    if isinstance(spec, Folder):
-        return f"the class folders of {set_name(spec)}" if task.kind == "one_of" else None
-    return f"the labels in {set_name(spec)}, where it has them"
+def _source(spec: OneSet, task: Task) -> str | None:
+    source = spec.supervision(task)
+    return None if source is None else source.format(name=set_name(spec))
 
 
 def made(run: RunFolder, bits: int, features: bool) -> Made:
