@@ -701,7 +701,7 @@ def test_the_page_is_up_to_date():
     spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs" / "make.py")
     make = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make)
-    page = (Path(ROOT) / "docs" / "submissions.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "submissions.md").read_text(encoding="utf-8")
     assert page == make.submissions_page(), "run python docs/make.py"
     assert all(line in page.splitlines() for line in markdown())
     assert all(f"`{kind}`" in page for kind in KINDS)

@@ -1,1 +1,4 @@
-"""The files that challenges take: `formats` is the table of them, `write` makes one from scores, `check` finds what is wrong with one."""
+"""The files that challenges take.
+
+`formats` is the table of them, `write` makes one from scores, `check` finds what is wrong with one.
+"""

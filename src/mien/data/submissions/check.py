@@ -1,11 +1,11 @@
-"""What is wrong with a submission: each kind of defect once, with its count and the first examples.
+"""What is wrong with a submission: each kind of defect once, with its count and first examples.
 
 Whole columns are looked at at once: a million rows take a few seconds.
 """
 
 import codecs
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,30 +25,128 @@ EXAMPLES: Final = 5
 """How many examples of a kind are kept."""
 
 KINDS: Final = (
-    "layout", "missing file", "surplus file", "encoding", "byte-order mark", "line ends", "header", "blank line", "field count",
-    "trailing comma", "empty field", "NaN", "no number", "no whole number", "out of range", "missing row", "surplus row", "doubled row",
+    "layout",
+    "missing file",
+    "surplus file",
+    "encoding",
+    "byte-order mark",
+    "line ends",
+    "header",
+    "blank line",
+    "field count",
+    "trailing comma",
+    "empty field",
+    "NaN",
+    "no number",
+    "no whole number",
+    "out of range",
+    "missing row",
+    "surplus row",
+    "doubled row",
     "reordered row",
-)  # fmt: skip
-"""Every kind of defect, in the order they are told."""
+)
+"""Every kind of defect, in the order in which they are reported."""
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE: Final = re.compile(r"[+-]?(nan|inf|infinity|null|none|n/a|na)", re.IGNORECASE)
+_LONGEST_HEADER: Final = 10_000  # bytes of a first line that are read
 
 Numbers = NDArray[np.int64]
-Picked = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One kind of defect in a submission. count: how often. examples: the first of them, at most `EXAMPLES`, a line each."""
+    """One kind of defect in a submission.
+
+    Attributes:
+        kind: One of `KINDS`.
+        count: How often it was found.
+        examples: The first of them, at most `EXAMPLES`, a line each.
+    """
 
     kind: str
     count: int
     examples: tuple[str, ...]
 
 
-class _Found:
-    """Defects while they are gathered; where: what to say before a line number."""
+def check(path: Path, name: str, official: pd.DataFrame) -> list[Defect]:
+    """Find every kind of defect of a submission.
+
+    A line with the wrong number of fields still answers the row that it names. In a file per video
+    rows have no names, so a row that is missing, doubled or in another place shows only in the
+    number of lines.
+
+    Args:
+        path: The file or, for a format with a file per video, the folder.
+        name: Of a format in `FORMATS`.
+        official: `image`, `video`, `frame` of the official list, from
+            `mien.data.frame_lists.read_list`.
+
+    Returns:
+        The defects in the order of `KINDS`; empty where there is none.
+
+    Raises:
+        UnknownNameError: For the format.
+        DataError: Where there is nothing at `path`, or the list does not suit the format.
+    """
+    form, path = format_named(name), Path(path)
+    defects = _Defects()
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder; give the submission's own path")
+    if official.empty:
+        raise DataError(f"{name}: the official list names no row; give the list of the challenge")
+    if form.folder is not None:
+        _check_folder(form, path, video_lengths(official), defects)
+    elif path.is_dir():
+        defects.add("layout", [f"{path} is a folder; {name} is one file"], 1)
+    else:
+        rows = _check_lines(form, _content(path), defects, official["image"])
+        if rows is not None:
+            _check_names(rows, official["image"], defects)
+    return defects.report()
+
+
+def guess(path: Path) -> str:
+    """The format of a submission, by its layout and first line.
+
+    Args:
+        path: The submission.
+
+    Returns:
+        The format's name; of equal formats the first year's.
+
+    Raises:
+        DataError: Where no format has this first line (a file without a header cannot be told), or
+            two different ones do.
+    """
+    path = Path(path)
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        what = "the file is empty" if path.exists() else "there is no such file or folder"
+        raise DataError(f"{path}: {what}; give the submission's own path")
+    fits = []
+    for form in FORMATS.values():
+        if form.header and _first_line(form, path) == form.header:
+            fits.append(form)
+    if not fits:
+        raise DataError(
+            f"{path}: its first line is no header of a known format; "
+            f"name the format by --format, one of {', '.join(FORMATS)}"
+        )
+    if len({form.rules for form in fits}) > 1:
+        names = " or ".join(form.name for form in fits)
+        raise DataError(f"{path}: could be {names}; name the format")
+    return fits[0].name
+
+
+class _Defects:
+    """Defects while they are gathered.
+
+    Attributes:
+        counts: By kind.
+        examples: By kind.
+        where: What to say before a line number.
+    """
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
@@ -56,121 +154,26 @@ class _Found:
         self.where = ""
 
     def add(self, kind: str, examples: Iterable[str], count: int) -> None:
-        """Count defects of a kind; examples: read no further than needed."""
-        if count:
-            self.counts[kind] = self.counts.get(kind, 0) + count
-            kept = self.examples.setdefault(kind, [])
-            kept += [
-                self.where + text
-                for _, text in zip(range(EXAMPLES - len(kept)), examples, strict=False)
-            ]
+        """Count defects of a kind; examples are read no further than needed."""
+        if not count:
+            return
+        self.counts[kind] = self.counts.get(kind, 0) + count
+        kept = self.examples.setdefault(kind, [])
+        # zip asks the range first, so no example is drawn in vain.
+        for _, text in zip(range(EXAMPLES - len(kept)), examples, strict=False):
+            kept.append(self.where + text)
 
-    def defects(self) -> list[Defect]:
+    def add_lines(self, kind: str, lines: Numbers) -> None:
+        """Count lines whose number says it all."""
+        self.add(kind, (f"line {line}" for line in lines), len(lines))
+
+    def report(self) -> list[Defect]:
         """One per kind, in the order of `KINDS`."""
-        return [
-            Defect(kind, self.counts[kind], tuple(self.examples[kind]))
-            for kind in KINDS
-            if kind in self.counts
-        ]
-
-
-def check(path: Path, name: str, official: pd.DataFrame) -> list[Defect]:
-    """Every kind of defect of a submission; empty where there is none.
-
-    path: the file or, for a format with a file per video, the folder. name: of a format in `FORMATS`.
-    official: `image`, `video`, `frame` of the official list, from `mien.data.frame_lists.read_list`.
-    A line with the wrong number of fields still answers the row that it names. In a file per video rows have no names, so a row
-    that is missing, doubled or in another place shows only in the number of lines.
-    Raises UnknownNameError for the format, DataError where there is nothing at `path` or the list does not suit the format.
-    """
-    form, path, found = format_named(name), Path(path), _Found()
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder; give the submission's own path")
-    if official.empty:
-        raise DataError(f"{name}: the official list names no row; give the list of the challenge")
-    if form.folder is not None:
-        _check_folder(form, path, video_lengths(official), found)
-    elif path.is_dir():
-        found.add("layout", [f"{path} is a folder; {name} is one file"], 1)
-    else:
-        rows = _rows(form, _content(path), found, official["image"])
-        if rows is not None:
-            _check_names(rows, official["image"], found)
-    return found.defects()
-
-
-def guess(path: Path) -> str:
-    """The name of the format that a submission seems to be in, told by its layout and first line; of equal formats the first year's.
-
-    Raises DataError where no format has this first line (a file without a header cannot be told), or two different ones do.
-    """
-    path = Path(path)
-    if not path.exists() or (path.is_file() and not path.stat().st_size):
-        raise DataError(
-            f"{path}: {'the file is empty' if path.exists() else 'there is no such file or folder'}; give the submission's own path"
-        )
-    fits = [
-        form for form in FORMATS.values() if form.header and _first_line(form, path) == form.header
-    ]
-    if not fits:
-        raise DataError(
-            f"{path}: its first line is no header of a known format; name the format by --format, one of {', '.join(FORMATS)}"
-        )
-    if len({form.rules for form in fits}) > 1:
-        raise DataError(
-            f"{path}: could be {' or '.join(form.name for form in fits)}; name the format"
-        )
-    return fits[0].name
-
-
-def _first_line(form: Format, path: Path) -> str:
-    """The first line of a submission, read as that format; "" where its layout is another."""
-    if form.folder is not None:
-        path = (
-            next(iter(sorted((path / form.folder).glob("*.txt"))), path)
-            if path.is_dir()
-            else Path()
-        )
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return file.readline(10_000).decode("utf-8-sig", "replace").rstrip("\r\n")
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file") from error
-
-
-def _check_folder(form: Format, path: Path, lengths: dict[str, int], found: _Found) -> None:
-    home = path / (form.folder or "")
-    if not home.is_dir():
-        found.add(
-            "layout", [f"{home} is no folder; {form.name} is a folder of files <video>.txt"], 1
-        )
-        return
-    files = {entry.name: entry for entry in home.iterdir()}
-    wanted = {f"{video}.txt": count for video, count in lengths.items()}
-    missing = [name for name in wanted if name not in files or not files[name].is_file()]
-    surplus = sorted(files.keys() - wanted.keys())
-    found.add("missing file", missing, len(missing))
-    found.add(
-        "surplus file",
-        (f"{name} is no video of the list with .txt" for name in surplus),
-        len(surplus),
-    )
-    for name in (name for name in wanted if name not in missing):
-        found.where = f"{name}, "
-        rows = _rows(form, _content(files[name]), found, None)
-        if rows is not None:
-            told, off = (
-                [f"{len(rows.line)} lines of answers, expected {wanted[name]}"],
-                len(rows.line) - wanted[name],
-            )
-            found.add("surplus row" if off > 0 else "missing row", told, abs(off))
-    found.where = ""
+        defects = []
+        for kind in KINDS:
+            if kind in self.counts:
+                defects.append(Defect(kind, self.counts[kind], tuple(self.examples[kind])))
+        return defects
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,128 +184,196 @@ class _Rows:
     names: "pa.Array"
 
 
-def _rows(form: Format, content: bytes, found: _Found, listed: pd.Series | None) -> _Rows | None:
-    """Look at every line on its own; None where the file is no text. listed: the official names, None where rows have no name."""
-    text = _decoded(content, found)
+def _first_line(form: Format, path: Path) -> str:
+    """The first line of a submission, read as that format; "" where its layout is another."""
+    if form.folder is not None:
+        if not path.is_dir():
+            return ""
+        files = sorted((path / form.folder).glob("*.txt"))
+        path = files[0] if files else path
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        line = file.readline(_LONGEST_HEADER)
+    return line.decode("utf-8-sig", "replace").rstrip("\r\n")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+
+
+def _check_folder(form: Format, path: Path, lengths: dict[str, int], defects: _Defects) -> None:
+    """Check the files of a format with one per video; lengths: lines of each video."""
+    home = path / (form.folder or "")
+    if not home.is_dir():
+        text = f"{home} is no folder; {form.name} is a folder of files <video>.txt"
+        defects.add("layout", [text], 1)
+        return
+    files = {entry.name: entry for entry in home.iterdir()}
+    expected = {f"{video}.txt": count for video, count in lengths.items()}
+    missing = [name for name in expected if name not in files or not files[name].is_file()]
+    surplus = sorted(files.keys() - expected.keys())
+    defects.add("missing file", missing, len(missing))
+    texts = (f"{name} is no video of the list with .txt" for name in surplus)
+    defects.add("surplus file", texts, len(surplus))
+    for name, count in expected.items():
+        if name in missing:
+            continue
+        defects.where = f"{name}, "
+        rows = _check_lines(form, _content(files[name]), defects, None)
+        if rows is not None:
+            lines = len(rows.line)
+            kind = "surplus row" if lines > count else "missing row"
+            text = f"{lines} lines of answers, expected {count}"
+            defects.add(kind, [text], abs(lines - count))
+    defects.where = ""
+
+
+def _check_lines(
+    form: Format, content: bytes, defects: _Defects, listed: pd.Series | None
+) -> _Rows | None:
+    """Look at every line on its own; None where the file is no text.
+
+    listed: the official names; None where rows have no name.
+    """
+    text = _decoded(content, defects)
     if text is None:
         return None
-    lines = _lines(text, found)
+    lines = _lines(text, defects)
     number = np.arange(1, len(lines) + 1, dtype=np.int64)
-    if _takes_header(form, lines, found, listed):
+    if _takes_header(form, lines, defects, listed):
         lines, number = lines.slice(1), number[1:]
     blank = _numpy(pc.equal(pc.utf8_trim_whitespace(lines), ""))
-    found.add("blank line", (f"line {line}" for line in number[blank]), int(blank.sum()))
+    defects.add_lines("blank line", number[blank])
     lines, number = lines.filter(pa.array(~blank)), number[~blank]
     named = listed is not None
-    width = len(form.fields) + named
-    fields = _numpy(pc.count_substring(lines, ",")) + 1
-    bare = (fields == width + 1) & _numpy(pc.ends_with(lines, ","))
-    found.add("trailing comma", (f"line {line}" for line in number[bare]), int(bare.sum()))
-    wrong = (fields != width) & ~bare
-    told = (
-        f"line {number[at]}: {_count(int(fields[at]))}, expected {width}"
-        for at in np.flatnonzero(wrong)
-    )
-    found.add("field count", told, int(wrong.sum()))
-    _check_values(
-        form,
-        pc.split_pattern(lines.filter(pa.array(~wrong)), ",").combine_chunks(),
-        number[~wrong],
-        int(named),
-        found,
-    )
+    right = _check_field_counts(lines, number, len(form.fields) + named, defects)
+    fields = pc.split_pattern(lines.filter(pa.array(right)), ",").combine_chunks()
+    _check_values(form, fields, number[right], int(named), defects)
     return _Rows(number, pc.replace_substring_regex(lines, r"(?s),.*", ""))
 
 
+def _check_field_counts(
+    lines: "pa.ChunkedArray", number: Numbers, width: int, defects: _Defects
+) -> Mask:
+    """Which lines have `width` fields, a trailing comma overlooked."""
+    fields = _numpy(pc.count_substring(lines, ",")) + 1
+    trailing = (fields == width + 1) & _numpy(pc.ends_with(lines, ","))
+    defects.add_lines("trailing comma", number[trailing])
+    wrong = (fields != width) & ~trailing
+
+    def examples() -> Iterator[str]:
+        for row in np.flatnonzero(wrong):
+            count = int(fields[row])
+            plural = "" if count == 1 else "s"
+            yield f"line {number[row]}: {count} field{plural}, expected {width}"
+
+    defects.add("field count", examples(), int(wrong.sum()))
+    return np.asarray(~wrong)
+
+
 def _numpy(values: Any) -> NDArray[Any]:
-    return np.asarray(
-        values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy()
-    )
+    """An Arrow array as numpy; only single arrays may need a copy."""
+    if isinstance(values, pa.Array):
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+    return np.asarray(values.to_numpy())
 
 
-def _count(fields: int) -> str:
-    return f"{fields} field{'s' * (fields != 1)}"
-
-
-def _decoded(content: bytes, found: _Found) -> str | None:
+def _decoded(content: bytes, defects: _Defects) -> str | None:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        found.add("encoding", ["UTF-16, expected UTF-8"], 1)
+        defects.add("encoding", ["UTF-16, expected UTF-8"], 1)
         return None
     if content.startswith(codecs.BOM_UTF8):
-        found.add("byte-order mark", ["three bytes before the first line"], 1)
+        defects.add("byte-order mark", ["three bytes before the first line"], 1)
         content = content.removeprefix(codecs.BOM_UTF8)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        found.add("encoding", [f"line {line}: byte {error.start} is not UTF-8"], 1)
+        defects.add("encoding", [f"line {line}: byte {error.start} is not UTF-8"], 1)
         return None
 
 
-def _lines(text: str, found: _Found) -> "pa.ChunkedArray":
+def _lines(text: str, defects: _Defects) -> "pa.ChunkedArray":
     """The lines without their ends; a newline after the last line begins no other."""
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
     if "\r" in text:
-        at = [number for number, line in enumerate(lines, 1) if line.endswith("\r")]
-        found.add(
-            "line ends", (f"line {number} ends in CR LF, expected LF" for number in at), len(at)
-        )
+        numbers = [number for number, line in enumerate(lines, 1) if line.endswith("\r")]
+        texts = (f"line {number} ends in CR LF, expected LF" for number in numbers)
+        defects.add("line ends", texts, len(numbers))
         lines = [line.removesuffix("\r") for line in lines]
     return pa.chunked_array([pa.array(lines, pa.large_string())])
 
 
 def _takes_header(
-    form: Format, lines: "pa.ChunkedArray", found: _Found, listed: pd.Series | None
+    form: Format, lines: "pa.ChunkedArray", defects: _Defects, listed: pd.Series | None
 ) -> bool:
     """Whether the first line is a header, right or wrong, and no row."""
     first = lines[0].as_py() if len(lines) else ""
     known = [other.name for other in FORMATS.values() if other.header == first]
     if first == form.header or not (form.header or known):
         return bool(form.header) and len(lines) > 0
-    row = bool(listed is not None and (listed == first.partition(",")[0]).any()) or (
-        listed is None and all(map(_NUMBER.fullmatch, first.split(",")))
-    )
-    whose = f", that of {known[0]}" if known else ", a row" if row else ""
-    found.add(
-        "header",
-        [f"line 1: expected {form.header or 'a row, no header'}; found {first!r}{whose}"],
-        1,
-    )
-    return not row
+    is_row = _is_row(first, listed)
+    source = ""
+    if known:
+        source = f", that of {known[0]}"
+    elif is_row:
+        source = ", a row"
+    expected = form.header or "a row, no header"
+    defects.add("header", [f"line 1: expected {expected}; found {first!r}{source}"], 1)
+    return not is_row
+
+
+def _is_row(line: str, listed: pd.Series | None) -> bool:
+    """Whether a line answers a row: by its name, or where rows have none by its numbers."""
+    fields = line.split(",")
+    if listed is not None:
+        return bool((listed == fields[0]).any())
+    return all(map(_NUMBER.fullmatch, fields))
 
 
 def _check_values(
-    form: Format, fields: "pa.ListArray", line: Numbers, skip: int, found: _Found
+    form: Format, fields: "pa.ListArray", line: Numbers, skip: int, defects: _Defects
 ) -> None:
-    """Judge each different text of a field once. skip: fields before the first value."""
+    """Check every field; skip: fields before the first value."""
     starts = np.asarray(fields.offsets.to_numpy())[:-1]
-    for place, field in enumerate(form.fields, skip):
-        column = fields.values.take(pa.array(starts + place)).dictionary_encode()
-        texts = column.dictionary.to_pylist()
-        verdicts = np.array([_verdict(field, text) for text in texts] or [""], object)[
-            np.asarray(column.indices.to_numpy())
-        ]
-        for kind in set(verdicts.tolist()) - {""}:
-            at = np.flatnonzero(verdicts == kind)
-            told = (
-                f"line {line[row]}: {field.name} is {column[int(row)].as_py()!r}{_allowed(field, kind)}"
-                for row in at
-            )
-            found.add(kind, told, len(at))
+    for position, field in enumerate(form.fields, skip):
+        column = fields.values.take(pa.array(starts + position)).dictionary_encode()
+        _check_column(field, column, line, defects)
 
 
-def _allowed(field: Field, kind: str) -> str:
-    return (
-        f", allowed {field.low:g} to {field.high:g}"
-        if kind in ("out of range", "no whole number")
-        else ""
-    )
+def _check_column(
+    field: Field, column: "pa.DictionaryArray", line: Numbers, defects: _Defects
+) -> None:
+    # Each different text is looked at once, however often it comes.
+    texts = column.dictionary.to_pylist()
+    verdicts = [_verdict(field, text) for text in texts] or [""]
+    kinds = np.array(verdicts, object)[np.asarray(column.indices.to_numpy())]
+    for kind in set(kinds.tolist()) - {""}:
+        rows = np.flatnonzero(kinds == kind)
+        defects.add(kind, _value_examples(field, kind, column, line, rows), len(rows))
+
+
+def _value_examples(
+    field: Field, kind: str, column: "pa.DictionaryArray", line: Numbers, rows: NDArray[np.intp]
+) -> Iterator[str]:
+    allowed = ""
+    if kind in ("out of range", "no whole number"):
+        allowed = f", allowed {field.low:g} to {field.high:g}"
+    for row in rows:
+        yield f"line {line[row]}: {field.name} is {column[int(row)].as_py()!r}{allowed}"
 
 
 def _verdict(field: Field, text: str) -> str:
-    """The kind of defect of a field's text, "" for none. A blank around a number is one: not every reader strips it."""
+    """The kind of defect of a field's text, "" for none.
+
+    A blank around a number is a defect: not every reader strips it.
+    """
     if not text.strip():
         return "empty field"
     if _NOT_FINITE.fullmatch(text.strip()):
@@ -311,43 +382,49 @@ def _verdict(field: Field, text: str) -> str:
         return "no number"
     if not field.low <= float(text) <= field.high:
         return "out of range"
-    return "no whole number" if field.whole and not re.fullmatch("[0-9]", text) else ""
+    if field.whole and not re.fullmatch("[0-9]", text):
+        return "no whole number"
+    return ""
 
 
-def _check_names(rows: _Rows, official: pd.Series, found: _Found) -> None:
+def _check_names(rows: _Rows, official: pd.Series, defects: _Defects) -> None:
     """Compare the named rows with the list's. A name that the list has twice must come twice."""
     names = rows.names.to_pandas()
-    wanted, unique = pd.factorize(official)
-    got = pd.Index(unique).get_indexer(names)
-    if np.array_equal(got, wanted):
+    expected, unique = pd.factorize(official)
+    answered = pd.Index(unique).get_indexer(names)
+    if np.array_equal(answered, expected):
         return
-    known = got >= 0
-    found.add("surplus row", _told(rows, names, ~known, "is not listed"), int((~known).sum()))
-    asked, given = (
-        np.bincount(wanted, minlength=len(unique)),
-        np.bincount(got[known], minlength=len(unique)),
-    )
-    nth = np.zeros(len(got), np.int64)
-    nth[known] = _nth(got[known])
-    again = known & (nth >= asked[got])
-    found.add("doubled row", _told(rows, names, again, "was answered before"), int(again.sum()))
-    missing = _nth(wanted) >= given[wanted]
-    told = (f"{official.iloc[at]}, row {at + 1} of the list" for at in np.flatnonzero(missing))
-    found.add("missing row", told, int(missing.sum()))
-    answered, expected = np.flatnonzero(known & ~again), wanted[~missing]
-    moved = np.flatnonzero(got[answered] != expected)
-    order = (
-        f"line {rows.line[answered[at]]}: {names.iloc[answered[at]]}, expected {unique[expected[at]]}"
-        for at in moved
-    )
-    found.add("reordered row", order, len(moved))
+    known = answered >= 0
+
+    def add(kind: str, wrong: Mask, what: str) -> None:
+        texts = (
+            f"line {rows.line[row]}: {names.iloc[row]} {what}" for row in np.flatnonzero(wrong)
+        )
+        defects.add(kind, texts, int(wrong.sum()))
+
+    add("surplus row", ~known, "is not listed")
+    times_expected = np.bincount(expected, minlength=len(unique))
+    times_answered = np.bincount(answered[known], minlength=len(unique))
+    seen_before = np.zeros(len(answered), np.int64)
+    seen_before[known] = _occurrence(answered[known])
+    again = known & (seen_before >= times_expected[answered])
+    add("doubled row", again, "was answered before")
+    missing = _occurrence(expected) >= times_answered[expected]
+    texts = (f"{official.iloc[row]}, row {row + 1} of the list" for row in np.flatnonzero(missing))
+    defects.add("missing row", texts, int(missing.sum()))
+    # What is neither surplus nor missing must stand in the list's order.
+    kept, order = np.flatnonzero(known & ~again), expected[~missing]
+    moved = np.flatnonzero(answered[kept] != order)
+
+    def reordered() -> Iterator[str]:
+        for i in moved:
+            row = kept[i]
+            yield f"line {rows.line[row]}: {names.iloc[row]}, expected {unique[order[i]]}"
+
+    defects.add("reordered row", reordered(), len(moved))
 
 
-def _told(rows: _Rows, names: pd.Series, picked: Picked, what: str) -> Iterable[str]:
-    return (f"line {rows.line[at]}: {names.iloc[at]} {what}" for at in np.flatnonzero(picked))
-
-
-def _nth(codes: Sequence[int] | Numbers) -> Numbers:
+def _occurrence(codes: Any) -> Numbers:
     """For each entry, how often its value came before."""
     values = pd.Series(codes)
     return np.asarray(values.groupby(values).cumcount(), np.int64)
