@@ -446,7 +446,7 @@ def outlines(readings, size):
     """The same faces with nothing but the outlines of their boxes."""
     picture = np.full((size[1], size[0], 3), 128, np.uint8)
     for one in readings:
-        draw._frame(Canvas(picture), draw._look(one, one.face))
+        draw._draw_box(Canvas(picture), draw._drawn(one, one.face))
     return picture
 
 

@@ -1,1 +1,1 @@
-"""What leaves the package: tables, their data dictionary, and annotated films and pictures. Records never draw or save themselves."""
+"""What leaves the package: tables, data dictionaries, and annotated videos and pictures."""

@@ -30,11 +30,18 @@ ARROW: Final[dict[Dtype, pa.DataType]] = {
 class Column:
     """One column of the table: what the data dictionary says, and where its scores come from.
 
-    dtype: pandas' own name for it; capital ``Int64`` may be missing, and ``str`` stands for pandas' default type of text.
-    low, high: the range of the values; None where open or not a number.
-    task: the task whose scores it holds, or whose highest score it names; None for columns without scores.
-    raw: the scores before smoothing.
-    fwhm_s: how wide, in seconds at half maximum, the values were smoothed over time; None where they were not.
+    Attributes:
+        name: Its name in the table.
+        dtype: Its type in pandas' terms: ``Int64`` may have missing values, and ``str`` stands for
+            pandas' default type of text.
+        meaning: What its values mean, in a sentence or two.
+        unit: Unit of the values, if any.
+        low: Lowest possible value; None where there is none, or values are no numbers.
+        high: Highest possible value; None as for `low`.
+        task: The task whose scores it holds, or whose highest score it names; None for others.
+        raw: Whether it holds scores as they were before smoothing.
+        fwhm_s: Width of the smoothing over time, full width at half maximum in s; None where the
+            values were not smoothed.
     """
 
     name: str
@@ -102,159 +109,225 @@ _ACTIONS: Final = {
     "AU43": "eyes closed",
     "AU45": "blink",
 }
-_SHARES: Final = "For shares of time take means of the probabilities instead: rare expressions are seldom the highest."
+_SHARES: Final = (
+    "For shares of time take means of the probabilities instead: "
+    "rare expressions are seldom the highest."
+)
 _DIMENSIONS: Final = {
-    "valence": "How pleasant the expressed affect is, from -1 (most unpleasant) to 1 (most pleasant).",
+    "valence": (
+        "How pleasant the expressed affect is, from -1 (most unpleasant) to 1 (most pleasant)."
+    ),
     "arousal": "How active the expressed affect is, from -1 (calm, drowsy) to 1 (excited, tense).",
 }
 
 
 def columns(tasks: Sequence[Task], smoothing: Smoothing | None = None) -> tuple[Column, ...]:
-    """The columns of a table with these tasks, in table order, whatever the order of the tasks.
+    """The columns of a table with these tasks, in table order.
 
-    smoothing: the score columns hold scores smoothed so, but for those it keeps, and follow once more unsmoothed with the suffix ``_raw``.
-    Raises LabelMismatchError for two tasks of one family and UnknownNameError for a family without columns.
+    Args:
+        tasks: The tasks of the readings, in any order.
+        smoothing: How the scores were smoothed. The score columns then hold smoothed scores, except
+            those that it keeps, and come once more unsmoothed with the suffix ``_raw``.
 
-    >>> from mien.tasks import TASKS
-    >>> [column.name for column in columns([TASKS["va"]], Smoothing(0.1))][-5:]
-    ['confidence', 'valence', 'arousal', 'valence_raw', 'arousal_raw']
+    Returns:
+        The columns; their order does not depend on the order of the tasks.
+
+    Raises:
+        LabelMismatchError: Two tasks are of one family.
+        UnknownNameError: A family has no columns.
+
+    Examples:
+        >>> from mien.tasks import TASKS
+        >>> [column.name for column in columns([TASKS["va"]], Smoothing(0.1))][-5:]
+        ['confidence', 'valence', 'arousal', 'valence_raw', 'arousal_raw']
     """
-    if unknown := [t.family for t in tasks if t.family not in _FAMILIES]:
-        raise UnknownNameError("task family", unknown[0], _FAMILIES)
-    if len({t.family for t in tasks}) < len(tasks):
-        raise LabelMismatchError(
-            f"one task per family fits in a table, got {', '.join(t.key for t in tasks)}; leave one out"
-        )
-    by_family = {t.family: t for t in tasks}
-    scores = [
-        column
-        for family, make in _FAMILIES.items()
-        if family in by_family
-        for column in make(by_family[family])
-    ]
+    by_family = _by_family(tasks)
+    scores: list[Column] = []
+    for family, make in _FAMILIES.items():
+        if family in by_family:
+            scores += make(by_family[family])
     if not smoothing:
         return (*_PLAIN, *scores)
-    smooth = (_smoothed(column, smoothing) for column in scores)
-    raw = (
-        replace(c, name=f"{c.name}_raw", meaning=f"{c.meaning} Before smoothing.", raw=True)
-        for c in scores
-    )
+    smooth = [_smoothed(column, smoothing) for column in scores]
+    raw = [_unsmoothed(column) for column in scores]
     return (*_PLAIN, *smooth, *raw)
 
 
-def column_notes(columns: Sequence[Column], every_s: float) -> list[str]:
-    """What a reader of these columns should know at once, a line each: for now, whether they are smoothed too much or hardly.
+def _by_family(tasks: Sequence[Task]) -> dict[str, Task]:
+    by_family: dict[str, Task] = {}
+    for task in tasks:
+        if task.family not in _FAMILIES:
+            raise UnknownNameError("task family", task.family, _FAMILIES)
+        by_family[task.family] = task
+    if len(by_family) < len(tasks):
+        keys = ", ".join(task.key for task in tasks)
+        raise LabelMismatchError(f"one task per family fits in a table, got {keys}; leave one out")
+    return by_family
 
-    every_s: as `width_notes` takes it.
+
+def column_notes(columns: Sequence[Column], every_s: float) -> list[str]:
+    """What users should know before they use these columns.
+
+    Args:
+        columns: The columns of a table.
+        every_s: Time between the frames that are read, where the user chose it, s; else 0.
+
+    Returns:
+        One line per note: whether smoothing takes away what a column shows, or changes little.
     """
-    return width_notes(
-        ((column.name, column.fwhm_s) for column in columns if column.fwhm_s is not None), every_s
-    )
+    widths = []
+    for column in columns:
+        if column.fwhm_s is not None:
+            widths.append((column.name, column.fwhm_s))
+    return width_notes(widths, every_s)
 
 
 def _smoothed(column: Column, smoothing: Smoothing) -> Column:
     if column.name in smoothing.keep:
         return replace(column, meaning=f"{column.meaning} Not smoothed.")
     width_s = round(smoothing.fwhm_s, 4)
-    return replace(
-        column,
-        meaning=f"{column.meaning} Smoothed over time, {width_s:g} s wide at half maximum.",
-        fwhm_s=width_s,
-    )
+    how = f"Smoothed over time, {width_s:g} s wide at half maximum."
+    return replace(column, meaning=f"{column.meaning} {how}", fwhm_s=width_s)
+
+
+def _unsmoothed(column: Column) -> Column:
+    meaning = f"{column.meaning} Before smoothing."
+    return replace(column, name=f"{column.name}_raw", meaning=meaning, raw=True)
 
 
 def _expression_columns(task: Task) -> list[Column]:
-    best = Column(
-        "expression", "str", f"The expression with the highest probability. {_SHARES}", task=task
-    )
+    meaning = f"The expression with the highest probability. {_SHARES}"
+    best = Column("expression", "str", meaning, task=task)
     total = f"the {len(task.names)} expressions of a face sum to 1."
-    return [
-        best,
-        *_score_columns(task, "probability", lambda name: f"Probability of {name}; {total}"),
-    ]
+
+    def meaning_of(name: str) -> str:
+        return f"Probability of {name}; {total}"
+
+    return [best, *_score_columns(task, "probability", meaning_of)]
 
 
 def _compound_columns(task: Task) -> list[Column]:
-    if task != COMPOUND_SCORES:
-        total = f"the {len(task.names)} compound expressions of a face sum to 1."
-        return _score_columns(
-            task, "probability", lambda name: f"Probability of {name.replace('_', ' ')}; {total}"
-        )
+    # Only what mien composes of basic expressions is no probability.
+    if task == COMPOUND_SCORES:
+        return _score_columns(task, "score", _composed_meaning)
+    total = f"the {len(task.names)} compound expressions of a face sum to 1."
 
-    def meaning(name: str) -> str:
-        members = " and ".join(COMPOUNDS[name])
-        return f"How far the face shows both {members}: the harmonic mean of their probabilities. No probability: at most .5."
+    def meaning_of(name: str) -> str:
+        return f"Probability of {name.replace('_', ' ')}; {total}"
 
-    return _score_columns(task, "score", meaning)
+    return _score_columns(task, "probability", meaning_of)
 
 
-def _unit_columns(task: Task) -> list[Column]:
-    def meaning(name: str) -> str:
-        action = f" ({_ACTIONS[name]})" if name in _ACTIONS else ""
-        return f"Activation of action unit {name.removeprefix('AU').lstrip('0')}{action}; not a FACS intensity (A to E)."
+def _composed_meaning(name: str) -> str:
+    members = " and ".join(COMPOUNDS[name])
+    return (
+        f"How far the face shows both {members}: the harmonic mean of their probabilities. "
+        "No probability: at most .5."
+    )
 
-    return _score_columns(task, "activation", meaning)
+
+def _unit_meaning(name: str) -> str:
+    number = name.removeprefix("AU").lstrip("0")
+    action = f" ({_ACTIONS[name]})" if name in _ACTIONS else ""
+    return f"Activation of action unit {number}{action}; not a FACS intensity (A to E)."
 
 
-def _score_columns(task: Task, unit: str, meaning: Callable[[str], str]) -> list[Column]:
-    named = zip(task.columns, task.names, strict=True)
-    return [
-        Column(column, "float32", meaning(name), unit, task.low, task.high, task)
-        for column, name in named
-    ]
+def _intensity_meaning(name: str) -> str:
+    return f"Intensity of {name.replace('_', ' ')} in a clip, from 0 to 1."
+
+
+def _hesitance_meaning(_: str) -> str:
+    return "Probability that the person is ambivalent or hesitant."
+
+
+def _score_columns(task: Task, unit: str, meaning_of: Callable[[str], str]) -> list[Column]:
+    """One column per score of a task."""
+    columns = []
+    for column, name in zip(task.columns, task.names, strict=True):
+        meaning = meaning_of(name)
+        columns.append(Column(column, "float32", meaning, unit, task.low, task.high, task))
+    return columns
 
 
 # Family -> its columns; the order is the table's.
 _FAMILIES: Final[dict[str, Callable[[Task], list[Column]]]] = {
     "expr": _expression_columns,
     "va": lambda task: _score_columns(task, "score", _DIMENSIONS.__getitem__),
-    "au": _unit_columns,
+    "au": lambda task: _score_columns(task, "activation", _unit_meaning),
     "ce": _compound_columns,
-    "emi": lambda task: _score_columns(
-        task, "score", lambda name: f"Intensity of {name.replace('_', ' ')} in a clip, from 0 to 1."
-    ),
-    "ah": lambda task: _score_columns(
-        task, "probability", lambda name: "Probability that the person is ambivalent or hesitant."
-    ),
+    "emi": lambda task: _score_columns(task, "score", _intensity_meaning),
+    "ah": lambda task: _score_columns(task, "probability", _hesitance_meaning),
 }
 
 
 def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.RecordBatch:
-    """Readings as one record batch, a row each; what is missing or not finite is null.
+    """Turn readings into one Arrow record batch.
 
-    Raises LabelMismatchError when a reading holds more or fewer scores than its task has names.
+    Args:
+        readings: The readings, which become a row each.
+        columns: The columns of the table.
+
+    Returns:
+        The rows; what is missing or not finite is null.
+
+    Raises:
+        LabelMismatchError: A reading holds more or fewer scores than its task has names.
     """
-    arrays: dict[str, pa.Array] = _plain_arrays(readings)
-    for task, raw in dict.fromkeys((c.task, c.raw) for c in columns if c.task):
-        names = [c.name for c in columns if c.task is task and c.raw == raw and c.dtype != "str"]
-        scores = _scores([r.raw if raw else r.scores for r in readings], task)
-        arrays |= zip(names, map(_floats, scores.T.copy()), strict=True)
-        if task.family == "expr":
-            arrays["expression_raw" if raw else "expression"] = _highest(scores, task.names)
-    fields = [pa.field(c.name, ARROW[c.dtype]) for c in columns]
-    return pa.record_batch([arrays[c.name] for c in columns], schema=pa.schema(fields))
+    arrays = _plain_arrays(readings)
+    # Each task once for its smoothed and once for its raw columns, in table order.
+    for task, raw in dict.fromkeys((column.task, column.raw) for column in columns):
+        if task is not None:
+            arrays |= _score_arrays(readings, columns, task, raw)
+    fields = [pa.field(column.name, ARROW[column.dtype]) for column in columns]
+    ordered = [arrays[column.name] for column in columns]
+    return pa.record_batch(ordered, schema=pa.schema(fields))
 
 
 def _plain_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
-    faces = [r.face for r in readings]
-    nowhere = (np.nan,) * 4
-    boxes = np.array([nowhere if face is None else face.box for face in faces], np.float32).reshape(
-        -1, 4
-    )
-    confidence = np.array(
-        [np.nan if face is None else face.confidence for face in faces], np.float32
-    )
-    return {
-        "source": pa.array([_utf8(r.source) for r in readings], pa.string()),
-        "frame": pa.array([r.frame for r in readings], pa.int64()),
-        "time_s": pa.array([r.time_s for r in readings], pa.float64()),
-        "status": pa.array([r.status.value for r in readings], pa.string()),
-        "face": pa.array([None if face is None else face.track for face in faces], pa.int64()),
-        **dict(
-            zip(("box_x", "box_y", "box_w", "box_h"), map(_floats, boxes.T.copy()), strict=True)
-        ),
+    """The columns that every table has."""
+    boxes = np.full((len(readings), 4), np.nan, np.float32)
+    confidence = np.full(len(readings), np.nan, np.float32)
+    tracks: list[int | None] = [None] * len(readings)
+    for row, reading in enumerate(readings):
+        if reading.face is not None:
+            boxes[row] = reading.face.box
+            confidence[row] = reading.face.confidence
+            tracks[row] = reading.face.track
+    # Copied, because Arrow takes columns only where their values lie side by side.
+    x, y, width, height = boxes.T.copy()
+    names = [_utf8(reading.source) for reading in readings]
+    statuses = [reading.status.value for reading in readings]
+    frames = {
+        "source": pa.array(names, pa.string()),
+        "frame": pa.array([reading.frame for reading in readings], pa.int64()),
+        "time_s": pa.array([reading.time_s for reading in readings], pa.float64()),
+        "status": pa.array(statuses, pa.string()),
+    }
+    faces = {
+        "face": pa.array(tracks, pa.int64()),
+        "box_x": _floats(x),
+        "box_y": _floats(y),
+        "box_w": _floats(width),
+        "box_h": _floats(height),
         "confidence": _floats(confidence),
     }
+    return frames | faces
+
+
+def _score_arrays(
+    readings: Sequence[Reading], columns: Sequence[Column], task: Task, raw: bool
+) -> dict[str, pa.Array]:
+    """The columns of a task's scores, smoothed or raw."""
+    by_family = [reading.raw if raw else reading.scores for reading in readings]
+    scores = _scores(by_family, task)
+    names = []
+    for column in columns:
+        if column.task is task and column.raw == raw and column.dtype != "str":
+            names.append(column.name)
+    arrays = dict(zip(names, map(_floats, scores.T.copy()), strict=True))
+    if task.family == "expr":
+        arrays["expression_raw" if raw else "expression"] = _highest(scores, task.names)
+    return arrays
 
 
 @lru_cache(maxsize=256)
@@ -263,15 +336,17 @@ def _utf8(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _scores(found: Sequence[Mapping[str, Floats]], task: Task) -> Floats:
+def _scores(by_family: Sequence[Mapping[str, Floats]], task: Task) -> Floats:
     """Scores (N, K) of a task, NaN where a reading has none."""
     width = len(task.names)
-    none = np.full(width, np.nan, np.float32)
-    rows = [scores.get(task.family, none) for scores in found]
-    if wrong := [len(row) for row in rows if len(row) != width]:
-        raise LabelMismatchError(
-            f"{task.key} has {width} names, a reading holds {wrong[0]} scores; use the tasks of its bundle"
-        )
+    missing = np.full(width, np.nan, np.float32)
+    rows = [scores.get(task.family, missing) for scores in by_family]
+    for row in rows:
+        if len(row) != width:
+            raise LabelMismatchError(
+                f"{task.key} has {width} names, a reading holds {len(row)} scores; "
+                "use the tasks of its bundle"
+            )
     return np.array(rows, np.float32).reshape(-1, width)
 
 
@@ -281,8 +356,5 @@ def _floats(values: Floats) -> pa.Array:
 
 def _highest(scores: Floats, names: tuple[str, ...]) -> pa.Array:
     """The name of the highest score of each row (N, K); null where one is missing."""
-    return pa.array(
-        np.array(names, object)[scores.argmax(axis=1)],
-        pa.string(),
-        mask=np.isnan(scores).any(axis=1),
-    )
+    best = np.array(names, object)[scores.argmax(axis=1)]
+    return pa.array(best, pa.string(), mask=np.isnan(scores).any(axis=1))

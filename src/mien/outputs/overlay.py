@@ -1,6 +1,7 @@
-"""Overlays: the original film or picture again, with what was read drawn into it.
+"""Overlays: the original video or picture with the results drawn over it.
 
-The original is decoded a second time, in step with the readings, however late they come; memory does not grow.
+The original is decoded a second time, in step with the readings, however late they come; memory
+does not grow.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,18 +25,35 @@ from mien.tasks import Task
 __all__ = ["Overlay"]
 
 _SUFFIXES: Final = {"image": (".jpg", ".jpeg", ".png"), "video": (".mp4",)}
-_LEAST_SIDE: Final = 360  # pixels of the shorter side below which labels cannot be read; smaller pictures are drawn enlarged
-_MOST_SIDE: Final = 1920  # pixels of the longer side to which they are enlarged at most
+# Pixels of the shorter side below which labels cannot be read; smaller pictures are enlarged.
+_LEAST_SIDE: Final = 360
+# Pixels of the longer side to which they are enlarged at most.
+_MOST_SIDE: Final = 1920
+# Of a video that does not say how large its pictures are.
+_DEFAULT_SIZE: Final = (640, 360)
+# Frames a second of a video that does not say how many it has.
+_DEFAULT_RATE: Final = 25.0
+# How bright the last picture is while frames are unreadable.
 _DIMMED: Final = 0.4
 _JPEG_QUALITY: Final = 93
 
 
 class Overlay:
-    """Writes an annotated copy of a source: mp4 for a video, sound included; JPEG or PNG for a picture.
+    """Writes an annotated copy of a source.
 
-    It holds the frames that have readings, each at its own time. As a context manager it makes the file appear when
-    the block ends, and never after an exception; with `files`, it appears with the others of that transaction.
-    Raises OutputError for a camera or arrays, for another suffix, and when the file cannot be written.
+    It is an mp4 with the original's sound for a video, and a JPEG or PNG for a picture. It holds
+    the frames that have readings, each at its own time. As a context manager it makes the file
+    appear when the block ends, and never after an exception.
+
+    Args:
+        path: The file to write.
+        source: What the readings were read from.
+        tasks: The tasks of the readings.
+        files: A transaction with which the file appears; None for one of its own.
+
+    Raises:
+        OutputError: The source is a camera or arrays, the suffix is another one, or the file cannot
+            be written; any method may raise it.
     """
 
     def __init__(
@@ -45,42 +63,52 @@ class Overlay:
         tasks: Sequence[Task],
         files: Transaction | None = None,
     ) -> None:
-        self._path, self._source = Path(path), source
-        self._own = files is None
+        self._path = Path(path)
+        self._source = source
+        self._owns_files = files is None
         self._files = Transaction() if files is None else files
         if source.kind not in _SUFFIXES:
             raise OutputError(
-                f"{source.name}: an overlay needs a file to draw over; give a picture or video, or leave the overlay out"
+                f"{source.name}: an overlay needs a file to draw over; give a picture or video, "
+                "or leave the overlay out"
             )
         suffixes = _SUFFIXES[source.kind]
         if self._path.suffix.lower() not in suffixes:
             raise OutputError(
-                f"{path}: an overlay of {source.kind} {source.name} cannot have this suffix; use {' or '.join(suffixes)}"
+                f"{path}: an overlay of {source.kind} {source.name} cannot have this suffix; "
+                f"use {' or '.join(suffixes)}"
             )
         self._painter = Painter(tasks)
         self._group: list[Reading] = []
         self._last: Pixels | None = None
 
     def __enter__(self) -> Self:
-        # Of its own: iterating a source changes what it reports.
-        again = self._source.reopen() if self._source.reopen else open_source(self._source.name)
-        again.turn(self._source.rotate)
-        self._frames = again.frames()
-        self._scale = _scale(*again.size) if again.size else 1
+        # A source of its own: iterating a source changes what it reports.
+        original = self._source.reopen() if self._source.reopen else open_source(self._source.name)
+        original.turn(self._source.rotate)
+        self._frames = original.frames()
+        self._scale = _scale(*original.size) if original.size else 1
         self._source.media["overlay_scale"] = self._scale
-        is_still = again.kind == "image"
-        self._sheet: _Sheet = (
-            _Still(self._path, self._files)
-            if is_still
-            else _film(self._path, again, self._scale, self._files)
-        )
-        width, height = again.size or (640, 360)
+        width, height = original.size or _DEFAULT_SIZE
         self._size = (self._scale * width, self._scale * height)
-        self._sheet.begin()
+        self._writer: _Writer
+        if original.kind == "image":
+            self._writer = _PictureWriter(self._path, self._files)
+        else:
+            rate = _frame_rate(original)
+            self._writer = VideoWriter(self._path, original.sound, self._size, rate, self._files)
+        self._writer.begin()
         return self
 
     def write(self, readings: Iterable[Reading]) -> None:
-        """Take the next readings, those of a frame one after the other."""
+        """Draw the next readings.
+
+        Args:
+            readings: The readings in order, those of a frame one after the other.
+
+        Raises:
+            SourceError: A frame is missing when the source is decoded again.
+        """
         for reading in readings:
             if self._group and reading.frame != self._group[0].frame:
                 self._flush()
@@ -95,13 +123,13 @@ class Overlay:
         try:
             if kind is None:
                 self._flush()
-                self._sheet.finish()
-                if self._own:
+                self._writer.finish()
+                if self._owns_files:
                     self._files.commit()
         finally:
-            self._sheet.drop()
+            self._writer.drop()
             self._frames.close()
-            if self._own:
+            if self._owns_files:
                 self._files.drop()
 
     def _flush(self) -> None:
@@ -120,15 +148,18 @@ class Overlay:
             self._last = frame.pixels
             picture = self._enlarged(frame.pixels)
             self._painter.paint(picture, [_enlarged(reading, self._scale) for reading in group])
-        self._sheet.add(picture, frame.time_s)
+        self._writer.add(picture, frame.time_s)
 
     def _frame(self, index: int) -> Frame:
+        """The frame of that number; those before it have no readings."""
         for frame in self._frames:
             if frame.index == index:
                 return frame
-            self._last = frame.pixels if frame.pixels is not None else self._last
+            if frame.pixels is not None:
+                self._last = frame.pixels
         raise SourceError(
-            f"{self._source.name}: frame {index} is not there when read again; leave the file alone while it is analysed"
+            f"{self._source.name}: frame {index} is not there when read again; "
+            "leave the file alone while it is analysed"
         )
 
     def _dimmed(self) -> Pixels:
@@ -141,30 +172,37 @@ class Overlay:
         """A copy to draw on."""
         if self._scale == 1:
             return pixels.copy()
-        return np.asarray(
-            cv2.resize(pixels, None, fx=self._scale, fy=self._scale, interpolation=cv2.INTER_CUBIC),
-            np.uint8,
-        )
+        scale = self._scale
+        larger = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        return np.asarray(larger, np.uint8)
 
 
 def _scale(width: int, height: int) -> int:
     """How many times as large a picture of this size is drawn."""
-    return max(min(-(-_LEAST_SIDE // min(width, height)), _MOST_SIDE // max(width, height)), 1)
+    needed = -(-_LEAST_SIDE // min(width, height))
+    allowed = _MOST_SIDE // max(width, height)
+    return max(min(needed, allowed), 1)
 
 
 def _enlarged(reading: Reading, scale: int) -> Reading:
-    """The reading in the pixels of the enlarged picture."""
+    """The reading in pixels of the enlarged picture."""
     if reading.face is None or scale == 1:
         return reading
     face = reading.face
-    x, y, width, height = (scale * each for each in face.box)
-    return replace(
-        reading, face=replace(face, box=(x, y, width, height), points=scale * face.points)
-    )
+    x, y, width, height = face.box
+    box = (scale * x, scale * y, scale * width, scale * height)
+    return replace(reading, face=replace(face, box=box, points=scale * face.points))
 
 
-class _Sheet(Protocol):
-    """What annotated pictures are written on."""
+def _frame_rate(source: Source) -> float:
+    """The average frames a second, within what encoders take."""
+    if not source.frame_hint or not source.length_s:
+        return _DEFAULT_RATE
+    return min(max(source.frame_hint / source.length_s, 1.0), 240.0)
+
+
+class _Writer(Protocol):
+    """Writes annotated pictures into a file."""
 
     def begin(self) -> None: ...
     def add(self, picture: Pixels, time_s: float) -> None: ...
@@ -172,29 +210,25 @@ class _Sheet(Protocol):
     def drop(self) -> None: ...
 
 
-def _film(path: Path, source: Source, scale: int, files: Transaction) -> VideoWriter:
-    rate = source.frame_hint / source.length_s if source.frame_hint and source.length_s else 25.0
-    width, height = source.size or (640, 360)
-    return VideoWriter(
-        path, source.sound, (scale * width, scale * height), min(max(rate, 1.0), 240.0), files
-    )
-
-
-class _Still:
-    """A picture file."""
+class _PictureWriter:
+    """Writes one picture."""
 
     def __init__(self, path: Path, files: Transaction) -> None:
-        self._path, self._files = path, files
+        self._path = path
+        self._files = files
         self._data = b""
 
     def begin(self) -> None:
         pass
 
     def add(self, picture: Pixels, time_s: float) -> None:
-        options = (
-            [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if self._path.suffix.lower() != ".png" else []
-        )
-        self._data = cv2.imencode(self._path.suffix, picture[..., ::-1], options)[1].tobytes()
+        suffix = self._path.suffix
+        options: list[int] = []
+        if suffix.lower() != ".png":
+            options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        # OpenCV takes BGR.
+        _, encoded = cv2.imencode(suffix, picture[..., ::-1], options)
+        self._data = encoded.tobytes()
 
     def finish(self) -> None:
         if self._data:

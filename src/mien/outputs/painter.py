@@ -1,6 +1,7 @@
-"""Faces and their scores drawn over a picture: box, label, and a panel with valence, arousal and action units.
+"""Faces and their scores drawn over a picture: box, label, and a panel of scores.
 
-Nothing but the outline of its box is ever drawn over a face: what finds no free place is drawn smaller, or left out.
+The panel shows valence, arousal and action units. Nothing but the outline of its box is ever drawn
+over a face: what finds no free spot is drawn smaller, or left out.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,9 @@ from mien.outputs.canvas import Box, Canvas, Colour, Pixels, overlap
 from mien.records import Face, Reading, Status
 from mien.tasks import Floats, Task
 
-__all__ = ["PALETTE", "Painter", "colour_of"]
+__all__ = ["PALETTE", "Painter", "colour_of", "note"]
 
-# Okabe & Ito (2008), told apart with every kind of colour vision; RGB.
+# After Okabe & Ito (2008): distinguishable with every kind of colour vision; RGB.
 PALETTE: Final[tuple[Colour, ...]] = (
     (86, 180, 233),
     (240, 178, 50),
@@ -25,42 +26,96 @@ PALETTE: Final[tuple[Colour, ...]] = (
     (200, 200, 255),
 )
 _DARK: Final[Colour] = (14, 17, 22)
-_TRACK: Final[Colour] = (66, 71, 80)
+_GROOVE: Final[Colour] = (66, 71, 80)
 _FAINT: Final[Colour] = (118, 124, 134)
 _MUTED: Final[Colour] = (170, 176, 186)
 _WHITE: Final[Colour] = (246, 248, 250)
 
-# Lengths are for a picture of 360 rows and grow with it.
+# Lengths are pixels of a picture of 360 rows and grow with it.
 _MARGIN: Final = 6.0
 _SMALL_FACE: Final = 50.0
-_CLEAR: Final = 3.0  # between a face's box, whose outline is drawn over it, and everything else
+# Between a face's box, whose outline is drawn over it, and everything else.
+_CLEARANCE: Final = 3.0
 _MOST_PANELS: Final = 3
+# Action units that stand out.
 _STRONGEST: Final = 3
 
 
 def colour_of(track: int | None) -> Colour:
-    """The RGB colour of a face, the same for as long as it is followed.
+    """The colour of a face, the same for as long as it is tracked.
 
-    >>> colour_of(7) == colour_of(0) == colour_of(None)
-    True
+    Args:
+        track: The number of its track.
+
+    Returns:
+        An RGB colour of the palette.
+
+    Examples:
+        >>> colour_of(7) == colour_of(0) == colour_of(None)
+        True
     """
     return PALETTE[(track or 0) % len(PALETTE)]
 
 
-class _Look(NamedTuple):
-    """One face of the picture, ready to be drawn."""
+class _DrawnFace(NamedTuple):
+    """One face of the picture, ready to be drawn.
+
+    Attributes:
+        face: The face.
+        box: Its box.
+        colour: Its colour.
+        is_seen: False where the face was interpolated.
+        reading: Its scores.
+    """
 
     face: Face
     box: Box
     colour: Colour
-    sure: bool
+    is_seen: bool
     reading: Reading
 
 
-class Painter:
-    """Draws the readings of one frame after another; it remembers on which side of a face its panel was.
+class _Label(NamedTuple):
+    """The texts of a label and their lengths in pixels.
 
-    tasks: what the scores of the readings mean.
+    Attributes:
+        number: Number of the track.
+        name: The most probable expression.
+        share: Its probability.
+        scale: What all lengths are multiplied by.
+        number_length: Length of the field with the number.
+        name_length: Length of the name with a gap after it.
+        length: Length of the whole label.
+    """
+
+    number: str
+    name: str
+    share: str
+    scale: float
+    number_length: float
+    name_length: float
+    length: float
+
+    @property
+    def height(self) -> float:
+        return 17.5 * self.scale
+
+    @property
+    def size(self) -> float:
+        return 12 * self.scale
+
+    @property
+    def padding(self) -> float:
+        return 5.5 * self.scale
+
+
+class Painter:
+    """Draws the readings of one frame after another.
+
+    It remembers on which side of a face its panel was, so that panels do not jump.
+
+    Args:
+        tasks: The tasks of the readings.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -68,258 +123,306 @@ class Painter:
         self._sides: dict[int, int] = {}
 
     def paint(self, picture: Pixels, readings: Sequence[Reading]) -> None:
-        """Draw all readings of one frame into `picture`, RGB uint8 (H, W, 3), in place.
+        """Draw all readings of one frame.
 
-        No label and no panel lies over a face. Panels are left out for small faces and where more than three are in view.
+        No label and no panel lies over a face. Panels are left out for small faces and where more
+        than three faces are in view.
+
+        Args:
+            picture: RGB uint8 (H, W, 3), drawn on in place.
+            readings: The readings of the frame.
         """
-        ink = Canvas(picture)
-        looks = [_look(reading, reading.face) for reading in readings if reading.face is not None]
-        for look in looks:
-            _frame(ink, look)
-        taken = [_grown(look.box, _CLEAR * max(ink.scale, 1.0)) for look in looks]
-        for look in looks:
-            taken += self._label(ink, look, taken)
-        for look in looks if len(looks) <= _MOST_PANELS else ():
-            taken += self._panel(picture, look, taken)
-        if not looks and readings:
+        canvas = Canvas(picture)
+        faces = [_drawn(reading, reading.face) for reading in readings if reading.face is not None]
+        for face in faces:
+            _draw_box(canvas, face)
+        clearance = _CLEARANCE * max(canvas.scale, 1.0)
+        taken = [_grown(face.box, clearance) for face in faces]
+        # Labels of all faces before any panel: they are what is missed most.
+        for face in faces:
+            taken += self._label(canvas, face, taken)
+        if len(faces) <= _MOST_PANELS:
+            for face in faces:
+                taken += self._panel(picture, face, taken)
+        if not faces and readings:
             note(picture, readings[0].status.value.replace("_", " "))
 
-    def _panel(self, picture: Pixels, look: _Look, taken: Sequence[Box]) -> list[Box]:
-        """Draw valence, arousal and action units of a face, as large as there is room; the place taken, if any."""
-        ink = Canvas(picture)
-        if (
-            not self._tasks.keys() & look.reading.scores.keys() & {"va", "au"}
-            or look.box.h < _SMALL_FACE * ink.scale
-        ):
+    def _panel(self, picture: Pixels, face: _DrawnFace, taken: Sequence[Box]) -> list[Box]:
+        """Draw the scores of a face, as large as there is room; gives the space taken, if any."""
+        canvas = Canvas(picture)
+        has_scores = self._tasks.keys() & face.reading.scores.keys() & {"va", "au"}
+        if not has_scores or face.box.h < _SMALL_FACE * canvas.scale:
             return []
-        for zoom in np.linspace(_zoom(ink, look.box), _least_zoom(ink), 3):
+        for zoom in np.linspace(_zoom(canvas, face.box), _least_zoom(canvas), 3):
             smaller = Canvas(picture, float(zoom))
-            if spot := self._panel_spot(smaller, look, taken):
-                self._draw_panel(smaller, look, spot)
+            spot = self._panel_spot(smaller, face, taken)
+            if spot is not None:
+                self._draw_panel(smaller, face, spot)
                 return [spot]
-        return self._strip(Canvas(picture, _least_zoom(ink)), look, taken)
+        return self._strip(Canvas(picture, _least_zoom(canvas)), face, taken)
 
-    def _panel_spot(self, ink: Canvas, look: _Look, taken: Sequence[Box]) -> Box | None:
-        """Beside the face where there is room, for a face alone else at the edge of the picture; None without a free place."""
-        width, height = self._panel_size(ink)
-        gap = _MARGIN * ink.scale
-        far, low = ink.width - width - gap, ink.height - height - gap
-        top = float(np.clip(look.box.y, gap, max(low, gap)))
-        lefts = [look.box.x + look.box.w + 1.5 * gap, look.box.x - width - 1.5 * gap, far, gap]
-        spots = [Box(left, top, width, height) for left in lefts]
-        track = -1 if look.face.track is None else look.face.track
-        order = sorted(
-            range(4), key=lambda side: (side > 1, side != self._sides.get(track, 0), side)
-        )
-        chosen = next((side for side in order if _is_free(ink, spots[side], taken)), None)
-        if chosen is None:
-            return None
-        self._sides[track] = chosen
-        return spots[chosen]
+    def _panel_spot(self, canvas: Canvas, face: _DrawnFace, taken: Sequence[Box]) -> Box | None:
+        """A free spot beside the face or else at the edge of the picture, if there is one."""
+        width, height = self._panel_size(canvas)
+        gap = _MARGIN * canvas.scale
+        lowest = canvas.height - height - gap
+        top = float(np.clip(face.box.y, gap, max(lowest, gap)))
+        lefts = [
+            face.box.x + face.box.w + 1.5 * gap,
+            face.box.x - width - 1.5 * gap,
+            canvas.width - width - gap,
+            gap,
+        ]
+        track = -1 if face.face.track is None else face.face.track
+        last_side = self._sides.get(track, 0)
+        # Beside the face before the edges, and on the side of the last frame before the other.
+        for side in sorted(range(4), key=lambda side: (side > 1, side != last_side, side)):
+            spot = Box(lefts[side], top, width, height)
+            if _is_free(canvas, spot, taken):
+                self._sides[track] = side
+                return spot
+        return None
 
-    def _panel_size(self, ink: Canvas) -> tuple[float, float]:
+    def _panel_size(self, canvas: Canvas) -> tuple[float, float]:
         rows = len(self._tasks["au"].names) if "au" in self._tasks else 0
         dial = 64.0 if "va" in self._tasks else 6.0
-        return 124 * ink.scale, (dial + 11.5 * rows + 4) * ink.scale
+        return 124 * canvas.scale, (dial + 11.5 * rows + 4) * canvas.scale
 
-    def _draw_panel(self, ink: Canvas, look: _Look, spot: Box) -> None:
-        scores = look.reading.scores
-        ink.veil(spot, _DARK, 0.76, 7 * ink.scale)
-        top = spot.y + 6 * ink.scale
+    def _draw_panel(self, canvas: Canvas, face: _DrawnFace, spot: Box) -> None:
+        scores = face.reading.scores
+        s = canvas.scale
+        canvas.veil(spot, _DARK, 0.76, 7 * s)
+        top = spot.y + 6 * s
         if "va" in self._tasks:
             if "va" in scores:
-                _dial(ink, (spot.x + 8 * ink.scale, top + 2 * ink.scale), scores["va"], look.colour)
-            top += 58 * ink.scale
+                _dial(canvas, (spot.x + 8 * s, top + 2 * s), scores["va"], face.colour)
+            top += 58 * s
         if "au" in self._tasks and "au" in scores:
-            _bars(ink, spot, top, self._tasks["au"].names, scores["au"], colour=look.colour)
+            names = self._tasks["au"].names
+            _bars(canvas, spot, top, names, scores["au"], colour=face.colour)
 
-    def _strip(self, ink: Canvas, look: _Look, taken: Sequence[Box]) -> list[Box]:
-        """Where no panel has room: the most telling numbers in rows of text above or below the face; the place taken, if any."""
-        size, pad, line = 11 * ink.scale, 6 * ink.scale, 15 * ink.scale
-        words = self._telling(look.reading)
-        widest = max(ink.length(word, size, 400) for word in words) + 2 * pad
-        per_row = max(min(int((ink.width - 4) // widest), len(words)), 1)
-        rows = [words[start : start + per_row] for start in range(0, len(words), per_row)]
-        width, height = per_row * widest, len(rows) * line + pad
-        left = float(np.clip(look.box.x, 2, max(ink.width - width - 2, 2)))
-        gap = _MARGIN * ink.scale
-        tops = [
-            look.box.y + look.box.h + gap,
-            look.box.y - gap - height,
-            ink.height - height - 2,
-            2.0,
-        ]
-        spots = [Box(left, top, width, height) for top in tops]
-        spot = next((spot for spot in spots if _is_free(ink, spot, taken)), None)
+    def _strip(self, canvas: Canvas, face: _DrawnFace, taken: Sequence[Box]) -> list[Box]:
+        """Where no panel has room, write the main numbers above or below the face.
+
+        Gives the space taken, if any.
+        """
+        size, padding, line = 11 * canvas.scale, 6 * canvas.scale, 15 * canvas.scale
+        words = self._main_scores(face.reading)
+        column = max(canvas.length(word, size, 400) for word in words) + 2 * padding
+        per_row = max(min(int((canvas.width - 4) // column), len(words)), 1)
+        rows = -(-len(words) // per_row)
+        spot = _strip_spot(canvas, face.box, per_row * column, rows * line + padding, taken)
         if spot is None:
             return []
-        ink.veil(spot, _DARK, 0.76, 5 * ink.scale)
-        for row, some in enumerate(rows):
-            for place, word in enumerate(some):
-                ink.text(
-                    word,
-                    (spot.x + pad + place * widest, spot.y + pad + row * line + 0.7 * size),
-                    size,
-                    _WHITE,
-                    400,
-                )
+        canvas.veil(spot, _DARK, 0.76, 5 * canvas.scale)
+        for number, word in enumerate(words):
+            row, position = divmod(number, per_row)
+            x = spot.x + padding + position * column
+            y = spot.y + padding + row * line + 0.7 * size
+            canvas.text(word, (x, y), size, _WHITE, 400)
         return [spot]
 
-    def _telling(self, reading: Reading) -> list[str]:
+    def _main_scores(self, reading: Reading) -> list[str]:
         """Valence, arousal and the strongest action units, as short texts."""
         words = []
         if "va" in self._tasks and "va" in reading.scores:
-            named = zip(self._tasks["va"].names, reading.scores["va"], strict=True)
-            words += [f"{name} {value:+.2f}".replace("-", "−") for name, value in named]
+            for name, value in zip(self._tasks["va"].names, reading.scores["va"], strict=True):
+                words.append(f"{name} {_signed(value)}")
         if "au" in self._tasks and "au" in reading.scores:
-            scores = reading.scores["au"]
-            words += [
-                f"{self._tasks['au'].names[i]} {scores[i]:.2f}"
-                for i in np.argsort(-scores)[:_STRONGEST]
-            ]
+            names, scores = self._tasks["au"].names, reading.scores["au"]
+            for unit in np.argsort(-scores)[:_STRONGEST]:
+                words.append(f"{names[unit]} {scores[unit]:.2f}")
         return words
 
-    def _label(self, ink: Canvas, look: _Look, taken: Sequence[Box]) -> list[Box]:
-        """Draw the number and expression of a face near its box, the number alone where there is less room; the place taken, if any."""
-        words = self._words(look.reading)
-        number = "" if look.face.track is None else str(look.face.track)
-        s = ink.scale * float(np.clip(look.box.w / (84 * ink.scale), 0.78, 1))
-        for strong, light in dict.fromkeys((words or ("", ""), ("", ""))):
-            if not (strong or number):
+    def _label(self, canvas: Canvas, face: _DrawnFace, taken: Sequence[Box]) -> list[Box]:
+        """Draw number and expression of a face near its box, or the number alone; as `_panel`."""
+        name, share = self._expression(face.reading)
+        # Without the expression where there is less room.
+        for texts in dict.fromkeys([(name, share), ("", "")]):
+            label = _label_of(canvas, face, *texts)
+            if not (label.name or label.number):
                 continue
-            size, pad, height = 12 * s, 5.5 * s, 17.5 * s
-            chip = ink.length(number, size, 700) + 2 * pad if number else 0.0
-            split = ink.length(strong, size, 600) + 0.35 * size
-            width = chip + (split + ink.length(light, size, 400) + 2 * pad if strong else 0)
-            spot = next(
-                (
-                    spot
-                    for spot in _label_spots(ink, look.box, width, height)
-                    if _is_free(ink, spot, taken)
-                ),
-                None,
-            )
-            if spot is None:
-                continue
-            ink.veil(spot, _DARK, 0.72, 4 * s)
-            if number:
-                ink.fill(Box(spot.x, spot.y, chip, height), look.colour, 4 * s)
-                ink.text(number, (spot.x + pad, spot.y + 13 * s), size, _DARK, 700)
-            left = spot.x + chip + pad
-            ink.text(strong, (left, spot.y + 13 * s), size, _WHITE if look.sure else _MUTED, 600)
-            ink.text(light, (left + split, spot.y + 13 * s), size, _MUTED, 400)
-            return [spot]
+            for spot in _label_spots(canvas, face.box, label.length, label.height):
+                if _is_free(canvas, spot, taken):
+                    _draw_label(canvas, face, label, spot)
+                    return [spot]
         return []
 
-    def _words(self, reading: Reading) -> tuple[str, str] | None:
-        """The highest expression, and how probable it is."""
+    def _expression(self, reading: Reading) -> tuple[str, str]:
+        """The most probable expression and its probability, as texts; empty where there is none."""
         if "expr" not in self._tasks or "expr" not in reading.scores:
-            return None
+            return "", ""
         scores = reading.scores["expr"]
         best = int(scores.argmax())
-        return self._tasks["expr"].names[
-            best
-        ], f"{scores[best]:.0%}{' gap' if reading.status is Status.gap else ''}"
+        gap = " gap" if reading.status is Status.gap else ""
+        return self._tasks["expr"].names[best], f"{scores[best]:.0%}{gap}"
 
 
 def note(picture: Pixels, words: str) -> None:
-    """Write a few words into the lower left of `picture`, RGB uint8 (H, W, 3), in place."""
-    ink = Canvas(picture)
-    s, size = ink.scale, 12 * ink.scale
-    spot = Box(8 * s, ink.height - 27 * s, ink.length(words, size, 500) + 14 * s, 19 * s)
-    ink.veil(spot, _DARK, 0.66, 5 * s)
-    ink.text(words, (spot.x + 7 * s, spot.y + 13.5 * s), size, _MUTED, 500)
+    """Write a few words into the lower left corner of a picture.
+
+    Args:
+        picture: RGB uint8 (H, W, 3), drawn on in place.
+        words: The text.
+    """
+    canvas = Canvas(picture)
+    s, size = canvas.scale, 12 * canvas.scale
+    width = canvas.length(words, size, 500) + 14 * s
+    spot = Box(8 * s, canvas.height - 27 * s, width, 19 * s)
+    canvas.veil(spot, _DARK, 0.66, 5 * s)
+    canvas.text(words, (spot.x + 7 * s, spot.y + 13.5 * s), size, _MUTED, 500)
 
 
-def _look(reading: Reading, face: Face) -> _Look:
-    sure = reading.status is not Status.gap
-    return _Look(
-        face, Box(*map(float, face.box)), colour_of(face.track) if sure else _MUTED, sure, reading
-    )
+def _signed(value: float) -> str:
+    """A number with its sign, a true minus."""
+    return f"{value:+.2f}".replace("-", "−")
 
 
-def _least_zoom(ink: Canvas) -> float:
+def _drawn(reading: Reading, face: Face) -> _DrawnFace:
+    is_seen = reading.status is not Status.gap
+    colour = colour_of(face.track) if is_seen else _MUTED
+    return _DrawnFace(face, Box(*map(float, face.box)), colour, is_seen, reading)
+
+
+def _least_zoom(canvas: Canvas) -> float:
     """How much smaller a panel may be drawn so that its letters can just be read."""
-    return float(np.clip(0.94 / ink.scale, 0.65, 1.0))
+    return float(np.clip(0.94 / canvas.scale, 0.65, 1.0))
 
 
-def _zoom(ink: Canvas, box: Box) -> float:
+def _zoom(canvas: Canvas, box: Box) -> float:
     """How much smaller a panel is drawn for a smaller face."""
-    return float(np.clip(box.h / (150 * ink.scale), _least_zoom(ink), 1.0))
+    return float(np.clip(box.h / (150 * canvas.scale), _least_zoom(canvas), 1.0))
 
 
-def _grown(box: Box, by: float) -> Box:
-    return Box(box.x - by, box.y - by, box.w + 2 * by, box.h + 2 * by)
+def _grown(box: Box, margin: float) -> Box:
+    return Box(box.x - margin, box.y - margin, box.w + 2 * margin, box.h + 2 * margin)
 
 
-def _is_free(ink: Canvas, spot: Box, taken: Sequence[Box]) -> bool:
-    """Whether a place lies within the picture and touches nothing that is taken."""
-    inside = 1 <= spot.x <= ink.width - spot.w - 1 and 1 <= spot.y <= ink.height - spot.h - 1
-    return inside and not any(overlap(spot, other) for other in taken)
+def _is_free(canvas: Canvas, spot: Box, taken: Sequence[Box]) -> bool:
+    """Whether a spot lies within the picture and touches nothing that is taken."""
+    right, bottom = canvas.width - spot.w - 1, canvas.height - spot.h - 1
+    if not (1 <= spot.x <= right and 1 <= spot.y <= bottom):
+        return False
+    return not any(overlap(spot, other) for other in taken)
 
 
-def _label_spots(ink: Canvas, box: Box, width: float, height: float) -> list[Box]:
-    """Above the face, below it, at its sides, and at the edges of the picture, the best place first."""
-    gap = 5 * ink.scale
-    left = float(np.clip(box.x, 2, max(ink.width - width - 2, 2)))
-    right = float(np.clip(box.x + box.w - width, 2, max(ink.width - width - 2, 2)))
+def _within(position: float, length: float, available: float) -> float:
+    """The nearest position at which a length fits into the picture, 2 pixels from its edge."""
+    return float(np.clip(position, 2, max(available - length - 2, 2)))
+
+
+def _strip_spot(
+    canvas: Canvas, box: Box, width: float, height: float, taken: Sequence[Box]
+) -> Box | None:
+    """A free spot for a strip: below the face, above it, or at the bottom or top of the picture."""
+    left = _within(box.x, width, canvas.width)
+    gap = _MARGIN * canvas.scale
+    tops = [box.y + box.h + gap, box.y - gap - height, canvas.height - height - 2, 2.0]
+    for top in tops:
+        spot = Box(left, top, width, height)
+        if _is_free(canvas, spot, taken):
+            return spot
+    return None
+
+
+def _label_of(canvas: Canvas, face: _DrawnFace, name: str, share: str) -> _Label:
+    """Lay out the label of a face, smaller for a smaller face."""
+    scale = canvas.scale * float(np.clip(face.box.w / (84 * canvas.scale), 0.78, 1))
+    size, padding = 12 * scale, 5.5 * scale
+    number = "" if face.face.track is None else str(face.face.track)
+    number_length = canvas.length(number, size, 700) + 2 * padding if number else 0.0
+    name_length = canvas.length(name, size, 600) + 0.35 * size
+    length = number_length
+    if name:
+        length += name_length + canvas.length(share, size, 400) + 2 * padding
+    return _Label(number, name, share, scale, number_length, name_length, length)
+
+
+def _draw_label(canvas: Canvas, face: _DrawnFace, label: _Label, spot: Box) -> None:
+    s, size = label.scale, label.size
+    baseline = spot.y + 13 * s
+    canvas.veil(spot, _DARK, 0.72, 4 * s)
+    if label.number:
+        field = Box(spot.x, spot.y, label.number_length, label.height)
+        canvas.fill(field, face.colour, 4 * s)
+        canvas.text(label.number, (spot.x + label.padding, baseline), size, _DARK, 700)
+    left = spot.x + label.number_length + label.padding
+    colour = _WHITE if face.is_seen else _MUTED
+    canvas.text(label.name, (left, baseline), size, colour, 600)
+    canvas.text(label.share, (left + label.name_length, baseline), size, _MUTED, 400)
+
+
+def _label_spots(canvas: Canvas, box: Box, width: float, height: float) -> list[Box]:
+    """Above the face, below it, at its sides, and at the edges of the picture; the best first."""
+    gap = 5 * canvas.scale
+    left = _within(box.x, width, canvas.width)
+    right = _within(box.x + box.w - width, width, canvas.width)
     above, below = box.y - gap - height, box.y + box.h + gap
-    beside = float(np.clip(box.y, 2, max(ink.height - height - 2, 2)))
-    places = [(left, above), (left, below), (right, above), (right, below)]
-    places += [(box.x + box.w + gap, beside), (box.x - gap - width, beside)]
-    places += [(left, 2.0), (left, ink.height - height - 2)]
-    return [Box(x, y, width, height) for x, y in places]
+    beside = _within(box.y, height, canvas.height)
+    corners = [(left, above), (left, below), (right, above), (right, below)]
+    corners += [(box.x + box.w + gap, beside), (box.x - gap - width, beside)]
+    corners += [(left, 2.0), (left, canvas.height - height - 2)]
+    return [Box(x, y, width, height) for x, y in corners]
 
 
-def _frame(ink: Canvas, look: _Look) -> None:
-    """The face's box: a thin outline with strong corners, or dashes where the face itself was not seen."""
-    s = ink.scale
-    radius = min(9 * s, look.box.w / 4, look.box.h / 4)
-    if look.sure:
-        ink.outline(look.box, look.colour, 0.4, radius)
-        ink.corners(look.box, look.colour, radius, 0.2 * min(look.box.w, look.box.h), 2.2 * s)
+def _draw_box(canvas: Canvas, face: _DrawnFace) -> None:
+    """The face's box: a thin outline with strong corners, or dashes where it was interpolated."""
+    s, box = canvas.scale, face.box
+    radius = min(9 * s, box.w / 4, box.h / 4)
+    if face.is_seen:
+        canvas.outline(box, face.colour, 0.4, radius)
+        canvas.corners(box, face.colour, radius, 0.2 * min(box.w, box.h), 2.2 * s)
     else:
-        ink.dashes(look.box, look.colour, radius, 6 * s, 1.4 * s)
+        canvas.dashes(box, face.colour, radius, 6 * s, 1.4 * s)
 
 
-def _dial(ink: Canvas, corner: tuple[float, float], scores: Floats, colour: Colour) -> None:
+def _dial(canvas: Canvas, corner: tuple[float, float], scores: Floats, colour: Colour) -> None:
     """Valence to the right and arousal upwards, within the unit circle; their numbers beside it."""
-    s = ink.scale
-    radius, (left, top) = 25 * s, corner
+    s, (left, top) = canvas.scale, corner
+    radius = 25 * s
     x, y = left + radius, top + radius
-    ink.disc(x, y, radius, _TRACK, 0.75 * s)
-    ink.disc(x, y, radius / 2, _TRACK, 0.6 * s)
-    ink.line((x - radius, y), (x + radius, y), _FAINT, 0.6 * s)
-    ink.line((x, y - radius), (x, y + radius), _FAINT, 0.6 * s)
+    _dial_background(canvas, x, y, radius)
     valence, arousal = float(scores[0]), float(scores[1])
+    # Both may be 1, which lies outside the circle.
     shrink = radius / max(1.0, float(np.hypot(valence, arousal)))
-    dot = (x + valence * shrink, y - arousal * shrink)
-    ink.line((x, y), dot, colour, 1.1 * s)
-    ink.disc(*dot, 3.4 * s, colour)
+    dot_x, dot_y = x + valence * shrink, y - arousal * shrink
+    canvas.line((x, y), (dot_x, dot_y), colour, 1.1 * s)
+    canvas.disc(dot_x, dot_y, 3.4 * s, colour)
     right = left + 2 * radius + 9 * s
-    for row, (name, value) in enumerate((("valence", valence), ("arousal", arousal))):
-        base = top + (7 + 26 * row) * s
-        ink.text(name, (right, base), 9 * s, _MUTED, 400)
-        ink.text(f"{value:+.2f}".replace("-", "−"), (right, base + 13.5 * s), 12.5 * s, _WHITE, 600)
+    _dial_number(canvas, "valence", valence, (right, top + 7 * s))
+    _dial_number(canvas, "arousal", arousal, (right, top + (7 + 26) * s))
+
+
+def _dial_background(canvas: Canvas, x: float, y: float, radius: float) -> None:
+    s = canvas.scale
+    canvas.disc(x, y, radius, _GROOVE, 0.75 * s)
+    canvas.disc(x, y, radius / 2, _GROOVE, 0.6 * s)
+    canvas.line((x - radius, y), (x + radius, y), _FAINT, 0.6 * s)
+    canvas.line((x, y - radius), (x, y + radius), _FAINT, 0.6 * s)
+
+
+def _dial_number(canvas: Canvas, name: str, value: float, at: tuple[float, float]) -> None:
+    s, (left, baseline) = canvas.scale, at
+    canvas.text(name, (left, baseline), 9 * s, _MUTED, 400)
+    canvas.text(_signed(value), (left, baseline + 13.5 * s), 12.5 * s, _WHITE, 600)
 
 
 def _bars(
-    ink: Canvas, spot: Box, top: float, names: Sequence[str], scores: Floats, *, colour: Colour
+    canvas: Canvas, spot: Box, top: float, names: Sequence[str], scores: Floats, *, colour: Colour
 ) -> None:
     """One bar a row for activations 0..1; the strongest stand out."""
-    s = ink.scale
-    strongest = {int(i) for i in np.argsort(-scores)[:_STRONGEST] if scores[i] >= 0.25}
+    s = canvas.scale
+    strongest = {int(unit) for unit in np.argsort(-scores)[:_STRONGEST] if scores[unit] >= 0.25}
     left, length = spot.x + 40 * s, spot.w - 49 * s
     for row, name in enumerate(names):
         middle = top + (5.75 + 11.5 * row) * s
-        strong, value = row in strongest, float(np.clip(scores[row], 0, 1))
-        ink.text(
-            name,
-            (spot.x + 9 * s, middle + 3.3 * s),
-            9 * s,
-            _WHITE if strong else _MUTED,
-            600 if strong else 400,
-        )
-        ink.bar((left, middle), length, 4 * s, _TRACK)
+        is_strong = row in strongest
+        at = (spot.x + 9 * s, middle + 3.3 * s)
+        if is_strong:
+            canvas.text(name, at, 9 * s, _WHITE, 600)
+        else:
+            canvas.text(name, at, 9 * s, _MUTED, 400)
+        canvas.bar((left, middle), length, 4 * s, _GROOVE)
+        value = float(np.clip(scores[row], 0, 1))
         if value > 0:
-            ink.bar((left, middle), length * value, 4 * s, colour if strong else _FAINT)
+            canvas.bar((left, middle), length * value, 4 * s, colour if is_strong else _FAINT)

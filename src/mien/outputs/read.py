@@ -1,4 +1,4 @@
-"""Tables that mien wrote, read back with the types and the meaning that their dictionary gives them."""
+"""Tables that mien wrote, read back with the types that their data dictionary gives them."""
 
 import hashlib
 import json
@@ -18,200 +18,240 @@ if TYPE_CHECKING:
 
 __all__ = ["read_table"]
 
+# Dictionaries of earlier versions may say "string" for text.
 _TYPES: Final[Mapping[str, Dtype]] = {name: name for name in get_args(Dtype)} | {"string": "str"}
-_BLOCK: Final = 1 << 24  # bytes that are parsed together; a row must fit
+# Bytes that are parsed together; a row must fit.
+_BLOCK: Final = 1 << 24
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":
-    """Read a table that mien wrote, whatever its format, as `Analysis.frame` gave it.
+    """Read a table that mien wrote, in whatever format, as `Analysis.table` gave it.
 
-    Its data dictionary must lie beside it, as it was written: it says which type each column has. Whole numbers stay whole,
-    missing values are missing, and what was made harmless for spreadsheets is as it was. Parquet keeps every digit; CSV and JSON
-    lines are rounded: scores to 5 decimals, seconds to 6, pixels to 2.
+    Its data dictionary must be beside it, unchanged: it says which type each column has. Whole
+    numbers stay whole, missing values are missing, and what was escaped for spreadsheets is as it
+    was. Parquet keeps every digit; CSV and JSON lines are rounded: scores to 5 decimals, seconds to
+    6, pixels to 2.
 
     Args:
         path: The ``.csv``, ``.parquet`` or ``.jsonl`` file.
 
     Returns:
-        A data frame with a row per face per frame; its ``.attrs["dictionary"]`` holds the dictionary.
+        A data frame with a row per face per frame; its ``.attrs["dictionary"]`` holds the
+        dictionary.
 
     Raises:
         UnknownNameError: The suffix is none of these.
-        TableError: The table or its dictionary is missing, cut off, or they do not belong together.
+        TableError: The table or its dictionary is missing or cut off, or they do not belong
+            together.
 
-    >>> import mien, tempfile
-    >>> from mien.demo import portrait
-    >>> table = mien.read_table(mien.analyze(portrait()).save(Path(tempfile.mkdtemp()) / "eileen.csv"))
-    >>> table["expression"].tolist(), table.attrs["dictionary"]["bundle"]["name"]
-    (['happiness'], 'mien-s')
+    Examples:
+        >>> import mien, tempfile
+        >>> from mien.demo import portrait
+        >>> path = Path(tempfile.mkdtemp()) / "eileen.csv"
+        >>> table = mien.read_table(mien.analyze(portrait()).save(path))
+        >>> table["expression"].tolist(), table.attrs["dictionary"]["bundle"]["name"]
+        (['happiness'], 'mien-s')
     """
     path = Path(path)
     suffix = path.suffix.removeprefix(".").lower()
     if path.is_dir():
         raise TableError(f"{path}: is a folder; name one table in it")
-    if what := next((what for ending, what in _BESIDE.items() if path.name.endswith(ending)), None):
-        raise TableError(f"{path}: is {what}, no table; give {_table_of(path)}")
+    for ending, kind in _COMPANIONS.items():
+        if path.name.endswith(ending):
+            stem = path.name.removesuffix(ending)
+            raise TableError(f"{path}: is {kind}, no table; give {_table_beside(path, stem)}")
     if suffix not in _READERS:
         raise UnknownNameError("format", suffix, _READERS)
     if not path.is_file():
         raise TableError(f"{path}: no such table; name a file that mien wrote")
-    page = _dictionary(path)
-    columns = _columns(page, path)
-    _check_content(path, page)
-    try:
-        table = _READERS[suffix](path, columns)
-        _check_names(table.column_names, columns, path)
-        table = table.cast(schema_of(columns))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        why = str(error).partition("\n")[0]
-        raise TableError(
-            f"{path}: cannot be read ({why}); it was changed or cut off, make it again"
-        ) from error
-    _check_rows(table.num_rows, page, path)
+    dictionary = _dictionary(path)
+    columns = _columns(dictionary, path)
+    _check_content(path, dictionary)
+    table = _parsed(path, suffix, columns)
+    _check_rows(table.num_rows, dictionary, path)
     frame = to_frame(table, columns)
-    frame.attrs["dictionary"] = page
+    frame.attrs["dictionary"] = dictionary
     return frame
 
 
-def _table_of(path: Path) -> str:
-    """The table that a file was written with, as far as it lies beside it."""
-    stem = next(path.name.removesuffix(ending) for ending in _BESIDE if path.name.endswith(ending))
-    there = (path.with_name(f"{stem}.{suffix}") for suffix in _READERS)
-    beside = next((str(table) for table in there if table.is_file()), None)
-    return (
-        beside
-        or f"the {', '.join(f'.{suffix}' for suffix in _READERS)} file that was written with it"
-    )
+def _parsed(path: Path, suffix: str, columns: Sequence[Column]) -> pa.Table:
+    try:
+        table = _READERS[suffix](path, columns)
+        _check_names(table.column_names, columns, path)
+        return table.cast(schema_of(columns))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise TableError(
+            f"{path}: cannot be read ({reason}); it was changed or cut off, make it again"
+        ) from error
+
+
+def _table_beside(path: Path, stem: str) -> str:
+    """The table that a file was written with, or what to look for where it is missing."""
+    for suffix in _READERS:
+        table = path.with_name(f"{stem}.{suffix}")
+        if table.is_file():
+            return str(table)
+    suffixes = ", ".join(f".{suffix}" for suffix in _READERS)
+    return f"the {suffixes} file that was written with it"
 
 
 def _dictionary(path: Path) -> dict[str, Any]:
     """The data dictionary beside a table."""
     beside = path.with_suffix(".dictionary.json")
     try:
-        page = json.loads(beside.read_bytes())
+        dictionary = json.loads(beside.read_bytes())
     except FileNotFoundError as error:
         raise TableError(
-            f"{path}: its dictionary {beside.name} is not beside it; bring both, or read it with pandas alone"
+            f"{path}: its dictionary {beside.name} is not beside it; bring both, "
+            "or read it with pandas alone"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise TableError(
-            f"{beside}: cannot be read ({error}); make the table again, or read it with pandas alone"
+            f"{beside}: cannot be read ({error}); make the table again, "
+            "or read it with pandas alone"
         ) from error
-    if not (isinstance(page, dict) and isinstance(page.get("columns"), list) and "mien" in page):
+    if not _is_dictionary(dictionary):
         raise TableError(
-            f"{beside}: is no data dictionary of mien's; make the table again, or read it with pandas alone"
+            f"{beside}: is no data dictionary of mien's; make the table again, "
+            "or read it with pandas alone"
         )
-    return page
+    return dict(dictionary)
 
 
-def _columns(page: Mapping[str, Any], path: Path) -> tuple[Column, ...]:
+def _is_dictionary(content: object) -> bool:
+    if not isinstance(content, dict):
+        return False
+    return isinstance(content.get("columns"), list) and "mien" in content
+
+
+def _columns(dictionary: Mapping[str, Any], path: Path) -> tuple[Column, ...]:
     """Names and types of the columns that a dictionary lists."""
     beside = path.with_suffix(".dictionary.json")
     columns = []
-    for number, entry in enumerate(page["columns"]):
-        name, dtype = (
-            (entry.get("name"), entry.get("dtype")) if isinstance(entry, dict) else (None, None)
-        )
+    for number, entry in enumerate(dictionary["columns"]):
+        facts = entry if isinstance(entry, dict) else {}
+        name, dtype = facts.get("name"), facts.get("dtype")
         if not isinstance(name, str) or not isinstance(dtype, str) or dtype not in _TYPES:
             raise TableError(
-                f"{beside}: columns.{number}: {name!r} of type {dtype!r} is no column that this mien knows; update mien, or read the "
-                "table with pandas alone"
+                f"{beside}: columns.{number}: {name!r} of type {dtype!r} is no column that this "
+                "mien knows; update mien, or read the table with pandas alone"
             )
-        columns.append(Column(name, _TYPES[dtype], str(entry.get("meaning", ""))))
+        columns.append(Column(name, _TYPES[dtype], str(facts.get("meaning", ""))))
     return tuple(columns)
 
 
 def _check_names(names: Sequence[str], columns: Sequence[Column], path: Path) -> None:
-    told = [column.name for column in columns]
-    if list(names) == told:
+    """Raise TableError where a table has other columns than its dictionary."""
+    listed = [column.name for column in columns]
+    if list(names) == listed:
         return
-    differing = [name for name in names if name not in told] + [
-        name for name in told if name not in names
-    ]
-    which = (
-        f"column {differing[0]!r} is in one of them only"
-        if differing
-        else "their columns are in another order"
-    )
+    difference = "their columns are in another order"
+    # Of the table's own columns first: a user sees those.
+    for name in (*names, *listed):
+        if (name in names) != (name in listed):
+            difference = f"column {name!r} is in one of them only"
+            break
     raise TableError(
-        f"{path}: is not the table that its dictionary is about: {which}; bring the two that were written together"
+        f"{path}: is not the table that its dictionary is about: {difference}; "
+        "bring the two that were written together"
     )
 
 
-def _check_content(path: Path, page: Mapping[str, Any]) -> None:
-    """Raise TableError where a table is not, byte for byte, the one whose hash its dictionary holds; it need not hold any."""
-    tables = page.get("tables")
-    if not isinstance(tables, dict):
-        return
-    # A table and its dictionary that were renamed together still belong together.
-    alike = [name for name in tables if Path(name).suffix.lower() == path.suffix.lower()]
-    facts = tables.get(path.name if path.name in tables or len(alike) != 1 else alike[0])
-    told = facts.get("sha256") if isinstance(facts, dict) else None
-    if not isinstance(told, str):
+def _check_content(path: Path, dictionary: Mapping[str, Any]) -> None:
+    """Raise TableError where a table has another hash than its dictionary records.
+
+    Dictionaries of earlier versions record none.
+    """
+    recorded = _recorded_hash(path, dictionary.get("tables"))
+    if recorded is None:
         return
     try:
         with path.open("rb") as file:
-            now = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise TableError(
             f"{path}: cannot be read ({error.strerror}); check that you may read it"
         ) from error
-    if now != told:
+    if digest != recorded:
         raise TableError(
-            f"{path}: was changed or cut off since it was written; make it again, or read it with pandas alone"
+            f"{path}: was changed or cut off since it was written; make it again, "
+            "or read it with pandas alone"
         )
 
 
-def _check_rows(count: int, page: Mapping[str, Any], path: Path) -> None:
-    """Raise TableError where a dictionary counts other rows than there are; it need not count any."""
-    by_status = page.get("rows")
-    if not isinstance(by_status, dict) or not all(
-        isinstance(rows, int) for rows in by_status.values()
-    ):
+def _recorded_hash(path: Path, tables: object) -> str | None:
+    if not isinstance(tables, dict):
+        return None
+    name = path.name
+    # A table and its dictionary that were renamed together still belong together.
+    same_format = [table for table in tables if Path(table).suffix.lower() == path.suffix.lower()]
+    if name not in tables and len(same_format) == 1:
+        name = same_format[0]
+    facts = tables.get(name)
+    recorded = facts.get("sha256") if isinstance(facts, dict) else None
+    return recorded if isinstance(recorded, str) else None
+
+
+def _check_rows(count: int, dictionary: Mapping[str, Any], path: Path) -> None:
+    """Raise TableError where a table has another number of rows than its dictionary records.
+
+    Dictionaries of single inputs record none.
+    """
+    by_status = dictionary.get("rows")
+    if not isinstance(by_status, dict):
         return
-    if count != (told := sum(by_status.values())):
+    if not all(isinstance(rows, int) for rows in by_status.values()):
+        return
+    recorded = sum(by_status.values())
+    if count != recorded:
         raise TableError(
-            f"{path}: has {count} rows, its dictionary counts {told}; it was changed or cut off, make it again"
+            f"{path}: has {count} rows, its dictionary counts {recorded}; "
+            "it was changed or cut off, make it again"
         )
 
 
 def _read_csv(path: Path, columns: Sequence[Column]) -> pa.Table:
     from pyarrow import csv
 
-    # Types go by the names as they stand in the file's header, where those are made harmless too.
-    with csv.open_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True)) as header:
-        in_file = header.schema.names
-    types = dict(zip(in_file, schema_of(columns).types, strict=False))
+    parsing = csv.ParseOptions(newlines_in_values=True)
+    # Types are given by name as the file's header has it, which may be escaped too.
+    with csv.open_csv(path, parse_options=parsing) as header:
+        names = header.schema.names
+    types = dict(zip(names, schema_of(columns).types, strict=False))
+    # An empty cell is missing, an empty text is in quotes (see `mien.outputs.cells`).
+    conversion = csv.ConvertOptions(
+        column_types=types,
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
     table = csv.read_csv(
         path,
         read_options=csv.ReadOptions(block_size=_BLOCK),
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            column_types=types,
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
+        parse_options=parsing,
+        convert_options=conversion,
     )
-    arrays = [
-        _restored(array) if pa.types.is_string(array.type) else array for array in table.columns
-    ]
+    arrays = [_unescaped(array) for array in table.columns]
     return pa.table(arrays, names=[restored(name) for name in table.column_names])
 
 
-def _restored(array: pa.ChunkedArray) -> pa.Array:
-    """Text as it was before it was made harmless; few texts come often."""
+def _unescaped(array: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Text as it was before it was escaped for spreadsheets; numbers as they are."""
+    if not pa.types.is_string(array.type):
+        return array
+    # Text by text, not row by row: a table has few different ones.
     encoded = array.combine_chunks().dictionary_encode()
     texts = [restored(text) for text in encoded.dictionary.to_pylist()]
-    return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(texts, pa.string())).cast(
-        pa.string()
-    )
+    decoded = pa.DictionaryArray.from_arrays(encoded.indices, pa.array(texts, pa.string()))
+    return decoded.cast(pa.string())
 
 
 def _read_json(path: Path, columns: Sequence[Column]) -> pa.Table:
     from pyarrow import json as arrow_json
 
     schema = schema_of(columns)
+    # pyarrow takes an empty file for a broken one.
     if not path.stat().st_size:
         return schema.empty_table()
     return arrow_json.read_json(
@@ -224,17 +264,19 @@ def _read_json(path: Path, columns: Sequence[Column]) -> pa.Table:
 def _read_parquet(path: Path, columns: Sequence[Column]) -> pa.Table:
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(
-        path
-    ) as file:  # read_table of pyarrow would take folders named a=b for columns
+    # pyarrow's `read_table` would take folders named a=b for columns.
+    with ParquetFile(path) as file:
         return file.read()
 
 
-_BESIDE: Final = {
+# Files that are written beside a table: how their names end, and what they are.
+_COMPANIONS: Final = {
     ".dictionary.json": "a data dictionary",
     ".overlay.mp4": "an overlay",
     ".overlay.jpg": "an overlay",
 }
 _READERS: Final[Mapping[str, Callable[[Path, Sequence[Column]], pa.Table]]] = {
-    "csv": _read_csv, "jsonl": _read_json, "parquet": _read_parquet,
-}  # fmt: skip
+    "csv": _read_csv,
+    "jsonl": _read_json,
+    "parquet": _read_parquet,
+}

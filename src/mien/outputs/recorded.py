@@ -1,4 +1,4 @@
-"""What a data dictionary says of the inputs its table was read from, to tell later whether an input is the same."""
+"""What a data dictionary records of the inputs of its table, to recognize them later."""
 
 import hashlib
 import json
@@ -15,10 +15,13 @@ from mien.files import wrap_os_errors
 
 __all__ = ["Recorded", "Stamp", "compare", "file_fingerprint", "fingerprint", "read_dictionary"]
 
-_WHOLE: Final = 16 << 20  # bytes up to which a file is hashed whole
+# Bytes up to which a file is hashed as a whole.
+_WHOLE: Final = 16 << 20
 _BLOCK: Final = 64 << 10
 _BLOCKS: Final = 16
-_MOST_BYTES: Final = 256 << 20  # of a dictionary; one of 100,000 photos has 40 MB
+# Bytes of a dictionary; one of 100,000 photos has 40 MB.
+_MOST_BYTES: Final = 256 << 20
+# Of the keys of an entry, in the order in which they are written.
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "name": (str,),
     "path": (str, type(None)),
@@ -32,16 +35,16 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells whether an input is the same later, and what was read from it.
+    """What shows later whether an input is the same, and what was read from it.
 
-    Args:
+    Attributes:
         name: The path as given, ``camera:N``, ``array`` or ``arrays``.
         path: Its absolute path; None where it is no file.
         bytes: Its size; None where it is no file or cannot be read.
         modified: When it was last changed, in seconds since 1970.
         fingerprint: Hash of its size and content (`fingerprint`).
         rows: Rows that were read from it, by status.
-        overlay: Its overlay, as a path from the dictionary's folder.
+        overlay: Path of its overlay, relative to the dictionary's folder.
     """
 
     name: str
@@ -54,28 +57,53 @@ class Stamp:
 
     @classmethod
     def from_json(cls, entry: object) -> Self:
-        """The stamp of an entry of a dictionary. Raises ValueError where it is none."""
+        """Read an entry of a dictionary.
+
+        Args:
+            entry: One of its ``sources``.
+
+        Returns:
+            The stamp.
+
+        Raises:
+            ValueError: The entry is malformed.
+        """
         if not isinstance(entry, dict) or "name" not in entry:
             raise ValueError("an entry of sources has no name")
         known = {key: entry[key] for key in _TYPES if key in entry}
         for key, value in known.items():
+            # To Python, True is a number.
             if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
                 raise ValueError(f"an entry of sources has a wrong {key}")
-        if not all(
-            isinstance(count, int) and count >= 0 for count in known.get("rows", {}).values()
-        ):
-            raise ValueError("an entry of sources has wrong rows")
+        for count in known.get("rows", {}).values():
+            if not isinstance(count, int) or count < 0:
+                raise ValueError("an entry of sources has wrong rows")
         return cls(**known)
 
     def to_json(self) -> dict[str, object]:
-        """The entry of a dictionary."""
-        entry: dict[str, object] = {key: getattr(self, key) for key in _TYPES if key != "overlay"}
-        return (
-            entry | ({"overlay": self.overlay} if self.overlay else {}) | {"rows": dict(self.rows)}
-        )
+        """The entry of a dictionary.
+
+        Returns:
+            A dict that JSON can hold.
+        """
+        entry: dict[str, object] = {
+            "name": self.name,
+            "path": self.path,
+            "bytes": self.bytes,
+            "modified": self.modified,
+            "fingerprint": self.fingerprint,
+            "rows": dict(self.rows),
+        }
+        if self.overlay:
+            entry["overlay"] = self.overlay
+        return entry
 
     def with_content(self) -> Self:
-        """The same with the fingerprint, which takes reading parts of the file."""
+        """Add the fingerprint, which takes reading parts of the file.
+
+        Returns:
+            The same stamp with a fingerprint, or without one where the file cannot be read.
+        """
         if self.path is None or self.bytes is None or self.fingerprint is not None:
             return self
         try:
@@ -85,21 +113,38 @@ class Stamp:
 
 
 def file_fingerprint(name: str) -> Stamp:
-    """The stamp of an input by its path or name, as it is now and without its fingerprint."""
-    if not os.path.lexists(name):  # a camera, or arrays
+    """Stamp an input as it is now.
+
+    Args:
+        name: Its path, or the name of what is no file.
+
+    Returns:
+        The stamp, still without the hash of the content.
+    """
+    # A camera, or arrays.
+    if not os.path.lexists(name):
         return Stamp(name, modified=time.time())
     path = os.path.abspath(name)
     try:
         now = os.stat(path)
     except OSError:
         return Stamp(name, path)
-    return Stamp(name, path, now.st_size if stat.S_ISREG(now.st_mode) else None, now.st_mtime)
+    size = now.st_size if stat.S_ISREG(now.st_mode) else None
+    return Stamp(name, path, size, now.st_mtime)
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 of a file's size and content: of all of it up to 16 MiB, of 16 blocks of 64 KiB spread evenly over it above.
+    """Hash a file's size and content, in about the same time for every size.
 
-    Raises OSError.
+    Args:
+        path: The file.
+
+    Returns:
+        The SHA-256, in hexadecimal: of the whole file up to 16 MiB, of 16 blocks of 64 KiB spread
+        evenly over a larger one.
+
+    Raises:
+        OSError: The file cannot be read.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -108,6 +153,7 @@ def fingerprint(path: str | Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
             return digest.hexdigest()
+        # The first block begins at the file's start, the last one ends at its end.
         for number in range(_BLOCKS):
             file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
             digest.update(file.read(_BLOCK))
@@ -115,31 +161,39 @@ def fingerprint(path: str | Path) -> str:
 
 
 def compare(new: Stamp, old: Stamp) -> Literal["same", "changed", "other"]:
-    """How an input stands to one that was read before: the same, another content at the same place, or another input.
+    """Compare an input with one that was read before.
 
-    The same content at another place is the same input where the first place is empty now: then it was moved.
+    Args:
+        new: The input as it is now.
+        old: The input as a dictionary records it.
+
+    Returns:
+        ``same``, ``changed`` (other content at the same path) or ``other``. The same content at
+        another path is the same input if nothing is at the old path now: then it was moved.
     """
     if new.path is None or (old.path is None and old.fingerprint):
         return "other"
-    before = old.path or os.path.abspath(old.name)  # the first edition had no path
-    if not _same_place(before, new.path):
-        moved = (
-            new.with_content().fingerprint == old.fingerprint is not None
-            and not os.path.lexists(before)
-        )
-        return "same" if moved else "other"
-    if new.bytes is None or (
-        old.fingerprint is None and (old.bytes, old.modified) == (new.bytes, new.modified)
-    ):
+    # The first edition recorded no path.
+    old_path = old.path or os.path.abspath(old.name)
+    if not _is_same_path(old_path, new.path):
+        if os.path.lexists(old_path) or not _has_content_of(new, old):
+            return "other"
         return "same"
-    return (
-        "same"
-        if new.bytes == old.bytes and new.with_content().fingerprint == old.fingerprint
-        else "changed"
-    )
+    # What cannot be read is taken for the same, and reading it gives the message.
+    if new.bytes is None:
+        return "same"
+    # Nor did it record fingerprints.
+    if old.fingerprint is None and (old.bytes, old.modified) == (new.bytes, new.modified):
+        return "same"
+    same_content = new.bytes == old.bytes and new.with_content().fingerprint == old.fingerprint
+    return "same" if same_content else "changed"
 
 
-def _same_place(old: str, new: str) -> bool:
+def _has_content_of(new: Stamp, old: Stamp) -> bool:
+    return old.fingerprint is not None and new.with_content().fingerprint == old.fingerprint
+
+
+def _is_same_path(old: str, new: str) -> bool:
     if old == new:
         return True
     try:
@@ -152,8 +206,8 @@ def _same_place(old: str, new: str) -> bool:
 class Recorded:
     """A data dictionary that was read back.
 
-    Args:
-        page: All that it says.
+    Attributes:
+        page: All of its content.
         sources: The inputs of its table, in the order of its rows.
         folder: The folder whose photos the table holds; None for any other table.
     """
@@ -164,41 +218,66 @@ class Recorded:
 
     @property
     def edition(self) -> int:
-        """Of the form of the dictionary."""
+        """The version of the dictionary's form."""
         number = self.page.get("dictionary", 1)
         return number if isinstance(number, int) else 1
 
     def texts(self, key: str) -> list[str]:
-        """The lines under a key, such as ``problems``."""
+        """The lines under a key.
+
+        Args:
+            key: Such as ``problems`` or ``notes``.
+
+        Returns:
+            The lines; none where the key is missing or malformed.
+        """
         lines = self.page.get(key)
-        return [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
+        if not isinstance(lines, list):
+            return []
+        return [line for line in lines if isinstance(line, str)]
 
     @property
     def media(self) -> list[Mapping[str, object]]:
-        """What it says the inputs are, one by one; empty where it does not."""
+        """The properties of each input (`Source.media`); empty where it records none."""
         media = self.page.get("media")
-        entries = (
-            media
-            if isinstance(media, list) and len(media) == len(self.sources)
-            else [{}] * len(self.sources)
-        )
-        return [entry if isinstance(entry, dict) else {} for entry in entries]
+        if not isinstance(media, list) or len(media) != len(self.sources):
+            media = [{}] * len(self.sources)
+        return [entry if isinstance(entry, dict) else {} for entry in media]
 
     def files_within(self, folder: Path, stem: str) -> list[Path]:
-        """The files it names, as far as they can be this table's: ``stem.…`` or below ``stem/``."""
-        names = [
-            *self.texts("files"),
-            *(source.overlay for source in self.sources if source.overlay),
-        ]
-        paths = [os.path.normpath(name) for name in names]
-        return [
-            folder / path
-            for path in dict.fromkeys(paths)
-            if path.startswith((f"{stem}.", f"{stem}{os.sep}"))
-        ]
+        """The files it names, as far as they can be this table's.
+
+        Args:
+            folder: The folder of the table.
+            stem: The name of the table without suffix.
+
+        Returns:
+            The files named ``stem.…`` or below ``stem/``: a dictionary that was edited must not
+            make others be removed.
+        """
+        names = self.texts("files")
+        for source in self.sources:
+            if source.overlay:
+                names.append(source.overlay)
+        allowed = (f"{stem}.", f"{stem}{os.sep}")
+        files = []
+        for path in dict.fromkeys(map(os.path.normpath, names)):
+            if path.startswith(allowed):
+                files.append(folder / path)
+        return files
 
     def is_whole(self, folder: Path, formats: Iterable[str], stem: str) -> bool:
-        """Whether the tables in these formats, and all other files it names, are still as they were written."""
+        """Whether all of its files are as they were written.
+
+        Args:
+            folder: The folder of the table.
+            formats: The formats that the table must have.
+            stem: The name of the table without suffix.
+
+        Returns:
+            True where the tables have exactly these formats and their recorded hashes, and all
+            other files exist.
+        """
         tables = self.page.get("tables")
         if not isinstance(tables, dict) or set(tables) != {f"{stem}.{name}" for name in formats}:
             return False
@@ -210,6 +289,7 @@ class Recorded:
 
 def _is_as_written(path: Path, facts: Mapping[str, object]) -> bool:
     try:
+        # The size first: it spares hashing a table that was cut off.
         if path.stat().st_size != facts.get("bytes"):
             return False
         with path.open("rb") as file:
@@ -219,35 +299,46 @@ def _is_as_written(path: Path, facts: Mapping[str, object]) -> bool:
 
 
 def read_dictionary(path: Path) -> Recorded | None:
-    """What the dictionary at `path` says; None where there is none.
+    """Read a data dictionary.
 
-    Raises OutputError where it does not say whose table it belongs to: nobody's rows are to be lost on a guess.
+    Args:
+        path: The dictionary.
+
+    Returns:
+        Its content; None where there is no such file.
+
+    Raises:
+        OutputError: It does not say whose table it belongs to. Nothing is guessed then, as
+            somebody's rows could be lost.
     """
     if not os.path.lexists(path):
         return None
-    step = "move it and its table away, or choose another folder"
+    advice = "move it and its table away, or choose another folder"
     with wrap_os_errors(path):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise OutputError(
                 f"{path}: is in the way, and no regular file; move it away or choose another folder"
             )
         if path.stat().st_size > _MOST_BYTES:
-            raise OutputError(f"{path}: is too large for a data dictionary; {step}")
+            raise OutputError(f"{path}: is too large for a data dictionary; {advice}")
         data = path.read_bytes()
     try:
-        page = json.loads(data)
-        if (
-            not isinstance(page, dict)
-            or not isinstance(page.get("sources"), list)
-            or not page["sources"]
-        ):
-            raise ValueError("it names no sources")
-        folder = page.get("folder")
-        if not isinstance(folder, str | None):
-            raise ValueError("its folder is no text")
-        return Recorded(page, tuple(Stamp.from_json(entry) for entry in page["sources"]), folder)
+        return _parsed(data)
     except (ValueError, RecursionError) as error:
-        why = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise OutputError(
-            f"{path}: is no data dictionary that says whose table it belongs to ({why}); {step}"
+            f"{path}: is no data dictionary that says whose table it belongs to ({reason}); "
+            f"{advice}"
         ) from error
+
+
+def _parsed(data: bytes) -> Recorded:
+    """The content of a dictionary; raises ValueError where it is malformed."""
+    page = json.loads(data)
+    sources = page.get("sources") if isinstance(page, dict) else None
+    if not isinstance(sources, list) or not sources:
+        raise ValueError("it names no sources")
+    folder = page.get("folder")
+    if not isinstance(folder, str | None):
+        raise ValueError("its folder is no text")
+    return Recorded(page, tuple(map(Stamp.from_json, sources)), folder)

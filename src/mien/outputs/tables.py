@@ -1,4 +1,6 @@
-"""Tables of readings: CSV, Parquet and JSON lines, written in passing, complete or not at all."""
+"""Tables of readings: CSV, Parquet and JSON lines, written as the readings come,
+complete or not at all.
+"""
 
 import hashlib
 import json
@@ -25,69 +27,100 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "Column", "Format", "TableWriter", "columns", "finished_rows", "frame_of"]
 
+# Rows that are written together; no more are ever held.
 GROUP: Final = 1024
-"""Rows that are written together; no more are ever held."""
-
-_DIGITS: Final = {"pixels": 2, "seconds": 6}  # after the point, in text formats; scores have 5
+# Digits after the point in text formats, by unit; scores have 5.
+_DIGITS: Final = {"pixels": 2, "seconds": 6}
 
 
 class Format(Protocol):
-    """Writes record batches of one table into an open file."""
+    """Writes record batches of one table into an open file.
+
+    Args:
+        file: The file, open for writing bytes.
+        columns: The columns of the table.
+    """
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None: ...
 
     @staticmethod
     def rows(path: Path) -> Any:
-        """The rows of a finished table, to be sliced and given to `copy`."""
+        """Read the rows of a finished table.
+
+        Args:
+            path: The table.
+
+        Returns:
+            A sequence of rows, to be sliced and given to `copy`.
+        """
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Write the next rows."""
+        """Write the next rows.
+
+        Args:
+            batch: The rows, with the columns of the table.
+        """
 
     def copy(self, rows: Any) -> None:
-        """Write rows of a finished table as they stand there."""
+        """Write rows of a finished table unchanged.
+
+        Args:
+            rows: A slice of what `rows` gave.
+        """
 
     def close(self) -> None:
         """Write what belongs at the end; the file stays open."""
 
 
 class _Lines(ABC):
-    """A text format with one line per row. Numbers have fixed precision."""
+    """A text format with one line per row. Numbers have fixed precision.
+
+    Attributes:
+        start: What a row begins with.
+        separator: What stands between two values.
+        end: What a row ends with.
+        missing: What stands for a missing value.
+    """
 
     start: ClassVar[str] = ""
-    gap: ClassVar[str] = ""
+    separator: ClassVar[str] = ""
     end: ClassVar[str] = "\n"
     missing: ClassVar[str] = ""
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
         self._file = file
-        self._cells = [self.lead(column).replace("%", "%%") + _shape(column) for column in columns]
-        self._absent = [self.lead(column) + self.missing for column in columns]
-        self._row = self.start + self.gap.join(self._cells) + self.end
+        self._cells: list[str] = []
+        self._missing_cells: list[str] = []
+        for column in columns:
+            label = self.label(column)
+            self._cells.append(label.replace("%", "%%") + _number_format(column))
+            self._missing_cells.append(label + self.missing)
+        self._row = self.start + self.separator.join(self._cells) + self.end
 
     def write(self, batch: pa.RecordBatch) -> None:
+        """Write the next rows."""
         rows = zip(*map(self._values, batch.columns), strict=True)
-        text = "".join(
-            [
-                self._row % row if whole else self._gappy(row)
-                for row, whole in zip(rows, _whole(batch), strict=True)
-            ]
-        )
-        self._file.write(text.encode())
+        lines = []
+        # One `%` per row, not per cell, where no value is missing: most rows of most tables.
+        for row, complete in zip(rows, _complete_rows(batch), strict=True):
+            lines.append(self._row % row if complete else self._row_with_gaps(row))
+        self._file.write("".join(lines).encode())
 
     def copy(self, rows: Sequence[bytes]) -> None:
+        """Write rows of a finished table unchanged."""
         self._file.write(b"".join(rows))
 
     def close(self) -> None:
-        """Put out what the format still owes; text owes nothing."""
+        """Write what is buffered; nothing else belongs at the end of text."""
         self._file.flush()
 
     @abstractmethod
-    def lead(self, column: Column) -> str:
-        """What stands in a row before a value."""
+    def label(self, column: Column) -> str:
+        """What stands before each value of a column."""
 
     @abstractmethod
     def text(self, value: str) -> str:
-        """Text as this format writes it."""
+        """A text as this format writes it."""
 
     def _values(self, array: pa.Array) -> list[Any]:
         """Python values, None where missing, text ready to be written."""
@@ -96,126 +129,157 @@ class _Lines(ABC):
             return [None if value is None else self.text(value) for value in values]
         return values
 
-    def _gappy(self, row: tuple[Any, ...]) -> str:
-        each = zip(row, self._cells, self._absent, strict=True)
-        cells = [absent if value is None else cell % value for value, cell, absent in each]
-        return self.start + self.gap.join(cells) + self.end
+    def _row_with_gaps(self, row: tuple[Any, ...]) -> str:
+        cells = []
+        for value, cell, missing in zip(row, self._cells, self._missing_cells, strict=True):
+            cells.append(missing if value is None else cell % value)
+        return self.start + self.separator.join(cells) + self.end
 
 
-def _shape(column: Column) -> str:
+def _number_format(column: Column) -> str:
+    """The `%` format of a column's values."""
     if column.dtype.startswith("float"):
         return f"%.{_DIGITS.get(column.unit, 5)}f"
     return "%s" if column.dtype == "str" else "%d"
 
 
-def _whole(batch: pa.RecordBatch) -> list[bool]:
+def _complete_rows(batch: pa.RecordBatch) -> list[bool]:
     """Which rows have a value in every column."""
-    whole = np.ones(batch.num_rows, bool)
+    complete = np.ones(batch.num_rows, bool)
     for array in batch.columns:
         if array.null_count:
-            whole &= array.is_valid().to_numpy(zero_copy_only=False)
-    return list(map(bool, whole))
+            complete &= array.is_valid().to_numpy(zero_copy_only=False)
+    return list(map(bool, complete))
 
 
-class Csv(_Lines):
-    """Comma-separated UTF-8 with a header; missing values are empty, and no text is a formula (`mien.outputs.cells`)."""
+class _Csv(_Lines):
+    """Comma-separated UTF-8 with a header.
 
-    gap = ","
+    Missing values are empty, and no text is a formula (`mien.outputs.cells`).
+    """
+
+    separator = ","
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
         super().__init__(file, columns)
-        file.write((",".join(self.text(column.name) for column in columns) + self.end).encode())
+        names = [self.text(column.name) for column in columns]
+        file.write((",".join(names) + self.end).encode())
 
     @staticmethod
     def rows(path: Path) -> list[bytes]:
+        """Read the rows of a finished table, without the header."""
         rows: list[bytes] = []
         with path.open("rb") as lines:
             for line in lines:
                 row = line
-                while row.count(b'"') % 2:  # a line break within quotes
+                # An odd number of quotes: the line break is part of a text.
+                while row.count(b'"') % 2:
                     row += next(lines)
                 rows.append(row)
         return rows[1:]
 
-    def lead(self, column: Column) -> str:
+    def label(self, column: Column) -> str:
+        """Nothing: columns are known by their position."""
         return ""
 
     def text(self, value: str) -> str:
+        """A quoted and harmless text."""
         return quoted(value)
 
 
-class JsonLines(_Lines):
+class _JsonLines(_Lines):
     """One JSON object per line with all columns; missing values are null."""
 
-    start, gap, end, missing = "{", ", ", "}\n", "null"
+    start, separator, end, missing = "{", ", ", "}\n", "null"
 
     @staticmethod
     def rows(path: Path) -> list[bytes]:
+        """Read the rows of a finished table."""
         return path.read_bytes().splitlines(keepends=True)
 
-    def lead(self, column: Column) -> str:
+    def label(self, column: Column) -> str:
+        """The key of a value."""
         return f"{json.dumps(column.name)}: "
 
     def text(self, value: str) -> str:
-        return _dumped(value)
+        """A JSON string."""
+        return _json_string(value)
 
 
 @lru_cache(maxsize=256)
-def _dumped(value: str) -> str:
+def _json_string(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-class Parquet:
-    """Parquet with row groups of one size, full precision, and pandas' own dtypes in its metadata."""
+class _Parquet:
+    """Parquet with row groups of one size, full precision, and pandas' dtypes in its metadata."""
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
         from pyarrow.parquet import ParquetWriter
 
+        # So that `pandas.read_parquet` gives the same dtypes as `Analysis.table`.
         metadata = pa.Schema.from_pandas(frame_of([], columns), preserve_index=False).metadata
         self._writer = ParquetWriter(file, schema_of(columns).with_metadata(metadata))
         self._waiting: list[pa.Table] = []
 
     @staticmethod
     def rows(path: Path) -> pa.Table:
+        """Read the rows of a finished table."""
         from pyarrow.parquet import read_table
 
+        # Folders named a=b are no columns.
         return read_table(path, partitioning=None)
 
     def write(self, batch: pa.RecordBatch) -> None:
+        """Write the next rows."""
         self.copy(pa.Table.from_batches([batch]))
 
     def copy(self, rows: pa.Table) -> None:
+        """Write rows of a finished table unchanged."""
         self._waiting.append(rows.cast(self._writer.schema))
-        while sum(table.num_rows for table in self._waiting) >= GROUP:
-            self._put_out(GROUP)
+        while self._count_waiting() >= GROUP:
+            self._write_group(GROUP)
 
-    def _put_out(self, count: int) -> None:
+    def _count_waiting(self) -> int:
+        return sum(table.num_rows for table in self._waiting)
+
+    def _write_group(self, count: int) -> None:
         """Write the first `count` of the waiting rows as one group."""
         rows = pa.concat_tables(self._waiting).combine_chunks()
         self._waiting = [rows.slice(count)]
         self._writer.write_table(rows.slice(0, count))
 
     def close(self) -> None:
+        """Write the last group and the footer."""
         try:
-            if rest := sum(table.num_rows for table in self._waiting):
-                self._put_out(rest)
+            rest = self._count_waiting()
+            if rest:
+                self._write_group(rest)
             self._writer.close()
         finally:
-            self._writer.is_open = (
-                False  # a failed close is not tried again when the object is collected
-            )
+            # Else a failed close would be tried again when the object is collected.
+            self._writer.is_open = False
 
 
-FORMATS: Final[dict[str, type[Format]]] = {"csv": Csv, "jsonl": JsonLines, "parquet": Parquet}
+FORMATS: Final[dict[str, type[Format]]] = {"csv": _Csv, "jsonl": _JsonLines, "parquet": _Parquet}
 """Format by name, which is also the file's suffix."""
 
 
 class TableWriter:
-    """Writes readings into one table per format: ``<stem>.csv`` and so on, a row each.
+    """Writes readings into one table per format, ``<stem>.csv`` and so on, a row each.
 
-    All files appear together when the ``with`` block ends; if it ends by an exception, none does. With `files`, they appear
-    with the others of that transaction. Memory does not grow with the number of rows.
-    Raises UnknownNameError for a format, OutputError when a file cannot be written.
+    A context manager. All files appear together when the block ends, and none after an exception.
+    Memory does not grow with the number of rows.
+
+    Args:
+        stem: The path of the tables without suffix.
+        formats: Names of the formats.
+        columns: The columns of the tables.
+        files: A transaction with which the files appear; None for one of their own.
+
+    Raises:
+        UnknownNameError: There is no such format.
+        OutputError: A file cannot be written; any method may raise it.
     """
 
     def __init__(
@@ -229,8 +293,9 @@ class TableWriter:
         for name in self._formats:
             if name not in FORMATS:
                 raise UnknownNameError("format", name, FORMATS)
-        self._stem, self._columns = stem, tuple(columns)
-        self._own = files is None
+        self._stem = stem
+        self._columns = tuple(columns)
+        self._owns_files = files is None
         self._files = Transaction() if files is None else files
         self._tables: dict[str, _Table] = {}
         self._waiting: list[Reading] = []
@@ -247,7 +312,11 @@ class TableWriter:
         return self
 
     def write(self, readings: Iterable[Reading]) -> None:
-        """Take the next rows."""
+        """Write the next rows.
+
+        Args:
+            readings: The readings, in the order of the rows.
+        """
         rest = iter(readings)
         while taken := list(islice(rest, GROUP - len(self._waiting))):
             self._waiting += taken
@@ -255,17 +324,29 @@ class TableWriter:
                 self._flush()
 
     def copy(self, rows: Mapping[str, Any], first: int, count: int) -> None:
-        """Take the next rows from finished tables (see `finished_rows`), which must have the same columns and formats."""
+        """Write rows of finished tables of the same columns and formats unchanged.
+
+        Args:
+            rows: The rows by format, as `finished_rows` gives them.
+            first: Number of the first row to copy.
+            count: How many rows to copy.
+        """
+        # What was given before must come before.
         self._flush()
         self._rows += count
         for name, table in self._tables.items():
             table.copy(rows[name][first : first + count])
 
     def facts(self) -> dict[str, dict[str, object]]:
-        """Of each file, once the block has ended: its rows, bytes and sha256, by name."""
-        return {
-            table.path.name: {"rows": self._rows, **table.facts} for table in self._tables.values()
-        }
+        """What tells later whether the files are still complete; known once the block has ended.
+
+        Returns:
+            The number of rows, the size in bytes and the sha256 of each file, by its name.
+        """
+        facts: dict[str, dict[str, object]] = {}
+        for table in self._tables.values():
+            facts[table.path.name] = {"rows": self._rows, **table.facts}
+        return facts
 
     def __exit__(
         self,
@@ -278,23 +359,24 @@ class TableWriter:
                 self._flush()
                 for table in self._tables.values():
                     table.finish()
-                if self._own:
+                if self._owns_files:
                     self._files.commit()
         finally:
             self._drop()
 
     def _flush(self) -> None:
-        if self._waiting:
-            batch = batch_of(self._waiting, self._columns)
-            self._rows += len(self._waiting)
-            self._waiting.clear()
-            for table in self._tables.values():
-                table.write(batch)
+        if not self._waiting:
+            return
+        batch = batch_of(self._waiting, self._columns)
+        self._rows += len(self._waiting)
+        self._waiting = []
+        for table in self._tables.values():
+            table.write(batch)
 
     def _drop(self) -> None:
         for table in self._tables.values():
-            table.let_go()
-        if self._own:
+            table.close_quietly()
+        if self._owns_files:
             self._files.drop()
 
 
@@ -310,6 +392,7 @@ class _Table:
         self._format: Format | None = None
         with wrap_os_errors(path):
             self._file: BinaryIO = self._part.open("wb")
+            # The format may write a header at once, for which the disk may be full.
             try:
                 self._format = kind(self._file, columns)
             except BaseException:
@@ -327,7 +410,7 @@ class _Table:
             self._format.copy(rows)
 
     def finish(self) -> None:
-        """Complete the file, and learn what tells later that it is still whole."""
+        """Complete the file, and note its size and hash."""
         assert self._format is not None
         with wrap_os_errors(self.path):
             self._format.close()
@@ -336,44 +419,79 @@ class _Table:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             self.facts = {"bytes": self._part.stat().st_size, "sha256": digest}
 
-    def let_go(self) -> None:
+    def close_quietly(self) -> None:
         """Close what is open, whatever state it is in."""
-        for closing in (self._format, self._file):
+        for resource in (self._format, self._file):
             with suppress(Exception):
-                if closing is not None:
-                    closing.close()
+                if resource is not None:
+                    resource.close()
 
 
 def finished_rows(stem: Path, formats: Iterable[str]) -> dict[str, Any]:
-    """The rows of finished tables by format, for `TableWriter.copy`."""
+    """Read the rows of finished tables, for `TableWriter.copy`.
+
+    Args:
+        stem: The path of the tables without suffix.
+        formats: Their formats.
+
+    Returns:
+        The rows by format.
+    """
     return {name: FORMATS[name].rows(stem.with_name(f"{stem.name}.{name}")) for name in formats}
 
 
 def frame_of(readings: Iterable[Reading], columns: Sequence[Column]) -> "pd.DataFrame":
-    """Readings as a data frame, a row each, with the columns' names and dtypes."""
-    return to_frame(pa.Table.from_batches(_batches(readings, columns), schema_of(columns)), columns)
+    """Turn readings into a data frame.
+
+    Args:
+        readings: The readings, which become a row each.
+        columns: The columns of the table.
+
+    Returns:
+        A data frame with the columns' names and dtypes.
+    """
+    batches = _batches(readings, columns)
+    return to_frame(pa.Table.from_batches(batches, schema_of(columns)), columns)
 
 
 def to_frame(table: pa.Table, columns: Sequence[Column]) -> "pd.DataFrame":
-    """A table with these columns as a data frame with their dtypes, text in pandas' own default."""
+    """Turn an Arrow table into a data frame.
+
+    Args:
+        table: The table.
+        columns: Its columns.
+
+    Returns:
+        A data frame with the columns' dtypes, text in pandas' own default.
+    """
     import pandas as pd
 
     plain = table.replace_schema_metadata()
     frame: pd.DataFrame = plain.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-    text = pd.Series(["text"]).dtype  # objects before pandas 3, a type of its own since
-    for column, given in zip(columns, frame.dtypes, strict=True):
-        wanted = text if column.dtype == "str" else pd.api.types.pandas_dtype(column.dtype)
-        if given != wanted:  # few are; a cast of the whole frame costs more than a photo's networks
-            frame[column.name] = frame[column.name].astype(wanted)
+    # Text is of type object before pandas 3, and of a type of its own since.
+    text_dtype = pd.Series(["text"]).dtype
+    # Column by column, for few change: casting the whole frame takes longer than reading a photo.
+    for column, dtype in zip(columns, frame.dtypes, strict=True):
+        is_text = column.dtype == "str"
+        target = text_dtype if is_text else pd.api.types.pandas_dtype(column.dtype)
+        if dtype != target:
+            frame[column.name] = frame[column.name].astype(target)
     return frame
 
 
 def _batches(readings: Iterable[Reading], columns: Sequence[Column]) -> Iterator[pa.RecordBatch]:
     rest = iter(readings)
-    while taken := list(islice(rest, GROUP)):
-        yield batch_of(taken, columns)
+    while group := list(islice(rest, GROUP)):
+        yield batch_of(group, columns)
 
 
 def schema_of(columns: Sequence[Column]) -> pa.Schema:
-    """Names and types of the columns."""
+    """The Arrow schema of a table.
+
+    Args:
+        columns: The columns of the table.
+
+    Returns:
+        Their names and types, in order.
+    """
     return pa.schema([pa.field(column.name, ARROW[column.dtype]) for column in columns])

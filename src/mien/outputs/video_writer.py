@@ -1,4 +1,7 @@
-"""An mp4 film with the times of the original's frames and its sound: H.264 pictures, sound copied where mp4 takes it."""
+"""An mp4 video with the frame times and the sound of the original.
+
+Pictures are H.264; sound is copied where mp4 takes it, and encoded as AAC otherwise.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,10 +25,15 @@ from mien.sources.stored import Stored, open_stored
 
 __all__ = ["VideoWriter"]
 
-AnyPacket: TypeAlias = "Packet[Any]"  # generic for the type checker only
+# Generic for the type checker only.
+AnyPacket: TypeAlias = "Packet[Any]"
 
-_TICKS: Final = 90_000  # per second; every common frame rate fits
-_LATE_S: Final = 10.0  # recordings of broadcasts start hours into their clock; a film must not begin with hours of nothing
+# Per second; every common frame rate fits.
+_TICKS: Final = 90_000
+_TIME_BASE: Final = Fraction(1, _TICKS)
+# Recordings of broadcasts start hours into their clock; a video must not begin with hours of
+# nothing.
+_LATE_S: Final = 10.0
 _QUALITY: Final = {"crf": "20", "preset": "veryfast"}
 _LEGAL_IN_MP4: Final = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 _AAC_RATES: Final = frozenset(
@@ -35,11 +43,17 @@ _BT709: Final = 1
 
 
 class VideoWriter:
-    """An mp4 file under way.
+    """Writes an mp4 file.
 
-    path: where it appears once `files` is committed. original: the file whose sound it takes, if any.
-    size: width and height in pixels; an odd one grows by a pixel. rate: pictures per second, about.
-    All methods raise OutputError when the file cannot be written.
+    Args:
+        path: Where it appears once `files` is committed.
+        original: The file whose sound it takes, if any.
+        size: Width and height in pixels; an odd one grows by a pixel, as H.264 asks for.
+        rate: Pictures per second, about.
+        files: The transaction that the file belongs to.
+
+    Raises:
+        OutputError: The file cannot be written; all methods may raise it.
     """
 
     def __init__(
@@ -50,65 +64,79 @@ class VideoWriter:
         rate: float,
         files: Transaction,
     ) -> None:
-        self._path, self._original, self._files = path, original, files
+        self._path = path
+        self._original = original
+        self._files = files
         self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         self._rate = Fraction(rate).limit_denominator(1001)
         self._to_yuv = VideoReformatter()
         self._container: OutputContainer | None = None
-        self._last, self._step = -1, round(_TICKS / rate)
+        # Time of the last picture and how long it was shown, in ticks.
+        self._last = -1
+        self._step = round(_TICKS / rate)
 
     def begin(self) -> None:
         """Make the temporary file."""
-        self._aside: AtomicFile = self._files.add(self._path)
+        self._file: AtomicFile = self._files.add(self._path)
 
     def add(self, picture: Pixels, time_s: float) -> None:
-        """Append a picture, RGB uint8 (H, W, 3), shown from `time_s` on. One of another size is scaled to the film's."""
-        with self._explained():
+        """Append a picture.
+
+        Args:
+            picture: RGB uint8 (H, W, 3); one of another size is scaled to the video's.
+            time_s: When it is first shown, s.
+        """
+        with self._encoder_errors_explained():
             if self._container is None:
-                self._open(time_s if not 0 <= time_s <= _LATE_S else 0.0)
+                self._open(0.0 if 0 <= time_s <= _LATE_S else time_s)
+            # Times must rise, also where the original's do not.
             pts = max(round((time_s - self._shift_s) * _TICKS), self._last + 1)
             if self._last >= 0:
                 self._step = pts - self._last
             self._last = pts
             if self._sound:
-                self._sound.until(pts / _TICKS)
+                self._sound.write_until(pts / _TICKS)
             self._encode(self._frame(picture, pts))
 
     def finish(self) -> None:
-        """Complete the film with the rest of the sound; without pictures there is none."""
+        """Complete the video with the rest of the sound; without pictures there is no file."""
         if self._container is None:
-            self._files.leave_out(self._aside)
+            self._files.leave_out(self._file)
             return
-        with self._explained():
+        with self._encoder_errors_explained():
             self._encode(None)
             if self._sound:
-                self._sound.until(float("inf"))
+                self._sound.write_until(float("inf"))
             self._container.close()
 
     def drop(self) -> None:
-        """Let go of what is open."""
+        """Close what is open."""
         with suppress(Exception):
             if self._container is not None:
                 self._container.close()
 
     def _open(self, shift_s: float) -> None:
+        """Begin the video with the original's time `shift_s`."""
         self._shift_s = shift_s
-        self._container = av.open(
-            str(self._aside.part.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
-        )
+        # The index at the start, so that browsers can play it while it loads.
+        options = {"movflags": "+faststart"}
+        path = str(self._file.part.absolute())
+        self._container = av.open(path, "w", format="mp4", options=options)
         stream = self._container.add_stream(
-            "libx264", rate=self._rate, options=_QUALITY, time_base=Fraction(1, _TICKS)
+            "libx264", rate=self._rate, options=_QUALITY, time_base=_TIME_BASE
         )
         stream.width, stream.height = self._size
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
-        context.time_base = Fraction(1, _TICKS)
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.time_base = _TIME_BASE
+        context.colorspace = _BT709
+        context.color_primaries = _BT709
+        context.color_trc = _BT709
         context.color_range = int(ColorRange.MPEG)
         self._stream = stream
-        self._sound = (
-            None if self._original is None else _Sound(self._original, self._container, shift_s)
-        )
+        self._sound: _Sound | None = None
+        if self._original is not None:
+            self._sound = _Sound(self._original, self._container, shift_s)
 
     def _frame(self, picture: Pixels, pts: int) -> av.VideoFrame:
         frame = av.VideoFrame.from_ndarray(_fit(picture, self._size), format="rgb24")
@@ -118,77 +146,80 @@ class VideoWriter:
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
         )
-        frame.pts, frame.time_base, frame.duration = pts, Fraction(1, _TICKS), self._step
+        frame.pts = pts
+        frame.time_base = _TIME_BASE
+        frame.duration = self._step
         return frame
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
+        """Encode a frame; None writes what the encoder still holds."""
         assert self._container is not None
         self._container.mux(self._stream.encode(frame))
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _encoder_errors_explained(self) -> Iterator[None]:
         with wrap_os_errors(self._path):
             try:
                 yield
             except av.FFmpegError as error:
+                # A full disk is both, and explained as the system's error.
                 if isinstance(error, OSError):
                     raise
-                why = f"the encoder said: {error.strerror}"
+                reason = f"the encoder said: {error.strerror}"
                 raise OutputError(
-                    f"{self._path}: cannot be written ({why}); leave the overlay out for this input"
+                    f"{self._path}: cannot be written ({reason}); "
+                    "leave the overlay out for this input"
                 ) from error
 
 
-def _opened(original: Stored) -> InputContainer:
-    place = original if isinstance(original, str) else open_stored(original)
-    return av.open(place, "r", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+def _open_original(original: Stored) -> InputContainer:
+    file = original if isinstance(original, str) else open_stored(original)
+    # A playlist must not make FFmpeg open addresses on the network.
+    return av.open(file, "r", options={"protocol_whitelist": "file"}, metadata_errors="replace")
 
 
 def _fit(picture: Pixels, size: tuple[int, int]) -> Pixels:
-    """The picture at the film's size; a missing last row or column repeats the one before."""
+    """The picture at the video's size; a missing last row or column repeats the one before."""
     height, width = picture.shape[:2]
-    right, low = size[0] - width, size[1] - height
-    if right in (0, 1) and low in (0, 1):
-        return (
-            picture
-            if not (right or low)
-            else np.pad(picture, ((0, low), (0, right), (0, 0)), mode="edge")
-        )
+    right, below = size[0] - width, size[1] - height
+    if right == below == 0:
+        return picture
+    if right in (0, 1) and below in (0, 1):
+        return np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge")
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class _Sound:
-    """The sound of a file, carried into a film in step with its pictures; nothing for a file without."""
+    """The sound of a file, if any, written into a video in step with its pictures."""
 
-    def __init__(self, original: Stored, film: OutputContainer, shift_s: float) -> None:
-        self._film, self._shift_s = film, shift_s
+    def __init__(self, original: Stored, video: OutputContainer, shift_s: float) -> None:
+        self._video = video
+        self._shift_s = shift_s
         self._packets: Iterator[AnyPacket] = iter(())
         self._next: AnyPacket | None = None
-        self._container = container = _opened(original)
-        stream = container.streams.best("audio")
+        self._container = _open_original(original)
+        stream = self._container.streams.best("audio")
         if not isinstance(stream, AudioStream) or stream.codec_context is None:
-            container.close()
+            self._container.close()
         elif stream.codec_context.codec.canonical_name in _LEGAL_IN_MP4:
-            self._packets = self._copied(stream, film.add_stream_from_template(stream))
+            self._packets = self._copied(stream, video.add_stream_from_template(stream))
         else:
             rate = stream.rate if stream.rate in _AAC_RATES else 48_000
-            self._packets = self._coded(
-                stream,
-                film.add_stream(
-                    "aac", rate=rate, layout="mono" if stream.channels == 1 else "stereo"
-                ),
-            )
+            layout = "mono" if stream.channels == 1 else "stereo"
+            target = video.add_stream("aac", rate=rate, layout=layout)
+            self._packets = self._encoded(stream, target)
 
-    def until(self, time_s: float) -> None:
-        """Write what is to be heard up to this time of the film."""
+    def write_until(self, time_s: float) -> None:
+        """Write what is to be heard up to this time of the video."""
         if self._next is None:
             self._next = next(self._packets, None)
         while self._next is not None and _start_s(self._next) <= time_s:
-            self._film.mux(self._next)
+            self._video.mux(self._next)
             self._next = next(self._packets, None)
 
     def _copied(self, stream: AudioStream, target: AudioStream) -> "Iterator[AnyPacket]":
         for packet in _demuxed(self._container, stream):
+            # The empty packet at the end has no time.
             if packet.dts is None:
                 continue
             shift = round(self._shift_s / packet.time_base)
@@ -197,7 +228,7 @@ class _Sound:
             packet.stream = target
             yield packet
 
-    def _coded(self, stream: AudioStream, target: AudioStream) -> "Iterator[AnyPacket]":
+    def _encoded(self, stream: AudioStream, target: AudioStream) -> "Iterator[AnyPacket]":
         for packet in _demuxed(self._container, stream):
             try:
                 frames = packet.decode()
