@@ -1,1 +1,1 @@
-"""Work over time: on the readings of a stream (`readings`), on rows of a label table (`rows`, `strides`), and honest tuning (`tuning`)."""
+"""Scores over time: of a stream's readings, and of the rows of a label table."""

@@ -1,11 +1,14 @@
-"""Looking at few frames where that is enough: an adaptive frame rate (after Savchenko, ICML 2023, in our own form).
+"""An adaptive frame rate: look at few frames where few are enough.
 
-A video is read in stages, with a falling stride. The first stage looks at every 200th frame, say, and draws straight lines
-between them. A frame whose most probable class is then more probable than the stage's threshold is settled. For each frame that is
-not, the next stage looks at the frames of its own finer stride before and after it; and so on. The last stage settles the rest.
+After Savchenko (ICML 2023), in our own form. A video is read in stages, with a falling stride. The
+first stage looks at every 200th frame, say, and interpolates linearly between them. A frame whose
+highest probability is then above the stage's threshold is settled. For each frame that is not, the
+next stage looks at the frames of its own finer stride before and after it; and so on. The last
+stage settles the rest.
 
-The thresholds come from labelled videos. Among the wrong decisions that come to stage k of K, the share that passes the threshold
-(false accepts) is at most alpha * k / K: strict where little was seen, with the steps of Benjamini and Hochberg (1995).
+The thresholds come from labelled videos. Among the wrong decisions that come to stage k of K, the
+share that passes the threshold (false accepts) is at most alpha * k / K: strict where little was
+seen, with the steps of Benjamini and Hochberg (1995).
 """
 
 from collections.abc import Callable, Sequence
@@ -23,22 +26,28 @@ from mien.temporal.rows import Codes, fill_rows, group_codes
 __all__ = ["Strides", "apply_strides", "fit_strides"]
 
 Mask = NDArray[np.bool_]
+# Arguments: stage, scores (n, K) of the rows that are still open, and their row numbers (n,).
+# Gives the confidence above which they are settled.
 Limit = Callable[[int, Floats, Codes], float]
-"""(stage, scores (n, K) of the rows still open, their place in the table (n,)) -> the confidence above which they are settled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strides:
-    """An adaptive frame rate.
+    """The strides and thresholds of an adaptive frame rate.
 
-    strides: each smaller than the one before, >= 1, in frames of the table: 10 looks at every 10th row of a video, from its first.
-    thresholds: one for every stride but the last: a frame is settled where its highest probability is above it.
+    Attributes:
+        strides: In rows of the table, each smaller than the one before, at least 1: 10 looks at
+            every 10th row of a video, from its first.
+        thresholds: One for every stride but the last: a frame is settled where its highest
+            probability is above it.
 
-    Raises ValueError for others.
+    Raises:
+        ValueError: Strides do not fall, or their number does not match that of the thresholds.
 
-    >>> Strides((10, 1), ())
-    Traceback (most recent call last):
-    ValueError: every stride but the last needs a threshold, got the strides (10, 1) and the thresholds ()
+    Examples:
+        >>> Strides((10, 1), ())
+        Traceback (most recent call last):
+        ValueError: every stride but the last needs a threshold, got strides (10, 1), thresholds ()
     """
 
     strides: tuple[int, ...]
@@ -48,7 +57,8 @@ class Strides:
         _check_strides(self.strides)
         if len(self.thresholds) != len(self.strides) - 1 or any(map(isnan, self.thresholds)):
             raise ValueError(
-                f"every stride but the last needs a threshold, got the strides {self.strides} and the thresholds {self.thresholds}"
+                "every stride but the last needs a threshold, "
+                f"got strides {self.strides}, thresholds {self.thresholds}"
             )
 
 
@@ -61,31 +71,38 @@ def fit_strides(
     strides: Sequence[int] = (200, 100, 50, 10, 1),
     alpha: float = 0.1,
 ) -> Strides:
-    """Thresholds for falling strides, such that at most a share alpha * k / K of the wrong decisions of stage k is accepted.
+    """Choose the thresholds of an adaptive frame rate on labelled videos.
 
-    scores: (N, K) probabilities of all rows, without NaN; a decision is the class of the highest. target: (N,) class numbers, NaN = not
-    annotated: such rows are walked over but not counted. A threshold is infinite where no annotated row is left to judge by, 0 where
-    none of them is wrong. Raises DataError for arrays that do not fit, ValueError for alpha outside 0..1 or strides that do not fall.
+    Args:
+        scores: Probabilities of all rows, (N, K), without NaN; a decision is the class of the
+            highest.
+        target: Class numbers, (N,); NaN = not annotated: such rows are walked over but not counted.
+        video: Names or numbers of the videos, (N,).
+        frame: Frame numbers, (N,).
+        strides: Falling strides, in rows of a video.
+        alpha: At most the share alpha * k / K of the wrong decisions of stage k of K is accepted.
+
+    Returns:
+        The strides with their thresholds. A threshold is infinite where no annotated row is left to
+        judge by, and 0 where none of them is wrong.
+
+    Raises:
+        DataError: The arrays do not fit together.
+        ValueError: `alpha` is outside 0..1, or the strides do not fall.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is a share of wrong decisions, 0..1, got {alpha}")
-    told = np.asarray(target, np.float64)
-    if told.shape != np.shape(scores)[:1]:
+    labels = np.asarray(target, np.float64)
+    if labels.shape != np.shape(scores)[:1]:
         raise DataError(
-            f"target must be (N,) class numbers for scores (N, K), got {told.shape} and {np.shape(scores)}"
+            "target must be (N,) class numbers for scores (N, K), "
+            f"got {labels.shape} and {np.shape(scores)}"
         )
     limits: list[float] = []
 
     def limit(stage: int, values: Floats, rows: Codes) -> float:
-        known = ~np.isnan(told[rows])
-        wrong = known & (values.argmax(axis=1) != told[rows])
-        doubts = np.sort(values[wrong].max(axis=1))[::-1]
-        spared = int(alpha * (stage + 1) / len(strides) * len(doubts))
-        limits.append(
-            (float(doubts[spared]) if spared < len(doubts) else 0.0)
-            if known.any()
-            else float("inf")
-        )
+        share = alpha * (stage + 1) / len(strides)
+        limits.append(_threshold(values, labels[rows], share))
         return limits[-1]
 
     _check_strides(strides)
@@ -93,67 +110,115 @@ def fit_strides(
     return Strides(tuple(strides), tuple(limits))
 
 
+def _threshold(scores: Floats, labels: Floats, share: float) -> float:
+    """The lowest threshold that at most this share of the wrong decisions passes."""
+    known = ~np.isnan(labels)
+    if not known.any():
+        return float("inf")
+    wrong = known & (scores.argmax(axis=1) != labels)
+    confidences = np.sort(scores[wrong].max(axis=1))[::-1]
+    accepted = int(share * len(confidences))
+    return float(confidences[accepted]) if accepted < len(confidences) else 0.0
+
+
 def apply_strides(
     plan: Strides, scores: ArrayLike, video: ArrayLike, frame: ArrayLike
 ) -> tuple[Floats, Mask]:
-    """Scores (N, K) as they are when only some frames are looked at, and which ones were, (N,); rows as in the table.
+    """Scores as they are when only some frames are looked at.
 
-    scores: (N, K) probabilities of all rows; those of frames that are not looked at have no influence. The decision of a frame is the
-    class of its highest score, the cost the mean of the second array. Raises DataError for arrays that do not fit, or NaN.
+    Args:
+        plan: The strides and thresholds.
+        scores: Probabilities of all rows, (N, K), without NaN; those of frames that are not looked
+            at have no influence.
+        video: Names or numbers of the videos, (N,).
+        frame: Frame numbers, (N,).
 
-    >>> scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.9, 0.1], [0.3, 0.7], [0.5, 0.5]])
-    >>> values, looked = apply_strides(Strides((2, 1), (0.75,)), scores, ["a"] * 5, range(5))
-    >>> values.round(2).tolist(), looked.tolist()
-    ([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.5, 0.5]], [True, False, True, True, True])
+    Returns:
+        The scores (N, K), and which rows were looked at (N,), both in the order of the table. The
+        decision of a frame is the class of its highest score; the cost is the mean of the second
+        array.
+
+    Raises:
+        DataError: The arrays do not fit together, or hold NaN.
+
+    Examples:
+        >>> scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.9, 0.1], [0.3, 0.7], [0.5, 0.5]])
+        >>> values, looked = apply_strides(Strides((2, 1), (0.75,)), scores, ["a"] * 5, range(5))
+        >>> values.round(2).tolist()
+        [[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.5, 0.5]]
+        >>> looked.tolist()
+        [True, False, True, True, True]
     """
     return _walk(plan.strides, lambda stage, *_: plan.thresholds[stage], scores, video, frame)
 
 
 def _check_strides(strides: Sequence[int]) -> None:
-    if not strides or strides[-1] < 1 or any(a <= b for a, b in pairwise(strides)):
+    falling = all(first > second for first, second in pairwise(strides))
+    if not strides or strides[-1] < 1 or not falling:
         raise ValueError(f"strides must fall and be at least 1, got {tuple(strides)}")
 
 
 def _walk(
     strides: Sequence[int], limit: Limit, scores: ArrayLike, video: ArrayLike, frame: ArrayLike
 ) -> tuple[Floats, Mask]:
-    """Settle every row, stage by stage; gives the settled scores (N, K) and which rows were looked at (N,)."""
-    given = np.asarray(scores, np.float64)
-    if given.ndim != 2 or not given.size or np.isnan(given).any():
+    """Settle every row, stage by stage.
+
+    Gives the settled scores (N, K) and which rows were looked at (N,).
+    """
+    known = np.asarray(scores, np.float64)
+    if known.ndim != 2 or not known.size or np.isnan(known).any():
         raise DataError(
-            f"scores must be (N, K) without NaN, with at least one row, got {given.shape}; fill missing rows first"
+            "scores must be (N, K) without NaN, with at least one row, "
+            f"got {known.shape}; fill missing rows first"
         )
-    code, _ = group_codes(video, len(given))
-    place, length = _places(code, np.asarray(frame))
-    first = np.lexsort((place, code))  # row number in the table by video and place
-    offset = np.concatenate([[0], np.bincount(code).cumsum()[:-1]])[code]
-    settled, looked, still = (
-        np.empty_like(given),
-        np.zeros(len(given), np.bool_),
-        np.ones(len(given), np.bool_),
-    )
+    code, _ = group_codes(video, len(known))
+    rows = _VideoRows(code, np.asarray(frame))
+    settled = np.empty_like(known)
+    looked = np.zeros(len(known), np.bool_)
+    is_open = np.ones(len(known), np.bool_)
     for stage, stride in enumerate(strides):
-        at = place[still]
-        for beside in (at // stride * stride, -(-at // stride) * stride):
-            inside = beside < length[still]
-            looked[first[(offset[still] + beside)[inside]]] = True
-        values = fill_rows(np.where(looked[:, None], given, np.nan), code, frame)
-        open_rows = np.flatnonzero(still)
-        threshold = (
-            -np.inf if stage == len(strides) - 1 else limit(stage, values[open_rows], open_rows)
-        )
-        sure = still & (values.max(axis=1) > threshold)
-        settled[sure], still = values[sure], still & ~sure
+        looked[rows.around(np.flatnonzero(is_open), stride)] = True
+        values = fill_rows(np.where(looked[:, None], known, np.nan), code, frame)
+        # The last stage settles whatever is left.
+        threshold = -np.inf
+        if stage < len(strides) - 1:
+            open_rows = np.flatnonzero(is_open)
+            threshold = limit(stage, values[open_rows], open_rows)
+        sure = is_open & (values.max(axis=1) > threshold)
+        settled[sure] = values[sure]
+        is_open &= ~sure
     return settled, looked
 
 
-def _places(code: Codes, frame: NDArray[np.generic]) -> tuple[Codes, Codes]:
-    """Place 0, 1, 2, … of each row in its video, by frame, and the number of rows of that video; both (N,)."""
-    if frame.shape != code.shape:
-        raise DataError(f"{len(code)} rows need a frame number each, got the shape {frame.shape}")
-    count = np.bincount(code)
-    place = np.empty(len(code), np.int64)
-    place[np.lexsort((frame, code))] = np.arange(len(code)) - np.repeat(
-        count.cumsum() - count, count
-    )
-    return place, count[code]
+class _VideoRows:
+    """The rows of a table by video and, within a video, by frame.
+
+    Args:
+        code: Number of each row's video, (N,).
+        frame: Frame number of each row, (N,).
+    """
+
+    def __init__(self, code: Codes, frame: NDArray[np.generic]) -> None:
+        if frame.shape != code.shape:
+            raise DataError(
+                f"{len(code)} rows need a frame number each, got the shape {frame.shape}"
+            )
+        count = np.bincount(code)
+        first = count.cumsum() - count
+        # Row numbers of the table, sorted by video and frame.
+        self._sorted = np.lexsort((frame, code))
+        # Where each row's video begins in that order, how many rows it has, and the row's own
+        # position 0, 1, 2, … in it; all (N,).
+        self._first = first[code]
+        self._length = count[code]
+        self._position = np.empty(len(code), np.int64)
+        self._position[self._sorted] = np.arange(len(code)) - np.repeat(first, count)
+
+    def around(self, rows: Codes, stride: int) -> Codes:
+        """The rows of a stride at or next to these rows, before and after; their row numbers."""
+        position, first, length = self._position[rows], self._first[rows], self._length[rows]
+        before = position // stride * stride
+        after = -(-position // stride) * stride
+        exists = after < length
+        numbers = np.concatenate([first + before, (first + after)[exists]])
+        return np.asarray(self._sorted[numbers])

@@ -1,9 +1,9 @@
-"""Readings through time: smoothing, and filling short gaps.
+"""Readings over time: smoothing, and filling short gaps.
 
-Every stage is a generator over the readings of one source, ordered by frame, in memory bounded by a stretch of time.
-Time is in seconds, so 25 and 60 frames a second agree, and so does a variable rate. State is kept per track; nothing
-is mixed between tracks or across a gap longer than asked for. Readings without a track pass through unchanged.
-To do both, fill first and smooth then.
+Every stage is a generator over the readings of one source, ordered by frame, in memory bounded by a
+stretch of time. Time is in seconds, so 25 and 60 frames a second agree, and so does a variable
+rate. State is kept per track; nothing is mixed between tracks or across a gap longer than asked
+for. Readings without a track pass through unchanged. To do both, fill first and smooth then.
 """
 
 from collections import OrderedDict, deque
@@ -26,39 +26,49 @@ __all__ = ["Kernel", "Smoothing", "fill_gaps", "smooth"]
 Kernel = Literal["gaussian", "box", "exponential"]
 Times = NDArray[np.float64]
 T = TypeVar("T")
+# Track -> (time last seen in s, what is kept for it), the longest unseen first.
 Recent = OrderedDict[int, tuple[float, T]]
-"""Track -> (time last seen in s, what is kept for it), the longest unseen first."""
 
+# Times closer than this (s) are one time: above rounding error, below every container's clock.
 _TICK: Final = 1e-6
-"""Times closer than this (s) are one time: above rounding error, below every container's clock."""
+# Where each kernel is cut off, in multiples of `Smoothing.seconds`.
 _REACH: Final[Mapping[str, float]] = {"gaussian": 3.0, "box": 1.0, "exponential": 5.0}
-"""Where each kernel is cut off, in multiples of `Smoothing.seconds`."""
+# How wide each kernel is at half of its maximum, in multiples of `Smoothing.seconds`.
 _FULL_WIDTH: Final[Mapping[str, float]] = {
     "gaussian": sqrt(8 * log(2)),
     "box": 2.0,
     "exponential": 2 * log(2),
 }
-"""How wide each kernel is at half of its maximum, in multiples of `Smoothing.seconds`."""
+# Samples that a new window has room for.
+_LEAST_ROOM: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Smoothing:
-    """How scores are averaged over time: weights by distance in time dt, divided by their own sum (Nadaraya & Watson 1964).
+    """How scores are averaged over time.
 
-    seconds: > 0; what it measures depends on the kernel.
-    kernel: ``gaussian`` exp(-dt²/2s²), s the standard deviation, cut at 3 s; ``box`` 1, s the half width;
-        ``exponential`` exp(-|dt|/s), s the time constant, cut at 5 s.
-    causal: use the past only and hold nothing back, for live use; otherwise past and future alike.
-    longest_gap_s: > 0; a track unseen for longer starts anew, and nothing is averaged across. Where frames are far apart
-        it is `sources.interval.GAP_FRAMES` times their own recent interval, if that is more.
-    keep: columns that are not smoothed. A blink, AU45, lasts about as long as the narrowest useful kernel.
+    Weights depend on the distance in time dt and are divided by their sum (Nadaraya & Watson 1964).
+    `fwhm_s` is the width in the measure that all kernels share; `of_width` makes one from it.
 
-    `fwhm_s` says how wide it is in the measure that all kernels share; `of_width` makes one from it.
-    Raises ValueError for other values.
+    Attributes:
+        seconds: Scale s of the kernel, > 0; see `kernel`.
+        kernel: ``gaussian`` exp(-dt²/2s²), s the standard deviation, cut at 3 s; ``box`` 1, s the
+            half width; ``exponential`` exp(-|dt|/s), s the time constant, cut at 5 s.
+        causal: Use the past only and hold nothing back, for live use; otherwise past and future
+            alike.
+        longest_gap_s: > 0; a track unseen for longer starts anew, and nothing is averaged across.
+            Where frames are far apart it is `sources.interval.GAP_FRAMES` times their own recent
+            interval, if that is more.
+        keep: Columns that are not smoothed. A blink, AU45, lasts about as long as the narrowest
+            useful kernel.
 
-    >>> Smoothing(-1.0)
-    Traceback (most recent call last):
-    ValueError: seconds must be a positive number, got -1.0; leave smoothing out to keep the scores as they are
+    Raises:
+        ValueError: A value makes no sense.
+
+    Examples:
+        >>> Smoothing(-1.0)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: seconds must be a positive number, got -1.0; leave smoothing out ...
     """
 
     seconds: float
@@ -70,50 +80,69 @@ class Smoothing:
     def __post_init__(self) -> None:
         if not (isfinite(self.seconds) and self.seconds > 0):
             raise ValueError(
-                f"seconds must be a positive number, got {self.seconds}; leave smoothing out to keep the scores as they are"
+                f"seconds must be a positive number, got {self.seconds}; "
+                "leave smoothing out to keep the scores as they are"
             )
         if not self.longest_gap_s > 0:
             raise ValueError(f"longest_gap_s must be positive, got {self.longest_gap_s}")
-        if self.kernel not in get_args(Kernel):
-            raise ValueError(
-                f"kernel must be one of {', '.join(get_args(Kernel))}, got {self.kernel!r}"
-            )
+        kernels = get_args(Kernel)
+        if self.kernel not in kernels:
+            raise ValueError(f"kernel must be one of {', '.join(kernels)}, got {self.kernel!r}")
+        # A text is a sequence of texts too.
         if isinstance(self.keep, str) or not all(isinstance(name, str) for name in self.keep):
             raise ValueError(f'keep must be names of columns, such as ("AU45",), got {self.keep!r}')
         object.__setattr__(self, "keep", tuple(self.keep))
 
     def __repr__(self) -> str:
-        chosen = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
-        return f"Smoothing({chosen}; {self.fwhm_s:.3g} s wide at half maximum)"
+        values = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        return f"Smoothing({values}; {self.fwhm_s:.3g} s wide at half maximum)"
 
     @classmethod
     def of_width(cls, fwhm_s: float, kernel: Kernel = "gaussian", causal: bool = False) -> Self:
-        """A kernel by its full width at half maximum, seconds.
+        """A smoothing by its full width at half maximum.
 
-        >>> round(Smoothing.of_width(0.15).seconds, 4), Smoothing.of_width(0.15, causal=True).fwhm_s
-        (0.0637, 0.15)
+        Args:
+            fwhm_s: The width, s, > 0.
+            kernel: Its kernel.
+            causal: Use the past only.
+
+        Returns:
+            The smoothing, with defaults for the rest.
+
+        Raises:
+            ValueError: A value makes no sense.
+
+        Examples:
+            >>> round(Smoothing.of_width(0.15).seconds, 4)
+            0.0637
+            >>> Smoothing.of_width(0.15, causal=True).fwhm_s
+            0.15
         """
         if not (isfinite(fwhm_s) and fwhm_s > 0):
             raise ValueError(
-                f"the width of a smoothing must be a positive number of seconds, got {fwhm_s}; leave it out to keep scores as they are"
+                f"the width of a smoothing must be a positive number of seconds, got {fwhm_s}; "
+                "leave it out to keep scores as they are"
             )
         share = 0.5 if causal else 1.0
+        # An unknown kernel is refused by the constructor.
         return cls(fwhm_s / (share * _FULL_WIDTH.get(kernel, 1.0)), kernel, causal)
 
     @property
     def fwhm_s(self) -> float:
-        """Full width at half maximum, seconds: how far apart the times are at which the weight is half of its largest.
+        """Full width at half maximum, s; a causal kernel has only its past half.
 
-        A causal kernel has only its past half.
-
-        >>> round(Smoothing(0.1).fwhm_s, 4), Smoothing(0.1, "box").fwhm_s, Smoothing(0.1, "box", causal=True).fwhm_s
-        (0.2355, 0.2, 0.1)
+        >>> round(Smoothing(0.1).fwhm_s, 4), Smoothing(0.1, "box").fwhm_s
+        (0.2355, 0.2)
+        >>> Smoothing(0.1, "box", causal=True).fwhm_s
+        0.1
         """
         return self.seconds * _FULL_WIDTH[self.kernel] * (0.5 if self.causal else 1.0)
 
     @property
     def reach_s(self) -> float:
-        """Samples farther away than this have no weight; unless causal, also how long a reading is held back, seconds.
+        """Samples farther away than this, s, have no weight.
+
+        Unless causal, it is also how long a reading is held back.
 
         >>> Smoothing(0.25).reach_s, Smoothing(0.25, "box").reach_s
         (0.75, 0.25)
@@ -121,66 +150,99 @@ class Smoothing:
         return self.seconds * _REACH[self.kernel]
 
     def weights(self, dt: Times) -> Times:
-        """Kernel (N,), 0..1, at the distances dt (N,), seconds, all within `reach_s`; not yet divided by its sum.
+        """The kernel at some distances, not yet divided by its sum.
 
-        >>> Smoothing(2.0, "exponential").weights(np.array([0.0, -2.0])).round(3).tolist()
-        [1.0, 0.368]
+        Args:
+            dt: Distances in time, (N,), s, all within `reach_s`.
+
+        Returns:
+            The weights (N,), 0..1.
+
+        Examples:
+            >>> Smoothing(2.0, "exponential").weights(np.array([0.0, -2.0])).round(3).tolist()
+            [1.0, 0.368]
         """
         if self.kernel == "box":
             return np.ones_like(dt)
         scaled = dt / self.seconds
-        return np.exp(-0.5 * scaled * scaled if self.kernel == "gaussian" else -np.abs(scaled))
+        if self.kernel == "gaussian":
+            return np.exp(-0.5 * scaled * scaled)
+        return np.exp(-np.abs(scaled))
 
 
-class _Stretch:
-    """The samples of one track without a break: a window that grows at the end and is trimmed at the front.
+class _Window:
+    """The recent samples of one track without a break; it grows at the end and is trimmed in front.
 
-    Rows [start, at) are still within reach, `at` is the next one to be smoothed, [at, end) wait for their future.
+    Args:
+        scores: The scores of the first sample, which say what all have.
+
+    Attributes:
+        times: Times of the samples, s.
+        values: Their scores, all tasks side by side.
+        start: The first row that is still within reach.
+        current: The next row to be smoothed.
+        end: The row after the last sample; rows [current, end) wait for their future.
     """
 
-    __slots__ = ("at", "end", "keys", "slices", "start", "times", "values")
+    __slots__ = ("current", "end", "keys", "slices", "start", "times", "values")
 
     def __init__(self, scores: Mapping[str, Floats]) -> None:
         self.keys = tuple(scores)
-        ends = np.cumsum([len(values) for values in scores.values()]).tolist()
-        self.slices = [slice(low, high) for low, high in zip([0, *ends], ends, strict=False)]
-        self.start = self.at = self.end = 0
-        self.times: Times = np.empty(64)
-        self.values: Times = np.empty((64, ends[-1]))
+        self.slices: list[slice] = []
+        width = 0
+        for values in scores.values():
+            self.slices.append(slice(width, width + len(values)))
+            width += len(values)
+        self.start = self.current = self.end = 0
+        self.times: Times = np.empty(_LEAST_ROOM)
+        self.values: Times = np.empty((_LEAST_ROOM, width))
 
-    def add(self, now: Reading) -> None:
+    def add(self, reading: Reading) -> None:
+        """Append the scores of a reading."""
         if self.end == len(self.times):
             self._make_room()
-        if now.scores.keys() != set(self.keys) or [len(now.scores[k]) for k in self.keys] != [
-            s.stop - s.start for s in self.slices
-        ]:
+        if not self._has_same_tasks(reading.scores):
             raise ValueError(
-                f"{now.source}, frame {now.frame}: a track cannot change its tasks; smooth the readings of one bundle at a time"
+                f"{reading.source}, frame {reading.frame}: a track cannot change its tasks; "
+                "smooth the readings of one bundle at a time"
             )
-        self.times[self.end] = now.time_s
-        np.concatenate([now.scores[key] for key in self.keys], out=self.values[self.end])
+        self.times[self.end] = reading.time_s
+        scores = [reading.scores[key] for key in self.keys]
+        np.concatenate(scores, out=self.values[self.end])
         self.end += 1
 
+    def _has_same_tasks(self, scores: Mapping[str, Floats]) -> bool:
+        if scores.keys() != set(self.keys):
+            return False
+        for key, part in zip(self.keys, self.slices, strict=True):
+            if len(scores[key]) != part.stop - part.start:
+                return False
+        return True
+
     def _make_room(self) -> None:
-        kept = slice(self.start, self.end)
-        times, values = self.times[kept], self.values[kept]
-        room = max(64, 2 * len(times))
-        self.times, self.values = np.empty(room), np.empty((room, values.shape[1]))
-        self.times[: len(times)], self.values[: len(times)] = times, values
-        self.at, self.end, self.start = self.at - self.start, len(times), 0
+        """Drop what is out of reach, and double the room for the rest."""
+        count = self.end - self.start
+        room = max(_LEAST_ROOM, 2 * count)
+        times, values = np.empty(room), np.empty((room, self.values.shape[1]))
+        times[:count] = self.times[self.start : self.end]
+        values[:count] = self.values[self.start : self.end]
+        self.times, self.values = times, values
+        self.current -= self.start
+        self.start, self.end = 0, count
 
     def next(self, smoothing: Smoothing) -> dict[str, Floats]:
-        """Scores of the row `at`, averaged over the rows within reach, and step on."""
-        now = self.times[self.at]
+        """Scores of the current row, averaged over the rows within reach, and step on."""
+        time_s = self.times[self.current]
         reach = smoothing.reach_s + _TICK
-        low, high = self.start + self.times[self.start : self.end].searchsorted(
-            (now - reach, now + reach)
-        )
-        weights = smoothing.weights(self.times[low:high] - now)
-        own = self.values[self.at]
-        # Averaging the differences from its own value leaves a constant exactly as it was.
-        mean = own + weights @ (self.values[low:high] - own) / weights.sum()
-        self.start, self.at = low, self.at + 1
+        times = self.times[self.start : self.end]
+        low, high = self.start + times.searchsorted((time_s - reach, time_s + reach))
+        weights = smoothing.weights(self.times[low:high] - time_s)
+        current = self.values[self.current]
+        # Averaging the differences from the row itself leaves a constant exactly as it was.
+        mean = current + weights @ (self.values[low:high] - current) / weights.sum()
+        # The next row is later, so what is out of reach now stays so.
+        self.start = low
+        self.current += 1
         return {key: mean[part] for key, part in zip(self.keys, self.slices, strict=True)}
 
 
@@ -189,66 +251,83 @@ def smooth(
 ) -> Iterator[Reading]:
     """Average every track's scores over time; the originals move to `raw`.
 
-    readings: of one source, ordered by frame. They come out in the same order, each as soon as the stream is more than
-    `Smoothing.reach_s` past it, or at once where causal. Scores keep their unit and range (float64): probabilities go on
-    adding up to 1. Readings without scores or track pass through unchanged.
-    tasks: what the scores mean, which tells where the columns are that `Smoothing.keep` names; without tasks all are smoothed.
-    Raises SourceError where time runs backwards, ValueError where a track's tasks change.
+    Scores keep their unit and range (float64): probabilities go on adding up to 1. Readings without
+    scores or track pass through unchanged.
 
-    >>> face = Face((0, 0, 9, 9), np.zeros((5, 2)), 1.0, track=1)
-    >>> clip = [Reading("a", i, i / 10, Status.ok, face, {"va": np.array([float(i == 1)])}, {}) for i in range(3)]
-    >>> [(r.scores["va"].round(3).tolist(), r.raw["va"].tolist()) for r in smooth(clip, Smoothing(0.1, "box"))]
-    [([0.5], [0.0]), ([0.333], [1.0]), ([0.5], [0.0])]
+    Args:
+        readings: Of one source, ordered by frame.
+        smoothing: How to average.
+        tasks: The tasks of the scores, which tell where the columns are that `Smoothing.keep`
+            names; without tasks all are smoothed.
+
+    Yields:
+        The readings in the same order, each as soon as the stream is more than `Smoothing.reach_s`
+        past it, or at once where causal.
+
+    Raises:
+        SourceError: Time runs backwards.
+        ValueError: A track's tasks change.
+
+    Examples:
+        >>> face = Face((0, 0, 9, 9), np.zeros((5, 2)), 1.0, track=1)
+        >>> clip = []
+        >>> for i, valence in enumerate([0.0, 1.0, 0.0]):
+        ...     scores = {"va": np.array([valence])}
+        ...     clip.append(Reading("a", i, i / 10, Status.ok, face, scores, {}))
+        >>> [r.scores["va"].round(3).tolist() for r in smooth(clip, Smoothing(0.1, "box"))]
+        [[0.5], [0.333], [0.5]]
     """
-    tracks: Recent[_Stretch] = OrderedDict()
-    waiting: deque[tuple[Reading, _Stretch | None]] = deque()
+    tracks: Recent[_Window] = OrderedDict()
+    waiting: deque[tuple[Reading, _Window | None]] = deque()
     hold_s = smoothing.reach_s + _TICK
-    kept = _kept(smoothing, tasks)
+    kept = _kept_indices(smoothing, tasks)
     interval = FrameInterval()
-    for now in _in_time(readings):
-        interval.add(now.time_s)
-        _forget(tracks, now.time_s - interval.longest_gap_s(smoothing.longest_gap_s))
-        waiting.append((now, _follow(tracks, now)))
-        while waiting and (smoothing.causal or waiting[0][0].time_s + hold_s < now.time_s):
+    for reading in _in_time(readings):
+        interval.add(reading.time_s)
+        _forget(tracks, reading.time_s - interval.longest_gap_s(smoothing.longest_gap_s))
+        waiting.append((reading, _add_to_window(tracks, reading)))
+        while waiting and (smoothing.causal or waiting[0][0].time_s + hold_s < reading.time_s):
             yield _smoothed(*waiting.popleft(), smoothing, kept)
     while waiting:
         yield _smoothed(*waiting.popleft(), smoothing, kept)
 
 
-def _kept(smoothing: Smoothing, tasks: Sequence[Task]) -> dict[str, list[int]]:
-    """Task family -> places of the scores that stay as they are."""
-    kept = {
-        task.family: [i for i, name in enumerate(task.columns) if name in smoothing.keep]
-        for task in tasks
-    }
-    return {family: places for family, places in kept.items() if places}
+def _kept_indices(smoothing: Smoothing, tasks: Sequence[Task]) -> dict[str, list[int]]:
+    """Task family -> indices of the scores that stay as they are; families without are left out."""
+    kept: dict[str, list[int]] = {}
+    for task in tasks:
+        for index, name in enumerate(task.columns):
+            if name in smoothing.keep:
+                kept.setdefault(task.family, []).append(index)
+    return kept
 
 
-def _follow(tracks: Recent[_Stretch], now: Reading) -> _Stretch | None:
-    """Add a reading to the stretch it belongs to, or to a new one; None where there is nothing to smooth."""
-    if not now.scores or now.face is None or now.face.track is None:
+def _add_to_window(tracks: Recent[_Window], reading: Reading) -> _Window | None:
+    """Add a reading to its track's window, or to a new one; None if there is nothing to smooth."""
+    track = _track(reading)
+    if not reading.scores or track is None:
         return None
-    track = now.face.track
-    stretch = tracks[track][1] if track in tracks else _Stretch(now.scores)
-    stretch.add(now)
-    _saw(tracks, track, now.time_s, stretch)
-    return stretch
+    window = tracks[track][1] if track in tracks else _Window(reading.scores)
+    window.add(reading)
+    _remember(tracks, track, reading.time_s, window)
+    return window
 
 
 def _smoothed(
-    now: Reading, stretch: _Stretch | None, smoothing: Smoothing, kept: Mapping[str, list[int]]
+    reading: Reading, window: _Window | None, smoothing: Smoothing, kept: Mapping[str, list[int]]
 ) -> Reading:
-    if stretch is None:
-        return now
-    scores = stretch.next(smoothing)
-    for family, places in kept.items():
+    if window is None:
+        return reading
+    scores = window.next(smoothing)
+    for family, indices in kept.items():
         if family in scores:
-            scores[family][places] = now.scores[family][places]
-    return replace(now, scores=scores, raw=now.raw or now.scores)
+            scores[family][indices] = reading.scores[family][indices]
+    # What was smoothed before keeps its first originals.
+    return replace(reading, scores=scores, raw=reading.raw or reading.scores)
 
 
-def _saw(tracks: Recent[T], track: int, time_s: float, kept: T) -> None:
-    tracks[track] = (time_s, kept)
+def _remember(tracks: Recent[T], track: int, time_s: float, state: T) -> None:
+    tracks[track] = (time_s, state)
     tracks.move_to_end(track)
 
 
@@ -259,18 +338,20 @@ def _forget(tracks: Recent[T], before_s: float) -> None:
 
 
 def _in_time(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """The same readings; raises SourceError where time runs backwards."""
     latest = -np.inf
-    for now in readings:
-        if now.time_s < latest:
+    for reading in readings:
+        if reading.time_s < latest:
             raise SourceError(
-                f"{now.source}, frame {now.frame}: time runs backwards, {now.time_s} s after {latest} s; re-encode the video"
+                f"{reading.source}, frame {reading.frame}: time runs backwards, "
+                f"{reading.time_s} s after {latest} s; re-encode the video"
             )
-        latest = now.time_s
-        yield now
+        latest = reading.time_s
+        yield reading
 
 
 @dataclass(slots=True)
-class _Instant:
+class _FrameRows:
     """All rows of one frame."""
 
     frame: int
@@ -280,95 +361,132 @@ class _Instant:
     def fill(self, before: Reading, after: Reading) -> None:
         """Add the row of a face that was seen before and after, but not here."""
         row = _between(before, after, self.rows[0])
-        self.rows = [r for r in self.rows if r.face is not None] + [row]
+        # Rows without a face say that there is none, which is no longer true.
+        self.rows = [other for other in self.rows if other.face is not None]
+        self.rows.append(row)
 
     def ordered(self) -> list[Reading]:
-        return sorted(self.rows, key=lambda r: (_track(r) is None, _track(r) or 0))
+        """The rows in the order of their tracks, those without one last."""
+        return sorted(self.rows, key=_track_order)
+
+
+def _track_order(row: Reading) -> tuple[bool, int]:
+    track = _track(row)
+    return (track is None, track or 0)
 
 
 def fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading]:
-    """Give a track that vanishes and is back within `longest_s` (> 0, seconds) a row in the frames between.
+    """Give a track that vanishes and is back soon a row in the frames between.
 
-    Where frames are far apart, `sources.interval.GAP_FRAMES` times their recent interval counts, if that is more.
-    readings: of one source, ordered by frame. The new rows have the status ``gap`` and the track's number; box, points
-    and scores run straight, in time, from the last sight to the next (scores: the tasks both have); confidence is the
-    lower of the two. Such a row takes the place of a ``no_face`` or ``unreadable`` row: ``gap`` says as plainly that
-    nothing was measured there. Frames that nothing fills keep their rows. Within a frame rows come in the order of
-    their tracks, those without one last. A frame is held back until the next one begins, and longer, up to
-    `longest_s`, only while a track is missing.
-    Raises ValueError for a `longest_s` that is not positive, SourceError where time runs backwards.
+    The new rows have the status ``gap`` and the track's number; box, points and scores are
+    interpolated linearly in time, from the last sight to the next (scores: the tasks both have);
+    confidence is the lower of the two. Such a row replaces a ``no_face`` or ``unreadable`` row:
+    ``gap`` says as plainly that nothing was measured there. Frames that nothing fills keep their
+    rows.
 
-    >>> def seen(frame, x):
-    ...     face = Face((x, 0.0, 9.0, 9.0), np.zeros((5, 2)), 1.0, track=1)
-    ...     return Reading("a", frame, frame / 10, Status.ok, face, {"va": np.array([x])}, {})
-    >>> clip = [seen(0, 0.0), Reading("a", 1, 0.1, Status.no_face, None, {}, {}), seen(2, 0.5)]
-    >>> [(str(r.status), r.face.box[0], r.scores["va"].tolist()) for r in fill_gaps(clip, 0.5)]
-    [('ok', 0.0, [0.0]), ('gap', 0.25, [0.25]), ('ok', 0.5, [0.5])]
+    Args:
+        readings: Of one source, ordered by frame.
+        longest_s: The longest gap to fill, > 0, s. Where frames are far apart,
+            `sources.interval.GAP_FRAMES` times their recent interval counts, if that is more.
+
+    Returns:
+        An iterator over the readings; within a frame in the order of their tracks, those without
+        one last. A frame is held back until the next one begins, and longer, up to `longest_s`,
+        only while a track is missing.
+
+    Raises:
+        ValueError: `longest_s` is not positive.
+        SourceError: Time runs backwards; raised when it is met.
+
+    Examples:
+        >>> def seen(frame, x):
+        ...     face = Face((x, 0.0, 9.0, 9.0), np.zeros((5, 2)), 1.0, track=1)
+        ...     scores = {"va": np.array([x])}
+        ...     return Reading("a", frame, frame / 10, Status.ok, face, scores, {})
+        >>> unseen = Reading("a", 1, 0.1, Status.no_face, None, {}, {})
+        >>> filled = fill_gaps([seen(0, 0.0), unseen, seen(2, 0.5)], 0.5)
+        >>> [(str(r.status), r.face.box[0], r.scores["va"].tolist()) for r in filled]
+        [('ok', 0.0, [0.0]), ('gap', 0.25, [0.25]), ('ok', 0.5, [0.5])]
     """
+    # Checked here, not when the first reading is asked for.
     if not longest_s > 0:
         raise ValueError(
-            f"longest_s must be positive, got {longest_s}; leave gap filling out to keep the rows as they are"
+            f"longest_s must be positive, got {longest_s}; "
+            "leave gap filling out to keep the rows as they are"
         )
     return _fill_gaps(readings, longest_s)
 
 
 def _fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading]:
     tracks: Recent[Reading] = OrderedDict()
-    waiting: deque[_Instant] = deque()
+    waiting: deque[_FrameRows] = deque()
     interval = FrameInterval()
-    for frame, group in groupby(_in_time(readings), key=lambda r: r.frame):
+    for frame, group in groupby(_in_time(readings), key=lambda reading: reading.frame):
         rows = list(group)
-        now = _Instant(frame, rows[0].time_s, rows)
-        interval.add(now.time_s)
-        _forget(tracks, now.time_s - interval.longest_gap_s(longest_s))
+        time_s = rows[0].time_s
+        interval.add(time_s)
+        _forget(tracks, time_s - interval.longest_gap_s(longest_s))
         for row in rows:
             _bridge(tracks, waiting, row)
-        waiting.append(now)
+        waiting.append(_FrameRows(frame, time_s, rows))
         while waiting and not _may_return(tracks, waiting[0].frame):
             yield from waiting.popleft().ordered()
-    for instant in waiting:
-        yield from instant.ordered()
+    for held_back in waiting:
+        yield from held_back.ordered()
 
 
-def _bridge(tracks: Recent[Reading], waiting: Iterable[_Instant], now: Reading) -> None:
+def _bridge(tracks: Recent[Reading], waiting: Iterable[_FrameRows], row: Reading) -> None:
     """Where this row's track is back, fill the waiting frames since it was last seen."""
-    if (track := _track(now)) is None:
+    track = _track(row)
+    if track is None:
         return
     if track in tracks:
-        before = tracks[track][1]
-        for instant in waiting:
-            if before.frame < instant.frame:
-                instant.fill(before, now)
-    _saw(tracks, track, now.time_s, now)
+        _, before = tracks[track]
+        for held_back in waiting:
+            if before.frame < held_back.frame:
+                held_back.fill(before, row)
+    _remember(tracks, track, row.time_s, row)
 
 
 def _may_return(tracks: Recent[Reading], frame: int) -> bool:
-    """Whether a track last seen before that frame is still remembered, so that its return would fill the frame."""
-    return bool(tracks) and next(iter(tracks.values()))[1].frame < frame
+    """Whether a track last seen before that frame is remembered, so that its return fills it."""
+    if not tracks:
+        return False
+    _, longest_unseen = next(iter(tracks.values()))
+    return longest_unseen.frame < frame
 
 
 def _track(row: Reading) -> int | None:
     return row.face.track if row.face else None
 
 
-def _between(before: Reading, after: Reading, at: Reading) -> Reading:
-    """The reading at the frame and time of `at`, on the straight line between two readings of one track."""
+def _between(before: Reading, after: Reading, row: Reading) -> Reading:
+    """The reading at the frame and time of `row`, interpolated between two of one track."""
     assert before.face is not None
     assert after.face is not None
     span_s = after.time_s - before.time_s
-    share = (at.time_s - before.time_s) / span_s if span_s else 0.0
-    x, y, w, h = (
-        float(a + share * (b - a)) for a, b in zip(before.face.box, after.face.box, strict=True)
-    )
-    points = before.face.points + share * (after.face.points - before.face.points)
-    face = Face(
-        (x, y, w, h), points, min(before.face.confidence, after.face.confidence), after.face.track
-    )
-    scores, raw = _blend(before.scores, after.scores, share), _blend(before.raw, after.raw, share)
-    return replace(at, status=Status.gap, face=face, scores=scores, raw=raw)
+    share = (row.time_s - before.time_s) / span_s if span_s else 0.0
+    face = _face_between(before.face, after.face, share)
+    scores = _blend(before.scores, after.scores, share)
+    raw = _blend(before.raw, after.raw, share)
+    return replace(row, status=Status.gap, face=face, scores=scores, raw=raw)
+
+
+def _face_between(before: Face, after: Face, share: float) -> Face:
+    sides = zip(before.box, after.box, strict=True)
+    x, y, width, height = (float(start + share * (end - start)) for start, end in sides)
+    points = before.points + share * (after.points - before.points)
+    # Not seen at all, it is no surer than the less sure of the two.
+    confidence = min(before.confidence, after.confidence)
+    return Face((x, y, width, height), points, confidence, after.track)
 
 
 def _blend(
     before: Mapping[str, Floats], after: Mapping[str, Floats], share: float
 ) -> dict[str, Floats]:
-    return {key: before[key] + share * (after[key] - before[key]) for key in before if key in after}
+    """Scores on the straight line between two readings, of the tasks that both have."""
+    blended: dict[str, Floats] = {}
+    for family, start in before.items():
+        if family in after:
+            blended[family] = start + share * (after[family] - start)
+    return blended
