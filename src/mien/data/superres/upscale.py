@@ -20,42 +20,81 @@ OVERLAP: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A super-resolution network, ready: `enlarge` takes RGB uint8 (H, W, 3) to RGB uint8 (factor H, factor W, 3)."""
+    """A super-resolution network, ready.
+
+    Attributes:
+        factor: How many times larger it makes a picture.
+        enlarge: RGB uint8 (H, W, 3) -> RGB uint8 (factor H, factor W, 3).
+    """
 
     factor: int
     enlarge: Callable[[Image], Image]
 
 
 class Engine(Protocol):
-    """Where a `Network` comes from; small and picklable, so that every worker process opens its own."""
+    """Where a `Network` comes from; small and picklable, so every worker opens its own."""
 
     def facts(self) -> dict[str, Any]:
-        """What the pixels depend on, for the manifest: the engine, and the sha256 of its weights. Raises as `open` does."""
+        """What the pixels depend on, for the manifest.
+
+        Returns:
+            The engine, and the sha256 of its weights.
+
+        Raises:
+            MissingExtraError: As `open` does, and so the other errors of `open`.
+        """
         ...
 
     def workers(self, cores: int) -> int:
-        """How many processes serve `cores` cores best."""
+        """How many processes serve best.
+
+        Args:
+            cores: Cores of the machine.
+
+        Returns:
+            The number of processes.
+        """
         ...
 
     def open(self) -> Network:
-        """The network, ready; raises MissingExtraError, and BundleError or DataError for weights it cannot use."""
+        """Load the network.
+
+        Returns:
+            The network, ready.
+
+        Raises:
+            MissingExtraError: Where an optional package is missing.
+            BundleError: For weights it cannot use.
+            DataError: For a file of weights that cannot be read.
+        """
         ...
 
 
 def upscaler(
     engine: Engine, scale: int = 2, *, before_tile: Callable[[], None] | None = None
 ) -> Callable[[Image], Image]:
-    """A function from RGB uint8 (H, W, 3) to RGB uint8 (scale H, scale W, 3).
+    """A function that super-resolves a picture.
 
-    The network runs at its own factor, then Lanczos (OpenCV's, over 8x8 pixels) reduces to `scale`: what ``--outscale`` of
-    Real-ESRGAN's own script does. Departure: that script mirrors 10 px at the right and lower edge, here the network pads.
-    before_tile: called before every run of the network; what it raises ends the picture.
-    Raises ValueError for a scale that is not a whole number from 1 to the network's factor, and what ``engine.open`` raises.
+    The network runs at its own factor, then Lanczos (OpenCV's, over 8x8 pixels) reduces to `scale`:
+    what ``--outscale`` of Real-ESRGAN's own script does. Departure: that script mirrors 10 px at
+    the right and lower edge, here the network pads.
+
+    Args:
+        engine: Where the network comes from.
+        scale: Whole number from 1 to the network's factor.
+        before_tile: Called before every run of the network; what it raises ends the picture.
+
+    Returns:
+        RGB uint8 (H, W, 3) -> RGB uint8 (scale H, scale W, 3).
+
+    Raises:
+        ValueError: For another scale. What ``engine.open`` raises is raised too.
     """
     network = engine.open()
     if scale not in range(1, network.factor + 1):
         raise ValueError(
-            f"scale must be a whole number from 1 to {network.factor}, which the network gives, got {scale}"
+            f"scale must be a whole number from 1 to {network.factor}, which the network gives, "
+            f"got {scale}"
         )
 
     def enlarge(tile: Image) -> Image:
@@ -74,25 +113,35 @@ def upscaler(
 
 
 def tiled(network: Network, image: Image, tile: int = TILE, overlap: int = OVERLAP) -> Image:
-    """RGB uint8 (H, W, 3) to (factor H, factor W, 3), computed in tiles, so that memory does not grow with the picture.
+    """Run a network in tiles, so that memory does not grow with the picture.
 
-    tile: longest side of a tile, px; overlap: px that a tile sees beyond its own on each side, and that are cut off again.
-    The network sees further than the overlap, so seams differ a little from the whole picture at once.
+    The network sees further than the overlap, so seams differ a little from the whole picture at
+    once.
+
+    Args:
+        network: The network.
+        image: RGB uint8 (H, W, 3).
+        tile: Longest side of a tile, px.
+        overlap: Px that a tile sees beyond its own on each side, and that are cut off again.
+
+    Returns:
+        RGB uint8 (factor H, factor W, 3).
     """
     height, width = image.shape[:2]
     if max(height, width) <= tile:
         return network.enlarge(image)
-    by = network.factor
-    large = np.empty((height * by, width * by, 3), np.uint8)
+    factor = network.factor
+    large = np.empty((height * factor, width * factor, 3), np.uint8)
     for top, bottom in pairwise(_cuts(height, tile)):
         for left, right in pairwise(_cuts(width, tile)):
             y, x = max(top - overlap, 0), max(left - overlap, 0)
-            part = network.enlarge(
-                np.ascontiguousarray(image[y : bottom + overlap, x : right + overlap])
-            )
-            large[top * by : bottom * by, left * by : right * by] = part[
-                (top - y) * by : (bottom - y) * by, (left - x) * by : (right - x) * by
-            ]
+            part = image[y : bottom + overlap, x : right + overlap]
+            enlarged = network.enlarge(np.ascontiguousarray(part))
+            # Where the tile itself lies within what the network saw.
+            rows = slice((top - y) * factor, (bottom - y) * factor)
+            columns = slice((left - x) * factor, (right - x) * factor)
+            target = large[top * factor : bottom * factor, left * factor : right * factor]
+            target[:] = enlarged[rows, columns]
     return large
 
 

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ import cv2
 from PIL import Image as Pillow
 
 from mien.data.images import read_picture
-from mien.data.superres.manifest import Stamp
+from mien.data.superres.manifest import Fingerprint
 from mien.data.superres.upscale import Engine, Image, upscaler
 from mien.errors import DataError, OutputError
 from mien.files import LOST_WORKER, atomic_write
@@ -35,12 +35,19 @@ _LONGEST: Final = 65_500  # px, what a JPEG can hold
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture; `name` is its path below the source, with slashes; `stamp` is of the source when the job was made."""
+    """One picture.
+
+    Attributes:
+        name: Its path below the source, with slashes.
+        source: Its whole path.
+        target: The file to write.
+        fingerprint: Of the source when the job was made.
+    """
 
     name: str
     source: str
     target: Path
-    stamp: Stamp
+    fingerprint: Fingerprint
 
 
 def work(
@@ -52,49 +59,72 @@ def work(
     scale: int,
     count: int,
 ) -> None:
-    """Do all jobs in `count` processes.
+    """Do all jobs in several processes.
 
-    take: called here with every job as it ends, and the size in bytes of the file made, or why the picture cannot be read.
-    progress: called here with jobs taken and all jobs.
-    When one of them raises, or a KeyboardInterrupt comes, the jobs in hand stop at their next tile; those that end first are still taken.
-    Raises OutputError, also for a process that died, ValueError for the scale, and what the engine raises.
+    When `take` or `progress` raises, or a KeyboardInterrupt comes, the jobs in hand stop at their
+    next tile; those that end first are still taken.
+
+    Args:
+        jobs: The pictures.
+        take: Called in this process with every job as it ends, and the size in bytes of the file
+            made, or why the picture cannot be read.
+        progress: Called in this process with jobs taken and all jobs.
+        engine: Where each process gets its network.
+        scale: As of `upscaler`.
+        count: Number of processes.
+
+    Raises:
+        OutputError: Where a file cannot be written, or a process died.
+        ValueError: For the scale. What the engine raises is raised too.
     """
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a fork would copy locks that threads of this process hold
+    # A fork would copy locks that threads of this process hold.
+    context = multiprocessing.get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(count, context, _start, (engine, scale, stop))
-    left, taken = iter(jobs), 0
+    waiting = iter(jobs)
     running: dict[Future[int | str], Job] = {}
+    taken = 0
+
+    def fill() -> None:
+        # Two jobs a process: no process waits, and few are in hand when it all has to stop.
+        for job in islice(waiting, 2 * count - len(running)):
+            running[pool.submit(_make, job)] = job
+
     try:
-        with _interrupts_are_ours():  # the first jobs start the processes
-            running |= {pool.submit(_make, job): job for job in islice(left, 2 * count)}
+        # The first jobs start the processes.
+        with _children_ignore_interrupts():
+            fill()
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 take(running.pop(future), future.result())
                 taken += 1
                 if progress:
                     progress(taken, len(jobs))
-            running |= {
-                pool.submit(_make, job): job for job in islice(left, 2 * count - len(running))
-            }
+            fill()
     except BrokenProcessPool as error:
         raise OutputError(LOST_WORKER) from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-        for future, job in running.items():
-            if (
-                not future.cancelled()
-                and not future.exception()
-                and isinstance(made := future.result(), int)
-            ):
-                take(job, made)
+        _take_finished(running, take)
+
+
+def _take_finished(
+    running: Mapping[Future[int | str], Job], take: Callable[[Job, int | str], None]
+) -> None:
+    """Take the jobs in hand that made their file before they were told to stop."""
+    for future, job in running.items():
+        if future.cancelled() or future.exception():
+            continue
+        result = future.result()
+        if isinstance(result, int):
+            take(job, result)
 
 
 @contextmanager
-def _interrupts_are_ours() -> Iterator[None]:
+def _children_ignore_interrupts() -> Iterator[None]:
     """Processes started inside do not hear Ctrl-C, not even while they import."""
+    # Only the main thread may set signal handlers.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -115,20 +145,27 @@ class _Worker:
     upscale: Callable[[Image], Image] | None = None
 
     def make(self, job: Job) -> int | str:
+        """Write one picture; returns its size in bytes, or why it cannot be made."""
         try:
             image = read_picture(job.source)
         except DataError as error:
             return str(error)
-        if max(image.shape[:2]) * self.scale > _LONGEST:
-            return f"{job.source}: {self.scale} times {image.shape[1]}x{image.shape[0]} px is more than a JPEG can hold; make it smaller"
-        if self.upscale is None:  # not when the process starts: what is raised there is lost
-            self.upscale = upscaler(self.engine, self.scale, before_tile=self._check)
+        height, width = image.shape[:2]
+        if max(height, width) * self.scale > _LONGEST:
+            return (
+                f"{job.source}: {self.scale} times {width}x{height} px is more than a JPEG can "
+                "hold; make it smaller"
+            )
+        # Not when the process starts: what is raised there is lost.
+        if self.upscale is None:
+            self.upscale = upscaler(self.engine, self.scale, before_tile=self._check_stop)
         content = BytesIO()
-        Pillow.fromarray(self.upscale(image)).save(content, "JPEG", quality=QUALITY, subsampling=0)
+        picture = Pillow.fromarray(self.upscale(image))
+        picture.save(content, "JPEG", quality=QUALITY, subsampling=0)
         atomic_write(job.target, content.getvalue())
         return len(content.getvalue())
 
-    def _check(self) -> None:
+    def _check_stop(self) -> None:
         if self.stop.is_set():
             raise InterruptedError("stopped")
 
@@ -139,12 +176,13 @@ _worker: _Worker | None = None
 def _start(engine: Engine, scale: int, stop: Event) -> None:
     global _worker  # noqa: PLW0603  # a process has one network, for all the pictures it gets
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # There is a process for every core.
     cv2.setNumThreads(1)
-    threading.Thread(target=_follow, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = _Worker(engine, scale, stop)
 
 
-def _follow() -> None:
+def _end_with_parent() -> None:
     """End with the process that started this one, however that ends."""
     parent = multiprocessing.parent_process()
     if parent is not None:
