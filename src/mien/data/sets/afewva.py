@@ -1,6 +1,7 @@
-"""AFEW-VA (Kossaifi, Tzimiropoulos, Todorovic & Pantic 2017): 600 clips of films, rated frame by frame, with 68 landmarks.
+"""AFEW-VA (Kossaifi et al. 2017): 600 clips of films, rated frame by frame, with 68 landmarks.
 
-`root` holds ``01/`` … ``12/``, each with clips ``<clip>/`` of ``<clip>.json`` and ``00000.png`` …; clips may lie in `root` itself as well.
+`root` holds ``01/`` … ``12/``, each with clips ``<clip>/`` of ``<clip>.json`` and ``00000.png`` …;
+clips may lie in `root` itself as well.
 """
 
 import json
@@ -39,76 +40,87 @@ class _Rows:
     actors: list[str | None] = field(default_factory=list)
     points: list[Any] = field(default_factory=list)
     ratings: list[tuple[float, float]] = field(default_factory=list)
-    bare: list[str] = field(default_factory=list)
+    unrated: list[str] = field(default_factory=list)
+
+    def notes(self, clips: int) -> list[str]:
+        """Lines on the clips and points that lack, of so many clips."""
+        notes = []
+        if self.unrated:
+            notes.append(
+                f"{len(self.unrated)} of {clips} clips have no .json and were left out, "
+                f"the first is {self.unrated[0]}"
+            )
+        without_points = sum(points is None for points in self.points)
+        if without_points:
+            notes.append(
+                f"{without_points} of {len(self.points)} frames have no {_LANDMARKS} landmarks, "
+                "so they have no points"
+            )
+        return notes
 
 
 def load_afew_va(root: Path, missing: Missing = "error") -> pd.DataFrame:
-    """The label table of AFEW-VA: ``va`` in -1..1 (ratings over 10), in no split; points from the landmarks.
+    """Load the label table of AFEW-VA.
 
-    video: ``<folder>_<clip>``. subject: the actor, where the file names one. A frame without 68 landmarks has no points. `attrs["notes"]`
-    counts clips without a file of ratings, which are left out, and those frames. Raises DataError for a root without a clip, files
-    that are damaged, ratings outside -10..10, and pictures that are not there.
+    Args:
+        root: The folder that holds the folders 01 to 12, or clips.
+        missing: What becomes of frames whose picture is not there.
+
+    Returns:
+        ``va`` in -1..1 (the ratings over 10), in no split, with five points from the landmarks; a
+        frame without 68 landmarks has none. `video` is ``<folder>_<clip>``, `subject` the actor,
+        where the file names one. ``attrs["notes"]`` counts clips without a file of ratings, which
+        are left out, and frames without points.
+
+    Raises:
+        DataError: `root` holds no clip, files are damaged, ratings lie outside -10..10, or
+            pictures are not there.
     """
     root = Path(root)
-    found, folders = _Rows(), _clips(root)
-    for name, folder in folders.items():
+    rows = _Rows()
+    clips = _clips(root)
+    for name, folder in clips.items():
         path = folder / f"{folder.name}.json"
         if path.is_file():
-            _read(path, name, found, folder.relative_to(root).as_posix())
+            _read(path, name, rows, folder.relative_to(root).as_posix())
         else:
-            found.bare.append(name)
-    if not found.images:
+            rows.unrated.append(name)
+    if not rows.images:
         raise DataError(
-            f"{root}: no clip has frames with ratings, such as 01/001/001.json; give the folder that holds 01 to 12"
+            f"{root}: no clip has frames with ratings, such as 01/001/001.json; "
+            "give the folder that holds 01 to 12"
         )
-    notes, bare = list[str](), found.bare
-    notes += (
-        [
-            f"{len(bare)} of {len(folders)} clips have no .json and were left out, the first is {bare[0]}"
-        ]
-        if bare
-        else []
-    )
-    unmarked = sum(each is None for each in found.points)
-    notes += (
-        [
-            f"{unmarked} of {len(found.points)} frames have no {_LANDMARKS} landmarks, so they have no points"
-        ]
-        if unmarked
-        else []
-    )
+    notes = rows.notes(len(clips))
     about = {
-        "video": found.videos,
-        "frame": found.frames,
-        "subject": found.actors,
-        "points": found.points,
+        "video": rows.videos,
+        "frame": rows.frames,
+        "subject": rows.actors,
+        "points": rows.points,
     }
-    ratings = np.array(found.ratings, np.float32) / np.float32(_MOST)
-    return attach_notes(
-        without_missing(table_of(found.images, about, {_VA: ratings}), root, missing, notes), notes
-    )
+    ratings = np.array(rows.ratings, np.float32) / np.float32(_MOST)
+    table = table_of(rows.images, about, {_VA: ratings})
+    return attach_notes(without_missing(table, root, missing, notes), notes)
 
 
 def _clips(root: Path) -> dict[str, Path]:
     """Folders of clips by video name, in order."""
-    found: dict[str, Path] = {}
+    clips: dict[str, Path] = {}
     for top in _folders(root):
+        # A folder with a file of its own name is a clip that lies in the root itself.
         if (top / f"{top.name}.json").is_file():
-            found[top.name] = top
-        else:
-            found |= {f"{top.name}_{clip.name}": clip for clip in _folders(top)}
-    return found
+            clips[top.name] = top
+            continue
+        for clip in _folders(top):
+            clips[f"{top.name}_{clip.name}"] = clip
+    return clips
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [
-        folder / name
-        for name in sorted(list_names(folder))
-        if not name.startswith(".") and (folder / name).is_dir()
-    ]
+    paths = [folder / name for name in sorted(list_names(folder)) if not name.startswith(".")]
+    return [path for path in paths if path.is_dir()]
 
 
-def _read(path: Path, video: str, found: _Rows, folder: str) -> None:
+def _read(path: Path, video: str, rows: _Rows, folder: str) -> None:
     """Add the frames of a clip."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -122,34 +134,38 @@ def _read(path: Path, video: str, found: _Rows, folder: str) -> None:
         if not (name.isascii() and name.isdigit()):
             raise DataError(f"{path}: frame {name!r} is no number; take the original file")
         frame = frames[name] if isinstance(frames[name], dict) else {}
-        found.images.append(f"{folder}/{name}.png")
-        found.videos.append(video)
-        found.frames.append(int(name))
-        found.actors.append(actor)
-        found.points.append(_points(frame.get("landmarks")))
-        found.ratings.append(
-            (_rating(path, name, frame, "valence"), _rating(path, name, frame, "arousal"))
-        )
+        valence = _rating(path, name, frame, "valence")
+        arousal = _rating(path, name, frame, "arousal")
+        rows.images.append(f"{folder}/{name}.png")
+        rows.videos.append(video)
+        rows.frames.append(int(name))
+        rows.actors.append(actor)
+        rows.points.append(_points(frame.get("landmarks")))
+        rows.ratings.append((valence, arousal))
 
 
 def _rating(path: Path, name: str, frame: Mapping[str, Any], axis: str) -> float:
     value = frame.get(axis)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:
+    # To Python, True is a number.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Written so that NaN, which no comparison holds for, is refused as well.
+    if not number or not abs(value) <= _MOST:
         raise DataError(
-            f"{path}: the {axis} of frame {name} is {value!r}, no number in -10..10; take the original file"
+            f"{path}: the {axis} of frame {name} is {value!r}, no number in -10..10; "
+            "take the original file"
         )
     return float(value)
 
 
 def _points(landmarks: object) -> Labels | None:
-    """Five points (10,) of 68 landmarks; None where there are none, fewer, or some that are no numbers."""
+    """Five points (10,) of 68 landmarks; None where there are none, fewer, or no numbers."""
     try:
-        places = np.array(landmarks, np.float32)
+        positions = np.array(landmarks, np.float32)
     except (TypeError, ValueError):
         return None
-    if places.shape != (_LANDMARKS, 2) or not np.isfinite(places).all():
+    if positions.shape != (_LANDMARKS, 2) or not np.isfinite(positions).all():
         return None
-    return np.asarray(five_of_68(places[None])[0])
+    return np.asarray(five_of_68(positions[None])[0])
 
 
 class AfewVa(DataSet):

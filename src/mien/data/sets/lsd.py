@@ -1,8 +1,9 @@
 """Learning from synthetic data (ABAW4): synthetic faces to train on, real ones to be judged by.
 
-`root` holds ``training_set_synthetic_images/<CLASS>/`` and ``validation_set_real_images/<CLASS>/``, and for the test
-``LSD_Challenge_test_set_release.txt`` with the pictures in ``lsd_test_data/``. Class folders are those of ``expr.lsd6`` in any case of
-letters; anger's is spelt ``ANGRER`` in the official data, and by some ``ANGERE``.
+`root` holds ``training_set_synthetic_images/<CLASS>/`` and ``validation_set_real_images/<CLASS>/``,
+and for the test ``LSD_Challenge_test_set_release.txt`` with the pictures in ``lsd_test_data/``.
+Class folders are those of ``expr.lsd6`` in any case of letters; anger's is spelt ``ANGRER`` in the
+official data, and by some ``ANGERE``.
 """
 
 import os
@@ -36,14 +37,24 @@ COPY: Final = "randaugment-"
 
 
 def load_lsd(root: Path, train: Path | None = None) -> pd.DataFrame:
-    """The label table: `LSD`, one-hot, splits train, val and, where its list lies there, test (without labels).
+    """Load the label table of the data of learning from synthetic data.
 
-    train: folder with the same class folders, whose pictures (super-resolved ones, for instance) stand in for the training pictures: each
-    has the name of the official one, apart from the ending and ``_out``. Where the official ones are there as well, all must be matched;
-    changed copies (`COPY`) may come on top.
-    Raises DataError for folders that are missing or no class, and for pictures that are.
+    Args:
+        root: The folder that holds the folders of synthetic and real pictures.
+        train: A folder with the same class folders, whose pictures (super-resolved ones, for
+            instance) stand in for the training pictures. Each has the name of the official one,
+            apart from the ending and ``_out``. Where the official ones are there as well, all must
+            be matched; augmented copies (`COPY`) may come on top.
+
+    Returns:
+        One-hot expressions of the task `LSD`, in the splits train, val and, where its list is
+        there, test (without labels).
+
+    Raises:
+        DataError: Folders are missing or name no class, or pictures are missing.
     """
-    root, notes = Path(root), list[str]()
+    root = Path(root)
+    notes: list[str] = []
     official = root / LSD_TRAIN
     training = _classes(Path(train) if train else official)
     if train and official.is_dir():
@@ -55,66 +66,69 @@ def load_lsd(root: Path, train: Path | None = None) -> pd.DataFrame:
         parts.append(listed.assign(split="test", **dict.fromkeys(LSD.columns, np.float32(np.nan))))
     elif (root / _TEST).is_dir():
         notes.append(f"{root / _TEST} was left out, as its list {LSD_LIST} is not there")
-    table = pd.concat(parts, ignore_index=True)
-    return attach_notes(
-        table_of(
-            table["image"], {"split": table["split"]}, {LSD: table[list(LSD.columns)].to_numpy()}
-        ),
-        notes,
-    )
+    rows = pd.concat(parts, ignore_index=True)
+    shares = rows[list(LSD.columns)].to_numpy()
+    return attach_notes(table_of(rows["image"], {"split": rows["split"]}, {LSD: shares}), notes)
 
 
 def _classes(folder: Path) -> dict[str, list[str]]:
     """Paths of the pictures of each class, by our name."""
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: no such folder; it must hold the class folders ANGRER, DISGUST, FEAR, HAPPINESS, SADNESS and SURPRISE"
+            f"{folder}: no such folder; it must hold the class folders ANGRER, DISGUST, FEAR, "
+            "HAPPINESS, SADNESS and SURPRISE"
         )
-    found: dict[str, list[str]] = {}
+    classes: dict[str, list[str]] = {}
     for name in sorted(list_names(folder)):
         if name.startswith(".") or not (folder / name).is_dir():
             continue
-        ours = _SPELLINGS.get(name.lower(), name.lower())
-        if ours not in LSD.names:
-            raise DataError(
-                f"{folder / name}: {UnknownNameError('class of ' + LSD.key, ours, LSD.names)} Take this folder out"
-            )
-        if ours in found:
-            raise DataError(f"{folder / name}: a second folder of {ours}; keep one")
-        found[ours] = [str(folder / name) + os.sep + picture for picture in pictures(folder / name)]
-    if lacking := [name for name in LSD.names if name not in found]:
+        expression = _SPELLINGS.get(name.lower(), name.lower())
+        if expression not in LSD.names:
+            unknown = UnknownNameError(f"class of {LSD.key}", expression, LSD.names)
+            raise DataError(f"{folder / name}: {unknown} Take this folder out")
+        if expression in classes:
+            raise DataError(f"{folder / name}: a second folder of {expression}; keep one")
+        # Text, as a Path for each of 277,000 pictures takes seconds.
+        start = f"{folder / name}{os.sep}"
+        classes[expression] = [start + picture for picture in pictures(folder / name)]
+    if lacking := [name for name in LSD.names if name not in classes]:
         raise DataError(f"{folder}: no folder of {', '.join(lacking)}; unpack the data set there")
-    return found
+    return classes
 
 
-def _rows(found: dict[str, list[str]], split: str) -> pd.DataFrame:
-    classes = np.repeat(
-        [LSD.names.index(name) for name in found], [len(names) for names in found.values()]
-    )
-    images = [image for names in found.values() for image in names]
-    shares = np.eye(len(LSD.names), dtype=np.float32)[classes]
-    return pd.DataFrame(
-        {"image": images, "split": split, **dict(zip(LSD.columns, shares.T, strict=True))}
-    )
+def _rows(classes: dict[str, list[str]], split: str) -> pd.DataFrame:
+    images: list[str] = []
+    codes: list[int] = []
+    for name, paths in classes.items():
+        images += paths
+        codes += [LSD.names.index(name)] * len(paths)
+    shares = np.eye(len(LSD.names), dtype=np.float32)[codes]
+    columns = dict(zip(LSD.columns, shares.T, strict=True))
+    return pd.DataFrame({"image": images, "split": split, **columns})
+
+
+def _stems(paths: list[str]) -> pd.Series:
+    return pd.Series([os.path.splitext(os.path.basename(path))[0] for path in paths])
 
 
 def _match(given: dict[str, list[str]], official: dict[str, list[str]], train: Path) -> None:
-    """Raise DataError where `given` has not just the pictures of `official`, and each once."""
+    """Raise DataError unless `given` has just the pictures of `official`, each once."""
     for name in LSD.names:
-        stems, wanted = (
-            pd.Series([os.path.splitext(os.path.basename(path))[0] for path in found[name]])
-            for found in (given, official)
-        )
+        stems, expected = _stems(given[name]), _stems(official[name])
         stems = stems[~stems.str.startswith(COPY)]
-        stems = stems.where(stems.isin(wanted), stems.str.removesuffix(_ENLARGED))
-        for problem, which in (
-            ("lacks {} pictures of", wanted[~wanted.isin(stems)]),
-            ("has {} pictures that are not of", stems[~stems.isin(wanted)]),
-            ("has {} pictures twice of", stems[stems.duplicated()]),
-        ):
-            if len(which):
-                said = f"{problem.format(len(which))} {LSD_TRAIN} in {name}, the first is {which.iloc[0]}"
-                raise DataError(f"{train}: {said}; make that folder anew from it")
+        # A name that is official as it is may well end in what an enlarger adds.
+        stems = stems.where(stems.isin(expected), stems.str.removesuffix(_ENLARGED))
+        problems = {
+            "lacks {} pictures of": expected[~expected.isin(stems)],
+            "has {} pictures that are not of": stems[~stems.isin(expected)],
+            "has {} pictures twice of": stems[stems.duplicated()],
+        }
+        for problem, names in problems.items():
+            if len(names):
+                raise DataError(
+                    f"{train}: {problem.format(len(names))} {LSD_TRAIN} in {name}, the first is "
+                    f"{names.iloc[0]}; make that folder anew from it"
+                )
 
 
 class Lsd(DataSet):

@@ -1,6 +1,7 @@
-"""Photos with one prominent face (mostly Labeled Faces in the Wild), one person's label each, split by subject.
+"""Photos with one prominent face (mostly Labeled Faces in the Wild), labelled by one person each.
 
-Columns read: `name`, `subject`, `split` (``train`` or ``val``), `image` (JPEG bytes), `label`, `points`, `blendshapes`.
+They are split by subject. Columns read: `subject`, `split` (``train`` or ``val``), `image` (JPEG
+bytes), `label`, `points`, `blendshapes`.
 """
 
 from collections.abc import Sequence
@@ -23,17 +24,24 @@ _SPELLINGS: Final = {"sad": "sadness"}
 
 
 def load_portraits(folder: Path, split: str) -> pd.DataFrame:
-    """The label table of one split of the portraits; the expression is one-hot, VA is derived from it.
+    """Load the label table of one split of the portraits.
 
-    Raises DataError when the file is missing or is not the portraits'.
+    Args:
+        folder: The folder that holds ``portraits.parquet``.
+        split: ``train`` or ``val``.
+
+    Returns:
+        One-hot expressions, and valence and arousal derived from them.
+
+    Raises:
+        DataError: The file is missing or is not that of the portraits.
     """
     columns = ["subject", "split", "image", "label", "points", "blendshapes"]
     source = read_table(folder / "portraits.parquet", columns)
     source = source[source["split"] == split].reset_index(drop=True)
     labels = source["label"].replace(_SPELLINGS)
-    shares = np.stack(
-        [(labels == name).to_numpy(np.float64) for name in EXPR.names], axis=1
-    ).astype(np.float64)
+    shares = np.stack([labels == name for name in EXPR.names], axis=1).astype(np.float64)
+    # A label that is no expression says nothing, rather than "none of them".
     shares[shares.sum(axis=1) == 0] = np.nan
     about = {"subject": source["subject"], "points": source["points"]}
     table = table_of(source["image"], about, {EXPR: shares, TASKS["va"]: va_of(shares)}, split)

@@ -38,47 +38,56 @@ _LABELS: Final = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_l
 
 
 def load_raf_db(root: Path, val_share: float | None = None, seed: int = 0) -> pd.DataFrame:
-    """The label table of RAF-DB: `RAF`, one-hot; splits train and test, as the names say.
+    """Load the label table of RAF-DB's basic expressions.
 
-    val_share: share of the training faces that becomes the split val, at random by `seed`; None: there is no val. RAF-DB does not say who
-    is in a picture, so that one person may be in both. Raises DataError for files that are absent or damaged.
+    Args:
+        root: The folder that holds ``EmoLabel`` and ``Image``, or ``basic`` with both.
+        val_share: Share of the training faces that becomes the split val, at random; None: there
+            is no val. RAF-DB does not say who is in a picture, so one person may be in both.
+        seed: The same seed gives the same val.
+
+    Returns:
+        One-hot expressions of the task `RAF`, in the splits train and test by the pictures' names.
+
+    Raises:
+        DataError: Files are absent or damaged.
     """
-    base, notes = Path(root), list[str]()
-    path = next(
-        (
-            place / name
-            for place in (base, base / "basic")
-            for name in _LABELS
-            if (place / name).is_file()
-        ),
-        None,
-    )
-    if path is None:
-        raise DataError(
-            f"{base}: holds no {_LABELS[0]}; give the folder of RAF-DB's basic expressions"
-        )
-    rows = pd.Series(read_text(path).split("\n")).str.strip()
-    rows = rows[rows != ""]
-    found = rows.str.extract(r"^((train|test)_\d+)\.jpg\s+([1-7])$")
-    wrong = found[0].isna().to_numpy()
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"{path}: line {rows.index[row] + 1} is {rows.iloc[row][:60]!r}, not 'train_00001.jpg 5'; take the original file"
-        )
-    shares = one_hot(found[2].to_numpy(np.float32), [1 + _CODES.index(name) for name in RAF.names])
-    table = table_of(
-        (found[0] + "_aligned.jpg").reset_index(drop=True),
-        {"split": found[1].to_numpy(object)},
-        {RAF: shares},
-    )
+    path = _label_file(Path(root))
+    table = _read(path)
     if val_share is not None:
         training = table[table["split"] == "train"].reset_index(drop=True)
         parts = split_by(training, None, {"train": 1 - val_share, "val": val_share}, seed)
         table = pd.concat([parts, table[table["split"] == "test"]], ignore_index=True)
-    return attach_notes(
-        without_missing(table, path.parents[1] / "Image" / "aligned", "error", notes), notes
-    )
+    notes: list[str] = []
+    images = path.parents[1] / "Image" / "aligned"
+    return attach_notes(without_missing(table, images, "error", notes), notes)
+
+
+def _label_file(root: Path) -> Path:
+    for folder in (root, root / "basic"):
+        for name in _LABELS:
+            if (folder / name).is_file():
+                return folder / name
+    raise DataError(f"{root}: holds no {_LABELS[0]}; give the folder of RAF-DB's basic expressions")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The label table of the list of labels, with the names of the pictures."""
+    lines = pd.Series(read_text(path).split("\n")).str.strip()
+    # Blank lines are dropped, but the index still counts them, so that errors name the right line.
+    lines = lines[lines != ""]
+    fields = lines.str.extract(r"^((train|test)_\d+)\.jpg\s+([1-7])$")
+    damaged = fields[0].isna().to_numpy()
+    if damaged.any():
+        row = int(damaged.argmax())
+        raise DataError(
+            f"{path}: line {lines.index[row] + 1} is {lines.iloc[row][:60]!r}, "
+            "not 'train_00001.jpg 5'; take the original file"
+        )
+    codes = fields[2].to_numpy(np.float32)
+    shares = one_hot(codes, [1 + _CODES.index(name) for name in RAF.names])
+    images = (fields[0] + "_aligned.jpg").reset_index(drop=True)
+    return table_of(images, {"split": fields[1].to_numpy(object)}, {RAF: shares})
 
 
 class RafDb(DataSet):
