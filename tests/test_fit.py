@@ -353,7 +353,7 @@ def test_killed_outright(tmp_path, unbroken):
     )
     done = run_script(script, tmp_path / "settings.json", out)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert (out / "last.pt.part").stat().st_size == 1000
+    assert next(out.glob(".last.pt.*.part")).stat().st_size == 1000
     assert RunFolder(out).load("last.pt")["step"] == 8
     fit(rich(save_minutes=5.0), out)
     same(out, unbroken)
@@ -903,7 +903,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, unbroken, monkeypatch
     monkeypatch.undo()
     assert "\n" not in str(caught.value)
     assert RunFolder(tmp_path).load("last.pt")["step"] == 6
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.part"))
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -919,7 +919,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, unbroken, monkeypatch
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value)
     assert RunFolder(tmp_path).load("last.pt")["step"] == 6
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.part"))
     fit(rich(), tmp_path)
     same(tmp_path, unbroken)
 

@@ -1655,8 +1655,8 @@ def test_a_folder_that_is_busy_for_a_moment_is_renamed(packed, monkeypatch):
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    monkeypatch.setattr("mien.zoo.install._PAUSE", 0)
-    monkeypatch.setattr("mien.zoo.install._BUSY", 2)
+    monkeypatch.setattr("mien.files._RETRY_PAUSE_S", 0)
+    monkeypatch.setattr("mien.files._RENAME_RETRIES", 2)
     with pytest.raises(OutputError, match="Access is denied"):
         zoo.add(packed)
     busy.extend([None] * 2)

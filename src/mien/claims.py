@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mien.errors import OutputError
-from mien.files import PART, has_ended, part_of, process_token, wrap_os_errors
+from mien.files import PART, atomic_write, has_ended, part_of, process_token, wrap_os_errors
 
 __all__ = ["STALE_S", "Claim", "ClaimedError", "Holder", "sweep"]
 
@@ -149,16 +149,10 @@ class Claim:
                 new.unlink(missing_ok=True)
 
     def _write(self, holder: Holder) -> None:
-        content, new = _bytes(holder), part_of(self._path)
-        with wrap_os_errors(self._path):
-            try:
-                new.write_bytes(content)
-                os.replace(new, self._path)
-                self._content = (
-                    content  # not before: where writing fails, what lies there is still the old one
-                )
-            finally:
-                new.unlink(missing_ok=True)
+        content = _bytes(holder)
+        atomic_write(self._path, content)
+        # Not before: where writing fails, the file still holds the old content.
+        self._content = content
 
     def _finish_for(self, holder: Holder | None) -> None:
         """Remove what a killed process had put in place before its dictionary."""

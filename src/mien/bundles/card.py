@@ -1,5 +1,6 @@
 """The card: what is known of a network. Strict JSON: an unknown or missing key is an error that names it."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -17,6 +18,7 @@ from pydantic_core import from_json
 from mien.documents import check_json, read_bounded
 from mien.errors import BundleError
 from mien.faces.prepare import Pixels
+from mien.files import atomic_write
 from mien.tasks import TASKS, Kind, Task
 from mien.text import COMMANDS, printable
 
@@ -302,7 +304,14 @@ def _version(content: bytes) -> int:
 
 
 def write_card(card: AffectCard | FaceCard, path: Path) -> None:
-    """Write ``card.json``, readable by people and by `read_card`; a reader never sees half of it."""
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
-    aside.replace(path)
+    """Write ``card.json``, readable by people and by `read_card`; a reader never sees half of it.
+
+    Args:
+        card: The card.
+        path: The file, usually ``card.json`` in the bundle's folder.
+
+    Raises:
+        OSError: Where it cannot be written; the caller knows which folder to name.
+    """
+    content = (card.model_dump_json(indent=2) + "\n").encode()
+    atomic_write(path, content, errors=nullcontext)

@@ -6,6 +6,7 @@ import stat
 import zipfile
 from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from mien.bundles.gate import MOST_BYTES, inspect, read_file
 from mien.bundles.readme import readme
 from mien.bundles.store import embedded, home, open_bundle, read_bundle
 from mien.errors import BundleError
+from mien.files import AtomicFile
 from mien.zoo.fetch import writing
 from mien.zoo.install import Note, locked, place, quiet
 from mien.zoo.storages import BROKEN
@@ -37,27 +39,23 @@ def pack(names: Iterable[str | Path], out: Path) -> Path:
     called = [bundle.card.name for bundle, _ in found]
     if twice := {name for name in called if called.count(name) > 1}:
         raise BundleError(f"{out}: {', '.join(sorted(twice))} comes twice; name each bundle once")
-    aside = out.with_name(out.name + ".part")
-    with writing(out, "name another place"):
+    errors = partial(writing, otherwise="name another place")
+    with errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as target:
-                for bundle, network in found:
-                    card, page = (
-                        read_file(bundle.folder / "card.json"),
-                        readme(bundle.card).encode(),
-                    )
-                    for file, content in (
-                        ("card.json", card),
-                        ("README.md", page),
-                        ("model.onnx", network),
-                    ):
-                        target.writestr(
-                            zipfile.ZipInfo(f"{bundle.card.name}/{file}", _DATE), content
-                        )
-            aside.replace(out)
-        finally:
-            aside.unlink(missing_ok=True)
+    with (
+        AtomicFile(out, errors) as part,
+        errors(out),
+        zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        for bundle, network in found:
+            members = {
+                "card.json": read_file(bundle.folder / "card.json"),
+                "README.md": readme(bundle.card).encode(),
+                "model.onnx": network,
+            }
+            for file, content in members.items():
+                member = zipfile.ZipInfo(f"{bundle.card.name}/{file}", _DATE)
+                archive.writestr(member, content)
     return out
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from mien.errors import BundleError, OutputError
+from mien.files import move_into_place
 from mien.zoo.http import BrokenError, RetryPolicy, ask, check_address, number, why
 from mien.zoo.index import File
 
@@ -58,7 +59,7 @@ def fetch(
     if not _is_whole(part, file):
         _bring_whole(file, part, source, patience or RetryPolicy(), progress)
     with writing(done):
-        part.replace(done)
+        move_into_place(part, done)
         _tag(part).unlink(missing_ok=True)
     return done
 

@@ -1,11 +1,8 @@
 """Bundles on their way to this machine and away from it. Nothing has its final name before it is whole and proven."""
 
-import errno
 import hashlib
-import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ from mien.bundles.store import (
     read_bundle,
 )
 from mien.errors import BundleError, OutputError, UnknownNameError
+from mien.files import atomic_write, flush, move_into_place, rename_folder, replace_folder
 from mien.zoo.convert import convert, made
 from mien.zoo.fetch import Progress, RetryPolicy, check, fetch, writing
 from mien.zoo.index import Entry, File, entry, kept_entry
@@ -49,10 +47,6 @@ __all__ = [
 Note = Callable[[str], None]
 Role = Literal["network", "weights"]
 _OWN: Final = "mien bundles pull "
-_BUSY: Final = (
-    20 if os.name == "nt" else 0
-)  # more tries to rename a folder: Windows does not while another process reads in it
-_PAUSE: Final = 0.05  # seconds between them
 
 
 def quiet(_what: str, _done: int = 0, _total: int = 0) -> None:
@@ -205,8 +199,7 @@ def _keep(wanted: Entry, path: Path) -> Path:
     _write(kept_entry(wanted.name), _told(wanted))
     kept = home() / "weights" / wanted.name / path.name
     with writing(kept):
-        path.replace(kept)
-        _settle(kept.parent)
+        move_into_place(path, kept)
     return kept
 
 
@@ -222,31 +215,12 @@ def _text(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a small file: whole and on the disk before it has its name."""
-    aside = path.with_name(path.name + ".part")
+    """Write a small file, complete and on the disk before it has its name."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8", newline="\n")
-        _settle(aside)
-        aside.replace(path)
-        _settle(path.parent)
-
-
-def _settle(path: Path) -> None:
-    """Bring a file or a folder's names to the disk, so that after a power cut no name stands for half of something."""
-    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
-        return  # Windows opens no folders
-    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(number)
-    except OSError as error:
-        if not path.is_dir() or error.errno not in (
-            errno.EINVAL,
-            errno.ENOTSUP,
-        ):  # some network drives cannot settle a folder
-            raise
-    finally:
-        os.close(number)
+    atomic_write(path, text.encode(), writing)
+    with writing(path):
+        flush(path.parent)
 
 
 def weights(name: str | Path) -> Path:
@@ -297,45 +271,13 @@ def place(card: AffectCard | FaceCard, network: bytes) -> Path:
     Raises BundleError for a network that is not what the card says, OutputError; then what was here before is still here.
     """
     folder = home() / "bundles" / card.name
-    aside, old = folder.with_name(f".{card.name}.part"), folder.with_name(f".{card.name}.old")
-    try:
+    with replace_folder(folder, writing) as new:
         with writing(folder):
-            _mend(folder, old)
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            (aside / "model.onnx").write_bytes(network)
-            (aside / "README.md").write_text(readme(card), encoding="utf-8", newline="\n")
-            write_card(card, aside / "card.json")
-            for path in (*aside.iterdir(), aside):
-                _settle(path)
-        prove(aside)
-        with writing(folder):
-            if folder.exists():
-                _rename(folder, old)
-            try:
-                _rename(aside, folder)
-                _settle(folder.parent)
-            finally:
-                _mend(folder, old)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            (new / "model.onnx").write_bytes(network)
+            (new / "README.md").write_text(readme(card), encoding="utf-8", newline="\n")
+            write_card(card, new / "card.json")
+        prove(new)
     return folder
-
-
-def _rename(path: Path, to: Path) -> None:
-    for _ in range(_BUSY):
-        with suppress(PermissionError):
-            path.rename(to)
-            return
-        time.sleep(_PAUSE)
-    path.rename(to)
-
-
-def _mend(folder: Path, old: Path) -> None:
-    """The old bundle takes its name again where nothing took its place, as after a power cut; otherwise it goes."""
-    if old.exists() and not folder.exists():
-        old.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def prove(name: str | Path) -> str:
@@ -399,7 +341,7 @@ def remove(name: str, note: Note = quiet) -> None:
             # Renamed first, so that nobody sees half of it.
             gone = part.with_name(f".{name}.gone")
             shutil.rmtree(gone, ignore_errors=True)
-            _rename(part, gone)
+            rename_folder(part, gone)
             shutil.rmtree(gone)
         _record(name).unlink(missing_ok=True)
 

@@ -23,6 +23,7 @@ from mien.bundles.card import NOT_FOR, FaceCard, Made, Search, Terms
 from mien.bundles.engines import open_engine
 from mien.data.sets.portraits import Portraits
 from mien.faces.detect import STRIDES, Detector
+from mien.files import AtomicFile
 from mien.train.builtin.composites import Stock, compose, stock
 from mien.train.builtin.face_scores import agreement_scores, crowds, held_out, threshold
 from mien.train.builtin.teachers import Teacher
@@ -210,10 +211,9 @@ def run(
         average.update_parameters(net)
         losses.append(loss.item())
         if step % 100 == 0 or step == settings.steps:
-            torch.save(
-                {n: p.state_dict() for n, p in parts.items()} | {"step": step}, out / "last.tmp"
-            )
-            (out / "last.tmp").replace(last)
+            states = {name: part.state_dict() for name, part in parts.items()}
+            with AtomicFile(last) as aside:
+                torch.save(states | {"step": step}, aside)
             log_row(
                 out / "curve.csv",
                 {"step": step, "loss": float(np.mean(losses)), "seconds": time.time() - began},

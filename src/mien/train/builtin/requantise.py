@@ -28,9 +28,9 @@ from mien.errors import BundleError
 from mien.evaluation.measures import headlines
 from mien.evaluation.predict import five_points
 from mien.faces.prepare import normalise
-from mien.files import wrap_os_errors
+from mien.files import replace_folder, wrap_os_errors
 from mien.train.builtin.mien_s import MEAN
-from mien.train.bundle.make import CALIBRATION, aside, is_free
+from mien.train.bundle.make import CALIBRATION, is_free
 from mien.train.bundle.measure import Measured, Measurer, tolerance
 from mien.train.bundle.pack import code_version, sha256_of, write_bundle_files
 from mien.train.onnx.quantise import quantise_model
@@ -135,7 +135,7 @@ def requantise(
     )
     draft = found.card.model_copy(update={"pixels": pixels, "temperature": {}})
     plain = in_float(onnx.load_from_string(network))
-    with aside(out) as folder, TemporaryDirectory() as spare:
+    with replace_folder(out) as folder, TemporaryDirectory() as spare:
         tables, tasks, _ = load_tables(
             settings.model_copy(update={"tasks": tuple(t.key for t in draft.tasks)}),
             Path(spare),

@@ -1,9 +1,6 @@
 """From a run to a bundle: the network exported, everything the card says of it measured, and the folder whole or not there."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
@@ -14,7 +11,7 @@ import torch
 
 from mien.bundles.card import NOT_FOR, AffectCard, Score, TaskCard
 from mien.errors import BundleError, DataError, OutputError
-from mien.files import wrap_os_errors
+from mien.files import replace_folder, wrap_os_errors
 from mien.train.bundle.measure import Measured, Measurer, Progress, tolerance
 from mien.train.bundle.pack import sha256_of, write_bundle_files
 from mien.train.bundle.provenance import made, only_drawn, seen, supervision
@@ -28,7 +25,7 @@ from mien.train.runs.inference import network_of
 from mien.train.runs.tables import load_tables
 from mien.train.settings.training import Settings, pixels_of
 
-__all__ = ["CALIBRATION", "aside", "is_free", "make_bundle"]
+__all__ = ["CALIBRATION", "is_free", "make_bundle"]
 
 Bits = Literal[8, 16]
 _FILES: Final = {"card.json", "model.onnx", "README.md"}
@@ -65,7 +62,7 @@ def make_bundle(
             f"{run.folder / 'settings.yaml'}: card.supervised_by: {', '.join(sorted(strange))} is no family of the tasks"
         )
     measurer = Measurer(tasks, tables["val"], settings.fit.skip_unreadable, note, progress)
-    with aside(out) as folder, TemporaryDirectory() as spare:
+    with replace_folder(out) as folder, TemporaryDirectory() as spare:
         path = folder / "model.onnx"
         crops = CropDataset(
             tables["train"], tasks, pixels_of(settings), settings.fit.skip_unreadable
@@ -219,36 +216,3 @@ def is_free(out: Path) -> None:
         raise OutputError(
             f"{out}: holds {strange[0]}, which is no part of a bundle; choose another folder with --out"
         )
-
-
-@contextmanager
-def aside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when left in peace and vanishes otherwise."""
-    part, old = (out.with_name(f".{out.name}.{end}") for end in ("part", "old"))
-    with wrap_os_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-    try:
-        yield part
-        with wrap_os_errors(out):
-            for path in part.iterdir():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-            _replace(part, out, old)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _replace(part: Path, out: Path, old: Path) -> None:
-    """Put a folder in the place of another, which is back if that fails."""
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    try:
-        part.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

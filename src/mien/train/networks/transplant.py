@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from mien.bundles.engines import open_engine
 from mien.errors import BundleError
+from mien.files import AtomicFile, wrap_os_errors
 from mien.tasks import Task
 from mien.train.networks.network import MultiTaskNet
 from mien.train.settings.network import OWN, NetworkSettings
@@ -208,9 +209,6 @@ def parity(net: MultiTaskNet, network: bytes, size: int) -> float:
 
 def save(net: MultiTaskNet, path: Path) -> None:
     """Write all tensors as safetensors, the backbone's under ``backbone.``, for `start` of a network's settings; whole or not at all."""
-    aside = path.with_name(path.name + ".part")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    with AtomicFile(path) as part, wrap_os_errors(path):
+        save_file(tensors, part)

@@ -12,9 +12,9 @@ import csv
 import errno
 import io
 import json
-import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 
 import mien
 from mien.errors import DataError, OutputError
+from mien.files import AtomicFile, atomic_write
 from mien.train.settings.training import Settings, TaskSettings, read_settings, write_settings
 
 __all__ = ["RunFolder", "versions"]
@@ -44,6 +45,22 @@ def versions() -> dict[str, str]:
 
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def _keep_last(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into advice: the file of before is still there to go on from."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError of its own.
+        reason = "the disk may be full"
+        if isinstance(error, OSError) and error.errno not in _FULL:
+            reason = error.strerror or str(error)
+        raise OutputError(
+            f"{path}: cannot be written ({reason}); "
+            "the last whole one is kept: make room and run the same again"
+        ) from error
 
 
 class RunFolder:
@@ -134,7 +151,9 @@ class RunFolder:
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
         """Write a checkpoint; the one before stays until the new one is whole."""
-        self._whole(name, lambda path: torch.save(dict(state), path))
+        path = self.folder / name
+        with AtomicFile(path, _keep_last) as part, _keep_last(path):
+            torch.save(dict(state), part)
 
     def load(self, name: str) -> dict[str, Any] | None:
         """A checkpoint, or None when there is none; raises DataError for a damaged one."""
@@ -150,26 +169,7 @@ class RunFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file."""
-        self._whole(name, lambda path: path.write_bytes(content))
-
-    def _whole(self, name: str, write: Callable[[Path], object]) -> None:
-        path, aside = self.folder / name, self.folder / f"{name}.part"
-        try:
-            write(aside)
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except (OSError, RuntimeError) as error:
-            # torch reports a full disk as a RuntimeError of its own.
-            aside.unlink(missing_ok=True)
-            why = (
-                error.strerror
-                if isinstance(error, OSError) and error.errno not in _FULL
-                else "the disk may be full"
-            )
-            raise OutputError(
-                f"{path}: cannot be written ({why}); the last whole one is kept: make room and run the same again"
-            ) from error
+        atomic_write(self.folder / name, content, _keep_last)
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:
