@@ -1,7 +1,8 @@
-"""C-EXPR-DB, the videos of the compound-expression challenges of ABAW6 and ABAW7, which come without labels.
+"""C-EXPR-DB, the videos of ABAW6's and ABAW7's compound expressions, which come without labels.
 
-`root` holds the list of frames (``CER.txt`` or another ``.txt`` with that challenge's header), the videos in ``videos/`` (``01.mp4`` …),
-and, once extracted, a picture for each frame or its face: ``<video>/<number>`` with leading zeros or without, .jpg or .png.
+`root` holds the list of frames (``CER.txt`` or another ``.txt`` with that challenge's header), the
+videos in ``videos/`` (``01.mp4`` …), and, once extracted, a picture for each frame or its face:
+``<video>/<number>`` with leading zeros or without, .jpg or .png.
 """
 
 import os
@@ -31,43 +32,103 @@ _HEADER: Final = ("image_location", *COMPOUND.names)
 
 
 def listed_frames(root: Path) -> pd.DataFrame:
-    """The frames that the challenge asks about, `image`, `video`, `frame`, in official order; see `mien.data.frame_lists.read_list`.
+    """Read the list of the frames that the challenge asks about.
 
-    Raises DataError where `root` holds no such list, or two.
+    Args:
+        root: The folder that holds the list.
+
+    Returns:
+        `image`, `video` and `frame`, in official order; see `mien.data.frame_lists.read_list`.
+
+    Raises:
+        DataError: `root` holds no such list, or two.
     """
     root = Path(root)
-    found = [
-        root / name
-        for name in sorted(list_names(root))
-        if name.lower().endswith(".txt") and _has_header(root / name)
-    ]
-    if len(found) != 1:
-        said = (
-            f"{found[0].name} and {found[1].name} are both lists of frames; keep one"
-            if found
-            else "no .txt is the list of frames"
-        )
+    lists = []
+    for name in sorted(list_names(root)):
+        if name.lower().endswith(".txt") and _has_header(root / name):
+            lists.append(root / name)
+    if len(lists) != 1:
+        problem = "no .txt is the list of frames"
+        if lists:
+            problem = f"{lists[0].name} and {lists[1].name} are both lists of frames; keep one"
         raise DataError(
-            f"{root}: {said}; the challenge calls it CER.txt, with the header {','.join(_HEADER[:2])},…"
+            f"{root}: {problem}; the challenge calls it CER.txt, with the header "
+            f"{','.join(_HEADER[:2])},…"
         )
-    return read_list(found[0])
+    return read_list(lists[0])
 
 
 def listed_table(root: Path, labels: Path | None = None) -> pd.DataFrame:
-    """A label table of the listed frames, each once, in no split; `image` is the listed name, as no picture is needed to answer a list.
+    """Make a label table of the listed frames, whether or not there are pictures of them.
 
-    labels: as in `load_c_expr_db`. Raises DataError as that does.
+    Args:
+        root: The folder that holds the list.
+        labels: A file of labels, as for `load_c_expr_db`.
+
+    Returns:
+        Each listed frame once, in no split; `image` is the listed name, as no picture is needed to
+        answer a list.
+
+    Raises:
+        DataError: As for `load_c_expr_db`.
     """
     listed = listed_frames(root).drop_duplicates(["video", "frame"], ignore_index=True)
-    codes = (
-        np.full(len(listed), np.nan, np.float32) if labels is None else _codes(Path(labels), listed)
-    )
-    videos = listed["video"].to_numpy(object)
-    about = {"video": videos, "frame": listed["frame"], "subject": recordings(videos)}
-    return table_of(listed["image"], about, {COMPOUND: one_hot(codes, range(len(COMPOUND.names)))})
+    return _table(listed, listed["image"], _codes(labels, listed))
+
+
+def load_c_expr_db(
+    root: Path, images: str = "cropped_aligned", labels: Path | None = None
+) -> pd.DataFrame:
+    """Load the label table of the listed frames that have a picture.
+
+    Args:
+        root: The folder that holds the list of frames.
+        images: Folder of the pictures, within `root` or an absolute path.
+        labels: A file of one's own with lines ``01/00001.jpg,<0..6>`` (-1: none), with the list's
+            header or without.
+
+    Returns:
+        Labels of the task `COMPOUND`, NaN where `labels` does not say, in no split.
+        ``attrs["notes"]`` counts frames without a picture.
+
+    Raises:
+        DataError: No picture is there, or labels are no code or of frames that are not listed.
+    """
+    folder = Path(root) / images
+    listed = listed_frames(root)
+    frames = listed.drop_duplicates(["video", "frame"], ignore_index=True)
+    repeats = len(listed) - len(frames)
+    codes = _codes(labels, frames)
+    names = _extracted(folder, frames["video"].unique().tolist())
+    pictured = frames[["video", "frame"]].merge(names, "left", ["video", "frame"])
+    present = pictured["name"].notna().to_numpy()
+    if not present.any():
+        raise DataError(
+            f"{folder}: none of {len(frames)} listed frames has a picture there; extract the "
+            f"frames of {root}/videos, or name their folder by `images`"
+        )
+    notes = []
+    if repeats:
+        notes.append(f"{repeats} rows of the list repeat a frame and were left out")
+    if not present.all():
+        lost = (~present).sum()
+        notes.append(f"{lost} of {len(present)} listed frames have no picture and were left out")
+    pictured = pictured[present].reset_index(drop=True)
+    start = f"{folder}{os.sep}"
+    paths = start + pictured["video"].astype(str) + os.sep + pictured["name"]
+    return attach_notes(_table(pictured, paths, codes[present]), notes)
+
+
+def _table(frames: pd.DataFrame, images: pd.Series, codes: Labels) -> pd.DataFrame:
+    """The label table of `video` and `frame` (N,), pictures (N,) and class codes (N,)."""
+    videos = frames["video"].to_numpy(object)
+    about = {"video": videos, "frame": frames["frame"], "subject": recordings(videos)}
+    return table_of(images, about, {COMPOUND: one_hot(codes, range(len(COMPOUND.names)))})
 
 
 def _has_header(path: Path) -> bool:
+    """Whether a file begins as the list does; annotation files of other tracks may lie beside."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -75,92 +136,55 @@ def _has_header(path: Path) -> bool:
     return tuple(name.strip().lower() for name in first.split(",")) == _HEADER
 
 
-def load_c_expr_db(
-    root: Path, images: str = "cropped_aligned", labels: Path | None = None
-) -> pd.DataFrame:
-    """The label table of the listed frames that have a picture, in no split: `COMPOUND`, NaN but for what `labels` says.
-
-    images: folder of the pictures, within `root` or an absolute path. labels: a file of one's own with lines ``01/00001.jpg,<0..6>`` (-1:
-    none), with the list's header or without. `attrs["notes"]` counts frames without a picture.
-    Raises DataError where no picture is there, and for labels of frames that are not listed, or that are no code.
-    """
-    folder = Path(root) / images
-    listed = listed_frames(root)
-    table = listed.drop_duplicates(["video", "frame"], ignore_index=True)
-    repeats, notes = len(listed) - len(table), list[str]()
-    codes = (
-        np.full(len(table), np.nan, np.float32) if labels is None else _codes(Path(labels), table)
-    )
-    found = table[["video", "frame"]].merge(
-        _extracted(folder, table["video"].unique().tolist()), "left", ["video", "frame"]
-    )
-    there = found["name"].notna().to_numpy()
-    if not there.any():
-        raise DataError(
-            f"{folder}: none of {len(table)} listed frames has a picture there; extract the frames of {root}/videos, or name their folder "
-            "by `images`"
-        )
-    notes += [f"{repeats} rows of the list repeat a frame and were left out"] if repeats else []
-    notes += (
-        [f"{(~there).sum()} of {len(there)} listed frames have no picture and were left out"]
-        if not there.all()
-        else []
-    )
-    found, codes = found[there].reset_index(drop=True), codes[there]
-    videos = found["video"].to_numpy(object)
-    about = {"video": videos, "frame": found["frame"], "subject": recordings(videos)}
-    image = f"{folder}{os.sep}" + found["video"].astype(str) + os.sep + found["name"]
-    return attach_notes(
-        table_of(image, about, {COMPOUND: one_hot(codes, range(len(COMPOUND.names)))}), notes
-    )
-
-
 def _extracted(folder: Path, videos: list[str]) -> pd.DataFrame:
-    """`video`, `frame` and `name` of the pictures of some videos; raises DataError for two pictures of one frame."""
-    names = [
-        f"{video}/{name}"
-        for video in videos
-        for name in list_names(folder / video)
-        if name.lower().endswith(PICTURES)
-    ]
-    found = named_frames(pa.array(names, pa.large_string()))
-    twice = found.duplicated(["video", "frame"]).to_numpy()
-    if twice.any():
-        raise DataError(
-            f"{folder}: {found['image'].iloc[int(twice.argmax())]} is a second picture of that frame; keep one"
-        )
-    return found[found["frame"] >= 0].assign(
-        name=found["image"].str.replace(r"^.*/", "", regex=True)
-    )[["video", "frame", "name"]]
+    """`video`, `frame` and `name` of the pictures of some videos; each frame has at most one."""
+    names = []
+    for video in videos:
+        for name in list_names(folder / video):
+            if name.lower().endswith(PICTURES):
+                names.append(f"{video}/{name}")
+    frames = named_frames(pa.array(names, pa.large_string()))
+    repeated = frames.duplicated(["video", "frame"]).to_numpy()
+    if repeated.any():
+        second = frames["image"].iloc[int(repeated.argmax())]
+        raise DataError(f"{folder}: {second} is a second picture of that frame; keep one")
+    # A picture without a number is no frame.
+    frames = frames[frames["frame"] >= 0]
+    names_only = frames["image"].str.replace(r"^.*/", "", regex=True)
+    return frames.assign(name=names_only)[["video", "frame", "name"]]
 
 
-def _codes(path: Path, table: pd.DataFrame) -> Labels:
-    """Class codes (N,) of the rows of `table`, NaN where the file says none."""
+def _codes(path: Path | None, frames: pd.DataFrame) -> Labels:
+    """Class codes (N,) of frames, NaN where the file says none or there is no file."""
+    if path is None:
+        return np.full(len(frames), np.nan, np.float32)
+    path = Path(path)
     rows = pd.Series(read_text(path).split("\n")).str.strip()
+    # The index still counts the lines left out here, so that errors name the right line.
     rows = rows[rows != ""]
     if rows.iloc[0].lower().startswith("image"):
         rows = rows.iloc[1:]
-    parts = rows.str.split(",", n=1, expand=True).reindex(columns=[0, 1])
-    found = pd.to_numeric(parts[1], errors="coerce")
-    wrong = (~found.isin([-1, *range(len(COMPOUND.names))])).to_numpy()
+    fields = rows.str.split(",", n=1, expand=True).reindex(columns=[0, 1])
+    values = pd.to_numeric(fields[1], errors="coerce")
+    wrong = ~values.isin([-1, *range(len(COMPOUND.names))]).to_numpy()
     if wrong.any():
         line = int(rows.index[int(wrong.argmax())]) + 1
         raise DataError(
-            f"{path}: line {line} is not <video>/<frame>.jpg,<0 to {len(COMPOUND.names) - 1}, or -1>; correct it"
+            f"{path}: line {line} is not <video>/<frame>.jpg,<0 to {len(COMPOUND.names) - 1}, "
+            "or -1>; correct it"
         )
-    given = pd.Series(found.to_numpy(np.float32), index=parts[0].to_numpy(object)).replace(
-        -1, np.nan
-    )
-    if given.index.has_duplicates:
+    codes = pd.Series(values.to_numpy(np.float32), index=fields[0].to_numpy(object))
+    codes = codes.replace(-1, np.nan)
+    if codes.index.has_duplicates:
+        repeated = codes.index[codes.index.duplicated()][0]
+        raise DataError(f"{path}: {repeated} comes twice; keep one line for each frame")
+    unlisted = ~codes.index.isin(frames["image"])
+    if unlisted.any():
         raise DataError(
-            f"{path}: {given.index[given.index.duplicated()][0]} comes twice; keep one line for each frame"
+            f"{path}: {unlisted.sum()} frames like {codes.index[int(unlisted.argmax())]} are not "
+            "in the list; correct their names"
         )
-    strange = ~given.index.isin(table["image"])
-    if strange.any():
-        raise DataError(
-            f"{path}: {strange.sum()} frames like {given.index[int(strange.argmax())]} are not in the list; correct their names"
-        )
-    return given.reindex(table["image"].to_numpy(object)).to_numpy(np.float32)
+    return codes.reindex(frames["image"].to_numpy(object)).to_numpy(np.float32)
 
 
 class CExprDb(DataSet):

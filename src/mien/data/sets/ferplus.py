@@ -1,8 +1,9 @@
 """FER+ (Barsoum et al. 2016): FER2013's 48x48 grey faces with ten people's votes each.
 
-As its authors give it, ``fer2013new.csv`` beside FER2013's ``fer2013.csv``; or as Parquet files with the columns `image` (PNG bytes),
-`votes` (8 expressions, unknown, not-a-face), `points` (10 numbers or null), `blendshapes` (52 or null). Single votes are dropped as noise
-and pictures that most people called unknown or not a face are left out, as its authors do.
+As its authors give it, ``fer2013new.csv`` beside FER2013's ``fer2013.csv``; or as Parquet files with
+the columns `image` (PNG bytes), `votes` (8 expressions, unknown, not-a-face), `points` (10 numbers
+or null), `blendshapes` (52 or null). Single votes are dropped as noise, and pictures that most
+people called unknown or not a face are left out, as its authors do.
 """
 
 from collections.abc import Sequence
@@ -75,83 +76,101 @@ VA_OF_EXPRESSION: Final[dict[str, tuple[float, float]]] = {
 
 
 def va_of(expressions: Floats, names: tuple[str, ...] = EXPR.names) -> Floats:
-    """Valence and arousal (N, 2) implied by expression shares (N, K); contempt's share is left out of the average.
+    """Derive valence and arousal from expressions, at Russell & Mehrabian's (1977) coordinates.
 
-    NaN where nothing but contempt is left.
+    Args:
+        expressions: Shares (N, K) of the expressions, 0..1.
+        names: Their names (K,). Contempt, which has no coordinates, is left out of the average.
 
-    >>> va_of(np.array([[0, 1, 0, 0, 0, 0, 0, 0], [0.5, 0, 0, 0, 0.25, 0, 0, 0.25]])).round(3).tolist()
+    Returns:
+        Valence and arousal (N, 2), -1..1; NaN where nothing but contempt is left.
+
+    >>> shares = np.array([[0, 1, 0, 0, 0, 0, 0, 0], [0.5, 0, 0, 0, 0.25, 0, 0, 0.25]])
+    >>> va_of(shares).round(3).tolist()
     [[0.81, 0.51], [-0.17, 0.197]]
     """
     known = [name for name in names if name in VA_OF_EXPRESSION]
+    coordinates = np.array([VA_OF_EXPRESSION[name] for name in known])
     shares = expressions[:, [names.index(name) for name in known]]
     total = shares.sum(axis=1, keepdims=True)
-    return np.asarray(
-        shares
-        @ np.array([VA_OF_EXPRESSION[name] for name in known])
-        / np.where(total > 0, total, np.nan)
-    )
+    return np.asarray(shares @ coordinates / np.where(total > 0, total, np.nan))
 
 
 def with_activations(table: pd.DataFrame, blendshapes: "pd.Series[Any]") -> pd.DataFrame:
-    """`table` with one column per action unit; NaN where the landmarker found no face."""
-    seen = blendshapes.notna().to_numpy()
+    """Add the activations of action units to a label table.
+
+    Args:
+        table: A label table of N rows.
+        blendshapes: 52 blend shapes (uint8) for each row, or None where the landmarker found no
+            face.
+
+    Returns:
+        The table with one column per action unit, 0..1; NaN where there are no blend shapes.
+    """
+    given = blendshapes.notna().to_numpy()
     values = np.full((len(table), len(AU_BLENDSHAPES.names)), np.nan)
-    if seen.any():
-        values[seen] = activations(np.array(blendshapes[seen].to_list(), np.uint8))
+    if given.any():
+        values[given] = activations(np.array(blendshapes[given].to_list(), np.uint8))
     return table.assign(**dict(zip(AU_BLENDSHAPES.columns, values.T, strict=True)))
 
 
 def load_ferplus(folder: Path, split: str) -> pd.DataFrame:
-    """The label table of FER+'s `split` (``train`` or ``valid``): soft expressions, derived VA, activations.
+    """Load the label table of one split of FER+.
 
-    A folder with ``fer2013new.csv`` is read as its authors gave it: Training is train, PublicTest valid; it has no points and activations.
-    Raises DataError when the file is missing or is not FER+.
+    Args:
+        folder: The folder that holds FER+. With ``fer2013new.csv`` it is read as its authors give
+            it, Training being train and PublicTest valid; this form has no points and activations.
+        split: ``train`` or ``valid``.
+
+    Returns:
+        Expressions as shares of the votes, valence and arousal derived from them, and activations
+        of action units.
+
+    Raises:
+        DataError: A file is missing or is not FER+'s.
     """
-    official = (folder / _VOTES).is_file()
-    source = (
-        _official(folder, split)
-        if official
-        else read_table(folder / f"ferplus-{split}.parquet", _COLUMNS)
-    )
+    if (folder / _VOTES).is_file():
+        source = _official(folder, split)
+    else:
+        source = read_table(folder / f"ferplus-{split}.parquet", _COLUMNS)
     votes = np.array(source["votes"].to_list(), np.float64)
+    # As its authors do: single votes are noise, and what most call unknown or no face is left out.
     votes[votes <= 1] = 0
-    keep = (votes.argmax(axis=1) < len(EXPR.names)) & (votes[:, : len(EXPR.names)].sum(axis=1) > 0)
-    source, votes = source[keep].reset_index(drop=True), votes[keep, : len(EXPR.names)]
-    shares = votes / votes.sum(axis=1, keepdims=True)
-    table = table_of(
-        source["image"],
-        {"points": source["points"]},
-        {EXPR: shares, TASKS["va"]: va_of(shares)},
-        split,
-    )
+    expressions = votes[:, : len(EXPR.names)]
+    keep = (votes.argmax(axis=1) < len(EXPR.names)) & (expressions.sum(axis=1) > 0)
+    source = source[keep].reset_index(drop=True)
+    expressions = votes[keep, : len(EXPR.names)]
+    shares = expressions / expressions.sum(axis=1, keepdims=True)
+    labels = {EXPR: shares, TASKS["va"]: va_of(shares)}
+    table = table_of(source["image"], {"points": source["points"]}, labels, split)
     return with_activations(table, source["blendshapes"])
 
 
 def _official(folder: Path, split: str) -> pd.DataFrame:
-    """The rows of FER2013 and of its votes side by side, which is how the two files belong together."""
-    faces, votes = (
-        _csv(folder / name, columns)
-        for name, columns in ((_PICTURES, ["pixels", "Usage"]), (_VOTES, [*_VOTED, "Usage"]))
-    )
+    """The rows of FER2013 and of its votes, which belong together by their order alone."""
+    faces = _csv(folder / _PICTURES, ["pixels", "Usage"])
+    votes = _csv(folder / _VOTES, [*_VOTED, "Usage"])
     if len(faces) != len(votes) or not faces["Usage"].equals(votes["Usage"]):
         raise DataError(
-            f"{folder}: {_PICTURES} has {len(faces)} rows and {_VOTES} {len(votes)}, or in another order; get both files again"
+            f"{folder}: {_PICTURES} has {len(faces)} rows and {_VOTES} {len(votes)}, or in another "
+            "order; get both files again"
         )
-    here = (faces["Usage"] == _USAGE[split]).to_numpy()
-    return pd.DataFrame({
-        "image": [_png(pixels, f"{folder / _PICTURES}: row {row}") for row, pixels in faces["pixels"][here].items()],
-        "votes": list(votes.loc[here, _VOTED].to_numpy(np.float64)),
-        "points": None,
-        "blendshapes": None,
-    })  # fmt: skip
+    in_split = (faces["Usage"] == _USAGE[split]).to_numpy()
+    images = []
+    for row, pixels in faces["pixels"][in_split].items():
+        images.append(_png(pixels, f"{folder / _PICTURES}: row {row}"))
+    counts = list(votes.loc[in_split, _VOTED].to_numpy(np.float64))
+    return pd.DataFrame({"image": images, "votes": counts, "points": None, "blendshapes": None})
 
 
 def _csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A CSV file that has these columns."""
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path}: cannot be read ({error}); put FER2013's {_PICTURES} and FER+'s {_VOTES} into one folder"
+            f"{path}: cannot be read ({error}); put FER2013's {_PICTURES} and FER+'s {_VOTES} "
+            "into one folder"
         ) from error
     if lacking := [name for name in columns if name not in table]:
         raise DataError(
@@ -161,17 +180,16 @@ def _csv(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _png(pixels: object, where: str) -> bytes:
+    """The PNG of a picture whose grey values are text with blanks between."""
     try:
-        values = np.fromstring(
-            str(pixels), np.int64, sep=" "
-        )  # four times as fast as splitting the text
+        # Four times as fast as splitting the text.
+        values = np.fromstring(str(pixels), np.int64, sep=" ")
     except ValueError:
         values = np.empty(0, np.int64)
     if len(values) != _SIDE**2 or values.min() < 0 or values.max() > 255:
         raise DataError(f"{where}: not {_SIDE**2} grey values from 0 to 255; get {_PICTURES} again")
     picture = values.astype(np.uint8).reshape(_SIDE, _SIDE)
-    coded = cv2.imencode(".png", picture)[1]
-    return bytes(coded.tobytes())
+    return bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 class FerPlus(DataSet):

@@ -1,8 +1,10 @@
 """s-Aff-Wild2, the data of the multi-task challenges of ABAW3, ABAW4 and ABAW7.
 
-`root` holds ``training_set_annotations.txt`` and ``validation_set_annotations.txt`` (or ABAW3's ``train_set.txt`` and
-``validation_set.txt``), a test list where there is one (`mien.data.frame_lists.MTL_LISTS`), and the pictures. A header of five names,
-``image,valence,arousal,expression,aus``, stands above rows of 16 fields; the header that some rewrite to 16 names is taken as well.
+`root` holds ``training_set_annotations.txt`` and ``validation_set_annotations.txt`` (or ABAW3's
+``train_set.txt`` and ``validation_set.txt``), a test list where there is one
+(`mien.data.frame_lists.MTL_LISTS`), and the pictures. A header of five names,
+``image,valence,arousal,expression,aus``, stands above rows of 16 fields; the header that some
+rewrite to 16 names is taken as well.
 """
 
 from collections.abc import Sequence
@@ -40,48 +42,53 @@ _COLUMNS: Final = [name for task in MTL_TASKS for name in task.columns]
 def load_s_aff_wild2(
     root: Path, images: str = "cropped_aligned", missing: Missing = "error"
 ) -> pd.DataFrame:
-    """The label table of s-Aff-Wild2: `MTL_TASKS`, splits train, val and, where its list lies there, test (without labels).
+    """Load the label table of s-Aff-Wild2.
 
-    images: folder of the pictures ``<video>/<00001>.jpg``, within `root` or an absolute path.
-    missing: what becomes of listed pictures that are not there. `video` is the picture's folder, `subject` the recording: its name
-    without ``_left`` or ``_right``. A picture that comes twice is one row; where its labels differ, the first stays. Training rows of a
-    recording that is judged as well are left out. Rows without any label stay, as neighbours in time.
-    `attrs["notes"]` counts all that. Raises DataError for files that are absent, damaged, or of another challenge.
+    Args:
+        root: The folder that holds the annotation files.
+        images: Folder of the pictures ``<video>/<00001>.jpg``, within `root` or an absolute path.
+        missing: What becomes of listed pictures that are not there.
+
+    Returns:
+        Labels of `MTL_TASKS`, in the splits train, val and, where its list is there, test (without
+        labels). `video` is the picture's folder, `subject` the recording: its name without
+        ``_left`` or ``_right``. A picture that comes twice is one row; where its labels differ,
+        the first stays. Training rows of a recording that is evaluated on as well are left out.
+        Rows without any label stay, as neighbours in time. ``attrs["notes"]`` counts all that.
+
+    Raises:
+        DataError: Files are absent, damaged, or of another challenge.
     """
-    root, notes = Path(root), list[str]()
+    root = Path(root)
+    notes: list[str] = []
     parts = [_read(_file(root, split)).assign(split=split) for split in _FILES]
     if any((root / name).is_file() for name in MTL_LISTS):
-        parts.append(
-            mtl_test_list(root).assign(split="test", **dict.fromkeys(_COLUMNS, np.float32(np.nan)))
-        )
+        unlabelled = dict.fromkeys(_COLUMNS, np.float32(np.nan))
+        parts.append(mtl_test_list(root).assign(split="test", **unlabelled))
     table = pd.concat(parts, ignore_index=True)
     table["subject"] = recordings(table["video"].to_numpy(object))
     table = _once(without_judged(table, notes), notes)
     table = without_missing(table, root / images, missing, notes)
-    bare = int(table.loc[table["split"] != "test", _COLUMNS].isna().all(axis=1).sum())
-    notes += [f"{bare} training and validation rows have no label"] if bare else []
+    annotated = table["split"] != "test"
+    bare = int(table.loc[annotated, _COLUMNS].isna().all(axis=1).sum())
+    if bare:
+        notes.append(f"{bare} training and validation rows have no label")
     about = {name: table[name] for name in ("video", "frame", "subject", "split")}
-    return attach_notes(
-        table_of(
-            table["image"],
-            about,
-            {task: table[list(task.columns)].to_numpy() for task in MTL_TASKS},
-        ),
-        notes,
-    )
+    labels = {task: table[list(task.columns)].to_numpy() for task in MTL_TASKS}
+    return attach_notes(table_of(table["image"], about, labels), notes)
 
 
 def _file(root: Path, split: str) -> Path:
-    found = [root / name for name in _FILES[split] if (root / name).is_file()]
-    if not found:
-        dense = any(root.glob("*_Set")) or any(root.glob("*_Challenge"))
-        step = (
-            "this looks like dense Aff-Wild2, whose set is aff-wild2"
-            if dense
-            else "give the folder that holds the annotation files"
-        )
-        raise DataError(f"{root}: holds no {' or '.join(_FILES[split])}; {step}")
-    return found[0]
+    """The annotation file of a split."""
+    for name in _FILES[split]:
+        if (root / name).is_file():
+            return root / name
+    # The folder of the other form of these data is the likeliest mistake.
+    dense = any(root.glob("*_Set")) or any(root.glob("*_Challenge"))
+    step = "give the folder that holds the annotation files"
+    if dense:
+        step = "this looks like dense Aff-Wild2, whose set is aff-wild2"
+    raise DataError(f"{root}: holds no {' or '.join(_FILES[split])}; {step}")
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -90,8 +97,9 @@ def _read(path: Path) -> pd.DataFrame:
     header, _, body = text.partition("\n")
     if tuple(name.strip().lower() for name in header.split(",")) not in _HEADERS:
         raise DataError(
-            f"{path}: line 1 is {header.strip()[:80]!r}, not 'image,valence,arousal,expression,aus'; give the annotations of the "
-            "multi-task challenge (ABAW3, ABAW4 or ABAW7)"
+            f"{path}: line 1 is {header.strip()[:80]!r}, not "
+            "'image,valence,arousal,expression,aus'; give the annotations of the multi-task "
+            "challenge (ABAW3, ABAW4 or ABAW7)"
         )
     if not body.strip():
         raise DataError(f"{path}: no rows below the header; take the original file")
@@ -102,21 +110,21 @@ def _read(path: Path) -> pd.DataFrame:
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{where(row)}: {table['image'][row]!r} is not <video>/<number>.jpg; take the original file"
+            f"{where(row)}: {table['image'][row]!r} is not <video>/<number>.jpg; "
+            "take the original file"
         )
-    parts = (
-        coordinates(values[:, :2], where),
-        expressions(values[:, 2], 8, where),
-        units(values[:, 3:], where),
-    )
-    return table.assign(**dict(zip(_COLUMNS, np.concatenate(parts, axis=1).T, strict=True)))
+    va = coordinates(values[:, :2], where)
+    shares = expressions(values[:, 2], 8, where)
+    aus = units(values[:, 3:], where)
+    labels = np.concatenate((va, shares, aus), axis=1)
+    return table.assign(**dict(zip(_COLUMNS, labels.T, strict=True)))
 
 
 def _parsed(body: str, path: Path) -> tuple["pa.Array", Labels]:
     """Names (N,) and the 15 numbers (N, 15) of rows of 16 fields."""
     types = {name: pa.float32() for name in _FIELDS[1:]} | {"image": pa.large_string()}
     try:
-        found = pa.csv.read_csv(
+        fields = pa.csv.read_csv(
             pa.BufferReader(body.encode()),
             read_options=pa.csv.ReadOptions(column_names=_FIELDS),
             parse_options=pa.csv.ParseOptions(ignore_empty_lines=False, quote_char=False),
@@ -124,48 +132,50 @@ def _parsed(body: str, path: Path) -> tuple["pa.Array", Labels]:
         )
     except pa.ArrowInvalid as error:
         raise _damage(body, path) from error
-    values = np.stack([found[name].to_numpy() for name in _FIELDS[1:]], axis=1)
+    values = np.stack([fields[name].to_numpy() for name in _FIELDS[1:]], axis=1)
+    # An empty field is read as NaN.
     if np.isnan(values).any():
         raise _damage(body, path)
-    return found["image"].combine_chunks(), values
+    return fields["image"].combine_chunks(), values
 
 
 def _damage(body: str, path: Path) -> DataError:
     """What is wrong with the first row that is not a name and 15 numbers."""
-    lines = body.splitlines()
-    for number, line in enumerate(lines, start=2):
-        fields = line.split(",")
+    rows = body.splitlines()
+    for number, row in enumerate(rows, start=2):
+        fields = row.split(",")
         if len(fields) != len(_FIELDS):
-            cut = "the file is cut off; " if number == len(lines) + 1 else ""
+            # A short last line is what a broken download leaves.
+            cut = "the file is cut off; " if number == len(rows) + 1 else ""
             return DataError(
                 f"{path}: line {number} has {len(fields)} of 16 fields; {cut}take the original file"
             )
         numbers = pd.to_numeric(pd.Series(fields[1:]), errors="coerce")
         if numbers.isna().any():
-            column = int(numbers.isna().to_numpy().argmax())
+            column = 1 + int(numbers.isna().to_numpy().argmax())
             return DataError(
-                f"{path}: line {number}: {_FIELDS[1 + column]} is {fields[1 + column]!r}, no number; take the original file"
+                f"{path}: line {number}: {_FIELDS[column]} is {fields[column]!r}, no number; "
+                "take the original file"
             )
     return DataError(f"{path}: not rows of 16 comma fields; take the original file")
 
 
 def _once(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """The first row of every picture."""
-    again = table["image"].duplicated().to_numpy()
-    if not again.any():
+    repeated = table["image"].duplicated().to_numpy()
+    if not repeated.any():
         return table
+    # Codes count pictures in the order of their first rows, which are those not repeated.
     codes = pd.factorize(table["image"])[0]
-    first = np.flatnonzero(~again)[codes[again]]
+    first = np.flatnonzero(~repeated)[codes[repeated]]
     values = table[_COLUMNS].to_numpy(np.float32)
-    differ = int(
-        (~np.isclose(values[again], values[first], rtol=0, atol=0, equal_nan=True))
-        .any(axis=1)
-        .sum()
-    )
+    same = np.isclose(values[repeated], values[first], rtol=0, atol=0, equal_nan=True)
+    differ = int((~same).any(axis=1).sum())
     notes.append(
-        f"{again.sum()} rows repeat a picture and were left out; {differ} of them differ from its first row, which stays"
+        f"{repeated.sum()} rows repeat a picture and were left out; {differ} of them differ from "
+        "its first row, which stays"
     )
-    return table[~again].reset_index(drop=True)
+    return table[~repeated].reset_index(drop=True)
 
 
 class SAffWild2(DataSet):
