@@ -1,4 +1,4 @@
-"""The one gate for what a bundle brings: files are taken by kind and size, and a network is looked at before an engine gets it."""
+"""The one gate for what a bundle brings: files by kind and size, networks before an engine."""
 
 import hashlib
 import threading
@@ -17,19 +17,26 @@ if TYPE_CHECKING:
 __all__ = ["MOST_BYTES", "inspect", "interruptible", "read_file"]
 
 MOST_BYTES: Final = {"card.json": MOST_CARD, "README.md": 4 << 20, "model.onnx": 1 << 30}
-"""What a file of a bundle may weigh."""
-_LISTEN_S: Final = 0.1  # how often who waits looks whether the process has been told to end
+"""Largest size of each file of a bundle."""
+# Seconds between two looks at whether the process was interrupted.
+_POLL_S: Final = 0.1
 
 Result = TypeVar("Result")
-_seen: dict[tuple[str, tuple[int, ...], tuple[str, ...]], "Need"] = {}
-"""What was found of networks in this process, by the hash of all their bytes: the same bytes are found the same."""
+_inspected: dict[tuple[str, tuple[int, ...], tuple[str, ...]], "Need"] = {}
+"""Networks that passed in this process, by the hash of their bytes, input shape and outputs."""
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a file of a bundle, if it is a file and no larger than one of its name can be (`MOST_BYTES`).
+    """Read a file of a bundle.
+
+    Args:
+        path: The file; its name decides how large it may be (`MOST_BYTES`).
+
+    Returns:
+        Its content.
 
     Raises:
-        BundleError: As `mien.documents.read_bounded` does.
+        BundleError: It is no regular file, is too large, or cannot be read.
     """
     return read_bounded(
         path,
@@ -40,57 +47,77 @@ def read_file(path: Path) -> bytes:
 
 
 def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
-    """Look at a network before an engine does, and find what it asks of the machine for the largest picture its card speaks of.
+    """Check a network before an engine loads it.
+
+    Args:
+        card: Its card, which says what goes in and comes out.
+        network: Content of the ONNX file.
+
+    Returns:
+        What it costs for the largest picture of which the card speaks.
 
     Raises:
-        BundleError: It is no network, reads other files, holds branches, loops or operations beyond the standard ones, is too large
-            or too much work (`mien.bundles.graph`), or its outputs are others than the card says, or come in another order.
+        BundleError: It is no network, reads other files, holds branches, loops or operators
+            beyond the standard ones, is too large or too much work (`mien.bundles.graph`), or
+            its outputs are not those of the card, in the card's order.
     """
-    from mien.bundles import graph  # here, for what comes with mien is loaded without onnx
+    # Not at the top of the module: bundles that come with mien are loaded without onnx.
+    from mien.bundles import graph
 
     if isinstance(card, AffectCard):
-        said, shape = card.outputs, (1, card.pixels.channels, card.pixels.size, card.pixels.size)
+        expected = card.outputs
+        shape = (1, card.pixels.channels, card.pixels.size, card.pixels.size)
     else:
         side = max(card.search.side, card.search.window)
-        said, shape = ("grid",), (1, 1, side, side)
-    key = hashlib.sha256(network).hexdigest(), shape, said
-    if key in _seen:
-        return _seen[key]
+        expected = ("grid",)
+        shape = (1, 1, side, side)
+    key = hashlib.sha256(network).hexdigest(), shape, expected
+    if key in _inspected:
+        return _inspected[key]
     try:
         model = graph.checked(network)
         need = graph.bounded(model, shape)
     except BundleError as error:
         raise BundleError(f"{card.name}: {error}") from error
-    found = tuple(output.name for output in model.graph.output)
-    if found != said:
-        told = printable(", ".join(found))
+    outputs = tuple(output.name for output in model.graph.output)
+    if outputs != expected:
         raise BundleError(
-            f"{card.name}: the network gives {told}, the card says {', '.join(said)}; do not use it"
+            f"{card.name}: the network gives {printable(', '.join(outputs))}, the card says "
+            f"{', '.join(expected)}; do not use it"
         )
-    _seen[key] = need
+    _inspected[key] = need
     return need
 
 
 def interruptible(work: Callable[[], Result]) -> Result:
-    """The same as ``work()``, except that a main thread hears Ctrl-C and signals meanwhile, though a library is at work.
+    """Call ``work()`` so that the main thread can still be interrupted by Ctrl-C and signals.
 
-    What was begun is then left to end by itself, so it must be of bounded length and leave nothing behind.
+    Python handles signals between two bytecodes of the main thread, so a long call into a
+    library would delay them. An interrupted call runs on in its thread: it must be of bounded
+    length and have no side effects.
+
+    Args:
+        work: What to call; in any thread but the main one it is called directly.
+
+    Returns:
+        What `work` returns; what it raises is raised.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    done: list[Result] = []
-    failed: list[BaseException] = []
+    results: list[Result] = []
+    failures: list[BaseException] = []
 
-    def do() -> None:
+    def run() -> None:
         try:
-            done.append(work())
-        except BaseException as error:  # whatever it is, it belongs to who waits
-            failed.append(error)
+            results.append(work())
+        # Every exception belongs to the caller, KeyboardInterrupt and SystemExit included.
+        except BaseException as error:
+            failures.append(error)
 
-    worker = threading.Thread(target=do, daemon=True)
+    worker = threading.Thread(target=run, daemon=True)
     worker.start()
     while worker.is_alive():
-        worker.join(_LISTEN_S)
-    if failed:
-        raise failed[0]
-    return done[0]
+        worker.join(_POLL_S)
+    if failures:
+        raise failures[0]
+    return results[0]

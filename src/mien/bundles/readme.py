@@ -17,118 +17,168 @@ __all__ = [
 
 
 def readme(card: AffectCard | FaceCard) -> str:
-    """Markdown for people: what it is, what it saw, how good it is, where it fails, who must not use it."""
+    """A bundle's README: what it is, what it saw, how good it is, where it fails.
+
+    Args:
+        card: The bundle's card.
+
+    Returns:
+        Markdown, with a line break at the end.
+    """
     parts = [f"# {card.name}", card.summary, _facts(card)]
     if isinstance(card, AffectCard) and card.tasks:
         parts += ["## What it predicts", tasks_page(card.tasks)]
-    plain, worse = (
-        [s for s in card.scores if bool(s.condition) is made_worse] for made_worse in (False, True)
-    )
-    if plain:
-        parts += ["## Scores", scores_page(plain)]
-    if card.published:
-        parts += [
-            "## Scores published by its authors, not measured by mien",
-            published_page(card.published),
-        ]
-    if worse:
-        parts += ["## On worse pictures", worse_page(worse)]
-    seed = f", seed {card.made.seed}" if card.made.seed is not None else ""
-    parts += [
-        "## Where it fails",
-        bullets(card.limits),
-        "## Must not be used for",
-        bullets(card.not_for),
-    ]
+    parts += _score_parts(card)
+    parts += ["## Where it fails", bullets(card.limits)]
+    parts += ["## Must not be used for", bullets(card.not_for)]
     parts += ["## Data it has seen", seen_page(card.trained_on)]
-    parts += [
-        "## How it was made",
-        f"`{card.made.recipe}`{seed}, commit {card.made.commit}; {card.made.cost}.",
-    ]
+    made = card.made
+    seed = "" if made.seed is None else f", seed {made.seed}"
+    parts += ["## How it was made", f"`{made.recipe}`{seed}, commit {made.commit}; {made.cost}."]
     return "\n\n".join(parts) + "\n"
 
 
+def _score_parts(card: AffectCard | FaceCard) -> list[str]:
+    # Scores on degraded pictures are no measure of normal use: they have a table of their own.
+    plain = [score for score in card.scores if not score.condition]
+    degraded = [score for score in card.scores if score.condition]
+    parts = []
+    if plain:
+        parts += ["## Scores", scores_page(plain)]
+    if card.published:
+        title = "## Scores published by its authors, not measured by mien"
+        parts += [title, published_page(card.published)]
+    if degraded:
+        parts += ["## On worse pictures", worse_page(degraded)]
+    return parts
+
+
 def tasks_page(tasks: Sequence[TaskCard]) -> str:
-    """Table of what is predicted."""
-    rows = [
-        [
-            task.key,
-            ", ".join(task.names),
-            task.kind,
-            f"{task.low:g} to {task.high:g}",
-            task.supervised_by,
-        ]
-        for task in tasks
-    ]
+    """Table of what a network predicts.
+
+    Args:
+        tasks: The card's tasks.
+
+    Returns:
+        Markdown, one row per task.
+    """
+    rows = []
+    for task in tasks:
+        names = ", ".join(task.names)
+        limits = f"{task.low:g} to {task.high:g}"
+        rows.append([task.key, names, task.kind, limits, task.supervised_by])
     return table(["task", "names, in order", "kind", "range", "supervised by"], rows)
 
 
 def scores_page(scores: Sequence[Score]) -> str:
-    """Table of measured scores."""
-    rows = [
-        [s.metric, f"{s.value:.3f}", f"{s.low:.3f} to {s.high:.3f}", s.data, str(s.faces)]
-        for s in scores
-    ]
+    """Table of measured scores.
+
+    Args:
+        scores: Scores of a card.
+
+    Returns:
+        Markdown, one row per score.
+    """
+    rows = []
+    for score in scores:
+        interval = f"{score.low:.3f} to {score.high:.3f}"
+        rows.append([score.metric, f"{score.value:.3f}", interval, score.data, str(score.faces)])
     return table(["metric", "value", "95 % interval", "on", "faces"], rows)
 
 
 def published_page(scores: Sequence[Published]) -> str:
-    """Table of scores that others measured."""
-    rows = [[s.metric, f"{s.value:.3f}", s.data, s.protocol, s.source] for s in scores]
+    """Table of scores that a network's authors published.
+
+    Args:
+        scores: Published scores of a card.
+
+    Returns:
+        Markdown, one row per score.
+    """
+    rows = []
+    for score in scores:
+        rows.append([score.metric, f"{score.value:.3f}", score.data, score.protocol, score.source])
     return table(["metric", "value", "on", "how", "published in"], rows)
 
 
 def seen_page(seen: Sequence[Terms]) -> str:
-    """Table of the data a network has seen."""
-    return table(
-        ["data", "for", "terms"], [[terms.data, terms.used_for, terms.terms] for terms in seen]
-    )
+    """Table of the data a network has seen.
+
+    Args:
+        seen: `trained_on` of a card.
+
+    Returns:
+        Markdown, one row per data set and use.
+    """
+    rows = [[terms.data, terms.used_for, terms.terms] for terms in seen]
+    return table(["data", "for", "terms"], rows)
 
 
 def worse_page(scores: Sequence[Score]) -> str:
-    """Table of scores on pictures that were made worse: a row a condition, a column a metric and data set."""
-    columns = list(dict.fromkeys((s.metric, s.data) for s in scores))
-    found = {(s.condition, s.metric, s.data): f"{s.value:.3f}" for s in scores}
-    rows = [
-        [*condition.split(": ", 1), *(found.get((condition, *column), "–") for column in columns)]
-        for condition in dict.fromkeys(s.condition for s in scores)
-    ]
-    return table(
-        ["condition", "what was done", *(f"{metric}, {data}" for metric, data in columns)], rows
-    )
+    """Table of scores on degraded pictures.
+
+    Args:
+        scores: Scores with a condition.
+
+    Returns:
+        Markdown, one row per condition and one column per metric and data set.
+    """
+    # A dict keeps the order in which conditions and columns first appear.
+    columns = list(dict.fromkeys((score.metric, score.data) for score in scores))
+    conditions = list(dict.fromkeys(score.condition for score in scores))
+    values: dict[tuple[str, str, str], str] = {}
+    for score in scores:
+        values[score.condition, score.metric, score.data] = f"{score.value:.3f}"
+    rows = []
+    for condition in conditions:
+        cells = [values.get((condition, *column), "–") for column in columns]
+        rows.append([*condition.split(": ", 1), *cells])
+    titles = [f"{metric}, {data}" for metric, data in columns]
+    return table(["condition", "what was done", *titles], rows)
 
 
 def _facts(card: AffectCard | FaceCard) -> str:
+    lines = [f"Licence of the weights: {card.licence}"]
     if isinstance(card, AffectCard):
         pixels = card.pixels
-        eats = f"crops of {pixels.size}x{pixels.size} px, {pixels.colour}, {pixels.alignment} alignment"
-        gives = (
-            (f"Exposes features: {card.features} numbers a face, the output `features`",)
-            if card.features
-            else ()
-        )
+        size = f"{pixels.size}x{pixels.size} px"
+        lines.append(f"Reads: crops of {size}, {pixels.colour}, {pixels.alignment} alignment")
+        if card.features:
+            lines.append(f"Exposes features: {card.features} numbers a face, the output `features`")
     else:
-        eats, gives = f"frames of any size, searched at up to {card.search.side} px", ()
-    return bullets(
-        (
-            f"Licence of the weights: {card.licence}",
-            f"Reads: {eats}",
-            *gives,
-            f"sha256 of model.onnx: `{card.sha256}`",
-        )
-    )
+        lines.append(f"Reads: frames of any size, searched at up to {card.search.side} px")
+    lines.append(f"sha256 of model.onnx: `{card.sha256}`")
+    return bullets(lines)
 
 
 def bullets(lines: Sequence[str]) -> str:
-    """A list of lines."""
+    """A bulleted list.
+
+    Args:
+        lines: Its items, one line each.
+
+    Returns:
+        Markdown.
+    """
     return "\n".join(f"- {line}" for line in lines)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown; a bar or a line break in a cell does not break it."""
-    lines = [
-        head,
-        ["---"] * len(head),
-        *([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """A table; a bar or a line break in a cell does not break it.
+
+    Args:
+        head: Titles of the columns.
+        rows: Cells, one list per row.
+
+    Returns:
+        Markdown.
+    """
+    lines = [_row(head), _row(["---"] * len(head))]
+    for row in rows:
+        # The title row is ours and needs no escaping.
+        lines.append(_row([cell.replace("|", "\\|").replace("\n", " ") for cell in row]))
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

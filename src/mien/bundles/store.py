@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,64 +14,86 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bundles.card import NAME, AffectCard, FaceCard, read_card
-from mien.bundles.engines import Engine, open_engine, reason
+from mien.bundles.engines import Engine, FileEngine, open_engine, reason
 from mien.bundles.gate import inspect, interruptible, read_file
+from mien.bundles.model import BATCH, Model, check_finite
 from mien.documents import at_home
 from mien.errors import BundleError, DataError, MienError, UnknownNameError
 from mien.faces.detect import Detector, anchor_points
-from mien.faces.prepare import normalise, prepare, prepare_crop
-from mien.records import Face
-from mien.tasks import Floats, Task
 from mien.text import printable
 
 __all__ = [
-    "AFFECT", "FACES", "KNOWN", "Bundle", "Model", "bundle_folder", "bundles", "embedded", "home", "installed", "load", "load_detector",
-    "open_bundle", "read_bundle",
-]  # fmt: skip
+    "AFFECT",
+    "FACES",
+    "KNOWN",
+    "Bundle",
+    "Model",
+    "bundle_folder",
+    "bundles",
+    "embedded",
+    "home",
+    "installed",
+    "load",
+    "load_detector",
+    "open_bundle",
+    "read_bundle",
+]
 
 _EMBEDDED: Final = Path(__file__).parent / "embedded"
 KNOWN: Final = Path(__file__).parent / "known"
-"""What can be had from elsewhere, one file each; `mien.zoo` reads them, here only their names count."""
-_TRIES: Final = 5  # of reading a bundle: it may be replaced meanwhile, but hardly so often in a row
-_BATCH: Final = 64  # crops that go through a network together
-_LONG: Final = 1_000_000_000  # multiply-accumulates of a run that could keep a signal waiting
-_AT_ONCE: Final = 1 << 31  # numbers that they may come to, all layers together
+"""Index of the bundles that can be pulled, one file each; `mien.zoo` reads them, only their
+names count in this module."""
+# Attempts to read a bundle: another may take its place meanwhile, but hardly so often in a row.
+_ATTEMPTS: Final = 5
+# Multiply-accumulates from which a run may keep a signal waiting.
+_LONG_WORK: Final = 1_000_000_000
+# Numbers that a batch may compute, all layers together.
+_BATCH_NUMBERS: Final = 1 << 31
 AFFECT: Final = "mien-s"
-"""The bundle that reads affect unless told otherwise."""
+"""The bundle that reads affect by default."""
 FACES: Final = "mien-face"
-"""The bundle that finds faces."""
+"""The bundle that finds faces by default."""
 
-Image = NDArray[np.uint8]
 Floats32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder with ``card.json`` and ``model.onnx``."""
+    """A folder with ``card.json`` and ``model.onnx``.
+
+    Attributes:
+        folder: The folder.
+        card: Content of ``card.json``.
+    """
 
     folder: Path
     card: AffectCard | FaceCard
 
     def __repr__(self) -> str:
-        return (
-            f"Bundle({self.card.name!r} in {str(self.folder)!r}, sha256 {self.card.sha256[:12]}…)"
-        )
+        sha256 = self.card.sha256[:12]
+        return f"Bundle({self.card.name!r} in {str(self.folder)!r}, sha256 {sha256}…)"
 
     def network(self) -> bytes:
-        """The network's bytes, checked against the card and inspected (`mien.bundles.gate`); raises BundleError when they do not pass.
+        """Read the network, check its hash and inspect it (`mien.bundles.gate`).
 
         Where the bundle may be replaced meanwhile, use `read_bundle`.
+
+        Returns:
+            Content of ``model.onnx``.
+
+        Raises:
+            BundleError: It is not the network of the card, or does not pass inspection.
         """
         return self._inspected(self._content())
 
     def _content(self) -> bytes:
         path = self.folder / "model.onnx"
         content = read_file(path)
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.card.sha256:
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 != self.card.sha256:
             raise BundleError(
-                f"{path}: altered or incomplete: sha256 is {found[:12]}…, the card says {self.card.sha256[:12]}…;"
-                " get the bundle again from where it came"
+                f"{path}: altered or incomplete: sha256 is {sha256[:12]}…, the card says "
+                f"{self.card.sha256[:12]}…; get the bundle again from where it came"
             )
         return content
 
@@ -82,17 +104,21 @@ class Bundle:
 
     @property
     def comes_with_mien(self) -> bool:
-        """Whether it is part of the package, as safe as its code; its networks are inspected by mien's own tests."""
+        """Whether it is part of the package, and as safe as its code: mien's tests inspect it."""
         return self.folder.parent == _EMBEDDED
 
 
 def home() -> Path:
-    """Where what was pulled lies: the folder that MIEN_HOME names, or the system's folder for a user's data. It need not exist.
+    """Folder of what was pulled: MIEN_HOME, or the system's folder for a user's data.
 
-    Raises DataError for a MIEN_HOME in the home folder of somebody who has none.
+    Returns:
+        An absolute path; the folder need not exist.
+
+    Raises:
+        DataError: MIEN_HOME lies in the home folder of a user who has none.
     """
-    if named := os.environ.get("MIEN_HOME"):
-        return at_home(named, "MIEN_HOME").absolute()
+    if setting := os.environ.get("MIEN_HOME"):
+        return at_home(setting, "MIEN_HOME").absolute()
     user = Path(os.path.expanduser("~"))
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or user / "AppData" / "Local"
@@ -104,242 +130,162 @@ def home() -> Path:
 
 
 def embedded() -> dict[str, Path]:
-    """Names and folders of the bundles that come with mien."""
-    return _in(_EMBEDDED)
+    """Bundles that come with mien.
+
+    Returns:
+        Folders by name.
+    """
+    return _bundles_in(_EMBEDDED)
 
 
 def installed() -> dict[str, Path]:
-    """Names and folders of the bundles that were pulled or added. One that comes with mien keeps its name."""
+    """Bundles that were pulled or added, without those named like one that comes with mien.
+
+    Returns:
+        Folders by name.
+    """
     try:
-        return {
-            name: folder
-            for name, folder in _in(home() / "bundles").items()
-            if name not in embedded()
-        }
-    except (
-        OSError,
-        DataError,
-    ):  # what comes with mien needs no home, so that of a wrong one only those tell who want it
+        folders = _bundles_in(home() / "bundles")
+    # What comes with mien needs no home: a wrong MIEN_HOME is an error only for calls that use it.
+    except (OSError, DataError):
         return {}
+    reserved = embedded()
+    return {name: folder for name, folder in folders.items() if name not in reserved}
 
 
-def _in(folder: Path) -> dict[str, Path]:
-    # A name with a dot in front is a bundle on its way in or out.
-    found = sorted(folder.glob("*/card.json"))
-    return {path.parent.name: path.parent for path in found if not path.parent.name.startswith(".")}
+def _bundles_in(folder: Path) -> dict[str, Path]:
+    folders = {}
+    for path in sorted(folder.glob("*/card.json")):
+        # A leading dot marks a bundle that is being installed or removed.
+        if not path.parent.name.startswith("."):
+            folders[path.parent.name] = path.parent
+    return folders
 
 
 def bundles() -> dict[str, Path]:
-    """Names and folders of the bundles on this machine: those that come with mien, then those that were pulled or added."""
+    """Bundles on this machine: those that come with mien, then those that were pulled or added.
+
+    Returns:
+        Folders by name.
+    """
     return {**embedded(), **installed()}
 
 
 def open_bundle(name: str | Path) -> Bundle:
-    """The bundle of that name, or in that folder; a `Path` that exists is always a folder. Its network is not read yet.
+    """Open a bundle by name or folder, without reading its network.
 
-    Raises UnknownNameError (nearest names shown), or BundleError, also for a bundle that is known but not on this machine.
+    Args:
+        name: Its name, or a folder; a `Path` that exists is always a folder.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        UnknownNameError: There is none; the message suggests the nearest names.
+        BundleError: Its card is wrong, or it is known but not on this machine.
     """
     try:
-        return _opened(name)
+        return _open_once(name)
     except MienError:
-        # While a bundle is replaced there is a moment without one, and a folder that was just found may be gone.
-        return _opened(name)
+        # While a bundle is replaced there is a moment without one, so that a folder listed a
+        # moment ago may be gone: a second attempt finds the new one.
+        return _open_once(name)
 
 
 def read_bundle(name: str | Path) -> tuple[Bundle, bytes]:
-    """The bundle, and the bytes of its network; raises as `open_bundle` and `Bundle.network` do.
+    """Open a bundle and read its network; they match even if it is replaced meanwhile.
 
-    They go together also where another version takes its place meanwhile.
+    Args:
+        name: Its name or folder, as for `open_bundle`.
+
+    Returns:
+        The bundle, and the content of its ``model.onnx``.
+
+    Raises:
+        UnknownNameError: There is no such bundle.
+        BundleError: As `open_bundle` and `Bundle.network` raise it.
     """
-    for _ in range(_TRIES - 1):
+    for _ in range(_ATTEMPTS - 1):
         bundle = open_bundle(name)
         try:
             content = bundle._content()
         except BundleError:
             continue
         return bundle, bundle._inspected(content)
+    # The last attempt raises what is wrong.
     bundle = open_bundle(name)
     return bundle, bundle.network()
 
 
 def bundle_folder(name: str | Path) -> Path:
-    """The folder that `name` stands for, found as by `open_bundle`; nothing in it is read yet, and it may hold no bundle.
+    """Find the folder of a bundle without reading anything in it; it may hold no bundle.
 
-    Raises UnknownNameError or BundleError as `open_bundle` does.
+    Args:
+        name: Its name or folder, as for `open_bundle`.
+
+    Returns:
+        The folder, which exists.
+
+    Raises:
+        UnknownNameError: There is no such bundle or folder.
+        BundleError: It is known but not on this machine.
     """
     try:
-        return _folder(name)
+        return _find_folder(name)
     except MienError:
-        return _folder(name)  # as in `open_bundle`
+        # A second attempt, as in `open_bundle`.
+        return _find_folder(name)
 
 
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a name that is too long, or with a null in it
+    except (OSError, ValueError):  # a name that is too long, or holds a null
         return False
 
 
-def _opened(name: str | Path) -> Bundle:
-    folder = _folder(name)
-    if not any(os.path.lexists(folder / part) for part in ("card.json", "model.onnx")):
+def _open_once(name: str | Path) -> Bundle:
+    folder = _find_folder(name)
+    if not any(os.path.lexists(folder / file) for file in ("card.json", "model.onnx")):
         raise UnknownNameError(
             "bundle", str(name), bundles(), "a bundle is a folder with card.json and model.onnx"
         )
     return Bundle(folder, read_card(folder / "card.json"))
 
 
-def _folder(name: str | Path) -> Path:
-    here = bundles()
-    if name == "":  # as a folder it would be the one that is worked in
-        raise UnknownNameError("bundle", "", here)
-    is_folder = isinstance(name, Path) and _is_folder(name)
-    folder = Path(name) if is_folder else here.get(str(name), Path(name))
+def _find_folder(name: str | Path) -> Path:
+    local = bundles()
+    if name == "":  # as a folder, the empty name would be the working directory
+        raise UnknownNameError("bundle", "", local)
+    if isinstance(name, Path) and _is_folder(name):
+        folder = name
+    else:
+        folder = local.get(str(name), Path(name))
     if not _is_folder(folder) and re.fullmatch(NAME, str(name)):
-        folder = (
-            home() / "bundles" / f".{name}.old"
-        )  # there while another takes its place, after a power cut for longer
+        # Where the old bundle is kept while another takes its place, or after a power cut then.
+        folder = home() / "bundles" / f".{name}.old"
     if not _is_folder(folder):
-        known = [path.stem for path in KNOWN.glob("*.json")]
-        if str(name) in known:
-            raise BundleError(
-                f"{name} is not on this machine; get it with: mien bundles pull {name}"
-            )
-        if str(name) in [path.stem for path in (KNOWN / "weights").glob("*.json")]:
-            raise BundleError(
-                f"{name} is weights to train from, no bundle; mien bundles pull {name} prints what to name as `start`"
-            )
-        raise UnknownNameError(
-            "bundle", str(name), {*here, *get_close_matches(str(name), known, n=1)}
-        )
+        raise _not_here(str(name), local)
     return folder
 
 
-class Model:
-    """A network that reads affect, with its card."""
-
-    def __init__(self, card: AffectCard, engine: Engine, together: int = _BATCH) -> None:
-        """together: crops that go through the network at once, so that memory does not grow with their number."""
-        self.card = card
-        self._engine = engine
-        self._together = together
-
-    def __repr__(self) -> str:
-        tasks = ", ".join(f"{task.key} ({len(task.names)})" for task in self.tasks) or "features"
-        return f"Model({self.card.name!r}: {tasks}; {self.engine})"
-
-    @property
-    def engine(self) -> str:
-        """Name of the engine it runs on."""
-        return self._engine.name
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """What it predicts, in output order."""
-        return tuple(spec.task for spec in self.card.tasks)
-
-    def score(self, crops: Sequence[Image], points: Floats | None = None) -> dict[str, Floats]:
-        """Read faces that are already cut out.
-
-        crops: N pictures, RGB uint8 (H, W, 3), any sizes, each one face.
-        points: (N, 5, 2) five points in crop pixels (order as in `Face`), so that the face is aligned the way the card
-            asks; without them the whole crop is squashed to the network's input.
-        Returns scores by task family: ``{"expr": (N, 8), "va": (N, 2), "au": (N, K)}``; see `Task.names` for columns.
-        Raises ValueError when a crop is not RGB uint8, a point is not finite or the numbers of crops and points differ, and
-        BundleError for a network that gives features alone.
-        """
-        return self.score_prepared(self.prepare(crops, points))
-
-    def score_prepared(self, crops: Sequence[Image]) -> dict[str, Floats]:
-        """The same for crops that `faces.prepare` made: N of (size, size, 3), RGB uint8."""
-        if not self.tasks:
-            raise BundleError(
-                f"{self.card.name} predicts nothing, it gives features alone; name a bundle with tasks"
-            )
-        heat = self.card.temperature
-        raw = self._run(crops, len(self.tasks))
-        return {
-            task.family: task.decode(out / heat.get(task.family, 1.0))
-            for task, out in zip(self.tasks, raw, strict=True)
-        }
-
-    def features(self, crops: Sequence[Image], points: Floats | None = None) -> Floats32:
-        """Pooled backbone output before the heads, (N, D) float32, with D the card's `features`; crops and points as for `score`.
-
-        Raises BundleError where the network does not expose features, and ValueError as `score` does.
-        """
-        return self.features_and_raw(crops, points)[0]
-
-    def features_and_raw(
-        self, crops: Sequence[Image], points: Floats | None = None
-    ) -> tuple[Floats32, dict[str, Floats32]]:
-        """`features` (N, D), and by task family the raw output (N, K), before temperature and `Task.decode`; one run gives both.
-
-        Raises as `features` does.
-        """
-        self.card.exposed()
-        *raw, features = self._run(self.prepare(crops, points), None)
-        return features, {task.family: out for task, out in zip(self.tasks, raw, strict=True)}
-
-    def prepare(self, crops: Sequence[Image], points: Floats | None = None) -> list[Image]:
-        """Crops as the network reads them, RGB uint8 (size, size, 3); crops, points and errors as for `score`.
-
-        Without points, a crop that has that size already stays as it is.
-        """
-        _check_crops(crops, points)
-        pixels = self.card.pixels
-        if points is None:
-            return [prepare_crop(crop, pixels) for crop in crops]
-        whole = [(0.0, 0.0, float(crop.shape[1]), float(crop.shape[0])) for crop in crops]
-        faces = [
-            Face(box, np.asarray(five, np.float64), 1.0)
-            for box, five in zip(whole, points, strict=True)
-        ]
-        return [prepare(crop, face, pixels) for crop, face in zip(crops, faces, strict=True)]
-
-    def _run(self, crops: Sequence[Image], first: int | None) -> list[Floats32]:
-        """The network's `first` outputs, or all, for prepared crops."""
-        size, batch = self.card.pixels.size, np.asarray(crops)
-        if not len(batch):
-            return [np.zeros((0, width), np.float32) for width in self.card.widths[:first]]
-        if batch.shape[1:] != (size, size, 3) or batch.dtype != np.uint8:
-            raise ValueError(
-                f"prepared crops must be uint8 (N, {size}, {size}, 3), got {batch.dtype} {batch.shape}"
-            )
-        steps = range(0, len(batch), self._together)
-        parts = [
-            self._engine.run(normalise(batch[i : i + self._together], self.card.pixels), first)
-            for i in steps
-        ]
-        found = [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
-        _check_finite(self.card.name, found)
-        return found
-
-
-def _check_crops(crops: Sequence[Image], points: Floats | None) -> None:
-    for i, crop in enumerate(crops):
-        if not isinstance(crop, np.ndarray):
-            raise ValueError(f"crop {i} must be RGB uint8 (H, W, 3), got {type(crop).__name__}")
-        if crop.ndim != 3 or crop.shape[2] != 3 or crop.dtype != np.uint8 or crop.size == 0:
-            raise ValueError(f"crop {i} must be RGB uint8 (H, W, 3), got {crop.dtype} {crop.shape}")
-    if points is not None and np.shape(points) != (len(crops), 5, 2):
-        raise ValueError(f"points must be ({len(crops)}, 5, 2), got {np.shape(points)}")
-    if points is not None and not np.isfinite(points).all():
-        raise ValueError(
-            "points must be finite; leave out crops without points, or score them without"
+def _not_here(name: str, local: Mapping[str, Path]) -> MienError:
+    """The error for a bundle that is not on this machine: how to get it, or the nearest names."""
+    known = [path.stem for path in KNOWN.glob("*.json")]
+    if name in known:
+        return BundleError(f"{name} is not on this machine; get it with: mien bundles pull {name}")
+    weights = [path.stem for path in (KNOWN / "weights").glob("*.json")]
+    if name in weights:
+        return BundleError(
+            f"{name} is weights to train from, no bundle; "
+            f"mien bundles pull {name} prints what to name as `start`"
         )
+    # Of the many that can be pulled, only one is suggested beside those on this machine.
+    return UnknownNameError("bundle", name, {*local, *get_close_matches(name, known, n=1)})
 
 
-def _check_finite(name: object, outputs: Sequence[Floats32]) -> None:
-    """Raises BundleError, which begins with `name`, where an output is NaN or infinite: what is decoded from it would look like scores."""
-    if not all(np.isfinite(out).all() for out in outputs):
-        raise BundleError(
-            f"{name}: the network gives NaN or infinity, which are no scores; do not use it"
-        )
-
-
-class _Patient:
-    """An engine whose runs are long: a main thread that waits for one hears Ctrl-C and signals."""
+class _InterruptibleEngine:
+    """An engine whose long runs can be interrupted by Ctrl-C and signals."""
 
     def __init__(self, engine: Engine) -> None:
         self.name = engine.name
@@ -349,56 +295,90 @@ class _Patient:
         return interruptible(lambda: self._engine.run(batch, first))
 
 
-def _open(
+def _start_engine(
     bundle: Bundle,
     network: bytes,
-    engine: str,
+    name: str,
     threads: int,
     *,
-    eats: tuple[int, ...],
-    gives: Mapping[str, tuple[int, ...]],
+    input_shape: tuple[int, ...],
+    output_shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[Engine, int]:
-    """The bundle's network, ready, and how many crops may go through it together.
+    """The bundle's network, ready to run, and its batch size.
 
-    It has run once, on nothing: a card that speaks of another network is found out here, not in mid-video. What comes with mien is
-    neither inspected nor slow; any other network was inspected by `Bundle.network` and is known here.
-    gives: the shapes of its outputs by name, in their order.
+    It has run once, on zeros, so that a card of another network is found out here and not in the
+    middle of a video.
+
+    Args:
+        bundle: The bundle.
+        network: Its network, verified and inspected.
+        name: Name of the engine.
+        threads: Threads of the engine.
+        input_shape: Shape of its input, for one picture.
+        output_shapes: Shapes of its outputs by name, in their order, for one picture.
     """
-    running = interruptible(lambda: open_engine(network, engine, threads))
-    if len(running.outputs) != len(gives) or not all(
-        name in names for name, names in zip(gives, running.outputs, strict=True)
-    ):
-        told = printable(
-            ", ".join(
-                min(names, key=len, default="one without a name") for names in running.outputs
-            )
-        )
+    engine = interruptible(lambda: open_engine(network, name, threads))
+    _check_outputs(bundle, engine, input_shape, output_shapes)
+    # Those are neither inspected nor slow.
+    if bundle.comes_with_mien:
+        return engine, BATCH
+    # `Bundle.network` has inspected all others, so that this is only a look-up.
+    need = inspect(bundle.card, network)
+    batch_size = min(BATCH, max(1, _BATCH_NUMBERS // need.numbers))
+    if need.work * batch_size > _LONG_WORK:
+        return _InterruptibleEngine(engine), batch_size
+    return engine, batch_size
+
+
+def _check_outputs(
+    bundle: Bundle,
+    engine: FileEngine,
+    input_shape: tuple[int, ...],
+    output_shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Run the network on zeros; raise BundleError where its outputs are not those of the card."""
+    expected_names = list(output_shapes)
+    same_names = len(engine.outputs) == len(expected_names) and all(
+        name in names for name, names in zip(expected_names, engine.outputs, strict=True)
+    )
+    if not same_names:
+        names = [min(names, key=len, default="one without a name") for names in engine.outputs]
         raise BundleError(
-            f"{bundle.folder}: the network gives {told}, the card says {', '.join(gives)}; get the bundle again"
+            f"{bundle.folder}: the network gives {printable(', '.join(names))}, the card says "
+            f"{', '.join(expected_names)}; get the bundle again"
         )
     try:
-        outputs = interruptible(lambda: running.run(np.zeros(eats, np.float32)))
+        outputs = interruptible(lambda: engine.run(np.zeros(input_shape, np.float32)))
     except Exception as error:  # engines raise types of their own
-        why = f"the network does not take {eats}, which the card asks for: {reason(error)}"
-        raise BundleError(f"{bundle.folder}: {why}; get the bundle again") from error
-    found = [out.shape for out in outputs]
-    if found != [*gives.values()]:
         raise BundleError(
-            f"{bundle.folder}: the network gives {found}, the card says {[*gives.values()]}; get the bundle again"
+            f"{bundle.folder}: the network does not take {input_shape}, which the card asks for: "
+            f"{reason(error)}; get the bundle again"
+        ) from error
+    shapes = [output.shape for output in outputs]
+    expected_shapes = list(output_shapes.values())
+    if shapes != expected_shapes:
+        raise BundleError(
+            f"{bundle.folder}: the network gives {shapes}, the card says {expected_shapes}; "
+            "get the bundle again"
         )
-    _check_finite(bundle.folder, outputs)
-    if bundle.comes_with_mien:
-        return running, _BATCH
-    need = inspect(bundle.card, network)
-    together = min(_BATCH, max(1, _AT_ONCE // need.numbers))
-    return (_Patient(running) if need.work * together > _LONG else running), together
+    check_finite(bundle.folder, outputs)
 
 
 def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> Model:
-    """A bundle that reads affect, by name or folder, verified, inspected and ready.
+    """Load a bundle that reads affect: verified, inspected and ready to run.
 
-    engine: ``onnxruntime``, which is what ``auto`` stands for, or ``openvino``.
-    Raises UnknownNameError, BundleError or MissingExtraError.
+    Args:
+        name: Its name or folder.
+        engine: ``onnxruntime``, which ``auto`` stands for, or ``openvino``.
+        threads: Threads of the engine; 0 leaves their number to it.
+
+    Returns:
+        The model.
+
+    Raises:
+        UnknownNameError: There is no such bundle or engine.
+        BundleError: The bundle is damaged, or finds faces instead.
+        MissingExtraError: The engine is not installed.
     """
     bundle, network = read_bundle(name)
     if not isinstance(bundle.card, AffectCard):
@@ -406,32 +386,55 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
             f"{bundle.card.name} finds faces and cannot read affect; use a bundle such as {AFFECT}"
         )
     pixels = bundle.card.pixels
-    eats = (1, pixels.channels, pixels.size, pixels.size)
-    gives = {
-        name: (1, width)
-        for name, width in zip(bundle.card.outputs, bundle.card.widths, strict=True)
-    }
-    return Model(bundle.card, *_open(bundle, network, engine, threads, eats=eats, gives=gives))
+    output_shapes = {}
+    for output, width in zip(bundle.card.outputs, bundle.card.widths, strict=True):
+        output_shapes[output] = (1, width)
+    running, batch_size = _start_engine(
+        bundle,
+        network,
+        engine,
+        threads,
+        input_shape=(1, pixels.channels, pixels.size, pixels.size),
+        output_shapes=output_shapes,
+    )
+    return Model(bundle.card, running, batch_size)
 
 
 def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int = 1) -> Detector:
-    """A bundle that finds faces, by name or folder; raises as `load` does, and so does the detector for NaN and infinity."""
+    """Load a bundle that finds faces: verified, inspected and ready to run.
+
+    Args:
+        name: Its name or folder.
+        engine: As for `load`.
+        threads: As for `load`.
+
+    Returns:
+        The detector; it raises BundleError where its network gives NaN or infinity.
+
+    Raises:
+        UnknownNameError: As for `load`.
+        BundleError: The bundle is damaged, or reads affect instead.
+        MissingExtraError: As for `load`.
+    """
     bundle, network = read_bundle(name)
     if not isinstance(bundle.card, FaceCard):
         raise BundleError(
             f"{bundle.card.name} reads affect and cannot find faces; use a bundle such as {FACES}"
         )
-    search = bundle.card.search
-    side = search.window
-    grid = (1, len(anchor_points(side, side)), 15)
-    running, _ = _open(
-        bundle, network, engine, threads, eats=(1, 1, side, side), gives={"grid": grid}
+    card = bundle.card
+    side = card.search.window
+    running, _ = _start_engine(
+        bundle,
+        network,
+        engine,
+        threads,
+        input_shape=(1, 1, side, side),
+        output_shapes={"grid": (1, len(anchor_points(side, side)), 15)},
     )
-    called = bundle.card.name
 
-    def find(luma: Floats32) -> Floats32:
+    def raw_predictions(luma: Floats32) -> Floats32:
         outputs = running.run(luma)
-        _check_finite(called, outputs)
+        check_finite(card.name, outputs)
         return outputs[0]
 
-    return Detector(find, **search.model_dump())
+    return Detector(raw_predictions, **card.search.model_dump())
