@@ -14,7 +14,7 @@ import pytest
 
 from mien.errors import SourceError
 from mien.sources import open_source
-from mien.sources.whole import Flaw, flaw_of
+from mien.sources.integrity import Flaw, find_flaw
 
 UNIT = Fraction(1, 1000)
 
@@ -428,10 +428,10 @@ def test_every_cut_shows_in_the_structure(tmp_path: Path, name: str) -> None:
     for size in range(len(data) // 3, len(data), 7):
         (tmp_path / "cut").write_bytes(data[:size])
         with open(tmp_path / "cut", "rb") as file:
-            if flaw_of(file, kind) is not Flaw.cut_off:
+            if find_flaw(file, kind) is not Flaw.cut_off:
                 ends.add(size)
     with open(path, "rb") as file:
-        assert flaw_of(file, kind) is None
+        assert find_flaw(file, kind) is None
     assert len(ends) <= 4  # between two parts a cut cannot be seen
 
 

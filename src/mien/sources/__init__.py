@@ -1,8 +1,8 @@
-"""Where frames come from: pictures, videos, cameras and arrays. The only room with a decoder and a clock.
+"""Where frames come from: pictures, videos, cameras and arrays; the only room that decodes them.
 
-`list_inputs` turns what a user typed into single inputs and counts what it left out; `open_source` opens one of them,
-or says in one line why it cannot; `Source.frames` gives the frames one by one, in memory that does not grow with the
-length of the input.
+`list_inputs` turns what a user typed into single inputs and counts what it left out; `open_source`
+opens one of them, or says in one line why it cannot; `Source.frames` gives its frames one by one,
+in memory that does not grow with the length of the input.
 """
 
 from mien.sources.base import MAX_PIXELS, Kind, Pixels, Source

@@ -1,4 +1,4 @@
-"""From what a user typed to single inputs: paths, folders, patterns, cameras, standard input; and what was left out."""
+"""From what a user typed to single inputs: paths, folders, patterns, cameras, standard input."""
 
 import glob
 import os
@@ -32,10 +32,12 @@ _THUMBNAILS: Final = frozenset({"desktop.ini", "ehthumbs.db", "thumbs.db"})
 class InputList:
     """Single inputs, in order, each once, and what became of the rest.
 
-    paths: files, ``camera:N`` and ``-``.
-    failures: (input or subfolder, one line on why it cannot be read).
-    left_out: files of folders that are no pictures or videos, counted by suffix (``.txt``, ``no suffix``), besides
-        ``hidden`` files and folders and ``system`` files and folders (`SYSTEM_FOLDERS`), which are never looked into.
+    Attributes:
+        paths: Files, ``camera:N`` and ``-``.
+        failures: Inputs or subfolders that cannot be read, each with one line on why.
+        left_out: Files of folders that are no pictures or videos, counted by suffix (``.txt``,
+            ``no suffix``), besides ``hidden`` files and folders and ``system`` files and folders
+            (`SYSTEM_FOLDERS`), which are never looked into.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -44,32 +46,49 @@ class InputList:
 
 
 def list_inputs(inputs: Sequence[str | Path]) -> InputList:
-    """Turn paths, folders, glob patterns, ``camera:N`` and ``-`` into single inputs; nothing is raised.
+    """Turn what a user typed into single inputs; nothing is raised.
 
-    A folder stands for the pictures and videos in it and below it, in natural order (2 before 10). Linked folders are
-    followed, each real folder once, so loops end. A subfolder that cannot be read is a failure, and the rest is read.
+    A folder stands for the pictures and videos in it and below it, in natural order (2 before 10).
+    Linked folders are followed, each real folder once, so loops end. A subfolder that cannot be
+    read is a failure, and the rest is read.
+
+    Args:
+        inputs: Paths, folders, glob patterns, ``camera:N`` and ``-``.
+
+    Returns:
+        The inputs, what failed and what was left out.
     """
     result = InputList()
-    once: dict[str, str] = {}
+    # By absolute path, so that the same file under two names is read once.
+    paths: dict[str, str] = {}
     for given in inputs:
         try:
             for path in _expand_one(str(given), result):
-                alone = path == STDIN or path.startswith("camera:")
-                once.setdefault(path if alone else os.path.abspath(path), path)
+                is_file = path != STDIN and not path.startswith("camera:")
+                paths.setdefault(os.path.abspath(path) if is_file else path, path)
         except SourceError as error:
             result.failures.append((str(given), str(error)))
-    for path in once.values():
-        if line := _unwritable(path):
-            result.failures.append((path, line))
+    for path in paths.values():
+        problem = _name_problem(path)
+        if problem:
+            result.failures.append((path, problem))
         else:
             result.paths.append(path)
     return result
 
 
 def expand(inputs: Sequence[str | Path]) -> list[str]:
-    """The paths of `list_inputs`, all or none.
+    """Turn what a user typed into single inputs, all or none.
 
-    Raises SourceError for a missing path, a folder without media or one that cannot be read, and a pattern without match.
+    Args:
+        inputs: As for `list_inputs`.
+
+    Returns:
+        Its paths.
+
+    Raises:
+        SourceError: A missing path, a folder without media or one that cannot be read, or a pattern
+            without a match.
 
     >>> expand(["camera:1", "camera:0", "camera:1"])
     ['camera:1', 'camera:0']
@@ -81,126 +100,167 @@ def expand(inputs: Sequence[str | Path]) -> list[str]:
 
 
 def summarize(left_out: Counter[str]) -> str:
-    """What folders held besides inputs, the most frequent kind first; empty where there was nothing.
+    """Say what folders held besides inputs.
+
+    Args:
+        left_out: Counts by kind, from `InputList`.
+
+    Returns:
+        One line, the most frequent kind first; empty if there was nothing.
 
     >>> summarize(Counter({".pdf": 2, ".txt": 3, "hidden": 1}))
     '3 .txt, 2 .pdf, 1 hidden'
     """
-    return ", ".join(
-        f"{count} {kind}"
-        for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    )
+    by_count = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {kind}" for kind, count in by_count)
 
 
 def refuse_address(name: str) -> None:
-    """Raise SourceError for an address of the network, which mien never opens."""
-    if not (match := _ADDRESS.match(name)) or os.path.lexists(name):
+    """Refuse an address of the network, which mien never opens.
+
+    Args:
+        name: What the user gave.
+
+    Raises:
+        SourceError: It is an address; the message says how to save it first.
+    """
+    match = _ADDRESS.match(name)
+    if match is None or os.path.lexists(name):
         return
     scheme = match[1].lower()
     if scheme == "file":
         raise SourceError(f"{name}: is an address; give the path alone, without file://")
-    save = (
-        f"curl -o recording.mp4 '{name}'"
-        if scheme in {"http", "https", "ftp"}
-        else f"ffmpeg -i '{name}' -c copy recording.mkv"
-    )
+    if scheme in {"http", "https", "ftp"}:
+        command = f"curl -o recording.mp4 '{name}'"
+    else:
+        command = f"ffmpeg -i '{name}' -c copy recording.mkv"
     raise SourceError(
-        f"{name}: is an address, and mien reads files and cameras without a network; save it first: {save}"
+        f"{name}: is an address, and mien reads files and cameras without a network; "
+        f"save it first: {command}"
     )
 
 
 def _expand_one(given: str, result: InputList) -> list[str]:
-    """The inputs that one word stands for; what a folder leaves out or cannot give is added to the result."""
+    """The inputs that one word stands for; adds to the result what a folder leaves out or fails."""
     if given == STDIN or given.startswith("camera:") or os.path.isfile(given):
         return [given]
     if os.path.isdir(given):
-        return _media_below(given, result)
+        return _media_of_folder(given, result)
     refuse_address(given)
     if not os.path.lexists(given) and glob.has_magic(given):
-        matches = sorted(glob.glob(given, recursive=True), key=natural_key)
-        if not matches:
-            raise SourceError(
-                f"{given}: nothing matches this pattern; check the folder and the spelling"
-            )
-        paths: list[str] = []
-        for match in matches:
-            paths += _media_below(match, result, must=False) if os.path.isdir(match) else [match]
-        if not paths and not result.failures:
-            raise SourceError(
-                f"{given}: no picture or video matches this pattern; check the folder and the spelling"
-            )
-        return paths
-    if os.path.exists(given):  # a pipe or a device, which `open_source` explains
+        return _media_of_pattern(given, result)
+    # A pipe or a device, on which `open_source` has more to say.
+    if os.path.exists(given):
         return [given]
     raise SourceError(f"{given}: no such file or folder; check the path")
 
 
-def _media_below(folder: str, result: InputList, *, must: bool = True) -> list[str]:
-    """Pictures and videos in and below a folder, in natural order. With `must`, a folder without any is refused."""
+def _media_of_pattern(pattern: str, result: InputList) -> list[str]:
+    """The files that match, and the pictures and videos of the folders that match."""
+    matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)
+    if not matches:
+        raise SourceError(
+            f"{pattern}: nothing matches this pattern; check the folder and the spelling"
+        )
     paths: list[str] = []
-    left_out: Counter[str] = Counter()
+    for match in matches:
+        if os.path.isdir(match):
+            paths += _media_below(match, result)
+        else:
+            paths.append(match)
+    if not paths and not result.failures:
+        raise SourceError(
+            f"{pattern}: no picture or video matches this pattern; "
+            "check the folder and the spelling"
+        )
+    return paths
+
+
+def _media_of_folder(folder: str, result: InputList) -> list[str]:
+    """Pictures and videos in and below a folder; one without any is refused."""
+    left_out = Counter(result.left_out)
     failures = len(result.failures)
-    for name, parent in _files_below(folder, result.failures, left_out):
-        kind = _kind_of(name)
+    paths = _media_below(folder, result)
+    # Where a subfolder could not be read, that is the reason, and it is reported already.
+    if not paths and len(result.failures) == failures:
+        content = summarize(result.left_out - left_out)
+        holds = f" (it holds {content})" if content else ""
+        raise SourceError(
+            f"{folder}: no picture or video in this folder{holds}; "
+            "give a folder that holds some, or name the file itself"
+        )
+    return paths
+
+
+def _media_below(folder: str, result: InputList) -> list[str]:
+    """Pictures and videos in and below a folder, in natural order."""
+    paths: list[str] = []
+    for parent, name in _files_below(folder, result):
+        kind = _why_left_out(name)
         if kind is None:
             paths.append(os.path.join(parent, name))
         else:
-            left_out[kind] += 1
-    result.left_out += left_out
-    if must and not paths and len(result.failures) == failures:
-        seen = f" (it holds {summarize(left_out)})" if left_out else ""
-        raise SourceError(
-            f"{folder}: no picture or video in this folder{seen}; give a folder that holds some, or name the file itself"
-        )
+            result.left_out[kind] += 1
     return sorted(paths, key=natural_key)
 
 
-def _files_below(
-    folder: str, failures: list[tuple[str, str]], left_out: Counter[str]
-) -> Iterator[tuple[str, str]]:
-    """Name and folder of every file below a folder, real folders before linked ones, each real folder once."""
+def _files_below(folder: str, result: InputList) -> Iterator[tuple[str, str]]:
+    """Folder and name of every file below a folder, each real folder once."""
 
-    def refuse(error: OSError) -> None:
-        line = f"{error.filename}: this folder cannot be read ({error.strerror}); check its permissions"
-        failures.append((str(error.filename), line))
+    def report(error: OSError) -> None:
+        path = str(error.filename)
+        reason = f"this folder cannot be read ({error.strerror}); check its permissions"
+        result.failures.append((path, f"{path}: {reason}"))
 
-    seen: set[str] = set()
+    visited: set[str] = set()
+    # Real folders come before linked ones, whose content may be among them.
     waiting = [folder]
     while waiting:
         top = waiting.pop(0)
-        if os.path.realpath(top) in seen:
+        if os.path.realpath(top) in visited:
             continue
-        for parent, folders, names in os.walk(top, onerror=refuse):
-            if os.path.realpath(parent) in seen:
-                folders[:] = []
+        for parent, folders, names in os.walk(top, onerror=report):
+            if os.path.realpath(parent) in visited:
+                folders.clear()
                 continue
-            seen.add(os.path.realpath(parent))
-            hidden = [name for name in folders if name.startswith(".")]
-            system = [name for name in folders if name.casefold() in SYSTEM_FOLDERS]
-            left_out += Counter(
-                {"hidden": len(hidden), "system": len(system)}
-            )  # in place; keeps no zeros
-            folders[:] = sorted(set(folders) - set(hidden) - set(system))
-            waiting += [
-                os.path.join(parent, name)
-                for name in folders
-                if os.path.islink(os.path.join(parent, name))
-            ]
-            yield from ((name, parent) for name in names)
+            visited.add(os.path.realpath(parent))
+            # Changed in place: `os.walk` goes on with what is left in it.
+            folders[:] = _folders_to_visit(folders, result)
+            for name in folders:
+                path = os.path.join(parent, name)
+                if os.path.islink(path):
+                    waiting.append(path)
+            for name in names:
+                yield parent, name
 
 
-def _kind_of(name: str) -> str | None:
-    """Why a file of a folder is no input: its suffix, ``hidden`` or ``system``; None for a picture or video."""
+def _folders_to_visit(folders: list[str], result: InputList) -> list[str]:
+    """Subfolders without the hidden ones and those of the system, which are counted."""
+    visible: list[str] = []
+    for name in sorted(folders):
+        if name.startswith("."):
+            result.left_out["hidden"] += 1
+        elif name.casefold() in SYSTEM_FOLDERS:
+            result.left_out["system"] += 1
+        else:
+            visible.append(name)
+    return visible
+
+
+def _why_left_out(name: str) -> str | None:
+    """Why a file is no input: its suffix, ``hidden`` or ``system``; None if it is one."""
     if name.casefold() in _THUMBNAILS:
         return "system"
     if name.startswith("."):
         return "hidden"
     suffix = os.path.splitext(name)[1].lower()
-    return None if suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES else suffix or "no suffix"
+    if suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES:
+        return None
+    return suffix or "no suffix"
 
 
-def _unwritable(path: str) -> str | None:
-    """One line on a name whose bytes are no text: no table could hold it."""
+def _name_problem(path: str) -> str | None:
+    """One line on a name whose bytes are not text: no table could hold it."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -212,8 +272,22 @@ def _unwritable(path: str) -> str | None:
 def natural_key(path: str) -> list[tuple[int, str]]:
     """Sort key under which 2 comes before 10.
 
+    Args:
+        path: A path or name.
+
+    Returns:
+        The key.
+
     >>> sorted(["s/10.png", "s/2.png"], key=natural_key)
     ['s/2.png', 's/10.png']
     """
-    parts = re.split(r"([0-9]+)", path.replace(os.sep, "\0").casefold())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-1, path)]
+    key: list[tuple[int, str]] = []
+    # The separator sorts before every other character, so that a folder's files stay together.
+    for part in re.split(r"([0-9]+)", path.replace(os.sep, "\0").casefold()):
+        if part.isdecimal():
+            key.append((int(part), ""))
+        else:
+            key.append((-1, part))
+    # The path itself decides between names that differ in case or in leading zeros alone.
+    key.append((-1, path))
+    return key

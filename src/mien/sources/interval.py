@@ -1,4 +1,4 @@
-"""How far apart the frames of a source are, as it goes: measured, for neither options nor headers know."""
+"""How far apart the frames of a source are, measured as they come: no option or header knows."""
 
 from collections import deque
 from itertools import pairwise
@@ -8,13 +8,17 @@ from typing import Final
 __all__ = ["GAP_FRAMES", "FrameInterval"]
 
 GAP_FRAMES: Final = 2.5
-"""What is away for so many frame intervals is not away for long, however slow the source is: one frame may miss it."""
+"""An absence of so many frame intervals is short, however slow the source is: a single frame may
+miss a face."""
 _RECENT: Final = 5
-"""Intervals looked at: a pause is an exception among them, and a new rate counts after three frames."""
+"""Intervals looked at: a pause is an outlier, and a new rate counts after three frames."""
 
 
 class FrameInterval:
     """The typical recent interval between frames: the median of the last few.
+
+    Attributes:
+        typical_s: The interval, seconds; 0 before the second frame.
 
     >>> interval = FrameInterval()
     >>> for time_s in (0.0, 0.04, 0.08, 0.12, 1.12):
@@ -28,14 +32,24 @@ class FrameInterval:
         self.typical_s = 0.0
 
     def add(self, time_s: float) -> None:
-        """A frame came at this time, seconds; the time of the frame before again changes nothing."""
+        """Count one more frame; the same time again changes nothing.
+
+        Args:
+            time_s: Time of the frame, seconds.
+        """
         if self._times and time_s <= self._times[-1]:
             return
         self._times.append(time_s)
-        times = list(self._times)
-        if len(times) > 1:
-            self.typical_s = median(later - earlier for earlier, later in pairwise(times))
+        if len(self._times) > 1:
+            self.typical_s = median(later - earlier for earlier, later in pairwise(self._times))
 
     def longest_gap_s(self, least_s: float) -> float:
-        """How long something may be away and is still taken up again: `least_s`, more where frames are far apart."""
+        """How long something may be away and still be taken up again.
+
+        Args:
+            least_s: The answer where frames are close together, seconds.
+
+        Returns:
+            `least_s`, or more where frames are far apart, seconds.
+        """
         return max(least_s, GAP_FRAMES * self.typical_s)

@@ -1,4 +1,4 @@
-"""One input, whatever it is, becomes an open source; or one line says why it cannot."""
+"""Opens one input, whatever it is, or says in one line why it cannot."""
 
 import os
 import stat
@@ -22,6 +22,8 @@ from mien.sources.video.decoder import Video
 
 __all__ = ["media_kind", "open_source"]
 
+_ACCEPTED = "a path, camera:N, the bytes of a file, an open file, an array or an iterable of arrays"
+
 
 def open_source(
     item: object, *, name: str | None = None, photos: bool = False, stream: int | None = None
@@ -29,15 +31,20 @@ def open_source(
     """Open one input.
 
     Args:
-        item: A path, ``camera:N``, ``-`` for standard input, the bytes of a file (bytes, bytearray, memoryview), an open
-            binary file, one RGB uint8 picture (H, W, 3), or an iterable of such or of (time_s, picture) pairs, times in
-            seconds and rising. What a file holds is decided by its content, never by its suffix.
-        name: What the source is called in tables and messages; by default the path, ``bytes``, ``array`` and so on.
-        photos: An iterable of pictures is not a film but separate pictures: each is searched anew, none is tracked.
-        stream: Number of the video stream to read, from 0, in files that hold several; None takes the one that players take.
+        item: A path, ``camera:N``, ``-`` for standard input, the bytes of a file (bytes, bytearray,
+            memoryview), an open binary file, one RGB uint8 picture (H, W, 3), or an iterable of
+            such or of (time_s, picture) pairs, times in seconds and rising. What a file holds is
+            decided by its content, never by its suffix.
+        name: What the source is called in tables and messages; by default the path, ``bytes``,
+            ``array`` and so on.
+        photos: An iterable of pictures is not a film but separate pictures: each is searched anew,
+            none is tracked.
+        stream: Number of the video stream to read, from 0, in files that hold several; None takes
+            the one that players take.
 
     Returns:
-        The source. Pictures that come without times are taken for frames one second apart, unless they are photos.
+        The source. Pictures without times are taken for frames one second apart, unless they are
+        photos.
 
     Raises:
         SourceError: The input is missing, empty, of unknown format, too large or has no picture.
@@ -45,84 +52,113 @@ def open_source(
     if isinstance(item, str) and item.startswith("camera:"):
         return Camera(item)
     if isinstance(item, str | Path):
-        return _open_named(str(item), name or str(item), stream)
+        return _open_path(str(item), name or str(item), stream)
     if isinstance(item, bytes | bytearray | memoryview):
         return _open_content(name or "bytes", memoryview(item).cast("B"), stream)
     if is_open_file(item):
-        label = getattr(item, "name", None)
-        name = name or (label if isinstance(label, str) else "file")
+        name = name or _name_of_file(item)
         return _open_content(name, spool(name, item), stream)  # type: ignore[arg-type]
+    return _open_arrays(item, name, photos)
+
+
+def _name_of_file(file: object) -> str:
+    # Files opened by their descriptor have a number for a name.
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else "file"
+
+
+def _open_arrays(item: object, name: str | None, photos: bool) -> Source:
+    """The source for one array, or for an iterable of arrays."""
     if isinstance(item, np.ndarray) and item.ndim != 4:
-        return Picture(name or "array", Still(check_rgb(item, name or "array")))
+        name = name or "array"
+        return Picture(name, Still(check_rgb(item, name)))
     if isinstance(item, Iterable):
         return Pictures(item, name or "pictures") if photos else Arrays(item, name or "arrays")
+    # A picture of Pillow's; the error says how it becomes an array.
     if hasattr(item, "__array_interface__"):
-        check_rgb(item, name or "picture")  # says how it becomes an array
-    label = f"{name}: " if name else ""
-    wanted = (
-        "a path, camera:N, the bytes of a file, an open file, an array or an iterable of arrays"
-    )
-    raise SourceError(f"{label}{type(item).__name__} is no source of frames; give {wanted}")
+        check_rgb(item, name or "picture")
+    prefix = f"{name}: " if name else ""
+    kind = type(item).__name__
+    raise SourceError(f"{prefix}{kind} is no source of frames; give {_ACCEPTED}")
 
 
 def media_kind(path: str) -> Literal["image", "video", "camera"]:
-    """What an input is, by a look at its first bytes: ``video`` also for animated pictures.
+    """Say what an input is by a look at its first bytes.
 
-    What cannot be opened is judged by its suffix; opening it then says what is wrong.
+    Args:
+        path: A path, ``camera:N`` or ``-``.
+
+    Returns:
+        The kind; ``video`` also for animated pictures. What cannot be opened is judged by its
+        suffix; opening it then says what is wrong.
     """
     if path.startswith("camera:"):
         return "camera"
+    stored = _readable_content(path)
+    if stored is None:
+        suffix = os.path.splitext(path)[1].lower()
+        return "image" if suffix in IMAGE_SUFFIXES else "video"
     try:
-        stored: Stored = standard_input() if path == STDIN else path
+        with opened_picture(path, stored) as image:
+            is_still = image is not None and not is_animated(image)
+            return "image" if is_still else "video"
+    except SourceError:
+        # A damaged picture, or a HEIC without its decoder.
+        return "image"
+
+
+def _readable_content(path: str) -> Stored | None:
+    """What a path stands for; None if it holds nothing that can be read."""
+    try:
+        if path == STDIN:
+            return standard_input()
         # In this order: opening a pipe would wait for somebody to write into it.
-        known = path == STDIN or (os.path.isfile(path) and bool(head(stored, 1)))
+        if os.path.isfile(path) and head(path, 1):
+            return path
     except (OSError, SourceError, ValueError):
-        known = False
-    if known:
-        try:
-            with opened_picture(path, stored) as image:
-                return "image" if image is not None and not is_animated(image) else "video"
-        except SourceError:  # a damaged one, or a HEIC without its decoder
-            return "image"
-    return "image" if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES else "video"
+        return None
+    return None
 
 
-def _open_named(path: str, name: str, stream: int | None) -> Source:
+def _open_path(path: str, name: str, stream: int | None) -> Source:
     if path == STDIN:
         return _open_content("stdin" if name == STDIN else name, standard_input(), stream)
     refuse_address(path)
-    whole = os.path.abspath(path)  # also keeps FFmpeg from taking "a:b.mp4" for a protocol
-    if os.path.isdir(whole):
+    # Absolute, which also keeps FFmpeg from taking "a:b.mp4" for a protocol.
+    absolute = os.path.abspath(path)
+    if os.path.isdir(absolute):
         raise SourceError(f"{path}: is a folder; expand it first, or name a file in it")
-    if not os.path.isfile(whole):
-        raise SourceError(f"{path}: {_no_file(whole)}")
-    return _open_content(name, whole, stream)
+    if not os.path.isfile(absolute):
+        raise SourceError(f"{path}: {_why_no_file(absolute)}")
+    return _open_content(name, absolute, stream)
 
 
-def _no_file(path: str) -> str:
-    """Why a path that is no regular file cannot be read, and what to do."""
+def _why_no_file(path: str) -> str:
+    """Why a path that is not a regular file cannot be read, and what to do."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return "no such file; check the path"
-    what = (
-        "a pipe"
-        if stat.S_ISFIFO(mode)
-        else "a device"
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
-        else "not a regular file"
+    if stat.S_ISFIFO(mode):
+        kind = "a pipe"
+    elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        kind = "a device"
+    else:
+        kind = "not a regular file"
+    return (
+        f"is {kind}, and mien reads whole files; save it to a file, "
+        "or pass it through standard input: mien analyze - < PIPE"
     )
-    return f"is {what}, and mien reads whole files; save it to a file, or pass it through standard input: mien analyze - < PIPE"
 
 
 def _open_content(name: str, stored: Stored, stream: int | None) -> Source:
     try:
-        empty = not head(stored, 1)
+        is_empty = not head(stored, 1)
     except OSError as error:
         raise SourceError(
             f"{name}: cannot be opened ({error.strerror}); check its permissions"
         ) from error
-    if empty:
+    if is_empty:
         raise SourceError(f"{name}: is empty (0 bytes); copy or record it again")
     source = _open_picture(name, stored) or Video(name, stored, stream)
     source.reopen = partial(_open_content, name, stored, stream)
@@ -130,7 +166,7 @@ def _open_content(name: str, stored: Stored, stream: int | None) -> Source:
 
 
 def _open_picture(name: str, stored: Stored) -> Source | None:
-    """The source for a picture file, still, with pages or animated; None where it is no picture."""
+    """The source for a picture file, still, with pages or animated; None if it is no picture."""
     with opened_picture(name, stored) as image:
         if image is None:
             return None
@@ -138,12 +174,11 @@ def _open_picture(name: str, stored: Stored) -> Source | None:
             return Animation(name, stored, image)
         try:
             numbers = page_numbers(image)
-        except (
-            Exception
-        ) as error:  # Pillow raises types of its own for a page whose table is damaged
-            why = " ".join(str(error).split())[:100] or type(error).__name__
+        except Exception as error:
+            # Pillow raises types of its own for a page whose table is damaged.
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SourceError(
-                f"{name}: its list of pages is damaged ({why}); save or export it again"
+                f"{name}: its list of pages is damaged ({reason}); save or export it again"
             ) from error
         if len(numbers) > 1:
             return Pages(name, stored, numbers)

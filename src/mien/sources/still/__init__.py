@@ -1,1 +1,1 @@
-"""Still pictures: decoded through Pillow, libjpeg and libheif, damage noticed, animations as films."""
+"""Still and animated pictures: decoding with Pillow, libjpeg and libheif, and their damage."""

@@ -1,77 +1,134 @@
-"""What picture files say against their own pixels: checksums and lengths that the decoders do not compare."""
+"""Damage that picture files reveal by checksums and lengths that the decoders do not compare."""
 
 import os
 import zlib
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
 
 from mien.sources.stored import Stored, open_stored
 
 __all__ = ["boxes_cut_off", "png_damage", "tiff_damage"]
 
-_PNG_PIXELS: Final = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})  # besides the critical chunks
-_COMPRESSION, _DEFLATED = 259, (8, 32946)  # of TIFF: the tag, and its values for deflated pixels
-_OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
-_PART: Final = 1 << 20
+_PNG_PIXELS: Final = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
+"""Chunks that make pixels, besides the critical ones."""
+
+# Tags of TIFF.
+_COMPRESSION: Final = 259
+_DEFLATE: Final = (8, 32946)
+_STRIP_OFFSETS, _STRIP_COUNTS = 273, 279
+_TILE_OFFSETS, _TILE_COUNTS = 324, 325
+
+_AT_ONCE: Final = 1 << 20
+"""Bytes inflated at a time."""
 
 
 def png_damage(stored: Stored) -> list[str]:
-    """Compare the checksums of all chunks that make pixels: Pillow leaves out those of the picture data."""
+    """Compare the checksums of all chunks that make pixels: Pillow skips those of the pixel data.
+
+    Args:
+        stored: A PNG file.
+
+    Returns:
+        What is damaged, at most one line.
+    """
     with open_stored(stored) as file:
         file.seek(8)
         while len(start := file.read(8)) == 8:
             size, kind = int.from_bytes(start[:4], "big"), start[4:]
-            if not kind.isalpha():
-                return ["damaged picture data (a chunk of no known kind)"]
-            critical = kind[:1].isupper()
-            if not critical and kind not in _PNG_PIXELS:
-                file.seek(size + 4, os.SEEK_CUR)
-            else:
-                data = file.read(size)
-                if len(data) < size:
-                    return ["ends early: its last chunk is cut off"]
-                if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(file.read(4), "big"):
-                    return [f"damaged picture data (wrong checksum of a {kind.decode()} chunk)"]
+            damage = _chunk_damage(file, kind, size)
+            if damage:
+                return [damage]
             if kind == b"IEND":
                 return []
     return ["ends early: its closing chunk is missing"]
 
 
+def _chunk_damage(file: BinaryIO, kind: bytes, size: int) -> str | None:
+    """Read the body and the checksum of a chunk; says what is damaged."""
+    if not kind.isalpha():
+        return "damaged picture data (a chunk of no known kind)"
+    # A capital first letter marks chunks that a decoder must understand.
+    is_critical = kind[:1].isupper()
+    if not is_critical and kind not in _PNG_PIXELS:
+        file.seek(size + 4, os.SEEK_CUR)
+        return None
+    data = file.read(size)
+    if len(data) < size:
+        return "ends early: its last chunk is cut off"
+    checksum = int.from_bytes(file.read(4), "big")
+    if zlib.crc32(data, zlib.crc32(kind)) != checksum:
+        return f"damaged picture data (wrong checksum of a {kind.decode()} chunk)"
+    return None
+
+
 def tiff_damage(image: Any, stored: Stored) -> list[str]:
-    """Compare the page's strips and tiles with the file's length, and their checksums: libtiff does not read deflated ones to the end."""
+    """Compare strips and tiles with the file's length, and check those that are deflated.
+
+    libtiff does not read deflated ones to the end, where their checksums are.
+
+    Args:
+        image: An open TIFF, at the page to be checked.
+        stored: The same file.
+
+    Returns:
+        What is damaged, at most one line.
+    """
     tags = image.tag_v2
-    offsets, counts = (
-        tags.get(strips) or tags.get(tiles) or () for strips, tiles in (_OFFSETS, _COUNTS)
-    )
+    offsets = tags.get(_STRIP_OFFSETS) or tags.get(_TILE_OFFSETS) or ()
+    counts = tags.get(_STRIP_COUNTS) or tags.get(_TILE_COUNTS) or ()
+    parts = list(zip(offsets, counts, strict=False))
     with open_stored(stored) as file:
         size = file.seek(0, os.SEEK_END)
-        if any(offset + count > size for offset, count in zip(offsets, counts, strict=False)):
+        if any(offset + count > size for offset, count in parts):
             return ["damaged: its picture data reach beyond the end of the file"]
-        if tags.get(_COMPRESSION) not in _DEFLATED:
+        if tags.get(_COMPRESSION) not in _DEFLATE:
             return []
-        for offset, count in zip(offsets, counts, strict=False):
+        for offset, count in parts:
             file.seek(offset)
-            left, stream = file.read(count), zlib.decompressobj()
             try:
-                while left:
-                    stream.decompress(left, _PART)
-                    left = stream.unconsumed_tail
+                _inflate(file.read(count))
             except zlib.error as error:
                 return [f"damaged picture data ({error})"]
     return []
 
 
+def _inflate(data: bytes) -> None:
+    """Inflate to the end, in little memory, for the sake of the checksum alone."""
+    stream = zlib.decompressobj()
+    while data:
+        stream.decompress(data, _AT_ONCE)
+        data = stream.unconsumed_tail
+
+
 def boxes_cut_off(stored: Stored) -> bool:
-    """Whether a file made of boxes (HEIF, AVIF) is shorter than its boxes say; decoders fill what is missing with grey."""
+    """Whether a file is shorter than its boxes say; decoders fill what is missing with grey.
+
+    Args:
+        stored: A file made of boxes (HEIF, AVIF).
+
+    Returns:
+        Whether its last box ends anywhere but at the end of the file.
+    """
     with open_stored(stored) as file:
         size = file.seek(0, os.SEEK_END)
-        at = 0
-        while at + 8 <= size:
-            file.seek(at)
-            length = int.from_bytes(file.read(4), "big")
-            if length == 1:  # the length follows the kind, in 64 bits
-                file.seek(at + 8)
-                length = int.from_bytes(file.read(8), "big")
-            if length == 0:  # to the end
+        end = 0
+        for length in _box_lengths(file, size):
+            # A length of 0 means: to the end of the file.
+            if length == 0:
                 return False
-            at += max(length, 8)
-    return at != size
+            end += max(length, 8)
+    return end != size
+
+
+def _box_lengths(file: BinaryIO, size: int) -> Iterator[int]:
+    """Lengths of the top boxes, bytes, as far as their heads are in the file."""
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        length = int.from_bytes(file.read(4), "big")
+        # 1 means that the length follows the kind, in 64 bits.
+        if length == 1:
+            file.seek(position + 8)
+            length = int.from_bytes(file.read(8), "big")
+        yield length
+        position += max(length, 8)

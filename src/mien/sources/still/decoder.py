@@ -18,9 +18,9 @@ from mien.sources.base import (
     Source,
     TimedReads,
     Turn,
+    apply_turn,
     one_line,
     out_of_memory,
-    turned,
 )
 from mien.sources.still.checksums import boxes_cut_off, png_damage, tiff_damage
 from mien.sources.still.heif import heif_damage, is_heif, open_heif
@@ -189,7 +189,7 @@ def decode(name: str, image: Image.Image, stored: Stored) -> Still:
         pixels = _pixels(image, stored, shrink, still.damage)
         # Asked only now: Pillow turns some formats itself while it decodes, and then says so.
         turn = _EXIF_TURNS.get(_exif_orientation(image), Turn())
-        still.pixels = turned(pixels, turn)
+        still.pixels = apply_turn(pixels, turn)
         if turn == Turn() and _is_exif_damaged(image):
             still.notes.append(
                 "its EXIF block is damaged: how the camera was held is not known, and the picture was taken as upright"

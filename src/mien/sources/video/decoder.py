@@ -20,10 +20,11 @@ from mien.sources.base import (
     Source,
     TimedReads,
     Turn,
+    apply_turn,
     out_of_memory,
     refuse_huge,
-    turned,
 )
+from mien.sources.integrity import Flaw, find_flaw, is_joint
 from mien.sources.still.jpeg import packet_damage
 from mien.sources.stored import Stored, open_stored
 from mien.sources.video.clock import Timestamps, frame_rate
@@ -31,7 +32,6 @@ from mien.sources.video.colour import SQUARE, ToRgb, display_size, sane_aspect
 from mien.sources.video.complaints import Complaints, conceals
 from mien.sources.video.interlaced import Deinterlacer
 from mien.sources.video.packets import AnyPacket, PacketLedger, Stamped, pictures
-from mien.sources.whole import Flaw, flaw_of, is_joint
 
 __all__ = ["Video"]
 
@@ -200,7 +200,7 @@ class Video(Source):
 
     def _flaw(self, container: str) -> Flaw | None:
         with open_stored(self._stored) as file:
-            return flaw_of(file, container)
+            return find_flaw(file, container)
 
     def _close_books(self, ledger: PacketLedger, container: InputContainer) -> None:
         line = ledger.early_end(self._flaw(container.format.name))
@@ -216,7 +216,7 @@ class Video(Source):
 
         def read() -> Pixels | None:
             pixels = to_rgb(picture, shape)
-            return None if pixels is None else turned(pixels, _display_turn(picture))
+            return None if pixels is None else apply_turn(pixels, _display_turn(picture))
 
         return read
 

@@ -12,8 +12,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from mien.sources.integrity import Flaw
 from mien.sources.video.clock import frame_step_s, jump_s
-from mien.sources.whole import Flaw
 
 __all__ = ["AnyPacket", "PacketLedger", "Stamped", "pictures"]
 
