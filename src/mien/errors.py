@@ -34,17 +34,24 @@ __all__ = [
 class MienError(Exception):
     """Base of all the errors above: ``except MienError`` catches what was foreseen, and only that.
 
-    All of them can be copied and sent between processes, whatever their constructors ask for.
+    All of them can be copied and sent between processes, whatever their constructors take.
     """
 
     def __reduce__(self) -> tuple[Callable[..., "MienError"], tuple[object, ...]]:
-        """Rebuild it from its finished message; an exception's own way calls the constructor with that message."""
+        """Rebuild the error from its finished message.
+
+        Python's default passes that message to the constructor, which may take other arguments.
+
+        Returns:
+            A function and its arguments, as pickle expects them.
+        """
         return _restored, (type(self), self.args, vars(self))
 
 
 def _restored(
     kind: type[MienError], args: tuple[object, ...], attributes: Mapping[str, object]
 ) -> MienError:
+    # Not through the constructor: the message is finished.
     error = kind.__new__(kind, *args)
     vars(error).update(attributes)
     return error
@@ -59,16 +66,21 @@ class UnknownNameError(MienError):
 
     >>> str(UnknownNameError("bundle", "mien-z", ["mien-s", "mien-face"]))
     "no bundle named 'mien-z'; did you mean mien-s?"
-
-    why: what makes it none, where that is known.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], why: str = "") -> None:
+        """Suggest the nearest name, or all of them where none is near.
+
+        Args:
+            kind: What was looked for, such as ``"bundle"``.
+            name: The unknown name.
+            known: All names of that kind.
+            why: Why it is not one of them, where that is known.
+        """
         names = sorted(known)
-        near = get_close_matches(name, names, n=1) or names
-        super().__init__(
-            f"no {kind} named {name!r}{f' ({why})' if why else ''}; did you mean {' or '.join(near)}?"
-        )
+        suggestions = " or ".join(get_close_matches(name, names, n=1) or names)
+        reason = f" ({why})" if why else ""
+        super().__init__(f"no {kind} named {name!r}{reason}; did you mean {suggestions}?")
 
 
 class UnknownOptionError(UnknownNameError, TypeError):
@@ -107,6 +119,12 @@ class MissingExtraError(MienError):
     """
 
     def __init__(self, extra: str, what: str) -> None:
+        """Say how to install it.
+
+        Args:
+            extra: The name of the extra, as pip knows it.
+            what: What needs it.
+        """
         super().__init__(
             f'{what} needs an optional part; install it with: pip install "mien[{extra}]"'
         )

@@ -1,4 +1,16 @@
-"""How far a piece of work is, shown where it can be seen: a terminal, a notebook, or a line a minute in a log. Always on stderr."""
+"""How far a piece of work is, and how that is shown: on a terminal, in a notebook, or in a log.
+
+Work tells its progress to a function that its caller gives:
+
+- `Progress`, for work in several pieces, each with a name: recipes, downloads, stand-ins;
+- `ItemProgress`, for one piece of work over a known number of items; `named` makes one of a
+  `Progress`;
+- `Tell`, for videos and cameras, whose number of frames may be unknown.
+
+Whole runs have events beyond that, and listeners of their own: `mien.batch.Progress` for batches
+and `mien.train.loop.Progress` for training. What shows any of them is a `ProgressBar`. It writes to
+stderr, never to stdout.
+"""
 
 import html
 import sys
@@ -12,98 +24,193 @@ from mien.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["LogLines", "NotebookBar", "ProgressBar", "Tell", "TerminalBar", "bar_for", "shown"]
+__all__ = [
+    "ItemProgress",
+    "LogLines",
+    "NotebookBar",
+    "Progress",
+    "ProgressBar",
+    "Tell",
+    "TerminalBar",
+    "bar_for",
+    "named",
+    "shown",
+    "silent",
+]
+
+ItemProgress = Callable[[int, int], None]
+"""Is called with the items that are done and their total."""
 
 Tell = Callable[[int, float | None], object]
-"""Hears how far the work is: frames read so far, and the share (0..1) of all of it where that is known."""
+"""Is called with the frames read so far, and the share (0..1) of the work where it is known."""
+
 EVERY_S: Final = 60.0
 """Time between two lines in a log, seconds."""
-_NOTEBOOK_S: Final = 0.2  # between two changes of a notebook's bar
+
+# Time between two changes of a notebook's bar: the browser draws each one anew.
+_NOTEBOOK_S: Final = 0.2
+
+
+class Progress(Protocol):
+    """Is told how far each of several pieces of work is."""
+
+    def __call__(self, what: str, done: int, total: int, /) -> None:
+        """Take note of it.
+
+        Args:
+            what: The name of the piece of work, for people.
+            done: How many of its items are done: pictures, bytes, steps.
+            total: How many there are; 0 where that is not known.
+        """
+
+
+def silent(_what: str, _done: int, _total: int, /) -> None:
+    """Show nothing: the default `Progress`.
+
+    Args:
+        _what: The name of the piece of work.
+        _done: How many of its items are done.
+        _total: How many there are.
+    """
+
+
+def named(progress: Progress, what: str) -> ItemProgress:
+    """Report one piece of work under its name.
+
+    Args:
+        progress: Who is told.
+        what: The name of the piece of work.
+
+    Returns:
+        A function to be called with the items that are done and their total.
+    """
+
+    def report(done: int, total: int) -> None:
+        progress(what, done, total)
+
+    return report
 
 
 class ProgressBar(Protocol):
     """Shows one piece of work after another."""
 
     def begin(self, what: str) -> None:
-        """A piece of work begins."""
+        """Show a new piece of work.
+
+        Args:
+            what: Its name, for people.
+        """
 
     def advance(self, done: str, share: float | None) -> None:
-        """It has come this far. done: in words, as in ``512 frames, 130 frames/s``; share: 0..1 where it is known."""
+        """Show how far it is.
+
+        Args:
+            done: That in words, such as ``512 frames, 130 frames/s``.
+            share: The share of the work that is done, 0..1, where it is known.
+        """
 
     def end(self) -> None:
-        """It has ended, in whatever way."""
+        """Show it no longer, however it ended."""
 
 
 class LogLines:
-    """One line a minute on stderr, and none for what takes less; for logs."""
+    """A `ProgressBar` for logs: one line a minute on stderr, and none for shorter work."""
 
     def __init__(
         self, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._every_s, self._clock = every_s, clock
-        self._what, self._due_s = "", 0.0
+        """Set the pace.
+
+        Args:
+            every_s: Time between two lines, seconds.
+            clock: Gives the time, seconds.
+        """
+        self._every_s = every_s
+        self._clock = clock
+        self._what = ""
+        self._due_s = 0.0
 
     def begin(self, what: str) -> None:
-        """A piece of work begins."""
+        """Start the clock of a new piece of work.
+
+        Args:
+            what: Its name, for people.
+        """
         self._what = what
         self._due_s = self._clock() + self._every_s
 
     def advance(self, done: str, share: float | None) -> None:
-        """It has come this far."""
-        if (now := self._clock()) < self._due_s:
+        """Print a line when one is due.
+
+        Args:
+            done: How far the work is, in words.
+            share: The share of the work that is done, 0..1, where it is known.
+        """
+        now = self._clock()
+        if now < self._due_s:
             return
         self._due_s = now + self._every_s
-        part = "" if share is None else f"{share:.0%}, "
+        percent = "" if share is None else f"{share:.0%}, "
+        line = f"mien: {printable(self._what)}: {percent}{done}"
         try:
-            print(f"mien: {printable(self._what)}: {part}{done}", file=sys.stderr, flush=True)
-        except (OSError, ValueError):  # a log that is full or closed must not end the work
+            print(line, file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            # A log that is full or closed must not end the work.
             self._due_s = float("inf")
 
     def end(self) -> None:
-        """It has ended."""
+        """Print nothing: a log keeps its lines."""
 
 
 class TerminalBar:
-    """A bar of rich's that goes away at the end."""
+    """A `ProgressBar` drawn by rich that goes away at the end."""
 
     def __init__(self, console: "Console") -> None:
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            SpinnerColumn,
-            TaskProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        """Lay out the bar; nothing is drawn yet.
 
-        self._rich = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[done]}", markup=False),
-            TimeRemainingColumn(),
+        Args:
+            console: Where it is drawn.
+        """
+        from rich import progress
+
+        self._rich = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TextColumn("{task.fields[done]}", markup=False),
+            progress.TimeRemainingColumn(),
             console=console,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # lines go above the bar; those of a file stay in the file
+            # Lines for a terminal go above the bar; those for a file stay in the file.
+            redirect_stdout=sys.stdout.isatty(),
         )
         self._task: Any = None
 
     def begin(self, what: str) -> None:
-        """A piece of work begins."""
+        """Draw the bar of a new piece of work.
+
+        Args:
+            what: Its name, for people.
+        """
         self.end()
         self._rich.start()
         self._task = self._rich.add_task(printable(what), total=None, done="")
 
     def advance(self, done: str, share: float | None) -> None:
-        """It has come this far."""
-        if self._task is not None:
-            self._rich.update(
-                self._task, total=None if share is None else 1.0, completed=share or 0.0, done=done
-            )
+        """Move the bar.
+
+        Args:
+            done: How far the work is, in words.
+            share: The share of the work that is done, 0..1; the bar pulses where it is unknown.
+        """
+        if self._task is None:
+            return
+        total = None if share is None else 1.0
+        self._rich.update(self._task, total=total, completed=share or 0.0, done=done)
 
     def end(self) -> None:
-        """It has ended: leave the terminal as it was."""
+        """Leave the terminal as it was."""
         if self._task is not None:
             self._rich.remove_task(self._task)
             self._rich.stop()
@@ -111,48 +218,71 @@ class TerminalBar:
 
 
 class NotebookBar:
-    """A bar under a notebook's cell, drawn by the browser; it needs nothing but the notebook itself."""
+    """A `ProgressBar` under a notebook's cell, drawn by the browser without any widget library."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Prepare the bar; nothing is drawn yet.
+
+        Args:
+            clock: Gives the time, seconds.
+        """
         self._clock = clock
         self._handle: Any = None
-        self._what, self._last_s = "", 0.0
+        self._what = ""
+        self._last_s = 0.0
 
     def begin(self, what: str) -> None:
-        """A piece of work begins."""
+        """Draw the bar of a new piece of work.
+
+        Args:
+            what: Its name, for people.
+        """
         from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
         self._what = what
-        self._handle = display(self._drawn("", None), raw=True, display_id=True)
+        # Typed as Any, since IPython comes without types in some versions.
+        draw: Any = display
+        self._handle = draw(self._rendered("", None), raw=True, display_id=True)
 
     def advance(self, done: str, share: float | None) -> None:
-        """It has come this far."""
+        """Move the bar, unless it has only just moved.
+
+        Args:
+            done: How far the work is, in words.
+            share: The share of the work that is done, 0..1, where it is known.
+        """
         now = self._clock()
-        if self._handle is not None and (now - self._last_s >= _NOTEBOOK_S or share == 1.0):
+        is_due = now - self._last_s >= _NOTEBOOK_S or share == 1.0
+        if self._handle is not None and is_due:
             self._last_s = now
-            self._handle.update(self._drawn(done, share), raw=True)
+            self._handle.update(self._rendered(done, share), raw=True)
 
     def end(self) -> None:
-        """It has ended: an empty line stays, which is all that a notebook allows."""
+        """Empty the bar's line, which a notebook keeps."""
         if self._handle is not None:
             self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
             self._handle = None
 
-    def _drawn(self, done: str, share: float | None) -> dict[str, str]:
+    def _rendered(self, done: str, share: float | None) -> dict[str, str]:
+        """The bar by media type."""
         what = printable(self._what)
-        part = "" if share is None else f"{share:.0%}, "
+        percent = "" if share is None else f"{share:.0%}, "
         value = "" if share is None else f" value='{share:.3f}'"
+        bar = f"<progress max='1'{value}></progress>"
         return {
-            "text/plain": f"{what}: {part}{done}",
-            "text/html": f"{html.escape(what)} <progress max='1'{value}></progress> {part}{html.escape(done)}",
+            "text/plain": f"{what}: {percent}{done}",
+            "text/html": f"{html.escape(what)} {bar} {percent}{html.escape(done)}",
         }
 
 
 def bar_for(console: "Console | None" = None) -> ProgressBar:
-    """What shows progress best here: in a notebook, on a terminal, or in a log.
+    """Choose the bar that fits where this runs: a notebook, a terminal, or a log.
 
     Args:
         console: Where a terminal's bar is drawn; by default on stderr.
+
+    Returns:
+        A bar that shows nothing yet.
     """
     if _in_notebook():
         return NotebookBar()
@@ -166,24 +296,36 @@ def bar_for(console: "Console | None" = None) -> ProgressBar:
 def _in_notebook() -> bool:
     """Whether this runs in a notebook's kernel; a terminal with IPython is a terminal."""
     module = sys.modules.get("IPython")
-    shell = module.get_ipython() if module is not None and hasattr(module, "get_ipython") else None
-    return type(shell).__name__ == "ZMQInteractiveShell" or "google.colab" in type(shell).__module__
+    if module is None or not hasattr(module, "get_ipython"):
+        return False
+    shell = type(module.get_ipython())
+    return shell.__name__ == "ZMQInteractiveShell" or "google.colab" in shell.__module__
 
 
 @contextmanager
 def shown(what: str, progress: "bool | Tell | None") -> Iterator[Tell]:
-    """What to tell how far `what` is: the caller's own function, a bar for True, nobody for None or False."""
+    """Show the progress of a video or a stream while a block runs.
+
+    Args:
+        what: The name of the work, for people.
+        progress: True for a bar, None or False for none, or the caller's own function.
+
+    Yields:
+        The function to tell how far the work is.
+    """
     if callable(progress):
         yield progress
         return
     if not progress:
-        yield _silent
+        yield _ignore
         return
-    bar, began = bar_for(), time.monotonic()
+    bar = bar_for()
+    began_s = time.monotonic()
 
     def tell(frames: int, share: float | None) -> None:
-        rate = frames / max(time.monotonic() - began, 1e-3)
-        bar.advance(f"{frames} frame{'s' * (frames != 1)}, {rate:.0f} a second", share)
+        rate = frames / max(time.monotonic() - began_s, 1e-3)
+        plural = "" if frames == 1 else "s"
+        bar.advance(f"{frames} frame{plural}, {rate:.0f} a second", share)
 
     bar.begin(what)
     try:
@@ -192,5 +334,5 @@ def shown(what: str, progress: "bool | Tell | None") -> Iterator[Tell]:
         bar.end()
 
 
-def _silent(frames: int, share: float | None) -> None:
-    """Hear it and keep quiet."""
+def _ignore(_frames: int, _share: float | None) -> None:
+    """Show nothing: the default `Tell`."""

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from mien.data.presence import list_names, pictures
 from mien.data.sets.lsd import COPY
 from mien.errors import DataError, OutputError
 from mien.files import LOST_WORKER, AtomicFile, atomic_write, wrap_os_errors
+from mien.progress import ItemProgress
 
 __all__ = ["PLAN", "Balanced", "Change", "balance", "lacking"]
 
@@ -89,7 +90,7 @@ def balance(
     seed: int = 0,
     most: int | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ItemProgress | None = None,
 ) -> Balanced:
     """Fill `out` with the class folders of `source`: all its pictures, and of each class as many changed copies as it lacks.
 

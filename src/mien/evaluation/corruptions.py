@@ -24,6 +24,7 @@ from mien.evaluation.judge import judge
 from mien.evaluation.measures import headlines
 from mien.evaluation.predict import BATCH, Image, Score, five_points, score_pictures
 from mien.evaluation.results import Measure
+from mien.progress import ItemProgress
 from mien.tasks import Floats, Task
 
 __all__ = [
@@ -312,7 +313,7 @@ def robustness(
     conditions: Sequence[str] = tuple(CONDITIONS),
     *,
     rounds: int = 1000,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ItemProgress | None = None,
 ) -> dict[str, dict[str, Measure]]:
     """Headline measures with 95 % intervals under every condition.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mien.bundles.store import Model
 from mien.data.images import read_picture
 from mien.errors import DataError, LabelMismatchError
+from mien.progress import ItemProgress
 from mien.tasks import Floats, Task
 
 __all__ = ["BATCH", "Image", "Score", "Scored", "evaluate_bundle", "five_points", "score_pictures"]
@@ -52,7 +53,7 @@ def evaluate_bundle(
     table: pd.DataFrame,
     tasks: Sequence[Task] | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ItemProgress | None = None,
     skip_unreadable: bool = False,
 ) -> Scored:
     """Score every face of a label table, a batch of pictures at a time.

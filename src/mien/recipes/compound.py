@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mien.errors import DataError, LabelMismatchError, UnknownNameError
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS, kl_to
 from mien.metrics import macro_f1
+from mien.progress import ItemProgress
 from mien.tasks import MEANS, TASKS, Floats, Kind, Mean, compound_scores
 from mien.temporal.rows import fill_rows, smooth_rows
 
@@ -253,7 +254,7 @@ def variants(
     aggregations: Sequence[Aggregation] = AGGREGATIONS,
     smoothings: Sequence[tuple[int, float | None]] = SMOOTHINGS,
     labels: ArrayLike | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ItemProgress | None = None,
 ) -> pd.DataFrame:
     """Every variant, the best first, with ``kl`` and, where there are labels, ``f1``; the other columns are the fields of `Variant`.
 

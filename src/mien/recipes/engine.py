@@ -19,6 +19,7 @@ from mien.bundles.store import open_bundle
 from mien.data.registry import Set, places
 from mien.errors import DataError
 from mien.files import atomic_write, wrap_os_errors
+from mien.progress import Progress, silent
 from mien.recipes.predictions import Predicted
 from mien.recipes.schema import Recipe
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
@@ -89,7 +90,7 @@ def run_steps(
     out: Path,
     *,
     note: Callable[[str], None] = lambda line: None,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Finished:
     """Run what is not done yet. Raises MienError of the step that fails; what was done stays."""
     out = out.absolute()  # runs in it remember where their features lie

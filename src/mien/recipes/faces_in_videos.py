@@ -27,6 +27,7 @@ from mien.faces.detect import Detector
 from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.files import AtomicFile, wrap_os_errors
+from mien.progress import ItemProgress
 from mien.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, open_source
 from mien.sources.base import Kind, TimedReads
 from mien.tasks import Floats
@@ -47,7 +48,7 @@ def read_faces(
     out: Path,
     bundle: str | Path,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ItemProgress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """One row for each face of each frame, in order of video, frame and face; a frame without a face has no row.

@@ -12,6 +12,7 @@ from mien.data.registry import Set, places
 from mien.data.standins.make import KINDS, is_standin, make_standin
 from mien.errors import DataError
 from mien.files import atomic_write, wrap_os_errors
+from mien.progress import Progress, silent
 from mien.recipes.engine import Finished, find_data, run_steps
 from mien.recipes.plot import draw
 from mien.recipes.report import Report, markdown, plain, report
@@ -35,7 +36,7 @@ def reproduce(
     faces: Path | None = None,
     size: int | None = None,
     note: Callable[[str], None] = lambda line: None,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Report:
     """Run a recipe, or what of it is not done yet, and write its report into `out`.
 

@@ -12,6 +12,7 @@ from mien.evaluation.plots import draw
 from mien.evaluation.report import About, write_report
 from mien.evaluation.results import Evaluation
 from mien.files import wrap_os_errors
+from mien.progress import Progress, silent
 from mien.tasks import Task
 from mien.train.open_model import open_model, table_for
 from mien.train.settings.training import Settings
@@ -28,7 +29,7 @@ def judge_models(
     protocols: Sequence[str] = (),
     skip_unreadable: bool = False,
     note: Callable[[str], None] = lambda line: None,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[tuple[Evaluation, ...], About]:
     """One evaluation for each bundle or run, over one split of the data of `settings`, and what a report says of them.
 

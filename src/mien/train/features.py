@@ -7,6 +7,7 @@ from pathlib import Path
 from mien.bundles.store import load
 from mien.data.registry import Set, places
 from mien.errors import OutputError
+from mien.progress import Progress, silent
 from mien.train.inputs.feature_cache import FeatureCache, build
 from mien.train.open_model import ENGINE, table_for
 from mien.train.settings.training import Settings
@@ -21,7 +22,7 @@ def cache_features(
     *,
     skip_unreadable: bool = False,
     note: Callable[[str], None] = lambda line: None,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[FeatureCache, int]:
     """The cache in `folder` with every picture of the data of `settings`, all splits, computed where it is not there yet; and how many.
 

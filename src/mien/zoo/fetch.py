@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -14,22 +14,17 @@ from urllib.parse import quote
 
 from mien.errors import BundleError, OutputError
 from mien.files import move_into_place
+from mien.progress import Progress, silent
 from mien.zoo.http import BrokenError, RetryPolicy, ask, check_address, number, why
 from mien.zoo.index import File
 
-__all__ = ["Progress", "RetryPolicy", "check", "fetch", "writing"]
+__all__ = ["RetryPolicy", "check", "fetch", "writing"]
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is fetched, bytes that are here, and bytes in all (at most so many where nobody knows)."""
 _CHUNK: Final = 1 << 17
 _POINTER: Final = b"version https://git-lfs.github.com/spec/"
 _PAGE: Final = (b"<!doctype html", b"<html")
 _PACKED: Final = {"gzip", "x-gzip", "deflate", "compress", "br", "zstd"}
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def _quiet(_what: str, _done: int, _total: int) -> None:
-    pass
 
 
 def fetch(
@@ -38,7 +33,7 @@ def fetch(
     source: str | Path | None = None,
     *,
     patience: RetryPolicy | None = None,
-    progress: Progress = _quiet,
+    progress: Progress = silent,
 ) -> Path:
     """The verified file, under its name in `folder`; half of it lies there as ``.part`` meanwhile, and is gone on from.
 

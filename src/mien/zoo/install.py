@@ -26,8 +26,9 @@ from mien.bundles.store import (
 )
 from mien.errors import BundleError, OutputError, UnknownNameError
 from mien.files import atomic_write, flush, move_into_place, rename_folder, replace_folder
+from mien.progress import Progress, silent
 from mien.zoo.convert import convert, made
-from mien.zoo.fetch import Progress, RetryPolicy, check, fetch, writing
+from mien.zoo.fetch import RetryPolicy, check, fetch, writing
 from mien.zoo.index import Entry, File, entry, kept_entry
 
 __all__ = [
@@ -49,7 +50,7 @@ Role = Literal["network", "weights"]
 _OWN: Final = "mien bundles pull "
 
 
-def quiet(_what: str, _done: int = 0, _total: int = 0) -> None:
+def quiet(_line: str) -> None:
     """Tell nobody."""
 
 
@@ -69,7 +70,7 @@ class Pulled:
 
 def pull(
     name: str | Path, *, weights: bool = False, source: str | Path | None = None, patience: RetryPolicy | None = None,
-    progress: Progress = quiet, note: Note = quiet,
+    progress: Progress = silent, note: Note = quiet,
 ) -> Pulled:  # fmt: skip
     """Fetch a bundle of the index, verify it, bring it into mien's form, compare it with the original, and install it.
 
@@ -79,7 +80,7 @@ def pull(
     name: of an entry, or the file of one (see `mien.zoo.index.entry`). weights: also the file to start training from; it is kept as it
         is, verified and unopened. An entry without a network is weights alone.
     source: a folder or an address that holds the files, in place of the index's addresses; the hashes stay the same.
-    progress: called as `Progress` says; note: called with a line worth knowing.
+    progress: called with the file's name, the bytes that are here, and those of the whole file (at most so many where nobody knows); note: called with a line worth knowing.
     Two at once: one works, the other waits and finds it done. Raises UnknownNameError, BundleError and OutputError; then
     nothing has changed, except that what came is kept and gone on from.
     """

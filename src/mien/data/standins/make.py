@@ -32,13 +32,12 @@ from mien.data.standins.stills import affectnet, lsd, raf_db
 from mien.data.standins.wild import afew_va, expw
 from mien.errors import DataError, OutputError, UnknownNameError
 from mien.files import wrap_os_errors
+from mien.progress import Progress
 
 __all__ = ["KINDS", "Kind", "is_standin", "make_standin"]
 
 _README: Final = "README.txt"
 _FIRST: Final = "This is a stand-in"
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from typing import Final
 from mien.data.superres.manifest import Manifest, file_fingerprint, manifest
 from mien.data.superres.realesrgan import Ncnn
 from mien.data.superres.upscale import Engine
-from mien.data.superres.workers import QUALITY, Job, Progress, work
+from mien.data.superres.workers import QUALITY, Job, work
 from mien.errors import DataError, OutputError
 from mien.files import wrap_os_errors
+from mien.progress import ItemProgress
 from mien.sources import IMAGE_SUFFIXES
 
 __all__ = ["MANIFEST", "Report", "superresolve"]
@@ -44,7 +45,7 @@ def superresolve(
     pictures: Sequence[str] | None = None,
     workers: int | None = None,
     engine: Engine | None = None,
-    progress: Progress | None = None,
+    progress: ItemProgress | None = None,
     skip_unreadable: bool = False,
 ) -> Report:
     """Super-resolve every picture of a folder into the same place below another, as JPEG.

@@ -23,10 +23,10 @@ from mien.data.superres.manifest import Fingerprint
 from mien.data.superres.upscale import Engine, Image, upscaler
 from mien.errors import DataError, OutputError
 from mien.files import LOST_WORKER, atomic_write
+from mien.progress import ItemProgress
 
-__all__ = ["QUALITY", "Job", "Progress", "work"]
+__all__ = ["QUALITY", "Job", "work"]
 
-Progress = Callable[[int, int], None]
 
 QUALITY: Final = 95
 """Of the JPEGs."""
@@ -53,7 +53,7 @@ class Job:
 def work(
     jobs: Sequence[Job],
     take: Callable[[Job, int | str], None],
-    progress: Progress | None,
+    progress: ItemProgress | None,
     *,
     engine: Engine,
     scale: int,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mien.data.registry import Set
 from mien.errors import DataError
+from mien.progress import ItemProgress, Progress, named, silent
 from mien.recipes.predictions import Predicted
 
 __all__ = ["BUNDLE", "DATA", "STEP", "Step", "StepContext"]
@@ -34,7 +35,7 @@ class StepContext:
     data: Mapping[str, Set]
     seeds: tuple[int, ...] = (0,)
     note: Callable[[str], None] = field(default=lambda line: None)
-    progress: Callable[[str, int, int], None] = field(default=lambda what, done, total: None)
+    progress: Progress = silent
 
     def set(self, key: str) -> Set:
         """The data of that key."""
@@ -46,9 +47,9 @@ class StepContext:
             raise DataError(f"{self.name}: the step {step} predicts nothing; name one that does")
         return Predicted.load(self.earlier[step])
 
-    def ahead(self, what: str) -> Callable[[int, int], None]:
+    def ahead(self, what: str) -> ItemProgress:
         """Progress of one piece of work under its name."""
-        return lambda done, total: self.progress(f"{self.name}: {what}", done, total)
+        return named(self.progress, f"{self.name}: {what}")
 
 
 class Step(BaseModel, ABC):

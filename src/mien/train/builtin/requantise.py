@@ -29,6 +29,7 @@ from mien.evaluation.measures import headlines
 from mien.evaluation.predict import five_points
 from mien.faces.prepare import normalise
 from mien.files import replace_folder, wrap_os_errors
+from mien.progress import silent
 from mien.train.builtin.mien_s import MEAN
 from mien.train.bundle.make import CALIBRATION, is_free
 from mien.train.bundle.measure import Measured, Measurer, tolerance
@@ -144,9 +145,7 @@ def requantise(
         path, before = folder / "model.onnx", Path(spare) / "plain.onnx"
         onnx.save(plain, before)
         eaten = _eaten(Model(draft, open_engine(network, ENGINE)), tables["train"])
-        measurer = Measurer(
-            tasks, tables["val"], settings.fit.skip_unreadable, note, lambda what, done, total: None
-        )
+        measurer = Measurer(tasks, tables["val"], settings.fit.skip_unreadable, note, silent)
         tried = {
             cut: _tried(
                 measurer, quantise_model(plain, eaten, cut=cut), Path(spare) / f"{cut}.onnx", draft

@@ -12,7 +12,8 @@ import torch
 from mien.bundles.card import NOT_FOR, AffectCard, Score, TaskCard
 from mien.errors import BundleError, DataError, OutputError
 from mien.files import replace_folder, wrap_os_errors
-from mien.train.bundle.measure import Measured, Measurer, Progress, tolerance
+from mien.progress import Progress, silent
+from mien.train.bundle.measure import Measured, Measurer, tolerance
 from mien.train.bundle.pack import sha256_of, write_bundle_files
 from mien.train.bundle.provenance import made, only_drawn, seen, supervision
 from mien.train.inputs.crops import CropDataset
@@ -41,7 +42,7 @@ def make_bundle(
     features: bool = False,
     robustness: bool = False,
     note: Callable[[str], None] = lambda line: None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Make the folder `out`, which `mien.load` reads, from the best network of a finished run; returns it.
 

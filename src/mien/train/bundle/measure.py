@@ -19,12 +19,12 @@ from mien.evaluation.judge import judge
 from mien.evaluation.measures import class_measures, headlines, title
 from mien.evaluation.predict import Scored, evaluate_bundle
 from mien.evaluation.results import Evaluation, Measure, TaskResult
+from mien.progress import Progress, named
 from mien.tasks import Floats, Task
 from mien.train.open_model import ENGINE
 
-__all__ = ["Measured", "Measurer", "Progress", "tolerance"]
+__all__ = ["Measured", "Measurer", "tolerance"]
 
-Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
 
 _TINY: Final = np.finfo(np.float32).tiny
@@ -120,17 +120,17 @@ class Measurer:
         scores = []
         for data in found.evaluations:
             table = found.scored.table[found.scored.table["set"] == data].reset_index(drop=True)
-            named = robustness(
-                found.model.score, table, self.tasks, progress=self._ahead(f"robustness on {data}")
+            by_condition = robustness(
+                found.model.score,
+                table,
+                self.tasks,
+                progress=named(self.progress, f"robustness on {data}"),
             )
-            for condition, row in named.items():
+            for condition, row in by_condition.items():
                 done = f"{condition}: {CONDITIONS[condition].meaning}"
                 told = _scores([(title(name), one) for name, one in row.items()], _split(data))
                 scores += [score.model_copy(update={"condition": done}) for score in told]
         return scores
-
-    def _ahead(self, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.progress(what, done, total)
 
 
 def tolerance(network: bytes, card: AffectCard, scored: Scored) -> tuple[float, tuple[str, ...]]:

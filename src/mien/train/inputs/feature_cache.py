@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -33,6 +33,7 @@ from mien.bundles.store import Model
 from mien.data.images import read_picture
 from mien.errors import DataError, OutputError
 from mien.files import AtomicFile, atomic_write, wrap_os_errors
+from mien.progress import ItemProgress
 
 __all__ = ["FeatureCache", "build", "place_of"]
 
@@ -124,7 +125,7 @@ def build(
     *,
     root: Path,
     batch: int = 64,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ItemProgress | None = None,
     skip_unreadable: bool = False,
 ) -> FeatureCache:
     """Compute what is not cached yet of the pictures of a label table, and return the cache.
