@@ -18,6 +18,8 @@ from pathlib import Path
 
 # Words that say nothing of what a local variable holds.
 EMPTY_WORDS = frozenset({"found", "one", "told", "each", "own", "here", "there", "wanted"})
+# Nodes of the syntax tree in one statement; more must be read twice.
+MOST_NODES = 60
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 SECTION = re.compile(
@@ -33,6 +35,39 @@ def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
 def nodes_in(statements: list[ast.stmt]) -> int:
     """Nodes of the syntax tree, as `ast.walk` counts them."""
     return sum(1 for statement in statements for _ in ast.walk(statement))
+
+
+def own_nodes(statement: ast.stmt) -> int:
+    """Nodes of one statement without the statements inside it, such as the body of a loop."""
+    count, pending = 0, [statement]
+    while pending:
+        node = pending.pop()
+        count += 1
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.stmt):
+                pending.append(child)
+    return count
+
+
+def heavy_statements(tree: ast.AST) -> Iterator[tuple[int, int]]:
+    """Line and size of each statement in a function that must be read twice.
+
+    Tables of data stand outside functions, and layers of networks are called of ``nn``; neither is
+    counted.
+    """
+    for function in ast.walk(tree):
+        if not isinstance(function, FUNCTIONS):
+            continue
+        for node in ast.walk(function):
+            if not isinstance(node, ast.stmt) or isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+                continue
+            # A statement of a function inside this one is met again there.
+            if own_nodes(node) > MOST_NODES and not mentions(node, "nn"):
+                yield node.lineno, own_nodes(node)
+
+
+def mentions(statement: ast.stmt, name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(statement))
 
 
 def lines_of(statements: list[ast.stmt]) -> int:
@@ -154,6 +189,7 @@ class Count:
     densities: list[float] = field(default_factory=list)
     empty_words: list[str] = field(default_factory=list)
     without_sections: list[str] = field(default_factory=list)
+    heavy: list[str] = field(default_factory=list)
 
     def add(self, path: Path, root: Path) -> None:
         text = path.read_text(encoding="utf-8")
@@ -165,6 +201,9 @@ class Count:
         self.comments += own_line_comments(text)
         self.empty_words += [
             f"{place}: {name}" for name in assigned_names(tree) if name in EMPTY_WORDS
+        ]
+        self.heavy += [
+            f"{place}:{line} {nodes} nodes" for line, nodes in sorted(set(heavy_statements(tree)))
         ]
         for node in ast.walk(tree):
             if isinstance(node, FUNCTIONS):
@@ -212,6 +251,7 @@ def report(root: Path, worst: int) -> bool:
             25,
         ),
         ("assignments to empty words", len(count.empty_words), 0),
+        (f"statements of more than {MOST_NODES} AST nodes", len(count.heavy), 0),
         ("public docstrings without sections", len(count.without_sections), 0),
         ("folders with more than 14 modules", len(crowded), 0),
         ("import circles", len(circles), 0),
@@ -231,6 +271,7 @@ def report(root: Path, worst: int) -> bool:
             [f"{size:>5} {place}" for size, place in sorted(count.sizes, reverse=True)],
         ),
         ("empty words", count.empty_words),
+        ("heavy statements", count.heavy),
         ("docstrings without sections", count.without_sections),
         ("crowded folders", crowded),
         ("circles", [" ".join(circle) for circle in circles]),
