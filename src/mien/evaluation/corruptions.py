@@ -384,8 +384,11 @@ def _score_under(
 
 def _joined(batches: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
     """Scores by family of all batches."""
-    families = batches[0] if batches else {}
-    return {family: np.concatenate([batch[family] for batch in batches]) for family in families}
+    parts: dict[str, list[Floats]] = {}
+    for batch in batches:
+        for family, scores in batch.items():
+            parts.setdefault(family, []).append(scores)
+    return {family: np.concatenate(scores) for family, scores in parts.items()}
 
 
 def robustness_markdown(results: Mapping[str, Mapping[str, Measure]]) -> str:

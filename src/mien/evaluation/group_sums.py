@@ -235,10 +235,11 @@ def _class_measures(sums: Floats, names: Sequence[str]) -> Sums:
     f1 = _ratio(2 * hits, true + guessed)
     # The divisor is always K, as in the ABAW rules: a class on neither side adds 0.
     macro_f1 = np.nan_to_num(f1).mean(axis=1)
+    calibration_error = np.abs(confidence - right).sum(axis=1)
     whole: Sums = {
         ("", "accuracy"): _ratio(hits.sum(axis=1), faces),
         ("", "macro_f1"): np.where(faces > 0, macro_f1, np.nan),
-        ("", "ece"): _ratio(np.abs(confidence - right).sum(axis=1), faces),
+        ("", "ece"): _ratio(calibration_error, faces),
     }
     by_class = {"f1": f1, "precision": _ratio(hits, guessed), "recall": _ratio(hits, true)}
     return whole | _by_name(names, by_class)

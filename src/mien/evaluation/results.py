@@ -183,7 +183,9 @@ def mean_over_runs(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     Raises:
         DataError: Without a run, or where runs judged different tasks.
     """
-    judged = {tuple(result.task for result in run.tasks) for run in evaluations}
+    judged: set[tuple[str, ...]] = set()
+    for run in evaluations:
+        judged.add(tuple(result.task for result in run.tasks))
     if len(judged) != 1:
         raise DataError(
             "runs can be put together when each judged the same tasks, and there must be at least "

@@ -77,6 +77,8 @@ _AT_CORNER: Final = (
     _Rule({"AU20": 0.45}, 0.025, ((0.04, -0.1), (0.07, 0.02), (0.03, 0.15))),
     _Rule({"AU20": 0.4}, 0.025, ((0.1, -0.08), (0.13, 0.01), (0.09, 0.11))),
 )
+_CORNER_X: Final = {"AU12": 0.11, "AU20": 0.13, "AU18": -0.1}
+_CORNER_Y: Final = {"AU12": -0.11, "AU15": 0.1}
 _NASOLABIAL: Final = {"age": 0.3, "AU12": 0.4, "AU10": 0.42, "AU09": 0.3, "AU20": 0.12}
 # Depth at full strength and y from the mouth of the folds above and below it.
 _PRESSED: Final = ((-0.1, -0.08), (-0.12, 0.09), (0.4, 0.155), (0.3, -0.14))
@@ -94,9 +96,10 @@ def side_folds(units: Activations, person: Person) -> list[Fold]:
         The visible folds with x above 0, in the order in which they are painted.
     """
     strengths = {**units, "age": person.age}
+    # Where the corner of the mouth is pulled to.
     corner = (
-        person.mouth_w + 0.11 * units["AU12"] + 0.13 * units["AU20"] - 0.1 * units["AU18"],
-        person.mouth_y - 0.11 * units["AU12"] + 0.1 * units["AU15"],
+        weighted(units, _CORNER_X, start=person.mouth_w),
+        weighted(units, _CORNER_Y, start=person.mouth_y),
     )
     folds = _nose_folds(units, person)
     folds.append(_nasolabial_fold(strengths, person, corner))

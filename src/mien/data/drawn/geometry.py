@@ -38,13 +38,12 @@ def _spline(samples: int) -> Points:
     t = np.linspace(0, 4, samples)
     i = np.minimum(t.astype(int), 3)
     f = (t - i)[:, None]
-    basis = [
-        -f + 2 * f**2 - f**3,
-        2 - 5 * f**2 + 3 * f**3,
-        f + 4 * f**2 - 3 * f**3,
-        f**3 - f**2,
-    ]
-    weights = 0.5 * np.hstack(basis)
+    # Weights of the two points on either side of a sample, cubic in its place between them.
+    before = -f + 2 * f**2 - f**3
+    left = 2 - 5 * f**2 + 3 * f**3
+    right = f + 4 * f**2 - 3 * f**3
+    after = f**3 - f**2
+    weights = 0.5 * np.hstack([before, left, right, after])
     # A point before the first and one after the last, each mirrored about the end.
     padded = np.zeros((7, 5))
     padded[1:6] = np.eye(5)

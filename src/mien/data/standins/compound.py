@@ -134,10 +134,7 @@ def _write_film(faces: Faces, space: Space, film: SyntheticClip, job: _Job) -> N
         stream.time_base = Fraction(1, _RATE)
         for i in range(job.frames):
             picture = scene.copy()
-            people = job.people if i >= job.frames // 2 else 1
-            if empty[i]:
-                people = 0
-            for k in range(people):
+            for k in range(_people_seen(job, i, empty)):
                 # A film may have one frame more than rows.
                 face = int(shown[k][min(i, len(film) - 1)])
                 if face not in heads:
@@ -147,6 +144,13 @@ def _write_film(faces: Faces, space: Space, film: SyntheticClip, job: _Job) -> N
             frame.pts = i
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _people_seen(job: _Job, frame: int, empty: Mask) -> int:
+    if empty[frame]:
+        return 0
+    # The second person comes in after the first half.
+    return job.people if frame >= job.frames // 2 else 1
 
 
 def _empty(rng: np.random.Generator, frames: int) -> Mask:

@@ -153,9 +153,14 @@ def drawn_faces(count: int, seed: int, split: int, compounds: bool = False) -> F
             shares[i, EXPRESSIONS.index(name)] += 0.5
     units = np.array([portrayal.units for portrayal in portrayals])
     alert = np.array([portrayal.alert for portrayal in portrayals])
+    images = []
+    points = []
+    for portrayal in portrayals:
+        images.append(draw(portrayal, _DRAWN_SIZE))
+        points.append(_pixels(portrayal))
     return Faces(
-        images=[draw(portrayal, _DRAWN_SIZE) for portrayal in portrayals],
-        points=np.array([_pixels(portrayal) for portrayal in portrayals]),
+        images=images,
+        points=np.array(points),
         expr=shares,
         va=valence_arousal(units, alert),
         units=units[:, _AU.column_index(UNITS)],

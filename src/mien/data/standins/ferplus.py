@@ -104,11 +104,9 @@ def _write(
         zoom = float(rng.uniform(0.9, 1.1))
         crop = cut_out(faces.images[face], faces.points[face], _SIZE, zoom)
         if vote == _NO_FACE:
+            # Upside down and cut through the middle: no face is seen.
             crop = np.roll(crop[::-1], _SIZE // 2, axis=(0, 1))
-        grey = cv2.cvtColor(relight(crop, rng, grain), cv2.COLOR_RGB2GRAY)
-        done, data = cv2.imencode(".png", grey)
-        assert done
-        images.append(data.tobytes())
+        images.append(_grey_png(relight(crop, rng, grain)))
         points.append(placed(faces.points[face], _SIZE, zoom).ravel())
     columns = {
         "name": [f"fer{first + i:07d}.png" for i in range(len(classes))],
@@ -119,6 +117,12 @@ def _write(
     }
     with wrap_os_errors(path), path.open("wb") as file:
         pq.write_table(pa.table(columns, schema=_SCHEMA), file)
+
+
+def _grey_png(picture: NDArray[np.uint8]) -> bytes:
+    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+    assert done
+    return bytes(data.tobytes())
 
 
 def _where(rows: Sequence[Any] | NDArray[Any], valid: NDArray[np.bool_]) -> list[Any]:

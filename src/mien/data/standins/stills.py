@@ -194,30 +194,52 @@ def landmarks_of(points: Floats) -> Floats:
         (68, 2): eyes, nose tip and mouth corners as given, the rest of a plain face.
     """
     left, right, nose, low_left, low_right = points
+    axes = _face_axes(left, right)
+    unit, _, down = axes
+    eyes = (left + right) / 2
+    bridge = eyes + np.linspace(0.1, 1, 4)[:, None] * (nose - eyes)
+    brow_lift = 0.2 * unit * down
+    parts = [
+        _arc(axes, eyes + 0.2 * unit * down, (1.15, 1.55), (180, 360), 17),
+        _arc(axes, left - brow_lift, (0.32, 0.12), (160, 20), 5),
+        _arc(axes, right - brow_lift, (0.32, 0.12), (160, 20), 5),
+        bridge,
+        _arc(axes, nose + 0.08 * unit * down, (0.2, 0.08), (180, 360), 5),
+        _arc(axes, left, (0.17, 0.08), (180, -120), 6),
+        _arc(axes, right, (0.17, 0.08), (180, -120), 6),
+        *_lip_landmarks(axes, low_left, low_right),
+    ]
+    return np.concatenate(parts)
+
+
+_Axes = tuple[float, Floats, Floats]
+"""Distance of the eyes, and unit vectors to the face's right in the picture and to its chin."""
+
+
+def _face_axes(left: Floats, right: Floats) -> _Axes:
     between = right - left
     unit = float(np.linalg.norm(between))
-    x = between / unit
-    y = np.array([-between[1], between[0]]) / unit
-    eyes = (left + right) / 2
-    mouth = (low_left + low_right) / 2
+    return unit, between / unit, np.array([-between[1], between[0]]) / unit
 
-    def arc(
-        middle: Floats, width: float, height: float, span: tuple[int, int], count: int
-    ) -> Floats:
-        """Points on an ellipse along the face's axes; width and height in eye distances."""
-        t = np.radians(np.linspace(*span, count))[:, None]
-        return np.asarray(middle + unit * (width * np.cos(t) * x - height * np.sin(t) * y))
 
-    jaw = arc(eyes + 0.2 * unit * y, 1.15, 1.55, (180, 360), 17)
-    brows = [arc(eye - 0.2 * unit * y, 0.32, 0.12, (160, 20), 5) for eye in (left, right)]
-    bridge = eyes + np.linspace(0.1, 1, 4)[:, None] * (nose - eyes)
-    base = arc(nose + 0.08 * unit * y, 0.2, 0.08, (180, 360), 5)
-    rims = [arc(eye, 0.17, 0.08, (180, -120), 6) for eye in (left, right)]
-    half = float(np.linalg.norm(low_right - low_left)) / 2 / unit
-    outer_lips = arc(mouth, half, 0.2, (180, -150), 12)
-    inner_lips = arc(mouth, 0.8 * half, 0.06, (180, -135), 8)
-    outer_lips[0], outer_lips[6] = low_left, low_right
-    return np.concatenate([jaw, *brows, bridge, base, *rims, outer_lips, inner_lips])
+def _arc(
+    axes: _Axes, middle: Floats, radii: tuple[float, float], span: tuple[int, int], count: int
+) -> Floats:
+    """Points on an ellipse along the face's axes; radii in eye distances, span in degrees."""
+    unit, across, down = axes
+    t = np.radians(np.linspace(*span, count))[:, None]
+    offsets = radii[0] * np.cos(t) * across - radii[1] * np.sin(t) * down
+    return np.asarray(middle + unit * offsets)
+
+
+def _lip_landmarks(axes: _Axes, left: Floats, right: Floats) -> tuple[Floats, Floats]:
+    """The outer and the inner edge of the lips, from corner to corner."""
+    half = float(np.linalg.norm(right - left)) / 2 / axes[0]
+    mouth = (left + right) / 2
+    outer = _arc(axes, mouth, (half, 0.2), (180, -150), 12)
+    # The ellipse is level with the eyes, the mouth need not be.
+    outer[0], outer[6] = left, right
+    return outer, _arc(axes, mouth, (0.8 * half, 0.06), (180, -135), 8)
 
 
 def _in_turn(rng: np.random.Generator, pool: Ints, count: int) -> Ints:

@@ -112,12 +112,9 @@ def afew_va(order: Order) -> list[Work]:
         place = folder(order.root / f"{i * _FOLDERS // len(clips) + 1:02d}" / clip)
         chosen = space.stand_ins(film, rng).tolist()
         lefts = _left_edges(rng, len(film))
-        frames = {}
-        for k, face in enumerate(chosen):
-            frames[f"{k:05d}"] = _annotation(faces, film, k, face, lefts[k])
-        content: dict[str, Any] = {"video_id": clip}
-        content["actor"] = f"Actor {int(rng.integers(actors))}"
-        content["frames"] = frames
+        frames = _frames(faces, film, chosen, lefts)
+        actor = f"Actor {int(rng.integers(actors))}"
+        content = {"video_id": clip, "actor": actor, "frames": frames}
         write_lines(place / f"{clip}.json", [json.dumps(content)])
         seed = (order.seed, 3, i)
         work.append((len(film), partial(_clip, faces, place, chosen, lefts, seed)))
@@ -171,15 +168,19 @@ def _left_edges(rng: np.random.Generator, count: int) -> list[int]:
     return [int(edge) for edge in edges]
 
 
-def _annotation(
-    faces: Faces, film: SyntheticClip, row: int, face: int, left: int
-) -> dict[str, object]:
-    """Landmarks and ratings of a frame."""
-    points = placed(faces.points[face], _HIGH, _FILMED)
-    landmarks = landmarks_of(points) + np.array([left, 0])
-    ratings = np.clip(np.round(film.va[row] * _RATING), -_RATING, _RATING)
-    valence, arousal = ratings.tolist()
-    return {"landmarks": landmarks.round(2).tolist(), "valence": valence, "arousal": arousal}
+def _frames(
+    faces: Faces, film: SyntheticClip, chosen: Sequence[int], lefts: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """Landmarks and ratings of every frame."""
+    ratings = np.clip(np.round(film.va * _RATING), -_RATING, _RATING).tolist()
+    frames: dict[str, dict[str, Any]] = {}
+    for k, (face, left) in enumerate(zip(chosen, lefts, strict=True)):
+        points = placed(faces.points[face], _HIGH, _FILMED)
+        landmarks = landmarks_of(points) + np.array([left, 0])
+        frame: dict[str, Any] = {"landmarks": landmarks.round(2).tolist()}
+        frame["valence"], frame["arousal"] = ratings[k]
+        frames[f"{k:05d}"] = frame
+    return frames
 
 
 def _clip(

@@ -394,34 +394,28 @@ def _check_names(rows: _Rows, official: pd.Series, defects: _Defects) -> None:
     answered = pd.Index(unique).get_indexer(names)
     if np.array_equal(answered, expected):
         return
+    # A row whose name is not in the list has the code -1.
     known = answered >= 0
-
-    def add(kind: str, wrong: Mask, what: str) -> None:
-        texts = (
-            f"line {rows.line[row]}: {names.iloc[row]} {what}" for row in np.flatnonzero(wrong)
-        )
-        defects.add(kind, texts, int(wrong.sum()))
-
-    add("surplus row", ~known, "is not listed")
     times_expected = np.bincount(expected, minlength=len(unique))
     times_answered = np.bincount(answered[known], minlength=len(unique))
     seen_before = np.zeros(len(answered), np.int64)
     seen_before[known] = _occurrence(answered[known])
     again = known & (seen_before >= times_expected[answered])
-    add("doubled row", again, "was answered before")
     missing = _occurrence(expected) >= times_answered[expected]
-    texts = (f"{official.iloc[row]}, row {row + 1} of the list" for row in np.flatnonzero(missing))
-    defects.add("missing row", texts, int(missing.sum()))
+    surplus_rows, doubled_rows = np.flatnonzero(~known), np.flatnonzero(again)
+    missing_rows = np.flatnonzero(missing)
+    surplus = (f"line {rows.line[i]}: {names.iloc[i]} is not listed" for i in surplus_rows)
+    doubled = (f"line {rows.line[i]}: {names.iloc[i]} was answered before" for i in doubled_rows)
+    absent = (f"{official.iloc[i]}, row {i + 1} of the list" for i in missing_rows)
+    defects.add("surplus row", surplus, len(surplus_rows))
+    defects.add("doubled row", doubled, len(doubled_rows))
+    defects.add("missing row", absent, len(missing_rows))
     # What is neither surplus nor missing must stand in the list's order.
     kept, order = np.flatnonzero(known & ~again), expected[~missing]
     moved = np.flatnonzero(answered[kept] != order)
-
-    def reordered() -> Iterator[str]:
-        for i in moved:
-            row = kept[i]
-            yield f"line {rows.line[row]}: {names.iloc[row]}, expected {unique[order[i]]}"
-
-    defects.add("reordered row", reordered(), len(moved))
+    pairs = zip(kept[moved], unique[order[moved]], strict=True)
+    reordered = (f"line {rows.line[i]}: {names.iloc[i]}, expected {name}" for i, name in pairs)
+    defects.add("reordered row", reordered, len(moved))
 
 
 def _occurrence(codes: Any) -> Numbers:

@@ -194,12 +194,16 @@ def _texts(task: Task, values: Floats, threshold: float | Sequence[float]) -> li
     if task.kind == "scalar":
         # Adding 0 turns -0.0 into 0.0, which would be written with a sign.
         clipped = np.round(np.clip(values, task.low, task.high), DIGITS) + 0.0
-        return [[f"{value:.{DIGITS}f}" for value in column] for column in clipped.T.tolist()]
+        return [list(map(_decimal, column)) for column in clipped.T.tolist()]
     if task.kind == "one_of":
         decided = values.argmax(axis=1)[:, None]
     else:
         decided = (values >= np.asarray(threshold)).astype(np.intp)
     return [list(map(str, column)) for column in decided.T.tolist()]
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.{DIGITS}f}"
 
 
 def _text(form: Format, fields: Sequence[Sequence[str]]) -> str:
