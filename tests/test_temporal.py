@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mien.errors import SourceError
 from mien.records import Face, Reading, Status
 from mien.tasks import Task
-from mien.temporal.readings import Kernel, Smoothing, fill_gaps, smooth
+from mien.temporal.gaps import fill_gaps
+from mien.temporal.readings import Kernel, Smoothing, smooth
 
 Array = NDArray[np.float64]
 KERNELS: list[Kernel] = ["gaussian", "box", "exponential"]

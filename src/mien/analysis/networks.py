@@ -55,6 +55,9 @@ class Networks:
         self.finder = open_bundle(detector).card
         self.expressions = _basic_expressions(self.model.tasks)
 
+    def __repr__(self) -> str:
+        return f"Networks({self.model.card.name}, {self.finder.name}, {self.model.engine})"
+
 
 def _basic_expressions(tasks: tuple[Task, ...]) -> tuple[str, ...] | None:
     """The labels of the first expression task that has all the members of compounds."""

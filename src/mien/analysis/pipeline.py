@@ -29,7 +29,8 @@ from mien.faces.track import Tracker
 from mien.records import Face, Frame, Reading, Status
 from mien.sources import Kind, Source, open_source
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task, both_members
-from mien.temporal.readings import Smoothing, fill_gaps, smooth
+from mien.temporal.gaps import fill_gaps
+from mien.temporal.readings import Smoothing, smooth
 
 __all__ = ["Pipeline", "newest", "read_ahead"]
 

@@ -147,6 +147,7 @@ class Work:
         record = read_dictionary(dictionary_path(stem))
         if record is None or not self.target.is_current(record, stem):
             return False
+        # Of a single input the name is its own, so it is the same; of a folder each photo counts.
         if job.folder is not None:
             unchanged = set(unchanged_photos(record))
             inputs = {os.path.abspath(path) for path in job.inputs}

@@ -209,6 +209,7 @@ class NameRegistry:
 
     def _spelling_of(self, path: Path) -> str:
         """The name of a dictionary as it is spelled in its folder."""
+        # Some file systems keep a name's case, and others do not.
         folder = str(path.parent)
         # Listing once per folder, not once per name: a folder may hold thousands of tables.
         if folder not in self._listed:

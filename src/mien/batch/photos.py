@@ -96,6 +96,7 @@ def reusable_photos(record: Recorded, trusted: Collection[str] = ()) -> dict[str
     """
     photos: dict[str, RecordedPhoto] = {}
     for photo in unchanged_photos(record).values():
+        # By the path as given, which is what a job lists.
         name = photo.stamp.name
         if not photo.problems or name in trusted:
             photos[name] = photo

@@ -105,6 +105,7 @@ class Target:
         Raises:
             OutputError: It cannot be made.
         """
+        # Noted before any is made.
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         with wrap_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

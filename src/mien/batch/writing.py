@@ -88,10 +88,10 @@ class JobWriter:
 
     def _current(self, job: Job, record: Recorded | None) -> Recorded | None:
         """The record of the earlier table, where its rows can be used as they are."""
-        stem = self.target.folder / job.name
-        if record is None or not self.target.is_current(record, stem):
+        if record is None:
             return None
-        return record
+        stem = self.target.folder / job.name
+        return record if self.target.is_current(record, stem) else None
 
     def _write_part(
         self, part: Outcome, record: Recorded | None, reused: Mapping[str, RecordedPhoto]

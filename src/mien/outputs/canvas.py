@@ -193,6 +193,7 @@ class Canvas:
             colour: Its colour.
             width: Width of its outline; None fills it.
         """
+        # OpenCV takes the radius in the same fixed-point numbers as the centre.
         unit = 2**_SHIFT
         centre = (round(x * unit), round(y * unit))
         # OpenCV fills what has a negative width.

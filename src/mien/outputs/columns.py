@@ -148,6 +148,7 @@ def columns(tasks: Sequence[Task], smoothing: Smoothing | None = None) -> tuple[
             scores += make(by_family[family])
     if not smoothing:
         return (*_PLAIN, *scores)
+    # Both: smoothing cannot be undone, and some analyses want the scores as they were.
     smooth = [_smoothed(column, smoothing) for column in scores]
     raw = [_unsmoothed(column) for column in scores]
     return (*_PLAIN, *smooth, *raw)
@@ -156,6 +157,7 @@ def columns(tasks: Sequence[Task], smoothing: Smoothing | None = None) -> tuple[
 def _by_family(tasks: Sequence[Task]) -> dict[str, Task]:
     by_family: dict[str, Task] = {}
     for task in tasks:
+        # Such as a task that a bundle of a later version has.
         if task.family not in _FAMILIES:
             raise UnknownNameError("task family", task.family, _FAMILIES)
         by_family[task.family] = task
@@ -245,7 +247,8 @@ def _score_columns(task: Task, unit: str, meaning_of: Callable[[str], str]) -> l
     columns = []
     for column, name in zip(task.columns, task.names, strict=True):
         meaning = meaning_of(name)
-        columns.append(Column(column, "float32", meaning, unit, task.low, task.high, task))
+        scores = Column(column, "float32", meaning, unit, task.low, task.high, task)
+        columns.append(scores)
     return columns
 
 
@@ -285,25 +288,34 @@ def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.Recor
 
 def _plain_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
     """The columns that every table has."""
+    sources = [_utf8(reading.source) for reading in readings]
+    frames = [reading.frame for reading in readings]
+    times = [reading.time_s for reading in readings]
+    statuses = [reading.status.value for reading in readings]
+    arrays = {
+        "source": pa.array(sources, pa.string()),
+        "frame": pa.array(frames, pa.int64()),
+        "time_s": pa.array(times, pa.float64()),
+        "status": pa.array(statuses, pa.string()),
+    }
+    return arrays | _face_arrays(readings)
+
+
+def _face_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
+    """Track, box and confidence; null where a reading has no face."""
     boxes = np.full((len(readings), 4), np.nan, np.float32)
     confidence = np.full(len(readings), np.nan, np.float32)
     tracks: list[int | None] = [None] * len(readings)
     for row, reading in enumerate(readings):
-        if reading.face is not None:
-            boxes[row] = reading.face.box
-            confidence[row] = reading.face.confidence
-            tracks[row] = reading.face.track
+        face = reading.face
+        if face is None:
+            continue
+        boxes[row] = face.box
+        confidence[row] = face.confidence
+        tracks[row] = face.track
     # Copied, because Arrow takes columns only where their values lie side by side.
     x, y, width, height = boxes.T.copy()
-    names = [_utf8(reading.source) for reading in readings]
-    statuses = [reading.status.value for reading in readings]
-    frames = {
-        "source": pa.array(names, pa.string()),
-        "frame": pa.array([reading.frame for reading in readings], pa.int64()),
-        "time_s": pa.array([reading.time_s for reading in readings], pa.float64()),
-        "status": pa.array(statuses, pa.string()),
-    }
-    faces = {
+    return {
         "face": pa.array(tracks, pa.int64()),
         "box_x": _floats(x),
         "box_y": _floats(y),
@@ -311,7 +323,6 @@ def _plain_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
         "box_h": _floats(height),
         "confidence": _floats(confidence),
     }
-    return frames | faces
 
 
 def _score_arrays(
@@ -338,6 +349,7 @@ def _utf8(name: str) -> str:
 
 def _scores(by_family: Sequence[Mapping[str, Floats]], task: Task) -> Floats:
     """Scores (N, K) of a task, NaN where a reading has none."""
+    # Frames without a face have no scores at all.
     width = len(task.names)
     missing = np.full(width, np.nan, np.float32)
     rows = [scores.get(task.family, missing) for scores in by_family]

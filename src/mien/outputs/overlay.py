@@ -110,6 +110,7 @@ class Overlay:
             SourceError: A frame is missing when the source is decoded again.
         """
         for reading in readings:
+            # The faces of a frame are drawn together, so that labels can avoid them all.
             if self._group and reading.frame != self._group[0].frame:
                 self._flush()
             self._group.append(reading)
@@ -170,6 +171,7 @@ class Overlay:
 
     def _enlarged(self, pixels: Pixels) -> Pixels:
         """A copy to draw on."""
+        # The decoded frame itself may be wanted again.
         if self._scale == 1:
             return pixels.copy()
         scale = self._scale
@@ -198,7 +200,8 @@ def _frame_rate(source: Source) -> float:
     """The average frames a second, within what encoders take."""
     if not source.frame_hint or not source.length_s:
         return _DEFAULT_RATE
-    return min(max(source.frame_hint / source.length_s, 1.0), 240.0)
+    rate = source.frame_hint / source.length_s
+    return min(max(rate, 1.0), 240.0)
 
 
 class _Writer(Protocol):

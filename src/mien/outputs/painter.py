@@ -281,7 +281,9 @@ def _signed(value: float) -> str:
 def _drawn(reading: Reading, face: Face) -> _DrawnFace:
     is_seen = reading.status is not Status.gap
     colour = colour_of(face.track) if is_seen else _MUTED
-    return _DrawnFace(face, Box(*map(float, face.box)), colour, is_seen, reading)
+    # Boxes may be NumPy numbers, which OpenCV does not take everywhere.
+    box = Box(*map(float, face.box))
+    return _DrawnFace(face, box, colour, is_seen, reading)
 
 
 def _least_zoom(canvas: Canvas) -> float:

@@ -122,6 +122,7 @@ def _dictionary(path: Path) -> dict[str, Any]:
 def _is_dictionary(content: object) -> bool:
     if not isinstance(content, dict):
         return False
+    # Every edition has had both.
     return isinstance(content.get("columns"), list) and "mien" in content
 
 

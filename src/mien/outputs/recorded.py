@@ -70,6 +70,7 @@ class Stamp:
         """
         if not isinstance(entry, dict) or "name" not in entry:
             raise ValueError("an entry of sources has no name")
+        # Later versions may record more.
         known = {key: entry[key] for key in _TYPES if key in entry}
         for key, value in known.items():
             # To Python, True is a number.
@@ -219,6 +220,7 @@ class Recorded:
     @property
     def edition(self) -> int:
         """The version of the dictionary's form."""
+        # The first had no number.
         number = self.page.get("dictionary", 1)
         return number if isinstance(number, int) else 1
 
@@ -232,6 +234,7 @@ class Recorded:
             The lines; none where the key is missing or malformed.
         """
         lines = self.page.get(key)
+        # Dictionaries are files that anyone may edit.
         if not isinstance(lines, list):
             return []
         return [line for line in lines if isinstance(line, str)]
@@ -335,6 +338,7 @@ def read_dictionary(path: Path) -> Recorded | None:
 def _parsed(data: bytes) -> Recorded:
     """The content of a dictionary; raises ValueError where it is malformed."""
     page = json.loads(data)
+    # Without sources nothing shows whose table it is.
     sources = page.get("sources") if isinstance(page, dict) else None
     if not isinstance(sources, list) or not sources:
         raise ValueError("it names no sources")

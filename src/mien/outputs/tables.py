@@ -3,23 +3,19 @@ complete or not at all.
 """
 
 import hashlib
-import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, Self
 
-import numpy as np
 import pyarrow as pa
 
 from mien.errors import UnknownNameError
 from mien.files import Transaction, wrap_os_errors
-from mien.outputs.cells import quoted
 from mien.outputs.columns import ARROW, Column, batch_of, columns
+from mien.outputs.text_formats import Csv, JsonLines
 from mien.records import Reading
 
 if TYPE_CHECKING:
@@ -29,8 +25,6 @@ __all__ = ["FORMATS", "Column", "Format", "TableWriter", "columns", "finished_ro
 
 # Rows that are written together; no more are ever held.
 GROUP: Final = 1024
-# Digits after the point in text formats, by unit; scores have 5.
-_DIGITS: Final = {"pixels": 2, "seconds": 6}
 
 
 class Format(Protocol):
@@ -72,145 +66,6 @@ class Format(Protocol):
         """Write what belongs at the end; the file stays open."""
 
 
-class _Lines(ABC):
-    """A text format with one line per row. Numbers have fixed precision.
-
-    Attributes:
-        start: What a row begins with.
-        separator: What stands between two values.
-        end: What a row ends with.
-        missing: What stands for a missing value.
-    """
-
-    start: ClassVar[str] = ""
-    separator: ClassVar[str] = ""
-    end: ClassVar[str] = "\n"
-    missing: ClassVar[str] = ""
-
-    def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
-        self._file = file
-        self._cells: list[str] = []
-        self._missing_cells: list[str] = []
-        for column in columns:
-            label = self.label(column)
-            self._cells.append(label.replace("%", "%%") + _number_format(column))
-            self._missing_cells.append(label + self.missing)
-        self._row = self.start + self.separator.join(self._cells) + self.end
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Write the next rows."""
-        rows = zip(*map(self._values, batch.columns), strict=True)
-        lines = []
-        # One `%` per row, not per cell, where no value is missing: most rows of most tables.
-        for row, complete in zip(rows, _complete_rows(batch), strict=True):
-            lines.append(self._row % row if complete else self._row_with_gaps(row))
-        self._file.write("".join(lines).encode())
-
-    def copy(self, rows: Sequence[bytes]) -> None:
-        """Write rows of a finished table unchanged."""
-        self._file.write(b"".join(rows))
-
-    def close(self) -> None:
-        """Write what is buffered; nothing else belongs at the end of text."""
-        self._file.flush()
-
-    @abstractmethod
-    def label(self, column: Column) -> str:
-        """What stands before each value of a column."""
-
-    @abstractmethod
-    def text(self, value: str) -> str:
-        """A text as this format writes it."""
-
-    def _values(self, array: pa.Array) -> list[Any]:
-        """Python values, None where missing, text ready to be written."""
-        values: list[Any] = array.to_pylist()
-        if pa.types.is_string(array.type):
-            return [None if value is None else self.text(value) for value in values]
-        return values
-
-    def _row_with_gaps(self, row: tuple[Any, ...]) -> str:
-        cells = []
-        for value, cell, missing in zip(row, self._cells, self._missing_cells, strict=True):
-            cells.append(missing if value is None else cell % value)
-        return self.start + self.separator.join(cells) + self.end
-
-
-def _number_format(column: Column) -> str:
-    """The `%` format of a column's values."""
-    if column.dtype.startswith("float"):
-        return f"%.{_DIGITS.get(column.unit, 5)}f"
-    return "%s" if column.dtype == "str" else "%d"
-
-
-def _complete_rows(batch: pa.RecordBatch) -> list[bool]:
-    """Which rows have a value in every column."""
-    complete = np.ones(batch.num_rows, bool)
-    for array in batch.columns:
-        if array.null_count:
-            complete &= array.is_valid().to_numpy(zero_copy_only=False)
-    return list(map(bool, complete))
-
-
-class _Csv(_Lines):
-    """Comma-separated UTF-8 with a header.
-
-    Missing values are empty, and no text is a formula (`mien.outputs.cells`).
-    """
-
-    separator = ","
-
-    def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
-        super().__init__(file, columns)
-        names = [self.text(column.name) for column in columns]
-        file.write((",".join(names) + self.end).encode())
-
-    @staticmethod
-    def rows(path: Path) -> list[bytes]:
-        """Read the rows of a finished table, without the header."""
-        rows: list[bytes] = []
-        with path.open("rb") as lines:
-            for line in lines:
-                row = line
-                # An odd number of quotes: the line break is part of a text.
-                while row.count(b'"') % 2:
-                    row += next(lines)
-                rows.append(row)
-        return rows[1:]
-
-    def label(self, column: Column) -> str:
-        """Nothing: columns are known by their position."""
-        return ""
-
-    def text(self, value: str) -> str:
-        """A quoted and harmless text."""
-        return quoted(value)
-
-
-class _JsonLines(_Lines):
-    """One JSON object per line with all columns; missing values are null."""
-
-    start, separator, end, missing = "{", ", ", "}\n", "null"
-
-    @staticmethod
-    def rows(path: Path) -> list[bytes]:
-        """Read the rows of a finished table."""
-        return path.read_bytes().splitlines(keepends=True)
-
-    def label(self, column: Column) -> str:
-        """The key of a value."""
-        return f"{json.dumps(column.name)}: "
-
-    def text(self, value: str) -> str:
-        """A JSON string."""
-        return _json_string(value)
-
-
-@lru_cache(maxsize=256)
-def _json_string(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
 class _Parquet:
     """Parquet with row groups of one size, full precision, and pandas' dtypes in its metadata."""
 
@@ -236,6 +91,7 @@ class _Parquet:
 
     def copy(self, rows: pa.Table) -> None:
         """Write rows of a finished table unchanged."""
+        # With pandas' metadata, which batches do not carry.
         self._waiting.append(rows.cast(self._writer.schema))
         while self._count_waiting() >= GROUP:
             self._write_group(GROUP)
@@ -261,7 +117,7 @@ class _Parquet:
             self._writer.is_open = False
 
 
-FORMATS: Final[dict[str, type[Format]]] = {"csv": _Csv, "jsonl": _JsonLines, "parquet": _Parquet}
+FORMATS: Final[dict[str, type[Format]]] = {"csv": Csv, "jsonl": JsonLines, "parquet": _Parquet}
 """Format by name, which is also the file's suffix."""
 
 
@@ -318,8 +174,9 @@ class TableWriter:
             readings: The readings, in the order of the rows.
         """
         rest = iter(readings)
-        while taken := list(islice(rest, GROUP - len(self._waiting))):
-            self._waiting += taken
+        # Readings are taken one group at a time: they may be made while they are asked for.
+        while group := list(islice(rest, GROUP - len(self._waiting))):
+            self._waiting += group
             if len(self._waiting) == GROUP:
                 self._flush()
 
@@ -345,7 +202,8 @@ class TableWriter:
         """
         facts: dict[str, dict[str, object]] = {}
         for table in self._tables.values():
-            facts[table.path.name] = {"rows": self._rows, **table.facts}
+            name = table.path.name
+            facts[name] = {"rows": self._rows, **table.facts}
         return facts
 
     def __exit__(
@@ -415,9 +273,11 @@ class _Table:
         with wrap_os_errors(self.path):
             self._format.close()
             self._file.close()
+            # Read back from the disk, so that the hash is of what is there.
             with self._part.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            self.facts = {"bytes": self._part.stat().st_size, "sha256": digest}
+            size = self._part.stat().st_size
+            self.facts = {"bytes": size, "sha256": digest}
 
     def close_quietly(self) -> None:
         """Close what is open, whatever state it is in."""

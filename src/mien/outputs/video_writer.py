@@ -154,7 +154,8 @@ class VideoWriter:
     def _encode(self, frame: av.VideoFrame | None) -> None:
         """Encode a frame; None writes what the encoder still holds."""
         assert self._container is not None
-        self._container.mux(self._stream.encode(frame))
+        packets = self._stream.encode(frame)
+        self._container.mux(packets)
 
     @contextmanager
     def _encoder_errors_explained(self) -> Iterator[None]:
@@ -211,6 +212,7 @@ class _Sound:
 
     def write_until(self, time_s: float) -> None:
         """Write what is to be heard up to this time of the video."""
+        # One packet is read ahead: only its time shows whether it is due.
         if self._next is None:
             self._next = next(self._packets, None)
         while self._next is not None and _start_s(self._next) <= time_s:

@@ -115,10 +115,14 @@ def _threshold(scores: Floats, labels: Floats, share: float) -> float:
     known = ~np.isnan(labels)
     if not known.any():
         return float("inf")
-    wrong = known & (scores.argmax(axis=1) != labels)
+    decisions = scores.argmax(axis=1)
+    wrong = known & (decisions != labels)
+    # The most confident first: they are the last to be stopped by a rising threshold.
     confidences = np.sort(scores[wrong].max(axis=1))[::-1]
     accepted = int(share * len(confidences))
-    return float(confidences[accepted]) if accepted < len(confidences) else 0.0
+    if accepted >= len(confidences):
+        return 0.0
+    return float(confidences[accepted])
 
 
 def apply_strides(
@@ -153,6 +157,7 @@ def apply_strides(
 
 
 def _check_strides(strides: Sequence[int]) -> None:
+    # A stride that does not fall would look at nothing new.
     falling = all(first > second for first, second in pairwise(strides))
     if not strides or strides[-1] < 1 or not falling:
         raise ValueError(f"strides must fall and be at least 1, got {tuple(strides)}")
@@ -216,9 +221,11 @@ class _VideoRows:
 
     def around(self, rows: Codes, stride: int) -> Codes:
         """The rows of a stride at or next to these rows, before and after; their row numbers."""
-        position, first, length = self._position[rows], self._first[rows], self._length[rows]
+        position = self._position[rows]
+        first = self._first[rows]
         before = position // stride * stride
         after = -(-position // stride) * stride
-        exists = after < length
+        # The video may end before the next row of the stride.
+        exists = after < self._length[rows]
         numbers = np.concatenate([first + before, (first + after)[exists]])
         return np.asarray(self._sorted[numbers])

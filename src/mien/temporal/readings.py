@@ -1,36 +1,30 @@
-"""Readings over time: smoothing, and filling short gaps.
+"""Smoothing over time, on the readings of one source.
 
-Every stage is a generator over the readings of one source, ordered by frame, in memory bounded by a
+`smooth` is a generator over the readings of one source, ordered by frame, in memory bounded by a
 stretch of time. Time is in seconds, so 25 and 60 frames a second agree, and so does a variable
 rate. State is kept per track; nothing is mixed between tracks or across a gap longer than asked
-for. Readings without a track pass through unchanged. To do both, fill first and smooth then.
+for. Readings without a track pass through unchanged. To fill gaps as well
+(`mien.temporal.gaps`), fill first and smooth then.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import groupby
 from math import isfinite, log, sqrt
-from typing import Final, Literal, Self, TypeVar, get_args
+from typing import Final, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import SourceError
-from mien.records import Face, Reading, Status
+from mien.records import Reading
 from mien.sources.interval import FrameInterval
 from mien.tasks import Floats, Task
+from mien.temporal.tracks import TICK_S, Recent, forget, in_time_order, remember, track_of
 
-__all__ = ["Kernel", "Smoothing", "fill_gaps", "smooth"]
+__all__ = ["Kernel", "Smoothing", "smooth"]
 
 Kernel = Literal["gaussian", "box", "exponential"]
 Times = NDArray[np.float64]
-T = TypeVar("T")
-# Track -> (time last seen in s, what is kept for it), the longest unseen first.
-Recent = OrderedDict[int, tuple[float, T]]
-
-# Times closer than this (s) are one time: above rounding error, below every container's clock.
-_TICK: Final = 1e-6
 # Where each kernel is cut off, in multiples of `Smoothing.seconds`.
 _REACH: Final[Mapping[str, float]] = {"gaussian": 3.0, "box": 1.0, "exponential": 5.0}
 # How wide each kernel is at half of its maximum, in multiples of `Smoothing.seconds`.
@@ -52,8 +46,9 @@ class Smoothing:
 
     Attributes:
         seconds: Scale s of the kernel, > 0; see `kernel`.
-        kernel: ``gaussian`` exp(-dt²/2s²), s the standard deviation, cut at 3 s; ``box`` 1, s the
-            half width; ``exponential`` exp(-|dt|/s), s the time constant, cut at 5 s.
+        kernel: ``gaussian``: weights ``exp(-dt²/2s²)``, s the standard deviation, cut at 3 s;
+            ``box``: weights 1, s the half width; ``exponential``: weights ``exp(-|dt|/s)``, s the
+            time constant, cut at 5 s.
         causal: Use the past only and hold nothing back, for live use; otherwise past and future
             alike.
         longest_gap_s: > 0; a track unseen for longer starts anew, and nothing is averaged across.
@@ -94,8 +89,11 @@ class Smoothing:
         object.__setattr__(self, "keep", tuple(self.keep))
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
-        return f"Smoothing({values}; {self.fwhm_s:.3g} s wide at half maximum)"
+        values = []
+        for field in fields(self):
+            values.append(f"{field.name}={getattr(self, field.name)!r}")
+        # The width too, which the scale of a kernel does not show.
+        return f"Smoothing({', '.join(values)}; {self.fwhm_s:.3g} s wide at half maximum)"
 
     @classmethod
     def of_width(cls, fwhm_s: float, kernel: Kernel = "gaussian", causal: bool = False) -> Self:
@@ -164,6 +162,7 @@ class Smoothing:
         """
         if self.kernel == "box":
             return np.ones_like(dt)
+        # In multiples of the kernel's scale.
         scaled = dt / self.seconds
         if self.kernel == "gaussian":
             return np.exp(-0.5 * scaled * scaled)
@@ -191,8 +190,9 @@ class _Window:
         self.slices: list[slice] = []
         width = 0
         for values in scores.values():
-            self.slices.append(slice(width, width + len(values)))
-            width += len(values)
+            end = width + len(values)
+            self.slices.append(slice(width, end))
+            width = end
         self.start = self.current = self.end = 0
         self.times: Times = np.empty(_LEAST_ROOM)
         self.values: Times = np.empty((_LEAST_ROOM, width))
@@ -215,7 +215,8 @@ class _Window:
         if scores.keys() != set(self.keys):
             return False
         for key, part in zip(self.keys, self.slices, strict=True):
-            if len(scores[key]) != part.stop - part.start:
+            width = part.stop - part.start
+            if len(scores[key]) != width:
                 return False
         return True
 
@@ -233,7 +234,7 @@ class _Window:
     def next(self, smoothing: Smoothing) -> dict[str, Floats]:
         """Scores of the current row, averaged over the rows within reach, and step on."""
         time_s = self.times[self.current]
-        reach = smoothing.reach_s + _TICK
+        reach = smoothing.reach_s + TICK_S
         times = self.times[self.start : self.end]
         low, high = self.start + times.searchsorted((time_s - reach, time_s + reach))
         weights = smoothing.weights(self.times[low:high] - time_s)
@@ -279,12 +280,12 @@ def smooth(
     """
     tracks: Recent[_Window] = OrderedDict()
     waiting: deque[tuple[Reading, _Window | None]] = deque()
-    hold_s = smoothing.reach_s + _TICK
+    hold_s = smoothing.reach_s + TICK_S
     kept = _kept_indices(smoothing, tasks)
     interval = FrameInterval()
-    for reading in _in_time(readings):
+    for reading in in_time_order(readings):
         interval.add(reading.time_s)
-        _forget(tracks, reading.time_s - interval.longest_gap_s(smoothing.longest_gap_s))
+        forget(tracks, reading.time_s - interval.longest_gap_s(smoothing.longest_gap_s))
         waiting.append((reading, _add_to_window(tracks, reading)))
         while waiting and (smoothing.causal or waiting[0][0].time_s + hold_s < reading.time_s):
             yield _smoothed(*waiting.popleft(), smoothing, kept)
@@ -304,12 +305,13 @@ def _kept_indices(smoothing: Smoothing, tasks: Sequence[Task]) -> dict[str, list
 
 def _add_to_window(tracks: Recent[_Window], reading: Reading) -> _Window | None:
     """Add a reading to its track's window, or to a new one; None if there is nothing to smooth."""
-    track = _track(reading)
+    track = track_of(reading)
     if not reading.scores or track is None:
         return None
+    # A track that was unseen for too long has been forgotten, and starts anew.
     window = tracks[track][1] if track in tracks else _Window(reading.scores)
     window.add(reading)
-    _remember(tracks, track, reading.time_s, window)
+    remember(tracks, track, reading.time_s, window)
     return window
 
 
@@ -324,169 +326,3 @@ def _smoothed(
             scores[family][indices] = reading.scores[family][indices]
     # What was smoothed before keeps its first originals.
     return replace(reading, scores=scores, raw=reading.raw or reading.scores)
-
-
-def _remember(tracks: Recent[T], track: int, time_s: float, state: T) -> None:
-    tracks[track] = (time_s, state)
-    tracks.move_to_end(track)
-
-
-def _forget(tracks: Recent[T], before_s: float) -> None:
-    """Drop the tracks last seen before that time."""
-    while tracks and next(iter(tracks.values()))[0] < before_s - _TICK:
-        tracks.popitem(last=False)
-
-
-def _in_time(readings: Iterable[Reading]) -> Iterator[Reading]:
-    """The same readings; raises SourceError where time runs backwards."""
-    latest = -np.inf
-    for reading in readings:
-        if reading.time_s < latest:
-            raise SourceError(
-                f"{reading.source}, frame {reading.frame}: time runs backwards, "
-                f"{reading.time_s} s after {latest} s; re-encode the video"
-            )
-        latest = reading.time_s
-        yield reading
-
-
-@dataclass(slots=True)
-class _FrameRows:
-    """All rows of one frame."""
-
-    frame: int
-    time_s: float
-    rows: list[Reading]
-
-    def fill(self, before: Reading, after: Reading) -> None:
-        """Add the row of a face that was seen before and after, but not here."""
-        row = _between(before, after, self.rows[0])
-        # Rows without a face say that there is none, which is no longer true.
-        self.rows = [other for other in self.rows if other.face is not None]
-        self.rows.append(row)
-
-    def ordered(self) -> list[Reading]:
-        """The rows in the order of their tracks, those without one last."""
-        return sorted(self.rows, key=_track_order)
-
-
-def _track_order(row: Reading) -> tuple[bool, int]:
-    track = _track(row)
-    return (track is None, track or 0)
-
-
-def fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading]:
-    """Give a track that vanishes and is back soon a row in the frames between.
-
-    The new rows have the status ``gap`` and the track's number; box, points and scores are
-    interpolated linearly in time, from the last sight to the next (scores: the tasks both have);
-    confidence is the lower of the two. Such a row replaces a ``no_face`` or ``unreadable`` row:
-    ``gap`` says as plainly that nothing was measured there. Frames that nothing fills keep their
-    rows.
-
-    Args:
-        readings: Of one source, ordered by frame.
-        longest_s: The longest gap to fill, > 0, s. Where frames are far apart,
-            `sources.interval.GAP_FRAMES` times their recent interval counts, if that is more.
-
-    Returns:
-        An iterator over the readings; within a frame in the order of their tracks, those without
-        one last. A frame is held back until the next one begins, and longer, up to `longest_s`,
-        only while a track is missing.
-
-    Raises:
-        ValueError: `longest_s` is not positive.
-        SourceError: Time runs backwards; raised when it is met.
-
-    Examples:
-        >>> def seen(frame, x):
-        ...     face = Face((x, 0.0, 9.0, 9.0), np.zeros((5, 2)), 1.0, track=1)
-        ...     scores = {"va": np.array([x])}
-        ...     return Reading("a", frame, frame / 10, Status.ok, face, scores, {})
-        >>> unseen = Reading("a", 1, 0.1, Status.no_face, None, {}, {})
-        >>> filled = fill_gaps([seen(0, 0.0), unseen, seen(2, 0.5)], 0.5)
-        >>> [(str(r.status), r.face.box[0], r.scores["va"].tolist()) for r in filled]
-        [('ok', 0.0, [0.0]), ('gap', 0.25, [0.25]), ('ok', 0.5, [0.5])]
-    """
-    # Checked here, not when the first reading is asked for.
-    if not longest_s > 0:
-        raise ValueError(
-            f"longest_s must be positive, got {longest_s}; "
-            "leave gap filling out to keep the rows as they are"
-        )
-    return _fill_gaps(readings, longest_s)
-
-
-def _fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading]:
-    tracks: Recent[Reading] = OrderedDict()
-    waiting: deque[_FrameRows] = deque()
-    interval = FrameInterval()
-    for frame, group in groupby(_in_time(readings), key=lambda reading: reading.frame):
-        rows = list(group)
-        time_s = rows[0].time_s
-        interval.add(time_s)
-        _forget(tracks, time_s - interval.longest_gap_s(longest_s))
-        for row in rows:
-            _bridge(tracks, waiting, row)
-        waiting.append(_FrameRows(frame, time_s, rows))
-        while waiting and not _may_return(tracks, waiting[0].frame):
-            yield from waiting.popleft().ordered()
-    for held_back in waiting:
-        yield from held_back.ordered()
-
-
-def _bridge(tracks: Recent[Reading], waiting: Iterable[_FrameRows], row: Reading) -> None:
-    """Where this row's track is back, fill the waiting frames since it was last seen."""
-    track = _track(row)
-    if track is None:
-        return
-    if track in tracks:
-        _, before = tracks[track]
-        for held_back in waiting:
-            if before.frame < held_back.frame:
-                held_back.fill(before, row)
-    _remember(tracks, track, row.time_s, row)
-
-
-def _may_return(tracks: Recent[Reading], frame: int) -> bool:
-    """Whether a track last seen before that frame is remembered, so that its return fills it."""
-    if not tracks:
-        return False
-    _, longest_unseen = next(iter(tracks.values()))
-    return longest_unseen.frame < frame
-
-
-def _track(row: Reading) -> int | None:
-    return row.face.track if row.face else None
-
-
-def _between(before: Reading, after: Reading, row: Reading) -> Reading:
-    """The reading at the frame and time of `row`, interpolated between two of one track."""
-    assert before.face is not None
-    assert after.face is not None
-    span_s = after.time_s - before.time_s
-    share = (row.time_s - before.time_s) / span_s if span_s else 0.0
-    face = _face_between(before.face, after.face, share)
-    scores = _blend(before.scores, after.scores, share)
-    raw = _blend(before.raw, after.raw, share)
-    return replace(row, status=Status.gap, face=face, scores=scores, raw=raw)
-
-
-def _face_between(before: Face, after: Face, share: float) -> Face:
-    sides = zip(before.box, after.box, strict=True)
-    x, y, width, height = (float(start + share * (end - start)) for start, end in sides)
-    points = before.points + share * (after.points - before.points)
-    # Not seen at all, it is no surer than the less sure of the two.
-    confidence = min(before.confidence, after.confidence)
-    return Face((x, y, width, height), points, confidence, after.track)
-
-
-def _blend(
-    before: Mapping[str, Floats], after: Mapping[str, Floats], share: float
-) -> dict[str, Floats]:
-    """Scores on the straight line between two readings, of the tasks that both have."""
-    blended: dict[str, Floats] = {}
-    for family, start in before.items():
-        if family in after:
-            blended[family] = start + share * (after[family] - start)
-    return blended

@@ -199,10 +199,12 @@ def _add_past(mean: Floats, age: Codes, keep: float) -> None:
     """
     # Sums over the last 1, 2, 4, … rows, each put together from two of the ones before, until what
     # is older has no weight.
+    oldest, least = age.max(), np.finfo(np.float64).eps
     step = 1
-    while step <= age.max() and keep**step > np.finfo(np.float64).eps:
+    while step <= oldest and keep**step > least:
+        weight = keep**step
         older = np.flatnonzero(age >= step)
-        mean[older] += keep**step * mean[older - step]
+        mean[older] += weight * mean[older - step]
         step *= 2
 
 
@@ -239,6 +241,7 @@ def group_codes(groups: ArrayLike, rows: int) -> tuple[Codes, NDArray[Any]]:
 
 def _scores(scores: ArrayLike) -> NDArray[np.float64]:
     """A copy of the scores, (N, K)."""
+    # Always a copy, as results are written into it.
     values = np.array(scores, np.float64)
     if values.ndim != 2 or not values.size:
         raise DataError(f"scores must be (N, K) with at least one row, got {values.shape}")
@@ -246,7 +249,8 @@ def _scores(scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def _check_finite(values: Floats, advice: str) -> None:
-    wrong = int((~np.isfinite(values)).any(axis=1).sum())
+    is_finite = np.isfinite(values).all(axis=1)
+    wrong = int((~is_finite).sum())
     if wrong:
         raise DataError(f"scores are not finite in {wrong} of {len(values)} rows; {advice}")
 
