@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from mien.data.frame_lists import read_list
-from mien.data.label_table import check
+from mien.data.label_checks import check
 from mien.data.registry import Set, load_set, set_name
 from mien.tasks import TASKS
 

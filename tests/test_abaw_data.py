@@ -9,7 +9,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from mien.data.frame_lists import mtl_test_list, read_list
-from mien.data.label_table import COLUMNS, absent, check, labels
+from mien.data.label_checks import absent, check
+from mien.data.label_table import COLUMNS, labels
 from mien.data.registry import Set, load_set, places, set_name
 from mien.data.sets.affectnet import five_of_68
 from mien.data.sets.c_expr_db import listed_frames

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mien.data.label_table import COLUMNS, check, labels
+from mien.data.label_checks import check
+from mien.data.label_table import COLUMNS, labels
 from mien.data.registry import Set, load_set, places, set_name
 from mien.data.sets.expw import load_expw, points_in
 from mien.data.sets.ferplus import FERPLUS_TEMPLATE

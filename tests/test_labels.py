@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.images import read_picture
+from mien.data.label_checks import check
 from mien.data.label_table import (
     COLUMNS,
-    check,
     class_weights,
     in_split,
     labels,

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mien.data.label_table import COLUMNS, check, labels, table_of
+from mien.data.label_checks import check
+from mien.data.label_table import COLUMNS, labels, table_of
 from mien.data.mixing import (
     Mixing,
     cap_per_class,

@@ -23,7 +23,8 @@ from mien.cli.data import standin
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.drawn.acting import EXPRESSIONS
 from mien.data.drawn.faces import load_drawn
-from mien.data.label_table import check, split_by
+from mien.data.label_checks import check
+from mien.data.label_table import split_by
 from mien.data.registry import Set, load_set
 from mien.data.sets.affectnet import five_of_68
 from mien.data.sets.ferplus import load_ferplus

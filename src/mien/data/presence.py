@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mien.data.images import PICTURES
-from mien.data.label_table import absent
+from mien.data.label_checks import absent
 from mien.errors import DataError
 
 __all__ = [

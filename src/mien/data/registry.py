@@ -186,7 +186,7 @@ def load_set(spec: AnySet, tasks: Sequence[Task]) -> pd.DataFrame:
     Expressions in another label set than the one asked for are matched by name
     (`mien.data.label_table.remap_labels`). The activations of FER+ and the portraits come from a
     face landmarker and serve ``au.blendshapes`` only: they are no codes of FACS. Pictures and
-    ranges are not checked: `mien.data.label_table.check` does that.
+    ranges are not checked: `mien.data.label_checks.check` does that.
 
     Args:
         spec: The settings of the data set.

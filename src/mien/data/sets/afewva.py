@@ -146,10 +146,8 @@ def _read(path: Path, video: str, rows: _Rows, folder: str) -> None:
 
 def _rating(path: Path, name: str, frame: Mapping[str, Any], axis: str) -> float:
     value = frame.get(axis)
-    # To Python, True is a number.
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Written so that NaN, which no comparison holds for, is refused as well.
-    if not number or not abs(value) <= _MOST:
+    # To Python, True is a number. Written so that NaN, which no comparison holds for, is refused.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:
         raise DataError(
             f"{path}: the {axis} of frame {name} is {value!r}, no number in -10..10; "
             "take the original file"

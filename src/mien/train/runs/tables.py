@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mien.data.label_table import check
+from mien.data.label_checks import check
 from mien.data.registry import Folder, load_set, set_name
 from mien.data.sets.class_folders import load_folder
 from mien.errors import DataError
