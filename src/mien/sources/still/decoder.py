@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from mien.sources.base import (
     apply_turn,
     one_line,
     out_of_memory,
+    reader_of,
 )
 from mien.sources.still.checksums import boxes_cut_off, png_damage, tiff_damage
 from mien.sources.still.heif import heif_damage, is_heif, open_heif
@@ -41,11 +43,11 @@ __all__ = [
 ]
 
 MAX_STORED_PIXELS: Final = 200_000_000
-"""Width x height above which a still picture is refused. Above `MAX_PIXELS` it is read at half its width and height."""
+"""Width x height above which a still picture is refused. Above `MAX_PIXELS` it is read at half its
+width and height."""
 
-_BACKDROP: Final = (
-    128  # behind transparency: the middle, so neither dark nor light hair gets an outline
-)
+_BACKDROP: Final = 128
+"""Grey behind transparency: the middle, so neither dark nor light hair gets an outline."""
 _EXIF_TURNS: Final = {
     2: Turn(flip_columns=True),
     3: Turn(flip_columns=True, flip_rows=True),
@@ -55,14 +57,23 @@ _EXIF_TURNS: Final = {
     7: Turn(swap=True, flip_columns=True, flip_rows=True),
     8: Turn(swap=True, flip_rows=True),
 }
+_PAGE_KIND, _REDUCED = 254, 1  # of TIFF: the tag NewSubfileType, and its flag for a reduced copy
 _DEGREES: Final = {turn: degrees for degrees, turn in CLOCKWISE.items()}
 _ORIENTATION, _EXIF_PART, _TAKEN, _CHANGED = 0x0112, 0x8769, 0x9003, 0x0132
-_HEAD: Final = 64  # bytes that tell a HEIF file
+_HEAD: Final = 64
+"""Bytes by which a HEIF file is recognised."""
 
 
 @dataclass(slots=True)
 class Still:
-    """One decoded picture: upright RGB uint8 (H, W, 3), what was damaged, harmless notes, and facts for the dictionary."""
+    """One decoded picture.
+
+    Attributes:
+        pixels: Upright RGB uint8 (H, W, 3).
+        damage: What was damaged, one line each.
+        notes: Harmless facts about how it was read, one line each.
+        media: Facts for the data dictionary.
+    """
 
     pixels: Pixels
     damage: list[str] = field(default_factory=list)
@@ -78,40 +89,47 @@ class Picture(Source):
     def __init__(self, name: str, still: Still) -> None:
         super().__init__(name)
         self._pixels = still.pixels
-        self.length_s, self.frame_hint, self.size = (
-            0.0,
-            1,
-            (still.pixels.shape[1], still.pixels.shape[0]),
-        )
-        self.media, self._damage = still.media, still.damage
+        self.length_s = 0.0
+        self.frame_hint = 1
+        height, width = still.pixels.shape[:2]
+        self.size = (width, height)
+        self.media = still.media
+        self._damage = still.damage
         for line in still.notes:
             self.note(line)
 
     def _timed_reads(self) -> TimedReads:
-        yield 0.0, lambda: self._pixels
+        yield 0.0, reader_of(self._pixels)
 
 
 class Pages(Source):
-    """The pages of a TIFF: separate pictures, all at time 0. `Frame.index` counts them; reduced copies are no pages."""
+    """The pages of a TIFF: separate pictures, all at time 0.
+
+    `Frame.index` counts the pages; reduced copies of a page do not count.
+    """
 
     kind: Kind = "image"
 
     def __init__(self, name: str, stored: Stored, numbers: list[int]) -> None:
         super().__init__(name)
-        self._stored, self._numbers = stored, numbers
-        self.length_s, self.frame_hint = 0.0, len(numbers)
+        self._stored = stored
+        self._numbers = numbers
+        self.length_s = 0.0
+        self.frame_hint = len(numbers)
         self.media = {"codec": "tiff", "pages": len(numbers)}
 
     def _timed_reads(self) -> TimedReads:
         with opened_picture(self.name, self._stored) as image:
             if image is None:
                 raise SourceError(
-                    f"{self.name}: is no picture when read again; leave the file alone while it is analysed"
+                    f"{self.name}: is no picture when read again; "
+                    "leave the file alone while it is analysed"
                 )
             for page, number in enumerate(self._numbers):
-                yield 0.0, lambda page=page, number=number: self._page(image, page, number)  # type: ignore[misc]
+                yield 0.0, partial(self._page, image, page, number)
 
     def _page(self, image: Image.Image, page: int, number: int) -> Pixels | None:
+        """Decode one page; `number` counts the reduced copies too."""
         try:
             image.seek(number)
             still = decode(self.name, image, self._stored)
@@ -124,9 +142,17 @@ class Pages(Source):
 
 
 def read_picture(name: str, stored: Stored) -> Pixels | None:
-    """Upright RGB uint8 (H, W, 3) of a picture file, the first where it holds several; None where it is no picture.
+    """Read a picture file, the first picture where it holds several.
 
-    Raises SourceError where it is one and cannot be decoded.
+    Args:
+        name: What errors call it.
+        stored: The file.
+
+    Returns:
+        Upright RGB uint8 (H, W, 3); None if it is no picture.
+
+    Raises:
+        SourceError: It is a picture and cannot be decoded.
     """
     with opened_picture(name, stored) as image:
         return None if image is None else decode(name, image, stored).pixels
@@ -134,7 +160,18 @@ def read_picture(name: str, stored: Stored) -> Pixels | None:
 
 @contextmanager
 def opened_picture(name: str, stored: Stored) -> Iterator[Image.Image | None]:
-    """A picture file by its content, its pixels not yet decoded; None where no decoder of pictures knows it."""
+    """Open a picture file by its content.
+
+    Args:
+        name: What errors call it.
+        stored: The file.
+
+    Yields:
+        The picture, its pixels not yet decoded; None if no decoder of pictures knows it.
+
+    Raises:
+        SourceError: It cannot be opened.
+    """
     try:
         start = head(stored, _HEAD)
     except OSError as error:
@@ -142,7 +179,8 @@ def opened_picture(name: str, stored: Stored) -> Iterator[Image.Image | None]:
             f"{name}: cannot be opened ({error.strerror}); check the path and its permissions"
         ) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is wrong is said in our own words, or harmless
+        # What is wrong is reported as damage; the rest is harmless.
+        warnings.simplefilter("ignore")
         if is_heif(start):
             image, notes = open_heif(name, stored, start)
             image.info["notes"] = notes
@@ -163,15 +201,18 @@ def opened_picture(name: str, stored: Stored) -> Iterator[Image.Image | None]:
 
 
 def _identified(file: "object") -> Image.Image:
-    """What `Image.open` does, for pictures above Pillow's own limit too: ours is checked before any pixel is decoded."""
+    """What `Image.open` does, for pictures above Pillow's own limit too.
+
+    Ours is checked before any pixel is decoded.
+    """
     Image.init()
-    known = [each for each in FORMATS if each in Image.OPEN]
+    known = [name for name in FORMATS if name in Image.OPEN]
     try:
         return Image.open(file, formats=known)  # type: ignore[arg-type]
     except Image.DecompressionBombError:
         start = file.seek(0) or file.read(16)  # type: ignore[attr-defined]
-        for each in known:
-            factory, accepts = Image.OPEN[each]
+        for name in known:
+            factory, accepts = Image.OPEN[name]
             if accepts is not None and accepts(start) is True:
                 file.seek(0)  # type: ignore[attr-defined]
                 return factory(file, "")  # type: ignore[arg-type]
@@ -179,7 +220,19 @@ def _identified(file: "object") -> Image.Image:
 
 
 def decode(name: str, image: Image.Image, stored: Stored) -> Still:
-    """The current picture of an open file, upright, with what was damaged about it. Raises SourceError."""
+    """Decode the current picture of an open file.
+
+    Args:
+        name: What errors call it.
+        image: The open picture, at the page to be decoded.
+        stored: The same file.
+
+    Returns:
+        The picture, upright, with its damage.
+
+    Raises:
+        SourceError: It is too large, or cannot be decoded.
+    """
     width, height = image.size
     if width * height > MAX_STORED_PIXELS:
         raise _too_large(name, width, height)
@@ -187,38 +240,52 @@ def decode(name: str, image: Image.Image, stored: Stored) -> Still:
     still = Still(np.empty((0, 0, 3), np.uint8), notes=list(image.info.get("notes", [])))
     try:
         pixels = _pixels(image, stored, shrink, still.damage)
-        # Asked only now: Pillow turns some formats itself while it decodes, and then says so.
+        # Read only now: Pillow turns some formats itself while it decodes, and then says so.
         turn = _EXIF_TURNS.get(_exif_orientation(image), Turn())
         still.pixels = apply_turn(pixels, turn)
         if turn == Turn() and _is_exif_damaged(image):
             still.notes.append(
-                "its EXIF block is damaged: how the camera was held is not known, and the picture was taken as upright"
+                "its EXIF block is damaged: how the camera was held is not known, "
+                "and the picture was taken as upright"
             )
     except MemoryError as error:
         raise out_of_memory(name) from error
-    except Exception as error:  # decoders of damaged pictures raise almost anything
+    except Exception as error:
+        # Decoders of damaged pictures raise almost anything.
         raise _undecodable(name, error) from error
-    mirrored = turn not in _DEGREES
-    rotation = _DEGREES.get(
-        turn._replace(flip_columns=not turn.flip_columns) if mirrored else turn, 0
-    )
-    still.media = {
-        "width": width, "height": height, "rotation": rotation, "mirrored": mirrored, "codec": str(image.format).lower(),
-        "frame_width": still.pixels.shape[1], "frame_height": still.pixels.shape[0], "created": _exif_time(image),
-    }  # fmt: skip
+    _describe(still, image, (width, height), turn)
     if shrink > 1:
         rows, columns = still.pixels.shape[:2]
         still.media["scale"] = 1 / shrink
         still.notes.append(
-            f"{width} x {height} pixels, read at half size: boxes and points are in pixels of {columns} x {rows}"
+            f"{width} x {height} pixels, read at half size: "
+            f"boxes and points are in pixels of {columns} x {rows}"
         )
     return still
+
+
+def _describe(still: Still, image: Image.Image, size: tuple[int, int], turn: Turn) -> None:
+    """Fill in the facts for the data dictionary; `size` is width and height as stored."""
+    is_mirrored = turn not in _DEGREES
+    # Of a mirrored picture the rotation is what remains once it is flipped back.
+    rotation = turn._replace(flip_columns=not turn.flip_columns) if is_mirrored else turn
+    still.media = {
+        "width": size[0],
+        "height": size[1],
+        "rotation": _DEGREES.get(rotation, 0),
+        "mirrored": is_mirrored,
+        "codec": str(image.format).lower(),
+        "frame_width": still.pixels.shape[1],
+        "frame_height": still.pixels.shape[0],
+        "created": _exif_time(image),
+    }
 
 
 def _too_large(name: str, width: int, height: int) -> SourceError:
     millions = MAX_STORED_PIXELS / 1e6
     return SourceError(
-        f"{name}: {width} x {height} pixels is more than the {millions:g} megapixels allowed; make it smaller"
+        f"{name}: {width} x {height} pixels is more than the {millions:g} megapixels allowed; "
+        "make it smaller"
     )
 
 
@@ -242,29 +309,35 @@ def _pixels(image: Image.Image, stored: Stored, shrink: int, damage: list[str]) 
 def _jpeg_pixels(image: Image.Image, stored: Stored, shrink: int, damage: list[str]) -> Pixels:
     with open_stored(stored) as file:
         data = file.read()
-    least = (-(-image.width // shrink), -(-image.height // shrink))
-    four = image.mode == "CMYK"  # Pillow knows the ways in which inks are stored
-    pixels, line = decode_jpeg(data, "CMYK" if four else "RGB", least)
-    if line is None and not four and not image.info.get("progressive"):
+    size = (-(-image.width // shrink), -(-image.height // shrink))
+    is_cmyk = image.mode == "CMYK"
+    pixels, line = decode_jpeg(data, "CMYK" if is_cmyk else "RGB", size)
+    if line is None and not is_cmyk and not image.info.get("progressive"):
         line = jpeg_damage(data)
     if line:
         damage.append(line)
-    return pixels if not four else rgb(image.reduce(shrink) if shrink > 1 else image)
+    if not is_cmyk:
+        return pixels
+    # Pillow knows the ways in which inks are stored; libjpeg was asked for the damage alone.
+    return rgb(image.reduce(shrink) if shrink > 1 else image)
 
 
 def _halved(image: Image.Image) -> Image.Image:
     """Half as wide and high, each pixel the mean of four."""
-    if image.mode in ("P", "1", "PA") or image.mode.startswith("I;16"):
-        image = image.convert(
-            {"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA"}.get(
-                image.mode, "I"
-            )
-        )
+    # Modes that cannot be averaged, such as numbers of a palette.
+    if image.mode == "1":
+        image = image.convert("L")
+    elif image.mode == "PA" or (image.mode == "P" and image.has_transparency_data):
+        image = image.convert("RGBA")
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    elif image.mode.startswith("I;16"):
+        image = image.convert("I")
     return image.reduce(2)
 
 
 def _damage(image: Image.Image, stored: Stored) -> list[str]:
-    """What the file says against its pixels where the decoder keeps silent. Raises ValueError where it is cut off."""
+    """Damage that the decoder does not report; raises ValueError where the file is cut off."""
     if image.format == "PNG":
         return png_damage(stored)
     if image.format == "TIFF":
@@ -276,37 +349,48 @@ def _damage(image: Image.Image, stored: Stored) -> list[str]:
 
 
 def page_numbers(image: Image.Image) -> list[int]:
-    """Numbers of the pages of a TIFF, reduced copies of a page left out; [0] for every other picture."""
+    """List the pages of a TIFF.
+
+    Args:
+        image: An open picture.
+
+    Returns:
+        Numbers of the pages, without reduced copies of a page; [0] for every other picture.
+    """
     if image.format != "TIFF" or getattr(image, "n_frames", 1) < 2:
         return [0]
     pages: list[int] = []
     for number in range(image.n_frames):  # type: ignore[attr-defined]
         image.seek(number)
-        if not int(image.tag_v2.get(254, 0)) & 1:  # type: ignore[attr-defined]
+        kind = int(image.tag_v2.get(_PAGE_KIND, 0))  # type: ignore[attr-defined]
+        if not kind & _REDUCED:
             pages.append(number)
     image.seek(0)
     return pages or [0]
 
 
 def _is_exif_damaged(image: Image.Image) -> bool:
-    """Whether there is an EXIF block that does not say how the camera was held because it cannot be read."""
+    """Whether damage to an EXIF block hides how the camera was held."""
     block = image.info.get("exif")
-    if not block or image.format in ("AVIF", "HEIF"):  # which say it elsewhere
+    # AVIF and HEIF store the orientation elsewhere.
+    if not block or image.format in ("AVIF", "HEIF"):
         return False
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            exif = Image.Exif()  # anew: what the picture has kept hides that it was cut short
+            # Parsed anew: the picture's own copy hides that it was cut short.
+            exif = Image.Exif()
             exif.load(block)
-            return bool(told) and _ORIENTATION not in exif
-        except Exception:  # of many kinds
+            return bool(caught) and _ORIENTATION not in exif
+        except Exception:
             return True
 
 
 def _exif_orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block must not cost the picture
+    except Exception:
+        # A damaged EXIF block must not cost the picture.
         return 1
 
 
@@ -315,13 +399,26 @@ def _exif_time(image: Image.Image) -> str | None:
     try:
         exif = image.getexif()
         time = exif.get_ifd(_EXIF_PART).get(_TAKEN) or exif.get(_CHANGED)
-    except Exception:  # a damaged EXIF block must not cost the picture
+    except Exception:
+        # A damaged EXIF block must not cost the picture.
         return None
-    return time.strip("\0 ") or None if isinstance(time, str) else None
+    if not isinstance(time, str):
+        return None
+    return time.strip("\0 ") or None
 
 
 def rgb(image: Image.Image) -> Pixels:
-    """RGB uint8 (H, W, 3) of any mode: 16 bits scaled to 8, transparency laid over mid-grey."""
+    """Convert a picture of any mode: 16 bits are scaled to 8, transparency is laid over mid-grey.
+
+    Args:
+        image: A decoded picture.
+
+    Returns:
+        RGB uint8 (H, W, 3).
+
+    Raises:
+        ValueError: Its pixels are floating-point numbers, which have no agreed range.
+    """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range")
     if image.mode.startswith("I"):

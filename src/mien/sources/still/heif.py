@@ -22,21 +22,48 @@ _NEEDED: Final = 'needs an optional part; install it with: pip install "mien[hei
 
 
 def now_readable(problem: str) -> bool:
-    """Whether a problem of an earlier run was that pillow-heif was missing, and it no longer is."""
+    """Whether a picture that failed for want of pillow-heif can be read by now.
+
+    Args:
+        problem: The error of an earlier run.
+
+    Returns:
+        Whether that was the reason, and pillow-heif is installed now.
+    """
     return _NEEDED in problem and find_spec("pillow_heif") is not None
 
 
 def is_heif(start: bytes) -> bool:
-    """Whether a file that begins so is a HEIF picture; FFmpeg would take it for a film and show one tile of it."""
-    size, kind, major = int.from_bytes(start[:4], "big"), start[4:8], start[8:12]
-    others = {start[at : at + 4] for at in range(16, min(size, len(start)), 4)}
-    return kind == b"ftyp" and major in _PICTURES | _BURSTS and not _AVIF & others
+    """Whether a file is a HEIF picture; FFmpeg would take it for a film and show one tile of it.
+
+    Args:
+        start: The first bytes of the file.
+
+    Returns:
+        Whether its file type box names a HEIF brand, and none of AVIF.
+    """
+    size, kind = int.from_bytes(start[:4], "big"), start[4:8]
+    if kind != b"ftyp" or start[8:12] not in _PICTURES | _BURSTS:
+        return False
+    for position in range(16, min(size, len(start)), 4):
+        if start[position : position + 4] in _AVIF:
+            return False
+    return True
 
 
 def open_heif(name: str, stored: Stored, start: bytes) -> tuple[Image.Image, list[str]]:
-    """The main picture, all of its tiles put together and turned upright, not yet decoded; and notes on the rest.
+    """Open the main picture, with all of its tiles put together.
 
-    Raises SourceError where pillow-heif is not installed or cannot read it.
+    Args:
+        name: Name of the source.
+        stored: The file.
+        start: Its first bytes.
+
+    Returns:
+        The picture, turned upright and not yet decoded, and notes on the rest of the file.
+
+    Raises:
+        SourceError: pillow-heif is not installed or cannot read it.
     """
     try:
         import pillow_heif
@@ -50,21 +77,33 @@ def open_heif(name: str, stored: Stored, start: bytes) -> tuple[Image.Image, lis
         picture: Image.Image = heif[heif.primary_index].to_pillow()
     except MemoryError as error:
         raise out_of_memory(name) from error
-    except Exception as error:  # decoders of damaged pictures raise almost anything
+    except Exception as error:
+        # Decoders of damaged pictures raise almost anything.
         raise SourceError(
-            f"{name}: this HEIC picture cannot be decoded ({one_line(error)}); copy or export it again"
+            f"{name}: this HEIC picture cannot be decoded ({one_line(error)}); "
+            "copy or export it again"
         ) from error
     picture.format = "HEIF"
-    burst = start[8:12] in _BURSTS or len(heif) > 1
-    return picture, ["holds several pictures; its main one was read"] if burst else []
+    notes: list[str] = []
+    if start[8:12] in _BURSTS or len(heif) > 1:
+        notes.append("holds several pictures; its main one was read")
+    return picture, notes
 
 
 def heif_damage(stored: Stored) -> str | None:
-    """What FFmpeg finds damaged in the tiles of a HEIC picture; libheif hides it."""
-    place = stored if isinstance(stored, str) else open_stored(stored)
+    """What FFmpeg finds damaged in the tiles of a HEIC picture; libheif hides it.
+
+    Args:
+        stored: The file.
+
+    Returns:
+        One line; None if nothing is damaged, or FFmpeg does not know this kind of HEIF.
+    """
+    file = stored if isinstance(stored, str) else open_stored(stored)
     try:
-        container = av.open(place, "r", options={"protocol_whitelist": "file"})
-    except (av.FFmpegError, OSError, ValueError):  # a kind of HEIF that it does not know
+        # A file must not make FFmpeg go to the network.
+        container = av.open(file, "r", options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError, ValueError):
         return None
     with container:
         for stream in container.streams.video:
