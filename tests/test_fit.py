@@ -676,13 +676,13 @@ def test_bins(tmp_path):
     refuses(
         make(losses={"va": {"kind": "bins"}}),
         tmp_path / "b",
-        "losses.va wants a head with bins: 20",
+        "losses.va needs a head with bins: 20",
         "network.heads.va",
     )
     refuses(
         make(network={"backbone": "test_resnet", "heads": heads}),
         tmp_path / "c",
-        "losses.va wants a head with no bins",
+        "losses.va needs a head with no bins",
     )
     refuses(make(losses={"expr": {"kind": "ccc"}}), tmp_path / "d", "expr is a one_of task")
 

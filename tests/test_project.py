@@ -29,7 +29,7 @@ ROOMS = {
         "registry", "balance", "standins", "submissions", "superres",
     ),
     "train": (
-        "settings", "objective", "networks", "inputs", "runs", "onnx", "open_run", "open_model", "evaluate_models", "bundle", "optim", "distributed",
+        "settings", "objective", "networks", "inputs", "optim", "runs", "onnx", "open_run", "open_model", "evaluate_models", "bundle", "distributed",
         "distillation", "cost", "features", "loop", "superres", "builtin", "mien_face", "mien_s", "mien_xs",
     ),
     "recipes": (

@@ -30,25 +30,42 @@ from mien.train.settings.losses import Distill, LossSettings
 __all__ = ["Objective", "Weights", "bins_for", "mix_targets"]
 
 Weights = Mapping[str, Mapping[str, list[float] | list[list[float]]]]
-"""What was counted in the labels, by task family: `classes` (K), `positives` (2, K), `variance` (K). Plain lists, for JSON."""
+"""What was counted in the labels, by task family; plain lists, for JSON.
+
+``classes`` (K), ``positives`` (2, K), ``variance`` (K).
+"""
 
 
 def bins_for(settings: LossSettings, task: Task) -> Bins | None:
-    """The bins of a task that is learned by them, whose head then has K * count outputs; otherwise None."""
-    return (
-        Bins(task.low, task.high, legacy=settings.legacy)
-        if settings.kind_for(task) == "bins"
-        else None
-    )
+    """Make the bins of a task that is learned by them.
+
+    Args:
+        settings: How the task is learned.
+        task: The task.
+
+    Returns:
+        The bins, whose head has K * count outputs; None for a task that is learned otherwise.
+
+    Raises:
+        ValueError: The settings do not fit the task.
+    """
+    if settings.kind_for(task) != "bins":
+        return None
+    return Bins(task.low, task.high, legacy=settings.legacy)
 
 
 class Objective(nn.Module):
     """The weighted sum of the tasks' losses.
 
-    tasks: in the order of the network's outputs, each of another family.
-    settings: by task family; a family left out is learned by the defaults.
-    weights: by task family, as `from_labels` makes them; a run folder keeps them so that they are counted once.
-    Raises UnknownNameError for settings of a family that is not there, ValueError for settings that do not fit the task.
+    Args:
+        tasks: In the order of the network's outputs, each of another family.
+        settings: By task family; a family left out is learned by the defaults.
+        weights: By task family, as `from_labels` makes them; a run folder keeps them so that they
+            are counted once.
+
+    Raises:
+        UnknownNameError: Settings name a family that is not there.
+        ValueError: Settings do not fit the task, or weights are missing.
     """
 
     def __init__(
@@ -57,21 +74,20 @@ class Objective(nn.Module):
         super().__init__()
         self.tasks = tuple(tasks)
         self.settings = _complete(self.tasks, settings)
-        self.weights = {family: dict(counted) for family, counted in weights.items()}
-        self.distils = any(one.distill for one in self.settings.values())
+        self.weights = {family: dict(counts) for family, counts in weights.items()}
+        self.distils = any(loss.distill for loss in self.settings.values())
         self.bins = {task.family: bins_for(self.settings[task.family], task) for task in self.tasks}
         for task in self.tasks:
+            counts = self.weights.get(task.family, {})
             for name in self.settings[task.family].counts_for(task):
-                if name not in self.weights.get(task.family, {}):
+                if name not in counts:
                     raise ValueError(
-                        f"losses: {task.family} lacks its {name}; make the objective with Objective.from_labels"
+                        f"losses: {task.family} lacks its {name}; "
+                        "make the objective with Objective.from_labels"
                     )
-                # Not part of the state: `weights` is their one home.
-                self.register_buffer(
-                    f"{task.family}_{name}",
-                    torch.tensor(self.weights[task.family][name]),
-                    persistent=False,
-                )
+                # Not in the state dict: the run folder keeps `weights`, and one copy is enough.
+                buffer = torch.tensor(counts[name])
+                self.register_buffer(f"{task.family}_{name}", buffer, persistent=False)
 
     @classmethod
     def from_labels(
@@ -80,17 +96,28 @@ class Objective(nn.Module):
         settings: Mapping[str, LossSettings],
         labels: Mapping[str, Floats],
     ) -> "Objective":
-        """Count in the training labels, by task family (N, K) with NaN, what the settings need.
+        """Count in the training labels what the settings need.
 
-        Raises DataError where the labels do not allow it, and as the constructor does.
+        Args:
+            tasks: As for the constructor.
+            settings: As for the constructor.
+            labels: (N, K) by task family; NaN = not annotated.
+
+        Returns:
+            The objective.
+
+        Raises:
+            DataError: The labels do not allow what the settings ask for.
+            UnknownNameError: As the constructor.
+            ValueError: As the constructor.
         """
-        complete, weights = _complete(tasks, settings), {}
+        complete = _complete(tasks, settings)
+        weights: dict[str, dict[str, list[float] | list[list[float]]]] = {}
         for task in tasks:
-            needs = complete[task.family].counts_for(task)
-            weights[task.family] = {
-                name: _count(name, task, labels[task.family], complete[task.family])
-                for name in needs
-            }
+            loss = complete[task.family]
+            weights[task.family] = {}
+            for name in loss.counts_for(task):
+                weights[task.family][name] = _count(name, task, labels[task.family], loss)
         return cls(tasks, settings, weights)
 
     def forward(
@@ -99,75 +126,88 @@ class Objective(nn.Module):
         target: Sequence[Tensor],
         teacher: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total, and by family each task's own cost, unweighted and without gradient.
+        """Compute the total cost of a batch.
 
-        raw: (N, K) per task as the network gives it, (N, K * count) for bins. target: (N, K) float32, NaN = not annotated.
-        teacher: raw output of a teacher for every row, shaped as `raw`; wanted exactly when the settings distil.
         Sequences (N, T, K) are taken as N * T rows, so concordance is measured across them.
-        Raises ValueError for missing or unwanted teachers and for shapes that do not fit.
+
+        Args:
+            raw: (N, K) per task as the network gives it, (N, K * count) for bins.
+            target: (N, K) float32 per task, NaN = not annotated.
+            teacher: Raw output of a teacher for every row, shaped as `raw`; given exactly when the
+                settings distil.
+
+        Returns:
+            The total, and each task's own cost by family, unweighted and without gradient.
+
+        Raises:
+            ValueError: A teacher is missing or unexpected, or shapes do not fit.
         """
         if self.distils != (teacher is not None):
             raise ValueError(
                 "losses: a teacher's output is needed where the settings distil, and only there"
             )
-        total, parts = torch.zeros((), device=raw[0].device), {}
+        total = torch.zeros((), device=raw[0].device)
+        parts = {}
         for i, task in enumerate(self.tasks):
             settings = self.settings[task.family]
-            ours, truth = _rows(raw[i]), _rows(target[i])
-            self._check(task, ours, truth)
-            cost = self._supervised(task, ours, truth)
+            student, truth = _rows(raw[i]), _rows(target[i])
+            self._check(task, student, truth)
+            cost = self._supervised(task, student, truth)
             if teacher is not None and settings.distill:
-                theirs = _rows(teacher[i])
-                self._check(task, theirs, truth)
+                taught = _rows(teacher[i])
+                self._check(task, taught, truth)
+                distilled = self._distilled(task, student, taught, settings.distill)
                 seen = ~truth.isnan()
-                seen = seen.all(dim=1) if task.kind == "one_of" else seen
-                cost = mixed(
-                    cost,
-                    self._distilled(task, ours, theirs, settings.distill),
-                    seen,
-                    settings.distill.weight,
-                )
+                # The teacher's cost of a `one_of` task is one number per row.
+                if task.kind == "one_of":
+                    seen = seen.all(dim=1)
+                cost = mixed(cost, distilled, seen, settings.distill.weight)
             parts[task.family] = cost.detach()
             total = total + settings.weight * cost
         return total, parts
 
     def _check(self, task: Task, raw: Tensor, target: Tensor) -> None:
+        """Raises ValueError for shapes that do not fit the task."""
+        columns = len(task.names)
         bins = self.bins[task.family]
-        width = len(task.names) * (bins.count if bins else 1)
-        if raw.shape != (len(target), width) or target.shape[1] != len(task.names):
+        width = columns if bins is None else columns * bins.count
+        if raw.shape != (len(target), width) or target.shape[1] != columns:
             raise ValueError(
-                f"losses: {task.family} wants raw (N, {width}) and target (N, {len(task.names)}), "
+                f"losses: {task.family} wants raw (N, {width}) and target (N, {columns}), "
                 f"but got {tuple(raw.shape)} and {tuple(target.shape)}"
             )
 
-    def _counted(self, task: Task, name: str) -> Tensor | None:
-        found = getattr(self, f"{task.family}_{name}", None)
-        return found if isinstance(found, Tensor) else None
+    def _counts(self, task: Task, name: str) -> Tensor | None:
+        """What was counted for a task under a name; None where the settings need none."""
+        buffer = getattr(self, f"{task.family}_{name}", None)
+        return buffer if isinstance(buffer, Tensor) else None
 
     def _supervised(self, task: Task, raw: Tensor, target: Tensor) -> Tensor:
+        """The cost of a task's labels, a scalar."""
         settings, bins = self.settings[task.family], self.bins[task.family]
-        if bins:
+        if bins is not None:
             return binned_loss(raw, target, bins, settings.floor, settings.fewest)
         kind = settings.kind_for(task)
         if kind == "cross_entropy":
-            return cross_entropy(
-                raw, target, self._counted(task, "classes"), settings.smoothing, settings.bootstrap
-            )
+            weights = self._counts(task, "classes")
+            return cross_entropy(raw, target, weights, settings.smoothing, settings.bootstrap)
         if kind == "binary":
-            return binary_cross_entropy(raw, target, self._counted(task, "positives"))
+            return binary_cross_entropy(raw, target, self._counts(task, "positives"))
         if kind == "ccc":
             return ccc_loss(raw, target, settings.floor, settings.fewest)
-        error = scaled_mse if kind == "mse" else scaled_mae
         variance = self.get_buffer(f"{task.family}_variance")
-        return error(raw.sigmoid() if task.kind == "any_of" else raw, target, variance)
+        pred = raw.sigmoid() if task.kind == "any_of" else raw
+        if kind == "mse":
+            return scaled_mse(pred, target, variance)
+        return scaled_mae(pred, target, variance)
 
     def _distilled(self, task: Task, raw: Tensor, teacher: Tensor, distill: Distill) -> Tensor:
-        """The teacher's cost (N,) of a `one_of` task, (N, K) otherwise."""
+        """The teacher's cost, (N,) of a `one_of` task and (N, K) otherwise."""
         teacher = teacher.detach()
-        scale = (
-            1.0 if distill.squared else distill.temperature**-2
-        )  # the divergences bring the square along
-        if bins := self.bins[task.family]:
+        # The divergences are scaled by the temperature squared already.
+        scale = 1.0 if distill.squared else distill.temperature**-2
+        bins = self.bins[task.family]
+        if bins is not None:
             return binned_divergence(raw, teacher, bins, distill.temperature) * scale
         if task.kind == "one_of":
             return divergence(raw, teacher, distill.temperature) * scale
@@ -184,6 +224,7 @@ def _rows(values: Tensor) -> Tensor:
 def _complete(
     tasks: Sequence[Task], settings: Mapping[str, LossSettings]
 ) -> dict[str, LossSettings]:
+    """The settings of every task; those left out are the defaults."""
     families = [task.family for task in tasks]
     if len(set(families)) < len(families):
         raise ValueError(
@@ -198,33 +239,46 @@ def _complete(
 def _count(
     name: str, task: Task, labels: Floats, settings: LossSettings
 ) -> list[float] | list[list[float]]:
-    rule = settings.classes
-    if name == "classes" and rule != "none":
-        if isinstance(rule, dict):
-            return [rule.get(each, 1.0) for each in task.names]
-        return [float(value) for value in class_weights(labels, rule)]
+    """Count one of `Weights` in the labels (N, K) of a task."""
     if name == "positives":
         return [[float(value) for value in row] for row in positive_weights(labels)]
-    found = []
+    if name == "variance":
+        return _variances(task, labels, distilled=settings.distill is not None)
+    rule = settings.classes
+    if isinstance(rule, dict):
+        return [rule.get(label, 1.0) for label in task.names]
+    assert rule != "none"
+    return [float(value) for value in class_weights(labels, rule)]
+
+
+def _variances(task: Task, labels: Floats, *, distilled: bool) -> list[float]:
+    """Variance of each column's labels; raises DataError for a column that does not vary."""
+    variances = []
     for column, values in zip(task.columns, np.asarray(labels, np.float64).T, strict=True):
         known = values[~np.isnan(values)]
-        if not known.size and settings.distill:
-            found.append(
-                (task.high - task.low) ** 2 / 12
-            )  # all is the teacher's: as of numbers spread evenly over the range
+        if not known.size and distilled:
+            # The teacher alone teaches it: the variance of numbers spread evenly over the range.
+            variances.append((task.high - task.low) ** 2 / 12)
             continue
         if not known.size or known.var() == 0:
             raise DataError(
-                f"{column} does not vary in these labels, so its error has no unit; learn {task.family} otherwise"
+                f"{column} does not vary in these labels, so its error has no unit; "
+                f"learn {task.family} otherwise"
             )
-        found.append(float(known.var()))
-    return found
+        variances.append(float(known.var()))
+    return variances
 
 
 def mix_targets(target: Tensor, partner: Tensor, share: float) -> Tensor:
-    """Targets of mixed pictures (mixup, Zhang et al. 2018): share * target + (1 - share) * partner; NaN in either stays NaN.
+    """Mix the targets of mixed pictures (mixup, Zhang et al. 2018).
 
-    target, partner: (…, K). share: 0..1.
+    Args:
+        target: (…, K).
+        partner: (…, K), targets of the other picture.
+        share: Share of `target`, 0..1.
+
+    Returns:
+        share * target + (1 - share) * partner; NaN in either stays NaN.
 
     >>> mix_targets(torch.tensor([1.0, 0.0]), torch.tensor([0.0, float("nan")]), 0.75).tolist()
     [0.75, nan]

@@ -1,1 +1,1 @@
-"""Run folders: checkpoints and curves, the run's label tables, and inference with its trained network."""
+"""Run folders: checkpoints, curves, label tables, and inference with the trained network."""

@@ -1,9 +1,9 @@
-"""A run folder: everything needed to repeat a run, to go on with it after a kill, and to see how it went.
+"""A run folder: what repeats a run, resumes it after a kill, and shows its course.
 
 settings.yaml   the settings, every default spelled out
 run.json        tasks, weights counted in the labels, rows, versions, device, time
-points.parquet  five points that were found because the pictures had none (only then)
-curve.csv       one line an epoch
+points.parquet  five points found in pictures that had none (only then)
+curve.csv       one row per epoch
 last.pt         where to go on from
 best.pt         the weights with the best score on the watched measure
 """
@@ -29,44 +29,60 @@ from mien.train.settings.training import Settings, TaskSettings, read_settings, 
 
 __all__ = ["RunFolder", "versions"]
 
-_HOW_NOT_WHAT: Final = ("fit.workers", "fit.save_minutes", "fit.devices", "fit.accelerator", "card")
-"""Settings that may change when a run goes on: they say how it is computed or what is told of it, not what comes out."""
+# Settings that may change when a run goes on: they say how it is computed or described, and do
+# not change its result.
+_WITHOUT_EFFECT: Final = (
+    "fit.workers",
+    "fit.save_minutes",
+    "fit.devices",
+    "fit.accelerator",
+    "card",
+)
+
+_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    found = {"mien": mien.__version__, "python": platform.python_version()}
+    """List the versions of what decides the numbers.
+
+    Returns:
+        Versions by package; packages that are not installed are left out.
+    """
+    known = {"mien": mien.__version__, "python": platform.python_version()}
     for name in ("torch", "timm", "lightning-fabric", "numpy", "opencv-python-headless"):
         try:
-            found[name] = version(name)
+            known[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
-
-
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+    return known
 
 
 @contextmanager
 def _keep_last(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into advice: the file of before is still there to go on from."""
+    """Turn a refused write into advice: the file of before is still there to go on from."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # torch reports a full disk as a RuntimeError of its own.
+        # torch reports a full disk as a RuntimeError.
         reason = "the disk may be full"
-        if isinstance(error, OSError) and error.errno not in _FULL:
+        if isinstance(error, OSError) and error.errno not in _DISK_FULL:
             reason = error.strerror or str(error)
         raise OutputError(
-            f"{path}: cannot be written ({reason}); "
-            "the last whole one is kept: make room and run the same again"
+            f"{path}: cannot be written ({reason}); the last whole one is kept: "
+            "make room and run the same again"
         ) from error
 
 
 class RunFolder:
-    """Reads and writes a run's files; every file is whole or not there.
+    """Reads and writes a run's files; every file is complete or absent.
 
-    Raises DataError when the folder holds a run with other settings, OutputError when it cannot be written.
+    Args:
+        folder: The folder.
+        settings: Settings to begin, or to go on, with; None only opens the folder.
+
+    Raises:
+        DataError: The folder holds a run with other settings.
+        OutputError: The folder cannot be written.
     """
 
     def __init__(self, folder: Path, settings: Settings | None = None) -> None:
@@ -84,22 +100,21 @@ class RunFolder:
                 f"{self.folder}: {error.strerror}; choose another folder with --out"
             ) from error
         if path.exists():
-            before, now = (
-                _flat(one.model_dump(mode="json")) for one in (read_settings(path), settings)
-            )
-            other = [
-                key
-                for key in {**before, **now}
-                if before.get(key) != now.get(key) and not key.startswith(_HOW_NOT_WHAT)
-            ]
-            if other:
-                told = "; ".join(
-                    f"{key} was {before.get(key)}, now {now.get(key)}" for key in other[:3]
-                )
-                raise DataError(
-                    f"{self.folder}: holds a run with other settings: {told}; choose another folder with --out, or delete it"
-                )
+            self._check_settings(read_settings(path), settings)
         self.write("settings.yaml", write_settings(settings).encode())
+
+    def _check_settings(self, before: Settings, now: Settings) -> None:
+        """Raises DataError where settings that decide the result have changed."""
+        old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+        changes = []
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key) and not key.startswith(_WITHOUT_EFFECT):
+                changes.append(f"{key} was {old.get(key)}, now {new.get(key)}")
+        if changes:
+            raise DataError(
+                f"{self.folder}: holds a run with other settings: {'; '.join(changes[:3])}; "
+                "choose another folder with --out, or delete it"
+            )
 
     @property
     def settings(self) -> Settings:
@@ -111,7 +126,14 @@ class RunFolder:
         return read_settings(self.folder / "settings.yaml")
 
     def note(self, facts: Mapping[str, Any]) -> None:
-        """Add facts to run.json."""
+        """Add facts to run.json.
+
+        Args:
+            facts: For JSON; a fact of the same name is replaced.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         self.write("run.json", (json.dumps({**self.facts, **facts}, indent=2) + "\n").encode())
 
     @property
@@ -122,41 +144,74 @@ class RunFolder:
 
     @property
     def tasks(self) -> tuple[TaskSettings, ...]:
-        """What the network predicts, in output order; raises DataError before the run has begun."""
-        if "tasks" not in self.facts:
+        """The tasks of the network in output order; raises DataError before the run has begun."""
+        facts = self.facts
+        if "tasks" not in facts:
             raise DataError(
                 f"{self.folder}: no finished start of a run in it; run mien train first"
             )
-        return tuple(TaskSettings.model_validate(spec) for spec in self.facts["tasks"])
+        return tuple(TaskSettings.model_validate(spec) for spec in facts["tasks"])
 
     def curve(self, rows: list[dict[str, float]]) -> None:
-        """Write all the rows, so that a run that goes on never shows an epoch twice."""
+        """Write curve.csv as a whole, so that a resumed run never lists an epoch twice.
+
+        Args:
+            rows: One row per epoch.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        # A dict keeps the order of the columns; a later epoch may have a further one.
+        columns = dict.fromkeys(key for row in rows for key in row)
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+        writer = csv.DictWriter(text, list(columns))
         writer.writeheader()
         writer.writerows(rows)
         self.write("curve.csv", text.getvalue().encode())
 
     def show(self, row: Mapping[str, float]) -> None:
-        """Add an epoch to the curves of TensorBoard, where that is installed."""
+        """Add an epoch to the curves of TensorBoard, where that is installed.
+
+        Args:
+            row: The epoch's row of the curve.
+        """
+        epoch = int(row["epoch"])
         if self._events is None and find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            # A run that goes on may show an epoch again; what came before from there on is forgotten.
-            self._events = SummaryWriter(self.folder / "events", purge_step=int(row["epoch"]))
+            # A resumed run may show an epoch again: what follows from there on is discarded.
+            self._events = SummaryWriter(self.folder / "events", purge_step=epoch)
         if self._events is not None:
             for key, value in row.items():
-                self._events.add_scalar(key, value, int(row["epoch"]))
+                self._events.add_scalar(key, value, epoch)
             self._events.flush()
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint; the one before stays until the new one is whole."""
+        """Write a checkpoint; the one before stays until the new one is complete.
+
+        Args:
+            name: File name.
+            state: Tensors and plain values.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         path = self.folder / name
         with AtomicFile(path, _keep_last) as part, _keep_last(path):
             torch.save(dict(state), part)
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """A checkpoint, or None when there is none; raises DataError for a damaged one."""
+        """Read a checkpoint.
+
+        Args:
+            name: File name.
+
+        Returns:
+            Its content on the CPU; None when there is no such file.
+
+        Raises:
+            DataError: The file is damaged.
+        """
         path = self.folder / name
         if not path.is_file():
             return None
@@ -164,26 +219,32 @@ class RunFolder:
             return dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises many types for damaged files
             raise DataError(
-                f"{path}: damaged ({type(error).__name__}); delete it to start again from the beginning"
+                f"{path}: damaged ({type(error).__name__}); "
+                "delete it to start again from the beginning"
             ) from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file."""
+        """Write a file.
+
+        Args:
+            name: File name.
+            content: All that is in it.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         atomic_write(self.folder / name, content, _keep_last)
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:
     """Nested settings as dotted keys."""
-    pairs = (
-        tree.items()
-        if isinstance(tree, dict)
-        else enumerate(tree)
-        if isinstance(tree, list)
-        else None
-    )
-    if pairs is None:
+    if isinstance(tree, dict):
+        pairs = list(tree.items())
+    elif isinstance(tree, list):
+        pairs = list(enumerate(tree))
+    else:
         return {prefix: tree}
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for key, value in pairs:
-        found |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

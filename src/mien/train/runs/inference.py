@@ -1,4 +1,4 @@
-"""A run's network, and what it answers over a label table."""
+"""A run's network, and its outputs over a label table."""
 
 import os
 import signal
@@ -30,6 +30,7 @@ __all__ = [
     "raw_scores",
 ]
 
+# How long a loading process outlives a signal that was meant for its whole group.
 _OUTLAST_S: Final = 60.0
 
 Inputs = CropDataset | FeatureDataset | WindowDataset
@@ -39,34 +40,63 @@ Inputs = CropDataset | FeatureDataset | WindowDataset
 def inputs_of(
     table: pd.DataFrame, tasks: Sequence[Task], settings: Settings, *, overlap: bool = False
 ) -> Inputs:
-    """Crops of a label table, or its cached features where `settings` name a cache, in windows where they say so.
+    """Choose the inputs of a run: crops, cached features, or windows of cached features.
 
-    overlap: windows lie half over each other, as in training. Raises DataError as these do.
+    Args:
+        table: A label table.
+        tasks: Tasks in output order.
+        settings: Settings of the run.
+        overlap: Windows overlap by half, as in training.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: Features are not cached, or rows cannot be put into windows.
     """
-    if settings.features is not None and settings.features.window is not None:
-        return WindowDataset(table, tasks, settings.features, settings.fit.skip_unreadable, overlap)
-    if settings.features is not None:
-        return FeatureDataset(table, tasks, settings.features, settings.fit.skip_unreadable)
-    return CropDataset(table, tasks, settings.pixels, settings.fit.skip_unreadable)
+    skip_unreadable = settings.fit.skip_unreadable
+    features = settings.features
+    if features is None:
+        return CropDataset(table, tasks, settings.pixels, skip_unreadable)
+    if features.window is None:
+        return FeatureDataset(table, tasks, features, skip_unreadable)
+    return WindowDataset(table, tasks, features, skip_unreadable, overlap)
 
 
 def input_shape(settings: Settings) -> tuple[int, int]:
-    """Channels and side (px) of crops; of cached features their width, and 1."""
-    return (
-        (settings.features.width, 1)
-        if settings.features is not None
-        else (settings.pixels.channels, settings.pixels.size)
-    )
+    """Say what shape a network's input has.
+
+    Args:
+        settings: Settings of the run.
+
+    Returns:
+        Channels and side (px) of crops; of cached features, their width and 1.
+    """
+    if settings.features is not None:
+        return settings.features.width, 1
+    return settings.pixels.channels, settings.pixels.size
 
 
 def network_of(run: RunFolder, name: str = "best.pt") -> MultiTaskNet:
-    """The trained network of a run; raises DataError when there is none yet."""
+    """Load the trained network of a run.
+
+    Args:
+        run: The run.
+        name: Checkpoint to take the weights from.
+
+    Returns:
+        The network on the CPU, in evaluation mode.
+
+    Raises:
+        DataError: There is no checkpoint of that name yet, or it is damaged.
+    """
     saved = run.load(name)
     if saved is None:
         raise DataError(f"{run.folder}: no {name} in it yet; let mien train end an epoch first")
     settings = run.settings
-    plain = settings.network.model_copy(update={"start": None})
-    net = build(plain, [spec.task for spec in run.tasks], *input_shape(settings))
+    # All weights come from the checkpoint, so those to start from need not be there.
+    network = settings.network.model_copy(update={"start": None})
+    net = build(network, [spec.task for spec in run.tasks], *input_shape(settings))
     net.load_state_dict(saved["net"])
     return net.eval()
 
@@ -82,47 +112,81 @@ def raw_scores(
     workers: int = 1,
     decoded: bool = True,
 ) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
-    """Raw output (N, K) by task family over a label table; and which rows could be read (N,).
+    """Run a network over a label table.
 
-    decoded: what is binned comes as numbers; otherwise as it is, (N, K * count). batch: faces, or windows, that are read together.
+    Args:
+        net: The network; it is left in evaluation mode.
+        crops: What it reads.
+        mirrored: Show it mirror images.
+        batch: Faces, or windows, per batch.
+        workers: Processes that load pictures.
+        decoded: Give binned tasks as numbers; otherwise as the network does, (N, K * count).
+
+    Returns:
+        Raw output (N, K) by task family, and which rows could be read (N,).
+
+    Raises:
+        DataError: A picture cannot be read and must not be skipped.
     """
     whole = (net.exported() if decoded else net).eval()
     device = next(net.parameters()).device
     loader = DataLoader(
-        crops, batch, num_workers=workers, collate_fn=collate, generator=torch.Generator(), worker_init_fn=outlast_signals
-    )  # fmt: skip
+        crops,
+        batch,
+        num_workers=workers,
+        collate_fn=collate,
+        generator=torch.Generator(),
+        worker_init_fn=outlast_signals,
+    )
     parts: list[list[Floats]] = [[] for _ in net.tasks]
     readable: list[bool] = []
-    for images, _, fine in loaded(loader):
-        readable += fine
-        seen = images.flip(3) if mirrored else images
-        for part, raw in zip(parts, whole(seen.to(device)), strict=True):
-            part.append(raw.float().cpu().numpy())
-    raws = {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}
+    for images, _, is_readable in loaded(loader):
+        readable += is_readable
+        view = images.flip(3) if mirrored else images
+        for part, output in zip(parts, whole(view.to(device)), strict=True):
+            part.append(output.float().cpu().numpy())
+    raw = {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}
     if isinstance(crops, WindowDataset):
-        return {family: crops.to_rows(raw) for family, raw in raws.items()}, crops.faces.known
-    return raws, np.array(readable)
+        by_row = {family: crops.to_rows(windows) for family, windows in raw.items()}
+        return by_row, crops.faces.known
+    return raw, np.array(readable)
 
 
 def loaded(loader: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches of a loader; a DataError from one of its processes says what it said there, without that process's traceback."""
+    """Pass on the batches of a loader, with readable errors.
+
+    Args:
+        loader: A data loader.
+
+    Yields:
+        Its batches.
+
+    Raises:
+        DataError: As in the loading process, without that process's traceback.
+    """
     try:
         yield from loader
     except DataError as error:
+        # torch puts the traceback of the process in front of the message.
         raise DataError(str(error).rstrip().rpartition("DataError: ")[2]) from error
 
 
 def outlast_signals(_number: int = 0) -> None:
-    """Make a process that loads pictures leave it to the one it works for when to end.
+    """Let the main process decide when a loading process ends.
 
-    A terminal and job schedulers tell all processes of a group to end, but the last step still needs its pictures.
+    Terminals and job schedulers signal all processes of a group, but the last step still needs
+    its pictures.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
 
 
 def _end_later(number: int, frame: object) -> None:
-    """The first time the group may be meant, the second time it is this process; one that nobody ends does so itself."""
+    """End at the second signal, or a while after the first.
+
+    The first may be meant for the whole group, the second is for this process. A process that
+    nobody ends does so itself.
+    """
     if not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0] > 0:
         os._exit(0)
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
@@ -130,9 +194,15 @@ def _end_later(number: int, frame: object) -> None:
 
 
 def collate(items: list[Item] | Batch) -> Batch:
-    """Items of a data set as a batch: images, targets, readable or not; a batch that came whole stays as it is.
+    """Make a batch of the items of a data set.
 
-    Of items with two faces each, N of them, come 2 N images and targets, item by item, and N times readable or not.
+    Args:
+        items: N items, or a batch that came whole and stays as it is. Items of two faces each
+            (images (2, C, S, S)) are laid out item by item.
+
+    Returns:
+        Images (N, C, S, S), targets (N, sum of K), and N times whether the item was readable; of
+        items of two faces, 2 N images and targets.
     """
     if isinstance(items, tuple):
         return items

@@ -1,4 +1,4 @@
-"""Five facial points for pictures of a label table that come without them, found with mien-face; no torch."""
+"""Five facial points, found with mien-face, for pictures that come without them; no torch."""
 
 from collections.abc import Callable
 from io import BytesIO

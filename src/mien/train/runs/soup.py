@@ -1,9 +1,14 @@
-"""The mean of several runs' weights as one network (Wortsman et al. 2022): runs that began from one another err in different places."""
+"""The mean of several runs' weights as one network.
 
-from collections.abc import Sequence
+Runs that began from one another err in different places, so their mean is often better than each
+(model soups, Wortsman et al. 2022).
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mien.errors import DataError
 from mien.train.runs.folder import RunFolder
@@ -12,33 +17,60 @@ __all__ = ["average_runs"]
 
 
 def average_runs(runs: Sequence[RunFolder], shares: Sequence[float], out: Path) -> RunFolder:
-    """A run folder whose best weights are the mean of the runs', each with its share; settings and facts are the last run's.
+    """Write a run folder whose best weights are the weighted mean of several runs'.
 
-    The runs must have one and the same network, and lie close together: each began where another one was.
-    Raises DataError for shares that do not sum to 1, and for networks that differ; OutputError.
+    Settings and facts are the last run's.
+
+    Args:
+        runs: Runs of one network whose weights lie close together: each began where another was.
+        shares: Share of each run; they sum to 1.
+        out: Folder of the new run.
+
+    Returns:
+        The new run.
+
+    Raises:
+        DataError: Shares do not sum to 1, or the networks differ.
+        OutputError: The folder cannot be written.
     """
     if len(runs) != len(shares) or abs(sum(shares) - 1) > 1e-6:
         raise DataError(
             f"{out}: {len(runs)} runs need a share each, 1 together; got {list(shares)}"
         )
-    saved = [run.load("best.pt") for run in runs]
-    nets = [one["net"] for one in saved if one is not None]
-    shapes = [{name: tensor.shape for name, tensor in net.items()} for net in nets]
-    if len(nets) < len(runs) or any(shape != shapes[0] for shape in shapes):
-        raise DataError(
-            f"{out}: the runs {', '.join(run.folder.name for run in runs)} are not of one network; average those that are"
-        )
-    mean = {
-        name: sum(share * net[name] for share, net in zip(shares, nets, strict=True))
-        if torch.is_floating_point(last)
-        else last
-        for name, last in nets[-1].items()
-    }
+    nets = []
+    for run in runs:
+        saved = run.load("best.pt")
+        if saved is not None:
+            nets.append(saved["net"])
+    if len(nets) < len(runs) or not _same_shapes(nets):
+        names = ", ".join(run.folder.name for run in runs)
+        raise DataError(f"{out}: the runs {names} are not of one network; average those that are")
+
     last = runs[-1]
-    made = RunFolder(out, last.settings)
-    told = ", ".join(
-        f"{share:g} of {run.folder.name}" for run, share in zip(runs, shares, strict=True)
-    )
-    made.note({**last.facts, "weights_of": told})
-    made.save("best.pt", {"net": mean})
-    return made
+    averaged = RunFolder(out, last.settings)
+    origins = []
+    for share, run in zip(shares, runs, strict=True):
+        origins.append(f"{share:g} of {run.folder.name}")
+    averaged.note({**last.facts, "weights_of": ", ".join(origins)})
+    averaged.save("best.pt", {"net": _mean(nets, shares)})
+    return averaged
+
+
+def _same_shapes(nets: Sequence[Mapping[str, Tensor]]) -> bool:
+    """Whether all state dicts have the same tensors."""
+    shapes = []
+    for net in nets:
+        shapes.append({name: tensor.shape for name, tensor in net.items()})
+    return all(shape == shapes[0] for shape in shapes)
+
+
+def _mean(nets: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of state dicts; whole numbers, such as batch counts, are the last one's."""
+    mean = dict(nets[-1])
+    for name, last in nets[-1].items():
+        if torch.is_floating_point(last):
+            total = torch.zeros_like(last)
+            for share, net in zip(shares, nets, strict=True):
+                total = total + share * net[name]
+            mean[name] = total
+    return mean

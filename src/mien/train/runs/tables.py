@@ -1,4 +1,4 @@
-"""The label tables of a run: loaded, checked, joined, split, and given the five points that its crops need."""
+"""The label tables of a run: loaded, checked, combined, split, and completed with points."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +20,24 @@ Note = Callable[[str], None]
 
 
 def tasks_of(settings: Settings) -> tuple[Task, ...]:
-    """The tasks that the settings name, or the one that the class folders make; raises DataError where neither is clear."""
+    """Say which tasks a run learns.
+
+    Args:
+        settings: Settings of the run.
+
+    Returns:
+        The tasks that the settings name, or the one that a single folder of classes makes.
+
+    Raises:
+        DataError: Neither the settings nor the folders say it.
+    """
     if settings.tasks:
         return settings.named_tasks()
     first = settings.data[0]
     if len(settings.data) > 1 or not isinstance(first, Folder):
         raise DataError(
-            "tasks: name what is to be learned; only for a single folder of classes do the folders say it"
+            "tasks: name what is to be learned; only for a single folder of classes do the "
+            "folders say it"
         )
     return (load_folder(first.root, subject=first.subject)[1],)
 
@@ -34,93 +45,101 @@ def tasks_of(settings: Settings) -> tuple[Task, ...]:
 def load_tables(
     settings: Settings, run: Path, note: Note
 ) -> tuple[dict[str, pd.DataFrame], tuple[Task, ...], list[str]]:
-    """The label table of each split, with a column `set` more, the tasks, and notes worth keeping.
+    """Load, check and split the label tables of a run.
 
-    run: folder that remembers points found in pictures. note: called with every note as it comes up.
-    Raises DataError for tables that cannot be trained on, or lack a split ``train`` or ``val``.
+    Args:
+        settings: Settings of the run.
+        run: Folder that keeps points found in pictures.
+        note: Called with every line worth knowing.
+
+    Returns:
+        The label table of each split, with a column `set` more; the tasks; all notes.
+
+    Raises:
+        DataError: The tables cannot be trained on, or lack a split ``train`` or ``val``.
     """
     tasks = tasks_of(settings)
-    parts = [load_set(spec, tasks) for spec in settings.data]
-    notes = [line for part in parts for line in part.attrs["notes"]]
-    named = zip(parts, settings.data, strict=True)
-    table = pd.concat(
-        [_own(part, set_name(spec), len(settings.data)) for part, spec in named], ignore_index=True
-    )
+    table, notes = _combine(settings, tasks)
     notes += check(table, tasks, settings.name)
+
     table, dropped = _without_leaks(table)
-    notes += (
-        [f"{dropped} training pictures that also lie in another split were left out"]
-        if dropped
-        else []
-    )
+    if dropped:
+        notes.append(f"{dropped} training pictures that also lie in another split were left out")
     if not settings.teachers:
-        table, dropped = _with_labels(
-            table,
-            tasks,
-            windows=settings.features is not None and settings.features.window is not None,
-        )
-        notes += (
-            [
-                f"{dropped} training pictures have no label of {', '.join(t.key for t in tasks)} and were left out"
-            ]
-            if dropped
-            else []
-        )
+        windows = settings.features is not None and settings.features.window is not None
+        table, dropped = _with_labels(table, tasks, windows=windows)
+        if dropped:
+            keys = ", ".join(task.key for task in tasks)
+            notes.append(f"{dropped} training pictures have no label of {keys} and were left out")
     for line in notes:
         note(line)
-    if (
-        settings.fit.find_points
-        and settings.pixels.template is not None
-        and table["points"].isna().any()
-    ):
-        table, found = find_points(
-            table, run / "points.parquet", note, settings.fit.skip_unreadable
-        )
-        notes.append(found)
+
+    wants_points = settings.fit.find_points and settings.pixels.template is not None
+    if wants_points and table["points"].isna().any():
+        memory = run / "points.parquet"
+        table, line = find_points(table, memory, note, settings.fit.skip_unreadable)
+        notes.append(line)
     splits = {str(split): part.reset_index(drop=True) for split, part in table.groupby("split")}
     for name in ("train", "val"):
         if name not in splits:
             raise DataError(
-                f"{settings.name}: no face is in split {name}; give `split` with shares of train and val"
+                f"{settings.name}: no face is in split {name}; "
+                "give `split` with shares of train and val"
             )
     return splits, tasks, notes
 
 
-def _own(table: pd.DataFrame, name: str, count: int) -> pd.DataFrame:
-    """The table of one set of `count`; where there are others, its subjects and videos bear its name, for numbers may come twice."""
-    if count > 1:
-        named = {by: f"{name}: " + table[by].astype(str) for by in ("subject", "video")}
-        table = table.assign(
-            **{by: column.where(table[by].notna(), None) for by, column in named.items()}
-        )
-    return table.assign(set=name)
+def _combine(settings: Settings, tasks: tuple[Task, ...]) -> tuple[pd.DataFrame, list[str]]:
+    """One table of all data sets, and the notes of their loaders."""
+    parts = []
+    notes: list[str] = []
+    for spec in settings.data:
+        part = load_set(spec, tasks)
+        notes += part.attrs["notes"]
+        # Several sets may number their subjects and videos alike, so each adds its name.
+        if len(settings.data) > 1:
+            part = _with_prefix(part, set_name(spec))
+        parts.append(part.assign(set=set_name(spec)))
+    return pd.concat(parts, ignore_index=True), notes
+
+
+def _with_prefix(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table with the set's name in front of its subjects and videos."""
+    columns = {}
+    for column in ("subject", "video"):
+        prefixed = f"{name}: " + table[column].astype(str)
+        columns[column] = prefixed.where(table[column].notna(), None)
+    return table.assign(**columns)
 
 
 def _without_leaks(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The table without training rows whose very picture is judged as well, and how many there were."""
-    known = table["image"].map(
+    """Leave out training rows whose picture is also in another split; also gives their number."""
+    # Arrays cannot be compared by `isin`, their bytes can.
+    pictures = table["image"].map(
         lambda image: image.tobytes() if isinstance(image, np.ndarray) else image
     )
-    training = table["split"] == "train"
-    leaks = training & known.isin(set(known[~training]))
+    is_training = table["split"] == "train"
+    leaks = is_training & pictures.isin(set(pictures[~is_training]))
     return table[~leaks].reset_index(drop=True), int(leaks.sum())
 
 
 def _with_labels(
     table: pd.DataFrame, tasks: tuple[Task, ...], *, windows: bool
 ) -> tuple[pd.DataFrame, int]:
-    """The table without training rows that have no label of any task, and how many there were: only a teacher could use them.
+    """Leave out training rows without any label, which only a teacher could use.
 
-    windows: they stay, since the frames around read them. Raises DataError where nothing is left.
+    Windows keep them, since the frames around them need their features. Also gives their number.
+    Raises DataError where no training row has a label.
     """
-    bare = table[[name for task in tasks for name in task.columns]].isna().all(axis=1) & (
-        table["split"] == "train"
-    )
-    if bare.any() and bare.sum() == (table["split"] == "train").sum():
-        told = ", ".join(task.key for task in tasks)
+    columns = [name for task in tasks for name in task.columns]
+    is_training = table["split"] == "train"
+    unlabelled = table[columns].isna().all(axis=1) & is_training
+    if unlabelled.any() and unlabelled.sum() == is_training.sum():
+        keys = ", ".join(task.key for task in tasks)
         raise DataError(
-            f"no training row has a label of {told}; name a teacher that knows it, or add data that has"
+            f"no training row has a label of {keys}; name a teacher that knows it, "
+            "or add data that has"
         )
     if windows:
         return table, 0
-    return table[~bare].reset_index(drop=True), int(bare.sum())
+    return table[~unlabelled].reset_index(drop=True), int(unlabelled.sum())

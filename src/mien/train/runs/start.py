@@ -1,0 +1,212 @@
+"""How a run starts: devices, network and losses, sampling weights, and the facts of run.json."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.strategy import Strategy
+
+from mien.errors import DataError
+from mien.tasks import Floats, Task
+from mien.train.inputs.samplers import inverse_cell, inverse_class, inverse_class_and_cell
+from mien.train.networks.network import MultiTaskNet, build, start_at_means
+from mien.train.objective.objective import Objective
+from mien.train.runs.folder import RunFolder, versions
+from mien.train.runs.inference import input_shape
+from mien.train.settings.training import Settings, TaskSettings
+
+__all__ = [
+    "build_network",
+    "check_same_rows",
+    "make_fabric",
+    "run_facts",
+    "sampling_weights",
+]
+
+
+def make_fabric(settings: Settings) -> Fabric:
+    """Choose devices and processes: those of torchrun where it started us, else the settings'.
+
+    Args:
+        settings: Settings whose ``fit`` is used.
+
+    Returns:
+        Fabric, launched.
+    """
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.fit.devices))
+    nodes = 1
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
+    strategy: str | Strategy = "auto"
+    if devices * nodes > 1:
+        # Frozen parts give no gradient. Looking for such parts takes time, so only where needed.
+        strategy = DDPStrategy(find_unused_parameters=settings.fit.frozen_epochs > 0)
+    fabric = Fabric(
+        accelerator=settings.fit.accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=strategy,
+        precision=settings.fit.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def build_network(
+    settings: Settings, tasks: Sequence[Task], truth: Mapping[str, Floats]
+) -> tuple[MultiTaskNet, Objective]:
+    """Build the network with its starting weights, and the objective it minimises.
+
+    Args:
+        settings: Settings of the run.
+        tasks: Tasks in output order.
+        truth: Training labels (N, K) by task family; NaN = not annotated.
+
+    Returns:
+        Network and objective.
+
+    Raises:
+        DataError: Settings do not go together, or the labels do not allow them.
+    """
+    _check_combinations(settings)
+    try:
+        net = build(settings.network, tasks, *input_shape(settings))
+        objective = Objective.from_labels(tasks, settings.losses, truth)
+    except ValueError as error:
+        raise DataError(f"{settings.name}: {error}") from error
+    _check_bins(settings.name, net, objective)
+    distilled = [family for family, loss in settings.losses.items() if loss.distill]
+    start_at_means(net, [truth[task.family] for task in tasks], distilled)
+    return net, objective
+
+
+def _check_combinations(settings: Settings) -> None:
+    """Raises DataError for options of network, losses and fit that exclude one another."""
+    if settings.network.deviation and settings.fit.frozen_epochs:
+        raise DataError(
+            f"{settings.name}: fit.frozen_epochs: while the backbone stays as it is, nothing "
+            "deviates; leave it out"
+        )
+    for family, head in settings.network.heads.items():
+        loss = settings.losses.get(family)
+        if head.kind == "uncertain" and loss is not None and loss.distill:
+            raise DataError(
+                f"{settings.name}: losses.{family}.distill: no teacher sees what an uncertain "
+                "head mixes; leave it out"
+            )
+
+
+def _check_bins(name: str, net: MultiTaskNet, objective: Objective) -> None:
+    """Raises DataError where a head has other bins than its loss."""
+    for task, head in zip(objective.tasks, net.heads, strict=True):
+        bins = objective.bins[task.family]
+        if head.bins == bins:
+            continue
+        expected = "no bins"
+        if bins is not None:
+            expected = f"bins: {bins.count}, legacy: {str(bins.legacy).lower()}"
+        raise DataError(
+            f"{name}: losses.{task.family} needs a head with {expected}; "
+            f"say so in network.heads.{task.family}"
+        )
+
+
+def sampling_weights(
+    settings: Settings, tasks: Sequence[Task], truth: Mapping[str, Floats]
+) -> Floats | None:
+    """Compute how likely each training row is drawn.
+
+    Args:
+        settings: Settings whose ``fit.balance`` decides.
+        tasks: Tasks of the run.
+        truth: Training labels (N, K) by task family; NaN = not annotated.
+
+    Returns:
+        Weights (N,) with mean 1; None where each row comes once.
+
+    Raises:
+        DataError: The tasks have no labels to balance by.
+    """
+    balance = settings.fit.balance
+    if balance == "none":
+        return None
+    classes = None
+    for task in tasks:
+        if task.kind == "one_of":
+            classes = truth[task.family]
+            break
+    va = truth.get("va")
+    if balance == "class" and classes is not None:
+        return inverse_class(classes)
+    if balance == "va" and va is not None:
+        return inverse_cell(va)
+    if balance == "both" and classes is not None and va is not None:
+        return inverse_class_and_cell(classes, va)
+    raise DataError(
+        f"fit.balance: {balance} needs a one_of task for class, and va for va; "
+        f"these tasks are {', '.join(truth)}"
+    )
+
+
+def run_facts(
+    tasks: Sequence[Task],
+    objective: Objective,
+    tables: Mapping[str, pd.DataFrame],
+    fabric: Fabric,
+    commit: str,
+) -> dict[str, Any]:
+    """Collect what run.json says from the start.
+
+    Args:
+        tasks: Tasks in output order.
+        objective: The objective, whose weights were counted in the labels.
+        tables: Label table of each split.
+        fabric: Devices and processes.
+        commit: Version of the code.
+
+    Returns:
+        The facts, for JSON.
+    """
+    specs = []
+    for task in tasks:
+        spec = TaskSettings(
+            key=task.key, names=task.names, kind=task.kind, low=task.low, high=task.high
+        )
+        specs.append(spec.model_dump(mode="json"))
+    device = f"{fabric.device.type}, {os.cpu_count()} cores"
+    if fabric.device.type == "cuda":
+        device = torch.cuda.get_device_name()
+    return {
+        "started": time.strftime("%Y-%m-%d %H:%M"),
+        "tasks": specs,
+        "weights": objective.weights,
+        "versions": versions(),
+        "rows": {split: len(table) for split, table in tables.items()},
+        "device": device,
+        "processes": fabric.world_size,
+        "commit": commit,
+    }
+
+
+def check_same_rows(run: RunFolder, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Check that a resumed run still has the data it began with.
+
+    Args:
+        run: The run.
+        tables: Label table of each split, as loaded now.
+
+    Raises:
+        DataError: A split has another number of rows.
+    """
+    before = run.facts.get("rows")
+    now = {split: len(table) for split, table in tables.items()}
+    if before != now:
+        raise DataError(
+            f"{run.folder}: this run began with the rows {before}, the data now have {now}; "
+            "choose another folder with --out"
+        )
