@@ -40,16 +40,19 @@ class Distill(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """share of a labelled row's cost that the teacher has, 0..1"""
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    """Softens both sides of `one_of` tasks and of bins, and of nothing else."""
+    """softens both sides of one_of tasks and of bins, and of nothing else"""
     squared: bool = True
-    """Softened costs are multiplied by the temperature squared (Hinton); the unified model of ABAW2's upstream goes without."""
+    """softened costs are multiplied by the temperature squared (Hinton et al. 2015); the published
+    unified model of ABAW2 goes without"""
 
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:
         if not self.squared and self.temperature == 1:
             raise ValueError(
-                "squared: a temperature of 1 changes nothing when squared; leave it out, or give another temperature"
+                "squared: a temperature of 1 changes nothing when squared; "
+                "leave it out, or give another temperature"
             )
         return self
 
@@ -60,57 +63,97 @@ class LossSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: LossKind | None = None
-    """None: cross_entropy for `one_of`, binary for `any_of`, ccc for `scalar`."""
+    """null means cross_entropy for one_of, binary for any_of, ccc for scalar tasks"""
     weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    """of this task in the sum over all tasks"""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """share of every label that is spread evenly over the classes"""
     classes: (
         Literal["none", "max", "mean"]
         | Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)]
     ) = "none"
-    """Weight of a class: the most frequent's count, or the mean count, over its own count; or by name, such as ``{disgust: 3, fear: 5}``,
-    and 1 for those not named."""
+    """weight of a class: the most frequent's count (max), or the mean count (mean), over its own
+    count; or by name, such as {disgust: 3, fear: 5}, and 1 for those not named"""
     bootstrap: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a label that gives way to what the network itself thinks likeliest, see `cross_entropy`; for labels that are often wrong."""
+    """share of a label that gives way to what the network itself finds likeliest; for labels that
+    are often wrong"""
     positives: bool = False
-    """Let positives and negatives of every column weigh alike."""
+    """let positives and negatives of every column weigh alike"""
     floor: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    """added to the denominator of the concordance"""
     fewest: Annotated[int, Field(ge=2, le=10**6)] = 8
-    """Fewest annotated rows of a batch whose concordance counts."""
+    """fewest annotated rows of a batch whose concordance counts"""
     legacy: bool = False
-    """Support of the bins from end to end, see `Bins`."""
+    """bins stand for points from end to end rather than for their centres (NISL at ABAW2)"""
     distill: Distill | None = None
+    """what a teacher adds; null for none"""
 
     def kind_for(self, task: Task) -> LossKind:
-        """The kind of loss for that task. Raises ValueError for a kind or an option that does not fit it."""
-        kind = self.kind or LOSSES_OF_KIND[task.kind][0]
-        if kind not in LOSSES_OF_KIND[task.kind]:
+        """Choose the kind of loss for a task.
+
+        Args:
+            task: The task.
+
+        Returns:
+            `kind`, or the task's usual one.
+
+        Raises:
+            ValueError: The kind, or an option, does not fit the task.
+        """
+        possible = LOSSES_OF_KIND[task.kind]
+        kind = self.kind or possible[0]
+        if kind not in possible:
             raise ValueError(
-                f"losses: {task.family} is a {task.kind} task and learns by {' or '.join(LOSSES_OF_KIND[task.kind])}, not by {kind}"
+                f"losses: {task.family} is a {task.kind} task and learns by "
+                f"{' or '.join(possible)}, not by {kind}"
             )
-        changed = {
-            name
-            for name, field in type(self).model_fields.items()
-            if getattr(self, name) != field.default
-        }
-        if strange := changed - {"kind", "weight", "distill", *_OPTIONS.get(kind, ())}:
+        allowed = {"kind", "weight", "distill", *_OPTIONS.get(kind, ())}
+        idle = []
+        for name, field in type(self).model_fields.items():
+            if name not in allowed and getattr(self, name) != field.default:
+                idle.append(name)
+        if idle:
             raise ValueError(
-                f"losses: {task.family} learns by {kind}, which has no {', '.join(sorted(strange))}; leave it out"
+                f"losses: {task.family} learns by {kind}, which has no {', '.join(sorted(idle))}; "
+                "leave it out"
             )
         if self.distill and self.distill.temperature != 1 and kind not in ("cross_entropy", "bins"):
             raise ValueError(
                 f"losses: {task.family} learns by {kind}, which has no temperature; leave it out"
             )
-        if isinstance(self.classes, dict) and (
-            unknown := [name for name in self.classes if name not in task.names]
-        ):
-            raise ValueError(
-                f"losses: {task.family} has no class {', '.join(unknown)} to weigh; it has {', '.join(task.names)}"
-            )
+        self._check_classes(task)
         return kind
 
+    def _check_classes(self, task: Task) -> None:
+        """Raises ValueError for a weight of a class that the task does not have."""
+        if not isinstance(self.classes, dict):
+            return
+        unknown = [name for name in self.classes if name not in task.names]
+        if unknown:
+            raise ValueError(
+                f"losses: {task.family} has no class {', '.join(unknown)} to weigh; "
+                f"it has {', '.join(task.names)}"
+            )
+
     def counts_for(self, task: Task) -> tuple[str, ...]:
-        """What has to be counted in the labels beforehand, see `mien.train.objective.objective.Weights`."""
+        """Say what has to be counted in the labels beforehand.
+
+        Args:
+            task: The task.
+
+        Returns:
+            Names as in `mien.train.objective.objective.Weights`.
+
+        Raises:
+            ValueError: As `kind_for`.
+        """
         kind = self.kind_for(task)
-        scaled = kind in ("mse", "mae") or (kind == "ccc" and self.distill is not None)
-        needs = {"classes": self.classes != "none", "positives": self.positives, "variance": scaled}
-        return tuple(name for name, needed in needs.items() if needed)
+        counts = []
+        if self.classes != "none":
+            counts.append("classes")
+        if self.positives:
+            counts.append("positives")
+        # A teacher's numbers are compared in units of the labels' variance too.
+        if kind in ("mse", "mae") or (kind == "ccc" and self.distill is not None):
+            counts.append("variance")
+        return tuple(counts)

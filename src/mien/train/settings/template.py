@@ -18,6 +18,8 @@ from mien.train.settings.training import KNOWN_TASKS, Settings
 __all__ = ["template"]
 
 _WIDTH: Final = 100
+# One entry of the section `Attributes:`; further lines of its text are indented.
+_ATTRIBUTE: Final = re.compile(r"^(?P<name>\w+): (?P<text>.*(?:\n[ ]+.*)*)", re.MULTILINE)
 _MORE: Final = {
     "name": "name of the bundle: small letters, digits, points, dashes",
     "tasks": f"keys of label sets, or tasks spelled out; known are {', '.join(KNOWN_TASKS)}",
@@ -133,24 +135,30 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def _docs(kind: type[BaseModel]) -> dict[str, str]:
-    """What each key of a model means: from the strings under the keys, else from ``key: text`` in the model's own docstring."""
-    names = "|".join(kind.model_fields)
-    text = " ".join((kind.__doc__ or "").split())
-    marks = list(re.finditer(rf"(?<![\w.`])((?:{names})(?:, (?:{names}))*): ", text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    docs = {
-        name: text[mark.end() : end].strip().rstrip(",;")
-        for mark, end in zip(marks, ends, strict=False)
-        for name in mark[1].split(", ")
-    }
+    """What each key of a model means, by key.
+
+    Taken from the strings under the keys, or from the section ``Attributes:`` of a docstring; what
+    a model inherits comes first.
+    """
+    docs: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not issubclass(base, BaseModel) or base is BaseModel:
+            continue
+        _, _, section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
+        for match in _ATTRIBUTE.finditer(textwrap.dedent(section)):
+            docs[match["name"]] = " ".join(match["text"].split())
+        docs |= _strings_under_keys(base)
+    return docs
+
+
+def _strings_under_keys(kind: type[BaseModel]) -> dict[str, str]:
+    """The attribute docstrings of one class, which Python itself does not keep."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
+    docs = {}
     for key, below in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(key, ast.AnnAssign)
-            and isinstance(key.target, ast.Name)
-            and isinstance(below, ast.Expr)
-        ):
+        is_key = isinstance(key, ast.AnnAssign) and isinstance(key.target, ast.Name)
+        if is_key and isinstance(below, ast.Expr):
             docs[key.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
     return docs
 

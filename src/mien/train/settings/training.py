@@ -63,34 +63,42 @@ class TaskSettings(_Strict):
 
 
 class FitSettings(_Strict):
-    """How long, how much at once, on what, and when to stop.
-
-    epochs: passes over the training split. batch: faces a step, or windows of them, over all devices together.
-    balance: how rows are drawn: ``none`` each once; ``class`` inverse class frequency; ``va`` inverse valence-arousal cell;
-        ``both`` the sum of the two.
-    frozen_epochs: the backbone, with its batch-norm statistics, stays as it is for that many epochs.
-    watch: what is best and when to stop: ``mean`` over the tasks, ``<family>.<measure>``, or a protocol's name.
-    keep: what best.pt holds in the end: the epoch with the ``best`` score, or the ``last``, so that nothing is chosen on split val.
-    patience: stop after so many epochs without a better score; 0 never stops early.
-    skip_unreadable: leave out pictures that cannot be read instead of stopping; they are counted and named.
-    find_points: look for faces (with mien-face) in pictures that have no five points, so that they are aligned as when running.
-    """
+    """How long, how much at once, on what, and when to stop."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """passes over the training split"""
     batch: Annotated[int, Field(ge=2, le=65_536)] = 64
+    """faces per step, or windows of them, over all devices together"""
     balance: Literal["none", "class", "va", "both"] = "none"
+    """how rows are drawn: none, each once; class, by inverse class frequency; va, by inverse
+    frequency of the valence-arousal cell; both, the mean of the two"""
     frozen_epochs: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """the backbone, with its batch-norm statistics, stays as it is for that many epochs"""
     watch: str = "mean"
+    """the score that decides which epoch is best and when to stop: mean over the tasks,
+    <family>.<measure>, or a protocol's name"""
     keep: Literal["best", "last"] = "best"
+    """what best.pt holds in the end: the epoch with the best score, or the last, so that nothing is
+    chosen on split val"""
     patience: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """stop after so many epochs without a better score; 0 never stops early"""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """of everything random: the same seed repeats a run"""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """where to compute"""
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    """how many of them"""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    """of numbers in the forward pass"""
     workers: Annotated[int, Field(ge=0, le=256)] = 1
+    """processes that load pictures; 0 loads them in the main process"""
     save_minutes: Annotated[float, Field(gt=0, le=1e6)] = 5.0
+    """minutes between checkpoints within an epoch"""
     skip_unreadable: bool = False
+    """leave out pictures that cannot be read instead of stopping; they are counted and named"""
     find_points: bool = True
+    """look for faces (with mien-face) in pictures that have no five points, so that they are
+    aligned as in use"""
 
     @model_validator(mode="after")
     def _patience_looks_for_the_best(self) -> "FitSettings":
@@ -114,24 +122,27 @@ def _mien_pixels() -> Pixels:
 
 
 class Settings(_Strict):
-    """Everything that decides a run's result.
-
-    name: of the bundle. data: label tables, joined. tasks: keys, or tasks spelled out; empty = the classes of the one folder in `data`.
-    features: heads read a bundle's cached features in the place of pictures; goes with the backbone of that name.
-    losses: by task family; a family left out has the defaults. teachers: runs whose averaged scores are distilled, or bundles.
-    teachers_see: ``crop`` the very input that the student sees: its crop, shaken as it is, or the same cached features; ``picture`` each
-        face once, as it is (bundles must).
-    """
+    """Everything that decides a run's result."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    """of the bundle"""
     data: Annotated[tuple[Set, ...], Field(min_length=1)]
+    """label tables, one after the other"""
     tasks: tuple[str | TaskSettings, ...] = ()
+    """keys, or tasks spelled out; empty = the classes of the one folder in `data`"""
     pixels: Pixels = Field(default_factory=_mien_pixels)
+    """how faces are cropped"""
     features: FeatureSettings | None = None
+    """heads read a bundle's cached features in place of pictures; goes with the backbone of that
+    name"""
     network: NetworkSettings = NetworkSettings()
     losses: dict[str, LossSettings] = {}
+    """by task family; a family left out has the defaults"""
     teachers: tuple[Path, ...] = ()
+    """runs or bundles whose averaged scores are distilled"""
     teachers_see: Literal["crop", "picture"] = "crop"
+    """crop: the very input that the student sees, augmented as it is, or the same cached features;
+    picture: each face once, as it is (bundles must)"""
     augment: AugmentSettings = AugmentSettings()
     optim: OptimSettings = OptimSettings()
     fit: FitSettings = FitSettings()
