@@ -1,4 +1,7 @@
-"""Faces of a label table as network input: read, aligned, shaken, mixed. The same `Pixels` as when running."""
+"""Faces of a label table as network input: read, aligned, augmented, mixed.
+
+Crops follow the same `Pixels` as in use.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,14 +30,22 @@ __all__ = ["FERPLUS_TEMPLATE", "AugmentedCropDataset", "CropDataset", "one_openc
 Image = NDArray[np.uint8]
 Item = tuple[Tensor, Tensor, bool]
 
-_ABOUT = 0.2  # of the picture's side: how far points may lie from the template in a picture that is framed like it
+# How far points may lie from the template in a picture that is framed like it, of its longer side.
+_FRAMED_WITHIN = 0.2
 
 
 class CropDataset(Dataset[Item]):
-    """Crops and targets of a label table, as they are.
+    """Crops and targets of a label table, unchanged.
 
-    Item i is (image (channels, S, S) float32, target (sum of K,) float32 with NaN = not annotated, readable).
-    A picture that cannot be read raises DataError naming it; with `skip_unreadable` it is a blank with no label, and says so.
+    Item i is (image (channels, S, S) float32, target (sum of K,) float32 with NaN = not annotated,
+    readable).
+
+    Args:
+        table: A label table.
+        tasks: Tasks in output order.
+        pixels: How faces are cropped.
+        skip_unreadable: A picture that cannot be read is a blank without a label, and marked so;
+            otherwise it raises DataError naming it.
     """
 
     def __init__(
@@ -45,9 +56,12 @@ class CropDataset(Dataset[Item]):
         skip_unreadable: bool = False,
     ) -> None:
         self.images = table["image"].to_list()
-        self.points = [
-            None if p is None else np.asarray(p, dtype=float).reshape(5, 2) for p in table["points"]
-        ]
+        self.points: list[Floats | None] = []
+        for points in table["points"]:
+            if points is None:
+                self.points.append(None)
+            else:
+                self.points.append(np.asarray(points, dtype=float).reshape(5, 2))
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
         self.tasks = tuple(tasks)
         self.pixels = pixels
@@ -66,7 +80,17 @@ class CropDataset(Dataset[Item]):
         return self.ready(crop), torch.from_numpy(self.targets[i]), True
 
     def upright(self, i: int) -> Image:
-        """RGB uint8 (S, S, 3) of row i as it is; grey for a picture that cannot be read and may be skipped."""
+        """Crop a face without augmentation.
+
+        Args:
+            i: Row of the table.
+
+        Returns:
+            RGB uint8 (S, S, 3); grey for a picture that cannot be read and may be skipped.
+
+        Raises:
+            DataError: The picture cannot be read and must not be skipped.
+        """
         try:
             return self.crop(i, None)
         except DataError:
@@ -75,23 +99,39 @@ class CropDataset(Dataset[Item]):
             return self.grey()
 
     def grey(self) -> Image:
-        """A picture of nothing, RGB uint8 (S, S, 3)."""
+        """Make the picture that stands for one that cannot be read.
+
+        Returns:
+            Grey, RGB uint8 (S, S, 3).
+        """
         return np.full((self.pixels.size, self.pixels.size, 3), 127, np.uint8)
 
     def crop(self, i: int, shake: Floats | None, whole: bool = False) -> Image:
-        """RGB uint8 (S, S, 3) of row i; `shake` (3, 3) moves it in crop pixels, `whole` leaves its points unused.
+        """Crop a face.
 
-        Without points the picture is taken to be framed as the template frames a face; `whole` holds for pictures that about are.
+        A picture without points is taken to be framed as the template frames a face.
+
+        Args:
+            i: Row of the table.
+            shake: Affine map (3, 3) that moves the crop, in crop pixels; None moves nothing.
+            whole: Leave the points unused where the picture is about framed like the template.
+
+        Returns:
+            RGB uint8 (S, S, 3).
+
+        Raises:
+            DataError: The picture cannot be read.
         """
-        image, points = read_picture(self.images[i]), self.points[i]
+        image = read_picture(self.images[i])
+        points = self.points[i]
         template = np.array(self.pixels.template or FERPLUS_TEMPLATE)
+        # Pixel centres lie at whole numbers, so fractions of the side are half a pixel less.
         framed = template * image.shape[1::-1] - 0.5
-        unused = (
-            whole
-            and points is not None
-            and np.abs(points - framed).max() < _ABOUT * max(image.shape[:2])
-        )
-        if points is None or unused or self.pixels.template is None:
+        if points is not None and whole:
+            distance = np.abs(points - framed).max()
+            if distance < _FRAMED_WITHIN * max(image.shape[:2]):
+                points = None
+        if points is None or self.pixels.template is None:
             points = framed
         matrix = similarity(points, template * self.pixels.size - 0.5)
         if shake is not None:
@@ -99,26 +139,47 @@ class CropDataset(Dataset[Item]):
         return warp(image, matrix, self.pixels)
 
     def ready(self, crop: Image) -> Tensor:
-        """Network input (channels, S, S)."""
+        """Turn a crop into network input.
+
+        Args:
+            crop: RGB uint8 (S, S, 3).
+
+        Returns:
+            Float32 (channels, S, S).
+        """
         return torch.from_numpy(normalise([crop], self.pixels)[0])
 
     def blank(self) -> Item:
-        """What stands for a picture that cannot be read: grey, no label."""
-        return self.ready(self.grey()), torch.full((self.targets.shape[1],), float("nan")), False
+        """Make the item that stands for a picture that cannot be read.
+
+        Returns:
+            A grey image, a target of NaN, and False.
+        """
+        target = torch.full((self.targets.shape[1],), float("nan"))
+        return self.ready(self.grey()), target, False
 
 
 class AugmentedCropDataset(Dataset[Item]):
-    """The same faces, changed at random; item (epoch, i) is always the same, whatever process asks and in whatever order.
+    """The faces of a `CropDataset`, changed at random.
 
-    With ``beside`` an item has two faces, mixed and real: images (2, channels, S, S) and targets (2, sum of K).
-    Raises DataError where ``rare`` has no classes to go by.
+    Item (epoch, i) is always the same, whatever process asks and in whatever order. With
+    ``beside`` an item has two faces, mixed and real: images (2, channels, S, S) and targets
+    (2, sum of K).
+
+    Args:
+        crops: The faces.
+        augment: How they are changed.
+        seed: Of the random changes.
+
+    Raises:
+        DataError: ``rare`` has no classes to go by.
     """
 
     def __init__(self, crops: CropDataset, augment: AugmentSettings, seed: int) -> None:
         self.crops = crops
         self.augment = augment
         self.seed = seed
-        self.chances = _chances(crops, augment.randaugment)
+        self.chances = _randaugment_chances(crops, augment.randaugment)
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -126,40 +187,44 @@ class AugmentedCropDataset(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, i = key
         rng = np.random.default_rng((self.seed, epoch, i))
+        readable = True
         try:
-            image, target = self._one(i, rng)
-            readable = True
+            image, target = self._augmented(i, rng)
         except DataError:
             if not self.crops.skip_unreadable:
                 raise
             image, target, readable = self.crops.blank()
-        real = image, target
+        real_image, real_target = image, target
         if self.augment.mixup and readable:
             image, target = self._mixed(image, target, rng)
         if self.augment.beside:
-            image, target = torch.stack([image, real[0]]), torch.stack([target, real[1]])
+            image = torch.stack([image, real_image])
+            target = torch.stack([target, real_target])
         return image, target, readable
 
     def _mixed(
         self, image: Tensor, target: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """A face mixed with another; as it is where the other cannot be read, and that may be skipped."""
-        share, partner = (
-            rng.beta(self.augment.mixup, self.augment.mixup),
-            int(rng.integers(len(self))),
-        )
+        """A face mixed with another; unchanged where the other is unreadable and may be skipped."""
+        # The order of the draws is part of what a seed repeats.
+        share = rng.beta(self.augment.mixup, self.augment.mixup)
+        partner = int(rng.integers(len(self)))
         try:
-            other, its = self._one(partner, rng)
+            other_image, other_target = self._augmented(partner, rng)
         except DataError:
             if not self.crops.skip_unreadable:
                 raise
             return image, target
-        return share * image + (1 - share) * other, mix_targets(target, its, share)
+        mixed = share * image + (1 - share) * other_image
+        return mixed, mix_targets(target, other_target, share)
 
-    def _one(self, i: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _augmented(self, i: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Image and target of row i, changed at random."""
         augment, size = self.augment, self.crops.pixels.size
-        shake = Jitter(augment.turn, augment.grow, augment.shift, augment.flip).draw(rng, size)
+        jitter = Jitter(augment.turn, augment.grow, augment.shift, augment.flip)
+        shake = jitter.draw(rng, size)
         crop = self.crops.crop(i, shake, whole=rng.random() < augment.whole)
+        # Options that came later draw only where they are in use, so older runs repeat.
         if augment.randaugment and rng.random() < self.chances[i]:
             change = RandAugment(augment.randaugment.ops, augment.randaugment.magnitude)
             crop = change(crop, int(rng.integers(2**63)))
@@ -172,20 +237,24 @@ class AugmentedCropDataset(Dataset[Item]):
         return self.crops.ready(crop), torch.from_numpy(self.crops.targets[i])
 
 
-def _chances(crops: CropDataset, settings: RandAugmentSettings | None) -> Floats:
+def _randaugment_chances(crops: CropDataset, settings: RandAugmentSettings | None) -> Floats:
     """How likely each row is changed by RandAugment (N,)."""
-    if settings is None or settings.chance != "rare":
-        return np.full(len(crops), 0.0 if settings is None else settings.chance)
-    ends = np.cumsum([len(task.names) for task in crops.tasks])
-    classes = [
-        crops.targets[:, end - len(t.names) : end]
-        for t, end in zip(crops.tasks, ends, strict=True)
-        if t.kind == "one_of"
-    ]
+    if settings is None:
+        return np.zeros(len(crops))
+    if settings.chance != "rare":
+        return np.full(len(crops), settings.chance)
+    classes = []
+    start = 0
+    for task in crops.tasks:
+        end = start + len(task.names)
+        if task.kind == "one_of":
+            classes.append(crops.targets[:, start:end])
+        start = end
     if len(classes) != 1:
-        told = ", ".join(task.family for task in crops.tasks)
+        families = ", ".join(task.family for task in crops.tasks)
         raise DataError(
-            f"augment.randaugment.chance: rare needs exactly one one_of task; these tasks are {told}; give a number"
+            "augment.randaugment.chance: rare needs exactly one one_of task; "
+            f"these tasks are {families}; give a number"
         )
     return rarity(classes[0])
 
@@ -194,8 +263,11 @@ def _chances(crops: CropDataset, settings: RandAugmentSettings | None) -> Floats
 def one_opencv_thread() -> Iterator[None]:
     """Keep OpenCV to one thread.
 
-    Loaders are processes, and each with a pool of threads of its own would fight over the cores; and a process forked from one with
-    such a pool waits for ever for threads that did not come along.
+    Loaders are processes, and each with a pool of threads of its own would fight over the cores. A
+    process forked from one with such a pool waits for ever for threads that did not come along.
+
+    Yields:
+        Nothing; the former number of threads is set afterwards.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
