@@ -15,7 +15,14 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """How far a crop may move. turn: degrees; grow: log scale; shift: fractions of the crop; flip: chance."""
+    """How far a crop may move.
+
+    Attributes:
+        turn: Largest rotation to either side, degrees.
+        grow: Largest change of size to either side, natural logarithm of the scale.
+        shift: Largest shift to either side, fractions of the crop.
+        flip: Chance of a mirror image, 0..1.
+    """
 
     turn: float = 15.0
     grow: float = 0.15
@@ -23,34 +30,58 @@ class Jitter:
     flip: float = 0.5
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
-        """An affine map (3, 3) from crop pixels to crop pixels."""
+        """Draw a random affine map.
+
+        Args:
+            rng: Source of random numbers.
+            size: Side of the crop, px.
+
+        Returns:
+            The map (3, 3) from crop pixels to crop pixels.
+        """
         turn = np.deg2rad(rng.uniform(-self.turn, self.turn))
         scale = np.exp(rng.uniform(-self.grow, self.grow))
         mirror = -1.0 if rng.random() < self.flip else 1.0
-        a, b = scale * np.cos(turn), scale * np.sin(turn)
+        a = scale * np.cos(turn)
+        b = scale * np.sin(turn)
         linear = np.array([[a * mirror, -b], [b * mirror, a]])
-        middle = np.full(2, (size - 1) / 2)
-        offset = middle - linear @ middle + rng.uniform(-self.shift, self.shift, 2) * size
+        # The crop turns and grows about its own centre.
+        centre = np.full(2, (size - 1) / 2)
+        offset = centre - linear @ centre + rng.uniform(-self.shift, self.shift, 2) * size
         return np.vstack([np.column_stack([linear, offset]), [0, 0, 1]])
 
 
 def rarity(shares: Floats) -> Floats:
-    """Share (N,) of changed copies among the faces of each row's class, once copies have made all classes as frequent as the first.
+    """Compute how often rows of each class have to be copies for all classes to be as frequent.
 
-    That is 1 - count of the class / count of the most frequent one, expected over soft class shares (N, K), and 0 for rows with a NaN.
+    Args:
+        shares: Class shares (N, K), rows sum to 1; rows with a NaN are not annotated.
+
+    Returns:
+        1 - count of the class / count of the most frequent one (N,), expected over soft shares; 0
+        for rows that are not annotated.
 
     >>> rarity(np.array([[1, 0], [1, 0], [1, 0], [0, 1.0]])).round(3).tolist()
     [0.0, 0.0, 0.0, 0.667]
     """
-    seen, chances = ~np.isnan(shares).any(axis=1), np.zeros(len(shares))
-    if seen.any():
-        counts = shares[seen].sum(axis=0, dtype=np.float64)
-        chances[seen] = shares[seen] @ (1 - counts / counts.max())
+    annotated = ~np.isnan(shares).any(axis=1)
+    chances = np.zeros(len(shares))
+    if annotated.any():
+        counts = shares[annotated].sum(axis=0, dtype=np.float64)
+        chances[annotated] = shares[annotated] @ (1 - counts / counts.max())
     return chances
 
 
 def degrade(image: Image, rng: np.random.Generator) -> Image:
-    """Light, blur, low resolution, noise and JPEG, each by chance. RGB uint8 (H, W, 3)."""
+    """Apply low resolution, blur, JPEG and light, each by chance.
+
+    Args:
+        image: RGB uint8 (S, S, 3).
+        rng: Source of random numbers.
+
+    Returns:
+        The changed picture, RGB uint8 (S, S, 3).
+    """
     size = image.shape[0]
     if rng.random() < 0.25:
         small = int(size * rng.uniform(0.25, 0.7))
@@ -59,16 +90,24 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.15:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)), np.uint8)
     if rng.random() < 0.15:
-        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])[
-            1
-        ]
-        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))]
+        _, encoded = cv2.imencode(".jpg", image, quality)
+        image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
     return relight(image, rng)
 
 
 def relight(image: Image, rng: np.random.Generator) -> Image:
-    """Contrast, light, and in one of five pictures noise. RGB uint8 (H, W, 3)."""
-    gain, lift = rng.uniform(0.7, 1.35), rng.uniform(-25, 25)
+    """Change contrast and light, and add noise in one of five pictures.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        rng: Source of random numbers.
+
+    Returns:
+        The changed picture, RGB uint8 (H, W, 3).
+    """
+    gain = rng.uniform(0.7, 1.35)
+    lift = rng.uniform(-25, 25)
     value = (image - 127.5) * gain + 127.5 + lift
     if rng.random() < 0.2:
         value = value + rng.normal(0, rng.uniform(2, 14), image.shape)
@@ -76,12 +115,20 @@ def relight(image: Image, rng: np.random.Generator) -> Image:
 
 
 def erase(image: Image, rng: np.random.Generator) -> Image:
-    """Cover a rectangle, an eighth to a half of the side each way, with noise. RGB uint8 (H, W, 3)."""
+    """Cover a rectangle with noise (random erasing, Zhong et al. 2020).
+
+    Args:
+        image: RGB uint8 (S, S, 3).
+        rng: Source of random numbers.
+
+    Returns:
+        A changed copy; the rectangle is an eighth to a half of the side each way.
+    """
     image = image.copy()
     size = image.shape[0]
     height, width = rng.integers(size // 8, size // 2, 2)
-    top, left = rng.integers(0, size - height), rng.integers(0, size - width)
-    image[top : top + height, left : left + width] = rng.integers(
-        0, 256, (height, width, 3), dtype=np.uint8
-    )
+    top = rng.integers(0, size - height)
+    left = rng.integers(0, size - width)
+    noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image[top : top + height, left : left + width] = noise
     return image

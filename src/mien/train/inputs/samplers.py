@@ -1,4 +1,7 @@
-"""Which rows make up which batch: weights that bring out rare labels, and an order that can be repeated, resumed and shared out."""
+"""Which rows make up which batch.
+
+Weights that bring out rare labels, and an order that can be repeated, resumed and shared out.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,62 +16,103 @@ __all__ = ["ResumableBatchSampler", "inverse_cell", "inverse_class", "inverse_cl
 
 
 def inverse_class(shares: Floats) -> Floats:
-    """Weight (N,), mean 1, to draw a row of class shares (N, K) by: 1 / frequency of its class, expected over soft shares.
+    """Weigh rows by the inverse frequency of their class.
 
-    Rows with a NaN are not annotated and have the mean weight.
+    Args:
+        shares: Class shares (N, K), rows sum to 1; rows with a NaN are not annotated.
+
+    Returns:
+        Weights (N,) with mean 1, expected over soft shares; 1 for rows that are not annotated.
 
     >>> inverse_class(np.array([[1, 0], [1, 0], [1, 0], [0, 1.0]])).round(3).tolist()
     [0.667, 0.667, 0.667, 2.0]
     """
-    seen = _annotated(shares)
-    counts = shares[seen].sum(axis=0)
-    # A class that nobody has divides nothing, so its 1 / 0 may be any number.
-    return _of_all(shares[seen] @ (1 / np.where(counts > 0, counts, 1)), seen)
+    annotated = _annotated(shares)
+    counts = shares[annotated].sum(axis=0)
+    # No row has a share of a class that nobody has, so its weight may be any number.
+    weights = shares[annotated] @ (1 / np.where(counts > 0, counts, 1))
+    return _for_all_rows(weights, annotated)
 
 
 def inverse_cell(va: Floats, cells: int = 20) -> Floats:
-    """Weight (N,), mean 1, to draw a row of valence and arousal (N, 2) by: 1 / rows in its cell of a grid over -1..1.
+    """Weigh rows by the inverse number of rows in their cell of valence and arousal.
 
-    The edges are fixed, so that another data set's outliers do not move them. Rows with a NaN are not annotated and have the
-    mean weight. Raises DataError for a label outside -1..1.
+    The edges are fixed, so that another data set's outliers do not move them.
+
+    Args:
+        va: Valence and arousal (N, 2) within -1..1; rows with a NaN are not annotated.
+        cells: Cells along each axis.
+
+    Returns:
+        Weights (N,) with mean 1; 1 for rows that are not annotated.
+
+    Raises:
+        DataError: A label lies outside -1..1.
 
     >>> inverse_cell(np.array([[0.01, 0.01], [0.02, 0.02], [0.9, -0.9]])).round(3).tolist()
     [0.75, 0.75, 1.5]
     """
-    seen = _annotated(va)
-    known = va[seen]
+    annotated = _annotated(va)
+    known = va[annotated]
     if (np.abs(known) > 1).any():
         raise DataError(
-            "valence and arousal must lie within -1..1; the adapter must turn codes such as -5 into NaN"
+            "valence and arousal must lie within -1..1; "
+            "the adapter must turn codes such as -5 into NaN"
         )
+    # The right edge belongs to the last cell.
     column = np.minimum(np.digitize(known, np.linspace(-1, 1, cells + 1)) - 1, cells - 1)
     cell = column @ (cells, 1)
-    return _of_all(1 / np.bincount(cell, minlength=1)[cell], seen)
+    return _for_all_rows(1 / np.bincount(cell, minlength=1)[cell], annotated)
 
 
 def inverse_class_and_cell(shares: Floats, va: Floats) -> Floats:
-    """Mean of `inverse_class` and `inverse_cell` (N,); both have mean 1 before, so the far rarer cells do not decide alone."""
+    """Average `inverse_class` and `inverse_cell`.
+
+    Both have mean 1, so the far rarer cells do not decide alone.
+
+    Args:
+        shares: As for `inverse_class`.
+        va: As for `inverse_cell`.
+
+    Returns:
+        Weights (N,) with mean 1.
+
+    Raises:
+        DataError: As `inverse_cell`.
+    """
     return (inverse_class(shares) + inverse_cell(va)) / 2
 
 
 def _annotated(labels: Floats) -> NDArray[np.bool_]:
+    """Which rows have no NaN (N,)."""
     return np.asarray(~np.isnan(labels).any(axis=1))
 
 
-def _of_all(labelled: Floats, seen: NDArray[np.bool_]) -> Floats:
-    weights = np.ones(len(seen))
-    if labelled.size:
-        weights[seen] = labelled / labelled.mean()
-    return weights
+def _for_all_rows(weights: Floats, annotated: NDArray[np.bool_]) -> Floats:
+    """Weights of annotated rows, scaled to mean 1, with 1 for all others (N,)."""
+    complete = np.ones(len(annotated))
+    if weights.size:
+        complete[annotated] = weights / weights.mean()
+    return complete
 
 
 @dataclass(frozen=True, eq=False)
 class ResumableBatchSampler:
-    """The batches of one epoch. A pure function of its fields, so a restart sees the same batches.
+    """The batches of one epoch.
 
-    count: rows of the label table. weights: None for a shuffle of all rows; (count,) to draw `count` rows with replacement.
-    batch: rows of a batch over all processes together. The last, incomplete batch is left out.
-    Raises DataError for fewer rows than one batch and for weights that are not (count,), finite, 0 or more, and not all 0.
+    A pure function of its fields, so a restart sees the same batches. The last, incomplete batch
+    is left out.
+
+    Attributes:
+        count: Rows of the label table.
+        weights: (count,) to draw `count` rows with replacement; None shuffles all rows.
+        seed: Of the random order.
+        batch: Rows of a batch over all processes together.
+        epoch: Number of the epoch.
+
+    Raises:
+        DataError: There are fewer rows than one batch, or weights are not (count,), finite, 0 or
+            more, and not all 0.
     """
 
     count: int
@@ -82,37 +126,51 @@ class ResumableBatchSampler:
             raise DataError(
                 f"{self.count} rows are fewer than one batch of {self.batch}; use a smaller batch"
             )
-        if self.weights is not None:
-            weights = np.asarray(self.weights)
-            if (
-                weights.shape != (self.count,)
-                or not np.isfinite(weights).all()
-                or (weights < 0).any()
-                or not weights.any()
-            ):
-                raise DataError(
-                    f"drawing {self.count} rows needs as many weights, finite, 0 or more and not all 0; got {weights.shape}"
-                )
+        if self.weights is None:
+            return
+        weights = np.asarray(self.weights)
+        fits = weights.shape == (self.count,) and np.isfinite(weights).all()
+        if not fits or (weights < 0).any() or not weights.any():
+            raise DataError(
+                f"drawing {self.count} rows needs as many weights, finite, 0 or more and not all 0;"
+                f" got {weights.shape}"
+            )
 
     def __len__(self) -> int:
         """Batches of an epoch."""
         return self.count // self.batch
 
     def rows(self) -> NDArray[np.intp]:
-        """Row numbers of the epoch in order, (len * batch,)."""
+        """Draw the rows of the epoch.
+
+        Returns:
+            Row numbers in order, (len * batch,).
+        """
         rng = np.random.default_rng((self.seed, self.epoch))
         if self.weights is None:
             return rng.permutation(self.count)[: len(self) * self.batch]
         return rng.choice(self.count, len(self) * self.batch, p=self.weights / self.weights.sum())
 
     def batches(self, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[NDArray[np.intp]]:
-        """Row numbers (batch / world,) of the batches from number `start` on, for process `rank` of `world`.
+        """Give the batches of one process.
 
-        All processes' parts of a batch together are the batch of one process. Raises ValueError when they cannot be of one size.
+        All processes' parts of a batch together are the batch of one process.
+
+        Args:
+            start: Number of the first batch.
+            rank: Number of the process, from 0.
+            world: How many processes there are.
+
+        Yields:
+            Row numbers (batch / world,).
+
+        Raises:
+            ValueError: The parts cannot be of one size.
         """
         if self.batch % world or not 0 <= rank < world:
             raise ValueError(
-                f"a batch of {self.batch} cannot be shared by process {rank} of {world}; use a multiple of their number"
+                f"a batch of {self.batch} cannot be shared by process {rank} of {world}; "
+                "use a multiple of their number"
             )
         share = self.batch // world
         table = self.rows().reshape(len(self), world, share)

@@ -13,11 +13,21 @@ __all__ = ["windows"]
 def windows(
     table: pd.DataFrame, settings: WindowSettings, *, overlap: bool = False
 ) -> NDArray[np.int64]:
-    """Row numbers (W, length) of a label table for each window, in order of `frame` within `video`, and -1 after the last of fewer.
+    """Cut the videos of a label table into windows.
 
-    overlap: windows begin every half length (length // 2) rather than every length. The last window of a recording ends with it, so every
-    row is in a window at least. A recording shorter than a window is one window of its own, and so is a row without a video.
-    Raises DataError for a row that has a video and no frame number, and for a frame that a video has twice.
+    The last window of a recording ends with it, so every row is in a window at least. A recording
+    shorter than a window is one window of its own, and so is a row without a video.
+
+    Args:
+        table: A label table.
+        settings: Length of a window, and which gaps end a recording.
+        overlap: Windows begin every half length (length // 2) rather than every length.
+
+    Returns:
+        Row numbers (W, length) for each window, in order of `frame` within `video`; -1 is padding.
+
+    Raises:
+        DataError: A row has a video and no frame number, or a video has a frame twice.
 
     >>> clip = pd.DataFrame({"video": "a", "frame": [0, 1, 2, 3, 4, 9]})
     >>> windows(clip, WindowSettings(length=3)).tolist()
@@ -27,32 +37,44 @@ def windows(
     length = settings.length
     stride = length // 2 if overlap else length
     frames = np.diff(starts, append=len(order))
-    beyond = np.maximum(frames - length, 0)  # where the last window starts
-    count = -(-beyond // stride) + 1
-    which = np.repeat(np.arange(len(starts)), count)
-    number = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
-    place = np.minimum(number * stride, beyond[which])[:, None] + np.arange(length)
-    inside = place < frames[which, None]
-    return np.asarray(
-        np.where(inside, order[np.where(inside, starts[which, None] + place, 0)], -1), np.int64
-    )
+    last_start = np.maximum(frames - length, 0)
+    # Rounded up: the last window ends with the recording, also where strides do not fit.
+    count = -(-last_start // stride) + 1
+
+    # All windows of all recordings at once, without a loop over recordings.
+    recording = np.repeat(np.arange(len(starts)), count)
+    number = np.arange(len(recording)) - np.repeat(np.cumsum(count) - count, count)
+    first = np.minimum(number * stride, last_start[recording])
+    position = first[:, None] + np.arange(length)
+    inside = position < frames[recording, None]
+    rows = order[np.where(inside, starts[recording, None] + position, 0)]
+    return np.asarray(np.where(inside, rows, -1), np.int64)
 
 
 def _recordings(table: pd.DataFrame, gap: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """All rows (N,), recording by recording, each in order; and where among them each recording starts."""
+    """All rows (N,), recording by recording in order of frames, and where each recording starts."""
     video, names = pd.factorize(table["video"])
     frame = np.where(video < 0, 0.0, pd.to_numeric(table["frame"]).to_numpy(np.float64))
-    if (lost := np.isnan(frame)).any():
+    missing = np.isnan(frame)
+    if missing.any():
+        name = names[video[missing.argmax()]]
         raise DataError(
-            f"video {names[video[lost.argmax()]]!r}: {lost.sum()} rows have no frame number, and windows need their order"
+            f"video {name!r}: {missing.sum()} rows have no frame number, "
+            "and windows need their order"
         )
-    alone = np.flatnonzero(video < 0)
-    video[alone] = len(names) + np.arange(len(alone))
+    # A row without a video becomes a video of its own.
+    single = np.flatnonzero(video < 0)
+    video[single] = len(names) + np.arange(len(single))
+
     order = np.lexsort((frame, video))
-    same, step = np.diff(video[order]) == 0, np.diff(frame[order])
-    if (twice := same & (step == 0)).any():
-        row = order[int(twice.argmax())]
+    same_video = np.diff(video[order]) == 0
+    step = np.diff(frame[order])
+    repeated = same_video & (step == 0)
+    if repeated.any():
+        row = order[int(repeated.argmax())]
         raise DataError(
-            f"video {names[video[row]]!r}: frame {frame[row]:g} comes twice; give each face a video of its own"
+            f"video {names[video[row]]!r}: frame {frame[row]:g} comes twice; "
+            "give each face a video of its own"
         )
-    return order, np.flatnonzero(np.concatenate([[True], ~same | (step > gap)]))
+    begins = np.concatenate([[True], ~same_video | (step > gap)])
+    return order, np.flatnonzero(begins)

@@ -157,8 +157,9 @@ def _strings_under_keys(kind: type[BaseModel]) -> dict[str, str]:
     assert isinstance(body, ast.ClassDef)
     docs = {}
     for key, below in zip(body.body, body.body[1:], strict=False):
-        is_key = isinstance(key, ast.AnnAssign) and isinstance(key.target, ast.Name)
-        if is_key and isinstance(below, ast.Expr):
+        if not isinstance(key, ast.AnnAssign) or not isinstance(key.target, ast.Name):
+            continue
+        if isinstance(below, ast.Expr):
             docs[key.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
     return docs
 
