@@ -270,6 +270,7 @@ def smooth(
         ValueError: A track's tasks change.
 
     Examples:
+        >>> from mien.records import Face, Status
         >>> face = Face((0, 0, 9, 9), np.zeros((5, 2)), 1.0, track=1)
         >>> clip = []
         >>> for i, valence in enumerate([0.0, 1.0, 0.0]):
