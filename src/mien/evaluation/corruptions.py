@@ -110,6 +110,7 @@ def _whole_picture(image: Image) -> Square:
 def _resize(image: Image | Floats, width: int, height: int) -> NDArray[np.float32]:
     """Resized without aliasing, float32 (height, width, 3)."""
     shrinks = width < image.shape[1]
+    # Only averaging over areas keeps fine texture from turning into false patterns.
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = cv2.resize(image.astype(np.float32), (width, height), interpolation=method)
     return np.asarray(resized, np.float32)
@@ -143,6 +144,7 @@ def _noise(image: Image, square: Square) -> Image:
 
 def _jpeg30(image: Image, square: Square) -> Image:
     """Add the artefacts that JPEG leaves at the size of a small face."""
+    # JPEG works on blocks of 8 px: at the picture's own size a large face would hardly suffer.
     small = _to_uint8(_resize(image, *_scaled_size(image, JPEG_SIDE / square.side)))
     done, code = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not done:
@@ -300,6 +302,7 @@ def apply(
     changed = condition.change(np.ascontiguousarray(image), square)
     if condition.whole:
         return (changed if points is None else _cut(changed, square)), None
+    # The points turn with the picture, as a detector would find them.
     if condition.roll and points is not None:
         rotation = _rotation(square, condition.roll)
         points = points @ rotation[:, :2].T + rotation[:, 2]
@@ -405,6 +408,7 @@ def robustness_markdown(results: Mapping[str, Mapping[str, Measure]]) -> str:
         names |= dict.fromkeys(measures)
     lines = ["| condition | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for condition, measures in results.items():
+        # The two clean rows are what the others are compared with, and show no change.
         is_base = condition.startswith("clean")
         base = results.get("clean whole" if CONDITIONS[condition].whole else "clean", {})
         cells = []

@@ -88,6 +88,7 @@ def group_sums(
         parts = _moment_sums(pred, target, number, groups)
     else:
         parts = _decision_sums(pred >= np.asarray(threshold), target, number, groups)
+    # A face counts once, however many of its units are annotated.
     rows = annotated.any(axis=1)
     has_labels = np.bincount(number[rows], minlength=groups) > 0
     return GroupSums(task, graded, parts, has_labels, int(rows.sum()), counts)
@@ -130,6 +131,7 @@ def resampled(parts: Floats, rounds: int, seed: int) -> Floats:
     sums = []
     for start in range(0, rounds, step):
         draws = rng.integers(groups, size=(min(step, rounds - start), groups))
+        # How often each group was drawn: a matrix product then adds up its sums that often.
         times = np.stack([np.bincount(draw, minlength=groups) for draw in draws])
         sums.append(times.astype(np.float64) @ parts)
     return np.concatenate(sums)
@@ -164,6 +166,7 @@ def _class_sums(
     truth = target[rows].argmax(axis=1)
     guess = pred.argmax(axis=1)
     top = pred.max(axis=1).astype(np.float64)
+    # Bins are open below, as in Guo et al. (2017); a probability of 0 counts to the first.
     bin_of = np.clip(np.ceil(top * BINS).astype(np.intp) - 1, 0, BINS - 1)
     hits = (guess == truth).astype(np.float64)
 
@@ -275,6 +278,7 @@ def _moment_measures(sums: Floats, names: Sequence[str], is_scalar: bool) -> Sum
     var_p = _variance(pp, faces, mean_p)
     var_t = _variance(tt, faces, mean_t)
     covariance = _ratio(pt, faces) - mean_p * mean_t
+    # One face has no variance, so correlation is undefined, not 0.
     enough = faces >= 2
     r = np.where(enough, _ratio(covariance, np.sqrt(var_p * var_t)), np.nan)
     rmse = np.sqrt(_ratio(squared, faces))
@@ -285,6 +289,7 @@ def _moment_measures(sums: Floats, names: Sequence[str], is_scalar: bool) -> Sum
             ("", "mean_rmse"): _mean_of(rmse, faces > 0),
         }
         return whole | _by_name(names, {"r": r, "rmse": rmse})
+    # Lin (1989): the covariance against both variances and the shift between the means.
     shift = (mean_p - mean_t) ** 2
     spread = var_p + var_t + np.where(shift > _CONSTANT, shift, 0)
     shared = np.where((var_p > 0) & (var_t > 0), covariance, 0)

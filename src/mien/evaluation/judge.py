@@ -85,6 +85,7 @@ def judge(
         UnknownNameError: For a protocol that does not exist.
         LabelMismatchError: For a protocol whose classes the task does not have.
     """
+    # Faces of one video are alike: drawing faces would give intervals that are far too narrow.
     number, over = group_numbers(table, groups)
     data = LabelledScores(tuple(tasks), scores, table, number, thresholds or {}, rounds, seed)
     sums = {task.key: data.group_sums(task) for task in tasks}
@@ -151,6 +152,7 @@ def headline(
             main_measure = headlines(task_sums.task.kind, task_sums.graded)[-1]
             main.append(values["", main_measure].value)
             known |= _watchable(task_sums.task.family, values)
+    # A task whose measure is undefined makes the mean NaN rather than silently drop out.
     if watch == "mean":
         return sum(main) / len(main)
     if watch not in known:
@@ -249,6 +251,7 @@ def _class_diagrams(sums: GroupSums) -> dict[str, Any]:
 def _density(task: Task, pred: Floats, table: pd.DataFrame) -> dict[str, list[list[int]]]:
     """Faces by true and predicted value, for every column that is annotated at all."""
     target = labels(table.reindex(columns=list(task.columns)), task)
+    # Equal steps over the task's range, so that pictures of different runs can be compared.
     edges = np.linspace(task.low, task.high, CELLS + 1)
     density = {}
     for i, name in enumerate(task.names):
@@ -266,6 +269,7 @@ def _by_people(
     """Headline measures of every value of column `by`, the gaps between them, and notes."""
     column = column_of(data.table, by)
     known = column.notna().to_numpy()
+    # Values of any type are named by their text, so that 1 and "1" are one group.
     text = column.astype(str).to_numpy()
     names = sorted(set(text[known]))
     if not 1 <= len(names) <= _MOST_GROUPS:
@@ -311,6 +315,7 @@ def _gaps(parts: Sequence[Part]) -> dict[str, Gap]:
     for part in parts:
         for name, measure in part.measures.items():
             values = by_measure.setdefault(name, [])
+            # A small group is best or worst by chance.
             if measure.faces >= FEW and not np.isnan(measure.value):
                 values.append((measure.value, part.name))
     gaps = {}

@@ -128,6 +128,7 @@ class LabelledScores:
         Returns:
             The measures by name and measure.
         """
+        # Groups without a label would only thin out the draws.
         parts = sums.parts[sums.has_labels]
         values = measures(sums, parts.sum(axis=0)[None])
         draws = measures(sums, resampled(parts, self.rounds, self.seed))
@@ -228,6 +229,7 @@ def group_numbers(table: pd.DataFrame, groups: str) -> tuple[Numbers, str]:
     number = np.full(len(table), -1)
     used = []
     for column in columns:
+        # An empty cell has the code -1, and is left to the next column.
         codes = pd.factorize(column_of(table, column))[0]
         free = (number < 0) & (codes >= 0)
         if free.any():
@@ -266,6 +268,7 @@ def _target(task: Task, table: pd.DataFrame) -> Floats | None:
 
     A row of a ``one_of`` task is annotated as a whole or NaN.
     """
+    # Some units may be unlabelled as a whole; a class that is missing would change the others.
     missing = [column for column in task.columns if column not in table]
     if len(missing) == len(task.columns):
         return None
@@ -296,6 +299,7 @@ def _prediction(task: Task, scores: Mapping[str, Floats], target: Floats) -> Flo
             f"{task.key}: scores are {pred.shape}, the label table asks for {target.shape}; "
             "score the same table, in its order"
         )
+    # A score is needed only where there is a label to compare it with.
     used = pred[~np.isnan(target)]
     missing = int(np.isnan(used).sum())
     if missing:

@@ -91,6 +91,7 @@ def video_folds(groups: ArrayLike, folds: int = 5, seed: int = 0) -> Codes:
         )
     sizes = np.bincount(code)
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
+    # Large groups first, or the last one may upset folds that were even.
     size_class = -np.log2(sizes).astype(np.int64)
     fold_of = np.empty(len(sizes), np.int64)
     rows = np.zeros(folds, np.int64)
@@ -179,6 +180,7 @@ def tune(
     """
     number = _checked_folds(inputs, fold)
     labels = _checked_target(target, inputs.shape[-2])
+    # A row with a single annotated unit is judged too: the measure drops what is NaN.
     labelled = ~np.isnan(labels.reshape(len(labels), -1)).all(axis=1)
     rows = [np.flatnonzero(seen & labelled) for seen in _rows_seen(number, len(inputs))]
     best: list[_Best[P] | None] = [None] * len(inputs)
@@ -285,6 +287,7 @@ def thresholds_for(scores: ArrayLike, target: ArrayLike, grid: Sequence[float] =
             "fill missing rows first"
         )
     preferred = np.array(sorted(grid, key=_distance_from_half))
+    # A comparison with NaN is false, so what is not annotated is no positive.
     positive = labels == 1
     f1 = np.stack([_f1((values >= limit) & annotated, positive) for limit in preferred])
     # argmax takes the first of equals.
@@ -388,6 +391,7 @@ def divergence(frequencies: ArrayLike, counts: ArrayLike) -> Floats:
     exists = published > 0
     p = (published / published.sum())[exists]
     q = (decided / decided.sum(axis=-1, keepdims=True))[..., exists]
+    # A class that exists and is never decided divides by 0, which is the infinity that is meant.
     with np.errstate(divide="ignore"):
         return np.asarray((p * np.log(p / q)).sum(axis=-1))
 

@@ -71,6 +71,7 @@ def draw(evaluation: Evaluation, about: About, path: Path) -> None:
     for result in evaluation.tasks:
         bands.append(_task(result))
     names = evaluation.compared
+    # More panels in one row would leave no room for the names of groups.
     for start in range(0, len(names), _MOST_ACROSS):
         bands.append(_people(evaluation, names[start : start + _MOST_ACROSS]))
     heights = [band.height for band in bands]
@@ -222,6 +223,7 @@ def _confidence_histogram(axes: Axes, bins: Sequence[Bin]) -> None:
     heights = [bin.faces for bin in bins]
     axes.bar(centres, heights, width=0.88 / len(bins), color=_BLUE)
     for x, count in zip(centres, heights, strict=True):
+        # Zeros would only clutter the axis.
         if count:
             axes.text(x, count, f"{count}", ha="center", va="bottom", size=7, color=_GREY)
     highest = max(heights) or 1
@@ -282,6 +284,7 @@ def _bars_across(
         axes.text(x, row, number(measure.value, 2), va="center", size=_SMALL, color=_INK)
     axes.set_yticks(rows, names)
     axes.set(xlim=(_lowest(measures), 1.12), ylim=(len(names) - 0.4, -0.6))
+    # Ticks end at 1, the best value; the room beyond is for the numbers.
     axes.set_xticks(np.arange(0, 1.01, 0.2))
     _style(axes, "x")
 

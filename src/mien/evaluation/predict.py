@@ -77,6 +77,7 @@ def evaluate_bundle(
         DataError: For a picture that cannot be read, an empty table, or one without a readable
             picture.
     """
+    # Before any picture is read: a name that the bundle lacks should not cost an hour.
     pairs = [(task, _source_of(task, model)) for task in (tasks or model.tasks)]
     if "image" not in table:
         columns = ", ".join(map(str, table.columns))
@@ -115,6 +116,7 @@ def five_points(cell: Any, row: int) -> Floats | None:
     Raises:
         DataError: For anything but 10 finite numbers.
     """
+    # Tables read from files hold NaN where the adapter wrote None.
     if cell is None or (np.ndim(cell) == 0 and pd.isna(cell)):
         return None
     points = np.asarray(cell, np.float64)
@@ -139,6 +141,7 @@ def score_pictures(
     Returns:
         Scores (N, K) by task family, in the order of the pictures.
     """
+    # A batch is aligned as a whole or not at all, so the two kinds are scored apart.
     scores: dict[str, Floats] = {}
     for with_points in (True, False):
         rows = [i for i, five in enumerate(points) if (five is not None) == with_points]

@@ -94,6 +94,7 @@ def markdown(evaluations: Sequence[Evaluation], about: About) -> str:
     Raises:
         DataError: For no evaluation, or several that judged different tasks.
     """
+    # Also for a single run: it is what refuses an empty list.
     runs = mean_over_runs(evaluations)
     first = evaluations[0]
     lines = [f"# {about.run} on {about.data}, {about.split}", ""]
@@ -128,6 +129,7 @@ def write_report(evaluations: Sequence[Evaluation], about: About, stem: Path) ->
     """
     text = markdown(evaluations, about)
     report = Report(mien=__version__, about=about, evaluations=tuple(evaluations))
+    # Not `with_suffix`: a stem such as "run.v2" would lose its end.
     text_path = stem.with_name(stem.name + ".md")
     json_path = stem.with_name(stem.name + ".json")
     atomic_write(text_path, text.encode())
@@ -231,6 +233,7 @@ def _reliability(result: TaskResult) -> list[str]:
     count = len(result.reliability)
     rows = []
     for i, bin in enumerate(result.reliability):
+        # Most probabilities of a sure network lie in the last bins; empty ones say nothing.
         if bin.faces:
             span = f"{i / count:.2f} to {(i + 1) / count:.2f}"
             rows.append((span, str(bin.faces), number(bin.confidence), number(bin.accuracy)))

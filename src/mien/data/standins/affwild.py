@@ -132,17 +132,19 @@ def _lines(
     va = np.where(without[:, :1], _NO_VA, va)
     va[no_arousal, 1] = _NO_VA
     expr = np.where(without[:, 1], _NO_CODE, expr)
+    # A row may lose its expression if it has one and would not become empty.
+    can_lose = (expr >= 0) & ~without[:, [0, 2]].all(axis=1)
     repeated = set(again.tolist())
     lines: list[str] = []
     for i, image in enumerate(images):
-        row = (va[i].tolist(), units[i].tolist())
-        line = _line(image, row[0], int(expr[i]), row[1])
+        values, codes = va[i].tolist(), units[i].tolist()
+        line = _line(image, values, int(expr[i]), codes)
         lines.append(line)
         if i in repeated:
             # Every other row that repeats an image has lost a task on the way.
-            can_lose = expr[i] >= 0 and not without[i, [0, 2]].all()
-            loses = len(lines) % 2 and can_lose
-            lines.append(_line(image, row[0], _NO_CODE, row[1]) if loses else line)
+            if len(lines) % 2 and can_lose[i]:
+                line = _line(image, values, _NO_CODE, codes)
+            lines.append(line)
     return lines
 
 

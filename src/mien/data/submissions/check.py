@@ -125,6 +125,7 @@ def guess(path: Path) -> str:
         what = "the file is empty" if path.exists() else "there is no such file or folder"
         raise DataError(f"{path}: {what}; give the submission's own path")
     fits = []
+    # A format without a header would fit every file.
     for form in FORMATS.values():
         if form.header and _first_line(form, path) == form.header:
             fits.append(form)
@@ -246,9 +247,11 @@ def _check_lines(
     number = np.arange(1, len(lines) + 1, dtype=np.int64)
     if _takes_header(form, lines, defects, listed):
         lines, number = lines.slice(1), number[1:]
+    # Blank lines are counted and then left out, so that the rows around them are still compared.
     blank = _numpy(pc.equal(pc.utf8_trim_whitespace(lines), ""))
     defects.add_lines("blank line", number[blank])
     lines, number = lines.filter(pa.array(~blank)), number[~blank]
+    # The name is a field of its own, before the values.
     named = listed is not None
     right = _check_field_counts(lines, number, len(form.fields) + named, defects)
     fields = pc.split_pattern(lines.filter(pa.array(right)), ",").combine_chunks()
@@ -315,6 +318,7 @@ def _takes_header(
 ) -> bool:
     """Whether the first line is a header, right or wrong, and no row."""
     first = lines[0].as_py() if len(lines) else ""
+    # The header of another format is told as such: the usual slip is the wrong year.
     known = [other.name for other in FORMATS.values() if other.header == first]
     if first == form.header or not (form.header or known):
         return bool(form.header) and len(lines) > 0
@@ -396,11 +400,8 @@ def _check_names(rows: _Rows, official: pd.Series, defects: _Defects) -> None:
         return
     # A row whose name is not in the list has the code -1.
     known = answered >= 0
-    times_expected = np.bincount(expected, minlength=len(unique))
+    again = known & _too_often(answered, known, expected)
     times_answered = np.bincount(answered[known], minlength=len(unique))
-    seen_before = np.zeros(len(answered), np.int64)
-    seen_before[known] = _occurrence(answered[known])
-    again = known & (seen_before >= times_expected[answered])
     missing = _occurrence(expected) >= times_answered[expected]
     surplus_rows, doubled_rows = np.flatnonzero(~known), np.flatnonzero(again)
     missing_rows = np.flatnonzero(missing)
@@ -416,6 +417,14 @@ def _check_names(rows: _Rows, official: pd.Series, defects: _Defects) -> None:
     pairs = zip(kept[moved], unique[order[moved]], strict=True)
     reordered = (f"line {rows.line[i]}: {names.iloc[i]}, expected {name}" for i, name in pairs)
     defects.add("reordered row", reordered, len(moved))
+
+
+def _too_often(answered: NDArray[Any], known: Mask, expected: NDArray[Any]) -> Mask:
+    """Which rows answer a name more often than the list has it."""
+    times_expected = np.bincount(expected)
+    seen_before = np.zeros(len(answered), np.int64)
+    seen_before[known] = _occurrence(answered[known])
+    return np.asarray(seen_before >= times_expected[answered])
 
 
 def _occurrence(codes: Any) -> Numbers:

@@ -194,6 +194,7 @@ def video_lengths(listed: pd.DataFrame) -> dict[str, int]:
     >>> video_lengths(pd.DataFrame({"image": images, "video": "a", "frame": [1, 2]}))
     {'a': 2}
     """
+    # Rows of a file per video have no name: only their place says which frame they answer.
     expected = listed.groupby("video", sort=False).cumcount() + 1
     wrong = (listed["frame"] != expected).to_numpy()
     if wrong.any():

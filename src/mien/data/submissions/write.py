@@ -84,6 +84,7 @@ def write(
         video_lengths(listed)  # raises where line k would not be frame k
     by_image = _scores_by_image(form, scores)
     unlisted = tuple(by_image.index.difference(pd.Index(listed["image"]), sort=False))
+    # A listed image without a score becomes a row of NaN, which is filled below.
     by_row = by_image.reindex(listed["image"])
     filled = np.zeros(len(listed), bool)
     fields: list[list[str]] = []
@@ -119,20 +120,7 @@ def _scores_by_image(form: Format, scores: pd.DataFrame) -> pd.DataFrame:
     columns: list[str] = []
     for task in form.tasks:
         columns += task.columns
-    missing = [column for column in ("image", *columns) if column not in scores]
-    if missing:
-        plural = "s" if len(missing) > 1 else ""
-        raise DataError(
-            f"{form.name} needs the column{plural} {', '.join(missing)}; "
-            "the scores have none of that name"
-        )
-    values = scores[columns].to_numpy(np.float64)
-    infinite = int(np.isinf(values).any(axis=1).sum())
-    if infinite:
-        raise DataError(
-            f"{form.name}: the scores are infinite in {infinite} of {len(values)} rows; "
-            "NaN says that a row was not measured"
-        )
+    values = _values(form, scores, columns)
     code, images = pd.factorize(scores["image"])
     nameless = int((code < 0).sum())
     if nameless:
@@ -140,6 +128,7 @@ def _scores_by_image(form: Format, scores: pd.DataFrame) -> pd.DataFrame:
             f"{form.name}: {nameless} rows of the scores name no image; "
             "give each the name that the list has"
         )
+    # An image that comes twice in the list may come twice in the scores, with the same values.
     first = np.flatnonzero(~pd.Series(code).duplicated())
     same = np.isclose(values, values[first[code]], rtol=0, atol=_SAME, equal_nan=True)
     differs = ~same.all(axis=1)
@@ -150,6 +139,25 @@ def _scores_by_image(form: Format, scores: pd.DataFrame) -> pd.DataFrame:
             f"({differs.sum()} such rows); keep one of them"
         )
     return pd.DataFrame(values[first], index=pd.Index(images), columns=columns)
+
+
+def _values(form: Format, scores: pd.DataFrame, columns: Sequence[str]) -> Floats:
+    """Scores (N, K) of some columns, finite or NaN."""
+    missing = [column for column in ("image", *columns) if column not in scores]
+    if missing:
+        plural = "s" if len(missing) > 1 else ""
+        raise DataError(
+            f"{form.name} needs the column{plural} {', '.join(missing)}; "
+            "the scores have none of that name"
+        )
+    values = scores[list(columns)].to_numpy(np.float64)
+    infinite = int(np.isinf(values).any(axis=1).sum())
+    if infinite:
+        raise DataError(
+            f"{form.name}: the scores are infinite in {infinite} of {len(values)} rows; "
+            "NaN says that a row was not measured"
+        )
+    return values
 
 
 def _complete(
@@ -239,6 +247,7 @@ def _check_home(home: Path, names: set[str]) -> None:
 
 def _write_files(texts: Iterable[tuple[Path, str]]) -> None:
     """Write all files under other names, and only then give them their own."""
+    # Whatever fails, no file of the submission is replaced and no part is left behind.
     with ExitStack() as stack:
         files = []
         for path, text in texts:
