@@ -54,7 +54,8 @@ class Mixing(Spec):
     cap: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
     """By task: most training rows of a class, after thinning; see `cap_per_class`."""
     shared: bool = True
-    """Whether a row that a task of `thin` or `cap` keeps has its labels of the others as well; false: each task has only its own rows."""
+    """Whether a row that a task of `thin` or `cap` keeps has its labels of the others as well; false:
+    each task has only its own rows."""
     consistent: bool = False
     """Whether expressions that contradict valence and arousal are left out; see `drop_inconsistent`."""
     drop: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default={})
@@ -71,201 +72,269 @@ class Mixing(Spec):
 
 
 def mix(tables: Sequence[pd.DataFrame], how: Mixing, tasks: Sequence[Task]) -> pd.DataFrame:
-    """The tables as one, with rows numbered anew.
+    """Make one label table of several.
 
-    First `join`, then `drop_inconsistent`, `subsample_in_time` and `cap_per_class`, then `drop_labels`.
+    First `join`, then `drop_inconsistent`, `subsample_in_time` and `cap_per_class`, then
+    `drop_labels`. Where several tasks are thinned or capped, a row stays if one of them has a
+    label there and keeps it, and if none has.
 
-    tasks: those of the tables' columns. Where several tasks are thinned or capped, a row stays if one of them has a label there and keeps
-    it, and if none has. Settings for a task that is not among `tasks` have no effect, and a note says so. Raises DataError as the parts do.
+    Args:
+        tables: Label tables in which every row has a split.
+        how: The settings. Those for a task that is not among `tasks` have no effect, and a note
+            says so.
+        tasks: The tasks of the tables' columns.
+
+    Returns:
+        The mixed table, with rows numbered anew, and notes on every step in ``attrs["notes"]``.
+
+    Raises:
+        DataError: As the steps do.
     """
     table = join(tables)
-    asked = {task.family: task for task in tasks}
-    idle = [
-        family for family in dict.fromkeys([*how.thin, *how.cap, *how.drop]) if family not in asked
-    ]
-    if how.consistent and "expr" in asked:
+    by_family = {task.family: task for task in tasks}
+    if how.consistent and "expr" in by_family:
         table = drop_inconsistent(table)
-    table = _chosen(
-        table, how, [task for family, task in asked.items() if family in (*how.thin, *how.cap)]
-    )
+    chosen = [task for task in tasks if task.family in (*how.thin, *how.cap)]
+    table = _selected(table, how, list({task.family: task for task in chosen}.values()))
     for i, (family, share) in enumerate(how.drop.items()):
-        if family in asked:
-            table = drop_labels(table, asked[family], share, how.seed + i)
-    lines = (
-        [f"{', '.join(idle)}: not learned here, so nothing was thinned, capped or dropped by it"]
-        if idle
-        else []
-    )
-    return _saying(table.reset_index(drop=True), table, *lines)
+        if family in by_family:
+            table = drop_labels(table, by_family[family], share, how.seed + i)
+    named = dict.fromkeys([*how.thin, *how.cap, *how.drop])
+    idle = [family for family in named if family not in by_family]
+    notes = []
+    if idle:
+        notes.append(
+            f"{', '.join(idle)}: not learned here, so nothing was thinned, capped or dropped by it"
+        )
+    return _with_notes(table.reset_index(drop=True), table, *notes)
 
 
-def _chosen(table: pd.DataFrame, how: Mixing, tasks: Sequence[Task]) -> pd.DataFrame:
+def _selected(table: pd.DataFrame, how: Mixing, tasks: Sequence[Task]) -> pd.DataFrame:
     """The rows that one of the tasks keeps, or that none has a label of."""
     if not tasks:
         return table
-    notes, own, bare = list[str](), dict[Task, Marks](), np.ones(len(table), bool)
+    notes: list[str] = []
+    kept_by: dict[Task, Marks] = {}
+    unlabelled = np.ones(len(table), bool)
     for i, task in enumerate(tasks):
-        part = _saying(table)
+        part = _with_notes(table)
         if task.family in how.thin:
             part = subsample_in_time(part, task, how.thin[task.family])
         if task.family in how.cap:
             part = cap_per_class(part, task, how.cap[task.family], how.seed + i)
         notes += part.attrs["notes"]
         labelled = _labelled(table, task)
-        own[task] = labelled & table.index.isin(part.index)
-        bare &= ~labelled
-    stays = bare | np.any(list(own.values()), axis=0)
-    found = table[stays]
+        kept_by[task] = labelled & table.index.isin(part.index)
+        unlabelled &= ~labelled
+    stays = unlabelled | np.any(list(kept_by.values()), axis=0)
+    selected = table[stays]
     if not how.shared:
-        found = found.assign(**{
-            name: found[name].where(pd.Series(mine[stays], found.index)) for task, mine in own.items() for name in task.columns
-        })  # fmt: skip
+        for task, kept in kept_by.items():
+            selected = _without_labels(selected, task, ~kept[stays])
     training = table["split"] == "train"
     if len(tasks) > 1:
-        told = ", ".join(task.key for task in tasks)
+        keys = ", ".join(task.key for task in tasks)
         notes.append(
-            f"{(stays & training).sum()} of {training.sum()} training rows are kept by one of {told}, or have no label of any"
+            f"{(stays & training).sum()} of {training.sum()} training rows are kept by one of "
+            f"{keys}, or have no label of any"
         )
-        notes += [f"{task.key}: {_counts(found, task)}" for task in tasks]
-    return _saying(found, table, *notes)
+        notes += [f"{task.key}: {_counts(selected, task)}" for task in tasks]
+    return _with_notes(selected, table, *notes)
 
 
 def subsample_in_time(table: pd.DataFrame, task: Task, strides: Mapping[str, int]) -> pd.DataFrame:
-    """The table with every k-th training row of a class in each video, in the order of its frames, the first one first.
+    """Keep every k-th training row of a class in each video, in the order of its frames.
 
-    strides: k by class name (a row's class has its largest share); or ``{"every": k}`` for every k-th labelled row whatever its class. Rows
-    without a video are not in time and stay, and so do rows without a label of the task.
-    ABAW2's mixture takes neutral 10, happiness 2 and sadness 2 of Aff-Wild2, and every 5th row for valence and arousal; it counts
-    through all videos together, so that its first row of a video is any.
-    Raises DataError for strides that are none, and for a class that the task lacks.
+    The first row of a class in a video stays. Rows without a video are not in time and stay, and
+    so do rows without a label of the task. ABAW2's mixture takes neutral 10, happiness 2 and
+    sadness 2 of Aff-Wild2, and every 5th row for valence and arousal; it counts through all videos
+    together, so that its first row of a video is any.
+
+    Args:
+        table: A label table.
+        task: The task whose classes count. A row's class has its largest share.
+        strides: k by class name; or ``{"every": k}`` for every k-th labelled row whatever it shows.
+
+    Returns:
+        The rows that stay.
+
+    Raises:
+        DataError: Strides are not whole numbers from 1, or the task lacks a class.
     """
+    group, steps = _stride_groups(table, task, strides)
+    rows = np.flatnonzero((group >= 0) & table["video"].notna() & (table["split"] == "train"))
+    timed = table.iloc[rows]
+    order = np.argsort(timed["frame"].to_numpy(float), kind="stable")
+    keys = pd.DataFrame({"video": timed["video"].to_numpy(object), "group": group[rows]})
+    position = keys.iloc[order].groupby(["video", "group"]).cumcount()
+    # The index of `position` says which of `rows` each place belongs to.
+    ordered = rows[position.index]
+    dropped = np.zeros(len(table), bool)
+    dropped[ordered] = position.to_numpy() % steps[group[ordered]] > 0
+    listed = ", ".join(f"{name} {k}" for name, k in strides.items())
+    return _without_rows(table, dropped, task, f"thinned in time ({listed})")
+
+
+def _stride_groups(
+    table: pd.DataFrame, task: Task, strides: Mapping[str, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The group of each row (N,), -1 for none, and the stride of each group."""
     if not strides or min(strides.values()) < 1:
         raise DataError(f"thin: strides are {dict(strides)}; give whole numbers from 1 on by class")
     if EVERY in strides:
         if len(strides) > 1:
-            raise DataError(
-                f"thin: {EVERY} stands for all classes; leave out {', '.join(name for name in strides if name != EVERY)}"
-            )
-        group = np.where(_labelled(table, task), 0, -1)
-        steps = np.array([strides[EVERY]])
-    else:
-        group = _classes(table, task, "thin")
-        if strange := [name for name in strides if name not in task.names]:
-            raise DataError(
-                f"thin: {UnknownNameError(f'class of {task.key}', strange[0], (*task.names, EVERY))}"
-            )
-        steps = np.array([strides.get(name, 1) for name in task.names])
-    rows = np.flatnonzero((group >= 0) & table["video"].notna() & (table["split"] == "train"))
-    some = table.iloc[rows]
-    order = np.argsort(some["frame"].to_numpy(float), kind="stable")
-    place = (
-        pd.DataFrame({"video": some["video"].to_numpy(object), "group": group[rows]})
-        .iloc[order]
-        .groupby(["video", "group"])
-        .cumcount()
-    )
-    gone = np.zeros(len(table), bool)
-    gone[rows[place.index]] = place.to_numpy() % steps[group[rows[place.index]]] > 0
-    told = ", ".join(f"{name} {k}" for name, k in strides.items())
-    return _without(table, gone, task, f"thinned in time ({told})")
+            others = ", ".join(name for name in strides if name != EVERY)
+            raise DataError(f"thin: {EVERY} stands for all classes; leave out {others}")
+        return np.where(_labelled(table, task), 0, -1), np.array([strides[EVERY]])
+    group = _classes(table, task, "thin")
+    if strange := [name for name in strides if name not in task.names]:
+        unknown = UnknownNameError(f"class of {task.key}", strange[0], (*task.names, EVERY))
+        raise DataError(f"thin: {unknown}")
+    return group, np.array([strides.get(name, 1) for name in task.names])
 
 
 def cap_per_class(table: pd.DataFrame, task: Task, most: int, seed: int) -> pd.DataFrame:
-    """The table with at most `most` training rows of each class, taken at random by `seed`; rows without a label of the task stay.
+    """Keep at most so many training rows of each class.
 
-    A row's class has its largest share. Raises DataError for a task without classes, and for fewer than one row.
+    Args:
+        table: A label table. Rows without a label of the task stay.
+        task: A ``one_of`` task. A row's class has its largest share.
+        most: The most rows of a class.
+        seed: The same seed takes the same rows.
+
+    Returns:
+        The rows that stay.
+
+    Raises:
+        DataError: The task has no classes, or `most` is below 1.
     """
     if most < 1:
         raise DataError(f"cap: {most} rows of a class; give a whole number from 1 on")
     group = np.where(table["split"] == "train", _classes(table, task, "cap"), -1)
-    lots = np.random.default_rng(seed).permutation(len(table))
-    place = pd.Series(group[lots]).groupby(group[lots]).cumcount().to_numpy()
-    gone = np.zeros(len(table), bool)
-    gone[lots] = (place >= most) & (group[lots] >= 0)
-    return _without(table, gone, task, f"at most {most} of a class")
+    shuffled = np.random.default_rng(seed).permutation(len(table))
+    position = pd.Series(group[shuffled]).groupby(group[shuffled]).cumcount().to_numpy()
+    dropped = np.zeros(len(table), bool)
+    dropped[shuffled] = (position >= most) & (group[shuffled] >= 0)
+    return _without_rows(table, dropped, task, f"at most {most} of a class")
 
 
 def drop_inconsistent(table: pd.DataFrame) -> pd.DataFrame:
-    """The table in which training rows lose an expression that contradicts their valence and arousal; they stay, with the other labels.
+    """Take expressions from training rows where valence and arousal contradict them.
 
-    Happiness with valence below 0, sadness with valence above 0, neutral farther than 0.5 from the middle (Deng, Chen & Shi 2020). A row's
-    expression has its largest share. Raises DataError for a table without expressions, valence or arousal.
+    These are happiness with valence below 0, sadness with valence above 0, and neutral farther
+    than 0.5 from the middle (Deng, Chen & Shi 2020). A row's expression has its largest share.
+
+    Args:
+        table: A label table with expressions, valence and arousal.
+
+    Returns:
+        All rows; those that contradict are without an expression, and keep their other labels.
+
+    Raises:
+        DataError: The table has no expressions, valence or arousal.
     """
-    names = [name for name in table if str(name).startswith("expr_")]
+    names = [str(name) for name in table if str(name).startswith("expr_")]
     if not names or not {"valence", "arousal"} <= set(table.columns):
         raise DataError(
             "consistent: needs columns of expressions, valence and arousal; ask for both tasks"
         )
-    expr = Task("expr.found", tuple(str(name).removeprefix("expr_") for name in names), "one_of")
-    shown, va = _classes(table, expr, "consistent"), table[["valence", "arousal"]].to_numpy(float)
+    expr = Task("expr.found", tuple(name.removeprefix("expr_") for name in names), "one_of")
+    shown = _classes(table, expr, "consistent")
+    va = table[["valence", "arousal"]].to_numpy(float)
     wrong = {
         "happiness": va[:, 0] < 0,
         "sadness": va[:, 0] > 0,
         "neutral": np.hypot(va[:, 0], va[:, 1]) > _CALM + _SAME,
     }
     training = (table["split"] == "train").to_numpy()
-    gone = {
-        name: mark & training & (shown == expr.names.index(name))
-        for name, mark in wrong.items()
-        if name in expr.names
-    }
-    counts = ", ".join(f"{name} {mark.sum()}" for name, mark in gone.items())
-    lost = np.any(list(gone.values()), axis=0) if gone else np.zeros(len(table), bool)
-    found = _bared(table, expr, lost)
-    return _saying(
-        found,
-        table,
-        f"expressions against valence and arousal left out: {counts}; training keeps {_counts(found, expr)}",
+    lost = np.zeros(len(table), bool)
+    counts = []
+    for name, rows in wrong.items():
+        if name in expr.names:
+            contradicting = rows & training & (shown == expr.names.index(name))
+            counts.append(f"{name} {contradicting.sum()}")
+            lost |= contradicting
+    remaining = _without_labels(table, expr, lost)
+    note = (
+        f"expressions against valence and arousal left out: {', '.join(counts)}; "
+        f"training keeps {_counts(remaining, expr)}"
     )
+    return _with_notes(remaining, table, note)
 
 
 def drop_labels(table: pd.DataFrame, task: Task, share: float, seed: int) -> pd.DataFrame:
-    """The table in which that share of the labelled training rows, at random by `seed`, has no label of the task; all rows stay.
+    """Take a share of the training labels of a task away, at random.
 
-    Raises DataError for a share that is not between 0 and 1.
+    Args:
+        table: A label table.
+        task: The task.
+        share: The share of its labelled training rows, between 0 and 1.
+        seed: The same seed takes the same labels.
+
+    Returns:
+        All rows, some of them without a label of the task.
+
+    Raises:
+        DataError: The share is not between 0 and 1.
     """
     if not 0 < share < 1:
         raise DataError(f"drop: the share is {share}; give one between 0 and 1")
     rows = np.flatnonzero(_labelled(table, task) & (table["split"] == "train"))
-    gone = np.zeros(len(table), bool)
-    gone[np.random.default_rng(seed).permutation(rows)[: round(share * len(rows))]] = True
-    found = _bared(table, task, gone)
-    return _saying(
-        found,
-        table,
-        f"{task.key}: {gone.sum()} of {len(rows)} training labels were taken away; left: {_counts(found, task)}",
+    dropped = np.zeros(len(table), bool)
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    dropped[shuffled[: round(share * len(rows))]] = True
+    remaining = _without_labels(table, task, dropped)
+    note = (
+        f"{task.key}: {dropped.sum()} of {len(rows)} training labels were taken away; "
+        f"left: {_counts(remaining, task)}"
     )
+    return _with_notes(remaining, table, note)
 
 
 def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """All rows of the tables, one for each face, with all their labels: an outer join; NaN where no table has a label.
+    """Join label tables: an outer join with one row for each face and all its labels.
 
-    Two rows are the same face if they have the same video and frame or, where one has no video, the same image; where a table has several
-    such rows, their images and points must be the same too. Names of videos and subjects mean the same in all tables. Where labels
-    contradict, those of the first table stay. What judges anywhere trains nowhere: a face, video or subject that is in val or test in one
-    table loses its training rows in the others, and its val rows where another has it in test.
-    Raises DataError where there is no table, a row has no split, or two tables have different classes of one family.
+    Two rows are the same face if they have the same video and frame or, where one has no video,
+    the same image; where a table has several such rows, their images and points must be the same
+    too. Names of videos and subjects mean the same in all tables. Where labels contradict, those
+    of the first table stay. What is evaluated on in any table is trained on in none: a face, video
+    or subject that is in val or test in one table loses its training rows in the others, and its
+    val rows where another has it in test.
+
+    Args:
+        tables: Label tables in which every row has a split.
+
+    Returns:
+        All faces; NaN where no table has a label.
+
+    Raises:
+        DataError: There is no table, a row has no split, or two tables have different classes of
+            one family.
     """
     _check(tables)
-    whole = pd.concat(tables, ignore_index=True)
-    whole.attrs = {}
-    notes = [line for table in tables for line in table.attrs.get("notes", ())]
+    rows = pd.concat(tables, ignore_index=True)
+    rows.attrs = {}
+    notes: list[str] = []
+    for table in tables:
+        notes += table.attrs.get("notes", ())
     part = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    key = _keys(whole, part)
-    judged = _judged(whole, key)
-    if judged.any():
+    key = _keys(rows, part)
+    leaking = _judged(rows, key)
+    if leaking.any():
         notes.append(
-            f"{judged.sum()} rows were left out: their face, video or subject judges in another set"
+            f"{leaking.sum()} rows were left out: their face, video or subject judges in another "
+            "set"
         )
-        whole, part, key = whole[~judged].reset_index(drop=True), part[~judged], key[~judged]
+        rows = rows[~leaking].reset_index(drop=True)
+        part, key = part[~leaking], key[~leaking]
     if len(tables) > 1:
-        rows = len(whole)
-        whole, differ = _merged(whole, part, pd.factorize(key)[0])
-        notes.append(f"joined {rows} rows of {len(tables)} sets to {len(whole)} faces")
+        faces, differ = _merged(rows, part, pd.factorize(key)[0])
+        notes.append(f"joined {len(rows)} rows of {len(tables)} sets to {len(faces)} faces")
         if differ:
-            told = ", ".join(f"{name} {count}" for name, count in differ.items())
-            notes.append(f"labels that contradict those of an earlier set, which stay: {told}")
-    return attach_notes(whole, notes)
+            listed = ", ".join(f"{name} {count}" for name, count in differ.items())
+            notes.append(f"labels that contradict those of an earlier set, which stay: {listed}")
+        rows = faces
+    return attach_notes(rows, notes)
 
 
 def _check(tables: Sequence[pd.DataFrame]) -> None:
@@ -295,9 +364,8 @@ def _keys(whole: pd.DataFrame, part: NDArray[np.intp]) -> Ints:
     time = whole.groupby(["video", "frame"], sort=False).ngroup().to_numpy()
     timed = time >= 0
     base = np.where(timed, time, len(whole) + image)
-    if (
-        timed.any() and not timed.all()
-    ):  # a picture without a video may be one that elsewhere has one
+    # A picture without a video may be one that elsewhere has one.
+    if timed.any() and not timed.all():
         known = pd.Series(time[timed], image[timed])
         found = pd.Series(image[~timed]).map(known[~known.index.duplicated()])
         base[~timed] = found.fillna(pd.Series(base[~timed])).astype(np.int64)
@@ -372,18 +440,18 @@ def _classes(table: pd.DataFrame, task: Task, where: str) -> NDArray[np.intp]:
     return np.where(np.isnan(shares).any(axis=1), -1, np.nan_to_num(shares).argmax(axis=1))
 
 
-def _bared(table: pd.DataFrame, task: Task, rows: Marks) -> pd.DataFrame:
+def _without_labels(table: pd.DataFrame, task: Task, rows: Marks) -> pd.DataFrame:
     """The table without the labels of a task in some rows (N,)."""
     return table.assign(**{name: table[name].mask(rows) for name in task.columns})
 
 
-def _without(table: pd.DataFrame, gone: Marks, task: Task, how: str) -> pd.DataFrame:
-    found = table[~gone]
-    return _saying(
-        found,
-        table,
-        f"{task.key}, {how}: {gone.sum()} training rows were left out; left: {_counts(found, task)}",
+def _without_rows(table: pd.DataFrame, dropped: Marks, task: Task, reason: str) -> pd.DataFrame:
+    remaining = table[~dropped]
+    note = (
+        f"{task.key}, {reason}: {dropped.sum()} training rows were left out; "
+        f"left: {_counts(remaining, task)}"
     )
+    return _with_notes(remaining, table, note)
 
 
 def _counts(table: pd.DataFrame, task: Task) -> str:
@@ -397,8 +465,9 @@ def _counts(table: pd.DataFrame, task: Task) -> str:
     )
 
 
-def _saying(table: pd.DataFrame, before: pd.DataFrame | None = None, *lines: str) -> pd.DataFrame:
-    """A table of its own with the notes of the one before it, and more."""
-    return attach_notes(
-        table.copy(deep=False), [*([] if before is None else before.attrs.get("notes", [])), *lines]
-    )
+def _with_notes(
+    table: pd.DataFrame, before: pd.DataFrame | None = None, *lines: str
+) -> pd.DataFrame:
+    """A copy of the table with the notes of the one before it, and more."""
+    notes = [] if before is None else list(before.attrs.get("notes", []))
+    return attach_notes(table.copy(deep=False), [*notes, *lines])
