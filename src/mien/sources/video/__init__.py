@@ -1,1 +1,1 @@
-"""Video decoding: packets accounted for, one clock, square pixels, colours by the stream's own flags."""
+"""Video decoding: every packet accounted for, one clock, square pixels and right colours."""

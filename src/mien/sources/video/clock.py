@@ -11,30 +11,56 @@ from mien.sources.base import TICK_S
 __all__ = ["Timestamps", "frame_rate", "frame_step_s", "jump_s"]
 
 _JUMP_S: Final = 1.0
-_JUMP_FRAMES: Final = 4.5  # coders reorder pictures over at most four
+_JUMP_FRAMES: Final = 4.5
+"""Encoders reorder pictures over at most four frames; a larger step back is a jump."""
 
 
 def frame_rate(stream: VideoStream) -> Fraction | None:
-    """Frames a second on average, as the file states it; None where it does not.
+    """Average frame rate, as the file states it.
 
-    FFmpeg's average of a DV stream is its ticks a second; its guess is right.
+    Args:
+        stream: A video stream.
+
+    Returns:
+        Frames per second; None if the file states none.
     """
     average, guess = stream.average_rate, stream.guessed_rate
-    return guess if guess and (not average or average > 2 * guess) else average
+    # FFmpeg's average of a DV stream is its ticks per second; its guess is right.
+    if guess and (not average or average > 2 * guess):
+        return guess
+    return average
 
 
 def frame_step_s(stream: VideoStream) -> float:
-    """Seconds from one frame to the next, as the file states them; 1/25 where it does not."""
+    """Time from one frame to the next.
+
+    Args:
+        stream: A video stream.
+
+    Returns:
+        Seconds, as the file states them; 1/25 where it does not.
+    """
     return 1 / float(frame_rate(stream) or 25)
 
 
 def jump_s(stream: VideoStream) -> float:
-    """A step back larger than this, in seconds, is a clock that was set back and not a disorder of frames."""
+    """The step back in time above which a clock was set back, and frames are not just reordered.
+
+    Args:
+        stream: A video stream.
+
+    Returns:
+        Seconds.
+    """
     return min(_JUMP_S, _JUMP_FRAMES * frame_step_s(stream))
 
 
 class Timestamps:
-    """Turns time stamps of one stream into seconds, strictly rising. note: what was peculiar, one line, or None."""
+    """Turns timestamps of one stream into seconds, strictly rising.
+
+    Attributes:
+        note: What was peculiar about them, one line, or None.
+    """
 
     def __init__(self, stream: VideoStream) -> None:
         self.note: str | None = None
@@ -45,21 +71,29 @@ class Timestamps:
         self._last_s = -math.inf
 
     def seconds(self, stamp: int | None) -> float:
-        """Container time of the stamp; without one, a frame's length after the last."""
-        if stamp is None:
-            now = self._last_s + self._step_s
-            if math.isinf(now):
-                now, self.note = (
-                    0.0,
-                    f"frames without a time in the file, placed at {1 / self._step_s:g} per second",
-                )
+        """Time of the next frame.
+
+        Args:
+            stamp: Its timestamp in the stream's units; None if it has none.
+
+        Returns:
+            Container time, seconds; without a timestamp one frame after the last.
+        """
+        next_s = self._last_s + self._step_s
+        if stamp is not None:
+            time_s = stamp * self._unit_s + self._shift_s
+        elif math.isinf(next_s):
+            # The first frame has no timestamp, so most likely none has.
+            time_s = 0.0
+            rate = 1 / self._step_s
+            self.note = f"frames without a time in the file, placed at {rate:g} per second"
         else:
-            now = stamp * self._unit_s + self._shift_s
-        if self._last_s - now > self._jump_s:
-            self._shift_s += self._last_s + self._step_s - now
+            time_s = next_s
+        if self._last_s - time_s > self._jump_s:
+            self._shift_s += next_s - time_s
             self.note = (
                 f"the file's clock goes back at {self._last_s:.3f} s; later times go on from there"
             )
-            now = self._last_s + self._step_s
-        self._last_s = max(now, self._last_s + TICK_S)
+            time_s = next_s
+        self._last_s = max(time_s, self._last_s + TICK_S)
         return self._last_s

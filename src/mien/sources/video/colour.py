@@ -1,4 +1,4 @@
-"""From what a decoder gives to RGB in square pixels: the matrix and range the stream names, the shape of its pixels."""
+"""From decoded frames to RGB in square pixels, by the stream's own matrix, range and aspect."""
 
 from fractions import Fraction
 from typing import Final, cast
@@ -12,67 +12,109 @@ from mien.sources.base import Pixels
 __all__ = ["SQUARE", "ToRgb", "display_size", "sane_aspect"]
 
 SQUARE: Final = Fraction(1)
-_MOST_STRETCHED: Final = 10
+_MAX_ASPECT: Final = 10
+"""Pixels more stretched than this are taken for an error of the file."""
+
+# Numbers of colour matrices as in ITU-T H.273.
 _UNSPECIFIED: Final = 2
-_KNOWN: Final = frozenset(
-    {0, 1, 2, 4, 5, 6, 7, 9}
-)  # the matrices that swscale has coefficients for
+_KNOWN: Final = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
+"""The matrices that swscale has coefficients for."""
 _MATRICES: Final = {
-    3: "reserved", 8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "SMPTE 2085", 12: "derived from the primaries",
-    13: "derived from the primaries with constant luminance", 14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-R", 17: "YCgCo-R",
-}  # fmt: skip
+    3: "reserved",
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    11: "SMPTE 2085",
+    12: "derived from the primaries",
+    13: "derived from the primaries with constant luminance",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-R",
+    17: "YCgCo-R",
+}
 
 
 def sane_aspect(shape: Fraction | None) -> Fraction | None:
-    """Width over height of one pixel; 1 where the file says nothing, None where what it says makes no sense."""
+    """Check the pixel aspect that a file states.
+
+    Args:
+        shape: Width over height of one pixel; None if the file states none.
+
+    Returns:
+        The aspect; 1 if the file states none, None if what it states makes no sense.
+    """
     if shape is None:
         return SQUARE
-    return shape if Fraction(1, _MOST_STRETCHED) <= shape <= _MOST_STRETCHED else None
+    is_sane = Fraction(1, _MAX_ASPECT) <= shape <= _MAX_ASPECT
+    return shape if is_sane else None
 
 
 def display_size(width: int, height: int, shape: Fraction) -> tuple[int, int]:
-    """Size in square pixels: like players, stretch the direction that has too few pixels and shrink none.
+    """Size in square pixels: like players, stretch the side that has too few pixels, shrink none.
+
+    Args:
+        width: Stored width, px.
+        height: Stored height, px.
+        shape: Width over height of one pixel.
+
+    Returns:
+        Width and height, px.
 
     >>> display_size(720, 576, Fraction(64, 45)), display_size(720, 480, Fraction(8, 9))
     ((1024, 576), (720, 540))
     """
-    return (round(width * shape), height) if shape >= 1 else (width, round(height / shape))
+    if shape >= 1:
+        return round(width * shape), height
+    return width, round(height / shape)
 
 
 class ToRgb:
-    """Converts pictures. note: what was peculiar about the colours, one line, or None."""
+    """Converts decoded frames.
+
+    Attributes:
+        note: What was peculiar about the colours, one line, or None.
+    """
 
     def __init__(self) -> None:
         self.note: str | None = None
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: VideoFrame, shape: Fraction) -> Pixels | None:
-        """RGB uint8 (H, W, 3) in square pixels, as stored (not turned); None where it cannot be converted.
+        """Convert a frame.
 
-        A stream that names no matrix is taken as players take it: BT.709 from 1280 columns or 577 rows up, else BT.601.
+        Args:
+            picture: A decoded frame.
+            shape: Width over height of one of its pixels.
+
+        Returns:
+            RGB uint8 (H, W, 3) in square pixels, as stored (not turned); None if it cannot be
+            converted.
         """
-        matrix = None
-        if not picture.format.is_rgb:
-            if picture.colorspace not in _KNOWN:
-                name = _MATRICES.get(picture.colorspace, f"number {picture.colorspace}")
-                self.note = (
-                    f"the colour matrix is {name}, which is rare; colours were read as BT.709"
-                )
-                picture.colorspace = matrix = Colorspace.ITU709
-            elif picture.colorspace == _UNSPECIFIED and (
-                picture.width >= 1280 or picture.height > 576
-            ):
-                matrix = Colorspace.ITU709
-        width, height = (
-            (None, None) if shape == 1 else display_size(picture.width, picture.height, shape)
-        )
-        how = None if shape == 1 else Interpolation.BICUBIC
+        matrix = self._matrix(picture)
+        width = height = method = None
+        if shape != 1:
+            width, height = display_size(picture.width, picture.height, shape)
+            method = Interpolation.BICUBIC
         try:
             rgb = self._reformatter.reformat(
-                picture, width, height, "rgb24", matrix, interpolation=how, threads=1
+                picture, width, height, "rgb24", matrix, interpolation=method, threads=1
             )
         except (av.FFmpegError, ValueError) as error:
             if isinstance(error, MemoryError):
                 raise
             return None
         return cast(Pixels, rgb.to_ndarray())
+
+    def _matrix(self, picture: VideoFrame) -> Colorspace | None:
+        """The colour matrix to convert by; None if it is the frame's own, or FFmpeg's default."""
+        if picture.format.is_rgb:
+            return None
+        if picture.colorspace not in _KNOWN:
+            name = _MATRICES.get(picture.colorspace, f"number {picture.colorspace}")
+            self.note = f"the colour matrix is {name}, which is rare; colours were read as BT.709"
+            picture.colorspace = Colorspace.ITU709
+            return Colorspace.ITU709
+        # A stream that names none is taken as players take it: BT.709 if it is HD, else BT.601.
+        is_hd = picture.width >= 1280 or picture.height > 576
+        if picture.colorspace == _UNSPECIFIED and is_hd:
+            return Colorspace.ITU709
+        return None

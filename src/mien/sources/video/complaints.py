@@ -1,4 +1,4 @@
-"""What FFmpeg's older decoders say of damage: they conceal it in the picture and tell their log alone."""
+"""Damage that FFmpeg's older decoders conceal in the picture and report in their log alone."""
 
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -30,13 +30,21 @@ _CONCEALING: Final = frozenset(
         "wmv3",
     }
 )
-"""Decoders that mark no picture as damaged. Those of H.264 and later do, and complain of sound files that were cut."""
+"""Decoders that mark no picture as damaged. Those of H.264 and later do, and they complain of intact
+files that were cut."""
 
 
 def conceals(stream: VideoStream) -> bool:
-    """Whether damage in this stream shows in the decoder's log alone.
+    """Whether damage in a stream shows in the decoder's log alone.
 
-    Such a stream must be decoded in the calling thread: a log line from a thread of FFmpeg's own would wait for Python's lock.
+    Such a stream must be decoded in the calling thread: a log line from a thread of FFmpeg's own
+    would wait for Python's lock.
+
+    Args:
+        stream: A video stream.
+
+    Returns:
+        Whether its decoder conceals damage.
     """
     return stream.codec_context is not None and stream.codec_context.name in _CONCEALING
 
@@ -45,10 +53,17 @@ class Complaints:
     """The errors that FFmpeg logs, in the calling thread, while a step of the reading runs."""
 
     def __init__(self) -> None:
-        self._said: Counter[str] = Counter()
+        self._lines: Counter[str] = Counter()
 
     def listen(self, steps: Iterator[T]) -> Generator[T, None, None]:
-        """The same items; what FFmpeg logs while each is made is kept. Each may be asked for in another thread."""
+        """Keep what FFmpeg logs while each item is made; each may be asked for in another thread.
+
+        Args:
+            steps: The items.
+
+        Yields:
+            The same items.
+        """
         while True:
             with self.hear():
                 step = next(steps, None)
@@ -58,32 +73,44 @@ class Complaints:
 
     @contextmanager
     def hear(self) -> Iterator[None]:
-        """Keep what FFmpeg logs while the block runs."""
+        """Keep what FFmpeg logs while the block runs.
+
+        Yields:
+            Nothing.
+        """
         with _LOG.on(), av.logging.Capture(local=True) as lines:
             try:
                 yield
             finally:
-                self._said.update(
-                    text.strip() for level, _, text in lines if level <= av.logging.ERROR
-                )
+                for level, _, text in lines:
+                    if level <= av.logging.ERROR:
+                        self._lines[text.strip()] += 1
 
     def add(self, line: str | None) -> None:
-        """Keep what another decoder than FFmpeg's says, if anything."""
+        """Keep what another decoder than FFmpeg's reports.
+
+        Args:
+            line: The message; None if there is none.
+        """
         if line:
-            self._said[line] += 1
+            self._lines[line] += 1
 
     @property
     def summary(self) -> str | None:
-        """The first complaint and how many there were, in one line; None where there were none."""
-        if not self._said:
+        """The first complaint and how many there were, in one line; None if there were none."""
+        if not self._lines:
             return None
-        count = self._said.total()
-        times = f", and {count - 1} more" if count > 1 else ""
-        return f'damaged: its decoder says "{printable(next(iter(self._said)))}"{times}'
+        count = self._lines.total()
+        more = f", and {count - 1} more" if count > 1 else ""
+        first = printable(next(iter(self._lines)))
+        return f'damaged: its decoder says "{first}"{more}'
 
 
 class _Log:
-    """FFmpeg's log, on while somebody listens. It is off otherwise, as PyAV has it: who uses PyAV beside mien sees no line."""
+    """FFmpeg's log, on while somebody listens.
+
+    It is off otherwise, as by PyAV's default: other users of PyAV in the same program see no line.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -96,9 +123,8 @@ class _Log:
             if not self._listeners:
                 self._before = av.logging.get_level(), av.logging.get_skip_repeated()
                 av.logging.set_level(av.logging.ERROR)
-                av.logging.set_skip_repeated(
-                    False
-                )  # else a line would be told later, of another file
+                # Else a repeated line would be reported later, as one of another file.
+                av.logging.set_skip_repeated(False)
             self._listeners += 1
         try:
             yield

@@ -14,19 +14,31 @@ __all__ = ["Deinterlacer"]
 
 
 class Deinterlacer:
-    """Passes frames on; from the first interlaced one they go through FFmpeg's bwdif, which leaves progressive ones as they are.
+    """Passes frames on; from the first interlaced one on they go through FFmpeg's filter bwdif.
 
-    met: whether there was an interlaced frame. failed: whether the filter could not be used, so that they stayed as they were.
+    The filter leaves progressive frames as they are.
+
+    Attributes:
+        met: Whether there was an interlaced frame.
+        failed: Whether the filter could not be used, so that frames stayed as they were.
     """
 
     def __init__(self) -> None:
         self.met = self.failed = False
         self._graph: Graph | None = None
         self._like: tuple[int, int, str] | None = None
-        self._waiting: deque[Stamped] = deque()  # for the filter, which looks one frame ahead
+        # For the filter, which looks one frame ahead.
+        self._waiting: deque[Stamped] = deque()
 
     def pass_on(self, frames: Iterator[Stamped]) -> Generator[Stamped, None, None]:
-        """The same frames in the same order, deinterlaced."""
+        """Deinterlace frames.
+
+        Args:
+            frames: Frames in order of presentation.
+
+        Yields:
+            The same frames in the same order.
+        """
         for frame in frames:
             picture = frame.picture
             self.met |= picture is not None and picture.interlaced_frame
@@ -52,11 +64,9 @@ class Deinterlacer:
                 format=like.format,
                 time_base=like.time_base or Fraction(1, 25),
             )
-            graph.link_nodes(
-                start,
-                graph.add("bwdif", mode="send_frame", deint="interlaced"),
-                graph.add("buffersink"),
-            ).configure()
+            # One frame for one frame, and progressive ones unchanged.
+            bwdif = graph.add("bwdif", mode="send_frame", deint="interlaced")
+            graph.link_nodes(start, bwdif, graph.add("buffersink")).configure()
         except (av.FFmpegError, ValueError) as error:
             self._give_up(error)
 
@@ -77,13 +87,13 @@ class Deinterlacer:
         while self._waiting:
             frame = self._waiting[0]
             if frame.picture is not None:
-                if (done := self._pulled()) is None:
+                filtered = self._pulled()
+                if filtered is None:
                     break
-                done.colorspace, done.color_range = (
-                    frame.picture.colorspace,
-                    frame.picture.color_range,
-                )
-                frame = frame._replace(picture=done)
+                # The filter does not pass these on.
+                filtered.colorspace = frame.picture.colorspace
+                filtered.color_range = frame.picture.color_range
+                frame = frame._replace(picture=filtered)
             self._waiting.popleft()
             yield frame
         if self.failed:
@@ -94,7 +104,8 @@ class Deinterlacer:
             return None
         try:
             return self._graph.vpull()
-        except (BlockingIOError, EOFError):  # it wants more, or is empty
+        except (BlockingIOError, EOFError):
+            # It waits for another frame, or is empty.
             return None
 
     def _emptied(self) -> Iterator[Stamped]:
