@@ -1,14 +1,18 @@
-"""The calls of EmotiEffLib and of HSEmotion before it, on mien's bundles: the same numbers as their ONNX engines from the same file.
+"""The calls of EmotiEffLib, and of HSEmotion before it, on mien's bundles.
+
+They give the same numbers as the ONNX engines of those packages from the same file.
 
 >>> "enet_b0_8_va_mtl" in get_model_list()
 True
 
-Faces go in as RGB uint8 (H, W, 3), each already cut out, of any size: nobody can tell BGR from RGB by looking at the numbers, so turn
-what OpenCV reads with ``picture[..., ::-1]``. As theirs do, these calls squash a face to the network's input with OpenCV's linear
-sampling and leave valence and arousal unbounded; `mien.load` averages areas where a face shrinks, and clips to the range.
+Faces are crops, RGB uint8 (H, W, 3), of any size. BGR cannot be told from RGB by its numbers: turn
+what OpenCV reads with ``picture[..., ::-1]``. As in those packages, a face is resized to the
+network's input with OpenCV's linear sampling, and valence and arousal are unbounded; `mien.load`
+averages areas where a face shrinks, and clips to the range.
 
-Nothing is downloaded: a network that is not on this machine is an error that says how to get it. Nothing reads engagement, which
-EmotiEffLib offers too: inferring it at school or at work is what Article 5(1)(f) of the EU AI Act forbids.
+Nothing is downloaded: a network that is not on this machine is an error that says how to get it.
+Engagement, which EmotiEffLib offers too, is left out: inferring it at school or at work is what
+Article 5(1)(f) of the EU AI Act forbids.
 """
 
 import warnings
@@ -46,11 +50,14 @@ _MODELS: Final = {
     "mbf_va_mtl": "mt-mobilefacenet",
     "mobilevit_va_mtl": "mt-mobilevit",
 }
-"""EmotiEffLib's models, in its order, which callers rely on when they take the first; and mien's names of them."""
+"""mien's names of EmotiEffLib's models, in EmotiEffLib's order: callers take the first."""
 
 
 def get_model_list() -> list[str]:
     """Names of EmotiEffLib's models, in its order; they need not be on this machine.
+
+    Returns:
+        Names that `EmotiEffLibRecognizer` takes.
 
     >>> get_model_list()[0]
     'enet_b0_8_best_vgaf'
@@ -61,6 +68,9 @@ def get_model_list() -> list[str]:
 def get_supported_engines() -> list[str]:
     """Names of the engines.
 
+    Returns:
+        ``onnx`` alone.
+
     >>> get_supported_engines()
     ['onnx']
     """
@@ -68,7 +78,7 @@ def get_supported_engines() -> list[str]:
 
 
 def _bundle(model_name: str | Path) -> str | Path:
-    """The bundle, by name or folder, that a model's name stands for; raises UnknownNameError."""
+    """Name or folder of the bundle that a model's name stands for."""
     if isinstance(model_name, str) and model_name in _MODELS:
         return _MODELS[model_name]
     if str(model_name) in {*_MODELS.values(), *bundles()} or Path(model_name).is_dir():
@@ -77,12 +87,14 @@ def _bundle(model_name: str | Path) -> str | Path:
 
 
 class EmotiEffLibRecognizer:
-    """Reads expressions, and with a ``_mtl`` model valence and arousal too, from faces that are already cut out.
+    """Reads expressions, and with a ``_mtl`` model valence and arousal too, from cropped faces.
 
-    idx_to_emotion_class: the label of each column of the scores.
-    is_mtl: whether two columns follow, valence and arousal, unbounded.
-    img_size: side of the network's input in px.
-    classifier_weights, classifier_bias: (K, D) and (K,) float32, the last layer, from D features to K scores.
+    Attributes:
+        idx_to_emotion_class: Label of each column of the scores.
+        is_mtl: Whether two columns follow, valence and arousal, unbounded.
+        img_size: Side of the network's input in px.
+        classifier_weights: (K, D) float32, the last layer, from D features to K scores.
+        classifier_bias: (K,) float32.
     """
 
     def __init__(
@@ -90,32 +102,40 @@ class EmotiEffLibRecognizer:
     ) -> None:
         """Open a model.
 
-        engine: ``onnx``. device: ``cpu``; another one is a warning and changes nothing, as EmotiEffLib's onnx engine ignores it.
-        model_name: EmotiEffLib's name of it, a name of mien's, or a bundle's folder. Of any bundle, only expressions, valence and
-            arousal are read, and only where they are linear in its features.
-        Raises UnknownNameError, and BundleError, also for a model that is not on this machine.
+        Args:
+            engine: ``onnx``.
+            model_name: EmotiEffLib's name of the model, mien's name, or a bundle's folder. Only
+                expressions, valence and arousal are read, and they must be linear in its features.
+            device: ``cpu``; another one is ignored with a warning, as EmotiEffLib's onnx engine
+                ignores it.
+
+        Raises:
+            UnknownNameError: There is no such engine or model.
+            BundleError: The model is not on this machine, is damaged, or is not of that form.
         """
         if engine != _ENGINE:
             raise UnknownNameError("engine", engine, [_ENGINE])
         if device != _DEVICE:
             warnings.warn(
-                f"device {device!r} is ignored: the onnx engine runs on the processor; leave device out",
+                f"device {device!r} is ignored: the onnx engine runs on the processor; "
+                "leave device out",
                 stacklevel=2,
             )
         bundle = _bundle(model_name)
-        # As many threads as ONNX Runtime thinks fit, which is what EmotiEffLib asks for too.
+        # Threads are left to ONNX Runtime, as EmotiEffLib does.
         self._model = load(bundle, engine="onnxruntime", threads=0)
         card = self._model.card
         card.exposed()
-        self._model.card = card.model_copy(
-            update={"pixels": card.pixels.model_copy(update={"resize": "linear"})}
-        )
-        labels = next((task.names for task in self._model.tasks if task.family == "expr"), None)
-        if labels is None:
+        # The same resize as in EmotiEffLib, whatever the card asks for.
+        pixels = card.pixels.model_copy(update={"resize": "linear"})
+        self._model.card = card.model_copy(update={"pixels": pixels})
+        names = {task.family: task.names for task in self._model.tasks}
+        if "expr" not in names:
             raise BundleError(
                 f"{card.name} predicts no expressions; use one of: {', '.join(get_model_list())}"
             )
-        self.idx_to_emotion_class = {i: label.capitalize() for i, label in enumerate(labels)}
+        labels = map(str.capitalize, names["expr"])
+        self.idx_to_emotion_class = dict(enumerate(labels))
         self.is_mtl = TASKS["va"] in self._model.tasks
         self.img_size = card.pixels.size
         families = ("expr", "va") if self.is_mtl else ("expr",)
@@ -124,13 +144,22 @@ class EmotiEffLibRecognizer:
         )
 
     def extract_features(self, face_img: Image | list[Image]) -> Floats32:
-        """Features (N, D) float32 of one face, N = 1, or of a list of N.
+        """Compute features.
 
-        Raises TypeError for anything else, ValueError for an empty list and for a picture that is not RGB uint8 (H, W, 3).
+        Args:
+            face_img: One face, or a list of N, RGB uint8 (H, W, 3).
+
+        Returns:
+            Features (N, D) float32; N is 1 for one face.
+
+        Raises:
+            TypeError: `face_img` is neither an array nor a list.
+            ValueError: The list is empty, or a picture is not RGB uint8 (H, W, 3).
         """
         if not isinstance(face_img, np.ndarray | list):
             raise TypeError(
-                f"face_img must be one RGB picture, uint8 (H, W, 3), or a list of them, got {type(face_img).__name__}"
+                "face_img must be one RGB picture, uint8 (H, W, 3), or a list of them, "
+                f"got {type(face_img).__name__}"
             )
         faces = [face_img] if isinstance(face_img, np.ndarray) else face_img
         if not faces:
@@ -142,21 +171,31 @@ class EmotiEffLibRecognizer:
     def classify_emotions(
         self, features: Floats32, logits: bool = True
     ) -> tuple[list[str], Floats32]:
-        """Labels of N faces and their scores (N, K), from features (N, D) as `extract_features` gives them.
+        """Classify faces by their features.
 
-        Scores: of each expression, then, where `is_mtl`, valence and arousal, unbounded.
-        logits: expressions as the network says them; otherwise their probabilities. It changes neither labels nor valence and arousal.
-        Raises ValueError for features of another shape.
+        Args:
+            features: (N, D), as `extract_features` gives them.
+            logits: Whether expressions are logits; otherwise probabilities. Labels, valence and
+                arousal are the same.
+
+        Returns:
+            N labels; and scores (N, K) of each expression, then, where `is_mtl`, of valence and
+            arousal, unbounded.
+
+        Raises:
+            ValueError: `features` has another shape.
         """
         width = self.classifier_weights.shape[1]
         if np.ndim(features) != 2 or np.shape(features)[1] != width:
             raise ValueError(
-                f"features must be (N, {width}), as extract_features gives them, got {np.shape(features)}"
+                f"features must be (N, {width}), as extract_features gives them, "
+                f"got {np.shape(features)}"
             )
         scores = np.asarray(features @ self.classifier_weights.T + self.classifier_bias)
         expressions = scores[:, : len(self.idx_to_emotion_class)]
         labels = [self.idx_to_emotion_class[int(i)] for i in expressions.argmax(axis=1)]
         if not logits:
+            # `expressions` is a view: this changes its columns of `scores`.
             odds = np.exp(expressions - expressions.max(axis=1, keepdims=True))
             expressions[:] = odds / odds.sum(axis=1, keepdims=True)
         return labels, scores
@@ -164,14 +203,25 @@ class EmotiEffLibRecognizer:
     def predict_emotions(
         self, face_img: Image | list[Image], logits: bool = True
     ) -> tuple[list[str], Floats32]:
-        """Labels and scores of one face, as lists of one, or of a list of N; see `extract_features` and `classify_emotions`."""
+        """Classify faces.
+
+        Args:
+            face_img: One face, or a list of N, as for `extract_features`.
+            logits: As for `classify_emotions`.
+
+        Returns:
+            N labels and scores (N, K), as `classify_emotions` gives them; N is 1 for one face.
+        """
         return self.classify_emotions(self.extract_features(face_img), logits)
 
 
 class HSEmotionRecognizer:
-    """The calls of hsemotion and hsemotion-onnx: one face gives one label and a row of scores, a list goes through ``multi``.
+    """The calls of hsemotion and hsemotion-onnx, whose methods for lists are named ``multi``.
 
-    idx_to_class, is_mtl, img_size: as `EmotiEffLibRecognizer` has them; so are `logits`, `device` and what is raised.
+    Attributes:
+        idx_to_class: Label of each column of the scores.
+        is_mtl: As in `EmotiEffLibRecognizer`, like all errors.
+        img_size: Side of the network's input in px.
     """
 
     def __init__(self, model_name: str | Path = _DEFAULT, device: str = _DEVICE) -> None:
@@ -181,66 +231,96 @@ class HSEmotionRecognizer:
         self.img_size = self._recognizer.img_size
 
     def extract_features(self, face_img: Image) -> Floats32:
-        """Features (1, D) of one face."""
+        """Compute the features of one face.
+
+        Args:
+            face_img: One face, RGB uint8 (H, W, 3).
+
+        Returns:
+            (1, D) float32.
+        """
         return self.extract_multi_features([face_img])
 
     def extract_multi_features(self, face_img_list: list[Image]) -> Floats32:
-        """Features (N, D) of N faces."""
+        """Compute the features of faces.
+
+        Args:
+            face_img_list: N faces, RGB uint8 (H, W, 3).
+
+        Returns:
+            (N, D) float32.
+        """
         return self._recognizer.extract_features(face_img_list)
 
     def predict_emotions(self, face_img: Image, logits: bool = True) -> tuple[str, Floats32]:
-        """The label of one face and its scores (K,)."""
+        """Classify one face.
+
+        Args:
+            face_img: One face, RGB uint8 (H, W, 3).
+            logits: As for `EmotiEffLibRecognizer.classify_emotions`.
+
+        Returns:
+            Its label and its scores (K,).
+        """
         labels, scores = self.predict_multi_emotions([face_img], logits)
         return labels[0], scores[0]
 
     def predict_multi_emotions(
         self, face_img_list: list[Image], logits: bool = True
     ) -> tuple[list[str], Floats32]:
-        """Labels of N faces and their scores (N, K)."""
+        """Classify faces.
+
+        Args:
+            face_img_list: N faces, RGB uint8 (H, W, 3).
+            logits: As for `EmotiEffLibRecognizer.classify_emotions`.
+
+        Returns:
+            N labels and scores (N, K).
+        """
         return self._recognizer.predict_emotions(face_img_list, logits)
 
 
 def _last_layer(
     card: AffectCard, network: bytes, families: tuple[str, ...]
 ) -> tuple[Floats32, Floats32]:
-    """Weight (K, D) and bias (K,) from the features to the raw output of `families`, over the card's temperature.
+    """Weight (K, D) and bias (K,) from the features to the raw output over the temperature.
 
     Raises BundleError where more than one linear layer lies between.
     """
     graph = onnx.load_model_from_string(network).graph
-    makers = {node.output[0]: node for node in graph.node}
+    producers = {node.output[0]: node for node in graph.node}
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    weights, biases = [], []
+    weights = []
+    biases = []
     for family in families:
-        layer = _linear(makers.get(family), tensors)
+        layer = _linear_layer(producers.get(family), tensors)
         if layer is None:
-            other = f"mien.load({card.name!r}).score reads faces with it"
             raise BundleError(
-                f"{card.name}: {family} is not linear in its features, as these calls need it; {other}"
+                f"{card.name}: {family} is not linear in its features, as these calls need it; "
+                f"mien.load({card.name!r}).score reads faces with it"
             )
-        heat = np.float32(card.temperature.get(family, 1.0))
-        weights.append(layer[0] / heat)
-        biases.append(layer[1] / heat)
+        weight, bias = layer
+        # Float32, so that the quotients stay float32 under every promotion rule of numpy.
+        temperature = np.float32(card.temperature.get(family, 1.0))
+        weights.append(weight / temperature)
+        biases.append(bias / temperature)
     return np.concatenate(weights), np.concatenate(biases)
 
 
-def _linear(node: Any, tensors: dict[str, Any]) -> tuple[Floats32, Floats32] | None:
-    """Weight (K, D) and bias (K,) of a node that reads the output ``features``; None for any other."""
-    if (
-        node is None
-        or node.op_type != "Gemm"
-        or node.input[0] != "features"
-        or len(node.input) != 3
-    ):
+def _linear_layer(node: Any, tensors: dict[str, Any]) -> tuple[Floats32, Floats32] | None:
+    """Weight (K, D) and bias (K,) of a Gemm that reads ``features``; None for any other node."""
+    if node is None or node.op_type != "Gemm" or len(node.input) != 3:
         return None
-    found: list[Any] = [tensors.get(name) for name in node.input[1:]]
-    facts = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if (
-        None in found
-        or facts.get("transA")
-        or facts.get("alpha", 1.0) != 1.0
-        or facts.get("beta", 1.0) != 1.0
-    ):
+    source, weight_name, bias_name = node.input
+    if source != "features" or weight_name not in tensors or bias_name not in tensors:
         return None
-    weight, bias = (np.asarray(numpy_helper.to_array(tensor), np.float32) for tensor in found)
-    return (weight if facts.get("transB") else weight.T), bias
+    attributes = {
+        attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
+    scaled = attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0
+    if attributes.get("transA") or scaled:
+        return None
+    weight = np.asarray(numpy_helper.to_array(tensors[weight_name]), np.float32)
+    bias = np.asarray(numpy_helper.to_array(tensors[bias_name]), np.float32)
+    # Gemm multiplies by a (D, K) matrix, or by the transpose of a (K, D) one with transB.
+    return (weight if attributes.get("transB") else weight.T), bias

@@ -1,6 +1,7 @@
-"""Engines: what runs a network. A transport only; both give the same numbers (`TOLERANCE`).
+"""Engines that run a network; all give the same numbers (`TOLERANCE`).
 
-ONNX Runtime comes with mien and is what runs unless another engine is named: what is installed beside it changes no result.
+ONNX Runtime comes with mien and runs unless another engine is named: installing another engine
+changes no result.
 """
 
 import importlib.util
@@ -40,14 +41,23 @@ class Engine(Protocol):
     name: str
 
     def run(self, batch: Floats32, first: int | None = None) -> list[Floats32]:
-        """Outputs in the network's order for a batch (N, C, H, W): the `first` so many, or all."""
+        """Run a batch.
+
+        Args:
+            batch: (N, C, H, W) float32.
+            first: How many outputs to compute, from the first; None for all.
+
+        Returns:
+            One array per output, in the network's order, N along its first axis.
+        """
         ...
 
 
 class FileEngine(Engine, Protocol):
     """The engine of an ONNX file.
 
-    outputs: the names of each output, in their order; one that passes through under several has them all.
+    Attributes:
+        outputs: Names of each output, in their order; one tensor may go by several names.
     """
 
     outputs: list[set[str]]
@@ -61,9 +71,8 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = (
-            4  # what goes wrong is raised; it would be printed a second time
-        )
+        # Fatal only: what goes wrong is raised, and would be printed a second time.
+        options.log_severity_level = 4
         # Spinning threads would steal the core that decodes the next frames.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session: Any = onnxruntime.InferenceSession(
@@ -84,10 +93,10 @@ class _OpenVino:
     def __init__(self, network: bytes, threads: int) -> None:
         core = _openvino().Core()
         settings = {
-            # Its default on newer processors is bfloat16, whose scores differ in the second digit.
+            # The default on newer processors is bfloat16, whose scores differ in the second digit.
             "INFERENCE_PRECISION_HINT": "f32",
-            # Its 8-bit kernels leave out the rounding between a convolution and a sum, so scores move by up to .05;
-            # without them it computes what the file says, in float32.
+            # OpenVINO's 8-bit kernels leave out the rounding between a convolution and a sum, which
+            # moves scores by up to .05; without them it computes what the file says, in float32.
             "LP_TRANSFORMS_MODE": False,
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
@@ -97,17 +106,20 @@ class _OpenVino:
         self.outputs: list[set[str]] = [set(output.get_names()) for output in self._model.outputs]
 
     def run(self, batch: Floats32, first: int | None = None) -> list[Floats32]:
-        # The engine lends its own memory, which the next run overwrites, another thread's too, so that only what is asked for is copied.
+        # Shared outputs are the engine's memory, which the next run overwrites, from another thread
+        # too. Sharing them and copying under the lock copies only the outputs that are asked for.
         with self._lock:
             result = self._model(batch, share_outputs=True)
             return [np.array(result[output]) for output in self._model.outputs[:first]]
 
 
 def import_onnxruntime() -> Any:
-    """ONNX Runtime without its telemetry. Import it through here only.
+    """Import ONNX Runtime without its telemetry; nothing else in mien imports it.
 
-    Since 1.29 its Linux builds report to their makers when they are imported, unless this variable is set at that moment.
+    Returns:
+        The module ``onnxruntime``.
     """
+    # Since 1.29 its Linux builds report to their makers on import unless this variable is set.
     name = "ORT_DISABLE_TELEMETRY"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -123,10 +135,11 @@ def import_onnxruntime() -> Any:
 
 
 def _openvino() -> Any:
-    """OpenVINO without its telemetry, which would report the import to its makers and leave an id in the home folder.
+    """Import OpenVINO without its telemetry.
 
-    OpenVINO foresees that the package is not there and goes on without.
+    It would report the import to its makers and leave an id in the home folder.
     """
+    # OpenVINO works without this package; None in sys.modules makes its import fail.
     name = "openvino_telemetry"
     before = sys.modules.get(name)
     sys.modules[name] = None  # type: ignore[assignment]
@@ -148,14 +161,27 @@ ENGINES: Final[dict[str, Callable[[bytes, int], FileEngine]]] = {
 
 
 def available() -> list[str]:
-    """Names of the engines that are installed, the one that ``auto`` stands for first."""
+    """Engines that are installed.
+
+    Returns:
+        Their names, the one that ``auto`` stands for first.
+    """
     return [name for name in ENGINES if importlib.util.find_spec(name)]
 
 
 def choose(name: str = "auto") -> str:
-    """The engine that `name` stands for; ``auto`` stands for ONNX Runtime, whatever else is installed.
+    """Resolve the name of an engine.
 
-    Raises UnknownNameError for a name that is none, MissingExtraError or MienError for one that is not installed.
+    Args:
+        name: A name in `ENGINES`, or ``auto`` for ONNX Runtime, whatever else is installed.
+
+    Returns:
+        A name in `ENGINES`.
+
+    Raises:
+        UnknownNameError: There is no engine of that name.
+        MissingExtraError: The engine needs an extra that is not installed.
+        MienError: ONNX Runtime, which comes with mien, is missing.
     """
     if name not in ("auto", *ENGINES):
         raise UnknownNameError("engine", name, ["auto", *ENGINES])
@@ -164,15 +190,27 @@ def choose(name: str = "auto") -> str:
         if chosen == "openvino":
             raise MissingExtraError(chosen, f"the {chosen} engine")
         raise MienError(
-            "onnxruntime, which comes with mien, is missing; install mien again: pip install --force-reinstall mien"
+            "onnxruntime, which comes with mien, is missing; install mien again: "
+            "pip install --force-reinstall mien"
         )
     return chosen
 
 
 def open_engine(network: bytes, name: str = "auto", threads: int = 1) -> FileEngine:
-    """Make a network (the bytes of an ONNX file, already verified) ready to run on `threads` threads.
+    """Load a network into an engine.
 
-    Raises UnknownNameError, MissingExtraError, or BundleError when the bytes are no network.
+    Args:
+        network: Content of an ONNX file that was verified.
+        name: Name of the engine, as for `choose`.
+        threads: Threads of the engine; 0 leaves their number to it.
+
+    Returns:
+        The engine, ready to run.
+
+    Raises:
+        UnknownNameError: There is no engine of that name.
+        MissingExtraError: The engine is not installed.
+        BundleError: The engine cannot load the network.
     """
     chosen = choose(name)
     try:
@@ -184,7 +222,15 @@ def open_engine(network: bytes, name: str = "auto", threads: int = 1) -> FileEng
 
 
 def reason(error: Exception) -> str:
-    """What an engine says is wrong, in one line: the last, for those before say where in its own source it was noticed.
+    """What an engine says is wrong, in one line.
+
+    It is the last line: those before it name places in the engine's source.
+
+    Args:
+        error: What the engine raised.
+
+    Returns:
+        One printable line.
 
     >>> reason(RuntimeError("Exception from core.cpp:105:\\nUnable to read the model.\\n\\n"))
     'Unable to read the model.'
