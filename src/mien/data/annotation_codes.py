@@ -1,4 +1,7 @@
-"""The challenges' codes, turned into labels: -5 (valence and arousal) and -1 (expressions, action units) mean not annotated."""
+"""The challenges' codes, turned into labels.
+
+-5 (valence and arousal) and -1 (expressions, action units) mean not annotated.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,47 +47,92 @@ _NONE: Final = -1.0
 
 
 def lines(path: Path, first: int = 2) -> Where:
-    """How messages name the rows of a file whose row 0 is in line `first`."""
+    """Name the rows of a file for messages.
+
+    Args:
+        path: The file.
+        first: The line of row 0, from 1; a header takes one.
+
+    Returns:
+        A function from a row, counted from 0, to its file and line.
+    """
     return lambda row: f"{path}: line {row + first}"
 
 
-def _refuse(wrong: NDArray[np.bool_], values: Labels, where: Where, said: str) -> None:
+def _refuse(wrong: NDArray[np.bool_], values: Labels, where: Where, problem: str) -> None:
     """Raise DataError for the first row of `values` (N, K) with something wrong (N, K)."""
     if wrong.any():
         row, column = divmod(int(wrong.argmax()), wrong.shape[1])
-        raise DataError(
-            f"{where(row)}: {said.format(f'{values[row, column]:g}')} ({wrong.sum()} such values)"
-        )
+        text = problem.format(f"{values[row, column]:g}")
+        raise DataError(f"{where(row)}: {text} ({wrong.sum()} such values)")
 
 
 def coordinates(values: Labels, where: Where) -> Labels:
-    """Valence and arousal (N, 2), -1..1, both NaN where either is -5; raises DataError for any other value outside that range."""
+    """Read valence and arousal.
+
+    Args:
+        values: The file's numbers (N, 2).
+        where: Names a row for messages.
+
+    Returns:
+        Valence and arousal (N, 2), -1..1; both NaN where either is -5.
+
+    Raises:
+        DataError: A value is neither within -1..1 nor -5.
+    """
     none = values == _NO_VA
-    said = "valence or arousal is {}, neither within -1..1 nor -5 (not annotated); correct the line, or take the original file"
-    _refuse(~none & ~(np.abs(values) <= 1), values, where, said)
-    return np.asarray(
-        np.where(none.any(axis=1, keepdims=True), np.float32(np.nan), values), np.float32
+    problem = (
+        "valence or arousal is {}, neither within -1..1 nor -5 (not annotated); "
+        "correct the line, or take the original file"
     )
+    # Written so that NaN, which no comparison holds for, is refused as well.
+    _refuse(~none & ~(np.abs(values) <= 1), values, where, problem)
+    missing = none.any(axis=1, keepdims=True)
+    return np.asarray(np.where(missing, np.float32(np.nan), values), np.float32)
 
 
 def expressions(codes: Labels, classes: int, where: Where) -> Labels:
-    """One-hot expressions (N, `classes`) of codes (N,), NaN where -1; raises DataError for any other code.
+    """Read expressions.
+
+    Args:
+        codes: The file's codes (N,).
+        classes: 8, or 7 in ABAW2.
+        where: Names a row for messages.
+
+    Returns:
+        One-hot shares (N, `classes`), NaN where the code is -1.
+
+    Raises:
+        DataError: A code is no class and not -1.
 
     >>> expressions(np.array([1, -1], np.float32), 2, str).tolist()
     [[0.0, 1.0], [nan, nan]]
     """
     column = codes[:, None]
     if classes == len(EXPR_NAMES) - 1:
-        said = "expression {} is the 'other' of ABAW3 and later, so this is the data of another year; set `classes: 8`"
-        _refuse(column == classes, column, where, said)
+        problem = (
+            "expression {} is the 'other' of ABAW3 and later, so this is the data of another year; "
+            "set `classes: 8`"
+        )
+        _refuse(column == classes, column, where, problem)
     known = np.isin(column, [_NONE, *range(classes)])
-    said = f"expression {{}} is neither 0 to {classes - 1} nor -1 (not annotated); take the original file of this challenge"
-    _refuse(~known, column, where, said)
+    problem = (
+        f"expression {{}} is neither 0 to {classes - 1} nor -1 (not annotated); "
+        "take the original file of this challenge"
+    )
+    _refuse(~known, column, where, problem)
     return one_hot(np.where(codes == _NONE, np.float32(np.nan), codes), range(classes))
 
 
 def one_hot(codes: Labels, order: Sequence[int]) -> Labels:
-    """Shares (N, len(order)), column i for code ``order[i]``; NaN where the code is NaN.
+    """Turn codes into one-hot shares.
+
+    Args:
+        codes: Class codes (N,), NaN where not annotated.
+        order: The code of each column (K,).
+
+    Returns:
+        Shares (N, K), NaN where the code is NaN.
 
     >>> one_hot(np.array([5, np.nan], np.float32), (4, 5)).tolist()
     [[0.0, 1.0], [nan, nan]]
@@ -95,8 +143,22 @@ def one_hot(codes: Labels, order: Sequence[int]) -> Labels:
 
 
 def units(values: Labels, where: Where) -> Labels:
-    """Action units (N, 12), 0 or 1, NaN where -1, each unit for itself; raises DataError for any other value."""
+    """Read action units, each of which may be annotated without the others.
+
+    Args:
+        values: The file's numbers (N, 12).
+        where: Names a row for messages.
+
+    Returns:
+        Labels (N, 12), 0 or 1; NaN where -1.
+
+    Raises:
+        DataError: A value is not 0, 1 or -1.
+    """
     none = values == _NONE
-    said = "an action unit is {}, not 0, 1 or -1 (not annotated); correct the line, or take the original file"
-    _refuse(~none & (values != 0) & (values != 1), values, where, said)
+    problem = (
+        "an action unit is {}, not 0, 1 or -1 (not annotated); "
+        "correct the line, or take the original file"
+    )
+    _refuse(~none & (values != 0) & (values != 1), values, where, problem)
     return np.where(none, np.float32(np.nan), values)

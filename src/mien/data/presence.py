@@ -1,4 +1,4 @@
-"""Which pictures of a data set are there, by listing each folder once, and which videos show one recording."""
+"""Which pictures of a data set exist, by listing each folder once; which videos show one recording."""
 
 import os
 from collections.abc import Iterable
@@ -25,11 +25,18 @@ __all__ = [
 ]
 
 Missing = Literal["error", "drop"]
-"""What becomes of rows whose picture is not there: all are refused, or they are left out and counted."""
+"""What becomes of rows without their picture: an error, or they are left out and counted."""
 
 
 def list_names(folder: Path) -> list[str]:
-    """The names in a folder, without order; nothing where it is no folder."""
+    """List the names in a folder.
+
+    Args:
+        folder: Any path.
+
+    Returns:
+        The names, in no order; nothing where it is no folder.
+    """
     try:
         return os.listdir(folder)
     except OSError:
@@ -37,20 +44,39 @@ def list_names(folder: Path) -> list[str]:
 
 
 def find_subfolder(folder: Path, names: Iterable[str]) -> Path | None:
-    """The first of these sub-folders that exists, in any case of letters."""
-    wanted = [name.lower() for name in names]
-    found = {
-        name.lower(): folder / name for name in sorted(list_names(folder)) if name.lower() in wanted
-    }
-    return next((found[name] for name in wanted if name in found and found[name].is_dir()), None)
+    """Find the first of some sub-folders that exists.
+
+    Args:
+        folder: The folder to look in.
+        names: Names in order of preference, in any case of letters.
+
+    Returns:
+        The sub-folder; None where there is none.
+    """
+    paths = {name.lower(): folder / name for name in sorted(list_names(folder))}
+    for name in names:
+        path = paths.get(name.lower())
+        if path is not None and path.is_dir():
+            return path
+    return None
 
 
 def without_missing(
     table: pd.DataFrame, folder: Path, missing: Missing, notes: list[str]
 ) -> pd.DataFrame:
-    """The rows whose `image`, relative to `folder` with ``/`` between, is there; `image` becomes the whole path.
+    """Keep the rows whose picture exists.
 
-    Raises DataError where pictures lack and `missing` is ``error``, or where all of them do.
+    Args:
+        table: A table whose `image` is relative to `folder`, with ``/`` between.
+        folder: The folder of the pictures.
+        missing: What becomes of rows without a picture.
+        notes: A line is added where rows are left out.
+
+    Returns:
+        The rows that stay; `image` is the whole path.
+
+    Raises:
+        DataError: Pictures are missing and `missing` is ``error``, or all of them are.
     """
     images = f"{folder}{os.sep}" + table["image"].str.replace("/", os.sep, regex=False)
     gone = absent(images)
@@ -59,17 +85,25 @@ def without_missing(
         first = table["image"].iloc[int(gone.argmax())]
         if missing == "error" or gone.all():
             raise DataError(
-                f"{folder}: {lost} of {len(table)} listed pictures are not there, the first is {first}; unpack the pictures there, "
-                "name their folder by `images`, or leave those rows out by `missing: drop`"
+                f"{folder}: {lost} of {len(table)} listed pictures are not there, the first is "
+                f"{first}; unpack the pictures there, name their folder by `images`, or leave "
+                "those rows out by `missing: drop`"
             )
         notes.append(
-            f"{lost} of {len(table)} listed pictures are not there and were left out, the first is {first}"
+            f"{lost} of {len(table)} listed pictures are not there and were left out, "
+            f"the first is {first}"
         )
     return table.assign(image=images)[~gone].reset_index(drop=True)
 
 
 def recordings(videos: NDArray[np.object_]) -> NDArray[np.object_]:
-    """The recording that each video (N,) shows: `_left` and `_right` are two faces of one.
+    """Name the recording that each video shows: `_left` and `_right` are two faces of one.
+
+    Args:
+        videos: Names of videos (N,).
+
+    Returns:
+        Names of recordings (N,).
 
     >>> recordings(np.array(["video59_right", "video59", "left"], object)).tolist()
     ['video59', 'video59', 'left']
@@ -80,7 +114,15 @@ def recordings(videos: NDArray[np.object_]) -> NDArray[np.object_]:
 
 
 def without_judged(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """The table without training rows whose recording (`subject`) has rows in another split as well."""
+    """Leave out training rows whose recording has rows in another split as well.
+
+    Args:
+        table: A table with `subject`, the recording, and `split`.
+        notes: A line is added where rows are left out.
+
+    Returns:
+        The rows that stay.
+    """
     training = table["split"] == "train"
     leaks = training & table["subject"].isin(table["subject"][~training].unique())
     if not leaks.any():
@@ -93,20 +135,35 @@ def without_judged(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 
 def attach_notes(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """The table with `notes` in ``attrs["notes"]``."""
+    """Attach notes to a table.
+
+    Args:
+        table: The table, which is changed.
+        notes: Lines on what was left out.
+
+    Returns:
+        The same table, with the notes in ``attrs["notes"]``.
+    """
     table.attrs["notes"] = notes
     return table
 
 
 def pictures(folder: Path) -> list[str]:
-    """Names of the pictures in a folder, in order; raises DataError where there is none."""
-    found = sorted(
-        name
-        for name in list_names(folder)
-        if name.lower().endswith(PICTURES) and not name.startswith(".")
-    )
-    if not found:
+    """List the pictures in a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Their names, sorted.
+
+    Raises:
+        DataError: There is no picture.
+    """
+    visible = [name for name in sorted(list_names(folder)) if not name.startswith(".")]
+    names = [name for name in visible if name.lower().endswith(PICTURES)]
+    if not names:
         raise DataError(
             f"{folder}: holds no pictures ({', '.join(PICTURES)}); unpack the data set there"
         )
-    return found
+    return names
