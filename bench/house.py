@@ -110,6 +110,9 @@ def needs_sections(node: ast.AST) -> bool:
         # The signatures of an overloaded function share the docstring of its implementation.
         if any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list):
             return False
+        # A command's arguments are described where they are declared; its docstring is its help.
+        if "typer." in ast.unparse(node.args):
+            return False
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         takes = any(argument.arg not in {"self", "cls"} for argument in arguments)
         # What a property gives back is what its one sentence says.

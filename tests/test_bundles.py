@@ -813,8 +813,8 @@ def test_the_doctor_lists_everything_and_finds_it_well():
     } <= set(found)
     assert [finding.what for finding in found.values() if finding.ok is False] == []
     for name in NAMES:
-        assert open_bundle(name).card.sha256 in found[f"bundle {name}"].found
-    assert choose() in found["engine"].found
+        assert open_bundle(name).card.sha256 in found[f"bundle {name}"].state
+    assert choose() in found["engine"].state
 
 
 def test_the_doctor_points_at_a_broken_bundle_and_only_at_it(copy, monkeypatch):
@@ -824,7 +824,7 @@ def test_the_doctor_points_at_a_broken_bundle_and_only_at_it(copy, monkeypatch):
     monkeypatch.setattr(store, "_EMBEDDED", folder.parent)
     found = findings()
     assert [what for what, finding in found.items() if finding.ok is False] == [f"bundle {AFFECT}"]
-    assert "altered or incomplete" in found[f"bundle {AFFECT}"].found
+    assert "altered or incomplete" in found[f"bundle {AFFECT}"].state
 
 
 def test_the_doctor_misses_bundles_that_are_gone(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
-"""mien reads affect from faces: expressions, valence and arousal, action units; from photos and video, on your own machine.
+"""mien reads affect from faces: expressions, valence and arousal, action units.
+
+It works on photos, videos and cameras, on your own machine.
 
 >>> import mien
 >>> [name for name in mien.__all__ if name.islower()]
@@ -9,7 +11,9 @@ from importlib import import_module
 
 from mien._version import __version__ as __version__
 
-TYPE_CHECKING = False  # what type checkers take for True; `import typing` takes a while, in which Ctrl-C would be a traceback
+# Type checkers take it for True. Importing `typing` for it takes a while, in which Ctrl-C would end
+# in a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mien import errors, records
     from mien.analysis.options import Options
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from mien.temporal.readings import Smoothing
 
 
-# Public name -> the room it lives in. Imported when first used, so that `import mien` costs nothing.
+# Public name -> the module it lives in, imported on first use, so that `import mien` costs nothing.
 _HOMES = {
     "Analysis": "analysis.reader",
     "Face": "records",

@@ -15,9 +15,11 @@ __all__ = ["main"]
 def main() -> "NoReturn":
     """Run the command line and end the process.
 
-    Before its commands are loaded nothing has begun, so being told to stop ends it at once, with a sentence.
+    Raises:
+        SystemExit: Always, with the command's exit code.
     """
     _open_missing_streams()
+    # Until the commands are loaded nothing has begun, so a signal may end the process at once.
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), _stop_at_once)
     from mien.cli import app
@@ -34,19 +36,26 @@ def main() -> "NoReturn":
 
 
 def _stop_at_once(number: int, frame: object) -> "NoReturn":
-    """Say so and end. An exception would not do: a library that is being loaded may swallow it."""
+    """End the process with a message.
+
+    An exception would not do: a library that is being loaded may swallow it.
+    """
     with suppress(OSError):
         os.write(2, b"mien: stopped\n")
     os._exit(130)
 
 
 def _open_missing_streams() -> None:
-    """Give the process the standard streams that it was started without, or its first files would get their numbers."""
+    """Open the standard streams that the process was started without.
+
+    Otherwise the first files it opens would get their numbers, and prints would land in them.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            # It takes the lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 

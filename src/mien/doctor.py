@@ -1,4 +1,4 @@
-"""What will be used on this machine, and what is missing."""
+"""Check an installation: what will be used on this machine, and what is missing."""
 
 import os
 import platform
@@ -14,7 +14,8 @@ from mien.errors import MienError
 
 __all__ = ["Finding", "examine"]
 
-_PARTS = (
+# Distributions that mien always needs.
+_PARTS: Final = (
     "av",
     "numpy",
     "onnxruntime",
@@ -25,7 +26,9 @@ _PARTS = (
     "pydantic",
     "simplejpeg",
 )
-_EXTRAS = {"openvino": "openvino", "pillow-heif": "heic", "torch": "train", "timm": "train"}
+# Distribution -> the extra that brings it.
+_EXTRAS: Final = {"openvino": "openvino", "pillow-heif": "heic", "torch": "train", "timm": "train"}
+# Codec -> whether mien reads or writes with it.
 _CODECS: Final[dict[str, Literal["r", "w"]]] = {
     "h264": "r",
     "hevc": "r",
@@ -38,36 +41,50 @@ _CODECS: Final[dict[str, Literal["r", "w"]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the examination. ok: True fine, None optional and absent, False broken."""
+    """One line of the examination.
+
+    Attributes:
+        what: The part that was examined.
+        state: Its version or state, or what to do about it.
+        ok: True where it is fine, None where it is optional and absent, False where it is broken.
+    """
 
     what: str
-    found: str
+    state: str
     ok: bool | None = True
 
 
 def examine() -> Iterator[Finding]:
-    """Versions, engines, bundles and their hashes, codecs and cores, as they are found."""
+    """Examine versions, engines, bundles and their hashes, codecs and cores.
+
+    Yields:
+        One finding after another, as each part is examined.
+    """
     yield Finding("mien", mien.__version__)
     yield Finding(
         "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     )
-    yield Finding(
-        "cores",
-        str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-    )
+    yield Finding("cores", str(_cores()))
     for name in _PARTS:
-        found = _version(name)
-        yield Finding(name, found or "missing; install mien again", found is not None)
+        installed = _version(name)
+        yield Finding(name, installed or "missing; install mien again", installed is not None)
     for name, extra in _EXTRAS.items():
-        found = _version(name)
-        yield Finding(
-            name,
-            found or f'not installed (optional: pip install "mien[{extra}]")',
-            True if found else None,
-        )
+        installed = _version(name)
+        if installed:
+            yield Finding(name, installed)
+        else:
+            advice = f'not installed (optional: pip install "mien[{extra}]")'
+            yield Finding(name, advice, ok=None)
     yield _engine()
     yield from _bundles()
     yield from _codecs()
+
+
+def _cores() -> int | None:
+    # A container or a scheduler may give this process fewer cores than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _version(name: str) -> str | None:
@@ -79,24 +96,21 @@ def _version(name: str) -> str | None:
 
 def _engine() -> Finding:
     try:
-        return Finding(
-            "engine",
-            f"{choose()} will be used; installed: {', '.join(available())} of {', '.join(ENGINES)}",
-        )
+        installed = f"{', '.join(available())} of {', '.join(ENGINES)}"
+        return Finding("engine", f"{choose()} will be used; installed: {installed}")
     except MienError as error:
-        return Finding("engine", str(error), False)
+        return Finding("engine", str(error), ok=False)
 
 
 def _bundles() -> Iterator[Finding]:
     for name in sorted({AFFECT, FACES, *bundles()}):
         try:
             bundle, network = read_bundle(name)
-            yield Finding(
-                f"bundle {name}",
-                f"verified, {len(network) / 1e6:.2f} MB, sha256 {bundle.card.sha256}",
-            )
+            size = f"{len(network) / 1e6:.2f} MB"
+            state = f"verified, {size}, sha256 {bundle.card.sha256}"
+            yield Finding(f"bundle {name}", state)
         except MienError as error:
-            yield Finding(f"bundle {name}", str(error), False)
+            yield Finding(f"bundle {name}", str(error), ok=False)
 
 
 def _codecs() -> Iterator[Finding]:
@@ -108,6 +122,5 @@ def _codecs() -> Iterator[Finding]:
         try:
             yield Finding(what, Codec(name, mode).long_name)
         except UnknownCodecError:
-            yield Finding(
-                what, "not in this build of PyAV; files of this kind cannot be used", False
-            )
+            reason = "not in this build of PyAV; files of this kind cannot be used"
+            yield Finding(what, reason, ok=False)

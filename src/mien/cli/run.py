@@ -142,7 +142,7 @@ def doctor() -> None:
     for finding in examine():
         broken += finding.ok is False
         out.print(f"{marks[finding.ok]}  {finding.what:<24}", end="")
-        out.print(finding.found, markup=False)
+        out.print(finding.state, markup=False)
     if broken:
         raise fail(
             f"{broken} part{'s are' if broken > 1 else ' is'} broken; see the lines marked !!", 1
