@@ -1,7 +1,13 @@
 """The command line: parse, call one public function, print.
 
-Exit codes: 0 all done; 1 something failed or was damaged, or the standard output could not be written (a reader who left, as
-``head`` does, is no failure); 2 wrong usage; 3 nothing failed, some is left to another run; 130 stopped.
+Exit codes:
+
+- 0: all done;
+- 1: something failed or was damaged, or the standard output could not be written (a reader who
+  left, as ``head`` does, is no failure);
+- 2: wrong usage;
+- 3: nothing failed, and some of the work is left to another run;
+- 130: stopped.
 """
 
 from typing import Annotated, Final
@@ -15,27 +21,33 @@ from mien.cli.terminal import Group, out
 
 __all__ = ["app"]
 
-_NOTICE: Final = """mien works on this machine alone: no network unless you say `bundles pull`, no telemetry, no picture of a face left
-behind unless you ask for one. Tell people when you read their faces. In the EU, inferring emotions at work or in education is
-forbidden (AI Act, Article 5(1)(f))."""
+_NOTICE: Final = (
+    "mien works on this machine alone: no network unless you say `bundles pull`, no telemetry, "
+    "no picture of a face left behind unless you ask for one. Tell people when you read their "
+    "faces. In the EU, inferring emotions at work or in education is forbidden "
+    "(AI Act, Article 5(1)(f))."
+)
 
 app = typer.Typer(
     cls=Group,
     help=f"Read affect from faces: expressions, valence and arousal, action units.\n\n{_NOTICE}",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-)  # fmt: skip
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 data_sets = typer.Typer(
     help="Data sets: stand-ins to rehearse with, super-resolution.", no_args_is_help=True
 )
-submissions = typer.Typer(help="What challenges want to be sent.", no_args_is_help=True)
+submissions = typer.Typer(help="Submissions to challenges.", no_args_is_help=True)
 bundles = typer.Typer(
-    help="Networks: those that come with mien, those that can be pulled, what is known of them.",
+    help="Networks: those that come with mien, those that can be pulled, and their cards.",
     no_args_is_help=True,
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         out.print(f"mien {mien.__version__}")
         raise typer.Exit
 

@@ -1,4 +1,4 @@
-"""How far a piece of work is, on stderr, and its lines on stdout."""
+"""Progress of a command on stderr, and its lines on stdout."""
 
 from mien.cli.terminal import STOP_REQUESTED, err, out
 from mien.progress import bar_for
@@ -7,14 +7,23 @@ __all__ = ["Bar"]
 
 
 class Bar:
-    """How far a piece of work is, in a log a line a minute; call it with what, done and all."""
+    """A `mien.progress.Progress` for commands: a bar, or a line a minute in a log."""
 
     def __init__(self) -> None:
         self._bar = bar_for(err)
         self._what: str | None = None
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show it. Raises KeyboardInterrupt when the process has been told to end."""
+        """Show how far a piece of work is.
+
+        Args:
+            what: Its name.
+            done: How many of its items are done.
+            total: How many there are; 0 where that is not known.
+
+        Raises:
+            KeyboardInterrupt: When the process has been told to end.
+        """
         if STOP_REQUESTED.is_set():
             raise KeyboardInterrupt
         if what != self._what:
@@ -24,7 +33,11 @@ class Bar:
         self._bar.advance(f"{done} of {total}", done / total if total else None)
 
     def note(self, line: str) -> None:
-        """A line on stdout, above the bar."""
+        """Print a line on stdout, above the bar.
+
+        Args:
+            line: The line.
+        """
         out.print(line, markup=False)
 
     def close(self) -> None:

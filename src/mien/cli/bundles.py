@@ -1,4 +1,4 @@
-"""Commands on bundles: what is here, what can be had, and how it gets from one machine to the next."""
+"""Commands on bundles: list, show, verify, and bring them from one machine to the next."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,24 +23,32 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "bundles_list", "pack", "pull", "remove", "show", "verify"]
 
-_NOTHING_CHANGED: Final = "nothing was changed"  # what to say after Ctrl-C where nothing is written
+# The message after Ctrl-C where nothing is written.
+_NOTHING_CHANGED: Final = "nothing was changed"
 _HEADS: Final = ("name", "where", "MB", "what it gives", "licence of the weights")
-_NARROW: Final = 60  # columns of a terminal below which all but the name share one
+# Columns of a terminal below which all facts but the name share one column.
+_NARROW: Final = 60
 
 
 def bundles_list() -> None:
-    """List the bundles that are here, and those that can be pulled; in a pipe a line each, its fields separated by tabs."""
+    """List the bundles that are here, and those that can be pulled.
+
+    In a pipe each is one line, with its fields separated by tabs.
+    """
     with handle_errors(_NOTHING_CHANGED):
         rows = [tuple(map(printable, row)) for row in _rows()]
         if not out.is_terminal:
+            # Not through rich, which would turn tabs into spaces.
             for row in rows:
-                typer.echo("\t".join(row))  # rich would make spaces of tabs
+                typer.echo("\t".join(row))
             return
         rows.insert(0, _HEADS)
         if out.width < _NARROW:
             rows = [(name, "; ".join(filter(None, facts))) for name, *facts in rows]
+        # A name that wraps could not be copied.
+        longest = max(len(row[0]) for row in rows)
         table = Table(
-            Column(no_wrap=True, min_width=max(len(row[0]) for row in rows)),
+            Column(no_wrap=True, min_width=longest),
             box=None,
             pad_edge=False,
             show_header=False,
@@ -51,46 +59,49 @@ def bundles_list() -> None:
 
 
 def _rows() -> Iterator[tuple[str, ...]]:
-    """What stands below `_HEADS`, a bundle a row."""
+    """The facts of `_HEADS` for each bundle."""
     from mien import zoo
 
-    own, here, weights = embedded(), bundles(), zoo.kept()
-    for name, folder in here.items():
-        where = "with mien" if name in own else "installed"
+    available, weights = bundles(), zoo.kept()
+    for name, folder in available.items():
+        where = "with mien" if name in embedded() else "installed"
         try:
             card = open_bundle(folder).card
             size = f"{(folder / 'model.onnx').stat().st_size / 1e6:.1f}"
-            yield name, where, size, _given(card), card.licence
+            yield name, where, size, _outputs(card), card.licence
         except (MienError, OSError):
             yield name, where, "", f"broken: see mien bundles verify {name}", ""
     for name in dict.fromkeys((*zoo.entries(), *weights)):
-        if name in here:
+        if name in available:
             continue
         try:
-            known = zoo.entry(name)
-            where = "installed" if name in weights and known.network is None else "can be pulled"
-            yield name, where, _sizes(known), _given(known), known.licence
+            entry = zoo.entry(name)
+            is_installed = name in weights and entry.network is None
+            where = "installed" if is_installed else "can be pulled"
+            yield name, where, _size(entry), _outputs(entry), entry.licence
         except UnknownNameError:
             yield name, "installed", "", "without its entry: mien bundles pull ENTRY.json", ""
         except MienError:
             yield name, "installed", "", f"broken: see mien bundles verify {name}", ""
 
 
-def _given(card: "AffectCard | FaceCard | Entry") -> str:
-    """What a card or an entry of the index gives, in a word or two."""
+def _outputs(card: "AffectCard | FaceCard | Entry") -> str:
+    """What a network gives, in a word or two."""
     tasks = () if isinstance(card, FaceCard) else card.tasks
     if tasks:
         return ", ".join(spec.key for spec in tasks)
-    reads = (
-        card.reads
-        if isinstance(card, AffectCard | FaceCard)
-        else card.network and card.network.reads
-    )
-    return {"frames": "faces", "crops": "features"}.get(reads or "", "weights to train from")
+    if isinstance(card, AffectCard | FaceCard):
+        reads = card.reads
+    elif card.network is not None:
+        reads = card.network.reads
+    else:
+        return "weights to train from"
+    return {"frames": "faces", "crops": "features"}.get(reads, "weights to train from")
 
 
-def _sizes(known: "Entry") -> str:
-    file = known.file("network") or known.files[0]
+def _size(entry: "Entry") -> str:
+    """Size of an entry's main file, MB."""
+    file = entry.file("network") or entry.files[0]
     return f"{file.size / 1e6:.1f}" if file.size else f"< {file.most / 1e6:.0f}"
 
 
@@ -99,7 +110,11 @@ def show(
         str, typer.Argument(metavar="NAME", help="A bundle's name or folder, here or not.")
     ],
 ) -> None:
-    """Show what is known of a bundle: what it was trained on, its scores, its limits, and what it must not be used for."""
+    """Show a bundle's card.
+
+    It says what the bundle was trained on, its scores, its limits, and what it must not be used
+    for.
+    """
     with handle_errors(_NOTHING_CHANGED):
         from mien import zoo
 
@@ -116,11 +131,14 @@ def verify(
         typer.Argument(metavar="NAME", help="Names or folders; all that are here if none."),
     ] = None,
 ) -> None:
-    """Check that each network is the one its card speaks of: hash, outputs and their order, one run; and weights by their hash."""
+    """Check that each network is the one its card describes.
+
+    Compares the hash, the outputs and their order, and runs it once; weights are checked by hash.
+    """
     from mien import zoo
 
     failed = False
-    for name in names or [*bundles(), *(name for name in zoo.kept() if name not in bundles())]:
+    for name in names or dict.fromkeys((*bundles(), *zoo.kept())):
         try:
             with handle_errors(_NOTHING_CHANGED):
                 zoo.verify(name)
@@ -154,11 +172,12 @@ def pull(
         ),
     ] = None,
 ) -> None:
-    """Fetch bundles that others published: verified, brought into mien's form, compared with the original, then installed.
+    """Fetch published bundles: verify, convert, compare with the original, then install.
 
-    What is here stays only if this machine pulled it, by the same entry to the word, and it is unaltered; what came by
-    mien bundles add is fetched anew. Of weights the hash alone decides. The only command that uses the network. What broke off
-    is gone on from. Proxies: HTTPS_PROXY. Place: MIEN_HOME.
+    The only command that uses the network. A bundle stays as it is only where this machine pulled
+    it by the same entry and it is unaltered; one that came by mien bundles add is fetched again.
+    Weights stay where their hash is right. An interrupted download is resumed. HTTPS_PROXY names a
+    proxy, MIEN_HOME the folder of bundles.
     """
     worst = 0
     for name in names:
@@ -167,19 +186,18 @@ def pull(
                 from mien import zoo
 
                 with closing(Bar()) as bar:
-                    found = zoo.pull(
+                    pulled = zoo.pull(
                         name, weights=weights, source=source, progress=bar, note=bar.note
                     )
-                told = "pulled and verified" if found.fresh else "is here already, verified"
-                out.print(f"{found.name}: {told}; {found.bundle or found.weights}", markup=False)
-                if found.weights:
-                    with needs_extra(f"making safetensors of {found.weights}"):
+                state = "pulled and verified" if pulled.fresh else "is here already, verified"
+                _print(f"{pulled.name}: {state}; {pulled.bundle or pulled.weights}")
+                if pulled.weights:
+                    with needs_extra(f"making safetensors of {pulled.weights}"):
                         from mien.train.networks.published import start_file
-                    out.print(
-                        f"{found.name}: every tensor in its place; start: {start_file(name, _say)}",
-                        markup=False,
-                    )
+                    start = start_file(name, _print)
+                    _print(f"{pulled.name}: every tensor in its place; start: {start}")
         except typer.Exit as end:
+            # One that fails does not keep the others from being pulled; Ctrl-C does.
             if end.exit_code == 130:
                 raise
             worst = max(worst, end.exit_code)
@@ -195,22 +213,20 @@ def add(
         ),
     ],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Another bundle of the same name goes.")
+        bool, typer.Option("--replace", help="Replace a bundle of the same name.")
     ] = False,
 ) -> None:
     """Install bundles from a file or a folder; no network is used.
 
-    They are found whole and harmless, but not compared with their authors' files: who packed them could have altered them before.
-    Only mien bundles pull compares.
+    They are checked to be whole and harmless, but not compared with their authors' files: whoever
+    packed them could have altered them. Only mien bundles pull compares.
     """
     with handle_errors("what was here before is untouched"):
         from mien import zoo
 
-        for name in zoo.add(path, replace=replace, note=_say):
-            out.print(
-                f"{name}: installed; whole and harmless, but not compared with its authors' file",
-                markup=False,
-            )
+        for name in zoo.add(path, replace=replace, note=_print):
+            state = "whole and harmless, but not compared with its authors' file"
+            _print(f"{name}: installed; {state}")
 
 
 def remove(
@@ -221,7 +237,7 @@ def remove(
         from mien import zoo
 
         for name in names:
-            zoo.remove(name, _say)
+            zoo.remove(name, _print)
             out.print(f"{name}: removed", markup=False)
 
 
@@ -241,10 +257,9 @@ def pack(
         from mien import zoo
 
         packed = zoo.pack(names, target)
-        out.print(
-            f"{packed}: {', '.join(names)}; {packed.stat().st_size / 1e6:.1f} MB", markup=False
-        )
+        size = f"{packed.stat().st_size / 1e6:.1f} MB"
+        _print(f"{packed}: {', '.join(names)}; {size}")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     out.print(line, markup=False)

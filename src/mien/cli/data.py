@@ -17,7 +17,10 @@ def standin(
         str,
         typer.Argument(
             metavar="KIND",
-            help="s-aff-wild2, aff-wild2, lsd, c-expr-db, affectnet, raf-db, ferplus, expw or afew-va.",
+            help=(
+                "s-aff-wild2, aff-wild2, lsd, c-expr-db, affectnet, raf-db, ferplus, expw "
+                "or afew-va."
+            ),
         ),
     ],
     folder: Annotated[
@@ -35,28 +38,32 @@ def standin(
         Path | None,
         typer.Option(
             metavar="TABLE",
-            help="Real labelled faces: a CSV or Parquet table, or YAML with a list data. Without: drawn.",
+            help=(
+                "Real labelled faces: a CSV or Parquet table, or YAML with a list data; "
+                "without it, faces are drawn."
+            ),
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed makes the same files.")] = 0,
 ) -> None:
-    """Make a stand-in: generated data in the layout of a real data set, to rehearse recipes on. It is no real data."""
+    """Make a stand-in: generated data in the layout of a real data set, to rehearse recipes on.
+
+    It is no real data.
+    """
     with handle_errors("nothing half-made is left"):
         from mien.data.standins import KINDS, make_standin
 
-        count = (
-            KINDS[kind].real
-            if size == "real" and kind in KINDS
-            else None
-            if size in (None, "real")
-            else _whole(str(size))
-        )
+        if size == "real":
+            # An unknown kind is refused below, with the nearest name.
+            count = KINDS[kind].real if kind in KINDS else None
+        else:
+            count = None if size is None else _whole_number(size)
         with closing(Bar()) as bar:
-            made = make_standin(kind, folder, size=count, faces=faces, seed=seed, progress=bar)
-        out.print(f"{made}: a stand-in for {KINDS[kind].name}; it is no real data", markup=False)
+            root = make_standin(kind, folder, size=count, faces=faces, seed=seed, progress=bar)
+        out.print(f"{root}: a stand-in for {KINDS[kind].name}; it is no real data", markup=False)
 
 
-def _whole(size: str) -> int:
+def _whole_number(size: str) -> int:
     try:
         return int(size)
     except ValueError:

@@ -61,13 +61,12 @@ def reproduce(
     """
     with handle_errors("finished steps are kept; the same command goes on"):
         if name is None:
-            for each in recipes():
-                out.print(f"{each}: {title_of(each)}", markup=False)
+            for recipe in recipes():
+                out.print(f"{recipe}: {title_of(recipe)}", markup=False)
             return
         if not show:
-            err.print(
-                f"{name}: reading the recipe and its parts", markup=False
-            )  # torch takes seconds to load
+            # Loading torch takes seconds, in which nothing else would be seen.
+            err.print(f"{name}: reading the recipe and its parts", markup=False)
         with needs_extra("mien reproduce"):
             from mien.cli.bars import Bar
             from mien.recipes.report import markdown
@@ -79,28 +78,36 @@ def reproduce(
             return
         if folder is None:
             raise ValueError("give --out RUN, the folder of the run; --show prints the recipe")
-        places = {
-            key: at_home(value, f"--data {key}")
-            for key, value in _split(data or (), "--data").items()
-        }
+        roots = {}
+        for key, value in _split(data or (), "--data").items():
+            roots[key] = at_home(value, f"--data {key}")
         with closing(Bar()) as bar:
-            found = run(
-                name, places, folder, changes=changed, small=small, standin=standin, faces=faces, size=size,
-                note=lambda line: err.print(line, markup=False), progress=bar,
-            )  # fmt: skip
-        out.print(markdown(found), markup=False, end="")
+            comparison = run(
+                name,
+                roots,
+                folder,
+                changes=changed,
+                small=small,
+                standin=standin,
+                faces=faces,
+                size=size,
+                note=lambda line: err.print(line, markup=False),
+                progress=bar,
+            )
+        out.print(markdown(comparison), markup=False, end="")
 
 
 def _split(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, str]:
-    found = {}
+    """Keys and values of ``KEY=VALUE`` pairs."""
+    values: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not (key and equals and value):
             raise ValueError(f"{option} {pair}: write KEY=VALUE")
-        if key in found:
+        if key in values:
             raise ValueError(f"{option} {key}: given twice")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 def _pairs(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Commands of the run street: read faces, try it, look at what is here."""
+"""Commands that read faces, try that on a portrait, and check the installation."""
 
 from collections import Counter
 from contextlib import closing
@@ -49,7 +49,10 @@ def analyze(
         typer.Option(
             "--smooth",
             metavar="SECONDS",
-            help="Gaussian smoothing per face, by its full width at half maximum; at most 0.15 keeps short events; AU45 stays as it is.",
+            help=(
+                "Gaussian smoothing per face, by its full width at half maximum; "
+                "at most 0.15 keeps short events; AU45 stays as it is."
+            ),
         ),
     ] = 0.0,
     faces: Annotated[
@@ -94,15 +97,22 @@ def analyze(
 ) -> None:
     """Read faces: one row per face per frame, in a table.
 
-    Each video gets a table of its own, and so do the photos of a folder; a data dictionary beside it says what the columns mean.
-    What an earlier run finished is skipped, what another run is writing is left to it.
+    Each video gets a table of its own, and so do the photos of a folder; a data dictionary
+    beside it says what the columns mean. What an earlier run finished is skipped, and what another
+    run is writing is left to it.
     """
     with handle_errors():
         options = Options(
-            bundle=bundle, detector=detector, engine=engine, faces=_faces(faces), every=every, video_stream=stream,
+            bundle=bundle,
+            detector=detector,
+            engine=engine,
+            faces=_faces(faces),
+            every=every,
+            video_stream=stream,
             rotate=int(rotate) if rotate.isdecimal() else rotate,  # type: ignore[arg-type]
-            smoothing=smoothing, compounds=compounds,
-        )  # fmt: skip
+            smoothing=smoothing,
+            compounds=compounds,
+        )
         names = [name.strip() for name in formats.split(",") if name.strip()]
         with closing(_Bar()) as bar:
             outcomes = batch.run(
@@ -121,7 +131,8 @@ def demo(
 ) -> None:
     """Try it on a real face.
 
-    Films a public-domain portrait with a moving camera, analyses the clip, and leaves a table and an annotated video.
+    Films a public-domain portrait with a moving camera, analyses the clip, and leaves a table and
+    an annotated video.
     """
     with handle_errors():
         clip = film(folder / "clip.mp4")
@@ -144,9 +155,8 @@ def doctor() -> None:
         out.print(f"{marks[finding.ok]}  {finding.what:<24}", end="")
         out.print(finding.state, markup=False)
     if broken:
-        raise fail(
-            f"{broken} part{'s are' if broken > 1 else ' is'} broken; see the lines marked !!", 1
-        )
+        parts = "1 part is" if broken == 1 else f"{broken} parts are"
+        raise fail(f"{parts} broken; see the lines marked !!", 1)
 
 
 def _faces(text: str) -> Choice:
@@ -158,7 +168,7 @@ def _faces(text: str) -> Choice:
 
 
 class _Bar(Bars):
-    """How far an input is on stderr, while it is read; a line on stdout when it is done."""
+    """A bar on stderr while an input is read, and a line on stdout when it is done."""
 
     def __init__(self) -> None:
         super().__init__(bar_for(err))
@@ -166,30 +176,51 @@ class _Bar(Bars):
         self.left_out: Counter[str] = Counter()
 
     def plan(self, todo: batch.Plan) -> None:
+        """Remember what folders held besides inputs.
+
+        Args:
+            todo: The jobs of the run.
+        """
         self.left_out = Counter(todo.left_out)
 
     def advance(self, frames: int, share: float | None) -> None:
+        """Move the bar.
+
+        Args:
+            frames: Frames read so far.
+            share: The share of the input that is done, 0..1, where it is known.
+
+        Raises:
+            KeyboardInterrupt: When the process has been told to end.
+        """
         if STOP_REQUESTED.is_set():
             raise KeyboardInterrupt
         super().advance(frames, share)
 
     def end(self, outcome: batch.Outcome) -> None:
+        """Print what became of an input, its notes and its problems.
+
+        Args:
+            outcome: What became of it.
+        """
         super().end(outcome)
         if outcome.state == "done":
-            out.print(f"{outcome.job.name}: {_told(outcome)}", markup=False)
+            out.print(f"{outcome.job.name}: {_description(outcome)}", markup=False)
         elif outcome.state == "skipped":
             out.print(f"{outcome.job.name}: done before, left as it is", markup=False)
         elif outcome.state == "left":
             out.print(f"{outcome.left_to}", markup=False)
-        for note in dict.fromkeys(note for note in outcome.notes if note not in self._noted):
-            err.print(f"mien: note: {note}", style="yellow", markup=False)
-        self._noted.update(outcome.notes)
+        # The same note often holds for every input; once is enough.
+        for note in outcome.notes:
+            if note not in self._noted:
+                err.print(f"mien: note: {note}", style="yellow", markup=False)
+                self._noted.add(note)
         for problem in outcome.problems:
             err.print(f"mien: {problem}", style="red", markup=False)
 
 
-def _told(outcome: batch.Outcome) -> str:
-    """One line on what a job gave."""
+def _description(outcome: batch.Outcome) -> str:
+    """What a job gave, in one line."""
     rows, tracks = outcome.rows, len(outcome.tracks)
     parts = [
         f"{outcome.frames} frame{'s' * (outcome.frames != 1)}",
@@ -204,7 +235,15 @@ def _told(outcome: batch.Outcome) -> str:
 
 
 def _summary(outcomes: list[batch.Outcome], left_out: str = "") -> None:
-    """The closing line, and the exit code that goes with it. left_out: what folders held besides inputs."""
+    """Print the closing line, and exit with the code that goes with it.
+
+    Args:
+        outcomes: What became of the jobs.
+        left_out: What folders held besides inputs, in words.
+
+    Raises:
+        typer.Exit: Where something failed, was damaged, or is left to another run.
+    """
     count: Counter[str] = Counter(outcome.state for outcome in outcomes)
     words = {
         "done": "done",
@@ -212,10 +251,16 @@ def _summary(outcomes: list[batch.Outcome], left_out: str = "") -> None:
         "left": "left to another run",
         "failed": "failed",
     }
-    damaged = sum(outcome.state != "failed" and bool(outcome.problems) for outcome in outcomes)
-    told = ", ".join(f"{count[state]} {word}" for state, word in words.items() if count[state])
-    told += f"; {damaged} of those read with problems, see above" if damaged else ""
-    out.print(told + (f"; not read: {left_out}" if left_out else ""), markup=False)
+    damaged = 0
+    for outcome in outcomes:
+        if outcome.state != "failed" and outcome.problems:
+            damaged += 1
+    line = ", ".join(f"{count[state]} {word}" for state, word in words.items() if count[state])
+    if damaged:
+        line += f"; {damaged} of those read with problems, see above"
+    if left_out:
+        line += f"; not read: {left_out}"
+    out.print(line, markup=False)
     for outcome in outcomes:
         if outcome.state == "failed":
             err.print(f"failed: {outcome.job.name}", style="red", markup=False)

@@ -28,7 +28,7 @@ def check(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="See mien submit formats; told by the header if left out.",
+            help="See mien submit formats; by default the header decides.",
         ),
     ] = None,
 ) -> None:
@@ -48,12 +48,12 @@ def check(
         for defect in defects:
             for example in defect.examples:
                 out.print(f"{defect.kind}: {example}", markup=False)
-            if more := defect.count - len(defect.examples):
+            more = defect.count - len(defect.examples)
+            if more:
                 out.print(f"{defect.kind}: and {more} more", markup=False)
-        told = ", ".join(f"{defect.kind} {defect.count}" for defect in defects)
-        err.print(
-            f"mien: {file} is not a sound {form.name} submission: {told}", style="red", markup=False
-        )
+        counts = ", ".join(f"{defect.kind} {defect.count}" for defect in defects)
+        line = f"mien: {file} is not a sound {form.name} submission: {counts}"
+        err.print(line, style="red", markup=False)
         raise typer.Exit(1)
 
 
@@ -61,13 +61,11 @@ def formats() -> None:
     """List the formats: what a row answers, and the header."""
     from mien.data.submissions.formats import FORMATS, answers
 
-    for one in FORMATS.values():
-        home = (
-            ""
-            if one.folder is None
-            else f"; a file per video, {one.folder + '/' if one.folder else ''}<video>.txt"
-        )
-        out.print(f"{one.name:14}{one.challenge:14}{answers(one)}{home}", markup=False)
-        out.print(
-            f"{'':28}{one.header or 'no header'}{f'; {one.note}' if one.note else ''}", markup=False
-        )
+    for form in FORMATS.values():
+        layout = ""
+        if form.folder is not None:
+            folder = f"{form.folder}/" if form.folder else ""
+            layout = f"; a file per video, {folder}<video>.txt"
+        note = f"; {form.note}" if form.note else ""
+        out.print(f"{form.name:14}{form.challenge:14}{answers(form)}{layout}", markup=False)
+        out.print(f"{'':28}{form.header or 'no header'}{note}", markup=False)

@@ -60,7 +60,11 @@ def superres(
             ", ".join(f"{name} {value}" for name, value in chosen.facts().items()), markup=False
         )
         with Progress(
-            SpinnerColumn(), TextColumn("pictures"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+            SpinnerColumn(),
+            TextColumn("pictures"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
             console=err, transient=True, disable=not err.is_terminal,
         ) as bar:  # fmt: skip
             task = bar.add_task("pictures", total=None)
@@ -70,7 +74,7 @@ def superres(
                     raise KeyboardInterrupt
                 bar.update(task, completed=done, total=total)
 
-            found = superresolve(
+            summary = superresolve(
                 source,
                 folder,
                 scale=scale,
@@ -80,12 +84,13 @@ def superres(
                 skip_unreadable=skip,
             )
     out.print(
-        f"{folder}: {found.done} made, {found.skipped} were there, {len(found.failed)} could not be read",
+        f"{folder}: {summary.done} made, {summary.skipped} were there, "
+        f"{len(summary.failed)} could not be read",
         markup=False,
     )
-    for line in found.failed.values():
+    for line in summary.failed.values():
         err.print(f"mien: {line}", style="red", markup=False)
-    if found.failed:
+    if summary.failed:
         raise typer.Exit(1)
 
 

@@ -31,16 +31,20 @@ __all__ = [
 
 
 class SteadyStream:
-    """A standard stream that never ends the work: what cannot be written is lost, and what cannot be encoded is written out.
+    """A standard stream whose failure never ends the work.
 
-    Args:
-        stream: The stream it stands for. Its letters that the console's code page lacks become ``\\u…``.
+    Once a write has failed, all further output is dropped.
 
     Attributes:
         lost: Why nothing can be written any more; None while all is well.
     """
 
     def __init__(self, stream: TextIO) -> None:
+        """Wrap a stream.
+
+        Args:
+            stream: The stream. Characters that its encoding lacks are written as ``\\u…``.
+        """
         self._stream = stream
         self.lost: OSError | ValueError | None = None
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
@@ -50,21 +54,33 @@ class SteadyStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write it, if that is possible."""
+        """Write a text, if that is possible.
+
+        Args:
+            text: The text.
+
+        Returns:
+            How many characters were taken, all of them where they are dropped.
+        """
         if self.lost is None:
             try:
                 return self._stream.write(text)
-            except (OSError, ValueError) as error:  # ValueError: it was closed in this process
+            except (OSError, ValueError) as error:
+                # ValueError: the stream was closed in this process.
                 self._lose(error)
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
-        """Write them, if that is possible."""
+        """Write several texts, if that is possible.
+
+        Args:
+            lines: The texts, with their line ends.
+        """
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Hand over what was written, if that is possible."""
+        """Flush what was written, if that is possible."""
         if self.lost is None:
             try:
                 self._stream.flush()
@@ -73,20 +89,17 @@ class SteadyStream:
 
     @property
     def failed(self) -> bool:
-        """Whether something could not be written though somebody may have waited for it: a full disk, not a reader who left."""
-        return isinstance(self.lost, OSError) and self.lost.errno not in (
-            errno.EPIPE,
-            errno.ESHUTDOWN,
-            errno.EBADF,
-        )
+        """Whether output was lost that somebody may want: a full disk, not a reader who left."""
+        reader_left = (errno.EPIPE, errno.ESHUTDOWN, errno.EBADF)
+        return isinstance(self.lost, OSError) and self.lost.errno not in reader_left
 
     def _lose(self, error: OSError | ValueError) -> None:
         self.lost = error
-        # What is still in the stream's memory goes nowhere, or Python would try again when it ends.
+        # Python would try again at its end to write what is still buffered; let it succeed.
         with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
         if self.failed and self._stream is sys.__stdout__:
             reason = cast(OSError, error).strerror
             err.print(
@@ -98,7 +111,11 @@ class SteadyStream:
 
 @contextmanager
 def steady_streams() -> Iterator[SteadyStream]:
-    """Make the standard streams steady. Gives the standard output."""
+    """Replace the standard streams by steady ones.
+
+    Yields:
+        The standard output.
+    """
     before = sys.stdout, sys.stderr
     out_stream, err_stream = (SteadyStream(stream) for stream in before)
     sys.stdout, sys.stderr = cast(TextIO, out_stream), cast(TextIO, err_stream)
@@ -111,56 +128,90 @@ def steady_streams() -> Iterator[SteadyStream]:
 
 
 class _Terminal(Console):
-    """A console that shows what others wrote (names of files, keys, errors) and never obeys it."""
+    """A console that escapes control characters in names of files, keys and errors."""
 
-    def print(self, *objects: Any, **how: Any) -> None:
-        """Print as rich does. A string is one line, whatever it holds; with ``end=""`` it is a page, whose line breaks stay."""
-        page = how.get("end") == ""
-        shown = [printable(what, lines=page) if isinstance(what, str) else what for what in objects]
-        super().print(*shown, **how)
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, each string on one line whatever it holds.
+
+        Args:
+            objects: What to print.
+            options: As rich takes them; with ``end=""`` a string is a page, whose line breaks stay.
+        """
+        is_page = options.get("end") == ""
+        safe = []
+        for item in objects:
+            safe.append(printable(item, lines=is_page) if isinstance(item, str) else item)
+        super().print(*safe, **options)
 
 
 class Group(TyperGroup):
-    """The commands; what is wrong with the words typed is told in words that can be shown, for a shell fills in names of files."""
+    """The commands, with control characters escaped in messages about wrong usage.
 
-    def make_context(self, *words: Any, **how: Any) -> Any:
-        """Parse the words before a command's name."""
-        with _shown():
-            return super().make_context(*words, **how)
+    A shell's completion may put any file's name on the command line.
+    """
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the arguments before a command's name.
+
+        Args:
+            arguments: As typer takes them.
+            options: As typer takes them.
+
+        Returns:
+            Typer's context.
+        """
+        with _printable_messages():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        """Parse the rest and run the command."""
-        with _shown():
+        """Parse the remaining arguments and run the command.
+
+        Args:
+            ctx: Typer's context.
+
+        Returns:
+            What the command returns.
+        """
+        with _printable_messages():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _shown() -> Iterator[None]:
+def _printable_messages() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # What is raised for wrong words is a class of click's or of typer's own copy of it, by typer's version.
+        # Depending on typer's version, usage errors are click's or those of typer's copy of click.
         if hasattr(error, "format_message") and hasattr(error, "message"):
-            # A command that was given no word at all raises its page of help, whose lines stay.
-            error.message = printable(
-                error.message, lines=type(error).__name__ == "NoArgsIsHelpError"
-            )
+            # Without any argument the message is the page of help, whose line breaks stay.
+            is_help = type(error).__name__ == "NoArgsIsHelpError"
+            error.message = printable(error.message, lines=is_help)
         raise
 
 
 out = _Terminal(highlight=False, soft_wrap=True, emoji=False)
 err = _Terminal(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 STOP_REQUESTED: Final = threading.Event()
-"""Set when the process has been told to end, for work whose library swallowed the KeyboardInterrupt."""
+"""Set when the process has been told to end, for libraries that swallow KeyboardInterrupt."""
 STOP_GRACEFULLY: Final = threading.Event()
-"""Set by work that looks at `STOP_REQUESTED` itself, at moments that suit it; being told a second time ends it at once."""
+"""Set by work that checks `STOP_REQUESTED` itself; a second signal ends it at once."""
 
 
 @contextmanager
 def handle_errors(
     stopped: str = "nothing half-written is left, and finished inputs are kept",
 ) -> Iterator[None]:
-    """Turn what was foreseen into one line and an exit code. stopped: what to say after Ctrl-C."""
+    """Turn foreseen errors into one line on stderr and an exit code.
+
+    Args:
+        stopped: What the message after Ctrl-C says of the work's state.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        typer.Exit: With code 2 for wrong usage, 1 for other foreseen errors, 130 after Ctrl-C.
+    """
     try:
         with _interruptible():
             yield
@@ -173,40 +224,33 @@ def handle_errors(
     except RuntimeError as error:
         if not STOP_REQUESTED.is_set():
             raise
-        # What torch says of processes that load pictures and were told to end, too.
+        # Torch raises it when its worker processes were told to end as well.
         raise fail(f"stopped; {stopped}", 130) from error
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Being told to end is like Ctrl-C, so that nothing is left half-written; and Ctrl-C is not lost inside a library's callback."""
+    """Treat being told to end as Ctrl-C, so that nothing is left half-written.
 
-    def end(number: int, frame: object) -> None:
-        if os.getpid() != process:  # one that loads pictures for it, and has only just been made
+    The event keeps a request that a library's callback would swallow.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        # A worker process that has only just been forked still has this handler.
+        if os.getpid() != process:
             os._exit(0)
         wait = STOP_GRACEFULLY.is_set() and not STOP_REQUESTED.is_set()
         STOP_REQUESTED.set()
         if not wait:
             raise KeyboardInterrupt
-        with suppress(OSError):  # print is not for signal handlers
+        # Not print, which is not safe in a signal handler.
+        with suppress(OSError):
             os.write(2, b"mien: stopping after this step; once more stops at once\n")
 
     process = os.getpid()
     STOP_REQUESTED.clear()
     STOP_GRACEFULLY.clear()
-    here = threading.current_thread() is threading.main_thread()
-    numbers = [
-        getattr(signal, name)
-        for name in ("SIGINT", "SIGTERM", "SIGHUP")
-        if here and hasattr(signal, name)
-    ]
-    # Who started this with nohup wants it to outlive the terminal.
-    numbers = [
-        number
-        for number in numbers
-        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, end) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in _signals()}
     try:
         yield
     finally:
@@ -214,7 +258,30 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _signals() -> list[signal.Signals]:
+    """The signals that ask this process to end, where this thread may handle them."""
+    signals: list[signal.Signals] = []
+    if threading.current_thread() is not threading.main_thread():
+        return signals
+    # Windows has no SIGHUP.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            number = getattr(signal, name)
+            # Who started this with nohup wants it to outlive the terminal.
+            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                signals.append(number)
+    return signals
+
+
 def fail(message: object, code: int) -> typer.Exit:
-    """One line on stderr; the exit is for the caller to raise."""
+    """Print an error on stderr.
+
+    Args:
+        message: The error, in one line.
+        code: The exit code.
+
+    Returns:
+        The exit, for the caller to raise.
+    """
     err.print(f"mien: {message}", style="red", markup=False)
     return typer.Exit(code)

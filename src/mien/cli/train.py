@@ -1,4 +1,7 @@
-"""Commands of the train street: train, judge, make a bundle, cache features. What they need is imported when one of them runs, not before."""
+"""Commands that train, evaluate, export and cache features.
+
+What they need is imported when one of them runs, not before: torch takes seconds.
+"""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -97,7 +100,8 @@ def train(
             run = fit(read_settings(settings), folder, bar)
         facts = run.facts
         out.print(
-            f"{run.folder}: finished; best after epoch {facts['best_epoch']}; {facts['seconds']} s of training",
+            f"{run.folder}: finished; best after epoch {facts['best_epoch']}; "
+            f"{facts['seconds']} s of training",
             markup=False,
         )
 
@@ -137,13 +141,20 @@ def evaluate(
             from mien.train.evaluate_models import judge_models, write_judged
             from mien.train.settings.training import read_settings
         with closing(Bar()) as bar:
-            found, about = judge_models(
-                bundles, read_settings(data), split=split, by=by, protocols=protocols or (), skip_unreadable=skip,
-                note=_aside, progress=bar,
-            )  # fmt: skip
-        out.print(markdown(found, about), markup=False, end="")
+            evaluation, about = judge_models(
+                bundles,
+                read_settings(data),
+                split=split,
+                by=by,
+                protocols=protocols or (),
+                skip_unreadable=skip,
+                note=_note,
+                progress=bar,
+            )
+        out.print(markdown(evaluation, about), markup=False, end="")
         if folder is not None:
-            _aside(", ".join(str(path) for path in write_judged(found, about, folder)))
+            paths = write_judged(evaluation, about, folder)
+            _note(", ".join(str(path) for path in paths))
 
 
 def export(
@@ -153,7 +164,7 @@ def export(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Folder of the bundle; a bundle that lies there is replaced.",
+            help="Folder of the bundle; a bundle in it is replaced.",
         ),
     ],
     bits: Annotated[
@@ -170,7 +181,10 @@ def export(
         typer.Option("--robustness", help="Also measure it on blurred, noisy, tiny, ... pictures."),
     ] = False,
 ) -> None:
-    """Make a bundle of a finished run: network, card and README, measured on the run's validation split."""
+    """Make a bundle of a finished run: network, card and README.
+
+    Its scores are measured on the run's validation split.
+    """
     with handle_errors("no bundle was written"):
         if bits not in (8, 16):
             raise ValueError(f"--bits must be 8 or 16, got {bits}")
@@ -202,12 +216,15 @@ def features(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Folder of the cache; what lies there already is not computed again.",
+            help="Folder of the cache; what is in it is not computed again.",
         ),
     ],
     skip: Skip = False,
 ) -> None:
-    """Compute features and raw outputs of every picture once, and keep them on disk to train heads on."""
+    """Compute features and raw outputs of every picture once, to train heads on.
+
+    They are kept on disk.
+    """
     with handle_errors("what was computed is kept; the same command goes on"):
         with needs_extra("mien features"):
             from mien.cli.bars import Bar
@@ -215,21 +232,18 @@ def features(
             from mien.train.settings.training import read_settings
         with closing(Bar()) as bar:
             cache, faces = cache_features(
-                bundle, read_settings(data), folder, skip_unreadable=skip, note=_aside, progress=bar
+                bundle, read_settings(data), folder, skip_unreadable=skip, note=_note, progress=bar
             )
         out.print(
             f"{cache.place}: {cache.features.shape[1]} features of {faces} faces", markup=False
         )
-        out.print(
-            f"to train heads on them: features: {{bundle: {bundle}, cache: {folder}, images: {cache.root}}}",
-            markup=False,
-        )
+        setting = f"{{bundle: {bundle}, cache: {folder}, images: {cache.root}}}"
+        out.print(f"to train heads on them: features: {setting}", markup=False)
         if cache.skipped:
-            _aside(
-                f"{len(cache.skipped)} pictures could not be read and were left out: {', '.join(cache.skipped[:20])}"
-            )
+            skipped = ", ".join(cache.skipped[:20])
+            _note(f"{len(cache.skipped)} pictures could not be read and were left out: {skipped}")
 
 
-def _aside(line: str) -> None:
-    """What is worth knowing but no result."""
+def _note(line: str) -> None:
+    """Print on stderr what is worth knowing but no result."""
     err.print(line, markup=False)

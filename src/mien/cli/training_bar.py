@@ -11,7 +11,10 @@ __all__ = ["TrainingBar"]
 
 
 class TrainingBar(Progress):
-    """Loss, score, rate and time left; a line for every epoch. Of several processes only the first one speaks."""
+    """Shows loss, score, rate and time left, and a line for every epoch.
+
+    Of several processes that train together only the first one prints.
+    """
 
     def __init__(self) -> None:
         self._bar = bar_for(err)
@@ -19,7 +22,14 @@ class TrainingBar(Progress):
         self._first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
     def begin(self, steps: int, done: int, facts: dict[str, Any]) -> None:
-        """Say where the run starts. From now on an interrupt waits for the end of a step, where a checkpoint can be written."""
+        """Say where the run starts.
+
+        Args:
+            steps: Steps of the whole run.
+            done: Steps that an earlier start has done.
+            facts: What ``run.json`` holds.
+        """
+        # From now on Ctrl-C waits for the end of a step, where a checkpoint can be written.
         STOP_GRACEFULLY.set()
         if not self._first:
             return
@@ -34,22 +44,42 @@ class TrainingBar(Progress):
         self._bar.begin("training")
 
     def step(self, done: int, loss: float, rate: float, score: float | None) -> None:
-        """Raises KeyboardInterrupt when the process has been told to end."""
+        """Move the bar.
+
+        Args:
+            done: Steps that are done.
+            loss: Mean loss of this epoch.
+            rate: Faces per second.
+            score: Validation score of the last epoch, None before the first.
+
+        Raises:
+            KeyboardInterrupt: When the process has been told to end.
+        """
         if STOP_REQUESTED.is_set():
             raise KeyboardInterrupt
         if self._first:
-            judged = "" if score is None else f", score {score:.4f}"
-            self._bar.advance(f"loss {loss:.4f}{judged}, {rate:.0f} faces/s", done / self._steps)
+            last_score = "" if score is None else f", score {score:.4f}"
+            state = f"loss {loss:.4f}{last_score}, {rate:.0f} faces/s"
+            self._bar.advance(state, done / self._steps)
 
     def epoch(self, row: dict[str, float]) -> None:
-        """A line on stdout."""
-        numbers = ", ".join(
-            f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "seconds")
-        )
-        self.note(f"epoch {row['epoch']:.0f}: {numbers}; {row['seconds']:.0f} s")
+        """Print an epoch's line of the training curve.
+
+        Args:
+            row: Its values by column.
+        """
+        numbers = []
+        for name, value in row.items():
+            if name not in ("epoch", "seconds"):
+                numbers.append(f"{name} {value:.4f}")
+        self.note(f"epoch {row['epoch']:.0f}: {', '.join(numbers)}; {row['seconds']:.0f} s")
 
     def note(self, line: str) -> None:
-        """A line on stdout, above the bar."""
+        """Print a line on stdout, above the bar.
+
+        Args:
+            line: The line.
+        """
         if self._first:
             out.print(line, markup=False)
 
