@@ -1,5 +1,6 @@
 """Invented people, and how pictures of them are taken: everything of a portrayal that is chance."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,23 @@ _SKIN: Final = (
 )
 _HAIR: Final = ((30, 24, 22), (62, 42, 30), (112, 72, 42), (190, 150, 92), (150, 146, 142))
 _IRIS: Final = ((62, 40, 24), (104, 78, 46), (96, 122, 84), (92, 130, 160))
+# Mean and largest difference from it.
+_LENGTHS: Final = {
+    "width": (0.75, 0.05),
+    "jaw": (0.8, 0.07),
+    "chin": (1.15, 0.05),
+    "eye_x": (0.345, 0.02),
+    "eye_w": (0.165, 0.012),
+    "eye_h": (0.087, 0.006),
+    "brow_y": (-0.25, 0.02),
+    "brow_t": (0.066, 0.022),
+    "nose_w": (0.16, 0.03),
+    "nose_y": (0.46, 0.03),
+    "mouth_w": (0.27, 0.025),
+    "mouth_y": (0.76, 0.02),
+    "lip": (0.058, 0.014),
+    "lip_red": (0.55, 0.2),
+}
 # Chances of bald, short, full and long hair; a beard goes with bald or short.
 _STYLES: Final = (0.05, 0.35, 0.3, 0.3)
 _STYLES_WITH_BEARD: Final = (0.3, 0.7)
@@ -37,24 +55,14 @@ def drawn_person(rng: np.random.Generator) -> Person:
     bearded = rng.random() < 0.2
     n = rng.uniform(-1, 1, 14)
     styles = _STYLES_WITH_BEARD if bearded else _STYLES
+    lengths = {}
+    for draw, (name, (mean, spread)) in zip(n, _LENGTHS.items(), strict=True):
+        lengths[name] = mean + spread * draw
     return Person(
         skin=skin,
         hair=hair,
         iris=_shade(rng, _IRIS),
-        width=0.75 + 0.05 * n[0],
-        jaw=0.8 + 0.07 * n[1],
-        chin=1.15 + 0.05 * n[2],
-        eye_x=0.345 + 0.02 * n[3],
-        eye_w=0.165 + 0.012 * n[4],
-        eye_h=0.087 + 0.006 * n[5],
-        brow_y=-0.25 + 0.02 * n[6],
-        brow_t=0.066 + 0.022 * n[7],
-        nose_w=0.16 + 0.03 * n[8],
-        nose_y=0.46 + 0.03 * n[9],
-        mouth_w=0.27 + 0.025 * n[10],
-        mouth_y=0.76 + 0.02 * n[11],
-        lip=0.058 + 0.014 * n[12],
-        lip_red=0.55 + 0.2 * n[13],
+        **lengths,
         age=float(rng.beta(1, 2.5)),
         beard=float(rng.uniform(0.2, 0.65)) if bearded else 0.0,
         style=int(rng.choice(len(styles), p=styles)),
@@ -75,22 +83,23 @@ def drawn_shot(rng: np.random.Generator) -> Shot:
     chance = rng.random(6)
     turn = rng.normal(size=3)
     n = rng.uniform(-1, 1, 9)
-    return Shot(
-        yaw=float(np.clip(9 * turn[0], -25, 25)),
-        pitch=float(np.clip(5 * turn[1], -14, 14)),
-        roll=float(np.clip(5 * turn[2], -15, 15)),
+    back = (_any_colour(rng), _any_colour(rng))
+    noise = float(rng.uniform(2, 9)) if chance[0] < 0.5 else 0.0
+    blur = float(rng.uniform(0.003, 0.011)) if chance[1] < 0.25 else 0.0
+    jpeg = int(rng.integers(40, 95)) if chance[2] < 0.5 else 0
+    patch = _patch(rng) if chance[3] < 0.06 else None
+    # Faces further turned than this would hide an eye.
+    yaw, pitch, roll = np.clip((9, 5, 5) * turn, (-25, -14, -15), (25, 14, 15)).tolist()
+    shot = Shot(yaw, pitch, roll, back=back, noise=noise, blur=blur, jpeg=jpeg, patch=patch)
+    return replace(
+        shot,
         scale=0.98 + 0.07 * n[0],
         x=0.03 * n[1],
         y=0.02 * n[2],
         light=(0.5 * n[3], 0.25 * n[4]),
         gain=0.95 + 0.25 * n[5],
         warmth=1 + 0.1 * n[6],
-        back=(_any_colour(rng), _any_colour(rng)),
         gaze=(0.6 * n[7], 0.5 * n[8]),
-        noise=float(rng.uniform(2, 9)) if chance[0] < 0.5 else 0.0,
-        blur=float(rng.uniform(0.003, 0.011)) if chance[1] < 0.25 else 0.0,
-        jpeg=int(rng.integers(40, 95)) if chance[2] < 0.5 else 0,
-        patch=_patch(rng) if chance[3] < 0.06 else None,
         seed=int(rng.integers(2**31)),
     )
 

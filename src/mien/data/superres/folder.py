@@ -84,6 +84,7 @@ def superresolve(
         raise ValueError(f"workers must be 1 or more, got {workers}")
     source, out = Path(source_root), Path(out_root)
     engine = engine or Ncnn()
+    # Everything the pixels depend on; the engine also says here what it lacks.
     settings = engine.facts() | {"scale": scale, "jpeg": QUALITY}
     names = _find_pictures(source) if pictures is None else _relative_names(source, pictures)
     targets = _targets(source, out, names)
@@ -92,6 +93,7 @@ def superresolve(
         jobs = _jobs(source, targets, done)
         report = Report(skipped=len(targets) - len(jobs))
         if jobs:
+            # A process that gets no picture would still load the network.
             count = min(workers or engine.workers(_cores()), len(jobs))
 
             def take(job: Job, result: int | str) -> None:
@@ -152,6 +154,7 @@ def _relative_names(root: Path, pictures: Iterable[str]) -> list[str]:
 
 def _targets(source: Path, out: Path, names: Iterable[str]) -> dict[str, Path]:
     """The file of every picture; no two share one, and none lies among the sources."""
+    # A second run would take its own results for sources.
     real_source, real_out = source.resolve(), out.resolve()
     if real_out.is_relative_to(real_source) or real_source.is_relative_to(real_out):
         raise OutputError(

@@ -94,6 +94,7 @@ class Manifest:
         Raises:
             OutputError: Where the folder holds pictures that were made with others.
         """
+        # Sorted, so that equal settings are equal texts.
         text = json.dumps(settings, sort_keys=True)
         with _database_errors(self._path):
             before = self._database.execute("SELECT said FROM settings").fetchone()
@@ -145,6 +146,7 @@ def _database_errors(path: Path) -> Iterator[None]:
                 f"{path.parent}: another process is writing there; "
                 "wait for it, or choose another folder"
             ) from error
+        # SQLite tells a full disk by its message alone.
         step = "choose a folder you may write to, or remove this one"
         if "full" in str(error):
             step = "free some space there"

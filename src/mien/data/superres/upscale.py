@@ -128,6 +128,7 @@ def tiled(network: Network, image: Image, tile: int = TILE, overlap: int = OVERL
         RGB uint8 (factor H, factor W, 3).
     """
     height, width = image.shape[:2]
+    # One tile needs no seams.
     if max(height, width) <= tile:
         return network.enlarge(image)
     factor = network.factor
@@ -151,5 +152,6 @@ def _cuts(length: int, tile: int) -> list[int]:
     >>> _cuts(401, 200)
     [0, 133, 267, 401]
     """
+    # Rounded up; equal tiles waste less on overlaps than full ones and a narrow last one.
     count = -(-length // tile)
     return [i * length // count for i in range(count + 1)]

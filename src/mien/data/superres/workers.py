@@ -114,6 +114,7 @@ def _take_finished(
 ) -> None:
     """Take the jobs in hand that made their file before they were told to stop."""
     for future, job in running.items():
+        # Asking a job that failed for its result would hide the error that ended the work.
         if future.cancelled() or future.exception():
             continue
         result = future.result()
