@@ -1,9 +1,11 @@
-"""Aff-Wild2 with a label for every frame: valence and arousal, expressions, action units (ABAW2, 3, 5, 6 and 8).
+"""Aff-Wild2 with a label for every frame, as in ABAW2, 3, 5, 6 and 8.
 
-A track's folder (``VA_Set``, ``EXPR_Set``, ``AU_Set`` or ``VA_Estimation_Challenge``, ``EXPR_Classification_Challenge``,
-``EXPR_Recognition_Challenge``, ``AU_Detection_Challenge``) lies in `root` or up to three levels deeper and holds ``Train_Set`` and
-``Validation_Set`` (or ``Training_Set``), in any case of letters, with a file ``<video>.txt`` for each video. Line k below its header is
-frame k, ``<video>/<00001>.jpg`` counted from 1.
+Its tracks are valence and arousal, expressions, and action units. A track's folder (``VA_Set``,
+``EXPR_Set``, ``AU_Set`` or ``VA_Estimation_Challenge``, ``EXPR_Classification_Challenge``,
+``EXPR_Recognition_Challenge``, ``AU_Detection_Challenge``) lies in `root` or up to three levels
+deeper and holds ``Train_Set`` and ``Validation_Set`` (or ``Training_Set``), in any case of letters,
+with a file ``<video>.txt`` for each video. Line k below its header is frame k,
+``<video>/<00001>.jpg`` counted from 1.
 """
 
 import os
@@ -100,7 +102,15 @@ class _Tally:
 
 
 def dense_tasks(tracks: Sequence[Track], classes: Literal[7, 8] = 8) -> tuple[Task, ...]:
-    """The tasks of the tracks; `classes` of the expression track: 7 in ABAW2, 8 since."""
+    """Name the tasks of tracks.
+
+    Args:
+        tracks: The tracks.
+        classes: Of the expression track: 7 in ABAW2, 8 since.
+
+    Returns:
+        A task for each track.
+    """
     tasks = {"va": TASKS["va"], "expr": TASKS[f"expr.abaw{classes}"], "au": TASKS["au.abaw12"]}
     return tuple(tasks[track] for track in tracks)
 
@@ -108,140 +118,154 @@ def dense_tasks(tracks: Sequence[Track], classes: Literal[7, 8] = 8) -> tuple[Ta
 def load_aff_wild2(
     root: Path, tracks: Sequence[Track], images: str = "cropped_aligned", classes: Literal[7, 8] = 8
 ) -> pd.DataFrame:
-    """The label table of dense Aff-Wild2: `dense_tasks`, splits train and val; several tracks are joined on video and frame.
+    """Load the label table of dense Aff-Wild2.
 
-    images: folder of the pictures, within `root` or an absolute path. Frames without one are left out; frames without a label stay, as
-    neighbours in time. `subject` is the recording: the video without ``_left`` or ``_right``. Where a recording is in training in one
-    track and in validation in another, its training annotations are left out. A count of pictures and lines that is off by one is
-    tolerated. `attrs["notes"]` counts all that.
-    Raises DataError for folders or files that are not there, are damaged or of another year, and for pictures beyond the annotation.
+    Args:
+        root: The folder that holds the folders of the tracks, or one that does.
+        tracks: The tracks; several are joined on video and frame.
+        images: Folder of the pictures, within `root` or an absolute path.
+        classes: Of the expression track: 7 in ABAW2, 8 since.
+
+    Returns:
+        Labels of `dense_tasks`, in the splits train and val. `subject` is the recording: the video
+        without ``_left`` or ``_right``. Frames without a picture are left out; frames without a
+        label stay, as neighbours in time. Where a recording is in training in one track and in
+        validation in another, its training annotations are left out. A count of pictures and lines
+        that is off by one is tolerated. ``attrs["notes"]`` counts all that.
+
+    Raises:
+        DataError: Folders or files are missing, damaged or of another year, or there are pictures
+            beyond the annotation.
     """
     root = Path(root)
     files = {track: _annotations(_track_folder(root, track, images), track) for track in tracks}
     left_out = _judged_once(files)
-    videos = {video: split for found in files.values() for video, (split, _) in found.items()}
-    tally, blocks = _Tally(), list[_Block]()
-    for video in sorted(videos, key=lambda name: (videos[name], name)):
-        parts = {
-            track: _labels(found[video][1], track, classes)
-            for track, found in files.items()
-            if video in found
-        }
-        tally.uneven += len({len(values) for values in parts.values()}) > 1
-        frames = _pictured(root / images / video, max(map(len, parts.values())), tally)
-        blocks.append(
-            _Block(
-                video,
-                videos[video],
-                frames,
-                {track: _at(values, frames) for track, values in parts.items()},
-            )
-        )
+    splits: dict[str, Split] = {}
+    for by_video in files.values():
+        splits.update({video: split for video, (split, _) in by_video.items()})
+    tally = _Tally()
+    blocks: list[_Block] = []
+    for video in sorted(splits, key=lambda name: (splits[name], name)):
+        parts: dict[Track, Labels] = {}
+        for track, by_video in files.items():
+            if video in by_video:
+                parts[track] = _labels(by_video[video][1], track, classes)
+        counts = {len(values) for values in parts.values()}
+        tally.uneven += len(counts) > 1
+        frames = _pictured(root / images / video, max(counts), tally)
+        pictured = {track: _at(values, frames) for track, values in parts.items()}
+        blocks.append(_Block(video, splits[video], frames, pictured))
     if tally.lost == tally.lines:
-        said = f"none of {tally.lines} annotated frames has its picture <video>/<00001>.jpg there"
-        raise DataError(f"{root / images}: {said}; name their folder by `images`")
-    return attach_notes(
-        _joined(blocks, dense_tasks(tracks, classes), tracks, root / images), tally.notes(left_out)
-    )
+        raise DataError(
+            f"{root / images}: none of {tally.lines} annotated frames has its picture "
+            "<video>/<00001>.jpg there; name their folder by `images`"
+        )
+    table = _joined(blocks, dense_tasks(tracks, classes), tracks, root / images)
+    return attach_notes(table, tally.notes(left_out))
 
 
 def _track_folder(root: Path, track: Track, images: str) -> Path:
     """The one folder of a track, at the level nearest to the root."""
-    level = [root]
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give the folder that holds the annotations")
+    level = [root]
     for _ in range(_DEPTH + 1):
-        found = sorted(
-            folder
-            for folder in level
-            if folder.name.lower() in _FOLDERS[track] and _split_folders(folder)
-        )
-        if len(found) > 1:
+        candidates = []
+        for folder in sorted(level):
+            if folder.name.lower() in _FOLDERS[track] and _split_folders(folder):
+                candidates.append(folder)
+        if len(candidates) > 1:
             raise DataError(
-                f"{root}: the track {track} lies in {found[0]} and in {found[1]}; give the folder of one year as root"
+                f"{root}: the track {track} lies in {candidates[0]} and in {candidates[1]}; "
+                "give the folder of one year as root"
             )
-        if found:
-            return found[0]
-        level = [
-            find_subfolder
-            for folder in level
-            if folder != root / images
-            for find_subfolder in _subfolders(folder)
-        ]
+        if candidates:
+            return candidates[0]
+        below: list[Path] = []
+        for folder in level:
+            # The folder of the pictures holds a folder for each video, and no annotations.
+            if folder != root / images:
+                below += _subfolders(folder)
+        level = below
     raise DataError(
-        f"{root}: no folder {' or '.join(_FOLDERS[track])} with Train_Set or Validation_Set in it, {_DEPTH} levels deep; give the folder "
-        "that holds the annotations. Annotations in one file are the multi-task challenge's, whose set is s-aff-wild2"
+        f"{root}: no folder {' or '.join(_FOLDERS[track])} with Train_Set or Validation_Set in it, "
+        f"{_DEPTH} levels deep; give the folder that holds the annotations. Annotations in one "
+        "file are the multi-task challenge's, whose set is s-aff-wild2"
     )
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder that holds no pictures; folders of pictures are long, and their listing stops at the first."""
-    found = []
+    """Folders in a folder that holds no pictures."""
+    folders = []
     with os.scandir(folder) as listing:
         for entry in listing:
+            # Folders of pictures are long, so that their listing stops at the first.
             if entry.name.lower().endswith(PICTURES):
                 return []
             if entry.is_dir() and not entry.name.startswith("."):
-                found.append(Path(entry.path))
-    return found
+                folders.append(Path(entry.path))
+    return folders
 
 
 def _split_folders(folder: Path) -> dict[Split, Path]:
-    found = {split: find_subfolder(folder, names) for split, names in _SPLITS.items()}
-    return {split: place for split, place in found.items() if place is not None}
+    folders: dict[Split, Path] = {}
+    for split, names in _SPLITS.items():
+        path = find_subfolder(folder, names)
+        if path is not None:
+            folders[split] = path
+    return folders
 
 
 def _annotations(folder: Path, track: Track) -> dict[str, tuple[Split, Path]]:
     """Split and file of each video of a track."""
-    found: dict[str, tuple[Split, Path]] = {}
-    for split, place in _split_folders(folder).items():
-        names = sorted(
-            name for name in list_names(place) if name.endswith(".txt") and not name.startswith(".")
-        )
+    files: dict[str, tuple[Split, Path]] = {}
+    for split, path in _split_folders(folder).items():
+        visible = [name for name in sorted(list_names(path)) if not name.startswith(".")]
+        names = [name for name in visible if name.endswith(".txt")]
         if not names:
             raise DataError(
-                f"{place}: holds no annotation file <video>.txt; unpack the {track} annotations there"
+                f"{path}: holds no annotation file <video>.txt; unpack the {track} annotations "
+                "there"
             )
         for name in names:
             video = name.removesuffix(".txt")
-            if video in found:
+            if video in files:
                 raise DataError(
-                    f"{place / name}: the video lies in {found[video][1].parent} as well; keep one of the files"
+                    f"{path / name}: the video lies in {files[video][1].parent} as well; "
+                    "keep one of the files"
                 )
-            found[video] = (split, place / name)
-    return found
+            files[video] = (split, path / name)
+    return files
+
+
+def _recordings_in(files: dict[str, tuple[Split, Path]], split: Split) -> dict[str, str]:
+    """The recording of each video of a split."""
+    videos = [video for video, (its_split, _) in files.items() if its_split == split]
+    if not videos:
+        return {}
+    return dict(zip(videos, recordings(np.array(videos, object)), strict=True))
 
 
 def _judged_once(files: dict[Track, dict[str, tuple[Split, Path]]]) -> list[str]:
-    """Take training files of recordings that any track has in validation out of `files`; a note for each track that loses some."""
-    videos = np.array(
-        [
-            video
-            for found in files.values()
-            for video, (split, _) in found.items()
-            if split == "val"
-        ],
-        object,
-    )
-    judged = set(recordings(videos)) if len(videos) else set[str]()
+    """Take training files of recordings that any track has in validation out of `files`.
+
+    Gives a note for each track that loses some.
+    """
+    validated: set[str] = set()
+    for by_video in files.values():
+        validated.update(_recordings_in(by_video, "val").values())
     notes = []
-    for track, found in files.items():
-        trained = np.array(
-            [video for video, (split, _) in found.items() if split == "train"], object
-        )
-        lost = (
-            [
-                video
-                for video, name in zip(trained, recordings(trained), strict=True)
-                if name in judged
-            ]
-            if len(trained)
-            else []
-        )
-        rows = sum(len(read_text(found.pop(video)[1]).rstrip().splitlines()) - 1 for video in lost)
+    for track, by_video in files.items():
+        trained = _recordings_in(by_video, "train")
+        lost = [video for video, recording in trained.items() if recording in validated]
+        rows = 0
+        for video in lost:
+            _, path = by_video.pop(video)
+            rows += len(read_text(path).rstrip().splitlines()) - 1
         if lost:
             notes.append(
-                f"{track}: {len(lost)} training videos ({rows} lines) were left out: their recording is validated in another track"
+                f"{track}: {len(lost)} training videos ({rows} lines) were left out: their "
+                "recording is validated in another track"
             )
     return notes
 
