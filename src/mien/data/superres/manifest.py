@@ -146,7 +146,6 @@ def _database_errors(path: Path) -> Iterator[None]:
                 f"{path.parent}: another process is writing there; "
                 "wait for it, or choose another folder"
             ) from error
-        # SQLite tells a full disk by its message alone.
         step = "choose a folder you may write to, or remove this one"
         if "full" in str(error):
             step = "free some space there"
