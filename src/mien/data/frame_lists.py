@@ -27,9 +27,16 @@ _PICTURE: Final = r"(?i)\.(" + "|".join(suffix[1:] for suffix in PICTURES) + ")$
 
 
 def read_text(path: Path) -> str:
-    """The text of an annotation file or list: UTF-8, with or without a byte-order mark; line ends as they are.
+    """Read an annotation file or list.
 
-    Raises DataError for a file that is missing, empty, or in another encoding.
+    Args:
+        path: A file in UTF-8, with or without a byte-order mark.
+
+    Returns:
+        The text, line ends as they are.
+
+    Raises:
+        DataError: The file is missing, empty, or in another encoding.
     """
     try:
         content = path.read_bytes()
@@ -39,13 +46,15 @@ def read_text(path: Path) -> str:
         ) from error
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4096]:
         raise DataError(
-            f"{path}: encoded as UTF-16, not UTF-8; take the original file, or save it again as UTF-8"
+            f"{path}: encoded as UTF-16, not UTF-8; take the original file, or save it again as "
+            "UTF-8"
         )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: byte {error.start} is not UTF-8; take the original file, or save it again as UTF-8"
+            f"{path}: byte {error.start} is not UTF-8; take the original file, or save it again as "
+            "UTF-8"
         ) from error
     if not text.strip():
         raise DataError(f"{path}: the file is empty; take the original file")
@@ -53,10 +62,19 @@ def read_text(path: Path) -> str:
 
 
 def read_list(path: Path) -> pd.DataFrame:
-    """The rows of a list, in its order, rows that come twice included: `image`, `video`, `frame`.
+    """Read a list of frames, pictures or clips.
 
-    image: as listed. video: the folders of the name, ``""`` where it has none; a name that is no picture is a clip, and its own video.
-    frame: the number at the end of a picture's name, -1 where there is none. Raises DataError for a file that is no list.
+    Args:
+        path: The list.
+
+    Returns:
+        Its rows in its order, rows that come twice included. `image` is the name as listed;
+        `video` the folders of the name, ``""`` where it has none; `frame` the number at the end of
+        a picture's name, -1 where there is none. A name that is no picture is a clip, and its own
+        video.
+
+    Raises:
+        DataError: The file is no list.
     """
     path = Path(path)
     lines = pa.array(read_text(path).split("\n"), pa.large_string())
@@ -78,16 +96,24 @@ def read_list(path: Path) -> pd.DataFrame:
 
 
 def named_frames(names: "pa.Array") -> pd.DataFrame:
-    """`image`, `video` and `frame` of names (N,); see `read_list`.
+    """Tell video and frame of names.
 
-    >>> named_frames(pa.array(["video45_1/00012.jpg", "7.jpg", "a/b/c.mp4/frame-0.jpg", "00031"])).to_numpy().tolist()
-    [['video45_1/00012.jpg', 'video45_1', 12], ['7.jpg', '', 7], ['a/b/c.mp4/frame-0.jpg', 'a/b/c.mp4', 0], ['00031', '00031', -1]]
+    Args:
+        names: Names (N,) as text.
+
+    Returns:
+        `image`, `video` and `frame` (N rows); see `read_list`.
+
+    >>> named_frames(pa.array(["video45_1/00012.jpg", "7.jpg", "00031"])).to_numpy().tolist()
+    [['video45_1/00012.jpg', 'video45_1', 12], ['7.jpg', '', 7], ['00031', '00031', -1]]
+    >>> named_frames(pa.array(["a/b/c.mp4/frame-0.jpg"])).to_numpy().tolist()
+    [['a/b/c.mp4/frame-0.jpg', 'a/b/c.mp4', 0]]
     """
     picture = pc.match_substring_regex(names, _PICTURE)
     folder = pc.replace_substring_regex(names, r"/?[^/]*$", "")
     video = pc.if_else(picture, folder, names)
-    found = pc.extract_regex(names, r"(?P<digits>[0-9]{1,9})\.[^./]*$")
-    digits = pc.if_else(picture, pc.struct_field(found, "digits"), None)
+    match = pc.extract_regex(names, r"(?P<digits>[0-9]{1,9})\.[^./]*$")
+    digits = pc.if_else(picture, pc.struct_field(match, "digits"), None)
     frame = pc.fill_null(pc.cast(digits, pa.int64()), -1)
     # Few videos have many frames: one text each is enough.
     codes = pc.dictionary_encode(video)
@@ -100,23 +126,31 @@ def named_frames(names: "pa.Array") -> pd.DataFrame:
 
 
 def mtl_test_list(path: Path) -> pd.DataFrame:
-    """The test list of the multi-task challenge, as `read_list` has it; `path` is the list, or the folder that holds it.
+    """Read the test list of the multi-task challenge.
 
-    Raises DataError where there is none, and for a row that is not ``<video>/<number>.jpg``.
+    Args:
+        path: The list, or the folder that holds it.
+
+    Returns:
+        Its rows, as `read_list` gives them.
+
+    Raises:
+        DataError: There is no list, or a row is not ``<video>/<number>.jpg``.
     """
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in MTL_LISTS if (path / name).is_file()]
-        if not found:
+        lists = [path / name for name in MTL_LISTS if (path / name).is_file()]
+        if not lists:
             raise DataError(
-                f"{path}: holds no test list named {' or '.join(MTL_LISTS)}; copy it there, or give the file"
+                f"{path}: holds no test list named {' or '.join(MTL_LISTS)}; copy it there, or "
+                "give the file"
             )
-        path = found[0]
+        path = lists[0]
     table = read_list(path)
     wrong = ((table["video"] == "") | (table["frame"] < 0)).to_numpy()
     if wrong.any():
         raise DataError(
-            f"{path}: {wrong.sum()} rows like {table['image'][int(wrong.argmax())]!r} are not <video>/<number>.jpg; "
-            "this is the list of another challenge"
+            f"{path}: {wrong.sum()} rows like {table['image'][int(wrong.argmax())]!r} are not "
+            "<video>/<number>.jpg; this is the list of another challenge"
         )
     return table

@@ -17,10 +17,18 @@ PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def read_picture(cell: object) -> NDArray[np.uint8]:
-    """Upright RGB uint8 (H, W, 3) of a path (str), an encoded picture (bytes) or an RGB uint8 array (H, W, 3).
+    """Read the picture of one cell, with the same reader as `mien.analyze`.
 
-    As in the run street: EXIF rotation applied, grey repeated, 16 bits scaled to 8, transparency laid over mid-grey.
-    Raises DataError that names the file, or the length of the bytes.
+    EXIF rotation is applied, grey repeated, 16 bits scaled to 8, transparency laid over mid-grey.
+
+    Args:
+        cell: A path (str), an encoded picture (bytes) or an RGB uint8 array (H, W, 3).
+
+    Returns:
+        Upright RGB uint8 (H, W, 3).
+
+    Raises:
+        DataError: The picture cannot be read; names the file, or the length of the bytes.
     """
     try:
         if isinstance(cell, str):

@@ -56,10 +56,19 @@ _CHUNK: Final = 20_000  # rows whose landmarks are text at a time
 
 
 def load_affectnet(root: Path) -> pd.DataFrame:
-    """The label table of AffectNet: `AFFECTNET_TASKS`, splits train and val; points from the 68 landmarks.
+    """Load the label table of AffectNet.
 
-    Expressions 8 to 10 and valence or arousal of -2 are NaN; pictures with neither label are left out, counted in `attrs["notes"]`.
-    Raises DataError for a root with neither layout or both, damaged files, labels out of range, and pictures that are not there.
+    Args:
+        root: Holds ``train_set`` and ``val_set``, or ``training.csv`` and ``validation.csv``.
+
+    Returns:
+        Labels of `AFFECTNET_TASKS`, in the splits train and val, with five points from the 68
+        landmarks. Expressions 8 to 10 and valence or arousal of -2 are NaN; pictures with neither
+        label are left out, which ``attrs["notes"]`` counts.
+
+    Raises:
+        DataError: `root` holds neither layout or both, files are damaged, labels are out of range,
+            or pictures are missing.
     """
     root, notes = Path(root), list[str]()
     split = [(root / name).is_dir() for name in _FOLDERS.values()]
@@ -129,9 +138,14 @@ def _labelled(
 
 
 def five_of_68(landmarks: Labels) -> Labels:
-    """Five points (N, 10) of 68 landmarks (N, 68, 2) in the order of iBUG 300-W: eyes (means of six), nose tip, mouth corners.
+    """Reduce 68 landmarks to five points.
 
-    The image-left ones come first.
+    Args:
+        landmarks: Landmarks (N, 68, 2) in the order of iBUG 300-W, px.
+
+    Returns:
+        Points (N, 10), x and y in turn: eyes (means of six), nose tip, mouth corners; those on the
+        image's left come first.
     """
     eyes = [landmarks[:, start : start + 6].mean(axis=1) for start in (36, 42)]
     return np.stack([*eyes, landmarks[:, 30], landmarks[:, 48], landmarks[:, 54]], axis=1).reshape(

@@ -29,14 +29,23 @@ _SPLITS: Final = {"train": "train", "val": "val", "valid": "val", "test": "test"
 def load_folder(
     root: Path, task: Task | None = None, subject: str | None = None, split: Split | None = None
 ) -> tuple[pd.DataFrame, Task]:
-    """The label table of a folder, and its task; labels are one-hot.
+    """Load the label table of class folders.
 
-    task: a ``one_of`` task whose names the class folders bear, in any case of letters; None makes one, ``expr.<name of root>``,
-    from the folder names in small letters, alphabetically.
-    subject: a regular expression; its first group, found in a picture's file name, is the subject.
-    split: only this split; a root without split folders is taken to be all of it, and without `split` has none.
-    Raises DataError for a folder that is missing, empty or no class, or named as a task of mien with other labels, for files that are no
-    pictures, and for a file name without a subject.
+    Args:
+        root: Holds ``<split>/<class>/`` or ``<class>/``.
+        task: A ``one_of`` task whose names the class folders bear, in any case of letters; None
+            makes one, ``expr.<name of root>``, from the folder names in small letters,
+            alphabetically.
+        subject: A regular expression; its first group, in a picture's file name, is the subject.
+        split: Only this split; a root without split folders is taken to be all of it, and without
+            `split` has none.
+
+    Returns:
+        The label table, with one-hot labels, and its task.
+
+    Raises:
+        DataError: A folder is missing, empty or no class, or named as a task of mien with other
+            labels; files are no pictures; or a file name has no subject.
     """
     if task is not None and task.kind != "one_of":
         raise DataError(

@@ -53,15 +53,25 @@ def load_file(
     images: Path | None = None,
     missing: Sequence[float | str] = (),
 ) -> pd.DataFrame:
-    """The label table of one file, with the label columns of `tasks`; label columns that the file lacks are NaN.
+    """Load the label table of one file.
 
-    columns: ours to theirs; what is not named goes by our own name, and labels of tasks not asked for are passed over.
-    ``points`` is one column of ten numbers (Parquet), or the names of ten columns, x and y in turn.
-    classes: by the key of a ``one_of`` task, the column of codes that stands for its shares (1 for the class named).
-    images: where relative paths start from; None is the folder of the file.
-    missing: codes that mean not annotated, such as -5 or -1, in label columns and columns of codes only.
-    Raises DataError for a file that cannot be read, a column that is not there (the nearest is named), text in place of numbers,
-    codes without a name (listed with counts), and a file without one label of `tasks`.
+    Args:
+        path: A CSV, TSV or Parquet file.
+        tasks: The tasks whose label columns the table gets.
+        columns: Our columns to theirs; what is not named goes by our own name. ``points`` is one
+            column of ten numbers (Parquet), or the names of ten columns, x and y in turn.
+        classes: By the key of a ``one_of`` task, the column of codes that stands for its shares.
+        images: Where relative paths start from; None is the folder of the file.
+        missing: Codes that mean not annotated, such as -5 or -1, in label columns and columns of
+            codes only.
+
+    Returns:
+        The label table; label columns that the file lacks are NaN.
+
+    Raises:
+        DataError: The file cannot be read; a column is missing (the nearest is named); there is
+            text in place of numbers; codes have no name (they are listed with counts); or the file
+            has not one label of `tasks`.
     """
     path, columns, classes = Path(path), columns or {}, classes or {}
     coded = _coded_tasks(path, tasks, classes)
