@@ -54,6 +54,7 @@ def anchor_points(height: int, width: int) -> Floats:
     >>> anchor_points(32, 64).shape, anchor_points(32, 64)[1].tolist()
     ((42, 3), [8.0, 0.0, 8.0])
     """
+    # Row by row, finest grid first: the order in which the network answers.
     grids = []
     for stride in STRIDES:
         y, x = np.mgrid[0:height:stride, 0:width:stride]
@@ -194,6 +195,7 @@ class Detector:
         if not boxes:
             return []
         windows = [_Window.around(box, self._window) for box in boxes]
+        # One batch: all faces in a single call of the network.
         crops = np.stack([window.cut(image) for window in windows])
         faces: list[Face | None] = []
         for grid, window in zip(self._network(crops[:, None]), windows, strict=True):

@@ -226,6 +226,7 @@ def normalise(crops: list[Image] | Image, pixels: Pixels) -> NDArray[np.float32]
         float32 (N, channels, size, size).
     """
     batch = np.asarray(crops, dtype=np.uint8)
+    # Crops are RGB; the network's own order of channels is made here and nowhere else.
     if pixels.colour == "grey":
         values = (batch @ _LUMA)[..., None]
     elif pixels.colour == "bgr":

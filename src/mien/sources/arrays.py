@@ -32,6 +32,7 @@ class Arrays(Source):
 
     def _timed_reads(self) -> TimedReads:
         last_s = -math.inf
+        # Checked one by one as they are read, so that an iterator may be endless.
         for index, item in enumerate(self._items):
             if isinstance(item, tuple):
                 time_s, array = item

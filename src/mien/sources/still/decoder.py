@@ -274,6 +274,8 @@ def _describe(still: Still, image: Image.Image, size: tuple[int, int], turn: Tur
         "height": size[1],
         "rotation": _DEGREES.get(rotation, 0),
         "mirrored": is_mirrored,
+    }
+    still.media |= {
         "codec": str(image.format).lower(),
         "frame_width": still.pixels.shape[1],
         "frame_height": still.pixels.shape[0],

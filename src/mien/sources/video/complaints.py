@@ -30,8 +30,8 @@ _CONCEALING: Final = frozenset(
         "wmv3",
     }
 )
-"""Decoders that mark no picture as damaged. Those of H.264 and later do, and they complain of intact
-files that were cut."""
+"""Decoders that mark no picture as damaged. Those of H.264 and later do, and they complain of
+intact files that were cut."""
 
 
 def conceals(stream: VideoStream) -> bool:

@@ -159,9 +159,13 @@ class Video(Source):
             "frame_height": self.size[1],
             "rotation": _DEGREES.get(rotation, 0),
             "mirrored": is_mirrored,
+        }
+        self.media |= {
             "frame_rate": float(rate) if rate else None,
             "duration_s": self.length_s,
             "start_s": start_s,
+        }
+        self.media |= {
             "codec": stream.codec_context.codec.canonical_name,
             "container": container.format.name,
             "created": _creation_time(container, stream),

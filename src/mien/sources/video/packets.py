@@ -60,10 +60,10 @@ class _Owed(NamedTuple):
 
 
 class PacketLedger:
-    """Which packets still owe a picture, so that a frame lost in decoding becomes a row and not a gap.
+    """Which packets still owe a picture, so that a lost frame becomes a row and not a gap.
 
     A packet passed over by later pictures was lost if a decoding error or a damaged packet was seen
-    near it. In a codec that puts exactly one picture in each packet it was lost in any case. Elsewhere
+    near it. In a codec with exactly one picture per packet it was lost in any case. Elsewhere
     (hidden reference frames of VP8, field pairs, frames an encoder left out) a packet without a
     picture is in order, and nothing is reported.
 
@@ -130,7 +130,7 @@ class PacketLedger:
         """Enter a packet of the stream, in order of decoding.
 
         The number travels to the picture as the duration, which decoders copy and do not look at.
-        (What PyAV offers for this, `opaque`, takes Python's lock in the decoder's threads, which some
+        (PyAV's own way, `opaque`, takes Python's lock in the decoder's threads, which some
         decoders wait for while they hold it.)
 
         Args:
@@ -266,7 +266,7 @@ class PacketLedger:
         return item.dts if item.pts is None or self.by_decoding else item.pts
 
     def _begins_another(self, packet: AnyPacket, number: int) -> bool:
-        """Whether another recording was appended here: decoding times fall, or the file shows it."""
+        """Whether another recording begins here: decoding times fall, or the file shows it."""
         last, now = self._last_dts, packet.dts
         if now is not None:
             self._last_dts = now
