@@ -268,7 +268,7 @@ def test_hsemotion_onnx_itself_says_the_same(files, tmp_path, monkeypatch):
 
 def test_names_come_from_the_index():
     assert get_model_list() == list(MODELS)  # the order of emotiefflib 1.1.1
-    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "howto" / "migrate.md").read_text(encoding="utf-8")
     for name, (ours, size, labels, more, (mean, std)) in MODELS.items():
         known = zoo.entry(ours)
         assert known.file("network").name == f"{name}.onnx"

@@ -1,4 +1,4 @@
-"""The index of what can be had from elsewhere: one strict file each, which pins every byte by its hash."""
+"""The index of what can be pulled: one strict file each, which pins every byte by its hash."""
 
 import hashlib
 import re
@@ -22,11 +22,17 @@ _VERSION: Final = 1
 
 
 class File(Strict):
-    """A file at its address, and how to tell that it is the right one.
+    """A file at its address, and how to verify it.
 
-    role: ``network`` becomes the bundle's network; ``weights`` are for training on, and only kept.
-    most: bytes from which on an answer cannot be right; size: bytes, where they are known.
-    sha256: of the content; blob: git's name for the content, SHA-1 of ``blob <size>\\0`` and the content.
+    Attributes:
+        name: Its file name.
+        role: ``network`` becomes the bundle's network; ``weights`` are kept as they are, to
+            start training from.
+        url: Its address.
+        size: Its bytes, where they are known.
+        most: Largest number of bytes an answer may have.
+        sha256: SHA-256 of the content.
+        blob: git's name of the content: SHA-1 of ``blob <size>\\0`` and the content.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -44,14 +50,11 @@ class File(Strict):
         >>> File(name="a", role="network", url="https://a/b", most=9, blob="0" * 40).hashes
         'git blob 0000000000000000000000000000000000000000'
         """
-        return ", ".join(
-            f"{kind} {value}"
-            for kind, value in (("sha256", self.sha256), ("git blob", self.blob))
-            if value
-        )
+        hashes = {"sha256": self.sha256, "git blob": self.blob}
+        return ", ".join(f"{kind} {value}" for kind, value in hashes.items() if value)
 
     @model_validator(mode="after")
-    def _can_be_verified(self) -> "File":
+    def _check_hashes(self) -> "File":
         if not self.hashes:
             raise ValueError("neither sha256 nor blob; without one it cannot be verified")
         return self
@@ -68,14 +71,14 @@ class Output(TaskCard):
         return TaskCard(**self.model_dump(exclude={"columns"}))
 
     @model_validator(mode="after")
-    def _a_column_a_name(self) -> "Output":
+    def _check_columns(self) -> "Output":
         if len(set(self.columns)) != len(self.names) or len(self.columns) != len(self.names):
             raise ValueError(f"columns: {len(self.names)} different ones are needed, one a name")
         return self
 
 
 class Affect(Strict):
-    """What a network that reads affect eats and gives."""
+    """Inputs and outputs of a network that reads affect."""
 
     reads: Literal["crops"]
     pixels: Pixels
@@ -83,18 +86,22 @@ class Affect(Strict):
 
 
 class Faces(Strict):
-    """How a network of YuNet's form is used to find faces."""
+    """Settings of a face detector of YuNet's form."""
 
     reads: Literal["frames"]
     search: Search
 
 
 class Entry(Strict):
-    """One that can be pulled: a bundle, or only weights to start training from.
+    """What can be pulled: a bundle, or only weights to start training from.
 
-    commit: of the repository that every address is pinned to. licence: of the weights; code_licence: of the code beside them.
-    network: what the file of that role is; None for weights alone. architectures: what the weights may be the weights of, as
-    `NetworkSettings.backbone` has it; more than one where the authors do not say, and the names and shapes of the tensors decide.
+    Attributes:
+        commit: Commit of the authors' repository that every address is pinned to.
+        code_licence: Licence of the code beside the weights.
+        licence: Licence of the weights.
+        network: What the file of that role is; None for weights alone.
+        architectures: Architectures the weights may fit, as in `NetworkSettings.backbone`; more
+            than one where the authors do not say, so that names and shapes of tensors decide.
     """
 
     index: Literal[1]
@@ -112,27 +119,36 @@ class Entry(Strict):
     not_for: Annotated[tuple[str, ...], Field(min_length=1)] = NOT_FOR
 
     def file(self, role: Literal["network", "weights"]) -> File | None:
-        """The file of that role, None where there is none."""
-        return next((file for file in self.files if file.role == role), None)
+        """The file of a role.
+
+        Args:
+            role: ``network`` or ``weights``.
+
+        Returns:
+            The file; None where there is none.
+        """
+        for file in self.files:
+            if file.role == role:
+                return file
+        return None
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that is told here, whatever the file looks like: the same digest is the same entry."""
+        """SHA-256 of the entry's values, independent of how its file is formatted."""
         return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     @property
     def tasks(self) -> tuple[TaskCard, ...]:
-        """What it predicts, in output order; none for what reads no affect."""
-        return (
-            tuple(output.spec for output in self.network.outputs)
-            if isinstance(self.network, Affect)
-            else ()
-        )
+        """What it predicts, in output order; empty for what reads no affect."""
+        if not isinstance(self.network, Affect):
+            return ()
+        return tuple(output.spec for output in self.network.outputs)
 
     @model_validator(mode="after")
-    def _files_are_what_is_told(self) -> "Entry":
+    def _check_files(self) -> "Entry":
         roles = [file.role for file in self.files]
-        if len(set(roles)) < len(roles) or len({file.name for file in self.files}) < len(roles):
+        names = [file.name for file in self.files]
+        if len(set(roles)) < len(roles) or len(set(names)) < len(names):
             raise ValueError("files: a role or a name comes twice")
         if ("network" in roles) != (self.network is not None):
             raise ValueError(
@@ -150,18 +166,29 @@ class Entry(Strict):
 
 
 def entries() -> dict[str, Entry]:
-    """All that is known, by name: bundles first, then weights to start training from."""
-    return {
-        path.stem: _read(path)
-        for path in (*sorted(KNOWN.glob("*.json")), *sorted((KNOWN / "weights").glob("*.json")))
-    }
+    """The whole index.
+
+    Returns:
+        Entries by name: bundles first, then weights to start training from.
+    """
+    bundles = sorted(KNOWN.glob("*.json"))
+    weights = sorted((KNOWN / "weights").glob("*.json"))
+    return {path.stem: _read(path) for path in (*bundles, *weights)}
 
 
 def entry(name: str | Path) -> Entry:
-    """What is known by that name; or the file of an entry of your own: a `Path`, or a name that ends in ``.json``.
+    """Read one entry.
 
-    By name: what the index has, and after it the entries of weights that are here. Raises UnknownNameError (nearest names shown), and
-    BundleError naming file and key.
+    Args:
+        name: A name in the index or of weights on this machine; or the file of an entry: a
+            `Path`, or a name that ends in ``.json``.
+
+    Returns:
+        The entry.
+
+    Raises:
+        UnknownNameError: There is none of that name; the message suggests the nearest.
+        BundleError: The file is wrong; the message names the file and the key.
     """
     if isinstance(name, Path) or name.endswith(".json"):
         return _read(Path(name))
@@ -173,7 +200,14 @@ def entry(name: str | Path) -> Entry:
 
 
 def kept_entry(name: str) -> Path:
-    """Where the entry of pulled weights lies, beside them; no file of an entry can have this name."""
+    """Where the entry of pulled weights is kept, beside them.
+
+    Args:
+        name: Name of the entry.
+
+    Returns:
+        A path. Its leading dot keeps it apart from the entry's files, whose names have none.
+    """
     return home() / "weights" / name / ".entry.json"
 
 
@@ -185,16 +219,17 @@ def _read(path: Path) -> Entry:
         "name a bundle of `mien bundles list`, or the file of an index entry",
     )
     try:
-        found = from_json(text)
+        document = from_json(text)
         check_json(text)
     except ValueError as error:
         raise BundleError(
             f"{path}: no JSON: {error}; get the file again from where it came"
         ) from error
-    version = found.get("index") if isinstance(found, dict) else None
+    version = document.get("index") if isinstance(document, dict) else None
     if isinstance(version, int) and version > _VERSION:
         raise BundleError(
-            f"{path}: written for a newer mien (index {version}; this one reads {_VERSION}); update mien: pip install --upgrade mien"
+            f"{path}: written for a newer mien (index {version}; this one reads {_VERSION}); "
+            "update mien: pip install --upgrade mien"
         )
     try:
         return Entry.model_validate_json(text, strict=True)
@@ -207,7 +242,15 @@ def _read(path: Path) -> Entry:
 
 
 def page(known: Entry, kept: Path | None = None) -> str:
-    """Markdown for people: what would be had by pulling it. kept: the folder of its weights, where they are here."""
+    """What pulling an entry would bring.
+
+    Args:
+        known: The entry.
+        kept: Folder of its weights, where they are on this machine.
+
+    Returns:
+        Markdown.
+    """
     files = [[file.role, file.name, _size(file), file.hashes, file.url] for file in known.files]
     if kept is not None and known.network is None:
         where = f"Here: `{kept}`; check it with `mien bundles verify {known.name}`."
@@ -219,9 +262,8 @@ def page(known: Entry, kept: Path | None = None) -> str:
     ]
     if isinstance(known.network, Affect):
         pixels = known.network.pixels
-        facts.append(
-            f"Reads: crops of {pixels.size}x{pixels.size} px, {pixels.colour}, {pixels.alignment} alignment"
-        )
+        size = f"{pixels.size}x{pixels.size} px"
+        facts.append(f"Reads: crops of {size}, {pixels.colour}, {pixels.alignment} alignment")
     if known.architectures:
         facts.append(f"Architecture: {' or '.join(known.architectures)}")
     parts = [f"# {known.name}", f"{known.summary} {where}", bullets(facts)]

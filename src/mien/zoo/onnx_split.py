@@ -1,4 +1,7 @@
-"""From a published ONNX file to a bundle's network: one output a task, in this package's label orders, and the features before them."""
+"""From a published ONNX file to a bundle's network: one output per task, and the features.
+
+The columns of each output are in the order of mien's labels.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -17,291 +20,342 @@ from mien.text import printable
 __all__ = ["CONVERTED", "apart", "columns_of", "split"]
 
 CONVERTED: Final = 1e-5
-"""Largest difference of a converted network's outputs from the original's, as `apart` has it."""
+"""Largest difference between the outputs of a converted network and the original (`apart`)."""
 Array = NDArray[Any]
+Columns = slice | Sequence[int]
 
 
-def split(
-    network: bytes, tasks: Sequence[tuple[Task, slice | Sequence[int]]], size: int | None = None
-) -> bytes:
-    """A network (an ONNX file) with one output (N, K) whose last layer is linear, as a bundle holds it.
+def split(network: bytes, tasks: Sequence[tuple[Task, Columns]], size: int | None = None) -> bytes:
+    """Split the one output of a network, which a linear layer gives, into one output per task.
 
-    tasks: in the order of the card's, each with the columns of the output that hold its `names`, in their order; see `Task.column_index`.
-    size: side of the crops in px; needed where the file leaves it open, and checked where it does not.
-    The result takes ``image`` (N, 3, size, size) for any N, and gives one output (N, K) for each task, named by its family, raw
-    (`Task.decode` brings valence and arousal into range), and last ``features`` (N, D), what that layer reads.
-    It is run beside the original before it is handed out. Nothing that the file points to is ever read.
-    Raises BundleError for a network of any other form, ValueError for columns that do not fit the tasks.
+    The result is run beside the original before it is returned. No file that the network refers
+    to is read.
+
+    Args:
+        network: Content of an ONNX file with one output (N, K).
+        tasks: In the order of the card, each with the columns of the output that hold its
+            `names`, in their order; see `Task.column_index`.
+        size: Side of the crops in px; needed where the file leaves it open, otherwise checked.
+
+    Returns:
+        An ONNX file. It takes ``image`` (N, 3, size, size) for any N, and gives one raw output
+        (N, K) per task, named by its family (`Task.decode` brings valence and arousal into
+        range), and last ``features`` (N, D), the input of the linear layer.
+
+    Raises:
+        BundleError: The network has another form, or gives other numbers once it is split.
+        ValueError: The columns do not fit the tasks.
     """
     model = checked(network)
     if len(model.graph.output) != 1:
         raise _refused(f"has {len(model.graph.output)} outputs")
     try:
-        side = _side(model, size)
+        side = _free_input(model, size)
         bounded(model, (1, 3, side, side))
         weight, bias, features = _cut_last_layer(model.graph)
     except BundleError:
         raise
-    except (
-        Exception
-    ) as error:  # the checker lets some nonsense through, of which onnx raises types of its own
+    # The checker lets some invalid graphs through, for which onnx raises types of its own.
+    except Exception as error:
         raise _refused(f"is not valid ONNX ({line_of(error)})") from error
-    columns = [columns_of(task, wanted, len(weight)) for task, wanted in tasks]
+    columns = [columns_of(task, selection, len(weight)) for task, selection in tasks]
     families = [task.family for task, _ in tasks]
     if len(set(families)) < len(families):
         raise ValueError(f"outputs go by task family, and one comes twice: {', '.join(families)}")
-    _name(model.graph, features, families)
-    for family, taken in zip(families, columns, strict=True):
-        parts = {"weight": weight[taken], "bias": bias[taken]}
-        model.graph.initializer.extend(
-            numpy_helper.from_array(part, f"{family}.{name}") for name, part in parts.items()
-        )
-        model.graph.node.append(
-            helper.make_node(
-                "Gemm",
-                ["features", f"{family}.weight", f"{family}.bias"],
-                [family],
-                family,
-                transB=1,
-            )
-        )
-    widths = [*zip(families, map(len, columns), strict=True), ("features", weight.shape[1])]
-    model.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
-        for name, width in widths
-    )
-    made: bytes = model.SerializeToString(deterministic=True)
-    _compare(network, made, columns, side)
-    return made
+    _rename(model.graph, features, families)
+    for family, selected in zip(families, columns, strict=True):
+        _add_head(model.graph, family, weight[selected], bias[selected])
+    _add_output(model.graph, "features", weight.shape[1])
+    converted: bytes = model.SerializeToString(deterministic=True)
+    _compare(network, converted, columns, side)
+    return converted
 
 
 def _refused(why: str) -> BundleError:
     return BundleError(
-        f"the network {printable(why)}; only ONNX files with one output that a linear layer gives can be split"
+        f"the network {printable(why)}; "
+        "only ONNX files with one output that a linear layer gives can be split"
     )
 
 
-def _side(model: ModelProto, size: int | None) -> int:
-    """Side of the crops; the graph is left with one input, whose batch axis is free."""
+def _add_head(graph: GraphProto, family: str, weight: Array, bias: Array) -> None:
+    """Add a linear layer from ``features`` to an output named by the task family."""
+    names = [f"{family}.weight", f"{family}.bias"]
+    for name, array in zip(names, (weight, bias), strict=True):
+        graph.initializer.append(numpy_helper.from_array(array, name))
+    graph.node.append(helper.make_node("Gemm", ["features", *names], [family], family, transB=1))
+    _add_output(graph, family, len(weight))
+
+
+def _add_output(graph: GraphProto, name: str, width: int) -> None:
+    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]))
+
+
+def _free_input(model: ModelProto, size: int | None) -> int:
+    """Leave the graph with one input, whose batch axis is free; the side of the crops in px."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
-    # Old files list their weights as inputs too, which anyone who runs them could then replace.
-    inputs = [one for one in graph.input if one.name not in weights]
-    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        raise _refused(f"has {len(inputs)} inputs" if len(inputs) != 1 else "does not read float32")
+    # Old files list their weights as inputs too, where whoever runs them could replace them.
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        raise _refused(f"has {len(inputs)} inputs")
+    if inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise _refused("does not read float32")
     shape = inputs[0].type.tensor_type.shape.dim
     if len(shape) != 4 or shape[1].dim_value != 3:
         raise _refused("does not read colour pictures (N, 3, H, W)")
-    height, width = (dim.dim_value or size for dim in shape[2:])
-    if height is None or height != width or (size is not None and height != size):
-        raise _refused(
-            f"reads pictures of {width or 'any'}x{height or 'any'} px, not {f'{size}x{size}' if size else 'of one known size'}"
-        )
+    side = _side(shape[2].dim_value or size, shape[3].dim_value or size, size)
     del graph.input[:]
     graph.input.append(inputs[0])
+    # Before IR version 4, weights had to be listed among the inputs.
     model.ir_version = max(model.ir_version, 4)
     if shape[0].dim_value:
         _free_batch(model)
     graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    del graph.value_info[:]  # notes of shapes, which may say that the batch is one
+    # Recorded shapes may say that the batch is one.
+    del graph.value_info[:]
+    return side
+
+
+def _side(height: int | None, width: int | None, size: int | None) -> int:
+    if height is None or height != width or (size is not None and height != size):
+        given = f"{width or 'any'}x{height or 'any'}"
+        expected = f"{size}x{size}" if size else "of one known size"
+        raise _refused(f"reads pictures of {given} px, not {expected}")
     return height
 
 
 def _cut_last_layer(graph: GraphProto) -> tuple[Array, Array, str]:
-    """Take the last layer off: its weight (K, D) and bias (K,), and the name of what it reads."""
-    makers = {name: node for node in graph.node for name in node.output}
-    known = _constants(graph)
-    last = makers.get(graph.output[0].name)
+    """Remove the last layer.
+
+    Returns its weight (K, D) and bias (K,), and the name of its input.
+    """
+    producers = {name: node for node in graph.node for name in node.output}
+    constant = _constants(graph)
+    last = producers.get(graph.output[0].name)
     if last is None:
         raise _refused("has an output that nothing makes")
-    add = last if last.op_type == "Add" else None
-    linear = (
-        last
-        if add is None
-        else next(
-            (m for m in map(makers.get, add.input) if m is not None and m.op_type == "MatMul"), last
-        )
-    )
-    weight = (
-        known(linear.input[1])
-        if linear.op_type in ("Gemm", "MatMul") and linear.input[0] != linear.input[1]
-        else None
-    )
+    # A linear layer is a Gemm, a MatMul, or a MatMul followed by an Add.
+    linear = _matmul_before(last, producers) if last.op_type == "Add" else last
+    weight = None
+    if linear.op_type in ("Gemm", "MatMul") and linear.input[0] != linear.input[1]:
+        weight = constant(linear.input[1])
     if weight is None or weight.ndim != 2:
         raise _refused(f"ends in {last.op_type}, not in a linear layer")
-    bias, facts = (
-        None,
-        {attribute.name: helper.get_attribute_value(attribute) for attribute in linear.attribute},
-    )
     if linear.op_type == "Gemm":
-        weight = (weight if facts.get("transB") else weight.T) * np.float32(facts.get("alpha", 1.0))
-        if len(linear.input) > 2 and linear.input[2]:
-            bias = known(linear.input[2])
-            bias = None if bias is None else bias * np.float32(facts.get("beta", 1.0))
-        else:
-            bias = np.zeros(len(weight), np.float32)
+        layer = _gemm(linear, weight, constant)
     else:
-        weight = weight.T
-        bias = (
-            np.zeros(len(weight), np.float32)
-            if add is None
-            else known(next(n for n in add.input if n != linear.output[0]))
-        )
-    if (
-        bias is None
-        or facts.get("transA")
-        or bias.size not in (1, len(weight))
-        or {weight.dtype, bias.dtype} != {np.dtype(np.float32)}
-    ):
+        layer = _matmul(linear, weight, last, constant)
+    if layer is None or layer[1].size not in (1, len(layer[0])):
+        raise _refused(f"ends in a {linear.op_type} that is no linear layer in float32")
+    weight, bias = layer
+    if not weight.dtype == bias.dtype == np.float32:
         raise _refused(f"ends in a {linear.op_type} that is no linear layer in float32")
     for node in (linear, last):
         if node in graph.node:
             graph.node.remove(node)
     del graph.output[:]
-    return (
-        np.ascontiguousarray(weight),
-        np.broadcast_to(bias.reshape(-1), len(weight)).copy(),
-        linear.input[0],
-    )
+    bias = np.broadcast_to(bias.reshape(-1), len(weight)).copy()
+    return np.ascontiguousarray(weight), bias, linear.input[0]
+
+
+def _matmul_before(add: NodeProto, producers: dict[str, NodeProto]) -> NodeProto:
+    """The MatMul whose result an Add takes; the Add itself where it takes none."""
+    for name in add.input:
+        node = producers.get(name)
+        if node is not None and node.op_type == "MatMul":
+            return node
+    return add
+
+
+def _gemm(
+    node: NodeProto, weight: Array, constant: Callable[[str], Array | None]
+) -> tuple[Array, Array] | None:
+    """Weight (K, D) and bias of a Gemm; None where its bias is not constant."""
+    attributes = {
+        attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
+    if attributes.get("transA"):
+        return None
+    # Gemm multiplies by a (D, K) matrix, or by the transpose of a (K, D) one with transB.
+    weight = weight if attributes.get("transB") else weight.T
+    weight = weight * np.float32(attributes.get("alpha", 1.0))
+    if len(node.input) < 3 or not node.input[2]:
+        return weight, np.zeros(len(weight), np.float32)
+    bias = constant(node.input[2])
+    return None if bias is None else (weight, bias * np.float32(attributes.get("beta", 1.0)))
+
+
+def _matmul(
+    node: NodeProto, weight: Array, last: NodeProto, constant: Callable[[str], Array | None]
+) -> tuple[Array, Array] | None:
+    """Weight (K, D) and bias of a MatMul, and of the Add after it unless the MatMul is last."""
+    if last.op_type != "Add":
+        return weight.T, np.zeros(weight.shape[1], np.float32)
+    addends = [name for name in last.input if name != node.output[0]]
+    bias = constant(addends[0])
+    return None if bias is None else (weight.T, bias)
 
 
 def _constants(graph: GraphProto) -> Callable[[str], Array | None]:
-    """What is known of a value by name without running anything: the array, or None."""
-    kept = {tensor.name: tensor for tensor in graph.initializer}
-    nodes = {
-        node.output[0]: node for node in graph.node if node.op_type in ("Constant", "Identity")
-    }
+    """A function that gives the array of a constant by its name, and None for any other value."""
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: dict[str, NodeProto] = {}
+    for node in graph.node:
+        if node.op_type in ("Constant", "Identity"):
+            nodes[node.output[0]] = node
 
-    def known(name: str) -> Array | None:
-        if name in nodes and nodes[name].op_type == "Identity":
-            return known(nodes[name].input[0])
-        tensor = kept.get(name) or (_value(nodes[name]) if name in nodes else None)
+    def constant(name: str) -> Array | None:
+        node = nodes.get(name)
+        if node is not None and node.op_type == "Identity":
+            return constant(node.input[0])
+        tensor = initializers.get(name)
+        if tensor is None and node is not None:
+            tensor = _constant_value(node)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
-    return known
+    return constant
 
 
-def _value(constant: NodeProto) -> TensorProto | None:
-    return next(
-        (attribute.t for attribute in constant.attribute if attribute.name == "value"), None
-    )
+def _constant_value(node: NodeProto) -> TensorProto | None:
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            value: TensorProto = attribute.t
+            return value
+    return None
 
 
-def columns_of(task: Task, wanted: slice | Sequence[int], count: int) -> list[int]:
-    """Numbers of the `count` columns of an output that hold a task's names, in their order.
+def columns_of(task: Task, wanted: Columns, count: int) -> list[int]:
+    """Columns of an output that hold a task's names.
 
-    Raises ValueError unless there is one for each name.
+    Args:
+        task: The task.
+        wanted: A slice of the columns, or their numbers.
+        count: Number of columns of the output.
+
+    Returns:
+        Numbers of the columns, one per name of the task, in their order.
+
+    Raises:
+        ValueError: There is not one column for each name.
     """
-    taken = (
-        list(range(count)[wanted])
-        if isinstance(wanted, slice)
-        else [int(number) for number in wanted]
-    )
-    if (
-        len(taken) != len(task.names)
-        or len(set(taken)) < len(taken)
-        or not all(0 <= number < count for number in taken)
-    ):
+    columns = list(range(count)[wanted]) if isinstance(wanted, slice) else list(map(int, wanted))
+    unique = len(set(columns)) == len(columns)
+    exist = all(0 <= number < count for number in columns)
+    if len(columns) != len(task.names) or not unique or not exist:
         raise ValueError(
-            f"{task.key} needs {len(task.names)} columns of the network's {count}, got {taken}"
+            f"{task.key} needs {len(task.names)} columns of the network's {count}, got {columns}"
         )
-    return taken
+    return columns
 
 
-def _name(graph: GraphProto, features: str, families: Sequence[str]) -> None:
-    """Give the input and the features their names, and drop what only the last layer needed."""
-    new = {graph.input[0].name: "image", features: "features"}
-    ours = {
-        "image",
-        "features",
-        *families,
-        *(f"{family}.{part}" for family in families for part in ("weight", "bias")),
-    }
+def _rename(graph: GraphProto, features: str, families: Sequence[str]) -> None:
+    """Name the input and the features; drop weights that only the last layer needed."""
+    new_names = {graph.input[0].name: "image", features: "features"}
+    reserved = {"image", "features", *families}
+    for family in families:
+        reserved |= {f"{family}.weight", f"{family}.bias"}
 
-    def called(name: str) -> str:
-        return new.get(name, f"original.{name}" if name in ours else name)
+    def renamed(name: str) -> str:
+        # A name of the file that is one of ours must give way.
+        return new_names.get(name, f"original.{name}" if name in reserved else name)
 
+    used: set[str] = set()
     for node in graph.node:
         for names in (node.input, node.output):
-            names[:] = [called(name) for name in names]
+            names[:] = map(renamed, names)
+        used.update(node.input)
     for tensor in graph.initializer:
-        tensor.name = called(tensor.name)
+        tensor.name = renamed(tensor.name)
     graph.input[0].name = "image"
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    initializers = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(initializers)
 
 
 def _free_batch(model: ModelProto) -> None:
-    """Sides that were written down for a batch of one are taken from what comes in; `_compare` finds out where that is wrong."""
-    graph, known = model.graph, _constants(model.graph)
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in infer_shapes(model).graph.value_info
-    }
+    """Make shapes that were written for a batch of one follow the batch of the input.
+
+    `_compare` finds out where that is wrong.
+    """
+    graph = model.graph
+    constant = _constants(graph)
+    shapes: dict[str, list[int]] = {}
+    for value in infer_shapes(model).graph.value_info:
+        shapes[value.name] = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    # A copy, as nodes are inserted on the way.
     for node in list(graph.node):
-        if node.op_type == "Reshape" and known(node.input[1]) is not None:
+        if node.op_type == "Reshape" and constant(node.input[1]) is not None:
             shape = shapes.get(node.output[0], [])
             if len(shape) < 2 or not all(shape):
                 continue
-            # The batch, where it is folded into a side, lies in the first: what is left once the others are taken.
-            node.input[1] = _new(graph, f"{node.output[0]}.shape", [-1, *shape[1:]])
-        elif (
-            node.op_type == "Resize"
-            and len(node.input) > 3
-            and (sizes := known(node.input[3])) is not None
-            and len(sizes) == 4
-        ):
-            node.input[3] = _sizes(graph, node, sizes[2:].tolist())
+            # Where the batch is folded into a side, it is the first: -1 infers it from the rest.
+            target = [-1, *shape[1:]]
+            node.input[1] = _add_integers(graph, f"{node.output[0]}.shape", target)
+        elif node.op_type == "Resize" and len(node.input) > 3:
+            sizes = constant(node.input[3])
+            if sizes is not None and len(sizes) == 4:
+                node.input[3] = _add_sizes(graph, node, sizes[2:].tolist())
 
 
-def _new(graph: GraphProto, name: str, numbers: Sequence[int]) -> str:
+def _add_integers(graph: GraphProto, name: str, numbers: Sequence[int]) -> str:
     graph.initializer.append(numpy_helper.from_array(np.array(numbers, np.int64), name))
     return name
 
 
-def _sizes(graph: GraphProto, resize: NodeProto, sides: Sequence[int]) -> str:
-    """Batch and channels as they come, and these height and width: nodes that work it out, put before `resize`."""
+def _add_sizes(graph: GraphProto, resize: NodeProto, sides: Sequence[int]) -> str:
+    """Add nodes before `resize` that keep its batch and channels, and fix height and width.
+
+    Returns the name of the sizes.
+    """
     name = resize.output[0]
-    ends = [
-        _new(graph, f"{name}.{word}", numbers)
-        for word, numbers in (("start", [0]), ("end", [2]), ("sides", sides))
-    ]
+    start = _add_integers(graph, f"{name}.start", [0])
+    end = _add_integers(graph, f"{name}.end", [2])
+    fixed = _add_integers(graph, f"{name}.sides", sides)
     nodes = [
         helper.make_node("Shape", [resize.input[0]], [f"{name}.shape"]),
-        helper.make_node("Slice", [f"{name}.shape", *ends[:2]], [f"{name}.kept"]),
-        helper.make_node("Concat", [f"{name}.kept", ends[2]], [f"{name}.sizes"], axis=0),
+        helper.make_node("Slice", [f"{name}.shape", start, end], [f"{name}.kept"]),
+        helper.make_node("Concat", [f"{name}.kept", fixed], [f"{name}.sizes"], axis=0),
     ]
-    place = list(graph.node).index(resize)
+    position = list(graph.node).index(resize)
     for node in reversed(nodes):
-        graph.node.insert(place, node)
+        graph.node.insert(position, node)
     return f"{name}.sizes"
 
 
-def _compare(network: bytes, made: bytes, columns: Sequence[Sequence[int]], side: int) -> None:
-    """Run both on noise; the new one with two pictures at once, the original with one after the other, as its batch may be fixed."""
+def _compare(network: bytes, converted: bytes, columns: Sequence[Sequence[int]], side: int) -> None:
+    """Run both on noise; raise BundleError where their outputs differ."""
     noise = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)
     try:
-        before, after = open_engine(network, "onnxruntime"), open_engine(made, "onnxruntime")
-        whole = np.concatenate([before.run(one[None])[0] for one in noise])
-        *raw, _ = after.run(noise)
-    except Exception as error:  # the engine raises types of its own
+        original = open_engine(network, "onnxruntime")
+        split_up = open_engine(converted, "onnxruntime")
+        # The original's batch may be fixed to one, that of the new network must not be.
+        before = np.concatenate([original.run(picture[None])[0] for picture in noise])
+        *raw, _ = split_up.run(noise)
+    except Exception as error:  # engines raise types of their own
         raise _refused("cannot be run, or only with the batch that it was written with") from error
-    off = apart(
-        np.hstack([np.empty((2, 0)), *raw]),
-        whole[:, [number for taken in columns for number in taken]],
-    )
-    if not off <= CONVERTED:
-        raise _refused(f"answers otherwise once it is split, by {off:.2g}")
+    # The empty block makes this work for no task at all, too.
+    after = np.hstack([np.empty((2, 0)), *raw])
+    selected = np.concatenate([[], *columns]).astype(int)
+    difference = apart(after, before[:, selected])
+    # Written so that NaN is refused, too.
+    if not difference <= CONVERTED:
+        raise _refused(f"answers otherwise once it is split, by {difference:.2g}")
 
 
 def apart(found: Array, expected: Array) -> float:
-    """Largest difference of two arrays of one shape, in parts of the largest number expected, 1 at least.
+    """Largest difference of two arrays, relative to the largest expected value, but at least to 1.
+
+    Args:
+        found: An array.
+        expected: An array of the same shape.
+
+    Returns:
+        The difference; 0 for empty arrays.
 
     >>> apart(np.array([0.0, 9.0]), np.array([0.0, 10.0]))
     0.1
     """
-    return float(
-        np.abs(found - expected).max(initial=0) / max(1.0, float(np.abs(expected).max(initial=0)))
-    )
+    difference = np.abs(found - expected).max(initial=0)
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    return float(difference / scale)

@@ -1,8 +1,8 @@
-"""YuNet in the form of mien's own face finders: luma in, one grid out (`mien.faces.detect`)."""
+"""YuNet in the form of mien's face detectors: luma in, one grid out (`mien.faces.detect`)."""
 
 from typing import Final
 
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from mien.bundles.graph import checked
 from mien.errors import BundleError
@@ -15,40 +15,38 @@ _PARTS: Final = ("cls", "obj", "bbox", "kps")
 
 
 def luma_grid(network: bytes) -> bytes:
-    """The same network with luma (N, 1, H, W) for all its three channels, and the grids of `mien.faces.detect` (N, M, 15) as its answer.
+    """Give YuNet the inputs and outputs of mien's face detectors.
 
-    network: colour (N, 3, H, W) to class and objectness (N, M, 1), box (N, M, 4) and points (N, M, 10) a stride (Wu, Peng & Yu 2023).
-    The score is the geometric mean of class and objectness, as its makers have it.
-    Raises BundleError for a network of another form, and as `checked` does.
+    The score is the geometric mean of class and objectness, as in Wu, Peng & Yu (2023).
+
+    Args:
+        network: An ONNX file that takes colour (N, 3, H, W) and gives, for each stride, class and
+            objectness (N, M, 1), box (N, M, 4) and points (N, M, 10).
+
+    Returns:
+        An ONNX file that takes luma (N, 1, H, W), used for all three channels, and gives the raw
+        predictions of `mien.faces.detect`, (N, M, 15).
+
+    Raises:
+        BundleError: The network has another form, or `checked` refuses it.
     """
     model = checked(network)
     graph = model.graph
-    names = {f"{part}_{stride}" for part in _PARTS for stride in STRIDES}
-    if len(graph.input) != 1 or {output.name for output in graph.output} != names:
-        given = printable(", ".join(output.name for output in graph.output))
+    expected = {f"{part}_{stride}" for part in _PARTS for stride in STRIDES}
+    given = [output.name for output in graph.output]
+    if len(graph.input) != 1 or set(given) != expected:
         raise BundleError(
-            f"a network of YuNet's form has one input and gives {', '.join(sorted(names))}; this one gives {given}"
+            f"a network of YuNet's form has one input and gives {', '.join(sorted(expected))}; "
+            f"this one gives {printable(', '.join(given))}"
         )
-    seen = graph.input[0].name
-    grown = [helper.make_node("Concat", ["image"] * 3, [seen], axis=1)]
-    low, high = (
-        helper.make_tensor(f"grid_{name}", TensorProto.FLOAT, [], [value])
-        for name, value in (("low", 0.0), ("high", 1.0))
-    )
-    after = []
-    for s in STRIDES:
-        after += [
-            helper.make_node("Mul", [f"cls_{s}", f"obj_{s}"], [f"grid_both_{s}"]),
-            helper.make_node(
-                "Clip", [f"grid_both_{s}", low.name, high.name], [f"grid_clipped_{s}"]
-            ),
-            helper.make_node("Sqrt", [f"grid_clipped_{s}"], [f"grid_score_{s}"]),
-            helper.make_node(
-                "Concat", [f"grid_score_{s}", f"bbox_{s}", f"kps_{s}"], [f"grid_{s}"], axis=2
-            ),
-        ]
-    after.append(helper.make_node("Concat", [f"grid_{s}" for s in STRIDES], ["grid"], axis=1))
-    nodes = [*grown, *graph.node, *after]
+    colour = helper.make_node("Concat", ["image"] * 3, [graph.input[0].name], axis=1)
+    low = helper.make_tensor("grid_low", TensorProto.FLOAT, [], [0.0])
+    high = helper.make_tensor("grid_high", TensorProto.FLOAT, [], [1.0])
+    nodes = [colour, *graph.node]
+    for stride in STRIDES:
+        nodes += _grid_of_stride(stride, low.name, high.name)
+    grids = [f"grid_{stride}" for stride in STRIDES]
+    nodes.append(helper.make_node("Concat", grids, ["grid"], axis=1))
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     graph.initializer.extend([low, high])
@@ -59,3 +57,17 @@ def luma_grid(network: bytes) -> bytes:
         helper.make_tensor_value_info("grid", TensorProto.FLOAT, ["batch", "cells", 15])
     )
     return bytes(model.SerializeToString())
+
+
+def _grid_of_stride(stride: int, low: str, high: str) -> list[NodeProto]:
+    """Nodes that join score, box and points of one stride into (N, M, 15)."""
+    product = f"grid_both_{stride}"
+    clipped = f"grid_clipped_{stride}"
+    score = f"grid_score_{stride}"
+    parts = [score, f"bbox_{stride}", f"kps_{stride}"]
+    return [
+        helper.make_node("Mul", [f"cls_{stride}", f"obj_{stride}"], [product]),
+        helper.make_node("Clip", [product, low, high], [clipped]),
+        helper.make_node("Sqrt", [clipped], [score]),
+        helper.make_node("Concat", parts, [f"grid_{stride}"], axis=2),
+    ]
