@@ -39,10 +39,13 @@ class Task:
     It holds no data and no weights, so the same task can be written into a card, a network and a
     table header, and mean the same thing in all three.
 
-    key: ``family.set``; the family (``expr``, ``va``, ``au``, ``ce``, ``emi``, ``ah``) names the scores, the set fixes the order.
-    names: column i of every array of this task is ``names[i]``.
-    kind: ``one_of`` (softmax), ``any_of`` (sigmoid) or ``scalar`` (already in its unit).
-    low, high: the range of the scores.
+    Attributes:
+        key: ``family.set``; the family (``expr``, ``va``, ``au``, ``ce``, ``emi``, ``ah``) names
+            the scores, the set fixes the order.
+        names: Column i of every array of this task is ``names[i]``.
+        kind: ``one_of`` (softmax), ``any_of`` (sigmoid) or ``scalar`` (already in its unit).
+        low: The lowest score.
+        high: The highest score.
     """
 
     key: str
@@ -71,7 +74,13 @@ class Task:
         return tuple(prefix + name for name in self.names)
 
     def decode(self, raw: Floats) -> Floats:
-        """Turn raw head output (N, K) into scores (N, K) within [low, high].
+        """Turn raw network output into scores.
+
+        Args:
+            raw: Output of the head (N, K): logits, or values in their unit for ``scalar``.
+
+        Returns:
+            Scores (N, K) within [low, high].
 
         >>> TASKS["va"].decode(np.array([[1.5, -0.25]])).tolist()
         [[1.0, -0.25]]
@@ -79,26 +88,43 @@ class Task:
         if self.kind == "scalar":
             return np.clip(raw, self.low, self.high)
         if self.kind == "any_of":
+            # The logistic function, written so that it never overflows.
             return np.asarray(0.5 * (1 + np.tanh(raw / 2)))
+        # Subtracting the maximum changes no share and keeps exp from overflowing.
         odds = np.exp(raw - raw.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
     def column_index(self, source: tuple[str, ...]) -> NDArray[np.intp]:
-        """Index (K,) that puts columns in `source` order into this task's order.
+        """Find the columns of another label order that hold this task's names.
 
-        Raises LabelMismatchError when the source lacks one of the names.
+        Args:
+            source: The names of the columns at hand, in their order.
+
+        Returns:
+            Index (K,) that puts them into this task's order.
+
+        Raises:
+            LabelMismatchError: When the source lacks one of the names.
 
         >>> TASKS["expr.lsd6"].column_index(TASKS["expr.affectnet8"].names).tolist()
         [0, 2, 3, 4, 6, 7]
         """
-        if missing := [name for name in self.names if name not in source]:
+        missing = [name for name in self.names if name not in source]
+        if missing:
             raise LabelMismatchError(
                 f"{self.key} needs {', '.join(missing)}; the source only has {', '.join(source)}"
             )
         return np.array([source.index(name) for name in self.names], dtype=np.intp)
 
     def take_from(self, source: tuple[str, ...]) -> NDArray[np.intp]:
-        """The former name of `column_index`, for one release."""
+        """The former name of `column_index`, for one release.
+
+        Args:
+            source: As there.
+
+        Returns:
+            As there.
+        """
         warn("Task.take_from is now Task.column_index", DeprecationWarning, stacklevel=2)
         return self.column_index(source)
 
@@ -111,7 +137,8 @@ def _au(key: str, *numbers: int) -> Task:
     return Task(f"au.{key}", tuple(f"AU{n:02d}" for n in numbers), "any_of")
 
 
-# Du, Tao & Martinez (2014); the order of the compound-expression tracks of ABAW6 and ABAW7 (C-EXPR-DB).
+# Du, Tao & Martinez (2014), in the order of the compound-expression tracks of ABAW6 and ABAW7
+# (C-EXPR-DB).
 COMPOUNDS: Final[dict[str, tuple[str, str]]] = {
     "fearfully_surprised": ("fear", "surprise"),
     "happily_surprised": ("happiness", "surprise"),
@@ -135,8 +162,8 @@ TASKS: Final[dict[str, Task]] = {
         Task("va", ("valence", "arousal"), "scalar", low=-1.0),
         _au("abaw12", 1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26),
         Task("ce.abaw7", tuple(COMPOUNDS), "one_of"),
-        # Of a whole clip: the emotional mimicry of ABAW6 and ABAW8 (Hume-Vidmimic2).
-        # Emotional reactions of ABAW5 (Hume-Reaction), mimicry of ABAW6 and ABAW8.
+        # Of a whole clip: emotional reactions of ABAW5 (Hume-Reaction), emotional mimicry of ABAW6
+        # and ABAW8 (Hume-Vidmimic2).
         Task(
             "emi.abaw5",
             ("adoration", "amusement", "anxiety", "disgust", "empathic_pain", "fear", "surprise"),
@@ -153,22 +180,34 @@ TASKS: Final[dict[str, Task]] = {
 
 
 COMPOUND_SCORES: Final = Task("ce.pairs7", tuple(COMPOUNDS), "scalar", low=0.0, high=0.5)
-"""What `both_members` gives. No network has such a head, so it is none of `TASKS`."""
+"""The columns of `both_members`. No network has such a head, so it is not in `TASKS`."""
 
 
 def task(key: str) -> Task:
-    """The task of that key; raises UnknownNameError, which names the nearest."""
+    """Look up a task.
+
+    Args:
+        key: Its key, such as ``"expr.abaw8"``.
+
+    Returns:
+        The task.
+
+    Raises:
+        UnknownNameError: For an unknown key; the message names the nearest.
+    """
     if key not in TASKS:
         raise UnknownNameError("task", key, TASKS)
     return TASKS[key]
 
 
 def both_members(expr: Floats, names: tuple[str, ...]) -> Floats:
-    """How far a face shows both members of each compound expression: the ``ce_`` columns of every table.
+    """Score how far a face shows both members of each compound expression.
 
-    The harmonic mean of the two probabilities, 2pq / (p + q). It is near 0 where either member is missing, and .5, its
-    largest, where the two share everything; it is no probability of the compound. Chosen by measurement
-    (`bench/values.py`). The papers' zero-shot form is `compound_scores`, which gives .5 to a face that is only happy.
+    These are the ``ce_`` columns of every table. The score is the harmonic mean of the two
+    probabilities, 2pq / (p + q): near 0 where either member is missing, and at most .5, where the
+    two share everything. It is no probability of the compound. Chosen by measurement
+    (`bench/values.py`). The papers' zero-shot form is `compound_scores`, which gives .5 to a face
+    that is only happy.
 
     Args:
         expr: Expression probabilities (N, K), 0..1, in the order of `names`.
@@ -180,23 +219,38 @@ def both_members(expr: Floats, names: tuple[str, ...]) -> Floats:
     Raises:
         LabelMismatchError: `names` lacks one of the members.
 
-    >>> happy_and_surprised = np.array([[0, 0, 0, 0, 0.98, 0, 0, 0.02], [0, 0, 0, 0, 0.5, 0, 0, 0.5]])
-    >>> both_members(happy_and_surprised, TASKS["expr.affectnet8"].names)[:, 1].round(2).tolist()
+    >>> happy = [0, 0, 0, 0, 0.98, 0, 0, 0.02]
+    >>> happily_surprised = [0, 0, 0, 0, 0.5, 0, 0, 0.5]
+    >>> faces = np.array([happy, happily_surprised])
+    >>> both_members(faces, TASKS["expr.affectnet8"].names)[:, 1].round(2).tolist()
     [0.04, 0.5]
     """
     return compound_scores(expr, names, "harmonic")
 
 
 def compound_scores(expr: Floats, names: tuple[str, ...], mean: Mean = "arithmetic") -> Floats:
-    """Compound expressions (N, 7), in the order of ``ce.abaw7``, from expression probabilities (N, K) in the order of `names`.
+    """Score compound expressions as means of their members' probabilities.
 
-    Each is a mean of its two parts' probabilities (HSEmotion at ABAW7, zero-shot, which tried all three), so a row does not sum to 1.
-    The geometric and the harmonic mean are 0 where one part is. Raises LabelMismatchError when `names` lacks one of the
-    parts, UnknownNameError for another mean.
+    So HSEmotion did at ABAW7, zero-shot, which tried all three means. A row does not sum to 1. The
+    geometric and the harmonic mean are 0 where one member is.
 
-    >>> compound_scores(np.array([[0, 0, 0, 0.1, 0.6, 0, 0, 0.3]]), TASKS["expr.affectnet8"].names).round(2).tolist()
+    Args:
+        expr: Expression probabilities (N, K), 0..1, in the order of `names`.
+        names: Names of the expressions.
+        mean: How the probabilities of the two members become one score.
+
+    Returns:
+        Scores (N, 7), 0..1, in the order of ``ce.abaw7``.
+
+    Raises:
+        LabelMismatchError: `names` lacks one of the members.
+        UnknownNameError: For another mean.
+
+    >>> names = TASKS["expr.affectnet8"].names
+    >>> face = np.array([[0, 0, 0, 0.1, 0.6, 0, 0, 0.3]])
+    >>> compound_scores(face, names).round(2).tolist()
     [[0.2, 0.45, 0.15, 0.15, 0.15, 0.05, 0.0]]
-    >>> compound_scores(np.array([[0, 0, 0, 0.1, 0.6, 0, 0, 0.3]]), TASKS["expr.affectnet8"].names, "harmonic").round(2).tolist()
+    >>> compound_scores(face, names, "harmonic").round(2).tolist()
     [[0.15, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0]]
     """
     parts = Task(
