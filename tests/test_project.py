@@ -43,8 +43,19 @@ NO_TORCH = ("train.settings",)
 MODULES = sorted(SRC.rglob("*.py"))
 # Rooms and modules that read well by all measures of bench/house.py; add yours when it does.
 READABLE = (
-    "__init__", "__main__", "cli", "demo", "doctor", "errors", "files", "progress", "records", "tasks", "text",
-)  # fmt: skip
+    "__init__",
+    "__main__",
+    "cli",
+    "demo",
+    "doctor",
+    "errors",
+    "files",
+    "metrics",
+    "progress",
+    "records",
+    "tasks",
+    "text",
+)
 
 
 def _house():

@@ -1,8 +1,8 @@
 """How good predictions are: pure functions, numpy in, float out.
 
-NaN in a target means "not annotated" and that entry is dropped; a prediction is never dropped, so NaN there is an
-error. NaN as a result means "undefined", never 0. A metric knows no challenge: `PROTOCOLS` names the challenges'
-formulas, with their year, and only weights metrics.
+NaN in a target means "not annotated" and that entry is dropped; a prediction is never dropped, so
+NaN there is an error. NaN as a result means "undefined", never 0. A metric knows no challenge:
+`PROTOCOLS` names the challenges' formulas, with their year, and only weights metrics.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,14 +35,19 @@ NAN: Final = float("nan")
 
 
 def _annotated(pred: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
-    """Both as float64 vectors without the entries whose target is NaN; ValueError where they do not fit together."""
+    """Both as float64 vectors without the entries whose target is NaN.
+
+    Raises ValueError where they do not fit together.
+    """
     p, t = np.asarray(pred, np.float64), np.asarray(target, np.float64)
     if p.shape != t.shape:
         raise ValueError(f"pred and target must have one shape, got {p.shape} and {t.shape}")
     seen = ~np.isnan(t)
-    if missing := int(np.isnan(p[seen]).sum()):
+    missing = int(np.isnan(p[seen]).sum())
+    if missing:
         raise ValueError(
-            f"pred is NaN in {missing} annotated entries; a missing prediction must be filled, not dropped"
+            f"pred is NaN in {missing} annotated entries; "
+            "a missing prediction must be filled, not dropped"
         )
     return p[seen], t[seen]
 
@@ -54,8 +59,16 @@ def _mean(values: Floats) -> float:
 def ccc(pred: ArrayLike, target: ArrayLike) -> float:
     """Lin's concordance correlation coefficient (1989), -1..1, with population moments (ddof=0).
 
-    pred, target: (N,) in the same unit. A constant target against a varying prediction is 0 by the formula;
-    NaN with fewer than two annotated entries, or where both sides are constant and equal. ValueError: see `accuracy`.
+    Args:
+        pred: Predictions (N,).
+        target: Annotations (N,) in the same unit; NaN where not annotated.
+
+    Returns:
+        The coefficient. A constant target against a varying prediction gives 0 by the formula; NaN
+        with fewer than two annotated entries, or where both sides are constant and equal.
+
+    Raises:
+        ValueError: See `accuracy`.
 
     >>> round(ccc([2.5, 0, 2, 8], [3, -0.5, 2, 7]), 5)
     0.97679
@@ -63,15 +76,24 @@ def ccc(pred: ArrayLike, target: ArrayLike) -> float:
     p, t = _annotated(pred, target)
     if p.size < 2:
         return NAN
-    p, t = p - t[0], t - t[0]  # changes nothing but makes equal constants exactly 0
+    # A common shift changes nothing, but makes equal constants exactly 0.
+    p, t = p - t[0], t - t[0]
     spread = p.var() + t.var() + (p.mean() - t.mean()) ** 2
     return float(2 * np.mean((p - p.mean()) * (t - t.mean())) / spread) if spread else NAN
 
 
 def pearson(pred: ArrayLike, target: ArrayLike) -> float:
-    """Pearson's correlation, -1..1, of (N,) and (N,).
+    """Pearson's correlation, -1..1.
 
-    NaN with fewer than two annotated entries or a constant side. ValueError: see `accuracy`.
+    Args:
+        pred: Predictions (N,).
+        target: Annotations (N,); NaN where not annotated.
+
+    Returns:
+        The correlation; NaN with fewer than two annotated entries or a constant side.
+
+    Raises:
+        ValueError: See `accuracy`.
 
     >>> round(pearson([1, 2, 3, 9], [2, 4, 6, float("nan")]), 12)
     1.0
@@ -84,9 +106,17 @@ def pearson(pred: ArrayLike, target: ArrayLike) -> float:
 
 
 def accuracy(pred: ArrayLike, target: ArrayLike) -> float:
-    """Share of annotated entries, 0..1, where pred equals target; both of one shape, class numbers or 0/1 decisions.
+    """Share of annotated entries, 0..1, where the prediction equals the target.
 
-    NaN with nothing annotated. Raises ValueError when the shapes differ or an annotated entry has no prediction.
+    Args:
+        pred: Class numbers or 0/1 decisions, of any shape.
+        target: The same, of that shape; NaN where not annotated.
+
+    Returns:
+        The share; NaN with nothing annotated.
+
+    Raises:
+        ValueError: When the shapes differ or an annotated entry has no prediction.
 
     >>> accuracy([0, 1, 2, 5], [0, 1, 1, float("nan")])
     0.6666666666666666
@@ -96,9 +126,17 @@ def accuracy(pred: ArrayLike, target: ArrayLike) -> float:
 
 
 def f1(pred: ArrayLike, target: ArrayLike) -> float:
-    """Binary F1 = 2 TP / (2 TP + FP + FN), 0..1, of 0/1 decisions (N,).
+    """Binary F1 = 2 TP / (2 TP + FP + FN), 0..1.
 
-    NaN where neither side holds a positive. Raises ValueError as `accuracy` does, and for values other than 0 and 1.
+    Args:
+        pred: Decisions (N,), 0 or 1.
+        target: Annotations (N,), 0 or 1; NaN where not annotated.
+
+    Returns:
+        F1; NaN where neither side holds a positive.
+
+    Raises:
+        ValueError: As `accuracy` does, and for values other than 0 and 1.
 
     >>> f1([1, 1, 0, 0], [1, 0, 1, float("nan")])
     0.5
@@ -120,9 +158,18 @@ def _only(values: Floats, known: Sequence[int], hint: str) -> None:
 
 
 def class_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> Floats:
-    """F1 (K,), 0..1, of each class in `classes`, one against the rest; pred, target: class numbers (N,).
+    """F1 of each class, one against the rest.
 
-    NaN for a class on neither side. Raises ValueError as `accuracy` does, and for class numbers outside `classes`.
+    Args:
+        pred: Class numbers (N,).
+        target: Class numbers (N,); NaN where not annotated.
+        classes: The K class numbers there are.
+
+    Returns:
+        F1 (K,), 0..1; NaN for a class on neither side.
+
+    Raises:
+        ValueError: As `accuracy` does, and for class numbers outside `classes`.
 
     >>> class_f1([0, 0, 1], [0, 1, 1], range(3)).round(3).tolist()
     [0.667, 0.667, nan]
@@ -137,11 +184,22 @@ def class_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> Floa
 
 
 def macro_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> float:
-    """Mean of `class_f1`, 0..1, over the fixed list `classes`; ValueError: see there.
+    """Mean of `class_f1`, 0..1, over a fixed list of classes.
 
-    The divisor is always the length of the list, as in the ABAW rules (the mean over all categories), so a class
-    on neither side adds 0. An average over the classes present would change its divisor with the model's guesses.
-    NaN with nothing annotated.
+    The divisor is always the length of the list, as in the ABAW rules (the mean over all
+    categories), so a class on neither side adds 0. An average over the classes present would change
+    its divisor with the model's guesses.
+
+    Args:
+        pred: Class numbers (N,).
+        target: Class numbers (N,); NaN where not annotated.
+        classes: The class numbers there are.
+
+    Returns:
+        The mean; NaN with nothing annotated.
+
+    Raises:
+        ValueError: See `class_f1`.
 
     >>> round(macro_f1([0, 0, 1], [0, 1, 1], range(3)), 3)
     0.444
@@ -151,7 +209,17 @@ def macro_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> floa
 
 
 def au_f1(pred: ArrayLike, target: ArrayLike) -> Floats:
-    """`f1` (K,) of each action unit on its own annotated rows, so partial rows count; pred, target: (N, K).
+    """`f1` of each action unit on its own annotated rows, so that partial rows count.
+
+    Args:
+        pred: Decisions (N, K), 0 or 1.
+        target: Annotations (N, K), 0 or 1; NaN where not annotated.
+
+    Returns:
+        F1 (K,), 0..1; NaN for a unit without a positive on either side.
+
+    Raises:
+        ValueError: See `f1`.
 
     >>> au_f1([[1, 0], [1, 1]], [[1, 0], [0, float("nan")]]).round(3).tolist()
     [0.667, nan]
@@ -160,9 +228,19 @@ def au_f1(pred: ArrayLike, target: ArrayLike) -> Floats:
 
 
 def mean_au_f1(pred: ArrayLike, target: ArrayLike) -> float:
-    """Mean of `au_f1`, 0..1, over the units annotated at all; one without a positive on either side adds 0, as in `macro_f1`.
+    """Mean of `au_f1`, 0..1, over the units annotated at all.
 
-    NaN with nothing annotated. ValueError: see `f1`.
+    A unit without a positive on either side adds 0, as in `macro_f1`.
+
+    Args:
+        pred: Decisions (N, K), 0 or 1.
+        target: Annotations (N, K), 0 or 1; NaN where not annotated.
+
+    Returns:
+        The mean; NaN with nothing annotated.
+
+    Raises:
+        ValueError: See `f1`.
 
     >>> mean_au_f1([[1, 0, 0], [1, 0, 1]], [[1, 0, float("nan")], [1, 0, float("nan")]])
     0.5
@@ -181,10 +259,20 @@ def _by_column(
 
 
 def ece(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> float:
-    """Expected calibration error, 0..1, after Guo et al. (2017): top probability against accuracy, in equal-width bins.
+    """Expected calibration error, 0..1, after Guo et al. (2017).
 
-    probabilities: (N, K), 0..1. target: class numbers (N,). The bins are (0, 1/bins], (1/bins, 2/bins], ….
-    NaN with nothing annotated. Raises ValueError when the shapes do not fit or a probability is outside 0..1.
+    It compares the top probability with the accuracy, in equal-width bins.
+
+    Args:
+        probabilities: Probabilities (N, K), 0..1.
+        target: Class numbers (N,); NaN where not annotated.
+        bins: How many bins: (0, 1/bins], (1/bins, 2/bins], ….
+
+    Returns:
+        The error; NaN with nothing annotated.
+
+    Raises:
+        ValueError: When the shapes do not fit or a probability is outside 0..1.
 
     >>> round(ece([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]], [0, 1, 1]), 3)
     0.333
@@ -214,12 +302,24 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval (low, high) of ``metric(*arrays)`` when whole groups are drawn again, with replacement.
+    """Percentile interval of ``metric(*arrays)`` by the cluster bootstrap (Field & Welsh 2007).
 
-    arrays: each (N, …). groups: (N,) names of the videos or subjects; rows of one video are alike, so drawing rows
-    would give intervals far too narrow (Field & Welsh 2007, the cluster bootstrap). Draws in which the metric is
-    undefined are left out. The same seed gives the same interval. (NaN, NaN) with fewer than two groups.
-    Raises ValueError when the lengths differ.
+    Whole groups are drawn with replacement: rows of one video are alike, so drawing rows would give
+    intervals far too narrow. Draws in which the metric is undefined are left out.
+
+    Args:
+        metric: What is measured.
+        arrays: Its arguments, each (N, …).
+        groups: Names (N,) of the videos or subjects.
+        rounds: How many draws.
+        level: Coverage of the interval, 0..1.
+        seed: The same seed gives the same interval.
+
+    Returns:
+        Low and high end; NaN, NaN with fewer than two groups.
+
+    Raises:
+        ValueError: When the lengths differ.
 
     >>> bootstrap(accuracy, [1, 1, 0, 0], [1, 1, 1, 1], groups=["a", "a", "b", "b"])
     (0.0, 1.0)
@@ -227,9 +327,8 @@ def bootstrap(
     tables: list[NDArray[Any]] = [np.asarray(array) for array in arrays]
     names, number = np.unique(np.asarray(groups), return_inverse=True)
     if {len(table) for table in tables} != {len(number)}:
-        raise ValueError(
-            f"arrays and groups must have one length, got {[len(t) for t in tables]} and {len(number)}"
-        )
+        lengths = [len(table) for table in tables]
+        raise ValueError(f"arrays and groups must have one length, got {lengths} and {len(number)}")
     rows = np.split(np.argsort(number, kind="stable"), np.bincount(number).cumsum()[:-1])
     if len(names) < 2:
         return NAN, NAN
@@ -245,7 +344,14 @@ def bootstrap(
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One summand of a protocol: weight times ``metric(pred[task], target[task])``; task is a key of `TASKS`."""
+    """One summand of a protocol: weight times ``metric(pred[task], target[task])``.
+
+    Attributes:
+        name: The summand's name in reports.
+        task: A key of `TASKS`.
+        metric: Takes predictions and annotations.
+        weight: Its weight in the sum.
+    """
 
     name: str
     task: str
@@ -263,16 +369,34 @@ class Protocol:
     def parts(
         self, pred: Mapping[str, ArrayLike], target: Mapping[str, ArrayLike]
     ) -> dict[str, float]:
-        """Unweighted value of every term by name; pred and target as in `score`."""
+        """Compute every term without its weight.
+
+        Args:
+            pred: Predictions, as in `score`.
+            target: Annotations, as in `score`.
+
+        Returns:
+            The values by the terms' names.
+        """
         return {term.name: term.metric(pred[term.task], target[term.task]) for term in self.terms}
 
     def score(self, pred: Mapping[str, ArrayLike], target: Mapping[str, ArrayLike]) -> float:
-        """The challenge's number; NaN if a term is undefined.
+        """Compute the challenge's number.
 
-        pred, target: by task key: class numbers (N,) for ``expr`` and ``ce``, decisions (N, K) for ``au``, values (N, K) for
-        ``va`` and ``emi``. Raises KeyError for a task left out, and ValueError as the metrics do.
+        Args:
+            pred: Predictions by task key: class numbers (N,) for ``expr`` and ``ce``, decisions
+                (N, K) for ``au``, values (N, K) for ``va`` and ``emi``.
+            target: Annotations in the same form.
 
-        >>> PROTOCOLS["abaw2021.expr"].score({"expr.abaw7": [0, 1, 2, 3, 4, 5, 6]}, {"expr.abaw7": [0, 1, 2, 3, 4, 5, 6]})
+        Returns:
+            The number; NaN if a term is undefined.
+
+        Raises:
+            KeyError: For a task left out.
+            ValueError: As the metrics do.
+
+        >>> labels = {"expr.abaw7": [0, 1, 2, 3, 4, 5, 6]}
+        >>> PROTOCOLS["abaw2021.expr"].score(labels, labels)
         1.0
         """
         parts = self.parts(pred, target)
@@ -304,7 +428,8 @@ _EXPR: Final = (_macro("expr.abaw8"),)
 _AU: Final = (Term("au_f1", "au.abaw12", mean_au_f1),)
 _EMI: Final = _columns("emi.abaw6", pearson)
 
-# ABAW2 is of 2021; ABAW3 and 4 (mtl, lsd) of 2022, 5 (eri) of 2023, 6 (ce, emi) and 7 (mtl, ce) of 2024, 8 (emi) of 2025.
+# ABAW2 is of 2021; ABAW3 and 4 (mtl, lsd) of 2022, 5 (eri) of 2023, 6 (ce, emi) and 7 (mtl, ce) of
+# 2024, 8 (emi) of 2025.
 _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
     "abaw2021.expr": (_macro("expr.abaw7", 0.67), Term("accuracy", "expr.abaw7", accuracy, 0.33)),
     "abaw2021.va": _VA,
