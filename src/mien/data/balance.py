@@ -58,7 +58,8 @@ class Change(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Balanced:
-    """What a folder holds now. before, after: pictures by class folder. made: copies that were made by this call."""
+    """What a folder holds now. before, after: pictures by class folder. made: copies that were made
+    by this call."""
 
     before: Mapping[str, int]
     after: Mapping[str, int]

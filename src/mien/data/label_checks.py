@@ -222,7 +222,8 @@ def _check_points(table: pd.DataFrame, where: str) -> None:
 
 
 def _check_apart(table: pd.DataFrame, by: str, where: str) -> None:
-    """Refuse a subject or a video that lies in two splits: its evaluation would be a memory test."""
+    """Refuse a subject or a video that lies in two splits: its evaluation would be a memory
+    test."""
     pairs = table[[by, "split"]].dropna().drop_duplicates()
     shared = pairs[by][pairs[by].duplicated()]
     if len(shared):

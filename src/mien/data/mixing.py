@@ -50,14 +50,16 @@ class Mixing(Spec):
     thin: dict[str, Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(min_length=1)]] = Field(
         default={}
     )
-    """By task: strides by class, such as ``{neutral: 10}``, or ``{every: 5}``; see `subsample_in_time`."""
+    """By task: strides by class, such as ``{neutral: 10}``, or ``{every: 5}``; see
+    `subsample_in_time`."""
     cap: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
     """By task: most training rows of a class, after thinning; see `cap_per_class`."""
     shared: bool = True
     """Whether a row that a task of `thin` or `cap` keeps has its labels of the others as well; false:
     each task has only its own rows."""
     consistent: bool = False
-    """Whether expressions that contradict valence and arousal are left out; see `drop_inconsistent`."""
+    """Whether expressions that contradict valence and arousal are left out; see
+    `drop_inconsistent`."""
     drop: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default={})
     """By task: share of its training labels that are taken away at random."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
@@ -390,7 +392,8 @@ def _plain(cell: object) -> object:
 
 
 def _judged(whole: pd.DataFrame, key: Ints) -> Marks:
-    """Rows (N,) whose face, video or subject is in a split that judges, while they are in one that comes before it."""
+    """Rows (N,) whose face, video or subject is in a split that judges, while they are in one that
+    comes before it."""
     rank = pd.Series(whole["split"].map(SPLITS.index).to_numpy())
     lost = np.zeros(len(whole), bool)
     for codes in (key, *(pd.factorize(whole[by])[0] for by in ("video", "subject"))):
@@ -401,7 +404,8 @@ def _judged(whole: pd.DataFrame, key: Ints) -> Marks:
 def _merged(
     whole: pd.DataFrame, part: NDArray[np.intp], key: NDArray[np.intp]
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """A row for each key (N,) in order of first sight, gaps filled by later parts; and how many labels contradict, by column."""
+    """A row for each key (N,) in order of first sight, gaps filled by later parts; and how many
+    labels contradict, by column."""
     first = ~pd.Series(key).duplicated().to_numpy()
     later = [
         rows

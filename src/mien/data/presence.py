@@ -1,4 +1,5 @@
-"""Which pictures of a data set exist, by listing each folder once; which videos show one recording."""
+"""Which pictures of a data set exist, by listing each folder once; which videos show one
+recording."""
 
 import os
 from collections.abc import Iterable

@@ -71,7 +71,8 @@ DATA_SETS: Final[dict[str, type[DataSet]]] = {
 
 
 class CombinedDataset(Mixing):
-    """Several sets as one: joined, thinned, capped; has the tasks of all. See `mien.data.mixing`."""
+    """Several sets as one: joined, thinned, capped; has the tasks of all. See
+    `mien.data.mixing`."""
 
     set: Literal["mix"]
     of: Annotated[
@@ -172,7 +173,8 @@ def starting_from(base: Path, spec: object, where: str = "data") -> object:
 
 
 def _path_keys(kind: type[DataSet]) -> list[str]:
-    """The keys of a data set that hold paths; a folder within its root is text, and none of them."""
+    """The keys of a data set that hold paths; a folder within its root is text, and none of
+    them."""
     keys = []
     for key, field in kind.model_fields.items():
         if field.annotation is Path or Place in get_args(field.annotation):
@@ -270,7 +272,8 @@ def _split(table: pd.DataFrame, split: Any, where: str) -> pd.DataFrame:
 def _with_task(
     table: pd.DataFrame, available: Sequence[Task], task: Task
 ) -> tuple[pd.DataFrame, int]:
-    """The table with the columns of a task, and how many rows lost a label that it has no class for."""
+    """The table with the columns of a task, and how many rows lost a label that it has no class
+    for."""
     if task in available:
         return table, 0
     for source in available:

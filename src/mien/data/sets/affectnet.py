@@ -292,7 +292,8 @@ def _points(texts: "pa.Array", where: Where) -> list[Any]:
 
 
 class AffectNet(DataSet):
-    """AffectNet; has ``expr.affectnet8`` and ``va``; splits train and val. See `mien.data.sets.affectnet`."""
+    """AffectNet; has ``expr.affectnet8`` and ``va``; splits train and val. See
+    `mien.data.sets.affectnet`."""
 
     info: ClassVar = DataSetInfo(
         name="AffectNet",

@@ -302,7 +302,8 @@ def _labels(path: Path, track: Track, classes: Literal[7, 8]) -> Labels:
 
 
 def _numbers(body: str, columns: Sequence[str], path: Path) -> Labels:
-    """Numbers (n, K) of n lines; raises DataError that names the first line which is something else."""
+    """Numbers (n, K) of n lines; raises DataError that names the first line which is something
+    else."""
     try:
         found = pa.csv.read_csv(
             pa.BufferReader(body.encode()),
@@ -387,7 +388,8 @@ def _paths(start: str, frames: NDArray[np.int64]) -> "pa.Array":
 
 
 class AffWild2(DataSet):
-    """Dense Aff-Wild2; has the tasks of its tracks; splits train and val. See `mien.data.sets.affwild2`."""
+    """Dense Aff-Wild2; has the tasks of its tracks; splits train and val. See
+    `mien.data.sets.affwild2`."""
 
     info: ClassVar = DataSetInfo(
         name="Aff-Wild2",

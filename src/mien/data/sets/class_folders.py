@@ -190,11 +190,13 @@ class Folder(DataSet):
     root: Place
     """Holds <split>/<class>/ or <class>/."""
     task: str | None = None
-    """Key of the label set that the class folders are named by; null: the ``one_of`` task that is asked for."""
+    """Key of the label set that the class folders are named by; null: the ``one_of`` task that is
+    asked for."""
     subject: str | None = None
     """Regular expression whose first group, in a file name, is the subject; null: no subjects."""
     split: Split | Cut | None = None
-    """A name: only this split, or all of a root without split folders. A cut: for a root without. Null: as the folders say."""
+    """A name: only this split, or all of a root without split folders. A cut: for a root without.
+    Null: as the folders say."""
 
     @override
     def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:

@@ -16,7 +16,8 @@ __all__ = ["Drawn"]
 
 
 class Drawn(DataSet):
-    """Drawn faces with known labels of the families ``expr``, ``va`` and ``au``; see `mien.data.drawn.faces.load_drawn`."""
+    """Drawn faces with known labels of the families ``expr``, ``va`` and ``au``; see
+    `mien.data.drawn.faces.load_drawn`."""
 
     info: ClassVar = DataSetInfo(
         name="drawn faces",

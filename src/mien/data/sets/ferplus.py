@@ -54,7 +54,8 @@ FERPLUS_TEMPLATE: Final = (
     (0.352, 0.768),
     (0.648, 0.768),
 )
-"""The mean of the five points over FER+'s 48x48 pictures, made symmetric, in fractions of the picture."""
+"""The mean of the five points over FER+'s 48x48 pictures, made symmetric, in fractions of the
+picture."""
 
 _PICTURES: Final = "fer2013.csv"
 _VOTES: Final = "fer2013new.csv"
@@ -193,7 +194,8 @@ def _png(pixels: object, where: str) -> bytes:
 
 
 class FerPlus(DataSet):
-    """FER+; has ``expr.ferplus8`` (votes), ``va`` (derived from them) and ``au.blendshapes``; splits train and val."""
+    """FER+; has ``expr.ferplus8`` (votes), ``va`` (derived from them) and ``au.blendshapes``;
+    splits train and val."""
 
     info: ClassVar = DataSetInfo(
         name="FER+",

@@ -149,7 +149,8 @@ def _header(path: Path) -> list[str]:
 
 
 def _short_lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file, as far as they can be a table's header; raises ValueError for one that is too long."""
+    """The lines of a file, as far as they can be a table's header; raises ValueError for one that
+    is too long."""
     while line := file.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE:
             raise ValueError(f"a line of more than {_LONGEST_LINE} letters")
@@ -171,7 +172,8 @@ def _wanted(
     columns: Mapping[str, Theirs],
     classes: Mapping[str, Codes],
 ) -> dict[str, Theirs]:
-    """Their column of each of ours that the file has; every name that the user gave must be there."""
+    """Their column of each of ours that the file has; every name that the user gave must be
+    there."""
     ours = [*COLUMNS, *(name for task in tasks if task.key not in classes for name in task.columns)]
     known = {*ours, *(name for task in (*TASKS.values(), AU_BLENDSHAPES) for name in task.columns)}
     for name, theirs in columns.items():
@@ -212,7 +214,8 @@ def _wanted(
 def _read(
     path: Path, header: list[str], wanted: Mapping[str, Theirs], codes: set[str]
 ) -> pd.DataFrame:
-    """Their columns that are wanted; text stays text, so that subject 007 and code 1 keep their spelling."""
+    """Their columns that are wanted; text stays text, so that subject 007 and code 1 keep their
+    spelling."""
     names = list(
         dict.fromkeys([*(name for theirs in wanted.values() for name in _each(theirs)), *codes])
     )
@@ -295,7 +298,8 @@ def _points(path: Path, source: pd.DataFrame, theirs: Theirs | None) -> list[Any
 def _values(
     path: Path, made: Mapping[str, pd.Series], rows: int, task: Task, missing: Sequence[float | str]
 ) -> Column:
-    """Labels (N, K) from a column each; NaN where there is no column, the cell is empty, or it says a missing code."""
+    """Labels (N, K) from a column each; NaN where there is no column, the cell is empty, or it says
+    a missing code."""
     values = np.full((rows, len(task.columns)), np.nan, np.float32)
     for i, name in enumerate(task.columns):
         if name in made:
@@ -353,7 +357,8 @@ class File(DataSet):
     missing: Annotated[tuple[float | str, ...], Field(strict=False)] = ()
     """Codes that mean not annotated, in label columns only."""
     split: Split | Cut | None = None
-    """A name: only this split, or all of a file without splits. A cut: for a file without. Null: as the file says."""
+    """A name: only this split, or all of a file without splits. A cut: for a file without. Null: as
+    the file says."""
 
     @override
     def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:

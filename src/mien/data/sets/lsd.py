@@ -132,7 +132,8 @@ def _match(given: dict[str, list[str]], official: dict[str, list[str]], train: P
 
 
 class Lsd(DataSet):
-    """Learning from synthetic data; has ``expr.lsd6``; splits train, val, test. See `mien.data.sets.lsd`."""
+    """Learning from synthetic data; has ``expr.lsd6``; splits train, val, test. See
+    `mien.data.sets.lsd`."""
 
     info: ClassVar = DataSetInfo(
         name="LSD",
@@ -152,7 +153,8 @@ class Lsd(DataSet):
     root: Place
     """Holds the folders of synthetic and real pictures."""
     train: Place | None = None
-    """Folder of training pictures that stand in for the official ones, such as super-resolved ones."""
+    """Folder of training pictures that stand in for the official ones, such as super-resolved
+    ones."""
 
     @override
     def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:

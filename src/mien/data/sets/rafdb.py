@@ -91,7 +91,8 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 class RafDb(DataSet):
-    """RAF-DB, basic expressions; has ``expr.abaw7``; splits train and test, and val by share. See `mien.data.sets.rafdb`."""
+    """RAF-DB, basic expressions; has ``expr.abaw7``; splits train and test, and val by share. See
+    `mien.data.sets.rafdb`."""
 
     info: ClassVar = DataSetInfo(
         name="RAF-DB",

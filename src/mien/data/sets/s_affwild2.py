@@ -179,7 +179,8 @@ def _once(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 
 class SAffWild2(DataSet):
-    """s-Aff-Wild2; has ``va``, ``expr.abaw8`` and ``au.abaw12``; splits train, val, test. See `mien.data.sets.s_affwild2`."""
+    """s-Aff-Wild2; has ``va``, ``expr.abaw8`` and ``au.abaw12``; splits train, val, test. See
+    `mien.data.sets.s_affwild2`."""
 
     info: ClassVar = DataSetInfo(
         name="s-Aff-Wild2",
