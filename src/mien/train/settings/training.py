@@ -1,4 +1,7 @@
-"""The settings of a training run: strict YAML, every default in one place, an unknown key is an error that names it."""
+"""The settings of a training run: strict YAML, every default in one place.
+
+An unknown key is an error that names it.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -43,7 +46,7 @@ class _Strict(BaseModel):
 
 
 class TaskSettings(_Strict):
-    """A task of one's own, spelled out; see `mien.tasks.Task`."""
+    """A task that mien does not know, spelled out; see `mien.tasks.Task`."""
 
     key: Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z0-9_-]+)?$")]
     names: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -150,11 +153,13 @@ class Settings(_Strict):
 
     @model_validator(mode="after")
     def _teachers_are_heard(self) -> "Settings":
-        if bool(self.teachers) != any(loss.distill for loss in self.losses.values()):
+        distils = any(loss.distill for loss in self.losses.values())
+        if bool(self.teachers) != distils:
             raise ValueError("teachers: name them exactly when a loss has `distill`")
         if self.teachers_see == "picture" and self.augment.mixup:
             raise ValueError(
-                "teachers_see: teachers that see pictures as they are cannot teach mixed ones; use crop, or no mixup"
+                "teachers_see: teachers that see pictures as they are cannot teach mixed ones; "
+                "use crop, or no mixup"
             )
         return self
 
@@ -163,69 +168,95 @@ class Settings(_Strict):
         families = [task.family for task in self.named_tasks()]
         if len(set(families)) < len(families):
             raise ValueError(f"tasks: one family comes twice: {', '.join(families)}")
-        for part, keys in (
-            ("losses", self.losses),
-            ("network.heads", self.network.heads),
-            ("card.supervised_by", self.card.supervised_by),
-        ):
-            if families and (strange := set(keys) - set(families)):
+        # Without tasks the class folders name the one there is, which is not known yet.
+        if not families:
+            return self
+        sections = {
+            "losses": self.losses,
+            "network.heads": self.network.heads,
+            "card.supervised_by": self.card.supervised_by,
+        }
+        for section, by_family in sections.items():
+            unknown = sorted(set(by_family) - set(families))
+            if unknown:
                 raise ValueError(
-                    f"{part}: {', '.join(sorted(strange))} is no family of the tasks, which are {', '.join(families)}"
+                    f"{section}: {', '.join(unknown)} is no family of the tasks, "
+                    f"which are {', '.join(families)}"
                 )
         return self
 
     @model_validator(mode="after")
-    def _features_are_in_the_place_of_pictures(self) -> "Settings":
+    def _features_take_the_place_of_pictures(self) -> "Settings":
         if (self.features is None) == (self.network.backbone == "features"):
             raise ValueError(
-                "network.backbone: the name features and the section `features` go together; give both or neither"
+                "network.backbone: the name features and the section `features` go together; "
+                "give both or neither"
             )
-        if self.features is not None:
-            usual = {"pixels": _mien_pixels(), "augment": AugmentSettings()}
-            if idle := [name for name, value in usual.items() if getattr(self, name) != value]:
-                raise ValueError(f"{', '.join(idle)}: of no effect on cached features; leave out")
-            if self.fit.frozen_epochs:
-                raise ValueError(
-                    "fit.frozen_epochs: cached features have no backbone to freeze; leave it out"
-                )
+        if self.features is None:
+            return self
+        idle = []
+        if self.pixels != _mien_pixels():
+            idle.append("pixels")
+        if self.augment != AugmentSettings():
+            idle.append("augment")
+        if idle:
+            raise ValueError(f"{', '.join(idle)}: of no effect on cached features; leave out")
+        if self.fit.frozen_epochs:
+            raise ValueError(
+                "fit.frozen_epochs: cached features have no backbone to freeze; leave it out"
+            )
         return self
 
     @model_validator(mode="after")
     def _sequence_heads_read_windows(self) -> "Settings":
-        families = [task.family for task in self.named_tasks()] or list(self.network.heads)
-        sequences = [
-            family
-            for family in families
-            if family in self.network.heads and self.network.heads[family].kind == "sequence"
-        ]
+        heads = self.network.heads
+        families = [task.family for task in self.named_tasks()] or list(heads)
+        sequences = []
+        for family in families:
+            if family in heads and heads[family].kind == "sequence":
+                sequences.append(family)
         if self.features is None or self.features.window is None:
             if sequences:
                 raise ValueError(
-                    f"network.heads: {', '.join(sequences)}: a sequence head reads windows; give features.window"
+                    f"network.heads: {', '.join(sequences)}: a sequence head reads windows; "
+                    "give features.window"
                 )
             return self
         if not sequences or sequences != families:
             raise ValueError(
-                "features.window: only sequence heads read windows; give each task one in network.heads, or no window"
+                "features.window: only sequence heads read windows; give each task one in "
+                "network.heads, or no window"
             )
         if self.fit.balance != "none":
             raise ValueError(
-                f"fit.balance: {self.fit.balance} draws single faces, and windows hold many; leave it out"
+                f"fit.balance: {self.fit.balance} draws single faces, and windows hold many; "
+                "leave it out"
             )
         if self.teachers and self.teachers_see == "picture":
             raise ValueError(
-                "teachers_see: teachers of windows must see the same windows; use crop, and runs on the same features"
+                "teachers_see: teachers of windows must see the same windows; use crop, "
+                "and runs on the same features"
             )
         return self
 
     @property
     def readers(self) -> int:
-        """Processes that read pictures while the network learns; none for cached features: to hand them over costs more than to read."""
+        """Processes that load inputs; 0 for cached features, which are faster read than sent."""
         return 0 if self.features is not None else self.fit.workers
 
     def named_tasks(self) -> tuple[Task, ...]:
-        """The tasks that the settings name; raises UnknownNameError for a key that is none."""
-        return tuple(_known(spec) if isinstance(spec, str) else spec.task for spec in self.tasks)
+        """List the tasks that the settings name.
+
+        Returns:
+            The tasks in output order; none where the class folders say it.
+
+        Raises:
+            UnknownNameError: A key names no task.
+        """
+        tasks = []
+        for spec in self.tasks:
+            tasks.append(_known(spec) if isinstance(spec, str) else spec.task)
+        return tuple(tasks)
 
 
 def pixels_of(settings: Settings) -> Pixels:
@@ -253,9 +284,17 @@ def _known(key: str) -> Task:
 
 
 def read_settings(path: Path) -> Settings:
-    """Settings from a YAML file; relative paths start from the file's folder.
+    """Read settings from a YAML file.
 
-    Raises DataError naming the file and the key that is wrong, or UnknownNameError.
+    Args:
+        path: The file; relative paths in it start from its folder.
+
+    Returns:
+        The settings.
+
+    Raises:
+        DataError: The file cannot be read, or a key is wrong; it names file and key.
+        UnknownNameError: A key names no task.
     """
     content = read_yaml(path, "give a YAML file, see docs/howto/train.md for an example")
     if not isinstance(content, dict):
@@ -266,44 +305,70 @@ def read_settings(path: Path) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        why = f"{path}: {where}: {first['msg']}; `mien train --show` prints every key with its default"
-        raise DataError(printable(why)) from error
+        reason = (
+            f"{path}: {where}: {first['msg']}; "
+            "`mien train --show` prints every key with its default"
+        )
+        raise DataError(printable(reason)) from error
 
 
 def _from(base: Path, content: dict[str, Any], where: str) -> dict[str, Any]:
-    """Make the paths in `data`, `teachers`, `features` and `network.start` start from `base`; where: what messages begin with."""
+    """Settings whose relative paths start from `base`; `where` is what messages begin with.
 
-    def at(value: object, key: str) -> object:
-        return (
-            str((base / at_home(value, f"{where}: {key}")).absolute())
-            if isinstance(value, str)
-            else value
-        )
+    Nothing is checked here: what is not of the expected type is left for the model to refuse.
+    """
 
-    out = dict(content)
-    if isinstance(data := out.get("data"), list):
-        out["data"] = [
-            starting_from(base, spec, f"{where}: data.{i}") for i, spec in enumerate(data)
-        ]
-    if isinstance(teachers := out.get("teachers"), list):
-        out["teachers"] = [at(folder, f"teachers.{i}") for i, folder in enumerate(teachers)]
-    if isinstance(features := out.get("features"), dict):
-        places = {"images": ".", **features}
-        paths = {
-            "cache",
-            "images",
-            *(["bundle"] if places.get("bundle") not in [*bundles()] else []),
-        }
-        out["features"] = {
-            key: at(value, f"features.{key}") if key in paths else value
-            for key, value in places.items()
-        }
-    if isinstance(network := out.get("network"), dict) and Path(str(network.get("start"))).suffix:
-        out["network"] = {**network, "start": at(network["start"], "network.start")}
-    return out
+    resolved = dict(content)
+    data, teachers = content.get("data"), content.get("teachers")
+    features, network = content.get("features"), content.get("network")
+    if isinstance(data, list):
+        sets = []
+        for i, spec in enumerate(data):
+            sets.append(starting_from(base, spec, f"{where}: data.{i}"))
+        resolved["data"] = sets
+    if isinstance(teachers, list):
+        runs = []
+        for i, run in enumerate(teachers):
+            runs.append(_absolute(base, run, f"{where}: teachers.{i}"))
+        resolved["teachers"] = runs
+    if isinstance(features, dict):
+        resolved["features"] = _features_from(base, features, where)
+    # `imagenet` and `faces` are names; a file has a suffix.
+    if isinstance(network, dict) and Path(str(network.get("start"))).suffix:
+        start = _absolute(base, network["start"], f"{where}: network.start")
+        resolved["network"] = {**network, "start": start}
+    return resolved
+
+
+def _features_from(base: Path, features: dict[str, Any], where: str) -> dict[str, Any]:
+    """The section `features`, as `_from` makes all of them."""
+    # Pictures lie in the file's own folder unless it names another.
+    section = {"images": ".", **features}
+    paths = ["cache", "images"]
+    # A bundle that is not known by name is a folder.
+    if section.get("bundle") not in list(bundles()):
+        paths.append("bundle")
+    for key in paths:
+        if key in section:
+            section[key] = _absolute(base, section[key], f"{where}: features.{key}")
+    return section
+
+
+def _absolute(base: Path, value: object, where: str) -> object:
+    """A path as text, made to start from `base`; anything but text unchanged."""
+    if not isinstance(value, str):
+        return value
+    return str((base / at_home(value, where)).absolute())
 
 
 def write_settings(settings: Settings) -> str:
-    """The settings as YAML, every default spelled out, with the version of their schema."""
+    """Write settings as YAML.
+
+    Args:
+        settings: The settings.
+
+    Returns:
+        YAML with every default spelled out and the version of the schema.
+    """
     content = {"settings": SCHEMA, **settings.model_dump(mode="json")}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
