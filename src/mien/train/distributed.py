@@ -1,6 +1,7 @@
-"""Several processes that train as one: statistics and losses over the whole batch, not over each process's part of it.
+"""Several processes that train as one.
 
-With these two, N processes follow the same path as one process with the whole batch, up to rounding.
+Statistics and losses are over the whole batch, not over each process's part of it, so N processes
+follow the same path as one process with the whole batch, up to rounding.
 """
 
 from typing import Any, cast
@@ -13,11 +14,19 @@ __all__ = ["all_gather_unique", "gather", "synchronise"]
 
 
 def gather(mine: Tensor) -> Tensor:
-    """Rows of all processes, in their order; gradients flow back to the process that a row came from."""
+    """Collect the rows of all processes; gradients flow back to where a row came from.
+
+    Args:
+        mine: Rows (N, …) of this process, as many in each.
+
+    Returns:
+        Rows (N * processes, …) in the order of the processes.
+    """
     return cast(Tensor, _Gathered.apply(mine)) if dist.is_initialized() else mine
 
 
-# What a number is used for in every process comes back summed; torch's own two functions that do this are deprecated.
+# Gradients of a number that every process uses come back summed. torch's own functions for this are
+# deprecated.
 
 
 def _sum(mine: Tensor) -> Tensor:
@@ -56,7 +65,14 @@ class _Gathered(torch.autograd.Function):
 
 
 def all_gather_unique(mine: list[int]) -> list[int]:
-    """The numbers of all processes, sorted, each once."""
+    """Collect the numbers of all processes.
+
+    Args:
+        mine: Numbers of this process.
+
+    Returns:
+        All of them, sorted, each once.
+    """
     if not dist.is_initialized():
         return sorted(set(mine))
     parts: list[list[int]] = [[] for _ in range(dist.get_world_size())]
@@ -65,9 +81,15 @@ def all_gather_unique(mine: list[int]) -> list[int]:
 
 
 def synchronise(net: nn.Module) -> nn.Module:
-    """Let every batch norm of `net` take its statistics over all processes; names of parameters stay.
+    """Let every batch norm take its statistics over all processes.
 
     torch's own SyncBatchNorm runs on GPUs only, this runs anywhere.
+
+    Args:
+        net: The network; it is changed, and the names of its parameters stay.
+
+    Returns:
+        The same network.
     """
     for module in net.modules():
         kind = type(module)

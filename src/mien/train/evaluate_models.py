@@ -31,17 +31,32 @@ def judge_models(
     note: Callable[[str], None] = lambda line: None,
     progress: Progress = silent,
 ) -> tuple[tuple[Evaluation, ...], About]:
-    """One evaluation for each bundle or run, over one split of the data of `settings`, and what a report says of them.
+    """Evaluate bundles or runs on one split of the data of some settings.
 
-    names: bundles by name or folder, or run folders; several are runs of one set-up that differ in their seed. by, protocols: as for
-    `judge`; `by` may also be a column of a label file that mien has no word for. note: called with every line worth knowing.
-    Of `settings`, `data` and `tasks` are used, and `find_points`: whether faces are looked for in pictures without points.
-    Raises as `open_model`, `table_for`, `evaluate_bundle` and `judge` do.
+    Args:
+        names: Bundles by name or folder, or run folders; several are runs of one set-up that
+            differ in their seed.
+        settings: Settings whose ``data``, ``tasks`` and ``fit.find_points`` are used.
+        split: Which faces.
+        by: Column of groups to compare as well; also one of a label file that mien does not know.
+        protocols: Challenges whose formula is computed as well.
+        skip_unreadable: Leave out pictures that cannot be read.
+        note: Called with every line worth knowing.
+        progress: Called with a model's name, faces done, and faces to do.
+
+    Returns:
+        One evaluation per model, and what a report says about them all.
+
+    Raises:
+        UnknownNameError: There is no bundle, task or protocol of that name.
+        BundleError: A bundle cannot be used.
+        DataError: The data cannot be read or judged, or a run has no network yet.
+        MissingExtraError: A run needs torch, and it is not installed.
     """
     models = [open_model(name) for name in names]
     tasks = tasks_for(models[0], settings, note)
     table = table_for(settings, tasks, models[0].card.pixels, split, by=by, note=note)
-    found, notes = [], list[str]()
+    evaluations, notes = [], list[str]()
     for name, model in zip(names, models, strict=True):
 
         def ahead(done: int, total: int, name: str | Path = name) -> None:
@@ -50,43 +65,71 @@ def judge_models(
         scored = evaluate_bundle(
             model, table, tasks, progress=ahead, skip_unreadable=skip_unreadable
         )
-        found.append(judge(tasks, scored.scores, scored.table, protocols=protocols, by=by))
+        evaluations.append(judge(tasks, scored.scores, scored.table, protocols=protocols, by=by))
         notes += scored.notes
+    # Dicts keep the order and drop repetitions.
+    sets = dict.fromkeys(set_name(spec) for spec in settings.data)
+    runs = dict.fromkeys(model.card.name for model in models)
     about = About(
-        data=", ".join(dict.fromkeys(set_name(spec) for spec in settings.data)), split=split, date=date.today().isoformat(),
-        run=", ".join(dict.fromkeys(model.card.name for model in models)), notes=tuple(dict.fromkeys(notes)),
-    )  # fmt: skip
-    return tuple(found), about
+        data=", ".join(sets),
+        split=split,
+        date=date.today().isoformat(),
+        run=", ".join(runs),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+    return tuple(evaluations), about
 
 
 def tasks_for(model: Model, settings: Settings, note: Callable[[str], None]) -> tuple[Task, ...]:
-    """The tasks of `settings` that the model predicts, or the model's own where the settings name none; the others are told.
+    """Choose the tasks to evaluate.
 
-    Raises DataError when there is none.
+    Args:
+        model: A model.
+        settings: Settings that may name tasks.
+        note: Called for every named task that the model does not predict.
+
+    Returns:
+        The tasks of the settings that the model predicts, or the model's own where the settings
+        name none.
+
+    Raises:
+        DataError: There is none.
     """
-    wanted, predicted = settings.named_tasks() or model.tasks, {task.family for task in model.tasks}
-    for task in wanted:
-        if task.family not in predicted:
+    named = settings.named_tasks() or model.tasks
+    predicted = {task.family for task in model.tasks}
+    tasks = []
+    for task in named:
+        if task.family in predicted:
+            tasks.append(task)
+        else:
             note(f"{task.key} is not judged: {model.card.name} does not predict it")
-    tasks = tuple(task for task in wanted if task.family in predicted)
     if not tasks:
-        raise DataError(
-            f"{model.card.name} predicts {', '.join(task.key for task in model.tasks)}, and the settings ask for none of it"
-        )
-    return tasks
+        keys = ", ".join(task.key for task in model.tasks)
+        raise DataError(f"{model.card.name} predicts {keys}, and the settings ask for none of it")
+    return tuple(tasks)
 
 
 def write_judged(evaluations: Sequence[Evaluation], about: About, folder: Path) -> tuple[Path, ...]:
-    """Write ``evaluation.md``, ``evaluation.json`` and a picture of each evaluation into a folder; returns their paths.
+    """Write the report of some evaluations into a folder.
 
-    Raises OutputError where they cannot be written, and DataError as `write_report` does.
+    Args:
+        evaluations: One or more.
+        about: What the report says about them all.
+        folder: Folder for ``evaluation.md``, ``evaluation.json`` and a picture of each evaluation;
+            made if missing.
+
+    Returns:
+        The paths of all files.
+
+    Raises:
+        OutputError: A file cannot be written.
+        DataError: The evaluations do not go together.
     """
     with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     paths = [*write_report(evaluations, about, folder / "evaluation")]
     for number, evaluation in enumerate(evaluations, 1):
-        paths.append(
-            folder / (f"evaluation-{number}.png" if len(evaluations) > 1 else "evaluation.png")
-        )
-        draw(evaluation, about, paths[-1])
+        name = f"evaluation-{number}.png" if len(evaluations) > 1 else "evaluation.png"
+        draw(evaluation, about, folder / name)
+        paths.append(folder / name)
     return tuple(paths)

@@ -24,10 +24,27 @@ def cache_features(
     note: Callable[[str], None] = lambda line: None,
     progress: Progress = silent,
 ) -> tuple[FeatureCache, int]:
-    """The cache in `folder` with every picture of the data of `settings`, all splits, computed where it is not there yet; and how many.
+    """Cache the features of every picture of the data of some settings, all splits.
 
-    Pictures are named from ``features.images`` on where the settings have it, else from the folder that they all lie below.
-    Raises as `mien.load`, `table_for` and `build` do.
+    Pictures are named relative to ``features.images`` where the settings have it, else to the
+    folder that they all lie below.
+
+    Args:
+        bundle: Name or folder of a bundle that exposes features.
+        settings: Settings whose ``data``, ``tasks`` and ``fit`` are used.
+        folder: Folder of the cache; what it holds already is not computed again.
+        skip_unreadable: Leave out pictures that cannot be read.
+        note: Called with every line worth knowing.
+        progress: Called with what is done, how much of it is done, and how much there is.
+
+    Returns:
+        The cache, and how many pictures of the data it holds.
+
+    Raises:
+        UnknownNameError: There is no bundle of that name.
+        BundleError: The bundle cannot be used, or exposes no features.
+        DataError: The data, or a picture that must not be skipped, cannot be read.
+        OutputError: The cache cannot be written.
     """
     model = load(bundle, ENGINE)
     model.card.exposed()
@@ -44,10 +61,16 @@ def cache_features(
 
 
 def root_of(sets: tuple[Set, ...]) -> Path:
-    """The folder that all pictures of some data sets lie below."""
-    found = [
-        os.path.abspath(place.parent if place.is_file() else place)
-        for spec in sets
-        for place in places(spec)
-    ]
-    return Path(os.path.commonpath(found)) if found else Path.cwd()
+    """Find the folder that all pictures of some data sets lie below.
+
+    Args:
+        sets: The data sets.
+
+    Returns:
+        The folder; the current one where the sets read no files.
+    """
+    folders = []
+    for spec in sets:
+        for path in places(spec):
+            folders.append(os.path.abspath(path.parent if path.is_file() else path))
+    return Path(os.path.commonpath(folders)) if folders else Path.cwd()

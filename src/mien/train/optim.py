@@ -1,4 +1,4 @@
-"""Steps of training: optimisers and their parameter groups, the rate over time, sharpness-aware steps, averaged weights."""
+"""Optimisers and their parameter groups, learning rates, sharpness-aware steps, averaged weights."""
 
 import math
 from collections.abc import Iterator
@@ -18,18 +18,28 @@ _BACKBONE: Final = "backbone."
 
 
 def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
-    """The optimiser of a network's trainable parameters, in up to four groups: backbone or not, decayed or not.
+    """Make the optimiser of a network's trainable parameters.
 
-    Biases and the scales of norms (tensors of fewer than two axes) are not decayed: shrinking them limits what the network can
-    express without making it simpler. The backbone is what lies under ``net.backbone``.
-    Raises ValueError when nothing is trainable, or a rate is given for a backbone that is not there or frozen.
+    Parameters are in up to four groups: backbone or not, decayed or not. Biases and the scales of
+    norms (tensors of fewer than two axes) are not decayed: shrinking them limits what the network
+    can express without making it simpler.
+
+    Args:
+        net: The network; its backbone is what lies under ``net.backbone``.
+        settings: The optimiser and its options.
+
+    Returns:
+        The optimiser, every group at its highest rate.
+
+    Raises:
+        ValueError: Nothing is trainable, or a rate is given for a backbone that is frozen or not
+            there.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name.startswith(_BACKBONE), parameter.ndim > 1), []).append(
-                parameter
-            )
+            group = name.startswith(_BACKBONE), parameter.ndim > 1
+            groups.setdefault(group, []).append(parameter)
     if not groups:
         raise ValueError(
             f"no parameter of {type(net).__name__} is trainable; unfreeze its heads or its backbone"
@@ -50,48 +60,65 @@ def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optim
             }
         )
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(
-            chosen, settings.lr, momentum=0.9 if settings.momentum is None else settings.momentum
-        )
+        momentum = 0.9 if settings.momentum is None else settings.momentum
+        return torch.optim.SGD(chosen, settings.lr, momentum=momentum)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
     return kind(chosen, settings.lr, betas=settings.betas or (0.9, 0.999))
 
 
 def rate_at(step: int, steps: int, warmup: float = 0.0, *, constant: bool = False) -> float:
-    """The rate as a share 0..1 of the highest after `step` of `steps` steps: a straight rise, then half a cosine down to exactly 0.
+    """Compute the learning rate of a step: a straight rise, then half a cosine down to exactly 0.
 
-    It depends on nothing but the step, so training resumes anywhere, and never rises again (Loshchilov & Hutter 2017, no restarts).
-    warmup: share of the steps in which it rises; the first step already moves. constant: no cosine, the highest rate to the end.
+    It depends on nothing but the step, so training resumes anywhere, and never rises again
+    (Loshchilov & Hutter 2017, without restarts).
 
-    >>> [rate_at(step, 10_000) for step in (0, 5_000, 10_000)], [rate_at(step, 10, 0.2) for step in (0, 1, 2)]
-    ([1.0, 0.5, 0.0], [0.5, 1.0, 1.0])
+    Args:
+        step: Steps done so far.
+        steps: Steps of the whole run.
+        warmup: Share of the steps in which the rate rises; the first step already moves.
+        constant: No cosine, the highest rate to the end.
+
+    Returns:
+        The rate as a share 0..1 of the highest.
+
+    >>> [rate_at(step, 10_000) for step in (0, 5_000, 10_000)]
+    [1.0, 0.5, 0.0]
+    >>> [rate_at(step, 10, warmup=0.2) for step in (0, 1, 2)]
+    [0.5, 1.0, 1.0]
     """
     rise = round(warmup * steps)
     if step < rise:
         return (step + 1) / rise
-    return (
-        1.0
-        if constant
-        else 0.5 * (1 + math.cos(math.pi * min((step - rise) / max(steps - rise, 1), 1.0)))
-    )
+    if constant:
+        return 1.0
+    progress = min((step - rise) / max(steps - rise, 1), 1.0)
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def set_rate(
     optimiser: torch.optim.Optimizer, step: int, steps: int, settings: OptimSettings
 ) -> None:
-    """Give every group of `make_optimiser` its rate for the step to come; see `rate_at`."""
+    """Give every group its rate for the next step; see `rate_at`.
+
+    Args:
+        optimiser: As `make_optimiser` made it.
+        step: Steps done so far.
+        steps: Steps of the whole run.
+        settings: The schedule.
+    """
+    constant = settings.schedule == "constant"
+    share = rate_at(step, steps, settings.warmup, constant=constant)
     for group in optimiser.param_groups:
-        group["lr"] = group["peak"] * rate_at(
-            step, steps, settings.warmup, constant=settings.schedule == "constant"
-        )
+        group["lr"] = group["peak"] * share
 
 
 @contextmanager
 def perturbed(net: nn.Module, rho: float = 0.05) -> Iterator[None]:
-    """Weights a step of length `rho` up the gradient, for the second pass of sharpness-aware minimisation (Foret et al. 2021).
+    """Move the weights a step up the gradient, for sharpness-aware minimisation (Foret et al. 2021).
 
-    Enter it with gradients in place; inside, clear them and go forward and backward again; on leaving, the weights are what they
-    were, to the last bit, and any optimiser takes its step along the new gradients::
+    Enter it with gradients in place; inside, clear them and go forward and backward again; on
+    leaving, the weights are what they were, to the last bit, and any optimiser takes its step
+    along the new gradients::
 
         loss().backward()
         with perturbed(net, 0.05):
@@ -99,22 +126,31 @@ def perturbed(net: nn.Module, rho: float = 0.05) -> Iterator[None]:
             loss().backward()
         optimiser.step()
 
-    Batch norm's running statistics are put back as well. They describe the network that is kept and judged, and the second pass
-    runs weights that are thrown away; it would also count every batch twice. In training mode they do not enter the pass.
+    Batch norm's running statistics are put back as well. They describe the network that is kept
+    and evaluated, and the second pass runs weights that are thrown away; it would also count every
+    batch twice. In training mode they do not enter the pass.
+
+    Args:
+        net: The network.
+        rho: Length of the step, in units of the weights.
+
+    Yields:
+        Nothing; inside, the weights are moved.
     """
-    moved = [
-        (parameter, parameter.grad) for parameter in net.parameters() if parameter.grad is not None
-    ]
-    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
-    changing = [
-        *(parameter for parameter, _ in moved),
-        *(buffer for norm in norms for buffer in norm.buffers()),
-    ]
+    moved: list[tuple[nn.Parameter, Tensor]] = []
+    changing: list[Tensor] = []
+    for parameter in net.parameters():
+        if parameter.grad is not None:
+            moved.append((parameter, parameter.grad))
+            changing.append(parameter)
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            changing.extend(module.buffers())
     kept = [(tensor, tensor.detach().clone()) for tensor in changing]
     with torch.no_grad():
-        length = (
-            torch.stack([grad.norm() for _, grad in moved]).norm() if moved else torch.zeros(())
-        )
+        length = torch.zeros(())
+        if moved:
+            length = torch.stack([grad.norm() for _, grad in moved]).norm()
         for parameter, grad in moved:
             parameter.add_(grad * (rho / (length + 1e-12)))
     try:
@@ -126,11 +162,19 @@ def perturbed(net: nn.Module, rho: float = 0.05) -> Iterator[None]:
 
 
 class Average(nn.Module):
-    """A running average of a network's weights and buffers, usually better than the last weights (Polyak & Juditsky 1992).
+    """A running average of a network's weights and buffers (Polyak & Juditsky 1992).
 
-    average <- d * average + (1 - d) * weights after every step, with d = min(decay, (1 + step) / (10 + step)), so that the
-    random start is soon forgotten. Whole numbers, such as a count of batches, are copied.
-    `net` is the averaged network, in evaluation mode; `state_dict` holds it and the number of updates.
+    After every step, average <- d * average + (1 - d) * weights with
+    d = min(decay, (1 + step) / (10 + step)), so that the random start is soon forgotten. Whole
+    numbers, such as a count of batches, are copied. It is usually better than the last weights.
+
+    Args:
+        net: The network to average; it is copied.
+        decay: Largest d, 0..1.
+
+    Attributes:
+        net: The averaged network, in evaluation mode.
+        updates: Number of updates so far.
     """
 
     updates: Tensor
@@ -143,7 +187,11 @@ class Average(nn.Module):
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
-        """Take in the weights of `net` after a step."""
+        """Take in the weights after a step.
+
+        Args:
+            net: The network that learns.
+        """
         step = int(self.updates)
         keep = min(self.decay, (1 + step) / (10 + step))
         for ours, theirs in zip(
@@ -156,5 +204,12 @@ class Average(nn.Module):
         self.updates += 1
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode: an average is never trained."""
+        """Stay in evaluation mode: an average is never trained.
+
+        Args:
+            mode: Of no effect.
+
+        Returns:
+            Itself.
+        """
         return super().train(False)

@@ -3,6 +3,7 @@
 An unknown key is an error that names it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -171,7 +172,7 @@ class Settings(_Strict):
         # Without tasks the class folders name the one there is, which is not known yet.
         if not families:
             return self
-        sections = {
+        sections: dict[str, Mapping[str, object]] = {
             "losses": self.losses,
             "network.heads": self.network.heads,
             "card.supervised_by": self.card.supervised_by,
