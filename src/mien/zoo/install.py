@@ -1,4 +1,4 @@
-"""Bundles on their way to this machine and away from it. Nothing has its final name before it is whole and proven."""
+"""Install, verify and remove bundles. Nothing has its final name before it is whole and tested."""
 
 import hashlib
 import re
@@ -47,7 +47,8 @@ __all__ = [
 
 Note = Callable[[str], None]
 Role = Literal["network", "weights"]
-_OWN: Final = "mien bundles pull "
+_PULL: Final = "mien bundles pull "
+"""How the recipe in the card of every pulled bundle begins."""
 
 
 def quiet(_line: str) -> None:
@@ -58,8 +59,11 @@ def quiet(_line: str) -> None:
 class Pulled:
     """What a pull left on this machine.
 
-    bundle: its folder, None for an entry of weights alone. weights: the verified file as its authors have it, where it was asked for.
-    fresh: something was fetched; otherwise all was here and is verified.
+    Attributes:
+        name: Name of the entry.
+        bundle: The bundle's folder; None for an entry of weights alone.
+        weights: The authors' file of weights, verified; None unless it was asked for.
+        fresh: Whether something was fetched; otherwise all was here and is verified.
     """
 
     name: str
@@ -69,82 +73,97 @@ class Pulled:
 
 
 def pull(
-    name: str | Path, *, weights: bool = False, source: str | Path | None = None, patience: RetryPolicy | None = None,
-    progress: Progress = silent, note: Note = quiet,
-) -> Pulled:  # fmt: skip
-    """Fetch a bundle of the index, verify it, bring it into mien's form, compare it with the original, and install it.
+    name: str | Path,
+    *,
+    weights: bool = False,
+    source: str | Path | None = None,
+    patience: RetryPolicy | None = None,
+    progress: Progress = silent,
+    note: Note = quiet,
+) -> Pulled:
+    """Fetch a bundle of the index, verify and convert it, compare and install it.
 
-    What is here stays only if this machine pulled it, by the same entry to the word, and nobody altered it since. Anything else of
-    the kind, what `add` brought included, is fetched anew and replaced; a bundle of somebody's own is not. Weights stay where their
-    hash is right, whoever brought them; only what is kept of the entry beside them is written anew.
-    name: of an entry, or the file of one (see `mien.zoo.index.entry`). weights: also the file to start training from; it is kept as it
-        is, verified and unopened. An entry without a network is weights alone.
-    source: a folder or an address that holds the files, in place of the index's addresses; the hashes stay the same.
-    progress: called with the file's name, the bytes that are here, and those of the whole file (at most so many where nobody knows); note: called with a line worth knowing.
-    Two at once: one works, the other waits and finds it done. Raises UnknownNameError, BundleError and OutputError; then
-    nothing has changed, except that what came is kept and gone on from.
+    An installed bundle stays only if this machine pulled it by the same entry and nobody has
+    altered it since. Otherwise, also after `add`, it is fetched anew and replaced, unless the
+    user made it. Weights stay where their hash is right, whoever brought them; only the entry
+    kept beside them is written anew. Of two processes, one works; the other waits, and finds it
+    done.
+
+    Args:
+        name: Name of an entry, or the file of one (see `mien.zoo.index.entry`).
+        weights: Whether to fetch the file to start training from, too; it is kept as it is,
+            verified and unopened. An entry without a network is weights alone.
+        source: A folder or an address that holds the files, in place of the index's addresses;
+            the hashes stay the same.
+        patience: How to treat a bad connection.
+        progress: Called with the file's name, the bytes that are here, and those of the whole
+            file (an upper limit where unknown).
+        note: Called with a line worth knowing.
+
+    Returns:
+        What is on this machine now.
+
+    Raises:
+        UnknownNameError: There is no such entry.
+        BundleError: A file cannot be fetched, is not that of the index, or cannot be converted.
+            Nothing has changed then, but what was fetched is kept and resumed.
+        OutputError: Something cannot be written; as for BundleError.
     """
-    _not_embedded(str(name))
-    wanted = entry(name)
-    _not_embedded(wanted.name)
-    roles: list[Role] = ["network"] if wanted.network is not None else []
+    _refuse_embedded(str(name))
+    known = entry(name)
+    _refuse_embedded(known.name)
+    roles: list[Role] = ["network"] if known.network is not None else []
     if weights or not roles:
         roles.append("weights")
-    here = {role: _here(wanted, role) for role in roles}
+    paths = {role: _local(known, role) for role in roles}
     fresh = False
-    if None in here.values():
-        with locked(wanted.name, note):
-            here = {
-                role: _here(wanted, role) for role in roles
-            }  # another process may have been at it
-            missing = [role for role in roles if here[role] is None]
-            downloads = home() / "downloads" / wanted.name
-            for role in missing:
-                path = _kept(wanted) if role == "weights" else None
+    if None in paths.values():
+        with locked(known.name, note):
+            # Looked up again: another process may have installed it meanwhile.
+            paths = {role: _local(known, role) for role in roles}
+            downloads = home() / "downloads" / known.name
+            for role in roles:
+                if paths[role] is not None:
+                    continue
+                path = _kept(known) if role == "weights" else None
                 if path is None:
-                    path, fresh = (
-                        fetch(
-                            _file(wanted, role),
-                            downloads,
-                            source,
-                            patience=patience,
-                            progress=progress,
-                        ),
-                        True,
-                    )
-                here[role] = _install(wanted, path) if role == "network" else _keep(wanted, path)
+                    file = _file(known, role)
+                    path = fetch(file, downloads, source, patience=patience, progress=progress)
+                    fresh = True
+                paths[role] = _install(known, path) if role == "network" else _keep(known, path)
             shutil.rmtree(downloads, ignore_errors=True)
-    return Pulled(wanted.name, here.get("network"), here.get("weights"), fresh)
+    return Pulled(known.name, paths.get("network"), paths.get("weights"), fresh)
 
 
-def _not_embedded(name: str) -> None:
+def _refuse_embedded(name: str) -> None:
     if name in embedded():
         raise BundleError(f"{name} comes with mien; nothing is to be pulled")
 
 
-def _file(wanted: Entry, role: Role) -> File:
+def _file(known: Entry, role: Role) -> File:
     """The file of that role; raises BundleError where the entry has none."""
-    file = wanted.file(role)
+    file = known.file(role)
     if file is None:
         raise BundleError(
-            f"{wanted.name}: the index knows no weights to train from; pull it without --weights"
+            f"{known.name}: the index knows no weights to train from; pull it without --weights"
         )
     return file
 
 
-def _here(wanted: Entry, role: Role) -> Path | None:
-    """The bundle's folder, or the file of weights, if this machine pulled it by this entry and it is whole; None where it is to be pulled.
+def _local(known: Entry, role: Role) -> Path | None:
+    """The bundle's folder or the file of weights; None where it must be pulled.
 
-    Raises BundleError where another bundle of that name is here, or the entry has no weights.
+    This machine has pulled it by this very entry, and it is whole. Raises BundleError where
+    another bundle of that name is here, or the entry has no weights.
     """
     if role == "network":
-        return _installed(wanted)
-    kept = _kept(wanted)
-    return kept if _text(kept_entry(wanted.name)) == _told(wanted) else None
+        return _installed(known)
+    kept = _kept(known)
+    return kept if _text(kept_entry(known.name)) == _entry_text(known) else None
 
 
-def _installed(wanted: Entry) -> Path | None:
-    folder = installed().get(wanted.name)
+def _installed(known: Entry) -> Path | None:
+    folder = installed().get(known.name)
     if folder is None:
         return None
     try:
@@ -153,24 +172,23 @@ def _installed(wanted: Entry) -> Path | None:
         hashed = _hash(folder)
     except (BundleError, OSError):
         return None
-    if not bundle.card.made.recipe.startswith(_OWN):
+    if not bundle.card.made.recipe.startswith(_PULL):
         raise BundleError(
-            f"another bundle named {wanted.name} is here: {folder}; remove it first: mien bundles remove {wanted.name}"
+            f"another bundle named {known.name} is here: {folder}; "
+            f"remove it first: mien bundles remove {known.name}"
         )
-    return (
-        folder
-        if _text(_record(wanted.name)) == hashed and bundle.card.made == made(wanted)
-        else None
-    )
+    # The record says that this machine pulled it, the card by which entry.
+    current = _text(_record(known.name)) == hashed and bundle.card.made == made(known)
+    return folder if current else None
 
 
-def _install(wanted: Entry, path: Path) -> Path:
+def _install(known: Entry, path: Path) -> Path:
     """The bundle's folder, made from the verified file, and a record of it."""
     with writing(path):
         content = path.read_bytes()
-    network, card = convert(wanted, content)
+    network, card = convert(known, content)
     folder = place(card, network)
-    _write(_record(wanted.name), _hash(folder))
+    _write(_record(known.name), _hash(folder))
     return folder
 
 
@@ -184,10 +202,13 @@ def _hash(folder: Path) -> str:
     return f"{hashlib.sha256((folder / 'card.json').read_bytes()).hexdigest()}  card.json\n"
 
 
-def _kept(wanted: Entry) -> Path | None:
-    """The verified file of weights if it is here, None where it is to be pulled; raises BundleError where the entry has none."""
-    file = _file(wanted, "weights")
-    path = home() / "weights" / wanted.name / file.name
+def _kept(known: Entry) -> Path | None:
+    """The verified file of weights; None where it must be pulled.
+
+    Raises BundleError where the entry has none.
+    """
+    file = _file(known, "weights")
+    path = home() / "weights" / known.name / file.name
     if path.is_file():
         with suppress(BundleError):
             check(path, file)
@@ -195,17 +216,20 @@ def _kept(wanted: Entry) -> Path | None:
     return None
 
 
-def _keep(wanted: Entry, path: Path) -> Path:
-    """Put a verified file of weights where it stays, with its entry beside it: an entry of somebody's own is known nowhere else."""
-    _write(kept_entry(wanted.name), _told(wanted))
-    kept = home() / "weights" / wanted.name / path.name
+def _keep(known: Entry, path: Path) -> Path:
+    """Move a verified file of weights to its place, with its entry beside it.
+
+    An entry that the user wrote is recorded nowhere else.
+    """
+    _write(kept_entry(known.name), _entry_text(known))
+    kept = home() / "weights" / known.name / path.name
     with writing(kept):
         move_into_place(path, kept)
     return kept
 
 
-def _told(wanted: Entry) -> str:
-    return wanted.model_dump_json(indent=2) + "\n"
+def _entry_text(known: Entry) -> str:
+    return known.model_dump_json(indent=2) + "\n"
 
 
 def _text(path: Path) -> str | None:
@@ -225,30 +249,51 @@ def _write(path: Path, text: str) -> None:
 
 
 def weights(name: str | Path) -> Path:
-    """The file to start training from, as its authors have it, verified again now; it may be a pickle: never unpickle it.
+    """The file to start training from, verified again now.
 
-    Raises UnknownNameError, and BundleError where it is not on this machine or altered, or nothing tells what it should be.
+    Args:
+        name: Name of its entry, or the file of one.
+
+    Returns:
+        The authors' file. It may be a pickle: never unpickle it.
+
+    Raises:
+        UnknownNameError: There is no such entry.
+        BundleError: The file is not on this machine, was altered, or has lost its entry.
     """
     try:
-        wanted = entry(name)
+        known = entry(name)
     except UnknownNameError as error:
         if str(name) not in kept():
             raise
         raise BundleError(
-            f"{kept()[str(name)]}: weights without their entry, which tells their hash; pull by it again: mien bundles pull ENTRY.json"
+            f"{kept()[str(name)]}: weights without their entry, which tells their hash; "
+            "pull by it again: mien bundles pull ENTRY.json"
         ) from error
-    path = _kept(wanted)
+    path = _kept(known)
     if path is None:
-        option = " --weights" if wanted.network is not None else ""
+        option = " --weights" if known.network is not None else ""
         raise BundleError(
-            f"the weights of {wanted.name} are not whole on this machine; get them with: mien bundles pull {name}{option}"
+            f"the weights of {known.name} are not whole on this machine; "
+            f"get them with: mien bundles pull {name}{option}"
         )
     return path
 
 
 @contextmanager
 def locked(name: str, note: Note = quiet) -> Iterator[None]:
-    """Alone at work on the bundle of that name, among all processes of this machine."""
+    """Hold the lock of a bundle among all processes of this machine.
+
+    Args:
+        name: Name of the bundle.
+        note: Called with a line if another process holds it.
+
+    Yields:
+        Nothing, while the lock is held.
+
+    Raises:
+        OutputError: The lock cannot be written.
+    """
     if not home().is_absolute():
         raise OutputError("this user has no home folder; set MIEN_HOME to a folder for bundles")
     path = home() / "locks" / f"{name}.lock"
@@ -267,9 +312,20 @@ def locked(name: str, note: Note = quiet) -> Iterator[None]:
 
 
 def place(card: AffectCard | FaceCard, network: bytes) -> Path:
-    """Install a bundle: written aside, loaded once, then named; the one of that name goes only then. For the holder of the lock.
+    """Install a bundle: write it beside its place, load it once, then replace the old one.
 
-    Raises BundleError for a network that is not what the card says, OutputError; then what was here before is still here.
+    The caller holds the lock (`locked`).
+
+    Args:
+        card: Its card.
+        network: Its network.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        BundleError: The network is not that of the card; the old bundle is still in place.
+        OutputError: It cannot be written; the old bundle is still in place.
     """
     folder = home() / "bundles" / card.name
     with replace_folder(folder, writing) as new:
@@ -282,9 +338,17 @@ def place(card: AffectCard | FaceCard, network: bytes) -> Path:
 
 
 def prove(name: str | Path) -> str:
-    """Try a bundle, by name or folder, as far as that goes without pictures; returns its name.
+    """Test a bundle without pictures: its hash, its outputs and their order, and one run.
 
-    The hash, the outputs and their order against the card, and one run. Raises UnknownNameError or BundleError, which names the bundle.
+    Args:
+        name: Its name or folder.
+
+    Returns:
+        Its name.
+
+    Raises:
+        UnknownNameError: There is no such bundle.
+        BundleError: It does not pass; the message names it.
     """
     bundle, network = read_bundle(name)
     inspect(bundle.card, network)
@@ -302,15 +366,27 @@ def prove(name: str | Path) -> str:
 
 
 def kept() -> dict[str, Path]:
-    """Names and folders of the weights that were pulled."""
-    found = sorted((home() / "weights").glob("[!.]*"))
-    return {folder.name: folder for folder in found if folder.is_dir()}
+    """Weights that were pulled.
+
+    Returns:
+        Folders by name.
+    """
+    folders = sorted((home() / "weights").glob("[!.]*"))
+    return {folder.name: folder for folder in folders if folder.is_dir()}
 
 
 def verify(name: str | Path) -> str:
-    """Look again at all that is here of that name, or in that folder: a bundle as `prove` does, weights by their hash; returns its name.
+    """Verify what is on this machine: a bundle as `prove` does, weights by their hash.
 
-    Raises UnknownNameError or BundleError.
+    Args:
+        name: Name of a bundle or weights, or a bundle's folder.
+
+    Returns:
+        Its name.
+
+    Raises:
+        UnknownNameError: There is nothing of that name.
+        BundleError: Something was altered or is damaged.
     """
     if str(name) in kept():
         weights(name)
@@ -320,9 +396,16 @@ def verify(name: str | Path) -> str:
 
 
 def remove(name: str, note: Note = quiet) -> None:
-    """Delete an installed bundle, its weights, its record and what a broken pull left. note: called with a line worth knowing.
+    """Delete an installed bundle, its weights, its record and what a broken pull left.
 
-    Raises BundleError for one that comes with mien, UnknownNameError where nothing of that name is here.
+    Args:
+        name: Its name.
+        note: Called with a line worth knowing.
+
+    Raises:
+        BundleError: It comes with mien, or nothing was pulled or added at all.
+        UnknownNameError: There is nothing of that name.
+        OutputError: It cannot be deleted.
     """
     if name in embedded():
         raise BundleError(
@@ -332,13 +415,13 @@ def remove(name: str, note: Note = quiet) -> None:
         others = {*installed(), *kept()}
         if not others:
             raise BundleError(
-                f"{name} is not here, and nothing else that could be removed: no bundle was pulled or added"
+                f"{name} is not here, and nothing else that could be removed: "
+                "no bundle was pulled or added"
             )
         raise UnknownNameError("bundle that could be removed", name, others)
     with locked(name, note), writing(home() / "bundles" / name):
-        for part in _parts(
-            name
-        ):  # looked for again: who was waited for may have brought some, or removed all
+        # Looked up again: the process that held the lock may have added or removed some.
+        for part in _parts(name):
             # Renamed first, so that nobody sees half of it.
             gone = part.with_name(f".{name}.gone")
             shutil.rmtree(gone, ignore_errors=True)
@@ -348,7 +431,9 @@ def remove(name: str, note: Note = quiet) -> None:
 
 
 def _parts(name: str) -> list[Path]:
-    """The folders that are here of that name."""
-    places = (f"bundles/.{name}.old", f"bundles/{name}", f"weights/{name}", f"downloads/{name}")
-    parts = [home() / place for place in places] if re.fullmatch(NAME, name) else []
-    return [part for part in parts if part.is_dir()]
+    """The folders that exist of that name."""
+    if not re.fullmatch(NAME, name):
+        return []
+    paths = (f"bundles/.{name}.old", f"bundles/{name}", f"weights/{name}", f"downloads/{name}")
+    folders = [home() / path for path in paths]
+    return [folder for folder in folders if folder.is_dir()]
