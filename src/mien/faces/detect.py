@@ -8,6 +8,7 @@ of YuNet (Wu, Peng & Yu 2023), with one score instead of two.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Final
 
@@ -41,6 +42,7 @@ _GEOMETRY: Final = slice(0, 14)
 _SCORE: Final = 14
 
 
+@lru_cache(maxsize=16)
 def anchor_points(height: int, width: int) -> Floats:
     """Corner and stride of every grid cell of an input.
 
@@ -49,7 +51,8 @@ def anchor_points(height: int, width: int) -> Floats:
         width: Width of the network's input, px, a multiple of 32.
 
     Returns:
-        float32 (M, 3): x and y of the cell's corner and its stride, px, finest grid first.
+        float32 (M, 3): x and y of the cell's corner and its stride, px, finest grid first. It is
+        cached, and so read-only.
 
     >>> anchor_points(32, 64).shape, anchor_points(32, 64)[1].tolist()
     ((42, 3), [8.0, 0.0, 8.0])
@@ -60,7 +63,9 @@ def anchor_points(height: int, width: int) -> Floats:
         y, x = np.mgrid[0:height:stride, 0:width:stride]
         strides = np.full(x.size, stride)
         grids.append(np.stack([x.ravel(), y.ravel(), strides], axis=1))
-    return np.concatenate(grids).astype(np.float32)
+    anchors = np.concatenate(grids).astype(np.float32)
+    anchors.flags.writeable = False
+    return anchors
 
 
 def decode(grid: Floats, anchors: Floats, min_score: float) -> Floats:
