@@ -140,12 +140,13 @@ def test_turning_scaling_and_shifting_the_picture_leaves_the_crop_as_it_was(scal
     assert np.abs(after - before).max() < 16
 
 
+@pytest.mark.parametrize("halve", [False, True])
 @pytest.mark.parametrize("scale", [0.6, 0.49, 0.34, 0.2, 0.11, 0.05])
-def test_shrinking_does_not_drift(scale):
+def test_shrinking_does_not_drift(scale, halve):
     at = np.array([56.3, 50.9]) / scale
     side = int(130 / scale)
     matrix = np.array([[scale, 0, 3.3], [0, scale, -2.1]])
-    crop = warp(blob(side, side, *at, 8 / scale), matrix, pixels())
+    crop = warp(blob(side, side, *at, 8 / scale), matrix, pixels(), halve=halve)
     np.testing.assert_allclose(middle(crop), at * scale + (3.3, -2.1), atol=0.03)
 
 

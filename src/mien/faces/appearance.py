@@ -283,7 +283,7 @@ def _interpolated(line: Line, elapsed_s: float) -> float:
 
 
 def _luma_patch(image: Image, matrix: Floats, pixels: Pixels) -> Patch:
-    crop = warp(image, matrix, pixels)
+    crop = warp(image, matrix, pixels, halve=True)
     return np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.float32)
 
 

@@ -4,6 +4,8 @@ Training, inference, phone and browser all come through here, so that a network 
 of preprocessing. `Pixels`, part of every card, says what to do; this module is its only reader.
 """
 
+from functools import lru_cache
+from math import ceil, floor
 from typing import Annotated, Literal
 
 import cv2
@@ -117,13 +119,15 @@ def crop_matrix(face: Face, pixels: Pixels) -> Floats:
     return np.array([[scale, 0, shift_x], [0, scale, shift_y]])
 
 
-def warp(image: Image, matrix: Floats, pixels: Pixels) -> Image:
+def warp(image: Image, matrix: Floats, pixels: Pixels, *, halve: bool = False) -> Image:
     """Cut a crop out of a frame; beyond the frame the nearest edge pixel is repeated.
 
     Args:
         image: RGB uint8 (H, W, 3).
         matrix: Affine map (2, 3) from frame pixels to crop pixels.
         pixels: Size of the crop, and how it is resized.
+        halve: Average by two first where a face shrinks to a quarter or less: faster, but not what
+            networks were trained on.
 
     Returns:
         RGB uint8 (size, size, 3).
@@ -131,7 +135,7 @@ def warp(image: Image, matrix: Floats, pixels: Pixels) -> Image:
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     # OpenCV's affine warp only samples: what shrinks to less than half is averaged down first.
     if pixels.resize == "area" and scale < 0.5:
-        image, matrix = _shrink(image, matrix, pixels.size, int(1 / scale))
+        image, matrix = _shrink(image, matrix, pixels.size, int(1 / scale), halve)
     crop = cv2.warpAffine(
         image,
         matrix,
@@ -142,14 +146,21 @@ def warp(image: Image, matrix: Floats, pixels: Pixels) -> Image:
     return np.asarray(crop, dtype=np.uint8)
 
 
-def _shrink(image: Image, matrix: Floats, size: int, factor: int) -> tuple[Image, Floats]:
+def _shrink(
+    image: Image, matrix: Floats, size: int, factor: int, halve: bool
+) -> tuple[Image, Floats]:
     """Average `factor` x `factor` blocks of the part that the crop covers; the matrix follows."""
-    corners = np.array([[-1, size, -1, size], [-1, -1, size, size], [1, 1, 1, 1]], dtype=float)
-    x, y = cv2.invertAffineTransform(matrix) @ corners
+    halve = halve and factor >= 4
+    if halve:
+        factor -= factor % 2
+    x, y = (cv2.invertAffineTransform(matrix) @ _corners(size)).tolist()
     height, width = image.shape[:2]
     left, right, cols = _block_span(x, width, factor)
     top, bottom, rows = _block_span(y, height, factor)
     part = image[top:bottom, left:right]
+    if halve and min(part.shape[:2]) >= factor:
+        # OpenCV averages by two many pixels at a time, by other numbers one by one.
+        part = _resize(part, part.shape[1] // 2, part.shape[0] // 2, cv2.INTER_AREA)
     small = cv2.resize(part, (cols, rows), interpolation=cv2.INTER_AREA)
     step_x = (right - left) / cols
     step_y = (bottom - top) / rows
@@ -160,13 +171,20 @@ def _shrink(image: Image, matrix: Floats, size: int, factor: int) -> tuple[Image
     return np.asarray(small, dtype=np.uint8), matrix @ back
 
 
-def _block_span(values: Floats, limit: int, factor: int) -> tuple[int, int, int]:
+@lru_cache(maxsize=16)
+def _corners(size: int) -> Floats:
+    """The corners of a crop, one pixel beyond it: rows x, y, 1."""
+    return np.array([[-1, size, -1, size], [-1, -1, size, size], [1, 1, 1, 1]], dtype=float)
+
+
+def _block_span(values: list[float], limit: int, factor: int) -> tuple[int, int, int]:
     """Start and end of the coordinates that occur, within 0..limit, and the number of blocks.
 
     The end moves so that the span holds whole blocks: OpenCV averages those much faster.
     """
-    start = int(np.clip(np.floor(values.min()), 0, limit - 1))
-    stop = int(np.clip(np.ceil(values.max()) + 1, start + 1, limit))
+    # Plain numbers: NumPy takes longer for one than for the rest of this.
+    start = floor(min(max(min(values), 0), limit - 1))
+    stop = ceil(min(max(max(values) + 1, start + 1), limit))
     count = -((start - stop) // factor)
     if start + count * factor > limit:
         count -= 1
