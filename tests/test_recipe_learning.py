@@ -204,7 +204,7 @@ def test_a_teacher_of_other_tasks_is_found_before_anything_runs(tmp_path):
     (tmp_path / "mine.yaml").write_text(json.dumps(text))
     with pytest.raises(
         DataError,
-        match=r"steps.b: teachers: a learns va, and this step expr.abaw7, va; the same are needed",
+        match=r"steps.b: teachers: a learns va, and this step expr.abaw7, va; they must be the same",
     ):
         read_recipe(tmp_path / "mine.yaml")
 
@@ -229,16 +229,16 @@ def test_a_teacher_that_has_seen_what_is_judged_is_refused(bench, data, tmp_path
     here("teacher", {**TRAIN, "data": ["swapped"]})
     for more in ({"teachers": ["teacher"], "settings": TAUGHT}, {"after": "teacher"}):
         with pytest.raises(
-            DataError, match="the step teacher has trained on 32 pictures that are judged here"
+            DataError, match="the step teacher was trained on 32 pictures that are scored here"
         ):
             here("student", {**TRAIN, "data": ["right"], **more})
 
 
 REFUSED = {
-    "generations": ({**TRAIN, "generations": 2}, "only what is taught can teach the next one"),
+    "generations": ({**TRAIN, "generations": 2}, "only a network that was taught can teach the next one"),
     "teachers unheard": ({**TRAIN, "teachers": ["x"]}, "teachers: name them exactly when a loss has `distill`"),
     "no teacher": ({**TRAIN, "settings": TAUGHT}, "teachers: name them exactly when a loss has `distill`"),
-    "teachers twice": ({**TRAIN, "settings": {**LEARN, "teachers": ["x"]}}, "teachers is said by the step itself"),
+    "teachers twice": ({**TRAIN, "settings": {**LEARN, "teachers": ["x"]}}, "the step itself says teachers"),
     "mix": ({**TRAIN, "mix": {"thin": {"smile": {"every": 2}}}}, "smile"),
     "two sources": ({"do": "features", "data": "faces", "bundle": "mien-s", "of": "x"}, "name one of bundle, exported and of"),
     "no source": ({"do": "features", "data": "faces"}, "name one of bundle, exported and of"),
