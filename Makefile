@@ -61,7 +61,7 @@ test-lowest:
 	@echo "The lowest versions that pyproject.toml permits, without the train street:"
 	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip list
 	$(LOWEST)/bin/mien analyze --help > $(LOWEST)/help.txt
-	for file in $(LOWEST_TESTS); do $(LOWEST)/bin/python -m pytest -q -p no:cacheprovider -W ignore::DeprecationWarning $$file || exit 1; done
+	for file in $(LOWEST_TESTS); do $(LOWEST)/bin/python -m pytest -q -p no:cacheprovider -W ignore::DeprecationWarning -W ignore::FutureWarning $$file || exit 1; done
 
 lock:
 	$(MAKE) test demo LATEST=1
