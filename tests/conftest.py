@@ -43,6 +43,8 @@ def shared():
 @pytest.fixture(scope="session")
 def tiny_settings():
     """The text of settings that train in a second: a tiny network on drawn faces, expressions, valence and arousal, action units."""
+    # An environment without training, such as that of `make test-lowest`, tests the rest.
+    pytest.importorskip("torch", reason="training needs torch")
     return """
 name: tiny
 data: [{set: drawn, count: 240, seed: 0, size: 48}]

@@ -304,7 +304,7 @@ def test_demo_leaves_a_table_and_a_video(tmp_path):
 
 
 def test_the_demo_s_photo_is_the_public_one_and_asks_for_nothing_that_is_not_installed_with_mien():
-    from skimage.data import astronaut
+    astronaut = pytest.importorskip("skimage.data").astronaut
 
     assert np.array_equal(portrait(), astronaut())
     code = "import sys; sys.modules['skimage'] = None; from mien.demo import portrait; print(portrait().shape)"

@@ -149,7 +149,7 @@ def test_generations_and_students(bench, tmp_path):
     with pytest.raises(ValueError, match="students has 2 students, and features are those of one"):
         here("frames", {"do": "features", "data": "faces", "of": "students"})
     with pytest.raises(
-        ValueError, match="students has 2 students, and one network starts from one"
+        ValueError, match="students has 2 students, and a network starts from one"
     ):
         here("then", {**TRAIN, "after": "students"})
     with pytest.raises(DataError, match="trains 2 networks, and a bundle holds one"):

@@ -501,7 +501,7 @@ def test_damaged_predictions_are_named(whole, run, tmp_path, kind):
     tiny, places = run.args
     code, said = complaint("reproduce", tiny, "--data", f"faces={places['faces']}", "--out", out)
     assert code == 1
-    for word in (str(folder), "no whole predictions", "delete it"):
+    for word in (str(folder), "no complete predictions", "delete it"):
         assert word in said
     if kind == "cut off":
         shutil.rmtree(folder)

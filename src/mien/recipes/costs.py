@@ -20,7 +20,15 @@ __all__ = ["FaceCost", "face_costs"]
 
 @dataclass(frozen=True)
 class FaceCost:
-    """Of a row: the sum over the networks that read a face for it, see `mien.train.cost.Cost`; seconds: that its steps took."""
+    """The cost of a row: the sum over the networks that read a face for it.
+
+    Attributes:
+        name: Of the row.
+        parameters: Their number.
+        macs: Multiply-accumulates per face.
+        milliseconds: Per face, see `mien.train.cost.Cost`.
+        seconds: That its steps took, over all seeds.
+    """
 
     name: str
     parameters: int
@@ -30,37 +38,61 @@ class FaceCost:
 
 
 def face_costs(recipe: Recipe, finished: Finished) -> tuple[FaceCost, ...]:
-    """The costs of the rows that name networks; all are measured in one go. Raises DataError for a step that trained nothing."""
-    place = StepContext("rows", Path(), finished.folders, recipe.steps, {}, recipe.seeds)
-    named = dict.fromkeys(step for row in recipe.rows for step in row.networks)
-    networks = {
-        f"{step} {i}": one for step in named for i, one in enumerate(_networks(place, step))
-    }
-    found = costs(networks)
-    made = []
+    """Measure the cost of the rows that name networks, all in one go.
+
+    Args:
+        recipe: Whose rows are meant.
+        finished: Its steps, done.
+
+    Returns:
+        One cost per row that names networks.
+
+    Raises:
+        DataError: A step has trained nothing.
+    """
+    context = StepContext("rows", Path(), finished.folders, recipe.steps, {}, recipe.seeds)
+    networks: dict[str, Network] = {}
+    of_step: dict[str, list[str]] = {}
     for row in recipe.rows:
-        own = [found[key] for key in networks if key.rpartition(" ")[0] in row.networks]
-        if row.networks:
-            seconds = sum(finished.seconds[step] for step in recipe.behind(row.of))
-            sums = (
-                sum(one.parameters for one in own),
-                sum(one.macs for one in own),
-                sum(one.milliseconds for one in own),
+        for step in row.networks:
+            if step in of_step:
+                continue
+            of_step[step] = []
+            for number, network in enumerate(_networks(context, step)):
+                key = f"{step} {number}"
+                networks[key] = network
+                of_step[step].append(key)
+    measured = costs(networks)
+    rows = []
+    for row in recipe.rows:
+        if not row.networks:
+            continue
+        parts = [measured[key] for step in dict.fromkeys(row.networks) for key in of_step[step]]
+        rows.append(
+            FaceCost(
+                row.name,
+                parameters=sum(part.parameters for part in parts),
+                macs=sum(part.macs for part in parts),
+                milliseconds=sum(part.milliseconds for part in parts),
+                seconds=sum(finished.seconds[step] for step in recipe.behind(row.of)),
             )
-            made.append(FaceCost(row.name, *sums, seconds))
-    return tuple(made)
+        )
+    return tuple(rows)
 
 
-def _networks(place: StepContext, name: str) -> Iterator[Network]:
-    """Those of a step that read a face, of the first seed."""
-    step, seed = place.steps[name], place.seeds[0]
+def _networks(context: StepContext, name: str) -> Iterator[Network]:
+    """The networks of a step that read a face, of the first seed."""
+    step = context.steps[name]
+    seed = context.seeds[0]
     if isinstance(step, Train | Heads):
-        yield from (network_of_run(RunFolder(run)) for run in runs_of(place, name, seed))
+        for run in runs_of(context, name, seed):
+            yield network_of_run(RunFolder(run))
     elif isinstance(step, Features):
-        yield network_of_bundle(step.source(place, step.home(place.earlier[name], seed)))
+        yield network_of_bundle(step.source(context, step.home(context.earlier[name], seed)))
     elif isinstance(step, Score):
-        yield network_of_bundle(step.bundle or place.earlier[cast(str, step.exported)] / EXPORTED)
+        yield network_of_bundle(step.bundle or context.earlier[cast(str, step.exported)] / EXPORTED)
     else:
+        kinds = "train, heads, features or score"
         raise DataError(
-            f"rows: the step {name} has no network that reads faces; name one of kind train, heads, features or score"
+            f"rows: the step {name} has no network that reads faces; name one of kind {kinds}"
         )

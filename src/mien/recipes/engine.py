@@ -1,7 +1,8 @@
 """The engine: runs the steps of a recipe in order, each in a folder of its own, and none twice.
 
-A step's folder is named by what its result depends on: its settings, the steps and data it reads, the seeds, and mien's version. So a step
-is skipped when nothing of that has changed, a step that was killed goes on where it can, and going back to earlier settings costs nothing.
+A step's folder is named by a hash of what its result depends on: its settings, the steps and data it
+reads, bundles, seeds, and the version of the numbers. A step is therefore skipped if nothing of that
+has changed, a killed step continues where it can, and going back to earlier settings costs nothing.
 """
 
 import hashlib
@@ -26,62 +27,91 @@ from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
 
 __all__ = ["Finished", "find_data", "run_steps"]
 
-
 _SPENT: Final = "spent.txt"
+"""Seconds that an interrupted step has taken so far."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """All steps of a recipe, done: their folders by name, and the seconds each took when it ran."""
+    """All steps of a recipe, done.
+
+    Attributes:
+        folders: By the step's name.
+        seconds: What each step took when it ran.
+    """
 
     folders: Mapping[str, Path]
     seconds: Mapping[str, float]
 
     def predicted(self, step: str) -> Predicted:
-        """What a step predicted; raises DataError where it predicts nothing."""
+        """Load what a step predicted.
+
+        Args:
+            step: Its name.
+
+        Returns:
+            Its predictions.
+
+        Raises:
+            DataError: It predicts nothing.
+        """
         if not (self.folders[step] / "tasks.json").is_file():
             raise DataError(f"rows: the step {step} predicts nothing; name one that does")
         return Predicted.load(self.folders[step])
 
 
 def find_data(recipe: Recipe, given: Mapping[str, Path]) -> dict[str, Set]:
-    """The data sets of a recipe at the paths given for them.
+    """Find the data sets of a recipe.
 
-    Raises DataError for a key the recipe does not know, one that is not given (it says where people get the data, and what cannot be had
-    without), and a path where nothing is.
+    Args:
+        recipe: Whose data are needed.
+        given: Paths by the recipe's keys.
+
+    Returns:
+        The settings of each data set, by key.
+
+    Raises:
+        DataError: The recipe has no such key, a key is missing (the message says where people get the
+            data, and which rows need them), or nothing is at a path.
     """
     needed = recipe.data
-    if strange := [key for key in given if key not in needed]:
-        raise DataError(
-            f"--data {strange[0]}: this recipe has no such data; it needs {', '.join(needed)}"
-        )
-    if lacking := [key for key in needed if key not in given]:
-        told = "; ".join(
-            f"{key} ({needed[key].set}): {needed[key].get}; {_without(recipe, key)}"
-            for key in lacking
-        )
-        raise DataError(
-            f"give --data {' --data '.join(f'{key}=FOLDER' for key in lacking)}, or --standin to rehearse. {told}"
-        )
+    for key in given:
+        if key not in needed:
+            known = ", ".join(needed)
+            raise DataError(f"--data {key}: this recipe has no such data; it needs {known}")
+    missing = [key for key in needed if key not in given]
+    if missing:
+        raise DataError(_missing_data(recipe, missing))
     for key, path in given.items():
         if not path.exists():
             raise DataError(f"--data {key}={path}: nothing is there; {needed[key].get}")
-    found = {key: needed[key].at(path.absolute()) for key, path in given.items()}
-    for key, spec in found.items():
+    specs = {key: needed[key].at(path.absolute()) for key, path in given.items()}
+    for key, spec in specs.items():
         labels = getattr(spec, "labels", None)
         if labels is not None and not labels.is_file():
             raise DataError(
-                f"{key}: {labels}: no such file of labels; give its path, or leave labels out"
+                f"{key}: {labels}: no such file of labels; give its path, or omit labels"
             )
-    return found
+    return specs
+
+
+def _missing_data(recipe: Recipe, missing: list[str]) -> str:
+    """What to give, where to get it, and which rows of the table need it."""
+    options = " ".join(f"--data {key}=FOLDER" for key in missing)
+    reasons = []
+    for key in missing:
+        requirement = recipe.data[key]
+        reasons.append(f"{key} ({requirement.set}): {requirement.get}; {_without(recipe, key)}")
+    return f"give {options}, or --standin to rehearse. {'; '.join(reasons)}"
 
 
 def _without(recipe: Recipe, key: str) -> str:
-    """What a missing data set means for the table."""
-    lost = recipe.rows_on(key)
-    if len(lost) == len(recipe.rows):
-        return "nothing of the table can be had without it"
-    return f"without it these rows cannot be had: {', '.join(lost)}, unless it is taken out of their steps' `data` by --set"
+    """What is lost without a data set."""
+    rows = recipe.rows_on(key)
+    if len(rows) == len(recipe.rows):
+        return "no row of the table can be computed without it"
+    names = ", ".join(rows)
+    return f"these rows need it: {names}, unless --set removes it from their steps' `data`"
 
 
 def run_steps(
@@ -92,107 +122,112 @@ def run_steps(
     note: Callable[[str], None] = lambda line: None,
     progress: Progress = silent,
 ) -> Finished:
-    """Run what is not done yet. Raises MienError of the step that fails; what was done stays."""
-    out = out.absolute()  # runs in it remember where their features lie
-    mark = cache(_fingerprint)
+    """Run the steps that are not done yet.
+
+    Args:
+        recipe: Whose steps are run.
+        data: Data sets by the recipe's keys, see `find_data`.
+        out: The folder of the run; each step gets a folder in ``out/steps``.
+        note: Called with every line worth knowing.
+        progress: Called with what is being done, how much of it is done, and how much there is.
+
+    Returns:
+        The folders of all steps.
+
+    Raises:
+        MienError: A step failed. What was done until then is kept.
+    """
+    out = out.absolute()  # training runs remember where their features are
+    fingerprint = cache(_fingerprint)
+    note_once = _without_repeats(note)
     folders: dict[str, Path] = {}
     keys: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    said: set[str] = set()
     for number, (name, step) in enumerate(recipe.steps.items(), 1):
-        keys[name] = _key(
-            step,
-            [keys[one] for one in step.references(STEP)],
-            [mark(step.relevant_settings(data[one])) for one in step.references(DATA)],
-            recipe.seeds,
-        )
-        folders[name] = out / "steps" / f"{name}-{keys[name][:12]}"
-        done, told = folders[name] / "done.json", f"step {number} of {len(recipe.steps)}, {name}"
+        needs = [keys[other] for other in step.references(STEP)]
+        relevant = [step.relevant_settings(data[key]) for key in step.references(DATA)]
+        keys[name] = _key(step, needs, list(map(fingerprint, relevant)), recipe.seeds)
+        folder = out / "steps" / f"{name}-{keys[name][:12]}"
+        earlier = {other: folders[other] for other in recipe.steps if other in folders}
+        folders[name] = folder
+        title = f"step {number} of {len(recipe.steps)}, {name}"
+        done = folder / "done.json"
         if done.is_file():
             seconds[name] = float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
-            note(f"{told}: done before")
+            note(f"{title}: done before")
             continue
-        with wrap_os_errors(folders[name]):
-            folders[name].mkdir(parents=True, exist_ok=True)
-        began = time.monotonic() - _spent(folders[name])
-        before = {one: folders[one] for one in recipe.steps if one in folders and one != name}
-        try:
-            step.run(
-                StepContext(
-                    name,
-                    folders[name],
-                    before,
-                    recipe.steps,
-                    data,
-                    recipe.seeds,
-                    _once(note, said),
-                    progress,
-                )
-            )
-        except DataError as error:
-            raise DataError(f"step {name}: {error}") from error
-        except KeyboardInterrupt:
-            atomic_write(folders[name] / _SPENT, str(round(time.monotonic() - began, 1)).encode())
-            raise
-        seconds[name] = time.monotonic() - began
-        atomic_write(
-            done,
-            json.dumps(
-                {"seconds": round(seconds[name], 1), "step": json.loads(step.model_dump_json())},
-                indent=2,
-            ).encode(),
+        context = StepContext(
+            name, folder, earlier, recipe.steps, data, recipe.seeds, note_once, progress
         )
-        note(f"{told}: {seconds[name]:.0f} s")
+        seconds[name] = _run_step(step, context)
+        note(f"{title}: {seconds[name]:.0f} s")
     return Finished(folders, seconds)
 
 
-def _spent(folder: Path) -> float:
-    """Seconds that a step took before it was interrupted."""
+def _run_step(step: Step, context: StepContext) -> float:
+    """Run one step and record that it is done; the seconds it took, over all its attempts."""
+    folder = context.folder
+    with wrap_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic() - _seconds_spent(folder)
+    try:
+        step.run(context)
+    except DataError as error:
+        raise DataError(f"step {context.name}: {error}") from error
+    except KeyboardInterrupt:
+        atomic_write(folder / _SPENT, str(round(time.monotonic() - began, 1)).encode())
+        raise
+    seconds = time.monotonic() - began
+    facts = {"seconds": round(seconds, 1), "step": json.loads(step.model_dump_json())}
+    # Written last: a step whose folder holds this file is complete.
+    atomic_write(folder / "done.json", json.dumps(facts, indent=2).encode())
+    return seconds
+
+
+def _seconds_spent(folder: Path) -> float:
     path = folder / _SPENT
     return float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
 
 
-def _once(note: Callable[[str], None], said: set[str]) -> Callable[[str], None]:
-    """Notes without those that were said before: every seed and step that reads the same data notes the same of them."""
+def _without_repeats(note: Callable[[str], None]) -> Callable[[str], None]:
+    """Notes without repetition: every seed and step that reads the same data notes the same."""
+    noted: set[str] = set()
 
-    def new(line: str) -> None:
-        if line not in said:
-            said.add(line)
+    def note_once(line: str) -> None:
+        if line not in noted:
+            noted.add(line)
             note(line)
 
-    return new
+    return note_once
 
 
-def _key(step: Step, needs: list[str], reads: list[str], seeds: tuple[int, ...]) -> str:
-    facts: Any = [
-        RESULTS_VERSION,
-        step.model_dump(mode="json"),
-        [open_bundle(name).card.sha256 for name in step.references(BUNDLE)],
-        needs,
-        reads,
-        seeds,
-    ]
+def _key(step: Step, needs: list[str], data: list[str], seeds: tuple[int, ...]) -> str:
+    """Hash of all that a step's result depends on."""
+    bundles = [open_bundle(name).card.sha256 for name in step.references(BUNDLE)]
+    settings = step.model_dump(mode="json")
+    facts: list[Any] = [RESULTS_VERSION, settings, bundles, needs, data, seeds]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _fingerprint(spec: Set) -> str:
-    """What tells one state of a data set from another: its settings, and the size and time of every file in its folders."""
-    mark, found = hashlib.sha256(spec.model_dump_json().encode()), places(spec)
-    for place in dict.fromkeys(one for one in found if not set(one.parents) & set(found)):
+    """Hash of a data set's settings, and of the path, size and time of every file in its folders."""
+    digest = hashlib.sha256(spec.model_dump_json().encode())
+    roots = places(spec)
+    for root in dict.fromkeys(roots):
+        # A folder inside another of the set's folders is read with that one.
+        if set(root.parents) & set(roots):
+            continue
         try:
-            for path, status in _files(place):
-                mark.update(
-                    f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
-                        "utf-8", "surrogateescape"
-                    )
-                )
+            for path, status in _files(root):
+                line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                digest.update(line.encode("utf-8", "surrogateescape"))
         except FileNotFoundError:
-            continue  # what is not there, its loader will miss
+            continue  # the loader will say what is missing
         except OSError as error:
             raise DataError(
-                f"{place}: cannot be read ({error}); check the folder and your rights"
+                f"{root}: cannot be read ({error}); check the folder and your permissions"
             ) from error
-    return mark.hexdigest()
+    return digest.hexdigest()
 
 
 def _files(place: Path | str) -> Iterator[tuple[str, os.stat_result]]:
@@ -200,8 +235,8 @@ def _files(place: Path | str) -> Iterator[tuple[str, os.stat_result]]:
     if os.path.isfile(place):
         yield str(place), os.stat(place)
         return
-    with os.scandir(place) as listed:
-        entries = sorted(listed, key=lambda entry: entry.name)
+    with os.scandir(place) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:
         if entry.is_dir():
             yield from _files(entry.path)

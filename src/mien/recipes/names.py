@@ -1,4 +1,4 @@
-"""Which recipes come with mien, told from their files alone: no extra is needed to list them."""
+"""Which recipes come with mien, read from their files alone: no extra is needed to list them."""
 
 import json
 import re
@@ -10,22 +10,30 @@ from mien.errors import UnknownNameError
 __all__ = ["LIBRARY", "recipes", "title_of"]
 
 LIBRARY: Final = files("mien.recipes") / "library"
-"""The folder of recipes, a YAML file each."""
+"""The folder of recipes, one YAML file each."""
 
 
 def recipes() -> tuple[str, ...]:
-    """The names of the recipes that come with mien."""
-    return tuple(
-        sorted(
-            path.name.removesuffix(".yaml")
-            for path in LIBRARY.iterdir()
-            if path.name.endswith(".yaml")
-        )
-    )
+    """List the recipes that come with mien.
+
+    Returns:
+        Their names, sorted.
+    """
+    names = [path.name for path in LIBRARY.iterdir() if path.name.endswith(".yaml")]
+    return tuple(sorted(name.removesuffix(".yaml") for name in names))
 
 
 def title_of(name: str) -> str:
-    """What a recipe that comes with mien is about, in a line. Raises UnknownNameError.
+    """Return what a recipe that comes with mien is about.
+
+    Args:
+        name: Of the recipe.
+
+    Returns:
+        Its title, one line.
+
+    Raises:
+        UnknownNameError: There is no such recipe.
 
     >>> title_of("hse-abaw4-mtl")
     "MT-EmotiEffNet's multi-task system: frozen features, separate heads, tuned thresholds"
@@ -33,6 +41,7 @@ def title_of(name: str) -> str:
     if name not in recipes():
         raise UnknownNameError("recipe", name, recipes())
     content = (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
+    # YAML is parsed only with an extra, and the title is a JSON string on a line of its own.
     quoted = re.search(r'^title: (".*")$', content, re.MULTILINE)
     assert quoted, name  # a test reads all of them
     return str(json.loads(quoted[1]))

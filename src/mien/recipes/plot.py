@@ -18,7 +18,7 @@ from mien.recipes.report import Report, ReportRow
 
 __all__ = ["draw"]
 
-# Okabe & Ito (2008), told apart with every kind of colour vision.
+# Okabe & Ito (2008): distinguishable with every kind of colour vision.
 _BLUE: Final = "#0072B2"
 _ORANGE: Final = "#D55E00"
 _PALE: Final = "#A9C9DD"
@@ -27,87 +27,101 @@ _PANELS: Final = ("score", "va", "expr", "au", "ce", "kl")
 """The measures that are drawn."""
 _WIDTH: Final = 40
 """Letters of a row's name on one line."""
-_ROOM: Final = 0.3
+_MARGIN: Final = 0.3
 """Share of a panel, at its right, that is left to the numbers."""
 
 
-def draw(found: Report, path: Path) -> None:
-    """Write the picture as PNG, 1600 px wide; raises OutputError."""
-    shown = [name for name in _PANELS if any(name in line.measures for line in found.rows)]
+def draw(results: Report, path: Path) -> None:
+    """Write a report's table as a PNG picture, 1600 px wide.
+
+    Args:
+        results: The report.
+        path: The picture.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    measures = _drawn_measures(results)
     figure = Figure(
-        figsize=(16, 1.8 + 0.44 * max(len(found.rows), 3)),
+        figsize=(16, 1.8 + 0.44 * max(len(results.rows), 3)),
         dpi=100,
         layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1),
     )
     FigureCanvasAgg(figure)
-    told = " (stand-in: the paper's numbers are of other data)" if found.standin else ""
-    figure.suptitle(
-        f"{found.recipe} under {found.protocol}{told}", fontsize=14, color=_INK, x=0.01, ha="left"
-    )
-    panels = figure.subplots(1, max(len(shown), 1), sharey=True, squeeze=False)[0]
-    place = np.arange(len(found.rows))[::-1]
-    for panel, name in zip(panels, shown, strict=False):
-        for at, line in zip(place, found.rows, strict=True):
-            _row(panel, at, line, name)
-        panel.set_title(RECIPE_MEASURES[name].name, fontsize=11, color=_INK, loc="left")
-        panel.set_xlim(*_limits(found, name))
-        panel.axvline(0, color=_INK, lw=0.8)
-        panel.spines[["top", "right", "left"]].set_visible(False)
-        panel.tick_params(left=False)
-        panel.set_yticks(
-            place,
-            [
-                fill(line.name + (" (same rows)" if line.way == "same" else ""), _WIDTH)
-                for line in found.rows
-            ],
-        )
-        panel.set_ylim(-0.6, len(found.rows) - 0.4)
-    paper = "orange: the paper; " if any(line.paper for line in found.rows) else ""
-    figure.supxlabel(
-        f"bars: mean over seeds; lines: 95 % interval; {paper}pale: tuned and told on the same rows",
-        fontsize=10,
-        color=_INK,
-    )
+    beside = " (stand-in: the paper's numbers are of other data)" if results.standin else ""
+    title = f"{results.recipe} under {results.protocol}{beside}"
+    figure.suptitle(title, fontsize=14, color=_INK, x=0.01, ha="left")
+    panels = figure.subplots(1, max(len(measures), 1), sharey=True, squeeze=False)[0]
+    for panel, measure in zip(panels, measures, strict=False):
+        _draw_panel(panel, results, measure)
+    has_paper = any(row.paper for row in results.rows)
+    paper = "orange: the paper; " if has_paper else ""
+    legend = f"bars: mean over seeds; lines: 95 % interval; {paper}pale: tuned and scored on the same rows"
+    figure.supxlabel(legend, fontsize=10, color=_INK)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     atomic_write(path, picture.getvalue())
 
 
-def _row(panel: Axes, at: int, line: ReportRow, name: str) -> None:
+def _drawn_measures(results: Report) -> list[str]:
+    in_rows = set().union(*(row.measures for row in results.rows))
+    return [name for name in _PANELS if name in in_rows]
+
+
+def _draw_panel(panel: Axes, results: Report, measure: str) -> None:
+    """All rows' bars of one measure, the first row at the top."""
+    heights = np.arange(len(results.rows))[::-1]
+    labels = []
+    for height, row in zip(heights, results.rows, strict=True):
+        _draw_row(panel, height, row, measure)
+        labels.append(fill(row.name + (" (same rows)" if row.way == "same" else ""), _WIDTH))
+    panel.set_title(RECIPE_MEASURES[measure].name, fontsize=11, color=_INK, loc="left")
+    panel.set_xlim(*_limits(results, measure))
+    panel.axvline(0, color=_INK, lw=0.8)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.tick_params(left=False)
+    panel.set_yticks(heights, labels)
+    panel.set_ylim(-0.6, len(results.rows) - 0.4)
+
+
+def _draw_row(panel: Axes, height: int, row: ReportRow, measure: str) -> None:
     """One bar with its interval, the paper's number, and ours at the panel's right."""
-    if name in line.measures:
-        mean, _, low, high = line.measures[name]
-        panel.barh(
-            at,
-            mean if np.isfinite(mean) else 0,
-            color=_BLUE if line.way == "nested" else _PALE,
-            height=0.62,
-        )
+    if measure in row.measures:
+        mean, _, low, high = row.measures[measure]
+        length = mean if np.isfinite(mean) else 0
+        colour = _BLUE if row.way == "nested" else _PALE
+        panel.barh(height, length, color=colour, height=0.62)
         if np.isfinite([low, high]).all():
+            # A white line below the dark one keeps it visible on a dark bar.
             for colour, width in (("white", 3.6), (_INK, 1.6)):
-                panel.plot([low, high], [at, at], color=colour, lw=width, solid_capstyle="butt")
+                ends = [height, height]
+                panel.plot([low, high], ends, color=colour, lw=width, solid_capstyle="butt")
         panel.text(
             1,
-            at,
-            ("∞" if np.isinf(mean) else number(mean)),
+            height,
+            "∞" if np.isinf(mean) else number(mean),
             transform=panel.get_yaxis_transform(),
             ha="right",
             va="center",
             fontsize=9,
             color=_INK,
         )
-    if name in line.paper:
-        panel.plot([line.paper[name]] * 2, [at - 0.36, at + 0.36], color=_ORANGE, lw=2.4)
+    if measure in row.paper:
+        paper = row.paper[measure]
+        panel.plot([paper, paper], [height - 0.36, height + 0.36], color=_ORANGE, lw=2.4)
 
 
-def _limits(found: Report, name: str) -> tuple[float, float]:
-    """Left and right end of a panel, with 0, every interval and the paper's numbers in it, and room for numbers."""
-    ends = [0.0, *(line.paper[name] for line in found.rows if name in line.paper)]
-    for line in found.rows:
-        if name in line.measures:
-            mean, _, low, high = line.measures[name]
+def _limits(results: Report, measure: str) -> tuple[float, float]:
+    """Ends of a panel that holds 0, every interval, the paper's numbers, and a margin for ours."""
+    ends = [0.0]
+    for row in results.rows:
+        if measure in row.paper:
+            ends.append(row.paper[measure])
+        if measure in row.measures:
+            mean, _, low, high = row.measures[measure]
             ends += [mean, low, high]
-    ends = [one for one in ends if np.isfinite(one)]
-    low, high = min(ends), max(ends)
+    finite = [end for end in ends if np.isfinite(end)]
+    low, high = min(finite), max(finite)
     reach = (high - low) or 1.0
-    return low - (0.02 * reach if low < 0 else 0), high + reach * _ROOM / (1 - _ROOM)
+    left = low - 0.02 * reach if low < 0 else low
+    return left, high + reach * _MARGIN / (1 - _MARGIN)

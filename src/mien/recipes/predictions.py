@@ -1,4 +1,4 @@
-"""What a step predicts: scores of every listed face, for several seeds, and for several ways to have been tuned."""
+"""What a step predicts: scores of every listed face, for several seeds and several ways of tuning."""
 
 import json
 import zipfile
@@ -20,17 +20,20 @@ from mien.tasks import Floats, Task, task
 __all__ = ["FOLDS", "Part", "Predicted", "listed_name", "part_of"]
 
 FOLDS: Final = 5
-"""Folds of whole recordings that what is tuned is judged over."""
+"""Folds of whole recordings for nested tuning."""
 
 Values = Mapping[str, Floats]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split's faces and what is said of them.
+    """The faces of one split, and their scores.
 
-    table: a label table without pictures: `name` (as challenges list it), `video`, `frame`, `fold` and the label columns.
-    values: by task family (S, V, N, K): seeds; versions (see `mien.evaluation.nested_tuning`: one where nothing was tuned); faces; columns.
+    Attributes:
+        table: A label table without pictures: `name` (as challenges list it), `video`, `frame`,
+            `fold`, `recording` and the label columns; N rows.
+        values: By task family (S, V, N, K): seeds; versions (see `mien.evaluation.nested_tuning`; one
+            if nothing was tuned); faces; columns.
     """
 
     table: pd.DataFrame
@@ -38,127 +41,185 @@ class Part:
 
     @property
     def fold(self) -> NDArray[np.intp]:
-        """(N,) the fold of each face."""
+        """The fold of each face (N,)."""
         return self.table["fold"].to_numpy(np.intp)
 
     def with_values(self, values: Values) -> "Part":
-        """The same faces with other scores."""
+        """Return the same faces with other scores.
+
+        Args:
+            values: By task family (S, V, N, K).
+
+        Returns:
+            A new part.
+        """
         return Part(self.table, values)
 
     def truth(self, task: Task) -> Floats:
-        """Labels (N, K) of a task, NaN = not annotated."""
+        """Return the labels of a task.
+
+        Args:
+            task: Whose columns the table has.
+
+        Returns:
+            Labels (N, K); NaN means not annotated.
+        """
         return labels(self.table, task)
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """Scores of split val, on which things are chosen and told, and of split test where the data have one."""
+    """Scores of split val, on which choices are made and judged, and of split test if there is one.
+
+    Attributes:
+        tasks: What is predicted.
+        parts: By split.
+    """
 
     tasks: tuple[Task, ...]
     parts: Mapping[str, Part]
 
     def task(self, family: str) -> Task:
-        """The task of a family; raises DataError where nothing is predicted of it."""
-        for each in self.tasks:
-            if each.family == family:
-                return each
+        """Return the task of a family.
+
+        Args:
+            family: Such as ``expr``.
+
+        Returns:
+            The task.
+
+        Raises:
+            DataError: No task of that family is predicted.
+        """
+        for candidate in self.tasks:
+            if candidate.family == family:
+                return candidate
+        families = ", ".join(candidate.family for candidate in self.tasks)
         raise DataError(
-            f"nothing predicts {family} here, only {', '.join(each.family for each in self.tasks)}; mend the recipe's `of`"
+            f"nothing predicts {family} here, only {families}; correct the recipe's `of`"
         )
 
     def mapped(self, change: Callable[[Task, Floats, Part], Floats]) -> "Predicted":
-        """Every family's values of every split changed."""
-        return Predicted(
-            self.tasks,
-            {
-                split: part.with_values(
-                    {
-                        each.family: change(each, part.values[each.family], part)
-                        for each in self.tasks
-                    }
-                )
-                for split, part in self.parts.items()
-            },
-        )
+        """Change the scores of every task and split.
+
+        Args:
+            change: Called with the task, its scores (S, V, N, K) and their part; returns new scores.
+
+        Returns:
+            New predictions.
+        """
+        parts = {}
+        for split, part in self.parts.items():
+            values = {}
+            for predicted in self.tasks:
+                family = predicted.family
+                values[family] = change(predicted, part.values[family], part)
+            parts[split] = part.with_values(values)
+        return Predicted(self.tasks, parts)
 
     def save(self, folder: Path) -> None:
-        """Write it into a folder; raises OutputError."""
-        atomic_write(folder / "tasks.json", json.dumps([task.key for task in self.tasks]).encode())
+        """Write the predictions.
+
+        Args:
+            folder: Gets ``tasks.json``, and a ``.parquet`` and an ``.npz`` for each split.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        keys = [predicted.key for predicted in self.tasks]
+        atomic_write(folder / "tasks.json", json.dumps(keys).encode())
         for split, part in self.parts.items():
-            with AtomicFile(folder / f"{split}.parquet") as aside, wrap_os_errors(folder):
-                part.table.to_parquet(aside)
-            with (
-                AtomicFile(folder / f"{split}.npz") as aside,
-                wrap_os_errors(folder),
-                aside.open("wb") as file,
-            ):
-                np.savez(
-                    file,
-                    allow_pickle=False,
-                    **{
-                        family: np.asarray(values, np.float32)
-                        for family, values in part.values.items()
-                    },
-                )
+            with AtomicFile(folder / f"{split}.parquet") as path, wrap_os_errors(folder):
+                part.table.to_parquet(path)
+            with AtomicFile(folder / f"{split}.npz") as path, wrap_os_errors(folder):
+                _save_arrays(path, part.values)
 
     @staticmethod
     def load(folder: Path) -> "Predicted":
-        """What `save` wrote; raises DataError where nothing was, or it is damaged."""
+        """Read what `save` wrote.
+
+        Args:
+            folder: As for `save`.
+
+        Returns:
+            The predictions.
+
+        Raises:
+            DataError: There are none, or they are damaged.
+        """
         parts = {}
         try:
-            tasks = tuple(
-                task(key) for key in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
-            )
+            keys = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
+            tasks = tuple(task(key) for key in keys)
             for path in sorted(folder.glob("*.parquet")):
-                with (
-                    path.with_suffix(".npz").open("rb") as file,
-                    np.load(file, allow_pickle=False) as saved,
-                ):
-                    parts[path.stem] = Part(
-                        pd.read_parquet(path), {each.family: saved[each.family] for each in tasks}
-                    )
+                values = _load_arrays(path.with_suffix(".npz"), tasks)
+                parts[path.stem] = Part(pd.read_parquet(path), values)
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            kind = type(error).__name__
             raise DataError(
-                f"{folder}: no whole predictions in it ({type(error).__name__}); delete it and run the same again"
+                f"{folder}: no complete predictions in it ({kind}); delete it and run the same again"
             ) from error
         return Predicted(tasks, parts)
 
 
+def _save_arrays(path: Path, values: Values) -> None:
+    arrays = {family: np.asarray(scores, np.float32) for family, scores in values.items()}
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _load_arrays(path: Path, tasks: Sequence[Task]) -> dict[str, Floats]:
+    # NumPy unpickles nothing unless it is allowed to.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+        return {predicted.family: saved[predicted.family] for predicted in tasks}
+
+
 def part_of(table: pd.DataFrame, values: Values, tasks: Sequence[Task]) -> Part:
-    """A part from the rows of a label table, in their order. Recordings (`subject`, else `video`, else the face) stay in one fold."""
-    own = pd.Series([f"row {i}" for i in range(len(table))], index=table.index)
-    recording = table["subject"].fillna(table["video"]).fillna(own)
-    count = min(FOLDS, recording.nunique())
-    fold = (
-        video_folds(recording.to_numpy(object), count)
-        if count > 1
-        else np.zeros(len(table), np.intp)
-    )
-    names = [
-        listed_name(image, video)
-        for image, video in zip(table["image"], table["video"], strict=True)
-    ]
-    facts = {
-        "name": names,
+    """Make a part of the rows of a label table.
+
+    Recordings (`subject`, else `video`, else the face by itself) are never split between folds.
+
+    Args:
+        table: A label table (N rows).
+        values: Scores of its rows by task family (S, V, N, K).
+        tasks: Whose labels are kept.
+
+    Returns:
+        The part, its rows in the table's order.
+    """
+    row_names = pd.Series([f"row {i}" for i in range(len(table))], index=table.index)
+    recording = table["subject"].fillna(table["video"]).fillna(row_names)
+    fold_count = min(FOLDS, recording.nunique())
+    fold = np.zeros(len(table), np.intp)
+    if fold_count > 1:
+        fold = video_folds(recording.to_numpy(object), fold_count)
+    columns = {
+        "name": list(map(listed_name, table["image"], table["video"])),
         "video": table["video"].to_numpy(object),
         "frame": table["frame"].to_numpy(),
         "fold": fold,
+        "recording": recording.astype(str).to_numpy(object),
     }
-    facts |= {"recording": recording.astype(str).to_numpy(object)}
-    kept = pd.DataFrame(
-        {
-            **facts,
-            **{name: table[name].to_numpy(np.float32) for each in tasks for name in each.columns},
-        }
-    )
-    return Part(kept, values)
+    for predicted in tasks:
+        for name in predicted.columns:
+            columns[name] = table[name].to_numpy(np.float32)
+    return Part(pd.DataFrame(columns), values)
 
 
 def listed_name(image: object, video: object) -> str:
-    """How challenges name a picture: by its video and file, or by its file alone.
+    """Name a picture as challenges do: by its video and file, or by its file alone.
 
-    >>> listed_name("/data/cropped_aligned/video1/00001.jpg", "video1"), listed_name("/data/lsd_test_data/7.jpg", None)
-    ('video1/00001.jpg', '7.jpg')
+    Args:
+        image: A cell of the column `image`: a path, or pixels, which have no name.
+        video: A cell of the column `video`: a name, or a missing value.
+
+    Returns:
+        The name.
+
+    >>> listed_name("/data/cropped_aligned/video1/00001.jpg", "video1")
+    'video1/00001.jpg'
+    >>> listed_name("/data/lsd_test_data/7.jpg", None)
+    '7.jpg'
     """
     name = Path(image).name if isinstance(image, str) else ""
     return name if pd.isna(video) else f"{video}/{name}"  # type: ignore[call-overload]

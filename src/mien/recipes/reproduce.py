@@ -22,7 +22,7 @@ from mien.recipes.steps.data_files import SUBMISSION, Submit
 __all__ = ["reproduce", "shown", "write_report"]
 
 _STANDINS: Final = "standin"
-"""Where in the folder of a run the stand-ins lie that were made for it."""
+"""The folder, in that of a run, of stand-ins that were made for it."""
 
 
 def reproduce(
@@ -38,12 +38,26 @@ def reproduce(
     note: Callable[[str], None] = lambda line: None,
     progress: Progress = silent,
 ) -> Report:
-    """Run a recipe, or what of it is not done yet, and write its report into `out`.
+    """Run a recipe, or what of it is not done yet, and write its report.
 
-    name: of a recipe that comes with mien, or a YAML file. changes, small: see `read_recipe`. data: where they lie, by the recipe's keys.
-    standin: make stand-ins for the keys that are not given. faces, size: as for `mien.data.standins.make.make_standin`.
-    note: called with every line worth knowing. progress: with what, done and all.
-    Raises UnknownNameError, DataError, OutputError, MissingExtraError, as the parts do; what was done until then is kept.
+    Args:
+        name: Of a recipe that comes with mien, or a YAML file.
+        data: Paths of the data sets, by the recipe's keys.
+        out: The folder of the run.
+        changes: See `mien.recipes.schema.read_recipe`.
+        small: The same.
+        standin: Make stand-ins for the keys that are not given.
+        faces: As for `mien.data.standins.make.make_standin`.
+        size: The same.
+        note: Called with every line worth knowing.
+        progress: Called with what is being done, how much of it is done, and how much there is.
+
+    Returns:
+        The report, which is also in `out`.
+
+    Raises:
+        ValueError: `faces` or `size` without `standin`.
+        MienError: As the parts do. What was done until then is kept.
     """
     recipe = read_recipe(name, changes, small=small)
     if not standin and (faces is not None or size is not None):
@@ -52,96 +66,115 @@ def reproduce(
         )
     given = dict(data)
     if standin:
-        for key in [key for key in recipe.data if key not in data]:
+        for key in recipe.data:
+            if key in data:
+                continue
             given[key] = out / _STANDINS / key
+            kind = recipe.data[key].set
             if not is_standin(given[key]):
-                note(f"{key}: making a stand-in of kind {recipe.data[key].set}")
-                _make(recipe.data[key].set, given[key], faces=faces, size=size, progress=progress)
-            elif not _as_asked(given[key], recipe.data[key].set, faces, size):
+                note(f"{key}: making a stand-in of kind {kind}")
+                _make(kind, given[key], faces=faces, size=size, progress=progress)
+            elif not _is_as_asked(given[key], kind, faces, size):
                 raise DataError(
-                    f"{given[key]}: the stand-in there was made of other faces or size; delete it, or choose another --out"
+                    f"{given[key]}: the stand-in there was made of other faces or size; "
+                    "delete it, or choose another --out"
                 )
-    sets = find_data(recipe, given)
-    finished = run_steps(recipe, sets, out, note=note, progress=progress)
-    used = {key: _told(spec) for key, spec in sets.items()}
-    found = report(recipe, finished, used, standin=any(_generated(spec) for spec in sets.values()))
-    for path in (*write_report(found, out), *_submissions(recipe, finished, out)):
+    specs = find_data(recipe, given)
+    finished = run_steps(recipe, specs, out, note=note, progress=progress)
+    used = {key: _description(spec) for key, spec in specs.items()}
+    generated = any(_is_generated(spec) for spec in specs.values())
+    results = report(recipe, finished, used, standin=generated)
+    for path in (*write_report(results, out), *_copy_submissions(recipe, finished, out)):
         note(str(path))
-    return found
+    return results
 
 
-def _submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
-    """Copies of what can be sent in, in one place: ``submissions/<recipe>-<step>-<seed>.txt``."""
-    made = []
+def _copy_submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
+    """Copies of all submissions in one place: ``submissions/<recipe>-<step>-<seed>.txt``."""
+    copies = []
     for name, step in recipe.steps.items():
-        for path in (
-            sorted(finished.folders[name].glob(SUBMISSION.format("*")))
-            if isinstance(step, Submit)
-            else ()
-        ):
-            made.append(
-                out / "submissions" / f"{recipe.name}-{name}-{path.stem.rpartition('-')[2]}.txt"
-            )
-            with wrap_os_errors(made[-1]):
-                made[-1].parent.mkdir(exist_ok=True)
-            atomic_write(made[-1], path.read_bytes())
-    return made
+        if not isinstance(step, Submit):
+            continue
+        for path in sorted(finished.folders[name].glob(SUBMISSION.format("*"))):
+            seed = path.stem.rpartition("-")[2]
+            copy = out / "submissions" / f"{recipe.name}-{name}-{seed}.txt"
+            with wrap_os_errors(copy):
+                copy.parent.mkdir(exist_ok=True)
+            atomic_write(copy, path.read_bytes())
+            copies.append(copy)
+    return copies
 
 
-def _make(kind: str, place: Path, **how: Any) -> None:
+def _make(kind: str, folder: Path, **how: Any) -> None:
+    """Make a stand-in; raises DataError for a kind that there is none of."""
     if kind not in KINDS:
-        raise DataError(
-            f"{place.name}: there is no stand-in of kind {kind}; give --data {place.name}=FOLDER"
-        )
-    with wrap_os_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-    make_standin(kind, place, **how)
+        key = folder.name
+        raise DataError(f"{key}: there is no stand-in of kind {kind}; give --data {key}=FOLDER")
+    with wrap_os_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    make_standin(kind, folder, **how)
 
 
-def _as_asked(place: Path, kind: str, faces: Path | None, size: int | None) -> bool:
-    """Whether a stand-in that lies there is of those faces and that size, where they are given."""
-    told = (place / "README.txt").read_text(encoding="utf-8", errors="replace")
-    rows = (
-        ""
-        if size is None
-        else ", ".join(f"{count} {split}" for split, count in KINDS[kind].counts(size).items())
-    )
-    return (
-        f"Rows: {rows}" in told
-        and f"Made from: {'' if faces is None else f'real faces of {faces} ('}" in told
-    )
+def _is_as_asked(folder: Path, kind: str, faces: Path | None, size: int | None) -> bool:
+    """Whether a stand-in, as its README says, is of those faces and that size, if they are given."""
+    readme = (folder / "README.txt").read_text(encoding="utf-8", errors="replace")
+    rows = ""
+    if size is not None:
+        counts = KINDS[kind].counts(size).items()
+        rows = ", ".join(f"{count} {split}" for split, count in counts)
+    source = "" if faces is None else f"real faces of {faces} ("
+    return f"Rows: {rows}" in readme and f"Made from: {source}" in readme
 
 
-def _generated(spec: Set) -> bool:
+def _is_generated(spec: Set) -> bool:
     return spec.set == "drawn" or any(is_standin(place) for place in places(spec))
 
 
-def _told(spec: Set) -> str:
-    return (
-        ", ".join(
-            f"{spec.set} ({'stand-in' if _generated(spec) else place.name})"
-            for place in places(spec)[:1]
-        )
-        or spec.set
-    )
+def _description(spec: Set) -> str:
+    """A data set for people: its kind, and its folder's name or that it is a stand-in."""
+    folders = places(spec)
+    if not folders:
+        return spec.set
+    return f"{spec.set} ({'stand-in' if _is_generated(spec) else folders[0].name})"
 
 
 def shown(
     name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False
 ) -> str:
-    """A recipe as YAML, every default spelled out; raises as `read_recipe`."""
-    return yaml.safe_dump(
-        read_recipe(name, changes, small=small).model_dump(mode="json"),
-        sort_keys=False,
-        allow_unicode=True,
-        width=140,
+    """Write a recipe as YAML, every default spelled out.
+
+    Args:
+        name: See `mien.recipes.schema.read_recipe`.
+        changes: The same.
+        small: The same.
+
+    Returns:
+        YAML.
+
+    Raises:
+        MienError: As `mien.recipes.schema.read_recipe` does.
+    """
+    content = read_recipe(name, changes, small=small).model_dump(mode="json")
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140)
+
+
+def write_report(results: Report, folder: Path) -> tuple[Path, ...]:
+    """Write a report as Markdown, JSON and a picture.
+
+    Args:
+        results: The report.
+        folder: Gets ``<recipe>.md``, ``.json`` and ``.png``.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    text, data, picture = (
+        folder / f"{results.recipe}.{suffix}" for suffix in ("md", "json", "png")
     )
-
-
-def write_report(found: Report, folder: Path) -> tuple[Path, ...]:
-    """Write ``<recipe>.md``, ``.json`` and ``.png`` into a folder; returns their paths. Raises OutputError."""
-    paths = tuple(folder / f"{found.recipe}.{suffix}" for suffix in ("md", "json", "png"))
-    atomic_write(paths[0], markdown(found).encode())
-    atomic_write(paths[1], (json.dumps(plain(asdict(found)), indent=2) + "\n").encode())
-    draw(found, paths[2])
-    return paths
+    atomic_write(text, markdown(results).encode())
+    atomic_write(data, (json.dumps(plain(asdict(results)), indent=2) + "\n").encode())
+    draw(results, picture)
+    return text, data, picture

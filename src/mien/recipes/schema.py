@@ -1,4 +1,4 @@
-"""What a recipe may say: strict YAML with the paper, the data it needs, the steps, the rows of its table, and the paper's claims."""
+"""What a recipe may say: the paper, its data, the steps, the rows of its table, and the paper's claims."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -27,8 +27,11 @@ __all__ = [
     "read_recipe",
 ]
 
-_ROOTS: Final = {"ferplus": "folder", "portraits": "folder", "file": "path"}
-"""Where the path of a data set goes, by its kind; `root` elsewhere."""
+_PATH_KEYS: Final = {"ferplus": "folder", "portraits": "folder", "file": "path"}
+"""The setting that holds a data set's path, by its kind; `root` for all others."""
+_READING: Final = ("train", "heads", "features", "score")
+"""Kinds of steps whose networks read faces."""
+_HELP: Final = "see docs/howto/recipes.md"
 
 
 class _Strict(BaseModel):
@@ -36,9 +39,12 @@ class _Strict(BaseModel):
 
 
 class DataRequirement(_Strict):
-    """Data that a recipe needs, by kind; people give the path.
+    """Data that a recipe needs; people give the path.
 
-    set: kind of `mien.data.registry.Set`. get: where people get it. options: its other settings.
+    Attributes:
+        set: A kind of `mien.data.registry.Set`.
+        get: Where people get it.
+        options: Its other settings.
     """
 
     set: str
@@ -54,17 +60,30 @@ class DataRequirement(_Strict):
         return self
 
     def at(self, path: Path) -> Set:
-        """The data set that lies there; raises ValidationError for options it does not have."""
-        found: Set = TypeAdapter(Set).validate_python(
-            {"set": self.set, _ROOTS.get(self.set, "root"): str(path), **self.options}
-        )
-        return found
+        """Return the data set at a path.
+
+        Args:
+            path: Where it is.
+
+        Returns:
+            Its settings.
+
+        Raises:
+            ValidationError: It has no such options.
+        """
+        settings = {"set": self.set, _PATH_KEYS.get(self.set, "root"): str(path), **self.options}
+        spec: Set = TypeAdapter(Set).validate_python(settings)
+        return spec
 
 
 class Row(_Strict):
-    """A line of the final table: what a step predicts. paper: its numbers there, by measure; `score` is the protocol's.
+    """A row of the final table.
 
-    networks: steps whose networks read a face for it, for the table of costs.
+    Attributes:
+        name: For people.
+        of: The step whose predictions are scored.
+        paper: The paper's numbers, by measure; `score` is the protocol's.
+        networks: Steps whose networks read a face for it, for the table of costs.
     """
 
     name: str
@@ -74,7 +93,13 @@ class Row(_Strict):
 
 
 class Difference(_Strict):
-    """Two steps compared on the same faces: `of` minus `to`, with an interval."""
+    """Two rows compared on the same faces, with an interval.
+
+    Attributes:
+        name: For people.
+        of: A row.
+        to: The row that is subtracted from it.
+    """
 
     name: str
     of: str
@@ -82,7 +107,15 @@ class Difference(_Strict):
 
 
 class Claim(_Strict):
-    """A number of the paper that a row is held against. row: its name; measure: as in `Row.paper`; within: how far off still counts."""
+    """A number of the paper that a row is compared with.
+
+    Attributes:
+        name: For people.
+        row: Its name.
+        paper: The number.
+        within: How far below it still counts.
+        measure: As in `Row.paper`.
+    """
 
     name: str
     row: str
@@ -90,11 +123,16 @@ class Claim(_Strict):
     within: Annotated[float, Field(gt=0, le=1e6)]
     measure: str = "score"
     tuned: bool = False
-    """Whether the paper tuned and told it on the same rows; then that number is held against it, and not the nested one."""
+    """Whether the paper tuned and scored on the same rows; then the in-sample score is compared."""
 
 
 class Ratio(Claim):
-    """A relative claim of the paper: a measure of `row` over that of `to`. at_most: the paper says up to so much, not so much."""
+    """A relative claim of the paper: a measure of `row` over that of `to`.
+
+    Attributes:
+        to: A row.
+        at_most: Whether the paper says "up to" its number.
+    """
 
     to: str
     at_most: bool = False
@@ -103,10 +141,21 @@ class Ratio(Claim):
 class Recipe(_Strict):
     """A paper's system.
 
-    options: words that ``${word}`` in the rest stands for, so that one `--set` reaches all places. protocol: of `PROTOCOLS`.
-    small: changes that let two cores rehearse it, as `read_recipe` takes them.
-    seeds: everything that is trained is trained once for each. include: recipes whose steps and rows come first.
-    departures: what differs from the paper, and why.
+    Attributes:
+        name: Of the recipe.
+        title: What it is about, one line.
+        paper: Whose system it is.
+        data: What it needs, by key.
+        options: Words that ``${word}`` in the rest stands for, so that one `--set` reaches all places.
+        small: Changes with which two cores can rehearse it, as `read_recipe` takes them.
+        protocol: A key of `mien.metrics.PROTOCOLS`.
+        seeds: What is trained, is trained once for each.
+        steps: By name, in order.
+        rows: Of the table.
+        differences: Between rows.
+        claims: Of the paper.
+        ratios: Its relative claims.
+        departures: What differs from the paper, and why.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -130,156 +179,180 @@ class Recipe(_Strict):
     def _names_are_known(self) -> Self:
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"protocol: {UnknownNameError('protocol', self.protocol, PROTOCOLS)}")
+        self._check_steps()
+        self._check_rows()
+        return self
+
+    def _check_steps(self) -> None:
+        """Steps depend on earlier steps and known data only, and on what those can give."""
         before: list[str] = []
         for name, step in self.steps.items():
-            _known(f"steps.{name}", step.references(STEP), before, STEP)
-            _known(f"steps.{name}", step.references(DATA), self.data, DATA)
+            _check_names(f"steps.{name}", step.references(STEP), before, STEP)
+            _check_names(f"steps.{name}", step.references(DATA), self.data, DATA)
             try:
                 step.check(self.steps)
             except ValueError as error:
                 raise ValueError(f"steps.{name}: {error}") from error
             before.append(name)
-        _known("rows", (row.of for row in self.rows), self.steps, "a step")
-        reading = [
-            name
-            for name, step in self.steps.items()
-            if step.do in ("train", "heads", "features", "score")
-        ]
-        _known(
-            "rows",
-            (name for row in self.rows for name in row.networks),
-            reading,
-            "a step whose networks read faces",
-        )
-        _known(
-            "differences",
-            (one for pair in self.differences for one in (pair.of, pair.to)),
-            [row.name for row in self.rows],
-            "a row",
-        )
-        named = [
-            *(claim.row for claim in self.claims),
-            *(one for ratio in self.ratios for one in (ratio.row, ratio.to)),
-        ]
-        _known("claims", named, [row.name for row in self.rows], "a row")
-        return self
+
+    def _check_rows(self) -> None:
+        """Rows name steps; differences and claims name rows."""
+        rows = [row.name for row in self.rows]
+        reading = [name for name, step in self.steps.items() if step.do in _READING]
+        for row in self.rows:
+            _check_names("rows", [row.of], self.steps, "a step")
+            _check_names("rows", row.networks, reading, "a step whose networks read faces")
+        for pair in self.differences:
+            _check_names("differences", [pair.of, pair.to], rows, "a row")
+        for claim in self.claims:
+            _check_names("claims", [claim.row], rows, "a row")
+        for ratio in self.ratios:
+            _check_names("claims", [ratio.row, ratio.to], rows, "a row")
 
     def behind(self, step: str) -> set[str]:
-        """A step and all that it depends on, directly or not."""
-        found: set[str] = set()
+        """Return a step with all that it depends on, directly or not.
+
+        Args:
+            step: Its name.
+
+        Returns:
+            Names of steps.
+        """
+        reached: set[str] = set()
         left = [step]
         while left:
-            one = left.pop()
-            if one not in found:
-                found.add(one)
-                left += self.steps[one].references(STEP)
-        return found
+            name = left.pop()
+            if name not in reached:
+                reached.add(name)
+                left += self.steps[name].references(STEP)
+        return reached
 
     def rows_on(self, data: str) -> list[str]:
-        """Names of the rows that cannot be had without that data."""
-        return [
-            row.name
-            for row in self.rows
-            if any(data in self.steps[one].references(DATA) for one in self.behind(row.of))
-        ]
+        """Return the rows that need a data set.
+
+        Args:
+            data: Its key.
+
+        Returns:
+            Names of rows.
+        """
+        names = []
+        for row in self.rows:
+            steps = [self.steps[name] for name in self.behind(row.of)]
+            if any(data in step.references(DATA) for step in steps):
+                names.append(row.name)
+        return names
 
 
-def _known(where: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
+def _check_names(where: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raises ValueError for a name that is not known."""
     known = list(known)
-    if strange := [name for name in names if name not in known]:
-        raise ValueError(
-            f"{where}: {strange[0]!r} is not {what}; there are {', '.join(known) or 'none'}"
-        )
+    for name in names:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise ValueError(f"{where}: {name!r} is not {what}; there are {listed}")
 
 
 def read_recipe(
     name: str | Path, changes: Mapping[str, Any] | None = None, *, small: bool = False
 ) -> Recipe:
-    """A recipe by name, or from a YAML file.
+    """Read a recipe, by name or from a YAML file.
 
-    changes: by dotted key, such as ``steps.heads.runs.0.fit.epochs``, or by the name of an option alone. small: first those that the
-    recipe itself names for a rehearsal.
-    Raises UnknownNameError, or DataError naming the file and the key that is wrong.
+    Args:
+        name: Of a recipe that comes with mien, or a YAML file.
+        changes: By dotted key, such as ``steps.heads.runs.0.fit.epochs``, or by the name of an option.
+        small: First make the changes that the recipe itself names for a rehearsal.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UnknownNameError: There is no such recipe.
+        DataError: Something in it is wrong; the message names the file and the key.
     """
     content = opened(name)
     options = content.get("options", {})
     if not isinstance(options, dict):
+        raise DataError(f"{name}: options: give words and what they stand for; {_HELP}")
+    rehearsal = content.get("small", {}) if small else {}
+    if not isinstance(rehearsal, dict) or (small and not rehearsal):
         raise DataError(
-            f"{name}: options: give words and what they stand for; see docs/howto/recipes.md"
+            f"{name}: there is no smaller version of it; omit --small, or change its options by --set"
         )
-    own = content.get("small", {}) if small else {}
-    if not isinstance(own, dict) or (small and not own):
-        raise DataError(
-            f"{name}: there is no smaller version of it; leave out --small, or change its options by --set"
-        )
-    for key, value in {**own, **(changes or {})}.items():
+    for key, value in {**rehearsal, **(changes or {})}.items():
         if key not in options and "." not in key and key not in Recipe.model_fields:
-            near = get_close_matches(key, options, n=1)
-            hint = (
-                f"did you mean {near[0]}?"
-                if near
-                else f"its options are {', '.join(options) or 'none'}"
-            )
-            raise DataError(
-                f"{name}: {key} is no option of it; {hint} (`mien reproduce {name} --show` prints every key)"
-            )
+            raise DataError(_unknown_option(name, key, options))
         _change(content, f"options.{key}" if key in options else key, value, str(name))
     try:
         return Recipe.model_validate(_filled(content, options, str(name)))
     except ValidationError as error:
-        raise DataError(f"{name}: {_first(error)}; see docs/howto/recipes.md") from error
+        raise DataError(f"{name}: {_first(error)}; {_HELP}") from error
+
+
+def _unknown_option(name: str | Path, key: str, options: Mapping[str, Any]) -> str:
+    near = get_close_matches(key, options, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"its options are {', '.join(options) or 'none'}"
+    show = f"`mien reproduce {name} --show` prints every key"
+    return f"{name}: {key} is no option of it; {hint} ({show})"
 
 
 def _first(error: ValidationError) -> str:
-    """Where the first thing wrong is, and what, in a line."""
+    """Where the first mistake is, and what it is, in one line."""
     first = error.errors(include_url=False)[0]
-    loc = [str(part) for part in first["loc"]]
-    if loc[:1] == ["steps"]:
-        del loc[2:3]  # the kind of step, which is no key of the file
-    where = ".".join(loc)
-    told = re.sub(r"\s+", " ", first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {told}" if where else told
+    location = [str(part) for part in first["loc"]]
+    if location[:1] == ["steps"]:
+        del location[2:3]  # pydantic names the kind of step, which is no key of the file
+    where = ".".join(location)
+    message = re.sub(r"\s+", " ", first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
 
 
-def opened(name: str | Path, _inside: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The YAML of a recipe with what it includes, before options are filled in; raises as `read_recipe`."""
-    file = Path(name)
-    content: Any
-    if file.suffix in (".yaml", ".yml"):
-        content = read_yaml(
-            file, f"give a YAML file or one of {', '.join(recipes())}; see docs/howto/recipes.md"
-        )
-    elif str(name) in recipes():
-        content = parse_yaml(
-            (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8"),
-            str(name),
-            "see docs/howto/recipes.md",
-        )
-    else:
-        raise UnknownNameError("recipe", str(name), recipes())
+def opened(name: str | Path, _including: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read the YAML of a recipe with what it includes, before options are filled in.
+
+    Args:
+        name: See `read_recipe`.
+
+    Returns:
+        Its content.
+
+    Raises:
+        MienError: As `read_recipe` does.
+    """
+    content = _parsed(name)
     if not isinstance(content, dict):
-        raise DataError(f"{name}: no recipe in it; see docs/howto/recipes.md")
-    found: dict[str, Any] = _apart(take_schema(content, "recipe", str(name)))
-    included = found.pop("include", [])
+        raise DataError(f"{name}: no recipe in it; {_HELP}")
+    recipe: dict[str, Any] = _unshared(take_schema(content, "recipe", str(name)))
+    included = recipe.pop("include", [])
     if not isinstance(included, list) or not all(isinstance(other, str) for other in included):
-        raise DataError(f"{name}: include: give a list of recipes; see docs/howto/recipes.md")
+        raise DataError(f"{name}: include: give a list of recipes; {_HELP}")
     for other in included:
-        if other in (*_inside, str(name)):
+        if other in (*_including, str(name)):
             raise DataError(f"{name}: include: {other} includes itself; leave it out")
         try:
-            found = _joined(opened(other, (*_inside, str(name))), found)
+            recipe = _joined(opened(other, (*_including, str(name))), recipe)
         except TypeError as error:
             raise DataError(
-                f"{name}: include: {other} does not go with it ({error}); see docs/howto/recipes.md"
+                f"{name}: include: {other} does not go with it ({error}); {_HELP}"
             ) from error
-    return found
+    return recipe
 
 
-def _apart(tree: Any) -> Any:
-    """A copy in which what YAML shares by ``&`` and ``*`` is shared no more, so that changing it in one place leaves the others."""
+def _parsed(name: str | Path) -> Any:
+    file = Path(name)
+    if file.suffix in (".yaml", ".yml"):
+        return read_yaml(file, f"give a YAML file or one of {', '.join(recipes())}; {_HELP}")
+    if str(name) not in recipes():
+        raise UnknownNameError("recipe", str(name), recipes())
+    text = (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_yaml(text, str(name), _HELP)
+
+
+def _unshared(tree: Any) -> Any:
+    """A copy without YAML's sharing (``&``, ``*``), so that a change in one place leaves the others."""
     if isinstance(tree, dict):
-        return {key: _apart(value) for key, value in tree.items()}
-    return [_apart(value) for value in tree] if isinstance(tree, list) else tree
+        return {key: _unshared(value) for key, value in tree.items()}
+    return [_unshared(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -293,28 +366,27 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def _change(content: Any, key: str, value: Any, where: str) -> None:
+    """Set a dotted key; raises DataError where there is none."""
     *path, last = key.split(".")
     at: Any = content
     for part in path:
-        at = (
-            at[int(part)]
-            if isinstance(at, list) and part.isdecimal() and int(part) < len(at)
-            else at.get(part)
-            if isinstance(at, dict)
-            else None
-        )
-        if at is None:
-            raise DataError(
-                f"{where}: there is no {key} to set; `mien reproduce {where} --show` prints every key"
-            )
-    if isinstance(at, list) and last.isdecimal() and int(last) < len(at):
+        if _is_index(at, part):
+            at = at[int(part)]
+        elif isinstance(at, dict):
+            at = at.get(part)
+        else:
+            at = None
+    if _is_index(at, last):
         at[int(last)] = value
     elif isinstance(at, dict):
         at[last] = value
     else:
-        raise DataError(
-            f"{where}: there is no {key} to set; `mien reproduce {where} --show` prints every key"
-        )
+        show = f"`mien reproduce {where} --show` prints every key"
+        raise DataError(f"{where}: there is no {key} to set; {show}")
+
+
+def _is_index(content: Any, part: str) -> bool:
+    return isinstance(content, list) and part.isdecimal() and int(part) < len(content)
 
 
 def _filled(tree: Any, options: Mapping[str, Any], where: str) -> Any:
@@ -323,10 +395,10 @@ def _filled(tree: Any, options: Mapping[str, Any], where: str) -> Any:
         return {key: _filled(value, options, where) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_filled(value, options, where) for value in tree]
-    if isinstance(tree, str) and (found := re.fullmatch(r"\$\{(\w+)\}", tree)):
-        if found[1] not in options:
-            raise DataError(
-                f"{where}: {tree} is no option; there are {', '.join(options) or 'none'}"
-            )
-        return options[found[1]]
-    return tree
+    word = re.fullmatch(r"\$\{(\w+)\}", tree) if isinstance(tree, str) else None
+    if word is None:
+        return tree
+    if word[1] not in options:
+        known = ", ".join(options) or "none"
+        raise DataError(f"{where}: {tree} is no option; there are {known}")
+    return options[word[1]]

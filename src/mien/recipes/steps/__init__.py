@@ -1,4 +1,4 @@
-"""What the steps of a recipe do: ``train`` networks, ``learn`` heads, ``after`` them blend, smooth and decide, ``files`` in and out."""
+"""The steps of a recipe: training, features and heads, postprocessing, compounds, data files."""
 
 from typing import Annotated
 

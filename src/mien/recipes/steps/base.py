@@ -1,4 +1,4 @@
-"""What every step of a recipe is: settings that know what they need, and a way to fill a folder."""
+"""The base of all recipe steps: settings that know what they depend on, and a way to fill a folder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,17 +15,25 @@ from mien.recipes.predictions import Predicted
 
 __all__ = ["BUNDLE", "DATA", "STEP", "Step", "StepContext"]
 
+# Annotations of a step's fields: what the names in the field refer to.
 STEP: Final = "an earlier step"
 DATA: Final = "a key of data"
 BUNDLE: Final = "a bundle"
-"""Marks of a step's fields."""
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where a step works and what it may look at.
+    """Where a step works, and what it may read.
 
-    folder: its own; what it leaves there is its result. earlier, steps: folders and settings of the recipe's steps, by name. data: by key.
+    Attributes:
+        name: Of the step.
+        folder: Its own; what it leaves there is its result.
+        earlier: Folders of the steps before it, by name.
+        steps: Settings of all steps, by name.
+        data: Data sets, by the recipe's keys.
+        seeds: What is trained, is trained once for each.
+        note: Called with every line worth knowing.
+        progress: Called with what is being done, how much of it is done, and how much there is.
     """
 
     name: str
@@ -38,41 +46,98 @@ class StepContext:
     progress: Progress = silent
 
     def set(self, key: str) -> Set:
-        """The data of that key."""
+        """Return the data set of a key.
+
+        Args:
+            key: One of the recipe's `data`.
+
+        Returns:
+            Its settings, with the path that was given for it.
+        """
         return self.data[key]
 
     def predicted(self, step: str) -> Predicted:
-        """What an earlier step predicted; raises DataError where it predicts nothing."""
+        """Load what an earlier step predicted.
+
+        Args:
+            step: Its name.
+
+        Returns:
+            Its predictions.
+
+        Raises:
+            DataError: It predicts nothing.
+        """
         if not (self.earlier[step] / "tasks.json").is_file():
             raise DataError(f"{self.name}: the step {step} predicts nothing; name one that does")
         return Predicted.load(self.earlier[step])
 
     def ahead(self, what: str) -> ItemProgress:
-        """Progress of one piece of work under its name."""
+        """Report the progress of one piece of work under its name.
+
+        Args:
+            what: The piece of work, for people.
+
+        Returns:
+            A function to be called with how much is done, and how much there is.
+        """
         return named(self.progress, f"{self.name}: {what}")
 
 
 class Step(BaseModel, ABC):
-    """Settings of a step. Fields marked `STEP`, `DATA` or `BUNDLE` name what its result depends on: one name, several, or None."""
+    """Settings of a step.
+
+    Fields annotated with `STEP`, `DATA` or `BUNDLE` name what its result depends on: one name,
+    several, or None.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    def references(self, mark: str) -> tuple[str, ...]:
-        """The names in the fields that bear a mark, in order."""
-        found: list[str] = []
-        for name, about in type(self).model_fields.items():
-            if mark in about.metadata:
-                value = getattr(self, name)
-                found += [value] if isinstance(value, str) else value or ()
-        return tuple(found)
+    def references(self, kind: str) -> tuple[str, ...]:
+        """Return what the step depends on.
+
+        Args:
+            kind: `STEP`, `DATA` or `BUNDLE`.
+
+        Returns:
+            The names in the fields with that annotation, in order.
+        """
+        names: list[str] = []
+        for field_name, info in type(self).model_fields.items():
+            if kind not in info.metadata:
+                continue
+            value = getattr(self, field_name)
+            names += [value] if isinstance(value, str) else value or ()
+        return tuple(names)
 
     def relevant_settings(self, spec: Set) -> Set:
-        """The part of a data set's settings that its result depends on; all of it, where a step says nothing else."""
+        """Return the part of a data set's settings that this step's result depends on.
+
+        Args:
+            spec: The data set.
+
+        Returns:
+            All of it, unless a step says otherwise.
+        """
         return spec
 
     def check(self, earlier: Mapping[str, "Step"]) -> None:
-        """Raises ValueError where the steps before it, by name, cannot give what it needs; found out before anything runs."""
+        """Check, before anything runs, that the steps before it can give what it needs.
+
+        Args:
+            earlier: Settings of all steps, by name.
+
+        Raises:
+            ValueError: They cannot.
+        """
 
     @abstractmethod
-    def run(self, place: StepContext) -> None:
-        """Fill its folder; stopped half-way, the same call goes on. Raises MienError."""
+    def run(self, context: StepContext) -> None:
+        """Fill the step's folder. If it was stopped half-way, the same call continues.
+
+        Args:
+            context: Where to work, and what may be read.
+
+        Raises:
+            MienError: As the work in it does.
+        """

@@ -62,21 +62,21 @@ class Export(Step):
     bits: Literal[8, 16] = 16
 
     @override
-    def run(self, place: StepContext) -> None:
+    def run(self, context: StepContext) -> None:
         make_bundle(
-            self._run_of(place),
-            place.folder / EXPORTED,
+            self._run_of(context),
+            context.folder / EXPORTED,
             bits=self.bits,
             features=True,
-            note=place.note,
-            progress=place.progress,
+            note=context.note,
+            progress=context.progress,
         )
 
-    def _run_of(self, place: StepContext) -> RunFolder:
-        runs = runs_of(place, self.of, place.seeds[0])
+    def _run_of(self, context: StepContext) -> RunFolder:
+        runs = runs_of(context, self.of, context.seeds[0])
         if len(runs) > 1:
             raise DataError(
-                f"{place.name}: the step {self.of} trains {len(runs)} networks, and a bundle holds one; give it one run"
+                f"{context.name}: the step {self.of} trains {len(runs)} networks, and a bundle holds one; give it one run"
             )
         return RunFolder(runs[0])
 
@@ -97,21 +97,21 @@ class Faces(Step):
         return spec.model_copy(update={"labels": None}) if isinstance(spec, CExprDb) else spec
 
     @override
-    def run(self, place: StepContext) -> None:
+    def run(self, context: StepContext) -> None:
         if (self.bundle is None) == (self.exported is None):
-            raise DataError(f"{place.name}: give either bundle or exported")
-        spec = _spec(place, self.data)
+            raise DataError(f"{context.name}: give either bundle or exported")
+        spec = _spec(context, self.data)
         videos = spec.root / "videos"
-        bundle = self.bundle or place.earlier[cast(str, self.exported)] / EXPORTED
+        bundle = self.bundle or context.earlier[cast(str, self.exported)] / EXPORTED
         found = read_faces(
-            videos if videos.is_dir() else spec.root / spec.images, place.folder / "videos", bundle, note=place.note,
-            progress=place.ahead("videos"),
+            videos if videos.is_dir() else spec.root / spec.images, context.folder / "videos", bundle, note=context.note,
+            progress=context.ahead("videos"),
         )  # fmt: skip
         empty = frame_compounds(found, np.zeros((len(found), len(_TASK.names))))
         listed_compounds(
-            empty, listed_table(spec.root), place.note
+            empty, listed_table(spec.root), context.note
         )  # once for all the steps that will match the two
-        with AtomicFile(place.folder / _TABLE) as aside, wrap_os_errors(place.folder):
+        with AtomicFile(context.folder / _TABLE) as aside, wrap_os_errors(context.folder):
             found.to_parquet(aside)
 
 
@@ -121,12 +121,14 @@ class _FromFaces(Step):
     of: Annotated[str, STEP]
     data: Annotated[str, DATA]
 
-    def given(self, place: StepContext) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def given(self, context: StepContext) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The faces, and the label table of the listed frames."""
-        path = place.earlier[self.of] / _TABLE
+        path = context.earlier[self.of] / _TABLE
         if not path.is_file():
-            raise DataError(f"{place.name}: the step {self.of} reads no faces; name one that does")
-        spec = _spec(place, self.data)
+            raise DataError(
+                f"{context.name}: the step {self.of} reads no faces; name one that does"
+            )
+        spec = _spec(context, self.data)
         return pd.read_parquet(path), listed_table(spec.root, spec.labels)
 
 
@@ -146,10 +148,10 @@ class Compounds(_OneWay):
     basis: Basis = "all"
 
     @override
-    def run(self, place: StepContext) -> None:
-        faces, listed = self.given(place)
+    def run(self, context: StepContext) -> None:
+        faces, listed = self.given(context)
         way = Variant(self.mean, self.basis, self.aggregation, self.window, self.sigma)
-        _save(place, listed, variant_scores(faces, listed, way)[None])
+        _save(context, listed, variant_scores(faces, listed, way)[None])
 
 
 class SupervisedCompounds(_OneWay):
@@ -158,8 +160,8 @@ class SupervisedCompounds(_OneWay):
     do: Literal["supervised_compounds"]
 
     @override
-    def run(self, place: StepContext) -> None:
-        faces, listed = self.given(place)
+    def run(self, context: StepContext) -> None:
+        faces, listed = self.given(context)
         columns = [name for name in map(str, faces.columns) if name.startswith("expr_")]
         names = tuple(name.removeprefix("expr_") for name in columns)
         scores = supervised_compounds(
@@ -167,7 +169,7 @@ class SupervisedCompounds(_OneWay):
         )
         frames = frame_compounds(faces, scores, self.aggregation)
         _save(
-            place,
+            context,
             listed,
             smoothed_compounds(listed_compounds(frames, listed), listed, self.window, self.sigma)[
                 None
@@ -186,30 +188,30 @@ class ChooseCompounds(_FromFaces):
     smoothings: tuple[Smoothing, ...] = SMOOTHINGS
 
     @override
-    def run(self, place: StepContext) -> None:
-        faces, listed = self.given(place)
+    def run(self, context: StepContext) -> None:
+        faces, listed = self.given(context)
         known = listed[_TASK.columns[0]].notna().any()
         target = _classes(listed) if known else None
         table = variants(
             faces, listed, means=self.means, bases=self.bases, aggregations=self.aggregations, smoothings=self.smoothings,
-            labels=target, progress=place.ahead("ways"),
+            labels=target, progress=context.ahead("ways"),
         )  # fmt: skip
-        with AtomicFile(place.folder / "ways.csv") as aside, wrap_os_errors(place.folder):
+        with AtomicFile(context.folder / "ways.csv") as aside, wrap_os_errors(context.folder):
             table.to_csv(aside, index=False)
         if self.by == "kl":
             best = best_variant(table.sort_values("kl", kind="stable"))
-            _tell(place, best)
-            _save(place, listed, variant_scores(faces, listed, best)[None])
+            _tell(context, best)
+            _save(context, listed, variant_scores(faces, listed, best)[None])
             return
         if target is None:
             raise DataError(
-                f"{place.name}: to choose by f1 takes labels; give --set labels=FILE, or let `by` be kl"
+                f"{context.name}: to choose by f1 takes labels; give --set labels=FILE, or let `by` be kl"
             )
-        _save(place, listed, self._by_f1(place, table, faces, listed, target))
+        _save(context, listed, self._by_f1(context, table, faces, listed, target))
 
     def _by_f1(
         self,
-        place: StepContext,
+        context: StepContext,
         table: pd.DataFrame,
         faces: pd.DataFrame,
         listed: pd.DataFrame,
@@ -219,7 +221,7 @@ class ChooseCompounds(_FromFaces):
         part = part_of(listed, {}, (_TASK,))
         if not part.fold.any():
             raise DataError(
-                f"{place.name}: to choose by f1 takes two videos with labels at least; let `by` be kl"
+                f"{context.name}: to choose by f1 takes two videos with labels at least; let `by` be kl"
             )
         ways = [best_variant(table.iloc[[i]]) for i in range(len(table))]
         scores = {way: _filled(variant_scores(faces, listed, way)) for way in ways}
@@ -229,21 +231,23 @@ class ChooseCompounds(_FromFaces):
 
         start = versions(scores[ways[0]], int(part.fold.max()) + 1)
         tuned = tune(ways, lambda way, _: scores[way], judge, start, target=target, fold=part.fold)
-        _tell(place, tuned.chosen[0])
+        _tell(context, tuned.chosen[0])
         return tuned.values
 
 
-def _tell(place: StepContext, way: Variant) -> None:
-    atomic_write(place.folder / "chosen.json", json.dumps({"ce": [asdict(way)]}, indent=2).encode())
-    place.note(
-        f"{place.name}: " + ", ".join(f"{name} {value}" for name, value in asdict(way).items())
+def _tell(context: StepContext, way: Variant) -> None:
+    atomic_write(
+        context.folder / "chosen.json", json.dumps({"ce": [asdict(way)]}, indent=2).encode()
+    )
+    context.note(
+        f"{context.name}: " + ", ".join(f"{name} {value}" for name, value in asdict(way).items())
     )
 
 
-def _spec(place: StepContext, key: str) -> CExprDb:
-    spec = place.set(key)
+def _spec(context: StepContext, key: str) -> CExprDb:
+    spec = context.set(key)
     if not isinstance(spec, CExprDb):
-        raise DataError(f"{place.name}: takes a data set of kind c-expr-db, not {spec.set}")
+        raise DataError(f"{context.name}: takes a data set of kind c-expr-db, not {spec.set}")
     return spec
 
 
@@ -259,6 +263,6 @@ def _filled(scores: Floats) -> Floats:
     return np.where(np.isnan(scores).any(axis=-1, keepdims=True), usual, scores)
 
 
-def _save(place: StepContext, listed: pd.DataFrame, values: Floats) -> None:
+def _save(context: StepContext, listed: pd.DataFrame, values: Floats) -> None:
     part = part_of(listed, {_TASK.family: _filled(values)[None]}, (_TASK,))
-    Predicted((_TASK,), {"val": part}).save(place.folder)
+    Predicted((_TASK,), {"val": part}).save(context.folder)

@@ -1,4 +1,4 @@
-"""Steps from files to files: super-resolve or balance training pictures, write what a challenge wants to be sent."""
+"""Steps from files to files: super-resolve or balance training pictures, write submissions."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -23,16 +23,19 @@ from mien.train.superres import Spandrel
 __all__ = ["PICTURES", "SUBMISSION", "Balance", "Submit", "SuperResolve"]
 
 SUBMISSION: Final = "submission-seed-{}.txt"
-
+"""The name of a submission in the step's folder, by seed."""
 PICTURES: Final = "pictures"
-"""Where in its folder the step puts them."""
+"""The folder of pictures in the step's own."""
 
 
 class SuperResolve(Step):
-    """Make the training pictures of a data set larger and sharper by Real-ESRGAN x4plus (HSEmotion at ABAW4).
+    """Enlarge the training pictures of a data set by super-resolution (HSEmotion at ABAW4).
 
-    data: key of a data set of kind lsd. scale: how much larger. weights: another network's file, run by spandrel, on a GPU where there is
-    one; see `mien.train.superres`.
+    Attributes:
+        data: Key of a data set of kind lsd.
+        scale: How much larger.
+        weights: A network's file that replaces Real-ESRGAN x4plus, run by spandrel, on a GPU if there
+            is one; see `mien.train.superres`.
     """
 
     do: Literal["super_resolve"]
@@ -41,26 +44,32 @@ class SuperResolve(Step):
     weights: Path | None = None
 
     @override
-    def run(self, place: StepContext) -> None:
-        source = _lsd(place, self.data).root / LSD_TRAIN
+    def run(self, context: StepContext) -> None:
         engine = None if self.weights is None else Spandrel(self.weights)
-        found = superresolve(
-            source,
-            place.folder / PICTURES,
+        result = superresolve(
+            _training_pictures(context, self.data),
+            context.folder / PICTURES,
             scale=self.scale,
             engine=engine,
-            progress=place.ahead("pictures"),
+            progress=context.ahead("pictures"),
         )
-        place.note(
-            f"{place.name}: {found.done} pictures super-resolved, {found.skipped} done before"
+        context.note(
+            f"{context.name}: {result.done} pictures super-resolved, {result.skipped} done before"
         )
 
 
 class Balance(Step):
-    """Bring every class of the training pictures to as many as the most frequent one has, by RandAugment copies (HUST-ANT at ABAW4).
+    """Bring every class to as many training pictures as the largest has (HUST-ANT at ABAW4).
 
-    data: key of a data set of kind lsd. pictures: an earlier step whose pictures are balanced in the place of the official ones. ops,
-    magnitude: of RandAugment. most: pictures that a class is filled up to, in the place of the most frequent one's count.
+    Copies are changed by RandAugment.
+
+    Attributes:
+        data: Key of a data set of kind lsd.
+        pictures: An earlier step whose pictures are balanced instead of the official ones.
+        ops: Of RandAugment.
+        magnitude: Of RandAugment.
+        seed: Of the random changes.
+        most: How many pictures each class gets, instead of the largest class' count.
     """
 
     do: Literal["balance"]
@@ -72,43 +81,45 @@ class Balance(Step):
     most: Annotated[int, Field(ge=1, le=10**9)] | None = None
 
     @override
-    def run(self, place: StepContext) -> None:
-        source = (
-            _lsd(place, self.data).root / LSD_TRAIN
-            if self.pictures is None
-            else place.earlier[self.pictures] / PICTURES
-        )
-        change = RandAugment(self.ops, self.magnitude)
-        found = balance(
+    def run(self, context: StepContext) -> None:
+        if self.pictures is None:
+            source = _training_pictures(context, self.data)
+        else:
+            source = context.earlier[self.pictures] / PICTURES
+        result = balance(
             source,
-            place.folder / PICTURES,
-            change,
+            context.folder / PICTURES,
+            RandAugment(self.ops, self.magnitude),
             seed=self.seed,
             most=self.most,
-            progress=place.ahead("pictures"),
+            progress=context.ahead("pictures"),
         )
-        counts = ", ".join(
-            f"{name} {before} to {found.after[name]}" for name, before in found.before.items()
-        )
-        place.note(
-            f"{place.name}: {counts}; in all {sum(found.before.values())} to {sum(found.after.values())}"
-        )
+        counts = [
+            f"{name} {count} to {result.after[name]}" for name, count in result.before.items()
+        ]
+        before, after = sum(result.before.values()), sum(result.after.values())
+        context.note(f"{context.name}: {', '.join(counts)}; in all {before} to {after}")
 
 
-def _lsd(place: StepContext, key: str) -> Lsd:
-    spec = place.set(key)
+def _training_pictures(context: StepContext, key: str) -> Path:
+    """The folder of official training pictures; raises DataError for another kind of data set."""
+    spec = context.set(key)
     if not isinstance(spec, Lsd):
         raise DataError(
-            f"{place.name}: works on the training pictures of a data set of kind lsd, not {spec.set}"
+            f"{context.name}: works on the training pictures of a data set of kind lsd, not {spec.set}"
         )
-    return spec
+    return spec.root / LSD_TRAIN
 
 
 class Submit(Step):
-    """Write the scores of a split as a challenge wants them, and check the file as `mien submit check` does.
+    """Write the scores of a split as a challenge expects them, and check the file.
 
-    split: whose faces the challenge asks about. format: see `mien submit formats`. data: key of the data; lists: names of its official
-    list, the first that is there is taken.
+    Attributes:
+        of: The step whose predictions are written.
+        data: Key of the data set.
+        format: See `mien submit formats`.
+        lists: Names of the challenge's official list; the first that exists is used.
+        split: Whose faces the challenge asks for.
     """
 
     do: Literal["submit"]
@@ -119,32 +130,33 @@ class Submit(Step):
     split: Literal["val", "test"] = "test"
 
     @override
-    def run(self, place: StepContext) -> None:
-        root = places(place.set(self.data))[0]
-        official = next((root / name for name in self.lists if (root / name).is_file()), None)
-        predicted = place.predicted(self.of)
-        if official is None or self.split not in predicted.parts:
-            place.note(
-                f"{place.name}: no submission, since none of {', '.join(self.lists)} is in {root}"
-            )
+    def run(self, context: StepContext) -> None:
+        root = places(context.set(self.data))[0]
+        official = [root / name for name in self.lists if (root / name).is_file()]
+        predicted = context.predicted(self.of)
+        if not official or self.split not in predicted.parts:
+            names = ", ".join(self.lists)
+            context.note(f"{context.name}: no submission, since none of {names} is in {root}")
             return
-        listed = read_list(official)
-        for seed in range(
-            max(len(values) for values in predicted.parts[self.split].values.values())
-        ):
-            path = place.folder / SUBMISSION.format(place.seeds[seed])
-            write(self.format, listed, _scores(predicted, self.split, seed), path)
-            if defects := check(path, self.format, listed):
-                raise OutputError(
-                    f"{path}: {defects[0].kind} {defects[0].examples[0]}; this is a defect of mien, please report it"
-                )
-        place.note(f"{place.name}: {len(listed)} rows for {self.format}, no defect: {place.folder}")
+        listed = read_list(official[0])
+        seeds = max(len(values) for values in predicted.parts[self.split].values.values())
+        for number in range(seeds):
+            path = context.folder / SUBMISSION.format(context.seeds[number])
+            write(self.format, listed, _scores(predicted, self.split, number), path)
+            defects = check(path, self.format, listed)
+            if defects:
+                defect = f"{defects[0].kind} {defects[0].examples[0]}"
+                raise OutputError(f"{path}: {defect}; this is a defect of mien, please report it")
+        context.note(
+            f"{context.name}: {len(listed)} rows for {self.format}, no defect: {context.folder}"
+        )
 
 
 def _scores(predicted: Predicted, split: str, seed: int) -> pd.DataFrame:
+    """One seed's scores, a row per face; scores of one seed serve all."""
     part = predicted.parts[split]
     table = part.table[["name"]].rename(columns={"name": "image"})
-    for each in predicted.tasks:
-        values = part.values[each.family]
-        table[list(each.columns)] = values[min(seed, len(values) - 1), 0]
+    for task in predicted.tasks:
+        values = part.values[task.family]
+        table[list(task.columns)] = values[min(seed, len(values) - 1), 0]
     return table

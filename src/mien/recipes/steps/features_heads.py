@@ -1,4 +1,4 @@
-"""Steps that use networks as they are: cache what they say, train heads on it, and ask for scores."""
+"""Steps that use networks as they are: cache their features, train heads on those, and score."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -47,15 +47,23 @@ from mien.train.settings.training import FitSettings, Settings
 __all__ = ["Features", "HeadRun", "Heads", "Score"]
 
 _FROZEN: Final = "frozen"
-"""Where in its folder the step puts a bundle that it makes itself."""
+"""The folder, in the step's own, of a bundle that the step makes itself."""
 
 
 class Features(Step):
-    """Compute what a network says of every picture of a data set, once; which network, one of these says:
+    """Compute a network's features of every picture of a data set, once.
 
-    data: its key. bundle: a name or folder, which must expose its features. exported: a step that made a bundle. of: a step of kind train;
-    each seed's own network, features alone. hidden: in their place what the heads' last layers read, one head after the other (the unified
-    model of ABAW2). network, pixels: where none of these is named, a backbone as it starts.
+    One of `bundle`, `exported`, `of`, or `network` with `pixels` says which network.
+
+    Attributes:
+        data: Key of the data set.
+        bundle: A name or folder; it must expose its features.
+        exported: A step that made a bundle.
+        of: A step of kind train; each seed's own network, features alone.
+        hidden: Instead of features, what the heads' last layers read, one head after the other (the
+            unified model of ABAW2). Only with `of`.
+        network: A backbone as it starts.
+        pixels: What that backbone sees.
     """
 
     do: Literal["features"]
@@ -69,8 +77,9 @@ class Features(Step):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        named = [one for one in (self.bundle, self.exported, self.of) if one is not None]
-        if len(named) > 1 or (not named and (self.network is None or self.pixels is None)):
+        sources = [name for name in (self.bundle, self.exported, self.of) if name is not None]
+        has_network = self.network is not None and self.pixels is not None
+        if len(sources) > 1 or (not sources and not has_network):
             raise ValueError("name one of bundle, exported and of, or give network and pixels")
         if self.hidden and self.of is None:
             raise ValueError(
@@ -89,53 +98,88 @@ class Features(Step):
             )
         if step.students > 1:
             raise ValueError(
-                f"of: {self.of} has {step.students} students, and features are those of one; give it one"
+                f"of: {self.of} has {step.students} students, and features are those of one; "
+                "give it one"
             )
 
     @override
-    def run(self, place: StepContext) -> None:
-        spec = place.set(self.data)
+    def run(self, context: StepContext) -> None:
+        spec = context.set(self.data)
         table = load_set(spec, ())
         for line in table.attrs.get("notes", ()):
-            place.note(line)
-        for seed in place.seeds if self.of else place.seeds[:1]:
-            home = self.home(place.folder, seed)
-            model = load(self._made(place, home, seed), ENGINE, os.cpu_count() or 1)
-            told = f"pictures, seed {seed}" if self.of else "pictures"
-            build(model, table, home, root=root_of((spec,)), batch=256, progress=place.ahead(told))
+            context.note(line)
+        for seed in context.seeds if self.of else context.seeds[:1]:
+            home = self.home(context.folder, seed)
+            model = load(self._make_source(context, home, seed), ENGINE, os.cpu_count() or 1)
+            progress = context.ahead(f"pictures, seed {seed}" if self.of else "pictures")
+            build(model, table, home, root=root_of((spec,)), batch=256, progress=progress)
 
     def home(self, folder: Path, seed: int) -> Path:
-        """Where the features lie that serve a seed."""
+        """Return where the features of a seed are.
+
+        Args:
+            folder: Of this step.
+            seed: One of the recipe's.
+
+        Returns:
+            A folder; the same for all seeds unless each has its own network.
+        """
         return folder / f"seed-{seed}" if self.of else folder
 
-    def _made(self, place: StepContext, home: Path, seed: int) -> str:
-        """The bundle that reads the pictures, made first where it is to be made here."""
+    def _make_source(self, context: StepContext, home: Path, seed: int) -> str:
+        """The bundle that reads the pictures, made first if it is to be made here."""
         if self.of is not None:
-            [run] = runs_of(place, self.of, seed)
+            [run] = runs_of(context, self.of, seed)
             freeze_run(RunFolder(run), home / _FROZEN, hidden=self.hidden)
         elif self.bundle is None and self.exported is None:
-            assert self.network is not None and self.pixels is not None  # noqa: PT018
-            freeze_bundle(self.network, self.pixels, home / _FROZEN, self.network.backbone)
-        return self.source(place, home)
+            network = cast(NetworkSettings, self.network)
+            freeze_bundle(network, cast(Pixels, self.pixels), home / _FROZEN, network.backbone)
+        return self.source(context, home)
 
-    def source(self, place: StepContext, home: Path) -> str:
-        """The bundle: as named, of a step, or made here."""
-        exported = None if self.exported is None else str(place.earlier[self.exported] / EXPORTED)
-        return self.bundle or exported or str(home / _FROZEN)
+    def source(self, context: StepContext, home: Path) -> str:
+        """Return the bundle whose features these are.
 
-    def settings(self, place: StepContext, name: str, seed: int) -> FeatureSettings:
-        """How heads of a later step find this cache. name: what this step is called."""
-        home = self.home(place.earlier[name], seed)
-        return FeatureSettings(
-            bundle=self.source(place, home), cache=home, images=root_of((place.set(self.data),))
-        )
+        Args:
+            context: Of any step after this one, or of this one.
+            home: See `home`.
+
+        Returns:
+            Its name or folder.
+        """
+        if self.bundle is not None:
+            return self.bundle
+        if self.exported is not None:
+            return str(context.earlier[self.exported] / EXPORTED)
+        return str(home / _FROZEN)
+
+    def settings(self, context: StepContext, name: str, seed: int) -> FeatureSettings:
+        """Return how heads of a later step find this cache.
+
+        Args:
+            context: Of the later step.
+            name: Of this step.
+            seed: One of the recipe's.
+
+        Returns:
+            The settings.
+        """
+        home = self.home(context.earlier[name], seed)
+        images = root_of((context.set(self.data),))
+        return FeatureSettings(bundle=self.source(context, home), cache=home, images=images)
 
 
 class HeadRun(BaseModel):
     """One network of heads on cached features.
 
-    tasks: what it learns, together. parts, within, window: what of the cache it reads, see `FeatureSettings`. heads, losses: by task
-    family. optim, fit: as in mien train.
+    Attributes:
+        tasks: What it learns, together.
+        parts: What of the cache it reads, see `mien.train.settings.features.FeatureSettings`.
+        within: The same.
+        window: The same.
+        heads: By task family.
+        losses: By task family.
+        optim: As in mien train.
+        fit: As in mien train.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -157,15 +201,30 @@ class HeadRun(BaseModel):
         seed: int,
         teachers: Sequence[Path],
     ) -> Settings:
-        """As mien train reads them."""
-        read = features.model_copy(
-            update={"parts": self.parts, "within": self.within, "window": self.window}
-        )
+        """Return the settings as mien train reads them.
+
+        Args:
+            name: Of the run.
+            data: Whose labels it learns.
+            features: The cache.
+            seed: Of the run.
+            teachers: Runs that teach it.
+
+        Returns:
+            The settings.
+        """
+        selection = {"parts": self.parts, "within": self.within, "window": self.window}
         return Settings(
-            name=name, data=tuple(data), tasks=self.tasks, features=read, network=NetworkSettings(backbone="features", heads=self.heads),
-            losses=self.losses, optim=self.optim, teachers=tuple(teachers),
+            name=name,
+            data=tuple(data),
+            tasks=self.tasks,
+            features=features.model_copy(update=selection),
+            network=NetworkSettings(backbone="features", heads=self.heads),
+            losses=self.losses,
+            optim=self.optim,
+            teachers=tuple(teachers),
             fit=self.fit.model_copy(update={"seed": seed, "find_points": False}),
-        )  # fmt: skip
+        )
 
     @property
     def families(self) -> str:
@@ -174,10 +233,15 @@ class HeadRun(BaseModel):
 
 
 class Heads(Step):
-    """Train heads on cached features, a network for each of `runs` and each seed, and score split val, and test where there is one.
+    """Train heads on cached features, and score split val, and test if there is one.
 
-    features: the step that cached them. data: the key of the labels; of the same pictures. mix: what is done to their labels first, see
-    `mien.data.mixing`. teachers: earlier steps of this kind with as many `runs`, each of which teaches its like, seed by seed.
+    Attributes:
+        features: The step that cached them.
+        data: Key of the labels, of the same pictures.
+        mix: What is done to their labels first, see `mien.data.mixing`.
+        teachers: Earlier steps of this kind with as many `runs`, each of which teaches its counterpart,
+            seed by seed.
+        runs: Networks; each is trained once per seed.
     """
 
     do: Literal["heads"]
@@ -189,9 +253,11 @@ class Heads(Step):
 
     @model_validator(mode="after")
     def _each_task_once(self) -> Self:
-        keys = [key.partition(".")[0] for run in self.runs for key in run.tasks]
-        if len(set(keys)) < len(keys):
-            raise ValueError(f"runs: one family is learned twice: {', '.join(keys)}")
+        families: list[str] = []
+        for run in self.runs:
+            families += [key.partition(".")[0] for key in run.tasks]
+        if len(set(families)) < len(families):
+            raise ValueError(f"runs: one family is learned twice: {', '.join(families)}")
         return self
 
     @override
@@ -200,62 +266,80 @@ class Heads(Step):
             raise ValueError(
                 f"features: {self.features} caches no features; name a step of kind features"
             )
+        learned = [run.tasks for run in self.runs]
         for name in self.teachers:
             step = earlier[name]
-            if not isinstance(step, Heads) or [run.tasks for run in step.runs] != [
-                run.tasks for run in self.runs
-            ]:
+            if not isinstance(step, Heads) or [run.tasks for run in step.runs] != learned:
                 raise ValueError(
-                    f"teachers: {name} trains no heads of the same tasks, run by run; name a step of kind heads"
+                    f"teachers: {name} trains no heads of the same tasks, run by run; "
+                    "name a step of kind heads"
                 )
 
     def age(self, steps: Mapping[str, Step]) -> int:
-        """How many generations of teachers came before."""
-        return max((1 + cast(Heads, steps[name]).age(steps) for name in self.teachers), default=0)
+        """Count the generations of teachers before this step.
+
+        Args:
+            steps: Settings of all steps, by name.
+
+        Returns:
+            Their number; 0 without teachers.
+        """
+        ages = [1 + cast(Heads, steps[name]).age(steps) for name in self.teachers]
+        return max(ages, default=0)
 
     @override
-    def run(self, place: StepContext) -> None:
-        tasks = [task(key) for run in self.runs for key in run.tasks]
-        table = load_set(place.set(self.data), tasks)
-        found: dict[str, dict[str, list[Floats]]] = {split: {} for split in present(table)}
+    def run(self, context: StepContext) -> None:
+        tasks: list[Task] = []
+        for head_run in self.runs:
+            tasks += [task(key) for key in head_run.tasks]
+        table = load_set(context.set(self.data), tasks)
+        scores: dict[str, dict[str, list[Floats]]] = {split: {} for split in present(table)}
         runs: dict[int, list[Path]] = {}
-        for seed in place.seeds:
-            for number, run in enumerate(self.runs):
-                folder = self._trained(place, number, seed)
-                runs.setdefault(seed, []).append(folder.folder)
-                net, named = network_of(folder), [task(key) for key in run.tasks]
-                for split, values in found.items():
-                    raw, _ = raw_scores(
-                        net,
-                        inputs_of(rows_in(table, split), named, folder.settings),
-                        batch=4096,
-                        workers=0,
-                    )
-                    for each in named:
-                        values.setdefault(each.family, []).append(each.decode(raw[each.family]))
-        keep_runs(place.folder, runs)
-        save_scores(place, table, tasks, found)
+        for seed in context.seeds:
+            runs[seed] = []
+            for number in range(len(self.runs)):
+                folder = self._train(context, number, seed)
+                runs[seed].append(folder.folder)
+                for split, by_family in scores.items():
+                    decoded = self._score(number, folder, rows_in(table, split))
+                    for family, values in decoded.items():
+                        by_family.setdefault(family, []).append(values)
+        keep_runs(context.folder, runs)
+        save_scores(context, table, tasks, scores)
 
-    def _trained(self, place: StepContext, number: int, seed: int) -> RunFolder:
-        run, source = self.runs[number], cast(Features, place.steps[self.features])
-        teachers = [runs_of(place, name, seed)[number] for name in self.teachers]
-        settings = run.settings(
-            place.name.replace("_", "-"), mixture([place.set(self.data)], self.mix), source.settings(place, self.features, seed),
-            seed + GENERATION * self.age(place.steps), teachers,
-        )  # fmt: skip
-        return fit(
-            settings,
-            place.folder / f"run-{number}-{run.families}-seed-{seed}",
-            Quiet(place, f"{run.families}, seed {seed}"),
+    def _train(self, context: StepContext, number: int, seed: int) -> RunFolder:
+        """Train one of the networks with one seed."""
+        head_run = self.runs[number]
+        source = cast(Features, context.steps[self.features])
+        settings = head_run.settings(
+            name=context.name.replace("_", "-"),
+            data=mixture([context.set(self.data)], self.mix),
+            features=source.settings(context, self.features, seed),
+            seed=seed + GENERATION * self.age(context.steps),
+            teachers=[runs_of(context, name, seed)[number] for name in self.teachers],
         )
+        folder = context.folder / f"run-{number}-{head_run.families}-seed-{seed}"
+        return fit(settings, folder, Quiet(context, f"{head_run.families}, seed {seed}"))
+
+    def _score(self, number: int, folder: RunFolder, rows: pd.DataFrame) -> dict[str, Floats]:
+        """Scores (N, K) of some rows, by family."""
+        tasks = [task(key) for key in self.runs[number].tasks]
+        inputs = inputs_of(rows, tasks, folder.settings)
+        raw, _ = raw_scores(network_of(folder), inputs, batch=4096, workers=0)
+        return {learned.family: learned.decode(raw[learned.family]) for learned in tasks}
 
 
 class Score(Step):
-    """What a bundle says of split val, and test where there is one, without any training here.
+    """Score split val, and test if there is one, with a bundle, without any training.
 
-    data: key. bundle: name or folder; or exported: a step that made one. tasks: label sets asked for, matched to the bundle's by name.
-    instead: names of ours for which the bundle's name on the right stands in (HSEmotion lets contempt stand in for other). features: a
-    step that has cached them; without, the pictures are read.
+    Attributes:
+        data: Key of the data set.
+        bundle: A name or folder; or `exported`.
+        exported: A step that made a bundle.
+        tasks: Label sets asked for, matched to the bundle's by name.
+        instead: Names of ours, each with the bundle's name that replaces it (HSEmotion lets contempt
+            stand for other).
+        features: A step that has cached the bundle's outputs; without it, pictures are read.
     """
 
     do: Literal["score"]
@@ -273,52 +357,51 @@ class Score(Step):
         return self
 
     @override
-    def run(self, place: StepContext) -> None:
+    def run(self, context: StepContext) -> None:
         tasks = [task(key) for key in self.tasks]
-        table = load_set(place.set(self.data), tasks)
+        table = load_set(context.set(self.data), tasks)
         parts = {}
         for split in present(table):
             rows = rows_in(table, split)
-            own = self._own(place, rows, split)
-            parts[split] = part_of(
-                rows, {each.family: self._renamed(each, own)[None, None] for each in tasks}, tasks
-            )
-        Predicted(tuple(tasks), parts).save(place.folder)
+            scores = self._bundle_scores(context, rows, split)
+            values = {}
+            for asked in tasks:
+                # One seed, and one version: nothing was tuned.
+                values[asked.family] = self._renamed(asked, scores)[None, None]
+            parts[split] = part_of(rows, values, tasks)
+        Predicted(tuple(tasks), parts).save(context.folder)
 
-    def _own(self, place: StepContext, rows: pd.DataFrame, split: str) -> dict[Task, Floats]:
-        """The bundle's scores by its own tasks."""
-        model = load(self.bundle or str(place.earlier[cast(str, self.exported)] / EXPORTED), ENGINE)
+    def _bundle_scores(
+        self, context: StepContext, rows: pd.DataFrame, split: str
+    ) -> dict[Task, Floats]:
+        """The bundle's scores (N, K) by its own tasks."""
+        exported = context.earlier[self.exported] / EXPORTED if self.exported else ""
+        model = load(self.bundle or str(exported), ENGINE)
+        scores: dict[Task, Floats] = {}
         if self.features is None:
-            scored = evaluate_bundle(model, rows, progress=place.ahead(f"scores {split}"))
-            return {each: scored.scores[each.family] for each in model.tasks}
-        cache = FeatureCache(
-            place.earlier[self.features], model.card, root=root_of((place.set(self.data),))
-        )
-        kept = cache.rows(rows)
-        return {
-            each: each.decode(
-                np.asarray(cache.raw[each.family][kept])
-                / model.card.temperature.get(each.family, 1.0)
-            )
-            for each in model.tasks
-        }
+            found = evaluate_bundle(model, rows, progress=context.ahead(f"scores {split}")).scores
+            for predicted in model.tasks:
+                scores[predicted] = found[predicted.family]
+            return scores
+        root = root_of((context.set(self.data),))
+        cache = FeatureCache(context.earlier[self.features], model.card, root=root)
+        cached_rows = cache.rows(rows)
+        for predicted in model.tasks:
+            temperature = model.card.temperature.get(predicted.family, 1.0)
+            raw = np.asarray(cache.raw[predicted.family][cached_rows])
+            scores[predicted] = predicted.decode(raw / temperature)
+        return scores
 
-    def _renamed(self, wanted: Task, own: dict[Task, Floats]) -> Floats:
-        source = next((each for each in own if each.family == wanted.family), None)
+    def _renamed(self, asked: Task, scores: dict[Task, Floats]) -> Floats:
+        """Scores (N, K) in the order of the task asked for; shares of classes sum to 1 again."""
+        source = next((own for own in scores if own.family == asked.family), None)
         if source is None:
-            raise DataError(
-                f"{self.bundle or self.exported} does not predict {wanted.family}; it predicts {', '.join(each.key for each in own)}"
-            )
-        like = Task(
-            wanted.key,
-            tuple(self.instead.get(name, name) for name in wanted.names),
-            wanted.kind,
-            wanted.low,
-            wanted.high,
-        )
-        scores = own[source][:, like.column_index(source.names)]
-        return (
-            scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
-            if wanted.kind == "one_of"
-            else scores
-        )
+            known = ", ".join(own.key for own in scores)
+            bundle = self.bundle or self.exported
+            raise DataError(f"{bundle} does not predict {asked.family}; it predicts {known}")
+        names = tuple(self.instead.get(name, name) for name in asked.names)
+        renamed = Task(asked.key, names, asked.kind, asked.low, asked.high)
+        selected = scores[source][:, renamed.column_index(source.names)]
+        if asked.kind == "one_of":
+            selected = selected / np.maximum(selected.sum(axis=1, keepdims=True), 1e-12)
+        return selected

@@ -1,8 +1,8 @@
-"""The step that trains networks on pictures: one set or a mixture, by itself or taught by earlier steps, once or over generations."""
+"""The step that trains networks on pictures: alone or with teachers, once or over generations."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Final, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -33,20 +33,27 @@ from mien.train.settings.training import Settings
 
 __all__ = ["Train"]
 
-_STUDENT = 1_000  # between the seeds of students of one seed; no recipe has so many seeds
+_STUDENT: Final = 1_000
+"""Between the seeds of students of one seed; no recipe has so many seeds."""
+_SAID_BY_THE_STEP: Final = {"name", "data", "tasks", "teachers"}
 
 
 class Train(Step):
-    """Train a network on pictures, once for each seed, and score split val, and test where there is one.
+    """Train a network on pictures, once per seed, and score split val, and test if there is one.
 
-    data: keys of the data sets. mix: how they become one, see `mien.data.mixing`; without, their rows are put one after the other.
-    judge: key of the data set whose faces are scored; without, those of all sets.
-    tasks: what it learns. after: an earlier step of this kind whose weights the backbone starts from.
-    pictures: an earlier step whose pictures stand in for the training pictures of the one data set of kind lsd.
-    teachers: earlier steps of this kind that teach it, each seed by its own; the settings say how (`losses.*.distill`).
-    generations: of so many, each is taught by the one before, the first by `teachers`. students: so many a generation, averaged.
-    once: train with the first seed only; what it learns serves all seeds.
-    settings: the rest, as mien train reads it (network, losses, augment, optim, fit, pixels, …).
+    Attributes:
+        data: Keys of the data sets.
+        mix: How they become one, see `mien.data.mixing`; without it, their rows are concatenated.
+        judge: Key of the data set whose faces are scored; without it, those of all sets.
+        tasks: What it learns.
+        after: An earlier step of this kind whose weights the backbone starts from.
+        pictures: An earlier step whose pictures replace the training pictures of a set of kind lsd.
+        teachers: Earlier steps of this kind that teach it, each seed by its own; the settings say how
+            (`losses.*.distill`).
+        generations: Each is taught by the one before, the first by `teachers`.
+        students: How many are trained per generation; their scores are averaged.
+        once: Train with the first seed only; what it learns serves all seeds.
+        settings: The rest, as mien train reads it (network, losses, augment, optim, fit, pixels, …).
     """
 
     do: Literal["train"]
@@ -64,25 +71,22 @@ class Train(Step):
 
     @model_validator(mode="after")
     def _settings_are_known(self) -> Self:
-        if strange := set(self.settings) & {"name", "data", "tasks", "teachers"}:
-            raise ValueError(
-                f"settings: {', '.join(sorted(strange))} is said by the step itself; leave it out"
-            )
+        doubled = set(self.settings) & _SAID_BY_THE_STEP
+        if doubled:
+            keys = ", ".join(sorted(doubled))
+            raise ValueError(f"settings: the step itself says {keys}; leave it out")
         if self.generations > 1 and not self.teachers:
             raise ValueError(
-                "generations: only what is taught can teach the next one the same way; name teachers, or leave it out"
+                "generations: only a network that was taught can teach the next one in the same way; "
+                "name teachers, or leave it out"
             )
+        # Settings are checked now, with stand-ins for what is known only when the step runs.
         start = None if self.after is None else Path("best.pt")
-        self._resolved(
-            [{"set": "drawn", "count": 2, "seed": 0, "size": 16}],
-            "check",
-            0,
-            start,
-            [Path(one) for one in self.teachers],
-        )
+        data = [{"set": "drawn", "count": 2, "seed": 0, "size": 16}]
+        self._settings_for(data, "check", 0, start, list(map(Path, self.teachers)))
         return self
 
-    def _resolved(
+    def _settings_for(
         self,
         data: Sequence[Any],
         name: str,
@@ -90,134 +94,151 @@ class Train(Step):
         start: Path | None,
         teachers: Sequence[Path],
     ) -> Settings:
-        """As mien train reads them."""
-        network = {
-            **self.settings.get("network", {}),
-            **({} if start is None else {"start": start}),
-        }
+        """The settings of one run, as mien train reads them."""
+        network = dict(self.settings.get("network", {}))
+        if start is not None:
+            network["start"] = start
         fitting = {"find_points": False, **self.settings.get("fit", {}), "seed": seed}
-        said = {
-            "name": name,
-            "data": data,
-            "tasks": self.tasks,
-            "network": network,
-            "fit": fitting,
-            "teachers": tuple(teachers),
-        }
-        return Settings.model_validate({**self.settings, **said})
+        return Settings.model_validate(
+            {
+                **self.settings,
+                "name": name,
+                "data": data,
+                "tasks": self.tasks,
+                "network": network,
+                "fit": fitting,
+                "teachers": tuple(teachers),
+            }
+        )
 
     @override
-    def run(self, place: StepContext) -> None:
+    def run(self, context: StepContext) -> None:
         tasks = [task(key) for key in self.tasks]
-        data = self._data(place)
-        judged = data if self.judge is None else [place.set(self.judge)]
+        data = mixture([self._spec(context, key) for key in self.data], self.mix)
+        judged = data if self.judge is None else [context.set(self.judge)]
         table = pd.concat([load_set(spec, tasks) for spec in judged], ignore_index=True)
-        self._unseen(place, table)
-        found: dict[str, dict[str, list[Floats]]] = {split: {} for split in present(table)}
+        self._check_unseen(context, table)
+        scores: dict[str, dict[str, list[Floats]]] = {split: {} for split in present(table)}
         runs: dict[int, list[Path]] = {}
-        for seed in place.seeds[:1] if self.once else place.seeds:
-            runs[seed] = self._trained(place, data, seed)
-            for split, values in found.items():
-                for family, scores in _scores(
-                    place, runs[seed], rows_in(table, split), tasks, split
-                ).items():
-                    values.setdefault(family, []).append(scores)
-        keep_runs(
-            place.folder, dict.fromkeys(place.seeds, runs[place.seeds[0]]) if self.once else runs
-        )
-        save_scores(place, table, tasks, found)
+        for seed in context.seeds[:1] if self.once else context.seeds:
+            runs[seed] = self._train(context, data, seed)
+            for split, by_family in scores.items():
+                rows = rows_in(table, split)
+                for family, values in _score(context, runs[seed], rows, tasks, split).items():
+                    by_family.setdefault(family, []).append(values)
+        if self.once:
+            runs = dict.fromkeys(context.seeds, runs[context.seeds[0]])
+        keep_runs(context.folder, runs)
+        save_scores(context, table, tasks, scores)
 
     @override
     def check(self, earlier: Mapping[str, Step]) -> None:
-        for name in (*self.teachers, *([self.after] if self.after else ())):
+        for name in self._sources():
             if not isinstance(earlier[name], Train):
                 raise ValueError(f"{name} trains no network on pictures; name a step of kind train")
         for name in self.teachers:
             tasks = cast(Train, earlier[name]).tasks
             if tasks != self.tasks:
+                theirs, ours = ", ".join(tasks), ", ".join(self.tasks)
                 raise ValueError(
-                    f"teachers: {name} learns {', '.join(tasks)}, and this step {', '.join(self.tasks)}; the same are needed"
+                    f"teachers: {name} learns {theirs}, and this step {ours}; they must be the same"
                 )
-        if self.after is not None and (students := cast(Train, earlier[self.after]).students) > 1:
-            raise ValueError(
-                f"after: {self.after} has {students} students, and one network starts from one; give it one"
-            )
+        if self.after is not None:
+            students = cast(Train, earlier[self.after]).students
+            if students > 1:
+                raise ValueError(
+                    f"after: {self.after} has {students} students, and a network starts from one; "
+                    "give it one"
+                )
+
+    def _sources(self) -> tuple[str, ...]:
+        """The steps that this one's networks learn or start from."""
+        return self.teachers if self.after is None else (*self.teachers, self.after)
 
     def age(self, steps: Mapping[str, Step]) -> int:
-        """How many generations of teachers came before the first here."""
-        above = [cast(Train, steps[name]) for name in self.teachers]
-        return max((one.age(steps) + one.generations for one in above), default=0)
+        """Count the generations of teachers before the first one here.
 
-    def _trained(self, place: StepContext, data: Sequence[Set], seed: int) -> list[Path]:
-        """The runs of the last generation."""
-        age = self.age(place.steps)
-        start = None if self.after is None else runs_of(place, self.after, seed)[0] / "best.pt"
-        teachers = [run for one in self.teachers for run in runs_of(place, one, seed)]
+        Args:
+            steps: Settings of all steps, by name.
+
+        Returns:
+            Their number; 0 without teachers.
+        """
+        ages = [0]
+        for name in self.teachers:
+            teacher = cast(Train, steps[name])
+            ages.append(teacher.age(steps) + teacher.generations)
+        return max(ages)
+
+    def _train(self, context: StepContext, data: Sequence[Set], seed: int) -> list[Path]:
+        """Train all generations of one seed; the runs of the last one."""
+        age = self.age(context.steps)
+        start = None if self.after is None else runs_of(context, self.after, seed)[0] / "best.pt"
+        teachers: list[Path] = []
+        for teacher in self.teachers:
+            teachers += runs_of(context, teacher, seed)
+        several = self.generations * self.students > 1
         for generation in range(self.generations):
             runs = []
             for student in range(self.students):
                 number = generation * self.students + student
-                name = f"seed-{seed}" + (
-                    f"-{number}" if self.generations * self.students > 1 else ""
+                name = f"seed-{seed}-{number}" if several else f"seed-{seed}"
+                run_seed = seed + GENERATION * (age + generation) + _STUDENT * student
+                settings = self._settings_for(
+                    data, context.name.replace("_", "-"), run_seed, start, teachers
                 )
-                own = seed + GENERATION * (age + generation) + _STUDENT * student
-                settings = self._resolved(data, place.name.replace("_", "-"), own, start, teachers)
-                runs.append(
-                    fit(
-                        settings, place.folder / name, Quiet(place, name.replace("-", " ", 1))
-                    ).folder
-                )
+                progress = Quiet(context, name.replace("-", " ", 1))
+                runs.append(fit(settings, context.folder / name, progress).folder)
             teachers = runs
         return teachers
 
-    def _unseen(self, place: StepContext, table: pd.DataFrame) -> None:
-        """Raises DataError where teachers, or what the network starts from, have trained on pictures that are judged here."""
-        judged = {
-            image
-            for image in table.loc[table["split"] != "train", "image"]
-            if isinstance(image, str)
-        }
-        left = [*self.teachers, *([self.after] if self.after else ())]
+    def _check_unseen(self, context: StepContext, table: pd.DataFrame) -> None:
+        """Raises DataError if teachers, or the starting weights, were trained on scored pictures."""
+        scored = _paths(table[table["split"] != "train"])
+        left = list(self._sources())
+        # `left` grows while it is walked: teachers have teachers.
         for name in left:
-            step = place.steps[name]
-            assert isinstance(step, Train)
-            left += [
-                one for one in (*step.teachers, step.after) if one is not None and one not in left
-            ]
+            step = cast(Train, context.steps[name])
+            left += [source for source in step._sources() if source not in left]
             for key in step.data:
-                own = load_set(place.set(key), ())
-                if seen := judged & set(
-                    own.loc[
-                        (own["split"] == "train") & own["image"].map(lambda x: isinstance(x, str)),
-                        "image",
-                    ]
-                ):
+                rows = load_set(context.set(key), ())
+                seen = scored & _paths(rows[rows["split"] == "train"])
+                if seen:
                     raise DataError(
-                        f"{place.name}: the step {name} has trained on {len(seen)} pictures that are judged here; split them"
+                        f"{context.name}: the step {name} was trained on {len(seen)} pictures that "
+                        "are scored here; split them"
                     )
 
-    def _data(self, place: StepContext) -> list[Set]:
-        return mixture([self._spec(place, key) for key in self.data], self.mix)
-
-    def _spec(self, place: StepContext, key: str) -> Set:
-        spec = place.set(key)
+    def _spec(self, context: StepContext, key: str) -> Set:
+        spec = context.set(key)
         if self.pictures is None:
             return spec
         if not isinstance(spec, Lsd):
             raise DataError(
-                f"{place.name}: other pictures stand in for those of a data set of kind lsd, not {spec.set}"
+                f"{context.name}: only pictures of a data set of kind lsd can be replaced, "
+                f"not of {spec.set}"
             )
-        return spec.model_copy(update={"train": place.earlier[self.pictures] / PICTURES})
+        return spec.model_copy(update={"train": context.earlier[self.pictures] / PICTURES})
 
 
-def _scores(
-    place: StepContext, runs: Sequence[Path], rows: pd.DataFrame, tasks: Sequence[Task], split: str
+def _paths(table: pd.DataFrame) -> set[str]:
+    """Paths of a label table's pictures; pixels in the table have none."""
+    return {image for image in table["image"] if isinstance(image, str)}
+
+
+def _score(
+    context: StepContext,
+    runs: Sequence[Path],
+    rows: pd.DataFrame,
+    tasks: Sequence[Task],
+    split: str,
 ) -> dict[str, Floats]:
-    """The mean of what runs say of some rows, by family (N, K)."""
-    each = [
-        evaluate_bundle(
-            open_model(run), rows, tasks, progress=place.ahead(f"scores {split}")
-        ).scores
-        for run in runs
-    ]
-    return {one.family: np.mean([scores[one.family] for scores in each], axis=0) for one in tasks}
+    """Scores (N, K) of some rows by family, averaged over runs."""
+    progress = context.ahead(f"scores {split}")
+    scores = []
+    for run in runs:
+        scores.append(evaluate_bundle(open_model(run), rows, tasks, progress=progress).scores)
+    means = {}
+    for learned in tasks:
+        means[learned.family] = np.mean([of_run[learned.family] for of_run in scores], axis=0)
+    return means
