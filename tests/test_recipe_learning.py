@@ -148,9 +148,7 @@ def test_generations_and_students(bench, tmp_path):
     np.testing.assert_allclose(found[0, 0], (each[0] + each[1]) / 2, atol=1e-6)
     with pytest.raises(ValueError, match="students has 2 students, and features are those of one"):
         here("frames", {"do": "features", "data": "faces", "of": "students"})
-    with pytest.raises(
-        ValueError, match="students has 2 students, and a network starts from one"
-    ):
+    with pytest.raises(ValueError, match="students has 2 students, and a network starts from one"):
         here("then", {**TRAIN, "after": "students"})
     with pytest.raises(DataError, match="trains 2 networks, and a bundle holds one"):
         here("bundle", {"do": "export", "of": "students"})
