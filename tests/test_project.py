@@ -21,11 +21,11 @@ ROOMS = {
         "cli", "__main__",
     ),
     "sources": (
-        "suffixes", "stored", "base", "whole", "interval", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",
+        "suffixes", "stored", "base", "integrity", "interval", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",
     ),
     "analysis": ("options", "networks", "inputs", "pipeline", "reader"),
     "data": (
-        "label_table", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "sets", "mixing",
+        "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "sets", "mixing",
         "registry", "balance", "standins", "submissions", "superres",
     ),
     "train": (
