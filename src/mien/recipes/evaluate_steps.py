@@ -165,7 +165,8 @@ def _weighted_sum(weighted: list[tuple[float, Estimate]]) -> Estimate:
     """A protocol's score; a term with one seed counts for all seeds."""
     seeds = max(len(estimate.values) for _, estimate in weighted)
     values: Floats = np.zeros(seeds)
-    draws: Floats = np.zeros(_ROUNDS)
+    # None are drawn where there is a single recording, so their number is that of the terms.
+    draws: Floats = np.zeros_like(weighted[0][1].draws)
     for weight, estimate in weighted:
         values = values + weight * np.broadcast_to(estimate.values, seeds)
         draws = draws + weight * estimate.draws
