@@ -32,6 +32,7 @@ from mien.recipes.compound import (
     Variant,
     best_variant,
     compound_labels,
+    expression_scores,
     face_compounds,
     frame_compounds,
     listed_compounds,
@@ -595,3 +596,11 @@ def test_from_videos_to_the_answered_list(folder, read):
     assert chosen.shape == (11,)
     assert set(chosen[:6]) == {1}  # a smile
     assert chosen[6:].tolist() == [1] * 5
+
+
+def test_unsmoothed_columns_of_a_smoothed_table_are_left_out():
+    scores = {"expr_happiness": [0.25], "expr_surprise": [0.75]}
+    table = pd.DataFrame({**scores, "expr_happiness_raw": [0.9], "valence": [0.5]})
+    values, names = expression_scores(table)
+    assert names == ("happiness", "surprise")
+    assert values.tolist() == [[0.25, 0.75]]

@@ -20,8 +20,8 @@ from mien.tasks import MEANS, TASKS, Floats, Kind, Mean, compound_scores
 from mien.temporal.rows import fill_rows, smooth_rows
 
 __all__ = [
-    "AGGREGATIONS", "BASES", "SMOOTHINGS", "Aggregation", "Basis", "Variant", "best_variant", "compound_labels", "face_compounds",
-    "frame_compounds", "listed_compounds", "supervised_compounds", "variant_scores", "variants", "zero_shot_compounds",
+    "AGGREGATIONS", "BASES", "SMOOTHINGS", "Aggregation", "Basis", "Variant", "best_variant", "compound_labels",
+    "expression_scores", "face_compounds", "frame_compounds", "listed_compounds", "supervised_compounds", "variant_scores", "variants", "zero_shot_compounds",
 ]  # fmt: skip
 
 Basis = Literal["all", "basic"]
@@ -105,11 +105,32 @@ def _checked(probabilities: Floats, names: tuple[str, ...]) -> NDArray[np.float6
     return values
 
 
+def expression_scores(table: pd.DataFrame) -> tuple[Floats, tuple[str, ...]]:
+    """Take the expression scores out of a table of faces.
+
+    Args:
+        table: N rows with columns ``expr_<name>``. Columns ``expr_<name>_raw``, which a smoothed table
+            has beside them, are left out.
+
+    Returns:
+        Scores (N, K), and the names of the K expressions.
+
+    >>> table = pd.DataFrame({"expr_fear": [0.25], "expr_fear_raw": [0.5], "valence": [0.0]})
+    >>> expression_scores(table)[1]
+    ('fear',)
+    """
+    columns = []
+    for name in map(str, table.columns):
+        if name.startswith("expr_") and not name.endswith("_raw"):
+            columns.append(name)
+    names = tuple(name.removeprefix("expr_") for name in columns)
+    return table[columns].to_numpy(np.float64), names
+
+
 def face_compounds(faces: pd.DataFrame, mean: Mean = "arithmetic", basis: Basis = "all") -> Floats:
     """`zero_shot_compounds` (N, 7) of the rows of `read_faces`, from its columns ``expr_<name>``; raises as that does."""
-    columns = [name for name in map(str, faces.columns) if name.startswith("expr_")]
-    names = tuple(name.removeprefix("expr_") for name in columns)
-    return zero_shot_compounds(faces[columns].to_numpy(np.float64), names, mean, basis)
+    scores, names = expression_scores(faces)
+    return zero_shot_compounds(scores, names, mean, basis)
 
 
 # a frame

@@ -28,6 +28,7 @@ from mien.recipes.compound import (
     Basis,
     Variant,
     best_variant,
+    expression_scores,
     frame_compounds,
     listed_compounds,
     smoothed_compounds,
@@ -162,11 +163,8 @@ class SupervisedCompounds(_OneWay):
     @override
     def run(self, context: StepContext) -> None:
         faces, listed = self.given(context)
-        columns = [name for name in map(str, faces.columns) if name.startswith("expr_")]
-        names = tuple(name.removeprefix("expr_") for name in columns)
-        scores = supervised_compounds(
-            faces[columns].to_numpy(np.float64), names, "one_of", self.mean
-        )
+        expressions, names = expression_scores(faces)
+        scores = supervised_compounds(expressions, names, "one_of", self.mean)
         frames = frame_compounds(faces, scores, self.aggregation)
         _save(
             context,
