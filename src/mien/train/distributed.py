@@ -4,13 +4,14 @@ Statistics and losses are over the whole batch, not over each process's part of 
 follow the same path as one process with the whole batch, up to rounding.
 """
 
+import atexit
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["all_gather_unique", "gather", "synchronise"]
+__all__ = ["all_gather_unique", "gather", "leave_group_at_exit", "synchronise"]
 
 
 def gather(mine: Tensor) -> Tensor:
@@ -78,6 +79,22 @@ def all_gather_unique(mine: list[int]) -> list[int]:
     parts: list[list[int]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(parts, mine)
     return sorted({number for part in parts for number in part})
+
+
+def leave_group_at_exit() -> None:
+    """Take this process out of its group of processes before Python ends.
+
+    Fabric does so for NCCL only. Gloo's threads call back into Python; where one does so while the
+    interpreter is being taken down, the finished process aborts with SIGABRT and counts as failed.
+    """
+    # Once only: a process may train several networks, one after the other, in the same group.
+    atexit.unregister(_leave_group)
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def synchronise(net: nn.Module) -> nn.Module:

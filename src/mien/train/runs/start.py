@@ -13,6 +13,7 @@ from lightning_fabric.strategies.strategy import Strategy
 
 from mien.errors import DataError
 from mien.tasks import Floats, Task
+from mien.train.distributed import leave_group_at_exit
 from mien.train.inputs.samplers import inverse_cell, inverse_class, inverse_class_and_cell
 from mien.train.networks.network import MultiTaskNet, build, start_at_means
 from mien.train.objective.objective import Objective
@@ -54,6 +55,8 @@ def make_fabric(settings: Settings) -> Fabric:
         precision=settings.fit.precision,
     )
     fabric.launch()
+    if fabric.world_size > 1:
+        leave_group_at_exit()
     return fabric
 
 
