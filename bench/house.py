@@ -107,8 +107,10 @@ def public_definitions(
 def needs_sections(node: ast.AST) -> bool:
     """Whether a definition takes arguments or gives something back, so that a reader needs to be told of them."""
     if isinstance(node, FUNCTIONS):
-        # The signatures of an overloaded function share the docstring of its implementation.
-        if any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list):
+        # The signatures of an overloaded function share the docstring of its implementation, and an
+        # override has that of the method it overrides.
+        decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
+        if decorators & {"overload", "override"}:
             return False
         # A command's arguments are described where they are declared; its docstring is its help.
         if "typer." in ast.unparse(node.args):
