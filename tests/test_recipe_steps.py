@@ -294,9 +294,9 @@ def test_look_less(tmp_path):
 
 REFUSED = {
     "family": ({"do": "smooth", "of": "a", "kernels": {"ce": {"window": 1}}}, "own: kernels.ce: nothing predicts ce, only va, expr, au"),
-    "weights": ({"do": "blend", "of": ["a", "b"], "weights": {"va": [1, 2, 3]}}, "own: 2 steps are blended; give so many weights"),
+    "weights": ({"do": "blend", "of": ["a", "b"], "weights": {"va": [1, 2, 3]}}, "own: 2 steps are blended; give as many weights"),
     "logits": ({"do": "blend", "of": ["a", "b"], "weights": {"va": 0.5}, "logits": True}, "own: va has no logits"),
-    "limits": ({"do": "threshold", "of": "a", "values": [0.5]}, "own: 12 units need so many values, got 1"),
+    "limits": ({"do": "threshold", "of": "a", "values": [0.5]}, "own: 12 units need as many values, got 1"),
     "faces": ({"do": "blend", "of": ["a", "c"], "weights": {"va": 0.5}}, "own: its inputs are about other faces of split"),
     "one recording": ({"do": "threshold", "of": "d"}, "au.abaw12: split val shows one recording alone"),
 }  # fmt: skip
