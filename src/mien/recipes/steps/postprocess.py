@@ -322,9 +322,9 @@ def _from_few_frames(plan: Strides, values: Floats, part: Part) -> Floats:
     return changed
 
 
-def _settings(plans: Sequence[Strides]) -> list[dict[str, list[Any]]]:
+def _settings(plans: Sequence[Strides]) -> list[dict[str, object]]:
     """Adaptive rates for JSON."""
-    settings = []
+    settings: list[dict[str, object]] = []
     for plan in plans:
         thresholds = [round(threshold, 4) for threshold in plan.thresholds]
         settings.append({"strides": list(plan.strides), "thresholds": thresholds})

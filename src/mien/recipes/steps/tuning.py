@@ -172,7 +172,7 @@ def _combined(parts: Sequence[Part], family: str) -> Part:
 
 def _of_seed(values: Floats, seed: int) -> Floats:
     """Scores of one seed; those of an input with fewer seeds serve all further ones."""
-    return values[min(seed, len(values) - 1)]
+    return np.asarray(values[min(seed, len(values) - 1)])
 
 
 def is_shared(versioned: Floats) -> bool:
