@@ -27,7 +27,7 @@ from mien.records import Face
 from mien.tasks import TASKS
 from mien.train.bundle.pack import sha256_of
 from mien.train.inputs import feature_cache as cache_module
-from mien.train.inputs.feature_cache import FeatureCache, build, place_of
+from mien.train.inputs.feature_cache import FeatureCache, build, cache_folder
 from mien.train.onnx.export import export
 
 HEADS = (TASKS["expr.affectnet8"], TASKS["va"])
@@ -433,8 +433,8 @@ def test_other_pixels_have_a_place_of_their_own(model, root, tmp_path, change):
 def test_another_network_has_a_place_of_its_own(model, folders, tmp_path):
     other = open_bundle(folders["with, 8 bits"]).card
     assert isinstance(other, AffectCard)
-    assert place_of(other, tmp_path) != place_of(model.card, tmp_path)
-    assert place_of(model.card.model_copy(update={"summary": "x"}), tmp_path) == place_of(
+    assert cache_folder(other, tmp_path) != cache_folder(model.card, tmp_path)
+    assert cache_folder(model.card.model_copy(update={"summary": "x"}), tmp_path) == cache_folder(
         model.card, tmp_path
     )
 
@@ -476,7 +476,7 @@ def test_an_empty_table_gives_an_empty_cache(model, root, tmp_path):
 @pytest.mark.parametrize("commit", [3, 4, 100])
 def test_killed_after_any_batch_the_next_build_goes_on(model, root, tmp_path, commit, monkeypatch):
     """What lies on the disk after a batch is what a killed process leaves."""
-    monkeypatch.setattr(cache_module, "_COMMIT", commit)
+    monkeypatch.setattr(cache_module, "_COMMIT_ROWS", commit)
     table, left = table_of(root), []
 
     def keep(done: int, _: int) -> None:
@@ -496,7 +496,7 @@ def test_killed_after_any_batch_the_next_build_goes_on(model, root, tmp_path, co
 @pytest.mark.parametrize("cut", [0, 1, 127, 128, 128 + 34 * 4 * 5 + 7, 128 + 34 * 4 * 12 - 1])
 def test_a_cut_file_costs_what_was_cut_off_and_no_more(model, root, tmp_path, cut):
     table = table_of(root)
-    os.truncate(build(model, table, tmp_path / "cache", root=root).place / "rows.npy", cut)
+    os.truncate(build(model, table, tmp_path / "cache", root=root).folder / "rows.npy", cut)
     counted = Counted(model)
     assert_right(build(counted, table, tmp_path / "cache", root=root), model, table)
     assert counted.crops == 12 - max(cut - 128, 0) // (34 * 4)
@@ -505,7 +505,7 @@ def test_a_cut_file_costs_what_was_cut_off_and_no_more(model, root, tmp_path, cu
 def test_rows_that_are_lost_are_never_taken_for_those_that_come_next(model, root, tmp_path):
     table = table_of(root)
     os.truncate(
-        build(model, table, tmp_path / "cache", root=root).place / "rows.npy", 128 + 34 * 4 * 5
+        build(model, table, tmp_path / "cache", root=root).folder / "rows.npy", 128 + 34 * 4 * 5
     )
     killed = tmp_path / "killed"
     others = table.iloc[::-1]
@@ -523,18 +523,18 @@ def test_rows_that_are_lost_are_never_taken_for_those_that_come_next(model, root
 @pytest.mark.parametrize("name", ["rows.npy", "index.parquet"])
 def test_a_lost_file_is_made_again(model, root, tmp_path, name):
     table = table_of(root)
-    (build(model, table, tmp_path / "cache", root=root).place / name).unlink()
+    (build(model, table, tmp_path / "cache", root=root).folder / name).unlink()
     assert_right(build(model, table, tmp_path / "cache", root=root), model, table)
 
 
 def test_a_tail_without_an_index_is_dropped(model, root, tmp_path):
     table = table_of(root)
     found = build(model, table.iloc[:5], tmp_path / "cache", root=root)
-    with (found.place / "rows.npy").open("ab") as file:
+    with (found.folder / "rows.npy").open("ab") as file:
         file.write(b"\xff" * 1000)
     assert FeatureCache(tmp_path / "cache", model.card, root=root).features.shape == (5, 24)
     assert_right(build(model, table, tmp_path / "cache", root=root), model, table)
-    assert (found.place / "rows.npy").stat().st_size == 128 + 12 * 34 * 4
+    assert (found.folder / "rows.npy").stat().st_size == 128 + 12 * 34 * 4
 
 
 def test_an_error_on_the_way_loses_nothing(model, root, tmp_path):
@@ -552,7 +552,7 @@ def test_an_error_on_the_way_loses_nothing(model, root, tmp_path):
 
 
 def test_a_damaged_index_is_one_clear_line(model, root, tmp_path):
-    place = build(model, table_of(root), tmp_path / "cache", root=root).place
+    place = build(model, table_of(root), tmp_path / "cache", root=root).folder
     (place / "index.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(
         DataError, match=r"index\.parquet: damaged .*delete .* and build again"
@@ -609,7 +609,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(model, root, tmp_path
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         build(model, table_of(root), tmp_path / "file", root=root)
-    (place_of(model.card, tmp_path / "cache") / "lock").mkdir(parents=True)
+    (cache_folder(model.card, tmp_path / "cache") / "lock").mkdir(parents=True)
     with pytest.raises(OutputError, match="cannot be written"):
         build(model, table_of(root), tmp_path / "cache", root=root)
 
@@ -622,17 +622,17 @@ def test_arrays_are_mapped_and_plain_numpy_reads_them(model, root, tmp_path):
     for array in (found.features_and_raw, found.features, *found.raw.values()):
         assert isinstance(array, np.memmap)
         assert not array.flags.writeable
-    plain = np.load(found.place / "rows.npy", allow_pickle=False)
+    plain = np.load(found.folder / "rows.npy", allow_pickle=False)
     np.testing.assert_array_equal(plain, found.features_and_raw)
 
 
 def test_a_large_cache_is_opened_without_being_read(model, root, tmp_path):
     found = build(model, table_of(root), tmp_path / "cache", root=root)
     count = 1_000_000  # rows of 34 numbers, 136 MB that no disk holds: the file is a hole
-    index, _ = cache_module._read_index(found.place, model.card)
+    index, _ = cache_module._read_index(found.folder, model.card)
     big = index.take(np.zeros(count, np.int64))
-    cache_module.pq.write_table(big, found.place / "index.parquet")
-    os.truncate(found.place / "rows.npy", 128 + count * 34 * 4)
+    cache_module.pq.write_table(big, found.folder / "index.parquet")
+    os.truncate(found.folder / "rows.npy", 128 + count * 34 * 4)
     del found, big
     before = mapped()
     opened = FeatureCache(tmp_path / "cache", model.card, root=root)
@@ -654,7 +654,7 @@ def mapped() -> int:
 
 def test_no_pixels_are_kept(model, root, tmp_path):
     table = pd.DataFrame({"image": [png(0), noise(2, 40)[1], str(root / "v0" / "00002.png")]})
-    place = build(model, table, tmp_path / "cache", root=root).place
+    place = build(model, table, tmp_path / "cache", root=root).folder
     assert sorted(path.name for path in place.iterdir()) == [
         "about.json",
         "index.parquet",

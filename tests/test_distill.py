@@ -270,7 +270,7 @@ def test_teachers_on_other_features_or_on_none_are_refused(
     refuses(
         settings_of(place, **taught_by(place / "bundle")),
         tmp_path / "b",
-        "a bundle can teach only what it sees as it is; name a run",
+        "a bundle sees whole pictures only, not the student's input; name a run",
     )
 
 

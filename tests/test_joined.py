@@ -79,7 +79,9 @@ def settings_of(cache: Path, parts="both", bundle=AFFECT, name="on-features") ->
 def runs(cache, tmp_path_factory) -> dict[str, RunFolder]:
     """By what of the cache their heads read."""
     folder = tmp_path_factory.mktemp("runs")
-    return {parts: fit(settings_of(cache.place.parent, parts), folder / parts) for parts in COLUMNS}
+    return {
+        parts: fit(settings_of(cache.folder.parent, parts), folder / parts) for parts in COLUMNS
+    }
 
 
 @pytest.fixture(scope="module")

@@ -235,7 +235,7 @@ def features(
                 bundle, read_settings(data), folder, skip_unreadable=skip, note=_note, progress=bar
             )
         out.print(
-            f"{cache.place}: {cache.features.shape[1]} features of {faces} faces", markup=False
+            f"{cache.folder}: {cache.features.shape[1]} features of {faces} faces", markup=False
         )
         setting = f"{{bundle: {bundle}, cache: {folder}, images: {cache.root}}}"
         out.print(f"to train heads on them: features: {setting}", markup=False)

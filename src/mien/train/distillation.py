@@ -19,19 +19,28 @@ from mien.train.objective.objective import bins_for
 from mien.train.open_model import ENGINE, is_run
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of, raw_scores
+from mien.train.settings.features import FeatureSettings
 from mien.train.settings.losses import LossSettings
 from mien.train.settings.training import Settings
 
 __all__ = ["Teacher", "TeacherOutputs", "mean_raw", "teacher_of"]
 
 _BATCH: Final = 256
-_DECIDE: Final = ("bundle", "cache", "parts", "within", "window")
-"""What of `features` decides what heads read; the pictures' folder does not."""
+# What of `features` decides what heads read; the folder of the pictures does not.
+_DECISIVE_KEYS: Final = ("bundle", "cache", "parts", "within", "window")
+# Raw output of a score of exactly 0 or 1 would be infinite.
+_SMALLEST_SCORE: Final = 1e-6
 
 TeacherOutputs = tuple[Tensor, ...]
-"""Raw output per task as the student's, (N, K) or of bins (N, K * count), so that decoding it gives the teachers' averaged scores."""
+"""Raw output per task as the student's, (N, K), or (N, K * count) for bins.
+
+Decoding it gives the teachers' averaged scores.
+"""
 Teacher = Callable[[Tensor, list[int]], TeacherOutputs]
-"""From the network input of a batch, such as images (N, C, S, S), and its rows in the training table to what the teachers say of it."""
+"""Gives the teachers' outputs for a batch.
+
+Takes the student's input, such as images (N, C, S, S), and its N rows in the training table.
+"""
 
 
 def teacher_of(
@@ -41,202 +50,260 @@ def teacher_of(
     train: pd.DataFrame,
     device: torch.device,
 ) -> Teacher | None:
-    """The teachers of `settings`; None without. On pictures each is averaged over a face and its mirror image.
+    """Make the teachers of some settings one.
 
-    run: folder that remembers what teachers said who see every picture once; only those may be bundles as well as runs.
-    Raises DataError for a teacher of other tasks, of other bins, or, where it sees the student's very input, of other crops or features.
+    On pictures each teacher is averaged over a face and its mirror image.
+
+    Args:
+        settings: Settings of the student.
+        run: Run of the student; its folder keeps the outputs of teachers that see every picture
+            once. Only those may be bundles as well as runs.
+        tasks: Tasks of the student in output order.
+        train: Training table of the student.
+        device: Where teachers that see the student's input compute.
+
+    Returns:
+        The teacher; None where the settings name none.
+
+    Raises:
+        DataError: A teacher has other tasks or other bins than the student or, where it sees the
+            student's input, reads other crops or features.
     """
     if not settings.teachers:
         return None
     for folder in settings.teachers:
-        _fits(folder, settings, tasks)
+        _check_tasks(folder, tasks)
+        _check_bins(folder, settings, tasks)
         if settings.teachers_see == "picture":
-            _sees_pictures(folder, settings)
+            _check_reads_pictures(folder, settings)
         else:
-            _sees_the_same(folder, settings)
+            _check_same_input(folder, settings)
     if settings.teachers_see == "picture":
-        return _remembering(settings, run, tasks, train)
-    nets = [
-        network_of(RunFolder(folder)).to(device).requires_grad_(False)
-        for folder in settings.teachers
-    ]
+        return _stored_teacher(settings, run, tasks, train)
+    nets = []
+    for folder in settings.teachers:
+        nets.append(network_of(RunFolder(folder)).to(device).requires_grad_(False))
     return _online_teacher(nets, settings, mirrored=settings.features is None)
 
 
-def _fits(folder: Path, settings: Settings, tasks: Sequence[Task]) -> None:
-    """Raises DataError for a teacher of other tasks, or of other bins than the student's."""
-    losses: dict[str, LossSettings] = {}
+def _check_tasks(folder: Path, tasks: Sequence[Task]) -> None:
+    """Raises DataError for a teacher of other tasks than the student's."""
     if is_run(folder):
-        own, losses = (
-            [spec.task for spec in RunFolder(folder).tasks],
-            RunFolder(folder).settings.losses,
-        )
+        taught = [spec.task for spec in RunFolder(folder).tasks]
     else:
-        own = list(load(folder, ENGINE).tasks)
-    if own != list(tasks):
-        how = "in another order" if set(own) == set(tasks) else "others"
-        told = ", ".join(t.key for t in own)
-        raise DataError(
-            f"{folder}: this teacher was trained on {told}; the student's tasks are {how}: give both the same"
-        )
+        taught = list(load(folder, ENGINE).tasks)
+    if taught == list(tasks):
+        return
+    difference = "in another order" if set(taught) == set(tasks) else "others"
+    keys = ", ".join(task.key for task in taught)
+    raise DataError(
+        f"{folder}: this teacher was trained on {keys}; the student's tasks are {difference}: "
+        "give both the same"
+    )
+
+
+def _check_bins(folder: Path, settings: Settings, tasks: Sequence[Task]) -> None:
+    """Raises DataError for a teacher of other bins than the student's."""
+    teaches_bins = is_run(folder)
+    # A bundle decodes bins, whatever its network learned by.
+    losses = RunFolder(folder).settings.losses if teaches_bins else {}
     for task in tasks:
-        theirs, ours = _bins(losses, task), _bins(settings.losses, task)
-        if theirs != ours and not is_run(folder):
-            told = f"the student {settings.name} learns it {_by(ours)}"
+        theirs = _bins(losses, task)
+        ours = _bins(settings.losses, task)
+        if theirs == ours:
+            continue
+        if not teaches_bins:
             raise DataError(
-                f"{folder}: a bundle gives {task.family} as numbers, {told}; name a run"
+                f"{folder}: a bundle gives {task.family} as numbers, the student {settings.name} "
+                f"learns it {_describe(ours)}; name a run"
             )
-        if theirs != ours:
-            raise DataError(
-                f"{folder}: this teacher learned {task.family} {_by(theirs)}, the student {settings.name} {_by(ours)}; give both the same "
-                f"losses.{task.family}"
-            )
+        raise DataError(
+            f"{folder}: this teacher learned {task.family} {_describe(theirs)}, the student "
+            f"{settings.name} {_describe(ours)}; give both the same losses.{task.family}"
+        )
 
 
 def _bins(losses: Mapping[str, LossSettings], task: Task) -> Bins | None:
+    """The bins that a task is learned by; None without."""
     loss = losses.get(task.family)
+    if loss is None:
+        return None
     try:
-        return None if loss is None else bins_for(loss, task)
+        return bins_for(loss, task)
     except ValueError as error:
         raise DataError(str(error)) from error
 
 
-def _by(bins: Bins | None) -> str:
-    return f"by bins ({bins.count}{', legacy' * bins.legacy})" if bins else "without bins"
+def _describe(bins: Bins | None) -> str:
+    """Bins in words, for messages."""
+    if bins is None:
+        return "without bins"
+    return f"by bins ({bins.count}, legacy)" if bins.legacy else f"by bins ({bins.count})"
 
 
-def _sees_pictures(folder: Path, settings: Settings) -> None:
+def _check_reads_pictures(folder: Path, settings: Settings) -> None:
     """Raises DataError for a teacher that reads no pictures."""
-    theirs = RunFolder(folder).settings.features if is_run(folder) else None
-    if theirs is None:
-        return
-    instead = (
-        "name the bundle that mien export makes of it"
-        if theirs.window is None
-        else "name a run on pictures"
-    )
-    if settings.features is not None:
-        instead = f"let `teachers_see` be crop, or {instead}"
-    raise DataError(f"{folder}: this teacher reads cached features, not pictures; {instead}")
-
-
-def _sees_the_same(folder: Path, settings: Settings) -> None:
-    """Raises DataError for a teacher that cannot read what the student reads."""
-    features = settings.features
-    pictures = (
-        "let `teachers_see` be picture, or name a run"
-        if features is None or features.window is None
-        else "name a run"
-    )
-    if not is_run(folder):
-        raise DataError(f"{folder}: a bundle can teach only what it sees as it is; {pictures}")
-    theirs = RunFolder(folder).settings
-    if features is None and theirs.features is None:
-        if theirs.pixels != settings.pixels:
-            raise DataError(
-                f"{folder}: this teacher reads other crops; give it the same `pixels`, or let `teachers_see` be picture"
-            )
-        return
+    features = RunFolder(folder).settings.features if is_run(folder) else None
     if features is None:
-        _sees_pictures(folder, settings)
-    elif theirs.features is None:
+        return
+    advice = "name a run on pictures"
+    if features.window is None:
+        advice = "name the bundle that mien export makes of it"
+    if settings.features is not None:
+        advice = f"let `teachers_see` be crop, or {advice}"
+    raise DataError(f"{folder}: this teacher reads cached features, not pictures; {advice}")
+
+
+def _check_same_input(folder: Path, settings: Settings) -> None:
+    """Raises DataError for a teacher that cannot read what the student reads."""
+    ours = settings.features
+    advice = "name a run"
+    # No teacher sees whole pictures where the student reads windows.
+    if ours is None or ours.window is None:
+        advice = "let `teachers_see` be picture, or name a run"
+    if not is_run(folder):
         raise DataError(
-            f"{folder}: this teacher reads pictures, the student cached features; {pictures} on the same features"
+            f"{folder}: a bundle sees whole pictures only, not the student's input; {advice}"
         )
-    elif other := [
-        key for key in _DECIDE if getattr(theirs.features, key) != getattr(features, key)
-    ]:
+    teacher = RunFolder(folder).settings
+    theirs = teacher.features
+    if ours is None and theirs is None:
+        if teacher.pixels != settings.pixels:
+            raise DataError(
+                f"{folder}: this teacher reads other crops; give it the same `pixels`, "
+                "or let `teachers_see` be picture"
+            )
+    elif ours is None:
+        _check_reads_pictures(folder, settings)
+    elif theirs is None:
         raise DataError(
-            f"{folder}: this teacher reads other features, for its {', '.join(other)} differ; give both the same `features`"
+            f"{folder}: this teacher reads pictures, the student cached features; "
+            f"{advice} on the same features"
+        )
+    else:
+        _check_same_features(folder, theirs, ours)
+
+
+def _check_same_features(folder: Path, theirs: FeatureSettings, ours: FeatureSettings) -> None:
+    """Raises DataError for a teacher whose heads read other features than the student's."""
+    different = []
+    for key in _DECISIVE_KEYS:
+        if getattr(theirs, key) != getattr(ours, key):
+            different.append(key)
+    if different:
+        raise DataError(
+            f"{folder}: this teacher reads other features, for its {', '.join(different)} differ; "
+            "give both the same `features`"
         )
 
 
 def _online_teacher(nets: Sequence[MultiTaskNet], settings: Settings, *, mirrored: bool) -> Teacher:
+    """Networks that see every batch of the student as it is."""
+    tasks = nets[0].tasks
+
     @torch.no_grad()
-    def look(images: Tensor, rows: list[int]) -> TeacherOutputs:
-        seen = (images, images.flip(3)) if mirrored else (images,)
-        views = [net(view) for net in nets for view in seen]
-        stacked = [
-            torch.stack([view[i].float() for view in views]) for i in range(len(nets[0].tasks))
-        ]
-        return tuple(
-            mean_raw(task, raw, _bins(settings.losses, task))
-            for task, raw in zip(nets[0].tasks, stacked, strict=True)
-        )
+    def ask(images: Tensor, rows: list[int]) -> TeacherOutputs:
+        views: list[Sequence[Tensor]] = []
+        for net in nets:
+            views.append(net(images))
+            if mirrored:
+                views.append(net(images.flip(3)))
+        averaged = []
+        for i, task in enumerate(tasks):
+            raw = torch.stack([view[i].float() for view in views])
+            averaged.append(mean_raw(task, raw, _bins(settings.losses, task)))
+        return tuple(averaged)
 
-    return look
+    return ask
 
 
-def _remembering(
+def _stored_teacher(
     settings: Settings, run: RunFolder, tasks: Sequence[Task], train: pd.DataFrame
 ) -> Teacher:
-    known = run.load("taught.pt")
-    if known is None:
-        views = [
-            view for folder in settings.teachers for view in _views(folder, settings, tasks, train)
-        ]
-        stacked = {
-            task.family: torch.stack([torch.from_numpy(view[task.family]) for view in views])
-            for task in tasks
-        }
-        known = {
-            task.family: mean_raw(task, stacked[task.family], _bins(settings.losses, task))
-            for task in tasks
-        }
-        run.save("taught.pt", known)
-    memory = [known[task.family] for task in tasks]
+    """Outputs for every training face as it is, computed once and kept in the run folder."""
+    stored = run.load("taught.pt")
+    if stored is None:
+        views = []
+        for folder in settings.teachers:
+            views += _views(folder, settings, tasks, train)
+        stored = {}
+        for task in tasks:
+            raw = torch.stack([torch.from_numpy(view[task.family]) for view in views])
+            stored[task.family] = mean_raw(task, raw, _bins(settings.losses, task))
+        run.save("taught.pt", stored)
+    outputs = [stored[task.family] for task in tasks]
 
-    def remember(images: Tensor, rows: list[int]) -> TeacherOutputs:
-        return tuple(raw[rows].to(images.device) for raw in memory)
+    def look_up(images: Tensor, rows: list[int]) -> TeacherOutputs:
+        return tuple(raw[rows].to(images.device) for raw in outputs)
 
-    return remember
+    return look_up
 
 
 def _views(
     folder: Path, settings: Settings, tasks: Sequence[Task], train: pd.DataFrame
 ) -> list[dict[str, Floats]]:
-    """What a run or a bundle says raw of every training face, and of its mirror image."""
-    skip, workers = settings.fit.skip_unreadable, settings.fit.workers
-    if is_run(folder):
-        run = RunFolder(folder)
-        crops = CropDataset(train, tasks, run.settings.pixels, skip)
-        net = network_of(run).to(memory_format=torch.channels_last)
-        return [
-            raw_scores(net, crops, mirrored=mirrored, workers=workers, decoded=False)[0]
-            for mirrored in (False, True)
-        ]
+    """Raw output by task family of a teacher for every training face, and for its mirror image."""
+    skip_unreadable = settings.fit.skip_unreadable
+    workers = settings.fit.workers
+    if not is_run(folder):
+        return _bundle_views(folder, tasks, train, skip_unreadable)
+    run = RunFolder(folder)
+    crops = CropDataset(train, tasks, run.settings.pixels, skip_unreadable)
+    net = network_of(run).to(memory_format=torch.channels_last)
+    views = []
+    for mirrored in (False, True):
+        raw, _ = raw_scores(net, crops, mirrored=mirrored, workers=workers, decoded=False)
+        views.append(raw)
+    return views
+
+
+def _bundle_views(
+    folder: Path, tasks: Sequence[Task], train: pd.DataFrame, skip_unreadable: bool
+) -> list[dict[str, Floats]]:
+    """`_views` of a bundle, whose scores are turned back into raw output."""
     model = load(folder, ENGINE)
-    crops = CropDataset(train, tasks, model.card.pixels, skip)
-    views: list[list[dict[str, Floats]]] = [[], []]
+    crops = CropDataset(train, tasks, model.card.pixels, skip_unreadable)
+    upright: list[dict[str, Floats]] = []
+    mirrored: list[dict[str, Floats]] = []
     for start in range(0, len(crops), _BATCH):
-        batch = np.stack(
-            [crops.upright(row) for row in range(start, min(start + _BATCH, len(crops)))]
-        )
-        for view, seen in zip(views, (batch, batch[:, :, ::-1]), strict=True):
-            view.append(model.score_prepared(list(np.ascontiguousarray(seen))))
-    whole = [
-        {task.family: np.concatenate([part[task.family] for part in view]) for task in tasks}
-        for view in views
-    ]
-    return [{task.family: _raw_of(task, view[task.family]) for task in tasks} for view in whole]
+        end = min(start + _BATCH, len(crops))
+        batch = np.stack([crops.upright(row) for row in range(start, end)])
+        flipped = np.ascontiguousarray(batch[:, :, ::-1])
+        upright.append(model.score_prepared(list(batch)))
+        mirrored.append(model.score_prepared(list(flipped)))
+    views = []
+    for parts in (upright, mirrored):
+        view = {}
+        for task in tasks:
+            scores = np.concatenate([part[task.family] for part in parts])
+            view[task.family] = _encode(task, scores)
+        views.append(view)
+    return views
 
 
-def _raw_of(task: Task, scores: Floats) -> Floats:
-    """Raw output (N, K) that decodes to those scores."""
-    tiny = 1e-6
+def _encode(task: Task, scores: Floats) -> Floats:
+    """Raw output (N, K) that decodes to the scores (N, K)."""
     if task.kind == "one_of":
-        return np.asarray(np.log(np.maximum(scores, tiny)), np.float32)
+        return np.asarray(np.log(np.maximum(scores, _SMALLEST_SCORE)), np.float32)
     if task.kind == "any_of":
-        inside = np.clip(scores, tiny, 1 - tiny)
+        inside = np.clip(scores, _SMALLEST_SCORE, 1 - _SMALLEST_SCORE)
         return np.asarray(np.log(inside / (1 - inside)), np.float32)
     return np.asarray(scores, np.float32)
 
 
 def mean_raw(task: Task, raw: Tensor, bins: Bins | None = None) -> Tensor:
-    """Raw outputs (views, …, K) to the raw output (…, K) of their mean scores; with bins both are (…, K * count).
+    """Average several raw outputs of a task as scores.
 
-    That is the logarithm of the mean probability for `one_of` and for the bins of each column, the log odds of the mean for `any_of`,
-    the mean for `scalar`.
+    That is the logarithm of the mean probability for `one_of` and for the bins of each column, the
+    log odds of the mean for `any_of`, the mean for `scalar`.
+
+    Args:
+        task: The task.
+        raw: Raw outputs (views, …, K), of bins (views, …, K * count).
+        bins: The bins that the task is learned by; None without.
+
+    Returns:
+        Raw output (…, K), of bins (…, K * count), that decodes to the mean of the scores.
     """
     if bins is not None:
         return _log_mean(bins.split(raw)).flatten(-2)
@@ -248,4 +315,7 @@ def mean_raw(task: Task, raw: Tensor, bins: Bins | None = None) -> Tensor:
 
 
 def _log_mean(raw: Tensor) -> Tensor:
-    return raw.softmax(dim=-1).mean(dim=0).clamp_min(1e-8).log()
+    """Logarithm (…, K) of the mean probabilities of several raw outputs (views, …, K)."""
+    shares = raw.softmax(dim=-1).mean(dim=0)
+    # A class that no teacher gives any share must not cost infinitely much.
+    return shares.clamp_min(1e-8).log()

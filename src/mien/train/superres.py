@@ -1,7 +1,8 @@
-"""Super-resolution by any network that spandrel knows, on a GPU where there is one: an engine for `mien.data.superres`.
+"""Super-resolution by any network that spandrel knows: an engine for `mien.data.superres`.
 
-spandrel (MIT) tells the architecture from the names of the tensors. Real-ESRGAN x4plus as its authors publish it
-(``RealESRGAN_x4plus.pth``, BSD-3-Clause) is the network whose numbers `mien.data.superres.Ncnn` holds as float16.
+It runs on a GPU where there is one. spandrel (MIT) tells the architecture from the names of the
+tensors. Real-ESRGAN x4plus as its authors publish it (``RealESRGAN_x4plus.pth``, BSD-3-Clause) is
+the network whose numbers `mien.data.superres.Ncnn` holds as float16.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load
+from torch import Tensor
 
 from mien.data.superres.upscale import Image, Network
 from mien.errors import DataError, MienError
@@ -24,40 +26,65 @@ __all__ = ["Spandrel"]
 
 @dataclass(frozen=True, slots=True)
 class Spandrel:
-    """A user's network. weights: a .safetensors or .pth file; device: as torch names it, None is a GPU where there is one."""
+    """A user's network.
+
+    Attributes:
+        weights: A .safetensors or .pth file.
+        device: As torch names it; None is a GPU where there is one.
+    """
 
     weights: Path
     device: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """As `Engine.facts`; raises as `open` does."""
+        """List what the pixels depend on; see `Engine.facts`.
+
+        Returns:
+            The engine, the architecture, and the sha256 of the weights.
+
+        Raises:
+            MienError: As `open`.
+            DataError: As `open`.
+        """
         content = _read(self.weights)
-        name = _network(self.weights, content).architecture.name
+        network = _build(self.weights, content)
         return {
             "engine": "spandrel",
-            "architecture": name,
+            "architecture": network.architecture.name,
             "sha256": hashlib.sha256(content).hexdigest(),
         }
 
     def workers(self, cores: int) -> int:
-        """One: torch shares the cores itself, and a GPU is one."""
+        """Choose one process: torch shares the cores itself, and a GPU is one.
+
+        Args:
+            cores: Cores of the machine; of no effect.
+
+        Returns:
+            1.
+        """
         return 1
 
     def open(self) -> Network:
-        """As `Engine.open`.
+        """Load the network; see `Engine.open`.
 
-        Raises MienError without spandrel, and DataError for a file that is missing, unreadable, or no super-resolution network for colour.
+        Returns:
+            The network, ready.
+
+        Raises:
+            MienError: spandrel is not installed.
+            DataError: The file is missing, unreadable, or no super-resolution network for colour.
         """
-        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        network = _network(self.weights, _read(self.weights)).to(device).eval()
+        fastest = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(self.device or fastest)
+        network = _build(self.weights, _read(self.weights)).to(device).eval()
 
         @torch.inference_mode()
         def enlarge(image: Image) -> Image:
-            planes = (
-                torch.from_numpy(np.array(image.transpose(2, 0, 1)[None])).to(device).float() / 255
-            )
-            found = (network(planes)[0].clamp(0, 1) * 255).round().byte()
-            return np.ascontiguousarray(found.permute(1, 2, 0).cpu().numpy())
+            channels_first = np.array(image.transpose(2, 0, 1)[None])
+            planes = torch.from_numpy(channels_first).to(device).float() / 255
+            large = (network(planes)[0].clamp(0, 1) * 255).round().byte()
+            return np.ascontiguousarray(large.permute(1, 2, 0).cpu().numpy())
 
         return Network(network.scale, enlarge)
 
@@ -71,38 +98,50 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _network(path: Path, content: bytes) -> Any:
-    """The network of a file's content, on the CPU; tensors are read, nothing in it is run."""
+def _build(path: Path, content: bytes) -> Any:
+    """The network of a file's content, on the CPU, as spandrel describes it."""
     try:
         spandrel = import_module("spandrel")
     except ModuleNotFoundError as error:
         raise MienError(
             f"the spandrel engine needs {error.name}; install it with: pip install spandrel"
         ) from error
+    tensors = _parse(path, content)
     try:
-        found = (
-            load(content)
-            if path.suffix == ".safetensors"
-            else torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-        )
-    except Exception as error:  # each library, and what it is built on, raises kinds of its own
-        raise DataError(
-            f"{path}: cannot be read as weights; save a state dict with safetensors, or with torch.save as .pth"
-        ) from error
-    if not isinstance(found, Mapping):
-        raise DataError(f"{path}: holds no table of tensors; save the network's state dict")
-    try:
-        network = spandrel.ModelLoader().load_from_state_dict(dict(found))
+        network = spandrel.ModelLoader().load_from_state_dict(tensors)
     except spandrel.UnsupportedModelError as error:
         raise DataError(
-            f"{path}: no architecture that spandrel knows; give the weights of a super-resolution network"
+            f"{path}: no architecture that spandrel knows; "
+            "give the weights of a super-resolution network"
         ) from error
-    except Exception as error:  # names that look known, shapes that do not fit
+    # Names that look known with shapes that do not fit raise whatever the architecture raises.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path}: the weights do not fit together ({' '.join(str(error).split())[:200]}); get the file again"
+            f"{path}: the weights do not fit together ({reason}); get the file again"
         ) from error
-    if network.purpose != "SR" or network.input_channels != 3 or network.output_channels != 3:
+    channels = network.input_channels, network.output_channels
+    if network.purpose != "SR" or channels != (3, 3):
         raise DataError(
-            f"{path}: {network.architecture.name} is no super-resolution network for colour; give another one"
+            f"{path}: {network.architecture.name} is no super-resolution network for colour; "
+            "give another one"
         )
     return network
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
+    """The tensors of a file's content; nothing in it is run."""
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load(content)
+        else:
+            tensors = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+    # Both libraries, and what they are built on, raise kinds of their own.
+    except Exception as error:
+        raise DataError(
+            f"{path}: cannot be read as weights; "
+            "save a state dict with safetensors, or with torch.save as .pth"
+        ) from error
+    if not isinstance(tensors, Mapping):
+        raise DataError(f"{path}: holds no table of tensors; save the network's state dict")
+    return dict(tensors)

@@ -1,13 +1,18 @@
-"""Cached features of a label table as network input, in the place of crops: heads learn without pictures or a backbone.
+"""Cached features of a label table as network input, in the place of crops.
 
-HSEmotion's heads of the multi-task track (ABAW4 and ABAW7) are settings of this. All: ``optim.optimiser: adam``, ``fit.batch: 512``.
-Expressions: ``parts: both``, a linear head, 10 epochs, ``losses.expr.classes: max``. Valence and arousal: ``parts: raw``, a linear head
-with ``squash``, 20 epochs. Action units: ``parts: both``, a ``hidden`` head, 10 epochs, ``losses.au.positives: true``.
+Heads learn from them without pictures or a backbone. HSEmotion's heads of the multi-task track
+(ABAW4 and ABAW7) are settings of this. All have ``optim.optimiser: adam`` and ``fit.batch: 512``;
+by task they differ:
 
-Their L2 of 1/512 adds sum(w^2) / 512 of the kernels, not of the biases, to the loss. Its gradient is 2 w / 512, and ``adam`` (unlike
-``adamw``) adds ``weight_decay`` times w to the gradient, of matrices only: so it is ``optim.weight_decay: 0.00390625``, which is 2/512.
-They train each head on its annotated rows alone. Here a row without a label counts 0, so where a share s of the rows is annotated the loss
-is about s times theirs, and the same balance takes s * 2/512.
+- Expressions: ``parts: both``, a linear head, 10 epochs, ``losses.expr.classes: max``.
+- Valence and arousal: ``parts: raw``, a linear head with ``squash``, 20 epochs.
+- Action units: ``parts: both``, a ``hidden`` head, 10 epochs, ``losses.au.positives: true``.
+
+Their L2 of 1/512 adds sum(w^2) / 512 of the kernels, not of the biases, to the loss. Its gradient
+is 2 w / 512, and ``adam`` (unlike ``adamw``) adds ``weight_decay`` times w to the gradient, of
+matrices only: so it is ``optim.weight_decay: 0.00390625``, which is 2/512. They train each head on
+its annotated rows alone. Here a row without a label counts 0, so where a share s of the rows is
+annotated the loss is about s times theirs, and the same balance takes s * 2/512.
 """
 
 from collections.abc import Sequence
@@ -33,12 +38,21 @@ Key = int | tuple[int, int]
 
 
 class FeatureDataset(Dataset[Batch]):
-    """Features and targets of a label table; asked for whole batches, which are gathered in one go.
+    """Features and targets of a label table, gathered a whole batch at once.
 
-    A batch is (features (N, D) float32, target (N, sum of K) float32 with NaN = not annotated, readable, N of them). A key is a row
-    number, or (epoch, row) as for `AugmentedCropDataset`: nothing is changed at random here, so the epoch is of no matter.
-    Raises DataError when nothing of the bundle is cached, and naming the first picture that is not; with `skip_unreadable` such a
-    row is zeros with no label, and says so.
+    A batch is (features (N, D) float32, target (N, sum of K) float32 with NaN = not annotated,
+    N times whether the row is cached). A key is a row number, or (epoch, row) as for
+    `AugmentedCropDataset`: nothing is changed at random here, so the epoch does not matter.
+
+    Args:
+        table: A label table.
+        tasks: Tasks in output order.
+        settings: Which cache, and which of its columns.
+        skip_unreadable: A row that is not cached is zeros with no label, and marked so; otherwise
+            it raises.
+
+    Raises:
+        DataError: Nothing of the bundle is cached, or a picture is not; names the first.
     """
 
     def __init__(
@@ -49,15 +63,16 @@ class FeatureDataset(Dataset[Batch]):
         skip_unreadable: bool = False,
     ) -> None:
         cache = FeatureCache(settings.cache, settings.card(), root=settings.images)
-        self.known: NDArray[np.bool_] = (
-            cache.has(table) if skip_unreadable else np.ones(len(table), bool)
-        )
+        self.known: NDArray[np.bool_] = np.ones(len(table), bool)
+        if skip_unreadable:
+            self.known = cache.has(table)
         self.rows = np.zeros(len(table), np.int64)
         try:
             self.rows[self.known] = cache.rows(table[self.known])
         except DataError as error:
             raise DataError(
-                f"{error}; points count as well: found here (fit.find_points), they must have been found there"
+                f"{error}; points count as well: where this run finds them (fit.find_points), "
+                "the cache must have been built with points found too"
             ) from error
         self.values = np.asarray(cache.features_and_raw)[:, settings.columns()]
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
@@ -70,17 +85,28 @@ class FeatureDataset(Dataset[Batch]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        rows = np.asarray(keys).reshape(len(keys), -1)[:, -1]
-        values, known = self.values[self.rows[rows]], self.known[rows]
+        rows = _row_numbers(keys)
+        values = self.values[self.rows[rows]]
+        known = self.known[rows]
         values[~known] = 0
         return torch.from_numpy(values), torch.from_numpy(self.targets[rows]), known.tolist()
 
 
 class WindowDataset(Dataset[Batch]):
-    """Windows of cached features in the place of single faces; see `mien.train.inputs.windows.windows` for which.
+    """Windows of cached features; `mien.train.inputs.windows.windows` says which.
 
-    A batch is (features (B, T, D), target (B, T, sum of K), readable, B of them), where padding is NaN in both, and a window is readable
-    when all its frames are. Keys and errors are those of `FeatureDataset`, and of `windows`.
+    A batch is (features (B, T, D), target (B, T, sum of K), B times whether all frames of the
+    window are cached); padding is NaN in features and target. Keys are those of `FeatureDataset`.
+
+    Args:
+        table: A label table.
+        tasks: Tasks in output order.
+        settings: Which cache, which of its columns, and which windows; `window` must be given.
+        skip_unreadable: As for `FeatureDataset`.
+        overlap: Windows overlap by half, as in training.
+
+    Raises:
+        DataError: As `FeatureDataset`, and as `windows`.
     """
 
     def __init__(
@@ -102,25 +128,57 @@ class WindowDataset(Dataset[Batch]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        rows = self.rows[np.asarray(keys).reshape(len(keys), -1)[:, -1]]
-        there = torch.from_numpy(rows >= 0)
-        *found, _ = self.faces.__getitems__(rows[rows >= 0].tolist())
-        values, targets = (torch.full((*rows.shape, one.shape[1]), torch.nan) for one in found)
-        values[there], targets[there] = found
-        return values, targets, (self.faces.known[rows] | (rows < 0)).all(axis=1).tolist()
+        rows = self.rows[_row_numbers(keys)]
+        is_frame = rows >= 0
+        frame_values, frame_targets, _ = self.faces.__getitems__(rows[is_frame].tolist())
+        values = _pad(frame_values, is_frame)
+        targets = _pad(frame_targets, is_frame)
+        # Padding stands for no picture, so it cannot be missing.
+        known = self.faces.known[rows] | (rows < 0)
+        complete = np.asarray(known.all(axis=1))
+        return values, targets, complete.tolist()
 
     @property
     def padded(self) -> bool:
         """Whether every recording is shorter than a window."""
+        # Padding is at the end, so the last frame tells.
         return bool((self.rows[:, -1] < 0).all())
 
     def missing_rows(self, numbers: Sequence[int]) -> list[int]:
-        """Those rows of the table in these windows that are not cached."""
+        """List the rows of the table in some windows that are not cached.
+
+        Args:
+            numbers: Numbers of the windows.
+
+        Returns:
+            Row numbers, sorted, each once.
+        """
         rows = np.unique(self.rows[list(numbers)])
         rows = rows[rows >= 0]
-        return [int(row) for row in rows[~self.faces.known[rows]]]
+        missing: list[int] = rows[~self.faces.known[rows]].tolist()
+        return missing
 
     def to_rows(self, values: Floats) -> Floats:
-        """Values (W, T, K) of all windows as those of the table's rows (N, K); of a frame in two windows, the first counts."""
-        inside = self.rows >= 0
-        return np.asarray(values[inside][np.unique(self.rows[inside], return_index=True)[1]])
+        """Turn values by window into values by row.
+
+        Args:
+            values: Values (W, T, K) of all windows.
+
+        Returns:
+            Values (N, K) of the table's rows; of a frame in two windows, the first counts.
+        """
+        is_frame = self.rows >= 0
+        _, first = np.unique(self.rows[is_frame], return_index=True)
+        return np.asarray(values[is_frame][first])
+
+
+def _row_numbers(keys: Sequence[Key]) -> NDArray[np.int64]:
+    """Row numbers (N,) of keys, of which those with an epoch have the row last."""
+    return np.asarray(keys).reshape(len(keys), -1)[:, -1]
+
+
+def _pad(values: Tensor, is_frame: NDArray[np.bool_]) -> Tensor:
+    """Values (frames, K) laid out in windows (B, T, K), NaN where there is no frame."""
+    padded = torch.full((*is_frame.shape, values.shape[1]), torch.nan)
+    padded[torch.from_numpy(is_frame)] = values
+    return padded

@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al. 2020) of single pictures, as `mien.data.balance` wants a change."""
+"""RandAugment (Cubuk et al. 2020) of single pictures, as a `mien.data.balance.Change`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,20 +15,41 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class RandAugment:
-    """`ops` operations in a row, drawn from torchvision's fourteen, at strength `magnitude` of 0..30; what is laid bare is black."""
+    """Operations drawn from torchvision's fourteen, one after another.
+
+    Pixels that a move leaves uncovered are black.
+
+    Attributes:
+        ops: Number of operations.
+        magnitude: Their strength, 0..30.
+    """
 
     ops: int = 2
     magnitude: int = 9
 
     def facts(self) -> dict[str, Any]:
-        """What decides the result, for JSON."""
+        """List what decides the result.
+
+        Returns:
+            The facts, for JSON.
+        """
         return {"change": "randaugment", "ops": self.ops, "magnitude": self.magnitude}
 
     def __call__(self, image: Image, seed: int) -> Image:
-        """The changed picture, RGB uint8 (H, W, 3), always the same for a seed. Torch's own random numbers go on as before."""
+        """Change a picture.
+
+        Args:
+            image: RGB uint8 (H, W, 3).
+            seed: Of the random operations.
+
+        Returns:
+            RGB uint8 (H, W, 3), always the same for a seed.
+        """
+        # torch's own random numbers continue afterwards as if nothing had been drawn.
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # of the CPU alone, where the operations draw
-            changed = v2.RandAugment(self.ops, self.magnitude)(
-                torch.from_numpy(image.transpose(2, 0, 1).copy())
-            )
+            # Of the CPU alone, where the operations draw.
+            torch.default_generator.manual_seed(seed)
+            change = v2.RandAugment(self.ops, self.magnitude)
+            planes = torch.from_numpy(image.transpose(2, 0, 1).copy())
+            changed = change(planes)
         return np.ascontiguousarray(changed.numpy().transpose(1, 2, 0))

@@ -19,7 +19,7 @@ from mien.bundles.card import AffectCard
 from mien.bundles.engines import open_engine
 from mien.bundles.store import read_bundle
 from mien.errors import BundleError, DataError, MienError
-from mien.train.inputs.feature_cache import place_of
+from mien.train.inputs.feature_cache import cache_folder
 from mien.train.networks.network import MultiTaskNet
 from mien.train.onnx.export import PARITY, halve, trace, worst
 from mien.train.runs.folder import RunFolder
@@ -51,7 +51,7 @@ def extractor_of(run: RunFolder) -> AffectCard:
         card = settings.card()
     except MienError as error:
         raise DataError(f"{told}: {error}") from error
-    if not place_of(card, settings.cache).is_dir():
+    if not cache_folder(card, settings.cache).is_dir():
         raise DataError(
             f"{told}, and {settings.cache} has none of that bundle as it is now; put back the bundle that was cached, or run mien features"
             " and train the heads again"
