@@ -29,18 +29,15 @@ from mien.recipes import faces_in_videos
 from mien.recipes.compound import (
     AGGREGATIONS,
     BASES,
-    Variant,
-    best_variant,
     compound_labels,
     expression_scores,
     face_compounds,
     frame_compounds,
     listed_compounds,
     supervised_compounds,
-    variant_scores,
-    variants,
     zero_shot_compounds,
-)  # fmt: skip
+)
+from mien.recipes.compound_variants import Variant, best_variant, variant_scores, variants
 from mien.recipes.faces_in_videos import read_faces
 from mien.sources import open_source
 from mien.tasks import COMPOUNDS, MEANS, TASKS, compound_scores

@@ -1,12 +1,13 @@
-"""Steps for compound expressions: read every face of every frame of some videos, and go from faces to compounds.
+"""Steps for compound expressions: read all faces of some videos, and go from faces to compounds.
 
-C-EXPR-DB has no labels that one may use, so all its listed frames are split val here: what is told of them without labels is how far the
-histogram of the answers lies from the published one.
+C-EXPR-DB has no labels that may be used, so all its listed frames are split val here: without
+labels its score is how far the histogram of the decisions is from the published one.
 """
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Literal, cast
+from pathlib import Path
+from typing import Annotated, Final, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -23,16 +24,18 @@ from mien.metrics import macro_f1
 from mien.recipes.compound import (
     AGGREGATIONS,
     BASES,
-    SMOOTHINGS,
     Aggregation,
     Basis,
-    Variant,
-    best_variant,
     expression_scores,
     frame_compounds,
     listed_compounds,
     smoothed_compounds,
     supervised_compounds,
+)
+from mien.recipes.compound_variants import (
+    SMOOTHINGS,
+    Variant,
+    best_variant,
     variant_scores,
     variants,
 )
@@ -46,16 +49,20 @@ from mien.train.runs.folder import RunFolder
 
 __all__ = ["ChooseCompounds", "Compounds", "Export", "Faces", "SupervisedCompounds"]
 
-_TASK = TASKS["ce.abaw7"]
-_TABLE = "faces.parquet"
+_TASK: Final = TASKS["ce.abaw7"]
+_FACES: Final = "faces.parquet"
+"""The table of faces in the folder of the step that read them."""
+
 Smoothing = tuple[int, float | None]
 
 
 class Export(Step):
     """Make a bundle of what a step learned with the first seed.
 
-    of: that step, of kind train, or of kind heads with one run: heads are joined onto the bundle whose features they read. bits: as for
-    mien export.
+    Attributes:
+        of: That step, of kind train, or of kind heads with one run: heads are merged with the
+            bundle whose features they read.
+        bits: As for mien export.
     """
 
     do: Literal["export"]
@@ -77,15 +84,20 @@ class Export(Step):
         runs = runs_of(context, self.of, context.seeds[0])
         if len(runs) > 1:
             raise DataError(
-                f"{context.name}: the step {self.of} trains {len(runs)} networks, and a bundle holds one; give it one run"
+                f"{context.name}: the step {self.of} trains {len(runs)} networks, and a bundle "
+                "holds one; give it one run"
             )
         return RunFolder(runs[0])
 
 
 class Faces(Step):
-    """Read all faces of all frames of the videos of a data set of kind c-expr-db, with a bundle's expressions.
+    """Read the expressions of all faces of all frames of some videos.
 
-    bundle: a name or folder; or exported: a step that made one. The videos are in ``videos/``, or extracted frames in its `images`.
+    Attributes:
+        data: Key of a data set of kind c-expr-db, with videos in ``videos/``, or extracted frames
+            in its `images`.
+        bundle: Name or folder of the bundle that reads them; or `exported`.
+        exported: A step that made one.
     """
 
     do: Literal["faces"]
@@ -95,46 +107,63 @@ class Faces(Step):
 
     @override
     def relevant_settings(self, spec: Set) -> Set:
+        # Faces are not read again because labels were given.
         return spec.model_copy(update={"labels": None}) if isinstance(spec, CExprDb) else spec
 
     @override
     def run(self, context: StepContext) -> None:
         if (self.bundle is None) == (self.exported is None):
             raise DataError(f"{context.name}: give either bundle or exported")
-        spec = _spec(context, self.data)
+        spec = _c_expr_db(context, self.data)
         videos = spec.root / "videos"
-        bundle = self.bundle or context.earlier[cast(str, self.exported)] / EXPORTED
-        found = read_faces(
-            videos if videos.is_dir() else spec.root / spec.images, context.folder / "videos", bundle, note=context.note,
+        faces = read_faces(
+            videos if videos.is_dir() else spec.root / spec.images,
+            context.folder / "videos",
+            self._bundle(context),
+            note=context.note,
             progress=context.ahead("videos"),
-        )  # fmt: skip
-        empty = frame_compounds(found, np.zeros((len(found), len(_TASK.names))))
-        listed_compounds(
-            empty, listed_table(spec.root), context.note
-        )  # once for all the steps that will match the two
-        with AtomicFile(context.folder / _TABLE) as aside, wrap_os_errors(context.folder):
-            found.to_parquet(aside)
+        )
+        # Matched once without scores, for the notes on what of the list has no face.
+        no_scores = np.zeros((len(faces), len(_TASK.names)))
+        listed_compounds(frame_compounds(faces, no_scores), listed_table(spec.root), context.note)
+        with AtomicFile(context.folder / _FACES) as path, wrap_os_errors(context.folder):
+            faces.to_parquet(path)
+
+    def _bundle(self, context: StepContext) -> str | Path:
+        return self.bundle or context.earlier[cast(str, self.exported)] / EXPORTED
 
 
 class _FromFaces(Step):
-    """What the steps from faces to compounds share. of: the step that read the faces. data: key of the list."""
+    """What all steps from faces to compounds share.
+
+    Attributes:
+        of: The step that read the faces.
+        data: Key of the data set whose list is answered.
+    """
 
     of: Annotated[str, STEP]
     data: Annotated[str, DATA]
 
-    def given(self, context: StepContext) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _read(self, context: StepContext) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The faces, and the label table of the listed frames."""
-        path = context.earlier[self.of] / _TABLE
+        path = context.earlier[self.of] / _FACES
         if not path.is_file():
             raise DataError(
                 f"{context.name}: the step {self.of} reads no faces; name one that does"
             )
-        spec = _spec(context, self.data)
+        spec = _c_expr_db(context, self.data)
         return pd.read_parquet(path), listed_table(spec.root, spec.labels)
 
 
 class _OneWay(_FromFaces):
-    """The choices that every way from faces to compounds makes; see `mien.recipes.compound.Variant`."""
+    """The choices that every way from faces to compounds makes.
+
+    Attributes:
+        mean: See `mien.recipes.compound_variants.Variant`.
+        aggregation: The same.
+        window: The same.
+        sigma: The same.
+    """
 
     mean: Mean = "arithmetic"
     aggregation: Aggregation = "max"
@@ -143,40 +172,51 @@ class _OneWay(_FromFaces):
 
 
 class Compounds(_OneWay):
-    """Zero-shot compounds in one way."""
+    """Zero-shot compounds in one way.
+
+    Attributes:
+        basis: See `mien.recipes.compound_variants.Variant`.
+    """
 
     do: Literal["compounds"]
     basis: Basis = "all"
 
     @override
     def run(self, context: StepContext) -> None:
-        faces, listed = self.given(context)
-        way = Variant(self.mean, self.basis, self.aggregation, self.window, self.sigma)
-        _save(context, listed, variant_scores(faces, listed, way)[None])
+        faces, listed = self._read(context)
+        variant = Variant(self.mean, self.basis, self.aggregation, self.window, self.sigma)
+        # Nothing was tuned, so there is one version.
+        _save(context, listed, variant_scores(faces, listed, variant)[None])
 
 
 class SupervisedCompounds(_OneWay):
-    """Compounds from a bundle that knows the six basic expressions only, by their probabilities as they are."""
+    """Compounds from a bundle that knows the six basic expressions only."""
 
     do: Literal["supervised_compounds"]
 
     @override
     def run(self, context: StepContext) -> None:
-        faces, listed = self.given(context)
+        faces, listed = self._read(context)
         expressions, names = expression_scores(faces)
         scores = supervised_compounds(expressions, names, "one_of", self.mean)
         frames = frame_compounds(faces, scores, self.aggregation)
-        _save(
-            context,
-            listed,
-            smoothed_compounds(listed_compounds(frames, listed), listed, self.window, self.sigma)[
-                None
-            ],
-        )
+        unsmoothed = listed_compounds(frames, listed)
+        smoothed = smoothed_compounds(unsmoothed, listed, self.window, self.sigma)
+        # Nothing was tuned, so there is one version.
+        _save(context, listed, smoothed[None])
 
 
 class ChooseCompounds(_FromFaces):
-    """The best of many ways: without labels by the published frequencies, or by F1, chosen on some recordings and told on the others."""
+    """Zero-shot compounds in the best of many ways.
+
+    Attributes:
+        by: ``kl``: without labels, by the published frequencies. ``f1``: chosen on some recordings,
+            and scored on the others.
+        means: Candidates, see `mien.recipes.compound_variants.variants`.
+        bases: The same.
+        aggregations: The same.
+        smoothings: The same.
+    """
 
     do: Literal["choose_compounds"]
     by: Literal["kl", "f1"] = "kl"
@@ -187,27 +227,46 @@ class ChooseCompounds(_FromFaces):
 
     @override
     def run(self, context: StepContext) -> None:
-        faces, listed = self.given(context)
-        known = listed[_TASK.columns[0]].notna().any()
-        target = _classes(listed) if known else None
-        table = variants(
-            faces, listed, means=self.means, bases=self.bases, aggregations=self.aggregations, smoothings=self.smoothings,
-            labels=target, progress=context.ahead("ways"),
-        )  # fmt: skip
-        with AtomicFile(context.folder / "ways.csv") as aside, wrap_os_errors(context.folder):
-            table.to_csv(aside, index=False)
+        faces, listed = self._read(context)
+        is_labelled = listed[_TASK.columns[0]].notna().any()
+        target = _classes(listed) if is_labelled else None
+        table = self._compare(context, faces, listed, target)
         if self.by == "kl":
+            # With labels the table is in order of f1.
             best = best_variant(table.sort_values("kl", kind="stable"))
-            _tell(context, best)
+            _record_choice(context, best)
             _save(context, listed, variant_scores(faces, listed, best)[None])
             return
         if target is None:
             raise DataError(
-                f"{context.name}: to choose by f1 takes labels; give --set labels=FILE, or let `by` be kl"
+                f"{context.name}: to choose by f1 takes labels; give --set labels=FILE, "
+                "or let `by` be kl"
             )
-        _save(context, listed, self._by_f1(context, table, faces, listed, target))
+        _save(context, listed, self._tuned(context, table, faces, listed, target))
 
-    def _by_f1(
+    def _compare(
+        self,
+        context: StepContext,
+        faces: pd.DataFrame,
+        listed: pd.DataFrame,
+        target: Floats | None,
+    ) -> pd.DataFrame:
+        """All ways, the best first; also written to ``ways.csv``."""
+        table = variants(
+            faces,
+            listed,
+            means=self.means,
+            bases=self.bases,
+            aggregations=self.aggregations,
+            smoothings=self.smoothings,
+            labels=target,
+            progress=context.ahead("ways"),
+        )
+        with AtomicFile(context.folder / "ways.csv") as path, wrap_os_errors(context.folder):
+            table.to_csv(path, index=False)
+        return table
+
+    def _tuned(
         self,
         context: StepContext,
         table: pd.DataFrame,
@@ -215,34 +274,47 @@ class ChooseCompounds(_FromFaces):
         listed: pd.DataFrame,
         target: Floats,
     ) -> Floats:
-        """(V, N, 7): chosen on all, and without each fold."""
+        """Scores (V, N, 7) in the way of the highest F1: on all rows, and without each fold."""
         part = part_of(listed, {}, (_TASK,))
+        # All rows are in fold 0 if there is one recording.
         if not part.fold.any():
             raise DataError(
-                f"{context.name}: to choose by f1 takes two videos with labels at least; let `by` be kl"
+                f"{context.name}: to choose by f1 takes two videos with labels at least; "
+                "let `by` be kl"
             )
-        ways = [best_variant(table.iloc[[i]]) for i in range(len(table))]
-        scores = {way: _filled(variant_scores(faces, listed, way)) for way in ways}
-
-        def judge(pred: Floats, truth: Floats) -> float:
-            return macro_f1(pred.argmax(axis=1), truth, range(len(_TASK.names)))
-
-        start = versions(scores[ways[0]], int(part.fold.max()) + 1)
-        tuned = tune(ways, lambda way, _: scores[way], judge, start, target=target, fold=part.fold)
-        _tell(context, tuned.chosen[0])
+        candidates = [best_variant(table.iloc[[i]]) for i in range(len(table))]
+        scores: dict[Variant, Floats] = {}
+        for variant in candidates:
+            scores[variant] = _filled(variant_scores(faces, listed, variant))
+        # A way is computed from the faces, so the input that it changes is any of the right shape.
+        start = versions(scores[candidates[0]], int(part.fold.max()) + 1)
+        tuned = tune(
+            candidates,
+            lambda variant, _: scores[variant],
+            _macro_f1,
+            start,
+            target=target,
+            fold=part.fold,
+        )
+        _record_choice(context, tuned.chosen[0])
         return tuned.values
 
 
-def _tell(context: StepContext, way: Variant) -> None:
-    atomic_write(
-        context.folder / "chosen.json", json.dumps({"ce": [asdict(way)]}, indent=2).encode()
-    )
-    context.note(
-        f"{context.name}: " + ", ".join(f"{name} {value}" for name, value in asdict(way).items())
-    )
+def _macro_f1(scores: Floats, target: Floats) -> float:
+    return macro_f1(scores.argmax(axis=1), target, range(len(_TASK.names)))
 
 
-def _spec(context: StepContext, key: str) -> CExprDb:
+def _record_choice(context: StepContext, variant: Variant) -> None:
+    """Write and note the way that was chosen."""
+    settings = asdict(variant)
+    content = json.dumps({"ce": [settings]}, indent=2)
+    atomic_write(context.folder / "chosen.json", content.encode())
+    listed = ", ".join(f"{name} {value}" for name, value in settings.items())
+    context.note(f"{context.name}: {listed}")
+
+
+def _c_expr_db(context: StepContext, key: str) -> CExprDb:
+    """The settings of a data set; raises DataError if it is of another kind."""
     spec = context.set(key)
     if not isinstance(spec, CExprDb):
         raise DataError(f"{context.name}: takes a data set of kind c-expr-db, not {spec.set}")
@@ -250,17 +322,20 @@ def _spec(context: StepContext, key: str) -> CExprDb:
 
 
 def _classes(listed: pd.DataFrame) -> Floats:
-    """Class numbers (N,), NaN = not annotated."""
+    """Class numbers (N,); NaN means not annotated."""
     shares = labels(listed, _TASK)
-    return np.where(np.isnan(shares).any(axis=1), np.nan, np.nan_to_num(shares).argmax(axis=1))
+    is_missing = np.isnan(shares).any(axis=1)
+    return np.where(is_missing, np.nan, np.nan_to_num(shares).argmax(axis=1))
 
 
 def _filled(scores: Floats) -> Floats:
-    """Scores with the published frequencies in videos without a single face: a list must be answered in full."""
-    usual = np.array(COMPOUND_COUNTS) / sum(COMPOUND_COUNTS)
-    return np.where(np.isnan(scores).any(axis=-1, keepdims=True), usual, scores)
+    """Scores with the published frequencies in place of NaN: a list must be answered in full."""
+    frequencies = np.array(COMPOUND_COUNTS) / sum(COMPOUND_COUNTS)
+    is_missing = np.isnan(scores).any(axis=-1, keepdims=True)
+    return np.where(is_missing, frequencies, scores)
 
 
 def _save(context: StepContext, listed: pd.DataFrame, values: Floats) -> None:
+    """Save scores (V, N, 7) as those of the step's only seed."""
     part = part_of(listed, {_TASK.family: _filled(values)[None]}, (_TASK,))
     Predicted((_TASK,), {"val": part}).save(context.folder)
