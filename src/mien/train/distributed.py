@@ -23,7 +23,9 @@ def gather(mine: Tensor) -> Tensor:
     Returns:
         Rows (N * processes, …) in the order of the processes.
     """
-    return cast(Tensor, _Gathered.apply(mine)) if dist.is_initialized() else mine
+    if not dist.is_initialized():
+        return mine
+    return cast(Tensor, _Gathered.apply(mine))
 
 
 # Gradients of a number that every process uses come back summed. torch's own functions for this are
@@ -31,6 +33,8 @@ def gather(mine: Tensor) -> Tensor:
 
 
 def _sum(mine: Tensor) -> Tensor:
+    """Sum over all processes, without gradient."""
+    # A copy with memory of its own: the sum is written in place.
     total = mine.clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
@@ -53,16 +57,17 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
-        parts = [
-            torch.empty_like(mine, memory_format=torch.contiguous_format)
-            for _ in range(dist.get_world_size())
-        ]
+        parts = []
+        for _ in range(dist.get_world_size()):
+            parts.append(torch.empty_like(mine, memory_format=torch.contiguous_format))
         dist.all_gather(parts, mine.contiguous())
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _sum(grad).chunk(dist.get_world_size())[dist.get_rank()]
+        # Every process computes the loss of all rows, so the gradients of a row add up.
+        parts = _sum(grad).chunk(dist.get_world_size())
+        return parts[dist.get_rank()]
 
 
 def all_gather_unique(mine: list[int]) -> list[int]:
@@ -78,7 +83,7 @@ def all_gather_unique(mine: list[int]) -> list[int]:
         return sorted(set(mine))
     parts: list[list[int]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(parts, mine)
-    return sorted({number for part in parts for number in part})
+    return sorted(set().union(*parts))
 
 
 def leave_group_at_exit() -> None:
@@ -111,38 +116,45 @@ def synchronise(net: nn.Module) -> nn.Module:
     for module in net.modules():
         kind = type(module)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not issubclass(kind, _Synced):
+            # Another class on the same object keeps parameters, buffers and their names.
             module.__class__ = type(f"Synced{kind.__name__}", (_Synced, kind), {})
     return net
 
 
 class _Synced(nn.modules.batchnorm._BatchNorm):
-    """Batch norm (Ioffe & Szegedy 2015) over all processes; also with timm's built-in activation."""
+    """Batch norm (Ioffe & Szegedy 2015) over all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and dist.is_initialized()):
             return super().forward(x)
-        axes = [axis for axis in range(x.dim()) if axis != 1]
+        # All axes but the channels'.
+        axes = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
+        # Every process has as many rows.
         count = x.numel() // x.shape[1] * dist.get_world_size()
         mean = _Summed.apply(x.sum(axes)) / count
         var = _Summed.apply(((x - mean.view(shape)) ** 2).sum(axes)) / count
-        self._remember(mean.detach(), var.detach(), count)
+        self._update_running(mean.detach(), var.detach(), count)
         scale = torch.rsqrt(var + self.eps) * self.weight
         y = (x - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
+        # timm's batch norms have dropout and activation built in.
         for part in ("drop", "act"):
             if part in self._modules:
                 y = cast(nn.Module, self._modules[part])(y)
         return cast(Tensor, y)
 
-    def _remember(self, mean: Tensor, var: Tensor, count: int) -> None:
-        if (
-            not self.track_running_stats
-            or self.running_mean is None
-            or self.running_var is None
-            or self.num_batches_tracked is None
-        ):
+    def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Take the statistics (C,) of a batch of `count` values into the running ones."""
+        if not self.track_running_stats:
+            return
+        running_mean, running_var = self.running_mean, self.running_var
+        if running_mean is None or running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
-        rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, rate)
-        self.running_var.lerp_(var * count / (count - 1), rate)
+        rate = self.momentum
+        # Without momentum torch keeps the plain mean over all batches.
+        if rate is None:
+            rate = 1 / float(self.num_batches_tracked)
+        running_mean.lerp_(mean, rate)
+        # The running variance is unbiased, that of the batch is not.
+        running_var.lerp_(var * count / (count - 1), rate)

@@ -12,7 +12,7 @@ from mien.evaluation.plots import draw
 from mien.evaluation.report import About, write_report
 from mien.evaluation.results import Evaluation
 from mien.files import wrap_os_errors
-from mien.progress import Progress, silent
+from mien.progress import ItemProgress, Progress, silent
 from mien.tasks import Task
 from mien.train.open_model import open_model, table_for
 from mien.train.settings.training import Settings
@@ -54,16 +54,18 @@ def judge_models(
         MissingExtraError: A run needs torch, and it is not installed.
     """
     models = [open_model(name) for name in names]
+    # Runs of one set-up have the same tasks and crops, so the first stands for all.
     tasks = tasks_for(models[0], settings, note)
     table = table_for(settings, tasks, models[0].card.pixels, split, by=by, note=note)
-    evaluations, notes = [], list[str]()
+    evaluations = []
+    notes: list[str] = []
     for name, model in zip(names, models, strict=True):
-
-        def ahead(done: int, total: int, name: str | Path = name) -> None:
-            progress(Path(name).name, done, total)
-
         scored = evaluate_bundle(
-            model, table, tasks, progress=ahead, skip_unreadable=skip_unreadable
+            model,
+            table,
+            tasks,
+            progress=_progress_of(name, progress),
+            skip_unreadable=skip_unreadable,
         )
         evaluations.append(judge(tasks, scored.scores, scored.table, protocols=protocols, by=by))
         notes += scored.notes
@@ -78,6 +80,15 @@ def judge_models(
         notes=tuple(dict.fromkeys(notes)),
     )
     return tuple(evaluations), about
+
+
+def _progress_of(name: str | Path, progress: Progress) -> ItemProgress:
+    """The part of a progress that belongs to one model."""
+
+    def report(done: int, total: int) -> None:
+        progress(Path(name).name, done, total)
+
+    return report
 
 
 def tasks_for(model: Model, settings: Settings, note: Callable[[str], None]) -> tuple[Task, ...]:
@@ -129,7 +140,9 @@ def write_judged(evaluations: Sequence[Evaluation], about: About, folder: Path) 
         folder.mkdir(parents=True, exist_ok=True)
     paths = [*write_report(evaluations, about, folder / "evaluation")]
     for number, evaluation in enumerate(evaluations, 1):
-        name = f"evaluation-{number}.png" if len(evaluations) > 1 else "evaluation.png"
+        name = "evaluation.png"
+        if len(evaluations) > 1:
+            name = f"evaluation-{number}.png"
         draw(evaluation, about, folder / name)
         paths.append(folder / name)
     return tuple(paths)

@@ -47,16 +47,18 @@ def cache_features(
         OutputError: The cache cannot be written.
     """
     model = load(bundle, ENGINE)
+    # Says at once that a bundle has no features, before pictures are searched for faces.
     model.card.exposed()
-    table = table_for(settings, settings.named_tasks() or model.tasks, model.card.pixels, note=note)
+    tasks = settings.named_tasks() or model.tasks
+    table = table_for(settings, tasks, model.card.pixels, note=note)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; choose another folder with --out")
 
-    def ahead(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         progress("features", done, total)
 
     root = root_of(settings.data) if settings.features is None else settings.features.images
-    cache = build(model, table, folder, root=root, progress=ahead, skip_unreadable=skip_unreadable)
+    cache = build(model, table, folder, root=root, progress=report, skip_unreadable=skip_unreadable)
     return cache, int(cache.has(table).sum())
 
 
@@ -72,5 +74,9 @@ def root_of(sets: tuple[Set, ...]) -> Path:
     folders = []
     for spec in sets:
         for path in places(spec):
-            folders.append(os.path.abspath(path.parent if path.is_file() else path))
-    return Path(os.path.commonpath(folders)) if folders else Path.cwd()
+            # A label file stands beside its pictures.
+            folder = path.parent if path.is_file() else path
+            folders.append(os.path.abspath(folder))
+    if not folders:
+        return Path.cwd()
+    return Path(os.path.commonpath(folders))

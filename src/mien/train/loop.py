@@ -6,7 +6,7 @@ point: started again with the same settings and folder it goes on, and ends with
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -27,7 +26,7 @@ from mien.train.distillation import Teacher, TeacherOutputs, teacher_of
 from mien.train.distributed import all_gather_unique, gather, synchronise
 from mien.train.inputs.crops import AugmentedCropDataset, CropDataset, one_opencv_thread
 from mien.train.inputs.feature_dataset import FeatureDataset, WindowDataset
-from mien.train.inputs.samplers import ResumableBatchSampler
+from mien.train.inputs.samplers import ResumableBatchSampler, augmentation_keys
 from mien.train.networks.heads import valid_mask
 from mien.train.networks.network import MultiTaskNet, freeze, unfreeze
 from mien.train.objective.objective import Objective
@@ -54,6 +53,9 @@ from mien.train.runs.tables import load_tables
 from mien.train.settings.training import Settings
 
 __all__ = ["Progress", "fit", "network_of", "raw_scores"]
+
+ChangedInputs = AugmentedCropDataset | FeatureDataset | WindowDataset
+"""What the network learns from: crops are augmented, features are not."""
 
 # Pictures that a backbone which starts from face weights adapts its statistics to.
 _SETTLING_PICTURES = 256
@@ -120,15 +122,11 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     # One of several processes reports for all.
     if progress is None or not is_first:
         progress = Progress()
-    if settings.fit.batch % fabric.world_size:
-        raise DataError(
-            f"fit.batch: {settings.fit.batch} faces cannot be shared out to {fabric.world_size} "
-            "processes; use a multiple"
-        )
+    _check_batch(settings.fit.batch, fabric.world_size)
     run = RunFolder(out, settings) if is_first else RunFolder(out)
     with fabric.rank_zero_first():
         tables, tasks, notes = load_tables(settings, run.folder, progress.note)
-    train, val = tables["train"], tables["val"]
+    train = tables["train"]
     # The first process may have to ask the teachers; it writes their outputs for the others.
     with fabric.rank_zero_first():
         teacher = teacher_of(settings, run, tasks, train, fabric.device)
@@ -138,21 +136,20 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     truth = {task.family: labels(train, task) for task in tasks}
     net, objective = build_network(settings, tasks, truth)
     train_inputs = inputs_of(train, tasks, settings, overlap=True)
-    val_inputs = inputs_of(val, tasks, settings)
-    notes += _padding_notes(train_inputs)
+    val_inputs = inputs_of(tables["val"], tasks, settings)
     for line in _padding_notes(train_inputs):
         progress.note(line)
+        notes.append(line)
     state = _starting_state(settings, net, train_inputs, fabric)
 
-    if saved := run.load("last.pt"):
-        state.restore(saved, run.folder / "last.pt")
-        check_same_rows(run, tables)
-    elif is_first:
+    is_resumed = _resume(run, state, tables)
+    if is_first and not is_resumed:
         facts = run_facts(tasks, objective, tables, fabric, code_version())
         run.note({**facts, "seed": settings.fit.seed, "notes": notes})
     loop = _Loop(settings, fabric, run, state, objective.to(fabric.device), teacher, progress)
+    weights = sampling_weights(settings, tasks, truth)
     try:
-        loop.train(train_inputs, (val_inputs, val), sampling_weights(settings, tasks, truth))
+        loop.train(train_inputs, (val_inputs, tables["val"]), weights)
     except KeyboardInterrupt:
         if not loop.is_changing:
             loop.save()
@@ -160,6 +157,25 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     if is_first:
         loop.finish(train_inputs, tables)
     return run
+
+
+def _check_batch(batch: int, processes: int) -> None:
+    """Raises DataError for a batch that cannot be shared out evenly."""
+    if batch % processes:
+        raise DataError(
+            f"fit.batch: {batch} faces cannot be shared out to {processes} processes; "
+            "use a multiple"
+        )
+
+
+def _resume(run: RunFolder, state: TrainingState, tables: Mapping[str, pd.DataFrame]) -> bool:
+    """Restore the last checkpoint of a run; whether there is one."""
+    checkpoint = run.load("last.pt")
+    if not checkpoint:
+        return False
+    state.restore(checkpoint, run.folder / "last.pt")
+    check_same_rows(run, tables)
+    return True
 
 
 def _padding_notes(inputs: Inputs) -> list[str]:
@@ -212,36 +228,47 @@ class _Loop:
     ) -> None:
         """Run all epochs from where the state stands."""
         state, fit = self.state, self.settings.fit
-        shaken: AugmentedCropDataset | FeatureDataset | WindowDataset
+        changed: ChangedInputs
         if isinstance(inputs, CropDataset):
-            shaken = AugmentedCropDataset(inputs, self.settings.augment, fit.seed)
+            changed = AugmentedCropDataset(inputs, self.settings.augment, fit.seed)
         else:
-            shaken = inputs
+            changed = inputs
         batch = self._batch_size(len(inputs))
-        per_epoch = len(ResumableBatchSampler(len(inputs), weights, fit.seed, batch))
-        self.progress.begin(fit.epochs * per_epoch, state.step, self.run.facts)
+        order = ResumableBatchSampler(len(inputs), weights, fit.seed, batch)
+        self.progress.begin(fit.epochs * len(order), state.step, self.run.facts)
         for epoch in range(len(state.rows), fit.epochs):
-            if fit.patience and epoch - 1 - state.best_epoch >= fit.patience and state.rows:
+            if self._is_out_of_patience(epoch):
                 self.progress.note(
                     f"stopped after epoch {epoch - 1}: no better {fit.watch} "
                     f"for {fit.patience} epochs"
                 )
                 break
-            if epoch < fit.frozen_epochs:
-                freeze(state.net)
-            else:
-                unfreeze(state.net)
-            state.net.train()
-            order = ResumableBatchSampler(len(inputs), weights, fit.seed, batch, epoch)
-            done = state.step - epoch * per_epoch
-            for images, target, taught in self._batches(shaken, order, epoch, done):
-                self.is_changing = True
-                self._step(images, target, taught, fit.epochs * per_epoch)
-                self.is_changing = False
-                self._after_step(epoch * per_epoch)
+            self._train_epoch(changed, replace(order, epoch=epoch))
             self.is_changing = True
-            self._after_epoch(epoch, per_epoch, val)
+            self._after_epoch(epoch, len(order), val)
             self.is_changing = False
+
+    def _is_out_of_patience(self, epoch: int) -> bool:
+        """Whether the last ``fit.patience`` epochs before this one have brought no better score."""
+        patience = self.settings.fit.patience
+        if not patience or not self.state.rows:
+            return False
+        return epoch - 1 - self.state.best_epoch >= patience
+
+    def _train_epoch(self, inputs: ChangedInputs, order: ResumableBatchSampler) -> None:
+        """Take the steps of an epoch that are not done yet."""
+        state, fit = self.state, self.settings.fit
+        if order.epoch < fit.frozen_epochs:
+            freeze(state.net)
+        else:
+            unfreeze(state.net)
+        state.net.train()
+        first_step = order.epoch * len(order)
+        for images, target, taught in self._batches(inputs, order, state.step - first_step):
+            self.is_changing = True
+            self._step(images, target, taught, fit.epochs * len(order))
+            self.is_changing = False
+            self._after_step(first_step)
 
     def _batch_size(self, count: int) -> int:
         """Rows of a batch over all processes: ``fit.batch``, or all rows where there are fewer."""
@@ -256,19 +283,16 @@ class _Loop:
         return largest
 
     def _batches(
-        self,
-        inputs: AugmentedCropDataset | FeatureDataset | WindowDataset,
-        order: ResumableBatchSampler,
-        epoch: int,
-        start: int,
+        self, inputs: ChangedInputs, order: ResumableBatchSampler, start: int
     ) -> Iterator[tuple[Tensor, Tensor, TeacherOutputs | None]]:
-        """Images, targets and teachers' outputs of this process, for the rest of an epoch."""
-        keys = self._keys(order, epoch, start)
-        # The loader draws from a generator of its own: torch's, which dropout draws from, stays as
-        # a checkpoint has it.
+        """Images, targets and teachers' outputs of this process, from batch `start` on."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        keys = augmentation_keys(order, self.settings.fit.epochs, start, rank, world)
         loader = DataLoader(
             inputs,
             batch_sampler=keys,
+            # The loader draws from a generator of its own: torch's, which dropout draws from, stays
+            # as a checkpoint has it.
             generator=torch.Generator(),
             num_workers=self.settings.readers,
             collate_fn=collate,
@@ -282,19 +306,6 @@ class _Loop:
             on_device = self.fabric.to_device(images)
             taught = None if self.teacher is None else self.teacher(on_device, rows)
             yield on_device, self.fabric.to_device(target), taught
-
-    def _keys(
-        self, order: ResumableBatchSampler, epoch: int, start: int
-    ) -> list[list[tuple[int, int]]]:
-        """Keys (augmentation epoch, row) of this process's part of each batch from `start` on."""
-        rank, world = self.fabric.global_rank, self.fabric.world_size
-        repeats = _earlier_draws(order.rows()).reshape(len(order), world, -1)[start:, rank]
-        # A face drawn again within one epoch is augmented as in an epoch after the last.
-        epochs = epoch + self.settings.fit.epochs * repeats
-        keys = []
-        for batch_epochs, rows in zip(epochs, order.batches(start, rank, world), strict=True):
-            keys.append(list(zip(batch_epochs.tolist(), rows.tolist(), strict=True)))
-        return keys
 
     def _step(
         self, images: Tensor, target: Tensor, taught: TeacherOutputs | None, steps: int
@@ -363,28 +374,36 @@ class _Loop:
 
     def _after_epoch(self, epoch: int, per_epoch: int, val: tuple[Inputs, pd.DataFrame]) -> None:
         """Evaluate, report, save; all processes learn the score."""
-        state, settings = self.state, self.settings
+        state = self.state
         is_first = self.fabric.global_rank == 0
         row = {"epoch": float(epoch), "loss": state.loss / per_epoch}
         if is_first:
-            scores, self.unreadable_val = _evaluate(state.evaluated_net, *val, settings)
+            net = state.evaluated_net
+            scores, self.unreadable_val = _evaluate(net, *val, self.settings)
             self._tick()
             row |= {**scores, "seconds": round(state.seconds, 1)}
+        # One process alone evaluates, but all must stop at the same epoch.
         row = self.fabric.broadcast(row)
         state.loss = 0.0
         state.unreadable = all_gather_unique(state.unreadable)
         state.rows.append(row)
-        score = row["score"]
-        if score > state.best or (settings.fit.keep == "last" and not np.isnan(score)):
-            state.best, state.best_epoch = score, epoch
-            if is_first:
-                weights = state.evaluated_net.state_dict()
-                self.run.save("best.pt", {"net": weights, "epoch": epoch, "score": score})
+        self._keep_if_best(epoch, row["score"])
         if is_first:
             self.run.curve(state.rows)
             self.run.show(row)
             self.save()
             self.progress.epoch(row)
+
+    def _keep_if_best(self, epoch: int, score: float) -> None:
+        """Keep the weights where the score is the best so far, or where the last ones are kept."""
+        state = self.state
+        keeps_last = self.settings.fit.keep == "last" and not np.isnan(score)
+        if not keeps_last and not score > state.best:
+            return
+        state.best, state.best_epoch = score, epoch
+        if self.fabric.global_rank == 0:
+            weights = state.evaluated_net.state_dict()
+            self.run.save("best.pt", {"net": weights, "epoch": epoch, "score": score})
 
     def save(self) -> None:
         """Write a checkpoint, in the first process only."""
@@ -418,6 +437,7 @@ class _Loop:
         if table.empty:
             return
         names = []
+        # The first twenty are enough to see what is wrong.
         for row, image in table["image"].head(20).items():
             names.append(image if isinstance(image, str) else f"row {row}")
         self.progress.note(
@@ -431,15 +451,6 @@ def _gather_rows(values: Tensor, is_frame: Tensor | None) -> Tensor:
     """Rows of all processes, without the padding of windows."""
     gathered = gather(values)
     return gathered if is_frame is None else gathered[is_frame]
-
-
-def _earlier_draws(rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """How often each number of (N,) came before.
-
-    >>> _earlier_draws(np.array([4, 7, 4, 4, 7])).tolist()
-    [0, 0, 1, 2, 1]
-    """
-    return np.asarray(pd.Series(rows).groupby(rows).cumcount(), np.intp)
 
 
 def _evaluate(

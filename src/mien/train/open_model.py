@@ -62,7 +62,9 @@ def open_model(name: str | Path) -> Model:
     try:
         from mien.train.open_run import open_run
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "mien":
+        missing = error.name or ""
+        # A module of mien's own that is missing is a fault of mien, not of the installation.
+        if missing.partition(".")[0] == "mien":
             raise
         raise MissingExtraError("train", f"opening the run {name} ({error.name})") from error
     return open_run(name, ENGINE)
@@ -117,7 +119,8 @@ def _load_parts(settings: Settings, tasks: Sequence[Task], by: str | None) -> li
         return parts
     widened = []
     for part, spec in zip(parts, settings.data, strict=True):
-        widened.append(part.assign(**{by: _column(spec, tasks, by)}))
+        column = _column(spec, tasks, by)
+        widened.append(part.assign(**{by: column}))
     return widened
 
 
@@ -131,6 +134,5 @@ def _column(spec: Set, tasks: Sequence[Task], name: str) -> NDArray[np.object_] 
     if isinstance(spec.split, Cut) and spec.split.by == "subject":
         text_column = "video"
     columns = {**spec.columns, text_column: name}
-    return load_set(spec.model_copy(update={"columns": columns}), tasks)[text_column].to_numpy(
-        object
-    )
+    table = load_set(spec.model_copy(update={"columns": columns}), tasks)
+    return table[text_column].to_numpy(object)

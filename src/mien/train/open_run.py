@@ -30,6 +30,7 @@ class _TorchEngine:
 
     @torch.inference_mode()
     def run(self, batch: Floats32, first: int | None = None) -> list[Floats32]:
+        # Outputs behind the first ones, such as features, are computed anyway.
         outputs = self._net(torch.from_numpy(batch))
         return [output.numpy() for output in outputs[:first]]
 
@@ -74,11 +75,14 @@ def draft(run: RunFolder, features: int | None = None) -> AffectCard:
         UnknownNameError: There is no bundle of that name.
     """
     settings = run.settings
-    tasks = tuple(TaskCard(**spec.model_dump(), supervised_by="") for spec in run.tasks)
+    tasks = []
+    for spec in run.tasks:
+        tasks.append(TaskCard(**spec.model_dump(), supervised_by=""))
+    # Constructed without validation, which would ask for the fields that must be measured.
     return AffectCard.model_construct(
         name=settings.name,
         pixels=pixels_of(settings),
-        tasks=tasks,
+        tasks=tuple(tasks),
         temperature={},
         features=features,
     )

@@ -1,4 +1,4 @@
-"""Optimisers and their parameter groups, learning rates, sharpness-aware steps, averaged weights."""
+"""Optimisers, their parameter groups and rates, sharpness-aware steps, averaged weights."""
 
 import math
 from collections.abc import Iterator
@@ -35,35 +35,44 @@ def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optim
         ValueError: Nothing is trainable, or a rate is given for a backbone that is frozen or not
             there.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in net.named_parameters():
-        if parameter.requires_grad:
-            group = name.startswith(_BACKBONE), parameter.ndim > 1
-            groups.setdefault(group, []).append(parameter)
-    if not groups:
+    parameters = _parameters_by_group(net)
+    kind = type(net).__name__
+    if not parameters:
+        raise ValueError(f"no parameter of {kind} is trainable; unfreeze its heads or its backbone")
+    trains_backbone = any(is_backbone for is_backbone, _ in parameters)
+    if settings.backbone_lr != 1 and not trains_backbone:
         raise ValueError(
-            f"no parameter of {type(net).__name__} is trainable; unfreeze its heads or its backbone"
+            f"backbone_lr: no parameter of {kind} under 'backbone' is trainable; leave it out"
         )
-    if settings.backbone_lr != 1 and not any(backbone for backbone, _ in groups):
-        raise ValueError(
-            f"backbone_lr: no parameter of {type(net).__name__} under 'backbone' is trainable; leave it out"
-        )
-    chosen: list[dict[str, Any]] = []
-    for (backbone, decayed), parameters in groups.items():
-        peak = settings.lr * (settings.backbone_lr if backbone else 1)
-        chosen.append(
+    groups: list[dict[str, Any]] = []
+    for (is_backbone, is_decayed), members in parameters.items():
+        peak = settings.lr * (settings.backbone_lr if is_backbone else 1)
+        groups.append(
             {
-                "params": parameters,
+                "params": members,
                 "lr": peak,
+                # The schedule sets `lr` as a share of it.
                 "peak": peak,
-                "weight_decay": settings.weight_decay if decayed else 0.0,
+                "weight_decay": settings.weight_decay if is_decayed else 0.0,
             }
         )
     if settings.optimiser == "sgd":
         momentum = 0.9 if settings.momentum is None else settings.momentum
-        return torch.optim.SGD(chosen, settings.lr, momentum=momentum)
-    kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
-    return kind(chosen, settings.lr, betas=settings.betas or (0.9, 0.999))
+        return torch.optim.SGD(groups, settings.lr, momentum=momentum)
+    betas = settings.betas or (0.9, 0.999)
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(groups, settings.lr, betas=betas)
+    return torch.optim.Adam(groups, settings.lr, betas=betas)
+
+
+def _parameters_by_group(net: nn.Module) -> dict[tuple[bool, bool], list[nn.Parameter]]:
+    """Trainable parameters by whether they are the backbone's, and whether they are decayed."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            key = name.startswith(_BACKBONE), parameter.ndim > 1
+            groups.setdefault(key, []).append(parameter)
+    return groups
 
 
 def rate_at(step: int, steps: int, warmup: float = 0.0, *, constant: bool = False) -> float:
@@ -88,6 +97,7 @@ def rate_at(step: int, steps: int, warmup: float = 0.0, *, constant: bool = Fals
     """
     rise = round(warmup * steps)
     if step < rise:
+        # From the first step on: a rate of 0 would waste it.
         return (step + 1) / rise
     if constant:
         return 1.0
@@ -114,11 +124,11 @@ def set_rate(
 
 @contextmanager
 def perturbed(net: nn.Module, rho: float = 0.05) -> Iterator[None]:
-    """Move the weights a step up the gradient, for sharpness-aware minimisation (Foret et al. 2021).
+    """Move the weights a step up the gradient (Foret et al. 2021).
 
-    Enter it with gradients in place; inside, clear them and go forward and backward again; on
-    leaving, the weights are what they were, to the last bit, and any optimiser takes its step
-    along the new gradients::
+    This is the first half of a step of sharpness-aware minimisation. Enter it with gradients in
+    place; inside, clear them and go forward and backward again; on leaving, the weights are what
+    they were, to the last bit, and any optimiser takes its step along the new gradients::
 
         loss().backward()
         with perturbed(net, 0.05):
@@ -147,18 +157,24 @@ def perturbed(net: nn.Module, rho: float = 0.05) -> Iterator[None]:
         if isinstance(module, _BatchNorm):
             changing.extend(module.buffers())
     kept = [(tensor, tensor.detach().clone()) for tensor in changing]
-    with torch.no_grad():
-        length = torch.zeros(())
-        if moved:
-            length = torch.stack([grad.norm() for _, grad in moved]).norm()
-        for parameter, grad in moved:
-            parameter.add_(grad * (rho / (length + 1e-12)))
+    if moved:
+        _move_along(moved, rho)
     try:
         yield
     finally:
         with torch.no_grad():
             for tensor, old in kept:
                 tensor.copy_(old)
+
+
+@torch.no_grad()
+def _move_along(moved: list[tuple[nn.Parameter, Tensor]], rho: float) -> None:
+    """Move parameters along their gradients, by `rho` over all of them together."""
+    length = torch.stack([grad.norm() for _, grad in moved]).norm()
+    # A gradient of zeros moves nothing, and must not give NaN.
+    scale = rho / (length + 1e-12)
+    for parameter, grad in moved:
+        parameter.add_(grad * scale)
 
 
 class Average(nn.Module):
@@ -194,12 +210,12 @@ class Average(nn.Module):
         """
         step = int(self.updates)
         keep = min(self.decay, (1 + step) / (10 + step))
-        for ours, theirs in zip(
-            self.net.state_dict().values(), net.state_dict().values(), strict=True
-        ):
+        averaged, learned = self.net.state_dict(), net.state_dict()
+        for ours, theirs in zip(averaged.values(), learned.values(), strict=True):
             if ours.is_floating_point():
                 ours.lerp_(theirs, 1 - keep)
             else:
+                # A mean of counts would be no whole number.
                 ours.copy_(theirs)
         self.updates += 1
 

@@ -7,12 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from mien.errors import DataError
 from mien.tasks import Floats
 
-__all__ = ["ResumableBatchSampler", "inverse_cell", "inverse_class", "inverse_class_and_cell"]
+__all__ = [
+    "ResumableBatchSampler",
+    "augmentation_keys",
+    "inverse_cell",
+    "inverse_class",
+    "inverse_class_and_cell",
+]
 
 
 def inverse_class(shares: Floats) -> Floats:
@@ -175,3 +182,40 @@ class ResumableBatchSampler:
         share = self.batch // world
         table = self.rows().reshape(len(self), world, share)
         yield from table[start:, rank]
+
+
+def augmentation_keys(
+    order: ResumableBatchSampler, epochs: int, start: int, rank: int, world: int
+) -> list[list[tuple[int, int]]]:
+    """Say which augmentation each row of the batches of one process gets.
+
+    Args:
+        order: The batches of an epoch.
+        epochs: Epochs of the whole run.
+        start: Number of the first batch.
+        rank: Number of the process, from 0.
+        world: How many processes there are.
+
+    Returns:
+        By batch, (augmentation epoch, row) of each of its rows, for `AugmentedCropDataset`.
+
+    Raises:
+        ValueError: The processes' parts of a batch cannot be of one size.
+    """
+    repeats = _earlier_draws(order.rows()).reshape(len(order), world, -1)[start:, rank]
+    # A face drawn again within one epoch is augmented as in an epoch after the last.
+    augmentation_epochs = order.epoch + epochs * repeats
+    keys = []
+    batches = order.batches(start, rank, world)
+    for batch_epochs, rows in zip(augmentation_epochs, batches, strict=True):
+        keys.append(list(zip(batch_epochs.tolist(), rows.tolist(), strict=True)))
+    return keys
+
+
+def _earlier_draws(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How often each number of (N,) came before.
+
+    >>> _earlier_draws(np.array([4, 7, 4, 4, 7])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    return np.asarray(pd.Series(rows).groupby(rows).cumcount(), np.intp)
