@@ -23,7 +23,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from mien.bundles.card import TaskCard, write_card
+from mien.bundles.card import write_card
+from mien.bundles.card_parts import TaskCard
 from mien.bundles.store import AFFECT, load, open_bundle
 from mien.data.registry import File
 from mien.faces.prepare import Pixels

@@ -16,7 +16,8 @@ import pandas as pd
 from typer.testing import CliRunner
 
 from mien import zoo
-from mien.bundles.card import AffectCard, FaceCard, TaskCard
+from mien.bundles.card import AffectCard, FaceCard
+from mien.bundles.card_parts import TaskCard
 from mien.bundles.readme import bullets, published_page, scores_page, seen_page, table, worse_page
 from mien.bundles.store import AFFECT, FACES, embedded, load, open_bundle
 from mien.cli import app

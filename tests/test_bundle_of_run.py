@@ -19,7 +19,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 import mien
-from mien.bundles.card import AffectCard, Terms
+from mien.bundles.card import AffectCard
+from mien.bundles.card_parts import Terms
 from mien.bundles.engines import available
 from mien.bundles.store import open_bundle
 from mien.data.images import read_picture

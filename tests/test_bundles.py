@@ -17,7 +17,8 @@ import pytest
 
 from mien import demo, doctor
 from mien.bundles import store
-from mien.bundles.card import AffectCard, FaceCard, TaskCard, read_card, write_card
+from mien.bundles.card import AffectCard, FaceCard, read_card, write_card
+from mien.bundles.card_parts import TaskCard
 from mien.bundles.engines import ENGINES, TOLERANCE, available, choose, open_engine
 from mien.bundles.readme import readme
 from mien.bundles.store import AFFECT, FACES, bundles, load, load_detector, open_bundle, read_bundle

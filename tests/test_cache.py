@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import nn
 
-from mien.bundles.card import AffectCard, TaskCard, write_card
+from mien.bundles.card import AffectCard, write_card
+from mien.bundles.card_parts import TaskCard
 from mien.bundles.engines import available, open_engine
 from mien.bundles.readme import readme
 from mien.bundles.store import AFFECT, Model, load, open_bundle

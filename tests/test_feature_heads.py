@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from mien.bundles.card import TaskCard, write_card
+from mien.bundles.card import write_card
+from mien.bundles.card_parts import TaskCard
 from mien.bundles.store import AFFECT, FACES, Model, load, open_bundle
 from mien.data.drawn.faces import load_drawn
 from mien.data.label_table import labels

@@ -11,7 +11,6 @@ from sklearn.metrics import f1_score
 
 from mien import metrics
 from mien.errors import DataError
-from mien.evaluation.ensemble import blend, override
 from mien.evaluation.nested_tuning import (
     COMPOUND_COUNTS,
     GRID,
@@ -24,6 +23,7 @@ from mien.evaluation.nested_tuning import (
     versions,
     video_folds,
 )
+from mien.systems.ensemble import blend, override
 from mien.temporal.rows import smooth_rows
 
 Array = NDArray[np.float64]

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from torch import nn
 from typer.testing import CliRunner
 
-from mien.bundles.card import TaskCard, write_card
+from mien.bundles.card import write_card
+from mien.bundles.card_parts import TaskCard
 from mien.bundles.store import AFFECT, load, open_bundle
 from mien.cli import app
 from mien.data.label_table import labels

@@ -28,7 +28,8 @@ from typer.testing import CliRunner
 from zoo_server import COMMIT, affect_network, face_network, serving
 
 from mien import zoo
-from mien.bundles.card import NOT_FOR, AffectCard
+from mien.bundles.card import AffectCard
+from mien.bundles.card_parts import NOT_FOR
 from mien.bundles.gate import MOST_BYTES
 from mien.bundles.store import bundles, embedded, home, installed, load, load_detector, open_bundle
 from mien.cli import app

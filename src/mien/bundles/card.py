@@ -1,181 +1,57 @@
 """The card: what is known of a network, as strict JSON."""
 
+import hashlib
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
 
+from mien.bundles.card_parts import (
+    OWN_KEY,
+    CommonCard,
+    Strict,
+    TaskCard,
+    Temperature,
+    check_families,
+    never_right,
+)
+from mien.bundles.plan import (
+    Hash,
+    HeadsStep,
+    Key,
+    PlanStep,
+    ScoreStep,
+    families_of,
+    inputs_of,
+    tasks_of,
+)
 from mien.documents import check_json, read_bounded
 from mien.errors import BundleError
 from mien.faces.prepare import Pixels
 from mien.files import atomic_write
-from mien.tasks import TASKS, Kind, Task
-from mien.text import COMMANDS, printable
+from mien.text import printable
 
 __all__ = [
     "MOST_CARD",
-    "NAME",
-    "NOT_FOR",
     "AffectCard",
+    "AnyCard",
     "Card",
     "FaceCard",
-    "Made",
-    "Published",
-    "Score",
     "Search",
-    "Strict",
-    "TaskCard",
-    "Terms",
-    "check_task",
+    "SystemCard",
+    "hash_of_files",
+    "head_path",
     "parse_card",
     "read_card",
     "write_card",
 ]
 
-NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
-"""Pattern of a bundle's name."""
-NOT_FOR: Final = (
-    "inferring emotions of people at work or in education, "
-    "which Article 5(1)(f) of the EU AI Act forbids",
-    "deciding about a person: hiring, marking, insurance, policing, border control, diagnosis",
-    "reading people who have not been told (Article 50(3) of the EU AI Act)",
-)
-"""What no bundle may be used for."""
 MOST_CARD: Final = 4 << 20
 """Largest size of a card, in bytes."""
 _VERSION: Final = 1
-Measure = Annotated[float, Field(ge=-1e6, le=1e6)]
-Temperature = Annotated[float, Field(ge=0.01, le=100)]
-_OWN_KEY: Final = "labels of one's own need a key of their own, such as expr.mine"
-
-
-class Strict(BaseModel):
-    """What others may have written: no unknown keys, no infinite numbers, no control characters."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*")
-    @classmethod
-    def _printable(cls, value: object) -> object:
-        """Turn line breaks and tabs into spaces; refuse other control characters.
-
-        Texts are shown in a terminal, where control characters are commands and some characters
-        reverse the direction of writing.
-        """
-        if isinstance(value, tuple):
-            return tuple(map(cls._printable, value))
-        if isinstance(value, dict):
-            return {key: cls._printable(item) for key, item in value.items()}
-        if not isinstance(value, str) or not COMMANDS.search(value):
-            return value
-        text = " ".join(value.split())
-        if COMMANDS.search(text):
-            raise ValueError(f"holds characters that cannot be shown: {printable(text)[:60]}")
-        return text
-
-
-def check_task(task: Task) -> None:
-    """Refuse a task whose key is one of mien's tasks but whose labels are not.
-
-    Args:
-        task: A task that others defined; a key unknown to mien may have any labels.
-
-    Raises:
-        ValueError: It differs from mien's task of that key, or has a label twice.
-    """
-    if len(set(task.names)) < len(task.names):
-        raise ValueError(f"names: one comes twice: {', '.join(task.names)}")
-    known = TASKS.get(task.key, task)
-    for part in ("names", "kind", "low", "high"):
-        value = getattr(task, part)
-        expected = getattr(known, part)
-        if value != expected:
-            raise ValueError(
-                f"{part}: {task.key} has {_listed(expected)}, not {_listed(value)}; {_OWN_KEY}"
-            )
-
-
-def _listed(value: object) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-class TaskCard(Strict):
-    """A `Task` written out in full, so that the card can be read without mien."""
-
-    key: str
-    names: Annotated[tuple[str, ...], Field(min_length=1, max_length=10_000)]
-    kind: Kind
-    low: Measure
-    high: Measure
-    supervised_by: str
-
-    @property
-    def task(self) -> Task:
-        """The task itself."""
-        return Task(self.key, self.names, self.kind, self.low, self.high)
-
-    @model_validator(mode="after")
-    def _check_labels(self) -> "TaskCard":
-        check_task(self.task)
-        return self
-
-
-class Terms(Strict):
-    """A data set that the network has seen, what for, and on which terms it is available."""
-
-    data: str
-    used_for: Literal["training", "selection", "teacher"]
-    terms: str
-
-
-class Score(Strict):
-    """A measured score with its 95 % bootstrap interval, `low` to `high`, and its data."""
-
-    metric: str
-    value: Measure
-    low: Measure
-    high: Measure
-    data: str
-    faces: Annotated[int, Field(ge=0, le=10**12)]
-    condition: str = ""
-    """How the pictures were degraded: a word, a colon, what was done; empty for pictures as is."""
-
-
-class Published(Strict):
-    """A score that a network's authors published; mien did not measure it."""
-
-    metric: str
-    value: Measure
-    data: str
-    protocol: str
-    """How it was measured, as far as it is known."""
-    source: str
-
-
-class Made(Strict):
-    """How to make it again.
-
-    Attributes:
-        recipe: The command.
-        seed: None where it is not known.
-        commit: Commit of the code.
-        cost: What making it took.
-    """
-
-    recipe: str
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None
-    commit: str
-    cost: str
 
 
 class Search(Strict):
@@ -188,27 +64,7 @@ class Search(Strict):
     window: Annotated[int, Field(ge=64, le=1024, multiple_of=32)]
 
 
-class _Common(Strict):
-    card: Literal[1]
-    name: Annotated[str, Field(pattern=NAME, max_length=100)]
-    summary: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    licence: str
-    trained_on: Annotated[tuple[Terms, ...], Field(min_length=1)]
-    scores: tuple[Score, ...]
-    published: tuple[Published, ...] = ()
-    limits: Annotated[tuple[str, ...], Field(min_length=1)]
-    not_for: Annotated[tuple[str, ...], Field(min_length=1)]
-    made: Made
-
-    def __repr__(self) -> str:
-        facts = f"sha256 {self.sha256[:12]}…, {len(self.scores)} scores"
-        return f"{type(self).__name__}({self.name!r}: {self.summary}; {facts})"
-
-    __str__ = __repr__
-
-
-class AffectCard(_Common):
+class AffectCard(CommonCard):
     """Card of a network that reads affect from crops.
 
     Its outputs are the raw outputs of `tasks`, in their order, then the features if exposed.
@@ -267,11 +123,8 @@ class AffectCard(_Common):
 
     @model_validator(mode="after")
     def _check_families(self) -> "AffectCard":
+        check_families(self.tasks)
         families = [spec.task.family for spec in self.tasks]
-        if len(set(families)) < len(families):
-            raise ValueError(
-                f"tasks: scores go by family, and one comes twice: {', '.join(families)}"
-            )
         if unknown := set(self.temperature) - set(families):
             raise ValueError(
                 f"temperature: {', '.join(sorted(unknown))} is no family of the tasks, "
@@ -285,20 +138,10 @@ class AffectCard(_Common):
         Returns:
             By label, the score and the data it was measured on.
         """
-        names: set[str] = set()
-        for spec in self.tasks:
-            if spec.kind == "one_of":
-                names.update(spec.names)
-        failed: dict[str, str] = {}
-        for score in self.scores:
-            # A metric of one label is called "task F1 label".
-            _, f1, name = score.metric.rpartition(" F1 ")
-            if f1 and name in names and score.value == 0 and not score.condition:
-                failed.setdefault(name, f"F1 0 on {score.faces} faces, {score.data}")
-        return failed
+        return never_right(self.tasks, self.scores)
 
 
-class FaceCard(_Common):
+class FaceCard(CommonCard):
     """Card of a network that finds faces in frames."""
 
     reads: Literal["frames"]
@@ -311,11 +154,98 @@ class FaceCard(_Common):
         return self
 
 
-Card = Annotated[AffectCard | FaceCard, Field(discriminator="reads")]
-_ANY_CARD: TypeAdapter[AffectCard | FaceCard] = TypeAdapter(Card)
+class SystemCard(CommonCard):
+    """Card of a system: several networks, and what becomes of their scores over a film.
+
+    Its folder holds each member, a bundle that reads crops, in ``members/<name>``, and the networks
+    of heads in ``heads/``. `sha256` is that of the lines that ``sha256sum`` prints of the members'
+    cards and the heads' networks, sorted by path; members' cards hold the hashes of their networks.
+    """
+
+    reads: Literal["films"]
+    tasks: Annotated[tuple[TaskCard, ...], Field(min_length=1)]
+    tolerance: Annotated[float, Field(ge=1e-9, lt=1)]
+    """As of `AffectCard`."""
+    members: Annotated[dict[Key, Hash], Field(min_length=1, max_length=100)]
+    """By name, the hash of the member's card."""
+    steps: Annotated[dict[Key, PlanStep], Field(min_length=1, max_length=1000)]
+    """The plan, see `mien.bundles.plan`; a step reads only steps before it."""
+    answer: Key
+    """The step whose scores are the system's."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Hashes of the members' cards and the heads' networks, by path in the bundle's folder."""
+        hashes = {f"members/{name}/card.json": sha256 for name, sha256 in self.members.items()}
+        for name, step in self.steps.items():
+            if isinstance(step, HeadsStep):
+                for number, head in enumerate(step.heads):
+                    hashes[head_path(name, number)] = head.sha256
+        return hashes
+
+    @model_validator(mode="after")
+    def _check_hash(self) -> "SystemCard":
+        if self.sha256 != hash_of_files(self.files):
+            raise ValueError("sha256: not that of the files which the card names")
+        return self
+
+    @model_validator(mode="after")
+    def _check_plan(self) -> "SystemCard":
+        check_families(self.tasks)
+        known: dict[str, PlanStep] = {}
+        for name, step in self.steps.items():
+            if isinstance(step, ScoreStep | HeadsStep) and step.member not in self.members:
+                raise ValueError(f"steps.{name}: {step.member} is no member")
+            for other in inputs_of(step):
+                if other not in known:
+                    raise ValueError(f"steps.{name}: {other} is no step before it")
+                given = {task.family for task in tasks_of(known, other)}
+                if missing := set(families_of(step)) - given:
+                    raise ValueError(f"steps.{name}: {other} gives no {', '.join(sorted(missing))}")
+            known[name] = step
+        if self.answer not in known:
+            raise ValueError(f"answer: {self.answer} is no step")
+        if tasks_of(known, self.answer) != tuple(spec.task for spec in self.tasks):
+            raise ValueError(f"answer: {self.answer} gives other tasks than the card's")
+        return self
+
+    def never_right(self) -> dict[str, str]:
+        """As of `AffectCard`."""
+        return never_right(self.tasks, self.scores)
 
 
-def read_card(path: Path) -> AffectCard | FaceCard:
+def head_path(step: str, number: int) -> str:
+    """Where a system keeps the network of some heads.
+
+    Args:
+        step: The step of the plan.
+        number: Which of its networks, from 0.
+
+    Returns:
+        A path in the bundle's folder.
+    """
+    return f"heads/{step}-{number}.onnx"
+
+
+def hash_of_files(files: Mapping[str, str]) -> str:
+    """Hash the hashes of some files.
+
+    Args:
+        files: Hashes by path.
+
+    Returns:
+        SHA-256 of what ``sha256sum`` prints of them in the order of their paths, in hexadecimal.
+    """
+    lines = [f"{sha256}  {path}\n" for path, sha256 in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+AnyCard = AffectCard | FaceCard | SystemCard
+Card = Annotated[AnyCard, Field(discriminator="reads")]
+_ANY_CARD: TypeAdapter[AnyCard] = TypeAdapter(Card)
+
+
+def read_card(path: Path) -> AnyCard:
     """Read a card.
 
     Args:
@@ -333,7 +263,7 @@ def read_card(path: Path) -> AffectCard | FaceCard:
     return parse_card(content, str(path))
 
 
-def parse_card(content: bytes, where: str) -> AffectCard | FaceCard:
+def parse_card(content: bytes, where: str) -> AnyCard:
     """Parse a card.
 
     Args:
@@ -373,7 +303,7 @@ def _card_error(error: ValidationError, content: bytes, where: str) -> BundleErr
     key = ".".join(str(part) for part in first["loc"][1:]) or "the file"
     why = first["msg"].removeprefix("Value error, ")
     advice = "get the bundle again from where it came"
-    if why.endswith(_OWN_KEY):
+    if why.endswith(OWN_KEY):
         advice = "change it here if they are yours"
     return BundleError(printable(f"{where}: {key}: {why}; {advice}"))
 
@@ -388,7 +318,7 @@ def _version(content: bytes) -> int:
     return version if isinstance(version, int) else 0
 
 
-def write_card(card: AffectCard | FaceCard, path: Path) -> None:
+def write_card(card: AnyCard, path: Path) -> None:
     """Write a card as indented JSON; a reader never sees half of it.
 
     Args:

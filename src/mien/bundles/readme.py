@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from mien.bundles.card import AffectCard, FaceCard, Published, Score, TaskCard, Terms
+from mien.bundles.card import AffectCard, FaceCard
+from mien.bundles.card_parts import Published, Score, TaskCard, Terms
 
 __all__ = [
     "bullets",

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bundles.card import NAME, AffectCard, FaceCard, read_card
+from mien.bundles.card import AffectCard, FaceCard, read_card
+from mien.bundles.card_parts import NAME
 from mien.bundles.engines import Engine, FileEngine, open_engine, reason
 from mien.bundles.gate import inspect, interruptible, read_file
 from mien.bundles.model import BATCH, Model, check_finite

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import DataError
-from mien.evaluation.ensemble import rows_with_nan
+from mien.systems.ensemble import rows_with_nan
 from mien.tasks import Floats
 from mien.temporal.rows import Codes, group_codes
 

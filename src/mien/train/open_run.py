@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mien.bundles.card import AffectCard, TaskCard
+from mien.bundles.card import AffectCard
+from mien.bundles.card_parts import TaskCard
 from mien.bundles.engines import open_engine
 from mien.bundles.store import Model
 from mien.train.onnx.merge_heads import join

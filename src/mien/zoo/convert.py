@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from mien.bundles.card import AffectCard, FaceCard, Made
+from mien.bundles.card import AffectCard, FaceCard
+from mien.bundles.card_parts import Made
 from mien.bundles.engines import TOLERANCE, open_engine, reason
 from mien.bundles.gate import inspect
 from mien.errors import BundleError

@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from mien.bundles.card import MOST_CARD, NAME, NOT_FOR, Published, Search, Strict, TaskCard, Terms
+from mien.bundles.card import MOST_CARD, Search
+from mien.bundles.card_parts import NAME, NOT_FOR, Published, Strict, TaskCard, Terms
 from mien.bundles.readme import bullets, published_page, seen_page, table, tasks_page
 from mien.bundles.store import KNOWN, home
 from mien.documents import check_json, read_bounded

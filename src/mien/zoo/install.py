@@ -11,7 +11,8 @@ from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 
-from mien.bundles.card import NAME, AffectCard, FaceCard, write_card
+from mien.bundles.card import AffectCard, FaceCard, write_card
+from mien.bundles.card_parts import NAME
 from mien.bundles.gate import inspect
 from mien.bundles.readme import readme
 from mien.bundles.store import (

@@ -11,8 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from mien.errors import DataError
-from mien.evaluation import ensemble
-from mien.evaluation.ensemble import blend
 from mien.evaluation.nested_tuning import GRID, Tuned, decide, fit, thresholds_for
 from mien.recipes.predictions import Part
 from mien.recipes.steps.base import STEP, Step, StepContext
@@ -25,6 +23,8 @@ from mien.recipes.steps.tuning import (
     is_shared,
     tune_and_apply,
 )
+from mien.systems import ensemble
+from mien.systems.ensemble import blend
 from mien.tasks import Floats
 from mien.temporal.adaptive_rate import Strides, apply_strides, fit_strides
 from mien.temporal.rows import ema_rows, smooth_rows

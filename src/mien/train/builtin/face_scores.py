@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mien.bundles.card import Score
+from mien.bundles.card_parts import Score
 from mien.data.sets.ferplus import read_table
 from mien.faces.detect import Detector, anchor_points, decode
 from mien.faces.track import overlap

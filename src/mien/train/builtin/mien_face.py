@@ -19,7 +19,8 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from mien.bundles.card import NOT_FOR, FaceCard, Made, Search, Terms
+from mien.bundles.card import FaceCard, Search
+from mien.bundles.card_parts import NOT_FOR, Made, Terms
 from mien.bundles.engines import open_engine
 from mien.data.sets.portraits import Portraits
 from mien.faces.detect import STRIDES, Detector

@@ -7,7 +7,8 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 
-from mien.bundles.card import NOT_FOR, AffectCard, Made, Terms
+from mien.bundles.card import AffectCard
+from mien.bundles.card_parts import NOT_FOR, Made, Terms
 from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.files import wrap_os_errors

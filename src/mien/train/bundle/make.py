@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import torch
 
-from mien.bundles.card import NOT_FOR, AffectCard, Score, TaskCard
+from mien.bundles.card import AffectCard
+from mien.bundles.card_parts import NOT_FOR, Score, TaskCard
 from mien.errors import BundleError, DataError, OutputError
 from mien.files import replace_folder, wrap_os_errors
 from mien.progress import Progress, silent

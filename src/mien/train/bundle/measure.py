@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from mien.bundles.card import AffectCard, Score
+from mien.bundles.card import AffectCard
+from mien.bundles.card_parts import Score
 from mien.bundles.engines import available, open_engine
 from mien.bundles.store import Model
 from mien.data.label_table import labels

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mien.bundles.card import AffectCard, FaceCard, Score, write_card
+from mien.bundles.card import AffectCard, FaceCard, write_card
+from mien.bundles.card_parts import Score
 from mien.bundles.readme import readme
 from mien.metrics import bootstrap
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final, Literal
 
-from mien.bundles.card import Made, Terms
+from mien.bundles.card_parts import Made, Terms
 from mien.bundles.store import open_bundle
 from mien.data.label_table import Split
 from mien.data.registry import Cut, Drawn, OneSet, set_name, unmixed

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from mien.bundles.card import Strict, Terms
+from mien.bundles.card_parts import Strict, Terms
 
 __all__ = ["CardSettings"]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mien.bundles.card import check_task
+from mien.bundles.card_parts import check_task
 from mien.bundles.store import bundles
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.registry import Set, starting_from
