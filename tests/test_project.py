@@ -17,7 +17,7 @@ SRC = ROOT / "src" / "mien"
 ROOMS = {
     "": (
         "_version", "errors", "text", "documents", "files", "claims", "progress", "tasks", "records", "metrics", "sources", "faces",
-        "bundles", "zoo", "compat", "temporal", "outputs", "analysis", "batch", "demo", "doctor", "data", "evaluation", "train", "recipes",
+        "bundles", "zoo", "compat", "temporal", "systems", "outputs", "analysis", "batch", "demo", "doctor", "data", "evaluation", "train", "recipes",
         "cli", "__main__",
     ),
     "sources": (
@@ -29,7 +29,7 @@ ROOMS = {
         "registry", "balance", "standins", "submissions", "superres",
     ),
     "train": (
-        "settings", "objective", "networks", "inputs", "optim", "runs", "onnx", "open_run", "open_model", "evaluate_models", "bundle", "distributed",
+        "settings", "objective", "networks", "inputs", "optim", "distributed", "runs", "onnx", "open_run", "open_model", "evaluate_models", "bundle",
         "distillation", "cost", "features", "loop", "superres", "builtin", "mien_face", "mien_s", "mien_xs",
     ),
     "recipes": (

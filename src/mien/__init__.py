@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from mien.analysis.options import Options
     from mien.analysis.reader import Analysis, Reader, analyze
     from mien.batch.many import analyze_many
-    from mien.bundles.store import Model, load
+    from mien.bundles.store import Model
     from mien.errors import MienError
     from mien.outputs.read import read_table
     from mien.records import Face, Frame, Reading, Status
+    from mien.systems.opening import load
     from mien.tasks import TASKS, Task
     from mien.temporal.readings import Smoothing
 
@@ -43,7 +44,7 @@ _HOMES = {
     "Task": "tasks",
     "analyze": "analysis.reader",
     "analyze_many": "batch.many",
-    "load": "bundles.store",
+    "load": "systems.opening",
     "read_table": "outputs.read",
 }
 _MODULES = ("errors", "records")

@@ -9,8 +9,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from mien.bundles.store import bundle_folder, load, load_detector, open_bundle
+from mien.bundles.store import bundle_folder, load_detector, open_bundle
 from mien.errors import BundleError
+from mien.systems.opening import load
 from mien.tasks import COMPOUNDS, Task
 
 __all__ = ["KEPT", "Networks", "load_networks"]
@@ -30,7 +31,7 @@ class Networks:
         engine: What runs the network that reads affect.
 
     Attributes:
-        model: The network that reads affect.
+        model: The network that reads affect, or a system of several.
         detector: The face detector.
         finder: The card of the face detector's bundle.
         expressions: The bundle's expression labels, in order; None where compound expressions

@@ -7,7 +7,7 @@ own, in which only the newest frame waits.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from mien.analysis.networks import Networks
 from mien.analysis.options import Choice, Options
+from mien.bundles.model import Cut
 from mien.errors import LabelMismatchError, UnknownNameError
 from mien.faces.lookback import look_back
 from mien.faces.orientation import SPACING_S, TurnSampler
-from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.records import Face, Frame, Reading, Status
 from mien.sources import Kind, Source, open_source
@@ -54,7 +54,7 @@ class _Detections:
 
     frame: Frame
     faces: list[Face]
-    crops: list[Image]
+    crops: list[Cut]
 
 
 class Pipeline:
@@ -200,6 +200,9 @@ class Pipeline:
             readings = self._score_each(detections)
         else:
             readings = self._score(detections)
+        readings = iter(self.networks.model.over_time(readings, live=source.live))
+        if self._composes:
+            readings = self._composed(readings)
         smoothing = self.smoothing(source.live)
         if smoothing:
             # Filling a gap needs its far side, which a live source has not reached yet.
@@ -214,7 +217,7 @@ class Pipeline:
         sampler: TurnSampler | None = None
         if self.options.rotate == "check" and source.kind == "video":
             sampler = TurnSampler(self.networks.detector)
-        pixels = self.networks.model.card.pixels
+        model = self.networks.model
         for frame, faces in _track(frames, tracker, source):
             if frame.pixels is None:
                 yield _Detections(frame, [], [])
@@ -222,7 +225,7 @@ class Pipeline:
             if sampler is not None:
                 sampler.add(frame.pixels, frame.time_s, upright=bool(faces))
             chosen = _chosen(faces, self.options.faces)
-            crops = [prepare(frame.pixels, face, pixels) for face in chosen]
+            crops = [model.cut(frame.pixels, face) for face in chosen]
             yield _Detections(replace(frame, pixels=_NO_PIXELS), chosen, crops)
         if sampler is not None and sampler.turn:
             source.note(
@@ -239,7 +242,7 @@ class Pipeline:
         with ThreadPoolExecutor(1) as pool:
             waiting: deque[tuple[list[_Detections], Future[dict[str, Floats]]]] = deque()
             for batch in _batches(detections, BATCH):
-                crops: list[Image] = []
+                crops: list[Cut] = []
                 for frame in batch:
                     crops += frame.crops
                 waiting.append((batch, pool.submit(self._scores, crops)))
@@ -255,12 +258,20 @@ class Pipeline:
         for frame in detections:
             yield from _readings([frame], self._scores(frame.crops))
 
-    def _scores(self, crops: Sequence[Image]) -> dict[str, Floats]:
+    def _scores(self, crops: Sequence[Cut]) -> dict[str, Floats]:
         """Scores (N, K) by task family for N crops."""
-        scores = self.networks.model.score_prepared(crops)
-        if self._composes and self.networks.expressions:
-            scores["ce"] = both_members(scores["expr"], self.networks.expressions)
-        return scores
+        return self.networks.model.score_cuts(crops)
+
+    def _composed(self, readings: Iterable[Reading]) -> Iterator[Reading]:
+        """The readings with compound expressions computed from their expressions."""
+        names = self.networks.expressions
+        assert names is not None
+        for reading in readings:
+            if not reading.scores:
+                yield reading
+                continue
+            [compounds] = both_members(reading.scores["expr"][None], names)
+            yield replace(reading, scores={**reading.scores, "ce": compounds})
 
 
 def _track(

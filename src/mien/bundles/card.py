@@ -40,6 +40,7 @@ __all__ = [
     "AnyCard",
     "Card",
     "FaceCard",
+    "NetworkCard",
     "Search",
     "SystemCard",
     "hash_of_files",
@@ -240,7 +241,9 @@ def hash_of_files(files: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-AnyCard = AffectCard | FaceCard | SystemCard
+NetworkCard = AffectCard | FaceCard
+"""Card of a bundle with one network."""
+AnyCard = NetworkCard | SystemCard
 Card = Annotated[AnyCard, Field(discriminator="reads")]
 _ANY_CARD: TypeAdapter[AnyCard] = TypeAdapter(Card)
 

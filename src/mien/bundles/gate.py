@@ -14,7 +14,7 @@ from mien.text import printable
 if TYPE_CHECKING:
     from mien.bundles.graph import Need
 
-__all__ = ["MOST_BYTES", "inspect", "interruptible", "read_file"]
+__all__ = ["MOST_BYTES", "inspect", "inspect_network", "interruptible", "read_file"]
 
 MOST_BYTES: Final = {"card.json": MOST_CARD, "README.md": 4 << 20, "model.onnx": 1 << 30}
 """Largest size of each file of a bundle."""
@@ -61,9 +61,6 @@ def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
             beyond the standard ones, is too large or too much work (`mien.bundles.graph`), or
             its outputs are not those of the card, in the card's order.
     """
-    # Not at the top of the module: bundles that come with mien are loaded without onnx.
-    from mien.bundles import graph
-
     if isinstance(card, AffectCard):
         expected = card.outputs
         shape = (1, card.pixels.channels, card.pixels.size, card.pixels.size)
@@ -71,6 +68,29 @@ def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
         side = max(card.search.side, card.search.window)
         expected = ("grid",)
         shape = (1, 1, side, side)
+    return inspect_network(card.name, network, shape, expected)
+
+
+def inspect_network(
+    where: str, network: bytes, shape: tuple[int, ...], expected: tuple[str, ...]
+) -> "Need":
+    """Check a network of any input before an engine loads it.
+
+    Args:
+        where: What the message begins with.
+        network: Content of the ONNX file.
+        shape: Of its input.
+        expected: Names of its outputs, in their order.
+
+    Returns:
+        What it costs for an input of that shape.
+
+    Raises:
+        BundleError: As `inspect` raises it.
+    """
+    # Not at the top of the module: bundles that come with mien are loaded without onnx.
+    from mien.bundles import graph
+
     key = hashlib.sha256(network).hexdigest(), shape, expected
     if key in _inspected:
         return _inspected[key]
@@ -78,11 +98,11 @@ def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
         model = graph.checked(network)
         need = graph.bounded(model, shape)
     except BundleError as error:
-        raise BundleError(f"{card.name}: {error}") from error
+        raise BundleError(f"{where}: {error}") from error
     outputs = tuple(output.name for output in model.graph.output)
     if outputs != expected:
         raise BundleError(
-            f"{card.name}: the network gives {printable(', '.join(outputs))}, the card says "
+            f"{where}: the network gives {printable(', '.join(outputs))}, the card says "
             f"{', '.join(expected)}; do not use it"
         )
     _inspected[key] = need

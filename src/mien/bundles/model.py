@@ -1,6 +1,6 @@
 """A network that reads affect from cropped faces."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,16 +10,18 @@ from mien.bundles.card import AffectCard
 from mien.bundles.engines import Engine
 from mien.errors import BundleError
 from mien.faces.prepare import normalise, prepare, prepare_crop
-from mien.records import Face
+from mien.records import Face, Reading
 from mien.tasks import Floats, Task
 
-__all__ = ["BATCH", "Model", "check_finite"]
+__all__ = ["BATCH", "Cut", "Image", "Model", "check_finite"]
 
 BATCH: Final = 64
 """Crops that go through a network together."""
 
 Image = NDArray[np.uint8]
 Floats32 = NDArray[np.float32]
+Cut = tuple[Image, ...]
+"""A face as networks see it: one crop for each network, RGB uint8 (size, size, 3)."""
 
 
 class Model:
@@ -90,11 +92,61 @@ class Model:
                 "name a bundle with tasks"
             )
         raw = self._run(crops, len(self.tasks))
+        families = [task.family for task in self.tasks]
+        return self.decode(dict(zip(families, raw, strict=True)))
+
+    def decode(self, raw: Mapping[str, Floats32]) -> dict[str, Floats]:
+        """Scores from raw outputs.
+
+        Args:
+            raw: By task family, (N, K), as `features_and_raw` gives them.
+
+        Returns:
+            Scores by task family, as `score` gives them.
+        """
         scores = {}
-        for task, output in zip(self.tasks, raw, strict=True):
+        for task in self.tasks:
             temperature = self.card.temperature.get(task.family, 1.0)
-            scores[task.family] = task.decode(output / temperature)
+            scores[task.family] = task.decode(raw[task.family] / temperature)
         return scores
+
+    def cut(self, image: Image, face: Face) -> Cut:
+        """Cut a face out of its frame.
+
+        Args:
+            image: The frame, RGB uint8 (H, W, 3).
+            face: The face, in px of the frame.
+
+        Returns:
+            Its crop, as the only one.
+        """
+        return (prepare(image, face, self.card.pixels),)
+
+    def score_cuts(self, cuts: Sequence[Cut]) -> dict[str, Floats]:
+        """Read faces that `cut` cut out.
+
+        Args:
+            cuts: N of them.
+
+        Returns:
+            Scores by task family, as `score` gives them.
+
+        Raises:
+            BundleError: As for `score`.
+        """
+        return self.score_prepared([crop for (crop,) in cuts])
+
+    def over_time(self, readings: Iterable[Reading], *, live: bool = False) -> Iterable[Reading]:
+        """Leave readings as they are: one network reads each face by itself.
+
+        Args:
+            readings: Of one source.
+            live: Whether the source makes its pictures while it is read.
+
+        Returns:
+            The same readings.
+        """
+        return readings
 
     def features(self, crops: Sequence[Image], points: Floats | None = None) -> Floats32:
         """Pooled output of the backbone, before the heads.
@@ -133,6 +185,25 @@ class Model:
         *raw, features = self._run(self.prepare(crops, points), None)
         families = [task.family for task in self.tasks]
         return features, dict(zip(families, raw, strict=True))
+
+    def raw_and_numbers(self, crops: Sequence[Image]) -> tuple[dict[str, Floats32], Floats32]:
+        """Raw outputs, and everything the network gives side by side, for heads.
+
+        Args:
+            crops: N crops that `prepare` made.
+
+        Returns:
+            By task family the raw output (N, K); and (N, D), the features where it exposes them,
+            then the raw outputs.
+
+        Raises:
+            BundleError: The network gives NaN or infinity.
+        """
+        outputs = self._run(crops, None)
+        families = [task.family for task in self.tasks]
+        raw = dict(zip(families, outputs, strict=False))
+        features = outputs[len(families) :]
+        return raw, np.concatenate([*features, *outputs[: len(families)]], axis=1)
 
     def prepare(self, crops: Sequence[Image], points: Floats | None = None) -> list[Image]:
         """Bring crops to the size of the network's input.

@@ -1,9 +1,11 @@
 """A bundle's README, made from its card and from nothing else."""
 
+import json
 from collections.abc import Sequence
 
-from mien.bundles.card import AffectCard, FaceCard
+from mien.bundles.card import AffectCard, AnyCard, SystemCard
 from mien.bundles.card_parts import Published, Score, TaskCard, Terms
+from mien.bundles.plan import HeadsStep, ScoreStep
 
 __all__ = [
     "bullets",
@@ -11,13 +13,14 @@ __all__ = [
     "readme",
     "scores_page",
     "seen_page",
+    "steps_page",
     "table",
     "tasks_page",
     "worse_page",
 ]
 
 
-def readme(card: AffectCard | FaceCard) -> str:
+def readme(card: AnyCard) -> str:
     """A bundle's README: what it is, what it saw, how good it is, where it fails.
 
     Args:
@@ -27,8 +30,10 @@ def readme(card: AffectCard | FaceCard) -> str:
         Markdown, with a line break at the end.
     """
     parts = [f"# {card.name}", card.summary, _facts(card)]
-    if isinstance(card, AffectCard) and card.tasks:
+    if isinstance(card, AffectCard | SystemCard) and card.tasks:
         parts += ["## What it predicts", tasks_page(card.tasks)]
+    if isinstance(card, SystemCard):
+        parts += ["## How it reads", steps_page(card)]
     parts += _score_parts(card)
     parts += ["## Where it fails", bullets(card.limits)]
     parts += ["## Must not be used for", bullets(card.not_for)]
@@ -39,7 +44,7 @@ def readme(card: AffectCard | FaceCard) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _score_parts(card: AffectCard | FaceCard) -> list[str]:
+def _score_parts(card: AnyCard) -> list[str]:
     # Scores on degraded pictures are no measure of normal use: they have a table of their own.
     plain = [score for score in card.scores if not score.condition]
     degraded = [score for score in card.scores if score.condition]
@@ -85,6 +90,30 @@ def scores_page(scores: Sequence[Score]) -> str:
         interval = f"{score.low:.3f} to {score.high:.3f}"
         rows.append([score.metric, f"{score.value:.3f}", interval, score.data, str(score.faces)])
     return table(["metric", "value", "95 % interval", "on", "faces"], rows)
+
+
+def steps_page(card: SystemCard) -> str:
+    """Table of what a system does, step by step.
+
+    Args:
+        card: The system's card.
+
+    Returns:
+        Markdown, one row per step.
+    """
+    rows = []
+    for name, step in card.steps.items():
+        settings = step.model_dump(mode="json", exclude_defaults=True, exclude={"do", "tasks"})
+        if isinstance(step, HeadsStep):
+            # The hash, the columns and the tasks of each network are for machines.
+            learned = [", ".join(spec.key for spec in head.tasks) for head in step.heads]
+            settings = {"member": step.member, "heads": learned}
+        elif isinstance(step, ScoreStep):
+            settings = {"member": step.member}
+        shown = "; ".join(f"{key}: {json.dumps(value)}" for key, value in settings.items())
+        marked = f"{name} (the answer)" if name == card.answer else name
+        rows.append([marked, step.do, shown])
+    return table(["step", "does", "with"], rows)
 
 
 def published_page(scores: Sequence[Published]) -> str:
@@ -138,7 +167,7 @@ def worse_page(scores: Sequence[Score]) -> str:
     return table(["condition", "what was done", *titles], rows)
 
 
-def _facts(card: AffectCard | FaceCard) -> str:
+def _facts(card: AnyCard) -> str:
     lines = [f"Licence of the weights: {card.licence}"]
     if isinstance(card, AffectCard):
         pixels = card.pixels
@@ -146,9 +175,14 @@ def _facts(card: AffectCard | FaceCard) -> str:
         lines.append(f"Reads: crops of {size}, {pixels.colour}, {pixels.alignment} alignment")
         if card.features:
             lines.append(f"Exposes features: {card.features} numbers a face, the output `features`")
+    elif isinstance(card, SystemCard):
+        lines.append(
+            f"Reads: films, frame by frame, by {len(card.members)} networks that see faces"
+        )
     else:
         lines.append(f"Reads: frames of any size, searched at up to {card.search.side} px")
-    lines.append(f"sha256 of model.onnx: `{card.sha256}`")
+    files = "the lines of sha256sum of its files" if isinstance(card, SystemCard) else "model.onnx"
+    lines.append(f"sha256 of {files}: `{card.sha256}`")
     return bullets(lines)
 
 

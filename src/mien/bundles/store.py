@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bundles.card import AffectCard, FaceCard, read_card
+from mien.bundles.card import AffectCard, FaceCard, NetworkCard, SystemCard, read_card
 from mien.bundles.card_parts import NAME
 from mien.bundles.engines import Engine, FileEngine, open_engine, reason
 from mien.bundles.gate import inspect, interruptible, read_file
@@ -29,6 +29,7 @@ __all__ = [
     "KNOWN",
     "Bundle",
     "Model",
+    "SystemBundle",
     "bundle_folder",
     "bundles",
     "embedded",
@@ -36,6 +37,7 @@ __all__ = [
     "installed",
     "load",
     "load_detector",
+    "open_any",
     "open_bundle",
     "read_bundle",
 ]
@@ -68,7 +70,7 @@ class Bundle:
     """
 
     folder: Path
-    card: AffectCard | FaceCard
+    card: NetworkCard
 
     def __repr__(self) -> str:
         sha256 = self.card.sha256[:12]
@@ -107,6 +109,23 @@ class Bundle:
     def comes_with_mien(self) -> bool:
         """Whether it is part of the package, and as safe as its code: mien's tests inspect it."""
         return self.folder.parent == _EMBEDDED
+
+
+@dataclass(frozen=True, slots=True)
+class SystemBundle:
+    """A folder with ``card.json``, ``members/`` and ``heads/``.
+
+    Attributes:
+        folder: The folder.
+        card: Content of ``card.json``.
+    """
+
+    folder: Path
+    card: SystemCard
+
+    def __repr__(self) -> str:
+        members = ", ".join(self.card.members)
+        return f"SystemBundle({self.card.name!r} in {str(self.folder)!r}, members {members})"
 
 
 def home() -> Path:
@@ -173,13 +192,36 @@ def bundles() -> dict[str, Path]:
 
 
 def open_bundle(name: str | Path) -> Bundle:
-    """Open a bundle by name or folder, without reading its network.
+    """Open a bundle of one network by name or folder, without reading the network.
 
     Args:
         name: Its name, or a folder; a `Path` that exists is always a folder.
 
     Returns:
         The bundle.
+
+    Raises:
+        UnknownNameError: There is none; the message suggests the nearest names.
+        BundleError: Its card is wrong, it is a system of several networks, or it is known but not
+            on this machine.
+    """
+    bundle = open_any(name)
+    if isinstance(bundle, SystemBundle):
+        raise BundleError(
+            f"{bundle.card.name} is a system of several networks, and one alone is needed here; "
+            "name one of the folders in its members/, or another bundle"
+        )
+    return bundle
+
+
+def open_any(name: str | Path) -> Bundle | SystemBundle:
+    """Open a bundle of one network, or a system of several, without reading networks.
+
+    Args:
+        name: As for `open_bundle`.
+
+    Returns:
+        The bundle or system.
 
     Raises:
         UnknownNameError: There is none; the message suggests the nearest names.
@@ -245,13 +287,14 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _open_once(name: str | Path) -> Bundle:
+def _open_once(name: str | Path) -> Bundle | SystemBundle:
     folder = _find_folder(name)
     if not any(os.path.lexists(folder / file) for file in ("card.json", "model.onnx")):
         raise UnknownNameError(
             "bundle", str(name), bundles(), "a bundle is a folder with card.json and model.onnx"
         )
-    return Bundle(folder, read_card(folder / "card.json"))
+    card = read_card(folder / "card.json")
+    return SystemBundle(folder, card) if isinstance(card, SystemCard) else Bundle(folder, card)
 
 
 def _find_folder(name: str | Path) -> Path:

@@ -9,9 +9,9 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from mien.bundles.card import AffectCard, FaceCard
+from mien.bundles.card import AffectCard, AnyCard, FaceCard, SystemCard
 from mien.bundles.readme import readme
-from mien.bundles.store import bundles, embedded, open_bundle
+from mien.bundles.store import bundles, embedded, open_any
 from mien.cli.bars import Bar
 from mien.cli.terminal import handle_errors, out
 from mien.cli.train import needs_extra
@@ -66,8 +66,9 @@ def _rows() -> Iterator[tuple[str, ...]]:
     for name, folder in available.items():
         where = "with mien" if name in embedded() else "installed"
         try:
-            card = open_bundle(folder).card
-            size = f"{(folder / 'model.onnx').stat().st_size / 1e6:.1f}"
+            card = open_any(folder).card
+            networks = sum(path.stat().st_size for path in folder.rglob("*.onnx"))
+            size = f"{networks / 1e6:.1f}"
             yield name, where, size, _outputs(card), card.licence
         except (MienError, OSError):
             yield name, where, "", f"broken: see mien bundles verify {name}", ""
@@ -85,12 +86,12 @@ def _rows() -> Iterator[tuple[str, ...]]:
             yield name, "installed", "", f"broken: see mien bundles verify {name}", ""
 
 
-def _outputs(card: "AffectCard | FaceCard | Entry") -> str:
+def _outputs(card: "AnyCard | Entry") -> str:
     """What a network gives, in a word or two."""
     tasks = () if isinstance(card, FaceCard) else card.tasks
     if tasks:
         return ", ".join(spec.key for spec in tasks)
-    if isinstance(card, AffectCard | FaceCard):
+    if isinstance(card, AffectCard | FaceCard | SystemCard):
         reads = card.reads
     elif card.network is not None:
         reads = card.network.reads
@@ -122,7 +123,7 @@ def show(
         if name not in bundles() and (name in zoo.entries() or name in kept):
             out.print(zoo.page(zoo.entry(name), kept.get(name)), markup=False, end="")
         else:
-            out.print(readme(open_bundle(name).card), markup=False, end="")
+            out.print(readme(open_any(name).card), markup=False, end="")
 
 
 def verify(

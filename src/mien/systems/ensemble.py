@@ -1,6 +1,7 @@
 """Two or more models' scores put together: a weighted mean, or one model where it is sure."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,7 +9,10 @@ from numpy.typing import ArrayLike
 from mien.errors import DataError
 from mien.tasks import Floats
 
-__all__ = ["blend", "override", "rows_with_nan"]
+__all__ = ["blend", "logit_blend", "override", "rows_with_nan"]
+
+# Probabilities are not taken to be smaller, where their logarithms are infinite.
+_LEAST: Final = 1e-8
 
 
 def blend(parts: Sequence[ArrayLike], weights: Sequence[float]) -> Floats:
@@ -39,6 +43,28 @@ def blend(parts: Sequence[ArrayLike], weights: Sequence[float]) -> Floats:
         total = total + weight * part
         total_weight = total_weight + weight
     return np.asarray(total / total_weight)
+
+
+def logit_blend(parts: Sequence[ArrayLike], weights: Sequence[float]) -> Floats:
+    """Weighted mean of the logits of two or more models' shares of classes, as shares again.
+
+    Args:
+        parts: (N, K) each, probabilities whose rows sum to 1.
+        weights: As for `blend`.
+
+    Returns:
+        Probabilities (N, K).
+
+    Raises:
+        ValueError: As for `blend`.
+        DataError: As for `blend`.
+
+    >>> logit_blend([[[0.5, 0.5]], [[0.9, 0.1]]], [1.0, 1.0]).round(3).tolist()
+    [[0.75, 0.25]]
+    """
+    # Up to a constant, which the softmax removes, the logits of classes are their logarithms.
+    logits = blend([np.log(np.maximum(part, _LEAST)) for part in parts], weights)
+    return np.asarray(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
 
 
 def _check_weights(parts: int, weights: Sequence[float]) -> None:

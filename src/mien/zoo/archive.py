@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mien.bundles.card import AffectCard, FaceCard, parse_card
+from mien.bundles.card import AffectCard, FaceCard, SystemCard, parse_card
 from mien.bundles.gate import MOST_BYTES, inspect, read_file
 from mien.bundles.readme import readme
 from mien.bundles.store import embedded, home, open_bundle, read_bundle
@@ -230,6 +230,11 @@ def _content(
 def _verified(where: str, content: bytes, network: bytes) -> Content:
     """A card and its network; raises BundleError, which names `where`, if they do not match."""
     card = parse_card(content, f"{where}/card.json")
+    if isinstance(card, SystemCard):
+        raise BundleError(
+            f"{where}: a system of several networks, which is not packed; copy its folder, "
+            "and name that as --bundle"
+        )
     sha256 = hashlib.sha256(network).hexdigest()
     if sha256 != card.sha256:
         raise BundleError(

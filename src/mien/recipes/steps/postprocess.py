@@ -4,12 +4,13 @@ Settings can be given, or tuned on split val; see `mien.recipes.steps.tuning`.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 from typing_extensions import override
 
+from mien.bundles.plan import Kernel
 from mien.errors import DataError
 from mien.evaluation.nested_tuning import GRID, Tuned, decide, fit, thresholds_for
 from mien.recipes.predictions import Part
@@ -24,66 +25,15 @@ from mien.recipes.steps.tuning import (
     tune_and_apply,
 )
 from mien.systems import ensemble
-from mien.systems.ensemble import blend
+from mien.systems.ensemble import blend, logit_blend
+from mien.systems.kernels import apply_kernel
 from mien.tasks import Floats
 from mien.temporal.adaptive_rate import Strides, apply_strides, fit_strides
-from mien.temporal.rows import ema_rows, smooth_rows
 
 __all__ = ["AdaptiveRate", "Blend", "Kernel", "Override", "Smooth", "Threshold"]
 
-_EPSILON: Final = 1e-7
-"""Probabilities are kept so far from 0 and 1, where their logits are infinite."""
 _SHARES: Final = tuple(round(0.1 * i, 1) for i in range(11))
 """Shares of the first of two steps that ``tune`` chooses from."""
-
-
-class Kernel(BaseModel):
-    """How scores are smoothed within a video: over a window, or by a running mean.
-
-    Attributes:
-        window: See `mien.temporal.rows.smooth_rows`.
-        sigma: The same.
-        unit: The same; ``rows`` unless given.
-        alpha: Of a running mean instead, see `mien.temporal.rows.ema_rows`. Classes and units are
-            averaged as logits: if the layer that computes these is affine, that is the running mean
-            of the embeddings it reads (as the authors of SMM-EmotionNet do).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    window: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    sigma: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    unit: Literal["rows", "frames"] | None = None
-    alpha: Annotated[float, Field(ge=0, le=1e6)] | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.window is None) == (self.alpha is None):
-            raise ValueError("give a window, or alpha for a running mean")
-        if self.alpha is not None and (self.sigma is not None or self.unit is not None):
-            raise ValueError("alpha: a running mean has no sigma and no unit; leave them out")
-        return self
-
-    def __call__(self, values: Floats, part: Part, kind: str) -> Floats:
-        """Smooth scores (N, K) of a task of some kind within the videos of their part."""
-        video = part.table["video"]
-        frame = part.table["frame"]
-        if self.window is not None:
-            unit = self.unit or "rows"
-            return smooth_rows(
-                values, video, frame, window=self.window, sigma=self.sigma, unit=unit
-            )
-        assert self.alpha is not None
-        # Values such as valence have no logits.
-        if kind == "scalar":
-            return ema_rows(values, video, frame, self.alpha)
-        inside = np.clip(values, _EPSILON, 1 - _EPSILON)
-        if kind == "any_of":
-            logits = ema_rows(np.log(inside / (1 - inside)), video, frame, self.alpha)
-            return np.asarray(1 / (1 + np.exp(-logits)))
-        # Shares of classes: logits up to a constant, which dividing by the sum removes.
-        odds = np.exp(ema_rows(np.log(inside), video, frame, self.alpha))
-        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
 class Smooth(Step):
@@ -111,7 +61,8 @@ class Smooth(Step):
         kind = scores.task.kind
 
         def apply(kernel: Kernel, values: Floats, part: Part) -> Floats:
-            return kernel(values, part, kind)
+            video, frame = part.table["video"], part.table["frame"]
+            return apply_kernel(kernel, values, video, frame, kind)
 
         return tune_and_apply(candidates, apply, scores)
 
@@ -151,9 +102,7 @@ class Blend(Step):
         """Scores (N, K) of P steps' (P, N, K)."""
         if not self.logits:
             return blend(list(stack), weights)
-        # Up to a constant, which the softmax removes, the logits of classes are their logarithms.
-        logits = blend(list(np.log(np.maximum(stack, 1e-8))), weights)
-        return np.asarray(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+        return logit_blend(list(stack), weights)
 
     def _candidates(
         self, weights: float | tuple[float, ...] | str, step: str
