@@ -48,6 +48,7 @@ READABLE = (
     "cli",
     "demo",
     "doctor",
+    "documents",
     "errors",
     "files",
     "metrics",
@@ -55,6 +56,7 @@ READABLE = (
     "records",
     "tasks",
     "text",
+    "zoo",
 )
 
 

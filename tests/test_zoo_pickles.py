@@ -550,7 +550,7 @@ TENSOR = tensor((6,), (1,))[3 + len(text("t")) : -3]
 )  # fmt: skip
 def test_what_takes_long_counts_for_more_than_a_step(program, monkeypatch, tmp_path):
     """Twenty copies of 3,000 items each, a thousand numbers whose hashes could collide, and a thousand tensors, in a few steps."""
-    monkeypatch.setattr("mien.zoo.pickles._STEPS", 20_000)
+    monkeypatch.setattr("mien.zoo.pickle_machine._MOST_STEPS", 20_000)
     assert "more than 20,000 steps" in refusal(
         zipped(tmp_path / "x.pt", b"\x80\x04" + program, {"0": SIX})
     )
@@ -593,7 +593,7 @@ def module(parameters: bytes = b"", modules: bytes = b"") -> bytes:
 
 
 def test_places_left_empty_are_parts_too(monkeypatch, tmp_path):
-    monkeypatch.setattr("mien.zoo.pickles._PARTS", 1000)
+    monkeypatch.setattr("mien.zoo.pickles._MOST_PARTS", 1000)
     empty = module(b"".join(text(f"p{i}") + b"N" for i in range(400))) + b"q\x000"
     net = module(modules=b"".join(text(f"m{i}") + b"h\x00" for i in range(3)))
     assert "more than 1,000 parts" in _message(
@@ -624,7 +624,7 @@ def test_a_file_too_large_for_the_machine(kind, why, legacy, monkeypatch, tmp_pa
     def ended(_: object) -> None:
         raise kind
 
-    monkeypatch.setattr("mien.zoo.pickles.genops", ended)
+    monkeypatch.setattr("mien.zoo.pickle_operations.genops", ended)
     assert why in refusal(pt_file(nn.Linear(2, 2), tmp_path / "x.pt", legacy=legacy))
 
 

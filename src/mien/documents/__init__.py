@@ -1,4 +1,4 @@
-"""Files that people and strangers wrote, JSON and YAML: read once, strictly, and within bounds that are known before."""
+"""Files that people and strangers wrote, JSON and YAML: read once, strictly, and within bounds."""
 
 import json
 import os
@@ -12,72 +12,103 @@ __all__ = ["at_home", "check_json", "read_bounded"]
 
 
 def read_bounded(path: Path, most: int, kind: type[MienError], then: str) -> bytes:
-    """The content of a regular file of at most so many bytes.
+    """Read a regular file of a bounded size.
 
-    Links are followed to what they stand for. Nothing waits for a pipe, and nothing is read of a device or of what is too large.
+    Symbolic links are followed. It never waits for a pipe, and reads nothing of a device or of a
+    file that is too large.
 
     Args:
         path: The file.
-        most: Bytes it may have.
-        kind: What is raised.
+        most: Largest permitted size in bytes.
+        kind: The class of the error to raise.
         then: The next step, the end of the message.
 
+    Returns:
+        The content.
+
     Raises:
-        MienError: Of that kind: it is not there, cannot be read, is no regular file, or is too large.
+        MienError: Of that kind: the file is missing, cannot be read, is no regular file, or is
+            too large.
     """
     try:
-        facts = os.stat(path)  # before it is opened, for opening some devices does something
-        if why := _irregular(facts, most):
-            raise kind(f"{path}: {why}; {then}")
-        number = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
-        with open(number, "rb") as source:
-            facts = os.fstat(number)
-            if why := _irregular(facts, most):  # another may have taken its place
-                raise kind(f"{path}: {why}; {then}")
-            return source.read(facts.st_size)
+        # Before it is opened, as opening some devices does something.
+        _check_status(os.stat(path), path, most, kind, then)
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags)
+        with open(descriptor, "rb") as source:
+            # Again, as another file may have taken its place.
+            status = os.fstat(descriptor)
+            _check_status(status, path, most, kind, then)
+            return source.read(status.st_size)
     except MemoryError as error:
         raise kind(
-            f"{path}: this machine has not memory enough to hold it; end other programs, or use a smaller one"
+            f"{path}: this machine has not enough memory to hold it; "
+            "end other programs, or use a smaller one"
         ) from error
-    except (OSError, ValueError) as error:  # ValueError for a name with a null in it
+    # ValueError is for a name with a null character in it.
+    except (OSError, ValueError) as error:
         raise kind(f"{path}: {getattr(error, 'strerror', None) or error}; {then}") from error
 
 
-def _irregular(facts: os.stat_result, most: int) -> str:
-    """What keeps it from being read; nothing for a regular file of at most so many bytes."""
-    if not stat.S_ISREG(facts.st_mode):
-        return "a folder, not a file" if stat.S_ISDIR(facts.st_mode) else "no regular file"
-    return f"{facts.st_size} bytes, more than it can have ({most})" if facts.st_size > most else ""
+def _check_status(
+    status: os.stat_result, path: Path, most: int, kind: type[MienError], then: str
+) -> None:
+    """Raise the error unless it is a regular file of at most `most` bytes."""
+    if stat.S_ISDIR(status.st_mode):
+        raise kind(f"{path}: a folder, not a file; {then}")
+    if not stat.S_ISREG(status.st_mode):
+        raise kind(f"{path}: no regular file; {then}")
+    if status.st_size > most:
+        raise kind(f"{path}: {status.st_size} bytes, more than it can have ({most}); {then}")
 
 
 def at_home(path: str | Path, where: str = "") -> Path:
-    """The path, with ``~`` replaced by a home folder; raises DataError, which begins with `where`, for a user who has none."""
+    """Replace a leading ``~`` by a home folder.
+
+    Args:
+        path: A path.
+        where: What the message begins with, such as the key that holds the path.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: The user that the path names has no home folder.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
+        prefix = f"{where}: " if where else ""
         raise DataError(
-            f"{where + ': ' if where else ''}{path}: no home folder of that user is known; write the path in full"
+            f"{prefix}{path}: no home folder of that user is known; write the path in full"
         ) from error
 
 
 def check_json(content: bytes | str) -> None:
-    """Raises ValueError, which names the key, for JSON that holds a key twice, NaN, or what is nested too deep, and for what is no JSON."""
+    """Check that JSON means the same to every reader.
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(
-                f"{next(key for key in keys if keys.count(key) > 1)}: given twice; keep one"
-            )
-        return found
+    Args:
+        content: The JSON.
 
-    def no_number(text: str) -> None:
-        raise ValueError(f"{text} is no number of JSON")
-
+    Raises:
+        ValueError: A key comes twice (the message names it), a number is NaN or infinite, it is
+            nested too deep, or it is no JSON.
+    """
     try:
-        json.loads(content, object_pairs_hook=once, parse_constant=no_number)
+        json.loads(content, object_pairs_hook=_refuse_repeats, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("lists and sections in one another without end") from error
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys: set[str] = set()
+    for key, _ in pairs:
+        if key in keys:
+            raise ValueError(f"{key}: given twice; keep one")
+        keys.add(key)
+    return dict(pairs)
+
+
+def _refuse_constant(text: str) -> None:
+    """Refuse NaN and Infinity, which Python's reader takes and JSON does not have."""
+    raise ValueError(f"{text} is no number of JSON")

@@ -2,76 +2,99 @@
 
 import re
 import warnings
-from re import _constants, _parser  # type: ignore[attr-defined]  # Python shows no other way what an expression is made of
+
+# Python has no public way to see what an expression is made of.
+from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
 from mien.errors import DataError
 
 __all__ = ["bounded_pattern"]
 
-_LONGEST: Final = 200  # letters of an expression
-_MANY: Final = 64  # what a repeat without end counts for: letters of a long name
-_MOST_WAYS: Final = _MANY**4
+# Characters of an expression.
+_LONGEST: Final = 200
+# What an unbounded repeat counts for: characters of a long name.
+_UNBOUNDED: Final = 64
+# Four unbounded repeats in a row.
+_MOST_WAYS: Final = _UNBOUNDED**4
 _REPEATS: Final = {
-    getattr(_constants, name) for name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
+    _constants.MAX_REPEAT,
+    _constants.MIN_REPEAT,
+    _constants.POSSESSIVE_REPEAT,
 }
 
 
 def bounded_pattern(text: str, where: str) -> re.Pattern[str]:
-    """The compiled regular expression, where few enough ways lead through it that matching a file's name ends soon.
+    """Compile a regular expression that matches a file's name in bounded time.
 
-    Repeats within repeats, such as ``(a+)+``, and more than four repeats without end are refused.
+    Repeats within repeats, such as ``(a+)+``, and more than four unbounded repeats are refused:
+    Python's matcher may try every way to split a text among them.
 
     Args:
         text: The expression, as in Python's `re`.
         where: What messages begin with, such as the key.
 
+    Returns:
+        The compiled expression.
+
     Raises:
-        DataError: It is no regular expression, too long, or a name could be matched in too many ways.
+        DataError: It is no regular expression, too long, or a name could be matched in too many
+            ways.
     """
-    shown = repr(text if len(text) <= _MANY else f"{text[:_MANY]}…")
+    shown = repr(text if len(text) <= _UNBOUNDED else f"{text[:_UNBOUNDED]}…")
     if len(text) > _LONGEST:
         raise DataError(
             f"{where}: a regular expression of {len(text)} letters; write one of at most {_LONGEST}"
         )
     try:
-        with warnings.catch_warnings(
-            action="ignore", category=FutureWarning
-        ):  # of what later versions of Python may read otherwise
-            ways, pattern = _ways(_parser.parse(text)), re.compile(text)
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            # Python warns of what its later versions may read otherwise.
+            ways = _ways(_parser.parse(text))
+            pattern = re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         raise DataError(
             f"{where}: {shown} is no regular expression ({error}); correct it"
         ) from error
     if ways > _MOST_WAYS:
         raise DataError(
-            f"{where}: {shown} repeats what repeats, or has more than four repeats without end; write a simpler one"
+            f"{where}: {shown} repeats what repeats, or has more than four repeats without end; "
+            "write a simpler one"
         )
     return pattern
 
 
 def _ways(parts: Any) -> int:
-    """In how many ways a text of `_MANY` letters can be tried against an expression, at most; counted no further than needed."""
+    """Upper limit of the ways to try a text of `_UNBOUNDED` characters against an expression.
+
+    Counting ends once it is above `_MOST_WAYS`.
+    """
     ways = 1
     for operation, value in parts:
-        ways *= _ways_of(operation, value)
+        ways *= _ways_of_part(operation, value)
         if ways > _MOST_WAYS:
             return ways
     return ways
 
 
-def _ways_of(operation: Any, value: Any) -> int:
+def _ways_of_part(operation: Any, value: Any) -> int:
+    """The same for one part of an expression."""
     if operation in _REPEATS:
         least, most, inner = value
-        once, most = _ways(inner), min(int(most), _MANY)
-        most = max(most, min(int(least), _MANY))
-        return int((most - min(int(least), most) + 1) * once**most)
+        return _ways_of_repeat(int(least), int(most), _ways(inner))
+    # Alternatives add up, what follows one another multiplies.
     if operation is _constants.BRANCH:
         return sum(map(_ways, value[1]))
-    # Groups, looks around and conditions hold expressions, as one of the things that they are made of.
-    inside = value if isinstance(value, tuple | list) else (value,)
+    # Groups, lookarounds and conditions hold expressions among their arguments.
+    arguments = value if isinstance(value, tuple | list) else (value,)
     ways = 1
-    for part in inside:
-        if isinstance(part, _parser.SubPattern):
-            ways *= _ways(part)
+    for argument in arguments:
+        if isinstance(argument, _parser.SubPattern):
+            ways *= _ways(argument)
     return ways
+
+
+def _ways_of_repeat(least: int, most: int, ways_of_inner: int) -> int:
+    """Ways of a repeat: how often it may repeat, times the ways of each repetition."""
+    least = min(least, _UNBOUNDED)
+    most = max(min(most, _UNBOUNDED), least)
+    return int((most - least + 1) * ways_of_inner**most)

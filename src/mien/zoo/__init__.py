@@ -1,10 +1,11 @@
-"""The zoo: bundles that others made and published, verified before they are opened, and brought into mien's form.
+"""The zoo: bundles that others published, verified before use and converted to mien's form.
 
 >>> from mien import zoo
 >>> zoo.entry("mt-emotieffnet-b0").tasks[0].key
 'expr.affectnet8'
 
-`pull` fetches one; it is the only call in mien that reaches for the network. `pack` and `add` carry bundles to machines without one.
+`pull` fetches one; it is the only call in mien that reaches for the network. `pack` and `add` carry
+bundles to machines without one.
 """
 
 from mien.zoo.archive import add, pack

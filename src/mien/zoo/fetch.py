@@ -1,4 +1,7 @@
-"""Get a file whose hash is known: aside, resumed where it broke off, and verified before anybody opens it."""
+"""Fetch a file whose hash is known: resumed after an interruption, and verified before use.
+
+Until it is whole, a file is kept under another name, so that nobody opens half of one.
+"""
 
 import errno
 import hashlib
@@ -21,10 +24,11 @@ from mien.zoo.index import File
 __all__ = ["RetryPolicy", "check", "fetch", "writing"]
 
 _CHUNK: Final = 1 << 17
-_POINTER: Final = b"version https://git-lfs.github.com/spec/"
-_PAGE: Final = (b"<!doctype html", b"<html")
-_PACKED: Final = {"gzip", "x-gzip", "deflate", "compress", "br", "zstd"}
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What a repository serves in place of a large file that it stores elsewhere.
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+_WEB_PAGE: Final = (b"<!doctype html", b"<html")
+_COMPRESSIONS: Final = {"gzip", "x-gzip", "deflate", "compress", "br", "zstd"}
+_DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def fetch(
@@ -35,24 +39,41 @@ def fetch(
     patience: RetryPolicy | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """The verified file, under its name in `folder`; half of it lies there as ``.part`` meanwhile, and is gone on from.
+    """Fetch a file and verify it.
 
-    source: a folder or an address (http, https) that holds a file of that name, in place of the index's own address.
+    An unfinished download is kept beside it with the suffix ``.part``, and resumed next time.
     Proxies come from the environment, certificates from the system (SSL_CERT_FILE overrides).
-    Raises BundleError for a file that cannot be had or is not what the index says, OutputError where it cannot be written.
+
+    Args:
+        file: The file's entry in the index.
+        folder: Where it is stored, under its name; created where it is missing.
+        source: A folder or an address (http, https) that holds a file of that name, in place of
+            the index's address.
+        patience: How to treat a bad connection.
+        progress: Called with the file's name, the bytes that are here, and those of the whole
+            file (an upper limit where unknown).
+
+    Returns:
+        Path of the verified file.
+
+    Raises:
+        BundleError: The file cannot be fetched, or is not what the index says.
+        OutputError: It cannot be written.
     """
-    done, part = folder / file.name, folder / (file.name + ".part")
+    done = folder / file.name
+    part = folder / f"{file.name}.part"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for path in (part, _tag(part)):
             if path.exists() and not path.is_file():
                 raise OutputError(
-                    f"{path}: something that is no file is in the way; move it elsewhere and pull again"
+                    f"{path}: something that is no file is in the way; "
+                    "move it elsewhere and pull again"
                 )
     if _is_whole(done, file):
         return done
     if not _is_whole(part, file):
-        _bring_whole(file, part, source, patience or RetryPolicy(), progress)
+        _fetch_whole(file, part, source, patience or RetryPolicy(), progress)
     with writing(done):
         move_into_place(part, done)
         _tag(part).unlink(missing_ok=True)
@@ -60,35 +81,37 @@ def fetch(
 
 
 def _is_whole(path: Path, file: File) -> bool:
+    if not path.is_file():
+        return False
     try:
-        if path.is_file():
-            check(path, file)
-            return True
+        check(path, file)
     except BundleError:
-        pass
-    return False
+        return False
+    return True
 
 
-def _bring_whole(
+def _fetch_whole(
     file: File, part: Path, source: str | Path | None, patience: RetryPolicy, progress: Progress
 ) -> None:
-    # What lay here may have been the half of something else, so that the whole deserves one try.
+    """Fetch until `part` passes `check`; otherwise remove it and raise BundleError."""
+    # A beginning that is here may be of another version; then one start from zero is fair.
     tries = 2 if _size(part) else 1
     while True:
-        _bring(file, part, source, patience, progress)
+        _fetch_part(file, part, source, patience, progress)
         try:
             check(part, file)
             return
         except BundleError:
-            _forget(part)
+            _discard(part)
             tries -= 1
-            if not tries:
+            if tries == 0:
                 raise
 
 
-def _bring(
+def _fetch_part(
     file: File, part: Path, source: str | Path | None, patience: RetryPolicy, progress: Progress
 ) -> None:
+    """Copy the file from a folder, or download it, without verifying it."""
     if source is not None and "://" not in str(source):
         _copy(Path(source) / file.name, part, file, progress)
         return
@@ -100,11 +123,19 @@ def _bring(
 
 
 def check(path: Path, file: File) -> None:
-    """Raises BundleError unless the content of `path` is what the index says of `file`, OutputError where it cannot be read.
+    """Compare a file's size and hashes with the index. Its content is only hashed, never parsed.
 
-    It is read as bytes, and nothing is made of them.
+    Args:
+        path: The file.
+        file: Its entry in the index.
+
+    Raises:
+        BundleError: It is not the file of the index.
+        OutputError: It cannot be read.
     """
-    size, sha256 = _size(path), hashlib.sha256()
+    size = _size(path)
+    sha256 = hashlib.sha256()
+    # git's name of a file's content is the SHA-1 of a header and the content.
     blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     start = b""
     with writing(path), path.open("rb") as content:
@@ -112,41 +143,66 @@ def check(path: Path, file: File) -> None:
             start = start or chunk[:100]
             sha256.update(chunk)
             blob.update(chunk)
-    if start.startswith(_POINTER):
-        raise BundleError(
-            f"{file.name}: a git LFS pointer came instead of the file; get the file itself elsewhere and name its folder with --from"
-        )
-    if start.lstrip().lower().startswith(_PAGE):
-        raise BundleError(
-            f"{file.name}: a web page came instead of the file, such as a network's page to log in; log in there and pull again,"
-            " or get the file elsewhere and name its folder with --from"
-        )
+    # Named before the hashes are compared, as their messages say more than "another hash".
+    _refuse_substitutes(start, file.name)
     if file.size is not None and size != file.size:
         raise BundleError(
-            f"{file.name}: {size} bytes came, the index says {file.size}; it was thrown away unopened; pull again later"
+            f"{file.name}: {size} bytes came, the index says {file.size}; "
+            "it was thrown away unopened; pull again later"
         )
-    for kind, found, wanted in (("sha256", sha256, file.sha256), ("git blob id", blob, file.blob)):
-        if wanted is not None and found.hexdigest() != wanted:
-            raise BundleError(
-                f"{file.name}: not the file of the index: its {kind} is {found.hexdigest()[:12]}…, the index says {wanted[:12]}…;"
-                " it was thrown away unopened; pull again, or from another place with --from"
-            )
+    _check_hash(file.name, "sha256", sha256.hexdigest(), file.sha256)
+    _check_hash(file.name, "git blob id", blob.hexdigest(), file.blob)
+
+
+def _refuse_substitutes(start: bytes, name: str) -> None:
+    """Raise BundleError where the first bytes of a file are those of an LFS pointer or a page."""
+    if start.startswith(_LFS_POINTER):
+        raise BundleError(
+            f"{name}: a git LFS pointer came instead of the file; "
+            "get the file itself elsewhere and name its folder with --from"
+        )
+    if start.lstrip().lower().startswith(_WEB_PAGE):
+        raise BundleError(
+            f"{name}: a web page came instead of the file, such as a network's page to log in; "
+            "log in there and pull again, or get the file elsewhere and name its folder with --from"
+        )
+
+
+def _check_hash(name: str, kind: str, digest: str, expected: str | None) -> None:
+    if expected is not None and digest != expected:
+        raise BundleError(
+            f"{name}: not the file of the index: its {kind} is {digest[:12]}…, "
+            f"the index says {expected[:12]}…; it was thrown away unopened; "
+            "pull again, or from another place with --from"
+        )
 
 
 @contextmanager
 def writing(
     where: Path, otherwise: str = "set MIEN_HOME to a folder that can be written to"
 ) -> Iterator[None]:
-    """Turn what the disk refuses into one line that names `where`. otherwise: what to do if it cannot be made writable."""
+    """Turn an OSError of the disk into an OutputError in one line.
+
+    Args:
+        where: The path that the message names.
+        otherwise: What to do if the path cannot be made writable.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OutputError: The body raised an OSError.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _DISK_FULL:
             raise OutputError(
-                f"{where}: the disk is full, or what you may use of it; free some space and run it again; what was here before is untouched"
+                f"{where}: the disk is full, or your quota of it; free some space and "
+                "run it again; what was there before is untouched"
             ) from error
-        told = error.strerror or error
-        raise OutputError(f"{where}: {told}; make it writable, or {otherwise}") from error
+        problem = error.strerror or error
+        raise OutputError(f"{where}: {problem}; make it writable, or {otherwise}") from error
 
 
 def _write(
@@ -155,129 +211,169 @@ def _write(
     start: int,
     file: File,
     *,
-    where: object,
+    origin: object,
     total: int,
     progress: Progress,
 ) -> int:
-    """Put what comes behind the first `start` bytes of `part`, as it comes, and return the size; BundleError for what does not end."""
-    with writing(part), part.open("ab" if start else "wb") as out:
+    """Append chunks to the first `start` bytes of `part` as they come.
+
+    Returns the size of `part`; raises BundleError, which names `origin`, for more than the file
+    can have.
+    """
+    with writing(part), part.open("ab" if start else "wb") as output:
         try:
             for chunk in chunks:
-                out.write(chunk)
-                if out.tell() > file.most:
+                output.write(chunk)
+                # A server may send without end.
+                if output.tell() > file.most:
                     break
-                progress(file.name, out.tell(), total)
+                progress(file.name, output.tell(), total)
         finally:
-            out.flush()
-            os.fsync(out.fileno())
-        came = out.tell()
-    if came > file.most:
-        _forget(part)
+            # Also when the connection breaks: the next try resumes behind these bytes.
+            output.flush()
+            os.fsync(output.fileno())
+        size = output.tell()
+    if size > file.most:
+        _discard(part)
         raise BundleError(
-            f"{where}: more than the {file.most} bytes that {file.name} can have; it was thrown away unopened"
+            f"{origin}: more than the {file.most} bytes that {file.name} can have; "
+            "it was thrown away unopened"
         )
-    return came
+    return size
 
 
 def _copy(path: Path, part: Path, file: File, progress: Progress) -> None:
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        # Opening a pipe would wait for somebody to write into it.
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file")
         source = path.open("rb")
     except OSError as error:
         raise BundleError(
             f"{path}: {error.strerror}; --from needs a folder or an address that holds {file.name}"
         ) from error
-    if found.st_size > file.most:
+    size = status.st_size
+    if size > file.most:
         raise BundleError(
-            f"{path}: {found.st_size} bytes, more than {file.name} can have ({file.most}); it was not read"
+            f"{path}: {size} bytes, more than {file.name} can have ({file.most}); it was not read"
         )
 
+    # An error of reading is the source's; `_write` takes an OSError for one of the target.
     def read() -> bytes:
         try:
             return source.read(_CHUNK)
         except OSError as error:
             raise BundleError(
-                f"{path}: {error.strerror}; copy {file.name} anew, or name another place with --from"
+                f"{path}: {error.strerror}; "
+                f"copy {file.name} anew, or name another place with --from"
             ) from error
 
     with source:
-        _write(iter(read, b""), part, 0, file, where=path, total=found.st_size, progress=progress)
+        _write(iter(read, b""), part, 0, file, origin=path, total=size, progress=progress)
 
 
 def _download(
     file: File, address: str, part: Path, patience: RetryPolicy, progress: Progress
 ) -> None:
-    failed, had = 0, _size(part)
+    """Download into `part`, trying again after each interruption as `patience` says."""
+    failures = 0
+    largest = _size(part)
     while True:
         try:
-            with ask(address, _rest(part), patience) as answer:
+            with ask(address, _range_headers(part), patience) as answer:
                 _receive(answer, file, part, address, progress)
             return
         except BrokenError as error:
-            grown = _size(part) - had
-            had += max(
-                grown, 0
-            )  # the most there ever was: what begins anew again and again is no progress
+            growth = _size(part) - largest
+            # Compared with the most there ever was: starting over again and again is no progress.
+            largest += max(growth, 0)
             if error.anew:
-                _forget(part)
-            failed = 1 if grown >= patience.least else failed + 1
-            if failed >= patience.tries:
-                kept = (
-                    f"; the {_size(part)} bytes that came are kept, and pulling again goes on from there"
-                    if _size(part)
-                    else ""
-                )
-                raise BundleError(
-                    f"{address}: {error}, {failed} times in a row{kept or '; try again later'}"
-                ) from error
-            time.sleep(max(patience.pause * 2 ** (failed - 1), min(error.wait, patience.timeout)))
+                _discard(part)
+            failures = 1 if growth >= patience.least else failures + 1
+            if failures >= patience.tries:
+                raise _gave_up(address, error, failures, _size(part)) from error
+            pause = patience.pause * 2 ** (failures - 1)
+            # A server may ask for any wait; it is granted up to the timeout.
+            time.sleep(max(pause, min(error.wait, patience.timeout)))
 
 
-def _rest(part: Path) -> dict[str, str]:
-    """How to ask for the rest of the file where there is a beginning."""
-    headers = {}
-    if had := _size(part):
-        headers["Range"] = f"bytes={had}-"
+def _gave_up(address: str, error: BrokenError, failures: int, size: int) -> BundleError:
+    next_step = "try again later"
+    if size:
+        next_step = f"the {size} bytes that came are kept, and pulling again resumes there"
+    return BundleError(f"{address}: {error}, {failures} times in a row; {next_step}")
+
+
+def _range_headers(part: Path) -> dict[str, str]:
+    """Headers that ask for the rest of the file; empty where nothing of it is here."""
+    headers: dict[str, str] = {}
+    size = _size(part)
+    if size:
+        headers["Range"] = f"bytes={size}-"
+        # With it, a server whose file has changed sends the whole new one.
         if _tag(part).is_file():
             headers["If-Range"] = _tag(part).read_text(encoding="utf-8")
     return headers
 
 
 def _receive(answer: Any, file: File, part: Path, address: str, progress: Progress) -> None:
-    """Write the answer to `part`, at its end where the server goes on there; raises BrokenError when it ends too early."""
-    start = _size(part) if answer.status == 206 else 0
-    if answer.status == 206 and not str(answer.headers.get("Content-Range", "")).startswith(
-        f"bytes {start}-"
-    ):
-        raise BrokenError("the server goes on at another place than it was asked to", anew=True)
-    packed = answer.headers.get("Content-Encoding", "").strip().lower()
-    if packed in _PACKED:
+    """Write an answer to `part`, behind what is there where the server resumes.
+
+    Raises BrokenError where it ends too early.
+    """
+    start = 0
+    if answer.status == 206:  # partial content
+        start = _size(part)
+        content_range = str(answer.headers.get("Content-Range", ""))
+        if not content_range.startswith(f"bytes {start}-"):
+            raise BrokenError("the server resumes at another place than it was asked to", anew=True)
+    _refuse_compression(answer, address)
+    whole = _whole_size(answer, start)
+    most = file.size or file.most
+    if whole is not None and whole > most:
+        _discard(part)
         raise BundleError(
-            f"{address}: it comes packed (Content-Encoding: {packed}), though it was asked for as it is; a proxy may do that;"
-            " get the file elsewhere and name its folder with --from"
+            f"{address}: {whole} bytes are offered, more than {file.name} can have ({most}); "
+            "nothing was read"
         )
-    whole = None
-    if (told := answer.headers.get("Content-Length")) is not None:
-        length = number(told)
-        if length is None:
-            raise BrokenError("the server tells a length that is no number")
-        whole = start + length
-    if (whole or 0) > (file.size or file.most):
-        _forget(part)
+    _store_tag(part, answer.headers)
+    # An empty answer announces 0 bytes, of which there is no share.
+    total = whole or most
+    size = _write(
+        _chunks(answer), part, start, file, origin=address, total=total, progress=progress
+    )
+    if whole is not None and size < whole:
+        raise BrokenError(f"cut off after {size} of {whole} bytes")
+
+
+def _refuse_compression(answer: Any, address: str) -> None:
+    """Raise BundleError for a compressed answer.
+
+    It would be the hash of another file, and decompressing it could take any amount of memory.
+    """
+    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in _COMPRESSIONS:
         raise BundleError(
-            f"{address}: {whole} bytes are offered, more than {file.name} can have ({file.size or file.most}); nothing was read"
+            f"{address}: it comes compressed (Content-Encoding: {encoding}), though it was asked "
+            "for as it is; a proxy may do that; "
+            "get the file elsewhere and name its folder with --from"
         )
-    _remember(part, answer.headers)
-    total = whole or file.size or file.most
-    came = _write(_chunks(answer), part, start, file, where=address, total=total, progress=progress)
-    if whole is not None and came < whole:
-        raise BrokenError(f"cut off after {came} of {whole} bytes")
+
+
+def _whole_size(answer: Any, start: int) -> int | None:
+    """Bytes of the whole file, as the answer says; None where it does not."""
+    header = answer.headers.get("Content-Length")
+    if header is None:
+        return None
+    length = number(header)
+    if length is None:
+        raise BrokenError("the server gives a length that is no number")
+    return start + length
 
 
 def _chunks(answer: Any) -> Iterator[bytes]:
-    """What comes, as it comes: a connection that breaks loses nothing of it."""
+    """Chunks as they come, so that a connection that breaks loses nothing."""
     while True:
         try:
             chunk = answer.read1(_CHUNK)
@@ -289,27 +385,30 @@ def _chunks(answer: Any) -> Iterator[bytes]:
 
 
 def _tag(part: Path) -> Path:
-    """Beside a half file: what the server called its version of it."""
+    """Where the server's name for the version of an unfinished download is kept."""
     return part.with_name(part.name + ".tag")
 
 
-def _remember(part: Path, headers: Any) -> None:
-    """Keep the version's name. A weak one is of no use with If-Range; then the hash alone tells whether the halves fit."""
+def _store_tag(part: Path, headers: Any) -> None:
+    """Keep the name of the version beside an unfinished download."""
     tag = headers.get("ETag") or headers.get("Last-Modified") or ""
     with writing(part):
+        # If-Range takes no weak tag; without one, the hash decides whether the halves fit.
         if tag and not tag.startswith("W/"):
             _tag(part).write_text(tag, encoding="utf-8")
         else:
             _tag(part).unlink(missing_ok=True)
 
 
-def _forget(part: Path) -> None:
+def _discard(part: Path) -> None:
+    """Remove an unfinished download and the name of its version."""
     with writing(part):
         part.unlink(missing_ok=True)
         _tag(part).unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
+    """Size of a file in bytes; 0 where there is none."""
     try:
         return path.stat().st_size
     except OSError:

@@ -1,6 +1,7 @@
-"""Ask a server for a file, patiently but not for ever, and tell in one line why it does not come.
+"""Ask a server for a file, within bounds of time, and say in one line why it does not come.
 
-This is the only module of mien that reaches for the network, and only when somebody asks for a file.
+This is the only module of mien that reaches for the network, and only when somebody asks for a
+file.
 """
 
 import errno
@@ -16,7 +17,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any, Final
 from urllib import request
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import mien
 from mien.errors import BundleError
@@ -24,22 +25,32 @@ from mien.text import printable
 
 __all__ = ["BrokenError", "RetryPolicy", "ask", "check_address", "number", "why"]
 
-_LATER: Final = {408, 425, 429, 500, 502, 503, 504}
-_AWAY: Final = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
+# Answers after which a later try may succeed: timeouts, rate limits, and servers in trouble.
+_RETRY_CODES: Final = {408, 425, 429, 500, 502, 503, 504}
+# Errors of the operating system that say that there is no network, or no such server.
+_NO_CONNECTION: Final = {
+    errno.ECONNREFUSED,
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+}
 _ELSEWHERE: Final = "get the file elsewhere and name its folder with --from"
-_TUNNEL: Final = re.compile(
-    r"Tunnel connection failed: ((\d{3}).*)", re.DOTALL
-)  # the words of http.client for what a proxy answers
-_TOLD: Final = 200  # characters of what a server says that are shown: it may say anything
+# How http.client words what a proxy answers; there is no type of its own for it.
+_TUNNEL: Final = re.compile(r"Tunnel connection failed: ((\d{3}).*)", re.DOTALL)
+# Characters of a server's text that are shown: it may send any text.
+_MOST_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How long to bear a bad connection.
 
-    timeout: seconds without a byte, and the longest wait that a busy server may ask for. span: seconds for the header of an answer,
-    then for each `least` bytes of it. tries: how often in a row without `least` new bytes; pause: seconds before the second try, then
-    doubled.
+    Attributes:
+        timeout: Seconds without a byte, and the longest wait that a busy server may ask for.
+        tries: Failures in a row, each with fewer than `least` new bytes, before giving up.
+        pause: Seconds before the second try; doubled before each further one.
+        least: Bytes that must come in each `span`.
+        span: Seconds for the header of an answer, then for each `least` bytes of it.
     """
 
     timeout: float = 30.0
@@ -50,59 +61,81 @@ class RetryPolicy:
 
 
 class BrokenError(Exception):
-    """The connection broke; another try may do. wait: seconds that the server asks for; anew: the half that is here does not fit."""
+    """The connection broke; another try may succeed.
 
-    def __init__(self, told: str, *, wait: int = 0, anew: bool = False) -> None:
-        super().__init__(told)
-        self.wait, self.anew = wait, anew
+    Attributes:
+        wait: Seconds to wait that the server asks for.
+        anew: Whether the unfinished file that is here does not fit and must be dropped.
+    """
+
+    def __init__(self, problem: str, *, wait: int = 0, anew: bool = False) -> None:
+        super().__init__(problem)
+        self.wait = wait
+        self.anew = anew
 
 
-class _Paced(io.RawIOBase):
-    """What comes over a connection; BrokenError where it only drips: no single read would ever wait too long then."""
+class _PacedStream(io.RawIOBase):
+    """Bytes of a connection that raises BrokenError where they come too slowly.
+
+    A timeout alone does not do: a server that sends a byte now and then never exceeds it.
+    """
 
     def __init__(self, raw: io.RawIOBase, patience: RetryPolicy) -> None:
-        self._raw, self._patience = raw, patience
+        self._raw = raw
+        self._patience = patience
         self.expect(math.inf)
 
     def expect(self, least: float) -> None:
-        """So many bytes in the span that begins now; of no end: what is read must be over by then."""
-        self._least, self._came, self._since = least, 0, time.monotonic()
+        """Start a span in which `least` bytes must come.
+
+        Args:
+            least: Number of bytes; infinite where reading must be over before the span ends.
+        """
+        self._least = least
+        self._received = 0
+        self._span_start = time.monotonic()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        got: int | None = self._raw.readinto(buffer)
-        self._came += got or 0
-        if got and time.monotonic() - self._since >= self._patience.span:
-            if self._came < self._least:
-                came = "no whole header" if self._least == math.inf else f"{self._came} bytes"
-                raise BrokenError(f"too slow: {came} in {self._patience.span:g} s")
-            self.expect(self._least)
-        return got
+        count: int | None = self._raw.readinto(buffer)
+        self._received += count or 0
+        elapsed = time.monotonic() - self._span_start
+        if not count or elapsed < self._patience.span:
+            return count
+        if self._received < self._least:
+            raise BrokenError(f"too slow: {self._progress()} in {self._patience.span:g} s")
+        self.expect(self._least)
+        return count
+
+    def _progress(self) -> str:
+        return "no whole header" if self._least == math.inf else f"{self._received} bytes"
 
     def close(self) -> None:
         self._raw.close()
         super().close()
 
 
-class _Answer(HTTPResponse):
-    """An answer that must keep pace from its first byte on."""
+class _PacedResponse(HTTPResponse):
+    """An HTTP response that must keep pace from its first byte on."""
 
     def __init__(
         self, patience: RetryPolicy, sock: socket.socket, *args: Any, **options: Any
     ) -> None:
         super().__init__(sock, *args, **options)
-        self._patience, self._pace = patience, _Paced(self.fp.detach(), patience)
-        self.fp = io.BufferedReader(self._pace)
+        self._patience = patience
+        self._stream = _PacedStream(self.fp.detach(), patience)
+        self.fp = io.BufferedReader(self._stream)
 
     def begin(self) -> None:
         super().begin()
-        self._pace.expect(self._patience.least)
+        # The header is complete: from here on, the pace of the body counts.
+        self._stream.expect(self._patience.least)
 
 
-class _Web(request.AbstractHTTPHandler):
-    """Asks by http and by https."""
+class _PacedHandler(request.AbstractHTTPHandler):
+    """Opens http and https addresses with `_PacedResponse`."""
 
     def __init__(self, patience: RetryPolicy) -> None:
         super().__init__()
@@ -110,22 +143,24 @@ class _Web(request.AbstractHTTPHandler):
 
     def _connection(self, kind: Any, host: str, **options: Any) -> Any:
         connection = kind(host, **options)
-        connection.response_class = partial(_Answer, self._patience)
+        connection.response_class = partial(_PacedResponse, self._patience)
         return connection
 
-    def http_open(self, asked: request.Request) -> Any:
-        return self.do_open(partial(self._connection, HTTPConnection), asked)
+    def http_open(self, req: request.Request) -> Any:
+        return self.do_open(partial(self._connection, HTTPConnection), req)
 
-    def https_open(self, asked: request.Request) -> Any:
-        return self.do_open(
-            partial(self._connection, HTTPSConnection), asked, context=ssl.create_default_context()
-        )
+    def https_open(self, req: request.Request) -> Any:
+        context = ssl.create_default_context()
+        return self.do_open(partial(self._connection, HTTPSConnection), req, context=context)
 
     http_request = https_request = request.AbstractHTTPHandler.do_request_
 
 
-class _Errors(request.HTTPErrorProcessor):
-    """Refusals and redirections count by their header: urllib would read all that follows it, without end or measure."""
+class _HeaderErrors(request.HTTPErrorProcessor):
+    """Judges refusals and redirects by their header.
+
+    urllib would read the body of each, which may have no end.
+    """
 
     def http_response(self, request: request.Request, response: Any) -> Any:
         if not 200 <= response.status < 300:
@@ -136,139 +171,211 @@ class _Errors(request.HTTPErrorProcessor):
 
 
 def _opener(patience: RetryPolicy) -> request.OpenerDirector:
-    """What urllib opens by default, less ftp, files and data: neither an address nor a redirection gets there."""
+    """urllib's default opener without ftp, files and data.
+
+    Neither an address nor a redirect gets to those.
+    """
     opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler(), _Web(patience), request.HTTPDefaultErrorHandler(), request.HTTPRedirectHandler(), _Errors(),
+    handlers = (
+        request.ProxyHandler(),
+        _PacedHandler(patience),
+        request.HTTPDefaultErrorHandler(),
+        request.HTTPRedirectHandler(),
+        _HeaderErrors(),
         request.UnknownHandler(),
-    ):  # fmt: skip
+    )
+    for handler in handlers:
         opener.add_handler(handler)
     return opener
 
 
 def ask(address: str, headers: dict[str, str], patience: RetryPolicy) -> Any:
-    """The server's answer, its body unread; raises BrokenError where another try may do, BundleError where none will."""
-    own = {"User-Agent": f"mien/{mien.__version__}", "Accept-Encoding": "identity"}
+    """Send a GET request.
+
+    Args:
+        address: An address that `check_address` permits.
+        headers: Headers beside those that mien always sends.
+        patience: How to treat a bad connection.
+
+    Returns:
+        The response of `http.client`, its body unread.
+
+    Raises:
+        BrokenError: Another try may succeed.
+        BundleError: No other try will.
+    """
+    # Compressed bytes would not be those whose hash is known.
+    defaults = {"User-Agent": f"mien/{mien.__version__}", "Accept-Encoding": "identity"}
     try:
         # Only the schemes that `check_address` permits come this far.
-        asked = request.Request(address, headers={**own, **headers})  # noqa: S310
-        return _opener(patience).open(asked, timeout=patience.timeout)
+        query = request.Request(address, headers={**defaults, **headers})  # noqa: S310
+        return _opener(patience).open(query, timeout=patience.timeout)
     except HTTPError as error:
-        raise _refused(address, error) from error
+        raise _refusal(address, error) from error
     except URLError as error:
-        raise _unreachable(address, error.reason) from error
+        raise _connection_error(address, error.reason) from error
     except (InvalidURL, ValueError) as error:
-        raise _astray(address, error) from error
+        raise _wrong_address(address, error) from error
     except (HTTPException, OSError) as error:
         raise BrokenError(why(error)) from error
 
 
 def check_address(address: str) -> None:
-    """Raises BundleError unless it can be asked, and the proxy that stands before it, if one does."""
+    """Check an address, and the proxy that the environment names for it.
+
+    Args:
+        address: The address.
+
+    Raises:
+        BundleError: It, or the proxy, cannot be asked.
+    """
     try:
-        parts = urlsplit(address)
-        good = (
-            parts.scheme in {"http", "https"}
-            and parts.hostname
-            and "@" not in parts.netloc
-            and parts.port != 0
-        )
+        valid = _is_web_address(urlsplit(address))
     except ValueError:
-        good = False
-    if not good:
+        valid = False
+    if not valid:
         raise BundleError(
-            f"{address}: no address of a file; give one that begins with http://HOST or https://HOST, or a folder"
+            f"{address}: no address of a file; "
+            "give one that begins with http://HOST or https://HOST, or a folder"
         )
     _proxy(address)
 
 
+def _is_web_address(parts: SplitResult) -> bool:
+    """Whether an address is of http or https; ValueError for a port that is no number.
+
+    A name or password in it would be shown in messages, so such addresses are refused.
+    """
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return False
+    return "@" not in parts.netloc and parts.port != 0
+
+
 def _proxy(address: str) -> str | None:
-    """Host of the proxy that the environment names for an address; what else is there may be a password."""
-    parts = urlsplit(address)
-    proxy = request.getproxies().get(parts.scheme)
-    if not proxy or request.proxy_bypass(parts.netloc):
+    """Host of the proxy that the environment names for an address; None where there is none.
+
+    Only the host: the rest of the variable may hold a password.
+    """
+    scheme = urlsplit(address).scheme
+    proxy = request.getproxies().get(scheme)
+    if not proxy or request.proxy_bypass(urlsplit(address).netloc):
         return None
-    scheme, _, place = proxy.rpartition("://")
+    proxy_scheme, _, rest = proxy.rpartition("://")
     try:
-        found = urlsplit(f"//{place.rpartition('@')[2]}")
-        good = scheme.lower() in {"", "http", "https"} and found.hostname and found.port != 0
+        parts = urlsplit(f"//{rest.rpartition('@')[2]}")
+        host = parts.hostname
+        valid = proxy_scheme.lower() in {"", "http", "https"} and parts.port != 0
     except ValueError:
-        good = False
-    if not good:
+        host, valid = None, False
+    if not host or not valid:
         raise BundleError(
-            f"{address}: {parts.scheme.upper()}_PROXY names no proxy that can be asked; set it to http://HOST:PORT"
+            f"{address}: {scheme.upper()}_PROXY names no proxy that can be asked; "
+            "set it to http://HOST:PORT"
         )
-    return found.hostname
+    return host
 
 
-def _refused(address: str, error: HTTPError) -> Exception:
-    said = f"the server says {error.code} {_shown(error.reason)}"
-    if error.code in _LATER:
+def _refusal(address: str, error: HTTPError) -> Exception:
+    """The error to raise for an answer whose status is no success."""
+    answer = f"the server says {error.code} {_shown(error.reason)}"
+    if error.code in _RETRY_CODES:
         wait = number(error.headers.get("Retry-After", "")) or 0
-        return BrokenError(f"{said}, and to wait {wait} s" if wait else said, wait=wait)
+        if wait:
+            answer = f"{answer}, and to wait {wait} s"
+        return BrokenError(answer, wait=wait)
+    # Range not satisfiable: the file there is shorter than what is here of it.
     if error.code == 416:
-        return BrokenError(said, anew=True)
+        return BrokenError(answer, anew=True)
     if error.code == 407:
-        return _no_password(address)
-    return BundleError(f"{address}: {said}; {_ELSEWHERE}")
+        return _proxy_password_error(address)
+    return BundleError(f"{address}: {answer}; {_ELSEWHERE}")
 
 
-def _no_tunnel(address: str, said: str, code: int) -> Exception:
-    if code in _LATER:
-        return BrokenError(f"the proxy says {_shown(said)}")
+def _tunnel_error(address: str, answer: str, code: int) -> Exception:
+    """The error to raise where a proxy does not connect to the server."""
+    if code in _RETRY_CODES:
+        return BrokenError(f"the proxy says {_shown(answer)}")
     if code == 407:
-        return _no_password(address)
+        return _proxy_password_error(address)
     return BundleError(
-        f"{address}: the proxy refuses: {_shown(said)}; ask who runs it, or bring bundles along: mien bundles add"
+        f"{address}: the proxy refuses: {_shown(answer)}; "
+        "ask who runs it, or bring bundles along: mien bundles add"
     )
 
 
-def _no_password(address: str) -> BundleError:
-    proxy = f"{urlsplit(address).scheme.upper()}_PROXY"
+def _proxy_password_error(address: str) -> BundleError:
+    variable = f"{urlsplit(address).scheme.upper()}_PROXY"
     return BundleError(
-        f"{address}: the proxy asks for a name and a password; put them into {proxy}: http://NAME:PASSWORD@HOST:PORT"
+        f"{address}: the proxy asks for a name and a password; "
+        f"put them into {variable}: http://NAME:PASSWORD@HOST:PORT"
     )
 
 
-def _unreachable(address: str, reason: object) -> Exception:
-    host = urlsplit(address).hostname
-    if isinstance(reason, str):  # of urllib itself; what the connection says is an error
-        return _astray(address, reason)
+def _connection_error(address: str, reason: object) -> Exception:
+    """The error to raise where there is no answer at all."""
+    # urllib gives a text for what it finds wrong itself, and an error for the connection's.
+    if isinstance(reason, str):
+        return _wrong_address(address, reason)
     if isinstance(reason, ssl.SSLEOFError):
         return BrokenError(why(reason))
     if isinstance(reason, ssl.SSLError):
-        told = getattr(reason, "verify_message", "") or reason.reason or reason
-        return BundleError(
-            f"{address}: no safe connection to {host}: {told}; where a proxy stands between, name its CA file in SSL_CERT_FILE"
-        )
-    if tunnel := _TUNNEL.match(str(reason)):
-        return _no_tunnel(address, tunnel[1], int(tunnel[2]))
-    if isinstance(reason, socket.gaierror) or getattr(reason, "errno", None) in _AWAY:
+        return _certificate_error(address, reason)
+    tunnel = _TUNNEL.match(str(reason))
+    if tunnel:
+        return _tunnel_error(address, tunnel[1], int(tunnel[2]))
+    unknown_host = isinstance(reason, socket.gaierror)
+    if unknown_host or getattr(reason, "errno", None) in _NO_CONNECTION:
         proxy = _proxy(address)
-        way = f"the proxy {proxy}" if proxy else str(host)
+        target = f"the proxy {proxy}" if proxy else str(urlsplit(address).hostname)
         return BundleError(
-            f"{address}: no connection to {way}: {why(reason)}; without a network bring bundles along: mien bundles add"
+            f"{address}: no connection to {target}: {why(reason)}; "
+            "without a network bring bundles along: mien bundles add"
         )
     return BrokenError(why(reason))
 
 
-def _astray(address: str, told: object) -> BundleError:
+def _certificate_error(address: str, reason: ssl.SSLError) -> BundleError:
+    host = urlsplit(address).hostname
+    problem = getattr(reason, "verify_message", "") or reason.reason or reason
     return BundleError(
-        f"{address}: it, or where it leads to, is no address that can be asked: {_shown(told)}; {_ELSEWHERE}"
+        f"{address}: no safe connection to {host}: {problem}; "
+        "where a proxy stands between, name its CA file in SSL_CERT_FILE"
+    )
+
+
+def _wrong_address(address: str, problem: object) -> BundleError:
+    return BundleError(
+        f"{address}: it, or where it leads to, is no address that can be asked: "
+        f"{_shown(problem)}; {_ELSEWHERE}"
     )
 
 
 def why(error: object) -> str:
-    """What went wrong with a connection, in a few words."""
+    """What went wrong with a connection, in a few words.
+
+    Args:
+        error: An error of the connection, or a text.
+
+    Returns:
+        One line.
+    """
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return _shown(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
-def _shown(told: object) -> str:
-    return printable(" ".join(str(told)[:_TOLD].split()))
+def _shown(text: object) -> str:
+    """The beginning of a server's text, on one line and safe for a terminal."""
+    return printable(" ".join(str(text)[:_MOST_SHOWN].split()))
 
 
-def number(told: str) -> int | None:
-    """A count in a header; None for what is none, or longer than any that could be meant."""
-    return int(told) if re.fullmatch("[0-9]{1,15}", told) else None
+def number(text: str) -> int | None:
+    """Read a count in a header.
+
+    Args:
+        text: The header's value.
+
+    Returns:
+        The count; None for anything else, and for one of more than 15 digits.
+    """
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None

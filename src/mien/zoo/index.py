@@ -153,11 +153,13 @@ class Entry(Strict):
             raise ValueError("files: a role or a name comes twice")
         if ("network" in roles) != (self.network is not None):
             raise ValueError(
-                "network: it must be told of exactly where a file of that role is listed"
+                "network: it must be described exactly where a file of that role is listed"
             )
-        if loose := [file.name for file in self.files if self.commit not in file.url]:
+        # An address of a branch would give other bytes tomorrow, which the hash then refuses.
+        unpinned = [file.name for file in self.files if self.commit not in file.url]
+        if unpinned:
             raise ValueError(
-                f"files: the address of {', '.join(loose)} is not pinned to the commit"
+                f"files: the address of {', '.join(unpinned)} is not pinned to the commit"
             )
         if self.network is not None and not self.published:
             raise ValueError(
@@ -213,12 +215,8 @@ def kept_entry(name: str) -> Path:
 
 
 def _read(path: Path) -> Entry:
-    text = read_bounded(
-        path,
-        MOST_CARD,
-        BundleError,
-        "name a bundle of `mien bundles list`, or the file of an index entry",
-    )
+    next_step = "name a bundle of `mien bundles list`, or the file of an index entry"
+    text = read_bounded(path, MOST_CARD, BundleError, next_step)
     try:
         document = from_json(text)
         check_json(text)
@@ -226,6 +224,7 @@ def _read(path: Path) -> Entry:
         raise BundleError(
             f"{path}: no JSON: {error}; get the file again from where it came"
         ) from error
+    # Before the keys are checked: a newer version may well have others.
     version = document.get("index") if isinstance(document, dict) else None
     if isinstance(version, int) and version > _VERSION:
         raise BundleError(
@@ -252,11 +251,26 @@ def page(known: Entry, kept: Path | None = None) -> str:
     Returns:
         Markdown.
     """
-    files = [[file.role, file.name, _size(file), file.hashes, file.url] for file in known.files]
+    # Only weights: an installed bundle has a page of its own, made of its card.
     if kept is not None and known.network is None:
         where = f"Here: `{kept}`; check it with `mien bundles verify {known.name}`."
     else:
         where = f"Not on this machine; get it with `mien bundles pull {known.name}`."
+    parts = [f"# {known.name}", f"{known.summary} {where}", bullets(_facts(known))]
+    if known.tasks:
+        parts += ["## What it predicts", tasks_page(known.tasks)]
+    if known.published:
+        title = "## Scores published by its authors, not measured by mien"
+        parts += [title, published_page(known.published)]
+    parts += ["## Where it fails", bullets(known.limits)]
+    parts += ["## Must not be used for", bullets(known.not_for)]
+    parts += ["## Data it has seen", seen_page(known.trained_on)]
+    parts += ["## Files", _files_table(known.files)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(known: Entry) -> list[str]:
+    """Licences, input and architecture of an entry, a line each."""
     facts = [
         f"Licence of the weights: {known.licence}",
         f"Licence of the code: {known.code_licence}",
@@ -267,23 +281,12 @@ def page(known: Entry, kept: Path | None = None) -> str:
         facts.append(f"Reads: crops of {size}, {pixels.colour}, {pixels.alignment} alignment")
     if known.architectures:
         facts.append(f"Architecture: {' or '.join(known.architectures)}")
-    parts = [f"# {known.name}", f"{known.summary} {where}", bullets(facts)]
-    if known.tasks:
-        parts += ["## What it predicts", tasks_page(known.tasks)]
-    if known.published:
-        parts += [
-            "## Scores published by its authors, not measured by mien",
-            published_page(known.published),
-        ]
-    parts += [
-        "## Where it fails",
-        bullets(known.limits),
-        "## Must not be used for",
-        bullets(known.not_for),
-    ]
-    parts += ["## Data it has seen", seen_page(known.trained_on)]
-    parts += ["## Files", table(["role", "name", "size", "hashes", "address"], files)]
-    return "\n\n".join(parts) + "\n"
+    return facts
+
+
+def _files_table(files: tuple[File, ...]) -> str:
+    rows = [[file.role, file.name, _size(file), file.hashes, file.url] for file in files]
+    return table(["role", "name", "size", "hashes", "address"], rows)
 
 
 def _size(file: File) -> str:

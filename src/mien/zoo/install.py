@@ -53,7 +53,11 @@ _PULL: Final = "mien bundles pull "
 
 
 def quiet(_line: str) -> None:
-    """Tell nobody."""
+    """Ignore a line; the default of `note`.
+
+    Args:
+        _line: A line worth knowing.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +130,22 @@ def pull(
             for role in roles:
                 if paths[role] is not None:
                     continue
+                # Weights may be whole while only the entry beside them is missing.
                 path = _kept(known) if role == "weights" else None
                 if path is None:
                     file = _file(known, role)
                     path = fetch(file, downloads, source, patience=patience, progress=progress)
                     fresh = True
-                paths[role] = _install(known, path) if role == "network" else _keep(known, path)
+                paths[role] = _put(known, role, path)
             shutil.rmtree(downloads, ignore_errors=True)
     return Pulled(known.name, paths.get("network"), paths.get("weights"), fresh)
+
+
+def _put(known: Entry, role: Role, path: Path) -> Path:
+    """Bring a verified file to where it belongs."""
+    if role == "network":
+        return _install(known, path)
+    return _keep(known, path)
 
 
 def _refuse_embedded(name: str) -> None:
@@ -301,6 +313,7 @@ def locked(name: str, note: Note = quiet) -> Iterator[None]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
+        # Tried once without waiting, so that whoever must wait learns of it.
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -137,7 +137,23 @@ def _cut_last_layer(graph: GraphProto) -> tuple[Array, Array, str]:
         raise _refused("has an output that nothing makes")
     # A linear layer is a Gemm, a MatMul, or a MatMul followed by an Add.
     linear = _matmul_before(last, producers) if last.op_type == "Add" else last
+    weight, bias = _linear_layer(linear, last, constant)
+    # Both are the same node, unless the layer is a MatMul and an Add.
+    for node in (linear, last):
+        if node in graph.node:
+            graph.node.remove(node)
+    del graph.output[:]
+    # One number may stand for the bias of all outputs.
+    bias = np.broadcast_to(bias.reshape(-1), len(weight)).copy()
+    return np.ascontiguousarray(weight), bias, linear.input[0]
+
+
+def _linear_layer(
+    linear: NodeProto, last: NodeProto, constant: Callable[[str], Array | None]
+) -> tuple[Array, Array]:
+    """Weight (K, D) and bias (K,) or (1,) of a layer; BundleError where it is no linear one."""
     weight = None
+    # A product with itself is no layer.
     if linear.op_type in ("Gemm", "MatMul") and linear.input[0] != linear.input[1]:
         weight = constant(linear.input[1])
     if weight is None or weight.ndim != 2:
@@ -146,17 +162,13 @@ def _cut_last_layer(graph: GraphProto) -> tuple[Array, Array, str]:
         layer = _gemm(linear, weight, constant)
     else:
         layer = _matmul(linear, weight, last, constant)
-    if layer is None or layer[1].size not in (1, len(layer[0])):
-        raise _refused(f"ends in a {linear.op_type} that is no linear layer in float32")
+    problem = f"ends in a {linear.op_type} that is no linear layer in float32"
+    if layer is None:
+        raise _refused(problem)
     weight, bias = layer
-    if not weight.dtype == bias.dtype == np.float32:
-        raise _refused(f"ends in a {linear.op_type} that is no linear layer in float32")
-    for node in (linear, last):
-        if node in graph.node:
-            graph.node.remove(node)
-    del graph.output[:]
-    bias = np.broadcast_to(bias.reshape(-1), len(weight)).copy()
-    return np.ascontiguousarray(weight), bias, linear.input[0]
+    if bias.size not in (1, len(weight)) or not weight.dtype == bias.dtype == np.float32:
+        raise _refused(problem)
+    return weight, bias
 
 
 def _matmul_before(add: NodeProto, producers: dict[str, NodeProto]) -> NodeProto:
@@ -225,12 +237,12 @@ def _constant_value(node: NodeProto) -> TensorProto | None:
     return None
 
 
-def columns_of(task: Task, wanted: Columns, count: int) -> list[int]:
+def columns_of(task: Task, selection: Columns, count: int) -> list[int]:
     """Columns of an output that hold a task's names.
 
     Args:
         task: The task.
-        wanted: A slice of the columns, or their numbers.
+        selection: A slice of the columns, or their numbers.
         count: Number of columns of the output.
 
     Returns:
@@ -239,7 +251,10 @@ def columns_of(task: Task, wanted: Columns, count: int) -> list[int]:
     Raises:
         ValueError: There is not one column for each name.
     """
-    columns = list(range(count)[wanted]) if isinstance(wanted, slice) else list(map(int, wanted))
+    if isinstance(selection, slice):
+        columns = list(range(count)[selection])
+    else:
+        columns = list(map(int, selection))
     unique = len(set(columns)) == len(columns)
     exist = all(0 <= number < count for number in columns)
     if len(columns) != len(task.names) or not unique or not exist:
@@ -257,8 +272,10 @@ def _rename(graph: GraphProto, features: str, families: Sequence[str]) -> None:
         reserved |= {f"{family}.weight", f"{family}.bias"}
 
     def renamed(name: str) -> str:
+        if name in new_names:
+            return new_names[name]
         # A name of the file that is one of ours must give way.
-        return new_names.get(name, f"original.{name}" if name in reserved else name)
+        return f"original.{name}" if name in reserved else name
 
     used: set[str] = set()
     for node in graph.node:
@@ -312,13 +329,12 @@ def _add_sizes(graph: GraphProto, resize: NodeProto, sides: Sequence[int]) -> st
     start = _add_integers(graph, f"{name}.start", [0])
     end = _add_integers(graph, f"{name}.end", [2])
     fixed = _add_integers(graph, f"{name}.sides", sides)
-    nodes = [
-        helper.make_node("Shape", [resize.input[0]], [f"{name}.shape"]),
-        helper.make_node("Slice", [f"{name}.shape", start, end], [f"{name}.kept"]),
-        helper.make_node("Concat", [f"{name}.kept", fixed], [f"{name}.sizes"], axis=0),
-    ]
+    shape = helper.make_node("Shape", [resize.input[0]], [f"{name}.shape"])
+    kept = helper.make_node("Slice", [f"{name}.shape", start, end], [f"{name}.kept"])
+    sizes = helper.make_node("Concat", [f"{name}.kept", fixed], [f"{name}.sizes"], axis=0)
+    # Nodes of a graph stand in the order in which they run.
     position = list(graph.node).index(resize)
-    for node in reversed(nodes):
+    for node in (sizes, kept, shape):
         graph.node.insert(position, node)
     return f"{name}.sizes"
 
@@ -343,11 +359,11 @@ def _compare(network: bytes, converted: bytes, columns: Sequence[Sequence[int]],
         raise _refused(f"answers otherwise once it is split, by {difference:.2g}")
 
 
-def apart(found: Array, expected: Array) -> float:
+def apart(actual: Array, expected: Array) -> float:
     """Largest difference of two arrays, relative to the largest expected value, but at least to 1.
 
     Args:
-        found: An array.
+        actual: An array.
         expected: An array of the same shape.
 
     Returns:
@@ -356,6 +372,6 @@ def apart(found: Array, expected: Array) -> float:
     >>> apart(np.array([0.0, 9.0]), np.array([0.0, 10.0]))
     0.1
     """
-    difference = np.abs(found - expected).max(initial=0)
+    difference = np.abs(actual - expected).max(initial=0)
     scale = max(1.0, float(np.abs(expected).max(initial=0)))
     return float(difference / scale)
