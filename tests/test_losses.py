@@ -404,12 +404,12 @@ def test_the_teacher_gets_no_gradient_and_must_be_there_exactly_when_asked_for()
 
 def test_shapes_that_do_not_fit_are_refused():
     raw, target = batch()
-    with pytest.raises(ValueError, match=r"va wants raw \(N, 40\)"):
+    with pytest.raises(ValueError, match=r"va needs raw \(N, 40\)"):
         Objective([VA], {"va": LossSettings(kind="bins")}, {})(raw[1:2], target[1:2])
     whole, numbers = [torch.randn(64, 40)], raw[1:2]
-    with pytest.raises(ValueError, match=r"va wants raw \(N, 40\).*got \(64, 2\)"):
+    with pytest.raises(ValueError, match=r"va needs raw \(N, 40\).*got \(64, 2\)"):
         Objective([VA], {"va": DISTILLED["va"]}, {})(whole, target[1:2], numbers)
-    with pytest.raises(ValueError, match="expr wants"):
+    with pytest.raises(ValueError, match="expr needs"):
         Objective([EXPR], {}, {})(raw[:1], [target[0][:5]])
 
 

@@ -45,7 +45,9 @@ def masked_mean(cost: Tensor, seen: Tensor) -> Tensor:
     >>> masked_mean(torch.tensor([2.0, float("nan")]), torch.tensor([True, False])).item()
     1.0
     """
-    return torch.where(seen, cost, torch.zeros_like(cost)).mean()
+    # `where` rather than a product: NaN times 0 is NaN, in the gradient too.
+    counted = torch.where(seen, cost, torch.zeros_like(cost))
+    return counted.mean()
 
 
 def cross_entropy(
@@ -89,7 +91,8 @@ def cross_entropy(
     soft = soft * (1 - smoothing) + smoothing / raw.shape[1]
     if weights is not None:
         soft = soft * weights
-    return masked_mean(-(soft * raw.log_softmax(dim=1)).sum(dim=1), seen)
+    cost = -(soft * raw.log_softmax(dim=1)).sum(dim=1)
+    return masked_mean(cost, seen)
 
 
 def binary_cross_entropy(raw: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -104,13 +107,15 @@ def binary_cross_entropy(raw: Tensor, target: Tensor, weights: Tensor | None = N
     Returns:
         The mean cost, a scalar.
     """
+    # `logsigmoid` stays exact where the sigmoid itself rounds to 0 or 1.
     positive = -logsigmoid(raw)
     negative = -logsigmoid(-raw)
     if weights is not None:
         negative = negative * weights[0]
         positive = positive * weights[1]
     share = target.nan_to_num()
-    return masked_mean(share * positive + (1 - share) * negative, ~target.isnan())
+    cost = share * positive + (1 - share) * negative
+    return masked_mean(cost, ~target.isnan())
 
 
 def scaled_mse(pred: Tensor, target: Tensor, variance: Tensor) -> Tensor:
@@ -124,7 +129,9 @@ def scaled_mse(pred: Tensor, target: Tensor, variance: Tensor) -> Tensor:
     Returns:
         The mean cost, a scalar.
     """
-    return masked_mean((pred - target.nan_to_num()) ** 2 / variance, ~target.isnan())
+    # NaN would spread through the gradient, although its cost is masked.
+    error = pred - target.nan_to_num()
+    return masked_mean(error**2 / variance, ~target.isnan())
 
 
 def scaled_mae(pred: Tensor, target: Tensor, variance: Tensor) -> Tensor:
@@ -138,7 +145,8 @@ def scaled_mae(pred: Tensor, target: Tensor, variance: Tensor) -> Tensor:
     Returns:
         The mean cost, a scalar.
     """
-    return masked_mean((pred - target.nan_to_num()).abs() / variance.sqrt(), ~target.isnan())
+    error = pred - target.nan_to_num()
+    return masked_mean(error.abs() / variance.sqrt(), ~target.isnan())
 
 
 def ccc_loss(pred: Tensor, target: Tensor, floor: float = 1e-3, fewest: int = 8) -> Tensor:
@@ -161,15 +169,20 @@ def ccc_loss(pred: Tensor, target: Tensor, floor: float = 1e-3, fewest: int = 8)
     count = seen.sum(dim=0)
 
     def mean(values: Tensor) -> Tensor:
-        return torch.where(seen, values, torch.zeros_like(values)).sum(dim=0) / count.clamp(min=1)
+        """Mean (K,) of each column over its annotated rows; 0 without any."""
+        counted = torch.where(seen, values, torch.zeros_like(values))
+        return counted.sum(dim=0) / count.clamp(min=1)
 
     target = target.nan_to_num()
     bias = mean(pred) - mean(target)
     p = pred - mean(pred)
     t = target - mean(target)
-    concordance = 2 * mean(p * t) / (mean(p**2) + mean(t**2) + bias**2 + floor)
-    cost = 1 - concordance
-    return masked_mean(cost.expand_as(target), seen & (count >= fewest))
+    spread = mean(p**2) + mean(t**2) + bias**2 + floor
+    concordance = 2 * mean(p * t) / spread
+    # One cost per annotated row, so that columns weigh by how many rows they have.
+    cost = (1 - concordance).expand_as(target)
+    counts = count >= fewest
+    return masked_mean(cost, seen & counts)
 
 
 @dataclass(frozen=True)
@@ -197,7 +210,9 @@ class Bins:
     @cached_property
     def edges(self) -> Tensor:
         """Edges (count + 1,), float32."""
-        return torch.from_numpy(np.linspace(self.low, self.high, self.count + 1).astype(np.float32))
+        # In double precision first: torch's own float32 edges differ in the last digit.
+        edges = np.linspace(self.low, self.high, self.count + 1)
+        return torch.from_numpy(edges.astype(np.float32))
 
     @cached_property
     def support(self) -> Tensor:
@@ -222,14 +237,17 @@ class Bins:
         [0, 0, 10, 19, 19, -1]
         """
         values = values.float()
-        if ((values < self.low) | (values > self.high)).any():
+        is_outside = (values < self.low) | (values > self.high)
+        if is_outside.any():
             raise DataError(
                 f"labels reach beyond {self.low:g}..{self.high:g}; "
                 "the adapter must turn codes such as -5 into NaN"
             )
         edges = self.edges.to(values.device)
         numbers = torch.bucketize(values.contiguous(), edges, right=True) - 1
-        return torch.where(values.isnan(), -1, numbers.clamp(max=self.count - 1))
+        # The right edge itself would open a bin of its own.
+        numbers = numbers.clamp(max=self.count - 1)
+        return torch.where(values.isnan(), -1, numbers)
 
     def decode(self, raw: Tensor) -> Tensor:
         """Turn raw output into numbers.
@@ -240,7 +258,8 @@ class Bins:
         Returns:
             Numbers (…, K) within [low, high].
         """
-        return torch.matmul(self.split(raw).softmax(dim=-1), self.support.to(raw))
+        shares = self.split(raw).softmax(dim=-1)
+        return torch.matmul(shares, self.support.to(raw))
 
     def split(self, raw: Tensor) -> Tensor:
         """Give the bins an axis of their own.
@@ -275,8 +294,10 @@ def binned_loss(
     number = bins.encode(target)
     log_shares = bins.split(raw).log_softmax(dim=2)
     # Rows without a label have number -1; any bin does, since they are masked below.
-    cost = -log_shares.gather(2, number.clamp(min=0).unsqueeze(2)).squeeze(2)
-    return masked_mean(cost, number >= 0) + ccc_loss(bins.decode(raw), target, floor, fewest)
+    index = number.clamp(min=0).unsqueeze(2)
+    cost = -log_shares.gather(2, index).squeeze(2)
+    entropy = masked_mean(cost, number >= 0)
+    return entropy + ccc_loss(bins.decode(raw), target, floor, fewest)
 
 
 def divergence(raw: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -295,7 +316,8 @@ def divergence(raw: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """
     student_log = (raw / temperature).log_softmax(dim=-1)
     teacher_log = (teacher / temperature).log_softmax(dim=-1)
-    return (teacher_log.exp() * (teacher_log - student_log)).sum(dim=-1) * temperature**2
+    cost = (teacher_log.exp() * (teacher_log - student_log)).sum(dim=-1)
+    return cost * temperature**2
 
 
 def binned_divergence(raw: Tensor, teacher: Tensor, bins: Bins, temperature: float) -> Tensor:
@@ -334,4 +356,6 @@ def mixed(supervised: Tensor, distilled: Tensor, seen: Tensor, weight: float) ->
     >>> round(cost.item(), 3)  # 0.6 * 0.5 + (0.4 * 3 + 1) / 2
     1.4
     """
-    return (1 - weight) * supervised + (distilled * torch.where(seen, weight, 1.0)).mean()
+    shares = torch.where(seen, weight, 1.0)
+    taught = (distilled * shares).mean()
+    return (1 - weight) * supervised + taught

@@ -76,18 +76,23 @@ class Objective(nn.Module):
         self.settings = _complete(self.tasks, settings)
         self.weights = {family: dict(counts) for family, counts in weights.items()}
         self.distils = any(loss.distill for loss in self.settings.values())
-        self.bins = {task.family: bins_for(self.settings[task.family], task) for task in self.tasks}
+        self.bins: dict[str, Bins | None] = {}
         for task in self.tasks:
-            counts = self.weights.get(task.family, {})
-            for name in self.settings[task.family].counts_for(task):
-                if name not in counts:
-                    raise ValueError(
-                        f"losses: {task.family} lacks its {name}; "
-                        "make the objective with Objective.from_labels"
-                    )
-                # Not in the state dict: the run folder keeps `weights`, and one copy is enough.
-                buffer = torch.tensor(counts[name])
-                self.register_buffer(f"{task.family}_{name}", buffer, persistent=False)
+            self.bins[task.family] = bins_for(self.settings[task.family], task)
+            self._register_counts(task)
+
+    def _register_counts(self, task: Task) -> None:
+        """Make buffers, which move to a device with the module, of what was counted for a task."""
+        counts = self.weights.get(task.family, {})
+        for name in self.settings[task.family].counts_for(task):
+            if name not in counts:
+                raise ValueError(
+                    f"losses: {task.family} lacks its {name}; "
+                    "make the objective with Objective.from_labels"
+                )
+            # Not in the state dict: the run folder keeps `weights`, and one copy is enough.
+            buffer = torch.tensor(counts[name])
+            self.register_buffer(f"{task.family}_{name}", buffer, persistent=False)
 
     @classmethod
     def from_labels(
@@ -149,31 +154,38 @@ class Objective(nn.Module):
         total = torch.zeros((), device=raw[0].device)
         parts = {}
         for i, task in enumerate(self.tasks):
-            settings = self.settings[task.family]
-            student, truth = _rows(raw[i]), _rows(target[i])
-            self._check(task, student, truth)
-            cost = self._supervised(task, student, truth)
-            if teacher is not None and settings.distill:
-                taught = _rows(teacher[i])
-                self._check(task, taught, truth)
-                distilled = self._distilled(task, student, taught, settings.distill)
-                seen = ~truth.isnan()
-                # The teacher's cost of a `one_of` task is one number per row.
-                if task.kind == "one_of":
-                    seen = seen.all(dim=1)
-                cost = mixed(cost, distilled, seen, settings.distill.weight)
+            teacher_raw = None if teacher is None else teacher[i]
+            cost = self._cost(task, raw[i], target[i], teacher_raw)
             parts[task.family] = cost.detach()
-            total = total + settings.weight * cost
+            total = total + self.settings[task.family].weight * cost
         return total, parts
+
+    def _cost(self, task: Task, raw: Tensor, target: Tensor, teacher: Tensor | None) -> Tensor:
+        """The cost of one task, a scalar; arguments as for `forward`."""
+        distill = self.settings[task.family].distill
+        student, truth = _rows(raw), _rows(target)
+        self._check(task, student, truth)
+        cost = self._supervised(task, student, truth)
+        if teacher is None or distill is None:
+            return cost
+        taught = _rows(teacher)
+        self._check(task, taught, truth)
+        distilled = self._distilled(task, student, taught, distill)
+        seen = ~truth.isnan()
+        # The teacher's cost of a `one_of` task is one number per row.
+        if task.kind == "one_of":
+            seen = seen.all(dim=1)
+        return mixed(cost, distilled, seen, distill.weight)
 
     def _check(self, task: Task, raw: Tensor, target: Tensor) -> None:
         """Raises ValueError for shapes that do not fit the task."""
-        columns = len(task.names)
+        columns = width = len(task.names)
         bins = self.bins[task.family]
-        width = columns if bins is None else columns * bins.count
+        if bins is not None:
+            width = columns * bins.count
         if raw.shape != (len(target), width) or target.shape[1] != columns:
             raise ValueError(
-                f"losses: {task.family} wants raw (N, {width}) and target (N, {columns}), "
+                f"losses: {task.family} needs raw (N, {width}) and target (N, {columns}), "
                 f"but got {tuple(raw.shape)} and {tuple(target.shape)}"
             )
 
@@ -196,6 +208,7 @@ class Objective(nn.Module):
         if kind == "ccc":
             return ccc_loss(raw, target, settings.floor, settings.fewest)
         variance = self.get_buffer(f"{task.family}_variance")
+        # Labels of `any_of` tasks are shares 0..1.
         pred = raw.sigmoid() if task.kind == "any_of" else raw
         if kind == "mse":
             return scaled_mse(pred, target, variance)
@@ -213,7 +226,8 @@ class Objective(nn.Module):
             return divergence(raw, teacher, distill.temperature) * scale
         if task.kind == "any_of":
             return binary_cross_entropy_with_logits(raw, teacher.sigmoid(), reduction="none")
-        return (raw - teacher) ** 2 / self.get_buffer(f"{task.family}_variance")
+        variance = self.get_buffer(f"{task.family}_variance")
+        return (raw - teacher) ** 2 / variance
 
 
 def _rows(values: Tensor) -> Tensor:
@@ -233,7 +247,8 @@ def _complete(
     for family in settings:
         if family not in families:
             raise UnknownNameError("task family", family, families)
-    return {family: settings.get(family, LossSettings()) for family in families}
+    defaults = LossSettings()
+    return {family: settings.get(family, defaults) for family in families}
 
 
 def _count(
@@ -241,31 +256,36 @@ def _count(
 ) -> list[float] | list[list[float]]:
     """Count one of `Weights` in the labels (N, K) of a task."""
     if name == "positives":
-        return [[float(value) for value in row] for row in positive_weights(labels)]
+        negatives, positives = positive_weights(labels)
+        return [negatives.tolist(), positives.tolist()]
     if name == "variance":
         return _variances(task, labels, distilled=settings.distill is not None)
     rule = settings.classes
     if isinstance(rule, dict):
         return [rule.get(label, 1.0) for label in task.names]
+    # Nothing is counted for classes that all weigh the same.
     assert rule != "none"
-    return [float(value) for value in class_weights(labels, rule)]
+    weights: list[float] = class_weights(labels, rule).tolist()
+    return weights
 
 
 def _variances(task: Task, labels: Floats, *, distilled: bool) -> list[float]:
     """Variance of each column's labels; raises DataError for a column that does not vary."""
     variances = []
-    for column, values in zip(task.columns, np.asarray(labels, np.float64).T, strict=True):
+    columns = np.asarray(labels, np.float64).T
+    for name, values in zip(task.columns, columns, strict=True):
         known = values[~np.isnan(values)]
         if not known.size and distilled:
             # The teacher alone teaches it: the variance of numbers spread evenly over the range.
             variances.append((task.high - task.low) ** 2 / 12)
             continue
-        if not known.size or known.var() == 0:
+        variance = float(known.var()) if known.size else 0.0
+        if variance == 0:
             raise DataError(
-                f"{column} does not vary in these labels, so its error has no unit; "
+                f"{name} does not vary in these labels, so its error has no unit; "
                 f"learn {task.family} otherwise"
             )
-        variances.append(float(known.var()))
+        variances.append(variance)
     return variances
 
 

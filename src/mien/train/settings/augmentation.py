@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["AugmentSettings", "RandAugmentSettings"]
 
-
+# A share of faces or of a crop, or a chance.
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -23,11 +23,12 @@ class WindowSettings(BaseModel):
     length: Annotated[int, Field(ge=2, le=10_000)] = 32
     """frames of a window"""
     gap: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """frame numbers farther apart than this begin a new recording; with 1 no frame is missing inside
-    a window"""
+    """frame numbers farther apart than this begin a new recording; with 1 no frame is missing
+    inside a window"""
 
 
-Place = Annotated[Path, Field(strict=False)]  # text in YAML and JSON
+# Text in YAML and JSON, which strict models would refuse.
+Folder = Annotated[Path, Field(strict=False)]
 
 
 class FeatureSettings(BaseModel):
@@ -40,23 +41,27 @@ class FeatureSettings(BaseModel):
 
     bundle: str
     """whose features: a bundle's name or folder"""
-    cache: Place
+    cache: Folder
     """the folder that mien features wrote"""
-    images: Place = Path()
-    """folder that paths of pictures in the cache are relative to; the settings file's own folder where
-    it names none"""
+    images: Folder = Path()
+    """folder that paths of pictures in the cache are relative to; the settings file's own folder
+    where it names none"""
     parts: Literal["features", "raw", "both"] = "both"
-    """what heads read: the features (D), the bundle's raw outputs in task order (K), or one after the
-    other (D + K)"""
+    """what heads read: the features (D), the bundle's raw outputs in task order (K), or one after
+    the other (D + K)"""
+    # A list in YAML and JSON.
     within: Annotated[tuple[int, int] | None, Field(strict=False)] = None
-    """of these, only the columns from the first number up to, not including, the second, such as one
-    head's hidden layer out of several"""
+    """of these, only the columns from the first number up to, not including, the second, such as
+    one head's hidden layer out of several"""
     window: WindowSettings | None = None
     """heads of kind sequence read windows of frames; other heads read single faces"""
 
     @model_validator(mode="after")
     def _some_columns_are_left(self) -> Self:
-        if self.within is not None and not 0 <= self.within[0] < self.within[1]:
+        if self.within is None:
+            return self
+        first, end = self.within
+        if not 0 <= first < end:
             raise ValueError(
                 "within: give the first column, from 0, and the one behind the last, "
                 "such as [0, 128]"
@@ -78,6 +83,7 @@ class FeatureSettings(BaseModel):
             raise BundleError(
                 f"{card.name} finds faces and has no features; name a bundle that reads affect"
             )
+        # Raises where the network exposes none.
         card.exposed()
         return card
 
@@ -94,17 +100,22 @@ class FeatureSettings(BaseModel):
         """
         card = self.card()
         # Features come first, raw outputs behind them.
-        features, everything = card.exposed(), sum(card.widths)
-        first = features if self.parts == "raw" else 0
-        end = features if self.parts == "features" else everything
+        features = card.exposed()
+        first, end = 0, sum(card.widths)
+        if self.parts == "raw":
+            first = features
+        elif self.parts == "features":
+            end = features
         if self.within is None:
             return slice(first, end)
-        if self.within[1] > end - first:
+        # `within` counts from the first column of `parts`.
+        inner_first, inner_end = self.within
+        if inner_end > end - first:
             raise DataError(
-                f"features.within: {self.within[0]} to {self.within[1]} reaches beyond the "
+                f"features.within: {inner_first} to {inner_end} reaches beyond the "
                 f"{end - first} numbers that parts: {self.parts} has of {card.name}"
             )
-        return slice(first + self.within[0], first + self.within[1])
+        return slice(first + inner_first, first + inner_end)
 
     @property
     def width(self) -> int:

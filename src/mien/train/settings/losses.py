@@ -14,7 +14,6 @@ __all__ = ["LOSSES_OF_KIND", "Distill", "LossKind", "LossSettings"]
 LossKind = Literal["cross_entropy", "binary", "ccc", "bins", "mse", "mae"]
 
 
-# By kind of task; the first is taken where the settings name none.
 LOSSES_OF_KIND: Final[Mapping[str, tuple[LossKind, ...]]] = MappingProxyType(
     {
         "one_of": ("cross_entropy",),
@@ -22,8 +21,9 @@ LOSSES_OF_KIND: Final[Mapping[str, tuple[LossKind, ...]]] = MappingProxyType(
         "scalar": ("ccc", "bins", "mse", "mae"),
     }
 )
+"""The losses that a kind of task can be learned by; the first where settings name none."""
 
-
+# The options of `LossSettings` that a loss has beside `kind`, `weight` and `distill`.
 _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "cross_entropy": ("smoothing", "classes", "bootstrap"),
@@ -35,7 +35,10 @@ _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 
 class Distill(BaseModel):
-    """How much of a labelled row's cost the teacher has; a row without a label is the teacher's alone."""
+    """How much of a labelled row's cost the teacher has.
+
+    The cost of a row without a label is the teacher's alone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -58,7 +61,10 @@ class Distill(BaseModel):
 
 
 class LossSettings(BaseModel):
-    """How one task is learned. An option that the kind of loss does not have is refused, not ignored."""
+    """How one task is learned.
+
+    An option that the kind of loss does not have is refused, not ignored.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -107,9 +113,16 @@ class LossSettings(BaseModel):
                 f"losses: {task.family} is a {task.kind} task and learns by "
                 f"{' or '.join(possible)}, not by {kind}"
             )
+        self._check_options(task, kind)
+        self._check_classes(task)
+        return kind
+
+    def _check_options(self, task: Task, kind: LossKind) -> None:
+        """Raises ValueError for options that a kind of loss does not have."""
         allowed = {"kind", "weight", "distill", *_OPTIONS.get(kind, ())}
         idle = []
         for name, field in type(self).model_fields.items():
+            # A default that is spelled out does no harm, and written settings spell out all.
             if name not in allowed and getattr(self, name) != field.default:
                 idle.append(name)
         if idle:
@@ -117,12 +130,13 @@ class LossSettings(BaseModel):
                 f"losses: {task.family} learns by {kind}, which has no {', '.join(sorted(idle))}; "
                 "leave it out"
             )
-        if self.distill and self.distill.temperature != 1 and kind not in ("cross_entropy", "bins"):
+        # Only choices among classes or bins can be softened.
+        if self.distill is None or kind in ("cross_entropy", "bins"):
+            return
+        if self.distill.temperature != 1:
             raise ValueError(
                 f"losses: {task.family} learns by {kind}, which has no temperature; leave it out"
             )
-        self._check_classes(task)
-        return kind
 
     def _check_classes(self, task: Task) -> None:
         """Raises ValueError for a weight of a class that the task does not have."""

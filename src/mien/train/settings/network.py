@@ -39,15 +39,22 @@ class HeadSettings(BaseModel):
     as features"""
 
     @model_validator(mode="after")
-    def _nothing_is_without_effect(self) -> Self:
+    def _layers_have_their_options(self) -> Self:
         if self.kind in ("linear", "regions") and self.width is not None:
             raise ValueError(
-                f"width: a {self.kind} head has no hidden layer; leave it out, or choose kind hidden"
+                f"width: a {self.kind} head has no hidden layer; "
+                "leave it out, or choose kind hidden"
             )
         if self.kind not in ("hidden", "bottleneck", "uncertain") and self.dropout is not None:
             raise ValueError(
-                f"dropout: a {self.kind} head has none of its own; leave it out, or choose kind hidden or bottleneck"
+                f"dropout: a {self.kind} head has none of its own; "
+                "leave it out, or choose kind hidden or bottleneck"
             )
+        return self
+
+    # Validators run in this order, and the first that refuses is what the user reads.
+    @model_validator(mode="after")
+    def _outputs_have_their_options(self) -> Self:
         if self.legacy and self.bins is None:
             raise ValueError(
                 "legacy: only says how bins are read; set bins as well, or leave it out"
@@ -62,15 +69,22 @@ class HeadSettings(BaseModel):
 
 
 OWN: Final = (
-    "mobilefacenet", "mobilefacenet-large", "mixedfeaturenet", "ddamfn", "face-resnet", "face-resnet-small", "googlenet", "smm", "smm-small"
-)  # fmt: skip
+    "mobilefacenet",
+    "mobilefacenet-large",
+    "mixedfeaturenet",
+    "ddamfn",
+    "face-resnet",
+    "face-resnet-small",
+    "googlenet",
+    "smm",
+    "smm-small",
+)
 """Backbones that are not timm's."""
-
-
 IMAGENET_START: Final = ("efficientnet_lite0", "smm-small")
-
-
+"""Backbones that the ImageNet weights at hand fit."""
 FACE_START: Final = ("face-resnet", "face-resnet-small")
+"""Backbones that the face weights at hand fit."""
+_WEIGHT_SUFFIXES: Final = (".pt", ".pth", ".safetensors")
 
 
 class NetworkSettings(BaseModel):
@@ -99,36 +113,42 @@ class NetworkSettings(BaseModel):
     regions"""
 
     @model_validator(mode="after")
+    def _start_fits(self) -> Self:
+        self._check_named_start("imagenet", IMAGENET_START)
+        self._check_named_start("faces", FACE_START)
+        if isinstance(self.start, Path) and self.start.suffix not in _WEIGHT_SUFFIXES:
+            raise ValueError(
+                f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or "
+                ".safetensors file"
+            )
+        return self
+
+    def _check_named_start(self, name: str, backbones: tuple[str, ...]) -> None:
+        """Raises ValueError for weights of a package that do not fit the backbone."""
+        if self.start == name and self.backbone not in backbones:
+            raise ValueError(
+                f"start: {name} weights are at hand for {' and '.join(backbones)} only, "
+                f"not for {self.backbone}; name a file"
+            )
+
+    # After the start itself: its message says more than that a start is of no effect.
+    @model_validator(mode="after")
     def _parts_go_together(self) -> Self:
-        if self.start == "imagenet" and self.backbone not in IMAGENET_START:
-            known = " and ".join(IMAGENET_START)
+        starts = self.start is not None
+        if self.backbone == "features" and (self.slim or starts or self.deviation):
             raise ValueError(
-                f"start: imagenet weights are at hand for {known} only, not for {self.backbone}; name a file"
+                "backbone: features has no weights, so slim, start and deviation are of no effect; "
+                "leave them out"
             )
-        if self.start == "faces" and self.backbone not in FACE_START:
-            known = " and ".join(FACE_START)
+        if self.deviation and not starts:
             raise ValueError(
-                f"start: faces weights are at hand for {known} only, not for {self.backbone}; name a file"
+                "deviation: from random weights there is nothing to deviate from; "
+                "name weights with start"
             )
-        if isinstance(self.start, Path) and self.start.suffix not in (
-            ".pt",
-            ".pth",
-            ".safetensors",
-        ):
+        sequences = [family for family, head in self.heads.items() if head.kind == "sequence"]
+        if sequences and self.backbone != "features":
             raise ValueError(
-                f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or .safetensors file"
-            )
-        if self.backbone == "features" and (self.slim or self.start is not None or self.deviation):
-            raise ValueError(
-                "backbone: features has no weights, so slim, start and deviation are of no effect; leave them out"
-            )
-        if self.deviation and self.start is None:
-            raise ValueError(
-                "deviation: from random weights there is nothing to deviate from; name weights with start"
-            )
-        windows = [family for family, head in self.heads.items() if head.kind == "sequence"]
-        if windows and self.backbone != "features":
-            raise ValueError(
-                f"heads: {', '.join(windows)}: a sequence head reads windows of features, not pictures; train it on features"
+                f"heads: {', '.join(sequences)}: a sequence head reads windows of features, "
+                "not pictures; train it on features"
             )
         return self

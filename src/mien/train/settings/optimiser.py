@@ -8,7 +8,10 @@ __all__ = ["OptimSettings"]
 
 
 class OptimSettings(BaseModel):
-    """How weights move. An option that the optimiser does not have is refused, not ignored."""
+    """How weights move.
+
+    An option that the optimiser does not have is refused, not ignored.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

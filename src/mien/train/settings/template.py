@@ -1,13 +1,17 @@
-"""A settings file to start from: every key with its default and what it means, taken from the settings themselves."""
+"""A settings file to start from, with every key, its default and its meaning.
+
+All of it is taken from the settings themselves.
+"""
 
 import ast
 import inspect
 import re
 import textwrap
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from mien.data.registry import Drawn, Set
@@ -20,118 +24,131 @@ __all__ = ["template"]
 _WIDTH: Final = 100
 # One entry of the section `Attributes:`; further lines of its text are indented.
 _ATTRIBUTE: Final = re.compile(r"^(?P<name>\w+): (?P<text>.*(?:\n[ ]+.*)*)", re.MULTILINE)
+# What a newcomer must know beyond a key's own docstring.
 _MORE: Final = {
     "name": "name of the bundle: small letters, digits, points, dashes",
     "tasks": f"keys of label sets, or tasks spelled out; known are {', '.join(KNOWN_TASKS)}",
-    "backbone": f"{', '.join(OWN)}, or a timm model's name; features for none, where heads read cached features",
+    "backbone": (
+        f"{', '.join(OWN)}, or a timm model's name; "
+        "features for none, where heads read cached features"
+    ),
     "template": "fractions of the crop: both eyes, the nose tip, both mouth corners",
 }
-"""What a newcomer must know beyond a key's own docstring."""
+_HEAD: Final = f"""\
+# Settings of mien train. Every key is here with its default; leave out what you do not change.
+
+# version of this form; 1 if left out
+settings: {SCHEMA}
+
+"""
 
 
 def template() -> str:
-    """YAML that trains as it is, on drawn faces, and says what every key means; what is commented out are further choices."""
-    start = Settings(
-        name="mine", data=(Drawn(set="drawn", count=2000, seed=0, size=96),), tasks=("expr.abaw8", "va", "au.abaw12")
-    )  # fmt: skip
-    head = [
-        "# Settings of mien train. Every key is here with its default; leave out what you do not change.",
-        "",
-        "# version of this form; 1 if left out",
-        f"settings: {SCHEMA}",
-        "",
-    ]
-    return "\n".join([*head, *_section(start, "")]) + "\n"
+    """Write a settings file to start from.
+
+    Returns:
+        YAML that trains as it is, on drawn faces, and says what every key means; further choices
+        are commented out.
+    """
+    example = Settings(
+        name="mine",
+        data=(Drawn(set="drawn", count=2000, seed=0, size=96),),
+        tasks=("expr.abaw8", "va", "au.abaw12"),
+    )
+    return _HEAD + "\n".join(_section(example, "")) + "\n"
 
 
-def _section(given: BaseModel, indent: str) -> list[str]:
+def _section(model: BaseModel, indent: str) -> list[str]:
     """The lines of a model's keys, with its values."""
-    docs, lines = _docs(type(given)), []
-    plain = given.model_dump(mode="json")
-    for name, field in type(given).model_fields.items():
-        lines += _comment(_told(name, docs, field.annotation), indent)
-        value = getattr(given, name)
+    docs = _docs(type(model))
+    plain = model.model_dump(mode="json")
+    lines = []
+    for name, field in type(model).model_fields.items():
+        lines += _comment(_meaning(name, docs, field.annotation), indent)
+        value = getattr(model, name)
         if name == "data":
             lines += _sets(value[0])
         elif isinstance(value, BaseModel):
-            lines += [f"{indent}{name}:", *_section(value, indent + "  ")]
+            lines.append(f"{indent}{name}:")
+            lines += _section(value, indent + "  ")
         else:
-            lines += [f"{indent}{name}: {_inline(plain[name])}", *_choice(field.annotation, indent)]
-        lines += [""] if not indent else []
+            lines.append(f"{indent}{name}: {_inline(plain[name])}")
+            lines += _choice(field.annotation, indent)
+        # Sections of the file stand apart from one another.
+        if not indent:
+            lines.append("")
     return lines
 
 
-def _told(name: str, docs: dict[str, str], annotation: Any) -> str:
-    said = _MORE.get(name) or docs.get(name, "")
-    words = [word for word in _literals(annotation) if isinstance(word, str)]
-    words = [] if all(word in said for word in words) else words
-    parts = (
-        said.rstrip(".").replace("`", ""),
-        f"one of {', '.join(words)}" if len(words) > 1 else "",
-    )
-    return "; ".join(part for part in parts if part)
+def _meaning(name: str, docs: dict[str, str], annotation: Any) -> str:
+    """What a key means, and the words that it allows where its text does not name them all."""
+    text = _MORE.get(name) or docs.get(name, "")
+    words = [value for value in _literals(annotation) if isinstance(value, str)]
+    parts = []
+    if text:
+        parts.append(text.rstrip(".").replace("`", ""))
+    is_listed = all(word in text for word in words)
+    if len(words) > 1 and not is_listed:
+        parts.append(f"one of {', '.join(words)}")
+    return "; ".join(parts)
 
 
 def _sets(example: BaseModel) -> list[str]:
     """The data section: one set that can be used at once, the others as comments."""
-    keys = {
-        name: value for name, value in example.model_dump(mode="json").items() if value is not None
-    }
-    lines = [f"data:\n  - {_inline(keys)}"]
+    given = example.model_dump(mode="json", exclude_none=True)
+    lines = ["data:", f"  - {_inline(given)}"]
     for kind in get_args(get_args(Set)[0]):
         lines += _comment(inspect.getdoc(kind) or "", "  ")
-        lines += [
-            f"  # - {line}" if i == 0 else f"  #   {line}"
-            for i, line in enumerate(_empty(kind, ""))
-        ]
+        first, *others = _defaults(kind, "")
+        lines.append(f"  # - {first}")
+        lines += [f"  #   {line}" for line in others]
     return lines
 
 
 def _choice(annotation: Any, indent: str) -> list[str]:
     """A section that may stand in the place of null or of an empty table, as comments."""
-    found = [kind for kind in _models(annotation) if kind.__name__ != "TaskSettings"]
-    by_family = getattr(annotation, "__origin__", None) is dict
-    inner = [
-        f"{indent}#   {line}"
-        for kind in found
-        for line in ([*_keyed(kind)] if by_family else _empty(kind, ""))
-    ]
-    return inner if len(found) == 1 else []
+    kinds = [kind for kind in _models(annotation) if kind.__name__ != "TaskSettings"]
+    # Where there are several, none of them is the obvious one to show.
+    if len(kinds) != 1:
+        return []
+    lines = _defaults(kinds[0], "")
+    if get_origin(annotation) is dict:
+        lines = ["expr:", *_defaults(kinds[0], "  ")]
+    return [f"{indent}#   {line}" for line in lines]
 
 
-def _keyed(kind: type[BaseModel]) -> list[str]:
-    return ["expr:", *_empty(kind, "  ")]
-
-
-def _empty(kind: type[BaseModel], indent: str) -> list[str]:
-    """A model's keys with their defaults, and what each means behind it; what has no default is in capitals."""
-    docs, lines = _docs(kind), []
+def _defaults(kind: type[BaseModel], indent: str) -> list[str]:
+    """A model's keys with their defaults, and what each means behind it."""
+    docs = _docs(kind)
+    lines = []
     for name, field in kind.model_fields.items():
-        literals = _literals(field.annotation)
-        value = (
-            name.upper() if field.is_required() else field.get_default(call_default_factory=True)
-        )
-        value = literals[0] if field.is_required() and len(literals) == 1 else value
-        said = _told(name, docs, field.annotation)
-        lines.append(
-            f"{indent}{name}: {_inline(to_jsonable_python(value))}"
-            + (f"  # {said}" if said else "")
-        )
+        line = f"{indent}{name}: {_inline(to_jsonable_python(_default(name, field)))}"
+        meaning = _meaning(name, docs, field.annotation)
+        if meaning:
+            line += f"  # {meaning}"
+        lines.append(line)
     return lines
 
 
+def _default(name: str, field: FieldInfo) -> Any:
+    """A key's default; where it has none, the one word that it allows, or its name in capitals."""
+    if not field.is_required():
+        return field.get_default(call_default_factory=True)
+    literals = _literals(field.annotation)
+    return literals[0] if len(literals) == 1 else name.upper()
+
+
 def _inline(value: Any) -> str:
-    return (
-        str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000))
-        .removesuffix("...\n")
-        .strip()
-    )
+    """A value as YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+    # PyYAML ends a document that is a plain value with a line of its own.
+    return str(text).removesuffix("...\n").strip()
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    return [
-        f"{indent}# {line}" for line in textwrap.wrap(text.replace("`", ""), _WIDTH - len(indent))
-    ]
+    """A text as lines of comment."""
+    wrapped = textwrap.wrap(text.replace("`", ""), _WIDTH - len(indent))
+    return [f"{indent}# {line}" for line in wrapped]
 
 
 def _docs(kind: type[BaseModel]) -> dict[str, str]:
@@ -165,14 +182,20 @@ def _strings_under_keys(kind: type[BaseModel]) -> dict[str, str]:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a type speaks of."""
+    """The models that a type mentions."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [kind for part in get_args(annotation) for kind in _models(part)]
+    models = []
+    for part in get_args(annotation):
+        models += _models(part)
+    return models
 
 
 def _literals(annotation: Any) -> list[Any]:
     """The values that a type allows, where it lists them."""
-    if "Literal" in str(getattr(annotation, "__origin__", "")):
+    if get_origin(annotation) is Literal:
         return list(get_args(annotation))
-    return [value for part in get_args(annotation) for value in _literals(part)]
+    literals = []
+    for part in get_args(annotation):
+        literals += _literals(part)
+    return literals

@@ -43,6 +43,8 @@ KNOWN_TASKS: dict[str, Task] = {**TASKS, AU_BLENDSHAPES.key: AU_BLENDSHAPES}
 
 
 class _Strict(BaseModel):
+    """Refuses unknown keys and numbers that are not finite; cannot be changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -114,7 +116,7 @@ class FitSettings(_Strict):
 
 
 def _mien_pixels() -> Pixels:
-    # Luma at 112 px, framed as FER+ frames faces: what mien-s reads.
+    """Luma at 112 px, framed as FER+ frames faces: what mien-s reads."""
     return Pixels(
         size=112,
         colour="grey",
@@ -211,23 +213,29 @@ class Settings(_Strict):
     @model_validator(mode="after")
     def _sequence_heads_read_windows(self) -> "Settings":
         heads = self.network.heads
+        # Without tasks the class folders name the one there is, whose head may be given.
         families = [task.family for task in self.named_tasks()] or list(heads)
         sequences = []
         for family in families:
             if family in heads and heads[family].kind == "sequence":
                 sequences.append(family)
-        if self.features is None or self.features.window is None:
-            if sequences:
-                raise ValueError(
-                    f"network.heads: {', '.join(sequences)}: a sequence head reads windows; "
-                    "give features.window"
-                )
-            return self
-        if not sequences or sequences != families:
+        has_windows = self.features is not None and self.features.window is not None
+        if sequences and not has_windows:
+            raise ValueError(
+                f"network.heads: {', '.join(sequences)}: a sequence head reads windows; "
+                "give features.window"
+            )
+        if has_windows and (not sequences or sequences != families):
             raise ValueError(
                 "features.window: only sequence heads read windows; give each task one in "
                 "network.heads, or no window"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_are_drawn_once_each(self) -> "Settings":
+        if self.features is None or self.features.window is None:
+            return self
         if self.fit.balance != "none":
             raise ValueError(
                 f"fit.balance: {self.fit.balance} draws single faces, and windows hold many; "
@@ -279,6 +287,7 @@ def pixels_of(settings: Settings) -> Pixels:
 
 
 def _known(key: str) -> Task:
+    """The task of that key; raises UnknownNameError where there is none."""
     if key not in KNOWN_TASKS:
         raise UnknownNameError("task", key, KNOWN_TASKS)
     return KNOWN_TASKS[key]
@@ -318,27 +327,31 @@ def _from(base: Path, content: dict[str, Any], where: str) -> dict[str, Any]:
 
     Nothing is checked here: what is not of the expected type is left for the model to refuse.
     """
-
     resolved = dict(content)
-    data, teachers = content.get("data"), content.get("teachers")
-    features, network = content.get("features"), content.get("network")
-    if isinstance(data, list):
+    if isinstance(content.get("data"), list):
         sets = []
-        for i, spec in enumerate(data):
+        for i, spec in enumerate(content["data"]):
             sets.append(starting_from(base, spec, f"{where}: data.{i}"))
         resolved["data"] = sets
-    if isinstance(teachers, list):
-        runs = []
-        for i, run in enumerate(teachers):
-            runs.append(_absolute(base, run, f"{where}: teachers.{i}"))
-        resolved["teachers"] = runs
-    if isinstance(features, dict):
-        resolved["features"] = _features_from(base, features, where)
-    # `imagenet` and `faces` are names; a file has a suffix.
-    if isinstance(network, dict) and Path(str(network.get("start"))).suffix:
-        start = _absolute(base, network["start"], f"{where}: network.start")
-        resolved["network"] = {**network, "start": start}
+    if isinstance(content.get("teachers"), list):
+        teachers = []
+        for i, teacher in enumerate(content["teachers"]):
+            teachers.append(_absolute(base, teacher, f"{where}: teachers.{i}"))
+        resolved["teachers"] = teachers
+    if isinstance(content.get("features"), dict):
+        resolved["features"] = _features_from(base, content["features"], where)
+    if isinstance(content.get("network"), dict):
+        resolved["network"] = _network_from(base, content["network"], where)
     return resolved
+
+
+def _network_from(base: Path, network: dict[str, Any], where: str) -> dict[str, Any]:
+    """The section `network`, as `_from` makes all of them."""
+    # `imagenet` and `faces` are names; a file has a suffix.
+    if not Path(str(network.get("start"))).suffix:
+        return network
+    start = _absolute(base, network["start"], f"{where}: network.start")
+    return {**network, "start": start}
 
 
 def _features_from(base: Path, features: dict[str, Any], where: str) -> dict[str, Any]:
@@ -359,7 +372,9 @@ def _absolute(base: Path, value: object, where: str) -> object:
     """A path as text, made to start from `base`; anything but text unchanged."""
     if not isinstance(value, str):
         return value
-    return str((base / at_home(value, where)).absolute())
+    # A path that starts with ~ is the user's home's, not the file's folder's.
+    path = base / at_home(value, where)
+    return str(path.absolute())
 
 
 def write_settings(settings: Settings) -> str:
