@@ -13,7 +13,9 @@ from mien.errors import BundleError, DataError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS
 from mien.train.bundle.feature_extractor import freeze_bundle
-from mien.train.networks.network import backbone, build, load_start
+from mien.train.networks.backbones import backbone
+from mien.train.networks.network import build
+from mien.train.networks.starting_weights import load_start
 from mien.train.settings.network import NetworkSettings
 
 PIXELS = Pixels(size=32, colour="grey", alignment="box", mean=(115.0,), std=(256.0,))

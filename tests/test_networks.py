@@ -15,17 +15,17 @@ from torch import nn
 from mien.bundles.engines import open_engine
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
+from mien.train.networks.backbones import backbone
 from mien.train.networks.ddamfn import attention_loss
 from mien.train.networks.heads import SequenceHead, make_head
 from mien.train.networks.network import (
     MultiTaskNet,
-    backbone,
     build,
     freeze,
-    load_start,
     start_at_means,
     unfreeze,
 )
+from mien.train.networks.starting_weights import load_start
 from mien.train.onnx.export import export
 from mien.train.settings.network import OWN, HeadSettings, NetworkSettings
 
@@ -332,7 +332,7 @@ def test_sizes_that_cannot_work_are_refused():
 def test_features_of_backbones_that_widen_after_pooling():
     net = backbone("mobilenetv3_small_050")
     assert net.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, net.num_features)
-    with pytest.raises(ValueError, match="no EfficientNet"):
+    with pytest.raises(ValueError, match="not an EfficientNet"):
         backbone("test_resnet", slim=True)
 
 
@@ -395,10 +395,10 @@ def test_starts_that_do_not_fit_are_refused(tmp_path):
     for content, message in (
         (
             {**net.state_dict(), "bn1.weight": torch.zeros(5)},
-            r"do not fit ResNet: bn1.weight is \(5,\) there",
+            r"do not fit ResNet: bn1.weight is \(5,\) in the file",
         ),
-        ({"a": torch.zeros(3)}, "do not fit ResNet: a there"),
-        ({}, "do not fit ResNet: nothing there"),
+        ({"a": torch.zeros(3)}, "do not fit ResNet: a in the file"),
+        ({}, "do not fit ResNet: nothing in the file"),
         ({"optimiser": net.state_dict()}, "more than a table of tensors"),
         (torch.zeros(3), "more than a table of tensors"),
     ):

@@ -24,17 +24,11 @@ from mien.tasks import TASKS, Task
 from mien.train.inputs.augment import rarity
 from mien.train.inputs.crops import AugmentedCropDataset, CropDataset
 from mien.train.loop import Progress, fit
+from mien.train.networks.backbones import backbone
 from mien.train.networks.deviation import Deviation
 from mien.train.networks.heads import make_head
-from mien.train.networks.network import (
-    MultiTaskNet,
-    backbone,
-    build,
-    freeze,
-    load_start,
-    start_at_means,
-    unfreeze,
-)
+from mien.train.networks.network import MultiTaskNet, build, freeze, start_at_means, unfreeze
+from mien.train.networks.starting_weights import load_start
 from mien.train.networks.uncertainty import UncertainHead
 from mien.train.objective.losses import cross_entropy
 from mien.train.objective.objective import Objective
@@ -623,7 +617,7 @@ def test_faces_are_mixed_by_how_uncertain_they_are():
     paper = 0.5 * functional.cross_entropy(raw, shares.argmax(1)) + 0.5 * functional.cross_entropy(
         raw, shares.argmax(1)[head.partner]
     )
-    torch.testing.assert_close(cross_entropy(raw, head.paired(shares)), paper)
+    torch.testing.assert_close(cross_entropy(raw, head.mixed_targets(shares)), paper)
     paper.backward()
     assert all(
         p.grad is not None and p.grad.abs().sum() > 0
@@ -631,7 +625,7 @@ def test_faces_are_mixed_by_how_uncertain_they_are():
         for p in branch[3].parameters()
     )
     shares[2] = NAN
-    gone = head.paired(shares).isnan().any(1)
+    gone = head.mixed_targets(shares).isnan().any(1)
     assert gone.tolist() == [i == 2 or k == 2 for i, k in enumerate(j)]
 
 
@@ -651,7 +645,7 @@ def test_the_mean_alone_answers():
     torch.testing.assert_close(head(features), head.last(head.mean(features)))
     assert torch.equal(head.features(features), head.mean(features))
     target = torch.rand(6, 7)
-    assert head.paired(target) is target
+    assert head.mixed_targets(target) is target
 
 
 def test_what_is_learned_from_mixtures_tells_single_faces_apart():
@@ -661,7 +655,7 @@ def test_what_is_learned_from_mixtures_tells_single_faces_apart():
         label = torch.randint(7, (64,))
         raw = head.train()(centres[label] + torch.randn(64, 10))
         optimiser.zero_grad()
-        cross_entropy(raw, head.paired(torch.eye(7)[label])).backward()
+        cross_entropy(raw, head.mixed_targets(torch.eye(7)[label])).backward()
         optimiser.step()
     label = torch.randint(7, (500,))
     features = centres[label] + torch.randn(500, 10)
@@ -683,21 +677,21 @@ def test_uncertain_heads_that_cannot_be(tmp_path):
     refuses(taught, tmp_path / "student", "losses.expr.distill", "uncertain")
 
 
-def test_a_network_pairs_the_targets_of_uncertain_heads_alone():
+def test_a_network_mixes_the_targets_of_uncertain_heads_alone():
     heads = {"expr": HeadSettings(kind="uncertain")}
     net = build(NetworkSettings(backbone="test_resnet", heads=heads), [VA, EXPR], 1, SIZE)
     images, target = torch.randn(6, 1, SIZE, SIZE), torch.rand(6, 9)
     partners = []
     for _ in range(4):
         net.train()(images)
-        paired, j = net.paired(target), net.heads[1].partner
+        mixed, j = net.mixed_targets(target), net.heads[1].partner
         torch.testing.assert_close(
-            paired, torch.cat([target[:, :2], (target[:, 2:] + target[j, 2:]) / 2], dim=1)
+            mixed, torch.cat([target[:, :2], (target[:, 2:] + target[j, 2:]) / 2], dim=1)
         )
         partners.append(tuple(j.tolist()))
     assert len(set(partners)) > 1
     net.eval()(images)
-    assert torch.equal(net.paired(target), target)
+    assert torch.equal(net.mixed_targets(target), target)
 
 
 def test_a_run_with_an_uncertain_head(tmp_path):

@@ -20,8 +20,9 @@ from mien.temporal.rows import ema_rows
 from mien.train.bundle.make import make_bundle
 from mien.train.inputs.crops import CropDataset
 from mien.train.loop import fit
+from mien.train.networks.backbones import backbone
 from mien.train.networks.heads import MessageHead, SignHead, make_head
-from mien.train.networks.network import MultiTaskNet, backbone, build, start_at_means
+from mien.train.networks.network import MultiTaskNet, build, start_at_means
 from mien.train.networks.smm import REGIONS, WIDTH, Smm, messages_and_signs
 from mien.train.objective.objective import Objective
 from mien.train.onnx.export import export

@@ -205,7 +205,7 @@ def test_face_weights_keep_their_answers_when_their_norms_are_unfolded(face):
     with torch.no_grad():
         before = grey(images)
         torch.testing.assert_close(net(images.repeat(1, 3, 1, 1)), before, atol=1e-4, rtol=1e-4)
-        grey.settle(images)
+        grey.unfold_norms(images)
         torch.testing.assert_close(grey(images), before, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(grey.train()(images), before, atol=0.05, rtol=0.05)
     assert before.std() > 0.01

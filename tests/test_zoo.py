@@ -401,7 +401,8 @@ def published(tmp_path_factory):
 
 
 def test_weights_become_a_file_that_training_starts_from(published, shelf, tmp_path):
-    from mien.train.networks.network import backbone, load_start
+    from mien.train.networks.backbones import backbone
+    from mien.train.networks.starting_weights import load_start
 
     network, pickled = published
     reads = {"reads": "crops", "pixels": {**PIXELS, "size": 112}, "outputs": TASKS_TOLD}
@@ -1509,7 +1510,7 @@ def test_a_file_for_training_that_is_whole_is_not_written_again(shelf, tmp_path,
     torch = pytest.importorskip("torch")
     published = pytest.importorskip("mien.train.networks.published")
     net = torch.nn.Linear(2, 3)
-    monkeypatch.setattr(published, "_lifted", lambda *_: net)
+    monkeypatch.setattr(published, "_transplanted", lambda *_: net)
     path = entry(
         tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[]
     )

@@ -639,14 +639,14 @@ def test_weights_that_do_not_fit_are_named(architecture, change, why):
         (
             "bn1.num_batches_tracked",
             lambda tensor: tensor.astype(np.float32),
-            "bn1.num_batches_tracked (float32 for whole numbers); get",
+            "bn1.num_batches_tracked (float32 for integers); download",
         ),
     ],
 )
 def test_weights_that_are_no_numbers_to_train_on_from(name, change, why):
     with pytest.raises(BundleError) as caught:
         transplant({**b0(), name: change(b0()[name])}, "tf_efficientnet_b0", EIGHT)
-    assert str(caught.value).startswith(f"these weights are no numbers to train on from: {why}")
+    assert str(caught.value).startswith(f"these weights are not numbers to train on from: {why}")
     assert "\n" not in str(caught.value)
 
 

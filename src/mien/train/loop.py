@@ -194,7 +194,7 @@ def _starting_state(
     """The state before the first step, with the network on its device."""
     if settings.network.start == "faces":
         count = min(len(inputs), _SETTLING_PICTURES)
-        net.backbone.settle(torch.stack([inputs[i][0] for i in range(count)]))
+        net.backbone.unfold_norms(torch.stack([inputs[i][0] for i in range(count)]))
     if fabric.world_size > 1:
         synchronise(net)
     # Moved before the average and the optimiser are made of its weights.
@@ -347,7 +347,7 @@ class _Loop:
         self.optimiser.zero_grad()
         raw = tuple(_gather_rows(output, is_frame) for output in self.wrapped(images))
         widths = [len(task.names) for task in net.tasks]
-        truth = _gather_rows(net.paired(target), is_frame).split(widths, dim=1)
+        truth = _gather_rows(net.mixed_targets(target), is_frame).split(widths, dim=1)
         total, _ = self.objective(raw, truth, teacher)
         side = net.side_loss()
         if side is not None:

@@ -14,8 +14,9 @@ from mien.faces.prepare import Pixels
 from mien.files import wrap_os_errors
 from mien.train.bundle.pack import code_version, sha256_of, write_bundle_files
 from mien.train.bundle.provenance import seen, started
+from mien.train.networks.backbones import backbone
 from mien.train.networks.heads import StackedHead
-from mien.train.networks.network import backbone, load_start
+from mien.train.networks.starting_weights import load_start
 from mien.train.onnx.export import export
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of

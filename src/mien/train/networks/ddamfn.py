@@ -1,7 +1,8 @@
-"""MixedFeatureNet and DDAMFN (Zhang et al. 2023, Electronics 12(17) 3595): a face network that looks with kernels of several sizes,
-and, on top of it, attention heads that look along rows and columns.
+"""MixedFeatureNet and DDAMFN (Zhang et al. 2023, Electronics 12(17) 3595).
 
-Like MobileFaceNet, from which they descend, they are built for one crop size: a multiple of 16 px, 32 px or more.
+A face network with kernels of several sizes, and on top of it attention heads that pool along rows
+and columns. Like MobileFaceNet, from which they descend, they are built for one crop size: a
+multiple of 16 px, 32 px or more.
 """
 
 from collections.abc import Sequence
@@ -15,81 +16,102 @@ from mien.train.networks.mobilefacenet import (
     GlobalDepthwise,
     check_crops,
     conv_unit,
+    last_map_side,
     start_weights,
-    whole_map,
 )
 
 __all__ = ["ATTENTION_WEIGHT", "DDAMFN", "MixedFeatureNet", "attention_loss"]
 
 ATTENTION_WEIGHT: Final = 0.1
-"""What the attention loss counts for beside the cross-entropy (the paper's)."""
+"""Weight of the attention loss beside the cross-entropy (the paper's)."""
 
-Kernels = dict[int, int]  # kernel size: number of channels
+_REDUCTION: Final = 32  # of channels in coordinate attention
+
+Kernels = dict[int, int]
+"""Number of channels by kernel size."""
 
 
 def attention_loss(maps: Sequence[Tensor], floor: float = 1e-6) -> Tensor:
-    """Large where two heads look at the same places: number of pairs / (sum over pairs of the mean squared difference + floor).
+    """Compute a loss that is large where two heads attend to the same places.
 
-    maps: one tensor (N, C, S, S) per head, in 0..1.
+    It is the number of pairs of heads / (sum over pairs of the mean squared difference + floor).
+
+    Args:
+        maps: One tensor (N, C, S, S) per head, in 0..1.
+        floor: Keeps the loss finite where all maps are equal.
+
+    Returns:
+        The loss, a scalar.
 
     >>> attention_loss([torch.zeros(1, 2), torch.full((1, 2), 0.5)], floor=0).item()
     4.0
     """
-    pairs = list(combinations(maps, 2))
-    return len(pairs) / (
-        torch.stack([nn.functional.mse_loss(a, b) for a, b in pairs]).sum() + floor
-    )
+    differences = [nn.functional.mse_loss(a, b) for a, b in combinations(maps, 2)]
+    return len(differences) / (torch.stack(differences).sum() + floor)
 
 
 class _CoordinateAttention(nn.Module):
-    """Weigh each place by its row's and its column's share, per channel (Hou et al. 2021, arXiv:2103.02907; reduction 32)."""
+    """Weigh each place by its row and column, per channel (Hou et al. 2021, arXiv:2103.02907)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        few = max(8, width // 32)
+        few = max(8, width // _REDUCTION)
         self.mix = nn.Sequential(nn.Conv2d(width, few, 1), nn.BatchNorm2d(few), nn.Hardswish())
         self.rows = nn.Conv2d(few, width, 1)
         self.columns = nn.Conv2d(few, width, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        weights_down, weights_along = self.weights(
-            maps.mean(dim=3, keepdim=True), maps.mean(dim=2, keepdim=True)
-        )
-        return maps * weights_down * weights_along
+        row_means = maps.mean(dim=3, keepdim=True)
+        column_means = maps.mean(dim=2, keepdim=True)
+        row_weights, column_weights = self.weights(row_means, column_means)
+        return maps * row_weights * column_weights
 
-    def weights(self, down: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
-        """Summaries of the rows (N, C, S, 1) and of the columns (N, C, 1, S) to weights of the same shapes, in 0..1."""
-        # Both pass together, so that batch norm sees one set of statistics. Maps are square, so half of it are rows.
-        rows, columns = self.mix(torch.cat([down, along.transpose(2, 3)], dim=2)).chunk(2, dim=2)
+    def weights(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn summaries into weights in 0..1 of the same shapes.
+
+        Args:
+            rows: Summary of each row (N, C, S, 1).
+            columns: Summary of each column (N, C, 1, S).
+
+        Returns:
+            Weights of the rows and of the columns.
+        """
+        # Both pass together, so that batch norm sees one set of statistics. Maps are square, so the
+        # first half of the result is the rows.
+        mixed = self.mix(torch.cat([rows, columns.transpose(2, 3)], dim=2))
+        rows, columns = mixed.chunk(2, dim=2)
         return self.rows(rows).sigmoid(), self.columns(columns.transpose(2, 3)).sigmoid()
 
 
 class _MixedDepthwise(nn.Module):
-    """Depthwise convolution with kernels of several sizes, each on its share of the channels (Tan & Le 2019, arXiv:1907.09595)."""
+    """Depthwise convolution with kernels of several sizes (Tan & Le 2019, arXiv:1907.09595).
+
+    Each kernel size filters its share of the channels.
+    """
 
     def __init__(self, kernels: Kernels, stride: int) -> None:
         super().__init__()
         self.shares = list(kernels.values())
-        self.layers = nn.ModuleList(
-            nn.Conv2d(share, share, kernel, stride, kernel // 2, groups=share, bias=False)
-            for kernel, share in kernels.items()
-        )
+        self.layers = nn.ModuleList()
+        for kernel, share in kernels.items():
+            layer = nn.Conv2d(share, share, kernel, stride, kernel // 2, groups=share, bias=False)
+            self.layers.append(layer)
 
     def forward(self, maps: Tensor) -> Tensor:
-        parts = maps.split(self.shares, dim=1)
-        return torch.cat(
-            [layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=1
-        )
+        parts = []
+        for layer, part in zip(self.layers, maps.split(self.shares, dim=1), strict=True):
+            parts.append(layer(part))
+        return torch.cat(parts, dim=1)
 
 
 class _MixedBlock(nn.Module):
-    """Widen, filter with mixed kernels, attend, project linearly; added to its input where nothing shrinks."""
+    """Widen, filter with mixed kernels, attend, project linearly; residual at stride 1."""
 
     def __init__(self, width_in: int, width: int, kernels: Kernels, stride: int = 1) -> None:
         super().__init__()
         inner = sum(kernels.values())
-        # Nothing stands between filter and attention: our reading. With norm and PReLU there, DDAMFN would have 4.14 million parameters
-        # where 4.11 are published.
+        # Nothing stands between filter and attention, which is our reading of the paper: with norm
+        # and PReLU there, DDAMFN would have 4.14 million parameters where 4.11 are published.
         self.layers = nn.Sequential(
             conv_unit(width_in, inner),
             _MixedDepthwise(kernels, stride),
@@ -109,19 +131,24 @@ def _trunk(channels: int) -> nn.Sequential:
         conv_unit(channels, 64, 3, 2),
         conv_unit(64, 64, 3, groups=64),
         _MixedBlock(64, 64, {3: 64, 5: 32, 7: 32}, 2),
-        *(_MixedBlock(64, 64, {3: 96, 5: 32}) for _ in range(9)),
+        *_repeat(9, 64, {3: 96, 5: 32}),
         _MixedBlock(64, 128, {3: 128, 5: 64, 7: 64}, 2),
-        *(_MixedBlock(128, 128, {3: 192, 5: 64}) for _ in range(16)),
+        *_repeat(16, 128, {3: 192, 5: 64}),
         _MixedBlock(128, 256, {3: 256, 5: 256, 7: 256, 9: 256}, 2),
-        *(_MixedBlock(256, 256, {3: 172, 5: 170, 7: 170}) for _ in range(6)),
+        *_repeat(6, 256, {3: 172, 5: 170, 7: 170}),
         conv_unit(256, 512),
     )
+
+
+def _repeat(count: int, width: int, kernels: Kernels) -> list[_MixedBlock]:
+    return [_MixedBlock(width, width, kernels) for _ in range(count)]
 
 
 class MixedFeatureNet(nn.Module):
     """Crops (N, channels, size, size) to features (N, 512), as for training on identities.
 
-    The trunk is the paper's; its embedding (global depthwise convolution, linear, batch norm) has MobileFaceNet's width.
+    The trunk is the paper's; its embedding (global depthwise convolution, linear, batch norm) has
+    MobileFaceNet's width.
     """
 
     def __init__(self, channels: int = 3, size: int = 112) -> None:
@@ -129,61 +156,93 @@ class MixedFeatureNet(nn.Module):
         self.size = size
         self.num_features = 512
         self.trunk = _trunk(channels)
-        self.pool = GlobalDepthwise(512, whole_map(size))
+        self.pool = GlobalDepthwise(512, last_map_side(size))
         self.embed = nn.Sequential(nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512))
         start_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 512)."""
+        """Compute features.
+
+        Args:
+            images: Crops (N, channels, size, size).
+
+        Returns:
+            Features (N, 512).
+
+        Raises:
+            ValueError: The crops have another size than the network was built for.
+        """
         check_crops(images, self.size)
         features: Tensor = self.embed(self.pool(self.trunk(images)))
         return features
 
 
 class _DirectionHead(nn.Module):
-    """Attention map (N, C, S, S) in 0..1 from maps of that shape: coordinate attention whose summaries are learned, not averaged."""
+    """Attention map (N, C, S, S) in 0..1 from maps of that shape.
+
+    It is coordinate attention whose summaries are learned, not averaged.
+    """
 
     def __init__(self, width: int, side: int) -> None:
         super().__init__()
-        self.down = nn.Sequential(
-            nn.Conv2d(width, width, (1, side), groups=width, bias=False), nn.BatchNorm2d(width)
-        )
-        self.along = nn.Sequential(
-            nn.Conv2d(width, width, (side, 1), groups=width, bias=False), nn.BatchNorm2d(width)
-        )
+        self.down = _summary(width, (1, side))
+        self.along = _summary(width, (side, 1))
         self.attend = _CoordinateAttention(width)
 
     def forward(self, maps: Tensor) -> Tensor:
-        weights_down, weights_along = self.attend.weights(self.down(maps), self.along(maps))
-        return weights_down * weights_along
+        row_weights, column_weights = self.attend.weights(self.down(maps), self.along(maps))
+        return row_weights * column_weights
+
+
+def _summary(width: int, kernel: tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width, width, kernel, groups=width, bias=False), nn.BatchNorm2d(width)
+    )
 
 
 class DDAMFN(nn.Module):
-    """MixedFeatureNet's trunk under two attention heads: crops (N, channels, size, size) to features (N, 512).
+    """MixedFeatureNet's trunk under two attention heads: crops (N, C, S, S) to features (N, 512).
 
-    `side_loss` keeps the heads from looking at the same places; a training loop adds it to its own loss.
+    `side_loss` keeps the heads from attending to the same places; a training loop adds it to its
+    own loss.
     """
 
     def __init__(self, channels: int = 3, size: int = 112) -> None:
         super().__init__()
         self.size = size
         self.num_features = 512
+        side = last_map_side(size)
         self.trunk = _trunk(channels)
-        self.heads = nn.ModuleList(_DirectionHead(512, whole_map(size)) for _ in range(2))
-        self.pool = GlobalDepthwise(512, whole_map(size))
-        self._maps: list[Tensor] = []
+        self.heads = nn.ModuleList([_DirectionHead(512, side), _DirectionHead(512, side)])
+        self.pool = GlobalDepthwise(512, side)
+        # Kept from the last forward pass in training mode until `side_loss` takes them.
+        self._attention_maps: list[Tensor] = []
         start_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 512)."""
+        """Compute features.
+
+        Args:
+            images: Crops (N, channels, size, size).
+
+        Returns:
+            Features (N, 512).
+
+        Raises:
+            ValueError: The crops have another size than the network was built for.
+        """
         check_crops(images, self.size)
         maps = self.trunk(images)
-        seen = [head(maps) for head in self.heads]
-        self._maps = seen if self.training else []
-        features: Tensor = self.pool(maps * torch.stack(seen).amax(dim=0))
+        attention = [head(maps) for head in self.heads]
+        self._attention_maps = attention if self.training else []
+        features: Tensor = self.pool(maps * torch.stack(attention).amax(dim=0))
         return features
 
     def side_loss(self) -> Tensor | None:
-        """The weighted attention loss of the last forward pass in training mode, once; None when there was none since."""
-        maps, self._maps = self._maps, []
+        """Take the attention loss of the last forward pass in training mode.
+
+        Returns:
+            The weighted loss (a scalar), once; None when there was no such pass since.
+        """
+        maps, self._attention_maps = self._attention_maps, []
         return ATTENTION_WEIGHT * attention_loss(maps) if maps else None

@@ -1,4 +1,4 @@
-"""GoogLeNet (Szegedy et al. 2015, with batch norms), torchvision's: timm has none. Without its classifiers and its dropout."""
+"""GoogLeNet (Szegedy et al. 2015, with batch norms), torchvision's, since timm has none."""
 
 from typing import Any, Final, cast
 
@@ -7,17 +7,27 @@ from torchvision import models
 
 __all__ = ["googlenet"]
 
-_SMALLEST: Final = 15  # px; a smaller crop leaves nothing to pool
+_MIN_SIZE: Final = 15  # px; a smaller crop leaves nothing to pool
 
 
 def googlenet(channels: int = 3, size: int = 224) -> nn.Module:
-    """Crops (N, channels, S, S), any S from 15 px, to pooled features (N, 1024); `size` is only looked at to refuse it.
+    """Make GoogLeNet without its classifiers and its dropout.
 
-    Its tensors have torchvision's names. Torchvision's ImageNet weights want ``pixels.mean`` and ``pixels.std`` of 127.5: that network
-    changes the scale of its input itself, and here nothing is done to it. Raises ValueError for crops that are too small.
+    Its tensors have torchvision's names. Torchvision's ImageNet weights need ``pixels.mean`` and
+    ``pixels.std`` of 127.5: torchvision's network rescales its input itself, this one does not.
+
+    Args:
+        channels: Of the crops: 3 for colour, 1 for grey.
+        size: Side of the crops in px; only checked.
+
+    Returns:
+        A network from crops (N, channels, S, S), any S from 15 px, to pooled features (N, 1024).
+
+    Raises:
+        ValueError: The crops are too small.
     """
-    if size < _SMALLEST:
-        raise ValueError(f"crops of {size} px: googlenet needs {_SMALLEST} px or more, such as 224")
+    if size < _MIN_SIZE:
+        raise ValueError(f"crops of {size} px: googlenet needs {_MIN_SIZE} px or more, such as 224")
     net = cast(Any, models.googlenet(weights=None, aux_logits=False, init_weights=False))
     net.num_features = net.fc.in_features
     net.dropout, net.fc = nn.Identity(), nn.Identity()

@@ -1,7 +1,8 @@
 """Heads: from features to the raw output of one task.
 
-Every head has four things beside `forward`: `features`, what its last layer reads; `last`, that layer; `bins`, how a number
-is told from its raw output where it is a choice among bins, else None; and `squash`, what its raw output goes through, or None.
+Every head has four attributes and methods beside `forward`: `features` computes what its last layer
+reads; `last` is that layer; `bins` decodes raw output that is a choice among bins, else None; and
+`squash` is what raw output passes through, or None.
 """
 
 from dataclasses import dataclass
@@ -25,34 +26,71 @@ __all__ = [
     "Squash",
     "StackedHead",
     "make_head",
+    "valid_mask",
 ]
 
-_WIDTHS = {"hidden": 128, "bottleneck": 128, "sequence": 64, "uncertain": 64}
+# Where settings name none; a missing kind has no hidden layer, or no dropout.
+_DEFAULT_WIDTHS = {"hidden": 128, "bottleneck": 128, "sequence": 64, "uncertain": 64}
+_DEFAULT_DROPOUT = {"bottleneck": 0.5, "uncertain": 0.4}
 
 
 @dataclass(frozen=True)
 class Squash:
     """A tanh, scaled so that all numbers lie between low and high.
 
-    So end HSEmotion's valence and arousal heads on cached features (ABAW4 and ABAW7). Training whole networks they went without: there
-    it was unstable (the author, on AffectNet).
+    HSEmotion's valence and arousal heads on cached features end so (ABAW4 and ABAW7). Their whole
+    networks were trained without it, since training was unstable with it (the author, on
+    AffectNet).
+
+    Attributes:
+        low: Lower bound of the numbers.
+        high: Upper bound of the numbers.
     """
 
     low: float
     high: float
 
-    def __call__(self, raw: Tensor) -> Tensor:
-        """Numbers between low and high, of any shape."""
-        return (self.low + self.high) / 2 + (self.high - self.low) / 2 * raw.tanh()
+    @property
+    def _centre(self) -> float:
+        return (self.low + self.high) / 2
 
-    def before(self, numbers: Tensor) -> Tensor:
-        """What `__call__` makes these numbers of; the outer 0.5 % of the range, which it reaches slowly, count as its edge."""
-        share = (numbers - (self.low + self.high) / 2) / ((self.high - self.low) / 2)
-        return share.clamp(-0.995, 0.995).atanh()
+    @property
+    def _half_range(self) -> float:
+        return (self.high - self.low) / 2
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Squash raw output.
+
+        Args:
+            raw: Any shape.
+
+        Returns:
+            Numbers between low and high, of the same shape.
+        """
+        return self._centre + self._half_range * raw.tanh()
+
+    def inverse(self, numbers: Tensor) -> Tensor:
+        """Find the raw output that is squashed to given numbers.
+
+        The outer 0.25 % of the range at either end counts as its edge, because tanh never reaches
+        the ends.
+
+        Args:
+            numbers: Numbers in low..high, any shape.
+
+        Returns:
+            Raw output of the same shape.
+        """
+        centred = (numbers - self._centre) / self._half_range
+        return centred.clamp(-0.995, 0.995).atanh()
+
+
+def _squashed(raw: Tensor, squash: Squash | None) -> Tensor:
+    return raw if squash is None else squash(raw)
 
 
 class LinearHead(nn.Linear):
-    """Features (…, D) to raw (…, K)."""
+    """One layer: features (…, D) to raw output (…, K)."""
 
     def __init__(
         self, width_in: int, width_out: int, bins: Bins | None = None, squash: Squash | None = None
@@ -67,17 +105,31 @@ class LinearHead(nn.Linear):
         return self
 
     def features(self, features: Tensor) -> Tensor:
-        """What comes in: (…, D)."""
+        """Give what the last layer reads.
+
+        Args:
+            features: (…, D).
+
+        Returns:
+            `features` itself.
+        """
         return features
 
     def forward(self, features: Tensor) -> Tensor:
-        """Raw output (…, K)."""
+        """Compute raw output.
+
+        Args:
+            features: (…, D).
+
+        Returns:
+            Raw output (…, K).
+        """
         raw = super().forward(features)
-        return raw if self.squash is None else self.squash(raw)
+        return _squashed(raw, self.squash)
 
 
 class StackedHead(nn.Sequential):
-    """Features (N, D) through a hidden layer to raw (N, K)."""
+    """A hidden layer and a last one: features (N, D) to raw output (N, K)."""
 
     def __init__(
         self, *layers: nn.Module, bins: Bins | None = None, squash: Squash | None = None
@@ -94,21 +146,36 @@ class StackedHead(nn.Sequential):
         return layer
 
     def features(self, features: Tensor) -> Tensor:
-        """The hidden layer's output (N, width) as the last layer reads it."""
+        """Compute what the last layer reads.
+
+        Args:
+            features: (N, D).
+
+        Returns:
+            The hidden layer's output (N, width).
+        """
         for layer in self[:-1]:
             features = layer(features)
         return features
 
     def forward(self, features: Tensor) -> Tensor:
-        """Raw output (N, K)."""
+        """Compute raw output.
+
+        Args:
+            features: (N, D).
+
+        Returns:
+            Raw output (N, K).
+        """
         raw: Tensor = super().forward(features)
-        return raw if self.squash is None else self.squash(raw)
+        return _squashed(raw, self.squash)
 
 
 class SequenceHead(nn.Module):
-    """Windows of features (N, T, D) to raw output for every frame (N, T, K).
+    """A bidirectional GRU: windows of features (N, T, D) to raw output for every frame (N, T, K).
 
-    Frames that are NaN throughout are padding at a window's end, and change nothing for the others. No window is padding alone.
+    Frames that are NaN throughout pad the end of a window and change nothing for the others. No
+    window consists of padding alone.
     """
 
     def __init__(
@@ -119,6 +186,15 @@ class SequenceHead(nn.Module):
         bins: Bins | None = None,
         squash: Squash | None = None,
     ) -> None:
+        """Make the head with PyTorch's starting weights.
+
+        Args:
+            width_in: Number of features, D.
+            width: Of the GRU, per direction.
+            width_out: Number of raw outputs, K.
+            bins: How raw output is decoded, if it is a choice among bins.
+            squash: What raw output passes through.
+        """
         super().__init__()
         self.gru = nn.GRU(width_in, width, batch_first=True, bidirectional=True)
         self.last = nn.Linear(2 * width, width_out)
@@ -126,22 +202,40 @@ class SequenceHead(nn.Module):
         self.squash = squash
 
     def features(self, features: Tensor) -> Tensor:
-        """What both directions say of each frame, (N, T, 2 * width), at least 0."""
+        """Compute what the last layer reads.
+
+        Args:
+            features: (N, T, D), NaN throughout where a window is padded.
+
+        Returns:
+            States of both directions after ReLU, (N, T, 2 * width).
+        """
+        # Packed, so that the backward direction starts at the last frame and not in the padding.
         lengths = valid_mask(features).sum(dim=1).cpu()
         packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
-        states: Tensor = pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=features.shape[1]
-        )[0]
-        return states.relu()
+        packed_states, _ = self.gru(packed)
+        length = features.shape[1]
+        states, _ = pad_packed_sequence(packed_states, batch_first=True, total_length=length)
+        return torch.relu(states)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Raw output (N, T, K); that of padding means nothing."""
+        """Compute raw output.
+
+        Args:
+            features: (N, T, D), NaN throughout where a window is padded.
+
+        Returns:
+            Raw output (N, T, K); meaningless for padding.
+        """
         raw: Tensor = self.last(self.features(features))
-        return raw if self.squash is None else self.squash(raw)
+        return _squashed(raw, self.squash)
 
 
 class SignHead(nn.Module):
-    """Features of an `Smm` (N, 544) to raw (N, K), K up to 17: the k-th name is told from the k-th sign token, by weights of its own."""
+    """Features of an `Smm` (N, 544) to raw output (N, K), K up to 17.
+
+    The k-th name is read from the k-th sign token, by weights of its own.
+    """
 
     bins: None = None
     squash: None = None
@@ -151,21 +245,37 @@ class SignHead(nn.Module):
         self.last = nn.Linear(WIDTH, width_out)
 
     def features(self, features: Tensor) -> Tensor:
-        """The tokens that have a name (N, K, 16)."""
-        return messages_and_signs(features)[1][:, : self.last.out_features]
+        """Select what the last layer reads.
+
+        Args:
+            features: (N, 544).
+
+        Returns:
+            The sign tokens that have a name, (N, K, 16).
+        """
+        _, signs = messages_and_signs(features)
+        return signs[:, : self.last.out_features]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Raw output (N, K)."""
-        # Each row of the weights meets its own token only. OpenVINO 2026.4 computes a product, its sum and a bias wrongly.
-        return (
-            torch.einsum("nkd,kd->nk", self.features(features), self.last.weight) + self.last.bias
-        )
+        """Compute raw output.
+
+        Args:
+            features: (N, 544).
+
+        Returns:
+            Raw output (N, K).
+        """
+        # Each row of the weights meets its own token only. It is written as an einsum because
+        # OpenVINO 2026.4 computes a product, its sum and a bias wrongly.
+        tokens = self.features(features)
+        return torch.einsum("nkd,kd->nk", tokens, self.last.weight) + self.last.bias
 
 
 class MessageHead(nn.Module):
-    """Features of an `Smm` (N, 544) to raw (N, K): the mean of what one linear layer makes of each region's message.
+    """Features of an `Smm` (N, 544) to raw output (N, K), averaged over the regions.
 
-    pooled: the messages are averaged first. That gives the same numbers, because the layer is affine, unless there is a `squash`.
+    One linear layer reads each region's message. Without a `squash` the layer is affine, so
+    averaging its outputs or its inputs gives the same numbers.
     """
 
     def __init__(
@@ -176,6 +286,14 @@ class MessageHead(nn.Module):
         *,
         pooled: bool = False,
     ) -> None:
+        """Make the head with PyTorch's starting weights.
+
+        Args:
+            width_out: Number of raw outputs, K.
+            bins: How raw output is decoded, if it is a choice among bins.
+            squash: What raw output passes through.
+            pooled: Average the messages first rather than the outputs.
+        """
         super().__init__()
         self.last = nn.Linear(WIDTH, width_out)
         self.bins = bins
@@ -183,77 +301,119 @@ class MessageHead(nn.Module):
         self.pooled = pooled
 
     def features(self, features: Tensor) -> Tensor:
-        """Messages (N, 17, 16), or their mean (N, 1, 16)."""
-        messages = messages_and_signs(features)[0]
+        """Select what the last layer reads.
+
+        Args:
+            features: (N, 544).
+
+        Returns:
+            Messages (N, 17, 16), or their mean (N, 1, 16).
+        """
+        messages, _ = messages_and_signs(features)
         return messages.mean(dim=1, keepdim=True) if self.pooled else messages
 
     def forward(self, features: Tensor) -> Tensor:
-        """Raw output (N, K)."""
+        """Compute raw output.
+
+        Args:
+            features: (N, 544).
+
+        Returns:
+            Raw output (N, K).
+        """
         raw: Tensor = self.last(self.features(features))
-        return (raw if self.squash is None else self.squash(raw)).mean(dim=1)
+        # Squashed region by region, before the mean.
+        return _squashed(raw, self.squash).mean(dim=1)
 
 
 Head = LinearHead | StackedHead | SequenceHead | SignHead | MessageHead | UncertainHead
 
 
 def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
-    """A head for `task` on features of `width_in` numbers, with PyTorch's starting weights.
+    """Make a head with PyTorch's starting weights.
 
-    Raw output has one number per name of the task, or with bins that many per name: all of the first, then all of the second.
-    Raises ValueError for bins or squash on a task that is not ``scalar``, and for regions that are not there.
+    Args:
+        settings: What the head is made of.
+        width_in: Number of features, D.
+        task: What the head predicts.
+
+    Returns:
+        A head whose raw output has one number per name of the task, or with bins that many per
+        name: all of the first name, then all of the second.
+
+    Raises:
+        ValueError: Bins or squash on a task that is not ``scalar``, uncertainty on one that is not
+            ``one_of``, or a regions head on features that are not an `Smm`'s.
     """
-    if settings.bins is not None and task.kind != "scalar":
-        raise ValueError(
-            f"bins: {task.key} is {task.kind}, and only scalar tasks can be binned; leave bins out"
-        )
-    bins = (
-        None if settings.bins is None else Bins(task.low, task.high, settings.bins, settings.legacy)
-    )
-    if settings.squash and task.kind != "scalar":
-        raise ValueError(
-            f"squash: {task.key} is {task.kind}, and only scalar tasks can be squashed; leave squash out"
-        )
+    _check_kind(settings, task)
+    bins = _make_bins(settings, task)
     squash = Squash(task.low, task.high) if settings.squash else None
     width_out = len(task.names) * (settings.bins or 1)
     if settings.kind == "linear":
         return LinearHead(width_in, width_out, bins, squash)
     if settings.kind == "regions":
         _check_regions(settings, width_in, task)
-        return (
-            SignHead(width_out)
-            if task.kind == "any_of"
-            else MessageHead(width_out, bins, squash, pooled=settings.pool == "features")
-        )
-    width = settings.width or _WIDTHS[settings.kind]
+        if task.kind == "any_of":
+            return SignHead(width_out)
+        return MessageHead(width_out, bins, squash, pooled=settings.pool == "features")
+    width = settings.width or _DEFAULT_WIDTHS[settings.kind]
     if settings.kind == "uncertain":
-        if task.kind != "one_of":
-            raise ValueError(
-                f"uncertain: {task.key} is {task.kind}, and only one_of tasks are told of mixed faces; choose another kind"
-            )
-        return UncertainHead(
-            width_in, width, width_out, 0.4 if settings.dropout is None else settings.dropout
-        )
+        return UncertainHead(width_in, width, width_out, _dropout_of(settings))
     if settings.kind == "sequence":
         return SequenceHead(width_in, width, width_out, bins, squash)
-    hidden: list[nn.Module] = [nn.Linear(width_in, width), nn.ReLU()]
-    drop = settings.dropout
+    hidden = _hidden_layers(settings, width_in, width)
+    return StackedHead(*hidden, nn.Linear(width, width_out), bins=bins, squash=squash)
+
+
+def _make_bins(settings: HeadSettings, task: Task) -> Bins | None:
+    if settings.bins is None:
+        return None
+    return Bins(task.low, task.high, settings.bins, settings.legacy)
+
+
+def _dropout_of(settings: HeadSettings) -> float:
+    if settings.dropout is None:
+        return _DEFAULT_DROPOUT.get(settings.kind, 0.0)
+    return settings.dropout
+
+
+def _hidden_layers(settings: HeadSettings, width_in: int, width: int) -> list[nn.Module]:
+    """The layers of a hidden or bottleneck head below its last one."""
+    layers: list[nn.Module] = [nn.Linear(width_in, width), nn.ReLU()]
     if settings.kind == "bottleneck":
-        hidden = [nn.BatchNorm1d(width_in), *hidden, nn.BatchNorm1d(width)]
-        drop = 0.5 if drop is None else drop
-    return StackedHead(
-        *hidden,
-        *([nn.Dropout(drop)] if drop else []),
-        nn.Linear(width, width_out),
-        bins=bins,
-        squash=squash,
-    )
+        layers = [nn.BatchNorm1d(width_in), *layers, nn.BatchNorm1d(width)]
+    # Tensors are named after their layer's number, so a dropout without effect is left out.
+    dropout = _dropout_of(settings)
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return layers
+
+
+def _check_kind(settings: HeadSettings, task: Task) -> None:
+    """Refuse settings that do not suit the task's kind."""
+    if settings.bins is not None and task.kind != "scalar":
+        raise ValueError(
+            f"bins: {task.key} is {task.kind}, and only scalar tasks can be binned; leave bins out"
+        )
+    if settings.squash and task.kind != "scalar":
+        raise ValueError(
+            f"squash: {task.key} is {task.kind}, and only scalar tasks can be squashed; "
+            "leave squash out"
+        )
+    if settings.kind == "uncertain" and task.kind != "one_of":
+        raise ValueError(
+            f"uncertain: {task.key} is {task.kind}, and only one_of tasks can learn from mixed "
+            "faces; choose another kind"
+        )
 
 
 def _check_regions(settings: HeadSettings, width_in: int, task: Task) -> None:
-    wanted = 2 * REGIONS * WIDTH
-    if width_in != wanted:
+    """Refuse a regions head on other features, or for more names than there are tokens."""
+    width_of_smm = 2 * REGIONS * WIDTH
+    if width_in != width_of_smm:
         raise ValueError(
-            f"regions: {task.key} would read {width_in} numbers, not the {wanted} of an smm backbone; choose another kind"
+            f"regions: {task.key} would read {width_in} numbers, not the {width_of_smm} of an smm "
+            "backbone; choose another kind"
         )
     if task.kind == "any_of" and settings.pool is not None:
         raise ValueError(
@@ -261,10 +421,18 @@ def _check_regions(settings: HeadSettings, width_in: int, task: Task) -> None:
         )
     if task.kind == "any_of" and len(task.names) > REGIONS:
         raise ValueError(
-            f"regions: {task.key} has {len(task.names)} names for {REGIONS} sign tokens; set heads.{task.family} to kind linear"
+            f"regions: {task.key} has {len(task.names)} names for {REGIONS} sign tokens; "
+            f"set heads.{task.family} to kind linear"
         )
 
 
 def valid_mask(windows: Tensor) -> Tensor:
-    """Which frames (N, T) of windows of features (N, T, D) are frames and not padding, which is NaN throughout."""
+    """Tell frames from padding, which is NaN throughout.
+
+    Args:
+        windows: Windows of features (N, T, D).
+
+    Returns:
+        True for frames (N, T), bool.
+    """
     return ~windows.isnan().all(dim=2)

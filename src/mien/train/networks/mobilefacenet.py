@@ -1,6 +1,8 @@
-"""MobileFaceNet (Chen et al. 2018, arXiv:1804.07573), wider than the paper's, in the two sizes that face recognition trains today.
+"""MobileFaceNet (Chen et al. 2018, arXiv:1804.07573).
 
-The last kernel covers the whole map, so each network is built for one crop size: a multiple of 16 px, 32 px or more.
+It is wider than the paper's, in the two sizes that face recognition trains today. The last kernel
+covers the whole map, so each network is built for one crop size: a multiple of 16 px, 32 px or
+more.
 """
 
 import torch
@@ -9,10 +11,11 @@ from torch import Tensor, nn
 __all__ = [
     "GlobalDepthwise",
     "MobileFaceNet",
+    "blocks_per_stage",
     "check_crops",
     "conv_unit",
+    "last_map_side",
     "start_weights",
-    "whole_map",
 ]
 
 
@@ -25,46 +28,84 @@ def conv_unit(
     *,
     linear: bool = False,
 ) -> nn.Sequential:
-    """Convolution without bias, padded to keep the size, then batch norm, then PReLU per channel unless `linear`."""
+    """Make a convolution without bias, then batch norm, then PReLU per channel.
+
+    Args:
+        width_in: Number of channels that go in.
+        width: Number of channels that come out.
+        kernel: Side of the kernel; the map is padded to keep its size.
+        stride: Of the convolution.
+        groups: Of the convolution.
+        linear: Leave out the PReLU.
+
+    Returns:
+        The layers in a row.
+    """
     layers: list[nn.Module] = [
         nn.Conv2d(width_in, width, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(width),
     ]
-    return nn.Sequential(*layers, *([] if linear else [nn.PReLU(width)]))
+    if not linear:
+        layers.append(nn.PReLU(width))
+    return nn.Sequential(*layers)
 
 
-def whole_map(size: int) -> int:
-    """Side of the last map for crops of `size` px: four halvings. Raises ValueError for sizes that do not halve four times.
+def last_map_side(size: int) -> int:
+    """Compute the side of the last map, after four halvings.
 
-    >>> whole_map(112)
+    Args:
+        size: Side of the crops in px.
+
+    Returns:
+        Side of the map in cells.
+
+    Raises:
+        ValueError: The size does not halve four times, or leaves less than 2 cells.
+
+    >>> last_map_side(112)
     7
     """
     if size < 32 or size % 16:
         raise ValueError(
-            f"crops of {size} px: this backbone needs a multiple of 16 px, 32 or more, such as 64, 80, 96 or 112"
+            f"crops of {size} px: this backbone needs a multiple of 16 px, 32 or more, "
+            "such as 64, 80, 96 or 112"
         )
     return size // 16
 
 
 def check_crops(images: Tensor, size: int) -> None:
-    """Raise ValueError unless the crops (N, C, S, S) have the size that the network was built for."""
-    # While a graph is written, sizes are part of it, and must not steer it.
-    if not torch.onnx.is_in_onnx_export() and images.shape[-2:] != (size, size):
-        height, width = images.shape[-2:]
-        raise ValueError(
-            f"crops of {width}x{height} px, but the network was built for {size}x{size}: its last kernel covers the whole map"
-        )
+    """Refuse crops of another size than the network was built for.
+
+    Args:
+        images: Crops (N, C, S, S).
+        size: The S that the network was built for, in px.
+
+    Raises:
+        ValueError: The crops have another size.
+    """
+    # While a graph is traced, sizes are part of it and must not decide its path.
+    if torch.onnx.is_in_onnx_export() or images.shape[-2:] == (size, size):
+        return
+    height, width = images.shape[-2:]
+    raise ValueError(
+        f"crops of {width}x{height} px, but the network was built for {size}x{size}: "
+        "its last kernel covers the whole map"
+    )
 
 
 def start_weights(net: nn.Module) -> None:
-    """Normal weights with variance 2 / fan-out (He et al. 2015) in every convolution and linear layer."""
+    """Draw normal weights with variance 2 / fan-out (He et al. 2015).
+
+    Args:
+        net: All of its convolutions and linear layers are changed in place.
+    """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
 class GlobalDepthwise(nn.Sequential):
-    """One kernel per channel that covers the whole map, and batch norm: (N, C, side, side) to (N, C)."""
+    """One kernel per channel that covers the whole map, and batch norm: (N, C, S, S) to (N, C)."""
 
     def __init__(self, width: int, side: int) -> None:
         super().__init__(
@@ -75,7 +116,7 @@ class GlobalDepthwise(nn.Sequential):
 
 
 class _Bottleneck(nn.Module):
-    """Widen to `inner` channels, filter each on its own, project linearly; added to its input where nothing shrinks."""
+    """Widen, filter each channel on its own, project linearly; residual at stride 1."""
 
     def __init__(self, width_in: int, width: int, inner: int, stride: int = 1) -> None:
         super().__init__()
@@ -91,42 +132,72 @@ class _Bottleneck(nn.Module):
         return maps + out if self.residual else out
 
 
+def blocks_per_stage(large: bool) -> tuple[int, int, int, int]:
+    """Look up how many blocks each of the four stages has.
+
+    Args:
+        large: Of the large network rather than the small one.
+
+    Returns:
+        Numbers of blocks, without those that halve the map.
+    """
+    return (2, 8, 12, 4) if large else (1, 4, 6, 2)
+
+
 class MobileFaceNet(nn.Module):
     """Crops (N, channels, size, size) to features (N, 512).
 
-    small: widths 128, 128, 256 and 1, 4, 6 and 2 blocks, 2.06 million parameters at 112 px; large: twice as wide, 2, 8, 12
-    and 4 blocks, 6.31 million. Both as InsightFace's ArcFace training builds them.
+    The small network has widths 128, 128, 256 and 1, 4, 6 and 2 blocks, 2.06 million parameters at
+    112 px; the large one is twice as wide with 2, 8, 12 and 4 blocks, 6.31 million. Both as
+    InsightFace's ArcFace training builds them.
     """
 
     def __init__(self, channels: int = 3, size: int = 112, *, large: bool = False) -> None:
         super().__init__()
         self.size = size
         self.num_features = 512
-        narrow, wide = (256, 512) if large else (128, 256)
-        first, *blocks = (2, 8, 12, 4) if large else (1, 4, 6, 2)
-        # A single first block is a convolution in 64 groups, two channels each: not quite depthwise.
-        opening = (
-            [conv_unit(narrow, narrow, 3, groups=64)]
-            if first == 1
-            else [_Bottleneck(narrow, narrow, 128) for _ in range(first)]
-        )
-        self.trunk = nn.Sequential(
-            conv_unit(channels, narrow, 3, 2),
-            *opening,
-            _Bottleneck(narrow, narrow, 128, 2),
-            *(_Bottleneck(narrow, narrow, 128) for _ in range(blocks[0])),
-            _Bottleneck(narrow, wide, 256, 2),
-            *(_Bottleneck(wide, wide, 256) for _ in range(blocks[1])),
-            _Bottleneck(wide, wide, 512, 2),
-            *(_Bottleneck(wide, wide, 256) for _ in range(blocks[2])),
-            conv_unit(wide, 512),
-        )
-        self.pool = GlobalDepthwise(512, whole_map(size))
+        self.trunk = _trunk(channels, large)
+        self.pool = GlobalDepthwise(512, last_map_side(size))
         self.embed = nn.Sequential(nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512))
         start_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 512)."""
+        """Compute features.
+
+        Args:
+            images: Crops (N, channels, size, size).
+
+        Returns:
+            Features (N, 512).
+
+        Raises:
+            ValueError: The crops have another size than the network was built for.
+        """
         check_crops(images, self.size)
         features: Tensor = self.embed(self.pool(self.trunk(images)))
         return features
+
+
+def _trunk(channels: int, large: bool) -> nn.Sequential:
+    """Crops (N, channels, S, S) to maps (N, 512, S / 16, S / 16)."""
+    narrow, wide = (256, 512) if large else (128, 256)
+    first, second, third, fourth = blocks_per_stage(large)
+    units: list[nn.Module] = [conv_unit(channels, narrow, 3, 2)]
+    if first == 1:
+        # A single first block is a convolution in 64 groups, two channels each: not quite
+        # depthwise.
+        units.append(conv_unit(narrow, narrow, 3, groups=64))
+    else:
+        units += _bottlenecks(first, narrow, 128)
+    units.append(_Bottleneck(narrow, narrow, 128, 2))
+    units += _bottlenecks(second, narrow, 128)
+    units.append(_Bottleneck(narrow, wide, 256, 2))
+    units += _bottlenecks(third, wide, 256)
+    units.append(_Bottleneck(wide, wide, 512, 2))
+    units += _bottlenecks(fourth, wide, 256)
+    units.append(conv_unit(wide, 512))
+    return nn.Sequential(*units)
+
+
+def _bottlenecks(count: int, width: int, inner: int) -> list[_Bottleneck]:
+    return [_Bottleneck(width, width, inner) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Weights that others published, in today's networks: from what `mien bundles pull --weights` left to a file that training starts from."""
+"""Published weights as files that training starts from: the step after `mien bundles pull`."""
 
 from pathlib import Path
 
@@ -17,54 +17,72 @@ from mien.zoo.pickles import read_pt, tensors
 
 __all__ = ["start_file"]
 
-_SIZE = 112  # of crops, for architectures that ask; weights alone say nothing of it
+_DEFAULT_SIZE = 112
+"""Side of the crops in px for architectures that depend on it, where the index names no network."""
 
 
 def start_file(name: str | Path, note: Note = quiet) -> Path:
-    """Make the safetensors of an entry of the index and return the file: for `start` of a network's settings.
+    """Write an entry's weights as safetensors, for `start` of a network's settings.
 
-    The published file is verified again and read without running anything in it; every tensor finds its place, and where the bundle is here
-    its network must give the same numbers (`mien.train.networks.transplant.parity`). A file that holds all that already stays untouched.
-    name: as for `mien.zoo.pull`, which fetches the weights; note: called with a line worth knowing.
-    Raises UnknownNameError, BundleError, OutputError.
+    The published file is verified again and read without running anything in it. Every tensor must
+    fit, and where the bundle is installed too, its network must give the same numbers (see
+    `mien.train.networks.transplant.parity`). A file that already holds all that is left alone.
+
+    Args:
+        name: As for `mien.zoo.pull`, which fetches the weights.
+        note: Called with a line worth knowing.
+
+    Returns:
+        The safetensors file, beside the published one.
+
+    Raises:
+        UnknownNameError: The index has no such entry.
+        BundleError: The weights are not installed, do not fit, or differ from the bundle.
+        OutputError: The file cannot be written.
     """
-    known = entry(name)
+    index_entry = entry(name)
     source = weights(name)
-    net = _lifted(known, source)
-    given = known.network
-    if isinstance(given, Affect) and known.name in bundles():
-        parity(net, read_bundle(known.name)[1], given.pixels.size)
+    net = _transplanted(index_entry, source)
+    network = index_entry.network
+    if isinstance(network, Affect) and index_entry.name in bundles():
+        _, onnx = read_bundle(index_entry.name)
+        parity(net, onnx, network.pixels.size)
     target = source.with_suffix(".safetensors")
     if not _holds(target, net):
-        with locked(known.name, note), writing(target):
+        with locked(index_entry.name, note), writing(target):
             save(net, target)
     return target
 
 
 def _holds(target: Path, net: MultiTaskNet) -> bool:
-    """Whether the file is there and has just the network's tensors."""
+    """Whether the file exists and has exactly the network's tensors."""
     try:
-        found = load_file(target)
+        saved = load_file(target)
     except (OSError, SafetensorError):
         return False
-    wanted = net.state_dict()
-    return found.keys() == wanted.keys() and all(
-        tensor.dtype == found[name].dtype and torch.equal(tensor, found[name])
-        for name, tensor in wanted.items()
-    )
+    state = net.state_dict()
+    if saved.keys() != state.keys():
+        return False
+    for name, tensor in state.items():
+        if saved[name].dtype != tensor.dtype or not torch.equal(saved[name], tensor):
+            return False
+    return True
 
 
-def _lifted(known: Entry, source: Path) -> MultiTaskNet:
+def _transplanted(index_entry: Entry, source: Path) -> MultiTaskNet:
     """The network of the first architecture that all tensors fit."""
-    found = tensors(read_pt(source))
-    given = known.network if isinstance(known.network, Affect) else None
-    tasks = [(output.task, output.columns) for output in given.outputs] if given else []
-    refused: list[str] = []
-    for architecture in known.architectures:
+    published = tensors(read_pt(source))
+    tasks, size = [], _DEFAULT_SIZE
+    if isinstance(index_entry.network, Affect):
+        size = index_entry.network.pixels.size
+        for output in index_entry.network.outputs:
+            tasks.append((output.task, output.columns))
+    reasons: list[str] = []
+    for architecture in index_entry.architectures:
         try:
-            return transplant(found, architecture, tasks, given.pixels.size if given else _SIZE)
+            return transplant(published, architecture, tasks, size)
         except BundleError as error:
-            refused.append(str(error))
-    raise BundleError(
-        f"{known.name}: {refused[0] if refused else 'the index knows no architecture for these weights'}"
-    )
+            reasons.append(str(error))
+    if not reasons:
+        reasons = ["the index knows no architecture for these weights"]
+    raise BundleError(f"{index_entry.name}: {reasons[0]}")

@@ -1,8 +1,9 @@
-"""Published PyTorch weights in today's networks, every tensor accounted for, so that people can train on from them.
+"""Published PyTorch weights in today's networks, every tensor accounted for, to train on from them.
 
-A .pt file of another version of timm cannot be loaded as the object that it was, but its tensors can be: `mien.zoo.pickles` reads
-them, `transplant` puts them into a network of the same architecture by name, `parity` holds that against the ONNX file that was
-published beside it, and `save` writes safetensors that `start` of a network's settings takes.
+A .pt file of another version of timm cannot be loaded as the object that it was, but its tensors
+can be: `mien.zoo.pickles` reads them, `transplant` puts them by name into a network of the same
+architecture, `parity` compares that with the ONNX file published beside it, and `save` writes
+safetensors that `start` of a network's settings takes.
 """
 
 import re
@@ -15,11 +16,13 @@ import timm
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from torch import nn
 
 from mien.bundles.engines import open_engine
 from mien.errors import BundleError
 from mien.files import AtomicFile, wrap_os_errors
 from mien.tasks import Task
+from mien.train.networks.mobilefacenet import blocks_per_stage
 from mien.train.networks.network import MultiTaskNet
 from mien.train.settings.network import OWN, NetworkSettings
 from mien.zoo.onnx_split import columns_of
@@ -27,9 +30,13 @@ from mien.zoo.onnx_split import columns_of
 __all__ = ["PARITY", "parity", "save", "transplant"]
 
 PARITY: Final = 1e-3
-"""Largest difference from the published ONNX file, in parts of the largest number of the same output, 1 at least."""
+"""Largest difference from the ONNX file, relative to the output's largest number, at least 1."""
+
+_LISTED: Final = 3
+"""Number of tensors that an error message lists."""
 
 Array = NDArray[Any]
+Shape = tuple[int, ...]
 
 
 def transplant(
@@ -38,177 +45,259 @@ def transplant(
     tasks: Sequence[tuple[Task, slice | Sequence[int]]],
     size: int = 112,
 ) -> MultiTaskNet:
-    """A network with the weights of a published one, in evaluation mode; it gives one raw output (N, K) a task.
+    """Make a network with published weights.
 
-    tensors: by name, as `mien.zoo.pickles.tensors` gives them.
-    architecture: a timm name without its tag; timm has kept its names of tensors since 0.4 (EfficientNet) and 0.6 (MobileViT). Or
-        mobilefacenet or mobilefacenet-large, whose tensors are named as in InsightFace's arcface_torch, with the last layer in ``fc``.
-    tasks: each with the columns of the last layer that hold its names, in their order. None for weights without a last layer.
-    size: side of the crops in px, which counts for mobilefacenet only.
-    Raises BundleError, which names the first tensors that are missing, left over, of another shape or not finite numbers of their kind;
-    ValueError for columns that do not fit; UnknownNameError for the architecture.
+    timm has kept its tensors' names since 0.4 (EfficientNet) and 0.6 (MobileViT). The tensors of
+    mobilefacenet and mobilefacenet-large are named as in InsightFace's arcface_torch, with the last
+    layer in ``fc``.
+
+    Args:
+        tensors: By name, as `mien.zoo.pickles.tensors` gives them.
+        architecture: A timm name without its tag, mobilefacenet or mobilefacenet-large.
+        tasks: Each with the columns of the last layer that hold its names, in their order; empty
+            for weights without a last layer.
+        size: Side of the crops in px, which only mobilefacenet depends on.
+
+    Returns:
+        The network in evaluation mode, with one raw output (N, K) per task.
+
+    Raises:
+        BundleError: Tensors are missing, left over, of another shape or not finite numbers of their
+            kind; the message names the first of them.
+        ValueError: The columns do not fit.
+        UnknownNameError: No backbone has that name.
     """
-    net = MultiTaskNet(
-        NetworkSettings(backbone=architecture), [task for task, _ in tasks], channels=3, size=size
-    )
-    large = architecture == "mobilefacenet-large"
-    found = (
-        {_ours(name, large): tensor for name, tensor in tensors.items()}
-        if architecture.startswith("mobilefacenet")
-        else dict(tensors)
-    )
+    settings = NetworkSettings(backbone=architecture)
+    net = MultiTaskNet(settings, [task for task, _ in tasks], channels=3, size=size)
     last = _last_layer(architecture)
-    # A last layer alone in a Sequential, as some were published, is the same layer.
-    found = {
-        re.sub(rf"^{re.escape(last)}\.0\.(weight|bias)$", rf"{last}.\1", name): tensor
-        for name, tensor in found.items()
-    }
-    if len(found) < len(tensors):
-        raise BundleError(
-            f"these weights do not fit {architecture}: two tensors go by one name; get the file again from where it came"
-        )
-    weight, bias = (
-        (found.get(f"{last}.{part}") for part in ("weight", "bias")) if tasks else (None, None)
-    )
-    own: dict[str, Any] = dict(net.backbone.state_dict())
-    width = net.backbone.num_features
-    wanted = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    published = _renamed(tensors, architecture, last)
+    state: dict[str, torch.Tensor] = net.backbone.state_dict()
+    shapes: dict[str, Shape] = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if tasks:
-        count = len(weight) if weight is not None and weight.ndim else 1
-        wanted |= {f"{last}.weight": (count, width), f"{last}.bias": (count,)}
-    _account(
-        found,
-        wanted,
-        {name for name, tensor in own.items() if not tensor.is_floating_point()},
-        architecture,
-    )
-    net.backbone.load_state_dict(
-        {
-            name: torch.from_numpy(np.array(found.get(name, 0))).reshape(tensor.shape)
-            for name, tensor in own.items()
-        }
-    )
-    if weight is not None and bias is not None:
-        for head, (task, columns) in zip(net.heads, tasks, strict=True):
-            taken = columns_of(task, columns, len(weight))
-            head.load_state_dict(
-                {"weight": torch.from_numpy(weight[taken]), "bias": torch.from_numpy(bias[taken])}
-            )
+        # The weights decide how many outputs the last layer has, the backbone how many inputs.
+        outputs = _count_rows(published.get(f"{last}.weight"))
+        shapes[f"{last}.weight"] = (outputs, net.backbone.num_features)
+        shapes[f"{last}.bias"] = (outputs,)
+    _check_names_and_shapes(published, shapes, architecture)
+    integers = {name for name, tensor in state.items() if not tensor.is_floating_point()}
+    _check_numbers(published, integers)
+    _fill_backbone(net.backbone, published)
+    if tasks:
+        _fill_heads(net, tasks, published[f"{last}.weight"], published[f"{last}.bias"])
     return net.eval()
 
 
+def _fill_backbone(net: nn.Module, published: Mapping[str, Array]) -> None:
+    filled = {}
+    for name, tensor in net.state_dict().items():
+        # Counters of batch norm may be missing and are then 0.
+        values = np.array(published.get(name, 0))
+        filled[name] = torch.from_numpy(values).reshape(tensor.shape)
+    net.load_state_dict(filled)
+
+
 def _last_layer(architecture: str) -> str:
+    """Name of the layer that gives the published outputs."""
     if architecture in OWN:
         return "fc"
-    facts = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
-    return str(facts.classifier) if facts is not None and facts.classifier else "classifier"
+    config = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
+    return str(config.classifier) if config is not None and config.classifier else "classifier"
 
 
-def _account(
-    found: Mapping[str, Array],
-    wanted: Mapping[str, tuple[int, ...]],
-    whole: Set[str],
-    architecture: str,
-) -> None:
-    """Raise BundleError unless there is exactly what is wanted: whole numbers where they are `whole`, finite float32 elsewhere.
+def _renamed(tensors: Mapping[str, Array], architecture: str, last: str) -> dict[str, Array]:
+    """The published tensors under the names that our network gives them."""
+    is_mobilefacenet = architecture.startswith("mobilefacenet")
+    large = architecture == "mobilefacenet-large"
+    # A last layer alone in a Sequential, as some were published, is the same layer.
+    wrapped_last = re.compile(rf"^{re.escape(last)}\.0\.(weight|bias)$")
+    renamed = {}
+    for name, tensor in tensors.items():
+        our_name = _rename_insightface(name, large) if is_mobilefacenet else name
+        renamed[wrapped_last.sub(rf"{last}.\1", our_name)] = tensor
+    if len(renamed) < len(tensors):
+        raise BundleError(
+            f"these weights do not fit {architecture}: two tensors go by one name; "
+            "download the file again from its source"
+        )
+    return renamed
 
-    Only the counters of batch norm (`num_batches_tracked`), which no network computes with, may be missing.
+
+def _rename_insightface(name: str, large: bool) -> str:
+    """Turn InsightFace's name of a MobileFaceNet tensor into ours.
+
+    The layers are the same, only grouped differently.
     """
-    missing = [
-        name for name in wanted if name not in found and not name.endswith(".num_batches_tracked")
-    ]
-    over = [name for name in found if name not in wanted]
-    other = [
-        f"{name} {found[name].shape} for {shape}"
-        for name, shape in wanted.items()
-        if name in found and found[name].shape != shape
-    ]
-    kinds = {"missing": missing, "left over": over, "of another shape": other}
-    if any(kinds.values()):
-        told = "; ".join(f"{kind}: {_first(names)}" for kind, names in kinds.items() if names)
-        raise BundleError(
-            f"these weights do not fit {architecture}: {told}; name the architecture that they were trained in"
-        )
-    odd = [
-        f"{name} ({told})"
-        for name, tensor in found.items()
-        if (told := _oddity(tensor, name in whole))
-    ]
-    if odd:
-        raise BundleError(
-            f"these weights are no numbers to train on from: {_first(odd)}; get the file again, or save finite floats"
-        )
-
-
-def _first(names: Sequence[str]) -> str:
-    return f"{', '.join(name[:120] for name in names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-
-
-def _oddity(tensor: Array, whole: bool) -> str:
-    """What keeps a tensor out of its place, if anything."""
-    if tensor.dtype.kind not in ("iu" if whole else "f"):
-        return f"{tensor.dtype} for {'whole numbers' if whole else 'floats'}"
-    with np.errstate(over="ignore"):
-        return "" if np.isfinite(tensor.astype(np.float32)).all() else "not finite in float32"
-
-
-def _ours(name: str, large: bool) -> str:
-    """InsightFace's name of a tensor of MobileFaceNet as `mien.train.networks.mobilefacenet` has it: the same layers, grouped otherwise."""
-    pooled = {
+    ends = {
         "features.layers.0.layers.": "pool.",
         "features.layers.2.": "embed.0.",
         "features.layers.3.": "embed.1.",
     }
-    for prefix, ours in pooled.items():
+    for prefix, replacement in ends.items():
         if name.startswith(prefix):
-            return ours + name.removeprefix(prefix)
-    for place, prefix in enumerate(_units(large)):
+            return replacement + name.removeprefix(prefix)
+    for number, prefix in enumerate(_unit_prefixes(large)):
         if name.startswith(f"{prefix}."):
-            before, _, after = name.removeprefix(f"{prefix}.").rpartition("layers.")
-            return f"trunk.{place}.{before}{after}"
+            # Their innermost unit is a module with its layers below it, ours is those layers.
+            unit, _, layer = name.removeprefix(f"{prefix}.").rpartition("layers.")
+            return f"trunk.{number}.{unit}{layer}"
     return name
 
 
-def _units(large: bool) -> list[str]:
-    """The units of the trunk in their order: every second of the eight layers is a row of blocks, except a first of one."""
-    blocks = (2, 8, 12, 4) if large else (1, 4, 6, 2)
-    rows = [
-        [f"layers.{i}.layers.{k}" for k in range(blocks[i // 2])]
-        if i % 2 and blocks[i // 2] > 1
-        else [f"layers.{i}"]
-        for i in range(8)
-    ]
-    return [*(unit for row in rows for unit in row), "conv_sep"]
+def _unit_prefixes(large: bool) -> list[str]:
+    """InsightFace's names of the trunk's units, in order."""
+    blocks = blocks_per_stage(large)
+    prefixes = []
+    for layer in range(8):
+        # Layers with odd numbers are rows of blocks, but a single block stands for itself.
+        count = blocks[layer // 2] if layer % 2 else 1
+        if count == 1:
+            prefixes.append(f"layers.{layer}")
+        else:
+            prefixes += [f"layers.{layer}.layers.{block}" for block in range(count)]
+    return [*prefixes, "conv_sep"]
+
+
+def _count_rows(weight: Array | None) -> int:
+    return len(weight) if weight is not None and weight.ndim else 1
+
+
+def _fill_heads(
+    net: MultiTaskNet,
+    tasks: Sequence[tuple[Task, slice | Sequence[int]]],
+    weight: Array,
+    bias: Array,
+) -> None:
+    """Give each head its task's columns of the published last layer."""
+    for head, (task, columns) in zip(net.heads, tasks, strict=True):
+        rows = columns_of(task, columns, len(weight))
+        head.load_state_dict(
+            {"weight": torch.from_numpy(weight[rows]), "bias": torch.from_numpy(bias[rows])}
+        )
+
+
+def _check_names_and_shapes(
+    tensors: Mapping[str, Array], shapes: Mapping[str, Shape], architecture: str
+) -> None:
+    """Refuse tensors unless they are exactly those expected.
+
+    Only the counters of batch norm (`num_batches_tracked`), which no network computes with, may be
+    missing.
+    """
+    missing, misshapen = [], []
+    for name, shape in shapes.items():
+        if name in tensors:
+            if tensors[name].shape != shape:
+                misshapen.append(f"{name} {tensors[name].shape} for {shape}")
+        elif not name.endswith(".num_batches_tracked"):
+            missing.append(name)
+    left_over = [name for name in tensors if name not in shapes]
+    problems = []
+    for kind, names in (
+        ("missing", missing),
+        ("left over", left_over),
+        ("of another shape", misshapen),
+    ):
+        if names:
+            problems.append(f"{kind}: {_list_first(names)}")
+    if problems:
+        raise BundleError(
+            f"these weights do not fit {architecture}: {'; '.join(problems)}; "
+            "name the architecture that they were trained in"
+        )
+
+
+def _check_numbers(tensors: Mapping[str, Array], integers: Set[str]) -> None:
+    """Refuse tensors unless those named are integers and all others finite float32."""
+    problems = []
+    for name, tensor in tensors.items():
+        problem = _number_problem(tensor, name in integers)
+        if problem:
+            problems.append(f"{name} ({problem})")
+    if problems:
+        raise BundleError(
+            f"these weights are not numbers to train on from: {_list_first(problems)}; "
+            "download the file again, or save finite floats"
+        )
+
+
+def _number_problem(tensor: Array, integer: bool) -> str:
+    """Why a tensor's numbers are of no use; empty where they are fine."""
+    if tensor.dtype.kind not in ("iu" if integer else "f"):
+        return f"{tensor.dtype} for {'integers' if integer else 'floats'}"
+    # Float64 may overflow, which the next line finds.
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(tensor.astype(np.float32)).all()
+    return "" if finite else "not finite in float32"
+
+
+def _list_first(items: Sequence[str]) -> str:
+    listed = ", ".join(item[:120] for item in items[:_LISTED])
+    remaining = len(items) - _LISTED
+    return f"{listed} and {remaining} more" if remaining > 0 else listed
 
 
 @torch.no_grad()
 def parity(net: MultiTaskNet, network: bytes, size: int) -> float:
-    """How far a lifted network's raw outputs and features are from those of the split ONNX file, on noise of `size` px.
+    """Compare a transplanted network with the published ONNX file, on noise.
 
-    network: as `mien.zoo.onnx_split.split` gives it, for the same tasks. Raises BundleError beyond `PARITY`.
+    Args:
+        net: The network; put into evaluation mode.
+        network: The file, as `mien.zoo.onnx_split.split` gives it, for the same tasks.
+        size: Side of the crops in px.
+
+    Returns:
+        The largest difference of raw outputs and features, relative to the largest number of the
+        output, at least 1.
+
+    Raises:
+        BundleError: Shapes differ, or numbers by more than `PARITY`.
     """
     noise = np.random.default_rng(0).normal(size=(2, 3, size, size)).astype(np.float32)
     features = net.eval().features(torch.from_numpy(noise))
-    here = [part.numpy() for part in (*net.raw(features), features)]
-    there = open_engine(network, "onnxruntime").run(noise)
-    if [part.shape for part in here] != [part.shape for part in there]:
-        shapes = [str([part.shape[1] for part in parts]) for parts in (here, there)]
+    outputs = [part.numpy() for part in (*net.raw(features), features)]
+    published = open_engine(network, "onnxruntime").run(noise)
+    if _shapes(outputs) != _shapes(published):
         raise BundleError(
-            f"the weights give outputs of widths {shapes[0]}, the ONNX file {shapes[1]}; they are not the same network"
+            f"the weights give outputs of widths {_widths(outputs)}, "
+            f"the ONNX file {_widths(published)}; they are not the same network"
         )
-    off = max(
-        float(np.abs(a - b).max()) / max(1.0, float(np.abs(b).max()))
-        for a, b in zip(here, there, strict=True)
-    )
-    if not off <= PARITY:
+    differences = [_difference(*pair) for pair in zip(outputs, published, strict=True)]
+    worst = max(differences)
+    # Negated, so that NaN is refused as well.
+    if not worst <= PARITY:
         raise BundleError(
-            f"the weights and the ONNX file differ by {off:.2g}, more than {PARITY:g}; they are not the same network"
+            f"the weights and the ONNX file differ by {worst:.2g}, more than {PARITY:g}; "
+            "they are not the same network"
         )
-    return off
+    return worst
+
+
+def _difference(output: Array, reference: Array) -> float:
+    """The largest difference, relative to the reference's largest number, at least 1."""
+    scale = max(1.0, float(np.abs(reference).max()))
+    return float(np.abs(output - reference).max()) / scale
+
+
+def _shapes(arrays: Sequence[Array]) -> list[Shape]:
+    return [array.shape for array in arrays]
+
+
+def _widths(arrays: Sequence[Array]) -> list[int]:
+    return [array.shape[1] for array in arrays]
 
 
 def save(net: MultiTaskNet, path: Path) -> None:
-    """Write all tensors as safetensors, the backbone's under ``backbone.``, for `start` of a network's settings; whole or not at all."""
+    """Write all tensors as safetensors, for `start` of a network's settings.
+
+    The backbone's tensors are under ``backbone.``.
+
+    Args:
+        net: The network.
+        path: The file, written whole or not at all.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
     with AtomicFile(path) as part, wrap_os_errors(path):
         save_file(tensors, part)

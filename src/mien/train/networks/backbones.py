@@ -1,0 +1,101 @@
+"""Backbones by name: from crops to pooled features, with random weights.
+
+Nothing here reaches the internet: timm gives the structure only, and starting weights come from
+files (see `mien.train.networks.starting_weights`).
+"""
+
+from difflib import get_close_matches
+from typing import Any, cast
+
+import timm
+from torch import nn
+
+from mien.errors import UnknownNameError
+from mien.train.networks.ddamfn import DDAMFN, MixedFeatureNet
+from mien.train.networks.face_resnet import FaceResNet
+from mien.train.networks.googlenet import googlenet
+from mien.train.networks.mobilefacenet import MobileFaceNet
+from mien.train.networks.smm import Smm
+from mien.train.settings.network import FACE_START, OWN
+
+__all__ = ["CachedFeatures", "backbone"]
+
+
+def backbone(name: str, channels: int = 3, size: int = 112, *, slim: bool = False) -> nn.Module:
+    """Make a backbone with random weights.
+
+    mobilefacenet, mixedfeaturenet, ddamfn and timm's networks with a fixed input size (most
+    transformers) take crops of `size` px only; the others take any that are not too small.
+
+    Args:
+        name: One of `OWN`, a timm model's name without its tag, or ``features`` for cached
+            features (N, channels), which pass unchanged.
+        channels: Of the crops: 3 for colour, 1 for grey.
+        size: Side of the crops in px; ignored for ``features``.
+        slim: Leave out an EfficientNet's last 1x1 convolution.
+
+    Returns:
+        A network from crops (N, channels, size, size) to features (N, D); its `num_features` is D.
+
+    Raises:
+        UnknownNameError: No backbone has that name.
+        ValueError: The backbone cannot have that size, or `slim` is given for anything but an
+            EfficientNet.
+    """
+    # A name with a tag stands for trained weights and an hf-hub: name is looked up on the
+    # internet; this function offers neither.
+    names = ["features", *OWN, *timm.list_models()]
+    if name not in names:
+        matches = get_close_matches(name.partition(".")[0], names, n=1)
+        raise UnknownNameError("backbone", name, matches or OWN)
+    if name == "features":
+        return CachedFeatures(channels)
+    net = _mien_backbone(name, channels, size) if name in OWN else _timm(name, channels, size)
+    if slim:
+        _remove_last_convolution(net, name)
+    return net
+
+
+class CachedFeatures(nn.Identity):
+    """The backbone of heads that read cached features (N, D): it gives them back unchanged."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
+
+
+def _mien_backbone(name: str, channels: int, size: int) -> nn.Module:
+    if name in FACE_START:
+        return FaceResNet(channels, small=name.endswith("-small"))
+    if name == "googlenet":
+        return googlenet(channels, size)
+    if name.startswith("smm"):
+        return Smm(channels, size, small=name.endswith("-small"))
+    if name == "ddamfn":
+        return DDAMFN(channels, size)
+    if name == "mixedfeaturenet":
+        return MixedFeatureNet(channels, size)
+    return MobileFaceNet(channels, size, large=name.endswith("-large"))
+
+
+def _timm(name: str, channels: int, size: int) -> nn.Module:
+    options: dict[str, Any] = {"pretrained": False, "in_chans": channels, "num_classes": 0}
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    # Transformers size their position embeddings at construction; convolutional networks refuse
+    # the option.
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = size
+    net = cast(Any, timm.create_model(name, **options))
+    # A few (MobileNetV3) widen once more after pooling, and state that width elsewhere.
+    net.num_features = getattr(net, "head_hidden_size", None) or net.num_features
+    return cast(nn.Module, net)
+
+
+def _remove_last_convolution(net: nn.Module, name: str) -> None:
+    if not isinstance(net, timm.models.EfficientNet):
+        raise ValueError(
+            f"slim: {name} is not an EfficientNet and has no last 1x1 convolution to leave out; "
+            "set slim to false"
+        )
+    net.num_features = net.conv_head.in_channels
+    net.conv_head, net.bn2 = nn.Identity(), nn.Identity()
