@@ -623,18 +623,18 @@ def test_weights_that_do_not_fit_are_named(architecture, change, why):
         (
             "bn1.weight",
             lambda tensor: tensor * np.float32(np.nan),
-            "bn1.weight (not finite in float32); get",
+            "bn1.weight (not finite in float32); download",
         ),
         (
             "bn1.running_var",
             lambda tensor: tensor.astype(np.float64) + 1e39,
-            "bn1.running_var (not finite in float32); get",
+            "bn1.running_var (not finite in float32); download",
         ),
-        ("conv_stem.weight", lambda tensor: tensor > 0, "conv_stem.weight (bool for floats); get"),
+        ("conv_stem.weight", lambda tensor: tensor > 0, "conv_stem.weight (bool for floats); download"),
         (
             "classifier.0.weight",
             lambda tensor: tensor.astype(np.int64),
-            "classifier.weight (int64 for floats); get",
+            "classifier.weight (int64 for floats); download",
         ),
         (
             "bn1.num_batches_tracked",
