@@ -12,6 +12,7 @@ from mien.bundles.store import Model
 from mien.data.images import read_picture
 from mien.errors import DataError, LabelMismatchError
 from mien.progress import ItemProgress
+from mien.systems.system import System
 from mien.tasks import Floats, Task
 
 __all__ = ["BATCH", "Image", "Score", "Scored", "evaluate_bundle", "five_points", "score_pictures"]
@@ -49,7 +50,7 @@ class _Reading:
 
 
 def evaluate_bundle(
-    model: Model,
+    model: Model | System,
     table: pd.DataFrame,
     tasks: Sequence[Task] | None = None,
     *,
@@ -58,10 +59,11 @@ def evaluate_bundle(
 ) -> Scored:
     """Score every face of a label table, a batch of pictures at a time.
 
-    A face with points is aligned by them, the others are read as whole pictures.
+    A system reads the rows of a video in the order of their frames, each row without a video by
+    itself. A face with points is aligned by them, the others are read as whole pictures.
 
     Args:
-        model: The bundle.
+        model: The bundle, or a system of several networks.
         table: A label table with the column `image`, and `points` where they are known.
         tasks: The label sets of the scores, matched to the bundle's by name; None takes the
             bundle's own. Of a ``one_of`` task the chosen classes' scores are made to sum to 1
@@ -82,12 +84,13 @@ def evaluate_bundle(
     if "image" not in table:
         columns = ", ".join(map(str, table.columns))
         raise DataError(f"the label table has no column image; it has {columns}")
+    score = model.signals if isinstance(model, System) else model.score
     reading = _Reading()
     batches: list[dict[str, Floats]] = []
     for start in range(0, len(table), BATCH):
         pictures, points = _read_batch(table, start, reading, skip_unreadable)
         if pictures:
-            batches.append(score_pictures(model.score, pictures, points))
+            batches.append(score_pictures(score, pictures, points))
         if progress:
             progress(min(start + BATCH, len(table)), len(table))
     if not reading.rows:
@@ -95,10 +98,12 @@ def evaluate_bundle(
             f"none of the {len(table)} pictures of the label table could be read; "
             "check the folder the paths start from"
         )
+    outputs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    if isinstance(model, System):
+        outputs = model.finish(outputs, *_videos(table.iloc[reading.rows]))
     scores = {}
     for task, source in pairs:
-        values = np.concatenate([batch[source.family] for batch in batches])
-        scores[task.family] = _scores_of(task, source, values)
+        scores[task.family] = _scores_of(task, source, outputs[source.family])
     notes = tuple(_reading_notes(len(table), reading))
     return Scored(scores, table.iloc[reading.rows], notes)
 
@@ -189,7 +194,18 @@ def _reading_notes(rows: int, reading: _Reading) -> list[str]:
     return notes
 
 
-def _source_of(task: Task, model: Model) -> Task:
+def _videos(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The video (N,) and the frame number (N,) of each row; one without a video is its own."""
+    if "video" not in table:
+        return np.arange(len(table)), np.zeros(len(table), np.int64)
+    code, names = pd.factorize(table["video"])
+    single = np.flatnonzero(code < 0)
+    code[single] = len(names) + np.arange(len(single))
+    frame = pd.to_numeric(table["frame"]).fillna(0).to_numpy(np.int64)
+    return code.astype(np.int64), frame
+
+
+def _source_of(task: Task, model: Model | System) -> Task:
     """The bundle's task that holds the names of `task`."""
     for source in model.tasks:
         if source.family == task.family:

@@ -252,8 +252,24 @@ class System:
             DataError: The arrays do not fit together.
             BundleError: A network gives NaN or infinity.
         """
+        return self.finish(self.signals(crops, points), video, frame)
+
+    def signals(self, crops: Sequence[Image], points: Floats | None = None) -> dict[str, Floats]:
+        """Run the networks that read single faces on faces that are already cropped.
+
+        Args:
+            crops: As for `Model.score`.
+            points: As for `Model.score`.
+
+        Returns:
+            What `finish` makes scores of, (N, …) each.
+
+        Raises:
+            ValueError: As for `Model.score`.
+            BundleError: A network gives NaN or infinity.
+        """
         prepared = {name: each.prepare(crops, points) for name, each in self._members.items()}
-        return self.finish(self._read(prepared), video, frame)
+        return self._read(prepared)
 
     def finish(
         self, found: Mapping[str, Floats], video: ArrayLike, frame: ArrayLike

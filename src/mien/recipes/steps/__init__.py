@@ -14,6 +14,7 @@ from mien.recipes.steps.compound import (
 from mien.recipes.steps.data_files import Balance, Submit, SuperResolve
 from mien.recipes.steps.features_heads import Features, Heads, Score
 from mien.recipes.steps.postprocess import AdaptiveRate, Blend, Override, Smooth, Threshold
+from mien.recipes.steps.system import MakeSystem
 from mien.recipes.steps.training import Train
 
 __all__ = ["AnyStep"]
@@ -32,6 +33,7 @@ AnyStep = Annotated[
     | SuperResolve
     | Balance
     | Export
+    | MakeSystem
     | Faces
     | Compounds
     | SupervisedCompounds

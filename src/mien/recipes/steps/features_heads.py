@@ -392,16 +392,44 @@ class Score(Step):
             scores[predicted] = predicted.decode(raw / temperature)
         return scores
 
+    def renamed(self, asked: Task) -> Task:
+        """Return a task asked for, under the bundle's names.
+
+        Args:
+            asked: One of `tasks`.
+
+        Returns:
+            The task with the names that `instead` gives.
+        """
+        names = tuple(self.instead.get(name, name) for name in asked.names)
+        return Task(asked.key, names, asked.kind, asked.low, asked.high)
+
+    def sources(self, predicted: Sequence[Task]) -> list[tuple[Task, Task]]:
+        """Find the bundle's task for each task asked for.
+
+        Args:
+            predicted: The bundle's tasks.
+
+        Returns:
+            Pairs of a task asked for and the bundle's task of its family.
+
+        Raises:
+            DataError: The bundle predicts nothing of a family.
+        """
+        pairs = []
+        for asked in map(task, self.tasks):
+            source = next((own for own in predicted if own.family == asked.family), None)
+            if source is None:
+                known = ", ".join(own.key for own in predicted)
+                bundle = self.bundle or self.exported
+                raise DataError(f"{bundle} does not predict {asked.family}; it predicts {known}")
+            pairs.append((asked, source))
+        return pairs
+
     def _renamed(self, asked: Task, scores: dict[Task, Floats]) -> Floats:
         """Scores (N, K) in the order of the task asked for; shares of classes sum to 1 again."""
-        source = next((own for own in scores if own.family == asked.family), None)
-        if source is None:
-            known = ", ".join(own.key for own in scores)
-            bundle = self.bundle or self.exported
-            raise DataError(f"{bundle} does not predict {asked.family}; it predicts {known}")
-        names = tuple(self.instead.get(name, name) for name in asked.names)
-        renamed = Task(asked.key, names, asked.kind, asked.low, asked.high)
-        selected = scores[source][:, renamed.column_index(source.names)]
+        [source] = [own for of, own in self.sources(list(scores)) if of == asked]
+        selected = scores[source][:, self.renamed(asked).column_index(source.names)]
         if asked.kind == "one_of":
             selected = selected / np.maximum(selected.sum(axis=1, keepdims=True), 1e-12)
         return selected

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mien.bundles.card import AffectCard, FaceCard, write_card
+from mien.bundles.card import AnyCard, write_card
 from mien.bundles.card_parts import Score
 from mien.bundles.readme import readme
 from mien.metrics import bootstrap
@@ -64,7 +64,7 @@ def measured(
     ]
 
 
-def write_bundle_files(card: AffectCard | FaceCard, folder: Path) -> None:
+def write_bundle_files(card: AnyCard, folder: Path) -> None:
     """Write ``card.json`` and ``README.md`` beside the ``model.onnx`` that already lies in `folder`."""
     write_card(card, folder / "card.json")
     (folder / "README.md").write_text(readme(card), encoding="utf-8")

@@ -1,0 +1,218 @@
+"""The parts of a system as files: networks of runs as members, heads on features as networks."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from mien.bundles.card import AffectCard
+from mien.bundles.card_parts import NOT_FOR, Score, TaskCard
+from mien.bundles.plan import Head, Window
+from mien.bundles.store import read_bundle
+from mien.errors import BundleError
+from mien.files import wrap_os_errors
+from mien.train.bundle.pack import sha256_of, write_bundle_files
+from mien.train.bundle.provenance import made, seen, supervision
+from mien.train.networks.heads import SequenceHead
+from mien.train.networks.network import MultiTaskNet
+from mien.train.onnx.export import PARITY, trace, worst
+from mien.train.runs.folder import RunFolder
+from mien.train.runs.inference import input_shape, network_of
+from mien.train.settings.training import pixels_of
+
+__all__ = ["card_hash", "copy_member", "task_cards", "write_head", "write_member"]
+
+# Largest difference between engines that members in float32 have, as of features alone.
+_TOLERANCE: Final = 0.001
+# Frames of the window that a head over time is checked with; any other length works as well.
+_FRAMES: Final = 5
+
+
+def task_cards(run: RunFolder) -> tuple[TaskCard, ...]:
+    """Say what a run predicts, and where its labels come from.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Its tasks, in output order.
+    """
+    cards = []
+    for spec in run.tasks:
+        source = supervision(run.settings, spec.task) or "not stated"
+        cards.append(TaskCard(**spec.model_dump(), supervised_by=source))
+    return tuple(cards)
+
+
+def card_hash(folder: Path) -> str:
+    """Hash the card of a member.
+
+    Args:
+        folder: The member's folder.
+
+    Returns:
+        SHA-256 of its ``card.json``, in hexadecimal.
+    """
+    return hashlib.sha256((folder / "card.json").read_bytes()).hexdigest()
+
+
+def copy_member(name: str | Path, folder: Path) -> AffectCard:
+    """Copy a bundle, verified, to be a member of a system.
+
+    Args:
+        name: Its name or folder.
+        folder: The member's folder, which does not exist yet.
+
+    Returns:
+        Its card.
+
+    Raises:
+        BundleError: The bundle is damaged, or finds faces.
+        UnknownNameError: There is no such bundle.
+        OutputError: It cannot be written.
+    """
+    bundle, network = read_bundle(name)
+    if not isinstance(bundle.card, AffectCard):
+        raise BundleError(f"{bundle.card.name} finds faces, and a system reads them")
+    with wrap_os_errors(folder):
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(network)
+        # Byte by byte, since other cards hold its hash.
+        shutil.copyfile(bundle.folder / "card.json", folder / "card.json")
+    return bundle.card
+
+
+def write_member(run: RunFolder, folder: Path, scores: Sequence[Score]) -> AffectCard:
+    """Write the network of a run on pictures, in float32, to be a member of a system.
+
+    Args:
+        run: The run.
+        folder: The member's folder, which does not exist yet.
+        scores: What was measured of it.
+
+    Returns:
+        Its card.
+
+    Raises:
+        BundleError: The exported network does not answer as torch does.
+        OutputError: It cannot be written.
+    """
+    settings = run.settings
+    channels, size = input_shape(settings)
+    generator = torch.Generator().manual_seed(0)
+    faces = torch.rand(4, channels, size, size, generator=generator) - 0.5
+    families = [spec.task.family for spec in run.tasks]
+    with wrap_os_errors(folder):
+        folder.mkdir(parents=True)
+        _write_network(
+            network_of(run).exported(), folder / "model.onnx", faces, families, {0: "batch"}
+        )
+    tasks = task_cards(run)
+    card = AffectCard(
+        card=1,
+        name=settings.name,
+        summary=f"{', '.join(spec.key for spec in tasks)} of a face, from one network "
+        f"({settings.network.backbone}); a member of a system.",
+        sha256=sha256_of(folder / "model.onnx"),
+        licence=settings.card.licence,
+        trained_on=seen(settings, tuple(spec.task for spec in tasks)),
+        scores=tuple(scores),
+        limits=("its weights are kept in float32, as the system needs them",),
+        not_for=NOT_FOR,
+        made=made(run, 32, features=False),
+        reads="crops",
+        pixels=pixels_of(settings),
+        tasks=tasks,
+        tolerance=_TOLERANCE,
+        temperature={},
+    )
+    with wrap_os_errors(folder):
+        write_bundle_files(card, folder)
+    return card
+
+
+def write_head(run: RunFolder, path: Path) -> Head:
+    """Write the network of a run on cached features, in float32.
+
+    Args:
+        run: The run.
+        path: The file; its folder exists.
+
+    Returns:
+        What the plan of a system says of it.
+
+    Raises:
+        BundleError: The exported network does not answer as torch does.
+        OutputError: It cannot be written.
+    """
+    features = run.settings.features
+    assert features is not None
+    columns = features.columns()
+    net = network_of(run)
+    generator = torch.Generator().manual_seed(0)
+    families = [spec.task.family for spec in run.tasks]
+    window = None
+    with wrap_os_errors(path):
+        if features.window is None:
+            example = torch.randn(4, features.width, generator=generator)
+            _write_network(net.exported(), path, example, families, {0: "batch"})
+        else:
+            window = Window(length=features.window.length, gap=features.window.gap)
+            example = torch.randn(1, _FRAMES, features.width, generator=generator)
+            free = {0: "batch", 1: "frames"}
+            _write_network(_UnpaddedHeads(net), path, example, families, free)
+    return Head(
+        sha256=sha256_of(path),
+        first=columns.start,
+        end=columns.stop,
+        tasks=task_cards(run),
+        window=window,
+    )
+
+
+class _UnpaddedHeads(nn.Module):
+    """Heads over windows that hold no padding, so that windows of any length can be read.
+
+    Args:
+        net: A network of sequence heads on features.
+    """
+
+    def __init__(self, net: MultiTaskNet) -> None:
+        super().__init__()
+        self.heads = net.heads
+        for module in self.heads:
+            bins = cast(SequenceHead, module).bins
+            if bins is not None:
+                # Worked out and kept now, so that it is a constant of the traced graph.
+                _ = bins.support
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Windows (N, T, D) to numbers (N, T, K) of each head, in their unit."""
+        outputs = []
+        for module in self.heads:
+            head = cast(SequenceHead, module)
+            raw: Tensor = head.last(head.gru(features)[0].relu())
+            if head.squash is not None:
+                raw = head.squash(raw)
+            outputs.append(raw if head.bins is None else head.bins.decode(raw))
+        return tuple(outputs)
+
+
+def _write_network(
+    net: nn.Module, path: Path, example: Tensor, outputs: list[str], free: dict[int, str]
+) -> None:
+    """Write a network as ONNX in float32; raises BundleError where it answers otherwise."""
+    net = net.eval().to(memory_format=torch.contiguous_format)
+    trace(net, path, (example,), inputs=["numbers"], outputs=outputs, free=free)
+    with torch.no_grad():
+        expected = [output.numpy() for output in net(example)]
+    difference = worst(path, example, expected, outputs)
+    if difference > PARITY:
+        raise BundleError(
+            f"{path}: the exported network differs from torch by {difference:.2g}, more than "
+            f"{PARITY:g}; it cannot be a part of a system"
+        )

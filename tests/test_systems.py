@@ -1,0 +1,343 @@
+"""Systems of several networks: a film read frame by frame gives what whole tables give, and damage is refused."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+import mien
+from mien.bundles.card import SystemCard, hash_of_files, head_path, read_card
+from mien.bundles.card_parts import NOT_FOR, Made, TaskCard, Terms
+from mien.bundles.plan import (
+    BlendStep,
+    Head,
+    HeadsStep,
+    Kernel,
+    OverrideStep,
+    ScoreStep,
+    SmoothStep,
+    ThresholdStep,
+    Window,
+)
+from mien.bundles.store import embedded
+from mien.cli import app
+from mien.errors import BundleError
+from mien.evaluation.nested_tuning import decide
+from mien.records import Face, Reading, Status
+from mien.systems.apply import apply_plan, centre_thresholds, plan_reach
+from mien.systems.recording import Recording, WindowHead
+from mien.tasks import TASKS
+from mien.train.bundle.pack import write_bundle_files
+from mien.train.inputs.windows import windows
+from mien.train.settings.features import WindowSettings
+
+RUN = CliRunner()
+VA, AU, EXPR = TASKS["va"], TASKS["au.abaw12"], TASKS["expr.abaw8"]
+
+
+def task_card(task):
+    return TaskCard(
+        key=task.key, names=task.names, kind=task.kind, low=task.low, high=task.high, supervised_by="nobody"
+    )  # fmt: skip
+
+
+def source(*tasks):
+    columns = {task.family: tuple(range(len(task.names))) for task in tasks}
+    return ScoreStep(do="score", member="one", tasks=tuple(map(task_card, tasks)), columns=columns)
+
+
+PLANS = {
+    "box": {"a": source(VA), "answer": SmoothStep(do="smooth", of="a", kernels={"va": Kernel(window=7)})},
+    "gaussian": {
+        "a": source(VA),
+        "answer": SmoothStep(do="smooth", of="a", kernels={"va": Kernel(window=9, sigma=20.0, unit="frames")}),
+    },
+    "running mean": {
+        "a": source(VA, AU),
+        "answer": SmoothStep(do="smooth", of="a", kernels={"va": Kernel(alpha=9), "au": Kernel(alpha=7)}),
+    },
+    "chain": {
+        "a": source(VA, EXPR, AU),
+        "b": source(VA, EXPR, AU),
+        "mean": BlendStep(do="blend", of=("a", "b"), weights={"va": (0.8, 0.2), "expr": (1, 1)}),
+        "smooth": SmoothStep(do="smooth", of="mean", kernels={"expr": Kernel(window=5), "va": Kernel(alpha=2)}),
+        "again": SmoothStep(do="smooth", of="smooth", kernels={"expr": Kernel(window=3, sigma=9.0)}),
+        "sure": OverrideStep(do="override", of="again", by="b", threshold=0.4, columns=(0, 1, 2, 3, 4, 5, 6)),
+        "answer": ThresholdStep(do="threshold", of="sure", values=tuple(np.linspace(0.1, 0.9, 12))),
+    },
+}  # fmt: skip
+
+
+def signals(plan, rows, seed):
+    """Scores (N, K) of the steps that run networks, as from networks."""
+    draw = np.random.default_rng(seed)
+    given = {}
+    for name, step in plan.items():
+        if isinstance(step, ScoreStep):
+            given[name] = {}
+            for spec in step.tasks:
+                values = draw.normal(size=(rows, len(spec.names)))
+                given[name][spec.task.family] = spec.task.decode(values)
+    return given
+
+
+@pytest.mark.parametrize("rows", [1, 2, 63, 400])
+@pytest.mark.parametrize("name", PLANS)
+def test_a_stream_gives_what_the_whole_table_gives(name, rows):
+    plan = PLANS[name]
+    given = signals(plan, rows, seed=rows)
+    # With gaps, which matter to windows in frames.
+    frames = np.cumsum(np.random.default_rng(1).integers(1, 4, rows))
+    whole = apply_plan(plan, "answer", given, np.zeros(rows), frames)
+    recording = Recording(plan, "answer")
+    answers = []
+    for row in range(rows):
+        one = {step: {f: v[row] for f, v in by.items()} for step, by in given.items()}
+        answers += recording.add(int(frames[row]), one, {})
+    answers += recording.close()
+    assert len(answers) == rows
+    for family, values in whole.items():
+        streamed = np.stack([answer[family] for answer in answers])
+        np.testing.assert_allclose(streamed, values, atol=1e-10)
+
+
+def test_memory_does_not_grow_with_the_film():
+    plan = PLANS["chain"]
+    recording = Recording(plan, "answer")
+    before, after = plan_reach(plan, "answer")
+    given = signals(plan, 50, seed=0)
+    for row in range(3_000):
+        one = {step: {f: v[row % 50] for f, v in by.items()} for step, by in given.items()}
+        recording.add(row, one, {})
+        assert len(recording._ready) + len(recording._waiting) <= before + after + 2 * 64
+
+
+def cumulative(numbers):
+    """A head that depends on the whole window: running sums, and those from behind."""
+    return {"va": np.cumsum(numbers, axis=0)[:, :2] + np.cumsum(numbers[::-1], axis=0)[::-1, :2]}
+
+
+@pytest.mark.parametrize("length", [2, 5, 32])
+@pytest.mark.parametrize("gap", [1, 3])
+def test_windows_are_those_of_training(length, gap):
+    """Whatever the gaps: every row gets what the first window that holds it says."""
+    draw = np.random.default_rng(length)
+    frames = np.cumsum(draw.choice([1, 1, 1, 1, 2, 5], size=150))
+    numbers = draw.normal(size=(150, 3))
+    table = pd.DataFrame({"video": "a", "frame": frames})
+    expected = np.full((150, 2), np.nan)
+    for window in windows(table, WindowSettings(length=length, gap=gap)):
+        held = window[window >= 0]
+        scores = cumulative(numbers[held])["va"]
+        fresh = np.isnan(expected[held, 0])
+        expected[held[fresh]] = scores[fresh]
+    head = WindowHead("a", "one", Window(length=length, gap=gap), cumulative)
+    recording = Recording({"a": HeadsStep.model_construct(do="heads", member="one")}, "a", [head])
+    answers = []
+    for row in range(150):
+        answers += recording.add(int(frames[row]), {}, {"one": numbers[row]})
+    answers += recording.close()
+    np.testing.assert_allclose(np.stack([answer["va"] for answer in answers]), expected, atol=1e-9)
+
+
+def test_live_answers_come_at_once_and_look_back_only():
+    plan = PLANS["box"]
+    given = signals(plan, 30, seed=3)["a"]["va"]
+    recording = Recording(plan, "answer", live=True)
+    for row in range(30):
+        [answer] = recording.add(row, {"a": {"va": given[row]}}, {})
+        np.testing.assert_allclose(answer["va"], given[max(0, row - 7) : row + 1].mean(axis=0))
+
+
+def test_centred_thresholds_decide_alike():
+    draw = np.random.default_rng(0)
+    scores = draw.integers(0, 11, (500, 9)) / 10
+    limits = np.arange(1, 10) / 10
+    moved = centre_thresholds(scores, limits)
+    assert ((moved >= 0) & (moved <= 1)).all()
+    np.testing.assert_array_equal(decide(moved), decide(scores, limits))
+    for column in range(9):  # and the order of faces stays
+        order = np.argsort(scores[:, column], kind="stable")
+        assert (np.diff(moved[order, column]) >= 0).all()
+
+
+def linear_head(width, outputs, path, *, seed):
+    """A network of one layer in ONNX, (N, D) or (N, T, D) -> (N, K) or (N, T, K) for each output."""
+    draw = np.random.default_rng(seed)
+    nodes, weights, values = [], [], []
+    for family, count in outputs.items():
+        weight = draw.normal(size=(width, count)).astype(np.float32) / width
+        weights.append(numpy_helper.from_array(weight, f"{family}.weight"))
+        nodes.append(helper.make_node("MatMul", ["numbers", f"{family}.weight"], [family]))
+        values.append(helper.make_tensor_value_info(family, TensorProto.FLOAT, ["n", "t", family]))
+    numbers = helper.make_tensor_value_info("numbers", TensorProto.FLOAT, ["n", "t", "d"])
+    graph = helper.make_graph(nodes, "heads", [numbers], values, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    """A system of mien-s and mien-xs: heads over windows, blended with their own scores, smoothed."""
+    folder = tmp_path_factory.mktemp("system") / "two"
+    members = {}
+    for name, bundle in {"small": "mien-s", "smaller": "mien-xs"}.items():
+        shutil.copytree(embedded()[bundle], folder / "members" / name)
+        card = folder / "members" / name / "card.json"
+        members[name] = hashlib.sha256(card.read_bytes()).hexdigest()
+    (folder / "heads").mkdir()
+    wide = read_card(folder / "members" / "small" / "card.json")
+    width = wide.exposed()
+    over_time = Head(
+        sha256=linear_head(width, {"va": 2}, folder / head_path("heads", 0), seed=0),
+        first=0, end=width, tasks=(task_card(VA),), window=Window(length=8, gap=1),
+    )  # fmt: skip
+    own = {spec.task.family: spec for spec in wide.tasks}
+    xs = {spec.task.family: spec for spec in read_card(folder / "members/smaller/card.json").tasks}
+    assert own["va"].names == xs["va"].names
+    steps = {
+        "heads": HeadsStep(do="heads", member="small", heads=(over_time,)),
+        "own": ScoreStep(do="score", member="smaller", tasks=(xs["va"],), columns={"va": (0, 1)}),
+        "mean": BlendStep(do="blend", of=("heads", "own"), weights={"va": (0.5, 0.5)}),
+        "smooth": SmoothStep(do="smooth", of="mean", kernels={"va": Kernel(window=4)}),
+    }
+    draft = SystemCard.model_construct(members=members, steps=steps)
+    card = SystemCard(
+        card=1, name="two", summary="Two networks.", sha256=hash_of_files(draft.files), licence="Apache-2.0",
+        trained_on=(Terms(data="nothing", used_for="training", terms="none"),), scores=(), limits=("a test",),
+        not_for=NOT_FOR, made=Made(recipe="none", seed=0, commit="none", cost="none"), reads="films",
+        tasks=(task_card(VA),), tolerance=0.001, members=members, steps=steps, answer="smooth",
+    )  # fmt: skip
+    write_bundle_files(card, folder)
+    return folder
+
+
+def test_a_film_is_read_as_its_crops_are(system, clip):
+    """The film's rows equal those of the crops of its faces, cut out one by one and read as a table."""
+    loaded = mien.load(system)
+    rows = [row for row in mien.analyze(clip, bundle=system, stream=True) if row.face]
+    assert len(rows) > 20
+    found = []
+    frames = {row.frame: row for row in rows}
+    from mien.sources import open_source
+
+    for frame in open_source(clip).frames():
+        if frame.index in frames:
+            found.append(loaded.cut(frame.pixels, frames[frame.index].face))
+    table = loaded.finish(loaded.score_cuts(found), [row.face.track for row in rows], list(frames))
+    streamed = np.stack([row.scores["va"] for row in rows])
+    np.testing.assert_allclose(streamed, table["va"], atol=1e-5)
+    assert np.abs(np.diff(streamed, axis=0)).max() > 0
+
+
+def test_a_photo_is_a_film_of_one_frame(system):
+    from mien.demo import portrait
+
+    table = mien.analyze(portrait(), bundle=system).table
+    assert table["status"].tolist() == ["ok"]
+    assert table[["valence", "arousal"]].notna().all(axis=None)
+
+
+def test_a_face_that_comes_back_begins_anew(system):
+    """What was held back for a lost face is given when it is lost, in order."""
+    loaded = mien.load(system)
+    draw = np.random.default_rng(0)
+    times = [*(np.arange(20) / 25), *(9 + np.arange(20) / 25)]
+    crops = [draw.integers(0, 255, (80, 80, 3), np.uint8) for _ in times]
+    given = loaded.signals(crops)
+    face = Face((0, 0, 9, 9), np.zeros((5, 2)), 1.0, track=1)
+    readings = []
+    for i, time_s in enumerate(times):
+        scores = {key: values[i] for key, values in given.items()}
+        readings.append(Reading("a", i, float(time_s), Status.ok, face, scores, {}))
+    streamed = list(loaded.over_time(readings))
+    assert [reading.frame for reading in streamed] == list(range(40))
+    apart = loaded.finish(given, np.repeat([0, 1], 20), range(40))
+    np.testing.assert_allclose([r.scores["va"] for r in streamed], apart["va"], atol=1e-6)
+
+
+def damage_head(folder):
+    path = folder / "heads" / "heads-0.onnx"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def change_card(folder, change):
+    path = folder / "card.json"
+    card = json.loads(path.read_text())
+    change(card)
+    files = SystemCard.model_construct(
+        members=card["members"],
+        steps={
+            name: HeadsStep.model_validate(step) if step["do"] == "heads" else step
+            for name, step in card["steps"].items()
+        },
+    ).files
+    card["sha256"] = hash_of_files(files)
+    path.write_text(json.dumps(card))
+
+
+DAMAGE = {
+    "a member is missing": (lambda f: shutil.rmtree(f / "members" / "small"), "members/small: missing"),
+    "a member's network is altered": (
+        lambda f: (f / "members/small/model.onnx").write_bytes((f / "members/smaller/model.onnx").read_bytes()),
+        "members/small/model.onnx: altered",
+    ),
+    "a member is another": (
+        lambda f: shutil.copyfile(f / "members/smaller/card.json", f / "members/small/card.json"),
+        "members/small/card.json: altered",
+    ),
+    "a head is cut off": (damage_head, "heads-0.onnx: altered or incomplete"),
+    "a head is missing": (lambda f: (f / "heads/heads-0.onnx").unlink(), "heads-0.onnx"),
+    "a step reads a later one": (
+        lambda f: change_card(f, lambda card: card["steps"]["mean"].update(of=["smooth", "own"])),
+        "steps.mean: smooth is no step before it",
+    ),
+    "a member that is none": (
+        lambda f: change_card(f, lambda card: card["steps"]["own"].update(member="nobody")),
+        "steps.own: nobody is no member",
+    ),
+    "a family that nobody gives": (
+        lambda f: change_card(f, lambda card: card["steps"]["smooth"].update(kernels={"au": {"window": 2}})),
+        "steps.smooth: mean gives no au",
+    ),
+    "a column that is not there": (
+        lambda f: change_card(f, lambda card: card["steps"]["own"].update(columns={"va": [0, 99]})),
+        "steps.own: smaller does not give va",
+    ),
+    "too many numbers": (
+        lambda f: change_card(f, lambda card: card["steps"]["heads"]["heads"][0].update(end=60_000)),
+        "heads-0.onnx: reads the numbers 0 to 60000",
+    ),
+    "an answer that is none": (lambda f: change_card(f, lambda card: card.update(answer="none")), "answer: none is no step"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_system_is_refused_before_any_film(what, system, tmp_path, clip):
+    folder = tmp_path / "two"
+    shutil.copytree(system, folder)
+    damage, message = DAMAGE[what]
+    damage(folder)
+    with pytest.raises(BundleError, match=message) as caught:
+        mien.load(folder)
+    assert "\n" not in str(caught.value)
+    done = RUN.invoke(app, ["analyze", str(clip), "--bundle", str(folder), "--out", str(tmp_path / "out")])  # fmt: skip
+    assert done.exit_code != 0
+    assert not list((tmp_path / "out").glob("*.csv")) if (tmp_path / "out").exists() else True
+
+
+def test_a_system_is_no_single_network(system):
+    from mien.bundles.store import open_bundle
+
+    with pytest.raises(BundleError, match="a system of several networks"):
+        open_bundle(system)
+    shown = RUN.invoke(app, ["bundles", "show", str(system)])
+    assert shown.exit_code == 0
+    assert "smooth (the answer)" in shown.output
