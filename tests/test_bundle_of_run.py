@@ -40,7 +40,7 @@ from mien.train.bundle.provenance import seen, supervision
 from mien.train.evaluate_models import judge_models, tasks_for, write_judged
 from mien.train.features import cache_features, root_of
 from mien.train.inputs.crops import CropDataset
-from mien.train.onnx.quantise import strays
+from mien.train.onnx.portability import portability_issues
 from mien.train.open_model import open_model, table_for
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of, raw_scores
@@ -168,7 +168,7 @@ def test_eight_bits_are_smaller_and_their_cost_is_told(made, tiny_run, tmp_path)
     told: list[str] = []
     folder = make_bundle(tiny_run, tmp_path / "eight", bits=8, robustness=True, note=told.append)
     card, plain = open_bundle(folder).card, open_bundle(made[0]).card
-    assert strays(onnx.load(folder / "model.onnx")) == []
+    assert portability_issues(onnx.load(folder / "model.onnx")) == []
     assert card.features is None
     for metric in ("expr accuracy", "expr macro-F1", "va mean CCC", "au mean F1"):
         before = score_of(card, f"{metric} before 8-bit quantisation")

@@ -32,8 +32,8 @@ from mien.train.evaluate_models import judge_models
 from mien.train.inputs.feature_cache import FeatureCache, build
 from mien.train.loop import fit
 from mien.train.onnx.export import export
-from mien.train.onnx.merge_heads import join
-from mien.train.onnx.quantise import strays
+from mien.train.onnx.merge_heads import merge_heads
+from mien.train.onnx.portability import portability_issues
 from mien.train.open_model import open_model
 from mien.train.runs.folder import RunFolder
 from mien.train.settings.features import FeatureSettings
@@ -122,7 +122,7 @@ def test_the_joined_network_is_the_cache_and_the_formulas(runs, cache, val, part
     )
     batch = faces(val, 20)
     for features in (False, True):
-        engine = open_engine(join(runs[parts], features=features), "onnxruntime")
+        engine = open_engine(merge_heads(runs[parts], features=features), "onnxruntime")
         for size in (1, 7, 20):
             found = engine.run(batch[:size])
             assert len(found) == 2 + features
@@ -136,7 +136,7 @@ def test_the_joined_network_is_the_cache_and_the_formulas(runs, cache, val, part
 def test_the_bundles_weights_stay_as_they_are(runs, parts):
     below, whole = (
         onnx.load_from_string(open_bundle(AFFECT).network()),
-        onnx.load_from_string(join(runs[parts], half=True)),
+        onnx.load_from_string(merge_heads(runs[parts], half=True)),
     )
     before = {one.name: one for one in below.graph.initializer}
     kept = {
@@ -188,7 +188,7 @@ def test_the_bundle_reads_pictures(made, val, photo):
 def test_heads_leave_the_bundle_s_whole_numbers_exact(made):
     network = onnx.load(made / "model.onnx")
     assert any(node.op_type == "QuantizeLinear" for node in network.graph.node)
-    assert strays(network) == []
+    assert portability_issues(network) == []
 
 
 def test_the_card_speaks_of_both_parts(made, runs, val):
@@ -271,7 +271,7 @@ def test_a_bundle_that_is_gone_or_another_by_now_is_told(table, val, tmp_path):
     cache = build(load(bundle, "onnxruntime"), table, tmp_path / "cache", root=Path.cwd())
     run = fit(settings_of(tmp_path / "cache", "both", bundle), tmp_path / "run")
     expected = by_hand(run, np.asarray(cache.features, np.float64)[cache.rows(val)[:9]])
-    found = open_engine(join(run), "onnxruntime").run(faces(val, 9))
+    found = open_engine(merge_heads(run), "onnxruntime").run(faces(val, 9))
     np.testing.assert_allclose(found[1], expected["expr"], atol=1e-4)
     write_plain(bundle, 2)
     for use in (lambda: make_bundle(run, tmp_path / "out"), lambda: open_model(run.folder)):
@@ -286,7 +286,7 @@ def test_heads_on_a_joined_bundle_are_joined_again(made, table, val, tmp_path):
     cache = build(load(made, "onnxruntime"), table, tmp_path / "cache", root=Path.cwd())
     run = fit(settings_of(tmp_path / "cache", "both", made, "twice"), tmp_path / "run")
     expected = by_hand(run, np.asarray(cache.features_and_raw, np.float64)[cache.rows(val)[:9]])
-    found = open_engine(join(run), "onnxruntime").run(faces(val, 9))
+    found = open_engine(merge_heads(run), "onnxruntime").run(faces(val, 9))
     np.testing.assert_allclose(found[0], expected["va"], atol=1e-4)
     np.testing.assert_allclose(found[1], expected["expr"], atol=1e-4)
 
@@ -307,7 +307,7 @@ def test_a_recipe_exports_one_run_of_heads(runs, tmp_path):
     card = json.loads((tmp_path / "of-six" / "bundle" / "card.json").read_text())
     assert [spec["key"] for spec in card["tasks"]] == ["va", "expr.abaw8"]
     whole = (tmp_path / "of-six" / "bundle" / "model.onnx").read_bytes()
-    assert whole == join(runs["raw"], features=True, half=True)
+    assert whole == merge_heads(runs["raw"], features=True, half=True)
     with pytest.raises(DataError, match="out: the step two trains 2 networks"):
         Export(do="export", of="two").run(place("two"))
     with pytest.raises(DataError, match="out: the step cached trains no network"):

@@ -56,6 +56,7 @@ READABLE = (
     "records",
     "tasks",
     "text",
+    "train/onnx",
     "zoo",
 )
 

@@ -15,8 +15,9 @@ from mien.bundles.engines import available, open_engine
 from mien.bundles.store import AFFECT, bundles, load, load_detector, read_bundle
 from mien.faces.prepare import prepare
 from mien.train.builtin.requantise import in_float
+from mien.train.onnx.exact_layers import MAX_WEIGHT
 from mien.train.onnx.export import export
-from mien.train.onnx.quantise import TOP, strays
+from mien.train.onnx.portability import portability_issues
 
 FACES = np.random.default_rng(3)
 SIDE = 30  # halved twice it is odd, so that windows of pooling are cut off at the edge
@@ -121,8 +122,10 @@ def test_eight_bits_are_close_to_float_and_have_no_steps(files, name):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_what_is_exported_has_no_strays_and_whole_numbers_where_they_are_exact(files, name):
-    assert strays(onnx.load_from_string(files[name][1])) == []
+def test_what_is_exported_has_no_portability_issues_and_whole_numbers_where_they_are_exact(
+    files, name
+):
+    assert portability_issues(onnx.load_from_string(files[name][1])) == []
     assert bool(rounded(files[name][1])) == (name in WHOLE)
 
 
@@ -144,8 +147,8 @@ def test_large_weights_are_kept_in_eight_bits_where_numbers_are_not_whole(tmp_pa
 
 
 @pytest.mark.parametrize("name", sorted(bundles()))
-def test_no_bundle_that_comes_with_mien_has_strays(name):
-    assert strays(onnx.load_from_string(read_bundle(name)[1])) == []
+def test_no_bundle_that_comes_with_mien_has_portability_issues(name):
+    assert portability_issues(onnx.load_from_string(read_bundle(name)[1])) == []
 
 
 @pytest.mark.parametrize("name", [AFFECT, "mien-xs"])
@@ -180,20 +183,20 @@ def by_onnxruntime(path, folder):
     return onnx.load(folder / "theirs.onnx")
 
 
-def test_strays_are_seen_in_what_another_quantiser_makes_and_its_weights_can_be_taken_back(
+def test_issues_are_seen_in_what_another_quantiser_makes_and_its_weights_can_be_taken_back(
     files, tmp_path
 ):
     (tmp_path / "plain.onnx").write_bytes(files["relu"][0])
     theirs = by_onnxruntime(tmp_path / "plain.onnx", tmp_path)
-    told = "\n".join(strays(theirs))
+    issues = "\n".join(portability_issues(theirs))
     for sign in (
-        f"weights beyond {TOP}",
-        "no power of two",
+        f"weights beyond {MAX_WEIGHT}",
+        "not a power of two",
         "zero point",
-        "count pixels that are not there",
+        "means count padding",
         "rounded after Gemm",
     ):
-        assert sign in told
+        assert sign in issues
     batch = noise(20)
     again = run(in_float(theirs).SerializeToString(), "onnxruntime", batch)
     floats = run(files["relu"][0], "onnxruntime", batch)
@@ -201,7 +204,7 @@ def test_strays_are_seen_in_what_another_quantiser_makes_and_its_weights_can_be_
 
 
 def spoil(model, kind):
-    """One thing wrong in a network that had no strays."""
+    """One thing wrong in a network that had no issues."""
     constants = {one.name: one for one in model.graph.initializer}
     for node in model.graph.node:
         if kind == "pool" and node.op_type == "AveragePool":
@@ -223,25 +226,25 @@ def spoil(model, kind):
             return
         if node.op_type == "DequantizeLinear" and node.input[0] in constants and kind == "weight":
             value = numpy_helper.to_array(constants[node.input[0]]).copy()
-            value.flat[0] = -TOP - 1
+            value.flat[0] = -MAX_WEIGHT - 1
             constants[node.input[0]].CopyFrom(numpy_helper.from_array(value, node.input[0]))
             return
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "sign"),
     [
-        ("pool", "count pixels"),
-        ("integer", "its own way"),
-        ("step", "no power"),
+        ("pool", "count padding"),
+        ("integer", "8-bit products differently"),
+        ("step", "not a power"),
         ("zero", "not even"),
-        ("weight", f"beyond {TOP}"),
+        ("weight", f"beyond {MAX_WEIGHT}"),
     ],
 )
-def test_each_stray_is_told(files, kind, told):
+def test_each_issue_is_reported(files, kind, sign):
     model = onnx.load_from_string(files["relu"][1])
     spoil(model, kind)
-    assert any(told in line for line in strays(model))
+    assert any(sign in line for line in portability_issues(model))
 
 
 def test_scores_of_the_embedded_bundles_have_no_steps():

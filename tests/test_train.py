@@ -26,7 +26,7 @@ from mien.train.loop import fit
 from mien.train.networks.face_resnet import FaceResNet, load_faces
 from mien.train.networks.network import build
 from mien.train.onnx.export import export
-from mien.train.onnx.quantise import strays
+from mien.train.onnx.portability import portability_issues
 from mien.train.runs.soup import average_runs
 from mien.train.settings.network import NetworkSettings
 from mien.train.settings.training import read_settings
@@ -184,7 +184,7 @@ def test_a_bundle_of_eight_bits_is_made_again(small_data, tmp_path):
         "au mean r",
     }
     assert any(line.startswith("ranges of activations") for line in told)
-    assert strays(onnx.load(out / "model.onnx")) == []
+    assert portability_issues(onnx.load(out / "model.onnx")) == []
     assert load(out).score([np.zeros((90, 90, 3), np.uint8)])["va"].shape == (1, 2)
     with pytest.raises(BundleError, match="mien-face reads no affect"):
         requantise(

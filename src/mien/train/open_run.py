@@ -11,7 +11,7 @@ from mien.bundles.card import AffectCard
 from mien.bundles.card_parts import TaskCard
 from mien.bundles.engines import open_engine
 from mien.bundles.store import Model
-from mien.train.onnx.merge_heads import join
+from mien.train.onnx.merge_heads import merge_heads
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of
 from mien.train.settings.training import pixels_of
@@ -53,8 +53,8 @@ def open_run(folder: str | Path, engine: str) -> Model:
     run = RunFolder(Path(folder))
     if run.settings.features is None:
         return Model(draft(run), _TorchEngine(network_of(run).exported()))
-    # Joined before the card is drafted: `join` says best what is wrong with the bundle.
-    network = join(run)
+    # Joined before the card is drafted: `merge_heads` says best what is wrong with the bundle.
+    network = merge_heads(run)
     return Model(draft(run), open_engine(network, engine))
 
 

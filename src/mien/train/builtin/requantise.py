@@ -148,7 +148,7 @@ def requantise(
         measurer = Measurer(tasks, tables["val"], settings.fit.skip_unreadable, note, silent)
         tried = {
             cut: _tried(
-                measurer, quantise_model(plain, eaten, cut=cut), Path(spare) / f"{cut}.onnx", draft
+                measurer, quantise_model(plain, eaten, clip=cut), Path(spare) / f"{cut}.onnx", draft
             )
             for cut in (True, False)
         }

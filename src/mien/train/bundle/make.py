@@ -19,8 +19,8 @@ from mien.train.bundle.pack import sha256_of, write_bundle_files
 from mien.train.bundle.provenance import made, only_drawn, seen, supervision
 from mien.train.inputs.crops import CropDataset
 from mien.train.onnx.export import export
-from mien.train.onnx.merge_heads import export_joined, extractor_of
-from mien.train.onnx.quantise import strays
+from mien.train.onnx.merge_heads import export_merged, extractor_of
+from mien.train.onnx.portability import portability_issues
 from mien.train.open_run import draft
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of
@@ -117,7 +117,7 @@ def _export(run: RunFolder, path: Path, crops: CropDataset, bits: Bits, features
     try:
         with wrap_os_errors(path):
             if run.settings.features is not None:
-                return export_joined(run, path, faces, features)
+                return export_merged(run, path, faces, features)
             net = network_of(run).exported(features=features)
             return export(net, path, faces[:4], outputs, {0: "batch"}, calibration=calibration)
     except ValueError as error:
@@ -198,7 +198,7 @@ def _limits(settings: Settings) -> Iterator[str]:
 
 def _differs(path: Path) -> Iterator[str]:
     """Said of heads on a bundle that was made before 8 bits were whole numbers."""
-    if strays(onnx.load(path)):
+    if portability_issues(onnx.load(path)):
         yield "it computes in 8 bits that overflow on some processors and that engines round differently: scores differ between them"
 
 

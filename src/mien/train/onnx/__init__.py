@@ -1,1 +1,1 @@
-"""From a trained network to ONNX: export, quantisation to 8 bits, and heads merged onto the network they read."""
+"""From a trained network to ONNX: export, 8-bit quantisation, heads merged onto an extractor."""

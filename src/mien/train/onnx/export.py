@@ -1,4 +1,4 @@
-"""From a trained network to an ONNX file: batch size left open, weights made small, checked before it is called done."""
+"""Export of a trained network to ONNX: any batch size, small weights, outputs checked."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,13 +15,18 @@ from torch import nn
 from mien.bundles.engines import open_engine
 from mien.train.onnx.quantise import quantise
 
-__all__ = ["PARITY", "export", "halve", "trace", "worst"]
+__all__ = ["PARITY", "export", "halve", "largest_difference", "trace"]
 
 Floats32 = NDArray[np.float32]
 
-
 PARITY: Final = 1e-4
-"""Largest difference from torch before weights are rounded: in raw output units; of features, in parts of the largest."""
+"""Largest difference from torch before weights are rounded.
+
+In the units of raw output; for features, relative to the largest of them.
+"""
+
+# Values from which on a weight is stored in half precision: smaller ones save nothing.
+_LARGE: Final = 256
 
 
 def export(
@@ -33,44 +38,85 @@ def export(
     *,
     calibration: Floats32 | None = None,
 ) -> float:
-    """Write `net` to `path` with small weights; returns what making them small changed at most on `example`, in raw output units.
+    """Write a network as ONNX with small weights.
 
-    outputs: names of what `net` returns, in order: the task families, and last ``features`` where it returns (raw..., features).
-    free: axes of the input that may have any length, by number, with their names (``{0: "batch"}``).
-    calibration: inputs (N, C, H, W) to measure activations on; with them the network is made one of 8 bits (see
-        `mien.train.onnx.quantise`), without them it keeps weights in half precision and computes in float32.
-    Raises ValueError when the file's answers to `example`, before that, differ from torch's by more than `PARITY`, or when
-        ``features`` are not last.
+    Args:
+        net: Takes one tensor and returns one, or a tuple of them. It is left in evaluation mode.
+        path: Where the file is written.
+        example: An input (N, C, H, W) to trace the network with and to compare outputs on.
+        outputs: Names of what the network returns, in order: the task families, and last
+            ``features`` where it returns them too.
+        free: Axes of the input that may have any length, with their names: ``{0: "batch"}``.
+        calibration: Inputs (N, C, H, W) to measure the ranges of activations on; with them the
+            network is quantised to 8 bits (see `mien.train.onnx.quantise`). None keeps its weights
+            in half precision and computes in float32.
+
+    Returns:
+        The largest change of raw output on `example` from making the weights small.
+
+    Raises:
+        ValueError: The exported network differs from torch by more than `PARITY` before its weights
+            are made small, or ``features`` is not the last output.
     """
     if "features" in outputs[:-1]:
-        raise ValueError(f"{path}: features must be the last output, got {', '.join(outputs)}")
+        names = ", ".join(outputs)
+        raise ValueError(f"{path}: features must be the last output, got {names}")
     net = net.eval().to(memory_format=torch.contiguous_format)
     trace(net, path, (example,), inputs=["image"], outputs=outputs, free=free)
-    with torch.no_grad():
-        answer = net(example)
-    expected = [e.numpy() for e in (answer if isinstance(answer, tuple) else (answer,))]
-    if (off := worst(path, example, expected, outputs)) > PARITY:
+    expected = _torch_outputs(net, example)
+    difference = largest_difference(path, example, expected, outputs)
+    if difference > PARITY:
         raise ValueError(
-            f"{path}: the exported network differs from torch by {off:.2g}, more than {PARITY:g}"
+            f"{path}: the exported network differs from torch by {difference:.2g}, "
+            f"more than {PARITY:g}"
         )
     if calibration is None:
         _store_half(path)
     else:
         quantise(path, calibration)
+    # Features have no fixed unit, so the cost is that of the scores alone.
     raw = len(outputs) - (outputs[-1] == "features")
-    return worst(path, example, expected[:raw], outputs[:raw])
+    return largest_difference(path, example, expected[:raw], outputs[:raw])
+
+
+def _torch_outputs(net: nn.Module, example: torch.Tensor) -> list[Floats32]:
+    with torch.no_grad():
+        outputs = net(example)
+    if not isinstance(outputs, tuple):
+        outputs = (outputs,)
+    return [output.numpy() for output in outputs]
 
 
 def trace(
-    net: nn.Module, path: Path, examples: tuple[torch.Tensor, ...], *, inputs: list[str], outputs: list[str], free: dict[int, str],
+    net: nn.Module,
+    path: Path,
+    examples: tuple[torch.Tensor, ...],
+    *,
+    inputs: list[str],
+    outputs: list[str],
+    free: dict[int, str],
     opset: int = 17,
-) -> None:  # fmt: skip
-    """Write `net` as torch computes `examples`, in float32 and unchecked; `inputs` and `outputs` name what goes in and out, in order."""
-    dynamic = {**dict.fromkeys(inputs, free), **{name: {0: "batch"} for name in outputs}}
+) -> None:
+    """Write a network to ONNX as torch computes it, in float32 and unchecked.
+
+    Args:
+        net: The network, in evaluation mode.
+        path: Where the file is written.
+        examples: One tensor per input.
+        inputs: Names of the inputs, in order.
+        outputs: Names of the outputs, in order; their first axis is the batch.
+        free: Axes of every input that may have any length, with their names.
+        opset: Version of ONNX's operators.
+    """
+    axes = {}
+    for name in inputs:
+        axes[name] = free
+    for name in outputs:
+        axes[name] = {0: "batch"}
     with warnings.catch_warnings():
-        # The older exporter keeps the graph plain; it says that it is old.
+        # The TorchScript exporter keeps the graph plain, and warns that it is the older one.
         warnings.simplefilter("ignore", DeprecationWarning)
-        # Padding of channels leaves a constant that it cannot fold; the parity check is the judge.
+        # It cannot fold the constant that padding of channels leaves; the parity check decides.
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
             net,
@@ -78,28 +124,34 @@ def trace(
             str(path),
             input_names=inputs,
             output_names=outputs,
-            dynamic_axes=dynamic,
+            dynamic_axes=axes,
             opset_version=opset,
             dynamo=False,
         )
 
 
-def worst(
+def largest_difference(
     path: Path, example: torch.Tensor, expected: Sequence[Floats32], outputs: Sequence[str]
 ) -> float:
-    """How far a file's first outputs are at most from what is expected: raw in its own units, ``features`` in parts of the largest."""
-    found = open_engine(path.read_bytes(), "onnxruntime").run(example.numpy())[: len(outputs)]
-    scales = [
-        max(1.0, float(np.abs(e).max())) if name == "features" else 1.0
-        for name, e in zip(outputs, expected, strict=True)
-    ]
-    return max(
-        (
-            float(np.abs(f - e).max()) / scale
-            for f, e, scale in zip(found, expected, scales, strict=True)
-        ),
-        default=0.0,
-    )
+    """Compare a file's first outputs with what they should be.
+
+    Args:
+        path: The ONNX file.
+        example: Its input.
+        expected: The outputs it should give, in order; later ones may be left out.
+        outputs: Their names.
+
+    Returns:
+        The largest absolute difference: of raw output in its own units, of ``features`` relative to
+        the largest of them (or to 1, where they are smaller).
+    """
+    computed = open_engine(path.read_bytes(), "onnxruntime").run(example.numpy())
+    differences = []
+    # An engine gives all outputs of a file; the last ones may not be asked for.
+    for name, values, target in zip(outputs, computed[: len(outputs)], expected, strict=True):
+        scale = max(1.0, float(np.abs(target).max())) if name == "features" else 1.0
+        differences.append(float(np.abs(values - target).max()) / scale)
+    return max(differences, default=0.0)
 
 
 def _store_half(path: Path) -> None:
@@ -110,17 +162,21 @@ def _store_half(path: Path) -> None:
 
 
 def halve(model: onnx.ModelProto) -> None:
-    """Keep large weights as float16 and cast them back when the file is loaded: half the size, computed in float32."""
+    """Store large weights as float16, in half the size; layers still compute in float32.
+
+    A cast in front of the layers turns them back when the file is loaded.
+
+    Args:
+        model: A float32 network; it is changed in place.
+    """
     graph = model.graph
     casts = []
     for weight in graph.initializer:
-        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) >= 256:
-            name = weight.name
-            weight.CopyFrom(
-                numpy_helper.from_array(
-                    numpy_helper.to_array(weight).astype(np.float16), name + "_half"
-                )
-            )
-            casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
+        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < _LARGE:
+            continue
+        name = weight.name
+        half = numpy_helper.to_array(weight).astype(np.float16)
+        weight.CopyFrom(numpy_helper.from_array(half, name + "_half"))
+        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
     for cast in reversed(casts):
         graph.node.insert(0, cast)
