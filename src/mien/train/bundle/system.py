@@ -19,7 +19,7 @@ from mien.train.bundle.pack import sha256_of, write_bundle_files
 from mien.train.bundle.provenance import made, seen, supervision
 from mien.train.networks.heads import SequenceHead
 from mien.train.networks.network import MultiTaskNet
-from mien.train.onnx.export import PARITY, trace, worst
+from mien.train.onnx.export import PARITY, largest_difference, trace
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import input_shape, network_of
 from mien.train.settings.training import pixels_of
@@ -210,7 +210,7 @@ def _write_network(
     trace(net, path, (example,), inputs=["numbers"], outputs=outputs, free=free)
     with torch.no_grad():
         expected = [output.numpy() for output in net(example)]
-    difference = worst(path, example, expected, outputs)
+    difference = largest_difference(path, example, expected, outputs)
     if difference > PARITY:
         raise BundleError(
             f"{path}: the exported network differs from torch by {difference:.2g}, more than "
