@@ -630,7 +630,11 @@ def test_weights_that_do_not_fit_are_named(architecture, change, why):
             lambda tensor: tensor.astype(np.float64) + 1e39,
             "bn1.running_var (not finite in float32); download",
         ),
-        ("conv_stem.weight", lambda tensor: tensor > 0, "conv_stem.weight (bool for floats); download"),
+        (
+            "conv_stem.weight",
+            lambda tensor: tensor > 0,
+            "conv_stem.weight (bool for floats); download",
+        ),
         (
             "classifier.0.weight",
             lambda tensor: tensor.astype(np.int64),

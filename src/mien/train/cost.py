@@ -1,13 +1,17 @@
-"""What it costs to read a face: parameters, multiply-accumulates and milliseconds of a network, whatever it was made with.
+"""What it costs to read a face: parameters, multiply-accumulates and milliseconds of a network.
 
-Every network is looked at as ONNX: a run's is traced, a bundle's is there. Counted are the multiply-accumulates (MACs, half the FLOPs)
-of convolutions, of matrix products, attention's among them, and of recurrent layers: what `torch.utils.flop_counter` counts, and
-recurrent layers the same way. Not counted: biases, norms, activations, softmax, pooling, resizing, and every other sum or product of
-single elements. A batch norm in a run's network is folded into its convolution, as it is in a bundle.
+Every network is examined as ONNX, whatever it was made with: a run's is traced, a bundle's exists.
+Counted are the multiply-accumulates (MACs, half the FLOPs) of convolutions, of matrix products,
+attention's among them, and of recurrent layers: what `torch.utils.flop_counter` counts, and
+recurrent layers in the same way. Not counted: biases, norms, activations, softmax, pooling,
+resizing, and every other sum or product of single elements. A batch norm in a run's network is
+folded into its convolution, as it is in a bundle.
 """
 
+import math
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -23,7 +27,7 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from mien.bundles.card import AffectCard
-from mien.bundles.engines import import_onnxruntime, open_engine
+from mien.bundles.engines import Engine, import_onnxruntime, open_engine
 from mien.bundles.store import read_bundle
 from mien.errors import BundleError
 from mien.train.networks.heads import SequenceHead
@@ -45,12 +49,14 @@ __all__ = [
 ]
 
 BATCH: Final = 16
-"""Faces that are read together when time is taken."""
+"""Number of faces that are read together when time is measured."""
 
 _ROUNDS: Final = 7
-_OWN: Final = ("", "ai.onnx")
+_STANDARD_DOMAINS: Final = ("", "ai.onnx")
 _COUNTED: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "GRU", "LSTM", "RNN")
-_UNCOUNTED: Final = (
+
+# Operators that multiply and accumulate, but that mien's own exports never contain.
+_UNCOUNTABLE: Final = (
     "QLinearConv",
     "QLinearMatMul",
     "ConvInteger",
@@ -58,11 +64,16 @@ _UNCOUNTED: Final = (
     "DeformConv",
     "Attention",
 )
-_WEIGHTS: Final = tuple(
-    TensorProto.DataType.Value(name)
-    for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8", "INT32")
+# Integers of 64 bits are no weights but shapes and indices.
+_WEIGHT_TYPES: Final = (
+    TensorProto.FLOAT,
+    TensorProto.FLOAT16,
+    TensorProto.BFLOAT16,
+    TensorProto.DOUBLE,
+    TensorProto.INT8,
+    TensorProto.UINT8,
+    TensorProto.INT32,
 )
-"""Types of numbers that weights have; whole numbers of 64 bits are shapes and places."""
 
 Shape = tuple[int, ...]
 Floats32 = NDArray[np.float32]
@@ -70,7 +81,14 @@ Floats32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network as ONNX, of any batch size. shape: of what it reads of one face, or of one window of so many `faces`."""
+    """A network as ONNX, of any batch size.
+
+    Attributes:
+        onnx: The model.
+        shape: Of the input, without the batch: one face, or one window of faces.
+        parameters: Number of weights.
+        faces: Number of faces in one input.
+    """
 
     onnx: bytes
     shape: Shape
@@ -80,7 +98,14 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one face. milliseconds: on the CPU by ONNX Runtime, with torch's present threads, in batches of `BATCH`; the median of rounds."""
+    """The cost of one face.
+
+    Attributes:
+        parameters: Number of the network's weights.
+        macs: Number of multiply-accumulates.
+        milliseconds: On the CPU by ONNX Runtime, with as many threads as torch has, in batches of
+            `BATCH`; the median of several rounds.
+    """
 
     parameters: int
     macs: int
@@ -88,7 +113,18 @@ class Cost:
 
 
 def network_of_run(run: RunFolder) -> Network:
-    """The best network of a run; heads on cached features alone, in windows as the run has them. Raises DataError as `network_of`."""
+    """Trace the best network of a run.
+
+    Args:
+        run: The run. Of one on cached features, the network is the heads alone, on windows where
+            the run has them.
+
+    Returns:
+        The network.
+
+    Raises:
+        DataError: The run has no network; see `network_of`.
+    """
     settings = run.settings
     net = network_of(run)
     channels, size = input_shape(settings)
@@ -100,9 +136,18 @@ def network_of_run(run: RunFolder) -> Network:
 
 
 def network_of_bundle(name: str | Path) -> Network:
-    """The network of a bundle that reads affect, with all its outputs; raises UnknownNameError or BundleError.
+    """Read the network of a bundle that reads affect, with all its outputs.
 
-    Its parameters are those of its weights, as they lie in the file: neither the scales of 8-bit weights nor whole numbers of shapes.
+    Args:
+        name: Name or folder of the bundle.
+
+    Returns:
+        The network. Its parameters are those of its weights as the file stores them: neither the
+        scales of 8-bit weights nor the integers of shapes.
+
+    Raises:
+        UnknownNameError: No bundle has that name.
+        BundleError: The bundle is damaged, or finds faces only.
     """
     bundle, content = read_bundle(name)
     if not isinstance(bundle.card, AffectCard):
@@ -111,43 +156,57 @@ def network_of_bundle(name: str | Path) -> Network:
         )
     pixels = bundle.card.pixels
     graph = onnx.load_from_string(content).graph
-    scales = {
-        one
-        for node in graph.node
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
-        for one in node.input[1:]
-    }
-    kept = [
-        one for one in graph.initializer if one.data_type in _WEIGHTS and one.name not in scales
-    ]
     return Network(
-        content, (pixels.channels, pixels.size, pixels.size), sum(prod(one.dims) for one in kept)
+        content,
+        shape=(pixels.channels, pixels.size, pixels.size),
+        parameters=_count_weights(graph),
     )
 
 
+def _count_weights(graph: onnx.GraphProto) -> int:
+    # Scales and zero points come after the quantised tensor.
+    scales: set[str] = set()
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scales.update(node.input[1:])
+    count = 0
+    for tensor in graph.initializer:
+        if tensor.data_type in _WEIGHT_TYPES and tensor.name not in scales:
+            count += prod(tensor.dims)
+    return count
+
+
 def traced(net: nn.Module, shape: Shape) -> Network:
-    """A network in torch that reads a tensor (N, *shape), frames of one window where that has two axes."""
-    parameters = sum(one.numel() for one in net.parameters())
-    with TemporaryDirectory() as folder, torch.no_grad():
+    """Trace a torch network.
+
+    Args:
+        net: Reads a tensor (N, *shape); put into evaluation mode.
+        shape: Of one input. Two axes mean a window of frames.
+
+    Returns:
+        The network.
+    """
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    example = torch.zeros(2, *shape)
+    with torch.no_grad():
+        outputs = net.eval()(example)
+        count = len(outputs) if isinstance(outputs, tuple) else 1
+        content = _trace(net, example, [f"out{i}" for i in range(count)])
+    faces = shape[0] if len(shape) == 2 else 1
+    return Network(content, shape, parameters, faces)
+
+
+def _trace(net: nn.Module, example: Tensor, outputs: list[str]) -> bytes:
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
         path = Path(folder) / "net.onnx"
-        outputs = net.eval()(torch.zeros(2, *shape))
-        names = [f"out{i}" for i in range(len(outputs) if isinstance(outputs, tuple) else 1)]
-        with warnings.catch_warnings():
-            # That checks of shapes become fixed, and that windows must not change, is meant: the shape is that of the network.
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-            warnings.filterwarnings(
-                "ignore", "Exporting a model to ONNX with a batch_size", UserWarning
-            )
-            trace(
-                net,
-                path,
-                (torch.zeros(2, *shape),),
-                inputs=["image"],
-                outputs=names,
-                free={0: "batch"},
-            )
-        content = path.read_bytes()
-    return Network(content, shape, parameters, shape[0] if len(shape) == 2 else 1)
+        # Checks of shapes become constants and windows must not change their length; both are
+        # intended, since the shape is the network's.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.filterwarnings(
+            "ignore", "Exporting a model to ONNX with a batch_size", UserWarning
+        )
+        trace(net, path, (example,), inputs=["image"], outputs=outputs, free={0: "batch"})
+        return path.read_bytes()
 
 
 class _FullWindows(nn.Module):
@@ -158,120 +217,183 @@ class _FullWindows(nn.Module):
         self.net = net
 
     def forward(self, windows: Tensor) -> tuple[Tensor, ...]:
-        found = []
+        outputs = []
         for head in self.net.heads:
             assert isinstance(head, SequenceHead)
-            raw = head.last(head.gru(windows)[0].relu())
-            found.append(raw if head.squash is None else head.squash(raw))
-        return tuple(found)
+            states, _ = head.gru(windows)
+            raw = head.last(states.relu())
+            outputs.append(raw if head.squash is None else head.squash(raw))
+        return tuple(outputs)
 
 
 def macs(network: Network) -> int:
-    """Multiply-accumulates for one face.
+    """Count multiply-accumulates.
 
-    Raises BundleError for a network with operators that compute in a way that is not known here.
+    Args:
+        network: Any.
+
+    Returns:
+        Their number for one face.
+
+    Raises:
+        BundleError: The network has operators whose cost is not known.
     """
     graph = onnx.load_from_string(network.onnx).graph
-    nodes = [node for node in graph.node if node.op_type in _COUNTED]
+    nodes, names = [], set()
     for node in graph.node:
-        inner = [one.op_type for attribute in node.attribute for one in attribute.g.node]
-        if (
-            node.domain not in _OWN
-            or node.op_type in _UNCOUNTED
-            or set(inner) & {*_COUNTED, *_UNCOUNTED}
-        ):
+        if not _is_known(node):
             raise BundleError(
-                f"the cost of the operator {node.op_type} is not known; make the network of plain operators (mien export)"
+                f"the cost of the operator {node.op_type} is not known; "
+                "make the network of plain operators (mien export)"
             )
-    shapes = _shapes(
-        network, {name for node in nodes for name in (*node.input[:3], node.output[0]) if name}
-    )
-    return round(sum(_of_node(node, shapes) for node in nodes) / network.faces)
+        if node.op_type in _COUNTED:
+            nodes.append(node)
+            # The formulas need the shapes of up to two weights.
+            names.update([*node.input[:3], node.output[0]])
+    # An unused output has no name.
+    shapes = _tensor_shapes(network, names - {""})
+    total = sum(_node_macs(node, shapes) for node in nodes)
+    return round(total / network.faces)
 
 
-def _of_node(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
-    first, second = (shapes[name] for name in node.input[:2])
+def _is_known(node: onnx.NodeProto) -> bool:
+    """Whether a node is counted, or known to cost nothing that is counted."""
+    if node.domain not in _STANDARD_DOMAINS or node.op_type in _UNCOUNTABLE:
+        return False
+    # How often the graph inside a loop or a branch is run is not known.
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            if inner.op_type in _COUNTED or inner.op_type in _UNCOUNTABLE:
+                return False
+    return True
+
+
+def _node_macs(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
+    """Multiply-accumulates of one node of `_COUNTED`."""
+    first, second = shapes[node.input[0]], shapes[node.input[1]]
     out = shapes[node.output[0]] if node.output[0] else ()
-    said: dict[str, Any] = {
-        one.name: onnx.helper.get_attribute_value(one) for one in node.attribute
-    }
-    if node.op_type == "Conv":  # weights (out, in / groups, height, width)
+    # Weights are (out, in / groups, height, width).
+    if node.op_type == "Conv":
         return prod(out) * prod(second[1:])
-    if node.op_type == "ConvTranspose":  # weights (in, out / groups, height, width)
+    # Weights are (in, out / groups, height, width).
+    if node.op_type == "ConvTranspose":
         return prod(first) * prod(second[1:])
     if node.op_type == "Gemm":
-        return prod(out) * first[0 if said.get("transA") else 1]
+        inner_axis = 0 if _attributes(node).get("transA") else 1
+        return prod(out) * first[inner_axis]
     if node.op_type == "MatMul":
         return prod(out) * first[-1]
     if node.op_type == "Einsum":
-        return _of_einsum(said["equation"].decode(), [shapes[name] for name in node.input])
-    return (
-        first[0] * first[1] * (prod(second) + prod(shapes[node.input[2]]))
-    )  # (T, N, in), (directions, gates * width, in or width)
+        equation = _attributes(node)["equation"].decode()
+        return _einsum_macs(equation, [shapes[name] for name in node.input])
+    # Recurrent: inputs (T, N, in), weights (directions, gates * width, in or width).
+    steps = first[0] * first[1]
+    return steps * (prod(second) + prod(shapes[node.input[2]]))
 
 
-def _of_einsum(equation: str, shapes: list[Shape]) -> int:
-    """The product of all the letters' lengths: one step of multiplying and adding for each."""
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    attributes = {}
+    for attribute in node.attribute:
+        attributes[attribute.name] = onnx.helper.get_attribute_value(attribute)
+    return attributes
+
+
+def _einsum_macs(equation: str, shapes: list[Shape]) -> int:
+    """The product of all letters' lengths: one multiply-accumulate for each combination."""
     terms = equation.replace(" ", "").partition("->")[0].split(",")
-    lengths = {
-        letter: length
-        for term, shape in zip(terms, shapes, strict=True)
-        for letter, length in zip(term, shape, strict=True)
-    }
+    lengths: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        lengths.update(zip(term, shape, strict=True))
     return prod(lengths.values())
 
 
-def _shapes(network: Network, names: set[str]) -> dict[str, Shape]:
-    """Shapes of tensors as they come in a run on one face or window, whose own axis is 1."""
+def _tensor_shapes(network: Network, names: set[str]) -> dict[str, Shape]:
+    """Shapes of tensors in a run on one face or window, with a batch axis of 1."""
     model = onnx.load_from_string(network.onnx)
-    [read] = model.graph.input
-    known = {one.name: tuple(one.dims) for one in model.graph.initializer} | {
-        read.name: (1, *network.shape)
-    }
-    asked = sorted(names - known.keys())
-    there = {one.name for one in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked if name not in there)
+    [model_input] = model.graph.input
+    example = np.zeros((1, *network.shape), np.float32)
+    shapes: dict[str, Shape] = {model_input.name: example.shape}
+    for tensor in model.graph.initializer:
+        shapes[tensor.name] = tuple(tensor.dims)
+    unknown = sorted(names - shapes.keys())
+    if unknown:
+        _add_outputs(model.graph, unknown)
+        values = _unoptimised_session(model).run(unknown, {model_input.name: example})
+        for name, value in zip(unknown, values, strict=True):
+            shapes[name] = value.shape
+    return shapes
+
+
+def _add_outputs(graph: onnx.GraphProto, names: list[str]) -> None:
+    """Make tensors outputs, since a run gives nothing else."""
+    present = {output.name for output in graph.output}
+    for name in names:
+        if name not in present:
+            graph.output.append(onnx.ValueInfoProto(name=name))
+
+
+def _unoptimised_session(model: onnx.ModelProto) -> Any:
     runtime = import_onnxruntime()
     options = runtime.SessionOptions()
-    options.graph_optimization_level = (
-        runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )  # tensors must be there under their names
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(
+    # Fusing operators would remove tensors that are asked for by name.
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3  # errors
+    return runtime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    found = (
-        session.run(asked, {read.name: np.zeros((1, *network.shape), np.float32)}) if asked else []
-    )
-    return known | {name: one.shape for name, one in zip(asked, found, strict=True)}
 
 
 def costs(networks: Mapping[str, Network]) -> dict[str, Cost]:
-    """What each of them costs. Their times are taken in turn, so that ratios hold on a machine that is not always equally busy.
+    """Measure what networks cost.
 
-    Raises as `macs`.
+    They are timed in turn, so that the ratios of their times hold on a machine whose load changes.
+
+    Args:
+        networks: By any key.
+
+    Returns:
+        The cost of a face by each, under the same keys.
+
+    Raises:
+        BundleError: A network has operators whose cost is not known.
     """
+    seconds = _time_in_turn(networks)
+    measured = {}
+    for name, network in networks.items():
+        faces = _windows(network) * network.faces
+        measured[name] = Cost(
+            network.parameters,
+            macs=macs(network),
+            milliseconds=1000 * seconds[name] / faces,
+        )
+    return measured
+
+
+def _windows(network: Network) -> int:
+    """Number of inputs in a batch; a window of as many faces is a batch by itself."""
+    return math.ceil(BATCH / network.faces)
+
+
+def _time_in_turn(networks: Mapping[str, Network]) -> dict[str, float]:
+    """Seconds that each network takes for a batch, the median of rounds."""
     rng = np.random.default_rng(0)
-    engines = {
-        name: open_engine(one.onnx, ENGINE, torch.get_num_threads())
-        for name, one in networks.items()
-    }
-    # A window is a batch by itself where it holds as many faces.
-    given: dict[str, Floats32] = {
-        name: rng.standard_normal((-(-BATCH // one.faces), *one.shape)).astype(np.float32)
-        for name, one in networks.items()
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    engines, batches = {}, {}
+    for name, network in networks.items():
+        engines[name] = open_engine(network.onnx, ENGINE, torch.get_num_threads())
+        size = (_windows(network), *network.shape)
+        batches[name] = rng.standard_normal(size).astype(np.float32)
+    rounds: dict[str, list[float]] = defaultdict(list)
     for _ in range(1 + _ROUNDS):
         for name, engine in engines.items():
-            began = time.perf_counter()
-            engine.run(given[name])
-            seconds[name].append(time.perf_counter() - began)
-    return {
-        name: Cost(
-            one.parameters,
-            macs(one),
-            1000 * float(np.median(seconds[name][1:])) / (len(given[name]) * one.faces),
-        )
-        for name, one in networks.items()
-    }
+            rounds[name].append(_time(engine, batches[name]))
+    medians = {}
+    for name, seconds in rounds.items():
+        # The first round warms up and does not count.
+        medians[name] = float(np.median(seconds[1:]))
+    return medians
+
+
+def _time(engine: Engine, batch: Floats32) -> float:
+    start = time.perf_counter()
+    engine.run(batch)
+    return time.perf_counter() - start
