@@ -363,6 +363,9 @@ def _measures(predicted: Predicted, where: str) -> tuple[Score, ...]:
     """What a step's scores of split val are worth, with intervals over recordings; the first seed."""
     part = predicted.parts["val"]
     groups = part.table["recording"].to_numpy()
+    if len(set(groups)) < 2:
+        where = f"{where}; one recording alone, so that its intervals draw single frames"
+        groups = np.arange(len(groups))
     scores: list[Score] = []
     for task in predicted.tasks:
         values = _honest(part, task)
