@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, cast
 
@@ -10,24 +11,21 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
-from mien.bundles.store import load
+from mien.bundles.store import Model, load
 from mien.data.mixing import Mixing
 from mien.data.registry import Set, load_set
 from mien.errors import DataError
 from mien.evaluation.judge import evaluate_bundle
 from mien.faces.prepare import Pixels
-from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
 from mien.recipes.steps.runs import (
     EXPORTED,
     GENERATION,
     Quiet,
+    SeedScores,
     keep_runs,
     mixture,
-    present,
-    rows_in,
     runs_of,
-    save_scores,
 )
 from mien.recipes.steps.training import Train
 from mien.tasks import Floats, Task, task
@@ -77,9 +75,10 @@ class Features(Step):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        sources = [name for name in (self.bundle, self.exported, self.of) if name is not None]
+        names = (self.bundle, self.exported, self.of)
+        named = len(names) - names.count(None)
         has_network = self.network is not None and self.pixels is not None
-        if len(sources) > 1 or (not sources and not has_network):
+        if named > 1 or (named == 0 and not has_network):
             raise ValueError("name one of bundle, exported and of, or give network and pixels")
         if self.hidden and self.of is None:
             raise ValueError(
@@ -96,6 +95,7 @@ class Features(Step):
             raise ValueError(
                 f"of: {self.of} trains no network on pictures; name a step of kind train"
             )
+        # Students are averaged by their scores; their features have nothing in common.
         if step.students > 1:
             raise ValueError(
                 f"of: {self.of} has {step.students} students, and features are those of one; "
@@ -108,11 +108,15 @@ class Features(Step):
         table = load_set(spec, ())
         for line in table.attrs.get("notes", ()):
             context.note(line)
-        for seed in context.seeds if self.of else context.seeds[:1]:
+        root = root_of((spec,))
+        # Only the networks of a step of kind train differ between seeds.
+        seeds = context.seeds if self.of else context.seeds[:1]
+        for seed in seeds:
             home = self.home(context.folder, seed)
-            model = load(self._make_source(context, home, seed), ENGINE, os.cpu_count() or 1)
+            source = self._make_source(context, home, seed)
+            model = load(source, ENGINE, os.cpu_count() or 1)
             progress = context.ahead(f"pictures, seed {seed}" if self.of else "pictures")
-            build(model, table, home, root=root_of((spec,)), batch=256, progress=progress)
+            build(model, table, home, root=root, batch=256, progress=progress)
 
     def home(self, folder: Path, seed: int) -> Path:
         """Return where the features of a seed are.
@@ -146,6 +150,7 @@ class Features(Step):
         Returns:
             Its name or folder.
         """
+        # A bundle that the step made itself lies beside the features.
         if self.bundle is not None:
             return self.bundle
         if self.exported is not None:
@@ -214,6 +219,8 @@ class HeadRun(BaseModel):
             The settings.
         """
         selection = {"parts": self.parts, "within": self.within, "window": self.window}
+        # Features are cached by picture and points, so the points must be those of the table.
+        fitting = self.fit.model_copy(update={"seed": seed, "find_points": False})
         return Settings(
             name=name,
             data=tuple(data),
@@ -223,13 +230,18 @@ class HeadRun(BaseModel):
             losses=self.losses,
             optim=self.optim,
             teachers=tuple(teachers),
-            fit=self.fit.model_copy(update={"seed": seed, "find_points": False}),
+            fit=fitting,
         )
 
     @property
     def families(self) -> str:
         """What it learns, for people."""
-        return "+".join(key.partition(".")[0] for key in self.tasks)
+        return "+".join(map(_family, self.tasks))
+
+
+def _family(key: str) -> str:
+    """The family of a task, by its key."""
+    return key.partition(".")[0]
 
 
 class Heads(Step):
@@ -239,8 +251,8 @@ class Heads(Step):
         features: The step that cached them.
         data: Key of the labels, of the same pictures.
         mix: What is done to their labels first, see `mien.data.mixing`.
-        teachers: Earlier steps of this kind with as many `runs`, each of which teaches its counterpart,
-            seed by seed.
+        teachers: Earlier steps of this kind with as many `runs`, each of which teaches its
+            counterpart, seed by seed.
         runs: Networks; each is trained once per seed.
     """
 
@@ -255,7 +267,7 @@ class Heads(Step):
     def _each_task_once(self) -> Self:
         families: list[str] = []
         for run in self.runs:
-            families += [key.partition(".")[0] for key in run.tasks]
+            families += map(_family, run.tasks)
         if len(set(families)) < len(families):
             raise ValueError(f"runs: one family is learned twice: {', '.join(families)}")
         return self
@@ -266,14 +278,18 @@ class Heads(Step):
             raise ValueError(
                 f"features: {self.features} caches no features; name a step of kind features"
             )
-        learned = [run.tasks for run in self.runs]
         for name in self.teachers:
             step = earlier[name]
-            if not isinstance(step, Heads) or [run.tasks for run in step.runs] != learned:
+            if not isinstance(step, Heads) or step.learned != self.learned:
                 raise ValueError(
                     f"teachers: {name} trains no heads of the same tasks, run by run; "
                     "name a step of kind heads"
                 )
+
+    @property
+    def learned(self) -> list[tuple[str, ...]]:
+        """Keys of the tasks of each run."""
+        return [run.tasks for run in self.runs]
 
     def age(self, steps: Mapping[str, Step]) -> int:
         """Count the generations of teachers before this step.
@@ -284,49 +300,54 @@ class Heads(Step):
         Returns:
             Their number; 0 without teachers.
         """
-        ages = [1 + cast(Heads, steps[name]).age(steps) for name in self.teachers]
-        return max(ages, default=0)
+        ages = [0]
+        for name in self.teachers:
+            ages.append(1 + cast(Heads, steps[name]).age(steps))
+        return max(ages)
 
     @override
     def run(self, context: StepContext) -> None:
         tasks: list[Task] = []
-        for head_run in self.runs:
-            tasks += [task(key) for key in head_run.tasks]
+        for keys in self.learned:
+            tasks += map(task, keys)
         table = load_set(context.set(self.data), tasks)
-        scores: dict[str, dict[str, list[Floats]]] = {split: {} for split in present(table)}
+        scores = SeedScores(table)
         runs: dict[int, list[Path]] = {}
         for seed in context.seeds:
             runs[seed] = []
             for number in range(len(self.runs)):
-                folder = self._train(context, number, seed)
-                runs[seed].append(folder.folder)
-                for split, by_family in scores.items():
-                    decoded = self._score(number, folder, rows_in(table, split))
-                    for family, values in decoded.items():
-                        by_family.setdefault(family, []).append(values)
+                run = self._train(context, number, seed)
+                runs[seed].append(run.folder)
+                for split, rows in scores.rows.items():
+                    scores.add(split, self._score(number, run, rows))
         keep_runs(context.folder, runs)
-        save_scores(context, table, tasks, scores)
+        scores.save(context, tasks)
 
     def _train(self, context: StepContext, number: int, seed: int) -> RunFolder:
         """Train one of the networks with one seed."""
         head_run = self.runs[number]
         source = cast(Features, context.steps[self.features])
+        teachers = [runs_of(context, name, seed)[number] for name in self.teachers]
+        # Names of runs have hyphens, those of steps underscores.
         settings = head_run.settings(
             name=context.name.replace("_", "-"),
             data=mixture([context.set(self.data)], self.mix),
             features=source.settings(context, self.features, seed),
             seed=seed + GENERATION * self.age(context.steps),
-            teachers=[runs_of(context, name, seed)[number] for name in self.teachers],
+            teachers=teachers,
         )
         folder = context.folder / f"run-{number}-{head_run.families}-seed-{seed}"
         return fit(settings, folder, Quiet(context, f"{head_run.families}, seed {seed}"))
 
-    def _score(self, number: int, folder: RunFolder, rows: pd.DataFrame) -> dict[str, Floats]:
+    def _score(self, number: int, run: RunFolder, rows: pd.DataFrame) -> dict[str, Floats]:
         """Scores (N, K) of some rows, by family."""
-        tasks = [task(key) for key in self.runs[number].tasks]
-        inputs = inputs_of(rows, tasks, folder.settings)
-        raw, _ = raw_scores(network_of(folder), inputs, batch=4096, workers=0)
-        return {learned.family: learned.decode(raw[learned.family]) for learned in tasks}
+        tasks = list(map(task, self.runs[number].tasks))
+        inputs = inputs_of(rows, tasks, run.settings)
+        raw, _ = raw_scores(network_of(run), inputs, batch=4096, workers=0)
+        scores = {}
+        for learned in tasks:
+            scores[learned.family] = learned.decode(raw[learned.family])
+        return scores
 
 
 class Score(Step):
@@ -337,8 +358,8 @@ class Score(Step):
         bundle: A name or folder; or `exported`.
         exported: A step that made a bundle.
         tasks: Label sets asked for, matched to the bundle's by name.
-        instead: Names of ours, each with the bundle's name that replaces it (HSEmotion lets contempt
-            stand for other).
+        instead: Names of ours, each with the bundle's name that replaces it (HSEmotion lets
+            contempt stand for other).
         features: A step that has cached the bundle's outputs; without it, pictures are read.
     """
 
@@ -358,78 +379,90 @@ class Score(Step):
 
     @override
     def run(self, context: StepContext) -> None:
-        tasks = [task(key) for key in self.tasks]
-        table = load_set(context.set(self.data), tasks)
-        parts = {}
-        for split in present(table):
-            rows = rows_in(table, split)
-            scores = self._bundle_scores(context, rows, split)
-            values = {}
-            for asked in tasks:
-                # One seed, and one version: nothing was tuned.
-                values[asked.family] = self._renamed(asked, scores)[None, None]
-            parts[split] = part_of(rows, values, tasks)
-        Predicted(tuple(tasks), parts).save(context.folder)
+        tasks = list(map(task, self.tasks))
+        scores = SeedScores(load_set(context.set(self.data), tasks))
+        for split, rows in scores.rows.items():
+            by_task = self._bundle_scores(context, rows, split)
+            renamed = {}
+            for requested, source in self.sources(list(by_task)):
+                renamed[requested.family] = self._renamed(requested, source, by_task[source])
+            scores.add(split, renamed)
+        scores.save(context, tasks)
 
     def _bundle_scores(
         self, context: StepContext, rows: pd.DataFrame, split: str
     ) -> dict[Task, Floats]:
         """The bundle's scores (N, K) by its own tasks."""
-        exported = context.earlier[self.exported] / EXPORTED if self.exported else ""
-        model = load(self.bundle or str(exported), ENGINE)
+        model = load(self._bundle(context), ENGINE)
+        if self.features is not None:
+            return self._cached_scores(context, model, self.features, rows)
+        progress = context.ahead(f"scores {split}")
+        by_family = evaluate_bundle(model, rows, progress=progress).scores
         scores: dict[Task, Floats] = {}
-        if self.features is None:
-            found = evaluate_bundle(model, rows, progress=context.ahead(f"scores {split}")).scores
-            for predicted in model.tasks:
-                scores[predicted] = found[predicted.family]
-            return scores
-        root = root_of((context.set(self.data),))
-        cache = FeatureCache(context.earlier[self.features], model.card, root=root)
-        cached_rows = cache.rows(rows)
         for predicted in model.tasks:
+            scores[predicted] = by_family[predicted.family]
+        return scores
+
+    def _bundle(self, context: StepContext) -> str:
+        if self.bundle is not None:
+            return self.bundle
+        return str(context.earlier[cast(str, self.exported)] / EXPORTED)
+
+    def _cached_scores(
+        self, context: StepContext, model: Model, step: str, rows: pd.DataFrame
+    ) -> dict[Task, Floats]:
+        """The same from what an earlier step has cached."""
+        root = root_of((context.set(self.data),))
+        cache = FeatureCache(context.earlier[step], model.card, root=root)
+        cached_rows = cache.rows(rows)
+        scores: dict[Task, Floats] = {}
+        for predicted in model.tasks:
+            # The cache holds what the network outputs, before it is calibrated and decoded.
             temperature = model.card.temperature.get(predicted.family, 1.0)
             raw = np.asarray(cache.raw[predicted.family][cached_rows])
             scores[predicted] = predicted.decode(raw / temperature)
         return scores
 
-    def renamed(self, asked: Task) -> Task:
-        """Return a task asked for, under the bundle's names.
+    def renamed(self, requested: Task) -> Task:
+        """Return a requested task under the bundle's names.
 
         Args:
-            asked: One of `tasks`.
+            requested: One of `tasks`.
 
         Returns:
             The task with the names that `instead` gives.
         """
-        names = tuple(self.instead.get(name, name) for name in asked.names)
-        return Task(asked.key, names, asked.kind, asked.low, asked.high)
+        names = tuple(self.instead.get(name, name) for name in requested.names)
+        return replace(requested, names=names)
 
     def sources(self, predicted: Sequence[Task]) -> list[tuple[Task, Task]]:
-        """Find the bundle's task for each task asked for.
+        """Find the bundle's task for each requested one.
 
         Args:
             predicted: The bundle's tasks.
 
         Returns:
-            Pairs of a task asked for and the bundle's task of its family.
+            Pairs of a requested task and the bundle's task of its family.
 
         Raises:
             DataError: The bundle predicts nothing of a family.
         """
+        by_family = {candidate.family: candidate for candidate in predicted}
         pairs = []
-        for asked in map(task, self.tasks):
-            source = next((own for own in predicted if own.family == asked.family), None)
-            if source is None:
-                known = ", ".join(own.key for own in predicted)
+        for requested in map(task, self.tasks):
+            if requested.family not in by_family:
+                known = ", ".join(candidate.key for candidate in predicted)
                 bundle = self.bundle or self.exported
-                raise DataError(f"{bundle} does not predict {asked.family}; it predicts {known}")
-            pairs.append((asked, source))
+                raise DataError(
+                    f"{bundle} does not predict {requested.family}; it predicts {known}"
+                )
+            pairs.append((requested, by_family[requested.family]))
         return pairs
 
-    def _renamed(self, asked: Task, scores: dict[Task, Floats]) -> Floats:
-        """Scores (N, K) in the order of the task asked for; shares of classes sum to 1 again."""
-        [source] = [own for of, own in self.sources(list(scores)) if of == asked]
-        selected = scores[source][:, self.renamed(asked).column_index(source.names)]
-        if asked.kind == "one_of":
-            selected = selected / np.maximum(selected.sum(axis=1, keepdims=True), 1e-12)
-        return selected
+    def _renamed(self, requested: Task, source: Task, scores: Floats) -> Floats:
+        """Scores (N, K) of the bundle's task in the order of the requested one."""
+        selected = scores[:, self.renamed(requested).column_index(source.names)]
+        if requested.kind != "one_of":
+            return selected
+        # Without the classes that were not requested, the others sum to 1 again.
+        return selected / np.maximum(selected.sum(axis=1, keepdims=True), 1e-12)

@@ -23,18 +23,17 @@ __all__ = [
     "GENERATION",
     "Quiet",
     "Runs",
+    "SeedScores",
     "keep_runs",
     "mixture",
-    "present",
     "rows_in",
     "runs_of",
-    "save_scores",
 ]
 
 EXPORTED: Final = "bundle"
 """The folder, in a step's own, of the bundle that it exports."""
 GENERATION: Final = 100_000
-"""Between the seeds of a teacher and its student, so that they do not start from the same weights."""
+"""Between the seeds of teacher and student, so that they do not start from the same weights."""
 
 _RUNS: Final = "runs.json"
 _SPLITS: Final = ("val", "test")
@@ -53,6 +52,7 @@ def keep_runs(folder: Path, runs: Runs) -> None:
     Raises:
         OutputError: It cannot be written.
     """
+    # Relative paths, so that the folder of a recipe can be moved.
     names = {}
     for seed, paths in runs.items():
         names[seed] = [path.relative_to(folder).as_posix() for path in paths]
@@ -74,6 +74,7 @@ def runs_of(context: StepContext, step: str, seed: int) -> list[Path]:
         DataError: That step trains nothing.
     """
     home = context.earlier[step]
+    # Every step that trains writes this file, even for a single run.
     if not (home / _RUNS).is_file():
         raise DataError(
             f"{context.name}: the step {step} trains no network; name one of kind train or heads"
@@ -98,18 +99,6 @@ def mixture(specs: Sequence[Set], mix: Mixing | None) -> list[Set]:
     return [CombinedDataset.model_validate(settings)]
 
 
-def present(table: pd.DataFrame) -> list[str]:
-    """Return which of the splits val and test have rows.
-
-    Args:
-        table: A label table.
-
-    Returns:
-        Their names.
-    """
-    return [split for split in _SPLITS if (table["split"] == split).any()]
-
-
 def rows_in(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """Return the rows of a split.
 
@@ -123,35 +112,66 @@ def rows_in(table: pd.DataFrame, split: str) -> pd.DataFrame:
     return table[table["split"] == split].reset_index(drop=True)
 
 
-def save_scores(
-    context: StepContext,
-    table: pd.DataFrame,
-    tasks: Sequence[Task],
-    scores: Mapping[str, Mapping[str, Sequence[Floats]]],
-) -> None:
-    """Save what a step predicts.
+class SeedScores:
+    """Collects the scores of a step seed by seed, for the splits val and test that have rows.
 
-    Args:
-        context: Of the step.
-        table: The label table whose rows were scored.
-        tasks: What was predicted.
-        scores: By split and task family, for each seed the scores (N, K) of that split's rows.
-
-    Raises:
-        OutputError: They cannot be written.
+    Attributes:
+        rows: Rows of the label table by split, numbered from 0.
     """
-    parts = {}
-    for split, by_family in scores.items():
-        # The second axis holds versions of tuning; nothing was tuned here.
-        values = {family: np.stack(seeds)[:, None] for family, seeds in by_family.items()}
-        parts[split] = part_of(rows_in(table, split), values, tasks)
-    Predicted(tuple(tasks), parts).save(context.folder)
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        """Start without scores.
+
+        Args:
+            table: The label table whose rows are scored.
+        """
+        self.rows: dict[str, pd.DataFrame] = {}
+        for split in _SPLITS:
+            rows = rows_in(table, split)
+            if len(rows):
+                self.rows[split] = rows
+        self._scores: dict[str, dict[str, list[Floats]]] = {split: {} for split in self.rows}
+
+    def add(self, split: str, scores: Mapping[str, Floats]) -> None:
+        """Add the scores of one more seed.
+
+        Args:
+            split: Whose rows were scored.
+            scores: Of these rows (N, K), by task family; families may be added one by one.
+        """
+        for family, values in scores.items():
+            self._scores[split].setdefault(family, []).append(values)
+
+    def save(self, context: StepContext, tasks: Sequence[Task]) -> None:
+        """Save what the step predicts.
+
+        Args:
+            context: Of the step.
+            tasks: All that were added.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        parts = {}
+        for split, by_family in self._scores.items():
+            values = {}
+            for family, seeds in by_family.items():
+                # The second axis holds versions of tuning; nothing was tuned here.
+                values[family] = np.stack(seeds)[:, None]
+            parts[split] = part_of(self.rows[split], values, tasks)
+        Predicted(tuple(tasks), parts).save(context.folder)
 
 
 class Quiet(Progress):
     """Shows a run's steps on the recipe's progress bar, and its notes among the recipe's notes."""
 
     def __init__(self, context: StepContext, what: str) -> None:
+        """Name the run for the progress bar.
+
+        Args:
+            context: Of the step that trains.
+            what: The run, for people.
+        """
         self._report = context.ahead(what)
         self._steps = 0
         self._note = context.note

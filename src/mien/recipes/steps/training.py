@@ -19,12 +19,10 @@ from mien.recipes.steps.data_files import PICTURES
 from mien.recipes.steps.runs import (
     GENERATION,
     Quiet,
+    SeedScores,
     keep_runs,
     mixture,
-    present,
-    rows_in,
     runs_of,
-    save_scores,
 )
 from mien.tasks import Floats, Task, task
 from mien.train.loop import fit
@@ -35,7 +33,8 @@ __all__ = ["Train"]
 
 _STUDENT: Final = 1_000
 """Between the seeds of students of one seed; no recipe has so many seeds."""
-_SAID_BY_THE_STEP: Final = {"name", "data", "tasks", "teachers"}
+_SET_BY_THE_STEP: Final = {"name", "data", "tasks", "teachers"}
+"""Settings of mien train that follow from the step's own."""
 
 
 class Train(Step):
@@ -48,12 +47,13 @@ class Train(Step):
         tasks: What it learns.
         after: An earlier step of this kind whose weights the backbone starts from.
         pictures: An earlier step whose pictures replace the training pictures of a set of kind lsd.
-        teachers: Earlier steps of this kind that teach it, each seed by its own; the settings say how
-            (`losses.*.distill`).
+        teachers: Earlier steps of this kind that teach it, each seed by its own; the settings say
+            how (`losses.*.distill`).
         generations: Each is taught by the one before, the first by `teachers`.
         students: How many are trained per generation; their scores are averaged.
         once: Train with the first seed only; what it learns serves all seeds.
-        settings: The rest, as mien train reads it (network, losses, augment, optim, fit, pixels, …).
+        settings: The rest, as mien train reads it (network, losses, augment, optim, fit, pixels and
+            so on).
     """
 
     do: Literal["train"]
@@ -71,19 +71,20 @@ class Train(Step):
 
     @model_validator(mode="after")
     def _settings_are_known(self) -> Self:
-        doubled = set(self.settings) & _SAID_BY_THE_STEP
+        doubled = set(self.settings) & _SET_BY_THE_STEP
         if doubled:
             keys = ", ".join(sorted(doubled))
             raise ValueError(f"settings: the step itself says {keys}; leave it out")
         if self.generations > 1 and not self.teachers:
             raise ValueError(
-                "generations: only a network that was taught can teach the next one in the same way; "
-                "name teachers, or leave it out"
+                "generations: only a network that was taught can teach the next one in the same "
+                "way; name teachers, or leave it out"
             )
         # Settings are checked now, with stand-ins for what is known only when the step runs.
         start = None if self.after is None else Path("best.pt")
-        data = [{"set": "drawn", "count": 2, "seed": 0, "size": 16}]
-        self._settings_for(data, "check", 0, start, list(map(Path, self.teachers)))
+        teachers = list(map(Path, self.teachers))
+        drawn = {"set": "drawn", "count": 2, "seed": 0, "size": 16}
+        self._settings_for([drawn], "check", 0, start, teachers)
         return self
 
     def _settings_for(
@@ -98,44 +99,45 @@ class Train(Step):
         network = dict(self.settings.get("network", {}))
         if start is not None:
             network["start"] = start
+        # Pictures are read as the data set has them, unless the settings ask for points.
         fitting = {"find_points": False, **self.settings.get("fit", {}), "seed": seed}
-        return Settings.model_validate(
-            {
-                **self.settings,
-                "name": name,
-                "data": data,
-                "tasks": self.tasks,
-                "network": network,
-                "fit": fitting,
-                "teachers": tuple(teachers),
-            }
-        )
+        content = {
+            **self.settings,
+            "name": name,
+            "data": data,
+            "tasks": self.tasks,
+            "network": network,
+            "fit": fitting,
+            "teachers": tuple(teachers),
+        }
+        return Settings.model_validate(content)
 
     @override
     def run(self, context: StepContext) -> None:
-        tasks = [task(key) for key in self.tasks]
+        tasks = list(map(task, self.tasks))
         data = mixture([self._spec(context, key) for key in self.data], self.mix)
         judged = data if self.judge is None else [context.set(self.judge)]
         table = pd.concat([load_set(spec, tasks) for spec in judged], ignore_index=True)
+        # Before training, which may take days.
         self._check_unseen(context, table)
-        scores: dict[str, dict[str, list[Floats]]] = {split: {} for split in present(table)}
+        scores = SeedScores(table)
+        seeds = context.seeds[:1] if self.once else context.seeds
         runs: dict[int, list[Path]] = {}
-        for seed in context.seeds[:1] if self.once else context.seeds:
+        for seed in seeds:
             runs[seed] = self._train(context, data, seed)
-            for split, by_family in scores.items():
-                rows = rows_in(table, split)
-                for family, values in _score(context, runs[seed], rows, tasks, split).items():
-                    by_family.setdefault(family, []).append(values)
+            for split, rows in scores.rows.items():
+                scores.add(split, _score(context, runs[seed], rows, tasks, split))
         if self.once:
             runs = dict.fromkeys(context.seeds, runs[context.seeds[0]])
         keep_runs(context.folder, runs)
-        save_scores(context, table, tasks, scores)
+        scores.save(context, tasks)
 
     @override
     def check(self, earlier: Mapping[str, Step]) -> None:
         for name in self._sources():
             if not isinstance(earlier[name], Train):
                 raise ValueError(f"{name} trains no network on pictures; name a step of kind train")
+        # Outputs are distilled task by task.
         for name in self.teachers:
             tasks = cast(Train, earlier[name]).tasks
             if tasks != self.tasks:
@@ -155,6 +157,16 @@ class Train(Step):
         """The steps that this one's networks learn or start from."""
         return self.teachers if self.after is None else (*self.teachers, self.after)
 
+    def _ancestors(self, steps: Mapping[str, Step]) -> list[str]:
+        """The same with the steps that those learn or start from, and so on; each once."""
+        names = list(self._sources())
+        # The list grows while it is walked.
+        for name in names:
+            for source in cast(Train, steps[name])._sources():
+                if source not in names:
+                    names.append(source)
+        return names
+
     def age(self, steps: Mapping[str, Step]) -> int:
         """Count the generations of teachers before the first one here.
 
@@ -173,33 +185,33 @@ class Train(Step):
     def _train(self, context: StepContext, data: Sequence[Set], seed: int) -> list[Path]:
         """Train all generations of one seed; the runs of the last one."""
         age = self.age(context.steps)
-        start = None if self.after is None else runs_of(context, self.after, seed)[0] / "best.pt"
+        start = None
+        if self.after is not None:
+            start = runs_of(context, self.after, seed)[0] / "best.pt"
         teachers: list[Path] = []
         for teacher in self.teachers:
             teachers += runs_of(context, teacher, seed)
-        several = self.generations * self.students > 1
+        # Names of runs have hyphens, those of steps underscores.
+        run_name = context.name.replace("_", "-")
+        is_single = self.generations * self.students == 1
         for generation in range(self.generations):
             runs = []
             for student in range(self.students):
                 number = generation * self.students + student
-                name = f"seed-{seed}-{number}" if several else f"seed-{seed}"
+                name = f"seed-{seed}" if is_single else f"seed-{seed}-{number}"
                 run_seed = seed + GENERATION * (age + generation) + _STUDENT * student
-                settings = self._settings_for(
-                    data, context.name.replace("_", "-"), run_seed, start, teachers
-                )
+                settings = self._settings_for(data, run_name, run_seed, start, teachers)
                 progress = Quiet(context, name.replace("-", " ", 1))
                 runs.append(fit(settings, context.folder / name, progress).folder)
+            # This generation teaches the next.
             teachers = runs
         return teachers
 
     def _check_unseen(self, context: StepContext, table: pd.DataFrame) -> None:
-        """Raises DataError if teachers, or the starting weights, were trained on scored pictures."""
+        """Raises DataError if teachers or starting weights were trained on scored pictures."""
         scored = _paths(table[table["split"] != "train"])
-        left = list(self._sources())
-        # `left` grows while it is walked: teachers have teachers.
-        for name in left:
+        for name in self._ancestors(context.steps):
             step = cast(Train, context.steps[name])
-            left += [source for source in step._sources() if source not in left]
             for key in step.data:
                 rows = load_set(context.set(key), ())
                 seen = scored & _paths(rows[rows["split"] == "train"])
@@ -210,6 +222,7 @@ class Train(Step):
                     )
 
     def _spec(self, context: StepContext, key: str) -> Set:
+        """The settings of a data set, with pictures of an earlier step if that is asked for."""
         spec = context.set(key)
         if self.pictures is None:
             return spec
@@ -235,10 +248,9 @@ def _score(
 ) -> dict[str, Floats]:
     """Scores (N, K) of some rows by family, averaged over runs."""
     progress = context.ahead(f"scores {split}")
-    scores = []
+    by_family: dict[str, list[Floats]] = {learned.family: [] for learned in tasks}
     for run in runs:
-        scores.append(evaluate_bundle(open_model(run), rows, tasks, progress=progress).scores)
-    means = {}
-    for learned in tasks:
-        means[learned.family] = np.mean([of_run[learned.family] for of_run in scores], axis=0)
-    return means
+        scores = evaluate_bundle(open_model(run), rows, tasks, progress=progress).scores
+        for family, of_runs in by_family.items():
+            of_runs.append(scores[family])
+    return {family: np.mean(of_runs, axis=0) for family, of_runs in by_family.items()}
