@@ -86,6 +86,7 @@ def _check_unique(clips: list[Clip]) -> None:
 
 
 def _clip(name: str, path: Path) -> Clip:
+    # Opening it will tell whether a file is a video.
     if not path.is_dir():
         return Clip(name, path, "video")
     has_folders = any(item.is_dir() for item in _listed(path))

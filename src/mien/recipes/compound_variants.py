@@ -144,6 +144,7 @@ def _judged(
 ) -> dict[str, object]:
     """A row of `variants`."""
     row = asdict(variant)
+    # Every measure is there, though one of them decides, so that people can compare.
     row["kl"] = kl_to(COMPOUND_COUNTS, decided)
     if labels is not None:
         row["f1"] = macro_f1(decided, labels, range(len(TASKS["ce.abaw7"].names)))
@@ -160,10 +161,12 @@ def best_variant(table: pd.DataFrame) -> Variant:
         The variant.
     """
     row = table.iloc[0]
+    # In a table a box has a sigma of NaN.
+    sigma = None if pd.isna(row["sigma"]) else float(row["sigma"])
     return Variant(
         cast(Mean, row["mean"]),
         cast(Basis, row["basis"]),
         cast(Aggregation, row["aggregation"]),
         int(row["window"]),
-        None if pd.isna(row["sigma"]) else float(row["sigma"]),
+        sigma,
     )

@@ -1,18 +1,17 @@
 """What reading a face costs by each row of a recipe's table, and what training it cost."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from mien.errors import DataError
 from mien.recipes.engine import Finished
-from mien.recipes.schema import Recipe
+from mien.recipes.schema import Recipe, Row
 from mien.recipes.steps.base import StepContext
 from mien.recipes.steps.features_heads import Features, Heads, Score
 from mien.recipes.steps.runs import EXPORTED, runs_of
 from mien.recipes.steps.training import Train
-from mien.train.cost import Network, costs, network_of_bundle, network_of_run
+from mien.train.cost import Cost, Network, costs, network_of_bundle, network_of_run
 from mien.train.runs.folder import RunFolder
 
 __all__ = ["FaceCost", "face_costs"]
@@ -51,33 +50,41 @@ def face_costs(recipe: Recipe, finished: Finished) -> tuple[FaceCost, ...]:
         DataError: A step has trained nothing.
     """
     context = StepContext("rows", Path(), finished.folders, recipe.steps, {}, recipe.seeds)
-    networks: dict[str, Network] = {}
-    of_step: dict[str, list[str]] = {}
+    steps: list[str] = []
     for row in recipe.rows:
-        for step in row.networks:
-            if step in of_step:
-                continue
-            of_step[step] = []
-            for number, network in enumerate(_networks(context, step)):
-                key = f"{step} {number}"
-                networks[key] = network
-                of_step[step].append(key)
+        steps += row.networks
+    networks: dict[str, Network] = {}
+    keys_of: dict[str, list[str]] = {}
+    for step in dict.fromkeys(steps):
+        keys_of[step] = []
+        for number, network in enumerate(_networks(context, step)):
+            key = f"{step} {number}"
+            networks[key] = network
+            keys_of[step].append(key)
+    # All take turns, so that what else the machine does slows all of them alike.
     measured = costs(networks)
     rows = []
     for row in recipe.rows:
-        if not row.networks:
-            continue
-        parts = [measured[key] for step in dict.fromkeys(row.networks) for key in of_step[step]]
-        rows.append(
-            FaceCost(
-                row.name,
-                parameters=sum(part.parameters for part in parts),
-                macs=sum(part.macs for part in parts),
-                milliseconds=sum(part.milliseconds for part in parts),
-                seconds=sum(finished.seconds[step] for step in recipe.behind(row.of)),
-            )
-        )
+        if row.networks:
+            seconds = sum(finished.seconds[step] for step in recipe.behind(row.of))
+            rows.append(_total(row, keys_of, measured, seconds))
     return tuple(rows)
+
+
+def _total(
+    row: Row, keys_of: Mapping[str, list[str]], measured: Mapping[str, Cost], seconds: float
+) -> FaceCost:
+    """The sum over a row's networks."""
+    parameters = macs = 0
+    milliseconds = 0.0
+    # A step that is named twice reads a face once.
+    for step in dict.fromkeys(row.networks):
+        for key in keys_of[step]:
+            cost = measured[key]
+            parameters += cost.parameters
+            macs += cost.macs
+            milliseconds += cost.milliseconds
+    return FaceCost(row.name, parameters, macs, milliseconds, seconds)
 
 
 def _networks(context: StepContext, name: str) -> Iterator[Network]:
@@ -88,9 +95,11 @@ def _networks(context: StepContext, name: str) -> Iterator[Network]:
         for run in runs_of(context, name, seed):
             yield network_of_run(RunFolder(run))
     elif isinstance(step, Features):
-        yield network_of_bundle(step.source(context, step.home(context.earlier[name], seed)))
+        home = step.home(context.earlier[name], seed)
+        yield network_of_bundle(step.source(context, home))
     elif isinstance(step, Score):
-        yield network_of_bundle(step.bundle or context.earlier[cast(str, step.exported)] / EXPORTED)
+        exported = context.earlier[step.exported] / EXPORTED if step.exported else Path()
+        yield network_of_bundle(step.bundle or exported)
     else:
         kinds = "train, heads, features or score"
         raise DataError(

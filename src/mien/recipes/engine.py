@@ -1,8 +1,9 @@
 """The engine: runs the steps of a recipe in order, each in a folder of its own, and none twice.
 
-A step's folder is named by a hash of what its result depends on: its settings, the steps and data it
-reads, bundles, seeds, and the version of the numbers. A step is therefore skipped if nothing of that
-has changed, a killed step continues where it can, and going back to earlier settings costs nothing.
+A step's folder is named by a hash of what its result depends on: its settings, the steps and data
+it reads, bundles, seeds, and the version of the numbers. A step is therefore skipped if nothing of
+that has changed, a killed step continues where it can, and going back to earlier settings costs
+nothing.
 """
 
 import hashlib
@@ -27,6 +28,8 @@ from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
 
 __all__ = ["Finished", "find_data", "run_steps"]
 
+_DONE: Final = "done.json"
+"""Says that the step in whose folder it is has been completed, and how long it took."""
 _SPENT: Final = "spent.txt"
 """Seconds that an interrupted step has taken so far."""
 
@@ -55,6 +58,7 @@ class Finished:
         Raises:
             DataError: It predicts nothing.
         """
+        # Every step that predicts something writes this file.
         if not (self.folders[step] / "tasks.json").is_file():
             raise DataError(f"rows: the step {step} predicts nothing; name one that does")
         return Predicted.load(self.folders[step])
@@ -71,38 +75,45 @@ def find_data(recipe: Recipe, given: Mapping[str, Path]) -> dict[str, Set]:
         The settings of each data set, by key.
 
     Raises:
-        DataError: The recipe has no such key, a key is missing (the message says where people get the
-            data, and which rows need them), or nothing is at a path.
+        DataError: The recipe has no such key, a key is missing (the message says where people get
+            the data, and which rows need them), or nothing is at a path.
     """
-    needed = recipe.data
     for key in given:
-        if key not in needed:
-            known = ", ".join(needed)
+        if key not in recipe.data:
+            known = ", ".join(recipe.data)
             raise DataError(f"--data {key}: this recipe has no such data; it needs {known}")
-    missing = [key for key in needed if key not in given]
+    # All that is missing is named at once.
+    missing = [key for key in recipe.data if key not in given]
     if missing:
         raise DataError(_missing_data(recipe, missing))
+    specs = {}
     for key, path in given.items():
+        requirement = recipe.data[key]
         if not path.exists():
-            raise DataError(f"--data {key}={path}: nothing is there; {needed[key].get}")
-    specs = {key: needed[key].at(path.absolute()) for key, path in given.items()}
-    for key, spec in specs.items():
-        labels = getattr(spec, "labels", None)
-        if labels is not None and not labels.is_file():
-            raise DataError(
-                f"{key}: {labels}: no such file of labels; give its path, or omit labels"
-            )
+            raise DataError(f"--data {key}={path}: nothing is there; {requirement.get}")
+        # Absolute, since settings of runs keep the path.
+        specs[key] = requirement.at(path.absolute())
+        _check_labels(key, specs[key])
     return specs
+
+
+def _check_labels(key: str, spec: Set) -> None:
+    """Raises DataError if a data set's file of labels, which some kinds have, does not exist."""
+    labels = getattr(spec, "labels", None)
+    if labels is not None and not labels.is_file():
+        raise DataError(f"{key}: {labels}: no such file of labels; give its path, or omit labels")
 
 
 def _missing_data(recipe: Recipe, missing: list[str]) -> str:
     """What to give, where to get it, and which rows of the table need it."""
-    options = " ".join(f"--data {key}=FOLDER" for key in missing)
+    options = []
     reasons = []
     for key in missing:
+        options.append(f"--data {key}=FOLDER")
         requirement = recipe.data[key]
         reasons.append(f"{key} ({requirement.set}): {requirement.get}; {_without(recipe, key)}")
-    return f"give {options}, or --standin to rehearse. {'; '.join(reasons)}"
+    listed = " ".join(options)
+    return f"give {listed}, or --standin to rehearse. {'; '.join(reasons)}"
 
 
 def _without(recipe: Recipe, key: str) -> str:
@@ -138,6 +149,7 @@ def run_steps(
         MienError: A step failed. What was done until then is kept.
     """
     out = out.absolute()  # training runs remember where their features are
+    # Scanning the folders of a data set takes long, and many steps read the same one.
     fingerprint = cache(_fingerprint)
     note_once = _without_repeats(note)
     folders: dict[str, Path] = {}
@@ -145,13 +157,16 @@ def run_steps(
     seconds: dict[str, float] = {}
     for number, (name, step) in enumerate(recipe.steps.items(), 1):
         needs = [keys[other] for other in step.references(STEP)]
-        relevant = [step.relevant_settings(data[key]) for key in step.references(DATA)]
-        keys[name] = _key(step, needs, list(map(fingerprint, relevant)), recipe.seeds)
+        fingerprints = []
+        for key in step.references(DATA):
+            fingerprints.append(fingerprint(step.relevant_settings(data[key])))
+        keys[name] = _key(step, needs, fingerprints, recipe.seeds)
         folder = out / "steps" / f"{name}-{keys[name][:12]}"
-        earlier = {other: folders[other] for other in recipe.steps if other in folders}
+        # A copy, to which later steps are not added.
+        earlier = dict(folders)
         folders[name] = folder
         title = f"step {number} of {len(recipe.steps)}, {name}"
-        done = folder / "done.json"
+        done = folder / _DONE
         if done.is_file():
             seconds[name] = float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
             note(f"{title}: done before")
@@ -174,19 +189,22 @@ def _run_step(step: Step, context: StepContext) -> float:
         step.run(context)
     except DataError as error:
         raise DataError(f"step {context.name}: {error}") from error
+    # The next attempt continues, so the time of this one counts.
     except KeyboardInterrupt:
         atomic_write(folder / _SPENT, str(round(time.monotonic() - began, 1)).encode())
         raise
     seconds = time.monotonic() - began
     facts = {"seconds": round(seconds, 1), "step": json.loads(step.model_dump_json())}
     # Written last: a step whose folder holds this file is complete.
-    atomic_write(folder / "done.json", json.dumps(facts, indent=2).encode())
+    atomic_write(folder / _DONE, json.dumps(facts, indent=2).encode())
     return seconds
 
 
 def _seconds_spent(folder: Path) -> float:
     path = folder / _SPENT
-    return float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
+    if not path.is_file():
+        return 0.0
+    return float(path.read_text(encoding="utf-8"))
 
 
 def _without_repeats(note: Callable[[str], None]) -> Callable[[str], None]:
@@ -203,14 +221,17 @@ def _without_repeats(note: Callable[[str], None]) -> Callable[[str], None]:
 
 def _key(step: Step, needs: list[str], data: list[str], seeds: tuple[int, ...]) -> str:
     """Hash of all that a step's result depends on."""
+    # By content: a folder of a bundle may be replaced by another.
     bundles = [open_bundle(name).card.sha256 for name in step.references(BUNDLE)]
     settings = step.model_dump(mode="json")
     facts: list[Any] = [RESULTS_VERSION, settings, bundles, needs, data, seeds]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    # Sorted, so that the order of fields in the code has no influence.
+    content = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _fingerprint(spec: Set) -> str:
-    """Hash of a data set's settings, and of the path, size and time of every file in its folders."""
+    """Hash of a data set's settings, and of path, size and time of every file in its folders."""
     digest = hashlib.sha256(spec.model_dump_json().encode())
     roots = places(spec)
     for root in dict.fromkeys(roots):
@@ -219,6 +240,7 @@ def _fingerprint(spec: Set) -> str:
             continue
         try:
             for path, status in _files(root):
+                # Paths cannot hold a zero byte, so no two lists of files have the same text.
                 line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         except FileNotFoundError:
@@ -230,12 +252,13 @@ def _fingerprint(spec: Set) -> str:
     return digest.hexdigest()
 
 
-def _files(place: Path | str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file at a place, in one order."""
-    if os.path.isfile(place):
-        yield str(place), os.stat(place)
+def _files(path: Path | str) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file at a path, or below it, always in the same order."""
+    if os.path.isfile(path):
+        yield str(path), os.stat(path)
         return
-    with os.scandir(place) as listing:
+    # Scanning a folder is faster than asking for every file, and data sets have millions.
+    with os.scandir(path) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:
         if entry.is_dir():

@@ -1,11 +1,11 @@
-"""How good a step's predictions are under a protocol, with draws that can be compared between steps.
+"""How good a step's predictions are under a protocol, with draws that steps have in common.
 
-A tuned system has two scores. ``nested``: every recording is scored with what was tuned on the others.
-``same`` (in-sample): tuned and scored on the same rows, as the papers did, which flatters. If nothing
-was tuned, the two are one.
+A tuned system has two scores. ``nested``: every recording is scored with what was tuned on the
+others. ``same`` (in-sample): tuned and scored on the same rows, as the papers did, which flatters.
+If nothing was tuned, the two are one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from mien.errors import UnknownNameError
 from mien.evaluation.group_sums import Key, group_sums, interval, measures, resampled
 from mien.evaluation.judge import OF_TERM
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS, divergence, nested
-from mien.metrics import PROTOCOLS
+from mien.metrics import PROTOCOLS, Term
 from mien.recipes.predictions import Part, Predicted
 from mien.tasks import Floats, Task
 
@@ -57,7 +57,9 @@ class Estimate:
     @property
     def sd(self) -> float:
         """Standard deviation over the seeds, with S - 1; NaN for a single one."""
-        return float(self.values.std(ddof=1)) if len(self.values) > 1 else float("nan")
+        if len(self.values) < 2:
+            return float("nan")
+        return float(self.values.std(ddof=1))
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -102,19 +104,25 @@ def evaluate_step(predicted: Predicted, protocol: str) -> StepScores:
     if protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", protocol, PROTOCOLS)
     part = predicted.parts["val"]
-    in_sample = {family: values[:, 0] for family, values in part.values.items()}
-    same = _estimates(predicted, in_sample, protocol)
-    if all(values.shape[1] == 1 for values in part.values.values()):
-        return StepScores(same, same, False)
-    honest = {}
+    in_sample: dict[str, Floats] = {}
+    out_of_sample: dict[str, Floats] = {}
     for family, values in part.values.items():
-        honest[family] = np.stack([_nested(of_seed, part) for of_seed in values])
-    return StepScores(_estimates(predicted, honest, protocol), same, True)
+        # Version 0 was tuned on all rows.
+        in_sample[family] = values[:, 0]
+        out_of_sample[family] = _nested(values, part.fold)
+    same = _estimates(predicted, in_sample, protocol)
+    tuned = any(values.shape[1] > 1 for values in part.values.values())
+    if not tuned:
+        return StepScores(same, same, tuned)
+    return StepScores(_estimates(predicted, out_of_sample, protocol), same, tuned)
 
 
-def _nested(values: Floats, part: Part) -> Floats:
-    """(N, K) of versions (V, N, K); of a family in which nothing was tuned, its only version."""
-    return nested(values, part.fold) if len(values) > 1 else values[0]
+def _nested(values: Floats, fold: NDArray[np.intp]) -> Floats:
+    """Out-of-sample scores (S, N, K) of versions (S, V, N, K)."""
+    # A family in which nothing was tuned has one version.
+    if values.shape[1] == 1:
+        return values[:, 0]
+    return np.stack([nested(versions, fold) for versions in values])
 
 
 def minus(first: Estimate, second: Estimate) -> Estimate:
@@ -127,7 +135,7 @@ def minus(first: Estimate, second: Estimate) -> Estimate:
     Returns:
         The difference. Seeds are paired if both have as many.
     """
-    # The difference of two infinite distances is undefined, and NaN says so.
+    # The difference of two infinite divergences is undefined, and NaN says so.
     with np.errstate(invalid="ignore"):
         if first.values.shape == second.values.shape:
             seeds = first.values - second.values
@@ -137,37 +145,50 @@ def minus(first: Estimate, second: Estimate) -> Estimate:
 
 
 def _estimates(
-    predicted: Predicted, values: Mapping[str, Floats], protocol: str
+    predicted: Predicted, scores: Mapping[str, Floats], protocol: str
 ) -> dict[str, Estimate]:
-    """By measure, from values (S, N, K) by family."""
+    """By measure, from scores (S, N, K) by family."""
     part = predicted.parts["val"]
+    # Faces of one recording are alike, so recordings are drawn, not faces.
     group = pd.factorize(part.table["recording"])[0]
     estimates: dict[str, Estimate] = {}
-    of_task: dict[str, dict[Key, Estimate]] = {}
+    by_task: dict[str, dict[Key, Estimate]] = {}
     for task in predicted.tasks:
-        scores = values[task.family]
-        of_task[task.key] = _of_task(task, scores, part, group)
+        of_task = _of_task(task, scores[task.family], part, group)
+        by_task[task.key] = of_task
         for name, key in _names_of(task).items():
-            if key in of_task[task.key]:
-                estimates[name] = of_task[task.key][key]
+            if key in of_task:
+                estimates[name] = of_task[key]
         if task.family == "ce":
-            estimates["kl"] = _distance(scores, group)
+            estimates["kl"] = _divergence(scores[task.family], group)
     terms = PROTOCOLS[protocol].terms
-    if all(OF_TERM[term.name] in of_task.get(term.task, {}) for term in terms):
-        weighted = [(term.weight, of_task[term.task][OF_TERM[term.name]]) for term in terms]
-        estimates["score"] = _weighted_sum(weighted)
-        if len(terms) == 1:  # the score is that measure, and needs no second column
+    score = _protocol_score(terms, by_task)
+    if score is not None:
+        estimates["score"] = score
+        # The score of a single term is its measure, which needs no second column.
+        if len(terms) == 1:
             estimates.pop(terms[0].task.partition(".")[0], None)
     return estimates
 
 
-def _weighted_sum(weighted: list[tuple[float, Estimate]]) -> Estimate:
-    """A protocol's score; a term with one seed counts for all seeds."""
-    seeds = max(len(estimate.values) for _, estimate in weighted)
+def _protocol_score(
+    terms: Sequence[Term], by_task: Mapping[str, Mapping[Key, Estimate]]
+) -> Estimate | None:
+    """The weighted sum of a protocol's terms; None unless all of them are measured."""
+    weights = []
+    estimates = []
+    for term in terms:
+        estimate = by_task.get(term.task, {}).get(OF_TERM[term.name])
+        if estimate is None:
+            return None
+        weights.append(term.weight)
+        estimates.append(estimate)
+    seeds = max(len(estimate.values) for estimate in estimates)
     values: Floats = np.zeros(seeds)
-    # None are drawn where there is a single recording, so their number is that of the terms.
-    draws: Floats = np.zeros_like(weighted[0][1].draws)
-    for weight, estimate in weighted:
+    # A single recording has no draws, so their number is that of the terms.
+    draws: Floats = np.zeros_like(estimates[0].draws)
+    for weight, estimate in zip(weights, estimates, strict=True):
+        # A term with one seed counts for all seeds.
         values = values + weight * np.broadcast_to(estimate.values, seeds)
         draws = draws + weight * estimate.draws
     return Estimate(values, draws)
@@ -175,18 +196,22 @@ def _weighted_sum(weighted: list[tuple[float, Estimate]]) -> Estimate:
 
 def _names_of(task: Task) -> Mapping[str, Key]:
     """What recipes call a task's measures; a task of intensities has a correlation per name."""
-    return _SHOWN.get(task.family) or {name: (name, "r") for name in task.names}
+    names = _SHOWN.get(task.family)
+    if names is not None:
+        return names
+    return {name: (name, "r") for name in task.names}
 
 
-def _of_task(task: Task, values: Floats, part: Part, group: Groups) -> dict[Key, Estimate]:
+def _of_task(task: Task, scores: Floats, part: Part, group: Groups) -> dict[Key, Estimate]:
     """All measures of one task, from scores (S, N, K); none if nothing is annotated."""
     target = part.truth(task).astype(np.float64)
     if np.isnan(target).all():
         return {}
+    # Draws are averaged over seeds: the interval is that of recordings, not of seeds.
     per_seed: dict[Key, list[float]] = {}
     draws: dict[Key, list[Floats]] = {}
-    for scores in values:
-        sums = group_sums(task, scores.astype(np.float64), target, group)
+    for of_seed in scores:
+        sums = group_sums(task, of_seed.astype(np.float64), target, group)
         whole = measures(sums, sums.parts.sum(axis=0)[None])
         # The same seed for every step, so that all draw the same recordings.
         drawn = measures(sums, resampled(sums.parts, _ROUNDS, 0))
@@ -199,13 +224,14 @@ def _of_task(task: Task, values: Floats, part: Part, group: Groups) -> dict[Key,
     return estimates
 
 
-def _distance(values: Floats, group: Groups) -> Estimate:
-    """Divergence of the answers' histogram from the published frequencies; lower is better."""
+def _divergence(scores: Floats, group: Groups) -> Estimate:
+    """Divergence of the decisions' histogram from the published frequencies; lower is better."""
     per_seed: list[float] = []
     draws: list[Floats] = []
-    for scores in values:
+    for of_seed in scores:
+        # Decisions of each recording, so that whole recordings can be drawn.
         counts = np.zeros((int(group.max()) + 1, len(COMPOUND_COUNTS)))
-        np.add.at(counts, (group, scores.argmax(axis=1)), 1)
+        np.add.at(counts, (group, of_seed.argmax(axis=1)), 1)
         per_seed.append(float(divergence(COMPOUND_COUNTS, counts.sum(axis=0))))
         draws.append(divergence(COMPOUND_COUNTS, resampled(counts, _ROUNDS, 0)))
     return Estimate(np.array(per_seed), np.mean(draws, axis=0))

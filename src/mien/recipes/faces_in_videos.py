@@ -154,7 +154,8 @@ class _Face:
 
     @property
     def area(self) -> float:
-        return self.box[2] * self.box[3]
+        _, _, width, height = self.box
+        return width * height
 
 
 FacesOfFrame = tuple[int, list[_Face]]
@@ -224,6 +225,7 @@ class _Reader:
         """The faces of one video, and what is wrong with it."""
         problems: list[str] = []
         frames = self._cropped if clip.kind == "crops" else self._detected
+        # Frames are read, scored and forgotten one after the other.
         builder = _TableBuilder(self)
         for number, faces in frames(clip, problems):
             builder.add(number, faces)
@@ -278,7 +280,8 @@ class _Reader:
         """The face that fills a picture; its position in a frame is unknown."""
         height, width = pixels.shape[:2]
         box = (np.nan, np.nan, float(width), float(height))
-        return _Face(box, np.nan, self.model.prepare([pixels])[0])
+        [crop] = self.model.prepare([pixels])
+        return _Face(box, np.nan, crop)
 
 
 @dataclass(slots=True)
@@ -302,6 +305,7 @@ class _TableBuilder:
     def add(self, frame: int, faces: list[_Face]) -> None:
         """Add the faces of one frame, the largest first."""
         largest_first = sorted(faces, key=lambda face: -face.area)
+        # The largest is face 0.
         for number, face in enumerate(largest_first):
             self.numbers.append((frame, number))
             self.boxes.append((*face.box, face.confidence))
@@ -311,12 +315,14 @@ class _TableBuilder:
 
     def table(self, video: str) -> pa.Table:
         """All faces; see `read_faces` for the columns."""
-        # Even without any face, so that the columns are there.
+        # What is left, which may be nothing: then the columns are there, and empty.
         self._score()
-        frame, face = np.array(self.numbers, np.int64).reshape(-1, 2).T
+        # Two-dimensional even without any face.
+        numbers = np.array(self.numbers, np.int64).reshape(-1, 2)
         boxes = np.array(self.boxes, np.float32).reshape(-1, len(_BOX_COLUMNS))
-        columns: dict[str, NDArray[Any]] = {"frame": frame, "face": face}
-        columns |= dict(zip(_BOX_COLUMNS, boxes.T, strict=True))
+        columns: dict[str, NDArray[Any]] = {"frame": numbers[:, 0], "face": numbers[:, 1]}
+        for position, name in enumerate(_BOX_COLUMNS):
+            columns[name] = boxes[:, position]
         for name, family, position in self.reader.columns:
             scores = [batch[family][:, position] for batch in self.scores]
             columns[name] = np.concatenate(scores).astype(np.float32)

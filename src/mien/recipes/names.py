@@ -19,8 +19,12 @@ def recipes() -> tuple[str, ...]:
     Returns:
         Their names, sorted.
     """
-    names = [path.name for path in LIBRARY.iterdir() if path.name.endswith(".yaml")]
-    return tuple(sorted(name.removesuffix(".yaml") for name in names))
+    names = []
+    for path in LIBRARY.iterdir():
+        # A package may be read from an archive, whose paths have a name only.
+        if path.name.endswith(".yaml"):
+            names.append(path.name.removesuffix(".yaml"))
+    return tuple(sorted(names))
 
 
 def title_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a step predicts: scores of every listed face, for several seeds and several ways of tuning."""
+"""What a step predicts: scores of every listed face, for several seeds and versions of tuning."""
 
 import json
 import zipfile
@@ -32,8 +32,8 @@ class Part:
     Attributes:
         table: A label table without pictures: `name` (as challenges list it), `video`, `frame`,
             `fold`, `recording` and the label columns; N rows.
-        values: By task family (S, V, N, K): seeds; versions (see `mien.evaluation.nested_tuning`; one
-            if nothing was tuned); faces; columns.
+        values: By task family (S, V, N, K): seeds; versions (see `mien.evaluation.nested_tuning`;
+            one if nothing was tuned); faces; columns.
     """
 
     table: pd.DataFrame
@@ -94,7 +94,7 @@ class Predicted:
         for candidate in self.tasks:
             if candidate.family == family:
                 return candidate
-        families = ", ".join(candidate.family for candidate in self.tasks)
+        families = ", ".join(predicted.family for predicted in self.tasks)
         raise DataError(
             f"nothing predicts {family} here, only {families}; correct the recipe's `of`"
         )
@@ -103,7 +103,8 @@ class Predicted:
         """Change the scores of every task and split.
 
         Args:
-            change: Called with the task, its scores (S, V, N, K) and their part; returns new scores.
+            change: Called with the task, its scores (S, V, N, K) and their part; returns new
+                scores.
 
         Returns:
             New predictions.
@@ -112,8 +113,8 @@ class Predicted:
         for split, part in self.parts.items():
             values = {}
             for predicted in self.tasks:
-                family = predicted.family
-                values[family] = change(predicted, part.values[family], part)
+                before = part.values[predicted.family]
+                values[predicted.family] = change(predicted, before, part)
             parts[split] = part.with_values(values)
         return Predicted(self.tasks, parts)
 
@@ -126,6 +127,7 @@ class Predicted:
         Raises:
             OutputError: They cannot be written.
         """
+        # Tasks are saved by their keys: their names and order are those of `mien.tasks`.
         keys = [predicted.key for predicted in self.tasks]
         atomic_write(folder / "tasks.json", json.dumps(keys).encode())
         for split, part in self.parts.items():
@@ -150,20 +152,24 @@ class Predicted:
         parts = {}
         try:
             keys = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
-            tasks = tuple(task(key) for key in keys)
+            tasks = tuple(map(task, keys))
             for path in sorted(folder.glob("*.parquet")):
                 values = _load_arrays(path.with_suffix(".npz"), tasks)
                 parts[path.stem] = Part(pd.read_parquet(path), values)
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             kind = type(error).__name__
             raise DataError(
-                f"{folder}: no complete predictions in it ({kind}); delete it and run the same again"
+                f"{folder}: no complete predictions in it ({kind}); delete it and run the same "
+                "again"
             ) from error
         return Predicted(tasks, parts)
 
 
 def _save_arrays(path: Path, values: Values) -> None:
-    arrays = {family: np.asarray(scores, np.float32) for family, scores in values.items()}
+    arrays = {}
+    for family, scores in values.items():
+        arrays[family] = np.asarray(scores, np.float32)
+    # An open file, since NumPy would add a suffix to the temporary name.
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -171,7 +177,10 @@ def _save_arrays(path: Path, values: Values) -> None:
 def _load_arrays(path: Path, tasks: Sequence[Task]) -> dict[str, Floats]:
     # NumPy unpickles nothing unless it is allowed to.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-        return {predicted.family: saved[predicted.family] for predicted in tasks}
+        values = {}
+        for predicted in tasks:
+            values[predicted.family] = saved[predicted.family]
+        return values
 
 
 def part_of(table: pd.DataFrame, values: Values, tasks: Sequence[Task]) -> Part:
@@ -187,23 +196,35 @@ def part_of(table: pd.DataFrame, values: Values, tasks: Sequence[Task]) -> Part:
     Returns:
         The part, its rows in the table's order.
     """
-    row_names = pd.Series([f"row {i}" for i in range(len(table))], index=table.index)
-    recording = table["subject"].fillna(table["video"]).fillna(row_names)
-    fold_count = min(FOLDS, recording.nunique())
-    fold = np.zeros(len(table), np.intp)
-    if fold_count > 1:
-        fold = video_folds(recording.to_numpy(object), fold_count)
+    recording = _recordings(table)
+    video = table["video"].to_numpy(object)
     columns = {
-        "name": list(map(listed_name, table["image"], table["video"])),
-        "video": table["video"].to_numpy(object),
+        "name": list(map(listed_name, table["image"], video)),
+        "video": video,
         "frame": table["frame"].to_numpy(),
-        "fold": fold,
+        "fold": _folds(recording),
         "recording": recording.astype(str).to_numpy(object),
     }
     for predicted in tasks:
         for name in predicted.columns:
             columns[name] = table[name].to_numpy(np.float32)
     return Part(pd.DataFrame(columns), values)
+
+
+def _recordings(table: pd.DataFrame) -> pd.Series:
+    """Names (N,) of the recordings that faces are from."""
+    rows = [f"row {i}" for i in range(len(table))]
+    by_row = pd.Series(rows, index=table.index)
+    # Several videos may show one person.
+    return table["subject"].fillna(table["video"]).fillna(by_row)
+
+
+def _folds(recording: pd.Series) -> NDArray[np.intp]:
+    """Folds (N,) of whole recordings; all 0 if there is only one recording."""
+    count = min(FOLDS, recording.nunique())
+    if count < 2:
+        return np.zeros(len(recording), np.intp)
+    return video_folds(recording.to_numpy(object), count)
 
 
 def listed_name(image: object, video: object) -> str:

@@ -1,4 +1,4 @@
-"""The final table of a recipe: its rows, differences, claims, departures and cost; as data and Markdown."""
+"""The final table of a recipe, with differences, claims, departures and costs."""
 
 import math
 import time
@@ -27,14 +27,14 @@ _LEGEND: Final = (
     "was chosen on the others."
 )
 _COUNTED: Final = (
-    "All networks that read a face for a row, of the first seed. Multiply-accumulates (MACs) are those "
-    "of convolutions, matrix products and recurrent layers; milliseconds are ONNX Runtime's on this "
-    f"machine's CPU in batches of {BATCH}, the median of rounds in which all networks took turns. "
-    "Training: the seconds of every step that the row depends on, over all seeds."
+    "All networks that read a face for a row, of the first seed. Multiply-accumulates (MACs) are "
+    "those of convolutions, matrix products and recurrent layers; milliseconds are ONNX Runtime's "
+    f"on this machine's CPU in batches of {BATCH}, the median of rounds in which all networks took "
+    "turns. Training: the seconds of every step that the row depends on, over all seeds."
 )
 _PAIRED: Final = (
-    "Nested; mean over seeds ± standard deviation of the seeds' differences [95 % bootstrap interval "
-    "of the mean, over recordings]."
+    "Nested; mean over seeds ± standard deviation of the seeds' differences [95 % bootstrap "
+    "interval of the mean, over recordings]."
 )
 _WAYS: Final = {"nested": "", "same": ", tuned and scored on the same rows"}
 
@@ -94,8 +94,12 @@ class ClaimResult:
 
 
 def _versions() -> dict[str, str]:
-    today = time.strftime("%Y-%m-%d")
-    return {"mien": mien.__version__, "commit": code_version(), "date": today}
+    # Which code made the numbers cannot be found out later.
+    return {
+        "mien": mien.__version__,
+        "commit": code_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
 
 
 @dataclass(frozen=True)
@@ -152,22 +156,16 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
     Raises:
         DataError: A row lacks the measure that a claim is about.
     """
-    scores: dict[str, StepScores] = {}
-    for row in recipe.rows:
-        if row.of not in scores:
-            scores[row.of] = evaluate_step(finished.predicted(row.of), recipe.protocol)
-    by_row = {row.name: scores[row.of] for row in recipe.rows}
-    rows: list[ReportRow] = []
-    for row in recipe.rows:
-        of_row = by_row[row.name]
-        # The paper tuned and scored on the same rows: its numbers stand beside ours of that kind.
-        paper = {} if of_row.tuned else row.paper
-        rows.append(ReportRow(row.name, "nested", _summaries(of_row.nested), paper))
-        if of_row.tuned:
-            rows.append(ReportRow(row.name, "same", _summaries(of_row.same), row.paper))
-    differences = [
-        _difference(pair.name, by_row[pair.of], by_row[pair.to]) for pair in recipe.differences
-    ]
+    by_row = _scores_by_row(recipe, finished)
+    rows = _report_rows(recipe, by_row)
+    differences = _paired_differences(recipe, by_row)
+    claims = (*_claims_of(recipe, by_row, standin), *_ratios_of(recipe, by_row, standin))
+    # Measured last, when nothing else can fail any more.
+    costs = face_costs(recipe, finished)
+    # Copies, so that a report stays as it is.
+    sources = dict(data)
+    seconds = dict(finished.seconds)
+    options = dict(recipe.options)
     return Report(
         recipe=recipe.name,
         title=recipe.title,
@@ -175,18 +173,43 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
         protocol=recipe.protocol,
         seeds=recipe.seeds,
         standin=standin,
-        data=dict(data),
-        rows=tuple(rows),
-        differences=tuple(differences),
-        claims=(*_claims_of(recipe, by_row, standin), *_ratios_of(recipe, by_row, standin)),
+        data=sources,
+        rows=rows,
+        differences=differences,
+        claims=claims,
         departures=recipe.departures,
-        seconds=dict(finished.seconds),
-        costs=face_costs(recipe, finished),
-        options=dict(recipe.options),
+        seconds=seconds,
+        costs=costs,
+        options=options,
     )
 
 
+def _scores_by_row(recipe: Recipe, finished: Finished) -> dict[str, StepScores]:
+    """Scores by the rows' names; a step that several rows name is evaluated once."""
+    of_step: dict[str, StepScores] = {}
+    by_row = {}
+    for row in recipe.rows:
+        if row.of not in of_step:
+            of_step[row.of] = evaluate_step(finished.predicted(row.of), recipe.protocol)
+        by_row[row.name] = of_step[row.of]
+    return by_row
+
+
+def _report_rows(recipe: Recipe, by_row: Mapping[str, StepScores]) -> tuple[ReportRow, ...]:
+    """Each row of the recipe, once for each way in which it is scored."""
+    rows = []
+    for row in recipe.rows:
+        scores = by_row[row.name]
+        # The paper tuned and scored on the same rows: its numbers stand beside ours of that kind.
+        paper = {} if scores.tuned else row.paper
+        rows.append(ReportRow(row.name, "nested", _summaries(scores.nested), paper))
+        if scores.tuned:
+            rows.append(ReportRow(row.name, "same", _summaries(scores.same), row.paper))
+    return tuple(rows)
+
+
 def _summaries(estimates: Mapping[str, Estimate]) -> dict[str, Summary]:
+    # Without the draws, which only differences need.
     summaries = {}
     for name, estimate in estimates.items():
         low, high = estimate.interval
@@ -194,12 +217,21 @@ def _summaries(estimates: Mapping[str, Estimate]) -> dict[str, Summary]:
     return summaries
 
 
-def _difference(name: str, of: StepScores, to: StepScores) -> PairedDifference:
-    differences = {}
-    for measure in RECIPE_MEASURES:
-        if measure in of.nested and measure in to.nested:
-            differences[measure] = minus(of.nested[measure], to.nested[measure])
-    return PairedDifference(name, _summaries(differences))
+def _paired_differences(
+    recipe: Recipe, by_row: Mapping[str, StepScores]
+) -> tuple[PairedDifference, ...]:
+    results = []
+    for pair in recipe.differences:
+        # Tuned systems are compared by their honest scores.
+        first = by_row[pair.of].nested
+        second = by_row[pair.to].nested
+        differences = {}
+        for measure in RECIPE_MEASURES:
+            # One of the two may predict more tasks than the other.
+            if measure in first and measure in second:
+                differences[measure] = minus(first[measure], second[measure])
+        results.append(PairedDifference(pair.name, _summaries(differences)))
+    return tuple(results)
 
 
 def _claims_of(recipe: Recipe, rows: Mapping[str, StepScores], standin: bool) -> list[ClaimResult]:
@@ -216,6 +248,7 @@ def _ratios_of(recipe: Recipe, rows: Mapping[str, StepScores], standin: bool) ->
     for ratio in recipe.ratios:
         above = _mean(rows[ratio.row], ratio.measure, ratio.tuned, ratio.name)
         below = _mean(rows[ratio.to], ratio.measure, ratio.tuned, ratio.name)
+        # A ratio to 0 is undefined, and such a claim is not met.
         ours = above / below if below else math.nan
         met = None if standin else ours >= ratio.paper - ratio.within
         results.append(ClaimResult(ratio.name, ratio.paper, ours, ratio.within, ratio.at_most, met))
@@ -224,6 +257,7 @@ def _ratios_of(recipe: Recipe, rows: Mapping[str, StepScores], standin: bool) ->
 
 def _mean(row: StepScores, measure: str, tuned: bool, claim: str) -> float:
     estimates = row.same if tuned else row.nested
+    # Which measures there are depends on the labels.
     if measure not in estimates:
         known = ", ".join(estimates)
         raise DataError(f"claim {claim!r}: its row has no {measure}; it has {known}")
@@ -245,22 +279,20 @@ def markdown(results: Report) -> str:
         lines += ["## Where this differs from the paper", ""]
         lines += [f"- {departure}" for departure in results.departures]
         lines.append("")
-    minutes = sum(results.seconds.values()) / 60
-    steps = "; ".join(f"{name} {seconds:.0f} s" for name, seconds in results.seconds.items())
-    lines += ["## Cost", "", f"{steps}. In all {minutes:.1f} min.", ""]
+    lines += _step_times(results)
     return "\n".join(lines)
 
 
 def _heading(results: Report) -> list[str]:
-    used = ", ".join(f"{key}: {source}" for key, source in results.data.items())
+    used = _listed("{}: {}", results.data)
     seeds = ", ".join(map(str, results.seeds))
     versions = results.versions
     made = f"mien {versions['mien']}, commit {versions['commit']}, {versions['date']}."
     about = f"Data: {used}. Protocol: `{results.protocol}`. Seeds: {seeds}. {made}"
-    lines = [f"# {results.recipe}", "", f"{results.title}.", "", f"Paper: {results.paper}", ""]
-    lines += [about, ""]
+    lines = [f"# {results.recipe}", "", f"{results.title}.", ""]
+    lines += [f"Paper: {results.paper}", "", about, ""]
     if results.options:
-        options = ", ".join(f"`{key}={value}`" for key, value in results.options.items())
+        options = _listed("`{}={}`", results.options)
         lines += [f"Options: {options}.", ""]
     if results.standin:
         lines.append(
@@ -271,21 +303,32 @@ def _heading(results: Report) -> list[str]:
     return lines
 
 
+def _listed(template: str, facts: Mapping[str, Any], separator: str = ", ") -> str:
+    """Names and values in one line."""
+    return separator.join(template.format(name, value) for name, value in facts.items())
+
+
 def _rows(results: Report) -> list[str]:
     measures = _columns(results, results.rows)
     lines = ["## Table", "", _LEGEND, "", *_table_head(measures)]
     for row in results.rows:
-        cells = [_cell(row.measures.get(name), row.paper.get(name)) for name in measures]
-        lines.append(f"| {row.name}{_WAYS[row.way]} | {' | '.join(cells)} |")
+        cells = [row.name + _WAYS[row.way]]
+        for name in measures:
+            cells.append(_cell(row.measures.get(name), row.paper.get(name)))
+        lines.append(_table_row(cells))
     return [*lines, ""]
 
 
 def _columns(results: Report, rows: Sequence[ReportRow | PairedDifference]) -> list[str]:
     """The measures that are columns: those that a row has, in the order of their table."""
-    in_paper = set().union(*(row.paper for row in results.rows))
-    in_rows = set().union(*(row.measures for row in rows))
-    optional = set(_OPTIONAL) - in_paper
-    return [name for name in RECIPE_MEASURES if name in in_rows and name not in optional]
+    columns: set[str] = set()
+    for row in rows:
+        columns |= row.measures.keys()
+    # What the paper reports for any row is shown for all.
+    omitted = set(_OPTIONAL)
+    for report_row in results.rows:
+        omitted -= report_row.paper.keys()
+    return [name for name in RECIPE_MEASURES if name in columns - omitted]
 
 
 def _table_head(measures: list[str]) -> list[str]:
@@ -293,13 +336,19 @@ def _table_head(measures: list[str]) -> list[str]:
     return [f"| | {titles} |", "|---" + "|---:" * len(measures) + "|"]
 
 
+def _table_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def _cell(summary: Summary | None, paper: float | None) -> str:
     beside = "" if paper is None else f" *{paper:g}*"
     if summary is None:
         return f"–{beside}"
     mean, sd, low, high = summary
+    # A divergence is infinite if a class is never decided.
     if math.isinf(mean):
         return f"∞{beside}"
+    # A single seed has no standard deviation.
     spread = "" if math.isnan(sd) else f" ± {sd:.3f}"
     upper = "∞" if math.isinf(high) else number(high)
     return f"{number(mean)}{spread} [{number(low)}, {upper}]{beside}"
@@ -311,8 +360,10 @@ def _differences(results: Report) -> list[str]:
     measures = _columns(results, results.differences)
     lines = ["## Differences on the same faces", "", _PAIRED, "", *_table_head(measures)]
     for difference in results.differences:
-        cells = [_signed(difference.measures.get(name)) for name in measures]
-        lines.append(f"| {difference.name} | {' | '.join(cells)} |")
+        cells = [difference.name]
+        for name in measures:
+            cells.append(_signed(difference.measures.get(name)))
+        lines.append(_table_row(cells))
     return [*lines, ""]
 
 
@@ -329,12 +380,13 @@ def _claims(results: Report) -> list[str]:
         return []
     lines = ["## The paper's claims", ""]
     lines += ["| claim | paper | ours | within | met |", "|---|---:|---:|---:|---|"]
+    # The paper's numbers are of the real data.
     answers = {None: "not judged", True: "yes", False: "no"}
     for claim in results.claims:
-        paper = f"{'up to ' if claim.at_most else ''}{claim.paper:g}"
+        paper = f"up to {claim.paper:g}" if claim.at_most else f"{claim.paper:g}"
         ours = number(claim.ours, 4)
-        answer = answers[claim.met]
-        lines.append(f"| {claim.name} | {paper} | {ours} | −{claim.within:g} | {answer} |")
+        cells = [claim.name, paper, ours, f"−{claim.within:g}", answers[claim.met]]
+        lines.append(_table_row(cells))
     return [*lines, ""]
 
 
@@ -345,10 +397,21 @@ def _costs(results: Report) -> list[str]:
     lines.append("| | parameters (M) | MACs (M) | ms per face | training (s) |")
     lines.append("|---|---:|---:|---:|---:|")
     for cost in results.costs:
-        millions = f"{cost.parameters / 1e6:,.3f} | {cost.macs / 1e6:,.3f}"
-        time_spent = f"{number(cost.milliseconds)} | {cost.seconds:.0f}"
-        lines.append(f"| {cost.name} | {millions} | {time_spent} |")
+        cells = [
+            cost.name,
+            f"{cost.parameters / 1e6:,.3f}",
+            f"{cost.macs / 1e6:,.3f}",
+            number(cost.milliseconds),
+            f"{cost.seconds:.0f}",
+        ]
+        lines.append(_table_row(cells))
     return [*lines, ""]
+
+
+def _step_times(results: Report) -> list[str]:
+    steps = _listed("{} {:.0f} s", results.seconds, separator="; ")
+    minutes = sum(results.seconds.values()) / 60
+    return ["## Cost", "", f"{steps}. In all {minutes:.1f} min.", ""]
 
 
 def plain(tree: Any) -> Any:
@@ -360,8 +423,11 @@ def plain(tree: Any) -> Any:
     Returns:
         The same with None for numbers that are not finite.
     """
+    # Infinity is no JSON either.
     if isinstance(tree, dict):
         return {key: plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [plain(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+    if isinstance(tree, float) and not math.isfinite(tree):
+        return None
+    return tree

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,29 +64,71 @@ def reproduce(
         raise ValueError(
             "faces and size say what stand-ins are made of; give standin (--standin) as well"
         )
-    given = dict(data)
+    paths = dict(data)
     if standin:
-        for key in recipe.data:
-            if key in data:
-                continue
-            given[key] = out / _STANDINS / key
-            kind = recipe.data[key].set
-            if not is_standin(given[key]):
-                note(f"{key}: making a stand-in of kind {kind}")
-                _make(kind, given[key], faces=faces, size=size, progress=progress)
-            elif not _is_as_asked(given[key], kind, faces, size):
-                raise DataError(
-                    f"{given[key]}: the stand-in there was made of other faces or size; "
-                    "delete it, or choose another --out"
-                )
-    specs = find_data(recipe, given)
+        options = _StandinOptions(faces, size)
+        for key, requirement in recipe.data.items():
+            if key not in data:
+                paths[key] = out / _STANDINS / key
+                _prepare_standin(requirement.set, paths[key], options, note, progress)
+    specs = find_data(recipe, paths)
     finished = run_steps(recipe, specs, out, note=note, progress=progress)
-    used = {key: _description(spec) for key, spec in specs.items()}
-    generated = any(_is_generated(spec) for spec in specs.values())
-    results = report(recipe, finished, used, standin=generated)
+    # For people: reports hold no paths.
+    descriptions = {key: _description(spec) for key, spec in specs.items()}
+    generated = any(map(_is_generated, specs.values()))
+    results = report(recipe, finished, descriptions, standin=generated)
     for path in (*write_report(results, out), *_copy_submissions(recipe, finished, out)):
         note(str(path))
     return results
+
+
+@dataclass(frozen=True)
+class _StandinOptions:
+    """What `mien.data.standins.make.make_standin` may be asked for."""
+
+    faces: Path | None
+    size: int | None
+
+
+def _prepare_standin(
+    kind: str,
+    folder: Path,
+    options: _StandinOptions,
+    note: Callable[[str], None],
+    progress: Progress,
+) -> None:
+    """Make a stand-in, unless an earlier call has made the same."""
+    if not is_standin(folder):
+        note(f"{folder.name}: making a stand-in of kind {kind}")
+        _make(kind, folder, options, progress)
+    elif not _matches(folder, kind, options):
+        raise DataError(
+            f"{folder}: the stand-in there was made of other faces or size; "
+            "delete it, or choose another --out"
+        )
+
+
+def _make(kind: str, folder: Path, options: _StandinOptions, progress: Progress) -> None:
+    """Make a stand-in; raises DataError for a kind that there is none of."""
+    # The folder is named by the recipe's key.
+    if kind not in KINDS:
+        key = folder.name
+        raise DataError(f"{key}: there is no stand-in of kind {kind}; give --data {key}=FOLDER")
+    with wrap_os_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    make_standin(kind, folder, faces=options.faces, size=options.size, progress=progress)
+
+
+def _matches(folder: Path, kind: str, options: _StandinOptions) -> bool:
+    """Whether a stand-in was made with the same options, as far as they are given."""
+    # Its README records them, for people and for this.
+    readme = (folder / "README.txt").read_text(encoding="utf-8", errors="replace")
+    rows = ""
+    if options.size is not None:
+        counts = KINDS[kind].counts(options.size)
+        rows = ", ".join(f"{count} {split}" for split, count in counts.items())
+    source = "" if options.faces is None else f"real faces of {options.faces} ("
+    return f"Rows: {rows}" in readme and f"Made from: {source}" in readme
 
 
 def _copy_submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
@@ -96,6 +138,7 @@ def _copy_submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Pat
         if not isinstance(step, Submit):
             continue
         for path in sorted(finished.folders[name].glob(SUBMISSION.format("*"))):
+            # Named again for people who collect submissions of several recipes.
             seed = path.stem.rpartition("-")[2]
             copy = out / "submissions" / f"{recipe.name}-{name}-{seed}.txt"
             with wrap_os_errors(copy):
@@ -105,29 +148,8 @@ def _copy_submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Pat
     return copies
 
 
-def _make(kind: str, folder: Path, **how: Any) -> None:
-    """Make a stand-in; raises DataError for a kind that there is none of."""
-    if kind not in KINDS:
-        key = folder.name
-        raise DataError(f"{key}: there is no stand-in of kind {kind}; give --data {key}=FOLDER")
-    with wrap_os_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    make_standin(kind, folder, **how)
-
-
-def _is_as_asked(folder: Path, kind: str, faces: Path | None, size: int | None) -> bool:
-    """Whether a stand-in, as its README says, is of those faces and that size, if they are given."""
-    readme = (folder / "README.txt").read_text(encoding="utf-8", errors="replace")
-    rows = ""
-    if size is not None:
-        counts = KINDS[kind].counts(size).items()
-        rows = ", ".join(f"{count} {split}" for split, count in counts)
-    source = "" if faces is None else f"real faces of {faces} ("
-    return f"Rows: {rows}" in readme and f"Made from: {source}" in readme
-
-
 def _is_generated(spec: Set) -> bool:
-    return spec.set == "drawn" or any(is_standin(place) for place in places(spec))
+    return spec.set == "drawn" or any(map(is_standin, places(spec)))
 
 
 def _description(spec: Set) -> str:
@@ -135,7 +157,8 @@ def _description(spec: Set) -> str:
     folders = places(spec)
     if not folders:
         return spec.set
-    return f"{spec.set} ({'stand-in' if _is_generated(spec) else folders[0].name})"
+    source = "stand-in" if _is_generated(spec) else folders[0].name
+    return f"{spec.set} ({source})"
 
 
 def shown(
@@ -171,10 +194,11 @@ def write_report(results: Report, folder: Path) -> tuple[Path, ...]:
     Raises:
         OutputError: They cannot be written.
     """
-    text, data, picture = (
-        folder / f"{results.recipe}.{suffix}" for suffix in ("md", "json", "png")
-    )
+    text = folder / f"{results.recipe}.md"
+    data = folder / f"{results.recipe}.json"
+    picture = folder / f"{results.recipe}.png"
     atomic_write(text, markdown(results).encode())
-    atomic_write(data, (json.dumps(plain(asdict(results)), indent=2) + "\n").encode())
+    content = json.dumps(plain(asdict(results)), indent=2)
+    atomic_write(data, f"{content}\n".encode())
     draw(results, picture)
     return text, data, picture

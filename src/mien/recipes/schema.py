@@ -1,4 +1,4 @@
-"""What a recipe may say: the paper, its data, the steps, the rows of its table, and the paper's claims."""
+"""What a recipe may hold: data, steps, the rows of its table, and the paper's claims."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -53,6 +53,7 @@ class DataRequirement(_Strict):
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
+        # Options are checked by the settings of that kind, with any path.
         try:
             self.at(Path())
         except ValidationError as error:
@@ -71,7 +72,8 @@ class DataRequirement(_Strict):
         Raises:
             ValidationError: It has no such options.
         """
-        settings = {"set": self.set, _PATH_KEYS.get(self.set, "root"): str(path), **self.options}
+        path_key = _PATH_KEYS.get(self.set, "root")
+        settings = {"set": self.set, path_key: str(path), **self.options}
         spec: Set = TypeAdapter(Set).validate_python(settings)
         return spec
 
@@ -146,7 +148,8 @@ class Recipe(_Strict):
         title: What it is about, one line.
         paper: Whose system it is.
         data: What it needs, by key.
-        options: Words that ``${word}`` in the rest stands for, so that one `--set` reaches all places.
+        options: What ``${word}`` stands for in the rest, by word, so that one `--set` reaches all
+            occurrences.
         small: Changes with which two cores can rehearse it, as `read_recipe` takes them.
         protocol: A key of `mien.metrics.PROTOCOLS`.
         seeds: What is trained, is trained once for each.
@@ -187,17 +190,20 @@ class Recipe(_Strict):
         """Steps depend on earlier steps and known data only, and on what those can give."""
         before: list[str] = []
         for name, step in self.steps.items():
-            _check_names(f"steps.{name}", step.references(STEP), before, STEP)
-            _check_names(f"steps.{name}", step.references(DATA), self.data, DATA)
+            where = f"steps.{name}"
+            # Steps run in order, so a step cannot depend on a later one, or on itself.
+            _check_names(where, step.references(STEP), before, STEP)
+            _check_names(where, step.references(DATA), self.data, DATA)
             try:
                 step.check(self.steps)
             except ValueError as error:
-                raise ValueError(f"steps.{name}: {error}") from error
+                raise ValueError(f"{where}: {error}") from error
             before.append(name)
 
     def _check_rows(self) -> None:
         """Rows name steps; differences and claims name rows."""
         rows = [row.name for row in self.rows]
+        # Others have no network whose cost could be measured.
         reading = [name for name, step in self.steps.items() if step.do in _READING]
         for row in self.rows:
             _check_names("rows", [row.of], self.steps, "a step")
@@ -219,12 +225,13 @@ class Recipe(_Strict):
             Names of steps.
         """
         reached: set[str] = set()
-        left = [step]
-        while left:
-            name = left.pop()
+        pending = [step]
+        while pending:
+            name = pending.pop()
+            # Several steps may depend on the same one.
             if name not in reached:
                 reached.add(name)
-                left += self.steps[name].references(STEP)
+                pending += self.steps[name].references(STEP)
         return reached
 
     def rows_on(self, data: str) -> list[str]:
@@ -238,8 +245,10 @@ class Recipe(_Strict):
         """
         names = []
         for row in self.rows:
-            steps = [self.steps[name] for name in self.behind(row.of)]
-            if any(data in step.references(DATA) for step in steps):
+            needed: set[str] = set()
+            for step in self.behind(row.of):
+                needed.update(self.steps[step].references(DATA))
+            if data in needed:
                 names.append(row.name)
         return names
 
@@ -249,6 +258,7 @@ def _check_names(where: str, names: Iterable[str], known: Iterable[str], what: s
     known = list(known)
     for name in names:
         if name not in known:
+            # The first step has none before it.
             listed = ", ".join(known) or "none"
             raise ValueError(f"{where}: {name!r} is not {what}; there are {listed}")
 
@@ -260,7 +270,8 @@ def read_recipe(
 
     Args:
         name: Of a recipe that comes with mien, or a YAML file.
-        changes: By dotted key, such as ``steps.heads.runs.0.fit.epochs``, or by the name of an option.
+        changes: By dotted key, such as ``steps.heads.runs.0.fit.epochs``, or by the name of an
+            option.
         small: First make the changes that the recipe itself names for a rehearsal.
 
     Returns:
@@ -277,21 +288,29 @@ def read_recipe(
     rehearsal = content.get("small", {}) if small else {}
     if not isinstance(rehearsal, dict) or (small and not rehearsal):
         raise DataError(
-            f"{name}: there is no smaller version of it; omit --small, or change its options by --set"
+            f"{name}: there is no smaller version of it; omit --small, or change its options "
+            "by --set"
         )
+    # What is asked for now comes after the recipe's own changes, and outweighs them.
     for key, value in {**rehearsal, **(changes or {})}.items():
-        if key not in options and "." not in key and key not in Recipe.model_fields:
+        if key in options:
+            _change(content, f"options.{key}", value, str(name))
+        elif "." in key or key in Recipe.model_fields:
+            _change(content, key, value, str(name))
+        else:
             raise DataError(_unknown_option(name, key, options))
-        _change(content, f"options.{key}" if key in options else key, value, str(name))
+    # Filled in last, since changes may name options.
+    filled = _filled(content, options, str(name))
     try:
-        return Recipe.model_validate(_filled(content, options, str(name)))
+        return Recipe.model_validate(filled)
     except ValidationError as error:
         raise DataError(f"{name}: {_first(error)}; {_HELP}") from error
 
 
 def _unknown_option(name: str | Path, key: str, options: Mapping[str, Any]) -> str:
     near = get_close_matches(key, options, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"its options are {', '.join(options) or 'none'}"
+    known = ", ".join(options) or "none"
+    hint = f"did you mean {near[0]}?" if near else f"its options are {known}"
     show = f"`mien reproduce {name} --show` prints every key"
     return f"{name}: {key} is no option of it; {hint} ({show})"
 
@@ -326,11 +345,13 @@ def opened(name: str | Path, _including: tuple[str, ...] = ()) -> dict[str, Any]
     included = recipe.pop("include", [])
     if not isinstance(included, list) or not all(isinstance(other, str) for other in included):
         raise DataError(f"{name}: include: give a list of recipes; {_HELP}")
+    chain = (*_including, str(name))
     for other in included:
-        if other in (*_including, str(name)):
+        if other in chain:
             raise DataError(f"{name}: include: {other} includes itself; leave it out")
+        # Nothing is validated yet: what should be a list or a mapping may be anything.
         try:
-            recipe = _joined(opened(other, (*_including, str(name))), recipe)
+            recipe = _appended(opened(other, chain), recipe)
         except TypeError as error:
             raise DataError(
                 f"{name}: include: {other} does not go with it ({error}); {_HELP}"
@@ -339,6 +360,7 @@ def opened(name: str | Path, _including: tuple[str, ...] = ()) -> dict[str, Any]
 
 
 def _parsed(name: str | Path) -> Any:
+    # A recipe's name has no suffix.
     file = Path(name)
     if file.suffix in (".yaml", ".yml"):
         return read_yaml(file, f"give a YAML file or one of {', '.join(recipes())}; {_HELP}")
@@ -349,14 +371,17 @@ def _parsed(name: str | Path) -> Any:
 
 
 def _unshared(tree: Any) -> Any:
-    """A copy without YAML's sharing (``&``, ``*``), so that a change in one place leaves the others."""
+    """A copy without YAML's aliases (``&``, ``*``), so that a change of one leaves the others."""
     if isinstance(tree, dict):
         return {key: _unshared(value) for key, value in tree.items()}
-    return [_unshared(value) for value in tree] if isinstance(tree, list) else tree
+    if isinstance(tree, list):
+        return [_unshared(value) for value in tree]
+    return tree
 
 
-def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def _appended(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """The second recipe after the steps, rows, ratios and departures of the first."""
+    # Its other settings, such as name and protocol, are those of the second.
     both = dict(second)
     for key in ("data", "options", "small", "steps"):
         both[key] = {**first.get(key, {}), **second.get(key, {})}
@@ -368,24 +393,26 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 def _change(content: Any, key: str, value: Any, where: str) -> None:
     """Set a dotted key; raises DataError where there is none."""
     *path, last = key.split(".")
-    at: Any = content
+    parent: Any = content
     for part in path:
-        if _is_index(at, part):
-            at = at[int(part)]
-        elif isinstance(at, dict):
-            at = at.get(part)
+        if _is_index(parent, part):
+            parent = parent[int(part)]
+        elif isinstance(parent, dict):
+            parent = parent.get(part)
         else:
-            at = None
-    if _is_index(at, last):
-        at[int(last)] = value
-    elif isinstance(at, dict):
-        at[last] = value
+            parent = None
+    if _is_index(parent, last):
+        parent[int(last)] = value
+    # A key that is not written in the recipe may be one with a default.
+    elif isinstance(parent, dict):
+        parent[last] = value
     else:
         show = f"`mien reproduce {where} --show` prints every key"
         raise DataError(f"{where}: there is no {key} to set; {show}")
 
 
 def _is_index(content: Any, part: str) -> bool:
+    # Lists are changed in place of an item; nothing is appended.
     return isinstance(content, list) and part.isdecimal() and int(part) < len(content)
 
 
@@ -395,10 +422,12 @@ def _filled(tree: Any, options: Mapping[str, Any], where: str) -> Any:
         return {key: _filled(value, options, where) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_filled(value, options, where) for value in tree]
-    word = re.fullmatch(r"\$\{(\w+)\}", tree) if isinstance(tree, str) else None
-    if word is None:
+    # The whole text is replaced, so that an option can be a number or a list.
+    match = re.fullmatch(r"\$\{(\w+)\}", tree) if isinstance(tree, str) else None
+    if match is None:
         return tree
-    if word[1] not in options:
+    word = match[1]
+    if word not in options:
         known = ", ".join(options) or "none"
         raise DataError(f"{where}: {tree} is no option; there are {known}")
-    return options[word[1]]
+    return options[word]

@@ -1,4 +1,4 @@
-"""The base of all recipe steps: settings that know what they depend on, and a way to fill a folder."""
+"""The base of all recipe steps: settings that know what they depend on, and a folder to fill."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -68,6 +68,7 @@ class StepContext:
         Raises:
             DataError: It predicts nothing.
         """
+        # Every step that predicts something writes this file.
         if not (self.earlier[step] / "tasks.json").is_file():
             raise DataError(f"{self.name}: the step {step} predicts nothing; name one that does")
         return Predicted.load(self.earlier[step])
@@ -91,6 +92,7 @@ class Step(BaseModel, ABC):
     several, or None.
     """
 
+    # A typing error in a recipe would otherwise cost a training run.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def references(self, kind: str) -> tuple[str, ...]:
@@ -104,10 +106,14 @@ class Step(BaseModel, ABC):
         """
         names: list[str] = []
         for field_name, info in type(self).model_fields.items():
+            # Annotations of a field are its metadata, beside its limits.
             if kind not in info.metadata:
                 continue
             value = getattr(self, field_name)
-            names += [value] if isinstance(value, str) else value or ()
+            if isinstance(value, str):
+                names.append(value)
+            elif value is not None:
+                names += value
         return tuple(names)
 
     def relevant_settings(self, spec: Set) -> Set:

@@ -108,7 +108,9 @@ class Faces(Step):
     @override
     def relevant_settings(self, spec: Set) -> Set:
         # Faces are not read again because labels were given.
-        return spec.model_copy(update={"labels": None}) if isinstance(spec, CExprDb) else spec
+        if isinstance(spec, CExprDb):
+            return spec.model_copy(update={"labels": None})
+        return spec
 
     @override
     def run(self, context: StepContext) -> None:
@@ -116,8 +118,10 @@ class Faces(Step):
             raise DataError(f"{context.name}: give either bundle or exported")
         spec = _c_expr_db(context, self.data)
         videos = spec.root / "videos"
+        if not videos.is_dir():
+            videos = spec.root / spec.images
         faces = read_faces(
-            videos if videos.is_dir() else spec.root / spec.images,
+            videos,
             context.folder / "videos",
             self._bundle(context),
             note=context.note,
@@ -130,7 +134,9 @@ class Faces(Step):
             faces.to_parquet(path)
 
     def _bundle(self, context: StepContext) -> str | Path:
-        return self.bundle or context.earlier[cast(str, self.exported)] / EXPORTED
+        if self.bundle is not None:
+            return self.bundle
+        return context.earlier[cast(str, self.exported)] / EXPORTED
 
 
 class _FromFaces(Step):
@@ -147,6 +153,7 @@ class _FromFaces(Step):
     def _read(self, context: StepContext) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The faces, and the label table of the listed frames."""
         path = context.earlier[self.of] / _FACES
+        # Any earlier step can be named; only those of kind faces write this.
         if not path.is_file():
             raise DataError(
                 f"{context.name}: the step {self.of} reads no faces; name one that does"

@@ -34,8 +34,8 @@ class SuperResolve(Step):
     Attributes:
         data: Key of a data set of kind lsd.
         scale: How much larger.
-        weights: A network's file that replaces Real-ESRGAN x4plus, run by spandrel, on a GPU if there
-            is one; see `mien.train.superres`.
+        weights: A network's file that replaces Real-ESRGAN x4plus, run by spandrel, on a GPU if
+            there is one; see `mien.train.superres`.
     """
 
     do: Literal["super_resolve"]
@@ -45,6 +45,7 @@ class SuperResolve(Step):
 
     @override
     def run(self, context: StepContext) -> None:
+        # None stands for the engine that comes with the extra ``sr``.
         engine = None if self.weights is None else Spandrel(self.weights)
         result = superresolve(
             _training_pictures(context, self.data),
@@ -94,10 +95,11 @@ class Balance(Step):
             most=self.most,
             progress=context.ahead("pictures"),
         )
-        counts = [
-            f"{name} {count} to {result.after[name]}" for name, count in result.before.items()
-        ]
-        before, after = sum(result.before.values()), sum(result.after.values())
+        counts = []
+        for name, count in result.before.items():
+            counts.append(f"{name} {count} to {result.after[name]}")
+        before = sum(result.before.values())
+        after = sum(result.after.values())
         context.note(f"{context.name}: {', '.join(counts)}; in all {before} to {after}")
 
 
@@ -106,7 +108,8 @@ def _training_pictures(context: StepContext, key: str) -> Path:
     spec = context.set(key)
     if not isinstance(spec, Lsd):
         raise DataError(
-            f"{context.name}: works on the training pictures of a data set of kind lsd, not {spec.set}"
+            f"{context.name}: works on the training pictures of a data set of kind lsd, "
+            f"not {spec.set}"
         )
     return spec.root / LSD_TRAIN
 
@@ -131,32 +134,47 @@ class Submit(Step):
 
     @override
     def run(self, context: StepContext) -> None:
-        root = places(context.set(self.data))[0]
-        official = [root / name for name in self.lists if (root / name).is_file()]
         predicted = context.predicted(self.of)
-        if not official or self.split not in predicted.parts:
+        official = self._official_list(context)
+        # Organisers publish the list of their test set late, or to participants only.
+        if official is None or self.split not in predicted.parts:
             names = ", ".join(self.lists)
+            root = places(context.set(self.data))[0]
             context.note(f"{context.name}: no submission, since none of {names} is in {root}")
             return
-        listed = read_list(official[0])
-        seeds = max(len(values) for values in predicted.parts[self.split].values.values())
-        for number in range(seeds):
+        listed = read_list(official)
+        part = predicted.parts[self.split]
+        for number in range(max(map(len, part.values.values()))):
             path = context.folder / SUBMISSION.format(context.seeds[number])
             write(self.format, listed, _scores(predicted, self.split, number), path)
-            defects = check(path, self.format, listed)
-            if defects:
-                defect = f"{defects[0].kind} {defects[0].examples[0]}"
-                raise OutputError(f"{path}: {defect}; this is a defect of mien, please report it")
+            self._check(path, listed)
         context.note(
             f"{context.name}: {len(listed)} rows for {self.format}, no defect: {context.folder}"
         )
+
+    def _official_list(self, context: StepContext) -> Path | None:
+        """The first of the lists that exists."""
+        root = places(context.set(self.data))[0]
+        for name in self.lists:
+            if (root / name).is_file():
+                return root / name
+        return None
+
+    def _check(self, path: Path, listed: pd.DataFrame) -> None:
+        """Raises OutputError for a submission that the challenge would refuse."""
+        defects = check(path, self.format, listed)
+        if defects:
+            defect = f"{defects[0].kind} {defects[0].examples[0]}"
+            raise OutputError(f"{path}: {defect}; this is a defect of mien, please report it")
 
 
 def _scores(predicted: Predicted, split: str, seed: int) -> pd.DataFrame:
     """One seed's scores, a row per face; scores of one seed serve all."""
     part = predicted.parts[split]
+    # Checks and writers know faces by the name in the list.
     table = part.table[["name"]].rename(columns={"name": "image"})
     for task in predicted.tasks:
         values = part.values[task.family]
+        # A submission is made with the choices of version 0, which saw all rows of split val.
         table[list(task.columns)] = values[min(seed, len(values) - 1), 0]
     return table

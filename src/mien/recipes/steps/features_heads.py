@@ -132,6 +132,7 @@ class Features(Step):
 
     def _make_source(self, context: StepContext, home: Path, seed: int) -> str:
         """The bundle that reads the pictures, made first if it is to be made here."""
+        # A step of kind train has one run per seed here; `check` has seen to it.
         if self.of is not None:
             [run] = runs_of(context, self.of, seed)
             freeze_run(RunFolder(run), home / _FROZEN, hidden=self.hidden)
@@ -268,6 +269,7 @@ class Heads(Step):
         families: list[str] = []
         for run in self.runs:
             families += map(_family, run.tasks)
+        # Scores are kept by family, so a second one would replace the first.
         if len(set(families)) < len(families):
             raise ValueError(f"runs: one family is learned twice: {', '.join(families)}")
         return self
@@ -301,6 +303,7 @@ class Heads(Step):
             Their number; 0 without teachers.
         """
         ages = [0]
+        # Each generation has seeds of its own, or a student would start as its teacher did.
         for name in self.teachers:
             ages.append(1 + cast(Heads, steps[name]).age(steps))
         return max(ages)
@@ -328,12 +331,14 @@ class Heads(Step):
         head_run = self.runs[number]
         source = cast(Features, context.steps[self.features])
         teachers = [runs_of(context, name, seed)[number] for name in self.teachers]
-        # Names of runs have hyphens, those of steps underscores.
+        data = mixture([context.set(self.data)], self.mix)
+        run_seed = seed + GENERATION * self.age(context.steps)
         settings = head_run.settings(
+            # Names of runs have hyphens, those of steps underscores.
             name=context.name.replace("_", "-"),
-            data=mixture([context.set(self.data)], self.mix),
+            data=data,
             features=source.settings(context, self.features, seed),
-            seed=seed + GENERATION * self.age(context.steps),
+            seed=run_seed,
             teachers=teachers,
         )
         folder = context.folder / f"run-{number}-{head_run.families}-seed-{seed}"
@@ -373,6 +378,7 @@ class Score(Step):
 
     @model_validator(mode="after")
     def _one_bundle(self) -> Self:
+        # Both or neither.
         if (self.bundle is None) == (self.exported is None):
             raise ValueError("name either bundle or exported")
         return self
@@ -397,6 +403,7 @@ class Score(Step):
         if self.features is not None:
             return self._cached_scores(context, model, self.features, rows)
         progress = context.ahead(f"scores {split}")
+        # By task, since the order of names is needed as well.
         by_family = evaluate_bundle(model, rows, progress=progress).scores
         scores: dict[Task, Floats] = {}
         for predicted in model.tasks:
@@ -465,4 +472,4 @@ class Score(Step):
         if requested.kind != "one_of":
             return selected
         # Without the classes that were not requested, the others sum to 1 again.
-        return selected / np.maximum(selected.sum(axis=1, keepdims=True), 1e-12)
+        return np.asarray(selected / np.maximum(selected.sum(axis=1, keepdims=True), 1e-12))

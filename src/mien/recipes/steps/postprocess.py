@@ -218,6 +218,7 @@ class AdaptiveRate(Step):
 
     @override
     def run(self, context: StepContext) -> None:
+        # Filled by the way, for the note: predictions hold no costs.
         shares: list[float] = []
 
         def change(scores: TaskScores) -> TaskResult:

@@ -130,7 +130,10 @@ class SeedScores:
             rows = rows_in(table, split)
             if len(rows):
                 self.rows[split] = rows
-        self._scores: dict[str, dict[str, list[Floats]]] = {split: {} for split in self.rows}
+        # By split and family, in order of the seeds.
+        self._scores: dict[str, dict[str, list[Floats]]] = {}
+        for split in self.rows:
+            self._scores[split] = {}
 
     def add(self, split: str, scores: Mapping[str, Floats]) -> None:
         """Add the scores of one more seed.
@@ -139,8 +142,9 @@ class SeedScores:
             split: Whose rows were scored.
             scores: Of these rows (N, K), by task family; families may be added one by one.
         """
+        by_family = self._scores[split]
         for family, values in scores.items():
-            self._scores[split].setdefault(family, []).append(values)
+            by_family.setdefault(family, []).append(values)
 
     def save(self, context: StepContext, tasks: Sequence[Task]) -> None:
         """Save what the step predicts.

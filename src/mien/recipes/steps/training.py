@@ -155,7 +155,9 @@ class Train(Step):
 
     def _sources(self) -> tuple[str, ...]:
         """The steps that this one's networks learn or start from."""
-        return self.teachers if self.after is None else (*self.teachers, self.after)
+        if self.after is None:
+            return self.teachers
+        return (*self.teachers, self.after)
 
     def _ancestors(self, steps: Mapping[str, Step]) -> list[str]:
         """The same with the steps that those learn or start from, and so on; each once."""
@@ -177,6 +179,7 @@ class Train(Step):
             Their number; 0 without teachers.
         """
         ages = [0]
+        # Each generation has seeds of its own, or a student would start as its teacher did.
         for name in self.teachers:
             teacher = cast(Train, steps[name])
             ages.append(teacher.age(steps) + teacher.generations)
@@ -193,6 +196,7 @@ class Train(Step):
             teachers += runs_of(context, teacher, seed)
         # Names of runs have hyphens, those of steps underscores.
         run_name = context.name.replace("_", "-")
+        # A single run per seed needs no number of its own.
         is_single = self.generations * self.students == 1
         for generation in range(self.generations):
             runs = []

@@ -172,7 +172,8 @@ def _combined(parts: Sequence[Part], family: str) -> Part:
 
 def _of_seed(values: Floats, seed: int) -> Floats:
     """Scores of one seed; those of an input with fewer seeds serve all further ones."""
-    return np.asarray(values[min(seed, len(values) - 1)])
+    last = len(values) - 1
+    return np.asarray(values[min(seed, last)])
 
 
 def is_shared(versioned: Floats) -> bool:
@@ -214,9 +215,12 @@ def tune_and_apply(candidates: Sequence[Any], apply: Apply, scores: TaskScores) 
             chosen.append(best)
             values.append(changed)
     test = scores.apply_to_test(chosen, apply)
-    # Candidates are numbers, tuples of numbers, or settings.
-    settings = [best.model_dump() if isinstance(best, BaseModel) else best for best in chosen]
-    return TaskResult(settings, np.stack(values), test)
+    return TaskResult(list(map(_plain, chosen)), np.stack(values), test)
+
+
+def _plain(choice: Any) -> Any:
+    """A choice for JSON: candidates are numbers, tuples of numbers, or settings."""
+    return choice.model_dump() if isinstance(choice, BaseModel) else choice
 
 
 def _apply_to_versions(choice: Any, apply: Apply, versioned: Floats, part: Part) -> Floats:
@@ -247,8 +251,8 @@ def _figure(task: Task, scores: Floats, target: Floats) -> float:
         classes = range(len(task.names))
         return macro_f1(scores.argmax(axis=1), target.argmax(axis=1), classes)
     if task.kind == "scalar":
-        columns = range(len(task.names))
-        return float(np.mean([ccc(scores[:, i], target[:, i]) for i in columns]))
+        # Transposed: a row for each value.
+        return float(np.mean(list(map(ccc, scores.T, target.T))))
     return mean_au_f1(scores >= 0.5, target)
 
 
