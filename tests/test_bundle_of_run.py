@@ -131,8 +131,8 @@ def test_the_cards_scores_are_those_of_judge(made, tiny_run, val):
     wanted = {
         "expr accuracy": results["expr"].measures["accuracy"], "expr macro-F1": results["expr"].measures["macro_f1"],
         "va mean CCC": results["va"].measures["mean_ccc"], "au mean F1": results["au"].measures["mean_f1"],
-        "va CCC valence": results["va"].each["valence"]["ccc"], "au F1 AU25": results["au"].each["AU25"]["f1"],
-        "expr F1 happiness": results["expr"].each["happiness"]["f1"],
+        "va CCC valence": results["va"].by_name["valence"]["ccc"], "au F1 AU25": results["au"].by_name["AU25"]["f1"],
+        "expr F1 happiness": results["expr"].by_name["happiness"]["f1"],
     }  # fmt: skip
     for metric, one in wanted.items():
         score = score_of(card, metric)

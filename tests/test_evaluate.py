@@ -96,7 +96,7 @@ def test_classes_are_counted_as_scikit_learn_counts_them(judged):
     )
     precision, recall, f1, count = sk.precision_recall_fscore_support(truth, guess, labels=range(8))
     for i, name in enumerate(EXPR.names):
-        found = result.each[name]
+        found = result.by_name[name]
         assert [found[m].value for m in ("precision", "recall", "f1")] == pytest.approx(
             [precision[i], recall[i], f1[i]], abs=1e-12
         )
@@ -130,13 +130,13 @@ def test_units_are_judged_on_their_own_annotated_faces(judged):
     for i, name in enumerate(AU.names):
         seen = table[name].notna()
         truth, guess = table.loc[seen, name], scores["au"][seen, i] >= 0.5
-        found = {m: one.value for m, one in result.each[name].items()}
+        found = {m: one.value for m, one in result.by_name[name].items()}
         assert found == pytest.approx({
             "f1": sk.f1_score(truth, guess), "precision": sk.precision_score(truth, guess), "recall": sk.recall_score(truth, guess),
             "prevalence": truth.mean(),
         }, abs=1e-12)  # fmt: skip
     assert result.measures["mean_f1"].value == pytest.approx(
-        np.mean([one["f1"].value for one in result.each.values()]), abs=1e-12
+        np.mean([one["f1"].value for one in result.by_name.values()]), abs=1e-12
     )
 
 
@@ -163,7 +163,7 @@ def test_scalars_follow_their_formulas(judged):
     for i, name in enumerate(VA.names):
         seen = table[name].notna()
         t, p = table.loc[seen, name].to_numpy(), scores["va"][seen, i]
-        found = {m: one.value for m, one in result.each[name].items()}
+        found = {m: one.value for m, one in result.by_name[name].items()}
         rmse, mae = sk.root_mean_squared_error(t, p), sk.mean_absolute_error(t, p)
         expected = {
             "ccc": metrics.ccc(p, t),
@@ -174,7 +174,7 @@ def test_scalars_follow_their_formulas(judged):
         assert found == pytest.approx(expected, abs=1e-6)  # labels are float32
         assert np.sum(result.density[name]) == seen.sum()
     assert result.measures["mean_ccc"].value == pytest.approx(
-        np.mean([one["ccc"].value for one in result.each.values()]), abs=1e-12
+        np.mean([one["ccc"].value for one in result.by_name.values()]), abs=1e-12
     )
 
 
@@ -186,12 +186,12 @@ def test_grades_are_judged_by_correlation():
     result = of(judge([GRADES], {"au": pred}, table, rounds=50), GRADES.key)
     r = [np.corrcoef(pred[:, i], target[:, i])[0, 1] for i in range(2)]
     assert result.graded
-    assert [result.each[name]["r"].value for name in GRADES.names[:2]] == pytest.approx(r, abs=1e-6)
-    assert math.isnan(result.each["AU45"]["r"].value)
+    assert [result.by_name[name]["r"].value for name in GRADES.names[:2]] == pytest.approx(r, abs=1e-6)
+    assert math.isnan(result.by_name["AU45"]["r"].value)
     assert result.measures["mean_r"].value == pytest.approx(
         sum(r) / 3, abs=1e-6
     )  # a constant guess of what varies earns 0
-    assert result.each["AU45"]["rmse"].value == pytest.approx(
+    assert result.by_name["AU45"]["rmse"].value == pytest.approx(
         sk.root_mean_squared_error(target[:, 2], pred[:, 2]), abs=1e-6
     )
 
@@ -218,7 +218,7 @@ def test_intervals_are_those_of_the_plain_bootstrap(judged):
         lambda p, t, all_p, all_t: metrics.ccc(p, t), *(scores["va"][known, 0], table["valence"][known].astype(np.float32)) * 2,
         groups=table["video"][known], rounds=300,
     )  # fmt: skip
-    found = of(judge([VA], scores, table.assign(arousal=NAN), rounds=300), "va").each["valence"][
+    found = of(judge([VA], scores, table.assign(arousal=NAN), rounds=300), "va").by_name["valence"][
         "ccc"
     ]
     assert (found.low, found.high) == pytest.approx(plain, abs=1e-6)
@@ -355,7 +355,7 @@ def test_the_watched_number(judged):
         == of(evaluation, EXPR.key).measures["accuracy"].value
     )
     assert headline(ALL, scores, table, "va.ccc_arousal") == pytest.approx(
-        of(evaluation, "va").each["arousal"]["ccc"].value, abs=1e-12
+        of(evaluation, "va").by_name["arousal"]["ccc"].value, abs=1e-12
     )
     bare = table.drop(columns=list(EXPR.columns)).assign(**dict.fromkeys(AU.columns, NAN))
     assert headline(ALL, scores, bare) == pytest.approx(parts[1], abs=1e-12)
@@ -388,7 +388,7 @@ def test_scores_and_table_must_fit():
         judge([VA], scores, table.assign(valence="high"), rounds=0)
     some = judge(ALL, scores, table.drop(columns=["AU01", *VA.columns]), rounds=0)
     assert some.notes[0] == "va: the table has no labels for it"
-    assert math.isnan(of(some, AU.key).each["AU01"]["f1"].value)
+    assert math.isnan(of(some, AU.key).by_name["AU01"]["f1"].value)
 
 
 def test_undefined_is_never_nought(tmp_path):
@@ -396,8 +396,8 @@ def test_undefined_is_never_nought(tmp_path):
     evaluation = judge([VA], {"va": np.full((2, 2), 0.3)}, table, rounds=20)
     result = of(evaluation, "va")
     assert math.isnan(result.measures["mean_ccc"].value)
-    assert math.isnan(result.each["valence"]["ccc"].value)
-    assert result.each["valence"]["rmse"].value == pytest.approx(0, abs=1e-7)
+    assert math.isnan(result.by_name["valence"]["ccc"].value)
+    assert result.by_name["valence"]["rmse"].value == pytest.approx(0, abs=1e-7)
     assert "| valence | 2 | – | – |" in markdown([evaluation], ABOUT)
     write_report([evaluation], ABOUT, tmp_path / "r")
     assert (
@@ -409,7 +409,7 @@ def test_undefined_is_never_nought(tmp_path):
     draw(evaluation, ABOUT, tmp_path / "r.png")
     constant = judge([VA], {"va": np.array([[0.1, 0], [0.9, 0]])}, table, rounds=0)
     assert (
-        of(constant, "va").each["valence"]["ccc"].value == 0
+        of(constant, "va").by_name["valence"]["ccc"].value == 0
     )  # by Lin's formula: the guess varies, the truth does not
 
 

@@ -45,11 +45,13 @@ MODULES = sorted(SRC.rglob("*.py"))
 READABLE = (
     "__init__",
     "__main__",
+    "claims",
     "cli",
     "demo",
     "doctor",
     "documents",
     "errors",
+    "evaluation",
     "files",
     "metrics",
     "progress",

@@ -1,8 +1,9 @@
 """Who writes a table: one process at a time, also where several machines share a folder.
 
-A claim is a small hidden file beside the table. It is made by a hard link, which every file system that can be shared makes
-at most once under one name, and says who writes what since when. Its owner writes it again every few seconds; one that has
-not been for `STALE_S` seconds, by the file system's own clock, or whose process has ended on this machine, is taken over.
+A claim is a small hidden file beside the table that says who writes what since when. It is made by
+a hard link, which every file system that can be shared makes at most once under one name. Its owner
+writes it again every few seconds. A claim that has not been written for `STALE_S` seconds, by the
+file system's own clock, or whose process has ended on this machine, is taken over.
 """
 
 import json
@@ -35,7 +36,7 @@ _SUFFIX: Final = ".claim"
 class Holder:
     """Who writes a table.
 
-    Args:
+    Attributes:
         token: The process, as `process_token` says it.
         host: Name of its machine.
         since: When it began, with the machine's offset from UTC.
@@ -54,9 +55,19 @@ class Holder:
 
 
 class ClaimedError(OutputError):
-    """Another process writes the table, or has taken it over. holder: who; None where the claim does not say."""
+    """Another process writes the table, or has taken it over.
+
+    Attributes:
+        holder: That process; None where the claim does not say.
+    """
 
     def __init__(self, message: str, holder: Holder | None) -> None:
+        """Keep the holder beside the message.
+
+        Args:
+            message: What is wrong, where, and the next step.
+            holder: The other process; None where the claim does not say.
+        """
         super().__init__(message)
         self.holder = holder
 
@@ -64,15 +75,20 @@ class ClaimedError(OutputError):
 class Claim:
     """The right to write the tables of one name, held while the ``with`` block runs.
 
-    Args:
-        stem: Where the tables lie, without suffix. Names that differ in case or in Unicode form alone are one.
-        source: Absolute path of what is read, for others to see.
-        shown: What messages call it; the stem where nothing is given.
-
-    Raises ClaimedError when another process holds it, OutputError when the folder cannot be written to.
+    Entering the block raises ClaimedError when another process holds it, and OutputError when the
+    folder cannot be written to.
     """
 
     def __init__(self, stem: Path, source: str, shown: str = "") -> None:
+        """Prepare a claim; nothing is written yet.
+
+        Args:
+            stem: Path of the tables, without suffix. Names that differ in case or in Unicode form
+                alone are the same.
+            source: Absolute path of what is read, for others to see.
+            shown: What messages call it; the stem where nothing is given.
+        """
+        # Some file systems take names that differ in case or Unicode form for one name.
         key = unicodedata.normalize("NFC", stem.name).casefold()
         self._stem, self._shown = stem, shown or str(stem)
         self._path = stem.with_name(f".{key}{_SUFFIX}")
@@ -86,9 +102,8 @@ class Claim:
                 try:
                     self._finish_for(_parsed(self._content))
                     self._write(self._mine)
-                except (
-                    BaseException
-                ):  # a full disk: a claim that was not entered is not left either
+                except BaseException:
+                    # Such as a full disk: a claim that was not entered is not left either.
                     self._let_go()
                     raise
                 threading.Thread(target=self._beat, name="mien-claim", daemon=True).start()
@@ -112,18 +127,34 @@ class Claim:
                 self._path.unlink()
 
     def check(self) -> None:
-        """Raise ClaimedError where the claim was taken over, as after this process slept for minutes."""
+        """Check that the claim still holds.
+
+        Raises:
+            ClaimedError: Where it was taken over, as after this process slept for minutes.
+            OutputError: Where it cannot be read.
+        """
         with wrap_os_errors(self._path):
             content = self._path.read_bytes() if self._path.exists() else b""
         if content != self._content:
             holder = _parsed(content)
             raise ClaimedError(
-                f"{self._shown}: taken over meanwhile ({holder or 'nobody says by whom'}); left to it",
+                f"{self._shown}: taken over meanwhile ({holder or 'nobody says by whom'}); "
+                "left to it",
                 holder,
             )
 
     def announce(self, files: Iterable[Path]) -> None:
-        """Say which files are being put in place, so that another process can finish for one that is killed meanwhile."""
+        """Note which files are being put in place.
+
+        Should this process be killed meanwhile, the next one can remove them.
+
+        Args:
+            files: Their final paths.
+
+        Raises:
+            ClaimedError: Where the claim was taken over.
+            OutputError: Where it cannot be written.
+        """
         self.check()
         names = tuple(os.path.relpath(path, self._path.parent) for path in files)
         self._write(replace(self._mine, files=names))
@@ -170,13 +201,18 @@ class Claim:
             with suppress(OSError), self._path.open("r+b") as file:
                 if file.read() == self._content:
                     file.seek(0)
-                    file.write(self._content)  # the same: what counts is the time of the change
+                    # The same content: what counts is the time of the change.
+                    file.write(self._content)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left in a folder: claims, the files they were putting in place, and temporary files.
+    """Remove what killed processes left in a folder.
 
-    Nothing of a process that may be alive is touched.
+    That is claims, the files they were putting in place, and temporary files. Nothing of a process
+    that may be alive is touched.
+
+    Args:
+        folder: The folder.
     """
     with suppress(OSError):
         names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(".")]
@@ -249,7 +285,8 @@ def _is_stale(path: Path, content: bytes) -> bool:
 
 
 def _is_old(path: Path) -> bool:
-    """Whether a file was last written longer than `STALE_S` ago, by the clock of the file system that both times come from."""
+    """Whether a file was last written longer than `STALE_S` ago."""
+    # A new file gives the time by the file system's clock, which this machine's may not agree with.
     probe = part_of(path)
     try:
         probe.write_bytes(b"")

@@ -66,6 +66,8 @@ def temperature(raw: ArrayLike, target: ArrayLike) -> float:
     """
     logits, shares = _annotated(raw, target)
 
+    # Over the logarithm, steps are as fine for sure networks as for unsure ones.
+
     def loss(log_temperature: float) -> float:
         return loss_at(float(np.exp(log_temperature)), logits, shares)
 
@@ -107,7 +109,8 @@ def cross_fitted(raw: ArrayLike, target: ArrayLike, groups: ArrayLike | None = N
     heat_of_even = temperature(logits[~even], labels[~even])
     heat_of_odd = temperature(logits[even], labels[even])
     heats = np.where(even, heat_of_even, heat_of_odd)
-    names = tuple(str(i) for i in range(logits.shape[1]))
+    # The classes need no names here; decoding is the task's, so that there is one softmax.
+    names = tuple(map(str, range(logits.shape[1])))
     return Task("expr.fitted", names, "one_of").decode(logits / heats[:, None])
 
 
@@ -138,6 +141,7 @@ def _annotated(raw: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
             "a temperature needs at least 2 annotated faces with finite raw output, "
             f"got {len(logits)}; give more labelled faces"
         )
+    # Class numbers become shares, so that votes and numbers have one loss.
     if labels.ndim == 1:
         classes = labels.astype(np.intp)
         return logits, np.eye(logits.shape[1])[classes]

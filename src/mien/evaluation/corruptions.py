@@ -135,6 +135,7 @@ def _blur(image: Image, square: Square) -> Image:
 
 
 def _noise(image: Image, square: Square) -> Image:
+    # Grains grow with the face, so that a large picture is as hard to read as a small one.
     width, height = _scaled_size(image, GRAINS / square.side)
     # Seeded by the picture: the same picture gets the same noise, others get other noise.
     rng = np.random.default_rng(zlib.crc32(image.tobytes()))
@@ -162,6 +163,7 @@ def _grey(image: Image, _: Square) -> Image:
 
 
 def _tiny(image: Image, square: Square) -> Image:
+    # A face that is smaller already would be sharpened, not worsened.
     if square.side <= TINY:
         return image
     small = _to_uint8(_resize(image, *_scaled_size(image, TINY / square.side)))
@@ -170,6 +172,7 @@ def _tiny(image: Image, square: Square) -> Image:
 
 def _covered(image: Image, square: Square, towards: tuple[int, int]) -> Image:
     """Half of the square, on the side of `towards` (right, down), painted grey."""
+    # In the face's own directions: half of a rolled face is not half of the picture.
     axis = towards[0] * square.right + towards[1] * square.down
     across = np.array([-axis[1], axis[0]])
     half = square.side / 2
@@ -341,16 +344,19 @@ def robustness(
     for name in conditions:
         if name not in CONDITIONS:
             raise UnknownNameError("condition", name, CONDITIONS)
-    batches: dict[str, list[dict[str, Floats]]] = {name: [] for name in conditions}
+    batches: dict[str, list[dict[str, Floats]]] = {}
     for start in range(0, len(table), BATCH):
+        # All conditions of a batch at once: reading pictures costs more than changing them.
         pictures, points = _read_batch(table, start)
         for name in conditions:
-            batches[name].append(_score_under(CONDITIONS[name], score, pictures, points))
+            batches.setdefault(name, []).append(
+                _score_under(CONDITIONS[name], score, pictures, points)
+            )
         if progress:
             progress(min(start + BATCH, len(table)), len(table))
     results = {}
     for name in conditions:
-        evaluation = judge(tasks, _joined(batches[name]), table, rounds=rounds)
+        evaluation = judge(tasks, _joined(batches.get(name, ())), table, rounds=rounds)
         measures = {}
         for result in evaluation.tasks:
             for key in headlines(result.kind, result.graded):

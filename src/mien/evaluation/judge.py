@@ -91,7 +91,10 @@ def judge(
     sums = {task.key: data.group_sums(task) for task in tasks}
     _need_labels(sums)
     notes = _notes(sums, over)
-    results = tuple(_result(data, task) for task in sums.values() if task is not None)
+    results = []
+    for task_sums in sums.values():
+        if task_sums is not None:
+            results.append(_result(data, task_sums))
     parts: tuple[Part, ...] = ()
     gaps: dict[str, Gap] = {}
     if by:
@@ -102,7 +105,7 @@ def judge(
         intervals_over=over,
         rounds=rounds,
         seed=seed,
-        tasks=results,
+        tasks=tuple(results),
         by=by,
         parts=parts,
         gaps=gaps,
@@ -138,6 +141,7 @@ def headline(
         return data.protocol(watch).value
     sums = {task.family: data.group_sums(task) for task in tasks}
     _need_labels(sums)
+    # A misspelt measure and one without labels need different advice.
     family = watch.partition(".")[0]
     if family in sums and sums[family] is None:
         raise DataError(
@@ -196,6 +200,7 @@ def _notes(sums: Mapping[str, GroupSums | None], over: str) -> list[str]:
 def _absent_classes(sums: GroupSums, where: str) -> list[str]:
     """A note on the classes that no face shows, as they lower macro-F1."""
     names = sums.task.names
+    # With units and columns an absent one counts for nothing: their means leave it out.
     absent = [name for name, count in zip(names, sums.counts, strict=True) if not count]
     if sums.task.kind != "one_of" or not absent:
         return []
@@ -209,7 +214,10 @@ def _result(data: LabelledScores, sums: GroupSums) -> TaskResult:
     """Everything that is reported about one task."""
     task = sums.task
     whole: dict[str, Measure] = {}
-    by_name: dict[str, dict[str, Measure]] = {name: {} for name in task.names}
+    # Names without a measure are listed too, so that every report has the same rows.
+    by_name: dict[str, dict[str, Measure]] = {}
+    for name in task.names:
+        by_name[name] = {}
     for (name, key), measure in data.measured(sums).items():
         if name:
             by_name[name][key] = measure
@@ -230,7 +238,7 @@ def _result(data: LabelledScores, sums: GroupSums) -> TaskResult:
         faces=sums.faces,
         groups=int(sums.has_labels.sum()),
         measures=whole,
-        each=by_name,
+        by_name=by_name,
         **diagrams,
     )
 
@@ -272,6 +280,7 @@ def _by_people(
     # Values of any type are named by their text, so that 1 and "1" are one group.
     text = column.astype(str).to_numpy()
     names = sorted(set(text[known]))
+    # A column of numbers or file names would make a group of every face.
     if not 1 <= len(names) <= _MOST_GROUPS:
         raise DataError(
             f"column {by!r} makes {len(names)} groups of faces, 1 to {_MOST_GROUPS} can be "

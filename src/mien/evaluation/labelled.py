@@ -81,6 +81,7 @@ class LabelledScores:
             A copy with these faces, whose groups are numbered anew.
         """
         scores = {family: values[rows] for family, values in self.scores.items()}
+        # Groups of which no face is kept must not be drawn.
         number = pd.factorize(self.number[rows])[0]
         return replace(self, scores=scores, table=self.table[rows], number=number)
 
@@ -158,7 +159,9 @@ class LabelledScores:
             if term.task not in tasks:
                 tasks[term.task] = self._for_protocol(name, TASKS[term.task])
         # One draw of groups must serve all terms, so the tasks' sums stand side by side.
-        has_labels = np.any([sums.has_labels for sums in tasks.values()], axis=0)
+        has_labels = np.zeros(len(next(iter(tasks.values())).has_labels), np.bool_)
+        for sums in tasks.values():
+            has_labels |= sums.has_labels
         parts = np.hstack([sums.parts[has_labels] for sums in tasks.values()])
         value = _protocol_score(terms, tasks, parts.sum(axis=0)[None])
         draws = _protocol_score(terms, tasks, resampled(parts, self.rounds, self.seed))
@@ -175,6 +178,7 @@ class LabelledScores:
             raise LabelMismatchError(
                 f"protocol {name} does not fit {task.key}: {error}; leave the protocol out"
             ) from error
+        # Scoring the rest alone would give a figure that looks like the challenge's and is not.
         if sums is None:
             raise DataError(
                 f"protocol {name} needs labels of {protocol_task.key}; the table has none, "
@@ -223,6 +227,7 @@ def group_numbers(table: pd.DataFrame, groups: str) -> tuple[Numbers, str]:
         DataError: Where the table has no such column.
     """
     if groups == "auto":
+        # Faces of one video are alike in more than the person, so the video comes first.
         columns = [name for name in ("video", "subject") if name in table]
     else:
         columns = [] if groups == "face" else [groups]
@@ -251,11 +256,16 @@ def _task_of_family(tasks: Sequence[Task], family: str) -> Task | None:
 
 def _protocol_score(terms: Sequence[Term], tasks: Mapping[str, GroupSums], sums: Floats) -> Floats:
     """The weighted sum of terms (R,) from the tasks' sums side by side (R, S)."""
-    ends = np.cumsum([task_sums.parts.shape[1] for task_sums in tasks.values()])[:-1]
     by_task = {}
-    for key, part in zip(tasks, np.split(sums, ends, axis=1), strict=True):
-        by_task[key] = measures(tasks[key], part)
-    return np.asarray(sum(term.weight * by_task[term.task][OF_TERM[term.name]] for term in terms))
+    start = 0
+    for key, task_sums in tasks.items():
+        end = start + task_sums.parts.shape[1]
+        by_task[key] = measures(task_sums, sums[:, start:end])
+        start = end
+    score = np.zeros(len(sums))
+    for term in terms:
+        score += term.weight * by_task[term.task][OF_TERM[term.name]]
+    return score
 
 
 def _measure(value: Floats, draws: Floats, faces: int) -> Measure:
@@ -294,6 +304,7 @@ def _prediction(task: Task, scores: Mapping[str, Floats], target: Floats) -> Flo
         families = ", ".join(scores) or "nothing"
         raise DataError(f"no scores for {task.key}; the scores hold {families}")
     pred = np.asarray(scores[task.family])
+    # Broadcasting would compare scores with the labels of other faces.
     if pred.shape != target.shape:
         raise DataError(
             f"{task.key}: scores are {pred.shape}, the label table asks for {target.shape}; "

@@ -84,6 +84,7 @@ def video_folds(groups: ArrayLike, folds: int = 5, seed: int = 0) -> Codes:
     """
     if folds < 2:
         raise ValueError(f"an honest choice needs at least 2 folds, got {folds}")
+    # Whole videos: neighbouring frames are alike, and in two folds they would judge themselves.
     code, names = group_codes(groups, len(np.asarray(groups)))
     if len(names) < folds:
         raise DataError(
@@ -137,6 +138,7 @@ def nested(values: ArrayLike, fold: ArrayLike) -> Floats:
     """
     scores = np.asarray(values)
     number = _checked_folds(scores, fold)
+    # Fold f is what version f + 1 did not see: version 0 saw everything.
     rows = np.arange(len(number))
     return np.asarray(scores[number + 1, rows])
 
@@ -183,6 +185,7 @@ def tune(
     # A row with a single annotated unit is judged too: the measure drops what is NaN.
     labelled = ~np.isnan(labels.reshape(len(labels), -1)).all(axis=1)
     rows = [np.flatnonzero(seen & labelled) for seen in _rows_seen(number, len(inputs))]
+    # One pass over the candidates: their results for all rows are large, and only the best stay.
     best: list[_Best[P] | None] = [None] * len(inputs)
     # An array from `versions` holds one input for all, so one result serves all.
     shared = inputs.strides[0] == 0
@@ -192,9 +195,10 @@ def tune(
             if values is None or not shared:
                 values = np.asarray(apply(candidate, inputs[version]))
             figure = judge(values[seen], labels[seen]) if len(seen) else np.nan
-            previous = best[version]
+            # An undefined figure is neither better nor worse than another.
             if np.isnan(figure):
                 continue
+            previous = best[version]
             if previous is None or figure > previous.figure:
                 best[version] = _Best(figure, candidate, values)
     chosen = [choice for choice in best if choice is not None]
@@ -405,6 +409,7 @@ def _checked_folds(values: NDArray[Any], fold: ArrayLike) -> Codes:
             "a versioned array is (V, N, K) with a whole fold number for each row, "
             f"got {values.shape} and {number.shape}"
         )
+    # An empty fold would leave a version that saw every row, and nobody would notice.
     numbers = np.unique(number).tolist()
     if numbers != list(range(len(values) - 1)):
         raise DataError(

@@ -75,6 +75,7 @@ def draw(evaluation: Evaluation, about: About, path: Path) -> None:
     for start in range(0, len(names), _MOST_ACROSS):
         bands.append(_people(evaluation, names[start : start + _MOST_ACROSS]))
     heights = [band.height for band in bands]
+    # No pyplot: it would keep figures alive, and choose a window's backend for the caller.
     figure = Figure(
         figsize=(WIDTH / _DPI, sum(heights)),
         dpi=_DPI,
@@ -178,7 +179,8 @@ def _confusion(axes: Axes, result: TaskResult) -> None:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(counts):
         colour = _INK if count else _PALE
-        if shares[row, column] > 0.55:  # dark blue below
+        # Black cannot be read on the dark blues.
+        if shares[row, column] > 0.55:
             colour = "white"
         text = f"{count}"
         axes.text(column, row, text, ha="center", va="center", size=_SMALL, color=colour)
@@ -199,11 +201,13 @@ def _confusion(axes: Axes, result: TaskResult) -> None:
 
 def _reliability(axes: Axes, bins: Sequence[Bin]) -> None:
     """Accuracy against confidence; the area of a dot shows how many faces it stands for."""
-    used = [bin for bin in bins if bin.faces]
-    most = max((bin.faces for bin in used), default=1)
-    x = [bin.confidence for bin in used]
-    y = [bin.accuracy for bin in used]
-    areas = [25 + 170 * bin.faces / most for bin in used]
+    # Empty bins are NaN, which matplotlib leaves out.
+    x = np.array([bin.confidence for bin in bins])
+    y = np.array([bin.accuracy for bin in bins])
+    faces = np.array([bin.faces for bin in bins])
+    x, y, faces = x[faces > 0], y[faces > 0], faces[faces > 0]
+    # The area shows the count: by the radius, large bins would look larger than they are.
+    areas = 25 + 170 * faces / faces.max(initial=1)
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1.2, linestyle=_DASHES, zorder=1)
     axes.plot(x, y, color=_BLUE, linewidth=1.6, zorder=2)
     axes.scatter(
@@ -239,10 +243,10 @@ def _values(measures: Sequence[Measure]) -> list[float]:
 def _whiskers(measures: Sequence[Measure]) -> Any:
     """Lengths of the whiskers (2, N), 0 where there is no interval."""
     value = np.array(_values(measures))
-    low = np.array([measure.low for measure in measures])
-    high = np.array([measure.high for measure in measures])
+    ends = np.array([(measure.low, measure.high) for measure in measures]).reshape(-1, 2)
+    lengths = [value - ends[:, 0], ends[:, 1] - value]
     # A percentile interval need not hold the value, so a whisker may start beside the bar's end.
-    return np.nan_to_num(np.clip([value - low, high - value], 0, None))
+    return np.nan_to_num(np.clip(lengths, 0, None))
 
 
 def _upper_end(measure: Measure) -> float:
@@ -261,7 +265,7 @@ def _class_bars(axes: Axes, result: TaskResult) -> None:
     names = []
     measures = []
     for name in result.names:
-        measure = result.each[name]["f1"]
+        measure = result.by_name[name]["f1"]
         names.append(f"{_words(name)}  ({measure.faces})")
         measures.append(measure)
     _bars_across(axes, names, measures)
@@ -311,7 +315,8 @@ def _scalars(band: SubFigure, result: TaskResult) -> None:
 def _density(axes: Axes, result: TaskResult, name: str) -> None:
     """Faces by true and predicted value of a column."""
     counts = np.array(result.density[name], float).T
-    counts[counts == 0] = np.nan  # left white
+    # Left white: a logarithm has no colour for nothing.
+    counts[counts == 0] = np.nan
     most = max(int(np.nanmax(counts)), 2)
     low, high = result.low, result.high
     axes.plot((low, high), (low, high), color=_ORANGE, linewidth=1.2, linestyle=_DASHES, zorder=2)
@@ -334,7 +339,7 @@ def _density(axes: Axes, result: TaskResult, name: str) -> None:
     axes.set_yticks(ticks)
     _label_axes(axes, "true", "predicted")
     _style(axes, "both")
-    ccc = value_with_interval(result.each[name]["ccc"])
+    ccc = value_with_interval(result.by_name[name]["ccc"])
     _set_title(axes, f"{_words(name)}: {title('ccc')} {ccc}")
 
 
@@ -343,9 +348,9 @@ def _colour_bar(axes: Axes, image: Any, most: int) -> None:
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=_SMALL - 1, which="both")
-    powers = [10**i for i in range(6)]
+    powers = 10 ** np.arange(6)
     # A power close to the largest count would be printed over it.
-    bar.set_ticks([*(power for power in powers if power < most / 1.5), most])
+    bar.set_ticks([*powers[powers < most / 1.5], most])
     bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
     bar.ax.set_title("faces", size=_SMALL, color=_GREY, loc="left")
@@ -357,7 +362,7 @@ def _columns(axes: Axes, result: TaskResult) -> None:
     axes.set_axis_off()
     row = 0.8
     for name in result.names:
-        measures = result.each[name]
+        measures = result.by_name[name]
         faces = f"{measures['ccc'].faces:,} faces"
         text = _words(name)
         axes.text(0.08, row, text, size=_HEADING, weight="bold", color=_INK, va="center")
@@ -376,7 +381,7 @@ def _units(band: SubFigure, result: TaskResult) -> None:
     unit_measure = class_measures(result.kind, result.graded)[0]
     _set_band_title(band, f"{result.task}   {_titled_value(result, main)}")
     axes = band.add_subplot()
-    measures = [result.each[name][unit_measure] for name in result.names]
+    measures = [result.by_name[name][unit_measure] for name in result.names]
     _bars_up(axes, measures)
     if not result.graded:
         _prevalences(axes, result)
@@ -404,7 +409,7 @@ def _bars_up(axes: Axes, measures: Sequence[Measure]) -> None:
 
 
 def _prevalences(axes: Axes, result: TaskResult) -> None:
-    shares = [result.each[name]["prevalence"].value for name in result.names]
+    shares = [result.by_name[name]["prevalence"].value for name in result.names]
     axes.scatter(
         list(range(len(shares))),
         shares,
@@ -421,9 +426,7 @@ def _prevalences(axes: Axes, result: TaskResult) -> None:
 
 def _people(evaluation: Evaluation, names: Sequence[str]) -> _Band:
     """Bars of some headline measures for every group of people."""
-    few = False
-    for part in evaluation.parts:
-        few = few or any(measure.faces < FEW for measure in part.measures.values())
+    few = any(part.has_few_faces for part in evaluation.parts)
     hint = f"; * fewer than {FEW}: too few to compare" if few else ""
     heading = f"By {evaluation.by}   (faces{hint})"
 

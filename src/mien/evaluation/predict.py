@@ -168,12 +168,14 @@ def _read_batch(
     cells = rows["points"].tolist() if "points" in table else [None] * len(rows)
     pictures: list[Image] = []
     points: list[Floats | None] = []
+    # Counted from the table's start, as the reader of a message counts.
     for row, (image, cell) in enumerate(zip(rows["image"].tolist(), cells, strict=True), start):
         try:
             pictures.append(read_picture(image))
         except DataError as error:
             if not skip_unreadable:
                 raise DataError(f"row {row} of the label table: {error}") from error
+            # Encoded pictures have no name of their own.
             reading.unreadable.append(image if isinstance(image, str) else f"row {row}")
             continue
         points.append(five_points(cell, row))
@@ -185,6 +187,7 @@ def _read_batch(
 def _reading_notes(rows: int, reading: _Reading) -> list[str]:
     whole = len(reading.rows) - reading.aligned
     notes = [f"{reading.aligned} faces were aligned by five points, {whole} read as whole pictures"]
+    # Every name would fill pages when a folder is missing.
     lost = reading.unreadable
     if lost:
         more = f", and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mien import __version__
 from mien.evaluation.measures import class_measures, title
-from mien.evaluation.results import FEW, Evaluation, Measure, Part, TaskResult, mean_over_runs
+from mien.evaluation.results import FEW, Evaluation, Measure, TaskResult, mean_over_runs
 from mien.files import atomic_write
 
 __all__ = ["About", "Report", "markdown", "number", "value_with_interval", "write_report"]
@@ -96,6 +96,7 @@ def markdown(evaluations: Sequence[Evaluation], about: About) -> str:
     """
     # Also for a single run: it is what refuses an empty list.
     runs = mean_over_runs(evaluations)
+    # Details such as the confusion matrix have no mean that could be read, so one run shows them.
     first = evaluations[0]
     lines = [f"# {about.run} on {about.data}, {about.split}", ""]
     lines += _overview(first, about)
@@ -133,7 +134,7 @@ def write_report(evaluations: Sequence[Evaluation], about: About, stem: Path) ->
     text_path = stem.with_name(stem.name + ".md")
     json_path = stem.with_name(stem.name + ".json")
     atomic_write(text_path, text.encode())
-    atomic_write(json_path, (report.model_dump_json(indent=1) + "\n").encode())
+    atomic_write(json_path, (report.model_dump_json(indent=1, by_alias=True) + "\n").encode())
     return text_path, json_path
 
 
@@ -174,6 +175,7 @@ def _runs(records: Sequence[tuple[str, str, str, float, float, int]]) -> list[st
     """Mean and standard deviation over runs, of whole tasks only."""
     rows = []
     for task, name, measure, mean, sd, runs in records:
+        # Classes, units and columns would make a table that nobody reads; the JSON has them.
         if name:
             continue
         shown = measure if task == "protocol" else title(measure)
@@ -214,10 +216,9 @@ def _classes(result: TaskResult) -> list[str]:
     """A row of measures for every class, unit or column."""
     shown = class_measures(result.kind, result.graded)
     rows = []
-    for name, measures in result.each.items():
+    for name, measures in result.by_name.items():
         faces = measures[shown[0]].faces
-        values = [value_with_interval(measures[key]) for key in shown]
-        rows.append((name, str(faces), *values))
+        rows.append((name, str(faces), *(value_with_interval(measures[key]) for key in shown)))
     return _table((_NAMES_ARE[result.kind], "faces", *map(title, shown)), rows)
 
 
@@ -250,7 +251,7 @@ def _groups_of_people(evaluation: Evaluation) -> list[str]:
         cells = [_group_cell(part.measures.get(name)) for name in names]
         rows.append((part.name, *cells))
     lines += _table((str(evaluation.by), *map(title, names)), rows)
-    if any(_has_few_faces(part) for part in evaluation.parts):
+    if any(part.has_few_faces for part in evaluation.parts):
         lines += [f"\\* fewer than {FEW} faces: too few to compare, and left out of the gaps.", ""]
     if evaluation.gaps:
         lines += ["Chance alone makes every gap larger than 0: compare the intervals.", ""]
@@ -263,10 +264,6 @@ def _group_cell(measure: Measure | None) -> str:
         return _UNDEFINED
     star = "*" if measure.faces < FEW else ""
     return f"{value_with_interval(measure)}, {measure.faces}{star}"
-
-
-def _has_few_faces(part: Part) -> bool:
-    return any(measure.faces < FEW for measure in part.measures.values())
 
 
 def _gaps(evaluation: Evaluation) -> list[str]:

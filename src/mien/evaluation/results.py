@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mien.errors import DataError
 from mien.evaluation.measures import headlines
@@ -41,7 +41,8 @@ Number = Annotated[float, BeforeValidator(_none_as_nan)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A key that is not known belongs to another version, and must not be dropped in silence.
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Measure(_Strict):
@@ -86,7 +87,8 @@ class TaskResult(_Strict):
         faces: Annotated faces.
         groups: Groups of faces, such as videos, that the intervals were drawn over.
         measures: Measures of the whole task, by key.
-        each: Measures of every class, unit or column, by its name and their key.
+        by_name: Measures of every class, unit or column, by its name and their key; ``each`` in
+            JSON.
         confusion: (K, K) faces, true class by row; empty unless the task is ``one_of``.
         reliability: Bins (0, 1/15], (1/15, 2/15], …; empty unless the task is ``one_of``.
         density: For each column of a ``scalar`` task (40, 40) faces, true value by row, predicted
@@ -102,7 +104,10 @@ class TaskResult(_Strict):
     faces: int
     groups: int
     measures: dict[str, Measure]
-    each: dict[str, dict[str, Measure]]
+    # The name in JSON is older than the name here, and reports that were written keep it.
+    by_name: dict[str, dict[str, Measure]] = Field(
+        validation_alias="each", serialization_alias="each"
+    )
     confusion: tuple[tuple[int, ...], ...] = ()
     reliability: tuple[Bin, ...] = ()
     density: dict[str, tuple[tuple[int, ...], ...]] = {}
@@ -118,6 +123,11 @@ class Part(_Strict):
 
     name: str
     measures: dict[str, Measure]
+
+    @property
+    def has_few_faces(self) -> bool:
+        """Whether any measure rests on fewer than `FEW` faces."""
+        return any(measure.faces < FEW for measure in self.measures.values())
 
 
 class Gap(_Strict):
@@ -183,6 +193,7 @@ def mean_over_runs(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     Raises:
         DataError: Without a run, or where runs judged different tasks.
     """
+    # A mean over runs of which some lack a task would compare other things.
     judged: set[tuple[str, ...]] = set()
     for run in evaluations:
         judged.add(tuple(result.task for result in run.tasks))
@@ -195,9 +206,10 @@ def mean_over_runs(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     for run in evaluations:
         for result in run.tasks:
             rows += _rows(result.task, "", result.measures)
-            for name, measures in result.each.items():
+            for name, measures in result.by_name.items():
                 rows += _rows(result.task, name, measures)
         rows += _rows("protocol", "", run.protocols)
+    # pandas leaves NaN out, so a measure that is undefined in one run is averaged over the others.
     keys = ["task", "name", "measure"]
     table = pd.DataFrame(rows, columns=[*keys, "value"])
     values = table.groupby(keys, sort=False)["value"]
@@ -208,4 +220,7 @@ _Row = tuple[str, str, str, float]
 
 
 def _rows(task: str, name: str, measures: Mapping[str, Measure]) -> list[_Row]:
-    return [(task, name, key, measure.value) for key, measure in measures.items()]
+    rows: list[_Row] = []
+    for key, measure in measures.items():
+        rows.append((task, name, key, measure.value))
+    return rows

@@ -211,7 +211,7 @@ def _each(result: TaskResult) -> list[tuple[str, Measure]]:
     measure = class_measures(result.kind, result.graded)[0]
     return [
         (f"{title(f'{result.family}.{measure}')} {name}", row[measure])
-        for name, row in result.each.items()
+        for name, row in result.by_name.items()
     ]
 
 
