@@ -79,6 +79,7 @@ def get_supported_engines() -> list[str]:
 
 def _bundle(model_name: str | Path) -> str | Path:
     """Name or folder of the bundle that a model's name stands for."""
+    # EmotiEffLib's names come first: a folder of that name changes nothing.
     if isinstance(model_name, str) and model_name in _MODELS:
         return _MODELS[model_name]
     if str(model_name) in {*_MODELS.values(), *bundles()} or Path(model_name).is_dir():
@@ -129,18 +130,25 @@ class EmotiEffLibRecognizer:
         # The same resize as in EmotiEffLib, whatever the card asks for.
         pixels = card.pixels.model_copy(update={"resize": "linear"})
         self._model.card = card.model_copy(update={"pixels": pixels})
-        names = {task.family: task.names for task in self._model.tasks}
-        if "expr" not in names:
-            raise BundleError(
-                f"{card.name} predicts no expressions; use one of: {', '.join(get_model_list())}"
-            )
-        labels = map(str.capitalize, names["expr"])
+        # EmotiEffLib writes its labels with a capital.
+        labels = map(str.capitalize, self._expressions())
         self.idx_to_emotion_class = dict(enumerate(labels))
         self.is_mtl = TASKS["va"] in self._model.tasks
         self.img_size = card.pixels.size
         families = ("expr", "va") if self.is_mtl else ("expr",)
-        self.classifier_weights, self.classifier_bias = _last_layer(
-            card, read_bundle(bundle)[1], families
+        _, network = read_bundle(bundle)
+        weights, bias = _last_layer(card, network, families)
+        self.classifier_weights = weights
+        self.classifier_bias = bias
+
+    def _expressions(self) -> tuple[str, ...]:
+        """Names of the expressions; BundleError where the model predicts none."""
+        for task in self._model.tasks:
+            if task.family == "expr":
+                return task.names
+        raise BundleError(
+            f"{self._model.card.name} predicts no expressions; "
+            f"use one of: {', '.join(get_model_list())}"
         )
 
     def extract_features(self, face_img: Image | list[Image]) -> Floats32:
@@ -193,7 +201,8 @@ class EmotiEffLibRecognizer:
             )
         scores = np.asarray(features @ self.classifier_weights.T + self.classifier_bias)
         expressions = scores[:, : len(self.idx_to_emotion_class)]
-        labels = [self.idx_to_emotion_class[int(i)] for i in expressions.argmax(axis=1)]
+        top = expressions.argmax(axis=1).tolist()
+        labels = [self.idx_to_emotion_class[number] for number in top]
         if not logits:
             # `expressions` is a view: this changes its columns of `scores`.
             odds = np.exp(expressions - expressions.max(axis=1, keepdims=True))
@@ -287,6 +296,7 @@ def _last_layer(
 
     Raises BundleError where more than one linear layer lies between.
     """
+    # The layer is read from the file: an engine gives outputs, and not its weights.
     graph = onnx.load_model_from_string(network).graph
     producers = {node.output[0]: node for node in graph.node}
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -314,9 +324,9 @@ def _linear_layer(node: Any, tensors: dict[str, Any]) -> tuple[Floats32, Floats3
     source, weight_name, bias_name = node.input
     if source != "features" or weight_name not in tensors or bias_name not in tensors:
         return None
-    attributes = {
-        attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
-    }
+    attributes = {}
+    for attribute in node.attribute:
+        attributes[attribute.name] = helper.get_attribute_value(attribute)
     scaled = attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0
     if attributes.get("transA") or scaled:
         return None

@@ -14,6 +14,9 @@ from mien.files import AtomicFile, wrap_os_errors
 __all__ = ["film", "portrait"]
 
 Image = NDArray[np.uint8]
+# Size of the clip, px.
+_WIDTH = 640
+_HEIGHT = 360
 
 
 def portrait() -> Image:
@@ -22,8 +25,8 @@ def portrait() -> Image:
     Returns:
         RGB uint8 (512, 512, 3).
     """
-    packed = np.frombuffer(files("mien").joinpath("portrait.webp").read_bytes(), np.uint8)
-    picture = cv2.imdecode(packed, cv2.IMREAD_COLOR_RGB)
+    content = files("mien").joinpath("portrait.webp").read_bytes()
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert picture is not None
     return np.asarray(picture, np.uint8)
 
@@ -48,15 +51,16 @@ def film(path: Path, seconds: float = 6.0, rate: int = 25) -> Path:
     with wrap_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with AtomicFile(path) as part, av.open(str(part), "w", format="mp4") as container:
-        stream = container.add_stream(
-            "libx264", rate=rate, options={"crf": "18", "preset": "veryfast"}
-        )
-        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        options = {"crf": "18", "preset": "veryfast"}
+        stream = container.add_stream("libx264", rate=rate, options=options)
+        stream.width = _WIDTH
+        stream.height = _HEIGHT
+        stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, rate)
-        for i in range(round(seconds * rate)):
-            pixels = _view(picture, i / (seconds * rate))
+        for number in range(round(seconds * rate)):
+            pixels = _view(picture, number / (seconds * rate))
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts = i
+            frame.pts = number
             container.mux(stream.encode(frame))
         # The encoder holds frames back until it is told that none follow.
         container.mux(stream.encode())
@@ -69,9 +73,11 @@ def _view(picture: Image, phase: float) -> Image:
     zoom = 1.25 + 0.35 * np.sin(2 * turn)
     # After the middle the camera looks away for a while: the table then has rows without a face.
     away = 620 * np.clip((0.24 - abs(phase - 0.62)) / 0.16, 0, 1)
-    middle = (224 + 30 * np.cos(turn) + away, 130 + 20 * np.sin(3 * turn))
-    matrix = cv2.getRotationMatrix2D(middle, 12 * np.sin(turn), zoom)
-    matrix[:, 2] += np.array([320, 180]) - middle
-    return np.asarray(
-        cv2.warpAffine(picture, matrix, (640, 360), borderMode=cv2.BORDER_REPLICATE), np.uint8
-    )
+    # Where the camera looks, px of the portrait; the face is near (224, 130).
+    x = 224 + 30 * np.cos(turn) + away
+    y = 130 + 20 * np.sin(3 * turn)
+    matrix = cv2.getRotationMatrix2D((x, y), 12 * np.sin(turn), zoom)
+    matrix[:, 2] += np.array([_WIDTH / 2 - x, _HEIGHT / 2 - y])
+    size = (_WIDTH, _HEIGHT)
+    view = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(view, np.uint8)

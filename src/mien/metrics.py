@@ -39,17 +39,19 @@ def _annotated(pred: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
 
     Raises ValueError where they do not fit together.
     """
-    p, t = np.asarray(pred, np.float64), np.asarray(target, np.float64)
+    p = np.asarray(pred, np.float64)
+    t = np.asarray(target, np.float64)
     if p.shape != t.shape:
         raise ValueError(f"pred and target must have one shape, got {p.shape} and {t.shape}")
-    seen = ~np.isnan(t)
-    missing = int(np.isnan(p[seen]).sum())
+    annotated = ~np.isnan(t)
+    missing = int(np.isnan(p[annotated]).sum())
+    # Dropping them would reward a model that stays silent on hard frames.
     if missing:
         raise ValueError(
             f"pred is NaN in {missing} annotated entries; "
             "a missing prediction must be filled, not dropped"
         )
-    return p[seen], t[seen]
+    return p[annotated], t[annotated]
 
 
 def _mean(values: Floats) -> float:
@@ -79,7 +81,10 @@ def ccc(pred: ArrayLike, target: ArrayLike) -> float:
     # A common shift changes nothing, but makes equal constants exactly 0.
     p, t = p - t[0], t - t[0]
     spread = p.var() + t.var() + (p.mean() - t.mean()) ** 2
-    return float(2 * np.mean((p - p.mean()) * (t - t.mean())) / spread) if spread else NAN
+    if not spread:
+        return NAN
+    covariance = np.mean((p - p.mean()) * (t - t.mean()))
+    return float(2 * covariance / spread)
 
 
 def pearson(pred: ArrayLike, target: ArrayLike) -> float:
@@ -101,7 +106,8 @@ def pearson(pred: ArrayLike, target: ArrayLike) -> float:
     p, t = _annotated(pred, target)
     if p.size < 2 or np.ptp(p) == 0 or np.ptp(t) == 0:
         return NAN
-    p, t = p - p.mean(), t - t.mean()
+    p = p - p.mean()
+    t = t - t.mean()
     return float(p @ t / np.sqrt((p @ p) * (t @ t)))
 
 
@@ -142,19 +148,25 @@ def f1(pred: ArrayLike, target: ArrayLike) -> float:
     0.5
     """
     p, t = _annotated(pred, target)
-    _only(np.concatenate([p, t]), (0, 1), "f1 compares decisions, 0 or 1; apply a threshold first")
+    hint = "f1 compares decisions, 0 or 1; apply a threshold first"
+    _check_values(np.concatenate([p, t]), (0, 1), hint)
     return _f1(p == 1, t == 1)
 
 
 def _f1(p: NDArray[np.bool_], t: NDArray[np.bool_]) -> float:
+    # 2 TP + FP + FN: each true positive is counted on both sides.
     positives = int(p.sum()) + int(t.sum())
-    return 2 * int((p & t).sum()) / positives if positives else NAN
+    if not positives:
+        return NAN
+    true_positives = int((p & t).sum())
+    return 2 * true_positives / positives
 
 
-def _only(values: Floats, known: Sequence[int], hint: str) -> None:
-    strange = ~np.isin(values, list(known))
-    if strange.any():
-        raise ValueError(f"found {values[strange].min():g}, but {hint}")
+def _check_values(values: Floats, known: Sequence[int], hint: str) -> None:
+    """Raise ValueError, which ends with `hint`, for a value that is not among the known."""
+    unknown = values[~np.isin(values, list(known))]
+    if unknown.size:
+        raise ValueError(f"found {unknown.min():g}, but {hint}")
 
 
 def class_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> Floats:
@@ -175,12 +187,9 @@ def class_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> Floa
     [0.667, 0.667, nan]
     """
     p, t = _annotated(pred, target)
-    _only(
-        np.concatenate([p, t]),
-        classes,
-        f"classes are {list(classes)}; remap by name with Task.column_index",
-    )
-    return np.array([_f1(p == c, t == c) for c in classes])
+    hint = f"classes are {list(classes)}; remap by name with Task.column_index"
+    _check_values(np.concatenate([p, t]), classes, hint)
+    return np.array([_f1(p == number, t == number) for number in classes])
 
 
 def macro_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> float:
@@ -205,7 +214,9 @@ def macro_f1(pred: ArrayLike, target: ArrayLike, classes: Sequence[int]) -> floa
     0.444
     """
     _, t = _annotated(pred, target)
-    return _mean(np.nan_to_num(class_f1(pred, target, classes))) if t.size else NAN
+    if not t.size:
+        return NAN
+    return _mean(np.nan_to_num(class_f1(pred, target, classes)))
 
 
 def au_f1(pred: ArrayLike, target: ArrayLike) -> Floats:
@@ -246,16 +257,19 @@ def mean_au_f1(pred: ArrayLike, target: ArrayLike) -> float:
     0.5
     """
     scores = np.nan_to_num(au_f1(pred, target))
-    return _mean(scores[~np.isnan(np.asarray(target, np.float64)).all(axis=0)])
+    annotated = ~np.isnan(np.asarray(target, np.float64))
+    return _mean(scores[annotated.any(axis=0)])
 
 
 def _by_column(
     metric: Callable[[Floats, Floats], float], pred: ArrayLike, target: ArrayLike
 ) -> Floats:
-    p, t = np.asarray(pred, np.float64), np.asarray(target, np.float64)
+    p = np.asarray(pred, np.float64)
+    t = np.asarray(target, np.float64)
     if p.shape != t.shape or p.ndim != 2:
         raise ValueError(f"pred and target must both be (N, K), got {p.shape} and {t.shape}")
-    return np.array([metric(p[:, k], t[:, k]) for k in range(p.shape[1])])
+    scores = [metric(p[:, column], t[:, column]) for column in range(p.shape[1])]
+    return np.array(scores)
 
 
 def ece(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> float:
@@ -277,21 +291,28 @@ def ece(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> float:
     >>> round(ece([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]], [0, 1, 1]), 3)
     0.333
     """
-    p, t = np.asarray(probabilities, np.float64), np.asarray(target, np.float64)
+    p = np.asarray(probabilities, np.float64)
+    t = np.asarray(target, np.float64)
     if p.ndim != 2 or t.shape != p.shape[:1]:
         raise ValueError(
             f"probabilities must be (N, K) and target (N,), got {p.shape} and {t.shape}"
         )
-    seen = ~np.isnan(t)
-    p, t = p[seen], t[seen]
+    annotated = ~np.isnan(t)
+    p, t = p[annotated], t[annotated]
+    # Written so that NaN is refused, too.
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(
             "probabilities must lie within 0..1; decode the raw output with Task.decode first"
         )
-    top = p.max(axis=1)
-    surplus = top - (p.argmax(axis=1) == t)
-    bin_of = np.clip(np.ceil(top * bins).astype(np.intp) - 1, 0, bins - 1)
-    return float(np.abs(np.bincount(bin_of, weights=surplus)).sum() / t.size) if t.size else NAN
+    if not t.size:
+        return NAN
+    confidence = p.max(axis=1)
+    correct = p.argmax(axis=1) == t
+    # Bins are open below and closed above; 0 belongs to the first.
+    bin_numbers = np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
+    # |mean confidence - accuracy| of a bin, times its share of the rows, needs only this sum.
+    surplus = np.bincount(bin_numbers, weights=confidence - correct)
+    return float(np.abs(surplus).sum() / t.size)
 
 
 def bootstrap(
@@ -325,20 +346,25 @@ def bootstrap(
     (0.0, 1.0)
     """
     tables: list[NDArray[Any]] = [np.asarray(array) for array in arrays]
-    names, number = np.unique(np.asarray(groups), return_inverse=True)
-    if {len(table) for table in tables} != {len(number)}:
-        lengths = [len(table) for table in tables]
-        raise ValueError(f"arrays and groups must have one length, got {lengths} and {len(number)}")
-    rows = np.split(np.argsort(number, kind="stable"), np.bincount(number).cumsum()[:-1])
+    names, group_of_row = np.unique(np.asarray(groups), return_inverse=True)
+    lengths = [len(table) for table in tables]
+    if set(lengths) != {len(group_of_row)}:
+        raise ValueError(
+            f"arrays and groups must have one length, got {lengths} and {len(group_of_row)}"
+        )
     if len(names) < 2:
         return NAN, NAN
+    by_group = np.argsort(group_of_row, kind="stable")
+    rows = np.split(by_group, np.bincount(group_of_row).cumsum()[:-1])
     draws = np.random.default_rng(seed).integers(len(names), size=(rounds, len(names)))
-    picked = (np.concatenate([rows[g] for g in draw]) for draw in draws)
-    values = np.array([metric(*(table[pick] for table in tables)) for pick in picked])
+    values = np.empty(rounds)
+    for number, draw in enumerate(draws):
+        picked = np.concatenate([rows[group] for group in draw])
+        values[number] = metric(*[table[picked] for table in tables])
     values = values[~np.isnan(values)]
-    low, high = (
-        np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if values.size else (NAN, NAN)
-    )
+    if not values.size:
+        return NAN, NAN
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -405,22 +431,28 @@ class Protocol:
 
 def _macro(task: str, weight: float = 1.0) -> Term:
     classes = range(len(TASKS[task].names))
-    return Term("macro_f1", task, lambda pred, target: macro_f1(pred, target, classes), weight)
+
+    def metric(pred: ArrayLike, target: ArrayLike) -> float:
+        return macro_f1(pred, target, classes)
+
+    return Term("macro_f1", task, metric, weight)
 
 
 def _columns(task: str, metric: Callable[[ArrayLike, ArrayLike], float]) -> tuple[Term, ...]:
     """A term for each name of a task; together they are the mean over its names."""
 
-    def of(column: int) -> Callable[[ArrayLike, ArrayLike], float]:
-        return lambda pred, target: metric(
-            np.asarray(pred)[:, column], np.asarray(target)[:, column]
-        )
+    def on_column(column: int) -> Callable[[ArrayLike, ArrayLike], float]:
+        def metric_of_column(pred: ArrayLike, target: ArrayLike) -> float:
+            return metric(np.asarray(pred)[:, column], np.asarray(target)[:, column])
+
+        return metric_of_column
 
     names = TASKS[task].names
-    return tuple(
-        Term(f"{metric.__name__}_{name}", task, of(column), 1 / len(names))
-        for column, name in enumerate(names)
-    )
+    terms = []
+    for column, name in enumerate(names):
+        term_name = f"{metric.__name__}_{name}"
+        terms.append(Term(term_name, task, on_column(column), 1 / len(names)))
+    return tuple(terms)
 
 
 _VA: Final = _columns("va", ccc)
@@ -437,11 +469,18 @@ _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
         Term("au_f1", "au.abaw12", mean_au_f1, 0.5),
         Term("accuracy", "au.abaw12", accuracy, 0.5),
     ),
-    **{
-        f"abaw{year}.{key}": terms
-        for year in range(2022, 2026)
-        for key, terms in (("expr", _EXPR), ("va", _VA), ("au", _AU))
-    },
+    "abaw2022.expr": _EXPR,
+    "abaw2022.va": _VA,
+    "abaw2022.au": _AU,
+    "abaw2023.expr": _EXPR,
+    "abaw2023.va": _VA,
+    "abaw2023.au": _AU,
+    "abaw2024.expr": _EXPR,
+    "abaw2024.va": _VA,
+    "abaw2024.au": _AU,
+    "abaw2025.expr": _EXPR,
+    "abaw2025.va": _VA,
+    "abaw2025.au": _AU,
     "abaw2022.mtl": _VA + _EXPR + _AU,
     "abaw2022.lsd": (_macro("expr.lsd6"),),
     "abaw2024.mtl": _VA + _EXPR + _AU,

@@ -74,7 +74,8 @@ class Face:
     track: int | None = None
 
     def __repr__(self) -> str:
-        box = ", ".join(f"{value:.1f}" for value in self.box)
+        x, y, w, h = self.box
+        box = f"{x:.1f}, {y:.1f}, {w:.1f}, {h:.1f}"
         points = np.shape(self.points)
         confidence = f"{self.confidence:.2f}"
         return f"Face(box=({box}), points={points}, confidence={confidence}, track={self.track})"
@@ -103,7 +104,8 @@ class Reading:
     raw: Mapping[str, Floats]
 
     def __repr__(self) -> str:
-        scores = ", ".join(f"{family!r}: {_few(values)}" for family, values in self.scores.items())
+        shown = [f"{family!r}: {_few(values)}" for family, values in self.scores.items()]
+        scores = ", ".join(shown)
         smoothed = ", smoothed" if self.raw else ""
         position = f"{self.source!r}, frame={self.frame}, time_s={self.time_s:g}"
         status = f"status={self.status.value}, face={self.face}"
@@ -112,7 +114,9 @@ class Reading:
 
 def _few(values: Floats) -> str:
     """Scores to two decimals; of more than eight the first three and how many there are."""
-    if len(values) <= 8:
-        return f"[{', '.join(f'{value:.2f}' for value in values)}]"
-    first = ", ".join(f"{value:.2f}" for value in values[:3])
-    return f"[{first}, … {len(values)}]"
+    # Sets of expressions fit on a line; action units and features do not.
+    is_short = len(values) <= 8
+    shown = [f"{value:.2f}" for value in (values if is_short else values[:3])]
+    if not is_short:
+        shown.append(f"… {len(values)}")
+    return f"[{', '.join(shown)}]"

@@ -4,6 +4,7 @@ This is the one home of label order. Two sets are only ever matched by name (`Ta
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, Literal, get_args
 from warnings import warn
 
@@ -70,7 +71,9 @@ class Task:
         >>> TASKS["va"].columns, TASKS["expr.lsd6"].columns[0], TASKS["au.abaw12"].columns[0]
         (('valence', 'arousal'), 'expr_anger', 'AU01')
         """
-        prefix = f"{self.family}_" if self.kind == "one_of" or self.family == "ce" else ""
+        # Words such as "anger" need their family, "valence" and "AU01" do not.
+        prefixed = self.kind == "one_of" or self.family == "ce"
+        prefix = f"{self.family}_" if prefixed else ""
         return tuple(prefix + name for name in self.names)
 
     def decode(self, raw: Floats) -> Floats:
@@ -134,7 +137,8 @@ def _expr(key: str, names: str) -> Task:
 
 
 def _au(key: str, *numbers: int) -> Task:
-    return Task(f"au.{key}", tuple(f"AU{n:02d}" for n in numbers), "any_of")
+    names = tuple(f"AU{number:02d}" for number in numbers)
+    return Task(f"au.{key}", names, "any_of")
 
 
 # Du, Tao & Martinez (2014), in the order of the compound-expression tracks of ABAW6 and ABAW7
@@ -149,34 +153,33 @@ COMPOUNDS: Final[dict[str, tuple[str, str]]] = {
     "sadly_angry": ("sadness", "anger"),
 }
 
-TASKS: Final[dict[str, Task]] = {
-    t.key: t
-    for t in (
-        _expr("ferplus8", "neutral happiness surprise sadness anger disgust fear contempt"),
-        # Alphabetical: the order of the HSEmotion networks, not of AffectNet's own files.
-        _expr("affectnet8", "anger contempt disgust fear happiness neutral sadness surprise"),
-        _expr("affectnet7", "anger disgust fear happiness neutral sadness surprise"),
-        _expr("abaw8", "neutral anger disgust fear happiness sadness surprise other"),
-        _expr("abaw7", "neutral anger disgust fear happiness sadness surprise"),
-        _expr("lsd6", "anger disgust fear happiness sadness surprise"),
-        Task("va", ("valence", "arousal"), "scalar", low=-1.0),
-        _au("abaw12", 1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26),
-        Task("ce.abaw7", tuple(COMPOUNDS), "one_of"),
-        # Of a whole clip: emotional reactions of ABAW5 (Hume-Reaction), emotional mimicry of ABAW6
-        # and ABAW8 (Hume-Vidmimic2).
-        Task(
-            "emi.abaw5",
-            ("adoration", "amusement", "anxiety", "disgust", "empathic_pain", "fear", "surprise"),
-            "scalar",
-        ),
-        Task(
-            "emi.abaw6",
-            ("admiration", "amusement", "determination", "empathic_pain", "excitement", "joy"),
-            "scalar",
-        ),
-        Task("ah.abaw8", ("ambivalence_hesitancy",), "any_of"),
-    )
-}
+_ALL_TASKS: Final = (
+    _expr("ferplus8", "neutral happiness surprise sadness anger disgust fear contempt"),
+    # Alphabetical: the order of the HSEmotion networks, not of AffectNet's own files.
+    _expr("affectnet8", "anger contempt disgust fear happiness neutral sadness surprise"),
+    _expr("affectnet7", "anger disgust fear happiness neutral sadness surprise"),
+    _expr("abaw8", "neutral anger disgust fear happiness sadness surprise other"),
+    _expr("abaw7", "neutral anger disgust fear happiness sadness surprise"),
+    _expr("lsd6", "anger disgust fear happiness sadness surprise"),
+    Task("va", ("valence", "arousal"), "scalar", low=-1.0),
+    _au("abaw12", 1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26),
+    Task("ce.abaw7", tuple(COMPOUNDS), "one_of"),
+    # Of a whole clip: emotional reactions of ABAW5 (Hume-Reaction), emotional mimicry of ABAW6
+    # and ABAW8 (Hume-Vidmimic2).
+    Task(
+        "emi.abaw5",
+        ("adoration", "amusement", "anxiety", "disgust", "empathic_pain", "fear", "surprise"),
+        "scalar",
+    ),
+    Task(
+        "emi.abaw6",
+        ("admiration", "amusement", "determination", "empathic_pain", "excitement", "joy"),
+        "scalar",
+    ),
+    Task("ah.abaw8", ("ambivalence_hesitancy",), "any_of"),
+)
+TASKS: Final[dict[str, Task]] = {task.key: task for task in _ALL_TASKS}
+"""All tasks by key."""
 
 
 COMPOUND_SCORES: Final = Task("ce.pairs7", tuple(COMPOUNDS), "scalar", low=0.0, high=0.5)
@@ -253,21 +256,20 @@ def compound_scores(expr: Floats, names: tuple[str, ...], mean: Mean = "arithmet
     >>> compound_scores(face, names, "harmonic").round(2).tolist()
     [[0.15, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0]]
     """
-    parts = Task(
-        "ce.parts",
-        tuple(dict.fromkeys(part for pair in COMPOUNDS.values() for part in pair)),
-        "one_of",
-    )
-    shares = expr[:, parts.column_index(names)]
-    pairs = np.array([[parts.names.index(part) for part in pair] for pair in COMPOUNDS.values()])
-    first, second = np.moveaxis(shares[:, pairs], 2, 0)
+    # All members in one look-up, so that a missing one is an error that names all missing ones.
+    members = tuple(dict.fromkeys(chain.from_iterable(COMPOUNDS.values())))
+    columns = Task("ce.parts", members, "one_of").column_index(names)
+    column_of = dict(zip(members, columns, strict=True))
+    first = expr[:, [column_of[pair[0]] for pair in COMPOUNDS.values()]]
+    second = expr[:, [column_of[pair[1]] for pair in COMPOUNDS.values()]]
     if mean == "arithmetic":
         return np.asarray((first + second) / 2)
     if mean == "geometric":
+        # Roots before the product, which could underflow.
         return np.asarray(np.sqrt(first) * np.sqrt(second))
     if mean == "harmonic":
-        both = first + second
-        return np.asarray(
-            2 * first * np.divide(second, both, out=np.zeros_like(both), where=both > 0)
-        )
+        total = first + second
+        # 0 where both members are.
+        share = np.divide(second, total, out=np.zeros_like(total), where=total > 0)
+        return np.asarray(2 * first * share)
     raise UnknownNameError("mean", mean, MEANS)
