@@ -41,6 +41,7 @@ Floats32 = NDArray[np.float32]
 _DEFAULT: Final = "enet_b0_8_best_vgaf"
 _ENGINE: Final = "onnx"
 _DEVICE: Final = "cpu"
+# mien's names of EmotiEffLib's models, in EmotiEffLib's order: callers take the first.
 _MODELS: Final = {
     "enet_b0_8_best_vgaf": "emotieffnet-b0-vgaf",
     "enet_b0_8_best_afew": "emotieffnet-b0-afew",
@@ -50,7 +51,6 @@ _MODELS: Final = {
     "mbf_va_mtl": "mt-mobilefacenet",
     "mobilevit_va_mtl": "mt-mobilevit",
 }
-"""mien's names of EmotiEffLib's models, in EmotiEffLib's order: callers take the first."""
 
 
 def get_model_list() -> list[str]:

@@ -13,7 +13,7 @@ from mien.bundles.card import AffectCard, AnyCard, FaceCard, SystemCard
 from mien.bundles.readme import readme
 from mien.bundles.store import bundles, embedded, open_any
 from mien.cli.bars import Bar
-from mien.cli.terminal import handle_errors, out
+from mien.cli.terminal import STOPPED, handle_errors, out
 from mien.cli.train import needs_extra
 from mien.errors import MienError, UnknownNameError
 from mien.text import printable
@@ -37,60 +37,76 @@ def bundles_list() -> None:
     """
     with handle_errors(_NOTHING_CHANGED):
         rows = [tuple(map(printable, row)) for row in _rows()]
-        if not out.is_terminal:
-            # Not through rich, which would turn tabs into spaces.
-            for row in rows:
-                typer.echo("\t".join(row))
+        if out.is_terminal:
+            out.print(_table([_HEADS, *rows]))
             return
-        rows.insert(0, _HEADS)
-        if out.width < _NARROW:
-            rows = [(name, "; ".join(filter(None, facts))) for name, *facts in rows]
-        # A name that wraps could not be copied.
-        longest = max(len(row[0]) for row in rows)
-        table = Table(
-            Column(no_wrap=True, min_width=longest),
-            box=None,
-            pad_edge=False,
-            show_header=False,
-        )
+        # Not through rich, which would turn tabs into spaces.
         for row in rows:
-            table.add_row(*(Text(cell, overflow="fold") for cell in row))
-        out.print(table)
+            typer.echo("\t".join(row))
+
+
+def _table(rows: list[tuple[str, ...]]) -> Table:
+    """The rows as a table that fits the terminal."""
+    if out.width < _NARROW:
+        narrow: list[tuple[str, ...]] = []
+        for name, *facts in rows:
+            narrow.append((name, "; ".join(filter(None, facts))))
+        rows = narrow
+    # A name that wraps could not be copied.
+    longest = max(len(row[0]) for row in rows)
+    names = Column(no_wrap=True, min_width=longest)
+    table = Table(names, box=None, pad_edge=False, show_header=False)
+    for row in rows:
+        table.add_row(*[Text(cell, overflow="fold") for cell in row])
+    return table
 
 
 def _rows() -> Iterator[tuple[str, ...]]:
     """The facts of `_HEADS` for each bundle."""
     from mien import zoo
 
-    available, weights = bundles(), zoo.kept()
+    available = bundles()
+    weights = zoo.kept()
     for name, folder in available.items():
-        where = "with mien" if name in embedded() else "installed"
-        try:
-            card = open_any(folder).card
-            networks = sum(path.stat().st_size for path in folder.rglob("*.onnx"))
-            size = f"{networks / 1e6:.1f}"
-            yield name, where, size, _outputs(card), card.licence
-        except (MienError, OSError):
-            yield name, where, "", f"broken: see mien bundles verify {name}", ""
+        yield _bundle_row(name, folder)
+    # Weights of an entry that the user wrote are in no index.
     for name in dict.fromkeys((*zoo.entries(), *weights)):
-        if name in available:
-            continue
-        try:
-            entry = zoo.entry(name)
-            is_installed = name in weights and entry.network is None
-            where = "installed" if is_installed else "can be pulled"
-            yield name, where, _size(entry), _outputs(entry), entry.licence
-        except UnknownNameError:
-            yield name, "installed", "", "without its entry: mien bundles pull ENTRY.json", ""
-        except MienError:
-            yield name, "installed", "", f"broken: see mien bundles verify {name}", ""
+        if name not in available:
+            yield _entry_row(name, is_kept=name in weights)
+
+
+def _bundle_row(name: str, folder: Path) -> tuple[str, ...]:
+    """A row for a bundle on this machine."""
+    where = "with mien" if name in embedded() else "installed"
+    try:
+        card = open_any(folder).card
+        # A system holds several networks.
+        networks = sum(path.stat().st_size for path in folder.rglob("*.onnx"))
+    except (MienError, OSError):
+        return name, where, "", f"broken: see mien bundles verify {name}", ""
+    return name, where, f"{networks / 1e6:.1f}", _outputs(card), card.licence
+
+
+def _entry_row(name: str, is_kept: bool) -> tuple[str, ...]:
+    """A row for what can be pulled, or for weights on this machine."""
+    from mien import zoo
+
+    try:
+        entry = zoo.entry(name)
+    except UnknownNameError:
+        return name, "installed", "", "without its entry: mien bundles pull ENTRY.json", ""
+    except MienError:
+        return name, "installed", "", f"broken: see mien bundles verify {name}", ""
+    is_installed = is_kept and entry.network is None
+    where = "installed" if is_installed else "can be pulled"
+    return name, where, _size(entry), _outputs(entry), entry.licence
 
 
 def _outputs(card: "AnyCard | Entry") -> str:
     """What a network gives, in a word or two."""
     tasks = () if isinstance(card, FaceCard) else card.tasks
     if tasks:
-        return ", ".join(spec.key for spec in tasks)
+        return ", ".join([spec.key for spec in tasks])
     if isinstance(card, AffectCard | FaceCard | SystemCard):
         reads = card.reads
     elif card.network is not None:
@@ -120,6 +136,7 @@ def show(
         from mien import zoo
 
         kept = zoo.kept()
+        # A bundle's card says more than the entry that it was pulled by.
         if name not in bundles() and (name in zoo.entries() or name in kept):
             out.print(zoo.page(zoo.entry(name), kept.get(name)), markup=False, end="")
         else:
@@ -139,6 +156,7 @@ def verify(
     from mien import zoo
 
     failed = False
+    # One that fails does not keep the others from being checked.
     for name in names or dict.fromkeys((*bundles(), *zoo.kept())):
         try:
             with handle_errors(_NOTHING_CHANGED):
@@ -183,27 +201,30 @@ def pull(
     worst = 0
     for name in names:
         try:
-            with handle_errors("what came is kept, and pulling again goes on from there"):
-                from mien import zoo
-
-                with closing(Bar()) as bar:
-                    pulled = zoo.pull(
-                        name, weights=weights, source=source, progress=bar, note=bar.note
-                    )
-                state = "pulled and verified" if pulled.fresh else "is here already, verified"
-                _print(f"{pulled.name}: {state}; {pulled.bundle or pulled.weights}")
-                if pulled.weights:
-                    with needs_extra(f"making safetensors of {pulled.weights}"):
-                        from mien.train.networks.published import start_file
-                    start = start_file(name, _print)
-                    _print(f"{pulled.name}: every tensor in its place; start: {start}")
+            with handle_errors("what came is kept, and pulling again resumes there"):
+                _pull(name, weights, source)
         except typer.Exit as end:
             # One that fails does not keep the others from being pulled; Ctrl-C does.
-            if end.exit_code == 130:
+            if end.exit_code == STOPPED:
                 raise
             worst = max(worst, end.exit_code)
     if worst:
         raise typer.Exit(worst)
+
+
+def _pull(name: str, weights: bool, source: str | None) -> None:
+    """Pull one entry and print what is on this machine now."""
+    from mien import zoo
+
+    with closing(Bar()) as bar:
+        pulled = zoo.pull(name, weights=weights, source=source, progress=bar, note=bar.note)
+    state = "pulled and verified" if pulled.fresh else "is here already, verified"
+    _print(f"{pulled.name}: {state}; {pulled.bundle or pulled.weights}")
+    if pulled.weights:
+        with needs_extra(f"making safetensors of {pulled.weights}"):
+            from mien.train.networks.published import start_file
+        start = start_file(name, _print)
+        _print(f"{pulled.name}: every tensor in its place; start: {start}")
 
 
 def add(
@@ -234,7 +255,7 @@ def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of installed bundles.")],
 ) -> None:
     """Delete installed bundles, their weights and what a broken pull left."""
-    with handle_errors("what was not said to be removed is still here"):
+    with handle_errors("what is not listed as removed is still here"):
         from mien import zoo
 
         for name in names:

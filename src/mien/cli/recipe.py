@@ -91,10 +91,14 @@ def reproduce(
                 standin=standin,
                 faces=faces,
                 size=size,
-                note=lambda line: err.print(line, markup=False),
+                note=_note,
                 progress=bar,
             )
         out.print(markdown(comparison), markup=False, end="")
+
+
+def _note(line: str) -> None:
+    err.print(line, markup=False)
 
 
 def _split(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, str]:
@@ -102,6 +106,7 @@ def _split(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
+        # The value may hold further equals signs, as paths do.
         if not (key and equals and value):
             raise ValueError(f"{option} {pair}: write KEY=VALUE")
         if key in values:
@@ -114,10 +119,11 @@ def _pairs(pairs: list[str] | tuple[str, ...], option: str) -> dict[str, Any]:
     """Keys and values as YAML reads them, so that 3 is a number and [0, 1] a list."""
     from mien.documents.yaml import parse_yaml
 
+    values = {}
     try:
-        return {
-            key: parse_yaml(value, f"{option} {key}", "write KEY=VALUE")
-            for key, value in _split(pairs, option).items()
-        }
+        for key, text in _split(pairs, option).items():
+            values[key] = parse_yaml(text, f"{option} {key}", "write KEY=VALUE")
     except DataError as error:
+        # On the command line it is wrong usage, not wrong data.
         raise ValueError(str(error)) from error
+    return values

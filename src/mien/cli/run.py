@@ -22,6 +22,13 @@ __all__ = ["analyze", "demo", "doctor"]
 
 LEFT: Final = 3
 """Exit code where nothing failed and another run is still writing some of the tables."""
+# States of a job in words, in the order of the closing line.
+_STATES: Final = {
+    "done": "done",
+    "skipped": "skipped",
+    "left": "left to another run",
+    "failed": "failed",
+}
 
 
 def analyze(
@@ -102,6 +109,8 @@ def analyze(
     run is writing is left to it.
     """
     with handle_errors():
+        # Options check themselves, and name the nearest of what they know.
+        turn = int(rotate) if rotate.isdecimal() else rotate
         options = Options(
             bundle=bundle,
             detector=detector,
@@ -109,11 +118,11 @@ def analyze(
             faces=_faces(faces),
             every=every,
             video_stream=stream,
-            rotate=int(rotate) if rotate.isdecimal() else rotate,  # type: ignore[arg-type]
+            rotate=turn,  # type: ignore[arg-type]
             smoothing=smoothing,
             compounds=compounds,
         )
-        names = [name.strip() for name in formats.split(",") if name.strip()]
+        names = list(filter(None, map(str.strip, formats.split(","))))
         with closing(_Bar()) as bar:
             outcomes = batch.run(
                 inputs, folder, options=options, formats=names, overlay=overlay, progress=bar
@@ -160,6 +169,7 @@ def doctor() -> None:
 
 
 def _faces(text: str) -> Choice:
+    """The value of ``--faces``."""
     if text in ("all", "largest"):
         return text  # type: ignore[return-value]
     if not text.isdecimal():
@@ -221,17 +231,19 @@ class _Bar(Bars):
 
 def _description(outcome: batch.Outcome) -> str:
     """What a job gave, in one line."""
-    rows, tracks = outcome.rows, len(outcome.tracks)
-    parts = [
-        f"{outcome.frames} frame{'s' * (outcome.frames != 1)}",
-        f"{tracks} face{'s' * (tracks != 1)}",
-    ]
+    rows = outcome.rows
+    parts = [_counted(outcome.frames, "frame"), _counted(len(outcome.tracks), "face")]
     if rows[Status.no_face]:
         parts.append(f"{rows[Status.no_face]} without a face")
     if rows[Status.unreadable]:
         parts.append(f"{rows[Status.unreadable]} unreadable")
     files = ", ".join(str(path) for path in outcome.files)
     return f"{', '.join(parts)}; {outcome.seconds:.1f} s; {files}"
+
+
+def _counted(count: int, noun: str) -> str:
+    """A number and its noun, with an s where it is not one."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _summary(outcomes: list[batch.Outcome], left_out: str = "") -> None:
@@ -244,23 +256,20 @@ def _summary(outcomes: list[batch.Outcome], left_out: str = "") -> None:
     Raises:
         typer.Exit: Where something failed, was damaged, or is left to another run.
     """
-    count: Counter[str] = Counter(outcome.state for outcome in outcomes)
-    words = {
-        "done": "done",
-        "skipped": "skipped",
-        "left": "left to another run",
-        "failed": "failed",
-    }
+    count = Counter(outcome.state for outcome in outcomes)
+    counts = [f"{count[state]} {words}" for state, words in _STATES.items() if count[state]]
     damaged = 0
     for outcome in outcomes:
+        # A failed one has problems, too, and is counted as failed.
         if outcome.state != "failed" and outcome.problems:
             damaged += 1
-    line = ", ".join(f"{count[state]} {word}" for state, word in words.items() if count[state])
+    line = ", ".join(counts)
     if damaged:
         line += f"; {damaged} of those read with problems, see above"
     if left_out:
         line += f"; not read: {left_out}"
     out.print(line, markup=False)
+    # Named again at the end, where a long run's earlier lines are out of sight.
     for outcome in outcomes:
         if outcome.state == "failed":
             err.print(f"failed: {outcome.job.name}", style="red", markup=False)

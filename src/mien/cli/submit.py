@@ -45,13 +45,14 @@ def check(
         if not defects:
             out.print(f"{file}: {len(official)} rows, no defect ({form.name})", markup=False)
             return
+        # The first few of each kind; a wrong column would give thousands.
         for defect in defects:
             for example in defect.examples:
                 out.print(f"{defect.kind}: {example}", markup=False)
             more = defect.count - len(defect.examples)
             if more:
                 out.print(f"{defect.kind}: and {more} more", markup=False)
-        counts = ", ".join(f"{defect.kind} {defect.count}" for defect in defects)
+        counts = ", ".join([f"{defect.kind} {defect.count}" for defect in defects])
         line = f"mien: {file} is not a sound {form.name} submission: {counts}"
         err.print(line, style="red", markup=False)
         raise typer.Exit(1)

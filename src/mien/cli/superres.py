@@ -56,17 +56,9 @@ def superres(
     """
     with handle_errors("finished pictures are kept; the same command goes on"):
         chosen = _engine(engine, weights)
-        out.print(
-            ", ".join(f"{name} {value}" for name, value in chosen.facts().items()), markup=False
-        )
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("pictures"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=err, transient=True, disable=not err.is_terminal,
-        ) as bar:  # fmt: skip
+        facts = [f"{name} {value}" for name, value in chosen.facts().items()]
+        out.print(", ".join(facts), markup=False)
+        with _bar() as bar:
             task = bar.add_task("pictures", total=None)
 
             def show(done: int, total: int) -> None:
@@ -94,6 +86,20 @@ def superres(
         raise typer.Exit(1)
 
 
+def _bar() -> Progress:
+    """A bar on stderr that goes away at the end; nothing in a log."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("pictures"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+
+
 def _engine(name: str, weights: Path | None) -> Engine:
     if name not in ("ncnn", "spandrel"):
         raise UnknownNameError("engine", name, ("ncnn", "spandrel"))
@@ -101,6 +107,7 @@ def _engine(name: str, weights: Path | None) -> Engine:
         raise ValueError("--weights FILE goes with --engine spandrel, and only with it")
     if weights is None:
         return Ncnn()
+    # Imported only here, as it loads torch.
     try:
         from mien.train.superres import Spandrel
     except ModuleNotFoundError as error:

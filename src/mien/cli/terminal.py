@@ -18,6 +18,7 @@ from mien.errors import MienError, MissingExtraError, UnknownNameError
 from mien.text import printable
 
 __all__ = [
+    "STOPPED",
     "STOP_GRACEFULLY",
     "STOP_REQUESTED",
     "Group",
@@ -28,6 +29,10 @@ __all__ = [
     "out",
     "steady_streams",
 ]
+
+
+STOPPED: Final = 130
+"""Exit code after Ctrl-C, as shells give it: 128 and the number of the signal SIGINT."""
 
 
 class SteadyStream:
@@ -116,15 +121,17 @@ def steady_streams() -> Iterator[SteadyStream]:
     Yields:
         The standard output.
     """
-    before = sys.stdout, sys.stderr
-    out_stream, err_stream = (SteadyStream(stream) for stream in before)
-    sys.stdout, sys.stderr = cast(TextIO, out_stream), cast(TextIO, err_stream)
+    stdout, stderr = sys.stdout, sys.stderr
+    out_stream = SteadyStream(stdout)
+    err_stream = SteadyStream(stderr)
+    sys.stdout = cast(TextIO, out_stream)
+    sys.stderr = cast(TextIO, err_stream)
     try:
         yield out_stream
     finally:
         out_stream.flush()
         err_stream.flush()
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = stdout, stderr
 
 
 class _Terminal(Console):
@@ -220,12 +227,12 @@ def handle_errors(
     except MienError as error:
         raise fail(error, 1) from error
     except KeyboardInterrupt as error:
-        raise fail(f"stopped; {stopped}", 130) from error
+        raise fail(f"stopped; {stopped}", STOPPED) from error
     except RuntimeError as error:
         if not STOP_REQUESTED.is_set():
             raise
         # Torch raises it when its worker processes were told to end as well.
-        raise fail(f"stopped; {stopped}", 130) from error
+        raise fail(f"stopped; {stopped}", STOPPED) from error
 
 
 @contextmanager

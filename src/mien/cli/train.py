@@ -55,6 +55,7 @@ def needs_extra(command: str, extra: str = "train") -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        # A module of mien's own that is missing is a fault, not an extra.
         if (error.name or "").partition(".")[0] == "mien":
             raise
         raise MissingExtraError(extra, f"{command} ({error.name})") from error
@@ -89,21 +90,15 @@ def train(
             from mien.train.settings.template import template
             from mien.train.settings.training import read_settings, write_settings
         if show:
-            out.print(
-                write_settings(read_settings(settings)) if settings else template(),
-                markup=False,
-                end="",
-            )
+            text = write_settings(read_settings(settings)) if settings else template()
+            out.print(text, markup=False, end="")
             return
         assert settings is not None and folder is not None  # noqa: PT018
         with closing(TrainingBar()) as bar:
             run = fit(read_settings(settings), folder, bar)
-        facts = run.facts
-        out.print(
-            f"{run.folder}: finished; best after epoch {facts['best_epoch']}; "
-            f"{facts['seconds']} s of training",
-            markup=False,
-        )
+        best = f"best after epoch {run.facts['best_epoch']}"
+        cost = f"{run.facts['seconds']} s of training"
+        out.print(f"{run.folder}: finished; {best}; {cost}", markup=False)
 
 
 def evaluate(

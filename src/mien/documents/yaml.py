@@ -32,6 +32,7 @@ _LONGEST_NUMBER: Final = 40
 _MOST_SHOWN: Final = 60
 _TOO_DEEP: Final = f"lists and sections in one another, more than {_DEEPEST} deep"
 _CORE: Final = "tag:yaml.org,2002:"
+# PyYAML's numbers, except those of base 60, such as 1:30.
 _NUMBERS: Final = {
     f"{_CORE}int": re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$"),
     f"{_CORE}float": re.compile(
@@ -39,11 +40,10 @@ _NUMBERS: Final = {
         r"|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"
     ),
 }
-"""PyYAML's numbers, except those of base 60, such as 1:30."""
+# What PyYAML takes for more than a text and is one here.
 _TEXTS: Final = {f"{_CORE}timestamp", f"{_CORE}value"}
-"""What PyYAML takes for more than a text and is one here."""
+# What PyYAML can build and no file of mien's has.
 _REFUSED_TAGS: Final = ("timestamp", "binary", "set", "omap", "pairs")
-"""What PyYAML can build and no file of mien's has."""
 
 
 def read_yaml(path: Path, then: str) -> Any:

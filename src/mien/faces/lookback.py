@@ -14,8 +14,8 @@ __all__ = ["BUFFER_BYTES", "look_back"]
 
 BUFFER_BYTES: Final = 96 << 20
 """Frames buffered between two searches, bytes; where frames are large, searches come sooner."""
+# A face that overlaps this much with one already known in the same frame is that one.
 _SAME_FACE_IOU: Final = 0.3
-"""A face that overlaps this much with one already known in the same frame is that one."""
 
 FrameFaces = tuple[Frame, list[Face]]
 

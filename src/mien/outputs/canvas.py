@@ -32,6 +32,27 @@ class Box(NamedTuple):
     w: float
     h: float
 
+    @property
+    def right(self) -> float:
+        """Position of its right edge."""
+        return self.x + self.w
+
+    @property
+    def bottom(self) -> float:
+        """Position of its lower edge."""
+        return self.y + self.h
+
+    def grown(self, margin: float) -> "Box":
+        """A larger box around the same centre.
+
+        Args:
+            margin: What is added on each side.
+
+        Returns:
+            The box.
+        """
+        return Box(self.x - margin, self.y - margin, self.w + 2 * margin, self.h + 2 * margin)
+
 
 def overlap(first: Box, second: Box) -> float:
     """The area that two boxes share.
@@ -47,9 +68,9 @@ def overlap(first: Box, second: Box) -> float:
         >>> overlap(Box(0, 0, 4, 4), Box(2, 3, 4, 4))
         2.0
     """
-    left, right = max(first.x, second.x), min(first.x + first.w, second.x + second.w)
-    top, bottom = max(first.y, second.y), min(first.y + first.h, second.y + second.h)
-    return float(max(right - left, 0) * max(bottom - top, 0))
+    width = min(first.right, second.right) - max(first.x, second.x)
+    height = min(first.bottom, second.bottom) - max(first.y, second.y)
+    return float(max(width, 0) * max(height, 0))
 
 
 class Canvas:
@@ -110,15 +131,15 @@ class Canvas:
             strength: How opaque it is, 0..1.
             radius: Radius of its corners.
         """
-        path, width = _rounded(box, radius), _whole_width(self.scale)
+        path = _rounded(box, radius)
+        width = _whole_width(self.scale)
 
         def draw(part: Pixels, origin: Points) -> None:
             points = [_fixed(path - origin)]
             cv2.polylines(part, points, True, colour, width, cv2.LINE_AA, _SHIFT)
 
         # Half of a line lies outside its path.
-        around = Box(box.x - width, box.y - width, box.w + 2 * width, box.h + 2 * width)
-        self._blend(around, strength, draw)
+        self._blend(box.grown(width), strength, draw)
 
     def corners(self, box: Box, colour: Colour, radius: float, length: float, width: float) -> None:
         """Draw only the corners of a rounded box, as strokes with a darker edge.
@@ -158,10 +179,12 @@ class Canvas:
         count = max(2 * round(along[-1] / (2 * dash)), 2)
         # Each of three straight pieces, so that dashes follow the corners.
         stops = np.linspace(0, along[-1], 3 * count + 1)
-        x, y = np.interp(stops, along, path[:, 0]), np.interp(stops, along, path[:, 1])
+        x = np.interp(stops, along, path[:, 0])
+        y = np.interp(stops, along, path[:, 1])
         points = _fixed(np.stack([x, y], axis=1))
-        pieces = [points[start : start + 4] for start in range(0, 3 * count, 6)]
-        self._strokes(pieces, colour, width)
+        # Three pieces are drawn and three are left out, in turn.
+        dashes = [points[start : start + 4] for start in range(0, 3 * count, 6)]
+        self._strokes(dashes, colour, width)
 
     def line(
         self, start: tuple[float, float], end: tuple[float, float], colour: Colour, width: float
@@ -244,9 +267,11 @@ class Canvas:
 
     def _blend(self, box: Box, strength: float, draw: Callable[[Pixels, Points], object]) -> None:
         """Let `draw` work on a copy of the part of the picture under the box, then mix it in."""
-        left, top = max(int(box.x), 0), max(int(box.y), 0)
+        left = max(int(box.x), 0)
+        top = max(int(box.y), 0)
         # Two pixels more: one for the fraction, one for smooth edges.
-        right, bottom = max(int(box.x + box.w) + 2, 0), max(int(box.y + box.h) + 2, 0)
+        right = max(int(box.right) + 2, 0)
+        bottom = max(int(box.bottom) + 2, 0)
         under = self._picture[top:bottom, left:right]
         if under.size:
             over = under.copy()
@@ -277,8 +302,11 @@ def _fixed(points: Points) -> NDArray[np.int32]:
 
 def _rounded(box: Box, radius: float) -> Points:
     """Outline (4 x 7, 2) of a box with rounded corners, clockwise from its lower right corner."""
-    r = max(min(radius, box.w / 2, box.h / 2), 0.0)
-    left, top = box.x + r, box.y + r
-    right, bottom = box.x + box.w - r, box.y + box.h - r
+    radius = max(min(radius, box.w / 2, box.h / 2), 0.0)
+    left = box.x + radius
+    top = box.y + radius
+    right = box.right - radius
+    bottom = box.bottom - radius
     centres = np.array([(right, bottom), (left, bottom), (left, top), (right, top)])
-    return np.asarray((centres[:, None] + r * _ARCS).reshape(-1, 2))
+    arcs = centres[:, None] + radius * _ARCS
+    return np.asarray(arcs.reshape(-1, 2))

@@ -5,6 +5,7 @@ over a face: what finds no free spot is drawn smaller, or left out.
 """
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -37,8 +38,9 @@ _SMALL_FACE: Final = 50.0
 # Between a face's box, whose outline is drawn over it, and everything else.
 _CLEARANCE: Final = 3.0
 _MOST_PANELS: Final = 3
-# Action units that stand out.
+# Action units that stand out, if they are at least this active.
 _STRONGEST: Final = 3
+_VISIBLE: Final = 0.25
 
 
 def colour_of(track: int | None) -> Colour:
@@ -137,7 +139,7 @@ class Painter:
         for face in faces:
             _draw_box(canvas, face)
         clearance = _CLEARANCE * max(canvas.scale, 1.0)
-        taken = [_grown(face.box, clearance) for face in faces]
+        taken = [face.box.grown(clearance) for face in faces]
         # Labels of all faces before any panel: they are what is missed most.
         for face in faces:
             taken += self._label(canvas, face, taken)
@@ -167,8 +169,9 @@ class Painter:
         gap = _MARGIN * canvas.scale
         lowest = canvas.height - height - gap
         top = float(np.clip(face.box.y, gap, max(lowest, gap)))
+        # Right of the face, left of it, and at the edges of the picture.
         lefts = [
-            face.box.x + face.box.w + 1.5 * gap,
+            face.box.right + 1.5 * gap,
             face.box.x - width - 1.5 * gap,
             canvas.width - width - gap,
             gap,
@@ -186,7 +189,8 @@ class Painter:
     def _panel_size(self, canvas: Canvas) -> tuple[float, float]:
         rows = len(self._tasks["au"].names) if "au" in self._tasks else 0
         dial = 64.0 if "va" in self._tasks else 6.0
-        return 124 * canvas.scale, (dial + 11.5 * rows + 4) * canvas.scale
+        height = dial + 11.5 * rows + 4
+        return 124 * canvas.scale, height * canvas.scale
 
     def _draw_panel(self, canvas: Canvas, face: _DrawnFace, spot: Box) -> None:
         scores = face.reading.scores
@@ -206,17 +210,21 @@ class Painter:
 
         Gives the space taken, if any.
         """
-        size, padding, line = 11 * canvas.scale, 6 * canvas.scale, 15 * canvas.scale
+        size = 11 * canvas.scale
+        padding = 6 * canvas.scale
+        line = 15 * canvas.scale
         words = self._main_scores(face.reading)
-        column = max(canvas.length(word, size, 400) for word in words) + 2 * padding
-        per_row = max(min(int((canvas.width - 4) // column), len(words)), 1)
-        rows = -(-len(words) // per_row)
-        spot = _strip_spot(canvas, face.box, per_row * column, rows * line + padding, taken)
+        longest = max(canvas.length(word, size, 400) for word in words)
+        column = longest + 2 * padding
+        # As many columns as the picture is wide, and rows for the rest.
+        columns = max(min(int((canvas.width - 4) // column), len(words)), 1)
+        rows = ceil(len(words) / columns)
+        spot = _strip_spot(canvas, face.box, columns * column, rows * line + padding, taken)
         if spot is None:
             return []
         canvas.veil(spot, _DARK, 0.76, 5 * canvas.scale)
         for number, word in enumerate(words):
-            row, position = divmod(number, per_row)
+            row, position = divmod(number, columns)
             x = spot.x + padding + position * column
             y = spot.y + padding + row * line + 0.7 * size
             canvas.text(word, (x, y), size, _WHITE, 400)
@@ -229,7 +237,8 @@ class Painter:
             for name, value in zip(self._tasks["va"].names, reading.scores["va"], strict=True):
                 words.append(f"{name} {_signed(value)}")
         if "au" in self._tasks and "au" in reading.scores:
-            names, scores = self._tasks["au"].names, reading.scores["au"]
+            names = self._tasks["au"].names
+            scores = reading.scores["au"]
             for unit in np.argsort(-scores)[:_STRONGEST]:
                 words.append(f"{names[unit]} {scores[unit]:.2f}")
         return words
@@ -266,7 +275,8 @@ def note(picture: Pixels, words: str) -> None:
         words: The text.
     """
     canvas = Canvas(picture)
-    s, size = canvas.scale, 12 * canvas.scale
+    s = canvas.scale
+    size = 12 * s
     width = canvas.length(words, size, 500) + 14 * s
     spot = Box(8 * s, canvas.height - 27 * s, width, 19 * s)
     canvas.veil(spot, _DARK, 0.66, 5 * s)
@@ -293,17 +303,15 @@ def _least_zoom(canvas: Canvas) -> float:
 
 def _zoom(canvas: Canvas, box: Box) -> float:
     """How much smaller a panel is drawn for a smaller face."""
-    return float(np.clip(box.h / (150 * canvas.scale), _least_zoom(canvas), 1.0))
-
-
-def _grown(box: Box, margin: float) -> Box:
-    return Box(box.x - margin, box.y - margin, box.w + 2 * margin, box.h + 2 * margin)
+    full_size = 150 * canvas.scale
+    return float(np.clip(box.h / full_size, _least_zoom(canvas), 1.0))
 
 
 def _is_free(canvas: Canvas, spot: Box, taken: Sequence[Box]) -> bool:
     """Whether a spot lies within the picture and touches nothing that is taken."""
-    right, bottom = canvas.width - spot.w - 1, canvas.height - spot.h - 1
-    if not (1 <= spot.x <= right and 1 <= spot.y <= bottom):
+    rightmost = canvas.width - spot.w - 1
+    lowest = canvas.height - spot.h - 1
+    if not (1 <= spot.x <= rightmost and 1 <= spot.y <= lowest):
         return False
     return not any(overlap(spot, other) for other in taken)
 
@@ -319,7 +327,7 @@ def _strip_spot(
     """A free spot for a strip: below the face, above it, or at the bottom or top of the picture."""
     left = _within(box.x, width, canvas.width)
     gap = _MARGIN * canvas.scale
-    tops = [box.y + box.h + gap, box.y - gap - height, canvas.height - height - 2, 2.0]
+    tops = [box.bottom + gap, box.y - gap - height, canvas.height - height - 2, 2.0]
     for top in tops:
         spot = Box(left, top, width, height)
         if _is_free(canvas, spot, taken):
@@ -329,10 +337,15 @@ def _strip_spot(
 
 def _label_of(canvas: Canvas, face: _DrawnFace, name: str, share: str) -> _Label:
     """Lay out the label of a face, smaller for a smaller face."""
-    scale = canvas.scale * float(np.clip(face.box.w / (84 * canvas.scale), 0.78, 1))
-    size, padding = 12 * scale, 5.5 * scale
-    number = "" if face.face.track is None else str(face.face.track)
-    number_length = canvas.length(number, size, 700) + 2 * padding if number else 0.0
+    shrink = float(np.clip(face.box.w / (84 * canvas.scale), 0.78, 1))
+    scale = canvas.scale * shrink
+    size = 12 * scale
+    padding = 5.5 * scale
+    number = ""
+    number_length = 0.0
+    if face.face.track is not None:
+        number = str(face.face.track)
+        number_length = canvas.length(number, size, 700) + 2 * padding
     name_length = canvas.length(name, size, 600) + 0.35 * size
     length = number_length
     if name:
@@ -341,7 +354,8 @@ def _label_of(canvas: Canvas, face: _DrawnFace, name: str, share: str) -> _Label
 
 
 def _draw_label(canvas: Canvas, face: _DrawnFace, label: _Label, spot: Box) -> None:
-    s, size = label.scale, label.size
+    s = label.scale
+    size = label.size
     baseline = spot.y + 13 * s
     canvas.veil(spot, _DARK, 0.72, 4 * s)
     if label.number:
@@ -358,18 +372,22 @@ def _label_spots(canvas: Canvas, box: Box, width: float, height: float) -> list[
     """Above the face, below it, at its sides, and at the edges of the picture; the best first."""
     gap = 5 * canvas.scale
     left = _within(box.x, width, canvas.width)
-    right = _within(box.x + box.w - width, width, canvas.width)
-    above, below = box.y - gap - height, box.y + box.h + gap
+    right = _within(box.right - width, width, canvas.width)
+    above = box.y - gap - height
+    below = box.bottom + gap
     beside = _within(box.y, height, canvas.height)
     corners = [(left, above), (left, below), (right, above), (right, below)]
-    corners += [(box.x + box.w + gap, beside), (box.x - gap - width, beside)]
-    corners += [(left, 2.0), (left, canvas.height - height - 2)]
+    corners.append((box.right + gap, beside))
+    corners.append((box.x - gap - width, beside))
+    corners.append((left, 2.0))
+    corners.append((left, canvas.height - height - 2))
     return [Box(x, y, width, height) for x, y in corners]
 
 
 def _draw_box(canvas: Canvas, face: _DrawnFace) -> None:
     """The face's box: a thin outline with strong corners, or dashes where it was interpolated."""
-    s, box = canvas.scale, face.box
+    s = canvas.scale
+    box = face.box
     radius = min(9 * s, box.w / 4, box.h / 4)
     if face.is_seen:
         canvas.outline(box, face.colour, 0.4, radius)
@@ -380,14 +398,18 @@ def _draw_box(canvas: Canvas, face: _DrawnFace) -> None:
 
 def _dial(canvas: Canvas, corner: tuple[float, float], scores: Floats, colour: Colour) -> None:
     """Valence to the right and arousal upwards, within the unit circle; their numbers beside it."""
-    s, (left, top) = canvas.scale, corner
+    s = canvas.scale
+    left, top = corner
     radius = 25 * s
-    x, y = left + radius, top + radius
+    x = left + radius
+    y = top + radius
     _dial_background(canvas, x, y, radius)
-    valence, arousal = float(scores[0]), float(scores[1])
+    valence, arousal = map(float, scores[:2])
     # Both may be 1, which lies outside the circle.
-    shrink = radius / max(1.0, float(np.hypot(valence, arousal)))
-    dot_x, dot_y = x + valence * shrink, y - arousal * shrink
+    distance = float(np.hypot(valence, arousal))
+    shrink = radius / max(1.0, distance)
+    dot_x = x + valence * shrink
+    dot_y = y - arousal * shrink
     canvas.line((x, y), (dot_x, dot_y), colour, 1.1 * s)
     canvas.disc(dot_x, dot_y, 3.4 * s, colour)
     right = left + 2 * radius + 9 * s
@@ -404,7 +426,8 @@ def _dial_background(canvas: Canvas, x: float, y: float, radius: float) -> None:
 
 
 def _dial_number(canvas: Canvas, name: str, value: float, at: tuple[float, float]) -> None:
-    s, (left, baseline) = canvas.scale, at
+    s = canvas.scale
+    left, baseline = at
     canvas.text(name, (left, baseline), 9 * s, _MUTED, 400)
     canvas.text(_signed(value), (left, baseline + 13.5 * s), 12.5 * s, _WHITE, 600)
 
@@ -414,11 +437,12 @@ def _bars(
 ) -> None:
     """One bar a row for activations 0..1; the strongest stand out."""
     s = canvas.scale
-    strongest = {int(unit) for unit in np.argsort(-scores)[:_STRONGEST] if scores[unit] >= 0.25}
-    left, length = spot.x + 40 * s, spot.w - 49 * s
+    strongest = np.argsort(-scores)[:_STRONGEST]
+    left = spot.x + 40 * s
+    length = spot.w - 49 * s
     for row, name in enumerate(names):
         middle = top + (5.75 + 11.5 * row) * s
-        is_strong = row in strongest
+        is_strong = row in strongest and scores[row] >= _VISIBLE
         at = (spot.x + 9 * s, middle + 3.3 * s)
         if is_strong:
             canvas.text(name, at, 9 * s, _WHITE, 600)

@@ -14,8 +14,8 @@ import numpy as np
 
 __all__ = ["Flaw", "find_flaw", "is_joint"]
 
+# Stands for an end where the structure is broken.
 _DAMAGED: Final = -1
-"""Stands for an end where the structure is broken."""
 
 _UNKNOWN_LENGTH: Final = -1
 _SEGMENT: Final = 0x18538067
@@ -45,24 +45,24 @@ _IN_CLUSTER: Final = frozenset(
         0x5854,  # SilentTracks
     }
 )
+# The longest head of a Matroska element, bytes: 4 of identifier, 8 of length.
 _ELEMENT_HEAD: Final = 12
-"""The longest head of a Matroska element, bytes: 4 of identifier, 8 of length."""
 
+# Kinds of a Flash file's tags: sound, picture, data.
 _FLV_TAGS: Final = frozenset({8, 9, 18})
-"""Kinds of a Flash file's tags: sound, picture, data."""
 
 _SYNC: Final = 0x47
+# Size of a transport packet, bytes, and where its sync byte is.
 _TRANSPORT_PACKETS: Final = ((188, 0), (192, 4), (204, 0))
-"""Size of a transport packet, bytes, and where its sync byte is."""
 _PACKETS_AT_ONCE: Final = 1 << 16
 _PROGRAM_TABLE: Final = 0x00
+# Packet identifier of a table that may come before that of the programs.
 _SERVICE_TABLE: Final = 0x11
-"""Packet identifier of a table that may come before that of the programs."""
 _NO_PACKET: Final = -1
+# Bytes within which packets of all streams of a recording have surely come.
 _NEARBY: Final = 1 << 20
-"""Bytes within which packets of all streams of a recording have surely come."""
+# Packets of tables at the beginning of a recording, at most.
 _MAX_TABLES: Final = 6
-"""Packets of tables at the beginning of a recording, at most."""
 
 
 class Flaw(StrEnum):

@@ -10,8 +10,8 @@ __all__ = ["GAP_FRAMES", "FrameInterval"]
 GAP_FRAMES: Final = 2.5
 """An absence of so many frame intervals is short, however slow the source is: a single frame may
 miss a face."""
+# Intervals looked at: a pause is an outlier, and a new rate counts after three frames.
 _RECENT: Final = 5
-"""Intervals looked at: a pause is an outlier, and a new rate counts after three frames."""
 
 
 class FrameInterval:

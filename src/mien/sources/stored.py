@@ -15,8 +15,8 @@ __all__ = ["Stored", "head", "is_open_file", "open_stored", "spool", "standard_i
 Stored = str | memoryview
 """An absolute path, or the whole content."""
 
+# Longer content is kept in a temporary file without a name, bytes.
 _MAX_IN_MEMORY: Final = 64 << 20
-"""Longer content is kept in a temporary file without a name, bytes."""
 _CHUNK: Final = 1 << 20
 
 

@@ -125,6 +125,7 @@ _VIDEOS: Final = [
     ".xvid",
     ".y4m",
 ]
+# FFmpeg's formats that cameras, phones, recorders and editors write.
 _RECORDERS: Final = [
     "asf",
     "avi",
@@ -149,9 +150,8 @@ _RECORDERS: Final = [
     "wtv",
     "yuv4mpegpipe",
 ]
-"""FFmpeg's formats that cameras, phones, recorders and editors write."""
+# Suffixes of sound, subtitles or lists of other files that FFmpeg registers for those formats.
 _NO_PICTURES: Final = frozenset({".ism", ".isma", ".m4a", ".m4b", ".mka", ".mks"})
-"""Suffixes of sound, subtitles or lists of other files that FFmpeg registers for those formats."""
 
 
 def _suffixes_of_pillow() -> set[str]:

@@ -48,8 +48,8 @@ __all__ = [
 
 Note = Callable[[str], None]
 Role = Literal["network", "weights"]
+# How the recipe in the card of every pulled bundle begins.
 _PULL: Final = "mien bundles pull "
-"""How the recipe in the card of every pulled bundle begins."""
 
 
 def quiet(_line: str) -> None:

@@ -16,8 +16,8 @@ __all__ = ["Animation", "is_animated"]
 
 _FORMATS: Final = frozenset({"AVIF", "GIF", "PNG", "WEBP"})
 _MIN_MS: Final = 10.0
+# How long browsers show a frame that asks for `_MIN_MS` or less.
 _DEFAULT_MS: Final = 100.0
-"""How long browsers show a frame that asks for `_MIN_MS` or less."""
 
 _EXTENSION, _IMAGE, _PADDING, _TRAILER = b"\x21", b"\x2c", b"\0", b"\x3b"
 """First bytes of a GIF's blocks."""

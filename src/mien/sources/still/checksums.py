@@ -9,8 +9,8 @@ from mien.sources.stored import Stored, open_stored
 
 __all__ = ["boxes_cut_off", "png_damage", "tiff_damage"]
 
+# Chunks that make pixels, besides the critical ones.
 _PNG_PIXELS: Final = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
-"""Chunks that make pixels, besides the critical ones."""
 
 # Tags of TIFF.
 _COMPRESSION: Final = 259
@@ -18,8 +18,8 @@ _DEFLATE: Final = (8, 32946)
 _STRIP_OFFSETS, _STRIP_COUNTS = 273, 279
 _TILE_OFFSETS, _TILE_COUNTS = 324, 325
 
+# Bytes inflated at a time.
 _AT_ONCE: Final = 1 << 20
-"""Bytes inflated at a time."""
 
 
 def png_damage(stored: Stored) -> list[str]:

@@ -46,8 +46,8 @@ MAX_STORED_PIXELS: Final = 200_000_000
 """Width x height above which a still picture is refused. Above `MAX_PIXELS` it is read at half its
 width and height."""
 
+# Grey behind transparency: the middle, so neither dark nor light hair gets an outline.
 _BACKDROP: Final = 128
-"""Grey behind transparency: the middle, so neither dark nor light hair gets an outline."""
 _EXIF_TURNS: Final = {
     2: Turn(flip_columns=True),
     3: Turn(flip_columns=True, flip_rows=True),
@@ -60,8 +60,8 @@ _EXIF_TURNS: Final = {
 _PAGE_KIND, _REDUCED = 254, 1  # of TIFF: the tag NewSubfileType, and its flag for a reduced copy
 _DEGREES: Final = {turn: degrees for degrees, turn in CLOCKWISE.items()}
 _ORIENTATION, _EXIF_PART, _TAKEN, _CHANGED = 0x0112, 0x8769, 0x9003, 0x0132
+# Bytes by which a HEIF file is recognised.
 _HEAD: Final = 64
-"""Bytes by which a HEIF file is recognised."""
 
 
 @dataclass(slots=True)

@@ -11,8 +11,8 @@ from mien.sources.base import TICK_S
 __all__ = ["Timestamps", "frame_rate", "frame_step_s", "jump_s"]
 
 _JUMP_S: Final = 1.0
+# Encoders reorder pictures over at most four frames; a larger step back is a jump.
 _JUMP_FRAMES: Final = 4.5
-"""Encoders reorder pictures over at most four frames; a larger step back is a jump."""
 
 
 def frame_rate(stream: VideoStream) -> Fraction | None:

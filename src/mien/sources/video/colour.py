@@ -12,13 +12,13 @@ from mien.sources.base import Pixels
 __all__ = ["SQUARE", "ToRgb", "display_size", "sane_aspect"]
 
 SQUARE: Final = Fraction(1)
+# Pixels more stretched than this are taken for an error of the file.
 _MAX_ASPECT: Final = 10
-"""Pixels more stretched than this are taken for an error of the file."""
 
 # Numbers of colour matrices as in ITU-T H.273.
 _UNSPECIFIED: Final = 2
+# The matrices that swscale has coefficients for.
 _KNOWN: Final = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
-"""The matrices that swscale has coefficients for."""
 _MATRICES: Final = {
     3: "reserved",
     8: "YCgCo",

@@ -15,6 +15,8 @@ __all__ = ["Complaints", "conceals"]
 
 T = TypeVar("T")
 
+# Decoders that mark no picture as damaged. Those of H.264 and later do, and they complain of intact
+# files that were cut.
 _CONCEALING: Final = frozenset(
     {
         "flv",
@@ -30,8 +32,6 @@ _CONCEALING: Final = frozenset(
         "wmv3",
     }
 )
-"""Decoders that mark no picture as damaged. Those of H.264 and later do, and they complain of
-intact files that were cut."""
 
 
 def conceals(stream: VideoStream) -> bool:

@@ -23,12 +23,12 @@ Watch = Callable[[int, AnyPacket, VideoStream], None]
 _ONE_PICTURE_A_PACKET: Final = frozenset({"av1", "h264", "hevc", "libdav1d", "mjpeg"})
 # The length that these formats state is where the clock ends, not how long it runs.
 _LENGTH_FROM_ZERO: Final = frozenset({"asf", "flv", "matroska,webm", "nut"})
+# How far a complete file's length may differ from its last packet's end: writers round.
 _SLACK_S: Final = 0.25
-"""How far a complete file's length may differ from its last packet's end: writers round."""
+# Packets read ahead of the decoder.
 _AHEAD: Final = 2
-"""Packets read ahead of the decoder."""
+# In place of a packet's number.
 _UNKNOWN: Final = -1
-"""In place of a packet's number."""
 
 
 class Stamped(NamedTuple):
