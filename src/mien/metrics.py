@@ -79,7 +79,8 @@ def ccc(pred: ArrayLike, target: ArrayLike) -> float:
     if p.size < 2:
         return NAN
     # A common shift changes nothing, but makes equal constants exactly 0.
-    p, t = p - t[0], t - t[0]
+    p = p - t[0]
+    t = t - t[0]
     spread = p.var() + t.var() + (p.mean() - t.mean()) ** 2
     if not spread:
         return NAN
@@ -298,7 +299,8 @@ def ece(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> float:
             f"probabilities must be (N, K) and target (N,), got {p.shape} and {t.shape}"
         )
     annotated = ~np.isnan(t)
-    p, t = p[annotated], t[annotated]
+    p = p[annotated]
+    t = t[annotated]
     # Written so that NaN is refused, too.
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(

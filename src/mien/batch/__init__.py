@@ -61,7 +61,8 @@ def run(
             bundle's expressions.
     """
     _check_formats(formats)
-    reader, folder = Reader(options or Options()), Path(out)
+    reader = Reader(options or Options())
+    folder = Path(out)
     with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     planned = plan(inputs, folder)

@@ -51,7 +51,8 @@ class Work:
         Returns:
             What became of it.
         """
-        outcome, started = Outcome(job), time.monotonic()
+        outcome = Outcome(job)
+        started = time.monotonic()
         try:
             with _system_errors_explained(job.source):
                 self._do(outcome)

@@ -60,7 +60,8 @@ def unchanged_photos(record: Recorded) -> dict[str, RecordedPhoto]:
     Returns:
         The photos by absolute path.
     """
-    notes, problems = record.texts("notes"), record.texts("problems")
+    notes = record.texts("notes")
+    problems = record.texts("problems")
     photos: dict[str, RecordedPhoto] = {}
     row = 0
     for stamp, media in zip(record.sources, record.media, strict=True):

@@ -211,7 +211,11 @@ class SystemCard(CommonCard):
         return self
 
     def never_right(self) -> dict[str, str]:
-        """As of `AffectCard`."""
+        """Labels whose measured F1 is 0 on a whole data set, as of `AffectCard`.
+
+        Returns:
+            By label, the score and the data it was measured on.
+        """
         return never_right(self.tasks, self.scores)
 
 
@@ -301,6 +305,7 @@ def _card_error(error: ValidationError, content: bytes, where: str) -> BundleErr
             f"{where}: written for a newer mien (card {version}; this one reads {_VERSION}); "
             "update mien: pip install --upgrade mien"
         )
+    # One is enough: the others often follow from it.
     first = error.errors(include_url=False)[0]
     # The location of an error begins with the kind of card, which is no key of the file.
     key = ".".join(str(part) for part in first["loc"][1:]) or "the file"

@@ -235,5 +235,6 @@ def reason(error: Exception) -> str:
     >>> reason(RuntimeError("Exception from core.cpp:105:\\nUnable to read the model.\\n\\n"))
     'Unable to read the model.'
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[-1] if lines else type(error).__name__)
+    lines = str(error).strip().splitlines()
+    last = lines[-1].strip() if lines else type(error).__name__
+    return printable(last)

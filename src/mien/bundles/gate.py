@@ -22,8 +22,8 @@ MOST_BYTES: Final = {"card.json": MOST_CARD, "README.md": 4 << 20, "model.onnx":
 _POLL_S: Final = 0.1
 
 Result = TypeVar("Result")
+# Networks that passed in this process, by the hash of their bytes, input shape and outputs.
 _inspected: dict[tuple[str, tuple[int, ...], tuple[str, ...]], "Need"] = {}
-"""Networks that passed in this process, by the hash of their bytes, input shape and outputs."""
 
 
 def read_file(path: Path) -> bytes:

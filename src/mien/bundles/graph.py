@@ -35,8 +35,9 @@ MOST_WORK: Final = 50_000_000_000
 """Multiply-accumulates a network may need for one picture, as `bounded` counts them: some
 seconds of one core."""
 _MOST_TENSORS: Final = 20_000
+# Largest array that may hold shapes; such arrays are computed, as later shapes depend on them.
 _FEW: Final = 1 << 10
-"""Largest array that may hold shapes; such arrays are computed, as later shapes depend on them."""
+# Operators that shapes are computed with: their memory is that of their inputs and outputs.
 _SHAPE_OPERATORS: Final = frozenset({
     "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape", "Div",
     "Equal", "Expand", "Floor", "Gather", "Greater", "Identity", "Less", "Max", "Min", "Mod",
@@ -44,7 +45,7 @@ _SHAPE_OPERATORS: Final = frozenset({
     "ReduceSum", "Reshape", "Round", "Sign", "Size", "Slice", "Sqrt", "Squeeze", "Sub",
     "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
-"""Operators that shapes are computed with: their memory is that of their inputs and outputs."""
+# Operators whose work is proportional to the size of their inputs and outputs.
 _LINEAR_OPERATORS: Final = _SHAPE_OPERATORS | frozenset({
     "Acos", "Acosh", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization",
     "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "CastLike", "Celu",
@@ -61,7 +62,6 @@ _LINEAR_OPERATORS: Final = _SHAPE_OPERATORS | frozenset({
     "Sigmoid", "Sin", "Sinh", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sum",
     "Swish", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Trilu", "Upsample", "Xor",
 })  # fmt: skip
-"""Operators whose work is proportional to the size of their inputs and outputs."""
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -140,14 +140,16 @@ def _check_operators(model: ModelProto) -> None:
             f"{MOST_NODES} and {_MOST_TENSORS} may be"
         )
     domains = {node.domain for node in graph.node}
-    if custom := sorted(domains - {"", "ai.onnx"}):
+    custom = sorted(domains - {"", "ai.onnx"})
+    if custom:
         raise _distrusted(f"uses operations beyond the standard ones (of {custom[0][:60]})")
     # A subgraph could hold anything, and run any number of times.
-    has_subgraphs = any(
-        attribute.HasField("g") or attribute.graphs for attribute in _attributes(graph)
-    )
-    if model.functions or model.training_info or has_subgraphs:
+    if model.functions or model.training_info or _has_subgraphs(graph):
         raise _distrusted("holds functions, branches or loops")
+
+
+def _has_subgraphs(graph: GraphProto) -> bool:
+    return any(attribute.HasField("g") or attribute.graphs for attribute in _attributes(graph))
 
 
 def _check_tensors(graph: GraphProto, size: int) -> None:
@@ -190,7 +192,7 @@ def bounded(model: ModelProto, shape: Shape) -> Need:
 
 def _count_graph(model: ModelProto, shape: Shape) -> Need:
     graph = model.graph
-    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    opset = _opset_of(model)
     types: dict[str, TypeProto] = {}
     constants: dict[str, TensorProto] = {}
     for tensor in graph.initializer:
@@ -202,8 +204,8 @@ def _count_graph(model: ModelProto, shape: Shape) -> Need:
     if len(inputs) != 1:
         raise _distrusted(f"has {len(inputs)} inputs")
     types[inputs[0]] = helper.make_tensor_type_proto(TensorProto.FLOAT, shape)
-
-    numbers = work = 0
+    numbers = 0
+    work = 0
     # The limits are checked after every node, so that a hostile graph is not followed to its end.
     for node in graph.node:
         output_types = _infer_types(node, types, constants, opset, model.ir_version)
@@ -220,6 +222,15 @@ def _count_graph(model: ModelProto, shape: Shape) -> Need:
         if max(counts, default=0) <= _FEW:
             constants.update(_fold_constants(node, types, constants, opset))
     return Need(numbers, work)
+
+
+def _opset_of(model: ModelProto) -> int:
+    """Version of the standard operators; a file may state it under both of their names."""
+    versions: list[int] = []
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            versions.append(entry.version)
+    return max(versions)
 
 
 def _infer_types(
@@ -255,13 +266,18 @@ def _sides(kind: TypeProto) -> Shape:
 
 def _count(node: NodeProto, kind: TypeProto) -> int:
     """Numbers in an array of that type."""
-    tensor = kind.tensor_type
-    known = tensor.HasField("shape") and all(
-        dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim
-    )
-    if not known:
+    if not _is_shape_known(kind):
         raise _distrusted(f"does not tell before it runs how much {node.op_type} gives")
     return math.prod(_sides(kind))
+
+
+def _is_shape_known(kind: TypeProto) -> bool:
+    if not kind.tensor_type.HasField("shape"):
+        return False
+    for dim in kind.tensor_type.shape.dim:
+        if not dim.HasField("dim_value") or dim.dim_value < 0:
+            return False
+    return True
 
 
 def _node_work(node: NodeProto, types: Mapping[str, TypeProto]) -> int:
@@ -361,13 +377,15 @@ def _fold_constants(
     """A node's outputs by name, where shapes and constants alone determine them."""
     if node.op_type == "Shape":
         return {node.output[0]: _shape_output(node, _sides(types[node.input[0]]))}
-    inputs = list(dict.fromkeys(name for name in node.input if name))
-    known = all(name in constants for name in inputs)
+    # An operator may take the same value twice; an empty name is an input that is left out.
+    inputs = list(dict.fromkeys(filter(None, node.input)))
+    known = constants.keys() >= set(inputs)
     if node.op_type not in _SHAPE_OPERATORS or not known:
         return {}
-    graph = helper.make_graph(
-        [node], "alone", _value_infos(inputs, types), _value_infos(node.output, types)
-    )
+    # A network of this node alone.
+    input_infos = _value_infos(inputs, types)
+    output_infos = _value_infos(node.output, types)
+    graph = helper.make_graph([node], "alone", input_infos, output_infos)
     alone = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     arrays = {name: numpy_helper.to_array(constants[name]) for name in inputs}
     with np.errstate(all="ignore"):
@@ -380,7 +398,7 @@ def _fold_constants(
 
 def _shape_output(node: NodeProto, sides: Shape) -> TensorProto:
     """What the operator Shape gives for an input with these sides."""
-    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    attributes = _attribute_values(node)
     part = sides[attributes.get("start", 0) : attributes.get("end")]
     return numpy_helper.from_array(np.array(part, np.int64))
 

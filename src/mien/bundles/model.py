@@ -53,6 +53,10 @@ class Model:
         """What it predicts, in output order."""
         return tuple(spec.task for spec in self.card.tasks)
 
+    @property
+    def _families(self) -> list[str]:
+        return [task.family for task in self.tasks]
+
     def score(self, crops: Sequence[Image], points: Floats | None = None) -> dict[str, Floats]:
         """Read faces that are already cropped.
 
@@ -92,8 +96,7 @@ class Model:
                 "name a bundle with tasks"
             )
         raw = self._run(crops, len(self.tasks))
-        families = [task.family for task in self.tasks]
-        return self.decode(dict(zip(families, raw, strict=True)))
+        return self.decode(dict(zip(self._families, raw, strict=True)))
 
     def decode(self, raw: Mapping[str, Floats32]) -> dict[str, Floats]:
         """Scores from raw outputs.
@@ -183,8 +186,7 @@ class Model:
         """
         self.card.exposed()
         *raw, features = self._run(self.prepare(crops, points), None)
-        families = [task.family for task in self.tasks]
-        return features, dict(zip(families, raw, strict=True))
+        return features, dict(zip(self._families, raw, strict=True))
 
     def raw_and_numbers(self, crops: Sequence[Image]) -> tuple[dict[str, Floats32], Floats32]:
         """Raw outputs, and everything the network gives side by side, for heads.
@@ -200,10 +202,10 @@ class Model:
             BundleError: The network gives NaN or infinity.
         """
         outputs = self._run(crops, None)
-        families = [task.family for task in self.tasks]
-        raw = dict(zip(families, outputs, strict=False))
-        features = outputs[len(families) :]
-        return raw, np.concatenate([*features, *outputs[: len(families)]], axis=1)
+        # The features, where it exposes them, come last.
+        count = len(self.tasks)
+        raw = dict(zip(self._families, outputs[:count], strict=True))
+        return raw, np.concatenate([*outputs[count:], *outputs[:count]], axis=1)
 
     def prepare(self, crops: Sequence[Image], points: Floats | None = None) -> list[Image]:
         """Bring crops to the size of the network's input.

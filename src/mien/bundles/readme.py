@@ -140,7 +140,9 @@ def seen_page(seen: Sequence[Terms]) -> str:
     Returns:
         Markdown, one row per data set and use.
     """
-    rows = [[terms.data, terms.used_for, terms.terms] for terms in seen]
+    rows = []
+    for terms in seen:
+        rows.append([terms.data, terms.used_for, terms.terms])
     return table(["data", "for", "terms"], rows)
 
 
@@ -208,11 +210,15 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     Returns:
         Markdown.
     """
+    # The title row is ours and needs no escaping.
     lines = [_row(head), _row(["---"] * len(head))]
     for row in rows:
-        # The title row is ours and needs no escaping.
-        lines.append(_row([cell.replace("|", "\\|").replace("\n", " ") for cell in row]))
+        lines.append(_row(list(map(_escaped, row))))
     return "\n".join(lines)
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
 
 
 def _row(cells: Sequence[str]) -> str:

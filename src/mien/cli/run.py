@@ -256,7 +256,7 @@ def _summary(outcomes: list[batch.Outcome], left_out: str = "") -> None:
     Raises:
         typer.Exit: Where something failed, was damaged, or is left to another run.
     """
-    count = Counter(outcome.state for outcome in outcomes)
+    count: Counter[str] = Counter(outcome.state for outcome in outcomes)
     counts = [f"{count[state]} {words}" for state, words in _STATES.items() if count[state]]
     damaged = 0
     for outcome in outcomes:

@@ -121,7 +121,8 @@ def steady_streams() -> Iterator[SteadyStream]:
     Yields:
         The standard output.
     """
-    stdout, stderr = sys.stdout, sys.stderr
+    stdout = sys.stdout
+    stderr = sys.stderr
     out_stream = SteadyStream(stdout)
     err_stream = SteadyStream(stderr)
     sys.stdout = cast(TextIO, out_stream)
@@ -131,7 +132,8 @@ def steady_streams() -> Iterator[SteadyStream]:
     finally:
         out_stream.flush()
         err_stream.flush()
-        sys.stdout, sys.stderr = stdout, stderr
+        sys.stdout = stdout
+        sys.stderr = stderr
 
 
 class _Terminal(Console):

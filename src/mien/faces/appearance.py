@@ -309,7 +309,8 @@ def _warped_correlation(a: Patch, b: Patch) -> float:
 
 def _block_correlation(a: Patch, b: Patch) -> float:
     """Mean correlation of the `VISIBLE_BLOCKS` blocks that agree best."""
-    first, second = _centred_blocks(a), _centred_blocks(b)
+    first = _centred_blocks(a)
+    second = _centred_blocks(b)
     # Added to both energies, so that blocks without contrast do not count as agreeing.
     noise = NOISE * BLOCK * BLOCK
     first_energy = np.square(first).sum(axis=1) + noise

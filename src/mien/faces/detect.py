@@ -268,6 +268,7 @@ class _Window:
         if cols <= 0 or rows <= 0:
             return window
         luma = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
+        # Averaged where it shrinks, sampled where it grows; a window of the very size stays.
         if self.side >= 2 * self.size:
             luma = cv2.resize(luma, (cols, rows), interpolation=cv2.INTER_AREA)
         elif self.side < self.size:

@@ -42,7 +42,8 @@ def look_back(frames: Iterator[Frame], tracker: Tracker) -> Iterator[FrameFaces]
         buffer.append(_track(frame, buffer, tracker, is_full))
         if tracker.searched:
             yield from buffer
-            buffer, size = [], 0
+            buffer = []
+            size = 0
     # Whoever came in after the last search is in view at the end, and would be missed.
     last = _last_readable(buffer)
     if last is not None:

@@ -64,9 +64,8 @@ def upright_only(detector: Detector, image: Image, faces: Sequence[Face]) -> lis
             face = faces[number]
             if view is None or not _contradicts(view, degrees, face):
                 continue
-            if _straightened_score(detector, turned, view) > _straightened_score(
-                detector, image, face
-            ):
+            turned_score = _straightened_score(detector, turned, view)
+            if turned_score > _straightened_score(detector, image, face):
                 wrong.add(number)
     return [face for number, face in enumerate(faces) if number not in wrong]
 
@@ -172,7 +171,8 @@ class TurnSampler:
         for degrees in _TURNS:
             for face in self._upright_faces(_rotate(image, degrees)):
                 if face.confidence > best_score:
-                    best_score, best_turn = face.confidence, degrees
+                    best_score = face.confidence
+                    best_turn = degrees
         return best_turn
 
     def _upright_faces(self, image: Image) -> list[Face]:

@@ -208,8 +208,7 @@ def prepare(image: Image, face: Face, pixels: Pixels) -> Image:
 
 
 def prepare_crop(image: Image, pixels: Pixels) -> Image:
-    """Resize a picture that already is one face, without keeping its aspect or cutting anything
-    off.
+    """Resize a picture that already is one face; its aspect is not kept, and nothing is cut off.
 
     Args:
         image: RGB uint8 (H, W, 3).
@@ -225,7 +224,8 @@ def prepare_crop(image: Image, pixels: Pixels) -> Image:
     if averages and (height > size) != (width > size):
         image = _resize(image, min(width, size), min(height, size), cv2.INTER_AREA)
     shrinks = min(image.shape[:2]) > size
-    return _resize(image, size, size, cv2.INTER_AREA if averages and shrinks else cv2.INTER_LINEAR)
+    method = cv2.INTER_AREA if averages and shrinks else cv2.INTER_LINEAR
+    return _resize(image, size, size, method)
 
 
 def _resize(image: Image, width: int, height: int, method: int) -> Image:

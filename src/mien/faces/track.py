@@ -436,7 +436,8 @@ class Tracker:
         """Whether a frame shows something else than the one before; keeps its thumbnail."""
         step = max(min(image.shape[:2]) // THUMBNAIL_SIDE, 1)
         thumbnail = image[step // 2 :: step, step // 2 :: step].astype(np.float32)
-        before, self._thumbnail = self._thumbnail, thumbnail
+        before = self._thumbnail
+        self._thumbnail = thumbnail
         if before is None:
             return False
         if before.shape != thumbnail.shape:

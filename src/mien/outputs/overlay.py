@@ -135,7 +135,8 @@ class Overlay:
 
     def _flush(self) -> None:
         """Draw and write the frame whose readings are complete."""
-        group, self._group = self._group, []
+        group = self._group
+        self._group = []
         if not group:
             return
         if self._source.kind == "image" and group[0].frame:

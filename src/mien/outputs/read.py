@@ -132,7 +132,8 @@ def _columns(dictionary: Mapping[str, Any], path: Path) -> tuple[Column, ...]:
     columns = []
     for number, entry in enumerate(dictionary["columns"]):
         facts = entry if isinstance(entry, dict) else {}
-        name, dtype = facts.get("name"), facts.get("dtype")
+        name = facts.get("name")
+        dtype = facts.get("dtype")
         if not isinstance(name, str) or not isinstance(dtype, str) or dtype not in _TYPES:
             raise TableError(
                 f"{beside}: columns.{number}: {name!r} of type {dtype!r} is no column that this "

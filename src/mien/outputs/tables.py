@@ -1,5 +1,6 @@
-"""Tables of readings: CSV, Parquet and JSON lines, written as the readings come,
-complete or not at all.
+"""Tables of readings: CSV, Parquet and JSON lines.
+
+They are written as the readings come, and are complete or absent.
 """
 
 import hashlib

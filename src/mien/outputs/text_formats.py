@@ -160,7 +160,10 @@ class Csv(_Lines):
 class JsonLines(_Lines):
     """One JSON object per line with all columns; missing values are null."""
 
-    start, separator, end, missing = "{", ", ", "}\n", "null"
+    start = "{"
+    separator = ", "
+    end = "}\n"
+    missing = "null"
 
     @staticmethod
     def rows(path: Path) -> list[bytes]:

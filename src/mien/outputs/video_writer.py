@@ -182,7 +182,8 @@ def _open_original(original: Stored) -> InputContainer:
 def _fit(picture: Pixels, size: tuple[int, int]) -> Pixels:
     """The picture at the video's size; a missing last row or column repeats the one before."""
     height, width = picture.shape[:2]
-    right, below = size[0] - width, size[1] - height
+    right = size[0] - width
+    below = size[1] - height
     if right == below == 0:
         return picture
     if right in (0, 1) and below in (0, 1):

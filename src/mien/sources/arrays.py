@@ -37,7 +37,8 @@ class Arrays(Source):
             if isinstance(item, tuple):
                 time_s, array = item
             else:
-                time_s, array = float(index), item
+                time_s = float(index)
+                array = item
             check_time(self.name, index, time_s, last_s)
             last_s = time_s
             pixels = check_rgb(array, f"{self.name}: item {index}")

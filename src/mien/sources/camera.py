@@ -58,7 +58,8 @@ class Camera(Source):
 
     def _timed_reads(self) -> TimedReads:
         # The connection made at opening serves the first iteration alone.
-        camera, self._open = self._open or self._connect(), None
+        camera = self._open or self._connect()
+        self._open = None
         clock = LiveClock()
         last_s = -math.inf
         count = 0

@@ -59,7 +59,8 @@ class LiveArrays(Source):
                 time_s, array = item
                 check_time(self.name, index, time_s, last_s)
             else:
-                time_s, array = max(clock_s, last_s + TICK_S), item
+                time_s = max(clock_s, last_s + TICK_S)
+                array = item
             last_s = time_s
             pixels = check_rgb(array, f"{self.name}: item {index}")
             yield float(time_s), reader_of(pixels)

@@ -224,12 +224,15 @@ class _Window:
         """Drop what is out of reach, and double the room for the rest."""
         count = self.end - self.start
         room = max(_LEAST_ROOM, 2 * count)
-        times, values = np.empty(room), np.empty((room, self.values.shape[1]))
+        times = np.empty(room)
+        values = np.empty((room, self.values.shape[1]))
         times[:count] = self.times[self.start : self.end]
         values[:count] = self.values[self.start : self.end]
-        self.times, self.values = times, values
+        self.times = times
+        self.values = values
         self.current -= self.start
-        self.start, self.end = 0, count
+        self.start = 0
+        self.end = count
 
     def next(self, smoothing: Smoothing) -> dict[str, Floats]:
         """Scores of the current row, averaged over the rows within reach, and step on."""

@@ -54,8 +54,10 @@ def fill_rows(scores: ArrayLike, video: ArrayLike, frame: ArrayLike) -> Floats:
     order = np.lexsort((missing, frames, code))
     before, after = _measured_around(~missing[order], code[order], names)
     gaps = np.flatnonzero(missing[order])
-    before, after = before[gaps], after[gaps]
-    sorted_frames, sorted_values = frames[order], values[order]
+    before = before[gaps]
+    after = after[gaps]
+    sorted_frames = frames[order]
+    sorted_values = values[order]
     span = sorted_frames[after] - sorted_frames[before]
     share = (sorted_frames[gaps] - sorted_frames[before]) / np.maximum(span, 1)
     # Where there is one neighbour only, both are the same row, and it is held.
@@ -76,7 +78,8 @@ def _measured_around(
     position = np.arange(len(code))
     before = np.maximum.accumulate(np.where(measured, position, -1))
     after = np.minimum.accumulate(np.where(measured, position, len(code))[::-1])[::-1]
-    none_before, none_after = before < start, after >= end
+    none_before = before < start
+    none_after = after >= end
     unmeasured = none_before & none_after
     if unmeasured.any():
         videos = np.unique(code[unmeasured])
@@ -184,7 +187,8 @@ def ema_rows(values: ArrayLike, video: ArrayLike, frame: ArrayLike, alpha: float
     # Differences from the video's first row: a constant gives exactly 0.
     mean = (rows[order] - first) / (1 + alpha)
     _add_past(mean, np.arange(len(rows)) - start, alpha / (1 + alpha))
-    low, high = rows.min(axis=0), rows.max(axis=0)
+    low = rows.min(axis=0)
+    high = rows.max(axis=0)
     rows[order] = np.clip(first + mean, low, high)
     return rows
 
@@ -199,7 +203,8 @@ def _add_past(mean: Floats, age: Codes, keep: float) -> None:
     """
     # Sums over the last 1, 2, 4, … rows, each put together from two of the ones before, until what
     # is older has no weight.
-    oldest, least = age.max(), np.finfo(np.float64).eps
+    oldest = age.max()
+    least = np.finfo(np.float64).eps
     step = 1
     while step <= oldest and keep**step > least:
         weight = keep**step
@@ -285,7 +290,8 @@ def _windows(code: Codes, frames: Codes, window: int, unit: Unit) -> tuple[Codes
     """Rows [low, high) that each row is averaged over; code and frames: (N,), rising."""
     if unit == "rows":
         start, end = _video_ranges(code)
-        position, reach = np.arange(len(code)), min(window, len(code))
+        position = np.arange(len(code))
+        reach = min(window, len(code))
         return np.maximum(position - reach, start), np.minimum(position + reach + 1, end)
     reach = min(window, int(np.ptp(frames)))
     # One number for video and frame, with gaps between videos that no window can cross.
@@ -302,7 +308,8 @@ def _box_mean(rows: Floats, low: Codes, high: Codes) -> Floats:
     length = high - low
     # Differences from a row of the window: a constant gives exactly 0.
     reference = rows[low]
-    sums, total = rows, np.zeros_like(rows)
+    sums = rows
+    total = np.zeros_like(rows)
     next_row = low.copy()
     for bit in range(int(length.max()).bit_length()):
         step = 1 << bit
@@ -322,7 +329,8 @@ def _gaussian_mean(rows: Floats, frames: Codes, high: Codes, sigma: float) -> Fl
     # Columns side by side in memory, as all operations go along the rows.
     columns = np.ascontiguousarray(rows.T)
     position = np.arange(len(rows))
-    total, weight = np.zeros_like(columns), np.ones(len(rows))
+    total = np.zeros_like(columns)
+    weight = np.ones(len(rows))
     for step in range(1, int((high - position).max())):
         is_near = position[step:] < high[:-step]
         distance = (frames[step:] - frames[:-step]).astype(np.float64)

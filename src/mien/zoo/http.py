@@ -266,7 +266,8 @@ def _proxy(address: str) -> str | None:
         host = parts.hostname
         valid = proxy_scheme.lower() in {"", "http", "https"} and parts.port != 0
     except ValueError:
-        host, valid = None, False
+        host = None
+        valid = False
     if not host or not valid:
         raise BundleError(
             f"{address}: {scheme.upper()}_PROXY names no proxy that can be asked; "

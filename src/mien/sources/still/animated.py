@@ -19,7 +19,10 @@ _MIN_MS: Final = 10.0
 # How long browsers show a frame that asks for `_MIN_MS` or less.
 _DEFAULT_MS: Final = 100.0
 
-_EXTENSION, _IMAGE, _PADDING, _TRAILER = b"\x21", b"\x2c", b"\0", b"\x3b"
+_EXTENSION = b"\x21"
+_IMAGE = b"\x2c"
+_PADDING = b"\0"
+_TRAILER = b"\x3b"
 """First bytes of a GIF's blocks."""
 
 

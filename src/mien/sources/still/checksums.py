@@ -15,8 +15,10 @@ _PNG_PIXELS: Final = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
 # Tags of TIFF.
 _COMPRESSION: Final = 259
 _DEFLATE: Final = (8, 32946)
-_STRIP_OFFSETS, _STRIP_COUNTS = 273, 279
-_TILE_OFFSETS, _TILE_COUNTS = 324, 325
+_STRIP_OFFSETS = 273
+_STRIP_COUNTS = 279
+_TILE_OFFSETS = 324
+_TILE_COUNTS = 325
 
 # Bytes inflated at a time.
 _AT_ONCE: Final = 1 << 20
@@ -34,7 +36,8 @@ def png_damage(stored: Stored) -> list[str]:
     with open_stored(stored) as file:
         file.seek(8)
         while len(start := file.read(8)) == 8:
-            size, kind = int.from_bytes(start[:4], "big"), start[4:]
+            size = int.from_bytes(start[:4], "big")
+            kind = start[4:]
             damage = _chunk_damage(file, kind, size)
             if damage:
                 return [damage]

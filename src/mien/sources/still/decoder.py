@@ -57,9 +57,14 @@ _EXIF_TURNS: Final = {
     7: Turn(swap=True, flip_columns=True, flip_rows=True),
     8: Turn(swap=True, flip_rows=True),
 }
-_PAGE_KIND, _REDUCED = 254, 1  # of TIFF: the tag NewSubfileType, and its flag for a reduced copy
+# Of TIFF: the tag NewSubfileType, and its flag for a reduced copy.
+_PAGE_KIND = 254
+_REDUCED = 1
 _DEGREES: Final = {turn: degrees for degrees, turn in CLOCKWISE.items()}
-_ORIENTATION, _EXIF_PART, _TAKEN, _CHANGED = 0x0112, 0x8769, 0x9003, 0x0132
+_ORIENTATION = 0x0112
+_EXIF_PART = 0x8769
+_TAKEN = 0x9003
+_CHANGED = 0x0132
 # Bytes by which a HEIF file is recognised.
 _HEAD: Final = 64
 

@@ -42,7 +42,8 @@ def is_heif(start: bytes) -> bool:
     Returns:
         Whether its file type box names a HEIF brand, and none of AVIF.
     """
-    size, kind = int.from_bytes(start[:4], "big"), start[4:8]
+    size = int.from_bytes(start[:4], "big")
+    kind = start[4:8]
     if kind != b"ftyp" or start[8:12] not in _PICTURES | _BURSTS:
         return False
     for position in range(16, min(size, len(start)), 4):

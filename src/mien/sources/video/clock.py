@@ -24,7 +24,8 @@ def frame_rate(stream: VideoStream) -> Fraction | None:
     Returns:
         Frames per second; None if the file states none.
     """
-    average, guess = stream.average_rate, stream.guessed_rate
+    average = stream.average_rate
+    guess = stream.guessed_rate
     # FFmpeg's average of a DV stream is its ticks per second; its guess is right.
     if guess and (not average or average > 2 * guess):
         return guess

@@ -73,7 +73,8 @@ class Deinterlacer:
     def _give_up(self, error: Exception) -> None:
         if isinstance(error, MemoryError):
             raise error
-        self._graph, self.failed = None, True
+        self._graph = None
+        self.failed = True
 
     def _push(self, picture: VideoFrame | None) -> None:
         if self._graph is not None:

@@ -89,7 +89,9 @@ class PacketLedger:
             stream: The stream that is read.
             is_joint: Whether another recording begins at a position in the file, bytes.
         """
-        self._container, self._stream, self._is_joint = container, stream, is_joint
+        self._container = container
+        self._stream = stream
+        self._is_joint = is_joint
         # AVI has no presentation times: FFmpeg's guess is wrong where frames are reordered, while
         # the decoder's order is right.
         self.by_decoding = container.format.name == "avi"
@@ -249,7 +251,8 @@ class PacketLedger:
 
     def _promised(self) -> tuple[float, float]:
         """When the file should end by its header, and how much sooner it may end, seconds."""
-        stream, container = self._stream, self._container
+        stream = self._stream
+        container = self._container
         if container.format.name in _LENGTH_FROM_ZERO:
             return (container.duration or 0) / av.time_base, _SLACK_S
         if stream.duration and stream.time_base and stream.start_time is not None:
@@ -267,7 +270,8 @@ class PacketLedger:
 
     def _begins_another(self, packet: AnyPacket, number: int) -> bool:
         """Whether another recording begins here: decoding times fall, or the file shows it."""
-        last, now = self._last_dts, packet.dts
+        last = self._last_dts
+        now = packet.dts
         if now is not None:
             self._last_dts = now
         step_back_s = 0.0
