@@ -535,11 +535,11 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_does(tiny_settings, tmp_path):
 
     code, said = apart(interrupted=True)
     assert code == 130
-    assert f"to go on: mien train {path} --out {run}" in said
+    assert f"to resume: mien train {path} --out {run}" in said
     assert "finished" not in json.loads((run / "run.json").read_text())
     code, said = apart(interrupted=False)
     assert code == 0
-    assert "going on after step" in said
+    assert "resuming after step" in said
     assert "epoch 0:" not in said
     assert pd.read_csv(run / "curve.csv")["epoch"].tolist() == list(range(8))
     path.write_text(tiny_settings.replace("lr: 0.003", "lr: 0.004"))

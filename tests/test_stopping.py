@@ -58,10 +58,10 @@ def test_a_group_that_is_told_to_end_says_one_sentence_and_goes_on_later(number,
     assert "Traceback" not in said
     assert "DataLoader" not in said
     lines = [line for line in said.splitlines() if line.startswith("mien: ")]
-    assert lines[-1].startswith("mien: stopped; the run is kept; to go on: mien train ")
+    assert lines[-1].startswith("mien: stopped; the run is kept; to resume: mien train ")
     assert len(lines) <= 2, said
     if number == signal.SIGTERM:
-        code, said = told_to_end(tmp_path, number, "going on after step")
+        code, said = told_to_end(tmp_path, number, "resuming after step")
         assert code == 130, said
         assert "Traceback" not in said
 

@@ -52,7 +52,7 @@ def test_a_full_standard_output_does_not_end_a_batch(photos, tmp_path):
     assert done.returncode == 1
     assert (
         done.stderr
-        == "mien: standard output cannot be written (No space left on device); the work goes on without it\n"
+        == "mien: standard output cannot be written (No space left on device); the work continues without it\n"
     )
 
 

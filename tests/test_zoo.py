@@ -758,7 +758,7 @@ def test_a_proxy_is_used_and_its_refusal_told(shelf, tmp_path, monkeypatch):
     assert shelf.asked[0][0].startswith("http://far.invalid/")
     zoo.remove("tiny")
     shelf.status = [407]
-    fails(path, "the proxy asks for a name and a password; put them into HTTP_PROXY: ")
+    fails(path, "the proxy asks for a name and a password; set them in HTTP_PROXY: ")
     far = entry(tmp_path, [{**told(shelf), "url": f"https://far.invalid/{COMMIT}/net.onnx"}])
     fails(far, "the proxy refuses: .*403")
     with socket.socket() as taken:
@@ -787,7 +787,7 @@ def test_a_proxy_before_a_safe_address_is_told_and_asked_as_a_server_is(
     shelf.tunnel = 407
     fails(
         far,
-        "asks for a name and a password; put them into HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT",
+        "asks for a name and a password; set them in HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT",
     )
     shelf.tunnel = 503
     fails(far, "the proxy says 503 Service Unavailable, 3 times in a row; try again later")
@@ -886,7 +886,7 @@ def test_a_mirror_that_cannot_be_read_is_blamed_itself(shelf, tmp_path, monkeypa
     )
     fails(
         path,
-        f"{mirror}: Input/output error; copy net.onnx anew, or name another place with --from",
+        f"{mirror}: Input/output error; copy net.onnx again, or name another place with --from",
         source=mirror.parent,
     )
 
@@ -1341,11 +1341,11 @@ def test_a_network_that_reads_other_files_is_refused(packed, tmp_path):
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
-    with pytest.raises(BundleError, match="wants to read other files"):
+    with pytest.raises(BundleError, match="reads other files"):
         zoo.add(bundle_of(tmp_path / "reader", packed, model.SerializeToString(), lambda _: None))
     inside = network_of(packed)
     inside.graph.node.append(helper.make_node("Constant", [], ["unused"], value=tensor))
-    with pytest.raises(BundleError, match="wants to read other files"):
+    with pytest.raises(BundleError, match="reads other files"):
         zoo.add(bundle_of(tmp_path / "inside", packed, inside.SerializeToString(), lambda _: None))
     assert not left()
 
@@ -1580,7 +1580,7 @@ def test_weights_without_their_entry_are_told_how_to_get_it(shelf, tmp_path):
     code, line = said("verify", "tiny")
     assert (code, line.count("\n")) == (1, 1)
     assert (
-        "weights without their entry, which tells their hash; pull by it again: mien bundles pull ENTRY.json"
+        "weights without their entry, which holds their hash; pull by it again: mien bundles pull ENTRY.json"
         in line
     )
     assert (

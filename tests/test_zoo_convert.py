@@ -280,8 +280,8 @@ REFUSED = {
         lambda: bytes_of([helper.make_node("Relu", ["v"], ["w"]), *GEMM], {"v": W, "b": B}), "ends in Gemm, not in a linear layer"
     ),
     "several outputs": (two_outputs, "has 2 outputs"),
-    "weights elsewhere": (external, "wants to read other files, which hold its weights"),
-    "constants elsewhere": (external_constant, "wants to read other files, which hold its weights"),
+    "weights elsewhere": (external, "reads other files, which hold its weights"),
+    "constants elsewhere": (external_constant, "reads other files, which hold its weights"),
     "custom operations": (custom, "uses operations beyond the standard ones (of com.evil)"),
     "branches": (branch, "holds functions, branches or loops"),
     "no such operation": (lambda: bytes_of([helper.make_node("Evil", ["pooled"], ["y"])], {}), "is not valid ONNX"),
@@ -357,7 +357,7 @@ def test_a_network_whose_need_depends_on_the_picture_is_refused():
         EXPANDED,
     ]
     with pytest.raises(
-        BundleError, match="does not tell before it runs how much NonZero gives; do not use it"
+        BundleError, match="does not say before it runs how much NonZero gives; do not use it"
     ):
         split(bytes_of([*nodes, *GEMM], LAST), ONLY_VA)
 
@@ -405,7 +405,7 @@ def reading_sparse() -> onnx.ModelProto:
     [
         (loop, "functions, branches or loops"),
         (reading_function, "functions, branches or loops"),
-        (reading_sparse, "wants to read other files"),
+        (reading_sparse, "reads other files"),
         (lambda: onnx.load_model_from_string(custom()), "beyond the standard ones"),
     ],
 )

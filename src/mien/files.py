@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 LOST_WORKER: Final = (
-    "a worker process ended by itself, perhaps for want of memory; what is finished is kept; "
+    "a worker process ended by itself, perhaps for lack of memory; what is finished is kept; "
     'use fewer workers, and in a script call this under `if __name__ == "__main__":`'
 )
 """The error message when a worker process that makes files has died."""

@@ -1,6 +1,6 @@
 """How far a piece of work is, and how that is shown: on a terminal, in a notebook, or in a log.
 
-Work tells its progress to a function that its caller gives:
+Work reports its progress to a function of its caller:
 
 - `Progress`, for work in several pieces, each with a name: recipes, downloads, stand-ins;
 - `ItemProgress`, for one piece of work over a known number of items; `named` makes one of a
@@ -52,7 +52,7 @@ _NOTEBOOK_S: Final = 0.2
 
 
 class Progress(Protocol):
-    """Is told how far each of several pieces of work is."""
+    """Called with how far each of several pieces of work is."""
 
     def __call__(self, what: str, done: int, total: int, /) -> None:
         """Take note of it.
@@ -78,7 +78,7 @@ def named(progress: Progress, what: str) -> ItemProgress:
     """Report one piece of work under its name.
 
     Args:
-        progress: Who is told.
+        progress: What is called.
         what: The name of the piece of work.
 
     Returns:

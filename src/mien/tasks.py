@@ -101,7 +101,7 @@ class Task:
         """Find the columns of another label order that hold this task's names.
 
         Args:
-            source: The names of the columns at hand, in their order.
+            source: The names of the columns that there are, in their order.
 
         Returns:
             Index (K,) that puts them into this task's order.

@@ -144,7 +144,7 @@ class NameRegistry:
     Args:
         out: The output folder.
         listed: List each folder once, which also finds names that differ in case alone; otherwise
-            look for each name anew.
+            look for each name again.
     """
 
     def __init__(self, out: Path | None, listed: bool = True) -> None:

@@ -157,7 +157,7 @@ def _check_tensors(graph: GraphProto, size: int) -> None:
     numbers = 0
     for tensor in _tensors(graph):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise _distrusted("wants to read other files, which hold its weights")
+            raise _distrusted("reads other files, which hold its weights")
         numbers += math.prod(tensor.dims)
     # A tensor of many numbers and few bytes would fill the memory before the first run; numbers
     # of one bit are the smallest there are.
@@ -267,7 +267,7 @@ def _sides(kind: TypeProto) -> Shape:
 def _count(node: NodeProto, kind: TypeProto) -> int:
     """Numbers in an array of that type."""
     if not _is_shape_known(kind):
-        raise _distrusted(f"does not tell before it runs how much {node.op_type} gives")
+        raise _distrusted(f"does not say before it runs how much {node.op_type} gives")
     return math.prod(_sides(kind))
 
 
@@ -289,7 +289,7 @@ def _node_work(node: NodeProto, types: Mapping[str, TypeProto]) -> int:
     if node.op_type in _LINEAR_OPERATORS:
         return passed
     if node.op_type not in _WORK:
-        raise _distrusted(f"uses {node.op_type[:60]}, of which nobody knows how much work it is")
+        raise _distrusted(f"uses {node.op_type[:60]}, whose amount of work is not known")
     return max(passed, _WORK[node.op_type](inputs, outputs, _attribute_values(node)))
 
 

@@ -24,7 +24,7 @@ def reproduce(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", metavar="KEY=PATH", help="Where data of the recipe lie."),
+        typer.Option("--data", metavar="KEY=PATH", help="Where the recipe's data is."),
     ] = None,
     folder: Annotated[
         Path | None,
@@ -42,7 +42,7 @@ def reproduce(
         ),
     ] = False,
     standin: Annotated[
-        bool, typer.Option("--standin", help="Generate the data that are not given, to rehearse.")
+        bool, typer.Option("--standin", help="Generate the data that is not given, to rehearse.")
     ] = False,
     faces: Annotated[
         Path | None,
@@ -57,9 +57,9 @@ def reproduce(
 ) -> None:
     """Run a paper's system, and compare with what it claims.
 
-    Run again, only what is missing or has changed is done.
+    Run again, it does only what is missing or has changed.
     """
-    with handle_errors("finished steps are kept; the same command goes on"):
+    with handle_errors("finished steps are kept; the same command resumes"):
         if name is None:
             for recipe in recipes():
                 out.print(f"{recipe}: {title_of(recipe)}", markup=False)

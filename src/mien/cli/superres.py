@@ -47,14 +47,14 @@ def superres(
     ] = None,
     skip: Annotated[
         bool,
-        typer.Option("--skip-unreadable", help="Name pictures that cannot be read, and go on."),
+        typer.Option("--skip-unreadable", help="Name pictures that cannot be read, and continue."),
     ] = False,
 ) -> None:
     """Make the pictures of a training set larger and sharper with a super-resolution network.
 
     Started again, it does only what is missing or has changed.
     """
-    with handle_errors("finished pictures are kept; the same command goes on"):
+    with handle_errors("finished pictures are kept; the same command resumes"):
         chosen = _engine(engine, weights)
         facts = [f"{name} {value}" for name, value in chosen.facts().items()]
         out.print(", ".join(facts), markup=False)

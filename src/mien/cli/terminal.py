@@ -108,7 +108,7 @@ class SteadyStream:
         if self.failed and self._stream is sys.__stdout__:
             reason = cast(OSError, error).strerror
             err.print(
-                f"mien: standard output cannot be written ({reason}); the work goes on without it",
+                f"mien: standard output cannot be written ({reason}); the work continues without it",
                 style="red",
                 markup=False,
             )

@@ -77,9 +77,9 @@ def train(
 ) -> None:
     """Train a network on labelled faces.
 
-    Started again with the same settings and folder, a run that was stopped goes on.
+    Started again with the same settings and folder, a stopped run resumes.
     """
-    with handle_errors(f"the run is kept; to go on: mien train {settings} --out {folder}"):
+    with handle_errors(f"the run is kept; to resume: mien train {settings} --out {folder}"):
         if not show and (settings is None or folder is None):
             raise ValueError(
                 "give a settings file and --out RUN; mien train --show prints a file to start from"
@@ -220,7 +220,7 @@ def features(
 
     They are kept on disk.
     """
-    with handle_errors("what was computed is kept; the same command goes on"):
+    with handle_errors("what was computed is kept; the same command resumes"):
         with needs_extra("mien features"):
             from mien.cli.bars import Bar
             from mien.train.features import cache_features
@@ -240,5 +240,5 @@ def features(
 
 
 def _note(line: str) -> None:
-    """Print on stderr what is worth knowing but no result."""
+    """Print on stderr what is no result."""
     err.print(line, markup=False)

@@ -36,7 +36,7 @@ class TrainingBar(Progress):
         if "finished" in facts:
             self.note(f"this run finished {facts['finished']}; nothing is left to do")
         elif done:
-            self.note(f"going on after step {done} of {steps}")
+            self.note(f"resuming after step {done} of {steps}")
         else:
             rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
             self.note(f"training on {facts['device']}: faces: {rows}; {steps} steps")

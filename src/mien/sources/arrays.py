@@ -46,7 +46,7 @@ class Arrays(Source):
 
 
 class Pictures(Source):
-    """Arrays that are separate pictures: each is searched anew, and all are at time 0.
+    """Arrays that are separate pictures: each is searched by itself, and all are at time 0.
 
     `Frame.index` is the position in the list.
     """

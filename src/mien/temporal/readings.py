@@ -51,7 +51,7 @@ class Smoothing:
             time constant, cut at 5 s.
         causal: Use the past only and hold nothing back, for live use; otherwise past and future
             alike.
-        longest_gap_s: > 0; a track unseen for longer starts anew, and nothing is averaged across.
+        longest_gap_s: > 0; a track unseen for longer starts over, and nothing is averaged across.
             Where frames are far apart it is `sources.interval.GAP_FRAMES` times their own recent
             interval, if that is more.
         keep: Columns that are not smoothed. A blink, AU45, lasts about as long as the narrowest
@@ -255,7 +255,7 @@ def smooth(
 ) -> Iterator[Reading]:
     """Average every track's scores over time; the originals move to `raw`.
 
-    Scores keep their unit and range (float64): probabilities go on adding up to 1. Readings without
+    Scores keep their unit and range (float64): probabilities still add up to 1. Readings without
     scores or track pass through unchanged.
 
     Args:
@@ -312,7 +312,7 @@ def _add_to_window(tracks: Recent[_Window], reading: Reading) -> _Window | None:
     track = track_of(reading)
     if not reading.scores or track is None:
         return None
-    # A track that was unseen for too long has been forgotten, and starts anew.
+    # A track that was unseen for too long has been forgotten, and starts over.
     window = tracks[track][1] if track in tracks else _Window(reading.scores)
     window.add(reading)
     remember(tracks, track, reading.time_s, window)

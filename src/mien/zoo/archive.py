@@ -79,13 +79,13 @@ def add(path: Path, *, replace: bool = False, note: Note = quiet) -> list[str]:
 
     All are checked before the first is installed: names, sizes, card, hash, outputs, one run.
     Nothing is unpacked but the files of a bundle. They are not compared with their authors'
-    files, as whoever packed them could write any card: only `pull` compares, and it replaces
+    files, as any card could have been packed: only `pull` compares, and it replaces
     what came this way.
 
     Args:
         path: The file or folder.
         replace: Whether to replace another bundle of the same name.
-        note: Called with a line worth knowing.
+        note: Called with a line for the user.
 
     Returns:
         Names of the bundles.

@@ -266,7 +266,7 @@ def _copy(path: Path, part: Path, file: File, progress: Progress) -> None:
         except OSError as error:
             raise BundleError(
                 f"{path}: {error.strerror}; "
-                f"copy {file.name} anew, or name another place with --from"
+                f"copy {file.name} again, or name another place with --from"
             ) from error
 
     with source:
@@ -327,7 +327,7 @@ def _receive(answer: Any, file: File, part: Path, address: str, progress: Progre
         start = _size(part)
         content_range = str(answer.headers.get("Content-Range", ""))
         if not content_range.startswith(f"bytes {start}-"):
-            raise BrokenError("the server resumes at another place than it was asked to", anew=True)
+            raise BrokenError("the server resumes elsewhere than asked", anew=True)
     _refuse_compression(answer, address)
     whole = _whole_size(answer, start)
     most = file.size or file.most

@@ -308,7 +308,7 @@ def _proxy_password_error(address: str) -> BundleError:
     variable = f"{urlsplit(address).scheme.upper()}_PROXY"
     return BundleError(
         f"{address}: the proxy asks for a name and a password; "
-        f"put them into {variable}: http://NAME:PASSWORD@HOST:PORT"
+        f"set them in {variable}: http://NAME:PASSWORD@HOST:PORT"
     )
 
 

@@ -56,7 +56,7 @@ def quiet(_line: str) -> None:
     """Ignore a line; the default of `note`.
 
     Args:
-        _line: A line worth knowing.
+        _line: A line for the user.
     """
 
 
@@ -89,9 +89,9 @@ def pull(
     """Fetch a bundle of the index, verify and convert it, compare and install it.
 
     An installed bundle stays only if this machine pulled it by the same entry and nobody has
-    altered it since. Otherwise, also after `add`, it is fetched anew and replaced, unless the
+    altered it since. Otherwise, also after `add`, it is fetched again and replaced, unless the
     user made it. Weights stay where their hash is right, whoever brought them; only the entry
-    kept beside them is written anew. Of two processes, one works; the other waits, and finds it
+    kept beside them is rewritten. Of two processes, one works; the other waits, and finds it
     done.
 
     Args:
@@ -103,7 +103,7 @@ def pull(
         patience: How to treat a bad connection.
         progress: Called with the file's name, the bytes that are here, and those of the whole
             file (an upper limit where unknown).
-        note: Called with a line worth knowing.
+        note: Called with a line for the user.
 
     Returns:
         What is on this machine now.
@@ -280,7 +280,7 @@ def weights(name: str | Path) -> Path:
         if str(name) not in kept():
             raise
         raise BundleError(
-            f"{kept()[str(name)]}: weights without their entry, which tells their hash; "
+            f"{kept()[str(name)]}: weights without their entry, which holds their hash; "
             "pull by it again: mien bundles pull ENTRY.json"
         ) from error
     path = _kept(known)
@@ -414,7 +414,7 @@ def remove(name: str, note: Note = quiet) -> None:
 
     Args:
         name: Its name.
-        note: Called with a line worth knowing.
+        note: Called with a line for the user.
 
     Raises:
         BundleError: It comes with mien, or nothing was pulled or added at all.

@@ -95,7 +95,7 @@ def _free_input(model: ModelProto, size: int | None) -> int:
     """Leave the graph with one input, whose batch axis is free; the side of the crops in px."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
-    # Old files list their weights as inputs too, where whoever runs them could replace them.
+    # Old files list their weights as inputs too, where a caller could replace them.
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1:
         raise _refused(f"has {len(inputs)} inputs")

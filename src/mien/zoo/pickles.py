@@ -128,7 +128,7 @@ def _is_state_dict(content: Any) -> bool:
 def _walk(module: Record, prefix: str, depth: int) -> Iterator[tuple[str, Array | None]]:
     """Tensors of a module and those inside it, with their names, in torch's order.
 
-    A None is given for all else that was looked at, so that whoever counts sees it.
+    A None is given for everything else that was looked at, so that the caller can count it.
     """
     yield prefix, None
     sections = _sections(module, prefix, depth)

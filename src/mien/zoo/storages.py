@@ -110,7 +110,7 @@ def _same_storage(known: tuple[str, Array], kind: str, key: str, count: int) -> 
 
 
 def view(storage: Array, offset: Any, size: tuple[Any, ...], stride: tuple[Any, ...]) -> Array:
-    """A tensor that lies in a storage.
+    """A tensor in a storage.
 
     Args:
         storage: The storage (count,).

@@ -22,7 +22,7 @@ _NEEDED: Final = 'needs an optional part; install it with: pip install "mien[hei
 
 
 def now_readable(problem: str) -> bool:
-    """Whether a picture that failed for want of pillow-heif can be read by now.
+    """Whether a picture that failed because pillow-heif was missing can be read by now.
 
     Args:
         problem: The error of an earlier run.

@@ -207,7 +207,7 @@ class Video(Source):
             }
             if deinterlacer.failed:
                 self.note(
-                    "the film is interlaced and was read as it lies: "
+                    "the film is interlaced and was read as it is: "
                     "its pixel format cannot be deinterlaced"
                 )
             for line in (clock.note, shape.note, to_rgb.note, ledger.note):

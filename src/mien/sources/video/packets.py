@@ -68,7 +68,7 @@ class PacketLedger:
     picture is in order, and nothing is reported.
 
     Attributes:
-        by_decoding: Whether decoding times are used, for want of presentation times.
+        by_decoding: Whether decoding times are used, as there are no presentation times.
         certain: Whether every packet holds exactly one picture.
         note: What was peculiar, one line, or None.
         stopped: FFmpeg's reason for ending early, or None.
