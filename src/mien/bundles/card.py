@@ -126,6 +126,7 @@ class AffectCard(CommonCard):
     def _check_families(self) -> "AffectCard":
         check_families(self.tasks)
         families = [spec.task.family for spec in self.tasks]
+        # Of a misspelled family nothing would be calibrated, without a word.
         if unknown := set(self.temperature) - set(families):
             raise ValueError(
                 f"temperature: {', '.join(sorted(unknown))} is no family of the tasks, "
@@ -186,6 +187,7 @@ class SystemCard(CommonCard):
 
     @model_validator(mode="after")
     def _check_hash(self) -> "SystemCard":
+        # Over the members' cards, so that no member can be replaced by another.
         if self.sha256 != hash_of_files(self.files):
             raise ValueError("sha256: not that of the files which the card names")
         return self
@@ -193,6 +195,7 @@ class SystemCard(CommonCard):
     @model_validator(mode="after")
     def _check_plan(self) -> "SystemCard":
         check_families(self.tasks)
+        # In order, so that no step can depend on itself.
         known: dict[str, PlanStep] = {}
         for name, step in self.steps.items():
             if isinstance(step, ScoreStep | HeadsStep) and step.member not in self.members:

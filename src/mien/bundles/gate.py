@@ -65,6 +65,7 @@ def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
         expected = card.outputs
         shape = (1, card.pixels.channels, card.pixels.size, card.pixels.size)
     else:
+        # The largest picture that a detector gives its network.
         side = max(card.search.side, card.search.window)
         expected = ("grid",)
         shape = (1, 1, side, side)

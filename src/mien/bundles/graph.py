@@ -118,6 +118,7 @@ def checked(network: bytes) -> ModelProto:
         raise BundleError(
             "the network is no ONNX file, or was cut off; get it again from where it came"
         ) from error
+    # An empty file is a valid, empty message.
     if not model.graph.node:
         raise BundleError(
             "the network is no ONNX file, or is empty; get it again from where it came"

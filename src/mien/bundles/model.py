@@ -109,6 +109,7 @@ class Model:
         """
         scores = {}
         for task in self.tasks:
+            # Calibration comes before softmax and sigmoid.
             temperature = self.card.temperature.get(task.family, 1.0)
             scores[task.family] = task.decode(raw[task.family] / temperature)
         return scores
@@ -244,6 +245,7 @@ class Model:
                 f"prepared crops must be uint8 (N, {size}, {size}, 3), "
                 f"got {images.dtype} {images.shape}"
             )
+        # In batches, so that memory does not grow with the number of crops.
         parts = []
         for start in range(0, len(images), self._batch_size):
             batch = normalise(images[start : start + self._batch_size], pixels)

@@ -107,11 +107,9 @@ class SteadyStream:
             os.close(null)
         if self.failed and self._stream is sys.__stdout__:
             reason = cast(OSError, error).strerror
-            err.print(
-                f"mien: standard output cannot be written ({reason}); the work continues without it",
-                style="red",
-                markup=False,
-            )
+            problem = f"standard output cannot be written ({reason})"
+            line = f"mien: {problem}; the work continues without it"
+            err.print(line, style="red", markup=False)
 
 
 @contextmanager
