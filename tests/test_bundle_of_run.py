@@ -36,7 +36,7 @@ from mien.faces.prepare import normalise
 from mien.tasks import TASKS
 from mien.train.builtin import mien_s, mien_xs
 from mien.train.bundle.make import make_bundle
-from mien.train.bundle.provenance import seen, supervision
+from mien.train.bundle.provenance import data_terms, supervision
 from mien.train.evaluate_models import judge_models, tasks_for, write_judged
 from mien.train.features import cache_features, root_of
 from mien.train.inputs.crops import CropDataset
@@ -295,7 +295,10 @@ def test_known_data_bring_their_terms_and_unknown_ones_say_so():
         faces,
         network={"backbone": "face-resnet", "start": "faces"},
     )
-    told = {(terms.data, terms.used_for): terms.terms for terms in seen(mixed, mixed.named_tasks())}
+    told = {
+        (terms.data, terms.used_for): terms.terms
+        for terms in data_terms(mixed, mixed.named_tasks())
+    }
     assert told["smiles", "training"] == "given by the maker of this bundle; terms not stated"
     assert "Labeled Faces in the Wild" in told["portraits", "training"]
     assert told["MediaPipe face landmarker (blend shapes)", "teacher"] == "Apache-2.0"
@@ -303,7 +306,7 @@ def test_known_data_bring_their_terms_and_unknown_ones_say_so():
     assert ("smiles, validation split", "selection") in told
     assert "MediaPipe" in supervision(mixed, mixed.named_tasks()[2])
     trained_only = with_data(Folder(set="folder", root="smiles", split="train"))
-    assert [terms.used_for for terms in seen(trained_only, trained_only.named_tasks())] == [
+    assert [terms.used_for for terms in data_terms(trained_only, trained_only.named_tasks())] == [
         "training"
     ]
 
@@ -314,24 +317,24 @@ def test_teachers_and_runs_to_start_from_bring_what_they_have_seen(tiny_run, mad
         Portraits(set="portraits", folder="p"), teachers=(tiny_run.folder,), losses=losses
     )
     assert ("drawn faces", "teacher") in {
-        (terms.data, terms.used_for) for terms in seen(own, own.named_tasks())
+        (terms.data, terms.used_for) for terms in data_terms(own, own.named_tasks())
     }
     assert "1 teacher" in supervision(own, own.named_tasks()[0])
     by_bundle = own.model_copy(update={"teachers": (made[0],)})
     assert ("drawn faces", "teacher") in {
-        (terms.data, terms.used_for) for terms in seen(by_bundle, own.named_tasks())
+        (terms.data, terms.used_for) for terms in data_terms(by_bundle, own.named_tasks())
     }
     start = {"backbone": "test_efficientnet", "start": tiny_run.folder / "best.pt"}
     later = with_data(Portraits(set="portraits", folder="p"), network=start)
     assert ("drawn faces", "training") in {
-        (terms.data, terms.used_for) for terms in seen(later, later.named_tasks())
+        (terms.data, terms.used_for) for terms in data_terms(later, later.named_tasks())
     }
     bare = with_data(
         Portraits(set="portraits", folder="p"), network={**start, "start": "elsewhere/weights.pt"}
     )
     assert any(
         "weights.pt" in terms.data and "not stated" in terms.terms
-        for terms in seen(bare, bare.named_tasks())
+        for terms in data_terms(bare, bare.named_tasks())
     )
 
 

@@ -571,7 +571,7 @@ def test_settings_of_a_mix_are_strict(unified, tmp_path):
 
 
 def test_a_run_takes_a_mix_and_its_card_names_every_set(tmp_path):
-    from mien.train.bundle.provenance import only_drawn, seen, supervision
+    from mien.train.bundle.provenance import data_terms, only_drawn, supervision
     from mien.train.runs.tables import load_tables
     from mien.train.settings.training import read_settings
 
@@ -613,7 +613,9 @@ fit: {find_points: false}
     training = (drawn["split"] == "train").sum()
     assert splits["train"]["expr_fear"].notna().sum() == training - round(0.25 * training)
     assert any("joined 120 rows of 2 sets to 60 faces" in note for note in notes)
-    assert {terms.data for terms in seen(settings, tasks) if terms.used_for == "training"} >= {
+    assert {
+        terms.data for terms in data_terms(settings, tasks) if terms.used_for == "training"
+    } >= {
         "expr.csv",
         "va.csv",
     }
@@ -623,4 +625,4 @@ fit: {find_points: false}
     )
     more = settings.model_copy(update={"data": (web,)})
     assert supervision(more, EXPR) == "annotators of ExpW"
-    assert seen(more, tasks)[0].data == "ExpW (pictures from the web)"
+    assert data_terms(more, tasks)[0].data == "ExpW (pictures from the web)"

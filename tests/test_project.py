@@ -58,6 +58,7 @@ READABLE = (
     "records",
     "tasks",
     "text",
+    "train/bundle",
     "train/onnx",
     "zoo",
 )

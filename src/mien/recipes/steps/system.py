@@ -44,8 +44,8 @@ from mien.recipes.steps.training import Train
 from mien.systems.opening import load
 from mien.systems.system import System
 from mien.tasks import Floats, Task
-from mien.train.bundle.pack import code_version, measured, write_bundle_files
-from mien.train.bundle.provenance import seen
+from mien.train.bundle.pack import code_version, score_with_interval, write_bundle_files
+from mien.train.bundle.provenance import data_terms
 from mien.train.bundle.system import (
     card_hash,
     copy_member,
@@ -197,7 +197,7 @@ class _Parts:
         for number, path in enumerate(runs_of(self._context, name, self._seed)):
             run = RunFolder(path)
             heads.append(write_head(run, self._folder / head_path(name, number)))
-            self._seen += seen(run.settings, tuple(spec.task for spec in run.tasks))
+            self._seen += data_terms(run.settings, tuple(spec.task for spec in run.tasks))
         self._steps[name] = HeadsStep(do="heads", member=member, heads=tuple(heads))
 
     def _copied(self, bundle: str | Path) -> str:
@@ -373,7 +373,7 @@ def _measures(predicted: Predicted, where: str) -> tuple[Score, ...]:
         known = ~np.isnan(truth).all(axis=1)
         if not known.any():
             continue
-        add = partial(measured, data=where, groups=groups[known])
+        add = partial(score_with_interval, data=where, groups=groups[known])
         pred, target = values[known], truth[known]
         if task.kind == "one_of":
             classes = target.argmax(axis=1), pred.argmax(axis=1)

@@ -22,7 +22,7 @@ from mien.records import Face
 from mien.tasks import Floats
 from mien.train.builtin.composites import compose, stock
 from mien.train.builtin.teachers import Teacher
-from mien.train.bundle.pack import measured
+from mien.train.bundle.pack import score_with_interval
 
 __all__ = [
     "SURE",
@@ -135,7 +135,7 @@ def agreement_scores(data: str, pictures: list[Picture]) -> list[Score]:
     return [
         score
         for k, name in enumerate(names)
-        for score in measured(name, part(k), rows, data=data, rounds=200)
+        for score in score_with_interval(name, part(k), rows, data=data, rounds=200)
     ]
 
 

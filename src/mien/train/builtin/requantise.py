@@ -31,7 +31,7 @@ from mien.faces.prepare import normalise
 from mien.files import replace_folder, wrap_os_errors
 from mien.progress import silent
 from mien.train.builtin.mien_s import MEAN
-from mien.train.bundle.make import CALIBRATION, is_free
+from mien.train.bundle.make import CALIBRATION, check_output_folder
 from mien.train.bundle.measure import Measured, Measurer, tolerance
 from mien.train.bundle.pack import code_version, sha256_of, write_bundle_files
 from mien.train.onnx.quantise import quantise_model
@@ -130,7 +130,7 @@ def requantise(
     found, network = read_bundle(bundle)
     if not isinstance(found.card, AffectCard):
         raise BundleError(f"{found.card.name} reads no affect; name a bundle that does")
-    is_free(out)
+    check_output_folder(out)
     pixels = (
         found.card.pixels if mean is None else found.card.pixels.model_copy(update={"mean": mean})
     )
@@ -157,9 +157,9 @@ def requantise(
         path.write_bytes((Path(spare) / f"{cut}.onnx").read_bytes())
         measured = tried[cut]
         scores = [
-            *measurer.told(measured),
-            *measurer.before(measurer.measure(before, draft), measured),
-            *measurer.worse(measured),
+            *measurer.scores(measured),
+            *measurer.scores_before_quantisation(measurer.measure(before, draft), measured),
+            *measurer.scores_by_corruption(measured),
         ]
         card = _card(found.card, draft, path, measured, recipe)
         with wrap_os_errors(out):
@@ -221,7 +221,7 @@ def _card(
             "sha256": sha256_of(path),
             "summary": f"{old_size} The network takes {path.stat().st_size / 1e6:.2f} MB.",
             "tolerance": between,
-            "temperature": {key: round(heat, 4) for key, heat in measured.heats.items()},
+            "temperature": {key: round(heat, 4) for key, heat in measured.temperatures.items()},
             "limits": tuple(
                 dict.fromkeys((*old.limits, *measured.limits, *unmeasured, again, *agreed))
             ),

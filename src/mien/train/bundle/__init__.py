@@ -1,1 +1,1 @@
-"""From a run to a bundle: network, measured card, provenance, all files complete or none."""
+"""From a run to a bundle: network, measured card, provenance; all files or none."""

