@@ -186,7 +186,9 @@ def test_grades_are_judged_by_correlation():
     result = of(judge([GRADES], {"au": pred}, table, rounds=50), GRADES.key)
     r = [np.corrcoef(pred[:, i], target[:, i])[0, 1] for i in range(2)]
     assert result.graded
-    assert [result.by_name[name]["r"].value for name in GRADES.names[:2]] == pytest.approx(r, abs=1e-6)
+    assert [result.by_name[name]["r"].value for name in GRADES.names[:2]] == pytest.approx(
+        r, abs=1e-6
+    )
     assert math.isnan(result.by_name["AU45"]["r"].value)
     assert result.measures["mean_r"].value == pytest.approx(
         sum(r) / 3, abs=1e-6

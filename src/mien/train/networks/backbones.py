@@ -98,4 +98,6 @@ def _remove_last_convolution(net: nn.Module, name: str) -> None:
             "set slim to false"
         )
     net.num_features = net.conv_head.in_channels
-    net.conv_head, net.bn2 = nn.Identity(), nn.Identity()
+    # timm calls both by name, so they are replaced rather than deleted.
+    net.conv_head = nn.Identity()
+    net.bn2 = nn.Identity()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mien.train.networks.mobilefacenet import (
+    EmbeddingNet,
     GlobalDepthwise,
     check_crops,
     conv_unit,
@@ -46,8 +47,11 @@ def attention_loss(maps: Sequence[Tensor], floor: float = 1e-6) -> Tensor:
     >>> attention_loss([torch.zeros(1, 2), torch.full((1, 2), 0.5)], floor=0).item()
     4.0
     """
-    differences = [nn.functional.mse_loss(a, b) for a, b in combinations(maps, 2)]
-    return len(differences) / (torch.stack(differences).sum() + floor)
+    differences = []
+    for first, second in combinations(maps, 2):
+        differences.append(nn.functional.mse_loss(first, second))
+    total = torch.stack(differences).sum()
+    return len(differences) / (total + floor)
 
 
 class _CoordinateAttention(nn.Module):
@@ -56,7 +60,11 @@ class _CoordinateAttention(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         few = max(8, width // _REDUCTION)
-        self.mix = nn.Sequential(nn.Conv2d(width, few, 1), nn.BatchNorm2d(few), nn.Hardswish())
+        self.mix = nn.Sequential(
+            nn.Conv2d(width, few, 1),
+            nn.BatchNorm2d(few),
+            nn.Hardswish(),
+        )
         self.rows = nn.Conv2d(few, width, 1)
         self.columns = nn.Conv2d(few, width, 1)
 
@@ -78,9 +86,12 @@ class _CoordinateAttention(nn.Module):
         """
         # Both pass together, so that batch norm sees one set of statistics. Maps are square, so the
         # first half of the result is the rows.
-        mixed = self.mix(torch.cat([rows, columns.transpose(2, 3)], dim=2))
-        rows, columns = mixed.chunk(2, dim=2)
-        return self.rows(rows).sigmoid(), self.columns(columns.transpose(2, 3)).sigmoid()
+        summaries = torch.cat([rows, columns.transpose(2, 3)], dim=2)
+        mixed = self.mix(summaries)
+        mixed_rows, mixed_columns = mixed.chunk(2, dim=2)
+        row_weights = self.rows(mixed_rows).sigmoid()
+        column_weights = self.columns(mixed_columns.transpose(2, 3)).sigmoid()
+        return row_weights, column_weights
 
 
 class _MixedDepthwise(nn.Module):
@@ -98,10 +109,11 @@ class _MixedDepthwise(nn.Module):
             self.layers.append(layer)
 
     def forward(self, maps: Tensor) -> Tensor:
-        parts = []
-        for layer, part in zip(self.layers, maps.split(self.shares, dim=1), strict=True):
-            parts.append(layer(part))
-        return torch.cat(parts, dim=1)
+        parts = maps.split(self.shares, dim=1)
+        filtered = []
+        for layer, part in zip(self.layers, parts, strict=True):
+            filtered.append(layer(part))
+        return torch.cat(filtered, dim=1)
 
 
 class _MixedBlock(nn.Module):
@@ -144,7 +156,7 @@ def _repeat(count: int, width: int, kernels: Kernels) -> list[_MixedBlock]:
     return [_MixedBlock(width, width, kernels) for _ in range(count)]
 
 
-class MixedFeatureNet(nn.Module):
+class MixedFeatureNet(EmbeddingNet):
     """Crops (N, channels, size, size) to features (N, 512), as for training on identities.
 
     The trunk is the paper's; its embedding (global depthwise convolution, linear, batch norm) has
@@ -152,29 +164,7 @@ class MixedFeatureNet(nn.Module):
     """
 
     def __init__(self, channels: int = 3, size: int = 112) -> None:
-        super().__init__()
-        self.size = size
-        self.num_features = 512
-        self.trunk = _trunk(channels)
-        self.pool = GlobalDepthwise(512, last_map_side(size))
-        self.embed = nn.Sequential(nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512))
-        start_weights(self)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Compute features.
-
-        Args:
-            images: Crops (N, channels, size, size).
-
-        Returns:
-            Features (N, 512).
-
-        Raises:
-            ValueError: The crops have another size than the network was built for.
-        """
-        check_crops(images, self.size)
-        features: Tensor = self.embed(self.pool(self.trunk(images)))
-        return features
+        super().__init__(_trunk(channels), size)
 
 
 class _DirectionHead(nn.Module):
@@ -190,7 +180,9 @@ class _DirectionHead(nn.Module):
         self.attend = _CoordinateAttention(width)
 
     def forward(self, maps: Tensor) -> Tensor:
-        row_weights, column_weights = self.attend.weights(self.down(maps), self.along(maps))
+        rows = self.down(maps)
+        columns = self.along(maps)
+        row_weights, column_weights = self.attend.weights(rows, columns)
         return row_weights * column_weights
 
 
@@ -213,7 +205,9 @@ class DDAMFN(nn.Module):
         self.num_features = 512
         side = last_map_side(size)
         self.trunk = _trunk(channels)
-        self.heads = nn.ModuleList([_DirectionHead(512, side), _DirectionHead(512, side)])
+        self.heads = nn.ModuleList()
+        for _ in range(2):
+            self.heads.append(_DirectionHead(512, side))
         self.pool = GlobalDepthwise(512, side)
         # Kept from the last forward pass in training mode until `side_loss` takes them.
         self._attention_maps: list[Tensor] = []
@@ -234,8 +228,11 @@ class DDAMFN(nn.Module):
         check_crops(images, self.size)
         maps = self.trunk(images)
         attention = [head(maps) for head in self.heads]
+        # Only training needs the loss; in evaluation the maps would hold memory for nothing.
         self._attention_maps = attention if self.training else []
-        features: Tensor = self.pool(maps * torch.stack(attention).amax(dim=0))
+        # Each place is weighed by the head that attends to it more.
+        strongest = torch.stack(attention).amax(dim=0)
+        features: Tensor = self.pool(maps * strongest)
         return features
 
     def side_loss(self) -> Tensor | None:
@@ -244,5 +241,8 @@ class DDAMFN(nn.Module):
         Returns:
             The weighted loss (a scalar), once; None when there was no such pass since.
         """
-        maps, self._attention_maps = self._attention_maps, []
-        return ATTENTION_WEIGHT * attention_loss(maps) if maps else None
+        maps = self._attention_maps
+        self._attention_maps = []
+        if not maps:
+            return None
+        return ATTENTION_WEIGHT * attention_loss(maps)

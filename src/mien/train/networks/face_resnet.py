@@ -45,7 +45,8 @@ class _Block(nn.Module):
 
     def __init__(self, width_in: int, width: int, halves: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 3, 2 if halves else 1, 1, bias=False)
+        stride = 2 if halves else 1
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
@@ -53,13 +54,18 @@ class _Block(nn.Module):
         self.added_maps = width - width_in
 
     def forward(self, maps: Tensor) -> Tensor:
-        inner = functional.relu(self.norm1(self.conv1(maps)))
+        inner = self.norm1(self.conv1(maps))
+        inner = functional.relu(inner)
         out = self.norm2(self.conv2(inner))
         if self.halves:
             maps = functional.avg_pool2d(maps, 2, 2, ceil_mode=True)
         if self.added_maps:
             maps = functional.pad(maps, (0, 0, 0, 0, 0, self.added_maps))
         return functional.relu(maps + out)
+
+    def layers(self) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        yield self.conv1, self.norm1
+        yield self.conv2, self.norm2
 
 
 class FaceResNet(nn.Module):
@@ -73,12 +79,15 @@ class FaceResNet(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, 32, 7, 2, 3, bias=False)
         self.norm = nn.BatchNorm2d(32)
-        blocks, width = [], 32
-        for filters, count in _STAGES[: _SMALL_STAGES if small else None]:
-            for i in range(count):
-                blocks.append(_Block(width, filters, halves=i == 0 and filters > 32))
+        stages = _STAGES[:_SMALL_STAGES] if small else _STAGES
+        width = 32
+        self.blocks = nn.Sequential()
+        for filters, count in stages:
+            for number in range(count):
+                # The first block of a stage changes the number of filters.
+                halves = number == 0 and filters > 32
+                self.blocks.append(_Block(width, filters, halves))
                 width = filters
-        self.blocks = nn.Sequential(*blocks)
         self.num_features = width
 
     def forward(self, images: Tensor) -> Tensor:
@@ -90,10 +99,14 @@ class FaceResNet(nn.Module):
         Returns:
             Features (N, 256), or (N, 128) of the small network.
         """
-        maps = functional.relu(self.norm(self.conv(images)))
-        maps = functional.max_pool2d(maps, 3, 2, 1)
-        features: Tensor = self.blocks(maps).mean(dim=(2, 3))
+        maps = self.blocks(self._stem(images))
+        features: Tensor = maps.mean(dim=(2, 3))
         return features
+
+    def _stem(self, images: Tensor) -> Tensor:
+        maps = self.norm(self.conv(images))
+        maps = functional.relu(maps)
+        return functional.max_pool2d(maps, 3, 2, 1)
 
     def layers(self) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         """Iterate over the convolutions, from the input on.
@@ -104,8 +117,7 @@ class FaceResNet(nn.Module):
         yield self.conv, self.norm
         for block in self.blocks:
             assert isinstance(block, _Block)
-            yield block.conv1, block.norm1
-            yield block.conv2, block.norm2
+            yield from block.layers()
 
     @torch.no_grad()
     def unfold_norms(self, images: Tensor) -> None:
@@ -136,6 +148,7 @@ def _unfold_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     deviation = torch.sqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.weight * norm.running_mean / deviation
     scale = norm.weight / deviation
+    # The same scale and shift after the new statistics.
     var, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(var)
@@ -176,15 +189,19 @@ def load_faces(net: FaceResNet) -> None:
 
 def _fits(conv: nn.Conv2d, filters: Floats32, affine: Floats32) -> bool:
     """Whether the rows hold a layer with the convolution's number of filters and kernel size."""
-    count, kernel = conv.out_channels, conv.kernel_size[0] ** 2
+    count = conv.out_channels
+    kernel = conv.kernel_size[0] ** 2
     if filters.size < count or affine.size != 2 * count:
         return False
-    return (filters.size - count) % kernel == 0
+    weights = filters.size - count
+    return weights % kernel == 0
 
 
 def _fill_layer(conv: nn.Conv2d, norm: nn.BatchNorm2d, filters: Floats32, affine: Floats32) -> None:
-    count, side = conv.out_channels, conv.kernel_size[0]
-    weight = torch.tensor(filters[:-count]).reshape(count, -1, side, side)
+    count = conv.out_channels
+    side = conv.kernel_size[0]
+    weight = torch.tensor(filters[:-count])
+    weight = weight.reshape(count, -1, side, side)
     bias = torch.tensor(filters[-count:])
     scale = torch.tensor(affine[:count])
     shift = torch.tensor(affine[count:])
@@ -222,6 +239,7 @@ def _read_tensor(content: bytes, start: int) -> tuple[Floats32 | None, int]:
     sizes, start = _read_sizes(content, start)
     if len(sizes) < 4:
         return None, start
+    # Python's integers, since sizes read from other bytes may be huge.
     count = int(np.prod(sizes, dtype=object))
     if not _MIN_VALUES < count <= (len(content) - start) // 4:
         return None, start
@@ -237,8 +255,10 @@ def _read_sizes(content: bytes, start: int) -> tuple[list[int], int]:
     sizes: list[int] = []
     while len(sizes) < 4 and start < len(content):
         width = content[start]
+        # A number has 1 to 8 bytes; anything else is no size.
         if not 1 <= width <= 8:
             break
-        sizes.append(int.from_bytes(content[start + 1 : start + 1 + width], "little"))
-        start += 1 + width
+        end = start + 1 + width
+        sizes.append(int.from_bytes(content[start + 1 : end], "little"))
+        start = end
     return sizes, start

@@ -28,9 +28,11 @@ def googlenet(channels: int = 3, size: int = 224) -> nn.Module:
     """
     if size < _MIN_SIZE:
         raise ValueError(f"crops of {size} px: googlenet needs {_MIN_SIZE} px or more, such as 224")
-    net = cast(Any, models.googlenet(weights=None, aux_logits=False, init_weights=False))
+    net: Any = models.googlenet(weights=None, aux_logits=False, init_weights=False)
     net.num_features = net.fc.in_features
-    net.dropout, net.fc = nn.Identity(), nn.Identity()
+    net.dropout = nn.Identity()
+    net.fc = nn.Identity()
+    # Torchvision builds for three colours only; this is its first layer for another number.
     if channels != 3:
         net.conv1.conv = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
     return cast(nn.Module, net)

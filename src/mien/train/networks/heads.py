@@ -34,6 +34,10 @@ _DEFAULT_WIDTHS = {"hidden": 128, "bottleneck": 128, "sequence": 64, "uncertain"
 _DEFAULT_DROPOUT = {"bottleneck": 0.5, "uncertain": 0.4}
 
 
+_SQUASH_EDGE = 0.995
+"""The largest tanh that is inverted; that of 1 would be infinite."""
+
+
 @dataclass(frozen=True)
 class Squash:
     """A tanh, scaled so that all numbers lie between low and high.
@@ -82,7 +86,8 @@ class Squash:
             Raw output of the same shape.
         """
         centred = (numbers - self._centre) / self._half_range
-        return centred.clamp(-0.995, 0.995).atanh()
+        inside = centred.clamp(-_SQUASH_EDGE, _SQUASH_EDGE)
+        return inside.atanh()
 
 
 def _squashed(raw: Tensor, squash: Squash | None) -> Tensor:
@@ -227,7 +232,8 @@ class SequenceHead(nn.Module):
         Returns:
             Raw output (N, T, K); meaningless for padding.
         """
-        raw: Tensor = self.last(self.features(features))
+        hidden = self.features(features)
+        raw: Tensor = self.last(hidden)
         return _squashed(raw, self.squash)
 
 
@@ -310,7 +316,9 @@ class MessageHead(nn.Module):
             Messages (N, 17, 16), or their mean (N, 1, 16).
         """
         messages, _ = messages_and_signs(features)
-        return messages.mean(dim=1, keepdim=True) if self.pooled else messages
+        if self.pooled:
+            return messages.mean(dim=1, keepdim=True)
+        return messages
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute raw output.
@@ -321,7 +329,8 @@ class MessageHead(nn.Module):
         Returns:
             Raw output (N, K).
         """
-        raw: Tensor = self.last(self.features(features))
+        messages = self.features(features)
+        raw: Tensor = self.last(messages)
         # Squashed region by region, before the mean.
         return _squashed(raw, self.squash).mean(dim=1)
 
@@ -353,9 +362,11 @@ def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
         return LinearHead(width_in, width_out, bins, squash)
     if settings.kind == "regions":
         _check_regions(settings, width_in, task)
+        # The published network reads action units from the signs, all else from the messages.
         if task.kind == "any_of":
             return SignHead(width_out)
-        return MessageHead(width_out, bins, squash, pooled=settings.pool == "features")
+        pooled = settings.pool == "features"
+        return MessageHead(width_out, bins, squash, pooled=pooled)
     width = settings.width or _DEFAULT_WIDTHS[settings.kind]
     if settings.kind == "uncertain":
         return UncertainHead(width_in, width, width_out, _dropout_of(settings))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "EmbeddingNet",
     "GlobalDepthwise",
     "MobileFaceNet",
     "blocks_per_stage",
@@ -41,10 +42,11 @@ def conv_unit(
     Returns:
         The layers in a row.
     """
-    layers: list[nn.Module] = [
-        nn.Conv2d(width_in, width, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(width),
-    ]
+    # No bias, as the norm would take it out.
+    convolution = nn.Conv2d(
+        width_in, width, kernel, stride, padding=kernel // 2, groups=groups, bias=False
+    )
+    layers: list[nn.Module] = [convolution, nn.BatchNorm2d(width)]
     if not linear:
         layers.append(nn.PReLU(width))
     return nn.Sequential(*layers)
@@ -115,6 +117,48 @@ class GlobalDepthwise(nn.Sequential):
         )
 
 
+class EmbeddingNet(nn.Module):
+    """A trunk, global depthwise convolution and a linear embedding with batch norm.
+
+    Crops (N, channels, size, size) to features (N, 512).
+
+    Attributes:
+        size: Side of the crops in px.
+        num_features: Width of the features, 512.
+        trunk: Crops to maps (N, 512, size / 16, size / 16).
+    """
+
+    def __init__(self, trunk: nn.Module, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.num_features = 512
+        self.trunk = trunk
+        self.pool = GlobalDepthwise(512, last_map_side(size))
+        # No bias, as the norm would take it out.
+        self.embed = nn.Sequential(
+            nn.Linear(512, 512, bias=False),
+            nn.BatchNorm1d(512),
+        )
+        start_weights(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute features.
+
+        Args:
+            images: Crops (N, channels, size, size).
+
+        Returns:
+            Features (N, 512).
+
+        Raises:
+            ValueError: The crops have another size than the network was built for.
+        """
+        check_crops(images, self.size)
+        maps = self.trunk(images)
+        features: Tensor = self.embed(self.pool(maps))
+        return features
+
+
 class _Bottleneck(nn.Module):
     """Widen, filter each channel on its own, project linearly; residual at stride 1."""
 
@@ -144,7 +188,7 @@ def blocks_per_stage(large: bool) -> tuple[int, int, int, int]:
     return (2, 8, 12, 4) if large else (1, 4, 6, 2)
 
 
-class MobileFaceNet(nn.Module):
+class MobileFaceNet(EmbeddingNet):
     """Crops (N, channels, size, size) to features (N, 512).
 
     The small network has widths 128, 128, 256 and 1, 4, 6 and 2 blocks, 2.06 million parameters at
@@ -153,29 +197,7 @@ class MobileFaceNet(nn.Module):
     """
 
     def __init__(self, channels: int = 3, size: int = 112, *, large: bool = False) -> None:
-        super().__init__()
-        self.size = size
-        self.num_features = 512
-        self.trunk = _trunk(channels, large)
-        self.pool = GlobalDepthwise(512, last_map_side(size))
-        self.embed = nn.Sequential(nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512))
-        start_weights(self)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Compute features.
-
-        Args:
-            images: Crops (N, channels, size, size).
-
-        Returns:
-            Features (N, 512).
-
-        Raises:
-            ValueError: The crops have another size than the network was built for.
-        """
-        check_crops(images, self.size)
-        features: Tensor = self.embed(self.pool(self.trunk(images)))
-        return features
+        super().__init__(_trunk(channels, large), size)
 
 
 def _trunk(channels: int, large: bool) -> nn.Sequential:

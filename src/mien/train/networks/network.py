@@ -119,8 +119,9 @@ class MultiTaskNet(nn.Module):
         Returns:
             The weighted loss (a scalar), or None where the backbone adds nothing.
         """
-        take = getattr(self.backbone, "side_loss", None)
-        return None if take is None else cast("Tensor | None", take())
+        if not hasattr(self.backbone, "side_loss"):
+            return None
+        return cast("Tensor | None", self.backbone.side_loss())
 
     def mixed_targets(self, targets: Tensor) -> Tensor:
         """Mix targets as the last forward pass mixed faces.
@@ -135,13 +136,14 @@ class MultiTaskNet(nn.Module):
             Targets of the same shape for the raw output that came out.
         """
         widths = [len(task.names) for task in self.tasks]
-        parts = []
-        for head, part in zip(self.heads, targets.split(widths, dim=-1), strict=True):
+        parts = targets.split(widths, dim=-1)
+        mixed = []
+        for head, part in zip(self.heads, parts, strict=True):
             if isinstance(head, UncertainHead):
-                parts.append(head.mixed_targets(part))
+                mixed.append(head.mixed_targets(part))
             else:
-                parts.append(part)
-        return torch.cat(parts, dim=-1)
+                mixed.append(part)
+        return torch.cat(mixed, dim=-1)
 
     def exported(self, *, features: bool = False) -> nn.Module:
         """View this network as a bundle holds it, sharing its weights.
@@ -203,8 +205,9 @@ class Exported(nn.Module):
             One tensor (N, K) per task, then the features where the network gives them.
         """
         features = self.net.features(images)
+        raw_outputs = self.net.raw(features)
         outputs = []
-        for head, raw in zip(_heads(self.net), self.net.raw(features), strict=True):
+        for head, raw in zip(_heads(self.net), raw_outputs, strict=True):
             outputs.append(raw if head.bins is None else head.bins.decode(raw))
         if self.features:
             outputs.append(features)
@@ -290,13 +293,17 @@ def start_at_means(
             )
         bias = _bias_at_means(task, head, labels)
         with torch.no_grad():
+            # Not 0, which would let no gradient through to the layers below.
             nn.init.normal_(head.last.weight, std=0.01)
             head.last.bias.copy_(bias)
 
 
 def _unlabelled_names(task: Task, labels: Tensor) -> list[str]:
-    missing = labels.isnan().all(dim=0).tolist()
-    return [name for name, is_missing in zip(task.names, missing, strict=True) if is_missing]
+    names = []
+    for name, column in zip(task.names, labels.T, strict=True):
+        if column.isnan().all():
+            names.append(name)
+    return names
 
 
 def _bias_at_means(task: Task, head: Head, labels: Tensor) -> Tensor:
@@ -315,11 +322,14 @@ def _bias_at_means(task: Task, head: Head, labels: Tensor) -> Tensor:
 def _log_bin_shares(bins: Bins, labels: Tensor) -> Tensor:
     """Logarithms (K * bins.count,) of the share of each column's numbers in each bin."""
     shares = []
-    for column in bins.encode(labels).T:
+    numbers = bins.encode(labels)
+    for column in numbers.T:
+        # Missing labels have the number -1.
         known = column >= 0
         counts = torch.bincount(column[known], minlength=bins.count)
         shares.append(counts / known.sum())
-    return torch.cat(shares).clamp(_SMALLEST_SHARE, 1 - _SMALLEST_SHARE).log()
+    clamped = torch.cat(shares).clamp(_SMALLEST_SHARE, 1 - _SMALLEST_SHARE)
+    return clamped.log()
 
 
 def _heads(net: MultiTaskNet) -> list[Head]:

@@ -16,7 +16,7 @@ our reading.
 """
 
 from collections import OrderedDict
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import timm
 import torch
@@ -90,8 +90,15 @@ class Smm(nn.Module):
             Features (N, 544), messages and then signs.
         """
         embeddings = self.embeddings(images)
-        messages = self.message(embeddings.flatten(1).unsqueeze(2)).squeeze(2)
-        return torch.cat([messages, self.sign(embeddings).flatten(1)], dim=1)
+        messages = self._messages(embeddings)
+        signs = self.sign(embeddings).flatten(1)
+        return torch.cat([messages, signs], dim=1)
+
+    def _messages(self, embeddings: Tensor) -> Tensor:
+        # A grouped convolution over a length of 1 is one linear map per region.
+        flat = embeddings.flatten(1).unsqueeze(2)
+        messages: Tensor = self.message(flat).squeeze(2)
+        return messages
 
     def embeddings(self, images: Tensor) -> Tensor:
         """Compute what messages and signs are made of.
@@ -105,8 +112,11 @@ class Smm(nn.Module):
         maps = self.trunk(images)
         # Attention amplifies: x * a + x.
         weights = 1 + self.attention(maps)
+        # (N, regions, maps, S, S)
         weighted = maps.unsqueeze(1) * weights.unsqueeze(2)
-        return cast(Tensor, self.embed(weighted.flatten(1, 2)).unflatten(1, (REGIONS, WIDTH)))
+        flat = self.embed(weighted.flatten(1, 2))
+        embeddings: Tensor = flat.unflatten(1, (REGIONS, WIDTH))
+        return embeddings
 
 
 def _check_size(size: int, small: bool) -> None:
@@ -176,10 +186,12 @@ class _Sign(nn.Module):
         self.dropout = nn.Dropout(_LAYER_DROPOUT)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        tokens = self.start(embeddings + self.positions)
-        tokens = self.norm(tokens + self.dropout(self.look(tokens)))
-        tokens = self.last_norm(tokens + self.dropout(self.think(tokens)))
-        return cast(Tensor, tokens)
+        tokens: Tensor = self.start(embeddings + self.positions)
+        attended = self.dropout(self.look(tokens))
+        tokens = self.norm(tokens + attended)
+        processed = self.dropout(self.think(tokens))
+        signs: Tensor = self.last_norm(tokens + processed)
+        return signs
 
 
 class _SelfAttention(nn.Module):
@@ -187,7 +199,7 @@ class _SelfAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Queries, keys and values in one layer.
+        # Queries, keys and values in one layer. Its start is that of PyTorch's own attention.
         self.ask = nn.Linear(WIDTH, 3 * WIDTH)
         self.mix = nn.Linear(WIDTH, WIDTH)
         nn.init.xavier_uniform_(self.ask.weight)
@@ -195,14 +207,16 @@ class _SelfAttention(nn.Module):
         nn.init.zeros_(self.mix.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        split = self.ask(tokens).unflatten(2, (3, _ATTENTION_HEADS, -1))
+        asked = self.ask(tokens)
+        split = asked.unflatten(2, (3, _ATTENTION_HEADS, -1))
         # (3, N, heads, tokens, numbers)
         queries, keys, values = split.permute(2, 0, 3, 1, 4).unbind()
         dropout = _LAYER_DROPOUT if self.training else 0.0
         attended = nn.functional.scaled_dot_product_attention(
             queries, keys, values, dropout_p=dropout
         )
-        return cast(Tensor, self.mix(attended.transpose(1, 2).flatten(2)))
+        mixed: Tensor = self.mix(attended.transpose(1, 2).flatten(2))
+        return mixed
 
 
 def messages_and_signs(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,20 +228,24 @@ def messages_and_signs(features: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Messages and sign tokens, each (N, 17, 16).
     """
-    messages, signs = features.unflatten(1, (2, REGIONS, WIDTH)).unbind(dim=1)
+    halves = features.unflatten(1, (2, REGIONS, WIDTH))
+    messages, signs = halves.unbind(dim=1)
     return messages, signs
 
 
 def _sinusoidal_positions() -> Tensor:
     """Positions (17, 16): sine and cosine in turn, wavelengths from 2 pi up (Vaswani 2017, 3.5)."""
     position = torch.arange(REGIONS).unsqueeze(1)
-    angle = position / 10_000 ** (torch.arange(0, WIDTH, 2) / WIDTH)
-    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
+    exponent = torch.arange(0, WIDTH, 2) / WIDTH
+    angle = position / 10_000**exponent
+    # Stacked along a last axis and flattened, sines and cosines alternate.
+    pairs = torch.stack([angle.sin(), angle.cos()], dim=2)
+    return pairs.flatten(1)
 
 
 def _inception(channels: int) -> nn.Sequential:
     """Inception-v3 up to Mixed_6e, with 768 maps."""
-    net = timm.create_model("inception_v3", pretrained=False, in_chans=channels, num_classes=0)
+    net = _timm("inception_v3", channels)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for name, layer in net.named_children():
         layers[name] = layer
@@ -238,8 +256,10 @@ def _inception(channels: int) -> nn.Sequential:
 
 def _efficientnet(channels: int) -> nn.Sequential:
     """EfficientNet-Lite0 without the stages of stride 32, with 112 maps."""
-    net: Any = timm.create_model(
-        "efficientnet_lite0", pretrained=False, in_chans=channels, num_classes=0
-    )
+    net = _timm("efficientnet_lite0", channels)
     layers = OrderedDict(conv_stem=net.conv_stem, bn1=net.bn1, blocks=net.blocks[:5])
     return nn.Sequential(layers)
+
+
+def _timm(name: str, channels: int) -> Any:
+    return timm.create_model(name, pretrained=False, in_chans=channels, num_classes=0)

@@ -177,13 +177,18 @@ def _check_shapes(net: nn.Module, path: Path, tensors: dict[str, Tensor]) -> Non
     state = net.state_dict()
     problems = []
     for name, tensor in tensors.items():
-        shape, expected = tuple(tensor.shape), tuple(state[name].shape)
+        shape = tuple(tensor.shape)
+        expected = tuple(state[name].shape)
         if shape != expected:
             problems.append(f"{name} is {shape} in the file, {expected} in the network")
-    if problems:
-        listed = "; ".join(problems[:_LISTED])
-        remaining = len(problems) - _LISTED
-        raise _misfit(net, path, listed + (f", and {remaining} more" if remaining > 0 else ""))
+    if not problems:
+        return
+    reason = "; ".join(problems[:_LISTED])
+    # A wholly different network would fill pages.
+    remaining = len(problems) - _LISTED
+    if remaining > 0:
+        reason = f"{reason}, and {remaining} more"
+    raise _misfit(net, path, reason)
 
 
 def _misfit(net: nn.Module, path: Path, reason: str) -> ValueError:
@@ -193,14 +198,20 @@ def _misfit(net: nn.Module, path: Path, reason: str) -> ValueError:
 def _sum_colours(net: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Sum the first convolution's weights over three colours where `net` reads one."""
     name, layer = _first_convolution(net)
-    weight = tensors.get(f"{name}.weight")
-    if weight is None or weight.ndim != 4 or (weight.shape[1], layer.in_channels) != (3, 1):
+    key = f"{name}.weight"
+    weight = tensors.get(key)
+    # Weights of another rank are refused when shapes are compared.
+    if layer.in_channels != 1 or weight is None or weight.ndim != 4 or weight.shape[1] != 3:
         return tensors
     # A grey picture has R = G = B, so the sum over the colours gives the same response.
-    return {**tensors, f"{name}.weight": weight.sum(dim=1, keepdim=True)}
+    summed = weight.sum(dim=1, keepdim=True)
+    return {**tensors, key: summed}
 
 
 def _first_convolution(net: nn.Module) -> tuple[str, nn.Conv2d]:
-    return next(
-        (name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            return name, layer
+    raise ValueError(
+        f"{type(net).__name__} has no convolution to start from weights; leave start out"
     )

@@ -78,6 +78,7 @@ def transplant(
         outputs = _count_rows(published.get(f"{last}.weight"))
         shapes[f"{last}.weight"] = (outputs, net.backbone.num_features)
         shapes[f"{last}.bias"] = (outputs,)
+    # Every tensor is accounted for before any is used.
     _check_names_and_shapes(published, shapes, architecture)
     integers = {name for name, tensor in state.items() if not tensor.is_floating_point()}
     _check_numbers(published, integers)
@@ -101,7 +102,9 @@ def _last_layer(architecture: str) -> str:
     if architecture in OWN:
         return "fc"
     config = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
-    return str(config.classifier) if config is not None and config.classifier else "classifier"
+    if config is None or not config.classifier:
+        return "classifier"
+    return str(config.classifier)
 
 
 def _renamed(tensors: Mapping[str, Array], architecture: str, last: str) -> dict[str, Array]:
@@ -158,7 +161,9 @@ def _unit_prefixes(large: bool) -> list[str]:
 
 
 def _count_rows(weight: Array | None) -> int:
-    return len(weight) if weight is not None and weight.ndim else 1
+    if weight is None or weight.ndim == 0:
+        return 1
+    return len(weight)
 
 
 def _fill_heads(
@@ -170,9 +175,11 @@ def _fill_heads(
     """Give each head its task's columns of the published last layer."""
     for head, (task, columns) in zip(net.heads, tasks, strict=True):
         rows = columns_of(task, columns, len(weight))
-        head.load_state_dict(
-            {"weight": torch.from_numpy(weight[rows]), "bias": torch.from_numpy(bias[rows])}
-        )
+        state = {
+            "weight": torch.from_numpy(weight[rows]),
+            "bias": torch.from_numpy(bias[rows]),
+        }
+        head.load_state_dict(state)
 
 
 def _check_names_and_shapes(
@@ -231,9 +238,12 @@ def _number_problem(tensor: Array, integer: bool) -> str:
 
 
 def _list_first(items: Sequence[str]) -> str:
+    # Names come from the file and may be of any length.
     listed = ", ".join(item[:120] for item in items[:_LISTED])
     remaining = len(items) - _LISTED
-    return f"{listed} and {remaining} more" if remaining > 0 else listed
+    if remaining > 0:
+        listed = f"{listed} and {remaining} more"
+    return listed
 
 
 @torch.no_grad()
@@ -274,8 +284,9 @@ def parity(net: MultiTaskNet, network: bytes, size: int) -> float:
 
 def _difference(output: Array, reference: Array) -> float:
     """The largest difference, relative to the reference's largest number, at least 1."""
-    scale = max(1.0, float(np.abs(reference).max()))
-    return float(np.abs(output - reference).max()) / scale
+    largest = float(np.abs(reference).max())
+    difference = float(np.abs(output - reference).max())
+    return difference / max(1.0, largest)
 
 
 def _shapes(arrays: Sequence[Array]) -> list[Shape]:
@@ -298,6 +309,7 @@ def save(net: MultiTaskNet, path: Path) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
+    # The format holds contiguous tensors only.
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
     with AtomicFile(path) as part, wrap_os_errors(path):
         save_file(tensors, part)
