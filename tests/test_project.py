@@ -59,6 +59,8 @@ READABLE = (
     "tasks",
     "text",
     "train/bundle",
+    "train/cost",
+    "train/networks",
     "train/onnx",
     "zoo",
 )
