@@ -1,4 +1,4 @@
-"""Random changes to faces while training: where the crop lies, and what light and camera did to it."""
+"""Random changes to faces while training: where the crop lies, and light and camera."""
 
 from dataclasses import dataclass
 
@@ -39,6 +39,7 @@ class Jitter:
         Returns:
             The map (3, 3) from crop pixels to crop pixels.
         """
+        # Here and below, the order of the draws is part of what a seed repeats.
         turn = np.deg2rad(rng.uniform(-self.turn, self.turn))
         scale = np.exp(rng.uniform(-self.grow, self.grow))
         mirror = -1.0 if rng.random() < self.flip else 1.0
@@ -47,7 +48,8 @@ class Jitter:
         linear = np.array([[a * mirror, -b], [b * mirror, a]])
         # The crop turns and grows about its own centre.
         centre = np.full(2, (size - 1) / 2)
-        offset = centre - linear @ centre + rng.uniform(-self.shift, self.shift, 2) * size
+        shift = rng.uniform(-self.shift, self.shift, 2) * size
+        offset = centre - linear @ centre + shift
         return np.vstack([np.column_stack([linear, offset]), [0, 0, 1]])
 
 
@@ -67,8 +69,10 @@ def rarity(shares: Floats) -> Floats:
     annotated = ~np.isnan(shares).any(axis=1)
     chances = np.zeros(len(shares))
     if annotated.any():
-        counts = shares[annotated].sum(axis=0, dtype=np.float64)
-        chances[annotated] = shares[annotated] @ (1 - counts / counts.max())
+        known = shares[annotated]
+        counts = known.sum(axis=0, dtype=np.float64)
+        by_class = 1 - counts / counts.max()
+        chances[annotated] = known @ by_class
     return chances
 
 
@@ -82,18 +86,31 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     Returns:
         The changed picture, RGB uint8 (S, S, 3).
     """
-    size = image.shape[0]
     if rng.random() < 0.25:
-        small = int(size * rng.uniform(0.25, 0.7))
-        tiny = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-        image = np.asarray(cv2.resize(tiny, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
+        image = _reduce_resolution(image, rng.uniform(0.25, 0.7))
     if rng.random() < 0.15:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)), np.uint8)
+        # OpenCV chooses the kernel's size by the sigma.
+        blurred = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0))
+        image = np.asarray(blurred, np.uint8)
     if rng.random() < 0.15:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))]
-        _, encoded = cv2.imencode(".jpg", image, quality)
-        image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+        image = _compress(image, int(rng.integers(20, 90)))
     return relight(image, rng)
+
+
+def _reduce_resolution(image: Image, share: float) -> Image:
+    """A square picture reduced to a share of its side and enlarged again."""
+    size = image.shape[0]
+    small_size = int(size * share)
+    small = cv2.resize(image, (small_size, small_size), interpolation=cv2.INTER_AREA)
+    large = cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large, np.uint8)
+
+
+def _compress(image: Image, quality: int) -> Image:
+    """A picture after JPEG of a quality 0..100."""
+    # The channels keep their order: OpenCV takes them for BGR both ways.
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
 
 
 def relight(image: Image, rng: np.random.Generator) -> Image:
@@ -108,9 +125,11 @@ def relight(image: Image, rng: np.random.Generator) -> Image:
     """
     gain = rng.uniform(0.7, 1.35)
     lift = rng.uniform(-25, 25)
+    # Contrast changes about middle grey.
     value = (image - 127.5) * gain + 127.5 + lift
     if rng.random() < 0.2:
-        value = value + rng.normal(0, rng.uniform(2, 14), image.shape)
+        sigma = rng.uniform(2, 14)
+        value = value + rng.normal(0, sigma, image.shape)
     return np.asarray(np.clip(value, 0, 255), np.uint8)
 
 

@@ -135,7 +135,8 @@ class CropDataset(Dataset[Item]):
             points = framed
         matrix = similarity(points, template * self.pixels.size - 0.5)
         if shake is not None:
-            matrix = (shake @ np.vstack([matrix, [0, 0, 1]]))[:2]
+            square = np.vstack([matrix, [0, 0, 1]])
+            matrix = (shake @ square)[:2]
         return warp(image, matrix, self.pixels)
 
     def ready(self, crop: Image) -> Tensor:
@@ -195,6 +196,7 @@ class AugmentedCropDataset(Dataset[Item]):
                 raise
             image, target, readable = self.crops.blank()
         real_image, real_target = image, target
+        # A blank has no label to mix.
         if self.augment.mixup and readable:
             image, target = self._mixed(image, target, rng)
         if self.augment.beside:

@@ -35,9 +35,11 @@ def inverse_class(shares: Floats) -> Floats:
     [0.667, 0.667, 0.667, 2.0]
     """
     annotated = _annotated(shares)
-    counts = shares[annotated].sum(axis=0)
+    known = shares[annotated]
+    counts = known.sum(axis=0)
     # No row has a share of a class that nobody has, so its weight may be any number.
-    weights = shares[annotated] @ (1 / np.where(counts > 0, counts, 1))
+    by_class = 1 / np.where(counts > 0, counts, 1)
+    weights = known @ by_class
     return _for_all_rows(weights, annotated)
 
 
@@ -66,10 +68,13 @@ def inverse_cell(va: Floats, cells: int = 20) -> Floats:
             "valence and arousal must lie within -1..1; "
             "the adapter must turn codes such as -5 into NaN"
         )
+    edges = np.linspace(-1, 1, cells + 1)
     # The right edge belongs to the last cell.
-    column = np.minimum(np.digitize(known, np.linspace(-1, 1, cells + 1)) - 1, cells - 1)
+    column = np.minimum(np.digitize(known, edges) - 1, cells - 1)
     cell = column @ (cells, 1)
-    return _for_all_rows(1 / np.bincount(cell, minlength=1)[cell], annotated)
+    # A count of at least one cell, so that no annotated row at all is no special case.
+    counts = np.bincount(cell, minlength=1)
+    return _for_all_rows(1 / counts[cell], annotated)
 
 
 def inverse_class_and_cell(shares: Floats, va: Floats) -> Floats:
@@ -154,9 +159,11 @@ class ResumableBatchSampler:
             Row numbers in order, (len * batch,).
         """
         rng = np.random.default_rng((self.seed, self.epoch))
+        drawn = len(self) * self.batch
         if self.weights is None:
-            return rng.permutation(self.count)[: len(self) * self.batch]
-        return rng.choice(self.count, len(self) * self.batch, p=self.weights / self.weights.sum())
+            return rng.permutation(self.count)[:drawn]
+        chances = self.weights / self.weights.sum()
+        return rng.choice(self.count, drawn, p=chances)
 
     def batches(self, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[NDArray[np.intp]]:
         """Give the batches of one process.

@@ -1,4 +1,4 @@
-"""Which frames a sequence head reads at once: windows of fixed length over the frames of a video."""
+"""Which frames a sequence head reads at once: windows of fixed length over a video."""
 
 import numpy as np
 import pandas as pd
@@ -37,24 +37,35 @@ def windows(
     length = settings.length
     stride = length // 2 if overlap else length
     frames = np.diff(starts, append=len(order))
+    recording, first = _window_starts(frames, length, stride)
+    # Positions are counted from the recording's first frame.
+    position = first[:, None] + np.arange(length)
+    is_frame = position < frames[recording, None]
+    # Padding points at row 0 for now, so that it can be looked up like the rest.
+    place = np.where(is_frame, starts[recording, None] + position, 0)
+    return np.asarray(np.where(is_frame, order[place], -1), np.int64)
+
+
+def _window_starts(
+    frames: NDArray[np.intp], length: int, stride: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The recording of each window (W,), and its first frame in it, for recordings of `frames`."""
     last_start = np.maximum(frames - length, 0)
     # Rounded up: the last window ends with the recording, also where strides do not fit.
     count = -(-last_start // stride) + 1
-
     # All windows of all recordings at once, without a loop over recordings.
-    recording = np.repeat(np.arange(len(starts)), count)
-    number = np.arange(len(recording)) - np.repeat(np.cumsum(count) - count, count)
-    first = np.minimum(number * stride, last_start[recording])
-    position = first[:, None] + np.arange(length)
-    inside = position < frames[recording, None]
-    rows = order[np.where(inside, starts[recording, None] + position, 0)]
-    return np.asarray(np.where(inside, rows, -1), np.int64)
+    recording = np.repeat(np.arange(len(frames)), count)
+    windows_before = np.cumsum(count) - count
+    number = np.arange(len(recording)) - windows_before[recording]
+    return recording, np.minimum(number * stride, last_start[recording])
 
 
 def _recordings(table: pd.DataFrame, gap: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """All rows (N,), recording by recording in order of frames, and where each recording starts."""
     video, names = pd.factorize(table["video"])
-    frame = np.where(video < 0, 0.0, pd.to_numeric(table["frame"]).to_numpy(np.float64))
+    frame = pd.to_numeric(table["frame"]).to_numpy(np.float64)
+    # A row without a video needs no number: it becomes a video of its own.
+    frame = np.where(video < 0, 0.0, frame)
     missing = np.isnan(frame)
     if missing.any():
         name = names[video[missing.argmax()]]
@@ -62,7 +73,6 @@ def _recordings(table: pd.DataFrame, gap: int) -> tuple[NDArray[np.intp], NDArra
             f"video {name!r}: {missing.sum()} rows have no frame number, "
             "and windows need their order"
         )
-    # A row without a video becomes a video of its own.
     single = np.flatnonzero(video < 0)
     video[single] = len(names) + np.arange(len(single))
 

@@ -105,11 +105,7 @@ class RunFolder:
 
     def _check_settings(self, before: Settings, now: Settings) -> None:
         """Raises DataError where settings that decide the result have changed."""
-        old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
-        changes = []
-        for key in {**old, **new}:
-            if old.get(key) != new.get(key) and not key.startswith(_WITHOUT_EFFECT):
-                changes.append(f"{key} was {old.get(key)}, now {new.get(key)}")
+        changes = _changes(before, now)
         if changes:
             raise DataError(
                 f"{self.folder}: holds a run with other settings: {'; '.join(changes[:3])}; "
@@ -134,13 +130,16 @@ class RunFolder:
         Raises:
             OutputError: The file cannot be written.
         """
-        self.write("run.json", (json.dumps({**self.facts, **facts}, indent=2) + "\n").encode())
+        content = json.dumps({**self.facts, **facts}, indent=2) + "\n"
+        self.write("run.json", content.encode())
 
     @property
     def facts(self) -> dict[str, Any]:
         """What run.json holds; empty before the run has begun."""
         path = self.folder / "run.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        return dict(json.loads(path.read_text(encoding="utf-8")))
 
     @property
     def tasks(self) -> tuple[TaskSettings, ...]:
@@ -150,7 +149,8 @@ class RunFolder:
             raise DataError(
                 f"{self.folder}: no finished start of a run in it; run mien train first"
             )
-        return tuple(TaskSettings.model_validate(spec) for spec in facts["tasks"])
+        tasks = [TaskSettings.model_validate(spec) for spec in facts["tasks"]]
+        return tuple(tasks)
 
     def curve(self, rows: list[dict[str, float]]) -> None:
         """Write curve.csv as a whole, so that a resumed run never lists an epoch twice.
@@ -162,7 +162,9 @@ class RunFolder:
             OutputError: The file cannot be written.
         """
         # A dict keeps the order of the columns; a later epoch may have a further one.
-        columns = dict.fromkeys(key for row in rows for key in row)
+        columns: dict[str, None] = {}
+        for row in rows:
+            columns |= dict.fromkeys(row)
         text = io.StringIO()
         writer = csv.DictWriter(text, list(columns))
         writer.writeheader()
@@ -217,7 +219,8 @@ class RunFolder:
             return None
         try:
             return dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:  # torch raises many types for damaged files
+        # torch raises many types for damaged files.
+        except Exception as error:
             raise DataError(
                 f"{path}: damaged ({type(error).__name__}); "
                 "delete it to start again from the beginning"
@@ -236,6 +239,20 @@ class RunFolder:
         atomic_write(self.folder / name, content, _keep_last)
 
 
+def _changes(before: Settings, now: Settings) -> list[str]:
+    """The differences, in words, between settings that give different results."""
+    old = _flat(before.model_dump(mode="json"))
+    new = _flat(now.model_dump(mode="json"))
+    changes = []
+    # A table such as `losses` may have gained keys, or lost some.
+    for key in {**old, **new}:
+        if key.startswith(_WITHOUT_EFFECT):
+            continue
+        if old.get(key) != new.get(key):
+            changes.append(f"{key} was {old.get(key)}, now {new.get(key)}")
+    return changes
+
+
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:
     """Nested settings as dotted keys."""
     if isinstance(tree, dict):
@@ -246,5 +263,6 @@ def _flat(tree: object, prefix: str = "") -> dict[str, object]:
         return {prefix: tree}
     flat: dict[str, object] = {}
     for key, value in pairs:
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        name = f"{prefix}.{key}" if prefix else str(key)
+        flat |= _flat(value, name)
     return flat

@@ -96,7 +96,8 @@ def network_of(run: RunFolder, name: str = "best.pt") -> MultiTaskNet:
     settings = run.settings
     # All weights come from the checkpoint, so those to start from need not be there.
     network = settings.network.model_copy(update={"start": None})
-    net = build(network, [spec.task for spec in run.tasks], *input_shape(settings))
+    tasks = [spec.task for spec in run.tasks]
+    net = build(network, tasks, *input_shape(settings))
     net.load_state_dict(saved["net"])
     return net.eval()
 
@@ -135,20 +136,25 @@ def raw_scores(
         batch,
         num_workers=workers,
         collate_fn=collate,
+        # The loader draws from a generator of its own, so torch's stays as it is.
         generator=torch.Generator(),
         worker_init_fn=outlast_signals,
     )
-    parts: list[list[Floats]] = [[] for _ in net.tasks]
+    parts: dict[str, list[Floats]] = {task.family: [] for task in net.tasks}
     readable: list[bool] = []
     for images, _, is_readable in loaded(loader):
         readable += is_readable
         view = images.flip(3) if mirrored else images
-        for part, output in zip(parts, whole(view.to(device)), strict=True):
+        outputs = whole(view.to(device))
+        for part, output in zip(parts.values(), outputs, strict=True):
             part.append(output.float().cpu().numpy())
-    raw = {task.family: np.concatenate(part) for task, part in zip(net.tasks, parts, strict=True)}
+    raw: dict[str, Floats] = {}
+    for family, part in parts.items():
+        values = np.concatenate(part)
+        raw[family] = crops.to_rows(values) if isinstance(crops, WindowDataset) else values
+    # Whether a window is readable says nothing of its single rows.
     if isinstance(crops, WindowDataset):
-        by_row = {family: crops.to_rows(windows) for family, windows in raw.items()}
-        return by_row, crops.faces.known
+        return raw, crops.faces.known
     return raw, np.array(readable)
 
 
@@ -176,6 +182,9 @@ def outlast_signals(_number: int = 0) -> None:
 
     Terminals and job schedulers signal all processes of a group, but the last step still needs
     its pictures.
+
+    Args:
+        _number: Number of the loading process, which torch passes; of no effect.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
@@ -187,7 +196,11 @@ def _end_later(number: int, frame: object) -> None:
     The first may be meant for the whole group, the second is for this process. A process that
     nobody ends does so itself.
     """
-    if not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0] > 0:
+    # Windows has no timers.
+    if not hasattr(signal, "setitimer"):
+        os._exit(0)
+    remaining, _ = signal.getitimer(signal.ITIMER_REAL)
+    if remaining > 0:
         os._exit(0)
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
     signal.setitimer(signal.ITIMER_REAL, _OUTLAST_S)
@@ -207,7 +220,11 @@ def collate(items: list[Item] | Batch) -> Batch:
     if isinstance(items, tuple):
         return items
     faces, labels, readable = zip(*items, strict=True)
-    images, targets = torch.stack(faces), torch.stack(labels)
-    if images.ndim == 5:  # items of two faces
-        images, targets = images.flatten(0, 1), targets.flatten(0, 1)
+    images = torch.stack(faces)
+    targets = torch.stack(labels)
+    # Items of two faces.
+    if images.ndim == 5:
+        images = images.flatten(0, 1)
+        targets = targets.flatten(0, 1)
+    # Convolutions are faster with the channels last.
     return images.contiguous(memory_format=torch.channels_last), targets, list(readable)

@@ -41,29 +41,30 @@ def find_points(
         DataError: A picture cannot be read, or the memory is damaged.
         OutputError: The memory cannot be written.
     """
-    rows = np.flatnonzero(table["points"].isna())
+    rows: list[int] = np.flatnonzero(table["points"].isna()).tolist()
     images = table["image"].iloc[rows].to_list()
+    # Pictures that the table itself holds have no name.
     names = [image if isinstance(image, str) else "" for image in images]
-    points = _read_memory(memory, rows.tolist(), names)
+    points = _read_memory(memory, rows, names)
     if points is None:
         note(f"looking for the face in {len(rows)} pictures that come without points")
         detector = load_detector(engine="onnxruntime")
         points = [_largest_face(detector, image, skip_unreadable) for image in images]
-        content = BytesIO()
-        pd.DataFrame({"row": rows, "image": names, "points": points}).to_parquet(content)
-        atomic_write(memory, content.getvalue())
+        _write_memory(memory, rows, names, points)
 
     column = table["points"].to_list()
     count = 0
-    for row, face_points in zip(rows.tolist(), points, strict=True):
+    for row, face_points in zip(rows, points, strict=True):
         column[row] = face_points
-        count += face_points is not None
+        if face_points is not None:
+            count += 1
     line = (
         f"faces found in {count} of {len(rows)} pictures that came without points; "
         "the others are read whole"
     )
     note(line)
-    return table.assign(points=pd.Series(column, index=table.index, dtype=object)), line
+    completed = pd.Series(column, index=table.index, dtype=object)
+    return table.assign(points=completed), line
 
 
 def _largest_face(detector: Detector, image: Any, skip_unreadable: bool) -> Floats | None:
@@ -76,8 +77,19 @@ def _largest_face(detector: Detector, image: Any, skip_unreadable: bool) -> Floa
         return None
     if not faces:
         return None
+    # A box is x, y, width, height.
     largest = max(faces, key=lambda face: face.box[2] * face.box[3])
     return np.asarray(largest.points).ravel()
+
+
+def _write_memory(
+    memory: Path, rows: list[int], names: list[str], points: list[Floats | None]
+) -> None:
+    """Keep the points of these pictures."""
+    content = BytesIO()
+    table = pd.DataFrame({"row": rows, "image": names, "points": points})
+    table.to_parquet(content)
+    atomic_write(memory, content.getvalue())
 
 
 def _read_memory(memory: Path, rows: list[int], names: list[str]) -> list[Floats | None] | None:

@@ -37,11 +37,8 @@ def average_runs(runs: Sequence[RunFolder], shares: Sequence[float], out: Path) 
         raise DataError(
             f"{out}: {len(runs)} runs need a share each, 1 together; got {list(shares)}"
         )
-    nets = []
-    for run in runs:
-        saved = run.load("best.pt")
-        if saved is not None:
-            nets.append(saved["net"])
+    nets = _load_nets(runs)
+    # A run that has no network yet is left out by `_load_nets`.
     if len(nets) < len(runs) or not _same_shapes(nets):
         names = ", ".join(run.folder.name for run in runs)
         raise DataError(f"{out}: the runs {names} are not of one network; average those that are")
@@ -56,12 +53,24 @@ def average_runs(runs: Sequence[RunFolder], shares: Sequence[float], out: Path) 
     return averaged
 
 
+def _load_nets(runs: Sequence[RunFolder]) -> list[Mapping[str, Tensor]]:
+    """The best weights of all runs that have some."""
+    nets = []
+    for run in runs:
+        saved = run.load("best.pt")
+        if saved is not None:
+            nets.append(saved["net"])
+    return nets
+
+
 def _same_shapes(nets: Sequence[Mapping[str, Tensor]]) -> bool:
     """Whether all state dicts have the same tensors."""
-    shapes = []
-    for net in nets:
-        shapes.append({name: tensor.shape for name, tensor in net.items()})
-    return all(shape == shapes[0] for shape in shapes)
+    first = _shapes(nets[0])
+    return all(_shapes(net) == first for net in nets)
+
+
+def _shapes(net: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in net.items()}
 
 
 def _mean(nets: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:

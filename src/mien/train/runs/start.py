@@ -39,9 +39,10 @@ def make_fabric(settings: Settings) -> Fabric:
     Returns:
         Fabric, launched.
     """
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.fit.devices))
-    nodes = 1
+    devices, nodes = settings.fit.devices, 1
+    # torchrun says how many processes it has started, on this machine and on all together.
     if "LOCAL_WORLD_SIZE" in os.environ:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
     strategy: str | Strategy = "auto"
     if devices * nodes > 1:
@@ -83,6 +84,7 @@ def build_network(
     except ValueError as error:
         raise DataError(f"{settings.name}: {error}") from error
     _check_bins(settings.name, net, objective)
+    # Heads that a teacher teaches may have no label at all to start from.
     distilled = [family for family, loss in settings.losses.items() if loss.distill]
     start_at_means(net, [truth[task.family] for task in tasks], distilled)
     return net, objective
@@ -138,11 +140,9 @@ def sampling_weights(
     balance = settings.fit.balance
     if balance == "none":
         return None
-    classes = None
-    for task in tasks:
-        if task.kind == "one_of":
-            classes = truth[task.family]
-            break
+    # Of several tasks with classes, the first decides.
+    with_classes = [task.family for task in tasks if task.kind == "one_of"]
+    classes = truth[with_classes[0]] if with_classes else None
     va = truth.get("va")
     if balance == "class" and classes is not None:
         return inverse_class(classes)
@@ -175,6 +175,7 @@ def run_facts(
     Returns:
         The facts, for JSON.
     """
+    # Spelled out: the names of class folders stand nowhere else in the run folder.
     specs = []
     for task in tasks:
         spec = TaskSettings(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,8 @@ def tasks_of(settings: Settings) -> tuple[Task, ...]:
             "tasks: name what is to be learned; only for a single folder of classes do the "
             "folders say it"
         )
-    return (load_folder(first.root, subject=first.subject)[1],)
+    _, task = load_folder(first.root, subject=first.subject)
+    return (task,)
 
 
 def load_tables(
@@ -61,32 +63,41 @@ def load_tables(
     tasks = tasks_of(settings)
     table, notes = _combine(settings, tasks)
     notes += check(table, tasks, settings.name)
-
-    table, dropped = _without_leaks(table)
-    if dropped:
-        notes.append(f"{dropped} training pictures that also lie in another split were left out")
+    table, leaks = _without_leaks(table)
+    if leaks:
+        notes.append(f"{leaks} training pictures that also lie in another split were left out")
+    # A teacher has something to say of every face.
     if not settings.teachers:
         windows = settings.features is not None and settings.features.window is not None
-        table, dropped = _with_labels(table, tasks, windows=windows)
-        if dropped:
+        table, unlabelled = _with_labels(table, tasks, windows=windows)
+        if unlabelled:
             keys = ", ".join(task.key for task in tasks)
-            notes.append(f"{dropped} training pictures have no label of {keys} and were left out")
+            notes.append(
+                f"{unlabelled} training pictures have no label of {keys} and were left out"
+            )
     for line in notes:
         note(line)
 
-    wants_points = settings.fit.find_points and settings.pixels.template is not None
-    if wants_points and table["points"].isna().any():
+    # After rows were left out: searching faces takes long.
+    needs_points = settings.fit.find_points and settings.pixels.template is not None
+    if needs_points and table["points"].isna().any():
         memory = run / "points.parquet"
         table, line = find_points(table, memory, note, settings.fit.skip_unreadable)
         notes.append(line)
-    splits = {str(split): part.reset_index(drop=True) for split, part in table.groupby("split")}
-    for name in ("train", "val"):
-        if name not in splits:
+    return _split(table, settings.name), tasks, notes
+
+
+def _split(table: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
+    """The table of each split; raises DataError where train or val is missing."""
+    splits = {}
+    for split, part in table.groupby("split"):
+        splits[str(split)] = part.reset_index(drop=True)
+    for split in ("train", "val"):
+        if split not in splits:
             raise DataError(
-                f"{settings.name}: no face is in split {name}; "
-                "give `split` with shares of train and val"
+                f"{name}: no face is in split {split}; give `split` with shares of train and val"
             )
-    return splits, tasks, notes
+    return splits
 
 
 def _combine(settings: Settings, tasks: tuple[Task, ...]) -> tuple[pd.DataFrame, list[str]]:
@@ -115,12 +126,15 @@ def _with_prefix(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def _without_leaks(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Leave out training rows whose picture is also in another split; also gives their number."""
     # Arrays cannot be compared by `isin`, their bytes can.
-    pictures = table["image"].map(
-        lambda image: image.tobytes() if isinstance(image, np.ndarray) else image
-    )
+    pictures = table["image"].map(_hashable)
     is_training = table["split"] == "train"
     leaks = is_training & pictures.isin(set(pictures[~is_training]))
     return table[~leaks].reset_index(drop=True), int(leaks.sum())
+
+
+def _hashable(image: Any) -> Any:
+    """A picture of a label table as what can be compared."""
+    return image.tobytes() if isinstance(image, np.ndarray) else image
 
 
 def _with_labels(
@@ -131,7 +145,9 @@ def _with_labels(
     Windows keep them, since the frames around them need their features. Also gives their number.
     Raises DataError where no training row has a label.
     """
-    columns = [name for task in tasks for name in task.columns]
+    columns: list[str] = []
+    for task in tasks:
+        columns += task.columns
     is_training = table["split"] == "train"
     unlabelled = table[columns].isna().all(axis=1) & is_training
     if unlabelled.any() and unlabelled.sum() == is_training.sum():
