@@ -36,8 +36,8 @@ apart."""
 MIN_IOU: Final = 0.1
 """What overlaps less with the place where a face should be is another face, or none."""
 AFTER_CUT_IOU: Final = 0.5
-"""After a cut a face keeps its track only where it overlaps this much with its old box and is as alike as
-`MATCH_ELSEWHERE` asks: then what changed was the light."""
+"""After a cut a face keeps its track only where it overlaps this much with its old box and is as
+alike as `MATCH_ELSEWHERE` asks: then what changed was the light."""
 EXPECTED_IOU: Final = 0.2
 """A lost face is expected where a new one overlaps this much with its place."""
 ROAM_WIDTHS_PER_S: Final = 1.0

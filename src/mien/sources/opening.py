@@ -37,8 +37,8 @@ def open_source(
             decided by its content, never by its suffix.
         name: What the source is called in tables and messages; by default the path, ``bytes``,
             ``array`` and so on.
-        photos: An iterable of pictures is not a film but separate pictures: each is searched by itself,
-            none is tracked.
+        photos: An iterable of pictures is not a film but separate pictures: each is searched by
+            itself, none is tracked.
         stream: Number of the video stream to read, from 0, in files that hold several; None takes
             the one that players take.
 

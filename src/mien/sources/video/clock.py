@@ -92,7 +92,8 @@ class Timestamps:
             time_s = next_s
         if self._last_s - time_s > self._jump_s:
             self._shift_s += next_s - time_s
-            self.note = f"the file's clock goes back at {self._last_s:.3f} s; later times continue from there"
+            jump = f"the file's clock goes back at {self._last_s:.3f} s"
+            self.note = f"{jump}; later times continue from there"
             time_s = next_s
         self._last_s = max(time_s, self._last_s + TICK_S)
         return self._last_s
