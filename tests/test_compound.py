@@ -27,19 +27,16 @@ from mien.evaluation.nested_tuning import COMPOUND_COUNTS
 from mien.outputs.tables import frame_of
 from mien.recipes import faces_in_videos
 from mien.recipes.compound import (
-    AGGREGATIONS,
-    BASES,
     compound_labels,
     expression_scores,
     face_compounds,
     frame_compounds,
     listed_compounds,
-    supervised_compounds,
-    zero_shot_compounds,
 )
 from mien.recipes.compound_variants import Variant, best_variant, variant_scores, variants
 from mien.recipes.faces_in_videos import read_faces
 from mien.sources import open_source
+from mien.systems.compounds import AGGREGATIONS, BASES, supervised_compounds, zero_shot_compounds
 from mien.tasks import COMPOUNDS, MEANS, TASKS, compound_scores
 
 HSE8, BASIC = TASKS["expr.affectnet8"].names, TASKS["expr.lsd6"].names

@@ -16,6 +16,7 @@ from mien.bundles.card import SystemCard, hash_of_files, head_path, read_card
 from mien.bundles.card_parts import NOT_FOR, Made, TaskCard, Terms
 from mien.bundles.plan import (
     BlendStep,
+    CompoundStep,
     Head,
     HeadsStep,
     Kernel,
@@ -31,6 +32,8 @@ from mien.errors import BundleError
 from mien.evaluation.nested_tuning import decide
 from mien.records import Face, Reading, Status
 from mien.systems.apply import apply_plan, centre_thresholds, plan_reach
+from mien.systems.compounds import fill_and_smooth, zero_shot_compounds
+from mien.systems.film import FilmCompounds, FrameFaces
 from mien.systems.recording import Recording, WindowHead
 from mien.tasks import TASKS
 from mien.train.bundle.pack import write_bundle_files
@@ -165,6 +168,43 @@ def test_centred_thresholds_decide_alike():
     for column in range(9):  # and the order of faces stays
         order = np.argsort(scores[:, column], kind="stable")
         assert (np.diff(moved[order, column]) >= 0).all()
+
+
+@pytest.mark.parametrize(("window", "sigma"), [(0, None), (10, None), (25, 1000.0)])
+@pytest.mark.parametrize("aggregation", ["max", "largest", "mean"])
+def test_compounds_of_a_film_are_those_of_its_whole_list(window, sigma, aggregation):
+    """Frames with two faces, one or none: filled, smoothed, in blocks, equal to all at once."""
+    step = CompoundStep(do="compounds", of="a", aggregation=aggregation, window=window, sigma=sigma)
+    draw = np.random.default_rng(window)
+    film = FilmCompounds(step, EXPR.names)
+    counts = draw.choice([0, 0, 1, 2], size=500)
+    counts[:7], counts[100:260], counts[-5:] = 0, 0, 0  # at both ends, and a long stretch
+    whole, answers = np.full((500, 7), np.nan), []
+    for number, count in enumerate(counts):
+        expressions = draw.dirichlet(np.ones(8), size=count)
+        areas = draw.uniform(1, 9, count)
+        answers += film.add(FrameFaces(number, expressions, areas))
+        if count:
+            of_faces = zero_shot_compounds(expressions, EXPR.names)
+            reduced = {
+                "max": of_faces.max(0),
+                "mean": of_faces.mean(0),
+                "largest": of_faces[areas.argmax()],
+            }
+            whole[number] = reduced[aggregation]
+        assert len(film._scores) <= 160 + 2 * window + 3 * 64
+    answers += film.close()
+    expected = fill_and_smooth(whole, np.zeros(500, int), np.arange(500), window, sigma)
+    np.testing.assert_allclose(np.stack(answers), expected, atol=1e-9)
+
+
+def test_a_film_without_a_face_has_no_compounds():
+    film = FilmCompounds(CompoundStep(do="compounds", of="a", window=3), EXPR.names)
+    answers = []
+    for number in range(7_000):
+        answers += film.add(FrameFaces(number))
+        assert len(film._scores) <= 3_001
+    assert answers + film.close() == [None] * 7_000
 
 
 def linear_head(width, outputs, path, *, seed):

@@ -19,6 +19,7 @@ from mien.bundles.card_parts import (
     never_right,
 )
 from mien.bundles.plan import (
+    CompoundStep,
     Hash,
     HeadsStep,
     Key,
@@ -200,6 +201,8 @@ class SystemCard(CommonCard):
         for name, step in self.steps.items():
             if isinstance(step, ScoreStep | HeadsStep) and step.member not in self.members:
                 raise ValueError(f"steps.{name}: {step.member} is no member")
+            if isinstance(step, CompoundStep) and name != self.answer:
+                raise ValueError(f"steps.{name}: compounds of frames can only be the answer")
             for other in inputs_of(step):
                 if other not in known:
                     raise ValueError(f"steps.{name}: {other} is no step before it")

@@ -9,20 +9,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from mien.bundles.plan import Aggregation, Basis
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS, kl_to
 from mien.metrics import macro_f1
 from mien.progress import ItemProgress
 from mien.recipes.compound import (
-    AGGREGATIONS,
-    BASES,
-    Aggregation,
-    Basis,
     compound_labels,
     face_compounds,
     frame_compounds,
     listed_compounds,
     smoothed_compounds,
 )
+from mien.systems.compounds import AGGREGATIONS, BASES
 from mien.tasks import MEANS, TASKS, Floats, Mean
 
 __all__ = ["SMOOTHINGS", "Variant", "best_variant", "variant_scores", "variants"]

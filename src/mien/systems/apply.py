@@ -7,7 +7,6 @@ from numpy.typing import ArrayLike
 
 from mien.bundles.plan import (
     BlendStep,
-    CompoundStep,
     HeadsStep,
     OverrideStep,
     Plan,
@@ -138,8 +137,6 @@ def plan_reach(plan: Plan, answer: str) -> tuple[int, int]:
     if isinstance(step, SmoothStep):
         reaches = [kernel_reach(kernel) for kernel in step.kernels.values()]
         own = max(before for before, _ in reaches), max(after for _, after in reaches)
-    elif isinstance(step, CompoundStep):
-        own = step.window, step.window
     inner = [plan_reach(plan, name) for name in inputs_of(step)]
     before = max((reach[0] for reach in inner), default=0)
     after = max((reach[1] for reach in inner), default=0)

@@ -3,6 +3,7 @@
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -11,12 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from mien.bundles.card import SystemCard, head_path
 from mien.bundles.engines import Engine
 from mien.bundles.model import Cut, Image, Model, check_finite
-from mien.bundles.plan import Head, HeadsStep, ScoreStep
+from mien.bundles.plan import CompoundStep, Head, HeadsStep, ScoreStep, tasks_of
 from mien.records import Face, Reading
 from mien.sources.interval import FrameInterval
 from mien.systems.apply import Scores, needed_steps
+from mien.systems.film import FilmCompounds, FrameFaces
 from mien.systems.recording import Recording, WindowHead
-from mien.tasks import Floats, Task
+from mien.tasks import TASKS, Floats, Task
 from mien.temporal.rows import group_codes
 from mien.temporal.tracks import TICK_S, Recent, in_time_order, remember, track_of
 
@@ -27,6 +29,7 @@ _LONGEST_GAP_S: Final = 2.0
 # Between the name of a step or member and what it gives, in the scores of a face so far.
 _SEPARATOR: Final = "/"
 _NUMBERS: Final = "numbers"
+_COMPOUND_COUNT: Final = len(TASKS["ce.abaw7"].names)
 
 Floats32 = NDArray[np.float32]
 
@@ -76,7 +79,11 @@ class System:
     ) -> None:
         self.card = card
         self._members = dict(members)
-        self._steps = {name: card.steps[name] for name in needed_steps(card.steps, card.answer)}
+        last = card.steps[card.answer]
+        # Compounds are of frames, not of single faces: they come after all that is.
+        self._compounds = last if isinstance(last, CompoundStep) else None
+        self._answer = last.of if isinstance(last, CompoundStep) else card.answer
+        self._steps = {name: card.steps[name] for name in needed_steps(card.steps, self._answer)}
         self._heads: list[_RunningHead] = []
         for name, step in self._steps.items():
             if isinstance(step, HeadsStep):
@@ -98,6 +105,11 @@ class System:
     def tasks(self) -> tuple[Task, ...]:
         """What it predicts, in output order."""
         return tuple(spec.task for spec in self.card.tasks)
+
+    @property
+    def face_tasks(self) -> tuple[Task, ...]:
+        """What its last step that is of single faces gives; `tasks` unless compounds follow."""
+        return tasks_of(self._steps, self._answer)
 
     def cut(self, image: Image, face: Face) -> Cut:
         """Cut a face out of its frame, once for each member.
@@ -168,6 +180,13 @@ class System:
             SourceError: Time runs backwards.
             BundleError: A network gives NaN or infinity.
         """
+        answered = self._faces_over_time(readings, live=live)
+        if self._compounds is None:
+            return answered
+        return self._frames_over_time(answered, live=live)
+
+    def _faces_over_time(self, readings: Iterable[Reading], *, live: bool) -> Iterator[Reading]:
+        """The readings with the scores of the last step that is of single faces."""
         tracks: Recent[_Track] = OrderedDict()
         waiting: deque[_Waiting] = deque()
         interval = FrameInterval()
@@ -187,6 +206,23 @@ class System:
             track.close()
         for slot in waiting:
             yield slot.reading
+
+    def _frames_over_time(self, readings: Iterable[Reading], *, live: bool) -> Iterator[Reading]:
+        """The readings with compounds of their frames; all faces of a frame have the same."""
+        film = self._film(live=live)
+        waiting: deque[list[Reading]] = deque()
+        for number, (_, group) in enumerate(groupby(readings, lambda reading: reading.frame)):
+            frame = list(group)
+            waiting.append(frame)
+            for compounds in film.add(_faces_of(frame, number)):
+                yield from _with_compounds(waiting.popleft(), compounds)
+        for compounds in film.close():
+            yield from _with_compounds(waiting.popleft(), compounds)
+
+    def _film(self, *, live: bool = False) -> FilmCompounds:
+        assert self._compounds is not None
+        [names] = [task.names for task in self.face_tasks if task.family == "expr"]
+        return FilmCompounds(self._compounds, names, live=live)
 
     def _take(self, tracks: "Recent[_Track]", slot: "_Waiting", number: int, *, live: bool) -> None:
         """Give a reading to its face's recording; one without a face is done at once."""
@@ -210,7 +246,7 @@ class System:
         for head in self._heads:
             if head.head.window is not None:
                 heads.append(WindowHead(head.step, head.member, head.head.window, head.scores))
-        return Recording(self._steps, self.card.answer, heads, live=live)
+        return Recording(self._steps, self._answer, heads, live=live)
 
     def score(self, crops: Sequence[Image], points: Floats | None = None) -> dict[str, Floats]:
         """Read faces that are already cropped, each by itself, without anything over time.
@@ -301,11 +337,46 @@ class System:
             answers += recording.add(int(frames[row]), scores, numbers)
         answers += recording.close()
         scores_by_family: dict[str, Floats] = {}
-        for task in self.tasks:
+        for task in self.face_tasks:
             values = np.empty((len(frames), len(task.names)))
             values[order] = [answer[task.family] for answer in answers]
             scores_by_family[task.family] = values
-        return scores_by_family
+        if self._compounds is None:
+            return scores_by_family
+        return {"ce": self.finish_expressions(scores_by_family["expr"], video, frame)}
+
+    def finish_expressions(self, expressions: Floats, video: ArrayLike, frame: ArrayLike) -> Floats:
+        """Go from the expressions of a table's faces to the compounds of their frames.
+
+        Args:
+            expressions: Scores (N, K), in the order of `face_tasks`.
+            video: Names or numbers of the videos, (N,).
+            frame: Frame numbers, whole, from 0, (N,). Several rows of a frame are several faces,
+                the first of them the largest.
+
+        Returns:
+            Scores (N, 7); all rows of a frame have the same.
+
+        Raises:
+            DataError: The arrays do not fit together.
+        """
+        frames = np.asarray(frame, np.int64)
+        code, _ = group_codes(video, len(frames))
+        compounds = np.empty((len(frames), _COMPOUND_COUNT))
+        for number_of_video in np.unique(code):
+            rows = np.flatnonzero(code == number_of_video)
+            first, last = frames[rows].min(), frames[rows].max()
+            film = self._film()
+            answers: list[Floats | None] = []
+            for number in range(first, last + 1):
+                faces = rows[frames[rows] == number]
+                # Falling areas: the first row is the largest.
+                areas = -np.arange(len(faces), dtype=np.float64)
+                answers += film.add(FrameFaces(number, expressions[faces], areas))
+            answers += film.close()
+            for row in rows:
+                compounds[row] = answers[frames[row] - first]
+        return compounds
 
 
 @dataclass
@@ -337,6 +408,24 @@ class _Track:
             slot = self._waiting.popleft()
             slot.reading = replace(slot.reading, scores=scores)
             slot.done = True
+
+
+def _faces_of(readings: Sequence[Reading], number: int) -> FrameFaces:
+    """The faces of one frame."""
+    faces = [reading for reading in readings if reading.scores and reading.face]
+    if not faces:
+        return FrameFaces(number)
+    expressions = np.stack([reading.scores["expr"] for reading in faces])
+    areas = [reading.face.box[2] * reading.face.box[3] for reading in faces if reading.face]
+    return FrameFaces(number, expressions, np.array(areas))
+
+
+def _with_compounds(readings: Sequence[Reading], compounds: Floats | None) -> Iterator[Reading]:
+    for reading in readings:
+        if reading.scores and compounds is not None:
+            yield replace(reading, scores={"ce": compounds})
+        else:
+            yield reading
 
 
 def _close_lost(tracks: Recent[_Track], before_s: float) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import Field
 from typing_extensions import override
 
+from mien.bundles.plan import Aggregation, Basis
 from mien.data.label_table import labels
 from mien.data.registry import Set
 from mien.data.sets.c_expr_db import CExprDb, listed_table
@@ -22,15 +23,10 @@ from mien.evaluation.nested_tuning import COMPOUND_COUNTS, tune, versions
 from mien.files import AtomicFile, atomic_write, wrap_os_errors
 from mien.metrics import macro_f1
 from mien.recipes.compound import (
-    AGGREGATIONS,
-    BASES,
-    Aggregation,
-    Basis,
     expression_scores,
     frame_compounds,
     listed_compounds,
     smoothed_compounds,
-    supervised_compounds,
 )
 from mien.recipes.compound_variants import (
     SMOOTHINGS,
@@ -43,11 +39,19 @@ from mien.recipes.faces_in_videos import read_faces
 from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
 from mien.recipes.steps.runs import EXPORTED, runs_of
+from mien.systems.compounds import AGGREGATIONS, BASES, supervised_compounds
 from mien.tasks import MEANS, TASKS, Floats, Mean
 from mien.train.bundle.make import make_bundle
 from mien.train.runs.folder import RunFolder
 
-__all__ = ["ChooseCompounds", "Compounds", "Export", "Faces", "SupervisedCompounds"]
+__all__ = [
+    "ChooseCompounds",
+    "Compounds",
+    "Export",
+    "Faces",
+    "SupervisedCompounds",
+    "read_face_table",
+]
 
 _TASK: Final = TASKS["ce.abaw7"]
 _FACES: Final = "faces.parquet"
@@ -139,6 +143,26 @@ class Faces(Step):
         return context.earlier[cast(str, self.exported)] / EXPORTED
 
 
+def read_face_table(context: StepContext, step: str) -> pd.DataFrame:
+    """Read the table of faces that an earlier step wrote.
+
+    Args:
+        context: Of the step that asks.
+        step: Name of the earlier one.
+
+    Returns:
+        A row per face per frame, see `mien.recipes.faces_in_videos.read_faces`.
+
+    Raises:
+        DataError: That step reads no faces.
+    """
+    path = context.earlier[step] / _FACES
+    # Any earlier step can be named; only those of kind faces write this.
+    if not path.is_file():
+        raise DataError(f"{context.name}: the step {step} reads no faces; name one that does")
+    return pd.read_parquet(path)
+
+
 class _FromFaces(Step):
     """What all steps from faces to compounds share.
 
@@ -152,14 +176,8 @@ class _FromFaces(Step):
 
     def _read(self, context: StepContext) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The faces, and the label table of the listed frames."""
-        path = context.earlier[self.of] / _FACES
-        # Any earlier step can be named; only those of kind faces write this.
-        if not path.is_file():
-            raise DataError(
-                f"{context.name}: the step {self.of} reads no faces; name one that does"
-            )
         spec = _c_expr_db(context, self.data)
-        return pd.read_parquet(path), listed_table(spec.root, spec.labels)
+        return read_face_table(context, self.of), listed_table(spec.root, spec.labels)
 
 
 class _OneWay(_FromFaces):

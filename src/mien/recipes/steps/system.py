@@ -5,10 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 from typing_extensions import override
 
@@ -17,6 +16,7 @@ from mien.bundles.card_parts import NAME, NOT_FOR, Made, Score, TaskCard, Terms
 from mien.bundles.gate import inspect, inspect_network
 from mien.bundles.plan import (
     BlendStep,
+    CompoundStep,
     Head,
     HeadsStep,
     Kernel,
@@ -28,21 +28,24 @@ from mien.bundles.plan import (
     tasks_of,
 )
 from mien.bundles.store import read_bundle
-from mien.data.registry import Set, load_set, set_name
-from mien.errors import BundleError
+from mien.data.registry import Set, set_name
 from mien.evaluation.nested_tuning import nested
-from mien.evaluation.predict import evaluate_bundle
 from mien.files import replace_folder, wrap_os_errors
 from mien.metrics import accuracy, ccc, macro_f1, mean_au_f1
 from mien.recipes.predictions import Part, Predicted
 from mien.recipes.steps.base import STEP, Step, StepContext
+from mien.recipes.steps.compare_system import compare
+from mien.recipes.steps.compound import (
+    ChooseCompounds,
+    Compounds,
+    Faces,
+    SupervisedCompounds,
+)
 from mien.recipes.steps.features_heads import Features, Heads
 from mien.recipes.steps.features_heads import Score as ScoreSettings
 from mien.recipes.steps.postprocess import Blend, Override, Smooth, Threshold
-from mien.recipes.steps.runs import EXPORTED, rows_in, runs_of
+from mien.recipes.steps.runs import EXPORTED, runs_of
 from mien.recipes.steps.training import Train
-from mien.systems.opening import load
-from mien.systems.system import System
 from mien.tasks import Floats, Task
 from mien.train.bundle.pack import code_version, score_with_interval, write_bundle_files
 from mien.train.bundle.provenance import data_terms
@@ -53,15 +56,9 @@ from mien.train.bundle.system import (
     write_head,
     write_member,
 )
-from mien.train.open_model import ENGINE
 from mien.train.runs.folder import RunFolder
 
 __all__ = ["MakeSystem"]
-
-_TOLERANCE: Final = 1e-4
-"""How far a system's scores may be from the step's, for the same pictures."""
-_CHECKED: Final = 256
-"""Rows of split val, in whole recordings, on which the two are compared."""
 
 
 class MakeSystem(Step):
@@ -71,7 +68,8 @@ class MakeSystem(Step):
     step's, and its card gets the step's measures on split val.
 
     Attributes:
-        of: A step that predicts: of kind train, heads, score, smooth, blend, threshold or override.
+        of: A step that predicts: of kind train, heads, score, smooth, blend, threshold or override, or
+            one that gives compounds.
         name: Of the bundle.
     """
 
@@ -91,7 +89,7 @@ class MakeSystem(Step):
             card = system.card(self.name, self.of)
             with wrap_os_errors(folder):
                 write_bundle_files(card, folder)
-            difference = _compare(context, self.of, folder, system.data)
+            difference = compare(context, self.of, folder, system.data)
         context.note(f"{context.name}: {card.summary}")
         context.note(f"{context.name}: differs from the step {self.of} by {difference:.1g} at most")
 
@@ -109,11 +107,13 @@ def _check_holds(name: str, steps: Mapping[str, Step]) -> None:
     elif isinstance(step, Override):
         _check_holds(step.of, steps)
         _check_holds(step.by, steps)
+    elif isinstance(step, Compounds | SupervisedCompounds | ChooseCompounds):
+        return
     else:
         kind = getattr(step, "do", "unknown")
         raise ValueError(
             f"of: {name} is of kind {kind}, which no system holds; name a step of kind train, "
-            "heads, score, smooth, blend, threshold or override"
+            "heads, score, smooth, blend, threshold, override or one of compounds"
         )
 
 
@@ -144,6 +144,8 @@ class _Parts:
             self._add_score(name, step)
         elif isinstance(step, Heads):
             self._add_heads(name, step)
+        elif isinstance(step, Compounds | SupervisedCompounds | ChooseCompounds):
+            self._add_compounds(name, step)
         else:
             self._add_change(name, step)
 
@@ -199,6 +201,29 @@ class _Parts:
             heads.append(write_head(run, self._folder / head_path(name, number)))
             self._seen += data_terms(run.settings, tuple(spec.task for spec in run.tasks))
         self._steps[name] = HeadsStep(do="heads", member=member, heads=tuple(heads))
+
+    def _add_compounds(
+        self, name: str, step: Compounds | SupervisedCompounds | ChooseCompounds
+    ) -> None:
+        """The expressions of the bundle that read the faces, and one way from them to compounds."""
+        self.data = [self._context.set(step.data)]
+        faces = self._context.steps[step.of]
+        assert isinstance(faces, Faces)
+        bundle: str | Path = faces.bundle or ""
+        if faces.exported is not None:
+            bundle = self._context.earlier[faces.exported] / EXPORTED
+        member = self._copied(bundle)
+        [expressions] = [spec for spec in self._members[member].tasks if spec.task.family == "expr"]
+        columns = {"expr": tuple(range(len(expressions.names)))}
+        self._steps["expressions"] = ScoreStep(
+            do="score", member=member, tasks=(expressions,), columns=columns
+        )
+        if isinstance(step, ChooseCompounds):
+            text = (self._context.earlier[name] / "chosen.json").read_text(encoding="utf-8")
+            settings = json.loads(text)["ce"][0]
+        else:
+            settings = step.model_dump(include={"mean", "basis", "aggregation", "window", "sigma"})
+        self._steps[name] = CompoundStep(do="compounds", of="expressions", **settings)
 
     def _copied(self, bundle: str | Path) -> str:
         """The member that is a copy of a bundle, made unless it is one already."""
@@ -346,7 +371,9 @@ def _answered(steps: Mapping[str, PlanStep], answer: str) -> tuple[TaskCard, ...
             sources.setdefault(spec.task, []).append(spec.supervised_by)
     cards = []
     for task in tasks_of(steps, answer):
-        cards.append(_card_of(task, "; ".join(dict.fromkeys(sources[task]))))
+        # Compounds are nobody's labels: they come from expressions.
+        named = sources.get(task, ["computed from the expressions of all faces of a frame"])
+        cards.append(_card_of(task, "; ".join(dict.fromkeys(named))))
     return tuple(cards)
 
 
@@ -408,42 +435,3 @@ def _mean_f1(truth: Floats, pred: Floats) -> float:
 
 def _ccc(truth: Floats, pred: Floats) -> float:
     return ccc(pred, truth)
-
-
-def _compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) -> float:
-    """How far the system's scores are from a step's at most, on the first recordings of split val.
-
-    Raises:
-        BundleError: They differ.
-    """
-    system = load(folder, ENGINE)
-    assert isinstance(system, System)
-    predicted = context.predicted(name)
-    tables = [load_set(spec, predicted.tasks) for spec in data]
-    rows = rows_in(pd.concat(tables, ignore_index=True), "val")
-    part = predicted.parts["val"]
-    recordings = part.table["recording"]
-    first = recordings.iloc[:_CHECKED].unique()
-    chosen = np.flatnonzero(recordings.isin(first))
-    found = evaluate_bundle(system, rows.iloc[chosen].reset_index(drop=True)).scores
-    worst = 0.0
-    for task in predicted.tasks:
-        expected = np.asarray(part.values[task.family][0, 0])[chosen]
-        given = found[task.family]
-        if _is_decided(context.steps, name) and task.family == "au":
-            given = (given >= 0.5).astype(np.float64)
-        worst = max(worst, float(np.abs(given - expected).max()))
-    if worst > _TOLERANCE:
-        raise BundleError(
-            f"{context.name}: the system differs from the step {name} by {worst:.2g}, more than "
-            f"{_TOLERANCE:g}; it is not made"
-        )
-    return worst
-
-
-def _is_decided(steps: Mapping[str, Step], name: str) -> bool:
-    """Whether a step's scores of units are decisions, 0 or 1."""
-    step = steps[name]
-    if isinstance(step, Threshold):
-        return True
-    return isinstance(step, Smooth | Override) and _is_decided(steps, step.of)

@@ -1,0 +1,125 @@
+"""Compare a system with the step it was made of, on the first recordings of split val."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from mien.data.registry import Set, load_set
+from mien.errors import BundleError
+from mien.evaluation.predict import evaluate_bundle
+from mien.recipes.compound import expression_scores
+from mien.recipes.steps.base import Step, StepContext
+from mien.recipes.steps.compound import (
+    ChooseCompounds,
+    Compounds,
+    SupervisedCompounds,
+    read_face_table,
+)
+from mien.recipes.steps.postprocess import Override, Smooth, Threshold
+from mien.recipes.steps.runs import rows_in
+from mien.systems.opening import load
+from mien.systems.system import System
+from mien.train.open_model import ENGINE
+
+__all__ = ["compare"]
+
+_TOLERANCE: Final = 1e-4
+"""How far a system's scores may be from the step's, for the same pictures."""
+_CHECKED: Final = 256
+"""Rows of split val, in whole recordings, on which the two are compared."""
+
+
+def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) -> float:
+    """Compare a system with the step it was made of.
+
+    Args:
+        context: Of the step that makes the system.
+        name: The step whose scores the system gives.
+        folder: Of the system.
+        data: The data sets on which that step was measured.
+
+    Returns:
+        The largest difference of any score. Decisions about units are compared as decisions.
+
+    Raises:
+        BundleError: The two differ.
+    """
+    system = load(folder, ENGINE)
+    assert isinstance(system, System)
+    step = context.steps[name]
+    if isinstance(step, Compounds | SupervisedCompounds | ChooseCompounds):
+        return _compare_frames(context, name, step, system)
+    predicted = context.predicted(name)
+    tables = [load_set(spec, predicted.tasks) for spec in data]
+    rows = rows_in(pd.concat(tables, ignore_index=True), "val")
+    part = predicted.parts["val"]
+    recordings = part.table["recording"]
+    first = recordings.iloc[:_CHECKED].unique()
+    chosen = np.flatnonzero(recordings.isin(first))
+    found = evaluate_bundle(system, rows.iloc[chosen].reset_index(drop=True)).scores
+    worst = 0.0
+    for task in predicted.tasks:
+        expected = np.asarray(part.values[task.family][0, 0])[chosen]
+        given = found[task.family]
+        if _is_decided(context.steps, name) and task.family == "au":
+            given = (given >= 0.5).astype(np.float64)
+        worst = max(worst, float(np.abs(given - expected).max()))
+    if worst > _TOLERANCE:
+        raise BundleError(
+            f"{context.name}: the system differs from the step {name} by {worst:.2g}, more than "
+            f"{_TOLERANCE:g}; it is not made"
+        )
+    return worst
+
+
+def _compare_frames(
+    context: StepContext,
+    name: str,
+    step: Compounds | SupervisedCompounds | ChooseCompounds,
+    system: System,
+) -> float:
+    """The same for compounds, from the faces that were read in the videos.
+
+    Frames beside the faces of a video are filled in lists and not in tables, so that only frames
+    farther from both ends than the window reaches are compared.
+    """
+    faces = read_face_table(context, step.of)
+    expressions, names = expression_scores(faces)
+    [task] = [task for task in system.face_tasks if task.family == "expr"]
+    ordered = expressions[:, task.column_index(names)]
+    found = system.finish_expressions(ordered, faces["video"], faces["frame"])
+    answers = faces[["video", "frame"]].astype({"video": str}).assign(row=np.arange(len(faces)))
+    answers = answers.drop_duplicates(["video", "frame"])
+    part = context.predicted(name).parts["val"]
+    listed = (
+        part.table[["video", "frame"]]
+        .astype({"video": str})
+        .assign(listed=np.arange(len(part.table)))
+    )
+    both = listed.merge(answers, on=["video", "frame"])
+    ends = both.groupby("video")["frame"].agg(["min", "max"])
+    reach = getattr(system.card.steps[system.card.answer], "window", 0)
+    first = both["video"].map(ends["min"]) + reach
+    last = both["video"].map(ends["max"]) - reach
+    inner = both[(both["frame"] >= first) & (both["frame"] <= last)]
+    if inner.empty:
+        return 0.0
+    expected = np.asarray(part.values["ce"][0, 0])[inner["listed"]]
+    worst = float(np.abs(found[inner["row"]] - expected).max())
+    if worst > _TOLERANCE:
+        raise BundleError(
+            f"{context.name}: the system differs from the step {name} by {worst:.2g}, more than "
+            f"{_TOLERANCE:g}; it is not made"
+        )
+    return worst
+
+
+def _is_decided(steps: Mapping[str, Step], name: str) -> bool:
+    """Whether a step's scores of units are decisions, 0 or 1."""
+    step = steps[name]
+    if isinstance(step, Threshold):
+        return True
+    return isinstance(step, Smooth | Override) and _is_decided(steps, step.of)
