@@ -267,18 +267,23 @@ class _Window:
         rows = self._scaled(bottom - top)
         if cols <= 0 or rows <= 0:
             return window
-        luma = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
-        # Averaged where it shrinks, sampled where it grows; a window of the very size stays.
-        if self.side >= 2 * self.size:
-            luma = cv2.resize(luma, (cols, rows), interpolation=cv2.INTER_AREA)
-        elif self.side < self.size:
-            luma = cv2.resize(luma, (cols, rows), interpolation=cv2.INTER_LINEAR)
+        luma = self._resized_luma(image[top:bottom, left:right], cols, rows)
         x = self._scaled(left - self.corner[0])
         y = self._scaled(top - self.corner[1])
         # Rounding may put the last row or column outside.
         visible = window[y : y + rows, x : x + cols]
         visible[:] = luma[: visible.shape[0], : visible.shape[1]]
         return window
+
+    def _resized_luma(self, part: Image, cols: int, rows: int) -> Image:
+        """Luma (rows, cols) of a part of the frame; a part of that size stays as it is."""
+        luma = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)
+        # Averaged where it shrinks, sampled where it grows.
+        if self.side >= 2 * self.size:
+            luma = cv2.resize(luma, (cols, rows), interpolation=cv2.INTER_AREA)
+        elif self.side < self.size:
+            luma = cv2.resize(luma, (cols, rows), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(luma, np.uint8)
 
     def _scaled(self, length: int) -> int:
         """A length of the frame in input pixels."""

@@ -161,14 +161,18 @@ def _shrink(
     if halve and min(part.shape[:2]) >= factor:
         # OpenCV averages by two many pixels at a time, by other numbers one by one.
         part = _resize(part, part.shape[1] // 2, part.shape[0] // 2, cv2.INTER_AREA)
-    small = cv2.resize(part, (cols, rows), interpolation=cv2.INTER_AREA)
-    step_x = (right - left) / cols
-    step_y = (bottom - top) / rows
-    # From the small picture's pixels back to the frame's; a pixel's centre lies half a pixel in.
-    back_x = [step_x, 0, left + step_x / 2 - 0.5]
-    back_y = [0, step_y, top + step_y / 2 - 0.5]
-    back = np.array([back_x, back_y, [0, 0, 1]])
-    return np.asarray(small, dtype=np.uint8), matrix @ back
+    small = _resize(part, cols, rows, cv2.INTER_AREA)
+    to_frame = _map_from_blocks((left, top), (right - left) / cols, (bottom - top) / rows)
+    return small, matrix @ to_frame
+
+
+def _map_from_blocks(corner: tuple[int, int], step_x: float, step_y: float) -> Floats:
+    """Map (3, 3) from pixels of a picture of blocks to the frame; the steps are a block's sides."""
+    left, top = corner
+    # The centre of a pixel lies half a pixel from its corner, in both pictures.
+    x = [step_x, 0, left + step_x / 2 - 0.5]
+    y = [0, step_y, top + step_y / 2 - 0.5]
+    return np.array([x, y, [0, 0, 1]])
 
 
 @lru_cache(maxsize=16)

@@ -170,12 +170,7 @@ def _walk(
 
     Gives the settled scores (N, K) and which rows were looked at (N,).
     """
-    known = np.asarray(scores, np.float64)
-    if known.ndim != 2 or not known.size or np.isnan(known).any():
-        raise DataError(
-            "scores must be (N, K) without NaN, with at least one row, "
-            f"got {known.shape}; fill missing rows first"
-        )
+    known = _complete_scores(scores)
     code, _ = group_codes(video, len(known))
     rows = _VideoRows(code, np.asarray(frame))
     settled = np.empty_like(known)
@@ -193,6 +188,17 @@ def _walk(
         settled[sure] = values[sure]
         is_open &= ~sure
     return settled, looked
+
+
+def _complete_scores(scores: ArrayLike) -> Floats:
+    """The scores (N, K) as float64; DataError for NaN or another shape."""
+    values = np.asarray(scores, np.float64)
+    if values.ndim != 2 or not values.size or np.isnan(values).any():
+        raise DataError(
+            "scores must be (N, K) without NaN, with at least one row, "
+            f"got {values.shape}; fill missing rows first"
+        )
+    return values
 
 
 class _VideoRows:
