@@ -57,22 +57,28 @@ def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) 
     rows = rows_in(pd.concat(tables, ignore_index=True), "val")
     part = predicted.parts["val"]
     recordings = part.table["recording"]
+    # Whole recordings, since steps over time reach beyond a face.
     first = recordings.iloc[:_CHECKED].unique()
-    chosen = np.flatnonzero(recordings.isin(first))
-    found = evaluate_bundle(system, rows.iloc[chosen].reset_index(drop=True)).scores
+    checked = np.flatnonzero(recordings.isin(first))
+    scores = evaluate_bundle(system, rows.iloc[checked].reset_index(drop=True)).scores
     worst = 0.0
     for task in predicted.tasks:
-        expected = np.asarray(part.values[task.family][0, 0])[chosen]
-        given = found[task.family]
+        expected = np.asarray(part.values[task.family][0, 0])[checked]
+        actual = scores[task.family]
         if _is_decided(context.steps, name) and task.family == "au":
-            given = (given >= 0.5).astype(np.float64)
-        worst = max(worst, float(np.abs(given - expected).max()))
+            actual = (actual >= 0.5).astype(np.float64)
+        worst = max(worst, float(np.abs(actual - expected).max()))
+    _check_difference(context, name, worst)
+    return worst
+
+
+def _check_difference(context: StepContext, name: str, worst: float) -> None:
+    """Raises BundleError for a difference that rounding does not explain."""
     if worst > _TOLERANCE:
         raise BundleError(
             f"{context.name}: the system differs from the step {name} by {worst:.2g}, more than "
             f"{_TOLERANCE:g}; it is not made"
         )
-    return worst
 
 
 def _compare_frames(
@@ -88,18 +94,14 @@ def _compare_frames(
     """
     faces = read_face_table(context, step.of)
     expressions, names = expression_scores(faces)
+    # The table has a column for each expression, the system a task with an order.
     [task] = [task for task in system.face_tasks if task.family == "expr"]
     ordered = expressions[:, task.column_index(names)]
-    found = system.finish_expressions(ordered, faces["video"], faces["frame"])
-    answers = faces[["video", "frame"]].astype({"video": str}).assign(row=np.arange(len(faces)))
-    answers = answers.drop_duplicates(["video", "frame"])
+    scores = system.finish_expressions(ordered, faces["video"], faces["frame"])
     part = context.predicted(name).parts["val"]
-    listed = (
-        part.table[["video", "frame"]]
-        .astype({"video": str})
-        .assign(listed=np.arange(len(part.table)))
-    )
-    both = listed.merge(answers, on=["video", "frame"])
+    # All faces of a frame have the scores of the frame.
+    answers = _numbered_frames(faces, "row").drop_duplicates(["video", "frame"])
+    both = _numbered_frames(part.table, "listed").merge(answers, on=["video", "frame"])
     ends = both.groupby("video")["frame"].agg(["min", "max"])
     reach = getattr(system.card.steps[system.card.answer], "window", 0)
     first = both["video"].map(ends["min"]) + reach
@@ -108,13 +110,15 @@ def _compare_frames(
     if inner.empty:
         return 0.0
     expected = np.asarray(part.values["ce"][0, 0])[inner["listed"]]
-    worst = float(np.abs(found[inner["row"]] - expected).max())
-    if worst > _TOLERANCE:
-        raise BundleError(
-            f"{context.name}: the system differs from the step {name} by {worst:.2g}, more than "
-            f"{_TOLERANCE:g}; it is not made"
-        )
+    worst = float(np.abs(scores[inner["row"]] - expected).max())
+    _check_difference(context, name, worst)
     return worst
+
+
+def _numbered_frames(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Video and frame of each row of a table, and the number of the row in a column."""
+    frames = table[["video", "frame"]].astype({"video": str})
+    return frames.assign(**{column: np.arange(len(table))})
 
 
 def _is_decided(steps: Mapping[str, Step], name: str) -> bool:

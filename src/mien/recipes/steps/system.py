@@ -3,11 +3,9 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
@@ -29,10 +27,7 @@ from mien.bundles.plan import (
 )
 from mien.bundles.store import read_bundle
 from mien.data.registry import Set, set_name
-from mien.evaluation.nested_tuning import nested
 from mien.files import replace_folder, wrap_os_errors
-from mien.metrics import accuracy, ccc, macro_f1, mean_au_f1
-from mien.recipes.predictions import Part, Predicted
 from mien.recipes.steps.base import STEP, Step, StepContext
 from mien.recipes.steps.compare_system import compare
 from mien.recipes.steps.compound import (
@@ -45,9 +40,10 @@ from mien.recipes.steps.features_heads import Features, Heads
 from mien.recipes.steps.features_heads import Score as ScoreSettings
 from mien.recipes.steps.postprocess import Blend, Override, Smooth, Threshold
 from mien.recipes.steps.runs import EXPORTED, runs_of
+from mien.recipes.steps.system_scores import averaged, card_scores
 from mien.recipes.steps.training import Train
-from mien.tasks import Floats, Task
-from mien.train.bundle.pack import code_version, score_with_interval, write_bundle_files
+from mien.tasks import Task
+from mien.train.bundle.pack import code_version, write_bundle_files
 from mien.train.bundle.provenance import data_terms
 from mien.train.bundle.system import (
     card_hash,
@@ -60,16 +56,20 @@ from mien.train.runs.folder import RunFolder
 
 __all__ = ["MakeSystem"]
 
+_FRAME_RATE: Final = (
+    "its steps over time count frames, so films are best of the frame rate it learned"
+)
+
 
 class MakeSystem(Step):
-    """Make a bundle of all networks and choices that a step's scores come from, with the first seed.
+    """Make a bundle of all networks and choices of the first seed that a step's scores come from.
 
     The bundle reads films. Its scores of the first recordings of split val are compared with the
     step's, and its card gets the step's measures on split val.
 
     Attributes:
-        of: A step that predicts: of kind train, heads, score, smooth, blend, threshold or override, or
-            one that gives compounds.
+        of: A step that predicts: of kind train, heads, score, smooth, blend, threshold or
+            override, or one that gives compounds.
         name: Of the bundle.
     """
 
@@ -152,43 +152,54 @@ class _Parts:
     def _add_train(self, name: str, step: Train) -> None:
         """Each network of the first seed is a member; several are averaged."""
         judged = step.data if step.judge is None else (step.judge,)
-        self.data = [self._context.set(key) for key in judged]
-        runs = [RunFolder(path) for path in runs_of(self._context, name, self._seed)]
-        names = [name] if len(runs) == 1 else [f"{name}_{number}" for number in range(len(runs))]
-        scores = _measures(self._context.predicted(name), self._where())
-        for member, run in zip(names, runs, strict=True):
-            folder = self._folder / "members" / member
-            card = write_member(run, folder, scores if len(runs) == 1 else _averaged(scores))
-            self._members[member] = card
-            tasks = tuple(spec.task for spec in card.tasks)
-            columns = {task.family: tuple(range(len(task.names))) for task in tasks}
-            self._steps[member] = ScoreStep(
-                do="score", member=member, tasks=card.tasks, columns=columns
-            )
-        if len(runs) > 1:
-            families = [spec.task.family for spec in task_cards(runs[0])]
-            weights = dict.fromkeys(families, (1.0,) * len(runs))
-            self._steps[name] = BlendStep(do="blend", of=tuple(names), weights=weights)
+        self.data = list(map(self._context.set, judged))
+        runs = list(map(RunFolder, runs_of(self._context, name, self._seed)))
+        scores = card_scores(self._context.predicted(name), self._where())
+        if len(runs) == 1:
+            self._add_member(name, runs[0], scores)
+            return
+        # The step was scored as a whole, not one network after the other.
+        member_scores = averaged(scores)
+        names = []
+        for number, run in enumerate(runs):
+            names.append(f"{name}_{number}")
+            self._add_member(names[-1], run, member_scores)
+        families = [spec.task.family for spec in task_cards(runs[0])]
+        weights = dict.fromkeys(families, (1.0,) * len(runs))
+        self._steps[name] = BlendStep(do="blend", of=tuple(names), weights=weights)
+
+    def _add_member(self, member: str, run: RunFolder, scores: Sequence[Score]) -> None:
+        """A network that was trained on pictures, and the step that takes all its outputs."""
+        card = write_member(run, self._folder / "members" / member, scores)
+        self._members[member] = card
+        columns = {}
+        for spec in card.tasks:
+            columns[spec.task.family] = tuple(range(len(spec.task.names)))
+        self._steps[member] = ScoreStep(
+            do="score", member=member, tasks=card.tasks, columns=columns
+        )
 
     def _add_score(self, name: str, step: ScoreSettings) -> None:
+        """A bundle that was used as it is is a member, with the requested columns."""
         self.data = [self._context.set(step.data)]
         bundle: str | Path = step.bundle or ""
         if step.exported is not None:
             bundle = self._context.earlier[step.exported] / EXPORTED
         member = self._copied(bundle)
-        card = self._members[member]
-        tasks, columns = [], {}
-        for asked, source in step.sources(tuple(spec.task for spec in card.tasks)):
-            labelled = next(spec for spec in card.tasks if spec.task == source)
-            tasks.append(_card_of(asked, labelled.supervised_by))
-            columns[asked.family] = tuple(step.renamed(asked).column_index(source.names))
+        supervision = {spec.task: spec.supervised_by for spec in self._members[member].tasks}
+        tasks = []
+        columns = {}
+        for requested, source in step.sources(list(supervision)):
+            tasks.append(_card_of(requested, supervision[source]))
+            renamed = step.renamed(requested)
+            columns[requested.family] = tuple(renamed.column_index(source.names))
         self._steps[name] = ScoreStep(
             do="score", member=member, tasks=tuple(tasks), columns=columns
         )
 
     def _add_heads(self, name: str, step: Heads) -> None:
-        specs = [self._context.set(step.data)]
-        self.data = specs
+        """The network whose features the heads read is a member; the heads are kept apart."""
+        self.data = [self._context.set(step.data)]
         features = self._context.steps[step.features]
         assert isinstance(features, Features)
         home = features.home(self._context.earlier[step.features], self._seed)
@@ -199,7 +210,8 @@ class _Parts:
         for number, path in enumerate(runs_of(self._context, name, self._seed)):
             run = RunFolder(path)
             heads.append(write_head(run, self._folder / head_path(name, number)))
-            self._seen += data_terms(run.settings, tuple(spec.task for spec in run.tasks))
+            tasks = [spec.task for spec in run.tasks]
+            self._seen += data_terms(run.settings, tuple(tasks))
         self._steps[name] = HeadsStep(do="heads", member=member, heads=tuple(heads))
 
     def _add_compounds(
@@ -228,6 +240,7 @@ class _Parts:
     def _copied(self, bundle: str | Path) -> str:
         """The member that is a copy of a bundle, made unless it is one already."""
         card = read_bundle(bundle)[0].card
+        # Cards hold the hash of the network, so equal cards are those of one bundle.
         for member, known in self._members.items():
             if known == card:
                 return member
@@ -237,16 +250,19 @@ class _Parts:
 
     def _free_name(self, name: str) -> str:
         """A member's name after that of its bundle."""
+        # Names of bundles may hold more than those of steps.
         slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-        free, number = slug, 2
+        free = slug
+        number = 2
         while free in self._members:
-            free, number = f"{slug}_{number}", number + 1
+            free = f"{slug}_{number}"
+            number += 1
         return free
 
     def _add_change(self, name: str, step: Step) -> None:
         """A step that changes scores, with what was chosen for the first seed."""
-        text = (self._context.earlier[name] / "chosen.json").read_text(encoding="utf-8")
-        chosen: dict[str, Any] = {key: of_seed[0] for key, of_seed in json.loads(text).items()}
+        chosen = self._chosen(name)
+        # Steps that it reads come first: a plan is carried out in order.
         if isinstance(step, Smooth):
             self.add(step.of)
             kernels = {key: Kernel.model_validate(value) for key, value in chosen.items()}
@@ -266,64 +282,87 @@ class _Parts:
         elif isinstance(step, Override):
             self.add(step.of)
             self.add(step.by)
-            [names] = [
-                task.names for task in tasks_of(self._steps, step.of) if task.family == "expr"
-            ]
-            columns = tuple(i for i, label in enumerate(names) if label not in step.without)
+            columns = self._columns_with_a_say(step)
             self._steps[name] = OverrideStep(
                 do="override", of=step.of, by=step.by, threshold=chosen["expr"], columns=columns
             )
 
+    def _chosen(self, name: str) -> dict[str, Any]:
+        """What a step chose for the first seed, by task family."""
+        path = self._context.earlier[name] / "chosen.json"
+        by_family = json.loads(path.read_text(encoding="utf-8"))
+        return {family: by_seed[0] for family, by_seed in by_family.items()}
+
+    def _columns_with_a_say(self, step: Override) -> tuple[int, ...]:
+        """The classes in which the overriding step has a say."""
+        columns: list[int] = []
+        for task in tasks_of(self._steps, step.of):
+            if task.family != "expr":
+                continue
+            for column, label in enumerate(task.names):
+                if label not in step.without:
+                    columns.append(column)
+        return tuple(columns)
+
     def _where(self) -> str:
-        titles = [set_name(spec) for spec in self.data]
-        return f"{', '.join(titles)}, split val; choices scored on other recordings"
+        """What the scores of the card were measured on."""
+        titles = ", ".join(map(set_name, self.data))
+        return f"{titles}, split val; choices scored on other recordings"
 
     def card(self, name: str, answer: str) -> SystemCard:
         """The card of the whole."""
         hashes = {}
         for member in self._members:
             hashes[member] = card_hash(self._folder / "members" / member)
-        cards = list(self._members.values())
         tasks = _answered(self._steps, answer)
-        terms = [*self._seen]
-        for card in cards:
-            terms += card.trained_on
-        limits = [
-            "its steps over time count frames, so films are best of the frame rate it learned"
-        ]
-        for card in cards:
-            limits += [f"{card.name}: {limit}" for limit in card.limits]
-        not_for = [*NOT_FOR]
-        for card in cards:
-            not_for += card.not_for
+        summary = self._summary(tasks)
         draft = SystemCard.model_construct(members=hashes, steps=self._steps)
+        sha256 = hash_of_files(draft.files)
+        scores = card_scores(self._context.predicted(answer), self._where())
+        made = Made(
+            recipe=f"mien reproduce, step {self._context.name}",
+            seed=self._seed,
+            commit=code_version(),
+            cost="see the report beside it",
+        )
+        # What holds for a member holds for the whole.
+        licences: list[str] = []
+        terms = list(self._seen)
+        limits = [_FRAME_RATE]
+        not_for = list(NOT_FOR)
+        for card in self._members.values():
+            licences.append(card.licence)
+            terms += card.trained_on
+            limits += [f"{card.name}: {limit}" for limit in card.limits]
+            not_for += card.not_for
+        licence = "; ".join(dict.fromkeys(licences))
+        trained_on = tuple(dict.fromkeys(terms))
+        all_limits = tuple(dict.fromkeys(limits))
+        all_not_for = tuple(dict.fromkeys(not_for))
+        tolerance = max(card.tolerance for card in self._members.values())
         return SystemCard(
             card=1,
             name=name,
-            summary=self._summary(tasks),
-            sha256=hash_of_files(draft.files),
-            licence="; ".join(dict.fromkeys(card.licence for card in cards)),
-            trained_on=tuple(dict.fromkeys(terms)),
-            scores=_measures(self._context.predicted(answer), self._where()),
-            limits=tuple(dict.fromkeys(limits)),
-            not_for=tuple(dict.fromkeys(not_for)),
-            made=Made(
-                recipe=f"mien reproduce, step {self._context.name}",
-                seed=self._seed,
-                commit=code_version(),
-                cost="see the report beside it",
-            ),
+            summary=summary,
+            sha256=sha256,
+            licence=licence,
+            trained_on=trained_on,
+            scores=scores,
+            limits=all_limits,
+            not_for=all_not_for,
+            made=made,
             reads="films",
             tasks=tasks,
-            tolerance=max(card.tolerance for card in cards),
+            tolerance=tolerance,
             members=hashes,
             steps=self._steps,
             answer=answer,
         )
 
     def _summary(self, tasks: Sequence[TaskCard]) -> str:
-        """What it is, and what it costs."""
-        size, work = 0.0, 0.0
+        """What it is, and what it costs: bytes of all networks, operations for a face."""
+        size = 0
+        work = 0.0
         for member, card in self._members.items():
             network = (self._folder / "members" / member / "model.onnx").read_bytes()
             size += len(network)
@@ -333,17 +372,24 @@ class _Parts:
                 continue
             for number, head in enumerate(step.heads):
                 network = (self._folder / head_path(name, number)).read_bytes()
-                frames = 1 if head.window is None else head.window.length
-                width = head.end - head.first
-                shape = (1, width) if head.window is None else (1, frames, width)
-                families = tuple(spec.task.family for spec in head.tasks)
                 size += len(network)
-                work += inspect_network(name, network, shape, families).work / frames
+                work += _work_of_head(name, head, network)
         keys = ", ".join(spec.key for spec in tasks)
         return (
             f"{keys} of faces in films, from {len(self._members)} networks and what follows them; "
             f"{size / 1e6:.2f} MB, {work / 1e6:.0f} million operations per face."
         )
+
+
+def _work_of_head(name: str, head: Head, network: bytes) -> float:
+    """Operations for one face."""
+    width = head.end - head.first
+    families = tuple(spec.task.family for spec in head.tasks)
+    if head.window is None:
+        return inspect_network(name, network, (1, width), families).work
+    # A window is read once for all its frames.
+    frames = head.window.length
+    return inspect_network(name, network, (1, frames, width), families).work / frames
 
 
 def _card_of(task: Task, supervised_by: str) -> TaskCard:
@@ -375,63 +421,3 @@ def _answered(steps: Mapping[str, PlanStep], answer: str) -> tuple[TaskCard, ...
         named = sources.get(task, ["computed from the expressions of all faces of a frame"])
         cards.append(_card_of(task, "; ".join(dict.fromkeys(named))))
     return tuple(cards)
-
-
-def _averaged(scores: Sequence[Score]) -> list[Score]:
-    """Scores of the average of several members, as each of their cards must tell them."""
-    renamed = []
-    for score in scores:
-        data = f"{score.data}; the average with the other members of its kind"
-        renamed.append(score.model_copy(update={"data": data}))
-    return renamed
-
-
-def _measures(predicted: Predicted, where: str) -> tuple[Score, ...]:
-    """What a step's scores of split val are worth, with intervals over recordings; the first seed."""
-    part = predicted.parts["val"]
-    groups = part.table["recording"].to_numpy()
-    if len(set(groups)) < 2:
-        where = f"{where}; one recording alone, so that its intervals draw single frames"
-        groups = np.arange(len(groups))
-    scores: list[Score] = []
-    for task in predicted.tasks:
-        values = _honest(part, task)
-        truth = part.truth(task)
-        known = ~np.isnan(truth).all(axis=1)
-        if not known.any():
-            continue
-        add = partial(score_with_interval, data=where, groups=groups[known])
-        pred, target = values[known], truth[known]
-        if task.kind == "one_of":
-            classes = target.argmax(axis=1), pred.argmax(axis=1)
-            f1 = partial(_macro_f1, classes=len(task.names))
-            scores += add(f"{task.key} macro-F1", f1, *classes)
-            scores += add(f"{task.key} accuracy", _accuracy, *classes)
-        elif task.kind == "any_of":
-            scores += add(f"{task.key} mean F1", _mean_f1, target, pred)
-        else:
-            for column, name in enumerate(task.names):
-                scores += add(f"{name} CCC", _ccc, target[:, column], pred[:, column])
-    return tuple(scores)
-
-
-def _honest(part: Part, task: Task) -> Floats:
-    """Scores (N, K) of the first seed, each recording with what was chosen on the others."""
-    values = part.values[task.family][0]
-    return nested(values, part.fold) if len(values) > 1 else np.asarray(values[0])
-
-
-def _macro_f1(truth: Floats, pred: Floats, classes: int) -> float:
-    return macro_f1(pred, truth, range(classes))
-
-
-def _accuracy(truth: Floats, pred: Floats) -> float:
-    return accuracy(pred, truth)
-
-
-def _mean_f1(truth: Floats, pred: Floats) -> float:
-    return mean_au_f1(pred >= 0.5, truth)
-
-
-def _ccc(truth: Floats, pred: Floats) -> float:
-    return ccc(pred, truth)
