@@ -263,6 +263,7 @@ def _bundle_views(
     """`_views` of a bundle, whose scores are turned back into raw output."""
     model = load(folder, ENGINE)
     crops = CropDataset(train, tasks, model.card.pixels, skip_unreadable)
+    # Scores of both views batch by batch: all crops of a data set do not fit into memory.
     upright: list[dict[str, Floats]] = []
     mirrored: list[dict[str, Floats]] = []
     for start in range(0, len(crops), _BATCH):

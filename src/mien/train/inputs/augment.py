@@ -45,7 +45,13 @@ class Jitter:
         mirror = -1.0 if rng.random() < self.flip else 1.0
         a = scale * np.cos(turn)
         b = scale * np.sin(turn)
-        linear = np.array([[a * mirror, -b], [b * mirror, a]])
+        # The mirror comes first, the turn after it.
+        linear = np.array(
+            [
+                [a * mirror, -b],
+                [b * mirror, a],
+            ]
+        )
         # The crop turns and grows about its own centre.
         centre = np.full(2, (size - 1) / 2)
         shift = rng.uniform(-self.shift, self.shift, 2) * size
@@ -143,11 +149,13 @@ def erase(image: Image, rng: np.random.Generator) -> Image:
     Returns:
         A changed copy; the rectangle is an eighth to a half of the side each way.
     """
+    # The caller's picture stays as it is.
     image = image.copy()
     size = image.shape[0]
     height, width = rng.integers(size // 8, size // 2, 2)
     top = rng.integers(0, size - height)
     left = rng.integers(0, size - width)
-    noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    image[top : top + height, left : left + width] = noise
+    rows = slice(top, top + height)
+    columns = slice(left, left + width)
+    image[rows, columns] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return image

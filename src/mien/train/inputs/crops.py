@@ -62,6 +62,7 @@ class CropDataset(Dataset[Item]):
                 self.points.append(None)
             else:
                 self.points.append(np.asarray(points, dtype=float).reshape(5, 2))
+        # Side by side, as the network's outputs are split again.
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
         self.tasks = tuple(tasks)
         self.pixels = pixels
@@ -104,7 +105,8 @@ class CropDataset(Dataset[Item]):
         Returns:
             Grey, RGB uint8 (S, S, 3).
         """
-        return np.full((self.pixels.size, self.pixels.size, 3), 127, np.uint8)
+        size = self.pixels.size
+        return np.full((size, size, 3), 127, np.uint8)
 
     def crop(self, i: int, shake: Floats | None, whole: bool = False) -> Image:
         """Crop a face.
@@ -133,7 +135,8 @@ class CropDataset(Dataset[Item]):
                 points = None
         if points is None or self.pixels.template is None:
             points = framed
-        matrix = similarity(points, template * self.pixels.size - 0.5)
+        target = template * self.pixels.size - 0.5
+        matrix = similarity(points, target)
         if shake is not None:
             square = np.vstack([matrix, [0, 0, 1]])
             matrix = (shake @ square)[:2]
@@ -148,7 +151,8 @@ class CropDataset(Dataset[Item]):
         Returns:
             Float32 (channels, S, S).
         """
-        return torch.from_numpy(normalise([crop], self.pixels)[0])
+        batch = normalise([crop], self.pixels)
+        return torch.from_numpy(batch[0])
 
     def blank(self) -> Item:
         """Make the item that stands for a picture that cannot be read.
@@ -156,7 +160,8 @@ class CropDataset(Dataset[Item]):
         Returns:
             A grey image, a target of NaN, and False.
         """
-        target = torch.full((self.targets.shape[1],), float("nan"))
+        width = self.targets.shape[1]
+        target = torch.full((width,), torch.nan)
         return self.ready(self.grey()), target, False
 
 
@@ -222,14 +227,17 @@ class AugmentedCropDataset(Dataset[Item]):
 
     def _augmented(self, i: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Image and target of row i, changed at random."""
-        augment, size = self.augment, self.crops.pixels.size
+        augment = self.augment
         jitter = Jitter(augment.turn, augment.grow, augment.shift, augment.flip)
-        shake = jitter.draw(rng, size)
+        shake = jitter.draw(rng, self.crops.pixels.size)
+        # One warp does it all: a second would blur the face.
         crop = self.crops.crop(i, shake, whole=rng.random() < augment.whole)
         # Options that came later draw only where they are in use, so older runs repeat.
-        if augment.randaugment and rng.random() < self.chances[i]:
-            change = RandAugment(augment.randaugment.ops, augment.randaugment.magnitude)
-            crop = change(crop, int(rng.integers(2**63)))
+        settings = augment.randaugment
+        if settings is not None and rng.random() < self.chances[i]:
+            change = RandAugment(settings.ops, settings.magnitude)
+            seed = int(rng.integers(2**63))
+            crop = change(crop, seed)
         if augment.light and rng.random() < augment.light:
             crop = relight(crop, rng)
         if rng.random() < augment.degrade:
@@ -245,6 +253,7 @@ def _randaugment_chances(crops: CropDataset, settings: RandAugmentSettings | Non
         return np.zeros(len(crops))
     if settings.chance != "rare":
         return np.full(len(crops), settings.chance)
+    # The columns of each task with classes.
     classes = []
     start = 0
     for task in crops.tasks:

@@ -108,6 +108,7 @@ class FeatureCache:
                 f"{self.folder}: nothing of {card.name} is cached here; call build() first"
             )
         self._index, _ = _read_index(self.folder, card)
+        # A build that was killed may have left rows behind the last that is named.
         shape = (len(self._index), width)
         self.features_and_raw = np.memmap(path, "<f4", "r", offset=offset, shape=shape)
         boundaries = np.cumsum(_column_widths(card))[:-1]
@@ -169,7 +170,9 @@ def cache_folder(card: AffectCard, folder: Path) -> Path:
     Raises:
         BundleError: The bundle exposes no features.
     """
-    return folder / f"{card.name}-{hashlib.sha256(_about(card)).hexdigest()[:16]}"
+    # Whatever changes the numbers changes the hash, and so the folder.
+    digest = hashlib.sha256(_about(card)).hexdigest()
+    return folder / f"{card.name}-{digest[:16]}"
 
 
 def build(
@@ -361,6 +364,7 @@ class _Writer:
 
         cached_rows = find_rows(keys.take(first_rows), self._index)
         is_cached = cached_rows >= 0
+        # A file of the same size and time is taken to be the same.
         before = self._fingerprints()[cached_rows[is_cached]]
         is_changed = np.zeros(len(first_rows), bool)
         is_changed[is_cached] = (before != fingerprints[is_cached]).any(axis=1)
@@ -400,9 +404,11 @@ class _Writer:
             OutputError: The file cannot be written.
         """
         sizes, times = zip(*fingerprints, strict=True)
+        data = np.ascontiguousarray(rows, "<f4").tobytes()
         with wrap_os_errors(self._path):
-            self._write(self._end(), np.ascontiguousarray(rows, "<f4").tobytes())
-        columns = [keys["image"].cast(pa.string()), keys["points"], sizes, times]
+            self._write(self._end(), data)
+        names = keys["image"].cast(pa.string())
+        columns = [names, keys["points"], sizes, times]
         self._new.append(pa.table(columns, schema=_SCHEMA))
         if self._new_count() >= _COMMIT_ROWS:
             self.commit()
@@ -438,12 +444,15 @@ class _Writer:
 
     def _end(self) -> int:
         """Position in the file behind the last row, bytes."""
-        return len(_npy_header(0, self._width)) + 4 * self._width * self._row_count()
+        row_bytes = 4 * self._width
+        return len(_npy_header(0, self._width)) + row_bytes * self._row_count()
 
     def _write_header(self) -> None:
         """Cut the file behind the last complete row, count the rows in its header, and flush it."""
         self._file.truncate(self._end())
-        self._write(0, _npy_header(self._row_count(), self._width))
+        header = _npy_header(self._row_count(), self._width)
+        self._write(0, header)
+        # The index must not reach the disk before the rows that it names.
         os.fsync(self._file.fileno())
 
     def _write(self, position: int, data: bytes) -> None:

@@ -74,6 +74,7 @@ class FeatureDataset(Dataset[Batch]):
                 f"{error}; points count as well: where this run finds them (fit.find_points), "
                 "the cache must have been built with points found too"
             ) from error
+        # Still on the disk: only the rows of a batch are read.
         self.values = np.asarray(cache.features_and_raw)[:, settings.columns()]
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
         self.targets[~self.known] = np.nan
@@ -130,6 +131,7 @@ class WindowDataset(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         rows = self.rows[_row_numbers(keys)]
         is_frame = rows >= 0
+        # All frames of all windows in one go, then laid out.
         frame_values, frame_targets, _ = self.faces.__getitems__(rows[is_frame].tolist())
         values = _pad(frame_values, is_frame)
         targets = _pad(frame_targets, is_frame)
@@ -174,7 +176,8 @@ class WindowDataset(Dataset[Batch]):
 
 def _row_numbers(keys: Sequence[Key]) -> NDArray[np.int64]:
     """Row numbers (N,) of keys, of which those with an epoch have the row last."""
-    return np.asarray(keys).reshape(len(keys), -1)[:, -1]
+    columns = np.asarray(keys).reshape(len(keys), -1)
+    return columns[:, -1]
 
 
 def _pad(values: Tensor, is_frame: NDArray[np.bool_]) -> Tensor:

@@ -45,7 +45,8 @@ def picture_keys(table: pd.DataFrame, root: Path) -> pa.Table:
     Raises:
         DataError: A picture lies outside `root` or is no picture, or points are damaged.
     """
-    return pa.table({"image": picture_names(table["image"], root), "points": _hash_points(table)})
+    names = picture_names(table["image"], root)
+    return pa.table({"image": names, "points": _hash_points(table)})
 
 
 def picture_names(images: "pd.Series[Any]", root: Path) -> pa.Array:
@@ -139,6 +140,7 @@ def lookup_keys(keys: pa.Table) -> pa.Array:
     """
     text = pa.large_string()
     columns = keys["image"].cast(text), keys["points"].cast(text)
+    # Null in one column makes the whole key null, which is never found.
     return pc.binary_join_element_wise(*columns, pa.scalar("#", text)).combine_chunks()
 
 

@@ -97,7 +97,8 @@ def inverse_class_and_cell(shares: Floats, va: Floats) -> Floats:
 
 def _annotated(labels: Floats) -> NDArray[np.bool_]:
     """Which rows have no NaN (N,)."""
-    return np.asarray(~np.isnan(labels).any(axis=1))
+    is_missing = np.isnan(labels).any(axis=1)
+    return np.asarray(~is_missing)
 
 
 def _for_all_rows(weights: Floats, annotated: NDArray[np.bool_]) -> Floats:
@@ -158,6 +159,7 @@ class ResumableBatchSampler:
         Returns:
             Row numbers in order, (len * batch,).
         """
+        # A generator of its own for each epoch, so that any epoch can be repeated alone.
         rng = np.random.default_rng((self.seed, self.epoch))
         drawn = len(self) * self.batch
         if self.weights is None:
@@ -187,6 +189,7 @@ class ResumableBatchSampler:
                 "use a multiple of their number"
             )
         share = self.batch // world
+        # (batches, processes, rows of one process).
         table = self.rows().reshape(len(self), world, share)
         yield from table[start:, rank]
 
@@ -209,7 +212,9 @@ def augmentation_keys(
     Raises:
         ValueError: The processes' parts of a batch cannot be of one size.
     """
-    repeats = _earlier_draws(order.rows()).reshape(len(order), world, -1)[start:, rank]
+    # Counted over all processes and from the first batch, also where the epoch is resumed.
+    draws = _earlier_draws(order.rows()).reshape(len(order), world, -1)
+    repeats = draws[start:, rank]
     # A face drawn again within one epoch is augmented as in an epoch after the last.
     augmentation_epochs = order.epoch + epochs * repeats
     keys = []
@@ -225,4 +230,5 @@ def _earlier_draws(rows: NDArray[np.intp]) -> NDArray[np.intp]:
     >>> _earlier_draws(np.array([4, 7, 4, 4, 7])).tolist()
     [0, 0, 1, 2, 1]
     """
-    return np.asarray(pd.Series(rows).groupby(rows).cumcount(), np.intp)
+    counts = pd.Series(rows).groupby(rows).cumcount()
+    return np.asarray(counts, np.intp)

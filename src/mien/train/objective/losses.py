@@ -85,10 +85,12 @@ def cross_entropy(
     """
     seen = ~shares.isnan().any(dim=1)
     soft = shares.nan_to_num()
+    classes = raw.shape[1]
     if bootstrap:
-        likeliest = one_hot(raw.argmax(dim=1), raw.shape[1])
+        # `argmax` has no gradient: the network is not rewarded for being sure of itself.
+        likeliest = one_hot(raw.argmax(dim=1), classes)
         soft = (1 - bootstrap) * soft + bootstrap * likeliest
-    soft = soft * (1 - smoothing) + smoothing / raw.shape[1]
+    soft = soft * (1 - smoothing) + smoothing / classes
     if weights is not None:
         soft = soft * weights
     cost = -(soft * raw.log_softmax(dim=1)).sum(dim=1)
@@ -219,7 +221,8 @@ class Bins:
         """The number that each bin stands for (count,), float32."""
         if self.legacy:
             return torch.linspace(self.low, self.high, self.count)
-        return (self.edges[1:] + self.edges[:-1]) / 2
+        lower, upper = self.edges[:-1], self.edges[1:]
+        return (upper + lower) / 2
 
     def encode(self, values: Tensor) -> Tensor:
         """Find the bin of each value.
@@ -316,7 +319,9 @@ def divergence(raw: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """
     student_log = (raw / temperature).log_softmax(dim=-1)
     teacher_log = (teacher / temperature).log_softmax(dim=-1)
-    cost = (teacher_log.exp() * (teacher_log - student_log)).sum(dim=-1)
+    # In logarithms throughout: shares that round to 0 would give infinite costs.
+    difference = teacher_log - student_log
+    cost = (teacher_log.exp() * difference).sum(dim=-1)
     return cost * temperature**2
 
 

@@ -120,9 +120,9 @@ class Objective(nn.Module):
         weights: dict[str, dict[str, list[float] | list[list[float]]]] = {}
         for task in tasks:
             loss = complete[task.family]
-            weights[task.family] = {}
+            counts = weights[task.family] = {}
             for name in loss.counts_for(task):
-                weights[task.family][name] = _count(name, task, labels[task.family], loss)
+                counts[name] = _count(name, task, labels[task.family], loss)
         return cls(tasks, settings, weights)
 
     def forward(
@@ -156,6 +156,7 @@ class Objective(nn.Module):
         for i, task in enumerate(self.tasks):
             teacher_raw = None if teacher is None else teacher[i]
             cost = self._cost(task, raw[i], target[i], teacher_raw)
+            # For reports only: kept with its graph it would hold the whole batch in memory.
             parts[task.family] = cost.detach()
             total = total + self.settings[task.family].weight * cost
         return total, parts
@@ -192,6 +193,7 @@ class Objective(nn.Module):
     def _counts(self, task: Task, name: str) -> Tensor | None:
         """What was counted for a task under a name; None where the settings need none."""
         buffer = getattr(self, f"{task.family}_{name}", None)
+        # Registered only where the settings need it.
         return buffer if isinstance(buffer, Tensor) else None
 
     def _supervised(self, task: Task, raw: Tensor, target: Tensor) -> Tensor:
@@ -217,7 +219,7 @@ class Objective(nn.Module):
     def _distilled(self, task: Task, raw: Tensor, teacher: Tensor, distill: Distill) -> Tensor:
         """The teacher's cost, (N,) of a `one_of` task and (N, K) otherwise."""
         teacher = teacher.detach()
-        # The divergences are scaled by the temperature squared already.
+        # The divergences are scaled by the temperature squared already; undone where unwanted.
         scale = 1.0 if distill.squared else distill.temperature**-2
         bins = self.bins[task.family]
         if bins is not None:

@@ -64,6 +64,7 @@ class TaskSettings(_Strict):
 
     @model_validator(mode="after")
     def _can_be_on_a_card(self) -> "TaskSettings":
+        # Now rather than after days of training, when the bundle is written.
         check_task(self.task)
         return self
 
@@ -197,6 +198,7 @@ class Settings(_Strict):
             )
         if self.features is None:
             return self
+        # Defaults spelled out do no harm, and written settings spell out all of them.
         idle = []
         if self.pixels != _mien_pixels():
             idle.append("pixels")
@@ -386,5 +388,6 @@ def write_settings(settings: Settings) -> str:
     Returns:
         YAML with every default spelled out and the version of the schema.
     """
+    # The schema's version comes first, since it says how to read the rest.
     content = {"settings": SCHEMA, **settings.model_dump(mode="json")}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
