@@ -65,6 +65,7 @@ READABLE = (
     "tasks",
     "temporal",
     "text",
+    "train/builtin",
     "train/bundle",
     "train/cost",
     "train/distillation",

@@ -1,1 +1,1 @@
-"""How the bundles that come with mien were trained."""
+"""Training of the bundles that come with mien."""

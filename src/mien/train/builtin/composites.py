@@ -1,9 +1,12 @@
-"""Pictures with many faces, made on the fly from portraits: faces of any size, turned, blurred, cut off, or none at all."""
+"""Pictures with many faces, composed of portraits while a detector trains.
+
+Faces have any size, and may be turned, blurred or cut off; some pictures have none.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import cv2
 import numpy as np
@@ -14,62 +17,112 @@ from mien.tasks import Floats
 
 __all__ = ["SCENES", "Portrait", "Stock", "compose", "scenes", "stock"]
 
+Grey = NDArray[np.uint8]
+_Item = TypeVar("_Item")
+
 SCENES: Final = (
-    "brick", "cat", "clock", "coffee", "coins", "grass", "gravel", "horse", "hubble_deep_field", "immunohistochemistry", "moon", "page",
-    "retina", "rocket", "text",
-)  # fmt: skip
+    "brick",
+    "cat",
+    "clock",
+    "coffee",
+    "coins",
+    "grass",
+    "gravel",
+    "horse",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "moon",
+    "page",
+    "retina",
+    "rocket",
+    "text",
+)
 """Pictures in scikit-image's wheel, free to use, that show no human face."""
 
-Grey = NDArray[np.uint8]
+# Score from which YuNet's face in a portrait is trusted, and where the table has it: x, y, w, h,
+# five points (x, y), score.
+_TRUSTED: Final = 0.6
+_SCORE: Final = 14
+
+# Number of faces in a picture that is not tidy, and how often it is drawn.
+_COUNTS: Final = (0, 1, 2, 3, 4, 6, 9)
+_COUNT_SHARES: Final = (0.08, 0.32, 0.2, 0.14, 0.1, 0.1, 0.06)
+
+# Attempts to find a free spot for a face in a tidy picture.
+_ATTEMPTS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A grey photo (H, W) and the box x, y, w, h of its most prominent face, px."""
+    """A photo of a person.
+
+    Attributes:
+        image: Grey (H, W).
+        box: x, y, w, h of its most prominent face, px.
+    """
 
     image: Grey
     box: tuple[float, float, float, float]
 
 
-def scenes() -> list[Grey]:
-    """The pictures of `SCENES` in grey: places to hide faces in, and to find none."""
-    from skimage import data
-    from skimage.color import rgb2gray
-    from skimage.util import img_as_ubyte
-
-    pictures = [getattr(data, name)() for name in SCENES]
-    return [
-        img_as_ubyte(rgb2gray(picture[..., :3]) if picture.ndim == 3 else picture)
-        for picture in pictures
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What composites are made of."""
+    """What composites are made of.
+
+    Attributes:
+        portraits: Photos of people.
+        scenes: Grey pictures (H, W) without faces.
+    """
 
     portraits: Sequence[Portrait]
     scenes: Sequence[Grey]
 
 
+def scenes() -> list[Grey]:
+    """Load pictures to hide faces in, and to find none in.
+
+    Returns:
+        The pictures of `SCENES`, grey (H, W).
+    """
+    from skimage import data
+    from skimage.color import rgb2gray
+    from skimage.util import img_as_ubyte
+
+    pictures = []
+    for name in SCENES:
+        picture = getattr(data, name)()
+        # Some have an alpha channel behind the colours.
+        grey = rgb2gray(picture[..., :3]) if picture.ndim == 3 else picture
+        pictures.append(img_as_ubyte(grey))
+    return pictures
+
+
 def stock(folder: Path, split: str) -> Stock:
-    """What composites are made of: the portraits of a split, and scenes without faces."""
-    return Stock(portraits(folder, split), scenes())
+    """Load what composites are made of.
+
+    Args:
+        folder: Folder with ``portraits.parquet``.
+        split: Split whose portraits are taken.
+
+    Returns:
+        The portraits of the split, and scenes without faces.
+    """
+    return Stock(_portraits(folder, split), scenes())
 
 
-def portraits(folder: Path, split: str) -> list[Portrait]:
-    """The portraits of a split in grey, each with YuNet's strongest face."""
+def _portraits(folder: Path, split: str) -> list[Portrait]:
+    """The portraits of a split in which YuNet surely found a face."""
     table = read_table(folder / "portraits.parquet", ["split", "image", "faces"])
     table = table[table["split"] == split]
-    found = []
-    for data, faces in zip(table["image"], table["faces"], strict=True):
-        best = max(faces, key=lambda face: face[14], default=None)
-        if best is not None and best[14] >= 0.6:
-            image = np.asarray(
-                cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8
-            )
-            found.append(Portrait(image, (best[0], best[1], best[2], best[3])))
-    return found
+    portraits = []
+    for encoded, faces in zip(table["image"], table["faces"], strict=True):
+        strongest = max(faces, key=lambda face: face[_SCORE], default=None)
+        if strongest is None or strongest[_SCORE] < _TRUSTED:
+            continue
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+        x, y, width, height = strongest[:4]
+        portraits.append(Portrait(np.asarray(image, np.uint8), (x, y, width, height)))
+    return portraits
 
 
 def compose(
@@ -79,19 +132,29 @@ def compose(
     rng: np.random.Generator,
     tidy: bool = False,
 ) -> Grey:
-    """A grey picture (side, side) with up to 9 faces whose widths are log-uniform in `sizes`, px.
+    """Compose a picture with up to 9 faces.
 
-    Untidy, faces are turned, cover each other, leave the picture or are missing, and light and camera degrade it all;
-    tidy, there is at least one, all are upright, whole and side by side.
+    Args:
+        stock: What it is made of.
+        side: Width and height of the picture, px.
+        sizes: Smallest and largest width of a face, px; widths are log-uniform between them.
+        rng: Source of all randomness.
+        tidy: At least one face, all upright, whole and side by side. Otherwise faces are turned,
+            cover each other, leave the picture or are missing, and light and camera degrade it all.
+
+    Returns:
+        A grey picture (side, side).
     """
     canvas = _background(stock, side, rng)
     if tidy:
         return _side_by_side(canvas, stock.portraits, sizes, rng)
-    for _ in range(
-        int(rng.choice([0, 1, 2, 3, 4, 6, 9], p=[0.08, 0.32, 0.2, 0.14, 0.1, 0.1, 0.06]))
-    ):
-        _paste(canvas, stock.portraits[int(rng.integers(len(stock.portraits)))], sizes, rng)
+    for _ in range(int(rng.choice(_COUNTS, p=_COUNT_SHARES))):
+        _paste(canvas, _pick(stock.portraits, rng), sizes, rng)
     return _camera(canvas, rng)
+
+
+def _pick(items: Sequence[_Item], rng: np.random.Generator) -> _Item:
+    return items[int(rng.integers(len(items)))]
 
 
 def _side_by_side(
@@ -100,111 +163,137 @@ def _side_by_side(
     sizes: tuple[float, float],
     rng: np.random.Generator,
 ) -> Grey:
+    """Draw upright faces where none is yet."""
     taken = np.zeros(canvas.shape, bool)
     for _ in range(int(rng.integers(2, 10))):
-        piece, scale = _piece(portraits[int(rng.integers(len(portraits)))], sizes, rng)
-        piece = np.asarray(
-            cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), np.uint8
-        )
-        height, width = piece.shape
-        if height > canvas.shape[0] or width > canvas.shape[1]:
-            continue
-        for _ in range(8):
-            top, left = (
-                rng.integers(canvas.shape[0] - height + 1),
-                rng.integers(canvas.shape[1] - width + 1),
-            )
-            spot = np.s_[top : top + height, left : left + width]
-            if not taken[spot].any():
-                canvas[spot], taken[spot] = piece, True
-                break
+        piece, scale = _piece(_pick(portraits, rng), sizes, rng)
+        resized = cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        _place_in_free_spot(canvas, taken, np.asarray(resized, np.uint8), rng)
     return canvas
 
 
+def _place_in_free_spot(
+    canvas: Grey, taken: NDArray[np.bool_], piece: Grey, rng: np.random.Generator
+) -> None:
+    """Draw a piece where nothing is taken; leave it out where no attempt finds such a spot."""
+    height, width = piece.shape
+    rows, columns = canvas.shape
+    if height > rows or width > columns:
+        return
+    for _ in range(_ATTEMPTS):
+        top = rng.integers(rows - height + 1)
+        left = rng.integers(columns - width + 1)
+        spot = np.s_[top : top + height, left : left + width]
+        if not taken[spot].any():
+            canvas[spot] = piece
+            taken[spot] = True
+            return
+
+
 def _background(stock: Stock, side: int, rng: np.random.Generator) -> Grey:
+    """A plain grey, soft blobs, a part of a scene, or a corner of a portrait."""
     kind = rng.random()
     if kind < 0.1:
         return np.full((side, side), rng.integers(256), np.uint8)
+    # A grid of a few random pixels, enlarged.
     if kind < 0.25:
-        rough = rng.integers(0, 256, (rng.integers(2, 24), rng.integers(2, 24)), dtype=np.uint8)
-        return np.asarray(cv2.resize(rough, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
-    if kind < 0.7:
-        image = stock.scenes[int(rng.integers(len(stock.scenes)))]
-        height, width = image.shape
-        part = int(min(height, width) * np.exp(rng.uniform(np.log(0.2), 0)))
-        top, left = rng.integers(height - part + 1), rng.integers(width - part + 1)
-    else:
-        # A corner of a portrait, enlarged: clothes and walls, rarely a whole face. Whatever face is left, the teacher labels.
-        image = stock.portraits[int(rng.integers(len(stock.portraits)))].image
-        height, width = image.shape
-        part = int(min(height, width) * rng.uniform(0.25, 0.5))
-        top, left = rng.choice([0, height - part]), rng.choice([0, width - part])
-    return np.asarray(
-        cv2.resize(
-            image[top : top + part, left : left + part][:: rng.choice([-1, 1])], (side, side)
-        ),
-        np.uint8,
-    )
+        shape = (rng.integers(2, 24), rng.integers(2, 24))
+        blobs = rng.integers(0, 256, shape, dtype=np.uint8)
+        return np.asarray(cv2.resize(blobs, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+    part = _scene_part(stock, rng) if kind < 0.7 else _portrait_corner(stock, rng)
+    # Half of them upside down, so that there are twice as many.
+    flipped = part[:: rng.choice([-1, 1])]
+    return np.asarray(cv2.resize(flipped, (side, side)), np.uint8)
+
+
+def _scene_part(stock: Stock, rng: np.random.Generator) -> Grey:
+    """A square from anywhere in a scene, log-uniform in size."""
+    image = _pick(stock.scenes, rng)
+    height, width = image.shape
+    size = int(min(height, width) * np.exp(rng.uniform(np.log(0.2), 0)))
+    top = rng.integers(height - size + 1)
+    left = rng.integers(width - size + 1)
+    return image[top : top + size, left : left + size]
+
+
+def _portrait_corner(stock: Stock, rng: np.random.Generator) -> Grey:
+    """A square from a corner of a portrait: clothes and walls, rarely a whole face.
+
+    A face that is left in it does no harm, since the teacher labels it.
+    """
+    image = _pick(stock.portraits, rng).image
+    height, width = image.shape
+    size = int(min(height, width) * rng.uniform(0.25, 0.5))
+    top = rng.choice([0, height - size])
+    left = rng.choice([0, width - size])
+    return image[top : top + size, left : left + size]
 
 
 def _piece(
     portrait: Portrait, sizes: tuple[float, float], rng: np.random.Generator
 ) -> tuple[Grey, float]:
-    """A part of a portrait around its face, averaged down where it must shrink much, and the scale that is left to apply."""
+    """A part of a portrait around its face, and the scale that gives the face its size.
+
+    Where it must shrink much, the part is averaged down already and the scale is 1: interpolation
+    would skip pixels.
+    """
     x, y, w, h = portrait.box
-    reach = rng.uniform(0.1, 1.5, 4) * (w, h, w, h)
+    # How far the part reaches beyond the box on the left, top, right and bottom.
+    left, top, right, bottom = rng.uniform(0.1, 1.5, 4) * (w, h, w, h)
     height, width = portrait.image.shape
-    x0, y0 = int(max(x - reach[0], 0)), int(max(y - reach[1], 0))
-    piece = portrait.image[
-        y0 : int(min(y + h + reach[3], height)), x0 : int(min(x + w + reach[2], width))
-    ]
+    rows = slice(int(max(y - top, 0)), int(min(y + h + bottom, height)))
+    columns = slice(int(max(x - left, 0)), int(min(x + w + right, width)))
+    piece = portrait.image[rows, columns]
     scale = float(np.exp(rng.uniform(*np.log(sizes))) / max(w, 1))
+    # A few pixels cannot be averaged down any further.
     if scale >= 0.6 or min(piece.shape) * scale < 4:
         return piece, scale
-    return np.asarray(
-        cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
-    ), 1.0
+    small = cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8), 1.0
 
 
 def _paste(
     canvas: Grey, portrait: Portrait, sizes: tuple[float, float], rng: np.random.Generator
 ) -> None:
-    """Draw a piece of the portrait onto the canvas, anywhere, perhaps turned, even partly outside."""
+    """Draw a piece of a portrait anywhere, perhaps turned, even partly outside."""
     piece, scale = _piece(portrait, sizes, rng)
-    turn = np.deg2rad(rng.normal(0, 18) if rng.random() < 0.4 else 0.0)
-    matrix = _placed(piece.shape, scale, turn, canvas.shape, rng)
-    cv2.warpAffine(
-        piece, matrix, canvas.shape[::-1], canvas, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT
-    )
+    degrees = rng.normal(0, 18) if rng.random() < 0.4 else 0.0
+    matrix = _placement(piece.shape, scale, np.deg2rad(degrees), canvas.shape, rng)
+    size = canvas.shape[::-1]
+    cv2.warpAffine(piece, matrix, size, canvas, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
 
 
-def _placed(
+def _placement(
     piece: tuple[int, ...],
     scale: float,
     turn: float,
     canvas: tuple[int, ...],
     rng: np.random.Generator,
 ) -> Floats:
+    """Affine matrix (2, 3) that turns a piece by radians and puts its middle on the canvas.
+
+    Half of the pieces are mirrored. `piece` and `canvas` are shapes (H, W).
+    """
     mirror = rng.choice([-1.0, 1.0])
-    a, b = scale * np.cos(turn), scale * np.sin(turn)
-    linear = np.array([[a * mirror, -b], [b * mirror, a]])
+    cosine = scale * np.cos(turn)
+    sine = scale * np.sin(turn)
+    linear = np.array([[cosine * mirror, -sine], [sine * mirror, cosine]])
     middle = np.array([piece[1], piece[0]]) / 2
     target = rng.uniform(0.05, 0.95, 2) * (canvas[1], canvas[0])
     return np.column_stack([linear, target - linear @ middle])
 
 
 def _camera(image: Grey, rng: np.random.Generator) -> Grey:
+    """Blur, contrast, brightness, noise and JPEG artefacts, as cameras make them."""
     if rng.random() < 0.25:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.5)), np.uint8)
-    value = (
-        (image.astype(np.float32) - 127.5) * rng.uniform(0.5, 1.3) + 127.5 + rng.uniform(-40, 40)
-    )
+    contrast = rng.uniform(0.5, 1.3)
+    value = (image.astype(np.float32) - 127.5) * contrast + 127.5 + rng.uniform(-40, 40)
     if rng.random() < 0.3:
         value += rng.normal(0, rng.uniform(2, 15), image.shape)
     image = np.clip(value, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
-        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 80))])[
-            1
-        ]
-        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
+        quality = int(rng.integers(15, 80))
+        _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)
     return image

@@ -1,15 +1,17 @@
-"""Make `mien-face`: a small face detector, distilled densely from YuNet on composites of portraits.
+"""Train `mien-face`, a small face detector, by dense distillation from YuNet.
 
     python -m mien.train.builtin.mien_face --data FOLDER --teacher yunet_n_dynamic.onnx --out RUN
 
-FOLDER holds portraits.parquet. Student and teacher share one output grid, so the student learns the teacher's score, box
-and points cell by cell, and no labels need to be assigned. Checkpoints are left in RUN to go on from.
+FOLDER holds portraits.parquet, of which composites are made. Student and teacher have the same
+anchor points, so the student learns the teacher's score, box and points at each of them, and no
+labels need to be assigned. Checkpoints are left in RUN, and the same command continues from them.
 """
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from mien.bundles.card import FaceCard, Search
-from mien.bundles.card_parts import NOT_FOR, Made, Terms
+from mien.bundles.card_parts import NOT_FOR, Made, Score, Terms
 from mien.bundles.engines import open_engine
 from mien.data.sets.portraits import Portraits
 from mien.faces.detect import STRIDES, Detector
@@ -38,8 +40,9 @@ from mien.train.bundle.pack import (
 from mien.train.onnx.export import export
 from mien.train.runs.inference import outlast_signals
 
-SEARCH: dict[str, Any] = {"keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
-SEEN = (
+SEARCH: Final[dict[str, Any]] = {"keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
+"""How pictures are searched; see `mien.bundles.card.Search`."""
+SEEN: Final = (
     Terms(data="portraits", used_for="training", terms=Portraits.info.terms),
     Terms(
         data="scenes without faces from scikit-image",
@@ -52,222 +55,374 @@ SEEN = (
         terms="weights BSD; WIDER FACE is research data",
     ),
 )
-LIMITS = (
-    "trained on portraits laid over backgrounds: real crowds, profiles, masks and poor light are found less surely than by its teacher",
-    "faces below about 20 px in the picture that is searched (longer side at most 640 px) are missed",
+"""All data that the network has seen."""
+LIMITS: Final = (
+    "trained on portraits laid over backgrounds: real crowds, profiles, masks and poor light are "
+    "found less surely than by its teacher",
+    "faces below about 20 px in the picture that is searched (longer side at most 640 px) are "
+    "missed",
     "the scores say how far it agrees with its teacher, not with people's labels",
 )
+"""What users must know."""
+
+# Steps between two checkpoints.
+_CHECKPOINT_STEPS: Final = 100
+# The teacher's score from which a face has a box and points to learn.
+_FACE_SCORE: Final = 0.2
+# Weight of the boxes' loss; that of the scores is 1.
+_BOX_WEIGHT: Final = 2
+# Confidence of the detections that the bundle's threshold is chosen from.
+_LOW_THRESHOLD: Final = 0.2
 
 
 class Settings(NamedTuple):
-    """Everything that decides the result, apart from the data."""
+    """All that decides the result, apart from the data.
+
+    Attributes:
+        steps: Batches to train on.
+        batch: Pictures per batch.
+        side: Width and height of a picture, px.
+        sizes: Smallest and largest width of a face, px.
+        tidy: Share of composites without overlaps and degradation.
+        lr: Highest learning rate.
+        weight_decay: Of AdamW.
+        average: Decay of the exponential moving average of weights.
+        points: Weight of the points' loss; that of the scores is 1.
+        seed: Of weights and composites.
+    """
 
     steps: int = 7000
     batch: int = 16
     side: int = 320
     sizes: tuple[float, float] = (12.0, 320.0)
-    tidy: float = 0.5  # share of composites without overlaps and degradation
+    tidy: float = 0.5
     lr: float = 3e-3
     weight_decay: float = 1e-4
     average: float = 0.998
-    points: float = 10.0  # weight of the points' loss
+    points: float = 10.0
     seed: int = 0
 
 
 class Unit(nn.Sequential):
-    """3x3 depthwise then 1x1, each with batch norm and ReLU."""
+    """A depthwise 3x3 and a 1x1 convolution, each with batch norm and ReLU.
+
+    Args:
+        width: Channels of the input.
+        out: Channels of the output.
+        stride: Of the first convolution.
+    """
 
     def __init__(self, width: int, out: int, stride: int = 1) -> None:
         super().__init__(
-            nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True),
-        )  # fmt: skip
+            nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, out, 1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(inplace=True),
+        )
 
 
 class FaceNet(nn.Module):
-    """Luma (N, 1, H, W) in 0..255 to the grid (N, M, 15) of `mien.faces.detect`; column 0 is the raw score (no sigmoid)."""
+    """A feature pyramid over three strides, with one head for each."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
-            Unit(16, 32, 2), Unit(32, 32),
-        )  # fmt: skip
-        self.levels = nn.ModuleList([
-            nn.Sequential(Unit(32, 64, 2), Unit(64, 64), Unit(64, 64)),
-            nn.Sequential(Unit(64, 96, 2), Unit(96, 96), Unit(96, 96)),
-            nn.Sequential(Unit(96, 128, 2), Unit(128, 128), Unit(128, 128), Unit(128, 128)),
-        ])  # fmt: skip
+            nn.Conv2d(1, 16, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),
+            Unit(16, 32, 2),
+            Unit(32, 32),
+        )
+        self.levels = nn.ModuleList(
+            [
+                nn.Sequential(Unit(32, 64, 2), Unit(64, 64), Unit(64, 64)),
+                nn.Sequential(Unit(64, 96, 2), Unit(96, 96), Unit(96, 96)),
+                nn.Sequential(Unit(96, 128, 2), Unit(128, 128), Unit(128, 128), Unit(128, 128)),
+            ]
+        )
         self.narrow = nn.ModuleList([nn.Conv2d(width, 64, 1) for width in (64, 96, 128)])
         self.merges = nn.ModuleList([Unit(64, 64), Unit(64, 64)])
-        self.heads = nn.ModuleList(
-            [nn.Sequential(Unit(64, 64), Unit(64, 64), nn.Conv2d(64, 15, 1)) for _ in STRIDES]
-        )
+        self.heads = nn.ModuleList()
+        for _ in STRIDES:
+            self.heads.append(nn.Sequential(Unit(64, 64), Unit(64, 64), nn.Conv2d(64, 15, 1)))
         for head in self.heads:
+            # Faces are rare, so all scores begin low.
             nn.init.constant_(head[2].bias[:1], -4.0)  # type: ignore[index]
 
     def forward(self, luma: Tensor) -> Tensor:
-        """The grid, strides 8, 16 and 32 one after the other."""
+        """Predict faces.
+
+        Args:
+            luma: Grey pictures (N, 1, H, W) in 0..255.
+
+        Returns:
+            Raw predictions (N, M, 15) of `mien.faces.detect`, of strides 8, 16 and 32 one after the
+            other; column 0 is the score before the sigmoid.
+        """
         maps = []
-        x = self.stem(luma / 255)
+        features = self.stem(luma / 255)
         for level, narrow in zip(self.levels, self.narrow, strict=True):
-            x = level(x)
-            maps.append(narrow(x))
-        for i in (1, 0):
-            maps[i] = self.merges[i](
-                maps[i] + functional.interpolate(maps[i + 1], scale_factor=2.0)
-            )
-        return torch.cat(
-            [head(m).flatten(2).transpose(1, 2) for head, m in zip(self.heads, maps, strict=True)],
-            dim=1,
-        )
+            features = level(features)
+            maps.append(narrow(features))
+        # Coarse maps know more of the face, so each finer one takes the next coarser one in.
+        for finer in (1, 0):
+            coarse = functional.interpolate(maps[finer + 1], scale_factor=2.0)
+            maps[finer] = self.merges[finer](maps[finer] + coarse)
+        rows = []
+        for head, level_map in zip(self.heads, maps, strict=True):
+            rows.append(head(level_map).flatten(2).transpose(1, 2))
+        return torch.cat(rows, dim=1)
 
 
 class Composites(Dataset[tuple[Tensor, Tensor]]):
-    """Batches of composites with the teacher's grids; batch i is the same whenever it is asked for."""
+    """Batches of composites with the teacher's predictions.
+
+    A batch is the same whenever it is asked for, so a run can continue anywhere.
+
+    Args:
+        stock: What composites are made of.
+        teacher: ONNX file of the teacher.
+        settings: Settings of the run.
+        start: Number of batches that are done.
+    """
 
     def __init__(self, stock: Stock, teacher: Path, settings: Settings, start: int) -> None:
-        self.stock, self.path, self.settings, self.start = stock, teacher, settings, start
+        self.stock = stock
+        self.path = teacher
+        self.settings = settings
+        self.start = start
         self.teacher: Teacher | None = None
 
     def __len__(self) -> int:
         return self.settings.steps - self.start
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        self.teacher = self.teacher or Teacher(
-            self.path
-        )  # a session does not survive a fork, so each worker opens its own
-        rng = np.random.default_rng((self.settings.seed, self.start + i))
-        s = self.settings
-        luma = np.stack(
-            [
-                compose(self.stock, s.side, s.sizes, rng, rng.random() < s.tidy)
-                for _ in range(s.batch)
-            ]
-        )
-        return torch.from_numpy(luma[:, None].astype(np.float32)), torch.from_numpy(
-            self.teacher(luma)
-        )
+        # A session does not survive a fork, so each worker opens its own.
+        self.teacher = self.teacher or Teacher(self.path)
+        settings = self.settings
+        rng = np.random.default_rng((settings.seed, self.start + i))
+        pictures = []
+        for _ in range(settings.batch):
+            tidy = rng.random() < settings.tidy
+            pictures.append(compose(self.stock, settings.side, settings.sizes, rng, tidy))
+        luma = np.stack(pictures)
+        images = torch.from_numpy(luma[:, None].astype(np.float32))
+        return images, torch.from_numpy(self.teacher(luma))
 
 
 def distance(student: Tensor, teacher: Tensor, points: float) -> Tensor:
-    """Cross-entropy of the scores everywhere; boxes and points (in strides) where the teacher sees a face, by its confidence."""
+    """Compute the loss.
+
+    Args:
+        student: Raw predictions (N, M, 15), scores before the sigmoid.
+        teacher: Raw predictions (N, M, 15), scores 0..1.
+        points: Weight of the points' loss.
+
+    Returns:
+        Cross-entropy of the scores, plus the smooth L1 loss of boxes and points (in strides) where
+        the teacher sees a face, weighted by its score; all per face.
+    """
     score = teacher[..., 0]
     faces = score.sum() + 1
-    presence = (
-        functional.binary_cross_entropy_with_logits(student[..., 0], score, reduction="none").sum()
-        / faces
+    presence = functional.binary_cross_entropy_with_logits(student[..., 0], score, reduction="none")
+    sure = torch.where(score > _FACE_SCORE, score, 0)[..., None]
+    errors = functional.smooth_l1_loss(
+        student[..., 1:], teacher[..., 1:], reduction="none", beta=0.1
     )
-    sure = torch.where(score > 0.2, score, 0)[..., None]
-    far = (
-        functional.smooth_l1_loss(student[..., 1:], teacher[..., 1:], reduction="none", beta=0.1)
-        * sure
-    )
-    return presence + 2 * far[..., :4].sum() / faces / 4 + points * far[..., 4:].sum() / faces / 10
+    weighted = errors * sure
+    # Means over the 4 numbers of a box, and over the 10 of its points.
+    box_loss = _BOX_WEIGHT * weighted[..., :4].sum() / faces / 4
+    point_loss = points * weighted[..., 4:].sum() / faces / 10
+    return presence.sum() / faces + box_loss + point_loss
+
+
+class _Training:
+    """The network with all that trains it, which a checkpoint keeps.
+
+    Args:
+        settings: Settings of the run.
+        begin: Folder of a finished run to take the weights from.
+    """
+
+    def __init__(self, settings: Settings, begin: Path | None) -> None:
+        self.settings = settings
+        net: nn.Module = FaceNet()
+        if begin is not None:
+            net.load_state_dict(torch.load(begin / "last.pt", weights_only=True)["net"])
+        self.net = net.to(memory_format=torch.channels_last)
+        self.average = AveragedModel(
+            self.net, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
+        )
+        self.optimiser = torch.optim.AdamW(
+            self.net.parameters(), settings.lr, weight_decay=settings.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, settings.lr, total_steps=settings.steps, pct_start=0.05
+        )
+
+    def _parts(self) -> dict[str, Any]:
+        """Everything with a state, by its name in a checkpoint."""
+        return {
+            "net": self.net,
+            "average": self.average,
+            "optimiser": self.optimiser,
+            "schedule": self.schedule,
+        }
+
+    def restore(self, path: Path) -> int:
+        """Load a checkpoint where there is one; returns the steps that are done."""
+        if not path.exists():
+            return 0
+        saved = torch.load(path, weights_only=True)
+        step = int(saved.pop("step"))
+        parts = self._parts()
+        for name, state in saved.items():
+            parts[name].load_state_dict(state)
+        return step
+
+    def save(self, path: Path, step: int) -> None:
+        """Write a checkpoint; a run that is killed meanwhile keeps the one before."""
+        states: dict[str, Any] = {"step": step}
+        for name, part in self._parts().items():
+            states[name] = part.state_dict()
+        with AtomicFile(path) as temporary:
+            torch.save(states, temporary)
+
+    def step(self, luma: Tensor, target: Tensor) -> float:
+        """Learn from a batch; returns its loss."""
+        images = luma.to(memory_format=torch.channels_last)
+        loss = distance(self.net(images), target, self.settings.points)
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self.optimiser.step()
+        self.schedule.step()
+        self.average.update_parameters(self.net)
+        return loss.item()
 
 
 def run(
     data: Path, teacher: Path, out: Path, settings: Settings, begin: Path | None = None
 ) -> None:
-    """Train, from the weights of the finished run `begin` if given; goes on from RUN/last.pt when there is one."""
+    """Train the network; continues from ``last.pt`` in `out` where there is one.
+
+    Args:
+        data: Folder with ``portraits.parquet``.
+        teacher: ONNX file of YuNet.
+        out: Folder of the run; it is created.
+        settings: Settings of the run.
+        begin: Folder of a finished run to take the weights from.
+    """
     torch.manual_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
-    net: nn.Module = FaceNet()
-    if begin is not None:
-        net.load_state_dict(torch.load(begin / "last.pt", weights_only=True)["net"])
-    net = net.to(memory_format=torch.channels_last)
-    average = AveragedModel(
-        net, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
-    )
-    optimiser = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.lr, total_steps=settings.steps, pct_start=0.05
-    )
-    parts: dict[str, Any] = {
-        "net": net,
-        "average": average,
-        "optimiser": optimiser,
-        "schedule": schedule,
-    }
-    start, last = 0, out / "last.pt"
-    if last.exists():
-        saved = torch.load(last, weights_only=True)
-        start = saved.pop("step")
-        for name, state in saved.items():
-            parts[name].load_state_dict(state)
+    training = _Training(settings, begin)
+    checkpoint = out / "last.pt"
+    start = training.restore(checkpoint)
+    # One worker composes the next batch while the network learns from this one.
     batches = DataLoader(
         Composites(stock(data, "train"), teacher, settings, start),
         batch_size=None,
         num_workers=1,
         worker_init_fn=outlast_signals,
     )
-    began, losses = time.time(), []
+    began = time.time()
+    losses = []
     for step, (luma, target) in enumerate(batches, start + 1):
-        loss = distance(net(luma.to(memory_format=torch.channels_last)), target, settings.points)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(net)
-        losses.append(loss.item())
-        if step % 100 == 0 or step == settings.steps:
-            states = {name: part.state_dict() for name, part in parts.items()}
-            with AtomicFile(last) as aside:
-                torch.save(states | {"step": step}, aside)
-            log_row(
-                out / "curve.csv",
-                {"step": step, "loss": float(np.mean(losses)), "seconds": time.time() - began},
-            )
-            began, losses = time.time(), []
+        losses.append(training.step(luma, target))
+        if step % _CHECKPOINT_STEPS == 0 or step == settings.steps:
+            training.save(checkpoint, step)
+            seconds = time.time() - began
+            row = {"step": step, "loss": float(np.mean(losses)), "seconds": seconds}
+            log_row(out / "curve.csv", row)
+            began = time.time()
+            losses = []
 
 
-class _Answer(nn.Module):
-    """The network as it is shipped: scores in 0..1."""
+class _ShippedNet(nn.Module):
+    """The network of the bundle, whose scores are 0..1."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, luma: Tensor) -> Tensor:
-        grid = self.net(luma)
-        return torch.cat([grid[..., :1].sigmoid(), grid[..., 1:]], dim=2)
+        raw = self.net(luma)
+        return torch.cat([raw[..., :1].sigmoid(), raw[..., 1:]], dim=2)
 
 
 def pack(out: Path, data: Path, teacher: Path, settings: Settings, composites: int = 600) -> Path:
-    """Turn RUN/last.pt into the bundle RUN/mien-face: choose its threshold on training portraits, measure it on held-out ones."""
-    average = AveragedModel(FaceNet(), use_buffers=True)
-    average.load_state_dict(torch.load(out / "last.pt", weights_only=True)["average"])
+    """Make the bundle ``mien-face`` in the folder of a finished run.
+
+    Its threshold is chosen on training portraits, its scores are measured on held-out ones.
+
+    Args:
+        out: Folder of the run.
+        data: Folder with ``portraits.parquet``.
+        teacher: ONNX file of YuNet.
+        settings: Settings of the run.
+        composites: Composites to choose the threshold on, and as many to measure scores on.
+
+    Returns:
+        Folder of the bundle.
+    """
     folder = out / "mien-face"
     folder.mkdir(exist_ok=True)
     network = folder / "model.onnx"
-    free = {0: "batch", 2: "height", 3: "width"}
-    export(_Answer(average.module), network, torch.rand(2, 1, 192, 320) * 255, ["grid"], free)
-    engine, labels = open_engine(network.read_bytes()), Teacher(teacher)
+    _export_average(out / "last.pt", network)
+    engine = open_engine(network.read_bytes())
+    yunet = Teacher(teacher)
 
-    def finder(least: float) -> Detector:
+    def detector(least: float) -> Detector:
         return Detector(lambda luma: engine.run(luma)[0], least=least, **SEARCH)
 
-    least = threshold(crowds(data, "train", labels, finder(0.2), composites, seed=11))
-    sets = {
-        "held-out portraits": list(held_out(data, finder(least))),
-        "composites of held-out portraits": list(
-            crowds(data, "val", labels, finder(least), composites)
-        ),
-    }
+    sensitive = detector(_LOW_THRESHOLD)
+    least = threshold(crowds(data, "train", yunet, sensitive, composites, seed=11))
+    scores = _scores(data, yunet, detector(least), composites)
+    summary = "Finds faces and five points in each: both eyes, the nose tip, both mouth corners."
+    made = Made(
+        recipe="python -m mien.train.builtin.mien_face",
+        seed=settings.seed,
+        commit=code_version(),
+        cost=training_cost(out),
+    )
     card = FaceCard(
-        card=1, name="mien-face", reads="frames", licence="Apache-2.0", sha256=sha256_of(network), search=Search(least=least, **SEARCH),
-        summary="Finds faces and five points in each: both eyes, the nose tip, both mouth corners.",
-        scores=tuple(score for name, pictures in sets.items() for score in agreement_scores(name, pictures)),
-        not_for=NOT_FOR, limits=LIMITS, trained_on=SEEN,
-        made=Made(recipe="python -m mien.train.builtin.mien_face", seed=settings.seed, commit=code_version(), cost=training_cost(out)),
-    )  # fmt: skip
+        card=1,
+        name="mien-face",
+        reads="frames",
+        licence="Apache-2.0",
+        sha256=sha256_of(network),
+        search=Search(least=least, **SEARCH),
+        summary=summary,
+        scores=tuple(scores),
+        not_for=NOT_FOR,
+        limits=LIMITS,
+        trained_on=SEEN,
+        made=made,
+    )
     write_bundle_files(card, folder)
     return folder
 
 
+def _export_average(checkpoint: Path, network: Path) -> None:
+    """Write the averaged weights of a checkpoint as ONNX, free in the size of pictures."""
+    average = AveragedModel(FaceNet(), use_buffers=True)
+    average.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
+    example = torch.rand(2, 1, 192, 320) * 255
+    free = {0: "batch", 2: "height", 3: "width"}
+    export(_ShippedNet(average.module), network, example, ["grid"], free)
+
+
+def _scores(data: Path, teacher: Teacher, detector: Detector, composites: int) -> Iterator[Score]:
+    """Agreement with the teacher on held-out portraits, alone and in composites."""
+    yield from agreement_scores("held-out portraits", list(held_out(data, detector)))
+    pictures = list(crowds(data, "val", teacher, detector, composites))
+    yield from agreement_scores("composites of held-out portraits", pictures)
+
+
 def main() -> None:
-    """Parse, train, pack."""
+    """Read the command line, train, and make the bundle."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -275,6 +430,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    # The worker that composes pictures needs the other cores.
     cv2.setNumThreads(1)
     first = args.out / "first"
     run(args.data, args.teacher, first, Settings())

@@ -1,10 +1,11 @@
-"""Make `mien-xs`: what `mien-s` reads, for phones and browsers, in a quarter of its size.
+"""Train `mien-xs`: what `mien-s` reads, for phones and browsers, in a quarter of its size.
 
     python -m mien.train.builtin.mien_xs --data FOLDER --before RUN [--teacher BUNDLE] --out OUT
 
-FOLDER and BUNDLE as for `mien.train.builtin.mien_s`, RUN is its run. The network is that of mien-s without its last stage, on crops of
-80 px. It starts with mien-s's weights as far as they go, and learns from the labels and from the averaged answers of mien-s and BUNDLE.
-Stopped at any point, the same command goes on.
+FOLDER and BUNDLE are as for `mien.train.builtin.mien_s`, RUN is its run. The network is that of
+mien-s without its last stage, on crops of 80 px. It starts with the weights of mien-s as far as
+they fit, and learns from the labels and from the averaged scores of mien-s and BUNDLE. A run that
+was stopped is continued by the same command.
 """
 
 import argparse
@@ -19,44 +20,71 @@ from mien.train.settings.losses import Distill, LossSettings
 from mien.train.settings.network import NetworkSettings
 from mien.train.settings.training import Settings
 
-SUMMARY: Final = "Expression, valence and arousal, and action units of a face, from a network small enough for phones and browsers."
+SUMMARY: Final = (
+    "Expression, valence and arousal, and action units of a face, from a network small enough for "
+    "phones and browsers."
+)
 RECIPE: Final = (
     f"git archive {BEFORE} {HOME} | tar -x -C OLD && "
-    f"python -m mien.train.builtin.mien_xs --data FOLDER --before RUN --teacher OLD/{HOME} --out OUT"
+    "python -m mien.train.builtin.mien_xs --data FOLDER --before RUN "
+    f"--teacher OLD/{HOME} --out OUT"
 )
 
 
 def settings(data: Path, before: Path, teacher: Path | None) -> Settings:
-    """The run that goes on from mien-s."""
+    """Make the settings of the run.
+
+    Args:
+        data: Folder with the tables of FER+ and the portraits.
+        before: Folder of the runs of mien-s.
+        teacher: A bundle as one more teacher.
+
+    Returns:
+        The settings.
+    """
     first = first_settings(data)
-    return first.model_copy(
-        update={
-            "name": "mien-xs",
-            "pixels": pixels_at(80),
-            "network": NetworkSettings(
-                backbone="face-resnet-small", start=before / "mean" / "best.pt", dropout=0.1
-            ),
-            "losses": {
-                "va": LOSSES["va"],
-                "au": LossSettings(kind="mse", weight=3.0, distill=Distill(weight=0.5)),
-                "expr": LossSettings(distill=Distill(weight=0.6)),
-            },
-            "augment": AugmentSettings(
-                turn=10.0, grow=0.1, shift=0.04, whole=0.2, degrade=0.4, erase=0.1
-            ),
-            "teachers": (before / "mien-s",) if teacher is None else (before / "mien-s", teacher),
-            "teachers_see": "picture",
-            "optim": first.optim.model_copy(update={"lr": 1e-3, "weight_decay": 0.02}),
-            "fit": first.fit.model_copy(update={"epochs": 12, "batch": 48, "keep": "last"}),
-            "card": CARD.model_copy(update={"summary": SUMMARY, "recipe": RECIPE}),
-        }
-    )
+    larger = before / "mien-s"
+    losses = {
+        "va": LOSSES["va"],
+        "au": LossSettings(kind="mse", weight=3.0, distill=Distill(weight=0.5)),
+        "expr": LossSettings(distill=Distill(weight=0.6)),
+    }
+    # Stages that both networks have start with the mean weights that mien-s ships.
+    start = before / "mean" / "best.pt"
+    network = NetworkSettings(backbone="face-resnet-small", start=start, dropout=0.1)
+    augment = AugmentSettings(turn=10.0, grow=0.1, shift=0.04, whole=0.2, degrade=0.4, erase=0.1)
+    optim = first.optim.model_copy(update={"lr": 1e-3, "weight_decay": 0.02})
+    schedule = first.fit.model_copy(update={"epochs": 12, "batch": 48, "keep": "last"})
+    changes = {
+        "name": "mien-xs",
+        "pixels": pixels_at(80),
+        "network": network,
+        "losses": losses,
+        "augment": augment,
+        "teachers": (larger,) if teacher is None else (larger, teacher),
+        "teachers_see": "picture",
+        "optim": optim,
+        "fit": schedule,
+        "card": CARD.model_copy(update={"summary": SUMMARY, "recipe": RECIPE}),
+    }
+    return first.model_copy(update=changes)
 
 
 def make(
     data: Path, before: Path, out: Path, progress: Progress, teacher: Path | None = None
 ) -> Path:
-    """The run and the bundle `out`/mien-xs; goes on where it was stopped."""
+    """Train the network and make the bundle ``mien-xs``; continues where it was stopped.
+
+    Args:
+        data: Folder with the tables of FER+ and the portraits.
+        before: Folder of the runs of mien-s.
+        out: Folder of the run and the bundle.
+        progress: Is told of epochs and steps.
+        teacher: A bundle as one more teacher.
+
+    Returns:
+        Folder of the bundle.
+    """
     run = fit(settings(data, before, teacher), out / "run", progress)
     return make_bundle(
         run, out / "mien-xs", bits=8, features=True, robustness=True, note=progress.note
@@ -64,7 +92,7 @@ def make(
 
 
 def main() -> None:
-    """Parse, train, pack."""
+    """Read the command line, train, and make the bundle."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

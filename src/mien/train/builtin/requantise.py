@@ -1,11 +1,13 @@
-"""Make a bundle of 8 bits again from one whose float weights are gone: its 8-bit weights, rounded anew by `mien.train.onnx.quantise`.
+"""Quantise a bundle again whose float weights are lost: its 8-bit weights are rounded once more.
 
     python -m mien.train.builtin.requantise BUNDLE --data SETTINGS.yaml --out OUT
 
-SETTINGS.yaml as for `mien evaluate`; ranges of activations are measured on its training faces. Whether their ends are cut off is
-chosen on its validation faces, on which all scores of the new card are measured too.
-The embedded `mien-s` and `mien-xs` were made so: until then they overflowed on processors without VNNI, and ONNX Runtime and OpenVINO
-read them differently.
+SETTINGS.yaml is as for `mien evaluate`. Ranges of activations are measured on its training faces.
+Whether their extremes are clipped is chosen on its validation faces, which all scores of the new
+card are measured on too.
+
+The embedded `mien-s` and `mien-xs` were made so. Before, they overflowed on processors without
+VNNI, and ONNX Runtime and OpenVINO rounded them differently.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from mien.train.builtin.mien_s import MEAN
 from mien.train.bundle.make import CALIBRATION, check_output_folder
 from mien.train.bundle.measure import Measured, Measurer, tolerance
 from mien.train.bundle.pack import code_version, sha256_of, write_bundle_files
+from mien.train.onnx.graphs import constants_of, rename_inputs, rename_tensors, replace_nodes
 from mien.train.onnx.quantise import quantise_model
 from mien.train.open_model import ENGINE
 from mien.train.runs.tables import load_tables
@@ -47,62 +50,75 @@ _ROUNDING: Final = ("QuantizeLinear", "DequantizeLinear")
 
 
 def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A network of roundings to 8 bits and back without them: constants as they were held, activations in float32.
+    """Take the rounding to 8 bits out of a network.
 
-    The quantiser of ONNX Runtime leaves out a ReLU whose rounding cuts off at 0 anyway; it is put back, by the name of its output.
+    Args:
+        model: A network of pairs of QuantizeLinear and DequantizeLinear; it is not changed.
+
+    Returns:
+        The network in float32, its constants with the values that their 8 bits stand for.
     """
-    new = onnx.ModelProto()
-    new.CopyFrom(model)
-    graph = new.graph
-    constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    restored = onnx.ModelProto()
+    restored.CopyFrom(model)
+    graph = restored.graph
+    constants = constants_of(graph)
+    # New names of tensors: those of what was rounded, and of constants.
     names: dict[str, str] = {}
-    nodes = []
+    nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        if node.op_type in _ROUNDING and node.input[0] not in constants:
-            names[node.output[0]] = names.get(node.input[0], node.input[0])
+        source = node.input[0]
+        output = node.output[0]
+        if node.op_type in _ROUNDING and source not in constants:
+            names[output] = names.get(source, source)
         elif node.op_type == "DequantizeLinear":
-            # Without the ending that mien's own quantiser gives, which it would give again.
-            name = names[node.output[0]] = node.output[0].removesuffix(".held")
-            graph.initializer.append(
-                numpy_helper.from_array(_value(*(constants[one] for one in node.input)), name)
-            )
+            # Without the ending that mien's own quantiser gave it, and will give it again.
+            names[output] = output.removesuffix(".held")
+            numbers, scale, zero_point = (constants[name] for name in node.input)
+            value = _dequantised(numbers, scale, zero_point)
+            graph.initializer.append(numpy_helper.from_array(value, names[output]))
         else:
-            kept = onnx.NodeProto()
-            kept.CopyFrom(node)
-            kept.input[:] = [names.get(name, name) for name in node.input]
-            nodes.append(kept)
-            if node.op_type in ("Conv", "Add") and "Relu" in node.output[0]:
-                kept.output[0] = f"{node.output[0]}.sum"
-                nodes.append(helper.make_node("Relu", [kept.output[0]], [node.output[0]]))
-    _name_outputs(graph, nodes, names)
-    read = {name for node in nodes for name in node.input}
-    kept_constants = [one for one in graph.initializer if one.name in read]
-    for field, values in (
-        (graph.node, nodes),
-        (graph.initializer, kept_constants),
-        (graph.value_info, []),
-    ):
-        del field[:]
-        field.extend(values)
-    onnx.checker.check_model(new)
-    return new
+            nodes += _float_layer(node, names)
+    _keep_output_names(graph, nodes, names)
+    replace_nodes(graph, nodes)
+    # Shapes and types of tensors that are gone.
+    del graph.value_info[:]
+    onnx.checker.check_model(restored)
+    return restored
 
 
-def _value(numbers: Array, scale: Array, zero: Array) -> Array:
+def _float_layer(node: onnx.NodeProto, names: dict[str, str]) -> list[onnx.NodeProto]:
+    """A layer on tensors without rounding.
+
+    ONNX Runtime's quantiser leaves out a ReLU whose rounding clips at 0 anyway. It is put back, and
+    recognised by the name of its output, which the layer before it has taken over.
+    """
+    layer = onnx.NodeProto()
+    layer.CopyFrom(node)
+    rename_inputs(layer, names)
+    output = node.output[0]
+    if node.op_type not in ("Conv", "Add") or "Relu" not in output:
+        return [layer]
+    layer.output[0] = f"{output}.sum"
+    return [layer, helper.make_node("Relu", [layer.output[0]], [output])]
+
+
+def _dequantised(numbers: Array, scale: Array, zero_point: Array) -> Array:
+    """Float32 values of 8-bit numbers, with one scale for all or one per row."""
     shape = (-1, *[1] * (numbers.ndim - 1)) if scale.ndim else ()
-    return (
-        (numbers.astype(np.float32) - zero.astype(np.float32).reshape(shape)) * scale.reshape(shape)
-    ).astype(np.float32)
+    offset = zero_point.astype(np.float32).reshape(shape)
+    values = (numbers.astype(np.float32) - offset) * scale.reshape(shape)
+    return np.asarray(values.astype(np.float32))
 
 
-def _name_outputs(
+def _keep_output_names(
     graph: onnx.GraphProto, nodes: list[onnx.NodeProto], names: dict[str, str]
 ) -> None:
-    """Give what comes out its own name again where only a rounding gave it that."""
-    asked = {names[one.name]: one.name for one in graph.output if one.name in names}
-    for node in nodes:
-        node.input[:] = [asked.get(name, name) for name in node.input]
-        node.output[:] = [asked.get(name, name) for name in node.output]
+    """Let layers compute the graph's outputs under the names that rounding gave them."""
+    former = {}
+    for output in graph.output:
+        if output.name in names:
+            former[names[output.name]] = output.name
+    rename_tensors(nodes, former)
 
 
 def requantise(
@@ -114,148 +130,168 @@ def requantise(
     *,
     mean: tuple[float, ...] | None = None,
 ) -> Path:
-    """Make the folder `out` from `bundle`, measured on the faces of `settings`; returns it.
+    """Make a bundle of 8 bits from another, measured anew.
 
     Args:
-        bundle: a bundle in 8 bits that reads affect, as ONNX Runtime's quantiser or mien made it.
-        settings: name the data; its tasks are the bundle's own.
-        out: a folder that is absent or holds a bundle, which is replaced.
-        recipe: the command, for the card.
-        note: called with a line on every step.
-        mean: of the pixels, where it shall be another than on the card.
+        bundle: A bundle in 8 bits that reads affect, as ONNX Runtime's quantiser or mien made it.
+        settings: Name the data; the tasks are the bundle's own.
+        out: Folder of the new bundle; one that holds a bundle already is replaced.
+        recipe: The command, for the card.
+        note: Called with a line about every step.
+        mean: Mean of the pixels; None takes that of the card.
+
+    Returns:
+        The folder.
 
     Raises:
-        BundleError: for a bundle that reads no affect. OutputError: where `out` holds something else or cannot be written.
+        BundleError: The bundle does not read affect.
+        OutputError: `out` holds something else, or cannot be written.
     """
-    found, network = read_bundle(bundle)
-    if not isinstance(found.card, AffectCard):
-        raise BundleError(f"{found.card.name} reads no affect; name a bundle that does")
+    source, network = read_bundle(bundle)
+    card = source.card
+    if not isinstance(card, AffectCard):
+        raise BundleError(f"{card.name} reads no affect; name a bundle that does")
     check_output_folder(out)
-    pixels = (
-        found.card.pixels if mean is None else found.card.pixels.model_copy(update={"mean": mean})
-    )
-    draft = found.card.model_copy(update={"pixels": pixels, "temperature": {}})
+    draft = _draft(card, mean)
     plain = in_float(onnx.load_from_string(network))
-    with replace_folder(out) as folder, TemporaryDirectory() as spare:
-        tables, tasks, _ = load_tables(
-            settings.model_copy(update={"tasks": tuple(t.key for t in draft.tasks)}),
-            Path(spare),
-            note,
-        )
-        path, before = folder / "model.onnx", Path(spare) / "plain.onnx"
-        onnx.save(plain, before)
-        eaten = _eaten(Model(draft, open_engine(network, ENGINE)), tables["train"])
+    with replace_folder(out) as folder, TemporaryDirectory() as spare_name:
+        spare = Path(spare_name)
+        # The settings name the data alone; labels are those that the bundle predicts.
+        task_keys = tuple(task.key for task in draft.tasks)
+        of_bundle = settings.model_copy(update={"tasks": task_keys})
+        tables, tasks, _ = load_tables(of_bundle, spare, note)
+        calibration = _inputs(Model(draft, open_engine(network, ENGINE)), tables["train"])
         measurer = Measurer(tasks, tables["val"], settings.fit.skip_unreadable, note, silent)
-        tried = {
-            cut: _tried(
-                measurer, quantise_model(plain, eaten, clip=cut), Path(spare) / f"{cut}.onnx", draft
-            )
-            for cut in (True, False)
-        }
-        cut = max(tried, key=lambda one: _merit(tried[one], note))
-        note(f"ranges of activations: {'their ends cut off' if cut else 'whole'}")
-        path.write_bytes((Path(spare) / f"{cut}.onnx").read_bytes())
-        measured = tried[cut]
+        path = folder / "model.onnx"
+        measured = _quantise_best(plain, calibration, path, measurer, draft)
+        plain_path = spare / "plain.onnx"
+        onnx.save(plain, plain_path)
+        before = measurer.measure(plain_path, draft)
         scores = [
             *measurer.scores(measured),
-            *measurer.scores_before_quantisation(measurer.measure(before, draft), measured),
+            *measurer.scores_before_quantisation(before, measured),
             *measurer.scores_by_corruption(measured),
         ]
-        card = _card(found.card, draft, path, measured, recipe)
+        new_card = _card(card, draft, path, measured, recipe)
         with wrap_os_errors(out):
-            write_bundle_files(card.model_copy(update={"scores": tuple(scores)}), folder)
+            write_bundle_files(new_card.model_copy(update={"scores": tuple(scores)}), folder)
     return out
 
 
-def _tried(measurer: Measurer, model: onnx.ModelProto, path: Path, draft: AffectCard) -> Measured:
-    onnx.save(model, path)
-    return measurer.measure(path, draft)
+def _draft(card: AffectCard, mean: tuple[float, ...] | None) -> AffectCard:
+    """The card to measure with: no temperatures, since new ones are fitted."""
+    pixels = card.pixels
+    if mean is not None:
+        pixels = pixels.model_copy(update={"mean": mean})
+    return card.model_copy(update={"pixels": pixels, "temperature": {}})
+
+
+def _quantise_best(
+    plain: onnx.ModelProto,
+    calibration: NDArray[np.float32],
+    path: Path,
+    measurer: Measurer,
+    draft: AffectCard,
+) -> Measured:
+    """Write the better of two networks, with clipped ranges of activations and with whole ones."""
+    candidates = {}
+    with TemporaryDirectory() as folder:
+        candidate_path = Path(folder) / "model.onnx"
+        for clip in (True, False):
+            onnx.save(quantise_model(plain, calibration, clip=clip), candidate_path)
+            measured = measurer.measure(candidate_path, draft)
+            candidates[clip] = (candidate_path.read_bytes(), measured)
+    merits = {}
+    for clip, (_, measured) in candidates.items():
+        merits[clip] = _merit(measured, measurer.note)
+    clip = max(merits, key=lambda clips: merits[clips])
+    measurer.note(f"ranges of activations: {'their ends cut off' if clip else 'whole'}")
+    network, best = candidates[clip]
+    path.write_bytes(network)
+    return best
 
 
 def _merit(measured: Measured, note: Callable[[str], None]) -> float:
-    """The mean of a network's headlines over its tasks and data sets, for choosing between two."""
-    values = [
-        result.measures[name].value
-        for evaluation in measured.evaluations.values()
-        for result in evaluation.tasks
-        for name in headlines(result.kind, result.graded)
-    ]
+    """Mean of a network's headlines over its tasks and data sets, to choose between two."""
+    values = []
+    for evaluation in measured.evaluations.values():
+        for result in evaluation.tasks:
+            for name in headlines(result.kind, result.graded):
+                values.append(result.measures[name].value)
     note(f"headlines: {', '.join(f'{value:.4f}' for value in values)}")
     return float(np.mean(values))
 
 
-def _eaten(model: Model, table: pd.DataFrame) -> NDArray[np.float32]:
-    """Faces evenly spread over a label table, as the network reads them (n, C, S, S)."""
-    rows = table.iloc[
-        np.unique(np.linspace(0, len(table) - 1, min(CALIBRATION, len(table))).astype(int))
-    ]
+def _inputs(model: Model, table: pd.DataFrame) -> NDArray[np.float32]:
+    """Faces evenly spread over a label table, as the network reads them: (n, C, S, S)."""
+    positions = np.linspace(0, len(table) - 1, min(CALIBRATION, len(table))).astype(int)
+    rows = table.iloc[np.unique(positions)]
     crops = []
-    for number, (image, points) in enumerate(zip(rows["image"], rows["points"], strict=True)):
-        five = five_points(points, number)
-        crops += model.prepare([read_picture(image)], None if five is None else five[None])
+    # One by one, since faces with and without points cannot be in one batch.
+    for number, (image, cell) in enumerate(zip(rows["image"], rows["points"], strict=True)):
+        points = five_points(cell, number)
+        batch = None if points is None else points[None]
+        crops += model.prepare([read_picture(image)], batch)
     return normalise(crops, model.card.pixels)
 
 
 def _card(
     old: AffectCard, draft: AffectCard, path: Path, measured: Measured, recipe: str
 ) -> AffectCard:
-    between, unmeasured = tolerance(path.read_bytes(), measured.model.card, measured.scored)
-    again = f"its weights were rounded twice: they are those of the network with sha256 {old.sha256[:12]}, whose float weights are not kept"
-    faces = len(measured.scored.table)
-    agreed = (
-        []
-        if unmeasured
-        else [
-            f"ONNX Runtime and OpenVINO differ by at most {between:g} in any score of {faces} faces"
-        ]
+    """The old card with what is new of the network, without its scores."""
+    largest_difference, unmeasured = tolerance(
+        path.read_bytes(), measured.model.card, measured.scored
     )
-    old_size = old.summary.rpartition(" The network takes ")[0] or old.summary
-    made = old.made.model_copy(
-        update={
-            "recipe": f"{old.made.recipe}; then {recipe}",
-            "commit": f"{old.made.commit}, then {code_version()}",
-        }
+    limits = [*old.limits, *measured.limits, *unmeasured]
+    limits.append(
+        "its weights were rounded twice: they are those of the network with sha256 "
+        f"{old.sha256[:12]}, whose float weights are not kept"
     )
-    return draft.model_copy(
-        update={
-            "sha256": sha256_of(path),
-            "summary": f"{old_size} The network takes {path.stat().st_size / 1e6:.2f} MB.",
-            "tolerance": between,
-            "temperature": {key: round(heat, 4) for key, heat in measured.temperatures.items()},
-            "limits": tuple(
-                dict.fromkeys((*old.limits, *measured.limits, *unmeasured, again, *agreed))
-            ),
-            "made": made,
-        }
-    )
+    # Without a second engine there is nothing to say of their agreement.
+    if not unmeasured:
+        limits.append(
+            f"ONNX Runtime and OpenVINO differ by at most {largest_difference:g} in any score of "
+            f"{len(measured.scored.table)} faces"
+        )
+    # The old size ends the old summary.
+    summary = old.summary.rpartition(" The network takes ")[0] or old.summary
+    making = {
+        "recipe": f"{old.made.recipe}; then {recipe}",
+        "commit": f"{old.made.commit}, then {code_version()}",
+    }
+    temperatures = {family: round(value, 4) for family, value in measured.temperatures.items()}
+    changes = {
+        "sha256": sha256_of(path),
+        "summary": f"{summary} The network takes {path.stat().st_size / 1e6:.2f} MB.",
+        "tolerance": largest_difference,
+        "temperature": temperatures,
+        "limits": tuple(dict.fromkeys(limits)),
+        "made": old.made.model_copy(update=making),
+    }
+    return draft.model_copy(update=changes)
 
 
 def main() -> None:
-    """Parse, make, measure."""
+    """Read the command line, quantise, and measure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--recipe", help="what the card shall say of how it was made; left out: this command"
-    )
+    parser.add_argument("--recipe", help="how it was made, for the card; by default this command")
     args = parser.parse_args()
-    command = (
-        args.recipe
-        or f"python -m mien.train.builtin.requantise {Path(args.bundle).name} --data SETTINGS.yaml --out OUT"
+    name = Path(args.bundle).name
+    command = f"python -m mien.train.builtin.requantise {name} --data SETTINGS.yaml --out OUT"
+    folder = requantise(
+        args.bundle,
+        read_settings(args.data),
+        args.out,
+        args.recipe or command,
+        lambda line: print(line, flush=True),
+        mean=MEAN,
     )
-    print(
-        requantise(
-            args.bundle,
-            read_settings(args.data),
-            args.out,
-            command,
-            lambda line: print(line, flush=True),
-            mean=MEAN,
-        )
-    )
+    print(folder)
 
 
 if __name__ == "__main__":
