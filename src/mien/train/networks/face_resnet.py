@@ -84,7 +84,7 @@ class FaceResNet(nn.Module):
         self.blocks = nn.Sequential()
         for filters, count in stages:
             for number in range(count):
-                # The first block of a stage changes the number of filters.
+                # All stages but the first, of 32 filters, begin by halving the side.
                 halves = number == 0 and filters > 32
                 self.blocks.append(_Block(width, filters, halves))
                 width = filters
