@@ -1,4 +1,7 @@
-"""The zoo: what is fetched is verified before it is opened, proven before it is named, and bad connections leave nothing half-done."""
+"""The zoo: files are verified before use, and bundles tested before they get their names.
+
+Bad connections leave nothing half-done.
+"""
 
 import errno
 import hashlib
@@ -45,16 +48,36 @@ ROOT = Path(__file__).parents[1]
 QUICK = RetryPolicy(timeout=5, tries=3, pause=0.01)
 HASTY = RetryPolicy(timeout=0.5, tries=3, pause=0.01, least=256)
 AFFECT = affect_network()
-TASKS_TOLD = [
-    {"key": "expr.affectnet8", "names": list(TASKS["expr.affectnet8"].names), "kind": "one_of", "low": 0.0, "high": 1.0,
-     "supervised_by": "chance", "columns": list(range(8))},
-    {"key": "va", "names": ["valence", "arousal"], "kind": "scalar", "low": -1.0, "high": 1.0, "supervised_by": "chance",
-     "columns": [8, 9]},
-]  # fmt: skip
+TASK_ENTRIES = [
+    {
+        "key": "expr.affectnet8",
+        "names": list(TASKS["expr.affectnet8"].names),
+        "kind": "one_of",
+        "low": 0.0,
+        "high": 1.0,
+        "supervised_by": "chance",
+        "columns": list(range(8)),
+    },
+    {
+        "key": "va",
+        "names": ["valence", "arousal"],
+        "kind": "scalar",
+        "low": -1.0,
+        "high": 1.0,
+        "supervised_by": "chance",
+        "columns": [8, 9],
+    },
+]
 PIXELS = {
-    "size": 32, "colour": "rgb", "alignment": "box", "template": None, "margin": 0.0, "mean": [127.5] * 3, "std": [127.5] * 3,
+    "size": 32,
+    "colour": "rgb",
+    "alignment": "box",
+    "template": None,
+    "margin": 0.0,
+    "mean": [127.5] * 3,
+    "std": [127.5] * 3,
     "resize": "area",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +108,7 @@ def blob_id(content: bytes) -> str:
     )
 
 
-def told(shelf, content: bytes = AFFECT, name: str = "net.onnx", **changes) -> dict:
+def file_entry(shelf, content: bytes = AFFECT, name: str = "net.onnx", **changes) -> dict:
     """A file of an entry, put on the shelf."""
     hashes = {"sha256": hashlib.sha256(content).hexdigest()}
     return {
@@ -110,18 +133,28 @@ def entry(
         "source": "nowhere",
     }
     seen = [{"data": "noise", "used_for": "training", "terms": "free"}]
-    network = {"reads": "crops", "pixels": PIXELS, "outputs": tasks or TASKS_TOLD}
+    network = {"reads": "crops", "pixels": PIXELS, "outputs": tasks or TASK_ENTRIES}
     page = {
-        "index": 1, "name": name, "summary": "A tiny network.", "files": files, "commit": COMMIT, "code_licence": "MIT",
-        "licence": "CC0-1.0", "trained_on": seen, "network": network, "architectures": [], "published": [score],
-        "limits": ["it is random"], **changes,
-    }  # fmt: skip
+        "index": 1,
+        "name": name,
+        "summary": "A tiny network.",
+        "files": files,
+        "commit": COMMIT,
+        "code_licence": "MIT",
+        "licence": "CC0-1.0",
+        "trained_on": seen,
+        "network": network,
+        "architectures": [],
+        "published": [score],
+        "limits": ["it is random"],
+        **changes,
+    }
     path = folder / f"{name}.json"
     path.write_text(json.dumps(page))
     return path
 
 
-def said(*args) -> tuple[int, str]:
+def run_cli(*args) -> tuple[int, str]:
     """Exit code and all that was printed."""
     result = CliRunner().invoke(app, ["bundles", *map(str, args)])
     if result.exception and not isinstance(result.exception, SystemExit):
@@ -130,7 +163,7 @@ def said(*args) -> tuple[int, str]:
 
 
 def left() -> set[str]:
-    """Files under the home folder, without locks, records of what was pulled and entries of weights."""
+    """Files under the home folder, without locks, records of pulls and entries of weights."""
     files = [
         path.relative_to(home())
         for path in home().rglob("*")
@@ -205,24 +238,30 @@ def test_label_orders_are_those_of_the_networks():
     ],
 )
 def test_a_wrong_entry_is_named_with_its_key(changes, why, shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     page = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps(page))
-    with pytest.raises(BundleError, match=re.escape(str(path)) + ".*" + why) as found:
+    with pytest.raises(BundleError, match=re.escape(str(path)) + ".*" + why) as raised:
         zoo.pull(path)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(raised.value)
     assert not shelf.asked
     assert not left()
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"sha256": None}, "cannot be verified"), ({"url": "ftp://a/b"}, "url"), ({"url": "file:///etc/passwd"}, "url"),
-     ({"name": "../up"}, "name"), ({"name": ".part"}, "name"), ({"most": 0}, "most")],
-)  # fmt: skip
+    [
+        ({"sha256": None}, "cannot be verified"),
+        ({"url": "ftp://a/b"}, "url"),
+        ({"url": "file:///etc/passwd"}, "url"),
+        ({"name": "../up"}, "name"),
+        ({"name": ".part"}, "name"),
+        ({"most": 0}, "most"),
+    ],
+)
 def test_a_wrong_file_of_an_entry_is_refused(changes, why, shelf, tmp_path):
     with pytest.raises(BundleError, match=why):
-        zoo.pull(entry(tmp_path, [told(shelf, **changes)]))
+        zoo.pull(entry(tmp_path, [file_entry(shelf, **changes)]))
 
 
 def test_what_is_no_entry_is_refused(tmp_path):
@@ -240,10 +279,11 @@ def test_what_is_no_entry_is_refused(tmp_path):
 
 def test_a_pulled_bundle_gives_the_numbers_of_the_original(shelf, tmp_path):
     seen = []
-    found = zoo.pull(
-        entry(tmp_path, [told(shelf, blob=blob_id(AFFECT))]), progress=lambda *now: seen.append(now)
+    pulled = zoo.pull(
+        entry(tmp_path, [file_entry(shelf, blob=blob_id(AFFECT))]),
+        progress=lambda *now: seen.append(now),
     )
-    assert (found.name, found.fresh, found.weights) == ("tiny", True, None)
+    assert (pulled.name, pulled.fresh, pulled.weights) == ("tiny", True, None)
     assert left() == WHOLE
     assert seen[-1] == ("net.onnx", len(AFFECT), len(AFFECT))
     model = load("tiny")
@@ -265,7 +305,7 @@ def test_a_pulled_bundle_gives_the_numbers_of_the_original(shelf, tmp_path):
 
 
 def test_the_card_says_where_it_comes_from_and_what_nobody_measured(shelf, tmp_path):
-    zoo.pull(entry(tmp_path, [told(shelf)]))
+    zoo.pull(entry(tmp_path, [file_entry(shelf)]))
     card = open_bundle("tiny").card
     assert isinstance(card, AffectCard)
     assert card.scores == ()
@@ -284,10 +324,10 @@ def test_the_card_says_where_it_comes_from_and_what_nobody_measured(shelf, tmp_p
 
 def test_columns_are_taken_in_the_order_of_the_entry(shelf, tmp_path):
     turned = [
-        {**TASKS_TOLD[1], "columns": [9, 8]},
-        {**TASKS_TOLD[0], "columns": list(range(7, -1, -1))},
+        {**TASK_ENTRIES[1], "columns": [9, 8]},
+        {**TASK_ENTRIES[0], "columns": list(range(7, -1, -1))},
     ]
-    zoo.pull(entry(tmp_path, [told(shelf)], tasks=turned))
+    zoo.pull(entry(tmp_path, [file_entry(shelf)], tasks=turned))
     raw = load("tiny").features_and_raw([np.zeros((32, 32, 3), np.uint8)])[1]
     batch = np.full((1, 3, 32, 32), -1, np.float32)
     expected = onnxruntime.InferenceSession(AFFECT, providers=["CPUExecutionProvider"]).run(
@@ -300,7 +340,9 @@ def test_columns_are_taken_in_the_order_of_the_entry(shelf, tmp_path):
 def test_a_face_finder_of_yunets_form_is_adapted(shelf, tmp_path):
     content = face_network()
     search = {"least": 0.5, "keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
-    zoo.pull(entry(tmp_path, [told(shelf, content)], network={"reads": "frames", "search": search}))
+    zoo.pull(
+        entry(tmp_path, [file_entry(shelf, content)], network={"reads": "frames", "search": search})
+    )
     luma = np.random.default_rng(0).uniform(0, 255, (1, 1, 64, 32)).astype(np.float32)
     network = open_bundle("tiny").network()
     (grid,) = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"]).run(
@@ -338,10 +380,10 @@ def test_the_official_yunet_finds_what_mien_face_finds(shared):
 
 
 def test_a_second_pull_verifies_and_asks_nobody(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
-    assert said("pull", path) == (0, f"tiny: pulled and verified; {home() / 'bundles/tiny'}\n")
+    path = entry(tmp_path, [file_entry(shelf)])
+    assert run_cli("pull", path) == (0, f"tiny: pulled and verified; {home() / 'bundles/tiny'}\n")
     assert len(shelf.asked) == 1
-    assert said("pull", path) == (
+    assert run_cli("pull", path) == (
         0,
         f"tiny: is here already, verified; {home() / 'bundles/tiny'}\n",
     )
@@ -349,12 +391,12 @@ def test_a_second_pull_verifies_and_asks_nobody(shelf, tmp_path):
 
 
 def test_a_damaged_or_older_bundle_is_pulled_again(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     folder = zoo.pull(path).bundle
     (folder / "model.onnx").write_bytes(b"damaged")
     assert zoo.pull(path).fresh
     before = open_bundle("tiny").card.sha256
-    newer = entry(tmp_path, [told(shelf, affect_network(seed=1), "newer.onnx")])
+    newer = entry(tmp_path, [file_entry(shelf, affect_network(seed=1), "newer.onnx")])
     assert zoo.pull(newer).fresh
     assert open_bundle("tiny").card.sha256 != before
     assert left() == WHOLE
@@ -362,17 +404,17 @@ def test_a_damaged_or_older_bundle_is_pulled_again(shelf, tmp_path):
 
 def test_weights_are_verified_and_kept_unopened(shelf, tmp_path):
     evil = b"cos\nsystem\n(S'touch " + str(tmp_path / "run").encode() + b"'\ntR."
-    files = [told(shelf), told(shelf, evil, "net.pt", role="weights")]
+    files = [file_entry(shelf), file_entry(shelf, evil, "net.pt", role="weights")]
     path = entry(tmp_path, files)
     assert zoo.pull(path).weights is None
     with pytest.raises(BundleError, match="--weights"):
         zoo.weights(path)
-    found = zoo.pull(path, weights=True)
-    assert found.fresh
-    assert found.weights.read_bytes() == evil
-    assert zoo.weights(path) == found.weights
+    pulled = zoo.pull(path, weights=True)
+    assert pulled.fresh
+    assert pulled.weights.read_bytes() == evil
+    assert zoo.weights(path) == pulled.weights
     assert not zoo.pull(path, weights=True).fresh
-    found.weights.write_bytes(b"altered")
+    pulled.weights.write_bytes(b"altered")
     with pytest.raises(BundleError, match="not whole"):
         zoo.weights(path)
     assert zoo.pull(path, weights=True).fresh
@@ -381,10 +423,13 @@ def test_weights_are_verified_and_kept_unopened(shelf, tmp_path):
 
 def test_an_entry_of_weights_alone_makes_no_bundle(shelf, tmp_path):
     path = entry(
-        tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[]
+        tmp_path,
+        [file_entry(shelf, b"numbers", "start.pt", role="weights")],
+        network=None,
+        published=[],
     )
-    found = zoo.pull(path)
-    assert (found.bundle, found.weights.read_bytes()) == (None, b"numbers")
+    pulled = zoo.pull(path)
+    assert (pulled.bundle, pulled.weights.read_bytes()) == (None, b"numbers")
     assert not installed()
     assert list(zoo.kept()) == ["tiny"]
     zoo.remove("tiny")
@@ -405,9 +450,9 @@ def test_weights_become_a_file_that_training_starts_from(published, shelf, tmp_p
     from mien.train.networks.starting_weights import load_start
 
     network, pickled = published
-    reads = {"reads": "crops", "pixels": {**PIXELS, "size": 112}, "outputs": TASKS_TOLD}
-    files = [told(shelf, network), told(shelf, pickled, "net.pt", role="weights")]
-    code, lines = said(
+    reads = {"reads": "crops", "pixels": {**PIXELS, "size": 112}, "outputs": TASK_ENTRIES}
+    files = [file_entry(shelf, network), file_entry(shelf, pickled, "net.pt", role="weights")]
+    code, lines = run_cli(
         "pull",
         entry(tmp_path, files, network=reads, architectures=["mobilefacenet-large"]),
         "--weights",
@@ -417,7 +462,7 @@ def test_weights_become_a_file_that_training_starts_from(published, shelf, tmp_p
     path = entry(
         tmp_path, files, network=reads, architectures=["mobilefacenet-large", "mobilefacenet"]
     )
-    code, lines = said("pull", path, "--weights")
+    code, lines = run_cli("pull", path, "--weights")
     assert code == 0, lines
     start = home() / "weights/tiny/net.safetensors"
     assert lines.splitlines()[1] == f"tiny: every tensor in its place; start: {start}"
@@ -425,8 +470,8 @@ def test_weights_become_a_file_that_training_starts_from(published, shelf, tmp_p
     model = onnx.load_model_from_string(network)
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "fc.bias")
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, "fc.bias"))
-    other = told(shelf, model.SerializeToString(), "other.onnx")
-    code, lines = said(
+    other = file_entry(shelf, model.SerializeToString(), "other.onnx")
+    code, lines = run_cli(
         "pull",
         entry(tmp_path, [other, files[1]], network=reads, architectures=["mobilefacenet"]),
         "--weights",
@@ -439,12 +484,12 @@ def test_a_pickle_that_asks_for_more_is_refused_by_name(shelf, tmp_path):
     evil = b"cos\nsystem\n(S'touch " + str(tmp_path / "run").encode() + b"'\ntR."
     path = entry(
         tmp_path,
-        [told(shelf, evil, "net.pt", role="weights")],
+        [file_entry(shelf, evil, "net.pt", role="weights")],
         network=None,
         published=[],
         architectures=["mobilefacenet"],
     )
-    code, lines = said("pull", path)
+    code, lines = run_cli("pull", path)
     assert code == 1
     assert "Traceback" not in lines
     assert not (tmp_path / "run").exists()
@@ -453,27 +498,27 @@ def test_a_pickle_that_asks_for_more_is_refused_by_name(shelf, tmp_path):
 
 def test_no_weights_to_have_is_told(shelf, tmp_path):
     with pytest.raises(BundleError, match="no weights"):
-        zoo.pull(entry(tmp_path, [told(shelf)]), weights=True)
+        zoo.pull(entry(tmp_path, [file_entry(shelf)]), weights=True)
 
 
 @pytest.mark.parametrize("by", ["folder", "address"])
 def test_files_come_from_a_mirror_with_the_same_hashes(by, shelf, tmp_path):
-    path = entry(tmp_path, [{**told(shelf), "url": f"http://127.0.0.1:1/{COMMIT}/net.onnx"}])
+    path = entry(tmp_path, [{**file_entry(shelf), "url": f"http://127.0.0.1:1/{COMMIT}/net.onnx"}])
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "net.onnx").write_bytes(AFFECT)
     mirror = tmp_path / "mirror" if by == "folder" else f"{shelf.address}/{COMMIT}/"
-    assert said("pull", path, "--from", mirror)[0] == 0
+    assert run_cli("pull", path, "--from", mirror)[0] == 0
     zoo.remove("tiny")
     (tmp_path / "mirror" / "net.onnx").write_bytes(AFFECT[:-1] + b"x")
     shelf.put("net.onnx", AFFECT[:-1] + b"x")
-    code, line = said("pull", path, "--from", mirror)
+    code, line = run_cli("pull", path, "--from", mirror)
     assert (code, line.count("\n")) == (1, 1)
     assert "not the file of the index" in line
     assert not left()
 
 
 def test_a_mirror_without_the_file(shelf, tmp_path):
-    code, line = said("pull", entry(tmp_path, [told(shelf)]), "--from", tmp_path)
+    code, line = run_cli("pull", entry(tmp_path, [file_entry(shelf)]), "--from", tmp_path)
     assert code == 1
     assert "net.onnx" in line
     assert "No such file" in line
@@ -484,9 +529,9 @@ def test_a_mirror_without_the_file(shelf, tmp_path):
 
 def fails(path: Path, match: str, kind: type[MienError] = BundleError, **options) -> None:
     """The pull ends with one clear line, and no bundle of it is to be seen."""
-    with pytest.raises(kind, match=match) as found:
+    with pytest.raises(kind, match=match) as raised:
         zoo.pull(path, **{"patience": QUICK, **options})
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(raised.value)
     assert not any(name.startswith("bundles/tiny/") for name in left())
 
 
@@ -499,14 +544,20 @@ POINTER = (
 @pytest.mark.parametrize("hashed", ["sha256", "blob"])
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(ALTERED, "not the file of the index"), (AFFECT[:-7], "not the file of the index"), (b"", "not the file"), (POINTER, "LFS pointer"),
-     (b"\n<!DOCTYPE HTML>\n<html>log in</html>", "a web page came"), (b"<html>no such page</html>", "a web page came")],
+    [
+        (ALTERED, "not the file of the index"),
+        (AFFECT[:-7], "not the file of the index"),
+        (b"", "not the file"),
+        (POINTER, "LFS pointer"),
+        (b"\n<!DOCTYPE HTML>\n<html>log in</html>", "a web page came"),
+        (b"<html>no such page</html>", "a web page came"),
+    ],
     ids=["altered", "truncated", "empty", "pointer", "login", "page"],
-)  # fmt: skip
+)
 def test_what_is_not_the_file_is_thrown_away_unopened(  # noqa: PLR0917
     content, why, hashed, shelf, tmp_path, monkeypatch
 ):
-    file = told(shelf)
+    file = file_entry(shelf)
     if hashed == "blob":
         file = {
             **{key: value for key, value in file.items() if key != "sha256"},
@@ -520,33 +571,33 @@ def test_what_is_not_the_file_is_thrown_away_unopened(  # noqa: PLR0917
 
 def test_a_wrong_size_is_told_as_such(shelf, tmp_path):
     fails(
-        entry(tmp_path, [told(shelf, size=len(AFFECT) + 1)]),
+        entry(tmp_path, [file_entry(shelf, size=len(AFFECT) + 1)]),
         f"{len(AFFECT)} bytes came, the index says {len(AFFECT) + 1}",
     )
     fails(
-        entry(tmp_path, [told(shelf, size=len(AFFECT) - 1)]),
+        entry(tmp_path, [file_entry(shelf, size=len(AFFECT) - 1)]),
         f"{len(AFFECT)} bytes are offered, more than",
     )
     assert not left()
 
 
 def test_an_answer_without_end_is_cut(shelf, tmp_path):
-    shelf.told = lambda _: None
-    file = told(shelf)
+    shelf.claimed_length = lambda _: None
+    file = file_entry(shelf)
     shelf.put("net.onnx", AFFECT * 100)
     fails(entry(tmp_path, [file]), "more than")
     assert not left()
 
 
 def test_a_length_that_nobody_tells_is_no_harm(tmp_path):
-    with serving(told=lambda _: None) as shelf:
-        assert zoo.pull(entry(tmp_path, [told(shelf)])).fresh
+    with serving(claimed_length=lambda _: None) as shelf:
+        assert zoo.pull(entry(tmp_path, [file_entry(shelf)])).fresh
 
 
 @pytest.mark.parametrize("tag", ['"one"', 'W/"weak"', None])
 def test_what_broke_off_is_gone_on_from(tag, tmp_path):
     with serving(cut=[600, 256], tag=tag) as shelf:
-        zoo.pull(entry(tmp_path, [told(shelf)]), patience=QUICK)
+        zoo.pull(entry(tmp_path, [file_entry(shelf)]), patience=QUICK)
         assert shelf.ranges_asked == [None, "bytes=600-", "bytes=856-"]
         conditions = [headers.get("If-Range") for _, headers in shelf.asked]
         assert conditions[1:] == (['"one"'] * 2 if tag == '"one"' else [None] * 2)
@@ -555,20 +606,20 @@ def test_what_broke_off_is_gone_on_from(tag, tmp_path):
 
 def test_a_server_that_cannot_go_on_begins_again(tmp_path):
     with serving(cut=[600], ranges=False) as shelf:
-        zoo.pull(entry(tmp_path, [told(shelf)]), patience=QUICK)
+        zoo.pull(entry(tmp_path, [file_entry(shelf)]), patience=QUICK)
         assert shelf.ranges_asked == [None, "bytes=600-"]
     assert left() == WHOLE
 
 
 def test_a_server_that_goes_on_elsewhere_is_asked_anew(tmp_path):
     with serving(cut=[600], wrong_place=True) as shelf:
-        zoo.pull(entry(tmp_path, [told(shelf)]), patience=QUICK)
+        zoo.pull(entry(tmp_path, [file_entry(shelf)]), patience=QUICK)
         assert shelf.ranges_asked == [None, "bytes=600-", None]
 
 
 def test_a_connection_that_always_breaks_keeps_what_came_for_the_next_pull(tmp_path):
     with serving(cut=[600, 0, 0, 0]) as shelf:
-        path = entry(tmp_path, [told(shelf)])
+        path = entry(tmp_path, [file_entry(shelf)])
         fails(path, "cut off after 600 of .* 3 times in a row; the 600 bytes that came are kept")
         assert left() == {"downloads/tiny/net.onnx.part", "downloads/tiny/net.onnx.part.tag"}
         shelf.cut.clear()
@@ -578,7 +629,7 @@ def test_a_connection_that_always_breaks_keeps_what_came_for_the_next_pull(tmp_p
 
 
 def test_a_half_that_does_not_fit_is_fetched_anew_once(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     half = home() / "downloads/tiny/net.onnx.part"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"of another file")
@@ -593,7 +644,7 @@ def test_a_half_that_does_not_fit_is_fetched_anew_once(shelf, tmp_path):
 
 def test_another_version_on_the_server_is_not_glued_to_the_first(tmp_path):
     with serving(cut=[600]) as shelf:
-        path = entry(tmp_path, [told(shelf)])
+        path = entry(tmp_path, [file_entry(shelf)])
         seen = []
 
         def progress(_name, done, _total):
@@ -608,7 +659,7 @@ def test_another_version_on_the_server_is_not_glued_to_the_first(tmp_path):
 
 def test_a_silent_server_is_given_up(tmp_path):
     with serving(stall=0) as shelf:
-        path = entry(tmp_path, [told(shelf)])
+        path = entry(tmp_path, [file_entry(shelf)])
         fails(path, "no answer in time, 3 times in a row; try again later", patience=HASTY)
         assert len(shelf.asked) == 3
         shelf.stall = 512  # silent in the middle, again and again
@@ -619,7 +670,7 @@ def test_a_silent_server_is_given_up(tmp_path):
 def test_a_server_that_drips_is_given_up(tmp_path):
     patience = RetryPolicy(timeout=5, tries=2, pause=0.01, least=10_000, span=0.1)
     with serving(pause=0.02) as shelf:
-        path = entry(tmp_path, [told(shelf, AFFECT * 100)])
+        path = entry(tmp_path, [file_entry(shelf, AFFECT * 100)])
         fails(
             path,
             r"too slow: \d+ bytes in 0.1 s, 2 times in a row; the \d+ bytes that came are kept",
@@ -627,10 +678,10 @@ def test_a_server_that_drips_is_given_up(tmp_path):
         )
         assert len(shelf.asked) == 2
         slow_enough = RetryPolicy(timeout=5, tries=1, least=100, span=0.1)
-        zoo.pull(entry(tmp_path, [told(shelf)], name="steady"), patience=slow_enough)
+        zoo.pull(entry(tmp_path, [file_entry(shelf)], name="steady"), patience=slow_enough)
     with serving(drips=True) as shelf:
         fails(
-            entry(tmp_path, [told(shelf)], name="silent"),
+            entry(tmp_path, [file_entry(shelf)], name="silent"),
             "no whole header in 0.1 s, 2 times in a row; try again",
             patience=patience,
         )
@@ -638,7 +689,7 @@ def test_a_server_that_drips_is_given_up(tmp_path):
 
 def test_a_redirection_without_end_is_not_read(tmp_path):
     with serving(endless=True) as shelf:
-        path = entry(tmp_path, [told(shelf)])
+        path = entry(tmp_path, [file_entry(shelf)])
         (where,) = shelf.files
         shelf.files["/elsewhere"] = shelf.files.pop(where)
         shelf.to[where] = "/elsewhere"
@@ -652,7 +703,7 @@ def test_little_steps_are_no_progress(how, tmp_path):
         wrong_place=how != "a byte each",
     ) as shelf:
         fails(
-            entry(tmp_path, [told(shelf)]),
+            entry(tmp_path, [file_entry(shelf)]),
             "3 times in a row",
             patience=RetryPolicy(tries=3, pause=0.01, least=500),
         )
@@ -661,15 +712,15 @@ def test_little_steps_are_no_progress(how, tmp_path):
 
 @pytest.mark.parametrize("length", ["9" * 5000, "9" * 30, "-5", "\u00b2", "many"])
 def test_a_length_that_is_no_number(length, tmp_path):
-    with serving(told=lambda _: length) as shelf:
-        fails(entry(tmp_path, [told(shelf)]), "a length that is no number, 3 times in a row")
+    with serving(claimed_length=lambda _: length) as shelf:
+        fails(entry(tmp_path, [file_entry(shelf)]), "a length that is no number, 3 times in a row")
 
 
 def test_a_busy_server_says_when_to_come_again(shelf, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr("mien.zoo.fetch.time", SimpleNamespace(sleep=waits.append))
     shelf.status, shelf.headers = [503, 429], {"Retry-After": "2"}
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     zoo.pull(path, patience=QUICK)
     assert waits == [2, 2]
     zoo.remove("tiny")
@@ -688,13 +739,13 @@ def test_a_busy_server_says_when_to_come_again(shelf, tmp_path, monkeypatch):
 
 def test_a_packed_answer_is_told(tmp_path):
     with serving(headers={"Content-Encoding": "gzip"}) as shelf:
-        fails(entry(tmp_path, [told(shelf)]), "Content-Encoding: gzip")
+        fails(entry(tmp_path, [file_entry(shelf)]), "Content-Encoding: gzip")
         assert len(shelf.asked) == 1
     assert not left()
 
 
 def test_what_is_whole_already_is_asked_for_no_more(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     half = home() / "downloads/tiny/net.onnx.part"
     half.parent.mkdir(parents=True)
     half.write_bytes(AFFECT)
@@ -705,7 +756,7 @@ def test_what_is_whole_already_is_asked_for_no_more(shelf, tmp_path):
 
 def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(shelf, tmp_path):
     shelf.status = [503, 429]
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     zoo.pull(path, patience=QUICK)
     assert len(shelf.asked) == 3
     zoo.remove("tiny")
@@ -718,7 +769,7 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(shelf, tmp_path)
 
 
 def test_redirections_are_followed_to_web_addresses_only(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     (where,) = shelf.files
     shelf.files["/elsewhere"] = shelf.files.pop(where)
     shelf.to[where] = "/elsewhere"
@@ -740,33 +791,36 @@ def test_no_network(tmp_path, shelf, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{taken.getsockname()[1]}/{COMMIT}/net.onnx"
-    fails(entry(tmp_path, [told(shelf, url=dead)]), "no connection to 127.0.0.1.*mien bundles add")
+    fails(
+        entry(tmp_path, [file_entry(shelf, url=dead)]),
+        "no connection to 127.0.0.1.*mien bundles add",
+    )
 
     def nowhere(*_args, **_options):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", nowhere)
-    fails(entry(tmp_path, [told(shelf)]), "no connection to .*Name or service not known")
+    fails(entry(tmp_path, [file_entry(shelf)]), "no connection to .*Name or service not known")
     assert not left()
 
 
 def test_a_proxy_is_used_and_its_refusal_told(shelf, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", shelf.address)
     monkeypatch.setenv("https_proxy", shelf.address.replace("http://", "http://me:secret@"))
-    path = entry(tmp_path, [{**told(shelf), "url": f"http://far.invalid/{COMMIT}/net.onnx"}])
+    path = entry(tmp_path, [{**file_entry(shelf), "url": f"http://far.invalid/{COMMIT}/net.onnx"}])
     zoo.pull(path, patience=QUICK)
     assert shelf.asked[0][0].startswith("http://far.invalid/")
     zoo.remove("tiny")
     shelf.status = [407]
     fails(path, "the proxy asks for a name and a password; set them in HTTP_PROXY: ")
-    far = entry(tmp_path, [{**told(shelf), "url": f"https://far.invalid/{COMMIT}/net.onnx"}])
+    far = entry(tmp_path, [{**file_entry(shelf), "url": f"https://far.invalid/{COMMIT}/net.onnx"}])
     fails(far, "the proxy refuses: .*403")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}")
-    with pytest.raises(BundleError, match=r"no connection to the proxy 127\.0\.0\.1") as found:
+    with pytest.raises(BundleError, match=r"no connection to the proxy 127\.0\.0\.1") as raised:
         zoo.pull(far, patience=QUICK)
-    assert "secret" not in str(found.value)
+    assert "secret" not in str(raised.value)
     for wrong in (
         "http://me:secret@127.0.0.1:abc",
         "socks5://me:secret@127.0.0.1:1080",
@@ -774,16 +828,16 @@ def test_a_proxy_is_used_and_its_refusal_told(shelf, tmp_path, monkeypatch):
         "http://[::1",
     ):
         monkeypatch.setenv("https_proxy", wrong)
-        with pytest.raises(BundleError, match="HTTPS_PROXY names no proxy") as found:
+        with pytest.raises(BundleError, match="HTTPS_PROXY names no proxy") as raised:
             zoo.pull(far, patience=QUICK)
-        assert "secret" not in str(found.value)
+        assert "secret" not in str(raised.value)
 
 
 def test_a_proxy_before_a_safe_address_is_told_and_asked_as_a_server_is(
     shelf, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("https_proxy", shelf.address)
-    far = entry(tmp_path, [{**told(shelf), "url": f"https://far.invalid/{COMMIT}/net.onnx"}])
+    far = entry(tmp_path, [{**file_entry(shelf), "url": f"https://far.invalid/{COMMIT}/net.onnx"}])
     shelf.tunnel = 407
     fails(
         far,
@@ -799,14 +853,19 @@ def test_a_proxy_that_is_not_used_is_not_blamed(shelf, tmp_path, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{taken.getsockname()[1]}/{COMMIT}/net.onnx"
-    fails(entry(tmp_path, [told(shelf, url=dead)]), r"no connection to 127\.0\.0\.1: ")
+    fails(entry(tmp_path, [file_entry(shelf, url=dead)]), r"no connection to 127\.0\.0\.1: ")
 
 
 def test_an_unsafe_connection_is_told_in_one_line(shelf, tmp_path):
     fails(
         entry(
             tmp_path,
-            [{**told(shelf), "url": f"{shelf.address.replace('http', 'https')}/{COMMIT}/net.onnx"}],
+            [
+                {
+                    **file_entry(shelf),
+                    "url": f"{shelf.address.replace('http', 'https')}/{COMMIT}/net.onnx",
+                }
+            ],
         ),
         "no safe connection",
     )
@@ -815,13 +874,29 @@ def test_an_unsafe_connection_is_told_in_one_line(shelf, tmp_path):
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
 def test_a_certificate_counts_when_the_user_says_so(tmp_path, monkeypatch):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "2",
-               "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]  # fmt: skip
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with serving(tls=context) as shelf:
-        path = entry(tmp_path, [told(shelf)])
+        path = entry(tmp_path, [file_entry(shelf)])
         fails(path, "no safe connection to 127.0.0.1: .*certificate.*SSL_CERT_FILE")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert zoo.pull(path, patience=QUICK).fresh
@@ -839,7 +914,7 @@ def test_a_certificate_counts_when_the_user_says_so(tmp_path, monkeypatch):
     ],
 )
 def test_a_strange_address_of_a_mirror(source, shelf, tmp_path):
-    code, line = said("pull", entry(tmp_path, [told(shelf)]), "--from", source)
+    code, line = run_cli("pull", entry(tmp_path, [file_entry(shelf)]), "--from", source)
     assert (code, line.count("\n")) == (1, 1)
     assert f"{source}: no address of a file; give one that begins with http" in line
 
@@ -847,7 +922,7 @@ def test_a_strange_address_of_a_mirror(source, shelf, tmp_path):
 @pytest.mark.parametrize("path", ["\u00fc", "a b"])
 def test_an_address_that_cannot_be_sent(path, shelf, tmp_path):
     fails(
-        entry(tmp_path, [told(shelf)]),
+        entry(tmp_path, [file_entry(shelf)]),
         "no address that can be asked",
         source=f"{shelf.address}/{path}",
     )
@@ -856,7 +931,8 @@ def test_an_address_that_cannot_be_sent(path, shelf, tmp_path):
 
 def test_an_address_in_capitals(shelf, tmp_path):
     zoo.pull(
-        entry(tmp_path, [told(shelf)]), source=f"{shelf.address}/{COMMIT}".replace("http", "HTTP")
+        entry(tmp_path, [file_entry(shelf)]),
+        source=f"{shelf.address}/{COMMIT}".replace("http", "HTTP"),
     )
 
 
@@ -866,7 +942,7 @@ def test_an_address_in_capitals(shelf, tmp_path):
 def test_a_mirror_of_what_is_no_file(shelf, tmp_path):
     (tmp_path / "net.onnx").symlink_to("/dev/null")
     fails(
-        entry(tmp_path, [told(shelf)]),
+        entry(tmp_path, [file_entry(shelf)]),
         "net.onnx: Not a regular file; --from needs",
         source=tmp_path,
     )
@@ -880,7 +956,7 @@ def test_a_mirror_that_cannot_be_read_is_blamed_itself(shelf, tmp_path, monkeypa
     mirror = tmp_path / "mirror/net.onnx"
     mirror.parent.mkdir()
     mirror.write_bytes(AFFECT)
-    path, opened = entry(tmp_path, [told(shelf)]), Path.open
+    path, opened = entry(tmp_path, [file_entry(shelf)]), Path.open
     monkeypatch.setattr(
         Path, "open", lambda path, *a, **o: Scratched() if path == mirror else opened(path, *a, **o)
     )
@@ -892,7 +968,7 @@ def test_a_mirror_that_cannot_be_read_is_blamed_itself(shelf, tmp_path, monkeypa
 
 
 def test_a_file_that_grows_while_it_is_read(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf, AFFECT, most=200_000)])
+    path = entry(tmp_path, [file_entry(shelf, AFFECT, most=200_000)])
     growing = tmp_path / "mirror" / "net.onnx"
     growing.parent.mkdir()
     growing.write_bytes(AFFECT)
@@ -911,7 +987,7 @@ def test_a_file_that_grows_while_it_is_read(shelf, tmp_path):
 
 def test_stopping_in_the_middle_keeps_what_came(shelf, tmp_path):
     shelf.cut = [1024]
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
 
     def stop(_name, _done, _total):
         raise KeyboardInterrupt
@@ -926,9 +1002,9 @@ def test_stopping_in_the_middle_keeps_what_came(shelf, tmp_path):
 @pytest.fixture
 def old_version(shelf, tmp_path):
     """A bundle that is here, and the entry of its next version."""
-    zoo.pull(entry(tmp_path, [told(shelf)]))
+    zoo.pull(entry(tmp_path, [file_entry(shelf)]))
     card = open_bundle("tiny").card
-    newer = entry(tmp_path, [told(shelf, affect_network(seed=1), "newer.onnx")])
+    newer = entry(tmp_path, [file_entry(shelf, affect_network(seed=1), "newer.onnx")])
     yield newer
     assert open_bundle("tiny").card == card
     assert len(load("tiny").score([np.zeros((32, 32, 3), np.uint8)])["va"]) == 1
@@ -942,13 +1018,13 @@ def full(*_args, **_options):
 def test_a_full_disk_while_fetching(old_version, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(OutputError, match="the disk is full") as found:
+        with pytest.raises(OutputError, match="the disk is full") as raised:
             zoo.pull(old_version)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_file_larger_than_is_allowed_here(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf, bytes(20_000))])
+    path = entry(tmp_path, [file_entry(shelf, bytes(20_000))])
     code = (
         "import resource, sys; from pathlib import Path; from mien import zoo\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
@@ -966,7 +1042,7 @@ def test_a_file_larger_than_is_allowed_here(shelf, tmp_path):
 def test_a_folder_in_the_place_of_the_half_file(name, shelf, tmp_path):
     (home() / "downloads/tiny" / name).mkdir(parents=True)
     fails(
-        entry(tmp_path, [told(shelf)]),
+        entry(tmp_path, [file_entry(shelf)]),
         rf"{name}: something that is no file is in the way",
         kind=OutputError,
     )
@@ -981,12 +1057,14 @@ def test_a_full_disk_while_installing(old_version, monkeypatch):
 
 
 def test_a_network_of_another_form_leaves_the_old_one(old_version, shelf, tmp_path):
-    strange = [{**TASKS_TOLD[0], "columns": list(range(3, 11))}]
+    strange = [{**TASK_ENTRIES[0], "columns": list(range(3, 11))}]
     with pytest.raises(BundleError, match=r"tiny: .*nothing was installed"):
-        zoo.pull(entry(tmp_path, [told(shelf, affect_network(9), "strange.onnx")], tasks=strange))
+        zoo.pull(
+            entry(tmp_path, [file_entry(shelf, affect_network(9), "strange.onnx")], tasks=strange)
+        )
     for content in (b"no network at all", face_network()):
         with pytest.raises(BundleError, match=r"tiny: .*nothing was installed"):
-            zoo.pull(entry(tmp_path, [told(shelf, content, "strange.onnx")]))
+            zoo.pull(entry(tmp_path, [file_entry(shelf, content, "strange.onnx")]))
     assert not (home() / "downloads/tiny/strange.onnx.part").exists()
 
 
@@ -1003,7 +1081,8 @@ def test_numbers_that_differ_leave_the_old_one(old_version, shelf, monkeypatch):
     for _ in range(2):
         with pytest.raises(
             BundleError,
-            match=r"tiny: the network answers otherwise once it is split, by .*; nothing was installed",
+            match=r"tiny: the network answers otherwise once it is split, by .*; "
+            r"nothing was installed",
         ):
             zoo.pull(old_version)
     assert len(shelf.asked) == 2  # the verified file is kept for the next try
@@ -1012,7 +1091,7 @@ def test_numbers_that_differ_leave_the_old_one(old_version, shelf, monkeypatch):
 def test_a_home_that_cannot_be_written(shelf, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("MIEN_HOME", str(tmp_path / "file" / "home"))
-    code, line = said("pull", entry(tmp_path, [told(shelf)]))
+    code, line = run_cli("pull", entry(tmp_path, [file_entry(shelf)]))
     assert (code, line.count("\n")) == (1, 1)
     assert "MIEN_HOME" in line
     assert not shelf.asked
@@ -1024,12 +1103,12 @@ def test_a_home_without_permission(shelf, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OutputError, match="Permission denied; make it writable, or set MIEN_HOME"):
-        zoo.pull(entry(tmp_path, [told(shelf)]))
+        zoo.pull(entry(tmp_path, [file_entry(shelf)]))
 
 
 def test_two_at_once_fetch_it_once(tmp_path):
     with serving(pause=0.3) as shelf:
-        path = entry(tmp_path, [told(shelf)])
+        path = entry(tmp_path, [file_entry(shelf)])
         command = [sys.executable, "-m", "mien", "bundles", "pull", str(path)]
         both = [
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -1045,7 +1124,7 @@ def test_two_at_once_fetch_it_once(tmp_path):
 
 
 def test_a_power_cut_between_two_names_loses_nothing(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     folder = zoo.pull(path).bundle
     folder.rename(folder.with_name(".tiny.old"))
     (folder.with_name(".tiny.part")).mkdir()
@@ -1060,7 +1139,8 @@ def test_a_power_cut_between_two_names_loses_nothing(shelf, tmp_path):
 def test_known_but_not_here_says_how_to_get_it(shelf):
     with pytest.raises(
         BundleError,
-        match="mt-emotieffnet-b0 is not on this machine; get it with: mien bundles pull mt-emotieffnet-b0",
+        match="mt-emotieffnet-b0 is not on this machine; "
+        "get it with: mien bundles pull mt-emotieffnet-b0",
     ):
         load("mt-emotieffnet-b0")
     with pytest.raises(UnknownNameError, match="mt-emotieffnet-b0"):
@@ -1071,14 +1151,14 @@ def test_known_but_not_here_says_how_to_get_it(shelf):
 
 def test_a_bundle_that_comes_with_mien_keeps_its_name(shelf, tmp_path):
     with pytest.raises(BundleError, match="comes with mien"):
-        zoo.pull(entry(tmp_path, [told(shelf)], name="mien-s"))
+        zoo.pull(entry(tmp_path, [file_entry(shelf)], name="mien-s"))
     shutil.copytree(embedded()["mien-s"], home() / "bundles" / "mien-s")
     assert bundles()["mien-s"] == embedded()["mien-s"]
     assert "mien-s" not in installed()
 
 
 def test_pull_does_not_replace_a_bundle_of_somebodys_own(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     card = zoo.pull(path).bundle / "card.json"
     page = json.loads(card.read_text())
     page["made"]["recipe"] = "my own"
@@ -1088,16 +1168,16 @@ def test_pull_does_not_replace_a_bundle_of_somebodys_own(shelf, tmp_path):
 
 
 def test_several_names_are_pulled_as_far_as_that_goes(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
-    code, lines = said("pull", "no-such", path)
+    path = entry(tmp_path, [file_entry(shelf)])
+    code, lines = run_cli("pull", "no-such", path)
     assert code == 2
     assert "no bundle in the index named 'no-such'" in lines
     assert "tiny: pulled and verified" in lines
 
 
 def test_list_and_show_tell_of_all_three_kinds(shelf, tmp_path):
-    zoo.pull(entry(tmp_path, [told(shelf)]))
-    code, table = said("list")
+    zoo.pull(entry(tmp_path, [file_entry(shelf)]))
+    code, table = run_cli("list")
     assert code == 0
     rows = {line.split()[0]: line for line in table.splitlines() if not line.startswith(" ")}
     assert {"mien-s", "mien-face", "tiny", *zoo.entries()} < set(rows)
@@ -1107,27 +1187,29 @@ def test_list_and_show_tell_of_all_three_kinds(shelf, tmp_path):
     assert "expr.affectnet8" in rows["mt-emotieffnet-b0"]
     assert "0.3" in rows["yunet"]
     for name in ("tiny", "mien-s", "mt-emotieffnet-b0", "yunet", "faces-efficientnet-b0"):
-        code, page = said("show", name)
+        code, page = run_cli("show", name)
         assert code == 0
         assert {"## Where it fails", "## Must not be used for", "## Data it has seen"} <= set(
             page.splitlines()
         )
-    assert "mien bundles pull mt-emotieffnet-b0" in said("show", "mt-emotieffnet-b0")[1]
+    assert "mien bundles pull mt-emotieffnet-b0" in run_cli("show", "mt-emotieffnet-b0")[1]
 
 
 def test_remove(shelf, tmp_path):
     zoo.pull(
-        entry(tmp_path, [told(shelf), told(shelf, b"numbers", "net.pt", role="weights")]),
+        entry(
+            tmp_path, [file_entry(shelf), file_entry(shelf, b"numbers", "net.pt", role="weights")]
+        ),
         weights=True,
     )
-    assert said("remove", "tiny") == (0, "tiny: removed\n")
+    assert run_cli("remove", "tiny") == (0, "tiny: removed\n")
     assert not left()
     for name in ("tiny", "../home", "mien-s", ""):
-        code, line = said("remove", name)
+        code, line = run_cli("remove", name)
         assert (code, line.count("\n")) == (1, 1)
     assert embedded()["mien-s"].is_dir()
-    zoo.pull(entry(tmp_path, [told(shelf)]))
-    code, line = said("remove", "tny")
+    zoo.pull(entry(tmp_path, [file_entry(shelf)]))
+    code, line = run_cli("remove", "tny")
     assert code == 2
     assert "did you mean tiny?" in line
 
@@ -1138,20 +1220,20 @@ def test_remove(shelf, tmp_path):
 @pytest.fixture
 def packed(shelf, tmp_path):
     """A file with a pulled bundle, which is gone from here."""
-    zoo.pull(entry(tmp_path, [told(shelf)]))
-    assert said("pack", "tiny", "--out", tmp_path / "carry.zip")[0] == 0
+    zoo.pull(entry(tmp_path, [file_entry(shelf)]))
+    assert run_cli("pack", "tiny", "--out", tmp_path / "carry.zip")[0] == 0
     shutil.rmtree(home())
     return tmp_path / "carry.zip"
 
 
 def test_pack_and_add_carry_a_bundle(packed):
-    assert said("add", packed) == (
+    assert run_cli("add", packed) == (
         0,
         "tiny: installed; whole and harmless, but not compared with its authors' file\n",
     )
     assert left() == WHOLE
-    assert said("verify", "tiny") == (0, "tiny: verified\n")
-    assert said("add", packed)[0] == 0
+    assert run_cli("verify", "tiny") == (0, "tiny: verified\n")
+    assert run_cli("add", packed)[0] == 0
     again = zoo.pack(["tiny"], packed.with_name("again.zip"))
     assert again.read_bytes() == packed.read_bytes()
 
@@ -1173,13 +1255,13 @@ def test_several_bundles_and_a_folder(packed, tmp_path):
 
 
 def test_add_replaces_only_when_told(packed, shelf, tmp_path):
-    zoo.pull(entry(tmp_path, [told(shelf, affect_network(seed=1), "other.onnx")]))
+    zoo.pull(entry(tmp_path, [file_entry(shelf, affect_network(seed=1), "other.onnx")]))
     before = open_bundle("tiny").card
-    code, line = said("add", packed)
+    code, line = run_cli("add", packed)
     assert code == 1
     assert "--replace" in line
     assert open_bundle("tiny").card == before
-    assert said("add", packed, "--replace")[0] == 0
+    assert run_cli("add", packed, "--replace")[0] == 0
     assert open_bundle("tiny").card != before
 
 
@@ -1198,9 +1280,10 @@ def named(members, old: str, new) -> list:
 
 
 def info(name: str, kind: int = 0, how: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:
-    found = zipfile.ZipInfo(name)
-    found.external_attr, found.compress_type = kind << 16, how
-    return found
+    member = zipfile.ZipInfo(name)
+    member.external_attr = kind << 16
+    member.compress_type = how
+    return member
 
 
 EVIL = {
@@ -1245,7 +1328,7 @@ EVIL = {
 def test_what_an_enemy_packed_is_refused(kind, packed, tmp_path):
     change, why = EVIL[kind]
     before = set(tmp_path.rglob("*"))
-    code, line = said("add", rewrite(packed, change))
+    code, line = run_cli("add", rewrite(packed, change))
     assert (code, line.count("\n")) == (1, 1)
     assert why in line
     assert not left()
@@ -1275,10 +1358,10 @@ def test_what_is_no_file_of_pack_is_refused(packed, tmp_path):
     (tmp_path / "half.zip").write_bytes(packed.read_bytes()[:-50])
     (tmp_path / "text.zip").write_text("hello")
     for name in ("half.zip", "text.zip", "not-there.zip"):
-        code, line = said("add", tmp_path / name)
+        code, line = run_cli("add", tmp_path / name)
         assert (code, line.count("\n")) == (1, 1)
         assert name in line
-    assert said("add", tmp_path)[0] == 1
+    assert run_cli("add", tmp_path)[0] == 1
     assert not left()
 
 
@@ -1288,9 +1371,9 @@ def test_a_damaged_bundle_is_not_packed(packed, tmp_path):
     with pytest.raises(BundleError, match="altered or incomplete"):
         zoo.pack(["tiny"], tmp_path / "new.zip")
     assert not (tmp_path / "new.zip").exists()
-    assert said("verify", "tiny")[0] == 1
+    assert run_cli("verify", "tiny")[0] == 1
     (home() / "bundles/tiny/card.json").write_text("{}")
-    code, table = said("list")
+    code, table = run_cli("list")
     assert code == 0
     assert "broken" in table
     assert "mien-s" in table
@@ -1299,7 +1382,7 @@ def test_a_damaged_bundle_is_not_packed(packed, tmp_path):
 def test_a_place_that_cannot_be_packed_to(packed, tmp_path):
     (tmp_path / "file").write_text("in the way")
     zoo.add(packed)
-    code, line = said("pack", "tiny", "--out", tmp_path / "file" / "b.zip")
+    code, line = run_cli("pack", "tiny", "--out", tmp_path / "file" / "b.zip")
     assert (code, line.count("\n")) == (1, 1)
     assert "name another place" in line
 
@@ -1331,7 +1414,7 @@ def test_an_output_order_that_is_not_the_cards_is_refused(packed, tmp_path):
         BundleError, match="the network gives expr, va, features, the card says va, expr, features"
     ):
         zoo.add(twin)
-    assert said("verify", twin)[0] == 1
+    assert run_cli("verify", twin)[0] == 1
     assert not left()
 
 
@@ -1363,12 +1446,19 @@ def test_only_pull_reaches_for_the_network(packed, photo, tmp_path, monkeypatch)
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror/net.onnx").write_bytes(AFFECT)
     commands = [
-        ["list"], ["show", "mt-emotieffnet-b0"], ["show", "mien-s"], ["verify"], ["add", packed], ["verify", "tiny"],
-        ["pack", "tiny", "--out", tmp_path / "b.zip"], ["remove", "tiny"], ["pull", tmp_path / "tiny.json", "--from", tmp_path / "mirror"],
+        ["list"],
+        ["show", "mt-emotieffnet-b0"],
+        ["show", "mien-s"],
+        ["verify"],
+        ["add", packed],
+        ["verify", "tiny"],
+        ["pack", "tiny", "--out", tmp_path / "b.zip"],
+        ["remove", "tiny"],
+        ["pull", tmp_path / "tiny.json", "--from", tmp_path / "mirror"],
         ["pull", tmp_path / "tiny.json"],
-    ]  # fmt: skip
+    ]
     for command in commands:
-        code, line = said(*command)
+        code, line = run_cli(*command)
         assert code == 0, line
     result = CliRunner().invoke(
         app, ["analyze", str(photo), "--bundle", "tiny", "--out", str(tmp_path / "out")]
@@ -1406,17 +1496,52 @@ def test_the_zoo_needs_no_torch():
 @pytest.mark.parametrize(
     "change",
     [
-        {"licence": "MIT"}, {"limits": ["it is small"]}, {"summary": "A network."}, {"not_for": ["anything"]}, {"code_licence": "BSD"},
-        {"network": {"reads": "crops", "pixels": {**PIXELS, "margin": 0.5}, "outputs": TASKS_TOLD}},
-        {"tasks": [{**TASKS_TOLD[0], "columns": list(range(7, -1, -1))}, TASKS_TOLD[1]]},
-        {"tasks": [{**TASKS_TOLD[0], "key": "expr.mine", "names": TASKS_TOLD[0]["names"][::-1]}, TASKS_TOLD[1]]},
-        {"published": [{"metric": "expr accuracy", "value": 0.25, "data": "nothing", "protocol": "a guess", "source": "nowhere"}]},
+        {"licence": "MIT"},
+        {"limits": ["it is small"]},
+        {"summary": "A network."},
+        {"not_for": ["anything"]},
+        {"code_licence": "BSD"},
+        {
+            "network": {
+                "reads": "crops",
+                "pixels": {**PIXELS, "margin": 0.5},
+                "outputs": TASK_ENTRIES,
+            }
+        },
+        {"tasks": [{**TASK_ENTRIES[0], "columns": list(range(7, -1, -1))}, TASK_ENTRIES[1]]},
+        {
+            "tasks": [
+                {**TASK_ENTRIES[0], "key": "expr.mine", "names": TASK_ENTRIES[0]["names"][::-1]},
+                TASK_ENTRIES[1],
+            ]
+        },
+        {
+            "published": [
+                {
+                    "metric": "expr accuracy",
+                    "value": 0.25,
+                    "data": "nothing",
+                    "protocol": "a guess",
+                    "source": "nowhere",
+                }
+            ]
+        },
     ],
-    ids=["licence", "limits", "summary", "not_for", "code_licence", "pixels", "columns", "names", "published"],
-)  # fmt: skip
+    ids=[
+        "licence",
+        "limits",
+        "summary",
+        "not_for",
+        "code_licence",
+        "pixels",
+        "columns",
+        "names",
+        "published",
+    ],
+)
 def test_a_corrected_entry_is_applied(change, shelf, tmp_path):
-    zoo.pull(entry(tmp_path, [told(shelf)], **change))
-    right = entry(tmp_path, [told(shelf)])
+    zoo.pull(entry(tmp_path, [file_entry(shelf)], **change))
+    right = entry(tmp_path, [file_entry(shelf)])
     right.write_text(json.dumps(json.loads(right.read_text()), indent=3, sort_keys=True))
     assert zoo.pull(right).fresh
     card = open_bundle("tiny").card
@@ -1442,7 +1567,7 @@ def test_a_corrected_entry_is_applied(change, shelf, tmp_path):
 
 
 def test_what_was_carried_is_not_taken_for_what_was_pulled(packed, shelf, tmp_path):
-    """A card can say anything, also that it comes from the index; the record of this machine cannot be packed."""
+    """A card can claim to come from the index; the record of this machine cannot be packed."""
     model = network_of(packed)
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "expr.bias")
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, bias.name))
@@ -1453,7 +1578,7 @@ def test_what_was_carried_is_not_taken_for_what_was_pulled(packed, shelf, tmp_pa
         lambda card: card.update(licence="do what you like"),
     )
     carried = zoo.pack([forged], tmp_path / "forged.zip")
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     zoo.add(carried)
     assert zoo.pull(path).fresh
     card = open_bundle("tiny").card
@@ -1467,7 +1592,7 @@ def test_what_was_carried_is_not_taken_for_what_was_pulled(packed, shelf, tmp_pa
 
 
 def test_a_card_altered_after_the_pull_is_pulled_again(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf)])
+    path = entry(tmp_path, [file_entry(shelf)])
     card = zoo.pull(path).bundle / "card.json"
     card.write_text(card.read_text().replace("CC0-1.0", "MIT"))
     assert zoo.pull(path).fresh
@@ -1476,7 +1601,9 @@ def test_a_card_altered_after_the_pull_is_pulled_again(shelf, tmp_path):
 
 def test_what_is_whole_is_only_looked_at(shelf, tmp_path, monkeypatch):
     """As in a home folder that cannot be written to."""
-    path = entry(tmp_path, [told(shelf), told(shelf, b"numbers", "net.pt", role="weights")])
+    path = entry(
+        tmp_path, [file_entry(shelf), file_entry(shelf, b"numbers", "net.pt", role="weights")]
+    )
     zoo.pull(path, weights=True)
 
     def refuse(*_args, **_options):
@@ -1499,7 +1626,7 @@ def test_all_is_on_the_disk_before_it_has_its_name(shelf, tmp_path, monkeypatch)
     monkeypatch.setattr(
         Path, "rename", lambda path, to: named.append({*settled}) or rename(path, to)
     )
-    folder = zoo.pull(entry(tmp_path, [told(shelf)])).bundle
+    folder = zoo.pull(entry(tmp_path, [file_entry(shelf)])).bundle
     assert {path.stat().st_ino for path in (*folder.iterdir(), folder)} <= named[-1]
     assert {
         path.stat().st_ino for path in (folder.parent, *(home() / "pulled").iterdir())
@@ -1512,7 +1639,10 @@ def test_a_file_for_training_that_is_whole_is_not_written_again(shelf, tmp_path,
     net = torch.nn.Linear(2, 3)
     monkeypatch.setattr(published, "_transplanted", lambda *_: net)
     path = entry(
-        tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[]
+        tmp_path,
+        [file_entry(shelf, b"numbers", "start.pt", role="weights")],
+        network=None,
+        published=[],
     )
     zoo.pull(path)
     start = published.start_file(path)
@@ -1527,71 +1657,72 @@ def test_a_file_for_training_that_is_whole_is_not_written_again(shelf, tmp_path,
 def test_weights_by_an_entry_of_ones_own_are_known_by_name(shelf, tmp_path):
     path = entry(
         tmp_path,
-        [told(shelf, b"numbers", "start.pt", role="weights")],
+        [file_entry(shelf, b"numbers", "start.pt", role="weights")],
         name="mine",
         network=None,
         published=[],
     )
-    found = zoo.pull(path).weights
+    weights = zoo.pull(path).weights
     path.unlink()
-    assert zoo.weights("mine") == found
-    code, lines = said("verify")
+    assert zoo.weights("mine") == weights
+    code, lines = run_cli("verify")
     assert code == 0
     assert "mine: verified" in lines
     assert [
-        line.split("\t") for line in said("list")[1].splitlines() if line.startswith("mine\t")
+        line.split("\t") for line in run_cli("list")[1].splitlines() if line.startswith("mine\t")
     ] == [["mine", "installed", "< 0", "weights to train from", "CC0-1.0"]]
-    code, page = said("show", "mine")
+    code, page = run_cli("show", "mine")
     assert code == 0
-    assert f"Here: `{found.parent}`" in page
+    assert f"Here: `{weights.parent}`" in page
     assert "Not on this machine" not in page
     assert not zoo.pull("mine").fresh
-    found.write_bytes(b"altered")
-    code, line = said("verify", "mine")
+    weights.write_bytes(b"altered")
+    code, line = run_cli("verify", "mine")
     assert code == 1
     assert "get them with: mien bundles pull mine" in line
     assert zoo.pull("mine").fresh
-    (found.parent / ".entry.json").write_text("{")
-    assert "mine\tinstalled\t\tbroken" in said("list")[1]
-    assert said("verify")[0] == 1
+    (weights.parent / ".entry.json").write_text("{")
+    assert "mine\tinstalled\t\tbroken" in run_cli("list")[1]
+    assert run_cli("verify")[0] == 1
     zoo.remove("mine")
-    assert "mine\t" not in said("list")[1]
+    assert "mine\t" not in run_cli("list")[1]
 
 
 @pytest.mark.parametrize("change", ["gone", "reworded"])
 def test_weights_with_the_right_hash_stay_whatever_tells_of_them(change, shelf, tmp_path):
-    files = [told(shelf, b"numbers", "start.pt", role="weights")]
-    found = zoo.pull(entry(tmp_path, files, network=None, published=[]))
-    kept = found.weights.with_name(".entry.json")
+    files = [file_entry(shelf, b"numbers", "start.pt", role="weights")]
+    pulled = zoo.pull(entry(tmp_path, files, network=None, published=[]))
+    kept = pulled.weights.with_name(".entry.json")
     if change == "gone":
         kept.unlink()
     path = entry(tmp_path, files, network=None, published=[], licence="MIT")
     again = zoo.pull(path, source=tmp_path / "nowhere")
-    assert (again.weights, again.fresh) == (found.weights, False)
-    assert zoo.weights("tiny") == found.weights
+    assert (again.weights, again.fresh) == (pulled.weights, False)
+    assert zoo.weights("tiny") == pulled.weights
     assert json.loads(kept.read_text())["licence"] == "MIT"
 
 
 def test_weights_without_their_entry_are_told_how_to_get_it(shelf, tmp_path):
     path = entry(
-        tmp_path, [told(shelf, b"numbers", "start.pt", role="weights")], network=None, published=[]
+        tmp_path,
+        [file_entry(shelf, b"numbers", "start.pt", role="weights")],
+        network=None,
+        published=[],
     )
     zoo.pull(path).weights.with_name(".entry.json").unlink()
-    code, line = said("verify", "tiny")
+    code, line = run_cli("verify", "tiny")
     assert (code, line.count("\n")) == (1, 1)
+    assert "weights without their entry, which holds their hash; pull by it again: " in line
     assert (
-        "weights without their entry, which holds their hash; pull by it again: mien bundles pull ENTRY.json"
-        in line
-    )
-    assert (
-        "tiny\tinstalled\t\twithout its entry: mien bundles pull ENTRY.json\t\n" in said("list")[1]
+        "tiny\tinstalled\t\twithout its entry: mien bundles pull ENTRY.json\t\n"
+        in run_cli("list")[1]
     )
     with pytest.raises(UnknownNameError):
         zoo.weights("tny")
 
 
 def test_removed_is_removed_also_after_a_power_cut(shelf, tmp_path):
-    folder = zoo.pull(entry(tmp_path, [told(shelf)])).bundle
+    folder = zoo.pull(entry(tmp_path, [file_entry(shelf)])).bundle
     shutil.copytree(folder, folder.with_name(".tiny.old"))
     zoo.remove("tiny")
     with pytest.raises(UnknownNameError):
@@ -1600,15 +1731,17 @@ def test_removed_is_removed_also_after_a_power_cut(shelf, tmp_path):
 
 
 def test_weights_beside_a_bundle_are_verified_too(shelf, tmp_path):
-    path = entry(tmp_path, [told(shelf), told(shelf, b"numbers", "net.pt", role="weights")])
+    path = entry(
+        tmp_path, [file_entry(shelf), file_entry(shelf, b"numbers", "net.pt", role="weights")]
+    )
     zoo.pull(path, weights=True).weights.write_bytes(b"altered")
-    code, line = said("verify", "tiny")
+    code, line = run_cli("verify", "tiny")
     assert code == 1
     assert "the weights of tiny are not whole" in line
 
 
 def test_what_comes_with_mien_is_not_pulled(shelf):
-    code, line = said("pull", "mien-s")
+    code, line = run_cli("pull", "mien-s")
     assert (code, line) == (1, "mien: mien-s comes with mien; nothing is to be pulled\n")
 
 
@@ -1617,11 +1750,13 @@ def test_a_bundle_that_cannot_be_run_is_called_by_its_name(packed, tmp_path):
         "size": lambda card: card["pixels"].update(size=16),
         "width": lambda card: card.update(features=7),
     }.items():
-        with pytest.raises(BundleError, match=r"^tiny: the network (does not take|gives)") as found:
+        with pytest.raises(
+            BundleError, match=r"^tiny: the network (does not take|gives)"
+        ) as raised:
             zoo.add(
                 bundle_of(tmp_path / name, packed, network_of(packed).SerializeToString(), change)
             )
-        assert ".part" not in str(found.value)
+        assert ".part" not in str(raised.value)
 
 
 @pytest.mark.parametrize("meanwhile", ["pulled", "removed"])
@@ -1688,7 +1823,7 @@ def test_who_waits_says_so(work, packed, shelf, tmp_path):
 
 def test_in_a_pipe_a_bundle_is_a_line_and_nothing_is_cut(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
-    rows = [line.split("\t") for line in said("list")[1].splitlines()]
+    rows = [line.split("\t") for line in run_cli("list")[1].splitlines()]
     assert {len(row) for row in rows} == {5}
     assert [row[0] for row in rows] == [*embedded(), *zoo.entries()]
     assert {row[0]: row[4] for row in rows}["mt-mobilevit"] == zoo.entry("mt-mobilevit").licence
@@ -1702,7 +1837,7 @@ def test_in_a_narrow_terminal_names_stay_whole_and_all_is_told(width, monkeypatc
         "out",
         Console(file=screen, force_terminal=True, color_system=None, width=width),
     )
-    assert said("list")[0] == 0
+    assert run_cli("list")[0] == 0
     lines = screen.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     names = [line.split()[0] for line in lines if not line.startswith(" ")]
@@ -1719,9 +1854,9 @@ def test_in_a_narrow_terminal_names_stay_whole_and_all_is_told(width, monkeypatc
 
 
 def test_a_size_that_nobody_knows_is_told_as_such():
-    page = said("show", "mt-emotieffnet-b0")[1]
+    page = run_cli("show", "mt-emotieffnet-b0")[1]
     assert "not known, below 64 MB; the hash pins the content, and so its size" in page
-    assert f"{zoo.entry('yunet').files[0].size} bytes" in said("show", "yunet")[1]
+    assert f"{zoo.entry('yunet').files[0].size} bytes" in run_cli("show", "yunet")[1]
 
 
 # what is no bundle at all
@@ -1758,7 +1893,7 @@ def test_a_name_that_is_no_text_is_refused_in_one_line(packed):
     header[9] |= 0x08  # the name is UTF-8, it says
     header[46] = 0xFF
     packed.write_bytes(content[:place] + header)
-    code, line = said("add", packed)
+    code, line = run_cli("add", packed)
     assert (code, line.count("\n")) == (1, 1)
     assert line.startswith(f"mien: {packed}: no file of `mien bundles pack`, or damaged: ")
 
@@ -1777,7 +1912,7 @@ def test_what_is_nested_without_end_is_refused(packed, tmp_path):
         ],
     )
     for command, file in (("pull", tmp_path / "deep.json"), ("add", packed)):
-        code, line = said(command, file)
+        code, line = run_cli(command, file)
         assert (code, line.count("\n")) == (1, 1)
         assert str(file) in line
         assert "recursion limit" in line
@@ -1801,7 +1936,7 @@ def test_nobody_waits_for_what_is_no_file(packed, tmp_path):
         (folder, "no regular file"),
         (endless, "no regular file"),
     ):
-        code, line = said("add", path)
+        code, line = run_cli("add", path)
         assert (code, line.count("\n")) == (1, 1)
         assert why in line
 
@@ -1812,7 +1947,7 @@ def test_a_file_too_large_for_a_bundle_is_not_read(file, packed, tmp_path, monke
         tmp_path / "folder", packed, network_of(packed).SerializeToString(), lambda _: None
     )
     monkeypatch.setitem(MOST_BYTES, file, (folder / file).stat().st_size - 1)
-    code, line = said("add", folder)
+    code, line = run_cli("add", folder)
     assert (code, line.count("\n")) == (1, 1)
     assert f"{folder / file}: " in line
     assert "more than it can have" in line

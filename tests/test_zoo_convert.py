@@ -1,4 +1,7 @@
-"""Published networks become bundles' networks, and their .pt files weights to train on from: the same numbers, or a clear line."""
+"""Published networks become bundles' networks, and their .pt files weights to start training from.
+
+They give the same numbers, or a clear error.
+"""
 
 import numpy as np
 import onnx
@@ -65,7 +68,7 @@ def outputs(content: bytes) -> dict[str, tuple[str, int]]:
     }
 
 
-# -- ONNX files ------------------------------------------------------------------------------------------------------------
+# -- ONNX files ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -164,9 +167,12 @@ def graph(
         *last,
     ]
     made = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(out, TensorProto.FLOAT, ("n", "k"))], [numpy_helper.from_array(a, n) for n, a in arrays.items()],
-    )  # fmt: skip
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(out, TensorProto.FLOAT, ("n", "k"))],
+        [numpy_helper.from_array(a, n) for n, a in arrays.items()],
+    )
     return helper.make_model(
         made,
         opset_imports=[helper.make_opsetid("", 13), *more.pop("opsets", [])],
@@ -183,18 +189,42 @@ ONLY_VA = [(VA, [0, 1])]
 @pytest.mark.parametrize(
     ("last", "arrays", "expected"),
     [
-        ([helper.make_node("Gemm", ["pooled", "w", "b"], ["y"], transB=1)], {"w": W, "b": B}, lambda x: x @ W.T + B),
+        (
+            [helper.make_node("Gemm", ["pooled", "w", "b"], ["y"], transB=1)],
+            {"w": W, "b": B},
+            lambda x: x @ W.T + B,
+        ),
         ([helper.make_node("Gemm", ["pooled", "w"], ["y"], transB=1)], {"w": W}, lambda x: x @ W.T),
-        ([helper.make_node("Gemm", ["pooled", "w", "b"], ["y"], alpha=2.0, beta=0.5)], {"w": W.T.copy(), "b": B},
-         lambda x: 2 * x @ W.T + B / 2),
-        ([helper.make_node("MatMul", ["pooled", "w"], ["xw"]), helper.make_node("Add", ["b", "xw"], ["y"])], {"w": W.T.copy(), "b": B},
-         lambda x: x @ W.T + B),
-        ([helper.make_node("MatMul", ["pooled", "w"], ["y"])], {"w": W.T.copy()}, lambda x: x @ W.T),
-        ([helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(W)), helper.make_node("Identity", ["w"], ["v"]),
-          helper.make_node("Gemm", ["pooled", "v", "b"], ["y"], transB=1)], {"b": B}, lambda x: x @ W.T + B),
+        (
+            [helper.make_node("Gemm", ["pooled", "w", "b"], ["y"], alpha=2.0, beta=0.5)],
+            {"w": W.T.copy(), "b": B},
+            lambda x: 2 * x @ W.T + B / 2,
+        ),
+        (
+            [
+                helper.make_node("MatMul", ["pooled", "w"], ["xw"]),
+                helper.make_node("Add", ["b", "xw"], ["y"]),
+            ],
+            {"w": W.T.copy(), "b": B},
+            lambda x: x @ W.T + B,
+        ),
+        (
+            [helper.make_node("MatMul", ["pooled", "w"], ["y"])],
+            {"w": W.T.copy()},
+            lambda x: x @ W.T,
+        ),
+        (
+            [
+                helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(W)),
+                helper.make_node("Identity", ["w"], ["v"]),
+                helper.make_node("Gemm", ["pooled", "v", "b"], ["y"], transB=1),
+            ],
+            {"b": B},
+            lambda x: x @ W.T + B,
+        ),
     ],
     ids=["gemm", "no-bias", "scaled", "matmul-add", "matmul", "constant"],
-)  # fmt: skip
+)
 def test_a_linear_layer_in_each_of_its_forms(last, arrays, expected):
     images = noise(8)
     va, features = open_engine(
@@ -274,22 +304,41 @@ REFUSED = {
     "empty": (lambda: b"", "is no ONNX file"),
     "cut off": (lambda: bytes_of(GEMM, LAST)[:-40], "is no ONNX file"),
     "softmax": (lambda: bytes_of(SOFT, LAST), "ends in Softmax, not in a linear layer"),
-    "no linear layer": (lambda: bytes_of([helper.make_node("Relu", ["pooled"], ["y"])], {}), "ends in Relu, not in a linear layer"),
-    "an add alone": (lambda: bytes_of([helper.make_node("Add", ["pooled", "b"], ["y"])], {"b": W[0]}), "ends in Add, not in a linear"),
+    "no linear layer": (
+        lambda: bytes_of([helper.make_node("Relu", ["pooled"], ["y"])], {}),
+        "ends in Relu, not in a linear layer",
+    ),
+    "an add alone": (
+        lambda: bytes_of([helper.make_node("Add", ["pooled", "b"], ["y"])], {"b": W[0]}),
+        "ends in Add, not in a linear",
+    ),
     "weights made": (
-        lambda: bytes_of([helper.make_node("Relu", ["v"], ["w"]), *GEMM], {"v": W, "b": B}), "ends in Gemm, not in a linear layer"
+        lambda: bytes_of([helper.make_node("Relu", ["v"], ["w"]), *GEMM], {"v": W, "b": B}),
+        "ends in Gemm, not in a linear layer",
     ),
     "several outputs": (two_outputs, "has 2 outputs"),
     "weights elsewhere": (external, "reads other files, which hold its weights"),
     "constants elsewhere": (external_constant, "reads other files, which hold its weights"),
     "custom operations": (custom, "uses operations beyond the standard ones (of com.evil)"),
     "branches": (branch, "holds functions, branches or loops"),
-    "no such operation": (lambda: bytes_of([helper.make_node("Evil", ["pooled"], ["y"])], {}), "is not valid ONNX"),
-    "grey": (lambda: bytes_of(GEMM, {"w": W[:, :1].copy(), "b": B}, shape=("n", 1, 8, 8)), "does not read colour pictures"),
+    "no such operation": (
+        lambda: bytes_of([helper.make_node("Evil", ["pooled"], ["y"])], {}),
+        "is not valid ONNX",
+    ),
+    "grey": (
+        lambda: bytes_of(GEMM, {"w": W[:, :1].copy(), "b": B}, shape=("n", 1, 8, 8)),
+        "does not read colour pictures",
+    ),
     "no square": (lambda: bytes_of(GEMM, LAST, shape=("n", 3, 8, 9)), "reads pictures of 9x8 px"),
-    "open size": (lambda: bytes_of(GEMM, LAST, shape=("n", 3, "h", "w")), "reads pictures of anyxany px"),
-    "wrong widths": (lambda: bytes_of(GEMM, {"w": W[:, :2].copy(), "b": B}), "does not take (1, 3, 8, 8)"),
-}  # fmt: skip
+    "open size": (
+        lambda: bytes_of(GEMM, LAST, shape=("n", 3, "h", "w")),
+        "reads pictures of anyxany px",
+    ),
+    "wrong widths": (
+        lambda: bytes_of(GEMM, {"w": W[:, :2].copy(), "b": B}),
+        "does not take (1, 3, 8, 8)",
+    ),
+}
 ENDINGS = (
     "only ONNX files with one output that a linear layer gives can be split",
     "do not use it",
@@ -322,22 +371,45 @@ def test_random_changes_end_in_a_clear_line_or_in_a_network():
     assert not [line for line in lines if "\n" in line]
 
 
-# What an enemy would build: the nodes between the mean and the last layer, which has to read `x`, and constants.
+# What an attacker would build: the nodes between the mean and the last layer, which has to read
+# `x`, and constants.
 EXPANDED = helper.make_node("Expand", ["pooled", "n"], ["x"])
 HUGE = {
-    "a constant": ([helper.make_node("ConstantOfShape", ["n"], ["x"])], {"n": np.array([2_000_000_000])}),
-    "a range": ([helper.make_node("Range", ["zero", "n", "one"], ["x"])], {"n": np.array(2**40), "zero": np.array(0), "one": np.array(1)}),
+    "a constant": (
+        [helper.make_node("ConstantOfShape", ["n"], ["x"])],
+        {"n": np.array([2_000_000_000])},
+    ),
+    "a range": (
+        [helper.make_node("Range", ["zero", "n", "one"], ["x"])],
+        {"n": np.array(2**40), "zero": np.array(0), "one": np.array(1)},
+    ),
     "copies": ([helper.make_node("Tile", ["pooled", "n"], ["x"])], {"n": np.array([2**20, 2**20])}),
     "a larger shape": ([EXPANDED], {"n": np.array([2**40, 3])}),
-    "a shape that is worked out": ([helper.make_node("Mul", ["m", "m"], ["n"]), EXPANDED], {"m": np.array([2**20, 1])}),
+    "a shape that is worked out": (
+        [helper.make_node("Mul", ["m", "m"], ["n"]), EXPANDED],
+        {"m": np.array([2**20, 1])},
+    ),
     "chance": ([helper.make_node("RandomNormal", [], ["x"], shape=[2**20, 2**20])], {}),
-    "padding": ([helper.make_node("Pad", ["pooled", "n"], ["x"])], {"n": np.array([0, 0, 0, 2**40])}),
-    "twice as much, again and again": ([helper.make_node("Concat", [f"c{i}"] * 2, [f"c{i + 1}"], axis=0) for i in range(40)],
-                                       {"c0": np.zeros(2)}),
-    "shapes that grow": ([helper.make_node("Shape", ["pooled"], ["c0"]),
-                          *(helper.make_node("Concat", [f"c{i}"] * 2, [f"c{i + 1}"], axis=0) for i in range(40))], {}),
-    "much in many steps": ([helper.make_node("Expand", ["pooled", "n"], [f"x{i}"]) for i in range(40)], {"n": np.array([2**24, 1])}),
-}  # fmt: skip
+    "padding": (
+        [helper.make_node("Pad", ["pooled", "n"], ["x"])],
+        {"n": np.array([0, 0, 0, 2**40])},
+    ),
+    "twice as much, again and again": (
+        [helper.make_node("Concat", [f"c{i}"] * 2, [f"c{i + 1}"], axis=0) for i in range(40)],
+        {"c0": np.zeros(2)},
+    ),
+    "shapes that grow": (
+        [
+            helper.make_node("Shape", ["pooled"], ["c0"]),
+            *(helper.make_node("Concat", [f"c{i}"] * 2, [f"c{i + 1}"], axis=0) for i in range(40)),
+        ],
+        {},
+    ),
+    "much in many steps": (
+        [helper.make_node("Expand", ["pooled", "n"], [f"x{i}"]) for i in range(40)],
+        {"n": np.array([2**24, 1])},
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", HUGE)
@@ -366,9 +438,11 @@ def loop() -> onnx.ModelProto:
     state = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("on", "still")]
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("v", "w2")]
     body = helper.make_graph(
-        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Sin", ["v"], ["w2"])], "body",
-        [helper.make_tensor_value_info("i", TensorProto.INT64, []), state[0], value[0]], [state[1], value[1]],
-    )  # fmt: skip
+        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Sin", ["v"], ["w2"])],
+        "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []), state[0], value[0]],
+        [state[1], value[1]],
+    )
     node = helper.make_node("Loop", ["turns", "yes", "pooled"], ["y"], body=body)
     return graph([node], {"turns": np.array(2**62), "yes": np.array(True)})
 
@@ -440,7 +514,7 @@ def test_what_comes_with_mien_passes(name):
 
 
 def test_an_entry_of_the_index_keeps_the_order_of_labels():
-    told = {
+    facts = {
         "key": "va",
         "kind": "scalar",
         "low": -1.0,
@@ -448,11 +522,11 @@ def test_an_entry_of_the_index_keeps_the_order_of_labels():
         "supervised_by": "x",
         "columns": (0, 1),
     }
-    assert Output(**told, names=VA.names).task == VA
+    assert Output(**facts, names=VA.names).task == VA
     with pytest.raises(
         ValidationError, match="names: va has valence, arousal, not arousal, valence"
     ):
-        Output(**told, names=VA.names[::-1])
+        Output(**facts, names=VA.names[::-1])
 
 
 def test_the_size_is_asked_for_and_checked():
@@ -478,7 +552,7 @@ def test_columns_that_do_not_fit(columns):
         split(bytes_of(GEMM, LAST), [(VA, [0, 1]), (VA, [1, 0])])
 
 
-# -- .pt files -------------------------------------------------------------------------------------------------------------
+# -- .pt files -------------------------------------------------------------------------------------
 
 ARCHITECTURES = {
     "b0": "tf_efficientnet_b0",
@@ -500,8 +574,8 @@ def test_a_pt_file_becomes_a_network_to_train_on(form, whole, tmp_path):
     images = torch.from_numpy(noise(size))
     with torch.no_grad():
         expected = net(images).numpy()
-        found = torch.cat(lifted(images), dim=1).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+        outputs = torch.cat(lifted(images), dim=1).numpy()
+    np.testing.assert_allclose(outputs, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
     assert parity(lifted, split(onnx_bytes(net, size), tasks), size) < 1e-4
 
     save(lifted, tmp_path / "net.safetensors")
@@ -605,7 +679,8 @@ def test_counters_of_batch_norm_may_be_missing_and_nothing_else():
         (
             "mobilefacenet",
             {},
-            "do not fit mobilefacenet: missing: trunk.0.0.weight, trunk.0.1.weight, trunk.0.1.bias and ",
+            "do not fit mobilefacenet: missing: trunk.0.0.weight, trunk.0.1.weight, "
+            "trunk.0.1.bias and ",
         ),
     ],
 )
@@ -692,7 +767,7 @@ def test_another_networks_onnx_file_is_noticed():
 
 
 def test_a_padded_otherwise_network_is_noticed():
-    """The same tensors fit efficientnet_b0, which pads and normalises otherwise; only the comparison tells."""
+    """The same tensors fit efficientnet_b0, which pads and normalises in another way."""
     lifted = transplant(b0(), "efficientnet_b0", EIGHT)
     assert isinstance(lifted.backbone.conv_stem, nn.Conv2d)
     with pytest.raises(BundleError, match="differ by"):

@@ -1,4 +1,4 @@
-"""Files of torch.save are read right, and whatever else a pickle may ask for is refused by name and never run."""
+"""Files of torch.save are read right; what else a pickle may ask for is refused and never run."""
 
 import struct
 import sys
@@ -61,7 +61,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-# -- good files ------------------------------------------------------------------------------------------------------------
+# -- good files ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -72,21 +72,21 @@ def refusal(path: Path) -> str:
 )
 def test_a_whole_pickled_network_gives_its_state_dict(make, legacy, tmp_path):
     net = make()
-    found = tensors(read_pt(pt_file(net, tmp_path / "net.pt", legacy=legacy)))
+    content = tensors(read_pt(pt_file(net, tmp_path / "net.pt", legacy=legacy)))
     expected = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
-    assert list(found) == list(expected)
+    assert list(content) == list(expected)
     for name, tensor in expected.items():
-        assert found[name].dtype == tensor.dtype
-        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+        assert content[name].dtype == tensor.dtype
+        np.testing.assert_array_equal(content[name], tensor, err_msg=name)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_state_dict_reads_as_torch_reads_it(legacy, tmp_path):
     path = pt_file(network(size=64), tmp_path / "state.pt", whole=False, legacy=legacy)
     expected = torch.load(path, weights_only=True)
-    found = tensors(read_pt(path))
-    assert list(found) == list(expected)
-    assert all(np.array_equal(found[name], tensor.numpy()) for name, tensor in expected.items())
+    content = tensors(read_pt(path))
+    assert list(content) == list(expected)
+    assert all(np.array_equal(content[name], tensor.numpy()) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_a_state_dict_reads_as_torch_reads_it(legacy, tmp_path):
 def test_kinds_of_numbers(dtype, tmp_path):
     tensor = (torch.arange(-6, 6) * 1.37).to(dtype).reshape(3, 4)
     torch.save({"t": tensor, "flags": tensor > 0}, tmp_path / "t.pt")
-    found = tensors(read_pt(tmp_path / "t.pt"))
+    content = tensors(read_pt(tmp_path / "t.pt"))
     expected = tensor.float().numpy() if dtype == torch.bfloat16 else tensor.numpy()
-    assert found["t"].dtype == expected.dtype
-    np.testing.assert_array_equal(found["t"], expected)
-    np.testing.assert_array_equal(found["flags"], expected > 0)
+    assert content["t"].dtype == expected.dtype
+    np.testing.assert_array_equal(content["t"], expected)
+    np.testing.assert_array_equal(content["flags"], expected > 0)
 
 
 def test_strides_offsets_and_shared_storages(tmp_path):
@@ -124,13 +124,13 @@ def test_strides_offsets_and_shared_storages(tmp_path):
     }
     last = nn.Parameter(torch.randn(8, 3, 3, 3).to(memory_format=torch.channels_last))
     torch.save({**views, "last_channels": last}, tmp_path / "t.pt")
-    found = tensors(read_pt(tmp_path / "t.pt"))
+    content = tensors(read_pt(tmp_path / "t.pt"))
     for name, tensor in views.items():
-        np.testing.assert_array_equal(found[name], tensor.numpy())
-    np.testing.assert_array_equal(found["last_channels"], last.detach().numpy())
-    assert np.shares_memory(found["whole"], found["turned"])
+        np.testing.assert_array_equal(content[name], tensor.numpy())
+    np.testing.assert_array_equal(content["last_channels"], last.detach().numpy())
+    assert np.shares_memory(content["whole"], content["turned"])
     with pytest.raises(ValueError, match="read-only"):
-        found["whole"][0] = 1
+        content["whole"][0] = 1
 
 
 class Odd(nn.Module):
@@ -159,14 +159,14 @@ class Odd(nn.Module):
 def test_parameters_buffers_and_shared_modules_are_named_as_torch_names_them(tmp_path):
     net = Odd()
     torch.save(net, tmp_path / "odd.pt")
-    found = read_pt(tmp_path / "odd.pt")
-    assert isinstance(found, Record)
-    assert found.name == f"{Odd.__module__}.Odd"
-    assert found.state["act"] == Name("torch.nn.functional.silu") or isinstance(
-        found.state["act"], Name
+    content = read_pt(tmp_path / "odd.pt")
+    assert isinstance(content, Record)
+    assert content.name == f"{Odd.__module__}.Odd"
+    assert content.state["act"] == Name("torch.nn.functional.silu") or isinstance(
+        content.state["act"], Name
     )
-    assert found.state["settings"]["where"].args == ("cpu",)
-    named = tensors(found)
+    assert content.state["settings"]["where"].args == ("cpu",)
+    named = tensors(content)
     assert list(named) == list(net.state_dict())
     assert all(
         np.array_equal(named[name], tensor.numpy()) for name, tensor in net.state_dict().items()
@@ -179,7 +179,7 @@ def test_nothing_is_imported(tmp_path):
     assert "antigravity2" not in sys.modules
 
 
-# -- files that ask for more -----------------------------------------------------------------------------------------------
+# -- files that ask for more -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -330,18 +330,21 @@ def test_in_the_older_format_too(marker, tmp_path):
 def test_a_class_of_the_files_own_stays_a_record(marker, tmp_path):
     """Where a real loader would make the object and call its `__setstate__`."""
     state = b"}" + text("path") + text(str(marker)) + b"s"
-    found = read_pt(
+    content = read_pt(
         zipped(
             tmp_path / "own.pt",
             b"\x80\x02cmobilefacenet\nTouches\n" + text(str(marker)) + b"\x85\x81" + state + b"b.",
         )
     )
-    assert (type(found), found.name, found.args, found.state) == (
-        Record, "mobilefacenet.Touches", (str(marker),), {"path": str(marker)}
-    )  # fmt: skip
+    assert (type(content), content.name, content.args, content.state) == (
+        Record,
+        "mobilefacenet.Touches",
+        (str(marker),),
+        {"path": str(marker)},
+    )
 
 
-# -- tensors that lie ------------------------------------------------------------------------------------------------------
+# -- tensors that lie ------------------------------------------------------------------------------
 
 
 def tensor(
@@ -372,10 +375,10 @@ SIX = np.arange(6, dtype="<f4").tobytes()
 
 
 def test_our_own_program_of_a_tensor_is_good(tmp_path):
-    found = tensors(
+    content = tensors(
         read_pt(zipped(tmp_path / "t.pt", tensor((2, 2), (3, 1), offset=1), {"0": SIX}))
     )
-    np.testing.assert_array_equal(found["t"], [[1, 2], [4, 5]])
+    np.testing.assert_array_equal(content["t"], [[1, 2], [4, 5]])
 
 
 def test_a_file_from_a_graphics_card_reads_anywhere(tmp_path):
@@ -420,7 +423,7 @@ def test_a_tensor_that_is_not_what_the_file_holds(program, why, tmp_path):
     assert why in refusal(zipped(tmp_path / "t.pt", program, {"0": SIX}))
 
 
-# -- bombs -----------------------------------------------------------------------------------------------------------------
+# -- bombs -----------------------------------------------------------------------------------------
 
 
 def test_compressed_and_overlapping_archives(tmp_path):
@@ -540,16 +543,32 @@ TENSOR = tensor((6,), (1,))[3 + len(text("t")) : -3]
     [
         LIST + b"cbuiltins\nset\nq\x010" + b"h\x01h\x00\x85R0" * 20 + b"N.",
         LIST + b"cbuiltins\nfrozenset\nq\x010" + b"h\x01h\x00\x85R0" * 20 + b"N.",
-        b"](" + b"NN\x86" * 3000 + b"eq\x000ccollections\nOrderedDict\nq\x010" + b"h\x01h\x00\x85R0" * 20 + b"N.",
-        b"(" + b"N" * 3000 + b"tq\x000}NNsq\x010ctorch.nn\nLinear\nq\x020" + b"h\x02h\x00h\x01\x920" * 20 + b"N.",
+        b"]("
+        + b"NN\x86" * 3000
+        + b"eq\x000ccollections\nOrderedDict\nq\x010"
+        + b"h\x01h\x00\x85R0" * 20
+        + b"N.",
+        b"("
+        + b"N" * 3000
+        + b"tq\x000}NNsq\x010ctorch.nn\nLinear\nq\x020"
+        + b"h\x02h\x00h\x01\x920" * 20
+        + b"N.",
         b"}(" + b"".join(b"M" + struct.pack("<H", i) + b"N" for i in range(1000)) + b"u.",
         b"\x8f(" + b"".join(b"G" + struct.pack(">d", i) for i in range(1000)) + b"\x90.",
         TENSOR.replace(b"\n(", b"\nq\x000(", 1) + b"q\x010" + b"h\x00h\x01R0" * 1000 + b"N.",
     ],
-    ids=["set", "frozenset", "OrderedDict", "newobj-ex", "numbers in a dict", "numbers in a set", "tensors"],
-)  # fmt: skip
+    ids=[
+        "set",
+        "frozenset",
+        "OrderedDict",
+        "newobj-ex",
+        "numbers in a dict",
+        "numbers in a set",
+        "tensors",
+    ],
+)
 def test_what_takes_long_counts_for_more_than_a_step(program, monkeypatch, tmp_path):
-    """Twenty copies of 3,000 items each, a thousand numbers whose hashes could collide, and a thousand tensors, in a few steps."""
+    """Copies of many items, numbers whose hashes could collide, and tensors, in a few steps."""
     monkeypatch.setattr("mien.zoo.pickle_machine._MOST_STEPS", 20_000)
     assert "more than 20,000 steps" in refusal(
         zipped(tmp_path / "x.pt", b"\x80\x04" + program, {"0": SIX})
@@ -628,7 +647,7 @@ def test_a_file_too_large_for_the_machine(kind, why, legacy, monkeypatch, tmp_pa
     assert why in refusal(pt_file(nn.Linear(2, 2), tmp_path / "x.pt", legacy=legacy))
 
 
-# -- damaged files, and other files ----------------------------------------------------------------------------------------
+# -- damaged files, and other files ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -669,11 +688,11 @@ def test_random_changes_end_in_a_clear_line_or_in_tensors(tmp_path):
         for place in made.integers(len(changed), size=made.integers(1, 4)):
             changed[place] = made.integers(256)
         try:
-            found = tensors(read_pt(zipped(tmp_path / "changed.pt", bytes(changed), storages)))
+            content = tensors(read_pt(zipped(tmp_path / "changed.pt", bytes(changed), storages)))
         except BundleError as error:
             lines.append(str(error))
         else:
-            assert all(isinstance(one, np.ndarray) for one in found.values())
+            assert all(isinstance(value, np.ndarray) for value in content.values())
     assert len(lines) > 200
     assert not [line for line in lines if "\n" in line]
 
@@ -686,27 +705,28 @@ def test_random_changes_of_the_whole_file_too(legacy, tmp_path):
         tmp_path / "net.pt",
         legacy=legacy,
     )
-    content, made = path.read_bytes(), np.random.default_rng(1)
+    original = path.read_bytes()
+    random = np.random.default_rng(1)
     lines: list[str] = []
     for turn in range(200):
-        changed = bytearray(content)
-        start, end = sorted(made.integers(len(content), size=2))
+        changed = bytearray(original)
+        start, end = sorted(random.integers(len(original), size=2))
         if turn % 8 == 0:
             del changed[start : start + (end - start) // 8]
         elif turn % 8 == 1:
-            changed[start:start] = content[start:end]
+            changed[start:start] = original[start:end]
         else:
-            for place in made.integers(
-                len(content) - 1000 if turn % 2 else 0, len(content), size=made.integers(1, 5)
+            for place in random.integers(
+                len(original) - 1000 if turn % 2 else 0, len(original), size=random.integers(1, 5)
             ):
-                changed[place] = made.choice([0, 255, made.integers(256)])
+                changed[place] = random.choice([0, 255, random.integers(256)])
         path.write_bytes(changed)
         try:
-            found = tensors(read_pt(path))
+            content = tensors(read_pt(path))
         except BundleError as error:
             lines.append(str(error))
         else:
-            assert all(isinstance(one, np.ndarray) for one in found.values())
+            assert all(isinstance(value, np.ndarray) for value in content.values())
     assert len(lines) > 50
     assert not [line for line in lines if "\n" in line]
 
@@ -728,9 +748,19 @@ def test_an_altered_tensor_is_noticed(tmp_path):
 
 @pytest.mark.parametrize(
     "program",
-    [b"", b"\x80\x02.", b"\x80\x02NN.", b"0.", b"\x80\x02h\x05.", b"\xff", b"\x80\x02R.", b"\x80\x02e.",
-     b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.", b"\x80\x02(N"],
-)  # fmt: skip
+    [
+        b"",
+        b"\x80\x02.",
+        b"\x80\x02NN.",
+        b"0.",
+        b"\x80\x02h\x05.",
+        b"\xff",
+        b"\x80\x02R.",
+        b"\x80\x02e.",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
+        b"\x80\x02(N",
+    ],
+)
 def test_a_program_that_makes_no_sense(program, tmp_path):
     assert "damaged or cut off" in refusal(zipped(tmp_path / "x.pt", program))
 

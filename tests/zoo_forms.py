@@ -1,7 +1,8 @@
-"""Networks with random weights in the form that HSEmotion / EmotiEffLib publish theirs: an ONNX file and a .pt file.
+"""Random networks in the form in which HSEmotion and EmotiEffLib publish theirs: ONNX and .pt.
 
-Architectures and last layers as they are known: `tf_efficientnet_b0` and `_b2` whose `classifier` is a Sequential with one Linear
-(expressions only) or a plain Linear (with valence and arousal), `mobilevit_s` with `head.fc`, InsightFace's MobileFaceNet with `fc`.
+Architectures and last layers as they are known: `tf_efficientnet_b0` and `_b2` whose `classifier`
+is a Sequential with one Linear (expressions only) or a plain Linear (with valence and arousal),
+`mobilevit_s` with `head.fc`, InsightFace's MobileFaceNet with `fc`.
 """
 
 import functools
@@ -19,7 +20,10 @@ __all__ = ["mobilefacenet", "network", "onnx_bytes", "pt_file", "randomise"]
 
 
 def randomise(net: nn.Module, size: int, seed: int = 0) -> nn.Module:
-    """Norms whose statistics fit noise of `size` px, so that what comes in shows in what comes out; in evaluation mode."""
+    """Fit the statistics of the norms to noise of `size` px, so that outputs depend on the input.
+
+    The network is in evaluation mode afterwards.
+    """
     torch.manual_seed(seed)
     norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d | nn.BatchNorm1d)]
     for norm in norms:
@@ -47,9 +51,10 @@ def network(
     sequential: bool | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """A timm network with that many outputs, at its best with crops of `size` px. The same object each time: leave it as it is.
+    """A timm network with that many outputs, for crops of `size` px.
 
-    sequential: the classifier lies in a Sequential; as theirs do unless told.
+    It is the same object each time: leave it as it is. With `sequential` the classifier is in a
+    Sequential; by default as theirs.
     """
     torch.manual_seed(seed)
     net = timm.create_model(architecture, pretrained=False, num_classes=outputs)
@@ -139,10 +144,18 @@ class MobileFaceNet(nn.Module):
         super().__init__()
         n, w = 64 * scale, 128 * scale
         first = ConvBlock(n, n, 3, 1, 64) if blocks[0] == 1 else Residual(n, blocks[0], 128)
-        self.layers = nn.ModuleList([
-            ConvBlock(3, n, 3, 2), first, DepthWise(n, n, 128), Residual(n, blocks[1], 128), DepthWise(n, w, 256),
-            Residual(w, blocks[2], 256), DepthWise(w, w, 512), Residual(w, blocks[3], 256),
-        ])  # fmt: skip
+        self.layers = nn.ModuleList(
+            [
+                ConvBlock(3, n, 3, 2),
+                first,
+                DepthWise(n, n, 128),
+                Residual(n, blocks[1], 128),
+                DepthWise(n, w, 256),
+                Residual(w, blocks[2], 256),
+                DepthWise(w, w, 512),
+                Residual(w, blocks[3], 256),
+            ]
+        )
         self.conv_sep = ConvBlock(w, 512, 1)
         self.features = GDC(512)
         self.fc = nn.Linear(512, outputs)
@@ -173,22 +186,33 @@ def onnx_bytes(
     opset: int = 14,
     keep_inputs: bool = False,
 ) -> bytes:
-    """The network as ONNX with the input `input` and the output `output`. keep_inputs: weights listed as inputs, as old exporters did."""
+    """The network as ONNX with the input `input` and the output `output`.
+
+    With `keep_inputs`, weights are listed as inputs, as old exporters did.
+    """
     axes = {"input": {0: "batch_size"}, "output": {0: "batch_size"}} if free_batch else None
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            net, (torch.zeros(1, 3, size, size),), file, input_names=["input"], output_names=["output"], dynamic_axes=axes,
-            opset_version=opset, keep_initializers_as_inputs=keep_inputs, dynamo=False,
-        )  # fmt: skip
+            net,
+            (torch.zeros(1, 3, size, size),),
+            file,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes=axes,
+            opset_version=opset,
+            keep_initializers_as_inputs=keep_inputs,
+            dynamo=False,
+        )
     return file.getvalue()
 
 
 def pt_file(net: nn.Module, path: Path, *, whole: bool = True, legacy: bool = False) -> Path:
-    """The whole pickled network, or its state dict, as torch.save writes it today or wrote it before the zip format.
+    """The whole pickled network, or its state dict, in torch.save's zip format or the older one.
 
-    A `MobileFaceNet` is pickled as a class of the module `mobilefacenet`, which no reader of the file has.
+    A `MobileFaceNet` is pickled as a class of the module `mobilefacenet`, which no reader of the
+    file has.
     """
     theirs = types.ModuleType("mobilefacenet")
     classes = (ConvBlock, LinearBlock, DepthWise, Residual, Flatten, GDC, MobileFaceNet)

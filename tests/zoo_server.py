@@ -1,4 +1,7 @@
-"""A server on this machine that behaves as well or as badly as a test wants, and networks of the zoo's form to put on its shelf."""
+"""A server on this machine that behaves as well or as badly as a test needs.
+
+Networks of the zoo's form can be put on its shelf.
+"""
 
 import ssl
 import threading
@@ -19,11 +22,19 @@ COMMIT = "c0ffee" + "0" * 34
 
 @dataclass
 class Shelf:
-    """What lies on it, by path, and how it is handed out.
+    """The files of a server, by path, and how it answers.
 
-    ranges: whether it goes on in the middle; tag: its version; cut: bytes after which the connection breaks, in turn, a request each;
-    stall: bytes after which nothing comes any more; status, to: an answer without a file; told: the length it claims, None for none;
-    headers: more of them; drips: a header that comes byte by byte; endless: a redirection with a body that has no end.
+    Attributes:
+        ranges: Whether it resumes in the middle of a file.
+        tag: The version of all files.
+        cut: Bytes after which the connection breaks, one number per request.
+        stall: Bytes after which nothing comes any more.
+        status: Codes of answers without a file.
+        to: Addresses that paths redirect to.
+        claimed_length: The length that it claims for a file's; None for none.
+        headers: Further headers.
+        drips: Whether the header comes byte by byte.
+        endless: Whether a redirect has a body without end.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -35,7 +46,7 @@ class Shelf:
     status: list[int] = field(default_factory=list)
     to: dict[str, str] = field(default_factory=dict)
     wrong_place: bool = False
-    told: Callable[[int], int | str | None] = lambda size: size
+    claimed_length: Callable[[int], int | str | None] = lambda size: size
     headers: dict[str, str] = field(default_factory=dict)
     drips: bool = False
     endless: bool = False
@@ -114,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         rest = content[start:]
-        if (told := shelf.told(len(rest))) is not None:
-            self.send_header("Content-Length", str(told))
+        if (claimed := shelf.claimed_length(len(rest))) is not None:
+            self.send_header("Content-Length", str(claimed))
         if start:
             first = start + 7 * shelf.wrong_place
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
@@ -162,10 +173,18 @@ def _model(
     opset: int,
 ) -> bytes:
     graph = helper.make_graph(
-        nodes, "tiny", [helper.make_tensor_value_info("input", TensorProto.FLOAT, eats)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in gives.items()],
-        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
-    )  # fmt: skip
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, eats)],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in gives.items()
+        ],
+        [
+            numpy_helper.from_array(array.astype(np.float32), name)
+            for name, array in weights.items()
+        ],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
@@ -184,9 +203,10 @@ def affect_network(outputs: int = 10, seed: int = 0, width: int = 6) -> bytes:
         ),
     ]
     weights = {
-        "w": random.normal(size=(width, 3, 3, 3)), "classifier.weight": random.normal(size=(outputs, width)),
+        "w": random.normal(size=(width, 3, 3, 3)),
+        "classifier.weight": random.normal(size=(outputs, width)),
         "classifier.bias": random.normal(size=outputs),
-    }  # fmt: skip
+    }
     return _model(
         nodes, weights, ["batch_size", 3, 32, 32], {"output": ["batch_size", outputs]}, 12
     )
