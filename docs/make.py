@@ -35,8 +35,9 @@ REFERENCE = HERE / "reference"
 
 SUBMISSIONS = """# Submission files
 
-The files that the ABAW challenges take; made by `docs/make.py` from the code that writes and checks them. A format is named as its
-protocol in `mien.metrics.PROTOCOLS`, by the year of the challenge. `mien submit formats` prints this table.
+The files that the ABAW challenges take; made by `docs/make.py` from the code that writes and checks them. A format has the name of its
+protocol in `mien.metrics.PROTOCOLS`, by year. The edition does as well: `abaw7.mtl` is `abaw2024.mtl`. `mien submit formats` prints this
+table.
 
 {table}
 
@@ -611,8 +612,8 @@ The systems of four papers on one protocol, one network and the same starting we
 tables; `FERPLUS` is the folder of FER+, `faces.yaml` names real faces for the stand-ins (see [stand-ins](../howto/standins.md)):
 
 ```sh
-mien data standin s-aff-wild2 REAL --size 3000 --faces faces.yaml
-mien data standin lsd SYNTHETIC --size 400 --faces faces.yaml
+mien data standin s-aff-wild2 REAL --size 3000 --face-table faces.yaml
+mien data standin lsd SYNTHETIC --size 400 --face-table faces.yaml
 mien reproduce comparison-mtl --data ferplus=FERPLUS --data affwild2=REAL --out RUN --set size=64 --set base_epochs=2 --set epochs=4
 mien reproduce comparison-lsd --data ferplus=FERPLUS --data lsd=SYNTHETIC --out RUN --set size=64 --set base_epochs=2
 python docs/make.py

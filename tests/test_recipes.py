@@ -730,7 +730,8 @@ TYPED = {
     "set twice": (["TINY", "--set", "epochs=1", "--set", "epochs=2"], 2, ["--set epochs", "twice"]),
     "data twice": (["TINY", "--data", "faces=.", "--data", "faces=.."], 2, ["--data faces", "twice"]),
     "no YAML": (["TINY", "--set", "epochs=[1"], 2, ["--set", "not YAML"]),
-    "faces without stand-in": (["TINY", "--faces", "x.parquet"], 2, ["--standin"]),
+    "faces without stand-in": (["TINY", "--face-table", "x.parquet"], 2, ["--standin"]),
+    "two face tables": (["TINY", "--faces", "x.parquet", "--face-table", "x.parquet"], 2, ["--face-table alone"]),
     "size without stand-in": (["TINY", "--size", "50"], 2, ["--standin"]),
     "too small": (["TINY", "--standin", "--size", "3"], 1, ["size 3", "at least"]),
 }  # fmt: skip

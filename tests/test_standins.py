@@ -428,6 +428,22 @@ def test_from_the_command_line(tmp_path):
     assert runner.invoke(app, ["raf-db", str(tmp_path / "two"), "--size", "many"]).exit_code == 2
 
 
+@pytest.mark.parametrize("flag", ["--face-table", "--faces"])
+def test_a_table_of_real_faces_from_the_command_line(flag, drawn_table, tmp_path):
+    app = typer.Typer()
+    app.command()(standin)
+    coded = [cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in drawn_table["image"]]
+    table = drawn_table.assign(image=coded)
+    table.to_parquet(tmp_path / "faces.parquet")
+    args = ["raf-db", str(tmp_path / "out"), "--size", "70", flag, str(tmp_path / "faces.parquet")]
+    done = CliRunner().invoke(app, args)
+    assert done.exit_code == 0, done.output
+    assert "real faces of" in (tmp_path / "out" / "README.txt").read_text()
+    deprecation = "mien: --faces is deprecated; use --face-table"
+    assert (deprecation in done.stderr) == (flag == "--faces")
+    assert deprecation not in done.stdout
+
+
 def test_smoothing_helps_on_real_faces(shared, tmp_path):
     """What the embedded network says of single crops gets nearer to the labels by a plain mean over 7 rows."""
     faces = split_by(

@@ -2,7 +2,7 @@
 
 NaN in a target means "not annotated" and that entry is dropped; a prediction is never dropped, so
 NaN there is an error. NaN as a result means "undefined", never 0. A metric knows no challenge:
-`PROTOCOLS` names the challenges' formulas, with their year, and only weights metrics.
+`PROTOCOLS` names the challenges' formulas, by year and track, and only weights metrics.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mien.tasks import TASKS, Floats
+from mien.tasks import TASKS, Floats, challenge_key
 
 __all__ = [
     "PROTOCOLS",
@@ -29,6 +29,7 @@ __all__ = [
     "macro_f1",
     "mean_au_f1",
     "pearson",
+    "protocol_named",
 ]
 
 NAN: Final = float("nan")
@@ -462,8 +463,7 @@ _EXPR: Final = (_macro("expr.abaw8"),)
 _AU: Final = (Term("au_f1", "au.abaw12", mean_au_f1),)
 _EMI: Final = _columns("emi.abaw6", pearson)
 
-# ABAW2 is of 2021; ABAW3 and 4 (mtl, lsd) of 2022, 5 (eri) of 2023, 6 (ce, emi) and 7 (mtl, ce) of
-# 2024, 8 (emi) of 2025.
+# By year and track; `mien.tasks.EDITIONS` knows which edition of ABAW was held when.
 _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
     "abaw2021.expr": (_macro("expr.abaw7", 0.67), Term("accuracy", "expr.abaw7", accuracy, 0.33)),
     "abaw2021.va": _VA,
@@ -495,3 +495,21 @@ _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
 PROTOCOLS: Final = MappingProxyType(
     {name: Protocol(name, terms) for name, terms in _FORMULAS.items()}
 )
+
+
+def protocol_named(name: str) -> Protocol:
+    """Look up a protocol by the year or by the edition of its challenge.
+
+    Args:
+        name: A key of `PROTOCOLS`, or one with an edition in place of the year.
+
+    Returns:
+        The protocol.
+
+    Raises:
+        UnknownNameError: There is none; the message names the choices.
+
+    >>> protocol_named("abaw7.mtl").name, protocol_named("abaw2024.mtl").name
+    ('abaw2024.mtl', 'abaw2024.mtl')
+    """
+    return PROTOCOLS[challenge_key("protocol", name, PROTOCOLS)]

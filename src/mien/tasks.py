@@ -1,9 +1,14 @@
 """What can be predicted: the label sets, their orders, kinds and ranges.
 
 This is the one home of label order. Two sets are only ever matched by name (`Task.column_index`).
+
+It is also the home of the ABAW challenges' editions. Protocols and submission formats are filed by
+year (``abaw2024.mtl``), people speak of editions (ABAW7), and two years held two editions.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import chain
 from typing import Final, Literal, get_args
 from warnings import warn
@@ -16,14 +21,18 @@ from mien.errors import LabelMismatchError, UnknownNameError
 __all__ = [
     "COMPOUNDS",
     "COMPOUND_SCORES",
+    "EDITIONS",
     "MEANS",
     "TASKS",
+    "Edition",
     "Floats",
     "Mean",
     "Task",
     "both_members",
+    "challenge_key",
     "compound_scores",
     "task",
+    "year_of",
 ]
 
 Floats = NDArray[np.floating]
@@ -186,11 +195,130 @@ COMPOUND_SCORES: Final = Task("ce.pairs7", tuple(COMPOUNDS), "scalar", low=0.0, 
 """The columns of `both_members`. No network has such a head, so it is not in `TASKS`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One edition of the challenge.
+
+    Attributes:
+        year: When it was held.
+        tracks: Its tracks, as they are called in the keys of protocols and formats.
+    """
+
+    year: int
+    tracks: tuple[str, ...]
+
+
+EDITIONS: Final[dict[int, Edition]] = {
+    2: Edition(2021, ("expr", "va", "au")),
+    3: Edition(2022, ("expr", "va", "au", "mtl")),
+    4: Edition(2022, ("mtl", "lsd")),
+    5: Edition(2023, ("expr", "va", "au", "eri")),
+    6: Edition(2024, ("expr", "va", "au", "ce", "emi")),
+    7: Edition(2024, ("mtl", "ce")),
+    8: Edition(2025, ("expr", "va", "au", "emi", "ah")),
+}
+"""By number: ABAW2 is of 2021, ABAW3 and ABAW4 of 2022, and so on."""
+
+_PREFIX: Final = "abaw"
+
+
+def year_of(name: str) -> int | None:
+    """The year that ``abaw7`` or ``abaw2024`` stands for.
+
+    Args:
+        name: Of an edition or of a year.
+
+    Returns:
+        The year; None for anything else.
+
+    >>> year_of("abaw7"), year_of("abaw2024"), year_of("abaw9")
+    (2024, 2024, None)
+    """
+    number = _number(name)
+    if number in EDITIONS:
+        return EDITIONS[number].year
+    years = {edition.year for edition in EDITIONS.values()}
+    return number if number in years else None
+
+
+def challenge_key(kind: str, name: str, known: Iterable[str]) -> str:
+    """Find a track by the year or by the edition of its challenge.
+
+    Args:
+        kind: What is looked for, for the message, such as ``"protocol"``.
+        name: ``abaw<year>.<track>`` or ``abaw<edition>.<track>``.
+        known: Keys by year.
+
+    Returns:
+        The key by year.
+
+    Raises:
+        UnknownNameError: There is none; of a known year or edition the message names the tracks.
+
+    >>> challenge_key("protocol", "abaw4.mtl", ["abaw2022.lsd", "abaw2022.mtl"])
+    'abaw2022.mtl'
+    """
+    keys = list(known)
+    challenge, _, track = name.partition(".")
+    edition = EDITIONS.get(_number(challenge) or 0)
+    # ABAW4 had fewer tracks than 2022: a name must not lead to the other edition's track.
+    if edition is not None and track in edition.tracks:
+        key = f"{_PREFIX}{edition.year}.{track}"
+    else:
+        key = name
+    if key in keys:
+        return key
+    choices = _choices(challenge, keys)
+    if choices:
+        # A slip of the pen needs the nearest name only.
+        is_near = get_close_matches(name, choices, n=1, cutoff=0.85)
+        why = "" if is_near else f"{challenge} has {', '.join(choices)}"
+        raise UnknownNameError(kind, name, choices, why)
+    raise UnknownNameError(kind, name, keys)
+
+
+def _number(name: str) -> int | None:
+    """The number of ``abaw<number>``."""
+    digits = name.removeprefix(_PREFIX)
+    # Not `int` alone: it takes signs, spaces and digits of other scripts.
+    if digits == name or not (digits.isascii() and digits.isdigit()) or len(digits) > 4:
+        return None
+    return int(digits)
+
+
+def _choices(challenge: str, keys: Iterable[str]) -> list[str]:
+    """All names of an edition's or a year's tracks."""
+    year = year_of(challenge)
+    edition = EDITIONS.get(_number(challenge) or 0)
+    choices = []
+    for key in keys:
+        track = key.partition(".")[2]
+        if key == f"{_PREFIX}{year}.{track}" and (edition is None or track in edition.tracks):
+            choices.append(f"{challenge}.{track}")
+    return sorted(choices)
+
+
+_BY_CHALLENGE: Final[dict[str, str]] = {
+    "expr.abaw2021": "expr.abaw7",
+    **dict.fromkeys([f"expr.abaw{year}" for year in range(2022, 2026)], "expr.abaw8"),
+    **dict.fromkeys([f"au.abaw{year}" for year in range(2021, 2026)], "au.abaw12"),
+    "ce.abaw2024": "ce.abaw7",
+    "emi.abaw2023": "emi.abaw5",
+    **dict.fromkeys(("emi.abaw2024", "emi.abaw2025", "emi.abaw8"), "emi.abaw6"),
+    "ah.abaw2025": "ah.abaw8",
+}
+"""Keys by family and year of a challenge, and by the one edition that no key is called after."""
+
+
 def task(key: str) -> Task:
     """Look up a task.
 
+    In ``expr.abaw8``, ``au.abaw12`` and ``ce.abaw7`` the number counts classes or units, in
+    ``emi.abaw6`` and ``ah.abaw8`` it is an edition of ABAW. A year is always a year: the challenges
+    of 2022 had the expressions ``expr.abaw2022``, which is ``expr.abaw8``.
+
     Args:
-        key: Its key, such as ``"expr.abaw8"``.
+        key: Its key, such as ``"expr.abaw8"``, or its family and the year of a challenge.
 
     Returns:
         The task.
@@ -198,9 +326,10 @@ def task(key: str) -> Task:
     Raises:
         UnknownNameError: For an unknown key; the message names the nearest.
     """
-    if key not in TASKS:
+    by_key = _BY_CHALLENGE.get(key, key)
+    if by_key not in TASKS:
         raise UnknownNameError("task", key, TASKS)
-    return TASKS[key]
+    return TASKS[by_key]
 
 
 def both_members(expr: Floats, names: tuple[str, ...]) -> Floats:

@@ -7,9 +7,15 @@ from typing import Annotated
 import typer
 
 from mien.cli.bars import Bar
-from mien.cli.terminal import handle_errors, out
+from mien.cli.terminal import err, handle_errors, out
 
-__all__ = ["standin"]
+__all__ = ["FormerFaces", "face_table_of", "standin"]
+
+FormerFaces = Annotated[
+    Path | None,
+    typer.Option("--faces", metavar="TABLE", hidden=True, help="The former name of --face-table."),
+]
+"""`mien analyze` has an option of this name too, with another meaning."""
 
 
 def standin(
@@ -34,9 +40,10 @@ def standin(
             help="Training rows (c-expr-db: frames), or real for as many as the real set.",
         ),
     ] = None,
-    faces: Annotated[
+    face_table: Annotated[
         Path | None,
         typer.Option(
+            "--face-table",
             metavar="TABLE",
             help=(
                 "Real labelled faces: a CSV or Parquet table, or YAML with a list data; "
@@ -45,6 +52,7 @@ def standin(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed makes the same files.")] = 0,
+    faces: FormerFaces = None,
 ) -> None:
     """Make a stand-in: generated data in the layout of a real data set, to rehearse recipes on.
 
@@ -53,14 +61,36 @@ def standin(
     with handle_errors("nothing half-made is left"):
         from mien.data.standins import KINDS, make_standin
 
+        table = face_table_of(face_table, faces)
         if size == "real":
             # An unknown kind is refused below, with the nearest name.
             count = KINDS[kind].real if kind in KINDS else None
         else:
             count = None if size is None else _whole_number(size)
         with closing(Bar()) as bar:
-            root = make_standin(kind, folder, size=count, faces=faces, seed=seed, progress=bar)
+            root = make_standin(kind, folder, size=count, faces=table, seed=seed, progress=bar)
         out.print(f"{root}: a stand-in for {KINDS[kind].name}; it is no real data", markup=False)
+
+
+def face_table_of(table: Path | None, former: Path | None) -> Path | None:
+    """The table of real faces that was given, under its name or its former one.
+
+    Args:
+        table: Of ``--face-table``.
+        former: Of ``--faces``, whose use is reported on stderr.
+
+    Returns:
+        The table; None where neither was given.
+
+    Raises:
+        ValueError: Both were given.
+    """
+    if former is None:
+        return table
+    if table is not None:
+        raise ValueError("--faces is the former name of --face-table; give --face-table alone")
+    err.print("mien: --faces is deprecated; use --face-table", markup=False)
+    return former
 
 
 def _whole_number(size: str) -> int:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mien.cli.data import FormerFaces, face_table_of
 from mien.cli.terminal import err, handle_errors, out
 from mien.cli.train import needs_extra
 from mien.documents import at_home
@@ -44,16 +45,19 @@ def reproduce(
     standin: Annotated[
         bool, typer.Option("--standin", help="Generate the data that is not given, to rehearse.")
     ] = False,
-    faces: Annotated[
+    face_table: Annotated[
         Path | None,
         typer.Option(
-            metavar="TABLE", help="Real labelled faces for the stand-ins; drawn ones else."
+            "--face-table",
+            metavar="TABLE",
+            help="Real labelled faces for the stand-ins; drawn ones else.",
         ),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Training rows of the stand-ins.")] = None,
     show: Annotated[
         bool, typer.Option("--show", help="Print the recipe with every default, and exit.")
     ] = False,
+    faces: FormerFaces = None,
 ) -> None:
     """Run a paper's system, and compare with what it claims.
 
@@ -72,6 +76,7 @@ def reproduce(
             from mien.recipes.report import markdown
             from mien.recipes.reproduce import reproduce as run
             from mien.recipes.reproduce import shown
+        table = face_table_of(face_table, faces)
         changed = _pairs(changes or (), "--set")
         if show:
             out.print(shown(name, changed, small=small), markup=False, end="")
@@ -89,7 +94,7 @@ def reproduce(
                 changes=changed,
                 small=small,
                 standin=standin,
-                faces=faces,
+                faces=table,
                 size=size,
                 note=_note,
                 progress=bar,

@@ -118,7 +118,11 @@ def evaluate(
     ] = None,
     protocols: Annotated[
         list[str] | None,
-        typer.Option("--protocol", metavar="NAME", help="Also a challenge's formula."),
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="Also a challenge's formula: abaw2024.mtl, or by edition abaw7.mtl.",
+        ),
     ] = None,
     folder: Annotated[
         Path | None,

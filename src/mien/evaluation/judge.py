@@ -32,7 +32,7 @@ from mien.evaluation.results import (
     TaskResult,
     mean_over_runs,
 )
-from mien.metrics import NAN, PROTOCOLS
+from mien.metrics import NAN, PROTOCOLS, protocol_named
 from mien.tasks import Floats, Task
 
 __all__ = [
@@ -71,7 +71,7 @@ def judge(
         table: The label table, N rows.
         groups: What the intervals draw again: ``auto`` takes a face's video, else its subject, else
             the face itself; ``face``; or a column of the table.
-        protocols: Names in `mien.metrics.PROTOCOLS`; expressions are matched by name.
+        protocols: Names as of `mien.metrics.protocol_named`; expressions are matched by name.
         thresholds: By family, from which score a unit is on (0.5).
         by: A column that says which group of people a face belongs to.
         rounds: Bootstrap draws.
@@ -100,6 +100,11 @@ def judge(
     if by:
         parts, gaps, notes_of_groups = _by_people(data, by, sums)
         notes += notes_of_groups
+    scores_of_protocols = {}
+    for protocol in protocols:
+        # Asked for by edition or by year, a protocol is reported under one name.
+        key = protocol_named(protocol).name
+        scores_of_protocols[key] = data.protocol(key)
     return Evaluation(
         faces=len(table),
         intervals_over=over,
@@ -109,7 +114,7 @@ def judge(
         by=by,
         parts=parts,
         gaps=gaps,
-        protocols={name: data.protocol(name) for name in protocols},
+        protocols=scores_of_protocols,
         notes=tuple(notes),
     )
 
@@ -137,7 +142,7 @@ def headline(
     everyone = np.zeros(len(table), np.intp)
     # No intervals are needed, so there is one group of faces and no draw.
     data = LabelledScores(tuple(tasks), scores, table, everyone, {}, rounds=0, seed=0)
-    if watch in PROTOCOLS:
+    if watch.startswith("abaw"):
         return data.protocol(watch).value
     sums = {task.family: data.group_sums(task) for task in tasks}
     _need_labels(sums)

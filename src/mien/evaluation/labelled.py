@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mien.data.label_table import labels
-from mien.errors import DataError, LabelMismatchError, UnknownNameError
+from mien.errors import DataError, LabelMismatchError
 from mien.evaluation.group_sums import (
     GroupSums,
     Key,
@@ -20,7 +20,7 @@ from mien.evaluation.group_sums import (
     resampled,
 )
 from mien.evaluation.results import Measure
-from mien.metrics import PROTOCOLS, Term
+from mien.metrics import Term, protocol_named
 from mien.tasks import TASKS, Floats, Task
 
 __all__ = ["OF_TERM", "LabelledScores", "Thresholds", "column_of", "group_numbers"]
@@ -141,7 +141,7 @@ class LabelledScores:
         """A challenge's score with its interval.
 
         Args:
-            name: Name of the protocol in `mien.metrics.PROTOCOLS`.
+            name: Name of the protocol, as of `mien.metrics.protocol_named`.
 
         Returns:
             The weighted sum of the protocol's terms; its faces are those of the largest task.
@@ -151,9 +151,7 @@ class LabelledScores:
             DataError: Where a task of the protocol was not scored or is not labelled.
             LabelMismatchError: Where a task lacks a class of the protocol.
         """
-        if name not in PROTOCOLS:
-            raise UnknownNameError("protocol", name, PROTOCOLS)
-        terms = PROTOCOLS[name].terms
+        terms = protocol_named(name).terms
         tasks: dict[str, GroupSums] = {}
         for term in terms:
             if term.task not in tasks:

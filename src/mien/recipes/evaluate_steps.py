@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mien.errors import UnknownNameError
 from mien.evaluation.group_sums import Key, group_sums, interval, measures, resampled
 from mien.evaluation.judge import OF_TERM
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS, divergence, nested
-from mien.metrics import PROTOCOLS, Term
+from mien.metrics import Term, protocol_named
 from mien.recipes.predictions import Part, Predicted
 from mien.tasks import Floats, Task
 
@@ -92,7 +91,7 @@ def evaluate_step(predicted: Predicted, protocol: str) -> StepScores:
 
     Args:
         predicted: The predictions.
-        protocol: A key of `mien.metrics.PROTOCOLS`.
+        protocol: A name as of `mien.metrics.protocol_named`.
 
     Returns:
         Its scores.
@@ -101,8 +100,7 @@ def evaluate_step(predicted: Predicted, protocol: str) -> StepScores:
         UnknownNameError: There is no such protocol.
         ValueError: No protocol can score such labels.
     """
-    if protocol not in PROTOCOLS:
-        raise UnknownNameError("protocol", protocol, PROTOCOLS)
+    protocol_named(protocol)  # raises before anything is scored
     part = predicted.parts["val"]
     in_sample: dict[str, Floats] = {}
     out_of_sample: dict[str, Floats] = {}
@@ -161,7 +159,7 @@ def _estimates(
                 estimates[name] = of_task[key]
         if task.family == "ce":
             estimates["kl"] = _divergence(scores[task.family], group)
-    terms = PROTOCOLS[protocol].terms
+    terms = protocol_named(protocol).terms
     score = _protocol_score(terms, by_task)
     if score is not None:
         estimates["score"] = score

@@ -6,12 +6,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mien.data.registry import Set
 from mien.documents.yaml import parse_yaml, read_yaml, take_schema
 from mien.errors import DataError, UnknownNameError
-from mien.metrics import PROTOCOLS
+from mien.metrics import protocol_named
 from mien.recipes.names import LIBRARY, recipes
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import DATA, STEP
@@ -151,7 +159,7 @@ class Recipe(_Strict):
         options: What ``${word}`` stands for in the rest, by word, so that one `--set` reaches all
             occurrences.
         small: Changes with which two cores can rehearse it, as `read_recipe` takes them.
-        protocol: A key of `mien.metrics.PROTOCOLS`.
+        protocol: A name as of `mien.metrics.protocol_named`.
         seeds: What is trained, is trained once for each.
         steps: By name, in order.
         rows: Of the table.
@@ -178,10 +186,17 @@ class Recipe(_Strict):
     ratios: tuple[Ratio, ...] = ()
     departures: tuple[str, ...] = ()
 
+    @field_validator("protocol")
+    @classmethod
+    def _protocol_is_known(cls, name: str) -> str:
+        # By edition or by year, a recipe's report says the same.
+        try:
+            return protocol_named(name).name
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from error
+
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        if self.protocol not in PROTOCOLS:
-            raise ValueError(f"protocol: {UnknownNameError('protocol', self.protocol, PROTOCOLS)}")
         self._check_steps()
         self._check_rows()
         return self

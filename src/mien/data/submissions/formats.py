@@ -11,8 +11,8 @@ from typing import Final
 
 import pandas as pd
 
-from mien.errors import DataError, UnknownNameError
-from mien.tasks import TASKS, Task
+from mien.errors import DataError
+from mien.tasks import TASKS, Task, challenge_key
 
 __all__ = [
     "DIGITS",
@@ -164,17 +164,15 @@ def format_named(name: str) -> Format:
     """The format of that name.
 
     Args:
-        name: A key of `FORMATS`.
+        name: A key of `FORMATS`, or one with an edition in place of the year.
 
     Returns:
         The format.
 
     Raises:
-        UnknownNameError: For another name; it names the nearest.
+        UnknownNameError: For another name; it names the choices.
     """
-    if name not in FORMATS:
-        raise UnknownNameError("submission format", name, FORMATS)
-    return FORMATS[name]
+    return FORMATS[challenge_key("submission format", name, FORMATS)]
 
 
 def video_lengths(listed: pd.DataFrame) -> dict[str, int]:

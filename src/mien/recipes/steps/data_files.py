@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 from typing_extensions import override
 
 from mien.data.balance import balance
@@ -12,9 +12,10 @@ from mien.data.frame_lists import read_list
 from mien.data.registry import places
 from mien.data.sets.lsd import LSD_TRAIN, Lsd
 from mien.data.submissions.check import check
+from mien.data.submissions.formats import format_named
 from mien.data.submissions.write import write
 from mien.data.superres import superresolve
-from mien.errors import DataError, OutputError
+from mien.errors import DataError, OutputError, UnknownNameError
 from mien.recipes.predictions import Predicted
 from mien.recipes.steps.base import DATA, STEP, Step, StepContext
 from mien.train.inputs.randaugment import RandAugment
@@ -131,6 +132,15 @@ class Submit(Step):
     format: str
     lists: Annotated[tuple[str, ...], Field(min_length=1)]
     split: Literal["val", "test"] = "test"
+
+    @field_validator("format")
+    @classmethod
+    def _format_by_year(cls, name: str) -> str:
+        # The key of a finished step must not depend on how its format was spelled.
+        try:
+            return format_named(name).name
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from error
 
     @override
     def run(self, context: StepContext) -> None:

@@ -20,6 +20,7 @@ from mien.documents.yaml import SCHEMA, read_yaml, take_schema
 from mien.errors import DataError, UnknownNameError
 from mien.faces.prepare import Pixels
 from mien.tasks import TASKS, Kind, Task
+from mien.tasks import task as find_task
 from mien.text import printable
 from mien.train.settings.augmentation import AugmentSettings
 from mien.train.settings.card import CardSettings
@@ -290,9 +291,13 @@ def pixels_of(settings: Settings) -> Pixels:
 
 def _known(key: str) -> Task:
     """The task of that key; raises UnknownNameError where there is none."""
-    if key not in KNOWN_TASKS:
-        raise UnknownNameError("task", key, KNOWN_TASKS)
-    return KNOWN_TASKS[key]
+    if key in KNOWN_TASKS:
+        return KNOWN_TASKS[key]
+    try:
+        return find_task(key)
+    except UnknownNameError as error:
+        # One task more than `mien.tasks` has is known here.
+        raise UnknownNameError("task", key, KNOWN_TASKS) from error
 
 
 def read_settings(path: Path) -> Settings:
