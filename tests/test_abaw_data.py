@@ -209,7 +209,7 @@ def test_rows_that_come_twice_are_one_row(mtl):
     )
 
 
-def test_a_recording_never_trains_and_judges(mtl):
+def test_official_splits_stay_and_strict_parts_recordings(mtl):
     root, rows = mtl
     write(
         root / "validation_set_annotations.txt",
@@ -218,11 +218,30 @@ def test_a_recording_never_trains_and_judges(mtl):
         mtl_row("video1_right/00099.jpg", expr=0),
     )
     touch(root / "cropped_aligned", "video1_right/00099.jpg")
-    table = load_set(spec(set="s-aff-wild2", root=str(root)), [VA])
+    official = load_set(spec(set="s-aff-wild2", root=str(root)), [VA])
+    train = official[official["split"] == "train"]
+    assert {"video1_left", "video1_right"} <= set(train["video"])
+    counted = "24 training rows of 1 recordings that are in validation as well"
+    stay = f"s-Aff-Wild2: {counted} stay, as in the official split"
+    assert stay in official.attrs["notes"]
+    table = load_set(spec(set="s-aff-wild2", root=str(root), strict=True), [VA])
     train = table[table["split"] == "train"]
     assert set(train["video"]) == {"10-60-1280x720"}
-    assert any("24 training rows of 1 recordings" in line for line in table.attrs["notes"])
+    assert f"s-Aff-Wild2: {counted} were left out, as strict asks" in table.attrs["notes"]
     assert not set(train["subject"]) & set(table[table["split"] == "val"]["subject"])
+
+
+def test_a_test_list_changes_nothing_in_training(mtl):
+    """Not even where it lists a recording, or the very pictures, that are trained on."""
+    root, _ = mtl
+    settings = spec(set="s-aff-wild2", root=str(root))
+    before = load_set(settings, MTL)
+    trained = before[before["split"] == "train"].reset_index(drop=True)
+    names = [f"{row.video}/{int(row.frame):05d}.jpg," for row in trained.head(3).itertuples()]
+    write(root / "MTL.txt", MTL_HEADER, *names)
+    after = load_set(settings, MTL)
+    pd.testing.assert_frame_equal(after[after["split"] == "train"].reset_index(drop=True), trained)
+    assert (after["split"] == "test").sum() == 3
 
 
 @pytest.mark.parametrize("name", ["MTL_Challenge_test_set_release.txt", "MTL.txt"])
@@ -407,7 +426,7 @@ def test_one_track_by_either_word(dense):
         spec(set="aff-wild2", root=str(root))
 
 
-def test_validation_wins_over_training_for_a_whole_recording(dense):
+def test_a_video_is_in_one_split_and_films_as_official(dense):
     root, _ = dense
     notes = root / "Third ABAW Annotations"
     dense_file(notes, "au", "Train_Set", "a", [",".join(["1"] * 12)] * 20)
@@ -418,21 +437,35 @@ def test_validation_wins_over_training_for_a_whole_recording(dense):
     (notes / "AU_Detection_Challenge/Train_Set/b.txt").rename(
         notes / "AU_Detection_Challenge/Validation_Set/b.txt"
     )
-    table = load_set(spec(set="aff-wild2", root=str(root), tracks=["va", "expr", "au"]), MTL)
+    (root / "cropped_aligned" / "c").rename(root / "cropped_aligned" / "d_left")
+    settings = {"set": "aff-wild2", "root": str(root), "tracks": ["va", "expr", "au"]}
+    official = load_set(spec(**settings), MTL)
+    assert {"a", "d_left"} <= set(official.loc[official["split"] == "train", "video"])
+    table = load_set(spec(**settings, strict=True), MTL)
     assert set(table.loc[table["split"] == "train", "video"]) == {"a"}
-    b = table[table["video"] == "b"]
-    assert set(b["split"]) == {"val"}
-    assert b[list(VA.columns)].isna().all(axis=None)
-    assert b[list(AU.columns)].notna().any(axis=None)
-    found = [line for line in table.attrs["notes"] if "training videos" in line]
-    assert [
-        ("va: 1 training videos (20 lines)" in line, "expr: 1 training videos (20 lines)" in line)
-        for line in found
-    ] == [
-        (True, False),
-        (False, True),
-    ]
+    for loaded in (official, table):
+        b = loaded[loaded["video"] == "b"]
+        assert set(b["split"]) == {"val"}
+        assert b[list(VA.columns)].isna().all(axis=None)
+        assert b[list(AU.columns)].notna().any(axis=None)
     check(table, [VA], "Aff-Wild2")
+    check(official, [VA], "Aff-Wild2", official=np.ones(len(official), bool))
+    with pytest.raises(DataError, match="subject 'd' lies in train and val"):
+        check(official, [VA], "Aff-Wild2")
+    where = "show another face of a film that is in validation; they"
+    assert (
+        f"Aff-Wild2: expr: 1 training videos (20 lines) {where} were left out, as strict asks"
+        in table.attrs["notes"]
+    )
+    assert (
+        f"Aff-Wild2: expr: 1 training videos (20 lines) {where} stay, as in the official split"
+        in official.attrs["notes"]
+    )
+    same = (
+        "Aff-Wild2: va: 1 training videos (20 lines) were left out: another track validates on them"
+    )
+    assert same in table.attrs["notes"]
+    assert same in official.attrs["notes"]
 
 
 def test_counts_that_are_off_by_one_are_tolerated(dense):

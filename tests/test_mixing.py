@@ -330,7 +330,10 @@ def test_what_judges_anywhere_trains_nowhere():
         "subject": ["p", "p", "t", "s"],
     }
     two = table([-1] * 4, [(0.1, 0.1)] * 4, images="b/", split="val", **about)
-    found = join([one, two])
+    kept = join([one, two])
+    assert kept.groupby("video")["split"].nunique().max() == 1
+    assert kept.groupby("subject")["split"].nunique().max() == 2, "official splits share some"
+    found = join([one, two], strict=True)
     assert found.groupby("video")["split"].nunique().max() == 1
     assert found.groupby("subject")["split"].nunique().max() == 1
     assert Counter(found["split"]) == {"train": 3, "val": 4}
@@ -339,7 +342,7 @@ def test_what_judges_anywhere_trains_nowhere():
     )
     assert (
         found.attrs["notes"][0]
-        == "3 rows were left out: their face, video or subject judges in another set"
+        == "3 rows were left out: their face, video or subject is in a split that judges"
     )
     images = join(
         [
@@ -509,7 +512,7 @@ def test_sets_become_one_set(unified, tmp_path):
     notes = check(found, [EXPR, VA], "t")
     assert not [note for note in notes if "two splits" in note]
     assert found.attrs["notes"][-2:] == [
-        "40 rows were left out: their face, video or subject judges in another set", "joined 298 rows of 4 sets to 218 faces",
+        "40 rows were left out: their face or video is in a split that judges", "joined 298 rows of 4 sets to 218 faces",
     ]  # fmt: skip
     dense = SPEC.validate_python({**unified["of"][0], "track": ["expr", "va"]})
     apart = load_set(dense, [EXPR, VA]).sort_values("image", ignore_index=True)

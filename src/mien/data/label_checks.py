@@ -23,7 +23,9 @@ _IMAGES: Final = (str, bytes, np.ndarray)
 Mask = NDArray[np.bool_]
 
 
-def check(table: pd.DataFrame, tasks: Sequence[Task], where: str) -> list[str]:
+def check(
+    table: pd.DataFrame, tasks: Sequence[Task], where: str, *, official: Mask | None = None
+) -> list[str]:
     """Check a label table before it is trained on.
 
     Several tables that are trained on together are checked together: one alone may well lack a
@@ -33,6 +35,8 @@ def check(table: pd.DataFrame, tasks: Sequence[Task], where: str) -> list[str]:
         table: The label table.
         tasks: The tasks that are to be learned from it.
         where: What error messages begin with: the file, folder or run.
+        official: Which rows have the splits of a challenge (N,), in which a few subjects may be in
+            two splits; None for no row.
 
     Returns:
         Notes, one line each: labels or classes that a split lacks, and pictures that come twice.
@@ -58,8 +62,9 @@ def check(table: pd.DataFrame, tasks: Sequence[Task], where: str) -> list[str]:
         values = _checked_labels(table, task, where)
         notes += _class_notes(values, task, table["split"], where)
     _check_points(table, where)
-    for by in ("subject", "video"):
-        _check_apart(table, by, where)
+    ours = table if official is None else table[~official]
+    _check_apart(ours, "subject", where)
+    _check_apart(table, "video", where)
     return notes + _image_notes(table, where)
 
 

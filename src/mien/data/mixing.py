@@ -64,6 +64,9 @@ class Mixing(Spec):
     """By task: share of its training labels that are taken away at random."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Of `cap` and `drop`: the same seed takes the same rows."""
+    strict: bool = False
+    """Whether rows are left out whose subject, and not only face or video, is in a split that
+    judges; official splits may share a few."""
 
     @field_validator("thin", "cap", "drop")
     @classmethod
@@ -92,7 +95,7 @@ def mix(tables: Sequence[pd.DataFrame], how: Mixing, tasks: Sequence[Task]) -> p
     Raises:
         DataError: As the steps do.
     """
-    table = join(tables)
+    table = join(tables, strict=how.strict)
     by_family = {task.family: task for task in tasks}
     if how.consistent and "expr" in by_family:
         table = drop_inconsistent(table)
@@ -293,18 +296,19 @@ def drop_labels(table: pd.DataFrame, task: Task, share: float, seed: int) -> pd.
     return _with_notes(remaining, table, note)
 
 
-def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def join(tables: Sequence[pd.DataFrame], *, strict: bool = False) -> pd.DataFrame:
     """Join label tables: an outer join with one row for each face and all its labels.
 
     Two rows are the same face if they have the same video and frame or, where one has no video,
     the same image; where a table has several such rows, their images and points must be the same
     too. Names of videos and subjects mean the same in all tables. Where labels contradict, those
-    of the first table stay. What is evaluated on in any table is trained on in none: a face, video
-    or subject that is in val or test in one table loses its training rows in the others, and its
-    val rows where another has it in test.
+    of the first table stay. What is evaluated on in any table is trained on in none: a face or video
+    that is in val or test in one table loses its training rows in the others, and its val rows
+    where another has it in test.
 
     Args:
         tables: Label tables in which every row has a split.
+        strict: The same for subjects, of whom official splits may share a few.
 
     Returns:
         All faces; NaN where no table has a label.
@@ -321,11 +325,11 @@ def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         notes += table.attrs.get("notes", ())
     part = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
     key = _keys(rows, part)
-    leaking = _judged(rows, key)
+    leaking = _judged(rows, key, strict)
     if leaking.any():
         notes.append(
-            f"{leaking.sum()} rows were left out: their face, video or subject judges in another "
-            "set"
+            f"{leaking.sum()} rows were left out: their face{', video or subject' if strict else ' or video'} "
+            "is in a split that judges"
         )
         rows = rows[~leaking].reset_index(drop=True)
         part, key = part[~leaking], key[~leaking]
@@ -391,12 +395,13 @@ def _plain(cell: object) -> object:
     return (cell.shape, cell.tobytes()) if isinstance(cell, np.ndarray) else cell
 
 
-def _judged(whole: pd.DataFrame, key: Ints) -> Marks:
-    """Rows (N,) whose face, video or subject is in a split that judges, while they are in one that
+def _judged(whole: pd.DataFrame, key: Ints, strict: bool) -> Marks:
+    """Rows (N,) whose face or video, or with `strict` subject, is in a split that judges, while they are in one that
     comes before it."""
     rank = pd.Series(whole["split"].map(SPLITS.index).to_numpy())
     lost = np.zeros(len(whole), bool)
-    for codes in (key, *(pd.factorize(whole[by])[0] for by in ("video", "subject"))):
+    columns = ("video", "subject") if strict else ("video",)
+    for codes in (key, *(pd.factorize(whole[by])[0] for by in columns)):
         lost |= (codes >= 0) & (rank < rank.groupby(codes).transform("max")).to_numpy()
     return lost
 

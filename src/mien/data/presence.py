@@ -21,7 +21,7 @@ __all__ = [
     "list_names",
     "pictures",
     "recordings",
-    "without_judged",
+    "shared_recordings",
     "without_missing",
 ]
 
@@ -114,25 +114,29 @@ def recordings(videos: NDArray[np.object_]) -> NDArray[np.object_]:
     return bare[codes]
 
 
-def without_judged(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Leave out training rows whose recording has rows in another split as well.
+def shared_recordings(table: pd.DataFrame, notes: list[str], *, strict: bool) -> pd.DataFrame:
+    """Count training rows whose recording is in validation as well.
+
+    A list of test rows has no part in it: what is trained on does not depend on whether it is there.
 
     Args:
         table: A table with `subject`, the recording, and `split`.
-        notes: A line is added where rows are left out.
+        notes: A line is added where there are such rows.
+        strict: Leave them out.
 
     Returns:
         The rows that stay.
     """
-    training = table["split"] == "train"
-    leaks = training & table["subject"].isin(table["subject"][~training].unique())
-    if not leaks.any():
+    validated = table["subject"][table["split"] == "val"].unique()
+    shared = (table["split"] == "train") & table["subject"].isin(validated)
+    if not shared.any():
         return table
-    count = table["subject"][leaks].nunique()
+    count = table["subject"][shared].nunique()
+    outcome = "were left out, as strict asks" if strict else "stay, as in the official split"
     notes.append(
-        f"{leaks.sum()} training rows of {count} recordings that are judged as well were left out"
+        f"{shared.sum()} training rows of {count} recordings that are in validation as well {outcome}"
     )
-    return table[~leaks].reset_index(drop=True)
+    return table[~shared].reset_index(drop=True) if strict else table
 
 
 def attach_notes(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:

@@ -80,6 +80,11 @@ class CombinedDataset(Mixing):
     ]
     """The sets. Where their labels contradict, those of the first stay."""
 
+    @property
+    def official_splits(self) -> bool:
+        """Whether the splits of one of its sets are a challenge's, and stay as they are."""
+        return not self.strict and any(spec.official_splits for spec in self.of)
+
 
 AnySet = OneSet | CombinedDataset
 Set = Annotated[AnySet, Field(discriminator="set")]

@@ -99,6 +99,11 @@ class DataSet(Spec, ABC):
             DataError: The files are absent, damaged, or of another data set.
         """
 
+    @property
+    def official_splits(self) -> bool:
+        """Whether its splits are a challenge's, which may show a few people in several splits."""
+        return False
+
     def supervision(self, task: Task) -> str | None:
         """Say where the labels of a task come from.
 

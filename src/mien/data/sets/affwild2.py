@@ -116,7 +116,12 @@ def dense_tasks(tracks: Sequence[Track], classes: Literal[7, 8] = 8) -> tuple[Ta
 
 
 def load_aff_wild2(
-    root: Path, tracks: Sequence[Track], images: str = "cropped_aligned", classes: Literal[7, 8] = 8
+    root: Path,
+    tracks: Sequence[Track],
+    images: str = "cropped_aligned",
+    classes: Literal[7, 8] = 8,
+    *,
+    strict: bool = False,
 ) -> pd.DataFrame:
     """Load the label table of dense Aff-Wild2.
 
@@ -125,13 +130,15 @@ def load_aff_wild2(
         tracks: The tracks; several are joined on video and frame.
         images: Folder of the pictures, within `root` or an absolute path.
         classes: Of the expression track: 7 in ABAW2, 8 since.
+        strict: Leave out training videos that show another face of a film in validation.
 
     Returns:
         Labels of `dense_tasks`, in the splits train and val. `subject` is the recording: the video
         without ``_left`` or ``_right``. Frames without a picture are left out; frames without a
-        label stay, as neighbours in time. Where a recording is in training in one track and in
-        validation in another, its training annotations are left out. A count of pictures and lines
-        that is off by one is tolerated. ``attrs["notes"]`` counts all that.
+        label stay, as neighbours in time. Splits are the official ones, in which a few films
+        are in both with another face each. A video that one track trains and another validates on
+        is in validation alone, without the labels of the former. A count of pictures and lines that is
+        off by one is tolerated. ``attrs["notes"]`` counts all that.
 
     Raises:
         DataError: Folders or files are missing, damaged or of another year, or there are pictures
@@ -139,7 +146,7 @@ def load_aff_wild2(
     """
     root = Path(root)
     files = {track: _annotations(_track_folder(root, track, images), track) for track in tracks}
-    left_out = _judged_once(files)
+    shared = _shared_recordings(files, strict=strict)
     splits: dict[str, Split] = {}
     for by_video in files.values():
         splits.update({video: split for video, (split, _) in by_video.items()})
@@ -161,7 +168,7 @@ def load_aff_wild2(
             "<video>/<00001>.jpg there; name their folder by `images`"
         )
     table = _joined(blocks, dense_tasks(tracks, classes), tracks, root / images)
-    return attach_notes(table, tally.notes(left_out))
+    return attach_notes(table, tally.notes(shared))
 
 
 def _track_folder(root: Path, track: Track, images: str) -> Path:
@@ -246,28 +253,46 @@ def _recordings_in(files: dict[str, tuple[Split, Path]], split: Split) -> dict[s
     return dict(zip(videos, recordings(np.array(videos, object)), strict=True))
 
 
-def _judged_once(files: dict[Track, dict[str, tuple[Split, Path]]]) -> list[str]:
-    """Take training files of recordings that any track has in validation out of `files`.
+def _shared_recordings(
+    files: dict[Track, dict[str, tuple[Split, Path]]], *, strict: bool
+) -> list[str]:
+    """Count the training videos that are in validation as well, and drop those that must go.
 
-    Gives a note for each track that loses some.
+    A video that another track validates on loses its training annotations, since a frame is in one
+    split. Another face of the same film stays where the official split has it, unless `strict`.
+
+    Gives a note for each track and reason.
     """
-    validated: set[str] = set()
+    videos = {video for by_video in files.values() for video in _recordings_in(by_video, "val")}
+    films: set[str] = set()
     for by_video in files.values():
-        validated.update(_recordings_in(by_video, "val").values())
+        films.update(_recordings_in(by_video, "val").values())
     notes = []
     for track, by_video in files.items():
         trained = _recordings_in(by_video, "train")
-        lost = [video for video, recording in trained.items() if recording in validated]
-        rows = 0
-        for video in lost:
-            _, path = by_video.pop(video)
-            rows += len(read_text(path).rstrip().splitlines()) - 1
-        if lost:
+        same = [video for video in trained if video in videos]
+        beside = [video for video, film in trained.items() if film in films and video not in videos]
+        if same:
             notes.append(
-                f"{track}: {len(lost)} training videos ({rows} lines) were left out: their "
-                "recording is validated in another track"
+                f"{track}: {len(same)} training videos ({_line_count(by_video, same)} lines) were "
+                "left out: another track validates on them"
             )
+        if beside:
+            outcome = (
+                "were left out, as strict asks" if strict else "stay, as in the official split"
+            )
+            notes.append(
+                f"{track}: {len(beside)} training videos ({_line_count(by_video, beside)} lines) "
+                f"show another face of a film that is in validation; they {outcome}"
+            )
+        for video in [*same, *(beside if strict else [])]:
+            del by_video[video]
     return notes
+
+
+def _line_count(by_video: dict[str, tuple[Split, Path]], videos: Sequence[str]) -> int:
+    """Annotation lines of some videos, without headers."""
+    return sum(len(read_text(by_video[video][1]).rstrip().splitlines()) - 1 for video in videos)
 
 
 def _header(track: Track, classes: int) -> tuple[str, ...]:
@@ -414,6 +439,9 @@ class AffWild2(DataSet):
     """Folder of the pictures, within the root or an absolute path."""
     classes: Literal[7, 8] = 8
     """Of the expression track: 7 in ABAW2 (``expr.abaw7``), 8 since (``expr.abaw8``)."""
+    strict: bool = False
+    """Leave training videos out that show another face of a film in validation; the official
+    splits keep them."""
 
     @field_validator("tracks", mode="before")
     @classmethod
@@ -427,10 +455,17 @@ class AffWild2(DataSet):
             raise ValueError("a track is named twice")
         return value
 
+    @property
+    @override
+    def official_splits(self) -> bool:
+        return not self.strict
+
     @override
     def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
         """Load the label table; see `DataSet.load`."""
-        table = load_aff_wild2(self.root, self.tracks, self.images, self.classes)
+        table = load_aff_wild2(
+            self.root, self.tracks, self.images, self.classes, strict=self.strict
+        )
         return table, dense_tasks(self.tracks, self.classes)
 
     @override

@@ -20,7 +20,7 @@ from typing_extensions import override
 from mien.data.annotation_codes import AU_NAMES, Labels, coordinates, expressions, lines, units
 from mien.data.frame_lists import MTL_LISTS, mtl_test_list, named_frames, read_text
 from mien.data.label_table import table_of
-from mien.data.presence import Missing, attach_notes, recordings, without_judged, without_missing
+from mien.data.presence import Missing, attach_notes, recordings, shared_recordings, without_missing
 from mien.data.spec import BY_AGREEMENT, DataSet, DataSetInfo, Place
 from mien.errors import DataError
 from mien.tasks import TASKS, Task
@@ -40,7 +40,11 @@ _COLUMNS: Final = [name for task in MTL_TASKS for name in task.columns]
 
 
 def load_s_aff_wild2(
-    root: Path, images: str = "cropped_aligned", missing: Missing = "error"
+    root: Path,
+    images: str = "cropped_aligned",
+    missing: Missing = "error",
+    *,
+    strict: bool = False,
 ) -> pd.DataFrame:
     """Load the label table of s-Aff-Wild2.
 
@@ -48,13 +52,14 @@ def load_s_aff_wild2(
         root: The folder that holds the annotation files.
         images: Folder of the pictures ``<video>/<00001>.jpg``, within `root` or an absolute path.
         missing: What becomes of listed pictures that are not there.
+        strict: Leave out training rows of a recording that is in validation as well.
 
     Returns:
         Labels of `MTL_TASKS`, in the splits train, val and, where its list is there, test (without
         labels). `video` is the picture's folder, `subject` the recording: its name without
         ``_left`` or ``_right``. A picture that comes twice is one row; where its labels differ,
-        the first stays. Training rows of a recording that is evaluated on as well are left out.
-        Rows without any label stay, as neighbours in time. ``attrs["notes"]`` counts all that.
+        the first stays, and it is in validation where both splits have it. Splits are the official
+        ones, in which a few recordings are in both. Rows without any label stay, as neighbours in time. ``attrs["notes"]`` counts all that.
 
     Raises:
         DataError: Files are absent, damaged, or of another challenge.
@@ -67,7 +72,7 @@ def load_s_aff_wild2(
         parts.append(mtl_test_list(root).assign(split="test", **unlabelled))
     table = pd.concat(parts, ignore_index=True)
     table["subject"] = recordings(table["video"].to_numpy(object))
-    table = _once(without_judged(table, notes), notes)
+    table = _once(shared_recordings(table, notes, strict=strict), notes)
     table = without_missing(table, root / images, missing, notes)
     annotated = table["split"] != "test"
     bare = int(table.loc[annotated, _COLUMNS].isna().all(axis=1).sum())
@@ -161,12 +166,21 @@ def _damage(body: str, path: Path) -> DataError:
 
 
 def _once(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """The first row of every picture."""
-    repeated = table["image"].duplicated().to_numpy()
+    """The first row of every picture in each split; what validates is not trained on."""
+    validated = table["image"][table["split"] == "val"]
+    doubled = (table["split"] == "train") & table["image"].isin(validated)
+    if doubled.any():
+        notes.append(
+            f"{doubled.sum()} training pictures are in validation as well and were left out"
+        )
+        table = table[~doubled].reset_index(drop=True)
+    # A picture that is in the list of test rows too is answered there, whatever else it is.
+    key = table["split"] + "/" + table["image"]
+    repeated = key.duplicated().to_numpy()
     if not repeated.any():
         return table
     # Codes count pictures in the order of their first rows, which are those not repeated.
-    codes = pd.factorize(table["image"])[0]
+    codes = pd.factorize(key)[0]
     first = np.flatnonzero(~repeated)[codes[repeated]]
     values = table[_COLUMNS].to_numpy(np.float32)
     same = np.isclose(values[repeated], values[first], rtol=0, atol=0, equal_nan=True)
@@ -200,8 +214,16 @@ class SAffWild2(DataSet):
     """Folder of the pictures, within the root or an absolute path."""
     missing: Missing = "error"
     """What becomes of listed pictures that are not there: ``error`` or ``drop``."""
+    strict: bool = False
+    """Leave training rows of a recording out where it is in validation as well; the official
+    splits keep them."""
+
+    @property
+    @override
+    def official_splits(self) -> bool:
+        return not self.strict
 
     @override
     def load(self, tasks: Sequence[Task]) -> tuple[pd.DataFrame, Sequence[Task]]:
         """Load the label table; see `DataSet.load`."""
-        return load_s_aff_wild2(self.root, self.images, self.missing), MTL_TASKS
+        return load_s_aff_wild2(self.root, self.images, self.missing, strict=self.strict), MTL_TASKS

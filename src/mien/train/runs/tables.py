@@ -1,6 +1,6 @@
 """The label tables of a run: loaded, checked, combined, split, and completed with points."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,9 @@ def load_tables(
     """
     tasks = tasks_of(settings)
     table, notes = _combine(settings, tasks)
-    notes += check(table, tasks, settings.name)
-    table, leaks = _without_leaks(table)
+    official = table.pop("official").to_numpy(bool)
+    notes += check(table, tasks, settings.name, official=official)
+    table, leaks = _without_leaks(table, tasks)
     if leaks:
         notes.append(f"{leaks} training pictures that also lie in another split were left out")
     # A teacher has something to say of every face.
@@ -101,7 +102,10 @@ def _split(table: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
 
 
 def _combine(settings: Settings, tasks: tuple[Task, ...]) -> tuple[pd.DataFrame, list[str]]:
-    """One table of all data sets, and the notes of their loaders."""
+    """One table of all data sets, and the notes of their loaders.
+
+    Its column `official` says of which rows the splits are a challenge's.
+    """
     parts = []
     notes: list[str] = []
     for spec in settings.data:
@@ -110,7 +114,7 @@ def _combine(settings: Settings, tasks: tuple[Task, ...]) -> tuple[pd.DataFrame,
         # Several sets may number their subjects and videos alike, so each adds its name.
         if len(settings.data) > 1:
             part = _with_prefix(part, set_name(spec))
-        parts.append(part.assign(set=set_name(spec)))
+        parts.append(part.assign(set=set_name(spec), official=spec.official_splits))
     return pd.concat(parts, ignore_index=True), notes
 
 
@@ -123,12 +127,17 @@ def _with_prefix(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table.assign(**columns)
 
 
-def _without_leaks(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Leave out training rows whose picture is also in another split; also gives their number."""
+def _without_leaks(table: pd.DataFrame, tasks: Sequence[Task]) -> tuple[pd.DataFrame, int]:
+    """Leave out training rows whose picture is also judged; also gives their number.
+
+    A list of test rows without labels has no part in it.
+    """
     # Arrays cannot be compared by `isin`, their bytes can.
     pictures = table["image"].map(_hashable)
     is_training = table["split"] == "train"
-    leaks = is_training & pictures.isin(set(pictures[~is_training]))
+    columns = [name for task in tasks for name in task.columns]
+    is_judged = (table["split"] == "val") | (~is_training & table[columns].notna().any(axis=1))
+    leaks = is_training & pictures.isin(set(pictures[is_judged]))
     return table[~leaks].reset_index(drop=True), int(leaks.sum())
 
 
