@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from conftest import ROOT
 
+from mien import __version__
 from mien.recipes.schema import read_recipe
 
 spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs" / "make.py")
@@ -93,3 +95,13 @@ def test_the_recipe_in_the_docs_reads(tmp_path):
     (tmp_path / "mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
     recipe = read_recipe(tmp_path / "mine.yaml", small=True)
     assert (recipe.options["epochs"], len(recipe.steps)) == (1, 5)
+
+
+def test_citation_and_changelog_are_of_this_release():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    headings = re.findall(
+        r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert headings[0] == "Unreleased"
+    assert f"{__version__} - {citation['date-released']}" in headings
