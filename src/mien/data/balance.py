@@ -1,7 +1,4 @@
-"""Class folders made equally full: the pictures that are there, and changed copies of them for the classes that have fewer.
-
-HUST-ANT balanced the synthetic faces of ABAW4 this way before training, with RandAugment as the change (`mien.train.inputs.randaugment`).
-"""
+"""In the folder that is written: what it was made of, and with which settings."""
 
 import hashlib
 import json
@@ -35,9 +32,12 @@ __all__ = ["PLAN", "Balanced", "Change", "balance", "lacking"]
 
 PLAN: Final = ".balance.json"
 """Says, in the folder that is written, of what and how it was made."""
+# Quality of JPEG copies.
 _QUALITY: Final = 95
-_CHUNK: Final = 32  # copies that a process is handed at once
-_WORTH: Final = 4000  # copies that take longer than a process takes to start
+# Copies that a process is given at once.
+_CHUNK: Final = 32
+# Copies that take longer to make than a further process takes to start.
+_WORTH: Final = 4000
 
 Image = NDArray[np.uint8]
 Stamps = dict[str, tuple[int, int]]
@@ -45,21 +45,38 @@ Stamps = dict[str, tuple[int, int]]
 
 
 class Change(Protocol):
-    """How a copy is made to differ; goes to other processes by pickling."""
+    """How a copy differs from its original; sent to other processes by pickling."""
 
     def facts(self) -> dict[str, Any]:
-        """What decides the result, for JSON."""
+        """Describe the change.
+
+        Returns:
+            All settings that decide the result, for JSON.
+        """
         ...
 
     def __call__(self, image: Image, seed: int) -> Image:
-        """The changed picture, RGB uint8 (H, W, 3); the same seed changes it the same way."""
+        """Change a picture.
+
+        Args:
+            image: RGB uint8 (H, W, 3).
+            seed: The same seed changes a picture the same way.
+
+        Returns:
+            The changed picture, RGB uint8 (H, W, 3).
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Balanced:
-    """What a folder holds now. before, after: pictures by class folder. made: copies that were made
-    by this call."""
+    """What a balanced folder holds.
+
+    Attributes:
+        before: Original pictures by class folder.
+        after: All pictures by class folder.
+        made: Copies that were made by this call.
+    """
 
     before: Mapping[str, int]
     after: Mapping[str, int]
@@ -74,7 +91,14 @@ class _Copy:
 
 
 def lacking(counts: Sequence[int], most: int | None = None) -> tuple[int, ...]:
-    """How many copies each class needs to be as frequent as the most frequent one, or to have `most` pictures; none, where it has more.
+    """Count the copies that each class needs to be as frequent as the most frequent one.
+
+    Args:
+        counts: Pictures of each class.
+        most: Pictures that a class is filled up to; None is the size of the largest class.
+
+    Returns:
+        Copies for each class; 0 where it has enough pictures.
 
     >>> lacking([3, 10, 7]), lacking([3, 10, 7], most=8)
     ((7, 0, 3), (5, 0, 1))
@@ -93,60 +117,90 @@ def balance(
     workers: int | None = None,
     progress: ItemProgress | None = None,
 ) -> Balanced:
-    """Fill `out` with the class folders of `source`: all its pictures, and of each class as many changed copies as it lacks.
+    """Fill a folder with class folders of equal size: all originals, and changed copies of them.
 
-    The pictures are hard links, or whole files where links do not work. Copies are of all originals of the class in turn, in an order
-    drawn by `seed`, so that none is used more than once oftener than another. A copy is ``randaugment-<seed>-<class>-<number>``, in PNG
-    where its original is no JPEG, else in JPEG of quality 95 without chroma subsampling.
+    The originals are hard links, or whole files where links do not work. Copies are of all
+    originals of the class in turn, in an order drawn by `seed`, so that none is used more than once
+    oftener than another. A copy is ``randaugment-<seed>-<class>-<number>``, in PNG where its
+    original is no JPEG, else in JPEG of quality 95 without chroma subsampling.
 
-    What is there already is kept, every file is whole or not there, and the same `seed` leads to the same files, however many work.
-    most: pictures a class is filled up to; None is as many as the most frequent class has. workers: processes; None is up to one a core;
-    in a script, call this under ``if __name__ == "__main__":``. progress: called with files done and files to do.
-    Raises DataError for folders without pictures, pictures that cannot be read, and pictures that are copies already; OutputError where
-    `out` cannot be written or holds what was made otherwise; ValueError for `most` or `workers` below 1.
+    Finished files are kept, every file is complete or absent, and the same `seed` leads to the same
+    files with any number of workers.
+
+    Args:
+        source: The class folders of the originals.
+        out: The folder to fill; a run that was interrupted is continued.
+        change: How copies are changed.
+        seed: Decides which originals are copied, and how they are changed.
+        most: Pictures that a class is filled up to; None is the size of the largest class.
+        workers: Processes; None is up to one for each core. In a script, call this under
+            ``if __name__ == "__main__":``.
+        progress: Called with files done and files to do.
+
+    Returns:
+        What `out` holds afterwards.
+
+    Raises:
+        DataError: Folders have no pictures, or pictures cannot be read or are copies already.
+        OutputError: `out` cannot be written, or was made otherwise.
+        ValueError: `most` or `workers` is below 1.
     """
-    if any(number is not None and number < 1 for number in (most, workers)):
-        raise ValueError(f"most and workers must be 1 or more, got {most} and {workers}")
-    found = {
-        name: _originals(source / name)
-        for name in sorted(list_names(source))
-        if not name.startswith(".") and (source / name).is_dir()
-    }
-    if not found:
+    for number in (most, workers):
+        if number is not None and number < 1:
+            raise ValueError(f"most and workers must be 1 or more, got {most} and {workers}")
+    originals = _class_originals(source)
+    before = {name: len(stamps) for name, stamps in originals.items()}
+    missing = dict(zip(before, lacking(list(before.values()), most), strict=True))
+    plan = {**change.facts(), "seed": seed, "most": most, "originals": _digest(originals)}
+    _settle(out, plan)
+    links: list[tuple[Path, Path]] = []
+    copies: list[_Copy] = []
+    for k, (name, stamps) in enumerate(originals.items()):
+        for picture in stamps:
+            original, target = source / name / picture, out / name / picture
+            if not _same(original, target):
+                links.append((original, target))
+        planned = _copies(source / name, out / name, list(stamps), missing[name], (seed, k))
+        copies += [copy for copy in planned if not copy.target.is_file()]
+    workers = workers or min(_cores(), 1 + len(copies) // _WORTH)
+    total = len(links) + len(copies)
+    for done, _ in enumerate(_write_all(links, copies, change, workers), start=1):
+        if progress is not None:
+            progress(done, total)
+    after = {name: before[name] + missing[name] for name in before}
+    return Balanced(before, after, len(copies))
+
+
+def _class_originals(source: Path) -> dict[str, Stamps]:
+    """The pictures of each class folder."""
+    originals = {}
+    for name in sorted(list_names(source)):
+        if not name.startswith(".") and (source / name).is_dir():
+            originals[name] = _originals(source / name)
+    if not originals:
         raise DataError(f"{source}: holds no class folders; give the folder of training pictures")
-    missing = dict(
-        zip(found, lacking([len(stamps) for stamps in found.values()], most), strict=True)
-    )
-    _settle(out, {**change.facts(), "seed": seed, "most": most, "originals": _digest(found)})
-    kept = [
-        (source / name / one, out / name / one) for name, stamps in found.items() for one in stamps
-    ]
-    links = [(original, target) for original, target in kept if not _same(original, target)]
-    planned = [
-        one
-        for k, name in enumerate(found)
-        for one in _copies(source / name, out / name, list(found[name]), missing[name], (seed, k))
-    ]
-    todo = [one for one in planned if not one.target.is_file()]
-    total = len(links) + len(todo)
-    for done, (original, target) in enumerate(links, 1):
-        _keep(original, target)
-        if progress is not None:
-            progress(done, total)
-    for done, _ in enumerate(
-        _made(todo, change, workers or min(_cores(), 1 + len(todo) // _WORTH)), len(links) + 1
-    ):
-        if progress is not None:
-            progress(done, total)
-    before = {name: len(stamps) for name, stamps in found.items()}
-    return Balanced(before, {name: before[name] + missing[name] for name in found}, len(todo))
+    return originals
+
+
+def _write_all(
+    links: Sequence[tuple[Path, Path]], copies: Sequence[_Copy], change: Change, workers: int
+) -> Iterator[None]:
+    """Write all files, and give a sign after each."""
+    for original, target in links:
+        _link(original, target)
+        yield
+    yield from _make_copies(copies, change, workers)
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _originals(folder: Path) -> Stamps:
+    """The pictures of one class folder, none of which may be a copy."""
     stamps: Stamps = {}
     for name in pictures(folder):
         if name.startswith(COPY):
@@ -158,12 +212,13 @@ def _originals(folder: Path) -> Stamps:
     return stamps
 
 
-def _digest(found: Mapping[str, Stamps]) -> str:
-    return hashlib.sha256(json.dumps(found).encode("utf-8", "surrogateescape")).hexdigest()
+def _digest(originals: Mapping[str, Stamps]) -> str:
+    """A hash of names, sizes and times; names on disk need not be valid text."""
+    return hashlib.sha256(json.dumps(originals).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _settle(out: Path, plan: Mapping[str, Any]) -> None:
-    """Make the folder for this plan, or find that it was made for it."""
+    """Make the folder for this plan, or check that it was made for it."""
     path = out / PLAN
     with wrap_os_errors(path):
         out.mkdir(parents=True, exist_ok=True)
@@ -181,49 +236,55 @@ def _settle(out: Path, plan: Mapping[str, Any]) -> None:
 
 
 def _same(original: Path, target: Path) -> bool:
-    """Whether a picture is there, as a link or a copy with the time of its original."""
+    """Whether a picture exists, as a link or as a copy with the size and time of its original."""
     try:
-        theirs, ours = original.stat(), target.stat()
+        status, target_status = original.stat(), target.stat()
     except OSError:
         return False
-    return (theirs.st_size, theirs.st_mtime_ns) == (ours.st_size, ours.st_mtime_ns)
+    same_size = status.st_size == target_status.st_size
+    return same_size and status.st_mtime_ns == target_status.st_mtime_ns
 
 
-def _keep(original: Path, target: Path) -> None:
-    """A hard link under a new name, or the same file once more."""
-    aside = AtomicFile(target)
+def _link(original: Path, target: Path) -> None:
+    """Make a hard link under a new name, or copy the file where links do not work."""
+    file = AtomicFile(target)
     with wrap_os_errors(target):
         target.parent.mkdir(exist_ok=True)
-    aside.drop()  # what a killed process left
+    # A link cannot replace what a killed process left under this name.
+    file.drop()
     try:
-        os.link(os.path.realpath(original), aside.part)
-        aside.place()
-    except OSError:  # another disk, or one without links
-        with aside as part, wrap_os_errors(target):
+        # Of a symbolic link, the file itself: the link may not last as long.
+        os.link(os.path.realpath(original), file.part)
+        file.place()
+    except OSError:
+        # The folders are on different disks, or on one without links.
+        with file as part, wrap_os_errors(target):
             shutil.copy2(original, part)
 
 
 def _copies(
     source: Path, folder: Path, names: Sequence[str], count: int, key: tuple[int, int]
 ) -> Iterator[_Copy]:
-    """The copies of one class; key: the seed, and the number of the class."""
+    """The copies of one class; `key` is the seed and the number of the class."""
+    # Beyond the number of originals, the order starts again from its beginning.
     order = np.resize(np.random.default_rng(key).permutation(len(names)), count)
     seeds = np.random.default_rng((*key, 1)).integers(2**63, size=count)
-    for i, (k, own) in enumerate(zip(order.tolist(), seeds.tolist(), strict=True)):
-        suffix = ".jpg" if names[k].lower().endswith((".jpg", ".jpeg")) else ".png"
-        yield _Copy(source / names[k], folder / f"{COPY}{key[0]}-{key[1]}-{i:06d}{suffix}", own)
+    for i, (k, seed) in enumerate(zip(order.tolist(), seeds.tolist(), strict=True)):
+        is_jpeg = names[k].lower().endswith((".jpg", ".jpeg"))
+        suffix = ".jpg" if is_jpeg else ".png"
+        target = folder / f"{COPY}{key[0]}-{key[1]}-{i:06d}{suffix}"
+        yield _Copy(source / names[k], target, seed)
 
 
-def _made(copies: Sequence[_Copy], change: Change, workers: int) -> Iterator[None]:
-    """Make all of them, in this process or in several; gives a sign for each."""
+def _make_copies(copies: Sequence[_Copy], change: Change, workers: int) -> Iterator[None]:
+    """Make all copies, in this process or in several, and give a sign after each."""
     make = partial(_make, change)
     workers = min(workers, -(-len(copies) // _CHUNK))
     if workers <= 1:
         yield from map(make, copies)
         return
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a fork would copy locks that threads of this process hold
+    # A fork would copy locks that threads of this process hold.
+    context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _start)
     try:
         yield from pool.map(make, copies, chunksize=_CHUNK)
@@ -234,13 +295,13 @@ def _made(copies: Sequence[_Copy], change: Change, workers: int) -> Iterator[Non
 
 
 def _start() -> None:
+    """Prepare a worker process."""
+    # Ctrl-C reaches all processes; only the first one handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = (
-        "1"  # before libraries are loaded; the processes share the cores already
-    )
-    threading.Thread(
-        target=_end_with, args=(multiprocessing.parent_process(),), daemon=True
-    ).start()
+    # Set before libraries are loaded: the processes share the cores already.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: BaseProcess | None) -> None:
@@ -251,6 +312,7 @@ def _end_with(parent: BaseProcess | None) -> None:
 
 
 def _make(change: Change, copy: _Copy) -> None:
+    """Write one copy."""
     content = BytesIO()
     picture = Pillow.fromarray(change(read_picture(str(copy.source)), copy.seed))
     if copy.target.suffix == ".jpg":

@@ -1,8 +1,9 @@
-"""Label tables mixed into one: joined, thinned, capped, filtered.
+"""Label tables mixed into one: joined, subsampled in time, capped by class, filtered.
 
-So the teacher and student of ABAW2 learn from several data sets (after Deng, Chen & Shi 2020, arXiv 2002.03399). Only rows in split
-train are ever thinned, capped, filtered or robbed of labels: what judges stays as it came. All functions leave the index of the rows
-that stay as it was (`join` and `mix` number them anew), change nothing in place, and say in ``attrs["notes"]`` what came of it.
+So the teacher and student of ABAW2 learn from several data sets (after Deng, Chen & Shi 2020,
+arXiv 2002.03399). Only rows in split train ever lose labels or are left out: validation and test
+stay as they came. All functions keep the index of the rows that stay (`join` and `mix` number them
+anew), change nothing in place, and describe the result in ``attrs["notes"]``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,10 +35,12 @@ EVERY: Final = "every"
 """In strides: all labelled rows of a video alike, whatever they show."""
 
 Ints = NDArray[np.int64]
-Marks = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 
-_SAME: Final = 1e-6  # labels that differ by less are the same
-_CALM: Final = 0.5  # how far from the middle of valence and arousal a neutral face may lie
+# Labels that differ by less are the same.
+_SAME: Final = 1e-6
+# How far from the middle of valence and arousal a neutral face may lie.
+_CALM: Final = 0.5
 _FAMILIES: Final = tuple(dict.fromkeys(task.family for task in TASKS.values()))
 _ONE_OF: Final = tuple(
     dict.fromkeys(task.family for task in TASKS.values() if task.kind == "one_of")
@@ -55,7 +58,7 @@ class Mixing(Spec):
     cap: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
     """By task: most training rows of a class, after thinning; see `cap_per_class`."""
     shared: bool = True
-    """Whether a row that a task of `thin` or `cap` keeps has its labels of the others as well; false:
+    """Whether a row that a task of `thin` or `cap` keeps has its labels of the others too; false:
     each task has only its own rows."""
     consistent: bool = False
     """Whether expressions that contradict valence and arousal are left out; see
@@ -71,8 +74,9 @@ class Mixing(Spec):
     @field_validator("thin", "cap", "drop")
     @classmethod
     def _by_family(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if strange := [family for family in value if family not in _FAMILIES]:
-            raise ValueError(f"{UnknownNameError('family of tasks', strange[0], _FAMILIES)}")
+        for family in value:
+            if family not in _FAMILIES:
+                raise ValueError(f"{UnknownNameError('family of tasks', family, _FAMILIES)}")
         return value
 
 
@@ -119,7 +123,7 @@ def _selected(table: pd.DataFrame, how: Mixing, tasks: Sequence[Task]) -> pd.Dat
     if not tasks:
         return table
     notes: list[str] = []
-    kept_by: dict[Task, Marks] = {}
+    kept_by: dict[Task, Mask] = {}
     unlabelled = np.ones(len(table), bool)
     for i, task in enumerate(tasks):
         part = _with_notes(table)
@@ -302,9 +306,9 @@ def join(tables: Sequence[pd.DataFrame], *, strict: bool = False) -> pd.DataFram
     Two rows are the same face if they have the same video and frame or, where one has no video,
     the same image; where a table has several such rows, their images and points must be the same
     too. Names of videos and subjects mean the same in all tables. Where labels contradict, those
-    of the first table stay. What is evaluated on in any table is trained on in none: a face or video
-    that is in val or test in one table loses its training rows in the others, and its val rows
-    where another has it in test.
+    of the first table stay. What is evaluated on in any table is trained on in none: a face or
+    video that is in val or test in one table loses its training rows in the others, and its val
+    rows where another has it in test.
 
     Args:
         tables: Label tables in which every row has a split.
@@ -324,17 +328,17 @@ def join(tables: Sequence[pd.DataFrame], *, strict: bool = False) -> pd.DataFram
     for table in tables:
         notes += table.attrs.get("notes", ())
     part = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    key = _keys(rows, part)
-    leaking = _judged(rows, key, strict)
+    key = _face_keys(rows, part)
+    leaking = _leaking_rows(rows, key, strict=strict)
     if leaking.any():
+        shared = "face, video or subject" if strict else "face or video"
         notes.append(
-            f"{leaking.sum()} rows were left out: their face{', video or subject' if strict else ' or video'} "
-            "is in a split that judges"
+            f"{leaking.sum()} rows were left out: their {shared} is in a split that judges"
         )
         rows = rows[~leaking].reset_index(drop=True)
         part, key = part[~leaking], key[~leaking]
     if len(tables) > 1:
-        faces, differ = _merged(rows, part, pd.factorize(key)[0])
+        faces, differ = _merge(rows, part, pd.factorize(key)[0])
         notes.append(f"joined {len(rows)} rows of {len(tables)} sets to {len(faces)} faces")
         if differ:
             listed = ", ".join(f"{name} {count}" for name, count in differ.items())
@@ -344,98 +348,118 @@ def join(tables: Sequence[pd.DataFrame], *, strict: bool = False) -> pd.DataFram
 
 
 def _check(tables: Sequence[pd.DataFrame]) -> None:
+    """Refuse rows without a split, and tables with different classes of one family."""
     if not tables:
         raise DataError("join: no tables; give at least one")
     for table in tables:
         wrong = ~table["split"].isin(SPLITS)
         if wrong.any():
             raise DataError(
-                f"join: {wrong.sum()} of {len(table)} rows have no split; splits are {', '.join(SPLITS)}"
+                f"join: {wrong.sum()} of {len(table)} rows have no split; splits are "
+                f"{', '.join(SPLITS)}"
             )
         for family in _ONE_OF:
-            ours, theirs = (
-                {str(name) for name in each if str(name).startswith(f"{family}_")}
-                for each in (tables[0], table)
-            )
-            if ours and theirs and ours != theirs:
-                lacking = ", ".join(sorted(ours ^ theirs))
+            first, columns = _family_columns(tables[0], family), _family_columns(table, family)
+            # A table without the family is fine: its rows have no label of it.
+            if first and columns and first != columns:
+                unshared = ", ".join(sorted(first ^ columns))
                 raise DataError(
-                    f"join: one table has {lacking} and another has not; load both with the same tasks"
+                    f"join: one table has {unshared} and another has not; load both with the same "
+                    "tasks"
                 )
 
 
-def _keys(whole: pd.DataFrame, part: NDArray[np.intp]) -> Ints:
+def _family_columns(table: pd.DataFrame, family: str) -> set[str]:
+    """The label columns of a family of tasks."""
+    return {str(name) for name in table if str(name).startswith(f"{family}_")}
+
+
+def _face_keys(rows: pd.DataFrame, part: NDArray[np.intp]) -> Ints:
     """A number for each face (N,): no two rows of one part have the same."""
-    image = pd.factorize(pd.Series([_plain(cell) for cell in whole["image"]], dtype=object))[0]
-    time = whole.groupby(["video", "frame"], sort=False).ngroup().to_numpy()
+    image = pd.factorize(pd.Series([_hashable(cell) for cell in rows["image"]], dtype=object))[0]
+    time = rows.groupby(["video", "frame"], sort=False).ngroup().to_numpy()
     timed = time >= 0
-    base = np.where(timed, time, len(whole) + image)
-    # A picture without a video may be one that elsewhere has one.
+    base = np.where(timed, time, len(rows) + image)
+    # A picture without a video may be one that another table has with its video.
     if timed.any() and not timed.all():
         known = pd.Series(time[timed], image[timed])
-        found = pd.Series(image[~timed]).map(known[~known.index.duplicated()])
-        base[~timed] = found.fillna(pd.Series(base[~timed])).astype(np.int64)
-    twice = pd.DataFrame({"part": part, "base": base}).duplicated()
-    several = np.isin(base, base[twice])
-    marks = np.full(len(whole), "", object)
-    marks[several] = [
-        b"" if np.ndim(cell) == 0 else np.asarray(cell, np.float32).tobytes()
-        for cell in whole["points"][several]
-    ]
-    faces = pd.DataFrame(
-        {"base": base, "image": np.where(several, image, -1), "points": marks, "part": part}
-    )
+        known = known[~known.index.duplicated()]
+        matched = pd.Series(image[~timed]).map(known)
+        base[~timed] = matched.fillna(pd.Series(base[~timed])).astype(np.int64)
+    # Where a table has several faces in a frame, images and points tell them apart.
+    repeated = pd.DataFrame({"part": part, "base": base}).duplicated()
+    several = np.isin(base, base[repeated])
+    points = np.full(len(rows), "", object)
+    points[several] = [_point_bytes(cell) for cell in rows["points"][several]]
+    images = np.where(several, image, -1)
+    faces = pd.DataFrame({"base": base, "image": images, "points": points, "part": part})
     faces["again"] = faces.groupby(["part", "base", "image", "points"], sort=False).cumcount()
-    return np.asarray(
-        faces.groupby(["base", "image", "points", "again"], sort=False).ngroup(), np.int64
-    )
+    groups = faces.groupby(["base", "image", "points", "again"], sort=False)
+    return np.asarray(groups.ngroup(), np.int64)
 
 
-def _plain(cell: object) -> object:
+def _hashable(cell: object) -> object:
+    """A path or encoded picture as it is; an array by its shape and bytes."""
     return (cell.shape, cell.tobytes()) if isinstance(cell, np.ndarray) else cell
 
 
-def _judged(whole: pd.DataFrame, key: Ints, strict: bool) -> Marks:
-    """Rows (N,) whose face or video, or with `strict` subject, is in a split that judges, while they are in one that
-    comes before it."""
-    rank = pd.Series(whole["split"].map(SPLITS.index).to_numpy())
-    lost = np.zeros(len(whole), bool)
-    columns = ("video", "subject") if strict else ("video",)
-    for codes in (key, *(pd.factorize(whole[by])[0] for by in columns)):
-        lost |= (codes >= 0) & (rank < rank.groupby(codes).transform("max")).to_numpy()
-    return lost
+def _point_bytes(cell: Any) -> bytes:
+    """Five points as bytes; none where there are no points."""
+    return b"" if np.ndim(cell) == 0 else np.asarray(cell, np.float32).tobytes()
 
 
-def _merged(
-    whole: pd.DataFrame, part: NDArray[np.intp], key: NDArray[np.intp]
+def _leaking_rows(rows: pd.DataFrame, key: Ints, *, strict: bool) -> Mask:
+    """Rows (N,) whose face or video, or with `strict` subject, is in a later split as well.
+
+    Later is by the order of `SPLITS`: what is evaluated on is not trained on.
+    """
+    rank = pd.Series(rows["split"].map(SPLITS.index).to_numpy())
+    groups = [key, pd.factorize(rows["video"])[0]]
+    if strict:
+        groups.append(pd.factorize(rows["subject"])[0])
+    leaking = np.zeros(len(rows), bool)
+    for codes in groups:
+        last = rank.groupby(codes).transform("max")
+        leaking |= (codes >= 0) & (rank < last).to_numpy()
+    return leaking
+
+
+def _merge(
+    rows: pd.DataFrame, part: NDArray[np.intp], key: NDArray[np.intp]
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """A row for each key (N,) in order of first sight, gaps filled by later parts; and how many
-    labels contradict, by column."""
+    """A row for each key (N,) in order of first appearance, its gaps filled by later parts.
+
+    Returns the rows, and how many labels contradict by column.
+    """
     first = ~pd.Series(key).duplicated().to_numpy()
-    later = [
-        rows
-        for rows in (
-            np.flatnonzero(~first & (part == k)) for k in range(1, part.max(initial=0) + 1)
-        )
-        if len(rows)
-    ]
-    found, differ = whole[first].reset_index(drop=True), dict[str, int]()
-    for name in [each for each in whole if later and each not in ("image", "split")]:
-        cells, kept = whole[name].to_numpy(), found[name].to_numpy(copy=True)
-        for rows in later:
-            given = rows[pd.notna(pd.Series(cells[rows]))]
-            gap = pd.isna(pd.Series(kept[key[given]])).to_numpy()
-            if (
-                name not in COLUMNS
-                and (wrong := np.abs(cells[given[~gap]] - kept[key[given[~gap]]]) > _SAME).any()
-            ):
-                differ[str(name)] = differ.get(str(name), 0) + int(wrong.sum())
-            kept[key[given[gap]]] = cells[given[gap]]
-        found[name] = kept
-    return found, differ
+    merged = rows[first].reset_index(drop=True)
+    later = []
+    for k in range(1, part.max(initial=0) + 1):
+        of_part = np.flatnonzero(~first & (part == k))
+        if len(of_part):
+            later.append(of_part)
+    contradicting: dict[str, int] = {}
+    if not later:
+        return merged, contradicting
+    for name in rows:
+        if name in ("image", "split"):
+            continue
+        cells, kept = rows[name].to_numpy(), merged[name].to_numpy(copy=True)
+        for of_part in later:
+            given = of_part[pd.notna(pd.Series(cells[of_part]))]
+            is_gap = pd.isna(pd.Series(kept[key[given]])).to_numpy()
+            # Only labels are numbers that can contradict.
+            if name not in COLUMNS:
+                both = given[~is_gap]
+                count = int((np.abs(cells[both] - kept[key[both]]) > _SAME).sum())
+                if count:
+                    contradicting[str(name)] = contradicting.get(str(name), 0) + count
+            kept[key[given[is_gap]]] = cells[given[is_gap]]
+        merged[name] = kept
+    return merged, contradicting
 
 
-def _labelled(table: pd.DataFrame, task: Task) -> Marks:
+def _labelled(table: pd.DataFrame, task: Task) -> Mask:
     return np.asarray(~np.isnan(labels(table, task)).all(axis=1))
 
 
@@ -443,18 +467,19 @@ def _classes(table: pd.DataFrame, task: Task, where: str) -> NDArray[np.intp]:
     """The class with the largest share (N,), -1 where there is no label."""
     if task.kind != "one_of":
         raise DataError(
-            f"{where}: {task.key} has no classes that exclude each other; use {EVERY} or leave it out"
+            f"{where}: {task.key} has no classes that exclude each other; use {EVERY} or leave it "
+            "out"
         )
     shares = labels(table, task)
     return np.where(np.isnan(shares).any(axis=1), -1, np.nan_to_num(shares).argmax(axis=1))
 
 
-def _without_labels(table: pd.DataFrame, task: Task, rows: Marks) -> pd.DataFrame:
+def _without_labels(table: pd.DataFrame, task: Task, rows: Mask) -> pd.DataFrame:
     """The table without the labels of a task in some rows (N,)."""
     return table.assign(**{name: table[name].mask(rows) for name in task.columns})
 
 
-def _without_rows(table: pd.DataFrame, dropped: Marks, task: Task, reason: str) -> pd.DataFrame:
+def _without_rows(table: pd.DataFrame, dropped: Mask, task: Task, reason: str) -> pd.DataFrame:
     remaining = table[~dropped]
     note = (
         f"{task.key}, {reason}: {dropped.sum()} training rows were left out; "
@@ -468,10 +493,10 @@ def _counts(table: pd.DataFrame, task: Task) -> str:
     training = table[table["split"] == "train"]
     if task.kind != "one_of":
         return f"{_labelled(training, task).sum()} labelled"
-    seen = np.bincount(_classes(training, task, task.key) + 1, minlength=len(task.names) + 1)[1:]
-    return ", ".join(
-        f"{name} {count}" for name, count in zip(task.names, seen.tolist(), strict=True)
-    )
+    # Shifted by one, as rows without a label have class -1.
+    counts = np.bincount(_classes(training, task, task.key) + 1, minlength=len(task.names) + 1)[1:]
+    pairs = zip(task.names, counts.tolist(), strict=True)
+    return ", ".join(f"{name} {count}" for name, count in pairs)
 
 
 def _with_notes(

@@ -1,11 +1,13 @@
-"""AffectNet (Mollahosseini, Hasani & Mahoor 2017), in the two layouts it has been given out in.
+"""AffectNet (Mollahosseini, Hasani & Mahoor 2017), in the two layouts it was distributed in.
 
-- Files for each picture: ``train_set/`` and ``val_set/`` hold ``images/<id>.jpg`` and ``annotations/<id>_exp.npy``, ``_val.npy``,
-  ``_aro.npy`` and, in the official release, ``_lnd.npy``.
-- CSV: ``training.csv`` (with a header) and ``validation.csv`` (without one in the official release), in `root` or in
-  ``Manually_Annotated_file_lists/``, with the pictures below ``Manually_Annotated_Images/``.
+- Files for each picture: ``train_set/`` and ``val_set/`` hold ``images/<id>.jpg`` and
+  ``annotations/<id>_exp.npy``, ``_val.npy``, ``_aro.npy`` and, in the official release,
+  ``_lnd.npy``.
+- CSV: ``training.csv`` (with a header) and ``validation.csv`` (without one in the official
+  release), in `root` or in ``Manually_Annotated_file_lists/``, with the pictures below
+  ``Manually_Annotated_Images/``.
 
-Pictures in a folder for each class are the set ``folder``'s.
+For pictures in a folder for each class, use the set ``folder``.
 """
 
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from mien.data.annotation_codes import Labels, Where, lines, one_hot
@@ -42,17 +45,27 @@ _NATIVE: Final = (
     "anger",
     "contempt",
 )
-_NO_FACE: Final = 10  # 8 none of these, 9 uncertain, 10 no face
+# Expression codes: 8 none of these, 9 uncertain, 10 no face.
+_NO_FACE: Final = 10
 _NO_VA: Final = -2.0
 _FOLDERS: Final[dict[Split, str]] = {"train": "train_set", "val": "val_set"}
 _LISTS: Final[dict[Split, str]] = {"train": "training.csv", "val": "validation.csv"}
 _LISTED_IN: Final = "Manually_Annotated_file_lists"
 _IMAGES: Final = "Manually_Annotated_Images"
 _COLUMNS: Final = (
-    "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression", "valence", "arousal",
-)  # fmt: skip
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+)
 _LANDMARKS: Final = 68
-_CHUNK: Final = 20_000  # rows whose landmarks are text at a time
+# Rows whose landmarks are split as text at a time; more would need much memory.
+_CHUNK: Final = 20_000
 
 
 def load_affectnet(root: Path) -> pd.DataFrame:
@@ -70,46 +83,46 @@ def load_affectnet(root: Path) -> pd.DataFrame:
         DataError: `root` holds neither layout or both, files are damaged, labels are out of range,
             or pictures are missing.
     """
-    root, notes = Path(root), list[str]()
-    split = [(root / name).is_dir() for name in _FOLDERS.values()]
-    listing = next(
-        (
-            place
-            for place in (root, root / _LISTED_IN)
-            if all((place / name).is_file() for name in _LISTS.values())
-        ),
-        None,
-    )
-    if all(split) == (listing is not None):
-        said = "holds both layouts; give the folder of one" if listing else "holds neither"
-        raise DataError(
-            f"{root}: {said}: {' and '.join(_FOLDERS.values())}, or {' and '.join(_LISTS.values())}"
-        )
-    if listing is None:
-        table = pd.concat(
-            [_of_files(root, name).assign(split=split) for split, name in _FOLDERS.items()],
-            ignore_index=True,
-        )
+    root = Path(root)
+    lists_folder = _lists_folder(root)
+    parts = []
+    if lists_folder is None:
+        images = root
+        for split, name in _FOLDERS.items():
+            parts.append(_read_folder(root, name).assign(split=split))
     else:
-        table = pd.concat(
-            [_of_csv(listing / name).assign(split=split) for split, name in _LISTS.items()],
-            ignore_index=True,
+        images = root / _IMAGES
+        for split, name in _LISTS.items():
+            parts.append(_read_csv(lists_folder / name).assign(split=split))
+    table = pd.concat(parts, ignore_index=True)
+    expr, va = AFFECTNET_TASKS
+    unlabelled = table[[*expr.columns, *va.columns]].isna().all(axis=1)
+    notes = []
+    if unlabelled.any():
+        notes.append(
+            f"{unlabelled.sum()} pictures have no expression (none, uncertain, no face) and no "
+            "valence and were left out"
         )
-    bare = table[[name for task in AFFECTNET_TASKS for name in task.columns]].isna().all(axis=1)
-    notes += (
-        [
-            f"{bare.sum()} pictures have no expression (none, uncertain, no face) and no valence and were left out"
-        ]
-        if bare.any()
-        else []
-    )
-    kept = table[~bare].reset_index(drop=True)
-    return attach_notes(
-        without_missing(kept, root if listing is None else root / _IMAGES, "error", notes), notes
-    )
+    table = table[~unlabelled].reset_index(drop=True)
+    return attach_notes(without_missing(table, images, "error", notes), notes)
 
 
-def _labelled(
+def _lists_folder(root: Path) -> Path | None:
+    """The folder of the CSV lists; None where `root` has files for each picture instead."""
+    lists_folder = None
+    for folder in (root, root / _LISTED_IN):
+        if all((folder / name).is_file() for name in _LISTS.values()):
+            lists_folder = folder
+            break
+    has_folders = all((root / name).is_dir() for name in _FOLDERS.values())
+    if has_folders == (lists_folder is not None):
+        problem = "holds both layouts; give the folder of one" if lists_folder else "holds neither"
+        folders, lists = " and ".join(_FOLDERS.values()), " and ".join(_LISTS.values())
+        raise DataError(f"{root}: {problem}: {folders}, or {lists}")
+    return lists_folder
+
+
+def _label_table(
     images: Sequence[str] | pd.Series,
     codes: Labels,
     va: Labels,
@@ -117,24 +130,24 @@ def _labelled(
     where: Where,
 ) -> pd.DataFrame:
     """The label table of AffectNet's own codes (N,) and valence and arousal (N, 2)."""
-    wrong = ~np.isin(codes, range(_NO_FACE + 1))
-    none = (va == _NO_VA).any(axis=1)
-    out = ~none & ~(np.abs(va) <= 1).all(axis=1)
-    for bad, said in (
-        (wrong, "its expression is not 0 to 10"),
-        (out, "its valence or arousal is neither within -1..1 nor -2 (none)"),
-    ):
-        if bad.any():
-            raise DataError(
-                f"{where(int(bad.argmax()))}: {said} ({bad.sum()} such); take the original file"
-            )
-    expr, _ = AFFECTNET_TASKS
+    unknown = ~np.isin(codes, range(_NO_FACE + 1))
+    _refuse(unknown, where, "its expression is not 0 to 10")
+    unrated = (va == _NO_VA).any(axis=1)
+    outside = ~unrated & ~(np.abs(va) <= 1).all(axis=1)
+    _refuse(outside, where, "its valence or arousal is neither within -1..1 nor -2 (none)")
+    expr, va_task = AFFECTNET_TASKS
     codes = np.where(codes < len(_NATIVE), codes, np.float32(np.nan))
-    shares = one_hot(codes, [_NATIVE.index(name) for name in expr.names])
-    va = np.where(none[:, None], np.float32(np.nan), va)
-    return table_of(
-        images, {"points": points}, dict(zip(AFFECTNET_TASKS, (shares, va), strict=True))
-    )
+    order = [_NATIVE.index(name) for name in expr.names]
+    va = np.where(unrated[:, None], np.float32(np.nan), va)
+    return table_of(images, {"points": points}, {expr: one_hot(codes, order), va_task: va})
+
+
+def _refuse(wrong: NDArray[np.bool_], where: Where, problem: str) -> None:
+    """Raise DataError for the first of the rows (N,) that are wrong."""
+    if wrong.any():
+        raise DataError(
+            f"{where(int(wrong.argmax()))}: {problem} ({wrong.sum()} such); take the original file"
+        )
 
 
 def five_of_68(landmarks: Labels) -> Labels:
@@ -147,146 +160,154 @@ def five_of_68(landmarks: Labels) -> Labels:
         Points (N, 10), x and y in turn: eyes (means of six), nose tip, mouth corners; those on the
         image's left come first.
     """
-    eyes = [landmarks[:, start : start + 6].mean(axis=1) for start in (36, 42)]
-    return np.stack([*eyes, landmarks[:, 30], landmarks[:, 48], landmarks[:, 54]], axis=1).reshape(
-        -1, 10
-    )
+    left_eye = landmarks[:, 36:42].mean(axis=1)
+    right_eye = landmarks[:, 42:48].mean(axis=1)
+    nose, left_corner, right_corner = landmarks[:, 30], landmarks[:, 48], landmarks[:, 54]
+    points = np.stack([left_eye, right_eye, nose, left_corner, right_corner], axis=1)
+    return points.reshape(-1, 10)
 
 
-def _of_files(root: Path, name: str) -> pd.DataFrame:
+def _read_folder(root: Path, name: str) -> pd.DataFrame:
+    """The label table of a split with annotation files for each picture."""
     folder = root / name / "annotations"
-    found = list_names(folder)
-    ids = sorted(file.removesuffix("_exp.npy") for file in found if file.endswith("_exp.npy"))
+    files = set(list_names(folder))
+    ids = sorted(name.removesuffix("_exp.npy") for name in files if name.endswith("_exp.npy"))
     if not ids:
         raise DataError(f"{folder}: holds no <id>_exp.npy; unpack the annotations there")
-    there = set(found)
     for kind in ("val", "aro"):
-        if lost := [each for each in ids if f"{each}_{kind}.npy" not in there]:
+        missing = [picture for picture in ids if f"{picture}_{kind}.npy" not in files]
+        if missing:
             raise DataError(
-                f"{folder}: {len(lost)} of {len(ids)} pictures have no _{kind}.npy, the first is {lost[0]}; unpack it again"
+                f"{folder}: {len(missing)} of {len(ids)} pictures have no _{kind}.npy, the first "
+                f"is {missing[0]}; unpack it again"
             )
-    codes, valence, arousal = (
-        _arrays(folder, [f"{each}_{kind}.npy" for each in ids], 1)[:, 0]
-        for kind in ("exp", "val", "aro")
-    )
+    columns = {}
+    for kind in ("exp", "val", "aro"):
+        names = [f"{picture}_{kind}.npy" for picture in ids]
+        columns[kind] = _read_arrays(folder, names, 1)[:, 0]
+    va = np.stack([columns["val"], columns["aro"]], axis=1)
+    points = _read_points(folder, ids, files)
+    images = [f"{name}/images/{picture}.jpg" for picture in ids]
+    return _label_table(images, columns["exp"], va, points, lambda row: f"{folder}: {ids[row]}")
+
+
+def _read_points(folder: Path, ids: list[str], files: set[str]) -> list[Any]:
+    """Five points of each picture; None where it has no file of landmarks."""
     points: list[Any] = [None] * len(ids)
-    placed = [row for row, each in enumerate(ids) if f"{each}_lnd.npy" in there]
-    if placed:
-        five = five_of_68(
-            _arrays(folder, [f"{ids[row]}_lnd.npy" for row in placed], 2 * _LANDMARKS).reshape(
-                -1, _LANDMARKS, 2
-            )
-        )
-        for row, point in zip(placed, five, strict=True):
-            points[row] = point
-    images = [f"{name}/images/{each}.jpg" for each in ids]
-    return _labelled(
-        images,
-        codes,
-        np.stack([valence, arousal], axis=1),
-        points,
-        lambda row: f"{folder}: {ids[row]}",
-    )
+    rows = [row for row, picture in enumerate(ids) if f"{picture}_lnd.npy" in files]
+    if not rows:
+        return points
+    names = [f"{ids[row]}_lnd.npy" for row in rows]
+    landmarks = _read_arrays(folder, names, 2 * _LANDMARKS).reshape(-1, _LANDMARKS, 2)
+    for row, five in zip(rows, five_of_68(landmarks), strict=True):
+        points[row] = five
+    return points
 
 
-def _arrays(folder: Path, names: list[str], width: int) -> Labels:
-    """Numbers (N, `width`) of N files in NumPy's format, each of a number or `width` of them, or of text that says one.
+def _read_arrays(folder: Path, names: list[str], width: int) -> Labels:
+    """Read N files in NumPy's format into numbers (N, `width`).
 
-    Files that start alike are decoded together: one by one would take minutes.
+    Each file holds `width` numbers, or text that spells them. Files with the same header are
+    decoded together: one by one would take minutes.
     """
     contents = [(folder / name).read_bytes() for name in names]
+    # Magic string and version take 8 bytes, the length of the header 2 (NumPy format 1.0).
     sizes = [10 + int.from_bytes(content[8:10], "little") for content in contents]
-    groups, heads = pd.factorize(
-        pd.Series(
-            [content[:size] for content, size in zip(contents, sizes, strict=True)], dtype=object
-        )
-    )
+    headers = [content[:size] for content, size in zip(contents, sizes, strict=True)]
+    groups, distinct = pd.factorize(pd.Series(headers, dtype=object))
     values = np.empty((len(names), width), np.float32)
-    for group, head in enumerate(heads):
+    for group, header in enumerate(distinct):
         rows = np.flatnonzero(groups == group)
-        first = folder / names[int(rows[0])]
+        bodies = b"".join(contents[row][sizes[row] :] for row in rows)
         try:
-            stream = BytesIO(head)
-            version = np.lib.format.read_magic(stream)
-            shape, _, kind = np.lib.format.read_array_header_1_0(stream)
-            bodies = b"".join(contents[row][sizes[row] :] for row in rows)
-            if (
-                version != (1, 0)
-                or kind.hasobject
-                or int(np.prod(shape)) != width
-                or len(bodies) != len(rows) * width * kind.itemsize
-            ):
-                raise ValueError(f"shape {shape}, type {kind}")
-            values[rows] = np.frombuffer(bodies, kind).reshape(len(rows), width).astype(np.float32)
+            values[rows] = _decode(header, bodies, len(rows), width)
         except ValueError as error:
+            plural = "s" if width > 1 else ""
             raise DataError(
-                f"{first}: not {width} number{'s' * (width > 1)} as NumPy writes them ({error}); unpack it again"
+                f"{folder / names[int(rows[0])]}: not {width} number{plural} as NumPy writes them "
+                f"({error}); unpack it again"
             ) from error
     return values
 
 
-def _of_csv(path: Path) -> pd.DataFrame:
+def _decode(header: bytes, bodies: bytes, count: int, width: int) -> Labels:
+    """Numbers (`count`, `width`) of joined files with one header; ValueError if it does not fit."""
+    stream = BytesIO(header)
+    version = np.lib.format.read_magic(stream)
+    shape, _, kind = np.lib.format.read_array_header_1_0(stream)
+    # Arrays of objects would have to be unpickled, which runs code out of the file.
+    supported = version == (1, 0) and not kind.hasobject
+    complete = int(np.prod(shape)) == width and len(bodies) == count * width * kind.itemsize
+    if not (supported and complete):
+        raise ValueError(f"shape {shape}, type {kind}")
+    return np.frombuffer(bodies, kind).reshape(count, width).astype(np.float32)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """The label table of one list."""
     text = read_text(path).rstrip()
     first, _, rest = text.partition("\n")
-    headed = first.partition(",")[0].strip().lower() == _COLUMNS[0].lower()
-    if headed and tuple(name.strip().lower() for name in first.split(",")) != tuple(
-        name.lower() for name in _COLUMNS
-    ):
+    fields = [name.strip().lower() for name in first.split(",")]
+    expected = [name.lower() for name in _COLUMNS]
+    has_header = fields[0] == expected[0]
+    if has_header and fields != expected:
         raise DataError(
-            f"{path}: line 1 is {first.strip()[:80]!r}, not {','.join(_COLUMNS)!r}; take the original file"
+            f"{path}: line 1 is {first.strip()[:80]!r}, not {','.join(_COLUMNS)!r}; take the "
+            "original file"
         )
-    where = lines(path, 2 if headed else 1)
-    numbers = ("expression", "valence", "arousal")
+    columns = _parse_csv(path, rest if has_header else text)
+    where = lines(path, 2 if has_header else 1)
+    points = _parse_points(columns["facial_landmarks"].combine_chunks(), where)
+    images = columns["subDirectory_filePath"].to_pandas()
+    codes = columns["expression"].to_numpy()
+    va = np.stack([columns["valence"].to_numpy(), columns["arousal"].to_numpy()], axis=1)
+    return _label_table(images, codes, va, points, where)
+
+
+def _parse_csv(path: Path, rows: str) -> "pa.Table":
+    """The columns that are used, of rows without a header."""
+    types: dict[str, pa.DataType] = {
+        "subDirectory_filePath": pa.large_string(),
+        "facial_landmarks": pa.large_string(),
+        "expression": pa.float32(),
+        "valence": pa.float32(),
+        "arousal": pa.float32(),
+    }
+    reading = pa.csv.ReadOptions(column_names=_COLUMNS, use_threads=False)
+    parsing = pa.csv.ParseOptions(ignore_empty_lines=False)
+    converting = pa.csv.ConvertOptions(include_columns=list(types), column_types=types)
     try:
-        found = pa.csv.read_csv(
-            pa.BufferReader((rest if headed else text).encode()),
-            read_options=pa.csv.ReadOptions(column_names=_COLUMNS, use_threads=False),
-            parse_options=pa.csv.ParseOptions(ignore_empty_lines=False),
-            convert_options=pa.csv.ConvertOptions(
-                include_columns=[_COLUMNS[0], _COLUMNS[5], *numbers],
-                column_types={
-                    _COLUMNS[0]: pa.large_string(),
-                    _COLUMNS[5]: pa.large_string(),
-                    **dict.fromkeys(numbers, pa.float32()),
-                },
-            ),
-        )
+        return pa.csv.read_csv(pa.BufferReader(rows.encode()), reading, parsing, converting)
     except pa.ArrowInvalid as error:
-        raise DataError(
-            f"{path}: {' '.join(str(error).split())[:160]}; take the original file"
-        ) from error
-    codes, *va = (found[name].to_numpy() for name in numbers)
-    points = _points(found[_COLUMNS[5]].combine_chunks(), where)
-    return _labelled(found[_COLUMNS[0]].to_pandas(), codes, np.stack(va, axis=1), points, where)
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"{path}: {reason}; take the original file") from error
 
 
-def _points(texts: "pa.Array", where: Where) -> list[Any]:
+def _parse_points(texts: "pa.Array", where: Where) -> list[Any]:
     """Five points of landmarks written ``x;y;x;y…``; None where the cell is empty."""
     points: list[Any] = [None] * len(texts)
     for start in range(0, len(texts), _CHUNK):
-        parts = pc.split_pattern(texts.slice(start, _CHUNK), ";")
-        counts = np.asarray(
-            pc.fill_null(pc.list_value_length(parts), 0).to_numpy(zero_copy_only=False)
-        )
-        empty = pc.fill_null(pc.equal(texts.slice(start, _CHUNK), ""), True).to_numpy(
-            zero_copy_only=False
-        )
+        chunk = texts.slice(start, _CHUNK)
+        fields = pc.split_pattern(chunk, ";")
+        counts = pc.fill_null(pc.list_value_length(fields), 0).to_numpy(zero_copy_only=False)
+        empty = pc.fill_null(pc.equal(chunk, ""), True).to_numpy(zero_copy_only=False)
         wrong = ~empty & (counts != 2 * _LANDMARKS)
         if wrong.any():
             row = int(wrong.argmax())
             raise DataError(
-                f"{where(start + row)}: {counts[row]} numbers of landmarks, not {2 * _LANDMARKS}; take the original file"
+                f"{where(start + row)}: {counts[row]} numbers of landmarks, not "
+                f"{2 * _LANDMARKS}; take the original file"
             )
-        rows = np.flatnonzero(~empty)
         try:
-            numbers = pc.cast(parts.filter(pa.array(~empty)).flatten(), pa.float32()).to_numpy()
+            numbers = pc.cast(fields.filter(pa.array(~empty)).flatten(), pa.float32()).to_numpy()
         except pa.ArrowInvalid as error:
             raise DataError(
-                f"{where(start)} or below: a landmark is no number ({error}); take the original file"
+                f"{where(start)} or below: a landmark is no number ({error}); take the original "
+                "file"
             ) from error
-        for row, five in zip(
-            rows.tolist(), five_of_68(numbers.reshape(-1, _LANDMARKS, 2)), strict=True
-        ):
+        rows = np.flatnonzero(~empty).tolist()
+        landmarks = numbers.reshape(-1, _LANDMARKS, 2)
+        for row, five in zip(rows, five_of_68(landmarks), strict=True):
             points[start + row] = five
     return points
 

@@ -53,6 +53,7 @@ _SPLITS: Final[dict[Split, tuple[str, ...]]] = {
     "train": ("Train_Set", "Training_Set"),
     "val": ("Validation_Set",),
 }
+# Levels of folders below the root in which a track's folder is looked for.
 _DEPTH: Final = 3
 
 
@@ -67,7 +68,7 @@ class _Block:
 
 
 @dataclass
-class _Tally:
+class _Counts:
     """What was left out, and where."""
 
     lines: int = 0
@@ -77,28 +78,28 @@ class _Tally:
     fewer: int = 0  # videos whose last line has no picture while the one before has
     uneven: int = 0  # videos whose tracks have different counts of lines
 
-    def notes(self, left_out: list[str]) -> list[str]:
-        """A line for each kind that came up."""
-        told = [
-            (
-                self.lost,
-                f"{self.lost} of {self.lines} annotated frames have no picture and were left out",
-            ),
-            (self.bare, f"{self.bare} videos have annotations but no picture at all"),
-            (
-                self.more,
-                f"{self.more} videos have one picture more than annotation lines; it was left out",
-            ),
-            (
-                self.fewer,
-                f"{self.fewer} videos have one annotation line more than pictures; it was left out",
-            ),
-            (
-                self.uneven,
-                f"{self.uneven} videos have more annotation lines in one track than in another",
-            ),
-        ]
-        return [*left_out, *(line for count, line in told if count)]
+    def notes(self) -> list[str]:
+        """A line for each kind that occurred."""
+        notes = []
+        if self.lost:
+            notes.append(
+                f"{self.lost} of {self.lines} annotated frames have no picture and were left out"
+            )
+        if self.bare:
+            notes.append(f"{self.bare} videos have annotations but no picture at all")
+        if self.more:
+            notes.append(
+                f"{self.more} videos have one picture more than annotation lines; it was left out"
+            )
+        if self.fewer:
+            notes.append(
+                f"{self.fewer} videos have one annotation line more than pictures; it was left out"
+            )
+        if self.uneven:
+            notes.append(
+                f"{self.uneven} videos have more annotation lines in one track than in another"
+            )
+        return notes
 
 
 def dense_tasks(tracks: Sequence[Track], classes: Literal[7, 8] = 8) -> tuple[Task, ...]:
@@ -137,8 +138,8 @@ def load_aff_wild2(
         without ``_left`` or ``_right``. Frames without a picture are left out; frames without a
         label stay, as neighbours in time. Splits are the official ones, in which a few films
         are in both with another face each. A video that one track trains and another validates on
-        is in validation alone, without the labels of the former. A count of pictures and lines that is
-        off by one is tolerated. ``attrs["notes"]`` counts all that.
+        is in validation alone, without the labels of the former. A count of pictures and lines
+        that is off by one is tolerated. ``attrs["notes"]`` counts all that.
 
     Raises:
         DataError: Folders or files are missing, damaged or of another year, or there are pictures
@@ -146,29 +147,30 @@ def load_aff_wild2(
     """
     root = Path(root)
     files = {track: _annotations(_track_folder(root, track, images), track) for track in tracks}
-    shared = _shared_recordings(files, strict=strict)
+    notes = _shared_recordings(files, strict=strict)
     splits: dict[str, Split] = {}
     for by_video in files.values():
-        splits.update({video: split for video, (split, _) in by_video.items()})
-    tally = _Tally()
+        for video, (split, _) in by_video.items():
+            splits[video] = split
+    counts = _Counts()
     blocks: list[_Block] = []
     for video in sorted(splits, key=lambda name: (splits[name], name)):
         parts: dict[Track, Labels] = {}
         for track, by_video in files.items():
             if video in by_video:
                 parts[track] = _labels(by_video[video][1], track, classes)
-        counts = {len(values) for values in parts.values()}
-        tally.uneven += len(counts) > 1
-        frames = _pictured(root / images / video, max(counts), tally)
-        pictured = {track: _at(values, frames) for track, values in parts.items()}
-        blocks.append(_Block(video, splits[video], frames, pictured))
-    if tally.lost == tally.lines:
+        lengths = {len(values) for values in parts.values()}
+        counts.uneven += len(lengths) > 1
+        frames = _frames_with_picture(root / images / video, max(lengths), counts)
+        labels = {track: _take_frames(values, frames) for track, values in parts.items()}
+        blocks.append(_Block(video, splits[video], frames, labels))
+    if counts.lost == counts.lines:
         raise DataError(
-            f"{root / images}: none of {tally.lines} annotated frames has its picture "
+            f"{root / images}: none of {counts.lines} annotated frames has its picture "
             "<video>/<00001>.jpg there; name their folder by `images`"
         )
-    table = _joined(blocks, dense_tasks(tracks, classes), tracks, root / images)
-    return attach_notes(table, tally.notes(shared))
+    table = _concatenate(blocks, dense_tasks(tracks, classes), tracks, root / images)
+    return attach_notes(table, notes + counts.notes())
 
 
 def _track_folder(root: Path, track: Track, images: str) -> Path:
@@ -261,38 +263,43 @@ def _shared_recordings(
     A video that another track validates on loses its training annotations, since a frame is in one
     split. Another face of the same film stays where the official split has it, unless `strict`.
 
-    Gives a note for each track and reason.
+    Returns a note for each track and reason.
     """
-    videos = {video for by_video in files.values() for video in _recordings_in(by_video, "val")}
+    videos: set[str] = set()
     films: set[str] = set()
     for by_video in files.values():
-        films.update(_recordings_in(by_video, "val").values())
+        validated = _recordings_in(by_video, "val")
+        videos.update(validated)
+        films.update(validated.values())
+    outcome = "were left out, as strict asks" if strict else "stay, as in the official split"
     notes = []
     for track, by_video in files.items():
         trained = _recordings_in(by_video, "train")
         same = [video for video in trained if video in videos]
-        beside = [video for video, film in trained.items() if film in films and video not in videos]
+        others = [video for video in trained if video not in videos]
+        beside = [video for video in others if trained[video] in films]
         if same:
             notes.append(
                 f"{track}: {len(same)} training videos ({_line_count(by_video, same)} lines) were "
                 "left out: another track validates on them"
             )
         if beside:
-            outcome = (
-                "were left out, as strict asks" if strict else "stay, as in the official split"
-            )
             notes.append(
                 f"{track}: {len(beside)} training videos ({_line_count(by_video, beside)} lines) "
                 f"show another face of a film that is in validation; they {outcome}"
             )
-        for video in [*same, *(beside if strict else [])]:
+        for video in same + beside if strict else same:
             del by_video[video]
     return notes
 
 
 def _line_count(by_video: dict[str, tuple[Split, Path]], videos: Sequence[str]) -> int:
     """Annotation lines of some videos, without headers."""
-    return sum(len(read_text(by_video[video][1]).rstrip().splitlines()) - 1 for video in videos)
+    count = 0
+    for video in videos:
+        _, path = by_video[video]
+        count += len(read_text(path).rstrip().splitlines()) - 1
+    return count
 
 
 def _header(track: Track, classes: int) -> tuple[str, ...]:
@@ -303,79 +310,77 @@ def _labels(path: Path, track: Track, classes: Literal[7, 8]) -> Labels:
     """Labels (n, K) of one annotation file."""
     header, _, body = read_text(path).rstrip().partition("\n")
     names = tuple(name.strip().lower() for name in header.split(","))
-    if names != _header(track, classes):
-        other = 15 - classes
-        step = (
-            f"this is data of another year: set `classes: {other}`"
-            if names == _header(track, other)
-            else "take the original file"
-        )
+    expected = _header(track, classes)
+    if names != expected:
+        step = "take the original file"
+        other = 15 - classes  # 8 for 7, and 7 for 8
+        if names == _header(track, other):
+            step = f"this is data of another year: set `classes: {other}`"
         raise DataError(
-            f"{path}: line 1 is {header.strip()[:80]!r}, not {','.join(_header(track, classes))!r}; {step}"
+            f"{path}: line 1 is {header.strip()[:80]!r}, not {','.join(expected)!r}; {step}"
         )
+    # The expression track lists its classes in the header, but has one column of codes.
     columns = ("code",) if track == "expr" else names
     if not body:
-        return np.empty((0, classes if track == "expr" else len(names)), np.float32)
+        return np.empty((0, len(names)), np.float32)
     values = _numbers(body, columns, path)
     if track == "va":
         return coordinates(values, lines(path))
-    return (
-        units(values, lines(path))
-        if track == "au"
-        else expressions(values[:, 0], classes, lines(path))
-    )
+    if track == "au":
+        return units(values, lines(path))
+    return expressions(values[:, 0], classes, lines(path))
 
 
 def _numbers(body: str, columns: Sequence[str], path: Path) -> Labels:
-    """Numbers (n, K) of n lines; raises DataError that names the first line which is something
-    else."""
+    """Numbers (n, K) of n lines; raises DataError that names the first line of another form."""
+    reading = pa.csv.ReadOptions(column_names=columns, use_threads=False)
+    parsing = pa.csv.ParseOptions(ignore_empty_lines=False)
+    converting = pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.float32()))
     try:
-        found = pa.csv.read_csv(
-            pa.BufferReader(body.encode()),
-            read_options=pa.csv.ReadOptions(column_names=columns, use_threads=False),
-            parse_options=pa.csv.ParseOptions(ignore_empty_lines=False),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.float32())
-            ),
-        )
-        values = np.stack([found[name].to_numpy() for name in columns], axis=1)
+        table = pa.csv.read_csv(pa.BufferReader(body.encode()), reading, parsing, converting)
+        values = np.stack([table[name].to_numpy() for name in columns], axis=1)
     except pa.ArrowInvalid:
-        values = np.full((1, 1), np.nan, np.float32)
+        _refuse_lines(body, len(columns), path)
+        # Spellings that only pandas reads: NaN makes the check of the codes refuse the file.
+        return np.full((1, 1), np.nan, np.float32)
     if np.isnan(values).any():
-        for number, line in enumerate(body.splitlines(), start=2):
-            fields = pd.to_numeric(pd.Series(line.split(",")), errors="coerce")
-            if len(fields) != len(columns) or fields.isna().any():
-                raise DataError(
-                    f"{path}: line {number} is {line[:60]!r}, not {len(columns)} numbers; take the original file"
-                )
+        _refuse_lines(body, len(columns), path)
     return values
 
 
-def _pictured(folder: Path, count: int, tally: _Tally) -> NDArray[np.int64]:
+def _refuse_lines(body: str, count: int, path: Path) -> None:
+    """Raise DataError for the first line that is not so many numbers."""
+    for number, line in enumerate(body.splitlines(), start=2):
+        fields = pd.to_numeric(pd.Series(line.split(",")), errors="coerce")
+        if len(fields) != count or fields.isna().any():
+            raise DataError(
+                f"{path}: line {number} is {line[:60]!r}, not {count} numbers; take the original "
+                "file"
+            )
+
+
+def _frames_with_picture(folder: Path, count: int, counts: _Counts) -> NDArray[np.int64]:
     """Numbers (M,), 1 to `count`, of the frames that have a picture in `folder`."""
-    found = pc.extract_regex(
-        pa.array([name for name in list_names(folder) if name.isascii()], pa.string()),
-        r"^(?P<number>[0-9]{5,9})\.jpg$",
-    )
-    numbers = np.unique(
-        pc.cast(pc.struct_field(found, "number").drop_null(), pa.int64()).to_numpy()
-    )
+    names = pa.array([name for name in list_names(folder) if name.isascii()], pa.string())
+    match = pc.extract_regex(names, r"^(?P<number>[0-9]{5,9})\.jpg$")
+    digits = pc.struct_field(match, "number").drop_null()
+    numbers = np.unique(pc.cast(digits, pa.int64()).to_numpy())
     last = int(numbers[-1]) if len(numbers) else 0
     if last > count + 1:
         raise DataError(
-            f"{folder}: pictures go on to {last:05d}.jpg, but this video has {count} annotation lines; the annotation file is cut off or "
-            "of another video; take the original file"
+            f"{folder}: pictures go on to {last:05d}.jpg, but this video has {count} annotation "
+            "lines; the annotation file is cut off or of another video; take the original file"
         )
     frames = numbers[(numbers >= 1) & (numbers <= count)]
-    tally.lines += count
-    tally.lost += count - len(frames)
-    tally.bare += not last
-    tally.more += last == count + 1
-    tally.fewer += 0 < last == count - 1
+    counts.lines += count
+    counts.lost += count - len(frames)
+    counts.bare += not last
+    counts.more += last == count + 1
+    counts.fewer += 0 < last == count - 1
     return frames
 
 
-def _at(values: Labels, frames: NDArray[np.int64]) -> Labels:
+def _take_frames(values: Labels, frames: NDArray[np.int64]) -> Labels:
     """Labels (M, K) of frames (M,), counted from 1; NaN beyond the end."""
     kept = np.full((len(frames), values.shape[1]), np.nan, np.float32)
     inside = frames <= len(values)
@@ -383,33 +388,41 @@ def _at(values: Labels, frames: NDArray[np.int64]) -> Labels:
     return kept
 
 
-def _joined(
+def _concatenate(
     blocks: list[_Block], tasks: Sequence[Task], tracks: Sequence[Track], folder: Path
 ) -> pd.DataFrame:
-    """The label table of all blocks."""
+    """The label table of all blocks, whose labels are taken out of them to save memory."""
     counts = [len(block.frames) for block in blocks]
     videos = np.array([block.video for block in blocks], object)
+    splits = np.array([block.split for block in blocks], object)
     images = [_paths(f"{folder}{os.sep}{block.video}{os.sep}", block.frames) for block in blocks]
     about = {
         "video": np.repeat(videos, counts),
         "frame": np.concatenate([block.frames for block in blocks]),
         "subject": np.repeat(recordings(videos), counts),
-        "split": np.repeat(np.array([block.split for block in blocks], object), counts),
+        "split": np.repeat(splits, counts),
     }
-    starts, labels = np.cumsum([0, *counts]), dict[Task, Labels]()
+    labels: dict[Task, Labels] = {}
     for task, track in zip(tasks, tracks, strict=True):
-        labels[task] = np.full((int(starts[-1]), len(task.columns)), np.nan, np.float32)
-        for block, start in zip(blocks, starts, strict=False):
+        values = np.full((sum(counts), len(task.columns)), np.nan, np.float32)
+        start = 0
+        for block in blocks:
+            end = start + len(block.frames)
             if track in block.labels:
-                labels[task][start : start + len(block.frames)] = block.labels.pop(track)
+                values[start:end] = block.labels.pop(track)
+            start = end
+        labels[task] = values
     return table_of(pa.chunked_array(images, pa.large_string()).to_pandas(), about, labels)
 
 
 def _paths(start: str, frames: NDArray[np.int64]) -> "pa.Array":
     """``<start><00001>.jpg`` of frames (M,)."""
-    numbers = pc.utf8_lpad(pc.cast(pa.array(frames), pa.large_string()), 5, "0")
-    first, last, between = (pa.scalar(text, pa.large_string()) for text in (start, ".jpg", ""))
-    return pc.binary_join_element_wise(first, numbers, last, between)
+    text = pa.large_string()
+    numbers = pc.utf8_lpad(pc.cast(pa.array(frames), text), 5, "0")
+    separator = pa.scalar("", text)
+    return pc.binary_join_element_wise(
+        pa.scalar(start, text), numbers, pa.scalar(".jpg", text), separator
+    )
 
 
 class AffWild2(DataSet):

@@ -1,6 +1,7 @@
 """Pictures sorted into folders: ``root/<split>/<class>/<picture>`` or ``root/<class>/<picture>``.
 
-Splits are ``train``, ``val`` (or ``valid``) and ``test``, in any case of letters. Names that start with a dot are passed over.
+Splits are ``train``, ``val`` (or ``valid``) and ``test``, in any case of letters. Names that start
+with a dot are passed over.
 """
 
 import os
@@ -47,90 +48,113 @@ def load_folder(
         DataError: A folder is missing, empty or no class, or named as a task of mien with other
             labels; files are no pictures; or a file name has no subject.
     """
+    root = Path(root)
     if task is not None and task.kind != "one_of":
         raise DataError(
-            f"{root}: class folders are labels of a one_of task, which {task.key} is not; name an expression task"
+            f"{root}: class folders are labels of a one_of task, which {task.key} is not; name an "
+            "expression task"
         )
     pattern = _pattern(subject)
-    found = {(name, folder): _pictures(folder) for name, folder in _class_folders(Path(root))}
+    folders = _class_folders(root)
+    pictures = [_pictures(folder) for _, folder in folders]
     if task is None:
-        names = tuple(sorted({folder.name.lower() for _, folder in found}))
-        if len(names) < 2:
-            raise DataError(f"{root}: {names[0]!r} is its only class; give a folder for each class")
-        task = Task(f"expr.{Path(root).resolve().name}", names, "one_of")
-        if TASKS.get(task.key, task) != task:
-            raise DataError(
-                f"{root}: {task.key} is a task of mien with labels of its own; name it in the settings, or rename the folder"
-            )
-    classes = np.repeat(
-        [_index(folder, task) for _, folder in found],
-        [len(pictures) for pictures in found.values()],
-    )
-    images = [picture for pictures in found.values() for picture in pictures]
+        task = _task_of(root, folders)
+    images: list[str] = []
+    splits: list[str | None] = []
+    classes: list[int] = []
+    for (split_name, folder), paths in zip(folders, pictures, strict=True):
+        images += paths
+        splits += [split_name] * len(paths)
+        classes += [_class_index(folder, task)] * len(paths)
+    # Of type object, so that a root without splits or subjects has None and not NaN.
     about = {
-        "split": pd.Series(
-            [name for (name, _), pictures in found.items() for _ in pictures], dtype=object
-        ),
+        "split": pd.Series(splits, dtype=object),
         "subject": pd.Series(_subjects(images, pattern), dtype=object),
     }
-    table = table_of(images, about, {task: np.eye(len(task.names), dtype=np.float32)[classes]})
-    return in_split(table, split, str(root)), task
+    shares = np.eye(len(task.names), dtype=np.float32)[classes]
+    return in_split(table_of(images, about, {task: shares}), split, str(root)), task
+
+
+def _task_of(root: Path, folders: list[tuple[str | None, Path]]) -> Task:
+    """A task with the names of the class folders."""
+    names = tuple(sorted({folder.name.lower() for _, folder in folders}))
+    if len(names) < 2:
+        raise DataError(f"{root}: {names[0]!r} is its only class; give a folder for each class")
+    task = Task(f"expr.{root.resolve().name}", names, "one_of")
+    if TASKS.get(task.key, task) != task:
+        raise DataError(
+            f"{root}: {task.key} is a task of mien with labels of its own; name it in the "
+            "settings, or rename the folder"
+        )
+    return task
 
 
 def _pattern(subject: str | None) -> re.Pattern[str] | None:
+    """The compiled expression of the subject, which must have a group."""
     if subject is None:
         return None
     pattern = bounded_pattern(subject, "subject")
     if not pattern.groups:
         raise DataError(
-            f"subject: {subject!r} has no group; put round brackets around the part that is the subject"
+            f"subject: {subject!r} has no group; put round brackets around the part that is the "
+            "subject"
         )
     return pattern
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """Sub-folders and files of a folder, by name."""
+    folders: list[Path] = []
+    files: list[Path] = []
     try:
-        entries = sorted(
-            (entry for entry in os.scandir(folder) if not entry.name.startswith(".")),
-            key=lambda entry: entry.name,
-        )
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(Path(entry.path))
+            else:
+                files.append(Path(entry.path))
     except OSError as error:
         raise DataError(
             f"{folder}: {error.strerror}; give a folder of class folders with pictures"
         ) from error
-    return [Path(e.path) for e in entries if e.is_dir()], [
-        Path(e.path) for e in entries if not e.is_dir()
-    ]
+    return folders, files
 
 
 def _class_folders(root: Path) -> list[tuple[str | None, Path]]:
     """Each class folder with its split, or None."""
-    tops = _below(root)
-    splits = [top for top in tops if top.name.lower() in _SPLITS]
-    if not splits:
-        return [(None, top) for top in tops]
-    if others := [top.name for top in tops if top not in splits]:
+    folders = _subfolders(root)
+    split_folders = [folder for folder in folders if folder.name.lower() in _SPLITS]
+    if not split_folders:
+        return [(None, folder) for folder in folders]
+    others = [folder.name for folder in folders if folder not in split_folders]
+    if others:
+        names = ", ".join(folder.name for folder in split_folders)
         raise DataError(
-            f"{root}: {others[0]} lies beside the splits {', '.join(top.name for top in splits)}; put classes inside the splits"
+            f"{root}: {others[0]} lies beside the splits {names}; put classes inside the splits"
         )
-    named: dict[str, Path] = {}
-    for top in splits:
-        name = _SPLITS[top.name.lower()]
-        if name in named:
+    by_split: dict[str, Path] = {}
+    for folder in split_folders:
+        split = _SPLITS[folder.name.lower()]
+        if split in by_split:
             raise DataError(
-                f"{root}: {named[name].name} and {top.name} are the same split; keep one"
+                f"{root}: {by_split[split].name} and {folder.name} are the same split; keep one"
             )
-        named[name] = top
-    return [(name, folder) for name, top in named.items() for folder in _below(top)]
+        by_split[split] = folder
+    class_folders: list[tuple[str | None, Path]] = []
+    for split, folder in by_split.items():
+        class_folders += [(split, class_folder) for class_folder in _subfolders(folder)]
+    return class_folders
 
 
-def _below(folder: Path) -> list[Path]:
-    """The sub-folders, at least one; a picture beside them would be lost without a word."""
+def _subfolders(folder: Path) -> list[Path]:
+    """The sub-folders, at least one; a picture beside them would otherwise be lost unnoticed."""
     folders, files = _entries(folder)
-    if stray := [file for file in files if file.suffix.lower() in PICTURES]:
+    strays = [file for file in files if file.suffix.lower() in PICTURES]
+    if strays:
         raise DataError(
-            f"{stray[0]}: a picture outside the class folders ({len(stray)} in this place); move it into the folder of its class"
+            f"{strays[0]}: a picture outside the class folders ({len(strays)} in this place); move "
+            "it into the folder of its class"
         )
     if not folders:
         raise DataError(
@@ -140,37 +164,47 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _pictures(folder: Path) -> list[str]:
+    """The pictures of a class folder, which must hold nothing else."""
     folders, files = _entries(folder)
-    strays = [*folders, *(file for file in files if file.suffix.lower() not in PICTURES)]
+    strays = folders + [file for file in files if file.suffix.lower() not in PICTURES]
     if strays:
         raise DataError(
-            f"{strays[0]}: not a picture ({len(strays)} such in this class folder); keep only {', '.join(PICTURES)} there"
+            f"{strays[0]}: not a picture ({len(strays)} such in this class folder); keep only "
+            f"{', '.join(PICTURES)} there"
         )
     if not files:
         raise DataError(f"{folder}: this class folder is empty; put pictures there or remove it")
     return [str(file) for file in files]
 
 
-def _index(folder: Path, task: Task) -> int:
+def _class_index(folder: Path, task: Task) -> int:
+    """The index in `Task.names` of the class that a folder is named after."""
     names = [name.lower() for name in task.names]
     name = folder.name.lower()
     if name not in names:
-        raise DataError(
-            f"{folder}: {UnknownNameError(f'class of {task.key}', name, task.names)} Rename the folder or give another task"
-        )
+        unknown = UnknownNameError(f"class of {task.key}", name, task.names)
+        raise DataError(f"{folder}: {unknown} Rename the folder or give another task")
     return names.index(name)
 
 
 def _subjects(images: list[str], pattern: re.Pattern[str] | None) -> list[str | None]:
+    """The subject of each picture, by its file name."""
     if pattern is None:
         return [None] * len(images)
-    matches = [pattern.search(os.path.basename(image)) for image in images]
-    lost = [image for image, match in zip(images, matches, strict=True) if not (match and match[1])]
-    if lost:
+    subjects: list[str | None] = []
+    unmatched = []
+    for image in images:
+        match = pattern.search(os.path.basename(image))
+        subjects.append(match[1] if match else None)
+        # A group that is optional may be missing or empty in a match.
+        if not subjects[-1]:
+            unmatched.append(image)
+    if unmatched:
         raise DataError(
-            f"{lost[0]}: no subject in this name by {pattern.pattern!r} ({len(lost)} such); correct the expression"
+            f"{unmatched[0]}: no subject in this name by {pattern.pattern!r} ({len(unmatched)} "
+            "such); correct the expression"
         )
-    return [match[1] if match else None for match in matches]
+    return subjects
 
 
 class Folder(DataSet):

@@ -1,4 +1,4 @@
-"""Any table of labels, CSV, TSV or Parquet, with a map from our columns to its own."""
+"""One's own table of labels in CSV, TSV or Parquet, with a map from our columns to its own."""
 
 import csv
 import os
@@ -25,29 +25,31 @@ from mien.tasks import TASKS, Floats, Task
 __all__ = ["Codes", "File", "load_file"]
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+# More columns or longer lines than these are no table of labels, such as a picture named .csv.
 _MOST_COLUMNS: Final = 10_000
 _LONGEST_LINE: Final = 1 << 20
+# Columns that stay text, so that subject 007 and code 1 keep their spelling.
 _TEXT: Final = ("image", "video", "subject", "split")
 
-Theirs = str | Sequence[str]
+ColumnMap = str | Sequence[str]
 Column = NDArray[np.float32]
 
 
 class Codes(BaseModel):
-    """How a file says the class of a face: in one column, by codes."""
+    """How a file gives the class of a face: in one column, by codes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     column: str
-    """Their column."""
+    """The file's column."""
     values: Annotated[dict[int | str, str], Field(min_length=1)]
-    """Their code to our name; several codes may share a name."""
+    """The file's code to our name; several codes may share a name."""
 
 
 def load_file(
     path: Path,
     tasks: Sequence[Task],
-    columns: Mapping[str, Theirs] | None = None,
+    columns: Mapping[str, ColumnMap] | None = None,
     classes: Mapping[str, Codes] | None = None,
     *,
     images: Path | None = None,
@@ -58,8 +60,9 @@ def load_file(
     Args:
         path: A CSV, TSV or Parquet file.
         tasks: The tasks whose label columns the table gets.
-        columns: Our columns to theirs; what is not named goes by our own name. ``points`` is one
-            column of ten numbers (Parquet), or the names of ten columns, x and y in turn.
+        columns: Our columns to the file's; a column that is not in the map goes by our own name.
+            ``points`` is one column of ten numbers (Parquet), or the names of ten columns, x and y
+            in turn.
         classes: By the key of a ``one_of`` task, the column of codes that stands for its shares.
         images: Where relative paths start from; None is the folder of the file.
         missing: Codes that mean not annotated, such as -5 or -1, in label columns and columns of
@@ -74,51 +77,59 @@ def load_file(
             has not one label of `tasks`.
     """
     path, columns, classes = Path(path), columns or {}, classes or {}
-    coded = _coded_tasks(path, tasks, classes)
-    header = _header(path)
-    wanted = _wanted(path, header, tasks, columns, classes)
-    source = _read(path, header, wanted, {classes[task.key].column for task in coded})
-    made = {name: source[theirs] for name, theirs in wanted.items() if isinstance(theirs, str)}
-    about = {
-        "video": _texts(made.get("video")),
-        "frame": _numbers(path, made["frame"]) if "frame" in made else np.nan,
-        "subject": _texts(made.get("subject")),
-        "split": split_names(made["split"], str(path)) if "split" in made else None,
-        "points": _points(path, source, wanted.get("points")),
-    }
+    _check_classes(path, tasks, classes)
+    header = _read_header(path)
+    sources = _map_columns(path, header, tasks, columns, classes)
+    code_columns = {codes.column for codes in classes.values()}
+    source = _read_columns(path, header, sources, code_columns)
+    renamed = {}
+    for name, theirs in sources.items():
+        # Only points may be made up of several columns of the file.
+        if isinstance(theirs, str):
+            renamed[name] = source[theirs]
+    about: dict[str, Any] = {"points": _points(path, source, sources.get("points"))}
+    for name in ("video", "subject"):
+        if name in renamed:
+            about[name] = _texts(renamed[name])
+    if "frame" in renamed:
+        about["frame"] = _numbers(path, renamed["frame"])
+    if "split" in renamed:
+        about["split"] = split_names(renamed["split"], str(path))
     values: dict[Task, Floats] = {}
     for task in tasks:
-        if task in coded:
-            values[task] = _shares(
-                path, source[classes[task.key].column], task, classes[task.key], missing
-            )
+        if task.key in classes:
+            codes = classes[task.key]
+            values[task] = _shares(path, source[codes.column], task, codes, missing)
         else:
-            values[task] = _values(path, made, len(source), task, missing)
-    return table_of(_located(made["image"], images or path.parent), about, values)
+            values[task] = _values(path, renamed, len(source), task, missing)
+    return table_of(_absolute_paths(renamed["image"], images or path.parent), about, values)
 
 
-def _coded_tasks(path: Path, tasks: Sequence[Task], classes: Mapping[str, Codes]) -> list[Task]:
+def _check_classes(path: Path, tasks: Sequence[Task], classes: Mapping[str, Codes]) -> None:
+    """Refuse columns of codes for unknown tasks or classes."""
     by_key = {task.key: task for task in tasks}
     for key, codes in classes.items():
         if key not in by_key:
             raise DataError(f"{path}: classes: {UnknownNameError('task', key, by_key)}")
-        if by_key[key].kind != "one_of":
+        task = by_key[key]
+        if task.kind != "one_of":
             raise DataError(
-                f"{path}: classes: {key} is not one_of several classes; map its columns in `columns`"
+                f"{path}: classes: {key} is not one_of several classes; map its columns in "
+                "`columns`"
             )
-        if strange := [name for name in codes.values.values() if name not in by_key[key].names]:
-            raise DataError(
-                f"{path}: classes: {UnknownNameError(f'class of {key}', strange[0], by_key[key].names)}"
-            )
-    return [by_key[key] for key in classes]
+        for name in codes.values.values():
+            if name not in task.names:
+                unknown = UnknownNameError(f"class of {key}", name, task.names)
+                raise DataError(f"{path}: classes: {unknown}")
 
 
-def _header(path: Path) -> list[str]:
+def _read_header(path: Path) -> list[str]:
     """The names of the file's columns, without spaces around them."""
     suffix = path.suffix.lower()
     if suffix not in (*_SEPARATORS, ".parquet"):
         raise DataError(
-            f"{path}: a label file ends in {', '.join(_SEPARATORS)} or .parquet; rename or convert it"
+            f"{path}: a label file ends in {', '.join(_SEPARATORS)} or .parquet; rename or "
+            "convert it"
         )
     if not path.is_file():
         raise DataError(f"{path}: no such file; give a CSV, TSV or Parquet file")
@@ -127,12 +138,8 @@ def _header(path: Path) -> list[str]:
             names = list(pq.read_schema(path).names)
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
-                names = [
-                    name.strip()
-                    for name in next(
-                        csv.reader(_short_lines(file), delimiter=_SEPARATORS[suffix]), []
-                    )
-                ]
+                reader = csv.reader(_short_lines(file), delimiter=_SEPARATORS[suffix])
+                names = [name.strip() for name in next(reader, [])]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
             f"{path}: cannot be read ({_one_line(error)}); save it again as UTF-8 CSV or as Parquet"
@@ -141,16 +148,17 @@ def _header(path: Path) -> list[str]:
         raise DataError(f"{path}: the file is empty; its first line must name the columns")
     if len(names) > _MOST_COLUMNS:
         raise DataError(
-            f"{path}: {len(names)} columns, and no table of labels has more than {_MOST_COLUMNS}; leave out those not needed"
+            f"{path}: {len(names)} columns, and no table of labels has more than "
+            f"{_MOST_COLUMNS}; leave out those not needed"
         )
-    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise DataError(f"{path}: two columns are named {twice[0]!r}; rename one")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path}: two columns are named {min(repeated)!r}; rename one")
     return names
 
 
 def _short_lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file, as far as they can be a table's header; raises ValueError for one that
-    is too long."""
+    """The lines of a file; raises ValueError for one that is too long for a table's header."""
     while line := file.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE:
             raise ValueError(f"a line of more than {_LONGEST_LINE} letters")
@@ -161,21 +169,57 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _each(theirs: Theirs) -> Sequence[str]:
+def _as_list(theirs: ColumnMap) -> Sequence[str]:
+    """The file's columns that make up one of ours."""
     return [theirs] if isinstance(theirs, str) else theirs
 
 
-def _wanted(
+def _map_columns(
     path: Path,
     header: list[str],
     tasks: Sequence[Task],
-    columns: Mapping[str, Theirs],
+    columns: Mapping[str, ColumnMap],
     classes: Mapping[str, Codes],
-) -> dict[str, Theirs]:
-    """Their column of each of ours that the file has; every name that the user gave must be
-    there."""
-    ours = [*COLUMNS, *(name for task in tasks if task.key not in classes for name in task.columns)]
-    known = {*ours, *(name for task in (*TASKS.values(), AU_BLENDSHAPES) for name in task.columns)}
+) -> dict[str, ColumnMap]:
+    """The file's column for each of ours that it has."""
+    _check_map(path, header, tasks, columns, classes)
+    label_columns: list[str] = []
+    for task in tasks:
+        if task.key not in classes:
+            label_columns += task.columns
+    sources: dict[str, ColumnMap] = {}
+    for name in (*COLUMNS, *label_columns):
+        if name in columns or name in header:
+            sources[name] = columns.get(name, name)
+    for task in tasks:
+        if task.kind != "one_of" or task.key in classes:
+            continue
+        missing = [name for name in task.columns if name not in sources]
+        if 0 < len(missing) < len(task.columns):
+            raise DataError(
+                f"{path}: has no column {', '.join(missing)}, but others of {task.key}; a face "
+                "needs the shares of all classes"
+            )
+    if tasks and not classes and sources.keys().isdisjoint(label_columns):
+        keys = ", ".join(task.key for task in tasks)
+        raise DataError(
+            f"{path}: holds no label of {keys}; map its columns in `columns` or `classes`"
+        )
+    return sources
+
+
+def _check_map(
+    path: Path,
+    header: list[str],
+    tasks: Sequence[Task],
+    columns: Mapping[str, ColumnMap],
+    classes: Mapping[str, Codes],
+) -> None:
+    """Refuse columns that mien does not know, or that the user gave and the file lacks."""
+    known = set(COLUMNS)
+    for task in (*TASKS.values(), AU_BLENDSHAPES, *tasks):
+        known.update(task.columns)
+    required: list[str] = []
     for name, theirs in columns.items():
         if name not in known:
             raise DataError(f"{path}: columns: {UnknownNameError('column of ours', name, known)}")
@@ -183,110 +227,87 @@ def _wanted(
             raise DataError(
                 f"{path}: columns: {name} has {len(theirs)} names; give one name, or ten for points"
             )
-    named = [name for theirs in columns.values() for name in _each(theirs)]
-    for name in [
-        *named,
-        *(codes.column for codes in classes.values()),
-        *([] if "image" in columns else ["image"]),
-    ]:
+        required += _as_list(theirs)
+    required += [codes.column for codes in classes.values()]
+    if "image" not in columns:
+        required.append("image")
+    for name in required:
         if name not in header:
-            raise DataError(
-                f"{path}: {UnknownNameError('column', name, header)} Map ours to theirs in `columns`"
-            )
-    wanted = {name: columns.get(name, name) for name in ours if name in columns or name in header}
-    for task in tasks:
-        lacking = [name for name in task.columns if name not in wanted]
-        if (
-            task.kind == "one_of"
-            and task.key not in classes
-            and 0 < len(lacking) < len(task.columns)
-        ):
-            raise DataError(
-                f"{path}: has no column {', '.join(lacking)}, but others of {task.key}; a face needs the shares of all classes"
-            )
-    if tasks and not classes and not any(name in wanted for name in ours[len(COLUMNS) :]):
-        raise DataError(
-            f"{path}: holds no label of {', '.join(task.key for task in tasks)}; map its columns in `columns` or `classes`"
-        )
-    return wanted
+            unknown = UnknownNameError("column", name, header)
+            raise DataError(f"{path}: {unknown} Map ours to theirs in `columns`")
 
 
-def _read(
-    path: Path, header: list[str], wanted: Mapping[str, Theirs], codes: set[str]
+def _read_columns(
+    path: Path, header: list[str], sources: Mapping[str, ColumnMap], codes: set[str]
 ) -> pd.DataFrame:
-    """Their columns that are wanted; text stays text, so that subject 007 and code 1 keep their
-    spelling."""
-    names = list(
-        dict.fromkeys([*(name for theirs in wanted.values() for name in _each(theirs)), *codes])
-    )
-    text = codes | {str(wanted[name]) for name in _TEXT if name in wanted}
+    """The file's columns that are used: `_TEXT` and codes as text, all others as numbers."""
+    names: list[str] = []
+    for theirs in sources.values():
+        names += _as_list(theirs)
+    names = list(dict.fromkeys([*names, *codes]))
     try:
         if path.suffix.lower() == ".parquet":
-            return cast(
-                pd.DataFrame, pq.read_table(path, columns=names).to_pandas(ignore_metadata=True)
+            table = pq.read_table(path, columns=names)
+        else:
+            text = codes | {str(sources[name]) for name in _TEXT if name in sources}
+            types = {name: pa.string() if name in text else pa.float32() for name in names}
+            table = pa.csv.read_csv(
+                path,
+                pa.csv.ReadOptions(column_names=header, skip_rows=1),
+                pa.csv.ParseOptions(delimiter=_SEPARATORS[path.suffix.lower()]),
+                pa.csv.ConvertOptions(include_columns=names, column_types=types),
             )
-        found = pa.csv.read_csv(
-            path,
-            read_options=pa.csv.ReadOptions(column_names=header, skip_rows=1),
-            parse_options=pa.csv.ParseOptions(delimiter=_SEPARATORS[path.suffix.lower()]),
-            convert_options=pa.csv.ConvertOptions(
-                include_columns=names,
-                column_types={
-                    name: pa.string() if name in text else pa.float32() for name in names
-                },
-            ),
-        )
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(
-            f"{path}: cannot be read ({_one_line(error)}); correct the file or the map of its columns"
+            f"{path}: cannot be read ({_one_line(error)}); correct the file or the map of its "
+            "columns"
         ) from error
-    return cast(pd.DataFrame, found.to_pandas(ignore_metadata=True))
+    # An index that pandas once stored would hide columns.
+    return cast(pd.DataFrame, table.to_pandas(ignore_metadata=True))
 
 
-def _texts(column: pd.Series | None) -> pd.Series | None:
-    """Text, whole numbers without a point; empty is None."""
-    if column is None:
-        return None
-    texts = _spelt(column)
+def _texts(column: pd.Series) -> pd.Series:
+    """Text, whole numbers without a point; empty cells become None."""
+    texts = _normalised(column)
     return texts.astype(object).where(texts.notna() & (texts != ""), None)
 
 
-def _spelt(column: pd.Series) -> pd.Series:
+def _normalised(column: pd.Series) -> pd.Series:
     """Text of codes and names: 1, 1.0 and "1 " are all "1"."""
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
     return column.astype("string").str.strip()
 
 
-def _code(code: float | str) -> str:
-    """A code as `_spelt` has it."""
+def _normalised_code(code: float | str) -> str:
+    """A code as `_normalised` spells it."""
     return code.strip() if isinstance(code, str) else f"{code:g}"
 
 
-def _located(column: pd.Series, images: Path) -> pd.Series:
-    """Relative paths from `images` on; pictures in the file itself as they are."""
+def _absolute_paths(column: pd.Series, images: Path) -> pd.Series:
+    """Relative paths continued from `images`; pictures in the file itself stay as they are."""
     if pd.api.types.infer_dtype(column, skipna=True) != "string":
         return column
-    heads, kinds = pd.factorize(
-        column.str.slice(0, 3)
-    )  # what makes a path absolute on any system; there are few of them
-    absolute = np.array([*map(os.path.isabs, kinds), False], bool)[
-        heads
-    ]  # an empty cell has number -1
-    return column.where(absolute, f"{images}{os.sep}" + column)
+    # Three letters decide on any system whether a path is absolute, and few beginnings differ.
+    codes, beginnings = pd.factorize(column.str.slice(0, 3))
+    # An empty cell has code -1, which takes the False at the end.
+    absolute = np.array([*map(os.path.isabs, beginnings), False], bool)
+    return column.where(absolute[codes], f"{images}{os.sep}" + column)
 
 
-def _numbers(path: Path, found: pd.Series) -> Column:
+def _numbers(path: Path, column: pd.Series) -> Column:
+    """The numbers (N,) of a column, NaN where it is empty."""
     try:
-        return np.asarray(pd.to_numeric(found).to_numpy(np.float32, na_value=np.nan))
+        return np.asarray(pd.to_numeric(column).to_numpy(np.float32, na_value=np.nan))
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: column {found.name} holds more than numbers ({error}); list its class codes in `classes`"
+            f"{path}: column {column.name} holds more than numbers ({error}); list its class codes "
+            "in `classes`"
         ) from error
 
 
-def _points(path: Path, source: pd.DataFrame, theirs: Theirs | None) -> list[Any] | None:
-    """Ten numbers each, or None where any is missing."""
+def _points(path: Path, source: pd.DataFrame, theirs: ColumnMap | None) -> list[Any] | None:
+    """Ten numbers for each face, or None where any is missing."""
     if theirs is None:
         return None
     if isinstance(theirs, str):
@@ -296,14 +317,17 @@ def _points(path: Path, source: pd.DataFrame, theirs: Theirs | None) -> list[Any
 
 
 def _values(
-    path: Path, made: Mapping[str, pd.Series], rows: int, task: Task, missing: Sequence[float | str]
+    path: Path,
+    renamed: Mapping[str, pd.Series],
+    rows: int,
+    task: Task,
+    missing: Sequence[float | str],
 ) -> Column:
-    """Labels (N, K) from a column each; NaN where there is no column, the cell is empty, or it says
-    a missing code."""
+    """Labels (N, K) from K columns; NaN where a column, a cell or an annotation is missing."""
     values = np.full((rows, len(task.columns)), np.nan, np.float32)
     for i, name in enumerate(task.columns):
-        if name in made:
-            values[:, i] = _numbers(path, made[name])
+        if name in renamed:
+            values[:, i] = _numbers(path, renamed[name])
     values[np.isin(values, [code for code in missing if not isinstance(code, str)])] = np.nan
     return values
 
@@ -311,19 +335,22 @@ def _values(
 def _shares(
     path: Path, column: pd.Series, task: Task, codes: Codes, missing: Sequence[float | str]
 ) -> Column:
-    """One-hot shares (N, K); NaN where the cell is empty or says a missing code."""
-    found = _spelt(column)
-    gone = {_code(code) for code in missing}
-    names = {_code(code): task.names.index(name) for code, name in codes.values.items()}
-    empty = (found.isna() | (found == "") | found.isin(gone)).to_numpy(bool, na_value=True)
-    strange = found[~empty & ~found.isin(names).to_numpy(bool)].value_counts()
-    if len(strange):
-        listed = ", ".join(f"{code} ({count} rows)" for code, count in strange.items())
+    """One-hot shares (N, K); NaN where the cell is empty or holds a missing code."""
+    texts = _normalised(column)
+    missing_texts = {_normalised_code(code) for code in missing}
+    index_of = {}
+    for code, name in codes.values.items():
+        index_of[_normalised_code(code)] = task.names.index(name)
+    empty = (texts.isna() | (texts == "") | texts.isin(missing_texts)).to_numpy(bool, na_value=True)
+    unnamed = texts[~empty & ~texts.isin(index_of).to_numpy(bool)].value_counts()
+    if len(unnamed):
+        listed = ", ".join(f"{code} ({count} rows)" for code, count in unnamed.items())
         raise DataError(
-            f"{path}: column {codes.column} holds codes without a name: {listed}; add them to `values` or to `missing`"
+            f"{path}: column {codes.column} holds codes without a name: {listed}; add them to "
+            "`values` or to `missing`"
         )
-    shares = np.full((len(found), len(task.names)), np.nan, np.float32)
-    index = found[~empty].map(names).to_numpy(np.intp)
+    shares = np.full((len(texts), len(task.names)), np.nan, np.float32)
+    index = texts[~empty].map(index_of).to_numpy(np.intp)
     shares[~empty] = np.eye(len(task.names), dtype=np.float32)[index]
     return shares
 
@@ -347,9 +374,9 @@ class File(DataSet):
 
     set: Literal["file"]
     path: Place
-    """The file; its ending says what it is."""
+    """The file; its ending gives its format."""
     columns: dict[str, str | Names] = Field(default={})
-    """Our columns to theirs; what is not named goes by our own name. Points: one column or ten."""
+    """Our columns to the file's; others go by our own name. Points: one column or ten."""
     classes: dict[str, Codes] = Field(default={})
     """By label set (its key): the column of class codes, and their codes to our names."""
     images: Place | None = None
@@ -370,7 +397,7 @@ class File(DataSet):
         return table, has
 
     def _tasks_in_file(self, tasks: Sequence[Task]) -> list[Task]:
-        """The tasks that there are codes for, and those asked for of all other families."""
+        """The tasks with codes, and of all other families those asked for."""
         coded = [find_task(key, tasks) for key in self.classes]
         families = {task.family for task in coded}
         return [*coded, *(task for task in tasks if task.family not in families)]
