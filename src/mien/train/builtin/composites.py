@@ -237,19 +237,27 @@ def _piece(
     Where it must shrink much, the part is averaged down already and the scale is 1: interpolation
     would skip pixels.
     """
-    x, y, w, h = portrait.box
-    # How far the part reaches beyond the box on the left, top, right and bottom.
-    left, top, right, bottom = rng.uniform(0.1, 1.5, 4) * (w, h, w, h)
-    height, width = portrait.image.shape
-    rows = slice(int(max(y - top, 0)), int(min(y + h + bottom, height)))
-    columns = slice(int(max(x - left, 0)), int(min(x + w + right, width)))
-    piece = portrait.image[rows, columns]
-    scale = float(np.exp(rng.uniform(*np.log(sizes))) / max(w, 1))
+    piece = _surroundings(portrait, rng)
+    face_width = portrait.box[2]
+    target_width = np.exp(rng.uniform(*np.log(sizes)))
+    scale = float(target_width / max(face_width, 1))
     # A few pixels cannot be averaged down any further.
     if scale >= 0.6 or min(piece.shape) * scale < 4:
         return piece, scale
     small = cv2.resize(piece, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8), 1.0
+
+
+def _surroundings(portrait: Portrait, rng: np.random.Generator) -> Grey:
+    """A part of a portrait that reaches beyond the face's box by .1 to 1.5 of it on each side."""
+    x, y, w, h = portrait.box
+    left, top, right, bottom = rng.uniform(0.1, 1.5, 4) * (w, h, w, h)
+    height, width = portrait.image.shape
+    first_row = int(max(y - top, 0))
+    end_row = int(min(y + h + bottom, height))
+    first_column = int(max(x - left, 0))
+    end_column = int(min(x + w + right, width))
+    return portrait.image[first_row:end_row, first_column:end_column]
 
 
 def _paste(
@@ -293,7 +301,11 @@ def _camera(image: Grey, rng: np.random.Generator) -> Grey:
         value += rng.normal(0, rng.uniform(2, 15), image.shape)
     image = np.clip(value, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
-        quality = int(rng.integers(15, 80))
-        _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)
+        image = _jpeg(image, int(rng.integers(15, 80)))
     return image
+
+
+def _jpeg(image: Grey, quality: int) -> Grey:
+    """The picture after JPEG compression."""
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)

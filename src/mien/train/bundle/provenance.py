@@ -1,5 +1,6 @@
 """What a card says of the origin of a network's weights: data and their terms, labels, cost."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -78,9 +79,7 @@ def _training_terms(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
         if "train" in _splits(spec):
             title, text = _title_and_terms(spec, settings)
             terms.append(Terms(data=title, used_for="training", terms=text))
-    # These blend shapes are the outputs of a network, which taught them as a teacher does.
-    has_blendshapes = any(spec.set in _WITH_BLENDSHAPES for spec in sets)
-    if has_blendshapes and any(task.key == "au.blendshapes" for task in tasks):
+    if _learns_blendshapes(sets, tasks):
         terms.append(_LANDMARKER)
     # Terms in the settings that name one of the sets replace that set's own, and are listed there.
     names = set(map(set_name, sets))
@@ -89,6 +88,12 @@ def _training_terms(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
     if settings.features is not None:
         terms += _without_selection(settings.features.card().trained_on)
     return terms + _teacher_terms(settings, terms)
+
+
+def _learns_blendshapes(sets: Sequence[OneSet], tasks: tuple[Task, ...]) -> bool:
+    """Whether a network, the landmarker, made some of the labels, as a teacher does."""
+    has_blendshapes = any(spec.set in _WITH_BLENDSHAPES for spec in sets)
+    return has_blendshapes and any(task.key == "au.blendshapes" for task in tasks)
 
 
 def _without_selection(terms: tuple[Terms, ...]) -> list[Terms]:

@@ -117,24 +117,28 @@ def _fit(
     activations are too large to be kept.
     """
     probe = _Probe(model, names, calibration)
-    low = dict.fromkeys(names, 0.0)
-    high = dict.fromkeys(names, 0.0)
-    for activations in probe:
-        for name, values in activations.items():
-            low[name] = min(low[name], float(values.min()))
-            high[name] = max(high[name], float(values.max()))
     candidates = {}
     errors = {}
-    for name in names:
+    for name, (low, high) in _ranges(probe).items():
         # The choice concerns activations; pixels may always be clipped.
         may_clip = clip or name == names[0]
-        candidates[name] = list(_candidates(low[name], high[name], may_clip))
+        candidates[name] = list(_candidates(low, high, may_clip))
         errors[name] = np.zeros(len(candidates[name]))
     for activations in probe:
         for name, values in activations.items():
             for number, params in enumerate(candidates[name]):
                 errors[name][number] += _squared_error(values, params)
     return {name: candidates[name][int(np.argmin(errors[name]))] for name in names}
+
+
+def _ranges(probe: "_Probe") -> dict[str, tuple[float, float]]:
+    """Smallest and largest value of each tensor, with 0 always between them."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for activations in probe:
+        for name, values in activations.items():
+            low, high = ranges.get(name, (0.0, 0.0))
+            ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
+    return ranges
 
 
 class _Probe:
