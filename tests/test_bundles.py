@@ -1,4 +1,4 @@
-"""What a bundle promises is held: the card, the hash, the engines, the numbers, and one clear line when something is wrong."""
+"""Bundles hold what they promise: card, hash, engines and numbers; errors are one clear line."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ RANDOM = np.random.default_rng(5)
 
 @cache
 def inputs(name: str) -> np.ndarray:
-    """What the network of that bundle eats: 16 real crops of the portrait, or 16 real parts of it in luma."""
+    """Input of a bundle's network: 16 real crops of the portrait, or 16 parts of it in luma."""
     card, portrait = open_bundle(name).card, demo.portrait()
     if isinstance(card, FaceCard):
         luma = cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)
@@ -430,7 +430,8 @@ def test_a_card_of_a_newer_mien_says_so(change, copy):
     folder = copy(AFFECT, lambda c: c.update(card=2, **change))
     with pytest.raises(
         BundleError,
-        match=r"card\.json: written for a newer mien \(card 2; this one reads 1\); update mien: pip install",
+        match=r"card\.json: written for a newer mien \(card 2; this one reads 1\); "
+        "update mien: pip install",
     ):
         load(folder)
 
@@ -501,7 +502,7 @@ def test_a_card_that_speaks_of_another_network_is_found_out_on_loading(change, w
 def with_a_twin(
     copy: Callable[..., Path], order: Sequence[str], told: Sequence[str], made_by: str = "Neg"
 ) -> Path:
-    """A bundle whose network makes `ce` of its expressions, as wide as they are: outputs in that order, and what the card tells."""
+    """A bundle whose network also gives `ce`, as wide as its expressions and made of them."""
     folder = copy(folder="-".join((*order, *told, made_by)))
     network = onnx.load(folder / "model.onnx")
     network.graph.node.append(onnx.helper.make_node(made_by, ["expr"], ["ce"]))
@@ -724,7 +725,8 @@ def test_points_align_a_crop_as_the_whole_frame_would_be():
         [part, portrait], points=np.stack([face.points - (left, top), face.points])
     )
     for family, values in whole.items():
-        # OpenCV rounds where a pixel lies to a 32nd, so the two crops differ by a grey level here and there.
+        # OpenCV rounds a pixel's position to a 32nd, so the two crops differ by a grey level at
+        # some pixels.
         np.testing.assert_allclose(found[family], np.repeat(values, 2, axis=0), atol=0.02)
 
 

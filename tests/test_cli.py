@@ -59,8 +59,12 @@ def test_one_clip_gives_a_table_a_dictionary_and_an_overlay(clip, tmp_path):
     )
     assert code == 0, said
     assert {path.name for path in tmp_path.iterdir()} == {
-        "clip.csv", "clip.parquet", "clip.jsonl", "clip.dictionary.json", "clip.overlay.mp4"
-    }  # fmt: skip
+        "clip.csv",
+        "clip.parquet",
+        "clip.jsonl",
+        "clip.dictionary.json",
+        "clip.overlay.mp4",
+    }
     page = json.loads((tmp_path / "clip.dictionary.json").read_text())
     assert [column["name"] for column in page["columns"]] == list(
         pd.read_csv(tmp_path / "clip.csv")
@@ -307,7 +311,10 @@ def test_the_demo_s_photo_is_the_public_one_and_asks_for_nothing_that_is_not_ins
     astronaut = pytest.importorskip("skimage.data").astronaut
 
     assert np.array_equal(portrait(), astronaut())
-    code = "import sys; sys.modules['skimage'] = None; from mien.demo import portrait; print(portrait().shape)"
+    code = (
+        "import sys; sys.modules['skimage'] = None\n"
+        "from mien.demo import portrait; print(portrait().shape)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "(512, 512, 3)\n"), done.stderr
 
@@ -483,8 +490,17 @@ def test_from_settings_to_a_bundle_that_reads_a_photo(settings_file, photo, tmp_
 
 def test_evaluate_prints_markdown_and_leaves_a_report(tiny_run, settings_file, tmp_path):
     code, said = mien(
-        "evaluate", tiny_run.folder, "--data", settings_file, "--by", "subject", "--protocol", "abaw2022.mtl", "--out", tmp_path / "report"
-    )  # fmt: skip
+        "evaluate",
+        tiny_run.folder,
+        "--data",
+        settings_file,
+        "--by",
+        "subject",
+        "--protocol",
+        "abaw2022.mtl",
+        "--out",
+        tmp_path / "report",
+    )
     assert code == 0, said
     assert said.startswith("# tiny on drawn faces, val")
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
@@ -572,7 +588,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_does(tiny_settings, tmp_path):
         (["features", "mien-face", "--data", "{s}", "--out", "{t}/c"], 1, "cannot read affect"),
         (["features", "{t}", "--data", "{s}", "--out", "{t}/c"], 2, "card.json"),
     ],
-)  # fmt: skip
+)
 def test_the_train_street_says_what_is_wrong_in_one_line(case, settings_file, tiny_run, tmp_path):
     args, code, words = case
     text = settings_file.read_text()

@@ -1,4 +1,4 @@
-"""The calls of EmotiEffLib and HSEmotion on converted bundles: their labels and numbers, from the same file and the same pictures."""
+"""The calls of EmotiEffLib and HSEmotion: their labels and numbers from the same files."""
 
 import copy
 import hashlib
@@ -38,7 +38,8 @@ EIGHT = ["Anger", "Contempt", "Disgust", "Fear", "Happiness", "Neutral", "Sadnes
 SEVEN = [label for label in EIGHT if label != "Contempt"]
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 HALF = ([0.5] * 3, [0.5] * 3)
-# EmotiEffLib's name: mien's name, side of the input, labels, columns besides, mean and standard deviation of values from 0 to 1.
+# EmotiEffLib's name: mien's name, side of the input, labels, further columns, mean and standard
+# deviation of values from 0 to 1.
 MODELS = {
     "enet_b0_8_best_vgaf": ("emotieffnet-b0-vgaf", 224, EIGHT, 0, IMAGENET),
     "enet_b0_8_best_afew": ("emotieffnet-b0-afew", 224, EIGHT, 0, IMAGENET),
@@ -80,7 +81,10 @@ def settled(net: nn.Module, batch: np.ndarray) -> nn.Module:
 
 
 def file_of(name: str) -> bytes:
-    """A network in the place of that file: MobileFaceNet and one EfficientNet-B0 of the right form, the others tiny, but of its size."""
+    """A network in the place of a file of the authors.
+
+    MobileFaceNet and one EfficientNet-B0 have the right form, the others are tiny, but of its size.
+    """
     _, size, labels, more, _ = MODELS[name]
     if name == "mbf_va_mtl":
         return onnx_bytes(mobilefacenet(), 112)
@@ -105,7 +109,7 @@ def files(tmp_path_factory):
 
 
 def expected(content: bytes, faces: list[np.ndarray], name: str) -> SimpleNamespace:
-    """Features, logits and probabilities by the arithmetic that EmotiEffLib documents, from the file as its authors have it."""
+    """Features, logits and probabilities by EmotiEffLib's documented arithmetic, from its file."""
     labels = MODELS[name][2]
     model = onnx.load_from_string(content)
     read = model.graph.node[-1].input[0]
@@ -196,7 +200,7 @@ def test_the_older_calls(files):
     close(older.extract_multi_features(FACES), wanted.features)
 
 
-# -- The real packages -----------------------------------------------------------------------------------------------------
+# -- The real packages -----------------------------------------------------------------------------
 
 
 def theirs(
@@ -214,9 +218,8 @@ def theirs(
         try:
             return importlib.import_module(package)
         except ImportError:
-            pytest.skip(
-                f"needs the package {package.partition('.')[0].replace('_', '-')}: pip install it beside mien to compare"
-            )
+            distribution = package.partition(".")[0].replace("_", "-")
+            pytest.skip(f"needs the package {distribution}: pip install it beside mien to compare")
 
 
 def test_emotiefflib_itself_says_the_same(files, tmp_path, monkeypatch):
@@ -263,7 +266,7 @@ def test_hsemotion_onnx_itself_says_the_same(files, tmp_path, monkeypatch):
             close(now.predict_multi_emotions(FACES, logits=logits)[1], scores)
 
 
-# -- Names -----------------------------------------------------------------------------------------------------------------
+# -- Names -----------------------------------------------------------------------------------------
 
 
 def test_names_come_from_the_index():
@@ -299,7 +302,7 @@ def test_bundles_by_name_and_by_folder(files, tmp_path, monkeypatch):
 
 
 def test_temperature_of_a_card_is_kept_to(files, tmp_path):
-    """EmotiEffLib's files have none; a bundle of one's own may, and its probabilities are then those of `mien.load`."""
+    """EmotiEffLib's files have none; with one, probabilities are those of `mien.load`."""
     folder = tmp_path / "mine"
     folder.mkdir()
     theirs = home() / "bundles" / "mt-emotieffnet-b0"
@@ -318,7 +321,7 @@ def test_temperature_of_a_card_is_kept_to(files, tmp_path):
     )
 
 
-# -- Bad input -------------------------------------------------------------------------------------------------------------
+# -- Bad input -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -402,7 +405,8 @@ def test_a_head_that_is_not_linear_is_refused(tmp_path):
         (
             {},
             BundleError,
-            "^emotieffnet-b0-vgaf is not on this machine; get it with: mien bundles pull emotieffnet-b0-vgaf$",
+            "^emotieffnet-b0-vgaf is not on this machine; "
+            "get it with: mien bundles pull emotieffnet-b0-vgaf$",
         ),
         ({"engine": "torch"}, UnknownNameError, "no engine named 'torch'; did you mean onnx"),
         (

@@ -251,13 +251,24 @@ def test_normalise_is_weights_then_mean_then_std(colour, weights):
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"size": 8}, "size"), ({"size": 4096}, "size"), ({"colour": "hsv"}, "colour"), ({"margin": -0.1}, "margin"),
-        ({"margin": 1.5}, "margin"), ({"mean": (0, 0)}, "mean"), ({"std": (1, 1, 0)}, "std"), ({"std": (1, 1, -1)}, "std"),
-        ({"mean": (0, 0, float("nan"))}, "mean"), ({"std": (1, 1, float("inf"))}, "std"), ({"colour": "grey"}, "grey"),
-        ({"alignment": "similarity5"}, "template"), ({"template": TEMPLATE}, "template"), ({"template": TEMPLATE[:4]}, "template"),
-        ({"resize": "cubic"}, "resize"), ({"alingment": "box"}, "alingment"),
+        ({"size": 8}, "size"),
+        ({"size": 4096}, "size"),
+        ({"colour": "hsv"}, "colour"),
+        ({"margin": -0.1}, "margin"),
+        ({"margin": 1.5}, "margin"),
+        ({"mean": (0, 0)}, "mean"),
+        ({"std": (1, 1, 0)}, "std"),
+        ({"std": (1, 1, -1)}, "std"),
+        ({"mean": (0, 0, float("nan"))}, "mean"),
+        ({"std": (1, 1, float("inf"))}, "std"),
+        ({"colour": "grey"}, "grey"),
+        ({"alignment": "similarity5"}, "template"),
+        ({"template": TEMPLATE}, "template"),
+        ({"template": TEMPLATE[:4]}, "template"),
+        ({"resize": "cubic"}, "resize"),
+        ({"alingment": "box"}, "alingment"),
     ],
-)  # fmt: skip
+)
 def test_pixels_that_make_no_sense_are_refused_by_name(changes, key):
     with pytest.raises(ValidationError, match=key):
         pixels(**changes)
@@ -271,7 +282,10 @@ def test_pixels_come_back_from_json_as_they_were():
 
 
 def squares(luma: np.ndarray) -> np.ndarray:
-    """A network of the detector's layout, made by hand: every bright patch is a face, its corners and middle are the points."""
+    """A hand-made network of the detector's layout.
+
+    Every bright patch is a face, its corners and middle are the points.
+    """
     count, _, height, width = luma.shape
     corners = anchor_points(height, width)
     grid = np.zeros((count, len(corners), 15), np.float32)
@@ -321,7 +335,10 @@ def test_decode_is_what_the_layout_says():
 
 
 def candidates(*found: tuple[float, float, float, float]) -> Detector:
-    """A detector whose network answers a 64x64 frame with squares: score, x, y of the middle, side; and anything else with none."""
+    """A detector whose network answers a 64x64 frame with squares, and anything else with none.
+
+    Each square is its score, x and y of its middle, and its side.
+    """
     grid = np.zeros((1, len(anchor_points(64, 64)), 15), np.float32)
     for i, (score, x, y, side) in enumerate(found):
         at = anchor_points(64, 64)[i, :2]
@@ -439,7 +456,7 @@ def pasted(
     scale: float = 1.0,
     what: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Heads on grey with their upper left corner at `places`; what lies beyond the frame is cut off."""
+    """Heads on grey with their upper left corner at `places`, cut off at the frame's edge."""
     frame = np.full((*shape, 3), 110, np.uint8)
     piece = head() if what is None else what
     piece = cv2.resize(
@@ -689,7 +706,8 @@ def test_two_who_pass_each_other_at_a_distance_keep_their_numbers(draw, finder):
 
 @pytest.mark.parametrize("seconds", [1.0, 2.0])
 def test_who_passes_in_front_of_another_keeps_the_number_and_the_other_gets_no_one_else_s(seconds):
-    # The second head is drawn over the first; both at one height, so for a while only one can be seen.
+    # The second head is drawn over the first; both at one height, so for a while only one can be
+    # seen.
     speed = 400 / seconds
     looks = tracks(
         film(seconds, heads(lambda t: (60 + speed * t, 90), lambda t: (460 - speed * t, 90))),

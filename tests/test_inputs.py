@@ -1,4 +1,4 @@
-"""What counts as an input: folders, patterns, names, pipes, addresses, bytes; and what was left out."""
+"""What counts as an input: folders, patterns, names, pipes, bytes; and what was left out."""
 
 import io
 import json
@@ -31,8 +31,22 @@ from mien.sources import (
 )
 
 ASKED = {
-    ".3g2", ".avif", ".dv", ".f4v", ".heic", ".heif", ".insv", ".lrv", ".m2v", ".mod", ".mts", ".mxf", ".qt", ".tod", ".y4m",
-}  # fmt: skip
+    ".3g2",
+    ".avif",
+    ".dv",
+    ".f4v",
+    ".heic",
+    ".heif",
+    ".insv",
+    ".lrv",
+    ".m2v",
+    ".mod",
+    ".mts",
+    ".mxf",
+    ".qt",
+    ".tod",
+    ".y4m",
+}
 NO_PICTURES = {
     ".txt",
     ".m3u8",
@@ -63,16 +77,21 @@ def picture(path: Path, shade: int = 90) -> Path:
     return path
 
 
-# -- folders ---------------------------------------------------------------------------------------------------------
+# -- folders ---------------------------------------------------------------------------------------
 
 
 def test_suffixes_of_recordings_are_taken_and_others_are_not() -> None:
     assert IMAGE_SUFFIXES | VIDEO_SUFFIXES >= ASKED
     assert not (IMAGE_SUFFIXES | VIDEO_SUFFIXES) & NO_PICTURES
     assert not IMAGE_SUFFIXES & VIDEO_SUFFIXES
-    assert {f".{suffix}" for suffix in ContainerFormat("mov", "r").extensions} - VIDEO_SUFFIXES <= IMAGE_SUFFIXES | {
-        ".ism", ".isma", ".m4a", ".m4b",
-    }  # fmt: skip
+    assert {
+        f".{suffix}" for suffix in ContainerFormat("mov", "r").extensions
+    } - VIDEO_SUFFIXES <= IMAGE_SUFFIXES | {
+        ".ism",
+        ".isma",
+        ".m4a",
+        ".m4b",
+    }
 
 
 def test_a_folder_counts_what_it_leaves_out(tmp_path: Path) -> None:
@@ -141,9 +160,20 @@ def test_a_film_is_read_from_a_folder_under_every_suffix(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.avi", "mpeg4"), ("a.dv", "dvvideo"), ("a.m2v", "mpeg2video"), ("a.mpg", "mpeg1video"), ("a.mxf", "mpeg2video"),
-     ("a.nut", "mpeg4"), ("a.3g2", "mpeg4"), ("a.mov", "mpeg4"), ("a.f4v", "libx264"), ("a.y4m", "rawvideo"), ("a.wmv", "wmv2")],
-)  # fmt: skip
+    [
+        ("a.avi", "mpeg4"),
+        ("a.dv", "dvvideo"),
+        ("a.m2v", "mpeg2video"),
+        ("a.mpg", "mpeg1video"),
+        ("a.mxf", "mpeg2video"),
+        ("a.nut", "mpeg4"),
+        ("a.3g2", "mpeg4"),
+        ("a.mov", "mpeg4"),
+        ("a.f4v", "libx264"),
+        ("a.y4m", "rawvideo"),
+        ("a.wmv", "wmv2"),
+    ],
+)
 def test_containers_of_recorders_are_read(tmp_path: Path, name: str, codec: str) -> None:
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV has no {codec} encoder")
@@ -197,7 +227,7 @@ def test_names_that_cannot_be_are_one_line_each(tmp_path: Path) -> None:
     assert all(line.isprintable() or "\0" in line for _, line in result.failures)
 
 
-# -- pipes, addresses, bytes -----------------------------------------------------------------------------------------
+# -- pipes, addresses, bytes -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -278,7 +308,8 @@ def test_standard_input_is_read_whole_and_leaves_nothing(tmp_path: Path, clip: P
         "from mien.sources import list_inputs, media_kind, open_source\n"
         "(path,) = list_inputs(['-']).paths\n"
         "source = open_source(path)\n"
-        "print(media_kind(path), source.name, len(list(source.frames())), len(list(source.frames())))\n"
+        "counts = [len(list(source.frames())), len(list(source.frames()))]\n"
+        "print(media_kind(path), source.name, *counts)\n"
     )
     with clip.open("rb") as file:
         done = subprocess.run(
@@ -303,7 +334,7 @@ def test_photos_from_python_are_separate_pictures(face: np.ndarray) -> None:
     assert open_source([face]).kind == "arrays"
 
 
-# -- suffixes that lie -----------------------------------------------------------------------------------------------
+# -- suffixes that lie -----------------------------------------------------------------------------
 
 
 def test_content_decides_not_the_suffix(tmp_path: Path, clip: Path, photo: Path) -> None:

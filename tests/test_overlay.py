@@ -1,4 +1,4 @@
-"""Overlays keep the frames, times and sound of the original, draw where the faces are, and appear whole or not at all."""
+"""Overlays keep frames, times and sound, draw where the faces are, and are whole or absent."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def reading(frame, box=(40, 30, 40, 50), track=0, status=Status.ok):
 
 
 def film(path, times, size=(160, 120), *, sound=None, offset_s=0.0, codec="libx264"):
-    """A grey film with frames at these times and, if asked for, a click at CLICK_S, all moved by an offset."""
+    """A grey film with frames at these times, maybe a click at CLICK_S, all moved by an offset."""
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=25, time_base=Fraction(1, 1000))
         video.width, video.height = size
@@ -289,7 +289,7 @@ def test_pictures(tmp_path, suffix):
     [((320, 180), 2), ((640, 360), 1), ((480, 359), 2), ((1000, 40), 1), ((90, 120), 4)],
 )
 def test_small_pictures_are_drawn_enlarged(tmp_path, size, scale):
-    """Labels need a shorter side of 360 pixels; the frame around the face grows with the picture."""
+    """Labels need a shorter side of 360 px; the box around the face grows with the picture."""
     cv2.imwrite(str(tmp_path / "a.png"), np.full((size[1], size[0], 3), 100, np.uint8))
     source = open_source(tmp_path / "a.png")
     again = overlay(tmp_path / "b.png", source, box=(30, 5, 40, 30), track=None)
@@ -405,7 +405,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
     with Overlay(sys.argv[2], source, []) as drawing:
         for frame in source.frames():
-            drawing.write([Reading(frame.source, frame.index, frame.time_s, Status.no_face, None, {}, {})])
+            no_face = Status.no_face
+            reading = Reading(frame.source, frame.index, frame.time_s, no_face, None, {}, {})
+            drawing.write([reading])
 except OutputError as error:
     print(error)
 """

@@ -246,7 +246,8 @@ def test_other_files_are_no_tables(tmp_path):
             mien.read_table(tmp_path / name)
         with pytest.raises(
             TableError,
-            match=f"is {what}, no table; give the .csv, .jsonl, .parquet file that was written with it",
+            match=f"is {what}, no table; "
+            "give the .csv, .jsonl, .parquet file that was written with it",
         ):
             mien.read_table(tmp_path / f"other{name}")
     with pytest.raises(UnknownNameError, match="no format named 'xlsx'"):

@@ -94,7 +94,7 @@ def same_corners(pixels: np.ndarray, expected: np.ndarray, tolerance: int = 40) 
     return bool(np.abs(here - there).max() <= tolerance)
 
 
-# -- still pictures --------------------------------------------------------------------------------------------------
+# -- still pictures --------------------------------------------------------------------------------
 
 
 def grey16() -> Image.Image:
@@ -170,7 +170,7 @@ def test_pictures_leave_no_trace_in_pillow_or_warnings(tmp_path: Path) -> None:
     assert warnings.filters == before
 
 
-# -- videos ----------------------------------------------------------------------------------------------------------
+# -- videos ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def stream(path: Path) -> bytes:
         return b"".join(bytes(packet) for packet in container.demux(video=0))
 
 
-# -- damage ----------------------------------------------------------------------------------------------------------
+# -- damage ----------------------------------------------------------------------------------------
 
 
 def packets(path: Path) -> int:
@@ -491,7 +491,7 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
         open_source(path)
 
 
-# -- arrays and cameras ----------------------------------------------------------------------------------------------
+# -- arrays and cameras ----------------------------------------------------------------------------
 
 
 def test_arrays() -> None:
@@ -569,7 +569,7 @@ def test_a_missing_camera_is_one_line(capfd: pytest.CaptureFixture[str]) -> None
     assert capfd.readouterr() == ("", "")
 
 
-# -- expand ----------------------------------------------------------------------------------------------------------
+# -- expand ----------------------------------------------------------------------------------------
 
 
 def test_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -613,7 +613,7 @@ def test_expand_refuses(
         expand([given])
 
 
-# -- the shared media ------------------------------------------------------------------------------------------------
+# -- the shared media ------------------------------------------------------------------------------
 
 
 def test_real_clip() -> None:

@@ -1,4 +1,4 @@
-"""A training run whose whole group of processes is told to end, as terminals and job schedulers do: a sentence, and it goes on later."""
+"""A training run whose whole process group is signalled says so, and can be resumed."""
 
 import os
 import signal
@@ -32,10 +32,14 @@ def command(folder: Path) -> list[str]:
 
 
 def told_to_end(folder: Path, number: int, after: str) -> tuple[int, str]:
-    """Exit code and words of a run whose group gets the signal once it has printed a line with the words `after`."""
+    """Exit code and output of a run whose group gets the signal after a line with `after`."""
     with subprocess.Popen(
-        command(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:  # fmt: skip
+        command(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
         assert process.stdout is not None
         limit = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
         limit.start()
@@ -68,8 +72,10 @@ def test_a_group_that_is_told_to_end_says_one_sentence_and_goes_on_later(number,
 
 def test_a_process_that_loads_pictures_ends_when_it_is_told_twice():
     code = (
-        "import os, signal, time; from mien.train.runs.inference import outlast_signals; outlast_signals()\n"
-        "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM); print('still here', flush=True)\n"
+        "import os, signal, time; from mien.train.runs.inference import outlast_signals\n"
+        "outlast_signals()\n"
+        "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('still here', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGTERM); time.sleep(9); print('not ended')"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or speak another code page never end the work; progress goes where it can be seen."""
+"""Standard streams that are closed, full or of another code page never end the work."""
 
 import os
 import shutil
@@ -51,8 +51,8 @@ def test_a_full_standard_output_does_not_end_a_batch(photos, tmp_path):
     assert len(tables(tmp_path)) == 3
     assert done.returncode == 1
     assert (
-        done.stderr
-        == "mien: standard output cannot be written (No space left on device); the work continues without it\n"
+        done.stderr == "mien: standard output cannot be written (No space left on device); "
+        "the work continues without it\n"
     )
 
 

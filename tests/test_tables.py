@@ -28,8 +28,10 @@ ALL = (TASKS["au.abaw12"], COMPOUND_SCORES, TASKS["va"], TASKS["expr.abaw8"])
 SMOOTH = Smoothing(0.1)
 PLAIN = "source,frame,time_s,status,face,box_x,box_y,box_w,box_h,confidence"
 SCORES = (
-    "expression,expr_neutral,expr_anger,expr_disgust,expr_fear,expr_happiness,expr_sadness,expr_surprise,expr_other,valence,arousal,"
-    "AU01,AU02,AU04,AU06,AU07,AU10,AU12,AU15,AU23,AU24,AU25,AU26,ce_fearfully_surprised,ce_happily_surprised,ce_sadly_surprised,"
+    "expression,expr_neutral,expr_anger,expr_disgust,expr_fear,expr_happiness,expr_sadness,"
+    "expr_surprise,expr_other,valence,arousal,"
+    "AU01,AU02,AU04,AU06,AU07,AU10,AU12,AU15,AU23,AU24,AU25,AU26,ce_fearfully_surprised,"
+    "ce_happily_surprised,ce_sadly_surprised,"
     "ce_disgustedly_surprised,ce_angrily_surprised,ce_sadly_fearful,ce_sadly_angry"
 )
 READERS = {

@@ -1,4 +1,4 @@
-"""Label orders are written out here a second time, by hand, from the challenges' and papers' own tables."""
+"""Label orders, written out a second time by hand from the challenges' and papers' tables."""
 
 import numpy as np
 import pytest

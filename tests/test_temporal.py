@@ -438,18 +438,31 @@ def test_an_unreadable_frame_is_filled_or_stays() -> None:
 
 def test_rows_of_a_frame_come_by_track() -> None:
     rows = [
-        ok(0, 0.0, 3, va=0.0), ok(0, 0.0, 1, va=0.0), ok(0, 0.0, None, va=0.0), ok(0, 0.0, 2, va=0.0),
-        ok(1, 0.1, 3, va=0.0), ok(1, 0.1, None, va=0.0),
-        ok(2, 0.2, 1, va=1.0), ok(2, 0.2, 3, va=0.0),
+        ok(0, 0.0, 3, va=0.0),
+        ok(0, 0.0, 1, va=0.0),
+        ok(0, 0.0, None, va=0.0),
+        ok(0, 0.0, 2, va=0.0),
+        ok(1, 0.1, 3, va=0.0),
+        ok(1, 0.1, None, va=0.0),
+        ok(2, 0.2, 1, va=1.0),
+        ok(2, 0.2, 3, va=0.0),
         ok(3, 0.3, 2, va=0.9),
-    ]  # fmt: skip
+    ]
     out = list(fill_gaps(rows, 0.5))
     assert statuses(out) == [
-        (0, "ok", 1), (0, "ok", 2), (0, "ok", 3), (0, "ok", None),
-        (1, "gap", 1), (1, "gap", 2), (1, "ok", 3), (1, "ok", None),
-        (2, "ok", 1), (2, "gap", 2), (2, "ok", 3),
+        (0, "ok", 1),
+        (0, "ok", 2),
+        (0, "ok", 3),
+        (0, "ok", None),
+        (1, "gap", 1),
+        (1, "gap", 2),
+        (1, "ok", 3),
+        (1, "ok", None),
+        (2, "ok", 1),
+        (2, "gap", 2),
+        (2, "ok", 3),
         (3, "ok", 2),
-    ]  # fmt: skip
+    ]
     assert [r.scores["va"][0] for r in out if r.status == "gap"] == pytest.approx([0.5, 0.3, 0.6])
 
 

@@ -1,4 +1,4 @@
-"""Who is who: one face is one number for as long as it is one face, from its first frame to its last, at any rate."""
+"""One face keeps one number, from its first frame to its last, at any frame rate."""
 
 import io
 import itertools
