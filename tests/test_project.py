@@ -60,6 +60,7 @@ READABLE = (
     "metrics",
     "outputs",
     "progress",
+    "recipes",
     "records",
     "sources",
     "tasks",

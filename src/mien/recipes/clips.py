@@ -115,7 +115,10 @@ def numbered_pictures(folder: Path) -> dict[int, Path]:
     Raises:
         DataError: A picture's name is no number, or two have the same number.
     """
-    pictures = [path for path in _listed(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = []
+    for path in _listed(folder):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            pictures.append(path)
     return _by_number(pictures)
 
 
@@ -131,7 +134,8 @@ def numbered_folders(folder: Path) -> dict[int, Path]:
     Raises:
         DataError: A folder's name is no number, or two have the same number.
     """
-    return _by_number([path for path in _listed(folder) if path.is_dir()])
+    folders = [path for path in _listed(folder) if path.is_dir()]
+    return _by_number(folders)
 
 
 def _by_number(paths: list[Path]) -> dict[int, Path]:
@@ -165,7 +169,8 @@ def fingerprint(clip: Clip) -> list[str | int]:
         if clip.kind == "video":
             status = clip.path.stat()
             return [clip.kind, status.st_size, status.st_mtime_ns]
-        return [clip.kind, *_folder_facts(clip.path)]
+        size, digest = _folder_facts(clip.path)
+        return [clip.kind, size, digest]
     except OSError as error:
         raise SourceError(f"{error.filename}: {error.strerror}; check the path") from error
 
@@ -182,4 +187,5 @@ def _folder_facts(root: Path) -> tuple[int, str]:
             path = f"{os.path.relpath(folder, root)}/{name}"
             lines.append(f"{path} {status.st_size} {status.st_mtime_ns}")
             size += status.st_size
-    return size, hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    content = "\n".join(lines)
+    return size, hashlib.sha256(content.encode()).hexdigest()

@@ -126,7 +126,8 @@ def variants(
             unsmoothed = listed_compounds(frames, listed)
             for window, sigma in smoothings:
                 variant = Variant(mean, basis, aggregation, window, sigma)
-                decided = compound_labels(smoothed_compounds(unsmoothed, listed, window, sigma))
+                smoothed = smoothed_compounds(unsmoothed, listed, window, sigma)
+                decided = compound_labels(smoothed)
                 rows.append(_judged(variant, decided, labels))
                 if progress:
                     progress(len(rows), total)

@@ -49,6 +49,7 @@ def face_costs(recipe: Recipe, finished: Finished) -> tuple[FaceCost, ...]:
     Raises:
         DataError: A step has trained nothing.
     """
+    # What looks for networks takes the context of a step; it needs no folder, and no data.
     context = StepContext("rows", Path(), finished.folders, recipe.steps, {}, recipe.seeds)
     steps: list[str] = []
     for row in recipe.rows:
@@ -66,7 +67,8 @@ def face_costs(recipe: Recipe, finished: Finished) -> tuple[FaceCost, ...]:
     rows = []
     for row in recipe.rows:
         if row.networks:
-            seconds = sum(finished.seconds[step] for step in recipe.behind(row.of))
+            steps_behind = recipe.behind(row.of)
+            seconds = sum(finished.seconds[step] for step in steps_behind)
             rows.append(_total(row, keys_of, measured, seconds))
     return tuple(rows)
 

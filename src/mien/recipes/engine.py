@@ -111,7 +111,8 @@ def _missing_data(recipe: Recipe, missing: list[str]) -> str:
     for key in missing:
         options.append(f"--data {key}=FOLDER")
         requirement = recipe.data[key]
-        reasons.append(f"{key} ({requirement.set}): {requirement.get}; {_without(recipe, key)}")
+        loss = _without(recipe, key)
+        reasons.append(f"{key} ({requirement.set}): {requirement.get}; {loss}")
     listed = " ".join(options)
     return f"give {listed}, or --standin to rehearse. {'; '.join(reasons)}"
 
@@ -161,22 +162,37 @@ def run_steps(
         for key in step.references(DATA):
             fingerprints.append(fingerprint(step.relevant_settings(data[key])))
         keys[name] = _key(step, needs, fingerprints, recipe.seeds)
-        folder = out / "steps" / f"{name}-{keys[name][:12]}"
         # A copy, to which later steps are not added.
         earlier = dict(folders)
-        folders[name] = folder
+        folders[name] = out / "steps" / f"{name}-{keys[name][:12]}"
         title = f"step {number} of {len(recipe.steps)}, {name}"
-        done = folder / _DONE
-        if done.is_file():
-            seconds[name] = float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
+        earlier_seconds = _seconds_of_done(folders[name])
+        if earlier_seconds is not None:
+            seconds[name] = earlier_seconds
             note(f"{title}: done before")
             continue
         context = StepContext(
-            name, folder, earlier, recipe.steps, data, recipe.seeds, note_once, progress
+            name,
+            folders[name],
+            earlier,
+            recipe.steps,
+            data,
+            recipe.seeds,
+            note_once,
+            progress,
         )
         seconds[name] = _run_step(step, context)
         note(f"{title}: {seconds[name]:.0f} s")
     return Finished(folders, seconds)
+
+
+def _seconds_of_done(folder: Path) -> float | None:
+    """What a step took, by its folder; None unless it is done."""
+    path = folder / _DONE
+    if not path.is_file():
+        return None
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return float(facts["seconds"])
 
 
 def _run_step(step: Step, context: StepContext) -> float:

@@ -148,17 +148,19 @@ def _estimates(
     """By measure, from scores (S, N, K) by family."""
     part = predicted.parts["val"]
     # Faces of one recording are alike, so recordings are drawn, not faces.
-    group = pd.factorize(part.table["recording"])[0]
+    group, _ = pd.factorize(part.table["recording"])
     estimates: dict[str, Estimate] = {}
     by_task: dict[str, dict[Key, Estimate]] = {}
     for task in predicted.tasks:
-        of_task = _of_task(task, scores[task.family], part, group)
+        of_family = scores[task.family]
+        of_task = _of_task(task, of_family, part, group)
         by_task[task.key] = of_task
         for name, key in _names_of(task).items():
             if key in of_task:
                 estimates[name] = of_task[key]
+        # What needs no labels.
         if task.family == "ce":
-            estimates["kl"] = _divergence(scores[task.family], group)
+            estimates["kl"] = _divergence(of_family, group)
     terms = protocol_named(protocol).terms
     score = _protocol_score(terms, by_task)
     if score is not None:
@@ -176,7 +178,8 @@ def _protocol_score(
     weights = []
     estimates = []
     for term in terms:
-        estimate = by_task.get(term.task, {}).get(OF_TERM[term.name])
+        measured = by_task.get(term.task, {})
+        estimate = measured.get(OF_TERM[term.name])
         if estimate is None:
             return None
         weights.append(term.weight)

@@ -81,7 +81,8 @@ def read_faces(
     """
     clips = find_clips(videos)
     reader = _Reader.of(bundle)
-    folder = Path(out) / f"{reader.model.card.name}-{reader.model.card.sha256[:16]}"
+    card = reader.model.card
+    folder = Path(out) / f"{card.name}-{card.sha256[:16]}"
     with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     tables: list[pa.Table] = []
@@ -154,7 +155,7 @@ class _Face:
 
     @property
     def area(self) -> float:
-        _, _, width, height = self.box
+        width, height = self.box[2:]
         return width * height
 
 
@@ -187,6 +188,7 @@ class _Reader:
                 f"it reads {known}"
             )
         columns = []
+        # The bundle's scores of other families are not kept.
         for position, name in enumerate(names["expr"]):
             columns.append((f"expr_{name}", "expr", position))
         for position, name in enumerate(names.get("va", ())):
@@ -205,6 +207,7 @@ class _Reader:
         except (OSError, pa.ArrowException):
             pass  # missing or damaged: it is written anew
         table, problems = self._scored(clip)
+        # Problems are kept as well, so that a later run notes them again.
         metadata = {"key": key, "problems": json.dumps(problems)}
         with AtomicFile(path) as part, wrap_os_errors(path):
             pq.write_table(table.replace_schema_metadata(metadata), part)
@@ -310,6 +313,7 @@ class _TableBuilder:
             self.numbers.append((frame, number))
             self.boxes.append((*face.box, face.confidence))
             self.crops.append(face.crop)
+        # A frame with many faces is not split.
         if len(self.crops) >= _BATCH:
             self._score()
 
@@ -331,7 +335,9 @@ class _TableBuilder:
         return _with_video(pa.table(arrays, names=list(columns)), video)
 
     def _score(self) -> None:
-        self.scores.append(self.reader.model.score_prepared(self.crops))
+        model = self.reader.model
+        self.scores.append(model.score_prepared(self.crops))
+        # They are most of the memory.
         self.crops = []
 
 

@@ -113,8 +113,9 @@ class Predicted:
         for split, part in self.parts.items():
             values = {}
             for predicted in self.tasks:
-                before = part.values[predicted.family]
-                values[predicted.family] = change(predicted, before, part)
+                family = predicted.family
+                before = part.values[family]
+                values[family] = change(predicted, before, part)
             parts[split] = part.with_values(values)
         return Predicted(self.tasks, parts)
 
@@ -179,7 +180,8 @@ def _load_arrays(path: Path, tasks: Sequence[Task]) -> dict[str, Floats]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
         values = {}
         for predicted in tasks:
-            values[predicted.family] = saved[predicted.family]
+            family = predicted.family
+            values[family] = saved[family]
         return values
 
 
@@ -222,6 +224,7 @@ def _recordings(table: pd.DataFrame) -> pd.Series:
 def _folds(recording: pd.Series) -> NDArray[np.intp]:
     """Folds (N,) of whole recordings; all 0 if there is only one recording."""
     count = min(FOLDS, recording.nunique())
+    # Then nothing can be chosen on other recordings.
     if count < 2:
         return np.zeros(len(recording), np.intp)
     return video_folds(recording.to_numpy(object), count)

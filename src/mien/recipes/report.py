@@ -190,7 +190,8 @@ def _scores_by_row(recipe: Recipe, finished: Finished) -> dict[str, StepScores]:
     by_row = {}
     for row in recipe.rows:
         if row.of not in of_step:
-            of_step[row.of] = evaluate_step(finished.predicted(row.of), recipe.protocol)
+            predicted = finished.predicted(row.of)
+            of_step[row.of] = evaluate_step(predicted, recipe.protocol)
         by_row[row.name] = of_step[row.of]
     return by_row
 
@@ -200,11 +201,14 @@ def _report_rows(recipe: Recipe, by_row: Mapping[str, StepScores]) -> tuple[Repo
     rows = []
     for row in recipe.rows:
         scores = by_row[row.name]
+        nested = _summaries(scores.nested)
+        if not scores.tuned:
+            rows.append(ReportRow(row.name, "nested", nested, row.paper))
+            continue
         # The paper tuned and scored on the same rows: its numbers stand beside ours of that kind.
-        paper = {} if scores.tuned else row.paper
-        rows.append(ReportRow(row.name, "nested", _summaries(scores.nested), paper))
-        if scores.tuned:
-            rows.append(ReportRow(row.name, "same", _summaries(scores.same), row.paper))
+        in_sample = _summaries(scores.same)
+        rows.append(ReportRow(row.name, "nested", nested, {}))
+        rows.append(ReportRow(row.name, "same", in_sample, row.paper))
     return tuple(rows)
 
 
@@ -286,6 +290,7 @@ def markdown(results: Report) -> str:
 def _heading(results: Report) -> list[str]:
     used = _listed("{}: {}", results.data)
     seeds = ", ".join(map(str, results.seeds))
+    # Enough to make the same table again.
     versions = results.versions
     made = f"mien {versions['mien']}, commit {versions['commit']}, {versions['date']}."
     about = f"Data: {used}. Protocol: `{results.protocol}`. Seeds: {seeds}. {made}"
@@ -305,7 +310,10 @@ def _heading(results: Report) -> list[str]:
 
 def _listed(template: str, facts: Mapping[str, Any], separator: str = ", ") -> str:
     """Names and values in one line."""
-    return separator.join(template.format(name, value) for name, value in facts.items())
+    parts = []
+    for name, value in facts.items():
+        parts.append(template.format(name, value))
+    return separator.join(parts)
 
 
 def _rows(results: Report) -> list[str]:
@@ -332,8 +340,13 @@ def _columns(results: Report, rows: Sequence[ReportRow | PairedDifference]) -> l
 
 
 def _table_head(measures: list[str]) -> list[str]:
-    titles = " | ".join(RECIPE_MEASURES[name].title for name in measures)
-    return [f"| | {titles} |", "|---" + "|---:" * len(measures) + "|"]
+    # The first column holds the rows' names, and numbers are aligned to the right.
+    cells = [""]
+    rule = "|---"
+    for name in measures:
+        cells.append(RECIPE_MEASURES[name].title)
+        rule += "|---:"
+    return [_table_row(cells), f"{rule}|"]
 
 
 def _table_row(cells: Sequence[str]) -> str:
@@ -341,6 +354,7 @@ def _table_row(cells: Sequence[str]) -> str:
 
 
 def _cell(summary: Summary | None, paper: float | None) -> str:
+    # Beside ours, even if there is none of ours.
     beside = "" if paper is None else f" *{paper:g}*"
     if summary is None:
         return f"–{beside}"
@@ -384,8 +398,13 @@ def _claims(results: Report) -> list[str]:
     answers = {None: "not judged", True: "yes", False: "no"}
     for claim in results.claims:
         paper = f"up to {claim.paper:g}" if claim.at_most else f"{claim.paper:g}"
-        ours = number(claim.ours, 4)
-        cells = [claim.name, paper, ours, f"−{claim.within:g}", answers[claim.met]]
+        cells = [
+            claim.name,
+            paper,
+            number(claim.ours, 4),
+            f"−{claim.within:g}",
+            answers[claim.met],
+        ]
         lines.append(_table_row(cells))
     return [*lines, ""]
 
@@ -428,6 +447,6 @@ def plain(tree: Any) -> Any:
         return {key: plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [plain(value) for value in tree]
-    if isinstance(tree, float) and not math.isfinite(tree):
-        return None
-    return tree
+    if not isinstance(tree, float):
+        return tree
+    return tree if math.isfinite(tree) else None

@@ -77,7 +77,8 @@ def reproduce(
     descriptions = {key: _description(spec) for key, spec in specs.items()}
     generated = any(map(_is_generated, specs.values()))
     results = report(recipe, finished, descriptions, standin=generated)
-    for path in (*write_report(results, out), *_copy_submissions(recipe, finished, out)):
+    written = [*write_report(results, out), *_copy_submissions(recipe, finished, out)]
+    for path in written:
         note(str(path))
     return results
 
@@ -116,7 +117,13 @@ def _make(kind: str, folder: Path, options: _StandinOptions, progress: Progress)
         raise DataError(f"{key}: there is no stand-in of kind {kind}; give --data {key}=FOLDER")
     with wrap_os_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    make_standin(kind, folder, faces=options.faces, size=options.size, progress=progress)
+    make_standin(
+        kind,
+        folder,
+        faces=options.faces,
+        size=options.size,
+        progress=progress,
+    )
 
 
 def _matches(folder: Path, kind: str, options: _StandinOptions) -> bool:
@@ -140,7 +147,8 @@ def _copy_submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Pat
         for path in sorted(finished.folders[name].glob(SUBMISSION.format("*"))):
             # Named again for people who collect submissions of several recipes.
             seed = path.stem.rpartition("-")[2]
-            copy = out / "submissions" / f"{recipe.name}-{name}-{seed}.txt"
+            file_name = f"{recipe.name}-{name}-{seed}.txt"
+            copy = out / "submissions" / file_name
             with wrap_os_errors(copy):
                 copy.parent.mkdir(exist_ok=True)
             atomic_write(copy, path.read_bytes())
@@ -177,7 +185,9 @@ def shown(
     Raises:
         MienError: As `mien.recipes.schema.read_recipe` does.
     """
-    content = read_recipe(name, changes, small=small).model_dump(mode="json")
+    recipe = read_recipe(name, changes, small=small)
+    content = recipe.model_dump(mode="json")
+    # In the order of the schema, which is that of a recipe's file.
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140)
 
 

@@ -337,6 +337,7 @@ def _first(error: ValidationError) -> str:
     if location[:1] == ["steps"]:
         del location[2:3]  # pydantic names the kind of step, which is no key of the file
     where = ".".join(location)
+    # One line, without pydantic's prefix for errors of our own validators.
     message = re.sub(r"\s+", " ", first["msg"]).removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 
@@ -364,9 +365,10 @@ def opened(name: str | Path, _including: tuple[str, ...] = ()) -> dict[str, Any]
     for other in included:
         if other in chain:
             raise DataError(f"{name}: include: {other} includes itself; leave it out")
+        content = opened(other, chain)
         # Nothing is validated yet: what should be a list or a mapping may be anything.
         try:
-            recipe = _appended(opened(other, chain), recipe)
+            recipe = _appended(content, recipe)
         except TypeError as error:
             raise DataError(
                 f"{name}: include: {other} does not go with it ({error}); {_HELP}"
@@ -391,6 +393,7 @@ def _unshared(tree: Any) -> Any:
         return {key: _unshared(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_unshared(value) for value in tree]
+    # Numbers and texts cannot be changed in place.
     return tree
 
 

@@ -102,17 +102,22 @@ def _compare_frames(
     # All faces of a frame have the scores of the frame.
     answers = _numbered_frames(faces, "row").drop_duplicates(["video", "frame"])
     both = _numbered_frames(part.table, "listed").merge(answers, on=["video", "frame"])
-    ends = both.groupby("video")["frame"].agg(["min", "max"])
-    reach = getattr(system.card.steps[system.card.answer], "window", 0)
-    first = both["video"].map(ends["min"]) + reach
-    last = both["video"].map(ends["max"]) - reach
-    inner = both[(both["frame"] >= first) & (both["frame"] <= last)]
+    inner = _inner(both, getattr(system.card.steps[system.card.answer], "window", 0))
     if inner.empty:
         return 0.0
     expected = np.asarray(part.values["ce"][0, 0])[inner["listed"]]
     worst = float(np.abs(scores[inner["row"]] - expected).max())
     _check_difference(context, name, worst)
     return worst
+
+
+def _inner(rows: pd.DataFrame, reach: int) -> pd.DataFrame:
+    """Rows so many frames away from the first and the last row of their videos, or more."""
+    ends = rows.groupby("video")["frame"].agg(["min", "max"])
+    first = rows["video"].map(ends["min"]) + reach
+    last = rows["video"].map(ends["max"]) - reach
+    is_inner = (rows["frame"] >= first) & (rows["frame"] <= last)
+    return rows[is_inner]
 
 
 def _numbered_frames(table: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -140,7 +140,8 @@ class Faces(Step):
     def _bundle(self, context: StepContext) -> str | Path:
         if self.bundle is not None:
             return self.bundle
-        return context.earlier[cast(str, self.exported)] / EXPORTED
+        step = cast(str, self.exported)
+        return context.earlier[step] / EXPORTED
 
 
 def read_face_table(context: StepContext, step: str) -> pd.DataFrame:
@@ -326,7 +327,9 @@ class ChooseCompounds(_FromFaces):
 
 
 def _macro_f1(scores: Floats, target: Floats) -> float:
-    return macro_f1(scores.argmax(axis=1), target, range(len(_TASK.names)))
+    decided = scores.argmax(axis=1)
+    classes = range(len(_TASK.names))
+    return macro_f1(decided, target, classes)
 
 
 def _record_choice(context: StepContext, variant: Variant) -> None:
@@ -350,11 +353,13 @@ def _classes(listed: pd.DataFrame) -> Floats:
     """Class numbers (N,); NaN means not annotated."""
     shares = labels(listed, _TASK)
     is_missing = np.isnan(shares).any(axis=1)
-    return np.where(is_missing, np.nan, np.nan_to_num(shares).argmax(axis=1))
+    classes = np.nan_to_num(shares).argmax(axis=1)
+    return np.where(is_missing, np.nan, classes)
 
 
 def _filled(scores: Floats) -> Floats:
     """Scores with the published frequencies in place of NaN: a list must be answered in full."""
+    # Nothing but the frequencies is known of a video without a face.
     frequencies = np.array(COMPOUND_COUNTS) / sum(COMPOUND_COUNTS)
     is_missing = np.isnan(scores).any(axis=-1, keepdims=True)
     return np.where(is_missing, frequencies, scores)
@@ -362,5 +367,7 @@ def _filled(scores: Floats) -> Floats:
 
 def _save(context: StepContext, listed: pd.DataFrame, values: Floats) -> None:
     """Save scores (V, N, 7) as those of the step's only seed."""
-    part = part_of(listed, {_TASK.family: _filled(values)[None]}, (_TASK,))
-    Predicted((_TASK,), {"val": part}).save(context.folder)
+    scores = {_TASK.family: _filled(values)[None]}
+    part = part_of(listed, scores, (_TASK,))
+    predicted = Predicted((_TASK,), {"val": part})
+    predicted.save(context.folder)

@@ -156,7 +156,8 @@ class Submit(Step):
         part = predicted.parts[self.split]
         for number in range(max(map(len, part.values.values()))):
             path = context.folder / SUBMISSION.format(context.seeds[number])
-            write(self.format, listed, _scores(predicted, self.split, number), path)
+            scores = _scores(predicted, self.split, number)
+            write(self.format, listed, scores, path)
             self._check(path, listed)
         context.note(
             f"{context.name}: {len(listed)} rows for {self.format}, no defect: {context.folder}"
@@ -186,5 +187,6 @@ def _scores(predicted: Predicted, split: str, seed: int) -> pd.DataFrame:
     for task in predicted.tasks:
         values = part.values[task.family]
         # A submission is made with the choices of version 0, which saw all rows of split val.
-        table[list(task.columns)] = values[min(seed, len(values) - 1), 0]
+        of_seed = values[min(seed, len(values) - 1)]
+        table[list(task.columns)] = of_seed[0]
     return table

@@ -128,7 +128,9 @@ class Features(Step):
         Returns:
             A folder; the same for all seeds unless each has its own network.
         """
-        return folder / f"seed-{seed}" if self.of else folder
+        if self.of is None:
+            return folder
+        return folder / f"seed-{seed}"
 
     def _make_source(self, context: StepContext, home: Path, seed: int) -> str:
         """The bundle that reads the pictures, made first if it is to be made here."""
@@ -351,7 +353,8 @@ class Heads(Step):
         raw, _ = raw_scores(network_of(run), inputs, batch=4096, workers=0)
         scores = {}
         for learned in tasks:
-            scores[learned.family] = learned.decode(raw[learned.family])
+            family = learned.family
+            scores[family] = learned.decode(raw[family])
         return scores
 
 
@@ -407,7 +410,8 @@ class Score(Step):
         by_family = evaluate_bundle(model, rows, progress=progress).scores
         scores: dict[Task, Floats] = {}
         for predicted in model.tasks:
-            scores[predicted] = by_family[predicted.family]
+            family = predicted.family
+            scores[predicted] = by_family[family]
         return scores
 
     def _bundle(self, context: StepContext) -> str:

@@ -61,7 +61,8 @@ class Smooth(Step):
         kind = scores.task.kind
 
         def apply(kernel: Kernel, values: Floats, part: Part) -> Floats:
-            video, frame = part.table["video"], part.table["frame"]
+            video = part.table["video"]
+            frame = part.table["frame"]
             return apply_kernel(kernel, values, video, frame, kind)
 
         return tune_and_apply(candidates, apply, scores)
@@ -114,7 +115,10 @@ class Blend(Step):
         if isinstance(weights, tuple) or len(self.of) != 2:
             raise DataError(f"{step}: {len(self.of)} steps are blended; give as many weights")
         shares = _SHARES if isinstance(weights, str) else (weights,)
-        return [(share, round(1 - share, 6)) for share in sorted(shares, key=_distance_from_half)]
+        candidates: list[tuple[float, ...]] = []
+        for share in sorted(shares, key=_distance_from_half):
+            candidates.append((share, round(1 - share, 6)))
+        return candidates
 
 
 def _distance_from_half(share: float) -> float:
@@ -135,7 +139,8 @@ class Threshold(Step):
 
     @override
     def run(self, context: StepContext) -> None:
-        change_families(context, [context.predicted(self.of)], ["au"], self._decide)
+        predicted = context.predicted(self.of)
+        change_families(context, [predicted], ["au"], self._decide)
 
     def _decide(self, scores: TaskScores) -> TaskResult:
         units = len(scores.task.names)
@@ -186,8 +191,9 @@ class Override(Step):
 
     @override
     def run(self, context: StepContext) -> None:
-        inputs = [context.predicted(self.of), context.predicted(self.by)]
-        change_families(context, inputs, ["expr"], self._override)
+        own_scores = context.predicted(self.of)
+        other_scores = context.predicted(self.by)
+        change_families(context, [own_scores, other_scores], ["expr"], self._override)
 
     def _override(self, scores: TaskScores) -> TaskResult:
         slots = [i for i, name in enumerate(scores.task.names) if name not in self.without]
@@ -224,7 +230,8 @@ class AdaptiveRate(Step):
         def change(scores: TaskScores) -> TaskResult:
             return self._look_less(scores, shares)
 
-        change_families(context, [context.predicted(self.of)], ["expr"], change)
+        predicted = context.predicted(self.of)
+        change_families(context, [predicted], ["expr"], change)
         percent = 100 * np.mean(shares)
         context.note(f"{context.name}: {percent:.1f} % of the frames of split val were looked at")
 

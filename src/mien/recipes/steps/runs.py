@@ -74,13 +74,14 @@ def runs_of(context: StepContext, step: str, seed: int) -> list[Path]:
         DataError: That step trains nothing.
     """
     home = context.earlier[step]
+    path = home / _RUNS
     # Every step that trains writes this file, even for a single run.
-    if not (home / _RUNS).is_file():
+    if not path.is_file():
         raise DataError(
             f"{context.name}: the step {step} trains no network; name one of kind train or heads"
         )
-    names = json.loads((home / _RUNS).read_text(encoding="utf-8"))[str(seed)]
-    return [home / name for name in names]
+    by_seed = json.loads(path.read_text(encoding="utf-8"))
+    return [home / name for name in by_seed[str(seed)]]
 
 
 def mixture(specs: Sequence[Set], mix: Mixing | None) -> list[Set]:
@@ -126,6 +127,7 @@ class SeedScores:
             table: The label table whose rows are scored.
         """
         self.rows: dict[str, pd.DataFrame] = {}
+        # A set may have no split test, or a challenge keep it.
         for split in _SPLITS:
             rows = rows_in(table, split)
             if len(rows):

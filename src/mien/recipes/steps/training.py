@@ -203,6 +203,7 @@ class Train(Step):
             for student in range(self.students):
                 number = generation * self.students + student
                 name = f"seed-{seed}" if is_single else f"seed-{seed}-{number}"
+                # No two networks of a recipe start from the same weights.
                 run_seed = seed + GENERATION * (age + generation) + _STUDENT * student
                 settings = self._settings_for(data, run_name, run_seed, start, teachers)
                 progress = Quiet(context, name.replace("-", " ", 1))
@@ -218,7 +219,8 @@ class Train(Step):
             step = cast(Train, context.steps[name])
             for key in step.data:
                 rows = load_set(context.set(key), ())
-                seen = scored & _paths(rows[rows["split"] == "train"])
+                training_rows = rows[rows["split"] == "train"]
+                seen = scored & _paths(training_rows)
                 if seen:
                     raise DataError(
                         f"{context.name}: the step {name} was trained on {len(seen)} pictures that "

@@ -164,9 +164,11 @@ def _combined(parts: Sequence[Part], family: str) -> Part:
     if len(parts) == 1:
         return parts[0]
     values = [part.values[family] for part in parts]
+    seeds = max(map(len, values))
     stacked = []
-    for seed in range(max(map(len, values))):
-        stacked.append(np.stack([_of_seed(scores, seed) for scores in values], axis=1))
+    for seed in range(seeds):
+        of_inputs = [_of_seed(scores, seed) for scores in values]
+        stacked.append(np.stack(of_inputs, axis=1))
     return parts[0].with_values({family: np.stack(stacked)})
 
 
@@ -208,14 +210,16 @@ def tune_and_apply(candidates: Sequence[Any], apply: Apply, scores: TaskScores) 
     values: list[Floats] = []
     for versioned in scores.seeds:
         if len(candidates) == 1:
-            chosen.append(candidates[0])
-            values.append(_apply_to_versions(candidates[0], apply, versioned, scores.val))
+            [only] = candidates
+            chosen.append(only)
+            values.append(_apply_to_versions(only, apply, versioned, scores.val))
         else:
             best, changed = _tuned(candidates, apply, versioned, scores)
             chosen.append(best)
             values.append(changed)
     test = scores.apply_to_test(chosen, apply)
-    return TaskResult(list(map(_plain, chosen)), np.stack(values), test)
+    settings = list(map(_plain, chosen))
+    return TaskResult(settings, np.stack(values), test)
 
 
 def _plain(choice: Any) -> Any:
@@ -226,7 +230,10 @@ def _plain(choice: Any) -> Any:
 def _apply_to_versions(choice: Any, apply: Apply, versioned: Floats, part: Part) -> Floats:
     """Scores (V, N, K) after one choice for all versions; V stays 1 if nothing was tuned so far."""
     different = versioned[:1] if is_shared(versioned) else versioned
-    return np.stack([apply(choice, version, part) for version in different])
+    changed = []
+    for version in different:
+        changed.append(apply(choice, version, part))
+    return np.stack(changed)
 
 
 def _tuned(
