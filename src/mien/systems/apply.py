@@ -123,7 +123,7 @@ def centre_thresholds(scores: Floats, thresholds: ArrayLike) -> Floats:
 
 
 def plan_reach(plan: Plan, answer: str) -> tuple[int, int]:
-    """Say how many rows of a video the answer for a row depends on, without heads that read windows.
+    """Say how many rows of a video the answer for one row depends on; windows of heads not counted.
 
     Args:
         plan: The plan.
@@ -133,11 +133,12 @@ def plan_reach(plan: Plan, answer: str) -> tuple[int, int]:
         Rows before and rows after it.
     """
     step = plan[answer]
-    own = (0, 0)
+    reach = (0, 0)
     if isinstance(step, SmoothStep):
         reaches = [kernel_reach(kernel) for kernel in step.kernels.values()]
-        own = max(before for before, _ in reaches), max(after for _, after in reaches)
-    inner = [plan_reach(plan, name) for name in inputs_of(step)]
-    before = max((reach[0] for reach in inner), default=0)
-    after = max((reach[1] for reach in inner), default=0)
-    return own[0] + before, own[1] + after
+        reach = max(before for before, _ in reaches), max(after for _, after in reaches)
+    inputs = [plan_reach(plan, name) for name in inputs_of(step)]
+    before = max((rows for rows, _ in inputs), default=0)
+    after = max((rows for _, rows in inputs), default=0)
+    # Rows that a step reads have been changed by the steps before it, from rows farther away.
+    return reach[0] + before, reach[1] + after

@@ -61,24 +61,23 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
 def _open_member(folder: Path, sha256: str, engine: str, threads: int) -> Model:
     if not folder.is_dir():
         raise BundleError(f"{folder}: missing, and the system needs it; {_ADVICE}")
-    found = hashlib.sha256(read_file(folder / "card.json")).hexdigest()
-    if found != sha256:
-        raise BundleError(
-            f"{folder / 'card.json'}: altered: sha256 is {found[:12]}…, the system's card says "
-            f"{sha256[:12]}…; {_ADVICE}"
-        )
+    # The card holds the hash of the network, which is checked when that is loaded.
+    card = folder / "card.json"
+    _check_hash(card, read_file(card), sha256)
     return load_network(folder, engine, threads)
 
 
 def _open_head(path: Path, head: Head, width: int, threads: int) -> Engine:
-    """The network of some heads, verified, inspected, and run once on zeros."""
+    """The network of some heads, verified and inspected; it has run once, on zeros.
+
+    Args:
+        path: Its file.
+        head: Its facts in the card.
+        width: How many numbers per face the member gives that it reads.
+        threads: Threads of the engine.
+    """
     content = read_bounded(path, _MOST_HEAD, BundleError, "the system needs it")
-    found = hashlib.sha256(content).hexdigest()
-    if found != head.sha256:
-        raise BundleError(
-            f"{path}: altered or incomplete: sha256 is {found[:12]}…, the card says "
-            f"{head.sha256[:12]}…; {_ADVICE}"
-        )
+    _check_hash(path, content, head.sha256)
     if head.end > width:
         raise BundleError(
             f"{path}: reads the numbers {head.first} to {head.end} of a member that gives {width}; "
@@ -91,15 +90,29 @@ def _open_head(path: Path, head: Head, width: int, threads: int) -> Engine:
     inspect_network(str(path), content, shape, families)
     # Always with ONNX Runtime: windows vary in length, which is slow with OpenVINO.
     engine = open_engine(content, "onnxruntime", threads)
+    _check_outputs(path, engine, shape, [len(spec.names) for spec in head.tasks])
+    return engine
+
+
+def _check_hash(path: Path, content: bytes, expected: str) -> None:
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != expected:
+        raise BundleError(
+            f"{path}: altered or incomplete: sha256 is {sha256[:12]}…, the system's card says "
+            f"{expected[:12]}…; {_ADVICE}"
+        )
+
+
+def _check_outputs(path: Path, engine: Engine, shape: tuple[int, ...], widths: list[int]) -> None:
+    """Run a network on zeros; raises BundleError where its outputs are not those of the card."""
     try:
         outputs = engine.run(np.zeros(shape, np.float32))
     except Exception as error:  # engines raise types of their own
         raise BundleError(f"{path}: does not take {shape}: {reason(error)}; {_ADVICE}") from error
-    expected = [(*shape[:-1], len(spec.names)) for spec in head.tasks]
+    expected = [(*shape[:-1], width) for width in widths]
     shapes = [output.shape for output in outputs]
     if shapes != expected:
         raise BundleError(f"{path}: gives {shapes}, the card says {expected}; {_ADVICE}")
-    return engine
 
 
 def _check_columns(folder: Path, card: SystemCard, members: dict[str, Model]) -> None:
