@@ -26,14 +26,11 @@ SIDE = 30  # halved twice it is odd, so that windows of pooling are cut off at t
 def noise(count: int, channels: int = 1) -> np.ndarray:
     """Soft pictures (N, C, S, S), each another."""
     small = FACES.normal(0, 0.25, (count, channels, 5, 5)).astype(np.float32)
-    return np.stack(
-        [
-            np.stack(
-                [cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for plane in one]
-            )
-            for one in small
-        ]
-    )
+    soft = np.empty((count, channels, SIDE, SIDE), np.float32)
+    for picture, planes in zip(soft, small, strict=True):
+        for channel, plane in enumerate(planes):
+            picture[channel] = cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    return soft
 
 
 class Net(nn.Module):
@@ -153,13 +150,12 @@ def test_no_bundle_that_comes_with_mien_has_portability_issues(name):
 
 @pytest.mark.parametrize("name", [AFFECT, "mien-xs"])
 def test_pairs_of_products_stay_within_sixteen_bits(name):
-    """The bare formula: AVX2 adds two products of an unsigned and a signed number in saturating 16 bits."""
+    """The bare formula: AVX2 adds two products of an unsigned and a signed number in 16 bits."""
     graph = onnx.load_from_string(read_bundle(name)[1]).graph
-    weights = [
-        numpy_helper.to_array(one)
-        for one in graph.initializer
-        if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1
-    ]
+    weights = []
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1:
+            weights.append(numpy_helper.to_array(tensor))
     assert len(weights) > 10
     for weight in weights:
         assert 2 * 255 * np.abs(weight.astype(int)).max() <= np.iinfo(np.int16).max
@@ -205,12 +201,12 @@ def test_issues_are_seen_in_what_another_quantiser_makes_and_its_weights_can_be_
 
 def spoil(model, kind):
     """One thing wrong in a network that had no issues."""
-    constants = {one.name: one for one in model.graph.initializer}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if kind == "pool" and node.op_type == "AveragePool":
-            node.attribute.extend([onnx.helper.make_attribute("count_include_pad", 1)])
-            [old] = [one for one in node.attribute if one.name == "count_include_pad" and not one.i]
-            node.attribute.remove(old)
+            for attribute in node.attribute:
+                if attribute.name == "count_include_pad":
+                    attribute.i = 1
             return
         if kind == "integer" and node.op_type == "Conv":
             node.op_type = "ConvInteger"
@@ -218,11 +214,9 @@ def spoil(model, kind):
         if node.op_type == "QuantizeLinear" and kind in ("step", "zero"):
             name = node.input[1 if kind == "step" else 2]
             value = numpy_helper.to_array(constants[name])
-            constants[name].CopyFrom(
-                numpy_helper.from_array(
-                    np.asarray(value + value * 0.1 if kind == "step" else value | 1), name
-                )
-            )
+            wrong = value * 1.1 if kind == "step" else value | 1
+            wrong = np.asarray(wrong, value.dtype)
+            constants[name].CopyFrom(numpy_helper.from_array(wrong, name))
             return
         if node.op_type == "DequantizeLinear" and node.input[0] in constants and kind == "weight":
             value = numpy_helper.to_array(constants[node.input[0]]).copy()

@@ -142,7 +142,7 @@ def test_mien_s_recipe_from_data_to_bundle(small_data, tmp_path, face):
         short(mien_s.third_settings(small_data, first.folder, second.folder, bundles()["mien-s"])),
         tmp_path / "third",
     )
-    mean = average_runs((second, third), mien_s.SHARES, tmp_path / "mean")
+    mean = average_runs((second, third), mien_s.WEIGHT_SHARES, tmp_path / "mean")
     nets = [run.load("best.pt")["net"] for run in (second, third, mean)]
     for name, tensor in nets[2].items():
         if tensor.is_floating_point():

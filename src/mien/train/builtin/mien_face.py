@@ -42,7 +42,7 @@ from mien.train.runs.inference import outlast_signals
 
 SEARCH: Final[dict[str, Any]] = {"keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
 """How pictures are searched; see `mien.bundles.card.Search`."""
-SEEN: Final = (
+TRAINED_ON: Final = (
     Terms(data="portraits", used_for="training", terms=Portraits.info.terms),
     Terms(
         data="scenes without faces from scikit-image",
@@ -398,7 +398,7 @@ def pack(out: Path, data: Path, teacher: Path, settings: Settings, composites: i
         scores=tuple(scores),
         not_for=NOT_FOR,
         limits=LIMITS,
-        trained_on=SEEN,
+        trained_on=TRAINED_ON,
         made=made,
     )
     write_bundle_files(card, folder)

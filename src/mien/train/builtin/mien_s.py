@@ -42,11 +42,11 @@ from mien.train.settings.training import FitSettings, Settings
 TASKS: Final = ("expr.ferplus8", "va", "au.blendshapes")
 LOSSES: Final = {"va": LossSettings(weight=0.3), "au": LossSettings(kind="mse", weight=1.0)}
 AUGMENT: Final = AugmentSettings(turn=20.0, whole=0.3, erase=0.35)
-BEFORE: Final = "380c9d8"
+TEACHER_COMMIT: Final = "380c9d8"
 """Commit at which the repository holds the mien-s that taught this one."""
-HOME: Final = "src/mien/bundles/embedded/mien-s"
+BUNDLE_PATH: Final = "src/mien/bundles/embedded/mien-s"
 """Folder of mien-s in the repository."""
-SHARES: Final = (0.4, 0.6)
+WEIGHT_SHARES: Final = (0.4, 0.6)
 """Of the second and the third run in the weights.
 
 Chosen on the validation splits out of (.3, .7), (.4, .6) and (.5, .5).
@@ -72,8 +72,8 @@ CARD: Final = CardSettings(
         "it started from a network that told people apart; it is not to be used for that, and has "
         "not been measured at it",
     ),
-    recipe=f"git archive {BEFORE} {HOME} | tar -x -C OLD && "
-    f"python -m mien.train.builtin.mien_s --data FOLDER --teacher OLD/{HOME} --out RUN",
+    recipe=f"git archive {TEACHER_COMMIT} {BUNDLE_PATH} | tar -x -C OLD && "
+    f"python -m mien.train.builtin.mien_s --data FOLDER --teacher OLD/{BUNDLE_PATH} --out RUN",
 )
 
 
@@ -205,13 +205,13 @@ def make(data: Path, out: Path, progress: Progress, teacher: Path | None = None)
     first = fit(first_settings(data), out / "first", progress)
     second = fit(second_settings(data, first.folder, teacher), out / "second", progress)
     third = fit(third_settings(data, first.folder, second.folder, teacher), out / "third", progress)
-    mean = average_runs((second, third), SHARES, out / "mean")
+    mean = average_runs((second, third), WEIGHT_SHARES, out / "mean")
     return make_bundle(
         mean, out / "mien-s", bits=8, features=True, robustness=True, note=progress.note
     )
 
 
-class Lines(Progress):
+class PrintedProgress(Progress):
     """Prints a line per epoch and step."""
 
     def epoch(self, row: dict[str, float]) -> None:
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--teacher", type=Path)
     args = parser.parse_args()
-    print(make(args.data, args.out, Lines(), args.teacher))
+    print(make(args.data, args.out, PrintedProgress(), args.teacher))
 
 
 if __name__ == "__main__":

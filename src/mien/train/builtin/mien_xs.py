@@ -12,7 +12,15 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from mien.train.builtin.mien_s import BEFORE, CARD, HOME, LOSSES, Lines, first_settings, pixels_at
+from mien.train.builtin.mien_s import (
+    BUNDLE_PATH,
+    CARD,
+    LOSSES,
+    TEACHER_COMMIT,
+    PrintedProgress,
+    first_settings,
+    pixels_at,
+)
 from mien.train.bundle.make import make_bundle
 from mien.train.loop import Progress, fit
 from mien.train.settings.augmentation import AugmentSettings
@@ -25,9 +33,9 @@ SUMMARY: Final = (
     "phones and browsers."
 )
 RECIPE: Final = (
-    f"git archive {BEFORE} {HOME} | tar -x -C OLD && "
+    f"git archive {TEACHER_COMMIT} {BUNDLE_PATH} | tar -x -C OLD && "
     "python -m mien.train.builtin.mien_xs --data FOLDER --before RUN "
-    f"--teacher OLD/{HOME} --out OUT"
+    f"--teacher OLD/{BUNDLE_PATH} --out OUT"
 )
 
 
@@ -101,7 +109,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    print(make(args.data, args.before, args.out, Lines(), args.teacher))
+    print(make(args.data, args.before, args.out, PrintedProgress(), args.teacher))
 
 
 if __name__ == "__main__":

@@ -66,9 +66,9 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
     names: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        source = node.input[0]
         output = node.output[0]
-        if node.op_type in _ROUNDING and source not in constants:
+        if node.op_type in _ROUNDING and node.input[0] not in constants:
+            source = node.input[0]
             names[output] = names.get(source, source)
         elif node.op_type == "DequantizeLinear":
             # Without the ending that mien's own quantiser gave it, and will give it again.
