@@ -487,7 +487,7 @@ def test_windows_make_no_bundle(place, tmp_path):
         lambda: make_bundle(run, tmp_path / "b", bits=8),
     ):
         with pytest.raises(
-            DataError, match="its heads read windows of 12 frames, and a bundle reads single faces"
+            DataError, match="its heads read windows of 12 frames and a bundle reads single faces"
         ):
             make()
     assert not (tmp_path / "bundle").exists()

@@ -41,11 +41,11 @@ def judge_models(
         by: Column of groups to compare as well; also one of a label file that mien does not know.
         protocols: Challenges whose formula is computed as well.
         skip_unreadable: Leave out pictures that cannot be read.
-        note: Called with every line worth knowing.
+        note: Called with every note for the user.
         progress: Called with a model's name, faces done, and faces to do.
 
     Returns:
-        One evaluation per model, and what a report says about them all.
+        One evaluation per model, and the facts that a report gives for all of them.
 
     Raises:
         UnknownNameError: There is no bundle, task or protocol of that name.
@@ -125,7 +125,7 @@ def write_judged(evaluations: Sequence[Evaluation], about: About, folder: Path) 
 
     Args:
         evaluations: One or more.
-        about: What the report says about them all.
+        about: The facts that the report gives for all of them.
         folder: Folder for ``evaluation.md``, ``evaluation.json`` and a picture of each evaluation;
             made if missing.
 

@@ -27,14 +27,14 @@ def cache_features(
     """Cache the features of every picture of the data of some settings, all splits.
 
     Pictures are named relative to ``features.images`` where the settings have it, else to the
-    folder that they all lie below.
+    folder that contains them all.
 
     Args:
         bundle: Name or folder of a bundle that exposes features.
         settings: Settings whose ``data``, ``tasks`` and ``fit`` are used.
         folder: Folder of the cache; what it holds already is not computed again.
         skip_unreadable: Leave out pictures that cannot be read.
-        note: Called with every line worth knowing.
+        note: Called with every note for the user.
         progress: Called with what is done, how much of it is done, and how much there is.
 
     Returns:
@@ -47,7 +47,7 @@ def cache_features(
         OutputError: The cache cannot be written.
     """
     model = load(bundle, ENGINE)
-    # Says at once that a bundle has no features, before pictures are searched for faces.
+    # Refuses a bundle without features before faces are searched for, which takes long.
     model.card.exposed()
     tasks = settings.named_tasks() or model.tasks
     table = table_for(settings, tasks, model.card.pixels, note=note)
@@ -63,7 +63,7 @@ def cache_features(
 
 
 def root_of(sets: tuple[Set, ...]) -> Path:
-    """Find the folder that all pictures of some data sets lie below.
+    """Find the folder that contains all pictures of some data sets.
 
     Args:
         sets: The data sets.

@@ -1,7 +1,7 @@
 """Training: one loop from labelled faces to weights.
 
 Devices, precision and processes are Lightning Fabric's; the loop is here. It can be killed at any
-point: started again with the same settings and folder it goes on, and ends with the same weights.
+point: started again with the same settings and folder it resumes, and ends with the same weights.
 """
 
 import time
@@ -65,12 +65,12 @@ class Progress:
     """Hooks for whoever shows how a run goes; these do nothing."""
 
     def begin(self, steps: int, done: int, facts: dict[str, Any]) -> None:
-        """Called when a run begins, or goes on.
+        """Called when a run begins or is resumed.
 
         Args:
             steps: Steps of the whole run.
-            done: Steps that are done already.
-            facts: What run.json holds.
+            done: Steps already done.
+            facts: Content of run.json.
         """
 
     def step(self, done: int, loss: float, rate: float, score: float | None) -> None:
@@ -91,7 +91,7 @@ class Progress:
         """
 
     def note(self, line: str) -> None:
-        """Called with every line worth knowing.
+        """Called with every note for the user.
 
         Args:
             line: One sentence.
@@ -100,10 +100,10 @@ class Progress:
 
 @one_opencv_thread()
 def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunFolder:
-    """Train a network, or go on with a run that was stopped.
+    """Train a network, or resume a run that was stopped.
 
-    A KeyboardInterrupt between two steps (raised in `progress.step`, say) leaves a checkpoint; one
-    at any other moment leaves the last checkpoint to go on from.
+    A KeyboardInterrupt between two steps (raised in `progress.step`, say) writes a checkpoint; one
+    at any other moment leaves the last checkpoint to resume from.
 
     Args:
         settings: What to train, on what, and how.
@@ -137,25 +137,16 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     net, objective = build_network(settings, tasks, truth)
     train_inputs = inputs_of(train, tasks, settings, overlap=True)
     val_inputs = inputs_of(tables["val"], tasks, settings)
-    for line in _padding_notes(train_inputs):
-        progress.note(line)
-        notes.append(line)
+    notes += _report_padding(train_inputs, progress)
     state = _starting_state(settings, net, train_inputs, fabric)
 
-    is_resumed = _resume(run, state, tables)
-    if is_first and not is_resumed:
+    if not _resume(run, state, tables) and is_first:
         facts = run_facts(tasks, objective, tables, fabric, code_version())
         run.note({**facts, "seed": settings.fit.seed, "notes": notes})
-    loop = _Loop(settings, fabric, run, state, objective.to(fabric.device), teacher, progress)
+    loop = _Loop(settings, fabric, run, state, objective, teacher, progress)
     weights = sampling_weights(settings, tasks, truth)
-    try:
-        loop.train(train_inputs, (val_inputs, tables["val"]), weights)
-    except KeyboardInterrupt:
-        if not loop.is_changing:
-            loop.save()
-        raise
-    if is_first:
-        loop.finish(train_inputs, tables)
+    loop.run_to_end(train_inputs, (val_inputs, tables["val"]), weights)
+    loop.finish(train_inputs, tables)
     return run
 
 
@@ -178,14 +169,16 @@ def _resume(run: RunFolder, state: TrainingState, tables: Mapping[str, pd.DataFr
     return True
 
 
-def _padding_notes(inputs: Inputs) -> list[str]:
-    """A note where every recording is shorter than a window; otherwise nothing."""
+def _report_padding(inputs: Inputs, progress: Progress) -> list[str]:
+    """Report that every recording is shorter than a window, where that is so; gives the notes."""
     if not isinstance(inputs, WindowDataset) or not inputs.padded:
         return []
-    return [
+    line = (
         f"all {len(inputs)} recordings of split train are shorter than the "
         f"{inputs.rows.shape[1]} frames of a window and are padded"
-    ]
+    )
+    progress.note(line)
+    return [line]
 
 
 def _starting_state(
@@ -209,19 +202,32 @@ class _Loop:
 
     settings: Settings
     fabric: Fabric
-    run: RunFolder
+    folder: RunFolder
     state: TrainingState
     objective: Objective
     teacher: Teacher | None
     progress: Progress
 
     def __post_init__(self) -> None:
+        self.objective.to(self.fabric.device)
         self.wrapped, self.optimiser = self.fabric.setup(self.state.net, self.state.optimiser)
         self.saved_at = self.clock = time.monotonic()
         # Rows of the validation split that could not be read.
         self.unreadable_val: list[int] = []
         # True half-way through a change of the state, which must not be saved then.
         self.is_changing = False
+
+    def run_to_end(
+        self, inputs: Inputs, val: tuple[Inputs, pd.DataFrame], weights: Floats | None
+    ) -> None:
+        """Train; leaves a checkpoint where the user stops it between two steps."""
+        try:
+            self.train(inputs, val, weights)
+        except KeyboardInterrupt:
+            # A state that is half changed cannot be resumed from.
+            if not self.is_changing:
+                self.save()
+            raise
 
     def train(
         self, inputs: Inputs, val: tuple[Inputs, pd.DataFrame], weights: Floats | None
@@ -235,7 +241,7 @@ class _Loop:
             changed = inputs
         batch = self._batch_size(len(inputs))
         order = ResumableBatchSampler(len(inputs), weights, fit.seed, batch)
-        self.progress.begin(fit.epochs * len(order), state.step, self.run.facts)
+        self.progress.begin(fit.epochs * len(order), state.step, self.folder.facts)
         for epoch in range(len(state.rows), fit.epochs):
             if self._is_out_of_patience(epoch):
                 self.progress.note(
@@ -273,7 +279,7 @@ class _Loop:
     def _batch_size(self, count: int) -> int:
         """Rows of a batch over all processes: ``fit.batch``, or all rows where there are fewer."""
         batch, world = self.settings.fit.batch, self.fabric.world_size
-        # Too few rows for two per process: the sampler says so.
+        # Too few rows for two per process: left to the sampler to refuse.
         if count < 2 * world or count >= batch:
             return batch
         largest = count // world * world
@@ -291,8 +297,8 @@ class _Loop:
         loader = DataLoader(
             inputs,
             batch_sampler=keys,
-            # The loader draws from a generator of its own: torch's, which dropout draws from, stays
-            # as a checkpoint has it.
+            # A separate generator: drawing from torch's, which dropout uses, would make a resumed
+            # run differ from one that was never stopped.
             generator=torch.Generator(),
             num_workers=self.settings.readers,
             collate_fn=collate,
@@ -389,8 +395,8 @@ class _Loop:
         state.rows.append(row)
         self._keep_if_best(epoch, row["score"])
         if is_first:
-            self.run.curve(state.rows)
-            self.run.show(row)
+            self.folder.curve(state.rows)
+            self.folder.show(row)
             self.save()
             self.progress.epoch(row)
 
@@ -403,16 +409,18 @@ class _Loop:
         state.best, state.best_epoch = score, epoch
         if self.fabric.global_rank == 0:
             weights = state.evaluated_net.state_dict()
-            self.run.save("best.pt", {"net": weights, "epoch": epoch, "score": score})
+            self.folder.save("best.pt", {"net": weights, "epoch": epoch, "score": score})
 
     def save(self) -> None:
         """Write a checkpoint, in the first process only."""
         self.saved_at = time.monotonic()
         if self.fabric.global_rank == 0:
-            self.run.save("last.pt", self.state.to_checkpoint())
+            self.folder.save("last.pt", self.state.to_checkpoint())
 
     def finish(self, inputs: Inputs, tables: Mapping[str, pd.DataFrame]) -> None:
         """Report what could not be read and whether there is a best epoch; complete run.json."""
+        if self.fabric.global_rank > 0:
+            return
         state = self.state
         unreadable = state.unreadable
         if isinstance(inputs, WindowDataset):
@@ -424,7 +432,7 @@ class _Loop:
                 f"no epoch had a score of {self.settings.fit.watch}, so there is no best.pt; "
                 "watch another measure"
             )
-        self.run.note(
+        self.folder.note(
             {
                 "finished": time.strftime("%Y-%m-%d %H:%M"),
                 "seconds": round(state.seconds),
@@ -444,7 +452,7 @@ class _Loop:
             f"{len(table)} pictures of split {split} could not be read and were left out: "
             f"{', '.join(names[:3])}"
         )
-        self.run.note({f"unreadable_{split}": {"count": len(table), "first": names}})
+        self.folder.note({f"unreadable_{split}": {"count": len(table), "first": names}})
 
 
 def _gather_rows(values: Tensor, is_frame: Tensor | None) -> Tensor:

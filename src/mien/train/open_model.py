@@ -81,7 +81,7 @@ def table_for(
 ) -> pd.DataFrame:
     """Load the label table of the data of some settings.
 
-    Faces are searched in pictures without points where ``fit.find_points`` says so.
+    Faces are detected in pictures without points where ``fit.find_points`` is set.
 
     Args:
         settings: Settings whose ``data`` and ``fit`` are used.
@@ -89,7 +89,7 @@ def table_for(
         pixels: Crops of the network that will read the table.
         split: The split to keep; None keeps all rows.
         by: A further column of label files to bring along.
-        note: Called with every line worth knowing.
+        note: Called with every note for the user.
 
     Returns:
         The label table.
@@ -104,8 +104,8 @@ def table_for(
         if table.empty:
             raise DataError(f"{settings.name}: no face is in split {split}; the data has {known}")
 
-    wants_points = settings.fit.find_points and pixels.template is not None
-    if wants_points and table["points"].isna().any():
+    needs_points = settings.fit.find_points and pixels.template is not None
+    if needs_points and table["points"].isna().any():
         with TemporaryDirectory() as folder:
             memory = Path(folder) / "points.parquet"
             table, _ = find_points(table, memory, note, settings.fit.skip_unreadable)

@@ -53,7 +53,7 @@ def open_run(folder: str | Path, engine: str) -> Model:
     run = RunFolder(Path(folder))
     if run.settings.features is None:
         return Model(draft(run), _TorchEngine(network_of(run).exported()))
-    # Joined before the card is drafted: `merge_heads` says best what is wrong with the bundle.
+    # Merged before the card is drafted: `merge_heads` has the better message for a wrong bundle.
     network = merge_heads(run)
     return Model(draft(run), open_engine(network, engine))
 

@@ -25,7 +25,7 @@ def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optim
     can express without making it simpler.
 
     Args:
-        net: The network; its backbone is what lies under ``net.backbone``.
+        net: The network; its backbone is ``net.backbone``.
         settings: The optimiser and its options.
 
     Returns:

@@ -136,7 +136,7 @@ def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
             tensors = load(content)
         else:
             tensors = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-    # Both libraries, and what they are built on, raise kinds of their own.
+    # Each library, and what it is built on, raises exceptions of other types.
     except Exception as error:
         raise DataError(
             f"{path}: cannot be read as weights; "

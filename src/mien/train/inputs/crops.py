@@ -30,7 +30,8 @@ __all__ = ["FERPLUS_TEMPLATE", "AugmentedCropDataset", "CropDataset", "one_openc
 Image = NDArray[np.uint8]
 Item = tuple[Tensor, Tensor, bool]
 
-# How far points may lie from the template in a picture that is framed like it, of its longer side.
+# Largest distance of points from the template in a picture that is framed like it, as a fraction
+# of the picture's longer side.
 _FRAMED_WITHIN = 0.2
 
 
@@ -274,8 +275,8 @@ def _randaugment_chances(crops: CropDataset, settings: RandAugmentSettings | Non
 def one_opencv_thread() -> Iterator[None]:
     """Keep OpenCV to one thread.
 
-    Loaders are processes, and each with a pool of threads of its own would fight over the cores. A
-    process forked from one with such a pool waits for ever for threads that did not come along.
+    Loaders are processes, and if each had a pool of threads they would compete for the cores. A
+    process forked from one with such a pool waits for ever for threads that were not copied.
 
     Yields:
         Nothing; the former number of threads is set afterwards.

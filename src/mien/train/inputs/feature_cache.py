@@ -320,7 +320,7 @@ def _open_writer(folder: Path, card: AffectCard) -> Iterator["_Writer"]:
         try:
             yield writer
         except BaseException:
-            # The first error says what is wrong, and must not be hidden by a second.
+            # The first error is the cause, and must not be hidden by a second.
             with suppress(OutputError):
                 writer.commit()
             raise

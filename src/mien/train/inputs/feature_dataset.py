@@ -94,7 +94,7 @@ class FeatureDataset(Dataset[Batch]):
 
 
 class WindowDataset(Dataset[Batch]):
-    """Windows of cached features; `mien.train.inputs.windows.windows` says which.
+    """Windows of cached features, as `mien.train.inputs.windows.windows` cuts them.
 
     A batch is (features (B, T, D), target (B, T, sum of K), B times whether all frames of the
     window are cached); padding is NaN in features and target. Keys are those of `FeatureDataset`.

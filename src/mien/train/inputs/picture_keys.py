@@ -172,6 +172,6 @@ def file_fingerprint(cell: Any) -> Fingerprint:
     try:
         status = os.stat(cell)
     except OSError:
-        # Reading the picture will say what is wrong with it.
+        # Reading the picture will report what is wrong with it.
         return _NO_FILE
     return status.st_size, status.st_mtime_ns

@@ -161,8 +161,8 @@ def ccc_loss(pred: Tensor, target: Tensor, floor: float = 1e-3, fewest: int = 8)
         pred: (N, K).
         target: (N, K).
         floor: Added to the denominator, above 0; it keeps constants finite.
-        fewest: Annotated rows, at least 1, below which a column costs nothing: concordance of so
-            few says little.
+        fewest: Annotated rows, at least 1, below which a column costs nothing: the concordance of
+            so few rows is mostly chance.
 
     Returns:
         The mean cost, a scalar.
@@ -200,8 +200,8 @@ class Bins:
         high: Upper edge of the last bin.
         count: Number of bins.
         legacy: The support is `count` points from low to high (NISL at ABAW2) rather than the
-            bins' centres. They reach the ends but lie up to half a bin beside what the bins were
-            taught.
+            bins' centres. They reach the ends, but lie up to half a bin off the values that the
+            bins are trained on.
     """
 
     low: float = -1.0
@@ -248,7 +248,7 @@ class Bins:
             )
         edges = self.edges.to(values.device)
         numbers = torch.bucketize(values.contiguous(), edges, right=True) - 1
-        # The right edge itself would open a bin of its own.
+        # The right edge itself would fall into one bin more.
         numbers = numbers.clamp(max=self.count - 1)
         return torch.where(values.isnan(), -1, numbers)
 
@@ -265,7 +265,7 @@ class Bins:
         return torch.matmul(shares, self.support.to(raw))
 
     def split(self, raw: Tensor) -> Tensor:
-        """Give the bins an axis of their own.
+        """Put the bins on a separate axis.
 
         Args:
             raw: (…, K * count).

@@ -4,7 +4,7 @@ settings.yaml   the settings, every default spelled out
 run.json        tasks, weights counted in the labels, rows, versions, device, time
 points.parquet  five points found in pictures that had none (only then)
 curve.csv       one row per epoch
-last.pt         where to go on from
+last.pt         the state to resume from
 best.pt         the weights with the best score on the watched measure
 """
 
@@ -29,8 +29,8 @@ from mien.train.settings.training import Settings, TaskSettings, read_settings, 
 
 __all__ = ["RunFolder", "versions"]
 
-# Settings that may change when a run goes on: they say how it is computed or described, and do
-# not change its result.
+# Settings that may change when a run is resumed: they decide how it is computed or described,
+# not its result.
 _WITHOUT_EFFECT: Final = (
     "fit.workers",
     "fit.save_minutes",
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def _keep_last(path: Path) -> Iterator[None]:
-    """Turn a refused write into advice: the file of before is still there to go on from."""
+    """Turn a refused write into advice: the previous file is still there to resume from."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -78,7 +78,7 @@ class RunFolder:
 
     Args:
         folder: The folder.
-        settings: Settings to begin, or to go on, with; None only opens the folder.
+        settings: Settings to begin or resume with; None only opens the folder.
 
     Raises:
         DataError: The folder holds a run with other settings.

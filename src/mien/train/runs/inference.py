@@ -136,7 +136,7 @@ def raw_scores(
         batch,
         num_workers=workers,
         collate_fn=collate,
-        # The loader draws from a generator of its own, so torch's stays as it is.
+        # A separate generator: evaluation must not change the random numbers of training.
         generator=torch.Generator(),
         worker_init_fn=outlast_signals,
     )
@@ -152,7 +152,7 @@ def raw_scores(
     for family, part in parts.items():
         values = np.concatenate(part)
         raw[family] = crops.to_rows(values) if isinstance(crops, WindowDataset) else values
-    # Whether a window is readable says nothing of its single rows.
+    # Whether a window is complete tells nothing about its single rows.
     if isinstance(crops, WindowDataset):
         return raw, crops.faces.known
     return raw, np.array(readable)

@@ -31,7 +31,7 @@ def find_points(
     Args:
         table: A label table.
         memory: Parquet file that keeps the points, so that a resumed run need not search again.
-        note: Called with every line worth knowing.
+        note: Called with every note for the user.
         skip_unreadable: Leave pictures that cannot be read without points instead of raising.
 
     Returns:

@@ -22,7 +22,8 @@ def average_runs(runs: Sequence[RunFolder], shares: Sequence[float], out: Path) 
     Settings and facts are the last run's.
 
     Args:
-        runs: Runs of one network whose weights lie close together: each began where another was.
+        runs: Runs of one network whose weights lie close together, since each started from the
+            weights of another.
         shares: Share of each run; they sum to 1.
         out: Folder of the new run.
 

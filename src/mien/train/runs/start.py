@@ -163,7 +163,7 @@ def run_facts(
     fabric: Fabric,
     commit: str,
 ) -> dict[str, Any]:
-    """Collect what run.json says from the start.
+    """Collect the facts that run.json holds from the start.
 
     Args:
         tasks: Tasks in output order.

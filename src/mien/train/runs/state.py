@@ -12,7 +12,7 @@ from mien.train.optim import Average
 
 __all__ = ["TrainingState"]
 
-# Fields that a checkpoint holds as they are, without a `state_dict` of their own.
+# Fields that a checkpoint holds as they are; the others have a `state_dict`.
 _PLAIN_FIELDS: Final = ("step", "loss", "best", "best_epoch", "seconds", "rows", "unreadable")
 
 

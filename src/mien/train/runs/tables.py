@@ -21,7 +21,7 @@ Note = Callable[[str], None]
 
 
 def tasks_of(settings: Settings) -> tuple[Task, ...]:
-    """Say which tasks a run learns.
+    """List the tasks that a run learns.
 
     Args:
         settings: Settings of the run.
@@ -30,7 +30,7 @@ def tasks_of(settings: Settings) -> tuple[Task, ...]:
         The tasks that the settings name, or the one that a single folder of classes makes.
 
     Raises:
-        DataError: Neither the settings nor the folders say it.
+        DataError: Neither the settings nor the folders name them.
     """
     if settings.tasks:
         return settings.named_tasks()
@@ -52,7 +52,7 @@ def load_tables(
     Args:
         settings: Settings of the run.
         run: Folder that keeps points found in pictures.
-        note: Called with every line worth knowing.
+        note: Called with every note for the user.
 
     Returns:
         The label table of each split, with a column `set` more; the tasks; all notes.
@@ -67,7 +67,7 @@ def load_tables(
     table, leaks = _without_leaks(table, tasks)
     if leaks:
         notes.append(f"{leaks} training pictures that also lie in another split were left out")
-    # A teacher has something to say of every face.
+    # A teacher scores every face, so those without a label are of use too.
     if not settings.teachers:
         windows = settings.features is not None and settings.features.window is not None
         table, unlabelled = _with_labels(table, tasks, windows=windows)
