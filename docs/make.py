@@ -36,7 +36,7 @@ REFERENCE = HERE / "reference"
 SUBMISSIONS = """# Submission files
 
 The files that the ABAW challenges take; made by `docs/make.py` from the code that writes and checks them. A format has the name of its
-protocol in `mien.metrics.PROTOCOLS`, by year. The edition does as well: `abaw7.mtl` is `abaw2024.mtl`. `mien submit formats` prints this
+protocol in `mien.protocols.PROTOCOLS`, by year. The edition does as well: `abaw7.mtl` is `abaw2024.mtl`. `mien submit formats` prints this
 table.
 
 {table}

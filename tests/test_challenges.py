@@ -6,7 +6,7 @@ import pytest
 from mien.data.submissions.formats import FORMATS, format_named
 from mien.errors import UnknownNameError
 from mien.evaluation.judge import headline, judge
-from mien.metrics import PROTOCOLS, protocol_named
+from mien.protocols import PROTOCOLS, protocol_named
 from mien.tasks import EDITIONS, TASKS, challenge_key, task, year_of
 
 # As the challenges' own pages count them.

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from mien import metrics
+from mien import metrics, protocols
 from mien.bundles.store import load
 from mien.errors import DataError, LabelMismatchError, OutputError, UnknownNameError
 from mien.evaluation import group_sums as tallies
@@ -151,7 +151,7 @@ def test_thresholds_move_decisions():
     protocol = judge(
         [AU], scores, table, thresholds={"au": each}, rounds=0, protocols=["abaw2021.au"]
     ).protocols["abaw2021.au"]
-    expected = metrics.PROTOCOLS["abaw2021.au"].score(
+    expected = protocols.PROTOCOLS["abaw2021.au"].score(
         {AU.key: scores["au"] >= each}, {AU.key: target}
     )
     assert protocol.value == pytest.approx(expected, abs=1e-12)
@@ -257,10 +257,10 @@ def test_groups_are_video_else_subject_else_the_face():
     assert math.isnan(of(one, "va").measures["mean_ccc"].low)
 
 
-@pytest.mark.parametrize("name", metrics.PROTOCOLS)
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
 def test_every_protocol_is_its_own_formula(name):
     scores, table = numbers()
-    protocol = metrics.PROTOCOLS[name]
+    protocol = protocols.PROTOCOLS[name]
     keys = {term.task for term in protocol.terms}
     if keys & {"expr.lsd6", "expr.abaw7", "ce.abaw7"}:
         task = TASKS[min(keys)]

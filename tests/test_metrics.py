@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn import metrics as reference
 
-from mien import metrics
+from mien import metrics, protocols
 from mien.tasks import TASKS
 
 Array = NDArray[np.float64]
@@ -327,9 +327,9 @@ def task_data(seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
     }
 
 
-@pytest.mark.parametrize("name", metrics.PROTOCOLS)
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
 def test_protocol_battery(name: str) -> None:
-    protocol = metrics.PROTOCOLS[name]
+    protocol = protocols.PROTOCOLS[name]
     pred, target = task_data(0)
     assert protocol.name == name
     assert name.startswith(tuple(f"abaw{year}." for year in range(2021, 2026)))
@@ -411,21 +411,21 @@ def protocol_by_hand(name: str, pred: dict[str, Array], target: dict[str, Array]
     )
 
 
-@pytest.mark.parametrize("name", metrics.PROTOCOLS)
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_protocol_against_a_second_formula(name: str, seed: int) -> None:
     pred, target = task_data(seed)
     holes = np.random.default_rng(seed + 100)
     for values in target.values():
         values[holes.random(values.shape) < 0.2] = NAN
-    assert metrics.PROTOCOLS[name].score(pred, target) == pytest.approx(
+    assert protocols.PROTOCOLS[name].score(pred, target) == pytest.approx(
         protocol_by_hand(name, pred, target), **EXACT
     )
 
 
 def test_mean_pearson_sees_neither_scale_nor_shift_but_an_undefined_emotion() -> None:
     pred, target = task_data(3)
-    emi, key = metrics.PROTOCOLS["abaw2024.emi"], "emi.abaw6"
+    emi, key = protocols.PROTOCOLS["abaw2024.emi"], "emi.abaw6"
     assert emi.score({key: 0.2 * pred[key] + 0.5}, target) == pytest.approx(
         emi.score(pred, target), **EXACT
     )
@@ -444,7 +444,7 @@ def test_p_mtl_by_hand() -> None:
         + units_reference(pred["au.abaw12"], target["au.abaw12"])
     )
     for name in ("abaw2022.mtl", "abaw2024.mtl"):
-        assert metrics.PROTOCOLS[name].score(pred, target) == pytest.approx(by_hand, **EXACT)
+        assert protocols.PROTOCOLS[name].score(pred, target) == pytest.approx(by_hand, **EXACT)
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,7 @@ def test_weights_give_the_published_sums(
     name: str, parts: dict[str, float], score: float, digits: int
 ) -> None:
     """Published parts add up to their totals; a mean CCC alone stands for both axes."""
-    terms = metrics.PROTOCOLS[name].terms
+    terms = protocols.PROTOCOLS[name].terms
     assert {term.name for term in terms} == set(parts)
     assert round(sum(term.weight * parts[term.name] for term in terms), digits) == score
 
@@ -484,19 +484,19 @@ def test_years_cannot_be_confused() -> None:
     pred, target = task_data(2)
     f1 = reference.f1_score(target["expr.abaw7"], pred["expr.abaw7"], average="macro")
     right = reference.accuracy_score(target["expr.abaw7"], pred["expr.abaw7"])
-    assert metrics.PROTOCOLS["abaw2021.expr"].score(pred, target) == pytest.approx(
+    assert protocols.PROTOCOLS["abaw2021.expr"].score(pred, target) == pytest.approx(
         0.67 * f1 + 0.33 * right, **EXACT
     )
-    assert metrics.PROTOCOLS["abaw2022.expr"].score(pred, target) == macro8(
+    assert protocols.PROTOCOLS["abaw2022.expr"].score(pred, target) == macro8(
         pred["expr.abaw8"], target["expr.abaw8"]
     )
     with pytest.raises(KeyError, match=r"expr\.abaw8"):
-        metrics.PROTOCOLS["abaw2022.expr"].score({"expr.abaw7": pred["expr.abaw7"]}, target)
+        protocols.PROTOCOLS["abaw2022.expr"].score({"expr.abaw7": pred["expr.abaw7"]}, target)
 
 
 def test_the_registry_is_frozen() -> None:
-    protocol = metrics.PROTOCOLS["abaw2021.expr"]
+    protocol = protocols.PROTOCOLS["abaw2021.expr"]
     with pytest.raises(TypeError):
-        metrics.PROTOCOLS["abaw2030.expr"] = protocol  # type: ignore[index]
+        protocols.PROTOCOLS["abaw2030.expr"] = protocol  # type: ignore[index]
     with pytest.raises(AttributeError):
-        metrics.PROTOCOLS["abaw2021.expr"].name = "other"  # type: ignore[misc]
+        protocols.PROTOCOLS["abaw2021.expr"].name = "other"  # type: ignore[misc]

@@ -26,7 +26,8 @@ from mien.data.frame_lists import read_list
 from mien.data.standins.make import make_standin
 from mien.data.submissions.check import check
 from mien.errors import DataError, MienError, OutputError, UnknownNameError
-from mien.metrics import PROTOCOLS, bootstrap
+from mien.metrics import bootstrap
+from mien.protocols import PROTOCOLS
 from mien.recipes import engine
 from mien.recipes.evaluate_steps import Estimate, evaluate_step, minus
 from mien.recipes.names import recipes, title_of

@@ -18,7 +18,7 @@ from mien.data.submissions.check import EXAMPLES, KINDS, check, guess
 from mien.data.submissions.formats import FORMATS, format_named, markdown, video_lengths
 from mien.data.submissions.write import write
 from mien.errors import DataError, OutputError, UnknownNameError
-from mien.metrics import PROTOCOLS
+from mien.protocols import PROTOCOLS
 
 EIGHT = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
 TWELVE = "AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26"

@@ -13,7 +13,8 @@ from mien.data.submissions.from_tables import listed_scores
 from mien.data.submissions.score import score_submission
 from mien.data.submissions.write import write
 from mien.errors import DataError
-from mien.metrics import PROTOCOLS, ccc, macro_f1, mean_au_f1
+from mien.metrics import ccc, macro_f1, mean_au_f1
+from mien.protocols import PROTOCOLS
 
 RUN = CliRunner()
 

@@ -32,7 +32,8 @@ from mien.evaluation.results import (
     TaskResult,
     mean_over_runs,
 )
-from mien.metrics import NAN, PROTOCOLS, protocol_named
+from mien.metrics import NAN
+from mien.protocols import PROTOCOLS, protocol_named
 from mien.tasks import Floats, Task
 
 __all__ = [
@@ -71,7 +72,7 @@ def judge(
         table: The label table, N rows.
         groups: What the intervals draw again: ``auto`` takes a face's video, else its subject, else
             the face itself; ``face``; or a column of the table.
-        protocols: Names as of `mien.metrics.protocol_named`; expressions are matched by name.
+        protocols: Names as of `mien.protocols.protocol_named`; expressions are matched by name.
         thresholds: By family, from which score a unit is on (0.5).
         by: A column that says which group of people a face belongs to.
         rounds: Bootstrap draws.

@@ -20,7 +20,7 @@ from mien.evaluation.group_sums import (
     resampled,
 )
 from mien.evaluation.results import Measure
-from mien.metrics import Term, protocol_named
+from mien.protocols import Term, protocol_named
 from mien.tasks import TASKS, Floats, Task
 
 __all__ = ["OF_TERM", "LabelledScores", "Thresholds", "column_of", "group_numbers"]
@@ -43,7 +43,7 @@ def _keys_of_terms() -> dict[str, Key]:
 
 
 OF_TERM: Final = _keys_of_terms()
-"""The measure that each term of a protocol is, by the term's name in `mien.metrics.PROTOCOLS`."""
+"""The measure that each term of a protocol is, by the term's name in `mien.protocols.PROTOCOLS`."""
 
 Thresholds = Mapping[str, float | Sequence[float]]
 """By task family: from which score a unit is on, one number or one per unit."""
@@ -141,7 +141,7 @@ class LabelledScores:
         """A challenge's score with its interval.
 
         Args:
-            name: Name of the protocol, as of `mien.metrics.protocol_named`.
+            name: Name of the protocol, as of `mien.protocols.protocol_named`.
 
         Returns:
             The weighted sum of the protocol's terms; its faces are those of the largest task.

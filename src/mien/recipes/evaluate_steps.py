@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mien.evaluation.group_sums import Key, group_sums, interval, measures, resampled
 from mien.evaluation.judge import OF_TERM
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS, divergence, nested
-from mien.metrics import Term, protocol_named
+from mien.protocols import Term, protocol_named
 from mien.recipes.predictions import Part, Predicted
 from mien.tasks import Floats, Task
 
@@ -91,7 +91,7 @@ def evaluate_step(predicted: Predicted, protocol: str) -> StepScores:
 
     Args:
         predicted: The predictions.
-        protocol: A name as of `mien.metrics.protocol_named`.
+        protocol: A name as of `mien.protocols.protocol_named`.
 
     Returns:
         Its scores.

@@ -110,7 +110,7 @@ class Report:
         recipe: Its name.
         title: What it is about.
         paper: Whose system it is.
-        protocol: How it is scored, see `mien.metrics.PROTOCOLS`.
+        protocol: How it is scored, see `mien.protocols.PROTOCOLS`.
         seeds: What was trained, was trained once for each.
         standin: Whether the data are generated, so that claims are not judged.
         data: What was used, by the recipe's keys.

@@ -19,7 +19,7 @@ from pydantic import (
 from mien.data.registry import Set
 from mien.documents.yaml import parse_yaml, read_yaml, take_schema
 from mien.errors import DataError, UnknownNameError
-from mien.metrics import protocol_named
+from mien.protocols import protocol_named
 from mien.recipes.names import LIBRARY, recipes
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import DATA, STEP
@@ -159,7 +159,7 @@ class Recipe(_Strict):
         options: What ``${word}`` stands for in the rest, by word, so that one `--set` reaches all
             occurrences.
         small: Changes with which two cores can rehearse it, as `read_recipe` takes them.
-        protocol: A name as of `mien.metrics.protocol_named`.
+        protocol: A name as of `mien.protocols.protocol_named`.
         seeds: What is trained, is trained once for each.
         steps: By name, in order.
         rows: Of the table.

@@ -12,7 +12,8 @@ import pandas as pd
 from mien.data.frame_lists import read_text
 from mien.data.submissions.formats import FORMATS, Format, format_named
 from mien.errors import DataError
-from mien.metrics import PROTOCOLS, bootstrap
+from mien.metrics import bootstrap
+from mien.protocols import PROTOCOLS
 from mien.tasks import Floats, Task
 
 __all__ = ["SubmissionScore", "score_submission"]
