@@ -61,6 +61,7 @@ def _main(
     pass
 
 
+# Help lists commands in the order in which they are added.
 for _command in (
     run.analyze,
     run.demo,

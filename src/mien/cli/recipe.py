@@ -77,6 +77,7 @@ def reproduce(
             from mien.recipes.reproduce import reproduce as run
             from mien.recipes.reproduce import shown
         table = face_table_of(face_table, faces)
+        # Only now: values are read as YAML, whose reader comes with an extra.
         changed = _pairs(changes or (), "--set")
         if show:
             out.print(shown(name, changed, small=small), markup=False, end="")

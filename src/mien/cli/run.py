@@ -161,6 +161,7 @@ def doctor() -> None:
     broken = 0
     for finding in examine():
         broken += finding.ok is False
+        # In two parts, since the mark is markup and what was found is not.
         out.print(f"{marks[finding.ok]}  {finding.what:<24}", end="")
         out.print(finding.state, markup=False)
     if broken:

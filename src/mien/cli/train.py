@@ -150,6 +150,7 @@ def evaluate(
                 note=_note,
                 progress=bar,
             )
+        # The report alone goes to stdout, so that it can be piped.
         out.print(markdown(evaluation, about), markup=False, end="")
         if folder is not None:
             paths = write_judged(evaluation, about, folder)
@@ -191,6 +192,7 @@ def export(
             from mien.cli.bars import Bar
             from mien.train.bundle.make import make_bundle
             from mien.train.runs.folder import RunFolder
+        # Typer takes no Literal of numbers, so it was checked above.
         width = cast(Literal[8, 16], bits)
         with closing(Bar()) as bar:
             make_bundle(
@@ -239,6 +241,7 @@ def features(
         setting = f"{{bundle: {bundle}, cache: {folder}, images: {cache.root}}}"
         out.print(f"to train heads on them: features: {setting}", markup=False)
         if cache.skipped:
+            # Only the first ones by name: there may be thousands.
             skipped = ", ".join(cache.skipped[:20])
             _note(f"{len(cache.skipped)} pictures could not be read and were left out: {skipped}")
 

@@ -69,6 +69,7 @@ class TrainingBar(Progress):
             row: Its values by column.
         """
         numbers = []
+        # Whole numbers are written by themselves, before and after the others.
         for name, value in row.items():
             if name not in ("epoch", "seconds"):
                 numbers.append(f"{name} {value:.4f}")
