@@ -23,9 +23,9 @@ from mien import batch, claims
 from mien.analysis.reader import Reader
 from mien.batch import writing
 from mien.batch.names import key_of, plan, portable
-from mien.claims import Claim, ClaimedError, sweep
 from mien.errors import OutputError
 from mien.files import process_token
+from mien.outputs.claims import Claim, ClaimedError, sweep
 from mien.outputs.recorded import fingerprint
 
 ONE = lru_cache(Reader)  # bundles are loaded once for all tests
@@ -691,7 +691,7 @@ def test_empty_folders_of_failed_inputs_do_not_stay(tmp_path):
 def another(stem: Path, source: str):
     """A process that holds the claim of a table; its number."""
     code = (
-        "import sys, time; from pathlib import Path; from mien.claims import Claim\n"
+        "import sys, time; from pathlib import Path; from mien.outputs.claims import Claim\n"
         "with Claim(Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import mien
-from mien.claims import ClaimedError
 from mien.errors import MienError, MissingExtraError, UnknownNameError, UnknownOptionError
+from mien.outputs.claims import ClaimedError
 
 # What the constructor of a class asks for, where that is not one message.
 ARGUMENTS = {

@@ -16,7 +16,7 @@ SRC = ROOT / "src" / "mien"
 # Keep in step with docs/explanation/architecture.md.
 ROOMS = {
     "": (
-        "_version", "errors", "text", "documents", "files", "claims", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
+        "_version", "errors", "text", "documents", "files", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
         "bundles", "zoo", "compat", "temporal", "systems", "outputs", "analysis", "batch", "demo", "doctor", "data", "evaluation", "train", "recipes",
         "cli", "__main__",
     ),
@@ -47,7 +47,6 @@ READABLE = (
     "__main__",
     "batch",
     "bundles",
-    "claims",
     "cli",
     "compat",
     "demo",

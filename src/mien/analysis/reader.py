@@ -13,8 +13,8 @@ from mien.analysis.inputs import Image, Input, Item, Names, items_of
 from mien.analysis.networks import load_networks
 from mien.analysis.options import OptionFields, Options, options_of, spelled_out
 from mien.analysis.pipeline import Pipeline
-from mien.claims import Claim
 from mien.files import Transaction
+from mien.outputs.claims import Claim
 from mien.outputs.columns import Column, column_notes, columns
 from mien.outputs.dictionary import dictionary_bytes
 from mien.outputs.recorded import Stamp, file_fingerprint

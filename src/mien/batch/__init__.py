@@ -16,9 +16,9 @@ from mien.batch.names import NameRegistry, plan
 from mien.batch.outcome import Outcome, Progress
 from mien.batch.record import refuse_first_layout, write_record
 from mien.batch.target import Target
-from mien.claims import sweep
 from mien.errors import UnknownNameError
 from mien.files import wrap_os_errors
+from mien.outputs.claims import sweep
 from mien.outputs.tables import FORMATS
 
 __all__ = ["Job", "Outcome", "Plan", "Progress", "plan", "run"]

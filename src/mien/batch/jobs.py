@@ -15,8 +15,8 @@ from mien.batch.outcome import Outcome, Progress
 from mien.batch.photos import unchanged_photos
 from mien.batch.target import Target, dictionary_path
 from mien.batch.writing import JobWriter
-from mien.claims import Claim, ClaimedError
 from mien.errors import MienError, OutputError
+from mien.outputs.claims import Claim, ClaimedError
 from mien.outputs.recorded import read_dictionary
 from mien.sources.still.heif import now_readable
 

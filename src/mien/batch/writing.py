@@ -12,9 +12,9 @@ from mien.batch.inputs import OVERLAY_SUFFIXES, Job
 from mien.batch.outcome import Outcome, Progress
 from mien.batch.photos import RecordedPhoto, reusable_photos, with_recorded_photos
 from mien.batch.target import Target, dictionary_path
-from mien.claims import Claim
 from mien.errors import OutputError, SourceError
 from mien.files import Transaction
+from mien.outputs.claims import Claim
 from mien.outputs.columns import column_notes
 from mien.outputs.dictionary import dictionary_bytes
 from mien.outputs.overlay import Overlay
