@@ -19,12 +19,13 @@ from noise import film, photo
 from PIL import Image
 
 import mien
-from mien import batch, claims
+from mien import batch
 from mien.analysis.reader import Reader
 from mien.batch import writing
 from mien.batch.names import key_of, plan, portable
 from mien.errors import OutputError
 from mien.files import process_token
+from mien.outputs import claims
 from mien.outputs.claims import Claim, ClaimedError, sweep
 from mien.outputs.recorded import fingerprint
 
