@@ -53,8 +53,9 @@ def extractor_of(run: RunFolder) -> AffectCard:
     if settings.window is not None:
         raise DataError(
             f"{run.folder}: its heads read windows of {settings.window.length} frames, and a "
-            "bundle reads single faces, so this run cannot become one; its scores are in curve.csv, and "
-            "mien.train.runs.inference.raw_scores gives its output for cached features"
+            "bundle reads single faces, so this run cannot become one; its scores are in "
+            "curve.csv, and mien.train.runs.inference.raw_scores gives its output for cached "
+            "features"
         )
     reads = f"{run.folder}: its heads read cached features of {settings.bundle}"
     try:
