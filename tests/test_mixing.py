@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from mien.data.joining import join
 from mien.data.label_checks import check
 from mien.data.label_table import COLUMNS, labels, table_of
 from mien.data.mixing import (
@@ -17,7 +18,6 @@ from mien.data.mixing import (
     cap_per_class,
     drop_inconsistent,
     drop_labels,
-    join,
     mix,
     subsample_in_time,
 )

@@ -25,7 +25,7 @@ ROOMS = {
     ),
     "analysis": ("options", "networks", "inputs", "pipeline", "reader"),
     "data": (
-        "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "sets", "mixing",
+        "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "sets", "joining", "mixing",
         "registry", "balance", "standins", "submissions", "superres",
     ),
     "train": (
@@ -49,6 +49,7 @@ READABLE = (
     "bundles",
     "cli",
     "compat",
+    "data",
     "demo",
     "doctor",
     "documents",

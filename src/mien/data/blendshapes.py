@@ -1,9 +1,10 @@
 """Action-unit activations from the 52 blend shapes of a face landmarker (ARKit names).
 
 Blend shapes are not FACS codes. The map below pairs each AU with the shapes that move the same skin
-(Ekman, Friesen & Hager 2002 for the AUs; the ARKit face-anchor reference for the shapes), takes the mean of left and right,
-and leaves out every AU whose activation varies with a standard deviation below 0.05 over the training faces of either
-FER+ or the portraits: AU5, AU6, AU9, AU14, AU22 and AU23 have no support in the teacher.
+(Ekman, Friesen & Hager 2002 for the AUs; the ARKit face-anchor reference for the shapes), takes the
+mean of left and right, and leaves out every AU whose activation varies with a standard deviation
+below 0.05 over the training faces of either FER+ or the portraits: AU5, AU6, AU9, AU14, AU22 and
+AU23 have no support in the teacher.
 """
 
 from typing import Final
@@ -16,16 +17,59 @@ from mien.tasks import Floats, Task
 __all__ = ["AU_BLENDSHAPES", "AU_SHAPES", "SHAPES", "activations"]
 
 SHAPES: Final[tuple[str, ...]] = (
-    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
-    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
-    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
-    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
-    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
-    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
-    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
-    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
-    "noseSneerLeft", "noseSneerRight",
-)  # fmt: skip
+    "_neutral",
+    "browDownLeft",
+    "browDownRight",
+    "browInnerUp",
+    "browOuterUpLeft",
+    "browOuterUpRight",
+    "cheekPuff",
+    "cheekSquintLeft",
+    "cheekSquintRight",
+    "eyeBlinkLeft",
+    "eyeBlinkRight",
+    "eyeLookDownLeft",
+    "eyeLookDownRight",
+    "eyeLookInLeft",
+    "eyeLookInRight",
+    "eyeLookOutLeft",
+    "eyeLookOutRight",
+    "eyeLookUpLeft",
+    "eyeLookUpRight",
+    "eyeSquintLeft",
+    "eyeSquintRight",
+    "eyeWideLeft",
+    "eyeWideRight",
+    "jawForward",
+    "jawLeft",
+    "jawOpen",
+    "jawRight",
+    "mouthClose",
+    "mouthDimpleLeft",
+    "mouthDimpleRight",
+    "mouthFrownLeft",
+    "mouthFrownRight",
+    "mouthFunnel",
+    "mouthLeft",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthPressLeft",
+    "mouthPressRight",
+    "mouthPucker",
+    "mouthRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+    "mouthUpperUpLeft",
+    "mouthUpperUpRight",
+    "noseSneerLeft",
+    "noseSneerRight",
+)
 
 # AU -> groups of shapes: mean within a group, maximum over the groups.
 AU_SHAPES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
@@ -56,18 +100,24 @@ AU_BLENDSHAPES: Final = Task("au.blendshapes", tuple(AU_SHAPES), "any_of")
 
 
 def activations(shapes: NDArray[np.uint8]) -> Floats:
-    """Blend shapes (N, 52), as round(255 x activation), to AU activations (N, 16) in 0..1.
+    """Turn blend shapes into activations of action units.
+
+    Args:
+        shapes: Blend shapes (N, 52) in the order of `SHAPES`, as round(255 x activation).
+
+    Returns:
+        Activations (N, 16) in the order of `AU_SHAPES`, 0..1.
 
     >>> shapes = np.zeros((1, 52), np.uint8); shapes[0, SHAPES.index("jawOpen")] = 255
     >>> dict(zip(AU_BLENDSHAPES.names, activations(shapes)[0]))["AU26"].item()
     1.0
     """
     unit = shapes / 255.0
-    columns = [
-        np.max(
-            [unit[:, [SHAPES.index(name) for name in group]].mean(axis=1) for group in groups],
-            axis=0,
-        )
-        for groups in AU_SHAPES.values()
-    ]
+    columns = []
+    for groups in AU_SHAPES.values():
+        means = []
+        for group in groups:
+            indices = [SHAPES.index(name) for name in group]
+            means.append(unit[:, indices].mean(axis=1))
+        columns.append(np.max(means, axis=0))
     return np.stack(columns, axis=1)

@@ -1,8 +1,9 @@
 """Lists of the frames, pictures or clips that a challenge asks about, in their official order.
 
-Lists with a header: ``image,valence,…`` (multi-task), ``image,expression`` (synthetic data), ``image_location,…`` (dense tracks
-and compounds), ``Filename,…`` (emotional mimicry). Without one: ambivalence (BAH), and names of videos, one a line.
-What follows the first comma of a row, a bare comma or a dummy 0, says nothing and is left off.
+Lists with a header: ``image,valence,…`` (multi-task), ``image,expression`` (synthetic data),
+``image_location,…`` (dense tracks and compounds), ``Filename,…`` (emotional mimicry). Without one:
+ambivalence (BAH), and names of videos, one a line. What follows the first comma of a row, a bare
+comma or a dummy 0, says nothing and is left off.
 """
 
 import codecs
@@ -96,7 +97,7 @@ def read_list(path: Path) -> pd.DataFrame:
 
 
 def named_frames(names: "pa.Array") -> pd.DataFrame:
-    """Tell video and frame of names.
+    """Read video and frame out of names.
 
     Args:
         names: Names (N,) as text.
@@ -118,11 +119,9 @@ def named_frames(names: "pa.Array") -> pd.DataFrame:
     # Few videos have many frames: one text each is enough.
     codes = pc.dictionary_encode(video)
     texts = np.array(codes.dictionary.to_pylist(), object)
-    return pd.DataFrame({
-        "image": names.to_pandas(),
-        "video": pd.Series(texts[codes.indices.to_numpy(zero_copy_only=False)], dtype=object),
-        "frame": frame.to_numpy(zero_copy_only=False).astype(np.int64),
-    })  # fmt: skip
+    videos = pd.Series(texts[codes.indices.to_numpy(zero_copy_only=False)], dtype=object)
+    frames = frame.to_numpy(zero_copy_only=False).astype(np.int64)
+    return pd.DataFrame({"image": names.to_pandas(), "video": videos, "frame": frames})
 
 
 def mtl_test_list(path: Path) -> pd.DataFrame:

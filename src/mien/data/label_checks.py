@@ -155,24 +155,29 @@ def _checked_labels(table: pd.DataFrame, task: Task, where: str) -> NDArray[np.f
     outside = (values < task.low - _SLACK) | (values > task.high + _SLACK)
     if outside.any():
         row, column = divmod(_first(outside), values.shape[1])
+        value = f"column {task.columns[column]} is {values[row, column]:g} in {_row(table, row)}"
         raise DataError(
-            f"{where}: column {task.columns[column]} is {values[row, column]:g} in "
-            f"{_row(table, row)}, outside {task.low:g} to {task.high:g}; {outside.sum()} labels "
+            f"{where}: {value}, outside {task.low:g} to {task.high:g}; {outside.sum()} labels "
             "are. Codes that mean not annotated belong in `missing`"
         )
     if task.kind == "one_of":
-        total = values.sum(axis=1)
-        # A sum is NaN where a share is; that is fine only where all of them are.
-        partial = np.isnan(total) & ~np.isnan(values).all(axis=1)
-        wrong = (np.abs(total - 1) > _SUM_SLACK) | partial
-        if wrong.any():
-            row = _first(wrong)
-            raise DataError(
-                f"{where}: the shares of {task.key} sum to {total[row]:g}, not 1, in "
-                f"{_row(table, row)} and {wrong.sum() - 1} more rows; "
-                "give all shares of a row, or none"
-            )
+        _check_shares(table, task, values, where)
     return values
+
+
+def _check_shares(table: pd.DataFrame, task: Task, values: NDArray[np.float32], where: str) -> None:
+    """Refuse rows whose class shares (N, K) do not sum to 1."""
+    total = values.sum(axis=1)
+    # A sum is NaN where a share is; that is fine only where all of them are.
+    partial = np.isnan(total) & ~np.isnan(values).all(axis=1)
+    wrong = (np.abs(total - 1) > _SUM_SLACK) | partial
+    if wrong.any():
+        row = _first(wrong)
+        raise DataError(
+            f"{where}: the shares of {task.key} sum to {total[row]:g}, not 1, in "
+            f"{_row(table, row)} and {wrong.sum() - 1} more rows; "
+            "give all shares of a row, or none"
+        )
 
 
 def _class_notes(

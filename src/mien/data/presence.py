@@ -1,5 +1,7 @@
-"""Which pictures of a data set exist, by listing each folder once; which videos show one
-recording."""
+"""Which pictures of a data set exist, and which videos show the same recording.
+
+Each folder is listed once: asking for each file is slow, above all on network drives.
+"""
 
 import os
 from collections.abc import Iterable
@@ -117,7 +119,8 @@ def recordings(videos: NDArray[np.object_]) -> NDArray[np.object_]:
 def shared_recordings(table: pd.DataFrame, notes: list[str], *, strict: bool) -> pd.DataFrame:
     """Count training rows whose recording is in validation as well.
 
-    A list of test rows has no part in it: what is trained on does not depend on whether it is there.
+    A list of test rows has no part in it: what is trained on does not depend on whether there is
+    one.
 
     Args:
         table: A table with `subject`, the recording, and `split`.
@@ -134,7 +137,8 @@ def shared_recordings(table: pd.DataFrame, notes: list[str], *, strict: bool) ->
     count = table["subject"][shared].nunique()
     outcome = "were left out, as strict asks" if strict else "stay, as in the official split"
     notes.append(
-        f"{shared.sum()} training rows of {count} recordings that are in validation as well {outcome}"
+        f"{shared.sum()} training rows of {count} recordings that are in validation as well "
+        f"{outcome}"
     )
     return table[~shared].reset_index(drop=True) if strict else table
 

@@ -4,14 +4,14 @@ Expressions are prototypes of action units after EMFACS (Friesen & Ekman 1983), 
 with a few stray units on top; ``other`` is a set of units that is no prototype.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from mien.data.drawn.people import drawn_person, drawn_shot
-from mien.data.drawn.portrayal import UNITS, Person, Portrayal
+from mien.data.drawn.portrayal import UNITS, Person, Portrayal, Shot
 from mien.errors import DataError
 from mien.tasks import Floats
 
@@ -42,6 +42,19 @@ PROTOTYPES: Final[dict[str, dict[str, float]]] = {
 EXPRESSIONS: Final = (*PROTOTYPES, "other")
 """The expressions that can be played."""
 _STRAY: Final = UNITS[:-1]  # all but the blink
+
+
+# Largest movement around the middle: degrees, shares of the picture, alertness, gaze.
+_SWAYS: Final = {
+    "yaw": 10,
+    "pitch": 5,
+    "roll": 4,
+    "x": 0.02,
+    "y": 0.015,
+    "alert": 0.9,
+    "gaze_x": 0.5,
+    "gaze_y": 0.4,
+}
 
 _VALENCE: Final = {
     "AU01": -0.2,
@@ -169,21 +182,24 @@ def drawn_video(
     shot = replace(drawn_shot(rng), patch=None)
     t = np.arange(frames) / fps
     units, lean, names = _acted(rng, t, expressions)
-    sizes = (10, 5, 4, 0.02, 0.015, 0.9, 0.5, 0.4)
-    yaw, pitch, roll, x, y, alert, gaze_x, gaze_y = (_sway(rng, t, size) for size in sizes)
+    # Films follow from the order of the draws, so it must stay.
+    sways = {name: _sway(rng, t, size) for name, size in _SWAYS.items()}
     for i in range(frames):
-        moved = replace(
-            shot,
-            yaw=shot.yaw / 2 + yaw[i],
-            pitch=shot.pitch / 2 + pitch[i],
-            roll=shot.roll / 2 + roll[i],
-            x=shot.x + x[i],
-            y=shot.y + y[i],
-            gaze=(float(gaze_x[i]), float(gaze_y[i])),
-            seed=shot.seed + i,
-        )
+        sway = {name: values[i] for name, values in sways.items()}
         activations = tuple(units[i].tolist())
-        yield Portrayal(person, moved, activations, float(alert[i]), float(lean[i]), names[i])
+        alert = float(sway["alert"])
+        yield Portrayal(person, _moved(shot, sway, i), activations, alert, float(lean[i]), names[i])
+
+
+def _moved(shot: Shot, sway: Mapping[str, float], frame: int) -> Shot:
+    """The shot of one frame: the head turned half as far, plus what it sways."""
+    gaze = (float(sway["gaze_x"]), float(sway["gaze_y"]))
+    # Each frame has noise of its own.
+    moved = replace(shot, gaze=gaze, seed=shot.seed + frame)
+    moved = replace(moved, x=shot.x + sway["x"], y=shot.y + sway["y"])
+    yaw = shot.yaw / 2 + sway["yaw"]
+    pitch = shot.pitch / 2 + sway["pitch"]
+    return replace(moved, yaw=yaw, pitch=pitch, roll=shot.roll / 2 + sway["roll"])
 
 
 def _settle(units: Floats) -> Floats:
@@ -200,6 +216,7 @@ def _settle(units: Floats) -> Floats:
 
 
 def _vector(units: dict[str, float]) -> Floats:
+    """Activations (21,) in the order of `UNITS`."""
     return np.array([units.get(name, 0.0) for name in UNITS])
 
 

@@ -14,7 +14,8 @@ __all__ = ["Blob", "Fold", "blobs", "centre_folds", "side_folds"]
 
 Offsets = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
-_VISIBLE: Final = 0.03  # depth from which a fold is drawn
+# Depth from which a fold is drawn.
+_VISIBLE: Final = 0.03
 
 
 class Fold(NamedTuple):
@@ -149,18 +150,18 @@ def blobs(units: Activations, person: Person) -> list[Blob]:
     Returns:
         The shades; one whose unit is at rest gains nothing.
     """
+    nose, chin = person.nose_y, person.chin
     below_lips = person.mouth_y + 1.3 * person.lip + 0.07
-    shades = [
-        Blob(0.1, 0.0, 0.3, 0.05, 0.22),
-        Blob(0.08, 0.0, person.nose_y - 0.06, 0.06, 0.05),
-        Blob(-0.16, 0.0, person.nose_y + 0.06, 0.12, 0.05),
-        Blob(-0.1, 0.0, below_lips, 0.14, 0.04),
-        Blob(0.06, 0.0, person.chin - 0.14, 0.14, 0.09),
-        Blob(0.07, 0.0, -0.5, 0.4, 0.2),
-        Blob(-0.22 * units["AU04"], 0.0, -0.22, 0.09, 0.1),
-        Blob(-0.16 * units["AU09"], 0.0, 0.08, 0.12, 0.1),
-        Blob(0.1 * units["AU17"], 0.0, person.chin - 0.12, 0.12, 0.06),
-    ]
+    # Shades add up in this order; another one would change the last bit of pixels.
+    shades = [Blob(0.1, 0.0, 0.3, 0.05, 0.22)]
+    shades.append(Blob(0.08, 0.0, nose - 0.06, 0.06, 0.05))
+    shades.append(Blob(-0.16, 0.0, nose + 0.06, 0.12, 0.05))
+    shades.append(Blob(-0.1, 0.0, below_lips, 0.14, 0.04))
+    shades.append(Blob(0.06, 0.0, chin - 0.14, 0.14, 0.09))
+    shades.append(Blob(0.07, 0.0, -0.5, 0.4, 0.2))
+    shades.append(Blob(-0.22 * units["AU04"], 0.0, -0.22, 0.09, 0.1))
+    shades.append(Blob(-0.16 * units["AU09"], 0.0, 0.08, 0.12, 0.1))
+    shades.append(Blob(0.1 * units["AU17"], 0.0, chin - 0.12, 0.12, 0.06))
     for side in (-1, 1):
         shades += _side_blobs(units, person, side)
     return shades
@@ -168,18 +169,17 @@ def blobs(units: Activations, person: Person) -> list[Blob]:
 
 def _side_blobs(units: Activations, person: Person, side: int) -> list[Blob]:
     """Sockets, cheek, temple and jaw of one side."""
-    eye = person.eye_x
-    raised = units["AU06"]
+    eye, raised = person.eye_x, units["AU06"]
     cheek = 0.07 * units["AU12"] + 0.09 * raised
-    return [
-        Blob(-0.12, side * (eye - 0.1), -0.1, 0.12, 0.09),
-        Blob(-0.1, side * (eye + 0.12), -0.06, 0.12, 0.08),
-        Blob(-0.12, side * 0.12, 0.25, 0.05, 0.2),
-        Blob(0.05 + cheek, side * 0.42, 0.36 - 0.06 * raised, 0.16, 0.11),
-        Blob(-0.2, side * person.width, 0.25, 0.14, 0.5),
-        Blob(-0.14, side * 0.62 * person.width, person.chin - 0.12, 0.2, 0.16),
-        Blob(-0.1 * raised, side * (eye + 0.04), 0.18, 0.2, 0.03),
-    ]
+    jaw_y = person.chin - 0.12
+    inner_socket = Blob(-0.12, side * (eye - 0.1), -0.1, 0.12, 0.09)
+    outer_socket = Blob(-0.1, side * (eye + 0.12), -0.06, 0.12, 0.08)
+    nose_side = Blob(-0.12, side * 0.12, 0.25, 0.05, 0.2)
+    cheekbone = Blob(0.05 + cheek, side * 0.42, 0.36 - 0.06 * raised, 0.16, 0.11)
+    temple = Blob(-0.2, side * person.width, 0.25, 0.14, 0.5)
+    jaw = Blob(-0.14, side * 0.62 * person.width, jaw_y, 0.2, 0.16)
+    eye_bag = Blob(-0.1 * raised, side * (eye + 0.04), 0.18, 0.2, 0.03)
+    return [inner_socket, outer_socket, nose_side, cheekbone, temple, jaw, eye_bag]
 
 
 def _at(
@@ -210,17 +210,16 @@ def _nose_lift(units: Activations) -> float:
 def _nose_folds(units: Activations, person: Person) -> list[Fold]:
     """The wing of the nose and the nostril."""
     wing, base, lift = _wing(units, person), person.nose_y, _nose_lift(units)
-    edge = [
-        (wing - 0.02, base - 0.1 - lift),
-        (wing + 0.015, base - 0.04 - lift),
-        (wing - 0.045, base + 0.005 - lift),
+    upper = (wing - 0.02, base - 0.1 - lift)
+    outer = (wing + 0.015, base - 0.04 - lift)
+    lower = (wing - 0.045, base + 0.005 - lift)
+    inner_end = (0.3 * wing, base + 0.005 - lift)
+    top = (0.48 * wing, base - 0.012 - lift)
+    outer_end = (0.68 * wing, base - lift)
+    return [
+        Fold(0.35, 0.025, [upper, outer, lower]),
+        Fold(0.55, 0.035, [inner_end, top, outer_end]),
     ]
-    nostril = [
-        (0.3 * wing, base + 0.005 - lift),
-        (0.48 * wing, base - 0.012 - lift),
-        (0.68 * wing, base - lift),
-    ]
-    return [Fold(0.35, 0.025, edge), Fold(0.55, 0.035, nostril)]
 
 
 def _nasolabial_fold(
@@ -229,12 +228,11 @@ def _nasolabial_fold(
     """From the wing of the nose to the corner of the mouth."""
     x, y = corner
     wing, base = _wing(strengths, person), person.nose_y
-    arc = [
-        (wing + 0.03, base - 0.09 - 1.5 * _nose_lift(strengths)),
-        ((wing + x) / 2 + 0.075, (base + y) / 2 - 0.04),
-        (x + 0.075, y + 0.03),
-    ]
-    return Fold(min(weighted(strengths, _NASOLABIAL, start=0.1), 0.6), 0.028, arc)
+    top = (wing + 0.03, base - 0.09 - 1.5 * _nose_lift(strengths))
+    middle = ((wing + x) / 2 + 0.075, (base + y) / 2 - 0.04)
+    bottom = (x + 0.075, y + 0.03)
+    depth = min(weighted(strengths, _NASOLABIAL, start=0.1), 0.6)
+    return Fold(depth, 0.028, [top, middle, bottom])
 
 
 def _lower_lid_fold(strengths: Mapping[str, float], person: Person) -> Fold:
@@ -267,9 +265,8 @@ def _chin_fold(units: Activations, person: Person) -> Fold:
     """Between the lower lip and the chin."""
     lip = person.mouth_y + 1.3 * person.lip + 0.2 * units["AU26"] * units["AU25"]
     middle = (0.0, lip + 0.055 - 0.035 * units["AU17"])
-    return Fold(
-        0.14 + 0.32 * units["AU17"], 0.03, [(-0.13, lip + 0.08), middle, (0.13, lip + 0.08)]
-    )
+    depth = 0.14 + 0.32 * units["AU17"]
+    return Fold(depth, 0.03, [(-0.13, lip + 0.08), middle, (0.13, lip + 0.08)])
 
 
 def _forehead_line(units: Activations, person: Person, k: int) -> Fold:

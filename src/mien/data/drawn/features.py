@@ -141,16 +141,18 @@ def half_face(units: Activations, person: Person, alert: float) -> dict[str, Lin
     """
     brow_top, brow_low = _brow(units, person)
     lid_top, lid_low = _lids(units, person, alert)
+    lines = {"brow_top": brow_top, "brow_low": brow_low, "lid_top": lid_top, "lid_low": lid_low}
+    lines["outline"] = _outline(units, person)
+    return lines | _hair_lines(person)
+
+
+def _hair_lines(person: Person) -> dict[str, Line]:
+    """The skull, and the hair on it, behind it and around the mouth."""
     width = person.width
     foot_of_hair = 1.5 if person.style == _LONG_HAIR else 0.62
     beard = [(0.4 * width, person.mouth_y - 0.16), (0.0, person.nose_y + 0.08)]
     back = [(width * 1.3, foot_of_hair / 2), (width * 1.12, foot_of_hair)]
     return {
-        "brow_top": brow_top,
-        "brow_low": brow_low,
-        "lid_top": lid_top,
-        "lid_low": lid_low,
-        "outline": _outline(units, person),
         "skull": _widened(_SKULL, width),
         "hair": _widened(_HAIR, width),
         "back": _widened(_BACK_OF_HAIR, width) + back,

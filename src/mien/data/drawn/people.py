@@ -54,19 +54,24 @@ def drawn_person(rng: np.random.Generator) -> Person:
     hair = _shade(rng, _HAIR)
     bearded = rng.random() < 0.2
     n = rng.uniform(-1, 1, 14)
-    styles = _STYLES_WITH_BEARD if bearded else _STYLES
     lengths = {}
     for draw, (name, (mean, spread)) in zip(n, _LENGTHS.items(), strict=True):
         lengths[name] = mean + spread * draw
+    iris = _shade(rng, _IRIS)
+    age = float(rng.beta(1, 2.5))
+    beard = float(rng.uniform(0.2, 0.65)) if bearded else 0.0
+    styles = _STYLES_WITH_BEARD if bearded else _STYLES
+    style = int(rng.choice(len(styles), p=styles))
+    glasses = bool(rng.random() < 0.15)
     return Person(
         skin=skin,
         hair=hair,
-        iris=_shade(rng, _IRIS),
+        iris=iris,
         **lengths,
-        age=float(rng.beta(1, 2.5)),
-        beard=float(rng.uniform(0.2, 0.65)) if bearded else 0.0,
-        style=int(rng.choice(len(styles), p=styles)),
-        glasses=bool(rng.random() < 0.15),
+        age=age,
+        beard=beard,
+        style=style,
+        glasses=glasses,
     )
 
 
@@ -88,39 +93,37 @@ def drawn_shot(rng: np.random.Generator) -> Shot:
     blur = float(rng.uniform(0.003, 0.011)) if chance[1] < 0.25 else 0.0
     jpeg = int(rng.integers(40, 95)) if chance[2] < 0.5 else 0
     patch = _patch(rng) if chance[3] < 0.06 else None
+    seed = int(rng.integers(2**31))
     # Faces further turned than this would hide an eye.
     yaw, pitch, roll = np.clip((9, 5, 5) * turn, (-25, -14, -15), (25, 14, 15)).tolist()
     shot = Shot(yaw, pitch, roll, back=back, noise=noise, blur=blur, jpeg=jpeg, patch=patch)
-    return replace(
-        shot,
-        scale=0.98 + 0.07 * n[0],
-        x=0.03 * n[1],
-        y=0.02 * n[2],
-        light=(0.5 * n[3], 0.25 * n[4]),
-        gain=0.95 + 0.25 * n[5],
-        warmth=1 + 0.1 * n[6],
-        gaze=(0.6 * n[7], 0.5 * n[8]),
-        seed=int(rng.integers(2**31)),
-    )
+    placed = replace(shot, scale=0.98 + 0.07 * n[0], x=0.03 * n[1], y=0.02 * n[2], seed=seed)
+    light = (0.5 * n[3], 0.25 * n[4])
+    gaze = (0.6 * n[7], 0.5 * n[8])
+    return replace(placed, light=light, gain=0.95 + 0.25 * n[5], warmth=1 + 0.1 * n[6], gaze=gaze)
 
 
 def _shade(rng: np.random.Generator, palette: tuple[Colour, ...]) -> Colour:
     """A colour between two neighbours of a palette."""
     position = rng.uniform(0, len(palette) - 1)
+    # At the very end of the palette there is no neighbour to the right.
     k = min(int(position), len(palette) - 2)
     share = position - k
-    red, green, blue = (
-        x + share * (y - x) for x, y in zip(palette[k], palette[k + 1], strict=True)
-    )
+    channels = []
+    for low, high in zip(palette[k], palette[k + 1], strict=True):
+        channels.append(low + share * (high - low))
+    red, green, blue = channels
     return red, green, blue
 
 
 def _any_colour(rng: np.random.Generator) -> Colour:
+    """A colour without much saturation."""
     red, green, blue = rng.uniform(30, 225) + rng.uniform(-30, 30, 3)
     return float(red), float(green), float(blue)
 
 
 def _patch(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """What covers a part of the face: left, top, width and height in shares of the picture."""
     width, height = rng.uniform(0.1, 0.35, 2)
     left = float(rng.uniform(0, 1 - width))
     top = float(rng.uniform(0, 1 - height))

@@ -198,7 +198,8 @@ class CExprDb(DataSet):
         tasks=("ce.abaw7",),
         source="the videos of C-EXPR-DB and the list CER.txt from the ABAW organisers, under a "
         "signed agreement",
-        paper="Kollias 2023, Multi-label compound expression recognition: C-EXPR database & network",
+        paper="Kollias 2023, Multi-label compound expression recognition: C-EXPR database & "
+        "network",
     )
 
     set: Literal["c-expr-db"]

@@ -1,4 +1,6 @@
-"""ExpW (Zhang, Luo, Loy & Tang 2018): faces in pictures from the web, each with a box and one of seven expressions.
+"""ExpW (Zhang, Luo, Loy & Tang 2018): faces in pictures from the web, each with a box.
+
+Each face has one of seven expressions.
 
 `root`, or ``label/`` in it, holds ``label.lst`` with lines ``<picture> <face> <top> <left> <right>
 <bottom> <confidence> <0..6>``; the pictures lie in ``image/origin/``. A picture may show several
@@ -33,6 +35,7 @@ __all__ = ["EXPW", "ExpW", "load_expw", "points_in"]
 EXPW: Final = TASKS["expr.abaw7"]
 
 _LISTS: Final = ("label.lst", "label/label.lst")
+# Codes 0 to 6.
 _CODES: Final = (
     "anger",
     "disgust",
@@ -41,7 +44,7 @@ _CODES: Final = (
     "sadness",
     "surprise",
     "neutral",
-)  # 0 to 6
+)
 _FIELDS: Final = ("image", "face", "top", "left", "right", "bottom", "confidence", "code")
 
 

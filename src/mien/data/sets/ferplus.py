@@ -1,9 +1,9 @@
 """FER+ (Barsoum et al. 2016): FER2013's 48x48 grey faces with ten people's votes each.
 
-As its authors give it, ``fer2013new.csv`` beside FER2013's ``fer2013.csv``; or as Parquet files with
-the columns `image` (PNG bytes), `votes` (8 expressions, unknown, not-a-face), `points` (10 numbers
-or null), `blendshapes` (52 or null). Single votes are dropped as noise, and pictures that most
-people called unknown or not a face are left out, as its authors do.
+Either as its authors distribute it, ``fer2013new.csv`` beside FER2013's ``fer2013.csv``; or as
+Parquet files with the columns `image` (PNG bytes), `votes` (8 expressions, unknown, not-a-face),
+`points` (10 numbers or null), `blendshapes` (52 or null). Single votes are dropped as noise, and
+pictures that most people called unknown or not a face are left out, as its authors do.
 """
 
 from collections.abc import Sequence
@@ -173,10 +173,11 @@ def _csv(path: Path, columns: list[str]) -> pd.DataFrame:
             f"{path}: cannot be read ({error}); put FER2013's {_PICTURES} and FER+'s {_VOTES} "
             "into one folder"
         ) from error
-    if lacking := [name for name in columns if name not in table]:
-        raise DataError(
-            f"{path}: has no column {lacking[0]}; it should be the file that its authors give out"
-        )
+    for name in columns:
+        if name not in table:
+            raise DataError(
+                f"{path}: has no column {name}; it should be the file that its authors distribute"
+            )
     return table
 
 
@@ -208,8 +209,10 @@ class FerPlus(DataSet):
             "au.blendshapes": DERIVED_ACTIVATIONS,
         },
         tasks=("expr.ferplus8", "va", "au.blendshapes"),
-        source="FER2013's fer2013.csv and FER+'s fer2013new.csv in one folder, each from its authors' page",
-        paper="Barsoum et al. 2016, Training deep networks for facial expression recognition with crowd-sourced label distribution",
+        source="FER2013's fer2013.csv and FER+'s fer2013new.csv in one folder, each from its "
+        "authors' page",
+        paper="Barsoum et al. 2016, Training deep networks for facial expression recognition with "
+        "crowd-sourced label distribution",
     )
 
     set: Literal["ferplus"]

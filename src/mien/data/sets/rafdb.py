@@ -1,6 +1,7 @@
-"""RAF-DB's basic expressions (Li, Deng & Du 2017): 15,339 aligned faces of 100x100 px with the majority's label.
+"""RAF-DB's basic expressions (Li, Deng & Du 2017): 15,339 aligned faces of 100x100 px.
 
-`root`, or ``basic/`` in it, holds ``EmoLabel/list_patition_label.txt`` (spelt so; the right spelling is taken as well) with lines
+Each has the label of most annotators. `root`, or ``basic/`` in it, holds
+``EmoLabel/list_patition_label.txt`` (spelt so; the right spelling is taken as well) with lines
 ``train_00001.jpg 5``, and ``Image/aligned/train_00001_aligned.jpg``.
 """
 
@@ -25,6 +26,7 @@ __all__ = ["RAF", "RafDb", "load_raf_db"]
 
 RAF: Final = TASKS["expr.abaw7"]
 
+# Codes from 1.
 _CODES: Final = (
     "surprise",
     "fear",
@@ -33,7 +35,7 @@ _CODES: Final = (
     "sadness",
     "anger",
     "neutral",
-)  # from 1
+)
 _LABELS: Final = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")
 
 

@@ -59,7 +59,8 @@ def load_s_aff_wild2(
         labels). `video` is the picture's folder, `subject` the recording: its name without
         ``_left`` or ``_right``. A picture that comes twice is one row; where its labels differ,
         the first stays, and it is in validation where both splits have it. Splits are the official
-        ones, in which a few recordings are in both. Rows without any label stay, as neighbours in time. ``attrs["notes"]`` counts all that.
+        ones, in which a few recordings are in both. Rows without any label stay, as neighbours in
+        time. ``attrs["notes"]`` counts all that.
 
     Raises:
         DataError: Files are absent, damaged, or of another challenge.

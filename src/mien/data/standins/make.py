@@ -1,11 +1,9 @@
-"""Making stand-ins: which there are, how large, and the way from nothing to a whole folder."""
+"""Making stand-ins: which kinds there are, how large they are, and the making of a folder."""
 
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,11 +25,11 @@ from mien.data.standins.affwild import aff_wild2, s_aff_wild2
 from mien.data.standins.compound import c_expr_db
 from mien.data.standins.faces import Faces, drawn_faces, faces_of, read_faces
 from mien.data.standins.ferplus import ferplus
-from mien.data.standins.order import LABELS, Order, Work, folder, write_lines
+from mien.data.standins.order import LABELS, Order, Work, write_lines
 from mien.data.standins.stills import affectnet, lsd, raf_db
 from mien.data.standins.wild import afew_va, expw
 from mien.errors import DataError, OutputError, UnknownNameError
-from mien.files import wrap_os_errors
+from mien.files import replace_folder, wrap_os_errors
 from mien.progress import Progress
 
 __all__ = ["KINDS", "Kind", "is_standin", "make_standin"]
@@ -114,7 +112,7 @@ def make_standin(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Make the stand-in of a data set in a folder, which is then whole, or not there.
+    """Make the stand-in of a data set in a folder, which is then complete, or absent.
 
     Args:
         kind: One of `KINDS`.
@@ -147,24 +145,13 @@ def make_standin(
     _check_free(out)
     rows = real.counts(size)
     by_split, origin = _faces(faces, real, rows, seed)
-    part = out.absolute().with_name(f".{out.absolute().name}.part")
-    try:
-        with wrap_os_errors(part):
-            shutil.rmtree(part, ignore_errors=True)
-        folder(part)
+    counts = ", ".join(f"{count} {split}" for split, count in rows.items())
+    facts = (f"Made from: {origin}.", f"Kind: {kind}. Rows: {counts}. Seed: {seed}.")
+    with replace_folder(out.absolute()) as part:
         # Two kinds made with one seed are not made of the same chance.
         order = Order(part, rows, zlib.crc32(kind.encode()) ^ seed, by_split)
         _run(real.build(order), workers, progress)
-        counts = ", ".join(f"{count} {split}" for split, count in rows.items())
-        facts = (f"Made from: {origin}.", f"Kind: {kind}. Rows: {counts}. Seed: {seed}.")
         _write_readme(part, real, facts)
-        # An empty folder stands in the way of the new name on some systems.
-        with wrap_os_errors(out), suppress(FileNotFoundError):
-            out.rmdir()
-        with wrap_os_errors(out):
-            os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 

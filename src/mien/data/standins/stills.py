@@ -197,19 +197,18 @@ def landmarks_of(points: Floats) -> Floats:
     axes = _face_axes(left, right)
     unit, _, down = axes
     eyes = (left + right) / 2
+    step = 0.2 * unit * down
+    # In the order of iBUG 300-W.
+    outline = _arc(axes, eyes + step, (1.15, 1.55), (180, 360), 17)
+    left_brow = _arc(axes, left - step, (0.32, 0.12), (160, 20), 5)
+    right_brow = _arc(axes, right - step, (0.32, 0.12), (160, 20), 5)
     bridge = eyes + np.linspace(0.1, 1, 4)[:, None] * (nose - eyes)
-    brow_lift = 0.2 * unit * down
-    parts = [
-        _arc(axes, eyes + 0.2 * unit * down, (1.15, 1.55), (180, 360), 17),
-        _arc(axes, left - brow_lift, (0.32, 0.12), (160, 20), 5),
-        _arc(axes, right - brow_lift, (0.32, 0.12), (160, 20), 5),
-        bridge,
-        _arc(axes, nose + 0.08 * unit * down, (0.2, 0.08), (180, 360), 5),
-        _arc(axes, left, (0.17, 0.08), (180, -120), 6),
-        _arc(axes, right, (0.17, 0.08), (180, -120), 6),
-        *_lip_landmarks(axes, low_left, low_right),
-    ]
-    return np.concatenate(parts)
+    nostrils = _arc(axes, nose + 0.08 * unit * down, (0.2, 0.08), (180, 360), 5)
+    left_eye = _arc(axes, left, (0.17, 0.08), (180, -120), 6)
+    right_eye = _arc(axes, right, (0.17, 0.08), (180, -120), 6)
+    brows = [left_brow, right_brow]
+    lips = _lip_landmarks(axes, low_left, low_right)
+    return np.concatenate([outline, *brows, bridge, nostrils, left_eye, right_eye, *lips])
 
 
 _Axes = tuple[float, Floats, Floats]

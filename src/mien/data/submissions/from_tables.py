@@ -52,9 +52,9 @@ def listed_scores(
         by_name[str(name)] = rows
     answers = []
     for video, rows in listed.drop_duplicates("image").groupby("video", sort=False):
-        found = _answers(form, str(video), rows, by_name)
-        if found is not None:
-            answers.append(found)
+        scores = _answers(form, str(video), rows, by_name)
+        if scores is not None:
+            answers.append(scores)
     if not answers:
         asked = ", ".join(map(repr, listed["image"].head(2)))
         given = ", ".join(map(repr, list(by_name)[:3])) or "no face"
@@ -108,11 +108,11 @@ def _photos(rows: pd.DataFrame, by_name: dict[str, pd.DataFrame]) -> pd.DataFram
     for source in by_name:
         for parts in range(1, depth + 1):
             ends["/".join(PurePath(source).parts[-parts:])] = source
-    found = []
+    scores = []
     for image in rows["image"]:
         if image in ends:
-            found.append(_largest(by_name[ends[image]]).assign(image=image))
-    return pd.concat(found, ignore_index=True) if found else None
+            scores.append(_largest(by_name[ends[image]]).assign(image=image))
+    return pd.concat(scores, ignore_index=True) if scores else None
 
 
 def _largest(faces: pd.DataFrame) -> pd.DataFrame:
