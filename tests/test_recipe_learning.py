@@ -10,16 +10,17 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from scipy.special import expit, softmax
 
+from mien.bundles.plan import Kernel
 from mien.data.drawn.faces import load_drawn
 from mien.data.registry import CombinedDataset, File, load_set
 from mien.errors import DataError
 from mien.evaluation.judge import evaluate_bundle
-from mien.recipes.predictions import Part, Predicted
+from mien.recipes.predictions import Predicted
 from mien.recipes.schema import read_recipe
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import StepContext
-from mien.recipes.steps.postprocess import Kernel
 from mien.recipes.steps.runs import runs_of
+from mien.systems.kernels import apply_kernel
 from mien.tasks import TASKS
 from mien.train.inputs.crops import CropDataset
 from mien.train.inputs.feature_cache import FeatureCache
@@ -346,10 +347,8 @@ def test_a_running_mean_of_scores_is_that_of_the_raw_outputs(key):
     decode = {"one_of": lambda x: softmax(x, axis=1), "any_of": expit, "scalar": lambda x: x}[
         task.kind
     ]
-    part = Part(pd.DataFrame({"video": video, "frame": frame}), {})
-    np.testing.assert_allclose(
-        Kernel(alpha=7)(decode(raw), part, task.kind), decode(expected), atol=1e-6
-    )
+    found = apply_kernel(Kernel(alpha=7), decode(raw), video, frame, task.kind)
+    np.testing.assert_allclose(found, decode(expected), atol=1e-6)
 
 
 def test_small_changes_what_the_recipe_names():
