@@ -52,7 +52,7 @@ def extractor_of(run: RunFolder) -> AffectCard:
     settings = _feature_settings(run)
     if settings.window is not None:
         raise DataError(
-            f"{run.folder}: its heads read windows of {settings.window.length} frames, and a "
+            f"{run.folder}: its heads read windows of {settings.window.length} frames and a "
             "bundle reads single faces, so this run cannot become one; its scores are in "
             "curve.csv, and mien.train.runs.inference.raw_scores gives its output for cached "
             "features"
