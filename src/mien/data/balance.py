@@ -153,13 +153,9 @@ def balance(
     missing = dict(zip(before, lacking(list(before.values()), most), strict=True))
     plan = {**change.facts(), "seed": seed, "most": most, "originals": _digest(originals)}
     _settle(out, plan)
-    links: list[tuple[Path, Path]] = []
+    links = _missing_links(source, out, originals)
     copies: list[_Copy] = []
     for k, (name, stamps) in enumerate(originals.items()):
-        for picture in stamps:
-            original, target = source / name / picture, out / name / picture
-            if not _same(original, target):
-                links.append((original, target))
         planned = _copies(source / name, out / name, list(stamps), missing[name], (seed, k))
         copies += [copy for copy in planned if not copy.target.is_file()]
     workers = workers or min(_cores(), 1 + len(copies) // _WORTH)
@@ -169,6 +165,19 @@ def balance(
             progress(done, total)
     after = {name: before[name] + missing[name] for name in before}
     return Balanced(before, after, len(copies))
+
+
+def _missing_links(
+    source: Path, out: Path, originals: Mapping[str, Stamps]
+) -> list[tuple[Path, Path]]:
+    """Each original that is not yet in `out`, and its path there."""
+    links = []
+    for name, stamps in originals.items():
+        for picture in stamps:
+            original, target = source / name / picture, out / name / picture
+            if not _same(original, target):
+                links.append((original, target))
+    return links
 
 
 def _class_originals(source: Path) -> dict[str, Stamps]:

@@ -16,8 +16,10 @@ from mien.tasks import Task
 
 __all__ = ["absent", "check"]
 
-_SLACK: Final = 1e-4  # what rounding may add to the ends of a range
-_SUM_SLACK: Final = 2e-3  # shares written with three decimals still sum to 1
+# What rounding may add to the ends of a range.
+_SLACK: Final = 1e-4
+# Shares written with three decimals still sum to 1.
+_SUM_SLACK: Final = 2e-3
 _IMAGES: Final = (str, bytes, np.ndarray)
 
 Mask = NDArray[np.bool_]

@@ -36,7 +36,8 @@ Rule = Literal["max", "mean"]
 COLUMNS: Final = ("image", "video", "frame", "subject", "split", "points")
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 
-_SLACK: Final = 1e-4  # what rounding may leave of a share of 0
+# What rounding may leave of a share of 0.
+_SLACK: Final = 1e-4
 
 
 def table_of(

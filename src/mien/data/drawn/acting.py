@@ -41,7 +41,8 @@ PROTOTYPES: Final[dict[str, dict[str, float]]] = {
 
 EXPRESSIONS: Final = (*PROTOTYPES, "other")
 """The expressions that can be played."""
-_STRAY: Final = UNITS[:-1]  # all but the blink
+# Units that may be added by chance: all but the blink.
+_STRAY: Final = UNITS[:-1]
 
 
 # Largest movement around the middle: degrees, shares of the picture, alertness, gaze.

@@ -20,7 +20,8 @@ Crease = tuple[float, float, Points]
 """Depth (share of light lost; below 0 gained), width in face units, and curve (7, 2)."""
 
 _LIPS: Final = ("lip_top", "lip_up", "lip_down", "lip_low")
-_HEAD_TURNS_AT: Final = 0.13  # y of the axis of pitch
+# Height of the axis of pitch, in face units.
+_HEAD_TURNS_AT: Final = 0.13
 _NECK: Final = (
     (-0.42, 0.7),
     (-0.44, 1.35),
@@ -60,7 +61,8 @@ def _parabola(samples: int) -> Points:
 
 _CURVE: Final = _spline(17)
 _ARC: Final = _parabola(7)
-_SQUARED_RING: Final = np.sign(RING) * np.abs(RING) ** 0.75  # the rim of glasses
+# The rim of glasses.
+_SQUARED_RING: Final = np.sign(RING) * np.abs(RING) ** 0.75
 
 
 @dataclass(frozen=True, slots=True)

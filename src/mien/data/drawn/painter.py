@@ -18,9 +18,11 @@ __all__ = ["draw"]
 
 Image = NDArray[np.uint8]
 Curves = Mapping[str, Points]
-_SHIFT: Final = 4  # OpenCV takes sixteenths of a pixel
+# OpenCV takes sixteenths of a pixel.
+_SHIFT: Final = 4
 _FINE: Final = 2
-_COARSE: Final = 4  # the soft layer needs few pixels
+# Soft shades are painted this many times smaller: they need few pixels.
+_COARSE: Final = 4
 _TEETH: Final = (238.0, 234.0, 222.0)
 _MOUTH: Final = (74.0, 24.0, 28.0)
 _TONGUE: Final = (178.0, 84.0, 88.0)

@@ -26,7 +26,8 @@ from mien.tasks import TASKS, Task
 __all__ = ["AfewVa", "load_afew_va"]
 
 _VA: Final = TASKS["va"]
-_MOST: Final = 10.0  # ratings go from -10 to 10
+# Ratings go from -10 to 10.
+_MOST: Final = 10.0
 _LANDMARKS: Final = 68
 
 

@@ -155,10 +155,25 @@ def _extracted(folder: Path, videos: list[str]) -> pd.DataFrame:
 
 
 def _codes(path: Path | None, frames: pd.DataFrame) -> Labels:
-    """Class codes (N,) of frames, NaN where the file says none or there is no file."""
+    """Class codes (N,) of frames, NaN where the file gives none or there is no file."""
     if path is None:
         return np.full(len(frames), np.nan, np.float32)
     path = Path(path)
+    codes = _read_codes(path)
+    if codes.index.has_duplicates:
+        repeated = codes.index[codes.index.duplicated()][0]
+        raise DataError(f"{path}: {repeated} comes twice; keep one line for each frame")
+    unlisted = ~codes.index.isin(frames["image"])
+    if unlisted.any():
+        raise DataError(
+            f"{path}: {unlisted.sum()} frames like {codes.index[int(unlisted.argmax())]} are not "
+            "in the list; correct their names"
+        )
+    return codes.reindex(frames["image"].to_numpy(object)).to_numpy(np.float32)
+
+
+def _read_codes(path: Path) -> pd.Series:
+    """Class codes by frame, NaN where the file says -1."""
     rows = pd.Series(read_text(path).split("\n")).str.strip()
     # The index still counts the lines left out here, so that errors name the right line.
     rows = rows[rows != ""]
@@ -174,17 +189,7 @@ def _codes(path: Path | None, frames: pd.DataFrame) -> Labels:
             "or -1>; correct it"
         )
     codes = pd.Series(values.to_numpy(np.float32), index=fields[0].to_numpy(object))
-    codes = codes.replace(-1, np.nan)
-    if codes.index.has_duplicates:
-        repeated = codes.index[codes.index.duplicated()][0]
-        raise DataError(f"{path}: {repeated} comes twice; keep one line for each frame")
-    unlisted = ~codes.index.isin(frames["image"])
-    if unlisted.any():
-        raise DataError(
-            f"{path}: {unlisted.sum()} frames like {codes.index[int(unlisted.argmax())]} are not "
-            "in the list; correct their names"
-        )
-    return codes.reindex(frames["image"].to_numpy(object)).to_numpy(np.float32)
+    return codes.replace(-1, np.nan)
 
 
 class CExprDb(DataSet):

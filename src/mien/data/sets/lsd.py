@@ -31,7 +31,8 @@ LSD_TRAIN: Final = "training_set_synthetic_images"
 _VAL: Final = "validation_set_real_images"
 _TEST: Final = "lsd_test_data"
 _SPELLINGS: Final = {"angrer": "anger", "angere": "anger"}
-_ENLARGED: Final = "_out"  # what Real-ESRGAN adds to names by default
+# What Real-ESRGAN adds to names by default.
+_ENLARGED: Final = "_out"
 COPY: Final = "randaugment-"
 """What the names of copies begin with that `mien.data.balance` adds to training pictures."""
 

@@ -31,10 +31,13 @@ _LISTS: Final = {
     "val": "validation_set_annotations.txt",
     "test": "MTL_Challenge_test_set_release.txt",
 }
-_REPEATED: Final = {"train": 0.0066, "val": 0.0066, "test": 0.014}  # shares of rows
-_PARTIAL: Final = 0.003  # share of rows with one unit, or arousal, missing
+# Share of rows that repeat a picture.
+_REPEATED: Final = {"train": 0.0066, "val": 0.0066, "test": 0.014}
+# Share of rows with one unit, or arousal, missing.
+_PARTIAL: Final = 0.003
 _NO_VA: Final = -5.0
-_NO_CODE: Final = -1  # no expression, no unit
+# The code for no expression and no unit.
+_NO_CODE: Final = -1
 
 
 def s_aff_wild2(order: Order) -> list[Work]:

@@ -29,11 +29,16 @@ Image = NDArray[np.uint8]
 _COUNTS: Final = (14445, 24915, 10780, 10637, 10535, 10112, 8878)
 _HEADER: Final = "image_location," + ",".join(name.title() for name in TASKS["ce.abaw7"].names)
 _WIDE, _HIGH, _RATE = 320, 240, 30
-_EMPTY: Final = 0.13  # share of frames without a face
-_STRETCH: Final = 12  # frames for which nobody is seen at a time
-_MIXED: Final = 0.3  # share of both parts in a face that shows a compound by itself
-_TARGETS: Final = 60  # labels to rest at, of each compound
-_SIDE: Final = 170  # of the cut-out that a head is taken from, px
+# Share of frames without a face.
+_EMPTY: Final = 0.13
+# Frames in a stretch in which nobody is seen.
+_STRETCH: Final = 12
+# Share of both parts in a face that shows a compound by itself.
+_MIXED: Final = 0.3
+# Labels to rest at, of each compound.
+_TARGETS: Final = 60
+# Side of the cut-out that a head is taken from, px.
+_SIDE: Final = 170
 _AROUND: Final = 0.68
 
 

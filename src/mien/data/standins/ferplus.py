@@ -35,10 +35,14 @@ _COUNTS: Final = {
     "val": (1335, 899, 456, 412, 319, 34, 74, 24, 25, 1),
 }
 _VOTES: Final = 10
-_AGREED: Final = 6  # votes that the class shown has in any case
-_STRAY: Final = 0.25  # share of the other votes that has nothing to do with the face
-_UNFOUND: Final = 0.06  # of the faces a landmarker does not find, as in the real set
-_RESTLESS: Final = (0.5, 6.0)  # of the Beta distribution of what moves by lot
+# Votes that the class shown has in any case.
+_AGREED: Final = 6
+# Share of the other votes that has nothing to do with the face.
+_STRAY: Final = 0.25
+# Share of faces that a landmarker does not find, as in the real set.
+_UNFOUND: Final = 0.06
+# Parameters of the Beta distribution of what moves by chance.
+_RESTLESS: Final = (0.5, 6.0)
 _SIZE: Final = 48
 _FILES: Final = {"train": "ferplus-train.parquet", "val": "ferplus-valid.parquet"}
 _SCHEMA: Final = pa.schema(

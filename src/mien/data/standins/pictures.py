@@ -37,9 +37,12 @@ __all__ = [
 Image = NDArray[np.uint8]
 Grain = NDArray[np.int16]
 
-_FRAMED: Final = np.array(FERPLUS_TEMPLATE)  # how pictures without points are taken to be framed
-_MARGIN: Final = 6  # pixels beyond each edge of a crop of 112 px, for shifts and turns
-_SQUARE: Final = 1.1  # sides' ratio up to which a picture counts as square
+# How pictures without points are taken to be framed.
+_FRAMED: Final = np.array(FERPLUS_TEMPLATE)
+# Pixels beyond each edge of a crop of 112 px, for shifts and turns.
+_MARGIN: Final = 6
+# Sides' ratio up to which a picture counts as square.
+_SQUARE: Final = 1.1
 
 
 @dataclass(frozen=True, slots=True)

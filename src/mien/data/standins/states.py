@@ -22,12 +22,15 @@ Ints = NDArray[np.intp]
 Rest = tuple[int, int]
 """Class and number of rows of a rest."""
 
-_NEAR: Final = 8  # faces that may stand in for a state
-_CAST: Final = 6000  # faces that a film chooses from
+# Nearest faces, one of which is shown for a state.
+_NEAR: Final = 8
+# Faces that a film chooses from.
+_CAST: Final = 6000
 # Offset and slow sway that a film adds to its path, so that two films of one class differ.
 _VA_BIAS, _VA_SWAY = 0.06, 0.06
 _UNITS_BIAS, _UNITS_SWAY = 0.04, 0.04
-_FEWEST_ROWS: Final = 4  # of a class
+# Fewest rows that show a class.
+_FEWEST_ROWS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

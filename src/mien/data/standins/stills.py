@@ -23,8 +23,10 @@ Ints = NDArray[np.intp]
 Row = tuple[str, int, int, int]
 """Path, size in px, code and face of a row of AffectNet."""
 
-_BATCH: Final = 256  # pictures in a piece of work
-_FEWEST: Final = 3  # rows of a class
+# Pictures in a piece of work.
+_BATCH: Final = 256
+# Fewest rows of a class.
+_FEWEST: Final = 3
 
 _LSD: Final = TASKS["expr.lsd6"]
 _LSD_TRAIN: Final = (18286, 15150, 10923, 73285, 144631, 14976)
@@ -68,9 +70,11 @@ _AFFECTNET_COUNTS: Final = {
     "train": (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750),
     "val": (1,) * 8,
 }
-_NO_EXPRESSION: Final = (8, 9, 10)  # none, uncertain, no face
+# Codes of AffectNet: none, uncertain, no face.
+_NO_EXPRESSION: Final = (8, 9, 10)
 _NO_FACE: Final = _NO_EXPRESSION[-1]
-_EXTRA: Final = 0.08  # share of training rows without an expression, beside the others
+# Share of training rows without an expression, beside the others.
+_EXTRA: Final = 0.08
 _NO_VA: Final = -2.0
 _HEADER: Final = (
     "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,"

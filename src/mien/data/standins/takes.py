@@ -20,7 +20,8 @@ Ints = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 _EXPR: Final = TASKS["expr.abaw8"]
-_MARGIN: Final = 0.15  # by which the class of a clear face leads
+# Margin by which the largest share of a clear face leads.
+_MARGIN: Final = 0.15
 
 # Annotated rows of the real sets, in the order of the tasks.
 EXPR_COUNTS: Final = {

@@ -33,13 +33,17 @@ Image = NDArray[np.uint8]
 # Codes 0 to 6.
 _EXPW: Final = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 _EXPW_COUNTS: Final = (3671, 3995, 1088, 30537, 10559, 7060, 34883)
-_TOGETHER: Final = (0.6, 0.25, 0.15)  # shares of pictures with one, two and three faces
-_TILE: Final = 0.75  # of a face in its part of a picture
+# Shares of pictures with one, two and three faces.
+_TOGETHER: Final = (0.6, 0.25, 0.15)
+# Share of its part of a picture that a face takes.
+_TILE: Final = 0.75
 _HEIGHT: Final = 200
 
-_WIDE, _HIGH = 192, 128  # of a film's picture, px
+# Size of a film's picture, px.
+_WIDE, _HIGH = 192, 128
 _FILMED: Final = 0.6
-_LENGTH: Final = 50.0  # mean frames of a clip, as in the real set
+# Mean frames of a clip, as in the real set.
+_LENGTH: Final = 50.0
 _FOLDERS: Final = 12
 _RATING: Final = 10
 

@@ -49,7 +49,8 @@ KINDS: Final = (
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE: Final = re.compile(r"[+-]?(nan|inf|infinity|null|none|n/a|na)", re.IGNORECASE)
-_LONGEST_HEADER: Final = 10_000  # bytes of a first line that are read
+# Bytes of a first line that are read.
+_LONGEST_HEADER: Final = 10_000
 
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -403,20 +404,29 @@ def _check_names(rows: _Rows, official: pd.Series, defects: _Defects) -> None:
     again = known & _too_often(answered, known, expected)
     times_answered = np.bincount(answered[known], minlength=len(unique))
     missing = _occurrence(expected) >= times_answered[expected]
-    surplus_rows, doubled_rows = np.flatnonzero(~known), np.flatnonzero(again)
-    missing_rows = np.flatnonzero(missing)
-    surplus = (f"line {rows.line[i]}: {names.iloc[i]} is not listed" for i in surplus_rows)
-    doubled = (f"line {rows.line[i]}: {names.iloc[i]} was answered before" for i in doubled_rows)
-    absent = (f"{official.iloc[i]}, row {i + 1} of the list" for i in missing_rows)
-    defects.add("surplus row", surplus, len(surplus_rows))
-    defects.add("doubled row", doubled, len(doubled_rows))
-    defects.add("missing row", absent, len(missing_rows))
+    surplus = [f"{_row_text(rows, names, i)} is not listed" for i in _first_rows(~known)]
+    doubled = [f"{_row_text(rows, names, i)} was answered before" for i in _first_rows(again)]
+    absent = [f"{official.iloc[i]}, row {i + 1} of the list" for i in _first_rows(missing)]
+    defects.add("surplus row", surplus, int((~known).sum()))
+    defects.add("doubled row", doubled, int(again.sum()))
+    defects.add("missing row", absent, int(missing.sum()))
     # What is neither surplus nor missing must stand in the list's order.
     kept, order = np.flatnonzero(known & ~again), expected[~missing]
-    moved = np.flatnonzero(answered[kept] != order)
-    pairs = zip(kept[moved], unique[order[moved]], strict=True)
-    reordered = (f"line {rows.line[i]}: {names.iloc[i]}, expected {name}" for i, name in pairs)
-    defects.add("reordered row", reordered, len(moved))
+    moved = answered[kept] != order
+    reordered = []
+    for i in _first_rows(moved):
+        reordered.append(f"{_row_text(rows, names, kept[i])}, expected {unique[order[i]]}")
+    defects.add("reordered row", reordered, int(moved.sum()))
+
+
+def _first_rows(mask: Mask) -> list[int]:
+    """The first rows of a mask, as many as examples are kept."""
+    return [int(row) for row in np.flatnonzero(mask)[:EXAMPLES]]
+
+
+def _row_text(rows: _Rows, names: pd.Series, i: int) -> str:
+    """Line and name of an answered row, for messages."""
+    return f"line {rows.line[i]}: {names.iloc[i]}"
 
 
 def _too_often(answered: NDArray[Any], known: Mask, expected: NDArray[Any]) -> Mask:

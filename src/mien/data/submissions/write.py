@@ -17,7 +17,8 @@ from mien.temporal.rows import fill_rows
 
 __all__ = ["Written", "write"]
 
-_SAME: Final = 1e-6  # scores of one picture may differ by rounding
+# Scores of one picture may differ by rounding.
+_SAME: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)

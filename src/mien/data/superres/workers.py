@@ -30,7 +30,8 @@ __all__ = ["QUALITY", "Job", "work"]
 
 QUALITY: Final = 95
 """Of the JPEGs."""
-_LONGEST: Final = 65_500  # px, what a JPEG can hold
+# Longest side that a JPEG can hold, px.
+_LONGEST: Final = 65_500
 
 
 @dataclass(frozen=True, slots=True)
