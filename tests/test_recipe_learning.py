@@ -86,6 +86,7 @@ class Bench:
     def __call__(self, name, settings):
         step = TypeAdapter(AnyStep).validate_python(settings)
         step.check(self.steps)
+        step.check_data(name, self.steps, self.data)
         self.steps[name] = step
         (self.folder / name).mkdir(exist_ok=True)
         self.steps[name].run(self.place(name))

@@ -150,40 +150,54 @@ def run_steps(
         MienError: A step failed. What was done until then is kept.
     """
     out = out.absolute()  # training runs remember where their features are
+    keys = _keys(recipe, data)
+    folders: dict[str, Path] = {}
+    for name in recipe.steps:
+        folders[name] = out / "steps" / f"{name}-{keys[name][:12]}"
+    done = {name: _seconds_of_done(folder) for name, folder in folders.items()}
+    # Whatever is refused, is refused before the first step, which may take days.
+    for name, step in recipe.steps.items():
+        if done[name] is None:
+            step.check_data(name, recipe.steps, data)
+    note_once = _without_repeats(note)
+    seconds: dict[str, float] = {}
+    earlier: dict[str, Path] = {}
+    for number, (name, step) in enumerate(recipe.steps.items(), 1):
+        title = f"step {number} of {len(recipe.steps)}, {name}"
+        earlier_seconds = done[name]
+        if earlier_seconds is None:
+            # A copy, to which later steps are not added.
+            context = StepContext(
+                name,
+                folders[name],
+                dict(earlier),
+                recipe.steps,
+                data,
+                recipe.seeds,
+                note_once,
+                progress,
+            )
+            seconds[name] = _run_step(step, context)
+            note(f"{title}: {seconds[name]:.0f} s")
+        else:
+            seconds[name] = earlier_seconds
+            note(f"{title}: done before")
+        earlier[name] = folders[name]
+    return Finished(folders, seconds)
+
+
+def _keys(recipe: Recipe, data: Mapping[str, Set]) -> dict[str, str]:
+    """By step, the hash of all that its result depends on."""
     # Scanning the folders of a data set takes long, and many steps read the same one.
     fingerprint = cache(_fingerprint)
-    note_once = _without_repeats(note)
-    folders: dict[str, Path] = {}
     keys: dict[str, str] = {}
-    seconds: dict[str, float] = {}
-    for number, (name, step) in enumerate(recipe.steps.items(), 1):
+    for name, step in recipe.steps.items():
         needs = [keys[other] for other in step.references(STEP)]
         fingerprints = []
         for key in step.references(DATA):
             fingerprints.append(fingerprint(step.relevant_settings(data[key])))
         keys[name] = _key(step, needs, fingerprints, recipe.seeds)
-        # A copy, to which later steps are not added.
-        earlier = dict(folders)
-        folders[name] = out / "steps" / f"{name}-{keys[name][:12]}"
-        title = f"step {number} of {len(recipe.steps)}, {name}"
-        earlier_seconds = _seconds_of_done(folders[name])
-        if earlier_seconds is not None:
-            seconds[name] = earlier_seconds
-            note(f"{title}: done before")
-            continue
-        context = StepContext(
-            name,
-            folders[name],
-            earlier,
-            recipe.steps,
-            data,
-            recipe.seeds,
-            note_once,
-            progress,
-        )
-        seconds[name] = _run_step(step, context)
-        note(f"{title}: {seconds[name]:.0f} s")
-    return Finished(folders, seconds)
+    return keys
 
 
 def _seconds_of_done(folder: Path) -> float | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import mien
+from mien.bundles.store import open_bundle
 from mien.errors import DataError
 from mien.evaluation.measures import RECIPE_MEASURES
 from mien.evaluation.report import number
@@ -83,6 +84,7 @@ class ClaimResult:
         within: How far below the paper's number still counts.
         at_most: Whether the paper says "up to" its number.
         met: None if the claim is not judged, as on a stand-in.
+        why: Why it is not judged; empty if it is.
     """
 
     name: str
@@ -91,6 +93,7 @@ class ClaimResult:
     within: float
     at_most: bool
     met: bool | None
+    why: str = ""
 
 
 def _versions() -> dict[str, str]:
@@ -159,7 +162,8 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
     by_row = _scores_by_row(recipe, finished)
     rows = _report_rows(recipe, by_row)
     differences = _paired_differences(recipe, by_row)
-    claims = (*_claims_of(recipe, by_row, standin), *_ratios_of(recipe, by_row, standin))
+    why = _why_not_judged(recipe, finished, standin=standin)
+    claims = (*_claims_of(recipe, by_row, why), *_ratios_of(recipe, by_row, why))
     # Measured last, when nothing else can fail any more.
     costs = face_costs(recipe, finished)
     # Copies, so that a report stays as it is.
@@ -238,24 +242,47 @@ def _paired_differences(
     return tuple(results)
 
 
-def _claims_of(recipe: Recipe, rows: Mapping[str, StepScores], standin: bool) -> list[ClaimResult]:
+def _why_not_judged(recipe: Recipe, finished: Finished, *, standin: bool) -> str:
+    """Why no claim of the paper can be judged by this run; empty if they can."""
+    if standin:
+        return "stand-in"
+    for option, names in recipe.expects.bundles.items():
+        chosen = recipe.options[option]
+        if chosen is None or open_bundle(str(chosen)).card.name not in names:
+            return f"{option} is {chosen}, the paper's is {' or '.join(names)}"
+    expected = recipe.expects.faces
+    if expected is None or not recipe.claims:
+        return ""
+    [step] = [row.of for row in recipe.rows if row.name == recipe.claims[0].row]
+    predicted = finished.predicted(step)
+    part = predicted.parts["val"]
+    columns = [column for task in predicted.tasks for column in task.columns]
+    faces = int(part.table[columns].notna().any(axis=1).sum())
+    if abs(faces - expected) > recipe.expects.within * expected:
+        return f"{faces} labelled faces in split val, the paper's list has {expected}"
+    return ""
+
+
+def _claims_of(recipe: Recipe, rows: Mapping[str, StepScores], why: str) -> list[ClaimResult]:
     results = []
     for claim in recipe.claims:
         ours = _mean(rows[claim.row], claim.measure, claim.tuned, claim.name)
-        met = None if standin else ours >= claim.paper - claim.within
-        results.append(ClaimResult(claim.name, claim.paper, ours, claim.within, False, met))
+        met = None if why else ours >= claim.paper - claim.within
+        results.append(ClaimResult(claim.name, claim.paper, ours, claim.within, False, met, why))
     return results
 
 
-def _ratios_of(recipe: Recipe, rows: Mapping[str, StepScores], standin: bool) -> list[ClaimResult]:
+def _ratios_of(recipe: Recipe, rows: Mapping[str, StepScores], why: str) -> list[ClaimResult]:
     results = []
     for ratio in recipe.ratios:
         above = _mean(rows[ratio.row], ratio.measure, ratio.tuned, ratio.name)
         below = _mean(rows[ratio.to], ratio.measure, ratio.tuned, ratio.name)
         # A ratio to 0 is undefined, and such a claim is not met.
         ours = above / below if below else math.nan
-        met = None if standin else ours >= ratio.paper - ratio.within
-        results.append(ClaimResult(ratio.name, ratio.paper, ours, ratio.within, ratio.at_most, met))
+        met = None if why else ours >= ratio.paper - ratio.within
+        results.append(
+            ClaimResult(ratio.name, ratio.paper, ours, ratio.within, ratio.at_most, met, why)
+        )
     return results
 
 
@@ -403,7 +430,7 @@ def _claims(results: Report) -> list[str]:
             paper,
             number(claim.ours, 4),
             f"−{claim.within:g}",
-            answers[claim.met],
+            answers[claim.met] + (f": {claim.why}" if claim.why else ""),
         ]
         lines.append(_table_row(cells))
     return [*lines, ""]

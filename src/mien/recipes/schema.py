@@ -28,6 +28,7 @@ __all__ = [
     "Claim",
     "DataRequirement",
     "Difference",
+    "Expectation",
     "Ratio",
     "Recipe",
     "Row",
@@ -148,6 +149,20 @@ class Ratio(Claim):
     at_most: bool = False
 
 
+class Expectation(_Strict):
+    """What the paper used, without which its claims cannot be judged.
+
+    Attributes:
+        bundles: By option, the names of bundles with the paper's networks.
+        faces: Labelled faces of split val, as the paper's own list has them.
+        within: By which share their number may differ, since pictures that come twice count once.
+    """
+
+    bundles: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    faces: Annotated[int, Field(ge=1)] | None = None
+    within: Annotated[float, Field(ge=0, lt=1)] = 0.01
+
+
 class Recipe(_Strict):
     """A paper's system.
 
@@ -166,6 +181,7 @@ class Recipe(_Strict):
         differences: Between rows.
         claims: Of the paper.
         ratios: Its relative claims.
+        expects: What the claims are about.
         departures: What differs from the paper, and why.
     """
 
@@ -184,6 +200,7 @@ class Recipe(_Strict):
     differences: tuple[Difference, ...] = ()
     claims: tuple[Claim, ...] = ()
     ratios: tuple[Ratio, ...] = ()
+    expects: Expectation = Expectation()
     departures: tuple[str, ...] = ()
 
     @field_validator("protocol")
@@ -197,6 +214,9 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
+        for option in self.expects.bundles:
+            if option not in self.options:
+                raise ValueError(f"expects.bundles: {option} is no option of this recipe")
         self._check_steps()
         self._check_rows()
         return self

@@ -137,6 +137,18 @@ class Step(BaseModel, ABC):
             ValueError: They cannot.
         """
 
+    def check_data(self, name: str, steps: Mapping[str, "Step"], data: Mapping[str, Set]) -> None:
+        """Check, before anything runs, that the data suit this step.
+
+        Args:
+            name: Of this step.
+            steps: Settings of all steps, by name.
+            data: Data sets, by the recipe's keys.
+
+        Raises:
+            DataError: They do not.
+        """
+
     @abstractmethod
     def run(self, context: StepContext) -> None:
         """Fill the step's folder. If it was stopped half-way, the same call continues.

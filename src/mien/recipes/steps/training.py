@@ -118,8 +118,6 @@ class Train(Step):
         data = mixture([self._spec(context, key) for key in self.data], self.mix)
         judged = data if self.judge is None else [context.set(self.judge)]
         table = pd.concat([load_set(spec, tasks) for spec in judged], ignore_index=True)
-        # Before training, which may take days.
-        self._check_unseen(context, table)
         scores = SeedScores(table)
         seeds = context.seeds[:1] if self.once else context.seeds
         runs: dict[int, list[Path]] = {}
@@ -212,18 +210,26 @@ class Train(Step):
             teachers = runs
         return teachers
 
-    def _check_unseen(self, context: StepContext, table: pd.DataFrame) -> None:
-        """Raises DataError if teachers or starting weights were trained on scored pictures."""
-        scored = _paths(table[table["split"] != "train"])
-        for name in self._ancestors(context.steps):
-            step = cast(Train, context.steps[name])
-            for key in step.data:
-                rows = load_set(context.set(key), ())
-                training_rows = rows[rows["split"] == "train"]
-                seen = scored & _paths(training_rows)
+    @override
+    def check_data(self, name: str, steps: Mapping[str, Step], data: Mapping[str, Set]) -> None:
+        """Refuse teachers and starting weights that were trained on pictures scored here."""
+        ancestors = self._ancestors(steps)
+        if not ancestors:
+            return
+        tasks = [task(key) for key in self.tasks]
+        keys = self.data if self.judge is None else (self.judge,)
+        table = pd.concat([load_set(data[key], tasks) for key in keys], ignore_index=True)
+        columns = [column for scored_task in tasks for column in scored_task.columns]
+        # Rows of a test list without labels score nothing, so they are no reason to refuse.
+        labelled = table[columns].notna().any(axis=1)
+        scored = _paths(table[(table["split"] != "train") & labelled])
+        for ancestor in ancestors:
+            for key in cast(Train, steps[ancestor]).data:
+                rows = load_set(data[key], ())
+                seen = scored & _paths(rows[rows["split"] == "train"])
                 if seen:
                     raise DataError(
-                        f"{context.name}: the step {name} was trained on {len(seen)} pictures that "
+                        f"{name}: the step {ancestor} was trained on {len(seen)} pictures that "
                         "are scored here; split them"
                     )
 
