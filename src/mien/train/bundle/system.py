@@ -173,8 +173,8 @@ def write_head(run: RunFolder, path: Path) -> Head:
             # One window suffices, the file is free in their number and length.
             window = Window(length=features.window.length, gap=features.window.gap)
             example = torch.randn(1, _FRAMES, features.width, generator=generator)
-            free = {0: "batch", 1: "frames"}
-            _write_network(_UnpaddedHeads(net), path, example, families, free)
+            # One window at a time: a recurrent layer in ONNX has a fixed number of them.
+            _write_network(_UnpaddedHeads(net), path, example, families, {1: "frames"})
     return Head(
         sha256=sha256_of(path),
         first=columns.start,

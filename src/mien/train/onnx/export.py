@@ -104,7 +104,8 @@ def trace(
         path: Where the file is written.
         examples: One tensor per input.
         inputs: Names of the inputs, in order.
-        outputs: Names of the outputs, in order; their first axis is the batch.
+        outputs: Names of the outputs, in order; their first axis is the batch, or where the second
+            of the inputs is free they have the same free axes.
         free: Axes of every input that may have any length, with their names.
         opset: Version of ONNX's operators.
     """
@@ -112,12 +113,17 @@ def trace(
     for name in inputs:
         axes[name] = free
     for name in outputs:
-        axes[name] = {0: "batch"}
+        # Frames in, frames out.
+        axes[name] = free if 1 in free else {0: "batch"}
     with warnings.catch_warnings():
         # The TorchScript exporter keeps the graph plain, and warns that it is the older one.
         warnings.simplefilter("ignore", DeprecationWarning)
         # It cannot fold the constant that padding of channels leaves; the parity check decides.
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        # A recurrent layer compares its input with its own width, which is a constant. Whoever runs
+        # it gives it one sequence at a time.
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
+        warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size", UserWarning)
         torch.onnx.export(
             net,
             examples,
