@@ -104,7 +104,7 @@ class FilmCompounds:
         return np.asarray(faces[int(np.argmax(frame.areas))])
 
     def _answers(self, end: int) -> list[Floats | None]:
-        """Compounds of the frames from the next one up to `end`; forgets what no later one needs."""
+        """Compounds of the frames up to `end`; forgets what no later one needs."""
         start, scores = self._next, np.array(self._scores)
         if end <= start:
             return []

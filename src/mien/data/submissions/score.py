@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mien.data.frame_lists import read_text
 from mien.data.submissions.formats import FORMATS, Format, format_named
@@ -18,7 +19,11 @@ from mien.tasks import Floats, Task
 
 __all__ = ["SubmissionScore", "score_submission"]
 
+Rows = NDArray[np.int64]
+
 _ROUNDS: Final = 200
+# What the names of answers' columns end in, beside those of the labels.
+_ANSWER: Final = "_answer"
 # What annotation files hold where nobody has annotated: values, then classes and units.
 _NO_VALUE: Final = -5.0
 _NO_CLASS: Final = -1.0
@@ -65,32 +70,39 @@ def score_submission(path: Path, labels: Path, name: str) -> SubmissionScore:
     form = format_named(name)
     protocol = PROTOCOLS[form.name]
     answers, truth = _read(form, path), _read(form, labels)
-    columns = [field.name for field in form.fields]
     labelled = truth[_with_missing(form, truth).notna().any(axis=1)]
-    joined = labelled.merge(answers, on="row", how="left", suffixes=("", "_answer"))
-    answered = joined[f"{columns[0]}_answer"].notna()
+    joined = labelled.merge(answers, on="row", how="left", suffixes=("", _ANSWER))
+    answered = joined[form.fields[0].name + _ANSWER].notna()
     if not answered.any():
-        asked, given = truth["row"].iloc[0], answers["row"].iloc[0]
         raise DataError(
-            f"{path}: none of its rows, such as {given!r}, is labelled in {labels}, which has "
-            f"{asked!r}; give the labels of the same rows"
+            f"{path}: none of its rows, such as {answers['row'].iloc[0]!r}, is labelled in "
+            f"{labels}, which has {truth['row'].iloc[0]!r}; give the labels of the same rows"
         )
     unanswered = int((~answered).sum())
     joined = joined[answered]
     target = _by_task(form, _with_missing(form, joined))
-    answer_columns = joined[[f"{column}_answer" for column in columns]].set_axis(columns, axis=1)
-    pred = _by_task(form, answer_columns)
+    pred = _by_task(form, _answers(form, joined))
 
-    def of_rows(rows: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> float:
-        chosen = {key: values[rows] for key, values in pred.items()}
-        return protocol.score(chosen, {key: values[rows] for key, values in target.items()})
+    def score_of_rows(rows: Rows) -> float:
+        return protocol.score(_chosen(pred, rows), _chosen(target, rows))
 
     everything = np.arange(len(joined))
+    # Frames of one recording resemble each other, so whole recordings are drawn.
     videos = joined["row"].str.rpartition("/")[0].to_numpy()
-    low, high = bootstrap(of_rows, everything, groups=videos, rounds=_ROUNDS)
-    return SubmissionScore(
-        of_rows(everything), low, high, protocol.parts(pred, target), len(labelled), unanswered
-    )
+    low, high = bootstrap(score_of_rows, everything, groups=videos, rounds=_ROUNDS)
+    value = score_of_rows(everything)
+    parts = protocol.parts(pred, target)
+    return SubmissionScore(value, low, high, parts, len(labelled), unanswered)
+
+
+def _answers(form: Format, joined: pd.DataFrame) -> pd.DataFrame:
+    """The fields of answers, under the names of the format's fields."""
+    columns = [field.name for field in form.fields]
+    return joined[[column + _ANSWER for column in columns]].set_axis(columns, axis=1)
+
+
+def _chosen(values: Mapping[str, Floats], rows: Rows) -> dict[str, Floats]:
+    return {key: array[rows] for key, array in values.items()}
 
 
 def _read(form: Format, path: Path) -> pd.DataFrame:

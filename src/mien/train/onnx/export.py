@@ -123,7 +123,7 @@ def trace(
         # A recurrent layer compares its input with its own width, which is a constant. Whoever runs
         # it gives it one sequence at a time.
         warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
-        warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size", UserWarning)
+        warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size")
         torch.onnx.export(
             net,
             examples,
