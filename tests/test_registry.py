@@ -26,9 +26,10 @@ SETTINGS = {
     "raf-db": ({"root": "x"}, "RAF-DB"),
     "expw": ({"root": "x"}, "ExpW"),
     "afew-va": ({"root": "x"}, "AFEW-VA"),
+    "vggface2": ({"root": "x"}, "VGGFace2"),
 }
 # Sets whose labels are whatever the user's files, or the drawing, have.
-WITHOUT_TASKS = {"folder", "file", "drawn"}
+WITHOUT_TASKS = {"folder", "file", "drawn", "vggface2"}
 
 SPEC = TypeAdapter(Set)
 KNOWN = {**TASKS, AU_BLENDSHAPES.key: AU_BLENDSHAPES}

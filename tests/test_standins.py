@@ -47,12 +47,14 @@ SIZES = {
     "expw": 60,
     "afew-va": 120,
 }
-SIZES["ferplus"] = 400
+SIZES |= {"ferplus": 400, "vggface2": 60}
 EXPR, VA, AU = TASKS["expr.abaw8"], TASKS["va"], TASKS["au.abaw12"]
 HAS = {
     "s-aff-wild2": (VA, EXPR, AU), "aff-wild2": (VA, EXPR, AU), "lsd": (TASKS["expr.lsd6"],), "c-expr-db": (TASKS["ce.abaw7"],),
     "affectnet": (TASKS["expr.affectnet8"], VA), "raf-db": (TASKS["expr.abaw7"],),
     "expw": (TASKS["expr.abaw7"],), "afew-va": (VA,), "ferplus": (TASKS["expr.ferplus8"], VA, AU_BLENDSHAPES),
+    # People are no task of mien: the folders name them.
+    "vggface2": (),
 }  # fmt: skip
 MORE = {"aff-wild2": {"tracks": ["va", "expr", "au"]}, "c-expr-db": {"split": "test"}}
 

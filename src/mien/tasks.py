@@ -56,6 +56,8 @@ class Task:
         kind: ``one_of`` (softmax), ``any_of`` (sigmoid) or ``scalar`` (already in its unit).
         low: The lowest score.
         high: The highest score.
+        numbered: Label tables hold the number of the class in one column, in place of a column per
+            class; for ``one_of`` tasks of thousands of classes, such as the people of a data set.
     """
 
     key: str
@@ -63,6 +65,7 @@ class Task:
     kind: Kind
     low: float = 0.0
     high: float = 1.0
+    numbered: bool = False
 
     @property
     def family(self) -> str:
@@ -79,7 +82,11 @@ class Task:
 
         >>> TASKS["va"].columns, TASKS["expr.lsd6"].columns[0], TASKS["au.abaw12"].columns[0]
         (('valence', 'arousal'), 'expr_anger', 'AU01')
+        >>> Task("identity.two", ("n1", "n2"), "one_of", numbered=True).columns
+        ('identity',)
         """
+        if self.numbered:
+            return (self.family,)
         # Words such as "anger" need their family, "valence" and "AU01" do not.
         prefixed = self.kind == "one_of" or self.family == "ce"
         prefix = f"{self.family}_" if prefixed else ""

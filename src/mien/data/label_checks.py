@@ -154,6 +154,8 @@ def _checked_labels(table: pd.DataFrame, task: Task, where: str) -> NDArray[np.f
         values = labels(table, task)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
+    if task.numbered:
+        return _checked_numbers(values, task, where)
     outside = (values < task.low - _SLACK) | (values > task.high + _SLACK)
     if outside.any():
         row, column = divmod(_first(outside), values.shape[1])
@@ -182,6 +184,19 @@ def _check_shares(table: pd.DataFrame, task: Task, values: NDArray[np.float32], 
         )
 
 
+def _checked_numbers(numbers: NDArray[np.float32], task: Task, where: str) -> NDArray[np.float32]:
+    """The class numbers (N, 1) of a numbered task, all of them of a class that there is."""
+    known = numbers[~np.isnan(numbers)]
+    classes = len(task.names)
+    wrong = (known != known.round()) | (known < 0) | (known >= classes)
+    if wrong.any():
+        raise DataError(
+            f"{where}: column {task.family} is {known[wrong][0]:g} in one of {wrong.sum()} rows, "
+            f"and classes are numbered 0 to {classes - 1}; correct it"
+        )
+    return numbers
+
+
 def _class_notes(
     values: NDArray[np.float32], task: Task, split: pd.Series, where: str
 ) -> list[str]:
@@ -198,7 +213,8 @@ def _class_notes(
             continue
         if not annotated.all():
             notes.append(f"{task.key}: no label of {_listed(task, ~annotated)} in split {name}")
-        if task.kind == "scalar":
+        # People who lack a picture in a split are expected, and may be thousands.
+        if task.kind == "scalar" or task.numbered:
             continue
         bare = np.asarray(annotated & (np.nansum(part, axis=0) == 0))
         if bare.any() and name == "train":

@@ -103,7 +103,8 @@ def labels(table: pd.DataFrame, task: Task) -> NDArray[np.float32]:
         task: A task with K columns.
 
     Returns:
-        Labels (N, K) in the order of `Task.columns`; NaN is not annotated.
+        Labels (N, K) in the order of `Task.columns`, for numbered tasks the numbers of the classes
+        (N, 1); NaN is not annotated.
 
     Raises:
         DataError: A column is missing or holds more than numbers.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from mien.data.drawn.data_set import Drawn
 from mien.data.label_table import COLUMNS, in_split, remap_labels, split_by
 from mien.data.mixing import Mixing, mix
 from mien.data.sets.afewva import AfewVa
@@ -15,7 +16,6 @@ from mien.data.sets.affectnet import AffectNet
 from mien.data.sets.affwild2 import AffWild2
 from mien.data.sets.c_expr_db import CExprDb
 from mien.data.sets.class_folders import Folder
-from mien.data.sets.drawn import Drawn
 from mien.data.sets.expw import ExpW
 from mien.data.sets.ferplus import FerPlus
 from mien.data.sets.label_file import File
@@ -23,6 +23,7 @@ from mien.data.sets.lsd import Lsd
 from mien.data.sets.portraits import Portraits
 from mien.data.sets.rafdb import RafDb
 from mien.data.sets.s_affwild2 import SAffWild2
+from mien.data.sets.vggface2 import VggFace2
 from mien.data.spec import Cut, DataSet, Place
 from mien.documents import at_home
 from mien.errors import DataError
@@ -62,6 +63,7 @@ OneSet = (
     | RafDb
     | ExpW
     | AfewVa
+    | VggFace2
 )
 
 DATA_SETS: Final[dict[str, type[DataSet]]] = {

@@ -83,7 +83,7 @@ def find_data(recipe: Recipe, given: Mapping[str, Path]) -> dict[str, Set]:
             known = ", ".join(recipe.data)
             raise DataError(f"--data {key}: this recipe has no such data; it needs {known}")
     # All that is missing is named at once.
-    missing = [key for key in recipe.data if key not in given]
+    missing = [key for key in recipe.needed_data() if key not in given]
     if missing:
         raise DataError(_missing_data(recipe, missing))
     specs = {}

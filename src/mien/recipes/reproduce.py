@@ -67,10 +67,10 @@ def reproduce(
     paths = dict(data)
     if standin:
         options = _StandinOptions(faces, size)
-        for key, requirement in recipe.data.items():
+        for key in recipe.needed_data():
             if key not in data:
                 paths[key] = out / _STANDINS / key
-                _prepare_standin(requirement.set, paths[key], options, note, progress)
+                _prepare_standin(recipe.data[key].set, paths[key], options, note, progress)
     specs = find_data(recipe, paths)
     finished = run_steps(recipe, specs, out, note=note, progress=progress)
     # For people: reports hold no paths.

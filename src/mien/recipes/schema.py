@@ -173,6 +173,8 @@ class Recipe(_Strict):
         data: What it needs, by key.
         options: What ``${word}`` stands for in the rest, by word, so that one `--set` reaches all
             occurrences.
+        choices: What the values of an option stand for: by option and value, further words for
+            ``${word}``.
         small: Changes with which two cores can rehearse it, as `read_recipe` takes them.
         protocol: A name as of `mien.protocols.protocol_named`.
         seeds: What is trained, is trained once for each.
@@ -190,6 +192,7 @@ class Recipe(_Strict):
     paper: str
     data: Annotated[dict[str, DataRequirement], Field(min_length=1)]
     options: dict[str, Any] = {}
+    choices: dict[str, dict[str, dict[str, Any]]] = {}
     small: dict[str, Any] = {}
     protocol: str
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
@@ -269,6 +272,17 @@ class Recipe(_Strict):
                 pending += self.steps[name].references(STEP)
         return reached
 
+    def needed_data(self) -> list[str]:
+        """List the data sets that steps read.
+
+        Returns:
+            Keys of `data`, in its order.
+        """
+        keys: set[str] = set()
+        for step in self.steps.values():
+            keys.update(step.references(DATA))
+        return [key for key in self.data if key in keys]
+
     def rows_on(self, data: str) -> list[str]:
         """Return the rows that need a data set.
 
@@ -335,11 +349,28 @@ def read_recipe(
         else:
             raise DataError(_unknown_option(name, key, options))
     # Filled in last, since changes may name options.
-    filled = _filled(content, options, str(name))
+    words = {**_chosen(content, options, str(name)), **options}
+    filled = _filled(content, words, str(name))
     try:
         return Recipe.model_validate(filled)
     except ValidationError as error:
         raise DataError(f"{name}: {_first(error)}; {_HELP}") from error
+
+
+def _chosen(content: Any, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What the chosen values of options stand for, by word."""
+    words: dict[str, Any] = {}
+    choices = content.get("choices", {})
+    if not isinstance(choices, dict):
+        raise DataError(f"{where}: choices: give options, values and what they mean; {_HELP}")
+    for option, by_value in choices.items():
+        value = options.get(option)
+        chosen = by_value.get(str(value)) if isinstance(by_value, dict) else None
+        if not isinstance(chosen, dict):
+            known = ", ".join(by_value) if isinstance(by_value, dict) else "none"
+            raise DataError(f"{where}: {option} is {value}; its choices are {known}")
+        words |= chosen
+    return words
 
 
 def _unknown_option(name: str | Path, key: str, options: Mapping[str, Any]) -> str:
@@ -421,7 +452,7 @@ def _appended(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """The second recipe after the steps, rows, ratios and departures of the first."""
     # Its other settings, such as name and protocol, are those of the second.
     both = dict(second)
-    for key in ("data", "options", "small", "steps"):
+    for key in ("data", "options", "choices", "small", "steps"):
         both[key] = {**first.get(key, {}), **second.get(key, {})}
     for key in ("rows", "differences", "claims", "ratios", "departures"):
         both[key] = [*first.get(key, ()), *second.get(key, ())]

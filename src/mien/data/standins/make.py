@@ -20,12 +20,14 @@ from mien.data.sets.ferplus import FerPlus
 from mien.data.sets.lsd import Lsd
 from mien.data.sets.rafdb import RafDb
 from mien.data.sets.s_affwild2 import SAffWild2
+from mien.data.sets.vggface2 import VggFace2
 from mien.data.spec import DataSet
 from mien.data.standins.affwild import aff_wild2, s_aff_wild2
 from mien.data.standins.compound import c_expr_db
 from mien.data.standins.faces import Faces, drawn_faces, faces_of, read_faces
 from mien.data.standins.ferplus import ferplus
 from mien.data.standins.order import LABELS, Order, Work, write_lines
+from mien.data.standins.people import vggface2
 from mien.data.standins.stills import affectnet, lsd, raf_db
 from mien.data.standins.wild import afew_va, expw
 from mien.errors import DataError, OutputError, UnknownNameError
@@ -98,6 +100,7 @@ KINDS: Final[dict[str, Kind]] = {
     "expw": Kind(ExpW, {"train": 91_793}, 1500, 28, expw),
     "ferplus": Kind(FerPlus, {"train": 28_709, "val": 3_589}, 1500, 60, ferplus),
     "afew-va": Kind(AfewVa, {"train": 30_051}, 1500, 60, afew_va),
+    "vggface2": Kind(VggFace2, {"train": 3_141_890, "test": 169_396}, 1200, 60, vggface2),
 }
 """Kinds of stand-ins by the name of their set in settings and recipes."""
 

@@ -13,6 +13,7 @@ from mien.recipes.steps.compound import (
 )
 from mien.recipes.steps.data_files import Balance, Submit, SuperResolve
 from mien.recipes.steps.features_heads import Features, Heads, Score
+from mien.recipes.steps.identity import Identify
 from mien.recipes.steps.postprocess import AdaptiveRate, Blend, Override, Smooth, Threshold
 from mien.recipes.steps.system import MakeSystem
 from mien.recipes.steps.training import Train
@@ -23,6 +24,7 @@ AnyStep = Annotated[
     Features
     | Heads
     | Train
+    | Identify
     | Score
     | Blend
     | Smooth

@@ -17,16 +17,19 @@ from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps.base import StepContext
 from mien.tasks import Floats, Task
 from mien.train.loop import Progress
+from mien.train.settings.training import Settings
 
 __all__ = [
     "EXPORTED",
     "GENERATION",
+    "SET_BY_STEPS",
     "Quiet",
     "Runs",
     "SeedScores",
     "keep_runs",
     "mixture",
     "rows_in",
+    "run_settings",
     "runs_of",
 ]
 
@@ -34,6 +37,9 @@ EXPORTED: Final = "bundle"
 """The folder, in a step's own, of the bundle that it exports."""
 GENERATION: Final = 100_000
 """Between the seeds of teacher and student, so that they do not start from the same weights."""
+
+SET_BY_STEPS: Final = {"name", "data", "tasks", "teachers"}
+"""Settings of mien train that follow from a step's own."""
 
 _RUNS: Final = "runs.json"
 _SPLITS: Final = ("val", "test")
@@ -82,6 +88,50 @@ def runs_of(context: StepContext, step: str, seed: int) -> list[Path]:
         )
     by_seed = json.loads(path.read_text(encoding="utf-8"))
     return [home / name for name in by_seed[str(seed)]]
+
+
+def run_settings(
+    given: Mapping[str, Any],
+    name: str,
+    data: Sequence[Any],
+    *,
+    tasks: Sequence[str] = (),
+    seed: int,
+    start: Path | None,
+    teachers: Sequence[Path] = (),
+) -> Settings:
+    """Make the settings of a run on pictures, as mien train reads them.
+
+    Args:
+        given: What the recipe says, without `SET_BY_STEPS`.
+        name: Of the run.
+        data: Data sets, or their settings.
+        tasks: Keys; none where the data set names what there is to learn.
+        seed: Of the run.
+        start: Weights that the backbone starts from; None leaves what `given` says.
+        teachers: Runs that teach it.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: They do not go together.
+    """
+    network = dict(given.get("network", {}))
+    if start is not None:
+        network["start"] = start
+    # Pictures are read as the data set has them, unless the settings ask for points.
+    fitting = {"find_points": False, **given.get("fit", {}), "seed": seed}
+    content = {
+        **given,
+        "name": name,
+        "data": data,
+        "tasks": tasks,
+        "network": network,
+        "fit": fitting,
+        "teachers": tuple(teachers),
+    }
+    return Settings.model_validate(content)
 
 
 def mixture(specs: Sequence[Set], mix: Mixing | None) -> list[Set]:

@@ -16,12 +16,15 @@ from mien.errors import DataError
 from mien.evaluation.judge import evaluate_bundle
 from mien.recipes.steps.base import DATA, STEP, Step, StepContext
 from mien.recipes.steps.data_files import PICTURES
+from mien.recipes.steps.identity import Identify, start_from
 from mien.recipes.steps.runs import (
     GENERATION,
+    SET_BY_STEPS,
     Quiet,
     SeedScores,
     keep_runs,
     mixture,
+    run_settings,
     runs_of,
 )
 from mien.tasks import Floats, Task, task
@@ -33,8 +36,6 @@ __all__ = ["Train"]
 
 _STUDENT: Final = 1_000
 """Between the seeds of students of one seed; no recipe has so many seeds."""
-_SET_BY_THE_STEP: Final = {"name", "data", "tasks", "teachers"}
-"""Settings of mien train that follow from the step's own."""
 
 
 class Train(Step):
@@ -45,7 +46,8 @@ class Train(Step):
         mix: How they become one, see `mien.data.mixing`; without it, their rows are concatenated.
         judge: Key of the data set whose faces are scored; without it, those of all sets.
         tasks: What it learns.
-        after: An earlier step of this kind whose weights the backbone starts from.
+        after: An earlier step of this kind, or of kind identify, whose weights the backbone starts
+            from.
         pictures: An earlier step whose pictures replace the training pictures of a set of kind lsd.
         teachers: Earlier steps of this kind that teach it, each seed by its own; the settings say
             how (`losses.*.distill`).
@@ -71,7 +73,7 @@ class Train(Step):
 
     @model_validator(mode="after")
     def _settings_are_known(self) -> Self:
-        doubled = set(self.settings) & _SET_BY_THE_STEP
+        doubled = set(self.settings) & SET_BY_STEPS
         if doubled:
             keys = ", ".join(sorted(doubled))
             raise ValueError(f"settings: the step itself says {keys}; leave it out")
@@ -96,21 +98,9 @@ class Train(Step):
         teachers: Sequence[Path],
     ) -> Settings:
         """The settings of one run, as mien train reads them."""
-        network = dict(self.settings.get("network", {}))
-        if start is not None:
-            network["start"] = start
-        # Pictures are read as the data set has them, unless the settings ask for points.
-        fitting = {"find_points": False, **self.settings.get("fit", {}), "seed": seed}
-        content = {
-            **self.settings,
-            "name": name,
-            "data": data,
-            "tasks": self.tasks,
-            "network": network,
-            "fit": fitting,
-            "teachers": tuple(teachers),
-        }
-        return Settings.model_validate(content)
+        return run_settings(
+            self.settings, name, data, tasks=self.tasks, seed=seed, start=start, teachers=teachers
+        )
 
     @override
     def run(self, context: StepContext) -> None:
@@ -133,7 +123,8 @@ class Train(Step):
     @override
     def check(self, earlier: Mapping[str, Step]) -> None:
         for name in self._sources():
-            if not isinstance(earlier[name], Train):
+            is_start = name == self.after and name not in self.teachers
+            if not isinstance(earlier[name], Train | Identify if is_start else Train):
                 raise ValueError(f"{name} trains no network on pictures; name a step of kind train")
         # Outputs are distilled task by task.
         for name in self.teachers:
@@ -143,13 +134,12 @@ class Train(Step):
                 raise ValueError(
                     f"teachers: {name} learns {theirs}, and this step {ours}; they must be the same"
                 )
-        if self.after is not None:
-            students = cast(Train, earlier[self.after]).students
-            if students > 1:
-                raise ValueError(
-                    f"after: {self.after} has {students} students, and a network starts from one; "
-                    "give it one"
-                )
+        start = None if self.after is None else earlier[self.after]
+        if isinstance(start, Train) and start.students > 1:
+            raise ValueError(
+                f"after: {self.after} has {start.students} students, and a network starts from "
+                "one; give it one"
+            )
 
     def _sources(self) -> tuple[str, ...]:
         """The steps that this one's networks learn or start from."""
@@ -162,9 +152,10 @@ class Train(Step):
         names = list(self._sources())
         # The list grows while it is walked.
         for name in names:
-            for source in cast(Train, steps[name])._sources():
-                if source not in names:
-                    names.append(source)
+            step = steps[name]
+            # All that a step of kind identify refers to are steps that its network starts from.
+            sources = step._sources() if isinstance(step, Train) else step.references(STEP)
+            names += [source for source in sources if source not in names]
         return names
 
     def age(self, steps: Mapping[str, Step]) -> int:
@@ -188,7 +179,7 @@ class Train(Step):
         age = self.age(context.steps)
         start = None
         if self.after is not None:
-            start = runs_of(context, self.after, seed)[0] / "best.pt"
+            start = start_from(context, self.after, seed)
         teachers: list[Path] = []
         for teacher in self.teachers:
             teachers += runs_of(context, teacher, seed)
@@ -224,7 +215,10 @@ class Train(Step):
         labelled = table[columns].notna().any(axis=1)
         scored = _paths(table[(table["split"] != "train") & labelled])
         for ancestor in ancestors:
-            for key in cast(Train, steps[ancestor]).data:
+            earlier = steps[ancestor]
+            # Of a step of kind train, the set that is judged is not learned from.
+            keys = earlier.data if isinstance(earlier, Train) else earlier.references(DATA)
+            for key in keys:
                 rows = load_set(data[key], ())
                 seen = scored & _paths(rows[rows["split"] == "train"])
                 if seen:

@@ -14,6 +14,7 @@ from mien.train.bundle.pack import code_version
 from mien.train.open_model import is_run
 from mien.train.runs.folder import RunFolder
 from mien.train.settings.training import Settings
+from mien.zoo.index import entry as published_entry
 
 __all__ = ["data_terms", "making", "only_drawn", "starting_terms", "supervision"]
 
@@ -133,6 +134,9 @@ def starting_terms(start: Literal["imagenet", "faces"] | Path | None) -> tuple[T
         return ()
     if not isinstance(start, Path):
         return (_STARTING_WEIGHTS[start],)
+    # Published weights go by a name, and a file has a suffix.
+    if not start.suffix:
+        return tuple(_without_selection(published_entry(start.name).trained_on))
     if is_run(start.parent):
         return tuple(_terms_of(start.parent))
     # A checkpoint from elsewhere says nothing of its data.
@@ -230,7 +234,7 @@ def _costs(run: RunFolder) -> list[str]:
     settings = run.settings
     earlier = list(settings.teachers)
     start = settings.network.start
-    if isinstance(start, Path) and is_run(start.parent):
+    if isinstance(start, Path) and start.suffix and is_run(start.parent):
         earlier.append(start.parent)
     costs = [_cost(run.folder)]
     # A run may be both a teacher and the start; its cost counts once.

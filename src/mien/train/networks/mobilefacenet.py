@@ -16,6 +16,7 @@ __all__ = [
     "check_crops",
     "conv_unit",
     "last_map_side",
+    "rename_insightface",
     "start_weights",
 ]
 
@@ -194,10 +195,14 @@ class MobileFaceNet(EmbeddingNet):
     The small network has widths 128, 128, 256 and 1, 4, 6 and 2 blocks, 2.06 million parameters at
     112 px; the large one is twice as wide with 2, 8, 12 and 4 blocks, 6.31 million. Both as
     InsightFace's ArcFace training builds them.
+
+    Attributes:
+        large: Whether it is the large one.
     """
 
     def __init__(self, channels: int = 3, size: int = 112, *, large: bool = False) -> None:
         super().__init__(_trunk(channels, large), size)
+        self.large = large
 
 
 def _trunk(channels: int, large: bool) -> nn.Sequential:
@@ -223,3 +228,45 @@ def _trunk(channels: int, large: bool) -> nn.Sequential:
 
 def _bottlenecks(count: int, width: int, inner: int) -> list[_Bottleneck]:
     return [_Bottleneck(width, width, inner) for _ in range(count)]
+
+
+def rename_insightface(name: str, *, large: bool) -> str:
+    """Turn InsightFace's name of a MobileFaceNet tensor into ours.
+
+    The layers are the same, only grouped differently.
+
+    Args:
+        name: The tensor's name in InsightFace's arcface_torch.
+        large: Of the large network rather than the small one.
+
+    Returns:
+        Our name; a name that is not InsightFace's stays as it is.
+    """
+    ends = {
+        "features.layers.0.layers.": "pool.",
+        "features.layers.2.": "embed.0.",
+        "features.layers.3.": "embed.1.",
+    }
+    for prefix, replacement in ends.items():
+        if name.startswith(prefix):
+            return replacement + name.removeprefix(prefix)
+    for number, prefix in enumerate(_unit_prefixes(large)):
+        if name.startswith(f"{prefix}."):
+            # Their innermost unit is a module with its layers below it, ours is those layers.
+            unit, _, layer = name.removeprefix(f"{prefix}.").rpartition("layers.")
+            return f"trunk.{number}.{unit}{layer}"
+    return name
+
+
+def _unit_prefixes(large: bool) -> list[str]:
+    """InsightFace's names of the trunk's units, in order."""
+    blocks = blocks_per_stage(large)
+    prefixes = []
+    for layer in range(8):
+        # Layers with odd numbers are rows of blocks, but a single block stands for itself.
+        count = blocks[layer // 2] if layer % 2 else 1
+        if count == 1:
+            prefixes.append(f"layers.{layer}")
+        else:
+            prefixes += [f"layers.{layer}.layers.{block}" for block in range(count)]
+    return [*prefixes, "conv_sep"]

@@ -130,12 +130,12 @@ class MultiTaskNet(nn.Module):
         training loop calls this after each.
 
         Args:
-            targets: (…, sum of K) of the faces that went in, the tasks side by side.
+            targets: (…, sum of the tasks' columns) of the faces that went in, side by side.
 
         Returns:
             Targets of the same shape for the raw output that came out.
         """
-        widths = [len(task.names) for task in self.tasks]
+        widths = [len(task.columns) for task in self.tasks]
         parts = targets.split(widths, dim=-1)
         mixed = []
         for head, part in zip(self.heads, parts, strict=True):
@@ -274,7 +274,7 @@ def start_at_means(
     Args:
         net: Changed in place.
         targets: One array (N, K) per task: class shares, shares in 0..1, or numbers in the task's
-            range; NaN = not annotated.
+            range, and of numbered tasks class numbers (N, 1); NaN = not annotated.
         taught: Families that a teacher knows. Where one of their columns has no label, the head
             stays as it is.
 
@@ -300,7 +300,8 @@ def start_at_means(
 
 def _unlabelled_names(task: Task, labels: Tensor) -> list[str]:
     names = []
-    for name, column in zip(task.names, labels.T, strict=True):
+    listed = task.columns if task.numbered else task.names
+    for name, column in zip(listed, labels.T, strict=True):
         if column.isnan().all():
             names.append(name)
     return names
@@ -310,13 +311,20 @@ def _bias_at_means(task: Task, head: Head, labels: Tensor) -> Tensor:
     """The last layer's bias that decodes to the mean of each column of labels (N, K)."""
     if head.bins is not None:
         return _log_bin_shares(head.bins, labels)
-    means = labels.nanmean(dim=0)
+    means = _class_shares(task, labels) if task.numbered else labels.nanmean(dim=0)
     if task.kind == "scalar":
         means = means.clamp(task.low, task.high)
         return means if head.squash is None else head.squash.inverse(means)
     shares = means.clamp(_SMALLEST_SHARE, 1 - _SMALLEST_SHARE)
     # The inverse of the softmax up to a constant, and of the sigmoid.
     return shares.log() if task.kind == "one_of" else shares.logit()
+
+
+def _class_shares(task: Task, numbers: Tensor) -> Tensor:
+    """The share (K,) of each class in class numbers (N, 1)."""
+    known = numbers[~numbers.isnan()]
+    counts = torch.bincount(known.long(), minlength=len(task.names))
+    return counts / counts.sum()
 
 
 def _log_bin_shares(bins: Bins, labels: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Starting weights: fill a backbone from a file of tensors, or from a package that holds one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from mien.errors import MissingExtraError
 from mien.train.networks.backbones import backbone
 from mien.train.networks.face_resnet import FaceResNet, load_faces
+from mien.train.networks.mobilefacenet import MobileFaceNet, rename_insightface
 from mien.train.networks.smm import Smm
 from mien.train.settings.network import IMAGENET_START
+from mien.zoo.install import weights
 
 __all__ = ["StartReport", "load_start"]
 
@@ -21,6 +23,17 @@ _LISTED = 3
 """Number of tensors that an error message lists."""
 
 _BACKBONE_PREFIX = "backbone."
+
+# Keys under which training scripts save a network beside its optimiser; a run of mien says net.
+_TABLE_KEYS = ("net", "model", "state_dict", "model_state_dict")
+
+# What wraps a network while it trains puts its own name before every tensor's.
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
+
+# Layers after the features. A backbone has none of them, so a file may hold them.
+_AFTER_FEATURES = (
+    "classifier.", "fc.", "head.", "heads.", "last_linear.", "embed.", "aux1.", "aux2.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +54,19 @@ class StartReport:
 def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> StartReport:
     """Fill a backbone with starting weights, matched by name.
 
-    The names may have ``backbone.`` before them, as in a `MultiTaskNet`. Where no name fits the
-    backbone, names that fit its trunk do: torchvision's inception_v3 fits the trunk of smm.
+    The table of tensors may be the file, or lie under ``model``, ``state_dict``,
+    ``model_state_dict`` or ``net``. The names may have ``module.``, ``_orig_mod.``, ``model.``,
+    ``net.`` and ``backbone.`` before them, or be InsightFace's of a MobileFaceNet. Where no name
+    fits the backbone, names that fit its trunk do: torchvision's inception_v3 fits the trunk of
+    smm. Every tensor of the file must fit, except those of layers after the features.
 
     Weights for colour crops fit a network for grey crops: they are summed over the three colours,
     which gives the same response to a grey picture as long as the colours were normalised alike.
 
     Args:
         net: The backbone; changed in place.
-        start: A .pt, .pth or .safetensors file, ``imagenet`` or ``faces``, as in
-            `NetworkSettings.start`.
+        start: A .pt, .pth or .safetensors file, the name of published weights, ``imagenet`` or
+            ``faces``, as in `NetworkSettings.start`.
 
     Returns:
         Which tensors were loaded and which were not.
@@ -58,8 +74,9 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
     Raises:
         MissingExtraError: The package with the weights is not installed.
         DataError: The package's file is not the expected network.
-        ValueError: The file is no table of tensors, the shape of a tensor does not fit, or no name
-            matches.
+        BundleError: Published weights are not on this machine.
+        ValueError: The file is no table of tensors, the shape of a tensor does not fit, no name
+            matches, or a tensor fits nowhere; the message names it.
     """
     if start == "faces":
         load_faces(cast(FaceResNet, net))
@@ -69,10 +86,29 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
         # The package holds a whole EfficientNet; Smm has part of one as its trunk.
         whole = backbone(IMAGENET_START[0]) if isinstance(net, Smm) else net
         tensors = _rename_as_timm(whole, _read_tensors(path), path)
-    else:
-        path = start
-        tensors = _select_backbone(_read_tensors(path))
-    return _fill(net, _rename_to_trunk(net, tensors), path)
+        return _fill(net, _rename_to_trunk(net, tensors), path)
+    # Published weights go by a name, and a file has a suffix.
+    path = start if start.suffix else _published_file(start.name)
+    tensors = _unwrapped(net, _read_tensors(path))
+    if isinstance(net, MobileFaceNet):
+        tensors = {rename_insightface(name, large=net.large): tensors[name] for name in tensors}
+    renamed = _rename_to_trunk(net, tensors)
+    report = _fill(net, renamed, path)
+    # A net that takes a file as its trunk is itself what comes after.
+    if renamed == tensors:
+        _check_all_used(net, path, report.unused)
+    return report
+
+
+def _published_file(name: str) -> Path:
+    """The safetensors file that `mien bundles pull` makes beside published weights."""
+    path = weights(name).with_suffix(".safetensors")
+    if not path.is_file():
+        raise ValueError(
+            f"start: {name}: its weights were not converted yet; run mien bundles pull {name} "
+            "--weights"
+        )
+    return path
 
 
 def _imagenet_file() -> Path:
@@ -100,14 +136,23 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path}: cannot be read as weights; save a state dict with torch.save, or safetensors"
         ) from error
-    # A run's best.pt holds the network under this key.
-    if isinstance(content, Mapping) and isinstance(content.get("net"), Mapping):
-        content = content["net"]
+    content = _table_in(content)
     if not _is_table_of_tensors(content):
         raise ValueError(
             f"{path}: holds more than a table of tensors; save the network's state dict alone"
         )
     return dict(content)
+
+
+def _table_in(content: Any) -> Any:
+    """The table of tensors in a checkpoint; what has no key that is known for one, as it is."""
+    inner = content
+    while isinstance(inner, Mapping) and not _is_table_of_tensors(inner):
+        tables = [key for key in _TABLE_KEYS if isinstance(inner.get(key), Mapping)]
+        if not tables:
+            return content
+        inner = inner[tables[0]]
+    return inner
 
 
 def _is_table_of_tensors(content: object) -> bool:
@@ -116,13 +161,47 @@ def _is_table_of_tensors(content: object) -> bool:
     return all(isinstance(value, Tensor) for value in content.values())
 
 
-def _select_backbone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keep the backbone's tensors of a whole network; the tensors of a bare backbone stay."""
-    selected = {}
+def _unwrapped(net: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take wrappers' prefixes off the names; of a whole network's, take the backbone's off too."""
+    names = net.state_dict().keys()
+    prefix = _common_wrapper(tensors)
+    # A backbone may have a layer of that name itself.
+    while prefix and not names & tensors.keys():
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        prefix = _common_wrapper(tensors)
+    if not any(name.startswith(_BACKBONE_PREFIX) for name in tensors):
+        return tensors
+    whole = {}
     for name, tensor in tensors.items():
-        if name.startswith(_BACKBONE_PREFIX):
-            selected[name.removeprefix(_BACKBONE_PREFIX)] = tensor
-    return selected or tensors
+        if not name.startswith("heads."):
+            whole[name.removeprefix(_BACKBONE_PREFIX)] = tensor
+    return whole
+
+
+def _common_wrapper(tensors: Mapping[str, Tensor]) -> str:
+    """The wrapper's prefix that all names begin with; empty where there is none."""
+    for prefix in _WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return prefix
+    return ""
+
+
+def _check_all_used(net: nn.Module, path: Path, unused: Sequence[str]) -> None:
+    """Raises ValueError for tensors of a file that are neither used nor after the features."""
+    beyond: tuple[str, ...] = _AFTER_FEATURES
+    # A slim network ends before these.
+    if isinstance(getattr(net, "conv_head", None), nn.Identity):
+        beyond = (*beyond, "conv_head.", "bn2.")
+    strays = [name for name in unused if not name.startswith(beyond)]
+    if not strays:
+        return
+    listed = ", ".join(name[:120] for name in strays[:_LISTED])
+    remaining = len(strays) - _LISTED
+    if remaining > 0:
+        listed = f"{listed} and {remaining} more"
+    raise _misfit(
+        net, path, f"{listed} fit nowhere in it; name the backbone that they were trained in"
+    )
 
 
 def _rename_to_trunk(net: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

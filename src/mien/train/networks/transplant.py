@@ -22,7 +22,7 @@ from mien.bundles.engines import open_engine
 from mien.errors import BundleError
 from mien.files import AtomicFile, wrap_os_errors
 from mien.tasks import Task
-from mien.train.networks.mobilefacenet import blocks_per_stage
+from mien.train.networks.mobilefacenet import rename_insightface
 from mien.train.networks.network import MultiTaskNet
 from mien.train.settings.network import OWN, NetworkSettings
 from mien.zoo.onnx_split import columns_of
@@ -115,7 +115,7 @@ def _renamed(tensors: Mapping[str, Array], architecture: str, last: str) -> dict
     wrapped_last = re.compile(rf"^{re.escape(last)}\.0\.(weight|bias)$")
     renamed = {}
     for name, tensor in tensors.items():
-        our_name = _rename_insightface(name, large) if is_mobilefacenet else name
+        our_name = rename_insightface(name, large=large) if is_mobilefacenet else name
         renamed[wrapped_last.sub(rf"{last}.\1", our_name)] = tensor
     if len(renamed) < len(tensors):
         raise BundleError(
@@ -123,41 +123,6 @@ def _renamed(tensors: Mapping[str, Array], architecture: str, last: str) -> dict
             "download the file again from its source"
         )
     return renamed
-
-
-def _rename_insightface(name: str, large: bool) -> str:
-    """Turn InsightFace's name of a MobileFaceNet tensor into ours.
-
-    The layers are the same, only grouped differently.
-    """
-    ends = {
-        "features.layers.0.layers.": "pool.",
-        "features.layers.2.": "embed.0.",
-        "features.layers.3.": "embed.1.",
-    }
-    for prefix, replacement in ends.items():
-        if name.startswith(prefix):
-            return replacement + name.removeprefix(prefix)
-    for number, prefix in enumerate(_unit_prefixes(large)):
-        if name.startswith(f"{prefix}."):
-            # Their innermost unit is a module with its layers below it, ours is those layers.
-            unit, _, layer = name.removeprefix(f"{prefix}.").rpartition("layers.")
-            return f"trunk.{number}.{unit}{layer}"
-    return name
-
-
-def _unit_prefixes(large: bool) -> list[str]:
-    """InsightFace's names of the trunk's units, in order."""
-    blocks = blocks_per_stage(large)
-    prefixes = []
-    for layer in range(8):
-        # Layers with odd numbers are rows of blocks, but a single block stands for itself.
-        count = blocks[layer // 2] if layer % 2 else 1
-        if count == 1:
-            prefixes.append(f"layers.{layer}")
-        else:
-            prefixes += [f"layers.{layer}.layers.{block}" for block in range(count)]
-    return [*prefixes, "conv_sep"]
 
 
 def _count_rows(weight: Array | None) -> int:

@@ -137,7 +137,8 @@ class Objective(nn.Module):
 
         Args:
             raw: (N, K) per task as the network gives it, (N, K * count) for bins.
-            target: (N, K) float32 per task, NaN = not annotated.
+            target: (N, K) float32 per task, class numbers (N, 1) of numbered ones, NaN = not
+                annotated.
             teacher: Raw output of a teacher for every row, shaped as `raw`; given exactly when the
                 settings distil.
 
@@ -180,7 +181,7 @@ class Objective(nn.Module):
 
     def _check(self, task: Task, raw: Tensor, target: Tensor) -> None:
         """Raises ValueError for shapes that do not fit the task."""
-        columns = width = len(task.names)
+        width, columns = len(task.names), len(task.columns)
         bins = self.bins[task.family]
         if bins is not None:
             width = columns * bins.count
@@ -202,6 +203,8 @@ class Objective(nn.Module):
         if bins is not None:
             return binned_loss(raw, target, bins, settings.floor, settings.fewest)
         kind = settings.kind_for(task)
+        if task.numbered:
+            target = _shares_of_numbers(target, len(task.names))
         if kind == "cross_entropy":
             weights = self._counts(task, "classes")
             return cross_entropy(raw, target, weights, settings.smoothing, settings.bootstrap)
@@ -230,6 +233,12 @@ class Objective(nn.Module):
             return binary_cross_entropy_with_logits(raw, teacher.sigmoid(), reduction="none")
         variance = self.get_buffer(f"{task.family}_variance")
         return (raw - teacher) ** 2 / variance
+
+
+def _shares_of_numbers(numbers: Tensor, classes: int) -> Tensor:
+    """Class shares (N, K) of class numbers (N, 1); NaN = not annotated stays NaN."""
+    shares = nn.functional.one_hot(numbers[:, 0].nan_to_num().long(), classes).to(numbers)
+    return torch.where(numbers.isnan(), numbers, shares)
 
 
 def _rows(values: Tensor) -> Tensor:

@@ -124,7 +124,8 @@ def raw_scores(
         decoded: Give binned tasks as numbers; otherwise as the network does, (N, K * count).
 
     Returns:
-        Raw output (N, K) by task family, and which rows could be read (N,).
+        Raw output (N, K) by task family, for numbered tasks the number of the likeliest class
+        (N, 1), and which rows could be read (N,).
 
     Raises:
         DataError: A picture cannot be read and must not be skipped.
@@ -146,8 +147,10 @@ def raw_scores(
         readable += is_readable
         view = images.flip(3) if mirrored else images
         outputs = whole(view.to(device))
-        for part, output in zip(parts.values(), outputs, strict=True):
-            part.append(output.float().cpu().numpy())
+        for task, output in zip(net.tasks, outputs, strict=True):
+            # Outputs for thousands of classes and all rows would not fit in memory.
+            kept = output.argmax(dim=1, keepdim=True) if task.numbered else output
+            parts[task.family].append(kept.float().cpu().numpy())
     raw: dict[str, Floats] = {}
     for family, part in parts.items():
         values = np.concatenate(part)

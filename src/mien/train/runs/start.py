@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,7 @@ from mien.train.inputs.samplers import inverse_cell, inverse_class, inverse_clas
 from mien.train.networks.network import MultiTaskNet, build, start_at_means
 from mien.train.objective.objective import Objective
 from mien.train.runs.folder import RunFolder, versions
-from mien.train.runs.inference import input_shape
+from mien.train.runs.inference import input_shape, network_of
 from mien.train.settings.training import Settings, TaskSettings
 
 __all__ = [
@@ -78,6 +79,7 @@ def build_network(
         DataError: Settings do not go together, or the labels do not allow them.
     """
     _check_combinations(settings)
+    _check_numbered(settings, tasks)
     try:
         net = build(settings.network, tasks, *input_shape(settings))
         objective = Objective.from_labels(tasks, settings.losses, truth)
@@ -86,8 +88,35 @@ def build_network(
     _check_bins(settings.name, net, objective)
     # Heads that a teacher teaches may have no label at all to start from.
     distilled = [family for family, loss in settings.losses.items() if loss.distill]
-    start_at_means(net, [truth[task.family] for task in tasks], distilled)
+    if settings.keep_heads:
+        _keep_heads(settings, net)
+    else:
+        start_at_means(net, [truth[task.family] for task in tasks], distilled)
     return net, objective
+
+
+def _keep_heads(settings: Settings, net: MultiTaskNet) -> None:
+    """Fill the heads from the run that the backbone starts from.
+
+    Raises DataError unless that run has the same tasks and heads.
+    """
+    start = settings.network.start
+    assert isinstance(start, Path)  # the settings have seen to it
+    run = RunFolder(start.parent)
+    before = [(spec.key, spec.names) for spec in run.tasks]
+    if before != [(task.key, task.names) for task in net.tasks]:
+        keys = ", ".join(key for key, _ in before)
+        raise DataError(
+            f"{settings.name}: keep_heads: {start} has heads for {keys} with labels of their own; "
+            "leave it out, and the heads start fresh"
+        )
+    try:
+        net.heads.load_state_dict(network_of(run, start.name).heads.state_dict())
+    except RuntimeError as error:
+        raise DataError(
+            f"{settings.name}: keep_heads: {start} has heads of other kinds; give the same "
+            "network.heads, or leave it out"
+        ) from error
 
 
 def _check_combinations(settings: Settings) -> None:
@@ -103,6 +132,31 @@ def _check_combinations(settings: Settings) -> None:
             raise DataError(
                 f"{settings.name}: losses.{family}.distill: no teacher sees what an uncertain "
                 "head mixes; leave it out"
+            )
+
+
+def _check_numbered(settings: Settings, tasks: Sequence[Task]) -> None:
+    """Raises DataError for what cannot be done with class numbers in place of shares."""
+    for task in tasks:
+        if not task.numbered:
+            continue
+        loss = settings.losses.get(task.family)
+        keys = []
+        # All these need shares of classes.
+        if settings.augment.mixup:
+            keys.append("augment.mixup")
+        if settings.fit.balance != "none":
+            keys.append("fit.balance")
+        if loss is not None and loss.classes != "none":
+            keys.append(f"losses.{task.family}.classes")
+        if settings.teachers:
+            keys.append("teachers")
+        if len(tasks) > 1:
+            keys.append("tasks")
+        if keys:
+            raise DataError(
+                f"{settings.name}: {', '.join(keys)}: {task.key} has a number for each of its "
+                f"{len(task.names)} classes and is learned alone, by plain labels; leave it out"
             )
 
 

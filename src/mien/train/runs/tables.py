@@ -10,6 +10,7 @@ import pandas as pd
 from mien.data.label_checks import check
 from mien.data.registry import Folder, load_set, set_name
 from mien.data.sets.class_folders import load_folder
+from mien.data.sets.vggface2 import VggFace2
 from mien.errors import DataError
 from mien.tasks import Task
 from mien.train.runs.points import find_points
@@ -27,7 +28,8 @@ def tasks_of(settings: Settings) -> tuple[Task, ...]:
         settings: Settings of the run.
 
     Returns:
-        The tasks that the settings name, or the one that a single folder of classes makes.
+        The tasks that the settings name, or the one that a single folder of classes, or of people,
+        makes.
 
     Raises:
         DataError: Neither the settings nor the folders name them.
@@ -35,10 +37,12 @@ def tasks_of(settings: Settings) -> tuple[Task, ...]:
     if settings.tasks:
         return settings.named_tasks()
     first = settings.data[0]
+    if len(settings.data) == 1 and isinstance(first, VggFace2):
+        return (first.people(),)
     if len(settings.data) > 1 or not isinstance(first, Folder):
         raise DataError(
-            "tasks: name what is to be learned; only for a single folder of classes do the "
-            "folders say it"
+            "tasks: name what is to be learned; only for a single folder of classes, or vggface2, "
+            "do the folders say it"
         )
     _, task = load_folder(first.root, subject=first.subject)
     return (task,)

