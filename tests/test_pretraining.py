@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
@@ -20,7 +21,7 @@ from mien.data.registry import load_set
 from mien.data.sets.s_affwild2 import SAffWild2
 from mien.data.sets.vggface2 import VggFace2
 from mien.data.standins.make import make_standin
-from mien.errors import DataError
+from mien.errors import BundleError, DataError
 from mien.recipes.reproduce import reproduce
 from mien.recipes.schema import read_recipe
 from mien.recipes.steps.base import StepContext
@@ -136,6 +137,22 @@ def test_class_numbers_cost_what_shares_cost():
     torch.testing.assert_close(total, expected / 5)
 
 
+@pytest.mark.parametrize(
+    ("change", "keys"),
+    [
+        ({"losses": {"identity": {"classes": "max"}}}, r"losses\.identity\.classes"),
+        ({"augment": {"mixup": 0.2}, "fit": {"balance": "class"}}, "augment.mixup, fit.balance"),
+    ],
+)
+def test_what_needs_shares_is_refused_of_numbers(change, keys, tmp_path):
+    spec = vggface2(people(tmp_path, {"a": 2, "b": 2}))
+    settings = Settings.model_validate(
+        {"name": "a", "data": [spec], "network": {"backbone": "test_resnet"}, **change}
+    )
+    with pytest.raises(DataError, match=f"{keys}: identity.vggface2 has a number for each of its"):
+        build_network(settings, [spec.people()], {"identity": np.zeros((4, 1), np.float32)})
+
+
 # Checkpoints as published
 
 
@@ -209,6 +226,13 @@ def test_published_weights_go_by_name():
         NetworkSettings(backbone="ddamfn", start="faces-efficientnet-b0")
     with pytest.raises(ValidationError, match="nor published weights, which are emotieffnet-b0"):
         NetworkSettings(backbone="ddamfn", start="nowhere")
+
+
+def test_published_weights_are_pulled_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
+    settings = NetworkSettings(backbone="tf_efficientnet_b0", start="faces-efficientnet-b0")
+    with pytest.raises(BundleError, match="get them with: mien bundles pull faces-efficientnet-b0"):
+        build(settings, [TASKS["va"]], 3, 32)
 
 
 # Heads that go on
@@ -349,7 +373,7 @@ def test_face_weights_take_the_place_of_the_identity_stage(sets, tmp_path):
         torch.testing.assert_close(heads[f"backbone.{name}"], tensor)
 
 
-def test_a_choice_that_is_none():
+def test_a_choice_that_is_none(tmp_path):
     for name in ("b0", "mobilefacenet", "ddamfn", "tiny"):
         recipe = read_recipe("hse-pretraining", {"network": name})
         assert (
@@ -357,6 +381,11 @@ def test_a_choice_that_is_none():
             .settings["network"]["backbone"]
             .startswith({"b0": "tf_efficientnet_b0", "tiny": "test_"}.get(name, name))
         )
+    path = tmp_path / "mine.yaml"
+    for choices in ([1], {"network": 3}, {"network": {"b0": 3}}):
+        path.write_text(yaml.safe_dump({"options": {"network": "b0"}, "choices": choices}))
+        with pytest.raises(DataError, match=r"choices(:| are) (give options|b0)"):
+            read_recipe(path)
     with pytest.raises(DataError, match="network is b1; its choices are b0, mobilefacenet, ddamfn"):
         read_recipe("hse-pretraining", {"network": "b1"})
 

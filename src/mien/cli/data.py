@@ -24,8 +24,8 @@ def standin(
         typer.Argument(
             metavar="KIND",
             help=(
-                "s-aff-wild2, aff-wild2, lsd, c-expr-db, affectnet, raf-db, ferplus, expw "
-                "or afew-va."
+                "s-aff-wild2, aff-wild2, lsd, c-expr-db, affectnet, raf-db, ferplus, expw, "
+                "afew-va or vggface2."
             ),
         ),
     ],

@@ -173,8 +173,7 @@ class Recipe(_Strict):
         data: What it needs, by key.
         options: What ``${word}`` stands for in the rest, by word, so that one `--set` reaches all
             occurrences.
-        choices: What the values of an option stand for: by option and value, further words for
-            ``${word}``.
+        choices: By option and value, further words for ``${word}`` that the value stands for.
         small: Changes with which two cores can rehearse it, as `read_recipe` takes them.
         protocol: A name as of `mien.protocols.protocol_named`.
         seeds: What is trained, is trained once for each.
@@ -361,15 +360,14 @@ def _chosen(content: Any, options: Mapping[str, Any], where: str) -> dict[str, A
     """What the chosen values of options stand for, by word."""
     words: dict[str, Any] = {}
     choices = content.get("choices", {})
-    if not isinstance(choices, dict):
+    values = choices.values() if isinstance(choices, dict) else [choices]
+    if not all(isinstance(by_value, dict) for by_value in values):
         raise DataError(f"{where}: choices: give options, values and what they mean; {_HELP}")
     for option, by_value in choices.items():
-        value = options.get(option)
-        chosen = by_value.get(str(value)) if isinstance(by_value, dict) else None
-        if not isinstance(chosen, dict):
-            known = ", ".join(by_value) if isinstance(by_value, dict) else "none"
-            raise DataError(f"{where}: {option} is {value}; its choices are {known}")
-        words |= chosen
+        value = str(options.get(option))
+        if not isinstance(by_value.get(value), dict):
+            raise DataError(f"{where}: {option} is {value}; its choices are {', '.join(by_value)}")
+        words |= by_value[value]
     return words
 
 
