@@ -18,8 +18,8 @@ help:
 	@echo "make demo          set up, analyse a real face clip, leave demo/clip.csv and demo/clip.overlay.mp4"
 	@echo "make test          set up everything, check, and run all tests"
 	@echo "make test LATEST=1 the same with the newest versions that pyproject.toml permits"
-	@echo "make test-lowest   the run street's tests with the lowest versions that pyproject.toml permits"
-	@echo "make check         ruff, mypy --strict on src, and the test of the rooms"
+	@echo "make test-lowest   the inference half's tests with the lowest versions that pyproject.toml permits"
+	@echo "make check         ruff, mypy --strict on src, and tests/test_project.py"
 	@echo "make docs          the documentation as a website, in build/docs; needs no network once set up"
 	@echo "make lock          test with the newest versions; if all pass, write them to constraints.txt"
 	@echo "make clean         remove what the above made"
@@ -49,16 +49,16 @@ docs: $(VENV)/test.done
 test: $(VENV)/test.done
 	$(BIN)/python tests/run_all.py --jobs $(JOBS)
 
-# uv finds the lowest versions, which pip cannot; it is installed into that environment alone. What they are deprecated for by newer
-# ones of their own requirements is not mien's to mend.
+# uv finds the lowest versions, which pip cannot; it is installed into that environment alone. Deprecation warnings are ignored: old
+# versions raise them about newer versions of their own requirements, which mien cannot change.
 LOWEST := .venv-lowest
 LOWEST_TESTS ?= tests/test_cli.py tests/test_sources.py tests/test_bundles.py tests/test_tables.py
 
 test-lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct -e ".[demo,heic,openvino]" "pyyaml>=6" pytest==8.3.0
-	@echo "The lowest versions that pyproject.toml permits, without the train street:"
+	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct -e ".[heic,openvino]" "pyyaml>=6" pytest==8.3.0
+	@echo "The lowest versions that pyproject.toml permits, without the extra train:"
 	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip list
 	$(LOWEST)/bin/mien analyze --help > $(LOWEST)/help.txt
 	for file in $(LOWEST_TESTS); do $(LOWEST)/bin/python -m pytest -q -p no:cacheprovider -W ignore::DeprecationWarning -W ignore::FutureWarning $$file || exit 1; done

@@ -1,4 +1,4 @@
-"""How fast the run street is, as ratios within one run on one machine, and whether memory stays flat.
+"""How fast mien analyze is, as ratios within one run on one machine, and whether memory stays flat.
 
     python bench/analyze.py CLIP [--minutes 30] [--out bench/results/analyze.json]
 

@@ -455,7 +455,7 @@ for engine in available():
     assert not [path for path in home.rglob("*") if path.is_file()]
 
 
-# the train street
+# the training half
 
 
 @pytest.fixture
@@ -589,7 +589,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_does(tiny_settings, tmp_path):
         (["features", "{t}", "--data", "{s}", "--out", "{t}/c"], 2, "card.json"),
     ],
 )
-def test_the_train_street_says_what_is_wrong_in_one_line(case, settings_file, tiny_run, tmp_path):
+def test_training_says_what_is_wrong_in_one_line(case, settings_file, tiny_run, tmp_path):
     args, code, words = case
     text = settings_file.read_text()
     (tmp_path / "epoch.yaml").write_text(text.replace("epochs", "epoch"))

@@ -179,7 +179,7 @@ def test_import_is_light():
     assert not {"torch", "cv2", "numpy", "pandas", "av", "socket"} & set(modules)
 
 
-def test_run_street_needs_no_torch():
+def test_inference_needs_no_torch():
     modules = run_python("import mien.cli, sys; print(*sys.modules)").split()
     assert not {"torch", "timm", "openvino"} & set(modules)
 

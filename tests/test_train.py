@@ -1,4 +1,4 @@
-"""The train street: augmentation, composites, exports that match torch, and the face finder's recipe in miniature."""
+"""The training half: augmentation, composites, exports that match torch, and the face finder's recipe in miniature."""
 
 import importlib
 import sys
