@@ -907,7 +907,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, unbroken, monkeypatch
                 monkeypatch.setattr(os, "fsync", full)
 
     with pytest.raises(
-        OutputError, match=r"the disk may be full.*the last whole one is kept"
+        OutputError, match=r"the disk may be full.*the previous one is kept"
     ) as caught:
         fit(rich(), tmp_path, Fill())
     monkeypatch.undo()

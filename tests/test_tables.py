@@ -429,7 +429,7 @@ def test_dictionary(tmp_path):
     compound = entries["ce_fearfully_surprised"]
     assert (compound["unit"], compound["range"]) == ("score", [0.0, 0.5])
     assert "both fear and surprise" in compound["meaning"]
-    assert "No probability" in compound["meaning"]
+    assert "Not a probability" in compound["meaning"]
     assert entries["expr_anger_raw"]["meaning"].endswith("Before smoothing.")
     assert entries["expr_anger_raw"]["fwhm_s"] is None
     assert entries["expr_anger"]["fwhm_s"] == 0.2355

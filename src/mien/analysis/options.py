@@ -37,7 +37,7 @@ class OptionFields(TypedDict, total=False):
 
 
 def _suggesting_names(kind: type[T]) -> type[T]:
-    """Make a dataclass of options answer an unknown field with the nearest one."""
+    """Make a dataclass of options suggest the nearest name for an unknown field."""
     build = kind.__init__
 
     @wraps(build)
@@ -108,7 +108,7 @@ class Options:
         if not isinstance(self.compounds, bool):
             raise ValueError(f"compounds must be True or False, got {self.compounds!r}")
         self._set("smoothing", _checked_smoothing(self.smoothing))
-        # Of the numbers that equal one of these, True and False are no degrees.
+        # False equals 0, but is not an angle.
         if self.rotate not in ("check", "auto", 0, 90, 180, 270) or isinstance(self.rotate, bool):
             raise ValueError(f"rotate must be auto, 0, 90, 180, 270 or check, got {self.rotate!r}")
         self._set("video_stream", _checked_stream(self.video_stream))
@@ -123,7 +123,7 @@ class Options:
 
 
 def _is_count(value: object, least: int) -> bool:
-    """Whether it is a whole number, of whatever library, from `least` up."""
+    """Whether it is a whole number from `least` up, such as an int or one of numpy's."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         return False
     return int(value) >= least
@@ -181,8 +181,8 @@ def options_of(
         The options with all values checked.
 
     Raises:
-        UnknownOptionError: A name is no field of `Options`; names the nearest.
-        TypeError: `options` is no `Options`.
+        UnknownOptionError: A name is not a field of `Options`; names the nearest.
+        TypeError: `options` is not an `Options`.
         ValueError: A value makes no sense.
     """
     # Here, because the names that `Options` suggests leave out the caller's other arguments.

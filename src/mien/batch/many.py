@@ -123,7 +123,7 @@ def analyze_many(
 
 
 def _paths(inputs: object) -> list[str | Path]:
-    # One object that is no list is checked, and refused, like an item of one.
+    # A single object that is not a list is checked, and refused, like an item of one.
     several = isinstance(inputs, Iterable) and not isinstance(inputs, str | Path)
     paths: list[str | Path] = []
     for path in inputs if several else [inputs]:  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The command that runs a paper's system. Torch is imported when it runs, not before."""
+"""The command that runs a paper's system. Torch is imported only when it runs."""
 
 from contextlib import closing
 from pathlib import Path
@@ -50,7 +50,7 @@ def reproduce(
         typer.Option(
             "--face-table",
             metavar="TABLE",
-            help="Real labelled faces for the stand-ins; drawn ones else.",
+            help="Real labelled faces for the stand-ins; without it, drawn ones.",
         ),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Training rows of the stand-ins.")] = None,
@@ -69,7 +69,7 @@ def reproduce(
                 out.print(f"{recipe}: {title_of(recipe)}", markup=False)
             return
         if not show:
-            # Loading torch takes seconds, in which nothing else would be seen.
+            # Loading torch takes seconds, in which nothing else would be shown.
             err.print(f"{name}: reading the recipe and its parts", markup=False)
         with needs_extra("mien reproduce"):
             from mien.cli.bars import Bar

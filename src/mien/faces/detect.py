@@ -1,7 +1,7 @@
-"""Face detection: a network's answer at every anchor point becomes boxes and five landmarks.
+"""Face detection: a network's output at every anchor point becomes boxes and five landmarks.
 
 The network sees luma (one channel, 0..255). For every cell of the grids at strides 8, 16 and 32 it
-answers with 15 numbers: score, box centre x and y (in strides from the cell's corner), log width
+predicts 15 numbers: score, box centre x and y (in strides from the cell's corner), log width
 and log height (in strides), and five points (in strides from the cell's corner). This is the layout
 of YuNet (Wu, Peng & Yu 2023), with one score instead of two.
 """
@@ -25,8 +25,8 @@ STRIDES: Final = (8, 16, 32)
 GRID_MULTIPLE: Final = 32
 """Sides of the network's input are multiples of this, px, so that the coarsest grid fits."""
 LARGE_PX: Final = 150.0
-"""Narrower faces found at half the size are dropped, px in the network's input: the full-size pass
-sees them better."""
+"""Faces narrower than this, px in the network's input, are dropped from the half-size pass: the
+full-size pass sees them better."""
 VOTE_IOU: Final = 0.6
 """Candidates that overlap this much (IoU) are views of one face and are averaged."""
 WINDOW_MIN_PX: Final = 16
@@ -57,7 +57,7 @@ def anchor_points(height: int, width: int) -> Floats:
     >>> anchor_points(32, 64).shape, anchor_points(32, 64)[1].tolist()
     ((42, 3), [8.0, 0.0, 8.0])
     """
-    # Row by row, finest grid first: the order in which the network answers.
+    # Row by row, finest grid first: the order of the network's output.
     grids = []
     for stride in STRIDES:
         y, x = np.mgrid[0:height:stride, 0:width:stride]
@@ -69,10 +69,10 @@ def anchor_points(height: int, width: int) -> Floats:
 
 
 def decode(grid: Floats, anchors: Floats, min_score: float) -> Floats:
-    """Turn the network's answer for one picture into candidate faces.
+    """Turn the network's output for one picture into candidate faces.
 
     Args:
-        grid: (M, 15) answer of the network, one row per grid cell.
+        grid: (M, 15) output of the network, one row per grid cell.
         anchors: (M, 3) from `anchor_points` for the same input.
         min_score: Cells with a lower score are dropped.
 
@@ -200,7 +200,6 @@ class Detector:
         if not boxes:
             return []
         windows = [_Window.around(box, self._window) for box in boxes]
-        # One batch: all faces in a single call of the network.
         crops = np.stack([window.cut(image) for window in windows])
         faces: list[Face | None] = []
         for grid, window in zip(self._network(crops[:, None]), windows, strict=True):
@@ -216,8 +215,8 @@ class Detector:
 def _padded(luma: Image) -> NDArray[np.float32]:
     """Luma (H, W) as network input (1, 1, H', W'), black to the right and below."""
     height, width = luma.shape
-    rows = -(-height // GRID_MULTIPLE) * GRID_MULTIPLE
-    cols = -(-width // GRID_MULTIPLE) * GRID_MULTIPLE
+    rows = ceil(height / GRID_MULTIPLE) * GRID_MULTIPLE
+    cols = ceil(width / GRID_MULTIPLE) * GRID_MULTIPLE
     padded = np.zeros((1, 1, rows, cols), np.float32)
     padded[0, 0, :height, :width] = luma
     return padded
@@ -292,9 +291,8 @@ class _Window:
     def _visible_span(self, start: int, length: int) -> tuple[int, int]:
         """The part of one side inside a frame of `length` px, in whole blocks from `start` on."""
         block = max(self.side // self.size, 1)
-        first = start
-        if start < 0:
-            first = start + -(start // block) * block
+        # A window that begins outside is cut at its first block that lies wholly inside.
+        first = start % block if start < 0 else start
         visible = max(min(length, start + self.side) - first, 0)
         return first, first + visible // block * block
 

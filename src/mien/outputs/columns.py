@@ -36,7 +36,7 @@ class Column:
             pandas' default type of text.
         meaning: What its values mean, in a sentence or two.
         unit: Unit of the values, if any.
-        low: Lowest possible value; None where there is none, or values are no numbers.
+        low: Lowest possible value; None if there is none, or if values are not numbers.
         high: Highest possible value; None as for `low`.
         task: The task whose scores it holds, or whose highest score it names; None for others.
         raw: Whether it holds scores as they were before smoothing.
@@ -157,7 +157,7 @@ def columns(tasks: Sequence[Task], smoothing: Smoothing | None = None) -> tuple[
 def _by_family(tasks: Sequence[Task]) -> dict[str, Task]:
     by_family: dict[str, Task] = {}
     for task in tasks:
-        # Such as a task that a bundle of a later version has.
+        # A bundle of a later version may have a task that is not known here.
         if task.family not in _FAMILIES:
             raise UnknownNameError("task family", task.family, _FAMILIES)
         by_family[task.family] = task
@@ -209,7 +209,7 @@ def _expression_columns(task: Task) -> list[Column]:
 
 
 def _compound_columns(task: Task) -> list[Column]:
-    # Only what mien composes of basic expressions is no probability.
+    # Only what mien composes from basic expressions is not a probability.
     if task == COMPOUND_SCORES:
         return _score_columns(task, "score", _composed_meaning)
     total = f"the {len(task.names)} compound expressions of a face sum to 1."
@@ -224,7 +224,7 @@ def _composed_meaning(name: str) -> str:
     members = " and ".join(COMPOUNDS[name])
     return (
         f"How far the face shows both {members}: the harmonic mean of their probabilities. "
-        "No probability: at most .5."
+        "Not a probability: at most 0.5."
     )
 
 
@@ -252,7 +252,7 @@ def _score_columns(task: Task, unit: str, meaning_of: Callable[[str], str]) -> l
     return columns
 
 
-# Family -> its columns; the order is the table's.
+# What makes each family's columns; the order is the table's.
 _FAMILIES: Final[dict[str, Callable[[Task], list[Column]]]] = {
     "expr": _expression_columns,
     "va": lambda task: _score_columns(task, "score", _DIMENSIONS.__getitem__),

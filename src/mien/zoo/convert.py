@@ -25,75 +25,75 @@ __all__ = ["convert", "made"]
 Floats32 = NDArray[np.float32]
 
 
-def made(known: Entry) -> Made:
+def made(entry: Entry) -> Made:
     """How a bundle of the index was made, for its card.
 
     Args:
-        known: An entry of the index; whatever changes in it makes another bundle.
+        entry: An entry of the index; whatever changes in it makes another bundle.
 
     Returns:
         The card's `made`.
     """
-    files = [f"{file.name}: {file.hashes}" for file in known.files if file.role == "network"]
+    files = [f"{file.name}: {file.hashes}" for file in entry.files if file.role == "network"]
     cost = (
         f"converted from its authors' file ({'; '.join(files)}) "
-        f"by the index entry of digest {known.digest}, nothing trained"
+        f"by the index entry of digest {entry.digest}, nothing trained"
     )
-    return Made(recipe=f"mien bundles pull {known.name}", seed=None, commit=known.commit, cost=cost)
+    return Made(recipe=f"mien bundles pull {entry.name}", seed=None, commit=entry.commit, cost=cost)
 
 
-def convert(known: Entry, content: bytes) -> tuple[bytes, AffectCard | FaceCard]:
+def convert(entry: Entry, content: bytes) -> tuple[bytes, AffectCard | FaceCard]:
     """Turn a verified file into a bundle.
 
     Args:
-        known: Its entry in the index.
+        entry: Its entry in the index.
         content: Content of the ONNX file, whose hash was verified.
 
     Returns:
         The bundle's network, and its card.
 
     Raises:
-        BundleError: The file has another form than the entry says, or the converted network
-            gives other numbers.
+        BundleError: The file differs in form from what the entry says, or the converted
+            network gives other numbers.
     """
-    if known.network is None:
-        raise BundleError(f"{known.name}: only weights to start training from, no network")
+    if entry.network is None:
+        raise BundleError(f"{entry.name}: only weights to start training from, no network")
     try:
-        network = _convert_network(known.network, content)
+        network = _convert_network(entry.network, content)
     except (ValueError, BundleError) as error:
-        raise BundleError(f"{known.name}: {error}; nothing was installed") from error
-    card = _card(known, known.network, network)
+        raise BundleError(f"{entry.name}: {error}; nothing was installed") from error
+    card = _card(entry, entry.network, network)
     inspect(card, network)
     if isinstance(card, FaceCard):
-        _compare_faces(known.name, content, network)
+        _compare_faces(entry.name, content, network)
     return network, card
 
 
-def _convert_network(given: Affect | Faces, content: bytes) -> bytes:
-    if isinstance(given, Affect):
-        outputs = [(output.task, output.columns) for output in given.outputs]
-        return split(content, outputs, given.pixels.size)
+def _convert_network(spec: Affect | Faces, content: bytes) -> bytes:
+    if isinstance(spec, Affect):
+        outputs = [(output.task, output.columns) for output in spec.outputs]
+        return split(content, outputs, spec.pixels.size)
     return luma_grid(content)
 
 
-def _card(known: Entry, given: Affect | Faces, network: bytes) -> AffectCard | FaceCard:
+def _card(entry: Entry, spec: Affect | Faces, network: bytes) -> AffectCard | FaceCard:
     common: dict[str, Any] = {}
     # The entry's own facts go to the card as they are.
     for key in ("name", "summary", "licence", "trained_on", "published", "limits", "not_for"):
-        common[key] = getattr(known, key)
+        common[key] = getattr(entry, key)
     common["card"] = 1
     common["sha256"] = hashlib.sha256(network).hexdigest()
     # Only scores that mien measured itself; those of its authors are in `published`.
     common["scores"] = ()
-    common["made"] = made(known)
-    if isinstance(given, Faces):
-        return FaceCard(reads="frames", search=given.search, **common)
+    common["made"] = made(entry)
+    if isinstance(spec, Faces):
+        return FaceCard(reads="frames", search=spec.search, **common)
     # `split` puts the features last, (N, D).
     features = onnx.load_model_from_string(network).graph.output[-1]
     return AffectCard(
         reads="crops",
-        pixels=given.pixels,
-        tasks=known.tasks,
+        pixels=spec.pixels,
+        tasks=entry.tasks,
         tolerance=TOLERANCE,
         temperature={},
         features=features.type.tensor_type.shape.dim[1].dim_value,
@@ -115,7 +115,7 @@ def _compare_faces(name: str, original: bytes, network: bytes) -> None:
             f"{name}: converted, grid {problem} from the original; nothing was installed"
         )
     difference = apart(grid, expected)
-    # Written so that NaN is refused, too.
+    # Written so that NaN is refused too.
     if not difference <= CONVERTED:
         problem = f"differs by {difference:.2g}"
         raise BundleError(
@@ -136,7 +136,7 @@ def _expected_grid(outputs: dict[str, Floats32]) -> Floats32:
 
 
 def _run(name: str, network: bytes, batch: Floats32) -> dict[str, Floats32]:
-    """Outputs by name for a batch (N, C, H, W), one picture at a time, as it may be fixed to one.
+    """Outputs by name for a batch (N, C, H, W), one picture at a time: its batch size may be fixed.
 
     Raises BundleError when it cannot be run.
     """

@@ -1,7 +1,7 @@
-"""The values of a pickle as it is read, without running anything that it names.
+"""Reads the values in a pickle without running anything that it names.
 
 A pickle is a program for a small stack machine that may name any function and have it called. This
-machine imports nothing, looks no name up and calls nothing that a file names. What files of weights
+machine imports nothing, looks up no name, and calls nothing that a file names. What weight files
 never need is refused by name.
 """
 
@@ -23,8 +23,8 @@ LONGEST_NAME: Final = 500
 # Operations of one pickle, and the items that they copy; the largest network in the zoo needs
 # 100,000.
 _MOST_STEPS: Final = 2_000_000
-# Steps that a tensor counts for, and a number as a key: hashes of numbers, unlike those of texts,
-# can be chosen to collide.
+# Steps charged for each tensor, and for each number as a key: hashes of numbers, unlike those of
+# strings, can be chosen to collide.
 _COSTLY: Final = 50
 
 # Standard modules of Python 2, whose names older pickles keep; today's Python lists its own.
@@ -38,7 +38,7 @@ _PYTHON_2: Final = {
     "urllib2",
     "UserDict",
 }
-# Packages whose functions could do harm, and of which no network needs anything.
+# Packages whose functions could do harm, and from which no network needs anything.
 _TOOLS: Final = {
     "pip",
     "setuptools",
@@ -180,7 +180,7 @@ class PickleMachine:
             count: How many.
 
         Returns:
-            The values, that on top last.
+            The values, the topmost last.
 
         Raises:
             IndexError: There are fewer.
@@ -239,7 +239,7 @@ class PickleMachine:
         """A set, frozenset or OrderedDict, the last one as a dict."""
         items = args[0] if args else []
         if len(args) > 1 or not isinstance(items, list):
-            raise self.refusal(f"{kind} of something that is no list")
+            raise self.refusal(f"{kind} of something that is not a list")
         self.spend(len(items))
         if kind == "OrderedDict":
             return {self.checked_key(key): value for key, value in items}
@@ -253,7 +253,7 @@ class PickleMachine:
             kind = maker.name.removeprefix("torch._utils.")
         if kind in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             if not isinstance(args[0], np.ndarray):
-                raise ValueError("a parameter that is no tensor")
+                raise ValueError("a parameter that is not a tensor")
             return args[0]
         if kind not in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             raise BundleError(
@@ -275,12 +275,12 @@ class PickleMachine:
                 class, …)``, a class with its source beside it.
 
         Raises:
-            BundleError: It is another id, or a storage that mien does not read.
+            BundleError: It is any other id, or a storage that mien does not read.
         """
         kind = None
         if isinstance(pid, tuple) and len(pid) > 1 and isinstance(pid[1], Name):
             kind = pid[0]
-        # An array in its place could not be compared with a text.
+        # An array in its place could not be compared with a string.
         if not isinstance(kind, str) or kind not in ("storage", "module"):
             raise self.refusal(f"the persistent id {_describe_id(pid)}")
         if kind == "module":
@@ -311,8 +311,8 @@ class PickleMachine:
     def checked_key(self, key: Any) -> Any:
         """Check what is to be a key of a dict or an item of a set.
 
-        Others than short ones of simple kinds, and few numbers, could take forever to hash or
-        compare.
+        Only short keys of simple types, and a limited number of numbers, are taken: others could
+        take forever to hash or compare.
 
         Args:
             key: The key.
@@ -321,7 +321,7 @@ class PickleMachine:
             The key.
 
         Raises:
-            BundleError: It is of another kind, or too large.
+            BundleError: It is of another type, or too large.
         """
         if not isinstance(key, str | int | float | bytes | Name | None):
             raise self.refusal(f"a {type(key).__name__} as a key")
@@ -381,7 +381,7 @@ class PickleMachine:
 
 
 def _is_plain_name(qualified: str) -> bool:
-    """Whether a name is spelled as one of Python, without double underscores.
+    """Whether a name is a plain dotted Python name, without double underscores.
 
     Those lead to what every object has, such as ``__class__``.
     """
@@ -390,7 +390,7 @@ def _is_plain_name(qualified: str) -> bool:
 
 
 def _is_refused_name(qualified: str) -> bool:
-    """Whether a name is of a module that no network needs, or of torch and not among the known."""
+    """Whether a name is in a module that no network needs, or in torch but not a known one."""
     package = qualified.partition(".")[0]
     if package in _REFUSED_MODULES:
         return qualified not in _CONTAINERS and qualified not in _FUNCTIONS

@@ -85,15 +85,15 @@ def load_c_expr_db(
     Args:
         root: The folder that holds the list of frames.
         images: Folder of the pictures, within `root` or an absolute path.
-        labels: A file of one's own with lines ``01/00001.jpg,<0..6>`` (-1: none), with the list's
-            header or without.
+        labels: Your own file of labels, with lines ``01/00001.jpg,<0..6>`` (-1: none), with or
+            without the list's header.
 
     Returns:
-        Labels of the task `COMPOUND`, NaN where `labels` does not say, in no split.
+        Labels of the task `COMPOUND`, NaN for frames that `labels` leaves out, in no split.
         ``attrs["notes"]`` counts frames without a picture.
 
     Raises:
-        DataError: No picture is there, or labels are no code or of frames that are not listed.
+        DataError: There are no pictures, or a label is not a known code or is of an unlisted frame.
     """
     folder = Path(root) / images
     listed = listed_frames(root)
@@ -128,7 +128,7 @@ def _table(frames: pd.DataFrame, images: pd.Series, codes: Labels) -> pd.DataFra
 
 
 def _has_header(path: Path) -> bool:
-    """Whether a file begins as the list does; annotation files of other tracks may lie beside."""
+    """Whether a file begins as the list does; other tracks' annotation files may lie next to it."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -148,14 +148,14 @@ def _extracted(folder: Path, videos: list[str]) -> pd.DataFrame:
     if repeated.any():
         second = frames["image"].iloc[int(repeated.argmax())]
         raise DataError(f"{folder}: {second} is a second picture of that frame; keep one")
-    # A picture without a number is no frame.
+    # A picture without a number is not a frame.
     frames = frames[frames["frame"] >= 0]
     names_only = frames["image"].str.replace(r"^.*/", "", regex=True)
     return frames.assign(name=names_only)[["video", "frame", "name"]]
 
 
 def _codes(path: Path | None, frames: pd.DataFrame) -> Labels:
-    """Class codes (N,) of frames, NaN where the file gives none or there is no file."""
+    """Class codes (N,) of frames, NaN if the file gives none or there is no file."""
     if path is None:
         return np.full(len(frames), np.nan, np.float32)
     path = Path(path)
@@ -193,7 +193,7 @@ def _read_codes(path: Path) -> pd.Series:
 
 
 class CExprDb(DataSet):
-    """C-EXPR-DB; has ``ce.abaw7`` where one's own labels say it. See `mien.data.sets.c_expr_db`."""
+    """C-EXPR-DB; has ``ce.abaw7`` if `labels` are given. See `mien.data.sets.c_expr_db`."""
 
     info: ClassVar = DataSetInfo(
         name="C-EXPR-DB",
@@ -213,7 +213,7 @@ class CExprDb(DataSet):
     images: str = "cropped_aligned"
     """Folder of the extracted frames or faces, within the root or an absolute path."""
     labels: Place | None = None
-    """File of one's own labels, ``01/00001.jpg,<0..6>`` a line."""
+    """Your own file of labels, one line ``01/00001.jpg,<0..6>`` per frame."""
     split: Split | Cut = "test"
     """The split that all frames are in, or a cut."""
 

@@ -12,7 +12,7 @@ from mien.sources.base import Pixels
 __all__ = ["SQUARE", "ToRgb", "display_size", "sane_aspect"]
 
 SQUARE: Final = Fraction(1)
-# Pixels more stretched than this are taken for an error of the file.
+# Pixels more stretched than this are taken for an error in the file.
 _MAX_ASPECT: Final = 10
 
 # Numbers of colour matrices as in ITU-T H.273.
@@ -33,28 +33,28 @@ _MATRICES: Final = {
 }
 
 
-def sane_aspect(shape: Fraction | None) -> Fraction | None:
+def sane_aspect(aspect: Fraction | None) -> Fraction | None:
     """Check the pixel aspect that a file states.
 
     Args:
-        shape: Width over height of one pixel; None if the file states none.
+        aspect: Width over height of one pixel; None if the file states none.
 
     Returns:
         The aspect; 1 if the file states none, None if what it states makes no sense.
     """
-    if shape is None:
+    if aspect is None:
         return SQUARE
-    is_sane = Fraction(1, _MAX_ASPECT) <= shape <= _MAX_ASPECT
-    return shape if is_sane else None
+    is_sane = Fraction(1, _MAX_ASPECT) <= aspect <= _MAX_ASPECT
+    return aspect if is_sane else None
 
 
-def display_size(width: int, height: int, shape: Fraction) -> tuple[int, int]:
+def display_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     """Size in square pixels: like players, stretch the side that has too few pixels, shrink none.
 
     Args:
         width: Stored width, px.
         height: Stored height, px.
-        shape: Width over height of one pixel.
+        aspect: Width over height of one pixel.
 
     Returns:
         Width and height, px.
@@ -62,9 +62,9 @@ def display_size(width: int, height: int, shape: Fraction) -> tuple[int, int]:
     >>> display_size(720, 576, Fraction(64, 45)), display_size(720, 480, Fraction(8, 9))
     ((1024, 576), (720, 540))
     """
-    if shape >= 1:
-        return round(width * shape), height
-    return width, round(height / shape)
+    if aspect >= 1:
+        return round(width * aspect), height
+    return width, round(height / aspect)
 
 
 class ToRgb:
@@ -78,25 +78,25 @@ class ToRgb:
         self.note: str | None = None
         self._reformatter = VideoReformatter()
 
-    def __call__(self, picture: VideoFrame, shape: Fraction) -> Pixels | None:
+    def __call__(self, frame: VideoFrame, aspect: Fraction) -> Pixels | None:
         """Convert a frame.
 
         Args:
-            picture: A decoded frame.
-            shape: Width over height of one of its pixels.
+            frame: A decoded frame.
+            aspect: Width over height of one of its pixels.
 
         Returns:
             RGB uint8 (H, W, 3) in square pixels, as stored (not turned); None if it cannot be
             converted.
         """
-        matrix = self._matrix(picture)
+        matrix = self._matrix(frame)
         width = height = method = None
-        if shape != 1:
-            width, height = display_size(picture.width, picture.height, shape)
+        if aspect != 1:
+            width, height = display_size(frame.width, frame.height, aspect)
             method = Interpolation.BICUBIC
         try:
             rgb = self._reformatter.reformat(
-                picture, width, height, "rgb24", matrix, interpolation=method, threads=1
+                frame, width, height, "rgb24", matrix, interpolation=method, threads=1
             )
         except (av.FFmpegError, ValueError) as error:
             if isinstance(error, MemoryError):
@@ -104,17 +104,17 @@ class ToRgb:
             return None
         return cast(Pixels, rgb.to_ndarray())
 
-    def _matrix(self, picture: VideoFrame) -> Colorspace | None:
+    def _matrix(self, frame: VideoFrame) -> Colorspace | None:
         """The colour matrix to convert by; None if it is the frame's own, or FFmpeg's default."""
-        if picture.format.is_rgb:
+        if frame.format.is_rgb:
             return None
-        if picture.colorspace not in _KNOWN:
-            name = _MATRICES.get(picture.colorspace, f"number {picture.colorspace}")
+        if frame.colorspace not in _KNOWN:
+            name = _MATRICES.get(frame.colorspace, f"number {frame.colorspace}")
             self.note = f"the colour matrix is {name}, which is rare; colours were read as BT.709"
-            picture.colorspace = Colorspace.ITU709
+            frame.colorspace = Colorspace.ITU709
             return Colorspace.ITU709
         # A stream that names none is taken as players take it: BT.709 if it is HD, else BT.601.
-        is_hd = picture.width >= 1280 or picture.height > 576
-        if picture.colorspace == _UNSPECIFIED and is_hd:
+        is_hd = frame.width >= 1280 or frame.height > 576
+        if frame.colorspace == _UNSPECIFIED and is_hd:
             return Colorspace.ITU709
         return None

@@ -1,8 +1,8 @@
-"""Cached features of a label table as network input, in the place of crops.
+"""Cached features of a label table as network input, in place of crops.
 
 Heads learn from them without pictures or a backbone. HSEmotion's heads of the multi-task track
-(ABAW4 and ABAW7) are settings of this. All have ``optim.optimiser: adam`` and ``fit.batch: 512``;
-by task they differ:
+(ABAW4 and ABAW7) are trained so. All have ``optim.optimiser: adam`` and ``fit.batch: 512``; by task
+they differ:
 
 - Expressions: ``parts: both``, a linear head, 10 epochs, ``losses.expr.classes: max``.
 - Valence and arousal: ``parts: raw``, a linear head with ``squash``, 20 epochs.
@@ -10,9 +10,9 @@ by task they differ:
 
 Their L2 of 1/512 adds sum(w^2) / 512 of the kernels, not of the biases, to the loss. Its gradient
 is 2 w / 512, and ``adam`` (unlike ``adamw``) adds ``weight_decay`` times w to the gradient, of
-matrices only: so it is ``optim.weight_decay: 0.00390625``, which is 2/512. They train each head on
-its annotated rows alone. Here a row without a label counts 0, so where a share s of the rows is
-annotated the loss is about s times theirs, and the same balance takes s * 2/512.
+matrices only. So the setting is ``optim.weight_decay: 0.00390625``, which is 2/512. They train each
+head on its annotated rows alone. Here a row without a label counts 0: if a share s of the rows is
+annotated, the loss is about s times theirs, and the same balance needs a decay of s * 2/512.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class FeatureDataset(Dataset[Batch]):
                 f"{error}; points count as well: where this run finds them (fit.find_points), "
                 "the cache must have been built with points found too"
             ) from error
-        # Still on the disk: only the rows of a batch are read.
+        # Still on disk: only the rows of a batch are read.
         self.values = np.asarray(cache.features_and_raw)[:, settings.columns()]
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
         self.targets[~self.known] = np.nan

@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 class RandAugment:
     """Operations drawn from torchvision's fourteen, one after another.
 
-    Pixels that a move leaves uncovered are black.
+    Pixels that a shift, shear or rotation leaves uncovered are black.
 
     Attributes:
         ops: Number of operations.
@@ -45,11 +45,11 @@ class RandAugment:
         Returns:
             RGB uint8 (H, W, 3), always the same for a seed.
         """
-        # torch's own random numbers continue afterwards as if nothing had been drawn.
+        # Afterwards torch's generator continues as if nothing had been drawn.
         with torch.random.fork_rng(devices=[]):
-            # Of the CPU alone, where the operations draw.
+            # Only the CPU's generator: the operations draw from no other.
             torch.default_generator.manual_seed(seed)
             change = v2.RandAugment(self.ops, self.magnitude)
-            planes = torch.from_numpy(image.transpose(2, 0, 1).copy())
-            changed = change(planes)
+            picture = torch.from_numpy(image.transpose(2, 0, 1).copy())
+            changed = change(picture)
         return np.ascontiguousarray(changed.numpy().transpose(1, 2, 0))

@@ -68,8 +68,8 @@ def _keep_last(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in _DISK_FULL:
             reason = error.strerror or str(error)
         raise OutputError(
-            f"{path}: cannot be written ({reason}); the last whole one is kept: "
-            "make room and run the same again"
+            f"{path}: cannot be written ({reason}); the previous one is kept: "
+            "make room and run the same command again"
         ) from error
 
 
@@ -77,7 +77,7 @@ class RunFolder:
     """Reads and writes a run's files; every file is complete or absent.
 
     Args:
-        folder: The folder.
+        folder: The run's folder.
         settings: Settings to begin or resume with; None only opens the folder.
 
     Raises:
@@ -104,7 +104,7 @@ class RunFolder:
         self.write("settings.yaml", write_settings(settings).encode())
 
     def _check_settings(self, before: Settings, now: Settings) -> None:
-        """Raises DataError where settings that decide the result have changed."""
+        """Raises DataError if settings that decide the result have changed."""
         changes = _changes(before, now)
         if changes:
             raise DataError(
@@ -146,9 +146,7 @@ class RunFolder:
         """The tasks of the network in output order; raises DataError before the run has begun."""
         facts = self.facts
         if "tasks" not in facts:
-            raise DataError(
-                f"{self.folder}: no finished start of a run in it; run mien train first"
-            )
+            raise DataError(f"{self.folder}: holds no run that has begun; run mien train first")
         tasks = [TaskSettings.model_validate(spec) for spec in facts["tasks"]]
         return tuple(tasks)
 

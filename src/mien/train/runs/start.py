@@ -32,7 +32,7 @@ __all__ = [
 
 
 def make_fabric(settings: Settings) -> Fabric:
-    """Choose devices and processes: those of torchrun where it started us, else the settings'.
+    """Choose devices and processes: torchrun's if it started this process, else the settings'.
 
     Args:
         settings: Settings whose ``fit`` is used.
@@ -41,13 +41,13 @@ def make_fabric(settings: Settings) -> Fabric:
         Fabric, launched.
     """
     devices, nodes = settings.fit.devices, 1
-    # torchrun says how many processes it has started, on this machine and on all together.
+    # How many processes torchrun has started, on this machine and in total.
     if "LOCAL_WORLD_SIZE" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
     strategy: str | Strategy = "auto"
     if devices * nodes > 1:
-        # Frozen parts give no gradient. Looking for such parts takes time, so only where needed.
+        # Frozen parts give no gradient. Looking for them takes time, so only if there are any.
         strategy = DDPStrategy(find_unused_parameters=settings.fit.frozen_epochs > 0)
     fabric = Fabric(
         accelerator=settings.fit.accelerator,
@@ -194,7 +194,7 @@ def sampling_weights(
     balance = settings.fit.balance
     if balance == "none":
         return None
-    # Of several tasks with classes, the first decides.
+    # If several tasks have classes, the first decides.
     with_classes = [task.family for task in tasks if task.kind == "one_of"]
     classes = truth[with_classes[0]] if with_classes else None
     va = truth.get("va")
@@ -259,7 +259,7 @@ def check_same_rows(run: RunFolder, tables: Mapping[str, pd.DataFrame]) -> None:
         tables: Label table of each split, as loaded now.
 
     Raises:
-        DataError: A split has another number of rows.
+        DataError: The number of rows of a split has changed.
     """
     before = run.facts.get("rows")
     now = {split: len(table) for split, table in tables.items()}
