@@ -6,7 +6,10 @@ import re
 import cv2
 import pytest
 from small_standins import cut
+from typer.testing import CliRunner
 
+import mien
+from mien.cli import app
 from mien.data.standins.make import make_standin
 from mien.errors import DataError
 from mien.recipes.reproduce import reproduce
@@ -14,6 +17,7 @@ from mien.recipes.schema import read_recipe
 
 # Fabric warns of few data workers and of processes it did not start; neither is news here.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
+RUN = CliRunner()
 SIZES = {
     "s-aff-wild2": 300,
     "aff-wild2": 150,
@@ -59,18 +63,25 @@ def standins(tmp_path_factory):
     return standin
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_a_recipe_runs_whole_and_the_second_time_has_nothing_to_do(name, standins, tmp_path):
+@pytest.fixture(scope="module", params=TINY)
+def paper_run(request, standins, tmp_path_factory):
+    """A recipe run twice in one folder: its name, the folder, both reports and all notes."""
+    name = request.param
+    out = tmp_path_factory.mktemp(name)
     changes = {"seeds": [0], "workers": 0, **TINY[name]}
     recipe = read_recipe(name, changes, small=bool(read_recipe(name).small))
     data = {key: standins(needed.set) for key, needed in recipe.data.items()}
     notes: list[list[str]] = [[], []]
     reports = [
-        reproduce(
-            name, data, tmp_path, changes=changes, small=bool(recipe.small), note=lines.append
-        )
+        reproduce(name, data, out, changes=changes, small=bool(recipe.small), note=lines.append)
         for lines in notes
     ]
+    return recipe, out, reports, notes
+
+
+def test_a_recipe_runs_whole_and_the_second_time_has_nothing_to_do(paper_run):
+    recipe, out, reports, notes = paper_run
+    name = recipe.name
     assert [one for one in notes[0] if one.endswith(": done before")] == []
     assert sum(one.endswith(": done before") for one in notes[1]) == len(recipe.steps)
     first, second = (
@@ -86,13 +97,13 @@ def test_a_recipe_runs_whole_and_the_second_time_has_nothing_to_do(name, standin
     assert all(
         one.parameters > 0 and one.macs > 0 and one.milliseconds > 0 for one in reports[0].costs
     )
-    text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
+    text = (out / f"{name}.md").read_text(encoding="utf-8")
     assert "a stand-in: generated" in text
     assert ("| valence CCC |" in text) == (
         name == "distill-abaw2"
     )  # shown where the paper tells it
     assert all(row.name in text for row in recipe.rows)
-    assert json.loads((tmp_path / f"{name}.json").read_text())["recipe"] == name
+    assert json.loads((out / f"{name}.json").read_text())["recipe"] == name
     if name == "hust-abaw4-mtl":
         by_name = {line.name: line.measures for line in reports[0].rows}
         one, other = (
@@ -102,6 +113,34 @@ def test_a_recipe_runs_whole_and_the_second_time_has_nothing_to_do(name, standin
         assert one["score"][0] == pytest.approx(
             other["score"][0], abs=1e-6
         )  # affine heads: the two ensembles are one function
+
+
+def test_systems_read_a_film_and_a_submission_follows(paper_run, clip, tmp_path):
+    """What the pages on the papers do, in small: systems read a film, and a list is answered from the table."""
+    recipe, out, _, _ = paper_run
+    names = sorted(step.name for step in recipe.steps.values() if step.do == "system")
+    for name in names:
+        bundle = out / "bundles" / name
+        tables = tmp_path / name
+        done = RUN.invoke(
+            app, ["analyze", str(clip), "--bundle", str(bundle), "--out", str(tables)]
+        )
+        assert done.exit_code == 0, done.output
+        [path] = tables.glob("*.csv")
+        table = mien.read_table(path)
+        scored = table[table["status"] == "ok"]
+        assert len(scored) > 50
+        for task in mien.load(bundle).tasks:
+            assert scored[list(task.columns)].notna().all(axis=None)
+        if recipe.protocol != "abaw2022.mtl":
+            continue
+        frames = [f"{clip.stem}/{k:05d}.jpg" for k in range(1, 151)]
+        listed, sent = tmp_path / "list.txt", tmp_path / f"{name}.txt"
+        listed.write_text("\n".join(["image,valence,arousal,expression,aus", *frames]))
+        command = ["submit", "write", path, "--list", listed, "--format", recipe.protocol, "--out", sent]  # fmt: skip
+        done = RUN.invoke(app, list(map(str, command)))
+        assert done.exit_code == 0, done.output
+        assert "150 rows" in done.output
 
 
 def test_a_database_that_is_missing_is_named_with_where_to_get_it(standins, tmp_path):

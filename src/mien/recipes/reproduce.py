@@ -1,6 +1,7 @@
 """A paper's system from data to its final table, in one call."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ import yaml
 from mien.data.registry import Set, places
 from mien.data.standins.make import KINDS, is_standin, make_standin
 from mien.errors import DataError
-from mien.files import atomic_write, wrap_os_errors
+from mien.files import atomic_write, replace_folder, wrap_os_errors
 from mien.progress import Progress, silent
 from mien.recipes.engine import Finished, find_data, run_steps
 from mien.recipes.plot import draw
 from mien.recipes.report import Report, markdown, plain, report
 from mien.recipes.schema import Recipe, read_recipe
 from mien.recipes.steps.data_files import SUBMISSION, Submit
+from mien.recipes.steps.runs import EXPORTED
+from mien.recipes.steps.system import MakeSystem
 
 __all__ = ["reproduce", "shown", "write_report"]
 
@@ -78,6 +81,7 @@ def reproduce(
     generated = any(map(_is_generated, specs.values()))
     results = report(recipe, finished, descriptions, standin=generated)
     written = [*write_report(results, out), *_copy_submissions(recipe, finished, out)]
+    written += _copy_systems(recipe, finished, out)
     for path in written:
         note(str(path))
     return results
@@ -153,6 +157,23 @@ def _copy_submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Pat
                 copy.parent.mkdir(exist_ok=True)
             atomic_write(copy, path.read_bytes())
             copies.append(copy)
+    return copies
+
+
+def _copy_systems(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
+    """Copies of all systems in one place, ``bundles/<name>``, to be named as `--bundle`."""
+    copies = []
+    for name, step in recipe.steps.items():
+        if not isinstance(step, MakeSystem):
+            continue
+        source = finished.folders[name] / EXPORTED
+        copy = out / "bundles" / step.name
+        # The card holds the hashes of all other files.
+        card = copy / "card.json"
+        if not card.is_file() or card.read_bytes() != (source / "card.json").read_bytes():
+            with replace_folder(copy) as new, wrap_os_errors(copy):
+                shutil.copytree(source, new, dirs_exist_ok=True)
+        copies.append(copy)
     return copies
 
 
