@@ -686,6 +686,30 @@ def test_claims_are_judged_by_the_numbers_where_the_data_are_not_generated(stand
     assert re.search(r"\| twice \| up to 2 \| 1.0000 \| −0.3 \| no \|", text)
 
 
+@pytest.mark.parametrize(
+    ("expects", "why"),
+    [
+        ({"faces": 9}, r"not judged: \d+ labelled faces in split val, the paper's list has 9"),
+        ({"bundles": {"extractor": ["theirs"]}}, "not judged: extractor is mien-s, the paper's is theirs"),
+    ],
+)  # fmt: skip
+def test_claims_are_judged_with_the_papers_network_and_faces_alone(expects, why, standin, tmp_path):
+    data = shutil.copytree(standin, tmp_path / "data")
+    (data / "README.txt").unlink()
+    small = yaml.safe_load(TINY)
+    small["steps"] = {key: small["steps"][key] for key in ("features", "joint")}
+    small |= {key: value for key, value in HONEST.items() if "." not in key}
+    small["options"] |= {"epochs": 1, "extractor": "mien-s"}
+    small["steps"]["features"]["bundle"] = "${extractor}"
+    small["expects"] = expects
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
+    report = reproduce(tmp_path / "small.yaml", {"faces": data}, tmp_path / "out")
+    assert not report.standin
+    assert all(claim.met is None for claim in report.claims)
+    text = next((tmp_path / "out").glob("*.md")).read_text()
+    assert re.search(why, text)
+
+
 # Pictures
 
 

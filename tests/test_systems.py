@@ -303,6 +303,36 @@ def test_a_face_that_comes_back_begins_anew(system):
     np.testing.assert_allclose([r.scores["va"] for r in streamed], apart["va"], atol=1e-6)
 
 
+def test_a_live_source_is_answered_frame_by_frame(system, clip):
+    """Each frame before the next one is taken, from the past alone; the first as if it were a photo."""
+    from mien.sources import open_source
+
+    taken = []
+
+    def frames():
+        for frame in list(open_source(clip).frames())[:20]:
+            taken.append(frame.index)
+            yield frame.time_s, frame.pixels
+
+    rows = []
+    for row in mien.analyze(frames(), bundle=system, live=True, stream=True):
+        assert row.frame == len(taken) - 1
+        rows.append(row)
+    assert len(rows) == 20
+    first = mien.analyze(next(open_source(clip).frames()).pixels, bundle=system).table
+    np.testing.assert_allclose(
+        rows[0].scores["va"], first[["valence", "arousal"]].iloc[0], atol=1e-4
+    )
+
+
+def test_single_crops_are_videos_of_their_own(system):
+    draw = np.random.default_rng(0)
+    crops = [draw.integers(0, 255, (80, 80, 3), np.uint8) for _ in range(5)]
+    together = mien.load(system).score(crops)["va"]
+    apart = np.concatenate([mien.load(system).score([crop])["va"] for crop in crops])
+    np.testing.assert_allclose(together, apart, atol=1e-6)
+
+
 def damage_head(folder):
     path = folder / "heads" / "heads-0.onnx"
     path.write_bytes(path.read_bytes()[:-9])

@@ -212,33 +212,8 @@ class System:
             ValueError: As for `Model.score`.
             BundleError: A network gives NaN or infinity.
         """
-        rows = np.arange(len(crops))
-        return self.score_videos(crops, rows, np.zeros(len(crops), np.int64), points)
-
-    def score_videos(
-        self,
-        crops: Sequence[Image],
-        video: ArrayLike,
-        frame: ArrayLike,
-        points: Floats | None = None,
-    ) -> dict[str, Floats]:
-        """Read the frames of videos that are already cropped, one face per frame.
-
-        Args:
-            crops: As for `Model.score`, (N).
-            video: Names or numbers of their videos, (N,).
-            frame: Frame numbers, whole, from 0, (N,).
-            points: As for `Model.score`.
-
-        Returns:
-            Scores (N, K) by task family, in the order of the crops.
-
-        Raises:
-            ValueError: As for `Model.score`.
-            DataError: The arrays do not fit together.
-            BundleError: A network gives NaN or infinity.
-        """
-        return self.finish(self.signals(crops, points), video, frame)
+        # Each crop is a video of its own.
+        return self.finish(self.signals(crops, points), np.arange(len(crops)), [0] * len(crops))
 
     def signals(self, crops: Sequence[Image], points: Floats | None = None) -> dict[str, Floats]:
         """Run the networks that read single faces on faces that are already cropped.

@@ -11,7 +11,7 @@ from mien.data.registry import Set
 from mien.data.sets.vggface2 import VggFace2
 from mien.errors import DataError
 from mien.recipes.steps.base import DATA, STEP, Step, StepContext
-from mien.recipes.steps.runs import SET_BY_STEPS, Quiet, keep_runs, run_settings, runs_of
+from mien.recipes.steps.runs import Quiet, keep_runs, run_settings, runs_of
 from mien.train.loop import fit
 from mien.train.settings.network import NetworkSettings
 
@@ -42,10 +42,6 @@ class Identify(Step):
 
     @model_validator(mode="after")
     def _settings_are_known(self) -> Self:
-        doubled = set(self.settings) & SET_BY_STEPS
-        if doubled:
-            keys = ", ".join(sorted(doubled))
-            raise ValueError(f"settings: the step itself says {keys}; leave it out")
         start = None if self.after is None else Path("best.pt")
         run_settings(self.settings, "check", [_ANY_PEOPLE], seed=0, start=start)
         if self.weights is not None:

@@ -103,7 +103,7 @@ def run_settings(
     """Make the settings of a run on pictures, as mien train reads them.
 
     Args:
-        given: What the recipe says, without `SET_BY_STEPS`.
+        given: What the recipe says; none of `SET_BY_STEPS`.
         name: Of the run.
         data: Data sets, or their settings.
         tasks: Keys; none where the data set names what there is to learn.
@@ -115,8 +115,13 @@ def run_settings(
         The settings.
 
     Raises:
+        ValueError: `given` holds what the step itself says.
         ValueError: They do not go together.
     """
+    doubled = set(given) & SET_BY_STEPS
+    if doubled:
+        keys = ", ".join(sorted(doubled))
+        raise ValueError(f"settings: the step itself says {keys}; leave it out")
     network = dict(given.get("network", {}))
     if start is not None:
         network["start"] = start

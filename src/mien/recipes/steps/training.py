@@ -19,7 +19,6 @@ from mien.recipes.steps.data_files import PICTURES
 from mien.recipes.steps.identity import Identify, start_from
 from mien.recipes.steps.runs import (
     GENERATION,
-    SET_BY_STEPS,
     Quiet,
     SeedScores,
     keep_runs,
@@ -73,10 +72,6 @@ class Train(Step):
 
     @model_validator(mode="after")
     def _settings_are_known(self) -> Self:
-        doubled = set(self.settings) & SET_BY_STEPS
-        if doubled:
-            keys = ", ".join(sorted(doubled))
-            raise ValueError(f"settings: the step itself says {keys}; leave it out")
         if self.generations > 1 and not self.teachers:
             raise ValueError(
                 "generations: only a network that was taught can teach the next one in the same "

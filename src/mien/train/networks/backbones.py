@@ -75,7 +75,9 @@ def _mien_backbone(name: str, channels: int, size: int) -> nn.Module:
         return DDAMFN(channels, size)
     if name == "mixedfeaturenet":
         return MixedFeatureNet(channels, size)
-    return MobileFaceNet(channels, size, large=name.endswith("-large"))
+    if name.startswith("mobilefacenet"):
+        return MobileFaceNet(channels, size, large=name.endswith("-large"))
+    raise AssertionError(f"{name} is in OWN, and nothing builds it")
 
 
 def _timm(name: str, channels: int, size: int) -> nn.Module:
