@@ -25,8 +25,9 @@ from mien.train.bundle.pack import sha256_of
 from mien.train.inputs.feature_cache import build
 from mien.train.inputs.feature_dataset import FeatureDataset
 from mien.train.loop import Progress, fit, network_of
-from mien.train.networks.heads import Squash, make_head
+from mien.train.networks.heads import make_head
 from mien.train.networks.network import MultiTaskNet, start_at_means
+from mien.train.objective.squash import Squash
 from mien.train.onnx.export import export
 from mien.train.runs.inference import inputs_of
 from mien.train.settings.augmentation import AugmentSettings

@@ -20,7 +20,7 @@ from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Task
 from mien.train.networks.backbones import backbone
 from mien.train.networks.ddamfn import attention_loss
-from mien.train.networks.heads import SequenceHead, make_head
+from mien.train.networks.heads import make_head
 from mien.train.networks.network import (
     MultiTaskNet,
     build,
@@ -29,6 +29,7 @@ from mien.train.networks.network import (
     unfreeze,
 )
 from mien.train.networks.starting_weights import load_start
+from mien.train.networks.temporal.recurrent import SequenceHead
 from mien.train.onnx.export import export
 from mien.train.settings.network import OWN, HeadSettings, NetworkSettings
 

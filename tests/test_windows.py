@@ -458,8 +458,8 @@ def test_single_pictures_are_windows_of_one_frame(place, tmp_path):
     ("change", "said"),
     [
         ({"window": None, "head": HeadSettings(kind="sequence")}, "a sequence head reads windows; give features.window"),
-        ({"head": HeadSettings(kind="hidden")}, "only sequence heads read windows"),
-        ({"network": NetworkSettings(backbone="features")}, "only sequence heads read windows"),
+        ({"head": HeadSettings(kind="hidden")}, "only heads of kind sequence, .* read windows"),
+        ({"network": NetworkSettings(backbone="features")}, "only heads of kind sequence, .* read windows"),
         ({"fit": {"balance": "va"}}, "fit.balance: va draws single faces"),
         ({"teachers": (Path("t"),), "teachers_see": "picture", "losses": {"va": LossSettings(distill={})}}, "teachers of windows must"),
         ({"features": {"within": (4, 4)}}, "within: give the first column"),

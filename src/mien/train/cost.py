@@ -30,8 +30,8 @@ from mien.bundles.card import AffectCard
 from mien.bundles.engines import Engine, import_onnxruntime, open_engine
 from mien.bundles.store import read_bundle
 from mien.errors import BundleError
-from mien.train.networks.heads import SequenceHead
 from mien.train.networks.network import MultiTaskNet
+from mien.train.networks.temporal.base import TemporalHead
 from mien.train.onnx.export import trace
 from mien.train.open_model import ENGINE
 from mien.train.runs.folder import RunFolder
@@ -219,10 +219,8 @@ class _FullWindows(nn.Module):
     def forward(self, windows: Tensor) -> tuple[Tensor, ...]:
         outputs = []
         for head in self.net.heads:
-            assert isinstance(head, SequenceHead)
-            states, _ = head.gru(windows)
-            raw = head.last(states.relu())
-            outputs.append(raw if head.squash is None else head.squash(raw))
+            assert isinstance(head, TemporalHead)
+            outputs.append(head.unpadded(windows))
         return tuple(outputs)
 
 

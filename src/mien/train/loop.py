@@ -28,8 +28,8 @@ from mien.train.distributed import all_gather_unique, gather, synchronise
 from mien.train.inputs.crops import AugmentedCropDataset, CropDataset, one_opencv_thread
 from mien.train.inputs.feature_dataset import FeatureDataset, WindowDataset
 from mien.train.inputs.samplers import ResumableBatchSampler, augmentation_keys
-from mien.train.networks.heads import valid_mask
 from mien.train.networks.network import MultiTaskNet, freeze, unfreeze
+from mien.train.networks.temporal.base import valid_mask
 from mien.train.objective.objective import Objective
 from mien.train.optim import Average, make_optimiser, perturbed, set_rate
 from mien.train.runs.folder import RunFolder

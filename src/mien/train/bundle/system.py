@@ -17,8 +17,8 @@ from mien.errors import BundleError
 from mien.files import wrap_os_errors
 from mien.train.bundle.pack import sha256_of, write_bundle_files
 from mien.train.bundle.provenance import data_terms, making, supervision
-from mien.train.networks.heads import SequenceHead
 from mien.train.networks.network import MultiTaskNet
+from mien.train.networks.temporal.base import TemporalHead
 from mien.train.onnx.export import PARITY, largest_difference, trace
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import input_shape, network_of
@@ -28,8 +28,9 @@ __all__ = ["card_hash", "copy_member", "task_cards", "write_head", "write_member
 
 # Largest difference between engines that members in float32 have, as of features alone.
 _TOLERANCE: Final = 0.001
-# Frames of the window that a head over time is checked with; any other length works as well.
-_FRAMES: Final = 5
+# Windows that a head over time is traced with, and checked with too: any number of any length.
+_TRACED: Final = (1, 5)
+_CHECKED: Final = (3, 40)
 
 
 def task_cards(run: RunFolder) -> tuple[TaskCard, ...]:
@@ -170,11 +171,13 @@ def write_head(run: RunFolder, path: Path) -> Head:
             example = torch.randn(4, features.width, generator=generator)
             _write_network(net.exported(), path, example, families, {0: "batch"})
         else:
-            # One window suffices, the file is free in their number and length.
             window = Window(length=features.window.length, gap=features.window.gap)
-            example = torch.randn(1, _FRAMES, features.width, generator=generator)
-            # One window at a time: a recurrent layer in ONNX has a fixed number of them.
-            _write_network(_UnpaddedHeads(net), path, example, families, {1: "frames"})
+            heads = _UnpaddedHeads(net)
+            example = torch.randn(*_TRACED, features.width, generator=generator)
+            free = {0: "batch", 1: "frames"}
+            _write_network(heads, path, example, families, free)
+            other = torch.randn(*_CHECKED, features.width, generator=generator)
+            _check_parity(heads, path, other, families)
     return Head(
         sha256=sha256_of(path),
         first=columns.start,
@@ -188,26 +191,25 @@ class _UnpaddedHeads(nn.Module):
     """Heads over windows that hold no padding, so that windows of any length can be read.
 
     Args:
-        net: A network of sequence heads on features.
+        net: A network of heads over windows on features.
     """
 
     def __init__(self, net: MultiTaskNet) -> None:
         super().__init__()
-        self.heads = net.heads
-        for module in self.heads:
-            bins = cast(SequenceHead, module).bins
-            if bins is not None:
+        self.heads = nn.ModuleList()
+        for module in net.heads:
+            head = cast(TemporalHead, module)
+            self.heads.append(head.exportable())
+            if head.bins is not None:
                 # Worked out and kept now, so that it is a constant of the traced graph.
-                _ = bins.support
+                _ = head.bins.support
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """Windows (N, T, D) to numbers (N, T, K) of each head, in their unit."""
         outputs = []
         for module in self.heads:
-            head = cast(SequenceHead, module)
-            raw: Tensor = head.last(head.gru(features)[0].relu())
-            if head.squash is not None:
-                raw = head.squash(raw)
+            head = cast(TemporalHead, module)
+            raw = head.unpadded(features)
             outputs.append(raw if head.bins is None else head.bins.decode(raw))
         return tuple(outputs)
 
@@ -218,6 +220,11 @@ def _write_network(
     """Write a network as ONNX in float32; raises BundleError where it answers otherwise."""
     net = net.eval().to(memory_format=torch.contiguous_format)
     trace(net, path, (example,), inputs=["numbers"], outputs=outputs, free=free)
+    _check_parity(net, path, example, outputs)
+
+
+def _check_parity(net: nn.Module, path: Path, example: Tensor, outputs: list[str]) -> None:
+    """Raises BundleError where a file answers otherwise than torch."""
     with torch.no_grad():
         expected = [output.numpy() for output in net(example)]
     difference = largest_difference(path, example, expected, outputs)

@@ -1,4 +1,4 @@
-"""Which frames a sequence head reads at once: windows of fixed length over a video."""
+"""Which frames a head over time reads at once: windows of fixed length over a video."""
 
 import numpy as np
 import pandas as pd

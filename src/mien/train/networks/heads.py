@@ -5,89 +5,51 @@ reads; `last` is that layer; `bins` decodes raw output that is a choice among bi
 `squash` is what raw output passes through, or None.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mien.tasks import Task
 from mien.train.networks.smm import REGIONS, WIDTH, messages_and_signs
+from mien.train.networks.temporal.base import Body, TemporalHead
+from mien.train.networks.temporal.recurrent import MinimalGruHead, SequenceHead
+from mien.train.networks.temporal.tcn import TcnHead
+from mien.train.networks.temporal.transformer import TransformerHead
 from mien.train.networks.uncertainty import UncertainHead
 from mien.train.objective.losses import Bins
-from mien.train.settings.network import HeadSettings
+from mien.train.objective.squash import Squash
+from mien.train.settings.network import OVER_TIME, HeadSettings
 
 __all__ = [
     "Head",
     "LinearHead",
     "MessageHead",
-    "SequenceHead",
     "SignHead",
-    "Squash",
     "StackedHead",
     "make_head",
-    "valid_mask",
 ]
 
 # Where settings name none; a missing kind has no hidden layer, or no dropout.
-_DEFAULT_WIDTHS = {"hidden": 128, "bottleneck": 128, "sequence": 64, "uncertain": 64}
-_DEFAULT_DROPOUT = {"bottleneck": 0.5, "uncertain": 0.4}
-
-
-_SQUASH_EDGE = 0.995
-"""The largest tanh that is inverted; that of 1 would be infinite."""
-
-
-@dataclass(frozen=True)
-class Squash:
-    """A tanh, scaled so that all numbers lie between low and high.
-
-    HSEmotion's valence and arousal heads on cached features end so (ABAW4 and ABAW7). Their whole
-    networks were trained without it, since training was unstable with it (the author, on
-    AffectNet).
-
-    Attributes:
-        low: Lower bound of the numbers.
-        high: Upper bound of the numbers.
-    """
-
-    low: float
-    high: float
-
-    @property
-    def _centre(self) -> float:
-        return (self.low + self.high) / 2
-
-    @property
-    def _half_range(self) -> float:
-        return (self.high - self.low) / 2
-
-    def __call__(self, raw: Tensor) -> Tensor:
-        """Squash raw output.
-
-        Args:
-            raw: Any shape.
-
-        Returns:
-            Numbers between low and high, of the same shape.
-        """
-        return self._centre + self._half_range * raw.tanh()
-
-    def inverse(self, numbers: Tensor) -> Tensor:
-        """Find the raw output that is squashed to given numbers.
-
-        The outer 0.25 % of the range at either end counts as its edge, because tanh never reaches
-        the ends.
-
-        Args:
-            numbers: Numbers in low..high, any shape.
-
-        Returns:
-            Raw output of the same shape.
-        """
-        centred = (numbers - self._centre) / self._half_range
-        inside = centred.clamp(-_SQUASH_EDGE, _SQUASH_EDGE)
-        return inside.atanh()
+_DEFAULT_WIDTHS = {
+    "hidden": 128,
+    "bottleneck": 128,
+    "uncertain": 64,
+    **dict.fromkeys(OVER_TIME, 64),
+}
+_DEFAULT_DROPOUT = {
+    "bottleneck": 0.5,
+    "uncertain": 0.4,
+    "transformer": 0.1,
+    "tcn": 0.1,
+    "minimal_gru": 0.1,
+}
+# Five layers of the convolutional network see 31 frames to either side.
+_DEFAULT_LAYERS = {"sequence": 1, "transformer": 2, "tcn": 5, "minimal_gru": 2}
+_TEMPORAL = {
+    "sequence": SequenceHead,
+    "transformer": TransformerHead,
+    "tcn": TcnHead,
+    "minimal_gru": MinimalGruHead,
+}
 
 
 def _squashed(raw: Tensor, squash: Squash | None) -> Tensor:
@@ -173,67 +135,6 @@ class StackedHead(nn.Sequential):
             Raw output (N, K).
         """
         raw: Tensor = super().forward(features)
-        return _squashed(raw, self.squash)
-
-
-class SequenceHead(nn.Module):
-    """A bidirectional GRU: windows of features (N, T, D) to raw output for every frame (N, T, K).
-
-    Frames that are NaN throughout pad the end of a window and change nothing for the others. No
-    window consists of padding alone.
-    """
-
-    def __init__(
-        self,
-        width_in: int,
-        width: int,
-        width_out: int,
-        bins: Bins | None = None,
-        squash: Squash | None = None,
-    ) -> None:
-        """Make the head with PyTorch's starting weights.
-
-        Args:
-            width_in: Number of features, D.
-            width: Of the GRU, per direction.
-            width_out: Number of raw outputs, K.
-            bins: How raw output is decoded, if it is a choice among bins.
-            squash: What raw output passes through.
-        """
-        super().__init__()
-        self.gru = nn.GRU(width_in, width, batch_first=True, bidirectional=True)
-        self.last = nn.Linear(2 * width, width_out)
-        self.bins = bins
-        self.squash = squash
-
-    def features(self, features: Tensor) -> Tensor:
-        """Compute what the last layer reads.
-
-        Args:
-            features: (N, T, D), NaN throughout where a window is padded.
-
-        Returns:
-            States of both directions after ReLU, (N, T, 2 * width).
-        """
-        # Packed, so that the backward direction starts at the last frame and not in the padding.
-        lengths = valid_mask(features).sum(dim=1).cpu()
-        packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
-        packed_states, _ = self.gru(packed)
-        length = features.shape[1]
-        states, _ = pad_packed_sequence(packed_states, batch_first=True, total_length=length)
-        return torch.relu(states)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Compute raw output.
-
-        Args:
-            features: (N, T, D), NaN throughout where a window is padded.
-
-        Returns:
-            Raw output (N, T, K); meaningless for padding.
-        """
-        hidden = self.features(features)
-        raw: Tensor = self.last(hidden)
         return _squashed(raw, self.squash)
 
 
@@ -335,7 +236,7 @@ class MessageHead(nn.Module):
         return _squashed(raw, self.squash).mean(dim=1)
 
 
-Head = LinearHead | StackedHead | SequenceHead | SignHead | MessageHead | UncertainHead
+Head = LinearHead | StackedHead | TemporalHead | SignHead | MessageHead | UncertainHead
 
 
 def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
@@ -370,8 +271,10 @@ def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
     width = settings.width or _DEFAULT_WIDTHS[settings.kind]
     if settings.kind == "uncertain":
         return UncertainHead(width_in, width, width_out, _dropout_of(settings))
-    if settings.kind == "sequence":
-        return SequenceHead(width_in, width, width_out, bins, squash)
+    if settings.kind in OVER_TIME:
+        layers = settings.layers or _DEFAULT_LAYERS[settings.kind]
+        body = Body(width_in, width, layers, _dropout_of(settings))
+        return _TEMPORAL[settings.kind](body, width_out, bins, squash)
     hidden = _hidden_layers(settings, width_in, width)
     return StackedHead(*hidden, nn.Linear(width, width_out), bins=bins, squash=squash)
 
@@ -435,15 +338,3 @@ def _check_regions(settings: HeadSettings, width_in: int, task: Task) -> None:
             f"regions: {task.key} has {len(task.names)} names for {REGIONS} sign tokens; "
             f"set heads.{task.family} to kind linear"
         )
-
-
-def valid_mask(windows: Tensor) -> Tensor:
-    """Tell frames from padding, which is NaN throughout.
-
-    Args:
-        windows: Windows of features (N, T, D).
-
-    Returns:
-        True for frames (N, T), bool.
-    """
-    return ~windows.isnan().all(dim=2)

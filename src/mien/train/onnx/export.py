@@ -120,8 +120,8 @@ def trace(
         warnings.simplefilter("ignore", DeprecationWarning)
         # It cannot fold the constant that padding of channels leaves; the parity check decides.
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
-        # A recurrent layer compares its input with its own width, which is a constant. Whoever runs
-        # it gives it one sequence at a time.
+        # A recurrent layer compares its input with its own width, which is a constant; that the
+        # number of sequences stays free is checked where heads are written.
         warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
         warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size")
         torch.onnx.export(

@@ -54,7 +54,8 @@ class FeatureSettings(BaseModel):
     """of these, only the columns from the first number up to, not including, the second, such as
     one head's hidden layer out of several"""
     window: WindowSettings | None = None
-    """heads of kind sequence read windows of frames; other heads read single faces"""
+    """heads of kind sequence, transformer, tcn and minimal_gru read windows of frames; other heads
+    read single faces"""
 
     @model_validator(mode="after")
     def _some_columns_are_left(self) -> Self:

@@ -1,13 +1,25 @@
 """What a network is made of: its backbone, its heads, and where its weights start."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mien.zoo.index import entries
 
-__all__ = ["FACE_START", "IMAGENET_START", "OWN", "HeadSettings", "NetworkSettings"]
+__all__ = ["FACE_START", "IMAGENET_START", "OVER_TIME", "OWN", "HeadSettings", "NetworkSettings"]
+
+OVER_TIME: Final = ("sequence", "transformer", "tcn", "minimal_gru")
+"""Kinds of heads that read windows of frames."""
+# Transformers have four heads of attention.
+_ATTENTION_HEADS: Final = 4
 
 
 class HeadSettings(BaseModel):
@@ -17,19 +29,36 @@ class HeadSettings(BaseModel):
 
     # `regions`: an `any_of` task reads the signs (`SignHead`), any other the messages
     # (`MessageHead`) of `mien.train.networks.smm.Smm`.
-    kind: Literal["linear", "hidden", "bottleneck", "sequence", "regions", "uncertain"] = "linear"
+    kind: Literal[
+        "linear",
+        "hidden",
+        "bottleneck",
+        "sequence",
+        "transformer",
+        "tcn",
+        "minimal_gru",
+        "regions",
+        "uncertain",
+    ] = "linear"
     """linear: one layer; hidden: two with ReLU between (HSEmotion's action units); bottleneck:
     batch norm, linear, ReLU, batch norm, dropout, linear (the unified model of ABAW2); sequence:
-    one bidirectional GRU layer, ReLU, linear, over windows of features; regions: on the features
-    of smm and smm-small, any_of tasks read the signs, others the messages; uncertain: for a one_of
-    task, learns from mixtures how unsure it is of each face
-    (mien.train.networks.uncertainty.UncertainHead)"""
+    bidirectional GRU layers, ReLU, linear, over windows of features; transformer, tcn and
+    minimal_gru: over windows as well, a transformer encoder, dilated convolutions over time that
+    look both ways, and bidirectional GRU layers whose gates do not read the state
+    (mien.train.networks.temporal); regions: on the features of smm and smm-small, any_of tasks
+    read the signs, others the messages; uncertain: for a one_of task, learns from mixtures how
+    unsure it is of each face (mien.train.networks.uncertainty.UncertainHead)"""
     width: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """of the hidden layer, per direction of the GRU, or of both branches; null means 128, and 64
-    for sequence and uncertain"""
+    """of the hidden layer, of layers over windows (per direction of a GRU; a multiple of 4 for a
+    transformer), or of both branches; null means 128, and 64 over windows and for uncertain"""
+    layers: Annotated[int, Field(ge=1, le=12)] | None = None
+    """of a head over windows; null means 1 for sequence, 2 for transformer and minimal_gru, 5 for
+    tcn, which then sees 31 frames to either side"""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """share of the hidden layer that is dropped in training, 0..1, or of the features before the
-    branches of uncertain; null means 0.5 for bottleneck, 0.4 for uncertain, else 0"""
+    """share of the hidden layer that is dropped in training, 0..1, of each layer's output in
+    transformer, tcn and minimal_gru, or of the features before the branches of uncertain; null
+    means 0.5 for bottleneck, 0.4 for uncertain, 0.1 for transformer, tcn and minimal_gru, else
+    0"""
     bins: Annotated[int, Field(ge=2, le=10_000)] | None = None
     """the columns of a scalar task become choices among that many bins each"""
     legacy: bool = False
@@ -47,10 +76,20 @@ class HeadSettings(BaseModel):
                 f"width: a {self.kind} head has no hidden layer; "
                 "leave it out, or choose kind hidden"
             )
-        if self.kind not in ("hidden", "bottleneck", "uncertain") and self.dropout is not None:
+        if self.kind in ("linear", "sequence", "regions") and self.dropout is not None:
             raise ValueError(
                 f"dropout: a {self.kind} head has none of its own; "
                 "leave it out, or choose kind hidden or bottleneck"
+            )
+        if self.kind not in OVER_TIME and self.layers is not None:
+            raise ValueError(
+                f"layers: a {self.kind} head reads no windows and has a fixed number; "
+                f"leave it out, or choose kind {', '.join(OVER_TIME)}"
+            )
+        if self.kind == "transformer" and (self.width or 0) % _ATTENTION_HEADS:
+            raise ValueError(
+                f"width: {self.width} does not divide among the {_ATTENTION_HEADS} heads of "
+                "attention; give a multiple of it"
             )
         return self
 
@@ -68,6 +107,14 @@ class HeadSettings(BaseModel):
                 f"pool: a {self.kind} head has no regions; leave it out, or choose kind regions"
             )
         return self
+
+    # Finished recipe steps are found by what their settings are written as.
+    @model_serializer(mode="wrap")
+    def _without_default_layers(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.layers is None:
+            written.pop("layers", None)
+        return written
 
 
 OWN: Final = (
@@ -158,10 +205,12 @@ class NetworkSettings(BaseModel):
                 "deviation: from random weights there is nothing to deviate from; "
                 "name weights with start"
             )
-        sequences = [family for family, head in self.heads.items() if head.kind == "sequence"]
-        if sequences and self.backbone != "features":
-            raise ValueError(
-                f"heads: {', '.join(sequences)}: a sequence head reads windows of features, "
-                "not pictures; train it on features"
-            )
+        if self.backbone == "features":
+            return self
+        for family, head in self.heads.items():
+            if head.kind in OVER_TIME:
+                raise ValueError(
+                    f"heads: {family}: a {head.kind} head reads windows of features, "
+                    "not pictures; train it on features"
+                )
         return self

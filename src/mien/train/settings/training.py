@@ -26,7 +26,7 @@ from mien.train.settings.augmentation import AugmentSettings
 from mien.train.settings.card import CardSettings
 from mien.train.settings.features import FeatureSettings
 from mien.train.settings.losses import LossSettings
-from mien.train.settings.network import NetworkSettings
+from mien.train.settings.network import OVER_TIME, NetworkSettings
 from mien.train.settings.optimiser import OptimSettings
 
 __all__ = [
@@ -231,20 +231,21 @@ class Settings(_Strict):
         heads = self.network.heads
         # Without tasks the class folders name the one there is, whose head may be given.
         families = [task.family for task in self.named_tasks()] or list(heads)
-        sequences = []
+        over_time = []
         for family in families:
-            if family in heads and heads[family].kind == "sequence":
-                sequences.append(family)
+            if family in heads and heads[family].kind in OVER_TIME:
+                over_time.append(family)
         has_windows = self.features is not None and self.features.window is not None
-        if sequences and not has_windows:
+        if over_time and not has_windows:
+            kind = heads[over_time[0]].kind
             raise ValueError(
-                f"network.heads: {', '.join(sequences)}: a sequence head reads windows; "
+                f"network.heads: {', '.join(over_time)}: a {kind} head reads windows; "
                 "give features.window"
             )
-        if has_windows and (not sequences or sequences != families):
+        if has_windows and (not over_time or over_time != families):
             raise ValueError(
-                "features.window: only sequence heads read windows; give each task one in "
-                "network.heads, or no window"
+                f"features.window: only heads of kind {', '.join(OVER_TIME)} read windows; "
+                "give each task one in network.heads, or no window"
             )
         return self
 

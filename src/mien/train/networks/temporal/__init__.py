@@ -1,0 +1,1 @@
+"""Heads that read windows of frames: recurrent, convolutional, and by attention."""
