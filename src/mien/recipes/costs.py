@@ -67,8 +67,7 @@ def face_costs(recipe: Recipe, finished: Finished) -> tuple[FaceCost, ...]:
     rows = []
     for row in recipe.rows:
         if row.networks:
-            steps_behind = recipe.behind(row.of)
-            seconds = sum(finished.seconds[step] for step in steps_behind)
+            seconds = finished.seconds_of(recipe.behind(row.of))
             rows.append(_total(row, keys_of, measured, seconds))
     return tuple(rows)
 

@@ -1,30 +1,26 @@
 """The engine: runs the steps of a recipe in order, each in a folder of its own, and none twice.
 
-A step's folder is named by a hash of what its result depends on: its settings, the steps and data
-it reads, bundles, seeds, and the version of the numbers. A step is therefore skipped if nothing of
-that has changed, a killed step continues where it can, and going back to earlier settings costs
-nothing.
+A step's folder is named by a hash of what its result depends on (`mien.recipes.steps.keys`). A
+step is therefore skipped if nothing of that has changed, a killed step continues where it can, and
+going back to earlier settings costs nothing. Steps of one hash share a folder: one of them runs.
 """
 
-import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from mien._version import RESULTS_VERSION
-from mien.bundles.store import open_bundle
-from mien.data.registry import Set, places
+from mien.data.registry import Set
 from mien.errors import DataError
 from mien.files import atomic_write, wrap_os_errors
 from mien.progress import Progress, silent
 from mien.recipes.predictions import Predicted
 from mien.recipes.schema import Recipe
-from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
+from mien.recipes.steps.base import Step, StepContext
+from mien.recipes.steps.keys import places_behind, step_keys
+from mien.recipes.steps.runs import move_runs
 
 __all__ = ["Finished", "find_data", "run_steps"]
 
@@ -32,6 +28,8 @@ _DONE: Final = "done.json"
 """Says that the step in whose folder it is has been completed, and how long it took."""
 _SPENT: Final = "spent.txt"
 """Seconds that an interrupted step has taken so far."""
+_PLACES: Final = "places.json"
+"""Where the folder of the run, and all that the step reads, lay when it was last asked for."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,24 @@ class Finished:
 
     Attributes:
         folders: By the step's name.
-        seconds: What each step took when it ran.
+        seconds: What each step took when it ran; without those that share another's result.
     """
 
     folders: Mapping[str, Path]
     seconds: Mapping[str, float]
+
+    def seconds_of(self, steps: Iterable[str]) -> float:
+        """Sum up what some steps took.
+
+        Args:
+            steps: Their names.
+
+        Returns:
+            Seconds; a result that several of them share counts once.
+        """
+        by_folder = {self.folders[name]: seconds for name, seconds in self.seconds.items()}
+        folders = {self.folders[name] for name in steps}
+        return sum(by_folder[folder] for folder in folders)
 
     def predicted(self, step: str) -> Predicted:
         """Load what a step predicted.
@@ -150,11 +161,15 @@ def run_steps(
         MienError: A step failed. What was done until then is kept.
     """
     out = out.absolute()  # training runs remember where their features are
-    keys = _keys(recipe, data)
-    folders: dict[str, Path] = {}
-    for name in recipe.steps:
-        folders[name] = out / "steps" / f"{name}-{keys[name][:12]}"
-    done = {name: _seconds_of_done(folder) for name, folder in folders.items()}
+    keys = step_keys(recipe.steps, data, recipe.seeds)
+    folders = _find_folders(out / "steps", keys)
+    done: dict[str, float | None] = {}
+    places: dict[str, list[str]] = {}
+    for name, folder in folders.items():
+        done[name] = _seconds_of_done(folder)
+        places[name] = [str(out), *places_behind(name, recipe.steps, data, keys)]
+        _follow_moves(folder, places[name])
+    _note_former_steps(recipe, out / "steps", note)
     # Whatever is refused, is refused before the first step, which may take days.
     for name, step in recipe.steps.items():
         if done[name] is None:
@@ -162,10 +177,14 @@ def run_steps(
     note_once = _without_repeats(note)
     seconds: dict[str, float] = {}
     earlier: dict[str, Path] = {}
+    first_of: dict[str, str] = {}
     for number, (name, step) in enumerate(recipe.steps.items(), 1):
         title = f"step {number} of {len(recipe.steps)}, {name}"
+        first = first_of.setdefault(keys[name], name)
         earlier_seconds = done[name]
-        if earlier_seconds is None:
+        if first != name:
+            note(f"{title}: the same as {first}, whose result it shares")
+        elif earlier_seconds is None:
             # A copy, to which later steps are not added.
             context = StepContext(
                 name,
@@ -177,7 +196,7 @@ def run_steps(
                 note_once,
                 progress,
             )
-            seconds[name] = _run_step(step, context)
+            seconds[name] = _run_step(step, context, places[name])
             note(f"{title}: {seconds[name]:.0f} s")
         else:
             seconds[name] = earlier_seconds
@@ -186,18 +205,47 @@ def run_steps(
     return Finished(folders, seconds)
 
 
-def _keys(recipe: Recipe, data: Mapping[str, Set]) -> dict[str, str]:
-    """By step, the hash of all that its result depends on."""
-    # Scanning the folders of a data set takes long, and many steps read the same one.
-    fingerprint = cache(_fingerprint)
-    keys: dict[str, str] = {}
-    for name, step in recipe.steps.items():
-        needs = [keys[other] for other in step.references(STEP)]
-        fingerprints = []
-        for key in step.references(DATA):
-            fingerprints.append(fingerprint(step.relevant_settings(data[key])))
-        keys[name] = _key(step, needs, fingerprints, recipe.seeds)
-    return keys
+def _find_folders(steps: Path, keys: Mapping[str, str]) -> dict[str, Path]:
+    """By step, its folder: of steps of one key the first one's, or that of another recipe's."""
+    by_key: dict[str, Path] = {}
+    for name, key in keys.items():
+        if key in by_key:
+            continue
+        by_key[key] = steps / f"{name}-{key[:12]}"
+        # Another recipe in the same folder may have computed the same under another name.
+        for marker in sorted(steps.glob(f"*-{key[:12]}/{_DONE}")):
+            by_key[key] = marker.parent
+    return {name: by_key[key] for name, key in keys.items()}
+
+
+def _follow_moves(folder: Path, places: list[str]) -> None:
+    """Let what a step has made so far name the present places of what it reads."""
+    path = folder / _PLACES
+    if not path.is_file():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        moves = dict(zip(before, places, strict=True))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error}); delete {folder} to run it again") from error
+    if before != places:
+        move_runs(folder, moves)
+        # Written last: if this is interrupted, it begins again.
+        atomic_write(path, json.dumps(places, indent=2).encode())
+
+
+def _note_former_steps(recipe: Recipe, steps: Path, note: Callable[[str], None]) -> None:
+    """Say which finished steps had their names from an earlier version, and are not used."""
+    former: list[str] = []
+    for name in recipe.steps:
+        for marker in sorted(steps.glob(f"{name}-*/{_DONE}")):
+            if not (marker.parent / _PLACES).is_file():
+                former.append(marker.parent.name)
+    if former:
+        note(
+            f"{steps}: {', '.join(former)}: of an earlier version of mien, which named steps in "
+            "another way; they run again, and these folders can be deleted"
+        )
 
 
 def _seconds_of_done(folder: Path) -> float | None:
@@ -209,11 +257,13 @@ def _seconds_of_done(folder: Path) -> float | None:
     return float(facts["seconds"])
 
 
-def _run_step(step: Step, context: StepContext) -> float:
+def _run_step(step: Step, context: StepContext, places: list[str]) -> float:
     """Run one step and record that it is done; the seconds it took, over all its attempts."""
     folder = context.folder
     with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    # Written first: whatever is there of the step knows where it was made.
+    atomic_write(folder / _PLACES, json.dumps(places, indent=2).encode())
     began = time.monotonic() - _seconds_spent(folder)
     try:
         step.run(context)
@@ -247,51 +297,3 @@ def _without_repeats(note: Callable[[str], None]) -> Callable[[str], None]:
             note(line)
 
     return note_once
-
-
-def _key(step: Step, needs: list[str], data: list[str], seeds: tuple[int, ...]) -> str:
-    """Hash of all that a step's result depends on."""
-    # By content: a folder of a bundle may be replaced by another.
-    bundles = [open_bundle(name).card.sha256 for name in step.references(BUNDLE)]
-    settings = step.model_dump(mode="json")
-    facts: list[Any] = [RESULTS_VERSION, settings, bundles, needs, data, seeds]
-    # Sorted, so that the order of fields in the code has no influence.
-    content = json.dumps(facts, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _fingerprint(spec: Set) -> str:
-    """Hash of a data set's settings, and of path, size and time of every file in its folders."""
-    digest = hashlib.sha256(spec.model_dump_json().encode())
-    roots = places(spec)
-    for root in dict.fromkeys(roots):
-        # A folder inside another of the set's folders is read with that one.
-        if set(root.parents) & set(roots):
-            continue
-        try:
-            for path, status in _files(root):
-                # Paths cannot hold a zero byte, so no two lists of files have the same text.
-                line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
-                digest.update(line.encode("utf-8", "surrogateescape"))
-        except FileNotFoundError:
-            continue  # the loader will say what is missing
-        except OSError as error:
-            raise DataError(
-                f"{root}: cannot be read ({error}); check the folder and your permissions"
-            ) from error
-    return digest.hexdigest()
-
-
-def _files(path: Path | str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file at a path, or below it, always in the same order."""
-    if os.path.isfile(path):
-        yield str(path), os.stat(path)
-        return
-    # Scanning a folder is faster than asking for every file, and data sets have millions.
-    with os.scandir(path) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
-            yield from _files(entry.path)
-        else:
-            yield entry.path, entry.stat()

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -115,6 +115,27 @@ class Step(BaseModel, ABC):
             elif value is not None:
                 names += value
         return tuple(names)
+
+    def settings_by_content(self, identities: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+        """Return the settings with what stands behind each name in place of the name.
+
+        Args:
+            identities: By kind of reference (`STEP`, `DATA`, `BUNDLE`), what each name stands for.
+
+        Returns:
+            The settings, for JSON. A name that is not in `identities` has no effect and is None.
+        """
+        settings = self.model_dump(mode="json")
+        for field_name, info in type(self).model_fields.items():
+            for kind, by_name in identities.items():
+                if kind not in info.metadata:
+                    continue
+                names = settings[field_name]
+                if isinstance(names, list):
+                    settings[field_name] = [by_name.get(name) for name in names]
+                else:
+                    settings[field_name] = by_name.get(names)
+        return settings
 
     def relevant_settings(self, spec: Set) -> Set:
         """Return the part of a data set's settings that this step's result depends on.

@@ -1,6 +1,7 @@
 """What training steps share: where their runs are, their progress, and the splits they score."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps.base import StepContext
 from mien.tasks import Floats, Task
 from mien.train.loop import Progress
-from mien.train.settings.training import Settings
+from mien.train.settings.training import Settings, read_settings, write_settings
 
 __all__ = [
     "EXPORTED",
@@ -28,6 +29,7 @@ __all__ = [
     "SeedScores",
     "keep_runs",
     "mixture",
+    "move_runs",
     "rows_in",
     "run_settings",
     "runs_of",
@@ -90,6 +92,38 @@ def runs_of(context: StepContext, step: str, seed: int) -> list[Path]:
     return [home / name for name in by_seed[str(seed)]]
 
 
+def move_runs(folder: Path, moves: Mapping[str, str]) -> None:
+    """Let the runs in a step's folder name the new places of what they were made from.
+
+    Args:
+        folder: Of the step.
+        moves: Former paths, each with the present one.
+
+    Raises:
+        DataError: The settings of a run are damaged.
+        OutputError: They cannot be written.
+    """
+    for path in sorted(folder.glob("*/settings.yaml")):
+        settings = read_settings(path).model_dump(mode="json")
+        moved = Settings.model_validate(_moved(settings, moves))
+        atomic_write(path, write_settings(moved).encode())
+
+
+def _moved(settings: Any, moves: Mapping[str, str]) -> Any:
+    """Settings with every path at its new place."""
+    if isinstance(settings, dict):
+        return {key: _moved(value, moves) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [_moved(value, moves) for value in settings]
+    if not isinstance(settings, str):
+        return settings
+    # The longest one, since data may lie in the folder of the run.
+    for before in sorted(moves, key=len, reverse=True):
+        if settings == before or settings.startswith(before + os.sep):
+            return moves[before] + settings[len(before) :]
+    return settings
+
+
 def run_settings(
     given: Mapping[str, Any],
     name: str,
@@ -125,6 +159,9 @@ def run_settings(
     network = dict(given.get("network", {}))
     if start is not None:
         network["start"] = start
+    if Path(str(network.get("start"))).suffix:
+        # A resumed run compares paths, and would take this one to be within its own folder.
+        network["start"] = os.path.abspath(network["start"])
     # Pictures are read as the data set has them, unless the settings ask for points.
     fitting = {"find_points": False, **given.get("fit", {}), "seed": seed}
     content = {

@@ -25,19 +25,19 @@ import torch
 import mien
 from mien.errors import DataError, OutputError
 from mien.files import AtomicFile, atomic_write
-from mien.train.settings.training import Settings, TaskSettings, read_settings, write_settings
+from mien.train.settings.training import (
+    SPEED_KEYS,
+    Settings,
+    TaskSettings,
+    read_settings,
+    write_settings,
+)
 
 __all__ = ["RunFolder", "versions"]
 
 # Settings that may change when a run is resumed: they decide how it is computed or described,
 # not its result.
-_WITHOUT_EFFECT: Final = (
-    "fit.workers",
-    "fit.save_minutes",
-    "fit.devices",
-    "fit.accelerator",
-    "card",
-)
+_WITHOUT_EFFECT: Final = (*(f"fit.{key}" for key in SPEED_KEYS), "card")
 
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 

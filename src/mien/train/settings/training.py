@@ -5,7 +5,7 @@ An unknown key is an error that names it.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -31,6 +31,7 @@ from mien.train.settings.optimiser import OptimSettings
 
 __all__ = [
     "KNOWN_TASKS",
+    "SPEED_KEYS",
     "FitSettings",
     "Settings",
     "TaskSettings",
@@ -68,6 +69,10 @@ class TaskSettings(_Strict):
         # Now rather than after days of training, when the bundle is written.
         check_task(self.task)
         return self
+
+
+SPEED_KEYS: Final = ("workers", "save_minutes", "devices", "accelerator")
+"""Keys of `FitSettings` that decide how a run is computed, not its result."""
 
 
 class FitSettings(_Strict):
