@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from zoo_server import affect_network
 
 from mien import zoo
+from mien.bundles.contents import Contents
 from mien.bundles.store import load
 from mien.data.drawn.faces import load_drawn
 from mien.errors import DataError
@@ -35,7 +36,7 @@ def test_every_network_at_hand_is_measured(tmp_path, monkeypatch):
     for side in model.graph.input[0].type.tensor_type.shape.dim[2:]:
         side.dim_value = 224
     network, card = convert(zoo.entry("mt-emotieffnet-b0"), model.SerializeToString())
-    place(card, network)
+    place(Contents(card, {"model.onnx": network}))
     (tmp_path / "drawn.yaml").write_text(SETTINGS.format(tasks=TASK.key))
     command = [
         sys.executable,

@@ -22,6 +22,7 @@ from zoo_forms import mobilefacenet, network, onnx_bytes
 from zoo_server import affect_network
 
 from mien import zoo
+from mien.bundles.contents import Contents
 from mien.bundles.store import embedded, home, load
 from mien.compat import (
     EmotiEffLibRecognizer,
@@ -104,7 +105,7 @@ def files(tmp_path_factory):
         made = {name: file_of(name) for name in MODELS}
         for name, content in made.items():
             network, card = convert(zoo.entry(MODELS[name][0]), content)
-            place(card, network)
+            place(Contents(card, {"model.onnx": network}))
         yield made
 
 

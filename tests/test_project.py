@@ -17,7 +17,7 @@ SRC = ROOT / "src" / "mien"
 ROOMS = {
     "": (
         "_version", "errors", "text", "documents", "files", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
-        "bundles", "zoo", "compat", "temporal", "systems", "outputs", "analysis", "batch", "demo", "doctor", "data", "evaluation", "train", "recipes",
+        "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "demo", "doctor", "data", "evaluation", "train", "recipes",
         "cli", "__main__",
     ),
     "sources": (

@@ -10,6 +10,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from scipy.special import expit, softmax
 
+from mien.bundles.card import read_card
 from mien.bundles.plan import Kernel
 from mien.data.drawn.faces import load_drawn
 from mien.data.registry import CombinedDataset, File, load_set
@@ -19,7 +20,7 @@ from mien.recipes.predictions import Predicted
 from mien.recipes.schema import read_recipe
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import StepContext
-from mien.recipes.steps.runs import runs_of
+from mien.recipes.steps.runs import EXPORTED, runs_of
 from mien.systems.kernels import apply_kernel
 from mien.tasks import TASKS
 from mien.train.inputs.crops import CropDataset
@@ -126,6 +127,19 @@ def test_each_seed_of_a_student_has_its_own_teacher(bench, tmp_path):
         ]
         assert run.settings.fit.seed != seed  # or it would start where its teacher did
     assert Predicted.load(tmp_path / "student").parts["val"].values["va"].shape == (2, 1, 32, 2)
+
+
+def test_a_system_of_several_networks_beside_a_step_of_their_name(bench, tmp_path):
+    """The first student would be called as the other step is; the export compares scores, and fails if they are mixed up."""
+    here = own(bench, tmp_path)
+    here.seeds = (0,)
+    here("two", {**TRAIN, "students": 2})
+    here("two_0", TRAIN)
+    here("both", {"do": "blend", "of": ["two", "two_0"], "weights": {"va": 0.5, "expr": 0.5}})
+    here("export", {"do": "system", "of": "both", "name": "both"})
+    card = read_card(tmp_path / "export" / EXPORTED / "card.json")
+    assert list(card.members) == ["two_0_2", "two_1", "two_0"]
+    assert card.steps["two"].of == ("two_0_2", "two_1")
 
 
 def test_generations_and_students(bench, tmp_path):

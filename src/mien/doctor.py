@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
 import mien
+from mien.bundles.contents import read_contents
 from mien.bundles.engines import ENGINES, available, choose
-from mien.bundles.store import AFFECT, FACES, bundles, read_bundle
+from mien.bundles.store import AFFECT, FACES, bundles
 from mien.errors import MienError
 
 __all__ = ["Finding", "examine"]
@@ -105,9 +106,10 @@ def _engine() -> Finding:
 def _bundles() -> Iterator[Finding]:
     for name in sorted({AFFECT, FACES, *bundles()}):
         try:
-            bundle, network = read_bundle(name)
-            size = f"{len(network) / 1e6:.2f} MB"
-            state = f"verified, {size}, sha256 {bundle.card.sha256}"
+            contents = read_contents(name)
+            # Of a system, the cards of its members count too; they are small.
+            size = sum(map(len, contents.files.values())) / 1e6
+            state = f"verified, {size:.2f} MB, sha256 {contents.card.sha256}"
             yield Finding(f"bundle {name}", state)
         except MienError as error:
             yield Finding(f"bundle {name}", str(error), ok=False)

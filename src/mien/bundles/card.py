@@ -44,6 +44,7 @@ __all__ = [
     "NetworkCard",
     "Search",
     "SystemCard",
+    "card_json",
     "hash_of_files",
     "head_path",
     "parse_card",
@@ -332,6 +333,18 @@ def _version(content: bytes) -> int:
     return version if isinstance(version, int) else 0
 
 
+def card_json(card: AnyCard) -> bytes:
+    """The content of a card's file.
+
+    Args:
+        card: The card.
+
+    Returns:
+        Indented JSON with a line break at its end.
+    """
+    return (card.model_dump_json(indent=2) + "\n").encode()
+
+
 def write_card(card: AnyCard, path: Path) -> None:
     """Write a card as indented JSON; a reader never sees half of it.
 
@@ -342,5 +355,4 @@ def write_card(card: AnyCard, path: Path) -> None:
     Raises:
         OSError: It cannot be written; the caller knows which folder to name.
     """
-    content = (card.model_dump_json(indent=2) + "\n").encode()
-    atomic_write(path, content, errors=nullcontext)
+    atomic_write(path, card_json(card), errors=nullcontext)

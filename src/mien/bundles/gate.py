@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from mien.bundles.card import MOST_CARD, AffectCard, FaceCard
+from mien.bundles.plan import Head
 from mien.documents import read_bounded
 from mien.errors import BundleError
 from mien.text import printable
@@ -14,10 +15,20 @@ from mien.text import printable
 if TYPE_CHECKING:
     from mien.bundles.graph import Need
 
-__all__ = ["MOST_BYTES", "inspect", "inspect_network", "interruptible", "read_file"]
+__all__ = [
+    "MOST_BYTES",
+    "inspect",
+    "inspect_head",
+    "inspect_network",
+    "interruptible",
+    "most_bytes",
+    "read_file",
+]
 
 MOST_BYTES: Final = {"card.json": MOST_CARD, "README.md": 4 << 20, "model.onnx": 1 << 30}
-"""Largest size of each file of a bundle."""
+"""Largest size of each file of a bundle of one network."""
+# The same of a network of heads, which has a name of its own.
+_MOST_HEAD: Final = 1 << 28
 # Seconds between two looks at whether the process was interrupted.
 _POLL_S: Final = 0.1
 
@@ -26,11 +37,23 @@ Result = TypeVar("Result")
 _inspected: dict[tuple[str, tuple[int, ...], tuple[str, ...]], "Need"] = {}
 
 
+def most_bytes(name: str) -> int:
+    """Largest size of a file of a bundle.
+
+    Args:
+        name: Its name.
+
+    Returns:
+        Bytes.
+    """
+    return MOST_BYTES.get(name, _MOST_HEAD)
+
+
 def read_file(path: Path) -> bytes:
     """Read a file of a bundle.
 
     Args:
-        path: The file; its name decides how large it may be (`MOST_BYTES`).
+        path: The file; its name decides how large it may be (`most_bytes`).
 
     Returns:
         Its content.
@@ -40,7 +63,7 @@ def read_file(path: Path) -> bytes:
     """
     return read_bounded(
         path,
-        MOST_BYTES[path.name],
+        most_bytes(path.name),
         BundleError,
         "a bundle is a folder with card.json and model.onnx",
     )
@@ -70,6 +93,24 @@ def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
         expected = ("grid",)
         shape = (1, 1, side, side)
     return inspect_network(card.name, network, shape, expected)
+
+
+def inspect_head(where: str, head: Head, network: bytes) -> "Need":
+    """Check the network of some heads of a system before an engine loads it.
+
+    Args:
+        where: What the message begins with.
+        head: Its facts in the system's card.
+        network: Content of the ONNX file.
+
+    Returns:
+        What it costs for one face, or for one window of frames.
+
+    Raises:
+        BundleError: As `inspect` raises it.
+    """
+    families = tuple(spec.task.family for spec in head.tasks)
+    return inspect_network(where, network, head.input_shape, families)
 
 
 def inspect_network(

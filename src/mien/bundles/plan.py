@@ -124,6 +124,12 @@ class Head(Strict):
     tasks: Annotated[tuple[TaskCard, ...], Field(min_length=1)]
     window: Window | None = None
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what it reads at once: (1, D) of a face, (1, T, D) of a window."""
+        width = self.end - self.first
+        return (1, width) if self.window is None else (1, self.window.length, width)
+
     @model_validator(mode="after")
     def _some_numbers(self) -> Self:
         if self.first >= self.end:

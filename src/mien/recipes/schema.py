@@ -163,6 +163,10 @@ class Expectation(_Strict):
     within: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
+# Shorter than names of a system's steps may be, which are made of it.
+StepName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=80)]
+
+
 class Recipe(_Strict):
     """A paper's system.
 
@@ -195,9 +199,7 @@ class Recipe(_Strict):
     small: dict[str, Any] = {}
     protocol: str
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    steps: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")], AnyStep], Field(min_length=1)
-    ]
+    steps: Annotated[dict[StepName, AnyStep], Field(min_length=1)]
     rows: tuple[Row, ...] = ()
     differences: tuple[Difference, ...] = ()
     claims: tuple[Claim, ...] = ()

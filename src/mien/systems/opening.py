@@ -8,7 +8,7 @@ import numpy as np
 
 from mien.bundles.card import SystemCard, head_path
 from mien.bundles.engines import Engine, open_engine, reason
-from mien.bundles.gate import inspect_network, read_file
+from mien.bundles.gate import inspect_head, most_bytes, read_file
 from mien.bundles.model import Model
 from mien.bundles.plan import Head, HeadsStep
 from mien.bundles.store import AFFECT, SystemBundle, open_any
@@ -19,8 +19,6 @@ from mien.systems.system import System
 
 __all__ = ["load"]
 
-# Largest size of the network of some heads, in bytes.
-_MOST_HEAD: Final = 1 << 28
 _ADVICE: Final = "get the bundle again from where it came"
 
 
@@ -76,21 +74,17 @@ def _open_head(path: Path, head: Head, width: int, threads: int) -> Engine:
         width: How many numbers per face the member gives that it reads.
         threads: Threads of the engine.
     """
-    content = read_bounded(path, _MOST_HEAD, BundleError, "the system needs it")
+    content = read_bounded(path, most_bytes(path.name), BundleError, "the system needs it")
     _check_hash(path, content, head.sha256)
     if head.end > width:
         raise BundleError(
             f"{path}: reads the numbers {head.first} to {head.end} of a member that gives {width}; "
             f"{_ADVICE}"
         )
-    shape: tuple[int, ...] = (1, head.end - head.first)
-    if head.window is not None:
-        shape = (1, head.window.length, head.end - head.first)
-    families = tuple(spec.task.family for spec in head.tasks)
-    inspect_network(str(path), content, shape, families)
+    inspect_head(str(path), head, content)
     # Always with ONNX Runtime: windows vary in length, which is slow with OpenVINO.
     engine = open_engine(content, "onnxruntime", threads)
-    _check_outputs(path, engine, shape, [len(spec.names) for spec in head.tasks])
+    _check_outputs(path, engine, head.input_shape, [len(spec.names) for spec in head.tasks])
     return engine
 
 

@@ -3,7 +3,6 @@
 What comes in is checked as if an attacker had packed it.
 """
 
-import hashlib
 import re
 import stat
 import zipfile
@@ -14,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mien.bundles.card import AffectCard, FaceCard, SystemCard, parse_card
-from mien.bundles.gate import MOST_BYTES, inspect, read_file
+from mien.bundles.card import card_json, parse_card
+from mien.bundles.contents import Contents, files_of, read_contents, verify_contents
+from mien.bundles.gate import most_bytes
 from mien.bundles.readme import readme
-from mien.bundles.store import embedded, home, open_bundle, read_bundle
-from mien.errors import BundleError
+from mien.bundles.store import embedded, home
+from mien.errors import BundleError, UnknownNameError
 from mien.files import AtomicFile
 from mien.zoo.fetch import writing
 from mien.zoo.install import Note, locked, place, quiet
@@ -26,12 +26,15 @@ from mien.zoo.storages import BROKEN
 
 __all__ = ["add", "pack"]
 
+# The files of a bundle, and the members and heads of a system.
 _MEMBER: Final = re.compile(
-    r"(?P<name>[a-z0-9][a-z0-9._-]*)/(?P<file>card\.json|model\.onnx|README\.md)"
+    r"(?P<name>[a-z0-9][a-z0-9._-]*)/"
+    r"(?P<path>(members/[a-z0-9][a-z0-9_]*/)?(card\.json|model\.onnx)"
+    r"|README\.md|heads/[a-z0-9][a-z0-9_]*-[0-9]+\.onnx)"
 )
+_CARD: Final = "card.json"
+_README: Final = "README.md"
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # so that the same bundles make the same file
-
-Content = tuple[AffectCard | FaceCard, bytes]
 
 
 def pack(names: Iterable[str | Path], out: Path) -> Path:
@@ -49,8 +52,8 @@ def pack(names: Iterable[str | Path], out: Path) -> Path:
         BundleError: A bundle is damaged, or a name comes twice.
         OutputError: The file cannot be written.
     """
-    contents = [read_bundle(name) for name in names]
-    counts = Counter(bundle.card.name for bundle, _ in contents)
+    bundles = list(map(read_contents, names))
+    counts = Counter(contents.card.name for contents in bundles)
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
         raise BundleError(f"{out}: {', '.join(repeated)} comes twice; name each bundle once")
@@ -62,15 +65,11 @@ def pack(names: Iterable[str | Path], out: Path) -> Path:
         errors(out),
         zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive,
     ):
-        for bundle, network in contents:
-            members = {
-                "card.json": read_file(bundle.folder / "card.json"),
-                "README.md": readme(bundle.card).encode(),
-                "model.onnx": network,
-            }
-            for file, content in members.items():
-                member = zipfile.ZipInfo(f"{bundle.card.name}/{file}", _DATE)
-                archive.writestr(member, content)
+        for contents in bundles:
+            card = contents.card
+            files = {_CARD: card_json(card), _README: readme(card).encode(), **contents.files}
+            for path, content in files.items():
+                archive.writestr(zipfile.ZipInfo(f"{card.name}/{path}", _DATE), content)
     return out
 
 
@@ -94,28 +93,29 @@ def add(path: Path, *, replace: bool = False, note: Note = quiet) -> list[str]:
         BundleError: A bundle does not pass, or another one has its name.
         OutputError: It cannot be written.
     """
-    contents = [_read_folder(path)] if path.is_dir() else _unpacked(path)
-    for card, network in contents:
-        inspect(card, network)
-    names = [card.name for card, _ in contents]
+    bundles = [_read_folder(path)] if path.is_dir() else _unpacked(path)
+    for contents in bundles:
+        contents.inspect()
+    names = [contents.card.name for contents in bundles]
     with ExitStack() as locks:
         # In one order everywhere, so that two processes never wait for each other.
         for name in sorted(names):
             locks.enter_context(locked(name, note))
         missing = []
-        for card, network in contents:
-            if not _is_installed(card, network, path, replace):
-                missing.append((card, network))
-        for card, network in missing:
-            place(card, network)
+        for contents in bundles:
+            if not _is_installed(contents, path, replace):
+                missing.append(contents)
+        for contents in missing:
+            place(contents)
     return names
 
 
-def _is_installed(card: AffectCard | FaceCard, network: bytes, path: Path, replace: bool) -> bool:
+def _is_installed(contents: Contents, path: Path, replace: bool) -> bool:
     """Whether this very bundle is installed.
 
     Raises BundleError where another one of its name may not be replaced.
     """
+    card = contents.card
     if card.name in embedded():
         raise BundleError(
             f"{path}: {card.name} comes with mien and cannot be replaced; "
@@ -125,8 +125,7 @@ def _is_installed(card: AffectCard | FaceCard, network: bytes, path: Path, repla
     if not folder.is_dir():
         return False
     try:
-        bundle = open_bundle(folder)
-        if bundle.card == card and bundle.network() == network:
+        if read_contents(folder) == contents:
             return True
     except BundleError:
         # A damaged bundle may be replaced.
@@ -139,13 +138,16 @@ def _is_installed(card: AffectCard | FaceCard, network: bytes, path: Path, repla
     return False
 
 
-def _read_folder(path: Path) -> Content:
-    card = read_file(path / "card.json")
-    network = read_file(path / "model.onnx")
-    return _verified(str(path), card, network)
+def _read_folder(path: Path) -> Contents:
+    try:
+        return read_contents(path)
+    except UnknownNameError as error:
+        raise BundleError(
+            f"{path}: no bundle in it; name a file of `mien bundles pack`, or a bundle's folder"
+        ) from error
 
 
-def _unpacked(path: Path) -> list[Content]:
+def _unpacked(path: Path) -> list[Contents]:
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -170,17 +172,17 @@ def _unpacked(path: Path) -> list[Content]:
 def _members(
     path: Path, infos: list[zipfile.ZipInfo], size: int
 ) -> dict[str, dict[str, zipfile.ZipInfo]]:
-    """Members by bundle and file name.
+    """Members by bundle and path in the bundle.
 
     Raises BundleError for anything that `pack` does not write.
     """
     members: dict[str, dict[str, zipfile.ZipInfo]] = {}
     for info in infos:
-        name, file = _checked_member(path, info)
+        name, inner = _checked_member(path, info)
         files = members.setdefault(name, {})
-        if file in files:
+        if inner in files:
             raise BundleError(f"{path}: {info.filename} comes twice; do not use it")
-        files[file] = info
+        files[inner] = info
     # Members that share their bytes would unpack to more than the file holds.
     if sum(info.file_size for info in infos) > size:
         raise BundleError(f"{path}: its members are larger than the file itself; do not use it")
@@ -190,7 +192,7 @@ def _members(
 
 
 def _checked_member(path: Path, info: zipfile.ZipInfo) -> tuple[str, str]:
-    """Name of the bundle and of the file that a member is."""
+    """The bundle that a member is of, and its path in the bundle."""
     match = _MEMBER.fullmatch(info.filename)
     # The upper half holds the Unix mode; 0 where the file was packed elsewhere.
     kind = stat.S_IFMT(info.external_attr >> 16)
@@ -206,39 +208,32 @@ def _checked_member(path: Path, info: zipfile.ZipInfo) -> tuple[str, str]:
             f"{path}: {info.filename} is compressed or encrypted, "
             "which `mien bundles pack` never does; do not use it"
         )
-    if info.file_size > MOST_BYTES[match["file"]]:
+    if info.file_size > most_bytes(info.filename.rpartition("/")[2]):
         raise BundleError(
             f"{path}: {info.filename} has {info.file_size} bytes, "
             "more than a bundle's can have; do not use it"
         )
-    return match["name"], match["file"]
+    return match["name"], match["path"]
 
 
 def _content(
-    path: Path, source: zipfile.ZipFile, name: str, files: dict[str, zipfile.ZipInfo]
-) -> Content:
-    missing = sorted({"card.json", "model.onnx"} - set(files))
+    path: Path, source: zipfile.ZipFile, name: str, members: dict[str, zipfile.ZipInfo]
+) -> Contents:
+    if _CARD not in members:
+        raise BundleError(f"{path}: {name} has no {_CARD}; pack it again")
+    card = parse_card(source.read(members[_CARD]), f"{path}: {name}/{_CARD}")
+    needed = files_of(card)
+    missing = [file for file in needed if file not in members]
     if missing:
         raise BundleError(f"{path}: {name} has no {' and no '.join(missing)}; pack it again")
-    content = source.read(files["card.json"])
-    card, network = _verified(f"{path}: {name}", content, source.read(files["model.onnx"]))
+    # What the card does not name has no hash that it could be checked by.
+    surplus = sorted(set(members) - {_CARD, _README, *needed})
+    if surplus:
+        raise BundleError(
+            f"{path}: {name}/{surplus[0]} has no place in this bundle, whose card does not name "
+            "it; do not use it"
+        )
     if card.name != name:
         raise BundleError(f"{path}: {name}/card.json is the card of {card.name}; pack it again")
-    return card, network
-
-
-def _verified(where: str, content: bytes, network: bytes) -> Content:
-    """A card and its network; raises BundleError, which names `where`, if they do not match."""
-    card = parse_card(content, f"{where}/card.json")
-    if isinstance(card, SystemCard):
-        raise BundleError(
-            f"{where}: a system of several networks, which is not packed; copy its folder, "
-            "and name that as --bundle"
-        )
-    sha256 = hashlib.sha256(network).hexdigest()
-    if sha256 != card.sha256:
-        raise BundleError(
-            f"{where}/model.onnx: sha256 is {sha256[:12]}…, the card says {card.sha256[:12]}…; "
-            "get it again"
-        )
-    return card, network
+    files = {file: source.read(members[file]) for file in needed}
+    return verify_contents(f"{path}: {name}", card, files)

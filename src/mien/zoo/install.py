@@ -1,6 +1,7 @@
 """Install, verify and remove bundles. Nothing has its final name before it is whole and tested."""
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,23 +12,26 @@ from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 
-from mien.bundles.card import AffectCard, FaceCard, write_card
+from mien.bundles.card import AffectCard, write_card
 from mien.bundles.card_parts import NAME
+from mien.bundles.contents import Contents
 from mien.bundles.gate import inspect
 from mien.bundles.readme import readme
 from mien.bundles.store import (
+    SystemBundle,
     bundles,
     embedded,
     home,
     installed,
     load,
     load_detector,
-    open_bundle,
+    open_any,
     read_bundle,
 )
 from mien.errors import BundleError, OutputError, UnknownNameError
 from mien.files import atomic_write, flush, move_into_place, rename_folder, replace_folder
 from mien.progress import Progress, silent
+from mien.systems.opening import load as load_system
 from mien.zoo.convert import convert, made
 from mien.zoo.fetch import RetryPolicy, check, fetch, writing
 from mien.zoo.index import Entry, File, entry, kept_entry
@@ -180,8 +184,10 @@ def _installed(known: Entry) -> Path | None:
     if folder is None:
         return None
     try:
-        bundle = open_bundle(folder)
-        bundle.network()
+        bundle = open_any(folder)
+        # No system is pulled: one of that name is the user's, whole or not.
+        if not isinstance(bundle, SystemBundle):
+            bundle.network()
         hashed = _hash(folder)
     except (BundleError, OSError):
         return None
@@ -200,7 +206,7 @@ def _install(known: Entry, path: Path) -> Path:
     with writing(path):
         content = path.read_bytes()
     network, card = convert(known, content)
-    folder = place(card, network)
+    folder = place(Contents(card, {"model.onnx": network}))
     _write(_record(known.name), _hash(folder))
     return folder
 
@@ -325,26 +331,28 @@ def locked(name: str, note: Note = quiet) -> Iterator[None]:
         lock.release()
 
 
-def place(card: AffectCard | FaceCard, network: bytes) -> Path:
+def place(contents: Contents) -> Path:
     """Install a bundle: write it beside its place, load it once, then replace the old one.
 
     The caller holds the lock (`locked`).
 
     Args:
-        card: Its card.
-        network: Its network.
+        contents: Its card and networks.
 
     Returns:
         Its folder.
 
     Raises:
-        BundleError: The network is not that of the card; the old bundle is still in place.
+        BundleError: A network is not that of the card; the old bundle is still in place.
         OutputError: It cannot be written; the old bundle is still in place.
     """
+    card = contents.card
     folder = home() / "bundles" / card.name
     with replace_folder(folder, writing) as new:
         with writing(folder):
-            (new / "model.onnx").write_bytes(network)
+            for path, content in contents.files.items():
+                (new / path).parent.mkdir(parents=True, exist_ok=True)
+                (new / path).write_bytes(content)
             (new / "README.md").write_text(readme(card), encoding="utf-8", newline="\n")
             write_card(card, new / "card.json")
         prove(new)
@@ -364,18 +372,21 @@ def prove(name: str | Path) -> str:
         UnknownNameError: There is no such bundle.
         BundleError: It does not pass; the message names it.
     """
-    bundle, network = read_bundle(name)
-    inspect(bundle.card, network)
+    bundle = open_any(name)
+    if not isinstance(bundle, SystemBundle):
+        bundle, network = read_bundle(name)
+        inspect(bundle.card, network)
     try:
-        if isinstance(bundle.card, AffectCard):
+        if isinstance(bundle, SystemBundle):
+            load_system(bundle.folder)
+        elif isinstance(bundle.card, AffectCard):
             load(name)
         else:
             load_detector(name)
     except BundleError as error:
         # Not by its folder, which is gone when it could not be installed.
-        raise BundleError(
-            f"{bundle.card.name}: {str(error).removeprefix(f'{bundle.folder}: ')}"
-        ) from error
+        why = str(error).removeprefix(str(bundle.folder)).lstrip(f": {os.sep}")
+        raise BundleError(f"{bundle.card.name}: {why}") from error
     return bundle.card.name
 
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from mien.bundles.card import AffectCard, SystemCard, hash_of_files, head_path
 from mien.bundles.card_parts import NAME, NOT_FOR, Made, Score, TaskCard, Terms
-from mien.bundles.gate import inspect, inspect_network
+from mien.bundles.gate import inspect, inspect_head
 from mien.bundles.plan import (
     BlendStep,
     CompoundStep,
@@ -162,7 +162,7 @@ class _Parts:
         member_scores = averaged(scores)
         names = []
         for number, run in enumerate(runs):
-            names.append(f"{name}_{number}")
+            names.append(self._free_name(f"{name}_{number}"))
             self._add_member(names[-1], run, member_scores)
         families = [spec.task.family for spec in task_cards(runs[0])]
         weights = dict.fromkeys(families, (1.0,) * len(runs))
@@ -227,7 +227,8 @@ class _Parts:
         member = self._copied(bundle)
         [expressions] = [spec for spec in self._members[member].tasks if spec.task.family == "expr"]
         columns = {"expr": tuple(range(len(expressions.names)))}
-        self._steps["expressions"] = ScoreStep(
+        source = self._free_name("expressions")
+        self._steps[source] = ScoreStep(
             do="score", member=member, tasks=(expressions,), columns=columns
         )
         if isinstance(step, ChooseCompounds):
@@ -235,7 +236,7 @@ class _Parts:
             settings = json.loads(text)["ce"][0]
         else:
             settings = step.model_dump(include={"mean", "basis", "aggregation", "window", "sigma"})
-        self._steps[name] = CompoundStep(do="compounds", of="expressions", **settings)
+        self._steps[name] = CompoundStep(do="compounds", of=source, **settings)
 
     def _copied(self, bundle: str | Path) -> str:
         """The member that is a copy of a bundle, made unless it is one already."""
@@ -249,12 +250,12 @@ class _Parts:
         return member
 
     def _free_name(self, name: str) -> str:
-        """A member's name after that of its bundle."""
+        """A name for a member or a step of the plan, which no step of the recipe has either."""
         # Names of bundles may hold more than those of steps.
         slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
         free = slug
         number = 2
-        while free in self._members:
+        while free in self._members or free in self._steps or free in self._context.steps:
             free = f"{slug}_{number}"
             number += 1
         return free
@@ -383,13 +384,9 @@ class _Parts:
 
 def _work_of_head(name: str, head: Head, network: bytes) -> float:
     """Operations for one face."""
-    width = head.end - head.first
-    families = tuple(spec.task.family for spec in head.tasks)
-    if head.window is None:
-        return inspect_network(name, network, (1, width), families).work
     # A window is read once for all its frames.
-    frames = head.window.length
-    return inspect_network(name, network, (1, frames, width), families).work / frames
+    frames = 1 if head.window is None else head.window.length
+    return inspect_head(name, head, network).work / frames
 
 
 def _card_of(task: Task, supervised_by: str) -> TaskCard:
