@@ -22,7 +22,7 @@ from mien.errors import DataError, UnknownNameError
 from mien.protocols import protocol_named
 from mien.recipes.names import LIBRARY, recipes
 from mien.recipes.steps import AnyStep
-from mien.recipes.steps.base import DATA, STEP
+from mien.recipes.steps.base import DATA, STEP, StepName
 
 __all__ = [
     "Claim",
@@ -161,10 +161,6 @@ class Expectation(_Strict):
     bundles: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
     faces: Annotated[int, Field(ge=1)] | None = None
     within: Annotated[float, Field(ge=0, lt=1)] = 0.01
-
-
-# Shorter than names of a system's steps may be, which are made of it.
-StepName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=80)]
 
 
 class Recipe(_Strict):

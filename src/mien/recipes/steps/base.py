@@ -4,21 +4,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mien.data.registry import Set
 from mien.errors import DataError
 from mien.progress import ItemProgress, Progress, named, silent
 from mien.recipes.predictions import Predicted
 
-__all__ = ["BUNDLE", "DATA", "STEP", "Step", "StepContext"]
+__all__ = ["BUNDLE", "DATA", "STEP", "Step", "StepContext", "StepName"]
 
 # Annotations of a step's fields: what the names in the field refer to.
 STEP: Final = "an earlier step"
 DATA: Final = "a key of data"
 BUNDLE: Final = "a bundle"
+StepName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=80)]
+"""Name of a step; shorter than those of a system's steps may be, which are made of it."""
 
 
 @dataclass(frozen=True)
