@@ -9,6 +9,7 @@ import onnx
 import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from typer.testing import CliRunner
 
 import mien
@@ -28,8 +29,13 @@ from mien.bundles.plan import (
 )
 from mien.bundles.store import embedded
 from mien.cli import app
+from mien.data.drawn.faces import load_drawn
+from mien.data.images import read_picture
 from mien.errors import BundleError
 from mien.evaluation.nested_tuning import decide
+from mien.evaluation.predict import evaluate_bundle
+from mien.evaluation.report import Report
+from mien.metrics import ccc
 from mien.records import Face, Reading, Status
 from mien.systems.apply import apply_plan, centre_thresholds, plan_reach
 from mien.systems.compounds import fill_and_smooth, zero_shot_compounds
@@ -38,7 +44,9 @@ from mien.systems.recording import Recording, WindowHead
 from mien.tasks import TASKS
 from mien.train.bundle.pack import write_bundle_files
 from mien.train.inputs.windows import windows
+from mien.train.open_model import table_for
 from mien.train.settings.features import WindowSettings
+from mien.train.settings.training import read_settings
 
 RUN = CliRunner()
 VA, AU, EXPR = TASKS["va"], TASKS["au.abaw12"], TASKS["expr.abaw8"]
@@ -411,3 +419,66 @@ def test_a_system_is_no_single_network(system):
     shown = RUN.invoke(app, ["bundles", "show", str(system)])
     assert shown.exit_code == 0
     assert "smooth (the answer)" in shown.output
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Settings of a label file: two recordings, their frames in no order and with gaps, and single faces."""
+    folder = tmp_path_factory.mktemp("labelled")
+    table = load_drawn(60, seed=4, size=80, tasks=[VA])
+    names = [f"{i}.png" for i in range(60)]
+    for name, image in zip(names, table["image"], strict=True):
+        Image.fromarray(image).save(folder / name)
+    draw = np.random.default_rng(0)
+    video = [*"a" * 25, *"b" * 25, *[None] * 10]
+    frame = np.r_[draw.choice(40, 25, replace=False), draw.permutation(25), np.full(10, np.nan)]
+    columns = table.drop(columns=["image", "points", "video", "frame"])
+    columns = columns.assign(image=names, video=video, frame=frame, split="test")
+    columns.sample(frac=1, random_state=0).to_csv(folder / "labels.csv", index=False)
+    page = {"name": "x", "data": [{"set": "file", "path": "labels.csv"}], "tasks": ["va"]}
+    (folder / "settings.yaml").write_text(json.dumps(page | {"fit": {"find_points": False}}))
+    return folder / "settings.yaml"
+
+
+def test_a_label_table_is_read_recording_by_recording(system, labelled):
+    """Each recording alone and in order gives the same scores; faces of none are read like photos."""
+    loaded = mien.load(system)
+    table = table_for(read_settings(labelled), [VA], loaded.pixels[0], "test")
+    scored = evaluate_bundle(loaded, table)
+    assert loaded.temporal_steps == ("heads", "smooth")
+    for video, rows in scored.table.groupby("video"):
+        ordered = rows.sort_values("frame")
+        crops = [read_picture(image) for image in ordered["image"]]
+        expected = loaded.finish(loaded.signals(crops), [video] * len(crops), ordered["frame"])
+        actual = scored.scores["va"][scored.table.index.get_indexer(ordered.index)]
+        np.testing.assert_allclose(actual, expected["va"], atol=1e-6)
+    alone = scored.table["video"].isna().to_numpy()
+    crops = [read_picture(image) for image in scored.table["image"][alone]]
+    np.testing.assert_allclose(scored.scores["va"][alone], loaded.score(crops)["va"], atol=1e-6)
+    _, recordings, single = scored.notes
+    assert "50 faces of 2 recordings in the order of their frames (heads, smooth)" in recordings
+    assert single.startswith("10 faces are of no recording: two read each by itself")
+
+
+def test_a_system_is_evaluated_like_a_bundle(system, labelled, tmp_path):
+    command = ["evaluate", str(system), "--data", str(labelled), "--split", "test"]
+    done = RUN.invoke(app, [*command, "--out", str(tmp_path / "report")])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "report" / "evaluation.json").read_text()
+    [evaluation] = Report.model_validate_json(page).evaluations
+    loaded = mien.load(system)
+    table = table_for(read_settings(labelled), [VA], loaded.pixels[0], "test")
+    scored = evaluate_bundle(loaded, table)
+    truth = scored.table[["valence", "arousal"]].to_numpy(np.float64)
+    for column, name in enumerate(VA.names):
+        value = evaluation.tasks[0].by_name[name]["ccc"].value
+        assert value == pytest.approx(ccc(scored.scores["va"][:, column], truth[:, column]))
+    assert "of no recording" in done.output
+    # A damaged system is refused before any picture is read.
+    broken = tmp_path / "broken"
+    shutil.copytree(system, broken)
+    damage_head(broken)
+    command[1] = str(broken)
+    done = RUN.invoke(app, command)
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert "heads-0.onnx: altered or incomplete" in done.output

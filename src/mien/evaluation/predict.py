@@ -59,8 +59,9 @@ def evaluate_bundle(
 ) -> Scored:
     """Score every face of a label table, a batch of pictures at a time.
 
-    A system reads the rows of a video in the order of their frames, each row without a video by
-    itself. A face with points is aligned by them, the others are read as whole pictures.
+    A system reads the rows of a video in the order of their frames, each row without a video or
+    a frame number by itself. A face with points is aligned by them, the others are read as whole
+    pictures.
 
     Args:
         model: The bundle, or a system of several networks.
@@ -98,14 +99,16 @@ def evaluate_bundle(
             f"none of the {len(table)} pictures of the label table could be read; "
             "check the folder the paths start from"
         )
+    notes = _reading_notes(len(table), reading)
     outputs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     if isinstance(model, System):
-        outputs = model.finish(outputs, *_videos(table.iloc[reading.rows]))
+        video, frame, single = _videos(table.iloc[reading.rows])
+        outputs = model.finish(outputs, video, frame)
+        notes += _temporal_notes(model, video, single)
     scores = {}
     for task, source in pairs:
         scores[task.family] = _scores_of(task, source, outputs[source.family])
-    notes = tuple(_reading_notes(len(table), reading))
-    return Scored(scores, table.iloc[reading.rows], notes)
+    return Scored(scores, table.iloc[reading.rows], tuple(notes))
 
 
 def five_points(cell: Any, row: int) -> Floats | None:
@@ -197,15 +200,37 @@ def _reading_notes(rows: int, reading: _Reading) -> list[str]:
     return notes
 
 
-def _videos(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The video (N,) and the frame number (N,) of each row; one without a video is its own."""
+def _videos(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """The video (N,) and the frame number (N,) of each row, and which rows have none of both."""
     if "video" not in table:
-        return np.arange(len(table)), np.zeros(len(table), np.int64)
+        return np.arange(len(table)), np.zeros(len(table), np.int64), np.ones(len(table), np.bool_)
     code, names = pd.factorize(table["video"])
-    single = np.flatnonzero(code < 0)
-    code[single] = len(names) + np.arange(len(single))
-    frame = pd.to_numeric(table["frame"]).fillna(0).to_numpy(np.int64)
-    return code.astype(np.int64), frame
+    frame = pd.to_numeric(table["frame"]).to_numpy(np.float64)
+    single = (code < 0) | np.isnan(frame)
+    code[single] = len(names) + np.arange(single.sum())
+    return code.astype(np.int64), np.where(single, 0, frame).astype(np.int64), single
+
+
+def _temporal_notes(
+    system: System, video: NDArray[np.int64], single: NDArray[np.bool_]
+) -> list[str]:
+    """What the steps of a system that look at more than one frame have read."""
+    steps = ", ".join(system.temporal_steps)
+    if not steps:
+        return []
+    notes = []
+    count = len(np.unique(video[~single]))
+    if count:
+        notes.append(
+            f"{system.card.name} read {np.sum(~single)} faces of {count} recordings in the order "
+            f"of their frames ({steps})"
+        )
+    if single.any():
+        notes.append(
+            f"{single.sum()} faces are of no recording: {system.card.name} read each by itself, "
+            f"without what its steps over time ({steps}) make of neighbouring frames"
+        )
+    return notes
 
 
 def _source_of(task: Task, model: Model | System) -> Task:

@@ -10,7 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from mien.bundles.card import SystemCard, head_path
 from mien.bundles.engines import Engine
 from mien.bundles.model import Cut, Image, Model, check_finite
-from mien.bundles.plan import CompoundStep, Head, HeadsStep, ScoreStep, tasks_of
+from mien.bundles.plan import (
+    CompoundStep,
+    Head,
+    HeadsStep,
+    ScoreStep,
+    SmoothStep,
+    tasks_of,
+)
+from mien.faces.prepare import Pixels
 from mien.records import Face, Reading
 from mien.systems.apply import Scores, needed_steps
 from mien.systems.film import FilmCompounds
@@ -101,6 +109,25 @@ class System:
     def tasks(self) -> tuple[Task, ...]:
         """What it predicts, in output order."""
         return tuple(spec.task for spec in self.card.tasks)
+
+    @property
+    def pixels(self) -> tuple[Pixels, ...]:
+        """The crops that its members read, in their order."""
+        return tuple(member.card.pixels for member in self._members.values())
+
+    @property
+    def temporal_steps(self) -> tuple[str, ...]:
+        """Names of the steps that look at more than one frame."""
+        names = []
+        for name, step in self.card.steps.items():
+            match step:
+                case SmoothStep():
+                    names.append(name)
+                case HeadsStep() if any(head.window is not None for head in step.heads):
+                    names.append(name)
+                case CompoundStep() if step.window > 0:
+                    names.append(name)
+        return tuple(names)
 
     @property
     def face_tasks(self) -> tuple[Task, ...]:

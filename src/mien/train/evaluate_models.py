@@ -11,8 +11,10 @@ from mien.evaluation.judge import evaluate_bundle, judge
 from mien.evaluation.plots import draw
 from mien.evaluation.report import About, write_report
 from mien.evaluation.results import Evaluation
+from mien.faces.prepare import Pixels
 from mien.files import wrap_os_errors
 from mien.progress import ItemProgress, Progress, silent
+from mien.systems.system import System
 from mien.tasks import Task
 from mien.train.open_model import open_model, table_for
 from mien.train.settings.training import Settings
@@ -34,8 +36,8 @@ def judge_models(
     """Evaluate bundles or runs on one split of the data of some settings.
 
     Args:
-        names: Bundles by name or folder, or run folders; several are runs of one set-up that
-            differ in their seed.
+        names: Bundles or systems by name or folder, or run folders; several are runs of one set-up
+            that differ in their seed.
         settings: Settings whose ``data``, ``tasks`` and ``fit.find_points`` are used.
         split: Which faces.
         by: Column of groups to compare as well; also one of a label file that mien does not know.
@@ -56,7 +58,7 @@ def judge_models(
     models = [open_model(name) for name in names]
     # Runs of one set-up have the same tasks and crops, so the first stands for all.
     tasks = tasks_for(models[0], settings, note)
-    table = table_for(settings, tasks, models[0].card.pixels, split, by=by, note=note)
+    table = table_for(settings, tasks, _pixels_of(models[0]), split, by=by, note=note)
     evaluations = []
     notes: list[str] = []
     for name, model in zip(names, models, strict=True):
@@ -82,6 +84,17 @@ def judge_models(
     return tuple(evaluations), about
 
 
+def _pixels_of(model: Model | System) -> Pixels:
+    """The crops that decide whether points must be found."""
+    if isinstance(model, Model):
+        return model.card.pixels
+    # One member that aligns faces by points is enough.
+    for pixels in model.pixels:
+        if pixels.template is not None:
+            return pixels
+    return model.pixels[0]
+
+
 def _progress_of(name: str | Path, progress: Progress) -> ItemProgress:
     """The part of a progress that belongs to one model."""
 
@@ -91,7 +104,9 @@ def _progress_of(name: str | Path, progress: Progress) -> ItemProgress:
     return report
 
 
-def tasks_for(model: Model, settings: Settings, note: Callable[[str], None]) -> tuple[Task, ...]:
+def tasks_for(
+    model: Model | System, settings: Settings, note: Callable[[str], None]
+) -> tuple[Task, ...]:
     """Choose the tasks to evaluate.
 
     Args:

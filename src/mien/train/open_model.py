@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mien.bundles.store import Model, load
+from mien.bundles.store import Model
 from mien.data.registry import Cut, File, Set, load_set
 from mien.errors import DataError, MissingExtraError
 from mien.faces.prepare import Pixels
+from mien.systems.opening import load
+from mien.systems.system import System
 from mien.tasks import Task
 from mien.train.runs.points import find_points
 from mien.train.settings.training import Settings
@@ -41,14 +43,14 @@ def is_run(folder: str | Path) -> bool:
     return (Path(folder) / "settings.yaml").is_file()
 
 
-def open_model(name: str | Path) -> Model:
-    """Open a bundle, or the best network of a run so far.
+def open_model(name: str | Path) -> Model | System:
+    """Open a bundle, a system of several networks, or the best network of a run so far.
 
     Args:
         name: A bundle's name or folder, or a run folder.
 
     Returns:
-        The model, ready to score pictures.
+        The model or system, ready to score pictures.
 
     Raises:
         UnknownNameError: There is no bundle of that name.
