@@ -1,6 +1,7 @@
 """Steps that train: mixtures, teachers, generations and students, features of what was trained, heads over windows, running means."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -140,6 +141,10 @@ def test_a_system_of_several_networks_beside_a_step_of_their_name(bench, tmp_pat
     card = read_card(tmp_path / "export" / EXPORTED / "card.json")
     assert list(card.members) == ["two_0_2", "two_1", "two_0"]
     assert card.steps["two"].of == ("two_0_2", "two_1")
+    # The card tells what it costs, measured when it was made.
+    cost = r"MB, \d+ million operations per face; \d+\.\d ms per face on one thread of .+, \d+\.\d times"
+    assert re.search(cost, card.summary)
+    assert 0.001 <= card.tolerance < 0.1  # of networks in float32
 
 
 def test_generations_and_students(bench, tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 import mien
 from mien.bundles.card import SystemCard, hash_of_files, head_path, read_card
 from mien.bundles.card_parts import NOT_FOR, Made, TaskCard, Terms
+from mien.bundles.engines import available
 from mien.bundles.plan import (
     BlendStep,
     CompoundStep,
@@ -27,11 +29,11 @@ from mien.bundles.plan import (
     ThresholdStep,
     Window,
 )
-from mien.bundles.store import embedded
+from mien.bundles.store import embedded, load
 from mien.cli import app
 from mien.data.drawn.faces import load_drawn
 from mien.data.images import read_picture
-from mien.errors import BundleError
+from mien.errors import BundleError, UnknownNameError
 from mien.evaluation.nested_tuning import decide
 from mien.evaluation.predict import evaluate_bundle
 from mien.evaluation.report import Report
@@ -42,6 +44,7 @@ from mien.systems.compounds import fill_and_smooth, zero_shot_compounds
 from mien.systems.film import FilmCompounds, FrameFaces
 from mien.systems.recording import Recording, WindowHead
 from mien.tasks import TASKS
+from mien.train.bundle.measure_system import speed, system_tolerance
 from mien.train.bundle.pack import write_bundle_files
 from mien.train.inputs.windows import windows
 from mien.train.open_model import table_for
@@ -341,6 +344,30 @@ def test_single_crops_are_videos_of_their_own(system):
     np.testing.assert_allclose(together, apart, atol=1e-6)
 
 
+@pytest.mark.skipif("openvino" not in available(), reason="OpenVINO is not here")
+def test_another_engine_reads_it_with_the_same_scores(system, clip, tmp_path):
+    """Members run with the engine that is asked for, heads over windows with ONNX Runtime."""
+    draw = np.random.default_rng(0)
+    crops = [draw.integers(0, 255, (80, 80, 3), np.uint8) for _ in range(20)]
+    answers = []
+    for engine in ("onnxruntime", "openvino"):
+        loaded = mien.load(system, engine=engine)
+        assert loaded.engine == engine
+        answers.append(loaded.finish(loaded.signals(crops), [0] * 20, range(20))["va"])
+    tolerance = max(load(name).card.tolerance for name in ("mien-s", "mien-xs"))
+    np.testing.assert_allclose(*answers, atol=tolerance)
+    command = ["analyze", str(clip), "--bundle", str(system), "--every", "0.2"]
+    done = RUN.invoke(app, [*command, "--engine", "openvino", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    [table] = tmp_path.glob("*.csv")
+    assert pd.read_csv(table)["valence"].notna().any()
+
+
+def test_an_engine_that_is_none_is_named(system):
+    with pytest.raises(UnknownNameError, match="tensorrt"):
+        mien.load(system, engine="tensorrt")
+
+
 def damage_head(folder):
     path = folder / "heads" / "heads-0.onnx"
     path.write_bytes(path.read_bytes()[:-9])
@@ -458,6 +485,26 @@ def test_a_label_table_is_read_recording_by_recording(system, labelled):
     _, recordings, single = scored.notes
     assert "50 faces of 2 recordings in the order of their frames (heads, smooth)" in recordings
     assert single.startswith("10 faces are of no recording: two read each by itself")
+
+
+@pytest.mark.skipif("openvino" not in available(), reason="OpenVINO is not here")
+def test_the_tolerance_is_half_as_much_again_as_the_engines_differ(system, labelled):
+    loaded = [mien.load(system, engine=engine) for engine in ("onnxruntime", "openvino")]
+    table = table_for(read_settings(labelled), [VA], loaded[0].pixels[0], "test")
+    tolerance, limits = system_tolerance(system, table)
+    one, other = (evaluate_bundle(each, table).scores["va"] for each in loaded)
+    assert tolerance == pytest.approx(max(1.5 * np.abs(one - other).max(), 0.001), abs=5e-4)
+    assert limits == ()
+
+
+def test_speed_is_stated_beside_the_usual_network(system):
+    """The system has mien-s as a member, and another network and a head besides."""
+    stated = re.fullmatch(
+        r"(\d+\.\d) ms per face on one thread of .+, (\d+\.\d) times mien-s", speed(system)
+    )
+    assert stated is not None
+    assert float(stated[1]) > 0
+    assert float(stated[2]) > 0
 
 
 def test_a_system_is_evaluated_like_a_bundle(system, labelled, tmp_path):

@@ -1,6 +1,7 @@
 """Compare a system with the step it was made of, on the first recordings of split val."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ from mien.systems.opening import load
 from mien.systems.system import System
 from mien.train.open_model import ENGINE
 
-__all__ = ["compare"]
+__all__ = ["Compared", "compare"]
 
 _TOLERANCE: Final = 1e-4
 """How far a system's scores may be from the step's, for the same pictures."""
@@ -32,7 +33,20 @@ _CHECKED: Final = 256
 """Rows of split val, in whole recordings, on which the two are compared."""
 
 
-def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) -> float:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What was compared.
+
+    Attributes:
+        difference: The largest of any score. Decisions about units are compared as decisions.
+        table: Label table of the faces; None where faces of videos were read before.
+    """
+
+    difference: float
+    table: pd.DataFrame | None = None
+
+
+def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) -> Compared:
     """Compare a system with the step it was made of.
 
     Args:
@@ -42,7 +56,7 @@ def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) 
         data: The data sets on which that step was measured.
 
     Returns:
-        The largest difference of any score. Decisions about units are compared as decisions.
+        How far they differ.
 
     Raises:
         BundleError: The two differ.
@@ -51,7 +65,7 @@ def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) 
     assert isinstance(system, System)
     step = context.steps[name]
     if isinstance(step, Compounds | SupervisedCompounds | ChooseCompounds):
-        return _compare_frames(context, name, step, system)
+        return Compared(_compare_frames(context, name, step, system))
     predicted = context.predicted(name)
     tables = [load_set(spec, predicted.tasks) for spec in data]
     rows = rows_in(pd.concat(tables, ignore_index=True), "val")
@@ -60,7 +74,8 @@ def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) 
     # Whole recordings, since steps over time reach beyond a face.
     first = recordings.iloc[:_CHECKED].unique()
     checked = np.flatnonzero(recordings.isin(first))
-    scores = evaluate_bundle(system, rows.iloc[checked].reset_index(drop=True)).scores
+    table = rows.iloc[checked].reset_index(drop=True)
+    scores = evaluate_bundle(system, table).scores
     worst = 0.0
     for task in predicted.tasks:
         expected = np.asarray(part.values[task.family][0, 0])[checked]
@@ -69,7 +84,7 @@ def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) 
             actual = (actual >= 0.5).astype(np.float64)
         worst = max(worst, float(np.abs(actual - expected).max()))
     _check_difference(context, name, worst)
-    return worst
+    return Compared(worst, table)
 
 
 def _check_difference(context: StepContext, name: str, worst: float) -> None:

@@ -29,7 +29,7 @@ from mien.bundles.store import read_bundle
 from mien.data.registry import Set, set_name
 from mien.files import replace_folder, wrap_os_errors
 from mien.recipes.steps.base import STEP, Step, StepContext
-from mien.recipes.steps.compare_system import compare
+from mien.recipes.steps.compare_system import Compared, compare
 from mien.recipes.steps.compound import (
     ChooseCompounds,
     Compounds,
@@ -43,6 +43,7 @@ from mien.recipes.steps.runs import EXPORTED, runs_of
 from mien.recipes.steps.system_scores import averaged, card_scores
 from mien.recipes.steps.training import Train
 from mien.tasks import Task
+from mien.train.bundle.measure_system import speed, system_tolerance
 from mien.train.bundle.pack import code_version, write_bundle_files
 from mien.train.bundle.provenance import data_terms
 from mien.train.bundle.system import (
@@ -89,9 +90,25 @@ class MakeSystem(Step):
             card = system.card(self.name, self.of)
             with wrap_os_errors(folder):
                 write_bundle_files(card, folder)
-            difference = compare(context, self.of, folder, system.data)
+            compared = compare(context, self.of, folder, system.data)
+            # Only a whole system can be timed, and read by other engines.
+            card = _measured(card, folder, compared)
+            with wrap_os_errors(folder):
+                write_bundle_files(card, folder)
         context.note(f"{context.name}: {card.summary}")
-        context.note(f"{context.name}: differs from the step {self.of} by {difference:.1g} at most")
+        context.note(
+            f"{context.name}: differs from the step {self.of} by {compared.difference:.1g} at most"
+        )
+
+
+def _measured(card: SystemCard, folder: Path, compared: Compared) -> SystemCard:
+    """The card with the system's speed and tolerance."""
+    changes: dict[str, Any] = {"summary": f"{card.summary.rstrip('.')}; {speed(folder)}."}
+    # Faces of videos are not kept; then the largest tolerance of a member stands.
+    if compared.table is not None:
+        tolerance, limits = system_tolerance(folder, compared.table)
+        changes |= {"tolerance": tolerance, "limits": (*card.limits, *limits)}
+    return card.model_copy(update=changes)
 
 
 def _check_holds(name: str, steps: Mapping[str, Step]) -> None:

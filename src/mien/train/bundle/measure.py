@@ -24,10 +24,11 @@ from mien.evaluation.measures import class_measures, headlines, title
 from mien.evaluation.predict import Scored, evaluate_bundle
 from mien.evaluation.results import Evaluation, Measure, TaskResult
 from mien.progress import Progress, named
+from mien.systems.system import System
 from mien.tasks import Floats, Task
 from mien.train.open_model import ENGINE
 
-__all__ = ["Measured", "Measurer", "tolerance"]
+__all__ = ["Measured", "Measurer", "engine_difference", "tolerance", "tolerance_of"]
 
 # Smallest probability whose logarithm is finite in float32.
 _TINY: Final = np.finfo(np.float32).tiny
@@ -193,7 +194,7 @@ class Measurer:
 
 
 def tolerance(network: bytes, card: AffectCard, scored: Scored) -> tuple[float, tuple[str, ...]]:
-    """Measure how far the installed engines differ.
+    """Measure how far the installed engines differ on a network.
 
     Args:
         network: ONNX file of the network.
@@ -202,26 +203,44 @@ def tolerance(network: bytes, card: AffectCard, scored: Scored) -> tuple[float, 
 
     Returns:
         The tolerance of the card, half as much again as the largest difference of any score; and
-        the limit that nothing was compared, where only one engine is installed.
+        the limits of `engine_difference`.
 
     Raises:
         BundleError: The engines differ by more than a card can say.
     """
+
+    def opened(engine: str) -> Model:
+        return Model(card, open_engine(network, engine))
+
+    difference, limits = engine_difference(opened, scored.table)
+    if _MARGIN * difference >= 1:
+        names = " and ".join(available())
+        raise BundleError(
+            f"{names} disagree by {difference:.2g} on this network; one of 16 bits agrees better"
+        )
+    return tolerance_of(difference), limits
+
+
+def engine_difference(
+    opened: Callable[[str], Model | System], table: pd.DataFrame
+) -> tuple[float, tuple[str, ...]]:
+    """Measure how far scores differ between the installed engines.
+
+    Args:
+        opened: Opens the model or system with the engine of a name.
+        table: Label table of the faces to compare scores on.
+
+    Returns:
+        The largest difference of any score; and the limit that nothing was compared, where only
+        one engine is installed.
+    """
     engines = available()
-    answers = []
-    for engine in engines:
-        model = Model(card, open_engine(network, engine))
-        answers.append(evaluate_bundle(model, scored.table).scores)
+    answers = [evaluate_bundle(opened(engine), table).scores for engine in engines]
     # The widest range of any single score over the engines.
     difference = 0.0
     for family in answers[0]:
         spread = np.ptp([scores[family] for scores in answers], axis=0)
         difference = max(difference, float(spread.max()))
-    if _MARGIN * difference >= 1:
-        names = " and ".join(engines)
-        raise BundleError(
-            f"{names} disagree by {difference:.2g} on this network; one of 16 bits agrees better"
-        )
     # One engine cannot differ from itself, and a card must not pass that off as agreement.
     limits: tuple[str, ...] = ()
     if len(engines) == 1:
@@ -229,7 +248,19 @@ def tolerance(network: bytes, card: AffectCard, scored: Scored) -> tuple[float, 
             f"only {engines[0]} was installed when it was made; that other engines agree with it "
             "is not measured",
         )
-    return max(round(_MARGIN * difference, 3), _SMALLEST_TOLERANCE), limits
+    return difference, limits
+
+
+def tolerance_of(difference: float) -> float:
+    """The tolerance that a card states.
+
+    Args:
+        difference: The largest that was measured.
+
+    Returns:
+        Half as much again, for faces that were not measured, and never 0.
+    """
+    return max(round(_MARGIN * difference, 3), _SMALLEST_TOLERANCE)
 
 
 def _calibrate(
