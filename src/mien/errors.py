@@ -6,6 +6,7 @@ MienError
 │   └── UnknownOptionError   no such option; also a TypeError
 ├── LabelMismatchError   two label orders cannot be reconciled
 ├── BundleError          a bundle is incomplete, altered, or its card is wrong
+├── ExtensionError       what another distribution brings cannot be used
 ├── DataError            a labelled data set is not what its adapter expects
 ├── OutputError          a result cannot be written
 ├── TableError           a table that mien wrote cannot be read back
@@ -20,6 +21,7 @@ from difflib import get_close_matches
 __all__ = [
     "BundleError",
     "DataError",
+    "ExtensionError",
     "LabelMismatchError",
     "MienError",
     "MissingExtraError",
@@ -97,6 +99,10 @@ class LabelMismatchError(MienError):
 
 class BundleError(MienError):
     """A bundle is incomplete, altered, or its card is wrong."""
+
+
+class ExtensionError(MienError):
+    """What another distribution brings cannot be imported, or is not what it must be."""
 
 
 class DataError(MienError):

@@ -27,10 +27,12 @@ from mien.data.sets.vggface2 import VggFace2
 from mien.data.spec import Cut, DataSet, Place
 from mien.documents import at_home
 from mien.errors import DataError
+from mien.extensions import DATASETS, Extensible, extensions
 from mien.tasks import TASKS, Task
 
 __all__ = [
     "DATA_SETS",
+    "EXTENSIBLE",
     "CombinedDataset",
     "Cut",
     "Drawn",
@@ -71,6 +73,9 @@ DATA_SETS: Final[dict[str, type[DataSet]]] = {
 }
 """Every data set by the name that settings and recipes give it under ``set``."""
 
+EXTENSIBLE: Final = Extensible("set", DATASETS, DataSet)
+"""Lets settings name data sets of other distributions as well."""
+
 
 class CombinedDataset(Mixing):
     """Several sets as one: joined, thinned, capped; has the tasks of all. See
@@ -78,7 +83,8 @@ class CombinedDataset(Mixing):
 
     set: Literal["mix"]
     of: Annotated[
-        tuple[Annotated[OneSet, Field(discriminator="set")], ...], Field(strict=False, min_length=1)
+        tuple[Annotated[OneSet, Field(discriminator="set"), EXTENSIBLE], ...],
+        Field(strict=False, min_length=1),
     ]
     """The sets. Where their labels contradict, those of the first stay."""
 
@@ -89,7 +95,7 @@ class CombinedDataset(Mixing):
 
 
 AnySet = OneSet | CombinedDataset
-Set = Annotated[AnySet, Field(discriminator="set")]
+Set = Annotated[AnySet, Field(discriminator="set"), EXTENSIBLE]
 
 
 def set_name(spec: AnySet) -> str:
@@ -171,12 +177,21 @@ def starting_from(base: Path, spec: object, where: str = "data") -> object:
             starting_from(base, member, f"{where}.of.{i}") for i, member in enumerate(spec["of"])
         ]
         return {**spec, "of": members}
-    kind = DATA_SETS.get(str(spec.get("set")))
+    kind = _kind_of(str(spec.get("set")))
     resolved = dict(spec)
     for key in _path_keys(kind) if kind is not None else ():
         if isinstance(spec.get(key), str):
             resolved[key] = str((base / at_home(spec[key], f"{where}.{key}")).absolute())
     return resolved
+
+
+def _kind_of(name: str) -> type[DataSet] | None:
+    """The data set of a name: mien's own, or an extension's."""
+    kind = DATA_SETS.get(name)
+    extension = extensions(DATASETS).get(name)
+    if kind is None and extension is not None:
+        kind = EXTENSIBLE.kind(extension)
+    return kind
 
 
 def _path_keys(kind: type[DataSet]) -> list[str]:

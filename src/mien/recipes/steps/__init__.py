@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mien.extensions import STEPS, Extensible
+from mien.recipes.steps.base import Step
 from mien.recipes.steps.compound import (
     ChooseCompounds,
     Compounds,
@@ -41,5 +43,6 @@ AnyStep = Annotated[
     | SupervisedCompounds
     | ChooseCompounds,
     Field(discriminator="do"),
+    Extensible("do", STEPS, Step),
 ]
-"""Settings of any step, told apart by `do`."""
+"""Settings of any step, told apart by `do`; also those that extensions bring."""

@@ -18,6 +18,7 @@ from mien._version import RESULTS_VERSION
 from mien.bundles.store import open_bundle
 from mien.data.registry import Set, places
 from mien.errors import DataError
+from mien.extensions import used_extensions
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step
 from mien.train.features import root_of
 from mien.train.settings.training import SPEED_KEYS
@@ -105,8 +106,13 @@ def places_behind(
 def _key(step: Step, identities: Mapping[str, Mapping[str, str]], seeds: tuple[int, ...]) -> str:
     """Hash of all that a step's result depends on."""
     settings = _without_speed(step.settings_by_content(identities))
+    facts: list[Any] = [RESULTS_VERSION, settings, seeds]
+    # Another version of an extension may compute other numbers.
+    extensions = used_extensions(settings)
+    if extensions:
+        facts.append(extensions)
     # Sorted, so that the order of fields in the code has no influence.
-    content = json.dumps([RESULTS_VERSION, settings, seeds], sort_keys=True)
+    content = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -161,6 +167,8 @@ def _fingerprint(spec: Set) -> str:
     for key, value in spec.model_dump(mode="json").items():
         settings[key] = names.get(value, value) if isinstance(value, str) else value
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for line in used_extensions(settings):
+        digest.update(line.encode())
     for place in dict.fromkeys(roots):
         # A folder inside another of the set's folders is read with that one.
         if set(place.parents) & set(roots):
