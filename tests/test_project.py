@@ -16,9 +16,9 @@ SRC = ROOT / "src" / "mien"
 # Keep in step with docs/explanation/architecture.md.
 ROOMS = {
     "": (
-        "_version", "errors", "text", "documents", "files", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
+        "_version", "errors", "text", "extensions", "documents", "files", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
         "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "demo", "doctor", "data", "evaluation", "train", "recipes",
-        "cli", "__main__",
+        "extend", "cli", "__main__",
     ),
     "sources": (
         "suffixes", "stored", "base", "integrity", "interval", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",

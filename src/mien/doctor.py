@@ -12,6 +12,7 @@ from mien.bundles.contents import read_contents
 from mien.bundles.engines import ENGINES, available, choose
 from mien.bundles.store import AFFECT, FACES, bundles
 from mien.errors import MienError
+from mien.extensions.entry_points import GROUPS, extensions
 
 __all__ = ["Finding", "examine"]
 
@@ -78,6 +79,7 @@ def examine() -> Iterator[Finding]:
             yield Finding(name, advice, ok=None)
     yield _engine()
     yield from _bundles()
+    yield from _extensions()
     yield from _codecs()
 
 
@@ -113,6 +115,16 @@ def _bundles() -> Iterator[Finding]:
             yield Finding(f"bundle {name}", state)
         except MienError as error:
             yield Finding(f"bundle {name}", str(error), ok=False)
+
+
+def _extensions() -> Iterator[Finding]:
+    for group in GROUPS:
+        try:
+            for name, extension in extensions(group).items():
+                extension.load()
+                yield Finding(f"{group}: {name}", extension.origin)
+        except MienError as error:
+            yield Finding(group, str(error), ok=False)
 
 
 def _codecs() -> Iterator[Finding]:

@@ -16,10 +16,9 @@ from mien.batch.names import NameRegistry, plan
 from mien.batch.outcome import Outcome, Progress
 from mien.batch.record import refuse_first_layout, write_record
 from mien.batch.target import Target
-from mien.errors import UnknownNameError
 from mien.files import wrap_os_errors
 from mien.outputs.claims import sweep
-from mien.outputs.tables import FORMATS
+from mien.outputs.tables import FORMATS, table_format
 
 __all__ = ["Job", "Outcome", "Plan", "Progress", "plan", "run"]
 
@@ -88,8 +87,7 @@ def _check_formats(formats: Sequence[str]) -> None:
     if not formats:
         raise ValueError(f"formats must name at least one of {', '.join(FORMATS)}")
     for name in formats:
-        if name not in FORMATS:
-            raise UnknownNameError("format", name, FORMATS)
+        table_format(name)
 
 
 def _sweep_all(folder: Path, jobs: Sequence[Job]) -> None:

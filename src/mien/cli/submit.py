@@ -150,9 +150,11 @@ def score(
 
 def formats() -> None:
     """List the formats: what a row answers, and the header."""
-    from mien.data.submissions.formats import FORMATS, answers
+    from mien.data.submissions.formats import all_formats, answers
 
-    for form in FORMATS.values():
+    with handle_errors():
+        forms = all_formats()
+    for form in forms.values():
         layout = ""
         if form.folder is not None:
             folder = f"{form.folder}/" if form.folder else ""

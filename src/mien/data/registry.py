@@ -27,7 +27,8 @@ from mien.data.sets.vggface2 import VggFace2
 from mien.data.spec import Cut, DataSet, Place
 from mien.documents import at_home
 from mien.errors import DataError
-from mien.extensions import DATASETS, Extensible, extensions
+from mien.extensions.entry_points import DATASETS, extensions
+from mien.extensions.settings import Extensible
 from mien.tasks import TASKS, Task
 
 __all__ = [
@@ -73,7 +74,7 @@ DATA_SETS: Final[dict[str, type[DataSet]]] = {
 }
 """Every data set by the name that settings and recipes give it under ``set``."""
 
-EXTENSIBLE: Final = Extensible("set", DATASETS, DataSet)
+EXTENSIBLE: Final = Extensible("set", DATASETS, DataSet)  # type: ignore[type-abstract]
 """Lets settings name data sets of other distributions as well."""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, Self
 import pyarrow as pa
 
 from mien.errors import UnknownNameError
+from mien.extensions.entry_points import WRITERS, extensions
 from mien.files import Transaction, wrap_os_errors
 from mien.outputs.columns import ARROW, Column, Dtype, batch_of, columns
 from mien.outputs.text_formats import Csv, JsonLines
@@ -22,7 +23,16 @@ from mien.records import Reading
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMATS", "Column", "Format", "TableWriter", "columns", "finished_rows", "frame_of"]
+__all__ = [
+    "FORMATS",
+    "Column",
+    "Format",
+    "TableWriter",
+    "columns",
+    "finished_rows",
+    "frame_of",
+    "table_format",
+]
 
 # Rows that are written together; no more are ever held.
 GROUP: Final = 1024
@@ -118,8 +128,35 @@ class _Parquet:
             self._writer.is_open = False
 
 
+_METHODS: Final = ("rows", "write", "copy", "close")
+"""Of every format."""
 FORMATS: Final[dict[str, type[Format]]] = {"csv": Csv, "jsonl": JsonLines, "parquet": _Parquet}
 """Format by name, which is also the file's suffix."""
+
+
+def table_format(name: str) -> type[Format]:
+    """Find a format of tables.
+
+    Args:
+        name: Of a format in `FORMATS`, or of an extension.
+
+    Returns:
+        Its class.
+
+    Raises:
+        UnknownNameError: There is no such format.
+        ExtensionError: The extension cannot be used.
+    """
+    listed = extensions(WRITERS, FORMATS)
+    if name not in listed:
+        if name not in FORMATS:
+            raise UnknownNameError("format", name, [*FORMATS, *listed])
+        return FORMATS[name]
+    kind: type[Format] = listed[name].load()
+    missing = [method for method in _METHODS if not hasattr(kind, method)]
+    if not isinstance(kind, type) or missing:
+        raise listed[name].refused("is no class with the methods of mien.extend.TableFormat")
+    return kind
 
 
 class TableWriter:
@@ -147,9 +184,7 @@ class TableWriter:
         files: Transaction | None = None,
     ) -> None:
         self._formats = tuple(dict.fromkeys(formats))
-        for name in self._formats:
-            if name not in FORMATS:
-                raise UnknownNameError("format", name, FORMATS)
+        self._kinds = {name: table_format(name) for name in self._formats}
         self._stem = stem
         self._columns = tuple(columns)
         self._owns_files = files is None
@@ -162,7 +197,7 @@ class TableWriter:
         try:
             for name in self._formats:
                 path = self._stem.with_name(f"{self._stem.name}.{name}")
-                self._tables[name] = _Table(path, FORMATS[name], self._columns, self._files)
+                self._tables[name] = _Table(path, self._kinds[name], self._columns, self._files)
         except BaseException:
             self._drop()
             raise
@@ -298,7 +333,10 @@ def finished_rows(stem: Path, formats: Iterable[str]) -> dict[str, Any]:
     Returns:
         The rows by format.
     """
-    return {name: FORMATS[name].rows(stem.with_name(f"{stem.name}.{name}")) for name in formats}
+    rows = {}
+    for name in formats:
+        rows[name] = table_format(name).rows(stem.with_name(f"{stem.name}.{name}"))
+    return rows
 
 
 def frame_of(readings: Iterable[Reading], columns: Sequence[Column]) -> "pd.DataFrame":

@@ -16,7 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mien.data.submissions.formats import FORMATS, Field, Format, format_named, video_lengths
+from mien.data.submissions.formats import (
+    Field,
+    Format,
+    all_formats,
+    format_named,
+    video_lengths,
+)
 from mien.errors import DataError
 
 __all__ = ["EXAMPLES", "KINDS", "Defect", "check", "guess"]
@@ -80,7 +86,7 @@ def check(path: Path, name: str, official: pd.DataFrame) -> list[Defect]:
 
     Args:
         path: The file or, for a format with a file per video, the folder.
-        name: Of a format in `FORMATS`.
+        name: As for `format_named`.
         official: `image`, `video`, `frame` of the official list, from
             `mien.data.frame_lists.read_list`.
 
@@ -127,13 +133,14 @@ def guess(path: Path) -> str:
         raise DataError(f"{path}: {what}; give the submission's own path")
     fits = []
     # A format without a header would fit every file.
-    for form in FORMATS.values():
+    forms = all_formats()
+    for form in forms.values():
         if form.header and _first_line(form, path) == form.header:
             fits.append(form)
     if not fits:
         raise DataError(
             f"{path}: its first line is no header of a known format; "
-            f"name the format by --format, one of {', '.join(FORMATS)}"
+            f"name the format by --format, one of {', '.join(forms)}"
         )
     if len({form.rules for form in fits}) > 1:
         names = " or ".join(form.name for form in fits)
@@ -320,7 +327,7 @@ def _takes_header(
     """Whether the first line is a header, right or wrong, and no row."""
     first = lines[0].as_py() if len(lines) else ""
     # The header of another format is told as such: the usual slip is the wrong year.
-    known = [other.name for other in FORMATS.values() if other.header == first]
+    known = [other.name for other in all_formats().values() if other.header == first]
     if first == form.header or not (form.header or known):
         return bool(form.header) and len(lines) > 0
     is_row = _is_row(first, listed)

@@ -12,6 +12,7 @@ from typing import Final
 import pandas as pd
 
 from mien.errors import DataError
+from mien.extensions.entry_points import WRITERS, Extension, extensions
 from mien.tasks import TASKS, Task, challenge_key
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "FORMATS",
     "Field",
     "Format",
+    "all_formats",
     "answers",
     "format_named",
     "markdown",
@@ -164,15 +166,53 @@ def format_named(name: str) -> Format:
     """The format of that name.
 
     Args:
-        name: A key of `FORMATS`, or one with an edition in place of the year.
+        name: A key of `FORMATS`, or one with an edition in place of the year; or of an extension.
 
     Returns:
         The format.
 
     Raises:
         UnknownNameError: For another name; it names the choices.
+        ExtensionError: The extension cannot be used.
     """
+    extension = extensions(WRITERS, FORMATS).get(name)
+    if extension is not None:
+        form = _format_of(extension)
+        if form is None:
+            raise extension.refused("is no mien.extend.SubmissionFormat")
+        return form
     return FORMATS[challenge_key("submission format", name, FORMATS)]
+
+
+def all_formats() -> dict[str, Format]:
+    """List every format, mien's own and those of extensions.
+
+    Returns:
+        The formats by name.
+
+    Raises:
+        ExtensionError: An extension cannot be used.
+    """
+    by_name = dict(FORMATS)
+    for name, extension in extensions(WRITERS, FORMATS).items():
+        form = _format_of(extension)
+        # Writers of tables are in the same group of entry points.
+        if form is not None:
+            by_name[name] = form
+    return by_name
+
+
+def _format_of(extension: Extension) -> Format | None:
+    """The format that an extension brings; None if it brings something else."""
+    form = extension.load()
+    if not isinstance(form, Format):
+        return None
+    if form.name != extension.entry.name:
+        raise extension.refused(f"is a format named {form.name!r}, not as its entry point")
+    unknown = [key for key in form.keys if key not in TASKS]
+    if unknown:
+        raise extension.refused(f"answers {', '.join(unknown)}, and there is no such task")
+    return form
 
 
 def video_lengths(listed: pd.DataFrame) -> dict[str, int]:

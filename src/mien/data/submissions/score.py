@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mien.data.frame_lists import read_text
-from mien.data.submissions.formats import FORMATS, Format, format_named
+from mien.data.submissions.formats import Format, all_formats, format_named
 from mien.errors import DataError
 from mien.metrics import bootstrap
 from mien.protocols import PROTOCOLS
@@ -68,7 +68,12 @@ def score_submission(path: Path, labels: Path, name: str) -> SubmissionScore:
         DataError: A file cannot be read, or no row is both labelled and answered.
     """
     form = format_named(name)
-    protocol = PROTOCOLS[form.name]
+    protocol = PROTOCOLS.get(form.name)
+    if protocol is None:
+        raise DataError(
+            f"{form.name}: no formula is known for this format; those with one are "
+            f"{', '.join(PROTOCOLS)}"
+        )
     answers, truth = _read(form, path), _read(form, labels)
     labelled = truth[_with_missing(form, truth).notna().any(axis=1)]
     joined = labelled.merge(answers, on="row", how="left", suffixes=("", _ANSWER))
@@ -127,7 +132,7 @@ def _read(form: Format, path: Path) -> pd.DataFrame:
 def _parsed(form: Format, path: Path, *, named: bool) -> pd.DataFrame:
     """The fields of a file's lines, with the first line left out where it is a header."""
     lines = read_text(path).replace("\r\n", "\n").strip("\n").split("\n")
-    headers = {other.header for other in FORMATS.values()}
+    headers = {other.header for other in all_formats().values()}
     first = lines[0].split(",")
     # Labels may have another header, or none: a row ends in a number.
     if lines[0] in headers or not _is_number(first[-1]):

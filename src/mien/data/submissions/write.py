@@ -54,7 +54,7 @@ def write(
     values are clipped to their range and written with `DIGITS` decimals.
 
     Args:
-        name: Of a format in `FORMATS`.
+        name: As for `format_named`.
         listed: `image`, `video`, `frame`, from `mien.data.frame_lists.read_list`.
         scores: `image`, as the list names it and not as a path on the disk, and the columns of the
             format's tasks (`Task.columns`): probabilities, or values in their unit. Rows in any

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mien.extensions import STEPS, Extensible
+from mien.extensions.entry_points import STEPS
+from mien.extensions.settings import Extensible
 from mien.recipes.steps.base import Step
 from mien.recipes.steps.compound import (
     ChooseCompounds,

@@ -36,9 +36,9 @@ from mien.train.loop import fit
 from mien.train.open_model import ENGINE
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import inputs_of, network_of, raw_scores
+from mien.train.settings.extended import AnyLoss
 from mien.train.settings.features import FeatureSettings, WindowSettings
-from mien.train.settings.losses import LossSettings
-from mien.train.settings.network import HeadSettings, NetworkSettings
+from mien.train.settings.network import AnyHead, NetworkSettings
 from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
@@ -196,8 +196,8 @@ class HeadRun(BaseModel):
     parts: Literal["features", "raw", "both"] = "both"
     within: tuple[int, int] | None = None
     window: WindowSettings | None = None
-    heads: dict[str, HeadSettings] = {}
-    losses: dict[str, LossSettings] = {}
+    heads: dict[str, AnyHead] = {}
+    losses: dict[str, AnyLoss] = {}
     optim: OptimSettings = OptimSettings()
     fit: FitSettings = FitSettings()
 

@@ -18,7 +18,7 @@ from mien._version import RESULTS_VERSION
 from mien.bundles.store import open_bundle
 from mien.data.registry import Set, places
 from mien.errors import DataError
-from mien.extensions import used_extensions
+from mien.extensions.entry_points import used_extensions
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step
 from mien.train.features import root_of
 from mien.train.settings.training import SPEED_KEYS

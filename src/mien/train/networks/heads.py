@@ -5,6 +5,8 @@ reads; `last` is that layer; `bins` decodes raw output that is a choice among bi
 `squash` is what raw output passes through, or None.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from mien.train.networks.temporal.transformer import TransformerHead
 from mien.train.networks.uncertainty import UncertainHead
 from mien.train.objective.losses import Bins
 from mien.train.objective.squash import Squash
+from mien.train.settings.extended import HeadExtension
 from mien.train.settings.network import OVER_TIME, HeadSettings
 
 __all__ = [
@@ -50,6 +53,10 @@ _TEMPORAL = {
     "tcn": TcnHead,
     "minimal_gru": MinimalGruHead,
 }
+
+
+# What every head has beside `forward`.
+_ATTRIBUTES = ("features", "last", "bins", "squash")
 
 
 def _squashed(raw: Tensor, squash: Squash | None) -> Tensor:
@@ -239,7 +246,7 @@ class MessageHead(nn.Module):
 Head = LinearHead | StackedHead | TemporalHead | SignHead | MessageHead | UncertainHead
 
 
-def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
+def make_head(settings: HeadSettings | HeadExtension, width_in: int, task: Task) -> Head:
     """Make a head with PyTorch's starting weights.
 
     Args:
@@ -253,8 +260,16 @@ def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
 
     Raises:
         ValueError: Bins or squash on a task that is not ``scalar``, uncertainty on one that is not
-            ``one_of``, or a regions head on features that are not an `Smm`'s.
+            ``one_of``, or a regions head on features that are not an `Smm`'s; or an extension
+            made no head.
     """
+    if isinstance(settings, HeadExtension):
+        return _extension_head(settings, width_in, task)
+    return _built_in_head(settings, width_in, task)
+
+
+def _built_in_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
+    """One of mien's own heads; raises ValueError as `make_head` does."""
     _check_kind(settings, task)
     bins = _make_bins(settings, task)
     squash = Squash(task.low, task.high) if settings.squash else None
@@ -277,6 +292,18 @@ def make_head(settings: HeadSettings, width_in: int, task: Task) -> Head:
         return _TEMPORAL[settings.kind](body, width_out, bins, squash)
     hidden = _hidden_layers(settings, width_in, width)
     return StackedHead(*hidden, nn.Linear(width, width_out), bins=bins, squash=squash)
+
+
+def _extension_head(settings: HeadExtension, width_in: int, task: Task) -> Head:
+    """The head of an extension; raises ValueError where it lacks what all heads have."""
+    head = settings.make(width_in, task)
+    missing = [name for name in _ATTRIBUTES if not hasattr(head, name)]
+    if not isinstance(head, nn.Module) or missing:
+        raise ValueError(
+            f"network.heads: {task.family}: {settings.kind} made a {type(head).__name__} without "
+            f"{', '.join(missing) or 'parameters'}; return a mien.extend.StackedHead"
+        )
+    return cast(Head, head)
 
 
 def _make_bins(settings: HeadSettings, task: Task) -> Bins | None:

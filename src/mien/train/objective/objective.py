@@ -25,6 +25,7 @@ from mien.train.objective.losses import (
     scaled_mae,
     scaled_mse,
 )
+from mien.train.settings.extended import LossExtension
 from mien.train.settings.losses import Distill, LossSettings
 
 __all__ = ["Objective", "Weights", "bins_for", "mix_targets"]
@@ -167,7 +168,11 @@ class Objective(nn.Module):
         distill = self.settings[task.family].distill
         student, truth = _rows(raw), _rows(target)
         self._check(task, student, truth)
-        cost = self._supervised(task, student, truth)
+        settings = self.settings[task.family]
+        if isinstance(settings, LossExtension):
+            cost = _extension_cost(settings, task, student, truth)
+        else:
+            cost = self._supervised(task, student, truth)
         if teacher is None or distill is None:
             return cost
         taught = _rows(teacher)
@@ -244,6 +249,19 @@ def _shares_of_numbers(numbers: Tensor, classes: int) -> Tensor:
 def _rows(values: Tensor) -> Tensor:
     """(N, K) or (N, T, K) as float32 rows."""
     return values.float().flatten(0, -2)
+
+
+def _extension_cost(settings: LossExtension, task: Task, raw: Tensor, target: Tensor) -> Tensor:
+    """The cost that an extension computes; raises ValueError where it is no number."""
+    if task.numbered:
+        target = _shares_of_numbers(target, len(task.names))
+    cost = settings.cost(raw, target, task)
+    if not isinstance(cost, Tensor) or cost.shape != ():
+        raise ValueError(
+            f"losses: {task.family}: {settings.kind} gave no scalar tensor; average over the "
+            "batch, such as by mien.extend.masked_mean"
+        )
+    return cost
 
 
 def _complete(

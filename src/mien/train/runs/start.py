@@ -20,6 +20,7 @@ from mien.train.networks.network import MultiTaskNet, build, start_at_means
 from mien.train.objective.objective import Objective
 from mien.train.runs.folder import RunFolder, versions
 from mien.train.runs.inference import input_shape, network_of
+from mien.train.settings.losses import LossSettings
 from mien.train.settings.training import Settings, TaskSettings
 
 __all__ = [
@@ -147,7 +148,7 @@ def _check_numbered(settings: Settings, tasks: Sequence[Task]) -> None:
             keys.append("augment.mixup")
         if settings.fit.balance != "none":
             keys.append("fit.balance")
-        if loss is not None and loss.classes != "none":
+        if isinstance(loss, LossSettings) and loss.classes != "none":
             keys.append(f"losses.{task.family}.classes")
         if settings.teachers:
             keys.append("teachers")

@@ -12,9 +12,20 @@ from pydantic import (
     model_validator,
 )
 
+from mien.extensions.entry_points import HEADS
+from mien.extensions.settings import Extensible
+from mien.train.settings.extended import HeadExtension
 from mien.zoo.index import entries
 
-__all__ = ["FACE_START", "IMAGENET_START", "OVER_TIME", "OWN", "HeadSettings", "NetworkSettings"]
+__all__ = [
+    "FACE_START",
+    "IMAGENET_START",
+    "OVER_TIME",
+    "OWN",
+    "AnyHead",
+    "HeadSettings",
+    "NetworkSettings",
+]
 
 OVER_TIME: Final = ("sequence", "transformer", "tcn", "minimal_gru")
 """Kinds of heads that read windows of frames."""
@@ -117,6 +128,9 @@ class HeadSettings(BaseModel):
         return written
 
 
+AnyHead = Annotated[HeadSettings, Extensible("kind", HEADS, HeadExtension)]
+"""Settings of a head, mien's own or an extension's."""
+
 OWN: Final = (
     "mobilefacenet",
     "mobilefacenet-large",
@@ -158,7 +172,7 @@ class NetworkSettings(BaseModel):
     which fill both copies"""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """share of the features that is dropped in training before the heads, 0..1"""
-    heads: dict[str, HeadSettings] = {}
+    heads: dict[str, AnyHead] = {}
     """by task family; a family left out has a linear head, on smm and smm-small one of kind
     regions"""
 

@@ -16,6 +16,8 @@ from pydantic_core import to_jsonable_python
 
 from mien.data.registry import Drawn, Set
 from mien.documents.yaml import SCHEMA
+from mien.extensions.entry_points import Extension
+from mien.extensions.settings import Extensible
 from mien.train.settings.network import OWN
 from mien.train.settings.training import KNOWN_TASKS, Settings
 
@@ -97,8 +99,11 @@ def _sets(example: BaseModel) -> list[str]:
     """The data section: one set that can be used at once, the others as comments."""
     given = example.model_dump(mode="json", exclude_none=True)
     lines = ["data:", f"  - {_inline(given)}"]
-    for kind in get_args(get_args(Set)[0]):
-        lines += _comment(inspect.getdoc(kind) or "", "  ")
+    kinds = dict.fromkeys(get_args(get_args(Set)[0]), "")
+    for extension, kind in _extensions(Set).items():
+        kinds[kind] = f" (of {extension.origin})"
+    for kind, origin in kinds.items():
+        lines += _comment((inspect.getdoc(kind) or "") + origin, "  ")
         first, *others = _defaults(kind, "")
         lines.append(f"  # - {first}")
         lines += [f"  #   {line}" for line in others]
@@ -114,7 +119,20 @@ def _choice(annotation: Any, indent: str) -> list[str]:
     lines = _defaults(kinds[0], "")
     if get_origin(annotation) is dict:
         lines = ["expr:", *_defaults(kinds[0], "  ")]
+    for extension, kind in _extensions(annotation).items():
+        lines += [f"# or, of {extension.origin}:", "expr:", *_defaults(kind, "  ")]
     return [f"{indent}#   {line}" for line in lines]
+
+
+def _extensions(annotation: Any) -> dict[Extension, type[BaseModel]]:
+    """The settings of installed extensions that a type takes; empty for most types."""
+    kinds: dict[Extension, type[BaseModel]] = {}
+    for part in getattr(annotation, "__metadata__", ()):
+        if isinstance(part, Extensible):
+            kinds |= part.kinds()
+    for part in get_args(annotation):
+        kinds |= _extensions(part)
+    return kinds
 
 
 def _defaults(kind: type[BaseModel], indent: str) -> list[str]:

@@ -24,8 +24,8 @@ from mien.tasks import task as find_task
 from mien.text import printable
 from mien.train.settings.augmentation import AugmentSettings
 from mien.train.settings.card import CardSettings
+from mien.train.settings.extended import AnyLoss
 from mien.train.settings.features import FeatureSettings
-from mien.train.settings.losses import LossSettings
 from mien.train.settings.network import OVER_TIME, NetworkSettings
 from mien.train.settings.optimiser import OptimSettings
 
@@ -152,7 +152,7 @@ class Settings(_Strict):
     keep_heads: bool = False
     """the heads go on from network.start as well, which must then be a run's best.pt with the same
     tasks; false starts them fresh"""
-    losses: dict[str, LossSettings] = {}
+    losses: dict[str, AnyLoss] = {}
     """by task family; a family left out has the defaults"""
     teachers: tuple[Path, ...] = ()
     """runs or bundles whose averaged scores are distilled"""
