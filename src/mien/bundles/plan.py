@@ -16,6 +16,7 @@ from mien.tasks import TASKS, Mean, Task
 __all__ = [
     "Aggregation",
     "Basis",
+    "BiasStep",
     "BlendStep",
     "CompoundStep",
     "Hash",
@@ -210,6 +211,19 @@ class OverrideStep(Strict):
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
 
 
+class BiasStep(Strict):
+    """Expressions with a bias for each class, added to the logarithms of the probabilities.
+
+    Attributes:
+        of: The step whose ``expr`` scores are changed.
+        values: One number for each class.
+    """
+
+    do: Literal["class_bias"]
+    of: Key
+    values: Annotated[tuple[Annotated[float, Field(ge=-100, le=100)], ...], Field(min_length=2)]
+
+
 class CompoundStep(Strict):
     """Compound expressions of a frame from the basic expressions of all its faces.
 
@@ -234,7 +248,14 @@ class CompoundStep(Strict):
 
 
 PlanStep = Annotated[
-    ScoreStep | HeadsStep | SmoothStep | BlendStep | ThresholdStep | OverrideStep | CompoundStep,
+    ScoreStep
+    | HeadsStep
+    | SmoothStep
+    | BlendStep
+    | ThresholdStep
+    | OverrideStep
+    | BiasStep
+    | CompoundStep,
     Field(discriminator="do"),
 ]
 Plan = Mapping[str, PlanStep]
@@ -294,6 +315,6 @@ def families_of(step: PlanStep) -> tuple[str, ...]:
             return tuple(step.weights)
         case ThresholdStep():
             return ("au",)
-        case OverrideStep() | CompoundStep():
+        case OverrideStep() | BiasStep() | CompoundStep():
             return ("expr",)
     return ()

@@ -24,6 +24,7 @@ __all__ = [
     "labels",
     "positive_weights",
     "read_table",
+    "recordings",
     "remap_labels",
     "split_by",
     "split_names",
@@ -160,6 +161,21 @@ def _split_name(name: object) -> str:
 
 def _counted(values: pd.Series) -> str:
     return ", ".join(f"{name} ({count} rows)" for name, count in values.value_counts().items())
+
+
+def recordings(table: pd.DataFrame) -> pd.Series:
+    """Name the recordings that faces are from.
+
+    Args:
+        table: A label table of N rows.
+
+    Returns:
+        Names (N,): the subject, else the video, else the face by itself.
+    """
+    rows = [f"row {i}" for i in range(len(table))]
+    by_row = pd.Series(rows, index=table.index)
+    # Several videos may show one person.
+    return table["subject"].fillna(table["video"]).fillna(by_row)
 
 
 def in_split(table: pd.DataFrame, split: Split | None, where: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mien.data.label_table import labels
+from mien.data.label_table import labels, recordings
 from mien.errors import DataError
 from mien.evaluation.nested_tuning import video_folds
 from mien.files import AtomicFile, atomic_write, wrap_os_errors
@@ -198,7 +198,7 @@ def part_of(table: pd.DataFrame, values: Values, tasks: Sequence[Task]) -> Part:
     Returns:
         The part, its rows in the table's order.
     """
-    recording = _recordings(table)
+    recording = recordings(table)
     video = table["video"].to_numpy(object)
     columns = {
         "name": list(map(listed_name, table["image"], video)),
@@ -211,14 +211,6 @@ def part_of(table: pd.DataFrame, values: Values, tasks: Sequence[Task]) -> Part:
         for name in predicted.columns:
             columns[name] = table[name].to_numpy(np.float32)
     return Part(pd.DataFrame(columns), values)
-
-
-def _recordings(table: pd.DataFrame) -> pd.Series:
-    """Names (N,) of the recordings that faces are from."""
-    rows = [f"row {i}" for i in range(len(table))]
-    by_row = pd.Series(rows, index=table.index)
-    # Several videos may show one person.
-    return table["subject"].fillna(table["video"]).fillna(by_row)
 
 
 def _folds(recording: pd.Series) -> NDArray[np.intp]:

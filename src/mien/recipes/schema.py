@@ -229,11 +229,22 @@ class Recipe(_Strict):
             # Steps run in order, so a step cannot depend on a later one, or on itself.
             _check_names(where, step.references(STEP), before, STEP)
             _check_names(where, step.references(DATA), self.data, DATA)
+            if step.needs_val:
+                self._check_scored(where, step.references(STEP))
             try:
                 step.check(self.steps)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
             before.append(name)
+
+    def _check_scored(self, where: str, names: Iterable[str]) -> None:
+        """Refuse steps that learned the faces that they would be scored on."""
+        for name in names:
+            if not self.steps[name].scores_val:
+                raise ValueError(
+                    f"{where}: {name} learned split val, so that it has no score there; name the "
+                    "step that it repeats"
+                )
 
     def _check_rows(self) -> None:
         """Rows name steps; differences and claims name rows."""
@@ -242,6 +253,7 @@ class Recipe(_Strict):
         reading = [name for name, step in self.steps.items() if step.do in _READING]
         for row in self.rows:
             _check_names("rows", [row.of], self.steps, "a step")
+            self._check_scored("rows", [row.of])
             _check_names("rows", row.networks, reading, "a step whose networks read faces")
         for pair in self.differences:
             _check_names("differences", [pair.of, pair.to], rows, "a row")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mien.bundles.plan import (
+    BiasStep,
     BlendStep,
     HeadsStep,
     OverrideStep,
@@ -17,7 +18,7 @@ from mien.bundles.plan import (
     inputs_of,
     tasks_of,
 )
-from mien.systems.ensemble import blend, logit_blend, override
+from mien.systems.ensemble import add_bias, blend, logit_blend, override
 from mien.systems.kernels import apply_kernel, kernel_reach
 from mien.tasks import Floats, Kind
 
@@ -100,6 +101,8 @@ def _change(
             changed["expr"] = override(
                 before[0]["expr"], before[1]["expr"], step.threshold, step.columns
             )
+        case BiasStep():
+            changed["expr"] = add_bias(before[0]["expr"], step.values)
     return changed
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from mien.errors import DataError
 from mien.tasks import Floats
 
-__all__ = ["blend", "logit_blend", "override", "rows_with_nan"]
+__all__ = ["add_bias", "blend", "logit_blend", "override", "rows_with_nan"]
 
 # Probabilities are not taken to be smaller, where their logarithms are infinite.
 _LEAST: Final = 1e-8
@@ -65,6 +65,35 @@ def logit_blend(parts: Sequence[ArrayLike], weights: Sequence[float]) -> Floats:
     # Up to a constant, which the softmax removes, the logits of classes are their logarithms.
     logits = blend([np.log(np.maximum(part, _LEAST)) for part in parts], weights)
     return np.asarray(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def add_bias(scores: ArrayLike, bias: ArrayLike) -> Floats:
+    """Add a bias for each class to the logarithms of the probabilities, and divide by the sum.
+
+    Args:
+        scores: Probabilities (N, K).
+        bias: One number for each class (K,); what counts are their differences.
+
+    Returns:
+        Probabilities (N, K).
+
+    Raises:
+        DataError: For another number of classes, and for NaN.
+
+    >>> add_bias([[0.5, 0.5], [0.9, 0.1]], [0.0, np.log(3)]).round(2).tolist()
+    [[0.25, 0.75], [0.75, 0.25]]
+    """
+    values = np.asarray(scores, np.float64)
+    offsets = np.asarray(bias, np.float64)
+    if values.ndim != 2 or offsets.shape != values.shape[1:] or not np.isfinite(values).all():
+        raise DataError(
+            f"a bias takes (N, K) scores without NaN and K numbers, got {values.shape} and "
+            f"{offsets.shape}"
+        )
+    logits = np.log(np.maximum(values, _LEAST)) + offsets
+    # The largest logit becomes 0, so that nothing overflows.
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def _check_weights(parts: int, weights: Sequence[float]) -> None:

@@ -99,6 +99,10 @@ class Progress:
         """
 
 
+Validation = tuple[Inputs, pd.DataFrame]
+"""Faces that are validated: as network input, and their label table."""
+
+
 @one_opencv_thread()
 def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunFolder:
     """Train a network, or resume a run that was stopped.
@@ -137,7 +141,10 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     truth = {task.family: labels(train, task) for task in tasks}
     net, objective = build_network(settings, tasks, truth)
     train_inputs = inputs_of(train, tasks, settings, overlap=True)
-    val_inputs = inputs_of(tables["val"], tasks, settings)
+    # A refit has nothing to validate.
+    val = None
+    if not settings.refit:
+        val = (inputs_of(tables["val"], tasks, settings), tables["val"])
     notes += _report_padding(train_inputs, progress)
     state = _starting_state(settings, net, train_inputs, fabric)
 
@@ -146,7 +153,7 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
         run.note({**facts, "seed": settings.fit.seed, "notes": notes})
     loop = _Loop(settings, fabric, run, state, objective, teacher, progress)
     weights = sampling_weights(settings, tasks, truth)
-    loop.run_to_end(train_inputs, (val_inputs, tables["val"]), weights)
+    loop.run_to_end(train_inputs, val, weights)
     loop.finish(train_inputs, tables)
     return run
 
@@ -218,9 +225,7 @@ class _Loop:
         # True half-way through a change of the state, which must not be saved then.
         self.is_changing = False
 
-    def run_to_end(
-        self, inputs: Inputs, val: tuple[Inputs, pd.DataFrame], weights: Floats | None
-    ) -> None:
+    def run_to_end(self, inputs: Inputs, val: Validation | None, weights: Floats | None) -> None:
         """Train; leaves a checkpoint where the user stops it between two steps."""
         try:
             self.train(inputs, val, weights)
@@ -230,9 +235,7 @@ class _Loop:
                 self.save()
             raise
 
-    def train(
-        self, inputs: Inputs, val: tuple[Inputs, pd.DataFrame], weights: Floats | None
-    ) -> None:
+    def train(self, inputs: Inputs, val: Validation | None, weights: Floats | None) -> None:
         """Run all epochs from where the state stands."""
         state, fit = self.state, self.settings.fit
         changed: ChangedInputs
@@ -379,14 +382,15 @@ class _Loop:
         if time.monotonic() - self.saved_at > 60 * self.settings.fit.save_minutes:
             self.save()
 
-    def _after_epoch(self, epoch: int, per_epoch: int, val: tuple[Inputs, pd.DataFrame]) -> None:
+    def _after_epoch(self, epoch: int, per_epoch: int, val: Validation | None) -> None:
         """Evaluate, report, save; all processes learn the score."""
         state = self.state
         is_first = self.fabric.global_rank == 0
         row = {"epoch": float(epoch), "loss": state.loss / per_epoch}
         if is_first:
-            net = state.evaluated_net
-            scores, self.unreadable_val = _evaluate(net, *val, self.settings)
+            scores = {"score": float("nan")}
+            if val is not None:
+                scores, self.unreadable_val = _evaluate(state.evaluated_net, *val, self.settings)
             self._tick()
             row |= {**scores, "seconds": round(state.seconds, 1)}
         # One process alone evaluates, but all must stop at the same epoch.
@@ -404,7 +408,9 @@ class _Loop:
     def _keep_if_best(self, epoch: int, score: float) -> None:
         """Keep the weights where the score is the best so far, or where the last ones are kept."""
         state = self.state
-        keeps_last = self.settings.fit.keep == "last" and not np.isnan(score)
+        # Without a score there is no best epoch, but the last of a refit is what was asked for.
+        is_judged = self.settings.refit or not np.isnan(score)
+        keeps_last = self.settings.fit.keep == "last" and is_judged
         if not keeps_last and not score > state.best:
             return
         state.best, state.best_epoch = score, epoch

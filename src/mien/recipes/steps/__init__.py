@@ -17,7 +17,15 @@ from mien.recipes.steps.compound import (
 from mien.recipes.steps.data_files import Balance, Submit, SuperResolve
 from mien.recipes.steps.features_heads import Features, Heads, Score
 from mien.recipes.steps.identity import Identify
-from mien.recipes.steps.postprocess import AdaptiveRate, Blend, Override, Smooth, Threshold
+from mien.recipes.steps.postprocess import (
+    AdaptiveRate,
+    Blend,
+    ClassBias,
+    Override,
+    Smooth,
+    Threshold,
+)
+from mien.recipes.steps.refit import Folds, Refit
 from mien.recipes.steps.system import MakeSystem
 from mien.recipes.steps.training import Train
 
@@ -33,6 +41,9 @@ AnyStep = Annotated[
     | Smooth
     | Threshold
     | Override
+    | ClassBias
+    | Refit
+    | Folds
     | AdaptiveRate
     | Submit
     | SuperResolve

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -92,7 +92,14 @@ class Step(BaseModel, ABC):
 
     Fields annotated with `STEP`, `DATA` or `BUNDLE` name what its result depends on: one name,
     several, or None.
+
+    Attributes:
+        scores_val: Whether the step, if it predicts, predicts split val without having learned it.
+        needs_val: Whether it needs that of the steps that it reads.
     """
+
+    scores_val: ClassVar[bool] = True
+    needs_val: ClassVar[bool] = True
 
     # A typing error in a recipe would otherwise cost a training run.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -19,7 +19,8 @@ from mien.recipes.steps.compound import (
     SupervisedCompounds,
     read_face_table,
 )
-from mien.recipes.steps.postprocess import Override, Smooth, Threshold
+from mien.recipes.steps.postprocess import ClassBias, Override, Smooth, Threshold
+from mien.recipes.steps.refit import deployed
 from mien.recipes.steps.runs import rows_in
 from mien.systems.opening import load
 from mien.systems.system import System
@@ -69,7 +70,10 @@ def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) 
     predicted = context.predicted(name)
     tables = [load_set(spec, predicted.tasks) for spec in data]
     rows = rows_in(pd.concat(tables, ignore_index=True), "val")
-    part = predicted.parts["val"]
+    # Of folds and refits, what a system gives was computed as it computes it itself.
+    as_used = deployed(context, name)
+    part = predicted.parts["val"] if as_used is None else as_used
+    decides = as_used is None and _is_decided(context.steps, name)
     recordings = part.table["recording"]
     # Whole recordings, since steps over time reach beyond a face.
     first = recordings.iloc[:_CHECKED].unique()
@@ -80,7 +84,7 @@ def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) 
     for task in predicted.tasks:
         expected = np.asarray(part.values[task.family][0, 0])[checked]
         actual = scores[task.family]
-        if _is_decided(context.steps, name) and task.family == "au":
+        if decides and task.family == "au":
             actual = (actual >= 0.5).astype(np.float64)
         worst = max(worst, float(np.abs(actual - expected).max()))
     _check_difference(context, name, worst)
@@ -146,4 +150,4 @@ def _is_decided(steps: Mapping[str, Step], name: str) -> bool:
     step = steps[name]
     if isinstance(step, Threshold):
         return True
-    return isinstance(step, Smooth | Override) and _is_decided(steps, step.of)
+    return isinstance(step, Smooth | Override | ClassBias) and _is_decided(steps, step.of)

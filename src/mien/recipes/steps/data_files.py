@@ -1,7 +1,7 @@
 """Steps from files to files: super-resolve or balance training pictures, write submissions."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import pandas as pd
 from pydantic import Field, field_validator
@@ -125,6 +125,8 @@ class Submit(Step):
         lists: Names of the challenge's official list; the first that exists is used.
         split: Whose faces the challenge asks for.
     """
+
+    needs_val: ClassVar[bool] = False
 
     do: Literal["submit"]
     of: Annotated[str, STEP]

@@ -21,11 +21,13 @@ from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
 from mien.recipes.steps.runs import (
     EXPORTED,
     GENERATION,
+    ChangeSettings,
     Quiet,
     SeedScores,
     keep_runs,
     mixture,
     runs_of,
+    unchanged,
 )
 from mien.recipes.steps.training import Train
 from mien.tasks import Floats, Task, task
@@ -312,23 +314,71 @@ class Heads(Step):
 
     @override
     def run(self, context: StepContext) -> None:
+        scores = SeedScores(self.judged_table(context))
+        runs: dict[int, list[Path]] = {}
+        for seed in context.seeds:
+            runs[seed] = self.train_seed(context, seed)
+            for split, rows in scores.rows.items():
+                scores.add(split, self.score_runs(context, runs[seed], rows, split))
+        keep_runs(context.folder, runs)
+        scores.save(context, self.learned_tasks)
+
+    @property
+    def learned_tasks(self) -> list[Task]:
+        """What all networks learn, in output order."""
         tasks: list[Task] = []
         for keys in self.learned:
             tasks += map(task, keys)
-        table = load_set(context.set(self.data), tasks)
-        scores = SeedScores(table)
-        runs: dict[int, list[Path]] = {}
-        for seed in context.seeds:
-            runs[seed] = []
-            for number in range(len(self.runs)):
-                run = self._train(context, number, seed)
-                runs[seed].append(run.folder)
-                for split, rows in scores.rows.items():
-                    scores.add(split, self._score(number, run, rows))
-        keep_runs(context.folder, runs)
-        scores.save(context, tasks)
+        return tasks
 
-    def _train(self, context: StepContext, number: int, seed: int) -> RunFolder:
+    def judged_table(self, context: StepContext) -> pd.DataFrame:
+        """Load the label table of the faces that are scored.
+
+        Args:
+            context: Of this step, or of one that repeats it.
+
+        Returns:
+            The table, with all splits.
+        """
+        return load_set(context.set(self.data), self.learned_tasks)
+
+    def train_seed(
+        self, context: StepContext, seed: int, change: ChangeSettings = unchanged
+    ) -> list[Path]:
+        """Train all networks with one seed.
+
+        Args:
+            context: Where to train; of this step, or of one that repeats it.
+            seed: One of the recipe's.
+            change: Changes the settings of each run.
+
+        Returns:
+            A run for each network.
+        """
+        return [self._train(context, number, seed, change) for number in range(len(self.runs))]
+
+    def score_runs(
+        self, context: StepContext, runs: Sequence[Path], rows: pd.DataFrame, split: str
+    ) -> dict[str, Floats]:
+        """Score faces with the networks of one seed.
+
+        Args:
+            context: Of the step that asks.
+            runs: From `train_seed`; of several sets of networks, the scores are averaged.
+            rows: Of a label table, N of them.
+            split: Their split.
+
+        Returns:
+            Scores (N, K) by family.
+        """
+        by_family: dict[str, list[Floats]] = {}
+        for number, run in enumerate(runs):
+            scores = self._score(number % len(self.runs), RunFolder(run), rows)
+            for family, values in scores.items():
+                by_family.setdefault(family, []).append(values)
+        return {family: np.mean(values, axis=0) for family, values in by_family.items()}
+
+    def _train(self, context: StepContext, number: int, seed: int, change: ChangeSettings) -> Path:
         """Train one of the networks with one seed."""
         head_run = self.runs[number]
         source = cast(Features, context.steps[self.features])
@@ -343,8 +393,9 @@ class Heads(Step):
             seed=run_seed,
             teachers=teachers,
         )
-        folder = context.folder / f"run-{number}-{head_run.families}-seed-{seed}"
-        return fit(settings, folder, Quiet(context, f"{head_run.families}, seed {seed}"))
+        folder = f"run-{number}-{head_run.families}-seed-{seed}"
+        progress = Quiet(context, f"{head_run.families}, seed {seed}")
+        return fit(change(settings, folder), context.folder / folder, progress).folder
 
     def _score(self, number: int, run: RunFolder, rows: pd.DataFrame) -> dict[str, Floats]:
         """Scores (N, K) of some rows, by family."""

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
 from mien.bundles.plan import Kernel
 from mien.errors import DataError
 from mien.evaluation.nested_tuning import GRID, Tuned, decide, fit, thresholds_for
+from mien.metrics import macro_f1
 from mien.recipes.predictions import Part
 from mien.recipes.steps.base import STEP, Step, StepContext
 from mien.recipes.steps.tuning import (
@@ -25,13 +27,27 @@ from mien.recipes.steps.tuning import (
     tune_and_apply,
 )
 from mien.systems import ensemble
-from mien.systems.ensemble import blend, logit_blend
+from mien.systems.ensemble import add_bias, blend, logit_blend
 from mien.systems.kernels import apply_kernel
 from mien.tasks import Floats
 from mien.temporal.adaptive_rate import Strides, apply_strides, fit_strides
 
-__all__ = ["AdaptiveRate", "Blend", "Kernel", "Override", "Smooth", "Threshold"]
+__all__ = [
+    "AdaptiveRate",
+    "Blend",
+    "ClassBias",
+    "Kernel",
+    "Override",
+    "Smooth",
+    "Threshold",
+    "biases_for",
+]
 
+_BIASES: Final = tuple(0.25 * i for i in range(-10, 11))
+"""Biases that a class is given, in logarithms of probabilities."""
+_PASSES: Final = 2
+_SMALLEST: Final = 1e-8
+_ROUNDING: Final = 1e-9
 _SHARES: Final = tuple(round(0.1 * i, 1) for i in range(11))
 """Shares of the first of two steps that ``tune`` chooses from."""
 
@@ -203,6 +219,83 @@ class Override(Step):
 
         candidates = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
         return tune_and_apply(candidates, apply, scores)
+
+
+class ClassBias(Step):
+    """Give each expression a bias, so that rare ones are called as often as macro-F1 asks.
+
+    The biases are added to the logarithms of the probabilities. They are chosen to maximise
+    macro-F1, class by class, from steps of 0.25 within 2.5 to either side.
+
+    Attributes:
+        of: The step whose expressions are changed.
+        values: A bias for each class; without it, they are chosen.
+    """
+
+    do: Literal["class_bias"]
+    of: Annotated[str, STEP]
+    values: tuple[float, ...] | None = None
+
+    @override
+    def run(self, context: StepContext) -> None:
+        change_families(context, [context.predicted(self.of)], ["expr"], self._add)
+
+    def _add(self, scores: TaskScores) -> TaskResult:
+        classes = len(scores.task.names)
+        if self.values is not None and len(self.values) != classes:
+            raise DataError(
+                f"{scores.step}: {classes} classes need as many values, got {len(self.values)}"
+            )
+        if self.values is None:
+            check_recordings(scores)
+        tuned = [self._fit(versioned, scores) for versioned in scores.seeds]
+        chosen = [result.chosen[0].tolist() for result in tuned]
+        val = np.stack([result.values for result in tuned])
+        test = scores.apply_to_test(chosen, lambda bias, values, part: add_bias(values, bias))
+        return TaskResult(chosen, val, test)
+
+    def _fit(self, versioned: Floats, scores: TaskScores) -> Tuned[Floats]:
+        """Each version's biases (K,), and its scores (V, N, K)."""
+        target = scores.val.truth(scores.task)
+        labelled = ~np.isnan(target).any(axis=1)
+
+        def choose(values: Floats, seen: Any) -> Floats:
+            if self.values is not None:
+                return np.array(self.values)
+            rows = seen & labelled
+            return biases_for(values[rows], target[rows].argmax(axis=1))
+
+        return fit(choose, lambda bias, values: add_bias(values, bias), versioned, scores.val.fold)
+
+
+def biases_for(scores: Floats, classes: NDArray[np.intp]) -> Floats:
+    """Choose a bias for each class that maximises macro-F1 over all classes.
+
+    One class after the other gets the best of `_BIASES` while the others keep theirs, twice; of
+    equals the one nearest to 0.
+
+    Args:
+        scores: Probabilities (N, K).
+        classes: The true class of each row (N,).
+
+    Returns:
+        Biases (K,).
+    """
+    names = range(scores.shape[1])
+    logits = np.log(np.maximum(scores, _SMALLEST))
+    bias = np.zeros(scores.shape[1])
+    for _ in range(_PASSES):
+        for column in names:
+            best = -1.0
+            for candidate in sorted(_BIASES, key=abs):
+                tried = bias.copy()
+                tried[column] = candidate
+                score = macro_f1((logits + tried).argmax(axis=1), classes, names)
+                # Better by more than rounding, so that the first of equals stays.
+                if score > best + _ROUNDING:
+                    best = score
+                    bias = tried
+    return bias
 
 
 class AdaptiveRate(Step):

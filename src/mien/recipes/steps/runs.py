@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ __all__ = [
     "EXPORTED",
     "GENERATION",
     "SET_BY_STEPS",
+    "ChangeSettings",
     "Quiet",
     "Runs",
     "SeedScores",
@@ -32,7 +33,9 @@ __all__ = [
     "move_runs",
     "rows_in",
     "run_settings",
+    "runs_in",
     "runs_of",
+    "unchanged",
 ]
 
 EXPORTED: Final = "bundle"
@@ -48,6 +51,21 @@ _SPLITS: Final = ("val", "test")
 
 Runs = Mapping[int, Sequence[Path]]
 """By seed, the run folders whose networks answer for it."""
+ChangeSettings = Callable[[Settings, str], Settings]
+"""Changes the settings of a run, given the name of its folder in the step's own."""
+
+
+def unchanged(settings: Settings, folder: str) -> Settings:
+    """Leave the settings of a run as they are, where a step trains for itself.
+
+    Args:
+        settings: Of the run.
+        folder: Name of its folder in the step's own.
+
+    Returns:
+        The same settings.
+    """
+    return settings
 
 
 def keep_runs(folder: Path, runs: Runs) -> None:
@@ -82,14 +100,26 @@ def runs_of(context: StepContext, step: str, seed: int) -> list[Path]:
         DataError: That step trains nothing.
     """
     home = context.earlier[step]
-    path = home / _RUNS
     # Every step that trains writes this file, even for a single run.
-    if not path.is_file():
+    if not (home / _RUNS).is_file():
         raise DataError(
             f"{context.name}: the step {step} trains no network; name one of kind train or heads"
         )
-    by_seed = json.loads(path.read_text(encoding="utf-8"))
-    return [home / name for name in by_seed[str(seed)]]
+    return runs_in(home, seed)
+
+
+def runs_in(folder: Path, seed: int) -> list[Path]:
+    """Return the runs that `keep_runs` recorded in a folder.
+
+    Args:
+        folder: The folder.
+        seed: One of the recipe's.
+
+    Returns:
+        Run folders that answer for the seed.
+    """
+    by_seed = json.loads((folder / _RUNS).read_text(encoding="utf-8"))
+    return [folder / name for name in by_seed[str(seed)]]
 
 
 def move_runs(folder: Path, moves: Mapping[str, str]) -> None:
@@ -103,7 +133,7 @@ def move_runs(folder: Path, moves: Mapping[str, str]) -> None:
         DataError: The settings of a run are damaged.
         OutputError: They cannot be written.
     """
-    for path in sorted(folder.glob("*/settings.yaml")):
+    for path in sorted(folder.rglob("settings.yaml")):
         settings = read_settings(path).model_dump(mode="json")
         moved = Settings.model_validate(_moved(settings, moves))
         atomic_write(path, write_settings(moved).encode())

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 from typing_extensions import override
@@ -17,18 +17,21 @@ from mien.bundles.plan import (
     CompoundStep,
     Head,
     HeadsStep,
-    Kernel,
-    OverrideStep,
     PlanStep,
     ScoreStep,
-    SmoothStep,
-    ThresholdStep,
     tasks_of,
 )
 from mien.bundles.store import read_bundle
 from mien.data.registry import Set, set_name
 from mien.files import replace_folder, wrap_os_errors
 from mien.recipes.steps.base import STEP, Step, StepContext
+from mien.recipes.steps.chosen_plan import (
+    CHANGES,
+    Change,
+    choices_of,
+    inputs_of_change,
+    planned,
+)
 from mien.recipes.steps.compare_system import Compared, compare
 from mien.recipes.steps.compound import (
     ChooseCompounds,
@@ -38,8 +41,8 @@ from mien.recipes.steps.compound import (
 )
 from mien.recipes.steps.features_heads import Features, Heads
 from mien.recipes.steps.features_heads import Score as ScoreSettings
-from mien.recipes.steps.postprocess import Blend, Override, Smooth, Threshold
-from mien.recipes.steps.runs import EXPORTED, runs_of
+from mien.recipes.steps.refit import Folds, Refit, leaves_of
+from mien.recipes.steps.runs import EXPORTED, runs_in, runs_of
 from mien.recipes.steps.system_scores import averaged, card_scores
 from mien.recipes.steps.training import Train
 from mien.tasks import Task
@@ -69,10 +72,12 @@ class MakeSystem(Step):
     step's, and its card gets the step's measures on split val.
 
     Attributes:
-        of: A step that predicts: of kind train, heads, score, smooth, blend, threshold or
-            override, or one that gives compounds.
+        of: A step that predicts: of kind train, heads, score, smooth, blend, threshold, override,
+            class_bias, refit or folds, or one that gives compounds.
         name: Of the bundle.
     """
+
+    needs_val: ClassVar[bool] = False
 
     do: Literal["system"]
     of: Annotated[str, STEP]
@@ -86,8 +91,7 @@ class MakeSystem(Step):
     def run(self, context: StepContext) -> None:
         with replace_folder(context.folder / EXPORTED) as folder:
             system = _Parts(context, folder)
-            system.add(self.of)
-            card = system.card(self.name, self.of)
+            card = system.card(self.name, system.add(self.of))
             with wrap_os_errors(folder):
                 write_bundle_files(card, folder)
             compared = compare(context, self.of, folder, system.data)
@@ -114,23 +118,22 @@ def _measured(card: SystemCard, folder: Path, compared: Compared) -> SystemCard:
 def _check_holds(name: str, steps: Mapping[str, Step]) -> None:
     """Raises ValueError for a step whose scores no system can give."""
     step = steps[name]
-    if isinstance(step, Train | ScoreSettings | Heads):
+    if isinstance(step, Train | ScoreSettings | Heads | Folds):
         return
-    if isinstance(step, Smooth | Threshold):
+    if isinstance(step, Refit):
         _check_holds(step.of, steps)
-    elif isinstance(step, Blend):
-        for other in step.of:
+        return
+    if isinstance(step, CHANGES):
+        for other in inputs_of_change(step):
             _check_holds(other, steps)
-    elif isinstance(step, Override):
-        _check_holds(step.of, steps)
-        _check_holds(step.by, steps)
     elif isinstance(step, Compounds | SupervisedCompounds | ChooseCompounds):
         return
     else:
         kind = getattr(step, "do", "unknown")
         raise ValueError(
             f"of: {name} is of kind {kind}, which no system holds; name a step of kind train, "
-            "heads, score, smooth, blend, threshold, override or one of compounds"
+            "heads, score, smooth, blend, threshold, override, class_bias, refit, folds or one of "
+            "compounds"
         )
 
 
@@ -148,13 +151,22 @@ class _Parts:
         self._members: dict[str, AffectCard] = {}
         self._steps: dict[str, PlanStep] = {}
         self._seen: list[Terms] = []
+        # Folders of the runs of steps that were trained again, by step.
+        self._again: dict[str, Path] = {}
         self.data: list[Set] = []
 
-    def add(self, name: str) -> None:
-        """Add a step of the recipe, after those that it reads."""
+    def add(self, name: str) -> str:
+        """Add a step of the recipe, after those that it reads; returns its name in the plan."""
         if name in self._steps:
-            return
+            return name
         step = self._context.steps[name]
+        if isinstance(step, Refit):
+            # The plan is that of the step that was trained again, with other networks.
+            for leaf in leaves_of(step.of, self._context.steps):
+                self._again[leaf] = self._context.earlier[name] / leaf
+            return self.add(step.of)
+        if isinstance(step, Folds):
+            step = self._context.steps[step.of]
         if isinstance(step, Train):
             self._add_train(name, step)
         elif isinstance(step, ScoreSettings):
@@ -163,14 +175,22 @@ class _Parts:
             self._add_heads(name, step)
         elif isinstance(step, Compounds | SupervisedCompounds | ChooseCompounds):
             self._add_compounds(name, step)
-        else:
+        elif isinstance(step, CHANGES):
             self._add_change(name, step)
+        return name
+
+    def _runs(self, name: str) -> list[Path]:
+        """The runs of the first seed of a step that trains."""
+        folder = self._again.get(name)
+        if folder is not None and folder.is_dir():
+            return runs_in(folder, self._seed)
+        return runs_of(self._context, name, self._seed)
 
     def _add_train(self, name: str, step: Train) -> None:
         """Each network of the first seed is a member; several are averaged."""
         judged = step.data if step.judge is None else (step.judge,)
         self.data = list(map(self._context.set, judged))
-        runs = list(map(RunFolder, runs_of(self._context, name, self._seed)))
+        runs = list(map(RunFolder, self._runs(name)))
         scores = card_scores(self._context.predicted(name), self._where())
         if len(runs) == 1:
             self._add_member(name, runs[0], scores)
@@ -181,9 +201,7 @@ class _Parts:
         for number, run in enumerate(runs):
             names.append(self._free_name(f"{name}_{number}"))
             self._add_member(names[-1], run, member_scores)
-        families = [spec.task.family for spec in task_cards(runs[0])]
-        weights = dict.fromkeys(families, (1.0,) * len(runs))
-        self._steps[name] = BlendStep(do="blend", of=tuple(names), weights=weights)
+        self._add_mean(name, names, [spec.task.family for spec in task_cards(runs[0])])
 
     def _add_member(self, member: str, run: RunFolder, scores: Sequence[Score]) -> None:
         """A network that was trained on pictures, and the step that takes all its outputs."""
@@ -221,15 +239,34 @@ class _Parts:
         assert isinstance(features, Features)
         home = features.home(self._context.earlier[step.features], self._seed)
         member = self._copied(features.source(self._context, home))
-        heads: list[Head] = []
         with wrap_os_errors(self._folder):
             (self._folder / "heads").mkdir(exist_ok=True)
-        for number, path in enumerate(runs_of(self._context, name, self._seed)):
+        runs = self._runs(name)
+        count = len(step.runs)
+        if len(runs) == count:
+            self._add_networks(name, member, runs)
+            return
+        # Of folds there are several sets of heads, which are averaged.
+        names = []
+        for number, first in enumerate(range(0, len(runs), count)):
+            names.append(f"{name}_{number}")
+            self._add_networks(names[-1], member, runs[first : first + count])
+        self._add_mean(name, names, [task.family for task in step.learned_tasks])
+
+    def _add_networks(self, name: str, member: str, runs: Sequence[Path]) -> None:
+        """Heads on one member's features."""
+        heads: list[Head] = []
+        for number, path in enumerate(runs):
             run = RunFolder(path)
             heads.append(write_head(run, self._folder / head_path(name, number)))
             tasks = [spec.task for spec in run.tasks]
             self._seen += data_terms(run.settings, tuple(tasks))
         self._steps[name] = HeadsStep(do="heads", member=member, heads=tuple(heads))
+
+    def _add_mean(self, name: str, names: Sequence[str], families: Sequence[str]) -> None:
+        """The mean of several steps."""
+        weights = dict.fromkeys(families, (1.0,) * len(names))
+        self._steps[name] = BlendStep(do="blend", of=tuple(names), weights=weights)
 
     def _add_compounds(
         self, name: str, step: Compounds | SupervisedCompounds | ChooseCompounds
@@ -277,55 +314,19 @@ class _Parts:
             number += 1
         return free
 
-    def _add_change(self, name: str, step: Step) -> None:
+    def _add_change(self, name: str, step: Change) -> None:
         """A step that changes scores, with what was chosen for the first seed."""
-        chosen = self._chosen(name)
         # Steps that it reads come first: a plan is carried out in order.
-        if isinstance(step, Smooth):
-            self.add(step.of)
-            kernels = {key: Kernel.model_validate(value) for key, value in chosen.items()}
-            self._steps[name] = SmoothStep(do="smooth", of=step.of, kernels=kernels)
-        elif isinstance(step, Blend):
-            for other in step.of:
-                self.add(other)
-            weights = {key: tuple(map(float, value)) for key, value in chosen.items()}
-            self._steps[name] = BlendStep(
-                do="blend", of=step.of, weights=weights, logits=step.logits
-            )
-        elif isinstance(step, Threshold):
-            self.add(step.of)
-            self._steps[name] = ThresholdStep(
-                do="threshold", of=step.of, values=tuple(chosen["au"])
-            )
-        elif isinstance(step, Override):
-            self.add(step.of)
-            self.add(step.by)
-            columns = self._columns_with_a_say(step)
-            self._steps[name] = OverrideStep(
-                do="override", of=step.of, by=step.by, threshold=chosen["expr"], columns=columns
-            )
-
-    def _chosen(self, name: str) -> dict[str, Any]:
-        """What a step chose for the first seed, by task family."""
-        path = self._context.earlier[name] / "chosen.json"
-        by_family = json.loads(path.read_text(encoding="utf-8"))
-        return {family: by_seed[0] for family, by_seed in by_family.items()}
-
-    def _columns_with_a_say(self, step: Override) -> tuple[int, ...]:
-        """The classes in which the overriding step has a say."""
-        columns: list[int] = []
-        for task in tasks_of(self._steps, step.of):
-            if task.family != "expr":
-                continue
-            for column, label in enumerate(task.names):
-                if label not in step.without:
-                    columns.append(column)
-        return tuple(columns)
+        for other in inputs_of_change(step):
+            self.add(other)
+        chosen = choices_of(self._context, name, 0)
+        self._steps[name] = planned(step, chosen, self._steps)
 
     def _where(self) -> str:
         """What the scores of the card were measured on."""
         titles = ", ".join(map(set_name, self.data))
-        return f"{titles}, split val; choices scored on other recordings"
+        before = "; before its networks learned split val too" if self._again else ""
+        return f"{titles}, split val; choices scored on other recordings{before}"
 
     def card(self, name: str, answer: str) -> SystemCard:
         """The card of the whole."""
@@ -393,8 +394,10 @@ class _Parts:
                 size += len(network)
                 work += _work_of_head(name, head, network)
         keys = ", ".join(spec.key for spec in tasks)
+        count = len(self._members)
+        networks = "one network" if count == 1 else f"{count} networks"
         return (
-            f"{keys} of faces in films, from {len(self._members)} networks and what follows them; "
+            f"{keys} of faces in films, from {networks} and what follows; "
             f"{size / 1e6:.2f} MB, {work / 1e6:.0f} million operations per face."
         )
 

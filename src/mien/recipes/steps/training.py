@@ -19,12 +19,14 @@ from mien.recipes.steps.data_files import PICTURES
 from mien.recipes.steps.identity import Identify, start_from
 from mien.recipes.steps.runs import (
     GENERATION,
+    ChangeSettings,
     Quiet,
     SeedScores,
     keep_runs,
     mixture,
     run_settings,
     runs_of,
+    unchanged,
 )
 from mien.tasks import Floats, Task, task
 from mien.train.loop import fit
@@ -99,21 +101,56 @@ class Train(Step):
 
     @override
     def run(self, context: StepContext) -> None:
-        tasks = list(map(task, self.tasks))
-        data = mixture([self._spec(context, key) for key in self.data], self.mix)
-        judged = data if self.judge is None else [context.set(self.judge)]
-        table = pd.concat([load_set(spec, tasks) for spec in judged], ignore_index=True)
-        scores = SeedScores(table)
+        tasks = self.learned_tasks
+        scores = SeedScores(self.judged_table(context))
         seeds = context.seeds[:1] if self.once else context.seeds
         runs: dict[int, list[Path]] = {}
         for seed in seeds:
-            runs[seed] = self._train(context, data, seed)
+            runs[seed] = self.train_seed(context, seed)
             for split, rows in scores.rows.items():
-                scores.add(split, _score(context, runs[seed], rows, tasks, split))
+                scores.add(split, self.score_runs(context, runs[seed], rows, split))
         if self.once:
             runs = dict.fromkeys(context.seeds, runs[context.seeds[0]])
         keep_runs(context.folder, runs)
         scores.save(context, tasks)
+
+    @property
+    def learned_tasks(self) -> list[Task]:
+        """What it learns, in output order."""
+        return [task(key) for key in self.tasks]
+
+    def judged_table(self, context: StepContext) -> pd.DataFrame:
+        """Load the label table of the faces that are scored.
+
+        Args:
+            context: Of this step, or of one that repeats it.
+
+        Returns:
+            The table, with all splits.
+        """
+        judged = self._mixture(context) if self.judge is None else [context.set(self.judge)]
+        tables = [load_set(spec, self.learned_tasks) for spec in judged]
+        return pd.concat(tables, ignore_index=True)
+
+    def _mixture(self, context: StepContext) -> list[Set]:
+        """The data sets that it learns from."""
+        return mixture([self._spec(context, key) for key in self.data], self.mix)
+
+    def score_runs(
+        self, context: StepContext, runs: Sequence[Path], rows: pd.DataFrame, split: str
+    ) -> dict[str, Floats]:
+        """Score faces with the networks of one seed.
+
+        Args:
+            context: Of the step that asks.
+            runs: From `train_seed`; their scores are averaged.
+            rows: Of a label table, N of them.
+            split: Their split, for the progress bar.
+
+        Returns:
+            Scores (N, K) by family.
+        """
+        return _score(context, runs, rows, self.learned_tasks, split)
 
     @override
     def check(self, earlier: Mapping[str, Step]) -> None:
@@ -169,8 +206,20 @@ class Train(Step):
             ages.append(teacher.age(steps) + teacher.generations)
         return max(ages)
 
-    def _train(self, context: StepContext, data: Sequence[Set], seed: int) -> list[Path]:
-        """Train all generations of one seed; the runs of the last one."""
+    def train_seed(
+        self, context: StepContext, seed: int, change: ChangeSettings = unchanged
+    ) -> list[Path]:
+        """Train all generations of one seed.
+
+        Args:
+            context: Where to train; of this step, or of one that repeats it.
+            seed: One of the recipe's.
+            change: Changes the settings of each run.
+
+        Returns:
+            The runs of the last generation.
+        """
+        data = self._mixture(context)
         age = self.age(context.steps)
         start = None
         if self.after is not None:
@@ -191,7 +240,8 @@ class Train(Step):
                 run_seed = seed + GENERATION * (age + generation) + _STUDENT * student
                 settings = self._settings_for(data, run_name, run_seed, start, teachers)
                 progress = Quiet(context, name.replace("-", " ", 1))
-                runs.append(fit(settings, context.folder / name, progress).folder)
+                run = fit(change(settings, name), context.folder / name, progress)
+                runs.append(run.folder)
             # This generation teaches the next.
             teachers = runs
         return teachers

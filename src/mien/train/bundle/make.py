@@ -163,6 +163,11 @@ def _finished(run: RunFolder, bits: Bits) -> Settings:
                 f"{run.folder}: its heads read features of {extractor.name}, which keeps its own "
                 "precision; leave out the 8 bits"
             )
+    if settings.refit:
+        raise DataError(
+            f"{run.folder}: it learned split val too, so nothing is left to measure it on; export "
+            "the run that it repeats, or make a system of it (mien reproduce, `do: system`)"
+        )
     if "finished" not in run.facts:
         raise DataError(
             f"{run.folder}: this run has not finished; start mien train again with the same "

@@ -59,8 +59,8 @@ def data_terms(settings: Settings, tasks: tuple[Task, ...]) -> tuple[Terms, ...]
             if entry.used_for == "selection":
                 terms.append(entry)
     for spec in unmixed(settings.data):
-        # A set without validation faces chose nothing.
-        if "val" not in _splits(spec):
+        # A set without validation faces chose nothing, and in a refit they are learned.
+        if settings.refit or "val" not in _splits(spec):
             continue
         title, _ = _title_and_terms(spec, settings)
         selection = Terms(
@@ -77,7 +77,8 @@ def _training_terms(settings: Settings, tasks: tuple[Task, ...]) -> list[Terms]:
     terms = []
     sets = unmixed(settings.data)
     for spec in sets:
-        if "train" in _splits(spec):
+        learned = {"train", "val"} if settings.refit else {"train"}
+        if learned & _splits(spec):
             title, text = _title_and_terms(spec, settings)
             terms.append(Terms(data=title, used_for="training", terms=text))
     if _learns_blendshapes(sets, tasks):

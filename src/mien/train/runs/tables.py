@@ -6,17 +6,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mien.data.label_checks import check
+from mien.data.label_table import recordings
 from mien.data.registry import Folder, load_set, set_name
 from mien.data.sets.class_folders import load_folder
 from mien.data.sets.vggface2 import VggFace2
 from mien.errors import DataError
+from mien.evaluation.nested_tuning import video_folds
 from mien.tasks import Task
 from mien.train.runs.points import find_points
 from mien.train.settings.training import Settings
 
-__all__ = ["load_tables", "tasks_of"]
+__all__ = ["fold_numbers", "load_tables", "tasks_of"]
 
 Note = Callable[[str], None]
 
@@ -59,13 +62,15 @@ def load_tables(
         note: Called with every note for the user.
 
     Returns:
-        The label table of each split, with a column `set` more; the tasks; all notes.
+        The label table of each split, with a column `set` more; the tasks; all notes. After a
+        refit the table of split val has no rows.
 
     Raises:
         DataError: The tables cannot be trained on, or lack a split ``train`` or ``val``.
     """
     tasks = tasks_of(settings)
     table, notes = _combine(settings, tasks)
+    table = _regrouped(table, settings)
     official = table.pop("official").to_numpy(bool)
     notes += check(table, tasks, settings.name, official=official)
     table, leaks = _without_leaks(table, tasks)
@@ -89,20 +94,54 @@ def load_tables(
         memory = run / "points.parquet"
         table, line = find_points(table, memory, note, settings.fit.skip_unreadable)
         notes.append(line)
-    return _split(table, settings.name), tasks, notes
+    return _split(table, settings), tasks, notes
 
 
-def _split(table: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
+def _split(table: pd.DataFrame, settings: Settings) -> dict[str, pd.DataFrame]:
     """The table of each split; raises DataError where train or val is missing."""
     splits = {}
     for split, part in table.groupby("split"):
         splits[str(split)] = part.reset_index(drop=True)
+    if settings.refit:
+        splits["val"] = table.iloc[:0]
     for split in ("train", "val"):
         if split not in splits:
             raise DataError(
-                f"{name}: no face is in split {split}; give `split` with shares of train and val"
+                f"{settings.name}: no face is in split {split}; give `split` with shares of train "
+                "and val"
             )
     return splits
+
+
+def _regrouped(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The table with splits train and val as the settings ask for them."""
+    if settings.refit:
+        return table.assign(split=table["split"].replace("val", "train"))
+    if settings.folds is None:
+        return table
+    numbers = fold_numbers(table, settings.folds.count)
+    split = table["split"].mask(numbers >= 0, "train")
+    return table.assign(split=split.mask(numbers == settings.folds.held_out, "val"))
+
+
+def fold_numbers(table: pd.DataFrame, count: int) -> NDArray[np.intp]:
+    """Cut the recordings of splits train and val into folds of about as many faces each.
+
+    Args:
+        table: A label table of N rows.
+        count: How many folds.
+
+    Returns:
+        Fold numbers (N,), from 0; -1 for rows of other splits.
+
+    Raises:
+        DataError: There are fewer recordings than folds.
+    """
+    pooled = table["split"].isin(["train", "val"]).to_numpy()
+    numbers = np.full(len(table), -1)
+    names = recordings(table)[pooled].astype(str)
+    numbers[pooled] = video_folds(names.to_numpy(object), count)
+    return numbers
 
 
 def _combine(settings: Settings, tasks: tuple[Task, ...]) -> tuple[pd.DataFrame, list[str]]:

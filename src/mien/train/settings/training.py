@@ -33,6 +33,7 @@ __all__ = [
     "KNOWN_TASKS",
     "SPEED_KEYS",
     "FitSettings",
+    "FoldSettings",
     "Settings",
     "TaskSettings",
     "pixels_of",
@@ -122,6 +123,23 @@ class FitSettings(_Strict):
         return self
 
 
+class FoldSettings(_Strict):
+    """Train and validate on folds of recordings in place of the splits train and val."""
+
+    count: Annotated[int, Field(ge=2, le=1000)]
+    """folds, of about as many faces each; a recording is never cut"""
+    held_out: Annotated[int, Field(ge=0, le=999)]
+    """the fold that is validated, from 0; all others are learned"""
+
+    @model_validator(mode="after")
+    def _there_is_such_a_fold(self) -> "FoldSettings":
+        if self.held_out >= self.count:
+            raise ValueError(
+                f"held_out: folds are numbered 0 to {self.count - 1}, got {self.held_out}"
+            )
+        return self
+
+
 def _mien_pixels() -> Pixels:
     """Luma at 112 px, framed as FER+ frames faces: what mien-s reads."""
     return Pixels(
@@ -141,6 +159,11 @@ class Settings(_Strict):
     """of the bundle"""
     data: Annotated[tuple[Set, ...], Field(min_length=1)]
     """label tables, one after the other"""
+    refit: bool = False
+    """learn split val like train, and validate nothing: for a number of epochs that was chosen
+    before, of which the last is kept"""
+    folds: FoldSettings | None = None
+    """null for the splits as they are"""
     tasks: tuple[str | TaskSettings, ...] = ()
     """keys, or tasks spelled out; empty = the classes of the one folder in `data`"""
     pixels: Pixels = Field(default_factory=_mien_pixels)
@@ -174,6 +197,14 @@ class Settings(_Strict):
                 "teachers_see: teachers that see pictures as they are cannot teach mixed ones; "
                 "use crop, or no mixup"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_refit_chooses_nothing(self) -> "Settings":
+        if self.refit and self.fit.keep != "last":
+            raise ValueError("refit: nothing is left to choose an epoch on; set fit.keep to last")
+        if self.refit and self.folds is not None:
+            raise ValueError("folds: a refit learns all of them; leave one of the two out")
         return self
 
     @model_validator(mode="after")
