@@ -26,15 +26,15 @@ from mien.errors import (
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS
 from mien.outputs.tables import frame_of
 from mien.recipes import faces_in_videos
-from mien.recipes.compound import (
+from mien.recipes.compounds.compound import (
     compound_labels,
     expression_scores,
     face_compounds,
     frame_compounds,
     listed_compounds,
 )
-from mien.recipes.compound_variants import Variant, best_variant, variant_scores, variants
-from mien.recipes.faces_in_videos import read_faces
+from mien.recipes.compounds.faces_in_videos import read_faces
+from mien.recipes.compounds.variants import Variant, best_variant, variant_scores, variants
 from mien.sources import open_source
 from mien.systems.compounds import AGGREGATIONS, BASES, supervised_compounds, zero_shot_compounds
 from mien.tasks import COMPOUNDS, MEANS, TASKS, compound_scores

@@ -34,7 +34,8 @@ from mien.recipes.names import recipes, title_of
 from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.report import markdown
 from mien.recipes.reproduce import reproduce, shown, write_report
-from mien.recipes.schema import Recipe, opened, read_recipe
+from mien.recipes.schema import Recipe, read_recipe
+from mien.recipes.tree import opened
 from mien.tasks import TASKS
 
 # Fabric warns of few data workers and of processes it did not start; neither is news here.

@@ -8,7 +8,8 @@ from mien.errors import DataError
 from mien.recipes.engine import Finished
 from mien.recipes.schema import Recipe, Row
 from mien.recipes.steps.base import StepContext
-from mien.recipes.steps.features_heads import Features, Heads, Score
+from mien.recipes.steps.features import Features, Score
+from mien.recipes.steps.heads import Heads
 from mien.recipes.steps.runs import EXPORTED, runs_of
 from mien.recipes.steps.training import Train
 from mien.train.cost import Cost, Network, costs, network_of_bundle, network_of_run

@@ -20,7 +20,7 @@ from mien.recipes.report import Report, markdown, plain, report
 from mien.recipes.schema import Recipe, read_recipe
 from mien.recipes.steps.data_files import SUBMISSION, Submit
 from mien.recipes.steps.runs import EXPORTED
-from mien.recipes.steps.system import MakeSystem
+from mien.recipes.steps.systems.make import MakeSystem
 
 __all__ = ["reproduce", "shown", "write_report"]
 

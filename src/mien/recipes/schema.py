@@ -17,12 +17,11 @@ from pydantic import (
 )
 
 from mien.data.registry import Set
-from mien.documents.yaml import parse_yaml, read_yaml, take_schema
 from mien.errors import DataError, UnknownNameError
 from mien.protocols import protocol_named
-from mien.recipes.names import LIBRARY, recipes
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import DATA, STEP, StepName
+from mien.recipes.tree import HELP, change, filled, opened
 
 __all__ = [
     "Claim",
@@ -32,7 +31,6 @@ __all__ = [
     "Ratio",
     "Recipe",
     "Row",
-    "opened",
     "read_recipe",
 ]
 
@@ -40,7 +38,6 @@ _PATH_KEYS: Final = {"ferplus": "folder", "portraits": "folder", "file": "path"}
 """The setting that holds a data set's path, by its kind; `root` for all others."""
 _READING: Final = ("train", "heads", "features", "score")
 """Kinds of steps whose networks read faces."""
-_HELP: Final = "see docs/howto/recipes.md"
 
 
 class _Strict(BaseModel):
@@ -342,7 +339,7 @@ def read_recipe(
     content = opened(name)
     options = content.get("options", {})
     if not isinstance(options, dict):
-        raise DataError(f"{name}: options: give words and what they stand for; {_HELP}")
+        raise DataError(f"{name}: options: give words and what they stand for; {HELP}")
     rehearsal = content.get("small", {}) if small else {}
     if not isinstance(rehearsal, dict) or (small and not rehearsal):
         raise DataError(
@@ -352,18 +349,18 @@ def read_recipe(
     # What is asked for now comes after the recipe's own changes, and outweighs them.
     for key, value in {**rehearsal, **(changes or {})}.items():
         if key in options:
-            _change(content, f"options.{key}", value, str(name))
+            change(content, f"options.{key}", value, str(name))
         elif "." in key or key in Recipe.model_fields:
-            _change(content, key, value, str(name))
+            change(content, key, value, str(name))
         else:
             raise DataError(_unknown_option(name, key, options))
     # Filled in last, since changes may name options.
     words = {**_chosen(content, options, str(name)), **options}
-    filled = _filled(content, words, str(name))
+    complete = filled(content, words, str(name))
     try:
-        return Recipe.model_validate(filled)
+        return Recipe.model_validate(complete)
     except ValidationError as error:
-        raise DataError(f"{name}: {_first(error)}; {_HELP}") from error
+        raise DataError(f"{name}: {_first(error)}; {HELP}") from error
 
 
 def _chosen(content: Any, options: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -372,7 +369,7 @@ def _chosen(content: Any, options: Mapping[str, Any], where: str) -> dict[str, A
     choices = content.get("choices", {})
     values = choices.values() if isinstance(choices, dict) else [choices]
     if not all(isinstance(by_value, dict) for by_value in values):
-        raise DataError(f"{where}: choices: give options, values and what they mean; {_HELP}")
+        raise DataError(f"{where}: choices: give options, values and what they mean; {HELP}")
     for option, by_value in choices.items():
         value = str(options.get(option))
         if not isinstance(by_value.get(value), dict):
@@ -399,112 +396,3 @@ def _first(error: ValidationError) -> str:
     # One line, without pydantic's prefix for errors of our own validators.
     message = re.sub(r"\s+", " ", first["msg"]).removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
-
-
-def opened(name: str | Path, _including: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read the YAML of a recipe with what it includes, before options are filled in.
-
-    Args:
-        name: See `read_recipe`.
-
-    Returns:
-        Its content.
-
-    Raises:
-        MienError: As `read_recipe` does.
-    """
-    content = _parsed(name)
-    if not isinstance(content, dict):
-        raise DataError(f"{name}: no recipe in it; {_HELP}")
-    recipe: dict[str, Any] = _unshared(take_schema(content, "recipe", str(name)))
-    included = recipe.pop("include", [])
-    if not isinstance(included, list) or not all(isinstance(other, str) for other in included):
-        raise DataError(f"{name}: include: give a list of recipes; {_HELP}")
-    chain = (*_including, str(name))
-    for other in included:
-        if other in chain:
-            raise DataError(f"{name}: include: {other} includes itself; leave it out")
-        content = opened(other, chain)
-        # Nothing is validated yet: what should be a list or a mapping may be anything.
-        try:
-            recipe = _appended(content, recipe)
-        except TypeError as error:
-            raise DataError(
-                f"{name}: include: {other} does not go with it ({error}); {_HELP}"
-            ) from error
-    return recipe
-
-
-def _parsed(name: str | Path) -> Any:
-    # A recipe's name has no suffix.
-    file = Path(name)
-    if file.suffix in (".yaml", ".yml"):
-        return read_yaml(file, f"give a YAML file or one of {', '.join(recipes())}; {_HELP}")
-    if str(name) not in recipes():
-        raise UnknownNameError("recipe", str(name), recipes())
-    text = (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
-    return parse_yaml(text, str(name), _HELP)
-
-
-def _unshared(tree: Any) -> Any:
-    """A copy without YAML's aliases (``&``, ``*``), so that a change of one leaves the others."""
-    if isinstance(tree, dict):
-        return {key: _unshared(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_unshared(value) for value in tree]
-    # Numbers and texts cannot be changed in place.
-    return tree
-
-
-def _appended(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """The second recipe after the steps, rows, ratios and departures of the first."""
-    # Its other settings, such as name and protocol, are those of the second.
-    both = dict(second)
-    for key in ("data", "options", "choices", "small", "steps"):
-        both[key] = {**first.get(key, {}), **second.get(key, {})}
-    for key in ("rows", "differences", "claims", "ratios", "departures"):
-        both[key] = [*first.get(key, ()), *second.get(key, ())]
-    return both
-
-
-def _change(content: Any, key: str, value: Any, where: str) -> None:
-    """Set a dotted key; raises DataError where there is none."""
-    *path, last = key.split(".")
-    parent: Any = content
-    for part in path:
-        if _is_index(parent, part):
-            parent = parent[int(part)]
-        elif isinstance(parent, dict):
-            parent = parent.get(part)
-        else:
-            parent = None
-    if _is_index(parent, last):
-        parent[int(last)] = value
-    # A key that is not written in the recipe may be one with a default.
-    elif isinstance(parent, dict):
-        parent[last] = value
-    else:
-        show = f"`mien reproduce {where} --show` prints every key"
-        raise DataError(f"{where}: there is no {key} to set; {show}")
-
-
-def _is_index(content: Any, part: str) -> bool:
-    # Lists are changed in place of an item; nothing is appended.
-    return isinstance(content, list) and part.isdecimal() and int(part) < len(content)
-
-
-def _filled(tree: Any, options: Mapping[str, Any], where: str) -> Any:
-    """The tree with every ``${word}`` replaced."""
-    if isinstance(tree, dict):
-        return {key: _filled(value, options, where) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_filled(value, options, where) for value in tree]
-    # The whole text is replaced, so that an option can be a number or a list.
-    match = re.fullmatch(r"\$\{(\w+)\}", tree) if isinstance(tree, str) else None
-    if match is None:
-        return tree
-    word = match[1]
-    if word not in options:
-        known = ", ".join(options) or "none"
-        raise DataError(f"{where}: {tree} is no option; there are {known}")
-    return options[word]

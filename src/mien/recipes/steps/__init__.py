@@ -15,7 +15,8 @@ from mien.recipes.steps.compound import (
     SupervisedCompounds,
 )
 from mien.recipes.steps.data_files import Balance, Submit, SuperResolve
-from mien.recipes.steps.features_heads import Features, Heads, Score
+from mien.recipes.steps.features import Features, Score
+from mien.recipes.steps.heads import Heads
 from mien.recipes.steps.identity import Identify
 from mien.recipes.steps.postprocess import (
     AdaptiveRate,
@@ -26,7 +27,7 @@ from mien.recipes.steps.postprocess import (
     Threshold,
 )
 from mien.recipes.steps.refit import Folds, Refit
-from mien.recipes.steps.system import MakeSystem
+from mien.recipes.steps.systems.make import MakeSystem
 from mien.recipes.steps.training import Train
 
 __all__ = ["AnyStep"]

@@ -22,20 +22,20 @@ from mien.errors import DataError
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS, tune, versions
 from mien.files import AtomicFile, atomic_write, wrap_os_errors
 from mien.metrics import macro_f1
-from mien.recipes.compound import (
+from mien.recipes.compounds.compound import (
     expression_scores,
     frame_compounds,
     listed_compounds,
     smoothed_compounds,
 )
-from mien.recipes.compound_variants import (
+from mien.recipes.compounds.faces_in_videos import read_faces
+from mien.recipes.compounds.variants import (
     SMOOTHINGS,
     Variant,
     best_variant,
     variant_scores,
     variants,
 )
-from mien.recipes.faces_in_videos import read_faces
 from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
 from mien.recipes.steps.runs import EXPORTED, runs_of
@@ -152,7 +152,7 @@ def read_face_table(context: StepContext, step: str) -> pd.DataFrame:
         step: Name of the earlier one.
 
     Returns:
-        A row per face per frame, see `mien.recipes.faces_in_videos.read_faces`.
+        A row per face per frame, see `mien.recipes.compounds.faces_in_videos.read_faces`.
 
     Raises:
         DataError: That step reads no faces.
@@ -185,7 +185,7 @@ class _OneWay(_FromFaces):
     """The choices that every way from faces to compounds makes.
 
     Attributes:
-        mean: See `mien.recipes.compound_variants.Variant`.
+        mean: See `mien.recipes.compounds.variants.Variant`.
         aggregation: The same.
         window: The same.
         sigma: The same.
@@ -201,7 +201,7 @@ class Compounds(_OneWay):
     """Zero-shot compounds in one way.
 
     Attributes:
-        basis: See `mien.recipes.compound_variants.Variant`.
+        basis: See `mien.recipes.compounds.variants.Variant`.
     """
 
     do: Literal["compounds"]
@@ -238,7 +238,7 @@ class ChooseCompounds(_FromFaces):
     Attributes:
         by: ``kl``: without labels, by the published frequencies. ``f1``: chosen on some recordings,
             and scored on the others.
-        means: Candidates, see `mien.recipes.compound_variants.variants`.
+        means: Candidates, see `mien.recipes.compounds.variants.variants`.
         bases: The same.
         aggregations: The same.
         smoothings: The same.

@@ -21,7 +21,8 @@ from mien.errors import DataError
 from mien.recipes.predictions import Part, Predicted
 from mien.recipes.steps.base import STEP, Step, StepContext
 from mien.recipes.steps.chosen_plan import CHANGES, choices_of, inputs_of_change, planned
-from mien.recipes.steps.features_heads import Heads, Score
+from mien.recipes.steps.features import Score
+from mien.recipes.steps.heads import Heads
 from mien.recipes.steps.runs import ChangeSettings, SeedScores, keep_runs, rows_in
 from mien.recipes.steps.training import Train
 from mien.systems.apply import Scores, apply_plan

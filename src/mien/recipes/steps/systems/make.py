@@ -32,18 +32,19 @@ from mien.recipes.steps.chosen_plan import (
     inputs_of_change,
     planned,
 )
-from mien.recipes.steps.compare_system import Compared, compare
 from mien.recipes.steps.compound import (
     ChooseCompounds,
     Compounds,
     Faces,
     SupervisedCompounds,
 )
-from mien.recipes.steps.features_heads import Features, Heads
-from mien.recipes.steps.features_heads import Score as ScoreSettings
+from mien.recipes.steps.features import Features
+from mien.recipes.steps.features import Score as ScoreSettings
+from mien.recipes.steps.heads import Heads
 from mien.recipes.steps.refit import Folds, Refit, leaves_of
 from mien.recipes.steps.runs import EXPORTED, runs_in, runs_of
-from mien.recipes.steps.system_scores import averaged, card_scores
+from mien.recipes.steps.systems.compare import Compared, compare
+from mien.recipes.steps.systems.scores import averaged, card_scores
 from mien.recipes.steps.training import Train
 from mien.tasks import Task
 from mien.train.bundle.measure_system import speed, system_tolerance

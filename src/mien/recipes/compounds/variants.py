@@ -13,7 +13,7 @@ from mien.bundles.plan import Aggregation, Basis
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS, kl_to
 from mien.metrics import macro_f1
 from mien.progress import ItemProgress
-from mien.recipes.compound import (
+from mien.recipes.compounds.compound import (
     compound_labels,
     face_compounds,
     frame_compounds,
@@ -34,7 +34,7 @@ SMOOTHINGS: Final[tuple[tuple[int, float | None], ...]] = (
     (50, 1000.0),
     (50, 10000.0),
 )
-"""The paper's: frames to each side, and sigma as in `mien.recipes.compound.smoothed_compounds`."""
+"""The paper's: frames to each side, and sigma as in `mien.recipes.compounds.compound.smoothed_compounds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Variant:
 
     Attributes:
         mean: See `mien.tasks.compound_scores`.
-        basis: See `mien.recipes.compound.zero_shot_compounds`.
-        aggregation: See `mien.recipes.compound.frame_compounds`.
-        window: See `mien.recipes.compound.smoothed_compounds`, in frames.
+        basis: See `mien.recipes.compounds.compound.zero_shot_compounds`.
+        aggregation: See `mien.recipes.compounds.compound.frame_compounds`.
+        window: See `mien.recipes.compounds.compound.smoothed_compounds`, in frames.
         sigma: The same.
     """
 
@@ -65,10 +65,10 @@ def variant_scores(
     """Score the rows of an official list in one way.
 
     Args:
-        faces: As of `mien.recipes.faces_in_videos.read_faces`.
-        listed: As for `mien.recipes.compound.listed_compounds` (N rows).
+        faces: As of `mien.recipes.compounds.faces_in_videos.read_faces`.
+        listed: As for `mien.recipes.compounds.compound.listed_compounds` (N rows).
         variant: The way.
-        note: As for `mien.recipes.compound.listed_compounds`.
+        note: As for `mien.recipes.compounds.compound.listed_compounds`.
 
     Returns:
         Scores (N, 7); NaN in videos without a single face.

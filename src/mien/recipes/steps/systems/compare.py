@@ -11,7 +11,7 @@ import pandas as pd
 from mien.data.registry import Set, load_set
 from mien.errors import BundleError
 from mien.evaluation.predict import evaluate_bundle
-from mien.recipes.compound import expression_scores
+from mien.recipes.compounds.compound import expression_scores
 from mien.recipes.steps.base import Step, StepContext
 from mien.recipes.steps.compound import (
     ChooseCompounds,

@@ -28,7 +28,13 @@ from mien.faces.prepare import prepare
 from mien.faces.track import Tracker
 from mien.files import AtomicFile, wrap_os_errors
 from mien.progress import ItemProgress
-from mien.recipes.clips import Clip, find_clips, fingerprint, numbered_folders, numbered_pictures
+from mien.recipes.compounds.clips import (
+    Clip,
+    find_clips,
+    fingerprint,
+    numbered_folders,
+    numbered_pictures,
+)
 from mien.sources import Source, open_source
 from mien.sources.base import Kind, TimedReads
 from mien.tasks import Floats

@@ -2,7 +2,7 @@
 
     faces ─▶ compounds of each ─▶ a row per frame ─▶ rows of the official list ─▶ smoothed
 
-Most stages can be done in several ways, which `mien.recipes.compound_variants` compares.
+Most stages can be done in several ways, which `mien.recipes.compounds.variants` compares.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def face_compounds(faces: pd.DataFrame, mean: Mean = "arithmetic", basis: Basis 
     """Score compounds from the expression columns of a table of faces.
 
     Args:
-        faces: As of `mien.recipes.faces_in_videos.read_faces` (N rows).
+        faces: As of `mien.recipes.compounds.faces_in_videos.read_faces` (N rows).
         mean: See `zero_shot_compounds`.
         basis: The same.
 
@@ -83,7 +83,7 @@ def frame_compounds(
 
     Args:
         faces: N rows with columns video, frame and face (0 is the largest of the frame), as of
-            `mien.recipes.faces_in_videos.read_faces`.
+            `mien.recipes.compounds.faces_in_videos.read_faces`.
         scores: Their compound scores (N, 7).
         aggregation: ``max`` and ``mean`` go over all faces of a frame, compound by compound;
             ``largest`` takes face 0.
