@@ -25,7 +25,7 @@ from mien.errors import (
 )
 from mien.evaluation.nested_tuning import COMPOUND_COUNTS
 from mien.outputs.tables import frame_of
-from mien.recipes import faces_in_videos
+from mien.recipes.compounds import faces_in_videos
 from mien.recipes.compounds.compound import (
     compound_labels,
     expression_scores,

@@ -34,7 +34,8 @@ SMOOTHINGS: Final[tuple[tuple[int, float | None], ...]] = (
     (50, 1000.0),
     (50, 10000.0),
 )
-"""The paper's: frames to each side, and sigma as in `mien.recipes.compounds.compound.smoothed_compounds`."""
+"""The paper's: frames to each side, and sigma as in
+`mien.recipes.compounds.compound.smoothed_compounds`."""
 
 
 @dataclass(frozen=True, slots=True)
