@@ -99,7 +99,7 @@ def test_a_recipe_by_edition_is_the_recipe_by_year():
     by_year = read_recipe("hse-abaw7-mtl")
     changes = {"protocol": "abaw7.mtl", "steps.submission.format": "abaw7.mtl"}
     assert read_recipe("hse-abaw7-mtl", changes) == by_year
-    assert by_year.protocol == by_year.steps["submission"].format == "abaw2024.mtl"
+    assert by_year.protocol == by_year.steps["submit_blend_tuned"].format == "abaw2024.mtl"
 
 
 def test_settings_take_tasks_by_year(tmp_path):

@@ -23,7 +23,7 @@ from mien.recipes.steps.base import STEP, Step, StepContext
 from mien.recipes.steps.chosen_plan import CHANGES, choices_of, inputs_of_change, planned
 from mien.recipes.steps.features import Score
 from mien.recipes.steps.heads import Heads
-from mien.recipes.steps.runs import ChangeSettings, SeedScores, keep_runs, rows_in
+from mien.recipes.steps.runs import ChangeSettings, SeedScores, keep_runs, rows_in, runs_in
 from mien.recipes.steps.training import Train
 from mien.systems.apply import Scores, apply_plan
 from mien.tasks import Floats
@@ -31,7 +31,7 @@ from mien.train.runs.folder import RunFolder
 from mien.train.runs.tables import fold_numbers
 from mien.train.settings.training import FoldSettings, Settings
 
-__all__ = ["DEPLOYED", "Folds", "Refit", "deployed", "leaves_of"]
+__all__ = ["DEPLOYED", "Folds", "Refit", "deployed", "home_of", "leaves_of"]
 
 DEPLOYED: Final = "deployed"
 """The part of a step's predictions that holds what its networks, as they would be used, say of the
@@ -47,16 +47,30 @@ class Refit(Step):
 
     Attributes:
         of: A step of kind train, heads or score, or one that changes scores of such steps.
+        networks: An earlier step of this kind that has trained the same networks; they are used and
+            nothing is trained.
     """
 
     scores_val: ClassVar[bool] = False
 
+    # Of an earlier refit, the networks are wanted and not their scores.
+    needs_val: ClassVar[bool] = False
+
     do: Literal["refit"]
     of: Annotated[str, STEP]
+    networks: Annotated[str | None, STEP] = None
 
     @override
     def check(self, earlier: Mapping[str, Step]) -> None:
         leaves = leaves_of(self.of, earlier)
+        if self.networks is not None:
+            source = earlier[self.networks]
+            trained = leaves_of(source.of, earlier) if isinstance(source, Refit) else []
+            if missing := set(leaves) - set(trained):
+                raise ValueError(
+                    f"networks: {self.networks} trained no {', '.join(sorted(missing))} again; "
+                    "name a step of kind refit that did, or leave it out"
+                )
         for name in leaves:
             if not isinstance(earlier[name], Train | Heads | Score):
                 raise ValueError(
@@ -108,12 +122,16 @@ class Refit(Step):
                 continue
             assert isinstance(step, Train | Heads)
             again = repeating(context, name, name)
-            runs = step.train_seed(again, seed, _for_refit(context.earlier[name]))
+            if self.networks is None:
+                runs = step.train_seed(again, seed, _for_refit(context.earlier[name]))
+            else:
+                runs = runs_in(context.earlier[self.networks] / name, seed)
             table = step.judged_table(again)
             for split in splits:
                 rows = rows_in(table, "val" if split == DEPLOYED else split)
                 given[split][name] = step.score_runs(again, runs, rows, split)
-            trained.setdefault(name, {})[seed] = runs
+            if self.networks is None:
+                trained.setdefault(name, {})[seed] = runs
         return given
 
 
@@ -182,6 +200,21 @@ class Folds(Step):
         saved = Predicted.load(context.folder)
         part = _stacked(saved.parts["val"], deployed_scores)
         Predicted(saved.tasks, {**saved.parts, DEPLOYED: part}).save(context.folder)
+
+
+def home_of(context: StepContext, name: str) -> Path:
+    """Return where a refit's networks are, in a folder for each step that was trained again.
+
+    Args:
+        context: Of a later step.
+        name: Of the step of kind refit.
+
+    Returns:
+        The folder.
+    """
+    step = context.steps[name]
+    assert isinstance(step, Refit)
+    return context.earlier[step.networks or name]
 
 
 def leaves_of(name: str, steps: Mapping[str, Step]) -> list[str]:

@@ -41,7 +41,7 @@ from mien.recipes.steps.compound import (
 from mien.recipes.steps.features import Features
 from mien.recipes.steps.features import Score as ScoreSettings
 from mien.recipes.steps.heads import Heads
-from mien.recipes.steps.refit import Folds, Refit, leaves_of
+from mien.recipes.steps.refit import Folds, Refit, home_of, leaves_of
 from mien.recipes.steps.runs import EXPORTED, runs_in, runs_of
 from mien.recipes.steps.systems.compare import Compared, compare
 from mien.recipes.steps.systems.scores import averaged, card_scores
@@ -164,7 +164,7 @@ class _Parts:
         if isinstance(step, Refit):
             # The plan is that of the step that was trained again, with other networks.
             for leaf in leaves_of(step.of, self._context.steps):
-                self._again[leaf] = self._context.earlier[name] / leaf
+                self._again[leaf] = home_of(self._context, name) / leaf
             return self.add(step.of)
         if isinstance(step, Folds):
             step = self._context.steps[step.of]
