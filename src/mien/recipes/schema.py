@@ -19,6 +19,8 @@ from pydantic import (
 from mien.data.registry import Set
 from mien.errors import DataError, UnknownNameError
 from mien.protocols import protocol_named
+from mien.recipes.options.weights import give_weights
+from mien.recipes.options.words import words_of
 from mien.recipes.steps import AnyStep
 from mien.recipes.steps.base import DATA, STEP, StepName
 from mien.recipes.tree import HELP, change, filled, opened
@@ -170,7 +172,10 @@ class Recipe(_Strict):
         data: What it needs, by key.
         options: What ``${word}`` stands for in the rest, by word, so that one `--set` reaches all
             occurrences.
-        choices: By option and value, further words for ``${word}`` that the value stands for.
+        choices: By option and value, further words for ``${word}`` that the value stands for; they
+            outweigh options that nobody asked for.
+        from_bundle: By an option of `choices` that may name a bundle as well, further words beside
+            those of `mien.recipes.options.network.bundle_words`.
         small: Changes with which two cores can rehearse it, as `read_recipe` takes them.
         protocol: A name as of `mien.protocols.protocol_named`.
         seeds: What is trained, is trained once for each.
@@ -189,6 +194,7 @@ class Recipe(_Strict):
     data: Annotated[dict[str, DataRequirement], Field(min_length=1)]
     options: dict[str, Any] = {}
     choices: dict[str, dict[str, dict[str, Any]]] = {}
+    from_bundle: dict[str, dict[str, Any]] = {}
     small: dict[str, Any] = {}
     protocol: str
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
@@ -355,27 +361,14 @@ def read_recipe(
         else:
             raise DataError(_unknown_option(name, key, options))
     # Filled in last, since changes may name options.
-    words = {**_chosen(content, options, str(name)), **options}
+    words = words_of(content, changes or (), str(name))
+    content["options"] = {option: words[option] for option in options}
     complete = filled(content, words, str(name))
+    give_weights(complete, str(name))
     try:
         return Recipe.model_validate(complete)
     except ValidationError as error:
         raise DataError(f"{name}: {_first(error)}; {HELP}") from error
-
-
-def _chosen(content: Any, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What the chosen values of options stand for, by word."""
-    words: dict[str, Any] = {}
-    choices = content.get("choices", {})
-    values = choices.values() if isinstance(choices, dict) else [choices]
-    if not all(isinstance(by_value, dict) for by_value in values):
-        raise DataError(f"{where}: choices: give options, values and what they mean; {HELP}")
-    for option, by_value in choices.items():
-        value = str(options.get(option))
-        if not isinstance(by_value.get(value), dict):
-            raise DataError(f"{where}: {option} is {value}; its choices are {', '.join(by_value)}")
-        words |= by_value[value]
-    return words
 
 
 def _unknown_option(name: str | Path, key: str, options: Mapping[str, Any]) -> str:

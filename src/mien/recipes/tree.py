@@ -74,7 +74,7 @@ def _appended(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """The second recipe after the steps, rows, ratios and departures of the first."""
     # Its other settings, such as name and protocol, are those of the second.
     both = dict(second)
-    for key in ("data", "options", "choices", "small", "steps"):
+    for key in ("data", "options", "choices", "from_bundle", "small", "steps"):
         both[key] = {**first.get(key, {}), **second.get(key, {})}
     for key in ("rows", "differences", "claims", "ratios", "departures"):
         both[key] = [*first.get(key, ()), *second.get(key, ())]

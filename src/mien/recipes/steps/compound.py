@@ -38,7 +38,7 @@ from mien.recipes.compounds.variants import (
 )
 from mien.recipes.predictions import Predicted, part_of
 from mien.recipes.steps.base import BUNDLE, DATA, STEP, Step, StepContext
-from mien.recipes.steps.runs import EXPORTED, runs_of
+from mien.recipes.steps.runs import EXPORTED, keep_exported_run, runs_of
 from mien.systems.compounds import AGGREGATIONS, BASES, supervised_compounds
 from mien.tasks import MEANS, TASKS, Floats, Mean
 from mien.train.bundle.make import make_bundle
@@ -75,14 +75,16 @@ class Export(Step):
 
     @override
     def run(self, context: StepContext) -> None:
+        run = self._run_of(context)
         make_bundle(
-            self._run_of(context),
+            run,
             context.folder / EXPORTED,
             bits=self.bits,
             features=True,
             note=context.note,
             progress=context.progress,
         )
+        keep_exported_run(context.folder, run.folder)
 
     def _run_of(self, context: StepContext) -> RunFolder:
         runs = runs_of(context, self.of, context.seeds[0])

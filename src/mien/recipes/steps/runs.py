@@ -28,6 +28,8 @@ __all__ = [
     "Quiet",
     "Runs",
     "SeedScores",
+    "exported_run",
+    "keep_exported_run",
     "keep_runs",
     "mixture",
     "move_runs",
@@ -47,6 +49,8 @@ SET_BY_STEPS: Final = {"name", "data", "tasks", "teachers"}
 """Settings of mien train that follow from a step's own."""
 
 _RUNS: Final = "runs.json"
+_EXPORTED_RUN: Final = "run.txt"
+"""Says, beside the bundle, which run it was made of, since a bundle cannot be trained on."""
 _SPLITS: Final = ("val", "test")
 
 Runs = Mapping[int, Sequence[Path]]
@@ -152,6 +156,39 @@ def _moved(settings: Any, moves: Mapping[str, str]) -> Any:
         if settings == before or settings.startswith(before + os.sep):
             return moves[before] + settings[len(before) :]
     return settings
+
+
+def keep_exported_run(folder: Path, run: Path) -> None:
+    """Record which run the bundle in a step's folder was made of.
+
+    Args:
+        folder: Of the step.
+        run: The run's folder.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    # Relative, as in `keep_runs`.
+    relative = Path(os.path.relpath(run, folder)).as_posix()
+    atomic_write(folder / _EXPORTED_RUN, f"{relative}\n".encode())
+
+
+def exported_run(bundle: Path) -> Path | None:
+    """Find the run that a step's bundle was made of.
+
+    Args:
+        bundle: The bundle's folder, where the step left it.
+
+    Returns:
+        The run's folder; None for any other bundle, or where the run is gone.
+    """
+    try:
+        run = bundle.parent / (bundle.parent / _EXPORTED_RUN).read_text(encoding="utf-8").strip()
+    # Beside a bundle that lies elsewhere there may be anything of that name, or nothing.
+    except (OSError, ValueError):
+        return None
+    run = Path(os.path.abspath(run))
+    return run if (run / "best.pt").is_file() else None
 
 
 def run_settings(

@@ -30,6 +30,7 @@ from mien.recipes.steps.runs import (
 )
 from mien.tasks import Floats, Task, task
 from mien.train.loop import fit
+from mien.train.networks.checkpoints.fitting import check_whole
 from mien.train.open_model import open_model
 from mien.train.settings.training import Settings
 
@@ -79,12 +80,15 @@ class Train(Step):
                 "generations: only a network that was taught can teach the next one in the same "
                 "way; name teachers, or leave it out"
             )
-        # Settings are checked now, with stand-ins for what is known only when the step runs.
+        self._provisional_settings()
+        return self
+
+    def _provisional_settings(self) -> Settings:
+        """The settings of a run, with stand-ins for what is known only when the step runs."""
         start = None if self.after is None else Path("best.pt")
         teachers = list(map(Path, self.teachers))
         drawn = {"set": "drawn", "count": 2, "seed": 0, "size": 16}
-        self._settings_for([drawn], "check", 0, start, teachers)
-        return self
+        return self._settings_for([drawn], "check", 0, start, teachers)
 
     def _settings_for(
         self,
@@ -248,7 +252,14 @@ class Train(Step):
 
     @override
     def check_data(self, name: str, steps: Mapping[str, Step], data: Mapping[str, Set]) -> None:
-        """Refuse teachers and starting weights that were trained on pictures scored here."""
+        """Refuse starting weights that do not fit, or were trained on pictures scored here.
+
+        The latter is refused of teachers as well.
+        """
+        if self.after is None:
+            settings = self._provisional_settings()
+            if isinstance(settings.network.start, Path):
+                _check_start(name, settings)
         ancestors = self._ancestors(steps)
         if not ancestors:
             return
@@ -283,6 +294,15 @@ class Train(Step):
                 f"not of {spec.set}"
             )
         return spec.model_copy(update={"train": context.earlier[self.pictures] / PICTURES})
+
+
+def _check_start(name: str, settings: Settings) -> None:
+    """Raises DataError where a file, or published weights, do not fill the backbone."""
+    pixels = settings.pixels
+    try:
+        check_whole(settings.network, pixels.channels, pixels.size)
+    except DataError as error:
+        raise DataError(f"{name}: start: {error}") from error
 
 
 def _paths(table: pd.DataFrame) -> set[str]:

@@ -21,6 +21,7 @@ from mien.errors import DataError
 from mien.faces.prepare import Pixels, normalise, similarity, warp
 from mien.tasks import Floats, Task
 from mien.train.inputs.augment import Jitter, degrade, erase, rarity, relight
+from mien.train.inputs.colour import jitter_colour
 from mien.train.inputs.randaugment import RandAugment
 from mien.train.objective.objective import mix_targets
 from mien.train.settings.augmentation import AugmentSettings, RandAugmentSettings
@@ -239,6 +240,9 @@ class AugmentedCropDataset(Dataset[Item]):
             change = RandAugment(settings.ops, settings.magnitude)
             seed = int(rng.integers(2**63))
             crop = change(crop, seed)
+        colour = augment.colour
+        if colour is not None and rng.random() < colour.chance:
+            crop = jitter_colour(crop, colour, rng)
         if augment.light and rng.random() < augment.light:
             crop = relight(crop, rng)
         if rng.random() < augment.degrade:

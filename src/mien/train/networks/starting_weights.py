@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mien.errors import MissingExtraError
 from mien.train.networks.backbones import backbone
+from mien.train.networks.checkpoints.torchvision import rename_torchvision
 from mien.train.networks.face_resnet import FaceResNet, load_faces
 from mien.train.networks.mobilefacenet import MobileFaceNet, rename_insightface
 from mien.train.networks.smm import Smm
@@ -57,8 +58,9 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
     The table of tensors may be the file, or lie under ``model``, ``state_dict``,
     ``model_state_dict`` or ``net``. The names may have ``module.``, ``_orig_mod.``, ``model.``,
     ``net.`` and ``backbone.`` before them, or be InsightFace's of a MobileFaceNet. Where no name
-    fits the backbone, names that fit its trunk do: torchvision's inception_v3 fits the trunk of
-    smm. Every tensor of the file must fit, except those of layers after the features.
+    fits the backbone, torchvision's names of EfficientNet and ViT become timm's, and names that
+    fit its trunk do: torchvision's inception_v3 fits the trunk of smm. Every tensor of the file
+    must fit, except those of layers after the features.
 
     Weights for colour crops fit a network for grey crops: they are summed over the three colours,
     which gives the same response to a grey picture as long as the colours were normalised alike.
@@ -92,6 +94,8 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
     tensors = _unwrapped(net, _read_tensors(path))
     if isinstance(net, MobileFaceNet):
         tensors = {rename_insightface(name, large=net.large): tensors[name] for name in tensors}
+    elif not net.state_dict().keys() & tensors.keys():
+        tensors = rename_torchvision(tensors)
     renamed = _rename_to_trunk(net, tensors)
     report = _fill(net, renamed, path)
     # A net that takes a file as its trunk is itself what comes after.

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["AugmentSettings", "RandAugmentSettings"]
+__all__ = ["AugmentSettings", "ColourSettings", "RandAugmentSettings"]
 
 # A share of faces or of a crop, or a chance.
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -29,6 +29,26 @@ class RandAugmentSettings(BaseModel):
     """per face; or `rare`: 1 - count of its class / count of the most frequent class, which
     together with fit.balance: class shows changed faces as often as if each class had been filled
     up with changed copies; needs exactly one one_of task"""
+
+
+class ColourSettings(BaseModel):
+    """Colour jitter as torchvision's ColorJitter makes it, in a random order.
+
+    See `mien.train.inputs.colour`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    brightness: Share = 0.0
+    """factor up to 1 plus or minus this"""
+    contrast: Share = 0.0
+    """about the mean grey of the crop, by such a factor"""
+    saturation: Share = 0.0
+    """about each pixel's grey, by such a factor"""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """to either side, fractions of the colour circle"""
+    chance: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """per face"""
 
 
 class AugmentSettings(BaseModel):
@@ -62,6 +82,8 @@ class AugmentSettings(BaseModel):
     real wherever each row has a cost of its own"""
     randaugment: RandAugmentSettings | None = None
     """null for none"""
+    colour: ColourSettings | None = None
+    """null for none; after randaugment"""
 
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:

@@ -15,7 +15,8 @@ from pydantic import (
 from mien.extensions.entry_points import HEADS
 from mien.extensions.settings import Extensible
 from mien.train.settings.extended import HeadExtension
-from mien.zoo.index import entries
+from mien.zoo.index import entries, entry
+from mien.zoo.install import kept
 
 __all__ = [
     "FACE_START",
@@ -23,6 +24,7 @@ __all__ = [
     "OVER_TIME",
     "OWN",
     "AnyHead",
+    "WEIGHT_SUFFIXES",
     "HeadSettings",
     "NetworkSettings",
 ]
@@ -147,7 +149,8 @@ IMAGENET_START: Final = ("efficientnet_lite0", "smm-small")
 """Backbones that the ImageNet weights at hand fit."""
 FACE_START: Final = ("face-resnet", "face-resnet-small")
 """Backbones that the face weights at hand fit."""
-_WEIGHT_SUFFIXES: Final = (".pt", ".pth", ".safetensors")
+WEIGHT_SUFFIXES: Final = (".pt", ".pth", ".safetensors")
+"""Of files with starting weights."""
 
 
 class NetworkSettings(BaseModel):
@@ -180,11 +183,14 @@ class NetworkSettings(BaseModel):
     def _start_fits(self) -> Self:
         self._check_named_start("imagenet", IMAGENET_START)
         self._check_named_start("faces", FACE_START)
-        if not isinstance(self.start, Path) or self.start.suffix in _WEIGHT_SUFFIXES:
+        if not isinstance(self.start, Path) or self.start.suffix in WEIGHT_SUFFIXES:
             return self
         # Files have suffixes, and published weights have names.
         known = entries()
         name = str(self.start)
+        # Weights that the user described are not in the index; their entry lies beside them.
+        if name in kept():
+            known[name] = entry(name)
         if name not in known:
             raise ValueError(
                 f"start: {name} is neither imagenet nor faces nor a .pt, .pth or .safetensors "

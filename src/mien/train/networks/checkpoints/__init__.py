@@ -1,0 +1,1 @@
+"""Checkpoints of others: which network a file fits, and their names of tensors."""
