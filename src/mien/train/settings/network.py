@@ -23,8 +23,8 @@ __all__ = [
     "IMAGENET_START",
     "OVER_TIME",
     "OWN",
-    "AnyHead",
     "WEIGHT_SUFFIXES",
+    "AnyHead",
     "HeadSettings",
     "NetworkSettings",
 ]
