@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning_fabric.plugins.precision import MixedPrecision
 from sklearn.metrics import f1_score
 
 from mien.data.drawn.faces import load_drawn
@@ -29,9 +30,11 @@ from mien.train.distillation import teacher_of
 from mien.train.inputs.crops import AugmentedCropDataset, CropDataset
 from mien.train.loop import Progress, fit
 from mien.train.networks.network import build
-from mien.train.optim import Average
+from mien.train.optim import Average, make_optimiser
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import network_of, raw_scores
+from mien.train.runs.start import build_network
+from mien.train.runs.state import TrainingState
 from mien.train.runs.tables import load_tables
 from mien.train.settings.network import OWN
 from mien.train.settings.training import Settings
@@ -697,6 +700,26 @@ def test_bins(tmp_path):
     refuses(make(losses={"expr": {"kind": "ccc"}}), tmp_path / "d", "expr is a one_of task")
 
 
+@pytest.mark.parametrize("kind", ["focal", "logit_adjusted"])
+def test_losses_against_imbalance(tmp_path, kind):
+    run = fit(make(losses={"expr": {"kind": kind}, "au": {"kind": kind}}), tmp_path)
+    loss = pd.read_csv(run.folder / "curve.csv")["loss"]
+    assert loss.iloc[-1] < loss.iloc[0]
+
+
+def test_adjusted_networks_start_at_the_means_of_what_is_learned():
+    """With the priors on top, the answer is the frequencies; so the network itself says nothing yet."""
+    settings = make(losses={"expr": {"kind": "logit_adjusted"}, "au": {"kind": "logit_adjusted"}})
+    tasks = [TASKS[key] for key in TASK_KEYS]
+    truth = {task.family: labels(coded(), task) for task in tasks}
+    net, objective = build_network(settings, tasks, truth)
+    expr, _, au = net.heads
+    means = np.nanmean(truth["expr"], axis=0)
+    shares = (expr.last.bias + objective.log_priors(tasks[0])).softmax(dim=0)
+    np.testing.assert_allclose(shares.detach(), means, atol=0.01)
+    np.testing.assert_allclose(au.last.bias.detach(), 0, atol=1e-4)
+
+
 def test_every_balance(tmp_path):
     ends = {}
     for balance in ("none", "class", "va", "both"):
@@ -738,6 +761,36 @@ def test_precision(tmp_path, precision):
         fit(make(fit={"precision": precision, "epochs": 1}), tmp_path).folder / "curve.csv"
     )
     assert np.isfinite(curve.to_numpy()).all()
+
+
+def test_precision_that_the_device_lacks_is_refused(tmp_path, monkeypatch):
+    refuses(
+        make(fit={"precision": "16-mixed"}),
+        tmp_path,
+        "fit.precision: cpu here does not compute in 16-mixed; use bf16-mixed or 32-true",
+    )
+    assert not (tmp_path / "settings.yaml").exists()
+
+
+def test_the_scale_of_half_precision_goes_into_a_checkpoint(tmp_path):
+    """Gradients that overflow halve it; a run that forgot it would take other steps."""
+    settings = make()
+    tasks = [TASKS[key] for key in TASK_KEYS]
+    states = []
+    for _ in range(2):
+        net = build(settings.network, tasks, 1, 32)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        precision = MixedPrecision("16-mixed", "cpu", scaler)
+        states.append(TrainingState(net, None, make_optimiser(net, settings.optim), precision))
+    first, second = states
+    first.precision.backward(
+        sum(raw.sum() for raw in first.net(torch.randn(2, 1, 32, 32))) * 1e38, None
+    )
+    before = [parameter.clone() for parameter in first.net.parameters()]
+    first.precision.optimizer_step(first.optimiser)
+    assert all(map(torch.equal, before, first.net.parameters()))
+    second.restore(first.to_checkpoint(), tmp_path)
+    assert second.precision.scaler.get_scale() == 2.0**9
 
 
 # Bad input: one line, and nothing is lost.

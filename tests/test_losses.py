@@ -23,6 +23,8 @@ from mien.train.objective.losses import (
     ccc_loss,
     cross_entropy,
     divergence,
+    focal_binary,
+    focal_cross_entropy,
     masked_mean,
     mixed,
     scaled_mae,
@@ -111,6 +113,83 @@ def test_balanced_weights_make_both_sides_cost_alike():
     assert raw.grad.sum().item() == pytest.approx(0, abs=1e-7)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_is_its_formula_in_numpy(gamma):
+    raw, shares = torch.randn(12, 8), shares_of(12)
+    shares[3] = NAN
+    p = softmax(raw.double().numpy(), axis=1)
+    costs = -(shares.double().numpy() * (1 - p) ** gamma * np.log(p)).sum(axis=1)
+    ours = focal_cross_entropy(raw, shares, gamma)
+    np.testing.assert_allclose(ours.item(), np.nansum(costs) / 12, rtol=1e-5)
+    if gamma == 0:
+        torch.testing.assert_close(ours, cross_entropy(raw, shares))
+
+    target = torch.rand(12, 5)
+    target[2, 1] = NAN
+    raw = torch.randn(12, 5)
+    p, y = 1 / (1 + np.exp(-raw.double().numpy())), target.double().numpy()
+    costs = -y * (1 - p) ** gamma * np.log(p) - (1 - y) * p**gamma * np.log(1 - p)
+    ours = focal_binary(raw, target, gamma)
+    np.testing.assert_allclose(ours.item(), np.nansum(costs) / 60, rtol=1e-5)
+    if gamma == 0:
+        torch.testing.assert_close(ours, binary_cross_entropy(raw, target))
+
+
+def test_focal_binary_is_torchvisions():
+    from torchvision.ops import sigmoid_focal_loss
+
+    raw, target = torch.randn(9, 4), torch.randint(0, 2, (9, 4)).float()
+    theirs = sigmoid_focal_loss(raw, target, alpha=-1, gamma=2.0, reduction="mean")
+    torch.testing.assert_close(focal_binary(raw, target, 2.0), theirs)
+
+
+def test_a_label_that_is_answered_without_doubt_sends_a_finite_gradient():
+    raw = torch.tensor([[200.0, -200.0]], requires_grad=True)
+    label = torch.tensor([[1.0, 0.0]])
+    (focal_cross_entropy(raw, label, 0.5) + focal_binary(raw, label, 0.5)).backward()
+    assert raw.grad.isfinite().all()
+
+
+def test_logit_adjustment_is_menons_formula():
+    """Equation 10 of Menon et al. 2021, written in numpy: softmax of raw + log prior."""
+    rng = np.random.default_rng(0)
+    labels = np.eye(8)[rng.choice(8, 400, p=np.arange(1, 9) / 36)]
+    labels[5] = NAN
+    loss = Objective.from_labels(
+        [EXPR], {"expr": LossSettings(kind="logit_adjusted")}, {"expr": labels}
+    )
+    raw = torch.randn(400, 8)
+    target = torch.from_numpy(labels).float()
+    prior = np.nanmean(labels, axis=0)
+    adjusted = log_softmax(raw.double().numpy() + np.log(prior), axis=1)
+    expected = -np.nansum(labels * adjusted) / 400
+    np.testing.assert_allclose(loss([raw], [target])[0].item(), expected, rtol=1e-5)
+
+
+def test_adjusted_action_units_answer_as_if_half_the_faces_had_them():
+    """The best constant answer is 0 whatever the frequency; of plain cross-entropy, the log-odds."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random((3000, 12)) < np.linspace(0.02, 0.9, 12)).astype(float)
+    labels[::7] = NAN
+    target = torch.from_numpy(labels).float()
+    frequency = np.nanmean(labels, axis=0)
+    log_odds = torch.from_numpy(np.log(frequency / (1 - frequency))).float()
+    for kind, best in (("logit_adjusted", torch.zeros(12)), ("binary", log_odds)):
+        loss = Objective.from_labels([AU], {"au": LossSettings(kind=kind)}, {"au": labels})
+        constant = best.clone().requires_grad_()
+        loss([constant.expand(3000, 12)], [target])[0].backward()
+        torch.testing.assert_close(constant.grad, torch.zeros(12), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"), [(EXPR, np.eye(8)[[0, 1, 2]]), (AU, np.zeros((4, 12)))]
+)
+def test_a_prior_of_what_no_face_shows_is_refused(task, labels):
+    settings = {task.family: LossSettings(kind="logit_adjusted")}
+    with pytest.raises(DataError, match=r"add faces or drop the (class|column)"):
+        Objective.from_labels([task], settings, {task.family: labels})
+
+
 def test_ccc_loss_is_one_minus_the_metric_by_the_share_of_annotated_rows():
     pred, target = torch.randn(40, 2, dtype=torch.float64), torch.randn(40, 2, dtype=torch.float64)
     target[3:13, 0] = NAN
@@ -161,6 +240,8 @@ def test_errors_count_in_units_of_spread():
 LOSSES = {
     "cross_entropy": lambda raw, target: cross_entropy(raw, target, torch.ones(4), 0.1),
     "binary": lambda raw, target: binary_cross_entropy(raw, target, torch.ones(2, 4)),
+    "focal": lambda raw, target: focal_cross_entropy(raw, target, 2.0),
+    "focal_binary": lambda raw, target: focal_binary(raw, target, 2.0),
     "mse": lambda raw, target: scaled_mse(raw, target, torch.ones(4)),
     "mae": lambda raw, target: scaled_mae(raw, target, torch.ones(4)),
     "ccc": lambda raw, target: ccc_loss(raw, target, fewest=1),
@@ -179,7 +260,8 @@ def test_no_label_costs_nothing_and_sends_no_gradient(loss):
 
 
 @pytest.mark.parametrize(
-    "loss", [LOSSES[name] for name in ("cross_entropy", "binary", "mse", "mae")]
+    "loss",
+    [LOSSES[name] for name in ("cross_entropy", "binary", "focal", "focal_binary", "mse", "mae")],
 )
 def test_one_labelled_face_in_64_weighs_a_64th(loss):
     raw, target = torch.randn(64, 4), torch.full((64, 4), NAN)
@@ -418,11 +500,15 @@ def test_shapes_that_do_not_fit_are_refused():
     [
         (
             {"expr": LossSettings(kind="ccc")},
-            "expr is a one_of task and learns by cross_entropy, not by ccc",
+            "expr is a one_of task and learns by cross_entropy or focal or logit_adjusted, not by ccc",
         ),
         (
             {"va": LossSettings(smoothing=0.1, legacy=True)},
             "va learns by ccc, which has no legacy, smoothing",
+        ),
+        (
+            {"expr": LossSettings(kind="logit_adjusted", gamma=1.0)},
+            "expr learns by logit_adjusted, which has no gamma",
         ),
         (
             {"au": LossSettings(distill=Distill(temperature=2))},

@@ -332,7 +332,7 @@ def test_unknown_backbones_name_the_nearest():
         ("efficientnet_lite00", "efficientnet_lite0"),
         ("ddamfm", "ddamfn"),
         ("xqzw", "mobilefacenet-large"),
-        ("resnet18.a1_in1k", "resnet18"),
+        ("resnet18.a1_in1q", "resnet18.a1_in1k"),
     ):
         with pytest.raises(
             UnknownNameError, match=f"no backbone named '{name}'; did you mean .*{near}"

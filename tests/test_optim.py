@@ -13,13 +13,16 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mien.errors import DataError
+from mien.tasks import TASKS
 from mien.train.inputs.samplers import (
     ResumableBatchSampler,
     inverse_cell,
     inverse_class,
     inverse_class_and_cell,
 )
+from mien.train.networks.network import build
 from mien.train.optim import Average, make_optimiser, perturbed, rate_at, set_rate
+from mien.train.settings.network import NetworkSettings
 from mien.train.settings.optimiser import OptimSettings
 
 NAN = float("nan")
@@ -65,6 +68,41 @@ def test_groups_follow_backbone_and_shape(net):
         )
 
 
+def test_rates_fall_layer_by_layer_towards_the_input():
+    """A transformer of 6 blocks: the last, with the norm behind it, at the whole rate, block i at 0.5^(5 - i)."""
+    net = build(NetworkSettings(backbone="test_vit"), [TASKS["va"]], 3, 32)
+    settings = OptimSettings(lr=0.8, backbone_lr=0.5, layer_decay=0.5, weight_decay=0.1)
+    optimiser = make_optimiser(net, settings)
+    of = {id(p): group for group in optimiser.param_groups for p in group["params"]}
+    for name, parameter in net.named_parameters():
+        part = name.split(".")
+        if part[0] == "heads":
+            expected = 0.8
+        elif part[1] in ("norm", "fc_norm"):
+            expected = 0.4
+        elif part[1] == "blocks":
+            expected = 0.4 * 0.5 ** (5 - int(part[2]))
+        else:
+            expected = 0.4 * 0.5**6
+        assert of[id(parameter)]["lr"] == pytest.approx(expected), name
+        assert of[id(parameter)]["weight_decay"] == (0.1 if parameter.ndim > 1 else 0), name
+    set_rate(optimiser, 5, 10, settings)
+    assert of[id(net.backbone.blocks[5].attn.qkv.weight)]["lr"] == pytest.approx(0.5 * 0.4)
+
+
+def test_rates_by_layer_need_layers(net):
+    with pytest.raises(
+        ValueError, match="layer_decay: timm knows no layers of Sequential; leave it out"
+    ):
+        make_optimiser(net, OptimSettings(layer_decay=0.7))
+    whole = build(NetworkSettings(backbone="test_vit"), [TASKS["va"]], 3, 32)
+    whole.backbone.requires_grad_(False)
+    with pytest.raises(
+        ValueError, match="layer_decay: no parameter of MultiTaskNet under 'backbone'"
+    ):
+        make_optimiser(whole, OptimSettings(layer_decay=0.7))
+
+
 def test_frozen_parameters_are_left_out_and_nothing_to_train_is_refused(net):
     net.backbone.requires_grad_(False)
     assert (
@@ -108,6 +146,7 @@ def test_settings_choose_the_optimiser(net, settings, kind, theirs):
         {"momentum": 0.9},
         {"lr": 0},
         {"warmup": 1},
+        {"layer_decay": 0},
         {"learning_rate": 1},
         {"sam": NAN},
     ],

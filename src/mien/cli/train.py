@@ -87,10 +87,13 @@ def train(
         with needs_extra("mien train"):
             from mien.cli.training_bar import TrainingBar
             from mien.train.loop import fit
+            from mien.train.networks.encoders.contract import fill_pixels
             from mien.train.settings.template import template
             from mien.train.settings.training import read_settings, write_settings
         if show:
-            text = write_settings(read_settings(settings)) if settings else template()
+            text = template()
+            if settings is not None:
+                text = write_settings(fill_pixels(read_settings(settings)))
             out.print(text, markup=False, end="")
             return
         assert settings is not None and folder is not None  # noqa: PT018

@@ -168,7 +168,7 @@ def _check_same_input(folder: Path, settings: Settings) -> None:
     teacher = RunFolder(folder).settings
     theirs = teacher.features
     if ours is None and theirs is None:
-        if teacher.pixels != settings.pixels:
+        if teacher.pixels != settings.filled_pixels:
             raise DataError(
                 f"{folder}: this teacher reads other crops; give it the same `pixels`, "
                 "or let `teachers_see` be picture"
@@ -248,7 +248,7 @@ def _views(
     if not is_run(folder):
         return _bundle_views(folder, tasks, train, skip_unreadable)
     run = RunFolder(folder)
-    crops = CropDataset(train, tasks, run.settings.pixels, skip_unreadable)
+    crops = CropDataset(train, tasks, run.settings.filled_pixels, skip_unreadable)
     net = network_of(run).to(memory_format=torch.channels_last)
     views = []
     for mirrored in (False, True):

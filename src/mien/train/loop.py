@@ -24,14 +24,16 @@ from mien.metrics import accuracy
 from mien.tasks import Floats, Task
 from mien.train.bundle.pack import code_version
 from mien.train.distillation import Teacher, TeacherOutputs, teacher_of
-from mien.train.distributed import all_gather_unique, gather, synchronise
+from mien.train.distributed import all_gather_unique, gather
 from mien.train.inputs.crops import AugmentedCropDataset, CropDataset, one_opencv_thread
 from mien.train.inputs.feature_dataset import FeatureDataset, WindowDataset
 from mien.train.inputs.samplers import ResumableBatchSampler, augmentation_keys
+from mien.train.networks.encoders.adapters import plain_weights
+from mien.train.networks.encoders.contract import fill_pixels
 from mien.train.networks.network import MultiTaskNet, freeze, unfreeze
 from mien.train.networks.temporal.base import valid_mask
 from mien.train.objective.objective import Objective
-from mien.train.optim import Average, make_optimiser, perturbed, set_rate
+from mien.train.optim import perturbed, set_rate
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import (
     Inputs,
@@ -48,6 +50,7 @@ from mien.train.runs.start import (
     make_fabric,
     run_facts,
     sampling_weights,
+    starting_state,
 )
 from mien.train.runs.state import TrainingState
 from mien.train.runs.tables import load_tables
@@ -57,9 +60,6 @@ __all__ = ["Progress", "fit", "network_of", "raw_scores"]
 
 ChangedInputs = AugmentedCropDataset | FeatureDataset | WindowDataset
 """What the network learns from: crops are augmented, features are not."""
-
-# Pictures that a backbone which starts from face weights adapts its statistics to.
-_SETTLING_PICTURES = 256
 
 
 class Progress:
@@ -122,6 +122,7 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
         DataError: Data or folder do not fit the settings.
         OutputError: The folder cannot be written.
     """
+    settings = fill_pixels(settings)
     fabric = make_fabric(settings)
     is_first = fabric.global_rank == 0
     # One of several processes reports for all.
@@ -146,7 +147,10 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     if not settings.refit:
         val = (inputs_of(tables["val"], tasks, settings), tables["val"])
     notes += _report_padding(train_inputs, progress)
-    state = _starting_state(settings, net, train_inputs, fabric)
+    for line in net.started.notes():
+        progress.note(line)
+        notes.append(line)
+    state = starting_state(settings, net, train_inputs, fabric)
 
     if not _resume(run, state, tables) and is_first:
         facts = run_facts(tasks, objective, tables, fabric, code_version())
@@ -187,21 +191,6 @@ def _report_padding(inputs: Inputs, progress: Progress) -> list[str]:
     )
     progress.note(line)
     return [line]
-
-
-def _starting_state(
-    settings: Settings, net: MultiTaskNet, inputs: Inputs, fabric: Fabric
-) -> TrainingState:
-    """The state before the first step, with the network on its device."""
-    if settings.network.start == "faces":
-        count = min(len(inputs), _SETTLING_PICTURES)
-        net.backbone.unfold_norms(torch.stack([inputs[i][0] for i in range(count)]))
-    if fabric.world_size > 1:
-        synchronise(net)
-    # Moved before the average and the optimiser are made of its weights.
-    net = net.to(fabric.device).to(memory_format=torch.channels_last)
-    average = Average(net, settings.optim.average) if settings.optim.average else None
-    return TrainingState(net, average, make_optimiser(net, settings.optim))
 
 
 @dataclass
@@ -415,7 +404,8 @@ class _Loop:
             return
         state.best, state.best_epoch = score, epoch
         if self.fabric.global_rank == 0:
-            weights = state.evaluated_net.state_dict()
+            # Without adapters, so that whatever reads a run's network needs none.
+            weights = plain_weights(state.evaluated_net)
             self.folder.save("best.pt", {"net": weights, "epoch": epoch, "score": score})
 
     def save(self) -> None:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any, Final, Self
 
 import torch
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,9 +21,9 @@ _BACKBONE: Final = "backbone."
 def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
     """Make the optimiser of a network's trainable parameters.
 
-    Parameters are in up to four groups: backbone or not, decayed or not. Biases and the scales of
-    norms (tensors of fewer than two axes) are not decayed: shrinking them limits what the network
-    can express without making it simpler.
+    Parameters are in groups: backbone or not, decayed or not, and with `layer_decay` by layers, as
+    timm groups them. Biases and the scales of norms (tensors of fewer than two axes) are not
+    decayed: shrinking them limits what the network can express without making it simpler.
 
     Args:
         net: The network; its backbone is ``net.backbone``.
@@ -32,21 +33,22 @@ def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optim
         The optimiser, every group at its highest rate.
 
     Raises:
-        ValueError: Nothing is trainable, or a rate is given for a backbone that is frozen or not
-            there.
+        ValueError: Nothing is trainable, a rate is given for a backbone that is frozen or not
+            there, or for layers of one whose layers timm does not know.
     """
-    parameters = _parameters_by_group(net)
+    parameters = _parameters_by_group(net, settings.layer_decay)
     kind = type(net).__name__
     if not parameters:
         raise ValueError(f"no parameter of {kind} is trainable; unfreeze its heads or its backbone")
-    trains_backbone = any(is_backbone for is_backbone, _ in parameters)
-    if settings.backbone_lr != 1 and not trains_backbone:
-        raise ValueError(
-            f"backbone_lr: no parameter of {kind} under 'backbone' is trainable; leave it out"
-        )
+    trains_backbone = any(is_backbone for is_backbone, _, _ in parameters)
+    for name in ("backbone_lr", "layer_decay"):
+        if getattr(settings, name) != 1 and not trains_backbone:
+            raise ValueError(
+                f"{name}: no parameter of {kind} under 'backbone' is trainable; leave it out"
+            )
     groups: list[dict[str, Any]] = []
-    for (is_backbone, is_decayed), members in parameters.items():
-        peak = settings.lr * (settings.backbone_lr if is_backbone else 1)
+    for (is_backbone, is_decayed, scale), members in parameters.items():
+        peak = settings.lr * (settings.backbone_lr * scale if is_backbone else 1)
         groups.append(
             {
                 "params": members,
@@ -65,14 +67,34 @@ def make_optimiser(net: nn.Module, settings: OptimSettings) -> torch.optim.Optim
     return torch.optim.Adam(groups, settings.lr, betas=betas)
 
 
-def _parameters_by_group(net: nn.Module) -> dict[tuple[bool, bool], list[nn.Parameter]]:
-    """Trainable parameters by whether they are the backbone's, and whether they are decayed."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+def _parameters_by_group(
+    net: nn.Module, layer_decay: float
+) -> dict[tuple[bool, bool, float], list[nn.Parameter]]:
+    """Trainable parameters by whether they are the backbone's, are decayed, and by layer's rate."""
+    scales = _layer_scales(net, layer_decay)
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            key = name.startswith(_BACKBONE), parameter.ndim > 1
+            key = name.startswith(_BACKBONE), parameter.ndim > 1, scales.get(parameter, 1.0)
             groups.setdefault(key, []).append(parameter)
     return groups
+
+
+def _layer_scales(net: nn.Module, layer_decay: float) -> dict[nn.Parameter, float]:
+    """The rate of the backbone's trainable parameters as a factor of its last layer's."""
+    if layer_decay == 1:
+        return {}
+    backbone = getattr(net, "backbone", None)
+    # Without it timm would take all of a network for one layer.
+    if not isinstance(backbone, nn.Module) or not hasattr(backbone, "group_matcher"):
+        raise ValueError(
+            f"layer_decay: timm knows no layers of {type(backbone).__name__}; leave it out"
+        )
+    scales = {}
+    for group in param_groups_layer_decay(backbone, layer_decay=layer_decay):
+        for parameter in group["params"]:
+            scales[parameter] = float(group["lr_scale"])
+    return scales
 
 
 def rate_at(step: int, steps: int, warmup: float = 0.0, *, constant: bool = False) -> float:

@@ -130,7 +130,7 @@ def freeze_run(run: RunFolder, folder: Path, *, hidden: bool = False) -> Path:
     features = _hidden_features(net) if hidden else net.features
     return _write_bundle(
         _FeaturesOnly(features, net),
-        settings.pixels,
+        settings.filled_pixels,
         folder,
         name=settings.name,
         backbone_name=settings.network.backbone,

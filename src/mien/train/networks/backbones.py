@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, cast
 
 import timm
+from timm.layers.drop import DropPath
 from torch import nn
 
 from mien.errors import UnknownNameError
@@ -18,42 +19,67 @@ from mien.train.networks.mobilefacenet import MobileFaceNet
 from mien.train.networks.smm import Smm
 from mien.train.settings.network import FACE_START, OWN
 
-__all__ = ["CachedFeatures", "backbone"]
+__all__ = ["CachedFeatures", "backbone", "check_name"]
 
 
-def backbone(name: str, channels: int = 3, size: int = 112, *, slim: bool = False) -> nn.Module:
+def backbone(
+    name: str,
+    channels: int = 3,
+    size: int = 112,
+    *,
+    slim: bool = False,
+    drop_path: float = 0.0,
+) -> nn.Module:
     """Make a backbone with random weights.
 
     mobilefacenet, mixedfeaturenet, ddamfn and timm's networks with a fixed input size (most
     transformers) take crops of `size` px only; the others take any that are not too small.
 
     Args:
-        name: One of `OWN`, a timm model's name without its tag, or ``features`` for cached
-            features (N, channels), which pass unchanged.
+        name: One of `OWN`, a timm model's name, or ``features`` for cached features (N, channels),
+            which pass unchanged. A tag behind timm's name says whose weights are to follow.
         channels: Of the crops: 3 for colour, 1 for grey.
         size: Side of the crops in px; ignored for ``features``.
         slim: Leave out an EfficientNet's last 1x1 convolution.
+        drop_path: Chance 0..1 that the last of timm's blocks is passed by in training.
 
     Returns:
         A network from crops (N, channels, size, size) to features (N, D); its `num_features` is D.
 
     Raises:
         UnknownNameError: No backbone has that name.
-        ValueError: The backbone cannot have that size, or `slim` is given for anything but an
-            EfficientNet.
+        ValueError: The backbone cannot have that size, `slim` is given for anything but an
+            EfficientNet, or it has no blocks to pass by.
     """
-    # A name with a tag stands for trained weights and an hf-hub: name is looked up on the
-    # internet; this function offers neither.
-    names = ["features", *OWN, *timm.list_models()]
-    if name not in names:
-        matches = get_close_matches(name.partition(".")[0], names, n=1)
-        raise UnknownNameError("backbone", name, matches or OWN)
+    check_name(name)
     if name == "features":
         return CachedFeatures(channels)
-    net = _mien_backbone(name, channels, size) if name in OWN else _timm(name, channels, size)
+    if name in OWN and drop_path:
+        raise ValueError(f"drop_path: {name} is not timm's and passes no blocks by; leave it out")
+    if name in OWN:
+        net = _mien_backbone(name, channels, size)
+    else:
+        net = _timm(name, channels, size, drop_path)
     if slim:
         _remove_last_convolution(net, name)
     return net
+
+
+def check_name(name: str) -> None:
+    """Check that there is a backbone of a name.
+
+    Args:
+        name: As for `backbone`.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    # An hf-hub: name would be looked up on the internet, and is in no list.
+    names = ["features", *OWN, *timm.list_models()]
+    if "." in name:
+        names += timm.list_pretrained()
+    if name not in names:
+        raise UnknownNameError("backbone", name, get_close_matches(name, names, n=1) or OWN)
 
 
 class CachedFeatures(nn.Identity):
@@ -80,17 +106,31 @@ def _mien_backbone(name: str, channels: int, size: int) -> nn.Module:
     raise AssertionError(f"{name} is in OWN, and nothing builds it")
 
 
-def _timm(name: str, channels: int, size: int) -> nn.Module:
+def _timm(name: str, channels: int, size: int, drop_path: float) -> nn.Module:
     options: dict[str, Any] = {"pretrained": False, "in_chans": channels, "num_classes": 0}
     config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     # Transformers size their position embeddings at construction; convolutional networks refuse
     # the option.
     if config is not None and config.fixed_input_size:
         options["img_size"] = size
-    net = cast(Any, timm.create_model(name, **options))
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    try:
+        net = cast(Any, timm.create_model(name, **options))
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        raise _no_blocks(name) from error
+    # Some take the option and make nothing of it.
+    if drop_path and not any(isinstance(layer, DropPath) for layer in net.modules()):
+        raise _no_blocks(name)
     # A few (MobileNetV3) widen once more after pooling, and state that width elsewhere.
     net.num_features = getattr(net, "head_hidden_size", None) or net.num_features
     return cast(nn.Module, net)
+
+
+def _no_blocks(name: str) -> ValueError:
+    return ValueError(f"drop_path: {name} has no blocks that can be passed by; leave it out")
 
 
 def _remove_last_convolution(net: nn.Module, name: str) -> None:

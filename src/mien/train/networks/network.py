@@ -10,13 +10,22 @@ from mien.errors import DataError, UnknownNameError
 from mien.tasks import Floats, Task
 from mien.train.networks.backbones import backbone
 from mien.train.networks.deviation import Deviation
+from mien.train.networks.encoders.adapters import add_adapters, is_adapter
 from mien.train.networks.heads import Head, make_head
 from mien.train.networks.starting_weights import StartReport, load_start
 from mien.train.networks.uncertainty import UncertainHead
 from mien.train.objective.losses import Bins
-from mien.train.settings.network import HeadSettings, NetworkSettings
+from mien.train.settings.network import HeadSettings, NetworkSettings, Tune
 
-__all__ = ["Exported", "MultiTaskNet", "build", "freeze", "start_at_means", "unfreeze"]
+__all__ = [
+    "Exported",
+    "MultiTaskNet",
+    "build",
+    "freeze",
+    "set_tuning",
+    "start_at_means",
+    "unfreeze",
+]
 
 _SMALLEST_SHARE = 0.005
 """Class shares outside 0.005..0.995 count as these, so that logarithms stay finite."""
@@ -31,6 +40,7 @@ class MultiTaskNet(nn.Module):
     Attributes:
         tasks: One per head.
         frozen: The backbone stays in evaluation mode.
+        tune: What of the backbone learns; see `set_tuning`.
         started: What the starting weights filled.
     """
 
@@ -57,7 +67,9 @@ class MultiTaskNet(nn.Module):
         _check_families(settings, tasks)
         self.tasks = tuple(tasks)
         self.frozen = False
-        self.backbone = cast(Any, backbone(settings.backbone, channels, size, slim=settings.slim))
+        self.tune: Tune = "full"
+        name, slim, drop_path = settings.backbone, settings.slim, settings.drop_path
+        self.backbone = cast(Any, backbone(name, channels, size, slim=slim, drop_path=drop_path))
         self.dropout = nn.Dropout(settings.dropout)
         # A backbone may suit one kind of head, as smm does.
         default = HeadSettings(kind=getattr(self.backbone, "usual_head", "linear"))
@@ -235,6 +247,23 @@ def build(
     return MultiTaskNet(settings, tasks, channels, size)
 
 
+def set_tuning(net: MultiTaskNet, settings: NetworkSettings) -> None:
+    """Choose what of the backbone learns, before training begins.
+
+    Args:
+        net: A network without adapters; with ``lora`` its backbone gets some.
+        settings: Say which part.
+
+    Raises:
+        MissingExtraError: Adapters need peft, and it is not installed.
+        ValueError: A target of the adapters names no layer.
+    """
+    net.tune = settings.tune
+    if net.tune == "lora":
+        add_adapters(net.backbone, settings.lora)
+    unfreeze(net)
+
+
 def freeze(net: MultiTaskNet) -> None:
     """Keep the backbone as it is through training.
 
@@ -248,7 +277,7 @@ def freeze(net: MultiTaskNet) -> None:
 
 
 def unfreeze(net: MultiTaskNet) -> None:
-    """Undo `freeze`.
+    """Undo `freeze`, as far as the backbone is to learn at all.
 
     Args:
         net: Changed in place.
@@ -257,8 +286,11 @@ def unfreeze(net: MultiTaskNet) -> None:
 
 
 def _set_frozen(net: MultiTaskNet, frozen: bool) -> None:
-    net.frozen = frozen
-    net.backbone.requires_grad_(not frozen)
+    net.frozen = frozen or net.tune == "probe"
+    net.backbone.requires_grad_(not net.frozen)
+    if net.tune == "lora" and not frozen:
+        for name, parameter in net.backbone.named_parameters():
+            parameter.requires_grad_(is_adapter(name))
     # The mode of the backbone depends on `frozen`.
     net.train(net.training)
 

@@ -1,7 +1,7 @@
 """Starting weights: fill a backbone from a file of tensors, or from a package that holds one."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mien.errors import MissingExtraError
 from mien.train.networks.backbones import backbone
 from mien.train.networks.checkpoints.torchvision import rename_torchvision
+from mien.train.networks.encoders.checkpoints import convert, part_of_larger
 from mien.train.networks.face_resnet import FaceResNet, load_faces
 from mien.train.networks.mobilefacenet import MobileFaceNet, rename_insightface
 from mien.train.networks.smm import Smm
@@ -26,14 +27,17 @@ _LISTED = 3
 _BACKBONE_PREFIX = "backbone."
 
 # Keys under which training scripts save a network beside its optimiser; a run of mien says net.
-_TABLE_KEYS = ("net", "model", "state_dict", "model_state_dict")
+# Of a student and its teacher, the teacher is what self-supervised training is for.
+_TABLE_KEYS = ("net", "model", "state_dict", "model_state_dict", "teacher")
 
 # What wraps a network while it trains puts its own name before every tensor's.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 
-# Layers after the features. A backbone has none of them, so a file may hold them.
+# Layers after the features, and what only self-supervised training has. A backbone has none of
+# them, so a file may hold them.
 _AFTER_FEATURES = (
     "classifier.", "fc.", "head.", "heads.", "last_linear.", "embed.", "aux1.", "aux2.",
+    "mask_token", "decoder", "dino_head.", "ibot_head.",
 )  # fmt: skip
 
 
@@ -45,11 +49,29 @@ class StartReport:
         loaded: Names of the backbone's tensors that came from the file.
         fresh: Names of the backbone's tensors that start at random.
         unused: Names of the file's tensors that the backbone does not have.
+        changed: In words, the tensors that were resampled to the backbone's grid.
     """
 
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+
+    def notes(self) -> Iterator[str]:
+        """Say in words what a user may not expect of weights from a file.
+
+        Yields:
+            One line for each kind of tensor that is not simply the file's.
+        """
+        # Random weights fill nothing.
+        if not self.loaded:
+            return
+        for change in self.changed:
+            yield f"network.start: {change}"
+        if self.fresh:
+            yield f"network.start: not in the file, and random: {_listed(self.fresh)}"
+        if self.unused:
+            yield f"network.start: in the file, and left out: {_listed(self.unused)}"
 
 
 def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> StartReport:
@@ -60,7 +82,12 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
     ``net.`` and ``backbone.`` before them, or be InsightFace's of a MobileFaceNet. Where no name
     fits the backbone, torchvision's names of EfficientNet and ViT become timm's, and names that
     fit its trunk do: torchvision's inception_v3 fits the trunk of smm. Every tensor of the file
-    must fit, except those of layers after the features.
+    must fit, except those of layers after the features and of what only self-supervised training
+    has.
+
+    Encoders of timm's take their authors' checkpoints as timm converts them: other names, a prefix
+    of a larger model, and positional embeddings that are resampled where the crops have another
+    size.
 
     Weights for colour crops fit a network for grey crops: they are summed over the three colours,
     which gives the same response to a grey picture as long as the colours were normalised alike.
@@ -96,12 +123,17 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
         tensors = {rename_insightface(name, large=net.large): tensors[name] for name in tensors}
     elif not net.state_dict().keys() & tensors.keys():
         tensors = rename_torchvision(tensors)
+    try:
+        part, others = part_of_larger(net, tensors)
+        tensors, changed = convert(net, part)
+    except ValueError as error:
+        raise _misfit(net, path, str(error)) from error
     renamed = _rename_to_trunk(net, tensors)
     report = _fill(net, renamed, path)
     # A net that takes a file as its trunk is itself what comes after.
     if renamed == tensors:
         _check_all_used(net, path, report.unused)
-    return report
+    return replace(report, unused=(*report.unused, *others), changed=changed)
 
 
 def _published_file(name: str) -> Path:
@@ -199,13 +231,18 @@ def _check_all_used(net: nn.Module, path: Path, unused: Sequence[str]) -> None:
     strays = [name for name in unused if not name.startswith(beyond)]
     if not strays:
         return
-    listed = ", ".join(name[:120] for name in strays[:_LISTED])
-    remaining = len(strays) - _LISTED
-    if remaining > 0:
-        listed = f"{listed} and {remaining} more"
     raise _misfit(
-        net, path, f"{listed} fit nowhere in it; name the backbone that they were trained in"
+        net,
+        path,
+        f"{_listed(strays)} fit nowhere in it; name the backbone that they were trained in",
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of some names from a file, and how many more there are."""
+    listed = ", ".join(name[:120] for name in names[:_LISTED])
+    remaining = len(names) - _LISTED
+    return f"{listed} and {remaining} more" if remaining > 0 else listed
 
 
 def _rename_to_trunk(net: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

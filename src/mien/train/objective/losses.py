@@ -23,6 +23,8 @@ __all__ = [
     "ccc_loss",
     "cross_entropy",
     "divergence",
+    "focal_binary",
+    "focal_cross_entropy",
     "masked_mean",
     "mixed",
     "scaled_mae",
@@ -118,6 +120,53 @@ def binary_cross_entropy(raw: Tensor, target: Tensor, weights: Tensor | None = N
     share = target.nan_to_num()
     cost = share * positive + (1 - share) * negative
     return masked_mean(cost, ~target.isnan())
+
+
+def focal_cross_entropy(raw: Tensor, shares: Tensor, gamma: float) -> Tensor:
+    """Focal loss (Lin et al. 2017, equation 4) of a choice among classes.
+
+    Class by class, share * (1 - p)^gamma * -log p, where p is what the network gives the class.
+
+    Args:
+        raw: (N, K).
+        shares: (N, K), rows sum to 1; rows with a NaN are not annotated.
+        gamma: At least 0; 0 is cross-entropy.
+
+    Returns:
+        The mean cost, a scalar.
+
+    >>> cost = focal_cross_entropy(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), gamma=2.0)
+    >>> round(cost.item(), 3)  # log(2) / 4
+    0.173
+    """
+    log_p = raw.log_softmax(dim=1)
+    cost = -(shares.nan_to_num() * _focus(log_p, gamma) * log_p).sum(dim=1)
+    return masked_mean(cost, ~shares.isnan().any(dim=1))
+
+
+def focal_binary(raw: Tensor, target: Tensor, gamma: float) -> Tensor:
+    """Focal loss (Lin et al. 2017, equation 4) of independent labels.
+
+    Args:
+        raw: (N, K).
+        target: Shares 0..1 (N, K); a row may be annotated in part.
+        gamma: At least 0; 0 is binary cross-entropy.
+
+    Returns:
+        The mean cost, a scalar.
+    """
+    log_p, log_q = logsigmoid(raw), logsigmoid(-raw)
+    share = target.nan_to_num()
+    present = share * _focus(log_p, gamma) * log_p
+    absent = (1 - share) * _focus(log_q, gamma) * log_q
+    return masked_mean(-present - absent, ~target.isnan())
+
+
+def _focus(log_p: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma, of log p."""
+    # A root of exactly 0, where p rounds to 1, would send an infinite gradient.
+    distance = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)
+    return distance**gamma
 
 
 def scaled_mse(pred: Tensor, target: Tensor, variance: Tensor) -> Tensor:

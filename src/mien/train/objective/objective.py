@@ -21,19 +21,21 @@ from mien.train.objective.losses import (
     ccc_loss,
     cross_entropy,
     divergence,
+    focal_binary,
+    focal_cross_entropy,
     mixed,
     scaled_mae,
     scaled_mse,
 )
 from mien.train.settings.extended import LossExtension
-from mien.train.settings.losses import Distill, LossSettings
+from mien.train.settings.losses import Distill, LossKind, LossSettings
 
 __all__ = ["Objective", "Weights", "bins_for", "mix_targets"]
 
 Weights = Mapping[str, Mapping[str, list[float] | list[list[float]]]]
 """What was counted in the labels, by task family; plain lists, for JSON.
 
-``classes`` (K), ``positives`` (2, K), ``variance`` (K).
+``classes`` (K), ``positives`` (2, K), ``log_priors`` (K), ``variance`` (K).
 """
 
 
@@ -210,19 +212,44 @@ class Objective(nn.Module):
         kind = settings.kind_for(task)
         if task.numbered:
             target = _shares_of_numbers(target, len(task.names))
-        if kind == "cross_entropy":
-            weights = self._counts(task, "classes")
-            return cross_entropy(raw, target, weights, settings.smoothing, settings.bootstrap)
-        if kind == "binary":
-            return binary_cross_entropy(raw, target, self._counts(task, "positives"))
         if kind == "ccc":
             return ccc_loss(raw, target, settings.floor, settings.fewest)
+        if kind not in ("mse", "mae"):
+            return self._entropy(task, kind, raw, target)
         variance = self.get_buffer(f"{task.family}_variance")
         # Labels of `any_of` tasks are shares 0..1.
         pred = raw.sigmoid() if task.kind == "any_of" else raw
         if kind == "mse":
             return scaled_mse(pred, target, variance)
         return scaled_mae(pred, target, variance)
+
+    def _entropy(self, task: Task, kind: LossKind, raw: Tensor, target: Tensor) -> Tensor:
+        """The cost of a task's shares (N, K), of classes or of independent labels."""
+        settings, is_choice = self.settings[task.family], task.kind == "one_of"
+        if kind == "focal":
+            focal = focal_cross_entropy if is_choice else focal_binary
+            return focal(raw, target, settings.gamma)
+        log_priors = self.log_priors(task)
+        if log_priors is not None:
+            raw = raw + log_priors
+        if is_choice:
+            weights = self._counts(task, "classes")
+            return cross_entropy(raw, target, weights, settings.smoothing, settings.bootstrap)
+        return binary_cross_entropy(raw, target, self._counts(task, "positives"))
+
+    def log_priors(self, task: Task) -> Tensor | None:
+        """Say what training adds to the raw output of a task (Menon et al. 2021, equation 10).
+
+        It takes the frequencies of the training labels off what the network itself must learn.
+
+        Args:
+            task: One of the tasks.
+
+        Returns:
+            Per column (K,) the logarithm of a class's share, or the log-odds of an independent
+            label; None where nothing is added.
+        """
+        return self._counts(task, "log_priors")
 
     def _distilled(self, task: Task, raw: Tensor, teacher: Tensor, distill: Distill) -> Tensor:
         """The teacher's cost, (N,) of a `one_of` task and (N, K) otherwise."""
@@ -287,6 +314,8 @@ def _count(
     if name == "positives":
         negatives, positives = positive_weights(labels)
         return [negatives.tolist(), positives.tolist()]
+    if name == "log_priors":
+        return _log_priors(task, labels)
     if name == "variance":
         return _variances(task, labels, distilled=settings.distill is not None)
     rule = settings.classes
@@ -296,6 +325,19 @@ def _count(
     assert rule != "none"
     weights: list[float] = class_weights(labels, rule).tolist()
     return weights
+
+
+def _log_priors(task: Task, labels: Floats) -> list[float]:
+    """Logarithms of the classes' shares, or log-odds of independent labels, in labels (N, K)."""
+    # Both count what there is, and refuse a class or a side that has no face.
+    if task.kind == "one_of":
+        frequencies = 1 / class_weights(labels, "max")
+        priors: Floats = np.log(frequencies / frequencies.sum())
+    else:
+        # Weights are inverse counts.
+        of_absent, of_present = positive_weights(labels)
+        priors = np.log(of_absent / of_present)
+    return [float(value) for value in priors]
 
 
 def _variances(task: Task, labels: Floats, *, distilled: bool) -> list[float]:

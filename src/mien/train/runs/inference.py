@@ -57,7 +57,7 @@ def inputs_of(
     skip_unreadable = settings.fit.skip_unreadable
     features = settings.features
     if features is None:
-        return CropDataset(table, tasks, settings.pixels, skip_unreadable)
+        return CropDataset(table, tasks, settings.filled_pixels, skip_unreadable)
     if features.window is None:
         return FeatureDataset(table, tasks, features, skip_unreadable)
     return WindowDataset(table, tasks, features, skip_unreadable, overlap)
@@ -74,7 +74,7 @@ def input_shape(settings: Settings) -> tuple[int, int]:
     """
     if settings.features is not None:
         return settings.features.width, 1
-    return settings.pixels.channels, settings.pixels.size
+    return settings.filled_pixels.channels, settings.filled_pixels.size
 
 
 def network_of(run: RunFolder, name: str = "best.pt") -> MultiTaskNet:

@@ -2,9 +2,10 @@
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -14,12 +15,15 @@ from lightning_fabric.strategies.strategy import Strategy
 
 from mien.errors import DataError
 from mien.tasks import Floats, Task
-from mien.train.distributed import leave_group_at_exit
+from mien.train.distributed import leave_group_at_exit, synchronise
 from mien.train.inputs.samplers import inverse_cell, inverse_class, inverse_class_and_cell
-from mien.train.networks.network import MultiTaskNet, build, start_at_means
+from mien.train.networks.heads import Head
+from mien.train.networks.network import MultiTaskNet, build, set_tuning, start_at_means
 from mien.train.objective.objective import Objective
+from mien.train.optim import Average, make_optimiser
 from mien.train.runs.folder import RunFolder, versions
-from mien.train.runs.inference import input_shape, network_of
+from mien.train.runs.inference import Inputs, input_shape, network_of
+from mien.train.runs.state import TrainingState
 from mien.train.settings.losses import LossSettings
 from mien.train.settings.training import Settings, TaskSettings
 
@@ -29,7 +33,11 @@ __all__ = [
     "make_fabric",
     "run_facts",
     "sampling_weights",
+    "starting_state",
 ]
+
+# Pictures that a backbone which starts from face weights adapts its statistics to.
+_SETTLING_PICTURES = 256
 
 
 def make_fabric(settings: Settings) -> Fabric:
@@ -40,6 +48,9 @@ def make_fabric(settings: Settings) -> Fabric:
 
     Returns:
         Fabric, launched.
+
+    Raises:
+        DataError: The device cannot compute in the precision that is asked for.
     """
     devices, nodes = settings.fit.devices, 1
     # How many processes torchrun has started, on this machine and in total.
@@ -50,17 +61,36 @@ def make_fabric(settings: Settings) -> Fabric:
     if devices * nodes > 1:
         # Frozen parts give no gradient. Looking for them takes time, so only if there are any.
         strategy = DDPStrategy(find_unused_parameters=settings.fit.frozen_epochs > 0)
-    fabric = Fabric(
-        accelerator=settings.fit.accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        strategy=strategy,
-        precision=settings.fit.precision,
-    )
+    precision = settings.fit.precision
+    with warnings.catch_warnings():
+        # Fabric falls back to another precision with a warning; that is refused below.
+        warnings.filterwarnings("ignore", "You passed .*precision='16-mixed'", UserWarning)
+        fabric = Fabric(
+            accelerator=settings.fit.accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy=strategy,
+            precision=precision,
+        )
+    _check_precision(fabric, precision)
     fabric.launch()
     if fabric.world_size > 1:
         leave_group_at_exit()
     return fabric
+
+
+def _check_precision(fabric: Fabric, precision: str) -> None:
+    """Raises DataError where the device lacks a number format, or only emulates it."""
+    device = fabric.device.type
+    lacks_half = precision == "16-mixed" and device == "cpu"
+    lacks_bfloat = precision == "bf16-mixed" and device == "cuda"
+    if lacks_bfloat:
+        lacks_bfloat = not torch.cuda.is_bf16_supported(including_emulation=False)
+    if lacks_half or lacks_bfloat:
+        others = "bf16-mixed" if lacks_half else "16-mixed"
+        raise DataError(
+            f"fit.precision: {device} here does not compute in {precision}; use {others} or 32-true"
+        )
 
 
 def build_network(
@@ -93,7 +123,17 @@ def build_network(
         _keep_heads(settings, net)
     else:
         start_at_means(net, [truth[task.family] for task in tasks], distilled)
+        _take_off_priors(net, objective)
     return net, objective
+
+
+def _take_off_priors(net: MultiTaskNet, objective: Objective) -> None:
+    """Let what training sees at the start be the means, where it adds priors to the output."""
+    for task, head in zip(net.tasks, cast("list[Head]", list(net.heads)), strict=True):
+        log_priors = objective.log_priors(task)
+        if log_priors is not None:
+            with torch.no_grad():
+                head.last.bias.sub_(log_priors)
 
 
 def _keep_heads(settings: Settings, net: MultiTaskNet) -> None:
@@ -127,6 +167,11 @@ def _check_combinations(settings: Settings) -> None:
             f"{settings.name}: fit.frozen_epochs: while the backbone stays as it is, nothing "
             "deviates; leave it out"
         )
+    if settings.network.tune == "probe" and settings.fit.frozen_epochs:
+        raise DataError(
+            f"{settings.name}: fit.frozen_epochs: with tune: probe the backbone stays as it is "
+            "to the end; leave it out"
+        )
     for family, head in settings.network.heads.items():
         loss = settings.losses.get(family)
         if head.kind == "uncertain" and loss is not None and loss.distill:
@@ -150,6 +195,8 @@ def _check_numbered(settings: Settings, tasks: Sequence[Task]) -> None:
             keys.append("fit.balance")
         if isinstance(loss, LossSettings) and loss.classes != "none":
             keys.append(f"losses.{task.family}.classes")
+        if isinstance(loss, LossSettings) and loss.kind == "logit_adjusted":
+            keys.append(f"losses.{task.family}.kind")
         if settings.teachers:
             keys.append("teachers")
         if len(tasks) > 1:
@@ -209,6 +256,41 @@ def sampling_weights(
         f"fit.balance: {balance} needs a one_of task for class, and va for va; "
         f"these tasks are {', '.join(truth)}"
     )
+
+
+def starting_state(
+    settings: Settings, net: MultiTaskNet, inputs: Inputs, fabric: Fabric
+) -> TrainingState:
+    """Make the state before the first step, with the network on its device.
+
+    Args:
+        settings: Settings of the run.
+        net: As `build_network` made it.
+        inputs: What it is trained on.
+        fabric: Devices and processes.
+
+    Returns:
+        The state.
+
+    Raises:
+        DataError: Nothing is there to learn, or the backbone has no such layers to tune.
+        MissingExtraError: Adapters need peft, and it is not installed.
+    """
+    if settings.network.start == "faces":
+        count = min(len(inputs), _SETTLING_PICTURES)
+        net.backbone.unfold_norms(torch.stack([inputs[i][0] for i in range(count)]))
+    try:
+        # Adapters stand beside the weights as they are now.
+        set_tuning(net, settings.network)
+        if fabric.world_size > 1:
+            synchronise(net)
+        # Moved before the average and the optimiser are made of its weights.
+        net = net.to(fabric.device).to(memory_format=torch.channels_last)
+        average = Average(net, settings.optim.average) if settings.optim.average else None
+        optimiser = make_optimiser(net, settings.optim)
+        return TrainingState(net, average, optimiser, fabric.strategy.precision)
+    except ValueError as error:
+        raise DataError(f"{settings.name}: {error}") from error
 
 
 def run_facts(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
+from lightning_fabric.plugins.precision import Precision
 
 from mien.errors import DataError
 from mien.train.networks.network import MultiTaskNet
@@ -24,6 +25,7 @@ class TrainingState:
         net: The network that learns.
         average: The running average of its weights; None where the settings ask for none.
         optimiser: Its optimiser.
+        precision: Of the forward pass; in 16-mixed it has a scale of the loss that changes.
         step: Steps done since the run began.
         loss: Sum of the losses of this epoch's steps.
         best: Best watched score so far.
@@ -36,6 +38,7 @@ class TrainingState:
     net: MultiTaskNet
     average: Average | None
     optimiser: torch.optim.Optimizer
+    precision: Precision
     step: int = 0
     loss: float = 0.0
     best: float = float("-inf")
@@ -60,6 +63,7 @@ class TrainingState:
         checkpoint = {
             "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "precision": self.precision.state_dict(),
             "random": torch.get_rng_state(),
         }
         if self.average is not None:
@@ -86,6 +90,9 @@ class TrainingState:
                 raise KeyError("average")
             self.net.load_state_dict(checkpoint["net"])
             self.optimiser.load_state_dict(checkpoint["optimiser"])
+            # Checkpoints from before it was kept have none.
+            if "precision" in checkpoint:
+                self.precision.load_state_dict(checkpoint["precision"])
             if self.average is not None:
                 self.average.load_state_dict(checkpoint["average"])
             torch.set_rng_state(checkpoint["random"])

@@ -89,7 +89,7 @@ def load_tables(
         note(line)
 
     # After rows were left out: searching faces takes long.
-    needs_points = settings.fit.find_points and settings.pixels.template is not None
+    needs_points = settings.fit.find_points and settings.filled_pixels.template is not None
     if needs_points and table["points"].isna().any():
         memory = run / "points.parquet"
         table, line = find_points(table, memory, note, settings.fit.skip_unreadable)

@@ -7,17 +7,20 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mien.tasks import Task
+from mien.train.settings.hashed import Hashed
 
 __all__ = ["LOSSES_OF_KIND", "Distill", "LossKind", "LossSettings"]
 
 
-LossKind = Literal["cross_entropy", "binary", "ccc", "bins", "mse", "mae"]
+LossKind = Literal[
+    "cross_entropy", "binary", "focal", "logit_adjusted", "ccc", "bins", "mse", "mae"
+]
 
 
 LOSSES_OF_KIND: Final[Mapping[str, tuple[LossKind, ...]]] = MappingProxyType(
     {
-        "one_of": ("cross_entropy",),
-        "any_of": ("binary", "mse", "mae"),
+        "one_of": ("cross_entropy", "focal", "logit_adjusted"),
+        "any_of": ("binary", "focal", "logit_adjusted", "mse", "mae"),
         "scalar": ("ccc", "bins", "mse", "mae"),
     }
 )
@@ -28,6 +31,7 @@ _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "cross_entropy": ("smoothing", "classes", "bootstrap"),
         "binary": ("positives",),
+        "focal": ("gamma",),
         "ccc": ("floor", "fewest"),
         "bins": ("floor", "fewest", "legacy"),
     }
@@ -60,16 +64,19 @@ class Distill(BaseModel):
         return self
 
 
-class LossSettings(BaseModel):
+class LossSettings(Hashed):
     """How one task is learned.
 
     An option that the kind of loss does not have is refused, not ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    unhashed_defaults = ("gamma",)
 
     kind: LossKind | None = None
-    """null means cross_entropy for one_of, binary for any_of, ccc for scalar tasks"""
+    """null means cross_entropy for one_of, binary for any_of, ccc for scalar tasks; focal weighs
+    labels that the network already answers well less (Lin et al. 2017); logit_adjusted learns as
+    if all classes, or presence and absence, were equally frequent (Menon et al. 2021)"""
     weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """of this task in the sum over all tasks"""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -85,6 +92,9 @@ class LossSettings(BaseModel):
     are often wrong"""
     positives: bool = False
     """let positives and negatives of every column weigh alike"""
+    gamma: Annotated[float, Field(ge=0, le=100)] = 2.0
+    """of focal: a label that the network gives the share p costs (1 - p)^gamma of its
+    cross-entropy"""
     floor: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
     """added to the denominator of the concordance"""
     fewest: Annotated[int, Field(ge=2, le=10**6)] = 8
@@ -131,7 +141,7 @@ class LossSettings(BaseModel):
                 "leave it out"
             )
         # Only choices among classes or bins can be softened.
-        if self.distill is None or kind in ("cross_entropy", "bins"):
+        if self.distill is None or task.kind == "one_of" or kind == "bins":
             return
         if self.distill.temperature != 1:
             raise ValueError(
@@ -167,6 +177,8 @@ class LossSettings(BaseModel):
             counts.append("classes")
         if self.positives:
             counts.append("positives")
+        if kind == "logit_adjusted":
+            counts.append("log_priors")
         # A teacher's numbers are compared in units of the labels' variance too.
         if kind in ("mse", "mae") or (kind == "ccc" and self.distill is not None):
             counts.append("variance")

@@ -1,20 +1,14 @@
 """What a network is made of: its backbone, its heads, and where its weights start."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mien.extensions.entry_points import HEADS
 from mien.extensions.settings import Extensible
 from mien.train.settings.extended import HeadExtension
+from mien.train.settings.hashed import Hashed
 from mien.zoo.index import entries, entry
 from mien.zoo.install import kept
 
@@ -26,19 +20,24 @@ __all__ = [
     "WEIGHT_SUFFIXES",
     "AnyHead",
     "HeadSettings",
+    "LoraSettings",
     "NetworkSettings",
+    "Tune",
 ]
 
 OVER_TIME: Final = ("sequence", "transformer", "tcn", "minimal_gru")
 """Kinds of heads that read windows of frames."""
+Tune = Literal["full", "probe", "lora"]
+"""What of a backbone learns."""
 # Transformers have four heads of attention.
 _ATTENTION_HEADS: Final = 4
 
 
-class HeadSettings(BaseModel):
+class HeadSettings(Hashed):
     """What a head is made of."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    unhashed_defaults = ("layers",)
 
     # `regions`: an `any_of` task reads the signs (`SignHead`), any other the messages
     # (`MessageHead`) of `mien.train.networks.smm.Smm`.
@@ -121,14 +120,6 @@ class HeadSettings(BaseModel):
             )
         return self
 
-    # Finished recipe steps are found by what their settings are written as.
-    @model_serializer(mode="wrap")
-    def _without_default_layers(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = write(self)
-        if self.layers is None:
-            written.pop("layers", None)
-        return written
-
 
 AnyHead = Annotated[HeadSettings, Extensible("kind", HEADS, HeadExtension)]
 """Settings of a head, mien's own or an extension's."""
@@ -153,13 +144,29 @@ WEIGHT_SUFFIXES: Final = (".pt", ".pth", ".safetensors")
 """Of files with starting weights."""
 
 
-class NetworkSettings(BaseModel):
-    """What a network is made of and where its backbone's weights start."""
+class LoraSettings(BaseModel):
+    """Low-rank adapters beside a backbone's layers (LoRA, Hu et al. 2022)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    rank: Annotated[int, Field(ge=1, le=4096)] = 8
+    """of what is added to a layer's matrix"""
+    alpha: Annotated[int, Field(ge=1, le=1_000_000)] = 16
+    """what is added counts alpha / rank"""
+    targets: tuple[str, ...] = ()
+    """names of layers, or the last parts of them, such as [qkv, proj]; empty = every linear
+    layer"""
+
+
+class NetworkSettings(Hashed):
+    """What a network is made of and where its backbone's weights start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    unhashed_defaults = ("drop_path", "tune", "lora")
+
     backbone: str = "efficientnet_lite0"
-    """one of `OWN`, a timm model's name, or features for none: heads then read cached features"""
+    """one of `OWN`, a timm model's name, with the tag of its weights where start names their file,
+    or features for none: heads then read cached features"""
     slim: bool = False
     """leave out an EfficientNet's last 1x1 convolution"""
     start: Literal["imagenet", "faces"] | Path | None = None
@@ -175,7 +182,16 @@ class NetworkSettings(BaseModel):
     which fill both copies"""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """share of the features that is dropped in training before the heads, 0..1"""
-    heads: dict[str, AnyHead] = {}
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """chance that a block of timm's is passed by in training (stochastic depth, Huang et al. 2016);
+    it rises from 0 at the first block to this at the last"""
+    tune: Tune = "full"
+    """what of the backbone learns: full, all of it; probe, nothing, only the heads do; lora,
+    low-rank adapters beside its layers (with the package peft), which best.pt and bundles hold
+    merged into plain weights"""
+    lora: LoraSettings = LoraSettings()
+    """of tune: lora"""
+    heads: dict[str, AnyHead] = Field(default_factory=dict)
     """by task family; a family left out has a linear head, on smm and smm-small one of kind
     regions"""
 
@@ -215,11 +231,13 @@ class NetworkSettings(BaseModel):
     @model_validator(mode="after")
     def _parts_go_together(self) -> Self:
         starts = self.start is not None
-        if self.backbone == "features" and (self.slim or starts or self.deviation):
+        tunes = self.tune != "full" or self.drop_path
+        if self.backbone == "features" and (self.slim or starts or self.deviation or tunes):
             raise ValueError(
-                "backbone: features has no weights, so slim, start and deviation are of no effect; "
-                "leave them out"
+                "backbone: features has no weights, so slim, start, deviation, drop_path and tune "
+                "are of no effect; leave them out"
             )
+        self._check_tuning()
         if self.deviation and not starts:
             raise ValueError(
                 "deviation: from random weights there is nothing to deviate from; "
@@ -234,3 +252,30 @@ class NetworkSettings(BaseModel):
                     "not pictures; train it on features"
                 )
         return self
+
+    def _check_tuning(self) -> None:
+        """Raises ValueError for parts that what learns of the backbone leaves without effect."""
+        if self.tune != "lora" and self.lora != LoraSettings():
+            raise ValueError(
+                f"lora: of no effect with tune: {self.tune}; leave it out, or set tune: lora"
+            )
+        if self.tune != "full" and self.start is None:
+            raise ValueError(
+                f"tune: {self.tune} keeps the backbone's weights, which are random without start; "
+                "name weights there"
+            )
+        if self.tune != "full" and self.deviation:
+            raise ValueError(
+                f"deviation: the whole backbone learns to deviate, and tune says {self.tune}; "
+                "leave one of the two out"
+            )
+        if self.drop_path and (self.tune == "probe" or self.deviation):
+            raise ValueError(
+                "drop_path: nothing is dropped in a backbone that stays in evaluation mode, as "
+                "with tune: probe and deviation; leave it out"
+            )
+        if "." in self.backbone and not isinstance(self.start, Path):
+            raise ValueError(
+                f"backbone: {self.backbone} has the tag of trained weights, and none are "
+                "downloaded; give their file in start, or leave the tag out"
+            )

@@ -2,18 +2,21 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from mien.train.settings.hashed import Hashed
 
 __all__ = ["OptimSettings"]
 
 
-class OptimSettings(BaseModel):
+class OptimSettings(Hashed):
     """How weights move.
 
     An option that the optimiser does not have is refused, not ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    unhashed_defaults = ("layer_decay",)
 
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
     """the algorithm"""
@@ -33,6 +36,9 @@ class OptimSettings(BaseModel):
     """share of all steps in which the rate rises"""
     backbone_lr: Annotated[float, Field(gt=0, le=1e3)] = 1.0
     """the backbone's rate as a factor of `lr`"""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """the rate of each group of layers of timm's backbone as a factor of the next one's (BEiT, Bao
+    et al. 2022); the last has the backbone's whole rate"""
     sam: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """how far sharpness-aware minimisation (Foret et al. 2021) steps up, in units of the weights;
     0 for plain steps. The paper's choice is 0.05"""

@@ -26,7 +26,7 @@ from mien.train.settings.augmentation import AugmentSettings
 from mien.train.settings.card import CardSettings
 from mien.train.settings.extended import AnyLoss
 from mien.train.settings.features import FeatureSettings
-from mien.train.settings.network import OVER_TIME, NetworkSettings
+from mien.train.settings.network import OVER_TIME, OWN, NetworkSettings
 from mien.train.settings.optimiser import OptimSettings
 
 __all__ = [
@@ -166,8 +166,9 @@ class Settings(_Strict):
     """null for the splits as they are"""
     tasks: tuple[str | TaskSettings, ...] = ()
     """keys, or tasks spelled out; empty = the classes of the one folder in `data`"""
-    pixels: Pixels = Field(default_factory=_mien_pixels)
-    """how faces are cropped"""
+    pixels: Pixels | Literal["timm"] = Field(default_factory=_mien_pixels)
+    """how faces are cropped; the word timm stands for size, mean and std of the backbone's trained
+    weights, as timm's data config says, and is filled in"""
     features: FeatureSettings | None = None
     """heads read a bundle's cached features in place of pictures; goes with the backbone of that
     name"""
@@ -240,6 +241,15 @@ class Settings(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _timm_knows_its_own(self) -> "Settings":
+        if self.pixels == "timm" and self.network.backbone in OWN:
+            raise ValueError(
+                f"pixels: timm has no data config of {self.network.backbone}, which is mien's; "
+                "give size, mean and std"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _features_take_the_place_of_pictures(self) -> "Settings":
         if (self.features is None) == (self.network.backbone == "features"):
             raise ValueError(
@@ -302,6 +312,12 @@ class Settings(_Strict):
         return self
 
     @property
+    def filled_pixels(self) -> Pixels:
+        """How faces are cropped, in a run that has begun: every number is filled in by then."""
+        assert isinstance(self.pixels, Pixels)
+        return self.pixels
+
+    @property
     def readers(self) -> int:
         """Processes that load inputs; 0 for cached features, which are faster read than sent."""
         return 0 if self.features is not None else self.fit.workers
@@ -335,7 +351,7 @@ def pixels_of(settings: Settings) -> Pixels:
         BundleError: The bundle cannot be used, or exposes no features.
     """
     if settings.features is None:
-        return settings.pixels
+        return settings.filled_pixels
     return settings.features.card().pixels
 
 

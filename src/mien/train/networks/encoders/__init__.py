@@ -1,0 +1,1 @@
+"""Encoders that were trained elsewhere: their pixels, their checkpoints, and adapters to them."""
