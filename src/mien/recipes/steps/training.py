@@ -31,6 +31,7 @@ from mien.recipes.steps.runs import (
 from mien.tasks import Floats, Task, task
 from mien.train.loop import fit
 from mien.train.networks.checkpoints.fitting import check_whole
+from mien.train.networks.encoders.contract import fill_pixels
 from mien.train.open_model import open_model
 from mien.train.settings.training import Settings
 
@@ -298,7 +299,7 @@ class Train(Step):
 
 def _check_start(name: str, settings: Settings) -> None:
     """Raises DataError where a file, or published weights, do not fill the backbone."""
-    pixels = settings.pixels
+    pixels = fill_pixels(settings).filled_pixels
     try:
         check_whole(settings.network, pixels.channels, pixels.size)
     except DataError as error:
