@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from mien.bundles.store import open_any
+from mien.data.label_table import table_of
 from mien.data.registry import SAffWild2
 from mien.data.standins.make import make_standin
 from mien.errors import DataError, MienError
@@ -16,6 +17,7 @@ from mien.recipes.schema import Recipe
 from mien.recipes.steps.postprocess import biases_for
 from mien.recipes.steps.refit import DEPLOYED
 from mien.systems.ensemble import add_bias
+from mien.tasks import TASKS
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.tables import fold_numbers, load_tables
 
@@ -108,13 +110,31 @@ def test_biases_raise_macro_f1_of_shifted_probabilities_and_leave_fair_ones():
 def test_folds_never_cut_a_recording_and_leave_the_test_split_alone(faces):
     table = SAffWild2(set="s-aff-wild2", root=faces).load(())[0]
     table = table.assign(split=table["split"].fillna("train"))
-    numbers = fold_numbers(table, 3)
+    numbers = fold_numbers(table, 3, [])
     assert ((numbers < 0) == (table["split"] == "test")).all()
     pooled = table[numbers >= 0].assign(fold=numbers[numbers >= 0])
     assert pooled.groupby(pooled["subject"].fillna(pooled["video"]))["fold"].nunique().max() == 1
     assert set(pooled["fold"]) == {0, 1, 2}
     with pytest.raises(DataError, match="use fewer folds"):
-        fold_numbers(table, 10_000)
+        fold_numbers(table, 10_000, [])
+
+
+def test_every_class_can_be_learned_whichever_fold_is_held_out():
+    task = TASKS["expr.abaw8"]
+    # Of twelve recordings the first two show fear, and one alone surprise.
+    videos = np.repeat([f"v{number}" for number in range(12)], 10)
+    shares = np.zeros((120, 8))
+    shares[:, 0] = 1
+    for row in (0, 10):
+        shares[row] = np.eye(8)[task.names.index("fear")]
+    about = {"video": videos, "frame": np.tile(np.arange(10), 12)}
+    table = table_of([f"{row}.jpg" for row in range(120)], about, {task: shares}, "train")
+    numbers = fold_numbers(table, 2, [task])
+    assert numbers[0] != numbers[10]
+    shares[20] = np.eye(8)[task.names.index("surprise")]
+    table = table_of([f"{row}.jpg" for row in range(120)], about, {task: shares}, "train")
+    with pytest.raises(DataError, match="too few of them show surprise"):
+        fold_numbers(table, 2, [task])
 
 
 def test_a_refit_learns_both_splits_for_the_epochs_that_were_kept(run, faces):

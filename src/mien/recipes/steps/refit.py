@@ -167,7 +167,7 @@ class Folds(Step):
         step = cast(Train | Heads, steps[self.of])
         key = step.data if isinstance(step, Heads) else step.data[0]
         try:
-            fold_numbers(load_set(data[key], step.learned_tasks), self.count)
+            fold_numbers(load_set(data[key], step.learned_tasks), self.count, step.learned_tasks)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
 
@@ -175,7 +175,7 @@ class Folds(Step):
     def run(self, context: StepContext) -> None:
         step = cast(Train | Heads, context.steps[self.of])
         table = step.judged_table(context)
-        table = table.assign(in_fold=fold_numbers(table, self.count))
+        table = table.assign(in_fold=fold_numbers(table, self.count, step.learned_tasks))
         scores = SeedScores(table)
         deployed_scores: list[dict[str, Floats]] = []
         runs: dict[int, list[Path]] = {}

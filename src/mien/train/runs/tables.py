@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mien.data.label_checks import check
-from mien.data.label_table import recordings
+from mien.data.label_table import labels, recordings
 from mien.data.registry import Folder, load_set, set_name
 from mien.data.sets.class_folders import load_folder
 from mien.data.sets.vggface2 import VggFace2
@@ -22,6 +22,10 @@ from mien.train.settings.training import Settings
 __all__ = ["fold_numbers", "load_tables", "tasks_of"]
 
 Note = Callable[[str], None]
+
+# How often folds are drawn, and from which share or label on a row shows a class or unit.
+_DRAWS: Final = 200
+_PRESENT: Final = 0.5
 
 
 def tasks_of(settings: Settings) -> tuple[Task, ...]:
@@ -70,7 +74,7 @@ def load_tables(
     """
     tasks = tasks_of(settings)
     table, notes = _combine(settings, tasks)
-    table = _regrouped(table, settings)
+    table = _regrouped(table, settings, tasks)
     official = table.pop("official").to_numpy(bool)
     notes += check(table, tasks, settings.name, official=official)
     table, leaks = _without_leaks(table, tasks)
@@ -113,35 +117,71 @@ def _split(table: pd.DataFrame, settings: Settings) -> dict[str, pd.DataFrame]:
     return splits
 
 
-def _regrouped(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def _regrouped(table: pd.DataFrame, settings: Settings, tasks: Sequence[Task]) -> pd.DataFrame:
     """The table with splits train and val as the settings ask for them."""
     if settings.refit:
         return table.assign(split=table["split"].replace("val", "train"))
     if settings.folds is None:
         return table
-    numbers = fold_numbers(table, settings.folds.count)
+    numbers = fold_numbers(table, settings.folds.count, tasks)
     split = table["split"].mask(numbers >= 0, "train")
     return table.assign(split=split.mask(numbers == settings.folds.held_out, "val"))
 
 
-def fold_numbers(table: pd.DataFrame, count: int) -> NDArray[np.intp]:
+def fold_numbers(table: pd.DataFrame, count: int, tasks: Sequence[Task]) -> NDArray[np.intp]:
     """Cut the recordings of splits train and val into folds of about as many faces each.
+
+    Folds are drawn anew until, whichever is held out, the others show every class and every unit.
 
     Args:
         table: A label table of N rows.
         count: How many folds.
+        tasks: Whose labels are learned.
 
     Returns:
-        Fold numbers (N,), from 0; -1 for rows of other splits.
+        Fold numbers (N,), from 0; -1 for rows of other splits. The same table always gives the
+        same.
 
     Raises:
-        DataError: There are fewer recordings than folds.
+        DataError: There are fewer recordings than folds, or no such folds were drawn.
     """
     pooled = table["split"].isin(["train", "val"]).to_numpy()
     numbers = np.full(len(table), -1)
-    names = recordings(table)[pooled].astype(str)
-    numbers[pooled] = video_folds(names.to_numpy(object), count)
-    return numbers
+    names = recordings(table)[pooled].astype(str).to_numpy(object)
+    shown = _shown(table[pooled], tasks)
+    # What one recording alone shows cannot be learned where that one is held out.
+    lacking = _in_one(names, shown)
+    draws = 0 if lacking else _DRAWS
+    for seed in range(draws):
+        drawn = video_folds(names, count, seed)
+        lacking = _in_one(drawn, shown)
+        if not lacking:
+            numbers[pooled] = drawn
+            return numbers
+    raise DataError(
+        f"{count} folds of {len(set(names))} recordings: too few of them show "
+        f"{', '.join(lacking)} for each fold to be held out; use more folds, or a label set "
+        "without"
+    )
+
+
+def _shown(table: pd.DataFrame, tasks: Sequence[Task]) -> dict[str, NDArray[np.bool_]]:
+    """By class and unit that any row shows, which rows (N,) do."""
+    shown = {}
+    for task in tasks:
+        if task.kind == "scalar" or task.numbered:
+            continue
+        # More than half of the votes, or present.
+        present = labels(table, task) > _PRESENT
+        for column, name in enumerate(task.names):
+            if present[:, column].any():
+                shown[name] = present[:, column]
+    return shown
+
+
+def _in_one(groups: NDArray[Any], shown: dict[str, NDArray[np.bool_]]) -> list[str]:
+    """What only the rows of a single group show, of groups by row (N,)."""
+    return [name for name, rows in shown.items() if len(set(groups[rows])) < 2]
 
 
 def _combine(settings: Settings, tasks: tuple[Task, ...]) -> tuple[pd.DataFrame, list[str]]:
