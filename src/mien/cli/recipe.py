@@ -57,6 +57,13 @@ def reproduce(
     show: Annotated[
         bool, typer.Option("--show", help="Print the recipe with every default, and exit.")
     ] = False,
+    planned: Annotated[
+        bool,
+        typer.Option("--plan", help="Print what its networks cost on the official data, and exit."),
+    ] = False,
+    throughput: Annotated[
+        float, typer.Option(help="Of --plan: assumed 10^12 multiply-accumulates per second.")
+    ] = 5.0,
     faces: FormerFaces = None,
 ) -> None:
     """Run a paper's system, and compare with what it claims.
@@ -73,14 +80,20 @@ def reproduce(
             err.print(f"{name}: reading the recipe and its parts", markup=False)
         with needs_extra("mien reproduce"):
             from mien.cli.bars import Bar
+            from mien.recipes.plan import markdown_plan
             from mien.recipes.report import markdown
             from mien.recipes.reproduce import reproduce as run
             from mien.recipes.reproduce import shown
+            from mien.recipes.schema import read_recipe
         table = face_table_of(face_table, faces)
         # Only now: values are read as YAML, whose reader comes with an extra.
         changed = _pairs(changes or (), "--set")
         if show:
             out.print(shown(name, changed, small=small), markup=False, end="")
+            return
+        if planned:
+            recipe_read = read_recipe(name, changed, small=small)
+            out.print(markdown_plan(recipe_read, throughput), markup=False, end="")
             return
         if folder is None:
             raise ValueError("give --out RUN, the folder of the run; --show prints the recipe")

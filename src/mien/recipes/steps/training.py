@@ -81,11 +81,15 @@ class Train(Step):
                 "generations: only a network that was taught can teach the next one in the same "
                 "way; name teachers, or leave it out"
             )
-        self._provisional_settings()
+        self.provisional_settings()
         return self
 
-    def _provisional_settings(self) -> Settings:
-        """The settings of a run, with stand-ins for what is known only when the step runs."""
+    def provisional_settings(self) -> Settings:
+        """Return the settings of a run, with stand-ins for what is known only when it runs.
+
+        Returns:
+            The settings.
+        """
         start = None if self.after is None else Path("best.pt")
         teachers = list(map(Path, self.teachers))
         drawn = {"set": "drawn", "count": 2, "seed": 0, "size": 16}
@@ -258,7 +262,7 @@ class Train(Step):
         The latter is refused of teachers as well.
         """
         if self.after is None:
-            settings = self._provisional_settings()
+            settings = self.provisional_settings()
             if isinstance(settings.network.start, Path):
                 _check_start(name, settings)
         ancestors = self._ancestors(steps)
