@@ -17,6 +17,7 @@ from mien.recipes.steps.heads import Heads
 from mien.recipes.steps.training import Train
 from mien.tasks import task
 from mien.train.cost import macs, network_of_bundle, traced
+from mien.train.networks.encoders.contract import fill_pixels
 from mien.train.networks.network import MultiTaskNet
 
 __all__ = ["StepWork", "markdown_plan", "plan"]
@@ -133,7 +134,7 @@ def _forward(step: Train, known: dict[str, int]) -> int:
     # Weights cost nothing, and neither they nor a pair's need be at hand.
     changes: dict[str, Any] = {"start": None, "deviation": False}
     network = settings.network.model_copy(update=changes)
-    pixels = settings.pixels
+    pixels = fill_pixels(settings).filled_pixels
     key = f"{network.model_dump_json()} {pixels.channels} {pixels.size} {step.tasks}"
     if key not in known:
         tasks = [task(name) for name in step.tasks]
@@ -165,11 +166,7 @@ def markdown_plan(recipe: Recipe, tera_macs: float) -> str:
         "| step | GMAC per picture | pictures | epochs | networks | PMAC | hours |",
         "|---|---|---|---|---|---|---|",
     ]
-    for work in works:
-        lines.append(
-            f"| {work.step} | {work.forward / 1e9:.2f} | {work.pictures:,} | {work.epochs or '-'} "
-            f"| {work.networks} | {work.macs / 1e15:.2f} | {_hours(work.macs, tera_macs):.1f} |"
-        )
+    lines += [_line(work, tera_macs) for work in works]
     total = sum(work.macs for work in works)
     lines.append(f"| all |  |  |  |  | {total / 1e15:.1f} | {_hours(total, tera_macs):.1f} |")
     lines += [
@@ -181,6 +178,13 @@ def markdown_plan(recipe: Recipe, tera_macs: float) -> str:
     if uncounted:
         lines.append(f"Not counted: {', '.join(uncounted)}.")
     return "\n".join(lines) + "\n"
+
+
+def _line(work: StepWork, tera_macs: float) -> str:
+    giga, peta = work.forward / 1e9, work.macs / 1e15
+    counts = f"{work.pictures:,} | {work.epochs or '-'} | {work.networks}"
+    hours = _hours(work.macs, tera_macs)
+    return f"| {work.step} | {giga:.2f} | {counts} | {peta:.2f} | {hours:.1f} |"
 
 
 def _hours(count: float, tera_macs: float) -> float:
