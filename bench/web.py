@@ -210,6 +210,7 @@ def on_systems(folder: Path, settings: Path, web: Path, faces: int) -> dict[str,
                 "browser engine": {name: WebEngine(path, node) for name, path in networks.items()},
             }
             scores = {}
+            single = {}  # before steps over time, which level differences out
             for kind, engines in kinds.items():
                 reader = system_of(folder, card, engines)
                 batches = []
@@ -219,6 +220,7 @@ def on_systems(folder: Path, settings: Path, web: Path, faces: int) -> dict[str,
                     key: np.concatenate([part[key] for part in batches]) for key in batches[0]
                 }
                 order = np.arange(len(pictures))
+                single[kind] = np.concatenate([s.reshape(len(s), -1) for s in signals.values()], 1)
                 scores[kind] = reader.finish(signals, np.zeros(len(pictures)), order)
             node.stdin.close()
     finally:
@@ -240,6 +242,8 @@ def on_systems(folder: Path, settings: Path, web: Path, faces: int) -> dict[str,
         "MB": round(sum(path.stat().st_size for path in networks.values()) / 1e6, 2),
         "tolerance between engines": card.tolerance,
         "apart": apart,
+        "apart, single faces": spread(np.abs(single["python"] - single["browser engine"])),
+        "range of scores, single faces": round(float(np.ptp(single["python"], axis=0).max()), 4),
     }
 
 
