@@ -20,12 +20,15 @@ from mien.data.label_table import recordings
 from mien.data.registry import load_set
 from mien.data.sets.s_affwild2 import SAffWild2
 from mien.data.standins.make import make_standin
+from mien.errors import DataError
 from mien.evaluation.nested_tuning import video_folds
 from mien.recipes.evaluate_steps import Estimate, StepScores, evaluate_step, minus
 from mien.recipes.predictions import Predicted
 from mien.recipes.reproduce import reproduce
 from mien.tasks import TASKS
+from mien.train.runs.tables import fold_numbers
 
+FOLDS = 5
 KEYS = ("va", "expr.abaw8", "au.abaw12")
 WAYS = ("heads", "refit", "folds")
 MEASURES = ("score", "va", "expr", "au")
@@ -60,7 +63,7 @@ steps:
         optim: {optimiser: adam, lr: 1.0e-3, schedule: constant}
         fit: {epochs: 10, batch: 512, keep: last}
   refit: {do: refit, of: heads}
-  folds: {do: folds, of: heads}
+  folds: {do: folds, of: heads, count: 5}
 rows: [{name: heads, of: heads}]
 """
 
@@ -72,11 +75,17 @@ def label_file(root: Path, path: Path) -> dict[str, int]:
     table = table[table["split"].isin(["train", "val"])].reset_index(drop=True)
     names = recordings(table).astype(str)
     validated = (table["split"] == "val").to_numpy()
-    aside = video_folds(names[validated].to_numpy(object), 2) == 1
-    split = table["split"].to_numpy(object)
-    split[validated.nonzero()[0][aside]] = "test"
-    table = table.assign(split=split).drop(columns=["points", "subject"])
-    table.to_parquet(path)
+    for seed in range(200):
+        aside = video_folds(names[validated].to_numpy(object), 2, seed) == 1
+        split = table["split"].to_numpy(object).copy()
+        split[validated.nonzero()[0][aside]] = "test"
+        try:
+            # Each class must be shown by recordings enough to learn it without any fold.
+            fold_numbers(table.assign(split=split), FOLDS, tasks)
+            break
+        except DataError:
+            continue
+    table.assign(split=split).drop(columns=["points", "subject"]).to_parquet(path)
     counts = pd.DataFrame({"split": split, "name": names}).groupby("split")["name"].nunique()
     return {str(name): int(count) for name, count in counts.items()}
 
