@@ -12,6 +12,7 @@ from mien.data.standins.make import make_standin
 from mien.errors import DataError, MienError
 from mien.metrics import macro_f1
 from mien.recipes.predictions import Predicted
+from mien.recipes.report import markdown
 from mien.recipes.reproduce import reproduce
 from mien.recipes.schema import Recipe
 from mien.recipes.steps.postprocess import biases_for
@@ -205,6 +206,11 @@ def test_submissions_of_all_of_them_lie_in_one_folder(run):
     ("step", "says"),
     [
         ("refit: {do: refit, of: features}", "features trains no network"),
+        ("again: {do: refit, of: heads, epochs: 0}", "greater than or equal to 1"),
+        (
+            "again: {do: refit, of: heads, epochs: {expr: 2}}",
+            "expr is the first task of no network",
+        ),
         ("folds: {do: folds, of: smooth, count: 2}", "smooth trains no network"),
         ("folds: {do: folds, of: heads, count: 1}", "greater than or equal to 2"),
         ("biased: {do: class_bias, of: heads, values: [0, 1]}", "8 classes need as many values"),
@@ -232,3 +238,36 @@ def test_rows_cannot_be_of_a_refit(tmp_path, faces):
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(MienError, match="refit learned split val"):
         reproduce(path, {"faces": faces}, tmp_path / "RUN")
+
+
+def test_epochs_of_a_refit_are_given_by_task_and_folds_choose_none(run, faces, tmp_path):
+    out, steps, _ = run
+    content = change(RECIPE)
+    keep = ["features", "heads"]
+    content["steps"] = {name: content["steps"][name] for name in keep}
+    content["steps"]["short"] = {"do": "refit", "of": "heads", "epochs": {"va": 4}}
+    content["rows"] = content["rows"][:1]
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text(yaml.safe_dump(content, sort_keys=False))
+    reproduce(recipe, {"faces": faces}, out)
+    [folder] = (out / "steps").glob("short-*")
+    epochs = {}
+    for path in folder.glob("heads/*/settings.yaml"):
+        settings = RunFolder(path.parent).settings
+        epochs[settings.tasks[0]] = settings.fit.epochs
+    assert epochs == {"va": 4, "au.abaw12": 2}
+    # An epoch chosen on the fold that judges it would flatter the out-of-fold score.
+    for path in steps["folds"].glob("fold-*/*/settings.yaml"):
+        assert RunFolder(path.parent).settings.fit.keep == "last"
+
+
+def test_the_report_lists_submissions_and_no_score_of_a_refit(run):
+    out, _, report = run
+    scores = {sent.name: (sent.files, sent.score) for sent in report.submissions}
+    assert scores == {
+        "again-sent": (1, "none: it learned split val"),
+        "again-sent_folds": (1, "row: folds"),
+    }
+    for name in scores:
+        assert (out / "submissions" / f"{name}-0.txt").is_file()
+        assert f"| `{name}-*.txt` | 1 |" in markdown(report)

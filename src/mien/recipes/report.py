@@ -15,6 +15,7 @@ from mien.recipes.costs import FaceCost, face_costs
 from mien.recipes.engine import Finished
 from mien.recipes.evaluate_steps import Estimate, StepScores, evaluate_step, minus
 from mien.recipes.schema import Recipe
+from mien.recipes.submissions import Submission, submission_lines, submissions_of
 from mien.train.bundle.pack import code_version
 from mien.train.cost import BATCH
 
@@ -125,6 +126,7 @@ class Report:
         costs: Of rows that name networks.
         options: Of the recipe, as they were set.
         versions: Of mien and its code, and the date.
+        submissions: Files for a challenge.
     """
 
     recipe: str
@@ -142,6 +144,7 @@ class Report:
     costs: tuple[FaceCost, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=_versions)
+    submissions: tuple[Submission, ...] = ()
 
 
 def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, standin: bool) -> Report:
@@ -185,6 +188,7 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
         seconds=seconds,
         costs=costs,
         options=options,
+        submissions=submissions_of(recipe, finished),
     )
 
 
@@ -305,7 +309,7 @@ def markdown(results: Report) -> str:
         Markdown.
     """
     lines = [*_heading(results), *_rows(results), *_differences(results)]
-    lines += [*_claims(results), *_costs(results)]
+    lines += [*_claims(results), *submission_lines(results.submissions), *_costs(results)]
     if results.departures:
         lines += ["## Where this differs from the paper", ""]
         lines += [f"- {departure}" for departure in results.departures]

@@ -21,6 +21,7 @@ from mien.recipes.schema import Recipe, read_recipe
 from mien.recipes.steps.data_files import SUBMISSION, Submit
 from mien.recipes.steps.runs import EXPORTED
 from mien.recipes.steps.systems.make import MakeSystem
+from mien.recipes.submissions import submission_name
 
 __all__ = ["reproduce", "shown", "write_report"]
 
@@ -151,7 +152,7 @@ def _copy_submissions(recipe: Recipe, finished: Finished, out: Path) -> list[Pat
         for path in sorted(finished.folders[name].glob(SUBMISSION.format("*"))):
             # Named again for people who collect submissions of several recipes.
             seed = path.stem.rpartition("-")[2]
-            file_name = f"{recipe.name}-{name}-{seed}.txt"
+            file_name = f"{submission_name(recipe.name, name)}-{seed}.txt"
             copy = out / "submissions" / file_name
             with wrap_os_errors(copy):
                 copy.parent.mkdir(exist_ok=True)

@@ -29,9 +29,11 @@ from mien.systems.apply import Scores, apply_plan
 from mien.tasks import Floats
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.tables import fold_numbers
-from mien.train.settings.training import FoldSettings, Settings
+from mien.train.settings.training import FitSettings, FoldSettings, Settings
 
 __all__ = ["DEPLOYED", "Folds", "Refit", "deployed", "home_of", "leaves_of"]
+
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
 
 DEPLOYED: Final = "deployed"
 """The part of a step's predictions that holds what its networks, as they would be used, say of the
@@ -41,14 +43,17 @@ faces of split val. Networks that learned some of them are not judged by it."""
 class Refit(Step):
     """Train everything that a step's scores come from once more, on splits train and val.
 
-    Each network learns for as many epochs as its counterpart was kept after. Thresholds, weights,
-    kernels and biases stay as they were chosen, and so do features, teachers and starting weights.
-    There is a score for split test only: nothing is left to validate.
+    Each network learns for a fixed number of epochs: as many as its counterpart was kept after, or
+    a given number. Thresholds, weights, kernels and biases stay as they were chosen, and so do
+    features, teachers and starting weights. There is a score for split test only: nothing is left
+    to validate.
 
     Attributes:
         of: A step of kind train, heads or score, or one that changes scores of such steps.
         networks: An earlier step of this kind that has trained the same networks; they are used and
             nothing is trained.
+        epochs: Epochs of every network, or by the family of its first task. A network that is not
+            named learns as long as its counterpart.
     """
 
     scores_val: ClassVar[bool] = False
@@ -59,6 +64,7 @@ class Refit(Step):
     do: Literal["refit"]
     of: Annotated[str, STEP]
     networks: Annotated[str | None, STEP] = None
+    epochs: Epochs | dict[str, Epochs] = Field(default_factory=dict)
 
     @override
     def check(self, earlier: Mapping[str, Step]) -> None:
@@ -79,6 +85,17 @@ class Refit(Step):
                 )
         if all(isinstance(earlier[name], Score) for name in leaves):
             raise ValueError(f"of: nothing behind {self.of} is trained; name a step that trains")
+        if isinstance(self.epochs, int):
+            return
+        known: set[str] = set()
+        for name in leaves:
+            known |= _first_families(earlier[name])
+        unknown = sorted(set(self.epochs) - known)
+        if unknown:
+            raise ValueError(
+                f"epochs: {', '.join(unknown)} is the first task of no network; those are "
+                f"{', '.join(sorted(known))}"
+            )
 
     @override
     def run(self, context: StepContext) -> None:
@@ -123,7 +140,7 @@ class Refit(Step):
             assert isinstance(step, Train | Heads)
             again = repeating(context, name, name)
             if self.networks is None:
-                runs = step.train_seed(again, seed, _for_refit(context.earlier[name]))
+                runs = step.train_seed(again, seed, _for_refit(context.earlier[name], self.epochs))
             else:
                 runs = runs_in(context.earlier[self.networks] / name, seed)
             table = step.judged_table(again)
@@ -139,7 +156,8 @@ class Folds(Step):
     """Train a step's networks on folds of the recordings of splits train and val, and average them.
 
     Each face of split val is scored by the networks that did not learn its recording, so that the
-    score can be compared with that of the step itself. Split test gets the mean over all folds.
+    score can be compared with that of the step itself. Split test gets the mean over all folds. A
+    network learns for as many epochs as its counterpart was kept after.
 
     Attributes:
         of: A step of kind train or heads that learns from one data set.
@@ -185,7 +203,8 @@ class Folds(Step):
             by_fold: dict[str, list[Mapping[str, Floats]]] = {split: [] for split in scores.rows}
             for fold in range(self.count):
                 again = repeating(context, self.of, f"fold-{fold}")
-                trained = step.train_seed(again, seed, _for_fold(self.count, fold))
+                change = _for_fold(context.earlier[self.of], self.count, fold)
+                trained = step.train_seed(again, seed, change)
                 runs[seed] += trained
                 for split, rows in scores.rows.items():
                     by_fold[split].append(step.score_runs(again, trained, rows, split))
@@ -320,31 +339,55 @@ def repeating(context: StepContext, name: str, folder: str) -> StepContext:
     return replace(context, name=name, folder=context.folder / folder)
 
 
-def _for_refit(before: Path) -> ChangeSettings:
-    """Learn splits train and val, for as many epochs as a step in that folder kept."""
+def _first_families(step: Step) -> set[str]:
+    """The family of the first task of each network that a step trains."""
+    networks: Sequence[tuple[str, ...]] = ()
+    if isinstance(step, Heads):
+        networks = step.learned
+    elif isinstance(step, Train):
+        networks = [step.tasks]
+    return {_first_family(keys) for keys in networks}
+
+
+def _first_family(keys: Sequence[object]) -> str:
+    return str(keys[0]).partition(".")[0]
+
+
+def _for_refit(before: Path, epochs: int | Mapping[str, int]) -> ChangeSettings:
+    """Learn splits train and val, for given epochs or as many as a step in that folder kept."""
 
     def change(settings: Settings, folder: str) -> Settings:
-        fit = settings.fit
-        if fit.keep == "best":
-            best = RunFolder(before / folder).facts.get("best_epoch", -1)
-            if best < 0:
-                raise DataError(
-                    f"{before / folder}: no epoch of it was best, so there is no number of epochs "
-                    "to learn for; give keep: last"
-                )
-            fit = fit.model_copy(update={"epochs": best + 1, "patience": 0, "keep": "last"})
+        given = epochs if isinstance(epochs, int) else epochs.get(_first_family(settings.tasks))
+        fit = _without_choice(settings.fit, before / folder, given)
         return _checked(settings, {"refit": True, "fit": fit})
 
     return change
 
 
-def _for_fold(count: int, held_out: int) -> ChangeSettings:
-    """Learn all folds but one."""
+def _for_fold(before: Path, count: int, held_out: int) -> ChangeSettings:
+    """Learn all folds but one, for as many epochs as a step in that folder kept."""
 
     def change(settings: Settings, folder: str) -> Settings:
-        return _checked(settings, {"folds": FoldSettings(count=count, held_out=held_out)})
+        # The epoch that is best on the fold that judges it would flatter it.
+        fit = _without_choice(settings.fit, before / folder, None)
+        folds = FoldSettings(count=count, held_out=held_out)
+        return _checked(settings, {"folds": folds, "fit": fit})
 
     return change
+
+
+def _without_choice(fit: FitSettings, counterpart: Path, given: int | None) -> FitSettings:
+    """Settings under which the last of a fixed number of epochs is kept."""
+    epochs = fit.epochs if given is None else given
+    if given is None and fit.keep == "best":
+        best = RunFolder(counterpart).facts.get("best_epoch", -1)
+        if best < 0:
+            raise DataError(
+                f"{counterpart}: no epoch of it was best, so there is no number of epochs to learn "
+                "for; give epochs, or keep: last"
+            )
+        epochs = best + 1
+    return fit.model_copy(update={"epochs": epochs, "patience": 0, "keep": "last"})
 
 
 def _checked(settings: Settings, changes: Mapping[str, object]) -> Settings:
