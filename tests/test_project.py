@@ -33,7 +33,7 @@ ROOMS = {
         "distillation", "cost", "features", "loop", "superres", "builtin", "mien_face", "mien_s", "mien_xs",
     ),
     "recipes": (
-        "names", "tree", "predictions", "compounds", "steps", "options", "schema", "engine", "costs", "evaluate_steps", "plan", "report", "plot",
+        "names", "tree", "predictions", "compounds", "steps", "options", "schema", "engine", "costs", "evaluate_steps", "plan", "submissions", "report", "plot",
         "reproduce",
     ),
 }  # fmt: skip

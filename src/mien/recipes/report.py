@@ -173,6 +173,7 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
     sources = dict(data)
     seconds = dict(finished.seconds)
     options = dict(recipe.options)
+    submissions = submissions_of(recipe, finished)
     return Report(
         recipe=recipe.name,
         title=recipe.title,
@@ -188,7 +189,7 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
         seconds=seconds,
         costs=costs,
         options=options,
-        submissions=submissions_of(recipe, finished),
+        submissions=submissions,
     )
 
 

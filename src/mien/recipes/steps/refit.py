@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
@@ -198,16 +199,7 @@ class Folds(Step):
         deployed_scores: list[dict[str, Floats]] = []
         runs: dict[int, list[Path]] = {}
         for seed in context.seeds:
-            runs[seed] = []
-            # By split, the scores of each fold's networks.
-            by_fold: dict[str, list[Mapping[str, Floats]]] = {split: [] for split in scores.rows}
-            for fold in range(self.count):
-                again = repeating(context, self.of, f"fold-{fold}")
-                change = _for_fold(context.earlier[self.of], self.count, fold)
-                trained = step.train_seed(again, seed, change)
-                runs[seed] += trained
-                for split, rows in scores.rows.items():
-                    by_fold[split].append(step.score_runs(again, trained, rows, split))
+            runs[seed], by_fold = self._train_folds(context, seed, scores.rows)
             for split, rows in scores.rows.items():
                 mean = _mean_of(by_fold[split])
                 if split == "val":
@@ -219,6 +211,22 @@ class Folds(Step):
         saved = Predicted.load(context.folder)
         part = _stacked(saved.parts["val"], deployed_scores)
         Predicted(saved.tasks, {**saved.parts, DEPLOYED: part}).save(context.folder)
+
+    def _train_folds(
+        self, context: StepContext, seed: int, rows: Mapping[str, pd.DataFrame]
+    ) -> tuple[list[Path], dict[str, list[Mapping[str, Floats]]]]:
+        """The runs of one seed, fold after fold, and by split what each fold's networks say."""
+        step = cast(Train | Heads, context.steps[self.of])
+        runs: list[Path] = []
+        by_fold: dict[str, list[Mapping[str, Floats]]] = {split: [] for split in rows}
+        for fold in range(self.count):
+            again = repeating(context, self.of, f"fold-{fold}")
+            change = _for_fold(context.earlier[self.of], self.count, fold)
+            trained = step.train_seed(again, seed, change)
+            runs += trained
+            for split, faces in rows.items():
+                by_fold[split].append(step.score_runs(again, trained, faces, split))
+        return runs, by_fold
 
 
 def home_of(context: StepContext, name: str) -> Path:
