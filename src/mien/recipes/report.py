@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import mien
@@ -173,8 +173,7 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
     sources = dict(data)
     seconds = dict(finished.seconds)
     options = dict(recipe.options)
-    submissions = submissions_of(recipe, finished)
-    return Report(
+    scored = Report(
         recipe=recipe.name,
         title=recipe.title,
         paper=recipe.paper,
@@ -189,8 +188,8 @@ def report(recipe: Recipe, finished: Finished, data: Mapping[str, str], *, stand
         seconds=seconds,
         costs=costs,
         options=options,
-        submissions=submissions,
     )
+    return replace(scored, submissions=submissions_of(recipe, finished))
 
 
 def _scores_by_row(recipe: Recipe, finished: Finished) -> dict[str, StepScores]:
