@@ -1,4 +1,4 @@
-"""A training run whose whole process group is signalled says so, and can be resumed."""
+"""A training run that is told to end, or whose group is, says so in one sentence and can be resumed."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 SETTINGS = """
 name: tiny
@@ -31,8 +32,11 @@ def command(folder: Path) -> list[str]:
     ]
 
 
-def told_to_end(folder: Path, number: int, after: str) -> tuple[int, str]:
-    """Exit code and output of a run whose group gets the signal after a line with `after`."""
+def told_to_end(folder: Path, number: int, after: str, send=os.killpg) -> tuple[int, str]:
+    """Exit code and output of a run that gets the signal after a line with `after`.
+
+    The output ends when the last process of the run is gone.
+    """
     with subprocess.Popen(
         command(folder),
         stdout=subprocess.PIPE,
@@ -48,7 +52,7 @@ def told_to_end(folder: Path, number: int, after: str) -> tuple[int, str]:
             said += line
             if after in line:
                 break
-        os.killpg(process.pid, number)
+        send(process.pid, number)
         said += process.stdout.read()  # until the last process of the group is gone
         limit.cancel()
         return process.wait(), said
@@ -58,7 +62,7 @@ def told_to_end(folder: Path, number: int, after: str) -> tuple[int, str]:
 def test_a_group_that_is_told_to_end_says_one_sentence_and_goes_on_later(number, tmp_path):
     (tmp_path / "tiny.yaml").write_text(SETTINGS.replace("EPOCHS", "300"), encoding="utf-8")
     code, said = told_to_end(tmp_path, number, "epoch 1:")
-    assert code == 130, said
+    assert code == 128 + number, said
     assert "Traceback" not in said
     assert "DataLoader" not in said
     lines = [line for line in said.splitlines() if line.startswith("mien: ")]
@@ -66,8 +70,57 @@ def test_a_group_that_is_told_to_end_says_one_sentence_and_goes_on_later(number,
     assert len(lines) <= 2, said
     if number == signal.SIGTERM:
         code, said = told_to_end(tmp_path, number, "resuming after step")
-        assert code == 130, said
+        assert code == 143, said
         assert "Traceback" not in said
+
+
+def second_process(leader: int) -> int:
+    """The process that Fabric started beside this one."""
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            facts = entry.parent.joinpath("stat").read_text().rpartition(")")[2].split()
+            if int(facts[1]) == leader and b"LOCAL_RANK=1" in entry.read_bytes().split(b"\0"):
+                return int(entry.parent.name)
+        except OSError:
+            continue  # it has ended
+    raise AssertionError("no second process")
+
+
+SENDERS = {
+    "the first": os.kill,
+    "the second": lambda leader, number: os.kill(second_process(leader), number),
+    "all": os.killpg,
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="asks Linux for processes")
+@pytest.mark.parametrize("who", SENDERS)
+def test_two_processes_end_after_the_same_step_whoever_is_told(who, tmp_path):
+    settings = SETTINGS.replace("EPOCHS", "300").replace("workers: 2", "workers: 0, devices: 2")
+    (tmp_path / "tiny.yaml").write_text(settings, encoding="utf-8")
+    code, said = told_to_end(tmp_path, signal.SIGTERM, "epoch 0:", SENDERS[who])
+    assert code == 143, said
+    assert "Traceback" not in said
+    lines = [line for line in said.splitlines() if line.startswith("mien: ")]
+    run = tmp_path / "run"
+    sentence = f"mien: stopped; the run is kept; to resume: mien train {tmp_path / 'tiny.yaml'} --out {run}"
+    assert lines[-1] == sentence
+    # Who is told directly also says that the step is done first.
+    assert len(lines) == (1 if who == "the second" else 2)
+    # Of 19 steps in each epoch, those of the first and some of the second are kept.
+    assert torch.load(run / "last.pt", weights_only=True)["step"] >= 19
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="asks Linux for processes")
+def test_a_first_process_that_is_told_to_end_while_it_begins_ends_the_second(tmp_path):
+    settings = SETTINGS.replace("EPOCHS", "300").replace("workers: 2", "workers: 0, devices: 2")
+    (tmp_path / "tiny.yaml").write_text(settings, encoding="utf-8")
+    code, said = told_to_end(tmp_path, signal.SIGTERM, "Initializing distributed", os.kill)
+    assert code == 143, said
+    assert "Traceback" not in said
+    assert [line for line in said.splitlines() if line.startswith("mien: ")][-1].startswith(
+        "mien: stopped; the run is kept"
+    )
 
 
 def test_a_process_that_loads_pictures_ends_when_it_is_told_twice():

@@ -149,7 +149,8 @@ def test_stopping_while_the_commands_are_loaded_is_one_sentence(module, number, 
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "mien: stopped\n")
+    code = 128 + getattr(signal, number)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "mien: stopped\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -167,7 +168,7 @@ def test_stopping_at_work_is_one_sentence(clip, tmp_path, number):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    assert done.returncode == 130
+    assert done.returncode == 128 + number
     assert (
         done.stderr == "mien: stopped; nothing half-written is left, and finished inputs are kept\n"
     )

@@ -5,6 +5,8 @@ import signal
 import sys
 from contextlib import suppress
 
+from mien.progress import STOP_REQUESTED, leads_group
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -35,14 +37,18 @@ def main() -> "NoReturn":
     sys.exit(code or (1 if out.failed else 0))  # type: ignore[arg-type]
 
 
-def _stop_at_once(number: int, frame: object) -> "NoReturn":
+def _stop_at_once(number: int, frame: object) -> None:
     """End the process with a message.
 
     An exception would not do: a library that is being loaded may swallow it.
     """
+    # The first process of a group that trains together waits for the others, and then ends them.
+    if not leads_group():
+        STOP_REQUESTED.set()
+        return
     with suppress(OSError):
         os.write(2, b"mien: stopped\n")
-    os._exit(130)
+    os._exit(128 + number)
 
 
 def _open_missing_streams() -> None:

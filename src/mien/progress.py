@@ -10,10 +10,16 @@ Work reports its progress to a function of its caller:
 Whole runs have events beyond that, and listeners of their own: `mien.batch.Progress` for batches
 and `mien.train.loop.Progress` for training. What shows any of them is a `ProgressBar`. It writes to
 stderr, never to stdout.
+
+The signals that end a process are for it as a whole, so whether it has been told to end, by Ctrl-C
+or by a job scheduler, is its state and not an argument of functions (`STOP_REQUESTED`). The command
+line sets it; work that may stop only in places asks for it there.
 """
 
 import html
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "STOP_GRACEFULLY",
+    "STOP_REQUESTED",
     "ItemProgress",
     "LogLines",
     "NotebookBar",
@@ -33,6 +41,7 @@ __all__ = [
     "Tell",
     "TerminalBar",
     "bar_for",
+    "leads_group",
     "named",
     "shown",
     "silent",
@@ -44,11 +53,27 @@ ItemProgress = Callable[[int, int], None]
 Tell = Callable[[int, float | None], object]
 """Is called with the frames read so far, and the share (0..1) of the work where it is known."""
 
+STOP_REQUESTED: Final = threading.Event()
+"""Set when the process has been told to end, for libraries that swallow KeyboardInterrupt."""
+STOP_GRACEFULLY: Final = threading.Event()
+"""Set by work that checks `STOP_REQUESTED` itself; a second signal ends it at once."""
+
 EVERY_S: Final = 60.0
 """Time between two lines in a log, seconds."""
 
 # Time between two changes of a notebook's bar: the browser draws each one anew.
 _NOTEBOOK_S: Final = 0.2
+
+
+def leads_group() -> bool:
+    """Say whether this process speaks for its group, as the first of several that train together.
+
+    Returns:
+        True for the first process, and for one that trains alone.
+    """
+    # torchrun sets both, Fabric the second.
+    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+    return rank == "0"
 
 
 class Progress(Protocol):

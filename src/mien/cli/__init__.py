@@ -7,7 +7,7 @@ Exit codes:
   left, as ``head`` does, is no failure);
 - 2: wrong usage;
 - 3: nothing failed, and some of the work is left to another run;
-- 130: stopped.
+- 130: stopped by Ctrl-C, 143 by SIGTERM: 128 and the number of the signal.
 """
 
 from typing import Annotated, Final

@@ -1,7 +1,7 @@
 """Progress of a command on stderr, and its lines on stdout."""
 
-from mien.cli.terminal import STOP_REQUESTED, err, out
-from mien.progress import bar_for
+from mien.cli.terminal import err, out
+from mien.progress import STOP_REQUESTED, bar_for
 
 __all__ = ["Bar"]
 

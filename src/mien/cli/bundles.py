@@ -205,7 +205,7 @@ def pull(
                 _pull(name, weights, source)
         except typer.Exit as end:
             # One that fails does not keep the others from being pulled; Ctrl-C does.
-            if end.exit_code == STOPPED:
+            if end.exit_code > STOPPED:
                 raise
             worst = max(worst, end.exit_code)
     if worst:

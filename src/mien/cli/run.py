@@ -11,10 +11,10 @@ from mien import batch
 from mien.analysis.options import Choice, Options
 from mien.batch.many import Bars
 from mien.bundles.store import AFFECT, FACES
-from mien.cli.terminal import STOP_REQUESTED, err, fail, handle_errors, out
+from mien.cli.terminal import err, fail, handle_errors, out
 from mien.demo import film
 from mien.doctor import examine
-from mien.progress import bar_for
+from mien.progress import STOP_REQUESTED, bar_for
 from mien.records import Status
 from mien.sources import summarize
 

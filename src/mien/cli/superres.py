@@ -13,9 +13,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mien.cli.terminal import STOP_REQUESTED, err, handle_errors, out
+from mien.cli.terminal import err, handle_errors, out
 from mien.data.superres import Engine, Ncnn, superresolve
 from mien.errors import MissingExtraError, UnknownNameError
+from mien.progress import STOP_REQUESTED
 
 __all__ = ["superres"]
 

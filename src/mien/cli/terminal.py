@@ -15,12 +15,11 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from mien.errors import MienError, MissingExtraError, UnknownNameError
+from mien.progress import STOP_GRACEFULLY, STOP_REQUESTED, leads_group
 from mien.text import printable
 
 __all__ = [
     "STOPPED",
-    "STOP_GRACEFULLY",
-    "STOP_REQUESTED",
     "Group",
     "SteadyStream",
     "err",
@@ -31,8 +30,9 @@ __all__ = [
 ]
 
 
-STOPPED: Final = 130
-"""Exit code after Ctrl-C, as shells give it: 128 and the number of the signal SIGINT."""
+STOPPED: Final = 128
+"""Exit code of a command that was told to end, without the number of the signal that is added to
+it, as shells do: 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 class SteadyStream:
@@ -198,10 +198,6 @@ def _printable_messages() -> Iterator[None]:
 
 out = _Terminal(highlight=False, soft_wrap=True, emoji=False)
 err = _Terminal(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-STOP_REQUESTED: Final = threading.Event()
-"""Set when the process has been told to end, for libraries that swallow KeyboardInterrupt."""
-STOP_GRACEFULLY: Final = threading.Event()
-"""Set by work that checks `STOP_REQUESTED` itself; a second signal ends it at once."""
 
 
 @contextmanager
@@ -217,45 +213,67 @@ def handle_errors(
         Nothing.
 
     Raises:
-        typer.Exit: With code 2 for wrong usage, 1 for other foreseen errors, 130 after Ctrl-C.
+        typer.Exit: With code 2 for wrong usage, 1 for other foreseen errors, 130 after Ctrl-C, 143
+            after SIGTERM.
     """
+    # What ended the work; KeyboardInterrupt may also come from elsewhere than a signal.
+    numbers: list[int] = []
     try:
-        with _interruptible():
+        with _interruptible(numbers):
             yield
     except (UnknownNameError, MissingExtraError, ValueError) as error:
         raise fail(error, 2) from error
     except MienError as error:
         raise fail(error, 1) from error
     except KeyboardInterrupt as error:
-        raise fail(f"stopped; {stopped}", STOPPED) from error
+        raise _stop(stopped, numbers) from error
     except RuntimeError as error:
         if not STOP_REQUESTED.is_set():
             raise
-        # Torch raises it when its worker processes were told to end as well.
-        raise fail(f"stopped; {stopped}", STOPPED) from error
+        # Torch raises it when its worker processes were told to end as well, or others of a group
+        # that trains together.
+        raise _stop(stopped, numbers) from error
+
+
+def _stop(stopped: str, numbers: list[int]) -> typer.Exit:
+    """The end of a command that was told to end by these signals."""
+    # The first process of a group speaks for all; Fabric kills it if another one fails.
+    if not leads_group():
+        return typer.Exit(0)
+    # Another process of the group was told, not this one.
+    default = signal.SIGTERM if STOP_REQUESTED.is_set() else signal.SIGINT
+    number = numbers[0] if numbers else default
+    return fail(f"stopped; {stopped}", STOPPED + number)
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(numbers: list[int]) -> Iterator[None]:
     """Treat being told to end as Ctrl-C, so that nothing is left half-written.
 
-    The event keeps a request that a library's callback would swallow.
+    The event keeps a request that a library's callback would swallow. `numbers` gets the signals.
     """
 
     def stop(number: int, frame: object) -> None:
         # A worker process that has only just been forked still has this handler.
         if os.getpid() != process:
             os._exit(0)
-        wait = STOP_GRACEFULLY.is_set() and not STOP_REQUESTED.is_set()
+        # In a group that trains together, all end after the same step: the first process decides
+        # what happens before.
+        wait = STOP_GRACEFULLY.is_set() or not leads_group()
+        is_first = not STOP_REQUESTED.is_set()
         STOP_REQUESTED.set()
-        if not wait:
+        numbers.append(number)
+        if not (wait and is_first):
             raise KeyboardInterrupt
         # Not print, which is not safe in a signal handler.
-        with suppress(OSError):
-            os.write(2, b"mien: stopping after this step; once more stops at once\n")
+        if leads_group():
+            with suppress(OSError):
+                os.write(2, b"mien: stopping after this step; once more stops at once\n")
 
     process = os.getpid()
-    STOP_REQUESTED.clear()
+    # Another process of a group may have been told before it came so far.
+    if leads_group():
+        STOP_REQUESTED.clear()
     STOP_GRACEFULLY.clear()
     before = {number: signal.signal(number, stop) for number in _signals()}
     try:

@@ -1,10 +1,9 @@
 """Progress of a training run on stderr, and its lines on stdout."""
 
-import os
 from typing import Any
 
-from mien.cli.terminal import STOP_GRACEFULLY, STOP_REQUESTED, err, out
-from mien.progress import bar_for
+from mien.cli.terminal import err, out
+from mien.progress import bar_for, leads_group
 from mien.train.loop import Progress
 
 __all__ = ["TrainingBar"]
@@ -19,7 +18,7 @@ class TrainingBar(Progress):
     def __init__(self) -> None:
         self._bar = bar_for(err)
         self._steps = 0
-        self._first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+        self._first = leads_group()
 
     def begin(self, steps: int, done: int, facts: dict[str, Any]) -> None:
         """Say where the run starts.
@@ -29,8 +28,6 @@ class TrainingBar(Progress):
             done: Steps that an earlier start has done.
             facts: What ``run.json`` holds.
         """
-        # From now on Ctrl-C waits for the end of a step, where a checkpoint can be written.
-        STOP_GRACEFULLY.set()
         if not self._first:
             return
         if "finished" in facts:
@@ -51,12 +48,7 @@ class TrainingBar(Progress):
             loss: Mean loss of this epoch.
             rate: Faces per second.
             score: Validation score of the last epoch, None before the first.
-
-        Raises:
-            KeyboardInterrupt: When the process has been told to end.
         """
-        if STOP_REQUESTED.is_set():
-            raise KeyboardInterrupt
         if self._first:
             last_score = "" if score is None else f", score {score:.4f}"
             state = f"loss {loss:.4f}{last_score}, {rate:.0f} faces/s"
@@ -86,5 +78,4 @@ class TrainingBar(Progress):
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        STOP_GRACEFULLY.clear()
         self._bar.end()

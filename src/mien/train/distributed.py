@@ -5,13 +5,30 @@ follow the same path as one process with the whole batch, up to rounding.
 """
 
 import atexit
-from typing import Any, cast
+import subprocess
+import time
+from contextlib import suppress
+from itertools import chain
+from typing import Any, Final, cast
 
 import torch
 import torch.distributed as dist
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-__all__ = ["all_gather_unique", "gather", "leave_group_at_exit", "synchronise"]
+from mien.progress import STOP_REQUESTED
+
+__all__ = [
+    "all_gather_unique",
+    "end_group_at_exit",
+    "gather",
+    "interrupt_all",
+    "kill",
+    "synchronise",
+]
+
+_PATIENCE_S: Final = 5.0
+"""How long other processes of the group may take to end before they are killed."""
 
 
 def gather(mine: Tensor) -> Tensor:
@@ -86,20 +103,82 @@ def all_gather_unique(mine: list[int]) -> list[int]:
     return sorted(set().union(*parts))
 
 
-def leave_group_at_exit() -> None:
-    """Take this process out of its group of processes before Python ends.
+def interrupt_all(is_told: bool, fabric: Fabric) -> None:
+    """End all processes after the same step, if one of them has been told to end.
 
-    Fabric does so for NCCL only. Gloo's threads call back into Python; where one does so while the
-    interpreter is being taken down, the finished process aborts with SIGABRT and counts as failed.
+    Args:
+        is_told: Whether this one has been.
+        fabric: Of this process.
+
+    Raises:
+        KeyboardInterrupt: One of them has been.
     """
-    # Once only: a process may train several networks, one after the other, in the same group.
-    atexit.unregister(_leave_group)
-    atexit.register(_leave_group)
+    if not _any_process(is_told, fabric.device):
+        return
+    # Whoever was not told itself ends its children and reports it as if it had been.
+    if fabric.world_size > 1:
+        STOP_REQUESTED.set()
+    raise KeyboardInterrupt
 
 
-def _leave_group() -> None:
+def _any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set in any process of the group."""
+    if not dist.is_initialized():
+        return flag
+    votes = torch.tensor([float(flag)], device=device)
+    dist.all_reduce(votes)
+    return bool(votes.item())
+
+
+def end_group_at_exit(children: list["subprocess.Popen[bytes]"]) -> None:
+    """Leave the group of processes before Python ends, and end this process's part of it.
+
+    Fabric leaves the group for NCCL only. Gloo's threads call back into Python; where one does so
+    while the interpreter is being taken down, the finished process aborts with SIGABRT and counts
+    as failed.
+
+    Args:
+        children: Processes of the group that this one starts, once it has. They are ended if it was
+            told to end.
+    """
+    # A process may train several networks, one after the other, in the same group.
+    _children.append(children)
+    atexit.unregister(_end_group)
+    atexit.register(_end_group)
+
+
+_children: Final[list[list["subprocess.Popen[bytes]"]]] = []
+
+
+def _end_group() -> None:
+    is_stopped = STOP_REQUESTED.is_set()
+    # Told first: those that wait for this process then know why it is gone.
+    if is_stopped:
+        for child in chain.from_iterable(_children):
+            child.terminate()
     if dist.is_initialized():
         dist.destroy_process_group()
+    if is_stopped:
+        for children in _children:
+            kill(children, _PATIENCE_S)
+
+
+def kill(children: list["subprocess.Popen[bytes]"], patience: float = 0.0) -> None:
+    """End processes of the group that this one has started.
+
+    Args:
+        children: The list that Fabric keeps of them; it is emptied, since Fabric would kill this
+            process as well where one of them fails.
+        patience: Seconds in which they may end by themselves.
+    """
+    ending = list(children)
+    children.clear()
+    deadline = time.monotonic() + patience
+    for child in ending:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(max(0.0, deadline - time.monotonic()))
+        child.kill()
+        child.wait()
 
 
 def synchronise(net: nn.Module) -> nn.Module:

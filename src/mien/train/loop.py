@@ -21,10 +21,11 @@ from mien.data.label_table import labels
 from mien.errors import DataError
 from mien.evaluation.judge import headline
 from mien.metrics import accuracy
+from mien.progress import STOP_GRACEFULLY, STOP_REQUESTED
 from mien.tasks import Floats, Task
 from mien.train.bundle.pack import code_version
 from mien.train.distillation import Teacher, TeacherOutputs, teacher_of
-from mien.train.distributed import all_gather_unique, gather
+from mien.train.distributed import all_gather_unique, gather, interrupt_all
 from mien.train.inputs.crops import AugmentedCropDataset, CropDataset, one_opencv_thread
 from mien.train.inputs.feature_dataset import FeatureDataset, WindowDataset
 from mien.train.inputs.samplers import ResumableBatchSampler, augmentation_keys
@@ -216,6 +217,8 @@ class _Loop:
 
     def run_to_end(self, inputs: Inputs, val: Validation | None, weights: Floats | None) -> None:
         """Train; leaves a checkpoint where the user stops it between two steps."""
+        # From now on Ctrl-C waits for the end of a step, where a checkpoint can be written.
+        STOP_GRACEFULLY.set()
         try:
             self.train(inputs, val, weights)
         except KeyboardInterrupt:
@@ -223,6 +226,8 @@ class _Loop:
             if not self.is_changing:
                 self.save()
             raise
+        finally:
+            STOP_GRACEFULLY.clear()
 
     def train(self, inputs: Inputs, val: Validation | None, weights: Floats | None) -> None:
         """Run all epochs from where the state stands."""
@@ -246,6 +251,7 @@ class _Loop:
             self.is_changing = True
             self._after_epoch(epoch, len(order), val)
             self.is_changing = False
+            interrupt_all(STOP_REQUESTED.is_set(), self.fabric)
 
     def _is_out_of_patience(self, epoch: int) -> bool:
         """Whether the last ``fit.patience`` epochs before this one have brought no better score."""
@@ -367,7 +373,12 @@ class _Loop:
         state = self.state
         rate = self.settings.fit.batch / max(self._tick(), 1e-6)
         score = state.rows[-1]["score"] if state.rows else None
-        self.progress.step(state.step, state.loss / (state.step - epoch_start), rate, score)
+        is_told = STOP_REQUESTED.is_set()
+        try:
+            self.progress.step(state.step, state.loss / (state.step - epoch_start), rate, score)
+        except KeyboardInterrupt:
+            is_told = True
+        interrupt_all(is_told, self.fabric)
         if time.monotonic() - self.saved_at > 60 * self.settings.fit.save_minutes:
             self.save()
 

@@ -15,7 +15,7 @@ from lightning_fabric.strategies.strategy import Strategy
 
 from mien.errors import DataError
 from mien.tasks import Floats, Task
-from mien.train.distributed import leave_group_at_exit, synchronise
+from mien.train.distributed import end_group_at_exit, kill, synchronise
 from mien.train.inputs.samplers import inverse_cell, inverse_class, inverse_class_and_cell
 from mien.train.networks.heads import Head
 from mien.train.networks.network import MultiTaskNet, build, set_tuning, start_at_means
@@ -73,9 +73,16 @@ def make_fabric(settings: Settings) -> Fabric:
             precision=precision,
         )
     _check_precision(fabric, precision)
-    fabric.launch()
-    if fabric.world_size > 1:
-        leave_group_at_exit()
+    # Those that Fabric starts, none yet; torchrun ends its own.
+    children = getattr(fabric.strategy.launcher, "procs", [])
+    if devices * nodes > 1:
+        end_group_at_exit(children)
+    try:
+        fabric.launch()
+    except KeyboardInterrupt:
+        # They have done nothing yet, and torch would say at length that this process is gone.
+        kill(children)
+        raise
     return fabric
 
 
