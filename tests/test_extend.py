@@ -134,7 +134,7 @@ def test_the_loss_of_the_how_to_without_focus_is_cross_entropy(site):
 
     raw = torch.tensor([[1.0, -0.5], [0.2, 0.4], [3.0, 0.0]])
     target = torch.tensor([[1.0, 0.0], [0.0, 1.0], [float("nan"), float("nan")]])
-    cost = Focal(kind="focal", gamma=0).cost(raw, target, TASKS["expr.abaw8"])
+    cost = Focal(kind="ourlab-focal", gamma=0).cost(raw, target, TASKS["expr.abaw8"])
     expected = torch.nn.functional.cross_entropy(raw[:2], target[:2], reduction="sum") / 3
     assert cost.item() == pytest.approx(expected.item())
 
@@ -142,7 +142,7 @@ def test_the_loss_of_the_how_to_without_focus_is_cross_entropy(site):
 def test_what_is_built_in_is_listed_with_what_is_not(site):
     install_page(site)
     shown = template()
-    for words in ("set: ourlab-faces", "kind: gelu", "kind: focal", "(of ourlab-affect 1.0)"):
+    for words in ("set: ourlab-faces", "kind: gelu", "kind: ourlab-focal", "(of ourlab-affect 1.0)"):
         assert words in shown
     formats = CliRunner().invoke(app, ["submit", "formats"])
     assert "ourlab.expr" in formats.output
