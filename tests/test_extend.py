@@ -142,7 +142,12 @@ def test_the_loss_of_the_how_to_without_focus_is_cross_entropy(site):
 def test_what_is_built_in_is_listed_with_what_is_not(site):
     install_page(site)
     shown = template()
-    for words in ("set: ourlab-faces", "kind: gelu", "kind: ourlab-focal", "(of ourlab-affect 1.0)"):
+    for words in (
+        "set: ourlab-faces",
+        "kind: gelu",
+        "kind: ourlab-focal",
+        "(of ourlab-affect 1.0)",
+    ):
         assert words in shown
     formats = CliRunner().invoke(app, ["submit", "formats"])
     assert "ourlab.expr" in formats.output

@@ -4,14 +4,17 @@ they are.
 
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
+from copy import copy
 from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
 from mien.bundles.store import bundle_folder, load_detector, open_bundle
-from mien.errors import BundleError
+from mien.errors import BundleError, DataError
 from mien.systems.opening import load
+from mien.systems.system import System
 from mien.tasks import COMPOUNDS, Task
 
 __all__ = ["KEPT", "Networks", "load_networks"]
@@ -55,6 +58,29 @@ class Networks:
         # Read now, because the folder may hold another bundle by the time someone asks.
         self.finder = open_bundle(detector).card
         self.expressions = _basic_expressions(self.model.tasks)
+
+    def with_features(self, paths: Sequence[str]) -> "Networks":
+        """Give a system the external features of the films that it will read.
+
+        Args:
+            paths: Parquet files.
+
+        Returns:
+            The same networks, which have them; itself where there is nothing to give.
+
+        Raises:
+            DataError: A file cannot be read, is missing, or the bundle does not read it.
+        """
+        if not isinstance(self.model, System):
+            if paths:
+                raise DataError(
+                    f"{paths[0]}: {self.model.card.name} reads no external features; leave the "
+                    "file out, or name the system that learned from it"
+                )
+            return self
+        networks = copy(self)
+        networks.model = self.model.with_features(list(map(Path, paths)))
+        return networks
 
     def __repr__(self) -> str:
         return f"Networks({self.model.card.name}, {self.finder.name}, {self.model.engine})"

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import wraps
 from math import inf
@@ -34,6 +34,7 @@ class OptionFields(TypedDict, total=False):
     compounds: bool
     video_stream: int | None
     rotate: Rotate
+    features: str | Path | Sequence[str | Path]
 
 
 def _suggesting_names(kind: type[T]) -> type[T]:
@@ -71,6 +72,8 @@ class Options:
         rotate: Degrees by which to turn all pictures clockwise: 0, 90, 180 or 270. ``auto`` turns a
             video that shows faces only when turned; ``check``, the default, notes such a video and
             turns nothing.
+        features: Parquet files of external features of the films, for a system that learned from
+            such: `video` (the film's name without suffix), `frame` (from 0), and its columns.
 
     Raises:
         UnknownOptionError: There is no option of that name (also a TypeError); names the nearest.
@@ -91,6 +94,7 @@ class Options:
     compounds: bool = False
     video_stream: int | None = None
     rotate: Rotate = "check"
+    features: str | Path | Sequence[str | Path] = ()
 
     def __repr__(self) -> str:
         """Only the fields that differ from their defaults, as Python."""
@@ -116,6 +120,7 @@ class Options:
             raise ValueError(f"engine must be a name, got {self.engine!r}")
         self._set("bundle", _checked_bundle("bundle", self.bundle))
         self._set("detector", _checked_bundle("detector", self.detector))
+        self._set("features", _checked_features(self.features))
 
     def _set(self, name: str, value: object) -> None:
         """Set a field of the frozen dataclass."""
@@ -165,6 +170,13 @@ def _checked_bundle(option: str, bundle: str | Path) -> str:
         raise ValueError(f"{option} must be a name or a folder, got {bundle!r}")
     # A path stays the same folder when the working directory changes; a text may be a name.
     return os.path.abspath(bundle) if isinstance(bundle, Path) else str(bundle)
+
+
+def _checked_features(features: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    paths = [features] if isinstance(features, str | os.PathLike) else features
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
+        raise ValueError(f"features must be Parquet files, got {features!r}")
+    return tuple(map(os.path.abspath, paths))
 
 
 def options_of(

@@ -6,6 +6,7 @@ live frames take the shortest way, through the caller's thread alone; a camera h
 own, in which only the newest frame waits.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ from mien.faces.orientation import SPACING_S, TurnSampler
 from mien.faces.track import Tracker
 from mien.records import Face, Frame, Reading, Status
 from mien.sources import Kind, Source, open_source
+from mien.systems.system import System
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task, both_members
 from mien.temporal.gaps import fill_gaps
 from mien.temporal.readings import Smoothing, smooth
@@ -67,11 +69,15 @@ class Pipeline:
     Raises:
         LabelMismatchError: Compound expressions are asked for and cannot be computed from the
             bundle's expressions.
+        DataError: External features cannot be read, are missing, or are none the bundle reads.
         UnknownNameError: `Smoothing.keep` names a column that the bundle does not have.
     """
 
     def __init__(self, networks: Networks, options: Options) -> None:
-        self.networks = networks
+        assert isinstance(options.features, tuple)
+        self.networks = networks.with_features(options.features)
+        # By content: a table of other features is another table.
+        self._features = {path: _sha256(path) for path in options.features}
         self.options = options
         tasks = networks.model.tasks
         if isinstance(options.smoothing, Smoothing):
@@ -118,22 +124,27 @@ class Pipeline:
         """
         card, finder = self.networks.model.card, self.networks.finder
         options = asdict(self.options)
+        del options["features"]
         # The engine that runs, not "auto".
         options["engine"] = self.networks.model.engine
         smoothing = self.smoothing()
         if smoothing:
             options["smoothing"] = asdict(smoothing) | {"fwhm_s": round(smoothing.fwhm_s, 4)}
-        return {
-            "bundle": {
-                "name": card.name,
-                "sha256": card.sha256,
-                "learned_from": {spec.key: spec.supervised_by for spec in card.tasks},
-                "never_right": card.never_right(),
-                "limits": list(card.limits),
-            },
+        bundle = {
+            "name": card.name,
+            "sha256": card.sha256,
+            "learned_from": {spec.key: spec.supervised_by for spec in card.tasks},
+            "never_right": card.never_right(),
+            "limits": list(card.limits),
+        }
+        facts: dict[str, object] = {
+            "bundle": bundle,
             "faces": {"name": finder.name, "sha256": finder.sha256},
             "options": options,
         }
+        if self._features:
+            facts["features"] = self._features
+        return facts
 
     def open(self, item: object, *, name: str | None = None, photos: bool = False) -> Source:
         """Open an input, with the video stream and the turn that the options ask for.
@@ -194,7 +205,11 @@ class Pipeline:
 
         Raises:
             SourceError: Nothing of the source can be read.
+            DataError: External features are not of this film.
         """
+        if isinstance(self.networks.model, System):
+            for line in self.networks.model.fit_of(source.name, source.frame_hint):
+                source.note(line)
         detections = self._find(_frames(source, self.options.every), source)
         if source.live or source.kind == "image":
             readings = self._score_each(detections)
@@ -272,6 +287,12 @@ class Pipeline:
                 continue
             [compounds] = both_members(reading.scores["expr"][None], names)
             yield replace(reading, scores={**reading.scores, "ce": compounds})
+
+
+def _sha256(path: str) -> str:
+    """Hash of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _track(

@@ -6,9 +6,16 @@ scores of steps before them. The steps mirror those of a recipe, with every choi
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mien.bundles.card_parts import Strict, TaskCard, check_families
 from mien.tasks import TASKS, Mean, Task
@@ -19,6 +26,7 @@ __all__ = [
     "BiasStep",
     "BlendStep",
     "CompoundStep",
+    "External",
     "Hash",
     "Head",
     "HeadsStep",
@@ -108,6 +116,18 @@ class Window(Strict):
     gap: Annotated[int, Field(ge=1, le=10_000)]
 
 
+class External(Strict):
+    """Features of frames that another program computes, see `mien.temporal.external`.
+
+    Attributes:
+        columns: Names of the numbers, in their order.
+        hold: A frame without a row reads the nearest earlier one's, at most so many frames before.
+    """
+
+    columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=1 << 16)]
+    hold: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+
 class Head(Strict):
     """One network of heads on a member's features.
 
@@ -117,6 +137,8 @@ class Head(Strict):
         end: The number behind the last one.
         tasks: Its outputs, in their order.
         window: The frames it reads at once; None for single faces.
+        external: What it reads behind the numbers of the member, each with one number more that is
+            1 where a frame has features and 0 where it has none.
     """
 
     sha256: Hash
@@ -124,11 +146,22 @@ class Head(Strict):
     end: Column
     tasks: Annotated[tuple[TaskCard, ...], Field(min_length=1)]
     window: Window | None = None
+    external: tuple[External, ...] = ()
+
+    # Cards from before there were external features stay what they were.
+    @model_serializer(mode="wrap")
+    def _without_default_external(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if not self.external:
+            written.pop("external", None)
+        return written
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of what it reads at once: (1, D) of a face, (1, T, D) of a window."""
         width = self.end - self.first
+        for part in self.external:
+            width += len(part.columns) + 1
         return (1, width) if self.window is None else (1, self.window.length, width)
 
     @model_validator(mode="after")

@@ -94,6 +94,13 @@ def analyze(
             help="Turn pictures clockwise; by default mien only says when film seems turned.",
         ),
     ] = "check",
+    features: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="FILE.parquet",
+            help="External features of the films, for a system that learned from such.",
+        ),
+    ] = [],  # noqa: B006
     engine: Annotated[
         str,
         typer.Option(
@@ -121,6 +128,7 @@ def analyze(
             rotate=turn,  # type: ignore[arg-type]
             smoothing=smoothing,
             compounds=compounds,
+            features=features,
         )
         names = list(filter(None, map(str.strip, formats.split(","))))
         with closing(_Bar()) as bar:

@@ -200,26 +200,29 @@ def _reading_notes(rows: int, reading: _Reading) -> list[str]:
     return notes
 
 
-def _videos(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+def _videos(
+    table: pd.DataFrame,
+) -> tuple[NDArray[np.object_], NDArray[np.int64], NDArray[np.bool_]]:
     """The video (N,) and the frame number (N,) of each row, and which rows have none of both."""
+    # Numbers stand for rows without a video: no name is one.
+    videos = np.arange(len(table)).astype(object)
     if "video" not in table:
-        return np.arange(len(table)), np.zeros(len(table), np.int64), np.ones(len(table), np.bool_)
-    code, names = pd.factorize(table["video"])
+        return videos, np.zeros(len(table), np.int64), np.ones(len(table), np.bool_)
     frame = pd.to_numeric(table["frame"]).to_numpy(np.float64)
-    single = (code < 0) | np.isnan(frame)
-    code[single] = len(names) + np.arange(single.sum())
-    return code.astype(np.int64), np.where(single, 0, frame).astype(np.int64), single
+    single = table["video"].isna().to_numpy() | np.isnan(frame)
+    videos[~single] = table["video"].to_numpy(object)[~single]
+    return videos, np.where(single, 0, frame).astype(np.int64), single
 
 
 def _temporal_notes(
-    system: System, video: NDArray[np.int64], single: NDArray[np.bool_]
+    system: System, video: NDArray[np.object_], single: NDArray[np.bool_]
 ) -> list[str]:
     """What the steps of a system that look at more than one frame have read."""
     steps = ", ".join(system.temporal_steps)
     if not steps:
         return []
     notes = []
-    count = len(np.unique(video[~single]))
+    count = len(set(video[~single]))
     if count:
         notes.append(
             f"{system.card.name} read {np.sum(~single)} faces of {count} recordings in the order "

@@ -27,7 +27,7 @@ class WindowHead:
 
     Attributes:
         step: The step it belongs to.
-        member: The member whose numbers it reads.
+        member: The member whose numbers it reads, or the name of numbers put together for it.
         window: How long its windows are.
         run: Takes the numbers of T frames (T, D), gives scores (T, K) by task family.
     """

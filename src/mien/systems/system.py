@@ -1,8 +1,10 @@
 """A system of several networks, verified and ready to read films."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,15 +14,18 @@ from mien.bundles.engines import Engine
 from mien.bundles.model import Cut, Image, Model, check_finite
 from mien.bundles.plan import (
     CompoundStep,
+    External,
     Head,
     HeadsStep,
     ScoreStep,
     SmoothStep,
     tasks_of,
 )
+from mien.errors import DataError
 from mien.faces.prepare import Pixels
 from mien.records import Face, Reading
 from mien.systems.apply import Scores, needed_steps
+from mien.systems.external import FilmFeatures, film_name
 from mien.systems.film import FilmCompounds
 from mien.systems.recording import Recording, WindowHead
 from mien.systems.rows import compounds_of_rows, rows_over_time
@@ -41,6 +46,7 @@ class _RunningHead:
         step: The step it belongs to.
         member: The member whose numbers it reads.
         head: Its facts in the card.
+        reads: Under which name signals hold what it reads.
         engine: The network.
         where: Its file, for messages.
     """
@@ -48,12 +54,15 @@ class _RunningHead:
     step: str
     member: str
     head: Head
+    reads: str
     engine: Engine
     where: str
 
     def scores(self, numbers: Floats32) -> dict[str, Floats]:
-        """Decoded scores (N, K) by family of the member's numbers (N, D)."""
-        read = np.ascontiguousarray(numbers[:, self.head.first : self.head.end], np.float32)
+        """Decoded scores (N, K) by family of numbers (N, D): the member's, or those of `joined`."""
+        if not self.head.external:
+            numbers = numbers[:, self.head.first : self.head.end]
+        read = np.ascontiguousarray(numbers, np.float32)
         windowed = self.head.window is not None
         outputs = self.engine.run(read[None] if windowed else read)
         check_finite(self.where, outputs)
@@ -62,6 +71,17 @@ class _RunningHead:
             task = spec.task
             scores[task.family] = task.decode(raw[0] if windowed else raw)
         return scores
+
+    def signals(self, numbers: Floats32) -> dict[str, Floats]:
+        """The same as signals."""
+        signals = {}
+        for family, scores in self.scores(numbers).items():
+            signals[score_key(self.step, family)] = scores
+        return signals
+
+    def joined(self, numbers: Floats32, external: Sequence[Floats32]) -> Floats32:
+        """What it reads of the member's numbers (N, D), and external features behind them."""
+        return np.hstack([numbers[:, self.head.first : self.head.end], *external])
 
 
 class System:
@@ -84,6 +104,7 @@ class System:
         self._answer = last.of if isinstance(last, CompoundStep) else card.answer
         self._steps = {name: card.steps[name] for name in needed_steps(card.steps, self._answer)}
         self._heads = self._running_heads(heads)
+        self._features: FilmFeatures | None = None
 
     def _running_heads(self, engines: Mapping[str, Engine]) -> list[_RunningHead]:
         running = []
@@ -93,7 +114,9 @@ class System:
             for number, head in enumerate(step.heads):
                 path = head_path(name, number)
                 where = f"{self.card.name}/{path}"
-                running.append(_RunningHead(name, step.member, head, engines[path], where))
+                # Steps have no hyphen in their names, so no member is called so.
+                reads = f"{name}-{number}" if head.external else step.member
+                running.append(_RunningHead(name, step.member, head, reads, engines[path], where))
         return running
 
     def __repr__(self) -> str:
@@ -134,6 +157,53 @@ class System:
         """What its last step that is of single faces gives; `tasks` unless compounds follow."""
         return tasks_of(self._steps, self._answer)
 
+    @property
+    def external(self) -> tuple[External, ...]:
+        """The external features that its heads read."""
+        parts: list[External] = []
+        for head in self._heads:
+            parts += head.head.external
+        return tuple(dict.fromkeys(parts))
+
+    def with_features(self, paths: Sequence[Path]) -> "System":
+        """Give it the external features of the films that it will read.
+
+        Args:
+            paths: Parquet files, see `mien.temporal.external`.
+
+        Returns:
+            The same system, which has them.
+
+        Raises:
+            DataError: A file cannot be read, is not one that it reads, or is missing.
+        """
+        system = copy(self)
+        system._features = FilmFeatures(self.card.name, self.external, paths)
+        return system
+
+    def fit_of(self, source: str, frames: int | None) -> list[str]:
+        """Say how its external features fit a film, before that is read.
+
+        Args:
+            source: The film's name or path.
+            frames: How many frames it has; None where that is not known.
+
+        Returns:
+            A line for each file.
+
+        Raises:
+            DataError: The features are not of this film.
+        """
+        if not self.external:
+            return []
+        return self._given_features().fit_of(source, frames)
+
+    def _given_features(self) -> FilmFeatures:
+        if self._features is None:
+            # Raises: there are no files, and some are needed.
+            return FilmFeatures(self.card.name, self.external, ())
+        return self._features
+
     def cut(self, image: Image, face: Face) -> Cut:
         """Cut a face out of its frame, once for each member.
 
@@ -171,19 +241,47 @@ class System:
 
     def _read(self, crops: Mapping[str, Sequence[Image]]) -> dict[str, Floats]:
         """What networks say of faces, given each member's prepared crops."""
+        if self.external:
+            # Refused before hours of reading rather than after.
+            self._given_features()
         signals: dict[str, Floats] = {}
         numbers: dict[str, Floats32] = {}
         for name, member in self._members.items():
             raw, numbers[name] = member.raw_and_numbers(crops[name])
             signals |= self._member_scores(name, raw)
         for head in self._heads:
-            if head.head.window is not None:
-                # Windows are read once their frames are there.
+            if head.head.window is not None or head.head.external:
+                # Windows are read once their frames are there, and frames once they have a number.
                 signals[number_key(head.member)] = numbers[head.member]
-                continue
-            for family, scores in head.scores(numbers[head.member]).items():
-                signals[score_key(head.step, family)] = scores
+            else:
+                signals |= head.signals(numbers[head.member])
         return signals
+
+    def _with_external(
+        self, signals: Mapping[str, Floats], video: ArrayLike, frame: ArrayLike
+    ) -> dict[str, Floats]:
+        """Signals (N, …) with those of heads on external features."""
+        complete = dict(signals)
+        for head in self._heads:
+            if not head.head.external:
+                continue
+            external = self._given_features().aligned(head.head.external, video, frame)
+            numbers = head.joined(signals[number_key(head.member)], external)
+            if head.head.window is not None:
+                complete[number_key(head.reads)] = numbers
+            else:
+                complete |= head.signals(numbers)
+        return complete
+
+    def _external_readings(self, readings: Iterable[Reading]) -> Iterator[Reading]:
+        """The same for readings, each with the features of its frame."""
+        for reading in readings:
+            if not reading.scores:
+                yield reading
+                continue
+            signals = {key: values[None] for key, values in reading.scores.items()}
+            complete = self._with_external(signals, [film_name(reading.source)], [reading.frame])
+            yield replace(reading, scores={key: values[0] for key, values in complete.items()})
 
     def _member_scores(self, name: str, raw: Mapping[str, Floats32]) -> dict[str, Floats]:
         """What a member's own outputs say, for all steps that ask it."""
@@ -208,6 +306,8 @@ class System:
             SourceError: Time runs backwards.
             BundleError: A network gives NaN or infinity.
         """
+        if self.external:
+            readings = self._external_readings(readings)
         answered = faces_over_time(readings, partial(self._recording, live=live))
         if self._compounds is None:
             return answered
@@ -217,7 +317,7 @@ class System:
         heads = []
         for head in self._heads:
             if head.head.window is not None:
-                heads.append(WindowHead(head.step, head.member, head.head.window, head.scores))
+                heads.append(WindowHead(head.step, head.reads, head.head.window, head.scores))
         return Recording(self._steps, self._answer, heads, live=live)
 
     def _film(self, *, live: bool = False) -> FilmCompounds:
@@ -238,7 +338,13 @@ class System:
         Raises:
             ValueError: As for `Model.score`.
             BundleError: A network gives NaN or infinity.
+            DataError: It reads external features, which are those of films.
         """
+        if self.external:
+            raise DataError(
+                f"{self.card.name}: reads external features by film and frame, which single crops "
+                "do not have; let it read films with Options(features=…)"
+            )
         # Each crop is a video of its own.
         return self.finish(self.signals(crops, points), np.arange(len(crops)), [0] * len(crops))
 
@@ -278,6 +384,8 @@ class System:
             DataError: The arrays do not fit together.
             BundleError: A network gives NaN or infinity.
         """
+        if self.external:
+            signals = self._with_external(signals, video, frame)
         scores = rows_over_time(signals, video, frame, self._recording)
         if self._compounds is None:
             return scores

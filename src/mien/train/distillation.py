@@ -27,7 +27,7 @@ __all__ = ["Teacher", "TeacherOutputs", "mean_raw", "teacher_of"]
 
 _BATCH: Final = 256
 # What of `features` decides what heads read; the folder of the pictures does not.
-_DECISIVE_KEYS: Final = ("bundle", "cache", "parts", "within", "window")
+_DECISIVE_KEYS: Final = ("bundle", "cache", "parts", "within", "window", "external", "hold")
 # Raw output of a score of exactly 0 or 1 would be infinite.
 _SMALLEST_SCORE: Final = 1e-6
 

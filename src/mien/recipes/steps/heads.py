@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import override
 
 from mien.data.mixing import Mixing
@@ -24,87 +24,13 @@ from mien.recipes.steps.runs import (
     unchanged,
 )
 from mien.tasks import Floats, Task, task
+from mien.temporal.external import report_fit
 from mien.train.loop import fit
 from mien.train.runs.folder import RunFolder
 from mien.train.runs.inference import inputs_of, network_of, raw_scores
-from mien.train.settings.extended import AnyLoss
-from mien.train.settings.features import FeatureSettings, WindowSettings
-from mien.train.settings.network import AnyHead, NetworkSettings
-from mien.train.settings.optimiser import OptimSettings
-from mien.train.settings.training import FitSettings, Settings
+from mien.train.settings.head_run import HeadRun, family_of
 
-__all__ = ["HeadRun", "Heads"]
-
-
-class HeadRun(BaseModel):
-    """One network of heads on cached features.
-
-    Attributes:
-        tasks: What it learns, together.
-        parts: What of the cache it reads, see `mien.train.settings.features.FeatureSettings`.
-        within: The same.
-        window: The same.
-        heads: By task family.
-        losses: By task family.
-        optim: As in mien train.
-        fit: As in mien train.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
-    parts: Literal["features", "raw", "both"] = "both"
-    within: tuple[int, int] | None = None
-    window: WindowSettings | None = None
-    heads: dict[str, AnyHead] = {}
-    losses: dict[str, AnyLoss] = {}
-    optim: OptimSettings = OptimSettings()
-    fit: FitSettings = FitSettings()
-
-    def settings(
-        self,
-        name: str,
-        data: Sequence[Set],
-        features: FeatureSettings,
-        seed: int,
-        teachers: Sequence[Path],
-    ) -> Settings:
-        """Return the settings as mien train reads them.
-
-        Args:
-            name: Of the run.
-            data: Whose labels it learns.
-            features: The cache.
-            seed: Of the run.
-            teachers: Runs that teach it.
-
-        Returns:
-            The settings.
-        """
-        selection = {"parts": self.parts, "within": self.within, "window": self.window}
-        # Features are cached by picture and points, so the points must be those of the table.
-        fitting = self.fit.model_copy(update={"seed": seed, "find_points": False})
-        return Settings(
-            name=name,
-            data=tuple(data),
-            tasks=self.tasks,
-            features=features.model_copy(update=selection),
-            network=NetworkSettings(backbone="features", heads=self.heads),
-            losses=self.losses,
-            optim=self.optim,
-            teachers=tuple(teachers),
-            fit=fitting,
-        )
-
-    @property
-    def families(self) -> str:
-        """What it learns, for people."""
-        return "+".join(map(_family, self.tasks))
-
-
-def _family(key: str) -> str:
-    """The family of a task, by its key."""
-    return key.partition(".")[0]
+__all__ = ["Heads"]
 
 
 class Heads(Step):
@@ -130,7 +56,7 @@ class Heads(Step):
     def _each_task_once(self) -> Self:
         families: list[str] = []
         for run in self.runs:
-            families += map(_family, run.tasks)
+            families += map(family_of, run.tasks)
         # Scores are kept by family, so a second one would replace the first.
         if len(set(families)) < len(families):
             raise ValueError(f"runs: one family is learned twice: {', '.join(families)}")
@@ -149,6 +75,15 @@ class Heads(Step):
                     f"teachers: {name} trains no heads of the same tasks, run by run; "
                     "name a step of kind heads"
                 )
+
+    @override
+    def check_data(self, name: str, steps: Mapping[str, Step], data: Mapping[str, Set]) -> None:
+        """Refuse external features that are not of these films."""
+        if not any(run.external for run in self.runs):
+            return
+        table = load_set(data[self.data], ())
+        for run in self.runs:
+            report_fit(list(map(Path, run.external)), table, run.hold)
 
     @property
     def learned(self) -> list[tuple[str, ...]]:

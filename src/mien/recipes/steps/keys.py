@@ -25,8 +25,8 @@ from mien.train.settings.training import SPEED_KEYS
 
 __all__ = ["places_behind", "step_keys"]
 
-_WEIGHTS: Final = ("start", "weights")
-"""Settings that may name a file of weights."""
+_FILES: Final = ("start", "weights", "external")
+"""Settings that may name files, of weights or of features."""
 # Compressed files of other content have another size, and reading millions of them takes hours.
 _PICTURES: Final = "jpg jpeg png webp gif heic heif avif jp2 jxl"
 _FILMS: Final = "mp4 m4v mov avi mkv webm mpg mpeg wmv flv mts m2ts ts 3gp ogv"
@@ -82,8 +82,8 @@ def places_behind(
         keys: As `step_keys` computes them.
 
     Returns:
-        Paths of data sets, bundles and weights. Steps of the same key have as many, in the same
-        order.
+        Paths of data sets, bundles, weights and external features. Steps of the same key have as
+        many, in the same order.
     """
     paths: list[str] = []
     seen: set[str] = set()
@@ -98,7 +98,7 @@ def places_behind(
         for key in settings.references(DATA):
             paths += map(str, places(settings.relevant_settings(data[key])))
         paths += settings.references(BUNDLE)
-        paths += map(os.path.abspath, _weights(settings.model_dump(mode="json")))
+        paths += map(os.path.abspath, _files_named(settings.model_dump(mode="json")))
         pending += settings.references(STEP)
     return paths
 
@@ -123,9 +123,9 @@ def _identity(bundle: str) -> str:
 
 
 def _without_speed(settings: Any, key: str = "") -> Any:
-    """Settings without what changes only speed, and with files of weights by their content."""
+    """Settings without what changes only speed, and with files by their content."""
     if isinstance(settings, list):
-        return [_without_speed(value) for value in settings]
+        return [_without_speed(value, key) for value in settings]
     if isinstance(settings, dict):
         kept = {}
         for name, value in settings.items():
@@ -136,20 +136,20 @@ def _without_speed(settings: Any, key: str = "") -> Any:
         if kept.get("fit") == {}:
             del kept["fit"]
         return kept
-    if key in _WEIGHTS and _is_file(settings):
+    if key in _FILES and _is_file(settings):
         return _content(settings)
     return settings
 
 
-def _weights(settings: Any, key: str = "") -> Iterator[str]:
-    """The files of weights that settings name."""
+def _files_named(settings: Any, key: str = "") -> Iterator[str]:
+    """The files of weights or features that settings name."""
     if isinstance(settings, list):
         for value in settings:
-            yield from _weights(value)
+            yield from _files_named(value, key)
     elif isinstance(settings, dict):
         for name, value in settings.items():
-            yield from _weights(value, name)
-    elif key in _WEIGHTS and _is_file(settings):
+            yield from _files_named(value, name)
+    elif key in _FILES and _is_file(settings):
         yield settings
 
 

@@ -29,13 +29,14 @@ _LARGEST_TOLERANCE: Final = 0.999
 Image = NDArray[np.uint8]
 
 
-def speed(folder: Path) -> str:
+def speed(folder: Path, features: Sequence[Path] = ()) -> str:
     """Measure how long a system takes for a face, beside mien's own network.
 
     Both take turns, so that the ratio holds on a machine whose load changes.
 
     Args:
         folder: Of the system.
+        features: Files of the external features that it reads.
 
     Returns:
         Milliseconds from a cropped face to its scores on one thread, the ratio, and the processor.
@@ -43,7 +44,7 @@ def speed(folder: Path) -> str:
     # Neither engine's time depends on what the pixels show.
     shape = (_FRAMES, _SIDE, _SIDE, 3)
     crops = list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    system = load(folder, "onnxruntime", threads=1)
+    system = _opened(folder, "onnxruntime", features)
     usual = load(AFFECT, "onnxruntime", threads=1)
     seconds: list[float] = []
     usual_seconds: list[float] = []
@@ -57,6 +58,13 @@ def speed(folder: Path) -> str:
         f"{1000 * per_face:.1f} ms per face on one thread of {_processor()}, "
         f"{ratio:.1f} times {AFFECT}"
     )
+
+
+def _opened(folder: Path, engine: str, features: Sequence[Path]) -> System:
+    """The system on an engine, with the external features that it reads."""
+    system = load(folder, engine, threads=1)
+    assert isinstance(system, System)
+    return system.with_features(features)
 
 
 def _seconds(model: Model | System, crops: Sequence[Image]) -> float:
@@ -80,19 +88,22 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def system_tolerance(folder: Path, table: pd.DataFrame) -> tuple[float, tuple[str, ...]]:
+def system_tolerance(
+    folder: Path, table: pd.DataFrame, features: Sequence[Path] = ()
+) -> tuple[float, tuple[str, ...]]:
     """Measure how far a system's scores differ between the installed engines.
 
     Args:
         folder: Of the system.
         table: Label table of the faces to compare on, whole recordings.
+        features: Files of the external features that it reads.
 
     Returns:
         The tolerance of the card, and its limits.
     """
 
     def opened(engine: str) -> Model | System:
-        return load(folder, engine)
+        return _opened(folder, engine, features)
 
     difference, limits = engine_difference(opened, table)
     # An override may turn a small difference into another expression.

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from mien.bundles.card import AffectCard
 from mien.bundles.card_parts import NOT_FOR, Score, TaskCard
-from mien.bundles.plan import Head, Window
+from mien.bundles.plan import External, Head, Window
 from mien.bundles.store import read_bundle
 from mien.errors import BundleError
 from mien.files import wrap_os_errors
+from mien.temporal.external import external_columns
 from mien.train.bundle.pack import sha256_of, write_bundle_files
 from mien.train.bundle.provenance import data_terms, making, supervision
 from mien.train.networks.network import MultiTaskNet
@@ -165,6 +166,9 @@ def write_head(run: RunFolder, path: Path) -> Head:
     net = network_of(run)
     generator = torch.Generator().manual_seed(0)
     families = [spec.task.family for spec in run.tasks]
+    external = []
+    for file in features.external:
+        external.append(External(columns=external_columns(file), hold=features.hold))
     window = None
     with wrap_os_errors(path):
         if features.window is None:
@@ -184,6 +188,7 @@ def write_head(run: RunFolder, path: Path) -> Head:
         end=columns.stop,
         tasks=task_cards(run),
         window=window,
+        external=tuple(external),
     )
 
 

@@ -27,6 +27,7 @@ from torch.utils.data import Dataset
 from mien.data.label_table import labels
 from mien.errors import DataError
 from mien.tasks import Floats, Task
+from mien.temporal.external import ExternalFeatures
 from mien.train.inputs.feature_cache import FeatureCache
 from mien.train.inputs.windows import windows
 from mien.train.settings.features import FeatureSettings
@@ -47,7 +48,7 @@ class FeatureDataset(Dataset[Batch]):
     Args:
         table: A label table.
         tasks: Tasks in output order.
-        settings: Which cache, and which of its columns.
+        settings: Which cache, which of its columns, and which external features behind them.
         skip_unreadable: A row that is not cached is zeros with no label, and marked so; otherwise
             it raises.
 
@@ -76,6 +77,10 @@ class FeatureDataset(Dataset[Batch]):
             ) from error
         # Still on disk: only the rows of a batch are read.
         self.values = np.asarray(cache.features_and_raw)[:, settings.columns()]
+        self.external = [
+            ExternalFeatures(path).aligned(table["video"], table["frame"], settings.hold)
+            for path in settings.external
+        ]
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
         self.targets[~self.known] = np.nan
 
@@ -90,6 +95,8 @@ class FeatureDataset(Dataset[Batch]):
         values = self.values[self.rows[rows]]
         known = self.known[rows]
         values[~known] = 0
+        if self.external:
+            values = np.hstack([values, *(features[rows] for features in self.external)])
         return torch.from_numpy(values), torch.from_numpy(self.targets[rows]), known.tolist()
 
 

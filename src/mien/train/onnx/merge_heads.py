@@ -47,7 +47,7 @@ def extractor_of(run: RunFolder) -> AffectCard:
 
     Raises:
         DataError: The bundle is missing or is not the one whose features were cached; or the heads
-            read windows of frames, which no bundle can hold.
+            read windows of frames or external features, which no bundle can hold.
     """
     settings = _feature_settings(run)
     if settings.window is not None:
@@ -56,6 +56,12 @@ def extractor_of(run: RunFolder) -> AffectCard:
             "bundle reads single faces, so this run cannot become one; its scores are in "
             "curve.csv, and mien.train.runs.inference.raw_scores gives its output for cached "
             "features"
+        )
+    if settings.external:
+        raise DataError(
+            f"{run.folder}: its heads read external features ({settings.external[0].name}) and a "
+            "bundle reads faces alone, so this run cannot become one; a recipe's step `do: system` "
+            "makes a system of such heads"
         )
     reads = f"{run.folder}: its heads read cached features of {settings.bundle}"
     try:

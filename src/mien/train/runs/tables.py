@@ -16,6 +16,7 @@ from mien.data.sets.vggface2 import VggFace2
 from mien.errors import DataError
 from mien.evaluation.nested_tuning import video_folds
 from mien.tasks import Task
+from mien.temporal.external import report_fit
 from mien.train.runs.points import find_points
 from mien.train.settings.training import Settings
 
@@ -77,6 +78,9 @@ def load_tables(
     table = _regrouped(table, settings, tasks)
     official = table.pop("official").to_numpy(bool)
     notes += check(table, tasks, settings.name, official=official)
+    # Films end where their tables do, so before rows are left out.
+    if settings.features is not None:
+        notes += report_fit(settings.features.external, table, settings.features.hold)
     table, leaks = _without_leaks(table, tasks)
     if leaks:
         notes.append(f"{leaks} training pictures that also lie in another split were left out")

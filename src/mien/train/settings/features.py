@@ -1,13 +1,21 @@
 """Which cached features heads read, and in which windows."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mien.bundles.card import AffectCard
 from mien.bundles.store import open_bundle
 from mien.errors import BundleError, DataError
+from mien.temporal.external import external_columns
 
 __all__ = ["FeatureSettings", "WindowSettings"]
 
@@ -56,6 +64,13 @@ class FeatureSettings(BaseModel):
     window: WindowSettings | None = None
     """heads of kind sequence, transformer, tcn and minimal_gru read windows of frames; other heads
     read single faces"""
+    external: Annotated[tuple[Folder, ...], Field(strict=False)] = ()
+    """Parquet files of features that another program computed, of the sound for example: `video`,
+    `frame`, and a column for each number; heads read them behind the rest, each file with one
+    number more that is 1 where a frame has features and 0 where it has none"""
+    hold: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """of `external`: a frame without a row reads that of the nearest earlier frame, at most so many
+    frames before it; without one it reads zeros"""
 
     @model_validator(mode="after")
     def _some_columns_are_left(self) -> Self:
@@ -68,6 +83,21 @@ class FeatureSettings(BaseModel):
                 "such as [0, 128]"
             )
         return self
+
+    @model_validator(mode="after")
+    def _something_is_held(self) -> Self:
+        if self.hold and not self.external:
+            raise ValueError("hold: only external features are held; leave it out")
+        return self
+
+    # Files from before there were external features stay what they were.
+    @model_serializer(mode="wrap")
+    def _without_default_external(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if not self.external:
+            written.pop("external", None)
+            written.pop("hold", None)
+        return written
 
     def card(self) -> AffectCard:
         """Read the card of the bundle that made the features.
@@ -119,7 +149,13 @@ class FeatureSettings(BaseModel):
         return slice(first + inner_first, first + inner_end)
 
     @property
+    def external_width(self) -> int:
+        """How many of the numbers per face that heads read are external; raises DataError."""
+        # Each file has one number more, which says whether there are any.
+        return sum(1 + len(external_columns(path)) for path in self.external)
+
+    @property
     def width(self) -> int:
         """How many numbers per face heads read; raises as `columns`."""
         columns = self.columns()
-        return int(columns.stop - columns.start)
+        return int(columns.stop - columns.start) + self.external_width

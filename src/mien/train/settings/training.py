@@ -435,6 +435,11 @@ def _features_from(base: Path, features: dict[str, Any], where: str) -> dict[str
     # A bundle that is not known by name is a folder.
     if section.get("bundle") not in list(bundles()):
         paths.append("bundle")
+    if isinstance(section.get("external"), list):
+        files = []
+        for i, file in enumerate(section["external"]):
+            files.append(_absolute(base, file, f"{where}: features.external.{i}"))
+        section["external"] = files
     for key in paths:
         if key in section:
             section[key] = _absolute(base, section[key], f"{where}: features.{key}")

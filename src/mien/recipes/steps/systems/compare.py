@@ -47,7 +47,13 @@ class Compared:
     table: pd.DataFrame | None = None
 
 
-def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) -> Compared:
+def compare(
+    context: StepContext,
+    name: str,
+    folder: Path,
+    data: Sequence[Set],
+    features: Sequence[Path],
+) -> Compared:
     """Compare a system with the step it was made of.
 
     Args:
@@ -55,6 +61,7 @@ def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) 
         name: The step whose scores the system gives.
         folder: Of the system.
         data: The data sets on which that step was measured.
+        features: Files of the external features that it read.
 
     Returns:
         How far they differ.
@@ -64,6 +71,7 @@ def compare(context: StepContext, name: str, folder: Path, data: Sequence[Set]) 
     """
     system = load(folder, ENGINE)
     assert isinstance(system, System)
+    system = system.with_features(features)
     step = context.steps[name]
     if isinstance(step, Compounds | SupervisedCompounds | ChooseCompounds):
         return Compared(_compare_frames(context, name, step, system))

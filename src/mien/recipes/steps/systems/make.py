@@ -95,9 +95,9 @@ class MakeSystem(Step):
             card = system.card(self.name, system.add(self.of))
             with wrap_os_errors(folder):
                 write_bundle_files(card, folder)
-            compared = compare(context, self.of, folder, system.data)
+            compared = compare(context, self.of, folder, system.data, system.features)
             # Only a whole system can be timed, and read by other engines.
-            card = _measured(card, folder, compared)
+            card = _measured(card, folder, compared, system.features)
             with wrap_os_errors(folder):
                 write_bundle_files(card, folder)
         context.note(f"{context.name}: {card.summary}")
@@ -106,12 +106,14 @@ class MakeSystem(Step):
         )
 
 
-def _measured(card: SystemCard, folder: Path, compared: Compared) -> SystemCard:
+def _measured(
+    card: SystemCard, folder: Path, compared: Compared, features: Sequence[Path]
+) -> SystemCard:
     """The card with the system's speed and tolerance."""
-    changes: dict[str, Any] = {"summary": f"{card.summary.rstrip('.')}; {speed(folder)}."}
+    changes: dict[str, Any] = {"summary": f"{card.summary.rstrip('.')}; {speed(folder, features)}."}
     # Faces of videos are not kept; then the largest tolerance of a member stands.
     if compared.table is not None:
-        tolerance, limits = system_tolerance(folder, compared.table)
+        tolerance, limits = system_tolerance(folder, compared.table, features)
         changes |= {"tolerance": tolerance, "limits": (*card.limits, *limits)}
     return card.model_copy(update=changes)
 
@@ -143,6 +145,7 @@ class _Parts:
 
     Attributes:
         data: Key of the data whose split val the steps are measured on.
+        features: Files of the external features that heads read.
     """
 
     def __init__(self, context: StepContext, folder: Path) -> None:
@@ -155,6 +158,7 @@ class _Parts:
         # Folders of the runs of steps that were trained again, by step.
         self._again: dict[str, Path] = {}
         self.data: list[Set] = []
+        self.features: list[Path] = []
 
     def add(self, name: str) -> str:
         """Add a step of the recipe, after those that it reads; returns its name in the plan."""
@@ -260,6 +264,8 @@ class _Parts:
         for number, path in enumerate(runs):
             run = RunFolder(path)
             heads.append(write_head(run, self._folder / head_path(name, number)))
+            if run.settings.features is not None:
+                self._read_too(run.settings.features.external)
             tasks = [spec.task for spec in run.tasks]
             self._seen += data_terms(run.settings, tuple(tasks))
         self._steps[name] = HeadsStep(do="heads", member=member, heads=tuple(heads))
@@ -268,6 +274,12 @@ class _Parts:
         """The mean of several steps."""
         weights = dict.fromkeys(families, (1.0,) * len(names))
         self._steps[name] = BlendStep(do="blend", of=tuple(names), weights=weights)
+
+    def _read_too(self, files: Sequence[Path]) -> None:
+        """Remember files of external features, each once."""
+        for path in files:
+            if path not in self.features:
+                self.features.append(path)
 
     def _add_compounds(
         self, name: str, step: Compounds | SupervisedCompounds | ChooseCompounds
@@ -349,6 +361,10 @@ class _Parts:
         licences: list[str] = []
         terms = list(self._seen)
         limits = [_FRAME_RATE]
+        for path in self.features:
+            limits.append(
+                f"reads external features of every film, computed as those of {path.name} were"
+            )
         not_for = list(NOT_FOR)
         for card in self._members.values():
             licences.append(card.licence)
