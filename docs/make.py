@@ -45,6 +45,13 @@ A row is the name as the official list has it and then the fields; in a file per
 is frame *k*. Headers do not always count the fields: twelve units stand below `aus`, one class number below eight names.
 Values have {digits} decimals.
 
+Layouts are those of the organisers' lists and pages of each edition, where no other source is named. Of ABAW9 no file could be read,
+of ABAW10 and ABAW11 only ambivalence and hesitancy of whole films, and those only in code of entrants, who also name macro-F1 as its
+measure. Other tracks of these editions are refused by name rather than guessed: give the year of an edition whose layout is the same,
+once the organisers' page says so.
+
+A listed film (emotional mimicry, ambivalence and hesitancy) is answered by the mean over its frames of the largest face.
+
 ## Check
 
     mien submit check FILE --list OFFICIAL [--format NAME]

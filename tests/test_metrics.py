@@ -319,6 +319,8 @@ def task_data(seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
     }
     made["emi.abaw6"] = rng.random((300, 6)), rng.random((300, 6))
     made["emi.abaw5"] = rng.random((300, 7)), rng.random((300, 7))
+    both = rng.integers(2, size=(2, 300, 1)).astype(float)
+    made["ah.abaw8"] = both[0], both[1]
     for key in ("expr.abaw7", "expr.abaw8", "expr.lsd6", "ce.abaw7"):
         k = len(TASKS[key].names)
         made[key] = rng.integers(k, size=300).astype(float), rng.integers(k, size=300).astype(float)
@@ -332,7 +334,7 @@ def test_protocol_battery(name: str) -> None:
     protocol = protocols.PROTOCOLS[name]
     pred, target = task_data(0)
     assert protocol.name == name
-    assert name.startswith(tuple(f"abaw{year}." for year in range(2021, 2026)))
+    assert name.startswith(tuple(f"abaw{year}." for year in range(2021, 2027)))
     assert all(term.task in TASKS for term in protocol.terms)
     parts = protocol.parts(pred, target)
     assert len(parts) == len(protocol.terms)
@@ -393,6 +395,7 @@ def protocol_by_hand(name: str, pred: dict[str, Array], target: dict[str, Array]
             "au": au,
             "expr": expr,
             "mtl": va + expr + au,
+            "ah": macro_by_counts(pred["ah.abaw8"][:, 0], target["ah.abaw8"][:, 0], 2),
             "lsd": macro_by_counts(pred["expr.lsd6"], target["expr.lsd6"], 6),
             "ce": macro_by_counts(pred["ce.abaw7"], target["ce.abaw7"], 7),
             "eri": np.mean(

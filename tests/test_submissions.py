@@ -44,6 +44,7 @@ BY_HAND = {
     "abaw2024.emi": (EMI, 6, False),
     "abaw2025.emi": (EMI, 6, False),
     "abaw2025.ah": ("", 1, False),
+    "abaw2026.ah": ("", 3, False),
 }  # fmt: skip
 DISTINCT = {form.rules: name for name, form in reversed(FORMATS.items())}.values()
 every_format = pytest.mark.parametrize("name", FORMATS)
@@ -164,6 +165,9 @@ def decided(name, scores, listed, threshold=0.5):
         values = np.array(
             [by_image.loc[image, list(task.columns)].to_numpy(float) for image in listed["image"]]
         )
+        if FORMATS[name].chances:
+            yes = np.round(values, 4)
+            columns.append(np.hstack([np.round(1 - yes, 4), yes]))
         if task.kind == "one_of":
             columns.append(
                 [[float(max(range(len(row)), key=row.__getitem__))] for row in values.tolist()]

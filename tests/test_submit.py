@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 from mien.cli import app
 from mien.data.frame_lists import read_list
 from mien.data.submissions.check import check
-from mien.data.submissions.formats import FORMATS
+from mien.data.submissions.formats import FORMATS, format_named
 from mien.data.submissions.from_tables import listed_scores
 from mien.data.submissions.score import score_submission
 from mien.data.submissions.write import write
-from mien.errors import DataError
+from mien.errors import DataError, UnknownNameError
 from mien.metrics import ccc, macro_f1, mean_au_f1
 from mien.protocols import PROTOCOLS
 
@@ -169,3 +169,73 @@ def test_files_per_video_are_scored_line_by_line(tmp_path):
     expected = PROTOCOLS[form.name].score({form.keys[0]: pred}, {form.keys[0]: target})
     assert found.value == pytest.approx(expected)
     assert found.rows == 6
+
+
+AH = "abaw10.ah"
+CLIPS = [f"Videos/8{k}/Visite_1/8{k}_Video.mp4" for k in range(6)]
+
+
+def test_films_are_answered_whole_with_chances_that_sum_to_one(tmp_path):
+    form = FORMATS["abaw2026.ah"]
+    path = tmp_path / "list.txt"
+    # The lists of BAH have a label and a transcript with commas behind each name.
+    path.write_text("".join(f"{name},{k % 2},well, I, hm\n" for k, name in enumerate(CLIPS)))
+    listed = read_list(path)
+    assert listed["image"].tolist() == CLIPS
+    tables = [faces(form, f"/films/8{k}_Video.mp4", range(5), seed=k) for k in range(6)]
+    scores = listed_scores(form, tables, listed)
+    unit = form.tasks[0].columns[0]
+    np.testing.assert_allclose(scores[unit], [table[unit].mean() for table in tables])
+    write(AH, listed, scores, tmp_path / "trial-1.txt")
+    assert check(tmp_path / "trial-1.txt", AH, listed) == []
+    rows = [line.split(",") for line in (tmp_path / "trial-1.txt").read_text().splitlines()]
+    for (name, no, yes, decision), score, listed_name in zip(
+        rows, scores[unit], CLIPS, strict=True
+    ):
+        assert name == listed_name
+        assert float(no) + float(yes) == 1.0
+        assert float(yes) == pytest.approx(score, abs=5.1e-5)
+        assert decision == str(int(score >= 0.5))
+    # Macro-F1 over both classes, by hand.
+    truth = np.arange(6) % 2
+    pred = (scores[unit] >= 0.5).to_numpy(int)
+    halves = []
+    for value in (0, 1):
+        hits = ((truth == value) & (pred == value)).sum()
+        halves.append(2 * hits / max((truth == value).sum() + (pred == value).sum(), 1))
+    result = score_submission(tmp_path / "trial-1.txt", path, "abaw2026.ah")
+    assert result.value == pytest.approx(np.mean(halves))
+    assert (result.rows, result.unanswered) == (6, 0)
+    # The short form of a row says the same.
+    (tmp_path / "short.txt").write_text("".join(f"{row[0]},{row[3]}\n" for row in rows))
+    assert score_submission(tmp_path / "short.txt", path, AH).value == result.value
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["a.mp4,1", "a.mp4,0"], "'a.mp4' comes twice"),
+        (["a.mp4,1", "b.mp4"], "line 2 has no decision 0 or 1"),
+        (["a.mp4,1", "b.mp4,0.2,0.8"], "line 2 has no decision 0 or 1"),
+    ],
+)
+def test_damaged_decisions_of_films_are_refused(tmp_path, lines, says):
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=says):
+        score_submission(path, path, AH)
+
+
+def test_chances_that_do_not_sum_to_one_are_a_defect(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("".join(f"{name},0\n" for name in CLIPS[:2]))
+    (tmp_path / "trial.txt").write_text(f"{CLIPS[0]},0.3,0.7,1\n{CLIPS[1]},0.3,0.6,1\n")
+    (defect,) = check(tmp_path / "trial.txt", AH, read_list(path))
+    assert (defect.kind, defect.count) == ("no sum of 1", 1)
+
+
+def test_tracks_whose_files_could_not_be_read_are_refused_in_a_line():
+    with pytest.raises(UnknownNameError, match=r"abaw10 has abaw10\.ah"):
+        format_named("abaw10.expr")
+    with pytest.raises(UnknownNameError):
+        format_named("abaw9.va")

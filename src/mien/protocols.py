@@ -101,6 +101,11 @@ def _columns(task: str, metric: Callable[[ArrayLike, ArrayLike], float]) -> tupl
     return tuple(terms)
 
 
+def _both_classes(pred: ArrayLike, target: ArrayLike) -> float:
+    """Macro-F1 of absence and presence of the only unit (N, 1)."""
+    return macro_f1(np.asarray(pred)[:, 0], np.asarray(target)[:, 0], range(2))
+
+
 _VA: Final = _columns("va", ccc)
 _EXPR: Final = (_macro("expr.abaw8"),)
 _AU: Final = (Term("au_f1", "au.abaw12", mean_au_f1),)
@@ -133,6 +138,8 @@ _FORMULAS: Final[dict[str, tuple[Term, ...]]] = {
     "abaw2023.eri": _columns("emi.abaw5", pearson),
     "abaw2024.emi": _EMI,
     "abaw2025.emi": _EMI,
+    # As entrants of ABAW10 and ABAW11 report it; the organisers' own sentence was not seen.
+    "abaw2026.ah": (Term("macro_f1", "ah.abaw8", _both_classes),),
 }
 
 PROTOCOLS: Final = MappingProxyType(

@@ -223,8 +223,11 @@ EDITIONS: Final[dict[int, Edition]] = {
     6: Edition(2024, ("expr", "va", "au", "ce", "emi")),
     7: Edition(2024, ("mtl", "ce")),
     8: Edition(2025, ("expr", "va", "au", "emi", "ah")),
+    10: Edition(2026, ("ah",)),
+    11: Edition(2026, ("ah",)),
 }
-"""By number: ABAW2 is of 2021, ABAW3 and ABAW4 of 2022, and so on."""
+"""By number: ABAW2 is of 2021, ABAW3 and ABAW4 of 2022, and so on. Of ABAW10 and ABAW11 only the
+track whose files could be read; of ABAW9 none could."""
 
 _PREFIX: Final = "abaw"
 
@@ -313,6 +316,7 @@ _BY_CHALLENGE: Final[dict[str, str]] = {
     "emi.abaw2023": "emi.abaw5",
     **dict.fromkeys(("emi.abaw2024", "emi.abaw2025", "emi.abaw8"), "emi.abaw6"),
     "ah.abaw2025": "ah.abaw8",
+    "ah.abaw2026": "ah.abaw8",
 }
 """Keys by family and year of a challenge, and by the one edition that no key is called after."""
 

@@ -46,6 +46,7 @@ KINDS: Final = (
     "no number",
     "no whole number",
     "out of range",
+    "no sum of 1",
     "missing row",
     "surplus row",
     "doubled row",
@@ -264,7 +265,19 @@ def _check_lines(
     right = _check_field_counts(lines, number, len(form.fields) + named, defects)
     fields = pc.split_pattern(lines.filter(pa.array(right)), ",").combine_chunks()
     _check_values(form, fields, number[right], int(named), defects)
+    if form.chances:
+        _check_sums(fields, number[right], int(named), defects)
     return _Rows(number, pc.replace_substring_regex(lines, r"(?s),.*", ""))
+
+
+def _check_sums(fields: Any, number: Numbers, first: int, defects: _Defects) -> None:
+    """Chances of no and of yes that do not sum to exactly 1; what is no number was named before."""
+    for row, line in enumerate(number.tolist()):
+        no, yes = fields[row].as_py()[first : first + 2]
+        if not (_NUMBER.fullmatch(no) and _NUMBER.fullmatch(yes)):
+            continue
+        if float(no) + float(yes) != 1.0:
+            defects.add("no sum of 1", [f"line {line}: {no} and {yes}"], 1)
 
 
 def _check_field_counts(

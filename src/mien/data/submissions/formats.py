@@ -64,6 +64,9 @@ class Format:
         folder: None for one file; else there is one file ``<video>.txt`` per video, in this folder
             ("" = the submission itself), and line k after the header is frame k.
         note: What else the challenge asks.
+        films: Rows are whole films, each answered by the mean over its frames.
+        chances: Before each decision come the chances of no and of yes, which sum to 1.
+        source: Where the layout was read, unless the organisers' page of the edition says it.
     """
 
     name: str
@@ -74,6 +77,9 @@ class Format:
     frames: bool = True
     folder: str | None = None
     note: str = ""
+    films: bool = False
+    chances: bool = False
+    source: str = ""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -90,6 +96,8 @@ class Format:
         (Field(name='ce', low=0, high=6, whole=True),)
         """
         fields: list[Field] = []
+        if self.chances:
+            fields = [Field("p0", 0, 1, whole=False), Field("p1", 0, 1, whole=False)]
         for task in self.tasks:
             fields += _fields(task)
         return tuple(fields)
@@ -97,7 +105,7 @@ class Format:
     @property
     def rules(self) -> tuple[object, ...]:
         """All that a file is checked by: formats of two years may differ in their name alone."""
-        return self.header, self.keys, self.frames, self.folder
+        return self.header, self.keys, self.frames, self.folder, self.chances
 
 
 def _fields(task: Task) -> list[Field]:
@@ -152,11 +160,24 @@ _ALL: Final = (
     Format("abaw2024.va", "ABAW6", *_VA),
     Format("abaw2024.au", "ABAW6", *_AU),
     Format("abaw2024.ce", "ABAW6, ABAW7", *_CE),
-    Format("abaw2024.emi", "ABAW6", *_EMI, frames=False),
+    Format("abaw2024.emi", "ABAW6", *_EMI, frames=False, films=True),
     Format("abaw2024.mtl", "ABAW7", *_MTL),
     Format("abaw2025.expr", "ABAW8", *_EXPR),
-    Format("abaw2025.emi", "ABAW8", *_EMI, frames=False),
+    Format("abaw2025.emi", "ABAW8", *_EMI, frames=False, films=True),
     Format("abaw2025.ah", "ABAW8", *_AH, note="Frames count from 0."),
+    Format(
+        "abaw2026.ah",
+        "ABAW10, ABAW11",
+        "",
+        ("ah.abaw8",),
+        "Videos/82711/Visite_1/82711_Video.mp4",
+        frames=False,
+        films=True,
+        chances=True,
+        note="A row has the chances of no and of yes, which sum to exactly 1, then 0 or 1.",
+        source="code of entrants: github.com/LEYA-HSE/ABAW10-BAH, "
+        "github.com/wmivikas/ABAW2026-Task2-ECCV",
+    ),
 )
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType({form.name: form for form in _ALL})
 """Every format by name."""
@@ -257,16 +278,22 @@ def markdown() -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for form in FORMATS.values():
+        remark = f"{form.note} {_read_in(form)}".strip()
+        listed = f"`{form.listed}` {remark}".rstrip()
         cells = (
             f"`{form.name}`",
             form.challenge,
             answers(form),
             _file_for(form),
-            f"`{form.listed}` {form.note}".rstrip(),
+            listed,
             f"`{form.header}`" if form.header else "none",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _read_in(form: Format) -> str:
+    return f"Read in {form.source}." if form.source else ""
 
 
 def answers(form: Format) -> str:

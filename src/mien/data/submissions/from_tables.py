@@ -23,9 +23,10 @@ def listed_scores(
     """Find the scores of listed rows in tables of films or photos.
 
     A listed frame ``film/00001.jpg`` is the first frame of a film whose name without its suffix is
-    ``film``; a listed picture is the photo of that name, with its folder where the list names one.
-    Of several faces the largest answers; where the list has ``film_left`` and ``film_right`` and
-    there is a film ``film``, the face at that side.
+    ``film``; a listed film is answered by the mean over its frames; a listed picture is the photo
+    of that name, with its folder where the list names one. Of several faces the largest answers;
+    where the list has ``film_left`` and ``film_right`` and there is a film ``film``, the face at
+    that side.
 
     Args:
         form: The format of the submission.
@@ -86,6 +87,8 @@ def _answers(
     form: Format, video: str, rows: pd.DataFrame, by_name: dict[str, pd.DataFrame]
 ) -> pd.DataFrame | None:
     """The scores of the listed rows of one video; None where no table has it."""
+    if form.films:
+        return _films(form, rows, by_name)
     if not form.frames:
         return _photos(rows, by_name)
     films = {PurePath(source).stem: source for source in by_name}
@@ -99,6 +102,23 @@ def _answers(
     # Lists count frames from 1, tables from 0.
     numbered = rows[["image", "frame"]].assign(frame=rows["frame"] - 1)
     return numbered.merge(faces, on="frame", how="inner")
+
+
+def _films(
+    form: Format, rows: pd.DataFrame, by_name: dict[str, pd.DataFrame]
+) -> pd.DataFrame | None:
+    """The mean over the frames of each listed film, of the largest face in each."""
+    by_stem = {PurePath(source).stem: source for source in by_name}
+    columns: list[str] = []
+    for task in form.tasks:
+        columns += task.columns
+    scores = []
+    for image in rows["image"]:
+        source = by_stem.get(PurePath(image).stem)
+        if source is not None:
+            mean = _largest(by_name[source])[columns].mean()
+            scores.append({"image": image, **mean})
+    return pd.DataFrame(scores) if scores else None
 
 
 def _photos(rows: pd.DataFrame, by_name: dict[str, pd.DataFrame]) -> pd.DataFrame | None:

@@ -1,6 +1,6 @@
 """The score of a submission, one's own or another team's, against labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -77,7 +77,7 @@ def score_submission(path: Path, labels: Path, name: str) -> SubmissionScore:
     answers, truth = _read(form, path), _read(form, labels)
     labelled = truth[_with_missing(form, truth).notna().any(axis=1)]
     joined = labelled.merge(answers, on="row", how="left", suffixes=("", _ANSWER))
-    answered = joined[form.fields[0].name + _ANSWER].notna()
+    answered = joined[form.fields[-1].name + _ANSWER].notna()
     if not answered.any():
         raise DataError(
             f"{path}: none of its rows, such as {answers['row'].iloc[0]!r}, is labelled in "
@@ -93,7 +93,9 @@ def score_submission(path: Path, labels: Path, name: str) -> SubmissionScore:
 
     everything = np.arange(len(joined))
     # Frames of one recording resemble each other, so whole recordings are drawn.
-    videos = joined["row"].str.rpartition("/")[0].to_numpy()
+    folders = joined["row"].str.rpartition("/")[0]
+    # A clip whose name has no folder is a recording by itself.
+    videos = folders.where(folders != "", joined["row"]).to_numpy()
     low, high = bootstrap(score_of_rows, everything, groups=videos, rounds=_ROUNDS)
     value = score_of_rows(everything)
     parts = protocol.parts(pred, target)
@@ -132,6 +134,8 @@ def _read(form: Format, path: Path) -> pd.DataFrame:
 def _parsed(form: Format, path: Path, *, named: bool) -> pd.DataFrame:
     """The fields of a file's lines, with the first line left out where it is a header."""
     lines = read_text(path).replace("\r\n", "\n").strip("\n").split("\n")
+    if form.chances:
+        return _decisions(form, path, lines)
     headers = {other.header for other in all_formats().values()}
     first = lines[0].split(",")
     # Labels may have another header, or none: a row ends in a number.
@@ -160,6 +164,31 @@ def _parsed(form: Format, path: Path, *, named: bool) -> pd.DataFrame:
         )
     table[values.columns] = values
     return table.drop_duplicates("row") if named else table
+
+
+def _decisions(form: Format, path: Path, lines: Sequence[str]) -> pd.DataFrame:
+    """Rows of a format with chances, from submissions with or without them, and from labels.
+
+    The lists of BAH have the label after the name, and a transcript with commas after that.
+    """
+    rows = []
+    for number, line in enumerate(lines, 1):
+        name, *rest = line.split(",")
+        chances = len(rest) == 3 and all(map(_is_number, rest))
+        decision = rest[2] if chances else (rest[0] if rest else "")
+        if decision.strip() not in ("0", "1"):
+            raise DataError(
+                f"{path}: line {number} has no decision 0 or 1 after the name; "
+                f"a row of {form.name} is video,p0,p1,label or video,label"
+            )
+        rows.append({"row": name.strip(), "p0": 0.0, "p1": 0.0, "label": float(decision)})
+    table = pd.DataFrame(rows)
+    (decided,) = form.tasks[0].names
+    table = table.rename(columns={"label": decided})
+    doubled = table["row"][table["row"].duplicated()].to_list()
+    if doubled:
+        raise DataError(f"{path}: {doubled[0]!r} comes twice; keep one row")
+    return table
 
 
 def _is_number(text: str) -> bool:

@@ -19,6 +19,8 @@ __all__ = ["Written", "write"]
 
 # Scores of one picture may differ by rounding.
 _SAME: Final = 1e-6
+# Parts of 1 that chances are written in.
+_PARTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ def write(
         values = by_row[list(task.columns)].to_numpy(np.float64)
         filled |= np.isnan(values).all(axis=1)
         complete = _complete(form, task, listed, values, unlisted)
+        if form.chances:
+            fields += _chances(complete[:, 0])
         fields += _texts(task, complete, thresholds.get(task.family, 0.5))
     if form.folder is None:
         _write_files([(path, _text(form, [listed["image"].tolist(), *fields]))])
@@ -209,6 +213,16 @@ def _texts(task: Task, values: Floats, threshold: float | Sequence[float]) -> li
     else:
         decided = (values >= np.asarray(threshold)).astype(np.intp)
     return [list(map(str, column)) for column in decided.T.tolist()]
+
+
+def _chances(score: Floats) -> list[list[str]]:
+    """The chances of no and of yes as they are written, whose sum is exactly 1."""
+    # In whole ten-thousandths, so that rounding cannot part the two.
+    yes = np.rint(score * _PARTS).astype(np.int64)
+    texts = []
+    for parts in (_PARTS - yes, yes):
+        texts.append([f"{count / _PARTS:.4f}" for count in parts.tolist()])
+    return texts
 
 
 def _decimal(value: float) -> str:
