@@ -214,6 +214,11 @@ def test_submissions_of_all_of_them_lie_in_one_folder(run):
         ("folds: {do: folds, of: smooth, count: 2}", "smooth trains no network"),
         ("folds: {do: folds, of: heads, count: 1}", "greater than or equal to 2"),
         ("biased: {do: class_bias, of: heads, values: [0, 1]}", "8 classes need as many values"),
+        (
+            "more: {do: refit, of: smooth, networks: refit, epochs: 2}",
+            "refit has trained the networks",
+        ),
+        ("more: {do: refit, of: heads, networks: heads}", "heads trained no heads again"),
         ("folds: {do: folds, of: heads, count: 90}", "90 folds need at least 90"),
         ("more: {do: smooth, of: refit, kernels: {va: {window: 2}}}", "refit learned split val"),
     ],

@@ -70,6 +70,8 @@ class Refit(Step):
     @override
     def check(self, earlier: Mapping[str, Step]) -> None:
         leaves = leaves_of(self.of, earlier)
+        if self.networks is not None and self.epochs:
+            raise ValueError(f"epochs: {self.networks} has trained the networks; leave it out")
         if self.networks is not None:
             source = earlier[self.networks]
             trained = leaves_of(source.of, earlier) if isinstance(source, Refit) else []
