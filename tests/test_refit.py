@@ -276,3 +276,14 @@ def test_the_report_lists_submissions_and_no_score_of_a_refit(run):
     for name in scores:
         assert (out / "submissions" / f"{name}-0.txt").is_file()
         assert f"| `{name}-*.txt` | 1 |" in markdown(report)
+
+
+def test_the_list_of_another_challenge_is_refused_before_the_first_step(tmp_path, faces):
+    content = change(RECIPE)
+    content["steps"]["sent"]["lists"] = ["clips.txt"]
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    (faces / "clips.txt").write_text("Filename,Admiration\n00001,0\n")
+    with pytest.raises(MienError, match=r"sent: .*'00001' is no frame such as"):
+        reproduce(path, {"faces": faces}, tmp_path / "RUN")
+    assert not list((tmp_path / "RUN" / "steps").glob("features-*/done.json"))

@@ -1,5 +1,6 @@
 """Steps from files to files: super-resolve or balance training pictures, write submissions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -9,10 +10,10 @@ from typing_extensions import override
 
 from mien.data.balance import balance
 from mien.data.frame_lists import read_list
-from mien.data.registry import places
+from mien.data.registry import Set, places
 from mien.data.sets.lsd import LSD_TRAIN, Lsd
 from mien.data.submissions.check import check
-from mien.data.submissions.formats import format_named
+from mien.data.submissions.formats import format_named, video_lengths
 from mien.data.submissions.write import write
 from mien.data.superres import superresolve
 from mien.errors import DataError, OutputError, UnknownNameError
@@ -145,9 +146,27 @@ class Submit(Step):
             raise ValueError(str(error)) from error
 
     @override
+    def check_data(self, name: str, steps: Mapping[str, Step], data: Mapping[str, Set]) -> None:
+        """Refuse the list of another challenge, as far as the names in it tell."""
+        official = self._official_list(data[self.data])
+        if official is None:
+            return
+        listed = read_list(official)
+        form = format_named(self.format)
+        if form.folder is not None:
+            video_lengths(listed)
+            return
+        clips = listed["image"][listed["frame"] < 0].to_list()
+        if form.frames and clips:
+            raise DataError(
+                f"{name}: {official}: {clips[0]!r} is no frame such as {form.listed}, which "
+                f"{form.name} asks for; this is the list of another challenge"
+            )
+
+    @override
     def run(self, context: StepContext) -> None:
         predicted = context.predicted(self.of)
-        official = self._official_list(context)
+        official = self._official_list(context.set(self.data))
         # Organisers publish the list of their test set late, or to participants only.
         if official is None or self.split not in predicted.parts:
             names = ", ".join(self.lists)
@@ -165,9 +184,9 @@ class Submit(Step):
             f"{context.name}: {len(listed)} rows for {self.format}, no defect: {context.folder}"
         )
 
-    def _official_list(self, context: StepContext) -> Path | None:
-        """The first of the lists that exists."""
-        root = places(context.set(self.data))[0]
+    def _official_list(self, spec: Set) -> Path | None:
+        """The first of the lists that exists in the folder of the data."""
+        root = places(spec)[0]
         for name in self.lists:
             if (root / name).is_file():
                 return root / name
