@@ -273,6 +273,13 @@ def test_every_protocol_is_its_own_formula(name):
             {task.key: table.to_numpy().argmax(axis=1)},
             {task.key: scores[task.family].argmax(axis=1)},
         )
+    elif name == "abaw2026.ah":
+        (task,) = (TASKS[key] for key in keys)
+        rng = np.random.default_rng(2)
+        values = rng.integers(0, 2, (90, 1)).astype(float)
+        table = pd.DataFrame(values, columns=list(task.columns))
+        scores = {"ah": rng.random((90, 1))}
+        tasks, target, pred = [task], {task.key: values}, {task.key: scores["ah"] >= 0.5}
     elif name.endswith(("emi", "eri")):
         (task,) = (TASKS[key] for key in keys)
         values = np.random.default_rng(2).random((90, len(task.names)))

@@ -301,7 +301,8 @@ def test_the_papers_system_runs_whole_on_a_stand_in(standin, tmp_path):
     assert [line.name for line in found.rows if line.way == "nested"] == [
         row.name for row in recipe.rows
     ]
-    assert [line.name for line in found.rows if line.way == "same"] == ["and tuned thresholds"]
+    tuned = ["and tuned thresholds", "and a bias for each expression"]
+    assert [line.name for line in found.rows if line.way == "same"] == tuned
     for line in found.rows:
         assert line.measures["score"][0] == pytest.approx(
             sum(line.measures[key][0] for key in ("va", "expr", "au"))

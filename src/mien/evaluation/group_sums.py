@@ -262,6 +262,12 @@ def _decision_measures(sums: Floats, names: Sequence[str]) -> Sums:
         ("", "mean_f1"): _mean_of(f1, faces > 0),
         ("", "accuracy"): _ratio(right.sum(axis=1), faces.sum(axis=1)),
     }
+    if len(names) == 1:
+        # A single unit is a question of yes or no, whose challenges count both answers.
+        misses = faces - right
+        absent_f1 = _ratio(2 * (right - hits), 2 * (right - hits) + misses)
+        both = np.nan_to_num(np.concatenate([f1, absent_f1], axis=1)).mean(axis=1)
+        whole["", "macro_f1"] = np.where(faces[:, 0] > 0, both, np.nan)
     by_unit = {
         "f1": f1,
         "precision": _ratio(hits, guessed),
