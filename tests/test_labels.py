@@ -622,6 +622,24 @@ def test_codes_may_be_words_and_missing_words_too(tmp_path):
     np.testing.assert_array_equal(shares, one_hot(["happiness", None, None], LSD6))
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_names_of_the_task_need_no_codes(tmp_path, name):
+    cells = ["happiness", " Neutral ", "FEAR", "-5", "", "glad", "Other"]
+    path = save(pd.DataFrame({"image": list("abcdefg"), "e": cells}), tmp_path / name)
+    # A code's own entry comes before the name that it looks like.
+    codes = {"expr.abaw8": Codes(column="e", values={"glad": "happiness", "Other": "disgust"})}
+    classes = ["happiness", "neutral", "fear", None, None, "happiness", "disgust"]
+    shares = labels(load_file(path, [ABAW8], {}, codes, missing=(-5,)), ABAW8)
+    np.testing.assert_array_equal(shares, one_hot(classes, ABAW8))
+    codes = {"expr.abaw8": Codes(column="e")}
+    with pytest.raises(DataError, match=r"without a name: glad \(1 rows\); map .* of expr.abaw8"):
+        load_file(path, [ABAW8], {}, codes, missing=(-5,))
+    # A name of another label set is none of this one's.
+    codes = {"expr.lsd6": Codes(column="e", values={"glad": "happiness"})}
+    with pytest.raises(DataError, match=r"name: Neutral \(1 rows\), Other \(1 rows\); map"):
+        load_file(path, [LSD6], {}, codes, missing=(-5,))
+
+
 def test_spaces_after_commas_and_a_byte_order_mark_are_no_part_of_names(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfimage, valence , arousal\na.jpg, 0.5, 0.25\n")
     assert labels(load_file(tmp_path / "t.csv", [VA]), VA).tolist() == [[0.5, 0.25]]
@@ -841,7 +859,11 @@ def test_a_file_as_a_set_moves_its_codes_to_the_label_set_asked_for(tmp_path):
         ),
         ({"set": "file", "path": "x", "columns": {"points": ["a", "b"]}}, "points"),
         (
-            {"set": "file", "path": "x", "classes": {"expr.abaw7": {"column": "e", "values": {}}}},
+            {
+                "set": "file",
+                "path": "x",
+                "classes": {"expr.abaw7": {"column": "e", "values": {0: 1}}},
+            },
             "values",
         ),
         ({"set": "file", "path": "x", "missing": [None]}, "missing"),

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mien.cli import app
 from mien.data.sets.class_folders import load_folder
 from mien.data.sets.label_file import load_file
+from mien.data.standins.faces import read_faces
 from mien.documents.patterns import bounded_pattern
 from mien.documents.yaml import parse_yaml, read_yaml
 from mien.errors import DataError, MienError
@@ -295,6 +296,20 @@ def test_settings_of_another_schema_are_refused(version, tmp_path):
     path.write_text(template().replace("settings: 1", f"settings: {version}"))
     with pytest.raises(DataError, match=r"mine.yaml: settings: .* install a newer mien"):
         read_settings(path)
+
+
+def test_missing_files_are_told_with_the_command_that_prints_one(tmp_path):
+    path = tmp_path / "gone.yaml"
+    with pytest.raises(
+        DataError, match=r"gone\.yaml: No such file.*; .*`mien train --show` prints"
+    ):
+        read_settings(path)
+    with pytest.raises(DataError, match=r"gone\.yaml: No such file.*`mien reproduce NAME --show`"):
+        read_recipe(path)
+    with pytest.raises(
+        DataError, match=r"gone\.yaml: No such file.*`data`, as `mien train --show`"
+    ):
+        read_faces(path)
 
 
 def test_settings_without_a_schema_are_of_the_first(tmp_path):

@@ -53,7 +53,11 @@ def _parsed(name: str | Path) -> Any:
     # A recipe's name has no suffix.
     file = Path(name)
     if file.suffix in (".yaml", ".yml"):
-        return read_yaml(file, f"give a YAML file or one of {', '.join(recipes())}; {HELP}")
+        then = (
+            "give a YAML file, such as `mien reproduce NAME --show` prints, or a NAME: one of "
+            f"{', '.join(recipes())}; {HELP}"
+        )
+        return read_yaml(file, then)
     if str(name) not in recipes():
         raise UnknownNameError("recipe", str(name), recipes())
     text = (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")

@@ -36,14 +36,15 @@ Column = NDArray[np.float32]
 
 
 class Codes(BaseModel):
-    """How a file gives the class of a face: in one column, by codes."""
+    """How a file gives the class of a face: in one column, by codes or by our names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     column: str
     """The file's column."""
-    values: Annotated[dict[int | str, str], Field(min_length=1)]
-    """The file's code to our name; several codes may share a name."""
+    values: dict[int | str, str] = Field(default={})
+    """The file's code to our name; several codes may share a name. Our own names, in capitals or
+    small letters, need no entry."""
 
 
 def load_file(
@@ -73,8 +74,8 @@ def load_file(
 
     Raises:
         DataError: The file cannot be read; a column is missing (the nearest is named); there is
-            text in place of numbers; codes have no name (they are listed with counts); or the file
-            has not one label of `tasks`.
+            text in place of numbers; codes are no class and have none in `classes` (they are
+            listed with counts); or the file has not one label of `tasks`.
     """
     path, columns, classes = Path(path), columns or {}, classes or {}
     _check_classes(path, tasks, classes)
@@ -338,21 +339,32 @@ def _shares(
     """One-hot shares (N, K); NaN where the cell is empty or holds a missing code."""
     texts = _normalised(column)
     missing_texts = {_normalised_code(code) for code in missing}
-    index_of = {}
-    for code, name in codes.values.items():
-        index_of[_normalised_code(code)] = task.names.index(name)
+    index = _class_index(texts, task, codes)
     empty = (texts.isna() | (texts == "") | texts.isin(missing_texts)).to_numpy(bool, na_value=True)
-    unnamed = texts[~empty & ~texts.isin(index_of).to_numpy(bool)].value_counts()
+    unnamed = texts[~empty & (index < 0)].value_counts()
     if len(unnamed):
         listed = ", ".join(f"{code} ({count} rows)" for code, count in unnamed.items())
         raise DataError(
-            f"{path}: column {codes.column} holds codes without a name: {listed}; add them to "
-            "`values` or to `missing`"
+            f"{path}: column {codes.column} holds codes without a name: {listed}; map them "
+            f"to classes of {task.key} in `values`, or add them to `missing`"
         )
     shares = np.full((len(texts), len(task.names)), np.nan, np.float32)
-    index = texts[~empty].map(index_of).to_numpy(np.intp)
-    shares[~empty] = np.eye(len(task.names), dtype=np.float32)[index]
+    shares[~empty] = np.eye(len(task.names), dtype=np.float32)[index[~empty]]
     return shares
+
+
+def _class_index(texts: pd.Series, task: Task, codes: Codes) -> NDArray[np.intp]:
+    """The class (N,) of each cell; -1 where it is neither a code nor a name of the task."""
+    index_of = {}
+    for code, name in codes.values.items():
+        index_of[_normalised_code(code)] = task.names.index(name)
+    names = [name.casefold() for name in task.names]
+    # A table has few different codes.
+    for text in texts.dropna().unique():
+        # What the user says of a code comes before what it looks like.
+        if text not in index_of and text.casefold() in names:
+            index_of[text] = names.index(text.casefold())
+    return np.asarray(texts.map(index_of).fillna(-1).to_numpy(np.intp))
 
 
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=10, max_length=10)]
@@ -378,7 +390,8 @@ class File(DataSet):
     columns: dict[str, str | Names] = Field(default={})
     """Our columns to the file's; others go by our own name. Points: one column or ten."""
     classes: dict[str, Codes] = Field(default={})
-    """By label set (its key): the column of class codes, and their codes to our names."""
+    """By label set (its key): the column of class codes, and their codes to our names; a column of
+    our names needs no codes."""
     images: Place | None = None
     """Where relative paths start from; null: the folder of the file."""
     missing: Annotated[tuple[float | str, ...], Field(strict=False)] = ()

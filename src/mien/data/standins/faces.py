@@ -213,7 +213,7 @@ def _sets(path: Path) -> list[Set]:
 
     from mien.documents.yaml import read_yaml
 
-    content = read_yaml(path, "give a YAML file with a list `data`")
+    content = read_yaml(path, "give a YAML file with a list `data`, as `mien train --show` prints")
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, list) or not data:
         raise DataError(
@@ -228,7 +228,9 @@ def _sets(path: Path) -> list[Set]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: data.{place}: {first['msg']}; see docs/standins.md") from error
+        raise DataError(
+            f"{path}: data.{place}: {first['msg']}; see docs/howto/standins.md"
+        ) from error
 
 
 def faces_of(

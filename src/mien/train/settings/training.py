@@ -379,9 +379,10 @@ def read_settings(path: Path) -> Settings:
         DataError: The file cannot be read, or a key is wrong; it names file and key.
         UnknownNameError: A key names no task.
     """
-    content = read_yaml(path, "give a YAML file, see docs/howto/train.md for an example")
+    then = "give a YAML file; `mien train --show` prints one to start from"
+    content = read_yaml(path, then)
     if not isinstance(content, dict):
-        raise DataError(f"{path}: no settings in it; see docs/howto/train.md for an example")
+        raise DataError(f"{path}: no settings in it; {then}")
     content = take_schema(content, "settings", str(path))
     try:
         return Settings.model_validate(_from(path.parent, content, str(path)))
