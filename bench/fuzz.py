@@ -33,7 +33,7 @@ from PIL import Image
 from mien.bundles.card import parse_card
 from mien.bundles.store import embedded
 from mien.errors import MienError
-from mien.recipes.schema import recipes
+from mien.recipes.names import recipes
 from mien.sources.opening import open_source
 from mien.zoo.pickles import read_pt, tensors
 
