@@ -1,7 +1,5 @@
 """External features: looked up by film and frame, refused where they do not fit, learned from, and read with films."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -15,7 +13,7 @@ from typer.testing import CliRunner
 
 import mien
 from mien.bundles.card import read_card
-from mien.bundles.plan import External, Head
+from mien.bundles.plan import External
 from mien.cli import app
 from mien.data.registry import load_set
 from mien.data.sets.s_affwild2 import SAffWild2
@@ -196,16 +194,7 @@ def test_features_of_another_length_are_refused_before_training(place, tmp_path)
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-def test_settings_of_before_are_written_as_before(place, tmp_path):
-    for kind, given in (
-        (HeadRun, {"tasks": ["va"]}),
-        (FeatureSettings, {"bundle": "mien-s", "cache": "cache"}),
-        (Head, {"sha256": "0" * 64, "first": 0, "end": 1, "tasks": [{
-            "key": "va", "names": ["valence", "arousal"], "kind": "scalar", "low": -1.0, "high": 1.0,
-            "supervised_by": "nobody"}]}),
-    ):  # fmt: skip
-        written = kind.model_validate_json(json.dumps(given)).model_dump(mode="json")
-        assert not {"external", "hold"} & set(written)
+def test_only_external_features_are_held_and_paths_are_of_the_file(place, tmp_path):
     for kind in (HeadRun, FeatureSettings):
         given = {"tasks": ["va"]} if kind is HeadRun else {"bundle": "mien-s", "cache": "cache"}
         with pytest.raises(ValidationError, match="only external features are held"):

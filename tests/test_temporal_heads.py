@@ -15,7 +15,6 @@ from mien.train.bundle.system import write_head
 from mien.train.loop import fit, network_of
 from mien.train.networks.heads import make_head
 from mien.train.runs.inference import inputs_of, raw_scores
-from mien.train.settings.hashed import HASHED
 from mien.train.settings.network import OVER_TIME, HeadSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -179,12 +178,6 @@ def test_a_film_read_frame_by_frame_has_the_numbers_of_the_rows(place, tmp_path,
         answers += recording.close()
         streamed = np.stack([answer["va"] for answer in answers])
         np.testing.assert_allclose(streamed, scores[rows.index], atol=1e-4)
-
-
-def test_layers_are_written_where_they_are_given():
-    """Finished steps of recipes are found by their settings as written, which have no new key."""
-    assert "layers" not in HeadSettings(kind="sequence").model_dump(context=HASHED)
-    assert HeadSettings(kind="tcn", layers=4).model_dump()["layers"] == 4
 
 
 @pytest.mark.parametrize(

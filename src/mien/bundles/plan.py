@@ -6,14 +6,12 @@ scores of steps before them. The steps mirror those of a recipe, with every choi
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -147,14 +145,6 @@ class Head(Strict):
     tasks: Annotated[tuple[TaskCard, ...], Field(min_length=1)]
     window: Window | None = None
     external: tuple[External, ...] = ()
-
-    # Cards from before there were external features stay what they were.
-    @model_serializer(mode="wrap")
-    def _without_default_external(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = write(self)
-        if not self.external:
-            written.pop("external", None)
-        return written
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -12,7 +12,6 @@ from mien.data.registry import Set
 from mien.errors import DataError
 from mien.progress import ItemProgress, Progress, named, silent
 from mien.recipes.predictions import Predicted
-from mien.train.settings.hashed import HASHED
 
 __all__ = ["BUNDLE", "DATA", "STEP", "Step", "StepContext", "StepName"]
 
@@ -135,7 +134,7 @@ class Step(BaseModel, ABC):
         Returns:
             The settings, for JSON. A name that is not in `identities` has no effect and is None.
         """
-        settings = self.model_dump(mode="json", context=HASHED)
+        settings = self.model_dump(mode="json")
         for field_name, info in type(self).model_fields.items():
             for kind, by_name in identities.items():
                 if kind not in info.metadata:

@@ -1,14 +1,12 @@
 """Which cached features heads read, and in which windows."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -89,15 +87,6 @@ class FeatureSettings(BaseModel):
         if self.hold and not self.external:
             raise ValueError("hold: only external features are held; leave it out")
         return self
-
-    # Files from before there were external features stay what they were.
-    @model_serializer(mode="wrap")
-    def _without_default_external(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = write(self)
-        if not self.external:
-            written.pop("external", None)
-            written.pop("hold", None)
-        return written
 
     def card(self) -> AffectCard:
         """Read the card of the bundle that made the features.

@@ -3,14 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -58,15 +56,6 @@ class HeadRun(BaseModel):
         if self.hold and not self.external:
             raise ValueError("hold: only external features are held; leave it out")
         return self
-
-    # Finished steps are found by what their settings are written as.
-    @model_serializer(mode="wrap")
-    def _without_default_external(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = write(self)
-        if not self.external:
-            written.pop("external", None)
-            written.pop("hold", None)
-        return written
 
     def settings(
         self,

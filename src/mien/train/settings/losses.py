@@ -7,7 +7,6 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mien.tasks import Task
-from mien.train.settings.hashed import Hashed
 
 __all__ = ["LOSSES_OF_KIND", "Distill", "LossKind", "LossSettings"]
 
@@ -64,14 +63,13 @@ class Distill(BaseModel):
         return self
 
 
-class LossSettings(Hashed):
+class LossSettings(BaseModel):
     """How one task is learned.
 
     An option that the kind of loss does not have is refused, not ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    unhashed_defaults = ("gamma",)
 
     kind: LossKind | None = None
     """null means cross_entropy for one_of, binary for any_of, ccc for scalar tasks; focal weighs

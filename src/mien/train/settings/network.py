@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mien.extensions.entry_points import HEADS
 from mien.extensions.settings import Extensible
 from mien.train.settings.extended import HeadExtension
-from mien.train.settings.hashed import Hashed
 from mien.zoo.index import entries, entry
 from mien.zoo.install import kept
 
@@ -33,11 +32,10 @@ Tune = Literal["full", "probe", "lora"]
 _ATTENTION_HEADS: Final = 4
 
 
-class HeadSettings(Hashed):
+class HeadSettings(BaseModel):
     """What a head is made of."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    unhashed_defaults = ("layers",)
 
     # `regions`: an `any_of` task reads the signs (`SignHead`), any other the messages
     # (`MessageHead`) of `mien.train.networks.smm.Smm`.
@@ -158,11 +156,10 @@ class LoraSettings(BaseModel):
     layer"""
 
 
-class NetworkSettings(Hashed):
+class NetworkSettings(BaseModel):
     """What a network is made of and where its backbone's weights start."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    unhashed_defaults = ("drop_path", "tune", "lora")
 
     backbone: str = "efficientnet_lite0"
     """one of `OWN`, a timm model's name, with the tag of its weights where start names their file,

@@ -2,21 +2,18 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
-
-from mien.train.settings.hashed import Hashed
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["OptimSettings"]
 
 
-class OptimSettings(Hashed):
+class OptimSettings(BaseModel):
     """How weights move.
 
     An option that the optimiser does not have is refused, not ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    unhashed_defaults = ("layer_decay",)
 
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
     """the algorithm"""
