@@ -26,7 +26,7 @@ from mien.train.inputs.colour import jitter_colour, shift_hue
 from mien.train.inputs.crops import AugmentedCropDataset, CropDataset
 from mien.train.networks.backbones import backbone
 from mien.train.networks.checkpoints.fitting import check_whole, first_that_fits
-from mien.train.networks.published import start_file
+from mien.train.networks.checkpoints.published import start_file
 from mien.train.networks.starting_weights import load_start
 from mien.train.settings.augmentation import AugmentSettings, ColourSettings
 from mien.train.settings.network import NetworkSettings
@@ -343,13 +343,13 @@ def test_weights_that_do_not_do(checkpoints, tmp_path):
     wrong_file = str(checkpoints / "1.pth")
     for weights, message in (
         (tmp_path / "nowhere", "nowhere: no such file or folder; give one, or a mapping such as"),
-        (tmp_path / "empty", "empty: no .pt or .pth or .safetensors file is in it; put the weigh"),
+        (tmp_path / "empty", "empty: no .pt or .pth or .safetensors or .params file is in it; "),
         (more, r"other\.pth fits none of .*test_vit3; take it out, or give a mapping"),
         (twice, r"1\.pth and .*9\.pth both fit test_resnet; keep one of them"),
         (wrong_file, "nothing fits mobilenetv3_small_050, test_efficientnet, test_vit3; add a fil"),
         ({"resnet50": wrong_file}, "resnet50 is no network of it; name efficientnet_lite0, mob"),
         ({"test_vit3": wrong_file}, "test_vit3: .*these weights do not fit VisionTransformer"),
-        ({"test_vit3": "net.onnx"}, "net.onnx: give a .pt or .pth or .safetensors file"),
+        ({"test_vit3": "net.onnx"}, "net.onnx: give a .pt or .pth or .safetensors or .params file"),
     ):
         given = weights if isinstance(weights, dict) else str(weights)
         with pytest.raises(DataError, match=f"hust-abaw4-lsd: weights: .*{message}"):

@@ -8,14 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from queue import Queue
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image
 from small_standins import LISTS, cut
 from typer.testing import CliRunner
@@ -354,6 +357,19 @@ def test_done_steps_are_skipped_and_nothing_of_them_is_written(whole, run):
     assert heard.skipped() == STEPS
     assert not heard.ran()
     assert state(out / "steps") == before
+
+
+def test_two_runs_in_one_folder_take_turns(whole, run, tmp_path):
+    out = again(whole, tmp_path / "run")
+    lines = Queue()
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(out / ".lock"):
+            second = pool.submit(run, out, note=lines.put)
+            assert lines.get(timeout=30).endswith("in this folder; waiting for it to end")
+            # It has begun nothing.
+            assert not second.done()
+            assert lines.empty()
+        same_numbers(second.result(timeout=60), whole[1])
 
 
 def test_a_changed_setting_runs_its_step_and_what_depends_on_it(whole, run, tmp_path):

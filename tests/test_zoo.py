@@ -1635,7 +1635,7 @@ def test_all_is_on_the_disk_before_it_has_its_name(shelf, tmp_path, monkeypatch)
 
 def test_a_file_for_training_that_is_whole_is_not_written_again(shelf, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
-    published = pytest.importorskip("mien.train.networks.published")
+    published = pytest.importorskip("mien.train.networks.checkpoints.published")
     net = torch.nn.Linear(2, 3)
     monkeypatch.setattr(published, "_transplanted", lambda *_: net)
     path = entry(

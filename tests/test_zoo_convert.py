@@ -17,8 +17,8 @@ from mien.bundles.gate import inspect
 from mien.bundles.store import open_bundle
 from mien.errors import BundleError, UnknownNameError
 from mien.tasks import TASKS, Task
+from mien.train.networks.checkpoints.transplant import parity, save, transplant
 from mien.train.networks.network import MultiTaskNet
-from mien.train.networks.transplant import parity, save, transplant
 from mien.train.settings.network import NetworkSettings
 from mien.zoo.index import Output
 from mien.zoo.onnx_split import split

@@ -222,7 +222,7 @@ def _pull(name: str, weights: bool, source: str | None) -> None:
     _print(f"{pulled.name}: {state}; {pulled.bundle or pulled.weights}")
     if pulled.weights:
         with needs_extra(f"making safetensors of {pulled.weights}"):
-            from mien.train.networks.published import start_file
+            from mien.train.networks.checkpoints.published import start_file
         start = start_file(name, _print)
         _print(f"{pulled.name}: every tensor in its place; start: {start}")
 

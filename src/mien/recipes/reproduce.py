@@ -2,12 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from filelock import FileLock, Timeout
 
 from mien.data.registry import Set, places
 from mien.data.standins.make import KINDS, is_standin, make_standin
@@ -25,6 +27,8 @@ from mien.recipes.submissions import submission_name
 
 __all__ = ["reproduce", "shown", "write_report"]
 
+_LOCK: Final = ".lock"
+"""The file in the folder of a run that one process at a time holds."""
 _STANDINS: Final = "standin"
 """The folder, in that of a run, of stand-ins that were made for it."""
 
@@ -68,15 +72,45 @@ def reproduce(
         raise ValueError(
             "faces and size say what stand-ins are made of; give standin (--standin) as well"
         )
-    paths = dict(data)
-    if standin:
-        options = _StandinOptions(faces, size)
-        for key in recipe.needed_data():
-            if key not in data:
-                paths[key] = out / _STANDINS / key
-                _prepare_standin(recipe.data[key].set, paths[key], options, note, progress)
-    specs = find_data(recipe, paths)
-    finished = run_steps(recipe, specs, out, note=note, progress=progress)
+    with _alone_in(out, note):
+        paths = dict(data)
+        if standin:
+            options = _StandinOptions(faces, size)
+            for key in recipe.needed_data():
+                if key not in data:
+                    paths[key] = out / _STANDINS / key
+                    _prepare_standin(recipe.data[key].set, paths[key], options, note, progress)
+        specs = find_data(recipe, paths)
+        finished = run_steps(recipe, specs, out, note=note, progress=progress)
+        return _report(recipe, finished, specs, out, note)
+
+
+@contextmanager
+def _alone_in(out: Path, note: Callable[[str], None]) -> Iterator[None]:
+    """Let one run at a time work in a folder: recipes share steps, and one makes them."""
+    with wrap_os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / _LOCK)
+        # Tried once without waiting, so that whoever must wait learns of it.
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            note(f"{out}: another run is at work in this folder; waiting for it to end")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _report(
+    recipe: Recipe,
+    finished: Finished,
+    specs: Mapping[str, Set],
+    out: Path,
+    note: Callable[[str], None],
+) -> Report:
+    """Write the report, and what a user takes from the run: submissions and systems."""
     # For people: reports hold no paths.
     descriptions = {key: _description(spec) for key, spec in specs.items()}
     generated = any(map(_is_generated, specs.values()))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien.data.sets.ferplus import read_table
 from mien.tasks import Floats
 
-__all__ = ["SCENES", "Portrait", "Stock", "compose", "scenes", "stock"]
+__all__ = ["SCENES", "Portrait", "Stock", "camera", "compose", "scenes", "stock"]
 
 Grey = NDArray[np.uint8]
 _Item = TypeVar("_Item")
@@ -134,13 +134,15 @@ def compose(
 ) -> Grey:
     """Compose a picture with up to 9 faces.
 
+    Light and camera are left to `camera`, so that a teacher can see the picture before.
+
     Args:
         stock: What it is made of.
         side: Width and height of the picture, px.
         sizes: Smallest and largest width of a face, px; widths are log-uniform between them.
         rng: Source of all randomness.
         tidy: At least one face, all upright, whole and side by side. Otherwise faces are turned,
-            cover each other, leave the picture or are missing, and light and camera degrade it all.
+            cover each other, leave the picture or are missing.
 
     Returns:
         A grey picture (side, side).
@@ -150,7 +152,7 @@ def compose(
         return _side_by_side(canvas, stock.portraits, sizes, rng)
     for _ in range(int(rng.choice(_COUNTS, p=_COUNT_SHARES))):
         _paste(canvas, _pick(stock.portraits, rng), sizes, rng)
-    return _camera(canvas, rng)
+    return canvas
 
 
 def _pick(items: Sequence[_Item], rng: np.random.Generator) -> _Item:
@@ -291,8 +293,16 @@ def _placement(
     return np.column_stack([linear, target - linear @ middle])
 
 
-def _camera(image: Grey, rng: np.random.Generator) -> Grey:
-    """Blur, contrast, brightness, noise and JPEG artefacts, as cameras make them."""
+def camera(image: Grey, rng: np.random.Generator) -> Grey:
+    """Apply blur, contrast, brightness, noise and JPEG artefacts, as cameras make them.
+
+    Args:
+        image: Grey (H, W).
+        rng: Source of all randomness.
+
+    Returns:
+        The changed picture, grey (H, W).
+    """
     if rng.random() < 0.25:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.5)), np.uint8)
     contrast = rng.uniform(0.5, 1.3)

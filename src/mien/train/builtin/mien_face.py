@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -25,9 +26,10 @@ from mien.bundles.card import FaceCard, Search
 from mien.bundles.card_parts import NOT_FOR, Made, Score, Terms
 from mien.bundles.engines import open_engine
 from mien.data.sets.portraits import Portraits
-from mien.faces.detect import STRIDES, Detector
+from mien.faces.detect import STRIDES, Detector, anchor_points, decode, merge
 from mien.files import AtomicFile
-from mien.train.builtin.composites import Stock, compose, stock
+from mien.train.builtin.composites import Stock, camera, compose, stock
+from mien.train.builtin.disturbed import hide_parts, rotation, turn_answers, turn_picture
 from mien.train.builtin.face_scores import agreement_scores, crowds, held_out, threshold
 from mien.train.builtin.teachers import Teacher
 from mien.train.bundle.pack import (
@@ -39,6 +41,9 @@ from mien.train.bundle.pack import (
 )
 from mien.train.onnx.export import export
 from mien.train.runs.inference import outlast_signals
+
+Grey = NDArray[np.uint8]
+Floats32 = NDArray[np.float32]
 
 SEARCH: Final[dict[str, Any]] = {"keep": 0.4, "overlap": 0.4, "side": 640, "window": 160}
 """How pictures are searched; see `mien.bundles.card.Search`."""
@@ -71,6 +76,9 @@ _CHECKPOINT_STEPS: Final = 100
 _FACE_SCORE: Final = 0.2
 # Weight of the boxes' loss; that of the scores is 1.
 _BOX_WEIGHT: Final = 2
+# The teacher's score from which a face may be covered, and the IoU of two boxes of one face.
+_FACE: Final = 0.6
+_DUPLICATE: Final = 0.4
 # Confidence of the detections that the bundle's threshold is chosen from.
 _LOW_THRESHOLD: Final = 0.2
 
@@ -83,7 +91,10 @@ class Settings(NamedTuple):
         batch: Pictures per batch.
         side: Width and height of a picture, px.
         sizes: Smallest and largest width of a face, px.
-        tidy: Share of composites without overlaps and degradation.
+        tidy: Share of composites without overlaps.
+        hide: Share of faces that an occluder covers in part.
+        turned: Share of composites that are turned.
+        turn: Largest turn to either side, degrees.
         lr: Highest learning rate.
         weight_decay: Of AdamW.
         average: Decay of the exponential moving average of weights.
@@ -96,6 +107,9 @@ class Settings(NamedTuple):
     side: int = 320
     sizes: tuple[float, float] = (12.0, 320.0)
     tidy: float = 0.5
+    hide: float = 0.3
+    turned: float = 0.5
+    turn: float = 80.0
     lr: float = 3e-3
     weight_decay: float = 1e-4
     average: float = 0.998
@@ -138,11 +152,11 @@ class FaceNet(nn.Module):
         self.levels = nn.ModuleList(
             [
                 nn.Sequential(Unit(32, 64, 2), Unit(64, 64), Unit(64, 64)),
-                nn.Sequential(Unit(64, 96, 2), Unit(96, 96), Unit(96, 96)),
-                nn.Sequential(Unit(96, 128, 2), Unit(128, 128), Unit(128, 128), Unit(128, 128)),
+                nn.Sequential(Unit(64, 128, 2), Unit(128, 128), Unit(128, 128)),
+                nn.Sequential(Unit(128, 192, 2), Unit(192, 192), Unit(192, 192), Unit(192, 192)),
             ]
         )
-        self.narrow = nn.ModuleList([nn.Conv2d(width, 64, 1) for width in (64, 96, 128)])
+        self.narrow = nn.ModuleList([nn.Conv2d(width, 64, 1) for width in (64, 128, 192)])
         self.merges = nn.ModuleList([Unit(64, 64), Unit(64, 64)])
         self.heads = nn.ModuleList()
         for _ in STRIDES:
@@ -207,9 +221,29 @@ class Composites(Dataset[tuple[Tensor, Tensor]]):
         for _ in range(settings.batch):
             tidy = rng.random() < settings.tidy
             pictures.append(compose(self.stock, settings.side, settings.sizes, rng, tidy))
+        answers = self.teacher(np.stack(pictures))
+        # The teacher is weak at turned and covered faces, so it sees them before.
+        for number, picture in enumerate(pictures):
+            pictures[number], answers[number] = self._made_harder(picture, answers[number], rng)
         luma = np.stack(pictures)
         images = torch.from_numpy(luma[:, None].astype(np.float32))
-        return images, torch.from_numpy(self.teacher(luma))
+        return images, torch.from_numpy(answers)
+
+    def _made_harder(
+        self, picture: Grey, answers: Floats32, rng: np.random.Generator
+    ) -> tuple[Grey, Floats32]:
+        """A picture and the teacher's answers, covered in part, turned, and photographed badly."""
+        settings = self.settings
+        faces = merge(decode(answers, anchor_points(*picture.shape), _FACE), _DUPLICATE)
+        picture = hide_parts(picture, faces, settings.hide, rng)
+        if rng.random() < settings.turned:
+            matrix = rotation(settings.side, rng.uniform(-settings.turn, settings.turn))
+            picture = turn_picture(picture, matrix, rng)
+            answers = turn_answers(answers, settings.side, matrix)
+        # Half of the pictures stay clean.
+        if rng.random() < 0.5:
+            picture = camera(picture, rng)
+        return picture, answers
 
 
 def distance(student: Tensor, teacher: Tensor, points: float) -> Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mien.data.drawn.occluders import OCCLUDERS, occlude
 from mien.data.images import read_picture
 from mien.data.label_table import labels
 from mien.data.sets.ferplus import FERPLUS_TEMPLATE
@@ -144,6 +145,19 @@ class CropDataset(Dataset[Item]):
             matrix = (shake @ square)[:2]
         return warp(image, matrix, self.pixels)
 
+    def points_in_crop(self, shake: Floats) -> Floats:
+        """Say where the five points of an aligned face lie in its crop.
+
+        Args:
+            shake: Affine map (3, 3) that moved the crop, in crop pixels.
+
+        Returns:
+            Points (5, 2), px.
+        """
+        target = np.array(self.pixels.template or FERPLUS_TEMPLATE) * self.pixels.size - 0.5
+        moved: Floats = target @ shake[:2, :2].T + shake[:2, 2]
+        return moved
+
     def ready(self, crop: Image) -> Tensor:
         """Turn a crop into network input.
 
@@ -232,9 +246,16 @@ class AugmentedCropDataset(Dataset[Item]):
         augment = self.augment
         jitter = Jitter(augment.turn, augment.grow, augment.shift, augment.flip)
         shake = jitter.draw(rng, self.crops.pixels.size)
+        # Options that came later draw only where they are in use, so older runs repeat.
+        if augment.squeeze:
+            amount = rng.uniform(-augment.squeeze, augment.squeeze)
+            # The face is squeezed first, then turned.
+            shake = shake @ _squeeze(amount, self.crops.pixels.size)
         # One warp does it all: a second would blur the face.
         crop = self.crops.crop(i, shake, whole=rng.random() < augment.whole)
-        # Options that came later draw only where they are in use, so older runs repeat.
+        if augment.occlude and rng.random() < augment.occlude:
+            kind = str(rng.choice(list(OCCLUDERS)))
+            crop, _ = occlude(crop, self.crops.points_in_crop(shake), kind, rng)
         settings = augment.randaugment
         if settings is not None and rng.random() < self.chances[i]:
             change = RandAugment(settings.ops, settings.magnitude)
@@ -250,6 +271,15 @@ class AugmentedCropDataset(Dataset[Item]):
         if rng.random() < augment.erase:
             crop = erase(crop, rng)
         return self.crops.ready(crop), torch.from_numpy(self.crops.targets[i])
+
+
+def _squeeze(amount: float, size: int) -> Floats:
+    """An affine map (3, 3) that makes a crop wider and lower by exp(amount), or the reverse."""
+    scale = np.diag([np.exp(amount / 2), np.exp(-amount / 2), 1.0])
+    centre = (size - 1) / 2
+    # About the crop's centre.
+    scale[:2, 2] = centre - scale[:2, :2] @ (centre, centre)
+    return np.asarray(scale)
 
 
 def _randaugment_chances(crops: CropDataset, settings: RandAugmentSettings | None) -> Floats:

@@ -4,8 +4,10 @@ Nothing here reaches the internet: timm gives the structure only, and starting w
 files (see `mien.train.networks.starting_weights`).
 """
 
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, cast
+from functools import partial
+from typing import Any, Final, cast
 
 import timm
 from timm.layers.drop import DropPath
@@ -15,11 +17,26 @@ from mien.errors import UnknownNameError
 from mien.train.networks.ddamfn import DDAMFN, MixedFeatureNet
 from mien.train.networks.face_resnet import FaceResNet
 from mien.train.networks.googlenet import googlenet
+from mien.train.networks.mobileface import MobileFace
 from mien.train.networks.mobilefacenet import MobileFaceNet
 from mien.train.networks.smm import Smm
-from mien.train.settings.network import FACE_START, OWN
+from mien.train.settings.network import OWN
 
 __all__ = ["CachedFeatures", "backbone", "check_name"]
+
+_BUILDERS: Final[Mapping[str, Callable[[int, int], nn.Module]]] = {
+    "mobileface": MobileFace,
+    "mobilefacenet": MobileFaceNet,
+    "mobilefacenet-large": partial(MobileFaceNet, large=True),
+    "mixedfeaturenet": MixedFeatureNet,
+    "ddamfn": DDAMFN,
+    "face-resnet": lambda channels, size: FaceResNet(channels),
+    "face-resnet-small": lambda channels, size: FaceResNet(channels, small=True),
+    "googlenet": googlenet,
+    "smm": Smm,
+    "smm-small": partial(Smm, small=True),
+}
+"""What makes each of `OWN`, given channels and size."""
 
 
 def backbone(
@@ -56,10 +73,8 @@ def backbone(
         return CachedFeatures(channels)
     if name in OWN and drop_path:
         raise ValueError(f"drop_path: {name} is not timm's and passes no blocks by; leave it out")
-    if name in OWN:
-        net = _mien_backbone(name, channels, size)
-    else:
-        net = _timm(name, channels, size, drop_path)
+    build = _BUILDERS.get(name)
+    net = build(channels, size) if build else _timm(name, channels, size, drop_path)
     if slim:
         _remove_last_convolution(net, name)
     return net
@@ -88,22 +103,6 @@ class CachedFeatures(nn.Identity):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.num_features = width
-
-
-def _mien_backbone(name: str, channels: int, size: int) -> nn.Module:
-    if name in FACE_START:
-        return FaceResNet(channels, small=name.endswith("-small"))
-    if name == "googlenet":
-        return googlenet(channels, size)
-    if name.startswith("smm"):
-        return Smm(channels, size, small=name.endswith("-small"))
-    if name == "ddamfn":
-        return DDAMFN(channels, size)
-    if name == "mixedfeaturenet":
-        return MixedFeatureNet(channels, size)
-    if name.startswith("mobilefacenet"):
-        return MobileFaceNet(channels, size, large=name.endswith("-large"))
-    raise AssertionError(f"{name} is in OWN, and nothing builds it")
 
 
 def _timm(name: str, channels: int, size: int, drop_path: float) -> nn.Module:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from mien.errors import MissingExtraError
 from mien.train.networks.backbones import backbone
+from mien.train.networks.checkpoints.mxnet import read_params
 from mien.train.networks.checkpoints.torchvision import rename_torchvision
 from mien.train.networks.encoders.checkpoints import convert, part_of_larger
 from mien.train.networks.face_resnet import FaceResNet, load_faces
+from mien.train.networks.mobileface import MobileFace, rename_mxnet
 from mien.train.networks.mobilefacenet import MobileFaceNet, rename_insightface
 from mien.train.networks.smm import Smm
 from mien.train.settings.network import IMAGENET_START
@@ -81,7 +83,8 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
 
     The table of tensors may be the file, or lie under ``model``, ``state_dict``,
     ``model_state_dict`` or ``net``. The names may have ``module.``, ``_orig_mod.``, ``model.``,
-    ``net.`` and ``backbone.`` before them, or be InsightFace's of a MobileFaceNet. Where no name
+    ``net.`` and ``backbone.`` before them, or be InsightFace's of a MobileFaceNet, or
+    MXNet's of a MobileFace. Where no name
     fits the backbone, torchvision's names of EfficientNet and ViT become timm's, and names that
     fit its trunk do: torchvision's inception_v3 fits the trunk of smm. Every tensor of the file
     must fit, except those of layers after the features and of what only self-supervised training
@@ -96,8 +99,8 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
 
     Args:
         net: The backbone; changed in place.
-        start: A .pt, .pth or .safetensors file, the name of published weights, ``imagenet`` or
-            ``faces``, as in `NetworkSettings.start`.
+        start: A .pt, .pth, .safetensors or MXNet's .params file, the name of published weights,
+            ``imagenet`` or ``faces``, as in `NetworkSettings.start`.
 
     Returns:
         Which tensors were loaded and which were not.
@@ -123,6 +126,8 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
     tensors = _unwrapped(net, _read_tensors(path))
     if isinstance(net, MobileFaceNet):
         tensors = {rename_insightface(name, large=net.large): tensors[name] for name in tensors}
+    elif isinstance(net, MobileFace) and path.suffix == ".params":
+        tensors = rename_mxnet(tensors)
     elif not net.state_dict().keys() & tensors.keys():
         tensors = rename_torchvision(tensors)
     try:
@@ -163,6 +168,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
+        elif path.suffix == ".params":
+            content = read_params(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

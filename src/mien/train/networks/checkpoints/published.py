@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from mien.bundles.store import bundles, read_bundle
 from mien.errors import BundleError
+from mien.train.networks.checkpoints.transplant import parity, save, transplant
 from mien.train.networks.network import MultiTaskNet
-from mien.train.networks.transplant import parity, save, transplant
 from mien.zoo.fetch import writing
 from mien.zoo.index import Affect, Entry, entry
 from mien.zoo.install import Note, locked, quiet, weights
@@ -25,8 +25,8 @@ def start_file(name: str | Path, note: Note = quiet) -> Path:
     """Write an entry's weights as safetensors, for `start` of a network's settings.
 
     The published file is verified again and read without running anything in it. Every tensor must
-    fit, and where the bundle is installed too, its network must give the same numbers (see
-    `mien.train.networks.transplant.parity`). A file that already holds all that is left alone.
+    fit, and where the bundle is installed too, its network must give the same numbers (`parity` of
+    `mien.train.networks.checkpoints.transplant`). A file that already holds all that is left alone.
 
     Args:
         name: As for `mien.zoo.pull`, which fetches the weights.
