@@ -21,6 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 1500
 """A file that takes longer than this hangs."""
+SLOW = (
+    "test_papers.py",
+    "test_fit.py",
+    "test_stopping.py",
+    "test_campaign.py",
+    "test_notebooks.py",
+)
+"""Files that take longer than their size would let one think."""
 COUNTED = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
 
@@ -50,9 +58,16 @@ class Result:
 
 
 def jobs() -> dict[str, list[str]]:
-    """Name and command of everything there is to run: the checks, then the test files, the largest first."""
+    """Name and command of everything there is to run: the checks, then the test files, the longest first.
+
+    What runs last runs alone. Of files that are not known to be slow, the size tells about how long they take.
+    """
     python = [sys.executable, "-m"]
-    files = sorted((ROOT / "tests").glob("test_*.py"), key=lambda path: -path.stat().st_size)
+
+    def order(path: Path) -> tuple[bool, int]:
+        return path.name not in SLOW, -path.stat().st_size
+
+    files = sorted((ROOT / "tests").glob("test_*.py"), key=order)
     targets = ["src", *(path.relative_to(ROOT).as_posix() for path in files)]
     pytest = [*python, "pytest", "-q", "-p", "no:cacheprovider"]
     return {
