@@ -17,13 +17,14 @@ SRC = ROOT / "src" / "mien"
 ROOMS = {
     "": (
         "_version", "errors", "text", "extensions", "documents", "files", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
-        "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "demo", "doctor", "data", "evaluation", "train", "recipes",
+        "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "study", "demo", "doctor", "data", "evaluation", "train", "recipes",
         "extend", "cli", "__main__",
     ),
     "sources": (
         "suffixes", "stored", "base", "integrity", "interval", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",
     ),
     "analysis": ("options", "networks", "inputs", "pipeline", "reader"),
+    "study": ("strict", "statistics", "rows", "tables", "episodes", "project"),
     "data": (
         "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "sets", "joining", "mixing",
         "registry", "balance", "standins", "submissions", "superres",

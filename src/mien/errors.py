@@ -8,6 +8,7 @@ MienError
 ├── BundleError          a bundle is incomplete, altered, or its card is wrong
 ├── ExtensionError       what another distribution brings cannot be used
 ├── DataError            a labelled data set is not what its adapter expects
+├── StudyError           a study's tables, events or settings do not fit together
 ├── OutputError          a result cannot be written
 ├── TableError           a table that mien wrote cannot be read back
 └── MissingExtraError    an optional install is needed: says which
@@ -27,6 +28,7 @@ __all__ = [
     "MissingExtraError",
     "OutputError",
     "SourceError",
+    "StudyError",
     "TableError",
     "UnknownNameError",
     "UnknownOptionError",
@@ -107,6 +109,10 @@ class ExtensionError(MienError):
 
 class DataError(MienError):
     """A labelled data set is not what its adapter expects."""
+
+
+class StudyError(MienError):
+    """A study's tables, events or settings do not fit together."""
 
 
 class OutputError(MienError):

@@ -16,9 +16,10 @@ from mien.temporal.widths import width_notes
 
 __all__ = ["ARROW", "Column", "Dtype", "batch_of", "column_notes", "columns"]
 
-Dtype = Literal["str", "int64", "Int64", "float32", "float64"]
+Dtype = Literal["str", "bool", "int64", "Int64", "float32", "float64"]
 ARROW: Final[dict[Dtype, pa.DataType]] = {
     "str": pa.string(),
+    "bool": pa.bool_(),
     "int64": pa.int64(),
     "Int64": pa.int64(),
     "float32": pa.float32(),

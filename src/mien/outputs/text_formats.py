@@ -71,6 +71,9 @@ class _Lines(ABC):
 
     def _values(self, array: pa.Array) -> list[Any]:
         """Python values, None where missing, text ready to be written."""
+        if pa.types.is_boolean(array.type):
+            array = array.cast(pa.string())
+            return list(array.to_pylist())
         values: list[Any] = array.to_pylist()
         if not pa.types.is_string(array.type):
             return values
@@ -89,7 +92,7 @@ def _number_format(column: Column) -> str:
     if column.dtype.startswith("float"):
         digits = _DIGITS.get(column.unit, 5)
         return f"%.{digits}f"
-    return "%s" if column.dtype == "str" else "%d"
+    return "%s" if column.dtype in ("str", "bool") else "%d"
 
 
 def _complete_rows(batch: pa.RecordBatch) -> list[bool]:

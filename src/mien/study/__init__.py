@@ -1,0 +1,1 @@
+"""From rows to a study: people, baselines, segments, events, summaries, contrasts."""

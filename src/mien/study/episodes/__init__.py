@@ -1,0 +1,1 @@
+"""What happens in a recording: segments, blinks, and epochs around events."""

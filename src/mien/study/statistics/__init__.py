@@ -1,0 +1,1 @@
+"""Statistics over time: weighted by how long frames stand, with intervals by bootstrap."""
