@@ -23,7 +23,7 @@ ROOMS = {
     "sources": (
         "suffixes", "stored", "base", "integrity", "interval", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",
     ),
-    "analysis": ("options", "networks", "inputs", "pipeline", "reader"),
+    "analysis": ("options", "quality", "networks", "inputs", "decoding", "pipeline", "reader"),
     "study": ("strict", "statistics", "rows", "tables", "episodes", "project"),
     "data": (
         "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "sets", "joining", "mixing",

@@ -75,6 +75,9 @@ ORDERS = {
     ],
     "emi.abaw6": ["admiration", "amusement", "determination", "empathic_pain", "excitement", "joy"],
     "ah.abaw8": ["ambivalence_hesitancy"],
+    "quality.reading": ["quality"],
+    "occlusion.regions5": ["left_eye", "right_eye", "brows", "nose", "mouth"],
+    "pose.angles": ["yaw", "pitch", "roll"],
 }
 KINDS = {
     "expr": "one_of",
@@ -83,7 +86,11 @@ KINDS = {
     "ah": "any_of",
     "va": "scalar",
     "emi": "scalar",
+    "quality": "any_of",
+    "occlusion": "any_of",
+    "pose": "scalar",
 }
+RANGES = {"va": (-1, 1), "pose": (-180, 180)}
 HSE8 = TASKS["expr.affectnet8"].names
 AFFECTNET_NATIVE = (
     "neutral",
@@ -112,7 +119,7 @@ def test_a_task_is_sound(one: Task) -> None:
     assert TASKS[one.key] is one
     assert len(set(one.names)) == len(one.names) == len(one.columns) == len(set(one.columns))
     assert one.kind == KINDS[one.family]
-    assert (one.low, one.high) == ((-1, 1) if one.family == "va" else (0, 1))
+    assert (one.low, one.high) == RANGES.get(one.family, (0, 1))
 
 
 @pytest.mark.parametrize("one", TASKS.values(), ids=TASKS)

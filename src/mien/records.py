@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from mien.tasks import Floats
 
-__all__ = ["STATUSES", "Face", "Frame", "Reading", "Status"]
+__all__ = ["STATUSES", "Face", "Frame", "Quality", "Reading", "Status"]
 
 
 class Status(StrEnum):
-    """Why a row looks as it does (`STATUSES`); only `ok` and `gap` rows carry scores."""
+    """Why a row looks as it does (`STATUSES`); `ok`, `doubtful` and `gap` rows carry scores."""
 
     ok = "ok"
+    doubtful = "doubtful"
     no_face = "no_face"
     unreadable = "unreadable"
     gap = "gap"
@@ -24,6 +25,9 @@ class Status(StrEnum):
 
 STATUSES: Final[dict[Status, str]] = {
     Status.ok: "A face was found and scored.",
+    Status.doubtful: (
+        "A face was found and scored, but its picture is such that the scores are probably wrong."
+    ),
     Status.no_face: "The frame was read and no face was found in it; the row has no scores.",
     Status.unreadable: "The frame is in the file but could not be decoded; the row has no scores.",
     Status.gap: (
@@ -82,6 +86,24 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
+class Quality:
+    """How far the reading of a face can be trusted, judged by its picture.
+
+    Attributes:
+        face_size: Distance between the eyes, pixels of the frame.
+        sharpness: 0..1, see `mien.faces.sharpness`.
+        light: Mean luma of the face, 0 (black) to 1 (white).
+        scores: Task family -> (K,) in the order of that task's names: ``quality``, ``occlusion``
+            and ``pose`` (degrees, roll as in the frame), as far as the quality bundle gives them.
+    """
+
+    face_size: float
+    sharpness: float
+    light: float
+    scores: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """One face's scores at one instant, or the fact that there are none.
 
@@ -93,6 +115,8 @@ class Reading:
         face: The face; None where the status is ``no_face`` or ``unreadable``.
         scores: Task family -> (K,), in the order of that task's names; empty without a face.
         raw: The scores before smoothing; empty where nothing was smoothed.
+        quality: How far the scores can be trusted, never smoothed; None where there are none, on
+            ``gap`` rows, and where no quality bundle is used.
     """
 
     source: str
@@ -102,6 +126,7 @@ class Reading:
     face: Face | None
     scores: Mapping[str, Floats]
     raw: Mapping[str, Floats]
+    quality: Quality | None = None
 
     def __repr__(self) -> str:
         shown = [f"{family!r}: {_few(values)}" for family, values in self.scores.items()]

@@ -23,6 +23,7 @@ __all__ = [
     "COMPOUND_SCORES",
     "EDITIONS",
     "MEANS",
+    "QUALITY_FAMILIES",
     "TASKS",
     "Edition",
     "Floats",
@@ -50,8 +51,8 @@ class Task:
     table header, and mean the same thing in all three.
 
     Attributes:
-        key: ``family.set``; the family (``expr``, ``va``, ``au``, ``ce``, ``emi``, ``ah``) names
-            the scores, the set fixes the order.
+        key: ``family.set``; the family (``expr``, ``va``, ``au``, ``ce``, ``emi``, ``ah``, or one
+            of `QUALITY_FAMILIES`) names the scores, the set fixes the order.
         names: Column i of every array of this task is ``names[i]``.
         kind: ``one_of`` (softmax), ``any_of`` (sigmoid) or ``scalar`` (already in its unit).
         low: The lowest score.
@@ -87,8 +88,8 @@ class Task:
         """
         if self.numbered:
             return (self.family,)
-        # Words such as "anger" need their family, "valence" and "AU01" do not.
-        prefixed = self.kind == "one_of" or self.family == "ce"
+        # Words such as "anger" or "nose" need their family, "valence" and "AU01" do not.
+        prefixed = self.kind == "one_of" or self.family in ("ce", "occlusion", "pose")
         prefix = f"{self.family}_" if prefixed else ""
         return tuple(prefix + name for name in self.names)
 
@@ -193,9 +194,16 @@ _ALL_TASKS: Final = (
         "scalar",
     ),
     Task("ah.abaw8", ("ambivalence_hesitancy",), "any_of"),
+    # How far a reading of a face can be trusted: the chance that it is right, how far each region
+    # is covered (left and right as in the picture), and how the head is turned, in degrees.
+    Task("quality.reading", ("quality",), "any_of"),
+    Task("occlusion.regions5", ("left_eye", "right_eye", "brows", "nose", "mouth"), "any_of"),
+    Task("pose.angles", ("yaw", "pitch", "roll"), "scalar", low=-180.0, high=180.0),
 )
 TASKS: Final[dict[str, Task]] = {task.key: task for task in _ALL_TASKS}
 """All tasks by key."""
+QUALITY_FAMILIES: Final = ("quality", "occlusion", "pose")
+"""Families that say how far a reading can be trusted, and nothing of affect."""
 
 
 COMPOUND_SCORES: Final = Task("ce.pairs7", tuple(COMPOUNDS), "scalar", low=0.0, high=0.5)

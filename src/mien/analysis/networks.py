@@ -1,4 +1,4 @@
-"""The two networks of an analysis, verified and loaded once and kept while their files stay as
+"""The networks of an analysis, verified and loaded once and kept while their files stay as
 they are.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from mien.analysis.quality import Judge, load_judge, names_affect
 from mien.bundles.store import bundle_folder, load_detector, open_bundle
 from mien.errors import BundleError, DataError
 from mien.systems.opening import load
@@ -19,12 +20,12 @@ from mien.tasks import COMPOUNDS, Task
 
 __all__ = ["KEPT", "Networks", "load_networks"]
 
-# Pairs of networks that are kept in memory, the most recently used; a pair takes 30 to 60 MB.
+# Sets of networks that are kept in memory, the most recently used; one takes 30 to 60 MB.
 KEPT: Final = 4
 
 
 class Networks:
-    """The face detector and the network that reads affect.
+    """The face detector, the network that reads affect, and the one that judges readings.
 
     Nothing in it changes once it is made, so threads may share it.
 
@@ -32,11 +33,13 @@ class Networks:
         bundle: Name or folder of the bundle that reads affect.
         detector: Name or folder of the bundle that finds faces.
         engine: What runs the network that reads affect.
+        quality: Name or folder of the bundle that judges readings; None for none.
 
     Attributes:
         model: The network that reads affect, or a system of several.
         detector: The face detector.
         finder: The card of the face detector's bundle.
+        judge: What says how far readings can be trusted; None where nothing does.
         expressions: The bundle's expression labels, in order; None where compound expressions
             cannot be composed of them.
 
@@ -46,17 +49,29 @@ class Networks:
         MissingExtraError: The engine is not installed.
     """
 
-    def __init__(self, bundle: str | Path, detector: str | Path, engine: str) -> None:
+    def __init__(
+        self,
+        bundle: str | Path,
+        detector: str | Path,
+        engine: str,
+        quality: str | Path | None = None,
+    ) -> None:
         self.model = load(bundle, engine)
         if not self.model.tasks:
             raise BundleError(
                 f"{self.model.card.name} gives features alone and reads no affect; "
                 "train heads on it, or name another bundle"
             )
+        if not names_affect(self.model.tasks):
+            raise BundleError(
+                f"{self.model.card.name} judges readings and reads no affect; "
+                "give it as `quality`, and name another bundle"
+            )
         # Always with ONNX Runtime: frames and windows vary in size, which is slow with OpenVINO.
         self.detector = load_detector(detector, engine="onnxruntime")
         # Read now, because the folder may hold another bundle by the time someone asks.
         self.finder = open_bundle(detector).card
+        self.judge: Judge | None = None if quality is None else load_judge(quality, engine)
         self.expressions = _basic_expressions(self.model.tasks)
 
     def with_features(self, paths: Sequence[str]) -> "Networks":
@@ -102,7 +117,9 @@ _of_the_parent: Final[list[dict[_Key, Networks]]] = []
 _lock = Lock()
 
 
-def load_networks(bundle: str | Path, detector: str | Path, engine: str) -> Networks:
+def load_networks(
+    bundle: str | Path, detector: str | Path, engine: str, quality: str | Path | None = None
+) -> Networks:
     """Load the networks of these bundles, or take them from memory while their files are the same.
 
     Loading takes some tenths of a second, looking at the files some tenths of a millisecond. A
@@ -112,6 +129,7 @@ def load_networks(bundle: str | Path, detector: str | Path, engine: str) -> Netw
         bundle: Name or folder of the bundle that reads affect.
         detector: Name or folder of the bundle that finds faces.
         engine: What runs the network that reads affect.
+        quality: Name or folder of the bundle that judges readings; None for none.
 
     Returns:
         The networks, which threads may share.
@@ -122,13 +140,14 @@ def load_networks(bundle: str | Path, detector: str | Path, engine: str) -> Netw
         MissingExtraError: The engine is not installed.
     """
     # Taken before loading: what is replaced meanwhile is loaded again next time, never missed.
-    key = (engine, *_file_states(bundle), *_file_states(detector))
+    names = [bundle, detector] if quality is None else [bundle, detector, quality]
+    key = (engine, *map(_file_states, names))
     with _lock:
         if key in _kept:
             _kept.move_to_end(key)
             return _kept[key]
     # Outside the lock: two threads may load the same in vain, but none waits for a slow disk.
-    networks = Networks(bundle, detector, engine)
+    networks = Networks(bundle, detector, engine, quality)
     with _lock:
         _kept[key] = networks
         while len(_kept) > KEPT:

@@ -8,14 +8,16 @@ from functools import wraps
 from math import inf
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Final, Literal, TypedDict, TypeVar
 
 from mien.bundles.store import AFFECT, FACES
 from mien.errors import UnknownOptionError
 from mien.temporal.readings import Smoothing
 
-__all__ = ["Choice", "OptionFields", "Options", "Rotate", "options_of", "spelled_out"]
+__all__ = ["NO_QUALITY", "Choice", "OptionFields", "Options", "Rotate", "options_of", "spelled_out"]
 
+NO_QUALITY: Final = "none"
+"""The value of `Options.quality` for no such bundle."""
 Choice = Literal["all", "largest"] | int
 Rotate = Literal["check", "auto", 0, 90, 180, 270]
 T = TypeVar("T")
@@ -35,6 +37,9 @@ class OptionFields(TypedDict, total=False):
     video_stream: int | None
     rotate: Rotate
     features: str | Path | Sequence[str | Path]
+    quality: str | Path
+    abstain: bool
+    points: bool
 
 
 def _suggesting_names(kind: type[T]) -> type[T]:
@@ -74,6 +79,11 @@ class Options:
             turns nothing.
         features: Parquet files of external features of the films, for a system that learned from
             such: `video` (the film's name without suffix), `frame` (from 0), and its columns.
+        quality: Name or folder of the bundle that says how far readings can be trusted, or ``none``
+            for a table without what it says, and without measures of sharpness and light.
+        abstain: Whether unsure labels are left out: the expression of a doubtful row, or of low
+            probability, is ``uncertain``, and action units of covered regions are missing.
+        points: Whether the table has the five points of each face.
 
     Raises:
         UnknownOptionError: There is no option of that name (also a TypeError); names the nearest.
@@ -95,6 +105,9 @@ class Options:
     video_stream: int | None = None
     rotate: Rotate = "check"
     features: str | Path | Sequence[str | Path] = ()
+    quality: str | Path = NO_QUALITY
+    abstain: bool = True
+    points: bool = False
 
     def __repr__(self) -> str:
         """Only the fields that differ from their defaults, as Python."""
@@ -109,8 +122,9 @@ class Options:
         """Check every value, and bring numbers and paths into one form."""
         self._set("faces", _checked_faces(self.faces))
         self._set("every", _checked_every(self.every))
-        if not isinstance(self.compounds, bool):
-            raise ValueError(f"compounds must be True or False, got {self.compounds!r}")
+        for name in ("compounds", "abstain", "points"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         self._set("smoothing", _checked_smoothing(self.smoothing))
         # False equals 0, but is not an angle.
         if self.rotate not in ("check", "auto", 0, 90, 180, 270) or isinstance(self.rotate, bool):
@@ -120,6 +134,7 @@ class Options:
             raise ValueError(f"engine must be a name, got {self.engine!r}")
         self._set("bundle", _checked_bundle("bundle", self.bundle))
         self._set("detector", _checked_bundle("detector", self.detector))
+        self._set("quality", _checked_bundle("quality", self.quality))
         self._set("features", _checked_features(self.features))
 
     def _set(self, name: str, value: object) -> None:

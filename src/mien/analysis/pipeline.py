@@ -8,55 +8,61 @@ own, in which only the newest frame waits.
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
-from queue import Empty, Full, Queue
-from threading import Event, Thread
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.analysis.decoding import newest, read_ahead
 from mien.analysis.networks import Networks
 from mien.analysis.options import Choice, Options
+from mien.analysis.quality import JudgedFace, leave_out_covered
 from mien.bundles.model import Cut
 from mien.errors import LabelMismatchError, UnknownNameError
 from mien.faces.lookback import look_back
 from mien.faces.orientation import SPACING_S, TurnSampler
 from mien.faces.track import Tracker
-from mien.records import Face, Frame, Reading, Status
+from mien.outputs.columns import Column, columns
+from mien.records import Face, Frame, Quality, Reading, Status
 from mien.sources import Kind, Source, open_source
 from mien.systems.system import System
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task, both_members
 from mien.temporal.gaps import fill_gaps
 from mien.temporal.readings import Smoothing, smooth
 
-__all__ = ["Pipeline", "newest", "read_ahead"]
+__all__ = ["Pipeline"]
 
 # Faces scored together.
 BATCH: Final = 16
-# Decoded frames that may wait for the face detector, bytes.
-AHEAD_BYTES: Final = 16 << 20
 
 # Replaces a frame's picture once its faces are cut out, so that a batch holds no whole frames.
 _NO_PIXELS: Final = np.empty((0, 0, 3), np.uint8)
 
 Image = NDArray[np.uint8]
-# What a thread hands over: a frame, the error that ended it, or None at the end.
-_Message = Frame | BaseException | None
-_Frames = Queue[_Message]
 
 
 @dataclass(frozen=True, slots=True)
 class _Detections:
-    """A frame with the faces found in it and their crops."""
+    """A frame with the faces found in it, their crops, and what is judged of each, if asked."""
 
     frame: Frame
     faces: list[Face]
     crops: list[Cut]
+    judged: list[JudgedFace]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Consecutive frames, and for all their faces in order the scores (N, K) and the quality."""
+
+    frames: list[_Detections]
+    scores: dict[str, Floats]
+    quality: list[Quality] | None
 
 
 class Pipeline:
@@ -102,6 +108,34 @@ class Pipeline:
         tasks = self.networks.model.tasks
         return (*tasks, COMPOUND_SCORES) if self._composes else tasks
 
+    @property
+    def uncertain_below(self) -> float | None:
+        """Probability below which labels are left out, as on doubtful rows; None: they never are.
+
+        0 where only those of doubtful rows are.
+        """
+        if not self.options.abstain:
+            return None
+        return self.networks.model.card.uncertain_below or 0.0
+
+    def columns(self, live: bool = False) -> tuple[Column, ...]:
+        """The columns of the tables of these readings.
+
+        Args:
+            live: For a live source, whose future cannot be waited for.
+
+        Returns:
+            The columns in table order, with what the data dictionary says of them.
+        """
+        judge = self.networks.judge
+        return columns(
+            self.tasks,
+            self.smoothing(live),
+            quality=None if judge is None else judge.tasks,
+            points=self.options.points,
+            uncertain_below=self.uncertain_below,
+        )
+
     def smoothing(self, live: bool = False) -> Smoothing | None:
         """How scores are smoothed over time.
 
@@ -135,6 +169,7 @@ class Pipeline:
             "sha256": card.sha256,
             "learned_from": {spec.key: spec.supervised_by for spec in card.tasks},
             "never_right": card.never_right(),
+            "uncertain_below": card.uncertain_below,
             "limits": list(card.limits),
         }
         facts: dict[str, object] = {
@@ -142,6 +177,15 @@ class Pipeline:
             "faces": {"name": finder.name, "sha256": finder.sha256},
             "options": options,
         }
+        judge = self.networks.judge
+        if judge is not None:
+            facts["quality"] = {
+                "name": judge.card.name,
+                "sha256": judge.card.sha256,
+                "doubtful_below": judge.card.doubtful_below,
+                "learned_from": {spec.key: spec.supervised_by for spec in judge.card.tasks},
+                "limits": list(judge.card.limits),
+            }
         if self._features:
             facts["features"] = self._features
         return facts
@@ -218,6 +262,9 @@ class Pipeline:
         readings = iter(self.networks.model.over_time(readings, live=source.live))
         if self._composes:
             readings = self._composed(readings)
+        # Before gaps are filled and scores smoothed, which would spread what is not seen.
+        if self.networks.judge is not None and self.options.abstain:
+            readings = leave_out_covered(readings, self.tasks)
         smoothing = self.smoothing(source.live)
         if smoothing:
             # Filling a gap needs its far side, which a live source has not reached yet.
@@ -235,13 +282,16 @@ class Pipeline:
         model = self.networks.model
         for frame, faces in _track(frames, tracker, source):
             if frame.pixels is None:
-                yield _Detections(frame, [], [])
+                yield _Detections(frame, [], [], [])
                 continue
             if sampler is not None:
                 sampler.add(frame.pixels, frame.time_s, upright=bool(faces))
             chosen = _chosen(faces, self.options.faces)
             crops = [model.cut(frame.pixels, face) for face in chosen]
-            yield _Detections(replace(frame, pixels=_NO_PIXELS), chosen, crops)
+            judged: list[JudgedFace] = []
+            if self.networks.judge is not None:
+                judged = [self.networks.judge.cut(frame.pixels, face) for face in chosen]
+            yield _Detections(replace(frame, pixels=_NO_PIXELS), chosen, crops, judged)
         if sampler is not None and sampler.turn:
             source.note(
                 "seems to be turned: most frames that were looked at show faces only after "
@@ -255,27 +305,54 @@ class Pipeline:
     def _score(self, detections: Iterator[_Detections]) -> Iterator[Reading]:
         """Score in batches, one in a thread while the caller's finds the next faces."""
         with ThreadPoolExecutor(1) as pool:
-            waiting: deque[tuple[list[_Detections], Future[dict[str, Floats]]]] = deque()
+            waiting: deque[Future[_Scored]] = deque()
             for batch in _batches(detections, BATCH):
-                crops: list[Cut] = []
-                for frame in batch:
-                    crops += frame.crops
-                waiting.append((batch, pool.submit(self._scores, crops)))
+                waiting.append(pool.submit(self._scored, batch))
                 # One batch is being scored while the faces of the next are found.
                 if len(waiting) > 1:
-                    scored, scores = waiting.popleft()
-                    yield from _readings(scored, scores.result())
-            for scored, scores in waiting:
-                yield from _readings(scored, scores.result())
+                    yield from self._readings(waiting.popleft().result())
+            for scored in waiting:
+                yield from self._readings(scored.result())
 
     def _score_each(self, detections: Iterator[_Detections]) -> Iterator[Reading]:
         """Score each frame at once, in the caller's thread."""
         for frame in detections:
-            yield from _readings([frame], self._scores(frame.crops))
+            yield from self._readings(self._scored([frame]))
 
-    def _scores(self, crops: Sequence[Cut]) -> dict[str, Floats]:
-        """Scores (N, K) by task family for N crops."""
-        return self.networks.model.score_cuts(crops)
+    def _scored(self, frames: list[_Detections]) -> _Scored:
+        """Score all faces of these frames, one call per network."""
+        crops: list[Cut] = []
+        judged: list[JudgedFace] = []
+        for frame in frames:
+            crops += frame.crops
+            judged += frame.judged
+        scores = self.networks.model.score_cuts(crops)
+        judge = self.networks.judge
+        return _Scored(frames, scores, None if judge is None else judge.judge(judged))
+
+    def _readings(self, scored: _Scored) -> Iterator[Reading]:
+        """The readings of consecutive frames."""
+        row = 0
+        for detections in scored.frames:
+            frame = detections.frame
+            source, index, time_s = frame.source, frame.index, frame.time_s
+            if not detections.faces:
+                status = Status.unreadable if frame.pixels is None else Status.no_face
+                yield Reading(source, index, time_s, status, None, {}, {})
+            for face in detections.faces:
+                scores = {family: values[row] for family, values in scored.scores.items()}
+                quality = None if scored.quality is None else scored.quality[row]
+                yield Reading(
+                    source, index, time_s, self._status(quality), face, scores, {}, quality
+                )
+                row += 1
+
+    def _status(self, quality: Quality | None) -> Status:
+        """The status of a face that was scored."""
+        judge = self.networks.judge
+        if judge is None or quality is None or not judge.is_doubtful(quality):
+            return Status.ok
+        return Status.doubtful
 
     def _composed(self, readings: Iterable[Reading]) -> Iterator[Reading]:
         """The readings with compound expressions computed from their expressions."""
@@ -349,21 +426,6 @@ def _batches(detections: Iterator[_Detections], size: int) -> Iterator[list[_Det
         yield batch
 
 
-def _readings(batch: list[_Detections], scores: Mapping[str, Floats]) -> Iterator[Reading]:
-    """The readings of consecutive frames, given the scores of all their crops in order."""
-    row = 0
-    for detections in batch:
-        frame = detections.frame
-        source, index, time_s = frame.source, frame.index, frame.time_s
-        if not detections.faces:
-            status = Status.unreadable if frame.pixels is None else Status.no_face
-            yield Reading(source, index, time_s, status, None, {}, {})
-        for face in detections.faces:
-            own_scores = {family: values[row] for family, values in scores.items()}
-            yield Reading(source, index, time_s, Status.ok, face, own_scores, {})
-            row += 1
-
-
 def _frames(source: Source, every: float) -> Iterator[Frame]:
     """The frames of a source, from the thread that suits it."""
     frames = source.frames(every)
@@ -372,107 +434,3 @@ def _frames(source: Source, every: float) -> Iterator[Frame]:
     if source.live or source.kind == "image":
         return frames
     return read_ahead(frames)
-
-
-def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
-    """Decode frames in a thread of their own while the caller works on earlier ones.
-
-    Args:
-        frames: The frames of a source.
-
-    Yields:
-        The same frames.
-    """
-    first = next(frames, None)
-    if first is None:
-        return
-    # At least two, or the threads would take turns; at most 32, however small the frames are.
-    depth = 2
-    if first.pixels is not None:
-        depth = int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
-    queue: _Frames = Queue(depth)
-    queue.put(first)
-    yield from _from_thread(frames, queue, _put)
-
-
-def newest(frames: Generator[Frame, None, None], note: Callable[[str], None]) -> Iterator[Frame]:
-    """Take the newest frame each time, and leave out those that came while the caller was busy.
-
-    So a frame is never older than the time that one reading takes, however slow that is.
-
-    Args:
-        frames: The frames of a camera.
-        note: Takes a line at the end on how many frames were left out, if any.
-
-    Yields:
-        The frames that were not left out.
-    """
-    left_out = 0
-
-    def replace_waiting(queue: _Frames, message: _Message, stop: Event) -> None:
-        nonlocal left_out
-        # An error or the end must not push out the last frame.
-        if isinstance(message, Frame):
-            with suppress(Empty):
-                queue.get_nowait()
-                left_out += 1
-        _put(queue, message, stop)
-
-    try:
-        yield from _from_thread(frames, Queue(1), replace_waiting)
-    finally:
-        if left_out:
-            note(
-                f"{left_out} frames came while others were read, and were left out; "
-                "frame numbers count them"
-            )
-
-
-def _from_thread(
-    frames: Generator[Frame, None, None],
-    queue: _Frames,
-    put: Callable[[_Frames, _Message, Event], None],
-) -> Iterator[Frame]:
-    """Frames that a thread takes from their source and hands over through a queue."""
-    # Also when the caller stops early: a thread that waits for room notices within 0.1 s.
-    stop = Event()
-    thread = Thread(target=_fill, args=(frames, queue, stop, put), name="mien-decode", daemon=True)
-    thread.start()
-    try:
-        while (message := queue.get()) is not None:
-            if isinstance(message, BaseException):
-                raise message
-            yield message
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _put(queue: _Frames, message: _Message, stop: Event) -> None:
-    """Wait until there is room, or nobody takes anything any more."""
-    while not stop.is_set():
-        try:
-            queue.put(message, timeout=0.1)
-        except Full:
-            continue
-        return
-
-
-def _fill(
-    frames: Generator[Frame, None, None],
-    queue: _Frames,
-    stop: Event,
-    put: Callable[[_Frames, _Message, Event], None],
-) -> None:
-    """The work of the decoding thread."""
-    try:
-        for frame in frames:
-            put(queue, frame, stop)
-            if stop.is_set():
-                return
-        put(queue, None, stop)
-    # Of whatever kind: it is raised in the caller's thread.
-    except BaseException as error:
-        put(queue, error, stop)
-    finally:
-        frames.close()

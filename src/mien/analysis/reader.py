@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, overload
 
 from mien.analysis.inputs import Image, Input, Item, Names, items_of
 from mien.analysis.networks import load_networks
-from mien.analysis.options import OptionFields, Options, options_of, spelled_out
+from mien.analysis.options import NO_QUALITY, OptionFields, Options, options_of, spelled_out
 from mien.analysis.pipeline import Pipeline
 from mien.files import Transaction
 from mien.outputs.claims import Claim
-from mien.outputs.columns import Column, column_notes, columns
+from mien.outputs.columns import column_notes
 from mien.outputs.dictionary import dictionary_bytes
 from mien.outputs.recorded import Stamp, file_fingerprint
 from mien.outputs.tables import TableWriter, frame_of
@@ -47,7 +47,7 @@ class Reader(Pipeline):
 
     Attributes:
         options: The options, checked and complete.
-        networks: The face detector and the network that reads affect.
+        networks: The face detector, the network that reads affect, and the judge of readings.
 
     Raises:
         UnknownOptionError: There is no such option (also a TypeError); names the nearest.
@@ -69,7 +69,9 @@ class Reader(Pipeline):
     @spelled_out
     def __init__(self, options: Options | None = None, **named: Unpack[OptionFields]) -> None:
         chosen = options_of(options, named, ("options",))
-        super().__init__(load_networks(chosen.bundle, chosen.detector, chosen.engine), chosen)
+        quality = None if chosen.quality == NO_QUALITY else chosen.quality
+        networks = load_networks(chosen.bundle, chosen.detector, chosen.engine, quality)
+        super().__init__(networks, chosen)
         self._closed = False
 
     def analyze(
@@ -137,17 +139,6 @@ class Reader(Pipeline):
             return super().read(source)
         analysis = self.analyze(source, name=name, photos=photos, live=live, progress=progress)
         return analysis.readings()
-
-    def columns(self, live: bool = False) -> tuple[Column, ...]:
-        """The columns of the tables that this reader makes.
-
-        Args:
-            live: For a live source, whose future cannot be waited for.
-
-        Returns:
-            The columns in table order, with what the data dictionary says of them.
-        """
-        return columns(self.tasks, self.smoothing(live))
 
     def close(self) -> None:
         """Close the reader; reading with it afterwards is a ValueError."""

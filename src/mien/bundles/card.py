@@ -16,6 +16,7 @@ from mien.bundles.card_parts import (
     TaskCard,
     Temperature,
     check_families,
+    check_uncertain,
     never_right,
 )
 from mien.bundles.plan import (
@@ -57,6 +58,11 @@ MOST_CARD: Final = 4 << 20
 _VERSION: Final = 1
 
 
+Threshold = Annotated[float, Field(gt=0, lt=1)]
+# Left out of the file while they are None: earlier versions refuse keys that they do not know.
+_THRESHOLDS: Final = ("doubtful_below", "uncertain_below")
+
+
 class Search(Strict):
     """Settings of a face detector; see `mien.faces.detect.Detector`."""
 
@@ -83,6 +89,10 @@ class AffectCard(CommonCard):
     """Divides the raw output of a task family before it is decoded (Guo et al. 2017)."""
     features: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
     """Width of the features (pooled output before the heads); None if not exposed."""
+    doubtful_below: Threshold | None = None
+    """Of a bundle that judges readings: a reading whose `quality` is lower is doubtful."""
+    uncertain_below: Threshold | None = None
+    """The label of a face is ``uncertain`` where its highest probability is lower; None: never."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -122,6 +132,14 @@ class AffectCard(CommonCard):
             raise ValueError(
                 "scores: none, and none published either, though it has tasks; measure them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_thresholds(self) -> "AffectCard":
+        families = {spec.task.family for spec in self.tasks}
+        if self.doubtful_below is not None and "quality" not in families:
+            raise ValueError("doubtful_below: the network has no task quality.reading to compare")
+        check_uncertain(self.uncertain_below, self.tasks)
         return self
 
     @model_validator(mode="after")
@@ -176,6 +194,8 @@ class SystemCard(CommonCard):
     """The plan, see `mien.bundles.plan`; a step reads only steps before it."""
     answer: Key
     """The step whose scores are the system's."""
+    uncertain_below: Threshold | None = None
+    """As of `AffectCard`."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -197,6 +217,7 @@ class SystemCard(CommonCard):
     @model_validator(mode="after")
     def _check_plan(self) -> "SystemCard":
         check_families(self.tasks)
+        check_uncertain(self.uncertain_below, self.tasks)
         # In order, so that no step can depend on itself.
         known: dict[str, PlanStep] = {}
         for name, step in self.steps.items():
@@ -342,7 +363,8 @@ def card_json(card: AnyCard) -> bytes:
     Returns:
         Indented JSON with a line break at its end.
     """
-    return (card.model_dump_json(indent=2) + "\n").encode()
+    absent = {key for key in _THRESHOLDS if getattr(card, key, None) is None}
+    return (card.model_dump_json(indent=2, exclude=absent) + "\n").encode()
 
 
 def write_card(card: AnyCard, path: Path) -> None:

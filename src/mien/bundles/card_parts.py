@@ -23,6 +23,7 @@ __all__ = [
     "Terms",
     "check_families",
     "check_task",
+    "check_uncertain",
     "never_right",
 ]
 
@@ -193,6 +194,20 @@ def check_families(tasks: Sequence[TaskCard]) -> None:
     families = [spec.task.family for spec in tasks]
     if len(set(families)) < len(families):
         raise ValueError(f"tasks: scores go by family, and one comes twice: {', '.join(families)}")
+
+
+def check_uncertain(threshold: float | None, tasks: Sequence[TaskCard]) -> None:
+    """Refuse a threshold of expressions on a card that has none.
+
+    Args:
+        threshold: `uncertain_below` of a card.
+        tasks: Its tasks.
+
+    Raises:
+        ValueError: There is a threshold, and no task of expressions.
+    """
+    if threshold is not None and all(spec.task.family != "expr" for spec in tasks):
+        raise ValueError("uncertain_below: no task of expressions, whose labels it is for")
 
 
 def never_right(tasks: Sequence[TaskCard], scores: Sequence[Score]) -> dict[str, str]:

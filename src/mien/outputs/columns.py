@@ -1,20 +1,29 @@
-"""The columns of the output table, and readings turned into arrays in that order."""
+"""The columns of the output table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from mien.errors import LabelMismatchError, UnknownNameError
-from mien.records import Reading
-from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task
+from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Task
 from mien.temporal.readings import Smoothing
 from mien.temporal.widths import width_notes
 
-__all__ = ["ARROW", "Column", "Dtype", "batch_of", "column_notes", "columns"]
+__all__ = [
+    "ARROW",
+    "MEASURED",
+    "UNCERTAIN",
+    "Column",
+    "Dtype",
+    "column_notes",
+    "columns",
+    "point_columns",
+]
+
+UNCERTAIN: Final = "uncertain"
+"""The label of a face whose expression is left open."""
 
 Dtype = Literal["str", "bool", "int64", "Int64", "float32", "float64"]
 ARROW: Final[dict[Dtype, pa.DataType]] = {
@@ -41,6 +50,8 @@ class Column:
         high: Highest possible value; None as for `low`.
         task: The task whose scores it holds, or whose highest score it names; None for others.
         raw: Whether it holds scores as they were before smoothing.
+        uncertain_below: Of a column of labels: the probability below which they are `UNCERTAIN`, as
+            they are on doubtful rows; None where they never are.
         fwhm_s: Width of the smoothing over time, full width at half maximum in s; None where the
             values were not smoothed.
     """
@@ -54,6 +65,7 @@ class Column:
     task: Task | None = None
     raw: bool = False
     fwhm_s: float | None = None
+    uncertain_below: float | None = None
 
 
 _BOX = "of the face box in the upright frame, in square pixels; may lie beyond the frame."
@@ -84,6 +96,26 @@ _PLAIN: Final = (
     Column("box_h", "float32", f"Height {_BOX}", "pixels", 0),
     Column("confidence", "float32", "How sure the detector is that this is a face.", "score", 0, 1),
 )
+
+_POINTS: Final = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+MEASURED: Final = (
+    Column("face_size", "float32", "Distance between the eyes in the frame.", "pixels", 0),
+    Column(
+        "sharpness",
+        "float32",
+        "Sharpness of the face: the variance of its Laplacian, divided by that of its luma. "
+        "Falls with blur and for small faces; press photos have about 0.5; noise counts as sharp.",
+        "score",
+        0,
+        1,
+    ),
+    Column("light", "float32", "Mean luma of the face: 0 is black, 1 is white.", "luma", 0, 1),
+)
+_ANGLES: Final = {
+    "yaw": "How far the face is turned to the side; positive: towards the right of the picture.",
+    "pitch": "How far the face is turned up; negative: down.",
+    "roll": "How far the head is tilted in the frame; positive: clockwise.",
+}
 
 _ACTIONS: Final = {
     "AU01": "inner brow raiser",
@@ -122,13 +154,30 @@ _DIMENSIONS: Final = {
 }
 
 
-def columns(tasks: Sequence[Task], smoothing: Smoothing | None = None) -> tuple[Column, ...]:
+_CHANCE: Final = (
+    "Chance that the reading is right: that an undisturbed picture of the face would get the same "
+    "expression, and a valence within 0.3."
+)
+_Maker = Callable[[Task], list[Column]]
+
+
+def columns(
+    tasks: Sequence[Task],
+    smoothing: Smoothing | None = None,
+    *,
+    quality: Sequence[Task] | None = None,
+    points: bool = False,
+    uncertain_below: float | None = None,
+) -> tuple[Column, ...]:
     """The columns of a table with these tasks, in table order.
 
     Args:
         tasks: The tasks of the readings, in any order.
         smoothing: How the scores were smoothed. The score columns then hold smoothed scores, except
             those that it keeps, and come once more unsmoothed with the suffix ``_raw``.
+        quality: The tasks of a bundle that judges readings, in any order; None where none does.
+        points: Whether the five points of each face have columns.
+        uncertain_below: As of `Column`.
 
     Returns:
         The columns; their order does not depend on the order of the tasks.
@@ -142,30 +191,39 @@ def columns(tasks: Sequence[Task], smoothing: Smoothing | None = None) -> tuple[
         >>> [column.name for column in columns([TASKS["va"]], Smoothing(0.1))][-5:]
         ['confidence', 'valence', 'arousal', 'valence_raw', 'arousal_raw']
     """
-    by_family = _by_family(tasks)
-    scores: list[Column] = []
-    for family, make in _FAMILIES.items():
-        if family in by_family:
-            scores += make(by_family[family])
+    face = list(_PLAIN)
+    if quality is not None:
+        face += _family_columns(quality, _QUALITY) + list(MEASURED)
+    if points:
+        face += point_columns()
+    scores = []
+    for column in _family_columns(tasks, _FAMILIES):
+        is_label = column.dtype == "str"
+        scores.append(_abstaining(column, uncertain_below) if is_label else column)
     if not smoothing:
-        return (*_PLAIN, *scores)
+        return (*face, *scores)
     # Both: smoothing cannot be undone, and some analyses want the scores as they were.
     smooth = [_smoothed(column, smoothing) for column in scores]
     raw = [_unsmoothed(column) for column in scores]
-    return (*_PLAIN, *smooth, *raw)
+    return (*face, *smooth, *raw)
 
 
-def _by_family(tasks: Sequence[Task]) -> dict[str, Task]:
+def _family_columns(tasks: Sequence[Task], makers: Mapping[str, _Maker]) -> list[Column]:
+    """The columns of some tasks, in the order of `makers`."""
     by_family: dict[str, Task] = {}
     for task in tasks:
         # A bundle of a later version may have a task that is not known here.
-        if task.family not in _FAMILIES:
-            raise UnknownNameError("task family", task.family, _FAMILIES)
+        if task.family not in makers:
+            raise UnknownNameError("task family", task.family, makers)
         by_family[task.family] = task
     if len(by_family) < len(tasks):
         keys = ", ".join(task.key for task in tasks)
         raise LabelMismatchError(f"one task per family fits in a table, got {keys}; leave one out")
-    return by_family
+    scores: list[Column] = []
+    for family, make in makers.items():
+        if family in by_family:
+            scores += make(by_family[family])
+    return scores
 
 
 def column_notes(columns: Sequence[Column], every_s: float) -> list[str]:
@@ -253,8 +311,44 @@ def _score_columns(task: Task, unit: str, meaning_of: Callable[[str], str]) -> l
     return columns
 
 
+def _occlusion_columns(task: Task) -> list[Column]:
+    def meaning_of(name: str) -> str:
+        side = " (of the picture)" if name.endswith("_eye") else ""
+        return f"How far something covers the {name.replace('_', ' ')}{side}."
+
+    mean = "How far something covers the face: the mean of its five regions."
+    total = Column("occlusion", "float32", mean, "share", task.low, task.high, task)
+    return [total, *_score_columns(task, "share", meaning_of)]
+
+
+def point_columns() -> list[Column]:
+    """The columns of the five points of a face.
+
+    Returns:
+        x and y of each point, in the order of `Face.points`.
+    """
+    columns = []
+    for name in _POINTS:
+        words = name.replace("nose", "tip of the nose").replace("mouth", "corner of the mouth")
+        words = words.replace("_", " ")
+        side = "" if name == "nose" else " (of the picture)"
+        for axis in "xy":
+            meaning = f"{axis} of the {words}{side} in the upright frame, in square pixels."
+            columns.append(Column(f"{name}_{axis}", "float32", meaning, "pixels"))
+    return columns
+
+
+def _abstaining(column: Column, uncertain_below: float | None) -> Column:
+    """A column of labels, some of which are left open."""
+    if uncertain_below is None:
+        return column
+    low = f", and where no probability reaches {uncertain_below:g}" if uncertain_below else ""
+    how = f"It is {UNCERTAIN} in doubtful rows{low}."
+    return replace(column, meaning=f"{column.meaning} {how}", uncertain_below=uncertain_below)
+
+
 # What makes each family's columns; the order is the table's.
-_FAMILIES: Final[dict[str, Callable[[Task], list[Column]]]] = {
+_FAMILIES: Final[dict[str, _Maker]] = {
     "expr": _expression_columns,
     "va": lambda task: _score_columns(task, "score", _DIMENSIONS.__getitem__),
     "au": lambda task: _score_columns(task, "activation", _unit_meaning),
@@ -262,112 +356,8 @@ _FAMILIES: Final[dict[str, Callable[[Task], list[Column]]]] = {
     "emi": lambda task: _score_columns(task, "score", _intensity_meaning),
     "ah": lambda task: _score_columns(task, "probability", _hesitance_meaning),
 }
-
-
-def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.RecordBatch:
-    """Turn readings into one Arrow record batch.
-
-    Args:
-        readings: The readings, which become a row each.
-        columns: The columns of the table.
-
-    Returns:
-        The rows; what is missing or not finite is null.
-
-    Raises:
-        LabelMismatchError: A reading holds more or fewer scores than its task has names.
-    """
-    arrays = _plain_arrays(readings)
-    # Each task once for its smoothed and once for its raw columns, in table order.
-    for task, raw in dict.fromkeys((column.task, column.raw) for column in columns):
-        if task is not None:
-            arrays |= _score_arrays(readings, columns, task, raw)
-    fields = [pa.field(column.name, ARROW[column.dtype]) for column in columns]
-    ordered = [arrays[column.name] for column in columns]
-    return pa.record_batch(ordered, schema=pa.schema(fields))
-
-
-def _plain_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
-    """The columns that every table has."""
-    sources = [_utf8(reading.source) for reading in readings]
-    frames = [reading.frame for reading in readings]
-    times = [reading.time_s for reading in readings]
-    statuses = [reading.status.value for reading in readings]
-    arrays = {
-        "source": pa.array(sources, pa.string()),
-        "frame": pa.array(frames, pa.int64()),
-        "time_s": pa.array(times, pa.float64()),
-        "status": pa.array(statuses, pa.string()),
-    }
-    return arrays | _face_arrays(readings)
-
-
-def _face_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
-    """Track, box and confidence; null where a reading has no face."""
-    boxes = np.full((len(readings), 4), np.nan, np.float32)
-    confidence = np.full(len(readings), np.nan, np.float32)
-    tracks: list[int | None] = [None] * len(readings)
-    for row, reading in enumerate(readings):
-        face = reading.face
-        if face is None:
-            continue
-        boxes[row] = face.box
-        confidence[row] = face.confidence
-        tracks[row] = face.track
-    # Copied, because Arrow takes columns only where their values lie side by side.
-    x, y, width, height = boxes.T.copy()
-    return {
-        "face": pa.array(tracks, pa.int64()),
-        "box_x": _floats(x),
-        "box_y": _floats(y),
-        "box_w": _floats(width),
-        "box_h": _floats(height),
-        "confidence": _floats(confidence),
-    }
-
-
-def _score_arrays(
-    readings: Sequence[Reading], columns: Sequence[Column], task: Task, raw: bool
-) -> dict[str, pa.Array]:
-    """The columns of a task's scores, smoothed or raw."""
-    by_family = [reading.raw if raw else reading.scores for reading in readings]
-    scores = _scores(by_family, task)
-    names = []
-    for column in columns:
-        if column.task is task and column.raw == raw and column.dtype != "str":
-            names.append(column.name)
-    arrays = dict(zip(names, map(_floats, scores.T.copy()), strict=True))
-    if task.family == "expr":
-        arrays["expression_raw" if raw else "expression"] = _highest(scores, task.names)
-    return arrays
-
-
-@lru_cache(maxsize=256)
-def _utf8(name: str) -> str:
-    """A file name that can be written; on some systems names need not be text."""
-    return name.encode("utf-8", "replace").decode()
-
-
-def _scores(by_family: Sequence[Mapping[str, Floats]], task: Task) -> Floats:
-    """Scores (N, K) of a task, NaN where a reading has none."""
-    # Frames without a face have no scores at all.
-    width = len(task.names)
-    missing = np.full(width, np.nan, np.float32)
-    rows = [scores.get(task.family, missing) for scores in by_family]
-    for row in rows:
-        if len(row) != width:
-            raise LabelMismatchError(
-                f"{task.key} has {width} names, a reading holds {len(row)} scores; "
-                "use the tasks of its bundle"
-            )
-    return np.array(rows, np.float32).reshape(-1, width)
-
-
-def _floats(values: Floats) -> pa.Array:
-    return pa.array(values, mask=~np.isfinite(values))
-
-
-def _highest(scores: Floats, names: tuple[str, ...]) -> pa.Array:
-    """The name of the highest score of each row (N, K); null where one is missing."""
-    best = np.array(names, object)[scores.argmax(axis=1)]
-    return pa.array(best, pa.string(), mask=np.isnan(scores).any(axis=1))
+_QUALITY: Final[dict[str, _Maker]] = {
+    "quality": lambda task: _score_columns(task, "probability", lambda _: _CHANCE),
+    "occlusion": _occlusion_columns,
+    "pose": lambda task: _score_columns(task, "degrees", _ANGLES.__getitem__),
+}

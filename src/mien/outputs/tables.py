@@ -16,7 +16,8 @@ import pyarrow as pa
 from mien.errors import UnknownNameError
 from mien.extensions.entry_points import WRITERS, extensions
 from mien.files import Transaction, wrap_os_errors
-from mien.outputs.columns import ARROW, Column, Dtype, batch_of, columns
+from mien.outputs.arrays import batch_of
+from mien.outputs.columns import ARROW, Column, Dtype, columns
 from mien.outputs.text_formats import Csv, JsonLines
 from mien.records import Reading
 

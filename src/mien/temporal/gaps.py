@@ -6,7 +6,7 @@ track. To smooth as well, fill first.
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 from mien.records import Face, Reading, Status
@@ -46,10 +46,10 @@ def fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading
     """Give a track that vanishes and is back soon a row in the frames between.
 
     The new rows have the status ``gap`` and the track's number; box, points and scores are
-    interpolated linearly in time, from the last sight to the next (scores: the tasks both have);
-    confidence is the lower of the two. Such a row replaces a ``no_face`` or ``unreadable`` row:
-    ``gap`` says as plainly that nothing was measured there. Frames that nothing fills keep their
-    rows.
+    interpolated linearly in time, from the last sight to the next (scores: the tasks both have; NaN
+    where one is); confidence is the lower of the two. Such a row replaces a ``no_face`` or
+    ``unreadable`` row: ``gap`` says as plainly that nothing was measured there. Frames that nothing
+    fills keep their rows.
 
     Args:
         readings: Of one source, ordered by frame.
@@ -133,7 +133,8 @@ def _between(before: Reading, after: Reading, row: Reading) -> Reading:
     face = _face_between(before.face, after.face, share)
     scores = _blend(before.scores, after.scores, share)
     raw = _blend(before.raw, after.raw, share)
-    return replace(row, status=Status.gap, face=face, scores=scores, raw=raw)
+    # `row` may be another face's, so nothing of it but its place in time is kept.
+    return Reading(row.source, row.frame, row.time_s, Status.gap, face, scores, raw)
 
 
 def _face_between(before: Face, after: Face, share: float) -> Face:

@@ -180,10 +180,11 @@ class _Window:
         values: Their scores, all tasks side by side.
         start: The first row that is still within reach.
         current: The next row to be smoothed.
+        has_missing: Whether any sample so far had a missing score.
         end: The row after the last sample; rows [current, end) wait for their future.
     """
 
-    __slots__ = ("current", "end", "keys", "slices", "start", "times", "values")
+    __slots__ = ("current", "end", "has_missing", "keys", "slices", "start", "times", "values")
 
     def __init__(self, scores: Mapping[str, Floats]) -> None:
         self.keys = tuple(scores)
@@ -194,6 +195,7 @@ class _Window:
             self.slices.append(slice(width, end))
             width = end
         self.start = self.current = self.end = 0
+        self.has_missing = False
         self.times: Times = np.empty(_LEAST_ROOM)
         self.values: Times = np.empty((_LEAST_ROOM, width))
 
@@ -209,6 +211,7 @@ class _Window:
         self.times[self.end] = reading.time_s
         scores = [reading.scores[key] for key in self.keys]
         np.concatenate(scores, out=self.values[self.end])
+        self.has_missing |= bool(np.isnan(self.values[self.end]).any())
         self.end += 1
 
     def _has_same_tasks(self, scores: Mapping[str, Floats]) -> bool:
@@ -243,11 +246,23 @@ class _Window:
         weights = smoothing.weights(self.times[low:high] - time_s)
         current = self.values[self.current]
         # Averaging the differences from the row itself leaves a constant exactly as it was.
-        mean = current + weights @ (self.values[low:high] - current) / weights.sum()
+        differences = self.values[low:high] - current
+        if self.has_missing:
+            mean = current + _mean_of_present(weights, differences)
+        else:
+            mean = current + weights @ differences / weights.sum()
         # The next row is later, so what is out of reach now stays so.
         self.start = low
         self.current += 1
         return {key: mean[part] for key, part in zip(self.keys, self.slices, strict=True)}
+
+
+def _mean_of_present(weights: Times, values: Times) -> Times:
+    """Weighted mean (K,) of the samples (N, K) that are not NaN; NaN where all are."""
+    present = ~np.isnan(values)
+    total = weights @ np.where(present, values, 0.0)
+    share = weights @ present
+    return np.asarray(np.divide(total, share, out=np.full(len(total), np.nan), where=share > 0))
 
 
 def smooth(
@@ -255,8 +270,9 @@ def smooth(
 ) -> Iterator[Reading]:
     """Average every track's scores over time; the originals move to `raw`.
 
-    Scores keep their unit and range (float64): probabilities still add up to 1. Readings without
-    scores or track pass through unchanged.
+    Scores keep their unit and range (float64): probabilities still add up to 1. A missing score
+    (NaN) stays missing, and counts in no average. Readings without scores or track pass through
+    unchanged.
 
     Args:
         readings: Of one source, ordered by frame.

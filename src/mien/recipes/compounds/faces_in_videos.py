@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mien._version import RESULTS_VERSION
-from mien.analysis.pipeline import read_ahead
+from mien.analysis.decoding import read_ahead
 from mien.bundles.store import FACES, Model, load, load_detector, open_bundle
 from mien.data.images import read_picture
 from mien.errors import DataError, LabelMismatchError, SourceError

@@ -1,0 +1,124 @@
+"""Frames decoded in a thread of their own, while the caller works on earlier ones."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import Final
+
+import numpy as np
+
+from mien.records import Frame
+
+__all__ = ["newest", "read_ahead"]
+
+# Decoded frames that may wait for the face detector, bytes.
+AHEAD_BYTES: Final = 16 << 20
+
+# What a thread hands over: a frame, the error that ended it, or None at the end.
+_Message = Frame | BaseException | None
+_Frames = Queue[_Message]
+
+
+def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+    """Decode frames in a thread of their own while the caller works on earlier ones.
+
+    Args:
+        frames: The frames of a source.
+
+    Yields:
+        The same frames.
+    """
+    first = next(frames, None)
+    if first is None:
+        return
+    # At least two, or the threads would take turns; at most 32, however small the frames are.
+    depth = 2
+    if first.pixels is not None:
+        depth = int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
+    queue: _Frames = Queue(depth)
+    queue.put(first)
+    yield from _from_thread(frames, queue, _put)
+
+
+def newest(frames: Generator[Frame, None, None], note: Callable[[str], None]) -> Iterator[Frame]:
+    """Take the newest frame each time, and leave out those that came while the caller was busy.
+
+    So a frame is never older than the time that one reading takes, however slow that is.
+
+    Args:
+        frames: The frames of a camera.
+        note: Takes a line at the end on how many frames were left out, if any.
+
+    Yields:
+        The frames that were not left out.
+    """
+    left_out = 0
+
+    def replace_waiting(queue: _Frames, message: _Message, stop: Event) -> None:
+        nonlocal left_out
+        # An error or the end must not push out the last frame.
+        if isinstance(message, Frame):
+            with suppress(Empty):
+                queue.get_nowait()
+                left_out += 1
+        _put(queue, message, stop)
+
+    try:
+        yield from _from_thread(frames, Queue(1), replace_waiting)
+    finally:
+        if left_out:
+            note(
+                f"{left_out} frames came while others were read, and were left out; "
+                "frame numbers count them"
+            )
+
+
+def _from_thread(
+    frames: Generator[Frame, None, None],
+    queue: _Frames,
+    put: Callable[[_Frames, _Message, Event], None],
+) -> Iterator[Frame]:
+    """Frames that a thread takes from their source and hands over through a queue."""
+    # Also when the caller stops early: a thread that waits for room notices within 0.1 s.
+    stop = Event()
+    thread = Thread(target=_fill, args=(frames, queue, stop, put), name="mien-decode", daemon=True)
+    thread.start()
+    try:
+        while (message := queue.get()) is not None:
+            if isinstance(message, BaseException):
+                raise message
+            yield message
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _put(queue: _Frames, message: _Message, stop: Event) -> None:
+    """Wait until there is room, or nobody takes anything any more."""
+    while not stop.is_set():
+        try:
+            queue.put(message, timeout=0.1)
+        except Full:
+            continue
+        return
+
+
+def _fill(
+    frames: Generator[Frame, None, None],
+    queue: _Frames,
+    stop: Event,
+    put: Callable[[_Frames, _Message, Event], None],
+) -> None:
+    """The work of the decoding thread."""
+    try:
+        for frame in frames:
+            put(queue, frame, stop)
+            if stop.is_set():
+                return
+        put(queue, None, stop)
+    # Of whatever kind: it is raised in the caller's thread.
+    except BaseException as error:
+        put(queue, error, stop)
+    finally:
+        frames.close()

@@ -1,0 +1,178 @@
+"""Readings turned into arrays, in the order of the table's columns."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mien.errors import LabelMismatchError
+from mien.outputs.columns import ARROW, MEASURED, UNCERTAIN, Column, point_columns
+from mien.records import Reading, Status
+from mien.tasks import QUALITY_FAMILIES, Floats, Task
+
+__all__ = ["batch_of"]
+
+
+def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.RecordBatch:
+    """Turn readings into one Arrow record batch.
+
+    Args:
+        readings: The readings, which become a row each.
+        columns: The columns of the table.
+
+    Returns:
+        The rows; what is missing or not finite is null.
+
+    Raises:
+        LabelMismatchError: A reading holds more or fewer scores than its task has names.
+    """
+    arrays = _plain_arrays(readings)
+    names = {column.name for column in columns}
+    if "face_size" in names:
+        arrays |= _measured_arrays(readings)
+    if "nose_x" in names:
+        arrays |= _point_arrays(readings)
+    # Each task once for its smoothed and once for its raw columns, in table order.
+    for task, raw in dict.fromkeys((column.task, column.raw) for column in columns):
+        if task is None:
+            continue
+        if task.family in QUALITY_FAMILIES:
+            arrays |= _judged_arrays(readings, task)
+        else:
+            arrays |= _score_arrays(readings, columns, task, raw)
+    fields = [pa.field(column.name, ARROW[column.dtype]) for column in columns]
+    ordered = [arrays[column.name] for column in columns]
+    return pa.record_batch(ordered, schema=pa.schema(fields))
+
+
+def _plain_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
+    """The columns that every table has."""
+    sources = [_utf8(reading.source) for reading in readings]
+    frames = [reading.frame for reading in readings]
+    times = [reading.time_s for reading in readings]
+    statuses = [reading.status.value for reading in readings]
+    arrays = {
+        "source": pa.array(sources, pa.string()),
+        "frame": pa.array(frames, pa.int64()),
+        "time_s": pa.array(times, pa.float64()),
+        "status": pa.array(statuses, pa.string()),
+    }
+    return arrays | _face_arrays(readings)
+
+
+def _face_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
+    """Track, box and confidence; null where a reading has no face."""
+    boxes = np.full((len(readings), 4), np.nan, np.float32)
+    confidence = np.full(len(readings), np.nan, np.float32)
+    tracks: list[int | None] = [None] * len(readings)
+    for row, reading in enumerate(readings):
+        face = reading.face
+        if face is None:
+            continue
+        boxes[row] = face.box
+        confidence[row] = face.confidence
+        tracks[row] = face.track
+    # Copied, because Arrow takes columns only where their values lie side by side.
+    x, y, width, height = boxes.T.copy()
+    return {
+        "face": pa.array(tracks, pa.int64()),
+        "box_x": _floats(x),
+        "box_y": _floats(y),
+        "box_w": _floats(width),
+        "box_h": _floats(height),
+        "confidence": _floats(confidence),
+    }
+
+
+def _measured_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
+    """What is measured of each face; null where nothing is."""
+    values = np.full((len(readings), 3), np.nan, np.float32)
+    for row, reading in enumerate(readings):
+        if reading.quality is not None:
+            quality = reading.quality
+            values[row] = (quality.face_size, quality.sharpness, quality.light)
+    names = [column.name for column in MEASURED]
+    return dict(zip(names, map(_floats, values.T.copy()), strict=True))
+
+
+def _point_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
+    """The five points of each face; null where a reading has no face."""
+    names = [column.name for column in point_columns()]
+    values = np.full((len(readings), len(names)), np.nan, np.float32)
+    for row, reading in enumerate(readings):
+        if reading.face is not None:
+            values[row] = reading.face.points.ravel()
+    return dict(zip(names, map(_floats, values.T.copy()), strict=True))
+
+
+def _judged_arrays(readings: Sequence[Reading], task: Task) -> dict[str, pa.Array]:
+    """The columns of a task of quality."""
+    judged: list[Mapping[str, Floats]] = []
+    for reading in readings:
+        judged.append({} if reading.quality is None else reading.quality.scores)
+    scores = _scores(judged, task)
+    arrays = dict(zip(task.columns, map(_floats, scores.T.copy()), strict=True))
+    if task.family == "occlusion":
+        arrays["occlusion"] = _floats(scores.mean(axis=1))
+    return arrays
+
+
+def _score_arrays(
+    readings: Sequence[Reading], columns: Sequence[Column], task: Task, raw: bool
+) -> dict[str, pa.Array]:
+    """The columns of a task's scores, smoothed or raw."""
+    by_family = [reading.raw if raw else reading.scores for reading in readings]
+    scores = _scores(by_family, task)
+    of_task = [column for column in columns if column.task is task and column.raw == raw]
+    names = [column.name for column in of_task if column.dtype != "str"]
+    arrays = dict(zip(names, map(_floats, scores.T.copy()), strict=True))
+    for column in of_task:
+        if column.dtype == "str":
+            labels = _highest(scores, task.names)
+            if column.uncertain_below is not None:
+                labels = _with_uncertain(labels, readings, scores, column.uncertain_below)
+            arrays[column.name] = labels
+    return arrays
+
+
+@lru_cache(maxsize=256)
+def _utf8(name: str) -> str:
+    """A file name that can be written; on some systems names need not be text."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def _scores(by_family: Sequence[Mapping[str, Floats]], task: Task) -> Floats:
+    """Scores (N, K) of a task, NaN where a reading has none."""
+    # Frames without a face have no scores at all.
+    width = len(task.names)
+    missing = np.full(width, np.nan, np.float32)
+    rows = [scores.get(task.family, missing) for scores in by_family]
+    for row in rows:
+        if len(row) != width:
+            raise LabelMismatchError(
+                f"{task.key} has {width} names, a reading holds {len(row)} scores; "
+                "use the tasks of its bundle"
+            )
+    return np.array(rows, np.float32).reshape(-1, width)
+
+
+def _floats(values: Floats) -> pa.Array:
+    return pa.array(values, mask=~np.isfinite(values))
+
+
+def _highest(scores: Floats, names: tuple[str, ...]) -> pa.Array:
+    """The name of the highest score of each row (N, K); null where one is missing."""
+    best = np.array(names, object)[scores.argmax(axis=1)]
+    return pa.array(best, pa.string(), mask=np.isnan(scores).any(axis=1))
+
+
+def _with_uncertain(
+    labels: pa.Array, readings: Sequence[Reading], scores: Floats, below: float
+) -> pa.Array:
+    """Labels (N,) that are left open on doubtful rows, and where no score (N, K) is high enough."""
+    doubtful = np.array([reading.status is Status.doubtful for reading in readings], bool)
+    # Comparisons with NaN are False, so rows without scores stay without a label.
+    is_open = pa.array(doubtful | (scores.max(axis=1) < below))
+    return pc.if_else(is_open, pa.scalar(UNCERTAIN), labels)
