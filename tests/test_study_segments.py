@@ -120,7 +120,7 @@ def test_blinks_are_found_at_every_rate(rate, open_eyes, height):
         values += height * np.exp(-((times - moment) ** 2) / (2 * width**2))
     segments = find_segments(rows_of(times, AU45=values))
     assert segments["kind"].eq("blink").all()
-    assert segments["apex_s"].to_numpy() == pytest.approx(when, abs=0.01 + 1 / rate)
+    assert segments["apex_s"].to_numpy() == pytest.approx(when, abs=0.05)
     assert segments["duration_s"].median() == pytest.approx(0.15, abs=0.03)
 
 

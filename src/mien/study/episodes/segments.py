@@ -19,6 +19,7 @@ from mien.study.rows.layout import (
 )
 from mien.study.statistics.weighted import weighted_mean
 from mien.study.strict import StrictSettings
+from mien.tasks import Floats
 
 __all__ = ["SEGMENT_COLUMNS", "Segments", "Smiles", "find_segments"]
 
@@ -171,25 +172,26 @@ def _entries(
     from_start = part["time_from_start_s"].to_numpy() - track.time_s
     entries = []
     for span in spans:
-        inside = slice(span.first, span.last + 1)
-        usable = track.usable[inside]
-        weights = track.duration_s[inside][usable]
-        values = track.values[inside][usable]
-        apex = span.first + int(np.flatnonzero(usable)[values.argmax()])
-        entry = {
-            "kind": kind,
-            "name": name,
-            "onset_s": span.onset_s,
-            "apex_s": float(track.time_s[apex]),
-            "offset_s": span.offset_s,
-            "onset_from_start_s": span.onset_s + float(from_start[span.first]),
-            "duration_s": span.offset_s - span.onset_s,
-            "usable_s": float(weights.sum()),
-            "peak": float(values.max()),
-            "mean": weighted_mean(values, weights),
-            "area": float(values @ weights),
-            "confidence": weighted_mean(confidence[inside][usable], weights),
-            "cut_off": span.cut_off,
-        }
-        entries.append(entry)
+        entry: dict[str, Any] = {"kind": kind, "name": name, "cut_off": span.cut_off}
+        entry["onset_s"] = span.onset_s
+        entry["offset_s"] = span.offset_s
+        entry["duration_s"] = span.offset_s - span.onset_s
+        entry["onset_from_start_s"] = span.onset_s + float(from_start[span.first])
+        entries.append(entry | _shape(track, span, confidence))
     return entries
+
+
+def _shape(track: Track, span: Span, confidence: Floats) -> dict[str, float]:
+    """What a segment looks like over its usable time."""
+    inside = np.arange(span.first, span.last + 1)
+    inside = inside[track.usable[inside]]
+    weights = track.duration_s[inside]
+    values = track.values[inside]
+    return {
+        "apex_s": float(track.time_s[inside[values.argmax()]]),
+        "usable_s": float(weights.sum()),
+        "peak": float(values.max()),
+        "mean": weighted_mean(values, weights),
+        "area": float(values @ weights),
+        "confidence": weighted_mean(confidence[inside], weights),
+    }
