@@ -187,11 +187,13 @@ def _shape(track: Track, span: Span, confidence: Floats) -> dict[str, float]:
     inside = inside[track.usable[inside]]
     weights = track.duration_s[inside]
     values = track.values[inside]
+    apex_s = track.time_s[inside][values.argmax()]
+    sure = confidence[inside]
     return {
-        "apex_s": float(track.time_s[inside[values.argmax()]]),
+        "apex_s": float(apex_s),
         "usable_s": float(weights.sum()),
         "peak": float(values.max()),
         "mean": weighted_mean(values, weights),
         "area": float(values @ weights),
-        "confidence": weighted_mean(confidence[inside], weights),
+        "confidence": weighted_mean(sure, weights),
     }
