@@ -24,7 +24,7 @@ ROOMS = {
         "suffixes", "stored", "base", "integrity", "interval", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",
     ),
     "analysis": ("options", "quality", "networks", "inputs", "decoding", "pipeline", "reader"),
-    "study": ("strict", "statistics", "rows", "tables", "episodes", "project"),
+    "study": ("strict", "rows", "tables", "episodes", "statistics", "project"),
     "data": (
         "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "sets", "joining", "mixing",
         "registry", "balance", "standins", "submissions", "superres",

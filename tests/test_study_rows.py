@@ -13,7 +13,7 @@ from mien.study.rows.baseline import Baseline, correct_baseline, measure_baselin
 from mien.study.rows.clock import frame_durations
 from mien.study.rows.people import People, participant_rows
 from mien.study.rows.usable import Usable, usable_line
-from mien.study.statistics.weighted import weighted_mean, weighted_quantile, weighted_sd
+from mien.study.rows.weighted import weighted_mean, weighted_quantile, weighted_sd
 from mien.study.tables import describe, save
 
 

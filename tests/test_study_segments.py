@@ -175,8 +175,7 @@ def test_several_participants_are_kept_apart():
 
 def test_what_cannot_be_segmented():
     times = np.arange(0, 2, 0.1)
-    with pytest.raises(StudyError, match="neither expressions nor action units"):
-        find_segments(rows_of(times, valence=0.5))
+    assert find_segments(rows_of(times, valence=0.5)).empty
     with pytest.raises(StudyError, match="no column AU99"):
         find_segments(rows_of(times, AU04=0.5), Segments(columns=("AU99",)))
     with pytest.raises(StudyError, match="no column participant"):

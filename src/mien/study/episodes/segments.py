@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from mien.errors import StudyError
 from mien.study.episodes.blinks import Blinks, blink_spans
 from mien.study.episodes.spans import Span, Track, spans_above
 from mien.study.rows.layout import (
@@ -17,7 +16,7 @@ from mien.study.rows.layout import (
     streams,
     without_attributes,
 )
-from mien.study.statistics.weighted import weighted_mean
+from mien.study.rows.weighted import weighted_mean
 from mien.study.strict import StrictSettings
 from mien.tasks import Floats
 
@@ -120,7 +119,9 @@ def find_segments(rows: pd.DataFrame, settings: Segments | None = None) -> pd.Da
     result = pd.DataFrame(segments, columns=list(SEGMENT_COLUMNS))
     # Also where there is none, so that tables of all participants have the same types.
     result = result.astype(dict(SEGMENT_COLUMNS))
-    result.attrs = {**rows.attrs, "segments": settings.model_dump(mode="json")}
+    names = [*columns, *_shapes(table)]
+    facts = {**settings.model_dump(mode="json"), "names": names}
+    result.attrs = {**rows.attrs, "segments": facts}
     return result
 
 
@@ -139,12 +140,13 @@ def _columns(table: pd.DataFrame, settings: Segments) -> list[str]:
     for column in score_columns(table.columns, computed=False):
         if column.startswith(("expr_", "AU")) and column != _BLINK:
             columns.append(column)
-    if not columns and "AU45" not in table:
-        raise StudyError(
-            "the table has neither expressions nor action units to find segments of; "
-            "name scores in segments.columns"
-        )
     return columns
+
+
+def _shapes(table: pd.DataFrame) -> list[str]:
+    """Names of what is looked for besides scores."""
+    names = {"smile": "AU12", "blink": _BLINK}
+    return [name for name, column in names.items() if column in table]
 
 
 def _smiles(part: pd.DataFrame, smiles: Smiles) -> list[dict[str, Any]]:

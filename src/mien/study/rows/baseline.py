@@ -21,7 +21,7 @@ from mien.study.rows.layout import (
     without_attributes,
 )
 from mien.study.rows.usable import usable_line
-from mien.study.statistics.weighted import weighted_quantile
+from mien.study.rows.weighted import weighted_quantile
 from mien.study.strict import StrictSettings
 
 __all__ = ["Baseline", "correct_baseline", "measure_baselines"]
