@@ -13,12 +13,13 @@ from mien.analysis.inputs import Image, Input, Item, Names, items_of
 from mien.analysis.networks import load_networks
 from mien.analysis.options import NO_QUALITY, OptionFields, Options, options_of, spelled_out
 from mien.analysis.pipeline import Pipeline
+from mien.errors import UnknownNameError
 from mien.files import Transaction
 from mien.outputs.claims import Claim
 from mien.outputs.columns import column_notes
 from mien.outputs.dictionary import dictionary_bytes
 from mien.outputs.recorded import Stamp, file_fingerprint
-from mien.outputs.tables import TableWriter, frame_of
+from mien.outputs.tables import FORMATS, TableWriter, frame_of, table_path
 from mien.progress import Tell, shown
 from mien.records import Reading
 from mien.sources import Source
@@ -302,6 +303,9 @@ class Analysis:
         path = Path(path)
         stem = path.with_suffix("")
         formats = [path.suffix.removeprefix(".")]
+        # Formats of other programs end in .csv, which means mien's own table here.
+        if table_path(stem, formats[0]) != path:
+            raise UnknownNameError("format", formats[0], FORMATS)
         # One process at a time, or one's table would end up beside another's dictionary.
         with Transaction() as files, Claim(stem, "") as claim:
             with TableWriter(stem, formats, self._reader.columns(), files) as writer:

@@ -43,7 +43,7 @@ def run(
         inputs: Paths, folders, patterns, ``camera:N`` or ``-``.
         out: The output folder; made if missing.
         options: The options of the analysis; None for the defaults.
-        formats: Table formats: ``csv``, ``parquet``, ``jsonl``.
+        formats: Table formats: ``csv``, ``parquet``, ``jsonl``, ``csv:de``, ``openface``, ``fex``.
         overlay: Also write each video or picture with the results drawn over it.
         progress: Hears how the run is getting on.
 

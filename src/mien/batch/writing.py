@@ -19,7 +19,7 @@ from mien.outputs.columns import column_notes
 from mien.outputs.dictionary import dictionary_bytes
 from mien.outputs.overlay import Overlay
 from mien.outputs.recorded import Recorded, Stamp, file_fingerprint, read_dictionary
-from mien.outputs.tables import TableWriter, finished_rows
+from mien.outputs.tables import TableWriter, finished_rows, table_path
 from mien.records import Reading, Status
 from mien.sources import Source
 
@@ -229,7 +229,7 @@ class JobWriter:
             OutputError: A result would do so.
         """
         stem = self.target.folder / job.name
-        tables = [stem.with_name(f"{stem.name}.{name}") for name in self.target.formats]
+        tables = [table_path(stem, name) for name in self.target.formats]
         for result in [*tables, *self._possible_overlays(job)]:
             if result.resolve() in self.originals:
                 raise OutputError(

@@ -16,7 +16,7 @@ import typer
 
 import mien
 from mien.cli import bundles as zoo
-from mien.cli import data, recipe, run, submit, superres, train
+from mien.cli import data, recipe, run, submit, superres, tables, train
 from mien.cli.terminal import Group, out
 
 __all__ = ["app"]
@@ -64,6 +64,7 @@ def _main(
 # Help lists commands in the order in which they are added.
 for _command in (
     run.analyze,
+    tables.convert,
     run.demo,
     run.doctor,
     train.train,

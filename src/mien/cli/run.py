@@ -43,7 +43,11 @@ def analyze(
         ),
     ],
     formats: Annotated[
-        str, typer.Option("--format", help="Table formats, comma-separated: csv, parquet, jsonl.")
+        str,
+        typer.Option(
+            "--format",
+            help="Table formats, comma-separated: csv, parquet, jsonl, csv:de, openface, fex.",
+        ),
     ] = "csv",
     overlay: Annotated[
         bool,

@@ -16,7 +16,10 @@ from mien.outputs.tables import schema_of, to_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_table"]
+__all__ = ["EMBEDDED", "read_table"]
+
+EMBEDDED: Final = b"mien"
+"""Key of a Parquet file's metadata under which `mien convert` puts the dictionary."""
 
 # Dictionaries of earlier versions may say "string" for text.
 _TYPES: Final[Mapping[str, Dtype]] = {name: name for name in get_args(Dtype)} | {"string": "str"}
@@ -27,7 +30,8 @@ _BLOCK: Final = 1 << 24
 def read_table(path: str | Path) -> "pd.DataFrame":
     """Read a table that mien wrote, in whatever format, as `Analysis.table` gave it.
 
-    Its data dictionary must be beside it, unchanged: it says which type each column has. Whole
+    Its data dictionary must be beside it, unchanged, or inside of it (Parquet that `mien convert`
+    wrote): it says which type each column has. Whole
     numbers stay whole, missing values are missing, and what was escaped for spreadsheets is as it
     was. Parquet keeps every digit; CSV and JSON lines are rounded: scores to 5 decimals, seconds to
     6, pixels to 2.
@@ -102,6 +106,9 @@ def _dictionary(path: Path) -> dict[str, Any]:
     try:
         dictionary = json.loads(beside.read_bytes())
     except FileNotFoundError as error:
+        embedded = _embedded_dictionary(path)
+        if embedded is not None:
+            return embedded
         raise TableError(
             f"{path}: its dictionary {beside.name} is not beside it; bring both, "
             "or read it with pandas alone"
@@ -117,6 +124,20 @@ def _dictionary(path: Path) -> dict[str, Any]:
             "or read it with pandas alone"
         )
     return dict(dictionary)
+
+
+def _embedded_dictionary(path: Path) -> dict[str, Any] | None:
+    """The data dictionary in a Parquet file's metadata; None where there is none."""
+    from pyarrow.parquet import read_schema
+
+    if path.suffix.lower() != ".parquet":
+        return None
+    try:
+        metadata = read_schema(path).metadata or {}
+        dictionary = json.loads(metadata[EMBEDDED])
+    except (OSError, KeyError, ValueError, RecursionError, pa.ArrowException):
+        return None
+    return dict(dictionary) if _is_dictionary(dictionary) else None
 
 
 def _is_dictionary(content: object) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Self
 
 from mien.errors import OutputError
 from mien.files import wrap_os_errors
+from mien.outputs.tables import table_path
 
 __all__ = ["Recorded", "Stamp", "compare", "file_fingerprint", "fingerprint", "read_dictionary"]
 
@@ -282,7 +283,8 @@ class Recorded:
             other files exist.
         """
         tables = self.page.get("tables")
-        if not isinstance(tables, dict) or set(tables) != {f"{stem}.{name}" for name in formats}:
+        names = {table_path(Path(stem), name).name for name in formats}
+        if not isinstance(tables, dict) or set(tables) != names:
             return False
         for name, facts in tables.items():
             if not isinstance(facts, dict) or not _is_as_written(folder / name, facts):

@@ -19,20 +19,26 @@ from mien.files import Transaction, wrap_os_errors
 from mien.outputs.arrays import batch_of
 from mien.outputs.columns import ARROW, Column, Dtype, columns
 from mien.outputs.text_formats import Csv, JsonLines
+from mien.outputs.writers.fex import Fex
+from mien.outputs.writers.german_csv import GermanCsv
+from mien.outputs.writers.openface import OpenFace
 from mien.records import Reading
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "FOREIGN",
     "FORMATS",
     "Column",
     "Format",
     "TableWriter",
     "columns",
+    "described_schema",
     "finished_rows",
     "frame_of",
     "table_format",
+    "table_path",
 ]
 
 # Rows that are written together; no more are ever held.
@@ -84,9 +90,7 @@ class _Parquet:
     def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
         from pyarrow.parquet import ParquetWriter
 
-        # So that `pandas.read_parquet` gives the same dtypes as `Analysis.table`.
-        metadata = pa.Schema.from_pandas(frame_of([], columns), preserve_index=False).metadata
-        self._writer = ParquetWriter(file, schema_of(columns).with_metadata(metadata))
+        self._writer = ParquetWriter(file, described_schema(columns))
         self._waiting: list[pa.Table] = []
 
     @staticmethod
@@ -133,13 +137,29 @@ _METHODS: Final = ("rows", "write", "copy", "close")
 """Of every format."""
 FORMATS: Final[dict[str, type[Format]]] = {"csv": Csv, "jsonl": JsonLines, "parquet": _Parquet}
 """Format by name, which is also the file's suffix."""
+FOREIGN: Final[dict[str, type[Format]]] = {"csv:de": GermanCsv, "openface": OpenFace, "fex": Fex}
+"""Formats of other programs, each with a `suffix`; `mien.read_table` does not read them."""
+
+
+def table_path(stem: Path, name: str) -> Path:
+    """The file of a table in one format.
+
+    Args:
+        stem: The path of the tables without suffix.
+        name: Of the format.
+
+    Returns:
+        The path.
+    """
+    suffix = getattr(FOREIGN.get(name), "suffix", name)
+    return stem.with_name(f"{stem.name}.{suffix}")
 
 
 def table_format(name: str) -> type[Format]:
     """Find a format of tables.
 
     Args:
-        name: Of a format in `FORMATS`, or of an extension.
+        name: Of a format in `FORMATS` or `FOREIGN`, or of an extension.
 
     Returns:
         Its class.
@@ -148,11 +168,12 @@ def table_format(name: str) -> type[Format]:
         UnknownNameError: There is no such format.
         ExtensionError: The extension cannot be used.
     """
-    listed = extensions(WRITERS, FORMATS)
+    known = FORMATS | FOREIGN
+    listed = extensions(WRITERS, known)
     if name not in listed:
-        if name not in FORMATS:
-            raise UnknownNameError("format", name, [*FORMATS, *listed])
-        return FORMATS[name]
+        if name not in known:
+            raise UnknownNameError("format", name, [*known, *listed])
+        return known[name]
     kind: type[Format] = listed[name].load()
     missing = [method for method in _METHODS if not hasattr(kind, method)]
     if not isinstance(kind, type) or missing:
@@ -197,7 +218,7 @@ class TableWriter:
     def __enter__(self) -> Self:
         try:
             for name in self._formats:
-                path = self._stem.with_name(f"{self._stem.name}.{name}")
+                path = table_path(self._stem, name)
                 self._tables[name] = _Table(path, self._kinds[name], self._columns, self._files)
         except BaseException:
             self._drop()
@@ -336,7 +357,7 @@ def finished_rows(stem: Path, formats: Iterable[str]) -> dict[str, Any]:
     """
     rows = {}
     for name in formats:
-        rows[name] = table_format(name).rows(stem.with_name(f"{stem.name}.{name}"))
+        rows[name] = table_format(name).rows(table_path(stem, name))
     return rows
 
 
@@ -400,3 +421,21 @@ def schema_of(columns: Sequence[Column]) -> pa.Schema:
         Their names and types, in order.
     """
     return pa.schema([pa.field(column.name, ARROW[column.dtype]) for column in columns])
+
+
+def described_schema(columns: Sequence[Column]) -> pa.Schema:
+    """The Arrow schema of a table with what its columns mean.
+
+    Args:
+        columns: The columns of the table.
+
+    Returns:
+        The schema of `schema_of` with each column's unit and meaning, which R's arrow and DuckDB
+        carry along, and with pandas' metadata.
+    """
+    fields = []
+    for field, column in zip(schema_of(columns), columns, strict=True):
+        fields.append(field.with_metadata({"unit": column.unit, "meaning": column.meaning}))
+    # So that `pandas.read_parquet` gives the same dtypes as `Analysis.table`.
+    metadata = pa.Schema.from_pandas(frame_of([], columns), preserve_index=False).metadata
+    return pa.schema(fields, metadata)

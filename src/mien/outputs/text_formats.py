@@ -13,10 +13,12 @@ import pyarrow as pa
 from mien.outputs.cells import quoted
 from mien.outputs.columns import Column
 
-__all__ = ["Csv", "JsonLines"]
+__all__ = ["DIGITS", "SCORE_DIGITS", "Csv", "JsonLines"]
 
-# Digits after the point, by unit; scores have 5.
-_DIGITS: Final = {"pixels": 2, "seconds": 6}
+DIGITS: Final = {"pixels": 2, "seconds": 6}
+"""Digits after the point, by unit."""
+SCORE_DIGITS: Final = 5
+"""Digits after the point of all other numbers."""
 
 
 class _Lines(ABC):
@@ -90,7 +92,7 @@ class _Lines(ABC):
 def _number_format(column: Column) -> str:
     """The `%` format of a column's values."""
     if column.dtype.startswith("float"):
-        digits = _DIGITS.get(column.unit, 5)
+        digits = DIGITS.get(column.unit, SCORE_DIGITS)
         return f"%.{digits}f"
     return "%s" if column.dtype in ("str", "bool") else "%d"
 

@@ -1,0 +1,82 @@
+"""Commands on finished tables: `mien convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mien.cli.terminal import handle_errors, out
+
+__all__ = ["convert"]
+
+
+def convert(
+    tables: Annotated[
+        list[Path],
+        typer.Argument(metavar="TABLE", help="Tables that mien wrote: .csv, .parquet or .jsonl."),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMATS",
+            help=(
+                "Comma-separated: openface, fex, bids, eaf, textgrid, boris, mne, xlsx, sav, dta, "
+                "parquet, csv, csv:de, jsonl."
+            ),
+        ),
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for the files; else beside the table."),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL", help="bids: the subject; else as sub-LABEL in the path."),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL", help="bids: the task; else as task-LABEL in the path."),
+    ] = None,
+    intensities: Annotated[
+        bool,
+        typer.Option(
+            "--intensities",
+            help="openface: also activations as _r on its scale from 0 to 5; no FACS intensities.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there already.")
+    ] = False,
+) -> None:
+    """Convert tables for other programs: annotation, statistics, neuroscience.
+
+    Each table's files appear together, or none of them does.
+    """
+    with handle_errors("no table is half converted"):
+        from mien.exports.convert import convert as convert_table
+
+        names = list(filter(None, map(str.strip, to.split(","))))
+        _refuse_same_names(tables, folder)
+        for table in tables:
+            files = convert_table(
+                table,
+                names,
+                folder,
+                subject=subject,
+                task=task,
+                intensities=intensities,
+                overwrite=overwrite,
+            )
+            out.print(f"{table}: {', '.join(map(str, files))}", markup=False)
+
+
+def _refuse_same_names(tables: list[Path], folder: Path | None) -> None:
+    """Refuse tables that would be converted to the same files."""
+    paths = [table if folder is None else folder / table.name for table in tables]
+    stems = [path.with_suffix("") for path in paths]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise ValueError(
+                f"two tables are called {stem.name}, and their files would be too; "
+                "convert them one by one into folders of their own"
+            )

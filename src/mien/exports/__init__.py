@@ -1,0 +1,1 @@
+"""Finished tables in the files of other programs: annotation, statistics, neuroscience."""

@@ -1,0 +1,172 @@
+"""A finished table with what its data dictionary says: what exporters and reports work on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from mien.errors import TableError
+from mien.outputs.columns import Column, Dtype
+from mien.outputs.read import read_table
+from mien.tasks import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Recording"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One table: usually that of one film.
+
+    Attributes:
+        path: The table's file.
+        table: Its rows.
+        dictionary: Its data dictionary.
+        columns: Its columns, with their meanings.
+    """
+
+    path: Path
+    table: "pd.DataFrame"
+    dictionary: Mapping[str, Any]
+    columns: tuple[Column, ...]
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read a table and its dictionary.
+
+        Args:
+            path: The table.
+
+        Returns:
+            The recording.
+
+        Raises:
+            UnknownNameError: The suffix is none of a table's.
+            TableError: The table or its dictionary is missing or damaged.
+        """
+        table = read_table(path)
+        dictionary = table.attrs["dictionary"]
+        columns = tuple(_column(entry) for entry in dictionary["columns"])
+        return cls(path, table, dictionary, columns)
+
+    @property
+    def stem(self) -> str:
+        """The name of the table without suffix."""
+        return self.path.stem
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """The inputs that have rows, in the order of the rows."""
+        return [str(name) for name in self.table["source"].unique()]
+
+    @cached_property
+    def faces(self) -> list[int]:
+        """The numbers of the faces, ascending."""
+        return sorted(int(number) for number in self.table["face"].dropna().unique())
+
+    def of_face(self, face: int) -> "pd.DataFrame":
+        """The rows of one face.
+
+        Args:
+            face: Its number.
+
+        Returns:
+            Its rows in the order of the table.
+        """
+        return self.table[(self.table["face"] == face).fillna(False).astype(bool)]
+
+    def film(self, purpose: str) -> "Timeline":
+        """The times of the table, where it is one film.
+
+        Args:
+            purpose: What needs a film, for the message.
+
+        Returns:
+            Its times.
+
+        Raises:
+            TableError: The table holds photos, several inputs or no rows.
+        """
+        if len(self.sources) != 1:
+            raise TableError(
+                f"{self.path}: holds {len(self.sources)} inputs, {purpose} needs one film; "
+                "name the table of one recording"
+            )
+        timeline = Timeline.of(self.table)
+        if len(timeline.times) < 2:
+            raise TableError(
+                f"{self.path}: holds no film, {purpose} needs frames with times; "
+                "name the table of a recording"
+            )
+        return timeline
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The frames of a film that were looked at.
+
+    Attributes:
+        times: Their presentation times, ascending, seconds (N,).
+        step_s: The median time between two of them.
+    """
+
+    times: Floats
+    step_s: float
+
+    @classmethod
+    def of(cls, table: "pd.DataFrame") -> Self:
+        """The frames of one film's table.
+
+        Args:
+            table: Its rows.
+
+        Returns:
+            The frames.
+        """
+        times = np.unique(table["time_s"].to_numpy(np.float64))
+        step_s = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        return cls(times, step_s)
+
+    def positions(self, table: "pd.DataFrame") -> np.ndarray[Any, np.dtype[np.intp]]:
+        """Which frames rows belong to.
+
+        Args:
+            table: Some rows of the film.
+
+        Returns:
+            Positions in `times`, one per row.
+        """
+        return np.searchsorted(self.times, table["time_s"].to_numpy(np.float64))
+
+    def end_of(self, position: int) -> float:
+        """When a frame ends: at the next one, or after the usual time where that comes later.
+
+        Args:
+            position: Of the frame in `times`.
+
+        Returns:
+            The time in seconds.
+        """
+        if position + 1 < len(self.times):
+            return float(self.times[position + 1])
+        return float(self.times[position] + self.step_s)
+
+    @property
+    def end_s(self) -> float:
+        """When the last frame ends, seconds."""
+        return self.end_of(len(self.times) - 1)
+
+
+def _column(entry: Mapping[str, Any]) -> Column:
+    """A column as a dictionary describes it; its name and type have been checked."""
+    limits = entry.get("range")
+    low, high = limits if isinstance(limits, list) and len(limits) == 2 else (None, None)
+    # Dictionaries of earlier versions say "string" for text.
+    dtype: Dtype = "str" if entry["dtype"] == "string" else entry["dtype"]
+    meaning = str(entry.get("meaning") or "")
+    return Column(entry["name"], dtype, meaning, str(entry.get("unit") or ""), low, high)

@@ -1,0 +1,120 @@
+"""OpenFace 2.2's CSV: one recording per file, frames from 1, seconds, action units at the end."""
+
+from typing import ClassVar, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mien.errors import OutputError
+from mien.outputs.columns import Column
+from mien.outputs.writers.fields import FieldTable, TextField, decimals
+from mien.records import Status
+
+__all__ = ["THRESHOLD", "OpenFace", "OpenFaceIntensities"]
+
+# OpenFace's order. Presence has AU28 as well, which has no intensity there.
+_INTENSITIES: Final = (
+    "AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12",
+    "AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26", "AU45",
+)  # fmt: skip
+_PRESENCES: Final = (*_INTENSITIES[:-1], "AU28", "AU45")
+THRESHOLD: Final = 0.5
+"""Activation from which a unit is present: bundles and systems put their thresholds there."""
+
+
+class OpenFace(FieldTable):
+    """OpenFace's CSV, with the presence of action units (``_c``) and without what is not measured.
+
+    Frames without a face stay, with success 0 and empty fields. So are interpolated ones
+    (status ``gap``) marked, because OpenFace's users drop rows without success.
+    """
+
+    suffix: ClassVar[str] = "openface.csv"
+    intensities: ClassVar[bool] = False
+
+    @classmethod
+    def fields(cls, columns: dict[str, Column]) -> list[TextField]:
+        """The fields that a table gives.
+
+        Args:
+            columns: The columns of the table by name.
+
+        Returns:
+            The fields in OpenFace's order.
+        """
+        fields = [*_PLAIN]
+        if cls.intensities:
+            fields += [_intensity(name) for name in _INTENSITIES if name in columns]
+        fields += [_presence(name) for name in _PRESENCES if name in columns]
+        return fields
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write the next rows.
+
+        Args:
+            batch: The rows, with the columns of the table.
+
+        Raises:
+            OutputError: They come from several recordings, which the format cannot tell apart.
+        """
+        for name in pc.unique(batch.column("source")).to_pylist():
+            self._source = getattr(self, "_source", name)
+            if name != self._source:
+                raise OutputError(
+                    f"OpenFace's CSV holds one recording, not {self._source!r} and {name!r}; "
+                    "write each one's table by itself, or choose fex, which names the input"
+                )
+        super().write(batch)
+
+
+class OpenFaceIntensities(OpenFace):
+    """The same, with activations on OpenFace's scale of intensities, 0 to 5 (``_r``)."""
+
+    intensities: ClassVar[bool] = True
+
+
+def _success(status: str) -> str:
+    return "1" if status == Status.ok else "0"
+
+
+def _is_present(activation: float) -> str:
+    return "1" if activation >= THRESHOLD else "0"
+
+
+def _presence(name: str) -> TextField:
+    meaning = f"Whether the activation of {name} is at least {THRESHOLD}."
+    return TextField(Column(f"{name}_c", "Int64", meaning, "", 0, 1), name, _is_present)
+
+
+def _intensity(name: str) -> TextField:
+    meaning = (
+        f"Five times mien's activation of {name}: OpenFace's scale, on which it was asked for, "
+        "but no FACS intensity (A to E)."
+    )
+    column = Column(f"{name}_r", "float32", meaning, "", 0, 5)
+    return TextField(column, name, decimals(3, factor=5))
+
+
+_PLAIN: Final = (
+    TextField(
+        Column("frame", "int64", "Number of the frame, from 1.", "count", 1),
+        "frame",
+        lambda number: str(number + 1),
+    ),
+    TextField(Column("face_id", "Int64", "Number of the face; empty without a face."), "face", str),
+    TextField(
+        Column("timestamp", "float64", "Presentation time of the frame.", "seconds"),
+        "time_s",
+        decimals(6),
+    ),
+    TextField(
+        Column("confidence", "float32", "How sure the detector is.", "score", 0, 1),
+        "confidence",
+        decimals(3),
+    ),
+    TextField(
+        Column("success", "int64", "1 where a face was read, else 0.", "", 0, 1),
+        "status",
+        _success,
+    ),
+)
