@@ -28,6 +28,8 @@ from mien.outputs.columns import Column, columns
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.tables import FOREIGN, TableWriter
 from mien.records import Face, Reading, Status
+from mien.study.episodes.segments import find_segments
+from mien.study.rows.people import People, participant_rows
 from mien.tasks import TASKS, Task
 from mien.temporal.readings import Smoothing
 
@@ -64,7 +66,8 @@ def readings(source, frames=60, faces=2):
             }
             box = (10.0 + face, 20.5, 100.0, 120.0)
             status = Status.gap if frame in (25, 26) else Status.ok
-            box_face = Face(box, np.zeros((5, 2)), 0.9, face)
+            confidence = 0.5 if face and 50 <= frame < 54 else 0.9
+            box_face = Face(box, np.zeros((5, 2)), confidence, face)
             yield Reading(source, frame, time_s, status, box_face, scores, scores)
 
 
@@ -219,19 +222,21 @@ def runs_by_hand(rows, times, holds):
 
 
 def expected_tiers(film):
-    """What every annotation program should show, by tier."""
+    """What every annotation program should show, by tier: segments as a study finds them, and unusable time."""
     table = mien.read_table(film)
     times = sorted(table["time_s"].unique())
     tiers = {}
     for face in (0, 1):
-        rows = table[(table["face"] == face).fillna(False)]
-        units = [name for name in table if name.startswith("AU") and "raw" not in name]
-        tiers[f"face {face} expression"] = runs_by_hand(rows, times, rows["expression"])
-        for name in units:
-            active = [name if value >= 0.5 else None for value in rows[name]]
-            tiers[f"face {face} {name}"] = runs_by_hand(rows, times, active)
-        doubtful = [None if status == "ok" else status for status in rows["status"]]
-        tiers[f"face {face} unusable"] = runs_by_hand(rows, times, doubtful)
+        who = {"participant": "x", "recording": "clip"}
+        rows = participant_rows(table, who, People(faces="map", map={face: "x"}))
+        for entry in find_segments(rows).itertuples():
+            name = entry.name.removeprefix("expr_")
+            spans = tiers.setdefault(f"face {face} {name}", [])
+            spans.append([name, entry.onset_s, entry.offset_s])
+        seen = table[(table["face"] == face).fillna(False)]
+        unsure = ["low_confidence" if value < 0.6 else None for value in seen["confidence"]]
+        tiers[f"face {face} unusable"] = runs_by_hand(seen, times, unsure)
+    assert len(tiers) > 8
     nobody = table[table["face"].isna()]
     tiers["unusable"] = runs_by_hand(nobody, times, nobody["status"])
     return {name: spans for name, spans in tiers.items() if spans}
@@ -303,7 +308,7 @@ def test_mne(tmp_path, film):
     np.testing.assert_allclose(read.onset, sorted(start for _, start, _ in expected), atol=1e-6)
     bad = [note for note in read.description if note.startswith("BAD")]
     assert bad == ["BAD_no_face", "BAD_unreadable"]
-    assert {"face0/AU12", "face1/unusable/gap"} <= set(read.description)
+    assert {"face0/AU12", "face1/unusable/low_confidence"} <= set(read.description)
 
 
 def read_physio(path):
@@ -485,9 +490,9 @@ def test_no_text_is_a_formula(tmp_path):
         assert {row.get("source") or row.get("input") for row in rows} == {"'=1+1"}
 
 
-@pytest.mark.parametrize("name", ["xlsx", "sav", "eaf"])
+@pytest.mark.parametrize("name", ["xlsx", "sav", "eaf", "textgrid"])
 def test_a_missing_library_is_one_line(tmp_path, film, monkeypatch, name):
-    for module in ("openpyxl", "pyreadstat", "pympi"):
+    for module in ("openpyxl", "pyreadstat", "pympi", "mien.study.episodes.segments"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=r'pip install "mien\[exports\]"'):
         convert(film, name, tmp_path / "out")

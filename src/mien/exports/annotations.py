@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mien.errors import MissingExtraError, TableError
-from mien.exports.intervals import ABSENT, Interval, intervals
+from mien.exports.intervals import UNUSABLE, Interval, intervals
 from mien.exports.recording import Recording
 from mien.exports.workbook import sheet_bytes
 
@@ -103,8 +103,8 @@ def boris_bytes(recording: Recording, target: Path) -> bytes:
     for stretch in intervals(recording, "BORIS"):
         code = stretch.label
         # Names of statuses alone would be no code that a reader understands.
-        if stretch.tier == ABSENT:
-            code = f"{ABSENT} ({stretch.label})"
+        if stretch.tier == UNUSABLE:
+            code = f"{UNUSABLE} ({stretch.label})"
         for time_s in (stretch.start_s, stretch.end_s):
             events.append((time_s, subject_of(stretch), code))
     # Where one state ends as the next one begins, the end was added first; sorting keeps that.

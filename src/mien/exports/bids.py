@@ -222,10 +222,10 @@ _MADE_WITH: Final = ("mien", "bundle", "faces", "options")
 _EVENTS: Final = {
     "trial_type": {
         "Description": (
-            "What is seen: the likeliest expression, an active action unit, or why a face cannot "
-            "be used."
+            "What is shown: an expression, an action unit, smile or blink; or why time cannot be "
+            "used."
         )
     },
     "face": {"Description": "Number of the face; n/a for what holds for the whole frame."},
-    "tier": {"Description": "expression, the name of an action unit, or unusable."},
+    "tier": {"Description": "The same, or unusable."},
 }

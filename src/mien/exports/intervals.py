@@ -1,4 +1,4 @@
-"""Stretches of time read off a table: expressions, active units, time that cannot be used."""
+"""Stretches of time in one film: a study's segments per face, and time that cannot be used."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.errors import MissingExtraError
 from mien.exports.recording import Recording, Timeline
-from mien.outputs.writers.openface import THRESHOLD
-from mien.records import Status
+from mien.study.rows.people import People, participant_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ABSENT", "EXPRESSION", "Interval", "intervals", "is_unit"]
+__all__ = ["UNUSABLE", "Interval", "face_rows", "intervals", "is_unit", "segments_of"]
 
-EXPRESSION = "expression"
-"""The tier of expressions; action units have tiers of their own, called as their columns."""
-ABSENT = "unusable"
-"""The tier of frames without a usable face."""
+UNUSABLE = "unusable"
+"""The tier of time without a usable face; the others are called by what is shown in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +25,8 @@ class Interval:
 
     Attributes:
         face: The face; None for what holds for the whole recording.
-        tier: What kind of stretch it is.
-        label: What holds in it.
+        tier: What is shown: an expression, an action unit, ``smile``, ``blink``; or `UNUSABLE`.
+        label: The same, or why the time is not usable.
         start_s: Presentation time of its first frame, seconds.
         end_s: When its last frame ends, seconds; later than `start_s`.
     """
@@ -61,6 +59,46 @@ def is_unit(name: str) -> bool:
     return name.startswith("AU") and name[2:].isdigit()
 
 
+def face_rows(recording: Recording, face: int) -> "pd.DataFrame":
+    """The rows of one face as a study has them: one for every frame of the film.
+
+    Args:
+        recording: The table of one film.
+        face: The number of the face.
+
+    Returns:
+        Rows of the participant ``face N``; see `mien.study.rows.people.participant_rows`.
+
+    Raises:
+        StudyError: The table is not that of one film.
+    """
+    name = f"face {face}"
+    keys = {"participant": name, "recording": recording.stem}
+    return participant_rows(recording.table, keys, People(faces="map", map={face: name}))
+
+
+def segments_of(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The segments of one face, with a study's usual settings.
+
+    Args:
+        rows: What `face_rows` gives.
+
+    Returns:
+        A row per segment; see `mien.study.episodes.segments.find_segments`. None where the table
+        has neither expressions nor action units.
+
+    Raises:
+        MissingExtraError: scipy, which finds blinks, is not installed.
+    """
+    try:
+        from mien.study.episodes.segments import find_segments
+    except ImportError as error:
+        raise MissingExtraError("exports", "finding segments") from error
+    shown = [name for name in rows if str(name).startswith("expr_") or is_unit(str(name))]
+    # Of valence and arousal alone there are no segments, which is no error here.
+    return find_segments(rows if shown else rows.assign(AU45=np.nan))
+
+
 def intervals(recording: Recording, purpose: str) -> list[Interval]:
     """All stretches of a film.
 
@@ -69,9 +107,9 @@ def intervals(recording: Recording, purpose: str) -> list[Interval]:
         purpose: What needs them, for the message.
 
     Returns:
-        For each face the stretches of its likeliest expression, those in which a unit's activation
-        is at least `THRESHOLD`, and those of its rows that are not ``ok``; then the frames in which
-        nobody was read, by status. Sorted by start within a tier; a tier's never overlap.
+        For each face its segments, and the time in which it was seen and is not usable; then the
+        frames in which nobody was read, by status. A tier's stretches never overlap, and follow one
+        another in time.
 
     Raises:
         TableError: The table is not that of one film.
@@ -79,40 +117,39 @@ def intervals(recording: Recording, purpose: str) -> list[Interval]:
     timeline = recording.film(purpose)
     stretches: list[Interval] = []
     for face in recording.faces:
-        rows = recording.of_face(face)
-        stretches += _of_face(face, rows, timeline)
+        rows = face_rows(recording, face)
+        stretches += _segments(face, rows)
+        # Where the face is simply not there, nothing is said of it.
+        seen = rows[~rows["usable"] & rows["face"].notna()]
+        stretches += _runs(face, seen, timeline, "unusable_because")
     table = recording.table
-    empty = table[table["face"].isna() & (table["status"] != Status.ok)]
-    stretches += _runs(None, ABSENT, empty, timeline, "status")
+    stretches += _runs(None, table[table["face"].isna()], timeline, "status")
     return stretches
 
 
-def _of_face(face: int, rows: "pd.DataFrame", timeline: Timeline) -> Iterator[Interval]:
-    # A face has one row per frame, except in tables that were put together by hand.
-    rows = rows.drop_duplicates("time_s").sort_values("time_s")
-    if "expression" in rows:
-        labelled = rows[rows["expression"].notna()]
-        yield from _runs(face, EXPRESSION, labelled, timeline, "expression")
-    for name in filter(is_unit, rows.columns):
-        active = rows[rows[name] >= THRESHOLD]
-        yield from _runs(face, name, active, timeline)
-    doubtful = rows[rows["status"] != Status.ok]
-    yield from _runs(face, ABSENT, doubtful, timeline, "status")
+def _segments(face: int, rows: "pd.DataFrame") -> list[Interval]:
+    segments = segments_of(rows)
+    stretches = []
+    for name in dict.fromkeys(segments["name"]):
+        tier = str(name).removeprefix("expr_")
+        chosen = segments[segments["name"] == name]
+        for start_s, end_s in zip(chosen["onset_s"], chosen["offset_s"], strict=True):
+            stretches.append(Interval(face, tier, tier, float(start_s), float(end_s)))
+    return stretches
 
 
 def _runs(
-    face: int | None, tier: str, rows: "pd.DataFrame", timeline: Timeline, column: str | None = None
+    face: int | None, rows: "pd.DataFrame", timeline: Timeline, column: str
 ) -> Iterator[Interval]:
-    """Stretches of one label, that of a column or the tier, over frames that follow another."""
+    """Stretches of one reason over frames that follow one another."""
     if rows.empty:
         return
-    texts = np.full(len(rows), tier, object)
-    if column is not None:
-        texts = rows[column].to_numpy(object)
+    texts = rows[column].to_numpy(object)
     positions = timeline.positions(rows)
     breaks = (np.diff(positions) != 1) | (texts[1:] != texts[:-1])
     firsts = np.concatenate(([0], np.flatnonzero(breaks) + 1))
     lasts = np.concatenate((firsts[1:] - 1, [len(texts) - 1]))
     for first, last in zip(firsts, lasts, strict=True):
         start_s = float(timeline.times[positions[first]])
-        yield Interval(face, tier, str(texts[first]), start_s, timeline.end_of(positions[last]))
+        end_s = timeline.end_of(positions[last])
+        yield Interval(face, UNUSABLE, str(texts[first]), start_s, end_s)
