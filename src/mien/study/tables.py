@@ -39,6 +39,8 @@ _ROWS: Final[Mapping[str, tuple[str, str]]] = {
     "unusable_because": ("Why the row, or time, is not usable; see reasons.", ""),
     "trial": ("Number of the event in its recording, from 1, by onset.", "count"),
     "trial_type": ("What kind of event it is.", ""),
+    "event_onset_s": ("When the event begins, from the start of the recording.", "seconds"),
+    "event_duration_s": ("How long the event lasts.", "seconds"),
     "time_from_onset_s": ("Time from the onset of the event.", "seconds"),
 }
 _SEGMENTS: Final[Mapping[str, tuple[str, str]]] = {

@@ -11,14 +11,15 @@ from pydantic import Field
 
 from mien.errors import StudyError
 from mien.study.episodes.blinks import SLOWEST_S
-from mien.study.rows.layout import require_columns, score_columns, without_attributes
+from mien.study.episodes.epochs import epoch_segments
+from mien.study.rows.layout import KEYS, require_columns, score_columns, without_attributes
 from mien.study.rows.usable import REASONS, usable_line
 from mien.study.rows.weighted import weighted_mean, weighted_quantile, weighted_sd
 from mien.study.statistics.bootstrap import block_interval
 from mien.study.strict import StrictSettings
 from mien.tasks import Floats
 
-__all__ = ["CELL", "Summaries", "summarize"]
+__all__ = ["CELL", "Summaries", "segment_names", "summarize", "summarize_epochs"]
 
 CELL: Final = ("participant", "condition", "session")
 """What a summary is over."""
@@ -93,6 +94,36 @@ def summarize(
     result = pd.DataFrame(summaries)
     result.attrs = {**rows.attrs, "summaries": settings.model_dump(mode="json")}
     return result
+
+
+def summarize_epochs(
+    epochs: pd.DataFrame, segments: pd.DataFrame, settings: Summaries | None = None
+) -> pd.DataFrame:
+    """Summarize epochs, from the onset of their events on.
+
+    Args:
+        epochs: Epochs, from `mien.study.episodes.epochs.cut_epochs`.
+        segments: The segments of the rows they were cut from.
+        settings: What summaries hold; None for the defaults.
+
+    Returns:
+        One row per participant and event: the keys, ``trial``, ``trial_type``, ``event_onset_s``,
+        ``event_duration_s``, the events' other columns, then as `summarize` gives them, without
+        intervals. ``smile_latency_s`` is from the onset.
+
+    Raises:
+        StudyError: A column is missing.
+    """
+    table = without_attributes(epochs)
+    by = [*KEYS, "trial"]
+    after = table[table["time_from_onset_s"] >= 0]
+    inside = epoch_segments(segments, epochs)
+    statistics = summarize(after, inside, settings, by=by, intervals=False)
+    facts = epochs.attrs.get("epochs", {})
+    described = [*by, *facts.get("columns", ("trial_type", "event_onset_s", "event_duration_s"))]
+    result = table[described].drop_duplicates(by).merge(statistics, on=by)
+    result.attrs = {**epochs.attrs, "summaries": statistics.attrs["summaries"]}
+    return result.drop(columns="recordings")
 
 
 def segment_names(segments: pd.DataFrame) -> list[str]:
