@@ -25,7 +25,7 @@ from mien.data.submissions.check import KINDS
 from mien.data.submissions.formats import DIGITS, markdown
 from mien.outputs.columns import columns
 from mien.records import STATUSES
-from mien.tasks import COMPOUND_SCORES
+from mien.tasks import COMPOUND_SCORES, QUALITY_FAMILIES, TASKS
 from mien.temporal.widths import BEARABLE_S, OTHER_S, bearable_s
 from mien.train.settings.template import template
 from mien.zoo.index import Faces
@@ -222,7 +222,9 @@ def columns_page() -> str:
         "",
     ]
     lines += ["| column | type | unit | range | meaning |", "|---|---|---|---|---|"]
-    for column in columns((*load().tasks, COMPOUND_SCORES)):
+    judged = [task for task in TASKS.values() if task.family in QUALITY_FAMILIES]
+    shown = (*load().tasks, COMPOUND_SCORES)
+    for column in columns(shown, quality=judged, points=True, uncertain_below=0.0):
         span = (
             ""
             if column.low is None
@@ -233,9 +235,11 @@ def columns_page() -> str:
         )
     lines += [
         "",
-        "The `ce_` columns are there with `--compounds`. With `--smooth`, all score columns come again with the suffix `_raw`, as they",
+        "The `ce_` columns are there with `--compounds`, the points (`left_eye_x` …) with `--points`, and `quality` … `light` with a",
+        "[quality bundle](../howto/quality.md). With `--smooth`, all score columns come again with the suffix `_raw`, as they were before",
+        "smoothing.",
+        "",
     ]
-    lines += ["were before smoothing.", ""]
     lines += ["| status | meaning |", "|---|---|"] + [
         f"| `{status}` | {meaning} |" for status, meaning in STATUSES.items()
     ]

@@ -1,99 +1,35 @@
 """How far readings can be trusted: the judge of a tiny network, measures, and what labels are left out."""
 
 import dataclasses
-import hashlib
 import json
+import shutil
 from itertools import pairwise
 
 import cv2
 import numpy as np
-import onnx
 import pandas as pd
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from small_judge import ANGLES, KEYS, PIXELS, layers, make_bundle
+from typer.testing import CliRunner
 
 import mien
-from mien.bundles.card import AffectCard, card_json, parse_card, write_card
-from mien.bundles.card_parts import NOT_FOR, Made, Score, TaskCard, Terms
-from mien.bundles.store import load_detector, open_bundle
+from mien.bundles.card import card_json, parse_card
+from mien.bundles.store import embedded, load_detector, open_bundle
+from mien.cli import app
 from mien.errors import BundleError, UnknownNameError
-from mien.faces.prepare import Pixels, crop_matrix
+from mien.faces.prepare import crop_matrix
 from mien.faces.sharpness import luma_of, sharpness
-from mien.records import Face
+from mien.outputs.painter import Painter
+from mien.records import Face, Quality, Reading, Status
 from mien.tasks import TASKS
+from mien.temporal.gaps import fill_gaps
 
-SIZE = 16
-PIXELS = Pixels(
-    size=SIZE, colour="grey", alignment="similarity5", mean=(0.0,), std=(255.0,),
-    template=((0.32, 0.38), (0.68, 0.38), (0.5, 0.61), (0.35, 0.77), (0.65, 0.77)),
-)  # fmt: skip
-KEYS = ("quality.reading", "occlusion.regions5", "pose.angles")
 QUALITY_COLUMNS = [
     "quality", "occlusion", "occlusion_left_eye", "occlusion_right_eye", "occlusion_brows", "occlusion_nose",
     "occlusion_mouth", "pose_yaw", "pose_pitch", "pose_roll", "face_size", "sharpness", "light",
 ]  # fmt: skip
-ANGLES = (12.0, -7.0, 4.0)
-MOUTH_UNITS = {
-    "AU10",
-    "AU12",
-    "AU15",
-    "AU16",
-    "AU17",
-    "AU18",
-    "AU20",
-    "AU24",
-    "AU25",
-    "AU26",
-    "AU28",
-}
-
-
-def layers():
-    """Weights (256, K) and biases (K,): dark faces are doubtful, a white mouth is a covered one, angles are constant."""
-    everywhere = np.full((SIZE, SIZE), 40.0 / SIZE**2)
-    mouth = np.zeros((SIZE, SIZE, 5))
-    mouth[11:14, 6:10, 4] = 80.0 / 12
-    return {
-        "quality": (everywhere.reshape(-1, 1), np.array([-40.0 * 0.25])),
-        "occlusion": (mouth.reshape(-1, 5), np.array([-9.0, -9.0, -9.0, -9.0, -80.0 * 0.95])),
-        "pose": (np.zeros((SIZE**2, 3)), np.array(ANGLES)),
-    }
-
-
-def make_bundle(folder, keys=KEYS, doubtful_below=0.5, name="judge"):
-    folder.mkdir()
-    nodes = [helper.make_node("Flatten", ["input"], ["pixels"])]
-    weights, outputs, tasks = [], [], []
-    for key in keys:
-        task = TASKS[key]
-        weight, bias = layers()[task.family]
-        weights.append(numpy_helper.from_array(weight.astype(np.float32), f"{task.family}.weight"))
-        weights.append(numpy_helper.from_array(bias.astype(np.float32), f"{task.family}.bias"))
-        nodes.append(
-            helper.make_node(
-                "Gemm", ["pixels", f"{task.family}.weight", f"{task.family}.bias"], [task.family]
-            )
-        )
-        outputs.append(
-            helper.make_tensor_value_info(task.family, TensorProto.FLOAT, ["n", len(task.names)])
-        )
-        tasks.append(TaskCard(
-            key=task.key, names=task.names, kind=task.kind, low=task.low, high=task.high, supervised_by="a test",
-        ))  # fmt: skip
-    image = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 1, SIZE, SIZE])
-    graph = helper.make_graph(nodes, "judge", [image], outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / "model.onnx")
-    card = AffectCard(
-        card=1, name=name, summary="A test.", licence="Apache-2.0", reads="crops", pixels=PIXELS, tasks=tuple(tasks),
-        sha256=hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest(), tolerance=0.001, temperature={},
-        trained_on=(Terms(data="nothing", used_for="training", terms="none"),), limits=("a test",), not_for=NOT_FOR,
-        scores=(Score(metric="area under ROC", value=0.9, low=0.8, high=1.0, data="a test", faces=9),),
-        made=Made(recipe="none", seed=0, commit="none", cost="none"),
-        doubtful_below=doubtful_below if "quality.reading" in keys else None,
-    )  # fmt: skip
-    write_card(card, folder / "card.json")
-    return folder
+MOUTH_UNITS = {f"AU{number}" for number in (10, 12, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25, 26, 28)}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +50,7 @@ def masked(face):
     picture = face.copy()
     eyes = np.linalg.norm(points[1] - points[0])
     x, y = points[3:].mean(axis=0)
-    top, bottom = round(y - 0.35 * eyes), round(y + 0.35 * eyes)
+    top, bottom = round(y - 0.45 * eyes), round(y + 0.6 * eyes)
     picture[top:bottom, round(x - eyes / 2) : round(x + eyes / 2)] = 255
     return picture
 
@@ -272,3 +208,158 @@ def test_bundles_in_each_other_s_place_are_refused(options, words, judge):
 def test_an_unknown_judge_is_named():
     with pytest.raises(UnknownNameError, match="mien-qualty"):
         mien.Reader(quality="mien-qualty")
+
+
+# --- what is left out ---
+
+
+def test_units_of_covered_regions_are_missing(face, masked, judge):
+    [open_row, covered] = mien.analyze([face, masked], photos=True, quality=judge).table.to_dict(
+        "records"
+    )
+    units = {name for name in covered if name.startswith("AU")}
+    assert {name for name in units if np.isnan(covered[name])} == units & MOUTH_UNITS
+    assert not any(np.isnan(open_row[name]) for name in units)
+    kept = mien.analyze(masked, quality=judge, abstain=False).table
+    plain = mien.analyze(masked, quality="none").table
+    pd.testing.assert_frame_equal(kept[list(plain)], plain)
+
+
+def test_smoothing_neither_spreads_nor_fills_covered_units(face, masked, judge):
+    film = [(i / 25, picture) for i, picture in enumerate([face, masked, face, face])]
+    smoothing = mien.Smoothing(0.04)
+    table = mien.analyze(film, quality=judge, smoothing=smoothing).table
+    assert np.isnan(table["AU12"][1])
+    assert np.isnan(table["AU12_raw"][1])
+    raw = table["AU12_raw"].to_numpy(np.float64)
+    times = np.arange(4) / 25
+    seen = [0, 2, 3]
+    for row in seen:
+        weights = np.exp(-((times[seen] - times[row]) ** 2) / 2 / smoothing.seconds**2)
+        assert table["AU12"][row] == pytest.approx(weights @ raw[seen] / weights.sum(), abs=1e-6)
+    # Brows are not covered: all four frames count.
+    assert table[["AU01", "AU01_raw"]].notna().all(axis=None)
+
+
+def reading(frame, units, status=Status.ok, track=1, quality=None):
+    at = Face((0.0, 0.0, 9.0, 9.0), np.zeros((5, 2)), 1.0, track)
+    return Reading("a", frame, frame / 25, status, at, {"au": np.array(units)}, {}, quality)
+
+
+def test_rows_of_gaps_are_not_judged_and_fill_nothing_that_is_covered():
+    judged = Quality(40.0, 0.5, 0.5, {"quality": np.array([0.1])})
+    rows = [
+        reading(0, [0.2, np.nan], quality=judged),
+        reading(1, [0.5, 0.5], track=2, quality=judged),
+        reading(2, [0.4, 0.9], quality=judged),
+    ]
+    [gap] = [row for row in fill_gaps(rows, 0.5) if row.status is Status.gap]
+    assert gap.quality is None
+    np.testing.assert_allclose(gap.scores["au"], [0.3, np.nan])
+
+
+def test_a_low_probability_is_uncertain(face, judge, tmp_path):
+    folder = tmp_path / "unsure"
+    shutil.copytree(embedded()["mien-s"], folder)
+    card = json.loads((folder / "card.json").read_text()) | {"uncertain_below": 0.9999}
+    (folder / "card.json").write_text(json.dumps(card))
+    for quality in (judge, "none"):
+        analysis = mien.analyze(face, bundle=folder, quality=quality)
+        assert analysis.table["expression"].tolist() == ["uncertain"]
+        assert analysis.table["status"].tolist() == ["ok"]
+    kept = mien.analyze(face, bundle=folder, quality=judge, abstain=False).table
+    assert kept["expression"].tolist() == ["happiness"]
+
+
+def test_labels_of_doubtful_rows_stay_where_they_are_asked_for(dark, judge):
+    left_out = mien.analyze(dark, quality=judge).table
+    kept = mien.analyze(dark, quality=judge, abstain=False).table
+    assert left_out["status"].tolist() == kept["status"].tolist() == ["doubtful"]
+    assert (left_out["expression"][0], kept["expression"][0]) == ("uncertain", "happiness")
+    # Nothing but the label is left out.
+    same = [name for name in left_out if name != "expression"]
+    pd.testing.assert_frame_equal(left_out[same], kept[same])
+
+
+def test_points_are_those_of_the_face(face, judge):
+    [found_reading] = mien.analyze(face, quality="none", stream=True)
+    table = mien.analyze(face, quality="none", points=True).table
+    names = [name for name in table if name.endswith(("_x", "_y")) and not name.startswith("box")]
+    assert names[:4] == ["left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y"]
+    expected = found_reading.face.points.ravel()
+    np.testing.assert_allclose(table[names].to_numpy()[0], expected, rtol=1e-6)
+
+
+# --- tables, films, photos ---
+
+
+def test_tables_hold_what_the_dictionary_says(face, dark, judge, tmp_path):
+    film = [(i / 25, picture) for i, picture in enumerate([face, dark, dark])]
+    analysis = mien.analyze(film, quality=judge, points=True)
+    for suffix in ("csv", "jsonl", "parquet"):
+        analysis.save(tmp_path / f"a.{suffix}")
+        table = mien.read_table(tmp_path / f"a.{suffix}")
+        assert table["status"].tolist() == ["ok", "doubtful", "doubtful"]
+        pd.testing.assert_frame_equal(table, analysis.table, atol=0.01, check_flags=False)
+    dictionary = table.attrs["dictionary"]
+    assert dictionary["quality"]["name"] == "judge"
+    assert dictionary["quality"]["sha256"] == open_bundle(judge).card.sha256
+    assert dictionary["quality"]["doubtful_below"] == 0.5
+    assert "doubtful" in dictionary["statuses"]
+    tasks = {column["name"]: column["task"] for column in dictionary["columns"]}
+    assert tasks["pose_roll"] == "pose.angles"
+    assert tasks["sharpness"] is None
+
+
+def test_a_run_counts_doubtful_rows_and_reads_again_for_another_judge(face, dark, judge, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, picture in {"a": face, "b": dark, "c": dark}.items():
+        Image.fromarray(picture).save(photos / f"{name}.png")
+    command = ["analyze", str(photos), "--out", str(tmp_path / "out"), "--overlay"]
+    first = CliRunner().invoke(app, [*command, "--quality", str(judge)])
+    assert first.exit_code == 0, first.output
+    assert "3 faces, 2 rows doubtful" in " ".join(first.output.split())
+    # A further photo costs only itself, and the rows that are copied count as before.
+    Image.fromarray(face).save(photos / "d.png")
+    more = CliRunner().invoke(app, [*command, "--quality", str(judge)])
+    assert "4 faces, 2 rows doubtful" in " ".join(more.output.split())
+    assert "done before" in CliRunner().invoke(app, [*command, "--quality", str(judge)]).output
+    stricter = make_bundle(tmp_path / "stricter", doubtful_below=0.999)
+    again = CliRunner().invoke(
+        app, [*command, "--quality", str(stricter), "--no-abstain", "--points"]
+    )
+    assert "4 rows doubtful" in " ".join(again.output.split())
+    table = mien.read_table(tmp_path / "out" / "photos.csv")
+    assert table["expression"].tolist() == ["happiness"] * 4
+    assert "nose_x" in table
+
+
+def test_doubtful_faces_are_drawn_in_grey_with_the_word():
+    expressions = {"expr": np.array([0.05, 0.9, 0.05, 0, 0, 0, 0, 0])}
+    at = Face((60.0, 60.0, 120.0, 150.0), np.zeros((5, 2)), 0.9, None)
+
+    def painted(status, uncertain_below):
+        picture = np.full((360, 640, 3), 128, np.uint8)
+        row = Reading("a", 0, 0.0, status, at, expressions, {})
+        Painter([TASKS["expr.ferplus8"]], uncertain_below).paint(picture, [row])
+        return picture
+
+    sure, doubtful = painted(Status.ok, 0.0), painted(Status.doubtful, 0.0)
+    assert np.ptp(sure.astype(int), axis=2).max() > 60
+    assert np.ptp(doubtful.astype(int), axis=2).max() < 40
+    # The same word whatever the expression; with the expression where labels are kept.
+    kept = painted(Status.doubtful, None)
+    expressions["expr"] = np.roll(expressions["expr"], 1)
+    assert (painted(Status.doubtful, 0.0) == doubtful).all()
+    assert (painted(Status.doubtful, None) != kept).any()
+    unsure = painted(Status.ok, 0.95)
+    expressions["expr"] = np.roll(expressions["expr"], 1)
+    assert (painted(Status.ok, 0.95) == unsure).all()
+
+
+def test_a_painter_takes_faces_whose_units_are_all_covered():
+    at = Face((20.0, 20.0, 60.0, 60.0), np.zeros((5, 2)), 0.9, 0)
+    row = Reading("a", 0, 0.0, Status.ok, at, {"au": np.full(12, np.nan)}, {})
+    for size in ((100, 110, 3), (360, 640, 3)):
+        Painter([TASKS["au.abaw12"]]).paint(np.full(size, 128, np.uint8), [row])

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from small_judge import make_bundle
 from typer.testing import CliRunner
 
 import mien
@@ -312,6 +313,17 @@ def test_a_face_that_comes_back_begins_anew(system):
     assert [reading.frame for reading in streamed] == list(range(40))
     apart = loaded.finish(given, np.repeat([0, 1], 20), range(40))
     np.testing.assert_allclose([r.scores["va"] for r in streamed], apart["va"], atol=1e-6)
+
+
+def test_a_system_s_rows_are_judged_like_a_network_s(system, face, tmp_path):
+    """Quality belongs to the face, whoever reads it, and passes through the steps over time."""
+    judge = make_bundle(tmp_path / "judge")
+    dark = np.asarray(face * 0.3, np.uint8)
+    film = [(i / 25, picture) for i, picture in enumerate([face, dark, face])]
+    tables = [mien.analyze(film, bundle=name, quality=judge).table for name in (system, "mien-s")]
+    columns = ["status", "quality", "occlusion", "pose_roll", "face_size", "sharpness", "light"]
+    pd.testing.assert_frame_equal(tables[0][columns], tables[1][columns])
+    assert tables[0]["status"].tolist() == ["ok", "doubtful", "ok"]
 
 
 def test_a_live_source_is_answered_frame_by_frame(system, clip):

@@ -110,13 +110,14 @@ class Pipeline:
 
     @property
     def uncertain_below(self) -> float | None:
-        """Probability below which labels are left out, as on doubtful rows; None: they never are.
+        """Probability below which labels are left open, as on doubtful rows; None: they never are.
 
         0 where only those of doubtful rows are.
         """
-        if not self.options.abstain:
+        threshold = self.networks.model.card.uncertain_below
+        if not self.options.abstain or (threshold is None and self.networks.judge is None):
             return None
-        return self.networks.model.card.uncertain_below or 0.0
+        return threshold or 0.0
 
     def columns(self, live: bool = False) -> tuple[Column, ...]:
         """The columns of the tables of these readings.

@@ -90,7 +90,8 @@ class Outcome:
             self.rows[Status(status)] += count
         # Every face of a photo is a track of its own.
         stamp = photo.stamp
-        for number in range(stamp.rows.get(Status.ok, 0)):
+        faces = stamp.rows.get(Status.ok, 0) + stamp.rows.get(Status.doubtful, 0)
+        for number in range(faces):
             self.tracks.add((stamp.name, number))
         self.frames += 1
         self.notes += photo.notes

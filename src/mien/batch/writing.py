@@ -203,7 +203,10 @@ class JobWriter:
             drawing: Overlay | None = None
             if overlay is not None:
                 self.target.make_folder(overlay.parent)
-                drawing = Overlay(overlay, source, self.target.reader.tasks, files)
+                reader = self.target.reader
+                drawing = Overlay(
+                    overlay, source, reader.tasks, files, uncertain_below=reader.uncertain_below
+                )
                 stack.enter_context(drawing)
             readings = stack.enter_context(closing(self.target.reader.read(source)))
             try:

@@ -183,6 +183,12 @@ def _facts(card: AnyCard) -> str:
         )
     else:
         lines.append(f"Reads: frames of any size, searched at up to {card.search.side} px")
+    if isinstance(card, AffectCard) and card.doubtful_below is not None:
+        lines.append(f"A reading is doubtful where its quality is below {card.doubtful_below:g}")
+    if isinstance(card, AffectCard | SystemCard) and card.uncertain_below is not None:
+        lines.append(
+            f"The expression is uncertain where no probability reaches {card.uncertain_below:g}"
+        )
     files = "the lines of sha256sum of its files" if isinstance(card, SystemCard) else "model.onnx"
     lines.append(f"sha256 of {files}: `{card.sha256}`")
     return bullets(lines)

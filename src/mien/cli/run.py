@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from mien import batch
-from mien.analysis.options import Choice, Options
+from mien.analysis.options import NO_QUALITY, Choice, Options
 from mien.batch.many import Bars
 from mien.bundles.store import AFFECT, FACES
 from mien.cli.terminal import err, fail, handle_errors, out
@@ -105,6 +105,23 @@ def analyze(
             help="External features of the films, for a system that learned from such.",
         ),
     ] = [],  # noqa: B006
+    quality: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|PATH|none",
+            help="The network that says how far readings can be trusted; none leaves it out.",
+        ),
+    ] = NO_QUALITY,
+    no_abstain: Annotated[
+        bool,
+        typer.Option(
+            "--no-abstain",
+            help="Keep the labels of doubtful rows, and action units of covered regions.",
+        ),
+    ] = False,
+    points: Annotated[
+        bool, typer.Option("--points", help="Also write the five points of each face.")
+    ] = False,
     engine: Annotated[
         str,
         typer.Option(
@@ -133,6 +150,9 @@ def analyze(
             smoothing=smoothing,
             compounds=compounds,
             features=features,
+            quality=quality,
+            abstain=not no_abstain,
+            points=points,
         )
         names = list(filter(None, map(str.strip, formats.split(","))))
         with closing(_Bar()) as bar:
@@ -248,6 +268,8 @@ def _description(outcome: batch.Outcome) -> str:
     parts = [_counted(outcome.frames, "frame"), _counted(len(outcome.tracks), "face")]
     if rows[Status.no_face]:
         parts.append(f"{rows[Status.no_face]} without a face")
+    if rows[Status.doubtful]:
+        parts.append(f"{_counted(rows[Status.doubtful], 'row')} doubtful")
     if rows[Status.unreadable]:
         parts.append(f"{rows[Status.unreadable]} unreadable")
     files = ", ".join(str(path) for path in outcome.files)

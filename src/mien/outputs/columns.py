@@ -177,7 +177,7 @@ def columns(
             those that it keeps, and come once more unsmoothed with the suffix ``_raw``.
         quality: The tasks of a bundle that judges readings, in any order; None where none does.
         points: Whether the five points of each face have columns.
-        uncertain_below: As of `Column`.
+        uncertain_below: As of `Column`; None also where no action unit is left out.
 
     Returns:
         The columns; their order does not depend on the order of the tasks.
@@ -196,10 +196,10 @@ def columns(
         face += _family_columns(quality, _QUALITY) + list(MEASURED)
     if points:
         face += point_columns()
-    scores = []
-    for column in _family_columns(tasks, _FAMILIES):
-        is_label = column.dtype == "str"
-        scores.append(_abstaining(column, uncertain_below) if is_label else column)
+    scores = _family_columns(tasks, _FAMILIES)
+    if uncertain_below is not None:
+        sees_covers = any(task.family == "occlusion" for task in quality or ())
+        scores = [_abstaining(column, uncertain_below, sees_covers) for column in scores]
     if not smoothing:
         return (*face, *scores)
     # Both: smoothing cannot be undone, and some analyses want the scores as they were.
@@ -338,13 +338,15 @@ def point_columns() -> list[Column]:
     return columns
 
 
-def _abstaining(column: Column, uncertain_below: float | None) -> Column:
-    """A column of labels, some of which are left open."""
-    if uncertain_below is None:
-        return column
-    low = f", and where no probability reaches {uncertain_below:g}" if uncertain_below else ""
-    how = f"It is {UNCERTAIN} in doubtful rows{low}."
-    return replace(column, meaning=f"{column.meaning} {how}", uncertain_below=uncertain_below)
+def _abstaining(column: Column, uncertain_below: float, sees_covers: bool) -> Column:
+    """A column of which something may be left out; says what."""
+    if column.dtype == "str":
+        low = f", and where no probability reaches {uncertain_below:g}" if uncertain_below else ""
+        meaning = f"{column.meaning} It is {UNCERTAIN} in doubtful rows{low}."
+        return replace(column, meaning=meaning, uncertain_below=uncertain_below)
+    if sees_covers and column.task is not None and column.task.family == "au":
+        return replace(column, meaning=f"{column.meaning} Missing where its region is covered.")
+    return column
 
 
 # What makes each family's columns; the order is the table's.

@@ -50,6 +50,7 @@ class Overlay:
         source: What the readings were read from.
         tasks: The tasks of the readings.
         files: A transaction with which the file appears; None for one of its own.
+        uncertain_below: As of `Painter`.
 
     Raises:
         OutputError: The source is a camera or arrays, the suffix is another one, or the file cannot
@@ -62,6 +63,8 @@ class Overlay:
         source: Source,
         tasks: Sequence[Task],
         files: Transaction | None = None,
+        *,
+        uncertain_below: float | None = None,
     ) -> None:
         self._path = Path(path)
         self._source = source
@@ -78,7 +81,7 @@ class Overlay:
                 f"{path}: an overlay of {source.kind} {source.name} cannot have this suffix; "
                 f"use {' or '.join(suffixes)}"
             )
-        self._painter = Painter(tasks)
+        self._painter = Painter(tasks, uncertain_below)
         self._group: list[Reading] = []
         self._last: Pixels | None = None
 

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from mien.outputs.canvas import Box, Canvas, Colour, Pixels, overlap
+from mien.outputs.columns import UNCERTAIN
 from mien.records import Face, Reading, Status
 from mien.tasks import Floats, Task
 
@@ -67,6 +68,7 @@ class _DrawnFace(NamedTuple):
         box: Its box.
         colour: Its colour.
         is_seen: False where the face was interpolated.
+        is_sure: False where it was, or where its scores are doubtful.
         reading: Its scores.
     """
 
@@ -74,6 +76,7 @@ class _DrawnFace(NamedTuple):
     box: Box
     colour: Colour
     is_seen: bool
+    is_sure: bool
     reading: Reading
 
 
@@ -118,9 +121,12 @@ class Painter:
 
     Args:
         tasks: The tasks of the readings.
+        uncertain_below: Probability below which an expression is not named, nor on doubtful rows;
+            None names all.
     """
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[Task], uncertain_below: float | None = None) -> None:
+        self._uncertain_below = uncertain_below
         self._tasks = {task.family: task for task in tasks}
         self._sides: dict[int, int] = {}
 
@@ -214,6 +220,8 @@ class Painter:
         padding = 6 * canvas.scale
         line = 15 * canvas.scale
         words = self._main_scores(face.reading)
+        if not words:
+            return []
         longest = max(canvas.length(word, size, 400) for word in words)
         column = longest + 2 * padding
         # As many columns as the picture is wide, and rows for the rest.
@@ -239,7 +247,9 @@ class Painter:
         if "au" in self._tasks and "au" in reading.scores:
             names = self._tasks["au"].names
             scores = reading.scores["au"]
-            for unit in np.argsort(-scores)[:_STRONGEST]:
+            # Units of covered regions are missing; they sort last.
+            present = np.argsort(-scores)[: np.isfinite(scores).sum()]
+            for unit in present[:_STRONGEST]:
                 words.append(f"{names[unit]} {scores[unit]:.2f}")
         return words
 
@@ -259,12 +269,19 @@ class Painter:
 
     def _expression(self, reading: Reading) -> tuple[str, str]:
         """The most probable expression and its probability, as texts; empty where there is none."""
-        if "expr" not in self._tasks or "expr" not in reading.scores:
+        abstains = self._uncertain_below is not None
+        has_expression = "expr" in self._tasks and "expr" in reading.scores
+        if reading.status is Status.doubtful and (abstains or not has_expression):
+            return "doubtful", ""
+        if not has_expression:
             return "", ""
         scores = reading.scores["expr"]
         best = int(scores.argmax())
-        gap = " gap" if reading.status is Status.gap else ""
-        return self._tasks["expr"].names[best], f"{scores[best]:.0%}{gap}"
+        name = self._tasks["expr"].names[best]
+        if self._uncertain_below is not None and scores[best] < self._uncertain_below:
+            name = UNCERTAIN
+        remark = "" if reading.status is Status.ok else f" {reading.status.value}"
+        return name, f"{scores[best]:.0%}{remark}"
 
 
 def note(picture: Pixels, words: str) -> None:
@@ -290,10 +307,11 @@ def _signed(value: float) -> str:
 
 def _drawn(reading: Reading, face: Face) -> _DrawnFace:
     is_seen = reading.status is not Status.gap
-    colour = colour_of(face.track) if is_seen else _MUTED
+    is_sure = reading.status is Status.ok
+    colour = colour_of(face.track) if is_sure else _MUTED
     # Boxes may be NumPy numbers, which OpenCV does not take everywhere.
     box = Box(*map(float, face.box))
-    return _DrawnFace(face, box, colour, is_seen, reading)
+    return _DrawnFace(face, box, colour, is_seen, is_sure, reading)
 
 
 def _least_zoom(canvas: Canvas) -> float:
@@ -363,7 +381,7 @@ def _draw_label(canvas: Canvas, face: _DrawnFace, label: _Label, spot: Box) -> N
         canvas.fill(field, face.colour, 4 * s)
         canvas.text(label.number, (spot.x + label.padding, baseline), size, _DARK, 700)
     left = spot.x + label.number_length + label.padding
-    colour = _WHITE if face.is_seen else _MUTED
+    colour = _WHITE if face.is_sure else _MUTED
     canvas.text(label.name, (left, baseline), size, colour, 600)
     canvas.text(label.share, (left + label.name_length, baseline), size, _MUTED, 400)
 
@@ -385,7 +403,10 @@ def _label_spots(canvas: Canvas, box: Box, width: float, height: float) -> list[
 
 
 def _draw_box(canvas: Canvas, face: _DrawnFace) -> None:
-    """The face's box: a thin outline with strong corners, or dashes where it was interpolated."""
+    """The face's box: a thin outline with strong corners, or dashes where it was interpolated.
+
+    It is grey where the scores are doubtful.
+    """
     s = canvas.scale
     box = face.box
     radius = min(9 * s, box.w / 4, box.h / 4)
