@@ -27,7 +27,7 @@ from mien.exports.recording import Recording
 from mien.outputs.columns import Column, columns
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.tables import FOREIGN, TableWriter
-from mien.records import Face, Reading, Status
+from mien.records import Face, Quality, Reading, Status
 from mien.study.episodes.segments import find_segments
 from mien.study.rows.people import People, participant_rows
 from mien.tasks import TASKS, Task
@@ -175,6 +175,37 @@ def test_openface(tmp_path, film):
     convert(film, "openface", tmp_path / "plain")
     plain = pd.read_csv(tmp_path / "plain" / "clip.openface.csv")
     assert not [name for name in plain if name.endswith("_r")]
+
+
+def test_openface_has_the_pose_in_radians_with_its_own_signs(tmp_path):
+    """Its axes point right, down and away: a face (the axis towards us) that looks up or right turns against them."""
+    judged = Quality(40.0, 0.5, 0.5, {"pose": np.array([30.0, 10.0, -20.0])})
+    rows = [replace(row, quality=judged if row.face else None) for row in readings("a.mp4", 4)]
+    rows[1] = replace(rows[1], status=Status.doubtful)
+    stem = tmp_path / "a"
+    with TableWriter(
+        stem, ["openface"], columns(TASKS_USED, quality=[TASKS["pose.angles"]])
+    ) as writer:
+        writer.write(rows)
+    back = pd.read_csv(tmp_path / "a.openface.csv")
+    assert list(back)[5:8] == ["pose_Rx", "pose_Ry", "pose_Rz"]
+    pitch, yaw, roll = back.loc[0, ["pose_Rx", "pose_Ry", "pose_Rz"]]
+    towards_us = rotation(0, pitch) @ rotation(1, yaw) @ rotation(2, roll) @ (0, 0, -1)
+    assert towards_us[0] > 0.3  # to the right of the picture
+    assert towards_us[1] < 0  # and up
+    assert np.degrees(roll) == pytest.approx(-20, abs=0.1)
+    assert back["success"].tolist() == [int(row.status is Status.ok) for row in rows]
+
+
+def rotation(axis, angle):
+    """The rotation matrix of `Utilities::Euler2RotationMatrix` for one axis."""
+    c, s = np.cos(angle), np.sin(angle)
+    first, second = [other for other in range(3) if other != axis]
+    matrix = np.eye(3)
+    matrix[first, first] = matrix[second, second] = c
+    sign = -1 if axis == 1 else 1
+    matrix[first, second], matrix[second, first] = -sign * s, sign * s
+    return matrix
 
 
 def test_openface_refuses_several_recordings(tmp_path):

@@ -1,5 +1,6 @@
 """OpenFace 2.2's CSV: one recording per file, frames from 1, seconds, action units at the end."""
 
+from math import pi
 from typing import ClassVar, Final
 
 import pyarrow as pa
@@ -25,8 +26,8 @@ THRESHOLD: Final = 0.5
 class OpenFace(FieldTable):
     """OpenFace's CSV, with the presence of action units (``_c``) and without what is not measured.
 
-    Frames without a face stay, with success 0 and empty fields. So are interpolated ones
-    (status ``gap``) marked, because OpenFace's users drop rows without success.
+    Frames without a face stay, with success 0 and empty fields. So are interpolated rows (status
+    ``gap``) and doubtful ones marked, because OpenFace's users drop rows without success.
     """
 
     suffix: ClassVar[str] = "openface.csv"
@@ -43,6 +44,7 @@ class OpenFace(FieldTable):
             The fields in OpenFace's order.
         """
         fields = [*_PLAIN]
+        fields += [field for field in _POSE if field.source in columns]
         if cls.intensities:
             fields += [_intensity(name) for name in _INTENSITIES if name in columns]
         fields += [_presence(name) for name in _PRESENCES if name in columns]
@@ -117,4 +119,17 @@ _PLAIN: Final = (
         "status",
         _success,
     ),
+)
+
+
+def _angle(name: str, source: str, meaning: str, sign: int) -> TextField:
+    column = Column(name, "float32", meaning, "radians")
+    return TextField(column, source, decimals(3, factor=sign * pi / 180))
+
+
+# Its axes point right, down, and away from the camera, so that two angles have the other sign.
+_POSE: Final = (
+    _angle("pose_Rx", "pose_pitch", "Pitch of the head; positive: turned down.", -1),
+    _angle("pose_Ry", "pose_yaw", "Yaw of the head; positive: towards the picture's left.", -1),
+    _angle("pose_Rz", "pose_roll", "Roll of the head; positive: clockwise.", 1),
 )
