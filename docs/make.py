@@ -312,8 +312,18 @@ GIVES = {
     "expr": "which expression the face shows, as a probability of each",
     "va": "how pleasant (valence) and how stirred (arousal) the face looks",
     "au": "which parts of the face move (action units)",
+    "quality": "the chance that a reading is that of an undisturbed picture",
+    "occlusion": "how far something covers each region (left and right as in the picture)",
+    "pose": "how the head is turned, in degrees",
 }
-SHORT = {"expr": "{} expressions", "va": "valence and arousal", "au": "{} action units"}
+SHORT = {
+    "expr": "{} expressions",
+    "va": "valence and arousal",
+    "au": "{} action units",
+    "quality": "how far readings can be trusted",
+    "occlusion": "occlusion of {} regions",
+    "pose": "head pose",
+}
 USE = """## Use it
 
 ```sh
@@ -395,6 +405,11 @@ def finds_faces(known: Known) -> bool:
     )
 
 
+def judges(known: Known) -> bool:
+    """Whether it judges readings."""
+    return any(spec.task.family in QUALITY_FAMILIES for spec in tasks_of(known))
+
+
 def trains_only(known: Known) -> bool:
     """Whether it is weights to start a training from, and no network."""
     return isinstance(known, zoo.Entry) and known.network is None
@@ -435,7 +450,8 @@ def sizes_page() -> str:
     timed = json.loads(
         (HERE.parent / "bench" / "results" / "zoo.json").read_text(encoding="utf-8")
     )["networks"]
-    own = [known for known in known_bundles().values() if isinstance(known, AffectCard)]
+    cards = [known for known in known_bundles().values() if isinstance(known, AffectCard)]
+    own = [card for card in cards if not judges(card)]
     rows = []
     for known in sorted(own, key=megabytes):
         told = {
@@ -523,8 +539,13 @@ def facts(known: Known) -> list[str]:
         licences += [f"Architecture: {' or '.join(known.architectures)}"] * bool(
             known.architectures
         )
-    elif isinstance(known, AffectCard) and known.features:
-        reads += [f"Exposes features: {known.features} numbers a face"]
+    elif isinstance(known, AffectCard):
+        reads += [f"Exposes features: {known.features} numbers a face"] * bool(known.features)
+        if known.doubtful_below is not None:
+            reads += [f"A reading is doubtful where its quality is below {known.doubtful_below:g}"]
+        if known.uncertain_below is not None:
+            below = f"{known.uncertain_below:g}"
+            reads += [f"The expression is uncertain where no probability reaches {below}"]
     return [*reads, f"Size: {megabytes(known)} MB", *licences]
 
 
@@ -565,8 +586,9 @@ def how_to_use(known: Known) -> str:
         if found
         else "features = model.features(crops)"
     )
+    option = "quality" if judges(known) else "bundle"
     command = (
-        f"mien analyze clip.mp4 --out tables/ --bundle {name}"
+        f"mien analyze clip.mp4 --out tables/ --{option} {name}"
         if found
         else f"mien features {name} --data settings.yaml --out cache"
     )

@@ -26,7 +26,8 @@ class Status(StrEnum):
 STATUSES: Final[dict[Status, str]] = {
     Status.ok: "A face was found and scored.",
     Status.doubtful: (
-        "A face was found and scored, but its picture is such that the scores are probably wrong."
+        "A face was found and scored, but its picture is so poor, covered or turned that the "
+        "scores are doubtful."
     ),
     Status.no_face: "The frame was read and no face was found in it; the row has no scores.",
     Status.unreadable: "The frame is in the file but could not be decoded; the row has no scores.",

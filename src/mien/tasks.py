@@ -194,8 +194,9 @@ _ALL_TASKS: Final = (
         "scalar",
     ),
     Task("ah.abaw8", ("ambivalence_hesitancy",), "any_of"),
-    # How far a reading of a face can be trusted: the chance that it is right, how far each region
-    # is covered (left and right as in the picture), and how the head is turned, in degrees.
+    # How far a reading of a face can be trusted: the chance that an undisturbed picture would give
+    # the same, how far each region is covered (left and right as in the picture), and how the head
+    # is turned, in degrees.
     Task("quality.reading", ("quality",), "any_of"),
     Task("occlusion.regions5", ("left_eye", "right_eye", "brows", "nose", "mouth"), "any_of"),
     Task("pose.angles", ("yaw", "pitch", "roll"), "scalar", low=-180.0, high=180.0),

@@ -112,13 +112,13 @@ class Judge:
         return judged
 
     def is_doubtful(self, quality: Quality) -> bool:
-        """Whether a reading is probably wrong.
+        """Whether a reading is doubtful.
 
         Args:
             quality: Its judgement.
 
         Returns:
-            True where its chance to be right is below the card's `doubtful_below`.
+            True where its `quality` is below the card's `doubtful_below`.
         """
         threshold = self.card.doubtful_below
         return threshold is not None and float(quality.scores["quality"][0]) < threshold

@@ -155,8 +155,8 @@ _DIMENSIONS: Final = {
 
 
 _CHANCE: Final = (
-    "Chance that the reading is right: that an undisturbed picture of the face would get the same "
-    "expression, and a valence within 0.3."
+    "Chance that the reading is that of an undisturbed picture of the face: the same expression, "
+    "and a valence within 0.3. Such readings may be wrong, too."
 )
 _Maker = Callable[[Task], list[Column]]
 
