@@ -95,18 +95,23 @@ def settings(tables: Path, bundle: str, *, pose: bool = True) -> Settings:
         recipe="python -m mien.train.builtin.mien_quality --data FOLDER --pose-teacher "
         "fr_pose.onnx --out RUN",
     )
+    # The table holds each face damaged and mirrored already, with labels that say so.
+    augment = AugmentSettings(
+        turn=0.0, grow=0.05, shift=0.02, flip=0.0, light=0.3, degrade=0.0, erase=0.0
+    )
+    network = NetworkSettings(backbone="face-resnet-small", start="faces", dropout=0.1)
+    optim = OptimSettings(lr=1e-3, weight_decay=0.05, warmup=0.1, average=0.999, clip=5.0)
+    files = [File(set="file", path=tables / f"{split}.parquet") for split in _SPLITS]
+    tasks = [_TASKS[family] for family in losses]
     return Settings(
         name="mien-quality",
-        data=tuple(File(set="file", path=tables / f"{split}.parquet") for split in _SPLITS),
-        tasks=tuple(_TASKS[family] for family in losses),
+        data=tuple(files),
+        tasks=tuple(tasks),
         pixels=PIXELS,
-        network=NetworkSettings(backbone="face-resnet-small", start="faces", dropout=0.1),
+        network=network,
         losses=losses,
-        # The table holds each face damaged and mirrored already, with labels that say so.
-        augment=AugmentSettings(
-            turn=0.0, grow=0.05, shift=0.02, flip=0.0, light=0.3, degrade=0.0, erase=0.0
-        ),
-        optim=OptimSettings(lr=1e-3, weight_decay=0.05, warmup=0.1, average=0.999, clip=5.0),
+        augment=augment,
+        optim=optim,
         fit=FitSettings(epochs=6, batch=64, keep="last", find_points=False),
         card=card,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -112,6 +112,14 @@ class PoseTeacher:
         return np.array([-angles[0], angles[1], angles[2]])
 
 
+class _Read(NamedTuple):
+    """What was read: the likeliest expression, its probability, and valence."""
+
+    label: str
+    probability: float
+    valence: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """The networks that read faces as in use, and the teacher of pose."""
@@ -132,13 +140,13 @@ class _Reader:
                 nearest, least = face, distance
         return nearest
 
-    def read(self, image: Image, face: Face) -> tuple[str, float, float]:
-        """The expression with its probability, and the valence of a face."""
+    def read(self, image: Image, face: Face) -> _Read:
+        """The reading of a face."""
         scores = self.model.score_cuts([self.model.cut(image, face)])
         [expression] = [task for task in self.model.tasks if task.family == "expr"]
         [shares] = scores["expr"]
         label = expression.names[int(shares.argmax())]
-        return label, float(shares.max()), float(scores["va"][0, 0])
+        return _Read(label, float(shares.max()), float(scores["va"][0, 0]))
 
 
 def make_table(
@@ -249,26 +257,40 @@ def _rows(
     for some in chosen:
         shown = damage(clean, some, rng)
         damaged = reader.find(shown) or _followed(shown, rng)
-        label, probability, valence = reader.read(shown.image, damaged)
-        sound = label == truth[0] and abs(valence - truth[2]) <= SOUND_VALENCE
+        reading = reader.read(shown.image, damaged)
         matrix = crop_matrix(damaged, PIXELS)
-        crop = warp(shown.image, matrix, PIXELS)
-        _, encoded = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
         covers = {f"occlusion_{name}": share for name, share in shown.covered.items()}
-        yaw, pitch, roll = angles
-        # The crop may be turned against the frame.
-        turn = np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))
         yield {
-            "image": encoded.tobytes(),
+            "image": _png(warp(shown.image, matrix, PIXELS)),
             "kind": "+".join(some),
-            "quality": float(sound),
-            **covers,
-            "pose_yaw": yaw,
-            "pose_pitch": pitch,
-            "pose_roll": (roll + shown.roll + turn + 180) % 360 - 180,
             "confidence": damaged.confidence,
-            "expression": label,
-            "probability": probability,
-            "expression_clean": truth[0],
-            "valence_error": abs(valence - truth[2]),
+            **covers,
+            **_pose_in_crop(angles, shown, matrix),
+            **_compared(reading, truth),
         }
+
+
+def _compared(reading: _Read, truth: _Read) -> dict[str, Any]:
+    """The reading of a damaged face beside that of the face undamaged."""
+    error = abs(reading.valence - truth.valence)
+    return {
+        "quality": float(reading.label == truth.label and error <= SOUND_VALENCE),
+        "expression": reading.label,
+        "probability": reading.probability,
+        "expression_clean": truth.label,
+        "valence_error": error,
+    }
+
+
+def _pose_in_crop(angles: Floats, shown: Shown, matrix: Floats) -> dict[str, float]:
+    """The undamaged face's angles as they are in a crop."""
+    yaw, pitch, roll = map(float, angles)
+    # The crop may be turned against the frame.
+    turn = float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
+    in_crop = (roll + shown.roll + turn + 180) % 360 - 180
+    return {"pose_yaw": yaw, "pose_pitch": pitch, "pose_roll": in_crop}
+
+
+def _png(crop: Image) -> bytes:
+    """A crop, which the network reads grey, as PNG."""
+    return bytes(cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))[1])
