@@ -1,14 +1,17 @@
 """A small residual network, and public-domain weights that were trained on three million faces.
 
 dlib's face network (King 2017; after He et al. 2016, ResNet-34 with fewer layers and half the
-filters), without its last stage: 4.4 million parameters, all dense 3x3 convolutions, which suit
+filters): 4.4 million parameters without its last stage, all dense 3x3 convolutions, which suit
 both training and 8-bit inference on a CPU. The weights (CC0) are in the package
 face_recognition_models; dlib trained them to tell people apart, on FaceScrub, VGG Face and photos
 from the web.
+
+`FaceResNet` is a start for training. `FaceDescriptor` is the whole network with dlib's own
+arithmetic, so that it gives dlib's own numbers.
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +23,21 @@ from torch.nn import functional
 
 from mien.errors import DataError, MissingExtraError
 
-__all__ = ["FaceResNet", "load_faces"]
+__all__ = ["DESCRIPTOR_SIDE", "FaceDescriptor", "FaceResNet", "load_descriptor", "load_faces"]
 
 _FILE: Final = Path("models", "dlib_face_recognition_resnet_model_v1.dat")
 
 # Filters and blocks; all stages but the first halve the side.
 _STAGES: Final = ((32, 3), (64, 4), (128, 3), (256, 3))
 _SMALL_STAGES: Final = 3
+
+DESCRIPTOR_SIDE: Final = 150
+"""Side of the crops that `FaceDescriptor` reads, px."""
+_DESCRIPTOR_WIDTH: Final = 128
+# The whole network's last stage halves the side once more.
+_LAST_STAGE: Final = (256, 1)
+# Of the maps behind the first convolution and its pooling.
+_DESCRIPTOR_BLOCKS_SIDE: Final = 35
 
 _TENSOR_HEADER: Final = b"\x01\x02"
 """A tensor in dlib's format begins with its version, 2, as a number of one byte."""
@@ -140,6 +151,80 @@ class FaceResNet(nn.Module):
             hook.remove()
 
 
+class _UnpaddedBlock(_Block):
+    """A block whose halving convolution does not pad, as dlib's.
+
+    Where its maps are then smaller than those of the shortcut, they are filled up with zeros.
+    """
+
+    def __init__(self, width_in: int, width: int, halves: bool, side: int) -> None:
+        super().__init__(width_in, width, halves)
+        self.side = side // 2 if halves else side
+        self.missing = 0
+        if halves:
+            self.conv1.padding = (0, 0)
+            self.missing = self.side - (side - 1) // 2
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = functional.relu(self.norm1(self.conv1(maps)))
+        out = self.norm2(self.conv2(inner))
+        if self.missing:
+            out = functional.pad(out, (0, self.missing, 0, self.missing))
+        if self.halves:
+            maps = functional.avg_pool2d(maps, 2, 2)
+        if self.added_maps:
+            maps = functional.pad(maps, (0, 0, 0, 0, 0, self.added_maps))
+        return functional.relu(maps + out)
+
+
+class FaceDescriptor(nn.Module):
+    """Crops (N, 3, 150, 150) to descriptors (N, 128), close together for one person.
+
+    Crops are RGB, (value - (122.782, 117.001, 104.298)) / 256. Two descriptors of one person lie
+    within about .6 of each other (Euclidean distance), those of others about .8 apart.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 32, 7, 2, bias=False)
+        self.norm = nn.BatchNorm2d(32)
+        self.blocks = nn.Sequential()
+        width = 32
+        side = _DESCRIPTOR_BLOCKS_SIDE
+        for stage, (filters, count) in enumerate((*_STAGES, _LAST_STAGE)):
+            for number in range(count):
+                block = _UnpaddedBlock(width, filters, stage > 0 and number == 0, side)
+                self.blocks.append(block)
+                width = filters
+                side = block.side
+        self.project = nn.Linear(width, _DESCRIPTOR_WIDTH, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute descriptors.
+
+        Args:
+            images: Crops (N, 3, 150, 150).
+
+        Returns:
+            Descriptors (N, 128).
+        """
+        maps = functional.relu(self.norm(self.conv(images)))
+        maps = self.blocks(functional.max_pool2d(maps, 3, 2))
+        descriptors: Tensor = self.project(maps.mean(dim=(2, 3)))
+        return descriptors
+
+    def layers(self) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        """Iterate over the convolutions, from the input on.
+
+        Yields:
+            A convolution and its norm.
+        """
+        yield self.conv, self.norm
+        for block in self.blocks:
+            assert isinstance(block, _Block)
+            yield from block.layers()
+
+
 def _unfold_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Take the statistics of the inputs, and change scale and shift so that the output stays."""
     assert isinstance(norm, nn.BatchNorm2d)
@@ -156,7 +241,6 @@ def _unfold_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     norm.bias.copy_(shift + scale * mean)
 
 
-@torch.no_grad()
 def load_faces(net: FaceResNet) -> None:
     """Fill a network with dlib's weights.
 
@@ -170,21 +254,59 @@ def load_faces(net: FaceResNet) -> None:
         MissingExtraError: The package with the weights is not installed.
         DataError: Its file is not the expected network.
     """
+    _fill_layers(_weights_file("start: faces"), net.layers())
+
+
+@torch.no_grad()
+def load_descriptor(net: FaceDescriptor) -> None:
+    """Fill a descriptor network with dlib's weights.
+
+    Args:
+        net: The network; changed in place.
+
+    Raises:
+        MissingExtraError: The package with the weights is not installed.
+        DataError: Its file is not the expected network.
+    """
+    path = _weights_file("the face descriptor")
+    rest = _fill_layers(path, net.layers())
+    projection = next(rest, None)
+    if projection is None or projection.size != net.project.weight.numel():
+        raise _other_network(path)
+    # dlib's matrix is (inputs, outputs), torch's (outputs, inputs).
+    matrix = torch.tensor(projection).reshape(net.project.in_features, _DESCRIPTOR_WIDTH)
+    net.project.weight.copy_(matrix.T)
+
+
+def _weights_file(needed_by: str) -> Path:
+    """dlib's network in the package face_recognition_models; MissingExtraError without it."""
     spec = importlib.util.find_spec("face_recognition_models")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError("recipe", "start: faces")
-    path = Path(spec.submodule_search_locations[0]) / _FILE
+        raise MissingExtraError("recipe", needed_by)
+    return Path(spec.submodule_search_locations[0]) / _FILE
+
+
+@torch.no_grad()
+def _fill_layers(
+    path: Path, layers: Iterable[tuple[nn.Conv2d, nn.BatchNorm2d]]
+) -> Iterator[Floats32]:
+    """Fill layers, from the input on, with dlib's weights; gives the tensors that come after."""
     tensors = _read_tensors(path.read_bytes())
     missing = np.zeros(0, np.float32)
-    for conv, norm in net.layers():
+    for conv, norm in layers:
         # dlib keeps a layer's parameters in two rows: filters and biases, then scales and shifts.
         filters = next(tensors, missing)
         affine = next(tensors, missing)
         if not _fits(conv, filters, affine):
-            raise DataError(
-                f"{path}: not the network that was expected; install face_recognition_models 0.3.0"
-            )
+            raise _other_network(path)
         _fill_layer(conv, norm, filters, affine)
+    return tensors
+
+
+def _other_network(path: Path) -> DataError:
+    return DataError(
+        f"{path}: not the network that was expected; install face_recognition_models 0.3.0"
+    )
 
 
 def _fits(conv: nn.Conv2d, filters: Floats32, affine: Floats32) -> bool:
