@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
@@ -42,6 +42,7 @@ __all__ = [
     "AnyCard",
     "Card",
     "FaceCard",
+    "IdentityCard",
     "NetworkCard",
     "Search",
     "SystemCard",
@@ -166,11 +167,40 @@ class AffectCard(CommonCard):
 class FaceCard(CommonCard):
     """Card of a network that finds faces in frames."""
 
+    purpose: ClassVar = "finds faces"
+    """For messages."""
     reads: Literal["frames"]
     search: Search
 
     @model_validator(mode="after")
     def _check_scores(self) -> "FaceCard":
+        if not (self.scores or self.published):
+            raise ValueError("scores: none, and none published either; measure them")
+        return self
+
+
+class IdentityCard(CommonCard):
+    """Card of a network that tells the people of one film apart.
+
+    Its one output, ``descriptor``, is biometric data. A kind of its own, so that nothing that
+    writes the features of a network takes it.
+    """
+
+    purpose: ClassVar = "tells people apart"
+    """For messages."""
+    reads: Literal["people"]
+    pixels: Pixels
+    descriptor: Annotated[int, Field(ge=1, le=1 << 16)]
+    """How many numbers it gives of a face."""
+    tolerance: Annotated[float, Field(ge=1e-9, lt=1)]
+    """Largest difference of any of them between engines."""
+    same_person: Annotated[float, Field(gt=0, le=1e6)]
+    """Groups of tracks that are nearer than this on average (Euclidean distance) are joined."""
+    loosest: Annotated[float, Field(gt=0, le=1e6)]
+    """The same where the number of people is known."""
+
+    @model_validator(mode="after")
+    def _check_scores(self) -> "IdentityCard":
         if not (self.scores or self.published):
             raise ValueError("scores: none, and none published either; measure them")
         return self
@@ -273,7 +303,7 @@ def hash_of_files(files: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-NetworkCard = AffectCard | FaceCard
+NetworkCard = AffectCard | FaceCard | IdentityCard
 """Card of a bundle with one network."""
 AnyCard = NetworkCard | SystemCard
 Card = Annotated[AnyCard, Field(discriminator="reads")]

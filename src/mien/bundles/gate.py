@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from mien.bundles.card import MOST_CARD, AffectCard, FaceCard
+from mien.bundles.card import MOST_CARD, AffectCard, IdentityCard, NetworkCard
 from mien.bundles.plan import Head
 from mien.documents import read_bounded
 from mien.errors import BundleError
@@ -69,7 +69,7 @@ def read_file(path: Path) -> bytes:
     )
 
 
-def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
+def inspect(card: NetworkCard, network: bytes) -> "Need":
     """Check a network before an engine loads it.
 
     Args:
@@ -84,8 +84,8 @@ def inspect(card: AffectCard | FaceCard, network: bytes) -> "Need":
             beyond the standard ones, is too large or too much work (`mien.bundles.graph`), or
             its outputs are not those of the card, in the card's order.
     """
-    if isinstance(card, AffectCard):
-        expected = card.outputs
+    if isinstance(card, AffectCard | IdentityCard):
+        expected = card.outputs if isinstance(card, AffectCard) else ("descriptor",)
         shape = (1, card.pixels.channels, card.pixels.size, card.pixels.size)
     else:
         # The largest picture that a detector gives its network.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from mien.bundles.card import AffectCard, AnyCard, SystemCard
+from mien.bundles.card import AffectCard, AnyCard, IdentityCard, SystemCard
 from mien.bundles.card_parts import Published, Score, TaskCard, Terms
 from mien.bundles.plan import HeadsStep, ScoreStep
 
@@ -177,6 +177,10 @@ def _facts(card: AnyCard) -> str:
         lines.append(f"Reads: crops of {size}, {pixels.colour}, {pixels.alignment} alignment")
         if card.features:
             lines.append(f"Exposes features: {card.features} numbers a face, the output `features`")
+    elif isinstance(card, IdentityCard):
+        pixels = card.pixels
+        lines.append(f"Reads: crops of {pixels.size}x{pixels.size} px, {pixels.colour}")
+        lines.append(f"Joins tracks nearer than {card.same_person:g}, at most {card.loosest:g}")
     elif isinstance(card, SystemCard):
         lines.append(
             f"Reads: films, frame by frame, by {len(card.members)} networks that see faces"

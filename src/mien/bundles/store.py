@@ -40,6 +40,7 @@ __all__ = [
     "open_any",
     "open_bundle",
     "read_bundle",
+    "start_engine",
 ]
 
 _EMBEDDED: Final = Path(__file__).parent / "embedded"
@@ -339,7 +340,7 @@ class _InterruptibleEngine:
         return interruptible(lambda: self._engine.run(batch, first))
 
 
-def _start_engine(
+def start_engine(
     bundle: Bundle,
     network: bytes,
     name: str,
@@ -348,7 +349,7 @@ def _start_engine(
     input_shape: tuple[int, ...],
     output_shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[Engine, int]:
-    """The bundle's network, ready to run, and its batch size.
+    """Start a bundle's network.
 
     It has run once, on zeros, so that a card of another network is found out here and not in the
     middle of a video.
@@ -360,6 +361,12 @@ def _start_engine(
         threads: Threads of the engine.
         input_shape: Shape of its input, for one picture.
         output_shapes: Shapes of its outputs by name, in their order, for one picture.
+
+    Returns:
+        The network, ready to run, and its batch size.
+
+    Raises:
+        BundleError: The network is not the card's.
     """
     engine = interruptible(lambda: open_engine(network, name, threads))
     _check_outputs(bundle, engine, input_shape, output_shapes)
@@ -427,13 +434,14 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
     bundle, network = read_bundle(name)
     if not isinstance(bundle.card, AffectCard):
         raise BundleError(
-            f"{bundle.card.name} finds faces and cannot read affect; use a bundle such as {AFFECT}"
+            f"{bundle.card.name} {bundle.card.purpose} and cannot read affect; "
+            f"use a bundle such as {AFFECT}"
         )
     pixels = bundle.card.pixels
     output_shapes = {}
     for output, width in zip(bundle.card.outputs, bundle.card.widths, strict=True):
         output_shapes[output] = (1, width)
-    running, batch_size = _start_engine(
+    running, batch_size = start_engine(
         bundle,
         network,
         engine,
@@ -467,7 +475,7 @@ def load_detector(name: str | Path = FACES, engine: str = "auto", threads: int =
         )
     card = bundle.card
     side = card.search.window
-    running, _ = _start_engine(
+    running, _ = start_engine(
         bundle,
         network,
         engine,

@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from mien.bundles.card import AffectCard, AnyCard, FaceCard, SystemCard
+from mien.bundles.card import AffectCard, AnyCard, FaceCard, IdentityCard, SystemCard
 from mien.bundles.readme import readme
 from mien.bundles.store import bundles, embedded, open_any
 from mien.cli.bars import Bar
@@ -104,16 +104,18 @@ def _entry_row(name: str, is_kept: bool) -> tuple[str, ...]:
 
 def _outputs(card: "AnyCard | Entry") -> str:
     """What a network gives, in a word or two."""
-    tasks = () if isinstance(card, FaceCard) else card.tasks
+    tasks = () if isinstance(card, FaceCard | IdentityCard) else card.tasks
     if tasks:
         return ", ".join([spec.key for spec in tasks])
-    if isinstance(card, AffectCard | FaceCard | SystemCard):
+    if isinstance(card, AffectCard | FaceCard | IdentityCard | SystemCard):
         reads = card.reads
     elif card.network is not None:
         reads = card.network.reads
     else:
         return "weights to train from"
-    return {"frames": "faces", "crops": "features"}.get(reads, "weights to train from")
+    return {"frames": "faces", "crops": "features", "people": "people"}.get(
+        reads, "weights to train from"
+    )
 
 
 def _size(entry: "Entry") -> str:

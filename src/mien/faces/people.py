@@ -20,38 +20,13 @@ from mien.faces.prepare import Pixels, crop_matrix, warp
 from mien.records import Face
 from mien.tasks import Floats
 
-__all__ = [
-    "LOOSEST",
-    "PIXELS",
-    "SAME_PERSON",
-    "Count",
-    "Describe",
-    "People",
-    "check_installed",
-    "describe",
-]
+__all__ = ["Count", "Describe", "People", "check_installed", "describe"]
 
 Image = NDArray[np.uint8]
 Count = int | Literal["auto"]
 """How many people there are, or ``auto`` for as many as there seem to be."""
 Describe = Callable[[Sequence[Image]], Floats]
 """Descriptors (N, D) of N crops, RGB uint8 (size, size, 3)."""
-
-SAME_PERSON: Final = 0.58
-"""Groups of tracks whose descriptors are nearer than this, on average, are joined. Chosen on
-portraits of the training split; the card of ``mien-identity`` says what it costs."""
-LOOSEST: Final = 0.66
-"""Where the number of people is known, groups are joined up to this distance. Chosen likewise."""
-PIXELS: Final = Pixels(
-    size=150,
-    colour="rgb",
-    alignment="similarity5",
-    # Eyes, nose tip and mouth corners of dlib's mean face, a quarter of its width around it.
-    template=((0.317, 0.311), (0.67, 0.311), (0.493, 0.51), (0.336, 0.687), (0.651, 0.687)),
-    mean=(122.782, 117.001, 104.298),
-    std=(256.0, 256.0, 256.0),
-)
-"""The crops of the network: dlib's face chips of 150 px."""
 
 STEP_S: Final = 0.2
 """Least time between two looks at a track, seconds: neighbouring frames add nothing."""
@@ -93,12 +68,26 @@ class People:
 
     Args:
         network: Gives descriptors.
+        pixels: Crops that it reads, aligned by five points.
         count: How many people there are.
+        same_person: Groups of tracks whose descriptors are nearer than this, on average, are
+            joined.
+        loosest: The same where the number of people is known, and there are more groups.
     """
 
-    def __init__(self, network: Describe, count: Count) -> None:
+    def __init__(
+        self,
+        network: Describe,
+        pixels: Pixels,
+        count: Count,
+        *,
+        same_person: float,
+        loosest: float,
+    ) -> None:
         self._network = network
+        self._pixels = pixels
         self._count = count
+        self._limit = same_person if count == "auto" else loosest
         # In order of first appearance.
         self._tracks: dict[int, _Track] = {}
         self._open: dict[int, _Track] = {}
@@ -123,7 +112,7 @@ class People:
             track.seen_s = time_s
             if time_s - track.looked_s >= STEP_S:
                 track.looked_s = time_s
-                _look(track, image, face)
+                _look(track, image, face, self._pixels)
         self._apart.update(combinations(sorted(numbers), 2))
         ended = [n for n, track in self._open.items() if time_s - track.seen_s > ENDED_S]
         self._close(ended)
@@ -141,7 +130,7 @@ class People:
         for number, track in self._tracks.items():
             if track.descriptor is not None:
                 described[number] = track
-        groups = _groups(described, self._apart, self._count)
+        groups = _groups(described, self._apart, self._count, self._limit)
         self._tracks, self._apart = {}, set()
         people: dict[int, int] = {}
         persons: dict[int, int] = {}
@@ -190,14 +179,14 @@ def check_installed() -> None:
         raise MissingExtraError("people", "joining the tracks of people")
 
 
-def _look(track: _Track, image: Image, face: Face) -> None:
+def _look(track: _Track, image: Image, face: Face, pixels: Pixels) -> None:
     """Keep a face's crop if it is one of the best of its track."""
     eyes = float(np.hypot(*(face.points[1] - face.points[0])))
-    matrix = crop_matrix(face, PIXELS)
-    turned = _turned(face, matrix)
+    matrix = crop_matrix(face, pixels)
+    turned = _turned(face, matrix, pixels)
     if eyes < LEAST_EYES or turned > MOST_TURNED:
         return
-    crop = warp(image, matrix, PIXELS)
+    crop = warp(image, matrix, pixels)
     worth = _sharpness(crop) * (1 - turned / MOST_TURNED)
     track.crops.append((worth, crop))
     # By worth alone: crops cannot be compared.
@@ -205,12 +194,12 @@ def _look(track: _Track, image: Image, face: Face) -> None:
     del track.crops[KEPT:]
 
 
-def _turned(face: Face, matrix: Floats) -> float:
+def _turned(face: Face, matrix: Floats, pixels: Pixels) -> float:
     """How far the five points lie from those of a frontal face, in sides of the crop."""
-    template = np.array(PIXELS.template) * PIXELS.size - 0.5
+    template = np.array(pixels.template) * pixels.size - 0.5
     placed = face.points @ matrix[:, :2].T + matrix[:, 2]
     squares = np.square(placed - template).sum(axis=1)
-    return float(np.sqrt(squares.mean())) / PIXELS.size
+    return float(np.sqrt(squares.mean())) / pixels.size
 
 
 def _sharpness(crop: Image) -> float:
@@ -220,7 +209,7 @@ def _sharpness(crop: Image) -> float:
 
 
 def _groups(
-    tracks: Mapping[int, _Track], apart: set[tuple[int, int]], count: Count
+    tracks: Mapping[int, _Track], apart: set[tuple[int, int]], count: Count, limit: float
 ) -> dict[int, int]:
     """The group of each track, in any numbers; average linkage (Sokal & Michener 1958).
 
@@ -228,6 +217,7 @@ def _groups(
         tracks: Tracks that have descriptors, by number.
         apart: Pairs of tracks, lower number first, that are two people's.
         count: How many people there are.
+        limit: Groups that are farther apart, on average, are not joined.
     """
     numbers = list(tracks)
     if len(numbers) < 2:
@@ -243,11 +233,10 @@ def _groups(
             row, column = (position[number] for number in pair)
             distances[row, column] = distances[column, row] = _APART
     tree = linkage(squareform(distances), "average")
-    limit = SAME_PERSON
     if count != "auto":
         # As many joins as leave so many people, the nearest first.
         joins = max(len(numbers) - count, 0)
-        limit = min(float(tree[joins - 1, 2]) if joins else 0.0, LOOSEST)
+        limit = min(float(tree[joins - 1, 2]) if joins else 0.0, limit)
     groups = dict(zip(numbers, fcluster(tree, limit, "distance").tolist(), strict=True))
     return groups if count == "auto" else _largest(groups, tracks, count)
 

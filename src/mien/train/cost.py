@@ -152,7 +152,8 @@ def network_of_bundle(name: str | Path) -> Network:
     bundle, content = read_bundle(name)
     if not isinstance(bundle.card, AffectCard):
         raise BundleError(
-            f"{bundle.card.name} finds faces and cannot read affect; name a bundle that does"
+            f"{bundle.card.name} {bundle.card.purpose} and cannot read affect; "
+            "name a bundle that does"
         )
     pixels = bundle.card.pixels
     graph = onnx.load_from_string(content).graph

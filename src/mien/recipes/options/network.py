@@ -45,7 +45,7 @@ def bundle_words(name: str, where: str, known: str) -> dict[str, Any]:
         raise BundleError(f"{where}: {_pull(name)}") from error
     card = bundle.card
     if not isinstance(card, AffectCard):
-        raise DataError(f"{where}: {name} finds faces; name a bundle that reads affect")
+        raise DataError(f"{where}: {name} {card.purpose}; name a bundle that reads affect")
     if card.name in published or card.name in kept():
         backbone, start = _published(card, where)
     else:

@@ -16,19 +16,18 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from mien.bundles.card import AffectCard
+from mien.bundles.card import IdentityCard
 from mien.bundles.card_parts import NOT_FOR, Made, Score, Terms
 from mien.bundles.engines import available, open_engine
-from mien.bundles.model import Model
+from mien.bundles.identity import IDENTITY, Identity
 from mien.bundles.store import load_detector
 from mien.data.images import read_picture
 from mien.data.label_table import read_table
 from mien.evaluation.predict import five_points
 from mien.faces.detect import Detector
-from mien.faces.people import PIXELS, SAME_PERSON, describe
-from mien.faces.prepare import normalise, prepare
+from mien.faces.people import LEAST_EYES, describe
+from mien.faces.prepare import Pixels, normalise, prepare
 from mien.files import replace_folder
 from mien.records import Face
 from mien.tasks import Floats
@@ -36,12 +35,29 @@ from mien.train.builtin.verification import Pairs, acceptance_scores, verificati
 from mien.train.bundle.make import CALIBRATION, check_output_folder
 from mien.train.bundle.pack import code_version, sha256_of, write_bundle_files
 from mien.train.bundle.provenance import starting_terms
-from mien.train.networks.face_resnet import FaceDescriptor, load_descriptor
+from mien.train.networks.face_resnet import DESCRIPTOR_SIDE, FaceDescriptor, load_descriptor
 from mien.train.onnx.export import export
 from mien.train.open_model import ENGINE
 
 __all__ = ["make"]
 
+PIXELS: Final = Pixels(
+    size=DESCRIPTOR_SIDE,
+    colour="rgb",
+    alignment="similarity5",
+    # Eyes, nose tip and mouth corners of dlib's mean face, with a quarter of its width around it.
+    template=((0.317, 0.311), (0.67, 0.311), (0.493, 0.51), (0.336, 0.687), (0.651, 0.687)),
+    mean=(122.782, 117.001, 104.298),
+    std=(256.0, 256.0, 256.0),
+)
+"""dlib's face chips."""
+SAME_PERSON: Final = 0.58
+LOOSEST: Final = 0.66
+"""Distances at which tracks are joined, see `IdentityCard`.
+
+Chosen on films made of portraits of the training split, two to six people with two to five tracks
+each: up to .58 hardly any track is joined wrongly, and beyond .6 they soon are.
+"""
 # A face whose points lie farther from those of the table, in eye distances, is somebody else's.
 _NEAR: Final = 0.3
 _TERMS: Final = (
@@ -59,7 +75,7 @@ LIMITS: Final = (
     "relatives, twins, heavy make-up, masks, sunglasses and years between two pictures are told "
     "apart less surely, and so are children",
     "measured on news portraits that are frontal, sharp and large; faces turned far aside or with "
-    "eyes less than 14 px apart are left without a person",
+    f"eyes less than {LEAST_EYES:g} px apart are left without a person",
     "the people it learned from are mostly adults in Western news and web pictures; it has not "
     "been measured by age, sex or skin colour, and such networks err more on groups they saw less",
 )
@@ -78,17 +94,6 @@ class _Portraits:
 
     crops: list[NDArray[np.uint8]]
     names: NDArray[np.str_]
-
-
-class _Features(nn.Module):
-    """A network whose outputs are a tuple of one."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return (self.net(images),)
 
 
 def make(data: Path, out: Path, note: Callable[[str], None]) -> Path:
@@ -119,13 +124,13 @@ def make(data: Path, out: Path, note: Callable[[str], None]) -> Path:
         path = folder / "model.onnx"
         example = torch.tensor(calibration[:4])
         plain_path = folder / "plain.onnx"
-        export(_Features(net), plain_path, example, ["features"], {0: "batch"})
-        export(_Features(net), path, example, ["features"], {0: "batch"}, calibration=calibration)
+        export(net, plain_path, example, ["descriptor"], {0: "batch"})
+        export(net, path, example, ["descriptor"], {0: "batch"}, calibration=calibration)
         draft = _card(path)
-        model = Model(draft, open_engine(path.read_bytes(), ENGINE))
-        plain = Model(draft, open_engine(plain_path.read_bytes(), ENGINE))
+        network = Identity(draft, open_engine(path.read_bytes(), ENGINE))
+        plain = Identity(draft, open_engine(plain_path.read_bytes(), ENGINE))
         plain_path.unlink()
-        scores = tuple(_scores(model, plain, held_out))
+        scores = tuple(_scores(network, plain, held_out))
         for score in scores:
             note(f"{score.metric}: {score.value:.4f} on {score.data}")
         tolerance = _tolerance(path.read_bytes(), draft, held_out)
@@ -163,30 +168,30 @@ def _nearest(faces: list[Face], points: Floats) -> Face | None:
     return None
 
 
-def _scores(model: Model, plain: Model, portraits: _Portraits) -> Iterator[Score]:
+def _scores(network: Identity, plain: Identity, portraits: _Portraits) -> Iterator[Score]:
     """Verification of single faces, in 8 bits and in float32, and as tracks are joined."""
-    for network, bits in ((model, ""), (plain, ", in float32 before quantisation")):
-        pairs = Pairs.of(network.features(portraits.crops), portraits.names)
+    for version, bits in ((network, ""), (plain, ", in float32 before quantisation")):
+        pairs = Pairs.of(version.describe(portraits.crops), portraits.names)
         data = f"pairs of held-out portraits of {pairs.people} people{bits}"
         yield from verification_scores(pairs, data)
-    descriptors = [describe(model.features, [crop]) for crop in portraits.crops]
+    descriptors = [describe(network.describe, [crop]) for crop in portraits.crops]
     averaged = Pairs.of(np.array(descriptors), portraits.names)
     data = f"pairs of held-out portraits of {averaged.people} people, with their mirror images"
     yield from verification_scores(averaged, data)
     yield from acceptance_scores(averaged, SAME_PERSON, data)
 
 
-def _tolerance(network: bytes, card: AffectCard, portraits: _Portraits) -> float:
+def _tolerance(network: bytes, card: IdentityCard, portraits: _Portraits) -> float:
     """Half as much again as the largest difference of any number between the engines here."""
     crops = portraits.crops[:64]
     outputs = []
     for engine in available():
-        outputs.append(Model(card, open_engine(network, engine)).features(crops))
+        outputs.append(Identity(card, open_engine(network, engine)).describe(crops))
     spread = np.ptp(np.array(outputs), axis=0).max()
     return max(round(1.5 * float(spread), 3), 0.001)
 
 
-def _card(path: Path) -> AffectCard:
+def _card(path: Path) -> IdentityCard:
     """The card without its scores."""
     made = Made(
         recipe="python -m mien.train.builtin.mien_identity --data FOLDER --out OUT",
@@ -194,23 +199,24 @@ def _card(path: Path) -> AffectCard:
         commit=code_version(),
         cost="nothing trained; some minutes to quantise and measure on one core",
     )
-    return AffectCard(
+    # Without scores, which are measured with it: a card that is read must have them.
+    return IdentityCard.model_construct(
         card=1,
-        name="mien-identity",
+        name=IDENTITY,
         summary="Tells the people of one film apart: 128 numbers of a face that lie close together "
-        "for one person (dlib's face network, in 8 bits). It reads no affect.",
-        reads="crops",
+        "for one person (dlib's face network, in 8 bits). `mien analyze --people` alone uses it.",
+        reads="people",
         sha256=sha256_of(path),
         licence="CC0-1.0",
         trained_on=_TERMS,
         scores=(),
-        tasks=(),
         limits=LIMITS,
         not_for=(*IDENTITY_NOT_FOR, *NOT_FOR),
         pixels=PIXELS,
+        descriptor=128,
         tolerance=0.001,
-        temperature={},
-        features=128,
+        same_person=SAME_PERSON,
+        loosest=LOOSEST,
         made=made,
     )
 

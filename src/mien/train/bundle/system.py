@@ -79,7 +79,9 @@ def copy_member(name: str | Path, folder: Path) -> AffectCard:
     """
     bundle, network = read_bundle(name)
     if not isinstance(bundle.card, AffectCard):
-        raise BundleError(f"{bundle.card.name} finds faces, and a system reads them")
+        raise BundleError(
+            f"{bundle.card.name} {bundle.card.purpose}; a system's members read affect"
+        )
     with wrap_os_errors(folder):
         folder.mkdir(parents=True)
         (folder / "model.onnx").write_bytes(network)

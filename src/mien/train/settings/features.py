@@ -101,7 +101,7 @@ class FeatureSettings(BaseModel):
         card = open_bundle(self.bundle).card
         if not isinstance(card, AffectCard):
             raise BundleError(
-                f"{card.name} finds faces and has no features; name a bundle that reads affect"
+                f"{card.name} {card.purpose} and has no features; name a bundle that reads affect"
             )
         # Raises where the network exposes none.
         card.exposed()
