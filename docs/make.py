@@ -16,7 +16,7 @@ import pandas as pd
 from typer.testing import CliRunner
 
 from mien import zoo
-from mien.bundles.card import AffectCard, FaceCard
+from mien.bundles.card import AffectCard, FaceCard, IdentityCard
 from mien.bundles.card_parts import TaskCard
 from mien.bundles.readme import bullets, published_page, scores_page, seen_page, table, worse_page
 from mien.bundles.store import AFFECT, FACES, embedded, load, open_bundle
@@ -224,7 +224,7 @@ def columns_page() -> str:
     lines += ["| column | type | unit | range | meaning |", "|---|---|---|---|---|"]
     judged = [task for task in TASKS.values() if task.family in QUALITY_FAMILIES]
     shown = (*load().tasks, COMPOUND_SCORES)
-    for column in columns(shown, quality=judged, points=True, uncertain_below=0.0):
+    for column in columns(shown, quality=judged, points=True, uncertain_below=0.0, people=True):
         span = (
             ""
             if column.low is None
@@ -235,9 +235,9 @@ def columns_page() -> str:
         )
     lines += [
         "",
-        "The `ce_` columns are there with `--compounds`, the points (`left_eye_x` …) with `--points`, and `quality` … `light` with a",
-        "[quality bundle](../howto/quality.md). With `--smooth`, all score columns come again with the suffix `_raw`, as they were before",
-        "smoothing.",
+        "The `ce_` columns are there with `--compounds`, the points (`left_eye_x` …) with `--points`, `quality` … `light` with a",
+        "[quality bundle](../howto/quality.md), and `person` with `--people` ([what the law asks](../howto/people.md)). With `--smooth`, all",
+        "score columns come again with the suffix `_raw`, as they were before smoothing.",
         "",
     ]
     lines += ["| status | meaning |", "|---|---|"] + [
@@ -307,7 +307,7 @@ def _values_page(measured: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-Known = AffectCard | FaceCard | zoo.Entry
+Known = AffectCard | FaceCard | IdentityCard | zoo.Entry
 GIVES = {
     "expr": "which expression the face shows, as a probability of each",
     "va": "how pleasant (valence) and how stirred (arousal) the face looks",
@@ -395,7 +395,7 @@ def known_bundles() -> dict[str, Known]:
 
 def tasks_of(known: Known) -> tuple[TaskCard, ...]:
     """What it predicts."""
-    return () if isinstance(known, FaceCard) else known.tasks
+    return () if isinstance(known, FaceCard | IdentityCard) else known.tasks
 
 
 def finds_faces(known: Known) -> bool:
@@ -438,6 +438,8 @@ def bundles_page() -> str:
             gives = (
                 "faces and five points in each" if finds_faces(known) else "weights to train from"
             )
+        if isinstance(known, IdentityCard):
+            gives = "which tracks of a film are one person's"
         where = "to be pulled" if isinstance(known, zoo.Entry) else "comes with mien"
         rows.append([f"[{name}](cards/{name}.md)", gives, megabytes(known), known.licence, where])
     head = "# The bundles\n\nWhat each is, how good, where it fails and who must not use it stands on its page; made by `docs/make.py`.\n\n"
@@ -580,6 +582,12 @@ def how_to_use(known: Known) -> str:
             "" if name == FACES else f" --detector {name}"
         )
         return USE.format(command=command, code=f"{code}  # in an RGB uint8 picture (H, W, 3)")
+    if isinstance(known, IdentityCard):
+        code = 'import mien\n\ntable = mien.analyze("clip.mp4", people="auto").table  # with the column person'
+        command = "mien analyze clip.mp4 --out tables/ --people auto"
+        return (
+            f"{USE.format(command=command, code=code)}\n[What the law asks](../../howto/people.md)."
+        )
     found = ", ".join(f'"{spec.task.family}": (N, {len(spec.names)})' for spec in tasks_of(known))
     last = (
         f"scores = model.score(crops)  # RGB uint8 pictures, each one face; {{{found}}}"

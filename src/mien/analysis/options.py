@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypedDict, TypeVar
 
 from mien.bundles.store import AFFECT, FACES
 from mien.errors import UnknownOptionError
+from mien.faces.people import Count
 from mien.temporal.readings import Smoothing
 
 __all__ = ["NO_QUALITY", "Choice", "OptionFields", "Options", "Rotate", "options_of", "spelled_out"]
@@ -40,6 +41,7 @@ class OptionFields(TypedDict, total=False):
     quality: str | Path
     abstain: bool
     points: bool
+    people: Count | None
 
 
 def _suggesting_names(kind: type[T]) -> type[T]:
@@ -84,6 +86,9 @@ class Options:
         abstain: Whether unsure labels are left out: the expression of a doubtful row, or of low
             probability, is ``uncertain``, and action units of covered regions are missing.
         points: Whether the table has the five points of each face.
+        people: Join the faces of each film that are one person's, across cuts and pauses, into a
+            column `person`: how many people there are, or ``auto``. None, the default, computes no
+            biometric data; see the how-to on people for what the law asks.
 
     Raises:
         UnknownOptionError: There is no option of that name (also a TypeError); names the nearest.
@@ -108,6 +113,7 @@ class Options:
     quality: str | Path = NO_QUALITY
     abstain: bool = True
     points: bool = False
+    people: Count | None = None
 
     def __repr__(self) -> str:
         """Only the fields that differ from their defaults, as Python."""
@@ -136,6 +142,7 @@ class Options:
         self._set("detector", _checked_bundle("detector", self.detector))
         self._set("quality", _checked_bundle("quality", self.quality))
         self._set("features", _checked_features(self.features))
+        self._set("people", _checked_people(self.people))
 
     def _set(self, name: str, value: object) -> None:
         """Set a field of the frozen dataclass."""
@@ -192,6 +199,14 @@ def _checked_features(features: str | Path | Sequence[str | Path]) -> tuple[str,
     if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
         raise ValueError(f"features must be Parquet files, got {features!r}")
     return tuple(map(os.path.abspath, paths))
+
+
+def _checked_people(people: Count | None) -> Count | None:
+    if people is None or people == "auto":
+        return people
+    if not _is_count(people, 1):
+        raise ValueError(f"people must be auto or a number from 1 up, got {people!r}")
+    return int(people)
 
 
 def options_of(

@@ -22,10 +22,12 @@ from mien.analysis.decoding import newest, read_ahead
 from mien.analysis.networks import Networks
 from mien.analysis.options import Choice, Options
 from mien.analysis.quality import JudgedFace, leave_out_covered
+from mien.bundles.identity import Identity, load_identity
 from mien.bundles.model import Cut
-from mien.errors import LabelMismatchError, UnknownNameError
+from mien.errors import LabelMismatchError, SourceError, UnknownNameError
 from mien.faces.lookback import look_back
 from mien.faces.orientation import SPACING_S, TurnSampler
+from mien.faces.people import People, check_installed
 from mien.faces.track import Tracker
 from mien.outputs.columns import Column, columns
 from mien.records import Face, Frame, Quality, Reading, Status
@@ -77,6 +79,7 @@ class Pipeline:
             bundle's expressions.
         DataError: External features cannot be read, are missing, or are none the bundle reads.
         UnknownNameError: `Smoothing.keep` names a column that the bundle does not have.
+        MissingExtraError: People are asked for, and what joins them is not installed.
     """
 
     def __init__(self, networks: Networks, options: Options) -> None:
@@ -85,6 +88,10 @@ class Pipeline:
         # By content: a table of other features is another table.
         self._features = {path: _sha256(path) for path in options.features}
         self.options = options
+        self._identity: Identity | None = None
+        if options.people is not None:
+            check_installed()
+            self._identity = load_identity()
         tasks = networks.model.tasks
         if isinstance(options.smoothing, Smoothing):
             columns = list(chain.from_iterable(task.columns for task in tasks))
@@ -135,6 +142,7 @@ class Pipeline:
             quality=None if judge is None else judge.tasks,
             points=self.options.points,
             uncertain_below=self.uncertain_below,
+            people=self._identity is not None,
         )
 
     def smoothing(self, live: bool = False) -> Smoothing | None:
@@ -160,6 +168,9 @@ class Pipeline:
         card, finder = self.networks.model.card, self.networks.finder
         options = asdict(self.options)
         del options["features"]
+        # Tables without people stay as they were before there was such an option.
+        if self._identity is None:
+            del options["people"]
         # The engine that runs, not "auto".
         options["engine"] = self.networks.model.engine
         smoothing = self.smoothing()
@@ -189,6 +200,9 @@ class Pipeline:
             }
         if self._features:
             facts["features"] = self._features
+        if self._identity is not None:
+            identity = self._identity.card
+            facts["people"] = {"name": identity.name, "sha256": identity.sha256}
         return facts
 
     def open(self, item: object, *, name: str | None = None, photos: bool = False) -> Source:
@@ -249,7 +263,7 @@ class Pipeline:
             is unreadable.
 
         Raises:
-            SourceError: Nothing of the source can be read.
+            SourceError: Nothing of the source can be read, or people are asked for and it is live.
             DataError: External features are not of this film.
         """
         if isinstance(self.networks.model, System):
@@ -281,6 +295,7 @@ class Pipeline:
         if self.options.rotate == "check" and source.kind == "video":
             sampler = TurnSampler(self.networks.detector)
         model = self.networks.model
+        people = self._people_of(source)
         for frame, faces in _track(frames, tracker, source):
             if frame.pixels is None:
                 yield _Detections(frame, [], [], [])
@@ -292,7 +307,11 @@ class Pipeline:
             judged: list[JudgedFace] = []
             if self.networks.judge is not None:
                 judged = [self.networks.judge.cut(frame.pixels, face) for face in chosen]
+            if people is not None:
+                people.add(frame.pixels, frame.time_s, chosen)
             yield _Detections(replace(frame, pixels=_NO_PIXELS), chosen, crops, judged)
+        if people is not None:
+            source.people = people.join()
         if sampler is not None and sampler.turn:
             source.note(
                 "seems to be turned: most frames that were looked at show faces only after "
@@ -302,6 +321,28 @@ class Pipeline:
             source.note(
                 "faces that are seen better upside down or sideways were left out; see --rotate"
             )
+
+    def _people_of(self, source: Source) -> People | None:
+        """What joins the tracks of a film; None where no people are asked for, or it is no film."""
+        if self._identity is None:
+            return None
+        if source.live:
+            raise SourceError(
+                f"{source.name}: people are joined at the end of a film, and what is live has "
+                "none; leave people out, or record it first"
+            )
+        if source.kind == "image":
+            source.note("people are joined within one film; for photos `person` stays empty")
+            return None
+        assert self.options.people is not None
+        card = self._identity.card
+        return People(
+            self._identity.describe,
+            card.pixels,
+            self.options.people,
+            same_person=card.same_person,
+            loosest=card.loosest,
+        )
 
     def _score(self, detections: Iterator[_Detections]) -> Iterator[Reading]:
         """Score in batches, one in a thread while the caller's finds the next faces."""

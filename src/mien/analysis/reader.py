@@ -127,7 +127,8 @@ class Reader(Pipeline):
 
         Raises:
             SourceError: The source does not exist or cannot be read.
-            ValueError: An argument does not fit the source, or the reader is closed.
+            ValueError: An argument does not fit the source, the reader is closed, or people are
+                asked for, who are known only once a film has been read.
 
         Examples:
             >>> from mien.demo import portrait
@@ -138,12 +139,20 @@ class Reader(Pipeline):
         if isinstance(source, Source) and name is None and not progress:
             # An open source needs none of what an `Analysis` collects.
             return super().read(source)
+        self._refuse_stream()
         analysis = self.analyze(source, name=name, photos=photos, live=live, progress=progress)
         return analysis.readings()
 
     def close(self) -> None:
         """Close the reader; reading with it afterwards is a ValueError."""
         self._closed = True
+
+    def _refuse_stream(self) -> None:
+        if self.options.people is not None:
+            raise ValueError(
+                "people are known once a film has been read, not while it is; leave stream out, or "
+                "take `people` of the Analysis after its readings"
+            )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -187,6 +196,8 @@ class Analysis:
         problems: One line for each damage met so far that did not stop the reading.
         notes: One line for each harmless fact about how an input was read.
         media: The properties of each input read so far (`Source.media`), in order.
+        people: By the name of each input read so far, person by face; only with the option
+            `people`. Faces that no person could be told of are missing.
     """
 
     def __init__(
@@ -195,6 +206,7 @@ class Analysis:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.media: list[dict[str, object]] = []
+        self.people: dict[str, dict[int, int]] = {}
         self._items = items
         self._reader = reader
         self._progress = progress
@@ -246,6 +258,7 @@ class Analysis:
             return
         # New lists: those of the reading before may still be in the caller's hands.
         self.problems, self.notes, self.media, self._stamps = [], [], [], []
+        self.people = {}
         count = len(self._items) if isinstance(self._items, Sized) else None
         with shown("reading", self._progress) as tell:
             progress = _Progress(tell, count)
@@ -271,6 +284,7 @@ class Analysis:
             self.problems.append(f"{source.name}: {source.problem}")
         self.notes += [f"{source.name}: {note}" for note in source.notes]
         self.media.append(source.media)
+        self.people[source.name] = source.people
 
     # `for reading in analyze(...)` reads in constant memory as well.
     __iter__ = readings
@@ -279,7 +293,7 @@ class Analysis:
     def table(self) -> "pd.DataFrame":
         """The output table: one row per face per frame (columns: see the data dictionary)."""
         self._kept = list(self.readings())
-        return frame_of(self._kept, self._reader.columns())
+        return frame_of(self._kept, self._reader.columns(), self.people)
 
     @property
     def frame(self) -> "pd.DataFrame":
@@ -308,8 +322,10 @@ class Analysis:
             raise UnknownNameError("format", formats[0], FORMATS)
         # One process at a time, or one's table would end up beside another's dictionary.
         with Transaction() as files, Claim(stem, "") as claim:
-            with TableWriter(stem, formats, self._reader.columns(), files) as writer:
+            hold = self._reader.options.people is not None
+            with TableWriter(stem, formats, self._reader.columns(), files, hold=hold) as writer:
                 writer.write(self.readings())
+                writer.set_people(self.people)
             files.write(
                 path.with_suffix(".dictionary.json"),
                 self._dictionary(path.name, writer.facts()),
@@ -462,5 +478,7 @@ def analyze(
     """
     # Names are checked here: "did you mean" may suggest this function's other arguments too.
     reader = Reader(options_of(options, named, _ARGUMENTS))
+    if stream:
+        reader._refuse_stream()
     analysis = reader.analyze(source, name=name, photos=photos, live=live, progress=progress)
     return analysis.readings() if stream else analysis

@@ -22,6 +22,7 @@ class Outcome:
         files: The files it wrote.
         rows: Rows of its table by status.
         tracks: Different faces, by source.
+        people: How many people they are, where that was asked for; else 0.
         frames: Frames with rows.
         seconds: Time it took, s.
         problems: One line on each damage or failure.
@@ -36,6 +37,7 @@ class Outcome:
     files: list[Path] = field(default_factory=list)
     rows: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
     tracks: set[tuple[str, int | None]] = field(default_factory=set)
+    people: int = 0
     frames: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)

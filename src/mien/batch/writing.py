@@ -101,8 +101,10 @@ class JobWriter:
         columns = self.target.columns(part.job)
         part.notes += column_notes(columns, self.target.reader.options.every)
         _note_missing_photos(part)
+        # Photos show no film, so no people of theirs are waited for.
+        hold = part.job.folder is None and self.target.reader.options.people is not None
         with Transaction() as files:
-            with TableWriter(stem, self.target.formats, columns, files) as tables:
+            with TableWriter(stem, self.target.formats, columns, files, hold=hold) as tables:
                 stamps = self._fill(tables, files, part, reused)
             overlays = [stem.parent / stamp.overlay for stamp in stamps if stamp.overlay]
             # Overlays last, and those of photos that were read earlier with them.
@@ -220,6 +222,8 @@ class JobWriter:
                 # A camera has no end of its own: an interrupt is how a recording is finished.
                 if source.kind != "camera":
                     raise
+        tables.set_people({source.name: source.people})
+        part.people = len(set(source.people.values()))
         if source.problem:
             part.problems.append(f"{source.name}: {source.problem}")
         part.notes += [f"{source.name}: {note}" for note in source.notes]
@@ -294,6 +298,7 @@ def _copy_results(part: Outcome, outcome: Outcome) -> None:
     outcome.files = part.files
     outcome.rows = part.rows
     outcome.tracks = part.tracks
+    outcome.people = part.people
     outcome.frames = part.frames
     outcome.problems = part.problems
     outcome.notes = part.notes

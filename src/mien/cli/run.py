@@ -14,6 +14,7 @@ from mien.bundles.store import AFFECT, FACES
 from mien.cli.terminal import err, fail, handle_errors, out
 from mien.demo import film
 from mien.doctor import examine
+from mien.faces.people import Count
 from mien.progress import STOP_REQUESTED, bar_for
 from mien.records import Status
 from mien.sources import summarize
@@ -122,6 +123,16 @@ def analyze(
     points: Annotated[
         bool, typer.Option("--points", help="Also write the five points of each face.")
     ] = False,
+    people: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help=(
+                "Number the people of each film across cuts: how many there are, or auto. Computes "
+                "biometric data, in memory alone; docs/howto/people.md says what the law asks."
+            ),
+        ),
+    ] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -153,6 +164,7 @@ def analyze(
             quality=quality,
             abstain=not no_abstain,
             points=points,
+            people=_people(people),
         )
         names = list(filter(None, map(str.strip, formats.split(","))))
         with closing(_Bar()) as bar:
@@ -207,6 +219,15 @@ def _faces(text: str) -> Choice:
         return text  # type: ignore[return-value]
     if not text.isdecimal():
         raise ValueError(f"--faces must be largest, all or a number from 1 up, got {text!r}")
+    return int(text)
+
+
+def _people(text: str | None) -> Count | None:
+    """The value of ``--people``."""
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    if not text.isdecimal():
+        raise ValueError(f"--people must be auto or a number from 1 up, got {text!r}")
     return int(text)
 
 
@@ -266,6 +287,8 @@ def _description(outcome: batch.Outcome) -> str:
     """What a job gave, in one line."""
     rows = outcome.rows
     parts = [_counted(outcome.frames, "frame"), _counted(len(outcome.tracks), "face")]
+    if outcome.people:
+        parts.append("1 person" if outcome.people == 1 else f"{outcome.people} people")
     if rows[Status.no_face]:
         parts.append(f"{rows[Status.no_face]} without a face")
     if rows[Status.doubtful]:

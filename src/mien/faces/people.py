@@ -39,6 +39,9 @@ LEAST_EYES: Final = 14.0
 MOST_TURNED: Final = 0.06
 """Largest distance of the five points from those of a frontal face, in sides of the crop, root mean
 square. Of the portraits, 99 of 100 are below 0.041, and nothing is known of faces turned more."""
+MOST_TRACKS: Final = 4000
+"""Tracks that are joined, those seen in most frames: memory grows with the square of their number,
+to some 400 MB."""
 _APART: Final = 1e9
 """Distance of two tracks that are in view at once, so that groups that hold them are never joined:
 the mean over all pairs of their tracks stays above every limit."""
@@ -127,8 +130,9 @@ class People:
         """
         self._close(list(self._open))
         described = {}
+        least = _least_frames(self._tracks.values())
         for number, track in self._tracks.items():
-            if track.descriptor is not None:
+            if track.descriptor is not None and track.frames >= least:
                 described[number] = track
         groups = _groups(described, self._apart, self._count, self._limit)
         self._tracks, self._apart = {}, set()
@@ -177,6 +181,14 @@ def check_installed() -> None:
     """
     if importlib.util.find_spec("scipy") is None:
         raise MissingExtraError("people", "joining the tracks of people")
+
+
+def _least_frames(tracks: Iterable[_Track]) -> int:
+    """In how many frames a track must be seen, so that no more than `MOST_TRACKS` are joined."""
+    frames = [track.frames for track in tracks if track.descriptor is not None]
+    frames.sort(reverse=True)
+    # Of the tracks that are seen as often as the first one too many, none is joined.
+    return frames[MOST_TRACKS] + 1 if len(frames) > MOST_TRACKS else 0
 
 
 def _look(track: _Track, image: Image, face: Face, pixels: Pixels) -> None:

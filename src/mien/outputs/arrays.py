@@ -1,7 +1,13 @@
-"""Readings turned into arrays, in the order of the table's columns."""
+"""Readings turned into arrays, in the order of the table's columns.
 
-from collections.abc import Mapping, Sequence
+The column `person` is known only once a film has been read, and is filled in last.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +18,10 @@ from mien.outputs.columns import ARROW, MEASURED, UNCERTAIN, Column, point_colum
 from mien.records import Reading, Status
 from mien.tasks import QUALITY_FAMILIES, Floats, Task
 
-__all__ = ["batch_of"]
+__all__ = ["HeldRows", "PeopleBySource", "batch_of", "fill_people"]
+
+PeopleBySource = Mapping[str, Mapping[int, int]]
+"""By the name of a source, person by face."""
 
 
 def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.RecordBatch:
@@ -30,6 +39,9 @@ def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.Recor
     """
     arrays = _plain_arrays(readings)
     names = {column.name for column in columns}
+    if "person" in names:
+        # Known only at the end of a film, see `fill_people`.
+        arrays["person"] = pa.nulls(len(readings), pa.int64())
     if "face_size" in names:
         arrays |= _measured_arrays(readings)
     if "nose_x" in names:
@@ -176,3 +188,69 @@ def _with_uncertain(
     # Comparisons with NaN are False, so rows without scores stay without a label.
     is_open = pa.array(doubtful | (scores.max(axis=1) < below))
     return pc.if_else(is_open, pa.scalar(UNCERTAIN), labels)
+
+
+def fill_people(batch: pa.RecordBatch, people: PeopleBySource) -> pa.RecordBatch:
+    """Fill in the column `person`.
+
+    Args:
+        batch: Rows of a table.
+        people: Persons by source and face.
+
+    Returns:
+        The rows; they are the same where they have no such column.
+    """
+    place = batch.schema.get_field_index("person")
+    if place < 0:
+        return batch
+    # By the names that the rows have.
+    named = {_utf8(source): persons for source, persons in people.items()}
+    rows = zip(batch["source"].to_pylist(), batch["face"].to_pylist(), strict=True)
+    persons = [named.get(source, {}).get(face) for source, face in rows]
+    arrays = list(batch.columns)
+    arrays[place] = pa.array(persons, pa.int64())
+    return pa.record_batch(arrays, schema=batch.schema)
+
+
+class HeldRows:
+    """Rows that wait in a temporary file without a name, so that memory does not grow.
+
+    They hold what the table will hold, and no descriptors.
+
+    Args:
+        folder: Where the file lies.
+        schema: The schema of the rows.
+
+    Raises:
+        OSError: The file cannot be made; any method may raise it.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self._file = cast(BinaryIO, TemporaryFile(dir=folder))  # noqa: SIM115
+        self._writer: Any = pa.ipc.new_stream(self._file, schema)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add rows.
+
+        Args:
+            batch: The rows.
+        """
+        self._writer.write_batch(batch)
+
+    def rows(self, people: PeopleBySource) -> Iterator[pa.RecordBatch]:
+        """Read all rows; none can be added after that.
+
+        Args:
+            people: Persons by source and face.
+
+        Yields:
+            The rows, in batches as they were added.
+        """
+        self._writer.close()
+        self._file.seek(0)
+        for batch in pa.ipc.open_stream(self._file):
+            yield fill_people(batch, people)
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()

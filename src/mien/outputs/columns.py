@@ -116,6 +116,13 @@ _ANGLES: Final = {
     "pitch": "How far the face is turned up; negative: down.",
     "roll": "How far the head is tilted in the frame; positive: clockwise.",
 }
+_PERSON: Final = Column(
+    "person",
+    "Int64",
+    "The same number for all faces of one person in one source, from 0 in order of first "
+    "appearance; empty where it could not be told. Another source numbers its people anew.",
+)
+
 
 _ACTIONS: Final = {
     "AU01": "inner brow raiser",
@@ -168,6 +175,7 @@ def columns(
     quality: Sequence[Task] | None = None,
     points: bool = False,
     uncertain_below: float | None = None,
+    people: bool = False,
 ) -> tuple[Column, ...]:
     """The columns of a table with these tasks, in table order.
 
@@ -178,6 +186,7 @@ def columns(
         quality: The tasks of a bundle that judges readings, in any order; None where none does.
         points: Whether the five points of each face have columns.
         uncertain_below: As of `Column`; None also where no action unit is left out.
+        people: With the column `person`.
 
     Returns:
         The columns; their order does not depend on the order of the tasks.
@@ -192,6 +201,9 @@ def columns(
         ['confidence', 'valence', 'arousal', 'valence_raw', 'arousal_raw']
     """
     face = list(_PLAIN)
+    if people:
+        place = [column.name for column in face].index("face") + 1
+        face.insert(place, _PERSON)
     if quality is not None:
         face += _family_columns(quality, _QUALITY) + list(MEASURED)
     if points:

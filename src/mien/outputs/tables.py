@@ -16,7 +16,7 @@ import pyarrow as pa
 from mien.errors import UnknownNameError
 from mien.extensions.entry_points import WRITERS, extensions
 from mien.files import Transaction, wrap_os_errors
-from mien.outputs.arrays import batch_of
+from mien.outputs.arrays import HeldRows, PeopleBySource, batch_of, fill_people
 from mien.outputs.columns import ARROW, Column, Dtype, columns
 from mien.outputs.text_formats import Csv, JsonLines
 from mien.outputs.writers.fex import Fex
@@ -192,6 +192,8 @@ class TableWriter:
         formats: Names of the formats.
         columns: The columns of the tables.
         files: A transaction with which the files appear; None for one of their own.
+        hold: Rows wait in a temporary file until the block ends, for the column `person` (see
+            `set_people`).
 
     Raises:
         UnknownNameError: There is no such format.
@@ -204,6 +206,8 @@ class TableWriter:
         formats: Iterable[str],
         columns: Sequence[Column],
         files: Transaction | None = None,
+        *,
+        hold: bool = False,
     ) -> None:
         self._formats = tuple(dict.fromkeys(formats))
         self._kinds = {name: table_format(name) for name in self._formats}
@@ -214,12 +218,18 @@ class TableWriter:
         self._tables: dict[str, _Table] = {}
         self._waiting: list[Reading] = []
         self._rows = 0
+        self._holds = hold
+        self._held: HeldRows | None = None
+        self._people: PeopleBySource = {}
 
     def __enter__(self) -> Self:
         try:
             for name in self._formats:
                 path = table_path(self._stem, name)
                 self._tables[name] = _Table(path, self._kinds[name], self._columns, self._files)
+            if self._holds:
+                with wrap_os_errors(self._stem):
+                    self._held = HeldRows(self._stem.parent, schema_of(self._columns))
         except BaseException:
             self._drop()
             raise
@@ -237,6 +247,14 @@ class TableWriter:
             self._waiting += group
             if len(self._waiting) == GROUP:
                 self._flush()
+
+    def set_people(self, people: PeopleBySource) -> None:
+        """Say who the people of rows that are held are.
+
+        Args:
+            people: Persons by source and face; what it lacks stays empty.
+        """
+        self._people = people
 
     def copy(self, rows: Mapping[str, Any], first: int, count: int) -> None:
         """Write rows of finished tables of the same columns and formats unchanged.
@@ -273,6 +291,7 @@ class TableWriter:
         try:
             if kind is None:
                 self._flush()
+                self._release()
                 for table in self._tables.values():
                     table.finish()
                 if self._owns_files:
@@ -286,10 +305,27 @@ class TableWriter:
         batch = batch_of(self._waiting, self._columns)
         self._rows += len(self._waiting)
         self._waiting = []
+        if self._held is None:
+            self._write(batch)
+            return
+        with wrap_os_errors(self._stem):
+            self._held.add(batch)
+
+    def _release(self) -> None:
+        """Write the rows that were held."""
+        if self._held is None:
+            return
+        with wrap_os_errors(self._stem):
+            for batch in self._held.rows(self._people):
+                self._write(batch)
+
+    def _write(self, batch: pa.RecordBatch) -> None:
         for table in self._tables.values():
             table.write(batch)
 
     def _drop(self) -> None:
+        if self._held is not None:
+            self._held.close()
         for table in self._tables.values():
             table.close_quietly()
         if self._owns_files:
@@ -361,17 +397,22 @@ def finished_rows(stem: Path, formats: Iterable[str]) -> dict[str, Any]:
     return rows
 
 
-def frame_of(readings: Iterable[Reading], columns: Sequence[Column]) -> "pd.DataFrame":
+def frame_of(
+    readings: Iterable[Reading],
+    columns: Sequence[Column],
+    people: PeopleBySource | None = None,
+) -> "pd.DataFrame":
     """Turn readings into a data frame.
 
     Args:
         readings: The readings, which become a row each.
         columns: The columns of the table.
+        people: Persons by source and face, for the column `person`.
 
     Returns:
         A data frame with the columns' names and dtypes.
     """
-    batches = _batches(readings, columns)
+    batches = [fill_people(batch, people or {}) for batch in _batches(readings, columns)]
     return to_frame(pa.Table.from_batches(batches, schema_of(columns)), columns)
 
 

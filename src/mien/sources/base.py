@@ -81,6 +81,7 @@ class Source(ABC):
         reopen: Opens the same content once more, to read it beside this source; None if it can be
             read only once.
         sound: The file whose sound belongs to the frames; None if there is none.
+        people: Person by face, once it has been read with the option `people`; empty otherwise.
     """
 
     kind: Kind
@@ -96,6 +97,7 @@ class Source(ABC):
         self.notes: list[str] = []
         self.reopen: Callable[[], Source] | None = None
         self.sound: Stored | None = None
+        self.people: dict[int, int] = {}
         # Damage seen at opening stays; problems are those of the latest iteration.
         self._damage: list[str] = []
         self._problems: list[str] = []
