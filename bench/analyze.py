@@ -5,7 +5,7 @@
 Decoding alone is PyAV's plain loop over the clip: once with the frames thrown away (``decode``), once with each turned into an
 RGB array, which is the least any analysis needs (``decode to RGB``). Analysing is the whole of `mien analyze CLIP --out DIR`: all frames,
 all faces, table and dictionary written; once inside a warm process and once as a command, start included. Each figure is the
-median of several rounds that take turns. Memory is the peak of a `mien analyze` process over the clip repeated to 1, 5 and
+median of several rounds that take turns; so is analysing without the bundle that judges readings (``without quality``). Memory is the peak of a `mien analyze` process over the clip repeated to 1, 5 and
 `--minutes` minutes.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from mien.analysis.options import Options
 from mien.batch import run
 from mien.bundles.engines import available
 from mien.bundles.store import load, load_detector
@@ -113,11 +114,16 @@ def main() -> None:
             decode(args.clip),
             {"decode": [], "decode to RGB": [], "analyse": [], "command": [], "first_row": []},
         )
+        times["without quality"] = []
         first = f"import mien; next(iter(mien.analyze({str(args.clip)!r}, stream=True)))"
+        plain = Options(quality="none")
         for i in range(args.rounds):
             times["decode"].append(seconds(lambda: decode(args.clip)))
             times["decode to RGB"].append(seconds(lambda: decode(args.clip, rgb=True)))
             times["analyse"].append(seconds(lambda i=i: run([args.clip], folder / f"warm{i}")))
+            times["without quality"].append(
+                seconds(lambda i=i: run([args.clip], folder / f"plain{i}", options=plain))
+            )
             command = [*COMMAND, str(args.clip), "--out", str(folder / f"cold{i}")]
             times["command"].append(
                 seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True))
@@ -131,9 +137,10 @@ def main() -> None:
             "frames": frames,
             "fps": {
                 name: round(frames / median[name], 1)
-                for name in ("decode", "decode to RGB", "analyse", "command")
+                for name in ("decode", "decode to RGB", "analyse", "without quality", "command")
             },
             "analyse / decode to RGB": round(median["decode to RGB"] / median["analyse"], 3),
+            "analyse / without quality": round(median["without quality"] / median["analyse"], 3),
             "analyse / decode": round(median["decode"] / median["analyse"], 3),
             "command / decode to RGB": round(median["decode to RGB"] / median["command"], 3),
             "command / decode": round(median["decode"] / median["command"], 3),

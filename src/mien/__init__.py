@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mien.bundles.store import Model
     from mien.errors import MienError
     from mien.outputs.read import read_table
-    from mien.records import Face, Frame, Reading, Status
+    from mien.records import Face, Frame, Quality, Reading, Status
     from mien.systems.opening import load
     from mien.tasks import TASKS, Task
     from mien.temporal.readings import Smoothing
@@ -36,6 +36,7 @@ _HOMES = {
     "MienError": "errors",
     "Model": "bundles.store",
     "Options": "analysis.options",
+    "Quality": "records",
     "Reader": "analysis.reader",
     "Reading": "records",
     "Smoothing": "temporal.readings",
@@ -57,6 +58,7 @@ __all__ = [
     "MienError",
     "Model",
     "Options",
+    "Quality",
     "Reader",
     "Reading",
     "Smoothing",

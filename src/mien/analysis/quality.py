@@ -46,15 +46,13 @@ class JudgedFace:
         crop: What the network sees, RGB uint8 (size, size, 3).
         turn: How far the crop was turned clockwise, degrees.
         face_size: As of `Quality`.
-        sharpness: As of `Quality`.
-        light: As of `Quality`.
+        luma: In which sharpness and light are measured, as `luma_of` gives it.
     """
 
     crop: Image
     turn: float
     face_size: float
-    sharpness: float
-    light: float
+    luma: Image
 
 
 class Judge:
@@ -74,7 +72,7 @@ class Judge:
         self.tasks = model.tasks
 
     def cut(self, image: Image, face: Face) -> JudgedFace:
-        """Cut a face out of its frame, and measure it there.
+        """Cut a face out of its frame.
 
         Args:
             image: The frame, RGB uint8 (H, W, 3).
@@ -86,12 +84,11 @@ class Judge:
         matrix = crop_matrix(face, self.card.pixels)
         crop = warp(image, matrix, self.card.pixels)
         turn = degrees(atan2(matrix[1, 0], matrix[0, 0]))
-        luma = luma_of(image, face)
         eyes = float(np.linalg.norm(face.points[1] - face.points[0]))
-        return JudgedFace(crop, turn, eyes, sharpness(luma), float(luma.mean()) / 255)
+        return JudgedFace(crop, turn, eyes, luma_of(image, face))
 
     def judge(self, faces: Sequence[JudgedFace]) -> list[Quality]:
-        """Judge faces in one call of the network.
+        """Judge faces in one call of the network, and measure them.
 
         Args:
             faces: N faces as `cut` gives them.
@@ -108,7 +105,8 @@ class Judge:
             of_face = {family: values[row] for family, values in scores.items()}
             if "pose" in of_face:
                 of_face["pose"] = _in_frame(of_face["pose"], face.turn)
-            judged.append(Quality(face.face_size, face.sharpness, face.light, of_face))
+            light = float(face.luma.mean()) / 255
+            judged.append(Quality(face.face_size, sharpness(face.luma), light, of_face))
         return judged
 
     def is_doubtful(self, quality: Quality) -> bool:
