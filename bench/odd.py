@@ -146,7 +146,10 @@ def tapes(path: Path) -> tuple[str, bool]:
 
 def upside_down(path: Path) -> tuple[str, bool]:
     flagged, turned = got(path), got(path, rotate="auto")
-    never = bool((flagged.table.status == "no_face").all())
+    # Read as it lies: with the scores of the film that was turned.
+    scores = flagged.table.filter(regex="^(AU|expr_|valence|arousal)")
+    difference = (scores - turned.table[scores.columns]).abs().to_numpy().mean()
+    never = bool((flagged.table.status == "ok").all()) and difference < 0.05
     seen = any("--rotate 180" in line for line in flagged.outcome.notes)
     right = turned.table.face.nunique() == 1 and bool((turned.table.status == "ok").all())
     told = f"by default: {flagged.told()}; with --rotate auto: {turned.told()}"
@@ -192,7 +195,7 @@ VIDEOS: list[tuple[str, str, Check]] = [
     ("hevc_open_gop_cut.mkv", "96 frames, a note, exit 0", whole(96, "begins with a cut")),
     ("h264_open_gop_cut.ts", "72 frames, a note, exit 0", whole(72, "begins with a cut")),
     ("cat_of_two_ts.ts", "24 frames, times rise, one note on the clock, exit 0", joined),
-    ("upside_down.mp4", "never a wrong reading; the run says that it seems turned", upside_down),
+    ("upside_down.mp4", "read upright; the run says that it seems turned", upside_down),
     ("two_streams_screen_default.mp4", "says which stream was read and how to choose", two_streams),
     ("matrix_bt2020c.mp4", "3 frames, a note, exit 0", whole(3, "BT.709")),
     ("matrix_ycgco.mp4", "3 frames, a note, exit 0", whole(3, "BT.709")),

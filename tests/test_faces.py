@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from mien import demo
 from mien.bundles.store import load_detector
-from mien.faces.detect import STRIDES, Detector, anchor_points, decode
+from mien.faces.detect import STRIDES, Detector, anchor_points, decode, overlap
 from mien.faces.prepare import (
     Pixels,
     crop_matrix,
@@ -23,7 +23,7 @@ from mien.faces.prepare import (
     similarity,
     warp,
 )
-from mien.faces.track import GAP_S, SEARCH_S, Tracker, overlap
+from mien.faces.track import GAP_S, SEARCH_S, Tracker
 from mien.records import Face
 from mien.sources import open_source
 

@@ -232,23 +232,25 @@ class Pipeline:
             if degrees:
                 source.turn(degrees)
                 source.note(
-                    f"was turned clockwise by {degrees} degrees: only so are there faces in most "
-                    "of the frames that were looked at"
+                    f"was turned clockwise by {degrees} degrees: only so do faces stand upright in "
+                    "most of the frames that were looked at"
                 )
         return source
 
     def _needed_turn(self, source: Source) -> int:
         """By how many degrees a video must be turned, judged by frames at its start."""
-        tracker = Tracker(self.networks.detector)
-        sampler = TurnSampler(self.networks.detector)
+        tracker = self._tracker()
+        sampler = TurnSampler()
         with closing(source.frames(SPACING_S)) as frames:
             for frame in frames:
                 if frame.pixels is not None:
-                    faces = tracker.update(frame.pixels, frame.time_s)
-                    sampler.add(frame.pixels, frame.time_s, upright=bool(faces))
+                    sampler.add(tracker.update(frame.pixels, frame.time_s), frame.time_s)
                 if sampler.done:
                     break
         return sampler.turn
+
+    def _tracker(self) -> Tracker:
+        return Tracker(self.networks.detector, self.options.min_face)
 
     def read(self, source: Source) -> Generator[Reading, None, None]:
         """Read a source, in time order.
@@ -289,19 +291,16 @@ class Pipeline:
         yield from readings
 
     def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[_Detections]:
-        """Find faces and cut them out, frame by frame; notes on turned pictures come at the end."""
-        tracker = Tracker(self.networks.detector)
-        sampler: TurnSampler | None = None
-        if self.options.rotate == "check" and source.kind == "video":
-            sampler = TurnSampler(self.networks.detector)
+        """Find faces and cut them out, frame by frame; a note on turned film comes at the end."""
+        tracker = self._tracker()
+        sampler = TurnSampler()
         model = self.networks.model
         people = self._people_of(source)
         for frame, faces in _track(frames, tracker, source):
             if frame.pixels is None:
                 yield _Detections(frame, [], [], [])
                 continue
-            if sampler is not None:
-                sampler.add(frame.pixels, frame.time_s, upright=bool(faces))
+            sampler.add(faces, frame.time_s)
             chosen = _chosen(faces, self.options.faces)
             crops = [model.cut(frame.pixels, face) for face in chosen]
             judged: list[JudgedFace] = []
@@ -312,14 +311,10 @@ class Pipeline:
             yield _Detections(replace(frame, pixels=_NO_PIXELS), chosen, crops, judged)
         if people is not None:
             source.people = people.join()
-        if sampler is not None and sampler.turn:
+        if self.options.rotate == "check" and source.kind == "video" and sampler.turn:
             source.note(
-                "seems to be turned: most frames that were looked at show faces only after "
-                f"--rotate {sampler.turn} (or auto)"
-            )
-        elif tracker.turned_away:
-            source.note(
-                "faces that are seen better upside down or sideways were left out; see --rotate"
+                "seems to be turned: in most frames that were looked at, faces stand upright only "
+                f"after --rotate {sampler.turn} (or auto); they were read upright all the same"
             )
 
     def _people_of(self, source: Source) -> People | None:

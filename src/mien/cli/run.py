@@ -99,6 +99,17 @@ def analyze(
             help="Turn pictures clockwise; by default mien only says when film seems turned.",
         ),
     ] = "check",
+    min_face: Annotated[
+        int | None,
+        typer.Option(
+            "--min-face",
+            metavar="PX",
+            help=(
+                "Look closer, for faces from PX px wide; by default about 4% of the frame's longer "
+                "side, at most 72. Half the width costs four times as much per search."
+            ),
+        ),
+    ] = None,
     features: Annotated[
         list[Path],
         typer.Option(
@@ -157,6 +168,7 @@ def analyze(
             faces=_faces(faces),
             every=every,
             video_stream=stream,
+            min_face=min_face,
             rotate=turn,  # type: ignore[arg-type]
             smoothing=smoothing,
             compounds=compounds,

@@ -6,7 +6,7 @@ and log height (in strides), and five points (in strides from the cell's corner)
 of YuNet (Wu, Peng & Yu 2023), with one score instead of two.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.faces.turns import TURNS, turn_back, turn_picture
 from mien.records import Face
 from mien.tasks import Floats
 
-__all__ = ["STRIDES", "Detector", "anchor_points", "decode", "merge"]
+__all__ = ["STRIDES", "Detector", "anchor_points", "decode", "is_apart", "merge", "overlap"]
 
 STRIDES: Final = (8, 16, 32)
 GRID_MULTIPLE: Final = 32
@@ -29,8 +30,17 @@ LARGE_PX: Final = 150.0
 full-size pass sees them better."""
 VOTE_IOU: Final = 0.6
 """Candidates that overlap this much (IoU) are views of one face and are averaged."""
+CORNERS: Final = 0.21
+"""A square that is turned reaches beyond its sides by up to this share of them."""
 WINDOW_MIN_PX: Final = 16
 """Smallest window in which a known face is looked for, px of the frame."""
+FRAME_SHARE: Final = 1 / 3
+"""Large frames are searched at this share of their size: a face of 130 px on a screen of 3840 px is
+then 43 px wide, where the card's `side` alone would leave it 22."""
+FRAME_SIDE: Final = 1280
+"""Longer side at which frames are searched at most, unless smaller faces are asked for, px."""
+CLOSEST_SIDE: Final = 3840
+"""Longer side at which frames are searched at most, px; takes about 400 MB."""
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Image = NDArray[np.uint8]
@@ -129,11 +139,54 @@ def _iou_with(row: Floats, rows: Floats) -> Floats:
     return iou
 
 
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes.
+
+    Args:
+        a: x, y, w, h.
+        b: x, y, w, h.
+
+    Returns:
+        0..1; 0 where they do not overlap.
+
+    >>> round(overlap((0, 0, 2, 2), (1, 0, 2, 2)), 3)
+    0.333
+    """
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    intersection = width * height
+    return intersection / (a[2] * a[3] + b[2] * b[3] - intersection)
+
+
+def is_apart(face: Face, others: Iterable[Face], iou: float) -> bool:
+    """Whether a face lies apart from others.
+
+    Args:
+        face: The face.
+        others: The others.
+        iou: Overlap from which two boxes are of one face.
+
+    Returns:
+        Whether its box overlaps less than that with each of the others.
+    """
+    return all(overlap(face.box, other.box) < iou for other in others)
+
+
 class Detector:
     """Finds faces in frames, and finds known faces again near where they were."""
 
     def __init__(
-        self, network: Network, *, least: float, keep: float, overlap: float, side: int, window: int
+        self,
+        network: Network,
+        *,
+        least: float,
+        keep: float,
+        overlap: float,
+        side: int,
+        window: int,
+        smallest: int = 24,
     ) -> None:
         """Set up a detector; the numbers are those of a detector's card (`search`).
 
@@ -143,8 +196,10 @@ class Detector:
             least: Smallest score of a new face.
             keep: Smallest score of a face that is already known.
             overlap: Of two boxes with a larger IoU, the weaker one is dropped.
-            side: Frames are scaled down to this longer side before the search, px.
+            side: Frames of up to 1920 px are scaled down to this longer side before the search, px;
+                larger ones as `scale_for` says.
             window: Side of the network's input when one known face is looked for, px.
+            smallest: Width from which the network finds faces surely, px of its input.
         """
         self.least = least
         self._network = network
@@ -152,64 +207,170 @@ class Detector:
         self._overlap = overlap
         self._side = side
         self._window = window
+        self._smallest = smallest
         self._window_anchors = anchor_points(window, window)
 
-    def find(self, image: Image) -> list[Face]:
+    def quick_scale(self, image: Image) -> float:
+        """The size at which a frame is searched where time counts.
+
+        Args:
+            image: A frame (H, W, 3).
+
+        Returns:
+            Share of the frame's size at which its longer side is the card's, at most 1.
+        """
+        return min(1.0, self._side / _longer_side(image))
+
+    def scale_for(self, image: Image, min_face: float | None = None) -> float:
+        """The size at which a frame is searched where faces count.
+
+        Args:
+            image: A frame (H, W, 3).
+            min_face: Width of the smallest faces that should be found, px of the frame; None where
+                nobody asked for smaller ones.
+
+        Returns:
+            Share of the frame's size, at most 1: `quick_scale`, in large frames more.
+        """
+        longer = _longer_side(image)
+        scale = max(self.quick_scale(image), min(FRAME_SHARE, FRAME_SIDE / longer))
+        if min_face is None:
+            return scale
+        return max(scale, min(1.0, self._smallest / min_face, CLOSEST_SIDE / longer))
+
+    def find(
+        self, image: Image, *, scale: float | None = None, turns: Sequence[int] = (0,)
+    ) -> list[Face]:
         """Search a whole frame.
 
         Args:
             image: RGB uint8 (H, W, 3).
+            scale: Share of its size at which the frame is searched, at most 1; None follows the
+                frame (`scale_for`).
+            turns: The frame is searched after each of these turns: degrees clockwise, 0, 90, 180 or
+                270.
 
         Returns:
-            All faces, most confident first, in frame pixels.
+            All faces, most confident first, in pixels of the frame as it is given.
         """
-        scale = min(1.0, self._side / max(image.shape[:2]))
         luma = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-        full_size = self._candidates(luma, scale)
-        # A face that fills the frame is larger than any the network was trained on; at half the
-        # size it is not.
-        half_size = self._candidates(luma, scale / 2, LARGE_PX)
-        candidates = np.concatenate([full_size, half_size])
-        return [_face(row, 1.0, (0, 0)) for row in merge(candidates, self._overlap)]
+        scales = self._pyramid(
+            _longer_side(luma), self.scale_for(image) if scale is None else scale
+        )
+        pictures = [_shrunk(luma, share) for share in scales]
+        faces: list[Face] = []
+        for turn in turns:
+            candidates = [self._candidates(pictures[0], luma.shape, turn)]
+            for picture in pictures[1:]:
+                candidates.append(self._candidates(picture, luma.shape, turn, LARGE_PX))
+            # Views of several turns have other points, so they are never averaged.
+            for row in merge(np.concatenate(candidates), self._overlap):
+                faces.append(_face(row, 1.0, (0, 0)))
+        return self._distinct(faces) if len(turns) > 1 else faces
 
-    def _candidates(self, luma: Image, scale: float, min_width: float = 0.0) -> Floats:
-        """Candidates (K, 15) in frame pixels, found at `scale`; `min_width` is in input pixels."""
-        height, width = luma.shape
-        if scale < 1:
-            size = (max(round(width * scale), 1), max(round(height * scale), 1))
-            luma = np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
-        padded = _padded(luma)
+    def _pyramid(self, longer: int, scale: float) -> list[float]:
+        """Scales at which a frame is searched, largest first.
+
+        A face that fills the frame is larger than any the network was trained on; at half the size,
+        or half of that, it is not.
+        """
+        scales = [scale, scale / 2]
+        # A pixel more, so that rounding adds no level.
+        while longer * scales[-1] > self._side / 2 + 1:
+            scales.append(scales[-1] / 2)
+        return scales
+
+    def _candidates(
+        self, picture: Image, shape: tuple[int, ...], turn: int, min_width: float = 0.0
+    ) -> Floats:
+        """Candidates (K, 15) in pixels of a frame of that shape.
+
+        `picture` is its luma, scaled down; it is turned before the search. `min_width` is in pixels
+        of the picture.
+        """
+        padded = _padded(turn_picture(picture, turn))
         anchors = anchor_points(*padded.shape[2:])
         candidates = decode(self._network(padded)[0], anchors, self.least)
+        candidates = _turned_back(candidates, turn, picture.shape)
         candidates = candidates[candidates[:, 2] >= min_width]
         # Per side: rounding gives width and height slightly different factors.
-        back = [width / luma.shape[1], height / luma.shape[0]]
+        back = [shape[1] / picture.shape[1], shape[0] / picture.shape[0]]
         candidates[:, _GEOMETRY] *= np.tile(back, 7)
         return candidates
 
-    def follow(self, image: Image, boxes: Sequence[Box]) -> list[Face | None]:
+    def _distinct(self, faces: list[Face]) -> list[Face]:
+        """The faces, most confident first, each as the surest of the turns shows it."""
+        distinct: list[Face] = []
+        for face in sorted(faces, key=lambda face: -face.confidence):
+            if is_apart(face, distinct, self._overlap):
+                distinct.append(face)
+        return distinct
+
+    def follow(
+        self, image: Image, boxes: Sequence[Box], turns: Sequence[float] | None = None
+    ) -> list[Face | None]:
         """Look for known faces near their last boxes only, all in one call of the network.
 
         Args:
             image: RGB uint8 (H, W, 3).
             boxes: Where the faces were, x, y, w, h in frame pixels.
+            turns: For each box, by which turn of the frame its face comes upright, degrees
+                clockwise, 0..360; None where all are upright.
 
         Returns:
             For each box the face nearest to its middle, in frame pixels; None where there is none.
         """
         if not boxes:
             return []
+        turns = [0.0] * len(boxes) if turns is None else turns
         windows = [_Window.around(box, self._window) for box in boxes]
-        crops = np.stack([window.cut(image) for window in windows])
+        crops = []
+        for window, turn in zip(windows, turns, strict=True):
+            crops.append(window.cut_turned(image, turn))
         faces: list[Face | None] = []
-        for grid, window in zip(self._network(crops[:, None]), windows, strict=True):
+        grids = self._network(np.stack(crops)[:, None])
+        for grid, window, turn in zip(grids, windows, turns, strict=True):
             rows = merge(decode(grid, self._window_anchors, self._keep), self._overlap)
             if rows:
                 nearest = min(rows, key=window.distance_from_middle)
-                faces.append(_face(nearest, window.scale, window.corner))
+                (upright,) = _turned_back(nearest[None], turn, (self._window, self._window))
+                faces.append(_face(upright, window.scale, window.corner))
             else:
                 faces.append(None)
         return faces
+
+
+def _longer_side(image: Image) -> int:
+    """Of a picture's width and height the larger one, px."""
+    height, width = image.shape[:2]
+    return int(max(height, width))
+
+
+def _shrunk(luma: Image, scale: float) -> Image:
+    """Luma (H, W) averaged down to a share of its size."""
+    if scale >= 1:
+        return luma
+    height, width = luma.shape
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _turned_back(rows: Floats, turn: float, size: tuple[int, ...]) -> Floats:
+    """Candidates (K, 15) of a turned picture in pixels of the picture before, of size H, W.
+
+    The box is the one around an ellipse with its axes, so a face has about the same at any angle.
+    """
+    if not turn:
+        return rows
+    height, width = size
+    middles = turn_back(rows[:, :2] + rows[:, 2:4] / 2, turn, (height, width))
+    points = turn_back(rows[:, _POINTS].reshape(-1, 5, 2), turn, (height, width))
+    angle = np.deg2rad(turn)
+    across = rows[:, 2:4] * np.cos(angle)
+    down = rows[:, 3:1:-1] * np.sin(angle)
+    sizes = np.hypot(across, down)
+    corners = middles - sizes / 2
+    return np.concatenate([corners, sizes, points.reshape(-1, 10), rows[:, _SCORE:]], axis=1)
 
 
 def _padded(luma: Image) -> NDArray[np.float32]:
@@ -256,6 +417,24 @@ class _Window:
         right = row[0] + row[2] / 2 - self.size / 2
         down = row[1] + row[3] / 2 - self.size / 2
         return float(np.hypot(right, down))
+
+    def cut_turned(self, image: Image, turn: float) -> NDArray[np.float32]:
+        """The window's luma (size, size) after a turn about its middle, degrees clockwise."""
+        if turn in (0, *TURNS):
+            return turn_picture(self.cut(image), int(turn))
+        # Cut wider, so that there is something in the corners, and at the same scale.
+        margin = ceil(self.side * CORNERS)
+        side = self.side + 2 * margin
+        size = round(side / self.scale)
+        corner = (self.corner[0] - margin, self.corner[1] - margin)
+        wide = _Window(corner, side, size)
+        middle = size / 2 - 0.5
+        matrix: Floats = np.asarray(
+            cv2.getRotationMatrix2D((middle, middle), -turn, wide.scale / self.scale), np.float64
+        )
+        matrix[:, 2] += (self.size - size) / 2
+        turned = cv2.warpAffine(wide.cut(image), matrix, (self.size, self.size))
+        return np.asarray(turned, np.float32)
 
     def cut(self, image: Image) -> NDArray[np.float32]:
         """The window's luma (size, size), black where it reaches beyond the frame."""

@@ -7,7 +7,8 @@ therefore up to `SEARCH_S` late, which rules out live use.
 from collections.abc import Iterator
 from typing import Final
 
-from mien.faces.track import NewFace, Tracker, overlap
+from mien.faces.detect import overlap
+from mien.faces.track import NewFace, Tracker
 from mien.records import Face, Frame
 
 __all__ = ["BUFFER_BYTES", "look_back"]

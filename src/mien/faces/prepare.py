@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mien.faces.turns import quarter_turn
 from mien.records import Face
 from mien.tasks import Floats
 
@@ -31,7 +32,8 @@ class Pixels(BaseModel):
         size: Side of the square crop, px.
         colour: Channels of the network's input; ``grey`` is one channel, ITU-R BT.601 luma.
         alignment: ``similarity5`` rotates, scales and shifts the five points onto `template`;
-            ``box`` takes the square around the face box, widened by `margin`, without rotation.
+            ``box`` takes the square around the face box, widened by `margin`, without rotation but
+            by quarter turns for faces that lie on their side or upside down.
         template: Where the five points go, in fractions of the crop (0..1); order as in `Face`.
         margin: Added on each side of the box, in fractions of its longer side.
         mean: One number per channel, in units of 0..255: input = (value - mean) / std.
@@ -116,7 +118,15 @@ def crop_matrix(face: Face, pixels: Pixels) -> Floats:
     middle = pixels.size / 2 - 0.5
     shift_x = middle - scale * (x + w / 2 - 0.5)
     shift_y = middle - scale * (y + h / 2 - 0.5)
-    return np.array([[scale, 0, shift_x], [0, scale, shift_y]])
+    matrix = np.array([[scale, 0, shift_x], [0, scale, shift_y]])
+    quarter = quarter_turn(face.points)
+    if not quarter:
+        return matrix
+    # The square stays where it is and is turned about its middle.
+    turn = cv2.getRotationMatrix2D((middle, middle), -quarter, 1.0)
+    turned: Floats = turn[:, :2] @ matrix
+    turned[:, 2] += turn[:, 2]
+    return turned
 
 
 def warp(image: Image, matrix: Floats, pixels: Pixels, *, halve: bool = False) -> Image:

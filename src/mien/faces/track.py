@@ -3,11 +3,12 @@
 Between full searches a known face is only looked for near where it was, which is both faster and
 steadier than searching every frame. A full search runs at the first frame, after a cut, whenever a
 face is lost, another is in its place or none is in view, and every `SEARCH_S` in any case, so a
-person who walks in is noticed at the first frame after that time, at the latest.
-`mien.faces.lookback` then finds the frames before, where the source is not live.
+person who walks in is noticed at the first frame after that time, at the latest. Every
+`SEARCH_S` the search is a thorough one: large frames are searched closer, and where no face is
+found, the frame is turned. `mien.faces.lookback` then finds the frames before, where the source is
+not live.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final, NamedTuple
@@ -16,18 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.faces.appearance import MATCH, Appearance, Gallery
-from mien.faces.detect import Box, Detector
-from mien.faces.orientation import upright_only
+from mien.faces.detect import Box, Detector, is_apart, overlap
+from mien.faces.orientation import best_views
+from mien.faces.turns import TURNS, quarter_turn, righting_turn
 from mien.records import Face
 from mien.sources.interval import FrameInterval
 from mien.tasks import Floats
 
-__all__ = ["NewFace", "Tracker", "overlap"]
+__all__ = ["NewFace", "Tracker"]
 
 Image = NDArray[np.uint8]
 
 SEARCH_S: Final = 0.5
-"""Time between full searches, seconds."""
+"""Time between full searches, and between thorough ones, seconds."""
 GAP_S: Final = 0.5
 """A face that comes back within this time keeps its number, seconds; longer where frames are far
 apart."""
@@ -74,32 +76,6 @@ THUMBNAIL_SIDE: Final = 24
 """Pixels sampled along the frame's shorter side."""
 PAN_CELLS: Final = 4
 """How far the camera may pan from one frame to the next, px of the thumbnail."""
-
-
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes.
-
-    Args:
-        a: x, y, w, h.
-        b: x, y, w, h.
-
-    Returns:
-        0..1; 0 where they do not overlap.
-
-    >>> round(overlap((0, 0, 2, 2), (1, 0, 2, 2)), 3)
-    0.333
-    """
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    intersection = width * height
-    return intersection / (a[2] * a[3] + b[2] * b[3] - intersection)
-
-
-def _is_apart(face: Face, others: Iterable[Face], iou: float) -> bool:
-    """Whether a face overlaps less than `iou` with each of the others."""
-    return all(overlap(face.box, other.box) < iou for other in others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,23 +183,30 @@ class Tracker:
     """Follows the faces of one source, frame by frame.
 
     Attributes:
-        searched: Whether the last frame was searched as a whole.
+        searched: Whether the last frame was searched as a whole; thoroughly, where no face is in
+            view.
         new_faces: Faces that this search found beside known ones: they may have been in view
             before.
-        turned_away: How often a face was left out because it is better seen when the frame is
-            turned.
+
+    Args:
+        detector: Finds faces.
+        min_face: Width of the smallest faces that thorough searches should find, px of the frame;
+            None follows the frame.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, min_face: float | None = None) -> None:
         self.searched = False
         self.new_faces: list[NewFace] = []
-        self.turned_away = 0
         self._detector = detector
+        self._min_face = min_face
         self._interval = FrameInterval()
         self._tracks: list[_Track] = []
         self._next_number = 0
         self._frame_s = -np.inf
         self._searched_s = -np.inf
+        self._thorough_s = -np.inf
+        # Whether the last search saw what those of the frames before could not see.
+        self._saw_more = False
         self._thumbnail: Floats | None = None
 
     def forget(self) -> None:
@@ -232,6 +215,7 @@ class Tracker:
         self._thumbnail = None
         self._frame_s = -np.inf
         self._searched_s = -np.inf
+        self._thorough_s = -np.inf
         self._interval = FrameInterval()
 
     def update(self, image: Image, time_s: float, search: bool = False) -> list[Face]:
@@ -256,15 +240,20 @@ class Tracker:
         if cut:
             self._tracks = [track for track in self._tracks if track.number in in_view]
         none_known = not self._tracks
-        self.searched = search or none_known or cut or self._is_search_due(time_s, in_view)
-        if self.searched:
+        is_searched = search or none_known or cut or self._is_search_due(time_s, in_view)
+        thorough = cut or time_s - self._thorough_s >= SEARCH_S
+        if is_searched:
             # The next search is due `SEARCH_S` from here.
             self._searched_s = time_s
-            in_view |= self._search(image, time_s, in_view)
+            if thorough:
+                self._thorough_s = time_s
+            in_view |= self._search(image, time_s, in_view, thorough)
+        self.searched = is_searched and (thorough or search or bool(in_view))
         new = self._store(in_view)
-        # At the start or after a cut there is no earlier frame in which they could be.
+        # Neither after a cut nor where the frames before were searched as well could they be in
+        # any of those.
         self.new_faces = []
-        if not (cut or none_known):
+        if not cut and (self._saw_more or not none_known):
             self.new_faces = [NewFace(track.face, track.gallery) for track in new]
         return [in_view[number].face for number in sorted(in_view)]
 
@@ -279,7 +268,8 @@ class Tracker:
         Returns:
             The same face in the earlier frame; None where it is not to be seen.
         """
-        (face,) = self._detector.follow(image, [later.face.box])
+        turn = righting_turn(later.face.points)
+        (face,) = self._detector.follow(image, [later.face.box], [turn])
         if face is None or overlap(face.box, later.face.box) < MIN_IOU:
             return None
         appearance = Appearance(image, face, time_s)
@@ -315,8 +305,10 @@ class Tracker:
         """The tracks, by number, whose faces are found near where they should be."""
         sought = [track for track in self._tracks if not track.replaced]
         windows = [track.window_at(time_s) for track in sought]
+        turns = [righting_turn(track.face.points) for track in sought]
         matches: list[_Match] = []
-        for track, face in zip(sought, self._detector.follow(image, windows), strict=True):
+        faces = self._detector.follow(image, windows, turns)
+        for track, face in zip(sought, faces, strict=True):
             match = None
             if face is not None:
                 match = self._match(track, face, image, time_s, cut)
@@ -326,7 +318,7 @@ class Tracker:
         # Two tracks on one face: the one that it resembles where it was expected keeps it.
         for _, track, face, appearance in _best_first(matches):
             others = [other.face for other in in_view.values()]
-            if _is_apart(face, others, DUPLICATE_IOU):
+            if is_apart(face, others, DUPLICATE_IOU):
                 in_view[track.number] = track.moved(face, appearance)
         return in_view
 
@@ -358,10 +350,12 @@ class Tracker:
                 return True
         return False
 
-    def _search(self, image: Image, time_s: float, in_view: dict[int, _Track]) -> dict[int, _Track]:
+    def _search(
+        self, image: Image, time_s: float, in_view: dict[int, _Track], thorough: bool
+    ) -> dict[int, _Track]:
         """Faces that no track follows: they resume a lost track they resemble, or begin one."""
         unknown: list[tuple[Face, Appearance]] = []
-        for face in self._unknown_faces(image, in_view):
+        for face in self._unknown_faces(image, in_view, thorough):
             unknown.append((face, Appearance(image, face, time_s)))
         lost = [track for track in self._tracks if track.number not in in_view]
         recognised = self._recognised(lost, unknown, time_s)
@@ -409,28 +403,57 @@ class Tracker:
                 if number != track.number and in_its_place:
                     self._tracks[position] = replace(track, replaced=True)
 
-    def _unknown_faces(self, image: Image, in_view: dict[int, _Track]) -> list[Face]:
+    def _unknown_faces(
+        self, image: Image, in_view: dict[int, _Track], thorough: bool
+    ) -> list[Face]:
         """The faces of a whole frame that are not followed already."""
         known = [track.face for track in in_view.values()]
-        faces = self._detector.find(image)
-        return self._confirmed(image, [face for face in faces if _is_apart(face, known, KNOWN_IOU)])
+        quick_scale = self._detector.quick_scale(image)
+        scale = quick_scale
+        if thorough:
+            scale = self._detector.scale_for(image, self._min_face)
+        self._saw_more = scale > quick_scale
+        # Where one face lies on its side, so may others.
+        turned = {quarter_turn(track.face.points) for track in self._tracks} - {0}
+        faces = self._detector.find(image, scale=scale, turns=(0, *sorted(turned)))
+        unknown = [face for face in faces if is_apart(face, known, KNOWN_IOU)]
+        confirmed = self._confirmed(image, unknown)
+        if thorough and not known and not confirmed:
+            self._saw_more = True
+            confirmed = self._found_turned(image, scale, quick_scale)
+        return confirmed
+
+    def _found_turned(self, image: Image, scale: float, quick_scale: float) -> list[Face]:
+        """The faces of a frame that are found only when it is turned."""
+        scales = [scale / 2]
+        # Of a film there are other frames; a picture by itself deserves a second look.
+        if not self._interval.typical_s and quick_scale > scale / 2:
+            scales.append(quick_scale)
+        for share in scales:
+            faces = self._confirmed(image, self._detector.find(image, scale=share, turns=TURNS))
+            if faces:
+                return faces
+        return []
 
     def _confirmed(self, image: Image, faces: list[Face]) -> list[Face]:
-        """The upright faces that a closer look finds as well, as it finds them.
+        """The faces that a closer look finds as well, as it finds them, the right way up.
 
         That leaves fewer false faces, and measures all boxes at one scale.
         """
-        views = self._detector.follow(image, [face.box for face in faces])
+        turns = [righting_turn(face.points) for face in faces]
+        views = self._detector.follow(image, [face.box for face in faces], turns)
         confirmed: list[Face] = []
         for face, view in zip(faces, views, strict=True):
             if view is None or view.confidence < self._detector.least:
                 continue
             agrees = overlap(face.box, view.box) >= CONFIRMED_IOU
-            if agrees and _is_apart(view, confirmed, DUPLICATE_IOU):
+            if agrees and is_apart(view, confirmed, DUPLICATE_IOU):
                 confirmed.append(view)
-        upright = upright_only(self._detector, image, confirmed)
-        self.turned_away += len(confirmed) - len(upright)
-        return upright
+        distinct: list[Face] = []
+        for face in best_views(self._detector, image, confirmed):
+            if is_apart(face, distinct, DUPLICATE_IOU):
+                distinct.append(face)
+        return distinct
 
     def _is_cut(self, image: Image) -> bool:
         """Whether a frame shows something else than the one before; keeps its thumbnail."""

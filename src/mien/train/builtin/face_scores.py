@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mien.bundles.card_parts import Score
 from mien.data.sets.ferplus import read_table
-from mien.faces.detect import Detector, anchor_points, decode
-from mien.faces.track import overlap
+from mien.faces.detect import Detector, anchor_points, decode, overlap
 from mien.records import Face
 from mien.tasks import Floats
 from mien.train.builtin.composites import compose, stock
