@@ -3,9 +3,18 @@
 import numpy as np
 import pandas as pd
 
+from mien.outputs.columns import columns
+from mien.tasks import TASKS
+
 ENTRIES = [
-    {"name": name, "dtype": "float32", "unit": unit, "range": None, "meaning": f"{name}."}
-    for name, unit in (("valence", "score"), ("AU12", "activation"), ("AU45", "activation"))
+    {
+        "name": column.name,
+        "dtype": column.dtype,
+        "unit": column.unit or None,
+        "range": None,
+        "meaning": column.meaning,
+    }
+    for column in columns([TASKS["va"], TASKS["expr.abaw8"], TASKS["au.abaw12"]])
 ]
 
 

@@ -16,7 +16,7 @@ import typer
 
 import mien
 from mien.cli import bundles as zoo
-from mien.cli import data, recipe, run, submit, superres, tables, train
+from mien.cli import data, recipe, run, study, submit, superres, tables, train
 from mien.cli.terminal import Group, out
 
 __all__ = ["app"]
@@ -38,6 +38,9 @@ app = typer.Typer(
 )
 data_sets = typer.Typer(
     help="Data sets: stand-ins to rehearse with, super-resolution.", no_args_is_help=True
+)
+studies = typer.Typer(
+    help="Studies: from films of people to the tables of a paper.", no_args_is_help=True
 )
 submissions = typer.Typer(help="Submissions to challenges.", no_args_is_help=True)
 bundles = typer.Typer(
@@ -74,6 +77,20 @@ for _command in (
     recipe.reproduce,
 ):
     app.command()(_command)
+app.add_typer(studies, name="study")
+for _step in (
+    study.init,
+    study.run,
+    study.rows,
+    study.baseline,
+    study.segments,
+    study.summaries,
+    study.epochs,
+    study.resample,
+    study.contrasts,
+    study.synchrony,
+):
+    studies.command()(_step)
 app.add_typer(bundles, name="bundles")
 bundles.command("list")(zoo.bundles_list)
 for _bundled in (zoo.show, zoo.pull, zoo.verify, zoo.add, zoo.remove, zoo.pack):

@@ -19,7 +19,7 @@ from mien.progress import STOP_REQUESTED, bar_for
 from mien.records import Status
 from mien.sources import summarize
 
-__all__ = ["analyze", "demo", "doctor"]
+__all__ = ["ReadingBar", "analyze", "demo", "doctor"]
 
 LEFT: Final = 3
 """Exit code where nothing failed and another run is still writing some of the tables."""
@@ -179,7 +179,7 @@ def analyze(
             people=_people(people),
         )
         names = list(filter(None, map(str.strip, formats.split(","))))
-        with closing(_Bar()) as bar:
+        with closing(ReadingBar()) as bar:
             outcomes = batch.run(
                 inputs, folder, options=options, formats=names, overlay=overlay, progress=bar
             )
@@ -201,7 +201,7 @@ def demo(
     """
     with handle_errors():
         clip = film(folder / "clip.mp4")
-        with closing(_Bar()) as bar:
+        with closing(ReadingBar()) as bar:
             outcomes = batch.run(
                 [clip], folder, options=Options(smoothing=0.15), overlay=True, progress=bar
             )
@@ -243,7 +243,7 @@ def _people(text: str | None) -> Count | None:
     return int(text)
 
 
-class _Bar(Bars):
+class ReadingBar(Bars):
     """A bar on stderr while an input is read, and a line on stdout when it is done."""
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast, get_args
@@ -146,7 +147,12 @@ class StudyTable:
         path: The table.
         kind: What it is: ``rows``, ``segments``, ``summaries`` and so on.
         files: The transaction.
-        facts: What the dictionary says besides of where the numbers came from.
+        facts: What the dictionary says besides of where the numbers came from; may be added to
+            while the table is open.
+
+    Attributes:
+        path: The table.
+        sha256: Its hash, once it is closed.
 
     Raises:
         OutputError: It cannot be written; any method may raise it.
@@ -156,7 +162,8 @@ class StudyTable:
     def __init__(
         self, path: Path, kind: str, files: Transaction, facts: Mapping[str, object]
     ) -> None:
-        self._path = path
+        self.path = path
+        self.sha256 = ""
         self._kind = kind
         self._files = files
         self._facts = facts
@@ -187,7 +194,7 @@ class StudyTable:
         if list(frame.columns) != names:
             different = sorted(set(names) ^ set(frame.columns))
             raise OutputError(
-                f"{self._path}: some {self._kind} have the column {', '.join(different[:3])} and "
+                f"{self.path}: some {self._kind} have the column {', '.join(different[:3])} and "
                 "others have not; read all films with one bundle and the same options"
             )
         schema = schema_of(self._columns)
@@ -195,7 +202,7 @@ class StudyTable:
         plain.attrs = {}
         table = pa.Table.from_pandas(plain, schema, preserve_index=False)
         self._rows += table.num_rows
-        with wrap_os_errors(self._path):
+        with wrap_os_errors(self.path):
             for batch in table.to_batches(max_chunksize=GROUP):
                 self._format.write(batch)
 
@@ -210,7 +217,7 @@ class StudyTable:
             unit = str(entry["unit"] or "")
             columns.append(Column(name, dtype, entry["meaning"], unit))
         self._columns = tuple(columns)
-        with wrap_os_errors(self._path):
+        with wrap_os_errors(self.path):
             self._format = self._format_of(self._file, self._columns)
 
     def __exit__(
@@ -221,31 +228,36 @@ class StudyTable:
     ) -> None:
         try:
             if kind is None and self._format is not None:
-                with wrap_os_errors(self._path):
+                with wrap_os_errors(self.path):
                     self._format.close()
         finally:
+            # Closed again after an error, so that nothing is tried when it is collected.
+            with suppress(Exception):
+                if kind is not None and self._format is not None:
+                    self._format.close()
             self._file.close()
         if kind is None:
             self._add_dictionary()
 
     def _add_dictionary(self) -> None:
-        with wrap_os_errors(self._path), self._part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        facts = {"rows": self._rows, "bytes": self._part.stat().st_size, "sha256": digest}
+        with wrap_os_errors(self.path), self._part.open("rb") as file:
+            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = self._part.stat().st_size
+        facts = {"rows": self._rows, "bytes": size, "sha256": self.sha256}
         statuses = {status.value: meaning for status, meaning in STATUSES.items()}
         content = {
             "dictionary": EDITION,
             "mien": mien.__version__,
             "table": self._kind,
             **self._facts,
-            "tables": {self._path.name: facts},
+            "tables": {self.path.name: facts},
             "columns": self._entries,
             "statuses": statuses,
             "reasons": dict(REASONS),
         }
         # NaN is no JSON, though Python would write it.
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        self._files.write(self._path.with_suffix(".dictionary.json"), text.encode())
+        self._files.write(self.path.with_suffix(".dictionary.json"), text.encode())
 
 
 def _without(entry: Entry, name: str) -> Entry:

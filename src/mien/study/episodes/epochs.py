@@ -90,6 +90,9 @@ def cut_epochs(
     result = pd.concat(parts, ignore_index=True)
     extra = [name for name in _described(events) if name not in ("onset", "duration")]
     names = [*KEYS, "trial", *extra, "event_onset_s", "event_duration_s", "time_from_onset_s"]
+    # Also where all are missing, so that epochs of all participants have the same types.
+    text = pd.Series(["text"]).dtype
+    result = result.astype(dict.fromkeys(extra, text))
     rest = [name for name in result if name not in names]
     result = result[[*names, *rest]]
     facts = {**settings.model_dump(mode="json"), "columns": [*extra, *names[-3:-1]]}

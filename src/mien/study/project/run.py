@@ -1,0 +1,274 @@
+"""The run of a study: from its file to all of its tables, complete or not at all."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+import mien
+from mien.files import Transaction, wrap_os_errors
+from mien.study.episodes.epochs import Epochs, cut_epochs
+from mien.study.episodes.segments import find_segments
+from mien.study.project.films import Films
+from mien.study.project.settings import read_study
+from mien.study.project.study import Study, joined
+from mien.study.rows.baseline import correct_baseline
+from mien.study.rows.layout import KEYS, label
+from mien.study.rows.usable import usable_line
+from mien.study.statistics.contrasts import contrast, group_means
+from mien.study.statistics.summaries import summarize, summarize_epochs
+from mien.study.statistics.synchrony import measure_synchrony
+from mien.study.tables import StudyTable
+
+__all__ = ["StudyResult", "run_study"]
+
+RECORD: Final = "study.json"
+"""What a run leaves besides tables: what it was made from, and how much was usable."""
+_EDITION: Final = 1
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class StudyResult:
+    """What a run of a study gave.
+
+    Attributes:
+        folder: The output folder.
+        files: The tables, in the order in which they build on one another.
+        recordings: Per participant and recording: the keys, ``seconds``, ``usable_share``, and
+            ``usable``, that in words.
+        notes: One line on each thing to look at.
+        is_old: Whether an earlier run had done it all.
+    """
+
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+    recordings: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    is_old: bool = False
+
+
+def run_study(
+    path: str | Path, out: str | Path, films: Films | None = None, say: Say | None = None
+) -> StudyResult:
+    """Run a study: read its films, and write all of its tables.
+
+    Films that an earlier run read are not read again; if nothing has changed, nothing is done. The
+    tables are ``rows``, ``segments``, ``summaries`` and ``groups``, with events ``epochs`` and
+    ``epoch_summaries``, and if asked for ``contrasts`` and ``synchrony``, as Parquet, each with its
+    dictionary; docs/howto/study.md lists their columns. All appear together at the end.
+
+    Args:
+        path: The study file.
+        out: The output folder; made if missing. Tables of films are in its folder ``tables``.
+        films: Reads the films; None for the default, without a progress bar.
+        say: Hears one line on each participant in each recording.
+
+    Returns:
+        The result.
+
+    Raises:
+        StudyError: The study file, or a table it names, is not what it must be.
+        DataError: The study file cannot be read.
+        TableError: The table of a film is damaged.
+        OutputError: Something cannot be written.
+    """
+    path = Path(path)
+    out = Path(out)
+    study = Study(path, read_study(path))
+    with wrap_os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    study.read(films or Films(), out)
+    former = _former_result(study, out)
+    if former is not None:
+        return former
+    return _write(study, out, say or _ignore)
+
+
+def _ignore(_line: str) -> None:
+    pass
+
+
+def _former_result(study: Study, out: Path) -> StudyResult | None:
+    """What an earlier run gave, if nothing has changed since."""
+    try:
+        record = json.loads((out / RECORD).read_bytes())
+        if record["fingerprint"] != study.fingerprint():
+            return None
+        for name, expected in record["files"].items():
+            with (out / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    files = [out / name for name in record["files"]]
+    return StudyResult(out, files, record["recordings"], record["notes"], is_old=True)
+
+
+class _Tables:
+    """The tables of a study while they are written."""
+
+    def __init__(self, out: Path, files: Transaction, stack: ExitStack) -> None:
+        self._out = out
+        self._files = files
+        self._stack = stack
+        self._tables: dict[str, StudyTable] = {}
+        self.facts: dict[str, dict[str, Any]] = {}
+
+    def write(self, kind: str, frame: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+        """Write the next rows of a table."""
+        if kind not in self._tables:
+            self.facts[kind] = dict(facts)
+            path = self._out / f"{kind}.parquet"
+            table = StudyTable(path, kind, self._files, self.facts[kind])
+            self._tables[kind] = self._stack.enter_context(table)
+        self._tables[kind].write(frame)
+
+    def hashes(self) -> dict[str, str]:
+        """The hashes of the finished tables, by name."""
+        return {table.path.name: table.sha256 for table in self._tables.values()}
+
+
+def _write(study: Study, out: Path, say: Say) -> StudyResult:
+    result = StudyResult(out)
+    with Transaction() as files:
+        with ExitStack() as stack:
+            tables = _Tables(out, files, stack)
+            summaries = _write_people(study, tables, result, say)
+            _write_statistics(study, tables, summaries)
+        # Known once the tables are closed.
+        hashes = tables.hashes()
+        result.files = [out / name for name in hashes]
+        _add_record(study, files, result, hashes)
+        files.commit()
+    return result
+
+
+def _write_people(study: Study, tables: _Tables, result: StudyResult, say: Say) -> pd.DataFrame:
+    """Write all that is about single participants, one after another; gives their summaries."""
+    settings = study.settings
+    facts = study.facts()
+    summaries = []
+    for participant, names in study.cast.recordings_of().items():
+        rows = joined([study.rows_of(study.by_name[name], participant) for name in names])
+        _describe(rows, result, say)
+        if settings.baseline is not None:
+            reference = study.reference_of(participant)
+            rows = correct_baseline(rows, settings.baseline, reference)
+        tables.write("rows", rows, facts)
+        _note_baseline(tables.facts["rows"], rows)
+        segments = find_segments(rows, settings.segments)
+        tables.write("segments", segments, facts)
+        summary = summarize(rows, segments, settings.summaries)
+        summaries.append(_with_facts_of_people(summary, study, result))
+        tables.write("summaries", summaries[-1], facts)
+        if study.events:
+            _write_epochs(study, tables, rows, segments)
+    return joined(summaries)
+
+
+def _note_baseline(facts: dict[str, Any], rows: pd.DataFrame) -> None:
+    """Add what was measured of a participant to what the dictionary will say."""
+    baseline = rows.attrs.get("baseline")
+    if baseline is not None:
+        measured = facts.get("baseline", {}).get("measured", [])
+        facts["baseline"] = {**baseline, "measured": [*measured, *baseline["measured"]]}
+
+
+def _describe(rows: pd.DataFrame, result: StudyResult, say: Say) -> None:
+    """Say how much is usable in each recording."""
+    for values, part in rows.groupby(list(KEYS), sort=False):
+        keys = {name: str(value) for name, value in zip(KEYS, values, strict=True)}
+        line = usable_line(part)
+        seconds = float(part["duration_s"].sum())
+        usable = float(part.loc[part["usable"], "duration_s"].sum())
+        share = usable / seconds if seconds else 0.0
+        entry = {**keys, "seconds": seconds, "usable_share": share, "usable": line}
+        result.recordings.append(entry)
+        if not usable:
+            result.notes.append(f"{label(keys)}: {line}; it has no statistics")
+        say(f"{keys['recording']}, participant {keys['participant']}: {line}")
+
+
+def _with_facts_of_people(summary: pd.DataFrame, study: Study, result: StudyResult) -> pd.DataFrame:
+    """Add what the table of participants says."""
+    if study.participants is None:
+        return summary
+    known = study.participants["participant"]
+    for participant in summary["participant"].unique():
+        if not known.eq(participant).any():
+            result.notes.append(
+                f"participant {participant}: is not in the table of participants, "
+                "so has empty columns of it"
+            )
+    joined = summary.merge(study.participants, how="left", on="participant")
+    joined.attrs = summary.attrs
+    return joined
+
+
+def _write_epochs(
+    study: Study, tables: _Tables, rows: pd.DataFrame, segments: pd.DataFrame
+) -> None:
+    settings = study.settings.epochs or Epochs()
+    facts = study.facts()
+    parts = []
+    for name in dict.fromkeys(rows["recording"]):
+        participant = str(rows["participant"].iloc[0])
+        if study.has_events(participant, name):
+            part = rows[rows["recording"] == name]
+            parts.append(cut_epochs(part, study.events[name], settings))
+    epochs = joined(parts)
+    tables.write("epochs", epochs, facts)
+    statistics = summarize_epochs(epochs, segments, study.settings.summaries)
+    tables.write("epoch_summaries", statistics, facts)
+
+
+def _write_statistics(study: Study, tables: _Tables, summaries: pd.DataFrame) -> None:
+    """Write what is about several participants."""
+    settings = study.settings
+    facts = study.facts()
+    groups = group_means(summaries, settings.groups.by, settings.summaries)
+    tables.write("groups", groups, facts)
+    if settings.contrasts is not None:
+        pairs = settings.contrasts.pairs
+        names = settings.contrasts.measures
+        table = contrast(summaries, pairs, names, settings.summaries)
+        tables.write("contrasts", table, facts)
+    if settings.synchrony is not None:
+        tables.write("synchrony", _synchrony(study), facts)
+
+
+def _synchrony(study: Study) -> pd.DataFrame:
+    parts = []
+    for recording in study.recordings:
+        people = study.cast.participants[recording.name]
+        rows = [study.rows_of(recording, participant) for participant in people]
+        for number, first in enumerate(rows):
+            for second in rows[number + 1 :]:
+                table = measure_synchrony(first, second, study.settings.synchrony)
+                for position, key in enumerate(KEYS[1:]):
+                    table.insert(position, key, recording.keys("")[key])
+                parts.append(table)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _add_record(
+    study: Study, files: Transaction, result: StudyResult, hashes: Mapping[str, str]
+) -> None:
+    """Add the record of the run, which vouches for the tables."""
+    content = {
+        "study": _EDITION,
+        "mien": mien.__version__,
+        "fingerprint": study.fingerprint(),
+        "settings": study.settings.model_dump(mode="json"),
+        "recordings": result.recordings,
+        "notes": result.notes,
+        "files": hashes,
+    }
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    files.write(result.folder / RECORD, text.encode())

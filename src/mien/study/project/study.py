@@ -1,0 +1,276 @@
+"""A study that is being run: its file, what that file names, and whether it all fits together."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import mien
+from mien.documents import at_home
+from mien.errors import StudyError
+from mien.study.episodes.events import events_of, read_events
+from mien.study.project.cast import Cast, read_cast, read_participants
+from mien.study.project.films import Films, check_alike, dictionary_of
+from mien.study.project.recordings import Recording, filled, find_recordings
+from mien.study.project.settings import Recordings, StudySettings
+from mien.study.rows.people import participant_rows
+from mien.study.statistics.summaries import CELL
+
+__all__ = ["Study", "joined"]
+
+
+class Study:
+    """A study that is being run.
+
+    What can be told before films are read, which takes long, is checked at once.
+
+    Args:
+        path: The study file.
+        settings: Its content.
+
+    Attributes:
+        settings: Its content.
+        recordings: Its recordings.
+        by_name: The recordings by name.
+        events: Events by name of the recording.
+        participants: What is known of participants; None if nothing is.
+        tables: The table of each recording, once `read` was called.
+
+    Raises:
+        StudyError: What the file names is missing, or does not fit together.
+    """
+
+    def __init__(self, path: Path, settings: StudySettings) -> None:
+        self.settings = settings
+        self.root = path.parent
+        self.recordings = find_recordings(settings.recordings, self.root)
+        self.references = self._find_references()
+        self.by_name = {recording.name: recording for recording in self.recordings}
+        self.tables: dict[str, Path] = {}
+        self.events = self._read_events()
+        self.participants = self._read_participants()
+        self._cast: Cast | None = None
+        # Only their tables name the people that were recognized.
+        if settings.people.faces != "person":
+            self._take_cast(read_cast(self.recordings, settings.people, self.root))
+
+    @property
+    def cast(self) -> Cast:
+        """Who is in which recording; where people were recognized, once `read` was called."""
+        assert self._cast is not None
+        return self._cast
+
+    def _find_references(self) -> list[Recording]:
+        baseline = self.settings.baseline
+        if baseline is None or baseline.file is None:
+            return []
+        return find_recordings(Recordings(pattern=baseline.file), self.root, "baseline.file")
+
+    def _read_participants(self) -> pd.DataFrame | None:
+        if self.settings.participants is None:
+            return None
+        return read_participants(self.root / at_home(self.settings.participants), CELL[1:])
+
+    def _read_events(self) -> dict[str, pd.DataFrame]:
+        """Events by recording."""
+        pattern = self.settings.events
+        if pattern is None:
+            return {}
+        if "{" not in pattern:
+            events = read_events(self.root / at_home(pattern))
+            return dict.fromkeys(self.by_name, events)
+        by_recording = {}
+        for recording in self.recordings:
+            path = self.root / at_home(filled(pattern, recording.words, "events"))
+            if path.is_file():
+                by_recording[recording.name] = read_events(path)
+        if not by_recording:
+            raise StudyError(f"events: no file matches {pattern} for any recording; correct it")
+        return by_recording
+
+    def _take_cast(self, cast: Cast) -> None:
+        """Check that everybody has what the settings ask for."""
+        self._cast = cast
+        recordings_of = cast.recordings_of()
+        baseline = self.settings.baseline
+        if baseline is not None and baseline.condition is not None:
+            for participant, names in recordings_of.items():
+                conditions = {self.by_name[name].keys("")["condition"] for name in names}
+                if baseline.condition not in conditions:
+                    raise StudyError(
+                        f"baseline.condition: participant {participant} has no recording of "
+                        f"{baseline.condition}, only of {', '.join(sorted(conditions))}; "
+                        "add it, or choose another baseline"
+                    )
+        if self.settings.synchrony is not None and max(map(len, cast.participants.values())) < 2:
+            raise StudyError("synchrony: no recording has two participants; leave it out")
+        self._check_events(recordings_of)
+        self._check_conditions()
+
+    def _check_events(self, recordings_of: Mapping[str, list[str]]) -> None:
+        if not self.events:
+            return
+        without = []
+        for participant, names in recordings_of.items():
+            if not any(self.has_events(participant, name) for name in names):
+                without.append(participant)
+        if without:
+            raise StudyError(
+                f"events: there are none of participants {', '.join(without)}; "
+                "add them, check the names, or leave these recordings out (recordings.exclude)"
+            )
+        for events in self.events.values():
+            named = set(events["participant"].dropna()) if "participant" in events else set()
+            unknown = sorted(named - set(recordings_of))
+            if unknown:
+                raise StudyError(
+                    f"events: name participant {unknown[0]}, of whom there is no recording; "
+                    "add it, check the name, or drop the lines"
+                )
+
+    def has_events(self, participant: str, name: str) -> bool:
+        """Whether a participant has events in a recording.
+
+        Args:
+            participant: The participant.
+            name: The recording's name.
+
+        Returns:
+            False also where there is no file of events.
+        """
+        events = self.events.get(name)
+        if events is None:
+            return False
+        keys = self.by_name[name].keys(participant)
+        return bool(len(events_of(events, keys)))
+
+    def _check_conditions(self) -> None:
+        contrasts = self.settings.contrasts
+        conditions = {recording.keys("")["condition"] for recording in self.recordings}
+        for pair in contrasts.pairs if contrasts else ():
+            for condition in pair:
+                if condition not in conditions:
+                    raise StudyError(
+                        f"contrasts.pairs: there is no condition {condition}; "
+                        f"there is {', '.join(sorted(conditions))}"
+                    )
+
+    def read(self, films: Films, out: Path) -> None:
+        """Read the films, and check that all tables can be compared.
+
+        Args:
+            films: Reads the films.
+            out: The output folder.
+
+        Raises:
+            StudyError: A film cannot be read, or tables differ in how they were made.
+        """
+        everything = [*self.recordings, *self.references]
+        self.tables = films.read(everything, out / "tables", self.settings.analyze)
+        check_alike(self.tables)
+        if self._cast is None:
+            people = self.settings.people
+            self._take_cast(read_cast(self.recordings, people, self.root, self.tables))
+
+    def rows_of(self, recording: Recording, participant: str) -> pd.DataFrame:
+        """The rows of a participant in a recording, before any baseline.
+
+        Args:
+            recording: The recording.
+            participant: The participant.
+
+        Returns:
+            The rows.
+        """
+        table = mien.read_table(self.tables[recording.name])
+        keys = recording.keys(participant)
+        people = self.cast.people[recording.name]
+        return participant_rows(table, keys, people, self.settings.usable)
+
+    def reference_of(self, participant: str) -> pd.DataFrame | None:
+        """The rows of a participant's baseline in recordings beside the study's.
+
+        Args:
+            participant: The participant.
+
+        Returns:
+            The rows; None if the baseline is in the study's own recordings.
+
+        Raises:
+            StudyError: There is none of this participant.
+        """
+        if not self.references:
+            return None
+        cast = read_cast(self.references, self.settings.people, self.root, self.tables)
+        parts = []
+        for recording in self.references:
+            if participant in cast.participants[recording.name]:
+                table = mien.read_table(self.tables[recording.name])
+                keys = recording.keys(participant)
+                rule = cast.people[recording.name]
+                parts.append(participant_rows(table, keys, rule, self.settings.usable))
+        if not parts:
+            raise StudyError(
+                f"baseline.file: no file of participant {participant} matches "
+                f"{self.settings.baseline.file if self.settings.baseline else ''}; add it"
+            )
+        return joined(parts)
+
+    def facts(self) -> dict[str, Any]:
+        """What dictionaries of all tables say of where they come from.
+
+        Returns:
+            The settings, and what the films were read with.
+        """
+        first = next(iter(self.tables.values()))
+        content = json.loads(dictionary_of(first).read_bytes())
+        facts = {name: content[name] for name in ("bundle", "faces", "options") if name in content}
+        return {"study": self.settings.model_dump(mode="json"), **facts}
+
+    def fingerprint(self) -> str:
+        """Hash all that the result depends on.
+
+        Returns:
+            The hash, in hexadecimal.
+        """
+        digest = hashlib.sha256(mien.__version__.encode())
+        digest.update(self.settings.model_dump_json().encode())
+        for recording in [*self.recordings, *self.references]:
+            digest.update(json.dumps([recording.name, dict(recording.words)]).encode())
+            # It holds the hash of its table.
+            digest.update(dictionary_of(self.tables[recording.name]).read_bytes())
+        for name in sorted(self.events):
+            digest.update(self.events[name].to_csv().encode())
+        if self.participants is not None:
+            digest.update(self.participants.to_csv().encode())
+        digest.update(repr(sorted(self.cast.people.items())).encode())
+        return digest.hexdigest()
+
+
+def joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Put tables of the same columns one below the other.
+
+    Args:
+        parts: The tables, at least one.
+
+    Returns:
+        One table, with what the first one's ``.attrs`` hold.
+
+    Raises:
+        StudyError: Their columns differ.
+    """
+    attrs = parts[0].attrs
+    for part in parts:
+        different = sorted(set(part.columns) ^ set(parts[0].columns))
+        if different:
+            raise StudyError(
+                f"{part['recording'].iloc[0]} and {parts[0]['recording'].iloc[0]}: only one of "
+                f"them has the column {different[0]}; read both films with the same options"
+            )
+        part.attrs = {}
+    result = pd.concat(parts, ignore_index=True)
+    result.attrs = attrs
+    return result
