@@ -206,6 +206,25 @@ def test_people_of_one_film_are_told_apart(tmp_path, faces):
     assert (row["p"], row["condition"]) == (0.001, "call")
 
 
+def test_numbers_of_people_are_those_of_one_film(tmp_path):
+    for name in ("call", "talk"):
+        path = pair(tmp_path, name)
+        table = mien.read_table(path)
+        numbers = table["person"].map({"ben": 0, "anna": 1}).astype("Int64")
+        write_film(path, table.assign(person=numbers))
+    recordings = {"pattern": "pair-{pair}_{condition}.parquet"}
+    run_study(write(tmp_path, recordings=recordings, people={"faces": "person"}), tmp_path / "out")
+    participants = read(tmp_path / "out", "summaries")["participant"].tolist()
+    assert participants == ["pair-7_call_0", "pair-7_call_1", "pair-7_talk_0", "pair-7_talk_1"]
+    lines = "recording,person,participant\npair-7_call,0,ben\npair-7_talk,1,ben\n"
+    (tmp_path / "people.csv").write_text(lines)
+    people = {"faces": "person", "map": "people.csv"}
+    run_study(write(tmp_path, recordings=recordings, people=people), tmp_path / "out")
+    summaries = read(tmp_path / "out", "summaries")
+    assert summaries["participant"].tolist() == ["ben", "ben"]
+    assert summaries["usable_share"].tolist() == pytest.approx([1, 1])
+
+
 def test_the_baseline_can_be_another_file(study, tmp_path):
     for person, resting in (("01", -0.3), ("02", 0.2)):
         write_film(study / "base" / f"{person}.csv", table_of(resting))

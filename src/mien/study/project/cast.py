@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -73,28 +73,36 @@ def read_cast(
         StudyError: A recording has no participant.
     """
     draft = _Draft()
-    maps = _read_map(root / at_home(people.map)) if people.map else {}
+    column = "person" if people.faces == "person" else "face"
+    maps = _read_map(root / at_home(people.map), column) if people.map else None
     for recording in recordings:
         name = recording.name
         if people.faces == "seats":
             seats = [filled(seat, recording.words, "people.seats") for seat in people.seats]
             draft.people[name] = People(faces="seats", seats=tuple(seats))
             draft.participants[name] = seats
-        elif people.faces == "map":
-            if name not in maps:
-                raise StudyError(
-                    f"people.map: {people.map} has no line for the recording {name}; add one, "
-                    "or leave the recording out (recordings.exclude)"
-                )
-            draft.people[name] = People(faces="map", map=maps[name])
-            draft.participants[name] = sorted(set(maps[name].values()), key=natural_key)
-        elif people.faces == "person":
-            draft.people[name] = People(faces="person")
-            draft.participants[name] = _named_people((tables or {})[name])
+        elif people.faces in ("map", "person"):
+            named = None
+            if maps is not None:
+                named = _map_of(maps, name, people)
+            elif tables is not None:
+                named = _numbered_people(tables[name], name)
+            draft.people[name] = People(faces=people.faces, map=named or {})
+            listed = named.values() if named else _named_people((tables or {})[name])
+            draft.participants[name] = sorted(set(listed), key=natural_key)
         else:
             draft.people[name] = People(faces=people.faces)
             draft.participants[name] = [_single(recording)]
     return Cast(draft.people, draft.participants)
+
+
+def _map_of(maps: Mapping[str, dict[int, str]], name: str, people: StudyPeople) -> dict[int, str]:
+    if name not in maps:
+        raise StudyError(
+            f"people.map: {people.map} has no line for the recording {name}; add one, "
+            "or leave the recording out (recordings.exclude)"
+        )
+    return maps[name]
 
 
 def _single(recording: Recording) -> str:
@@ -107,27 +115,41 @@ def _single(recording: Recording) -> str:
     return participant
 
 
-def _named_people(path: Path) -> list[str]:
+def _people_of(path: Path) -> "pd.Series[Any]":
     table = mien.read_table(path)
     if "person" not in table:
         raise StudyError(
-            f"{path}: has no column person; recognize people first, or choose another people.faces"
+            f"{path}: has no column person; read the film with `mien analyze --people`, "
+            "or choose another people.faces"
         )
-    names = table["person"].dropna().astype("string")
-    return sorted((name for name in names.unique() if name), key=natural_key)
+    return table["person"].dropna()
 
 
-def _read_map(path: Path) -> dict[str, dict[int, str]]:
-    """Who each face is, by recording."""
-    table = read_text_table(path, "people.map", ("recording", "face", "participant"))
+def _named_people(path: Path) -> list[str]:
+    names = _people_of(path).astype("string")
+    return [name for name in names.unique() if name]
+
+
+def _numbered_people(path: Path, name: str) -> dict[int, str] | None:
+    """Participants of one film, for numbers of people that mean nothing in another film."""
+    people = _people_of(path)
+    if not pd.api.types.is_integer_dtype(people):
+        return None
+    return {int(number): f"{name}_{number}" for number in sorted(people.unique())}
+
+
+def _read_map(path: Path, column: str) -> dict[str, dict[int, str]]:
+    """Who each face or person is, by recording."""
+    table = read_text_table(path, "people.map", ("recording", column, "participant"))
     maps: dict[str, dict[int, str]] = {}
     for number, row in enumerate(table.to_dict("records"), 2):
-        if not str(row["face"]).isdecimal():
+        text = str(row[column])
+        if not text.isdecimal():
             raise StudyError(
-                f"people.map: {path}, line {number}: face {row['face']!r} is no number of a face; "
-                "take numbers from the column face of the recording's table"
+                f"people.map: {path}, line {number}: {column} {text!r} is no number; "
+                f"take it from the column {column} of the recording's table"
             )
-        maps.setdefault(str(row["recording"]), {})[int(row["face"])] = str(row["participant"])
+        maps.setdefault(str(row["recording"]), {})[int(text)] = str(row["participant"])
     return maps
 
 

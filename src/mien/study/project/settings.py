@@ -50,7 +50,9 @@ class StudyPeople(StrictSettings):
         faces: The rule.
         seats: Of ``seats``: participants from left to right, with the words of the pattern, such as
             ``{pair}-left``.
-        map: Of ``map``: a CSV file with the columns ``recording``, ``face``, ``participant``.
+        map: Of ``map``: a CSV file with the columns ``recording``, ``face``, ``participant``; of
+            ``person``, with ``person`` in place of ``face``. Numbers of people are those of one
+            film: without a map, everybody of every film is a participant of their own.
     """
 
     faces: Literal["one", "largest", "seats", "map", "person"] = "one"
@@ -59,9 +61,12 @@ class StudyPeople(StrictSettings):
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> "StudyPeople":
-        for name in ("seats", "map"):
-            if bool(getattr(self, name)) != (self.faces == name):
-                raise ValueError(f"{name} and `faces: {name}` belong together; give both or none")
+        if bool(self.seats) != (self.faces == "seats"):
+            raise ValueError("seats and `faces: seats` belong together; give both or none")
+        if self.faces == "map" and not self.map:
+            raise ValueError("map: name a CSV file of face numbers, or choose another faces")
+        if self.map and self.faces not in ("map", "person"):
+            raise ValueError("map: belongs to `faces: map` or `faces: person`; choose one of them")
         return self
 
 

@@ -54,7 +54,7 @@ class Study:
         self.participants = self._read_participants()
         self._cast: Cast | None = None
         # Only their tables name the people that were recognized.
-        if settings.people.faces != "person":
+        if settings.people.faces != "person" or settings.people.map:
             self._take_cast(read_cast(self.recordings, settings.people, self.root))
 
     @property

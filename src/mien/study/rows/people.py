@@ -1,10 +1,11 @@
 """Which face is whom: one row per participant per frame, on the recording's clock."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from mien.errors import StudyError
@@ -26,9 +27,10 @@ class People(StrictSettings):
         faces: ``one``: the film shows one person, and two faces in a frame are an error;
             ``largest``: the largest face of each frame is the participant; ``seats``: people sit
             side by side; ``map``: face numbers are listed; ``person``: the table has a column
-            ``person``.
+            ``person``, which tells the people of a film apart (`mien analyze --people`).
         seats: Of ``seats``: the participants from left to right in the picture.
-        map: Of ``map``: face number -> participant; faces that are not listed are nobody's.
+        map: Of ``map``: face number -> participant; faces that are not listed are nobody's. Of
+            ``person``: number of the person -> participant, and without it, the number is the name.
     """
 
     faces: Literal["one", "largest", "seats", "map", "person"] = "one"
@@ -37,9 +39,12 @@ class People(StrictSettings):
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> "People":
-        for name in ("seats", "map"):
-            if bool(getattr(self, name)) != (self.faces == name):
-                raise ValueError(f"{name} and `faces: {name}` belong together; give both or none")
+        if bool(self.seats) != (self.faces == "seats"):
+            raise ValueError("seats and `faces: seats` belong together; give both or none")
+        if self.faces == "map" and not self.map:
+            raise ValueError("map: list face numbers and participants, or choose another faces")
+        if self.map and self.faces not in ("map", "person"):
+            raise ValueError("map: belongs to `faces: map` or `faces: person`; choose one of them")
         if len(set(self.seats)) != len(self.seats):
             raise ValueError("seats: a participant has two seats; name each once")
         return self
@@ -139,12 +144,13 @@ def name_faces(
     elif people.faces == "seats":
         names = _seated(table, people.seats, recording)
     elif people.faces == "map":
-        _check_map(table, people.map, recording)
-        names = table["face"].map(people.map).fillna("").to_numpy()
+        names = _mapped(table, "face", people.map, recording)
     else:
-        then = "recognize people first, or choose another rule for faces"
+        then = "read the film with `mien analyze --people`, or choose another rule for faces"
         require_columns(table, ["person"], recording, then)
         names = table["person"].astype("string").fillna("").to_numpy()
+        if people.map:
+            names = _mapped(table, "person", people.map, recording)
     return pd.Series(list(names), index=table.index, dtype=object)
 
 
@@ -164,7 +170,7 @@ def _is_largest(table: pd.DataFrame, with_face: "pd.Series[bool]") -> "pd.Series
     return with_face & (area == area.groupby(table["frame"]).transform("max"))
 
 
-def _seated(table: pd.DataFrame, seats: tuple[str, ...], recording: str) -> "np.ndarray":
+def _seated(table: pd.DataFrame, seats: tuple[str, ...], recording: str) -> NDArray[Any]:
     """Who sits nearest to where each face is, from left to right."""
     centre = (table["box_x"] + table["box_w"] / 2).where(table["face"].notna())
     count = centre.notna().groupby(table["frame"]).transform("sum")
@@ -187,11 +193,16 @@ def _seated(table: pd.DataFrame, seats: tuple[str, ...], recording: str) -> "np.
     return np.where(is_seated, np.array(seats, object)[nearest], "")
 
 
-def _check_map(table: pd.DataFrame, listed: Mapping[int, str], recording: str) -> None:
-    known = set(table["face"].dropna().astype(int))
+def _mapped(
+    table: pd.DataFrame, column: str, listed: Mapping[int, str], recording: str
+) -> NDArray[Any]:
+    """Names by the numbers in a column."""
+    known = set(table[column].dropna().astype(int))
     missing = sorted(set(listed) - known)
     if missing:
         raise StudyError(
-            f"{recording}: has no face {missing[0]}, which the map names; "
-            f"its faces are {', '.join(map(str, sorted(known))) or 'none'}"
+            f"{recording}: has no {column} {missing[0]}, which the map names; "
+            f"it has {', '.join(map(str, sorted(known))) or 'none'}"
         )
+    names: NDArray[Any] = table[column].map(listed).fillna("").to_numpy()
+    return names
