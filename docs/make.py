@@ -717,6 +717,8 @@ COMMANDS = (
     "train", "evaluate", "export", "features",
     "reproduce", "submit", "submit check", "submit formats",
     "data", "data standin", "data superres",
+    "study", "study init", "study run", "study rows", "study baseline", "study segments", "study summaries", "study epochs", "study resample",
+    "study contrasts", "study synchrony",
 )  # fmt: skip
 
 
