@@ -284,7 +284,8 @@ class Analysis:
             self.problems.append(f"{source.name}: {source.problem}")
         self.notes += [f"{source.name}: {note}" for note in source.notes]
         self.media.append(source.media)
-        self.people[source.name] = source.people
+        if self._reader.options.people is not None:
+            self.people[source.name] = source.people
 
     # `for reading in analyze(...)` reads in constant memory as well.
     __iter__ = readings
