@@ -716,7 +716,7 @@ COMMANDS = (
     "bundles remove", "bundles pack",
     "train", "evaluate", "export", "features",
     "reproduce", "submit", "submit check", "submit formats",
-    "data", "data standin", "data superres",
+    "data", "data standin", "data render", "data superres",
     "study", "study init", "study run", "study rows", "study baseline", "study segments", "study summaries", "study epochs", "study resample",
     "study contrasts", "study synchrony",
 )  # fmt: skip

@@ -26,7 +26,7 @@ ROOMS = {
     "analysis": ("options", "quality", "networks", "inputs", "decoding", "pipeline", "reader"),
     "study": ("strict", "rows", "tables", "episodes", "statistics", "project"),
     "data": (
-        "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "sets", "joining", "mixing",
+        "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "rendered", "sets", "joining", "mixing",
         "registry", "balance", "standins", "submissions", "superres",
     ),
     "train": (

@@ -18,6 +18,7 @@ SETTINGS = {
     "folder": ({"root": "faces/mine"}, "mine"),
     "file": ({"path": "faces/mine.csv"}, "mine.csv"),
     "drawn": ({"count": 1, "seed": 0, "size": 32}, "drawn faces"),
+    "rendered": ({"count": 1, "seed": 0, "size": 32}, "rendered heads"),
     "s-aff-wild2": ({"root": "x"}, "s-Aff-Wild2"),
     "aff-wild2": ({"root": "x", "tracks": ["va", "expr", "au"]}, "Aff-Wild2"),
     "lsd": ({"root": "x"}, "LSD"),
@@ -29,7 +30,7 @@ SETTINGS = {
     "vggface2": ({"root": "x"}, "VGGFace2"),
 }
 # Sets whose labels are whatever the user's files, or the drawing, have.
-WITHOUT_TASKS = {"folder", "file", "drawn", "vggface2"}
+WITHOUT_TASKS = {"folder", "file", "drawn", "rendered", "vggface2"}
 
 SPEC = TypeAdapter(Set)
 KNOWN = {**TASKS, AU_BLENDSHAPES.key: AU_BLENDSHAPES}

@@ -16,7 +16,7 @@ import typer
 
 import mien
 from mien.cli import bundles as zoo
-from mien.cli import data, recipe, run, study, submit, superres, tables, train
+from mien.cli import data, recipe, render, run, study, submit, superres, tables, train
 from mien.cli.terminal import Group, out
 
 __all__ = ["app"]
@@ -37,7 +37,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_sets = typer.Typer(
-    help="Data sets: stand-ins to rehearse with, super-resolution.", no_args_is_help=True
+    help="Data sets: stand-ins to rehearse with, rendered heads, super-resolution.",
+    no_args_is_help=True,
 )
 studies = typer.Typer(
     help="Studies: from films of people to the tables of a paper.", no_args_is_help=True
@@ -97,6 +98,7 @@ for _bundled in (zoo.show, zoo.pull, zoo.verify, zoo.add, zoo.remove, zoo.pack):
     bundles.command()(_bundled)
 app.add_typer(data_sets, name="data")
 data_sets.command("standin")(data.standin)
+data_sets.command("render")(render.render)
 data_sets.command("superres")(superres.superres)
 app.add_typer(submissions, name="submit")
 submissions.command("write")(submit.write)

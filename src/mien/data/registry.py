@@ -11,6 +11,7 @@ from pydantic import Field
 from mien.data.drawn.data_set import Drawn
 from mien.data.label_table import COLUMNS, in_split, remap_labels, split_by
 from mien.data.mixing import Mixing, mix
+from mien.data.rendered.data_set import Rendered
 from mien.data.sets.afewva import AfewVa
 from mien.data.sets.affectnet import AffectNet
 from mien.data.sets.affwild2 import AffWild2
@@ -42,6 +43,7 @@ __all__ = [
     "Folder",
     "OneSet",
     "Portraits",
+    "Rendered",
     "Set",
     "load_set",
     "places",
@@ -58,6 +60,7 @@ OneSet = (
     | Folder
     | File
     | Drawn
+    | Rendered
     | SAffWild2
     | AffWild2
     | Lsd

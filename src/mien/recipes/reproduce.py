@@ -213,7 +213,7 @@ def _copy_systems(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
 
 
 def _is_generated(spec: Set) -> bool:
-    return spec.set == "drawn" or any(map(is_standin, places(spec)))
+    return spec.set in ("drawn", "rendered") or any(map(is_standin, places(spec)))
 
 
 def _description(spec: Set) -> str:

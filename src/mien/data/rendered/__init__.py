@@ -1,0 +1,1 @@
+"""Rendered heads with known labels: a mesh in several shapes, lit, photographed and labelled."""

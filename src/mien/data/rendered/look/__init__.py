@@ -1,0 +1,1 @@
+"""Appearance: people, what their skin and hair look like, light and shadow."""
