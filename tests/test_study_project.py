@@ -22,9 +22,9 @@ from mien.study.tables import describe, save
 TIMES = np.arange(0, 30, 0.1)
 
 
-def table_of(level=0.0, seconds=30.0, **scores):
+def table_of(level=0.0, seconds=30.0, step=0.1, **scores):
     """A film whose valence is at a level, with a smile every ten seconds."""
-    times = np.arange(0, seconds, 0.1)
+    times = np.arange(0, seconds, step)
     values = {
         "valence": level + 0.1 * np.sin(times),
         "AU12": np.where(times % 10 > 8, 0.9, 0.1),
@@ -157,7 +157,7 @@ def test_what_fails_leaves_the_earlier_tables(study, tmp_path):
 
 
 def test_an_hour_with_nobody_in_it_is_a_note_not_an_end(study, tmp_path):
-    write_film(study / "sub-02" / "rest_1.csv", table_of(seconds=3600, **nobody()))
+    write_film(study / "sub-02" / "rest_1.csv", table_of(seconds=3600, step=1.0, **nobody()))
     result = run_study(write(study), tmp_path / "out")
     assert result.notes == [
         "participant 02, condition rest, session 1, recording sub-02_rest_1: "

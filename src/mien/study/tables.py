@@ -188,26 +188,26 @@ class StudyTable:
         Raises:
             OutputError: They have others than those before.
         """
+        # pandas would copy the dictionary with every column that is looked at.
+        plain = frame.copy(deep=False)
+        plain.attrs = {}
         if self._format is None:
-            self._begin(frame)
+            self._begin(plain, frame.attrs.get("dictionary", {}))
         names = [column.name for column in self._columns]
-        if list(frame.columns) != names:
-            different = sorted(set(names) ^ set(frame.columns))
+        if list(plain.columns) != names:
+            different = sorted(set(names) ^ set(plain.columns))
             raise OutputError(
                 f"{self.path}: some {self._kind} have the column {', '.join(different[:3])} and "
                 "others have not; read all films with one bundle and the same options"
             )
         schema = schema_of(self._columns)
-        plain = frame.copy(deep=False)
-        plain.attrs = {}
         table = pa.Table.from_pandas(plain, schema, preserve_index=False)
         self._rows += table.num_rows
         with wrap_os_errors(self.path):
             for batch in table.to_batches(max_chunksize=GROUP):
                 self._format.write(batch)
 
-    def _begin(self, frame: "pd.DataFrame") -> None:
-        dictionary = frame.attrs.get("dictionary", {})
+    def _begin(self, frame: "pd.DataFrame", dictionary: Mapping[str, Any]) -> None:
         sources = {entry["name"]: entry for entry in dictionary.get("columns", ())}
         columns = []
         for name in map(str, frame.columns):

@@ -18,7 +18,7 @@ from mien.study.project.films import Films
 from mien.study.project.settings import read_study
 from mien.study.project.study import Study, joined
 from mien.study.rows.baseline import correct_baseline
-from mien.study.rows.layout import KEYS, label
+from mien.study.rows.layout import KEYS, label, without_attributes
 from mien.study.rows.usable import usable_line
 from mien.study.statistics.contrasts import contrast, group_means
 from mien.study.statistics.summaries import summarize, summarize_epochs
@@ -182,7 +182,7 @@ def _note_baseline(facts: dict[str, Any], rows: pd.DataFrame) -> None:
 
 def _describe(rows: pd.DataFrame, result: StudyResult, say: Say) -> None:
     """Say how much is usable in each recording."""
-    for values, part in rows.groupby(list(KEYS), sort=False):
+    for values, part in without_attributes(rows).groupby(list(KEYS), sort=False):
         keys = {name: str(value) for name, value in zip(KEYS, values, strict=True)}
         line = usable_line(part)
         seconds = float(part["duration_s"].sum())
