@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 import mien
-from mien.bundles.card import AffectCard
+from mien.bundles.card import AffectCard, parse_card
 from mien.bundles.card_parts import Terms
 from mien.bundles.engines import available
 from mien.bundles.store import open_bundle
@@ -33,6 +33,7 @@ from mien.evaluation.judge import judge
 from mien.evaluation.predict import evaluate_bundle
 from mien.evaluation.report import Report
 from mien.faces.prepare import normalise
+from mien.metrics import f1
 from mien.tasks import TASKS
 from mien.train.builtin import mien_s, mien_xs
 from mien.train.bundle.make import make_bundle
@@ -154,6 +155,25 @@ def test_temperature_and_calibration_error_come_from_the_majority_class(made, ti
     assert score_of(card, "expr ECE (cross-fitted temperature)").value == pytest.approx(
         ece.value, abs=0.01
     )
+
+
+def test_action_units_are_present_from_where_f1_is_highest(made, tiny_run, val, clip, tmp_path):
+    card = open_bundle(made[0]).card
+    task = TASKS["au.abaw12"]
+    scores = evaluate_bundle(mien.load(made[0], "onnxruntime"), val).scores["au"]
+    target = labels(val, task)
+    varied = [name for name, unit in zip(task.names, target.T, strict=True) if 0 < unit.mean() < 1]
+    assert list(card.presence) == varied
+    for name, threshold in card.presence.items():
+        column = task.names.index(name)
+        score, truth = scores[:, column], target[:, column]
+        by_threshold = [f1(score >= limit, truth) for limit in np.arange(1, 10) / 10]
+        assert f1(score >= threshold, truth) == pytest.approx(max(by_threshold))
+    path = mien.analyze(clip, bundle=made[0], every=1).save(tmp_path / "clip.csv")
+    assert mien.read_table(path).attrs["dictionary"]["bundle"]["presence"] == card.presence
+    content = json.loads((made[0] / "card.json").read_text()) | {"presence": {"AU99": 0.5}}
+    with pytest.raises(BundleError, match="presence: AU99 is no action unit"):
+        parse_card(json.dumps(content).encode(), "card.json")
 
 
 def test_the_tolerance_holds_between_the_installed_engines(made, val):

@@ -22,6 +22,7 @@ from mien.analysis.decoding import newest, read_ahead
 from mien.analysis.networks import Networks
 from mien.analysis.options import Choice, Options
 from mien.analysis.quality import JudgedFace, leave_out_covered
+from mien.bundles.card import AffectCard
 from mien.bundles.identity import Identity, load_identity
 from mien.bundles.model import Cut
 from mien.errors import LabelMismatchError, SourceError, UnknownNameError
@@ -176,7 +177,7 @@ class Pipeline:
         smoothing = self.smoothing()
         if smoothing:
             options["smoothing"] = asdict(smoothing) | {"fwhm_s": round(smoothing.fwhm_s, 4)}
-        bundle = {
+        bundle: dict[str, object] = {
             "name": card.name,
             "sha256": card.sha256,
             "learned_from": {spec.key: spec.supervised_by for spec in card.tasks},
@@ -184,6 +185,9 @@ class Pipeline:
             "uncertain_below": card.uncertain_below,
             "limits": list(card.limits),
         }
+        # A system's units are moved so that 0.5 is their threshold.
+        if isinstance(card, AffectCard) and card.presence:
+            bundle["presence"] = card.presence
         facts: dict[str, object] = {
             "bundle": bundle,
             "faces": {"name": finder.name, "sha256": finder.sha256},

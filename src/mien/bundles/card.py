@@ -61,7 +61,7 @@ _VERSION: Final = 1
 
 Threshold = Annotated[float, Field(gt=0, lt=1)]
 # Left out of the file while they are None: earlier versions refuse keys that they do not know.
-_THRESHOLDS: Final = ("doubtful_below", "uncertain_below")
+_THRESHOLDS: Final = ("doubtful_below", "uncertain_below", "presence")
 
 
 class Search(Strict):
@@ -95,6 +95,8 @@ class AffectCard(CommonCard):
     """Of a bundle that judges readings: a reading whose `quality` is lower is doubtful."""
     uncertain_below: Threshold | None = None
     """The label of a face is ``uncertain`` where its highest probability is lower; None: never."""
+    presence: dict[str, Threshold] | None = None
+    """By action unit: the activation from which it counts as present; None: not known."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -142,6 +144,11 @@ class AffectCard(CommonCard):
         if self.doubtful_below is not None and "quality" not in families:
             raise ValueError("doubtful_below: the network has no task quality.reading to compare")
         check_uncertain(self.uncertain_below, self.tasks)
+        units = {name for spec in self.tasks if spec.task.family == "au" for name in spec.names}
+        if unknown := set(self.presence or ()) - units:
+            raise ValueError(
+                f"presence: {', '.join(sorted(unknown))} is no action unit of the network's task"
+            )
         return self
 
     @model_validator(mode="after")

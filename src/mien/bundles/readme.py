@@ -193,6 +193,9 @@ def _facts(card: AnyCard) -> str:
         lines.append(
             f"The expression is uncertain where no probability reaches {card.uncertain_below:g}"
         )
+    if isinstance(card, AffectCard) and card.presence:
+        units = [f"{name} {threshold:g}" for name, threshold in card.presence.items()]
+        lines.append(f"Action units are present from {', '.join(units)}")
     files = "the lines of sha256sum of its files" if isinstance(card, SystemCard) else "model.onnx"
     lines.append(f"sha256 of {files}: `{card.sha256}`")
     return bullets(lines)

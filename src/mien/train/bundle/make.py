@@ -15,7 +15,7 @@ from mien.bundles.card_parts import NOT_FOR, Score
 from mien.errors import BundleError, DataError, OutputError
 from mien.files import replace_folder, wrap_os_errors
 from mien.progress import Progress, silent
-from mien.train.bundle.measure import Measured, Measurer, tolerance
+from mien.train.bundle.measure import Measured, Measurer, presence, tolerance
 from mien.train.bundle.pack import sha256_of, write_bundle_files
 from mien.train.bundle.provenance import data_terms, making, only_drawn
 from mien.train.bundle.system import task_cards
@@ -274,6 +274,7 @@ def _card(
         tasks=tasks,
         tolerance=largest_difference,
         temperature=temperatures,
+        presence=presence([spec.task for spec in tasks], measured.scored) or None,
         scores=scores,
         limits=limits,
         not_for=not_for,

@@ -21,6 +21,7 @@ from mien.evaluation.calibration import cross_fitted, temperature
 from mien.evaluation.corruptions import CONDITIONS, robustness
 from mien.evaluation.judge import judge
 from mien.evaluation.measures import class_measures, headlines, title
+from mien.evaluation.nested_tuning import thresholds_for
 from mien.evaluation.predict import Scored, evaluate_bundle
 from mien.evaluation.results import Evaluation, Measure, TaskResult
 from mien.progress import Progress, named
@@ -28,7 +29,7 @@ from mien.systems.system import System
 from mien.tasks import Floats, Task
 from mien.train.open_model import ENGINE
 
-__all__ = ["Measured", "Measurer", "engine_difference", "tolerance", "tolerance_of"]
+__all__ = ["Measured", "Measurer", "engine_difference", "presence", "tolerance", "tolerance_of"]
 
 # Smallest probability whose logarithm is finite in float32.
 _TINY: Final = np.finfo(np.float32).tiny
@@ -261,6 +262,30 @@ def tolerance_of(difference: float) -> float:
         Half as much again, for faces that were not measured, and never 0.
     """
     return max(round(_MARGIN * difference, 3), _SMALLEST_TOLERANCE)
+
+
+def presence(tasks: Sequence[Task], scored: Scored) -> dict[str, float]:
+    """The activation of each action unit from which it counts as present.
+
+    Args:
+        tasks: The tasks of the network.
+        scored: Its scores over the validation faces.
+
+    Returns:
+        The threshold with the highest F1 on these faces, by unit; only of units that are labelled
+        present or absent, and both.
+    """
+    thresholds: dict[str, float] = {}
+    for task in tasks:
+        target = labels(scored.table, task)
+        # Grades, such as another network's activations, say nothing of presence.
+        if task.family != "au" or not np.isin(target[~np.isnan(target)], (0, 1)).all():
+            continue
+        chosen = thresholds_for(scored.scores["au"], target)
+        for name, threshold, unit in zip(task.names, chosen, target.T, strict=True):
+            if (unit == 0).any() and (unit == 1).any():
+                thresholds[name] = float(threshold)
+    return thresholds
 
 
 def _calibrate(
