@@ -2,13 +2,16 @@
 
     python docs/pictures.py
 
-Everything is drawn from the public-domain portrait that comes with mien. Run it again when the
-overlay or the embedded networks change, and look at the result.
+Everything is drawn from the public-domain portrait that comes with mien, and the report from scores
+that are made up. Run it again when the overlay, the report or the embedded networks change, and look
+at the result.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import av
@@ -18,9 +21,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 import mien
 from mien.demo import film, portrait
+from mien.outputs.columns import columns
+from mien.outputs.dictionary import write_dictionary
+from mien.outputs.tables import TableWriter
+from mien.records import Face, Reading, Status
+from mien.report.pages import report
 
 Image = NDArray[np.uint8]
 
@@ -99,6 +108,52 @@ def draw_smoothing(clip: Path) -> None:
     print(IMAGES / "smoothing.png")
 
 
+def made_up(folder: Path) -> Path:
+    """A table of 40 seconds of two people who do not exist, in which something happens."""
+    rng = np.random.default_rng(8)
+    tasks = mien.load("mien-s").tasks
+    table = columns(tasks)
+    walks = []
+    for _ in range(2):
+        slow = gaussian_filter1d(rng.normal(size=(1000, 40)), 20, axis=0)
+        walks.append(slow / slow.std(axis=0))
+    readings = []
+    for frame, face in product(range(1000), range(2)):
+        walk = walks[face][frame]
+        absent = face == 1 and 300 <= frame < 400
+        if absent:
+            continue
+        expr = np.exp(2.2 * walk[:8] + np.eye(8)[0] * 2.5)
+        units = 1 / (1 + np.exp(2.6 - 2 * walk[10:26]))
+        units[-1] = 0.1 + 0.8 * ((frame + 40 * face) % 97 < 5)
+        scores = {"expr": expr / expr.sum(), "va": np.tanh(0.4 * walk[8:10]), "au": units}
+        sure = 0.5 if face == 0 and 600 <= frame < 650 else 0.9
+        box = Face((100.0, 50.0, 90.0, 110.0), np.zeros((5, 2)), sure, face)
+        status = Status.ok
+        readings.append(Reading("interview.mp4", frame, frame / 25, status, box, scores, {}))
+    with TableWriter(folder / "interview", ["csv"], table) as writer:
+        writer.write(readings)
+    facts = {"options": {}, "sources": [{"name": "interview.mp4"}], "tables": writer.facts()}
+    write_dictionary(folder / "interview.dictionary.json", table, facts)
+    return folder / "interview.csv"
+
+
+def draw_report(folder: Path) -> None:
+    """The upper part of a page of `mien report`, as Chromium shows it."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        print("report.png needs Chromium")
+        return
+    (page,) = report(made_up(folder)).pages
+    picture = folder / "report.png"
+    flags = ["--headless", "--hide-scrollbars", "--no-sandbox", "--virtual-time-budget=9000"]
+    command = [browser, *flags, "--window-size=1180,1180", f"--screenshot={picture}"]
+    subprocess.run([*command, page.as_uri()], check=True, capture_output=True)  # noqa: S603
+    small = cv2.resize(cv2.imread(str(picture)), (1000, 1000), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(IMAGES / "report.png"), small, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    print(IMAGES / "report.png")
+
+
 def main() -> None:
     """Draw them all."""
     with tempfile.TemporaryDirectory() as name:
@@ -108,6 +163,7 @@ def main() -> None:
         draw_rotation(folder, clip)
         draw_portrait(folder)
         draw_smoothing(clip)
+        draw_report(folder)
 
 
 if __name__ == "__main__":

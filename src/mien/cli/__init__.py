@@ -69,6 +69,7 @@ def _main(
 for _command in (
     run.analyze,
     tables.convert,
+    tables.report,
     run.demo,
     run.doctor,
     train.train,

@@ -1,13 +1,13 @@
-"""Commands on finished tables: `mien convert`."""
+"""Commands on finished tables: `mien convert`, `mien report`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mien.cli.terminal import handle_errors, out
+from mien.cli.terminal import err, handle_errors, out
 
-__all__ = ["convert"]
+__all__ = ["convert", "report"]
 
 
 def convert(
@@ -68,6 +68,35 @@ def convert(
                 overwrite=overwrite,
             )
             out.print(f"{table}: {', '.join(map(str, files))}", markup=False)
+
+
+def report(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="A folder that `mien analyze` wrote into, or a table in it."
+        ),
+    ],
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails", help="Also show a picture of each face; reads the films again."
+        ),
+    ] = False,
+) -> None:
+    """Write a page per recording beside its table, and report.html for all of them.
+
+    A page is one file that needs no network: timelines, shares, a summary, and a paragraph on
+    methods to cite. It holds no picture of a face unless you ask for one.
+    """
+    with handle_errors("finished pages are kept"):
+        from mien.report.pages import report as write_pages
+
+        written = write_pages(
+            path, pictures=pictures, progress=lambda page: out.print(str(page), markup=False)
+        )
+        for line in written.left_out:
+            err.print(f"mien: note: no page: {line}", style="yellow", markup=False)
 
 
 def _refuse_same_names(tables: list[Path], folder: Path | None) -> None:
