@@ -558,6 +558,6 @@ def test_intervals_of_a_tier_never_overlap(film):
     spans = {}
     for stretch in intervals(Recording.open(film), "test"):
         assert stretch.duration_s > 0
-        spans.setdefault((stretch.face, stretch.tier), []).append(stretch)
+        spans.setdefault((stretch.who, stretch.tier), []).append(stretch)
     for tier in spans.values():
         assert all(before.end_s <= after.start_s for before, after in pairwise(tier))

@@ -186,7 +186,7 @@ def test_thumbnails_only_if_asked(tmp_path, clip):
 def test_means_and_shares_are_over_usable_time(film):
     recording = Recording.open(film)
     people, left_out = people_of(recording)
-    assert ([person.face for person in people], left_out) == ([0, 1], 0)
+    assert ([person.number for person in people], left_out) == ([0, 1], 0)
     person = people[1]
     table = recording.table
     times = table["time_s"].unique()
@@ -252,7 +252,7 @@ def test_a_study_has_a_page_of_its_own(tmp_path, photo):
     assert page.links == ["sub-01/clip.report.html", "sub-02/clip.report.html"]
     assert all((tmp_path / link).is_file() for link in page.links)
     assert "holds no film" in page.words
-    assert re.search(r"\b2 recordings\b.*\b3 faces\b", page.words)
+    assert re.search(r"\b2 recordings\b.*\b3 faces or people\b", page.words)
     # Made again, its own pages are no tables, and nothing changes.
     assert len(report(tmp_path).pages) == 3
 
@@ -368,3 +368,17 @@ def test_command_line(film, tmp_path):
     run = CliRunner().invoke(app, ["report", str(tmp_path / "none.csv")])
     assert run.exit_code == 1
     assert "no such table" in run.output
+
+
+def test_people_who_were_told_apart_are_shown_as_such(film):
+    """Faces 0 and 1 of one person are one line; without such a column they are two."""
+    recording = Recording.open(film)
+    table = recording.table
+    assert recording.who == "face"
+    merged = table.assign(person=table["face"].where(table["frame"] >= 40, 0) * 0)
+    told = Recording(film, merged, recording.dictionary, recording.columns)
+    (person,), _ = people_of(told)
+    assert (told.who, person.name) == ("person", "Person 0")
+    assert person.seen_s == pytest.approx(person.recorded_s)
+    unknown = table.assign(person=pd.array([pd.NA] * len(table), "Int64"))
+    assert Recording(film, unknown, recording.dictionary, ()).who == "face"

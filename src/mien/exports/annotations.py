@@ -106,7 +106,7 @@ def boris_bytes(recording: Recording, target: Path) -> bytes:
         if stretch.tier == UNUSABLE:
             code = f"{UNUSABLE} ({stretch.label})"
         for time_s in (stretch.start_s, stretch.end_s):
-            events.append((time_s, subject_of(stretch), code))
+            events.append((time_s, stretch.who, code))
     # Where one state ends as the next one begins, the end was added first; sorting keeps that.
     events.sort(key=lambda event: event[0])
     rows: list[list[Any]] = [["time", "subject", "code", "modifier", "comment"]]
@@ -136,30 +136,18 @@ def mne_bytes(recording: Recording, target: Path) -> bytes:
     for stretch in stretches:
         # A unit's tier is called as what holds in it.
         kinds = dict.fromkeys((stretch.tier, stretch.label))
-        description = "/".join([f"face{stretch.face}", *kinds])
-        if stretch.face is None:
+        description = "/".join([stretch.who.replace(" ", ""), *kinds])
+        if not stretch.who:
             description = f"BAD_{stretch.label}"
         lines.append(f"{stretch.start_s:.6f},{stretch.duration_s:.6f},{description}")
     return ("\n".join(lines) + "\n").encode()
-
-
-def subject_of(stretch: Interval) -> str:
-    """Whom a stretch is about.
-
-    Args:
-        stretch: The stretch.
-
-    Returns:
-        The face by its number; empty for the whole recording.
-    """
-    return "" if stretch.face is None else f"face {stretch.face}"
 
 
 def _tiers(stretches: Iterable[Interval]) -> dict[str, list[Interval]]:
     """Stretches by the name of their tier, in order."""
     tiers: dict[str, list[Interval]] = {}
     for stretch in stretches:
-        name = f"{subject_of(stretch)} {stretch.tier}".strip()
+        name = f"{stretch.who} {stretch.tier}".strip()
         tiers.setdefault(name, []).append(stretch)
     return tiers
 

@@ -108,15 +108,15 @@ def bids_files(recording: Recording, entities: Entities) -> dict[Path, bytes]:
         TableError: The table is not that of one film, or has no faces.
     """
     timeline = recording.film("BIDS")
-    if not recording.faces:
+    if not recording.people:
         raise TableError(f"{recording.path}: has no faces; there is nothing to put into BIDS")
     files = {Path("dataset_description.json"): _json(_description())}
     folder = entities.folder
     columns = [column for column in recording.columns if column.dtype.startswith("float")]
     columns = [column for column in columns if column.name != "time_s"]
-    for face in recording.faces:
-        rate, values = resampled(recording, face, columns, timeline)
-        part = f"recording-face{face}"
+    for number in recording.people:
+        rate, values = resampled(recording, number, columns, timeline)
+        part = f"recording-{recording.who}{number}"
         name = entities.name(part, "desc-affect", "physio")
         table = gzip.compress(_tsv(values), mtime=0)
         files[folder / f"{name}.tsv.gz"] = table
@@ -128,19 +128,19 @@ def bids_files(recording: Recording, entities: Entities) -> dict[Path, bytes]:
 
 
 def resampled(
-    recording: Recording, face: int, columns: list[Column], timeline: Timeline
+    recording: Recording, number: int, columns: list[Column], timeline: Timeline
 ) -> tuple[float, Floats]:
-    """Scores of a face at even times, from the film's first frame to its last one.
+    """Scores of a person at even times, from the film's first frame to its last one.
 
     Args:
         recording: The table of one film.
-        face: The face.
+        number: One of `Recording.people`.
         columns: Which columns to sample.
         timeline: The frames of the film.
 
     Returns:
         Samples per second, and the samples (N, columns): linear between neighbouring frames that
-        both show the face, else NaN.
+        both show the person, else NaN.
     """
     times = timeline.times
     steps = np.diff(times)
@@ -149,7 +149,7 @@ def resampled(
     step_s = float(usual.mean())
     count = round(float(times[-1] - times[0]) / step_s) + 1
     samples = np.minimum(times[0] + step_s * np.arange(count), times[-1])
-    rows = recording.of_face(face).drop_duplicates("time_s")
+    rows = recording.rows_of(number).drop_duplicates("time_s")
     dense = np.full((len(times), len(columns)), np.nan)
     names = [column.name for column in columns]
     dense[timeline.positions(rows)] = rows[names].to_numpy(np.float64)
@@ -175,12 +175,11 @@ def _tsv(values: Floats) -> bytes:
 
 
 def _events(recording: Recording) -> bytes:
-    lines = ["onset\tduration\ttrial_type\tface\ttier\n"]
+    lines = ["onset\tduration\ttrial_type\twho\ttier\n"]
     stretches = sorted(intervals(recording, "BIDS"), key=lambda stretch: stretch.start_s)
     for stretch in stretches:
-        face = "n/a" if stretch.face is None else str(stretch.face)
         cells = [f"{stretch.start_s:.6f}", f"{stretch.duration_s:.6f}", stretch.label]
-        lines.append("\t".join([*cells, face, stretch.tier]) + "\n")
+        lines.append("\t".join([*cells, stretch.who or "n/a", stretch.tier]) + "\n")
     return "".join(lines).encode()
 
 
@@ -226,6 +225,6 @@ _EVENTS: Final = {
             "used."
         )
     },
-    "face": {"Description": "Number of the face; n/a for what holds for the whole frame."},
+    "who": {"Description": "The person or face; n/a for what holds for the whole frame."},
     "tier": {"Description": "The same, or unusable."},
 }

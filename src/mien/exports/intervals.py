@@ -1,4 +1,4 @@
-"""Stretches of time in one film: a study's segments per face, and time that cannot be used."""
+"""Stretches of time in one film: a study's segments of each person, and time without use."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mien.study.rows.people import People, participant_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["UNUSABLE", "Interval", "face_rows", "intervals", "is_unit", "segments_of"]
+__all__ = ["UNUSABLE", "Interval", "intervals", "is_unit", "person_rows", "segments_of"]
 
 UNUSABLE = "unusable"
 """The tier of time without a usable face; the others are called by what is shown in them."""
@@ -24,14 +24,14 @@ class Interval:
     """A stretch of time, from its first frame to the end of its last one.
 
     Attributes:
-        face: The face; None for what holds for the whole recording.
+        who: The person, as `Recording.label` names them; empty for the whole recording.
         tier: What is shown: an expression, an action unit, ``smile``, ``blink``; or `UNUSABLE`.
         label: The same, or why the time is not usable.
         start_s: Presentation time of its first frame, seconds.
         end_s: When its last frame ends, seconds; later than `start_s`.
     """
 
-    face: int | None
+    who: str
     tier: str
     label: str
     start_s: float
@@ -59,29 +59,33 @@ def is_unit(name: str) -> bool:
     return name.startswith("AU") and name[2:].isdigit()
 
 
-def face_rows(recording: Recording, face: int) -> "pd.DataFrame":
-    """The rows of one face as a study has them: one for every frame of the film.
+def person_rows(recording: Recording, number: int) -> "pd.DataFrame":
+    """The rows of one person as a study has them: one for every frame of the film.
 
     Args:
         recording: The table of one film.
-        face: The number of the face.
+        number: One of `Recording.people`.
 
     Returns:
-        Rows of the participant ``face N``; see `mien.study.rows.people.participant_rows`.
+        Rows of the participant `Recording.label`; see `mien.study.rows.people.participant_rows`.
 
     Raises:
         StudyError: The table is not that of one film.
     """
-    name = f"face {face}"
+    name = recording.label(number)
     keys = {"participant": name, "recording": recording.stem}
-    return participant_rows(recording.table, keys, People(faces="map", map={face: name}))
+    table = recording.table
+    # A study's map is of faces.
+    if recording.who != "face":
+        table = table.assign(face=table[recording.who])
+    return participant_rows(table, keys, People(faces="map", map={number: name}))
 
 
 def segments_of(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """The segments of one face, with a study's usual settings.
+    """The segments of one person, with a study's usual settings.
 
     Args:
-        rows: What `face_rows` gives.
+        rows: What `person_rows` gives.
 
     Returns:
         A row per segment; see `mien.study.episodes.segments.find_segments`. None where the table
@@ -107,40 +111,39 @@ def intervals(recording: Recording, purpose: str) -> list[Interval]:
         purpose: What needs them, for the message.
 
     Returns:
-        For each face its segments, and the time in which it was seen and is not usable; then the
-        frames in which nobody was read, by status. A tier's stretches never overlap, and follow one
-        another in time.
+        For each person the segments, and the time in which they were seen and are not usable; then
+        the frames in which nobody was read, by status. A tier's stretches never overlap, and follow
+        one another in time.
 
     Raises:
         TableError: The table is not that of one film.
     """
     timeline = recording.film(purpose)
     stretches: list[Interval] = []
-    for face in recording.faces:
-        rows = face_rows(recording, face)
-        stretches += _segments(face, rows)
-        # Where the face is simply not there, nothing is said of it.
+    for number in recording.people:
+        who = recording.label(number)
+        rows = person_rows(recording, number)
+        stretches += _segments(who, rows)
+        # Where somebody is simply not there, nothing is said of them.
         seen = rows[~rows["usable"] & rows["face"].notna()]
-        stretches += _runs(face, seen, timeline, "unusable_because")
+        stretches += _runs(who, seen, timeline, "unusable_because")
     table = recording.table
-    stretches += _runs(None, table[table["face"].isna()], timeline, "status")
+    stretches += _runs("", table[table["face"].isna()], timeline, "status")
     return stretches
 
 
-def _segments(face: int, rows: "pd.DataFrame") -> list[Interval]:
+def _segments(who: str, rows: "pd.DataFrame") -> list[Interval]:
     segments = segments_of(rows)
     stretches = []
     for name in dict.fromkeys(segments["name"]):
         tier = str(name).removeprefix("expr_")
         chosen = segments[segments["name"] == name]
         for start_s, end_s in zip(chosen["onset_s"], chosen["offset_s"], strict=True):
-            stretches.append(Interval(face, tier, tier, float(start_s), float(end_s)))
+            stretches.append(Interval(who, tier, tier, float(start_s), float(end_s)))
     return stretches
 
 
-def _runs(
-    face: int | None, rows: "pd.DataFrame", timeline: Timeline, column: str
-) -> Iterator[Interval]:
+def _runs(who: str, rows: "pd.DataFrame", timeline: Timeline, column: str) -> Iterator[Interval]:
     """Stretches of one reason over frames that follow one another."""
     if rows.empty:
         return
@@ -152,4 +155,4 @@ def _runs(
     for first, last in zip(firsts, lasts, strict=True):
         start_s = float(timeline.times[positions[first]])
         end_s = timeline.end_of(positions[last])
-        yield Interval(face, UNUSABLE, str(texts[first]), start_s, end_s)
+        yield Interval(who, UNUSABLE, str(texts[first]), start_s, end_s)

@@ -65,20 +65,37 @@ class Recording:
         return [str(name) for name in self.table["source"].unique()]
 
     @cached_property
-    def faces(self) -> list[int]:
-        """The numbers of the faces, ascending."""
-        return sorted(int(number) for number in self.table["face"].dropna().unique())
+    def who(self) -> str:
+        """The column that says whose a row is: ``person`` where people were told apart."""
+        is_told = "person" in self.table and bool(self.table["person"].notna().any())
+        return "person" if is_told else "face"
 
-    def of_face(self, face: int) -> "pd.DataFrame":
-        """The rows of one face.
+    @cached_property
+    def people(self) -> list[int]:
+        """The numbers of the people, ascending; of their faces where nobody was told apart."""
+        return sorted(int(number) for number in self.table[self.who].dropna().unique())
+
+    def label(self, number: int) -> str:
+        """Name a person.
 
         Args:
-            face: Its number.
+            number: One of `people`.
 
         Returns:
-            Its rows in the order of the table.
+            Such as ``person 0``, or ``face 0`` where nobody was told apart.
         """
-        return self.table[(self.table["face"] == face).fillna(False).astype(bool)]
+        return f"{self.who} {number}"
+
+    def rows_of(self, number: int) -> "pd.DataFrame":
+        """The rows of one person.
+
+        Args:
+            number: One of `people`.
+
+        Returns:
+            Their rows in the order of the table.
+        """
+        return self.table[(self.table[self.who] == number).fillna(False).astype(bool)]
 
     def film(self, purpose: str) -> "Timeline":
         """The times of the table, where it is one film.

@@ -30,7 +30,7 @@ _INCHES: Final = {"column": 3.35, "page": 7.0}
 _LINES: Final = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"))
 _SHADE: Final = "#D9DDE2"
 _GREY: Final = "#9AA3AD"
-_STYLE: Final = {
+_STYLE: Final[dict[str, Any]] = {
     "font.size": 7.5,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
@@ -53,7 +53,8 @@ def timeline(
 
     Args:
         table: A table of one film, as `mien.read_table` gives it.
-        face: The number of the face; None for the one that is seen longest.
+        face: The number of the face, or of the person where people were told apart; None for who is
+            seen longest.
         columns: At most four scores.
         width: As wide as a column (85 mm) or a page (178 mm).
 
@@ -89,7 +90,8 @@ def affect_path(table: pd.DataFrame, face: int | None = None, width: Width = "co
 
     Args:
         table: A table of one film, as `mien.read_table` gives it.
-        face: The number of the face; None for the one that is seen longest.
+        face: The number of the face, or of the person where people were told apart; None for who is
+            seen longest.
         width: As wide as a column (85 mm) or a page (178 mm).
 
     Returns:
@@ -123,7 +125,8 @@ def expression_shares(
 
     Args:
         table: A table of one film, as `mien.read_table` gives it.
-        face: The number of the face; None for the one that is seen longest.
+        face: The number of the face, or of the person where people were told apart; None for who is
+            seen longest.
         width: As wide as a column (85 mm) or a page (178 mm).
 
     Returns:
@@ -152,7 +155,8 @@ def unit_map(table: pd.DataFrame, face: int | None = None, width: Width = "colum
 
     Args:
         table: A table of one film, as `mien.read_table` gives it.
-        face: The number of the face; None for the one that is seen longest.
+        face: The number of the face, or of the person where people were told apart; None for who is
+            seen longest.
         width: As wide as a column (85 mm) or a page (178 mm).
 
     Returns:
@@ -182,21 +186,21 @@ def unit_map(table: pd.DataFrame, face: int | None = None, width: Width = "colum
     return figure
 
 
-def _person(table: pd.DataFrame, face: int | None, columns: tuple[str, ...]) -> Person:
-    """The face of a table that is plotted."""
+def _person(table: pd.DataFrame, number: int | None, columns: tuple[str, ...]) -> Person:
+    """The person of a table who is plotted."""
     recording = Recording(Path("the table"), table, {}, ())
     recording.film("a plot")
     missing = [name for name in columns if name not in table]
     if missing:
         raise TableError(f"the table has no column {', '.join(missing)}; name one that it has")
-    if not recording.faces:
+    if not recording.people:
         raise TableError("the table has no face; there is nothing to plot")
-    if face is None:
-        face = int(table["face"].value_counts().index[0])
-    if face not in recording.faces:
-        known = ", ".join(map(str, recording.faces[:9]))
-        raise TableError(f"the table has no face {face}; it has {known}")
-    return person_of(recording, face)
+    if number is None:
+        number = int(table[recording.who].value_counts().index[0])
+    if number not in recording.people:
+        known = ", ".join(map(str, recording.people[:9]))
+        raise TableError(f"the table has no {recording.label(number)}; it has {known}")
+    return person_of(recording, number)
 
 
 @contextmanager
@@ -208,7 +212,7 @@ def _figure(width: Width, aspect: float) -> "Iterator[tuple[Figure, Axes]]":
     except ImportError as error:
         raise MissingExtraError("report", "drawing figures") from error
     inches = _INCHES[width]
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]  # names of settings are literals
         # Without pyplot, which would keep every figure in memory.
         figure = Figure(figsize=(inches, inches * aspect), layout="constrained")
         yield figure, figure.subplots()

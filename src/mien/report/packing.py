@@ -71,7 +71,7 @@ def page_data(people: list[Person]) -> dict[str, Any]:
     """All that the page's script draws.
 
     Args:
-        people: The faces of a film, of which there is at least one.
+        people: The people of a film, of whom there is at least one.
 
     Returns:
         A dict that JSON can hold.

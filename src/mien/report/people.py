@@ -1,4 +1,4 @@
-"""What a report says of each face of a film: its rows, segments, shares and means."""
+"""What a report says of each person of a film: rows, segments, shares and means."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mien.exports.intervals import face_rows, is_unit, segments_of
+from mien.exports.intervals import is_unit, person_rows, segments_of
 from mien.exports.recording import Recording
 from mien.study.rows.usable import REASONS
 from mien.tasks import Floats
@@ -18,41 +18,38 @@ if TYPE_CHECKING:
 __all__ = ["MOST_PEOPLE", "Person", "expressions_of", "people_of", "person_of", "units_of"]
 
 MOST_PEOPLE: Final = 12
-"""Faces that a page shows: those that are seen longest. A face that is lost gets a new number."""
+"""People that a page shows: those that are seen longest. A face that is lost gets a new number."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """One face of a film.
+    """One person of a film, or a face where nobody was told apart.
 
     Attributes:
-        face: Its number.
-        rows: One for every frame of the film; see `mien.exports.intervals.face_rows`.
-        segments: Its segments; see `mien.study.episodes.segments.find_segments`.
+        number: The number of the person or face.
+        name: What the page calls them.
+        rows: One for every frame of the film; see `mien.exports.intervals.person_rows`.
+        segments: Their segments; see `mien.study.episodes.segments.find_segments`.
     """
 
-    face: int
+    number: int
+    name: str
     rows: "pd.DataFrame"
     segments: "pd.DataFrame"
 
-    @property
-    def name(self) -> str:
-        """What the page calls it."""
-        return f"Face {self.face}"
-
     @cached_property
     def seen(self) -> "pd.Series[bool]":
-        """In which frames it was seen."""
+        """In which frames they were seen."""
         return self.rows["face"].notna()
 
     @cached_property
     def seen_s(self) -> float:
-        """How long it was seen, seconds."""
+        """How long they were seen, seconds."""
         return float(self.rows["duration_s"][self.seen].sum())
 
     @cached_property
     def usable_s(self) -> float:
-        """How long it was usable, seconds."""
+        """How long they were usable, seconds."""
         return float(self.rows["duration_s"][self.rows["usable"]].sum())
 
     @cached_property
@@ -66,11 +63,11 @@ class Person:
         Returns:
             Seconds by reason, in the order of `mien.study.rows.usable.REASONS`.
         """
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = {}
         lost = self.rows[~self.rows["usable"]]
         for reason, part in lost.groupby("unusable_because"):
             seconds[str(reason)] = float(part["duration_s"].sum())
-        return {reason: seconds[reason] for reason in REASONS if seconds[reason]}
+        return {reason: seconds[reason] for reason in REASONS if seconds.get(reason)}
 
     def moments(self, column: str) -> tuple[float, float]:
         """Mean and standard deviation of a score over usable time.
@@ -160,37 +157,37 @@ def units_of(table: "pd.DataFrame") -> list[str]:
 
 
 def people_of(recording: Recording) -> tuple[list[Person], int]:
-    """The faces of a film that a page shows.
+    """The people of a film that a page shows.
 
     Args:
         recording: The table of one film.
 
     Returns:
-        At most `MOST_PEOPLE` faces, those seen longest, by number; and how many were left out.
+        At most `MOST_PEOPLE`, those seen longest, by number; and how many were left out.
 
     Raises:
         StudyError: The table is not that of one film.
         MissingExtraError: scipy is not installed.
     """
-    counts: Counter[Any] = Counter(recording.table["face"].dropna().tolist())
-    chosen = sorted(int(face) for face, _ in counts.most_common(MOST_PEOPLE))
-    people = [person_of(recording, face) for face in chosen]
+    counts: Counter[Any] = Counter(recording.table[recording.who].dropna().tolist())
+    chosen = sorted(int(number) for number, _ in counts.most_common(MOST_PEOPLE))
+    people = [person_of(recording, number) for number in chosen]
     return people, len(counts) - len(chosen)
 
 
-def person_of(recording: Recording, face: int) -> Person:
-    """One face of a film.
+def person_of(recording: Recording, number: int) -> Person:
+    """One person of a film.
 
     Args:
         recording: The table of one film.
-        face: The number of the face.
+        number: One of `Recording.people`.
 
     Returns:
-        The face with its segments.
+        The person with their segments.
 
     Raises:
         StudyError: The table is not that of one film.
         MissingExtraError: scipy is not installed.
     """
-    rows = face_rows(recording, face)
-    return Person(face, rows, segments_of(rows))
+    rows = person_rows(recording, number)
+    return Person(number, recording.label(number).capitalize(), rows, segments_of(rows))

@@ -26,7 +26,7 @@ def binned(
     """Scores thinned out to means over even stretches of time.
 
     Args:
-        rows: Rows of one face.
+        rows: Rows of one person.
         columns: Scores.
         count: Stretches at most.
         least_s: How long each is at least, seconds.
@@ -56,10 +56,10 @@ def binned(
 
 
 def affect_path(person: Person) -> list[dict[str, object]]:
-    """The way of a face through valence and arousal.
+    """The way of a person through valence and arousal.
 
     Args:
-        person: The face.
+        person: The person.
 
     Returns:
         Parts of the path in order, each with ``points`` for an SVG polyline on a plane from -100
@@ -86,7 +86,7 @@ def sparkline(person: Person, column: str) -> list[str]:
     """A score over the whole film as a line.
 
     Args:
-        person: The face.
+        person: The person.
         column: The score, from -1 to 1.
 
     Returns:

@@ -27,10 +27,10 @@ def thumbnails(recording: Recording, film: Path, people: list[Person]) -> dict[i
     Args:
         recording: The table of the film.
         film: The film.
-        people: The faces.
+        people: The people.
 
     Returns:
-        JPEG pictures by face, as data URLs.
+        JPEG pictures by number, as data URLs.
 
     Raises:
         SourceError: The film cannot be read any more.
@@ -39,9 +39,9 @@ def thumbnails(recording: Recording, film: Path, people: list[Person]) -> dict[i
     for person in people:
         seen = person.rows[person.seen & (person.rows["status"] == "ok")]
         if not seen.empty:
-            best = seen.loc[seen["confidence"].idxmax()]
-            box = [float(best[name]) for name in ("box_x", "box_y", "box_w", "box_h")]
-            places.setdefault(int(best["frame"]), []).append((person.face, box))
+            best = seen.nlargest(1, "confidence")
+            box = best[["box_x", "box_y", "box_w", "box_h"]].to_numpy(float)[0].tolist()
+            places.setdefault(int(best["frame"].iloc[0]), []).append((person.number, box))
     pictures: dict[int, str] = {}
     options = recording.dictionary.get("options", {})
     media = recording.dictionary.get("media") or [{}]
@@ -49,9 +49,9 @@ def thumbnails(recording: Recording, film: Path, people: list[Person]) -> dict[i
     source.turn(int(media[0].get("turned") or 0))
     with closing(source.frames()) as frames:
         for frame in frames:
-            for face, box in places.pop(frame.index, ()):
+            for number, box in places.pop(frame.index, ()):
                 if frame.pixels is not None:
-                    pictures[face] = _data_url(_cut(frame.pixels, box))
+                    pictures[number] = _data_url(_cut(frame.pixels, box))
             if not places:
                 break
     if not pictures and people:
