@@ -57,6 +57,7 @@ def write(folder, text="", **settings):
     content = {
         "study": 1,
         "recordings": {"pattern": "sub-{participant}/{condition}_{session}.csv"},
+        "summaries": {"draws": 100},
         **settings,
     }
     path = folder / "study.yaml"
@@ -268,7 +269,7 @@ def test_a_film_is_read_first(tmp_path, clip):
     [
         ({"recordings": {"pattern": "x-{participant}.mp4"}}, r"matches x-.*; there is sub-01/"),
         ({"recordings": {"pattern": "rest.csv"}}, "has 0 words"),
-        ({"recordings": {"pattern": "{participant}/*_1.csv"}}, "are both participant sub-01"),
+        ({"recordings": {"pattern": "{participant}/*_1.csv"}}, "are both participant 01"),
         ({"recordings": {}}, "give either pattern or list"),
         ({"recordings": {"pattern": "sub-{p}/{condition}_*.csv"}}, "has no participant"),
         ({"recordngs": 1}, r"recordngs: there is no such key"),
@@ -412,6 +413,14 @@ def test_words_fill_other_patterns():
     assert filled("{a}-{b}", {"a": "1", "b": "2"}, "x") == "1-2"
     with pytest.raises(StudyError, match=r"x: \{c\} is no word"):
         filled("{c}", {"a": "1"}, "x")
+
+
+def test_people_have_the_names_of_bids_everywhere(study):
+    recordings = {"pattern": "{participant}/{condition}_{session}.csv"}
+    (study / "events.csv").write_text("onset,participant_id\n5,sub-01\n5,sub-02\n")
+    path = write(study, recordings=recordings, events="events.csv")
+    result = run_study(path, study / "out")
+    assert {entry["participant"] for entry in result.recordings} == {"01", "02"}
 
 
 def test_odd_names_stand_for_themselves(tmp_path):

@@ -105,6 +105,8 @@ def test_thresholds_come_from_settings_then_the_card():
     segments = find_segments(rows, Segments(thresholds={"AU15": 0.45}))
     assert segments["name"].tolist() == ["AU12"]
     assert find_segments(rows, Segments(columns=("AU04",))).empty
+    pleasant = find_segments(rows.assign(valence=0.9), Segments(columns=("valence",)))
+    assert pleasant["kind"].tolist() == ["score"]
 
 
 @pytest.mark.parametrize("rate", [15, 25, 30, 60])

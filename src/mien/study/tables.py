@@ -45,7 +45,7 @@ _ROWS: Final[Mapping[str, tuple[str, str]]] = {
     "time_from_onset_s": ("Time from the onset of the event.", "seconds"),
 }
 _SEGMENTS: Final[Mapping[str, tuple[str, str]]] = {
-    "kind": ("What it is: action_unit, expression, blink or smile.", ""),
+    "kind": ("What it is: action_unit, expression, score, blink or smile.", ""),
     "name": ("The column that shows it; blink and smile for these.", ""),
     "onset_s": ("When it begins, by the container's clock.", "seconds"),
     "apex_s": ("When the score is highest, by the container's clock.", "seconds"),
@@ -310,5 +310,15 @@ def _origin(attrs: Mapping[Any, Any]) -> dict[str, object]:
     return kept
 
 
-# Facts of a film's dictionary that hold of what is computed from it, too.
-_ORIGIN: Final = ("bundle", "faces", "quality", "options", "sources", "baseline", "settings")
+# Facts of a dictionary that hold of what is computed from its table, too. Not the sources: their
+# paths name folders of the person who read the films.
+_ORIGIN: Final = (
+    "bundle",
+    "faces",
+    "quality",
+    "options",
+    "baseline",
+    "segments",
+    "epochs",
+    "summaries",
+)

@@ -111,8 +111,7 @@ def find_segments(rows: pd.DataFrame, settings: Segments | None = None) -> pd.Da
             on = settings.thresholds.get(column, presence.get(column, settings.on))
             track = Track.of(part, column)
             spans = spans_above(track, on, settings.off, settings.least_s, settings.join_s)
-            kind = "expression" if column.startswith("expr_") else "action_unit"
-            entries += _entries(part, track, spans, kind, column)
+            entries += _entries(part, track, spans, _kind(column), column)
         entries += _smiles(part, settings.smiles) + _blinks(part, settings.blinks)
         entries.sort(key=lambda entry: (entry["onset_s"], entry["kind"], entry["name"]))
         segments += [{**keys, **entry} for entry in entries]
@@ -123,6 +122,15 @@ def find_segments(rows: pd.DataFrame, settings: Segments | None = None) -> pd.Da
     facts = {**settings.model_dump(mode="json"), "names": names}
     result.attrs = {**rows.attrs, "segments": facts}
     return result
+
+
+def _kind(column: str) -> str:
+    """What kind of score a column holds."""
+    kinds = {"expr_": "expression", "AU": "action_unit"}
+    for start, kind in kinds.items():
+        if column.startswith(start):
+            return kind
+    return "score"
 
 
 def _presence(attrs: Mapping[Any, Any]) -> Mapping[str, float]:

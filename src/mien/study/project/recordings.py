@@ -232,12 +232,20 @@ def _matching(settings: Recordings, root: Path, where: str) -> list[Recording]:
         if path.name.endswith(_COMPANIONS) or not (is_table or is_film(path)):
             continue
         stem = name.removesuffix(path.suffix).replace("/", "_")
-        recordings.append(Recording(stem, path, words))
+        recordings.append(Recording(stem, path, _named(words)))
     if not recordings:
         raise StudyError(
             f"{where}: no film or table below {root} matches {settings.pattern}; {_nearest(root)}"
         )
     return recordings
+
+
+def _named(words: Mapping[str, str]) -> dict[str, str]:
+    """The words, with the participant named as tables of events and participants name them."""
+    named = dict(words)
+    if "participant" in named:
+        named["participant"] = named["participant"].removeprefix("sub-")
+    return named
 
 
 def _nearest(root: Path) -> str:
@@ -297,5 +305,5 @@ def read_list(path: Path, where: str) -> list[Recording]:
                 f"{where}: {path}, line {number}: there is no file {row['file']}; correct the path"
             )
         name = Path(str(row["file"])).with_suffix("").as_posix().strip("/").replace("/", "_")
-        recordings.append(Recording(name, film, words))
+        recordings.append(Recording(name, film, _named(words)))
     return recordings
