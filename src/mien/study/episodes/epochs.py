@@ -159,10 +159,12 @@ def _with_changes(epoch: pd.DataFrame, settings: Epochs) -> pd.DataFrame:
     time = epoch["time_from_onset_s"]
     inside = epoch["usable"] & (time >= first) & (time < last)
     weights = epoch.loc[inside, "duration_s"]
+    changes = {}
     for column in score_columns(epoch.columns):
         mean = weighted_mean(epoch.loc[inside, column], weights)
-        epoch[f"{column}_change"] = (epoch[column] - mean).astype(np.float32)
-    return epoch
+        changes[f"{column}_change"] = (epoch[column] - mean).astype(np.float32)
+    # All at once: pandas copies a table that many columns are added to one by one.
+    return pd.concat([epoch, pd.DataFrame(changes, index=epoch.index)], axis=1)
 
 
 def epoch_segments(segments: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:

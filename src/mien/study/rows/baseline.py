@@ -90,12 +90,14 @@ def correct_baseline(
     by = ["participant", "recording"] if baseline.of == "span" else ["participant"]
     centres = _by_row(table, measured, by, "centre")
     scales = _by_row(table, measured, by, "scale")
+    suffix = "_z" if baseline.method == "z" else "_corrected"
+    corrected = {}
     for column in measured["column"].unique():
         values = table[column].to_numpy(np.float64) - centres[column].to_numpy()
         if baseline.method == "z":
-            table[f"{column}_z"] = (values / scales[column].to_numpy()).astype(np.float32)
-        else:
-            table[f"{column}_corrected"] = values.astype(np.float32)
+            values = values / scales[column].to_numpy()
+        corrected[f"{column}{suffix}"] = values.astype(np.float32)
+    table = pd.concat([table, pd.DataFrame(corrected, index=table.index)], axis=1)
     facts = baseline.model_dump(mode="json", exclude_none=True)
     table.attrs = {**rows.attrs, "baseline": {**facts, "measured": measured.to_dict("records")}}
     return table
