@@ -268,7 +268,7 @@ def test_a_film_is_read_first(tmp_path, clip):
     ("settings", "message"),
     [
         ({"recordings": {"pattern": "x-{participant}.mp4"}}, r"matches x-.*; there is sub-01/"),
-        ({"recordings": {"pattern": "rest.csv"}}, "has 0 words"),
+        ({"recordings": {"pattern": "rest.csv"}}, "has no words"),
         ({"recordings": {"pattern": "{participant}/*_1.csv"}}, "are both participant 01"),
         ({"recordings": {}}, "give either pattern or list"),
         ({"recordings": {"pattern": "sub-{p}/{condition}_*.csv"}}, "has no participant"),
@@ -409,6 +409,13 @@ def test_paths_that_can_be_read_in_two_ways_are_refused():
         Pattern("{participant}_{condition}.mp4", "x").match("01_a_b.mp4")
 
 
+def test_patterns_are_matched_in_bounded_time():
+    with pytest.raises(StudyError, match="more than 4 words"):
+        Pattern("{participant}_{a}_{b}_{c}_*.mp4", "x")
+    pattern = Pattern("{participant}{a}{b}{c}.mp4", "x")
+    assert pattern.match("_" * 250) is None
+
+
 def test_words_fill_other_patterns():
     assert filled("{a}-{b}", {"a": "1", "b": "2"}, "x") == "1-2"
     with pytest.raises(StudyError, match=r"x: \{c\} is no word"):
@@ -451,6 +458,10 @@ def test_a_first_study_is_written_from_what_is_there(tmp_path, names, pattern):
     assert read_study(path).recordings.pattern == pattern
     result = run_study(path, tmp_path / "out")
     assert len(result.recordings) == len(names)
+    # The tables of a study are no recordings of another one.
+    path.unlink()
+    assert begin_study(tmp_path) == [path]
+    assert read_study(path).recordings.pattern == pattern
     with pytest.raises(OutputError, match="is there already"):
         begin_study(tmp_path)
 

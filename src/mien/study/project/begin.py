@@ -1,5 +1,6 @@
 """A first study file, from what is in a folder."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,13 +125,20 @@ def _recordings_below(folder: Path) -> list[str]:
         hidden = any(part.startswith(".") for part in name.split("/"))
         if hidden or not path.is_file() or ".overlay." in path.name:
             continue
-        # Other programs write CSV files as well.
-        is_table = path.with_suffix(".dictionary.json").is_file()
         if is_film(path):
             films.append(name)
-        elif is_table and path.suffix.removeprefix(".") in FORMATS:
+        elif path.suffix.removeprefix(".") in FORMATS and _is_of_film(path):
             tables.append(name)
     return sorted(films or tables, key=natural_key)
+
+
+def _is_of_film(table: Path) -> bool:
+    """Whether a table is that of a film: not another program's, and not that of a study."""
+    try:
+        content = json.loads(table.with_suffix(".dictionary.json").read_bytes())
+        return "columns" in content and content.get("table", "film") == "film"
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return False
 
 
 def _pattern_of(files: Sequence[str]) -> str | None:

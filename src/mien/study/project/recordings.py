@@ -20,8 +20,8 @@ __all__ = ["Pattern", "Recording", "filled", "find_recordings", "is_film", "read
 
 _WORD: Final = re.compile(r"\{([a-z_]+)\}")
 _PARTS: Final = re.compile(r"(\{[a-z_]+\}|\*)")
-# More words in one pattern can be matched in too many ways.
-_MOST_WORDS: Final = 8
+# More words in one part of a path could be matched in too many ways.
+_MOST_WORDS: Final = 4
 # What is written beside tables.
 _COMPANIONS: Final = (".dictionary.json", ".overlay.mp4", ".overlay.jpg")
 # Files that a message names.
@@ -114,12 +114,17 @@ class Pattern:
     def __init__(self, text: str, where: str) -> None:
         self.text = text
         self._where = where
-        words = _WORD.findall(text)
-        if not words or len(words) > _MOST_WORDS:
+        if not _WORD.search(text):
             raise StudyError(
-                f"{where}: {text} has {len(words)} words; "
+                f"{where}: {text} has no words; "
                 "write such as sub-{participant}/{condition}_{session}.mp4"
             )
+        for part in text.split("/"):
+            if len(_PARTS.findall(part)) > _MOST_WORDS:
+                raise StudyError(
+                    f"{where}: {part} has more than {_MOST_WORDS} words; "
+                    "write recordings.list instead"
+                )
         self._lazy = re.compile(self._expression("+?"))
         self._greedy = re.compile(self._expression("+"))
 
