@@ -420,6 +420,49 @@ def test_follow_takes_the_face_nearest_to_the_middle_of_where_it_looks():
     assert [one and round(one.box[0], -1) for one in found] == [100, 150, None]
 
 
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_a_face_in_a_turned_window_is_where_it_is(turn):
+    box = (100, 80, 30, 40)
+    (found,) = SQUARES.follow(patches((300, 300), box), [(96, 84, 30, 40)], [turn])
+    assert found is not None
+    np.testing.assert_allclose(found.box, box, atol=2)
+    # The corners as they would be named if the face stood upright.
+    x, y, w, h = found.box
+    corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
+    expected = np.roll(corners, turn // 90, axis=0)
+    np.testing.assert_allclose(found.points[[0, 1, 4, 3]], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("turn", [20, 45, 160, 300])
+def test_a_window_may_be_turned_by_any_angle(turn):
+    box = (120, 90, 36, 36)
+    (found,) = SQUARES.follow(patches((300, 300), box), [(116, 94, 40, 40)], [turn])
+    assert found is not None
+    x, y, w, h = found.box
+    np.testing.assert_allclose((x + w / 2, y + h / 2), (138, 108), atol=1.5)
+
+
+@pytest.mark.parametrize("turns", [(0,), (90,), (180,), (270,), (0, 90, 180, 270)])
+@pytest.mark.parametrize("shape", [(360, 640), (700, 300)])
+def test_a_turned_search_answers_in_pixels_of_the_frame(shape, turns):
+    box = (shape[1] * 0.6, shape[0] * 0.2, 40, 60)
+    (found,) = SQUARES.find(patches(shape, box), turns=turns)
+    np.testing.assert_allclose(found.box, box, atol=2)
+
+
+def test_the_search_follows_the_frame():
+    def scale(longer: int, min_face: float | None = None) -> float:
+        return SQUARES.scale_for(np.zeros((9, longer, 3), np.uint8), min_face)
+
+    sides = [round(scale(longer) * longer) for longer in (500, 640, 1280, 1920, 3840, 8000)]
+    assert sides == [500, 640, 640, 640, 1280, 1280]
+    # A face of that width is as wide in the searched picture as the network needs.
+    assert scale(3840, 48) * 48 == pytest.approx(24)
+    assert scale(3840, 2000) == scale(3840)
+    assert scale(640, 10) == 1
+    assert scale(8000, 20) * 8000 == pytest.approx(3840)
+
+
 def test_follow_of_nobody_asks_nothing():
     def never(_: np.ndarray) -> np.ndarray:
         raise AssertionError("the network was run")
@@ -505,6 +548,33 @@ def test_one_head_is_one_face_in_frames_of_any_shape(shape, scale):
     expected = scaled(HEAD_BOX, scale, place)
     assert overlap(found.box, expected) > 0.65
     assert off(found, HEAD_POINTS * scale + place, expected) < 0.1
+
+
+def test_six_faces_on_a_large_screen_are_all_found():
+    scale = 130 / HEAD_BOX[2]
+    places = [(40 + 620 * number, 150 + 250 * number) for number in range(6)]
+    faces = Tracker(detector()).update(pasted((2160, 3840), *places, scale=scale), 0.0)
+    assert len(faces) == 6
+    for face, place in zip(faces, places, strict=True):
+        assert overlap(face.box, scaled(HEAD_BOX, scale, place)) > 0.65
+
+
+def test_a_closer_look_finds_a_face_far_away():
+    scale, place = 36 / HEAD_BOX[2], (1500, 300)
+    frame = pasted((1080, 1920), place, scale=scale)
+    (face,) = Tracker(detector(), min_face=30).update(frame, 0.0)
+    assert overlap(face.box, scaled(HEAD_BOX, scale, place)) > 0.5
+
+
+def test_a_face_in_the_dark_is_found():
+    frame = pasted((360, 640), (200, 60))
+    (light,) = detector().find(frame)
+    dark = frame // 5
+    (found,) = detector().find(dark)
+    assert overlap(found.box, light.box) > 0.8
+    (followed,) = detector().follow(dark, [light.box])
+    assert followed is not None
+    assert overlap(followed.box, light.box) > 0.8
 
 
 @pytest.mark.parametrize("scale", [0.25, 0.5, 1, 2, 4])

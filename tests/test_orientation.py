@@ -236,6 +236,9 @@ def test_other_turns_are_refused(films, tmp_path, wrong):
         {"rotate": "left"},
         {"video_stream": -1},
         {"video_stream": "1"},
+        {"min_face": 0},
+        {"min_face": 20.5},
+        {"min_face": True},
     ],
 )
 def test_options_are_checked(wrong):

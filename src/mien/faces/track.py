@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.faces.appearance import MATCH, Appearance, Gallery
-from mien.faces.detect import Box, Detector, is_apart, overlap
+from mien.faces.detect import Detector, is_apart, overlap
 from mien.faces.orientation import best_views
 from mien.faces.turns import TURNS, quarter_turn, righting_turn
+from mien.faces.window import Box
 from mien.records import Face
 from mien.sources.interval import FrameInterval
 from mien.tasks import Floats
