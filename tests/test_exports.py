@@ -384,6 +384,7 @@ def test_bids_names_are_derivatives_only(tmp_path, film):
     files = convert(film, "bids", tmp_path, subject="01", task="talk")
     root = tmp_path / "derivatives" / "mien"
     names = [f"/{path.relative_to(root).as_posix()}" for path in files]
+    names = [name for name in names if name not in ("/README", "/.bidsignore")]
     checks = validator.BIDSValidator()
     # Raw names are not allowed in a derivative; without what makes them derived they are raw.
     assert [name for name in names if checks.is_bids(name)] == ["/dataset_description.json"]
@@ -561,3 +562,21 @@ def test_intervals_of_a_tier_never_overlap(film):
         spans.setdefault((stretch.who, stretch.tier), []).append(stretch)
     for tier in spans.values():
         assert all(before.end_s <= after.start_s for before, after in pairwise(tier))
+
+
+def test_units_are_present_as_the_card_says(tmp_path, film):
+    """From the table's dictionary and from the columns of the reader alike."""
+    beside = film.with_suffix(".dictionary.json")
+    content = json.loads(beside.read_text())
+    content["bundle"]["presence"] = {"AU12": 0.2, "AU45": "odd"}
+    beside.write_text(json.dumps(content))
+    convert(film, "openface", tmp_path / "converted")
+    back, table = pd.read_csv(tmp_path / "converted" / "clip.openface.csv"), mien.read_table(film)
+    known = table["AU12"].notna()
+    for name, threshold in (("AU12", 0.2), ("AU45", 0.5)):
+        assert (back[f"{name}_c"][known] == (table[name][known] >= threshold)).all()
+    with_presence = columns(TASKS_USED, Smoothing(0.1), presence={"AU12": 0.2})
+    with TableWriter(tmp_path / "clip", ["openface"], with_presence) as writer:
+        writer.write(readings("clip.mp4"))
+    streamed = (tmp_path / "clip.openface.csv").read_bytes()
+    assert streamed == (tmp_path / "converted" / "clip.openface.csv").read_bytes()

@@ -26,6 +26,7 @@ from mien.report.pages import report
 from mien.report.people import people_of
 from mien.report.pictures import affect_path, binned, sparkline
 from mien.report.tables import tables_below
+from mien.study.tables import save
 from mien.tasks import TASKS, Task
 
 pytest.importorskip("jinja2", reason="reports need jinja2")
@@ -382,3 +383,27 @@ def test_people_who_were_told_apart_are_shown_as_such(film):
     assert person.seen_s == pytest.approx(person.recorded_s)
     unknown = table.assign(person=pd.array([pd.NA] * len(table), "Int64"))
     assert Recording(film, unknown, recording.dictionary, ()).who == "face"
+
+
+def test_the_page_of_a_study_shows_its_tables(film):
+    groups = pd.DataFrame(
+        {
+            "condition": ["rest", "film", "film"],
+            "session": "",
+            "measure": ["valence_mean", "valence_mean", "AU01_q10"],
+            "people": [3, 3, 3],
+            "mean": [-0.25, 0.5, 0.1],
+            "sd": 0.1,
+            "low": [-0.3, 0.4, 0.0],
+            "high": [-0.2, np.nan, 0.2],
+        }
+    )
+    save(groups, film.parent / "groups.parquet", "groups")
+    written = report(film.parent)
+    # A table of the study is about no recording, and gets no page.
+    assert [page.name for page in written.pages] == ["clip.report.html", "report.html"]
+    said = Page(written.pages[-1].read_text()).words
+    assert "Shown are 2 of 3 rows" in said
+    assert "rest valence mean 3 −0.25 0.1 −0.3 −0.2" in said
+    assert "film valence mean 3 0.5 0.1 0.4 –" in said
+    assert "session" not in said

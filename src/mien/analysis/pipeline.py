@@ -137,6 +137,7 @@ class Pipeline:
             The columns in table order, with what the data dictionary says of them.
         """
         judge = self.networks.judge
+        card = self.networks.model.card
         return columns(
             self.tasks,
             self.smoothing(live),
@@ -144,6 +145,7 @@ class Pipeline:
             points=self.options.points,
             uncertain_below=self.uncertain_below,
             people=self._identity is not None,
+            presence=card.presence if isinstance(card, AffectCard) else None,
         )
 
     def smoothing(self, live: bool = False) -> Smoothing | None:

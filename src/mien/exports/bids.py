@@ -110,7 +110,7 @@ def bids_files(recording: Recording, entities: Entities) -> dict[Path, bytes]:
     timeline = recording.film("BIDS")
     if not recording.people:
         raise TableError(f"{recording.path}: has no faces; there is nothing to put into BIDS")
-    files = {Path("dataset_description.json"): _json(_description())}
+    files = {Path(name): content for name, content in _about().items()}
     folder = entities.folder
     columns = [column for column in recording.columns if column.dtype.startswith("float")]
     columns = [column for column in columns if column.name != "time_s"]
@@ -191,6 +191,7 @@ def _sidecar(
         "StartTime": float(timeline.times[0]),
         "Columns": [column.name for column in columns],
         "PhysioType": "generic",
+        "Description": "Scores of one face or person, evenly sampled by interpolation.",
     }
     for column in columns:
         entry = {"Description": column.meaning}
@@ -203,12 +204,20 @@ def _sidecar(
     return facts | {"MadeWith": made_with}
 
 
-def _description() -> dict[str, Any]:
-    return {
+def _about() -> dict[str, bytes]:
+    """The files at the root, the same for all recordings."""
+    description = {
         "Name": "Facial affect read by mien",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "mien", "Version": mien.__version__}],
+    }
+    return {
+        "dataset_description.json": _json(description),
+        "README": _README.encode(),
+        # The validator knows no derived physiological recordings, and takes their names for wrong
+        # raw ones.
+        ".bidsignore": b"*_physio.*\n",
     }
 
 
@@ -216,9 +225,16 @@ def _json(content: object) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
+_README: Final = """Facial affect read by mien from films.
+
+Per face or person, physio files hold scores that are evenly sampled by interpolation, and events
+files hold segments and time that cannot be used. The .json files beside them say what each column
+means, and with which networks and options the scores were made.
+"""
 # Of the data dictionary: what made the numbers, without the paths of anybody's files.
 _MADE_WITH: Final = ("mien", "bundle", "faces", "options")
 _EVENTS: Final = {
+    "Description": "Segments of scores, and time that cannot be used.",
     "trial_type": {
         "Description": (
             "What is shown: an expression, an action unit, smile or blink; or why time cannot be "

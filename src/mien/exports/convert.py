@@ -226,8 +226,8 @@ class _Run:
         entities = Entities.of(self.recording.path, export.subject, export.task)
         root = (export.folder or self.recording.path.parent) / "derivatives" / "mien"
         for path, content in bids_files(self.recording, entities).items():
-            # Every recording writes the same description of the data set.
-            if path.name == "dataset_description.json" and (root / path).is_file():
+            # Every recording writes the same files about the data set.
+            if len(path.parts) == 1 and (root / path).is_file():
                 continue
             file = self._add(root / path)
             with wrap_os_errors(file.path):

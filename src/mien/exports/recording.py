@@ -1,7 +1,7 @@
 """A finished table with what its data dictionary says: what exporters and reports work on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -51,8 +51,10 @@ class Recording:
         """
         table = read_table(path)
         dictionary = table.attrs["dictionary"]
-        columns = tuple(_column(entry) for entry in dictionary["columns"])
-        return cls(path, table, dictionary, columns)
+        columns = [_column(entry) for entry in dictionary["columns"]]
+        presence = _presence(dictionary)
+        described = [replace(column, present_from=presence.get(column.name)) for column in columns]
+        return cls(path, table, dictionary, tuple(described))
 
     @property
     def stem(self) -> str:
@@ -177,6 +179,15 @@ class Timeline:
     def end_s(self) -> float:
         """When the last frame ends, seconds."""
         return self.end_of(len(self.times) - 1)
+
+
+def _presence(dictionary: Mapping[str, Any]) -> dict[str, float]:
+    """From which activation action units are present, where the bundle's card says so."""
+    bundle = dictionary.get("bundle")
+    presence = bundle.get("presence") if isinstance(bundle, dict) else None
+    # Dictionaries are files that anyone may edit.
+    items = presence.items() if isinstance(presence, dict) else ()
+    return {name: float(value) for name, value in items if isinstance(value, int | float)}
 
 
 def _column(entry: Mapping[str, Any]) -> Column:

@@ -54,6 +54,8 @@ class Column:
             they are on doubtful rows; None where they never are.
         fwhm_s: Width of the smoothing over time, full width at half maximum in s; None where the
             values were not smoothed.
+        present_from: Activation from which an action unit is present, as the bundle's card says;
+            None where it says nothing.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Column:
     raw: bool = False
     fwhm_s: float | None = None
     uncertain_below: float | None = None
+    present_from: float | None = None
 
 
 _BOX = "of the face box in the upright frame, in square pixels; may lie beyond the frame."
@@ -176,6 +179,7 @@ def columns(
     points: bool = False,
     uncertain_below: float | None = None,
     people: bool = False,
+    presence: Mapping[str, float] | None = None,
 ) -> tuple[Column, ...]:
     """The columns of a table with these tasks, in table order.
 
@@ -187,6 +191,7 @@ def columns(
         points: Whether the five points of each face have columns.
         uncertain_below: As of `Column`; None also where no action unit is left out.
         people: With the column `person`.
+        presence: Activations from which action units are present, by name, as the card gives them.
 
     Returns:
         The columns; their order does not depend on the order of the tasks.
@@ -209,6 +214,8 @@ def columns(
     if points:
         face += point_columns()
     scores = _family_columns(tasks, _FAMILIES)
+    if presence:
+        scores = [replace(column, present_from=presence.get(column.name)) for column in scores]
     if uncertain_below is not None:
         sees_covers = any(task.family == "occlusion" for task in quality or ())
         scores = [_abstaining(column, uncertain_below, sees_covers) for column in scores]

@@ -13,6 +13,7 @@ from mien.report.methods import methods
 from mien.report.packing import page_data
 from mien.report.people import Person, expressions_of, units_of
 from mien.report.pictures import affect_path, sparkline
+from mien.report.study_tables import study_tables
 
 __all__ = ["film_of", "recording_content", "study_content", "study_rows", "words"]
 
@@ -242,6 +243,9 @@ def study_content(
 
     Returns:
         Values for ``study.html``.
+
+    Raises:
+        TableError: A table of the study is damaged.
     """
     usable = sum(row["usable_s"] for row in rows)
     recorded = sum(row["recorded_s"] for row in rows)
@@ -259,6 +263,6 @@ def study_content(
     content["facts"] = facts
     content["expressions"] = list(names)
     content["rows"] = rows
-    content["tables"] = []
+    content["tables"] = study_tables(folder)
     content["methods"] = methods(dictionaries)
     return content

@@ -20,7 +20,7 @@ _INTENSITIES: Final = (
 )  # fmt: skip
 _PRESENCES: Final = (*_INTENSITIES[:-1], "AU28", "AU45")
 THRESHOLD: Final = 0.5
-"""Activation from which a unit is present: bundles and systems put their thresholds there."""
+"""Activation from which a unit is present where the bundle's card says nothing else."""
 
 
 class OpenFace(FieldTable):
@@ -47,7 +47,7 @@ class OpenFace(FieldTable):
         fields += [field for field in _POSE if field.source in columns]
         if cls.intensities:
             fields += [_intensity(name) for name in _INTENSITIES if name in columns]
-        fields += [_presence(name) for name in _PRESENCES if name in columns]
+        fields += [_presence(columns[name]) for name in _PRESENCES if name in columns]
         return fields
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -79,13 +79,11 @@ def _success(status: str) -> str:
     return "1" if status == Status.ok else "0"
 
 
-def _is_present(activation: float) -> str:
-    return "1" if activation >= THRESHOLD else "0"
-
-
-def _presence(name: str) -> TextField:
-    meaning = f"Whether the activation of {name} is at least {THRESHOLD}."
-    return TextField(Column(f"{name}_c", "Int64", meaning, "", 0, 1), name, _is_present)
+def _presence(unit: Column) -> TextField:
+    threshold = THRESHOLD if unit.present_from is None else unit.present_from
+    meaning = f"Whether the activation of {unit.name} is at least {threshold:g}."
+    column = Column(f"{unit.name}_c", "Int64", meaning, "", 0, 1)
+    return TextField(column, unit.name, lambda activation: "1" if activation >= threshold else "0")
 
 
 def _intensity(name: str) -> TextField:
