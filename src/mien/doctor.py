@@ -29,7 +29,13 @@ _PARTS: Final = (
     "simplejpeg",
 )
 # Distribution -> the extra that brings it.
-_EXTRAS: Final = {"openvino": "openvino", "pillow-heif": "heic", "torch": "train", "timm": "train"}
+_EXTRAS: Final = {
+    "openvino": "openvino",
+    "pillow-heif": "heic",
+    "scipy": "people",
+    "torch": "train",
+    "timm": "train",
+}
 # Codec -> whether mien reads or writes with it.
 _CODECS: Final[dict[str, Literal["r", "w"]]] = {
     "h264": "r",

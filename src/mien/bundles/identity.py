@@ -1,6 +1,7 @@
 """The network that tells the people of one film apart."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -57,19 +58,23 @@ class Identity:
         return np.concatenate(parts)
 
 
-def load_identity() -> Identity:
-    """Load the network that comes with mien: verified and ready to run, with ONNX Runtime.
+def load_identity(name: str | Path = IDENTITY) -> Identity:
+    """Load a bundle that tells people apart: verified and ready to run, with ONNX Runtime.
+
+    Args:
+        name: Its name or folder.
 
     Returns:
         The network.
 
     Raises:
-        BundleError: The bundle is damaged.
+        UnknownNameError: There is no such bundle.
+        BundleError: The bundle is damaged, or tells no people apart.
     """
-    bundle, network = read_bundle(IDENTITY)
+    bundle, network = read_bundle(name)
     card = bundle.card
     if not isinstance(card, IdentityCard):
-        raise BundleError(f"{bundle.folder}: reads {card.reads}, not people; install mien again")
+        raise BundleError(f"{card.name} reads {card.reads}, not people; use {IDENTITY}")
     size = card.pixels.size
     engine, _ = start_engine(
         bundle,

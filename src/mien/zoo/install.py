@@ -12,10 +12,11 @@ from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 
-from mien.bundles.card import AffectCard, write_card
+from mien.bundles.card import AffectCard, IdentityCard, write_card
 from mien.bundles.card_parts import NAME
 from mien.bundles.contents import Contents
 from mien.bundles.gate import inspect
+from mien.bundles.identity import load_identity
 from mien.bundles.readme import readme
 from mien.bundles.store import (
     SystemBundle,
@@ -381,6 +382,8 @@ def prove(name: str | Path) -> str:
             load_system(bundle.folder)
         elif isinstance(bundle.card, AffectCard):
             load(name)
+        elif isinstance(bundle.card, IdentityCard):
+            load_identity(name)
         else:
             load_detector(name)
     except BundleError as error:
