@@ -1,12 +1,14 @@
 """The study file: recordings, people, and the run from tables to all that a paper reports."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from study_tables import film
 from typer.testing import CliRunner
 
@@ -386,6 +388,13 @@ def test_the_study_file_is_read_strictly(tmp_path):
         read_study(write(tmp_path, "study: 2\n"))
     with pytest.raises(StudyError, match="recordings: Field required"):
         read_study(write(tmp_path, "study: 1\n"))
+
+
+def test_the_study_in_the_docs_reads(tmp_path):
+    text = (ROOT / "docs" / "howto" / "study.md").read_text(encoding="utf-8")
+    settings = read_study(write(tmp_path, re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]))
+    assert settings.contrasts.pairs == (("rest", "film"),)
+    assert settings.epochs.baseline == (-0.5, 0)
 
 
 # Patterns.
