@@ -37,7 +37,7 @@ def write_small_head(folder: Path) -> Path:
             place = (np.sin(turn) * level, np.sin(height), np.cos(turn) * level)
             vertices.append(np.array(middle) + radius * np.array(place))
     text = [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in vertices]
-    text += [f"vt {0.2 + 0.4 * (x > 0)} 0.5" for x, _, _ in vertices]
+    text += [f"vt {0.2 if lips(place) else 0.6} 0.5" for place in vertices]
     files = {"mpfb2/3dobjs/base.obj": "\n".join([*text, *lines]).encode()}
     vertices = np.array(vertices)
     for name in HEAD_SHAPES:
@@ -51,13 +51,20 @@ def write_small_head(folder: Path) -> Path:
     wider = b"0 .01 0 0\n5 .02 0 0\n"
     files["mpfb2/targets/nose/nose-width1-incr.target.gz"] = gzip.compress(wider)
     files["mpfb2/targets/nose/nose-width1-decr.target.gz"] = gzip.compress(b"0 -.01 0 0\n")
-    _, mask = cv2.imencode(".jpg", np.full((8, 8), 255, np.uint8))
+    picture = np.zeros((32, 32), np.uint8)
+    picture[:, :12] = 255
+    _, mask = cv2.imencode(".jpg", picture)
     files["mpfb2/textures/mpfb_lips.jpg"] = mask.tobytes()
     for name, content in files.items():
         path = data / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return folder
+
+
+def lips(place: np.ndarray) -> bool:
+    """Whether a vertex lies where the ball's lips are."""
+    return abs(place[0]) < 0.28 and abs(place[1] - 6.62) < 0.08 and place[2] > 1.2
 
 
 def ball(start: int, around: int, down: int) -> list[str]:

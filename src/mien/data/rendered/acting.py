@@ -28,7 +28,7 @@ _UNIT_SHAPES: Final[dict[str, dict[str, float]]] = {
     "AU07": {"eyeSquint{}": 1.0},
     "AU09": {"noseSneer{}": 1.0},
     "AU10": {"mouthUpperUp{}": 0.9},
-    "AU12": {"mouthSmile{}": 0.85},
+    "AU12": {"mouthSmile{}": 0.95},
     "AU14": {"mouthDimple{}": 0.9},
     "AU15": {"mouthFrown{}": 1.0},
     "AU16": {"mouthLowerDown{}": 1.0},
@@ -36,9 +36,9 @@ _UNIT_SHAPES: Final[dict[str, dict[str, float]]] = {
     "AU18": {"mouthPucker": 1.0},
     "AU20": {"mouthStretch{}": 1.0},
     "AU22": {"mouthFunnel": 1.0},
-    "AU23": {"mouthPress{}": 0.6, "mouthRollLower": 0.35, "mouthRollUpper": 0.3},
-    "AU24": {"mouthPress{}": 1.0},
-    "AU25": {"jawOpen": 0.14, "mouthLowerDown{}": 0.35, "mouthUpperUp{}": 0.2},
+    "AU23": {"mouthPress{}": 0.25, "mouthRollLower": 0.4, "mouthRollUpper": 0.35},
+    "AU24": {"mouthPress{}": 0.6, "mouthRollLower": 0.25, "mouthRollUpper": 0.25},
+    "AU25": {"jawOpen": 0.14, "mouthLowerDown{}": 0.5, "mouthUpperUp{}": 0.4},
     "AU26": {"jawOpen": 0.7},
     "AU28": {"mouthRollLower": 0.9, "mouthRollUpper": 0.8},
     "AU45": {"eyeBlink{}": 1.0},
@@ -68,6 +68,10 @@ _OPPOSITES: Final = (
     ("mouthPucker", "mouthSmile{}", 0.8),
     ("mouthFrown{}", "mouthSmile{}", 0.6),
 )
+# What may come on top of any expression: not the blink, nor what changes its meaning.
+_STRAY: Final = [
+    index for index, unit in enumerate(UNITS) if unit not in ("AU12", "AU14", "AU15", "AU45")
+]
 # Gaze, in degrees, at which the lids have followed fully.
 _LIDS_FOLLOW: Final = 24
 
@@ -99,7 +103,7 @@ def act(rng: np.random.Generator, expression: str) -> Act:
         expression: A prototype, or ``other`` for a few units that are no prototype.
 
     Returns:
-        The expression at a third to full strength; a third of the faces are uneven.
+        The expression at half to full strength; a third of the faces are uneven.
     """
     units = np.zeros(len(UNITS))
     extra: dict[str, float] = {}
@@ -113,9 +117,9 @@ def act(rng: np.random.Generator, expression: str) -> Act:
             # People leave a unit of the prototype out now and then.
             if share == 1.0 or rng.random() < 0.85:
                 units[UNITS.index(name)] = share * rng.uniform(0.7, 1.15)
-        units *= rng.uniform(0.35, 1.0)
+        units *= rng.uniform(0.55, 1.15)
         _open_mouth(rng, units, expression)
-        stray = rng.choice(len(UNITS) - 1, rng.integers(0, 3), replace=False)
+        stray = rng.choice(_STRAY, rng.integers(0, 3), replace=False)
         most = 0.15 if expression == "neutral" else 0.35
         units[stray] = np.maximum(units[stray], rng.uniform(0.0, most, len(stray)))
     blink = UNITS.index("AU45")
@@ -132,7 +136,8 @@ def act(rng: np.random.Generator, expression: str) -> Act:
 
 def _open_mouth(rng: np.random.Generator, units: NDArray[np.float64], expression: str) -> None:
     """Show teeth or drop the jaw in some faces, in place: most expressions can do that."""
-    if expression not in ("neutral", "contempt") and rng.random() < 0.25:
+    chance = {"neutral": 0.0, "contempt": 0.0, "happiness": 0.6}.get(expression, 0.25)
+    if rng.random() < chance:
         lips, jaw = UNITS.index("AU25"), UNITS.index("AU26")
         units[lips] = max(units[lips], rng.uniform(0.3, 1.0))
         units[jaw] = max(units[jaw], rng.uniform(0.0, 0.6))

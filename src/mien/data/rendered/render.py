@@ -23,7 +23,7 @@ from mien.data.rendered.look.surfaces import (
     shade_skin,
 )
 from mien.data.rendered.mesh.camera import Camera, Pose, project, rotation
-from mien.data.rendered.mesh.head import EYES, LASHES, SKIN, HeadMesh
+from mien.data.rendered.mesh.head import EYES, HEAD_SHAPES, LASHES, SKIN, HeadMesh
 from mien.data.rendered.mesh.raster import Fragments, interpolate, rasterise, vertex_normals
 
 __all__ = ["Rendering", "Shot", "Sitter", "Studio", "open_studio", "render", "seat"]
@@ -195,8 +195,13 @@ class _Scene:
     def __init__(self, studio: Studio, sitter: Sitter, act: Act, shot: Shot) -> None:
         self.studio, self.sitter, self.act, self.shot = studio, sitter, act, shot
         self.mesh = studio.mesh
-        active = np.flatnonzero(act.shapes > 0.001)
-        weights = act.shapes[active].astype(np.float32)
+        shapes = act.shapes.copy()
+        # No unit: so these lids are at rest.
+        for name in ("eyeBlinkLeft", "eyeBlinkRight"):
+            blink = HEAD_SHAPES.index(name)
+            shapes[blink] += (1 - shapes[blink]) * sitter.person.lids
+        active = np.flatnonzero(shapes > 0.001)
+        weights = shapes[active].astype(np.float32)
         moved = np.tensordot(weights, self.mesh.shapes[active], axes=1)
         self.shaped = (sitter.head + moved).astype(np.float64)
         self.vertices = posed(self.shaped, shot.pose, shot.torso)

@@ -63,6 +63,7 @@ class Person:
         cloth: Colour of clothes and cap.
         style: One of `HAIR_STYLES`.
         fringe: How far hair hangs into the forehead, 0..1.
+        lids: How far the lids hang at rest, as a share of a blink.
         beard: Density of the beard, 0..1; 0 is none.
         lipstick: Redness of painted lips, 0..1; 0 is none.
         seed: Of what is painted.
@@ -80,6 +81,7 @@ class Person:
     cloth: Colour
     style: str
     fringe: float
+    lids: float
     beard: float
     lipstick: float
     seed: int
@@ -114,6 +116,7 @@ def random_person(rng: np.random.Generator, mesh: HeadMesh) -> Person:
     weight = float(np.clip(rng.normal(0.5, 0.2), 0, 1))
     african, asian, caucasian = ancestry.tolist()
     fringe = float(rng.beta(1, 1.5))
+    lids = float(rng.uniform(0, 0.3))
     details = _details(rng, mesh)
     skin = _mixed(_SKINS, darkness)
     seed = int(rng.integers(2**62))
@@ -130,6 +133,7 @@ def random_person(rng: np.random.Generator, mesh: HeadMesh) -> Person:
         cloth=cloth,
         style=style,
         fringe=fringe,
+        lids=lids,
         beard=beard,
         lipstick=lipstick,
         seed=seed,

