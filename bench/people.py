@@ -145,8 +145,8 @@ def main() -> None:
     everybody = people(args.data, args.split, detector, 60, args.seed, photos=2)
     limits = {
         f"{way}{f' at {limit:g}' if args.limits else ''}": (way, limit)
-        for way, own in (("auto", network.card.same_person), ("N", network.card.loosest))
-        for limit in args.limits or [own]
+        for way in ("auto", "N")
+        for limit in args.limits or [network.card.same_person]
     }
     counts: dict[str, list[dict[str, int]]] = {name: [] for name in limits}
     started = time.perf_counter()
@@ -155,11 +155,7 @@ def main() -> None:
         frames, truth = film(cast, rng)
         collectors = {
             name: People(
-                describe,
-                network.card.pixels,
-                "auto" if way == "auto" else len(cast),
-                same_person=limit,
-                loosest=limit,
+                describe, network.card.pixels, "auto" if way == "auto" else len(cast), limit
             )
             for name, (way, limit) in limits.items()
         }

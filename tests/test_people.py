@@ -53,7 +53,7 @@ def brightness(crops) -> np.ndarray:
 
 
 def collector(count, network=brightness) -> People:
-    return People(network, PIXELS, count, same_person=SAME_PERSON, loosest=CARD.loosest)
+    return People(network, PIXELS, count, SAME_PERSON)
 
 
 def play(people: People, shots, eyes: float = 40.0) -> dict[int, int]:

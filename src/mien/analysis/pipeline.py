@@ -337,13 +337,7 @@ class Pipeline:
             return None
         assert self.options.people is not None
         card = self._identity.card
-        return People(
-            self._identity.describe,
-            card.pixels,
-            self.options.people,
-            same_person=card.same_person,
-            loosest=card.loosest,
-        )
+        return People(self._identity.describe, card.pixels, self.options.people, card.same_person)
 
     def _score(self, detections: Iterator[_Detections]) -> Iterator[Reading]:
         """Score in batches, one in a thread while the caller's finds the next faces."""

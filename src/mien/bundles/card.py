@@ -204,8 +204,6 @@ class IdentityCard(CommonCard):
     """Largest difference of any of them between engines."""
     same_person: Annotated[float, Field(gt=0, le=1e6)]
     """Groups of tracks that are nearer than this on average (Euclidean distance) are joined."""
-    loosest: Annotated[float, Field(gt=0, le=1e6)]
-    """The same where the number of people is known."""
 
     @model_validator(mode="after")
     def _check_scores(self) -> "IdentityCard":

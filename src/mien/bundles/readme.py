@@ -180,7 +180,7 @@ def _facts(card: AnyCard) -> str:
     elif isinstance(card, IdentityCard):
         pixels = card.pixels
         lines.append(f"Reads: crops of {pixels.size}x{pixels.size} px, {pixels.colour}")
-        lines.append(f"Joins tracks nearer than {card.same_person:g}, at most {card.loosest:g}")
+        lines.append(f"Joins tracks nearer than {card.same_person:g} on average")
     elif isinstance(card, SystemCard):
         lines.append(
             f"Reads: films, frame by frame, by {len(card.members)} networks that see faces"

@@ -74,23 +74,14 @@ class People:
         pixels: Crops that it reads, aligned by five points.
         count: How many people there are.
         same_person: Groups of tracks whose descriptors are nearer than this, on average, are
-            joined.
-        loosest: The same where the number of people is known, and there are more groups.
+            joined; where the number of people is known, no more of them than leave so many.
     """
 
-    def __init__(
-        self,
-        network: Describe,
-        pixels: Pixels,
-        count: Count,
-        *,
-        same_person: float,
-        loosest: float,
-    ) -> None:
+    def __init__(self, network: Describe, pixels: Pixels, count: Count, same_person: float) -> None:
         self._network = network
         self._pixels = pixels
         self._count = count
-        self._limit = same_person if count == "auto" else loosest
+        self._same_person = same_person
         # In order of first appearance.
         self._tracks: dict[int, _Track] = {}
         self._open: dict[int, _Track] = {}
@@ -134,7 +125,7 @@ class People:
         for number, track in self._tracks.items():
             if track.descriptor is not None and track.frames >= least:
                 described[number] = track
-        groups = _groups(described, self._apart, self._count, self._limit)
+        groups = _groups(described, self._apart, self._count, self._same_person)
         self._tracks, self._apart = {}, set()
         people: dict[int, int] = {}
         persons: dict[int, int] = {}

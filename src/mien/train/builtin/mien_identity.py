@@ -52,11 +52,10 @@ PIXELS: Final = Pixels(
 )
 """dlib's face chips."""
 SAME_PERSON: Final = 0.58
-LOOSEST: Final = 0.66
-"""Distances at which tracks are joined, see `IdentityCard`.
+"""Distance at which tracks are joined, see `IdentityCard`.
 
-Chosen on films made of portraits of the training split, two to six people with two to five tracks
-each: up to .58 hardly any track is joined wrongly, and beyond .6 they soon are.
+Chosen out of .5, .54, .58, .62, .66 and .7 by ``bench/people.py --split train``: below it people
+are split, above it strangers are joined.
 """
 # A face whose points lie farther from those of the table, in eye distances, is somebody else's.
 _NEAR: Final = 0.3
@@ -216,7 +215,6 @@ def _card(path: Path) -> IdentityCard:
         descriptor=128,
         tolerance=0.001,
         same_person=SAME_PERSON,
-        loosest=LOOSEST,
         made=made,
     )
 
