@@ -138,6 +138,7 @@ class Pipeline:
         """
         judge = self.networks.judge
         card = self.networks.model.card
+        presence = card.presence if isinstance(card, AffectCard) else None
         return columns(
             self.tasks,
             self.smoothing(live),
@@ -145,7 +146,7 @@ class Pipeline:
             points=self.options.points,
             uncertain_below=self.uncertain_below,
             people=self._identity is not None,
-            presence=card.presence if isinstance(card, AffectCard) else None,
+            presence=presence,
         )
 
     def smoothing(self, live: bool = False) -> Smoothing | None:
