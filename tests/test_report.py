@@ -26,6 +26,9 @@ from mien.report.pages import report
 from mien.report.people import people_of
 from mien.report.pictures import affect_path, binned, sparkline
 from mien.report.tables import tables_below
+from mien.study.episodes.segments import Segments, find_segments
+from mien.study.rows.people import People, participant_rows
+from mien.study.rows.usable import Usable
 from mien.study.tables import save
 from mien.tasks import TASKS, Task
 
@@ -407,3 +410,28 @@ def test_the_page_of_a_study_shows_its_tables(film):
     assert "rest valence mean 3 −0.25 0.1 −0.3 −0.2" in said
     assert "film valence mean 3 0.5 0.1 0.4 –" in said
     assert "session" not in said
+
+
+def test_a_study_s_participants_and_rules_are_shown(film):
+    """Rows and segments of the study, not those of the page's own defaults."""
+    table = mien.read_table(film)
+    keys = {"participant": "anna", "recording": "clip"}
+    strict = Usable(confidence=0.95)
+    rows = participant_rows(table, keys, People(faces="largest"), strict)
+    rows.attrs = {}
+    save(rows, film.parent / "rows.parquet", "rows")
+    save(find_segments(rows), film.parent / "segments.parquet", "segments")
+    settings = {"usable": strict.model_dump(), "segments": Segments(on=0.9).model_dump(mode="json")}
+    record = film.parent / "study.json"
+    record.write_text(json.dumps({"settings": settings}))
+    pages = report(film.parent).pages
+    data = data_of(pages[0].read_text())
+    assert [person["name"] for person in data["people"]] == ["anna"]
+    assert [span[2] for span in data["people"][0]["spans"]] == ["low_confidence"]
+    for page in pages:
+        said = Page(page.read_text()).words
+        assert "confidence of at least 0.95" in said
+        assert "Segments reach 0.9" in said
+    record.write_text("{}")
+    with pytest.raises(TableError, match=r"study\.json: is no record.*run the study again"):
+        report(film.parent)

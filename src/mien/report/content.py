@@ -13,7 +13,7 @@ from mien.report.methods import methods
 from mien.report.packing import page_data
 from mien.report.people import Person, expressions_of, units_of
 from mien.report.pictures import affect_path, sparkline
-from mien.report.study_tables import study_tables
+from mien.report.study_folder import StudyFolder, study_tables
 
 __all__ = ["film_of", "recording_content", "study_content", "study_rows", "words"]
 
@@ -57,7 +57,9 @@ def recording_content(
     people: list[Person],
     left_out: int,
     page: Path,
+    *,
     pictures: Mapping[int, str],
+    study: StudyFolder | None,
 ) -> Content:
     """What the page of a recording shows.
 
@@ -67,6 +69,7 @@ def recording_content(
         left_out: How many more it has.
         page: Where the page will lie; the film is linked relative to it.
         pictures: Pictures of people by number, as data URLs; may be empty.
+        study: The study whose participants they are; None where they are not.
 
     Returns:
         Values for ``recording.html``.
@@ -77,28 +80,35 @@ def recording_content(
     content: Content = {"title": recording.stem, "subtitle": recording.sources[0]}
     content["problems"] = _texts(dictionary, "problems") + _texts(dictionary, "notes")
     content["limits"] = _texts(dictionary.get("bundle"), "limits")
-    content["facts"] = _recording_facts(recording)
+    who = "person" if study else recording.who
+    content["facts"] = _recording_facts(recording, who, len(people) + left_out)
     content["video"] = _address(film, page) if film and film.is_file() else ""
     content["affect"] = [name for name in ("valence", "arousal") if name in table]
     content["expressions"] = expressions_of(table)
     content["units"] = units_of(table)
-    content["who"] = recording.who
+    content["who"] = who
     content["people"] = [_person(person, pictures.get(person.number, "")) for person in people]
     content["left_out"] = left_out
     content["summary"] = {"names": _SUMMARY, "rows": list(map(_summary_row, people))}
-    content["methods"] = methods([dictionary])
+    content["methods"] = _methods([dictionary], study)
     content["data"] = page_data(people) if people else {}
     return content
 
 
-def _recording_facts(recording: Recording) -> list[dict[str, str]]:
+def _methods(dictionaries: Iterable[Mapping[str, Any]], study: StudyFolder | None) -> list[str]:
+    if study is None:
+        return methods(dictionaries)
+    return methods(dictionaries, study.usable, study.segments)
+
+
+def _recording_facts(recording: Recording, who: str, count: int) -> list[dict[str, str]]:
     timeline = recording.film("a report")
     rate = f"{1 / timeline.step_s:.1f}" if timeline.step_s else _MISSING
     several = {"face": "faces", "person": "people"}
     seconds = timeline.end_s - float(timeline.times[0])
     facts = [_fact("recorded", _duration(seconds))]
     facts.append(_fact("frames read", f"{len(timeline.times):,}"))
-    facts.append(_fact(several[recording.who], str(len(recording.people))))
+    facts.append(_fact(several[who], str(count)))
     facts.append(_fact("frames per second", rate))
     return facts
 
@@ -231,6 +241,8 @@ def study_content(
     rows: list[Content],
     left_out: list[str],
     dictionaries: Iterable[Mapping[str, Any]],
+    *,
+    study: StudyFolder | None,
 ) -> Content:
     """What the page of a study shows.
 
@@ -240,6 +252,7 @@ def study_content(
         rows: Those of `study_rows`.
         left_out: Tables without a page, and why.
         dictionaries: The data dictionaries of the tables.
+        study: The study that was run in the folder; None where none was.
 
     Returns:
         Values for ``study.html``.
@@ -264,5 +277,5 @@ def study_content(
     content["expressions"] = list(names)
     content["rows"] = rows
     content["tables"] = study_tables(folder)
-    content["methods"] = methods(dictionaries)
+    content["methods"] = _methods(dictionaries, study)
     return content

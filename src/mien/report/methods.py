@@ -11,18 +11,24 @@ __all__ = ["methods"]
 Dictionary = Mapping[str, Any]
 
 
-def methods(dictionaries: Iterable[Dictionary]) -> list[str]:
+def methods(
+    dictionaries: Iterable[Dictionary],
+    usable: Usable | None = None,
+    segments: Segments | None = None,
+) -> list[str]:
     """Say how numbers were made.
 
     Args:
         dictionaries: The data dictionaries of tables.
+        usable: What counts as usable; None for the defaults.
+        segments: What counts as a segment; None for the defaults.
 
     Returns:
         A paragraph for each way in which they were made; usually one.
     """
     counts: dict[str, int] = {}
     for dictionary in dictionaries:
-        text = _paragraph(dictionary)
+        text = _paragraph(dictionary, usable or Usable(), segments or Segments())
         counts[text] = counts.get(text, 0) + 1
     if len(counts) < 2:
         return list(counts)
@@ -30,7 +36,7 @@ def methods(dictionaries: Iterable[Dictionary]) -> list[str]:
     return [f"{text} (Tables made so: {count}.)" for text, count in counts.items()]
 
 
-def _paragraph(dictionary: Dictionary) -> str:
+def _paragraph(dictionary: Dictionary, rule: Usable, shown: Segments) -> str:
     version = dictionary.get("mien", "of an unknown version")
     read = _network(dictionary, "bundle")
     find = _network(dictionary, "faces")
@@ -41,13 +47,11 @@ def _paragraph(dictionary: Dictionary) -> str:
     if isinstance(judge, dict):
         sentences.append(f"Readings were judged with {_network(dictionary, 'quality')}.")
     sentences += _options(dictionary)
-    rule = Usable()
     sentences.append(
         f"Frames count as usable with a detector's confidence of at least {rule.confidence:g} and "
         f"a face of at least {rule.face_px:g} pixels; means and shares are over usable time, and "
         "shares of expressions are means of their probabilities."
     )
-    shown = Segments()
     sentences.append(
         f"Segments reach {shown.on:g} and last while the score stays at {100 * shown.off:.0f} % "
         "of that; "

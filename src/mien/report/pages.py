@@ -14,6 +14,7 @@ from mien.exports.recording import Recording
 from mien.files import atomic_write
 from mien.report.content import film_of, recording_content, study_content, study_rows, words
 from mien.report.people import Person, people_of
+from mien.report.study_folder import StudyFolder
 from mien.report.tables import tables_below
 from mien.report.thumbnails import thumbnails
 
@@ -64,6 +65,7 @@ def report(
     path = Path(path)
     # Without jinja2 nothing is read in vain.
     _environment()
+    study = StudyFolder.open(path) if path.is_dir() else None
     written = Written()
     rows: list[dict[str, Any]] = []
     dictionaries = []
@@ -71,14 +73,18 @@ def report(
         try:
             recording = Recording.open(table)
             recording.film("a report")
-            people, left_out = people_of(recording)
+            participants = study.people(recording) if study else None
+            people, left_out = participants or people_of(recording)
         except (TableError, StudyError) as error:
             # Photos among films are no reason to stop; a damaged table is named.
             written.left_out.append(str(error))
             continue
         page = table.with_name(f"{table.stem}.report.html")
         faces = _pictures(recording, people) if pictures else {}
-        content = recording_content(recording, people, left_out, page, faces)
+        known_as = study if participants else None
+        content = recording_content(
+            recording, people, left_out, page, pictures=faces, study=known_as
+        )
         _write(page, "recording.html", content, written, progress)
         dictionaries.append(recording.dictionary)
         if path.is_dir():
@@ -87,7 +93,7 @@ def report(
         raise TableError(written.left_out[0])
     if path.is_dir():
         count = len(written.pages)
-        content = study_content(path, count, rows, written.left_out, dictionaries)
+        content = study_content(path, count, rows, written.left_out, dictionaries, study=study)
         _write(path / _STUDY, "study.html", content, written, progress)
     return written
 
