@@ -1,16 +1,19 @@
 """The recipe of `mien-quality` in miniature: a table of damaged faces, and what is chosen from judged readings."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from mien.bundles.card_parts import Trust
 from mien.bundles.store import AFFECT, FACES, load, load_detector
 from mien.data.drawn.damage import KINDS
 from mien.data.images import read_picture
 from mien.demo import portrait
 from mien.train.builtin import mien_quality
-from mien.train.builtin.mien_quality import auc, doubtful_below, quality_of
+from mien.train.builtin.mien_quality import auc, doubtful_below, fit_trust, quality_of
 from mien.train.builtin.quality_table import PIXELS, make_table
 from mien.train.settings.training import read_settings, write_settings
 
@@ -71,11 +74,10 @@ def test_the_table_says_what_was_done_and_how_it_was_read(tables):
 
 def test_a_table_is_made_once(data, tables):
     folder, made = tables
-    before = (folder / "train.parquet").stat().st_mtime_ns
-    again = make_table(
-        data, "train", folder / "train.parquet", bundle=AFFECT, detector=FACES, teacher=None
-    )
-    assert (folder / "train.parquet").stat().st_mtime_ns == before
+    path = folder / "train.parquet"
+    before = path.stat().st_mtime_ns
+    again = make_table(data, "train", path, bundle=AFFECT, detector=FACES, teacher=None)
+    assert path.stat().st_mtime_ns == before
     assert again.drop(columns="image").equals(made["train"].drop(columns="image"))
 
 
@@ -89,22 +91,35 @@ def test_the_area_is_the_share_of_pairs_in_order():
     assert np.isnan(auc(quality, np.ones(60)))
 
 
-def test_the_threshold_spares_sound_readings():
-    rng = np.random.default_rng(1)
-    quality, sound = rng.random(2000), (rng.random(2000) < 0.8).astype(float)
-    threshold = doubtful_below(quality, sound)
-    alarms = [(quality[sound == 1] < value).mean() for value in (threshold, threshold + 0.02)]
-    assert alarms[0] <= 0.05 < alarms[1]
+def test_the_threshold_spares_undamaged_faces():
+    quality = np.random.default_rng(1).random(2000)
+    threshold = doubtful_below(quality)
+    assert (quality < threshold).mean() <= 0.05 < (quality < threshold + 0.02).mean()
+
+
+def test_judgement_and_probability_together_are_weighed_as_they_were_made():
+    rng = np.random.default_rng(2)
+    judged, probability = rng.uniform(0.05, 0.95, (2, 40_000))
+    made = Trust(offset=-0.5, network=0.7, probability=1.2)
+    sound = rng.random(40_000) < made.quality(judged, probability)
+    trust = fit_trust(judged, probability, sound)
+    assert trust.offset == pytest.approx(made.offset, abs=0.06)
+    assert trust.network == pytest.approx(made.network, abs=0.06)
+    assert trust.probability == pytest.approx(made.probability, abs=0.06)
+    # Of odds, by hand.
+    odds = np.exp(-0.5) * (0.8 / 0.2) ** 0.7 * (0.6 / 0.4) ** 1.2
+    assert made.quality([0.8], [0.6]) == pytest.approx([odds / (1 + odds)])
+    assert ((made.quality([0, 1, 1], [0, 0, 1]) >= 0) & np.isfinite(made.quality([1], [1]))).all()
 
 
 def test_from_tables_to_a_bundle_with_a_threshold(data, tables, tmp_path, monkeypatch):
     folder, made = tables
-    for split in made:
-        (tmp_path / f"{split}.parquet").write_bytes((folder / f"{split}.parquet").read_bytes())
+    for path in folder.iterdir():
+        shutil.copy(path, tmp_path)
     usual = mien_quality.settings
 
-    def short(tables, bundle, *, pose):
-        settings = usual(tables, bundle, pose=pose)
+    def short(table, bundle, *, pose):
+        settings = usual(table, bundle, pose=pose)
         fit = settings.fit.model_copy(update={"epochs": 1, "batch": 8, "workers": 0})
         pixels = settings.pixels.model_copy(update={"size": 48})
         network = settings.network.model_copy(update={"start": None})
@@ -114,6 +129,8 @@ def test_from_tables_to_a_bundle_with_a_threshold(data, tables, tmp_path, monkey
     bundle = mien_quality.make(data, tmp_path, mien_quality.PrintedProgress())
     model = load(bundle)
     assert [task.family for task in model.tasks] == ["quality", "occlusion"]
+    assert 0 < model.card.doubtful_below < 1
+    assert model.card.trust is not None
     quality = quality_of(model, made["val"])
     assert quality.shape == (len(made["val"]),)
     assert ((quality > 0) & (quality < 1)).all()
@@ -122,6 +139,6 @@ def test_from_tables_to_a_bundle_with_a_threshold(data, tables, tmp_path, monkey
 @pytest.mark.parametrize("pose", [True, False])
 def test_the_settings_of_the_whole_run_read_back(tmp_path, pose):
     path = tmp_path / "settings.yaml"
-    settings = mien_quality.settings(tmp_path, "mien-s", pose=pose)
+    settings = mien_quality.settings(tmp_path / "table.parquet", "mien-s", pose=pose)
     path.write_text(write_settings(settings))
     assert read_settings(path) == settings

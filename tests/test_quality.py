@@ -107,7 +107,7 @@ def test_the_roll_is_that_of_the_frame(face, judge, turn):
     turned = dataclasses.replace(at, points=points)
     picture = cv2.warpAffine(face, matrix, (width, height))
     both = mien.Reader(quality=judge).networks.judge
-    upright, tilted = both.judge([both.cut(face, at), both.cut(picture, turned)])
+    upright, tilted = both.judge([both.cut(face, at), both.cut(picture, turned)], {})
     difference = (tilted.scores["pose"] - upright.scores["pose"] + 180) % 360 - 180
     assert difference == pytest.approx([0, 0, turn], abs=1e-6)
     c, s = crop_matrix(at, PIXELS)[:, 0]

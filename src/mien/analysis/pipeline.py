@@ -366,7 +366,7 @@ class Pipeline:
             judged += frame.judged
         scores = self.networks.model.score_cuts(crops)
         judge = self.networks.judge
-        return _Scored(frames, scores, None if judge is None else judge.judge(judged))
+        return _Scored(frames, scores, None if judge is None else judge.judge(judged, scores))
 
     def _readings(self, scored: _Scored) -> Iterator[Reading]:
         """The readings of consecutive frames."""

@@ -3,7 +3,7 @@
 A bundle of quality tasks (`mien.tasks.QUALITY_FAMILIES`) sees each face in a crop of its own.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import atan2, degrees
 from pathlib import Path
@@ -87,11 +87,13 @@ class Judge:
         eyes = float(np.linalg.norm(face.points[1] - face.points[0]))
         return JudgedFace(crop, turn, eyes, luma_of(image, face))
 
-    def judge(self, faces: Sequence[JudgedFace]) -> list[Quality]:
+    def judge(self, faces: Sequence[JudgedFace], read: Mapping[str, Floats]) -> list[Quality]:
         """Judge faces in one call of the network, and measure them.
 
         Args:
             faces: N faces as `cut` gives them.
+            read: What was read of them, scores (N, K) by task family. Without expressions faces are
+                judged by their pictures alone.
 
         Returns:
             N judgements.
@@ -100,6 +102,10 @@ class Judge:
             BundleError: The network gives NaN or infinity.
         """
         scores = self._model.score_prepared([face.crop for face in faces])
+        trust = self.card.trust
+        if trust is not None and "expr" in read:
+            quality = trust.quality(scores["quality"][:, 0], read["expr"].max(axis=1))
+            scores["quality"] = quality[:, None]
         judged = []
         for row, face in enumerate(faces):
             of_face = {family: values[row] for family, values in scores.items()}

@@ -15,6 +15,7 @@ from mien.bundles.card_parts import (
     Strict,
     TaskCard,
     Temperature,
+    Trust,
     check_families,
     check_uncertain,
     never_right,
@@ -61,7 +62,7 @@ _VERSION: Final = 1
 
 Threshold = Annotated[float, Field(gt=0, lt=1)]
 # Left out of the file while they are None: earlier versions refuse keys that they do not know.
-_THRESHOLDS: Final = ("doubtful_below", "uncertain_below", "presence")
+_OPTIONAL: Final = ("doubtful_below", "trust", "uncertain_below", "presence")
 
 
 class Search(Strict):
@@ -93,6 +94,9 @@ class AffectCard(CommonCard):
     """Width of the features (pooled output before the heads); None if not exposed."""
     doubtful_below: Threshold | None = None
     """Of a bundle that judges readings: a reading whose `quality` is lower is doubtful."""
+    trust: Trust | None = None
+    """Of a bundle that judges readings: how its judgement and the likeliest expression's
+    probability become `quality`; None: `quality` is its judgement alone."""
     uncertain_below: Threshold | None = None
     """The label of a face is ``uncertain`` where its highest probability is lower; None: never."""
     presence: dict[str, Threshold] | None = None
@@ -143,6 +147,8 @@ class AffectCard(CommonCard):
         families = {spec.task.family for spec in self.tasks}
         if self.doubtful_below is not None and "quality" not in families:
             raise ValueError("doubtful_below: the network has no task quality.reading to compare")
+        if self.trust is not None and "quality" not in families:
+            raise ValueError("trust: the network has no task quality.reading to combine")
         check_uncertain(self.uncertain_below, self.tasks)
         units = {name for spec in self.tasks if spec.task.family == "au" for name in spec.names}
         if unknown := set(self.presence or ()) - units:
@@ -399,7 +405,7 @@ def card_json(card: AnyCard) -> bytes:
     Returns:
         Indented JSON with a line break at its end.
     """
-    absent = {key for key in _THRESHOLDS if getattr(card, key, None) is None}
+    absent = {key for key in _OPTIONAL if getattr(card, key, None) is None}
     return (card.model_dump_json(indent=2, exclude=absent) + "\n").encode()
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mien.tasks import TASKS, Kind, Task
+from mien.tasks import TASKS, Floats, Kind, Task
 from mien.text import COMMANDS, printable
 
 __all__ = [
@@ -37,6 +39,8 @@ NOT_FOR: Final = (
 )
 """What no bundle may be used for."""
 Measure = Annotated[float, Field(ge=-1e6, le=1e6)]
+# A share nearer to 0 or 1 counts as this far from it.
+_CERTAIN: Final = 1e-6
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 OWN_KEY: Final = "labels of one's own need a key of their own, such as expr.mine"
 
@@ -118,6 +122,42 @@ class Terms(Strict):
     data: str
     used_for: Literal["training", "selection", "teacher"]
     terms: str
+
+
+class Trust(Strict):
+    """How a network's judgement and the reading's own probability become `quality`.
+
+    Both count as log-odds: quality is the logistic function of offset + network * n + probability *
+    p, with n those of the network's ``quality.reading`` and p those of the likeliest expression.
+    """
+
+    offset: Measure
+    network: Measure
+    probability: Measure
+
+    def quality(self, judged: ArrayLike, probability: ArrayLike) -> Floats:
+        """Combine the two.
+
+        Args:
+            judged: The network's ``quality.reading`` (N,), 0..1.
+            probability: Of the likeliest expression (N,), 0..1.
+
+        Returns:
+            Quality (N,), 0..1.
+
+        >>> Trust(offset=0, network=1, probability=1).quality([0.5, 0.9], [0.9, 0.9]).round(3)
+        array([0.9  , 0.988])
+        """
+        odds = self.offset + self.network * _log_odds(judged)
+        odds = odds + self.probability * _log_odds(probability)
+        # The logistic function, written so that it never overflows.
+        return np.asarray(0.5 * (1 + np.tanh(odds / 2)))
+
+
+def _log_odds(shares: ArrayLike) -> Floats:
+    # Certainty would be infinite odds.
+    bounded = np.clip(np.asarray(shares, float), _CERTAIN, 1 - _CERTAIN)
+    return np.asarray(np.log(bounded / (1 - bounded)))
 
 
 class Score(Strict):

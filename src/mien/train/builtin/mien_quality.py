@@ -11,26 +11,30 @@ the same command.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from mien.bundles.card import AffectCard, read_card, write_card
-from mien.bundles.card_parts import Score, Terms
+from mien.bundles.card_parts import Score, Terms, Trust
 from mien.bundles.model import Model
 from mien.bundles.store import AFFECT, FACES, load
 from mien.data.images import read_picture
+from mien.data.label_table import Split
 from mien.data.registry import File
 from mien.data.sets.portraits import Portraits
+from mien.files import AtomicFile
 from mien.tasks import TASKS, Floats
 from mien.train.builtin.mien_s import PrintedProgress
 from mien.train.builtin.quality_table import PIXELS, make_table
 from mien.train.bundle.make import make_bundle
-from mien.train.bundle.pack import score_with_interval
+from mien.train.bundle.pack import score_with_interval, write_bundle_files
 from mien.train.loop import Progress, fit
 from mien.train.settings.augmentation import AugmentSettings
 from mien.train.settings.card import CardSettings
@@ -39,11 +43,22 @@ from mien.train.settings.network import NetworkSettings
 from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
-__all__ = ["auc", "doubtful_below", "make", "settings"]
+__all__ = [
+    "auc",
+    "complete_card",
+    "doubtful_below",
+    "fit_trust",
+    "judged",
+    "make",
+    "quality_of",
+    "settings",
+]
 
-_SPLITS: Final = ("train", "val")
+_SPLITS: Final[tuple[Split, ...]] = ("train", "val")
+_TABLE: Final = "damaged-portraits.parquet"
+_ANGLES: Final = ("yaw", "pitch", "roll")
 FALSE_ALARMS: Final = 0.05
-"""Share of sound readings that may be called doubtful."""
+"""Share of undamaged faces that may be called doubtful."""
 
 _TASKS: Final = {
     "quality": "quality.reading",
@@ -55,6 +70,11 @@ _SUPERVISION: Final = {
     "occlusion": "drawn occluders",
     "pose": "the answers of another network (Hopenet-like, its data not named)",
 }
+_POSE_TERMS: Final = Terms(
+    data="fr_pose.onnx of faceplugin-face-recognition-js 0.0.1, whose angles it learned",
+    used_for="teacher",
+    terms="MIT by its package; its data are not named",
+)
 _LIMITS: Final = (
     "it learned drawn damage of portraits: masks, hands and hair of the world look different",
     "it says whether a reading would be the same without the damage, not whether it is right: a "
@@ -63,13 +83,13 @@ _LIMITS: Final = (
 )
 
 
-def settings(tables: Path, bundle: str, *, pose: bool = True) -> Settings:
+def settings(table: Path, bundle: str, *, pose: bool = True) -> Settings:
     """Make the settings of the run.
 
     Args:
-        tables: Folder with train.parquet and val.parquet.
+        table: Both splits of `make_table` in one file.
         bundle: Name of the bundle whose readings are judged.
-        pose: The tables have the angles of a teacher.
+        pose: The table has the angles of a teacher.
 
     Returns:
         The settings.
@@ -80,18 +100,17 @@ def settings(tables: Path, bundle: str, *, pose: bool = True) -> Settings:
         # outweigh all else.
         losses["pose"] = LossSettings(kind="mae", weight=0.3)
     supervised_by = {family: _SUPERVISION[family].format(bundle=bundle) for family in losses}
-    portraits = Portraits.info.terms
-    terms = (
-        Terms(data="train.parquet", used_for="training", terms=portraits),
-        Terms(data="val.parquet", used_for="selection", terms=portraits),
-    )
+    terms = [Terms(data=_TABLE, used_for="training", terms=Portraits.info.terms)]
+    terms.append(Terms(data=f"readings of {bundle}", used_for="teacher", terms="see its card"))
+    if pose:
+        terms.append(_POSE_TERMS)
     card = CardSettings(
         summary=f"How far a reading of {bundle} can be trusted, which parts of a face are covered, "
         "and how the head is turned.",
         licence="Apache-2.0",
         limits=_LIMITS,
         supervised_by=supervised_by,
-        terms=terms,
+        terms=tuple(terms),
         recipe="python -m mien.train.builtin.mien_quality --data FOLDER --pose-teacher "
         "fr_pose.onnx --out RUN",
     )
@@ -101,18 +120,17 @@ def settings(tables: Path, bundle: str, *, pose: bool = True) -> Settings:
     )
     network = NetworkSettings(backbone="face-resnet-small", start="faces", dropout=0.1)
     optim = OptimSettings(lr=1e-3, weight_decay=0.05, warmup=0.1, average=0.999, clip=5.0)
-    files = [File(set="file", path=tables / f"{split}.parquet") for split in _SPLITS]
     tasks = [_TASKS[family] for family in losses]
     return Settings(
         name="mien-quality",
-        data=tuple(files),
+        data=(File(set="file", path=table),),
         tasks=tuple(tasks),
         pixels=PIXELS,
         network=network,
         losses=losses,
         augment=augment,
         optim=optim,
-        fit=FitSettings(epochs=6, batch=64, keep="last", find_points=False),
+        fit=FitSettings(epochs=3, batch=64, keep="last", find_points=False),
         card=card,
     )
 
@@ -139,9 +157,9 @@ def make(
     Returns:
         Folder of the bundle.
     """
-    tables = {}
+    parts = {}
     for split in _SPLITS:
-        tables[split] = make_table(
+        parts[split] = make_table(
             data,
             split,
             out / f"{split}.parquet",
@@ -149,26 +167,69 @@ def make(
             detector=detector,
             teacher=pose_teacher,
         )
-    run = fit(settings(out, bundle, pose=pose_teacher is not None), out / "run", progress)
+    with AtomicFile(out / _TABLE) as temporary:
+        pd.concat(list(parts.values())).to_parquet(temporary)
+    run = fit(settings(out / _TABLE, bundle, pose=pose_teacher is not None), out / "run", progress)
     folder = make_bundle(run, out / "mien-quality", bits=8, note=progress.note)
-    _complete_card(folder, tables["val"])
+    complete_card(folder, parts["val"])
     return folder
 
 
-def _complete_card(folder: Path, table: pd.DataFrame) -> None:
-    """Add the threshold to a bundle's card, and how well it tells unsound readings."""
-    path = folder / "card.json"
-    card = read_card(path)
-    assert isinstance(card, AffectCard)
+def complete_card(folder: Path, table: pd.DataFrame) -> None:
+    """Add to a bundle's card how `quality` is computed, its threshold, and what they are worth.
+
+    Args:
+        folder: The bundle.
+        table: Of the people it did not learn from.
+    """
+    model = load(folder)
+    trust = fit_trust(judged(model, table), table["probability"], table["quality"])
+    # Written twice, for the second model combines as the first card says.
+    card = model.card.model_copy(update={"trust": trust})
+    write_bundle_files(card, folder)
     quality = quality_of(load(folder), table)
-    sound = table["quality"].to_numpy(float)
-    scores = [*card.scores, *_auc_scores(quality, sound, table)]
-    threshold = doubtful_below(quality, sound)
-    write_card(card.model_copy(update={"scores": tuple(scores), "doubtful_below": threshold}), path)
+    scores = [*card.scores, *_auc_scores(quality, table), *_angle_errors(model, table)]
+    threshold = doubtful_below(quality[table["kind"] == ""])
+    changes = {"scores": tuple(scores), "doubtful_below": threshold}
+    write_bundle_files(card.model_copy(update=changes), folder)
+
+
+def fit_trust(judged: ArrayLike, probability: ArrayLike, sound: ArrayLike) -> Trust:
+    """Combine a network's judgement with the reading's own probability by logistic regression.
+
+    Args:
+        judged: The network's judgement (N,), 0..1.
+        probability: Of the likeliest expression (N,), 0..1.
+        sound: 1 for sound readings, 0 for others (N,).
+
+    Returns:
+        How to combine them; no worse on these readings than either alone.
+    """
+    one = Trust(offset=0.0, network=1.0, probability=0.0)
+    other = Trust(offset=0.0, network=0.0, probability=1.0)
+    odds = [logit(trust.quality(judged, probability)) for trust in (one, other)]
+    fitted = LogisticRegression(C=np.inf).fit(np.column_stack(odds), np.asarray(sound))
+    network, share = fitted.coef_[0].round(4).tolist()
+    return Trust(offset=round(float(fitted.intercept_[0]), 4), network=network, probability=share)
+
+
+def judged(model: Model, table: pd.DataFrame) -> Floats:
+    """Judge the faces of a table by their pictures alone.
+
+    Args:
+        model: A bundle with the task ``quality.reading``.
+        table: From `make_table`.
+
+    Returns:
+        The network's judgement (N,), 0..1.
+    """
+    crops = [read_picture(image) for image in table["image"]]
+    judgement: Floats = model.score(crops)[TASKS["quality.reading"].family][:, 0]
+    return judgement
 
 
 def quality_of(model: Model, table: pd.DataFrame) -> Floats:
-    """Judge the faces of a table.
+    """Judge the readings of a table, as tables of films have it.
 
     Args:
         model: A bundle with the task ``quality.reading``.
@@ -177,9 +238,9 @@ def quality_of(model: Model, table: pd.DataFrame) -> Floats:
     Returns:
         Quality (N,), 0..1.
     """
-    crops = [read_picture(image) for image in table["image"]]
-    quality: Floats = model.score(crops)[TASKS["quality.reading"].family][:, 0]
-    return quality
+    judgement = judged(model, table)
+    trust = model.card.trust
+    return judgement if trust is None else trust.quality(judgement, table["probability"])
 
 
 def auc(quality: ArrayLike, sound: ArrayLike) -> float:
@@ -198,33 +259,50 @@ def auc(quality: ArrayLike, sound: ArrayLike) -> float:
     return float(roc_auc_score(truth, quality))
 
 
-def doubtful_below(quality: ArrayLike, sound: ArrayLike) -> float:
+def doubtful_below(quality: ArrayLike) -> float:
     """Choose the quality below which a reading is called doubtful.
 
     Args:
-        quality: (N,), 0..1.
-        sound: 1 for sound readings, 0 for others (N,).
+        quality: Of undamaged faces (N,), 0..1.
 
     Returns:
-        The highest hundredth at which at most `FALSE_ALARMS` of the sound readings lie below.
+        The highest hundredth below which at most `FALSE_ALARMS` of them lie.
     """
-    values = np.asarray(quality)[np.asarray(sound) == 1]
-    return float(np.floor(100 * np.quantile(values, FALSE_ALARMS)) / 100)
+    return float(np.floor(100 * np.quantile(np.asarray(quality), FALSE_ALARMS)) / 100)
 
 
-def _auc_scores(quality: Floats, sound: Floats, table: pd.DataFrame) -> list[Score]:
+def _auc_scores(quality: Floats, table: pd.DataFrame) -> list[Score]:
     subjects = pd.factorize(table["subject"])[0]
     return list(
         score_with_interval(
             "AUC, sound against unsound readings",
             auc,
             quality,
-            sound,
+            table["quality"],
             groups=subjects,
             data="damaged portraits of held-out people",
             rounds=200,
         )
     )
+
+
+def _angle_errors(model: Model, table: pd.DataFrame) -> Iterator[Score]:
+    """Mean absolute error of each angle, in degrees, on undamaged faces."""
+    table = table[table["kind"] == ""]
+    if table["pose_yaw"].isna().all():
+        return
+    angles = model.score([read_picture(image) for image in table["image"]])["pose"]
+    subjects = pd.factorize(table["subject"])[0]
+    for column, name in enumerate(_ANGLES):
+        error = np.abs(angles[:, column] - table[f"pose_{name}"].to_numpy(float))
+        yield from score_with_interval(
+            f"mean absolute error of {name} against the teacher, degrees",
+            lambda errors: float(np.mean(errors)),
+            error,
+            groups=subjects,
+            data="portraits of held-out people",
+            rounds=200,
+        )
 
 
 def main() -> None:
