@@ -258,7 +258,7 @@ def _card(
     if extractor is not None:
         licence = f"{licence}; of the part that is {extractor.name}: {extractor.licence}"
         not_for = _unique((*NOT_FOR, *extractor.not_for))
-    thresholds = presence([spec.task for spec in tasks], measured.scored)
+    thresholds = presence([spec.task for spec in tasks], measured.scored) or None
     hash_of_network = sha256_of(network)
     summary = _summary(run, network, extractor)
     pixels = model.card.pixels
@@ -275,7 +275,7 @@ def _card(
         tasks=tasks,
         tolerance=largest_difference,
         temperature=temperatures,
-        presence=thresholds or None,
+        presence=thresholds,
         scores=scores,
         limits=limits,
         not_for=not_for,
