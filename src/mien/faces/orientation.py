@@ -23,7 +23,7 @@ Image = NDArray[np.uint8]
 SURE: Final = 0.9
 """Faces with this score are not checked: of 68 portraits found upside down none scored above .84,
 in sharp film none above .88."""
-VIEWS: Final = (30, 90, 180, 270, 330)
+VIEWS: Final = range(45, 360, 45)
 """Turns after which an unsure face is looked at once more, degrees clockwise."""
 CONTRADICTION_DEG: Final = 10.0
 """Two views of a face whose directions from mouth to eyes differ by more cannot both be right."""
