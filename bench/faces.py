@@ -396,7 +396,7 @@ def main() -> None:
     result["conditions"] = as_they_come(args.data, args.pictures, finders)
     shots = portraits(args.data, 30)
     rest: dict[str, object] = {"without a face": without_faces(detector)}
-    for width in (130, 72, 40):
+    for width in (130, 96, 60, 40):
         rest[f"six faces of {width} px at 3840x2160"] = {
             name: on_screens(shots, find, width) for name, find in finders.items()
         }

@@ -457,7 +457,7 @@ def test_the_search_follows_the_frame():
     sides = [round(scale(longer) * longer) for longer in (500, 640, 1280, 1920, 3840, 8000)]
     assert sides == [500, 640, 640, 640, 1280, 1280]
     # A face of that width is as wide in the searched picture as the network needs.
-    assert scale(3840, 48) * 48 == pytest.approx(24)
+    assert scale(3840, 48) * 48 == pytest.approx(32)
     assert scale(3840, 2000) == scale(3840)
     assert scale(640, 10) == 1
     assert scale(8000, 20) * 8000 == pytest.approx(3840)

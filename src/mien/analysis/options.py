@@ -81,7 +81,7 @@ class Options:
             video whose faces stand upright only then; ``check``, the default, notes such a video
             and turns nothing. Faces that lie on their side or upside down are read either way.
         min_face: Look closer, for faces from this width on, px of the frame. None stands for about
-            4 % of the frame's longer side, at most 72 px. Half the width costs four times as much
+            5 % of the frame's longer side, at most 96 px. Half the width costs four times as much
             per search, of which a film has two a second and a photo one.
         features: Parquet files of external features of the films, for a system that learned from
             such: `video` (the film's name without suffix), `frame` (from 0), and its columns.

@@ -73,7 +73,7 @@ class Search(Strict):
     overlap: Annotated[float, Field(gt=0, lt=1)]
     side: Annotated[int, Field(ge=64, le=4096)]
     window: Annotated[int, Field(ge=64, le=1024, multiple_of=32)]
-    smallest: Annotated[int, Field(ge=4, le=64)] = 24
+    smallest: Annotated[int, Field(ge=4, le=64)] = 32
 
 
 class AffectCard(CommonCard):

@@ -105,8 +105,8 @@ def analyze(
             "--min-face",
             metavar="PX",
             help=(
-                "Look closer, for faces from PX px wide; by default about 4% of the frame's longer "
-                "side, at most 72. Half the width costs four times as much per search."
+                "Look closer, for faces from PX px wide; by default about 5% of the frame's longer "
+                "side, at most 96. Half the width costs four times as much per search."
             ),
         ),
     ] = None,

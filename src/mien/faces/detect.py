@@ -188,7 +188,7 @@ class Detector:
         overlap: float,
         side: int,
         window: int,
-        smallest: int = 24,
+        smallest: int = 32,
     ) -> None:
         """Set up a detector; the numbers are those of a detector's card (`search`).
 
