@@ -722,7 +722,7 @@ COMMANDS = (
     "reproduce", "submit", "submit check", "submit formats",
     "data", "data standin", "data render", "data superres",
     "study", "study init", "study run", "study rows", "study baseline", "study segments", "study summaries", "study epochs", "study resample",
-    "study contrasts", "study synchrony",
+    "study groups", "study contrasts", "study synchrony",
 )  # fmt: skip
 
 

@@ -524,6 +524,9 @@ def test_each_step_is_a_command(tmp_path):
     assert mien.read_table(pieces["film"])["expr_happiness_count"].tolist() == [0]
     both = pd.concat([mien.read_table(path) for path in pieces.values()], ignore_index=True)
     save(both, tmp_path / "both.csv", "summaries")
+    groups = tmp_path / "groups.csv"
+    assert run("groups", tmp_path / "both.csv", "--by", "condition", "--out", groups)[0] == 0
+    assert mien.read_table(groups)["people"].eq(1).any()
     contrasts = tmp_path / "contrasts.csv"
     assert (
         run("contrasts", tmp_path / "both.csv", "--pair", "rest,film", "--out", contrasts)[0] == 0

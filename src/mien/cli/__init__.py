@@ -89,6 +89,7 @@ for _step in (
     study.summaries,
     study.epochs,
     study.resample,
+    study.groups,
     study.contrasts,
     study.synchrony,
 ):

@@ -17,6 +17,7 @@ __all__ = [
     "baseline",
     "contrasts",
     "epochs",
+    "groups",
     "init",
     "resample",
     "rows",
@@ -226,6 +227,24 @@ def resample(
         from mien.study.rows.resample import resample as resampled
 
         _step(table, path, "resampled", lambda rows: resampled(rows, rate))
+
+
+def groups(
+    table: _Table,
+    path: _Out,
+    by: Annotated[
+        str, typer.Option(metavar="COLUMNS", help="What tells groups apart, comma-separated.")
+    ] = "condition,session",
+    study: _Settings = None,
+) -> None:
+    """Means over people with intervals, from summaries."""
+    with handle_errors():
+        _check_installed()
+        from mien.study.statistics.contrasts import group_means
+
+        settings = _settings_of(study, "summaries")
+        columns = list(filter(None, map(str.strip, by.split(","))))
+        _step(table, path, "groups", lambda made: group_means(made, columns, settings))
 
 
 def contrasts(
