@@ -1,14 +1,17 @@
 """Excel workbooks: the table on one sheet, its data dictionary on another."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from mien.errors import MissingExtraError, TableError
 from mien.exports.recording import Recording
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["check_workbook", "sheet_bytes", "workbook_bytes"]
 
@@ -16,6 +19,8 @@ __all__ = ["check_workbook", "sheet_bytes", "workbook_bytes"]
 _MOST_ROWS: Final = 1_048_576
 _MOST_COLUMNS: Final = 16_384
 _MOST_CHARACTERS: Final = 32_767
+# Rows that are turned into cells together.
+_CHUNK: Final = 5000
 
 
 def check_workbook(recording: Recording) -> None:
@@ -114,14 +119,20 @@ def _cell(value: Any, sheet: Any, path: Path) -> Any:
 
 def _rows(recording: Recording) -> Iterable[list[Any]]:
     """The header and the rows as Python values, None where missing."""
-    table = recording.table
-    yield list(table.columns)
+    yield list(recording.table.columns)
+    # As Python's numbers an hour of several people would fill the memory.
+    for first in range(0, len(recording.table), _CHUNK):
+        yield from _chunk(recording.table.iloc[first : first + _CHUNK])
+
+
+def _chunk(table: "pd.DataFrame") -> Iterator[list[Any]]:
+    """Rows as Python values, None where missing."""
     columns = []
     for name in table.columns:
         values = table[name]
         present = values.notna().to_numpy()
         if values.dtype.kind == "f":
-            # A float32 as the shortest number that is the same float32, not with its tail.
+            # A float32 carries 7 digits; further ones would come from its conversion.
             digits = 9 if values.dtype == np.float64 else 7
             cells = [float(f"{value:.{digits}g}") for value in values.to_numpy()]
         else:
