@@ -235,8 +235,8 @@ def columns_page() -> str:
         )
     lines += [
         "",
-        "The `ce_` columns are there with `--compounds`, the points (`left_eye_x` …) with `--points`, `quality` … `light` with a",
-        "[quality bundle](../howto/quality.md), and `person` with `--people` ([what the law asks](../howto/people.md)). With `--smooth`, all",
+        "The `ce_` columns are there with `--compounds`, the points (`left_eye_x` …) with `--points`, `quality` … `light` unless",
+        "[`--quality none`](../howto/quality.md) leaves them out, and `person` with `--people` ([what the law asks](../howto/people.md)). With `--smooth`, all",
         "score columns come again with the suffix `_raw`, as they were before smoothing.",
         "",
     ]

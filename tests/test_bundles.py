@@ -21,7 +21,16 @@ from mien.bundles.card import AffectCard, FaceCard, read_card, write_card
 from mien.bundles.card_parts import TaskCard
 from mien.bundles.engines import ENGINES, TOLERANCE, available, choose, open_engine
 from mien.bundles.readme import readme
-from mien.bundles.store import AFFECT, FACES, bundles, load, load_detector, open_bundle, read_bundle
+from mien.bundles.store import (
+    AFFECT,
+    FACES,
+    QUALITY,
+    bundles,
+    load,
+    load_detector,
+    open_bundle,
+    read_bundle,
+)
 from mien.errors import BundleError, MienError, MissingExtraError, UnknownNameError
 from mien.faces.prepare import normalise, prepare
 from mien.tasks import TASKS
@@ -836,6 +845,7 @@ def test_the_doctor_misses_bundles_that_are_gone(tmp_path, monkeypatch):
     assert {what for what, finding in findings().items() if finding.ok is False} == {
         f"bundle {AFFECT}",
         f"bundle {FACES}",
+        f"bundle {QUALITY}",
     }
 
 

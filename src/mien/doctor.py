@@ -10,7 +10,7 @@ from typing import Final, Literal
 import mien
 from mien.bundles.contents import read_contents
 from mien.bundles.engines import ENGINES, available, choose
-from mien.bundles.store import AFFECT, FACES, bundles
+from mien.bundles.store import AFFECT, FACES, QUALITY, bundles
 from mien.errors import MienError
 from mien.extensions.entry_points import GROUPS, extensions
 
@@ -112,7 +112,7 @@ def _engine() -> Finding:
 
 
 def _bundles() -> Iterator[Finding]:
-    for name in sorted({AFFECT, FACES, *bundles()}):
+    for name in sorted({AFFECT, FACES, QUALITY, *bundles()}):
         try:
             contents = read_contents(name)
             # Of a system, the cards of its members count too; they are small.

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict, TypeVar
 
-from mien.bundles.store import AFFECT, FACES
+from mien.bundles.store import AFFECT, FACES, QUALITY
 from mien.errors import UnknownOptionError
 from mien.faces.people import Count
 from mien.temporal.readings import Smoothing
@@ -115,7 +115,7 @@ class Options:
     rotate: Rotate = "check"
     min_face: int | None = None
     features: str | Path | Sequence[str | Path] = ()
-    quality: str | Path = NO_QUALITY
+    quality: str | Path = QUALITY
     abstain: bool = True
     points: bool = False
     people: Count | None = None

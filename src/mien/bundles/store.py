@@ -27,6 +27,7 @@ __all__ = [
     "AFFECT",
     "FACES",
     "KNOWN",
+    "QUALITY",
     "Bundle",
     "Model",
     "SystemBundle",
@@ -57,6 +58,8 @@ AFFECT: Final = "mien-s"
 """The bundle that reads affect by default."""
 FACES: Final = "mien-face"
 """The bundle that finds faces by default."""
+QUALITY: Final = "mien-quality"
+"""The bundle that says how far readings can be trusted by default."""
 
 Floats32 = NDArray[np.float32]
 

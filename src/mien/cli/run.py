@@ -8,9 +8,9 @@ from typing import Annotated, Final
 import typer
 
 from mien import batch
-from mien.analysis.options import NO_QUALITY, Choice, Options
+from mien.analysis.options import Choice, Options
 from mien.batch.many import Bars
-from mien.bundles.store import AFFECT, FACES
+from mien.bundles.store import AFFECT, FACES, QUALITY
 from mien.cli.terminal import err, fail, handle_errors, out
 from mien.demo import film
 from mien.doctor import examine
@@ -123,7 +123,7 @@ def analyze(
             metavar="NAME|PATH|none",
             help="The network that says how far readings can be trusted; none leaves it out.",
         ),
-    ] = NO_QUALITY,
+    ] = QUALITY,
     no_abstain: Annotated[
         bool,
         typer.Option(
