@@ -196,14 +196,9 @@ def test_turned_film_is_told_and_turned(films, degrees):
     assert given.notes == []
     assert given.table.drop(columns="source").equals(auto.table.drop(columns="source"))
     upright = mien.analyze(films / "0.mp4").table
-    numbers = upright.select_dtypes("float32").columns.drop(
-        # Those in pixels and degrees, which are larger.
-        [
-            *("box_x", "box_y", "box_w", "box_h", "face_size"),
-            *("pose_yaw", "pose_pitch", "pose_roll"),
-        ]
-        + ["confidence"]
-    )
+    # Those in pixels and degrees are larger.
+    large = ["box_x", "box_y", "box_w", "box_h", "face_size", "pose_yaw", "pose_pitch", "pose_roll"]
+    numbers = upright.select_dtypes("float32").columns.drop([*large, "confidence"])
     assert (
         float((upright[numbers] - auto.table[numbers]).abs().to_numpy().mean()) < 0.03
     )  # coded again, turned
