@@ -422,12 +422,29 @@ def test_a_study_s_participants_and_rules_are_shown(film):
     save(rows, film.parent / "rows.parquet", "rows")
     save(find_segments(rows), film.parent / "segments.parquet", "segments")
     settings = {"usable": strict.model_dump(), "segments": Segments(on=0.9).model_dump(mode="json")}
+    events = pd.DataFrame(
+        {
+            "participant": ["anna", "anna"],
+            "recording": "clip",
+            "trial": [1, 2],
+            "trial_type": ["look", "listen"],
+            "event_onset_s": [0.5, 1.0],
+            "event_duration_s": [0.25, np.nan],
+        }
+    )
+    save(events, film.parent / "epoch_summaries.parquet", "epoch_summaries")
     record = film.parent / "study.json"
     record.write_text(json.dumps({"settings": settings}))
     pages = report(film.parent).pages
     data = data_of(pages[0].read_text())
     assert [person["name"] for person in data["people"]] == ["anna"]
     assert [span[2] for span in data["people"][0]["spans"]] == ["low_confidence"]
+    start = round(float(table["time_s"].min()), 6)
+    for event, expected in zip(
+        data["events"], [(0.5, 0.75, "look"), (1.0, 1.0, "listen")], strict=True
+    ):
+        assert event[:2] == pytest.approx([start + expected[0], start + expected[1]], abs=1e-3)
+        assert event[2] == expected[2]
     for page in pages:
         said = Page(page.read_text()).words
         assert "confidence of at least 0.95" in said

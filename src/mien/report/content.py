@@ -91,7 +91,8 @@ def recording_content(
     content["left_out"] = left_out
     content["summary"] = {"names": _SUMMARY, "rows": list(map(_summary_row, people))}
     content["methods"] = _methods([dictionary], study)
-    content["data"] = page_data(people) if people else {}
+    events = study.events(recording) if study else []
+    content["data"] = page_data(people, events) if people else {}
     return content
 
 

@@ -67,11 +67,12 @@ def _text(data: bytes) -> str:
     return base64.b64encode(zlib.compress(data, 9)).decode()
 
 
-def page_data(people: list[Person]) -> dict[str, Any]:
+def page_data(people: list[Person], events: list[tuple[float, float, str]]) -> dict[str, Any]:
     """All that the page's script draws.
 
     Args:
         people: The people of a film, of whom there is at least one.
+        events: When events begin and end, seconds, and what kind they are.
 
     Returns:
         A dict that JSON can hold.
@@ -94,6 +95,7 @@ def page_data(people: list[Person]) -> dict[str, Any]:
         "units": units,
         "sure": sure,
         "people": [_person(person, names) for person in people],
+        "events": [[_short(start), _short(end), kind] for start, end, kind in events],
     }
 
 

@@ -104,6 +104,29 @@ class StudyFolder:
             people.append(Person(number, name, theirs, shown))
         return (people, len(names) - len(people)) if names else None
 
+    def events(self, recording: Recording) -> list[tuple[float, float, str]]:
+        """The events around which the study cut epochs.
+
+        Args:
+            recording: The table of one film.
+
+        Returns:
+            When each begins and ends, by the container's clock in seconds, and what kind it is.
+
+        Raises:
+            TableError: The table of events is damaged.
+        """
+        if not (self.path / "epoch_summaries.parquet").is_file():
+            return []
+        start_s = float(recording.film("a report").times[0])
+        # Each participant has a row for each event.
+        trials = self._of("epoch_summaries", recording).drop_duplicates("trial")
+        onsets = start_s + trials["event_onset_s"].to_numpy(np.float64)
+        # Events may be moments.
+        ends = onsets + np.nan_to_num(trials["event_duration_s"].to_numpy(np.float64))
+        kinds = map(str, trials["trial_type"])
+        return list(zip(onsets.tolist(), ends.tolist(), kinds, strict=True))
+
     def _of(self, name: str, recording: Recording) -> "pd.DataFrame":
         """The rows of one recording: those of a whole study may not fit in memory."""
         from pyarrow.parquet import read_table as read_parquet

@@ -67,6 +67,7 @@
   // Lanes from top to bottom, with what they are called in the gutter.
   function lanes(person, width) {
     const list = [];
+    if (data.events.length) list.push({ kind: "cues", label: "event", height: 13 });
     if (data.affect.length) list.push({ kind: "affect", label: "−1 … 1", height: width < 500 ? 90 : 120 });
     if (data.expressions.length) list.push({ kind: "expressions", label: "expression", height: 46 });
     for (const name of ["smile", "blink"]) {
@@ -149,7 +150,8 @@
       if (lane.kind === "affect") {
         for (const value of [1, 0, -1]) pen.fillText(value < 0 ? "−1" : String(value), gutter - 6, lane.top + lane.height * (1 - value) / 2 + (value ? value * 5 : 0));
       } else pen.fillText(lane.label, gutter - 6, lane.top + lane.height / 2);
-      if (lane.kind === "affect") drawAffect(pen, lane, person, bounds, gutter, plot, line);
+      if (lane.kind === "cues") drawCues(pen, lane, list.bottom, at, gutter, plot, ink);
+      else if (lane.kind === "affect") drawAffect(pen, lane, person, bounds, gutter, plot, line);
       else if (lane.kind === "expressions") drawExpressions(pen, lane, person, bounds, gutter);
       else if (lane.kind === "events") drawBars(pen, lane, person, at, gutter, plot);
       else drawHeat(pen, lane, columns(person.series[lane.name], bounds).mean, gutter, heat);
@@ -199,6 +201,20 @@
         const height = lane.height * share[x] / total;
         pen.fillStyle = colours[k]; pen.fillRect(gutter + x, top, 1, height + .5); top += height;
       });
+    }
+  }
+  function drawCues(pen, lane, bottom, at, gutter, plot, ink) {
+    let free = gutter; // where the next label has room
+    for (const [start, end, kind] of data.events) {
+      if (end < from || start > to) continue;
+      const left = Math.max(gutter, at(start)), right = Math.min(gutter + plot, at(end));
+      pen.fillStyle = pen.strokeStyle = colour("--disgust"); pen.lineWidth = 1;
+      pen.globalAlpha = .35; pen.fillRect(left, lane.top, Math.max(right - left, 2), lane.height); pen.globalAlpha = 1;
+      pen.setLineDash([2, 3]); pen.beginPath(); pen.moveTo(left, lane.top); pen.lineTo(left, bottom); pen.stroke(); pen.setLineDash([]);
+      const text = words(kind), width = pen.measureText(text).width + 8;
+      if (left < free || left + width > gutter + plot) continue;
+      pen.fillStyle = ink; pen.textAlign = "left"; pen.fillText(text, left + 4, lane.top + lane.height / 2);
+      free = left + width;
     }
   }
   function drawHeat(pen, lane, mean, gutter, heat) {
@@ -278,6 +294,7 @@
       .map((name) => words(name.replace("expr_", "")) + " " + number(score(name))).join(", ");
     lines.push(...data.affect.map((name) => highest([name], 1)));
     lines.push(highest(data.expressions.map((name) => "expr_" + name), 3), highest(data.units, 4), highest([data.sure], 1));
+    for (const [start, end, kind] of data.events) if (start <= time && time < Math.max(end, start + .5)) lines.push("event: " + words(kind));
     const now = person.segments.filter(([, , start, end]) => start <= time && time < end).map(([, name]) => words(name));
     if (now.length) lines.push("shown: " + [...new Set(now)].join(", "));
     for (const [start, end, reason] of person.spans) if (start <= time && time < end) lines.push("not usable: " + words(reason));
