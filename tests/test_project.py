@@ -17,7 +17,7 @@ SRC = ROOT / "src" / "mien"
 ROOMS = {
     "": (
         "_version", "errors", "text", "extensions", "documents", "files", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
-        "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "study", "exports", "report", "demo", "doctor", "data", "evaluation", "train", "recipes",
+        "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "study", "exports", "report", "doctor", "data", "demo", "evaluation", "train", "recipes",
         "extend", "cli", "__main__",
     ),
     "sources": (

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.drawn.occluders import occlude
 from mien.files import AtomicFile, wrap_os_errors
 
 __all__ = ["film", "portrait"]
@@ -17,6 +18,10 @@ Image = NDArray[np.uint8]
 # Size of the clip, px.
 _WIDTH = 640
 _HEIGHT = 360
+# Between these phases of the clip, 0..1, the face wears a mask.
+_MASKED = (0.1, 0.25)
+# The portrait's eyes, nose tip and mouth corners, px.
+_POINTS = ((204.1, 101.4), (245.5, 102.4), (224.3, 124.7), (205.5, 143.3), (240.8, 144.2))
 
 
 def portrait() -> Image:
@@ -34,7 +39,8 @@ def portrait() -> Image:
 def film(path: Path, seconds: float = 6.0, rate: int = 25) -> Path:
     """Write a clip of a camera that moves over the portrait.
 
-    It drifts, zooms, rolls, and loses the face once. The clip has 640x360 px, in H.264.
+    It drifts, zooms, rolls, and loses the face once; for a while a mask is drawn over the face. The
+    clip has 640x360 px, in H.264.
 
     Args:
         path: The file to write (MP4); its folder is made if missing.
@@ -79,5 +85,10 @@ def _view(picture: Image, phase: float) -> Image:
     matrix = cv2.getRotationMatrix2D((x, y), 12 * np.sin(turn), zoom)
     matrix[:, 2] += np.array([_WIDTH / 2 - x, _HEIGHT / 2 - y])
     size = (_WIDTH, _HEIGHT)
-    view = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(view, np.uint8)
+    warped = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    view = np.asarray(warped, np.uint8)
+    if _MASKED[0] <= phase < _MASKED[1]:
+        points = np.array(_POINTS) @ matrix[:, :2].T + matrix[:, 2]
+        # The same seed in every frame, for it is the same mask.
+        view, _ = occlude(view, points, "mask", np.random.default_rng(1))
+    return view

@@ -97,7 +97,7 @@ def _roll(shown: Shown, rng: np.random.Generator, low: float, high: float) -> Sh
     degrees = rng.uniform(low, high) * (1 if rng.random() < 0.5 else -1)
     x, y = shown.points.mean(axis=0)
     # OpenCV turns counter-clockwise.
-    matrix = np.asarray(cv2.getRotationMatrix2D((float(x), float(y)), -degrees, 1.0))
+    matrix = np.asarray(cv2.getRotationMatrix2D((float(x), float(y)), -degrees, 1.0), np.float64)
     height, width = shown.image.shape[:2]
     edge = cv2.BORDER_CONSTANT if rng.random() < 0.5 else cv2.BORDER_REPLICATE
     turned = _warped(shown, matrix, (width, height), edge=edge)
@@ -108,7 +108,7 @@ def _squeeze(shown: Shown, rng: np.random.Generator) -> Shown:
     """A wrong aspect ratio."""
     ratio = np.exp(rng.uniform(0.2, 0.6) * rng.choice([-1, 1]) / 2)
     height, width = shown.image.shape[:2]
-    matrix = np.array([[ratio, 0.0, 0.0], [0.0, 1 / ratio, 0.0]])
+    matrix: Floats = np.array([[ratio, 0.0, 0.0], [0.0, 1 / ratio, 0.0]])
     # Pixel centres lie at whole numbers.
     matrix[:, 2] = (np.diag(matrix) - 1) / 2
     size = (max(round(width * ratio), 1), max(round(height / ratio), 1))
