@@ -10,6 +10,7 @@ from mien.errors import StudyError
 from mien.study.episodes.epochs import Epochs, cut_epochs
 from mien.study.episodes.events import read_events
 from mien.study.episodes.segments import find_segments
+from mien.study.rows.baseline import Baseline, correct_baseline
 from mien.study.rows.people import participant_rows
 from mien.study.rows.resample import resample
 from mien.study.statistics.summaries import summarize_epochs
@@ -145,6 +146,22 @@ def test_each_epoch_is_summarized_from_its_onset_on():
     assert table["valence_mean"].tolist() == pytest.approx([6.95, 16.95, 26.95])
     assert table["seconds"].tolist() == pytest.approx([4, 4, 4])
     assert not [name for name in table if name.endswith(("_low", "_high"))]
+
+
+def test_wide_tables_are_no_reason_for_warnings():
+    """pandas warns of columns that are added one by one, and warnings are errors in tests."""
+    times = np.arange(0, 20, 0.1)
+    scores = {f"AU{number:02}": 0.1 * number % 1 for number in range(1, 70)}
+    table = film(times, valence=np.sin(times), **scores)
+    extra = pd.DataFrame({f"point_{number}": times for number in range(80)})
+    wide = pd.concat([table, *(extra[[name]] for name in extra)], axis=1)
+    wide.attrs = table.attrs
+    rows = correct_baseline(participant_rows(wide, keys()), Baseline(of="span", span=(0, 5)))
+    epochs = cut_epochs(rows, events_at(8.0), Epochs(baseline=(-0.5, 0)))
+    summary = summarize_epochs(epochs, find_segments(rows))
+    assert "AU69_change_mean" in summary
+    assert "AU69_corrected_change_mean" not in summary
+    assert len(resample(rows, 2)) == 40
 
 
 @pytest.mark.parametrize("frequency", [0.2, 1.0, 2.0])

@@ -159,12 +159,14 @@ def _with_changes(epoch: pd.DataFrame, settings: Epochs) -> pd.DataFrame:
     time = epoch["time_from_onset_s"]
     inside = epoch["usable"] & (time >= first) & (time < last)
     weights = epoch.loc[inside, "duration_s"]
-    changes = {}
-    for column in score_columns(epoch.columns):
-        mean = weighted_mean(epoch.loc[inside, column], weights)
-        changes[f"{column}_change"] = (epoch[column] - mean).astype(np.float32)
+    # What a person's baseline took off makes no difference to a change.
+    columns = [name for name in score_columns(epoch.columns) if not name.endswith("_corrected")]
+    scores = epoch[columns].to_numpy(np.float64)
+    means = [weighted_mean(values, weights) for values in scores[inside.to_numpy()].T]
+    names = [f"{column}_change" for column in columns]
     # All at once: pandas copies a table that many columns are added to one by one.
-    return pd.concat([epoch, pd.DataFrame(changes, index=epoch.index)], axis=1)
+    changes = pd.DataFrame((scores - means).astype(np.float32), epoch.index, names)
+    return pd.concat([epoch, changes], axis=1)
 
 
 def epoch_segments(segments: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
@@ -179,9 +181,11 @@ def epoch_segments(segments: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame
     """
     by = [*KEYS, "trial"]
     plain = without_attributes(epochs)
-    end = plain["time_from_onset_s"] + plain["duration_s"]
-    trials = plain.assign(end_s=end).groupby(by, sort=False)
-    spans = trials.agg({"event_onset_s": "first", "end_s": "max"}).reset_index()
+    trials = plain[[*by, "event_onset_s"]].copy()
+    trials["end_s"] = plain["time_from_onset_s"] + plain["duration_s"]
+    spans = (
+        trials.groupby(by, sort=False).agg({"event_onset_s": "first", "end_s": "max"}).reset_index()
+    )
     joined = without_attributes(segments).merge(spans, on=list(KEYS))
     joined["time_from_onset_s"] = joined["onset_from_start_s"] - joined["event_onset_s"]
     inside = (joined["time_from_onset_s"] >= 0) & (joined["time_from_onset_s"] < joined["end_s"])

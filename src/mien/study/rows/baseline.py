@@ -90,14 +90,16 @@ def correct_baseline(
     by = ["participant", "recording"] if baseline.of == "span" else ["participant"]
     centres = _by_row(table, measured, by, "centre")
     scales = _by_row(table, measured, by, "scale")
-    suffix = "_z" if baseline.method == "z" else "_corrected"
-    corrected = {}
-    for column in measured["column"].unique():
-        values = table[column].to_numpy(np.float64) - centres[column].to_numpy()
-        if baseline.method == "z":
-            values = values / scales[column].to_numpy()
-        corrected[f"{column}{suffix}"] = values.astype(np.float32)
-    table = pd.concat([table, pd.DataFrame(corrected, index=table.index)], axis=1)
+    columns = list(measured["column"].unique())
+    values = table[columns].to_numpy(np.float64) - centres[columns].to_numpy()
+    suffix = "_corrected"
+    if baseline.method == "z":
+        values = values / scales[columns].to_numpy()
+        suffix = "_z"
+    names = [f"{column}{suffix}" for column in columns]
+    # All at once: pandas copies a table that many columns are added to one by one.
+    corrected = pd.DataFrame(values.astype(np.float32), table.index, names)
+    table = pd.concat([table, corrected], axis=1)
     facts = baseline.model_dump(mode="json", exclude_none=True)
     table.attrs = {**rows.attrs, "baseline": {**facts, "measured": measured.to_dict("records")}}
     return table

@@ -23,7 +23,7 @@ KEYS: Final = ("participant", "condition", "session", "recording")
 """What every row of every table of a study begins with."""
 MEASURED: Final = ("ok", "gap", "doubtful")
 """Statuses of rows that carry scores."""
-SUFFIXES: Final = ("_corrected", "_z", "_change")
+SUFFIXES: Final = ("_corrected", "_z", "_change", "_z_change")
 """Ends of the names of columns that are computed from scores, beside these."""
 _SCORE: Final = re.compile(
     rf"(valence|arousal|AU\d\d|(expr|ce)_[a-z_]+?)(?P<suffix>{'|'.join(SUFFIXES)})?"
