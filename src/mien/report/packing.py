@@ -85,18 +85,12 @@ def page_data(people: list[Person], events: list[tuple[float, float, str]]) -> d
     units = units_of(rows)
     sure = "quality" if "quality" in rows else "confidence"
     names = [*affect, *(f"expr_{name}" for name in expressions), *units, sure]
-    return {
-        "times": pack_times(times),
-        "count": len(times),
-        "start": float(times[0]),
-        "end": float(ends.max()),
-        "affect": affect,
-        "expressions": expressions,
-        "units": units,
-        "sure": sure,
-        "people": [_person(person, names) for person in people],
-        "events": [[_short(start), _short(end), kind] for start, end, kind in events],
-    }
+    data: dict[str, Any] = {"times": pack_times(times), "count": len(times)}
+    data |= {"start": float(times[0]), "end": float(ends.max())}
+    data |= {"affect": affect, "expressions": expressions, "units": units, "sure": sure}
+    data["people"] = [_person(person, names) for person in people]
+    data["events"] = [[_short(start), _short(end), kind] for start, end, kind in events]
+    return data
 
 
 def _person(person: Person, names: list[str]) -> dict[str, Any]:
