@@ -147,7 +147,7 @@ def is_profile(shot: Shot) -> bool:
     across = frame.axes[:, 0] / np.linalg.norm(frame.axes[:, 0])
     eyes = shot.points[:2].mean(axis=0)
     distance = np.linalg.norm(shot.points[0] - shot.points[1])
-    return bool(abs((shot.points[2] - eyes) @ across) > 0.4 * distance)
+    return bool(abs((shot.points[2] - eyes) @ across) > 0.3 * distance)
 
 
 def conditions(shots: list[Shot], profiles: list[Shot]) -> Iterator[tuple[str, list[Shot]]]:
@@ -294,9 +294,10 @@ def teaching(teacher: Teacher) -> Detector:
 def as_they_come(data: Path, count: int, finders: dict[str, Finder]) -> dict[str, dict]:
     """By condition and finder: recall, right points, other faces."""
     shots = portraits(data, count)
-    profiles = [shot for shot in portraits(data, 10_000) if is_profile(shot)]
+    # Some pictures are in the table more than once.
+    profiles = {shot.points.tobytes(): shot for shot in portraits(data, 10_000) if is_profile(shot)}
     table = {}
-    for name, pictures in conditions(shots, profiles):
+    for name, pictures in conditions(shots, list(profiles.values())):
         rows = {finder: row_of(pictures, find) for finder, find in finders.items()}
         table[name] = {"faces": len(pictures), **rows}
         cells = []

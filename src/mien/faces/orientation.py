@@ -27,6 +27,9 @@ VIEWS: Final = range(45, 360, 45)
 """Turns after which an unsure face is looked at once more, degrees clockwise."""
 CONTRADICTION_DEG: Final = 10.0
 """Two views of a face whose directions from mouth to eyes differ by more cannot both be right."""
+BETTER_BY: Final = 0.05
+"""A turned view is believed if its score, once it is straightened, is higher by more: half a face may
+look as much like a face from another side."""
 SAME_FACE_IOU: Final = 0.3
 """What a turned window shows is the same face if it overlaps this much with it."""
 SAMPLES: Final = 8
@@ -60,7 +63,8 @@ def best_views(detector: Detector, image: Image, faces: Sequence[Face]) -> list[
                 continue
             turned = _straightened(detector, image, view)
             straight = _straightened(detector, image, best[number])
-            if turned.confidence > straight.confidence:
+            margin = BETTER_BY if best[number] is faces[number] else 0.0
+            if turned.confidence > straight.confidence + margin:
                 best[number] = turned
     return best
 
