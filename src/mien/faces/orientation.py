@@ -28,8 +28,8 @@ VIEWS: Final = range(45, 360, 45)
 CONTRADICTION_DEG: Final = 10.0
 """Two views of a face whose directions from mouth to eyes differ by more cannot both be right."""
 BETTER_BY: Final = 0.05
-"""A turned view is believed if its score, once it is straightened, is higher by more: half a face may
-look as much like a face from another side."""
+"""A turned view is believed if its score, once it is straightened, is higher by more: half a face
+may look as much like a face from another side."""
 SAME_FACE_IOU: Final = 0.3
 """What a turned window shows is the same face if it overlaps this much with it."""
 SAMPLES: Final = 8
