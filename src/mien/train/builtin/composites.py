@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien.data.sets.ferplus import read_table
 from mien.tasks import Floats
 
-__all__ = ["SCENES", "Portrait", "Stock", "camera", "compose", "scenes", "stock"]
+__all__ = ["SCENES", "Portrait", "Stock", "camera", "compose", "scenes", "stock", "textures"]
 
 Grey = NDArray[np.uint8]
 _Item = TypeVar("_Item")
@@ -48,6 +48,8 @@ _SCORE: Final = 14
 _COUNTS: Final = (0, 1, 2, 3, 4, 6, 9)
 _COUNT_SHARES: Final = (0.08, 0.32, 0.2, 0.14, 0.1, 0.1, 0.06)
 
+# Side of a texture, px.
+_TEXTURE: Final = 512
 # Attempts to find a free spot for a face in a tidy picture.
 _ATTEMPTS: Final = 8
 
@@ -97,6 +99,22 @@ def scenes() -> list[Grey]:
     return pictures
 
 
+def textures() -> list[Grey]:
+    """Draw noise and clouds, in which a detector that has seen none sees faces.
+
+    Returns:
+        Grey pictures (H, W), of grains from a pixel to a fifth of the picture.
+    """
+    rng = np.random.default_rng(0)
+    pictures = []
+    for grains in (5, 7, 9, 14, 24, 48, 100, _TEXTURE):
+        for interpolation in (cv2.INTER_CUBIC, cv2.INTER_NEAREST):
+            rough = rng.integers(0, 256, (grains, grains), np.uint8)
+            texture = cv2.resize(rough, (_TEXTURE, _TEXTURE), interpolation=interpolation)
+            pictures.append(np.asarray(texture, np.uint8))
+    return pictures
+
+
 def stock(folder: Path, split: str) -> Stock:
     """Load what composites are made of.
 
@@ -105,9 +123,9 @@ def stock(folder: Path, split: str) -> Stock:
         split: Split whose portraits are taken.
 
     Returns:
-        The portraits of the split, and scenes without faces.
+        The portraits of the split, and scenes and textures without faces.
     """
-    return Stock(_portraits(folder, split), scenes())
+    return Stock(_portraits(folder, split), [*scenes(), *textures()])
 
 
 def _portraits(folder: Path, split: str) -> list[Portrait]:
