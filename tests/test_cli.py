@@ -77,7 +77,7 @@ def test_one_clip_gives_a_table_a_dictionary_and_an_overlay(clip, tmp_path):
         "AU45": None,
         "AU12_raw": None,
     }.items()
-    assert page["rows"]["ok"] > 80
+    assert page["rows"]["ok"] + page["rows"]["doubtful"] > 80
     with av.open(str(tmp_path / "clip.overlay.mp4")) as film:
         assert sum(1 for _ in film.decode(video=0)) == 150
     assert "150 frames" in said

@@ -161,7 +161,7 @@ def test_stopping_at_work_is_one_sentence(clip, tmp_path, number):
         f"batch.Progress.plan = lambda self, todo: os.kill(os.getpid(), {int(number)})\n"
         f"sys.argv = ['mien', 'analyze', {str(clip)!r}, '--out', 'out']\n"
         "from mien.cli import run\n"
-        "run._Bar.plan = batch.Progress.plan\n"
+        "run.ReadingBar.plan = batch.Progress.plan\n"
         "from mien.__main__ import main\n"
         "main()\n"
     )
@@ -180,7 +180,7 @@ def test_nohup_outlives_the_terminal(photos, tmp_path):
     code = (
         "import os, signal, sys\n"
         "from mien.cli import run\n"
-        "run._Bar.plan = lambda self, todo: os.kill(os.getpid(), signal.SIGHUP)\n"
+        "run.ReadingBar.plan = lambda self, todo: os.kill(os.getpid(), signal.SIGHUP)\n"
         f"sys.argv = ['mien', 'analyze', {str(photos / 'anna')!r}, '--out', {str(tmp_path)!r}]\n"
         "from mien.__main__ import main\n"
         "main()\n"

@@ -43,6 +43,15 @@ def test_frames_of_films_answer_listed_frames(tmp_path):
     np.testing.assert_array_equal(found["valence"], table["valence"].iloc[[0, 2, 5]])
 
 
+def test_a_covered_face_that_lacks_units_is_named_with_the_way_out(tmp_path):
+    form = FORMATS["abaw2022.mtl"]
+    table = faces(form, "/films/a.mp4", range(6))
+    table.loc[2:3, "AU12"] = np.nan
+    listed = official(tmp_path, ["a/00001.jpg"])
+    with pytest.raises(DataError, match=r"a\.mp4: 2 of 6 rows lack some .* with --no-abstain"):
+        listed_scores(form, [table], listed)
+
+
 def test_the_largest_face_answers_and_sides_are_kept_apart(tmp_path):
     form = FORMATS["abaw2022.mtl"]
     left = faces(form, "two.mp4", range(4), x=0, size=20, seed=1)

@@ -32,6 +32,9 @@ _SHOWN: Final[Mapping[str, Mapping[str, Key]]] = {
     "va": {"va": ("", "mean_ccc"), "valence": ("valence", "ccc"), "arousal": ("arousal", "ccc")},
     "au": {"au": ("", "mean_f1")},
     "ah": {"ah": ("", "mean_f1")},
+    "quality": {"quality": ("", "mean_f1")},
+    # Shares of a region are graded, and whether it is covered at all is not.
+    "occlusion": {"occlusion": ("", "mean_f1"), "covered": ("", "mean_r")},
 }
 """What recipes call a measure, by task family."""
 

@@ -37,7 +37,8 @@ def listed_scores(
         `image` and the columns of the tasks, one row for each listed frame that has a score.
 
     Raises:
-        DataError: A column is missing, an input is in two tables, or none of the listed rows has
+        DataError: A column is missing, a covered face lacks some scores, an input is in two
+            tables, or none of the listed rows has
             a score.
     """
     columns: list[str] = []
@@ -76,6 +77,12 @@ def _faces(form: Format, table: pd.DataFrame, columns: Sequence[str]) -> pd.Data
             "read the films with a bundle that was made for this challenge"
         )
     scored = table[table[columns[0]].notna()]
+    partial = scored[columns].isna().any(axis=1)
+    if partial.any():
+        raise DataError(
+            f"{scored['source'][partial].iloc[0]}: {partial.sum()} of {len(scored)} rows lack some "
+            f"scores of {form.name}, for the face is covered there; read it with --no-abstain"
+        )
     faces = scored[["source", "frame", *columns]].copy()
     faces["source"] = scored["source"].astype(str)
     faces["area"] = scored["box_w"] * scored["box_h"]
