@@ -205,9 +205,11 @@ def fit_trust(judged: ArrayLike, probability: ArrayLike, sound: ArrayLike) -> Tr
     Returns:
         How to combine them; no worse on these readings than either alone.
     """
-    one = Trust(offset=0.0, network=1.0, probability=0.0)
-    other = Trust(offset=0.0, network=0.0, probability=1.0)
-    odds = [logit(trust.quality(judged, probability)) for trust in (one, other)]
+    alone = (
+        Trust(offset=0.0, network=1.0, probability=0.0),
+        Trust(offset=0.0, network=0.0, probability=1.0),
+    )
+    odds = [logit(trust.quality(judged, probability)) for trust in alone]
     fitted = LogisticRegression(C=np.inf).fit(np.column_stack(odds), np.asarray(sound))
     network, share = fitted.coef_[0].round(4).tolist()
     return Trust(offset=round(float(fitted.intercept_[0]), 4), network=network, probability=share)
