@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from mien.bundles.store import AFFECT, FACES, load
 from mien.data.images import read_picture
@@ -37,6 +38,17 @@ def figures(part: pd.DataFrame, threshold: float) -> dict:
         auc, part["judged"], sound, groups=pd.factorize(part["subject"])[0], rounds=200
     )
     found["AUC judged, interval"] = [round(float(low), 3), round(float(high), 3)]
+    clean = (part["kind"] == "").to_numpy()
+    if clean.any():
+        # As if each damaged face stood beside its undamaged one.
+        weight = np.where(clean, (~clean).sum() / clean.sum(), 1)
+        for name in ("judged", "probability", "confidence"):
+            area = roc_auc_score(sound, part[name], sample_weight=weight)
+            found[f"AUC {name}, paired"] = round(float(area), 3)
+        found["undamaged ones doubtful"] = round(float(doubtful[clean].mean()), 3)
+        found["sound damaged ones doubtful"] = round(float(doubtful[sound & ~clean].mean()), 3)
+        masked = part["kind"].str.contains("mask").to_numpy()
+        found["masked ones doubtful or sound"] = round(float((doubtful | sound)[masked].mean()), 3)
     if sound.any():
         found["sound ones doubtful"] = round(float(doubtful[sound].mean()), 3)
     if not sound.all():

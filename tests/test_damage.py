@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mien.data.drawn.damage import GROUPS, KINDS, damage, intact
+from mien.data.drawn.damage import KINDS, damage, intact
 from mien.data.drawn.occluders import REGIONS
 
 POINTS = np.array([(90, 100), (150, 100), (120, 132), (97, 164), (143, 164)], float)
@@ -15,11 +15,6 @@ def picture(value=None):
     if value is not None:
         return np.full((SIDE, SIDE, 3), value, np.uint8)
     return np.random.default_rng(0).integers(60, 200, (SIDE, SIDE, 3), dtype=np.uint8)
-
-
-def test_every_kind_is_in_one_group():
-    grouped = [kind for group in GROUPS.values() for kind in group]
-    assert sorted(grouped) == sorted(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

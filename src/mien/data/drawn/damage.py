@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from mien.data.drawn.occluders import OCCLUDERS, REGIONS, FaceFrame, cover_regions, occlude
 from mien.tasks import Floats
 
-__all__ = ["GROUPS", "KINDS", "Shown", "damage", "intact"]
+__all__ = ["KINDS", "Shown", "damage", "intact"]
 
 Image = NDArray[np.uint8]
 
@@ -230,14 +230,3 @@ KINDS: Final[Mapping[str, _Damage]] = {
     "jpeg": _compressed,
 }
 """Kinds by name, in the order of the world."""
-
-GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "lower face": ("mask", "scarf", "microphone"),
-    "eyes and brows": ("sunglasses", "glasses", "hair", "hat"),
-    "anything before the face": ("hand", "text", "half", "object", "cut"),
-    "turn and shape": ("roll", "upside_down", "squeeze"),
-    "light": ("dark", "bright", "side_light"),
-    "sharpness": ("blur", "motion", "small", "enlarged"),
-    "noise and codec": ("noise", "jpeg"),
-}
-"""Kinds that are alike. Leaving one out of training leaves out its like."""

@@ -1,5 +1,6 @@
 """What the flat formats of other programs share: fields that are computed from the table's."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def decimals(digits: int, factor: float = 1.0) -> Callable[[float], str]:
     return text
 
 
-class FieldTable:
+class FieldTable(ABC):
     """A text file of fields, with a header; has the methods of `mien.outputs.tables.Format`.
 
     What is missing in the table is an empty field: never a zero, which would be a measurement.
@@ -70,6 +71,7 @@ class FieldTable:
         file.write((self.separator.join(names) + "\n").encode())
 
     @classmethod
+    @abstractmethod
     def fields(cls, columns: dict[str, Column]) -> list[TextField]:
         """The fields that a table gives.
 
@@ -79,7 +81,6 @@ class FieldTable:
         Returns:
             The fields in the order of the file.
         """
-        raise NotImplementedError
 
     @staticmethod
     def rows(path: Path) -> list[bytes]:

@@ -26,6 +26,7 @@ from mien.faces.detect import Detector
 from mien.files import AtomicFile
 from mien.records import Face
 from mien.tasks import Floats
+from mien.train.builtin.quality_table import nearest_face
 
 __all__ = ["is_kept_aside", "make_expw_table"]
 
@@ -113,13 +114,8 @@ def _cut_face(detector: Detector, image: Image, framed: Floats) -> tuple[Image, 
     shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     part = np.asarray(cv2.resize(part, None, fx=scale, fy=scale, interpolation=shrinks), np.uint8)
     middle = (corner + side / 2 - low) * scale
-    nearest = None
-    least = _SAME_FACE * side * scale
-    for face in detector.find(part):
-        distance = float(np.hypot(*(face.points.mean(axis=0) - middle)))
-        if distance < least:
-            nearest, least = face, distance
-    return None if nearest is None else (part, nearest)
+    face = nearest_face(detector.find(part), middle, _SAME_FACE * side * scale)
+    return None if face is None else (part, face)
 
 
 def _jpeg(image: Image) -> bytes:

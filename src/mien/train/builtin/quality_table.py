@@ -33,7 +33,7 @@ from mien.files import AtomicFile
 from mien.records import Face
 from mien.tasks import Floats
 
-__all__ = ["PIXELS", "SOUND_VALENCE", "PoseTeacher", "make_table"]
+__all__ = ["PIXELS", "SOUND_VALENCE", "PoseTeacher", "make_table", "nearest_face"]
 
 Image = NDArray[np.uint8]
 
@@ -132,13 +132,7 @@ class _Reader:
         """The face that is found where the face is."""
         middle = shown.points.mean(axis=0)
         unit = max(float(np.hypot(*(shown.points[1] - shown.points[0]))), 4.0)
-        nearest = None
-        least = _SAME_FACE * unit
-        for face in self.detector.find(shown.image):
-            distance = float(np.hypot(*(face.points.mean(axis=0) - middle)))
-            if distance < least:
-                nearest, least = face, distance
-        return nearest
+        return nearest_face(self.detector.find(shown.image), middle, _SAME_FACE * unit)
 
     def read(self, image: Image, face: Face) -> _Read:
         """The reading of a face."""
@@ -147,6 +141,25 @@ class _Reader:
         [shares] = scores["expr"]
         label = expression.names[int(shares.argmax())]
         return _Read(label, float(shares.max()), float(scores["va"][0, 0]))
+
+
+def nearest_face(faces: Sequence[Face], middle: Floats, within: float) -> Face | None:
+    """Find the face whose points lie nearest to a place.
+
+    Args:
+        faces: The faces, px.
+        middle: Where the mean of the five points should be (2,), px.
+        within: Farther away it is another face, px.
+
+    Returns:
+        The face; None where there is none so near.
+    """
+    nearest = None
+    for face in faces:
+        distance = float(np.hypot(*(face.points.mean(axis=0) - middle)))
+        if distance < within:
+            nearest, within = face, distance
+    return nearest
 
 
 def make_table(
@@ -158,7 +171,6 @@ def make_table(
     detector: str | Path,
     teacher: Path | None,
     count: int | None = None,
-    kinds: Sequence[str] = tuple(KINDS),
     workers: int = 2,
 ) -> pd.DataFrame:
     """Make the table, or read it where it was made before.
@@ -171,7 +183,6 @@ def make_table(
         detector: The bundle that finds the faces.
         teacher: ONNX file of a `PoseTeacher`; without one there are no angles.
         count: Number of portraits, evenly spread; None for all.
-        kinds: Kinds of damage.
         workers: Processes.
 
     Returns:
@@ -190,7 +201,7 @@ def make_table(
     parts = []
     for start in range(0, len(table), _PORTRAITS_AT_ONCE):
         parts.append(table.iloc[start : start + _PORTRAITS_AT_ONCE])
-    make = partial(_make_part, bundle=bundle, detector=detector, teacher=teacher, kinds=kinds)
+    make = partial(_make_part, bundle=bundle, detector=detector, teacher=teacher)
     # Started afresh: a forked process would wait for threads that were not copied.
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         made = pd.concat(pool.map(make, parts), ignore_index=True)
@@ -205,7 +216,6 @@ def _make_part(
     bundle: str | Path,
     detector: str | Path,
     teacher: Path | None,
-    kinds: Sequence[str],
 ) -> pd.DataFrame:
     """The rows of some portraits."""
     # The other process needs the other core.
@@ -221,7 +231,7 @@ def _make_part(
         if rng.random() < 0.5:
             image, points = _mirrored(image, points)
         about = {"subject": portrait["subject"], "split": portrait["split"]}
-        rows.extend(about | row for row in _rows(reader, intact(image, points), kinds, rng))
+        rows.extend(about | row for row in _rows(reader, intact(image, points), rng))
     return pd.DataFrame(rows)
 
 
@@ -241,9 +251,7 @@ def _mirrored(image: Image, points: Floats) -> tuple[Image, Floats]:
     return flipped, mirrored
 
 
-def _rows(
-    reader: _Reader, clean: Shown, kinds: Sequence[str], rng: np.random.Generator
-) -> Iterator[dict[str, Any]]:
+def _rows(reader: _Reader, clean: Shown, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     """The rows of one portrait; none where its face is not found."""
     face = reader.find(clean)
     if face is None:
@@ -251,9 +259,9 @@ def _rows(
     truth = reader.read(clean.image, face)
     angles = np.full(3, np.nan) if reader.teacher is None else reader.teacher(clean.image, face)
     chosen: list[tuple[str, ...]] = [()]
-    chosen += [(str(kind),) for kind in rng.choice(kinds, _ONE_KIND, replace=False)]
+    chosen += [(str(kind),) for kind in rng.choice(list(KINDS), _ONE_KIND, replace=False)]
     for _ in range(_TWO_KINDS):
-        chosen.append(tuple(map(str, rng.choice(kinds, 2, replace=False))))
+        chosen.append(tuple(map(str, rng.choice(list(KINDS), 2, replace=False))))
     for some in chosen:
         shown = damage(clean, some, rng)
         damaged = reader.find(shown) or _followed(shown, rng)
