@@ -237,7 +237,7 @@ def columns_page() -> str:
         "",
         "The `ce_` columns are there with `--compounds`, the points (`left_eye_x` …) with `--points`, `quality` … `light` unless",
         "[`--quality none`](../howto/quality.md) leaves them out, and `person` with `--people` ([what the law asks](../howto/people.md)). With `--smooth`, all",
-        "score columns come again with the suffix `_raw`, as they were before smoothing.",
+        "score columns come again with the suffix `_raw`, as they were before smoothing. Doubtful rows take no part in it, and hold the same in both.",
         "",
     ]
     lines += ["| status | meaning |", "|---|---|"] + [

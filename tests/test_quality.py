@@ -241,6 +241,23 @@ def test_smoothing_neither_spreads_nor_fills_covered_units(face, masked, judge):
     assert table[["AU01", "AU01_raw"]].notna().all(axis=None)
 
 
+def test_smoothing_does_not_spread_doubtful_readings(face, dark, judge):
+    smoothing = mien.Smoothing(0.04)
+    blurred = cv2.GaussianBlur(face, (0, 0), 2)
+    film = [(i / 25, picture) for i, picture in enumerate([face, dark, face, blurred])]
+    table = mien.analyze(film, quality=judge, smoothing=smoothing).table
+    assert table["status"].tolist() == ["ok", "doubtful", "ok", "ok"]
+    times = np.arange(4) / 25
+    sound = [0, 2, 3]
+    for name in ("valence", "arousal", "expr_happiness", "AU12"):
+        raw = table[f"{name}_raw"].to_numpy(np.float64)
+        assert table[name][1] == raw[1]
+        for row in sound:
+            weights = np.exp(-((times[sound] - times[row]) ** 2) / 2 / smoothing.seconds**2)
+            expected = weights @ raw[sound] / weights.sum()
+            assert table[name][row] == pytest.approx(expected, abs=1e-6)
+
+
 def reading(frame, units, status=Status.ok, track=1, quality=None):
     at = Face((0.0, 0.0, 9.0, 9.0), np.zeros((5, 2)), 1.0, track)
     return Reading("a", frame, frame / 25, status, at, {"au": np.array(units)}, {}, quality)

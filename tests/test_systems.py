@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -44,6 +46,7 @@ from mien.systems.apply import apply_plan, centre_thresholds, plan_reach
 from mien.systems.compounds import fill_and_smooth, zero_shot_compounds
 from mien.systems.film import FilmCompounds, FrameFaces
 from mien.systems.recording import Recording, WindowHead
+from mien.systems.stream import compounds_of_frames
 from mien.tasks import TASKS
 from mien.train.bundle.measure_system import speed, system_tolerance
 from mien.train.bundle.pack import write_bundle_files
@@ -274,7 +277,9 @@ def system(tmp_path_factory):
 def test_a_film_is_read_as_its_crops_are(system, clip):
     """The film's rows equal those of the crops of its faces, cut out one by one and read as a table."""
     loaded = mien.load(system)
-    rows = [row for row in mien.analyze(clip, bundle=system, stream=True) if row.face]
+    # Doubtful frames would be no part of the recording.
+    readings = mien.analyze(clip, bundle=system, quality="none", stream=True)
+    rows = [row for row in readings if row.face]
     assert len(rows) > 20
     found = []
     frames = {row.frame: row for row in rows}
@@ -313,6 +318,57 @@ def test_a_face_that_comes_back_begins_anew(system):
     assert [reading.frame for reading in streamed] == list(range(40))
     apart = loaded.finish(given, np.repeat([0, 1], 20), range(40))
     np.testing.assert_allclose([r.scores["va"] for r in streamed], apart["va"], atol=1e-6)
+
+
+def test_doubtful_readings_reach_no_other_row_of_a_system(system):
+    loaded = mien.load(system)
+    draw = np.random.default_rng(0)
+    crops = [draw.integers(0, 255, (80, 80, 3), np.uint8) for _ in range(14)]
+    given = loaded.signals(crops)
+    face = Face((0, 0, 9, 9), np.zeros((5, 2)), 1.0, track=1)
+    readings = []
+    for i in range(14):
+        status = Status.doubtful if i in {3, 4, 9} else Status.ok
+        scores = {key: values[i] for key, values in given.items()}
+        readings.append(Reading("a", i, i / 25, status, face, scores, {}))
+    sound = [reading for reading in readings if reading.status is Status.ok]
+    alone = [reading for reading in readings if reading.status is Status.doubtful]
+    by_frame = {reading.frame: reading.scores["va"] for reading in loaded.over_time(sound)}
+    for reading in alone:
+        [photo] = loaded.over_time([reading])
+        by_frame[reading.frame] = photo.scores["va"]
+    streamed = list(loaded.over_time(readings))
+    assert [reading.frame for reading in streamed] == list(range(14))
+    # Windows of heads end at missing frames in both.
+    for reading in streamed:
+        np.testing.assert_allclose(reading.scores["va"], by_frame[reading.frame], atol=1e-6)
+
+
+def test_compounds_of_a_frame_are_those_of_its_sound_faces():
+    step = CompoundStep(do="compounds", of="x", mean="harmonic", window=1)
+    names = TASKS["expr.ferplus8"].names
+    new_film = partial(FilmCompounds, step, names)
+    draw = np.random.default_rng(1)
+    readings = []
+    for frame in range(6):
+        for track in (1, 2):
+            at = Face((0, 0, 9.0 * track, 9), np.zeros((5, 2)), 1.0, track)
+            is_doubtful = track == 2 or frame == 3
+            status = Status.doubtful if is_doubtful else Status.ok
+            scores = {"expr": draw.dirichlet(np.ones(len(names)))}
+            readings.append(Reading("a", frame, frame / 25, status, at, scores, {}))
+    sound = [reading for reading in readings if reading.status is Status.ok]
+    both = list(compounds_of_frames(readings, new_film))
+    streamed = [reading for reading in both if reading.status is Status.ok]
+    missing = Reading("a", 3, 3 / 25, Status.no_face, None, {}, {})
+    alone = list(compounds_of_frames([*sound[:3], missing, *sound[3:]], new_film))
+    expected = [reading for reading in alone if reading.scores]
+    for reading, other in zip(streamed, expected, strict=True):
+        np.testing.assert_array_equal(reading.scores["ce"], other.scores["ce"])
+    for reading, before in zip(both, readings, strict=True):
+        if reading.status is Status.doubtful:
+            [photo] = compounds_of_frames([replace(before, status=Status.ok)], new_film)
+            np.testing.assert_array_equal(reading.scores["ce"], photo.scores["ce"])
 
 
 def test_a_system_s_rows_are_judged_like_a_network_s(system, face, tmp_path):

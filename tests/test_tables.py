@@ -434,7 +434,7 @@ def test_dictionary(tmp_path):
     assert entries["expr_anger_raw"]["fwhm_s"] is None
     assert entries["expr_anger"]["fwhm_s"] == 0.2355
     assert entries["expr_anger"]["meaning"].endswith(
-        "Smoothed over time, 0.2355 s wide at half maximum."
+        "Smoothed over time, 0.2355 s wide at half maximum, except in doubtful rows."
     )
     assert [p.name for p in tmp_path.iterdir()] == ["t.dictionary.json"]
 

@@ -266,6 +266,54 @@ def test_look_ahead_is_the_reach_and_no_more(kernel: Kernel) -> None:
         assert latest - r.time_s > smoothing.reach_s or latest == 199 / 25
 
 
+@every_kernel
+@pytest.mark.parametrize("causal", [False, True])
+def test_doubtful_readings_reach_no_other_row(kernel: Kernel, causal: bool) -> None:
+    """Sound rows are smoothed as if the doubtful ones were not there, gaps beside them included."""
+    rng = np.random.default_rng(5)
+    rows: list[Reading] = []
+    for row in wild(5):
+        rows.append(replace(row, status=Status.doubtful) if rng.random() < 0.3 else row)
+    others: list[Reading] = []
+    for row in rows:
+        scores = {key: 1 - values for key, values in row.scores.items()}
+        others.append(replace(row, scores=scores) if row.status is Status.doubtful else row)
+    # A track that is doubtful for long starts over, as an unseen one does.
+    smoothing = Smoothing(0.12, kernel, causal)
+    out = list(smooth(fill_gaps(rows, 0.5), smoothing))
+    out_of_others = list(smooth(fill_gaps(others, 0.5), smoothing))
+    assert {Status.ok, Status.doubtful, Status.gap} == {row.status for row in out}
+    for row, other in zip(out, out_of_others, strict=True):
+        if row.status is not Status.doubtful:
+            assert_same_scores(row, other)
+    doubtful = [row for row in rows if row.status is Status.doubtful]
+    smoothed = [row for row in out if row.status is Status.doubtful]
+    for row, before in zip(smoothed, doubtful, strict=True):
+        assert row.scores == row.raw == before.scores
+    sound = [row for row in rows if row.status is Status.ok]
+    smoothed = [row for row in smooth(rows, smoothing) if row.status is Status.ok]
+    for row, expected in zip(smoothed, smooth(sound, smoothing), strict=True):
+        assert_same_scores(row, expected)
+
+
+def assert_same_scores(row: Reading, other: Reading) -> None:
+    assert row.scores.keys() == other.scores.keys()
+    for family, values in row.scores.items():
+        np.testing.assert_array_equal(values, other.scores[family])
+
+
+def test_gaps_beside_doubtful_readings_have_a_face_and_no_scores() -> None:
+    rows = [ok(0, 0.0, x=0.0, va=0.0), blank(1, 0.1), ok(2, 0.2, x=8.0, va=1.0)]
+    for end in (0, 2):
+        marked = list(rows)
+        marked[end] = replace(rows[end], status=Status.doubtful)
+        gap = list(fill_gaps(marked, 0.5))[1]
+        assert gap.status is Status.gap
+        assert gap.face is not None
+        assert gap.face.box[0] == 4.0
+        assert (gap.scores, gap.raw) == ({}, {})
+
+
 def test_rows_without_scores_or_track_pass_through() -> None:
     rows = [
         ok(0, 0.0, va=0.0),

@@ -14,7 +14,7 @@ __all__ = ["STATUSES", "Face", "Frame", "Quality", "Reading", "Status"]
 
 
 class Status(StrEnum):
-    """Why a row looks as it does (`STATUSES`); `ok`, `doubtful` and `gap` rows carry scores."""
+    """Why a row looks as it does (`STATUSES`)."""
 
     ok = "ok"
     doubtful = "doubtful"
@@ -32,8 +32,8 @@ STATUSES: Final[dict[Status, str]] = {
     Status.no_face: "The frame was read and no face was found in it; the row has no scores.",
     Status.unreadable: "The frame is in the file but could not be decoded; the row has no scores.",
     Status.gap: (
-        "The face was lost for a moment; its box and scores are interpolated between "
-        "its neighbours in time."
+        "The face was lost for a moment; its box and scores are interpolated between its "
+        "neighbours in time. Where one of them is doubtful, the row has no scores."
     ),
 }
 """What each status means, in words for people."""

@@ -266,7 +266,7 @@ def _smoothed(column: Column, smoothing: Smoothing) -> Column:
     if column.name in smoothing.keep:
         return replace(column, meaning=f"{column.meaning} Not smoothed.")
     width_s = round(smoothing.fwhm_s, 4)
-    how = f"Smoothed over time, {width_s:g} s wide at half maximum."
+    how = f"Smoothed over time, {width_s:g} s wide at half maximum, except in doubtful rows."
     return replace(column, meaning=f"{column.meaning} {how}", fwhm_s=width_s)
 
 

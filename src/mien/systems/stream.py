@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from mien.records import Reading
+from mien.records import Reading, Status
 from mien.sources.interval import FrameInterval
 from mien.systems.film import FilmCompounds, FrameFaces
 from mien.systems.recording import Recording
@@ -59,7 +59,8 @@ def faces_over_time(
 ) -> Iterator[Reading]:
     """Go from what networks say of single faces to the scores of each face over time.
 
-    Each face is a recording of its own, from when it is seen to when it is lost.
+    Each face is a recording of its own, from when it is seen to when it is lost. So is each
+    doubtful reading, for what is read in it must not reach the frames around it.
 
     Args:
         readings: Of one source, ordered by frame, with signals as scores.
@@ -103,8 +104,8 @@ def _add_to_track(
         slot.done = True
         return
     track_number = track_of(reading)
-    if track_number is None:
-        # A face of which nobody knows whose it is has no other frames.
+    # A face of which nobody knows whose it is has no other frames.
+    if track_number is None or reading.status is Status.doubtful:
         track = _Track(new_recording())
         track.add(slot, number)
         track.close()
@@ -125,24 +126,40 @@ def _close_lost(tracks: Recent[_Track], before_s: float) -> None:
         del tracks[number]
 
 
-def compounds_of_frames(readings: Iterable[Reading], film: FilmCompounds) -> Iterator[Reading]:
+def compounds_of_frames(
+    readings: Iterable[Reading], new_film: Callable[[], FilmCompounds]
+) -> Iterator[Reading]:
     """Go from the expressions of faces to the compounds of frames.
 
     Args:
         readings: Of one source, ordered by frame, with expressions among their scores.
-        film: Takes the frames.
+        new_film: Makes what takes the frames of a film.
 
     Yields:
-        The readings in the same order; all faces of a frame have its compounds.
+        The readings in the same order; all faces of a frame have its compounds, but doubtful ones
+        have those of their own expressions alone.
     """
+    film = new_film()
     waiting: deque[list[Reading]] = deque()
     for number, (_, group) in enumerate(groupby(readings, lambda reading: reading.frame)):
-        frame = list(group)
+        frame = [_alone(row, new_film()) if _is_doubtful(row) else row for row in group]
         waiting.append(frame)
-        for compounds in film.add(_faces_of(frame, number)):
+        sure = [row for row in frame if not _is_doubtful(row)]
+        for compounds in film.add(_faces_of(sure, number)):
             yield from _with_compounds(waiting.popleft(), compounds)
     for compounds in film.close():
         yield from _with_compounds(waiting.popleft(), compounds)
+
+
+def _is_doubtful(reading: Reading) -> bool:
+    return reading.status is Status.doubtful
+
+
+def _alone(reading: Reading, film: FilmCompounds) -> Reading:
+    """A reading with the compounds of a film that has no other."""
+    answers = film.add(_faces_of([reading], 0)) + film.close()
+    [alone] = _with_compounds([reading], answers[0])
+    return alone
 
 
 def _faces_of(readings: Sequence[Reading], number: int) -> FrameFaces:
@@ -160,7 +177,7 @@ def _faces_of(readings: Sequence[Reading], number: int) -> FrameFaces:
 
 def _with_compounds(readings: Sequence[Reading], compounds: Floats | None) -> Iterator[Reading]:
     for reading in readings:
-        if reading.scores and compounds is not None:
+        if "expr" in reading.scores and compounds is not None:
             yield replace(reading, scores={"ce": compounds})
         else:
             yield reading

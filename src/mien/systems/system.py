@@ -311,7 +311,7 @@ class System:
         answered = faces_over_time(readings, partial(self._recording, live=live))
         if self._compounds is None:
             return answered
-        return compounds_of_frames(answered, self._film(live=live))
+        return compounds_of_frames(answered, partial(self._film, live=live))
 
     def _recording(self, *, live: bool = False) -> Recording:
         heads = []

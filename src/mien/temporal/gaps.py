@@ -47,7 +47,8 @@ def fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading
 
     The new rows have the status ``gap`` and the track's number; box, points and scores are
     interpolated linearly in time, from the last sight to the next (scores: the tasks both have; NaN
-    where one is); confidence is the lower of the two. Such a row replaces a ``no_face`` or
+    where one is; none where one of the readings is doubtful); confidence is the lower of the two.
+    Such a row replaces a ``no_face`` or
     ``unreadable`` row: ``gap`` says as plainly that nothing was measured there. Frames that nothing
     fills keep their rows.
 
@@ -131,8 +132,12 @@ def _between(before: Reading, after: Reading, row: Reading) -> Reading:
     span_s = after.time_s - before.time_s
     share = (row.time_s - before.time_s) / span_s if span_s else 0.0
     face = _face_between(before.face, after.face, share)
-    scores = _blend(before.scores, after.scores, share)
-    raw = _blend(before.raw, after.raw, share)
+    scores: dict[str, Floats] = {}
+    raw: dict[str, Floats] = {}
+    # What lies between a doubtful reading and another is doubtful, but would not be marked so.
+    if Status.doubtful not in (before.status, after.status):
+        scores = _blend(before.scores, after.scores, share)
+        raw = _blend(before.raw, after.raw, share)
     # `row` may be another face's, so nothing of it but its place in time is kept.
     return Reading(row.source, row.frame, row.time_s, Status.gap, face, scores, raw)
 

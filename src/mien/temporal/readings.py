@@ -3,8 +3,8 @@
 `smooth` is a generator over the readings of one source, ordered by frame, in memory bounded by a
 stretch of time. Time is in seconds, so 25 and 60 frames a second agree, and so does a variable
 rate. State is kept per track; nothing is mixed between tracks or across a gap longer than asked
-for. Readings without a track pass through unchanged. To fill gaps as well
-(`mien.temporal.gaps`), fill first and smooth then.
+for. Doubtful readings count in no average, and keep their own scores. Readings without a track pass
+through unchanged. To fill gaps as well (`mien.temporal.gaps`), fill first and smooth then.
 """
 
 from collections import OrderedDict, deque
@@ -16,7 +16,7 @@ from typing import Final, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.records import Reading
+from mien.records import Reading, Status
 from mien.sources.interval import FrameInterval
 from mien.tasks import Floats, Task
 from mien.temporal.tracks import TICK_S, Recent, forget, in_time_order, remember, track_of
@@ -271,7 +271,8 @@ def smooth(
     """Average every track's scores over time; the originals move to `raw`.
 
     Scores keep their unit and range (float64): probabilities still add up to 1. A missing score
-    (NaN) stays missing, and counts in no average. Readings without scores or track pass through
+    (NaN) stays missing, and counts in no average. Nor does a doubtful reading, which keeps its
+    scores; it is as if its face were not seen. Readings without scores or track pass through
     unchanged.
 
     Args:
@@ -326,7 +327,7 @@ def _kept_indices(smoothing: Smoothing, tasks: Sequence[Task]) -> dict[str, list
 def _add_to_window(tracks: Recent[_Window], reading: Reading) -> _Window | None:
     """Add a reading to its track's window, or to a new one; None if there is nothing to smooth."""
     track = track_of(reading)
-    if not reading.scores or track is None:
+    if not reading.scores or track is None or reading.status is Status.doubtful:
         return None
     # A track that was unseen for too long has been forgotten, and starts over.
     window = tracks[track][1] if track in tracks else _Window(reading.scores)
@@ -339,7 +340,9 @@ def _smoothed(
     reading: Reading, window: _Window | None, smoothing: Smoothing, kept: Mapping[str, list[int]]
 ) -> Reading:
     if window is None:
-        return reading
+        # A doubtful reading has originals, too, which are its scores.
+        is_doubtful = reading.status is Status.doubtful
+        return replace(reading, raw=reading.raw or reading.scores) if is_doubtful else reading
     scores = window.next(smoothing)
     for family, indices in kept.items():
         if family in scores:
