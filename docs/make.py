@@ -125,7 +125,7 @@ of the dictionary has a number, `dictionary`.
 | `overlay` | its overlay, for a folder's photos |
 
 `tables` holds the `rows`, `bytes` and `sha256` of each table, `files` the names of tables and overlays, `rows` all rows by status,
-`formats` and `overlay` what was asked for. A later run compares them before it says that an input was done. `path` holds the names of
+`formats` and `overlay` what was asked for (`overlay` is `blur` or `drawn` where [faces are hidden](../howto/anonymise.md)). A later run compares them before it says that an input was done. `path` holds the names of
 your folders: look at it before you publish a dictionary.
 """
 DAMAGE = """

@@ -17,6 +17,7 @@ from mien.batch.outcome import Outcome, Progress
 from mien.batch.record import refuse_first_layout, write_record
 from mien.batch.target import Target
 from mien.files import wrap_os_errors
+from mien.outputs.anonymise.hiding import Anonymise, check_anonymise
 from mien.outputs.claims import sweep
 from mien.outputs.tables import FORMATS, table_format
 
@@ -30,6 +31,7 @@ def run(
     options: Options | None = None,
     formats: Sequence[str] = ("csv",),
     overlay: bool = False,
+    anonymise: Anonymise | None = None,
     progress: Progress | None = None,
 ) -> list[Outcome]:
     """Analyse all inputs and write tables, dictionaries and, if asked for, overlays into a folder.
@@ -45,6 +47,8 @@ def run(
         options: The options of the analysis; None for the defaults.
         formats: Table formats: ``csv``, ``parquet``, ``jsonl``, ``csv:de``, ``openface``, ``fex``.
         overlay: Also write each video or picture with the results drawn over it.
+        anonymise: How overlays hide all faces that were found: ``blur``, or ``drawn`` for a drawn
+            face that shows what was read; None shows them.
         progress: Hears how the run is getting on.
 
     Returns:
@@ -52,22 +56,24 @@ def run(
 
     Raises:
         OutputError: The folder cannot be written at all, or holds tables of the first layout.
-        UnknownNameError: There is no such format, bundle or engine.
-        ValueError: `formats` is empty.
+        UnknownNameError: There is no such format, bundle, engine or way to anonymise.
+        ValueError: `formats` is empty, or `anonymise` is set without an overlay of all faces.
         BundleError: A bundle is incomplete or altered, or of another kind.
         MissingExtraError: The engine is not installed.
         LabelMismatchError: Compound expressions are asked for and cannot be computed from the
             bundle's expressions.
     """
     _check_formats(formats)
-    reader = Reader(options or Options())
+    options = options or Options()
+    _check_anonymise(anonymise, overlay, options)
+    reader = Reader(options)
     folder = Path(out)
     with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     planned = plan(inputs, folder)
     refuse_first_layout(folder, planned.jobs)
     _sweep_all(folder, planned.jobs)
-    target = Target(reader, folder, tuple(dict.fromkeys(formats)), overlay)
+    target = Target(reader, folder, tuple(dict.fromkeys(formats)), overlay, anonymise)
     work = _work_on(planned.jobs, target, progress or Progress())
     work.progress.plan(planned)
     outcomes = []
@@ -88,6 +94,18 @@ def _check_formats(formats: Sequence[str]) -> None:
         raise ValueError(f"formats must name at least one of {', '.join(FORMATS)}")
     for name in formats:
         table_format(name)
+
+
+def _check_anonymise(anonymise: str | None, overlay: bool, options: Options) -> None:
+    if check_anonymise(anonymise) is None:
+        return
+    if not overlay:
+        raise ValueError("anonymise hides faces in overlays; ask for an overlay, too")
+    if options.faces != "all":
+        raise ValueError(
+            f"anonymise hides the faces that are read, and faces={options.faces!r} leaves some "
+            "out; read all faces"
+        )
 
 
 def _sweep_all(folder: Path, jobs: Sequence[Job]) -> None:

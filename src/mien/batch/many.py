@@ -7,12 +7,13 @@ from typing import Final, Unpack
 
 from mien import batch
 from mien.analysis.options import OptionFields, Options, options_of, spelled_out
+from mien.outputs.anonymise.hiding import Anonymise
 from mien.progress import ProgressBar, bar_for
 
 __all__ = ["Bars", "analyze_many"]
 
 # The arguments of `analyze_many` besides the fields of `Options`.
-_ARGUMENTS: Final = ("formats", "overlay", "progress", "options")
+_ARGUMENTS: Final = ("formats", "overlay", "anonymise", "progress", "options")
 
 
 class Bars(batch.Progress):
@@ -68,6 +69,7 @@ def analyze_many(
     *,
     formats: str | Sequence[str] = ("csv",),
     overlay: bool = False,
+    anonymise: Anonymise | None = None,
     progress: bool | batch.Progress = False,
     options: Options | None = None,
     **named: Unpack[OptionFields],
@@ -82,6 +84,8 @@ def analyze_many(
         out: The folder for tables, their dictionaries and overlays; made if missing.
         formats: Table formats: ``csv``, ``parquet``, ``jsonl``.
         overlay: Also write each video or picture with the results drawn over it.
+        anonymise: How overlays hide all faces that were found: ``blur``, or ``drawn`` for a drawn
+            face that shows what was read; None shows them.
         progress: True for a bar (in a log one line a minute), or a `mien.batch.Progress` that hears
             of each input.
         options: All options at once.
@@ -93,8 +97,9 @@ def analyze_many(
 
     Raises:
         OutputError: `out` cannot be written at all, or holds tables of mien's first layout.
-        UnknownNameError: There is no such format, bundle or engine.
-        ValueError: `formats` is empty, or a value of an option makes no sense.
+        UnknownNameError: There is no such format, bundle, engine or way to anonymise.
+        ValueError: `formats` is empty, `anonymise` is set without an overlay of all faces, or a
+            value of an option makes no sense.
         TypeError: An input is no path; pictures, bytes and open files are for `mien.analyze`.
         UnknownOptionError: There is no such option (also a TypeError); names the nearest.
         BundleError: A bundle is incomplete or altered, or of another kind.
@@ -114,7 +119,13 @@ def analyze_many(
         listener = batch.Progress()
     try:
         return batch.run(
-            paths, out, options=chosen, formats=formats, overlay=overlay, progress=listener
+            paths,
+            out,
+            options=chosen,
+            formats=formats,
+            overlay=overlay,
+            anonymise=anonymise,
+            progress=listener,
         )
     finally:
         # Only a bar of this call's own; the caller's may go on.

@@ -12,6 +12,7 @@ from mien.analysis.reader import Reader
 from mien.batch.inputs import OVERLAY_SUFFIXES, Job
 from mien.batch.names import portable
 from mien.files import wrap_os_errors
+from mien.outputs.anonymise.hiding import Anonymise
 from mien.outputs.columns import Column
 from mien.outputs.dictionary import EDITION
 from mien.outputs.recorded import Recorded
@@ -28,6 +29,7 @@ class Target:
         folder: The output folder.
         formats: The formats of each table.
         overlay: Whether overlays are drawn as well.
+        anonymise: How overlays hide faces; None shows them.
         made: Folders that this run made.
     """
 
@@ -35,6 +37,7 @@ class Target:
     folder: Path
     formats: tuple[str, ...]
     overlay: bool
+    anonymise: Anonymise | None = None
     made: set[Path] = field(default_factory=set)
 
     def facts(self) -> dict[str, Any]:
@@ -43,7 +46,10 @@ class Target:
         Returns:
             The facts as a data dictionary records them.
         """
-        facts = self.reader.facts() | {"formats": list(self.formats), "overlay": self.overlay}
+        # One entry for both, so that an overlay that shows faces is never taken for one that does
+        # not, whichever version wrote its dictionary.
+        overlay = self.anonymise or self.overlay
+        facts = self.reader.facts() | {"formats": list(self.formats), "overlay": overlay}
         # Through JSON, so that they equal what is read back: tuples become lists.
         return {"dictionary": EDITION, "mien": mien.__version__, **json.loads(json.dumps(facts))}
 

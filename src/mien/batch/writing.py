@@ -207,7 +207,12 @@ class JobWriter:
                 self.target.make_folder(overlay.parent)
                 reader = self.target.reader
                 drawing = Overlay(
-                    overlay, source, reader.tasks, files, uncertain_below=reader.uncertain_below
+                    overlay,
+                    source,
+                    reader.tasks,
+                    files,
+                    uncertain_below=reader.uncertain_below,
+                    anonymise=self.target.anonymise,
                 )
                 stack.enter_context(drawing)
             readings = stack.enter_context(closing(self.target.reader.read(source)))

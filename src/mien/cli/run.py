@@ -15,6 +15,7 @@ from mien.cli.terminal import err, fail, handle_errors, out
 from mien.demo import film
 from mien.doctor import examine
 from mien.faces.people import Count
+from mien.outputs.anonymise.hiding import check_anonymise
 from mien.progress import STOP_REQUESTED, bar_for
 from mien.records import Status
 from mien.sources import summarize
@@ -56,6 +57,16 @@ def analyze(
             "--overlay", help="Also draw what was read: a video (with sound) or a picture."
         ),
     ] = False,
+    anonymise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="blur|drawn",
+            help=(
+                "Hide all faces that were found in overlays, blurred or under a drawn face that "
+                "shows what was read."
+            ),
+        ),
+    ] = None,
     smoothing: Annotated[
         float,
         typer.Option(
@@ -181,7 +192,13 @@ def analyze(
         names = list(filter(None, map(str.strip, formats.split(","))))
         with closing(ReadingBar()) as bar:
             outcomes = batch.run(
-                inputs, folder, options=options, formats=names, overlay=overlay, progress=bar
+                inputs,
+                folder,
+                options=options,
+                formats=names,
+                overlay=overlay,
+                anonymise=check_anonymise(anonymise),
+                progress=bar,
             )
     _summary(outcomes, summarize(bar.left_out))
 

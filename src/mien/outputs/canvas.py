@@ -199,6 +199,25 @@ class Canvas:
         """
         self._strokes([_fixed(np.array([start, end]))], colour, width)
 
+    def curve(self, points: Points, colour: Colour, width: float) -> None:
+        """Draw a stroke along points.
+
+        Args:
+            points: Where it passes, (N, 2).
+            colour: Its colour.
+            width: Its width.
+        """
+        self._strokes([_fixed(points)], colour, width)
+
+    def area(self, points: Points, colour: Colour) -> None:
+        """Draw a filled shape.
+
+        Args:
+            points: Its corners in order, (N, 2).
+            colour: Its colour.
+        """
+        cv2.fillPoly(self._picture, [_fixed(points)], colour, cv2.LINE_AA, _SHIFT)
+
     def _strokes(self, paths: list[NDArray[np.int32]], colour: Colour, width: float) -> None:
         """Draw open paths in sixteenths of a pixel."""
         thickness = _whole_width(width)

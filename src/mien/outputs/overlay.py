@@ -15,7 +15,9 @@ import numpy as np
 
 from mien.errors import OutputError, SourceError
 from mien.files import Transaction
-from mien.outputs.canvas import Pixels
+from mien.outputs.anonymise.hiding import Anonymise, hide
+from mien.outputs.anonymise.regions import HiddenFace, HiddenFaces
+from mien.outputs.canvas import Box, Pixels
 from mien.outputs.painter import Painter, note
 from mien.outputs.video_writer import VideoWriter
 from mien.records import Frame, Reading
@@ -51,6 +53,8 @@ class Overlay:
         tasks: The tasks of the readings.
         files: A transaction with which the file appears; None for one of its own.
         uncertain_below: As of `Painter`.
+        anonymise: How faces are hidden; None shows them. What is hidden are the faces of the
+            readings, so these must be of all faces.
 
     Raises:
         OutputError: The source is a camera or arrays, the suffix is another one, or the file cannot
@@ -65,6 +69,7 @@ class Overlay:
         files: Transaction | None = None,
         *,
         uncertain_below: float | None = None,
+        anonymise: Anonymise | None = None,
     ) -> None:
         self._path = Path(path)
         self._source = source
@@ -82,6 +87,10 @@ class Overlay:
                 f"use {' or '.join(suffixes)}"
             )
         self._painter = Painter(tasks, uncertain_below)
+        self._tasks = tasks
+        self._anonymise = anonymise
+        # Knows only once later readings have come what a frame must not show.
+        self._hidden = HiddenFaces()
         self._group: list[Reading] = []
         self._last: Pixels | None = None
 
@@ -127,6 +136,8 @@ class Overlay:
         try:
             if kind is None:
                 self._flush()
+                for rows, hidden in self._hidden.rest():
+                    self._draw(rows, hidden)
                 self._writer.finish()
                 if self._owns_files:
                     self._files.commit()
@@ -137,7 +148,7 @@ class Overlay:
                 self._files.drop()
 
     def _flush(self) -> None:
-        """Draw and write the frame whose readings are complete."""
+        """Draw and write the frame whose readings are complete, or those whose future now is."""
         group = self._group
         self._group = []
         if not group:
@@ -145,14 +156,25 @@ class Overlay:
         if self._source.kind == "image" and group[0].frame:
             self._source.note("holds several pictures; the overlay shows the first")
             return
-        frame = self._frame(group[0].frame)
+        if self._anonymise is None:
+            self._draw(group, [])
+            return
+        for rows, hidden in self._hidden.add(group):
+            self._draw(rows, hidden)
+
+    def _draw(self, rows: Sequence[Reading], hidden: Sequence[HiddenFace]) -> None:
+        """Draw and write a frame."""
+        frame = self._frame(rows[0].frame)
         if frame.pixels is None:
             picture = self._dimmed()
             note(picture, "unreadable")
         else:
             self._last = frame.pixels
             picture = self._enlarged(frame.pixels)
-            self._painter.paint(picture, [_enlarged(reading, self._scale) for reading in group])
+            if self._anonymise is not None:
+                larger = [_enlarged_face(face, self._scale) for face in hidden]
+                hide(picture, larger, self._anonymise, self._tasks)
+            self._painter.paint(picture, [_enlarged(reading, self._scale) for reading in rows])
         self._writer.add(picture, frame.time_s)
 
     def _frame(self, index: int) -> Frame:
@@ -168,8 +190,8 @@ class Overlay:
         )
 
     def _dimmed(self) -> Pixels:
-        """The last picture, darker; black before the first."""
-        if self._last is None:
+        """The last picture, darker; black before the first, and where faces are hidden."""
+        if self._last is None or self._anonymise is not None:
             return np.zeros((self._size[1], self._size[0], 3), np.uint8)
         return np.asarray(cv2.convertScaleAbs(self._enlarged(self._last), alpha=_DIMMED), np.uint8)
 
@@ -198,6 +220,13 @@ def _enlarged(reading: Reading, scale: int) -> Reading:
     x, y, width, height = face.box
     box = (scale * x, scale * y, scale * width, scale * height)
     return replace(reading, face=replace(face, box=box, points=scale * face.points))
+
+
+def _enlarged_face(face: HiddenFace, scale: int) -> HiddenFace:
+    """A hidden face in pixels of the enlarged picture."""
+    box = Box(*(scale * side for side in face.box))
+    reading = None if face.reading is None else _enlarged(face.reading, scale)
+    return face._replace(box=box, reading=reading)
 
 
 def _frame_rate(source: Source) -> float:
