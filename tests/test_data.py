@@ -152,6 +152,12 @@ def test_each_action_unit_follows_its_shapes_and_no_other(au):
     np.testing.assert_allclose(activations(shapes)[:, column], [1, 0])
 
 
+def test_calm_faces_have_no_activation(shared):
+    table = load_portraits(shared / "data", "train")
+    calm = table[table[EXPR.columns[EXPR.names.index("neutral")]] == 1]
+    assert (calm[list(AU_BLENDSHAPES.columns)].median() <= 0.1 + 1e-6).all()
+
+
 def test_real_tables_hold_their_promises(shared):
     for table in (load_ferplus(shared / "data", "valid"), load_portraits(shared / "data", "val")):
         assert len(table) > 1000

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from typing_extensions import override
 
-from mien.data.blendshapes import AU_BLENDSHAPES, activations
+from mien.data.blendshapes import AU_BLENDSHAPES, above_rest, activations
 from mien.data.label_table import read_table, table_of
 from mien.data.spec import DataSet, DataSetInfo, Place
 from mien.errors import DataError
@@ -106,12 +106,14 @@ def with_activations(table: pd.DataFrame, blendshapes: "pd.Series[Any]") -> pd.D
             face.
 
     Returns:
-        The table with one column per action unit, 0..1; NaN where there are no blend shapes.
+        The table with one column per action unit, 0..1 above the level of calm faces; NaN where
+        there are no blend shapes.
     """
     given = blendshapes.notna().to_numpy()
     values = np.full((len(table), len(AU_BLENDSHAPES.names)), np.nan)
     if given.any():
-        values[given] = activations(np.array(blendshapes[given].to_list(), np.uint8))
+        shapes = np.array(blendshapes[given].to_list(), np.uint8)
+        values[given] = above_rest(activations(shapes))
     return table.assign(**dict(zip(AU_BLENDSHAPES.columns, values.T, strict=True)))
 
 
