@@ -21,7 +21,7 @@ from sklearn.metrics import f1_score
 
 from mien.data.drawn.faces import load_drawn
 from mien.data.label_table import labels
-from mien.data.registry import load_set
+from mien.data.registry import Portraits, load_set
 from mien.errors import DataError, MienError, OutputError
 from mien.metrics import ccc
 from mien.tasks import TASKS
@@ -1062,3 +1062,12 @@ def test_points_of_other_pictures_are_not_taken(tmp_path, classes):
     (tmp_path / "points.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"points\.parquet: damaged .*delete it"):
         load_tables(make(data, tasks=[], fit={"find_points": True}), tmp_path, heard.note)
+
+
+def test_relative_paths_of_a_caller_are_kept_as_what_they_mean(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    faces = Portraits(set="portraits", folder=Path("faces"))
+    settings = Settings(name="small", data=(faces,), tasks=("va",))
+    for _ in range(2):
+        run = RunFolder(Path("runs/first"), settings)
+    assert run.settings.data[0].folder == tmp_path / "faces"

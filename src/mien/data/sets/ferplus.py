@@ -42,8 +42,8 @@ DERIVED_VA: Final = (
 """Where valence and arousal come from in a set that has expressions only."""
 
 DERIVED_ACTIVATIONS: Final = (
-    "derived: blend shapes of MediaPipe's face landmarker, mapped to action units; activations, "
-    "not FACS intensities"
+    "derived: blend shapes of MediaPipe's face landmarker, mapped to action units, above the level "
+    "of calm faces; activations, not FACS intensities"
 )
 """Where the activations of action units come from in a set that has blend shapes only."""
 

@@ -30,6 +30,7 @@ from mien.train.settings.training import (
     Settings,
     TaskSettings,
     read_settings,
+    with_absolute_paths,
     write_settings,
 )
 
@@ -99,6 +100,8 @@ class RunFolder:
             raise OutputError(
                 f"{self.folder}: {error.strerror}; choose another folder with --out"
             ) from error
+        # The file's own paths start from its folder, those of a caller from where it runs.
+        settings = with_absolute_paths(settings)
         if path.exists():
             self._check_settings(read_settings(path), settings)
         self.write("settings.yaml", write_settings(settings).encode())

@@ -38,6 +38,7 @@ __all__ = [
     "TaskSettings",
     "pixels_of",
     "read_settings",
+    "with_absolute_paths",
     "write_settings",
 ]
 
@@ -454,6 +455,19 @@ def _absolute(base: Path, value: object, where: str) -> object:
     # A path that starts with ~ is the user's home's, not the file's folder's.
     path = base / at_home(value, where)
     return str(path.absolute())
+
+
+def with_absolute_paths(settings: Settings) -> Settings:
+    """Make settings mean the same from any folder.
+
+    Args:
+        settings: Settings whose relative paths start from the current folder.
+
+    Returns:
+        The same settings, every path absolute.
+    """
+    content = settings.model_dump(mode="json")
+    return Settings.model_validate(_from(Path.cwd(), content, "settings"))
 
 
 def write_settings(settings: Settings) -> str:
