@@ -327,7 +327,8 @@ class Detector:
                 clockwise, 0..360; None where all are upright.
 
         Returns:
-            For each box the face nearest to its middle, in frame pixels; None where there is none.
+            For each box the face nearest to its middle, in frame pixels; None where there is none,
+            and for boxes without area.
         """
         if not boxes:
             return []
@@ -340,9 +341,10 @@ class Detector:
             crops.append(crop)
         faces: list[Face | None] = []
         grids = self._network(np.stack(crops)[:, None])
-        for grid, window, turn in zip(grids, windows, turns, strict=True):
+        for box, grid, window, turn in zip(boxes, grids, windows, turns, strict=True):
             rows = merge(decode(grid, self._window_anchors, self._keep), self._overlap)
-            if rows:
+            # Near a box without area, chance alone would decide what is found.
+            if rows and min(box[2:]) > 0:
                 nearest = min(rows, key=window.distance_from_middle)
                 (upright,) = _turned_back(nearest[None], turn, (self._window, self._window))
                 faces.append(_face(upright, window.scale, window.corner))

@@ -155,7 +155,7 @@ class _Track:
 
 
 class _Match(NamedTuple):
-    """A face that may be a track's; of several, the highest rank wins."""
+    """A face that may be a track's; a higher rank is a better fit."""
 
     rank: float
     track: _Track
@@ -164,7 +164,11 @@ class _Match(NamedTuple):
 
 
 def _best_first(matches: list[_Match]) -> list[_Match]:
-    return sorted(matches, key=lambda match: -match.rank)
+    """The matching cascade of Wojke, Bewley & Paulus (2017): tracks seen last choose first.
+
+    A face that was hidden a moment ago thus never takes the place of the one that hides it.
+    """
+    return sorted(matches, key=lambda match: (match.track.seen_s, match.rank), reverse=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +320,7 @@ class Tracker:
             if match is not None:
                 matches.append(match)
         in_view: dict[int, _Track] = {}
-        # Two tracks on one face: the one that it resembles where it was expected keeps it.
+        # Of two tracks on one face, the first in the cascade keeps it.
         for _, track, face, appearance in _best_first(matches):
             others = [other.face for other in in_view.values()]
             if is_apart(face, others, DUPLICATE_IOU):
@@ -345,7 +349,8 @@ class Tracker:
         if likeness >= CERTAIN_MATCH:
             return False
         for other in self._tracks:
-            if other is track:
+            # Who changes places was in view until then.
+            if other is track or other.seen_s < track.seen_s:
                 continue
             if other.gallery.likeness(appearance) >= likeness + BETTER_MATCH_BY:
                 return True
