@@ -164,10 +164,8 @@ class _Match(NamedTuple):
 
 
 def _best_first(matches: list[_Match]) -> list[_Match]:
-    """The matching cascade of Wojke, Bewley & Paulus (2017): tracks seen last choose first.
-
-    A face that was hidden a moment ago thus never takes the place of the one that hides it.
-    """
+    """The matching cascade (Wojke, Bewley & Paulus 2017): tracks seen last choose first."""
+    # A face that was hidden a moment ago must not take the place of the one that hides it.
     return sorted(matches, key=lambda match: (match.track.seen_s, match.rank), reverse=True)
 
 
@@ -348,10 +346,9 @@ class Tracker:
         """Whether a face resembles another track far more than this one: two changed places."""
         if likeness >= CERTAIN_MATCH:
             return False
-        for other in self._tracks:
-            # Who changes places was in view until then.
-            if other is track or other.seen_s < track.seen_s:
-                continue
+        # Who changes places was in view until then.
+        seen_as_late = [other for other in self._tracks if other.seen_s >= track.seen_s]
+        for other in seen_as_late:
             if other.gallery.likeness(appearance) >= likeness + BETTER_MATCH_BY:
                 return True
         return False
