@@ -113,6 +113,18 @@ def test_a_name_does_not_depend_on_neighbours(tmp_path):
         seen = now
 
 
+def test_films_below_a_root_are_named_as_if_it_were_given(tmp_path):
+    study = tmp_path / "study"
+    places = ("sub-01/rest.mp4", "sub-02/film.mp4", "intro.mp4")
+    films = [film(study / place, number) for number, place in enumerate(places)]
+    outside = film(tmp_path / "elsewhere" / "more.mp4", 3)
+    named = {job.inputs[0]: job.name for job in plan([*films, outside], root=study).jobs}
+    assert named == {
+        **{job.inputs[0]: job.name for job in plan([study]).jobs},
+        str(outside): "more",
+    }
+
+
 def test_a_name_is_kept_when_a_neighbour_would_take_it(tmp_path):
     study, out = tmp_path / "study", tmp_path / "out"
     film(study / "a.mp4")

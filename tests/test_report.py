@@ -393,25 +393,29 @@ def test_people_who_were_told_apart_are_shown_as_such(film):
 def test_the_page_of_a_study_shows_its_tables(film):
     groups = pd.DataFrame(
         {
-            "condition": ["rest", "film", "film"],
+            "condition": ["rest", "film", *["film"] * 60],
             "session": "",
-            "measure": ["valence_mean", "valence_mean", "AU01_q10"],
-            "people": [3, 3, 3],
-            "mean": [-0.25, 0.5, 0.1],
+            "measure": ["valence_mean", "valence_corrected_mean", *["AU01_q10"] * 60],
+            "people": 3,
+            "mean": [-0.25, 0.5, *[0.1] * 60],
             "sd": 0.1,
-            "low": [-0.3, 0.4, 0.0],
-            "high": [-0.2, np.nan, 0.2],
+            "low": [-0.3, 0.4, *[0.0] * 60],
+            "high": [-0.2, np.nan, *[0.2] * 60],
         }
     )
     save(groups, film.parent / "groups.parquet", "groups")
+    contrasts = pd.DataFrame({"measure": ["smile_present_share"], "difference": [0.25]})
+    save(contrasts, film.parent / "contrasts.parquet", "contrasts")
     written = report(film.parent)
     # A table of the study is about no recording, and gets no page.
     assert [page.name for page in written.pages] == ["clip.report.html", "report.html"]
     said = Page(written.pages[-1].read_text()).words
-    assert "Shown are 2 of 3 rows" in said
+    assert "Shown are 2 of 62 rows" in said
     assert "rest valence mean 3 −0.25 0.1 −0.3 −0.2" in said
-    assert "film valence mean 3 0.5 0.1 0.4 –" in said
+    assert "film valence corrected mean 3 0.5 0.1 0.4 –" in said
     assert "session" not in said
+    # A few measures are those that were chosen: all of them are shown.
+    assert "smile present share 0.25" in said
 
 
 def test_a_study_s_participants_and_rules_are_shown(film):

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import mien
 from mien.cli import app
 from mien.errors import DataError, OutputError, StudyError, TableError
+from mien.outputs.claims import Claim
 from mien.study.project.begin import begin_study
 from mien.study.project.recordings import Pattern, filled, find_recordings
 from mien.study.project.run import run_study
@@ -251,14 +252,15 @@ def test_recordings_can_be_listed(study, tmp_path):
 
 
 def test_a_film_is_read_first(tmp_path, clip):
-    shutil.copy(clip, tmp_path / "sub-01.mp4")
-    path = write(
-        tmp_path, recordings={"pattern": "sub-{participant}.mp4"}, people={"faces": "largest"}
-    )
+    (tmp_path / "sub-01").mkdir()
+    shutil.copy(clip, tmp_path / "sub-01" / "rest.mp4")
+    recordings = {"pattern": "sub-{participant}/{condition}.mp4"}
+    path = write(tmp_path, recordings=recordings, people={"faces": "largest"})
     result = CliRunner().invoke(app, ["study", "run", str(path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    assert "sub-01, participant 01: " in result.output
-    assert (tmp_path / "out" / "tables" / "sub-01.parquet").is_file()
+    assert "sub-01_rest, participant 01: " in result.output
+    # Tables mirror the folders of the films, whose names say whose they are.
+    assert (tmp_path / "out" / "tables" / "sub-01" / "rest.parquet").is_file()
     again = CliRunner().invoke(app, ["study", "run", str(path), "--out", str(tmp_path / "out")])
     assert "done before" in again.output
 
@@ -286,12 +288,61 @@ def test_a_film_is_read_first(tmp_path, clip):
         ({"people": {"faces": "map", "map": "none.csv"}}, "people.map: .* cannot be read"),
         ({"people": {"faces": "person"}}, "has no column person"),
         ({"participants": "study.yaml"}, r"neither \.tsv nor \.csv"),
+        ({"groups": {"by": ["conditon"]}},
+         r"groups\.by: there is no column conditon; there are participant, condition, session$"),
+        ({"contrasts": {"pairs": [["rest", "film"]], "measures": ["valence_corected_mean"]},
+          "baseline": {"of": "condition", "condition": "rest"}},
+         r"contrasts\.measures: .* no column valence_corected_mean .* valence_corrected_mean"),
+        ({"contrasts": {"pairs": [["rest", "film"]], "measures": ["unusable_because"]}},
+         "no column unusable_because of numbers"),
+        ({"segments": {"thresholds": {"AU21": 0.3}}}, "segments: the table has no column AU21"),
+        ({"baseline": {"of": "quantile", "quantile": 0.1, "columns": ["AU21"]}},
+         r"baseline\.columns: the table has no column AU21"),
     ],
 )  # fmt: skip
 def test_studies_that_cannot_be_run(study, tmp_path, settings, message):
     with pytest.raises(StudyError, match=message):
         run_study(write(study, **settings), tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"groups": {"by": ["age"]}}, r"groups\.by: there is no column age"),
+        ({"contrasts": {"pairs": [["rest", "film"]], "measures": ["smile_per_mni"]}},
+         r"contrasts\.measures: .* smile_per_mni of numbers; there are, .* smile_per_min"),
+    ],
+)  # fmt: skip
+def test_names_are_checked_before_films_are_read(tmp_path, settings, message):
+    for condition in ("rest", "film"):
+        # Neither is a film, which would be said first if they were read first.
+        (tmp_path / f"01_{condition}.mp4").write_bytes(b"")
+    path = write(tmp_path, recordings={"pattern": "{participant}_{condition}.mp4"}, **settings)
+    with pytest.raises(StudyError, match=message):
+        run_study(path, tmp_path / "out")
+
+
+def test_every_number_of_the_summaries_can_be_compared(study, tmp_path):
+    """The names that are allowed are those of the table that is written in the end."""
+    baseline = {"of": "span", "span": [0, 5], "method": "z", "columns": ["valence"]}
+    settings = {"baseline": baseline}
+    run_study(write(study, **settings), tmp_path / "out")
+    numbers = read(tmp_path / "out", "summaries").select_dtypes("number").columns
+    contrasts = {"pairs": [["rest", "film"]], "measures": list(numbers)}
+    run_study(write(study, contrasts=contrasts, **settings), tmp_path / "out")
+    assert read(tmp_path / "out", "contrasts")["measure"].tolist() == list(numbers)
+
+
+def test_one_run_at_a_time_writes_into_a_folder(study, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    message = r"out: being written by .*, process \d+, since .*; .* choose another --out"
+    with Claim(out / "study", "elsewhere.yaml"), pytest.raises(StudyError, match=message):
+        run_study(write(study), out)
+    assert not list(out.iterdir())
+    run_study(write(study), out)
+    assert not list(out.glob(".*"))
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def run(
     overlay: bool = False,
     anonymise: Anonymise | None = None,
     progress: Progress | None = None,
+    root: Path | None = None,
 ) -> list[Outcome]:
     """Analyse all inputs and write tables, dictionaries and, if asked for, overlays into a folder.
 
@@ -50,6 +51,8 @@ def run(
         anonymise: How overlays hide all faces that were found: ``blur``, or ``drawn`` for a drawn
             face that shows what was read; None shows them.
         progress: Hears how the run is getting on.
+        root: A folder; tables of inputs below it mirror its folders, also of inputs that are given
+            one by one.
 
     Returns:
         The outcomes: inputs that cannot be read at all, then the jobs in order.
@@ -70,7 +73,7 @@ def run(
     folder = Path(out)
     with wrap_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    planned = plan(inputs, folder)
+    planned = plan(inputs, folder, root)
     refuse_first_layout(folder, planned.jobs)
     _sweep_all(folder, planned.jobs)
     target = Target(reader, folder, tuple(dict.fromkeys(formats)), overlay, anonymise)

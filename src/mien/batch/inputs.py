@@ -63,12 +63,13 @@ class Plan:
     left_out: dict[str, int]
 
 
-def group_inputs(inputs: Sequence[str | Path], out: Path | None) -> Plan:
+def group_inputs(inputs: Sequence[str | Path], out: Path | None, root: Path | None = None) -> Plan:
     """Group the inputs of a run into jobs.
 
     Args:
         inputs: Paths, folders, patterns, ``camera:N`` or ``-``.
         out: The output folder, whose overlays are inputs only where they are named singly.
+        root: A folder; inputs below it are named as if it had been given, also one by one.
 
     Returns:
         The jobs, still without names, and the failures.
@@ -82,7 +83,7 @@ def group_inputs(inputs: Sequence[str | Path], out: Path | None) -> Plan:
         listed.left_out += below.left_out
         for path in below.paths:
             if path == given or not _is_overlay_in(path, out):
-                _add_input(by_key, _Input.of(given, path, several))
+                _add_input(by_key, _Input.of(given, path, several, root))
     jobs = list(_jobs(by_key.values()))
     # One line for each input that failed, however often it was given.
     failures = dict(listed.failures)
@@ -139,11 +140,16 @@ class _Input:
     several: bool = False
 
     @classmethod
-    def of(cls, given: str, path: str, several: bool) -> "_Input":
-        """An input `path` that `given`, itself or as a folder or pattern, stands for."""
+    def of(cls, given: str, path: str, several: bool, top: Path | None = None) -> "_Input":
+        """An input `path` that `given`, itself or as a folder or pattern, stands for.
+
+        Below `top` it is named as if that had been given.
+        """
         if has_no_file(path):
             return cls(path, path, None, ())
         full = os.path.abspath(path)
+        if top is not None and Path(full).is_relative_to(os.path.abspath(top)):
+            given = str(top)
         if path == given:
             return cls(path, full, None, ())
         is_folder = os.path.isdir(given)

@@ -40,7 +40,7 @@ _UNPORTABLE: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _MOST: Final = 1000
 
 
-def plan(inputs: Sequence[str | Path], out: Path | None = None) -> Plan:
+def plan(inputs: Sequence[str | Path], out: Path | None = None, root: Path | None = None) -> Plan:
     """List the jobs of a run and name their tables.
 
     Overlays of an earlier run that are found in `out` are inputs only where they are named singly.
@@ -48,11 +48,12 @@ def plan(inputs: Sequence[str | Path], out: Path | None = None) -> Plan:
     Args:
         inputs: Paths, folders, patterns, ``camera:N`` or ``-``.
         out: The output folder; names that inputs have there from an earlier run are kept.
+        root: A folder; inputs below it are named as if it had been given, also one by one.
 
     Returns:
         The jobs and the failures.
     """
-    grouped = group_inputs(inputs, out)
+    grouped = group_inputs(inputs, out, root)
     return replace(grouped, jobs=_named(_disambiguated(grouped.jobs), out))
 
 

@@ -26,7 +26,7 @@ _RECORD: Final = "study.json"
 
 # What a page shows of dozens of measures.
 _MAIN: Final = re.compile(
-    r"(?:valence|arousal)_mean|usable_share|expr_[a-z_]+(?<!_label)(?<!_present)_share|"
+    r"(?:valence|arousal)(?:_corrected|_z)?_mean|usable_share|expr_[a-z_]+(?<!_label)(?<!_present)_share|"
     r"(?:smile|blink)_per_min"
 )
 _MOST_ROWS: Final = 60
@@ -147,8 +147,8 @@ def study_tables(folder: Path) -> list[dict[str, Any]]:
         folder: The folder of the study.
 
     Returns:
-        ``title``, ``note``, ``names`` of columns and ``rows`` of each table that is there: the main
-        measures, and at most 60 rows.
+        ``title``, ``note``, ``names`` of columns and ``rows`` of each table that is there: at most
+        60 rows, and where there are more, those of the main measures.
 
     Raises:
         TableError: A table is damaged.
@@ -160,7 +160,7 @@ def study_tables(folder: Path) -> list[dict[str, Any]]:
             continue
         table = read_table(path)
         count = len(table)
-        if "measure" in table:
+        if "measure" in table and count > _MOST_ROWS:
             table = table[table["measure"].str.fullmatch(_MAIN)]
         table = table.head(_MOST_ROWS)
         note = what

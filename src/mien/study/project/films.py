@@ -1,18 +1,20 @@
 """The films of a study, read to tables; and whether tables can be compared."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mien import batch
 from mien.analysis.options import Options
+from mien.analysis.reader import Reader
 from mien.batch.outcome import Progress
 from mien.errors import StudyError
 from mien.study.project.recordings import Recording, is_film
 
-__all__ = ["Films", "check_alike", "dictionary_of"]
+__all__ = ["Films", "check_alike", "dictionary_of", "scores_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,17 @@ class Films:
     progress: Progress | None = None
 
     def read(
-        self, recordings: Sequence[Recording], folder: Path, options: Mapping[str, Any]
+        self,
+        recordings: Sequence[Recording],
+        root: Path,
+        folder: Path,
+        options: Mapping[str, Any],
     ) -> dict[str, Path]:
         """Read the films among recordings, but those that an earlier run read.
 
         Args:
             recordings: Films and tables.
+            root: The study's folder, whose folders the tables mirror.
             folder: The folder of the films' tables.
             options: Options of the analysis, by name.
 
@@ -58,6 +65,7 @@ class Films:
             options=Options(**options),
             formats=["parquet"],
             progress=self.progress,
+            root=root,
         )
         for outcome in outcomes:
             if outcome.state == "failed":
@@ -69,6 +77,31 @@ class Films:
             (film,) = outcome.job.inputs
             tables[films[film]] = folder / f"{outcome.job.name}.parquet"
         return tables
+
+
+def scores_of(recordings: Sequence[Recording], options: Mapping[str, Any]) -> list[str]:
+    """The columns of decimal numbers that the tables of recordings have, or will have.
+
+    Args:
+        recordings: Films and tables, at least one.
+        options: Options of the analysis of films, by name.
+
+    Returns:
+        The names: those of the first table, or if all are films, of what will read them.
+
+    Raises:
+        StudyError: The dictionary of the first table is missing or damaged.
+        UnknownOptionError: There is no such option.
+        ValueError: An option makes no sense.
+    """
+    for recording in recordings:
+        if not is_film(recording.path):
+            path = dictionary_of(recording.path)
+            with _damage_explained(path):
+                entries = json.loads(path.read_bytes())["columns"]
+                return [entry["name"] for entry in entries if entry["dtype"].startswith("float")]
+    columns = Reader(Options(**options)).columns(live=False)
+    return [column.name for column in columns if column.dtype.startswith("float")]
 
 
 def dictionary_of(table: Path) -> Path:
@@ -116,19 +149,26 @@ def check_alike(tables: Mapping[str, Path]) -> None:
                 )
 
 
-def _how_it_was_made(path: Path) -> dict[str, str]:
+@contextmanager
+def _damage_explained(dictionary: Path) -> Iterator[None]:
     try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StudyError(
+            f"{dictionary}: is no data dictionary of mien's; "
+            "read the film again with `mien analyze`"
+        ) from error
+
+
+def _how_it_was_made(path: Path) -> dict[str, str]:
+    with _damage_explained(path):
         content = json.loads(path.read_bytes())
         options = content.get("options") or {}
         made = {"mien": str(content["mien"])}
         for key in ("bundle", "faces", "quality"):
             bundle = content.get(key) or {}
             made[key] = f"{bundle.get('name', 'none')} ({str(bundle.get('sha256'))[:12]})"
-    except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise StudyError(
-            f"{path}: is no data dictionary of mien's; read the film again with `mien analyze`"
-        ) from error
-    smoothing = options.get("smoothing") or {}
-    width = smoothing.get("fwhm_s") if isinstance(smoothing, dict) else smoothing
+        smoothing = options.get("smoothing") or {}
+        width = smoothing.get("fwhm_s") if isinstance(smoothing, dict) else smoothing
     made["smoothing"] = f"{width} s" if width else "none"
     return made

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +11,9 @@ from typing import Any, Final
 import pandas as pd
 
 import mien
+from mien.errors import StudyError
 from mien.files import Transaction, wrap_os_errors
+from mien.outputs.claims import Claim, ClaimedError
 from mien.study.episodes.epochs import Epochs, cut_epochs
 from mien.study.episodes.segments import find_segments
 from mien.study.project.films import Films
@@ -73,7 +75,8 @@ def run_study(
         The result.
 
     Raises:
-        StudyError: The study file, or a table it names, is not what it must be.
+        StudyError: The study file, or a table it names, is not what it must be; or another run
+            writes into the folder.
         DataError: The study file cannot be read.
         TableError: The table of a film is damaged.
         OutputError: Something cannot be written.
@@ -83,15 +86,28 @@ def run_study(
     study = Study(path, read_study(path))
     with wrap_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    study.read(films or Films(), out)
-    former = _former_result(study, out)
-    if former is not None:
-        return former
-    return _write(study, out, say or _ignore)
+    with _claimed(out, path) as claim:
+        study.read(films or Films(), out)
+        former = _former_result(study, out)
+        if former is not None:
+            return former
+        return _write(study, out, say or _ignore, claim)
 
 
 def _ignore(_line: str) -> None:
     pass
+
+
+@contextmanager
+def _claimed(out: Path, path: Path) -> Iterator[Claim]:
+    """The right to write a study's tables into a folder; one run has it at a time."""
+    try:
+        with Claim(out / "study", str(path.absolute()), str(out)) as claim:
+            yield claim
+    except ClaimedError as error:
+        raise StudyError(
+            f"{error}; run the study again once that is done, or choose another --out"
+        ) from error
 
 
 def _former_result(study: Study, out: Path) -> StudyResult | None:
@@ -134,7 +150,7 @@ class _Tables:
         return {table.path.name: table.sha256 for table in self._tables.values()}
 
 
-def _write(study: Study, out: Path, say: Say) -> StudyResult:
+def _write(study: Study, out: Path, say: Say, claim: Claim) -> StudyResult:
     result = StudyResult(out)
     with Transaction() as files:
         with ExitStack() as stack:
@@ -145,6 +161,8 @@ def _write(study: Study, out: Path, say: Say) -> StudyResult:
         hashes = tables.hashes()
         result.files = [out / name for name in hashes]
         _add_record(study, files, result, hashes)
+        # It may have been taken over while this process was asleep.
+        claim.check()
         files.commit()
     return result
 

@@ -13,7 +13,8 @@ from mien.documents import at_home
 from mien.errors import StudyError
 from mien.study.episodes.events import events_of, read_events
 from mien.study.project.cast import Cast, read_cast, read_participants
-from mien.study.project.films import Films, check_alike, dictionary_of
+from mien.study.project.films import Films, check_alike, dictionary_of, scores_of
+from mien.study.project.names import check_names
 from mien.study.project.recordings import Recording, filled, find_recordings
 from mien.study.project.settings import Recordings, StudySettings
 from mien.study.rows.people import participant_rows
@@ -166,10 +167,13 @@ class Study:
             out: The output folder.
 
         Raises:
-            StudyError: A film cannot be read, or tables differ in how they were made.
+            StudyError: A film cannot be read, tables differ in how they were made, or will not
+                have a column that the study file names.
         """
+        scores = scores_of(self.recordings, self.settings.analyze)
+        check_names(self.settings, scores, self.participants)
         everything = [*self.recordings, *self.references]
-        self.tables = films.read(everything, out / "tables", self.settings.analyze)
+        self.tables = films.read(everything, self.root, out / "tables", self.settings.analyze)
         check_alike(self.tables)
         if self._cast is None:
             people = self.settings.people

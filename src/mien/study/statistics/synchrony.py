@@ -12,7 +12,7 @@ from mien.study.rows.resample import resample
 from mien.study.strict import StrictSettings
 from mien.tasks import Floats
 
-__all__ = ["Synchrony", "measure_synchrony"]
+__all__ = ["Synchrony", "check_columns", "measure_synchrony"]
 
 # Fewer windows leave too few surrogates to compare with.
 _LEAST_WINDOWS: Final = 4
@@ -78,9 +78,8 @@ def measure_synchrony(
         StudyError: A column is missing.
     """
     settings = settings or Synchrony()
-    columns = _columns(a, settings)
-    for rows in (a, b):
-        require_columns(rows, columns, "synchrony.columns: the table", "name scores that it has")
+    columns = check_columns(a, settings)
+    check_columns(b, settings)
     first = resample(without_attributes(a), settings.rate_hz)
     second = resample(without_attributes(b), settings.rate_hz)
     pair = {
@@ -95,8 +94,22 @@ def measure_synchrony(
     return pd.DataFrame(entries)
 
 
-def _columns(rows: pd.DataFrame, settings: Synchrony) -> list[str]:
+def check_columns(rows: pd.DataFrame, settings: Synchrony) -> list[str]:
+    """The scores whose synchrony is measured.
+
+    Args:
+        rows: Rows of a study.
+        settings: How synchrony is measured.
+
+    Returns:
+        Names of columns.
+
+    Raises:
+        StudyError: The rows have none, or lack one that the settings name.
+    """
     if settings.columns:
+        then = "name scores that it has"
+        require_columns(rows, settings.columns, "synchrony.columns: the table", then)
         return list(settings.columns)
     scores = score_columns(rows.columns, computed=False)
     columns = [name for name in scores if name in ("valence", "AU12")]
