@@ -451,8 +451,12 @@ def test_a_study_s_participants_and_rules_are_shown(film):
     ):
         assert event[:2] == pytest.approx([start + expected[0], start + expected[1]], abs=1e-3)
         assert event[2] == expected[2]
+    assert "1 person" in Page(pages[0].read_text()).words
+    assert "1 participant" in Page(pages[-1].read_text()).words
     for page in pages:
         said = Page(page.read_text()).words
+        # Pages are sent to others, who need not know where they lay.
+        assert str(film.parent) not in page.read_text()
         assert "confidence of at least 0.95" in said
         assert "Segments reach 0.9" in said
     record.write_text("{}")

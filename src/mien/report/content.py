@@ -106,10 +106,11 @@ def _recording_facts(recording: Recording, who: str, count: int) -> list[dict[st
     timeline = recording.film("a report")
     rate = f"{1 / timeline.step_s:.1f}" if timeline.step_s else _MISSING
     several = {"face": "faces", "person": "people"}
+    counted = who if count == 1 else several[who]
     seconds = timeline.end_s - float(timeline.times[0])
     facts = [_fact("recorded", _duration(seconds))]
     facts.append(_fact("frames read", f"{len(timeline.times):,}"))
-    facts.append(_fact(several[who], str(count)))
+    facts.append(_fact(counted, str(count)))
     facts.append(_fact("frames per second", rate))
     return facts
 
@@ -267,10 +268,17 @@ def study_content(
     for row in rows:
         names |= dict.fromkeys(share["name"] for share in row["shares"])
     content: Content = {"title": f"Report on {folder.resolve().name}"}
-    content["subtitle"] = str(folder.resolve())
     content["problems"] = left_out
-    people = sum(row["recorded_s"] > 0 for row in rows)
-    facts = [_fact("recordings", str(recordings)), _fact("faces or people", str(people))]
+    people = [row["who"] for row in rows if row["recorded_s"] > 0]
+    facts = [_fact("recordings", str(recordings))]
+    # Only a study knows who comes in several recordings.
+    if study is None:
+        content["who"] = "face or person"
+        facts.append(_fact("faces or people", str(len(people))))
+    else:
+        content["who"] = "participant"
+        count = len(set(people))
+        facts.append(_fact("participant" if count == 1 else "participants", str(count)))
     facts.append(_fact("usable, all together", _duration(usable)))
     share = _percent(usable / recorded) if recorded else _MISSING
     facts.append(_fact("of their recorded time", share))

@@ -26,17 +26,17 @@ _RECORD: Final = "study.json"
 
 # What a page shows of dozens of measures.
 _MAIN: Final = re.compile(
-    r"(?:valence|arousal)(?:_corrected|_z)?_mean|usable_share|expr_[a-z_]+(?<!_label)(?<!_present)_share|"
-    r"(?:smile|blink)_per_min"
+    r"(?:valence|arousal)(?:_corrected|_z)?_mean|usable_share|(?:smile|blink)_per_min|"
+    r"expr_[a-z_]+(?<!_label)(?<!_present)_share"
 )
 _MOST_ROWS: Final = 60
 _TABLES: Final = (
-    ("groups", "Groups", "Means over people, with 95 % intervals by bootstrap over people."),
     (
         "contrasts",
         "Contrasts",
         "Differences within people, b minus a, with 95 % intervals by bootstrap over people.",
     ),
+    ("groups", "Groups", "Means over people, with 95 % intervals by bootstrap over people."),
     ("synchrony", "Synchrony", "Windowed lagged cross-correlation, against surrogates."),
 )
 
