@@ -360,6 +360,20 @@ def test_events_that_do_not_fit(study, tmp_path, events, message):
         run_study(write(study, events="events.csv"), tmp_path / "out")
 
 
+def test_epochs_are_checked_before_films_are_read(tmp_path):
+    # No film, which would be said first if it was read first.
+    (tmp_path / "01_film.mp4").write_bytes(b"")
+    (tmp_path / "events.csv").write_text("onset,trial_type\n5,joke\n6,pause\n")
+    settings = {"recordings": {"pattern": "{participant}_{condition}.mp4"}, "events": "events.csv"}
+    message = r"participant 01, .*: the epochs of the events at 5 and 6 s overlap"
+    with pytest.raises(StudyError, match=message):
+        run_study(write(tmp_path, **settings), tmp_path / "out")
+    epochs = {"trial_types": ["jokes"]}
+    with pytest.raises(StudyError, match="no events of type jokes; there are joke, pause"):
+        run_study(write(tmp_path, epochs=epochs, **settings), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_events_can_have_a_file_for_each_recording(study, tmp_path):
     for person in ("01", "02"):
         (study / f"sub-{person}" / "film_events.tsv").write_text("onset\tduration\n3\t1\n")

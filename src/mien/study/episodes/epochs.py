@@ -12,8 +12,9 @@ from mien.study.episodes.events import events_of, key_columns
 from mien.study.rows.layout import KEYS, label, score_columns, streams, without_attributes
 from mien.study.rows.weighted import weighted_mean
 from mien.study.strict import StrictSettings
+from mien.tasks import Floats
 
-__all__ = ["Epochs", "cut_epochs", "epoch_segments"]
+__all__ = ["Epochs", "check_overlap", "cut_epochs", "epoch_segments"]
 
 
 class Epochs(StrictSettings):
@@ -132,7 +133,7 @@ def _epochs(
 
 
 def _check_onsets(
-    onsets: "np.ndarray", part: pd.DataFrame, keys: Mapping[str, str], settings: Epochs
+    onsets: Floats, part: pd.DataFrame, keys: Mapping[str, str], settings: Epochs
 ) -> None:
     end = float((part["time_from_start_s"] + part["duration_s"]).max())
     outside = onsets[(onsets < 0) | (onsets >= end)]
@@ -141,6 +142,20 @@ def _check_onsets(
             f"{label(dict(keys))}: an event at {outside[0]:g} s lies outside the recording, "
             f"which has {end:g} s; check the events' clock (epochs.clock) and file"
         )
+    check_overlap(onsets, keys, settings)
+
+
+def check_overlap(onsets: Floats, keys: Mapping[str, str], settings: Epochs) -> None:
+    """Check that epochs do not overlap, unless they may.
+
+    Args:
+        onsets: Onsets of the events of a participant in a recording (N,), s, in order.
+        keys: The keys by name, for the message.
+        settings: Where epochs begin and end.
+
+    Raises:
+        StudyError: Two of them overlap.
+    """
     room = settings.before_s + settings.after_s
     close = np.flatnonzero(np.diff(onsets) < room - 1e-9)
     if len(close) and not settings.overlap:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import mien
 from mien.documents import at_home
 from mien.errors import StudyError
+from mien.study.episodes.epochs import Epochs, check_overlap
 from mien.study.episodes.events import events_of, read_events
 from mien.study.project.cast import Cast, read_cast, read_participants
 from mien.study.project.films import Films, check_alike, dictionary_of, scores_of
@@ -131,6 +133,27 @@ class Study:
                     f"events: name participant {unknown[0]}, of whom there is no recording; "
                     "add it, check the name, or drop the lines"
                 )
+        self._check_epochs(recordings_of)
+
+    def _check_epochs(self, recordings_of: Mapping[str, list[str]]) -> None:
+        settings = self.settings.epochs or Epochs()
+        kinds = dict.fromkeys(
+            kind for events in self.events.values() for kind in events["trial_type"]
+        )
+        for kind in settings.trial_types:
+            if kind not in kinds:
+                raise StudyError(
+                    f"epochs.trial_types: there are no events of type {kind}; "
+                    f"there are {', '.join(map(str, kinds))}"
+                )
+        for participant, names in recordings_of.items():
+            for name in names:
+                keys = self.by_name[name].keys(participant)
+                if name in self.events:
+                    theirs = events_of(self.events[name], keys)
+                    if settings.trial_types:
+                        theirs = theirs[theirs["trial_type"].isin(settings.trial_types)]
+                    check_overlap(theirs["onset"].to_numpy(np.float64), keys, settings)
 
     def has_events(self, participant: str, name: str) -> bool:
         """Whether a participant has events in a recording.
