@@ -721,7 +721,7 @@ COMMANDS = (
     "train", "evaluate", "export", "features",
     "reproduce", "submit", "submit check", "submit formats",
     "data", "data standin", "data render", "data superres",
-    "study", "study init", "study run", "study rows", "study baseline", "study segments", "study summaries", "study epochs", "study resample",
+    "study", "study demo", "study init", "study run", "study rows", "study baseline", "study segments", "study summaries", "study epochs", "study resample",
     "study groups", "study contrasts", "study synchrony",
 )  # fmt: skip
 
@@ -757,6 +757,132 @@ choices.
 """
 
 
+STUDY = """# A study whose truth is known
+
+`mien study demo films` draws {recordings} films of {people} people, at rest and while they hear jokes, and writes down what they show when.
+`mien study run films/study.yaml --out out` reads them. This page compares the two; `bench/study.py` made the figures.
+
+![Three people at rest and smiling, a mask, the dark, and somebody beside](../images/study-films.jpg)
+
+**What it proves, and what it does not.** Nobody in the films was ever born: they are drawn, so that everything is known. Smiles are there
+from one moment to the next, faster than a face can be, so that an onset is one moment which no threshold moves. The people are among those
+whose smiles `mien-s` reads as smiles, and they behave alike, so that effects (d_z) are larger than in any living sample. So this is a proof of the study's arithmetic from films to contrasts; how well faces are read
+stands on [the bundles' cards](../reference/bundles.md).
+
+## The difference between conditions
+
+Jokes minus rest, within people, with 95 % intervals by drawing people. What `mien-s` makes of a smile's valence and probability is not
+known beforehand, so only the sign is.
+
+{contrasts}
+
+## When smiles begin
+
+{onsets}
+
+All {smiles} smiles are found, and nothing else is taken for one. No onset falls on a frame of any camera, so the first frame that shows
+a smile comes up to one frame late.
+
+## What cannot be seen
+
+{unusable}
+
+Of all other time, {false} is marked as not usable.
+
+## 15, 25 and 50 frames a second
+
+Three cameras film the first participant's jokes at once. Each film is compressed and read by itself, and a smile is seen up to one frame
+late, so the numbers differ a little.
+
+{films}
+
+The same from one film's readings, of which every one, every second and every third is used: the study's own share of these differences.
+
+{thinned}
+
+## Two people in one film
+
+Somebody sits beside participant 02. The study takes the largest face (`faces: largest`); told apart by seats (`faces: seats`), both are
+found, and nobody has the other's smiles.
+
+{both}
+
+## The report
+
+`mien report out` writes a page of each recording and one of the study.
+
+![The page of the recording with the mask](../images/study-recording.png)
+
+![The page of the study](../images/study-report.png)
+
+## A figure for a paper
+
+From [the notebook](../start/notebooks.md) that walks through this study:
+
+![Happiness around the joke, as a mean over people](../images/study-epochs.png)
+"""
+MEASURES_SHOWN = {
+    "valence_corrected_mean": "valence, baseline taken off",
+    "expr_happiness_share": "share of time of happiness",
+    "smile_per_min": "smiles per minute",
+    "smile_present_share": "share of time that smiles",
+}
+RATES_SHOWN = {
+    "smile_count": "smiles",
+    "smile_present_share": "share smiling",
+    "smile_segment_s": "length, s",
+    "smile_latency_s": "first smile, s",
+    "expr_happiness_share": "happiness",
+    "AU12_mean": "AU12",
+    "valence_mean": "valence",
+}
+
+
+def study_page() -> str:
+    """What was found in the drawn study, beside what it is known to hold."""
+    path = HERE.parent / "bench" / "results" / "study.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    contrasts = []
+    for name, label in MEASURES_SHOWN.items():
+        entry = result["contrasts"][name]
+        interval = f"{entry['difference']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+        truth = f"{entry['truth']:.3f}" if "truth" in entry else "above 0"
+        contrasts.append([label, interval, truth, f"{entry['effect_size']:.1f}"])
+    errors = result["smiles"]["errors in frames, lowest and highest"]
+    onsets = [[name, *(f"{value:+.2f}" for value in ends)] for name, ends in errors.items()]
+    hidden = dict(result["not usable"])
+    false = hidden.pop("not usable of all other time")
+    unusable = []
+    for name, entry in hidden.items():
+        because = ", ".join(f"`{reason}` {count}" for reason, count in entry["because"].items())
+        unusable.append([name, str(entry["frames"]), str(entry["not usable"]), because])
+    rates = result["frame rates"]
+    both = []
+    for name, entry in result["two people in one film"].items():
+        spans = [
+            ", ".join(f"{first:.2f} to {last:.2f}" for first, last in entry[what])
+            for what in ("truth", "found")
+        ]
+        both.append([name, *spans])
+    return STUDY.format(
+        recordings=result["recordings"], people=result["people"], smiles=result["smiles"]["smiles"], false=f"{100 * false:.1f} %",
+        contrasts=table(["measure", "found", "truth", "d_z"], contrasts),
+        onsets=table(["error, in frames", "lowest", "highest"], onsets),
+        unusable=table(["shown", "frames", "not usable", "because"], unusable),
+        films=table(["film", *RATES_SHOWN.values()], rate_rows(rates["three films"])),
+        thinned=table(["readings", *RATES_SHOWN.values()], rate_rows(rates["readings of one film"])),
+        both=table(["person", "smiles, s", "found, s"], both),
+    )  # fmt: skip
+
+
+def rate_rows(entries: dict[str, dict[str, float]]) -> list[list[str]]:
+    """A row of numbers per frame rate."""
+    rows = []
+    for name, entry in entries.items():
+        rows.append([name, *(f"{entry[column]:.3g}" for column in RATES_SHOWN)])
+    return rows
+
+
 def main() -> None:
     """Write the pages."""
     (REFERENCE / "cli.md").write_text(cli_page(), encoding="utf-8")
@@ -769,6 +895,7 @@ def main() -> None:
         (REFERENCE / "cards" / f"{name}.md").write_text(card_page(name), encoding="utf-8")
     (REFERENCE / "submissions.md").write_text(submissions_page(), encoding="utf-8")
     (HERE / "explanation" / "comparison.md").write_text(comparison_page(), encoding="utf-8")
+    (HERE / "explanation" / "study-truth.md").write_text(study_page(), encoding="utf-8")
     if len(sys.argv) > 1:
         drawn = cv2.cvtColor(picture(Path(sys.argv[1])), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(HERE / "images" / "demo.jpg"), drawn, [cv2.IMWRITE_JPEG_QUALITY, 85])

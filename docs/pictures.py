@@ -1,16 +1,20 @@
 """Make the pictures of the how-to guides from the demo's clip, into docs/images.
 
-    python docs/pictures.py
+    python docs/pictures.py [STUDY]
 
 Everything is drawn from the public-domain portrait that comes with mien, and the report from scores
-that are made up. Run it again when the overlay, the report or the embedded networks change, and look
-at the result.
+that are made up. With STUDY, the folder that bench/study.py was given, only the pictures of the drawn
+study are made. Run it again when the overlay, the report or the embedded networks change, and look at
+the result.
 """
 
+import base64
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import chdir
 from itertools import product
 from pathlib import Path
 
@@ -140,22 +144,65 @@ def made_up(folder: Path) -> Path:
 
 def draw_report(folder: Path) -> None:
     """The upper part of a page of `mien report`, as Chromium shows it."""
+    (page,) = report(made_up(folder)).pages
+    screenshot(page, "report.png", (1180, 1180))
+
+
+def screenshot(page: Path, name: str, size: tuple[int, int]) -> None:
+    """The upper part of a page, as Chromium shows it in a window of that size, 1000 px wide."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        print("report.png needs Chromium")
+        print(f"{name} needs Chromium")
         return
-    (page,) = report(made_up(folder)).pages
-    picture = folder / "report.png"
-    flags = ["--headless", "--hide-scrollbars", "--no-sandbox", "--virtual-time-budget=9000"]
-    command = [browser, *flags, "--window-size=1180,1180", f"--screenshot={picture}"]
-    subprocess.run([*command, page.as_uri()], check=True, capture_output=True)  # noqa: S603
-    small = cv2.resize(cv2.imread(str(picture)), (1000, 1000), interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(IMAGES / "report.png"), small, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    print(IMAGES / "report.png")
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / name
+        flags = ["--headless", "--hide-scrollbars", "--no-sandbox", "--virtual-time-budget=9000"]
+        window = f"--window-size={size[0]},{size[1]}"
+        command = [browser, *flags, window, f"--screenshot={picture}", page.resolve().as_uri()]
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+        shown = cv2.imread(str(picture))
+    small = cv2.resize(shown, (1000, round(1000 * size[1] / size[0])), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(IMAGES / name), small, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    print(IMAGES / name)
+
+
+def draw_study(folder: Path) -> None:
+    """The films of the drawn study, its pages, and the figure of its notebook."""
+    films = folder / "films"
+    shots = [
+        ("sub-01_ses-25fps_task-jokes", 0.5),
+        ("sub-01_ses-25fps_task-jokes", 1.6),
+        ("sub-05_ses-25fps_task-jokes", 1.9),
+        ("sub-03_ses-30fps_task-jokes", 3.3),
+        ("sub-04_ses-15fps_task-jokes", 3.3),
+        ("sub-02_ses-25fps_task-jokes", 3.3),
+    ]
+    tiles = []
+    for name, second in shots:
+        (frame,) = frames_of(films / f"{name}.mp4", [second])
+        tiles.append(cv2.resize(frame, (320, 180), interpolation=cv2.INTER_AREA))
+    write("study-films.jpg", np.vstack([np.hstack(tiles[:3]), np.hstack(tiles[3:])]))
+    # Named from its own folder, so that pictures show no path of this machine.
+    with chdir(folder):
+        pages = {page.stem: page.resolve() for page in report(Path("out")).pages}
+    page = pages["sub-03_ses-30fps_task-jokes.report"]
+    screenshot(page, "study-recording.png", (1180, 1000))
+    screenshot(pages["report"], "study-report.png", (1180, 1500))
+    notebook = IMAGES.parents[1] / "examples" / "notebooks" / "study.ipynb"
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    (figure,) = [
+        output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})
+    ]
+    (IMAGES / "study-epochs.png").write_bytes(base64.b64decode(figure))
+    print(IMAGES / "study-epochs.png")
 
 
 def main() -> None:
-    """Draw them all."""
+    """Draw them all, or those of the study."""
+    if len(sys.argv) > 1:
+        draw_study(Path(sys.argv[1]))
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip = film(folder / "clip.mp4")

@@ -31,6 +31,7 @@ PAGES = sorted(
         ("reference/columns.md", make.columns_page),
         ("reference/bundles.md", make.bundles_page),
         ("explanation/comparison.md", make.comparison_page),
+        ("explanation/study-truth.md", make.study_page),
     ],
 )
 def test_made_pages_are_up_to_date(name, page):

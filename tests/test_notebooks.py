@@ -16,12 +16,14 @@ BOOKS = ROOT / "examples" / "notebooks"
 # What the cell tagged "parameters" says here, and the cell's own values otherwise.
 SMALL = {
     "recording": {},
+    "study": {"seconds": 4.0, "height": 160},
     "faces_to_bundle": {"drawn_faces": 240, "epochs": 2},
     # A small recipe that the notebook's own includes: one network, one head.
     "rehearse_a_paper": {"recipe": "abaw-baseline-mtl", "size": 600},
 }
 NEEDS = {
     "recording": ("matplotlib",),
+    "study": ("matplotlib", "scipy", "jinja2"),
     "faces_to_bundle": ("torch", "matplotlib"),
     "rehearse_a_paper": ("torch", "matplotlib"),
 }

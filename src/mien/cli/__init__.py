@@ -81,6 +81,7 @@ for _command in (
     app.command()(_command)
 app.add_typer(studies, name="study")
 for _step in (
+    study.demo,
     study.init,
     study.run,
     study.rows,

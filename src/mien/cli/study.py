@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "baseline",
     "contrasts",
+    "demo",
     "epochs",
     "groups",
     "init",
@@ -41,6 +42,23 @@ _Settings = Annotated[
     ),
 ]
 _NOTHING_LEFT: Final = "nothing half-written is left, and films that were read are kept"
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where the films and study.yaml go.")
+    ],
+) -> None:
+    """Draw the films of a small study whose truth is known, to try studies on.
+
+    Five drawn people, at rest and while they hear jokes. truth.csv says when each of them smiles,
+    wears a mask or sits in the dark.
+    """
+    with handle_errors():
+        from mien.demo.study import draw_study
+
+        path = draw_study(folder, say=_say)
+        out.print(f"{path}: run it with `mien study run`", markup=False)
 
 
 def init(
