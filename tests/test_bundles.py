@@ -39,7 +39,8 @@ NAMES = sorted(bundles())
 EACH = pytest.mark.parametrize("name", NAMES)
 EACH_ENGINE = pytest.mark.parametrize("engine", available())
 READERS = [name for name in NAMES if isinstance(open_bundle(name).card, AffectCard)]
-SIZES = {AFFECT: 6_000_000, FACES: 500_000}
+# mien-face has the width that faces half covered or on their sides take.
+SIZES = {AFFECT: 6_000_000, FACES: 600_000}
 RANDOM = np.random.default_rng(5)
 
 

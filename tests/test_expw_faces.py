@@ -12,7 +12,7 @@ from mien.train.builtin.expw_faces import is_kept_aside, make_expw_table
 
 def test_faces_are_cut_out_with_their_points(tmp_path):
     picture = portrait()
-    [face] = load_detector().find(picture)
+    face, *_ = load_detector().find(picture)
     x, y, w, h = map(round, face.box)
     folder = tmp_path / "image" / "origin"
     folder.mkdir(parents=True)
@@ -34,7 +34,7 @@ def test_faces_are_cut_out_with_their_points(tmp_path):
     for row in table.itertuples():
         image = read_picture(row.image)
         points = np.reshape(row.points, (5, 2))
-        [again] = load_detector().find(image)
+        again, *_ = load_detector().find(image)
         assert np.abs(again.points - points).max() < 2
 
 

@@ -23,13 +23,13 @@ def data(tmp_path_factory):
     """A folder of portraits: one face, a little lighter or darker for each of eight people."""
     folder = tmp_path_factory.mktemp("portraits")
     face = portrait()
-    [found] = load_detector(FACES).find(face)
+    surest, *_ = load_detector(FACES).find(face)
     rows = []
     for number in range(8):
         image = np.clip(face.astype(int) + number, 0, 255).astype(np.uint8)
         encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
         split = "train" if number < 5 else "val"
-        points = found.points.ravel()
+        points = surest.points.ravel()
         rows.append({"image": encoded, "points": points, "subject": f"s{number}", "split": split})
     pd.DataFrame(rows).to_parquet(folder / "portraits.parquet")
     return folder

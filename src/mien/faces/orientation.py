@@ -21,15 +21,16 @@ __all__ = ["TurnSampler", "best_views"]
 Image = NDArray[np.uint8]
 
 SURE: Final = 0.9
-"""Faces with this score are not checked: of 68 portraits found upside down none scored above .84,
-in sharp film none above .88."""
+"""Faces with this score are not checked: of 104 portraits that were found upside down none scored
+above .87."""
 VIEWS: Final = range(45, 360, 45)
 """Turns after which an unsure face is looked at once more, degrees clockwise."""
 CONTRADICTION_DEG: Final = 10.0
 """Two views of a face whose directions from mouth to eyes differ by more cannot both be right."""
 BETTER_BY: Final = 0.05
 """A turned view is believed if its score, once it is straightened, is higher by more: half a face
-may look as much like a face from another side."""
+may look as much like a face from another side. Of 133 portraits found upside down, 130 are righted;
+of 564 that are upright, most of them covered in part, two are turned."""
 SAME_FACE_IOU: Final = 0.3
 """What a turned window shows is the same face if it overlaps this much with it."""
 SAMPLES: Final = 8
