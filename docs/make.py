@@ -442,7 +442,8 @@ def bundles_page() -> str:
             gives = "which tracks of a film are one person's"
         where = "to be pulled" if isinstance(known, zoo.Entry) else "comes with mien"
         rows.append([f"[{name}](cards/{name}.md)", gives, megabytes(known), known.licence, where])
-    head = "# The bundles\n\nWhat each is, how good, where it fails and who must not use it stands on its page; made by `docs/make.py`.\n\n"
+    head = "# The bundles\n\nWhat each is, how good, where it fails and who must not use it stands on its page; made by `docs/make.py`.\n"
+    head += "Whether groups of people are read and found alike is [measured apart](../howto/groups.md).\n\n"
     overview = table(["name", "what it gives", "MB", "licence of the weights", "where"], rows)
     return f"{head}{overview}\n{SIZES.format(table=sizes_page(), larger=larger_page())}"
 
