@@ -530,6 +530,15 @@ def test_a_first_study_is_written_from_what_is_there(tmp_path, names, pattern):
         write_film(tmp_path / f"{name}.csv", table_of(seconds=2))
     (path,) = begin_study(tmp_path)
     assert read_study(path).recordings.pattern == pattern
+    if "{condition}" in pattern:
+        # The contrast that is suggested is one of this study: without the comment's marks it reads.
+        text = (
+            path.read_text().replace("# contrasts:", "contrasts:").replace("#   pairs", "  pairs")
+        )
+        path.write_text(text)
+        (pair,) = read_study(path).contrasts.pairs
+        assert all(any(condition in name for name in names) for condition in pair)
+        path.write_text(text.replace("contrasts:", "# contrasts:").replace("  pairs", "#   pairs"))
     result = run_study(path, tmp_path / "out")
     assert len(result.recordings) == len(names)
     # The tables of a study are no recordings of another one.

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import mien
+from mien.cli import app
 from mien.demo.study import RECORDINGS, draw_study
 from mien.errors import OutputError
 from mien.study.episodes.segments import find_segments
@@ -146,6 +148,8 @@ def test_who_is_beside_is_somebody_else(study, truth, read):
 def test_a_study_that_is_there_is_not_drawn_over(study):
     with pytest.raises(OutputError, match=r"study\.yaml: is there already"):
         draw_study(study / "films")
+    result = CliRunner().invoke(app, ["study", "demo", str(study / "films")])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
     with pytest.raises(ValueError, match="at least 4, for one joke"):
         draw_study(study / "other", seconds=3)
     assert not (study / "other").exists()

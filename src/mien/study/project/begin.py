@@ -10,7 +10,7 @@ from mien.errors import OutputError, StudyError
 from mien.files import atomic_write
 from mien.outputs.tables import FORMATS
 from mien.sources.inputs import natural_key
-from mien.study.project.recordings import is_film
+from mien.study.project.recordings import Pattern, is_film
 
 __all__ = ["begin_study"]
 
@@ -53,7 +53,7 @@ usable:
 {epochs}
 # Differences between conditions, the second minus the first.
 # contrasts:
-#   pairs: [[rest, task]]
+#   pairs: [[{conditions}]]
 """
 
 
@@ -98,6 +98,7 @@ def begin_study(folder: str | Path) -> list[Path]:
         participants=f"\nparticipants: {participants}\n" if participants else "",
         events=f"\nevents: {events}\n" if events else "",
         epochs=epochs,
+        conditions=", ".join(_conditions_of(files, pattern)),
     )
     atomic_write(path, text.encode())
     return [path, *written]
@@ -169,6 +170,18 @@ def _pattern_of(files: Sequence[str]) -> str | None:
     if len({row[-1] for row in tokens}) > 1:
         parts[-1] = "*"
     return "".join(parts) if "participant" in used else None
+
+
+def _conditions_of(files: Sequence[str], pattern: str | None) -> list[str]:
+    """Two conditions to compare: those of the files, as far as their pattern names some."""
+    conditions = []
+    if pattern is not None:
+        known = Pattern(pattern, _STUDY)
+        for name in files:
+            words = known.match(name) or {}
+            conditions.append(words.get("condition", ""))
+    named = sorted(set(filter(None, conditions)), key=natural_key)
+    return [_quoted(name) for name in named[:2]] if len(named) > 1 else ["rest", "task"]
 
 
 def _entity(values: Sequence[str]) -> str | None:
