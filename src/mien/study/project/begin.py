@@ -90,6 +90,7 @@ def begin_study(folder: str | Path) -> list[Path]:
     recordings = f"  list: {_LIST}" if pattern is None else f"  pattern: {_quoted(pattern)}"
     events = _first_of(folder, ("events.tsv", "events.csv"))
     participants = _first_of(folder, ("participants.tsv", "participants.csv"))
+    conditions = ", ".join(_conditions_of(files, pattern))
     epochs = "\nepochs:\n  before_s: 0.5\n  after_s: 2\n" if events else ""
     text = _TEMPLATE.format(
         name=_STUDY,
@@ -98,7 +99,7 @@ def begin_study(folder: str | Path) -> list[Path]:
         participants=f"\nparticipants: {participants}\n" if participants else "",
         events=f"\nevents: {events}\n" if events else "",
         epochs=epochs,
-        conditions=", ".join(_conditions_of(files, pattern)),
+        conditions=conditions,
     )
     atomic_write(path, text.encode())
     return [path, *written]
