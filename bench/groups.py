@@ -26,7 +26,7 @@ import pandas as pd
 from apparent import Apparent
 
 from mien.analysis.quality import load_judge
-from mien.bundles.store import AFFECT, FACES, load, load_detector
+from mien.bundles.store import AFFECT, FACES, load, load_detector, open_bundle
 from mien.data.drawn.damage import damage, intact
 from mien.data.images import read_picture
 from mien.data.label_table import labels
@@ -244,9 +244,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     settings = read_settings(args.data)
-    model = load(args.bundle)
-    [task] = [task for task in model.tasks if task.family == "expr"]
-    result: dict = {"bundle": model.card.name, "sha256": model.card.sha256[:12], "sets": {}}
+    [task] = [task for task in load(args.bundle).tasks if task.family == "expr"]
+    result: dict = {"bundles": {}, "sets": {}}
+    for name in (args.bundle, args.detector, args.quality):
+        card = open_bundle(name).card
+        result["bundles"][card.name] = card.sha256[:12]
     for spec in unmixed(settings.data):
         table = load_set(spec, [task])
         faces = read_faces(table[table["split"] == "val"], task, args)
