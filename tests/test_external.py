@@ -321,7 +321,9 @@ def test_a_film_is_read_with_its_features(heard, sound, clip, tmp_path):
     """The film's rows are those of the crops of its faces with the features of their frames, as a table."""
     system = heard[0] / "run/bundles/heard"
     rows = [
-        row for row in mien.analyze(clip, bundle=system, features=sound, stream=True) if row.face
+        row
+        for row in mien.analyze(clip, bundle=system, features=sound, stream=True, quality="none")
+        if row.face
     ]
     loaded = mien.load(system).with_features([sound])
     by_frame = {row.frame: row for row in rows}
@@ -340,7 +342,13 @@ def test_a_film_is_read_with_its_features(heard, sound, clip, tmp_path):
         np.testing.assert_allclose(streamed[rows_of_track], table["va"], atol=1e-5)
     silent = pd.read_parquet(sound).assign(loud=0.0)
     silent.to_parquet(tmp_path / "silent.parquet")
-    other = mien.analyze(clip, bundle=system, features=tmp_path / "silent.parquet", stream=True)
+    other = mien.analyze(
+        clip,
+        bundle=system,
+        features=tmp_path / "silent.parquet",
+        stream=True,
+        quality="none",
+    )
     unheard = np.stack([row.scores["va"] for row in other if row.face])
     assert np.abs(unheard - streamed).max() > 1e-3
 
