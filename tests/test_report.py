@@ -27,6 +27,7 @@ from mien.report.people import people_of
 from mien.report.pictures import affect_path, binned, sparkline
 from mien.report.tables import tables_below
 from mien.study.episodes.segments import Segments, find_segments
+from mien.study.project.run import run_study
 from mien.study.rows.people import People, participant_rows
 from mien.study.rows.usable import Usable
 from mien.study.tables import save
@@ -418,6 +419,23 @@ def test_the_page_of_a_study_shows_its_tables(film):
     assert "smile present share 0.25" in said
 
 
+def test_films_of_one_name_in_several_folders_are_those_of_the_study(tmp_path):
+    for participant in ("anna", "ben"):
+        folder = tmp_path / "out" / "tables" / participant
+        write(folder, readings(faces=1), name="rest", mien=mien.__version__)
+    settings = {
+        "study": 1,
+        "recordings": {"pattern": "out/tables/{participant}/{condition}.parquet"},
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(settings))
+    run_study(tmp_path / "study.yaml", tmp_path / "out")
+    pages = {page.parent.name: page for page in report(tmp_path / "out").pages}
+    for participant in ("anna", "ben"):
+        (person,) = data_of(pages[participant].read_text())["people"]
+        assert person["name"] == participant
+    assert "2 participants" in Page(pages["out"].read_text()).words
+
+
 def test_a_study_s_participants_and_rules_are_shown(film):
     """Rows and segments of the study, not those of the page's own defaults."""
     table = mien.read_table(film)
@@ -440,7 +458,8 @@ def test_a_study_s_participants_and_rules_are_shown(film):
     )
     save(events, film.parent / "epoch_summaries.parquet", "epoch_summaries")
     record = film.parent / "study.json"
-    record.write_text(json.dumps({"settings": settings}))
+    tables = {"clip": film.name}
+    record.write_text(json.dumps({"settings": settings, "tables": tables}))
     pages = report(film.parent).pages
     data = data_of(pages[0].read_text())
     assert [person["name"] for person in data["people"]] == ["anna"]

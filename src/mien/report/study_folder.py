@@ -2,13 +2,13 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import ValidationError
 
 from mien.errors import TableError
 from mien.exports.recording import Recording
@@ -49,11 +49,13 @@ class StudyFolder:
         path: The folder.
         usable: What counts as usable in it.
         segments: What counts as a segment in it.
+        names: Names of its recordings by the resolved path of their table, without suffix.
     """
 
     path: Path
     usable: Usable
     segments: Segments
+    names: Mapping[Path, str]
 
     @classmethod
     def open(cls, path: Path) -> Self | None:
@@ -72,14 +74,17 @@ class StudyFolder:
         if not (record.is_file() and (path / "rows.parquet").is_file()):
             return None
         try:
-            settings = json.loads(record.read_bytes())["settings"]
+            content = json.loads(record.read_bytes())
+            settings = content["settings"]
             usable = Usable.model_validate(settings["usable"])
             segments = Segments.model_validate(settings["segments"])
-        except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+            tables = content["tables"].items()
+            names = {_key_of(path / str(table)): str(name) for name, table in tables}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise TableError(
                 f"{record}: is no record of a study that this mien knows; run the study again"
             ) from error
-        return cls(path, usable, segments)
+        return cls(path, usable, segments, names)
 
     def people(self, recording: Recording) -> tuple[list[Person], int] | None:
         """The participants of a recording, as the study has them.
@@ -132,12 +137,18 @@ class StudyFolder:
         from pyarrow.parquet import read_table as read_parquet
 
         path = self.path / f"{name}.parquet"
+        # Tables in folders may have one name, and a study names them by their folders, too.
+        known_as = self.names.get(_key_of(recording.path), "")
         try:
-            table = read_parquet(path, filters=[("recording", "=", recording.stem)])
+            table = read_parquet(path, filters=[("recording", "=", known_as)])
         except (OSError, pa.ArrowException) as error:
             raise TableError(f"{path}: cannot be read; run the study again") from error
         frame: pd.DataFrame = table.to_pandas()
         return frame
+
+
+def _key_of(table: Path) -> Path:
+    return table.resolve().with_suffix("")
 
 
 def study_tables(folder: Path) -> list[dict[str, Any]]:

@@ -279,12 +279,19 @@ def _add_record(
     study: Study, files: Transaction, result: StudyResult, hashes: Mapping[str, str]
 ) -> None:
     """Add the record of the run, which vouches for the tables."""
+    # Those that lie in the folder, as all films' do, so that a report knows whose they are.
+    root = result.folder.resolve()
+    tables = {}
+    for name, path in study.tables.items():
+        if path.resolve().is_relative_to(root):
+            tables[name] = path.resolve().relative_to(root).as_posix()
     content = {
         "study": _EDITION,
         "mien": mien.__version__,
         "fingerprint": study.fingerprint(),
         "settings": study.settings.model_dump(mode="json"),
         "recordings": result.recordings,
+        "tables": tables,
         "notes": result.notes,
         "files": hashes,
     }
