@@ -198,12 +198,14 @@ def cell(values: list[float | None]) -> str:
 def steadiness(faces: pd.DataFrame) -> dict:
     """How alike a measure is in the pictures of one person, of whom there are three or more."""
     several = faces[faces.groupby("subject")["subject"].transform("size") >= 3]
-    if several.empty:
+    if len(several) < LEAST_FACES:
         return {}
     male = several["sex"] >= 0.5
     most = male.groupby(several["subject"]).transform("mean") >= 0.5
     result = {"faces": len(several), "same sex as most": round(float((male == most).mean()), 3)}
     for name in ("age", "lightness", "ita"):
+        if several[name].isna().all():
+            continue
         by_person = several.groupby("subject")[name]
         result[f"{name}, deviation within people"] = round(float(by_person.std().mean()), 1)
         result[f"{name}, deviation between people"] = round(float(by_person.mean().std()), 1)
