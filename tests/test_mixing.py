@@ -574,7 +574,7 @@ def test_settings_of_a_mix_are_strict(unified, tmp_path):
 
 
 def test_a_run_takes_a_mix_and_its_card_names_every_set(tmp_path):
-    from mien.train.bundle.provenance import data_terms, only_drawn, supervision
+    from mien.train.bundle.provenance import data_terms, supervision, synthetic_kinds
     from mien.train.runs.tables import load_tables
     from mien.train.settings.training import read_settings
 
@@ -622,10 +622,29 @@ fit: {find_points: false}
         "expr.csv",
         "va.csv",
     }
-    assert not only_drawn(settings)
+    assert synthetic_kinds(settings) == ()
     web = SPEC.validate_python(
         {"set": "mix", "of": [{"set": "expw", "root": str(tmp_path / "expw")}]}
     )
     more = settings.model_copy(update={"data": (web,)})
     assert supervision(more, EXPR) == "annotators of ExpW"
     assert data_terms(more, tasks)[0].data == "ExpW (pictures from the web)"
+
+
+def test_the_kinds_of_faces_that_are_nobody_s_are_known():
+    from mien.train.bundle.provenance import synthetic_kinds
+    from mien.train.settings.training import Settings
+
+    drawn = {"set": "drawn", "count": 60, "seed": 0, "size": 32}
+    rendered = {"set": "rendered", "count": 60, "seed": 0, "size": 32}
+    people = {"set": "expw", "root": "expw"}
+    cases = [
+        ([drawn], ("drawn",)),
+        ([rendered], ("rendered",)),
+        ([rendered, drawn], ("drawn", "rendered")),
+        ([rendered, people], ()),
+    ]
+    for sets, kinds in cases:
+        data = tuple(SPEC.validate_python(part) for part in sets)
+        settings = Settings(name="some", data=data, tasks=("expr.abaw7",))
+        assert synthetic_kinds(settings) == kinds

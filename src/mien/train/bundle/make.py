@@ -17,7 +17,7 @@ from mien.files import replace_folder, wrap_os_errors
 from mien.progress import Progress, silent
 from mien.train.bundle.measure import Measured, Measurer, presence, tolerance
 from mien.train.bundle.pack import sha256_of, write_bundle_files
-from mien.train.bundle.provenance import data_terms, making, only_drawn
+from mien.train.bundle.provenance import data_terms, making, synthetic_kinds
 from mien.train.bundle.system import task_cards
 from mien.train.inputs.crops import CropDataset
 from mien.train.onnx.export import export
@@ -308,9 +308,13 @@ def _limits(settings: Settings, extractor: AffectCard | None, network: Path) -> 
         "less on new pictures"
     )
     yield "agreement between groups of people is not on this card"
-    if only_drawn(settings):
+    kinds = synthetic_kinds(settings)
+    if kinds:
         subject = "it has" if extractor is None else "its heads have"
-        yield f"{subject} learned from drawn faces alone: it is of no use on people"
+        worth = "nobody has measured how it reads people"
+        if kinds == ("drawn",):
+            worth = "it is of no use on people"
+        yield f"{subject} learned from {' and '.join(kinds)} faces alone: {worth}"
     # Heads may stand on a bundle that was made before 8 bits were exact.
     if portability_issues(onnx.load(network)):
         yield (

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from mien.bundles.card_parts import Made, Terms
 from mien.bundles.store import open_bundle
 from mien.data.label_table import Split
-from mien.data.registry import Cut, Drawn, OneSet, set_name, unmixed
+from mien.data.registry import Cut, Drawn, OneSet, Rendered, set_name, unmixed
 from mien.data.spec import TERMS_NOT_STATED
 from mien.tasks import Task
 from mien.train.bundle.pack import code_version
@@ -16,7 +16,7 @@ from mien.train.runs.folder import RunFolder
 from mien.train.settings.training import Settings
 from mien.zoo.index import entry as published_entry
 
-__all__ = ["data_terms", "making", "only_drawn", "starting_terms", "supervision"]
+__all__ = ["data_terms", "making", "starting_terms", "supervision", "synthetic_kinds"]
 
 _STARTING_WEIGHTS: Final = {
     "imagenet": Terms(
@@ -257,13 +257,18 @@ def _cost(folder: Path) -> str:
     return f"{facts['seconds'] / 60:.1f} minutes on {facts['device']}"
 
 
-def only_drawn(settings: Settings) -> bool:
-    """Check that a network was trained on drawn faces alone.
+def synthetic_kinds(settings: Settings) -> tuple[str, ...]:
+    """Say what kinds of faces a network was trained on, where none of them is a person's.
 
     Args:
         settings: Settings of its run.
 
     Returns:
-        Whether no face was a person's.
+        Some of ``drawn`` and ``rendered``; empty where some faces are people's.
     """
-    return all(isinstance(spec, Drawn) for spec in unmixed(settings.data))
+    kinds = set()
+    for spec in unmixed(settings.data):
+        if not isinstance(spec, Drawn | Rendered):
+            return ()
+        kinds.add("drawn" if isinstance(spec, Drawn) else "rendered")
+    return tuple(sorted(kinds))
