@@ -141,4 +141,5 @@ def above_rest(activations: Floats) -> Floats:
     0.0
     """
     levels = np.array([RESTING.get(name, 0.0) for name in AU_SHAPES])
-    return np.maximum((activations - levels) / (1 - levels), 0)
+    above: Floats = np.maximum((activations - levels) / (1 - levels), 0)
+    return above
