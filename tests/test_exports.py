@@ -23,12 +23,14 @@ from mien.exports import statistics, workbook
 from mien.exports.bids import Entities, resampled
 from mien.exports.convert import TARGETS, convert
 from mien.exports.intervals import intervals
+from mien.exports.participants import with_participants
 from mien.exports.recording import Recording
 from mien.outputs.columns import Column, columns
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.tables import FOREIGN, TableWriter
 from mien.records import Face, Quality, Reading, Status
 from mien.study.episodes.segments import find_segments
+from mien.study.project.run import run_study
 from mien.study.rows.people import People, participant_rows
 from mien.tasks import TASKS, Task
 from mien.temporal.readings import Smoothing
@@ -377,6 +379,39 @@ def test_bids(tmp_path, film):
     convert(film, "bids", tmp_path, subject="02", task="talk")
     with pytest.raises(OutputError, match="is there already"):
         convert(film, "bids", tmp_path, subject="02", task="talk")
+
+
+def test_people_are_the_participants_of_the_study(tmp_path):
+    pytest.importorskip("scipy")
+    out = tmp_path / "out"
+    table = write(out / "tables" / "sub-7", readings("clip.mp4"), name="rest")
+    dictionary = table.with_suffix(".dictionary.json")
+    content = json.loads(dictionary.read_text())
+    dictionary.write_text(json.dumps(content | {"mien": mien.__version__}))
+    settings = {
+        "study": 1,
+        "recordings": {"pattern": "out/tables/sub-{participant}/{condition}.parquet"},
+        "people": {"faces": "seats", "seats": ["anna", "{participant}"]},
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(settings))
+    assert with_participants(Recording.open(table)).names == {}
+    run_study(tmp_path / "study.yaml", out)
+    named = with_participants(Recording.open(table))
+    # Names are in natural order; face 0 is at the left.
+    assert named.names == {0: "7", 1: "anna"}
+    for number, face in ((0, 1), (1, 0)):
+        assert (named.rows_of(number)["face"] == face).all()
+        assert len(named.rows_of(number)) == (named.table["face"] == face).sum()
+    assert {stretch.who for stretch in intervals(named, "this")} == {"", "7", "anna"}
+    convert(table, ["bids", "parquet"], tmp_path / "converted", subject="7", task="rest")
+    only(tmp_path / "converted", "*recording-person0*.tsv.gz")
+    events = pd.read_csv(only(tmp_path / "converted", "*events.tsv"), sep="\t", dtype="str")
+    assert set(events["who"].dropna()) == {"7", "anna"}
+    assert "person" not in mien.read_table(tmp_path / "converted" / "rest.parquet")
+    (out / "study.json").write_text("{}")
+    with pytest.raises(TableError, match="run the study again"):
+        convert(table, "bids", tmp_path / "more", subject="7", task="rest")
+    assert not (tmp_path / "more").exists()
 
 
 def test_bids_names_are_derivatives_only(tmp_path, film):

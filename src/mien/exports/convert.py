@@ -12,6 +12,7 @@ import pyarrow as pa
 from mien.errors import OutputError, UnknownNameError
 from mien.exports.annotations import boris_bytes, elan_bytes, mne_bytes, textgrid_bytes
 from mien.exports.bids import Entities, bids_files
+from mien.exports.participants import with_participants
 from mien.exports.recording import Recording
 from mien.exports.statistics import write_statistics
 from mien.exports.workbook import workbook_bytes
@@ -43,6 +44,8 @@ _BYTES: Final[Mapping[str, tuple[str, Callable[[Recording, Path], bytes]]]] = {
     "mne": ("annotations.txt", mne_bytes),
     "xlsx": ("xlsx", lambda recording, _: workbook_bytes(recording)),
 }
+# Formats that say whose each thing is.
+_OF_PEOPLE: Final = ("eaf", "textgrid", "boris", "mne", "bids")
 TARGETS: Final = (*FORMATS, *FOREIGN, *_BYTES, "sav", "dta", "bids")
 """What a table can be converted to."""
 
@@ -122,8 +125,9 @@ def convert(
     if "bids" in names:
         Entities.of(Path(table), subject, task)
     recording = Recording.open(Path(table))
+    named = with_participants(recording) if set(names) & set(_OF_PEOPLE) else recording
     with Transaction() as files:
-        run = _Run(recording, export, files)
+        run = _Run(recording, named, export, files)
         for name in names:
             run.write(name)
         files.commit()
@@ -132,9 +136,10 @@ def convert(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One table on its way into files."""
+    """One table on its way into files; `named` has the participants of its study."""
 
     recording: Recording
+    named: Recording
     export: Export
     files: Transaction
 
@@ -145,10 +150,11 @@ class _Run:
             self._write_bids()
         elif name in _BYTES:
             suffix, make = _BYTES[name]
+            source = self.named if name in _OF_PEOPLE else self.recording
             path = stem.with_name(f"{stem.name}.{suffix}")
             file = self._add(path)
             with wrap_os_errors(path):
-                file.part.write_bytes(make(self.recording, path))
+                file.part.write_bytes(make(source, path))
         elif name in ("sav", "dta"):
             file = self._add(stem.with_name(f"{stem.name}.{name}"))
             with wrap_os_errors(file.path):
@@ -225,7 +231,7 @@ class _Run:
         export = self.export
         entities = Entities.of(self.recording.path, export.subject, export.task)
         root = (export.folder or self.recording.path.parent) / "derivatives" / "mien"
-        for path, content in bids_files(self.recording, entities).items():
+        for path, content in bids_files(self.named, entities).items():
             # Every recording writes the same files about the data set.
             if len(path.parts) == 1 and (root / path).is_file():
                 continue

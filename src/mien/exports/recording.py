@@ -1,7 +1,7 @@
 """A finished table with what its data dictionary says: what exporters and reports work on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -28,12 +28,14 @@ class Recording:
         table: Its rows.
         dictionary: Its data dictionary.
         columns: Its columns, with their meanings.
+        names: Names of people by their number, where a study knows them.
     """
 
     path: Path
     table: "pd.DataFrame"
     dictionary: Mapping[str, Any]
     columns: tuple[Column, ...]
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -84,9 +86,10 @@ class Recording:
             number: One of `people`.
 
         Returns:
-            Such as ``person 0``, or ``face 0`` where nobody was told apart.
+            The name of a study's participant; else such as ``person 0``, or ``face 0`` where nobody
+            was told apart.
         """
-        return f"{self.who} {number}"
+        return self.names.get(number, f"{self.who} {number}")
 
     def rows_of(self, number: int) -> "pd.DataFrame":
         """The rows of one person.

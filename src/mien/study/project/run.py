@@ -31,7 +31,7 @@ __all__ = ["StudyResult", "run_study"]
 
 RECORD: Final = "study.json"
 """What a run leaves besides tables: what it was made from, and how much was usable."""
-_EDITION: Final = 1
+_EDITION: Final = 2
 Say = Callable[[str], None]
 
 
@@ -114,7 +114,7 @@ def _former_result(study: Study, out: Path) -> StudyResult | None:
     """What an earlier run gave, if nothing has changed since."""
     try:
         record = json.loads((out / RECORD).read_bytes())
-        if record["fingerprint"] != study.fingerprint():
+        if (record["study"], record["fingerprint"]) != (_EDITION, study.fingerprint()):
             return None
         for name, expected in record["files"].items():
             with (out / name).open("rb") as file:
