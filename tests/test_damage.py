@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mien.data.drawn.damage import KINDS, damage, intact
+from mien.data.drawn.damage import FAMILIES, KINDS, damage, intact
 from mien.data.drawn.occluders import REGIONS
 
 POINTS = np.array([(90, 100), (150, 100), (120, 132), (97, 164), (143, 164)], float)
@@ -82,3 +82,7 @@ def test_damage_is_done_in_the_order_of_the_world():
     )
     assert (one.image == other.image).all()
     assert one.covered["mouth"] > 0.5
+
+
+def test_every_kind_is_in_one_family():
+    assert sorted(kind for kinds in FAMILIES.values() for kind in kinds) == sorted(KINDS)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from mien.data.drawn.occluders import OCCLUDERS, REGIONS, FaceFrame, cover_regions, occlude
 from mien.tasks import Floats
 
-__all__ = ["KINDS", "Shown", "damage", "intact"]
+__all__ = ["FAMILIES", "KINDS", "Shown", "damage", "intact"]
 
 Image = NDArray[np.uint8]
 
@@ -230,3 +230,10 @@ KINDS: Final[Mapping[str, _Damage]] = {
     "jpeg": _compressed,
 }
 """Kinds by name, in the order of the world."""
+FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "occlusion": (*OCCLUDERS, "cut"),
+    "geometry": ("roll", "upside_down", "squeeze"),
+    "light": ("dark", "bright", "side_light"),
+    "detail": ("blur", "motion", "small", "enlarged", "noise", "jpeg"),
+}
+"""Kinds that are alike: whoever knows one of a family knows something of the others."""
