@@ -582,6 +582,21 @@ def test_command_line(tmp_path, film):
         assert (run.exit_code, message in run.output) == (2, True), run.output
 
 
+def test_films_of_one_name_go_into_bids_together(tmp_path):
+    tables = []
+    for subject in ("1", "2"):
+        folder = tmp_path / f"sub-{subject}"
+        tables.append(str(write(folder, readings("clip.mp4", 20, 1), name="rest")))
+    command = ["convert", *tables, "--to", "bids", "--out", str(tmp_path / "shared")]
+    run = CliRunner().invoke(app, [*command, "--task", "rest"])
+    assert run.exit_code == 0, run.output
+    assert len(list((tmp_path / "shared").rglob("sub-*_task-rest_*events.tsv"))) == 2
+    run = CliRunner().invoke(app, [*command, "--task", "talk", "--subject", "3"])
+    assert (run.exit_code, run.output.count("\n")) == (2, 1)
+    assert "would both be sub-3_task-talk" in run.output
+    assert not list((tmp_path / "shared").rglob("sub-3*"))
+
+
 def test_the_help_names_every_target():
     text = CliRunner().invoke(app, ["convert", "--help"], terminal_width=200).output
     assert all(name in text for name in TARGETS)

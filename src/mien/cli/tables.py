@@ -56,7 +56,11 @@ def convert(
         from mien.exports.convert import convert as convert_table
 
         names = list(filter(None, map(str.strip, to.split(","))))
-        _refuse_same_names(tables, folder)
+        # BIDS names files by subject and task, and not by the table.
+        if names == ["bids"]:
+            _refuse_same_entities(tables, subject, task)
+        else:
+            _refuse_same_names(tables, folder)
         for table in tables:
             files = convert_table(
                 table,
@@ -97,6 +101,21 @@ def report(
         )
         for line in written.left_out:
             err.print(f"mien: note: no page: {line}", style="yellow", markup=False)
+
+
+def _refuse_same_entities(tables: list[Path], subject: str | None, task: str | None) -> None:
+    """Refuse tables that would be the same recording in BIDS."""
+    from mien.exports.bids import Entities
+
+    known: dict[Entities, Path] = {}
+    for table in tables:
+        entities = Entities.of(table, subject, task)
+        other = known.setdefault(entities, table)
+        if other is not table:
+            raise ValueError(
+                f"{other} and {table}: would both be {entities.name()}; "
+                "convert them in a command each, with other --subject or --task"
+            )
 
 
 def _refuse_same_names(tables: list[Path], folder: Path | None) -> None:
