@@ -40,7 +40,7 @@ from mien.train.settings.training import read_settings
 AGES = {"under 30": (0, 30), "30 to 49": (30, 50), "50 and over": (50, 200)}
 # Chardon, Cretois & Hourseau 1991, six classes in three.
 SKINS = {"darker": (-200, 10), "medium": (10, 41), "lighter": (41, 200)}
-# Grey pictures have no more colour than this, as have tinted ones (chroma in CIELAB).
+# Chroma in CIELAB; cheeks of less are those of grey or tinted pictures.
 LEAST_CHROMA = 4.0
 LEAST_FACES = 25
 LARGE_GAP = 0.03

@@ -104,7 +104,7 @@ def _add_to_track(
         slot.done = True
         return
     track_number = track_of(reading)
-    # A face of which nobody knows whose it is has no other frames.
+    # Its other frames are not known, or must not see this one.
     if track_number is None or reading.status is Status.doubtful:
         track = _Track(new_recording())
         track.add(slot, number)

@@ -48,9 +48,8 @@ def fill_gaps(readings: Iterable[Reading], longest_s: float) -> Iterator[Reading
     The new rows have the status ``gap`` and the track's number; box, points and scores are
     interpolated linearly in time, from the last sight to the next (scores: the tasks both have; NaN
     where one is; none where one of the readings is doubtful); confidence is the lower of the two.
-    Such a row replaces a ``no_face`` or
-    ``unreadable`` row: ``gap`` says as plainly that nothing was measured there. Frames that nothing
-    fills keep their rows.
+    Such a row replaces a ``no_face`` or ``unreadable`` row: ``gap`` says as plainly that nothing
+    was measured there. Frames that nothing fills keep their rows.
 
     Args:
         readings: Of one source, ordered by frame.
