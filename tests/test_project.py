@@ -21,7 +21,7 @@ ROOMS = {
         "extend", "cli", "__main__",
     ),
     "sources": (
-        "suffixes", "stored", "base", "integrity", "interval", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",
+        "suffixes", "stored", "base", "integrity", "interval", "sound", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",
     ),
     "analysis": ("options", "quality", "networks", "inputs", "decoding", "pipeline", "reader"),
     "study": ("strict", "rows", "tables", "episodes", "statistics", "project"),

@@ -22,7 +22,7 @@ from mien.analysis.decoding import newest, read_ahead
 from mien.analysis.networks import Networks
 from mien.analysis.options import Choice, Options
 from mien.analysis.quality import JudgedFace, leave_out_covered
-from mien.bundles.card import AffectCard
+from mien.bundles.card import AffectCard, AnyCard
 from mien.bundles.identity import Identity, load_identity
 from mien.bundles.model import Cut
 from mien.errors import LabelMismatchError, SourceError, UnknownNameError
@@ -181,8 +181,7 @@ class Pipeline:
         if smoothing:
             options["smoothing"] = asdict(smoothing) | {"fwhm_s": round(smoothing.fwhm_s, 4)}
         bundle: dict[str, object] = {
-            "name": card.name,
-            "sha256": card.sha256,
+            **_identity_of(card),
             "learned_from": {spec.key: spec.supervised_by for spec in card.tasks},
             "never_right": card.never_right(),
             "uncertain_below": card.uncertain_below,
@@ -193,14 +192,13 @@ class Pipeline:
             bundle["presence"] = card.presence
         facts: dict[str, object] = {
             "bundle": bundle,
-            "faces": {"name": finder.name, "sha256": finder.sha256},
+            "faces": _identity_of(finder),
             "options": options,
         }
         judge = self.networks.judge
         if judge is not None:
             facts["quality"] = {
-                "name": judge.card.name,
-                "sha256": judge.card.sha256,
+                **_identity_of(judge.card),
                 "doubtful_below": judge.card.doubtful_below,
                 "learned_from": {spec.key: spec.supervised_by for spec in judge.card.tasks},
                 "limits": list(judge.card.limits),
@@ -208,8 +206,7 @@ class Pipeline:
         if self._features:
             facts["features"] = self._features
         if self._identity is not None:
-            identity = self._identity.card
-            facts["people"] = {"name": identity.name, "sha256": identity.sha256}
+            facts["people"] = _identity_of(self._identity.card)
         return facts
 
     def open(self, item: object, *, name: str | None = None, photos: bool = False) -> Source:
@@ -402,6 +399,14 @@ class Pipeline:
                 continue
             [compounds] = both_members(reading.scores["expr"][None], names)
             yield replace(reading, scores={**reading.scores, "ce": compounds})
+
+
+def _identity_of(card: AnyCard) -> dict[str, object]:
+    """Which bundle it is, as the data dictionary records it."""
+    facts: dict[str, object] = {"name": card.name, "sha256": card.sha256}
+    if card.version is not None:
+        facts["version"] = card.version
+    return facts
 
 
 def _sha256(path: str) -> str:

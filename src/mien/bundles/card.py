@@ -62,7 +62,7 @@ _VERSION: Final = 1
 
 Threshold = Annotated[float, Field(gt=0, lt=1)]
 # Left out of the file while they are None: earlier versions refuse keys that they do not know.
-_OPTIONAL: Final = ("doubtful_below", "trust", "uncertain_below", "presence")
+_OPTIONAL: Final = ("version", "doubtful_below", "trust", "uncertain_below", "presence")
 
 
 class Search(Strict):

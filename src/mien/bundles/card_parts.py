@@ -205,6 +205,8 @@ class CommonCard(Strict):
 
     card: Literal[1]
     name: Annotated[str, Field(pattern=NAME, max_length=100)]
+    version: Annotated[int, Field(ge=1)] | None = None
+    """Of a bundle that comes with mien: which network of its name it is, from 1; else None."""
     summary: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     licence: str

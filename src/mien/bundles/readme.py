@@ -171,6 +171,8 @@ def worse_page(scores: Sequence[Score]) -> str:
 
 def _facts(card: AnyCard) -> str:
     lines = [f"Licence of the weights: {card.licence}"]
+    if card.version is not None:
+        lines.append(f"Version: {card.version}, which `{card.name}@{card.version}` names for good")
     if isinstance(card, AffectCard):
         pixels = card.pixels
         size = f"{pixels.size}x{pixels.size} px"

@@ -199,7 +199,8 @@ def open_bundle(name: str | Path) -> Bundle:
     """Open a bundle of one network by name or folder, without reading the network.
 
     Args:
-        name: Its name, or a folder; a `Path` that exists is always a folder.
+        name: Its name, or a folder; a `Path` that exists is always a folder. A name that comes with
+            mien may have a version, such as ``mien-s@1``; without one it is the newest.
 
     Returns:
         The bundle.
@@ -308,13 +309,29 @@ def _find_folder(name: str | Path) -> Path:
     if isinstance(name, Path) and _is_folder(name):
         folder = name
     else:
-        folder = local.get(str(name), Path(name))
+        folder = local.get(str(name)) or _newest_version(str(name)) or Path(name)
     if not _is_folder(folder) and re.fullmatch(NAME, str(name)):
         # Where the old bundle is kept while another takes its place, or after a power cut then.
         folder = home() / "bundles" / f".{name}.old"
     if not _is_folder(folder):
         raise _not_here(str(name), local)
     return folder
+
+
+def _newest_version(name: str) -> Path | None:
+    """Folder of an embedded bundle that is named with its version, such as ``mien-s@2``.
+
+    Former versions lie in folders that have such names themselves. None for any other name.
+    """
+    base, _, number = name.partition("@")
+    folder = embedded().get(base)
+    if folder is None or not number or _is_folder(Path(name)):
+        return None
+    newest = f"{base}@{read_card(folder / 'card.json').version}"
+    if name == newest:
+        return folder
+    versions = [former for former in embedded() if former.startswith(f"{base}@")]
+    raise UnknownNameError("version", name, [*versions, newest])
 
 
 def _not_here(name: str, local: Mapping[str, Path]) -> MienError:

@@ -80,6 +80,8 @@ def _bundle_row(name: str, folder: Path) -> tuple[str, ...]:
     where = "with mien" if name in embedded() else "installed"
     try:
         card = open_any(folder).card
+        if card.version is not None:
+            where = f"{where}, version {card.version}"
         # A system holds several networks.
         networks = sum(path.stat().st_size for path in folder.rglob("*.onnx"))
     except (MienError, OSError):

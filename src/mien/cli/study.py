@@ -218,10 +218,16 @@ def summaries(
 def epochs(
     table: _Table,
     events: Annotated[
-        Path, typer.Argument(metavar="EVENTS", help="TSV or CSV: onset, duration, trial_type.")
+        Path,
+        typer.Argument(
+            metavar="EVENTS", help="TSV or CSV: onset, duration, trial_type; or ELAN's .eaf."
+        ),
     ],
     path: _Out,
     study: _Settings = None,
+    tier: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The tier of an ELAN file.")
+    ] = None,
 ) -> None:
     """Cut rows around events."""
     with handle_errors():
@@ -230,7 +236,7 @@ def epochs(
         from mien.study.episodes.events import read_events
 
         settings = _settings_of(study, "epochs")
-        known = read_events(events)
+        known = read_events(events, tier)
         _step(table, path, "epochs", lambda rows: cut_epochs(rows, known, settings))
 
 

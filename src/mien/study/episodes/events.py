@@ -1,4 +1,4 @@
-"""Events: tables that say what happened when, in the columns of BIDS."""
+"""Events: tables that say what happened when, in the columns of BIDS, or a tier of an ELAN file."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mien.errors import StudyError
+from mien.study.episodes.elan import read_elan
 from mien.study.rows.layout import KEYS
 
 __all__ = ["events_of", "read_events"]
@@ -16,38 +17,35 @@ _SEPARATORS: Final[Mapping[str, str]] = {".tsv": "\t", ".csv": ","}
 _NEXT: Final = "give a table with the columns onset, duration, trial_type, in seconds"
 
 
-def read_events(path: str | Path) -> pd.DataFrame:
-    """Read events from a TSV or CSV file.
+def read_events(path: str | Path, tier: str | None = None) -> pd.DataFrame:
+    """Read events from a TSV or CSV file, or from a tier of an ELAN file.
 
     Args:
         path: The file; ``onset`` and ``duration`` in seconds, ``trial_type``, and any of
             ``participant`` (or ``participant_id``, with or without ``sub-``), ``condition``,
             ``session``, ``recording`` where the file is about several. Missing values are ``n/a``
-            or empty. Without ``trial_type`` all events are of type ``event``.
+            or empty. Without ``trial_type`` all events are of type ``event``. Or an ELAN file,
+            ``.eaf``, whose annotations are events of the type that their text says.
+        tier: The tier of an ELAN file; None for tables.
 
     Returns:
         The events in the order of the file: ``onset``, ``duration``, ``trial_type``, then the other
         columns.
 
     Raises:
-        StudyError: The file cannot be read, has no ``onset``, or one that is no number.
+        StudyError: The file cannot be read, has no ``onset``, or one that is no number; no such
+            tier.
+        MissingExtraError: It is an ELAN file, and pympi is not installed.
     """
     path = Path(path)
-    if path.suffix.lower() not in _SEPARATORS:
-        raise StudyError(f"{path}: events come as .tsv or .csv; {_NEXT}")
-    try:
-        events = pd.read_csv(
-            path,
-            sep=_SEPARATORS[path.suffix.lower()],
-            dtype=str,
-            keep_default_na=False,
-            na_values=["", "n/a"],
-            encoding="utf-8-sig",
+    if (path.suffix.lower() == ".eaf") != (tier is not None):
+        raise StudyError(
+            f"{path}: a tier is named for ELAN files, and only for these; "
+            "say which one, as in events: {file: film.eaf, tier: stimuli}, or leave it out"
         )
-    except (OSError, ValueError) as error:
-        reason = str(getattr(error, "strerror", None) or error).partition("\n")[0]
-        raise StudyError(f"{path}: cannot be read ({reason}); {_NEXT}") from error
-    events = events.rename(columns={"participant_id": "participant"})
+    if tier is not None:
+        return read_elan(path, tier)
+    events = _read_table(path).rename(columns={"participant_id": "participant"})
     if "onset" not in events:
         raise StudyError(f"{path}: has no column onset; {_NEXT}")
     if "duration" not in events:
@@ -64,6 +62,23 @@ def read_events(path: str | Path) -> pd.DataFrame:
         events["participant"] = events["participant"].str.removeprefix("sub-")
     first = ["onset", "duration", "trial_type"]
     return events[[*first, *(name for name in events if name not in first)]]
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if path.suffix.lower() not in _SEPARATORS:
+        raise StudyError(f"{path}: events come as .tsv or .csv; {_NEXT}")
+    try:
+        return pd.read_csv(
+            path,
+            sep=_SEPARATORS[path.suffix.lower()],
+            dtype=str,
+            keep_default_na=False,
+            na_values=["", "n/a"],
+            encoding="utf-8-sig",
+        )
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "strerror", None) or error).partition("\n")[0]
+        raise StudyError(f"{path}: cannot be read ({reason}); {_NEXT}") from error
 
 
 def _seconds(column: "pd.Series[str]", name: str, path: Path) -> "pd.Series[float]":

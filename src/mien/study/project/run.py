@@ -155,6 +155,7 @@ def _write(study: Study, out: Path, say: Say, claim: Claim) -> StudyResult:
     with Transaction() as files:
         with ExitStack() as stack:
             tables = _Tables(out, files, stack)
+            result.notes += _signal_lines(study)
             summaries = _write_people(study, tables, result, say)
             _write_statistics(study, tables, summaries)
         # Known once the tables are closed.
@@ -165,6 +166,18 @@ def _write(study: Study, out: Path, say: Say, claim: Claim) -> StudyResult:
         claim.check()
         files.commit()
     return result
+
+
+def _signal_lines(study: Study) -> list[str]:
+    """When the signals of each film begin, to be compared with the film."""
+    events = study.settings.events
+    if isinstance(events, str) or events is None or events.signal is None:
+        return []
+    lines = []
+    for name, table in study.events.items():
+        onsets = ", ".join(f"{onset:.3f}" for onset in table["onset"])
+        lines.append(f"{name}: {events.signal} at {onsets} s from its first frame")
+    return lines
 
 
 def _write_people(study: Study, tables: _Tables, result: StudyResult, say: Say) -> pd.DataFrame:

@@ -3,20 +3,29 @@
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mien.documents.yaml import read_yaml, take_schema
 from mien.errors import StudyError
 from mien.study.episodes.epochs import Epochs
 from mien.study.episodes.segments import Segments
+from mien.study.episodes.signals import HZ, Count, Signal
 from mien.study.rows.baseline import Baseline
 from mien.study.rows.usable import Usable
 from mien.study.statistics.summaries import Summaries
 from mien.study.statistics.synchrony import Synchrony
-from mien.study.strict import StrictSettings, first_problem
+from mien.study.strict import StrictSettings, checked, first_problem
 from mien.text import printable
 
-__all__ = ["Contrasts", "Groups", "Recordings", "StudyPeople", "StudySettings", "read_study"]
+__all__ = [
+    "Contrasts",
+    "Events",
+    "Groups",
+    "Recordings",
+    "StudyPeople",
+    "StudySettings",
+    "read_study",
+]
 
 _THEN: Final = "correct the study file"
 
@@ -70,6 +79,46 @@ class StudyPeople(StrictSettings):
         return self
 
 
+class Events(StrictSettings):
+    """Where events are, if not in tables: a tier of ELAN files, or signals in the films themselves.
+
+    Attributes:
+        file: A file for all recordings, or a pattern with the words of the recordings' pattern.
+        tier: The tier of ELAN files.
+        signal: What marks an event in a film: a ``beep`` or a ``flash``.
+        hz: Frequency of a beep, Hz; 1000 without it.
+        count: How many signals each film must have, or ``any``; 1 without it.
+    """
+
+    file: str | None = None
+    tier: str | None = None
+    signal: Signal | None = None
+    hz: Annotated[float, Field(ge=100, le=7000)] | None = None
+    count: Annotated[int, Field(ge=1)] | Literal["any"] | None = None
+
+    @model_validator(mode="after")
+    def _is_either(self) -> "Events":
+        if (self.file is None) == (self.signal is None):
+            raise ValueError("give either file or signal")
+        if self.file is None and self.tier is not None:
+            raise ValueError("tier: belongs to a file; leave it out of signals")
+        if self.signal is None and self.count is not None:
+            raise ValueError("count: belongs to a signal; leave it out of files")
+        if self.signal != "beep" and self.hz is not None:
+            raise ValueError("hz: belongs to `signal: beep`; leave it out")
+        return self
+
+    @property
+    def tone_hz(self) -> float:
+        """Frequency of a beep, Hz."""
+        return HZ if self.hz is None else self.hz
+
+    @property
+    def expected(self) -> Count:
+        """How many signals each film must have."""
+        return 1 if self.count is None else self.count
+
+
 class Groups(StrictSettings):
     """Means over people.
 
@@ -101,7 +150,7 @@ class StudySettings(StrictSettings):
         people: How to tell who a face is.
         participants: A TSV or CSV file about the participants, ``participant_id`` first.
         events: A TSV or CSV file of events for all recordings, or a pattern with the words of
-            the recordings' pattern.
+            the recordings' pattern; else an `Events`.
         analyze: Options of `mien analyze` for films.
         usable: What counts as usable.
         baseline: What is taken off the scores; without it, nothing.
@@ -117,7 +166,7 @@ class StudySettings(StrictSettings):
     recordings: Recordings
     people: StudyPeople = StudyPeople()
     participants: str | None = None
-    events: str | None = None
+    events: str | Events | None = None
     analyze: dict[str, Any] = Field(default_factory=dict)
     usable: Usable = Usable()
     baseline: Baseline | None = None
@@ -127,6 +176,12 @@ class StudySettings(StrictSettings):
     groups: Groups = Groups()
     contrasts: Contrasts | None = None
     synchrony: Synchrony | None = None
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _events_of_keys(cls, events: object) -> object:
+        # Here, since the message on a union would be of whichever kind comes first.
+        return checked(Events, **events) if isinstance(events, dict) else events
 
     @model_validator(mode="after")
     def _epochs_have_events(self) -> "StudySettings":

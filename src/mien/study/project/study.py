@@ -14,11 +14,12 @@ from mien.documents import at_home
 from mien.errors import StudyError
 from mien.study.episodes.epochs import Epochs, check_overlap
 from mien.study.episodes.events import events_of, read_events
+from mien.study.episodes.signals import read_signals
 from mien.study.project.cast import Cast, read_cast, read_participants
 from mien.study.project.films import Films, check_alike, dictionary_of, scores_of
 from mien.study.project.names import check_names
-from mien.study.project.recordings import Recording, filled, find_recordings
-from mien.study.project.settings import Recordings, StudySettings
+from mien.study.project.recordings import Recording, filled, find_recordings, is_film
+from mien.study.project.settings import Events, Recordings, StudySettings
 from mien.study.rows.people import participant_rows
 from mien.study.statistics.summaries import CELL
 
@@ -79,20 +80,41 @@ class Study:
 
     def _read_events(self) -> dict[str, pd.DataFrame]:
         """Events by recording."""
-        pattern = self.settings.events
-        if pattern is None:
+        source = self.settings.events
+        if isinstance(source, str):
+            source = Events(file=source)
+        if source is None:
             return {}
+        if source.file is None:
+            return self._read_signals(source)
+        pattern, tier = source.file, source.tier
         if "{" not in pattern:
-            events = read_events(self.root / at_home(pattern))
+            events = read_events(self.root / at_home(pattern), tier)
             return dict.fromkeys(self.by_name, events)
         by_recording = {}
         for recording in self.recordings:
             path = self.root / at_home(filled(pattern, recording.words, "events"))
             if path.is_file():
-                by_recording[recording.name] = read_events(path)
+                by_recording[recording.name] = read_events(path, tier)
         if not by_recording:
             raise StudyError(f"events: no file matches {pattern} for any recording; correct it")
         return by_recording
+
+    def _read_signals(self, source: Events) -> dict[str, pd.DataFrame]:
+        """Events by recording, found in the films."""
+        assert source.signal is not None
+        events = {}
+        for recording in self.recordings:
+            path = recording.path
+            if not is_film(path):
+                raise StudyError(
+                    f"events.signal: {path} is a table, and signals are found in films; "
+                    "name the films, or a file of events"
+                )
+            events[recording.name] = read_signals(
+                path, source.signal, source.tone_hz, source.expected
+            )
+        return events
 
     def _take_cast(self, cast: Cast) -> None:
         """Check that everybody has what the settings ask for."""

@@ -25,6 +25,7 @@ from mien.bundles.card_parts import Terms
 from mien.bundles.store import open_bundle
 from mien.data.registry import FerPlus, File, Portraits
 from mien.faces.prepare import Pixels
+from mien.train.bundle.finish import finish
 from mien.train.bundle.make import make_bundle
 from mien.train.loop import Progress, fit
 from mien.train.settings.augmentation import AugmentSettings
@@ -42,6 +43,7 @@ __all__ = [
     "second_settings",
 ]
 
+VERSION: Final = 2
 FORMER: Final = "mien-s@1"
 """The bundle that teaches expressions."""
 TASKS: Final = ("expr.ferplus8", "va", "au.blendshapes")
@@ -230,7 +232,9 @@ def main() -> None:
     args = parser.parse_args()
     teacher = open_bundle(args.teacher).folder
     settings = first_settings(args.data, args.expw, args.start, teacher)
-    print(make(settings, args.out, PrintedProgress()))
+    bundle = make(settings, args.out, PrintedProgress())
+    finish(bundle, args.data, VERSION)
+    print(bundle)
 
 
 if __name__ == "__main__":

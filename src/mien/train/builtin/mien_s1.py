@@ -30,6 +30,7 @@ from mien.data.registry import FerPlus, Portraits
 from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.faces.prepare import Pixels
 from mien.train.builtin.mien_s import TASKS, PrintedProgress
+from mien.train.bundle.finish import finish
 from mien.train.bundle.make import make_bundle
 from mien.train.loop import Progress, fit
 from mien.train.runs.soup import average_runs
@@ -206,9 +207,11 @@ def make(data: Path, out: Path, progress: Progress, teacher: Path | None = None)
     second = fit(second_settings(data, first.folder, teacher), out / "second", progress)
     third = fit(third_settings(data, first.folder, second.folder, teacher), out / "third", progress)
     mean = average_runs((second, third), WEIGHT_SHARES, out / "mean")
-    return make_bundle(
+    bundle = make_bundle(
         mean, out / "mien-s", bits=8, features=True, robustness=True, note=progress.note
     )
+    finish(bundle, data, version=1)
+    return bundle
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from mien.train.builtin.mien_s1 import (
     first_settings,
     pixels_at,
 )
+from mien.train.bundle.finish import finish
 from mien.train.bundle.make import make_bundle
 from mien.train.loop import Progress, fit
 from mien.train.settings.augmentation import AugmentSettings
@@ -28,6 +29,7 @@ from mien.train.settings.losses import Distill, LossSettings
 from mien.train.settings.network import NetworkSettings
 from mien.train.settings.training import Settings
 
+VERSION: Final = 1
 SUMMARY: Final = (
     "Expression, valence and arousal, and action units of a face, from a network small enough for "
     "phones and browsers."
@@ -94,9 +96,11 @@ def make(
         Folder of the bundle.
     """
     run = fit(settings(data, before, teacher), out / "run", progress)
-    return make_bundle(
+    bundle = make_bundle(
         run, out / "mien-xs", bits=8, features=True, robustness=True, note=progress.note
     )
+    finish(bundle, data, VERSION)
+    return bundle
 
 
 def main() -> None:
