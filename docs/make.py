@@ -389,7 +389,9 @@ OFFLINE = "For a machine without a network: `mien bundles pack {name} --out FILE
 
 def known_bundles() -> dict[str, Known]:
     """What is known of each bundle, whatever lies on this machine: cards of those that come with mien, then entries of the index."""
-    own = {name: open_bundle(folder).card for name, folder in embedded().items()}
+    # Former versions have the pages that they had.
+    newest = {name: folder for name, folder in embedded().items() if "@" not in name}
+    own = {name: open_bundle(folder).card for name, folder in newest.items()}
     return own | {name: entry for name, entry in zoo.entries().items() if name not in own}
 
 
@@ -443,6 +445,7 @@ def bundles_page() -> str:
         where = "to be pulled" if isinstance(known, zoo.Entry) else "comes with mien"
         rows.append([f"[{name}](cards/{name}.md)", gives, megabytes(known), known.licence, where])
     head = "# The bundles\n\nWhat each is, how good, where it fails and who must not use it stands on its page; made by `docs/make.py`.\n"
+    head += "Former versions stay by their number: `--detector mien-face@1`; `mien bundles list` shows all, `mien bundles show mien-face@1` one.\n\n"
     head += "Whether groups of people are read and found alike is [measured apart](../howto/groups.md).\n\n"
     overview = table(["name", "what it gives", "MB", "licence of the weights", "where"], rows)
     return f"{head}{overview}\n{SIZES.format(table=sizes_page(), larger=larger_page())}"

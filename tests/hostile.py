@@ -45,6 +45,7 @@ def card(
     made.update(
         name="hostile", sha256=hashlib.sha256(content).hexdigest(), temperature={}, features=None
     )
+    made.pop("presence")
     made["tasks"] = [task for task in made["tasks"] if task["key"] == "va"]
     change(made)
     return made

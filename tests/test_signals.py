@@ -216,6 +216,6 @@ def test_a_study_reads_elan_files(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(
         "study: 1\nrecordings: {pattern: 'sub-{participant}.mp4'}\n"
-        "events: {file: 'sub-{participant}.eaf', tier: stimuli}\n"
+        "events: {file: 'sub-{participant}.eaf', tier: stimuli}\nepochs: {after_s: 1}\n"
     )
     assert Study(path, read_study(path)).events["sub-01"]["onset"].tolist() == [0.5, 2.5]

@@ -18,6 +18,7 @@ from mien.bundles.card_parts import NAME
 from mien.bundles.engines import Engine, FileEngine, open_engine, reason
 from mien.bundles.gate import inspect, interruptible, read_file
 from mien.bundles.model import BATCH, Model, check_finite
+from mien.bundles.versions import newest_version
 from mien.documents import at_home
 from mien.errors import BundleError, DataError, MienError, UnknownNameError
 from mien.faces.detect import Detector, anchor_points
@@ -309,29 +310,13 @@ def _find_folder(name: str | Path) -> Path:
     if isinstance(name, Path) and _is_folder(name):
         folder = name
     else:
-        folder = local.get(str(name)) or _newest_version(str(name)) or Path(name)
+        folder = local.get(str(name)) or newest_version(str(name), embedded()) or Path(name)
     if not _is_folder(folder) and re.fullmatch(NAME, str(name)):
         # Where the old bundle is kept while another takes its place, or after a power cut then.
         folder = home() / "bundles" / f".{name}.old"
     if not _is_folder(folder):
         raise _not_here(str(name), local)
     return folder
-
-
-def _newest_version(name: str) -> Path | None:
-    """Folder of an embedded bundle that is named with its version, such as ``mien-s@2``.
-
-    Former versions lie in folders that have such names themselves. None for any other name.
-    """
-    base, _, number = name.partition("@")
-    folder = embedded().get(base)
-    if folder is None or not number or _is_folder(Path(name)):
-        return None
-    newest = f"{base}@{read_card(folder / 'card.json').version}"
-    if name == newest:
-        return folder
-    versions = [former for former in embedded() if former.startswith(f"{base}@")]
-    raise UnknownNameError("version", name, [*versions, newest])
 
 
 def _not_here(name: str, local: Mapping[str, Path]) -> MienError:

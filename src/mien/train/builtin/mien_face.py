@@ -433,6 +433,7 @@ def pack(out: Path, data: Path, teacher: Path, settings: Settings, composites: i
     card = FaceCard(
         card=1,
         name="mien-face",
+        version=2,
         reads="frames",
         licence="Apache-2.0",
         sha256=sha256_of(network),

@@ -202,6 +202,7 @@ def _card(path: Path) -> IdentityCard:
     return IdentityCard.model_construct(
         card=1,
         name=IDENTITY,
+        version=1,
         summary="Tells the people of one film apart: 128 numbers of a face that lie close together "
         "for one person (dlib's face network, in 8 bits). `mien analyze --people` alone uses it.",
         reads="people",

@@ -190,7 +190,7 @@ def complete_card(folder: Path, table: pd.DataFrame) -> None:
     quality = quality_of(load(folder), table)
     scores = [*card.scores, *_auc_scores(quality, table), *_angle_errors(model, table)]
     threshold = doubtful_below(quality[table["kind"] == ""])
-    changes = {"scores": tuple(scores), "doubtful_below": threshold}
+    changes = {"scores": tuple(scores), "doubtful_below": threshold, "version": 1}
     write_bundle_files(card.model_copy(update=changes), folder)
 
 

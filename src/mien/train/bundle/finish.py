@@ -6,10 +6,11 @@ BUNDLE is the folder of `mien-s`, `mien-xs` or a network of the same action unit
 README are written again; with the version alone, of any network that comes with mien. FOLDER is as
 for `mien.train.builtin.mien_s`.
 
-An action unit is present where the landmarker that taught it gives 0.5 or more. The threshold of
-the network is that of the highest F1 on the validation faces of FER+ and the portraits, from which
-it did not learn. The F1 on the card is cross-fitted: thresholds chosen on one half of the people
-are measured on the other. A unit with few present faces, or a low F1, gets no threshold.
+An action unit is present where the landmarker that taught it gives 0.5 or more above the level of
+calm faces (`mien.data.blendshapes.above_rest`). The threshold of the network is that of the highest
+F1 on the validation faces of FER+ and the portraits, from which it did not learn. The F1 on the
+card is cross-fitted: thresholds chosen on one half of the people are measured on the other. A unit
+with few present faces, or a low F1, gets no threshold.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from mien.train.bundle.pack import score_with_interval, write_bundle_files
 __all__ = ["Presence", "choose_presence", "finish", "held_out_faces"]
 
 PRESENT: Final = 0.5
-"""The teacher's activation from which an action unit is present."""
+"""The teacher's activation, above that of calm faces, from which an action unit is present."""
 LEAST_PRESENT: Final = 50
 """Faces that must show a unit, and faces that must not, for it to get a threshold."""
 LEAST_F1: Final = 0.5
@@ -43,7 +44,10 @@ LEAST_F1: Final = 0.5
 GRID: Final = tuple(float(step) / 20 for step in range(2, 19))
 """Thresholds to choose from: 0.1 to 0.9."""
 METRIC: Final = "presence F1"
-DATA: Final = "validation faces of FER+ and the portraits, present where the landmarker gives 0.5"
+DATA: Final = (
+    "validation faces of FER+ and the portraits, present where the landmarker gives 0.5 or more "
+    "above the level of calm faces"
+)
 LIMIT: Final = "an action unit counts as present from a threshold (`presence`)"
 """Beginning of the card's line on it."""
 
@@ -127,8 +131,7 @@ def _with_presence(folder: Path, card: AffectCard, data: Path) -> AffectCard:
         scored.scores["au"], labels(scored.table, AU_BLENDSHAPES), people.astype(np.float64)
     )
     limit = (
-        f"{LIMIT}, that of the highest F1 on {len(faces)} {DATA} or more: nobody coded these "
-        "faces by FACS"
+        f"{LIMIT}, that of the highest F1 on {len(faces)} {DATA}; nobody coded these faces by FACS"
     )
     if presence.without:
         limit += f"; {', '.join(presence.without)} are present too seldom, or too unsurely, for one"
