@@ -321,7 +321,7 @@ def test_a_film_is_read_with_people(tmp_path):
     assert saved["person"].equals(table["person"])
     dictionary = (tmp_path / "booth.dictionary.json").read_text()
     facts = json.loads(dictionary)
-    assert facts["people"] == {"name": IDENTITY, "sha256": CARD.sha256}
+    assert facts["people"] == {"name": IDENTITY, "sha256": CARD.sha256, "version": CARD.version}
     assert facts["options"]["people"] == 1
 
 
