@@ -155,6 +155,15 @@ def test_keys_of_events_are_strict(events, message):
         StudySettings(recordings={"pattern": "{participant}.mp4"}, events=events)
 
 
+def test_signals_are_timed_from_the_start():
+    with pytest.raises(ValueError, match="signals have times from the start"):
+        StudySettings(
+            recordings={"pattern": "{participant}.mp4"},
+            events={"signal": "beep"},
+            epochs={"clock": "container"},
+        )
+
+
 def elan_file(path):
     document = Elan.Eaf(author="somebody")
     document.remove_tier("default")

@@ -187,6 +187,9 @@ class StudySettings(StrictSettings):
     def _epochs_have_events(self) -> "StudySettings":
         if self.epochs is not None and self.events is None:
             raise ValueError("epochs: need events; say where they are, or leave epochs out")
+        finds_signals = isinstance(self.events, Events) and self.events.signal is not None
+        if finds_signals and self.epochs is not None and self.epochs.clock != "start":
+            raise ValueError("epochs.clock: signals have times from the start; leave clock out")
         return self
 
 
