@@ -14,10 +14,9 @@ from mien.bundles.card import AffectCard, FaceCard
 from mien.bundles.store import bundles, load, load_detector, open_bundle
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.sets.ferplus import EXPR
-from mien.data.sets.portraits import load_portraits
 from mien.errors import BundleError, DataError
 from mien.tasks import TASKS
-from mien.train.builtin import mien_face, mien_s, mien_s1
+from mien.train.builtin import mien_face, mien_s
 from mien.train.builtin.composites import Portrait, Stock, compose, scenes
 from mien.train.builtin.requantise import requantise
 from mien.train.bundle.make import make_bundle
@@ -130,43 +129,20 @@ def test_mien_face_recipe_from_data_to_bundle(small_data, shared, tmp_path):
 
 
 def test_mien_s_recipe_from_data_to_bundle(small_data, tmp_path, face):
-    expw = load_portraits(small_data, "train")[
-        ["image", "points", "subject", "split", *EXPR.columns]
-    ]
-    expw.to_parquet(tmp_path / "expw.parquet")
-    settings = mien_s.first_settings(
-        small_data, tmp_path / "expw.parquet", tmp_path / "none.params", bundles()["mien-s"]
-    )
-    short = settings.fit.model_copy(update={"epochs": 1, "batch": 8, "workers": 0})
-    unstarted = settings.network.model_copy(update={"start": None})
-    settings = settings.model_copy(update={"fit": short, "network": unstarted})
-    first = fit(settings, tmp_path / "first")
-    again = mien_s.second_settings(settings, first.folder)
-    second = fit(again.model_copy(update={"fit": short}), tmp_path / "second")
-    before, after = first.load("best.pt")["net"], second.load("best.pt")["net"]
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    # Of the three heads, that of expressions comes first.
-    assert changed == {f"heads.{head}.{part}" for head in (1, 2) for part in ("weight", "bias")}
-    bundle = open_bundle(make_bundle(second, tmp_path / "mien-s", bits=8, features=True))
-    assert any("MS-Celeb-1M" in terms.data for terms in bundle.card.trained_on)
-    assert load(bundle.folder).score([face])["expr"].shape == (1, 8)
-
-
-def test_recipe_of_the_first_mien_s_from_data_to_bundle(small_data, tmp_path, face):
     def short(settings):
         fit = settings.fit.model_copy(update={"epochs": 1, "batch": 8, "workers": 0})
-        return settings.model_copy(update={"pixels": mien_s1.pixels_at(48), "fit": fit})
+        return settings.model_copy(update={"pixels": mien_s.pixels_at(48), "fit": fit})
 
-    first = fit(short(mien_s1.first_settings(small_data)), tmp_path / "first")
+    first = fit(short(mien_s.first_settings(small_data)), tmp_path / "first")
     second = fit(
-        short(mien_s1.second_settings(small_data, first.folder, bundles()["mien-s"])),
+        short(mien_s.second_settings(small_data, first.folder, bundles()["mien-s"])),
         tmp_path / "second",
     )
     third = fit(
-        short(mien_s1.third_settings(small_data, first.folder, second.folder, bundles()["mien-s"])),
+        short(mien_s.third_settings(small_data, first.folder, second.folder, bundles()["mien-s"])),
         tmp_path / "third",
     )
-    mean = average_runs((second, third), mien_s1.WEIGHT_SHARES, tmp_path / "mean")
+    mean = average_runs((second, third), mien_s.WEIGHT_SHARES, tmp_path / "mean")
     nets = [run.load("best.pt")["net"] for run in (second, third, mean)]
     for name, tensor in nets[2].items():
         if tensor.is_floating_point():

@@ -2,7 +2,7 @@
 
     python -m mien.train.builtin.mien_xs --data FOLDER --before RUN [--teacher BUNDLE] --out OUT
 
-FOLDER and BUNDLE are as for `mien.train.builtin.mien_s1`, RUN is its run. The network is that of
+FOLDER and BUNDLE are as for `mien.train.builtin.mien_s`, RUN is its run. The network is that of
 mien-s without its last stage, on crops of 80 px. It starts with the weights of mien-s as far as
 they fit, and learns from the labels and from the averaged scores of mien-s and BUNDLE. A run that
 was stopped is continued by the same command.
@@ -12,12 +12,12 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from mien.train.builtin.mien_s import PrintedProgress
-from mien.train.builtin.mien_s1 import (
+from mien.train.builtin.mien_s import (
     BUNDLE_PATH,
     CARD,
     LOSSES,
     TEACHER_COMMIT,
+    PrintedProgress,
     first_settings,
     pixels_at,
 )

@@ -32,7 +32,7 @@ from mien.evaluation.predict import five_points
 from mien.faces.prepare import normalise
 from mien.files import replace_folder, wrap_os_errors
 from mien.progress import silent
-from mien.train.builtin.mien_s1 import MEAN
+from mien.train.builtin.mien_s import MEAN
 from mien.train.bundle.make import CALIBRATION, check_output_folder
 from mien.train.bundle.measure import Measured, Measurer, tolerance
 from mien.train.bundle.pack import code_version, sha256_of, write_bundle_files
