@@ -46,6 +46,7 @@ def card(
         name="hostile", sha256=hashlib.sha256(content).hexdigest(), temperature={}, features=None
     )
     made.pop("presence")
+    made.pop("uncertain_below")
     made["tasks"] = [task for task in made["tasks"] if task["key"] == "va"]
     change(made)
     return made

@@ -360,7 +360,7 @@ def test_a_folder_that_is_no_bundle_is_a_wrong_name(tmp_path):
         (lambda c: c.update(name="../up"), "name"),
         (lambda c: c.update(summary=3), "summary"),
         (lambda c: c.update(limits=[]), "limits"),
-        (lambda c: c.update(tasks=[], presence=None), "tasks"),
+        (lambda c: c.update(tasks=[], presence=None, uncertain_below=None), "tasks"),
         (lambda c: c.update(search={}), "search"),
         (lambda c: c["pixels"].update(size="112"), r"pixels\.size"),
         (lambda c: c["pixels"].update(siez=112), r"pixels\.siez"),
@@ -427,7 +427,7 @@ def test_a_wrong_card_is_an_error_that_names_file_and_key(change, key, copy):
         (lambda c: c["search"].update(least=1), r"search\.least"),
         (lambda c: c["search"].update(window=100), r"search\.window"),
         (lambda c: c["search"].pop("side"), r"search\.side"),
-        (lambda c: c.update(tasks=[], presence=None), "tasks"),
+        (lambda c: c.update(tasks=[], presence=None, uncertain_below=None), "tasks"),
     ],
 )
 def test_a_wrong_card_of_a_face_finder_is_too(change, key, copy):
@@ -530,6 +530,7 @@ def with_a_twin(
     card.update(
         tasks=[tasks[name] for name in told],
         presence=None,
+        uncertain_below=None,
         sha256=hashlib.sha256(content).hexdigest(),
         features=None,
         temperature={},
