@@ -12,6 +12,7 @@ from mien.errors import OutputError, StudyError
 from mien.study.rows.baseline import Baseline, correct_baseline, measure_baselines
 from mien.study.rows.clock import frame_durations
 from mien.study.rows.people import People, participant_rows
+from mien.study.rows.resample import resample
 from mien.study.rows.usable import Usable, usable_line
 from mien.study.rows.weighted import weighted_mean, weighted_quantile, weighted_sd
 from mien.study.tables import describe, save
@@ -79,6 +80,29 @@ def test_every_frame_has_a_row_also_where_nobody_is_seen():
     assert rows["duration_s"].sum() == pytest.approx(0.4)
     assert rows["participant"].eq("01").all()
     assert usable_line(rows) == "50 % of 0.4 s usable; no_face 50 %"
+
+
+@pytest.mark.parametrize(
+    ("created", "began_s"),
+    [
+        ("1970-01-01T01:00:00.5+01:00", 0.5),
+        ("2026-01-01T10:00:00", np.nan),
+        ("2026", np.nan),
+        (None, np.nan),
+    ],
+)
+def test_frames_have_the_time_of_day_where_the_film_states_when_it_began(created, began_s):
+    table = film([5.0, 5.1, 5.2], valence=0.1)
+    table.attrs["dictionary"] = {
+        **table.attrs.get("dictionary", {}),
+        "media": [{"created": created}],
+    }
+    rows = rows_of(table)
+    expected = began_s + np.array([0, 0.1, 0.2])
+    assert rows["unix_time_s"].to_numpy() == pytest.approx(expected, nan_ok=True)
+    assert resample(rows, 20)["unix_time_s"].diff().iloc[1:].to_numpy() == pytest.approx(
+        np.full(5, 0.05 if np.isfinite(began_s) else np.nan), nan_ok=True
+    )
 
 
 def test_of_two_people_each_has_the_whole_clock():

@@ -1,6 +1,6 @@
 """A study whose truth is known: films of drawn people, at rest and while they hear jokes.
 
-Nobody in it was ever born: every frame is drawn by `mien.data.drawn`. A smile is there from one
+Its people are made up: every frame is drawn by `mien.data.drawn`. A smile is there from one
 moment to the next, faster than a face can be, so that its onset is one moment, which no threshold
 moves.
 """

@@ -35,6 +35,10 @@ _KEYS: Final[Mapping[str, tuple[str, str]]] = {
 }
 _ROWS: Final[Mapping[str, tuple[str, str]]] = {
     "time_from_start_s": ("Time from the first frame of the recording.", "seconds"),
+    "unix_time_s": (
+        "Time since 1970 (UTC), by the creation time that the film states, if it does.",
+        "seconds",
+    ),
     "duration_s": ("How long it lasts; of a frame: until the next one.", "seconds"),
     "usable": ("Whether the row is usable by the study's rule.", ""),
     "unusable_because": ("Why the row, or time, is not usable; see reasons.", ""),

@@ -47,7 +47,7 @@ def drawn_person(rng: np.random.Generator) -> Person:
         rng: Where the chance comes from.
 
     Returns:
-        Someone who was never born.
+        A made-up person.
     """
     # Pictures follow from the order of the draws, so it must stay: the iris comes after `n`.
     skin = _shade(rng, _SKIN)

@@ -1,6 +1,8 @@
-"""How long each frame stands."""
+"""When a recording began, and how long each of its frames stands."""
 
-from typing import Final
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +11,7 @@ from mien.errors import StudyError
 from mien.sources.interval import GAP_FRAMES
 from mien.tasks import Floats
 
-__all__ = ["LONGEST_S", "frame_durations"]
+__all__ = ["LONGEST_S", "frame_durations", "start_of_recording"]
 
 LONGEST_S: Final = 0.5
 """A frame stands no longer than that, s, or `GAP_FRAMES` typical intervals if that is more: the
@@ -57,3 +59,23 @@ def frame_durations(time_s: ArrayLike, where: str) -> Floats:
     typical = float(np.median(forward))
     longest = max(LONGEST_S, GAP_FRAMES * typical)
     return np.append(np.where(steps > longest, typical, steps), typical)
+
+
+def start_of_recording(dictionary: Mapping[str, Any]) -> float:
+    """When the film of a table began, by the creation time that its file states.
+
+    Args:
+        dictionary: The table's data dictionary.
+
+    Returns:
+        Seconds since 1970 (UTC); NaN where the file states no time, or one without a time zone.
+
+    >>> start_of_recording({"media": [{"created": "1970-01-02T00:00:00.250000Z"}]})
+    86400.25
+    """
+    media = dictionary.get("media") or [{}]
+    try:
+        created = datetime.fromisoformat(str(media[0].get("created")))
+    except ValueError:
+        return np.nan
+    return created.timestamp() if created.tzinfo else np.nan

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from mien.errors import StudyError
-from mien.study.rows.clock import frame_durations
+from mien.study.rows.clock import frame_durations, start_of_recording
 from mien.study.rows.layout import KEYS, require_columns, without_attributes
 from mien.study.rows.usable import Usable, mark_usable
 from mien.study.strict import StrictSettings
@@ -17,7 +17,16 @@ from mien.study.strict import StrictSettings
 __all__ = ["People", "name_faces", "participant_rows"]
 
 # What the first columns of rows are, in order; what a table has besides follows.
-_FIRST = (*KEYS, "frame", "time_s", "time_from_start_s", "duration_s", "usable", "unusable_because")
+_FIRST = (
+    *KEYS,
+    "frame",
+    "time_s",
+    "time_from_start_s",
+    "unix_time_s",
+    "duration_s",
+    "usable",
+    "unusable_because",
+)
 
 
 class People(StrictSettings):
@@ -70,8 +79,8 @@ def participant_rows(
 
     Returns:
         The rows in order of time: the keys, ``frame``, ``time_s``, ``time_from_start_s``,
-        ``duration_s``, ``usable``, ``unusable_because``, and the columns of the table but
-        ``source``.
+        ``unix_time_s`` (NaN where the film does not state when it began), ``duration_s``,
+        ``usable``, ``unusable_because``, and the columns of the table but ``source``.
 
     Raises:
         StudyError: The table is not that of one film, time runs backwards, or it cannot be told who
@@ -94,6 +103,8 @@ def participant_rows(
     # Of two faces of one participant in a frame, the one that is surer to be a face.
     picked = picked.sort_values("confidence", kind="stable").drop_duplicates("frame", keep="last")
     rows = _on_clock(plain, picked, recording)
+    began_s = start_of_recording(table.attrs.get("dictionary", {}))
+    rows["unix_time_s"] = began_s + rows["time_from_start_s"]
     for name in KEYS:
         rows[name] = str(keys.get(name, ""))
     rows = mark_usable(rows.drop(columns="source"), usable)

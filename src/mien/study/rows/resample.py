@@ -34,9 +34,10 @@ def resample(rows: pd.DataFrame, rate_hz: float) -> pd.DataFrame:
         rate_hz: Samples per second.
 
     Returns:
-        The keys, ``time_s``, ``time_from_start_s`` (0, 1/rate, 2/rate, …), ``duration_s``,
-        ``usable`` and every column of decimal numbers: NaN where most of the sample's time is not
-        usable. Texts and whole numbers have no values between frames and are left out.
+        The keys, ``time_s``, ``time_from_start_s`` (0, 1/rate, 2/rate, …), ``unix_time_s`` if the
+        rows have it, ``duration_s``, ``usable`` and every column of decimal numbers: NaN where most
+        of the sample's time is not usable. Texts and whole numbers have no values between frames
+        and are left out.
 
     Raises:
         ValueError: The rate is not positive.
@@ -45,7 +46,7 @@ def resample(rows: pd.DataFrame, rate_hz: float) -> pd.DataFrame:
     if not (np.isfinite(rate_hz) and rate_hz > 0):
         raise ValueError(f"rate_hz must be positive, got {rate_hz}; give samples per second")
     table = without_attributes(rows)
-    skipped = {"time_s", "time_from_start_s", "duration_s", "time_from_onset_s"}
+    skipped = {"time_s", "time_from_start_s", "unix_time_s", "duration_s", "time_from_onset_s"}
     columns = []
     for name in table.columns:
         if pd.api.types.is_float_dtype(table[name]) and name not in skipped:
@@ -76,6 +77,9 @@ def _resampled(
     start = float(part["time_s"].iloc[0]) - times[0]
     samples["time_s"] = start + np.arange(number) / rate_hz
     samples["time_from_start_s"] = np.arange(number) / rate_hz
+    if "unix_time_s" in part:
+        began_s = float(part["unix_time_s"].iloc[0]) - times[0]
+        samples["unix_time_s"] = began_s + np.arange(number) / rate_hz
     samples["duration_s"] = np.full(number, 1 / rate_hz)
     samples["usable"] = _share(usable[standing] & is_seen, factor) >= 0.5
     for name in columns:
