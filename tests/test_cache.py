@@ -93,6 +93,8 @@ def bundle(
         "tasks": tuple(tasks),
         "pixels": pixels,
         "temperature": {},
+        "presence": None,
+        "uncertain_below": None,
         "features": 24 if exposes else None,
     } | said
     write_card(

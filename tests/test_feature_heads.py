@@ -82,7 +82,15 @@ def make_bundle(folder: Path, seed: int) -> Path:
         mean=(127.0,),
         std=(64.0,),
     )
-    facts = {"name": "tiny", "tasks": tasks, "pixels": pixels, "temperature": {}, "features": WIDTH}
+    facts = {
+        "name": "tiny",
+        "tasks": tasks,
+        "pixels": pixels,
+        "temperature": {},
+        "presence": None,
+        "uncertain_below": None,
+        "features": WIDTH,
+    }
     write_card(
         open_bundle(AFFECT).card.model_copy(
             update=facts | {"sha256": sha256_of(folder / "model.onnx")}

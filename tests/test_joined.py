@@ -259,6 +259,8 @@ def write_plain(folder: Path, seed: int) -> Path:
         "tasks": (),
         "scores": (),
         "temperature": {},
+        "presence": None,
+        "uncertain_below": None,
         "features": 40,
         "sha256": sha256_of(folder / "model.onnx"),
     }

@@ -128,6 +128,8 @@ def make_place(folder: Path, train: list[int], val: list[int]) -> Path:
         "tasks": tasks,
         "pixels": pixels,
         "temperature": {},
+        "presence": None,
+        "uncertain_below": None,
         "features": BLOCKS,
     }
     facts["sha256"] = sha256_of(folder / "bundle" / "model.onnx")
