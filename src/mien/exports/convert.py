@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -126,12 +127,27 @@ def convert(
         Entities.of(Path(table), subject, task)
     recording = Recording.open(Path(table))
     named = with_participants(recording) if set(names) & set(_OF_PEOPLE) else recording
-    with Transaction() as files:
+    with _no_empty_folder(folder or recording.path.parent), Transaction() as files:
         run = _Run(recording, named, export, files)
         for name in names:
             run.write(name)
         files.commit()
     return files.paths
+
+
+@contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove a folder that was made for files which then could not be written."""
+    was_there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not was_there and folder.exists():
+            for made in (*sorted(folder.rglob("*"), reverse=True), folder):
+                # Whatever holds a file stays.
+                with suppress(OSError):
+                    made.rmdir()
+        raise
 
 
 @dataclass(frozen=True, slots=True)
