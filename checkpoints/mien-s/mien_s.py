@@ -25,6 +25,7 @@ from mien.bundles.card_parts import Terms
 from mien.bundles.store import open_bundle
 from mien.data.registry import FerPlus, File, Portraits
 from mien.faces.prepare import Pixels
+from mien.train.builtin.mien_s import PrintedProgress
 from mien.train.bundle.finish import finish
 from mien.train.bundle.make import make_bundle
 from mien.train.loop import Progress, fit
@@ -37,7 +38,6 @@ from mien.train.settings.training import FitSettings, Settings
 
 __all__ = [
     "TASKS",
-    "PrintedProgress",
     "first_settings",
     "make",
     "second_settings",
@@ -197,26 +197,6 @@ def make(settings: Settings, out: Path, progress: Progress) -> Path:
     return make_bundle(
         second, out / "mien-s", bits=8, features=True, robustness=True, note=progress.note
     )
-
-
-class PrintedProgress(Progress):
-    """Prints a line per epoch and step."""
-
-    def epoch(self, row: dict[str, float]) -> None:
-        """Print the scores of an epoch.
-
-        Args:
-            row: Scores by name.
-        """
-        print({key: round(value, 4) for key, value in row.items()}, flush=True)
-
-    def note(self, line: str) -> None:
-        """Print a line.
-
-        Args:
-            line: The line.
-        """
-        print(line, flush=True)
 
 
 def main() -> None:

@@ -11,6 +11,9 @@ calm faces (`mien.data.blendshapes.above_rest`). The threshold of the network is
 F1 on the validation faces of FER+ and the portraits, from which it did not learn. The F1 on the
 card is cross-fitted: thresholds chosen on one half of the people are measured on the other. A unit
 with few present faces, or a low F1, gets no threshold.
+
+Below which probability an expression is not named is chosen as by
+`mien.train.bundle.label_threshold`, on the validation faces of FER+.
 """
 
 import argparse
@@ -26,12 +29,20 @@ from mien.bundles.store import load, open_any
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.label_table import labels
 from mien.data.registry import FerPlus, Portraits
+from mien.data.sets.ferplus import EXPR
 from mien.errors import DataError
 from mien.evaluation.nested_tuning import thresholds_for
 from mien.evaluation.predict import evaluate_bundle
 from mien.metrics import f1
 from mien.tasks import Floats
+from mien.train.bundle.label_threshold import (
+    choose_threshold,
+    chosen_on,
+    named_labels,
+    with_threshold,
+)
 from mien.train.bundle.pack import score_with_interval, write_bundle_files
+from mien.train.settings.training import Settings
 
 __all__ = ["Presence", "choose_presence", "finish", "held_out_faces"]
 
@@ -145,6 +156,15 @@ def _with_presence(folder: Path, card: AffectCard, data: Path) -> AffectCard:
     return card.model_copy(update=changes)
 
 
+def _with_label_threshold(folder: Path, card: AffectCard, data: Path) -> AffectCard:
+    """The card with the probability below which its network leaves the expression open."""
+    sets = (FerPlus(set="ferplus", folder=data),)
+    settings = Settings(name=card.name, data=sets, tasks=(EXPR.key,))
+    probability, is_right = named_labels(load(folder), settings)
+    chosen = choose_threshold(probability, is_right)
+    return with_threshold(card, chosen, probability, is_right, chosen_on(settings))
+
+
 def finish(folder: Path, data: Path | None = None, version: int | None = None) -> AnyCard:
     """Write the card and README of a bundle again, with thresholds, a version, or both.
 
@@ -164,7 +184,7 @@ def finish(folder: Path, data: Path | None = None, version: int | None = None) -
     if data is not None:
         if not isinstance(card, AffectCard):
             raise DataError(f"{folder}: reads no action units; leave --data out")
-        card = _with_presence(folder, card, data)
+        card = _with_label_threshold(folder, _with_presence(folder, card, data), data)
     if version is not None:
         card = card.model_copy(update={"version": version})
     # Copies are not checked, and a wrong card must not be written.

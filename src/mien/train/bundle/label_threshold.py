@@ -30,7 +30,13 @@ from mien.train.bundle.pack import score_with_interval, write_bundle_files
 from mien.train.open_model import table_for
 from mien.train.settings.training import Settings, read_settings
 
-__all__ = ["choose_threshold", "coverage_and_precision", "named_labels", "with_threshold"]
+__all__ = [
+    "choose_threshold",
+    "chosen_on",
+    "coverage_and_precision",
+    "named_labels",
+    "with_threshold",
+]
 
 PRECISION: Final = 0.9
 """Share of the named faces that shall be right."""
@@ -157,6 +163,19 @@ def with_threshold(
     return card.model_copy(update=changes)
 
 
+def chosen_on(settings: Settings) -> str:
+    """Name the faces that chose a threshold, as a card does.
+
+    Args:
+        settings: Settings whose validation faces were read.
+
+    Returns:
+        The data sets and their split.
+    """
+    sets = ", ".join(set_name(spec) for spec in settings.data)
+    return f"{sets}, validation split, which chose the threshold"
+
+
 def _share(values: NDArray[np.bool_]) -> float:
     return float(np.mean(values))
 
@@ -184,11 +203,8 @@ def main() -> None:
         return
     bundle = open_bundle(args.bundle)
     assert isinstance(bundle.card, AffectCard)
-    sets = ", ".join(set_name(spec) for spec in settings.data)
-    data = f"{sets}, validation split, which chose the threshold"
-    write_bundle_files(
-        with_threshold(bundle.card, chosen, probability, is_right, data), bundle.folder
-    )
+    card = with_threshold(bundle.card, chosen, probability, is_right, chosen_on(settings))
+    write_bundle_files(card, bundle.folder)
 
 
 if __name__ == "__main__":
