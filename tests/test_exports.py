@@ -23,8 +23,8 @@ from mien.exports import statistics, workbook
 from mien.exports.bids import Entities, resampled
 from mien.exports.convert import TARGETS, convert
 from mien.exports.intervals import intervals
-from mien.exports.participants import with_participants
 from mien.exports.recording import Recording
+from mien.exports.study_folder import with_participants
 from mien.outputs.columns import Column, columns
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.tables import FOREIGN, TableWriter
@@ -392,17 +392,28 @@ def test_people_are_the_participants_of_the_study(tmp_path):
         "study": 1,
         "recordings": {"pattern": "out/tables/sub-{participant}/{condition}.parquet"},
         "people": {"faces": "seats", "seats": ["anna", "{participant}"]},
+        "segments": {"on": 0.3, "least_s": 0.0},
     }
     (tmp_path / "study.yaml").write_text(json.dumps(settings))
-    assert with_participants(Recording.open(table)).names == {}
+    assert not with_participants(Recording.open(table)).participants
     run_study(tmp_path / "study.yaml", out)
     named = with_participants(Recording.open(table))
     # Names are in natural order; face 0 is at the left.
-    assert named.names == {0: "7", 1: "anna"}
+    assert [participant.name for participant in named.participants] == ["7", "anna"]
     for number, face in ((0, 1), (1, 0)):
         assert (named.rows_of(number)["face"] == face).all()
         assert len(named.rows_of(number)) == (named.table["face"] == face).sum()
-    assert {stretch.who for stretch in intervals(named, "this")} == {"", "7", "anna"}
+    stretches = intervals(named, "this")
+    assert {stretch.who for stretch in stretches} == {"", "7", "anna"}
+    # By the study's rules, not by those of a table that belongs to none.
+    segments = pd.read_parquet(out / "segments.parquet")
+    expected = {
+        (row.participant, row.name.removeprefix("expr_"), row.onset_s, row.offset_s)
+        for row in segments.itertuples(index=False)
+    }
+    shown = [stretch for stretch in stretches if stretch.who and stretch.tier != "unusable"]
+    assert {(s.who, s.tier, s.start_s, s.end_s) for s in shown} == expected
+    assert expected
     convert(table, ["bids", "parquet"], tmp_path / "converted", subject="7", task="rest")
     only(tmp_path / "converted", "*recording-person0*.tsv.gz")
     events = pd.read_csv(only(tmp_path / "converted", "*events.tsv"), sep="\t", dtype="str")

@@ -13,9 +13,9 @@ import pyarrow as pa
 from mien.errors import OutputError, UnknownNameError
 from mien.exports.annotations import boris_bytes, elan_bytes, mne_bytes, textgrid_bytes
 from mien.exports.bids import Entities, bids_files
-from mien.exports.participants import with_participants
 from mien.exports.recording import Recording
 from mien.exports.statistics import write_statistics
+from mien.exports.study_folder import with_participants
 from mien.exports.workbook import workbook_bytes
 from mien.files import AtomicFile, Transaction, wrap_os_errors
 from mien.outputs.columns import Column

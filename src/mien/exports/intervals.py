@@ -67,11 +67,14 @@ def person_rows(recording: Recording, number: int) -> "pd.DataFrame":
         number: One of `Recording.people`.
 
     Returns:
-        Rows of the participant `Recording.label`; see `mien.study.rows.people.participant_rows`.
+        Rows of the participant `Recording.label`, as the study has them, or with its usual rules
+        where there is none; see `mien.study.rows.people.participant_rows`.
 
     Raises:
         StudyError: The table is not that of one film.
     """
+    if recording.participants:
+        return recording.participants[number].rows
     name = recording.label(number)
     keys = {"participant": name, "recording": recording.stem}
     table = recording.table
@@ -81,10 +84,12 @@ def person_rows(recording: Recording, number: int) -> "pd.DataFrame":
     return participant_rows(table, keys, People(faces="map", map={number: name}))
 
 
-def segments_of(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """The segments of one person, with a study's usual settings.
+def segments_of(recording: Recording, number: int, rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The segments of one person: those of the study, or found with its usual settings.
 
     Args:
+        recording: The table of one film.
+        number: One of `Recording.people`.
         rows: What `person_rows` gives.
 
     Returns:
@@ -94,6 +99,8 @@ def segments_of(rows: "pd.DataFrame") -> "pd.DataFrame":
     Raises:
         MissingExtraError: scipy, which finds blinks, is not installed.
     """
+    if recording.participants:
+        return recording.participants[number].segments
     try:
         from mien.study.episodes.segments import find_segments
     except ImportError as error:
@@ -123,7 +130,7 @@ def intervals(recording: Recording, purpose: str) -> list[Interval]:
     for number in recording.people:
         who = recording.label(number)
         rows = person_rows(recording, number)
-        stretches += _segments(who, rows)
+        stretches += _segments(who, segments_of(recording, number, rows))
         # Where somebody is simply not there, nothing is said of them.
         seen = rows[~rows["usable"] & rows["face"].notna()]
         stretches += _runs(who, seen, timeline, "unusable_because")
@@ -132,8 +139,7 @@ def intervals(recording: Recording, purpose: str) -> list[Interval]:
     return stretches
 
 
-def _segments(who: str, rows: "pd.DataFrame") -> list[Interval]:
-    segments = segments_of(rows)
+def _segments(who: str, segments: "pd.DataFrame") -> list[Interval]:
     stretches = []
     for name in dict.fromkeys(segments["name"]):
         tier = str(name).removeprefix("expr_")

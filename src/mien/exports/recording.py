@@ -1,7 +1,7 @@
 """A finished table with what its data dictionary says: what exporters and reports work on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,22 @@ from mien.tasks import Floats
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Recording"]
+__all__ = ["Participant", "Recording"]
+
+
+@dataclass(frozen=True)
+class Participant:
+    """A participant of a study in one film.
+
+    Attributes:
+        name: As the study calls them.
+        rows: One for every frame of the film, with what the study takes for usable.
+        segments: What the study found in them, by its own thresholds.
+    """
+
+    name: str
+    rows: "pd.DataFrame"
+    segments: "pd.DataFrame"
 
 
 @dataclass(frozen=True)
@@ -28,14 +43,14 @@ class Recording:
         table: Its rows.
         dictionary: Its data dictionary.
         columns: Its columns, with their meanings.
-        names: Names of people by their number, where a study knows them.
+        participants: Its people, where a study says who they are: number N is the Nth.
     """
 
     path: Path
     table: "pd.DataFrame"
     dictionary: Mapping[str, Any]
     columns: tuple[Column, ...]
-    names: Mapping[int, str] = field(default_factory=dict)
+    participants: tuple[Participant, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -89,7 +104,9 @@ class Recording:
             The name of a study's participant; else such as ``person 0``, or ``face 0`` where nobody
             was told apart.
         """
-        return self.names.get(number, f"{self.who} {number}")
+        if self.participants:
+            return self.participants[number].name
+        return f"{self.who} {number}"
 
     def rows_of(self, number: int) -> "pd.DataFrame":
         """The rows of one person.

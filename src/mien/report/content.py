@@ -9,11 +9,12 @@ from urllib.parse import quote
 import numpy as np
 
 from mien.exports.recording import Recording
+from mien.exports.study_folder import StudyFolder
 from mien.report.methods import methods
 from mien.report.packing import page_data
 from mien.report.people import Person, expressions_of, units_of
 from mien.report.pictures import affect_path, sparkline
-from mien.report.study_folder import StudyFolder, study_tables
+from mien.report.study_tables import study_tables
 
 __all__ = ["film_of", "recording_content", "study_content", "study_rows", "words"]
 
@@ -80,7 +81,7 @@ def recording_content(
     content: Content = {"title": recording.stem, "subtitle": recording.sources[0]}
     content["problems"] = _texts(dictionary, "problems") + _texts(dictionary, "notes")
     content["limits"] = _texts(dictionary.get("bundle"), "limits")
-    who = "person" if study else recording.who
+    who = recording.who
     content["facts"] = _recording_facts(recording, who, len(people) + left_out)
     content["video"] = _address(film, page) if film and film.is_file() else ""
     content["affect"] = [name for name in ("valence", "arousal") if name in table]

@@ -11,10 +11,10 @@ from typing import Any, Final
 import mien
 from mien.errors import MissingExtraError, StudyError, TableError
 from mien.exports.recording import Recording
+from mien.exports.study_folder import StudyFolder
 from mien.files import atomic_write
 from mien.report.content import film_of, recording_content, study_content, study_rows, words
 from mien.report.people import Person, people_of
-from mien.report.study_folder import StudyFolder
 from mien.report.tables import tables_below
 from mien.report.thumbnails import thumbnails
 
@@ -73,15 +73,16 @@ def report(
         try:
             recording = Recording.open(table)
             recording.film("a report")
-            participants = study.people(recording) if study else None
-            people, left_out = participants or people_of(recording)
+            if study:
+                recording = study.named(recording)
+            people, left_out = people_of(recording)
         except (TableError, StudyError) as error:
             # Photos among films are no reason to stop; a damaged table is named.
             written.left_out.append(str(error))
             continue
         page = table.with_name(f"{table.stem}.report.html")
         faces = _pictures(recording, people) if pictures else {}
-        known_as = study if participants else None
+        known_as = study if recording.participants else None
         content = recording_content(
             recording, people, left_out, page, pictures=faces, study=known_as
         )

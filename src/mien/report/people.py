@@ -169,7 +169,9 @@ def people_of(recording: Recording) -> tuple[list[Person], int]:
         StudyError: The table is not that of one film.
         MissingExtraError: scipy is not installed.
     """
-    counts: Counter[Any] = Counter(recording.table[recording.who].dropna().tolist())
+    # Participants who are never seen have their place, too.
+    counts: Counter[Any] = Counter(dict.fromkeys(range(len(recording.participants)), 0))
+    counts.update(recording.table[recording.who].dropna().tolist())
     chosen = sorted(int(number) for number, _ in counts.most_common(MOST_PEOPLE))
     people = [person_of(recording, number) for number in chosen]
     return people, len(counts) - len(chosen)
@@ -190,4 +192,7 @@ def person_of(recording: Recording, number: int) -> Person:
         MissingExtraError: scipy is not installed.
     """
     rows = person_rows(recording, number)
-    return Person(number, recording.label(number).capitalize(), rows, segments_of(rows))
+    name = recording.label(number)
+    if not recording.participants:
+        name = name.capitalize()
+    return Person(number, name, rows, segments_of(recording, number, rows))

@@ -1,44 +1,26 @@
-"""What `mien study run` left in a folder: its people and rules, and the tables of its page."""
+"""What `mien study run` left in a folder: its rules, and who the people of its films are."""
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 import pyarrow as pa
 
 from mien.errors import TableError
-from mien.exports.recording import Recording
-from mien.outputs.read import read_table
-from mien.report.people import MOST_PEOPLE, Person
+from mien.exports.recording import Participant, Recording
+from mien.sources.inputs import natural_key
 from mien.study.episodes.segments import Segments
 from mien.study.rows.usable import Usable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["StudyFolder", "study_tables"]
+__all__ = ["StudyFolder", "with_participants"]
 
 _RECORD: Final = "study.json"
-
-# What a page shows of dozens of measures.
-_MAIN: Final = re.compile(
-    r"(?:valence|arousal)(?:_corrected|_z)?_mean|usable_share|(?:smile|blink)_per_min|"
-    r"expr_[a-z_]+(?<!_label)(?<!_present)_share"
-)
-_MOST_ROWS: Final = 60
-_TABLES: Final = (
-    (
-        "contrasts",
-        "Contrasts",
-        "Differences within people, b minus a, with 95 % intervals by bootstrap over people.",
-    ),
-    ("groups", "Groups", "Means over people, with 95 % intervals by bootstrap over people."),
-    ("synchrony", "Synchrony", "Windowed lagged cross-correlation, against surrogates."),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +68,56 @@ class StudyFolder:
             ) from error
         return cls(path, usable, segments, names)
 
-    def people(self, recording: Recording) -> tuple[list[Person], int] | None:
+    def participants(self, recording: Recording) -> tuple[Participant, ...]:
         """The participants of a recording, as the study has them.
 
         Args:
             recording: The table of one film.
 
         Returns:
-            At most as many as a page shows, and how many were left out; None where the recording is
-            not part of the study.
+            The participants in the natural order of their names; none where the recording is not
+            part of the study.
 
         Raises:
             TableError: The rows or segments of the study are damaged.
         """
         rows = self._of("rows", recording)
         segments = self._of("segments", recording)
-        names = [str(name) for name in rows["participant"].unique()]
-        people = []
-        for number, name in enumerate(names[:MOST_PEOPLE]):
+        participants = []
+        for name in sorted(map(str, rows["participant"].unique()), key=natural_key):
             theirs = rows[rows["participant"] == name].reset_index(drop=True)
-            shown = segments[segments["participant"] == name]
-            people.append(Person(number, name, theirs, shown))
-        return (people, len(names) - len(people)) if names else None
+            shown = segments[segments["participant"] == name].reset_index(drop=True)
+            participants.append(Participant(name, theirs, shown))
+        return tuple(participants)
+
+    def named(self, recording: Recording) -> Recording:
+        """Name the faces of a film as the study does.
+
+        Args:
+            recording: The table of one film.
+
+        Returns:
+            The recording with the study's participants as its people; other faces are nobody's. As
+            it was where it is not part of the study, or shows none of its participants.
+
+        Raises:
+            TableError: The rows or segments of the study are damaged.
+        """
+        import pandas as pd
+
+        participants = self.participants(recording)
+        if not participants:
+            return recording
+        parts = []
+        for number, participant in enumerate(participants):
+            seen = participant.rows[["frame", "face"]].dropna(subset="face").astype("Int64")
+            parts.append(seen.assign(person=number))
+        # A study may take one face for two people; a file has to choose.
+        faces = pd.concat(parts).drop_duplicates(["frame", "face"])
+        plain = recording.table[["frame", "face"]].astype("Int64")
+        person = plain.merge(faces, "left", ["frame", "face"])["person"]
+        table = recording.table.assign(person=person.astype("Int64").array)
+        return replace(recording, table=table, participants=participants)
 
     def events(self, recording: Recording) -> list[tuple[float, float, str]]:
         """The events around which the study cut epochs.
@@ -147,56 +157,26 @@ class StudyFolder:
         return frame
 
 
-def _key_of(table: Path) -> Path:
-    return table.resolve().with_suffix("")
+def with_participants(recording: Recording) -> Recording:
+    """Name the faces of a film as the study does that it was read for.
 
-
-def study_tables(folder: Path) -> list[dict[str, Any]]:
-    """Read what `mien study run` left in a folder.
+    `mien study run` leaves the tables of films below its output folder.
 
     Args:
-        folder: The folder of the study.
+        recording: The table of one film.
 
     Returns:
-        ``title``, ``note``, ``names`` of columns and ``rows`` of each table that is there: at most
-        60 rows, and where there are more, those of the main measures.
+        What `StudyFolder.named` gives; the recording as it was where no study lists it.
 
     Raises:
-        TableError: A table is damaged.
+        TableError: The study's record, rows or segments are damaged.
     """
-    tables = []
-    for name, title, what in _TABLES:
-        path = folder / f"{name}.parquet"
-        if not path.is_file():
-            continue
-        table = read_table(path)
-        count = len(table)
-        if "measure" in table and count > _MOST_ROWS:
-            table = table[table["measure"].str.fullmatch(_MAIN)]
-        table = table.head(_MOST_ROWS)
-        note = what
-        if len(table) < count:
-            note += f" Shown are {len(table)} of {count} rows; all are in {path.name}."
-        if not table.empty:
-            names = [str(column).replace("_", " ") for column in _filled(table)]
-            rows = _cells(table[_filled(table)])
-            tables.append({"title": title, "note": note, "names": names, "rows": rows})
-    return tables
+    for folder in recording.path.resolve().parents:
+        study = StudyFolder.open(folder)
+        if study is not None and _key_of(recording.path) in study.names:
+            return study.named(recording)
+    return recording
 
 
-def _filled(table: "pd.DataFrame") -> list[str]:
-    """Columns that say something: a study may have no sessions."""
-    return [str(name) for name in table if not (table[name].isna() | (table[name] == "")).all()]
-
-
-def _cells(table: "pd.DataFrame") -> list[list[str]]:
-    rows = []
-    for values in table.itertuples(index=False):
-        rows.append([_cell(value) for value in values])
-    return rows
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        return "–" if np.isnan(value) else f"{value:.3g}".replace("-", "−")
-    return str(value).replace("_", " ")
+def _key_of(table: Path) -> Path:
+    return table.resolve().with_suffix("")
