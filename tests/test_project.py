@@ -17,13 +17,16 @@ SRC = ROOT / "src" / "mien"
 ROOMS = {
     "": (
         "_version", "errors", "text", "extensions", "documents", "files", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
-        "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "study", "exports", "report", "doctor", "data", "demo", "evaluation", "train", "recipes",
+        "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "study", "realtime", "exports", "report", "doctor", "data", "demo", "evaluation", "train", "recipes",
         "extend", "cli", "__main__",
     ),
     "sources": (
         "suffixes", "stored", "base", "integrity", "interval", "sound", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",
     ),
     "analysis": ("options", "quality", "networks", "inputs", "decoding", "pipeline", "reader"),
+    "realtime": (
+        "moments", "lags", "baseline", "film", "table", "lines", "opening", "session",
+    ),
     "study": ("strict", "rows", "tables", "episodes", "statistics", "project"),
     "data": (
         "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "rendered", "sets", "joining", "mixing",

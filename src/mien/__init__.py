@@ -4,7 +4,7 @@ It works on photos, videos and cameras, on your own machine.
 
 >>> import mien
 >>> [name for name in mien.__all__ if name.islower()]
-['analyze', 'analyze_many', 'errors', 'load', 'read_table', 'records']
+['analyze', 'analyze_many', 'errors', 'live', 'load', 'read_table', 'records']
 """
 
 from importlib import import_module
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mien.bundles.store import Model
     from mien.errors import MienError
     from mien.outputs.read import read_table
+    from mien.realtime.session import Live, live
     from mien.records import Face, Frame, Quality, Reading, Status
     from mien.systems.opening import load
     from mien.tasks import TASKS, Task
@@ -33,6 +34,7 @@ _HOMES = {
     "Analysis": "analysis.reader",
     "Face": "records",
     "Frame": "records",
+    "Live": "realtime.session",
     "MienError": "errors",
     "Model": "bundles.store",
     "Options": "analysis.options",
@@ -45,6 +47,7 @@ _HOMES = {
     "Task": "tasks",
     "analyze": "analysis.reader",
     "analyze_many": "batch.many",
+    "live": "realtime.session",
     "load": "systems.opening",
     "read_table": "outputs.read",
 }
@@ -55,6 +58,7 @@ __all__ = [
     "Analysis",
     "Face",
     "Frame",
+    "Live",
     "MienError",
     "Model",
     "Options",
@@ -67,6 +71,7 @@ __all__ = [
     "analyze",
     "analyze_many",
     "errors",
+    "live",
     "load",
     "read_table",
     "records",

@@ -1,7 +1,7 @@
 """What travels between the rooms: a frame, a face in it, and a reading of that face."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -118,6 +118,9 @@ class Reading:
         raw: The scores before smoothing; empty where nothing was smoothed.
         quality: How far the scores can be trusted, never smoothed; None where there are none, on
             ``gap`` rows, and where no quality bundle is used.
+        corrected: The scores minus what is normal for the person, as `mien.live` measures it; empty
+            where no baseline is asked for.
+        remaining: How many more readings of the same frame follow.
     """
 
     source: str
@@ -128,6 +131,8 @@ class Reading:
     scores: Mapping[str, Floats]
     raw: Mapping[str, Floats]
     quality: Quality | None = None
+    corrected: Mapping[str, Floats] = field(default_factory=dict)
+    remaining: int = 0
 
     def __repr__(self) -> str:
         shown = [f"{family!r}: {_few(values)}" for family, values in self.scores.items()]

@@ -9,11 +9,15 @@ from typing import Final
 import numpy as np
 
 from mien.records import Frame
+from mien.sources import Source
 
 __all__ = ["newest", "read_ahead"]
 
 # Decoded frames that may wait for the face detector, bytes.
 AHEAD_BYTES: Final = 16 << 20
+
+# How long the end of the reading waits for a source to give its next frame or none, seconds.
+_PATIENCE_S: Final = 5.0
 
 # What a thread hands over: a frame, the error that ended it, or None at the end.
 _Message = Frame | BaseException | None
@@ -41,35 +45,34 @@ def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
     yield from _from_thread(frames, queue, _put)
 
 
-def newest(frames: Generator[Frame, None, None], note: Callable[[str], None]) -> Iterator[Frame]:
+def newest(frames: Generator[Frame, None, None], source: Source) -> Iterator[Frame]:
     """Take the newest frame each time, and leave out those that came while the caller was busy.
 
     So a frame is never older than the time that one reading takes, however slow that is.
 
     Args:
-        frames: The frames of a camera.
-        note: Takes a line at the end on how many frames were left out, if any.
+        frames: The frames of a live source.
+        source: The source, which counts those that are left out, and gets a note on them at the
+            end.
 
     Yields:
         The frames that were not left out.
     """
-    left_out = 0
 
     def replace_waiting(queue: _Frames, message: _Message, stop: Event) -> None:
-        nonlocal left_out
         # An error or the end must not push out the last frame.
         if isinstance(message, Frame):
             with suppress(Empty):
                 queue.get_nowait()
-                left_out += 1
+                source.dropped += 1
         _put(queue, message, stop)
 
     try:
         yield from _from_thread(frames, Queue(1), replace_waiting)
     finally:
-        if left_out:
-            note(
-                f"{left_out} frames came while others were read, and were left out; "
+        if source.dropped:
+            source.note(
+                f"{source.dropped} frames came while others were read, and were left out; "
                 "frame numbers count them"
             )
 
@@ -91,7 +94,8 @@ def _from_thread(
             yield message
     finally:
         stop.set()
-        thread.join()
+        # Not for ever: the next picture of a live source may never come.
+        thread.join(_PATIENCE_S)
 
 
 def _put(queue: _Frames, message: _Message, stop: Event) -> None:

@@ -2,8 +2,8 @@
 
 `Pipeline.read` runs it; the rest of this module are its stages. Frames of recordings are decoded in
 one thread, faces are found in the caller's, and scored in batches in a third. Single pictures and
-live frames take the shortest way, through the caller's thread alone; a camera has a thread of its
-own, in which only the newest frame waits.
+live frames take the shortest way, through the caller's thread alone; a camera and what else must
+not fall behind has a thread of its own, in which only the newest frame waits.
 """
 
 import hashlib
@@ -374,12 +374,12 @@ class Pipeline:
             if not detections.faces:
                 status = Status.unreadable if frame.pixels is None else Status.no_face
                 yield Reading(source, index, time_s, status, None, {}, {})
-            for face in detections.faces:
+            for number, face in enumerate(detections.faces, start=1):
                 scores = {family: values[row] for family, values in scored.scores.items()}
                 quality = None if scored.quality is None else scored.quality[row]
-                yield Reading(
-                    source, index, time_s, self._status(quality), face, scores, {}, quality
-                )
+                status = self._status(quality)
+                reading = Reading(source, index, time_s, status, face, scores, {}, quality)
+                yield replace(reading, remaining=len(detections.faces) - number)
                 row += 1
 
     def _status(self, quality: Quality | None) -> Status:
@@ -472,8 +472,8 @@ def _batches(detections: Iterator[_Detections], size: int) -> Iterator[list[_Det
 def _frames(source: Source, every: float) -> Iterator[Frame]:
     """The frames of a source, from the thread that suits it."""
     frames = source.frames(every)
-    if source.kind == "camera":
-        return newest(frames, source.note)
+    if source.newest:
+        return newest(frames, source)
     if source.live or source.kind == "image":
         return frames
     return read_ahead(frames)

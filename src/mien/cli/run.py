@@ -20,7 +20,7 @@ from mien.progress import STOP_REQUESTED, bar_for
 from mien.records import Status
 from mien.sources import summarize
 
-__all__ = ["ReadingBar", "analyze", "demo", "doctor"]
+__all__ = ["ReadingBar", "analyze", "demo", "doctor", "faces_of"]
 
 LEFT: Final = 3
 """Exit code where nothing failed and another run is still writing some of the tables."""
@@ -176,7 +176,7 @@ def analyze(
             bundle=bundle,
             detector=detector,
             engine=engine,
-            faces=_faces(faces),
+            faces=faces_of(faces),
             every=every,
             video_stream=stream,
             min_face=min_face,
@@ -242,8 +242,18 @@ def doctor() -> None:
         raise fail(f"{parts} broken; see the lines marked !!", 1)
 
 
-def _faces(text: str) -> Choice:
-    """The value of ``--faces``."""
+def faces_of(text: str) -> Choice:
+    """Read the value of ``--faces``.
+
+    Args:
+        text: What the user gave.
+
+    Returns:
+        What `Options.faces` takes.
+
+    Raises:
+        ValueError: It is neither a known word nor a number.
+    """
     if text in ("all", "largest"):
         return text  # type: ignore[return-value]
     if not text.isdecimal():

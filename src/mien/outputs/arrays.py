@@ -46,12 +46,17 @@ def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.Recor
         arrays |= _measured_arrays(readings)
     if "nose_x" in names:
         arrays |= _point_arrays(readings)
-    # Each task once for its smoothed and once for its raw columns, in table order.
-    for task, raw in dict.fromkeys((column.task, column.raw) for column in columns):
+    # Each task once for its smoothed, its raw and its corrected columns, in table order.
+    groups = dict.fromkeys((column.task, column.raw, column.corrected) for column in columns)
+    for task, raw, corrected in groups:
         if task is None:
             continue
         if task.family in QUALITY_FAMILIES:
             arrays |= _judged_arrays(readings, task)
+        elif corrected:
+            scores = _scores([reading.corrected for reading in readings], task)
+            for name, values in zip(task.columns, scores.T.copy(), strict=True):
+                arrays[f"{name}_corrected"] = _floats(values)
         else:
             arrays |= _score_arrays(readings, columns, task, raw)
     fields = [pa.field(column.name, ARROW[column.dtype]) for column in columns]
@@ -137,7 +142,10 @@ def _score_arrays(
     """The columns of a task's scores, smoothed or raw."""
     by_family = [reading.raw if raw else reading.scores for reading in readings]
     scores = _scores(by_family, task)
-    of_task = [column for column in columns if column.task is task and column.raw == raw]
+    of_task = []
+    for column in columns:
+        if column.task is task and column.raw == raw and not column.corrected:
+            of_task.append(column)
     names = [column.name for column in of_task if column.dtype != "str"]
     arrays = dict(zip(names, map(_floats, scores.T.copy()), strict=True))
     for column in of_task:

@@ -50,6 +50,7 @@ class Column:
         high: Highest possible value; None as for `low`.
         task: The task whose scores it holds, or whose highest score it names; None for others.
         raw: Whether it holds scores as they were before smoothing.
+        corrected: Whether it holds scores minus what is normal for the person.
         uncertain_below: Of a column of labels: the probability below which they are `UNCERTAIN`, as
             they are on doubtful rows; None where they never are.
         fwhm_s: Width of the smoothing over time, full width at half maximum in s; None where the
@@ -69,6 +70,7 @@ class Column:
     fwhm_s: float | None = None
     uncertain_below: float | None = None
     present_from: float | None = None
+    corrected: bool = False
 
 
 _BOX = "of the face box in the upright frame, in square pixels; may lie beyond the frame."

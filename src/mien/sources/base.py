@@ -1,6 +1,7 @@
 """What all sources of frames share: the contract, the limits, time sampling, and rotation."""
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -68,6 +69,13 @@ class Source(ABC):
     Attributes:
         kind: What it is.
         live: Whether frames are made while they are read, so that the next one does not exist yet.
+        newest: Whether a live source is read in a thread of its own, in which only the newest frame
+            waits: those that come while another is read are left out.
+        dropped: Frames that were left out in that way so far.
+        started_s: What ``time.monotonic()`` showed at time 0 of a live source; None before its
+            first frame.
+        tap: Takes every frame once it has been handed over, in the thread that reads the source;
+            None for nothing.
         name: The path as given, ``camera:N``, ``array`` or ``arrays``; every frame carries it.
         length_s: Length that the container claims, seconds, for progress only; None if unknown.
         frame_hint: Number of frames that the container claims, for progress only; None if unknown.
@@ -86,9 +94,14 @@ class Source(ABC):
 
     kind: Kind
     live = False
+    newest = False
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.dropped = 0
+        self.started_s: float | None = None
+        self.tap: Callable[[Frame], None] | None = None
+        self._is_played = False
         self.length_s: float | None = None
         self.frame_hint: int | None = None
         self.size: tuple[int, int] | None = None
@@ -130,6 +143,16 @@ class Source(ABC):
         self.rotate = degrees
         self.media["turned"] = degrees
 
+    def play(self) -> None:
+        """Read a recording as if it were filmed now: no frame before it is due by the clock."""
+        self.live = self.newest = self._is_played = True
+
+    def _wait_until_due(self, time_s: float) -> None:
+        """Wait until a recording that is played comes to this time; at its first frame, start."""
+        if self.started_s is None:
+            self.started_s = time.monotonic() - time_s
+        time.sleep(max(self.started_s + time_s - time.monotonic(), 0.0))
+
     def frames(self, every_s: float = 0.0) -> Generator[Frame, None, None]:
         """Read the frames in order; may be called again, except for iterators that end once.
 
@@ -155,10 +178,16 @@ class Source(ABC):
         with closing(self._guarded_reads()) as reads:
             for index, (time_s, read) in enumerate(reads):
                 total += 1
+                if self._is_played:
+                    self._wait_until_due(time_s)
                 if sampler.takes(time_s):
                     pixels = self._read_pixels(read)
                     unreadable += pixels is None
-                    yield Frame(pixels, time_s, index, self.name)
+                    frame = Frame(pixels, time_s, index, self.name)
+                    yield frame
+                    # After it has been handed over, so that it is not read any later.
+                    if self.tap is not None:
+                        self.tap(frame)
                 else:
                     unreadable += read is None
         self._judge(total, unreadable)
@@ -167,6 +196,10 @@ class Source(ABC):
         """Raise where no frame was readable, and keep how many were not."""
         if not total and self.kind == "arrays":
             raise SourceError(f"{self.name}: there are no pictures in it; give one at least")
+        if not total and self.kind == "camera":
+            raise SourceError(
+                f"{self.name}: gives no picture; check that no other program uses it, and its cable"
+            )
         if unreadable == total:
             raise SourceError(
                 f"{self.name}: not one of its {total} frames can be read; "

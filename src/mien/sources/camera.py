@@ -23,6 +23,7 @@ class Camera(Source):
 
     kind: Kind = "camera"
     live = True
+    newest = True
 
     def __init__(self, name: str) -> None:
         """Connect to it.
@@ -66,6 +67,7 @@ class Camera(Source):
         try:
             while camera.grab():
                 last_s = max(clock.seconds(), last_s + TICK_S)
+                self.started_s = clock.start_s
                 count += 1
                 yield last_s, partial(_retrieve, camera)
             self._problems.append(f"the camera stopped after {count} frames")

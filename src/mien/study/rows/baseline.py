@@ -97,6 +97,8 @@ def correct_baseline(
         values = values / scales[columns].to_numpy()
         suffix = "_z"
     names = [f"{column}{suffix}" for column in columns]
+    # A live reading may have brought its own, over another span.
+    table = table.drop(columns=names, errors="ignore")
     # All at once: pandas copies a table that many columns are added to one by one.
     corrected = pd.DataFrame(values.astype(np.float32), table.index, names)
     table = pd.concat([table, corrected], axis=1)

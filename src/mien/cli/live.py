@@ -1,0 +1,133 @@
+"""The command that reads faces while they happen."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, TextIO, cast
+
+import typer
+
+from mien.analysis.options import Options
+from mien.bundles.store import AFFECT, FACES, QUALITY
+from mien.cli.run import faces_of
+from mien.cli.terminal import SteadyStream, err, fail, handle_errors
+from mien.realtime.session import Live
+from mien.realtime.session import live as begin
+
+__all__ = ["live"]
+
+
+def live(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="camera:0, or a film, played at its own speed."),
+    ],
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="A table (.csv, .parquet, .jsonl) with a dictionary that names the clocks.",
+        ),
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the film, too, beside the table.")
+    ] = False,
+    lines: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="JSON lines on the standard output, as without any other output."
+        ),
+    ] = False,
+    baseline: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Measure first what is normal for who is in view, and give scores without it.",
+        ),
+    ] = None,
+    smoothing: Annotated[
+        float,
+        typer.Option(
+            "--smooth",
+            metavar="SECONDS",
+            help="Gaussian smoothing of the past, by its full width at half maximum.",
+        ),
+    ] = 0.0,
+    faces: Annotated[
+        str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")
+    ] = "all",
+    bundle: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")
+    ] = AFFECT,
+    detector: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")
+    ] = FACES,
+    rotate: Annotated[
+        int, typer.Option(metavar="0|90|180|270", help="Turn pictures clockwise.")
+    ] = 0,
+    quality: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|PATH|none",
+            help="The network that says how far readings can be trusted; none leaves it out.",
+        ),
+    ] = QUALITY,
+    no_abstain: Annotated[
+        bool,
+        typer.Option(
+            "--no-abstain",
+            help="Keep the labels of doubtful rows, and action units of covered regions.",
+        ),
+    ] = False,
+) -> None:
+    """Read faces while they happen, until the source ends or Ctrl-C.
+
+    Frames that come while others are read are left out, and counted, so that readings do not fall
+    behind. Nothing leaves this machine unless you name an address, and no picture is kept unless
+    you say --record.
+    """
+    with handle_errors():
+        options = Options(
+            bundle=bundle,
+            detector=detector,
+            faces=faces_of(faces),
+            rotate=rotate,  # type: ignore[arg-type]
+            smoothing=smoothing,
+            quality=quality,
+            abstain=not no_abstain,
+        )
+        # Something must show what is read.
+        is_listed = lines or table is None
+        session = begin(
+            source,
+            out=table,
+            record=record,
+            lines=cast(TextIO, sys.stdout) if is_listed else None,
+            baseline=baseline,
+            options=options,
+        )
+        for line in session.where:
+            err.print(f"mien: {line}", markup=False)
+        _read(session)
+    for note in session.notes:
+        err.print(f"mien: note: {note}", style="yellow", markup=False)
+    files = "".join(f"; {path}" for path in session.files[:1])
+    err.print(f"mien: {session.summary}{files}", markup=False)
+
+
+def _read(session: Live) -> None:
+    """Read until the end, or Ctrl-C, or until nobody reads the standard output any more.
+
+    Raises:
+        typer.Exit: The standard output cannot be written.
+    """
+    try:
+        with session:
+            for _ in session:
+                if isinstance(sys.stdout, SteadyStream) and sys.stdout.lost is not None:
+                    break
+    # A camera has no end of its own: an interrupt is how a reading is finished.
+    except KeyboardInterrupt:
+        session.close()
+    if isinstance(sys.stdout, SteadyStream) and sys.stdout.failed:
+        raise fail("stopped: the standard output cannot be written", 1)

@@ -1,0 +1,50 @@
+"""What `mien.live` reads: a camera, a film at its own speed, pictures as they are made."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.analysis.pipeline import Pipeline
+from mien.errors import SourceError
+from mien.sources import Source
+from mien.sources.live import LiveArrays
+
+__all__ = ["LiveInput", "open_live"]
+
+LiveInput = str | Path | Iterable[Any]
+"""``camera:N``, a film's path, an iterable of pictures or of pairs of seconds and a picture."""
+
+
+def open_live(given: LiveInput, pipeline: Pipeline, name: str | None) -> Source:
+    """Open a live source, or a film that is played at its own speed.
+
+    Args:
+        given: What to read.
+        pipeline: What turns pictures as its options ask for.
+        name: What pictures from Python are called in the rows.
+
+    Returns:
+        The source, of which only the newest frame waits while another is read.
+
+    Raises:
+        SourceError: It cannot be read, or has no time of its own, such as a photo.
+        ValueError: A name is given for what has one.
+    """
+    if isinstance(given, str | Path):
+        if name is not None:
+            raise ValueError(f"name is for pictures from Python; {given} keeps its path")
+        source = pipeline.open(str(given))
+    elif isinstance(given, np.ndarray) or not isinstance(given, Iterable):
+        raise SourceError(
+            f"{type(given).__name__} is no live source; give camera:0, the path of a film, or an "
+            "iterable of pictures that are made while they are read"
+        )
+    else:
+        source = pipeline.open(LiveArrays(given, name or "live", newest=True))
+    if source.kind == "image":
+        raise SourceError(f"{source.name}: is a photo; read it with mien analyze")
+    if not source.live:
+        source.play()
+    return source
