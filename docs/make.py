@@ -719,7 +719,7 @@ def picture(demo: Path) -> np.ndarray:
 
 
 COMMANDS = (
-    "analyze", "live", "demo", "doctor",
+    "analyze", "plan", "status", "live", "demo", "doctor",
     "bundles", "bundles list", "bundles show", "bundles pull", "bundles verify", "bundles add",
     "bundles remove", "bundles pack",
     "train", "evaluate", "export", "features",

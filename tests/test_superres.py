@@ -379,7 +379,7 @@ def test_command(network, tmp_path, small):
     import typer  # not above: every worker process imports this file
     from typer.testing import CliRunner
 
-    from mien.cli.superres import superres
+    from mien.cli.data import superres
 
     app = typer.Typer()
     app.command()(superres)

@@ -1,6 +1,5 @@
 """Check an installation: what will be used on this machine, and what is missing."""
 
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from mien.bundles.engines import ENGINES, available, choose
 from mien.bundles.store import AFFECT, FACES, QUALITY, bundles
 from mien.errors import MienError
 from mien.extensions.entry_points import GROUPS, extensions
+from mien.processes import usable_cores
 
 __all__ = ["Finding", "examine"]
 
@@ -72,7 +72,7 @@ def examine() -> Iterator[Finding]:
     yield Finding(
         "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     )
-    yield Finding("cores", str(_cores()))
+    yield Finding("cores", str(usable_cores()))
     for name in _PARTS:
         installed = _version(name)
         yield Finding(name, installed or "missing; install mien again", installed is not None)
@@ -87,13 +87,6 @@ def examine() -> Iterator[Finding]:
     yield from _bundles()
     yield from _extensions()
     yield from _codecs()
-
-
-def _cores() -> int | None:
-    # A container or a scheduler may give this process fewer cores than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def _version(name: str) -> str | None:

@@ -1,8 +1,10 @@
 """The inputs of a run, grouped into jobs that each give one table."""
 
 import glob
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,6 +48,21 @@ class Job:
             return self.folder
         path = self.inputs[0]
         return path if has_no_file(path) else os.path.abspath(path)
+
+    @property
+    def key(self) -> str:
+        """A short hash of the source, which names the job whatever its table is called."""
+        source = self.source.encode(errors="surrogateescape")
+        return hashlib.sha256(source).hexdigest()[:16]
+
+    @property
+    def size(self) -> int:
+        """The bytes of its inputs; what cannot be looked at counts nothing."""
+        size = 0
+        for path in self.inputs:
+            with suppress(OSError):
+                size += os.stat(path).st_size
+        return size
 
 
 @dataclass(frozen=True, slots=True)

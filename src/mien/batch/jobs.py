@@ -1,6 +1,5 @@
 """One job, from its inputs to its files: who may write them, and whether they exist already."""
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Final
 from mien.batch.inputs import Job
 from mien.batch.names import NameRegistry, compare_record, free_name, recorded_name
 from mien.batch.outcome import Outcome, Progress
+from mien.batch.photo_shards import LOST_READER
 from mien.batch.photos import unchanged_photos
 from mien.batch.target import Target, dictionary_path
 from mien.batch.writing import JobWriter
@@ -71,8 +71,7 @@ class Work:
             return
         # A run that was given other inputs may have planned another name for this one, so the input
         # is claimed as well: one run at a time looks for its name.
-        input_hash = hashlib.sha256(job.source.encode(errors="surrogateescape")).hexdigest()[:16]
-        stem = self.target.folder / f"input-{input_hash}"
+        stem = self.target.folder / f"input-{job.key}"
         with Claim(stem, job.source, shown=str(self.target.folder / job.name)) as reading:
             name = recorded_name(job, NameRegistry(self.target.folder, listed=False))
             if name:
@@ -154,9 +153,11 @@ class Work:
             inputs = {os.path.abspath(path) for path in job.inputs}
             if len(unchanged) < len(record.sources) or not inputs <= unchanged:
                 return False
-            # HEIC photos that failed for lack of a decoder are read once it is installed.
-            if any(map(now_readable, record.texts("problems"))):
-                return False
+            # HEIC photos that failed for lack of a decoder are read once it is installed, and
+            # photos whose process was killed are tried again.
+            for problem in record.texts("problems"):
+                if now_readable(problem) or LOST_READER in problem:
+                    return False
         outcome.state = "skipped"
         outcome.problems, outcome.notes = record.texts("problems"), record.texts("notes")
         outcome.files = [*record.files_within(stem.parent, stem.name), dictionary_path(stem)]

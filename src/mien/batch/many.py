@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, Unpack
+from typing import Final, Literal, Unpack
 
 from mien import batch
 from mien.analysis.options import OptionFields, Options, options_of, spelled_out
@@ -13,7 +13,7 @@ from mien.progress import ProgressBar, bar_for
 __all__ = ["Bars", "analyze_many"]
 
 # The arguments of `analyze_many` besides the fields of `Options`.
-_ARGUMENTS: Final = ("formats", "overlay", "anonymise", "progress", "options")
+_ARGUMENTS: Final = ("formats", "overlay", "anonymise", "progress", "jobs", "options")
 
 
 class Bars(batch.Progress):
@@ -26,6 +26,20 @@ class Bars(batch.Progress):
     def __init__(self, bar: ProgressBar | None = None) -> None:
         self.bar = bar or bar_for()
         self._began = 0.0
+        # Jobs that are read at once, and how many of them have ended; 0 where they are not.
+        self._count = 0
+        self._ended = 0
+
+    def together(self, count: int, processes: int) -> None:
+        """Several jobs are read at once from here on.
+
+        Args:
+            count: How many jobs there are.
+            processes: How many are read at once.
+        """
+        self._began = time.monotonic()
+        self._count = count
+        self.bar.begin(f"{count} inputs, {processes} at a time")
 
     def begin(self, job: batch.Job, number: int, count: int) -> None:
         """A job begins.
@@ -47,7 +61,10 @@ class Bars(batch.Progress):
         """
         # The first frames may come within the clock's own step.
         rate = frames / max(time.monotonic() - self._began, 1e-3)
-        self.bar.advance(f"{frames} frame{'s' * (frames != 1)}, {rate:.0f} a second", share)
+        text = f"{frames} frame{'s' * (frames != 1)}, {rate:.0f} a second"
+        if self._count:
+            text = f"{self._ended} done, {text}"
+        self.bar.advance(text, share)
 
     def end(self, outcome: batch.Outcome) -> None:
         """A job has ended.
@@ -55,7 +72,11 @@ class Bars(batch.Progress):
         Args:
             outcome: What became of it.
         """
-        self.bar.end()
+        if self._count:
+            # The bar is that of all jobs.
+            self._ended += 1
+        else:
+            self.bar.end()
 
     def close(self) -> None:
         """Leave the terminal as it was, also after an interrupt."""
@@ -71,6 +92,7 @@ def analyze_many(
     overlay: bool = False,
     anonymise: Anonymise | None = None,
     progress: bool | batch.Progress = False,
+    jobs: int | Literal["auto"] = 1,
     options: Options | None = None,
     **named: Unpack[OptionFields],
 ) -> list[batch.Outcome]:
@@ -88,6 +110,8 @@ def analyze_many(
             face that shows what was read; None shows them.
         progress: True for a bar (in a log one line a minute), or a `mien.batch.Progress` that hears
             of each input.
+        jobs: How many inputs are read at once, each by a process of its own; ``auto`` for one per
+            core. Scripts then need ``if __name__ == "__main__":``.
         options: All options at once.
         **named: Single fields of `Options`, which override `options`.
 
@@ -126,6 +150,7 @@ def analyze_many(
             overlay=overlay,
             anonymise=anonymise,
             progress=listener,
+            jobs=jobs,
         )
     finally:
         # Only a bar of this call's own; the caller's may go on.

@@ -115,6 +115,16 @@ class Progress:
             plan: The jobs of the run, and the inputs that failed already.
         """
 
+    def together(self, count: int, processes: int) -> None:
+        """Several jobs are read at once from here on, and `advance` speaks of all of them.
+
+        Then `begin` is not called.
+
+        Args:
+            count: How many jobs there are.
+            processes: How many are read at once.
+        """
+
     def begin(self, job: Job, number: int, count: int) -> None:
         """A job begins.
 

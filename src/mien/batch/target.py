@@ -2,22 +2,51 @@
 
 import json
 import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import mien
+from mien.analysis.options import Options
 from mien.analysis.reader import Reader
 from mien.batch.inputs import OVERLAY_SUFFIXES, Job
 from mien.batch.names import portable
 from mien.files import wrap_os_errors
-from mien.outputs.anonymise.hiding import Anonymise
+from mien.outputs.anonymise.hiding import Anonymise, check_anonymise
+from mien.outputs.claims import sweep
 from mien.outputs.columns import Column
 from mien.outputs.dictionary import EDITION
 from mien.outputs.recorded import Recorded
+from mien.outputs.tables import FORMATS, table_format
+from mien.sources import Source
 
-__all__ = ["Target", "dictionary_path"]
+__all__ = ["PhotoOpener", "Target", "check_output", "dictionary_path"]
+
+
+class PhotoOpener(Protocol):
+    """Opens the photos of a folder that other processes read ahead."""
+
+    def begin(self, paths: Sequence[str]) -> None:
+        """Have photos read.
+
+        Args:
+            paths: Their paths, in the order in which they will be opened.
+        """
+
+    def open(self, path: str) -> Source:
+        """Open the next photo.
+
+        Args:
+            path: Its path.
+
+        Returns:
+            The photo with its readings, or as the reader opens it.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +59,7 @@ class Target:
         formats: The formats of each table.
         overlay: Whether overlays are drawn as well.
         anonymise: How overlays hide faces; None shows them.
+        photos: What opens the photos of folders; None where the reader does.
         made: Folders that this run made.
     """
 
@@ -38,6 +68,7 @@ class Target:
     formats: tuple[str, ...]
     overlay: bool
     anonymise: Anonymise | None = None
+    photos: PhotoOpener | None = None
     made: set[Path] = field(default_factory=set)
 
     def facts(self) -> dict[str, Any]:
@@ -112,10 +143,29 @@ class Target:
             OutputError: It cannot be made.
         """
         # Noted before any is made.
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        missing = _missing_of(folder)
         with wrap_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.made.update(missing)
+
+    def sweep(self, jobs: Iterable[Job]) -> None:
+        """Remove what runs that were killed left behind.
+
+        Args:
+            jobs: The jobs of the run.
+        """
+        # Tables mirror the folders of the inputs, so there may be several.
+        for folder in {self.folder, *((self.folder / job.name).parent for job in jobs)}:
+            sweep(folder)
+
+    def note_missing_folders(self, jobs: Iterable[Job]) -> None:
+        """Note the folders that jobs will make, in whichever process.
+
+        Args:
+            jobs: The jobs.
+        """
+        for path in {(self.folder / job.name).parent for job in jobs}:
+            self.made.update(_missing_of(path))
 
     def remove_empty_folders(self) -> None:
         """Remove the folders that this run made and put nothing in."""
@@ -125,6 +175,41 @@ class Target:
             # Folders that are not empty are refused.
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _missing_of(folder: Path) -> list[Path]:
+    """Those of a folder and its parents that do not exist."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def check_output(
+    formats: Sequence[str], overlay: bool, anonymise: str | None, options: Options
+) -> None:
+    """Check what a run is asked to write.
+
+    Args:
+        formats: The formats of each table.
+        overlay: Whether overlays are drawn as well.
+        anonymise: How overlays hide faces; None shows them.
+        options: The options of the analysis.
+
+    Raises:
+        UnknownNameError: There is no such format or way to anonymise.
+        ValueError: There is no format, or `anonymise` is set without an overlay of all faces.
+    """
+    if not formats:
+        raise ValueError(f"formats must name at least one of {', '.join(FORMATS)}")
+    for name in formats:
+        table_format(name)
+    if check_anonymise(anonymise) is None:
+        return
+    if not overlay:
+        raise ValueError("anonymise hides faces in overlays; ask for an overlay, too")
+    if options.faces != "all":
+        raise ValueError(
+            f"anonymise hides the faces that are read, and faces={options.faces!r} leaves some "
+            "out; read all faces"
+        )
 
 
 def dictionary_path(stem: Path) -> Path:

@@ -1,7 +1,7 @@
 """The files of one job, which appear together or not at all."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mien.batch.inputs import OVERLAY_SUFFIXES, Job
 from mien.batch.outcome import Outcome, Progress
+from mien.batch.photo_shards import ReadPhoto
 from mien.batch.photos import RecordedPhoto, reusable_photos, with_recorded_photos
 from mien.batch.target import Target, dictionary_path
 from mien.errors import OutputError, SourceError
@@ -129,6 +130,8 @@ class JobWriter:
         stem = self.target.folder / part.job.name
         earlier_rows = finished_rows(stem, self.target.formats) if reused else {}
         stamps: list[Stamp] = []
+        if self.target.photos is not None and part.job.folder is not None:
+            self.target.photos.begin([path for path in part.job.inputs if path not in reused])
         for path in part.job.inputs:
             photo = reused.get(path)
             if photo is None:
@@ -171,7 +174,7 @@ class JobWriter:
         rows_before = dict(part.rows)
         overlay: Path | None = None
         try:
-            source = self.target.reader.open(path)
+            source = self._open(path, part.job)
             overlay = self.target.overlay_path(part.job, path, source.kind)
             self._read_source(source, tables, overlay, files, part)
         except SourceError as error:
@@ -190,6 +193,17 @@ class JobWriter:
             return replace(before, rows=rows)
         folder = (self.target.folder / part.job.name).parent
         return replace(before, rows=rows, overlay=_relative(overlay, folder))
+
+    def _open(self, path: str, job: Job) -> Source:
+        if self.target.photos is not None and job.folder is not None:
+            return self.target.photos.open(path)
+        return self.target.reader.open(path)
+
+    def _readings(self, source: Source) -> Generator[Reading, None, None]:
+        if isinstance(source, ReadPhoto):
+            yield from source.readings
+        else:
+            yield from self.target.reader.read(source)
 
     def _read_source(
         self,
@@ -215,7 +229,7 @@ class JobWriter:
                     anonymise=self.target.anonymise,
                 )
                 stack.enter_context(drawing)
-            readings = stack.enter_context(closing(self.target.reader.read(source)))
+            readings = stack.enter_context(closing(self._readings(source)))
             try:
                 while rows := list(islice(readings, count)):
                     tables.write(rows)

@@ -16,7 +16,7 @@ import typer
 
 import mien
 from mien.cli import bundles as zoo
-from mien.cli import data, live, recipe, run, study, submit, superres, tables, train
+from mien.cli import data, live, recipe, run, study, submit, tables, train
 from mien.cli.terminal import Group, out
 
 __all__ = ["app"]
@@ -68,6 +68,8 @@ def _main(
 # Help lists commands in the order in which they are added.
 for _command in (
     run.analyze,
+    run.plan,
+    run.status,
     live.live,
     tables.convert,
     tables.report,
@@ -103,7 +105,7 @@ for _bundled in (zoo.show, zoo.pull, zoo.verify, zoo.add, zoo.remove, zoo.pack):
 app.add_typer(data_sets, name="data")
 data_sets.command("standin")(data.standin)
 data_sets.command("render")(data.render)
-data_sets.command("superres")(superres.superres)
+data_sets.command("superres")(data.superres)
 app.add_typer(submissions, name="submit")
 submissions.command("write")(submit.write)
 submissions.command("check")(submit.check)

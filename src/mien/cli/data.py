@@ -1,4 +1,4 @@
-"""Commands on data: `mien data standin` and `mien data render`."""
+"""Commands on data: `mien data standin`, `mien data render` and `mien data superres`."""
 
 from contextlib import closing
 from pathlib import Path
@@ -8,8 +8,11 @@ import typer
 
 from mien.cli.bars import Bar
 from mien.cli.terminal import err, handle_errors, out
+from mien.data.superres import Engine, Ncnn, superresolve
+from mien.errors import MissingExtraError, UnknownNameError
+from mien.progress import named
 
-__all__ = ["FormerFaces", "face_table_of", "render", "standin"]
+__all__ = ["FormerFaces", "face_table_of", "render", "standin", "superres"]
 
 FormerFaces = Annotated[
     Path | None,
@@ -127,10 +130,85 @@ def render(
     with handle_errors("finished files are kept; the same command goes on"):
         from mien.data.drawn.acting import EXPRESSIONS
         from mien.data.rendered.store import Order, render_faces
-        from mien.progress import named
 
         order = Order(seed, size, EXPRESSIONS, assets)
         with closing(Bar()) as bar:
             report = named(bar, "faces")
             made = render_faces(folder, order, count, workers=workers, progress=report)
         out.print(f"{folder}: {made} faces rendered", markup=False)
+
+
+def superres(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="Folder of pictures; those in its sub-folders count too."
+        ),
+    ],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Folder for the results; same sub-folders, same names, .jpg."
+        ),
+    ],
+    scale: Annotated[int, typer.Option(metavar="1|2|3|4", help="How many times larger.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Processes; if not given, what suits the engine."),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="ncnn|spandrel", help="ncnn: Real-ESRGAN x4plus on the CPU.")
+    ] = "ncnn",
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For spandrel: a network, .safetensors or .pth."),
+    ] = None,
+    skip: Annotated[
+        bool,
+        typer.Option("--skip-unreadable", help="Name pictures that cannot be read, and continue."),
+    ] = False,
+) -> None:
+    """Make the pictures of a training set larger and sharper with a super-resolution network.
+
+    Started again, it does only what is missing or has changed.
+    """
+    with handle_errors("finished pictures are kept; the same command resumes"):
+        chosen = _engine(engine, weights)
+        facts = [f"{name} {value}" for name, value in chosen.facts().items()]
+        out.print(", ".join(facts), markup=False)
+        with closing(Bar()) as bar:
+            summary = superresolve(
+                source,
+                folder,
+                scale=scale,
+                workers=workers,
+                engine=chosen,
+                progress=named(bar, "pictures"),
+                skip_unreadable=skip,
+            )
+    out.print(
+        f"{folder}: {summary.done} made, {summary.skipped} were there, "
+        f"{len(summary.failed)} could not be read",
+        markup=False,
+    )
+    for line in summary.failed.values():
+        err.print(f"mien: {line}", style="red", markup=False)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _engine(name: str, weights: Path | None) -> Engine:
+    if name not in ("ncnn", "spandrel"):
+        raise UnknownNameError("engine", name, ("ncnn", "spandrel"))
+    if (name == "spandrel") != (weights is not None):
+        raise ValueError("--weights FILE goes with --engine spandrel, and only with it")
+    if weights is None:
+        return Ncnn()
+    # Imported only here, as it loads torch.
+    try:
+        from mien.train.superres import Spandrel
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "mien":
+            raise
+        raise MissingExtraError("train", f"the spandrel engine ({error.name})") from error
+    return Spandrel(weights)

@@ -8,7 +8,7 @@ import typer
 
 from mien.analysis.options import Options
 from mien.bundles.store import AFFECT, FACES, QUALITY
-from mien.cli.run import faces_of
+from mien.cli.reading import faces_of
 from mien.cli.terminal import SteadyStream, err, fail, handle_errors
 from mien.realtime.session import Live
 from mien.realtime.session import live as begin

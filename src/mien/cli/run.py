@@ -1,26 +1,26 @@
 """Commands that read faces, try that on a portrait, and check the installation."""
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
 from mien import batch
-from mien.analysis.options import Choice, Options
+from mien.analysis.options import Options
+from mien.batch.machines.shards import shard_of
 from mien.batch.many import Bars
-from mien.bundles.store import AFFECT, FACES, QUALITY
+from mien.cli.reading import Reading, refuse_reading_options, takes_reading_options
 from mien.cli.terminal import err, fail, handle_errors, out
 from mien.demo import film
 from mien.doctor import examine
-from mien.faces.people import Count
-from mien.outputs.anonymise.hiding import check_anonymise
 from mien.progress import STOP_REQUESTED, bar_for
 from mien.records import Status
 from mien.sources import summarize
 
-__all__ = ["ReadingBar", "analyze", "demo", "doctor", "faces_of"]
+__all__ = ["ReadingBar", "analyze", "demo", "doctor", "plan", "status"]
 
 LEFT: Final = 3
 """Exit code where nothing failed and another run is still writing some of the tables."""
@@ -33,135 +33,46 @@ _STATES: Final = {
 }
 
 
+@takes_reading_options
 def analyze(
+    context: typer.Context,
+    reading: Callable[[], Reading],
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="INPUT", help="Photos, videos, folders, patterns, or camera:0."),
-    ],
+    ] = None,
     folder: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out", metavar="DIR", help="Folder for tables and overlays; made if missing."
         ),
-    ],
-    formats: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="Table formats, comma-separated: csv, parquet, jsonl, csv:de, openface, fex.",
-        ),
-    ] = "csv",
-    overlay: Annotated[
-        bool,
-        typer.Option(
-            "--overlay", help="Also draw what was read: a video (with sound) or a picture."
-        ),
-    ] = False,
-    anonymise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="blur|drawn",
-            help=(
-                "Hide all faces that were found in overlays, blurred or under a drawn face that "
-                "shows what was read."
-            ),
-        ),
     ] = None,
-    smoothing: Annotated[
-        float,
-        typer.Option(
-            "--smooth",
-            metavar="SECONDS",
-            help=(
-                "Gaussian smoothing per face, by its full width at half maximum; "
-                "at most 0.15 keeps short events; AU45 stays as it is."
-            ),
-        ),
-    ] = 0.0,
-    faces: Annotated[
-        str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")
-    ] = "all",
-    every: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="Read one frame per so many seconds; 0 reads all."),
-    ] = 0.0,
-    compounds: Annotated[
-        bool,
-        typer.Option(
-            "--compounds", help="Also score compound expressions, e.g. happily surprised."
-        ),
-    ] = False,
-    bundle: Annotated[
-        str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")
-    ] = AFFECT,
-    detector: Annotated[
-        str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")
-    ] = FACES,
-    stream: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Which video stream to read where a file holds several, from 0."
-        ),
-    ] = None,
-    rotate: Annotated[
+    jobs: Annotated[
         str,
-        typer.Option(
-            metavar="auto|0|90|180|270",
-            help="Turn pictures clockwise; by default mien only says when film seems turned.",
-        ),
-    ] = "check",
-    min_face: Annotated[
-        int | None,
-        typer.Option(
-            "--min-face",
-            metavar="PX",
-            help=(
-                "Look closer, for faces from PX px wide; by default about 5% of the frame's longer "
-                "side, at most 96. Half the width costs four times as much per search."
-            ),
-        ),
-    ] = None,
-    features: Annotated[
-        list[Path],
-        typer.Option(
-            metavar="FILE.parquet",
-            help="External features of the films, for a system that learned from such.",
-        ),
-    ] = [],  # noqa: B006
-    quality: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|PATH|none",
-            help="The network that says how far readings can be trusted; none leaves it out.",
-        ),
-    ] = QUALITY,
-    no_abstain: Annotated[
-        bool,
-        typer.Option(
-            "--no-abstain",
-            help="Keep the labels of doubtful rows, and action units of covered regions.",
-        ),
-    ] = False,
-    points: Annotated[
-        bool, typer.Option("--points", help="Also write the five points of each face.")
-    ] = False,
-    people: Annotated[
-        str | None,
         typer.Option(
             metavar="N|auto",
-            help=(
-                "Number the people of each film across cuts: how many there are, or auto. Computes "
-                "biometric data, in memory alone; docs/howto/people.md says what the law asks."
-            ),
+            help="How many inputs to read at once, each in a process; auto: one per core.",
+        ),
+    ] = "1",
+    plan_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan",
+            metavar="PLAN",
+            help="Do what `mien plan` has planned, in place of INPUT, --out and such options.",
         ),
     ] = None,
-    engine: Annotated[
-        str,
+    shard: Annotated[
+        str | None,
         typer.Option(
-            metavar="auto|onnxruntime|openvino",
-            help="What runs the network that reads affect; auto: onnxruntime.",
+            metavar="K/N",
+            help="Do one of N parts of the plan; in a Slurm array, by default the task's own.",
         ),
-    ] = "auto",
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Also try jobs of the plan again that failed before."),
+    ] = False,
 ) -> None:
     """Read faces: one row per face per frame, in a table.
 
@@ -169,38 +80,105 @@ def analyze(
     beside it says what the columns mean. What an earlier run finished is skipped, and what another
     run is writing is left to it.
     """
-    with handle_errors():
-        # Options check themselves, and name the nearest of what they know.
-        turn = int(rotate) if rotate.isdecimal() else rotate
-        options = Options(
-            bundle=bundle,
-            detector=detector,
-            engine=engine,
-            faces=faces_of(faces),
-            every=every,
-            video_stream=stream,
-            min_face=min_face,
-            rotate=turn,  # type: ignore[arg-type]
-            smoothing=smoothing,
-            compounds=compounds,
-            features=features,
-            quality=quality,
-            abstain=not no_abstain,
-            points=points,
-            people=_people(people),
-        )
-        names = list(filter(None, map(str.strip, formats.split(","))))
-        with closing(ReadingBar()) as bar:
+    with handle_errors(), closing(ReadingBar()) as bar:
+        if plan_path is not None:
+            if inputs or folder:
+                raise ValueError("--plan has its inputs and its folder; leave INPUT and --out out")
+            refuse_reading_options(context, "the plan says how to read; run `mien plan` with it")
+            outcomes = batch.run_plan(
+                plan_path,
+                shard=_shard(shard),
+                retry_failed=retry_failed,
+                progress=bar,
+                jobs=_jobs(jobs),
+            )
+        else:
+            if not inputs or folder is None:
+                raise ValueError("give INPUT and --out, or a plan with --plan")
+            if shard or retry_failed:
+                raise ValueError("--shard and --retry-failed go with --plan")
+            asked = reading()
             outcomes = batch.run(
                 inputs,
                 folder,
-                options=options,
-                formats=names,
-                overlay=overlay,
-                anonymise=check_anonymise(anonymise),
+                options=asked.options,
+                formats=asked.formats,
+                overlay=asked.overlay,
+                anonymise=asked.anonymise,
                 progress=bar,
+                jobs=_jobs(jobs),
             )
     _summary(outcomes, summarize(bar.left_out))
+
+
+@takes_reading_options
+def plan(
+    reading: Callable[[], Reading],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT", help="Photos, videos, folders or patterns.")
+    ],
+    folder: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="Folder for the plan and, later, the tables."),
+    ],
+) -> None:
+    """Plan a run for many machines, which `mien analyze --plan` then does.
+
+    Writes DIR/mien-plan.parquet: each job with its inputs, their sizes and the name of its table,
+    and the options and bundles that every machine must use.
+    """
+    with handle_errors():
+        asked = reading()
+        written, planned = batch.write_plan(
+            inputs,
+            folder,
+            options=asked.options,
+            formats=asked.formats,
+            overlay=asked.overlay,
+            anonymise=asked.anonymise,
+        )
+    left_out = summarize(Counter(planned.left_out))
+    more = f"; not read: {left_out}" if left_out else ""
+    size = sum(written.sizes) / 1e9
+    out.print(
+        f"{written.path}: {_counted(len(written.jobs), 'job')}, {size:.3g} GB{more}", markup=False
+    )
+    for _, problem in planned.failures:
+        err.print(f"mien: {problem}", style="red", markup=False)
+    if planned.failures:
+        raise typer.Exit(1)
+
+
+def status(
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The plan, or the folder that holds it.")
+    ],
+) -> None:
+    """Say how far a plan is, from any machine and at any time.
+
+    Exit code 0 when all is done, 1 when something failed, 3 while jobs are running or waiting.
+    """
+    with handle_errors():
+        so_far = batch.plan_status(folder)
+    states = ("done", "failed", "running", "waiting")
+    counts = [f"{so_far.counts[state]} {state}" for state in states if so_far.counts[state]]
+    rows = [f"{count} {name}" for name, count in so_far.rows.items() if count]
+    lines = [f"jobs: {', '.join(counts) or 'none'}", f"rows: {', '.join(rows) or 'none'}"]
+    lines.append(f"time: {so_far.seconds:.0f} s on {_counted(len(so_far.hosts), 'machine')}")
+    lines += [f"running: {name} ({holder})" for name, holder in so_far.running.items()]
+    for name, holder in so_far.silent.items():
+        lines.append(f"no sign of life: {name} ({holder}); the next run takes it over")
+    for line in lines:
+        out.print(line, markup=False)
+    for record in so_far.failed:
+        tries = "" if record.attempt == 1 else f", attempt {record.attempt}"
+        reason = record.problems[0] if record.problems else "no reason was recorded"
+        text = f"failed: {record.name} (on {record.host}{tries}): {reason}"
+        err.print(text, style="red", markup=False)
+    if so_far.counts["running"] + so_far.counts["waiting"]:
+        raise typer.Exit(LEFT)
+    if so_far.failed:
+        raise typer.Exit(1)
 
 
 def demo(
@@ -242,31 +220,21 @@ def doctor() -> None:
         raise fail(f"{parts} broken; see the lines marked !!", 1)
 
 
-def faces_of(text: str) -> Choice:
-    """Read the value of ``--faces``.
+def _shard(text: str | None) -> tuple[int, int] | None:
+    """The value of ``--shard``, or the part of a Slurm array's task, which is said."""
+    shard = shard_of(text)
+    if shard is not None and text is None:
+        line = f"mien: note: part {shard[0]} of {shard[1]}, by SLURM_ARRAY_TASK_ID"
+        err.print(line, style="yellow", markup=False)
+    return shard
 
-    Args:
-        text: What the user gave.
 
-    Returns:
-        What `Options.faces` takes.
-
-    Raises:
-        ValueError: It is neither a known word nor a number.
-    """
-    if text in ("all", "largest"):
-        return text  # type: ignore[return-value]
+def _jobs(text: str) -> int | Literal["auto"]:
+    """The value of ``--jobs``."""
+    if text == "auto":
+        return "auto"
     if not text.isdecimal():
-        raise ValueError(f"--faces must be largest, all or a number from 1 up, got {text!r}")
-    return int(text)
-
-
-def _people(text: str | None) -> Count | None:
-    """The value of ``--people``."""
-    if text is None or text == "auto":
-        return text  # type: ignore[return-value]
-    if not text.isdecimal():
-        raise ValueError(f"--people must be auto or a number from 1 up, got {text!r}")
+        raise ValueError(f"--jobs must be auto or a number from 1 up, got {text!r}")
     return int(text)
 
 

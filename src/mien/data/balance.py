@@ -26,6 +26,7 @@ from mien.data.presence import list_names, pictures
 from mien.data.sets.lsd import COPY
 from mien.errors import DataError, OutputError
 from mien.files import LOST_WORKER, AtomicFile, atomic_write, wrap_os_errors
+from mien.processes import usable_cores
 from mien.progress import ItemProgress
 
 __all__ = ["PLAN", "Balanced", "Change", "balance", "lacking"]
@@ -158,7 +159,7 @@ def balance(
     for k, (name, stamps) in enumerate(originals.items()):
         planned = _copies(source / name, out / name, list(stamps), missing[name], (seed, k))
         copies += [copy for copy in planned if not copy.target.is_file()]
-    workers = workers or min(_cores(), 1 + len(copies) // _WORTH)
+    workers = workers or min(usable_cores(), 1 + len(copies) // _WORTH)
     total = len(links) + len(copies)
     for done, _ in enumerate(_write_all(links, copies, change, workers), start=1):
         if progress is not None:
@@ -199,13 +200,6 @@ def _write_all(
         _link(original, target)
         yield
     yield from _make_copies(copies, change, workers)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _originals(folder: Path) -> Stamps:

@@ -22,7 +22,7 @@ from typing import Final, Self
 from mien.errors import OutputError
 from mien.files import PART, atomic_write, has_ended, part_of, process_token, wrap_os_errors
 
-__all__ = ["STALE_S", "Claim", "ClaimedError", "Holder", "sweep"]
+__all__ = ["STALE_S", "Claim", "ClaimState", "ClaimedError", "Holder", "claims_in", "sweep"]
 
 STALE_S: Final = 120.0
 """Seconds without a sign of life after which a claim counts no longer."""
@@ -203,6 +203,38 @@ class Claim:
                     file.seek(0)
                     # The same content: what counts is the time of the change.
                     file.write(self._content)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimState:
+    """A claim as others see it.
+
+    Attributes:
+        holder: Who holds it, in words.
+        is_stale: Whether it counts no longer.
+    """
+
+    holder: str
+    is_stale: bool
+
+
+def claims_in(folder: Path) -> dict[str, ClaimState]:
+    """Look at the claims in a folder; nothing is changed.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The claims by the key of the name that is claimed.
+    """
+    states: dict[str, ClaimState] = {}
+    for path in folder.glob(f".*{_SUFFIX}"):
+        content = _read(path)
+        if content is not None:
+            holder = _parsed(content)
+            shown = str(holder) if holder else "another process"
+            states[path.name[1 : -len(_SUFFIX)]] = ClaimState(shown, _is_stale(path, content))
+    return states
 
 
 def sweep(folder: Path) -> None:

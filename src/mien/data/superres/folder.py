@@ -13,6 +13,7 @@ from mien.data.superres.upscale import Engine
 from mien.data.superres.workers import QUALITY, Job, work
 from mien.errors import DataError, OutputError
 from mien.files import wrap_os_errors
+from mien.processes import usable_cores
 from mien.progress import ItemProgress
 from mien.sources import IMAGE_SUFFIXES
 
@@ -94,20 +95,13 @@ def superresolve(
         report = Report(skipped=len(targets) - len(jobs))
         if jobs:
             # A process that gets no picture would still load the network.
-            count = min(workers or engine.workers(_cores()), len(jobs))
+            count = min(workers or engine.workers(usable_cores()), len(jobs))
 
             def take(job: Job, result: int | str) -> None:
                 _take(job, result, done, report, skip_unreadable)
 
             work(jobs, take, progress, engine=engine, scale=scale, count=count)
     return report
-
-
-def _cores() -> int:
-    """Cores that this process may use, where the system says so."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _find_pictures(root: Path) -> list[str]:

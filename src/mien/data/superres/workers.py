@@ -1,13 +1,10 @@
 """The processes that super-resolve: each has its own network, and writes what it makes."""
 
 import multiprocessing
-import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -23,6 +20,7 @@ from mien.data.superres.manifest import Fingerprint
 from mien.data.superres.upscale import Engine, Image, upscaler
 from mien.errors import DataError, OutputError
 from mien.files import LOST_WORKER, atomic_write
+from mien.processes import children_ignore_interrupts, end_with_parent
 from mien.progress import ItemProgress
 
 __all__ = ["QUALITY", "Job", "work"]
@@ -93,7 +91,7 @@ def work(
 
     try:
         # The first jobs start the processes.
-        with _children_ignore_interrupts():
+        with children_ignore_interrupts():
             fill()
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -121,20 +119,6 @@ def _take_finished(
         result = future.result()
         if isinstance(result, int):
             take(job, result)
-
-
-@contextmanager
-def _children_ignore_interrupts() -> Iterator[None]:
-    """Processes started inside do not hear Ctrl-C, not even while they import."""
-    # Only the main thread may set signal handlers.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @dataclass(slots=True)
@@ -180,16 +164,8 @@ def _start(engine: Engine, scale: int, stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # There is a process for every core.
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _worker = _Worker(engine, scale, stop)
-
-
-def _end_with_parent() -> None:
-    """End with the process that started this one, however that ends."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _make(job: Job) -> int | str:

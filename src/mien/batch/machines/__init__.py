@@ -1,0 +1,1 @@
+"""Jobs on many machines that share a folder: plans, records of jobs, and what they add up to."""
