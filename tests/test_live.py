@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import queue
+import sys
 import threading
 import time
 
@@ -15,6 +18,7 @@ from typer.testing import CliRunner
 import mien
 from mien.cli import app
 from mien.errors import OutputError, SourceError, UnknownNameError
+from mien.realtime.keys import keys_marked
 from mien.study.rows.baseline import Baseline, correct_baseline
 from mien.study.rows.people import participant_rows
 
@@ -128,6 +132,30 @@ def test_markers_are_events_of_a_study(session):
     assert events["onset"].tolist() == pytest.approx([-1.0, 0.32])
     marked = [json.loads(line) for line in lines if "marker" in line]
     assert {"marker": "smile", "origin": "key", "time_s": 0.32} in marked
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of Unix")
+def test_keys_of_a_terminal_are_markers(monkeypatch):
+    import termios
+
+    person, terminal = os.openpty()
+    pressed: queue.SimpleQueue = queue.SimpleQueue()
+    with os.fdopen(terminal, "r") as stdin:
+        before = termios.tcgetattr(stdin)
+        monkeypatch.setattr("sys.stdin", stdin)
+        with keys_marked(lambda key, at_s: pressed.put((key, at_s))) as has_keys:
+            assert has_keys
+            for key, name in [("s", "s"), (" ", "space"), ("ä", "ä")]:
+                began_s = time.monotonic()
+                os.write(person, key.encode())
+                text, at_s = pressed.get(timeout=10)
+                assert text == name
+                assert began_s <= at_s <= time.monotonic()
+        assert termios.tcgetattr(stdin) == before
+    os.close(person)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with keys_marked(print) as has_keys:
+        assert not has_keys
 
 
 def test_the_film_has_every_frame_at_its_time(session):

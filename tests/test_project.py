@@ -21,11 +21,11 @@ ROOMS = {
         "extend", "cli", "__main__",
     ),
     "sources": (
-        "suffixes", "stored", "base", "integrity", "interval", "sound", "inputs", "arrays", "live", "camera", "still", "video", "opening", "__init__",
+        "suffixes", "stored", "base", "integrity", "interval", "sound", "inputs", "arrays", "live", "camera", "still", "video", "network", "opening", "__init__",
     ),
     "analysis": ("options", "quality", "networks", "inputs", "decoding", "pipeline", "reader"),
     "realtime": (
-        "moments", "lags", "baseline", "film", "table", "lines", "opening", "session",
+        "moments", "lags", "baseline", "film", "table", "lines", "websocket", "osc", "lsl", "keys", "opening", "session",
     ),
     "study": ("strict", "rows", "tables", "episodes", "statistics", "project"),
     "data": (

@@ -1,6 +1,7 @@
 """The command that reads faces while they happen."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TextIO, cast
 
@@ -10,6 +11,8 @@ from mien.analysis.options import Options
 from mien.bundles.store import AFFECT, FACES, QUALITY
 from mien.cli.reading import faces_of
 from mien.cli.terminal import SteadyStream, err, fail, handle_errors
+from mien.realtime.keys import keys_marked
+from mien.realtime.lsl import keep_local
 from mien.realtime.session import Live
 from mien.realtime.session import live as begin
 
@@ -19,7 +22,10 @@ __all__ = ["live"]
 def live(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="camera:0, or a film, played at its own speed."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="camera:0, rtsp://… of a camera, or a film, played at its own speed.",
+        ),
     ],
     table: Annotated[
         Path | None,
@@ -38,6 +44,28 @@ def live(
             "--json", help="JSON lines on the standard output, as without any other output."
         ),
     ] = False,
+    websocket: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Serve rows as JSON to pages and programs of this computer; 0: any free port.",
+        ),
+    ] = None,
+    osc: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Send numbers there as Open Sound Control."),
+    ] = None,
+    lsl: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Streams of Lab Streaming Layer: NAME-0 for the first face, NAME-markers.",
+        ),
+    ] = None,
+    markers_from: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Also keep the markers of an LSL stream."),
+    ] = None,
     baseline: Annotated[
         float | None,
         typer.Option(
@@ -80,7 +108,7 @@ def live(
         ),
     ] = False,
 ) -> None:
-    """Read faces while they happen, until the source ends or Ctrl-C.
+    """Read faces while they happen, until the source ends or Ctrl-C; keys are markers.
 
     Frames that come while others are read are left out, and counted, so that readings do not fall
     behind. Nothing leaves this machine unless you name an address, and no picture is kept unless
@@ -97,12 +125,18 @@ def live(
             abstain=not no_abstain,
         )
         # Something must show what is read.
-        is_listed = lines or table is None
+        is_silent = table is None and websocket is None and osc is None and lsl is None
+        if lsl is not None or markers_from is not None:
+            keep_local()
         session = begin(
             source,
             out=table,
             record=record,
-            lines=cast(TextIO, sys.stdout) if is_listed else None,
+            lines=cast(TextIO, sys.stdout) if lines or is_silent else None,
+            websocket=websocket,
+            osc=osc,
+            lsl=lsl,
+            markers_from=markers_from,
             baseline=baseline,
             options=options,
         )
@@ -122,7 +156,9 @@ def _read(session: Live) -> None:
         typer.Exit: The standard output cannot be written.
     """
     try:
-        with session:
+        with session, keys_marked(partial(session.mark, origin="key")) as has_keys:
+            if has_keys:
+                err.print("mien: each key you press is a marker; Ctrl-C ends the reading")
             for _ in session:
                 if isinstance(sys.stdout, SteadyStream) and sys.stdout.lost is not None:
                     break

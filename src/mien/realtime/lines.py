@@ -36,12 +36,13 @@ class JsonLinesOutput:
 
     Attributes:
         where: Empty: the file is the caller's.
+        note: Empty.
 
     Raises:
         OutputError: The file cannot be written; `send` and `mark` may raise it.
     """
 
-    where = ""
+    where = note = ""
 
     def __init__(self, file: TextIO, columns: Sequence[Column]) -> None:
         self._file = file

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from mien.outputs.columns import Column
 from mien.outputs.text_formats import JsonLines
 from mien.records import Reading
 
-__all__ = ["JsonRows", "Marker", "Moment", "Output", "Slots", "number_columns"]
+__all__ = ["JsonRows", "Marker", "Moment", "Output", "Slots", "number_columns", "numbers_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,16 @@ class Output(Protocol):
 
     Attributes:
         where: Where others find it, in one line; empty where there is nothing to say.
+        note: What its users should know at the end, in one line; empty where there is nothing.
     """
 
-    where: str
+    @property
+    def where(self) -> str:
+        """Where others find it."""
+
+    @property
+    def note(self) -> str:
+        """What its users should know at the end."""
 
     def send(self, moment: Moment) -> None:
         """Send the readings of a frame.
@@ -130,6 +138,23 @@ def number_columns(columns: Sequence[Column]) -> list[Column]:
         Those of decimal numbers, without times.
     """
     return [column for column in columns if column.dtype == "float32"]
+
+
+def numbers_of(rows: pa.RecordBatch, columns: Sequence[Column]) -> list[list[float]]:
+    """The numbers of some columns.
+
+    Args:
+        rows: Rows of the table.
+        columns: Columns of decimal numbers.
+
+    Returns:
+        A list for each row, in the order of the columns; NaN where a number is missing.
+    """
+    values = []
+    for column in columns:
+        values.append(rows[column.name].to_numpy(zero_copy_only=False))
+    numbers: list[list[float]] = np.array(values, np.float64).T.tolist()
+    return numbers
 
 
 class JsonRows:

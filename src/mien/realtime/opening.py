@@ -10,11 +10,13 @@ from mien.analysis.pipeline import Pipeline
 from mien.errors import SourceError
 from mien.sources import Source
 from mien.sources.live import LiveArrays
+from mien.sources.network import NetworkCamera, is_camera_address
 
 __all__ = ["LiveInput", "open_live"]
 
-LiveInput = str | Path | Iterable[Any]
-"""``camera:N``, a film's path, an iterable of pictures or of pairs of seconds and a picture."""
+LiveInput = str | Path | Source | Iterable[Any]
+"""``camera:N``, ``rtsp://…``, a film's path, an open source, or an iterable of pictures or of pairs
+of seconds and a picture."""
 
 
 def open_live(given: LiveInput, pipeline: Pipeline, name: str | None) -> Source:
@@ -35,11 +37,17 @@ def open_live(given: LiveInput, pipeline: Pipeline, name: str | None) -> Source:
     if isinstance(given, str | Path):
         if name is not None:
             raise ValueError(f"name is for pictures from Python; {given} keeps its path")
-        source = pipeline.open(str(given))
+        address = str(given)
+        if is_camera_address(address):
+            source = pipeline.open(NetworkCamera(address))
+        else:
+            source = pipeline.open(address)
+    elif isinstance(given, Source):
+        source = pipeline.open(given)
     elif isinstance(given, np.ndarray) or not isinstance(given, Iterable):
         raise SourceError(
-            f"{type(given).__name__} is no live source; give camera:0, the path of a film, or an "
-            "iterable of pictures that are made while they are read"
+            f"{type(given).__name__} is no live source; give camera:0, rtsp://…, the path of a "
+            "film, or an iterable of pictures that are made while they are read"
         )
     else:
         source = pipeline.open(LiveArrays(given, name or "live", newest=True))

@@ -19,9 +19,12 @@ from mien.outputs.recorded import file_fingerprint
 from mien.realtime.baseline import LiveBaseline, with_corrected
 from mien.realtime.lags import LagCounter, LiveSummary
 from mien.realtime.lines import JsonLinesOutput
+from mien.realtime.lsl import LslMarkers, LslOutlets
 from mien.realtime.moments import Marker, Moment, Output, Slots
 from mien.realtime.opening import LiveInput, open_live
+from mien.realtime.osc import OscOutput
 from mien.realtime.table import LiveTable, StartTime
+from mien.realtime.websocket import WebSocketOutput
 from mien.records import Reading
 from mien.sources import Kind
 from mien.temporal.readings import Smoothing
@@ -29,7 +32,18 @@ from mien.temporal.readings import Smoothing
 __all__ = ["Live", "live"]
 
 # The arguments of `live` besides the fields of `Options`.
-_ARGUMENTS: Final = ("options", "name", "out", "record", "lines", "baseline")
+_ARGUMENTS: Final = (
+    "options",
+    "name",
+    "out",
+    "record",
+    "lines",
+    "websocket",
+    "osc",
+    "lsl",
+    "markers_from",
+    "baseline",
+)
 
 # How long the end waits for a loop in another thread, seconds.
 _PATIENCE_S: Final = 10.0
@@ -67,6 +81,7 @@ class Live:
         self._slots = Slots()
         self._markers: SimpleQueue[tuple[str, str, float]] = SimpleQueue()
         self._outputs: list[Output] = []
+        self._inputs: list[LslMarkers] = []
         self._table: LiveTable | None = None
         self._cleanup = ExitStack()
         self._was_read = self._is_closed = False
@@ -79,6 +94,15 @@ class Live:
     def kind(self) -> Kind:
         """What is read: ``camera``, ``video`` or ``arrays``."""
         return self._source.kind
+
+    @property
+    def name(self) -> str:
+        """The name of the source."""
+        return self._source.name
+
+    def _listen_to(self, markers: LslMarkers) -> None:
+        self._cleanup.callback(markers.close)
+        self._inputs.append(markers)
 
     def _add(self, output: Output) -> None:
         self._cleanup.callback(output.close)
@@ -151,6 +175,9 @@ class Live:
 
     def _send_markers(self, started_s: float) -> None:
         """Send the markers that came since the last frame."""
+        for stream in self._inputs:
+            for text, at_s in stream.poll():
+                self.mark(text, at_s, origin="lsl")
         while True:
             try:
                 text, origin, at_s = self._markers.get_nowait()
@@ -169,6 +196,7 @@ class Live:
     def notes(self) -> list[str]:
         """Harmless facts about how the source is read, one line each."""
         notes = self._source.notes + column_notes(self.columns, self._reader.options.every)
+        notes += [output.note for output in self._outputs if output.note]
         if self._is_closed and self._baseline is not None and not self._baseline.centres:
             notes.append("the reading ended before the baseline was over; nothing is corrected")
         return notes
@@ -196,13 +224,7 @@ class Live:
                 return
             self._send_markers(self._source.started_s)
             if self._table is not None:
-                self._note_film(self._table)
                 self.files = self._table.finish(self._facts())
-
-    def _note_film(self, table: LiveTable) -> None:
-        if table.film is not None and table.film.dropped:
-            count = table.film.dropped
-            self._source.note(f"{count} frames are not in the film: they came too fast for it")
 
     def _facts(self) -> dict[str, object]:
         """The data dictionary without the columns and the files."""
@@ -267,6 +289,10 @@ def live(
     out: str | Path | None = None,
     record: bool = False,
     lines: TextIO | None = None,
+    websocket: int | None = None,
+    osc: str | None = None,
+    lsl: str | None = None,
+    markers_from: str | None = None,
     baseline: float | None = None,
     options: Options | None = None,
     **named: Unpack[OptionFields],
@@ -277,15 +303,21 @@ def live(
     asked for: loop over them, if need be in a thread of its own.
 
     Args:
-        source: ``camera:0``; a film, which is played at its own speed; or an iterable of pictures,
-            RGB uint8 (H, W, 3), which is asked for the next one in a thread of its own, and must
-            wait until there is one. Pairs are the ``time.monotonic()`` of the capture and a
-            picture.
+        source: ``camera:0``; a camera's address, ``rtsp://…``; a film, which is played at its own
+            speed; or an iterable of pictures, RGB uint8 (H, W, 3), which is asked for the next one
+            in a thread of its own, and must wait until there is one. Pairs are the
+            ``time.monotonic()`` of the capture and a picture.
         name: What pictures from Python are called in the rows.
         out: A table (.csv, .parquet, .jsonl) that is written as by `analyze`, with a dictionary
             that names the clocks, and markers in ``.events.tsv``.
         record: Keep the film, too, as ``.mp4`` beside the table.
         lines: An open text file that gets the rows as JSON lines, such as ``sys.stdout``.
+        websocket: A port on 127.0.0.1, or 0 for a free one, on which pages and programs of this
+            computer get the rows; the address with its token is in `Live.where`.
+        osc: An address, ``HOST:PORT``, that gets the numbers as Open Sound Control, by UDP.
+        lsl: What the names of streams of Lab Streaming Layer begin with, one for each face and one
+            for markers. LSL announces them in the local network, as its settings say.
+        markers_from: The name of an LSL stream of markers that are kept with those of `Live.mark`.
         baseline: Measure for so many seconds what is normal for who is before the camera, and give
             scores without it from then on (`Reading.corrected`, columns ``_corrected``).
         options: All options of `analyze` at once. Smoothing looks back only, and so a number is the
@@ -325,8 +357,23 @@ def live(
             session._add_table(LiveTable(Path(out), session.columns, record=record))
         if lines is not None:
             session._add(JsonLinesOutput(lines, session.columns))
+        if websocket is not None:
+            session._add(WebSocketOutput(websocket, session.columns))
+        if osc is not None:
+            session._add(OscOutput(osc, session.columns))
+        if lsl is not None:
+            session._add(LslOutlets(lsl, session.name, session.columns, _slots_of(reader.options)))
+        if markers_from is not None:
+            session._listen_to(LslMarkers(markers_from))
         stack.pop_all()
     return session
+
+
+def _slots_of(options: Options) -> int:
+    """How many faces there are at most."""
+    if options.faces == "all":
+        raise ValueError("lsl has a stream for each face; say how many, as in faces=1 (--faces 1)")
+    return 1 if options.faces == "largest" else options.faces
 
 
 def _looking_back(options: Options) -> Options:

@@ -63,6 +63,7 @@ class LiveTable:
 
     Attributes:
         where: Empty: the path is known to who gave it.
+        note: How many frames the film lacks.
         film: What takes the frames; None where no film is kept.
 
     Raises:
@@ -94,6 +95,13 @@ class LiveTable:
             self._writer.__enter__()
             self.film = LiveFilm(film_path, self._files) if film_path is not None else None
             self._open = stack.pop_all()
+
+    @property
+    def note(self) -> str:
+        """How many frames the film lacks; empty where none."""
+        if self.film is None or not self.film.dropped:
+            return ""
+        return f"{self.film.dropped} frames are not in the film: they came too fast for it"
 
     def send(self, moment: Moment) -> None:
         """Write the rows of a frame.
