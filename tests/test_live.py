@@ -21,6 +21,7 @@ from mien.errors import OutputError, SourceError, UnknownNameError
 from mien.realtime.keys import keys_marked
 from mien.study.rows.baseline import Baseline, correct_baseline
 from mien.study.rows.people import participant_rows
+from mien.temporal.one_euro import one_euro
 
 RUN = CliRunner()
 BEGAN_S = 1000.0
@@ -132,6 +133,51 @@ def test_markers_are_events_of_a_study(session):
     assert events["onset"].tolist() == pytest.approx([-1.0, 0.32])
     marked = [json.loads(line) for line in lines if "marker" in line]
     assert {"marker": "smile", "origin": "key", "time_s": 0.32} in marked
+
+
+def paper_filter(values, times, cutoff_hz, beta):
+    """The listing of Casiez, Roussel & Vogel (2012), for one signal."""
+    smoothed, speed, results = values[0], 0.0, [values[0]]
+    for step_s, value in zip(np.diff(times), values[1:], strict=True):
+        weight = 1 / (1 + 1 / (2 * np.pi * 1.0 * step_s))
+        speed = weight * (value - smoothed) / step_s + (1 - weight) * speed
+        weight = 1 / (1 + 1 / (2 * np.pi * (cutoff_hz + beta * abs(speed)) * step_s))
+        smoothed = weight * value + (1 - weight) * smoothed
+        results.append(smoothed)
+    return results
+
+
+def test_the_one_euro_filter_is_the_papers():
+    times = np.cumsum([0.03, 0.04, 0.03, 0.05, 0.03, 0.04])
+    drawn = np.random.default_rng(3)
+    valence, odds = drawn.uniform(-1, 1, 6), drawn.uniform(0.1, 1, (6, 8))
+    face = mien.Face((0, 0, 9, 9), np.zeros((5, 2)), 1.0, track=1)
+    tasks = [mien.TASKS["va"], mien.TASKS["expr.affectnet8"]]
+    readings = []
+    for index, time_s in enumerate(times):
+        scores = {"va": np.array([valence[index], np.nan]), "expr": odds[index] / odds[index].sum()}
+        readings.append(mien.Reading("a", index, time_s, mien.Status.ok, face, scores, {}))
+    smoothed = list(one_euro(readings, mien.OneEuro(0.7, 2.0), tasks))
+    found = [reading.scores["va"][0] for reading in smoothed]
+    assert found == pytest.approx(paper_filter(valence, times, 0.7, 2.0))
+    assert all(np.isnan(reading.scores["va"][1]) for reading in smoothed)
+    for reading, original in zip(smoothed, readings, strict=True):
+        assert reading.scores["expr"].sum() == pytest.approx(1.0)
+        assert reading.raw is original.scores
+    with pytest.raises(ValueError, match="beta must be 0 or more"):
+        mien.OneEuro(beta=-1.0)
+
+
+def test_a_table_says_that_it_was_filtered(pictures, tmp_path):
+    camera = InStep(pictures[:2])
+    camera.read(mien.live(camera, out=tmp_path / "p1.csv", smoothing=mien.OneEuro()))
+    table = mien.read_table(tmp_path / "p1.csv")
+    assert table["valence"].iloc[0] == table["valence_raw"].iloc[0]
+    dictionary = json.loads((tmp_path / "p1.dictionary.json").read_text())
+    assert dictionary["options"]["smoothing"]["kernel"] == "one_euro"
+    meaning = {column["name"]: column["meaning"] for column in dictionary["columns"]}
+    assert "one-euro" in meaning["valence"]
+    assert "one-euro" not in meaning["AU45"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of Unix")

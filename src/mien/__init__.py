@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mien.records import Face, Frame, Quality, Reading, Status
     from mien.systems.opening import load
     from mien.tasks import TASKS, Task
+    from mien.temporal.one_euro import OneEuro
     from mien.temporal.readings import Smoothing
 
 
@@ -37,6 +38,7 @@ _HOMES = {
     "Live": "realtime.session",
     "MienError": "errors",
     "Model": "bundles.store",
+    "OneEuro": "temporal.one_euro",
     "Options": "analysis.options",
     "Quality": "records",
     "Reader": "analysis.reader",
@@ -61,6 +63,7 @@ __all__ = [
     "Live",
     "MienError",
     "Model",
+    "OneEuro",
     "Options",
     "Quality",
     "Reader",

@@ -32,6 +32,9 @@ _PARTS: Final = (
 _EXTRAS: Final = {
     "openvino": "openvino",
     "pillow-heif": "heic",
+    "pylsl": "lsl",
+    "python-osc": "osc",
+    "websockets": "websocket",
     "scipy": "people",
     "torch": "train",
     "timm": "train",

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypedDict, TypeVar
 from mien.bundles.store import AFFECT, FACES, QUALITY
 from mien.errors import UnknownOptionError
 from mien.faces.people import Count
+from mien.temporal.one_euro import OneEuro
 from mien.temporal.readings import Smoothing
 
 __all__ = ["NO_QUALITY", "Choice", "OptionFields", "Options", "Rotate", "options_of", "spelled_out"]
@@ -33,7 +34,7 @@ class OptionFields(TypedDict, total=False):
     engine: str
     faces: Choice
     every: float
-    smoothing: Smoothing | float | None
+    smoothing: Smoothing | OneEuro | float | None
     compounds: bool
     video_stream: int | None
     rotate: Rotate
@@ -72,7 +73,7 @@ class Options:
         faces: Which faces of each frame to read: ``all``, ``largest``, or how many of the largest.
         every: Read the first frame of each span of this many seconds; 0 reads all frames.
         smoothing: How to smooth each face's scores over time: a `Smoothing`, the full width at half
-            maximum of a Gaussian in s, or None. Cameras are always smoothed causally.
+            maximum of a Gaussian in s, a `OneEuro`, or None. Cameras are always smoothed causally.
         compounds: Also score seven compound expressions, such as happily surprised, computed from
             the bundle's expressions.
         video_stream: Number of the video stream to read, from 0, in files that hold several; None
@@ -109,7 +110,7 @@ class Options:
     engine: str = "auto"
     faces: Choice = "all"
     every: float = 0.0
-    smoothing: Smoothing | float | None = None
+    smoothing: Smoothing | OneEuro | float | None = None
     compounds: bool = False
     video_stream: int | None = None
     rotate: Rotate = "check"
@@ -176,11 +177,15 @@ def _checked_every(every: float) -> float:
     return float(every)
 
 
-def _checked_smoothing(smoothing: Smoothing | float | None) -> Smoothing | None:
-    if smoothing is None or isinstance(smoothing, Smoothing):
+def _checked_smoothing(
+    smoothing: Smoothing | OneEuro | float | None,
+) -> Smoothing | OneEuro | None:
+    if smoothing is None or isinstance(smoothing, Smoothing | OneEuro):
         return smoothing
     if isinstance(smoothing, bool) or not isinstance(smoothing, Real):
-        raise ValueError(f"smoothing must be seconds, a Smoothing or None, got {smoothing!r}")
+        raise ValueError(
+            f"smoothing must be seconds, a Smoothing, a OneEuro or None, got {smoothing!r}"
+        )
     # A width of 0 is how the command line says "none".
     return Smoothing.of_width(float(smoothing)) if smoothing else None
 

@@ -36,6 +36,7 @@ from mien.sources import Kind, Source, open_source
 from mien.systems.system import System
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Floats, Task, both_members
 from mien.temporal.gaps import fill_gaps
+from mien.temporal.one_euro import OneEuro, one_euro
 from mien.temporal.readings import Smoothing, smooth
 
 __all__ = ["Pipeline"]
@@ -94,7 +95,7 @@ class Pipeline:
             check_installed()
             self._identity = load_identity()
         tasks = networks.model.tasks
-        if isinstance(options.smoothing, Smoothing):
+        if isinstance(options.smoothing, Smoothing | OneEuro):
             columns = list(chain.from_iterable(task.columns for task in tasks))
             # AU45 is kept by default, so it must be allowed for bundles without it.
             unknown = set(options.smoothing.keep) - {*columns, "AU45"}
@@ -149,7 +150,7 @@ class Pipeline:
             presence=presence,
         )
 
-    def smoothing(self, live: bool = False) -> Smoothing | None:
+    def smoothing(self, live: bool = False) -> Smoothing | OneEuro | None:
         """How scores are smoothed over time.
 
         Args:
@@ -159,9 +160,9 @@ class Pipeline:
             The smoothing, causal for live sources; None where scores stay as they are.
         """
         smoothing = self.options.smoothing
-        if not isinstance(smoothing, Smoothing):
-            return None
-        return replace(smoothing, causal=True) if live else smoothing
+        if isinstance(smoothing, Smoothing):
+            return replace(smoothing, causal=True) if live else smoothing
+        return smoothing if isinstance(smoothing, OneEuro) else None
 
     def facts(self) -> dict[str, object]:
         """What decides the numbers besides the source.
@@ -178,8 +179,10 @@ class Pipeline:
         # The engine that runs, not "auto".
         options["engine"] = self.networks.model.engine
         smoothing = self.smoothing()
-        if smoothing:
+        if isinstance(smoothing, Smoothing):
             options["smoothing"] = asdict(smoothing) | {"fwhm_s": round(smoothing.fwhm_s, 4)}
+        elif smoothing is not None:
+            options["smoothing"] = asdict(smoothing) | {"kernel": "one_euro"}
         bundle: dict[str, object] = {
             **_identity_of(card),
             "learned_from": {spec.key: spec.supervised_by for spec in card.tasks},
@@ -291,7 +294,10 @@ class Pipeline:
             # Filling a gap needs its far side, which a live source has not reached yet.
             if not source.live:
                 readings = fill_gaps(readings, smoothing.longest_gap_s)
-            readings = smooth(readings, smoothing, self.tasks)
+            if isinstance(smoothing, OneEuro):
+                readings = one_euro(readings, smoothing, self.tasks)
+            else:
+                readings = smooth(readings, smoothing, self.tasks)
         yield from readings
 
     def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[_Detections]:

@@ -15,6 +15,7 @@ from mien.realtime.keys import keys_marked
 from mien.realtime.lsl import keep_local
 from mien.realtime.session import Live
 from mien.realtime.session import live as begin
+from mien.temporal.one_euro import OneEuro
 
 __all__ = ["live"]
 
@@ -74,13 +75,16 @@ def live(
         ),
     ] = None,
     smoothing: Annotated[
-        float,
+        str,
         typer.Option(
             "--smooth",
-            metavar="SECONDS",
-            help="Gaussian smoothing of the past, by its full width at half maximum.",
+            metavar="SECONDS|one-euro",
+            help=(
+                "Smoothing of the past: a Gaussian by its full width at half maximum, or a filter "
+                "that follows fast movement."
+            ),
         ),
-    ] = 0.0,
+    ] = "0",
     faces: Annotated[
         str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")
     ] = "all",
@@ -120,7 +124,7 @@ def live(
             detector=detector,
             faces=faces_of(faces),
             rotate=rotate,  # type: ignore[arg-type]
-            smoothing=smoothing,
+            smoothing=_smoothing(smoothing),
             quality=quality,
             abstain=not no_abstain,
         )
@@ -147,6 +151,16 @@ def live(
         err.print(f"mien: note: {note}", style="yellow", markup=False)
     files = "".join(f"; {path}" for path in session.files[:1])
     err.print(f"mien: {session.summary}{files}", markup=False)
+
+
+def _smoothing(text: str) -> OneEuro | float:
+    """The value of ``--smooth``."""
+    if text == "one-euro":
+        return OneEuro()
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"--smooth must be seconds or one-euro, got {text!r}") from error
 
 
 def _read(session: Live) -> None:

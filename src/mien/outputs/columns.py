@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mien.errors import LabelMismatchError, UnknownNameError
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Task
+from mien.temporal.one_euro import OneEuro
 from mien.temporal.readings import Smoothing
 from mien.temporal.widths import width_notes
 
@@ -175,7 +176,7 @@ _Maker = Callable[[Task], list[Column]]
 
 def columns(
     tasks: Sequence[Task],
-    smoothing: Smoothing | None = None,
+    smoothing: Smoothing | OneEuro | None = None,
     *,
     quality: Sequence[Task] | None = None,
     points: bool = False,
@@ -264,9 +265,15 @@ def column_notes(columns: Sequence[Column], every_s: float) -> list[str]:
     return width_notes(widths, every_s)
 
 
-def _smoothed(column: Column, smoothing: Smoothing) -> Column:
+def _smoothed(column: Column, smoothing: Smoothing | OneEuro) -> Column:
     if column.name in smoothing.keep:
         return replace(column, meaning=f"{column.meaning} Not smoothed.")
+    if isinstance(smoothing, OneEuro):
+        how = (
+            f"Smoothed over time by a one-euro filter (cutoff {smoothing.cutoff_hz:g} Hz, beta "
+            f"{smoothing.beta:g}), except in doubtful rows."
+        )
+        return replace(column, meaning=f"{column.meaning} {how}")
     width_s = round(smoothing.fwhm_s, 4)
     how = f"Smoothed over time, {width_s:g} s wide at half maximum, except in doubtful rows."
     return replace(column, meaning=f"{column.meaning} {how}", fwhm_s=width_s)

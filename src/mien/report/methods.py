@@ -86,6 +86,11 @@ def _options(dictionary: Dictionary) -> list[str]:
             f"Scores were smoothed over time ({smoothing.get('kernel', 'gaussian')} kernel, "
             f"{width:g} s wide at half maximum; left as they were: {kept})."
         )
+    elif isinstance(smoothing, dict) and "beta" in smoothing:
+        sentences.append(
+            f"Scores were smoothed over time (one-euro filter, cutoff {smoothing['cutoff_hz']:g} "
+            f"Hz, beta {smoothing['beta']:g})."
+        )
     else:
         sentences.append("Scores were not smoothed.")
     if options.get("every"):

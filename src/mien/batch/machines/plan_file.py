@@ -21,6 +21,7 @@ from mien.batch.target import Target, check_output
 from mien.errors import MienError, OutputError, TableError
 from mien.files import AtomicFile, wrap_os_errors
 from mien.outputs.anonymise.hiding import Anonymise, check_anonymise
+from mien.temporal.one_euro import OneEuro
 from mien.temporal.readings import Smoothing
 
 __all__ = ["PLAN", "PlanFile", "read_plan", "write_plan"]
@@ -245,7 +246,8 @@ def read_plan(path: str | Path) -> PlanFile:
 def _settings_of(folder: Path, metadata: Mapping[str, Any]) -> Settings:
     values = dict(metadata["options"])
     if isinstance(values["smoothing"], dict):
-        values["smoothing"] = Smoothing(**values["smoothing"])
+        kind = OneEuro if "beta" in values["smoothing"] else Smoothing
+        values["smoothing"] = kind(**values["smoothing"])
     options = Options(**{field.name: values[field.name] for field in fields(Options)})
     return Settings(
         folder,

@@ -171,4 +171,6 @@ def _how_it_was_made(path: Path) -> dict[str, str]:
         smoothing = options.get("smoothing") or {}
         width = smoothing.get("fwhm_s") if isinstance(smoothing, dict) else smoothing
     made["smoothing"] = f"{width} s" if width else "none"
+    if isinstance(smoothing, dict) and "beta" in smoothing:
+        made["smoothing"] = f"one-euro, {smoothing['cutoff_hz']} Hz, beta {smoothing['beta']}"
     return made
