@@ -35,7 +35,7 @@ from mien.evaluation.report import Report
 from mien.faces.prepare import normalise
 from mien.metrics import f1
 from mien.tasks import TASKS
-from mien.train.builtin import mien_s, mien_xs
+from mien.train.builtin import mien_s, mien_xs, robust
 from mien.train.bundle.make import make_bundle
 from mien.train.bundle.provenance import data_terms, supervision
 from mien.train.evaluate_models import judge_models, tasks_for, write_judged
@@ -568,6 +568,9 @@ def test_what_no_card_can_say_is_found_before_training():
         mien_s.second_settings(Path("data"), Path("first"), Path("teacher")),
         mien_s.third_settings(Path("data"), Path("first"), Path("second"), None),
         mien_xs.settings(Path("data"), Path("before"), Path("teacher")),
+        robust.settings(
+            "mien-xs", Path("data"), Path("expw.parquet"), Path("start.pt"), [Path("mien-s")]
+        ),
     ],
     ids=lambda settings: settings.name,
 )

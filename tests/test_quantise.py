@@ -13,8 +13,10 @@ from torch.nn import functional
 from mien import demo
 from mien.bundles.engines import available, open_engine
 from mien.bundles.store import AFFECT, bundles, load, load_detector, read_bundle
+from mien.errors import BundleError
 from mien.faces.prepare import prepare
-from mien.train.builtin.requantise import in_float
+from mien.train.builtin.requantise import in_float, restore_weights
+from mien.train.networks.face_resnet import FaceResNet
 from mien.train.onnx.exact_layers import MAX_WEIGHT
 from mien.train.onnx.export import export
 from mien.train.onnx.portability import portability_issues
@@ -197,6 +199,21 @@ def test_issues_are_seen_in_what_another_quantiser_makes_and_its_weights_can_be_
     again = run(in_float(theirs).SerializeToString(), "onnxruntime", batch)
     floats = run(files["relu"][0], "onnxruntime", batch)
     np.testing.assert_allclose(again, floats, atol=0.02 * np.ptp(floats))
+
+
+def test_training_can_go_on_from_the_8_bits_of_a_bundle():
+    _, network = read_bundle("mien-xs")
+    model = onnx.load_from_string(network)
+    net = FaceResNet(1, small=True)
+    restore_weights(model, net)
+    shape = (6, 1, 80, 80)
+    crops = FACES.normal(0, 0.25, shape).astype(np.float32)
+    session = onnxruntime.InferenceSession(in_float(model).SerializeToString())
+    (expected,) = session.run(["features"], {session.get_inputs()[0].name: crops})
+    with torch.no_grad():
+        np.testing.assert_allclose(net.eval()(torch.tensor(crops)), expected, atol=1e-4)
+    with pytest.raises(BundleError, match="27 are expected; name a version of mien-s"):
+        restore_weights(model, FaceResNet(1))
 
 
 def spoil(model, kind):

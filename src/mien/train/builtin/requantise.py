@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -36,13 +37,14 @@ from mien.train.builtin.mien_s import MEAN
 from mien.train.bundle.make import CALIBRATION, check_output_folder
 from mien.train.bundle.measure import Measured, Measurer, tolerance
 from mien.train.bundle.pack import code_version, sha256_of, write_bundle_files
+from mien.train.networks.face_resnet import FaceResNet
 from mien.train.onnx.graphs import constants_of, rename_inputs, rename_tensors, replace_nodes
 from mien.train.onnx.quantise import quantise_model
 from mien.train.open_model import ENGINE
 from mien.train.runs.tables import load_tables
 from mien.train.settings.training import Settings, read_settings
 
-__all__ = ["in_float", "requantise"]
+__all__ = ["in_float", "prepared_faces", "requantise", "restore_weights"]
 
 Array = NDArray[Any]
 
@@ -84,6 +86,41 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.value_info[:]
     onnx.checker.check_model(restored)
     return restored
+
+
+@torch.no_grad()
+def restore_weights(model: onnx.ModelProto, net: FaceResNet) -> None:
+    """Fill a network with the weights of a bundle, for training to go on.
+
+    Its norms are folded into scales and shifts: call `FaceResNet.unfold_norms` before training.
+
+    Args:
+        model: The network of a bundle in 8 bits, as mien makes it.
+        net: The same network; changed in place.
+
+    Raises:
+        BundleError: The bundle's network is another one.
+    """
+    plain = in_float(model)
+    constants = constants_of(plain.graph)
+    convolutions = [node for node in plain.graph.node if node.op_type == "Conv"]
+    layers = list(net.layers())
+    if len(convolutions) != len(layers):
+        raise BundleError(
+            f"it has {len(convolutions)} convolutions where {len(layers)} are expected; "
+            "name a version of mien-s or mien-xs"
+        )
+    for node, (conv, norm) in zip(convolutions, layers, strict=True):
+        weight, bias = (torch.tensor(constants[name]) for name in node.input[1:])
+        if weight.shape != conv.weight.shape:
+            raise BundleError(f"{node.name}: has another shape than {tuple(conv.weight.shape)}")
+        conv.weight.copy_(weight)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1 - norm.eps)
+        norm.weight.fill_(1)
+        norm.bias.copy_(bias)
 
 
 def _float_layer(node: onnx.NodeProto, names: dict[str, str]) -> list[onnx.NodeProto]:
@@ -160,7 +197,7 @@ def requantise(
         task_keys = tuple(task.key for task in draft.tasks)
         of_bundle = settings.model_copy(update={"tasks": task_keys})
         tables, tasks, _ = load_tables(of_bundle, spare, note)
-        calibration = _inputs(Model(draft, open_engine(network, ENGINE)), tables["train"])
+        calibration = prepared_faces(Model(draft, open_engine(network, ENGINE)), tables["train"])
         measurer = Measurer(tasks, tables["val"], settings.fit.skip_unreadable, note, silent)
         path = folder / "model.onnx"
         measured = _quantise_best(plain, calibration, path, measurer, draft)
@@ -222,8 +259,16 @@ def _merit(measured: Measured, note: Callable[[str], None]) -> float:
     return float(np.mean(values))
 
 
-def _inputs(model: Model, table: pd.DataFrame) -> NDArray[np.float32]:
-    """Faces evenly spread over a label table, as the network reads them: (n, C, S, S)."""
+def prepared_faces(model: Model, table: pd.DataFrame) -> NDArray[np.float32]:
+    """Crop faces that are evenly spread over a label table.
+
+    Args:
+        model: Says how its network reads them.
+        table: A label table.
+
+    Returns:
+        At most 300 crops as the network reads them (n, C, S, S).
+    """
     positions = np.linspace(0, len(table) - 1, min(CALIBRATION, len(table))).astype(int)
     rows = table.iloc[np.unique(positions)]
     crops = []

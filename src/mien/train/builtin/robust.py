@@ -1,0 +1,219 @@
+"""Train `mien-s` or `mien-xs` further, on faces that are covered, squeezed or not aligned.
+
+    python -m mien.train.builtin.robust NAME --data FOLDER --expw FILE --out RUN
+        [--start BUNDLE] [--teacher BUNDLE …]
+
+NAME is mien-s or mien-xs; FOLDER holds ferplus-train.parquet, ferplus-valid.parquet and
+portraits.parquet; FILE is what `mien.train.builtin.expw_faces` writes. The weights of BUNDLE, by
+default NAME@1, are taken out of their 8 bits and go on to learn the labels, with things drawn over
+faces. Teachers, by default BUNDLE itself, see the same faces uncovered, so a covered face is to be
+read as it would be without the cover. A run that was stopped is continued by the same command.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnx
+import torch
+
+from mien.bundles.card_parts import Terms
+from mien.bundles.store import load, open_bundle, read_bundle
+from mien.data.registry import FerPlus, File, Portraits
+from mien.data.sets.portraits import load_portraits
+from mien.train.builtin.mien_s import CARD, TASKS, PrintedProgress, first_settings, pixels_at
+from mien.train.builtin.mien_xs import SUMMARY
+from mien.train.builtin.requantise import prepared_faces, restore_weights
+from mien.train.bundle.finish import finish
+from mien.train.bundle.make import make_bundle
+from mien.train.loop import Progress, fit
+from mien.train.networks.face_resnet import FaceResNet
+from mien.train.runs.folder import RunFolder
+from mien.train.settings.augmentation import AugmentSettings
+from mien.train.settings.card import CardSettings
+from mien.train.settings.losses import Distill, LossSettings
+from mien.train.settings.network import NetworkSettings
+from mien.train.settings.optimiser import OptimSettings
+from mien.train.settings.training import FitSettings, Settings
+
+__all__ = ["READERS", "Reader", "make", "settings", "start_weights"]
+
+VERSION: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What is different between the networks.
+
+    Attributes:
+        backbone: Name of the network.
+        size: Width and height of its crops, px.
+        epochs: Passes over the faces, of which the heads alone learn in the first.
+        card: What its card says.
+    """
+
+    backbone: str
+    size: int
+    epochs: int
+    card: CardSettings
+
+
+_EXPW: Final = Terms(
+    data="expw.parquet",
+    used_for="training",
+    terms="ExpW: web pictures for research, one annotator; 3,531 faces, as many of each expression",
+)
+_CARD: Final = CARD.model_copy(
+    update={
+        "terms": (_EXPW,),
+        "limits": (
+            *CARD.limits,
+            "no FACS coder has been compared with its action units, and nobody's own rating with "
+            "its valence and arousal",
+        ),
+        "recipe": "python -m mien.train.builtin.robust mien-s --data FOLDER --expw expw.parquet "
+        "--out RUN",
+    }
+)
+_SMALL_CARD: Final = _CARD.model_copy(
+    update={
+        "summary": SUMMARY,
+        "recipe": "python -m mien.train.builtin.robust mien-xs --data FOLDER --expw expw.parquet "
+        "--teacher mien-s --out RUN",
+    }
+)
+READERS: Final = {
+    "mien-s": Reader("face-resnet", size=112, epochs=11, card=_CARD),
+    "mien-xs": Reader("face-resnet-small", size=80, epochs=13, card=_SMALL_CARD),
+}
+
+
+def start_weights(start: str, out: Path, data: Path) -> Path:
+    """Take the weights of a bundle out of their 8 bits.
+
+    Args:
+        start: A version of mien-s or mien-xs.
+        out: Folder for a run that holds them.
+        data: Folder with the table of the portraits.
+
+    Returns:
+        The file of the weights.
+
+    Raises:
+        BundleError: The bundle is not of that network.
+    """
+    _, network = read_bundle(start)
+    model = load(start)
+    reader = READERS[model.card.name]
+    net = FaceResNet(1, small=reader.backbone == "face-resnet-small")
+    restore_weights(onnx.load_from_string(network), net)
+    net.unfold_norms(torch.tensor(prepared_faces(model, load_portraits(data, "train"))))
+    # A run, so that the next card says what these weights have seen.
+    before = first_settings(data).model_copy(update={"pixels": pixels_at(reader.size)})
+    run = RunFolder(out, before)
+    tasks = [spec.model_dump(mode="json", exclude={"supervised_by"}) for spec in model.card.tasks]
+    run.note({"tasks": tasks})
+    state = {f"backbone.{name}": tensor for name, tensor in net.state_dict().items()}
+    run.save("best.pt", {"net": state})
+    return out / "best.pt"
+
+
+def settings(name: str, data: Path, expw: Path, start: Path, teachers: Sequence[Path]) -> Settings:
+    """Make the settings of the run.
+
+    Args:
+        name: One of `READERS`.
+        data: Folder with the tables of FER+ and the portraits.
+        expw: Label table of ExpW's faces.
+        start: Weights to go on from.
+        teachers: Folders of the bundles that teach expressions.
+
+    Returns:
+        The settings.
+    """
+    reader = READERS[name]
+    sets = (
+        FerPlus(set="ferplus", folder=data),
+        Portraits(set="portraits", folder=data),
+        File(set="file", path=expw),
+    )
+    augment = AugmentSettings(
+        turn=15.0,
+        grow=0.12,
+        shift=0.05,
+        whole=0.25,
+        degrade=0.5,
+        erase=0.1,
+        occlude=0.35,
+        squeeze=0.2,
+    )
+    return Settings(
+        name=name,
+        data=sets,
+        tasks=TASKS,
+        pixels=pixels_at(reader.size),
+        network=NetworkSettings(backbone=reader.backbone, start=start, dropout=0.2),
+        losses={
+            "va": LossSettings(weight=0.5),
+            "au": LossSettings(kind="mse", weight=3.0),
+            "expr": LossSettings(distill=Distill(weight=0.5)),
+        },
+        teachers=tuple(teachers),
+        teachers_see="picture",
+        augment=augment,
+        optim=OptimSettings(lr=5e-4, weight_decay=0.05, warmup=0.08, average=0.999, clip=5.0),
+        fit=FitSettings(
+            epochs=reader.epochs,
+            keep="last",
+            find_points=False,
+            # Random heads would first spoil what the backbone knows.
+            frozen_epochs=1,
+            precision="bf16-mixed",
+        ),
+        card=reader.card,
+    )
+
+
+def make(run: Settings, data: Path, out: Path, progress: Progress) -> Path:
+    """Train and make the bundle; continues where it was stopped.
+
+    Args:
+        run: Settings of the run.
+        data: Folder with the tables of FER+ and the portraits.
+        out: Folder of the run and the bundle.
+        progress: Is told of epochs and steps.
+
+    Returns:
+        Folder of the bundle.
+    """
+    trained = fit(run, out / "run", progress)
+    bundle = make_bundle(
+        trained, out / run.name, bits=8, features=True, robustness=True, note=progress.note
+    )
+    finish(bundle, data, VERSION)
+    return bundle
+
+
+def main() -> None:
+    """Read the command line, train, and make the bundle."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=READERS)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--expw", type=Path, required=True)
+    parser.add_argument("--start", help="by default version 1")
+    parser.add_argument("--teacher", nargs="+", help="by default the bundle it starts from")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    start = args.start or f"{args.name}@1"
+    teachers = [open_bundle(name).folder for name in args.teacher or [start]]
+    weights = start_weights(start, args.out / "start", args.data)
+    run = settings(args.name, args.data, args.expw, weights, teachers)
+    print(make(run, args.data, args.out, PrintedProgress()))
+
+
+if __name__ == "__main__":
+    main()
