@@ -315,6 +315,7 @@ GIVES = {
     "quality": "the chance that a reading is that of an undisturbed picture",
     "occlusion": "how far something covers each region (left and right as in the picture)",
     "pose": "how the head is turned, in degrees",
+    "gaze": "where the eyes look, relative to the head",
 }
 SHORT = {
     "expr": "{} expressions",
@@ -323,6 +324,7 @@ SHORT = {
     "quality": "how far readings can be trusted",
     "occlusion": "occlusion of {} regions",
     "pose": "head pose",
+    "gaze": "direction of gaze",
 }
 USE = """## Use it
 

@@ -1,4 +1,4 @@
-"""A bundle that judges readings, of one layer: dark faces are doubtful, a white mouth is covered, angles are constant."""
+"""A bundle that judges readings, of one layer: dark faces are doubtful, what is white is covered, angles are constant."""
 
 import hashlib
 
@@ -18,17 +18,20 @@ PIXELS = Pixels(
 )  # fmt: skip
 KEYS = ("quality.reading", "occlusion.regions5", "pose.angles")
 ANGLES = (12.0, -7.0, 4.0)
+GAZE = (0.25, -0.5)
 
 
 def layers():
-    """Weights (256, K) and biases (K,): dark faces are doubtful, a white mouth is a covered one, angles are constant."""
+    """Weights (256, K) and biases (K,): dark faces are doubtful, white eyes or a white mouth are covered ones."""
     everywhere = np.full((SIZE, SIZE), 10.0 / SIZE**2)
-    mouth = np.zeros((SIZE, SIZE, 5))
-    mouth[11:13, 7:9, 4] = 200.0 / 4
+    regions = np.zeros((SIZE, SIZE, 5))
+    regions[5:7, 4:6, 0] = regions[5:7, 10:12, 1] = regions[11:13, 7:9, 4] = 200.0 / 4
+    white = -200.0 * 0.96
     return {
         "quality": (everywhere.reshape(-1, 1), np.array([-10.0 * 0.25])),
-        "occlusion": (mouth.reshape(-1, 5), np.array([-9.0, -9.0, -9.0, -9.0, -200.0 * 0.96])),
+        "occlusion": (regions.reshape(-1, 5), np.array([white, white, -9.0, -9.0, white])),
         "pose": (np.zeros((SIZE**2, 3)), np.array(ANGLES)),
+        "gaze": (np.zeros((SIZE**2, 2)), np.array(GAZE)),
     }
 
 

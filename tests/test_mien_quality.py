@@ -9,6 +9,7 @@ import pytest
 
 from mien.bundles.card_parts import Trust
 from mien.bundles.store import AFFECT, FACES, load, load_detector
+from mien.data.blendshapes import SHAPES
 from mien.data.drawn.damage import KINDS
 from mien.data.images import read_picture
 from mien.demo import portrait
@@ -30,7 +31,12 @@ def data(tmp_path_factory):
         encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
         split = "train" if number < 5 else "val"
         points = surest.points.ravel()
-        rows.append({"image": encoded, "points": points, "subject": f"s{number}", "split": split})
+        shapes = np.zeros(52, np.uint8)
+        # Both eyes look to the right of the picture, and one of them down.
+        shapes[[SHAPES.index(name) for name in ("eyeLookOutLeft", "eyeLookInRight")]] = 102
+        shapes[SHAPES.index("eyeLookDownLeft")] = 51 * (number % 2)
+        row = {"image": encoded, "points": points, "subject": f"s{number}", "split": split}
+        rows.append(row | {"blendshapes": shapes})
     pd.DataFrame(rows).to_parquet(folder / "portraits.parquet")
     return folder
 
@@ -68,6 +74,9 @@ def test_the_table_says_what_was_done_and_how_it_was_read(tables):
     assert (sound == (table["quality"] == 1)).all()
     # Without a teacher nobody knows how heads are turned.
     assert table[["pose_yaw", "pose_pitch", "pose_roll"]].isna().all(axis=None)
+    # Half of the faces are mirrored.
+    assert set(table["gaze_x"].round(6)) == {-0.4, 0.4}
+    assert set(table["gaze_y"].round(6)) == {-0.1, 0.0}
     for image in table["image"]:
         assert read_picture(image).shape == (PIXELS.size, PIXELS.size, 3)
 
@@ -128,7 +137,7 @@ def test_from_tables_to_a_bundle_with_a_threshold(data, tables, tmp_path, monkey
     monkeypatch.setattr(mien_quality, "settings", short)
     bundle = mien_quality.make(data, tmp_path, mien_quality.PrintedProgress())
     model = load(bundle)
-    assert [task.family for task in model.tasks] == ["quality", "occlusion"]
+    assert [task.family for task in model.tasks] == ["quality", "occlusion", "gaze"]
     assert 0 < model.card.doubtful_below < 1
     assert model.card.trust is not None
     quality = quality_of(model, made["val"])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from small_judge import ANGLES, KEYS, PIXELS, layers, make_bundle
+from small_judge import ANGLES, GAZE, KEYS, PIXELS, layers, make_bundle
 from typer.testing import CliRunner
 
 import mien
@@ -223,6 +223,19 @@ def test_units_of_covered_regions_are_missing(face, masked, judge):
     kept = mien.analyze(masked, quality=judge, abstain=False).table
     plain = mien.analyze(masked, quality="none").table
     pd.testing.assert_frame_equal(kept[list(plain)], plain)
+
+
+def test_gaze_is_missing_where_both_eyes_are_covered(face, tmp_path):
+    judge = make_bundle(tmp_path / "judge", (*KEYS, "gaze.eyes"))
+    at = found(face)
+    for covered, expected in ((0, GAZE), (1, GAZE), (2, (np.nan, np.nan))):
+        picture = face.copy()
+        for x, y in at.points[:covered].astype(int):
+            side = int(at.box[2] / 5)
+            picture[y - side : y + side, x - side : x + side] = 255
+        judged = mien.Reader(quality=judge).networks.judge
+        [quality] = judged.judge([judged.cut(picture, at)], {})
+        np.testing.assert_allclose(quality.scores["gaze"], expected, rtol=1e-6)
 
 
 def test_smoothing_neither_spreads_nor_fills_covered_units(face, masked, judge):

@@ -78,6 +78,7 @@ ORDERS = {
     "quality.reading": ["quality"],
     "occlusion.regions5": ["left_eye", "right_eye", "brows", "nose", "mouth"],
     "pose.angles": ["yaw", "pitch", "roll"],
+    "gaze.eyes": ["x", "y"],
 }
 KINDS = {
     "expr": "one_of",
@@ -89,8 +90,9 @@ KINDS = {
     "quality": "any_of",
     "occlusion": "any_of",
     "pose": "scalar",
+    "gaze": "scalar",
 }
-RANGES = {"va": (-1, 1), "pose": (-180, 180)}
+RANGES = {"va": (-1, 1), "pose": (-180, 180), "gaze": (-1, 1)}
 HSE8 = TASKS["expr.affectnet8"].names
 AFFECTNET_NATIVE = (
     "neutral",

@@ -89,7 +89,7 @@ class Task:
         if self.numbered:
             return (self.family,)
         # Words such as "anger" or "nose" need their family, "valence" and "AU01" do not.
-        prefixed = self.kind == "one_of" or self.family in ("ce", "occlusion", "pose")
+        prefixed = self.kind == "one_of" or self.family in ("ce", "occlusion", "pose", "gaze")
         prefix = f"{self.family}_" if prefixed else ""
         return tuple(prefix + name for name in self.names)
 
@@ -195,15 +195,16 @@ _ALL_TASKS: Final = (
     ),
     Task("ah.abaw8", ("ambivalence_hesitancy",), "any_of"),
     # How far a reading of a face can be trusted: the chance that an undisturbed picture would give
-    # the same, how far each region is covered (left and right as in the picture), and how the head
-    # is turned, in degrees.
+    # the same, how far each region is covered (left and right as in the picture), how the head is
+    # turned, in degrees, and where in it the eyes look.
     Task("quality.reading", ("quality",), "any_of"),
     Task("occlusion.regions5", ("left_eye", "right_eye", "brows", "nose", "mouth"), "any_of"),
     Task("pose.angles", ("yaw", "pitch", "roll"), "scalar", low=-180.0, high=180.0),
+    Task("gaze.eyes", ("x", "y"), "scalar", low=-1.0, high=1.0),
 )
 TASKS: Final[dict[str, Task]] = {task.key: task for task in _ALL_TASKS}
 """All tasks by key."""
-QUALITY_FAMILIES: Final = ("quality", "occlusion", "pose")
+QUALITY_FAMILIES: Final = ("quality", "occlusion", "pose", "gaze")
 """Families that say how far a reading can be trusted, and nothing of affect."""
 
 

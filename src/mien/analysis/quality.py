@@ -111,6 +111,8 @@ class Judge:
             of_face = {family: values[row] for family, values in scores.items()}
             if "pose" in of_face:
                 of_face["pose"] = _in_frame(of_face["pose"], face.turn)
+            if "gaze" in of_face and _are_eyes_covered(of_face):
+                of_face["gaze"] = np.full_like(of_face["gaze"], np.nan)
             light = float(face.luma.mean()) / 255
             judged.append(Quality(face.face_size, sharpness(face.luma), light, of_face))
         return judged
@@ -132,6 +134,10 @@ def _in_frame(angles: Floats, turn: float) -> Floats:
     """Yaw, pitch and roll (3,) of a crop, with the roll as it is in the frame."""
     yaw, pitch, roll = map(float, angles)
     return np.array([yaw, pitch, (roll - turn + 180) % 360 - 180])
+
+
+def _are_eyes_covered(scores: Mapping[str, Floats]) -> bool:
+    return "occlusion" in scores and float(scores["occlusion"] @ _EYES) >= _COVERED
 
 
 def load_judge(name: str | Path, engine: str) -> Judge:

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from mien.tasks import Floats, Task
 
-__all__ = ["AU_BLENDSHAPES", "AU_SHAPES", "RESTING", "SHAPES", "above_rest", "activations"]
+__all__ = [
+    "AU_BLENDSHAPES",
+    "AU_SHAPES",
+    "RESTING",
+    "SHAPES",
+    "above_rest",
+    "activations",
+    "gaze",
+]
 
 SHAPES: Final[tuple[str, ...]] = (
     "_neutral",
@@ -143,3 +151,25 @@ def above_rest(activations: Floats) -> Floats:
     levels = np.array([RESTING.get(name, 0.0) for name in AU_SHAPES])
     above: Floats = np.maximum((activations - levels) / (1 - levels), 0)
     return above
+
+
+def gaze(shapes: NDArray[np.uint8]) -> tuple[float, float]:
+    """Turn blend shapes into the direction of gaze, relative to the head.
+
+    Args:
+        shapes: Blend shapes (52,) in the order of `SHAPES`, as round(255 x activation).
+
+    Returns:
+        How far the eyes look to the right of the picture and up, -1..1, means of both eyes.
+
+    >>> shapes = np.zeros(52, np.uint8); shapes[SHAPES.index("eyeLookOutLeft")] = 255
+    >>> gaze(shapes)
+    (0.5, 0.0)
+    """
+    unit = dict(zip(SHAPES, (shapes / 255.0).tolist(), strict=True))
+    # The left eye is the person's, at the right of the picture.
+    left = unit["eyeLookOutLeft"] - unit["eyeLookInLeft"]
+    right = unit["eyeLookInRight"] - unit["eyeLookOutRight"]
+    up = unit["eyeLookUpLeft"] + unit["eyeLookUpRight"]
+    down = unit["eyeLookDownLeft"] + unit["eyeLookDownRight"]
+    return (left + right) / 2, (up - down) / 2

@@ -122,6 +122,14 @@ _ANGLES: Final = {
     "pitch": "How far the face is turned up; negative: down.",
     "roll": "How far the head is tilted in the frame; positive: clockwise.",
 }
+_GAZE: Final = {
+    "x": "How far the eyes look to the right of the picture; negative: to the left.",
+    "y": "How far the eyes look up; negative: down.",
+}
+_NO_ANGLE: Final = (
+    "As the head sees it, from straight ahead to the side; no angle in degrees. "
+    "Missing where both eyes are covered."
+)
 _PERSON: Final = Column(
     "person",
     "Int64",
@@ -390,4 +398,5 @@ _QUALITY: Final[dict[str, _Maker]] = {
     "quality": lambda task: _score_columns(task, "probability", lambda _: _CHANCE),
     "occlusion": _occlusion_columns,
     "pose": lambda task: _score_columns(task, "degrees", _ANGLES.__getitem__),
+    "gaze": lambda task: _score_columns(task, "share", lambda name: f"{_GAZE[name]} {_NO_ANGLE}"),
 }

@@ -30,6 +30,7 @@ from mien.data.label_table import Split
 from mien.data.registry import File
 from mien.data.sets.portraits import Portraits
 from mien.files import AtomicFile
+from mien.metrics import pearson
 from mien.tasks import TASKS, Floats
 from mien.train.builtin.mien_s import PrintedProgress
 from mien.train.builtin.quality_table import PIXELS, make_table
@@ -64,22 +65,29 @@ _TASKS: Final = {
     "quality": "quality.reading",
     "occlusion": "occlusion.regions5",
     "pose": "pose.angles",
+    "gaze": "gaze.eyes",
 }
 _SUPERVISION: Final = {
     "quality": "whether damage to the picture changed the reading of {bundle}",
     "occlusion": "drawn occluders",
     "pose": "the answers of another network (Hopenet-like, its data not named)",
+    "gaze": "blend shapes of MediaPipe's face landmarker",
 }
 _POSE_TERMS: Final = Terms(
     data="fr_pose.onnx of faceplugin-face-recognition-js 0.0.1, whose angles it learned",
     used_for="teacher",
     terms="MIT by its package; its data are not named",
 )
+_GAZE_TERMS: Final = Terms(
+    data="MediaPipe face landmarker (blend shapes)", used_for="teacher", terms="Apache-2.0"
+)
 _LIMITS: Final = (
     "it learned drawn damage of portraits: masks, hands and hair of the world look different",
     "it says whether a reading would be the same without the damage, not whether it is right: a "
     "misread face without any damage counts as sound",
     "angles are those of another network, measured against it alone",
+    "gaze is how far a landmarker says that the eyes are turned, not an angle, and is measured "
+    "against that alone; where eyes are closed or covered it says nothing",
 )
 
 
@@ -94,7 +102,11 @@ def settings(table: Path, bundle: str, *, pose: bool = True) -> Settings:
     Returns:
         The settings.
     """
-    losses = {"quality": LossSettings(), "occlusion": LossSettings(weight=0.5)}
+    losses = {
+        "quality": LossSettings(),
+        "occlusion": LossSettings(weight=0.5),
+        "gaze": LossSettings(kind="mse", weight=2.0),
+    }
     if pose:
         # A reading of an upside-down face as upright is off by 180 degrees, which squared would
         # outweigh all else.
@@ -102,11 +114,12 @@ def settings(table: Path, bundle: str, *, pose: bool = True) -> Settings:
     supervised_by = {family: _SUPERVISION[family].format(bundle=bundle) for family in losses}
     terms = [Terms(data=_TABLE, used_for="training", terms=Portraits.info.terms)]
     terms.append(Terms(data=f"readings of {bundle}", used_for="teacher", terms="see its card"))
+    terms.append(_GAZE_TERMS)
     if pose:
         terms.append(_POSE_TERMS)
     card = CardSettings(
         summary=f"How far a reading of {bundle} can be trusted, which parts of a face are covered, "
-        "and how the head is turned.",
+        "how the head is turned, and where the eyes look.",
         licence="Apache-2.0",
         limits=_LIMITS,
         supervised_by=supervised_by,
@@ -188,7 +201,8 @@ def complete_card(folder: Path, table: pd.DataFrame) -> None:
     card = model.card.model_copy(update={"trust": trust})
     write_bundle_files(card, folder)
     quality = quality_of(load(folder), table)
-    scores = [*card.scores, *_auc_scores(quality, table), *_angle_errors(model, table)]
+    scores = [*card.scores, *_auc_scores(quality, table)]
+    scores += [*_angle_errors(model, table), *_gaze_scores(model, table)]
     threshold = doubtful_below(quality[table["kind"] == ""])
     changes = {"scores": tuple(scores), "doubtful_below": threshold, "version": 1}
     write_bundle_files(card.model_copy(update=changes), folder)
@@ -301,6 +315,23 @@ def _angle_errors(model: Model, table: pd.DataFrame) -> Iterator[Score]:
             f"mean absolute error of {name} against the teacher, degrees",
             lambda errors: float(np.mean(errors)),
             error,
+            groups=subjects,
+            data="portraits of held-out people",
+            rounds=200,
+        )
+
+
+def _gaze_scores(model: Model, table: pd.DataFrame) -> Iterator[Score]:
+    """Correlation of both directions with the teacher, on undamaged faces."""
+    table = table[table["kind"] == ""]
+    looks = model.score([read_picture(image) for image in table["image"]])["gaze"]
+    subjects = pd.factorize(table["subject"])[0]
+    for column, name in enumerate(TASKS["gaze.eyes"].names):
+        yield from score_with_interval(
+            f"correlation of gaze_{name} with the teacher",
+            pearson,
+            looks[:, column],
+            table[f"gaze_{name}"].to_numpy(float),
             groups=subjects,
             data="portraits of held-out people",
             rounds=200,

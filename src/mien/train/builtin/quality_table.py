@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mien.bundles.engines import import_onnxruntime
 from mien.bundles.model import Model
 from mien.bundles.store import load, load_detector
+from mien.data.blendshapes import gaze
 from mien.data.drawn.damage import KINDS, Shown, damage, intact
 from mien.data.images import read_picture
 from mien.data.label_table import Split, read_table
@@ -187,13 +188,15 @@ def make_table(
 
     Returns:
         Columns `image` (PNG of the crop, `PIXELS`), `subject`, `split`, `kind` (joined by +), the
-        labels `quality`, `occlusion_left_eye` … and `pose_yaw` …, and of the reading
+        labels `quality`, `occlusion_left_eye` …, `pose_yaw` … and `gaze_x` …, and of the reading
         `confidence` (0 where the face was not found), `expression`, `probability` (the highest),
         `expression_clean` and `valence_error`, beside the reading of the undamaged face.
     """
     if out.is_file():
         return pd.read_parquet(out)
-    table = read_table(data / "portraits.parquet", ["image", "points", "subject", "split"])
+    table = read_table(
+        data / "portraits.parquet", ["image", "points", "subject", "split", "blendshapes"]
+    )
     table = table[(table["split"] == split) & table["points"].notna()]
     if count is not None:
         rows = np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)
@@ -228,9 +231,13 @@ def _make_part(
         rng = np.random.default_rng((17, int(str(index))))
         image = read_picture(portrait["image"])
         points = np.asarray(portrait["points"], float).reshape(5, 2)
+        gaze_x, gaze_y = gaze(np.asarray(portrait["blendshapes"]))
         if rng.random() < 0.5:
             image, points = _mirrored(image, points)
+            gaze_x = -gaze_x
         about = {"subject": portrait["subject"], "split": portrait["split"]}
+        # Relative to the head, so no turn of the picture changes it.
+        about |= {"gaze_x": gaze_x, "gaze_y": gaze_y}
         rows.extend(about | row for row in _rows(reader, intact(image, points), rng))
     return pd.DataFrame(rows)
 
