@@ -20,7 +20,7 @@ from mien.batch.names import plan
 from mien.batch.outcome import Outcome, Progress
 from mien.batch.record import refuse_first_layout, write_record
 from mien.batch.spread import Run, do_all
-from mien.batch.target import Target, check_output
+from mien.batch.target import Exporter, Target, check_output
 from mien.files import wrap_os_errors
 from mien.outputs.anonymise.hiding import Anonymise
 from mien.processes import process_count
@@ -54,6 +54,7 @@ def run(
     progress: Progress | None = None,
     root: Path | None = None,
     jobs: int | Literal["auto"] = 1,
+    exporter: Exporter | None = None,
 ) -> list[Outcome]:
     """Analyse all inputs and write tables, dictionaries and, if asked for, overlays into a folder.
 
@@ -75,6 +76,8 @@ def run(
             one by one.
         jobs: How many inputs are read at once, each by a process of its own; ``auto`` for one per
             processor core.
+        exporter: Writes each table in the formats of other programs, too, such as
+            `mien.exports.beside.Exports`.
 
     Returns:
         The outcomes: inputs that cannot be read at all, then the jobs in order.
@@ -98,7 +101,8 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     planned = plan(inputs, folder, root)
     refuse_first_layout(folder, planned.jobs)
-    target = Target(reader, folder, tuple(dict.fromkeys(formats)), overlay, anonymise)
+    chosen = tuple(dict.fromkeys(formats))
+    target = Target(reader, folder, chosen, overlay, anonymise, exporter=exporter)
     target.sweep(planned.jobs)
     settings = Settings.of(target, planned.jobs)
     work = Run(settings, target, progress or Progress(), processes)

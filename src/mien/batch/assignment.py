@@ -13,7 +13,7 @@ from mien.batch.jobs import Work
 from mien.batch.machines.job_records import write_job_record
 from mien.batch.names import NameRegistry
 from mien.batch.outcome import Outcome, Progress
-from mien.batch.target import Target
+from mien.batch.target import Exporter, Target
 from mien.errors import BundleError
 from mien.outputs.anonymise.hiding import Anonymise
 
@@ -31,6 +31,7 @@ class Settings:
         overlay: Whether overlays are drawn as well.
         anonymise: How overlays hide faces; None shows them.
         facts: What decides the numbers, as `Target.facts` gives it where the run was planned.
+        exporter: Writes tables in the formats of other programs, too; None where none are asked.
         originals: Inputs that lie in the output folder, which no result may replace.
         keeps_records: Whether each job leaves a record in the output folder.
     """
@@ -43,6 +44,7 @@ class Settings:
     facts: Mapping[str, Any]
     originals: frozenset[Path] = frozenset()
     keeps_records: bool = False
+    exporter: Exporter | None = None
 
     @classmethod
     def of(cls, target: Target, jobs: Sequence[Job]) -> Self:
@@ -63,6 +65,7 @@ class Settings:
             target.anonymise,
             target.facts(),
             originals_in(target.folder, jobs),
+            exporter=target.exporter,
         )
 
     def open(self) -> Target:
@@ -77,7 +80,12 @@ class Settings:
             MissingExtraError: The engine is not installed here.
         """
         target = Target(
-            Reader(self.options), self.folder, self.formats, self.overlay, self.anonymise
+            Reader(self.options),
+            self.folder,
+            self.formats,
+            self.overlay,
+            self.anonymise,
+            exporter=self.exporter,
         )
         facts = target.facts()
         for key, planned in self.facts.items():

@@ -13,16 +13,56 @@ from mien.analysis.options import Options
 from mien.analysis.reader import Reader
 from mien.batch.inputs import OVERLAY_SUFFIXES, Job
 from mien.batch.names import portable
-from mien.files import wrap_os_errors
+from mien.files import Transaction, wrap_os_errors
 from mien.outputs.anonymise.hiding import Anonymise, check_anonymise
 from mien.outputs.claims import sweep
 from mien.outputs.columns import Column
 from mien.outputs.dictionary import EDITION
 from mien.outputs.recorded import Recorded
-from mien.outputs.tables import FORMATS, table_format
+from mien.outputs.tables import FORMATS, table_format, table_path
 from mien.sources import Source
 
-__all__ = ["PhotoOpener", "Target", "check_output", "dictionary_path"]
+__all__ = ["Exporter", "PhotoOpener", "Target", "check_output", "dictionary_path"]
+
+
+class Exporter(Protocol):
+    """Writes a new table in the formats of other programs, too."""
+
+    @property
+    def to(self) -> tuple[str, ...]:
+        """Names of the formats."""
+
+    def paths(self, table: Path, *, is_film: bool) -> list[Path]:
+        """Say what will be written, before anything is read.
+
+        Args:
+            table: Path of the table.
+            is_film: Whether it will hold a film; else photos.
+
+        Returns:
+            Files that must not be there, unless an earlier run wrote them.
+
+        Raises:
+            OutputError: The table cannot be written so.
+        """
+
+    def write(
+        self, table: Path, part: Path, dictionary: dict[str, Any], files: Transaction
+    ) -> list[str]:
+        """Write the files, replacing those of an earlier run.
+
+        Args:
+            table: Path that the table will have.
+            part: The file that it is in now.
+            dictionary: Its data dictionary.
+            files: The transaction with which all files appear.
+
+        Returns:
+            A line on each format that cannot hold the table.
+
+        Raises:
+            OutputError: A file cannot be written.
+        """
 
 
 class PhotoOpener(Protocol):
@@ -60,6 +100,7 @@ class Target:
         overlay: Whether overlays are drawn as well.
         anonymise: How overlays hide faces; None shows them.
         photos: What opens the photos of folders; None where the reader does.
+        exporter: Writes tables in the formats of other programs, too; None where none are asked.
         made: Folders that this run made.
     """
 
@@ -69,6 +110,7 @@ class Target:
     overlay: bool
     anonymise: Anonymise | None = None
     photos: PhotoOpener | None = None
+    exporter: Exporter | None = None
     made: set[Path] = field(default_factory=set)
 
     def facts(self) -> dict[str, Any]:
@@ -80,7 +122,8 @@ class Target:
         # One entry for both, so that an overlay that shows faces is never taken for one that does
         # not, whichever version wrote its dictionary.
         overlay = self.anonymise or self.overlay
-        facts = self.reader.facts() | {"formats": list(self.formats), "overlay": overlay}
+        formats = [*self.formats, *(self.exporter.to if self.exporter else ())]
+        facts = self.reader.facts() | {"formats": formats, "overlay": overlay}
         # Through JSON, so that they equal what is read back: tuples become lists.
         return {"dictionary": EDITION, "mien": mien.__version__, **json.loads(json.dumps(facts))}
 
@@ -99,6 +142,18 @@ class Target:
             if record.page.get(key) != value:
                 return False
         return record.is_whole(stem.parent, self.formats, stem.name)
+
+    def table(self, job: Job) -> Path:
+        """The table of a job that mien reads back.
+
+        Args:
+            job: The job.
+
+        Returns:
+            Its path, in the first of the formats that can be read back.
+        """
+        name = next(name for name in self.formats if name in FORMATS)
+        return table_path(self.folder / job.name, name)
 
     def columns(self, job: Job) -> tuple[Column, ...]:
         """The columns of a job's table.

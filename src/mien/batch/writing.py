@@ -1,5 +1,6 @@
 """The files of one job, which appear together or not at all."""
 
+import json
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -107,10 +108,12 @@ class JobWriter:
         with Transaction() as files:
             with TableWriter(stem, self.target.formats, columns, files, hold=hold) as tables:
                 stamps = self._fill(tables, files, part, reused)
+            facts = self._facts(part, stamps, tables)
+            self._export(part, tables, json.loads(dictionary_bytes(columns, facts)), files)
             overlays = [stem.parent / stamp.overlay for stamp in stamps if stamp.overlay]
             # Overlays last, and those of photos that were read earlier with them.
             results = _without(files.paths, overlays) + overlays
-            facts = self._facts(part, stamps, results, tables)
+            facts["files"] = [_relative(path, stem.parent) for path in results]
             files.write(dictionary_path(stem), dictionary_bytes(columns, facts))
             former = record.files_within(stem.parent, stem.name) if record else []
             # The input may have been taken over while this process was asleep.
@@ -142,22 +145,24 @@ class JobWriter:
             stamps.append(photo.stamp)
         return stamps
 
-    def _facts(
-        self,
-        part: Outcome,
-        stamps: Sequence[Stamp],
-        results: Sequence[Path],
-        tables: TableWriter,
-    ) -> dict[str, Any]:
-        """The data dictionary without the columns."""
-        folder = (self.target.folder / part.job.name).parent
+    def _export(
+        self, part: Outcome, tables: TableWriter, dictionary: dict[str, Any], files: Transaction
+    ) -> None:
+        """Write the table in the formats of other programs, once it is complete."""
+        exporter = self.target.exporter
+        if exporter is not None and len(part.job.inputs) == max(part.inputs, 1):
+            table = self.target.table(part.job)
+            file = tables.part(table.suffix.removeprefix("."))
+            part.notes += exporter.write(table, file, dictionary, files)
+
+    def _facts(self, part: Outcome, stamps: Sequence[Stamp], tables: TableWriter) -> dict[str, Any]:
+        """The data dictionary without the columns; its files are filled in later."""
         sources = [stamp.to_json() for stamp in stamps]
-        files = [_relative(path, folder) for path in results]
         rows = {status.value: count for status, count in part.rows.items()}
         return self.target.facts() | {
             "folder": part.job.folder,
             "sources": sources,
-            "files": files,
+            "files": [],
             "tables": tables.facts(),
             "rows": rows,
             "problems": part.problems,
@@ -256,7 +261,8 @@ class JobWriter:
         """
         stem = self.target.folder / job.name
         tables = [table_path(stem, name) for name in self.target.formats]
-        for result in [*tables, *self._possible_overlays(job)]:
+        exports = self._exports(job)
+        for result in [*tables, *exports, *self._possible_overlays(job)]:
             if result.resolve() in self.originals:
                 raise OutputError(
                     f"{result}: is an input that the results of {job.name} would replace; "
@@ -268,6 +274,19 @@ class JobWriter:
                     f"{table}: no dictionary beside it says whose rows it holds; move it away or "
                     "choose another folder"
                 )
+        former = record.files_within(stem.parent, stem.name) if record else []
+        for export in exports:
+            if export not in former and os.path.lexists(export):
+                raise OutputError(
+                    f"{export}: is there already, and may hold somebody's work; move it away or "
+                    "choose another folder"
+                )
+
+    def _exports(self, job: Job) -> list[Path]:
+        """The files of other programs that are known beforehand."""
+        if self.target.exporter is None:
+            return []
+        return self.target.exporter.paths(self.target.table(job), is_film=job.folder is None)
 
     def _possible_overlays(self, job: Job) -> list[Path]:
         """The overlays of all inputs, of every kind: a kind is known only once it is opened."""
@@ -325,7 +344,8 @@ def _copy_results(part: Outcome, outcome: Outcome) -> None:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    # Data sets of BIDS lie beside the folders of tables.
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _share(part: Outcome, source: Source, time_s: float) -> float | None:

@@ -39,7 +39,10 @@ def _reading(
         str,
         typer.Option(
             "--format",
-            help="Table formats, comma-separated: csv, parquet, jsonl, csv:de, openface, fex.",
+            help=(
+                "Formats, comma-separated: csv, parquet, jsonl, csv:de, openface, fex; beside a "
+                "table eaf, textgrid, boris, mne, xlsx, sav, dta, bids."
+            ),
         ),
     ] = "csv",
     overlay: Annotated[

@@ -1,7 +1,7 @@
 """Commands that read faces, try that on a portrait, and check the installation."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -12,10 +12,12 @@ from mien import batch
 from mien.analysis.options import Options
 from mien.batch.machines.shards import shard_of
 from mien.batch.many import Bars
+from mien.batch.target import Exporter
 from mien.cli.reading import Reading, refuse_reading_options, takes_reading_options
 from mien.cli.terminal import err, fail, handle_errors, out
 from mien.demo import film
 from mien.doctor import examine
+from mien.outputs.tables import FOREIGN, FORMATS
 from mien.progress import STOP_REQUESTED, bar_for
 from mien.records import Status
 from mien.sources import summarize
@@ -98,15 +100,17 @@ def analyze(
             if shard or retry_failed:
                 raise ValueError("--shard and --retry-failed go with --plan")
             asked = reading()
+            formats, exporter = _formats(asked.formats, folder)
             outcomes = batch.run(
                 inputs,
                 folder,
                 options=asked.options,
-                formats=asked.formats,
+                formats=formats,
                 overlay=asked.overlay,
                 anonymise=asked.anonymise,
                 progress=bar,
                 jobs=_jobs(jobs),
+                exporter=exporter,
             )
     _summary(outcomes, summarize(bar.left_out))
 
@@ -179,6 +183,16 @@ def status(
         raise typer.Exit(LEFT)
     if so_far.failed:
         raise typer.Exit(1)
+
+
+def _formats(names: Sequence[str], folder: Path) -> tuple[Sequence[str], Exporter | None]:
+    """The formats of tables, and what writes other programs' formats beside them."""
+    if set(names) <= {*FORMATS, *FOREIGN}:
+        return names, None
+    # It needs pandas, which takes a while to load.
+    from mien.exports.beside import Exports
+
+    return Exports.split(names, folder)
 
 
 def demo(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from mien.errors import OutputError, UnknownNameError
+from mien.errors import OutputError, TableError, UnknownNameError
 from mien.exports.annotations import boris_bytes, elan_bytes, mne_bytes, textgrid_bytes
 from mien.exports.bids import Entities, bids_files
 from mien.exports.recording import Recording
@@ -33,7 +33,7 @@ from mien.outputs.tables import (
 from mien.outputs.writers.fields import FieldTable
 from mien.outputs.writers.openface import OpenFaceIntensities
 
-__all__ = ["TARGETS", "Export", "convert"]
+__all__ = ["TARGETS", "Export", "convert", "export_paths", "export_to"]
 
 # Facts of a dictionary about the files that were written with it, not about the numbers.
 _OF_FILES: Final = ("tables", "files", "formats", "overlay", "columns", "statuses")
@@ -47,7 +47,8 @@ _BYTES: Final[Mapping[str, tuple[str, Callable[[Recording, Path], bytes]]]] = {
 }
 # Formats that say whose each thing is.
 _OF_PEOPLE: Final = ("eaf", "textgrid", "boris", "mne", "bids")
-TARGETS: Final = (*FORMATS, *FOREIGN, *_BYTES, "sav", "dta", "bids")
+_STATISTICS: Final = ("sav", "dta")
+TARGETS: Final = (*FORMATS, *FOREIGN, *_BYTES, *_STATISTICS, "bids")
 """What a table can be converted to."""
 
 
@@ -62,6 +63,7 @@ class Export:
         task: BIDS: label of the task; None for that of the table's path.
         intensities: OpenFace: activations on its scale of intensities besides (``_r``, 0 to 5).
         overwrite: Whether files that are there already are replaced.
+        data_set: BIDS: root of the data set; None for `folder`.
     """
 
     to: tuple[str, ...]
@@ -70,6 +72,7 @@ class Export:
     task: str | None = None
     intensities: bool = False
     overwrite: bool = False
+    data_set: Path | None = None
 
 
 def convert(
@@ -126,13 +129,52 @@ def convert(
     if "bids" in names:
         Entities.of(Path(table), subject, task)
     recording = Recording.open(Path(table))
-    named = with_participants(recording) if set(names) & set(_OF_PEOPLE) else recording
     with _no_empty_folder(folder or recording.path.parent), Transaction() as files:
-        run = _Run(recording, named, export, files)
-        for name in names:
-            run.write(name)
+        export_to(recording, export, files)
         files.commit()
     return files.paths
+
+
+def export_paths(table: Path, names: Iterable[str]) -> list[Path]:
+    """The files beside a table that it is converted to.
+
+    Args:
+        table: The table.
+        names: Of `TARGETS`; those of BIDS, which lie elsewhere, are left out.
+
+    Returns:
+        Their paths.
+    """
+    paths = []
+    for name in names:
+        if name in _BYTES:
+            paths.append(table.with_name(f"{table.stem}.{_BYTES[name][0]}"))
+        elif name in _STATISTICS:
+            paths.append(table.with_name(f"{table.stem}.{name}"))
+        elif name != "bids":
+            paths.append(table_path(table.with_name(table.stem), name))
+    return paths
+
+
+def export_to(recording: Recording, export: Export, files: Transaction) -> None:
+    """Write a recording in the formats of other programs.
+
+    Args:
+        recording: The table of one film.
+        export: How it is converted.
+        files: The transaction with which the files appear.
+
+    Raises:
+        TableError: A format cannot hold it.
+        OutputError: A file is there already, or cannot be written.
+        ValueError: BIDS needs labels that were not given.
+        MissingExtraError: An optional library is missing.
+    """
+    is_of_people = bool(set(export.to) & set(_OF_PEOPLE))
+    named = with_participants(recording) if is_of_people else recording
+    run = _Run(recording, named, export, files)
+    for name in export.to:
+        run.write(name)
 
 
 @contextmanager
@@ -168,17 +210,26 @@ class _Run:
             suffix, make = _BYTES[name]
             source = self.named if name in _OF_PEOPLE else self.recording
             path = stem.with_name(f"{stem.name}.{suffix}")
+            content = make(source, path)
             file = self._add(path)
             with wrap_os_errors(path):
-                file.part.write_bytes(make(source, path))
-        elif name in ("sav", "dta"):
-            file = self._add(stem.with_name(f"{stem.name}.{name}"))
-            with wrap_os_errors(file.path):
-                write_statistics(self.recording, file, name)
+                file.part.write_bytes(content)
+        elif name in _STATISTICS:
+            self._write_statistics(stem.with_name(f"{stem.name}.{name}"), name)
         elif name == "parquet":
             self._write_parquet(table_path(stem, name))
         else:
             self._write_rows(table_path(stem, name), name)
+
+    def _write_statistics(self, path: Path, name: str) -> None:
+        file = self._add(path)
+        try:
+            with wrap_os_errors(path):
+                write_statistics(self.recording, file, name)
+        except TableError:
+            # Others may be written all the same.
+            self.files.leave_out(file)
+            raise
 
     def _add(self, path: Path) -> AtomicFile:
         """Begin a file, which must not be there, nor be one that the table was written with."""
@@ -246,7 +297,8 @@ class _Run:
     def _write_bids(self) -> None:
         export = self.export
         entities = Entities.of(self.recording.path, export.subject, export.task)
-        root = (export.folder or self.recording.path.parent) / "derivatives" / "mien"
+        data_set = export.data_set or export.folder or self.recording.path.parent
+        root = data_set / "derivatives" / "mien"
         for path, content in bids_files(self.named, entities).items():
             # Every recording writes the same files about the data set.
             if len(path.parts) == 1 and (root / path).is_file():

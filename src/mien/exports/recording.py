@@ -66,7 +66,19 @@ class Recording:
             UnknownNameError: The suffix is none of a table's.
             TableError: The table or its dictionary is missing or damaged.
         """
-        table = read_table(path)
+        return cls.of(path, read_table(path))
+
+    @classmethod
+    def of(cls, path: Path, table: "pd.DataFrame") -> Self:
+        """Take a table that was read.
+
+        Args:
+            path: Its file.
+            table: Its rows, as `mien.read_table` gives them.
+
+        Returns:
+            The recording.
+        """
         dictionary = table.attrs["dictionary"]
         columns = [_column(entry) for entry in dictionary["columns"]]
         presence = _presence(dictionary)

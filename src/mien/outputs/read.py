@@ -16,7 +16,7 @@ from mien.outputs.tables import schema_of, to_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EMBEDDED", "read_table"]
+__all__ = ["EMBEDDED", "read_rows", "read_table"]
 
 EMBEDDED: Final = b"mien"
 """Key of a Parquet file's metadata under which `mien convert` puts the dictionary."""
@@ -69,11 +69,28 @@ def read_table(path: str | Path) -> "pd.DataFrame":
     if not path.is_file():
         raise TableError(f"{path}: no such table; name a file that mien wrote")
     dictionary = _dictionary(path)
-    columns = _columns(dictionary, path)
     _check_content(path, dictionary)
-    table = _parsed(path, suffix, columns)
-    _check_rows(table.num_rows, dictionary, path)
-    frame = to_frame(table, columns)
+    frame = read_rows(path, suffix, dictionary)
+    _check_rows(len(frame), dictionary, path)
+    return frame
+
+
+def read_rows(path: Path, suffix: str, dictionary: dict[str, Any]) -> "pd.DataFrame":
+    """Read a table whose dictionary is known.
+
+    Args:
+        path: Its file, of any name.
+        suffix: ``csv``, ``parquet`` or ``jsonl``.
+        dictionary: Its data dictionary.
+
+    Returns:
+        As `read_table`.
+
+    Raises:
+        TableError: The table is damaged, or is not what the dictionary describes.
+    """
+    columns = _columns(dictionary, path)
+    frame = to_frame(_parsed(path, suffix, columns), columns)
     frame.attrs["dictionary"] = dictionary
     return frame
 

@@ -270,6 +270,17 @@ class TableWriter:
         for name, table in self._tables.items():
             table.copy(rows[name][first : first + count])
 
+    def part(self, name: str) -> Path:
+        """Where the table of a format lies until all files appear.
+
+        Args:
+            name: One of the formats.
+
+        Returns:
+            The temporary file; complete once the block has ended.
+        """
+        return self._tables[name].part
+
     def facts(self) -> dict[str, dict[str, object]]:
         """What tells later whether the files are still complete; known once the block has ended.
 
@@ -340,10 +351,10 @@ class _Table:
     ) -> None:
         self.path = path
         self.facts: dict[str, object] = {}
-        self._part = files.add(path).part
+        self.part = files.add(path).part
         self._format: Format | None = None
         with wrap_os_errors(path):
-            self._file: BinaryIO = self._part.open("wb")
+            self._file: BinaryIO = self.part.open("wb")
             # The format may write a header at once, for which the disk may be full.
             try:
                 self._format = kind(self._file, columns)
@@ -368,9 +379,9 @@ class _Table:
             self._format.close()
             self._file.close()
             # Read back from the disk, so that the hash is of what is there.
-            with self._part.open("rb") as file:
+            with self.part.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = self._part.stat().st_size
+            size = self.part.stat().st_size
             self.facts = {"bytes": size, "sha256": digest}
 
     def close_quietly(self) -> None:
