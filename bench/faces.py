@@ -2,7 +2,7 @@
 
     python bench/faces.py --data FOLDER [--teacher yunet_n_dynamic.onnx] [--bundle FOLDER] [--out bench/results/faces.json]
 
-Agreement with the teacher on held-out portraits and on composites of them is counted as `mien.train.builtin.face_scores` says. Intervals:
+Agreement with the teacher on held-out portraits and on composites of them is counted as `mien.train.builtin.detection.face_scores` says. Intervals:
 95 %, bootstrap over pictures. Times are medians on one thread, in one run, of the search alone (the frame is 320x192 already).
 
 Conditions: held-out portraits with exactly one face of the teacher are turned, covered, relit and resized. A face is found where a box has
@@ -32,8 +32,8 @@ from mien.faces.detect import Detector, overlap
 from mien.faces.track import Tracker
 from mien.records import Face
 from mien.tasks import Floats
-from mien.train.builtin.composites import SCENES
-from mien.train.builtin.face_scores import (
+from mien.train.builtin.detection.composites import SCENES
+from mien.train.builtin.detection.face_scores import (
     SURE,
     Picture,
     agreement,

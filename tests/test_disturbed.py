@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mien.faces.detect import anchor_points, decode, merge
-from mien.train.builtin.disturbed import hide_parts, rotation, turn_answers, turn_picture
+from mien.train.builtin.detection.disturbed import hide_parts, rotation, turn_answers, turn_picture
 
 SIDE = 320
 # x, y, width, height, then five points, px.

@@ -73,7 +73,7 @@ def test_files_are_those_that_convert_makes(made, tmp_path):
         elif path.suffix in (".sav", ".dta"):
             read = pd.read_stata if path.suffix == ".dta" else pd.read_spss
             pd.testing.assert_frame_equal(read(path), read(expected))
-    assert set(ours) == {"task-rest.parquet", "task-rest.dictionary.json", "mien-run.json"}
+    assert set(ours) == {"task-rest.parquet", "task-rest.dictionary.json"}
     page = json.loads(ours["task-rest.dictionary.json"].read_text())
     assert page["formats"] == ["parquet", *WHOLE]
     assert mien.read_table(table).shape[0] == sum(outcome.rows.values())

@@ -17,7 +17,7 @@ from mien.data.sets.ferplus import EXPR
 from mien.errors import BundleError, DataError
 from mien.tasks import TASKS
 from mien.train.builtin import mien_face, mien_s
-from mien.train.builtin.composites import Portrait, Stock, compose, scenes
+from mien.train.builtin.detection.composites import Portrait, Stock, compose, scenes
 from mien.train.builtin.requantise import requantise
 from mien.train.bundle.make import make_bundle
 from mien.train.bundle.pack import sha256_of

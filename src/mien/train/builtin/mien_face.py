@@ -31,9 +31,9 @@ from mien.bundles.engines import open_engine
 from mien.data.sets.portraits import Portraits
 from mien.faces.detect import STRIDES, Detector, anchor_points, decode, merge
 from mien.files import AtomicFile
-from mien.train.builtin.composites import Stock, camera, compose, stock
-from mien.train.builtin.disturbed import hide_parts, rotation, turn_answers, turn_picture
-from mien.train.builtin.face_scores import agreement_scores, crowds, held_out, threshold
+from mien.train.builtin.detection.composites import Stock, camera, compose, stock
+from mien.train.builtin.detection.disturbed import hide_parts, rotation, turn_answers, turn_picture
+from mien.train.builtin.detection.face_scores import agreement_scores, crowds, held_out, threshold
 from mien.train.builtin.teachers import Teacher
 from mien.train.bundle.pack import (
     code_version,

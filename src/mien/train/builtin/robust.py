@@ -149,29 +149,33 @@ def settings(name: str, data: Path, expw: Path, start: Path, teachers: Sequence[
         occlude=0.35,
         squeeze=0.2,
     )
+    losses = {
+        "va": LossSettings(weight=0.5),
+        "au": LossSettings(kind="mse", weight=3.0),
+        "expr": LossSettings(distill=Distill(weight=0.5)),
+    }
+    schedule = FitSettings(
+        epochs=reader.epochs,
+        keep="last",
+        find_points=False,
+        # Random heads would first spoil what the backbone knows.
+        frozen_epochs=1,
+        precision="bf16-mixed",
+    )
+    network = NetworkSettings(backbone=reader.backbone, start=start, dropout=0.2)
+    optim = OptimSettings(lr=5e-4, weight_decay=0.05, warmup=0.08, average=0.999, clip=5.0)
     return Settings(
         name=name,
         data=sets,
         tasks=TASKS,
         pixels=pixels_at(reader.size),
-        network=NetworkSettings(backbone=reader.backbone, start=start, dropout=0.2),
-        losses={
-            "va": LossSettings(weight=0.5),
-            "au": LossSettings(kind="mse", weight=3.0),
-            "expr": LossSettings(distill=Distill(weight=0.5)),
-        },
+        network=network,
+        losses=losses,
         teachers=tuple(teachers),
         teachers_see="picture",
         augment=augment,
-        optim=OptimSettings(lr=5e-4, weight_decay=0.05, warmup=0.08, average=0.999, clip=5.0),
-        fit=FitSettings(
-            epochs=reader.epochs,
-            keep="last",
-            find_points=False,
-            # Random heads would first spoil what the backbone knows.
-            frozen_epochs=1,
-            precision="bf16-mixed",
-        ),
+        optim=optim,
+        fit=schedule,
         card=reader.card,
     )
 

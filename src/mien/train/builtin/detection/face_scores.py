@@ -20,7 +20,7 @@ from mien.data.sets.ferplus import read_table
 from mien.faces.detect import Detector, anchor_points, decode, overlap
 from mien.records import Face
 from mien.tasks import Floats
-from mien.train.builtin.composites import compose, stock
+from mien.train.builtin.detection.composites import compose, stock
 from mien.train.builtin.teachers import Teacher
 from mien.train.bundle.pack import score_with_interval
 
@@ -145,7 +145,7 @@ def crowds(
         teacher: Finds the faces that should be found.
         detector: The detector.
         count: Number of composites.
-        tidy: As in `mien.train.builtin.composites.compose`.
+        tidy: As in `mien.train.builtin.detection.composites.compose`.
         seed: Seed of the composites.
 
     Yields:

@@ -1,0 +1,1 @@
+"""Pictures that a face detector learns from, and how well it agrees with its teacher."""
