@@ -274,9 +274,14 @@ def test_what_does_not_go_together_is_refused(study, out):
         (("analyze", "--plan", out, study), "leave INPUT and --out out"),
         (("analyze", "--plan", out, "--smooth", "0.1"), "--smooth: the plan says how to read"),
         (("analyze", study), "give INPUT and --out, or a plan with --plan"),
-        (("analyze", study, "--out", out, "--shard", "1/2"), "go with --plan"),
+        (
+            ("analyze", study, "--out", out, "--shard", "1/2"),
+            "--retry-failed and --ray go with --plan",
+        ),
         (("analyze", "--plan", out, "--shard", "3/2"), "from 1/2 to 2/2"),
         (("analyze", "--plan", out, "--jobs", "many"), "--jobs must be auto or a number"),
+        (("analyze", "--plan", out, "--ray", "local", "--jobs", "2"), "leave --jobs out"),
+        (("plan", study, "--out", out, "--format", "csv,eaf"), "run `mien convert` on the tables"),
         (("plan", "camera:0", "--out", out), "no file that other machines could read"),
     ]
     for words, line in refused:

@@ -19,7 +19,7 @@ from mien.errors import SourceError
 from mien.outputs.claims import sweep
 from mien.sources import Source
 
-__all__ = ["Overall", "Run", "do_all", "lost_outcome"]
+__all__ = ["Outcomes", "Overall", "Run", "do_all", "left_to_others", "lost_outcome"]
 
 # Photos that a process is asked for at once: few, so that all end at the same time.
 _PHOTOS: Final = 8

@@ -75,6 +75,13 @@ def analyze(
         bool,
         typer.Option("--retry-failed", help="Also try jobs of the plan again that failed before."),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|auto|local",
+            help="Do the plan on a Ray cluster; auto: the one this machine belongs to.",
+        ),
+    ] = None,
 ) -> None:
     """Read faces: one row per face per frame, in a table.
 
@@ -93,12 +100,13 @@ def analyze(
                 retry_failed=retry_failed,
                 progress=bar,
                 jobs=_jobs(jobs),
+                ray=ray,
             )
         else:
             if not inputs or folder is None:
                 raise ValueError("give INPUT and --out, or a plan with --plan")
-            if shard or retry_failed:
-                raise ValueError("--shard and --retry-failed go with --plan")
+            if shard or retry_failed or ray:
+                raise ValueError("--shard, --retry-failed and --ray go with --plan")
             asked = reading()
             formats, exporter = _formats(asked.formats, folder)
             outcomes = batch.run(
@@ -133,11 +141,17 @@ def plan(
     """
     with handle_errors():
         asked = reading()
+        formats, exporter = _formats(asked.formats, folder)
+        if exporter is not None:
+            raise ValueError(
+                f"--format {','.join(exporter.to)}: is not written by plans; leave it out, and run "
+                "`mien convert` on the tables"
+            )
         written, planned = batch.write_plan(
             inputs,
             folder,
             options=asked.options,
-            formats=asked.formats,
+            formats=formats,
             overlay=asked.overlay,
             anonymise=asked.anonymise,
         )

@@ -8,6 +8,7 @@ from typing import Literal
 from mien.batch.inputs import Job, Plan
 from mien.batch.machines.job_records import JobRecord, read_job_record
 from mien.batch.machines.plan_file import read_plan
+from mien.batch.machines.ray_cluster import do_on_ray
 from mien.batch.outcome import Outcome, Progress
 from mien.batch.spread import Run, do_all
 from mien.processes import process_count
@@ -63,6 +64,7 @@ def run_plan(
     retry_failed: bool = False,
     progress: Progress | None = None,
     jobs: int | Literal["auto"] = 1,
+    ray: str | None = None,
 ) -> list[Outcome]:
     """Do the jobs of a plan, or a part of them, on this machine.
 
@@ -76,6 +78,8 @@ def run_plan(
         retry_failed: Also try jobs again that failed before.
         progress: Hears how the run is getting on.
         jobs: How many inputs are read at once, as of `run`.
+        ray: The address of a Ray cluster that does the jobs in place of this machine: ``auto`` for
+            the one it belongs to, ``local`` for one of its own; None for no cluster.
 
     Returns:
         The outcomes, in order.
@@ -85,9 +89,12 @@ def run_plan(
         OutputError: There is no such plan, or its folder cannot be written.
         BundleError: The bundles here are not those of the plan, or cannot be used.
         UnknownNameError: There is no such bundle or engine here.
-        ValueError: There is no such part, or `jobs` is no such number.
+        ValueError: There is no such part, `jobs` is no such number, or is given with `ray`.
+        MissingExtraError: Ray is asked for and not installed.
     """
     processes = process_count(jobs)
+    if ray is not None and jobs != 1:
+        raise ValueError("a Ray cluster has as many processes as cores; leave --jobs out")
     plan = read_plan(path)
     mine = list(plan.jobs) if shard is None else plan.shard(*shard)
     target = plan.settings.open()
@@ -104,7 +111,10 @@ def run_plan(
         else:
             waiting[number] = job
     ended: dict[int, Outcome] = {}
-    do_all(run, list(waiting.values()), ended)
+    if ray is None:
+        do_all(run, list(waiting.values()), ended)
+    else:
+        do_on_ray(run, list(waiting.values()), ended, ray)
     for number, outcome in zip(waiting, (ended[index] for index in sorted(ended)), strict=True):
         outcomes[number] = outcome
     return [outcomes[number] for number in sorted(outcomes)]
