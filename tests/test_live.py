@@ -285,6 +285,7 @@ def test_of_a_camera_that_is_unplugged_the_rows_stay(camera, tmp_path):
     result = RUN.invoke(app, ["live", "camera:0", "--out", str(tmp_path / "p1.csv")])
     assert result.exit_code == 1
     assert "camera:0: the camera stopped after 3 frames" in result.stderr
+    assert "capture to reading" in result.stderr
     table = mien.read_table(tmp_path / "p1.csv")
     assert table["status"].iloc[-1] == "ok"
     assert not list(tmp_path.glob(".*"))

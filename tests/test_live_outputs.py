@@ -1,5 +1,6 @@
 """What readings are sent to while they happen, each received as another program would receive it."""
 
+import io
 import json
 import socket
 import struct
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -55,6 +57,9 @@ def frames(session, camera):
 
 def test_what_leaves_an_outlet_arrives_in_an_inlet(picture):
     pylsl = pytest.importorskip("pylsl")
+    # By which a stream that is lost is recognized.
+    assert issubclass(pylsl.util.LostError, RuntimeError)
+    assert issubclass(pylsl.util.TimeoutError, RuntimeError)
     pylsl.set_config_content("[multicast]\nResolveScope = machine\n[log]\nlevel = -2\n")
     remote = pylsl.StreamOutlet(
         pylsl.StreamInfo("stimuli", "Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string, "s")
@@ -199,6 +204,44 @@ def test_a_slow_client_misses_messages_and_that_is_said():
     lost = [_put_newest(queue, f"{number}") for number in range(5)]
     assert lost == [0, 0, 1, 1, 1]
     assert [queue.get(), queue.get()] == ["3", "4"]
+
+
+def test_a_client_that_takes_nothing_any_more_does_not_hold_up_the_end(monkeypatch):
+    pytest.importorskip("websockets")
+    from mien.realtime import websocket
+
+    monkeypatch.setattr(websocket, "_PATIENCE_S", 0.2)
+    server = websocket.WebSocketOutput(0, [])
+    address = urlsplit(server.where.rpartition(" ")[2])
+    request = (
+        f"GET /?{address.query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    with socket.create_connection((address.hostname, address.port)) as client:
+        client.sendall(request.encode())
+        assert client.recv(12) == b"HTTP/1.1 101"
+        deadline = time.monotonic() + 10
+        while not server.note and time.monotonic() < deadline:
+            server._put("x" * 1_000_000)
+        assert "too slow" in server.note
+        began = time.monotonic()
+        server.close()
+        assert time.monotonic() - began < 5
+
+
+def test_an_output_that_fails_costs_no_rows(picture, tmp_path):
+    lines = io.StringIO()
+    camera = OnDemand(picture, count=2)
+    session = mien.live(camera, out=tmp_path / "p1.csv", lines=lines)
+
+    def read():
+        for reading in frames(session, camera):
+            if reading.frame == 0:
+                lines.close()
+
+    with pytest.raises(OutputError, match="JSON lines cannot be written"):
+        read()
+    assert len(mien.read_table(tmp_path / "p1.csv")) == 2
 
 
 def test_a_port_that_is_taken_is_one_line(picture):

@@ -22,10 +22,10 @@ from mien.cli.terminal import Group, out
 __all__ = ["app"]
 
 _NOTICE: Final = (
-    "mien works on this machine alone: no network unless you say `bundles pull`, no telemetry, "
-    "no picture of a face left behind unless you ask for one. Tell people when you read their "
-    "faces. In the EU, inferring emotions at work or in education is forbidden "
-    "(AI Act, Article 5(1)(f))."
+    "mien works on this machine alone: no network unless you say `bundles pull`, or name an "
+    "address or a stream to `live`; no telemetry, no picture of a face left behind unless you ask "
+    "for one. Tell people when you read their faces. In the EU, inferring emotions at work or in "
+    "education is forbidden (AI Act, Article 5(1)(f))."
 )
 
 app = typer.Typer(

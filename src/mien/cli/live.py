@@ -146,11 +146,10 @@ def live(
         )
         for line in session.where:
             err.print(f"mien: {line}", markup=False)
-        _read(session)
-    for note in session.notes:
-        err.print(f"mien: note: {note}", style="yellow", markup=False)
-    files = "".join(f"; {path}" for path in session.files[:1])
-    err.print(f"mien: {session.summary}{files}", markup=False)
+        try:
+            _read(session)
+        finally:
+            _tell(session)
 
 
 def _smoothing(text: str) -> OneEuro | float:
@@ -181,3 +180,11 @@ def _read(session: Live) -> None:
         session.close()
     if isinstance(sys.stdout, SteadyStream) and sys.stdout.failed:
         raise fail("stopped: the standard output cannot be written", 1)
+
+
+def _tell(session: Live) -> None:
+    """Say how the reading went, also where it ended with an error."""
+    for note in session.notes:
+        err.print(f"mien: note: {note}", style="yellow", markup=False)
+    files = "".join(f"; {path}" for path in session.files[:1])
+    err.print(f"mien: {session.summary}{files}", markup=False)

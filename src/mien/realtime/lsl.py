@@ -154,7 +154,8 @@ class LslMarkers:
         try:
             self._inlet.open_stream(_PATIENCE_S)
             self._inlet.time_correction(_PATIENCE_S)
-        except (self._pylsl.TimeoutError, self._pylsl.LostError) as error:
+        # What pylsl raises where a stream does not answer, or was lost.
+        except RuntimeError as error:
             raise SourceError(f"{name}: this LSL stream does not answer; start it again") from error
 
     def poll(self) -> list[tuple[str, float]]:
@@ -172,7 +173,7 @@ class LslMarkers:
                 return []
             # From the other computer's clock to LSL's here, and on to Python's.
             shift_s = self._inlet.time_correction(_PATIENCE_S) - _ahead_s(self._pylsl)
-        except (self._pylsl.TimeoutError, self._pylsl.LostError) as error:
+        except RuntimeError as error:
             raise SourceError(f"{self._name}: this LSL stream was lost; start it again") from error
         markers = []
         for sample, stamp in zip(samples, stamps, strict=True):

@@ -1,7 +1,10 @@
 """A WebSocket server for pages and programs on this computer, which must know its token."""
 
 import secrets
+import socket
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from queue import Empty, Full, Queue
 from threading import Lock, Thread
@@ -22,6 +25,8 @@ __all__ = ["WebSocketOutput"]
 _HOST: Final = "127.0.0.1"
 # Pages that this computer serves; one of another site must not read faces.
 _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+# How long the end waits for clients that do not take what was sent, seconds.
+_PATIENCE_S: Final = 1.0
 # Messages that may wait for a client, about a second of them; older ones are left out.
 _WAITING: Final = 32
 
@@ -51,13 +56,18 @@ class WebSocketOutput:
         self._closed_error = ConnectionClosed
         self._rows = JsonRows(columns)
         self._token = secrets.token_urlsafe(16)
-        self._clients: set[Queue[str | None]] = set()
+        self._clients: dict[ServerConnection, Queue[str | None]] = {}
         self._lock = Lock()
         self._left_out = 0
         try:
             # Without compression, which costs more time than the loopback saves.
             self._server = serve(
-                self._serve, _HOST, port, process_request=self._refuse, compression=None
+                self._serve,
+                _HOST,
+                port,
+                process_request=self._refuse,
+                compression=None,
+                close_timeout=_PATIENCE_S,
             )
         # OverflowError: no such port.
         except (OSError, OverflowError) as error:
@@ -92,7 +102,7 @@ class WebSocketOutput:
         """Send messages to a client, in a thread of its own, until either side ends."""
         queue: Queue[str | None] = Queue(_WAITING)
         with self._lock:
-            self._clients.add(queue)
+            self._clients[connection] = queue
         try:
             while (message := queue.get()) is not None:
                 connection.send(message)
@@ -101,7 +111,7 @@ class WebSocketOutput:
             return
         finally:
             with self._lock:
-                self._clients.discard(queue)
+                del self._clients[connection]
 
     def send(self, moment: Moment) -> None:
         """Send the rows of a frame.
@@ -121,12 +131,20 @@ class WebSocketOutput:
 
     def _put(self, message: str | None) -> None:
         with self._lock:
-            for queue in self._clients:
+            for queue in self._clients.values():
                 self._left_out += _put_newest(queue, message)
 
     def close(self) -> None:
-        """Say goodbye to all clients."""
+        """Say goodbye to all clients; one that takes nothing any more is cut off."""
         self._put(None)
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while self._clients and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        with self._lock:
+            for connection in self._clients:
+                # It may have left meanwhile.
+                with suppress(OSError):
+                    connection.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self._thread.join()
 

@@ -134,9 +134,10 @@ def refuse_address(name: str) -> None:
         command = f"curl -o recording.mp4 '{name}'"
     else:
         command = f"ffmpeg -i '{name}' -c copy recording.mkv"
+    live = f", or read it while it happens: mien live '{name}'" if scheme == "rtsp" else ""
     raise SourceError(
         f"{name}: is an address, and mien reads files and cameras without a network; "
-        f"save it first: {command}"
+        f"save it first: {command}{live}"
     )
 
 
