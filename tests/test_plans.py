@@ -212,6 +212,11 @@ def test_a_plan_is_replaced_only_by_one_that_contains_it(study, out, tmp_path):
         batch.write_plan([study], out, options=Options(points=True))
     with pytest.raises(OutputError, match=r"other inputs \(.*one\.mp4 and 3 more\)"):
         batch.write_plan([study / "c"], out)
+    with (
+        claims.Claim(out / "mien-plan", "/another/study"),
+        pytest.raises(claims.ClaimedError, match=r"mien-plan\.parquet: being written by"),
+    ):
+        batch.write_plan([study], out)
     assert (out / plan_file.PLAN).read_bytes() == before
 
 

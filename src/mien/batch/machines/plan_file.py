@@ -21,6 +21,7 @@ from mien.batch.target import Target, check_output
 from mien.errors import MienError, OutputError, TableError
 from mien.files import AtomicFile, wrap_os_errors
 from mien.outputs.anonymise.hiding import Anonymise, check_anonymise
+from mien.outputs.claims import Claim
 from mien.temporal.one_euro import OneEuro
 from mien.temporal.readings import Smoothing
 
@@ -120,7 +121,8 @@ def write_plan(
     Raises:
         ValueError: An input is a camera or standard input, there is no format, or `anonymise` is
             set without an overlay of all faces.
-        OutputError: The folder cannot be written, or has a plan with other options or inputs.
+        OutputError: The folder cannot be written, or has a plan with other options or inputs, or
+            one that is just being written.
         BundleError: A bundle is incomplete or altered, or of another kind.
         UnknownNameError: There is no such format, bundle, engine or way to anonymise.
     """
@@ -142,9 +144,10 @@ def write_plan(
     sizes = tuple(job.size for job in jobs)
     path = folder / PLAN
     written = PlanFile(path, settings, tuple(jobs), sizes)
-    _refuse_other_plan(written)
-    with AtomicFile(path) as part, wrap_os_errors(path):
-        pq.write_table(_table_of(written), part)
+    with Claim(path.with_suffix(""), str(folder), shown=str(path)):
+        _refuse_other_plan(written)
+        with AtomicFile(path) as part, wrap_os_errors(path):
+            pq.write_table(_table_of(written), part)
     return written, planned
 
 
