@@ -124,6 +124,10 @@ def test_the_dictionary_names_both_clocks(session):
     assert set(facts["baseline"]["medians"]["0"]) >= {"valence", "AU12"}
     assert dictionary["options"]["smoothing"]["causal"]
     assert dictionary["media"][0]["created"] == facts["started"]
+    (meaning,) = [
+        column["meaning"] for column in dictionary["columns"] if column["name"] == "time_s"
+    ]
+    assert "first frame" in meaning
 
 
 def test_markers_are_events_of_a_study(session):

@@ -150,6 +150,8 @@ def live(
             _read(session)
         finally:
             _tell(session)
+    if session.problem:
+        raise fail(f"{session.name}: {session.problem}", 1)
 
 
 def _smoothing(text: str) -> OneEuro | float:

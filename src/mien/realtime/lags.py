@@ -33,7 +33,8 @@ class LiveSummary:
     def __str__(self) -> str:
         if not self.frames:
             return "no frame was read"
-        text = f"{self.frames} frames read, {self.dropped} left out"
+        noun = "frame" if self.frames == 1 else "frames"
+        text = f"{self.frames} {noun} read, {self.dropped} left out"
         lags = [1000 * self.lag_p50_s, 1000 * self.lag_p99_s]
         text += f"; capture to reading {lags[0]:.0f} ms (p50), {lags[1]:.0f} ms (p99)"
         if self.interval_s > 0:

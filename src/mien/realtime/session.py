@@ -72,6 +72,9 @@ class Live:
         self._source = open_live(source, reader, name)
         self._baseline = baseline
         self.columns: tuple[Column, ...] = reader.columns(live=True)
+        # A film that is played keeps the times of its container.
+        if self._source.kind != "video":
+            self.columns = tuple(map(_on_live_clock, self.columns))
         if baseline is not None:
             self.columns = with_corrected(self.columns, baseline.seconds)
         self.files: list[Path] = []
@@ -165,12 +168,12 @@ class Live:
         slots = self._slots.place(tracks)
         if self._baseline is not None:
             readings = self._baseline.correct(readings, slots)
-        self._send_markers(self._source.started_s)
         if self._outputs:
             rows = batch_of(readings, self.columns)
             moment = Moment(readings, slots, captured_s, rows)
             for output in self._outputs:
                 output.send(moment)
+        self._send_markers(self._source.started_s)
         return readings
 
     def _send_markers(self, started_s: float) -> None:
@@ -191,6 +194,11 @@ class Live:
     def summary(self) -> LiveSummary:
         """How many frames were read and left out so far, and how late the readings were."""
         return self._lags.summary(self._source.dropped)
+
+    @property
+    def problem(self) -> str | None:
+        """Damage to the source that did not stop the reading, in one line; None where none."""
+        return self._source.problem
 
     @property
     def notes(self) -> list[str]:
@@ -222,9 +230,12 @@ class Live:
             # Without a frame there is nothing that a table could hold.
             if self._source.started_s is None:
                 return
-            self._send_markers(self._source.started_s)
-            if self._table is not None:
-                self.files = self._table.finish(self._facts())
+            # Whatever becomes of the last markers, the rows are kept.
+            try:
+                self._send_markers(self._source.started_s)
+            finally:
+                if self._table is not None:
+                    self.files = self._table.finish(self._facts())
 
     def _facts(self) -> dict[str, object]:
         """The data dictionary without the columns and the files."""
@@ -269,6 +280,14 @@ class Live:
 
     def __repr__(self) -> str:
         return f"Live({self._source.name!r}: {self.summary})"
+
+
+def _on_live_clock(column: Column) -> Column:
+    """A column of a live table; that of the times says what they are."""
+    if column.name != "time_s":
+        return column
+    meaning = "Seconds from the capture of the first frame, of which `live` says when it was."
+    return replace(column, meaning=meaning)
 
 
 def _by_frame(readings: Iterator[Reading]) -> Iterator[list[Reading]]:
