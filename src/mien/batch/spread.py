@@ -190,6 +190,14 @@ class _Spread:
         single = [job for job in self._jobs if not _is_shared(job, self._run.processes)]
         count = self._run.processes if shared else min(self._run.processes, len(single))
         self._run.target.note_missing_folders(self._jobs)
+        try:
+            self._do_in(count, shared, single)
+        except BaseException:
+            # A process that was told to end may have been about to remove what it had begun.
+            self._run.target.sweep(self._jobs)
+            raise
+
+    def _do_in(self, count: int, shared: Sequence[Job], single: Sequence[Job]) -> None:
         with Pool(self._run.settings, count) as pool:
             self._run.progress.together(len(self._jobs), count)
             # Folders first: at the end of each, processes wait for the last photos.

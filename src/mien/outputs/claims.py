@@ -94,20 +94,23 @@ class Claim:
         self._path = stem.with_name(f".{key}{_SUFFIX}")
         since = time.strftime("%Y-%m-%d %H:%M:%S%z")
         self._mine = Holder(process_token(), socket.gethostname(), since, source)
+        self._content = b""
         self._stop = threading.Event()
 
     def __enter__(self) -> Self:
         for _ in range(_TRIES):
-            if self._take():
-                try:
+            try:
+                if self._take():
                     self._finish_for(_parsed(self._content))
                     self._write(self._mine)
-                except BaseException:
-                    # Such as a full disk: a claim that was not entered is not left either.
-                    self._let_go()
-                    raise
-                threading.Thread(target=self._beat, name="mien-claim", daemon=True).start()
-                return self
+                    threading.Thread(target=self._beat, name="mien-claim", daemon=True).start()
+                    return self
+            except ClaimedError:
+                raise
+            except BaseException:
+                # Such as a full disk, or Ctrl-C: a claim that was not entered is not left either.
+                self._let_go()
+                raise
         raise ClaimedError(
             f"{self._shown}: several runs want to write this table at once; run this again", None
         )
