@@ -15,7 +15,7 @@ from mien.bundles.engines import available, open_engine
 from mien.bundles.store import AFFECT, bundles, load, load_detector, read_bundle
 from mien.errors import BundleError
 from mien.faces.prepare import prepare
-from mien.train.builtin.requantise import in_float, restore_weights
+from mien.train.builtin.requantise import in_float, restore_weights, restored_heads
 from mien.train.networks.face_resnet import FaceResNet
 from mien.train.onnx.exact_layers import MAX_WEIGHT
 from mien.train.onnx.export import export
@@ -212,6 +212,14 @@ def test_training_can_go_on_from_the_8_bits_of_a_bundle():
     (expected,) = session.run(["features"], {session.get_inputs()[0].name: crops})
     with torch.no_grad():
         np.testing.assert_allclose(net.eval()(torch.tensor(crops)), expected, atol=1e-4)
+    heads = restored_heads(model)
+    names = [output.name for output in model.graph.output]
+    for number, name in enumerate(("expr", "va", "au")):
+        assert names.index(name) == number
+        (scores,) = session.run([name], {session.get_inputs()[0].name: crops})
+        expected_scores = expected @ heads[f"heads.{number}.weight"].numpy().T
+        expected_scores += heads[f"heads.{number}.bias"].numpy()
+        np.testing.assert_allclose(scores, expected_scores, atol=1e-3)
     with pytest.raises(BundleError, match="27 are expected; name a version of mien-s"):
         restore_weights(model, FaceResNet(1))
 

@@ -133,6 +133,9 @@ def settings(table: Path, bundle: str, *, pose: bool = True) -> Settings:
     )
     network = NetworkSettings(backbone="face-resnet-small", start="faces", dropout=0.1)
     optim = OptimSettings(lr=1e-3, weight_decay=0.05, warmup=0.1, average=0.999, clip=5.0)
+    schedule = FitSettings(
+        epochs=5, batch=64, keep="last", find_points=False, precision="bf16-mixed"
+    )
     tasks = [_TASKS[family] for family in losses]
     return Settings(
         name="mien-quality",
@@ -143,7 +146,7 @@ def settings(table: Path, bundle: str, *, pose: bool = True) -> Settings:
         losses=losses,
         augment=augment,
         optim=optim,
-        fit=FitSettings(epochs=3, batch=64, keep="last", find_points=False),
+        fit=schedule,
         card=card,
     )
 

@@ -44,7 +44,7 @@ from mien.train.open_model import ENGINE
 from mien.train.runs.tables import load_tables
 from mien.train.settings.training import Settings, read_settings
 
-__all__ = ["in_float", "prepared_faces", "requantise", "restore_weights"]
+__all__ = ["in_float", "prepared_faces", "requantise", "restore_weights", "restored_heads"]
 
 Array = NDArray[Any]
 
@@ -86,6 +86,28 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.value_info[:]
     onnx.checker.check_model(restored)
     return restored
+
+
+def restored_heads(model: onnx.ModelProto) -> dict[str, torch.Tensor]:
+    """The weights of a bundle's heads.
+
+    Args:
+        model: The network of a bundle in 8 bits, as mien makes it.
+
+    Returns:
+        Tensors under the names of `mien.train.networks.network.MultiTaskNet`.
+    """
+    plain = in_float(model)
+    constants = constants_of(plain.graph)
+    outputs = [output.name for output in plain.graph.output]
+    heads = {}
+    for node in plain.graph.node:
+        if node.op_type == "Gemm":
+            weight, bias = (torch.tensor(constants[name]) for name in node.input[1:])
+            number = outputs.index(node.output[0])
+            heads[f"heads.{number}.weight"] = weight
+            heads[f"heads.{number}.bias"] = bias
+    return heads
 
 
 @torch.no_grad()

@@ -4,10 +4,15 @@
         [--start BUNDLE] [--teacher BUNDLE …]
 
 NAME is mien-s or mien-xs; FOLDER holds ferplus-train.parquet, ferplus-valid.parquet and
-portraits.parquet; FILE is what `mien.train.builtin.expw_faces` writes. The weights of BUNDLE, by
-default NAME@1, are taken out of their 8 bits and go on to learn the labels, with things drawn over
-faces. Teachers, by default BUNDLE itself, see the same faces uncovered, so a covered face is to be
-read as it would be without the cover. A run that was stopped is continued by the same command.
+portraits.parquet; FILE is what `mien.train.builtin.expw_faces` writes. Its validation faces are
+left out: so many of their labels can be argued with that no temperature should follow them.
+
+The weights of BUNDLE, by default NAME@1, are taken out of their 8 bits and go on to learn the
+labels, with things drawn over faces. Teachers, by default BUNDLE itself, see the same faces
+uncovered, so a covered face is to be read as it would be without the cover. The weights are then
+the mean of those before and after, in shares that were chosen on the validation splits: covered
+faces are read nearly as well, and others as before. A run that was stopped is continued by the same
+command.
 """
 
 import argparse
@@ -17,20 +22,23 @@ from pathlib import Path
 from typing import Final
 
 import onnx
+import pandas as pd
 import torch
 
 from mien.bundles.card_parts import Terms
 from mien.bundles.store import load, open_bundle, read_bundle
 from mien.data.registry import FerPlus, File, Portraits
 from mien.data.sets.portraits import load_portraits
+from mien.files import AtomicFile
 from mien.train.builtin.mien_s import CARD, TASKS, PrintedProgress, first_settings, pixels_at
 from mien.train.builtin.mien_xs import SUMMARY
-from mien.train.builtin.requantise import prepared_faces, restore_weights
+from mien.train.builtin.requantise import prepared_faces, restore_weights, restored_heads
 from mien.train.bundle.finish import finish
 from mien.train.bundle.make import make_bundle
 from mien.train.loop import Progress, fit
 from mien.train.networks.face_resnet import FaceResNet
 from mien.train.runs.folder import RunFolder
+from mien.train.runs.soup import average_runs
 from mien.train.settings.augmentation import AugmentSettings
 from mien.train.settings.card import CardSettings
 from mien.train.settings.losses import Distill, LossSettings
@@ -38,9 +46,14 @@ from mien.train.settings.network import NetworkSettings
 from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
-__all__ = ["READERS", "Reader", "make", "settings", "start_weights"]
+__all__ = ["READERS", "Reader", "make", "settings", "start_weights", "training_faces"]
 
 VERSION: Final = 2
+WEIGHT_SHARES: Final = (0.3, 0.7)
+"""Of the weights before and after.
+
+Chosen on the validation splits out of (.7, .3), (.5, .5), (.3, .7), (.15, .85) and (0, 1).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +128,26 @@ def start_weights(start: str, out: Path, data: Path) -> Path:
     run = RunFolder(out, before)
     tasks = [spec.model_dump(mode="json", exclude={"supervised_by"}) for spec in model.card.tasks]
     run.note({"tasks": tasks})
-    state = {f"backbone.{name}": tensor for name, tensor in net.state_dict().items()}
-    run.save("best.pt", {"net": state})
+    backbone = {f"backbone.{name}": tensor for name, tensor in net.state_dict().items()}
+    run.save("best.pt", {"net": backbone | restored_heads(onnx.load_from_string(network))})
     return out / "best.pt"
+
+
+def training_faces(expw: Path, out: Path) -> Path:
+    """Leave out the validation faces of ExpW.
+
+    Args:
+        expw: Label table of ExpW's faces.
+        out: Folder for the table of the others.
+
+    Returns:
+        That table.
+    """
+    table = pd.read_parquet(expw)
+    out.mkdir(parents=True, exist_ok=True)
+    with AtomicFile(out / expw.name) as temporary:
+        table[table["split"] == "train"].to_parquet(temporary)
+    return out / expw.name
 
 
 def settings(name: str, data: Path, expw: Path, start: Path, teachers: Sequence[Path]) -> Settings:
@@ -126,7 +156,7 @@ def settings(name: str, data: Path, expw: Path, start: Path, teachers: Sequence[
     Args:
         name: One of `READERS`.
         data: Folder with the tables of FER+ and the portraits.
-        expw: Label table of ExpW's faces.
+        expw: Label table of ExpW's faces for training.
         start: Weights to go on from.
         teachers: Folders of the bundles that teach expressions.
 
@@ -184,7 +214,7 @@ def make(run: Settings, data: Path, out: Path, progress: Progress) -> Path:
     """Train and make the bundle; continues where it was stopped.
 
     Args:
-        run: Settings of the run.
+        run: Settings of the run, which goes on from weights of `start_weights`.
         data: Folder with the tables of FER+ and the portraits.
         out: Folder of the run and the bundle.
         progress: Is told of epochs and steps.
@@ -193,8 +223,11 @@ def make(run: Settings, data: Path, out: Path, progress: Progress) -> Path:
         Folder of the bundle.
     """
     trained = fit(run, out / "run", progress)
+    assert isinstance(run.network.start, Path)
+    before = RunFolder(run.network.start.parent)
+    mean = average_runs((before, trained), WEIGHT_SHARES, out / "mean")
     bundle = make_bundle(
-        trained, out / run.name, bits=8, features=True, robustness=True, note=progress.note
+        mean, out / run.name, bits=8, features=True, robustness=True, note=progress.note
     )
     finish(bundle, data, VERSION)
     return bundle
@@ -215,7 +248,8 @@ def main() -> None:
     start = args.start or f"{args.name}@1"
     teachers = [open_bundle(name).folder for name in args.teacher or [start]]
     weights = start_weights(start, args.out / "start", args.data)
-    run = settings(args.name, args.data, args.expw, weights, teachers)
+    expw = training_faces(args.expw, args.out / "data")
+    run = settings(args.name, args.data, expw, weights, teachers)
     print(make(run, args.data, args.out, PrintedProgress()))
 
 
