@@ -11,7 +11,7 @@ import numpy as np
 from mien.records import Frame
 from mien.sources import Source
 
-__all__ = ["newest", "read_ahead"]
+__all__ = ["frames_ahead", "newest", "read_ahead"]
 
 # Decoded frames that may wait for the face detector, bytes.
 AHEAD_BYTES: Final = 16 << 20
@@ -36,13 +36,24 @@ def read_ahead(frames: Generator[Frame, None, None]) -> Iterator[Frame]:
     first = next(frames, None)
     if first is None:
         return
-    # At least two, or the threads would take turns; at most 32, however small the frames are.
-    depth = 2
-    if first.pixels is not None:
-        depth = int(np.clip(AHEAD_BYTES // max(first.pixels.nbytes, 1), 2, 32))
-    queue: _Frames = Queue(depth)
+    queue: _Frames = Queue(frames_ahead(first, AHEAD_BYTES))
     queue.put(first)
     yield from _from_thread(frames, queue, _put)
+
+
+def frames_ahead(like: Frame, limit: int) -> int:
+    """How many frames may wait between two threads.
+
+    Args:
+        like: A frame of their size; may be without pixels.
+        limit: Of their pixels together, bytes.
+
+    Returns:
+        At least 2, or the threads would take turns; at most 32, however small the frames are.
+    """
+    if like.pixels is None:
+        return 2
+    return int(np.clip(limit // max(like.pixels.nbytes, 1), 2, 32))
 
 
 def newest(frames: Generator[Frame, None, None], source: Source) -> Iterator[Frame]:

@@ -1,9 +1,9 @@
 """The pipeline: frames, find, follow, prepare, score, smooth.
 
 `Pipeline.read` runs it; the rest of this module are its stages. Frames of recordings are decoded in
-one thread, faces are found in the caller's, and scored in batches in a third. Single pictures and
-live frames take the shortest way, through the caller's thread alone; a camera and what else must
-not fall behind has a thread of its own, in which only the newest frame waits.
+one thread, faces are found in the caller's, cut out in a third and scored in batches in a fourth.
+Single pictures and live frames take the shortest way, through the caller's thread alone; a camera
+and what else must not fall behind has a thread of its own, in which only the newest frame waits.
 """
 
 import hashlib
@@ -18,6 +18,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.analysis.cutting import (
+    Cutting,
+    Detections,
+    FrameFaces,
+    batches,
+    cut_ahead,
+    cut_out,
+)
 from mien.analysis.decoding import newest, read_ahead
 from mien.analysis.networks import Networks
 from mien.analysis.options import Choice, Options
@@ -44,27 +52,18 @@ __all__ = ["Pipeline"]
 # Faces scored together.
 BATCH: Final = 16
 
-# Replaces a frame's picture once its faces are cut out, so that a batch holds no whole frames.
-_NO_PIXELS: Final = np.empty((0, 0, 3), np.uint8)
+# Batches that may wait to be scored. Where several faces are in view, looking back passes on the
+# frames of half a second at once, and the caller's thread should not wait for all of them.
+WAITING_BATCHES: Final = 8
 
 Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class _Detections:
-    """A frame with the faces found in it, their crops, and what is judged of each, if asked."""
-
-    frame: Frame
-    faces: list[Face]
-    crops: list[Cut]
-    judged: list[JudgedFace]
 
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
     """Consecutive frames, and for all their faces in order the scores (N, K) and the quality."""
 
-    frames: list[_Detections]
+    frames: list[Detections]
     scores: dict[str, Floats]
     quality: list[Quality] | None
 
@@ -278,11 +277,11 @@ class Pipeline:
         if isinstance(self.networks.model, System):
             for line in self.networks.model.fit_of(source.name, source.frame_hint):
                 source.note(line)
-        detections = self._find(_frames(source, self.options.every), source)
+        detected = self._find(_frames(source, self.options.every), source)
         if source.live or source.kind == "image":
-            readings = self._score_each(detections)
+            readings = self._score_each(detected)
         else:
-            readings = self._score(detections)
+            readings = self._score(detected)
         readings = iter(self.networks.model.over_time(readings, live=source.live))
         if self._composes:
             readings = self._composed(readings)
@@ -300,25 +299,18 @@ class Pipeline:
                 readings = smooth(readings, smoothing, self.tasks)
         yield from readings
 
-    def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[_Detections]:
-        """Find faces and cut them out, frame by frame; a note on turned film comes at the end."""
+    def _find(self, frames: Iterator[Frame], source: Source) -> Iterator[FrameFaces]:
+        """Each frame with the faces asked for; a note on turned film comes at the end."""
         tracker = self._tracker()
         sampler = TurnSampler()
-        model = self.networks.model
         people = self._people_of(source)
         for frame, faces in _track(frames, tracker, source):
-            if frame.pixels is None:
-                yield _Detections(frame, [], [], [])
-                continue
-            sampler.add(faces, frame.time_s)
             chosen = _chosen(faces, self.options.faces)
-            crops = [model.cut(frame.pixels, face) for face in chosen]
-            judged: list[JudgedFace] = []
-            if self.networks.judge is not None:
-                judged = [self.networks.judge.cut(frame.pixels, face) for face in chosen]
-            if people is not None:
-                people.add(frame.pixels, frame.time_s, chosen)
-            yield _Detections(replace(frame, pixels=_NO_PIXELS), chosen, crops, judged)
+            if frame.pixels is not None:
+                sampler.add(faces, frame.time_s)
+                if people is not None:
+                    people.add(frame.pixels, frame.time_s, chosen)
+            yield frame, chosen
         if people is not None:
             source.people = people.join()
         if self.options.rotate == "check" and source.kind == "video" and sampler.turn:
@@ -343,24 +335,28 @@ class Pipeline:
         card = self._identity.card
         return People(self._identity.describe, card.pixels, self.options.people, card.same_person)
 
-    def _score(self, detections: Iterator[_Detections]) -> Iterator[Reading]:
-        """Score in batches, one in a thread while the caller's finds the next faces."""
-        with ThreadPoolExecutor(1) as pool:
+    def _score(self, detected: Iterator[FrameFaces]) -> Iterator[Reading]:
+        """Cut faces out and score them in threads, while the caller's finds the next."""
+        with ThreadPoolExecutor(1) as cutter, ThreadPoolExecutor(1) as scorer:
             waiting: deque[Future[_Scored]] = deque()
-            for batch in _batches(detections, BATCH):
-                waiting.append(pool.submit(self._scored, batch))
-                # One batch is being scored while the faces of the next are found.
-                if len(waiting) > 1:
+            for batch in batches(cut_ahead(detected, self.networks, cutter), BATCH):
+                waiting.append(scorer.submit(self._scored, batch))
+                while waiting and (waiting[0].done() or len(waiting) > WAITING_BATCHES):
                     yield from self._readings(waiting.popleft().result())
             for scored in waiting:
                 yield from self._readings(scored.result())
 
-    def _score_each(self, detections: Iterator[_Detections]) -> Iterator[Reading]:
+    def _score_each(self, detected: Iterator[FrameFaces]) -> Iterator[Reading]:
         """Score each frame at once, in the caller's thread."""
-        for frame in detections:
-            yield from self._readings(self._scored([frame]))
+        for frame, faces in detected:
+            detections = cut_out(frame, faces, self.networks)
+            yield from self._readings(self._scored_together([detections]))
 
-    def _scored(self, frames: list[_Detections]) -> _Scored:
+    def _scored(self, batch: list[Cutting]) -> _Scored:
+        """Score all faces of these frames, once they are cut out."""
+        return self._scored_together([cutting.future.result() for cutting in batch])
+
+    def _scored_together(self, frames: list[Detections]) -> _Scored:
         """Score all faces of these frames, one call per network."""
         crops: list[Cut] = []
         judged: list[JudgedFace] = []
@@ -421,9 +417,7 @@ def _sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _track(
-    frames: Iterator[Frame], tracker: Tracker, source: Source
-) -> Iterator[tuple[Frame, list[Face]]]:
+def _track(frames: Iterator[Frame], tracker: Tracker, source: Source) -> Iterator[FrameFaces]:
     """Each frame with its faces, tracked in the way that suits the source."""
     # Live, nothing may be held back, so a face that a search finds has no rows before it.
     if source.live or source.kind == "image":
@@ -431,9 +425,7 @@ def _track(
     return look_back(frames, tracker)
 
 
-def _track_at_once(
-    frames: Iterator[Frame], tracker: Tracker, kind: Kind
-) -> Iterator[tuple[Frame, list[Face]]]:
+def _track_at_once(frames: Iterator[Frame], tracker: Tracker, kind: Kind) -> Iterator[FrameFaces]:
     """Each frame with its faces at once; frames that are separate pictures share no face."""
     for frame in frames:
         if kind == "image":
@@ -456,23 +448,6 @@ def _chosen(faces: list[Face], choice: Choice) -> list[Face]:
     # By identity: faces hold arrays, which `in` cannot compare.
     largest = {id(face) for face in sorted(faces, key=_area, reverse=True)[:count]}
     return [face for face in faces if id(face) in largest]
-
-
-def _batches(detections: Iterator[_Detections], size: int) -> Iterator[list[_Detections]]:
-    """Consecutive frames with at least `size` crops together.
-
-    The number of frames has a limit too, so that a long stretch without faces is not held back.
-    """
-    batch: list[_Detections] = []
-    crops = 0
-    for frame in detections:
-        batch.append(frame)
-        crops += len(frame.crops)
-        if crops >= size or len(batch) >= 4 * size:
-            yield batch
-            batch, crops = [], 0
-    if batch:
-        yield batch
 
 
 def _frames(source: Source, every: float) -> Iterator[Frame]:

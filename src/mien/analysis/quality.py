@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mien.bundles.model import Image, Model
 from mien.bundles.store import load
 from mien.errors import BundleError
-from mien.faces.prepare import crop_matrix, warp
-from mien.faces.sharpness import luma_of, sharpness
+from mien.faces.prepare import Geometry, crop_matrix, warp
+from mien.faces.sharpness import MEASURED, luma_of, sharpness
 from mien.records import Face, Quality, Reading
 from mien.tasks import QUALITY_FAMILIES, TASKS, Floats, Task
 
@@ -71,12 +71,15 @@ class Judge:
         self.card = model.card
         self.tasks = model.tasks
 
-    def cut(self, image: Image, face: Face) -> JudgedFace:
+    def cut(
+        self, image: Image, face: Face, crops: Mapping[Geometry, Image] | None = None
+    ) -> JudgedFace:
         """Cut a face out of its frame.
 
         Args:
             image: The frame, RGB uint8 (H, W, 3).
             face: The face, in px of the frame.
+            crops: Crops of the face that other networks see, RGB uint8, by their geometry.
 
         Returns:
             What `judge` needs.
@@ -85,7 +88,9 @@ class Judge:
         crop = warp(image, matrix, self.card.pixels)
         turn = degrees(atan2(matrix[1, 0], matrix[0, 0]))
         eyes = float(np.linalg.norm(face.points[1] - face.points[0]))
-        return JudgedFace(crop, turn, eyes, luma_of(image, face))
+        # The shipped networks that read affect see just the crop in which faces are measured.
+        measured = None if crops is None else crops.get(MEASURED.geometry)
+        return JudgedFace(crop, turn, eyes, luma_of(image, face, measured))
 
     def judge(self, faces: Sequence[JudgedFace], read: Mapping[str, Floats]) -> list[Quality]:
         """Judge faces in one call of the network, and measure them.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mien.bundles.card import AffectCard
 from mien.bundles.engines import Engine
 from mien.errors import BundleError
-from mien.faces.prepare import normalise, prepare, prepare_crop
+from mien.faces.prepare import Pixels, normalise, prepare, prepare_crop
 from mien.records import Face, Reading
 from mien.tasks import Floats, Task
 
@@ -52,6 +52,11 @@ class Model:
     def tasks(self) -> tuple[Task, ...]:
         """What it predicts, in output order."""
         return tuple(spec.task for spec in self.card.tasks)
+
+    @property
+    def pixels(self) -> tuple[Pixels, ...]:
+        """How each crop of a face is cut, in the order of `cut`: there is one."""
+        return (self.card.pixels,)
 
     @property
     def _families(self) -> list[str]:

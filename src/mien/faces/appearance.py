@@ -114,7 +114,8 @@ class Appearance:
     @property
     def is_flat(self) -> bool:
         """Whether the patch has too little contrast to be compared."""
-        return bool(self.patch.std() < FLAT)
+        _, deviation = cv2.meanStdDev(self.patch)
+        return float(deviation[0, 0]) < FLAT
 
     @property
     def is_cut_off(self) -> bool:

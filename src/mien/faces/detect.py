@@ -97,7 +97,8 @@ def decode(grid: Floats, anchors: Floats, min_score: float) -> Floats:
     strides = anchors[kept, 2:]
     centres = corners + grid[:, 1:3] * strides
     sizes = np.exp(grid[:, 3:5]) * strides
-    points = np.tile(corners, 5) + grid[:, 5:] * strides
+    offsets = (grid[:, 5:] * strides).reshape(-1, 5, 2)
+    points = (corners[:, None] + offsets).reshape(-1, 10)
     return np.concatenate([centres - sizes / 2, sizes, points, grid[:, :1]], axis=1)
 
 

@@ -17,11 +17,21 @@ from mien.faces.turns import quarter_turn
 from mien.records import Face
 from mien.tasks import Floats
 
-__all__ = ["Pixels", "crop_matrix", "normalise", "prepare", "prepare_crop", "similarity", "warp"]
+__all__ = [
+    "Geometry",
+    "Pixels",
+    "crop_matrix",
+    "normalise",
+    "prepare",
+    "prepare_crop",
+    "similarity",
+    "warp",
+]
 
 Image = NDArray[np.uint8]
 Coordinate = Annotated[float, Field(ge=-10, le=10)]
 Point = tuple[Coordinate, Coordinate]
+Geometry = tuple[int, str, tuple[Point, ...] | None, float, str]
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -57,6 +67,11 @@ class Pixels(BaseModel):
         """Channels of the network's input."""
         return 1 if self.colour == "grey" else 3
 
+    @property
+    def geometry(self) -> Geometry:
+        """What decides the crop, whose colours are RGB still: equal ones give the same crop."""
+        return self.size, self.alignment, self.template, self.margin, self.resize
+
     @model_validator(mode="after")
     def _one_number_per_channel(self) -> "Pixels":
         if not len(self.mean) == len(self.std) == self.channels or min(self.std) <= 0:
@@ -89,15 +104,28 @@ def similarity(source: Floats, target: Floats) -> Floats:
     >>> matrix.round(6).tolist()
     [[0.0, -2.0, 1.0], [2.0, 0.0, 1.0]]
     """
-    z = source[:, 0] + 1j * source[:, 1]
-    w = target[:, 0] + 1j * target[:, 1]
-    centred = z - z.mean()
-    spread = float((abs(centred) ** 2).sum())
-    a = 1.0 + 0j
-    if spread:
-        a = (centred.conj() * (w - w.mean())).sum() / spread
-    b = w.mean() - a * z.mean()
+    # Plain numbers: every crop of every face comes through here, and NumPy takes longer.
+    z = [complex(x, y) for x, y in source.tolist()]
+    w = [complex(x, y) for x, y in target.tolist()]
+    z_mean = sum(z) / len(z)
+    w_mean = sum(w) / len(w)
+    spread = 0.0
+    covariance = 0j
+    for z_point, w_point in zip(z, w, strict=True):
+        centred = z_point - z_mean
+        spread += abs(centred) ** 2
+        covariance += centred.conjugate() * (w_point - w_mean)
+    a = covariance / spread if spread else 1 + 0j
+    b = w_mean - a * z_mean
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+@lru_cache(maxsize=64)
+def _template_px(template: tuple[Point, ...], size: int) -> Floats:
+    """Where the five points go, (5, 2) px of the crop. It is cached, and so read-only."""
+    target = np.array(template) * size - 0.5
+    target.flags.writeable = False
+    return target
 
 
 def crop_matrix(face: Face, pixels: Pixels) -> Floats:
@@ -111,7 +139,7 @@ def crop_matrix(face: Face, pixels: Pixels) -> Floats:
         Affine map (2, 3) from frame pixels to crop pixels; pixel centres lie at whole numbers.
     """
     if pixels.template is not None:
-        return similarity(face.points, np.array(pixels.template) * pixels.size - 0.5)
+        return similarity(face.points, _template_px(pixels.template, pixels.size))
     x, y, w, h = face.box
     side = max(w, h) * (1 + 2 * pixels.margin)
     scale = pixels.size / max(side, 1e-6)

@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 from mien.faces.prepare import Pixels, prepare
 from mien.records import Face
 
-__all__ = ["luma_of", "sharpness"]
+__all__ = ["MEASURED", "luma_of", "sharpness"]
 
 Image = NDArray[np.uint8]
-# One crop for all bundles, so that the numbers of two tables can be compared: 40 px between the
-# eyes, with little around the face.
-_PIXELS: Final = Pixels(
+MEASURED: Final = Pixels(
     size=112,
     colour="grey",
     alignment="similarity5",
@@ -22,6 +20,8 @@ _PIXELS: Final = Pixels(
     mean=(0.0,),
     std=(1.0,),
 )
+"""The crop in which faces are measured: 40 px between the eyes, with little around the face. One
+for all bundles, so that the numbers of two tables can be compared."""
 # What rounding to whole numbers adds to the variance: 1/12 per pixel, times the 20 that the squares
 # of the Laplacian's weights add up to.
 _ROUNDING: Final = 20 / 12
@@ -29,17 +29,19 @@ _ROUNDING: Final = 20 / 12
 _MIDDLE: Final = 0.2
 
 
-def luma_of(image: Image, face: Face) -> Image:
+def luma_of(image: Image, face: Face, crop: Image | None = None) -> Image:
     """Cut out the part of a frame in which a face is measured.
 
     Args:
         image: RGB uint8 (H, W, 3).
         face: The face, in frame pixels.
+        crop: The face as `MEASURED` cuts it, RGB uint8 (112, 112, 3), where that is done already.
 
     Returns:
         Luma, uint8 (112, 112), with 40 px between the eyes.
     """
-    crop = prepare(image, face, _PIXELS)
+    if crop is None:
+        crop = prepare(image, face, MEASURED)
     return np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
 
 

@@ -22,7 +22,7 @@ from mien.bundles.plan import (
     tasks_of,
 )
 from mien.errors import DataError
-from mien.faces.prepare import Pixels
+from mien.faces.prepare import Geometry, Pixels
 from mien.records import Face, Reading
 from mien.systems.apply import Scores, needed_steps
 from mien.systems.external import FilmFeatures, film_name
@@ -215,10 +215,10 @@ class System:
             The crops, in the order of the members.
         """
         # Members that see the same crop share it.
-        crops: dict[str, Image] = {}
+        crops: dict[Geometry, Image] = {}
         cut = []
         for member in self._members.values():
-            key = member.card.pixels.model_dump_json()
+            key = member.card.pixels.geometry
             if key not in crops:
                 [crops[key]] = member.cut(image, face)
             cut.append(crops[key])
