@@ -104,20 +104,25 @@ def test_they_are_made_again_where_one_is_missing_and_removed_where_none_is_aske
     assert praat.read_text() == "somebody's own"
 
 
-def test_what_cannot_be_written_so_is_told_before_it_is_read(clip, tmp_path):
+def test_what_bids_cannot_name_is_told_before_it_is_read(tmp_path):
+    path = film(tmp_path / "films" / "clip.mp4")
+    out = tmp_path / "out"
+    formats, exporter = Exports.split(["csv", "bids"], out)
+    (outcome,) = batch.run([path], out, formats=formats, exporter=exporter)
+    assert outcome.state == "failed"
+    assert "convert --to bids --subject" in outcome.problems[0]
+    assert not list(out.rglob("*.csv"))
+
+
+def test_photos_beside_films_keep_their_table(tmp_path):
     photo(tmp_path / "album" / "a.png")
     photo(tmp_path / "album" / "b.png", 1)
-    cases = {
-        tmp_path / "album": ("textgrid", "holds photos, and textgrid needs a film"),
-        film(tmp_path / "films" / "clip.mp4"): ("bids", "convert --to bids --subject"),
-    }
-    for number, (path, (name, problem)) in enumerate(cases.items()):
-        out = tmp_path / str(number)
-        formats, exporter = Exports.split(["csv", name], out)
-        (outcome,) = batch.run([path], out, formats=formats, exporter=exporter)
-        assert outcome.state == "failed"
-        assert problem in outcome.problems[0]
-        assert not list(out.rglob("*.csv"))
+    out = tmp_path / "out"
+    formats, exporter = Exports.split(["csv", "textgrid", "xlsx"], out)
+    (outcome,) = batch.run([tmp_path / "album"], out, formats=formats, exporter=exporter)
+    assert outcome.state == "done"
+    assert "not written as textgrid" in "".join(outcome.notes)
+    assert set(by_name(out)) == {"album.csv", "album.xlsx", "album.dictionary.json"}
 
 
 def test_a_film_with_nobody_in_it_keeps_its_table(tmp_path):

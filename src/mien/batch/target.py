@@ -32,12 +32,11 @@ class Exporter(Protocol):
     def to(self) -> tuple[str, ...]:
         """Names of the formats."""
 
-    def paths(self, table: Path, *, is_film: bool) -> list[Path]:
+    def paths(self, table: Path) -> list[Path]:
         """Say what will be written, before anything is read.
 
         Args:
             table: Path of the table.
-            is_film: Whether it will hold a film; else photos.
 
         Returns:
             Files that must not be there, unless an earlier run wrote them.

@@ -286,7 +286,7 @@ class JobWriter:
         """The files of other programs that are known beforehand."""
         if self.target.exporter is None:
             return []
-        return self.target.exporter.paths(self.target.table(job), is_film=job.folder is None)
+        return self.target.exporter.paths(self.target.table(job))
 
     def _possible_overlays(self, job: Job) -> list[Path]:
         """The overlays of all inputs, of every kind: a kind is known only once it is opened."""

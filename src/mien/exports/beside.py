@@ -25,8 +25,6 @@ _LIBRARIES: Final = {
     "sav": "pyreadstat",
     "dta": "pyreadstat",
 }
-# Formats of what happens in one film.
-_OF_FILMS: Final = ("eaf", "textgrid", "boris", "mne", "bids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +71,18 @@ class Exports:
             formats = (*formats, "csv")
         return formats, cls(to, out)
 
-    def paths(self, table: Path, *, is_film: bool) -> list[Path]:
+    def paths(self, table: Path) -> list[Path]:
         """Say what will be written, before anything is read.
 
         Args:
             table: Path of the table.
-            is_film: Whether it will hold a film; else photos.
 
         Returns:
             The files, without those of BIDS, of which several recordings share some.
 
         Raises:
-            OutputError: A format cannot hold the table, or BIDS cannot name it.
+            OutputError: BIDS cannot name the table.
         """
-        for name in self.to:
-            if name in _OF_FILMS and not is_film:
-                raise OutputError(
-                    f"{table.stem}: holds photos, and {name} needs a film; "
-                    "leave it out, or read films alone"
-                )
         if "bids" in self.to:
             try:
                 Entities.of(table, None, None)
@@ -127,6 +118,6 @@ class Exports:
             try:
                 export_to(recording, export, files)
             except TableError as error:
-                # The film was read for the table; it may have nobody in it.
+                # A film may have nobody in it, and photos have no times; the table stays.
                 left_out.append(f"not written as {name}: {error}")
         return left_out
