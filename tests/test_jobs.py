@@ -78,6 +78,21 @@ def test_two_processes_write_what_one_writes(tmp_path, face):
     assert {outcome.state for outcome in again} == {"skipped", "failed"}
 
 
+def test_a_folder_that_fails_midway_leaves_the_films_beside_it_alone(tmp_path):
+    film(tmp_path / "in" / "a.mp4")
+    for number in range(40):
+        photo(tmp_path / "in" / "photos" / f"{number}.png", number)
+
+    class Disturber(Progress):
+        def advance(self, frames, share):
+            # While others read ahead, the first photo is written again.
+            photo(tmp_path / "in" / "photos" / "0.png", 99)
+
+    outcomes = batch.run([tmp_path / "in"], tmp_path / "out", jobs=2, progress=Disturber())
+    states = {outcome.job.name: outcome.state for outcome in outcomes}
+    assert states == {"a": "done", "photos": "failed"}
+
+
 KILLED = """
 import os, signal, sys
 from mien import batch

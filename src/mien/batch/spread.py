@@ -218,12 +218,16 @@ class _Spread:
     def _do_apart(self, jobs: Sequence[Job], pool: Pool) -> None:
         """Do jobs, each in one process."""
         waiting: deque[Request] = deque(jobs)
-        for _ in jobs:
+        count = len(jobs)
+        while count:
             job, answer = pool.next(waiting, self._overall.heard)
+            if not isinstance(job, Job):
+                # Photos that were still being read when the job of their folder failed.
+                continue
             if isinstance(answer, Lost):
-                assert isinstance(job, Job)
                 answer = lost_outcome(job, self._run.settings, answer.how)
             self._end(answer)
+            count -= 1
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes[self._numbers[outcome.job.key]] = outcome
