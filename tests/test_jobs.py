@@ -1,5 +1,6 @@
 """Several processes on one machine: the same files as one makes, and one that dies costs one input."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 from noise import film, photo
 
 from mien import batch
+from mien.batch.assignment import do_job
 from mien.batch.outcome import Progress
+from mien.batch.pool import _Teller
 from mien.processes import process_count, usable_cores
 
 
@@ -172,6 +175,16 @@ def test_a_run_that_ends_early_ends_all_its_processes(number, tmp_path):
     left = [path.name for path in (tmp_path / "out").iterdir()]
     # Where the parent was killed, the next run removes what may be left of a claim.
     assert not [name for name in left if number == signal.SIGINT or not name.startswith(".")]
+
+
+def test_a_job_whose_parent_has_ended_is_stopped_and_has_not_failed(tmp_path):
+    plan, _ = batch.write_plan([film(tmp_path / "a.mp4")], tmp_path / "out")
+    parent, child = multiprocessing.Pipe()
+    parent.close()
+    target = plan.settings.open()
+    with pytest.raises(KeyboardInterrupt):
+        do_job(plan.jobs[0], plan.settings, target, _Teller(child))
+    assert batch.plan_status(plan.path).counts == {"waiting": 1}
 
 
 def test_processes_that_cannot_start_end_the_run_with_the_reason(tmp_path):

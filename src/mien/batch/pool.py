@@ -191,7 +191,7 @@ class _Teller(Progress):
             share: The share of the job's work that is done, 0..1, where it is known.
 
         Raises:
-            KeyboardInterrupt: When the process has been told to end.
+            KeyboardInterrupt: When the process has been told to end, or its parent has ended.
         """
         # Libraries may have swallowed the one of the signal's handler.
         if STOP_REQUESTED.is_set():
@@ -199,7 +199,11 @@ class _Teller(Progress):
         now = time.monotonic()
         if now >= self._due_s:
             self._due_s = now + _TELL_S
-            self._connection.send(("advance", (frames, share)))
+            try:
+                self._connection.send(("advance", (frames, share)))
+            except OSError:
+                # The parent has ended, which is no failure of the input.
+                raise KeyboardInterrupt from None
 
 
 def _serve(connection: Connection, settings: Settings) -> None:
