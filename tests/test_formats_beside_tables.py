@@ -142,8 +142,9 @@ def test_formats_that_do_not_exist_or_lack_their_library_are_named(clip, tmp_pat
         Exports.split(["xlsxx"], tmp_path)
     assert Exports.split(["csv:de", "csv"], tmp_path) == (("csv:de", "csv"), None)
     monkeypatch.setattr(beside, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match="exports"):
-        Exports.split(["eaf"], tmp_path)
+    for name in ("eaf", "textgrid", "bids"):
+        with pytest.raises(MissingExtraError, match="exports"):
+            Exports.split([name], tmp_path)
     result = CliRunner().invoke(
         app, ["analyze", str(clip), "--out", str(tmp_path), "--format", "elan"]
     )

@@ -17,9 +17,12 @@ from mien.outputs.tables import FOREIGN, FORMATS
 
 __all__ = ["Exports"]
 
-# The library that writes a format.
+# The library without which a format cannot be written.
 _LIBRARIES: Final = {
     "eaf": "pympi",
+    "textgrid": "scipy",
+    "mne": "scipy",
+    "bids": "scipy",
     "boris": "openpyxl",
     "xlsx": "openpyxl",
     "sav": "pyreadstat",
