@@ -70,6 +70,7 @@ def session(pictures, tmp_path_factory):
     )
     live.mark("before\tthe start", BEGAN_S - 1.0)
     live.mark("smile", BEGAN_S + 0.32, origin="key")
+    live.mark('"', BEGAN_S + 0.4, origin="key")
     return camera.read(live), folder, lines.getvalue().splitlines(), live
 
 
@@ -133,8 +134,8 @@ def test_the_dictionary_names_both_clocks(session):
 def test_markers_are_events_of_a_study(session):
     _, folder, lines, _ = session
     events = pd.read_csv(folder / "p1.events.tsv", sep="\t")
-    assert events["trial_type"].tolist() == ["before the start", "smile"]
-    assert events["onset"].tolist() == pytest.approx([-1.0, 0.32])
+    assert events["trial_type"].tolist() == ["before the start", "smile", '"']
+    assert events["onset"].tolist() == pytest.approx([-1.0, 0.32, 0.4])
     marked = [json.loads(line) for line in lines if "marker" in line]
     assert {"marker": "smile", "origin": "key", "time_s": 0.32} in marked
 

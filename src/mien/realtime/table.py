@@ -1,10 +1,12 @@
 """The table of a live reading, with its events and, where asked for, its film."""
 
+import csv
 import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -154,12 +156,15 @@ class LiveTable:
 
     def _events(self) -> bytes:
         """The markers as events of BIDS, which `mien study epochs` reads."""
-        lines = ["onset\tduration\ttrial_type\torigin"]
+        text = StringIO()
+        # It quotes what would end a field, such as the key of a quotation mark.
+        rows = csv.writer(text, delimiter="\t", lineterminator="\n")
+        rows.writerow(["onset", "duration", "trial_type", "origin"])
         # Keys are stamped in a thread of their own, and may come after a later marker.
         for marker in sorted(self._markers, key=lambda marker: marker.at_s):
             onset = marker.time_s - self._first_s
-            lines.append(f"{onset:.6f}\tn/a\t{marker.text}\t{marker.origin}")
-        return ("\n".join(lines) + "\n").encode()
+            rows.writerow([f"{onset:.6f}", "n/a", marker.text, marker.origin])
+        return text.getvalue().encode()
 
 
 def _refuse_to_replace(path: Path | None) -> None:
