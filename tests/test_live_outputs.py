@@ -117,7 +117,7 @@ def test_lsl_needs_a_number_of_faces_and_its_stream(picture, monkeypatch):
 # --- Open Sound Control ---
 
 
-def test_an_osc_program_gets_a_bundle_per_frame(picture):
+def test_an_osc_program_gets_a_bundle_per_face(picture):
     pytest.importorskip("pythonosc")
     from pythonosc.osc_bundle import OscBundle
     from pythonosc.osc_message import OscMessage
@@ -303,7 +303,7 @@ def test_an_rtsp_camera_is_read_until_it_leaves(picture, monkeypatch, tmp_path):
 
 def test_an_rtsp_camera_that_is_off_is_one_line():
     with pytest.raises(SourceError) as caught:
-        mien.live(f"rtsp://me:secret@127.0.0.1:{free_port()}/live")
+        mien.live(f"rtsp://me:it's\"secret@127.0.0.1:{free_port()}/live")
     assert "does not answer" in str(caught.value)
     assert "secret" not in str(caught.value)
 

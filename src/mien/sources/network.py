@@ -9,7 +9,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from mien.errors import SourceError
-from mien.sources.base import TICK_S, Kind, Pixels, Source, TimedReads, one_line, refuse_huge
+from mien.sources.base import TICK_S, Kind, Pixels, Source, TimedReads, refuse_huge
 from mien.sources.live import LiveClock
 from mien.sources.video.colour import SQUARE, ToRgb
 from mien.sources.video.packets import AnyPacket
@@ -63,8 +63,8 @@ class NetworkCamera(Source):
         try:
             container = av.open(self._address, "r", options=_OPTIONS, timeout=_PATIENCE_S)
         except (av.FFmpegError, OSError) as error:
-            # The message names the address.
-            reason = one_line(error).replace(self._address, self.name)
+            # Not its whole text, which names the address with the password.
+            reason = error.strerror or type(error).__name__
             raise SourceError(
                 f"{self.name}: does not answer ({reason}); check the address and the password"
             ) from error
@@ -91,7 +91,7 @@ class NetworkCamera(Source):
                         yield last_s, None if frame is None else partial(_rgb, to_rgb, frame)
                 reason = "it ended the connection"
             except (av.FFmpegError, OSError) as error:
-                reason = one_line(error).replace(self._address, self.name)
+                reason = error.strerror or type(error).__name__
         self._problems.append(f"the camera stopped after {count} frames ({reason})")
 
 
