@@ -1,4 +1,4 @@
-"""Open Sound Control: a bundle of messages per frame, by UDP to an address that the user names."""
+"""Open Sound Control: a bundle of messages per face, by UDP to an address that the user names."""
 
 import socket
 from collections.abc import Sequence
@@ -73,20 +73,22 @@ class OscOutput:
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
 
     def send(self, moment: Moment) -> None:
-        """Send what a frame shows, in one datagram.
+        """Send what a frame shows, in a datagram for each face.
+
+        All faces together may be more than a datagram can hold.
 
         Args:
             moment: The readings.
         """
-        bundle = self._bundle.OscBundleBuilder(self._bundle.IMMEDIATELY)
         faces = sum(slot is not None for slot in moment.slots)
-        bundle.add_content(self._built("/mien/time", moment.readings[0].time_s, "f"))
-        bundle.add_content(self._built("/mien/faces", faces, "i"))
         for slot, numbers in zip(moment.slots, numbers_of(moment.rows, self._columns), strict=True):
+            bundle = self._bundle.OscBundleBuilder(self._bundle.IMMEDIATELY)
+            bundle.add_content(self._built("/mien/time", moment.readings[0].time_s, "f"))
+            bundle.add_content(self._built("/mien/faces", faces, "i"))
             for column, number in zip(self._columns, numbers, strict=True):
                 if slot is not None and isfinite(number):
                     bundle.add_content(self._built(f"/mien/{slot}/{column.name}", number, "f"))
-        self._deliver(bundle.build())
+            self._deliver(bundle.build())
 
     def mark(self, marker: Marker) -> None:
         """Send ``/mien/marker``.
