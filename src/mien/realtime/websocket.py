@@ -59,6 +59,7 @@ class WebSocketOutput:
         self._clients: dict[ServerConnection, Queue[str | None]] = {}
         self._lock = Lock()
         self._left_out = 0
+        self._is_closed = False
         try:
             # Without compression, which costs more time than the loopback saves.
             self._server = serve(
@@ -102,6 +103,9 @@ class WebSocketOutput:
         """Send messages to a client, in a thread of its own, until either side ends."""
         queue: Queue[str | None] = Queue(_WAITING)
         with self._lock:
+            # Nobody would tell this one to end.
+            if self._is_closed:
+                return
             self._clients[connection] = queue
         try:
             while (message := queue.get()) is not None:
@@ -136,6 +140,8 @@ class WebSocketOutput:
 
     def close(self) -> None:
         """Say goodbye to all clients; one that takes nothing any more is cut off."""
+        with self._lock:
+            self._is_closed = True
         self._put(None)
         deadline_s = time.monotonic() + _PATIENCE_S
         while self._clients and time.monotonic() < deadline_s:
