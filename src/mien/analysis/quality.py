@@ -142,7 +142,8 @@ def _in_frame(angles: Floats, turn: float) -> Floats:
 
 
 def _are_eyes_covered(scores: Mapping[str, Floats]) -> bool:
-    return "occlusion" in scores and float(scores["occlusion"] @ _EYES) >= _COVERED
+    # The first two regions are the eyes.
+    return "occlusion" in scores and float(scores["occlusion"][:2].min()) >= _COVERED
 
 
 def load_judge(name: str | Path, engine: str) -> Judge:
