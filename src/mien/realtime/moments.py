@@ -180,4 +180,5 @@ class JsonRows:
         self._buffer.seek(0)
         self._buffer.truncate()
         self._format.write(rows)
-        return self._buffer.getvalue().decode().splitlines()
+        # Not `splitlines`: names may hold other characters that it takes for line ends.
+        return self._buffer.getvalue().decode().removesuffix("\n").split("\n")
