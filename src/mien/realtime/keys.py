@@ -18,15 +18,15 @@ _EVERY_KEY_S: Final = 0.005
 
 @contextmanager
 def keys_marked(mark: Callable[[str, float], Any]) -> Iterator[bool]:
-    """Pass on the keys that are pressed while the block runs, if there is a terminal.
+    """Pass on the keys that are pressed while the block runs, if a terminal gives them to mien.
 
     Args:
         mark: Takes each key and its time by ``time.monotonic()``, in another thread.
 
     Yields:
-        Whether there is a terminal; without one nothing is passed on.
+        Whether keys are passed on.
     """
-    if sys.stdin is None or not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty() or _is_in_background():
         yield False
         return
     stop = Event()
@@ -39,6 +39,20 @@ def keys_marked(mark: Callable[[str, float], Any]) -> Iterator[bool]:
         finally:
             stop.set()
             thread.join()
+
+
+def _is_in_background() -> bool:
+    """Whether keys go to another program, and the system would stop this one if it asked for them.
+
+    So it is where a shell ran the command with ``&``.
+    """
+    if sys.platform == "win32":
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp()
+    # It is not the terminal that this process was started from.
+    except OSError:
+        return False
 
 
 @contextmanager
