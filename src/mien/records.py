@@ -120,7 +120,7 @@ class Reading:
             ``gap`` rows, and where no quality bundle is used.
         corrected: The scores minus what is normal for the person, as `mien.live` measures it; empty
             where no baseline is asked for.
-        remaining: How many more readings of the same frame follow.
+        remaining: How many more readings of the same frame follow, rows of gaps not counted.
     """
 
     source: str

@@ -339,12 +339,17 @@ class Pipeline:
         """Cut faces out and score them in threads, while the caller's finds the next."""
         with ThreadPoolExecutor(1) as cutter, ThreadPoolExecutor(1) as scorer:
             waiting: deque[Future[_Scored]] = deque()
-            for batch in batches(cut_ahead(detected, self.networks, cutter), BATCH):
-                waiting.append(scorer.submit(self._scored, batch))
-                while waiting and (waiting[0].done() or len(waiting) > WAITING_BATCHES):
+            try:
+                for batch in batches(cut_ahead(detected, self.networks, cutter), BATCH):
+                    waiting.append(scorer.submit(self._scored, batch))
+                    while waiting and (waiting[0].done() or len(waiting) > WAITING_BATCHES):
+                        yield from self._readings(waiting.popleft().result())
+                while waiting:
                     yield from self._readings(waiting.popleft().result())
-            for scored in waiting:
-                yield from self._readings(scored.result())
+            finally:
+                # Whoever stops early waits for the batch that is being scored alone.
+                for scored in waiting:
+                    scored.cancel()
 
     def _score_each(self, detected: Iterator[FrameFaces]) -> Iterator[Reading]:
         """Score each frame at once, in the caller's thread."""
@@ -380,8 +385,10 @@ class Pipeline:
                 scores = {family: values[row] for family, values in scored.scores.items()}
                 quality = None if scored.quality is None else scored.quality[row]
                 status = self._status(quality)
-                reading = Reading(source, index, time_s, status, face, scores, {}, quality)
-                yield replace(reading, remaining=len(detections.faces) - number)
+                left = len(detections.faces) - number
+                yield Reading(
+                    source, index, time_s, status, face, scores, {}, quality, remaining=left
+                )
                 row += 1
 
     def _status(self, quality: Quality | None) -> Status:
