@@ -116,7 +116,7 @@ def summarize(left_out: Counter[str]) -> str:
 
 
 def refuse_address(name: str) -> None:
-    """Refuse an address of the network, which mien never opens.
+    """Refuse an address of the network, which `mien live` alone opens.
 
     Args:
         name: What the user gave.
@@ -134,7 +134,9 @@ def refuse_address(name: str) -> None:
         command = f"curl -o recording.mp4 '{name}'"
     else:
         command = f"ffmpeg -i '{name}' -c copy recording.mkv"
-    live = f", or read it while it happens: mien live '{name}'" if scheme == "rtsp" else ""
+    live = ""
+    if scheme in {"rtsp", "rtsps"}:
+        live = f", or read it while it happens: mien live '{name}'"
     raise SourceError(
         f"{name}: is an address, and mien reads files and cameras without a network; "
         f"save it first: {command}{live}"
