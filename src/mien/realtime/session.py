@@ -324,8 +324,9 @@ def live(
     Args:
         source: ``camera:0``; a camera's address, ``rtsp://…``; a film, which is played at its own
             speed; or an iterable of pictures, RGB uint8 (H, W, 3), which is asked for the next one
-            in a thread of its own, and must wait until there is one. Pairs are the
-            ``time.monotonic()`` of the capture and a picture.
+            in a thread of its own, and must wait until there is one; each an array of its own, as
+            the one before may still be read. Pairs are the ``time.monotonic()`` of the capture and
+            a picture.
         name: What pictures from Python are called in the rows.
         out: A table (.csv, .parquet, .jsonl) that is written as by `analyze`, with a dictionary
             that names the clocks, and markers in ``.events.tsv``.
@@ -366,7 +367,10 @@ def live(
         raise ValueError("record keeps the film beside the table; give out, too")
     measured = None if baseline is None else LiveBaseline(baseline)
     reader = Reader(_looking_back(options_of(options, named, _ARGUMENTS)))
-    reader._refuse_stream()
+    if reader.options.people is not None:
+        raise ValueError(
+            "people are known once a film has been read, not while it is; leave people out"
+        )
     session = Live(reader, source, name, measured)
     with ExitStack() as stack:
         stack.callback(session.close)
