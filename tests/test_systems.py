@@ -432,8 +432,8 @@ def test_another_engine_reads_it_with_the_same_scores(system, clip, tmp_path):
 
 
 def test_an_engine_that_is_none_is_named(system):
-    with pytest.raises(UnknownNameError, match="tensorrt"):
-        mien.load(system, engine="tensorrt")
+    with pytest.raises(UnknownNameError, match="tensorflow"):
+        mien.load(system, engine="tensorflow")
 
 
 def damage_head(folder):

@@ -8,7 +8,13 @@ from typing import Final, Literal
 
 import mien
 from mien.bundles.contents import read_contents
-from mien.bundles.engines import ENGINES, available, choose
+from mien.bundles.engines import (
+    ENGINES,
+    accelerators,
+    available,
+    choose,
+    onnxruntime_distributions,
+)
 from mien.bundles.store import AFFECT, FACES, QUALITY, bundles
 from mien.errors import MienError
 from mien.extensions.entry_points import GROUPS, extensions
@@ -20,7 +26,6 @@ __all__ = ["Finding", "examine"]
 _PARTS: Final = (
     "av",
     "numpy",
-    "onnxruntime",
     "opencv-python-headless",
     "pandas",
     "pillow",
@@ -86,6 +91,7 @@ def examine() -> Iterator[Finding]:
         else:
             advice = f'not installed (optional: pip install "mien[{extra}]")'
             yield Finding(name, advice, ok=None)
+    yield _onnxruntime()
     yield _engine()
     yield from _bundles()
     yield from _extensions()
@@ -99,11 +105,29 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _onnxruntime() -> Finding:
+    """Which build of ONNX Runtime is installed: that of the CPU, or one for other processors."""
+    names = onnxruntime_distributions()
+    if not names:
+        return Finding("onnxruntime", "missing; install mien again", ok=False)
+    state = ", ".join([f"{name} {_version(name)}" for name in names])
+    if len(names) > 1:
+        state = (
+            f"{state} overwrite each other's files; pip uninstall -y {' '.join(names)}, then "
+            "install one of them"
+        )
+        return Finding("onnxruntime", state, ok=False)
+    return Finding("onnxruntime", state.removeprefix("onnxruntime "))
+
+
 def _engine() -> Finding:
     try:
-        installed = f"{', '.join(available())} of {', '.join(ENGINES)}"
-        return Finding("engine", f"{choose()} will be used; installed: {installed}")
-    except MienError as error:
+        on_others = ", ".join(accelerators()) or "none"
+        state = f"{choose()} will be used unless another is named; installed: "
+        state += f"{', '.join(available())}, and for other processors {on_others}; "
+        state += f"known: {', '.join(ENGINES)}"
+        return Finding("engine", state)
+    except (MienError, ImportError, RuntimeError) as error:  # a broken installation may raise any
         return Finding("engine", str(error), ok=False)
 
 

@@ -68,8 +68,10 @@ class Options:
     Attributes:
         bundle: Name or folder of the bundle that reads affect.
         detector: Name or folder of the bundle that finds faces.
-        engine: What runs the network that reads affect: ``auto``, ``onnxruntime`` (which ``auto``
-            stands for on every machine) or ``openvino``. Faces are always found with ONNX Runtime.
+        engine: What runs the network that reads affect: on the CPU ``onnxruntime`` (which
+            ``auto`` stands for on every machine) or ``openvino``; on other processors ``cuda``,
+            ``tensorrt``, ``coreml``, ``directml`` or ``openvino:GPU``. Faces are always found with
+            ONNX Runtime on the CPU.
         faces: Which faces of each frame to read: ``all``, ``largest``, or how many of the largest.
         every: Read the first frame of each span of this many seconds; 0 reads all frames.
         smoothing: How to smooth each face's scores over time: a `Smoothing`, the full width at half

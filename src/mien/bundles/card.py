@@ -87,7 +87,7 @@ class AffectCard(CommonCard):
     tasks: tuple[TaskCard, ...]
     """None for a network that gives features alone."""
     tolerance: Annotated[float, Field(ge=1e-9, lt=1)]
-    """Largest difference of any score between engines; batch size and threads change nothing."""
+    """Largest difference of any score between the CPU's engines, for any batch size and threads."""
     temperature: dict[str, Temperature]
     """Divides the raw output of a task family before it is decoded (Guo et al. 2017)."""
     features: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
@@ -207,7 +207,7 @@ class IdentityCard(CommonCard):
     descriptor: Annotated[int, Field(ge=1, le=1 << 16)]
     """How many numbers it gives of a face."""
     tolerance: Annotated[float, Field(ge=1e-9, lt=1)]
-    """Largest difference of any of them between engines."""
+    """Largest difference of any of them between the CPU's engines."""
     same_person: Annotated[float, Field(gt=0, le=1e6)]
     """Groups of tracks that are nearer than this on average (Euclidean distance) are joined."""
 

@@ -405,6 +405,8 @@ def _check_outputs(
         )
     try:
         outputs = interruptible(lambda: engine.run(np.zeros(input_shape, np.float32)))
+    except MienError:  # another processor failed, which says nothing of the bundle
+        raise
     except Exception as error:  # engines raise types of their own
         raise BundleError(
             f"{bundle.folder}: the network does not take {input_shape}, which the card asks for: "
@@ -425,7 +427,7 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
 
     Args:
         name: Its name or folder.
-        engine: ``onnxruntime``, which ``auto`` stands for, or ``openvino``.
+        engine: Its name, as for `choose`; ``auto`` is ONNX Runtime on the CPU.
         threads: Threads of the engine; 0 leaves their number to it.
 
     Returns:

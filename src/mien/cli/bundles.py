@@ -13,9 +13,9 @@ from mien.bundles.card import AffectCard, AnyCard, FaceCard, IdentityCard, Syste
 from mien.bundles.readme import readme
 from mien.bundles.store import bundles, embedded, open_any
 from mien.cli.bars import Bar
-from mien.cli.terminal import STOPPED, handle_errors, out
+from mien.cli.terminal import STOPPED, fail, handle_errors, out
 from mien.cli.train import needs_extra
-from mien.errors import MienError, UnknownNameError
+from mien.errors import BundleError, MienError, UnknownNameError
 from mien.text import printable
 
 if TYPE_CHECKING:
@@ -152,6 +152,16 @@ def verify(
         list[str] | None,
         typer.Argument(metavar="NAME", help="Names or folders; all that are here if none."),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=(
+                "Also compare scores on this engine with those of ONNX Runtime on the CPU, on the "
+                "built-in face, clear and degraded."
+            ),
+        ),
+    ] = None,
 ) -> None:
     """Check that each network is the one its card describes.
 
@@ -159,6 +169,8 @@ def verify(
     """
     from mien import zoo
 
+    if engine is not None and not names:
+        raise fail("--engine goes with the NAME of a bundle that reads affect, such as mien-s", 2)
     failed = False
     # One that fails does not keep the others from being checked.
     for name in names or dict.fromkeys((*bundles(), *zoo.kept())):
@@ -166,10 +178,24 @@ def verify(
             with handle_errors(_NOTHING_CHANGED):
                 zoo.verify(name)
                 out.print(f"{name}: verified", markup=False)
+                if engine is not None:
+                    _compare(name, engine)
         except typer.Exit:
             failed = True
     if failed:
         raise typer.Exit(1)
+
+
+def _compare(name: str, engine: str) -> None:
+    """Print how far an engine is from the CPU; raise BundleError beyond the tolerance."""
+    from mien.evaluation.engine_difference import compare_with_cpu
+
+    difference = compare_with_cpu(name, engine)
+    line = f"{name}: scores on {engine} differ by up to {difference.largest:.2g} from those of "
+    line += f"the CPU over {difference.faces} pictures; the tolerance is {difference.tolerance:g}"
+    if not difference.within:
+        raise BundleError(f"{line}; use the engine onnxruntime where numbers are compared")
+    _print(line)
 
 
 def pull(

@@ -152,8 +152,11 @@ def _reading(
     engine: Annotated[
         str,
         typer.Option(
-            metavar="auto|onnxruntime|openvino",
-            help="What runs the network that reads affect; auto: onnxruntime.",
+            metavar="NAME",
+            help=(
+                "What runs the network that reads affect: onnxruntime (auto) or openvino on the "
+                "CPU; cuda, tensorrt, coreml, directml or openvino:GPU on other processors."
+            ),
         ),
     ] = "auto",
 ) -> Reading:

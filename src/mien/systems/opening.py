@@ -27,7 +27,7 @@ def load(name: str | Path = AFFECT, engine: str = "auto", threads: int = 1) -> M
 
     Args:
         name: Its name or folder.
-        engine: ``onnxruntime``, which ``auto`` stands for, or ``openvino``.
+        engine: Its name, as for `engines.choose`; ``auto`` is ONNX Runtime on the CPU.
         threads: Threads of the engine; 0 leaves their number to it.
 
     Returns:
