@@ -55,6 +55,7 @@ __all__ = [
     "settings",
 ]
 
+VERSION: Final = 2
 _SPLITS: Final[tuple[Split, ...]] = ("train", "val")
 _TABLE: Final = "damaged-portraits.parquet"
 _ANGLES: Final = ("yaw", "pitch", "roll")
@@ -207,7 +208,7 @@ def complete_card(folder: Path, table: pd.DataFrame) -> None:
     scores = [*card.scores, *_auc_scores(quality, table)]
     scores += [*_angle_errors(model, table), *_gaze_scores(model, table)]
     threshold = doubtful_below(quality[table["kind"] == ""])
-    changes = {"scores": tuple(scores), "doubtful_below": threshold, "version": 1}
+    changes = {"scores": tuple(scores), "doubtful_below": threshold, "version": VERSION}
     write_bundle_files(card.model_copy(update=changes), folder)
 
 

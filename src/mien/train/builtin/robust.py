@@ -13,10 +13,13 @@ uncovered, so a covered face is to be read as it would be without the cover. The
 the mean of those before and after, in shares that were chosen on the validation splits: covered
 faces are read nearly as well, and others as before. A run that was stopped is continued by the same
 command.
+
+At last disgust and fear, which hardly any training face shows, are favoured: so much that half of
+the validation faces that show them are named.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,13 +49,29 @@ from mien.train.settings.network import NetworkSettings
 from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
-__all__ = ["READERS", "Reader", "make", "settings", "start_weights", "training_faces"]
+__all__ = [
+    "FAVOURED",
+    "READERS",
+    "Reader",
+    "favour",
+    "make",
+    "settings",
+    "start_weights",
+    "training_faces",
+]
 
 VERSION: Final = 2
 WEIGHT_SHARES: Final = (0.3, 0.7)
 """Of the weights before and after.
 
 Chosen on the validation splits out of (.7, .3), (.5, .5), (.3, .7), (.15, .85) and (0, 1).
+"""
+
+FAVOURED: Final = {"disgust": 1.5, "fear": 0.5}
+"""Added to the logits of rare expressions.
+
+In steps of a half, the least with which more than half of FER+'s validation faces that show them
+are named. Accuracy falls by .001 there, and macro-F1 rises by .025.
 """
 
 
@@ -85,6 +104,9 @@ _CARD: Final = CARD.model_copy(
             *CARD.limits,
             "no FACS coder has been compared with its action units, and nobody's own rating with "
             "its valence and arousal",
+            "disgust and fear are favoured so that half of the faces that show them are named: "
+            "the mean probability of disgust is twice its share of votes, so compare it between "
+            "recordings, and do not take it for a share of time",
         ),
         "recipe": "python -m mien.train.builtin.robust mien-s --data FOLDER --expw expw.parquet "
         "--out RUN",
@@ -210,6 +232,23 @@ def settings(name: str, data: Path, expw: Path, start: Path, teachers: Sequence[
     )
 
 
+def favour(run: RunFolder, logits: Mapping[str, float]) -> None:
+    """Add to the logits of some expressions.
+
+    Args:
+        run: The run, whose best weights are changed.
+        logits: What to add, by expression.
+    """
+    saved = run.load("best.pt")
+    assert saved is not None
+    families = [spec.task.family for spec in run.tasks]
+    number = families.index("expr")
+    bias = saved["net"][f"heads.{number}.bias"]
+    for name, logit in logits.items():
+        bias[run.tasks[number].names.index(name)] += logit
+    run.save("best.pt", saved)
+
+
 def make(run: Settings, data: Path, out: Path, progress: Progress) -> Path:
     """Train and make the bundle; continues where it was stopped.
 
@@ -226,6 +265,7 @@ def make(run: Settings, data: Path, out: Path, progress: Progress) -> Path:
     assert isinstance(run.network.start, Path)
     before = RunFolder(run.network.start.parent)
     mean = average_runs((before, trained), WEIGHT_SHARES, out / "mean")
+    favour(mean, FAVOURED)
     bundle = make_bundle(
         mean, out / run.name, bits=8, features=True, robustness=True, note=progress.note
     )
