@@ -105,8 +105,8 @@ def settings(table: Path, bundle: str, *, pose: bool = True) -> Settings:
     """
     losses = {
         "quality": LossSettings(),
-        "occlusion": LossSettings(weight=0.5),
-        "gaze": LossSettings(kind="mse", weight=2.0),
+        "occlusion": LossSettings(weight=0.7),
+        "gaze": LossSettings(kind="mse", weight=0.3),
     }
     if pose:
         # A reading of an upside-down face as upright is off by 180 degrees, which squared would
@@ -135,7 +135,7 @@ def settings(table: Path, bundle: str, *, pose: bool = True) -> Settings:
     network = NetworkSettings(backbone="face-resnet-small", start="faces", dropout=0.1)
     optim = OptimSettings(lr=1e-3, weight_decay=0.05, warmup=0.1, average=0.999, clip=5.0)
     schedule = FitSettings(
-        epochs=5, batch=64, keep="last", find_points=False, precision="bf16-mixed"
+        epochs=4, batch=64, keep="last", find_points=False, precision="bf16-mixed"
     )
     tasks = [_TASKS[family] for family in losses]
     return Settings(
