@@ -1,6 +1,7 @@
 """Formats of other programs beside the tables of `mien analyze`: with them, or not at all."""
 
 import json
+import shutil
 
 import av
 import pandas as pd
@@ -112,6 +113,20 @@ def test_what_bids_cannot_name_is_told_before_it_is_read(tmp_path):
     assert outcome.state == "failed"
     assert "convert --to bids --subject" in outcome.problems[0]
     assert not list(out.rglob("*.csv"))
+
+
+def test_films_with_the_labels_of_another_do_not_replace_its_bids_files(clip, tmp_path):
+    folder = tmp_path / "in" / "sub-7"
+    folder.mkdir(parents=True)
+    for run in (1, 2):
+        shutil.copy(clip, folder / f"task-rest_run-{run}.mp4")
+    for names in (["csv", "bids"], ["parquet", "bids"]):
+        formats, exporter = Exports.split(names, tmp_path / "out")
+        first, second = batch.run(
+            [folder.parent], tmp_path / "out", formats=formats, exporter=exporter
+        )
+        assert (first.state, second.state) == ("done", "failed"), first.problems
+        assert "_events.tsv: is there already" in second.problems[0]
 
 
 def test_photos_beside_films_keep_their_table(tmp_path):

@@ -109,6 +109,8 @@ class JobWriter:
             with TableWriter(stem, self.target.formats, columns, files, hold=hold) as tables:
                 stamps = self._fill(tables, files, part, reused)
             facts = self._facts(part, stamps, tables)
+            # Those of BIDS may have been written by another film of the same labels meanwhile.
+            self._refuse_to_replace_exports(part.job, record)
             self._export(part, tables, json.loads(dictionary_bytes(columns, facts)), files)
             overlays = [stem.parent / stamp.overlay for stamp in stamps if stamp.overlay]
             # Overlays last, and those of photos that were read earlier with them.
@@ -261,8 +263,7 @@ class JobWriter:
         """
         stem = self.target.folder / job.name
         tables = [table_path(stem, name) for name in self.target.formats]
-        exports = self._exports(job)
-        for result in [*tables, *exports, *self._possible_overlays(job)]:
+        for result in [*tables, *self._exports(job), *self._possible_overlays(job)]:
             if result.resolve() in self.originals:
                 raise OutputError(
                     f"{result}: is an input that the results of {job.name} would replace; "
@@ -274,9 +275,15 @@ class JobWriter:
                     f"{table}: no dictionary beside it says whose rows it holds; move it away or "
                     "choose another folder"
                 )
-        former = record.files_within(stem.parent, stem.name) if record else []
-        for export in exports:
-            if export not in former and os.path.lexists(export):
+        self._refuse_to_replace_exports(job, record)
+
+    def _refuse_to_replace_exports(self, job: Job, record: Recorded | None) -> None:
+        """Refuse to replace another program's file unless the earlier table was written with it."""
+        folder = (self.target.folder / job.name).parent
+        names = record.texts("files") if record else []
+        former = {os.path.abspath(folder / name) for name in names}
+        for export in self._exports(job):
+            if os.path.abspath(export) not in former and os.path.lexists(export):
                 raise OutputError(
                     f"{export}: is there already, and may hold somebody's work; move it away or "
                     "choose another folder"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mien.errors import MissingExtraError, OutputError, TableError, UnknownNameError
-from mien.exports.bids import Entities
+from mien.exports.bids import DERIVATIVE, Entities
 from mien.exports.convert import TARGETS, Export, export_paths, export_to
 from mien.exports.recording import Recording
 from mien.extensions.entry_points import WRITERS, extensions
@@ -81,20 +81,22 @@ class Exports:
             table: Path of the table.
 
         Returns:
-            The files, without those of BIDS, of which several recordings share some.
+            The files; of those of BIDS the events, which each recording has for itself.
 
         Raises:
             OutputError: BIDS cannot name the table.
         """
+        paths = export_paths(table, self.to)
         if "bids" in self.to:
             try:
-                Entities.of(table, None, None)
+                entities = Entities.of(table, None, None)
             except ValueError as error:
                 raise OutputError(
                     f"{table.stem}: its path has no sub-LABEL or task-LABEL, by which BIDS names "
                     "it; leave bids out, and convert the table (mien convert --to bids --subject)"
                 ) from error
-        return export_paths(table, self.to)
+            paths.append(self.data_set / DERIVATIVE / entities.events)
+        return paths
 
     def write(
         self, table: Path, part: Path, dictionary: dict[str, Any], files: Transaction

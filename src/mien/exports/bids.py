@@ -17,7 +17,10 @@ from mien.exports.recording import Recording, Timeline
 from mien.outputs.columns import Column
 from mien.tasks import Floats
 
-__all__ = ["Entities", "bids_files", "resampled"]
+__all__ = ["DERIVATIVE", "Entities", "bids_files", "resampled"]
+
+DERIVATIVE: Final = Path("derivatives") / "mien"
+"""Where the files lie below the root of a data set."""
 
 # Neighbouring frames further apart than this many usual steps have nothing known between them.
 _LONGEST_STEP: Final = 2.5
@@ -85,6 +88,11 @@ class Entities:
         session = f"ses-{self.session}" if self.session else "."
         return Path(f"sub-{self.subject}") / session / "beh"
 
+    @property
+    def events(self) -> Path:
+        """The table of events below the derivative's root."""
+        return self.folder / f"{self.name('desc-affect', 'events')}.tsv"
+
 
 def _label_in(text: str, entity: str) -> str:
     labels = re.findall(rf"(?:^|[/_]){entity}-([0-9a-zA-Z]+)", text)
@@ -121,9 +129,8 @@ def bids_files(recording: Recording, entities: Entities) -> dict[Path, bytes]:
         table = gzip.compress(_tsv(values), mtime=0)
         files[folder / f"{name}.tsv.gz"] = table
         files[folder / f"{name}.json"] = _json(_sidecar(recording, columns, rate, timeline))
-    name = entities.name("desc-affect", "events")
-    files[folder / f"{name}.tsv"] = _events(recording)
-    files[folder / f"{name}.json"] = _json(_EVENTS)
+    files[entities.events] = _events(recording)
+    files[entities.events.with_suffix(".json")] = _json(_EVENTS)
     return files
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mien.errors import OutputError, TableError, UnknownNameError
 from mien.exports.annotations import boris_bytes, elan_bytes, mne_bytes, textgrid_bytes
-from mien.exports.bids import Entities, bids_files
+from mien.exports.bids import DERIVATIVE, Entities, bids_files
 from mien.exports.recording import Recording
 from mien.exports.statistics import write_statistics
 from mien.exports.study_folder import with_participants
@@ -298,7 +298,7 @@ class _Run:
         export = self.export
         entities = Entities.of(self.recording.path, export.subject, export.task)
         data_set = export.data_set or export.folder or self.recording.path.parent
-        root = data_set / "derivatives" / "mien"
+        root = data_set / DERIVATIVE
         for path, content in bids_files(self.named, entities).items():
             # Every recording writes the same files about the data set.
             if len(path.parts) == 1 and (root / path).is_file():
