@@ -210,7 +210,7 @@ def test_a_folder_that_cannot_be_written(clip, tmp_path):
     ("args", "words"),
     [
         (["--bundle", "mien-z"], "mien-s"),
-        (["--format", "xls"], "csv"),
+        (["--format", "xls"], "xlsx"),
         (["--engine", "onnx"], "onnxruntime"),
         (["--faces", "many"], "largest"),
         (["--faces", "0"], "faces"),

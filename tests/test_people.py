@@ -16,7 +16,7 @@ from mien.analysis.options import Options
 from mien.bundles.gate import inspect
 from mien.bundles.identity import IDENTITY, load_identity
 from mien.bundles.store import open_bundle
-from mien.cli import run
+from mien.cli import reading
 from mien.demo import film as demo_film
 from mien.demo import portrait
 from mien.errors import BundleError, MissingExtraError, SourceError
@@ -401,9 +401,9 @@ def test_a_missing_library_is_named_before_the_work(monkeypatch):
 
 @pytest.mark.parametrize(("text", "expected"), [(None, None), ("auto", "auto"), ("3", 3)])
 def test_the_command_line_takes_a_number_or_auto(text, expected):
-    assert run._people(text) == expected
+    assert reading._people(text) == expected
 
 
 def test_the_command_line_refuses_words():
     with pytest.raises(ValueError, match="--people must be auto or a number from 1 up, got 'two'"):
-        run._people("two")
+        reading._people("two")
