@@ -255,9 +255,10 @@ class Reader:
 
 
 def chosen(names: Sequence[str], left_out: dict[str, str]) -> list[Network]:
-    """The bundles: those named, or all at hand; mien-s is the first."""
+    """The bundles: those named, or all at hand but former versions; mien-s is the first."""
     found = {}
-    for name in (AFFECT, *(names or bundles())):
+    at_hand = [name for name in bundles() if "@" not in name]
+    for name in (AFFECT, *(names or at_hand)):
         try:
             bundle = open_bundle(name)
             card = bundle.card
@@ -270,8 +271,10 @@ def chosen(names: Sequence[str], left_out: dict[str, str]) -> list[Network]:
                     f"{card.name} reads no expressions; mien bundles list shows what does"
                 )
             seen = tuple(f"{terms.data} ({terms.used_for})" for terms in card.trained_on)
-            found[card.name] = Network(
-                card.name, "mien", str(bundle.folder), bundle.folder / "model.onnx", seen
+            # A former version has the card's name, too.
+            title = Path(name).name if "@" in name else card.name
+            found[title] = Network(
+                title, "mien", str(bundle.folder), bundle.folder / "model.onnx", seen
             )
         except MienError as error:
             if names:
