@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import mien
 from mien.cli import app
 from mien.errors import OutputError, SourceError, UnknownNameError
+from mien.outputs.video_writer import VideoWriter
 from mien.realtime.keys import keys_marked
 from mien.study.rows.baseline import Baseline, correct_baseline
 from mien.study.rows.people import participant_rows
@@ -214,6 +215,19 @@ def test_the_film_has_every_frame_at_its_time(session):
     with av.open(str(folder / "p1.mp4")) as film:
         times = [frame.time for frame in film.decode(video=0)]
     assert times == pytest.approx([number / 10 for number in range(7)], abs=1e-3)
+
+
+def test_a_film_that_cannot_be_written_leaves_the_table_whole(pictures, tmp_path, monkeypatch):
+    def full(self, picture, time_s):
+        raise OutputError("p1.mp4: No space left on device")
+
+    monkeypatch.setattr(VideoWriter, "add", full)
+    camera = InStep(pictures)
+    live = mien.live(camera, out=tmp_path / "p1.csv", record=True, quality="none")
+    with pytest.raises(OutputError, match="No space left"):
+        camera.read(live)
+    assert len(mien.read_table(tmp_path / "p1.csv")) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"p1.csv", "p1.dictionary.json"}
 
 
 def test_frames_that_come_too_fast_are_left_out_and_counted(pictures):

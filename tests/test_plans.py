@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from mien.analysis.reader import Reader
 from mien.batch.machines import job_records, plan_file
 from mien.batch.machines.job_records import read_job_record
 from mien.batch.machines.shards import shard_of
+from mien.bundles.store import open_bundle
 from mien.cli import app
 from mien.errors import BundleError, OutputError, TableError, UnknownNameError
 from mien.outputs import claims
@@ -304,3 +306,13 @@ def test_records_that_were_damaged_count_as_none(out):
     assert batch.plan_status(out).counts == Counter(waiting=4)
     batch.run_plan(out)
     assert batch.plan_status(out).counts == Counter(done=3, failed=1)
+
+
+def test_a_bundle_of_a_relative_folder_is_the_same_from_any_folder(study, tmp_path, monkeypatch):
+    shutil.copytree(open_bundle("mien-xs").folder, tmp_path / "nets" / "mine")
+    monkeypatch.chdir(tmp_path)
+    batch.write_plan([study], "out", options=Options(bundle="nets/mine"))
+    monkeypatch.chdir(tmp_path.anchor)
+    settings = batch.read_plan(tmp_path / "out").settings
+    assert settings.options.bundle == str(tmp_path / "nets" / "mine")
+    assert settings.open().reader.networks.model.card.name == "mien-xs"

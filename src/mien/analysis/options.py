@@ -211,8 +211,10 @@ def _checked_min_face(min_face: int | None) -> int | None:
 def _checked_bundle(option: str, bundle: str | Path) -> str:
     if not isinstance(bundle, str | os.PathLike):
         raise ValueError(f"{option} must be a name or a folder, got {bundle!r}")
-    # A path stays the same folder when the working directory changes; a text may be a name.
-    return os.path.abspath(bundle) if isinstance(bundle, Path) else str(bundle)
+    # A path stays the same folder when the working directory changes, or on another machine; a
+    # text without a folder in it may be a name.
+    is_path = isinstance(bundle, Path) or bool(os.path.dirname(bundle))
+    return os.path.abspath(bundle) if is_path else str(bundle)
 
 
 def _checked_features(features: str | Path | Sequence[str | Path]) -> tuple[str, ...]:

@@ -9,7 +9,14 @@ import typer
 
 from mien.analysis.options import Options
 from mien.bundles.store import AFFECT, FACES, QUALITY
-from mien.cli.reading import faces_of
+from mien.cli.reading import (
+    BundleOption,
+    DetectorOption,
+    FacesOption,
+    NoAbstainOption,
+    QualityOption,
+    faces_of,
+)
 from mien.cli.terminal import SteadyStream, err, fail, handle_errors
 from mien.realtime.keys import keys_marked
 from mien.realtime.lsl import keep_local
@@ -85,32 +92,14 @@ def live(
             ),
         ),
     ] = "0",
-    faces: Annotated[
-        str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")
-    ] = "all",
-    bundle: Annotated[
-        str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")
-    ] = AFFECT,
-    detector: Annotated[
-        str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")
-    ] = FACES,
+    faces: FacesOption = "all",
+    bundle: BundleOption = AFFECT,
+    detector: DetectorOption = FACES,
     rotate: Annotated[
         int, typer.Option(metavar="0|90|180|270", help="Turn pictures clockwise.")
     ] = 0,
-    quality: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|PATH|none",
-            help="The network that says how far readings can be trusted; none leaves it out.",
-        ),
-    ] = QUALITY,
-    no_abstain: Annotated[
-        bool,
-        typer.Option(
-            "--no-abstain",
-            help="Keep the labels of doubtful rows, and action units of covered regions.",
-        ),
-    ] = False,
+    quality: QualityOption = QUALITY,
+    no_abstain: NoAbstainOption = False,
 ) -> None:
     """Read faces while they happen, until the source ends or Ctrl-C; keys are markers.
 

@@ -14,7 +14,43 @@ from mien.bundles.store import AFFECT, FACES, QUALITY
 from mien.faces.people import Count
 from mien.outputs.anonymise.hiding import Anonymise, check_anonymise
 
-__all__ = ["Reading", "faces_of", "refuse_reading_options", "takes_reading_options"]
+__all__ = [
+    "BundleOption",
+    "DetectorOption",
+    "FacesOption",
+    "NoAbstainOption",
+    "QualityOption",
+    "Reading",
+    "faces_of",
+    "refuse_reading_options",
+    "takes_reading_options",
+]
+
+
+# Options that other commands have, too.
+FacesOption = Annotated[
+    str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")
+]
+BundleOption = Annotated[
+    str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")
+]
+DetectorOption = Annotated[
+    str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")
+]
+QualityOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|PATH|none",
+        help="The network that says how far readings can be trusted; none leaves it out.",
+    ),
+]
+NoAbstainOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-abstain",
+        help="Keep the labels of doubtful rows, and action units of covered regions.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +108,7 @@ def _reading(
             ),
         ),
     ] = 0.0,
-    faces: Annotated[
-        str, typer.Option(metavar="largest|all|N", help="Which faces of each frame to read.")
-    ] = "all",
+    faces: FacesOption = "all",
     every: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="Read one frame per so many seconds; 0 reads all."),
@@ -85,12 +119,8 @@ def _reading(
             "--compounds", help="Also score compound expressions, e.g. happily surprised."
         ),
     ] = False,
-    bundle: Annotated[
-        str, typer.Option(metavar="NAME|PATH", help="The network that reads affect.")
-    ] = AFFECT,
-    detector: Annotated[
-        str, typer.Option(metavar="NAME|PATH", help="The network that finds faces.")
-    ] = FACES,
+    bundle: BundleOption = AFFECT,
+    detector: DetectorOption = FACES,
     stream: Annotated[
         int | None,
         typer.Option(
@@ -122,20 +152,8 @@ def _reading(
             help="External features of the films, for a system that learned from such.",
         ),
     ] = [],  # noqa: B006
-    quality: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|PATH|none",
-            help="The network that says how far readings can be trusted; none leaves it out.",
-        ),
-    ] = QUALITY,
-    no_abstain: Annotated[
-        bool,
-        typer.Option(
-            "--no-abstain",
-            help="Keep the labels of doubtful rows, and action units of covered regions.",
-        ),
-    ] = False,
+    quality: QualityOption = QUALITY,
+    no_abstain: NoAbstainOption = False,
     points: Annotated[
         bool, typer.Option("--points", help="Also write the five points of each face.")
     ] = False,

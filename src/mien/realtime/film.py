@@ -22,17 +22,17 @@ class LiveFilm:
     """Writes frames as an mp4 file, at their own times.
 
     Args:
-        path: Where it appears once `files` is committed.
-        files: The transaction that it belongs to.
+        path: Where it appears once it is finished.
 
     Attributes:
         dropped: Frames that came faster than they could be encoded, and are not in it.
     """
 
-    def __init__(self, path: Path, files: Transaction) -> None:
+    def __init__(self, path: Path) -> None:
         self.dropped = 0
         self._path = path
-        self._files = files
+        # Its own, since a table is whole without its film.
+        self._files = Transaction()
         self._queue: Queue[Frame | None] = Queue(_WAITING)
         self._writer: VideoWriter | None = None
         self._error: BaseException | None = None
@@ -57,8 +57,11 @@ class LiveFilm:
         except Full:
             self.dropped += 1
 
-    def finish(self) -> None:
-        """Complete the film; without frames there is none.
+    def finish(self) -> list[Path]:
+        """Complete the film and put it in place.
+
+        Returns:
+            Its file; none without frames.
 
         Raises:
             OutputError: It cannot be written.
@@ -68,12 +71,15 @@ class LiveFilm:
             raise self._error
         if self._writer is not None:
             self._writer.finish()
+        self._files.commit()
+        return self._files.paths
 
     def drop(self) -> None:
-        """Close what is open."""
+        """Close what is open, and remove what is not finished."""
         self._end()
         if self._writer is not None:
             self._writer.drop()
+        self._files.drop()
 
     def _end(self) -> None:
         if self._thread.is_alive():

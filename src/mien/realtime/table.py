@@ -95,7 +95,7 @@ class LiveTable:
             self._claim = stack.enter_context(Claim(stem, ""))
             self._writer = TableWriter(stem, [kind], columns, self._files)
             self._writer.__enter__()
-            self.film = LiveFilm(film_path, self._files) if film_path is not None else None
+            self.film = LiveFilm(film_path) if film_path is not None else None
             self._open = stack.pop_all()
 
     @property
@@ -140,19 +140,32 @@ class LiveTable:
 
         Returns:
             The files.
+
+        Raises:
+            OutputError: A file cannot be written. Where that is the film, the table is in place.
         """
         self._writer.__exit__(None, None, None)
-        if self.film is not None:
-            self.film.finish()
+        film, problem = self._finished_film()
         if self._markers:
             self._files.write(self._events_path, self._events())
-        names = [path.name for path in self._files.paths]
+        names = [path.name for path in [*self._files.paths, *film]]
         written = {"files": names, "tables": self._writer.facts()}
         content = dictionary_bytes(self._columns, {**facts, **written})
         self._files.write(self._dictionary_path, content)
         self._claim.announce(self._files.paths)
         self._files.commit()
-        return self._files.paths
+        if problem is not None:
+            raise problem
+        return [*self._files.paths, *film]
+
+    def _finished_film(self) -> tuple[list[Path], OutputError | None]:
+        """The film's file, or why there is none."""
+        if self.film is None:
+            return [], None
+        try:
+            return self.film.finish(), None
+        except OutputError as error:
+            return [], error
 
     def _events(self) -> bytes:
         """The markers as events of BIDS, which `mien study epochs` reads."""
