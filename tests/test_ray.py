@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,14 +13,13 @@ from noise import film
 
 from mien import batch
 from mien.batch.machines.job_records import read_job_record
-from mien.errors import OutputError
-
-ray = pytest.importorskip("ray")
+from mien.errors import MissingExtraError, OutputError
 
 
 @pytest.fixture
 def cluster():
     """A cluster of two nodes with a core each, which runs while the test does."""
+    pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -71,8 +71,18 @@ def test_a_killed_process_and_a_killed_node_lose_and_double_nothing(cluster, tmp
 
 
 def test_a_cluster_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     film(tmp_path / "in" / "a.mp4")
     batch.write_plan([tmp_path / "in"], tmp_path / "out")
     with pytest.raises(OutputError, match=r"--ray auto: no cluster answers there .*--ray local"):
         batch.run_plan(tmp_path / "out", ray="auto")
+
+
+def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
+    plan, _ = batch.write_plan([film(tmp_path / "one.mp4")], tmp_path / "out")
+    # So that importing it fails, as where it is not installed.
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"mien\[ray\]"):
+        batch.run_plan(plan.path, ray="local")
+    assert not list((tmp_path / "out").glob("*.csv"))

@@ -221,8 +221,8 @@ def read_plan(path: str | Path) -> PlanFile:
         The plan, whose tables go into the folder of the file.
 
     Raises:
-        TableError: It is no plan, or was damaged.
-        OutputError: There is no such file, or it cannot be read.
+        TableError: It is no plan, was damaged, or cannot be read.
+        OutputError: There is no such file.
     """
     path = Path(os.path.abspath(path))
     if path.is_dir():
