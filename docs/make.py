@@ -772,7 +772,7 @@ STUDY = """# A study whose truth is known
 
 **What it proves, and what it does not.** All people in the films are drawn, so that everything is known. Smiles are there
 from one moment to the next, faster than a face can be, so that an onset is one moment which no threshold moves. The people are among those
-whose smiles `mien-s` reads as smiles, and they behave alike, so that effects (d_z) are larger than in any living sample. So this is a proof of the study's arithmetic from films to contrasts; how well faces are read
+whose smiles `mien-s` reads as smiles and whom `mien-quality` does not doubt, and they behave alike, so that effects (d_z) are larger than in any living sample. So this is a proof of the study's arithmetic from films to contrasts; how well faces are read
 stands on [the bundles' cards](../reference/bundles.md).
 
 ## The difference between conditions
