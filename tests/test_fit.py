@@ -385,6 +385,49 @@ def test_interrupted_with_a_teacher(tmp_path, unbroken, kind):
     same(broken, whole)
 
 
+def test_a_resumed_run_shows_each_epoch_once(tmp_path):
+    """In curve.csv and to TensorBoard, also where the state to resume from is older than what was shown."""
+
+    class Keep(Progress):
+        def epoch(self, row):
+            if row["epoch"] == 0:
+                shutil.copy(tmp_path / "last.pt", tmp_path / "old.pt")
+
+    settings = make(tasks=["va"], fit={"epochs": 3})
+    fit(settings, tmp_path, Keep())
+    (tmp_path / "old.pt").replace(tmp_path / "last.pt")
+    fit(settings, tmp_path)
+    curve = pd.read_csv(tmp_path / "curve.csv")
+    assert set(curve) == {"epoch", "loss", "score", "va", "seconds", "step"}
+    assert curve["epoch"].tolist() == [0, 1, 2]
+    assert curve["step"].tolist() == [6, 12, 18]
+    assert [row["loss"] for row in RunFolder(tmp_path).load("last.pt")["rows"]] == curve[
+        "loss"
+    ].tolist()
+    pytest.importorskip("tensorboard", reason="the rest needs TensorBoard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    shown = EventAccumulator(str(tmp_path / "events")).Reload()
+    assert set(shown.Tags()["scalars"]) == set(curve) - {"step"}
+    for name in ("epoch", "score"):
+        points = shown.Scalars(name)
+        assert [point.step for point in points] == curve["step"].tolist()
+        np.testing.assert_allclose([point.value for point in points], curve[name], rtol=1e-6)
+
+
+def test_a_curve_that_cannot_be_written_is_one_clear_line(tmp_path):
+    class Block(Progress):
+        def step(self, done, loss, rate, score):
+            (tmp_path / "curve.csv").mkdir(exist_ok=True)
+
+    with pytest.raises(OutputError, match=r"curve\.csv: cannot be written \(.*\); ") as caught:
+        fit(make(tasks=["va"]), tmp_path, Block())
+    assert "\n" not in str(caught.value)
+    (tmp_path / "curve.csv").rmdir()
+    fit(make(tasks=["va"]), tmp_path)
+    assert pd.read_csv(tmp_path / "curve.csv")["epoch"].tolist() == [0, 1]
+
+
 def test_a_finished_run_stays_as_it_is(tmp_path, unbroken):
     shutil.copytree(unbroken, tmp_path / "copy")
     again = Stop()

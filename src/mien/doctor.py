@@ -41,6 +41,7 @@ _EXTRAS: Final = {
     "python-osc": "osc",
     "websockets": "websocket",
     "scipy": "people",
+    "tensorboard": "tensorboard",
     "torch": "train",
     "timm": "train",
 }

@@ -45,6 +45,7 @@ from mien.train.runs.inference import (
     outlast_signals,
     raw_scores,
 )
+from mien.train.runs.logs import Curves
 from mien.train.runs.start import (
     build_network,
     check_same_rows,
@@ -124,7 +125,7 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
         OutputError: The folder cannot be written.
     """
     settings = fill_pixels(settings)
-    fabric = make_fabric(settings)
+    fabric = make_fabric(settings, out)
     is_first = fabric.global_rank == 0
     # One of several processes reports for all.
     if progress is None or not is_first:
@@ -209,6 +210,7 @@ class _Loop:
     def __post_init__(self) -> None:
         self.objective.to(self.fabric.device)
         self.wrapped, self.optimiser = self.fabric.setup(self.state.net, self.state.optimiser)
+        self.curves = Curves(self.fabric, self.folder.folder)
         self.saved_at = self.clock = time.monotonic()
         # Rows of the validation split that could not be read.
         self.unreadable_val: list[int] = []
@@ -400,8 +402,7 @@ class _Loop:
         state.rows.append(row)
         self._keep_if_best(epoch, row["score"])
         if is_first:
-            self.folder.curve(state.rows)
-            self.folder.show(row)
+            self.curves.log(state.rows, per_epoch)
             self.save()
             self.progress.epoch(row)
 
@@ -429,6 +430,7 @@ class _Loop:
         """Report what could not be read and whether there is a best epoch; complete run.json."""
         if self.fabric.global_rank > 0:
             return
+        self.curves.close()
         state = self.state
         unreadable = state.unreadable
         if isinstance(inputs, WindowDataset):

@@ -4,19 +4,17 @@ settings.yaml   the settings, every default spelled out
 run.json        tasks, weights counted in the labels, rows, versions, device, time
 points.parquet  five points found in pictures that had none (only then)
 curve.csv       one row per epoch
+events          the same for TensorBoard (only where it is installed)
 last.pt         the state to resume from
 best.pt         the weights with the best score on the watched measure
 """
 
-import csv
 import errno
-import io
 import json
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +86,6 @@ class RunFolder:
 
     def __init__(self, folder: Path, settings: Settings | None = None) -> None:
         self.folder = folder
-        self._events: Any = None
         if settings is not None:
             self._begin(settings)
 
@@ -152,42 +149,6 @@ class RunFolder:
             raise DataError(f"{self.folder}: holds no run that has begun; run mien train first")
         tasks = [TaskSettings.model_validate(spec) for spec in facts["tasks"]]
         return tuple(tasks)
-
-    def curve(self, rows: list[dict[str, float]]) -> None:
-        """Write curve.csv as a whole, so that a resumed run never lists an epoch twice.
-
-        Args:
-            rows: One row per epoch.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        # A dict keeps the order of the columns; a later epoch may have a further one.
-        columns: dict[str, None] = {}
-        for row in rows:
-            columns |= dict.fromkeys(row)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
-        self.write("curve.csv", text.getvalue().encode())
-
-    def show(self, row: Mapping[str, float]) -> None:
-        """Add an epoch to the curves of TensorBoard, where that is installed.
-
-        Args:
-            row: The epoch's row of the curve.
-        """
-        epoch = int(row["epoch"])
-        if self._events is None and find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # A resumed run may show an epoch again: what follows from there on is discarded.
-            self._events = SummaryWriter(self.folder / "events", purge_step=epoch)
-        if self._events is not None:
-            for key, value in row.items():
-                self._events.add_scalar(key, value, epoch)
-            self._events.flush()
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
         """Write a checkpoint; the one before stays until the new one is complete.

@@ -23,6 +23,7 @@ from mien.train.objective.objective import Objective
 from mien.train.optim import Average, make_optimiser
 from mien.train.runs.folder import RunFolder, versions
 from mien.train.runs.inference import Inputs, input_shape, network_of
+from mien.train.runs.logs import make_loggers
 from mien.train.runs.state import TrainingState
 from mien.train.settings.losses import LossSettings
 from mien.train.settings.training import Settings, TaskSettings
@@ -40,11 +41,12 @@ __all__ = [
 _SETTLING_PICTURES = 256
 
 
-def make_fabric(settings: Settings) -> Fabric:
+def make_fabric(settings: Settings, folder: Path) -> Fabric:
     """Choose devices and processes: torchrun's if it started this process, else the settings'.
 
     Args:
         settings: Settings whose ``fit`` is used.
+        folder: The run's folder, for its curves.
 
     Returns:
         Fabric, launched.
@@ -71,6 +73,7 @@ def make_fabric(settings: Settings) -> Fabric:
             num_nodes=nodes,
             strategy=strategy,
             precision=precision,
+            loggers=make_loggers(folder),
         )
     _check_precision(fabric, precision)
     # Those that Fabric starts, none yet; torchrun ends its own.
