@@ -18,7 +18,7 @@ ROOMS = {
     "": (
         "_version", "errors", "text", "extensions", "documents", "files", "processes", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
         "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "study", "realtime", "exports", "report", "doctor", "data", "demo", "evaluation", "train", "recipes",
-        "extend", "cli", "__main__",
+        "extend", "app", "cli", "__main__",
     ),
     "sources": (
         "suffixes", "stored", "base", "integrity", "interval", "sound", "inputs", "arrays", "live", "camera", "still", "video", "network", "opening", "__init__",
@@ -27,6 +27,7 @@ ROOMS = {
     "realtime": (
         "moments", "lags", "baseline", "film", "table", "lines", "websocket", "osc", "lsl", "keys", "opening", "session",
     ),
+    "app": ("errors", "recordings", "work", "server"),
     "study": ("strict", "rows", "tables", "episodes", "statistics", "project"),
     "data": (
         "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "rendered", "sets", "joining", "mixing",

@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import typer
 
 import mien
+from mien.cli import app as pages
 from mien.cli import bundles as zoo
 from mien.cli import data, live, recipe, run, study, submit, tables, train
 from mien.cli.terminal import Group, out
@@ -71,6 +72,7 @@ for _command in (
     run.plan,
     run.status,
     live.live,
+    pages.app,
     tables.convert,
     tables.report,
     run.demo,

@@ -85,7 +85,7 @@ def train(
                 "give a settings file and --out RUN; mien train --show prints a file to start from"
             )
         with needs_extra("mien train"):
-            from mien.cli.training_bar import TrainingBar
+            from mien.cli.bars.training import TrainingBar
             from mien.train.loop import fit
             from mien.train.networks.encoders.contract import fill_pixels
             from mien.train.settings.template import template

@@ -1,0 +1,1 @@
+"""A page and an API on this computer: what `mien app` and `mien serve` start."""
