@@ -75,6 +75,7 @@ for _command in (
     pages.app,
     tables.convert,
     tables.report,
+    tables.score,
     run.demo,
     run.doctor,
     train.train,

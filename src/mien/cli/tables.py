@@ -1,5 +1,6 @@
-"""Commands on finished tables: `mien convert`, `mien report`."""
+"""Commands on tables: `mien convert`, `mien report`, and `mien score`."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from mien.cli.terminal import err, handle_errors, out
 
-__all__ = ["convert", "report"]
+__all__ = ["convert", "report", "score"]
 
 
 def convert(
@@ -101,6 +102,47 @@ def report(
         )
         for line in written.left_out:
             err.print(f"mien: note: no page: {line}", style="yellow", markup=False)
+
+
+def score(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE",
+            help="A Parquet file with the column image (encoded pictures, or paths) and, to align "
+            "the faces, points.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The Parquet file of the scores.")
+    ],
+    bundle: Annotated[
+        str, typer.Option(metavar="NAME", help="Name or folder of a bundle that reads affect.")
+    ] = "mien-s",
+    engine: Annotated[
+        str, typer.Option(metavar="NAME", help="The engine, as for mien analyze.")
+    ] = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="On a Ray cluster: its address, auto, or local."),
+    ] = None,
+) -> None:
+    """Score faces that are cut out already: one picture per row of a table.
+
+    The scores have the same rows in the same order, with the table's other columns. The table may
+    be larger than memory. Example: mien score crops.parquet --out scores.parquet
+    """
+    with handle_errors("no scores are written"):
+        from mien.cli.bars import Bar
+        from mien.evaluation.crop_scores import score_crops
+        from mien.progress import named
+
+        with closing(Bar()) as bar:
+            counts = score_crops(
+                table, output, bundle, engine=engine, ray=ray, progress=named(bar, table.name)
+            )
+        unreadable = f", {counts.unreadable} of them unreadable" if counts.unreadable else ""
+        out.print(f"{output}: {counts.rows} rows{unreadable}", markup=False)
 
 
 def _refuse_same_entities(tables: list[Path], subject: str | None, task: str | None) -> None:

@@ -15,7 +15,7 @@ from mien.batch.spread import Outcomes, Overall, Run, left_to_others, lost_outco
 from mien.errors import MissingExtraError, OutputError
 from mien.outputs.claims import STALE_S
 
-__all__ = ["do_on_ray"]
+__all__ = ["connected_to_ray", "do_on_ray"]
 
 # How often Ray tries a job again whose process or node has died.
 _RETRIES: Final = 3
@@ -40,11 +40,10 @@ def do_on_ray(run: Run, jobs: Sequence[Job], outcomes: Outcomes, address: str) -
         OutputError: There is no such cluster.
         BundleError: The bundles of a node are not those of the plan.
     """
-    ray = _import_ray()
     overall = Overall(run.progress, jobs)
     # The largest first, so that no long one is left for the end.
     by_size = dict(sorted(enumerate(jobs), key=lambda item: -item[1].size))
-    with _connected(ray, address):
+    with connected_to_ray(address) as ray:
         run.progress.together(len(jobs), _cores(ray))
         _do(ray, run, by_size, outcomes, overall)
         left = {number: jobs[number] for number in left_to_others(outcomes)}
@@ -93,8 +92,20 @@ def _import_ray() -> Any:
 
 
 @contextmanager
-def _connected(ray: Any, address: str) -> Iterator[None]:
-    """Connect to a cluster, or start one here."""
+def connected_to_ray(address: str) -> Iterator[Any]:
+    """Connect to a cluster, or start one here.
+
+    Args:
+        address: As for `do_on_ray`.
+
+    Yields:
+        Ray's module, while it is connected.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        OutputError: There is no such cluster.
+    """
+    ray = _import_ray()
     # It would report to its makers.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     is_main = threading.current_thread() is threading.main_thread()
@@ -117,7 +128,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         if is_main:
             signal.signal(signal.SIGTERM, handler)
     try:
-        yield
+        yield ray
     finally:
         ray.shutdown()
 

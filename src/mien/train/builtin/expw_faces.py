@@ -32,7 +32,7 @@ __all__ = ["is_kept_aside", "make_expw_table"]
 
 Image = NDArray[np.uint8]
 
-# By its version, so that a later one does not change the table which the readers on hand have learned.
+# By its version: a later one would change the table that mien-s and mien-xs have learned from.
 _DETECTOR: Final = "mien-face@1"
 _HUNDREDTHS_TRAIN: Final = 70
 _KEPT_ASIDE_FROM: Final = 80
