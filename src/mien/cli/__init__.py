@@ -73,6 +73,7 @@ for _command in (
     run.status,
     live.live,
     pages.app,
+    pages.serve,
     tables.convert,
     tables.report,
     tables.score,

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 import mien
-from mien.app.server.state import workspace_of
-from mien.app.work.workspace import Workspace
+from mien.app.server.state import State, state_of
+from mien.app.work.presets import PRESETS, Preset
 from mien.exports.convert import TARGETS
 
 __all__ = ["router"]
@@ -21,23 +21,36 @@ class Info(BaseModel):
 
     Attributes:
         version: mien's version.
-        workspace: The folder that holds all that it keeps.
-        home: The user's home folder.
+        workspace: The folder that holds all that it keeps; empty where files cannot be seen.
+        home: The user's home folder; empty likewise.
+        presets: How recordings can be read.
         formats: What recordings can be exported to.
+        limits: What is taken: bytes of pictures and films, requests a minute, seconds.
     """
 
     version: str
     workspace: str
     home: str
+    presets: list[Preset]
     formats: list[str]
+    limits: dict[str, float]
 
 
 @router.get("")
-def info(workspace: Annotated[Workspace, Depends(workspace_of)]) -> Info:
+def info(state: Annotated[State, Depends(state_of)]) -> Info:
     """What this server is, and what it offers."""
+    limits = {
+        "picture_bytes": state.limits.picture_bytes,
+        "film_bytes": state.limits.film_bytes,
+        "requests_per_minute": state.limits.requests_per_minute,
+        "seconds": state.limits.seconds,
+    }
+    is_own = not state.limits.is_service
     return Info(
         version=mien.__version__,
-        workspace=str(workspace.root),
-        home=str(Path.home()),
+        workspace=str(state.workspace.root) if is_own else "",
+        home=str(Path.home()) if is_own else "",
+        presets=list(PRESETS),
         formats=list(TARGETS),
+        limits={name: value for name, value in limits.items() if value is not None},
     )

@@ -241,7 +241,7 @@ def _is_api(scope: Scope) -> bool:
 
 
 def _cookie(headers: Headers, name: str) -> str:
-    cookies = SimpleCookie[str]()
+    cookies = SimpleCookie()
     for line in headers.getlist("cookie"):
         try:
             cookies.load(line)

@@ -1,6 +1,7 @@
 """Serving an app: the port, the address with its token, and the end."""
 
 import socket
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -46,7 +47,7 @@ class Server(uvicorn.Server):
         key: The file of its key.
     """
 
-    def __init__(self, app: FastAPI, certificate: str | None = None, key: str | None = None):
+    def __init__(self, app: FastAPI, certificate: Path | None = None, key: Path | None = None):
         super().__init__(
             uvicorn.Config(
                 app,
@@ -60,6 +61,14 @@ class Server(uvicorn.Server):
                 ws="websockets-sansio",
             )
         )
+        try:
+            self.config.load()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(
+                f"{certificate}, {key}: cannot be used for TLS ({reason}); give a certificate and "
+                "its key as PEM files"
+            ) from error
         self._state: State = app.state.mien
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

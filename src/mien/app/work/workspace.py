@@ -1,8 +1,13 @@
 """The folders of a workspace: films that were dropped, results, studies."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from mien.app.errors import ConflictError
 from mien.files import wrap_os_errors
 
 __all__ = ["Workspace"]
@@ -56,3 +61,28 @@ class Workspace:
     def queue(self) -> Path:
         """The file that keeps the queue."""
         return self.root / "queue.json"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Be the only server of this workspace, whose queue two would do twice.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ConflictError: Another one has it.
+            OutputError: The folder cannot be written to.
+        """
+        lock = FileLock(self.root / ".mien-app.lock")
+        with wrap_os_errors(self.root):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise ConflictError(
+                    f"{self.root}: another mien app is open in this folder; use its page, or "
+                    "choose another folder"
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
