@@ -28,7 +28,7 @@ ROOMS = {
         "moments", "lags", "baseline", "film", "table", "lines", "websocket", "osc", "lsl", "keys", "opening", "session",
     ),
     "app": ("errors", "recordings", "work", "server"),
-    "study": ("strict", "rows", "tables", "episodes", "statistics", "project"),
+    "study": ("strict", "edits", "rows", "tables", "episodes", "statistics", "project"),
     "data": (
         "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "rendered", "sets", "joining", "mixing",
         "registry", "balance", "standins", "submissions", "superres",

@@ -120,7 +120,7 @@ def rows(
     """Make rows: the participant in every frame, how long it stands, and whether it is usable."""
     with handle_errors():
         _check_installed()
-        import mien
+        from mien.study.edits.beside import edits_note, read_edited_table
         from mien.study.rows.people import People, participant_rows
         from mien.study.rows.usable import usable_line
         from mien.study.strict import checked
@@ -129,7 +129,10 @@ def rows(
         people = checked(People, faces="map" if number else faces, map=number)
         keys = {"participant": participant, "condition": condition, "session": session}
         keys["recording"] = table.stem
-        film = mien.read_table(table)
+        film = read_edited_table(table)
+        note = edits_note(table, film)
+        if note:
+            err.print(f"note: {note}", style="yellow", markup=False)
         made = participant_rows(film, keys, people, _settings_of(study, "usable"))
         _save(made, path, "rows")
         out.print(usable_line(made))

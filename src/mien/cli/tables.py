@@ -10,6 +10,14 @@ from mien.cli.terminal import err, handle_errors, out
 
 __all__ = ["convert", "report", "score"]
 
+_WithoutEdits = Annotated[
+    bool,
+    typer.Option(
+        "--without-edits",
+        help="As the tables were written, without the edits beside them (.edits.json).",
+    ),
+]
+
 
 def convert(
     tables: Annotated[
@@ -48,6 +56,7 @@ def convert(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are there already.")
     ] = False,
+    without_edits: _WithoutEdits = False,
 ) -> None:
     """Convert tables for other programs: annotation, statistics, neuroscience.
 
@@ -71,7 +80,10 @@ def convert(
                 task=task,
                 intensities=intensities,
                 overwrite=overwrite,
+                edits=not without_edits,
             )
+            if not without_edits:
+                _note_edits(table)
             out.print(f"{table}: {', '.join(map(str, files))}", markup=False)
 
 
@@ -88,6 +100,7 @@ def report(
             "--thumbnails", help="Also show a picture of each face; reads the films again."
         ),
     ] = False,
+    without_edits: _WithoutEdits = False,
 ) -> None:
     """Write a page per recording beside its table, and report.html for all of them.
 
@@ -98,8 +111,13 @@ def report(
         from mien.report.pages import report as write_pages
 
         written = write_pages(
-            path, pictures=pictures, progress=lambda page: out.print(str(page), markup=False)
+            path,
+            pictures=pictures,
+            edits=not without_edits,
+            progress=lambda page: out.print(str(page), markup=False),
         )
+        for line in written.edits:
+            err.print(f"mien: note: {line}", style="yellow", markup=False)
         for line in written.left_out:
             err.print(f"mien: note: no page: {line}", style="yellow", markup=False)
 
@@ -143,6 +161,16 @@ def score(
             )
         unreadable = f", {counts.unreadable} of them unreadable" if counts.unreadable else ""
         out.print(f"{output}: {counts.rows} rows{unreadable}", markup=False)
+
+
+def _note_edits(table: Path) -> None:
+    """Say in a line that a table was edited by hand, and how."""
+    from mien.study.edits.beside import edits_note, edits_path, read_edited_table
+
+    if edits_path(table).exists():
+        note = edits_note(table, read_edited_table(table))
+        if note:
+            err.print(f"mien: note: {note}", style="yellow", markup=False)
 
 
 def _refuse_same_entities(tables: list[Path], subject: str | None, task: str | None) -> None:

@@ -84,6 +84,7 @@ def convert(
     task: str | None = None,
     intensities: bool = False,
     overwrite: bool = False,
+    edits: bool = True,
 ) -> list[Path]:
     """Write a table that mien made in the formats of other programs.
 
@@ -97,6 +98,7 @@ def convert(
         task: BIDS: label of the task; None for that of the table's path (``task-rest``).
         intensities: OpenFace: activations on its scale of intensities besides (``_r``, 0 to 5).
         overwrite: Whether files that are there already are replaced.
+        edits: Whether edits beside the table apply; see `mien.study.edits.apply.apply_edits`.
 
     Returns:
         The files.
@@ -104,6 +106,7 @@ def convert(
     Raises:
         UnknownNameError: There is no such target, or the table's suffix is no table's.
         TableError: The table cannot be read, or the format cannot hold it.
+        StudyError: The edits are damaged, or about another table.
         OutputError: A file is there already, or cannot be written.
         ValueError: BIDS needs labels that were not given, or nothing is asked for.
         MissingExtraError: An optional library is missing.
@@ -128,7 +131,7 @@ def convert(
     # Labels are known to be wrong before a long table is read.
     if "bids" in names:
         Entities.of(Path(table), subject, task)
-    recording = Recording.open(Path(table))
+    recording = Recording.open(Path(table), edits=edits)
     with _no_empty_folder(folder or recording.path.parent), Transaction() as files:
         export_to(recording, export, files)
         files.commit()
@@ -204,6 +207,8 @@ class _Run:
     def write(self, name: str) -> None:
         """Write one format."""
         stem = (self.export.folder or self.recording.path.parent) / self.recording.stem
+        if name in FORMATS and "edits" in self.recording.dictionary:
+            self._refuse_beside(stem)
         if name == "bids":
             self._write_bids()
         elif name in _BYTES:
@@ -220,6 +225,14 @@ class _Run:
             self._write_parquet(table_path(stem, name))
         else:
             self._write_rows(table_path(stem, name), name)
+
+    def _refuse_beside(self, stem: Path) -> None:
+        """Refuse an edited table beside its own, with which it would share dictionary and edits."""
+        if stem.parent.resolve() == self.recording.path.resolve().parent:
+            raise OutputError(
+                f"{self.recording.path}: has edits, so it would be another table with its name; "
+                "name another folder (--out), or leave the edits out (--without-edits)"
+            )
 
     def _write_statistics(self, path: Path, name: str) -> None:
         file = self._add(path)

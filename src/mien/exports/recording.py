@@ -11,6 +11,8 @@ import numpy as np
 from mien.errors import TableError
 from mien.outputs.columns import Column, Dtype
 from mien.outputs.read import read_table
+from mien.sources.inputs import natural_key
+from mien.study.edits.beside import read_edited_table
 from mien.tasks import Floats
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Recording:
         dictionary: Its data dictionary.
         columns: Its columns, with their meanings.
         participants: Its people, where a study says who they are: number N is the Nth.
+        names: Names of its people, where they were given by hand (`numbered`).
     """
 
     path: Path
@@ -51,13 +54,15 @@ class Recording:
     dictionary: Mapping[str, Any]
     columns: tuple[Column, ...]
     participants: tuple[Participant, ...] = ()
+    names: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, *, edits: bool = True) -> Self:
         """Read a table and its dictionary.
 
         Args:
             path: The table.
+            edits: Whether edits beside it apply; see `mien.study.edits.apply.apply_edits`.
 
         Returns:
             The recording.
@@ -65,8 +70,9 @@ class Recording:
         Raises:
             UnknownNameError: The suffix is none of a table's.
             TableError: The table or its dictionary is missing or damaged.
+            StudyError: The edits are damaged, or about another table.
         """
-        return cls.of(path, read_table(path))
+        return cls.of(path, read_edited_table(path) if edits else read_table(path))
 
     @classmethod
     def of(cls, path: Path, table: "pd.DataFrame") -> Self:
@@ -84,6 +90,25 @@ class Recording:
         presence = _presence(dictionary)
         described = [replace(column, present_from=presence.get(column.name)) for column in columns]
         return cls(path, table, dictionary, tuple(described))
+
+    def numbered(self) -> Self:
+        """Number the people of a table that has names given by hand.
+
+        Returns:
+            The recording with numbers in ``person``: of the names, in natural order, and after them
+            of the faces that have none. As it was where nobody was named by hand.
+        """
+        if "person" not in self.table or self.table["person"].dtype.kind in "iu":
+            return self
+        table = self.table
+        who = table["person"].astype(object).where(table["person"].notna(), None)
+        unnamed = who.isna() & table["face"].notna()
+        who[unnamed] = "face " + table["face"][unnamed].astype(str)
+        named = sorted(map(str, table["person"].dropna().unique()), key=natural_key)
+        others = sorted(set(map(str, who[unnamed].unique())) - set(named), key=natural_key)
+        numbers = {name: number for number, name in enumerate([*named, *others])}
+        person = who.map(numbers).astype("Int64")
+        return replace(self, table=table.assign(person=person), names=tuple(numbers))
 
     @property
     def stem(self) -> str:
@@ -113,11 +138,13 @@ class Recording:
             number: One of `people`.
 
         Returns:
-            The name of a study's participant; else such as ``person 0``, or ``face 0`` where nobody
-            was told apart.
+            The name of a study's participant, or one given by hand; else such as ``person 0``, or
+            ``face 0`` where nobody was told apart.
         """
         if self.participants:
             return self.participants[number].name
+        if self.names:
+            return self.names[number]
         return f"{self.who} {number}"
 
     def rows_of(self, number: int) -> "pd.DataFrame":

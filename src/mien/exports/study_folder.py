@@ -97,8 +97,9 @@ class StudyFolder:
             recording: The table of one film.
 
         Returns:
-            The recording with the study's participants as its people; other faces are nobody's. As
-            it was where it is not part of the study, or shows none of its participants.
+            The recording with the study's participants as its people; other faces are nobody's.
+            With its own (`Recording.numbered`) where it is not part of the study, or shows none of
+            its participants.
 
         Raises:
             TableError: The rows or segments of the study are damaged.
@@ -107,7 +108,7 @@ class StudyFolder:
 
         participants = self.participants(recording)
         if not participants:
-            return recording
+            return recording.numbered()
         parts = []
         for number, participant in enumerate(participants):
             seen = participant.rows[["frame", "face"]].dropna(subset="face").astype("Int64")
@@ -166,7 +167,7 @@ def with_participants(recording: Recording) -> Recording:
         recording: The table of one film.
 
     Returns:
-        What `StudyFolder.named` gives; the recording as it was where no study lists it.
+        What `StudyFolder.named` gives; what `Recording.numbered` gives where no study lists it.
 
     Raises:
         TableError: The study's record, rows or segments are damaged.
@@ -175,7 +176,7 @@ def with_participants(recording: Recording) -> Recording:
         study = StudyFolder.open(folder)
         if study is not None and _key_of(recording.path) in study.names:
             return study.named(recording)
-    return recording
+    return recording.numbered()
 
 
 def _key_of(table: Path) -> Path:

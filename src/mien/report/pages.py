@@ -17,6 +17,7 @@ from mien.report.content import film_of, recording_content, study_content, study
 from mien.report.people import Person, people_of
 from mien.report.tables import tables_below
 from mien.report.thumbnails import thumbnails
+from mien.study.edits.beside import edits_note
 
 __all__ = ["Written", "report"]
 
@@ -34,16 +35,19 @@ class Written:
     Attributes:
         pages: The pages, that of the study last.
         left_out: Tables without a page, and why, one line each.
+        edits: A line on each table that was edited by hand.
     """
 
     pages: list[Path] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    edits: list[str] = field(default_factory=list)
 
 
 def report(
     path: str | Path,
     *,
     pictures: bool = False,
+    edits: bool = True,
     progress: Callable[[Path], None] | None = None,
 ) -> Written:
     """Write a page for each recording beside its table, and one for all of them.
@@ -51,6 +55,7 @@ def report(
     Args:
         path: A folder that `mien analyze` wrote into, or one table.
         pictures: Whether pages show a picture of each face, which takes reading the films again.
+        edits: Whether edits beside tables apply; see `mien.study.edits.apply.apply_edits`.
         progress: Called with each page that was written.
 
     Returns:
@@ -71,10 +76,9 @@ def report(
     dictionaries = []
     for table in tables_below(path):
         try:
-            recording = Recording.open(table)
+            recording = Recording.open(table, edits=edits)
             recording.film("a report")
-            if study:
-                recording = study.named(recording)
+            recording = study.named(recording) if study else recording.numbered()
             people, left_out = people_of(recording)
         except (TableError, StudyError) as error:
             # Photos among films are no reason to stop; a damaged table is named.
@@ -88,6 +92,7 @@ def report(
         )
         _write(page, "recording.html", content, written, progress)
         dictionaries.append(recording.dictionary)
+        written.edits += filter(None, [edits_note(table, recording.table)])
         if path.is_dir():
             rows += study_rows(recording, people, os.path.relpath(page, path))
     if not written.pages:

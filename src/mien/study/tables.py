@@ -49,8 +49,11 @@ _ROWS: Final[Mapping[str, tuple[str, str]]] = {
     "time_from_onset_s": ("Time from the onset of the event.", "seconds"),
 }
 _SEGMENTS: Final[Mapping[str, tuple[str, str]]] = {
-    "kind": ("What it is: action_unit, expression, score, blink or smile.", ""),
-    "name": ("The column that shows it; blink and smile for these.", ""),
+    "kind": ("What it is: action_unit, expression, score, blink, smile or code.", ""),
+    "name": (
+        "The column that shows it; blink and smile for these; of a code, code_ and its text.",
+        "",
+    ),
     "onset_s": ("When it begins, by the container's clock.", "seconds"),
     "apex_s": ("When the score is highest, by the container's clock.", "seconds"),
     "offset_s": ("When it ends, by the container's clock.", "seconds"),

@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import Field
 
 from mien.study.episodes.blinks import Blinks, blink_spans
+from mien.study.episodes.codes import code_names, code_segments
 from mien.study.episodes.spans import Span, Track, spans_above
 from mien.study.rows.layout import (
     KEYS,
@@ -83,7 +84,7 @@ class Segments(StrictSettings):
 
 
 def find_segments(rows: pd.DataFrame, settings: Segments | None = None) -> pd.DataFrame:
-    """Find the segments of all scores, smiles (of AU12) and blinks (of AU45).
+    """Find the segments of all scores, smiles (of AU12), blinks (of AU45), and codes given by hand.
 
     Rows that are not usable belong to no segment; one goes on over them, as over rows below the
     threshold, if they last no longer than `join_s`.
@@ -113,12 +114,13 @@ def find_segments(rows: pd.DataFrame, settings: Segments | None = None) -> pd.Da
             spans = spans_above(track, on, settings.off, settings.least_s, settings.join_s)
             entries += _entries(part, track, spans, _kind(column), column)
         entries += _smiles(part, settings.smiles) + _blinks(part, settings.blinks)
+        entries += code_segments(part)
         entries.sort(key=lambda entry: (entry["onset_s"], entry["kind"], entry["name"]))
         segments += [{**keys, **entry} for entry in entries]
     result = pd.DataFrame(segments, columns=list(SEGMENT_COLUMNS))
     # Also where there is none, so that tables of all participants have the same types.
     result = result.astype(dict(SEGMENT_COLUMNS))
-    names = [*columns, *_shapes(table)]
+    names = [*columns, *_shapes(table), *code_names(rows)]
     facts = {**settings.model_dump(mode="json"), "names": names}
     result.attrs = {**rows.attrs, "segments": facts}
     return result

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-import mien
 from mien.documents import at_home
 from mien.errors import StudyError
 from mien.sources.inputs import natural_key
+from mien.study.edits.beside import ReadTable, read_edited_table
 from mien.study.project.recordings import Recording, filled
 from mien.study.project.settings import StudyPeople
 from mien.study.rows.people import People
@@ -57,6 +57,7 @@ def read_cast(
     people: StudyPeople,
     root: Path,
     tables: Mapping[str, Path] | None = None,
+    read: ReadTable = read_edited_table,
 ) -> Cast:
     """Tell who is in which recording.
 
@@ -65,6 +66,7 @@ def read_cast(
         people: The rule.
         root: The folder of the study file.
         tables: Of ``person``: the tables by name of the recording, which name their people.
+        read: Reads a table.
 
     Returns:
         The cast.
@@ -86,9 +88,9 @@ def read_cast(
             if maps is not None:
                 named = _map_of(maps, name, people)
             elif tables is not None:
-                named = _numbered_people(tables[name], name)
+                named = _numbered_people(tables[name], name, read)
             draft.people[name] = People(faces=people.faces, map=named or {})
-            listed = named.values() if named else _named_people((tables or {})[name])
+            listed = named.values() if named else _named_people((tables or {})[name], read)
             draft.participants[name] = sorted(set(listed), key=natural_key)
         else:
             draft.people[name] = People(faces=people.faces)
@@ -115,24 +117,24 @@ def _single(recording: Recording) -> str:
     return participant
 
 
-def _people_of(path: Path) -> "pd.Series[Any]":
-    table = mien.read_table(path)
+def _people_of(path: Path, read: ReadTable) -> "pd.Series[Any]":
+    table = read(path)
     if "person" not in table:
         raise StudyError(
             f"{path}: has no column person; read the film with `mien analyze --people`, "
-            "or choose another people.faces"
+            "name its faces in the app, or choose another people.faces"
         )
     return table["person"].dropna()
 
 
-def _named_people(path: Path) -> list[str]:
-    names = _people_of(path).astype("string")
+def _named_people(path: Path, read: ReadTable) -> list[str]:
+    names = _people_of(path, read).astype("string")
     return [name for name in names.unique() if name]
 
 
-def _numbered_people(path: Path, name: str) -> dict[int, str] | None:
+def _numbered_people(path: Path, name: str, read: ReadTable) -> dict[int, str] | None:
     """Participants of one film, for numbers of people that mean nothing in another film."""
-    people = _people_of(path)
+    people = _people_of(path, read)
     if not pd.api.types.is_integer_dtype(people):
         return None
     return {int(number): f"{name}_{number}" for number in sorted(people.unique())}

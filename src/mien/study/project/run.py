@@ -155,7 +155,7 @@ def _write(study: Study, out: Path, say: Say, claim: Claim) -> StudyResult:
     with Transaction() as files:
         with ExitStack() as stack:
             tables = _Tables(out, files, stack)
-            result.notes += _signal_lines(study)
+            result.notes += _signal_lines(study) + study.edits
             summaries = _write_people(study, tables, result, say)
             _write_statistics(study, tables, summaries)
         # Known once the tables are closed.

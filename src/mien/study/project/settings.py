@@ -152,6 +152,7 @@ class StudySettings(StrictSettings):
         events: A TSV or CSV file of events for all recordings, or a pattern with the words of
             the recordings' pattern; else an `Events`.
         analyze: Options of `mien analyze` for films.
+        edits: Whether edits beside tables (``.edits.json``) apply.
         usable: What counts as usable.
         baseline: What is taken off the scores; without it, nothing.
         segments: What counts as shown.
@@ -168,6 +169,7 @@ class StudySettings(StrictSettings):
     participants: str | None = None
     events: str | Events | None = None
     analyze: dict[str, Any] = Field(default_factory=dict)
+    edits: bool = True
     usable: Usable = Usable()
     baseline: Baseline | None = None
     segments: Segments = Segments()

@@ -12,6 +12,9 @@ import pandas as pd
 import mien
 from mien.documents import at_home
 from mien.errors import StudyError
+from mien.study.edits.apply import edits_of
+from mien.study.edits.beside import ReadTable, edits_note, edits_path, read_edited_table
+from mien.study.episodes.codes import CODES
 from mien.study.episodes.epochs import Epochs, check_overlap
 from mien.study.episodes.events import events_of, read_events
 from mien.study.episodes.signals import read_signals
@@ -20,7 +23,7 @@ from mien.study.project.films import Films, check_alike, dictionary_of, scores_o
 from mien.study.project.names import check_names
 from mien.study.project.recordings import Recording, filled, find_recordings, is_film
 from mien.study.project.settings import Events, Recordings, StudySettings
-from mien.study.rows.people import participant_rows
+from mien.study.rows.people import People, participant_rows
 from mien.study.statistics.summaries import CELL
 
 __all__ = ["Study", "joined"]
@@ -42,6 +45,7 @@ class Study:
         events: Events by name of the recording.
         participants: What is known of participants; None if nothing is.
         tables: The table of each recording, once `read` was called.
+        edits: A line on the edits of each table that has some, once `read` was called.
 
     Raises:
         StudyError: What the file names is missing, or does not fit together.
@@ -54,6 +58,9 @@ class Study:
         self.references = self._find_references()
         self.by_name = {recording.name: recording for recording in self.recordings}
         self.tables: dict[str, Path] = {}
+        self.edits: list[str] = []
+        self._codes: set[str] = set()
+        self._has_names = False
         self.events = self._read_events()
         self.participants = self._read_participants()
         self._cast: Cast | None = None
@@ -220,9 +227,39 @@ class Study:
         everything = [*self.recordings, *self.references]
         self.tables = films.read(everything, self.root, out / "tables", self.settings.analyze)
         check_alike(self.tables)
+        self._read_edits()
         if self._cast is None:
             people = self.settings.people
-            self._take_cast(read_cast(self.recordings, people, self.root, self.tables))
+            cast = read_cast(self.recordings, people, self.root, self.tables, self._read_table)
+            self._take_cast(cast)
+
+    @property
+    def _read_table(self) -> ReadTable:
+        return read_edited_table if self.settings.edits else mien.read_table
+
+    def _read_edits(self) -> None:
+        """What is edited anywhere, as all rows of a study have the same columns."""
+        for path in self.tables.values() if self.settings.edits else ():
+            if not edits_path(path).exists():
+                continue
+            table = read_edited_table(path)
+            edits = edits_of(table.attrs)
+            self._codes |= {coding.code for coding in edits.codes}
+            self._has_names |= bool(edits.names)
+            self.edits += filter(None, [edits_note(path, table)])
+
+    def _rows(self, recording: Recording, participant: str, people: People) -> pd.DataFrame:
+        table = self._read_table(self.tables[recording.name])
+        keys = recording.keys(participant)
+        rows = participant_rows(table, keys, people, self.settings.usable)
+        if self._has_names:
+            # Names in one table, numbers or nothing in another: the participant says it all.
+            rows = rows.drop(columns="person", errors="ignore")
+        if self._codes:
+            code = rows.pop("code") if "code" in rows else None
+            rows["code"] = pd.Series(code, rows.index, pd.Series(["text"]).dtype)
+            rows.attrs[CODES] = sorted(self._codes)
+        return rows
 
     def rows_of(self, recording: Recording, participant: str) -> pd.DataFrame:
         """The rows of a participant in a recording, before any baseline.
@@ -234,10 +271,7 @@ class Study:
         Returns:
             The rows.
         """
-        table = mien.read_table(self.tables[recording.name])
-        keys = recording.keys(participant)
-        people = self.cast.people[recording.name]
-        return participant_rows(table, keys, people, self.settings.usable)
+        return self._rows(recording, participant, self.cast.people[recording.name])
 
     def reference_of(self, participant: str) -> pd.DataFrame | None:
         """The rows of a participant's baseline in recordings beside the study's.
@@ -253,14 +287,12 @@ class Study:
         """
         if not self.references:
             return None
-        cast = read_cast(self.references, self.settings.people, self.root, self.tables)
+        people = self.settings.people
+        cast = read_cast(self.references, people, self.root, self.tables, self._read_table)
         parts = []
         for recording in self.references:
             if participant in cast.participants[recording.name]:
-                table = mien.read_table(self.tables[recording.name])
-                keys = recording.keys(participant)
-                rule = cast.people[recording.name]
-                parts.append(participant_rows(table, keys, rule, self.settings.usable))
+                parts.append(self._rows(recording, participant, cast.people[recording.name]))
         if not parts:
             raise StudyError(
                 f"baseline.file: no file of participant {participant} matches "
@@ -291,6 +323,9 @@ class Study:
             digest.update(json.dumps([recording.name, dict(recording.words)]).encode())
             # It holds the hash of its table.
             digest.update(dictionary_of(self.tables[recording.name]).read_bytes())
+            edits = edits_path(self.tables[recording.name])
+            if self.settings.edits and edits.exists():
+                digest.update(edits.read_bytes())
         for name in sorted(self.events):
             digest.update(self.events[name].to_csv().encode())
         if self.participants is not None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from mien.errors import StudyError
+from mien.study.edits.apply import edits_of, mark_spans
 from mien.study.rows.clock import frame_durations, start_of_recording
 from mien.study.rows.layout import KEYS, require_columns, without_attributes
 from mien.study.rows.usable import Usable, mark_usable
@@ -80,7 +81,8 @@ def participant_rows(
     Returns:
         The rows in order of time: the keys, ``frame``, ``time_s``, ``time_from_start_s``,
         ``unix_time_s`` (NaN where the film does not state when it began), ``duration_s``,
-        ``usable``, ``unusable_because``, and the columns of the table but ``source``.
+        ``usable``, ``unusable_because``, and the columns of the table but ``source`` and
+        ``excluded``, which is a reason there.
 
     Raises:
         StudyError: The table is not that of one film, time runs backwards, or it cannot be told who
@@ -103,11 +105,16 @@ def participant_rows(
     # Of two faces of one participant in a frame, the one that is surer to be a face.
     picked = picked.sort_values("confidence", kind="stable").drop_duplicates("frame", keep="last")
     rows = _on_clock(plain, picked, recording)
+    # What was excluded or coded for everybody holds also where the participant is not seen.
+    faces = rows["face"].astype("float64").to_numpy(np.float64, na_value=np.nan)
+    from_start = rows["time_from_start_s"].to_numpy(np.float64)
+    rows = mark_spans(rows, edits_of(table.attrs), from_start, faces)
     began_s = start_of_recording(table.attrs.get("dictionary", {}))
     rows["unix_time_s"] = began_s + rows["time_from_start_s"]
     for name in KEYS:
         rows[name] = str(keys.get(name, ""))
     rows = mark_usable(rows.drop(columns="source"), usable)
+    rows = rows.drop(columns="excluded", errors="ignore")
     rest = [name for name in rows if name not in _FIRST]
     rows = rows[[*_FIRST, *rest]]
     rows.attrs = table.attrs

@@ -14,6 +14,7 @@ from mien.study.strict import StrictSettings
 __all__ = ["REASONS", "Usable", "mark_usable", "usable_line"]
 
 REASONS: Final[Mapping[str, str]] = {
+    "excluded": "the time was excluded by hand",
     "no_face": "the participant was not seen in the frame",
     "unreadable": "the frame could not be decoded",
     "doubtful": "the table's own quality network says that the reading is not to be trusted",
@@ -47,7 +48,8 @@ def mark_usable(rows: pd.DataFrame, rule: Usable | None = None) -> pd.DataFrame:
     they were interpolated from is.
 
     Args:
-        rows: Rows with ``status``, ``confidence``, ``box_w``, ``box_h`` and scores.
+        rows: Rows with ``status``, ``confidence``, ``box_w``, ``box_h`` and scores; those of which
+            ``excluded`` is 1, if they have that column, are not usable.
         rule: What counts as usable; None for the defaults.
 
     Returns:
@@ -87,7 +89,8 @@ def _tests(table: pd.DataFrame, rule: Usable) -> "dict[str, pd.Series[bool]]":
     # Turned round, as nothing is at least a threshold where it is missing.
     is_sure = table["confidence"] >= rule.confidence
     is_large = table[["box_w", "box_h"]].min(axis=1) >= rule.face_px
-    tests = {
+    tests = {"excluded": table["excluded"] == 1} if "excluded" in table else {}
+    tests |= {
         "no_face": status == "no_face",
         "unreadable": status == "unreadable",
         "doubtful": status == "doubtful",

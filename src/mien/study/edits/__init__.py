@@ -1,0 +1,1 @@
+"""What people correct by hand: names, tracks, excluded time and codes, beside a table."""
