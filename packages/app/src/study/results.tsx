@@ -1,0 +1,173 @@
+/** What a study computed: means per condition as plots, and the table of summaries. */
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { ApiError, type Cell, type Measure, type Table, api } from "../api";
+import { score } from "../format";
+import { css, nth } from "../palette";
+import { LOADING, type Loaded, load } from "../state";
+import { words } from "../strings";
+import { Await, Empty, Field, Popover, valueOf } from "../parts/parts";
+
+const text = words.study;
+
+/** Round numbers about `least` to `most`, for the marks of an axis. */
+export function marksOf(least: number, most: number): number[] {
+  const span = most - least || 1;
+  const power = 10 ** Math.floor(Math.log10(span / 4));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => span / size <= 5) ?? 10 * power;
+  const first = Math.floor(least / step);
+  const last = Math.ceil(most / step);
+  return Array.from({ length: last - first + 1 }, (_, index) => (first + index) * step);
+}
+
+const [WIDTH, ROW, LABELS, TOP] = [640, 40, 150, 8];
+
+/** Each condition's mean with its interval, and its participants as points. */
+function Dots({ measure }: { measure: Measure }) {
+  const numbers = measure.means.flatMap((mean) => [mean.low, mean.high, mean.mean, ...mean.values]).filter(Number.isFinite);
+  const marks = marksOf(Math.min(...numbers), Math.max(...numbers));
+  const [first, last] = [marks[0] ?? 0, marks[marks.length - 1] ?? 1];
+  const x = (value: number) => LABELS + ((value - first) / (last - first || 1)) * (WIDTH - LABELS - 24);
+  const height = TOP + measure.means.length * ROW + 26;
+  const digits = Math.max(0, Math.min(3, -Math.floor(Math.log10((last - first) / 5 || 1))));
+  const label = measure.means
+    .map((mean) => text.meanOf(mean.condition || text.one, score(mean.mean), score(mean.low), score(mean.high)))
+    .join("; ");
+  return (
+    <svg class="dots" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={`${measure.title}. ${label}`}>
+      {marks.map((mark) => (
+        <g key={mark}>
+          <path d={`M${x(mark)} ${TOP}V${height - 22}`} class="grid" />
+          <text x={x(mark)} y={height - 6} text-anchor="middle" class="soft">{score(mark, digits)}</text>
+        </g>
+      ))}
+      {measure.means.map((mean, row) => {
+        const y = TOP + (row + 0.5) * ROW;
+        return (
+          <g key={mean.condition} style={{ color: css(nth(row)) }}>
+            <text x={LABELS - 12} y={y + 4} text-anchor="end">{mean.condition || text.one}</text>
+            {mean.values.map((value, index) => (
+              <circle key={index} cx={x(value)} cy={y + ((index % 5) - 2) * 3} r="3" class="point" />
+            ))}
+            {Number.isFinite(mean.low) && Number.isFinite(mean.high) && (
+              <path d={`M${x(mean.low)} ${y}H${x(mean.high)}M${x(mean.low)} ${y - 6}v12M${x(mean.high)} ${y - 6}v12`} class="interval" />
+            )}
+            <circle cx={x(mean.mean)} cy={y} r="5.5" class="mean" />
+          </g>
+        );
+      })}
+    </svg>
+  );
+}
+
+function Plots({ measures }: { measures: Measure[] }) {
+  const name = useSignal(measures[0]?.name ?? "");
+  const measure = measures.find((other) => other.name === name.value) ?? measures[0];
+  if (!measure) return <p class="soft">{text.noPlots}</p>;
+  return (
+    <section class="card">
+      <h2>{text.plots}</h2>
+      <Field label={text.measure}>
+        <select value={measure.name} onChange={(event) => (name.value = valueOf(event))}>
+          {measures.map((other) => <option key={other.name} value={other.name}>{other.title}</option>)}
+        </select>
+      </Field>
+      <Dots measure={measure} />
+      <p class="soft small">{text.plotsHint}</p>
+    </section>
+  );
+}
+
+const written = (cell: Cell | undefined): string =>
+  typeof cell === "number" ? (Number.isInteger(cell) ? String(cell) : score(cell, 3)) : String(cell ?? "–");
+
+const MOST = 200;
+const FIRST = 12;
+
+function Columns(props: { all: string[]; shown: ReadonlySet<string>; onChange: (shown: Set<string>) => void }) {
+  const toggle = (name: string, on: boolean) => {
+    const next = new Set(props.shown);
+    if (on) next.add(name);
+    else next.delete(name);
+    props.onChange(next);
+  };
+  return (
+    <Popover label={text.columns}>
+      {() => (
+        <div class="signals">
+          {props.all.map((name) => (
+            <label key={name} class="check">
+              <input type="checkbox" checked={props.shown.has(name)} onChange={(event) => toggle(name, event.currentTarget.checked)} />
+              {name}
+            </label>
+          ))}
+        </div>
+      )}
+    </Popover>
+  );
+}
+
+function Summary({ table }: { table: Table }) {
+  // Summaries have dozens of columns: the keys and the first measures, then what is chosen.
+  const shown = useSignal<ReadonlySet<string>>(new Set(table.columns.slice(0, FIRST)));
+  const columns = table.columns.flatMap((name, index) => (shown.value.has(name) ? [{ name, index }] : []));
+  return (
+    <section>
+      <div class="tools">
+        <h2>{text.summary}</h2>
+        <span class="grow" />
+        <Columns all={table.columns} shown={shown.value} onChange={(next) => (shown.value = next)} />
+      </div>
+      <div class="scroll" tabIndex={0} role="region" aria-label={text.summary}>
+        <table class="list">
+          <thead><tr>{columns.map(({ name }) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+          <tbody>
+            {table.rows.slice(0, MOST).map((row, at) => (
+              <tr key={at}>{columns.map(({ name, index }) => <td key={name}>{written(row[index])}</td>)}</tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {table.rows.length > MOST && <p class="soft small">{text.rowsShown(MOST, table.rows.length)}</p>}
+    </section>
+  );
+}
+
+interface Computed {
+  table: Table;
+  measures: Measure[];
+}
+
+async function computedOf(id: string): Promise<Computed | null> {
+  try {
+    const table = await api.studySummary(id);
+    return { table, measures: (await api.studyPlots(id)).measures };
+  } catch (problem) {
+    // Nothing was computed so far: that is no fault.
+    if (problem instanceof ApiError && (problem.status === 404 || problem.status === 409)) return null;
+    throw problem;
+  }
+}
+
+export function Results({ id, onComputed }: { id: string; onComputed: (there: boolean) => void }) {
+  const data = useSignal<Loaded<Computed | null>>(LOADING);
+  const reload = async () => {
+    data.value = await load(computedOf(id));
+    onComputed(data.value.state === "there" && data.value.value !== null);
+  };
+  useEffect(() => void reload(), [id]);
+  return (
+    <Await data={data.value} retry={() => void reload()}>
+      {(computed) =>
+        computed === null ? (
+          <Empty title={text.notRun}><p>{text.notRunHint}</p></Empty>
+        ) : (
+          <>
+            <Plots measures={computed.measures} />
+            <Summary table={computed.table} />
+          </>
+        )
+      }
+    </Await>
+  );
+}
