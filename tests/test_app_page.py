@@ -45,7 +45,11 @@ def test_nothing_comes_from_elsewhere(name):
 
 def test_text_never_becomes_html():
     for path in (PACKAGE / "src").rglob("*.ts*"):
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", path.read_text(), re.IGNORECASE), path.name
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(",
+            path.read_text(),
+            re.IGNORECASE,
+        ), path.name
 
 
 def test_the_lock_file_names_exact_versions_and_no_host():
