@@ -65,13 +65,13 @@ export interface Recording {
   name: string;
   film: string | null;
   kind: "film" | "photos";
-  seconds: number | null;
+  seconds: number;
   rows: number;
   faces: number;
-  width: number | null;
-  height: number | null;
-  created: string | number;
-  doubtful: number | null;
+  width: number;
+  height: number;
+  created: number;
+  doubtful: number;
   has_edits: boolean;
 }
 
@@ -93,7 +93,7 @@ export interface Track {
   first: number;
   last: number;
   seconds: number;
-  doubtful: number | null;
+  doubtful: number;
 }
 
 export interface Excluded {
@@ -114,16 +114,20 @@ export interface Edits {
   version: number;
   names: Record<string, string>;
   merged: [number, number][];
-  splits: { track: number; at: number }[];
+  splits: { track: number; at: number; into: number }[];
   excluded: Excluded[];
   codes: Code[];
   can_undo: boolean;
   can_redo: boolean;
+  /** Why the edits beside the table do not apply; null where they do. */
+  problem: string | null;
 }
 
 export interface Detail extends Recording {
-  fps: number | null;
+  fps: number;
   playable: boolean;
+  /** What to add to times for the film's own clock. */
+  film_offset: number;
   columns: Column[];
   tracks: Track[];
   edits: Edits;
@@ -162,6 +166,13 @@ export interface FaceBox {
   expression: string | null;
   probability: number | null;
   status: string;
+  excluded: boolean;
+}
+
+export interface ProxyState {
+  state: "making" | "ready" | "failed";
+  share: number;
+  problem: string | null;
 }
 
 export interface Boxes {
@@ -204,23 +215,27 @@ export interface Study {
   name: string;
   recordings: Member[];
   baseline: unknown;
-  state?: string;
-  has_results?: boolean;
-  problem?: string | null;
+  state: "new" | "done" | "failed";
+  problem: string | null;
+  notes: string[];
+  formats: string[];
 }
 
 export interface Mean {
   condition: string;
-  mean: number;
-  low: number;
-  high: number;
-  values: number[];
+  session: string;
+  people: number;
+  mean: number | null;
+  low: number | null;
+  high: number | null;
 }
 
 export interface Measure {
   name: string;
-  title: string;
+  description: string;
+  unit: string;
   means: Mean[];
+  values: { participant: string; condition: string; session: string; value: number | null }[];
 }
 
 export interface Network {
@@ -346,10 +361,11 @@ export const api = {
     const parameters = query({ columns: columns.join(","), tracks: tracks?.join(","), ...rest });
     return get<Series>(`${recording(id)}/series${parameters}`, signal);
   },
-  boxes: (id: string, start: number, end: number) => get<Boxes>(`${recording(id)}/boxes${query({ start, end })}`),
+  boxes: (id: string, start?: number, end?: number) => get<Boxes>(`${recording(id)}/boxes${query({ start, end })}`),
   segments: async (id: string) => (await get<{ segments: Segment[] }>(`${recording(id)}/segments`)).segments,
   filmUrl: (id: string) => `/api${recording(id)}/film`,
   proxyUrl: (id: string) => `/api${recording(id)}/proxy`,
+  proxyState: (id: string) => get<ProxyState>(`${recording(id)}/proxy/state`),
   photoUrl: (id: string, index: number) => `/api${recording(id)}/photo/${index}`,
   reportUrl: (id: string) => `/api${recording(id)}/report`,
   edit: (id: string, operation: Operation, version: number) =>
@@ -364,7 +380,7 @@ export const api = {
   addStudy: (name: string, recordings: Member[], baseline: unknown) =>
     send<Study>("POST", "/studies", { name, recordings, baseline }),
   removeStudy: (id: string) => send<null>("DELETE", study(id)),
-  runStudy: (id: string) => send<unknown>("POST", `${study(id)}/run`),
+  runStudy: (id: string) => send<Study>("POST", `${study(id)}/run`),
   studySummary: (id: string) => get<Table>(`${study(id)}/summary`),
   studyPlots: (id: string) => get<{ measures: Measure[] }>(`${study(id)}/plots`),
   studyReportUrl: (id: string) => `/api${study(id)}/report`,

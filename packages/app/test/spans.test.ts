@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { closest, lastUpTo } from "../src/watch/chunks";
-import { bandsOf, clampView, excludedBands, rulerStep, turnTo, zoomView } from "../src/watch/spans";
+import { bandsOf, clampView, excludedBands, rowsOfSpans, rulerStep, turnTo, zoomView } from "../src/watch/spans";
 
 const NAMES = ["ok", "doubtful", "no_face", "gap"];
 const series = (time: number[], status: number[]) => ({ track: 0, name: "", time, status, columns: {} });
@@ -53,4 +53,10 @@ test("times are found between others", () => {
   assert.deepEqual([-1, 0, 1.5, 9].map((time) => lastUpTo(times, time)), [-1, 0, 1, 3]);
   assert.deepEqual([-1, 1.4, 1.6, 3.5, 9].map((time) => closest(times, time)), [0, 1, 2, 3, 3]);
   assert.equal(closest([], 1), -1);
+});
+
+test("segments that overlap are drawn in rows of their own, as few as can be", () => {
+  const spans = [[0, 4], [1, 2], [2, 3], [1, 5], [5, 6]].map(([start = 0, end = 0]) => ({ start, end }));
+  assert.deepEqual(rowsOfSpans(spans, 6), [0, 1, 1, 2, 0]);
+  assert.deepEqual(rowsOfSpans(spans, 2), [0, 1, 1, 1, 0]);
 });

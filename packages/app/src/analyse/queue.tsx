@@ -58,7 +58,7 @@ function JobRow({ job }: { job: Job }) {
       )}
       {job.problem && <p class="problem">{job.problem}</p>}
       <div class="tools">
-        {job.recordings.length === 1 && <a class="button" href={href("watch", job.recordings[0])}>{text.open}</a>}
+        {job.recordings[0] !== undefined && <a class="button" href={href("watch", job.recordings[0])} aria-label={text.openJob(job.name)}>{text.open}</a>}
         {ACTIONS[job.state].map((action) => (
           <button key={action} onClick={() => void act(action)} aria-label={`${text.actions[action]} ${job.name}`}>
             {text.actions[action]}

@@ -19,10 +19,10 @@ function Row({ item, onRemove }: { item: Recording; onRemove: () => void }) {
         </a>
         {item.has_edits && <span class="badge">{text.edited}</span>}
       </th>
-      <td>{item.seconds === null ? "–" : duration(item.seconds)}</td>
+      <td>{item.kind === "photos" ? "–" : duration(item.seconds)}</td>
       <td>{count(item.rows)}</td>
       <td>{count(item.faces)}</td>
-      <td>{item.doubtful === null ? "–" : percent(item.doubtful)}</td>
+      <td>{percent(item.doubtful)}</td>
       <td class="soft">{day(item.created)}</td>
       <td>
         <a href={api.reportUrl(item.id)} target="_blank" rel="noopener">{text.report}</a>

@@ -1,6 +1,7 @@
 /** A camera, its pictures on their way to mien, and what mien reads in them. */
 import { signal } from "@preact/signals";
 import { api } from "../api";
+import { say } from "../state";
 import { words } from "../strings";
 
 const text = words.live;
@@ -15,6 +16,13 @@ export interface LiveFace {
   arousal: number | null;
   status: string;
   scores: Record<string, number | null>;
+  /** Scores minus those of the baseline; empty until there is one. */
+  corrected: Record<string, number | null>;
+}
+
+/** Valence or arousal of a face, relative to the baseline once there is one. */
+export function affectOf(face: LiveFace, name: "valence" | "arousal"): number | null {
+  return face.corrected[name] ?? face[name];
 }
 
 export interface Answer {
@@ -30,11 +38,14 @@ export interface Saved {
   dropped: number;
   lag_p50_ms: number | null;
   lag_p99_ms: number | null;
+  /** Why it ended by itself; null where it did not. */
+  problem: string | null;
 }
+
+type Message = Partial<Answer & Saved> & { error?: { message: string }; note?: string };
 
 export interface Settings {
   device: string | null;
-  baseline_s: number | null;
   table: boolean;
   record: boolean;
   smoothing: boolean;
@@ -55,6 +66,13 @@ export function troubleOf(problem: unknown): Trouble {
   if (name === "NotReadableError" || name === "AbortError") return { title: text.taken, hint: text.takenHint };
   return { title: words.failed, hint: problem instanceof Error ? problem.message : String(problem) };
 }
+
+/**
+ * Seconds since 1970 of a moment of the page, or of now.
+ *
+ * By this clock mien, on the same computer, knows how long a picture was on its way.
+ */
+const wall = (moment = performance.now()) => (performance.timeOrigin + moment) / 1000;
 
 /** Frames that are on their way at most: more would only wait, and what waits is late. */
 const UNDER_WAY = 3;
@@ -119,17 +137,22 @@ export class Live {
   }
 
   private connect(settings: Settings) {
-    const { device: _, ...rest } = settings;
+    const start = {
+      ...this.size.value,
+      table: settings.table,
+      record: settings.table && settings.record,
+      smoothing: settings.smoothing ? "one_euro" : null,
+    };
     const socket = new WebSocket(api.liveUrl());
     this.socket = socket;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
-      socket.send(JSON.stringify({ start: { ...this.size.value, ...rest } }));
-      this.from = performance.now();
+      socket.send(JSON.stringify({ start }));
+      this.from = wall();
       this.state.value = "running";
       this.send();
     };
-    socket.onmessage = (event) => this.take(JSON.parse(event.data as string) as Partial<Answer & Saved> & { error?: { message: string } });
+    socket.onmessage = (event) => this.take(JSON.parse(event.data as string) as Message);
     socket.onclose = () => {
       if (this.state.value !== "stopping" && this.state.value !== "idle" && !this.trouble.value) {
         this.trouble.value = { title: text.lost, hint: "" };
@@ -139,15 +162,18 @@ export class Live {
     };
   }
 
-  private take(message: Partial<Answer & Saved> & { error?: { message: string } }) {
+  private take(message: Message) {
     if (message.error) {
       this.trouble.value = { title: words.failed, hint: message.error.message };
       this.socket?.close();
+    } else if (message.note) {
+      say(message.note, "problem");
     } else if (message.frames !== undefined) {
       this.saved.value = message as Saved;
       this.socket?.close();
     } else if (message.faces) {
       const answer = message as Answer;
+      answer.time -= this.from;
       // What mien left out gets no answer of its own; the count tells that its way is free again.
       const left = Math.max(0, answer.dropped - (this.answer.value?.dropped ?? 0));
       this.underWay = Math.max(0, this.underWay - 1 - left);
@@ -167,20 +193,20 @@ export class Live {
 
   /** Seconds since the start. */
   now(): number {
-    return (performance.now() - this.from) / 1000;
+    return wall() - this.from;
   }
 
   /** Send the newest picture, then the next that the camera gives. */
-  private send() {
+  private send(capturedAt?: number) {
     const { video, socket, canvas } = this;
     if (!video || this.state.value !== "running") return;
-    this.callback = video.requestVideoFrameCallback(() => this.send());
+    this.callback = video.requestVideoFrameCallback((_now, frame) => this.send(frame.captureTime));
     if (socket?.readyState !== WebSocket.OPEN) return;
     if (this.underWay >= UNDER_WAY) {
       this.unsent += 1;
       return;
     }
-    const time = this.now();
+    const time = wall(capturedAt);
     canvas.getContext("2d")?.drawImage(video, 0, 0, canvas.width, canvas.height);
     this.underWay += 1;
     canvas.toBlob((blob) => void this.pack(blob, time), "image/jpeg", QUALITY);

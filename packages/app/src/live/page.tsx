@@ -8,7 +8,7 @@ import { words } from "../strings";
 import { Field, useSize, valueOf } from "../parts/parts";
 import { Bar, Plane } from "../watch/now";
 import { drawFaces, fit, prepare } from "../watch/overlay";
-import { Live, type Settings } from "./camera";
+import { Live, type Settings, affectOf } from "./camera";
 import { Recent } from "./recent";
 
 const text = words.live;
@@ -16,7 +16,7 @@ const text = words.live;
 const isSettings = (value: unknown): value is Settings => typeof value === "object" && value !== null && "table" in value;
 const settings = kept<Settings>(
   "live",
-  { device: null, baseline_s: null, table: true, record: false, smoothing: true },
+  { device: null, table: true, record: false, smoothing: true },
   isSettings,
 );
 
@@ -32,7 +32,7 @@ function View({ live, video }: { live: Live; video: { current: HTMLVideoElement 
         if (!ink || live.state.value === "idle") return;
         const size = live.size.value;
         const drawn = faces.map((face, index) => ({
-          face: { ...face, name: "", roll: null },
+          face: { ...face, name: "", roll: null, excluded: false },
           name: words.watch.face(face.track),
           colour: nth(face.track),
           selected: index === 0,
@@ -124,7 +124,8 @@ function Reading({ live }: { live: Live }) {
   if (!face) return <p class="soft">{text.nobody}</p>;
   return (
     <div class="now">
-      <Plane valence={face.valence} arousal={face.arousal} />
+      <Plane valence={affectOf(face, "valence")} arousal={affectOf(face, "arousal")} />
+      {Object.keys(face.corrected).length > 0 && <p class="soft small">{text.relative}</p>}
       <div>
         {names.map((name) => {
           const plain = name.replace("expr_", "");
@@ -180,6 +181,7 @@ function Ended({ live }: { live: Live }) {
   return (
     <section class="card" role="status">
       <h2>{text.done}</h2>
+      {saved.problem && <p class="problem">{saved.problem}</p>}
       <p>{text.frames(count(saved.frames), count(saved.dropped))}</p>
       {lags && <p class="soft">{text.lags(text.ms(saved.lag_p50_ms ?? 0), text.ms(saved.lag_p99_ms ?? 0))}</p>}
       {saved.saved && <a class="button primary" href={href("watch", saved.saved)}>{text.open}</a>}
@@ -248,7 +250,7 @@ export function LivePage() {
             <h2>{text.settings}</h2>
             <Cameras />
             <Check name="table" label={text.table} hint={text.tableHint} disabled={busy} />
-            <Check name="record" label={text.record} hint={text.recordHint} disabled={busy} />
+            <Check name="record" label={text.record} hint={text.recordHint} disabled={busy || !settings.value.table} />
             <Check name="smoothing" label={text.smoothing} disabled={busy} />
           </section>
           {busy && <section class="card"><Reading live={live} /></section>}

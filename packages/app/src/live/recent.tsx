@@ -5,7 +5,7 @@ import { colours } from "../palette";
 import { words } from "../strings";
 import { useSize } from "../parts/parts";
 import { FONT } from "../watch/overlay";
-import type { Answer, Live } from "./camera";
+import { type Answer, type Live, affectOf } from "./camera";
 
 const SPAN = 30;
 
@@ -51,8 +51,8 @@ export function Recent({ live }: { live: Live }) {
       if (answer.time < (data[0][data[0].length - 1] ?? 0)) for (const column of data) column.length = 0;
       const face = answer.faces[0];
       data[0].push(answer.time);
-      data[1].push(face?.valence ?? null);
-      data[2].push(face?.arousal ?? null);
+      data[1].push(face ? affectOf(face, "valence") : null);
+      data[2].push(face ? affectOf(face, "arousal") : null);
       while ((data[0][0] ?? 0) < answer.time - SPAN) for (const column of data) column.shift();
       plot.setData(data);
     };

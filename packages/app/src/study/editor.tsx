@@ -68,7 +68,8 @@ function Form({ all, onClose }: { all: Recording[]; onClose: () => void }) {
   const busy = useSignal(false);
   const chosen = drafts.value.filter((draft) => draft.chosen);
   const conditions = [...new Set(chosen.map((draft) => draft.condition).filter(Boolean))];
-  const complete = chosen.length > 0 && chosen.every((draft) => draft.participant.trim());
+  const named = chosen.filter((draft) => draft.participant.trim()).length;
+  const complete = chosen.length > 0 && (named === 0 || named === chosen.length);
   const baseline = () => {
     if (kind.value === "span") return { of: "span", span: [0, seconds.value] };
     if (kind.value === "condition") return { of: "condition", condition: condition.value || conditions[0] };

@@ -2,7 +2,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { type Study, api } from "../api";
-import { LOADING, type Loaded, attempt, go, href, info, load, recordings, route, say } from "../state";
+import { LOADING, type Loaded, attempt, go, href, load, recordings, route, say } from "../state";
 import { words } from "../strings";
 import { ExportMenu } from "../parts/exporting";
 import { Await, Confirm, Empty } from "../parts/parts";
@@ -88,18 +88,19 @@ function Setup({ study }: { study: Study }) {
   );
 }
 
-function One({ study }: { study: Study }) {
+function One({ study, onChange }: { study: Study; onChange: (study: Study) => void }) {
   const busy = useSignal(false);
   const runs = useSignal(0);
   const removing = useSignal(false);
-  const computed = useSignal(false);
+  const computed = study.state === "done";
   const run = async () => {
     busy.value = true;
-    const done = await attempt(api.runStudy(study.id).then(() => true));
+    const after = await attempt(api.runStudy(study.id));
     busy.value = false;
-    if (!done) return;
-    say(text.ran);
+    if (!after) return;
+    if (after.state === "done") say(text.ran);
     runs.value += 1;
+    onChange(after);
   };
   const remove = async () => {
     const done = await attempt(api.removeStudy(study.id).then(() => true));
@@ -107,26 +108,35 @@ function One({ study }: { study: Study }) {
     say(text.removed(study.name));
     go("study");
   };
-  const formats = info.value.state === "there" ? info.value.value.formats : [];
   return (
     <>
       <p class="crumb"><a href={href("study")}>{text.all}</a></p>
       <h1>{study.name}</h1>
       <p class="lead">{membersOf(study)}</p>
       <div class="tools">
-        <button class={computed.value ? "" : "primary"} disabled={busy.value} onClick={() => void run()}>
-          {busy.value ? text.running : computed.value ? text.runAgain : text.run}
+        <button class={computed ? "" : "primary"} disabled={busy.value} onClick={() => void run()}>
+          {busy.value ? text.running : computed ? text.runAgain : text.run}
         </button>
-        {computed.value && (
+        {computed && (
           <>
             <a class="button" href={api.studyReportUrl(study.id)} target="_blank" rel="noopener">{text.report}</a>
-            <ExportMenu formats={formats} run={(format) => api.exportStudy(study.id, format)} />
+            <ExportMenu formats={study.formats} run={(format) => api.exportStudy(study.id, format)} />
           </>
         )}
         <span class="grow" />
         <button onClick={() => (removing.value = true)}>{text.remove}</button>
       </div>
-      <Results key={runs.value} id={study.id} onComputed={(there) => (computed.value = there)} />
+      {study.state === "failed" && (
+        <Empty title={text.failed} tone="problem"><p>{study.problem}</p></Empty>
+      )}
+      {study.notes.length > 0 && (
+        <details class="notes">
+          <summary>{text.notes}</summary>
+          <ul>{study.notes.map((note) => <li key={note}>{note}</li>)}</ul>
+        </details>
+      )}
+      {computed && <Results key={runs.value} id={study.id} />}
+      {study.state === "new" && <Empty title={text.notRun}><p>{text.notRunHint}</p></Empty>}
       <Setup study={study} />
       {removing.value && (
         <Confirm
@@ -146,7 +156,9 @@ function Opened({ id }: { id: string }) {
   useEffect(() => void load(api.study(id)).then((next) => (study.value = next)), [id]);
   return (
     <main class="page">
-      <Await data={study.value}>{(value) => <One study={value} />}</Await>
+      <Await data={study.value}>
+        {(value) => <One study={value} onChange={(next) => (study.value = { state: "there", value: next })} />}
+      </Await>
     </main>
   );
 }

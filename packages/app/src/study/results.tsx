@@ -1,12 +1,12 @@
 /** What a study computed: means per condition as plots, and the table of summaries. */
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { ApiError, type Cell, type Measure, type Table, api } from "../api";
+import { type Cell, type Mean, type Measure, type Table, api } from "../api";
 import { score } from "../format";
 import { css, nth } from "../palette";
 import { LOADING, type Loaded, load } from "../state";
 import { words } from "../strings";
-import { Await, Empty, Field, Popover, valueOf } from "../parts/parts";
+import { Await, Field, Popover, valueOf } from "../parts/parts";
 
 const text = words.study;
 
@@ -22,56 +22,80 @@ export function marksOf(least: number, most: number): number[] {
 
 const [WIDTH, ROW, LABELS, TOP] = [640, 40, 150, 8];
 
+const isNumber = (value: number | null): value is number => value !== null && Number.isFinite(value);
+
+interface Group extends Mean {
+  title: string;
+  points: number[];
+}
+
+/** The conditions of a measure with the values of their participants. */
+function groupsOf(measure: Measure): Group[] {
+  return measure.means.map((mean) => {
+    const mine = measure.values.filter((one) => one.condition === mean.condition && one.session === mean.session);
+    const title = text.group(mean.condition, mean.session) || text.one;
+    return { ...mean, title, points: mine.map((one) => one.value).filter(isNumber) };
+  });
+}
+
+function GroupLine({ group, y, x }: { group: Group; y: number; x: (value: number) => number }) {
+  return (
+    <>
+      <text x={LABELS - 12} y={y + 4} text-anchor="end">{group.title}</text>
+      {group.points.map((value, index) => (
+        <circle key={index} cx={x(value)} cy={y + ((index % 5) - 2) * 3} r="3" class="point" />
+      ))}
+      {isNumber(group.low) && isNumber(group.high) && (
+        <path d={`M${x(group.low)} ${y}H${x(group.high)}M${x(group.low)} ${y - 6}v12M${x(group.high)} ${y - 6}v12`} class="interval" />
+      )}
+      {isNumber(group.mean) && <circle cx={x(group.mean)} cy={y} r="5.5" class="mean" />}
+    </>
+  );
+}
+
 /** Each condition's mean with its interval, and its participants as points. */
 function Dots({ measure }: { measure: Measure }) {
-  const numbers = measure.means.flatMap((mean) => [mean.low, mean.high, mean.mean, ...mean.values]).filter(Number.isFinite);
+  const groups = groupsOf(measure);
+  const numbers = groups.flatMap((group) => [group.low, group.high, group.mean, ...group.points]).filter(isNumber);
+  if (!numbers.length) return <p class="soft">{text.noPlots}</p>;
   const marks = marksOf(Math.min(...numbers), Math.max(...numbers));
   const [first, last] = [marks[0] ?? 0, marks[marks.length - 1] ?? 1];
   const x = (value: number) => LABELS + ((value - first) / (last - first || 1)) * (WIDTH - LABELS - 24);
-  const height = TOP + measure.means.length * ROW + 26;
-  const digits = Math.max(0, Math.min(3, -Math.floor(Math.log10((last - first) / 5 || 1))));
-  const label = measure.means
-    .map((mean) => text.meanOf(mean.condition || text.one, score(mean.mean), score(mean.low), score(mean.high)))
+  const height = TOP + groups.length * ROW + 26;
+  const digits = Math.max(0, Math.min(4, -Math.floor(Math.log10((last - first) / 5 || 1))));
+  const label = groups
+    .map((group) => text.meanOf(group.title, score(group.mean), score(group.low), score(group.high)))
     .join("; ");
   return (
-    <svg class="dots" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={`${measure.title}. ${label}`}>
+    <svg class="dots" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={`${measure.name}. ${label}`}>
       {marks.map((mark) => (
         <g key={mark}>
           <path d={`M${x(mark)} ${TOP}V${height - 22}`} class="grid" />
           <text x={x(mark)} y={height - 6} text-anchor="middle" class="soft">{score(mark, digits)}</text>
         </g>
       ))}
-      {measure.means.map((mean, row) => {
-        const y = TOP + (row + 0.5) * ROW;
-        return (
-          <g key={mean.condition} style={{ color: css(nth(row)) }}>
-            <text x={LABELS - 12} y={y + 4} text-anchor="end">{mean.condition || text.one}</text>
-            {mean.values.map((value, index) => (
-              <circle key={index} cx={x(value)} cy={y + ((index % 5) - 2) * 3} r="3" class="point" />
-            ))}
-            {Number.isFinite(mean.low) && Number.isFinite(mean.high) && (
-              <path d={`M${x(mean.low)} ${y}H${x(mean.high)}M${x(mean.low)} ${y - 6}v12M${x(mean.high)} ${y - 6}v12`} class="interval" />
-            )}
-            <circle cx={x(mean.mean)} cy={y} r="5.5" class="mean" />
-          </g>
-        );
-      })}
+      {groups.map((group, row) => (
+        <g key={group.title} style={{ color: css(nth(row)) }}>
+          <GroupLine group={group} y={TOP + (row + 0.5) * ROW} x={x} />
+        </g>
+      ))}
     </svg>
   );
 }
 
 function Plots({ measures }: { measures: Measure[] }) {
-  const name = useSignal(measures[0]?.name ?? "");
-  const measure = measures.find((other) => other.name === name.value) ?? measures[0];
+  const name = useSignal(measures.find((one) => one.name === "valence_mean")?.name ?? measures[0]?.name ?? "");
+  const measure = measures.find((other) => other.name === name.value);
   if (!measure) return <p class="soft">{text.noPlots}</p>;
   return (
     <section class="card">
       <h2>{text.plots}</h2>
       <Field label={text.measure}>
         <select value={measure.name} onChange={(event) => (name.value = valueOf(event))}>
-          {measures.map((other) => <option key={other.name} value={other.name}>{other.title}</option>)}
+          {measures.map((other) => <option key={other.name} value={other.name}>{other.name}</option>)}
         </select>
       </Field>
+      <p class="soft small">{measure.description}</p>
       <Dots measure={measure} />
       <p class="soft small">{text.plotsHint}</p>
     </section>
@@ -138,36 +162,24 @@ interface Computed {
   measures: Measure[];
 }
 
-async function computedOf(id: string): Promise<Computed | null> {
-  try {
-    const table = await api.studySummary(id);
-    return { table, measures: (await api.studyPlots(id)).measures };
-  } catch (problem) {
-    // Nothing was computed so far: that is no fault.
-    if (problem instanceof ApiError && (problem.status === 404 || problem.status === 409)) return null;
-    throw problem;
-  }
+async function computedOf(id: string): Promise<Computed> {
+  return { table: await api.studySummary(id), measures: (await api.studyPlots(id)).measures };
 }
 
-export function Results({ id, onComputed }: { id: string; onComputed: (there: boolean) => void }) {
-  const data = useSignal<Loaded<Computed | null>>(LOADING);
+export function Results({ id }: { id: string }) {
+  const data = useSignal<Loaded<Computed>>(LOADING);
   const reload = async () => {
     data.value = await load(computedOf(id));
-    onComputed(data.value.state === "there" && data.value.value !== null);
   };
   useEffect(() => void reload(), [id]);
   return (
     <Await data={data.value} retry={() => void reload()}>
-      {(computed) =>
-        computed === null ? (
-          <Empty title={text.notRun}><p>{text.notRunHint}</p></Empty>
-        ) : (
-          <>
-            <Plots measures={computed.measures} />
-            <Summary table={computed.table} />
-          </>
-        )
-      }
+      {(computed) => (
+        <>
+          <Plots measures={computed.measures} />
+          <Summary table={computed.table} />
+        </>
+      )}
     </Await>
   );
 }

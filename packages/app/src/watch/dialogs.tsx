@@ -41,12 +41,12 @@ function Form(props: { title: string; action: string; onSubmit: () => void; read
 }
 
 function NameForm({ session, track }: { session: Session; track: number }) {
-  const name = useSignal(session.trackOf(track)?.name ?? "");
+  const name = useSignal(session.edits.value.names[track] ?? "");
   return (
     <Form
       title={text.renameTitle(session.nameOf(track))}
       action={text.rename}
-      ready={name.value.trim().length > 0}
+      ready
       onSubmit={() => void session.apply({ op: "name", track, name: name.value.trim() })}
     >
       <Field label={text.name} hint={text.nameHint}>

@@ -8,7 +8,7 @@ import { words } from "../strings";
 import { FONT, prepare } from "./overlay";
 import { LEFT, RIGHT, bandsOfTrack, hatching, paintBand } from "./plot";
 import type { Session } from "./session";
-import { type Span, rulerStep } from "./spans";
+import { type Span, rowsOfSpans, rulerStep } from "./spans";
 
 const text = words.watch;
 
@@ -16,6 +16,8 @@ const text = words.watch;
 export interface Item extends Span {
   label: string;
   colour: string;
+  /** The row in its lane, from 0. */
+  row: number;
   excluded?: boolean;
 }
 
@@ -28,7 +30,7 @@ interface LaneProps {
   label: string;
   paint: Paint;
   /** What is under a time; its label is shown, and a click goes to its start. */
-  hit?: (time: number) => Item | undefined;
+  hit?: (time: number, y: number) => Item | undefined;
   class?: string;
 }
 
@@ -64,10 +66,10 @@ export function Lane({ session, width, height, label, paint, hit, class: name }:
       style={{ width: `${width}px`, height: `${height}px` }}
       onClick={(event) => {
         const time = timeAt(event);
-        session.seek(hit?.(time)?.start ?? time);
+        session.seek(hit?.(time, event.offsetY)?.start ?? time);
       }}
       onMouseMove={(event) => {
-        const item = hit?.(timeAt(event));
+        const item = hit?.(timeAt(event), event.offsetY);
         event.currentTarget.title = item ? `${item.label}, ${clock(item.start)}–${clock(item.end)}` : "";
       }}
     />
@@ -92,21 +94,22 @@ export const paintRuler: Paint = (ink, x, view, width) => {
   ink.stroke();
 };
 
-export function paintItems(ink: CanvasRenderingContext2D, x: (time: number) => number, items: readonly Item[], height: number) {
+export const ITEM = 16;
+
+export function paintItems(ink: CanvasRenderingContext2D, x: (time: number) => number, items: readonly Item[]) {
   ink.font = `11px ${FONT}`;
   for (const item of items) {
     const [from, to] = [x(item.start), Math.max(x(item.end), x(item.start) + 2)];
+    const top = item.row * ITEM + 1;
     ink.fillStyle = item.excluded ? colours.value.shade : item.colour;
-    ink.globalAlpha = item.excluded ? 1 : 0.85;
-    ink.fillRect(from, 2, to - from, height - 4);
+    ink.fillRect(from, top, to - from, ITEM - 2);
     if (item.excluded) {
       ink.fillStyle = hatching(ink);
-      ink.fillRect(from, 2, to - from, height - 4);
+      ink.fillRect(from, top, to - from, ITEM - 2);
     }
-    ink.globalAlpha = 1;
     if (item.excluded || to - from < ink.measureText(item.label).width + 8) continue;
     ink.fillStyle = readableOn(item.colour);
-    ink.fillText(item.label, Math.max(from, LEFT) + 4, height / 2 + 4);
+    ink.fillText(item.label, Math.max(from, LEFT) + 4, top + ITEM / 2 + 3);
   }
 }
 
@@ -121,15 +124,18 @@ export function readableOn(colour: string): string {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.19 ? "#000" : "#fff";
 }
 
-/** The last of the items that hold a time: later ones are drawn over earlier ones. */
-export function itemAt(items: readonly Item[], time: number, slack: number): Item | undefined {
-  return items.findLast((item) => time >= item.start - slack && time <= item.end + slack);
+/** The last of the items of a row that hold a time: later ones are drawn over earlier ones. */
+export function itemAt(items: readonly Item[], time: number, row: number, slack: number): Item | undefined {
+  return items.findLast((item) => item.row === row && time >= item.start - slack && time <= item.end + slack);
 }
 
 export function itemsOfSegments(segments: readonly Segment[], order: readonly string[]): Item[] {
-  return segments.map((segment) => ({
+  const spans = segments.map(({ onset: start, offset: end }) => ({ start, end }));
+  const rows = rowsOfSpans(spans, 6);
+  return segments.map((segment, index) => ({
     start: segment.onset,
     end: segment.offset,
+    row: rows[index] ?? 0,
     label: words.expressions[segment.label] ?? segment.label,
     colour: colours.value[segment.kind === "expression" ? ofExpression(segment.label) : nth(order.indexOf(segment.kind) + 2)],
   }));

@@ -14,6 +14,7 @@ import { listenToKeys } from "./keys";
 import { Marks } from "./marks";
 import { Now } from "./now";
 import { People } from "./people";
+import { PhotoFaces } from "./photos";
 import { Session } from "./session";
 import { Stage } from "./stage";
 import { Timelines } from "./timelines";
@@ -33,10 +34,10 @@ function Bar({ session }: { session: Session }) {
   const detail = session.detail.value;
   const { can_undo: canUndo, can_redo: canRedo } = session.edits.value;
   const facts = [
-    detail.seconds === null ? null : duration(detail.seconds),
-    text.facesCount(detail.tracks.length),
+    detail.kind === "photos" ? null : duration(detail.seconds),
+    text.facesCount(detail.kind === "photos" ? detail.faces : detail.tracks.length),
     words.rows(count(detail.rows)),
-    detail.doubtful === null ? null : text.doubtfulShare(percent(detail.doubtful)),
+    detail.doubtful ? text.doubtfulShare(percent(detail.doubtful)) : null,
   ];
   return (
     <div class="bar-top">
@@ -79,13 +80,14 @@ function Side({ session }: { session: Session }) {
 function Workbench({ session }: { session: Session }) {
   useEffect(() => listenToKeys(session), [session]);
   return (
-    <main class="watch">
+    <main class={session.photos ? "watch photos" : "watch"}>
       <Bar session={session} />
+      {session.edits.value.problem && <p class="problem edits" role="alert">{session.edits.value.problem}</p>}
       <div class="upper">
         <Stage session={session} />
-        <Side session={session} />
+        {session.photos ? <PhotoFaces session={session} /> : <Side session={session} />}
       </div>
-      <Timelines session={session} />
+      {!session.photos && <Timelines session={session} />}
       <Dialogs session={session} />
     </main>
   );
@@ -104,9 +106,15 @@ function Opened({ id }: { id: string }) {
         session.value = detail;
         return;
       }
-      opened = new Session(detail.value);
+      const photos = detail.value.kind === "photos" ? await load(api.boxes(id)) : null;
+      if (gone) return;
+      if (photos && photos.state !== "there") {
+        session.value = photos;
+        return;
+      }
+      opened = new Session(detail.value, photos?.value ?? null);
       session.value = { state: "there", value: opened };
-      void opened.loadSegments();
+      if (!photos) void opened.loadSegments();
     };
     void open();
     return () => {

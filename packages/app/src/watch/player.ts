@@ -15,6 +15,8 @@ export class Player {
   constructor(
     readonly end: number,
     readonly fps: number,
+    /** What to add to times for the film's own clock. */
+    public offset = 0,
   ) {}
 
   get hasFilm(): boolean {
@@ -27,8 +29,9 @@ export class Player {
     const onFrame = (_now: number, frame: VideoFrameCallbackMetadata) => {
       // The frame that is seen, not the clock, which runs ahead of it. While the film stands, a frame far from where it
       // was sent is one that came before it got there.
-      const near = Math.abs(frame.mediaTime - this.time.value) < 1.5 / this.fps;
-      if (!video.paused || near) this.time.value = Math.min(frame.mediaTime, this.end);
+      const seen = Math.max(0, frame.mediaTime - this.offset);
+      const near = Math.abs(seen - this.time.value) < 1.5 / this.fps;
+      if (!video.paused || near) this.time.value = Math.min(seen, this.end);
       this.callback = video.requestVideoFrameCallback(onFrame);
     };
     this.callback = video.requestVideoFrameCallback(onFrame);
@@ -37,7 +40,7 @@ export class Player {
       if (!this.timer) this.playing.value = false;
     };
     const onReady = () => {
-      if (Math.abs(video.currentTime - this.time.value) > 0.5 / this.fps) this.show(this.time.value);
+      if (Math.abs(video.currentTime - this.offset - this.time.value) > 0.5 / this.fps) this.show(this.time.value);
     };
     video.addEventListener("play", onPlay);
     video.addEventListener("pause", onPause);
@@ -54,7 +57,9 @@ export class Player {
 
   private show(time: number) {
     // A little into the frame, so that rounding does not show the one before it.
-    if (this.video) this.video.currentTime = Math.min(time + 0.2 / this.fps, this.video.duration || this.end);
+    if (!this.video) return;
+    const wanted = time + this.offset + 0.2 / this.fps;
+    this.video.currentTime = Math.min(wanted, this.video.duration || wanted);
   }
 
   seek(time: number) {

@@ -147,7 +147,7 @@ function optionsOf(row: Row, size: { width: number; height: number }, session: S
   const middle = (row.low + row.high) / 2;
   return {
     ...size,
-    padding: [5, RIGHT, 5, 0],
+    padding: [7, RIGHT, 7, 0],
     legend: { show: false },
     cursor: {
       y: false,

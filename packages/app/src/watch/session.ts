@@ -1,5 +1,5 @@
 /** One recording that is looked at: its data, where we are in it, and what is changed about it. */
-import { computed, signal } from "@preact/signals";
+import { type Signal, computed, signal } from "@preact/signals";
 import {
   ApiError, type Boxes, type Column, type Detail, type Edits, type FaceBox, type Operation, type Segment, type Series,
   type Track, api,
@@ -48,12 +48,24 @@ export class Session {
     this.tracks.value.filter((track) => !this.hidden.value.has(track.track)),
   );
 
-  constructor(detail: Detail) {
+  /** Size of the picture that boxes are measured in. */
+  readonly picture: Signal<{ width: number; height: number }>;
+
+  /**
+   * Open a recording.
+   *
+   * Photos have no time: the time is the number of the photo then, and all of their faces are given.
+   */
+  constructor(
+    detail: Detail,
+    readonly photos: Boxes | null = null,
+  ) {
     this.detail.value = detail;
-    const last = Math.max(0, ...detail.tracks.map((track) => track.last));
-    this.end = Math.max(detail.seconds ?? 0, last, 0.2);
+    this.picture = signal({ width: detail.width || 16, height: detail.height || 9 });
+    const last = detail.tracks.reduce((most, track) => Math.max(most, track.last), 0);
+    this.end = photos ? (photos.times[photos.times.length - 1] ?? 0) : Math.max(detail.seconds, last, 0.2);
     this.view.value = { start: 0, end: this.end };
-    this.player = new Player(this.end, detail.fps ?? 25);
+    this.player = new Player(this.end, detail.fps || 25, detail.film_offset);
     this.boxes = new Chunks(10, this.end, (start, end) => api.boxes(detail.id, start, end));
     this.values = new Chunks(10, this.end, (start, end) => this.fetchValues(start, end));
     const longest = [...detail.tracks].sort((one, other) => other.seconds - one.seconds)[0];
@@ -84,14 +96,14 @@ export class Session {
   }
 
   colourOf(track: number): ColourName {
-    return nth(Math.max(0, this.tracks.value.findIndex((other) => other.track === track)));
+    return nth(this.photos ? track : Math.max(0, this.tracks.value.findIndex((other) => other.track === track)));
   }
 
   // --- time --------------------------------------------------------------------------------------------------------------
 
   /** The frame at a time: its own time, and its faces. */
   frameAt(time: number): { time: number; faces: FaceBox[] } | null {
-    const chunk = this.boxes.at(time);
+    const chunk = this.photos ?? this.boxes.at(time);
     if (!chunk) return null;
     const index = closest(chunk.times, time);
     const found = chunk.times[index];
@@ -197,7 +209,8 @@ export class Session {
 
   async loadSegments() {
     try {
-      this.segments.value = await api.segments(this.id);
+      // Codes are edits, which are here already, and newer.
+      this.segments.value = (await api.segments(this.id)).filter((segment) => segment.kind !== "code");
     } catch (problem) {
       say(problemText(problem), "problem");
     }

@@ -64,6 +64,21 @@ export function turnTo(view: Span, time: number, end: number): Span {
   return clampView({ start, end: start + length }, end);
 }
 
+/** In which row each span is drawn, so that none covers another; in the last row those that have no room do. */
+export function rowsOfSpans(spans: readonly Span[], most: number): number[] {
+  const ends: number[] = [];
+  const order = spans.map((_, index) => index).sort((one, other) => (spans[one] as Span).start - (spans[other] as Span).start);
+  const rows = new Array<number>(spans.length).fill(0);
+  for (const index of order) {
+    const { start, end } = spans[index] as Span;
+    const free = ends.findIndex((last) => last <= start);
+    const row = free >= 0 ? free : Math.min(ends.length, most - 1);
+    ends[row] = Math.max(ends[row] ?? 0, end);
+    rows[index] = row;
+  }
+  return rows;
+}
+
 const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
 /** The distance of marks on a ruler of time, so that they are at least `room` pixels apart. */

@@ -2,9 +2,9 @@
 import { effect, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { api } from "../api";
-import { clock, fileName } from "../format";
+import { clock, fileName, percent } from "../format";
 import { colours } from "../palette";
-import { kept } from "../state";
+import { kept, problemText } from "../state";
 import { words } from "../strings";
 import { Pause, Play, StepBack, StepOn } from "../parts/icons";
 import { Popover, useSize } from "../parts/parts";
@@ -34,7 +34,7 @@ function facesAt(session: Session, time: number): Drawn[] {
 function Overlay({ session, size }: { session: Session; size: { width: number; height: number } }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const room = useSize(canvas);
-  const picture = { width: session.detail.value.width ?? 16, height: session.detail.value.height ?? 9 };
+  const picture = session.picture.value;
   const area = fit(picture.width, picture.height, size);
   useEffect(
     () =>
@@ -46,7 +46,7 @@ function Overlay({ session, size }: { session: Session; size: { width: number; h
         const faces = facesAt(session, session.player.time.value);
         if (ink) drawFaces(ink, faces, picture, area, layers.value);
       }),
-    [session, size.width, size.height, room.width],
+    [session, size.width, size.height, room.width, picture],
   );
   const onClick = (event: MouseEvent) => {
     const { offsetX: x, offsetY: y } = event;
@@ -60,48 +60,81 @@ function Overlay({ session, size }: { session: Session; size: { width: number; h
   return <canvas ref={canvas} class="overlay" aria-hidden="true" onClick={onClick} />;
 }
 
-/** The film, or its copy that browsers can play, or what to do if there is neither. */
-function Picture({ session }: { session: Session }) {
-  const { film, playable, kind } = session.detail.value;
-  const source = useSignal<"film" | "proxy" | "asked" | "none">(film === null ? "none" : playable ? "film" : "asked");
-  const waiting = useSignal(false);
-  const video = useRef<HTMLVideoElement>(null);
-  useEffect(() => {
-    if (!video.current || kind !== "film") return undefined;
-    return session.player.attach(video.current);
-  }, [session, source.value]);
-  if (kind === "photos") {
-    const index = Math.round(session.player.time.value);
-    return <img class="picture" src={api.photoUrl(session.id, index)} alt={text.photo(index + 1)} />;
-  }
-  if (source.value === "none" || source.value === "asked") {
-    const lost = source.value === "none";
-    return (
-      <div class="instead">
-        <h2>{lost ? text.noFilm : text.cannotPlay}</h2>
-        <p>{lost ? text.noFilmHint : text.cannotPlayHint}</p>
-        {film && <p class="path">{fileName(film)}</p>}
-        {!lost && <button class="primary" onClick={() => (source.value = "proxy")}>{text.makeProxy}</button>}
-      </div>
-    );
-  }
+function Photo({ session }: { session: Session }) {
+  const index = Math.round(session.player.time.value);
   return (
-    <>
-      <video
-        key={source.value}
-        ref={video}
-        class="picture"
-        preload="auto"
-        playsInline
-        tabIndex={-1}
-        aria-label={text.film}
-        src={source.value === "film" ? api.filmUrl(session.id) : api.proxyUrl(session.id)}
-        onLoadStart={() => (waiting.value = source.value === "proxy")}
-        onLoadedData={() => (waiting.value = false)}
-        onError={() => (source.value = source.value === "film" ? "asked" : "none")}
-      />
-      {waiting.value && <p class="proxying" role="status">{text.makingProxy}</p>}
-    </>
+    <img
+      class="picture"
+      src={api.photoUrl(session.id, index)}
+      alt={text.photo(index + 1)}
+      onLoad={(event) => {
+        const { naturalWidth: width, naturalHeight: height } = event.currentTarget;
+        session.picture.value = { width, height };
+      }}
+    />
+  );
+}
+
+function Film({ session, url, onError }: { session: Session; url: string; onError: () => void }) {
+  const video = useRef<HTMLVideoElement>(null);
+  useEffect(() => (video.current ? session.player.attach(video.current) : undefined), [session]);
+  return (
+    <video
+      ref={video}
+      class="picture"
+      preload="auto"
+      playsInline
+      tabIndex={-1}
+      aria-label={text.film}
+      src={url}
+      onError={onError}
+    />
+  );
+}
+
+type Source = "film" | "proxy" | "none" | "offered" | "making" | "failed";
+
+/** Ask how the copy is getting on until there is one, or it is known that there will be none. */
+async function untilMade(session: Session, onShare: (share: number) => void): Promise<string | null> {
+  for (;;) {
+    const { state, share, problem } = await api.proxyState(session.id);
+    if (state === "ready") return null;
+    if (state === "failed") return problem ?? text.noProxy;
+    onShare(share);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+}
+
+/** The film, or its copy that browsers can play, or what to do if there is neither. */
+function FilmOrWhatToDo({ session }: { session: Session }) {
+  const { film, playable } = session.detail.value;
+  const source = useSignal<Source>(film === null ? "none" : playable ? "film" : "offered");
+  const share = useSignal(0);
+  const problem = useSignal("");
+  const make = async () => {
+    source.value = "making";
+    const failed = await untilMade(session, (next) => (share.value = next)).catch(problemText);
+    problem.value = failed ?? "";
+    // The copy's clock starts at the first frame.
+    if (failed === null) session.player.offset = 0;
+    source.value = failed === null ? "proxy" : "failed";
+  };
+  const url = { film: api.filmUrl(session.id), proxy: api.proxyUrl(session.id) };
+  if (source.value === "film") return <Film key="film" session={session} url={url.film} onError={() => (source.value = "offered")} />;
+  if (source.value === "proxy") return <Film key="proxy" session={session} url={url.proxy} onError={() => (source.value = "failed")} />;
+  const what = {
+    none: { title: text.noFilm, hint: text.noFilmHint },
+    offered: { title: text.cannotPlay, hint: text.cannotPlayHint },
+    making: { title: text.makingProxy(percent(share.value)), hint: "" },
+    failed: { title: text.noProxy, hint: problem.value },
+  }[source.value];
+  return (
+    <div class="instead" role="status">
+      <h2>{what.title}</h2>
+      <p>{what.hint}</p>
+      {film && <p class="path">{fileName(film)}</p>}
+      {source.value === "offered" && <button class="primary" onClick={() => void make()}>{text.makeProxy}</button>}
+    </div>
   );
 }
 
@@ -164,8 +197,7 @@ function Rate({ session }: { session: Session }) {
 /** To the frame before or after. */
 export function step(session: Session, direction: 1 | -1) {
   session.player.pause();
-  const photos = session.detail.value.kind === "photos";
-  session.seek(session.player.time.value + direction * (photos ? 1 : 1 / session.player.fps));
+  session.seek(session.player.time.value + direction * (session.photos ? 1 : 1 / session.player.fps));
 }
 
 function Transport({ session }: { session: Session }) {
@@ -182,7 +214,7 @@ function Transport({ session }: { session: Session }) {
       <button class="bare" title={text.on} aria-label={text.on} onClick={() => step(session, 1)}><StepOn /></button>
       <Clock session={session} />
       <Rate session={session} />
-      <Scrubber session={session} />
+      {session.end > 0 ? <Scrubber session={session} /> : <span class="grow" />}
       <LayerMenu />
     </div>
   );
@@ -194,7 +226,7 @@ export function Stage({ session }: { session: Session }) {
   return (
     <section class="stage" aria-label={text.film}>
       <div class="frame" ref={frame}>
-        <Picture session={session} />
+        {session.photos ? <Photo session={session} /> : <FilmOrWhatToDo session={session} />}
         <Overlay session={session} size={size} />
       </div>
       <Transport session={session} />

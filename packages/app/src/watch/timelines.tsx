@@ -6,10 +6,11 @@ import { colours, nth } from "../palette";
 import { words } from "../strings";
 import { Minus, Plus, Whole } from "../parts/icons";
 import { useSize } from "../parts/parts";
-import { type Item, Lane, Overview, itemAt, itemsOfSegments, paintExpressions, paintItems, paintRuler } from "./lanes";
+import { ITEM, type Item, Lane, Overview, itemAt, itemsOfSegments, paintExpressions, paintItems, paintRuler } from "./lanes";
 import { LEFT, Legend, Plot, RIGHT, rowsOf } from "./plot";
 import type { Session } from "./session";
 import { SignalMenu } from "./signals";
+import { rowsOfSpans } from "./spans";
 
 const text = words.watch;
 
@@ -23,37 +24,36 @@ function slackOf(session: Session, width: number): number {
 
 function useItems(session: Session, make: () => Item[]) {
   const items = useComputed(make);
-  return {
-    paint: useMemo(
-      () => (height: number) => (ink: CanvasRenderingContext2D, x: (time: number) => number) =>
-        paintItems(ink, x, items.value, height),
-      [session],
-    ),
-    items,
-  };
+  const paint = useMemo(
+    () => (ink: CanvasRenderingContext2D, x: (time: number) => number) => paintItems(ink, x, items.value),
+    [session],
+  );
+  return { paint, items };
 }
 
 function ItemLane(props: { session: Session; width: number; label: string; make: () => Item[] }) {
   const { session, width, label, make } = props;
   const { paint, items } = useItems(session, make);
-  const painter = useMemo(() => paint(18), [paint]);
+  const rows = items.value.reduce((most, item) => Math.max(most, item.row), 0) + 1;
   return (
     <Lane
       session={session}
       width={width}
-      height={18}
+      height={rows * ITEM + 2}
       label={label}
-      paint={painter}
-      hit={(time) => itemAt(items.value, time, slackOf(session, width))}
+      paint={paint}
+      hit={(time, y) => itemAt(items.value, time, Math.floor(y / ITEM), slackOf(session, width))}
     />
   );
 }
 
 function codeItems(codes: readonly Code[], track: number | null): Item[] {
   const names = [...new Set(codes.map((code) => code.code))];
-  return codes
-    .filter((code) => code.track === track)
-    .map(({ start, end, code }) => ({ start, end, label: code, colour: colours.value[nth(names.indexOf(code))] }));
+  const mine = codes.filter((code) => code.track === track);
+  const rows = rowsOfSpans(mine, 6);
+  return mine.map(({ start, end, code }, index) => ({
+    start, end, label: code, colour: colours.value[nth(names.indexOf(code))], row: rows[index] ?? 0,
+  }));
 }
 
 /** What holds for everyone: spans that are excluded, and codes. */
@@ -62,7 +62,7 @@ function CommonLane({ session, width }: { session: Session; width: number }) {
     const { excluded, codes } = session.edits.value;
     const spans = excluded.filter((span) => span.track === null);
     const shaded = spans.map(({ start, end, note }) => ({
-      start, end, label: note ? `${text.excluded}: ${note}` : text.excluded, colour: "", excluded: true,
+      start, end, label: note ? `${text.excluded}: ${note}` : text.excluded, colour: "", excluded: true, row: 0,
     }));
     return [...shaded, ...codeItems(codes, null)];
   };
