@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from mien.app.errors import AppError
 from mien.errors import MienError, OutputError, UnknownNameError
+from mien.text import printable
 
 __all__ = ["Problem", "handle_problems", "problem_response"]
 
@@ -44,7 +45,8 @@ def problem_response(status: int, message: str) -> Response:
     Returns:
         The answer.
     """
-    problem = Problem(error=ProblemText(message=message))
+    # Messages name what clients sent; they stay one line, whatever that holds.
+    problem = Problem(error=ProblemText(message=printable(message)))
     return JSONResponse(problem.model_dump(), status)
 
 

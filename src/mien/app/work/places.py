@@ -11,6 +11,7 @@ from mien.app.errors import NotAllowedError, NotFoundError
 from mien.app.work.workspace import Workspace
 from mien.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from mien.sources.inputs import natural_key
+from mien.text import printable
 
 __all__ = ["Entry", "Listing", "bases_of", "check_inputs", "kind_of", "list_folder"]
 
@@ -161,8 +162,10 @@ def _entry(item: os.DirEntry[str]) -> Entry:
     except OSError:
         # A link that leads nowhere, or a file that has just gone.
         kind = "other"
-    name = item.name.encode(errors="replace").decode()
-    return Entry(name=name, path=item.path, kind=kind, size=size, modified=modified)
+    # Bytes that are no text cannot be sent; such a file can be seen, and not be opened.
+    path = item.path.encode(errors="replace").decode()
+    name = printable(item.name)
+    return Entry(name=name, path=path, kind=kind, size=size, modified=modified)
 
 
 def kind_of(name: str) -> Kind:
