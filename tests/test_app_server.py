@@ -548,8 +548,11 @@ def test_a_server_that_is_killed_in_the_middle_of_its_queue_loses_nothing(home, 
         assert "Traceback" not in process.stderr.read()
     tables = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert tables == [
-        "clip.dictionary.json", "clip.parquet", "long.dictionary.json", "long.parquet", "mien-run.json",
-    ]  # fmt: skip
+        "clip.dictionary.json",
+        "clip.parquet",
+        "long.dictionary.json",
+        "long.parquet",
+    ]
     states = [job["state"] for job in json.loads((tmp_path / "queue.json").read_text())["jobs"]]
     assert states == ["done", "done"]
 

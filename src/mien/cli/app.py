@@ -28,6 +28,10 @@ _MEGABYTE: Final = 1 << 20
 # Of a token that somebody chose: what nobody can guess.
 _SHORTEST: Final = 32
 
+PortOption = Annotated[
+    int, typer.Option(metavar="N", min=0, max=65535, help="The port; 0 takes any free one.")
+]
+
 
 def app(
     folder: Annotated[
@@ -36,7 +40,7 @@ def app(
             metavar="[FOLDER]", help="Where films, results and studies are kept; made if missing."
         ),
     ] = _WORKSPACE,
-    port: Annotated[int, typer.Option(metavar="N", help="The port; 0 takes any free one.")] = 0,
+    port: PortOption = 0,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")
     ] = True,
@@ -77,7 +81,7 @@ def serve(
         ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = _HOST,
-    port: Annotated[int, typer.Option(metavar="N", help="The port; 0 takes any free one.")] = 0,
+    port: PortOption = 0,
     token_file: Annotated[
         Path | None,
         typer.Option(

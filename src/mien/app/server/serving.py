@@ -30,8 +30,8 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         return socket.create_server((host, port), backlog=128)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise OutputError(
             f"{host}:{port}: cannot be listened on ({reason}); choose another --port, or leave it "
             "out for any free one"
