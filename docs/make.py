@@ -721,7 +721,7 @@ def picture(demo: Path) -> np.ndarray:
 
 
 COMMANDS = (
-    "analyze", "plan", "status", "live", "demo", "doctor",
+    "analyze", "plan", "status", "live", "app", "serve", "demo", "doctor",
     "bundles", "bundles list", "bundles show", "bundles pull", "bundles verify", "bundles add",
     "bundles remove", "bundles pack",
     "train", "evaluate", "export", "features",

@@ -37,7 +37,7 @@ def app(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="[FOLDER]", help="Where films, results and studies are kept; made if missing."
+            metavar="FOLDER", help="Where films, results and studies are kept; made if missing."
         ),
     ] = _WORKSPACE,
     port: PortOption = 0,
@@ -76,7 +76,7 @@ def serve(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FOLDER]",
+            metavar="FOLDER",
             help="Where results are kept; by default a folder that is removed at the end.",
         ),
     ] = None,
