@@ -50,7 +50,7 @@ DISTURBANCES = (
 )
 
 
-def cut(clip: Path, folder: Path, count: int) -> None:
+def cut(clip: Path, folder: Path, count: int, length: int = FRAMES) -> None:
     """Write short recordings, each from another frame of the clip on."""
     with av.open(str(clip)) as container:
         stream = container.streams.video[0]
@@ -59,11 +59,11 @@ def cut(clip: Path, folder: Path, count: int) -> None:
     for number in range(count):
         path = folder / f"s{number // CLIPS_PER_FOLDER:02}" / f"c{number:04}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        begin = number * 7 % (len(frames) - FRAMES)
+        begin = number * 7 % (len(frames) - length)
         with av.open(str(path), "w") as container:
             out = container.add_stream("mpeg4", rate=25, width=WIDTH, height=HEIGHT)
             out.bit_rate = 1_000_000
-            for index, frame in enumerate(frames[begin : begin + FRAMES]):
+            for index, frame in enumerate(frames[begin : begin + length]):
                 again = av.VideoFrame.from_ndarray(frame.to_ndarray(), "yuv420p")
                 again.pts = index
                 container.mux(out.encode(again))

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from batches import CLIPS_PER_FOLDER, FRAMES, HEIGHT, WIDTH, cut, disturb, run, start
+from batches import CLIPS_PER_FOLDER, HEIGHT, WIDTH, cut, disturb, run, start
 
 from mien import batch
 
@@ -45,7 +45,7 @@ RAY_DISTURBANCES = (
     ("parent", 0.6),
     ("worker", 0.8),
 )
-DIFFERENT = 60
+DIFFERENT, FRAMES = 60, 5
 OF_PLACE = ["source"]
 
 
@@ -174,7 +174,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         study, alone, out = folder / "study", folder / "alone", folder / "out"
-        cut(args.clip, folder / "cut", DIFFERENT)
+        cut(args.clip, folder / "cut", DIFFERENT, FRAMES)
         run("analyze", folder / "cut", "--out", alone)
         copy(folder / "cut", study, args.clips)
         run("plan", study, "--out", out)
