@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from batches import CLIPS_PER_FOLDER, HEIGHT, WIDTH, cut, disturb, run, start
+from batches import CLIPS_PER_FOLDER, HEIGHT, WIDTH, cut, disturb, run
 
 from mien import batch
 
@@ -70,15 +70,23 @@ def count_done(out: Path) -> int:
     return sum(1 for _ in out.glob("s*/*.dictionary.json"))
 
 
+def start(log: Path, *words: object) -> "subprocess.Popen[bytes]":
+    """A command in a group of its own, whose lines go into a file: nobody reads a pipe meanwhile."""
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mien", *map(str, words)],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
 def watch(process: "subprocess.Popen[bytes]", out: Path, at: int, kind: str) -> None:
     """Wait until so many tables are there."""
     while count_done(out) < at:
         if process.poll() is not None:
-            said, _ = process.communicate()
-            raise SystemExit(
-                f"the run ended before it could be disturbed ({kind}): {said.decode()}"
-            )
-        time.sleep(0.2)
+            raise SystemExit(f"the run ended before it could be disturbed ({kind})")
+        time.sleep(1)
 
 
 class Cluster:
@@ -123,18 +131,18 @@ def disturbed(
 ) -> list[dict[str, object]]:
     """Do the plan, disturbed again and again."""
     happened: list[dict[str, object]] = []
-    process = start(*words)
+    log = out.parent / "lines.txt"
+    process = start(log, *words)
     for kind, share in kinds:
         watch(process, out, int(share * count), kind)
         happened.append({"kind": kind, "done": count_done(out)})
         do(process, kind)
         if kind in ("parent", "interrupt"):
-            process.communicate()
-            process = start(*words)
-    said, _ = process.communicate()
-    happened.append(
-        {"kind": "end", "exit": process.returncode, "said": said.decode().splitlines()[-1:]}
-    )
+            process.wait()
+            process = start(log, *words)
+    process.wait()
+    last = log.read_text().splitlines()[-1:]
+    happened.append({"kind": "end", "exit": process.returncode, "said": last})
     # What killed processes took with them is tried once more.
     run(*words, "--retry-failed")
     return happened

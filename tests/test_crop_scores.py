@@ -87,6 +87,8 @@ def test_another_version_of_the_bundle_is_refused():
         CropScorer("mien-xs", "auto", "0" * 64)
 
 
+# Ray Data warns of what it uses itself.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_on_a_ray_cluster_the_scores_are_the_same(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setattr(crop_scores, "_BATCH", 2)
