@@ -60,8 +60,8 @@ The luma of a pixel is a whole number of thousandths, so it never lies half way 
 1/256 from this mean: which of them an 8-bit network reads never depends on rounding.
 """
 CARD: Final = CardSettings(
-    summary="Expression, valence and arousal, and action units of a face, from one small residual "
-    "network.",
+    summary="Expression, valence and arousal, and action units of a face (no human FACS coder has "
+    "been compared with them), from one small residual network.",
     licence="Apache-2.0",
     limits=(
         "contempt, disgust and fear are rare in the training data and read far less surely than "

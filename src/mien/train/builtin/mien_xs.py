@@ -31,8 +31,8 @@ from mien.train.settings.training import Settings
 
 VERSION: Final = 1
 SUMMARY: Final = (
-    "Expression, valence and arousal, and action units of a face, from a network small enough for "
-    "phones and browsers."
+    "Expression, valence and arousal, and action units of a face (no human FACS coder has been "
+    "compared with them), from a network small enough for phones and browsers."
 )
 RECIPE: Final = (
     f"git archive {TEACHER_COMMIT} {BUNDLE_PATH} | tar -x -C OLD && "

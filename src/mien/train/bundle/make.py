@@ -307,7 +307,7 @@ def _limits(settings: Settings, extractor: AffectCard | None, network: Path) -> 
         "scores come from the split that also chose the best epoch and the temperature: expect "
         "less on new pictures"
     )
-    yield "agreement between groups of people is not on this card"
+    yield "agreement between groups of people is not among its scores"
     kinds = synthetic_kinds(settings)
     if kinds:
         subject = "it has" if extractor is None else "its heads have"
