@@ -30,7 +30,7 @@ ROOMS = {
     "app": ("errors", "recordings", "work", "server"),
     "study": ("strict", "edits", "rows", "tables", "episodes", "statistics", "project"),
     "data": (
-        "label_table", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "rendered", "sets", "joining", "mixing",
+        "label_table", "stored_pictures", "label_checks", "spec", "blendshapes", "images", "annotation_codes", "presence", "frame_lists", "drawn", "rendered", "sets", "joining", "mixing",
         "registry", "balance", "standins", "submissions", "superres",
     ),
     "train": (

@@ -22,7 +22,7 @@ from mien.progress import STOP_REQUESTED, bar_for
 from mien.records import Status
 from mien.sources import summarize
 
-__all__ = ["ReadingBar", "analyze", "demo", "doctor", "plan", "status"]
+__all__ = ["ReadingBar", "analyze", "chosen_shard", "demo", "doctor", "plan", "status"]
 
 LEFT: Final = 3
 """Exit code where nothing failed and another run is still writing some of the tables."""
@@ -96,7 +96,7 @@ def analyze(
             refuse_reading_options(context, "the plan says how to read; run `mien plan` with it")
             outcomes = batch.run_plan(
                 plan_path,
-                shard=_shard(shard),
+                shard=chosen_shard(shard),
                 retry_failed=retry_failed,
                 progress=bar,
                 jobs=_jobs(jobs),
@@ -248,8 +248,18 @@ def doctor() -> None:
         raise fail(f"{parts} broken; see the lines marked !!", 1)
 
 
-def _shard(text: str | None) -> tuple[int, int] | None:
-    """The value of ``--shard``, or the part of a Slurm array's task, which is said."""
+def chosen_shard(text: str | None) -> tuple[int, int] | None:
+    """Read ``--shard``, or say which part a Slurm array's task has.
+
+    Args:
+        text: The option's value; None where it is not given.
+
+    Returns:
+        Which part, from 1, and how many there are; None for all.
+
+    Raises:
+        ValueError: The text is no part, or the array skips some.
+    """
     shard = shard_of(text)
     if shard is not None and text is None:
         line = f"mien: note: part {shard[0]} of {shard[1]}, by SLURM_ARRAY_TASK_ID"

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from mien.cli.run import chosen_shard
 from mien.cli.terminal import err, handle_errors, out
 from mien.errors import MissingExtraError
 
@@ -223,6 +224,14 @@ def features(
             help="Folder of the cache; what is in it is not computed again.",
         ),
     ],
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Compute one of N parts, such as 3/8; in a Slurm array, by default the task's "
+            "own. When all are there, the same command without it joins them.",
+        ),
+    ] = None,
     skip: Skip = False,
 ) -> None:
     """Compute features and raw outputs of every picture once, to train heads on.
@@ -230,14 +239,26 @@ def features(
     They are kept on disk.
     """
     with handle_errors("what was computed is kept; the same command resumes"):
+        part = chosen_shard(shard)
+        # All of it is no part.
+        part = None if part == (1, 1) else part
         with needs_extra("mien features"):
             from mien.cli.bars import Bar
             from mien.train.features import cache_features
             from mien.train.settings.training import read_settings
         with closing(Bar()) as bar:
             cache, faces = cache_features(
-                bundle, read_settings(data), folder, skip_unreadable=skip, note=_note, progress=bar
+                bundle,
+                read_settings(data),
+                folder,
+                shard=part,
+                skip_unreadable=skip,
+                note=_note,
+                progress=bar,
             )
+        if part is not None:
+            out.print(f"part {part[0]} of {part[1]}: features of {faces} faces", markup=False)
+            return
         out.print(
             f"{cache.folder}: {cache.features.shape[1]} features of {faces} faces", markup=False
         )

@@ -1,11 +1,12 @@
 """Pixels of one cell of the column `image`."""
 
 import os
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.stored_pictures import StoredPicture, read_stored, stored_name
 from mien.errors import DataError, SourceError
 from mien.sources.arrays import check_rgb
 from mien.sources.still import decoder as stills
@@ -22,7 +23,8 @@ def read_picture(cell: object) -> NDArray[np.uint8]:
     EXIF rotation is applied, grey repeated, 16 bits scaled to 8, transparency laid over mid-grey.
 
     Args:
-        cell: A path (str), an encoded picture (bytes) or an RGB uint8 array (H, W, 3).
+        cell: A path (str), an encoded picture (bytes), a reference to one in a file (a
+            `StoredPicture`) or an RGB uint8 array (H, W, 3).
 
     Returns:
         Upright RGB uint8 (H, W, 3).
@@ -37,6 +39,10 @@ def read_picture(cell: object) -> NDArray[np.uint8]:
         elif isinstance(cell, bytes):
             name = f"a picture of {len(cell)} bytes"
             pixels = stills.read_picture(name, memoryview(cell))
+        elif isinstance(cell, dict):
+            reference = cast(StoredPicture, cell)
+            name = stored_name(reference)
+            pixels = stills.read_picture(name, memoryview(read_stored(reference)))
         else:
             return check_rgb(cell, "a picture of the label table")
     except SourceError as error:

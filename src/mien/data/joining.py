@@ -123,7 +123,9 @@ def _face_keys(rows: pd.DataFrame, part: NDArray[np.intp]) -> Ints:
 
 
 def _hashable(cell: object) -> object:
-    """A path or encoded picture as it is; an array by its shape and bytes."""
+    """A path or encoded picture as it is; an array by its shape and bytes; others by their hash."""
+    if isinstance(cell, dict):
+        return cell["digest"]
     return (cell.shape, cell.tobytes()) if isinstance(cell, np.ndarray) else cell
 
 

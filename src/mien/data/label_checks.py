@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mien.data.label_table import COLUMNS, SPLITS, labels
+from mien.data.stored_pictures import digests, is_stored, stored_name
 from mien.errors import DataError
 from mien.tasks import Task
 
@@ -20,7 +21,7 @@ __all__ = ["absent", "check"]
 _SLACK: Final = 1e-4
 # Shares written with three decimals still sum to 1.
 _SUM_SLACK: Final = 2e-3
-_IMAGES: Final = (str, bytes, np.ndarray)
+_IMAGES: Final = (str, bytes, np.ndarray, dict)
 
 Mask = NDArray[np.bool_]
 
@@ -133,6 +134,8 @@ def _row(table: pd.DataFrame, row: int) -> str:
         image = f"{len(image)} bytes"
     elif isinstance(image, np.ndarray):
         image = f"array {image.shape}"
+    elif isinstance(image, dict):
+        image = stored_name(image)
     return f"row {row} ({image})"
 
 
@@ -265,6 +268,11 @@ def _check_apart(table: pd.DataFrame, by: str, where: str) -> None:
 def _image_notes(table: pd.DataFrame, where: str) -> list[str]:
     """A line on pictures that come twice; refuses pictures that are not there."""
     keys = table["image"]
+    if is_stored(keys):
+        keys = digests(keys)
+        if keys.nunique() == len(keys):
+            return []
+        return _repeated(keys, table["split"])
     paths = keys if _is_text(keys) else _paths(keys, where)
     lost = absent(paths)
     if lost.any():
@@ -277,11 +285,16 @@ def _image_notes(table: pd.DataFrame, where: str) -> list[str]:
         return []
     if len(paths) < len(keys):
         keys = pd.Series([_hashable(cell) for cell in keys.to_numpy(object)], dtype=object)
+    return _repeated(keys, table["split"])
+
+
+def _repeated(keys: pd.Series, split: pd.Series) -> list[str]:
+    """A line on pictures that come twice, by what tells pictures apart."""
     repeated = keys.duplicated()
     if not repeated.any():
         return []
     note = f"{repeated.sum()} rows repeat a picture of another row"
-    pairs = pd.DataFrame({"image": keys.to_numpy(object), "split": table["split"].to_numpy()})
+    pairs = pd.DataFrame({"image": keys.to_numpy(object), "split": split.to_numpy()})
     crossing = pairs.drop_duplicates()["image"].duplicated().sum()
     if crossing:
         note += f"; pictures in two splits: {crossing}"
@@ -289,6 +302,8 @@ def _image_notes(table: pd.DataFrame, where: str) -> list[str]:
 
 
 def _hashable(cell: object) -> object:
+    if isinstance(cell, dict):
+        return cell["digest"]
     return hash((cell.shape, cell.tobytes())) if isinstance(cell, np.ndarray) else cell
 
 

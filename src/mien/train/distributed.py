@@ -5,27 +5,33 @@ follow the same path as one process with the whole batch, up to rounding.
 """
 
 import atexit
+import socket
 import subprocess
 import time
 from contextlib import suppress
 from itertools import chain
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from mien.errors import DataError
 from mien.progress import STOP_REQUESTED
 
 __all__ = [
     "all_gather_unique",
+    "all_gather_values",
+    "check_agreement",
     "end_group_at_exit",
     "gather",
     "interrupt_all",
     "kill",
     "synchronise",
 ]
+
+Value = TypeVar("Value")
 
 _PATIENCE_S: Final = 5.0
 """How long other processes of the group may take to end before they are killed."""
@@ -96,11 +102,42 @@ def all_gather_unique(mine: list[int]) -> list[int]:
     Returns:
         All of them, sorted, each once.
     """
+    return sorted(set().union(*all_gather_values(mine)))
+
+
+def all_gather_values(mine: Value) -> list[Value]:
+    """Collect a value of each process.
+
+    Args:
+        mine: Value of this process; plain Python.
+
+    Returns:
+        All of them, in the order of the processes.
+    """
     if not dist.is_initialized():
-        return sorted(set(mine))
-    parts: list[list[int]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(parts, mine)
-    return sorted(set().union(*parts))
+        return [mine]
+    values = [mine] * dist.get_world_size()
+    dist.all_gather_object(values, mine)
+    return values
+
+
+def check_agreement(mine: object, where: str, problem: str) -> None:
+    """Check that all processes have the same value.
+
+    Args:
+        mine: Value of this process; plain Python.
+        where: What the message begins with.
+        problem: What is wrong where they differ, with ``{host}`` and ``{first}``: the names of the
+            machine with another value and of that of the first process.
+
+    Raises:
+        DataError: They differ; in all processes alike, so that none waits for the others.
+    """
+    host = socket.gethostname()
+    (first, expected), *others = all_gather_values((host, mine))
+    for name, value in others:
+        if value != expected:
+            raise DataError(f"{where}: {problem.format(host=name, first=first)}")
 
 
 def interrupt_all(is_told: bool, fabric: Fabric) -> None:

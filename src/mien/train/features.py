@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mien.bundles.store import load
 from mien.data.registry import Set, places
 from mien.errors import OutputError
-from mien.progress import Progress, silent
+from mien.progress import Progress, named, silent
 from mien.train.inputs.feature_cache import FeatureCache, build
-from mien.train.open_model import ENGINE, table_for
+from mien.train.inputs.feature_shards import Shard, build_part, join_parts, parts_of
+from mien.train.open_model import ENGINE, complete_points, load_rows
 from mien.train.settings.training import Settings
 
 __all__ = ["cache_features", "root_of"]
@@ -20,6 +23,7 @@ def cache_features(
     settings: Settings,
     folder: Path,
     *,
+    shard: Shard | None = None,
     skip_unreadable: bool = False,
     note: Callable[[str], None] = lambda line: None,
     progress: Progress = silent,
@@ -27,38 +31,58 @@ def cache_features(
     """Cache the features of every picture of the data of some settings, all splits.
 
     Pictures are named relative to ``features.images`` where the settings have it, else to the
-    folder that contains them all.
+    folder that contains them all. Several processes may each make a part, on any machine that
+    shares the folder; the call without `shard` then joins them, and the cache is the same to the
+    last bit as if one process had made it.
 
     Args:
         bundle: Name or folder of a bundle that exposes features.
         settings: Settings whose ``data``, ``tasks`` and ``fit`` are used.
         folder: Folder of the cache; what it holds already is not computed again.
+        shard: Make one part only: which, from 1, and how many there are.
         skip_unreadable: Leave out pictures that cannot be read.
         note: Called with every note for the user.
         progress: Called with what is done, how much of it is done, and how much there is.
 
     Returns:
-        The cache, and how many pictures of the data it holds.
+        The cache, and how many pictures of the data it holds; or the part, and how many it holds.
 
     Raises:
+        ValueError: There is no such part.
         UnknownNameError: There is no bundle of that name.
         BundleError: The bundle cannot be used, or exposes no features.
-        DataError: The data, or a picture that must not be skipped, cannot be read.
+        DataError: The data, or a picture that must not be skipped, cannot be read; or a part is
+            missing, damaged, or was made of other pictures.
         OutputError: The cache cannot be written.
     """
     model = load(bundle, ENGINE)
     # Refuses a bundle without features before faces are searched for, which takes long.
     model.card.exposed()
-    tasks = settings.named_tasks() or model.tasks
-    table = table_for(settings, tasks, model.card.pixels, note=note)
+    table = load_rows(settings, settings.named_tasks() or model.tasks)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; choose another folder with --out")
-
-    def report(done: int, total: int) -> None:
-        progress("features", done, total)
-
     root = root_of(settings.data) if settings.features is None else settings.features.images
-    cache = build(model, table, folder, root=root, progress=report, skip_unreadable=skip_unreadable)
+    report = named(progress, "features")
+    complete = partial(complete_points, settings=settings, pixels=model.card.pixels, note=note)
+    if shard is not None:
+        part = build_part(
+            model, table, folder, shard, root=root, complete=complete, progress=report,
+            skip_unreadable=skip_unreadable,
+        )  # fmt: skip
+        return part, len(part.features)
+    if parts_of(model.card, folder):
+        # What is found in the parts' files was told when they were made.
+        silently = partial(complete, note=lambda line: None)
+        cache, table = join_parts(
+            model, table, folder, root=root, complete=silently, progress=report,
+            skip_unreadable=skip_unreadable,
+        )  # fmt: skip
+    else:
+        with TemporaryDirectory() as scratch:
+            table = complete(table, Path(scratch) / "points.parquet")
+        cache = build(
+            model, table, folder, root=root, progress=report, skip_unreadable=skip_unreadable
+        )
     return cache, int(cache.has(table).sum())
 
 

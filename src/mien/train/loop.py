@@ -48,7 +48,10 @@ from mien.train.runs.inference import (
 from mien.train.runs.logs import Curves
 from mien.train.runs.start import (
     build_network,
+    check_batch,
+    check_same_labels,
     check_same_rows,
+    check_shared_folder,
     make_fabric,
     run_facts,
     sampling_weights,
@@ -130,8 +133,9 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     # One of several processes reports for all.
     if progress is None or not is_first:
         progress = Progress()
-    _check_batch(settings.fit.batch, fabric.world_size)
+    check_batch(settings.fit.batch, fabric.world_size)
     run = RunFolder(out, settings) if is_first else RunFolder(out)
+    check_shared_folder(run)
     with fabric.rank_zero_first():
         tables, tasks, notes = load_tables(settings, run.folder, progress.note)
     train = tables["train"]
@@ -142,6 +146,7 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     # Seeded after the teachers: loading one draws random weights, but not every session loads them.
     torch.manual_seed(settings.fit.seed)
     truth = {task.family: labels(train, task) for task in tasks}
+    check_same_labels(run, truth)
     net, objective = build_network(settings, tasks, truth)
     train_inputs = inputs_of(train, tasks, settings, overlap=True)
     # A refit has nothing to validate.
@@ -162,15 +167,6 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     loop.run_to_end(train_inputs, val, weights)
     loop.finish(train_inputs, tables)
     return run
-
-
-def _check_batch(batch: int, processes: int) -> None:
-    """Raises DataError for a batch that cannot be shared out evenly."""
-    if batch % processes:
-        raise DataError(
-            f"fit.batch: {batch} faces cannot be shared out to {processes} processes; "
-            "use a multiple"
-        )
 
 
 def _resume(run: RunFolder, state: TrainingState, tables: Mapping[str, pd.DataFrame]) -> bool:

@@ -22,7 +22,7 @@ from mien.tasks import Task
 from mien.train.runs.points import find_points
 from mien.train.settings.training import Settings
 
-__all__ = ["ENGINE", "is_run", "open_model", "table_for"]
+__all__ = ["ENGINE", "complete_points", "is_run", "load_rows", "open_model", "table_for"]
 
 ENGINE: Final = "onnxruntime"
 """The engine that measures and caches.
@@ -99,19 +99,63 @@ def table_for(
     Raises:
         DataError: The data cannot be read, or the split has no face.
     """
-    table = pd.concat(_load_parts(settings, tasks, by), ignore_index=True)
+    table = load_rows(settings, tasks, by)
     if split is not None:
         known = ", ".join(sorted(set(table["split"].dropna())))
         table = table[table["split"] == split].reset_index(drop=True)
         if table.empty:
             raise DataError(f"{settings.name}: no face is in split {split}; the data has {known}")
 
+    with TemporaryDirectory() as folder:
+        memory = Path(folder) / "points.parquet"
+        return complete_points(table, memory, settings, pixels, note)
+
+
+def load_rows(settings: Settings, tasks: Sequence[Task], by: str | None = None) -> pd.DataFrame:
+    """Load the label table of the data of some settings, without a search for faces.
+
+    Args:
+        settings: Settings whose ``data`` is used.
+        tasks: Tasks whose labels are read.
+        by: A further column of label files to bring along.
+
+    Returns:
+        The label table, all splits.
+
+    Raises:
+        DataError: The data cannot be read.
+    """
+    return pd.concat(_load_parts(settings, tasks, by), ignore_index=True)
+
+
+def complete_points(
+    table: pd.DataFrame,
+    memory: Path,
+    settings: Settings,
+    pixels: Pixels,
+    note: Callable[[str], None],
+) -> pd.DataFrame:
+    """Find the points that pictures lack, where ``fit.find_points`` is set and pixels need them.
+
+    Args:
+        table: A label table.
+        memory: Parquet file that keeps the points.
+        settings: Settings whose ``fit`` is used.
+        pixels: Crops of the network that will read the table.
+        note: Called with every note for the user.
+
+    Returns:
+        The table with the points filled in.
+
+    Raises:
+        DataError: A picture cannot be read, or the memory is damaged.
+        OutputError: The memory cannot be written.
+    """
     needs_points = settings.fit.find_points and pixels.template is not None
-    if needs_points and table["points"].isna().any():
-        with TemporaryDirectory() as folder:
-            memory = Path(folder) / "points.parquet"
-            table, _ = find_points(table, memory, note, settings.fit.skip_unreadable)
-    return table
+    if not needs_points or not table["points"].isna().any():
+        return table
+    completed, _ = find_points(table, memory, note, settings.fit.skip_unreadable)
+    return completed
 
 
 def _load_parts(settings: Settings, tasks: Sequence[Task], by: str | None) -> list[pd.DataFrame]:

@@ -4,6 +4,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TextIO, cast
 
@@ -18,7 +19,9 @@ from typing_extensions import override
 
 from mien.data.blendshapes import AU_BLENDSHAPES
 from mien.data.label_table import COLUMNS, Split, split_names, table_of
+from mien.data.presence import attach_notes
 from mien.data.spec import TERMS_NOT_STATED, Cut, DataSet, DataSetInfo, Place, find_task
+from mien.data.stored_pictures import stored_pictures
 from mien.errors import DataError, UnknownNameError
 from mien.tasks import TASKS, Floats, Task
 
@@ -82,20 +85,16 @@ def load_file(
     header = _read_header(path)
     sources = _map_columns(path, header, tasks, columns, classes)
     code_columns = {codes.column for codes in classes.values()}
+    stored, notes = _stored_pictures(path, str(sources["image"]))
+    if stored is not None:
+        del sources["image"]
     source = _read_columns(path, header, sources, code_columns)
     renamed = {}
     for name, theirs in sources.items():
         # Only points may be made up of several columns of the file.
         if isinstance(theirs, str):
             renamed[name] = source[theirs]
-    about: dict[str, Any] = {"points": _points(path, source, sources.get("points"))}
-    for name in ("video", "subject"):
-        if name in renamed:
-            about[name] = _texts(renamed[name])
-    if "frame" in renamed:
-        about["frame"] = _numbers(path, renamed["frame"])
-    if "split" in renamed:
-        about["split"] = split_names(renamed["split"], str(path))
+    about = _about(path, source, renamed, sources.get("points"))
     values: dict[Task, Floats] = {}
     for task in tasks:
         if task.key in classes:
@@ -103,7 +102,35 @@ def load_file(
             values[task] = _shares(path, source[codes.column], task, codes, missing)
         else:
             values[task] = _values(path, renamed, len(source), task, missing)
-    return table_of(_absolute_paths(renamed["image"], images or path.parent), about, values)
+    if stored is None:
+        stored = _absolute_paths(renamed["image"], images or path.parent)
+    return attach_notes(table_of(stored, about, values), notes)
+
+
+def _about(
+    path: Path,
+    source: pd.DataFrame,
+    renamed: Mapping[str, pd.Series],
+    points: ColumnMap | None,
+) -> dict[str, Any]:
+    """The columns of a label table that are neither pictures nor labels."""
+    about: dict[str, Any] = {"points": _points(path, source, points)}
+    for name in ("video", "subject"):
+        if name in renamed:
+            about[name] = _texts(renamed[name])
+    if "frame" in renamed:
+        about["frame"] = _numbers(path, renamed["frame"])
+    if "split" in renamed:
+        about["split"] = split_names(renamed["split"], str(path))
+    return about
+
+
+def _stored_pictures(path: Path, column: str) -> tuple[pd.Series | None, list[str]]:
+    """References to the pictures of a file that has many; raises DataError where it is damaged."""
+    if path.suffix.lower() != ".parquet":
+        return None, []
+    with _unreadable(path):
+        return stored_pictures(path, column)
 
 
 def _check_classes(path: Path, tasks: Sequence[Task], classes: Mapping[str, Codes]) -> None:
@@ -164,6 +191,18 @@ def _short_lines(file: TextIO) -> Iterator[str]:
         if len(line) == _LONGEST_LINE:
             raise ValueError(f"a line of more than {_LONGEST_LINE} letters")
         yield line
+
+
+@contextmanager
+def _unreadable(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises inside into a DataError that names the file."""
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: cannot be read ({_one_line(error)}); correct the file or the map of its "
+            "columns"
+        ) from error
 
 
 def _one_line(error: Exception) -> str:
@@ -246,7 +285,7 @@ def _read_columns(
     for theirs in sources.values():
         names += _as_list(theirs)
     names = list(dict.fromkeys([*names, *codes]))
-    try:
+    with _unreadable(path):
         if path.suffix.lower() == ".parquet":
             table = pq.read_table(path, columns=names)
         else:
@@ -258,11 +297,6 @@ def _read_columns(
                 pa.csv.ParseOptions(delimiter=_SEPARATORS[path.suffix.lower()]),
                 pa.csv.ConvertOptions(include_columns=names, column_types=types),
             )
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path}: cannot be read ({_one_line(error)}); correct the file or the map of its "
-            "columns"
-        ) from error
     # An index that pandas once stored would hide columns.
     return cast(pd.DataFrame, table.to_pandas(ignore_metadata=True))
 

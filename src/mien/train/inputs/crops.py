@@ -18,6 +18,7 @@ from mien.data.drawn.occluders import OCCLUDERS, occlude
 from mien.data.images import read_picture
 from mien.data.label_table import labels
 from mien.data.sets.ferplus import FERPLUS_TEMPLATE
+from mien.data.stored_pictures import Cells
 from mien.errors import DataError
 from mien.faces.prepare import Pixels, normalise, similarity, warp
 from mien.tasks import Floats, Task
@@ -58,13 +59,12 @@ class CropDataset(Dataset[Item]):
         pixels: Pixels,
         skip_unreadable: bool = False,
     ) -> None:
-        self.images = table["image"].to_list()
-        self.points: list[Floats | None] = []
-        for points in table["points"]:
-            if points is None:
-                self.points.append(None)
-            else:
-                self.points.append(np.asarray(points, dtype=float).reshape(5, 2))
+        self.images = Cells(table["image"])
+        # One array: a list of millions would be copied into each loading process, bit by bit.
+        self.points = np.full((len(table), 5, 2), np.nan)
+        for row, points in enumerate(table["points"]):
+            if points is not None:
+                self.points[row] = np.asarray(points, dtype=float).reshape(5, 2)
         # Side by side, as the network's outputs are split again.
         self.targets = np.concatenate([labels(table, task) for task in tasks], axis=1)
         self.tasks = tuple(tasks)
@@ -128,7 +128,7 @@ class CropDataset(Dataset[Item]):
             DataError: The picture cannot be read.
         """
         image = read_picture(self.images[i])
-        points = self.points[i]
+        points = None if np.isnan(self.points[i]).any() else self.points[i]
         template = np.array(self.pixels.template or FERPLUS_TEMPLATE)
         # Pixel centres lie at whole numbers, so fractions of the side are half a pixel less.
         framed = template * image.shape[1::-1] - 0.5

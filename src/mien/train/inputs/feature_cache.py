@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from mien.bundles.card import AffectCard
 from mien.bundles.store import Model
 from mien.data.images import read_picture
+from mien.data.stored_pictures import Cells
 from mien.errors import DataError, OutputError
 from mien.files import AtomicFile, atomic_write, wrap_os_errors
 from mien.progress import ItemProgress
@@ -42,15 +43,21 @@ from mien.train.inputs.picture_keys import (
     Fingerprint,
     file_fingerprint,
     find_rows,
-    lookup_keys,
+    first_rows,
     picture_keys,
     picture_names,
 )
 
-__all__ = ["FeatureCache", "build", "cache_folder"]
+__all__ = ["BATCH", "Compute", "FeatureCache", "build", "cache_folder"]
 
 Floats32 = NDArray[np.float32]
 Image = NDArray[np.uint8]
+Compute = Callable[[Sequence[int]], tuple[list[int], Floats32]]
+"""Takes row numbers of a label table; gives those that could be read, and their features and raw
+outputs (N, D + K)."""
+
+BATCH: Final = 64
+"""Pictures that go through the network together."""
 
 _ALIGNMENT: Final = "by the table's five points where it has them, else the whole picture"
 # A kill costs at most so many rows.
@@ -181,9 +188,10 @@ def build(
     folder: Path,
     *,
     root: Path,
-    batch: int = 64,
+    batch: int = BATCH,
     progress: ItemProgress | None = None,
     skip_unreadable: bool = False,
+    compute: Compute | None = None,
 ) -> FeatureCache:
     """Compute what is not cached yet of the pictures of a label table, and return the cache.
 
@@ -199,6 +207,7 @@ def build(
         batch: Pictures that go through the network together.
         progress: Called with pictures done and pictures to do.
         skip_unreadable: Leave out what cannot be read; `FeatureCache.skipped` names it.
+        compute: Gives the numbers of the pictures in place of the network.
 
     Returns:
         The cache.
@@ -211,35 +220,45 @@ def build(
             is kept.
     """
     keys = picture_keys(table, root)
-    images = table["image"].tolist()
+    compute = compute or _network(model, table, keys, skip_unreadable)
     skipped: list[str] = []
     with _open_writer(cache_folder(model.card, folder), model.card) as writer:
-        pending = writer.pending(keys, images)
+        pending = writer.pending(keys, Cells(table["image"]))
         for start in range(0, len(pending), batch):
-            part = pending[start : start + batch]
-            crops: list[Image] = []
-            rows: list[int] = []
-            fingerprints: list[Fingerprint] = []
-            for row, fingerprint in part:
-                # A hash of 0 stands for no points.
-                has_points = keys["points"][row].as_py() != 0
-                try:
-                    # Cropped at once: a batch of large photos would not fit into memory.
-                    crops += _crop(model, table.iloc[row], has_points)
-                except DataError as error:
-                    if not skip_unreadable:
-                        raise DataError(f"row {row} of the table: {error}") from error
-                    skipped.append(keys["image"][row].as_py())
-                    continue
-                rows.append(row)
-                fingerprints.append(fingerprint)
-            if crops:
-                features, raw = model.features_and_raw(crops)
-                values = np.concatenate([features, *raw.values()], axis=1)
-                writer.append(values, keys.take(rows), fingerprints)
+            fingerprints = dict(pending[start : start + batch])
+            rows, values = compute(list(fingerprints))
+            if rows:
+                writer.append(values, keys.take(rows), [fingerprints[row] for row in rows])
+            for row in sorted(fingerprints.keys() - set(rows)):
+                skipped.append(keys["image"][row].as_py())
             if progress:
-                progress(start + len(part), len(pending))
+                progress(start + len(fingerprints), len(pending))
     return FeatureCache(folder, model.card, root=root, skipped=skipped)
+
+
+def _network(model: Model, table: pd.DataFrame, keys: pa.Table, skip_unreadable: bool) -> Compute:
+    """What the network gives for rows of a label table."""
+
+    def compute(rows: Sequence[int]) -> tuple[list[int], Floats32]:
+        crops: list[Image] = []
+        readable: list[int] = []
+        for row in rows:
+            # A hash of 0 stands for no points.
+            has_points = keys["points"][row].as_py() != 0
+            try:
+                # Cropped at once: a batch of large photos would not fit into memory.
+                crops += _crop(model, table.iloc[row], has_points)
+            except DataError as error:
+                if not skip_unreadable:
+                    raise DataError(f"row {row} of the table: {error}") from error
+                continue
+            readable.append(row)
+        if not crops:
+            return [], np.empty((0, 0), np.float32)
+        features, raw = model.features_and_raw(crops)
+        return readable, np.concatenate([features, *raw.values()], axis=1)
+
+    return compute
 
 
 def _crop(model: Model, row: "pd.Series[Any]", has_points: bool) -> list[Image]:
@@ -344,7 +363,7 @@ class _Writer:
         # An index that names lost rows would give their names to the next ones.
         self.commit()
 
-    def pending(self, keys: pa.Table, images: list[Any]) -> list[tuple[int, Fingerprint]]:
+    def pending(self, keys: pa.Table, images: Sequence[Any]) -> list[tuple[int, Fingerprint]]:
         """List the pictures to compute: those not cached, and those whose file has changed.
 
         The old row of a changed picture loses its name.
@@ -356,24 +375,23 @@ class _Writer:
         Returns:
             Row of the table and file fingerprint of each, in order of first occurrence.
         """
-        numbers = lookup_keys(keys).dictionary_encode().indices.to_numpy()
-        _, first_rows = np.unique(numbers, return_index=True)
-        fingerprints = np.zeros((len(first_rows), 2), np.int64)
-        for i, first_row in enumerate(first_rows):
-            fingerprints[i] = file_fingerprint(images[first_row])
+        firsts = first_rows(keys)
+        fingerprints = np.zeros((len(firsts), 2), np.int64)
+        for i, row in enumerate(firsts):
+            fingerprints[i] = file_fingerprint(images[int(row)])
 
-        cached_rows = find_rows(keys.take(first_rows), self._index)
+        cached_rows = find_rows(keys.take(firsts), self._index)
         is_cached = cached_rows >= 0
         # A file of the same size and time is taken to be the same.
         before = self._fingerprints()[cached_rows[is_cached]]
-        is_changed = np.zeros(len(first_rows), bool)
+        is_changed = np.zeros(len(firsts), bool)
         is_changed[is_cached] = (before != fingerprints[is_cached]).any(axis=1)
         self._forget(cached_rows[is_changed])
 
         pending = []
         for number in np.flatnonzero(~is_cached | is_changed):
             size, changed_ns = fingerprints[number]
-            pending.append((int(first_rows[number]), (int(size), int(changed_ns))))
+            pending.append((int(firsts[number]), (int(size), int(changed_ns))))
         return pending
 
     def _fingerprints(self) -> NDArray[np.int64]:

@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mien.data.stored_pictures import digests, is_stored
 from mien.errors import DataError
 
 __all__ = [
     "Fingerprint",
     "file_fingerprint",
     "find_rows",
+    "first_rows",
     "lookup_keys",
     "picture_keys",
     "picture_names",
@@ -68,6 +70,9 @@ def picture_names(images: "pd.Series[Any]", root: Path) -> pa.Array:
         paths = pa.array(images, pa.large_string())
         if pc.all(pc.starts_with(paths, start), skip_nulls=False).as_py():
             return pc.utf8_slice_codeunits(paths, len(start))
+    if is_stored(images):
+        hashes = [f"sha256:{digest.hex()}" for digest in digests(images)]
+        return pa.array(hashes, pa.large_string())
     names = []
     for cell in images:
         names.append(_relative(cell, start) if isinstance(cell, str) else _hash_picture(cell))
@@ -88,6 +93,8 @@ def _relative(path: str, start: str) -> str:
 
 def _hash_picture(cell: Any) -> str:
     """Hash of a picture that the table holds as encoded bytes or as an array."""
+    if isinstance(cell, dict):
+        return f"sha256:{cell['digest'].hex()}"
     if isinstance(cell, np.ndarray):
         # The same bytes in another shape are another picture.
         cell = f"{cell.dtype.str}{cell.shape}".encode() + cell.tobytes()
@@ -142,6 +149,21 @@ def lookup_keys(keys: pa.Table) -> pa.Array:
     columns = keys["image"].cast(text), keys["points"].cast(text)
     # Null in one column makes the whole key null, which is never found.
     return pc.binary_join_element_wise(*columns, pa.scalar("#", text)).combine_chunks()
+
+
+def first_rows(keys: pa.Table) -> NDArray[np.int64]:
+    """List where each picture comes first.
+
+    Args:
+        keys: As `picture_keys` makes them.
+
+    Returns:
+        Row numbers, in order.
+    """
+    numbers = lookup_keys(keys).dictionary_encode().indices.to_numpy()
+    # Numbers are given in order of appearance, so these are in order of rows.
+    _, rows = np.unique(numbers, return_index=True)
+    return np.asarray(rows, np.int64)
 
 
 def find_rows(keys: pa.Table, index: pa.Table) -> NDArray[np.int64]:

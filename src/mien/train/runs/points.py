@@ -10,6 +10,7 @@ import pandas as pd
 
 from mien.bundles.store import load_detector
 from mien.data.images import read_picture
+from mien.data.stored_pictures import Cells
 from mien.errors import DataError
 from mien.faces.detect import Detector
 from mien.files import atomic_write
@@ -42,7 +43,7 @@ def find_points(
         OutputError: The memory cannot be written.
     """
     rows: list[int] = np.flatnonzero(table["points"].isna()).tolist()
-    images = table["image"].iloc[rows].to_list()
+    images = Cells(table["image"].iloc[rows])
     # Pictures that the table itself holds have no name.
     names = [image if isinstance(image, str) else "" for image in images]
     points = _read_memory(memory, rows, names)

@@ -1,5 +1,6 @@
 """How a run starts: devices, network and losses, sampling weights, and the facts of run.json."""
 
+import hashlib
 import os
 import time
 import warnings
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
@@ -15,7 +17,13 @@ from lightning_fabric.strategies.strategy import Strategy
 
 from mien.errors import DataError
 from mien.tasks import Floats, Task
-from mien.train.distributed import end_group_at_exit, kill, synchronise
+from mien.train.distributed import (
+    all_gather_values,
+    check_agreement,
+    end_group_at_exit,
+    kill,
+    synchronise,
+)
 from mien.train.inputs.samplers import inverse_cell, inverse_class, inverse_class_and_cell
 from mien.train.networks.heads import Head
 from mien.train.networks.network import MultiTaskNet, build, set_tuning, start_at_means
@@ -30,7 +38,10 @@ from mien.train.settings.training import Settings, TaskSettings
 
 __all__ = [
     "build_network",
+    "check_batch",
+    "check_same_labels",
     "check_same_rows",
+    "check_shared_folder",
     "make_fabric",
     "run_facts",
     "sampling_weights",
@@ -101,6 +112,65 @@ def _check_precision(fabric: Fabric, precision: str) -> None:
         raise DataError(
             f"fit.precision: {device} here does not compute in {precision}; use {others} or 32-true"
         )
+
+
+def check_batch(batch: int, processes: int) -> None:
+    """Check that a batch can be shared out evenly.
+
+    Args:
+        batch: Faces of a step.
+        processes: How many processes share them.
+
+    Raises:
+        DataError: It cannot.
+    """
+    if batch % processes:
+        raise DataError(
+            f"fit.batch: {batch} faces cannot be shared out to {processes} processes; "
+            "use a multiple"
+        )
+
+
+def check_shared_folder(run: RunFolder) -> None:
+    """Check that all processes, on whatever machine, see the run that the first one has begun.
+
+    Otherwise they would resume from another checkpoint, or from none, without a word.
+
+    Args:
+        run: The run, as this process sees it.
+
+    Raises:
+        DataError: One of them does not.
+    """
+    # None looks before the first one has begun it.
+    all_gather_values(None)
+    path = run.folder / "settings.yaml"
+    settings = path.read_bytes() if path.is_file() else None
+    check_agreement(
+        settings,
+        str(run.folder),
+        "{host} does not see the run that {first} has begun; give --out a folder that all share",
+    )
+
+
+def check_same_labels(run: RunFolder, truth: Mapping[str, Floats]) -> None:
+    """Check that all processes, on whatever machine, learn from the same rows.
+
+    Args:
+        run: The run.
+        truth: Training labels (N, K) by task family.
+
+    Raises:
+        DataError: They do not.
+    """
+    digest = hashlib.sha256()
+    for values in truth.values():
+        digest.update(np.ascontiguousarray(values).data)
+    check_agreement(
+        digest.hexdigest(),
+        str(run.folder),
+        "{host} has other labels than {first}; give all hosts the same data",
+    )
 
 
 def build_network(

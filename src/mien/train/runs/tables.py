@@ -13,6 +13,7 @@ from mien.data.label_table import labels, recordings
 from mien.data.registry import Folder, load_set, set_name
 from mien.data.sets.class_folders import load_folder
 from mien.data.sets.vggface2 import VggFace2
+from mien.data.stored_pictures import digests, is_stored
 from mien.errors import DataError
 from mien.evaluation.nested_tuning import video_folds
 from mien.tasks import Task
@@ -220,7 +221,8 @@ def _without_leaks(table: pd.DataFrame, tasks: Sequence[Task]) -> tuple[pd.DataF
     A list of test rows without labels has no part in it.
     """
     # Arrays cannot be compared by `isin`, their bytes can.
-    pictures = table["image"].map(_hashable)
+    images = table["image"]
+    pictures = digests(images) if is_stored(images) else images.map(_hashable)
     is_training = table["split"] == "train"
     columns = [name for task in tasks for name in task.columns]
     is_judged = (table["split"] == "val") | (~is_training & table[columns].notna().any(axis=1))
@@ -230,6 +232,8 @@ def _without_leaks(table: pd.DataFrame, tasks: Sequence[Task]) -> tuple[pd.DataF
 
 def _hashable(image: Any) -> Any:
     """A picture of a label table as what can be compared."""
+    if isinstance(image, dict):
+        return image["digest"]
     return image.tobytes() if isinstance(image, np.ndarray) else image
 
 
