@@ -13,6 +13,7 @@ import typer
 from mien.cli.run import chosen_shard
 from mien.cli.terminal import err, handle_errors, out
 from mien.errors import MissingExtraError
+from mien.progress import leads_group
 
 __all__ = ["evaluate", "export", "features", "needs_extra", "train"]
 
@@ -100,6 +101,8 @@ def train(
         assert settings is not None and folder is not None  # noqa: PT018
         with closing(TrainingBar()) as bar:
             run = fit(read_settings(settings), folder, bar)
+        if not leads_group():
+            return
         best = f"best after epoch {run.facts['best_epoch']}"
         cost = f"{run.facts['seconds']} s of training"
         out.print(f"{run.folder}: finished; {best}; {cost}", markup=False)

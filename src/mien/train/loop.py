@@ -166,6 +166,8 @@ def fit(settings: Settings, out: Path, progress: Progress | None = None) -> RunF
     weights = sampling_weights(settings, tasks, truth)
     loop.run_to_end(train_inputs, val, weights)
     loop.finish(train_inputs, tables)
+    # Whoever reads the run's facts now finds all of them.
+    fabric.barrier()
     return run
 
 
