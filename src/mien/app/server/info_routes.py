@@ -39,18 +39,23 @@ class Info(BaseModel):
 @router.get("")
 def info(state: Annotated[State, Depends(state_of)]) -> Info:
     """What this server is, and what it offers."""
-    limits = {
+    limits: dict[str, float] = {
         "picture_bytes": state.limits.picture_bytes,
-        "film_bytes": state.limits.film_bytes,
-        "requests_per_minute": state.limits.requests_per_minute,
         "seconds": state.limits.seconds,
     }
-    is_own = not state.limits.is_service
-    return Info(
+    if state.limits.film_bytes is not None:
+        limits["film_bytes"] = state.limits.film_bytes
+    if state.limits.requests_per_minute is not None:
+        limits["requests_per_minute"] = state.limits.requests_per_minute
+    information = Info(
         version=mien.__version__,
-        workspace=str(state.workspace.root) if is_own else "",
-        home=str(Path.home()) if is_own else "",
+        workspace=str(state.workspace.root),
+        home=str(Path.home()),
         presets=list(PRESETS),
         formats=list(TARGETS),
-        limits={name: value for name, value in limits.items() if value is not None},
+        limits=limits,
     )
+    if state.limits.is_service:
+        # Where this computer keeps what is nothing to its clients.
+        information.workspace = information.home = ""
+    return information

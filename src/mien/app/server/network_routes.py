@@ -49,16 +49,16 @@ class Network(BaseModel):
 @router.get("")
 def networks() -> list[Network]:
     """The bundles that are here, and those that `mien bundles pull` can fetch."""
-    here = bundles()
-    found = [_here(name, folder) for name, folder in here.items()]
+    available = bundles()
+    listed = [_bundle(name, folder) for name, folder in available.items()]
     kept = zoo.kept()
     for name in dict.fromkeys((*zoo.entries(), *kept)):
-        if name not in here:
-            found.append(_entry(name, is_kept=name in kept))
-    return found
+        if name not in available:
+            listed.append(_entry(name, is_kept=name in kept))
+    return listed
 
 
-def _here(name: str, folder: Path) -> Network:
+def _bundle(name: str, folder: Path) -> Network:
     is_used = name in (AFFECT, FACES, QUALITY)
     try:
         card: AnyCard = open_any(folder).card
@@ -87,14 +87,18 @@ def _entry(name: str, is_kept: bool) -> Network:
     except MienError as error:
         return Network(name=name, title=name, summary=f"broken: {error}", at_hand=is_kept)
     file = entry.file("network") or entry.files[0]
+    tasks = [spec.key for spec in entry.tasks]
+    # Of what became a bundle, the bundle is listed; weights to train from have none.
+    at_hand = is_kept and entry.network is None
+    page = zoo.page(entry, zoo.kept().get(name))
     return Network(
         name=name,
         title=name,
         summary=entry.summary,
-        tasks=[spec.key for spec in entry.tasks],
+        tasks=tasks,
         size_bytes=file.size,
-        at_hand=is_kept and entry.network is None,
+        at_hand=at_hand,
         limits=list(entry.limits),
         terms=entry.licence,
-        card=zoo.page(entry, zoo.kept().get(name)),
+        card=page,
     )

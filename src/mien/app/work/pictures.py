@@ -17,6 +17,7 @@ from mien.records import Status
 __all__ = ["Face", "Faces", "Pictures"]
 
 _POINTS: Final = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+_WITH_FACE: Final = (Status.ok, Status.doubtful)
 
 
 class Face(BaseModel):
@@ -86,23 +87,26 @@ class Pictures:
             rows = batch_of(readings, columns).to_pylist()
         finally:
             self._places.release()
-        found = (Status.ok, Status.doubtful)
-        return Faces(faces=[_face(row, columns) for row in rows if row["status"] in found])
+        return Faces(faces=[_face(row, columns) for row in rows if row["status"] in _WITH_FACE])
 
 
 def _face(row: Mapping[str, Any], columns: tuple[Column, ...]) -> Face:
     scores: dict[str, float | None] = {}
     probabilities = []
     for column in columns:
+        # Labels are no scores; the likeliest one has a place of its own.
         if column.task is None or column.dtype != "float32":
             continue
         score = row[column.name]
         scores[column.name] = score
         if column.task.family == "expr" and score is not None:
             probabilities.append(score)
+    box = (row["box_x"], row["box_y"], row["box_w"], row["box_h"])
+    points = [(row[f"{point}_x"], row[f"{point}_y"]) for point in _POINTS]
+    # The label may be uncertain; how likely the likeliest one is, is known all the same.
     return Face(
-        box=(row["box_x"], row["box_y"], row["box_w"], row["box_h"]),
-        points=[(row[f"{point}_x"], row[f"{point}_y"]) for point in _POINTS],
+        box=box,
+        points=points,
         expression=row.get("expression"),
         probability=max(probabilities, default=None),
         scores=scores,

@@ -66,8 +66,8 @@ def list_folder(path: str, bases: Sequence[Path]) -> Listing:
     """
     folder = _permitted(path, bases) if path else bases[0].resolve()
     try:
-        with os.scandir(folder) as found:
-            entries = [_entry(item) for item in found if _is_shown(item.name)]
+        with os.scandir(folder) as items:
+            entries = [_entry(item) for item in items if _is_shown(item.name)]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"{path}: is no folder; go back to one that is") from error
     except OSError as error:
