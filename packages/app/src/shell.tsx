@@ -71,7 +71,7 @@ function Header() {
   const { value: known } = info;
   return (
     <header class="top">
-      <a class="skip" href="#content" onClick={(event) => {
+      <a class="skip" href="#main" onClick={(event) => {
         event.preventDefault();
         document.querySelector<HTMLElement>("main")?.focus();
       }}>{words.skip}</a>
@@ -96,6 +96,7 @@ export function App() {
   useEffect(() => {
     const main = document.querySelector("main");
     main?.setAttribute("tabindex", "-1");
+    main?.setAttribute("id", "main");
   });
   return (
     <>

@@ -331,7 +331,7 @@ export const words = {
     create: "Create",
     missing: "Give all recordings a participant, or none: then people are those whom you named in Watch.",
     failed: "The study could not be computed",
-    notes: "Look at this",
+    notes: "What to look at",
     all: "All studies",
     run: "Compute",
     runAgain: "Compute again",

@@ -7,7 +7,7 @@ import type { ComponentChildren } from "preact";
 
 const INLINE = /(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\([^)\s]+\))/;
 
-function inline(source: string): ComponentChildren[] {
+export function inline(source: string): ComponentChildren[] {
   return source.split(INLINE).map((piece, index) => {
     if (piece.startsWith("`") && piece.endsWith("`") && piece.length > 2) return <code key={index}>{piece.slice(1, -1)}</code>;
     if (piece.startsWith("**") && piece.endsWith("**") && piece.length > 4) return <b key={index}>{piece.slice(2, -2)}</b>;

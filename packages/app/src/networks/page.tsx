@@ -6,7 +6,7 @@ import { bytes } from "../format";
 import { LOADING, type Loaded, load, say } from "../state";
 import { words } from "../strings";
 import { Await, Dialog, Empty } from "../parts/parts";
-import { Markdown } from "./markdown";
+import { Markdown, inline } from "./markdown";
 
 const text = words.networks;
 
@@ -29,7 +29,7 @@ function Tile({ network, onCard }: { network: Network; onCard: () => void }) {
         {network.version !== null && <span class="soft small num">{text.numbered(network.version)}</span>}
       </header>
       {network.title !== network.name && <p>{network.title}</p>}
-      <p>{network.summary}</p>
+      <p>{inline(network.summary)}</p>
       <dl class="facts">
         {network.tasks.length > 0 && <div><dt>{text.tasks}</dt><dd>{network.tasks.join(", ")}</dd></div>}
         {network.size_bytes !== null && <div><dt>{text.size}</dt><dd class="num">{bytes(network.size_bytes)}</dd></div>}
@@ -38,7 +38,7 @@ function Tile({ network, onCard }: { network: Network; onCard: () => void }) {
       {network.limits.length > 0 && (
         <details>
           <summary>{text.limits}</summary>
-          <ul>{network.limits.map((limit) => <li key={limit}>{limit}</li>)}</ul>
+          <ul>{network.limits.map((limit) => <li key={limit}>{inline(limit)}</li>)}</ul>
         </details>
       )}
       {!network.at_hand && <Pull name={network.name} />}

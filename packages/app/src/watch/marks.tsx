@@ -57,7 +57,7 @@ export function Marks({ session }: { session: Session }) {
   return (
     <div class="marks">
       <Marked session={session} />
-      <h3>{text.excludedTitle}</h3>
+      <h2>{text.excludedTitle}</h2>
       {excluded.length === 0 && <p class="soft small">{text.noExcluded}</p>}
       <ul>
         {excluded.map((span, index) => (
@@ -72,7 +72,7 @@ export function Marks({ session }: { session: Session }) {
           </Line>
         ))}
       </ul>
-      <h3>{text.codes}</h3>
+      <h2>{text.codes}</h2>
       {codes.length === 0 && <p class="soft small">{text.noCodes}</p>}
       <ul>
         {codes.map((code, index) => (
@@ -86,7 +86,7 @@ export function Marks({ session }: { session: Session }) {
           </Line>
         ))}
       </ul>
-      <h3>{text.segmentsInView}</h3>
+      <h2>{text.segmentsInView}</h2>
       {inView.length === 0 && <p class="soft small">{text.noSegments}</p>}
       <ul>
         {inView.slice(0, MOST).map((segment) => (

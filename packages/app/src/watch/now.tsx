@@ -41,7 +41,7 @@ function Bars({ columns, values, title }: { columns: Column[]; values: Values | 
   if (!columns.length) return null;
   return (
     <>
-      <h3>{title}</h3>
+      <h2>{title}</h2>
       {columns.map((column) => (
         <Bar
           key={column.name}
@@ -59,7 +59,7 @@ function Facts({ columns, values }: { columns: Column[]; values: Values | null }
   if (!columns.length) return null;
   return (
     <>
-      <h3>{text.picture}</h3>
+      <h2>{text.picture}</h2>
       <dl class="facts">
         {columns.map((column) => (
           <div key={column.name} title={column.description}>

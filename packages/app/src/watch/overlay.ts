@@ -41,14 +41,27 @@ export function prepare(canvas: HTMLCanvasElement, width: number, height: number
 
 export const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 
-function drawLabel(ink: CanvasRenderingContext2D, lines: string[], x: number, y: number, colour: string, area: Rect) {
+const overlap = (one: Rect, other: Rect) =>
+  one.x < other.x + other.width && other.x < one.x + one.width && one.y < other.y + other.height && other.y < one.y + one.height;
+
+/** Where a label goes: above its face, or else beneath, or else inside, wherever it covers no other label. */
+function placeOf(size: { width: number; height: number }, box: Rect, area: Rect, taken: readonly Rect[]): Rect {
+  const x = Math.min(Math.max(box.x, area.x), Math.max(area.x, area.x + area.width - size.width));
+  const rows = [box.y - size.height - 3, box.y + box.height + 3, box.y + 3, box.y + box.height - size.height - 3];
+  const places = rows.map((y) => ({ x, y, ...size }));
+  const inside = places.filter((place) => place.y >= area.y && place.y + size.height <= area.y + area.height);
+  const free = inside.find((place) => !taken.some((other) => overlap(place, other)));
+  return free ?? inside[0] ?? { x, y: box.y + 3, ...size };
+}
+
+function drawLabel(ink: CanvasRenderingContext2D, lines: string[], box: Rect, colour: string, area: Rect, taken: Rect[]) {
   ink.font = `600 12px ${FONT}`;
   const widths = lines.map((line) => ink.measureText(line).width);
   const width = Math.max(...widths) + 14;
   const height = lines.length * 16 + 4;
-  const left = Math.min(Math.max(x, area.x), Math.max(area.x, area.x + area.width - width));
-  // Above the face, or inside its box where the picture ends above.
-  const top = y - height - 3 < area.y ? y + 3 : y - height - 3;
+  const place = placeOf({ width, height }, box, area, taken);
+  const { x: left, y: top } = place;
+  taken.push(place);
   ink.fillStyle = "rgba(12, 14, 17, .78)";
   ink.beginPath();
   ink.roundRect(left, top, width, height, 3);
@@ -99,6 +112,7 @@ export function drawFaces(
   area: Rect,
   layers: Layers,
 ) {
+  const taken: Rect[] = [];
   // The selected face last, so that nothing lies on it.
   const ordered = [...faces].sort((one, other) => Number(one.selected) - Number(other.selected));
   for (const { face, name, colour, selected } of ordered) {
@@ -119,6 +133,6 @@ export function drawFaces(
     ink.fillStyle = stroke;
     if (layers.points) drawPoints(ink, face, size, area);
     const lines = [layers.names ? name : "", layers.readings ? reading(face) : ""].filter(Boolean);
-    if (lines.length) drawLabel(ink, lines, box.x, box.y, stroke, area);
+    if (lines.length) drawLabel(ink, lines, box, stroke, area, taken);
   }
 }
