@@ -86,8 +86,9 @@ const READABLE_NAME = /\.(mkv|mts|m2ts|avi|mov|mp4|m4v|webm|wmv|flv|3gp|mpe?g|ts
 /** The films and photos of what was dropped, folders with all that is in them. */
 export async function stageDropped(transfer: DataTransfer) {
   // Entries have to be taken before anything is awaited: the transfer is emptied then.
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  const files: File[] = [];
+  const items = [...transfer.items].filter((item) => item.kind === "file");
+  const entries = items.map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  const files = entries.length ? [] : [...transfer.files];
   for (const entry of entries) files.push(...(await filesOfEntry(entry)));
   const inFolders = entries.some((entry) => entry.isDirectory);
   const readable = files.filter((file) => READABLE.test(file.type) || READABLE_NAME.test(file.name));
