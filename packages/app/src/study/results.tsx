@@ -106,7 +106,8 @@ const written = (cell: Cell | undefined): string =>
   typeof cell === "number" ? (Number.isInteger(cell) ? String(cell) : score(cell, 3)) : String(cell ?? "–");
 
 const MOST = 200;
-const FIRST = 12;
+/** Of the dozens of columns of summaries, those that are shown first. */
+const FIRST = /^(participant|person|condition|session|seconds|usable_share|valence_mean|arousal_mean|smiles?_per_min|blinks?_per_min|expr_happiness_share|expr_sadness_share|expr_surprise_share)$/;
 
 function Columns(props: { all: string[]; shown: ReadonlySet<string>; onChange: (shown: Set<string>) => void }) {
   const toggle = (name: string, on: boolean) => {
@@ -132,8 +133,7 @@ function Columns(props: { all: string[]; shown: ReadonlySet<string>; onChange: (
 }
 
 function Summary({ table }: { table: Table }) {
-  // Summaries have dozens of columns: the keys and the first measures, then what is chosen.
-  const shown = useSignal<ReadonlySet<string>>(new Set(table.columns.slice(0, FIRST)));
+  const shown = useSignal<ReadonlySet<string>>(new Set(table.columns.filter((name) => FIRST.test(name))));
   const columns = table.columns.flatMap((name, index) => (shown.value.has(name) ? [{ name, index }] : []));
   return (
     <section>
