@@ -110,7 +110,7 @@ class Queue:
                 file = _File.model_validate_json(path.read_bytes()) if path.exists() else _File()
         except ValidationError as error:
             raise InvalidError(
-                f"{path}: is no queue that mien wrote ({error.error_count()} mistakes); move it "
+                f"{path}: is no queue that this version of mien wrote, or damaged; move it "
                 "away, and begin with an empty one"
             ) from error
         for job in file.jobs:
