@@ -57,7 +57,7 @@ def save(page: Page, name: str) -> None:
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     path = IMAGES / f"app-{name}.png"
     picture.resize((960, 600), Image.Resampling.LANCZOS).quantize(
-        256, method=Image.Quantize.FASTOCTREE
+        256, method=Image.Quantize.MAXCOVERAGE
     ).save(path, optimize=True)
     print(path)
 
