@@ -40,9 +40,15 @@ _DESCRIPTION: Final = (
     "token that was printed at start, in the header Authorization: Bearer TOKEN. What fails is "
     'answered with {"error": {"message": …}}: what is wrong, where, and the next step.'
 )
+# Also of addresses whose answers are no JSON where all is well.
+_PROBLEM: Final = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    "4XX": {"model": Problem, "description": "The request cannot be fulfilled."},
-    "5XX": {"model": Problem, "description": "The server cannot do it."},
+    "4XX": {
+        "model": Problem,
+        "content": _PROBLEM,
+        "description": "The request cannot be fulfilled.",
+    },
+    "5XX": {"model": Problem, "content": _PROBLEM, "description": "The server cannot do it."},
 }
 _ROUTES: Final = (
     info_routes,
