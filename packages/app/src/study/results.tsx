@@ -102,8 +102,13 @@ function Plots({ measures }: { measures: Measure[] }) {
   );
 }
 
-const written = (cell: Cell | undefined): string =>
-  typeof cell === "number" ? (Number.isInteger(cell) ? String(cell) : score(cell, 3)) : String(cell ?? "–");
+/** Decimals of a column: none where all of its numbers are whole. */
+function digitsOf(rows: readonly Cell[][], index: number): number {
+  return rows.every((row) => typeof row[index] !== "number" || Number.isInteger(row[index])) ? 0 : 3;
+}
+
+const written = (cell: Cell | undefined, digits: number): string =>
+  typeof cell === "number" ? score(cell, digits) : String(cell ?? "–");
 
 const MOST = 200;
 /** Of the dozens of columns of summaries, those that are shown first. */
@@ -134,7 +139,9 @@ function Columns(props: { all: string[]; shown: ReadonlySet<string>; onChange: (
 
 function Summary({ table }: { table: Table }) {
   const shown = useSignal<ReadonlySet<string>>(new Set(table.columns.filter((name) => FIRST.test(name))));
-  const columns = table.columns.flatMap((name, index) => (shown.value.has(name) ? [{ name, index }] : []));
+  const columns = table.columns.flatMap((name, index) =>
+    shown.value.has(name) ? [{ name, index, digits: digitsOf(table.rows, index) }] : [],
+  );
   return (
     <section>
       <div class="tools">
@@ -147,7 +154,7 @@ function Summary({ table }: { table: Table }) {
           <thead><tr>{columns.map(({ name }) => <th key={name} scope="col">{name}</th>)}</tr></thead>
           <tbody>
             {table.rows.slice(0, MOST).map((row, at) => (
-              <tr key={at}>{columns.map(({ name, index }) => <td key={name}>{written(row[index])}</td>)}</tr>
+              <tr key={at}>{columns.map(({ name, index, digits }) => <td key={name}>{written(row[index], digits)}</td>)}</tr>
             ))}
           </tbody>
         </table>
