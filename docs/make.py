@@ -25,7 +25,7 @@ from mien.data.submissions.check import KINDS
 from mien.data.submissions.formats import DIGITS, markdown
 from mien.outputs.columns import columns
 from mien.records import STATUSES
-from mien.tasks import COMPOUND_SCORES, QUALITY_FAMILIES, TASKS
+from mien.tasks import COMPOUND_SCORES, LANDMARK_FAMILY, QUALITY_FAMILIES, TASKS
 from mien.temporal.widths import BEARABLE_S, OTHER_S, bearable_s
 from mien.train.settings.template import template
 from mien.zoo.index import Faces
@@ -224,7 +224,13 @@ def columns_page() -> str:
     lines += ["| column | type | unit | range | meaning |", "|---|---|---|---|---|"]
     judged = [task for task in TASKS.values() if task.family in QUALITY_FAMILIES]
     shown = (*load().tasks, COMPOUND_SCORES)
-    for column in columns(shown, quality=judged, points=True, uncertain_below=0.0, people=True):
+    made = columns(
+        shown, quality=judged, points=True, landmarks=True, uncertain_below=0.0, people=True
+    )
+    for column in made:
+        # The other points are described alike.
+        if column.name.startswith("landmark_") and "_0_" not in column.name:
+            continue
         span = (
             ""
             if column.low is None
@@ -235,7 +241,8 @@ def columns_page() -> str:
         )
     lines += [
         "",
-        "The `ce_` columns are there with `--compounds`, the points (`left_eye_x` …) with `--points`, `quality` … `light` unless",
+        "The `ce_` columns are there with `--compounds`, the points (`left_eye_x` …) with `--points`, `eye_opening_left` … `mouth_width` and 68 points",
+        "(`landmark_0_x`, `landmark_0_y` to `landmark_67_y`) with [`--landmarks`](../howto/landmarks.md), `quality` … `light` unless",
         "[`--quality none`](../howto/quality.md) leaves them out, and `person` with `--people` ([what the law asks](../howto/people.md)). With `--smooth`, all",
         "score columns come again with the suffix `_raw`, as they were before smoothing. Doubtful rows take no part in it, and hold the same in both.",
         "",
@@ -325,6 +332,7 @@ SHORT = {
     "occlusion": "occlusion of {} regions",
     "pose": "head pose",
     "gaze": "direction of gaze",
+    "landmarks": "68 points of a face",
 }
 USE = """## Use it
 
@@ -414,6 +422,11 @@ def judges(known: Known) -> bool:
     return any(spec.task.family in QUALITY_FAMILIES for spec in tasks_of(known))
 
 
+def finds_points(known: Known) -> bool:
+    """Whether it finds points of faces."""
+    return any(spec.task.family == LANDMARK_FAMILY for spec in tasks_of(known))
+
+
 def trains_only(known: Known) -> bool:
     """Whether it is weights to start a training from, and no network."""
     return isinstance(known, zoo.Entry) and known.network is None
@@ -459,7 +472,7 @@ def sizes_page() -> str:
         (HERE.parent / "bench" / "results" / "zoo.json").read_text(encoding="utf-8")
     )["networks"]
     cards = [known for known in known_bundles().values() if isinstance(known, AffectCard)]
-    own = [card for card in cards if not judges(card)]
+    own = [card for card in cards if not judges(card) and not finds_points(card)]
     rows = []
     for known in sorted(own, key=megabytes):
         told = {
@@ -600,6 +613,9 @@ def how_to_use(known: Known) -> str:
         if found
         else "features = model.features(crops)"
     )
+    if finds_points(known):
+        code = 'import mien\n\ntable = mien.analyze("clip.mp4", landmarks=True).table'
+        return USE.format(command="mien analyze clip.mp4 --out tables/ --landmarks", code=code)
     option = "quality" if judges(known) else "bundle"
     command = (
         f"mien analyze clip.mp4 --out tables/ --{option} {name}"

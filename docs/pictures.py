@@ -96,6 +96,30 @@ def draw_portrait(folder: Path) -> None:
     write("portrait.jpg", cv2.cvtColor(cv2.imread(str(overlay)), cv2.COLOR_BGR2RGB))
 
 
+def draw_landmarks(folder: Path) -> None:
+    """The portrait's landmarks in its overlay, and with their numbers."""
+    photo = folder / "landmarks.png"
+    cv2.imwrite(str(photo), cv2.cvtColor(portrait(), cv2.COLOR_RGB2BGR))
+    analyze(folder, str(photo), "--overlay", "--landmarks")
+    (path,) = folder.glob("landmarks*overlay*")
+    overlay = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    (row,) = mien.analyze(portrait(), landmarks=True).table.to_dict("records")
+    x, y, side = row["box_x"], row["box_y"], 1.35 * max(row["box_w"], row["box_h"])
+    left, top = x + (row["box_w"] - side) / 2, y + (row["box_h"] - side) / 2
+    scale = overlay.shape[0] / side
+    matrix = np.array([[scale, 0, -scale * left], [0, scale, -scale * top]])
+    size = (overlay.shape[0], overlay.shape[0])
+    face = cv2.warpAffine(portrait(), matrix, size, flags=cv2.INTER_CUBIC)
+    face = np.asarray(face * 0.55, np.uint8)
+    for number in range(68):
+        point = np.array([row[f"landmark_{number}_x"], row[f"landmark_{number}_y"], 1.0])
+        at = np.rint(matrix @ point).astype(int)
+        cv2.circle(face, at.tolist(), 2, (86, 180, 233), -1, cv2.LINE_AA)
+        label = (int(at[0]) + 3, int(at[1]) - 3)
+        cv2.putText(face, str(number), label, 0, 0.32, (255, 255, 255), 1, cv2.LINE_AA)
+    write("landmarks.jpg", np.hstack([overlay, face]))
+
+
 def draw_smoothing(clip: Path) -> None:
     """Action unit 25 as it was read and smoothed, over the frames in which the face is in view."""
     table: pd.DataFrame = mien.analyze(clip, smoothing=0.15).table
@@ -209,6 +233,7 @@ def main() -> None:
         draw_faces(folder, clip)
         draw_rotation(folder, clip)
         draw_portrait(folder)
+        draw_landmarks(folder)
         draw_smoothing(clip)
         draw_report(folder)
 

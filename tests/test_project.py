@@ -23,7 +23,7 @@ ROOMS = {
     "sources": (
         "suffixes", "stored", "base", "integrity", "interval", "sound", "inputs", "arrays", "live", "camera", "still", "video", "network", "opening", "__init__",
     ),
-    "analysis": ("options", "quality", "networks", "inputs", "decoding", "cutting", "pipeline", "reader"),
+    "analysis": ("options", "quality", "landmarks", "networks", "inputs", "decoding", "cutting", "pipeline", "reader"),
     "realtime": (
         "moments", "lags", "baseline", "film", "table", "lines", "websocket", "osc", "lsl", "keys", "opening", "session",
     ),

@@ -21,7 +21,7 @@ from mien.outputs import tables
 from mien.outputs.dictionary import write_dictionary
 from mien.outputs.tables import FORMATS, TableWriter, columns, finished_rows, frame_of
 from mien.records import STATUSES, Face, Reading, Status
-from mien.tasks import COMPOUND_SCORES, QUALITY_FAMILIES, TASKS, Task
+from mien.tasks import COMPOUND_SCORES, LANDMARK_FAMILY, QUALITY_FAMILIES, TASKS, Task
 from mien.temporal.readings import Smoothing
 
 ALL = (TASKS["au.abaw12"], COMPOUND_SCORES, TASKS["va"], TASKS["expr.abaw8"])
@@ -445,8 +445,12 @@ def test_every_status_has_a_meaning():
 
 def test_every_column_has_a_meaning():
     for task in TASKS.values():
-        judges = task.family in QUALITY_FAMILIES
-        made = columns([], quality=[task]) if judges else columns([task], Smoothing(0.1))
+        if task.family in QUALITY_FAMILIES:
+            made = columns([], quality=[task])
+        elif task.family == LANDMARK_FAMILY:
+            made = columns([], landmarks=True)
+        else:
+            made = columns([task], Smoothing(0.1))
         assert all(c.meaning.endswith(".") for c in made)
 
 

@@ -79,6 +79,8 @@ ORDERS = {
     "occlusion.regions5": ["left_eye", "right_eye", "brows", "nose", "mouth"],
     "pose.angles": ["yaw", "pitch", "roll"],
     "gaze.eyes": ["x", "y"],
+    # x and y of each of the 68 points in turn.
+    "landmarks.ibug68": [f"{number // 2}_{'xy'[number % 2]}" for number in range(136)],
 }
 KINDS = {
     "expr": "one_of",
@@ -91,8 +93,9 @@ KINDS = {
     "occlusion": "any_of",
     "pose": "scalar",
     "gaze": "scalar",
+    "landmarks": "scalar",
 }
-RANGES = {"va": (-1, 1), "pose": (-180, 180), "gaze": (-1, 1)}
+RANGES = {"va": (-1, 1), "pose": (-180, 180), "gaze": (-1, 1), "landmarks": (-1, 2)}
 HSE8 = TASKS["expr.affectnet8"].names
 AFFECTNET_NATIVE = (
     "neutral",

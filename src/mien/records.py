@@ -120,6 +120,9 @@ class Reading:
             ``gap`` rows, and where no quality bundle is used.
         corrected: The scores minus what is normal for the person, as `mien.live` measures it; empty
             where no baseline is asked for.
+        landmarks: x and y of 68 points of the face (68, 2), px of the frame, in the order of
+            `mien.faces.landmarks`; NaN where something covers them. None where they are not asked
+            for, on ``gap`` rows and without a face.
         remaining: How many more readings of the same frame follow, rows of gaps not counted.
     """
 
@@ -133,6 +136,7 @@ class Reading:
     quality: Quality | None = None
     corrected: Mapping[str, Floats] = field(default_factory=dict)
     remaining: int = 0
+    landmarks: Floats | None = None
 
     def __repr__(self) -> str:
         shown = [f"{family!r}: {_few(values)}" for family, values in self.scores.items()]

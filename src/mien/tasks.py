@@ -22,6 +22,7 @@ __all__ = [
     "COMPOUNDS",
     "COMPOUND_SCORES",
     "EDITIONS",
+    "LANDMARK_FAMILY",
     "MEANS",
     "QUALITY_FAMILIES",
     "TASKS",
@@ -52,7 +53,7 @@ class Task:
 
     Attributes:
         key: ``family.set``; the family (``expr``, ``va``, ``au``, ``ce``, ``emi``, ``ah``, or one
-            of `QUALITY_FAMILIES`) names the scores, the set fixes the order.
+            of `QUALITY_FAMILIES`, or `LANDMARK_FAMILY`) names the scores, the set fixes the order.
         names: Column i of every array of this task is ``names[i]``.
         kind: ``one_of`` (softmax), ``any_of`` (sigmoid) or ``scalar`` (already in its unit).
         low: The lowest score.
@@ -89,7 +90,8 @@ class Task:
         if self.numbered:
             return (self.family,)
         # Words such as "anger" or "nose" need their family, "valence" and "AU01" do not.
-        prefixed = self.kind == "one_of" or self.family in ("ce", "occlusion", "pose", "gaze")
+        families = ("ce", "occlusion", "pose", "gaze", LANDMARK_FAMILY)
+        prefixed = self.kind == "one_of" or self.family in families
         prefix = f"{self.family}_" if prefixed else ""
         return tuple(prefix + name for name in self.names)
 
@@ -201,11 +203,21 @@ _ALL_TASKS: Final = (
     Task("occlusion.regions5", ("left_eye", "right_eye", "brows", "nose", "mouth"), "any_of"),
     Task("pose.angles", ("yaw", "pitch", "roll"), "scalar", low=-180.0, high=180.0),
     Task("gaze.eyes", ("x", "y"), "scalar", low=-1.0, high=1.0),
+    # The 68 points of iBUG (300-W), from 0 as OpenFace counts them, in fractions of the crop.
+    Task(
+        "landmarks.ibug68",
+        tuple(f"{number}_{axis}" for number in range(68) for axis in "xy"),
+        "scalar",
+        low=-1.0,
+        high=2.0,
+    ),
 )
 TASKS: Final[dict[str, Task]] = {task.key: task for task in _ALL_TASKS}
 """All tasks by key."""
 QUALITY_FAMILIES: Final = ("quality", "occlusion", "pose", "gaze")
 """Families that say how far a reading can be trusted, and nothing of affect."""
+LANDMARK_FAMILY: Final = "landmarks"
+"""The family of points of a face."""
 
 
 COMPOUND_SCORES: Final = Task("ce.pairs7", tuple(COMPOUNDS), "scalar", low=0.0, high=0.5)

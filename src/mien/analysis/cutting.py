@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from mien.analysis.decoding import frames_ahead
+from mien.analysis.landmarks import CutFace
 from mien.analysis.networks import Networks
 from mien.analysis.quality import JudgedFace
 from mien.bundles.model import Cut
@@ -28,12 +29,13 @@ _NO_PIXELS: Final = np.empty((0, 0, 3), np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """A frame with the faces found in it, their crops, and what is judged of each, if asked."""
+    """A frame with the faces found in it, their crops, and what else is seen of each, if asked."""
 
     frame: Frame
     faces: list[Face]
     crops: list[Cut]
     judged: list[JudgedFace]
+    landmarks: list[CutFace]
 
 
 class Cutting(NamedTuple):
@@ -54,23 +56,29 @@ def cut_out(frame: Frame, faces: list[Face], networks: Networks) -> Detections:
     Args:
         frame: The frame; may be without pixels.
         faces: The faces, in px of the frame.
-        networks: The networks that read and judge them.
+        networks: The networks that read and judge them and find their points.
 
     Returns:
         The crops; the frame is without its picture.
     """
     pixels = frame.pixels
     if pixels is None:
-        return Detections(frame, [], [], [])
+        return Detections(frame, [], [], [], [])
     crops: list[Cut] = []
     judged: list[JudgedFace] = []
+    landmarks: list[CutFace] = []
+    judge, landmarker = networks.judge, networks.landmarker
+    geometries = [kind.geometry for kind in networks.model.pixels]
     for face in faces:
         crops.append(networks.model.cut(pixels, face))
-        if networks.judge is not None:
-            geometries = [kind.geometry for kind in networks.model.pixels]
-            known = dict(zip(geometries, crops[-1], strict=True))
-            judged.append(networks.judge.cut(pixels, face, known))
-    return Detections(replace(frame, pixels=_NO_PIXELS), faces, crops, judged)
+        # Networks that see the same crop share it.
+        known = dict(zip(geometries, crops[-1], strict=True))
+        if judge is not None:
+            judged.append(judge.cut(pixels, face, known))
+            known[judge.card.pixels.geometry] = judged[-1].crop
+        if landmarker is not None:
+            landmarks.append(landmarker.cut(pixels, face, known))
+    return Detections(replace(frame, pixels=_NO_PIXELS), faces, crops, judged, landmarks)
 
 
 def cut_ahead(

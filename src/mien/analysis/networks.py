@@ -11,12 +11,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from mien.analysis.landmarks import LANDMARKS, Landmarker, load_landmarker
 from mien.analysis.quality import Judge, load_judge, names_affect
 from mien.bundles.store import bundle_folder, load_detector, open_bundle
 from mien.errors import BundleError, DataError
 from mien.systems.opening import load
 from mien.systems.system import System
-from mien.tasks import COMPOUNDS, Task
+from mien.tasks import COMPOUNDS, LANDMARK_FAMILY, Task
 
 __all__ = ["KEPT", "Networks", "load_networks"]
 
@@ -25,7 +26,7 @@ KEPT: Final = 4
 
 
 class Networks:
-    """The face detector, the network that reads affect, and the one that judges readings.
+    """The face detector, the network that reads affect, and those that see more of each face.
 
     Nothing in it changes once it is made, so threads may share it.
 
@@ -34,12 +35,14 @@ class Networks:
         detector: Name or folder of the bundle that finds faces.
         engine: What runs the network that reads affect.
         quality: Name or folder of the bundle that judges readings; None for none.
+        landmarks: With the network that finds 68 points of each face.
 
     Attributes:
         model: The network that reads affect, or a system of several.
         detector: The face detector.
         finder: The card of the face detector's bundle.
         judge: What says how far readings can be trusted; None where nothing does.
+        landmarker: What finds 68 points of each face; None where they are not asked for.
         expressions: The bundle's expression labels, in order; None where compound expressions
             cannot be composed of them.
 
@@ -55,6 +58,8 @@ class Networks:
         detector: str | Path,
         engine: str,
         quality: str | Path | None = None,
+        *,
+        landmarks: bool = False,
     ) -> None:
         self.model = load(bundle, engine)
         if not self.model.tasks:
@@ -63,15 +68,20 @@ class Networks:
                 "train heads on it, or name another bundle"
             )
         if not names_affect(self.model.tasks):
+            families = [task.family for task in self.model.tasks]
+            other = "judges readings", "give it as `quality`"
+            if LANDMARK_FAMILY in families:
+                other = "finds points of faces", "ask for them with `landmarks`"
             raise BundleError(
-                f"{self.model.card.name} judges readings and reads no affect; "
-                "give it as `quality`, and name another bundle"
+                f"{self.model.card.name} {other[0]} and reads no affect; {other[1]}, and name "
+                "another bundle"
             )
         # Always with ONNX Runtime: frames and windows vary in size, which is slow with OpenVINO.
         self.detector = load_detector(detector, engine="onnxruntime")
         # Read now, because the folder may hold another bundle by the time someone asks.
         self.finder = open_bundle(detector).card
         self.judge: Judge | None = None if quality is None else load_judge(quality, engine)
+        self.landmarker: Landmarker | None = load_landmarker(engine) if landmarks else None
         self.expressions = _basic_expressions(self.model.tasks)
 
     def with_features(self, paths: Sequence[str]) -> "Networks":
@@ -118,7 +128,12 @@ _lock = Lock()
 
 
 def load_networks(
-    bundle: str | Path, detector: str | Path, engine: str, quality: str | Path | None = None
+    bundle: str | Path,
+    detector: str | Path,
+    engine: str,
+    quality: str | Path | None = None,
+    *,
+    landmarks: bool = False,
 ) -> Networks:
     """Load the networks of these bundles, or take them from memory while their files are the same.
 
@@ -130,6 +145,7 @@ def load_networks(
         detector: Name or folder of the bundle that finds faces.
         engine: What runs the network that reads affect.
         quality: Name or folder of the bundle that judges readings; None for none.
+        landmarks: With the network that finds 68 points of each face.
 
     Returns:
         The networks, which threads may share.
@@ -140,14 +156,15 @@ def load_networks(
         MissingExtraError: The engine is not installed.
     """
     # Taken before loading: what is replaced meanwhile is loaded again next time, never missed.
-    names = [bundle, detector] if quality is None else [bundle, detector, quality]
-    key = (engine, *map(_file_states, names))
+    others = [] if quality is None else [quality]
+    others += [LANDMARKS] * landmarks
+    key = (engine, landmarks, *map(_file_states, [bundle, detector, *others]))
     with _lock:
         if key in _kept:
             _kept.move_to_end(key)
             return _kept[key]
     # Outside the lock: two threads may load the same in vain, but none waits for a slow disk.
-    networks = Networks(bundle, detector, engine, quality)
+    networks = Networks(bundle, detector, engine, quality, landmarks=landmarks)
     with _lock:
         _kept[key] = networks
         while len(_kept) > KEPT:

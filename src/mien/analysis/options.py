@@ -43,6 +43,7 @@ class OptionFields(TypedDict, total=False):
     quality: str | Path
     abstain: bool
     points: bool
+    landmarks: bool
     people: Count | None
 
 
@@ -93,6 +94,8 @@ class Options:
         abstain: Whether unsure labels are left out: the expression of a doubtful row, or of low
             probability, is ``uncertain``, and action units of covered regions are missing.
         points: Whether the table has the five points of each face.
+        landmarks: Whether the table has 68 points of each face (iBUG, 300-W), and how far eyes and
+            mouth are open.
         people: Join the faces of each film that are one person's, across cuts and pauses, into a
             column `person`: how many people there are, or ``auto``. None, the default, computes no
             biometric data; see the how-to on people for what the law asks.
@@ -121,6 +124,7 @@ class Options:
     quality: str | Path = QUALITY
     abstain: bool = True
     points: bool = False
+    landmarks: bool = False
     people: Count | None = None
 
     def __repr__(self) -> str:
@@ -136,7 +140,7 @@ class Options:
         """Check every value, and bring numbers and paths into one form."""
         self._set("faces", _checked_faces(self.faces))
         self._set("every", _checked_every(self.every))
-        for name in ("compounds", "abstain", "points"):
+        for name in ("compounds", "abstain", "points", "landmarks"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         self._set("smoothing", _checked_smoothing(self.smoothing))

@@ -27,6 +27,7 @@ from mien.analysis.cutting import (
     cut_out,
 )
 from mien.analysis.decoding import newest, read_ahead
+from mien.analysis.landmarks import CutFace, leave_out_covered_points
 from mien.analysis.networks import Networks
 from mien.analysis.options import Choice, Options
 from mien.analysis.quality import JudgedFace, leave_out_covered
@@ -61,11 +62,12 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """Consecutive frames, and for all their faces in order the scores (N, K) and the quality."""
+    """Consecutive frames, and for all their faces in order the scores (N, K) and the rest."""
 
     frames: list[Detections]
     scores: dict[str, Floats]
     quality: list[Quality] | None
+    landmarks: list[Floats] | None
 
 
 class Pipeline:
@@ -144,6 +146,7 @@ class Pipeline:
             self.smoothing(live),
             quality=None if judge is None else judge.tasks,
             points=self.options.points,
+            landmarks=self.options.landmarks,
             uncertain_below=self.uncertain_below,
             people=self._identity is not None,
             presence=presence,
@@ -172,9 +175,12 @@ class Pipeline:
         card, finder = self.networks.model.card, self.networks.finder
         options = asdict(self.options)
         del options["features"]
-        # Tables without people stay as they were before there was such an option.
+        # Tables without people or landmarks stay as they were before there were such options.
         if self._identity is None:
             del options["people"]
+        landmarker = self.networks.landmarker
+        if landmarker is None:
+            del options["landmarks"]
         # The engine that runs, not "auto".
         options["engine"] = self.networks.model.engine
         smoothing = self.smoothing()
@@ -200,11 +206,11 @@ class Pipeline:
         judge = self.networks.judge
         if judge is not None:
             facts["quality"] = {
-                **_identity_of(judge.card),
+                **_what_it_learned(judge.card),
                 "doubtful_below": judge.card.doubtful_below,
-                "learned_from": {spec.key: spec.supervised_by for spec in judge.card.tasks},
-                "limits": list(judge.card.limits),
             }
+        if landmarker is not None:
+            facts["landmarks"] = _what_it_learned(landmarker.card)
         if self._features:
             facts["features"] = self._features
         if self._identity is not None:
@@ -287,7 +293,7 @@ class Pipeline:
             readings = self._composed(readings)
         # Before gaps are filled and scores smoothed, which would spread what is not seen.
         if self.networks.judge is not None and self.options.abstain:
-            readings = leave_out_covered(readings, self.tasks)
+            readings = leave_out_covered_points(leave_out_covered(readings, self.tasks))
         smoothing = self.smoothing(source.live)
         if smoothing:
             # Filling a gap needs its far side, which a live source has not reached yet.
@@ -365,12 +371,17 @@ class Pipeline:
         """Score all faces of these frames, one call per network."""
         crops: list[Cut] = []
         judged: list[JudgedFace] = []
+        cut: list[CutFace] = []
         for frame in frames:
             crops += frame.crops
             judged += frame.judged
+            cut += frame.landmarks
         scores = self.networks.model.score_cuts(crops)
-        judge = self.networks.judge
-        return _Scored(frames, scores, None if judge is None else judge.judge(judged, scores))
+        judge, landmarker = self.networks.judge, self.networks.landmarker
+        quality = None if judge is None else judge.judge(judged, scores)
+        return _Scored(
+            frames, scores, quality, None if landmarker is None else landmarker.locate(cut)
+        )
 
     def _readings(self, scored: _Scored) -> Iterator[Reading]:
         """The readings of consecutive frames."""
@@ -385,9 +396,17 @@ class Pipeline:
                 scores = {family: values[row] for family, values in scored.scores.items()}
                 quality = None if scored.quality is None else scored.quality[row]
                 status = self._status(quality)
-                left = len(detections.faces) - number
                 yield Reading(
-                    source, index, time_s, status, face, scores, {}, quality, remaining=left
+                    source,
+                    index,
+                    time_s,
+                    status,
+                    face,
+                    scores,
+                    {},
+                    quality,
+                    remaining=len(detections.faces) - number,
+                    landmarks=None if scored.landmarks is None else scored.landmarks[row],
                 )
                 row += 1
 
@@ -416,6 +435,15 @@ def _identity_of(card: AnyCard) -> dict[str, object]:
     if card.version is not None:
         facts["version"] = card.version
     return facts
+
+
+def _what_it_learned(card: AffectCard) -> dict[str, object]:
+    """A bundle beside the one that reads affect, as the data dictionary records it."""
+    return {
+        **_identity_of(card),
+        "learned_from": {spec.key: spec.supervised_by for spec in card.tasks},
+        "limits": list(card.limits),
+    }
 
 
 def _sha256(path: str) -> str:

@@ -18,7 +18,7 @@ from mien.errors import BundleError
 from mien.faces.prepare import Geometry, crop_matrix, warp
 from mien.faces.sharpness import MEASURED, luma_of, sharpness
 from mien.records import Face, Quality, Reading
-from mien.tasks import QUALITY_FAMILIES, TASKS, Floats, Task
+from mien.tasks import LANDMARK_FAMILY, QUALITY_FAMILIES, TASKS, Floats, Task
 
 __all__ = ["Judge", "JudgedFace", "leave_out_covered", "load_judge", "names_affect"]
 
@@ -175,15 +175,16 @@ def load_judge(name: str | Path, engine: str) -> Judge:
 
 
 def names_affect(tasks: Sequence[Task]) -> bool:
-    """Whether a bundle reads affect rather than judges readings.
+    """Whether a bundle reads affect rather than judges readings or finds points.
 
     Args:
         tasks: Its tasks.
 
     Returns:
-        False where a task is one of quality.
+        False where a task is one of quality or of points.
     """
-    return all(task.family not in QUALITY_FAMILIES for task in tasks)
+    others = (*QUALITY_FAMILIES, LANDMARK_FAMILY)
+    return all(task.family not in others for task in tasks)
 
 
 def leave_out_covered(readings: Iterable[Reading], tasks: Sequence[Task]) -> Iterator[Reading]:

@@ -71,7 +71,9 @@ class Reader(Pipeline):
     def __init__(self, options: Options | None = None, **named: Unpack[OptionFields]) -> None:
         chosen = options_of(options, named, ("options",))
         quality = None if chosen.quality == NO_QUALITY else chosen.quality
-        networks = load_networks(chosen.bundle, chosen.detector, chosen.engine, quality)
+        networks = load_networks(
+            chosen.bundle, chosen.detector, chosen.engine, quality, landmarks=chosen.landmarks
+        )
         super().__init__(networks, chosen)
         self._closed = False
 

@@ -157,6 +157,16 @@ def _reading(
     points: Annotated[
         bool, typer.Option("--points", help="Also write the five points of each face.")
     ] = False,
+    landmarks: Annotated[
+        bool,
+        typer.Option(
+            "--landmarks",
+            help=(
+                "Also write 68 points of each face (x and y, in pixels), and how far eyes and "
+                "mouth are open; overlays draw them."
+            ),
+        ),
+    ] = False,
     people: Annotated[
         str | None,
         typer.Option(
@@ -181,11 +191,12 @@ def _reading(
     """How inputs are to be read, from the words of the command line."""
     # Options check themselves, and name the nearest of what they know.
     turn = int(rotate) if rotate.isdecimal() else rotate
+    chosen, abstain = faces_of(faces), not no_abstain
     options = Options(
         bundle=bundle,
         detector=detector,
         engine=engine,
-        faces=faces_of(faces),
+        faces=chosen,
         every=every,
         video_stream=stream,
         min_face=min_face,
@@ -194,8 +205,9 @@ def _reading(
         compounds=compounds,
         features=features,
         quality=quality,
-        abstain=not no_abstain,
+        abstain=abstain,
         points=points,
+        landmarks=landmarks,
         people=_people(people),
     )
     names = list(filter(None, map(str.strip, formats.split(","))))

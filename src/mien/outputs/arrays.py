@@ -14,7 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mien.errors import LabelMismatchError
-from mien.outputs.columns import ARROW, MEASURED, UNCERTAIN, Column, point_columns
+from mien.faces.landmarks import COUNT, measure
+from mien.outputs.columns import (
+    ARROW,
+    MEASURED,
+    UNCERTAIN,
+    Column,
+    landmark_columns,
+    point_columns,
+)
 from mien.records import Reading, Status
 from mien.tasks import QUALITY_FAMILIES, Floats, Task
 
@@ -46,6 +54,8 @@ def batch_of(readings: Sequence[Reading], columns: Sequence[Column]) -> pa.Recor
         arrays |= _measured_arrays(readings)
     if "nose_x" in names:
         arrays |= _point_arrays(readings)
+    if "landmark_0_x" in names:
+        arrays |= _landmark_arrays(readings)
     # Each task once for its smoothed, its raw and its corrected columns, in table order.
     groups = dict.fromkeys((column.task, column.raw, column.corrected) for column in columns)
     for task, raw, corrected in groups:
@@ -122,6 +132,18 @@ def _point_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
         if reading.face is not None:
             values[row] = reading.face.points.ravel()
     return dict(zip(names, map(_floats, values.T.copy()), strict=True))
+
+
+def _landmark_arrays(readings: Sequence[Reading]) -> dict[str, pa.Array]:
+    """The 68 points of each face and what is measured between them; null where there are none."""
+    points = np.full((len(readings), COUNT, 2), np.nan)
+    for row, reading in enumerate(readings):
+        if reading.landmarks is not None:
+            points[row] = reading.landmarks
+    values = np.concatenate([measure(points), points.reshape(len(readings), -1)], axis=1)
+    names = [column.name for column in landmark_columns()]
+    columns = values.T.astype(np.float32)
+    return dict(zip(names, map(_floats, columns), strict=True))
 
 
 def _judged_arrays(readings: Sequence[Reading], task: Task) -> dict[str, pa.Array]:

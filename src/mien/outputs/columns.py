@@ -7,6 +7,7 @@ from typing import Final, Literal
 import pyarrow as pa
 
 from mien.errors import LabelMismatchError, UnknownNameError
+from mien.faces.landmarks import COUNT, MEASURES
 from mien.tasks import COMPOUND_SCORES, COMPOUNDS, Task
 from mien.temporal.one_euro import OneEuro
 from mien.temporal.readings import Smoothing
@@ -20,6 +21,7 @@ __all__ = [
     "Dtype",
     "column_notes",
     "columns",
+    "landmark_columns",
     "point_columns",
 ]
 
@@ -130,6 +132,24 @@ _NO_ANGLE: Final = (
     "As the head sees it, from straight ahead to the side; no angle in degrees. "
     "Missing where both eyes are covered."
 )
+_MEASURES: Final = {
+    "eye_opening_left": (
+        "How far the left eye (of the picture) is open: its aspect ratio, (d(37,41) + d(38,40)) / "
+        "(2 d(36,39)), with d(a,b) the distance between landmarks a and b in the picture."
+    ),
+    "eye_opening_right": (
+        "How far the right eye (of the picture) is open: its aspect ratio, (d(43,47) + d(44,46)) / "
+        "(2 d(42,45))."
+    ),
+    "mouth_opening": (
+        "How far the lips are apart, by the span of the eyes: (d(61,67) + d(62,66) + d(63,65)) / "
+        "(3 d(36,45))."
+    ),
+    "mouth_width": (
+        "How wide the mouth is, by the span of the eyes: d(48,54) / d(36,45). "
+        "A turned head changes it."
+    ),
+}
 _PERSON: Final = Column(
     "person",
     "Int64",
@@ -188,6 +208,7 @@ def columns(
     *,
     quality: Sequence[Task] | None = None,
     points: bool = False,
+    landmarks: bool = False,
     uncertain_below: float | None = None,
     people: bool = False,
     presence: Mapping[str, float] | None = None,
@@ -200,6 +221,7 @@ def columns(
             those that it keeps, and come once more unsmoothed with the suffix ``_raw``.
         quality: The tasks of a bundle that judges readings, in any order; None where none does.
         points: Whether the five points of each face have columns.
+        landmarks: Whether its 68 points have, and what is measured between them.
         uncertain_below: As of `Column`; None also where no action unit is left out.
         people: With the column `person`.
         presence: Activations from which action units are present, by name, as the card gives them.
@@ -224,11 +246,13 @@ def columns(
         face += _family_columns(quality, _QUALITY) + list(MEASURED)
     if points:
         face += point_columns()
+    sees_covers = any(task.family == "occlusion" for task in quality or ())
+    if landmarks:
+        face += landmark_columns(covered=uncertain_below is not None and sees_covers)
     scores = _family_columns(tasks, _FAMILIES)
     if presence:
         scores = [replace(column, present_from=presence.get(column.name)) for column in scores]
     if uncertain_below is not None:
-        sees_covers = any(task.family == "occlusion" for task in quality or ())
         scores = [_abstaining(column, uncertain_below, sees_covers) for column in scores]
     if not smoothing:
         return (*face, *scores)
@@ -371,6 +395,27 @@ def point_columns() -> list[Column]:
         for axis in "xy":
             meaning = f"{axis} of the {words}{side} in the upright frame, in square pixels."
             columns.append(Column(f"{name}_{axis}", "float32", meaning, "pixels"))
+    return columns
+
+
+def landmark_columns(*, covered: bool = False) -> list[Column]:
+    """The columns of the 68 points of a face.
+
+    Args:
+        covered: Points that something covers are missing; the columns say so.
+
+    Returns:
+        What is measured between the points, then x and y of each.
+    """
+    missing = " Missing where something covers it." * covered
+    columns = []
+    for name in MEASURES:
+        columns.append(Column(name, "float32", f"{_MEASURES[name]}{missing}", "ratio", 0))
+    for number in range(COUNT):
+        for axis in "xy":
+            meaning = f"{axis} of point {number} of the 68 of iBUG (300-W, counted from 0)"
+            meaning = f"{meaning} in the upright frame, in square pixels.{missing}"
+            columns.append(Column(f"landmark_{number}_{axis}", "float32", meaning, "pixels"))
     return columns
 
 

@@ -174,7 +174,11 @@ class Overlay:
             if self._anonymise is not None:
                 larger = [_enlarged_face(face, self._scale) for face in hidden]
                 hide(picture, larger, self._anonymise, self._tasks)
-            self._painter.paint(picture, [_enlarged(reading, self._scale) for reading in rows])
+            drawn = [_enlarged(reading, self._scale) for reading in rows]
+            if self._anonymise is not None:
+                # The shape of a face is not to be seen either.
+                drawn = [replace(reading, landmarks=None) for reading in drawn]
+            self._painter.paint(picture, drawn)
         self._writer.add(picture, frame.time_s)
 
     def _frame(self, index: int) -> Frame:
@@ -219,7 +223,9 @@ def _enlarged(reading: Reading, scale: int) -> Reading:
     face = reading.face
     x, y, width, height = face.box
     box = (scale * x, scale * y, scale * width, scale * height)
-    return replace(reading, face=replace(face, box=box, points=scale * face.points))
+    landmarks = None if reading.landmarks is None else scale * reading.landmarks
+    larger = replace(face, box=box, points=scale * face.points)
+    return replace(reading, face=larger, landmarks=landmarks)
 
 
 def _enlarged_face(face: HiddenFace, scale: int) -> HiddenFace:

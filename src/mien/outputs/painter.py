@@ -1,7 +1,8 @@
 """Faces and their scores drawn over a picture: box, label, and a panel of scores.
 
-The panel shows valence, arousal and action units. Nothing but the outline of its box is ever drawn
-over a face: what finds no free spot is drawn smaller, or left out.
+The panel shows valence, arousal and action units. Nothing but the outline of its box, and its
+landmarks where they were asked for, is ever drawn over a face: what finds no free spot is drawn
+smaller, or left out.
 """
 
 from collections.abc import Sequence
@@ -144,6 +145,7 @@ class Painter:
         faces = [_drawn(reading, reading.face) for reading in readings if reading.face is not None]
         for face in faces:
             _draw_box(canvas, face)
+            _draw_landmarks(canvas, face)
         clearance = _CLEARANCE * max(canvas.scale, 1.0)
         taken = [face.box.grown(clearance) for face in faces]
         # Labels of all faces before any panel: they are what is missed most.
@@ -415,6 +417,17 @@ def _draw_box(canvas: Canvas, face: _DrawnFace) -> None:
         canvas.corners(box, face.colour, radius, 0.2 * min(box.w, box.h), 2.2 * s)
     else:
         canvas.dashes(box, face.colour, radius, 6 * s, 1.4 * s)
+
+
+def _draw_landmarks(canvas: Canvas, face: _DrawnFace) -> None:
+    """The face's landmarks as dots with a dark edge; covered ones are left out."""
+    points = face.reading.landmarks
+    if points is None:
+        return
+    radius = max(0.009 * face.box.w, 0.8)
+    for x, y in points[np.isfinite(points).all(axis=1)].tolist():
+        canvas.disc(x, y, 1.5 * radius, _DARK)
+        canvas.disc(x, y, radius, face.colour)
 
 
 def _dial(canvas: Canvas, corner: tuple[float, float], scores: Floats, colour: Colour) -> None:

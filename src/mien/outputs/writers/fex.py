@@ -4,7 +4,7 @@ from typing import ClassVar, Final
 
 from mien.outputs.cells import quoted
 from mien.outputs.columns import Column
-from mien.outputs.writers.fields import FieldTable, TextField, decimals
+from mien.outputs.writers.fields import FieldTable, TextField, decimals, landmark_fields
 
 __all__ = ["Fex"]
 
@@ -44,7 +44,7 @@ class Fex(FieldTable):
         Returns:
             The fields; the reader goes by names, not by order.
         """
-        fields = [*_PLAIN]
+        fields = [*_PLAIN, *landmark_fields(columns)]
         for name, source in _EMOTIONS.items():
             if source in columns:
                 meaning = f"{columns[source].meaning} Py-Feat's name of {source}."

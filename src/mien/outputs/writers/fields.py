@@ -1,18 +1,19 @@
 """What the flat formats of other programs share: fields that are computed from the table's."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
+from mien.faces.landmarks import COUNT
 from mien.outputs.cells import quoted
 from mien.outputs.columns import Column
 from mien.outputs.text_formats import Csv
 
-__all__ = ["FieldTable", "TextField", "decimals"]
+__all__ = ["FieldTable", "TextField", "decimals", "landmark_fields"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,25 @@ def decimals(digits: int, factor: float = 1.0) -> Callable[[float], str]:
         return f"{value * factor:.{digits}f}"
 
     return text
+
+
+def landmark_fields(columns: Mapping[str, Column]) -> list[TextField]:
+    """The fields ``x_0`` to ``x_67``, ``y_0`` to ``y_67``, as OpenFace and Py-Feat call them.
+
+    Args:
+        columns: The columns of the table by name.
+
+    Returns:
+        The fields; none where the table has no landmarks.
+    """
+    fields = []
+    for axis in "xy":
+        for number in range(COUNT):
+            source = columns.get(f"landmark_{number}_{axis}")
+            if source is not None:
+                column = Column(f"{axis}_{number}", "float32", source.meaning, source.unit)
+                fields.append(TextField(column, source.name, decimals(2)))
+    return fields
 
 
 class FieldTable(ABC):

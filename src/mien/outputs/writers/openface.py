@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from mien.errors import OutputError
 from mien.outputs.columns import Column
-from mien.outputs.writers.fields import FieldTable, TextField, decimals
+from mien.outputs.writers.fields import FieldTable, TextField, decimals, landmark_fields
 from mien.records import Status
 
 __all__ = ["THRESHOLD", "OpenFace", "OpenFaceIntensities"]
@@ -45,6 +45,7 @@ class OpenFace(FieldTable):
         """
         fields = [*_PLAIN]
         fields += [field for field in _POSE if field.source in columns]
+        fields += landmark_fields(columns)
         if cls.intensities:
             fields += [_intensity(name) for name in _INTENSITIES if name in columns]
         fields += [_presence(columns[name]) for name in _PRESENCES if name in columns]

@@ -34,7 +34,16 @@ from mien.files import AtomicFile
 from mien.records import Face
 from mien.tasks import Floats
 
-__all__ = ["PIXELS", "SOUND_VALENCE", "PoseTeacher", "make_table", "nearest_face"]
+__all__ = [
+    "PIXELS",
+    "SOUND_VALENCE",
+    "PoseTeacher",
+    "followed",
+    "make_table",
+    "mirrored",
+    "nearest_face",
+    "png",
+]
 
 Image = NDArray[np.uint8]
 
@@ -233,7 +242,7 @@ def _make_part(
         points = np.asarray(portrait["points"], float).reshape(5, 2)
         gaze_x, gaze_y = gaze(np.asarray(portrait["blendshapes"]))
         if rng.random() < 0.5:
-            image, points = _mirrored(image, points)
+            image, points = mirrored(image, points)
             gaze_x = -gaze_x
         about = {"subject": portrait["subject"], "split": portrait["split"]}
         # Relative to the head, so no turn of the picture changes it.
@@ -242,20 +251,35 @@ def _make_part(
     return pd.DataFrame(rows)
 
 
-def _followed(shown: Shown, rng: np.random.Generator) -> Face:
-    """A face that no search found, by its true points with an error."""
+def followed(shown: Shown, rng: np.random.Generator) -> Face:
+    """Make up how a face that no search finds is followed.
+
+    Args:
+        shown: The face.
+        rng: Source of all randomness.
+
+    Returns:
+        The face, by its true points with an error.
+    """
     unit = max(float(np.hypot(*(shown.points[1] - shown.points[0]))), 1.0)
     points = shown.points + rng.normal(0, _SLIP * unit, (5, 2))
     low, high = points.min(axis=0), points.max(axis=0)
     return Face((low[0], low[1], high[0] - low[0], high[1] - low[1]), points, 0.0)
 
 
-def _mirrored(image: Image, points: Floats) -> tuple[Image, Floats]:
-    """A face and its points left for right."""
+def mirrored(image: Image, points: Floats) -> tuple[Image, Floats]:
+    """Swap left and right.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        points: Five points of the face in it (5, 2), px.
+
+    Returns:
+        The mirror image, and the points in it.
+    """
     flipped = np.ascontiguousarray(image[:, ::-1])
     # What was the image-left eye lies at the right.
-    mirrored = points[[1, 0, 2, 4, 3]] * (-1, 1) + (image.shape[1] - 1, 0)
-    return flipped, mirrored
+    return flipped, points[[1, 0, 2, 4, 3]] * (-1, 1) + (image.shape[1] - 1, 0)
 
 
 def _rows(reader: _Reader, clean: Shown, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -271,12 +295,12 @@ def _rows(reader: _Reader, clean: Shown, rng: np.random.Generator) -> Iterator[d
         chosen.append(tuple(map(str, rng.choice(list(KINDS), 2, replace=False))))
     for some in chosen:
         shown = damage(clean, some, rng)
-        damaged = reader.find(shown) or _followed(shown, rng)
+        damaged = reader.find(shown) or followed(shown, rng)
         reading = reader.read(shown.image, damaged)
         matrix = crop_matrix(damaged, PIXELS)
         covers = {f"occlusion_{name}": share for name, share in shown.covered.items()}
         yield {
-            "image": _png(warp(shown.image, matrix, PIXELS)),
+            "image": png(warp(shown.image, matrix, PIXELS)),
             "kind": "+".join(some),
             "confidence": damaged.confidence,
             **covers,
@@ -306,6 +330,13 @@ def _pose_in_crop(angles: Floats, shown: Shown, matrix: Floats) -> dict[str, flo
     return {"pose_yaw": yaw, "pose_pitch": pitch, "pose_roll": in_crop}
 
 
-def _png(crop: Image) -> bytes:
-    """A crop, which the network reads grey, as PNG."""
+def png(crop: Image) -> bytes:
+    """Encode a crop that a network reads grey.
+
+    Args:
+        crop: RGB uint8 (H, W, 3).
+
+    Returns:
+        A grey PNG.
+    """
     return bytes(cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))[1])

@@ -50,6 +50,7 @@ from mien.train.settings.optimiser import OptimSettings
 from mien.train.settings.training import FitSettings, Settings
 
 __all__ = [
+    "EXPW_TERMS",
     "FAVOURED",
     "READERS",
     "Reader",
@@ -92,14 +93,14 @@ class Reader:
     card: CardSettings
 
 
-_EXPW: Final = Terms(
+EXPW_TERMS: Final = Terms(
     data="expw.parquet",
     used_for="training",
     terms="ExpW: web pictures for research, one annotator; 3,531 faces, as many of each expression",
 )
 _CARD: Final = CARD.model_copy(
     update={
-        "terms": (_EXPW,),
+        "terms": (EXPW_TERMS,),
         "limits": (
             *CARD.limits,
             "no FACS coder has been compared with its action units, and nobody's own rating with "

