@@ -12,7 +12,7 @@ endif
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: app demo test test-lowest check docs lock clean help
+.PHONY: app web demo test test-lowest check docs lock clean help
 
 help:
 	@echo "make demo          set up, analyse a real face clip, leave demo/clip.csv and demo/clip.overlay.mp4"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-lowest   the inference half's tests with the lowest versions that pyproject.toml permits"
 	@echo "make check         ruff, mypy --strict on src, and tests/test_project.py"
 	@echo "make docs          the documentation as a website, in build/docs; needs no network once set up"
+	@echo "make web           the npm package in packages/web/dist and its demo page in build/docs/demo; needs node 20"
 	@echo "make app           the pages of mien app, tested and built into src/mien/app/static; needs node 20"
 	@echo "make lock          test with the newest versions; if all pass, write them to constraints.txt"
 	@echo "make clean         remove what the above made"
@@ -45,10 +46,14 @@ check: $(VENV)/test.done
 
 docs: $(VENV)/test.done
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@if command -v npm > /dev/null; then $(MAKE) web; else echo "npm is not here (Node 20): the demo page is left out"; fi
 	@echo "Open build/docs/index.html"
 
 app:
 	cd packages/app && npm ci --no-fund --no-audit && npm test && npm run build
+
+web:
+	cd packages/web && npm ci --no-fund --no-audit --ignore-scripts && npm run check && npm run build -- --demo ../../build/docs/demo
 
 test: $(VENV)/test.done
 	$(BIN)/python tests/run_all.py --jobs $(JOBS)

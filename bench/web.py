@@ -1,11 +1,15 @@
 """What a bundle takes in a browser's engine, and how far its readings there differ from mien's own.
 
-    npm install --prefix FOLDER onnxruntime-web
-    python bench/web.py --data SETTINGS.yaml --web FOLDER [--bundles NAME…] [--faces 320] [--out bench/results/web.json]
-    python bench/web.py --data SETTINGS.yaml --web FOLDER --systems FOLDER… [--faces 320] [--out bench/results/web_systems.json]
+    make web
+    python bench/web.py --camera FILM.mp4 [--bundles NAME…] [--out bench/results/web_camera.json]
+    python bench/web.py --data SETTINGS.yaml [--bundles NAME…] [--faces 320] [--out bench/results/web.json]
+    python bench/web.py --data SETTINGS.yaml --systems FOLDER… [--faces 320] [--out bench/results/web_systems.json]
+
+FILM is what Chromium, without a window and on one core, takes for its camera (bench/web_camera.py): frames a second of the demo page with
+and without mien-quality, and what a frame takes of a core.
 
 SETTINGS: as for `mien evaluate`. The faces of its validation split are read by `mien.Model.score` with ONNX Runtime, and by
-`examples/web/mien.mjs` in Node with ONNX Runtime Web (WebAssembly, one thread), from the same pixels and points. Milliseconds a face are
+`packages/web` in Node with ONNX Runtime Web (WebAssembly, one thread), from the same pixels and points. Milliseconds a face are
 the medians over the batches of 16, from pixels to scores; Python's on one thread. The pixels lie in a temporary folder meanwhile.
 
 Of a system, the faces are one recording. Every network, those that see faces and those of heads, runs in Node on what Python prepared;
@@ -25,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from web_camera import on_camera
 
 from mien.bundles.card import SystemCard, head_path, read_card
 from mien.bundles.engines import open_engine
@@ -41,22 +46,21 @@ from mien.train.settings.training import read_settings
 
 BATCH = 16
 NODE = shutil.which("node") or "node"
+WEB = Path(__file__).parents[1] / "packages" / "web"
 SCRIPT = """
 import fs from "node:fs";
-import * as ort from "onnxruntime-web/wasm";
-import { open } from "%s";
-ort.env.wasm.numThreads = 1;
+import { pathToFileURL } from "node:url";
+import { Reader } from "%s";
 const [bundle, folder] = process.argv.slice(2);
 const read = (name) => fs.readFileSync(`${folder}/${name}`);
 const faces = JSON.parse(read("faces.json")).map(({ width, height, points }, i) => (
   { picture: { data: new Uint8ClampedArray(read(`${i}.rgba`)), width, height }, ...(points ? { points } : {}) }
 ));
-const card = JSON.parse(fs.readFileSync(`${bundle}/card.json`));
-const reader = await open(ort, card, new Uint8Array(fs.readFileSync(`${bundle}/model.onnx`)));
+const reader = await Reader.open({ bundle: pathToFileURL(bundle), quality: "none", device: "wasm" });
 const [scores, ms] = [[], []];
 for (let i = 0; i + %d <= faces.length; i += %d) {
   const began = performance.now();
-  scores.push(...await reader.read(faces.slice(i, i + %d)));
+  scores.push(...await reader.score(faces.slice(i, i + %d)));
   ms.push((performance.now() - began) / %d);
 }
 fs.writeFileSync(`${folder}/out.json`, JSON.stringify({ scores, ms }));
@@ -182,7 +186,7 @@ def system_of(folder: Path, card: SystemCard, engines: dict[str, Any]) -> System
     return System(card, members, heads)
 
 
-def on_systems(folder: Path, settings: Path, web: Path, faces: int) -> dict[str, Any]:
+def on_systems(folder: Path, settings: Path, faces: int) -> dict[str, Any]:
     """Times of a system's networks in both engines, and how far its scores differ."""
     system = load_system(folder)  # verified, before its networks are opened once more
     if not isinstance(system, System):
@@ -195,7 +199,7 @@ def on_systems(folder: Path, settings: Path, web: Path, faces: int) -> dict[str,
     # Whole pictures, as members may align faces in different ways.
     pictures = [read_picture(image) for image in table["image"]]
     networks = networks_of(folder, card)
-    script = web / "bench-web-systems.mjs"  # Node looks for packages beside the script
+    script = WEB / "bench-web-systems.mjs"  # Node looks for packages beside the script
     script.write_text(ENGINE, encoding="utf-8")
     try:
         node = subprocess.Popen(
@@ -247,10 +251,10 @@ def on_systems(folder: Path, settings: Path, web: Path, faces: int) -> dict[str,
     }
 
 
-def in_node(bundle: Path, folder: Path, web: Path) -> tuple[list[dict[str, Any]], list[float]]:
-    """Scores by name and milliseconds a face of every batch."""
-    module = Path(__file__).parents[1] / "examples" / "web" / "mien.mjs"
-    script = web / "bench-web.mjs"  # Node looks for packages beside the script
+def in_node(bundle: Path, folder: Path) -> tuple[list[dict[str, list[float]]], list[float]]:
+    """Scores by family and milliseconds a face of every batch."""
+    module = WEB / "dist" / "index.js"
+    script = WEB / "bench-web.mjs"  # Node looks for packages beside the script
     script.write_text(SCRIPT % (module.as_uri(), *[BATCH] * 4), encoding="utf-8")
     try:
         subprocess.run([NODE, str(script), str(bundle), str(folder)], check=True)
@@ -272,8 +276,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--web", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path)
+    what.add_argument("--camera", type=Path)
     parser.add_argument("--bundles", nargs="+", default=["mien-xs", AFFECT])
     parser.add_argument("--systems", nargs="+", type=Path, default=[])
     parser.add_argument("--faces", type=int, default=320)
@@ -284,9 +289,13 @@ def main() -> None:
         "machine": {"cores": os.cpu_count(), "load": os.getloadavg()[0]},
     }
     for folder in args.systems:
-        result[folder.name] = on_systems(folder, args.data, args.web, args.faces)
+        result[folder.name] = on_systems(folder, args.data, args.faces)
         print(folder.name, json.dumps(result[folder.name]), flush=True)
-    for name in () if args.systems else args.bundles:
+    if args.camera:
+        for name in args.bundles:
+            result[name] = on_camera(args.camera, name)
+            print(name, json.dumps(result[name]), flush=True)
+    for name in () if args.systems or args.camera else args.bundles:
         model = load(name, "onnxruntime")
         table = table_for(
             read_settings(args.data), model.tasks, model.card.pixels, "val", note=lambda line: None
@@ -319,17 +328,17 @@ def main() -> None:
                     np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]).tobytes()
                 )
             (folder / "faces.json").write_text(json.dumps(faces))
-            theirs, spent = in_node(open_bundle(name).folder, folder, args.web)
+            theirs, spent = in_node(open_bundle(name).folder, folder)
         apart = {
             task.family: np.abs([
-                [row[task.family][who] - mine[task.family][0, k] for k, who in enumerate(task.names)]
+                np.subtract(row[task.family], mine[task.family][0])
                 for row, mine in zip(theirs, ours, strict=True)
             ])
             for task in model.tasks
         }  # fmt: skip
         agree = np.mean(
             [
-                row["expression"] == model.tasks[0].names[mine["expr"].argmax()]
+                int(np.argmax(row["expr"])) == int(mine["expr"].argmax())
                 for row, mine in zip(theirs, ours, strict=True)
             ]
         )

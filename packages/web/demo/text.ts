@@ -1,0 +1,21 @@
+/** What the page says. */
+
+export const TEXT = {
+  loading: "Loading the networks…",
+  ready: (device: string) => `Ready. Networks run on ${device === "webgpu" ? "WebGPU" : device === "wasm" ? "WebAssembly" : "WebAssembly and WebGPU"}.`,
+  reading: (name: string, frames: number) => `Reading ${name}: ${frames} frames`,
+  done: (name: string, frames: number, faces: number) =>
+    `${name}: ${frames} ${frames === 1 ? "frame" : "frames"}, ${faces} ${faces === 1 ? "face" : "faces"}`,
+  live: (rate: number, ms: number, left: number) =>
+    `Camera: ${rate.toFixed(1)} frames/s, ${ms.toFixed(0)} ms per frame, ${left} frames left out`,
+  noFace: "No face in this picture.",
+  offline: "This page also works without a network.",
+  unplugged: "The camera was unplugged or taken away; what was read so far is kept.",
+  camera: {
+    NotFoundError: "No camera is there; plug one in, or choose a photo or film.",
+    NotAllowedError: "The browser may not use the camera; allow it in the address bar.",
+    NotReadableError: "Another program uses the camera; close it and start again.",
+  } as Readonly<Record<string, string>>,
+  noCamera: (message: string) => `The camera does not start: ${message}`,
+  unreadable: (name: string) => `${name} is no picture or film that this browser reads.`,
+} as const;
