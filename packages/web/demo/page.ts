@@ -71,6 +71,8 @@ function begin(next: Mode, name: string): void {
   at("over-time").hidden = true;
   at("play").hidden = true;
   at("progress").hidden = next !== "film";
+  // A photo is at one time.
+  at("timeline").hidden = at("shows").hidden = next === "photo";
   at("stop").hidden = next === "photo";
   at<HTMLButtonElement>("camera").disabled = next !== "photo";
 }
@@ -99,6 +101,7 @@ function plot(force = false): void {
   if (!frames.length || (now - plotted < PLOT_EVERY && !force)) return;
   plotted = now;
   at("over-time").hidden = false;
+  if (at("timeline").hidden) return;
   timeline.show(frames, at<HTMLSelectElement>("column").value, camera !== undefined);
 }
 

@@ -45,9 +45,17 @@ function strongest(reading: Reading, names: RegExp, count: number): HTMLElement[
 
 function scoreRow(name: string, value: number, low: number): HTMLElement {
   const row = element("div", "score");
-  const meter = document.createElement("meter");
-  [meter.min, meter.max, meter.value] = [low, 1, value];
+  const meter = element("div", low < 0 ? "meter signed" : "meter");
+  meter.setAttribute("role", "meter");
   meter.setAttribute("aria-label", name);
+  for (const [key, number] of [["min", low], ["max", 1], ["now", value]] as const) {
+    meter.setAttribute(`aria-value${key}`, number.toFixed(2));
+  }
+  // From zero, which is the middle where values may be negative.
+  const share = (number: number): number => (100 * (number - low)) / (1 - low);
+  const [from, to] = [Math.min(share(0), share(value)), Math.max(share(0), share(value))];
+  meter.style.setProperty("--from", `${from}%`);
+  meter.style.setProperty("--width", `${to - from}%`);
   row.append(element("span", "", name), meter, element("output", "", value.toFixed(2)));
   return row;
 }

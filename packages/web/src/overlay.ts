@@ -1,5 +1,7 @@
 /** Readings drawn over a picture. */
 
+import type { Box } from "./geometry.js";
+import { overlap } from "./geometry.js";
 import type { Reading } from "./reader.js";
 
 /** After Okabe & Ito (2008): distinguishable with every kind of colour vision. */
@@ -33,11 +35,12 @@ export function drawReadings(
   scale = 1,
 ): void {
   const { width, height } = context.canvas;
-  const size = Math.max(12, Math.min(width, height) / 26);
+  const size = Math.max(12, Math.min(width, height) / 32);
   context.save();
   context.font = `600 ${size}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   context.lineWidth = Math.max(2, size / 7);
+  const labels: Box[] = [];
   for (const reading of readings) {
     const colour = colourOf(reading.face);
     const [x, y, w, h] = reading.box.map((side) => side * scale) as [number, number, number, number];
@@ -51,30 +54,34 @@ export function drawReadings(
       context.arc((px + 0.5) * scale, (py + 0.5) * scale, size / 9, 0, 2 * Math.PI);
       context.fill();
     }
-    drawLabel(context, labelOf(reading), colour, size, x, y, y + h);
+    labels.push(drawLabel(context, labelOf(reading), colour, size, [x, y, w, h], labels));
   }
   context.restore();
 }
 
-/** Above the box where there is room, else below it, within the picture. */
+/** Above the box, else below it, within the picture and beside labels that are there already. */
 function drawLabel(
   context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D,
   text: string,
   colour: string,
   size: number,
-  x: number,
-  top: number,
-  bottom: number,
-): void {
+  [x, top, , boxHeight]: Box,
+  others: readonly Box[],
+): Box {
   const width = context.measureText(text).width + size;
   const height = 1.5 * size;
   const left = Math.max(0, Math.min(x, context.canvas.width - width));
-  const above = top - height - 2;
-  const y = above >= 0 ? above : Math.min(bottom + 2, context.canvas.height - height);
+  const lowest = context.canvas.height - height;
+  const places = [top - height - 2, top + boxHeight + 2, top + boxHeight - height]
+    .filter((y) => y >= 0 && y <= lowest)
+    .map((y): Box => [left, y, width, height]);
+  const free = places.find((place) => others.every((other) => overlap(place, other) === 0));
+  const label = free ?? places[0] ?? [left, Math.min(Math.max(top, 0), lowest), width, height];
   context.fillStyle = DARK;
-  context.fillRect(left, y, width, height);
+  context.fillRect(left, label[1], width, height);
   context.fillStyle = colour;
-  context.fillRect(left, y, size / 4, height);
+  context.fillRect(left, label[1], size / 4, height);
   context.fillStyle = WHITE;
-  context.fillText(text, left + size / 1.6, y + height / 2);
+  context.fillText(text, left + size / 1.6, label[1] + height / 2);
+  return label;
 }
