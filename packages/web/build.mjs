@@ -2,7 +2,15 @@
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -35,7 +43,10 @@ function copyBundles(folder) {
 function buildPackage() {
   const folder = join(HERE, "dist");
   rmSync(folder, { recursive: true, force: true });
-  execFileSync(process.execPath, [join(HERE, "node_modules/typescript/bin/tsc")], { cwd: HERE, stdio: "inherit" });
+  execFileSync(process.execPath, [join(HERE, "node_modules/typescript/bin/tsc")], {
+    cwd: HERE,
+    stdio: "inherit",
+  });
   copyBundles(join(folder, "bundles"));
 }
 
@@ -52,7 +63,8 @@ async function buildDemo(folder) {
     legalComments: "linked",
     logLevel: "warning",
   });
-  for (const name of ["index.html", "page.css", "icon.svg"]) cpSync(join(HERE, "demo", name), join(folder, name));
+  for (const name of ["index.html", "page.css", "icon.svg"])
+    cpSync(join(HERE, "demo", name), join(folder, name));
   cpSync(join(HERE, "node_modules/uplot/dist/uPlot.min.css"), join(folder, "uplot.css"));
   copyBundles(join(folder, "bundles"));
   mkdirSync(join(folder, "runtime"));
@@ -64,10 +76,14 @@ async function buildDemo(folder) {
 
 /** What the service worker keeps, and a version that changes with any of it. */
 function listFiles(folder) {
-  const paths = filesUnder(folder).filter((path) => !path.endsWith(".LEGAL.txt")).sort();
+  const paths = filesUnder(folder)
+    .filter((path) => !path.endsWith(".LEGAL.txt"))
+    .sort();
   const hash = createHash("sha256");
   for (const path of paths) hash.update(path.slice(folder.length)).update(readFileSync(path));
-  const files = paths.map((path) => relative(folder, path)).filter((path) => !path.startsWith("offline"));
+  const files = paths
+    .map((path) => relative(folder, path))
+    .filter((path) => !path.startsWith("offline"));
   const now = files.filter((path) => !LATER.some((part) => path.includes(part)));
   const list = { version: hash.digest("hex").slice(0, 16), files: ["./", ...now] };
   // In the script itself: browsers look for a new version of that alone.

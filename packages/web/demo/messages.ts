@@ -13,7 +13,12 @@ export interface Settings {
 export type Request =
   | { readonly kind: "open"; readonly settings: Settings; readonly live: boolean }
   | { readonly kind: "picture"; readonly bitmap: ImageBitmap }
-  | { readonly kind: "frame"; readonly bitmap: ImageBitmap; readonly frame: number; readonly time: number }
+  | {
+      readonly kind: "frame";
+      readonly bitmap: ImageBitmap;
+      readonly frame: number;
+      readonly time: number;
+    }
   | { readonly kind: "film"; readonly file: File }
   | { readonly kind: "stop" };
 

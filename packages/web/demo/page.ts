@@ -89,8 +89,14 @@ function end(): void {
   at<HTMLButtonElement>("camera").disabled = false;
 }
 
-function draw(image: CanvasImageSource, width: number, height: number, readings: readonly Reading[]): void {
-  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+function draw(
+  image: CanvasImageSource,
+  width: number,
+  height: number,
+  readings: readonly Reading[],
+): void {
+  if (canvas.width !== width || canvas.height !== height)
+    [canvas.width, canvas.height] = [width, height];
   context.drawImage(image, 0, 0, width, height);
   drawReadings(context, readings);
   showFaces(at("faces-now"), readings);
@@ -159,15 +165,24 @@ worker.addEventListener("error", (event) => say(event.message, true));
 function fillColumns(): void {
   const select = at<HTMLSelectElement>("column");
   const names = columns.filter((name) => /^(valence|arousal|expr_|AU|quality)/.test(name));
-  const ordered = ["valence", "arousal", ...names.filter((name) => !/^(valence|arousal)$/.test(name))];
+  const ordered = [
+    "valence",
+    "arousal",
+    ...names.filter((name) => !/^(valence|arousal)$/.test(name)),
+  ];
   const chosen = select.value || "valence";
-  select.replaceChildren(...ordered.map((name) => new Option(name, name, name === chosen, name === chosen)));
+  select.replaceChildren(
+    ...ordered.map((name) => new Option(name, name, name === chosen, name === chosen)),
+  );
 }
 
 async function startCamera(): Promise<void> {
   begin("camera", "camera");
   try {
-    camera = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 360 }, audio: false });
+    camera = await navigator.mediaDevices.getUserMedia({
+      video: { width: 640, height: 360 },
+      audio: false,
+    });
   } catch (error) {
     const { name, message } = error as DOMException;
     end();
@@ -192,20 +207,26 @@ async function followCamera(video: HTMLVideoElement): Promise<void> {
     if (first < 0) [first, start] = [presentedFrames, now];
     const bitmap = await createImageBitmap(video);
     const read = new Promise<void>((resolve) => (wake = resolve));
-    send({ kind: "frame", bitmap, frame: presentedFrames - first, time: (now - start) / 1000 }, [bitmap]);
+    send({ kind: "frame", bitmap, frame: presentedFrames - first, time: (now - start) / 1000 }, [
+      bitmap,
+    ]);
     await read;
   }
 }
 
 function nextFrame(video: HTMLVideoElement): Promise<{ presentedFrames: number; now: number }> {
   return new Promise((resolve) => {
-    video.requestVideoFrameCallback((now, { presentedFrames }) => resolve({ presentedFrames, now }));
+    video.requestVideoFrameCallback((now, { presentedFrames }) =>
+      resolve({ presentedFrames, now }),
+    );
   });
 }
 
 async function readFile(file: File): Promise<void> {
   if (mode !== "idle") return;
-  const bitmap = file.type.startsWith("video/") ? null : await createImageBitmap(file).catch(() => null);
+  const bitmap = file.type.startsWith("video/")
+    ? null
+    : await createImageBitmap(file).catch(() => null);
   if (!bitmap && file.type.startsWith("image/")) return say(TEXT.unreadable(file.name), true);
   begin(bitmap ? "photo" : "film", file.name);
   await open(false);

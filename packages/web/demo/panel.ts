@@ -21,7 +21,9 @@ function faceCard(reading: Reading): HTMLElement {
   const card = element("section", `face ${reading.status}`);
   card.style.setProperty("--colour", colourOf(reading.face));
   const title = element("h3", "", `Face ${reading.face}`);
-  title.append(element("span", "", reading.status === "doubtful" ? "doubtful" : (reading.expression ?? "")));
+  title.append(
+    element("span", "", reading.status === "doubtful" ? "doubtful" : (reading.expression ?? "")),
+  );
   card.append(title);
   card.append(...strongest(reading, /^expr_/, EXPRESSIONS));
   card.append(element("div", "rule"));
@@ -31,7 +33,8 @@ function faceCard(reading: Reading): HTMLElement {
   }
   card.append(element("div", "rule"), ...strongest(reading, /^AU/, UNITS));
   const quality = reading.quality?.quality;
-  if (quality !== undefined && quality !== null) card.append(element("div", "rule"), scoreRow("quality", quality, 0));
+  if (quality !== undefined && quality !== null)
+    card.append(element("div", "rule"), scoreRow("quality", quality, 0));
   return card;
 }
 
@@ -40,7 +43,9 @@ function strongest(reading: Reading, names: RegExp, count: number): HTMLElement[
     (entry): entry is [string, number] => names.test(entry[0]) && entry[1] !== null,
   );
   scores.sort((a, b) => b[1] - a[1]);
-  return scores.slice(0, count).map(([name, value]) => scoreRow(name.replace("expr_", ""), value, 0));
+  return scores
+    .slice(0, count)
+    .map(([name, value]) => scoreRow(name.replace("expr_", ""), value, 0));
 }
 
 function scoreRow(name: string, value: number, low: number): HTMLElement {
@@ -48,7 +53,11 @@ function scoreRow(name: string, value: number, low: number): HTMLElement {
   const meter = element("div", low < 0 ? "meter signed" : "meter");
   meter.setAttribute("role", "meter");
   meter.setAttribute("aria-label", name);
-  for (const [key, number] of [["min", low], ["max", 1], ["now", value]] as const) {
+  for (const [key, number] of [
+    ["min", low],
+    ["max", 1],
+    ["now", value],
+  ] as const) {
     meter.setAttribute(`aria-value${key}`, number.toFixed(2));
   }
   // From zero, which is the middle where values may be negative.

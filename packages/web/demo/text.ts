@@ -1,11 +1,14 @@
 /** What the page says. */
 
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`;
+
 export const TEXT = {
   loading: "Loading the networks…",
-  ready: (device: string) => `Ready. Networks run on ${device === "webgpu" ? "WebGPU" : device === "wasm" ? "WebAssembly" : "WebAssembly and WebGPU"}.`,
+  ready: (device: string) =>
+    `Ready. Networks run on ${device.replace("webgpu", "WebGPU").replace("wasm", "WebAssembly")}.`,
   reading: (name: string, frames: number) => `Reading ${name}: ${frames} frames`,
   done: (name: string, frames: number, faces: number) =>
-    `${name}: ${frames} ${frames === 1 ? "frame" : "frames"}, ${faces} ${faces === 1 ? "face" : "faces"}`,
+    `${name}: ${counted(frames, "frame")}, ${counted(faces, "face")}`,
   live: (rate: number, ms: number, left: number) =>
     `Camera: ${rate.toFixed(1)} frames/s, ${ms.toFixed(0)} ms per frame, ${left} frames left out`,
   noFace: "No face in this picture.",

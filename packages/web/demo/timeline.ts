@@ -22,7 +22,9 @@ export class Timeline {
     private readonly place: HTMLElement,
     private readonly seek: (time: number) => void,
   ) {
-    new ResizeObserver(() => this.#plot?.setSize({ width: place.clientWidth, height: HEIGHT })).observe(place);
+    new ResizeObserver(() =>
+      this.#plot?.setSize({ width: place.clientWidth, height: HEIGHT }),
+    ).observe(place);
     // Its colours are drawn, not styled.
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#remove());
   }
@@ -63,17 +65,29 @@ export class Timeline {
     this.#faces = faces;
     const colour = (name: string): string => getComputedStyle(this.place).getPropertyValue(name);
     const probe = getComputedStyle(document.body);
-    const axis = { stroke: probe.color, grid: { stroke: "#8883", width: 1 }, ticks: { stroke: "#8883" } };
+    const axis = {
+      stroke: probe.color,
+      grid: { stroke: "#8883", width: 1 },
+      ticks: { stroke: "#8883" },
+    };
     this.#plot = new uPlot(
       {
         width: this.place.clientWidth,
         height: HEIGHT,
         legend: { show: true, live: false },
         scales: { x: { time: false }, y: { auto: false } },
-        axes: [{ ...axis, label: "s", labelSize: 18, size: 34 }, { ...axis, size: 44 }],
+        axes: [
+          { ...axis, label: "s", labelSize: 18, size: 34 },
+          { ...axis, size: 44 },
+        ],
         series: [
           { label: "s" },
-          ...faces.map((face) => ({ label: `face ${face}`, stroke: colourOf(face), width: 2, spanGaps: false })),
+          ...faces.map((face) => ({
+            label: `face ${face}`,
+            stroke: colourOf(face),
+            width: 2,
+            spanGaps: false,
+          })),
         ],
         cursor: { y: false, points: { fill: colour("--surface") } },
         hooks: { init: [(plot) => this.#listen(plot)] },
@@ -85,7 +99,8 @@ export class Timeline {
 
   #listen(plot: uPlot): void {
     plot.over.addEventListener("click", () => {
-      if (plot.cursor.left !== undefined && plot.cursor.left >= 0) this.seek(plot.posToVal(plot.cursor.left, "x"));
+      if (plot.cursor.left !== undefined && plot.cursor.left >= 0)
+        this.seek(plot.posToVal(plot.cursor.left, "x"));
     });
   }
 }

@@ -18,7 +18,10 @@ function answer(message: Answer, transfer: Transferable[] = []): void {
 async function open({ bundle, quality, device, faces }: Settings, live: boolean): Promise<void> {
   await reader?.close();
   reader = undefined;
-  const [bundles, runtime] = [new URL("bundles/", self.location.href), new URL("runtime/", self.location.href)];
+  const [bundles, runtime] = [
+    new URL("bundles/", self.location.href),
+    new URL("runtime/", self.location.href),
+  ];
   reader = await Reader.open({ bundle, quality, device, faces, live, bundles, runtime });
   const devices = [...new Set(Object.values(reader.devices))].join(" and ");
   answer({ kind: "ready", columns: reader.columns, device: devices });
@@ -35,7 +38,9 @@ async function read(bitmap: ImageBitmap, frame: number, time: number | null): Pr
   const readings = await opened().read(bitmap, time ?? undefined);
   const ms = performance.now() - began;
   const { width, height } = bitmap;
-  answer({ kind: "read", frame, time: time ?? 0, readings, bitmap, width, height, ms, share: 1 }, [bitmap]);
+  answer({ kind: "read", frame, time: time ?? 0, readings, bitmap, width, height, ms, share: 1 }, [
+    bitmap,
+  ]);
 }
 
 /** Reads every frame of a film, each with the time that the file gives it. */
@@ -73,7 +78,17 @@ async function readTrack(input: Input, name: string): Promise<void> {
     const { width, height } = bitmap;
     const sent = isShown ? bitmap : null;
     answer(
-      { kind: "read", frame, time, readings, bitmap: sent, width, height, ms: ended - began, share },
+      {
+        kind: "read",
+        frame,
+        time,
+        readings,
+        bitmap: sent,
+        width,
+        height,
+        ms: ended - began,
+        share,
+      },
       sent ? [sent] : [],
     );
     if (!isShown) bitmap.close();

@@ -97,7 +97,9 @@ export function cropCard(card: unknown, where: string, purpose: "affect" | "qual
   const judges = tasks.some((task: Task) => QUALITY.includes(familyOf(task)));
   if (judges !== (purpose === "quality")) {
     const use = judges ? "quality" : "bundle";
-    throw new MienError(`${where} gives ${tasks.map((task: Task) => task.key).join(", ")}; name it as ${use}`); // prettier-ignore
+    throw new MienError(
+      `${where} gives ${tasks.map((task: Task) => task.key).join(", ")}; name it as ${use}`,
+    );
   }
   return card as CropCard;
 }
@@ -125,5 +127,7 @@ function isPixels(pixels: Pixels | undefined): boolean {
 }
 
 function damaged(where: string, part: string): MienError {
-  return new MienError(`${where}: \`${part}\` of its card is missing or damaged; copy the bundle again`); // prettier-ignore
+  return new MienError(
+    `${where}: \`${part}\` of its card is missing or damaged; copy the bundle again`,
+  );
 }

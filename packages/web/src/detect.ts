@@ -85,7 +85,7 @@ export class Detector {
     return turns.length > 1 ? distinct(faces, this.#search.overlap) : faces;
   }
 
-  /** Scales of the search, largest first: a face that fills the frame is too large for the network. */
+  /** Scales of the search, largest first: a face that fills the frame is too large at full size. */
   #scales({ width, height }: Raster, scale: number): number[] {
     const scales = [scale, scale / 2];
     // A pixel more, so that rounding adds no level.

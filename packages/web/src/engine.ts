@@ -82,7 +82,8 @@ async function isBetter(
   const ours = await engine.run(input, shape);
   const theirs = await reference.run(input, shape);
   for (const [name, numbers] of Object.entries(theirs)) {
-    if (!numbers.every((number, i) => Math.abs(number - ours[name]![i]!) <= tolerance)) return false;
+    if (!numbers.every((number, i) => Math.abs(number - ours[name]![i]!) <= tolerance))
+      return false;
   }
   return (await timeOf(engine, input, shape)) < (await timeOf(reference, input, shape));
 }

@@ -1,4 +1,4 @@
-/** Points, boxes, turns, and the maps between pictures. Angles are degrees clockwise on the screen. */
+/** Points, boxes, turns, and maps between pictures. Angles are degrees clockwise on the screen. */
 
 import { rint } from "./picture.js";
 
@@ -104,8 +104,12 @@ export function middleOf([x, y, width, height]: Box): Point {
 /** Direction from mouth to eyes, from straight up, -180..180. */
 export function leanOf(points: readonly Point[]): number {
   const [leftEye, rightEye, , leftCorner, rightCorner] = points as [
-    Point, Point, Point, Point, Point,
-  ]; // prettier-ignore
+    Point,
+    Point,
+    Point,
+    Point,
+    Point,
+  ];
   const right = leftEye[0] + rightEye[0] - leftCorner[0] - rightCorner[0];
   const down = leftEye[1] + rightEye[1] - leftCorner[1] - rightCorner[1];
   return (Math.atan2(right, -down) * 180) / Math.PI;

@@ -55,7 +55,9 @@ export class Model {
         const width = task.names.length;
         const numbers = raw[family]?.subarray(i * width, (i + 1) * width);
         if (numbers?.length !== width || !numbers.every(Number.isFinite)) {
-          throw new MienError(`${this.card.name}: the network gives no numbers for ${task.key}; do not use it`); // prettier-ignore
+          throw new MienError(
+            `${this.card.name}: the network gives no numbers for ${task.key}; do not use it`,
+          );
         }
         return [family, decode([...numbers], task, temperature[family] ?? 1)];
       });

@@ -43,7 +43,12 @@ export function drawReadings(
   const labels: Box[] = [];
   for (const reading of readings) {
     const colour = colourOf(reading.face);
-    const [x, y, w, h] = reading.box.map((side) => side * scale) as [number, number, number, number];
+    const [x, y, w, h] = reading.box.map((side) => side * scale) as [
+      number,
+      number,
+      number,
+      number,
+    ];
     context.setLineDash(reading.status === "doubtful" ? [size / 2, size / 3] : []);
     context.strokeStyle = colour;
     context.strokeRect(x, y, w, h);

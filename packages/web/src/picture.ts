@@ -258,7 +258,7 @@ function neighbours(from: number, to: number): [Int32Array, Int32Array, Int32Arr
   return [starts, near, far];
 }
 
-/** Resizes a raster to cols x rows, between pixels by their distance; whole numbers as in OpenCV. */
+/** Resizes a raster to cols x rows, between pixels by their distance, in OpenCV's whole numbers. */
 export function resizeLinear(source: Raster, cols: number, rows: number): Raster {
   const { data, channels, width, height } = source;
   const [x0, xNear, xFar] = neighbours(width, cols);

@@ -2,7 +2,15 @@
 
 import { MienError } from "./errors.js";
 import type { Box, Matrix, Point } from "./geometry.js";
-import { chained, inverse, mapped, middleOf, quarterTurn, similarity, turnAbout } from "./geometry.js";
+import {
+  chained,
+  inverse,
+  mapped,
+  middleOf,
+  quarterTurn,
+  similarity,
+  turnAbout,
+} from "./geometry.js";
 import type { Raster, Span } from "./picture.js";
 import { clip, partOf, resizeArea, resizeLinear, warp } from "./picture.js";
 
@@ -62,10 +70,24 @@ export function prepare(frame: Raster, face: Face, pixels: Pixels): Raster {
 /** Averages blocks of the part that the crop covers first, as sampling alone would alias. */
 function warpBlocks(frame: Raster, matrix: Matrix, size: number, factor: number): Raster {
   const toFrame = inverse(matrix);
-  const corners = ([[-1, -1], [size, -1], [-1, size], [size, size]] as Point[]) // prettier-ignore
-    .map((corner) => mapped(toFrame, corner));
-  const x = blockSpan(corners.map((corner) => corner[0]), frame.width, factor); // prettier-ignore
-  const y = blockSpan(corners.map((corner) => corner[1]), frame.height, factor); // prettier-ignore
+  const corners = (
+    [
+      [-1, -1],
+      [size, -1],
+      [-1, size],
+      [size, size],
+    ] as Point[]
+  ).map((corner) => mapped(toFrame, corner));
+  const x = blockSpan(
+    corners.map((corner) => corner[0]),
+    frame.width,
+    factor,
+  );
+  const y = blockSpan(
+    corners.map((corner) => corner[1]),
+    frame.height,
+    factor,
+  );
   const span: Span = { left: x.start, top: y.start, right: x.stop, bottom: y.stop };
   const blocks = resizeArea(partOf(frame, span, 3), x.count, y.count);
   const [stepX, stepY] = [(x.stop - x.start) / x.count, (y.stop - y.start) / y.count];

@@ -27,7 +27,13 @@ const MEASURED_PIXELS: Pixels = {
   size: 112,
   colour: "grey",
   alignment: "similarity5",
-  template: [[0.321, 0.379], [0.679, 0.379], [0.5, 0.611], [0.352, 0.768], [0.648, 0.768]], // prettier-ignore
+  template: [
+    [0.321, 0.379],
+    [0.679, 0.379],
+    [0.5, 0.611],
+    [0.352, 0.768],
+    [0.648, 0.768],
+  ],
   margin: 0,
   mean: [0],
   std: [1],
@@ -36,16 +42,28 @@ const MEASURED_PIXELS: Pixels = {
 
 /** Where the regions of an action unit are: how much each counts, of the card's five regions. */
 const REGIONS: readonly [readonly string[], readonly number[]][] = [
-  [["AU01", "AU02", "AU04"], [0, 0, 1, 0, 0]],
-  [["AU05", "AU06", "AU07", "AU43", "AU45"], [0.5, 0.5, 0, 0, 0]],
+  [
+    ["AU01", "AU02", "AU04"],
+    [0, 0, 1, 0, 0],
+  ],
+  [
+    ["AU05", "AU06", "AU07", "AU43", "AU45"],
+    [0.5, 0.5, 0, 0, 0],
+  ],
   [["AU09"], [0, 0, 0, 1, 0]],
   [
-    ["AU10", "AU12", "AU14", "AU15", "AU16", "AU17", "AU18"].concat(
-      ["AU20", "AU22", "AU23", "AU24", "AU25", "AU26", "AU28"],
-    ),
+    ["AU10", "AU12", "AU14", "AU15", "AU16", "AU17", "AU18"].concat([
+      "AU20",
+      "AU22",
+      "AU23",
+      "AU24",
+      "AU25",
+      "AU26",
+      "AU28",
+    ]),
     [0, 0, 0, 0, 1],
   ],
-]; // prettier-ignore
+];
 
 /** What is judged and measured of a face, by column; null where it cannot be told. */
 export type Quality = Readonly<Record<string, number | null>>;
@@ -93,10 +111,12 @@ export class Judge {
     const { occlusion } = scores;
     if (card.trust && read.expr && judged.quality !== undefined) {
       const { offset, network, probability } = card.trust;
-      const odds = network * logOdds(judged.quality!) + probability * logOdds(Math.max(...read.expr));
+      const odds =
+        network * logOdds(judged.quality!) + probability * logOdds(Math.max(...read.expr));
       judged.quality = logistic(offset + odds);
     }
-    if (occlusion) judged.occlusion = occlusion.reduce((sum, share) => sum + share / occlusion.length, 0);
+    if (occlusion)
+      judged.occlusion = occlusion.reduce((sum, share) => sum + share / occlusion.length, 0);
     if (typeof judged.pose_roll === "number") {
       const [a, , , d] = cropMatrix(face, card.pixels);
       judged.pose_roll = signed(judged.pose_roll - (Math.atan2(d, a) * 180) / Math.PI);
@@ -164,7 +184,8 @@ function laplacian({ data, width, height }: Raster): Int16Array {
     for (let x = 0; x < width; x++) {
       const left = x ? x - 1 : 1;
       const right = x < width - 1 ? x + 1 : width - 2;
-      const around = data[above + x]! + data[below + x]! + data[y * width + left]! + data[y * width + right]!; // prettier-ignore
+      const around =
+        data[above + x]! + data[below + x]! + data[y * width + left]! + data[y * width + right]!;
       out[y * width + x] = around - 4 * data[y * width + x]!;
     }
   }

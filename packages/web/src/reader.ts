@@ -65,7 +65,7 @@ export interface Reading {
    * an action unit is covered.
    */
   readonly scores: Readonly<Record<string, number | null>>;
-  /** By column: `quality`, `occlusion` …, `pose_yaw` …, `sharpness` …; undefined without `quality`. */
+  /** By column: `quality`, `occlusion` …, `pose_yaw` …, `sharpness` …; undefined if not judged. */
   readonly quality: Quality | undefined;
 }
 
@@ -126,7 +126,9 @@ export class Reader {
       loadBundle(bundleFolder(bundle, base), (card, where) => cropCard(card, where, "affect")),
       quality === "none"
         ? undefined
-        : loadBundle(bundleFolder(quality, base), (card, where) => cropCard(card, where, "quality")),
+        : loadBundle(bundleFolder(quality, base), (card, where) =>
+            cropCard(card, where, "quality"),
+          ),
     ]);
     const how = engineOptions(options);
     const { window } = finds.card.search;
@@ -214,7 +216,11 @@ export class Reader {
       if (!pixels.template) {
         throw new MienError(`${model.card.name} aligns by a box; leave the points out`);
       }
-      return prepare(frame, { box: [0, 0, frame.width, frame.height], points, confidence: 1 }, pixels);
+      return prepare(
+        frame,
+        { box: [0, 0, frame.width, frame.height], points, confidence: 1 },
+        pixels,
+      );
     });
     return model.score(prepared);
   }
@@ -279,14 +285,18 @@ export class Reader {
     if (!task) return undefined;
     const most = Math.max(...scores.expr!);
     const isOpen = doubtful || most < (this.card.uncertain_below ?? 0);
-    return this.#parts.options.abstain && isOpen ? UNCERTAIN : task.names[scores.expr!.indexOf(most)];
+    return this.#parts.options.abstain && isOpen
+      ? UNCERTAIN
+      : task.names[scores.expr!.indexOf(most)];
   }
 }
 
 /** The columns of a bundle's scores, in the order of mien's tables. */
 function scoreColumns(card: CropCard): string[] {
   const families = ["expr", "va", "au", "ce", "emi", "ah"];
-  const tasks = families.flatMap((family) => card.tasks.filter((task) => familyOf(task) === family));
+  const tasks = families.flatMap((family) =>
+    card.tasks.filter((task) => familyOf(task) === family),
+  );
   return tasks.flatMap((task) => {
     const columns = columnsOf(task);
     return familyOf(task) === "expr" ? ["expression", ...columns] : columns;

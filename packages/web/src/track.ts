@@ -82,7 +82,7 @@ export class Tracker {
   #thorough = -Infinity;
   #thumbnail: Thumbnail | undefined;
   /** By the wall clock, from when on a search may be made, ms. */
-  #mayBeFrom = 0;
+  #nextSearch = 0;
 
   /**
    * @param detector - Finds faces.
@@ -117,7 +117,7 @@ export class Tracker {
       this.#searched = time;
       await this.#search(frame, time, inView, thorough);
       const ended = performance.now();
-      this.#mayBeFrom = ended + (SEARCH_PARTS - 1) * (ended - began);
+      this.#nextSearch = ended + (SEARCH_PARTS - 1) * (ended - began);
     }
     const lost = this.#tracks.filter(({ face }) => !inView.has(face.track));
     const seen = [...inView.values()].sort((a, b) => a.face.track - b.face.track);
@@ -135,7 +135,7 @@ export class Tracker {
   }
 
   #isSearchDue(time: number, cut: boolean, inView: Map<number, Track>): boolean {
-    if (this.#live && performance.now() < this.#mayBeFrom) return false;
+    if (this.#live && performance.now() < this.#nextSearch) return false;
     const lost = this.#tracks.some(({ face }) => !inView.has(face.track));
     return cut || lost || !this.#tracks.length || time - this.#searched >= SEARCH;
   }
@@ -191,15 +191,15 @@ export class Tracker {
     return { face: tracked, seen: time, velocity: [0, 0], window: face.box };
   }
 
-  async #unknownFaces(
-    frame: Raster,
-    known: readonly Face[],
-    thorough: boolean,
-  ): Promise<Face[]> {
+  async #unknownFaces(frame: Raster, known: readonly Face[], thorough: boolean): Promise<Face[]> {
     const scale = thorough ? this.#detector.scaleFor(frame) : this.#detector.quickScale(frame);
     // Where one face lies on its side, so may others.
     const turns = new Set([0, ...this.#tracks.map(({ face }) => quarterTurn(face.points))]);
-    const faces = await this.#detector.find(frame, scale, [...turns].sort((a, b) => a - b));
+    const faces = await this.#detector.find(
+      frame,
+      scale,
+      [...turns].sort((a, b) => a - b),
+    );
     const unknown = faces.filter((face) => isApart(face, known, KNOWN));
     const confirmed = await this.#confirmed(frame, unknown);
     if (!thorough || known.length || confirmed.length) return confirmed;

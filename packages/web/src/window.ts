@@ -71,7 +71,10 @@ export class Window {
     const x = this.#scaled(left - this.corner[0]);
     const y = this.#scaled(top - this.corner[1]);
     // Rounding may put the last row or column outside.
-    const [width, height] = [Math.min(luma.width, this.size - x), Math.min(luma.height, this.size - y)];
+    const [width, height] = [
+      Math.min(luma.width, this.size - x),
+      Math.min(luma.height, this.size - y),
+    ];
     for (let row = 0; row < height; row++) {
       const line = luma.data.subarray(row * luma.width, row * luma.width + width);
       window.data.set(line, (y + row) * this.size + x);
@@ -101,7 +104,11 @@ export class Window {
 /** A patch after a quarter turn clockwise. */
 function turned({ data, size }: Patch, turn: number): Patch {
   if (!turn) return { data, size };
-  const raster = turnRaster({ data, width: size, height: size }, turn, new Float32Array(size * size));
+  const raster = turnRaster(
+    { data, width: size, height: size },
+    turn,
+    new Float32Array(size * size),
+  );
   return { data: raster.data, size };
 }
 
@@ -122,7 +129,11 @@ export function turnRaster<T extends Uint8Array | Uint8ClampedArray | Float32Arr
   for (let y = 0; y < rows; y++) {
     for (let x = 0; x < cols; x++) {
       const [fromX, fromY] =
-        turn === 90 ? [y, height - 1 - x] : turn === 180 ? [width - 1 - x, height - 1 - y] : [width - 1 - y, x];
+        turn === 90
+          ? [y, height - 1 - x]
+          : turn === 180
+            ? [width - 1 - x, height - 1 - y]
+            : [width - 1 - y, x];
       out[y * cols + x] = data[fromY * width + fromX]!;
     }
   }
