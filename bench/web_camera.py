@@ -65,7 +65,7 @@ def busy_s(session: CDPSession) -> float:
 
 
 def status(page: Page) -> tuple[float, int]:
-    """Frames a second as the page says, and how many frames were read or left out."""
+    """Frames a second, and milliseconds from pixels to readings, as the page says."""
     text = page.inner_text("#status")
     found = re.search(r"Camera: ([\d.]+) frames/s, (\d+) ms", text)
     if found is None:
