@@ -51,6 +51,8 @@ class VideoWriter:
         size: Width and height in pixels; an odd one grows by a pixel, as H.264 asks for.
         rate: Pictures per second, about.
         files: The transaction that the file belongs to.
+        start_s: Time of the original that becomes 0, s; None for the original's own clock, unless
+            it begins late.
 
     Raises:
         OutputError: The file cannot be written; all methods may raise it.
@@ -63,7 +65,10 @@ class VideoWriter:
         size: tuple[int, int],
         rate: float,
         files: Transaction,
+        *,
+        start_s: float | None = None,
     ) -> None:
+        self._start_s = start_s
         self._path = path
         self._original = original
         self._files = files
@@ -88,7 +93,8 @@ class VideoWriter:
         """
         with self._encoder_errors_explained():
             if self._container is None:
-                self._open(0.0 if 0 <= time_s <= _LATE_S else time_s)
+                late_s = 0.0 if 0 <= time_s <= _LATE_S else time_s
+                self._open(late_s if self._start_s is None else self._start_s)
             # Times must rise, also where the original's do not.
             pts = max(round((time_s - self._shift_s) * _TICKS), self._last + 1)
             if self._last >= 0:

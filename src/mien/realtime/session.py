@@ -103,6 +103,16 @@ class Live:
         """The name of the source."""
         return self._source.name
 
+    @property
+    def started_s(self) -> float | None:
+        """What ``time.monotonic()`` showed at time 0; None before the first frame."""
+        return self._source.started_s
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were left out so far."""
+        return self._source.dropped
+
     def _listen_to(self, markers: LslMarkers) -> None:
         self._cleanup.callback(markers.close)
         self._inputs.append(markers)

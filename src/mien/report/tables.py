@@ -6,7 +6,7 @@ from typing import Final
 
 from mien.errors import TableError
 
-__all__ = ["tables_below"]
+__all__ = ["table_beside", "tables_below"]
 
 _ENDING: Final = ".dictionary.json"
 # Parquet keeps every digit and is read fastest.
@@ -30,7 +30,7 @@ def tables_below(path: Path) -> list[Path]:
         return [path]
     tables = []
     for dictionary in sorted(path.rglob(f"*{_ENDING}")):
-        table = _table_of(dictionary)
+        table = table_beside(dictionary)
         if table is not None:
             tables.append(table)
     if not tables:
@@ -40,7 +40,16 @@ def tables_below(path: Path) -> list[Path]:
     return tables
 
 
-def _table_of(dictionary: Path) -> Path | None:
+def table_beside(dictionary: Path) -> Path | None:
+    """The table of a recording by its dictionary.
+
+    Args:
+        dictionary: The dictionary.
+
+    Returns:
+        The table, of several formats the one that is read fastest; None where it is missing, or the
+        dictionary is that of something else.
+    """
     try:
         content = json.loads(dictionary.read_bytes())
     except (OSError, ValueError, RecursionError):

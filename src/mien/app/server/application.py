@@ -10,6 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 import mien
+from mien.app.recordings.library import Library
 from mien.app.server import (
     docs_page,
     file_routes,
@@ -80,12 +81,14 @@ def create_app(workspace: Workspace, security: Security, limits: Limits = APP) -
     events = Events()
     when_ended = _Remover(workspace.films) if limits.is_service else None
     queue = Queue(workspace, events, when_ended)
+    library = Library(workspace.root, workspace.results)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(queue.open)
         yield
         await run_in_threadpool(queue.close)
+        await run_in_threadpool(library.close)
 
     app = FastAPI(
         title="mien",
@@ -98,7 +101,7 @@ def create_app(workspace: Workspace, security: Security, limits: Limits = APP) -
         # Nothing leaves this computer.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    State(workspace, limits, events, queue, Pictures(limits.seconds)).attach(app)
+    State(workspace, limits, events, queue, Pictures(limits.seconds), library).attach(app)
     handle_problems(app)
     for module in _ROUTES:
         app.include_router(module.router)

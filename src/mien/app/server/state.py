@@ -7,13 +7,23 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
+from mien.app.recordings.library import Library
 from mien.app.work.events import Events
 from mien.app.work.pictures import Pictures
 from mien.app.work.places import bases_of
 from mien.app.work.queue import Queue
 from mien.app.work.workspace import Workspace
 
-__all__ = ["APP", "Limits", "State", "events_of", "queue_of", "state_of", "workspace_of"]
+__all__ = [
+    "APP",
+    "Limits",
+    "State",
+    "events_of",
+    "library_of",
+    "queue_of",
+    "state_of",
+    "workspace_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,7 @@ class State:
         events: Who listens to what happens.
         queue: The queue of analyses.
         pictures: What reads single pictures.
+        library: The finished recordings.
     """
 
     workspace: Workspace
@@ -57,6 +68,7 @@ class State:
     events: Events
     queue: Queue
     pictures: Pictures
+    library: Library
 
     def attach(self, app: FastAPI) -> None:
         """Give it to an app, whose routes then find it.
@@ -96,6 +108,18 @@ def workspace_of(connection: HTTPConnection) -> Workspace:
         The workspace.
     """
     return state_of(connection).workspace
+
+
+def library_of(connection: HTTPConnection) -> Library:
+    """The recordings of the app that answers.
+
+    Args:
+        connection: The request or the WebSocket.
+
+    Returns:
+        The recordings.
+    """
+    return state_of(connection).library
 
 
 def events_of(connection: HTTPConnection) -> Events:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mien.errors import StudyError
-from mien.study.edits.operations import CODE_SEPARATOR, Edits, Merge, inside
+from mien.study.edits.operations import CODE_SEPARATOR, TOLERANCE_S, Edits, Merge, inside
 from mien.tasks import Floats
 
 __all__ = ["apply_edits", "edits_of", "mark_spans", "tracks_after"]
@@ -32,7 +32,7 @@ def tracks_after(table: pd.DataFrame, edits: Edits) -> Floats:
     for step in edits.steps:
         chosen = tracks == step.track
         if not isinstance(step, Merge):
-            chosen &= from_start >= step.at
+            chosen &= from_start >= step.at - TOLERANCE_S
         tracks[chosen] = np.nan if step.into is None else step.into
     return tracks
 

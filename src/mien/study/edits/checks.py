@@ -8,6 +8,7 @@ import pandas as pd
 from mien.errors import StudyError
 from mien.study.edits.apply import check_one_film, tracks_after
 from mien.study.edits.operations import (
+    TOLERANCE_S,
     Code,
     Edits,
     Exclude,
@@ -75,7 +76,7 @@ def _check_apart(table: pd.DataFrame, tracks: Floats, step: Merge) -> None:
 
 def _numbered(table: pd.DataFrame, tracks: Floats, edits: Edits, step: Split) -> Split:
     times = table["time_s"].to_numpy(np.float64)
-    later = (times - times.min())[tracks == step.track] >= step.at
+    later = (times - times.min())[tracks == step.track] >= step.at - TOLERANCE_S
     if later.all() or not later.any():
         raise StudyError(
             f"edits: track {step.track} is all on one side of {step.at:g} s; "

@@ -14,6 +14,7 @@ from mien.tasks import Floats
 
 __all__ = [
     "CODE_SEPARATOR",
+    "TOLERANCE_S",
     "Code",
     "Coding",
     "Edits",
@@ -30,8 +31,8 @@ __all__ = [
 
 CODE_SEPARATOR: Final = "; "
 """Between the codes of a row that has several."""
-# Times are as exact as a table of text gives them, so that its last frame is in the span.
-_TOLERANCE_S: Final = 1e-5
+TOLERANCE_S: Final = 1e-5
+"""Times may be rounded to a millionth of a second, as tables of text and pages have them."""
 
 
 def _one_line(text: str) -> str:
@@ -302,7 +303,7 @@ def _parts(span: S, step: Split) -> list[S]:
     if span.start >= step.at:
         return [later]
     return [
-        span.model_copy(update={"end": step.at - 2 * _TOLERANCE_S}),
+        span.model_copy(update={"end": step.at - 2 * TOLERANCE_S}),
         later.model_copy(update={"start": step.at}),
     ]
 
@@ -318,8 +319,8 @@ def inside(span: Exclusion | Coding, from_start_s: Floats, track: Floats) -> Any
     Returns:
         Whether it does, (N,).
     """
-    is_inside = (from_start_s >= span.start - _TOLERANCE_S) & (
-        from_start_s <= span.end + _TOLERANCE_S
+    is_inside = (from_start_s >= span.start - TOLERANCE_S) & (
+        from_start_s <= span.end + TOLERANCE_S
     )
     if span.track is not None:
         is_inside &= track == span.track

@@ -1,0 +1,233 @@
+"""The recordings of a workspace: which there are, and what the list says of each."""
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from mien.app.errors import NotFoundError
+from mien.app.recordings.identity import recording_id
+from mien.app.recordings.models import Item
+from mien.files import wrap_os_errors
+from mien.report.content import film_of
+from mien.report.tables import table_beside
+from mien.study.edits.beside import edits_path
+
+__all__ = ["delete_recording", "film_path", "find_table", "list_recordings", "stamp_of"]
+
+_ENDING: Final = ".dictionary.json"
+# What is removed with a table: what `mien analyze`, `mien live`, `mien convert` and `mien report`
+# write beside it, and the edits.
+_BESIDE: Final = (
+    _ENDING,
+    ".parquet",
+    ".csv",
+    ".jsonl",
+    ".edits.json",
+    ".events.tsv",
+    ".overlay.mp4",
+    ".overlay.jpg",
+    ".report.html",
+)
+
+
+class Stamp(NamedTuple):
+    """What shows that a file is as it was."""
+
+    path: Path
+    modified: int
+    size: int
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Say how a file is.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its time and size; zeros where it is missing.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return Stamp(path, 0, 0)
+    return Stamp(path, status.st_mtime_ns, status.st_size)
+
+
+def list_recordings(root: Path, results: Path) -> list[Item]:
+    """List the recordings of a workspace.
+
+    Args:
+        root: The workspace.
+        results: Its folder of tables.
+
+    Returns:
+        The recordings, the newest first. What is damaged is left out: `mien app` did not write it,
+        or is writing it now.
+    """
+    items = []
+    for table in _tables(results):
+        item = _item(root, results, stamp_of(table), stamp_of(table.with_suffix(_ENDING)))
+        if item is not None:
+            film = film_path(table, _dictionary(stamp_of(table.with_suffix(_ENDING))))
+            film_text = str(film) if film else None
+            changes = {"film": film_text, "has_edits": _has_edits(table)}
+            items.append(item.model_copy(update=changes))
+    return sorted(items, key=lambda item: (-item.created, item.name))
+
+
+def find_table(root: Path, results: Path, identity: str) -> Path:
+    """Find the table of a recording.
+
+    Args:
+        root: The workspace.
+        results: Its folder of tables.
+        identity: What the recording is called in addresses.
+
+    Returns:
+        The table.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    for table in _tables(results):
+        if recording_id(root, table) == identity:
+            return table
+    raise NotFoundError(
+        f"there is no recording {identity[:20]!r} any more; look at the list of recordings"
+    )
+
+
+def delete_recording(table: Path) -> None:
+    """Remove a table with what was written beside it; never the film.
+
+    Args:
+        table: The table.
+
+    Raises:
+        OutputError: It cannot be removed.
+    """
+    # The dictionary vouches for the rest, and goes first.
+    for ending in _BESIDE:
+        path = table.with_name(f"{table.stem}{ending}")
+        with wrap_os_errors(path):
+            path.unlink(missing_ok=True)
+
+
+def film_path(table: Path, dictionary: dict[str, Any]) -> Path | None:
+    """The film of a table.
+
+    Args:
+        table: The table.
+        dictionary: Its data dictionary.
+
+    Returns:
+        The film that was read, or that `mien live` recorded beside the table; None where there is
+        none, or it is gone.
+    """
+    recorded = table.with_name(f"{table.stem}.mp4")
+    names = dictionary.get("files")
+    if isinstance(names, list) and recorded.name in names and recorded.is_file():
+        return recorded
+    try:
+        film = film_of(dictionary)
+    except (AttributeError, TypeError):
+        # Anyone may edit a dictionary.
+        return None
+    return film if film is not None and film.is_file() else None
+
+
+def _tables(results: Path) -> Iterator[Path]:
+    for dictionary in sorted(results.rglob(f"*{_ENDING}")):
+        if dictionary.name.startswith("."):
+            continue
+        stamp = stamp_of(dictionary)
+        table = _table_of(stamp) if stamp.modified else None
+        if table is not None and table.is_file():
+            yield table
+
+
+@lru_cache(maxsize=4096)
+def _table_of(dictionary: Stamp) -> Path | None:
+    return table_beside(dictionary.path)
+
+
+@lru_cache(maxsize=256)
+def _dictionary(stamp: Stamp) -> dict[str, Any]:
+    try:
+        content = json.loads(stamp.path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _has_edits(table: Path) -> bool:
+    try:
+        return bool(json.loads(edits_path(table).read_bytes())["cursor"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+@lru_cache(maxsize=4096)
+def _item(root: Path, results: Path, table: Stamp, dictionary: Stamp) -> Item | None:
+    """What the list says, from the few columns that it takes; None for a damaged table."""
+    content = _dictionary(dictionary)
+    path = table.path
+    try:
+        columns = _columns(path)
+        rows = len(columns["frame"])
+        times = columns["time_s"].to_numpy(zero_copy_only=False)
+        sources = columns["source"].to_numpy(zero_copy_only=False)
+        statuses = columns["status"].to_numpy(zero_copy_only=False)
+        faces = columns["face"].drop_null().to_numpy(zero_copy_only=False)
+    except (OSError, ValueError, LookupError, pa.ArrowException):
+        return None
+    is_film = len(np.unique(sources.astype(str))) == 1 and len(np.unique(times)) > 1
+    read = np.isin(statuses.astype(str), ("ok", "gap", "doubtful"))
+    media = content.get("media")
+    facts = media[0] if isinstance(media, list) and media and isinstance(media[0], dict) else {}
+    return Item(
+        id=recording_id(root, path),
+        name=path.relative_to(results).with_suffix("").as_posix(),
+        film=None,
+        kind="film" if is_film else "photos",
+        seconds=round(_length(times), 3) if is_film else 0.0,
+        rows=rows,
+        faces=len(np.unique(faces)) if is_film else len(faces),
+        width=_whole(facts.get("frame_width")),
+        height=_whole(facts.get("frame_height")),
+        created=table.modified / 1e9,
+        doubtful=round(float((statuses.astype(str)[read] == "doubtful").mean()), 4)
+        if read.any()
+        else 0.0,
+        has_edits=False,
+    )
+
+
+def _columns(path: Path) -> Any:
+    names = ["frame", "time_s", "source", "status", "face"]
+    if path.suffix == ".parquet":
+        from pyarrow.parquet import ParquetFile
+
+        with ParquetFile(path) as file:
+            return file.read(names)
+    from mien.outputs.read import read_table
+
+    frame = read_table(path)[names].copy()
+    frame.attrs = {}
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def _length(times: Any) -> float:
+    """From the first frame to the end of the last."""
+    frames = np.unique(times)
+    return float(frames[-1] - frames[0] + np.median(np.diff(frames)))
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

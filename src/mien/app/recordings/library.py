@@ -1,0 +1,113 @@
+"""The recordings of a workspace, as the routes ask for them."""
+
+from pathlib import Path
+
+from mien.app.recordings.catalog import find_table, list_recordings
+from mien.app.recordings.films import Proxies
+from mien.app.recordings.identity import recording_id
+from mien.app.recordings.models import Item
+from mien.app.recordings.opened import Opened, Shelf
+
+__all__ = ["Library"]
+
+
+class Library:
+    """The recordings of a workspace.
+
+    Args:
+        root: The workspace.
+        results: Its folder of tables.
+
+    Attributes:
+        shelf: The recordings that were opened last.
+        proxies: Copies of films that browsers do not play.
+    """
+
+    def __init__(self, root: Path, results: Path) -> None:
+        self._root = root
+        self._results = results
+        self.shelf = Shelf()
+        self.proxies = Proxies()
+
+    def items(self) -> list[Item]:
+        """List the recordings.
+
+        Returns:
+            The recordings, the newest first.
+        """
+        return list_recordings(self._root, self._results)
+
+    def item(self, identity: str) -> Item:
+        """What the list says of a recording.
+
+        Args:
+            identity: The recording.
+
+        Returns:
+            Its entry.
+
+        Raises:
+            NotFoundError: There is none, or its table is damaged.
+        """
+        table = self.table(identity)
+        for item in self.items():
+            if item.id == identity:
+                return item
+        # It says what is wrong with the table.
+        self.shelf.open(table)
+        return self.item(identity)
+
+    def table(self, identity: str) -> Path:
+        """The table of a recording.
+
+        Args:
+            identity: The recording.
+
+        Returns:
+            Its path.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return find_table(self._root, self._results, identity)
+
+    def open(self, identity: str) -> Opened:
+        """Open a recording.
+
+        Args:
+            identity: The recording.
+
+        Returns:
+            The recording.
+
+        Raises:
+            NotFoundError: There is none.
+            TableError: The table or its dictionary is damaged.
+        """
+        return self.shelf.open(self.table(identity))
+
+    def id_of(self, table: Path) -> str:
+        """What the recording of a table is called in addresses.
+
+        Args:
+            table: The table.
+
+        Returns:
+            The name.
+        """
+        return recording_id(self._root, table)
+
+    def exports(self, identity: str) -> Path:
+        """The folder of the exports of a recording.
+
+        Args:
+            identity: The recording.
+
+        Returns:
+            The folder, whether or not it is there.
+        """
+        return self._root / "exports" / identity
+
+    def close(self) -> None:
+        """Remove the copies of films."""
+        self.proxies.close()
