@@ -115,6 +115,9 @@ def needs_sections(node: ast.AST) -> bool:
         # A command's arguments are described where they are declared; its docstring is its help.
         if "typer." in ast.unparse(node.args):
             return False
+        # Nor a route's; its docstring is shown by the page of the API.
+        if any(decorator.startswith("router.") for decorator in decorators):
+            return False
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         takes = any(argument.arg not in {"self", "cls"} for argument in arguments)
         # What a property gives back is what its one sentence says.

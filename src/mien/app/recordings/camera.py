@@ -352,17 +352,23 @@ def _face(reading: Reading, places: Mapping[str, tuple[str, int]]) -> LiveFace:
     scores = _scores(reading.scores, places)
     expressions = {name: value for name, value in scores.items() if name.startswith("expr_")}
     likeliest = max(expressions, key=lambda name: expressions[name]) if expressions else None
+    label = likeliest.removeprefix("expr_") if likeliest else None
+    probability = expressions.get(likeliest or "")
+    face = reading.face
+    points = np.round(np.asarray(face.points, np.float64), 2)
+    track = -1 if face.track is None else face.track
+    box = np.round(face.box, 2)
+    corrected = _scores(reading.corrected, places)
     return LiveFace(
-        track=-1 if reading.face.track is None else reading.face.track,
-        box=np.round(reading.face.box, 2).tolist(),
-        points=np.round(np.asarray(reading.face.points, np.float64), 2).tolist(),
-        expression=likeliest.removeprefix("expr_") if likeliest else None,
-        probability=expressions[likeliest] if likeliest else None,
-        valence=scores.get("valence"),
-        arousal=scores.get("arousal"),
+        track=track,
+        box=box.tolist(),
+        points=points.tolist(),
+        expression=label,
+        probability=probability,
+        **{name: scores.get(name) for name in ("valence", "arousal")},
         status=reading.status.value,
         scores=scores,
-        corrected=_scores(reading.corrected, places),
+        corrected=corrected,
     )
 
 

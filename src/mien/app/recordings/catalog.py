@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -191,22 +191,23 @@ def _item(root: Path, results: Path, table: Stamp, dictionary: Stamp) -> Item | 
     read = np.isin(statuses.astype(str), ("ok", "gap", "doubtful"))
     media = content.get("media")
     facts = media[0] if isinstance(media, list) and media and isinstance(media[0], dict) else {}
-    return Item(
+    doubtful = (statuses.astype(str)[read] == "doubtful").mean() if read.any() else 0.0
+    seconds = _length(times) if is_film else 0.0
+    size = [_whole(facts.get(f"frame_{side}")) for side in ("width", "height")]
+    kind: Literal["film", "photos"] = "film" if is_film else "photos"
+    item = Item.model_construct(
         id=recording_id(root, path),
         name=path.relative_to(results).with_suffix("").as_posix(),
         film=None,
-        kind="film" if is_film else "photos",
-        seconds=round(_length(times), 3) if is_film else 0.0,
-        rows=rows,
-        faces=len(np.unique(faces)) if is_film else len(faces),
-        width=_whole(facts.get("frame_width")),
-        height=_whole(facts.get("frame_height")),
-        created=table.modified / 1e9,
-        doubtful=round(float((statuses.astype(str)[read] == "doubtful").mean()), 4)
-        if read.any()
-        else 0.0,
+        kind=kind,
         has_edits=False,
     )
+    item.rows, item.width, item.height = rows, *size
+    item.faces = len(np.unique(faces)) if is_film else len(faces)
+    item.seconds = round(seconds, 3)
+    item.created = table.modified / 1e9
+    item.doubtful = round(float(doubtful), 4)
+    return item
 
 
 def _columns(path: Path) -> Any:

@@ -37,13 +37,15 @@ def detail_of(opened: Opened, item: Item) -> Detail:
     edits = EditState(problem=opened.problem)
     if opened.history is not None:
         edits = EditState.of(opened.history)
+    fps = round(1 / opened.step_s, 3) if opened.is_film else 0.0
+    tracks = track_facts(opened) if opened.is_film else []
     return Detail(
         **item.model_dump(),
-        fps=round(1 / opened.step_s, 3) if opened.is_film else 0.0,
+        fps=fps,
         playable=is_playable(opened),
         film_offset=film_offset(opened),
         columns=columns,
-        tracks=track_facts(opened) if opened.is_film else [],
+        tracks=tracks,
         edits=edits,
         expressions=expressions_of(opened.table),
         formats=list(TARGETS),
@@ -108,14 +110,10 @@ def track_facts(opened: Opened) -> list[TrackFacts]:
     facts = []
     for track, rows in opened.rows_by_track.items():
         times = opened.from_start[rows]
-        facts.append(
-            TrackFacts(
-                track=track,
-                name=opened.labels[track],
-                first=round(float(times[0]), 4),
-                last=round(float(times[-1]), 4),
-                seconds=round(len(np.unique(times)) * opened.step_s, 3),
-                doubtful=round(float((statuses[rows] == "doubtful").mean()), 4),
-            )
-        )
+        seconds = len(np.unique(times)) * opened.step_s
+        doubtful = float((statuses[rows] == "doubtful").mean())
+        numbers = {"first": float(times[0]), "last": float(times[-1]), "seconds": seconds}
+        rounded = {name: round(number, 6) for name, number in numbers.items()}
+        name = opened.labels[track]
+        facts.append(TrackFacts(track=track, name=name, doubtful=round(doubtful, 4), **rounded))
     return facts

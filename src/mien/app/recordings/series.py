@@ -204,16 +204,19 @@ def _face(opened: Opened, row: dict[Any, Any]) -> FaceBox | None:
     points = None
     if None not in flat:
         points = [flat[place : place + 2] for place in range(0, len(flat), 2)]
+    name = opened.labels[track] if opened.is_film else f"face {track}"
+    is_excluded = row.get("excluded") == 1
+    roll = _number(row.get("pose_roll"), 2)
     return FaceBox.model_construct(
         track=track,
-        name=opened.labels[track] if opened.is_film else f"face {track}",
+        name=name,
         box=box,
-        roll=_number(row.get("pose_roll"), 2),
+        roll=roll,
         points=points,
         expression=label,
-        probability=_number(row.get(f"expr_{label}")) if label else None,
+        probability=_number(row.get(f"expr_{label}")),
         status=str(row["status"]),
-        excluded=row.get("excluded") == 1,
+        excluded=is_excluded,
     )
 
 
@@ -253,19 +256,22 @@ def segments_of_tracks(opened: Opened) -> list[Segment]:
         if not any(str(name).startswith(("expr_", "AU")) for name in rows):
             # Of valence and arousal alone there are none, but codes.
             rows = rows.assign(AU45=np.nan)
-        found = find_segments(rows)
-        for entry in found.to_dict("records"):
-            onset = entry["onset_from_start_s"]
-            shift = onset - entry["onset_s"]
-            segments.append(
-                Segment(
-                    track=track,
-                    kind=entry["kind"],
-                    label=str(entry["name"]).removeprefix("expr_").removeprefix("code_"),
-                    onset=round(onset, _TIME_DIGITS),
-                    apex=round(entry["apex_s"] + shift, _TIME_DIGITS),
-                    offset=round(entry["offset_s"] + shift, _TIME_DIGITS),
-                    peak=_number(entry["peak"]),
-                )
-            )
+        for entry in find_segments(rows).to_dict("records"):
+            segments.append(_segment(track, entry))
     return segments
+
+
+def _segment(track: int, entry: dict[Any, Any]) -> Segment:
+    onset = entry["onset_from_start_s"]
+    shift = onset - entry["onset_s"]
+    peak = _number(entry["peak"])
+    label = str(entry["name"]).removeprefix("expr_").removeprefix("code_")
+    return Segment(
+        track=track,
+        kind=entry["kind"],
+        label=label,
+        onset=round(onset, _TIME_DIGITS),
+        apex=round(entry["apex_s"] + shift, _TIME_DIGITS),
+        offset=round(entry["offset_s"] + shift, _TIME_DIGITS),
+        peak=peak,
+    )

@@ -377,16 +377,9 @@ def study_plots(folder: Path, identity: str) -> Plots:
             measures[name] = Measure(
                 name=name, description=entry["meaning"], unit=unit, means=[], values=values
             )
-        measures[name].means.append(
-            Mean(
-                condition=str(row.get("condition") or ""),
-                session=str(row.get("session") or ""),
-                people=int(row["people"]),
-                mean=row["mean"],
-                low=row["low"],
-                high=row["high"],
-            )
-        )
+        numbers: dict[str, Any] = {key: row[key] for key in ("people", "mean", "low", "high")}
+        numbers |= {key: str(row.get(key) or "") for key in ("condition", "session")}
+        measures[name].means.append(Mean(**numbers))
     return Plots(measures=list(measures.values()))
 
 

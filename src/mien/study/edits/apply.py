@@ -151,13 +151,13 @@ def _from_start(table: pd.DataFrame) -> Floats:
 
 def _people(table: pd.DataFrame, tracks: Floats, names: Mapping[int, str]) -> "pd.Series[Any]":
     """The name of each row's track, or of the recognized person that the track belongs to."""
-    own = pd.Series(tracks, index=table.index).map(names).astype(object)
+    named = pd.Series(tracks, index=table.index).map(names).astype(object)
     if "person" in table and pd.api.types.is_integer_dtype(table["person"]):
-        known = own.groupby(table["person"])
+        known = named.groupby(table["person"])
         # Of two names for one recognized person, neither says who the rest is.
         alone = known.first()[known.nunique() == 1].astype(object)
-        own = own.fillna(table["person"].astype("float64").map(alone))
-    return _texts(own.fillna("").to_numpy(object), table.index)
+        named = named.fillna(table["person"].astype("float64").map(alone))
+    return _texts(named.fillna("").to_numpy(object), table.index)
 
 
 def _texts(texts: Any, index: pd.Index) -> "pd.Series[Any]":

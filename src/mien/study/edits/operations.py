@@ -276,10 +276,11 @@ class Edits(StrictSettings):
         return self.model_dump(mode="json")
 
     def __str__(self) -> str:
+        merges = sum(isinstance(step, Merge) for step in self.steps)
         counts = {
             "name": len(self.names),
-            "merge": sum(isinstance(step, Merge) for step in self.steps),
-            "split": sum(isinstance(step, Split) for step in self.steps),
+            "merge": merges,
+            "split": len(self.steps) - merges,
             "excluded span": len(self.excluded),
             "code": len(self.codes),
         }

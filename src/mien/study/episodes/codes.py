@@ -55,6 +55,8 @@ def code_segments(part: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _segment(rows: pd.DataFrame) -> dict[str, Any]:
     durations = rows["duration_s"].to_numpy(np.float64)
+    usable_s = durations[rows["usable"].to_numpy()].sum()
+    from_start_s = rows["time_from_start_s"].iloc[0]
     onset_s = float(rows["time_s"].iloc[0])
     offset_s = float(rows["time_s"].iloc[-1]) + float(durations[-1])
     confidence = rows["confidence"].to_numpy(np.float64)
@@ -62,9 +64,9 @@ def _segment(rows: pd.DataFrame) -> dict[str, Any]:
         "onset_s": onset_s,
         "apex_s": onset_s,
         "offset_s": offset_s,
-        "onset_from_start_s": float(rows["time_from_start_s"].iloc[0]),
+        "onset_from_start_s": float(from_start_s),
         "duration_s": offset_s - onset_s,
-        "usable_s": float(durations[rows["usable"].to_numpy()].sum()),
+        "usable_s": float(usable_s),
         "peak": _NAN,
         "mean": _NAN,
         "area": _NAN,

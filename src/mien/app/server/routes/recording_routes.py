@@ -51,7 +51,15 @@ InLibrary = Annotated[Library, Depends(library_of)]
 
 
 def opened_of(recording_id: RecordingId, library: InLibrary) -> Opened:
-    """The recording that an address names."""
+    """Find the recording that an address names.
+
+    Args:
+        recording_id: Its id.
+        library: The recordings.
+
+    Returns:
+        The recording.
+    """
     return library.open(recording_id)
 
 

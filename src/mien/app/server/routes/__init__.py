@@ -1,0 +1,1 @@
+"""Routes of recordings, studies, and cameras of pages."""
