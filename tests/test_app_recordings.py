@@ -128,7 +128,7 @@ def test_series_are_those_of_the_table(client, workspace):
     refused(client.get(address, params={"columns": "AU12", "points": 1}), 422)
     refused(client.get(address, params={"columns": "AU12", "start": "nan"}), 422)
     refused(client.get("/api/recordings/0000000000000000"), 404)
-    refused(client.get("/api/recordings/..%2f..%2fetc"), 422)
+    refused(client.get("/api/recordings/..%2f..%2fetc"), 404)
 
 
 def test_no_peak_is_thinned_away():
