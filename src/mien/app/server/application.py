@@ -11,17 +11,19 @@ from starlette.concurrency import run_in_threadpool
 
 import mien
 from mien.app.recordings.library import Library
-from mien.app.server import (
-    docs_page,
+from mien.app.server import docs_page
+from mien.app.server.problems import Problem, handle_problems
+from mien.app.server.rates import RateMiddleware
+from mien.app.server.routes import (
     file_routes,
     info_routes,
+    live_routes,
     network_routes,
     queue_routes,
     read_routes,
+    recording_routes,
+    study_routes,
 )
-from mien.app.server.problems import Problem, handle_problems
-from mien.app.server.rates import RateMiddleware
-from mien.app.server.routes import live_routes, recording_routes, study_routes
 from mien.app.server.security import Security, SecurityMiddleware
 from mien.app.server.state import APP, Limits, State
 from mien.app.work.events import Events

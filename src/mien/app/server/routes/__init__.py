@@ -1,1 +1,1 @@
-"""Routes of recordings, studies, and cameras of pages."""
+"""One module of routes per topic."""

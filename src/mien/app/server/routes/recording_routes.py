@@ -125,9 +125,9 @@ def segments(opened: InRecording) -> Segments:
     return Segments(segments=segments_of_tracks(opened))
 
 
-@router.api_route(
+@router.head("/{recording_id}/film", include_in_schema=False)
+@router.get(
     "/{recording_id}/film",
-    methods=["GET", "HEAD"],
     response_class=FileResponse,
     responses={200: _WITH_BYTES, 206: _WITH_BYTES},
 )
@@ -137,9 +137,9 @@ def film(opened: InRecording) -> FileResponse:
     return _inline(path, MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream"))
 
 
-@router.api_route(
+@router.head("/{recording_id}/proxy", include_in_schema=False)
+@router.get(
     "/{recording_id}/proxy",
-    methods=["GET", "HEAD"],
     response_class=FileResponse,
     responses={200: _WITH_BYTES, 206: _WITH_BYTES},
 )
