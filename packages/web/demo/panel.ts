@@ -14,7 +14,9 @@ export function showFaces(place: HTMLElement, readings: readonly Reading[]): voi
     place.replaceChildren(element("p", "none", TEXT.noFace));
     return;
   }
-  place.replaceChildren(...readings.slice(0, MOST_FACES).map(faceCard));
+  const cards = readings.slice(0, MOST_FACES).map(faceCard);
+  const more = readings.length - cards.length;
+  place.replaceChildren(...cards, ...(more > 0 ? [element("p", "none", TEXT.more(more))] : []));
 }
 
 function faceCard(reading: Reading): HTMLElement {

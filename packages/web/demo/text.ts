@@ -11,6 +11,7 @@ export const TEXT = {
     `${name}: ${counted(frames, "frame")}, ${counted(faces, "face")}`,
   live: (rate: number, ms: number, left: number) =>
     `Camera: ${rate.toFixed(1)} frames/s, ${ms.toFixed(0)} ms per frame, ${left} frames left out`,
+  more: (faces: number) => `${counted(faces, "face")} more in the picture and the table.`,
   noFace: "No face in this picture.",
   offline: "This page also works without a network.",
   unplugged: "The camera was unplugged or taken away; what was read so far is kept.",
