@@ -142,6 +142,13 @@ def read(chromium, tmp_path_factory):
     return workspace, home
 
 
+@pytest.fixture(scope="module")
+def address(read):
+    """The address of an app that has read a film, for tests that change nothing."""
+    with served(*read) as address:
+        yield address
+
+
 def drop(page, name, content):
     """Drop a file on the page as a hand does."""
     script = """([name, text]) => {
@@ -237,13 +244,13 @@ def test_from_a_film_to_edits_that_survive_a_restart(chromium, read):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (820, "dark")])
-def test_every_page_can_be_used_by_everybody(chromium, read, width, scheme):
+def test_every_page_can_be_used_by_everybody(chromium, address, width, scheme):
     """axe-core finds nothing against WCAG AA, and no page is wider than its window."""
     axe = PACKAGE / "node_modules" / "axe-core" / "axe.min.js"
     if not axe.is_file():
         pytest.skip("needs axe-core: npm ci in packages/app")
     rules = "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
-    with served(*read) as address, opened(chromium, address, width, scheme) as page:
+    with opened(chromium, address, width, scheme) as page:
         page.locator("[data-recording]").wait_for()
         base = page.url.split("#")[0]
         found = {}
@@ -263,8 +270,8 @@ def test_every_page_can_be_used_by_everybody(chromium, read, width, scheme):
         assert not any(found.values()), found
 
 
-def test_a_recording_that_is_gone_is_told(chromium, read):
-    with served(*read) as address, opened(chromium, address) as page:
+def test_a_recording_that_is_gone_is_told(chromium, address):
+    with opened(chromium, address) as page:
         page.locator("[data-recording]").wait_for()
         # What the browser itself writes of a 404 is no fault of the page.
         page.route(
