@@ -16,7 +16,9 @@ __all__ = ["column_facts", "detail_of", "track_facts"]
 
 _QUALITY: Final = ("confidence", "quality", "face_size", "sharpness", "light", "occlusion")
 # Numbers that say where a face is, and no measures of it.
-_PLACES: Final = re.compile(r"time_s|box_[xywh]|(left|right)_(eye|mouth)_[xy]|nose_[xy]")
+_PLACES: Final = re.compile(
+    r"time_s|box_[xywh]|(left|right)_(eye|mouth)_[xy]|nose_[xy]|landmark_\d+_[xy]"
+)
 _ACTION: Final = re.compile(r"\((?P<action>[^)]+)\)")
 
 
