@@ -78,18 +78,17 @@ def watch(page: Page) -> None:
     page.locator(".block").first.wait_for()
     while page.locator("video").evaluate("video => video.readyState") < 2:
         page.wait_for_timeout(200)
-    for keys, field, text in (
-        (("n",), "Name", "Anna"),
+    for keys, text in (
+        (("n",), "Anna"),
         (
             ("Home", "Shift+ArrowRight", "o", "i", "End", "o", "x"),
-            "Note (optional)",
             "covers her face",
         ),
-        (("Home", "i", *["ArrowRight"] * 30, "o", "c"), "Code", "hears the joke"),
+        (("Home", "i", *["ArrowRight"] * 30, "o", "c"), "hears the joke"),
     ):
         for key in keys:
             page.keyboard.press(key)
-        page.get_by_label(field, exact=False).last.fill(text)
+        page.locator("dialog input").fill(text)
         page.keyboard.press("Enter")
         page.locator("dialog").wait_for(state="detached")
         page.wait_for_timeout(2000)

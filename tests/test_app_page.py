@@ -201,7 +201,7 @@ def test_from_a_film_to_edits_that_survive_a_restart(chromium, read):
             page.wait_for_timeout(100)
         # A name, with a mark of HTML in it.
         page.keyboard.press("n")
-        page.get_by_label("Name", exact=False).last.fill("Anna <b>")
+        page.locator("dialog input").fill("Anna <b>")
         page.keyboard.press("Enter")
         page.locator(".block .person", has_text="Anna <b>").wait_for()
         # A span, excluded.
@@ -209,7 +209,7 @@ def test_from_a_film_to_edits_that_survive_a_restart(chromium, read):
         page.keyboard.press("Shift+ArrowRight")
         page.keyboard.press("o")
         page.keyboard.press("x")
-        page.get_by_label("Note (optional)").fill("looks away")
+        page.locator("dialog input").fill("looks away")
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Spans").click()
         page.locator(".marks li", has_text="looks away").wait_for()
@@ -219,7 +219,7 @@ def test_from_a_film_to_edits_that_survive_a_restart(chromium, read):
         page.keyboard.press("End")
         page.keyboard.press("o")
         page.keyboard.press("c")
-        page.get_by_label("Code", exact=False).last.fill("laughs")
+        page.locator("dialog input").fill("laughs")
         page.keyboard.press("Enter")
         code = page.locator(".marks li b", has_text="laughs")
         code.wait_for()

@@ -87,7 +87,8 @@ function ExcludeForm({ session }: { session: Session }) {
   if (!span) return null;
   const exclude = async () => {
     await session.apply({ op: "exclude", ...span, track: track.value, note: note.value.trim() });
-    session.mark.value = null;
+    // Unless another span was marked meanwhile.
+    if (session.mark.value === span) session.mark.value = null;
   };
   return (
     <Form
@@ -114,7 +115,8 @@ function CodeForm({ session }: { session: Session }) {
   const known = [...new Set(session.edits.value.codes.map((other) => other.code))];
   const add = async () => {
     await session.apply({ op: "code", ...span, code: code.value.trim(), track: track.value });
-    session.mark.value = null;
+    // Unless another span was marked meanwhile.
+    if (session.mark.value === span) session.mark.value = null;
   };
   return (
     <Form
