@@ -777,7 +777,7 @@ def test_a_living_claim_shows_signs_of_life(tmp_path, monkeypatch):
 def test_a_claim_of_another_machine_counts_until_it_is_old(tmp_path):
     holder = claims.Holder("00000000-1-1", "elsewhere", "2026-01-01 10:00:00+0000", "/x")
     path = tmp_path / ".c.claim"
-    path.write_bytes(claims._bytes(holder))
+    path.write_bytes(claims.holder_bytes(holder))
     with (
         pytest.raises(ClaimedError, match="elsewhere, process 1, since 2026"),
         Claim(tmp_path / "c", "/x"),
@@ -828,9 +828,9 @@ def test_a_run_that_lost_its_claim_puts_nothing_in_place(tmp_path, monkeypatch):
     clip, out, real = film(tmp_path / "c.mp4"), tmp_path / "out", Reader.read
 
     def read(self, source):
-        content = claims._parsed((out / ".c.claim").read_bytes())
+        content = claims.parsed_holder((out / ".c.claim").read_bytes())
         stranger = claims.Holder("00000000-1-1", "elsewhere", content.since, content.source)
-        (out / ".c.claim").write_bytes(claims._bytes(stranger))
+        (out / ".c.claim").write_bytes(claims.holder_bytes(stranger))
         return real(self, source)
 
     monkeypatch.setattr(Reader, "read", read)
@@ -882,7 +882,9 @@ def test_sweeping_leaves_what_is_alive(tmp_path):
     dead = f"{living.split('-')[0]}-{2**22 + 7}-1"
     for token in (living, dead, gone):
         (tmp_path / f".c.overlay.mp4.{token}-3.part").write_text("face")
-    (tmp_path / ".x.claim").write_bytes(claims._bytes(claims.Holder(gone, "elsewhere", "", "")))
+    (tmp_path / ".x.claim").write_bytes(
+        claims.holder_bytes(claims.Holder(gone, "elsewhere", "", ""))
+    )
     (tmp_path / ".mine.part").touch()
     os.utime(tmp_path / f".c.overlay.mp4.{gone}-3.part", (1, 1))
     sweep(tmp_path)

@@ -14,11 +14,13 @@ from noise import film, photo
 from typer.testing import CliRunner
 
 from mien import batch
+from mien.batch import store
 from mien.analysis.options import Options
 from mien.analysis.reader import Reader
-from mien.batch.machines import job_records, plan_file
+from mien.batch.machines import plan_file
 from mien.batch.machines.job_records import read_job_record
 from mien.batch.machines.shards import shard_of
+from mien.batch.store import Store
 from mien.bundles.store import open_bundle
 from mien.cli import app
 from mien.errors import BundleError, OutputError, TableError, UnknownNameError
@@ -129,7 +131,7 @@ def test_all_parts_together_write_what_one_run_writes(study, out, tmp_path, monk
     assert tables(out) == tables(tmp_path / "alone")
     plan = batch.read_plan(out)
     for job in plan.jobs:
-        record = read_job_record(out, job)
+        record = read_job_record(Store(out), job)
         (expected,) = [outcome for outcome in alone if outcome.job.name == job.name]
         assert (record.state, record.attempt) == (expected.state, 1)
         assert record.problems == tuple(expected.problems)
@@ -166,7 +168,7 @@ def test_what_failed_is_tried_again_when_asked(study, out):
     assert outcomes == dict.fromkeys(ALL, "skipped") | {"bad": "done"}
     assert say("status", out)[0] == 0
     (job,) = [job for job in batch.read_plan(out).jobs if job.name == "bad"]
-    assert read_job_record(out, job).attempt == 2
+    assert read_job_record(Store(out), job).attempt == 2
 
 
 def test_what_another_machine_does_is_left_to_it_and_taken_over_when_it_died(out):
@@ -174,7 +176,7 @@ def test_what_another_machine_does_is_left_to_it_and_taken_over_when_it_died(out
     # Its clock is an hour ahead; what counts is the time of the file.
     holder = claims.Holder("00000000-1-1", "node7", "2999-01-01 10:00:00+0000", job.source)
     claim = out / f".input-{job.key}.claim"
-    claim.write_bytes(claims._bytes(holder))
+    claim.write_bytes(claims.holder_bytes(holder))
     assert states(batch.run_plan(out)) == ALL | {"a/one": "left"}
     code, said = say("status", out)
     assert code == 3
@@ -242,7 +244,7 @@ def test_a_record_that_does_not_fit_on_the_disk_is_said_and_made_up_for(out, mon
         raise OutputError(f"{path}: cannot be written (No space left on device)")
 
     with monkeypatch.context() as patch:
-        patch.setattr(job_records, "atomic_write", full)
+        patch.setattr(store, "atomic_write", full)
         outcomes = batch.run_plan(out)
     assert states(outcomes) == ALL
     assert all("No space left" in " ".join(o.problems) for o in outcomes if o.state == "done")

@@ -16,12 +16,12 @@ SRC = ROOT / "src" / "mien"
 # Keep in step with docs/explanation/architecture.md.
 ROOMS = {
     "": (
-        "_version", "errors", "text", "extensions", "documents", "files", "processes", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
+        "_version", "errors", "text", "extensions", "documents", "files", "remote", "processes", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
         "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "study", "realtime", "exports", "report", "doctor", "data", "demo", "evaluation", "train", "recipes",
         "extend", "app", "cli", "__main__",
     ),
     "sources": (
-        "suffixes", "stored", "base", "integrity", "interval", "sound", "inputs", "arrays", "live", "camera", "still", "video", "network", "opening", "__init__",
+        "suffixes", "stored", "base", "integrity", "interval", "sound", "fetched", "inputs", "arrays", "live", "camera", "still", "video", "network", "opening", "__init__",
     ),
     "analysis": ("options", "quality", "landmarks", "networks", "inputs", "decoding", "cutting", "pipeline", "reader"),
     "realtime": (

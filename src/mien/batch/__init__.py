@@ -19,9 +19,9 @@ from mien.batch.machines.status import PlanStatus, plan_status
 from mien.batch.names import plan
 from mien.batch.outcome import Outcome, Progress
 from mien.batch.record import refuse_first_layout, write_record
+from mien.batch.remote_store import open_store
 from mien.batch.spread import Run, do_all
 from mien.batch.target import Exporter, Target, check_output
-from mien.files import wrap_os_errors
 from mien.outputs.anonymise.hiding import Anonymise
 from mien.processes import process_count
 
@@ -64,8 +64,9 @@ def run(
     exception. ``mien-run.json`` in the folder records what became of all.
 
     Args:
-        inputs: Paths, folders, patterns, ``camera:N`` or ``-``.
-        out: The output folder; made if missing.
+        inputs: Paths, folders and patterns, also as addresses that fsspec opens (``s3://…``),
+            ``camera:N`` or ``-``.
+        out: The output folder, or its address; made if missing.
         options: The options of the analysis; None for the defaults.
         formats: Table formats: ``csv``, ``parquet``, ``jsonl``, ``csv:de``, ``openface``, ``fex``.
         overlay: Also write each video or picture with the results drawn over it.
@@ -96,16 +97,26 @@ def run(
     check_output(formats, overlay, anonymise, options)
     processes = process_count(jobs)
     reader = Reader(options)
-    folder = Path(out)
-    with wrap_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    planned = plan(inputs, folder, root)
-    refuse_first_layout(folder, planned.jobs)
     chosen = tuple(dict.fromkeys(formats))
-    target = Target(reader, folder, chosen, overlay, anonymise, exporter=exporter)
-    target.sweep(planned.jobs)
-    settings = Settings.of(target, planned.jobs)
-    work = Run(settings, target, progress or Progress(), processes)
+    with open_store(out) as store, store.named_errors():
+        if store.is_elsewhere and exporter is not None and "bids" in exporter.to:
+            raise ValueError(
+                "--format bids: is written into folders on disk alone; leave it out, and run "
+                "`mien convert` on the tables"
+            )
+        store.begin()
+        planned = plan(inputs, store.folder, root, store.address)
+        refuse_first_layout(store.folder, planned.jobs)
+        target = Target(reader, store, chosen, overlay, anonymise, exporter=exporter)
+        target.sweep(planned.jobs)
+        settings = Settings.of(target, planned.jobs)
+        work = Run(settings, target, progress or Progress(), processes)
+        return _do(work, inputs, planned)
+
+
+def _do(work: Run, inputs: Sequence[str | Path], planned: Plan) -> list[Outcome]:
+    """Do the jobs of a run, and record what became of them."""
+    target = work.target
     work.progress.plan(planned)
     failed = []
     for name, problem in planned.failures:
@@ -118,5 +129,5 @@ def run(
         # Also after an interrupt: the record says that the run was stopped.
         target.remove_empty_folders()
         outcomes = failed + [outcome for _, outcome in sorted(ended.items())]
-        write_record(folder, inputs, outcomes, planned)
+        write_record(target.store, inputs, outcomes, planned)
     return outcomes

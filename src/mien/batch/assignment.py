@@ -13,9 +13,12 @@ from mien.batch.jobs import Work
 from mien.batch.machines.job_records import write_job_record
 from mien.batch.names import NameRegistry
 from mien.batch.outcome import Outcome, Progress
+from mien.batch.remote_store import open_store
+from mien.batch.store import Store
 from mien.batch.target import Exporter, Target
 from mien.errors import BundleError
 from mien.outputs.anonymise.hiding import Anonymise
+from mien.remote.address import is_address
 
 __all__ = ["Assignment", "Settings", "do_job", "originals_in", "run_one"]
 
@@ -25,7 +28,7 @@ class Settings:
     """What all jobs of a run share; it can be pickled.
 
     Attributes:
-        folder: The output folder.
+        folder: The output folder; a text where it is an address.
         options: The options of the analysis.
         formats: The formats of each table.
         overlay: Whether overlays are drawn as well.
@@ -36,13 +39,13 @@ class Settings:
         keeps_records: Whether each job leaves a record in the output folder.
     """
 
-    folder: Path
+    folder: Path | str
     options: Options
     formats: tuple[str, ...]
     overlay: bool
     anonymise: Anonymise | None
     facts: Mapping[str, Any]
-    originals: frozenset[Path] = frozenset()
+    originals: frozenset[str] = frozenset()
     keeps_records: bool = False
     exporter: Exporter | None = None
 
@@ -57,19 +60,23 @@ class Settings:
         Returns:
             The same, to be sent to other processes.
         """
+        folder = target.store.address if target.store.is_elsewhere else target.folder
         return cls(
-            target.folder,
+            folder,
             target.reader.options,
             target.formats,
             target.overlay,
             target.anonymise,
             target.facts(),
-            originals_in(target.folder, jobs),
+            originals_in(folder, jobs),
             exporter=target.exporter,
         )
 
-    def open(self) -> Target:
+    def open(self, store: Store | None = None) -> Target:
         """Load the networks in this process.
+
+        Args:
+            store: The output folder, opened; None to open it.
 
         Returns:
             What the run writes, and where.
@@ -81,7 +88,7 @@ class Settings:
         """
         target = Target(
             Reader(self.options),
-            self.folder,
+            store or open_store(self.folder),
             self.formats,
             self.overlay,
             self.anonymise,
@@ -94,7 +101,7 @@ class Settings:
         return target
 
 
-def originals_in(folder: Path, jobs: Iterable[Job]) -> frozenset[Path]:
+def originals_in(folder: Path | str, jobs: Iterable[Job]) -> frozenset[str]:
     """The inputs that lie in the output folder, which no result may replace.
 
     Args:
@@ -102,16 +109,20 @@ def originals_in(folder: Path, jobs: Iterable[Job]) -> frozenset[Path]:
         jobs: The jobs of a run.
 
     Returns:
-        Their paths, resolved, because a link to an input must not be replaced either.
+        Their addresses, or their paths, resolved, because a link to an input must not be replaced
+        either.
     """
-    root = folder.resolve()
-    originals: set[Path] = set()
-    for job in jobs:
-        for path in job.inputs:
+    inputs = [path for job in jobs for path in job.inputs]
+    if is_address(str(folder)):
+        return frozenset(path for path in inputs if path.startswith(f"{folder}/"))
+    root = Path(folder).resolve()
+    originals: set[str] = set()
+    for path in inputs:
+        if not is_address(path):
             resolved = Path(path).resolve()
             is_inside = Path(os.path.abspath(path)).is_relative_to(root)
             if is_inside or resolved.is_relative_to(root):
-                originals.add(resolved)
+                originals.add(str(resolved))
     return frozenset(originals)
 
 
@@ -165,7 +176,8 @@ def run_one(assignment: Assignment, progress: Progress | None = None) -> Outcome
         MissingExtraError: The engine is not installed here.
     """
     settings = assignment.settings
-    return do_job(assignment.job, settings, settings.open(), progress or Progress())
+    with open_store(settings.folder) as store:
+        return do_job(assignment.job, settings, settings.open(store), progress or Progress())
 
 
 def do_job(job: Job, settings: Settings, target: Target, progress: Progress) -> Outcome:
@@ -180,9 +192,9 @@ def do_job(job: Job, settings: Settings, target: Target, progress: Progress) -> 
     Returns:
         What became of it.
     """
-    names = NameRegistry(settings.folder)
+    names = NameRegistry(target.folder, look=target.store.look)
     names.reserve(job.name, job.source)
     outcome = Work(target, progress, settings.originals, names).do(job)
     if settings.keeps_records:
-        write_job_record(settings.folder, outcome)
+        write_job_record(target.store, outcome)
     return outcome

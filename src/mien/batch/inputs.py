@@ -3,13 +3,16 @@
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
+from mien.errors import SourceError
+from mien.remote.address import absolute, is_address, parent, parts
 from mien.sources import InputList, list_inputs, media_kind
+from mien.sources.fetched import look_at_source
 from mien.sources.inputs import STDIN, natural_key
 
 __all__ = ["OVERLAY_SUFFIXES", "Job", "Plan", "group_inputs", "has_no_file"]
@@ -47,7 +50,7 @@ class Job:
         if self.folder:
             return self.folder
         path = self.inputs[0]
-        return path if has_no_file(path) else os.path.abspath(path)
+        return path if has_no_file(path) else absolute(path)
 
     @property
     def key(self) -> str:
@@ -60,8 +63,11 @@ class Job:
         """The bytes of its inputs; what cannot be looked at counts nothing."""
         size = 0
         for path in self.inputs:
-            with suppress(OSError):
-                size += os.stat(path).st_size
+            with suppress(OSError, SourceError):
+                if is_address(path):
+                    size += look_at_source(path).size or 0
+                else:
+                    size += os.stat(path).st_size
         return size
 
 
@@ -80,22 +86,25 @@ class Plan:
     left_out: dict[str, int]
 
 
-def group_inputs(inputs: Sequence[str | Path], out: Path | None, root: Path | None = None) -> Plan:
+def group_inputs(
+    inputs: Sequence[str | Path], out: str | Path | None, root: Path | None = None
+) -> Plan:
     """Group the inputs of a run into jobs.
 
     Args:
         inputs: Paths, folders, patterns, ``camera:N`` or ``-``.
-        out: The output folder, whose overlays are inputs only where they are named singly.
+        out: The output folder, also as an address, whose overlays are inputs only where they are
+            named singly.
         root: A folder; inputs below it are named as if it had been given, also one by one.
 
     Returns:
         The jobs, still without names, and the failures.
     """
     listed = InputList()
-    several = _are_several_folders(inputs)
+    by_given = {given: list_inputs([given]) for given in map(str, inputs)}
+    several = _are_several_folders(by_given)
     by_key: dict[str, _Input] = {}
-    for given in map(str, inputs):
-        below = list_inputs([given])
+    for given, below in by_given.items():
         listed.failures += below.failures
         listed.left_out += below.left_out
         for path in below.paths:
@@ -107,9 +116,16 @@ def group_inputs(inputs: Sequence[str | Path], out: Path | None, root: Path | No
     return Plan(jobs, list(failures.items()), dict(listed.left_out))
 
 
-def _are_several_folders(inputs: Sequence[str | Path]) -> bool:
-    folders = {os.path.abspath(path) for path in inputs if os.path.isdir(path)}
+def _are_several_folders(by_given: Mapping[str, InputList]) -> bool:
+    folders = {absolute(given) for given in by_given if _is_folder(given, by_given[given].paths)}
     return len(folders) > 1
+
+
+def _is_folder(given: str, paths: Iterable[str]) -> bool:
+    """Whether what was given is a folder, by what it stands for where it is an address."""
+    if not is_address(given):
+        return os.path.isdir(given)
+    return any(path.startswith(f"{given.rstrip('/')}/") for path in paths)
 
 
 def _add_input(by_key: dict[str, "_Input"], item: "_Input") -> None:
@@ -132,9 +148,12 @@ def has_no_file(path: str) -> bool:
     return path == STDIN or path.startswith("camera:")
 
 
-def _is_overlay_in(path: str, out: Path | None) -> bool:
+def _is_overlay_in(path: str, out: str | Path | None) -> bool:
     if out is None or not path.endswith(tuple(OVERLAY_SUFFIXES.values())):
         return False
+    if is_address(path) or is_address(str(out)):
+        return path.startswith(f"{out}/")
+    out = Path(out)
     return Path(path).resolve().is_relative_to(out.resolve())
 
 
@@ -164,6 +183,8 @@ class _Input:
         """
         if has_no_file(path):
             return cls(path, path, None, ())
+        if is_address(path):
+            return cls._at_address(given, path, several)
         full = os.path.abspath(path)
         if top is not None and Path(full).is_relative_to(os.path.abspath(top)):
             given = str(top)
@@ -173,6 +194,16 @@ class _Input:
         root = os.path.abspath(given if is_folder else _fixed_part(given))
         below = os.path.relpath(os.path.dirname(full), root)
         folders = () if below == os.curdir else tuple(below.split(os.sep))
+        return cls(path, full, root, folders, several and is_folder)
+
+    @classmethod
+    def _at_address(cls, given: str, path: str, several: bool) -> "_Input":
+        full = absolute(path)
+        if full == absolute(given):
+            return cls(path, full, None, ())
+        is_folder = path.startswith(f"{given.rstrip('/')}/")
+        root = absolute(given) if is_folder else _fixed_part(given)
+        folders = parts(parent(path))[len(parts(root)) :]
         return cls(path, full, root, folders, several and is_folder)
 
 
@@ -191,7 +222,7 @@ def _jobs(inputs: Iterable[_Input]) -> Iterator[Job]:
     for item in inputs:
         is_photo = not has_no_file(item.path) and media_kind(item.path) == "image"
         if is_photo:
-            folder = os.path.dirname(item.key)
+            folder = parent(item.key)
             photos.setdefault(folder, []).append(item)
         else:
             yield _single(item)
@@ -211,12 +242,12 @@ def _photos_of(folder: str, items: Sequence[_Input]) -> Job:
             first = item
             break
     # The root of a file system has no name.
-    parts = first.folders or (os.path.basename(folder) or "photos",)
+    names = first.folders or parts(folder)[-1:] or ("photos",)
     paths = tuple(sorted((item.path for item in items), key=natural_key))
     # The folder that was given is not part of the name unless several were given.
     if first.root and first.folders:
-        return Job("", paths, folder, parts, ".photos", _split(first.root), int(first.several))
-    return Job("", paths, folder, parts, ".photos", _split(os.path.dirname(folder)))
+        return Job("", paths, folder, names, ".photos", parts(first.root), int(first.several))
+    return Job("", paths, folder, names, ".photos", parts(parent(folder)))
 
 
 def _single(item: _Input) -> Job:
@@ -225,8 +256,8 @@ def _single(item: _Input) -> Job:
     if has_no_file(item.path):
         camera = item.path.replace(":", "")
         return Job(name="", inputs=(item.path,), parts=(camera,))
-    path = Path(item.path)
-    parents = _split(item.root or os.path.dirname(item.key))
+    path = PurePath(parts(item.path)[-1]) if parts(item.path) else PurePath(item.path)
+    parents = parts(item.root or parent(item.key))
     return Job(
         name="",
         inputs=(item.path,),
@@ -235,7 +266,3 @@ def _single(item: _Input) -> Job:
         parents=parents,
         depth=int(item.several),
     )
-
-
-def _split(folder: str) -> tuple[str, ...]:
-    return tuple(part for part in folder.split(os.sep) if part)

@@ -1,11 +1,9 @@
 """One job, from its inputs to its files: who may write them, and whether they exist already."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from mien.batch.inputs import Job
@@ -18,6 +16,7 @@ from mien.batch.writing import JobWriter
 from mien.errors import MienError, OutputError
 from mien.outputs.claims import Claim, ClaimedError
 from mien.outputs.recorded import read_dictionary
+from mien.remote.address import absolute
 from mien.sources.still.heif import now_readable
 
 __all__ = ["Work"]
@@ -39,7 +38,7 @@ class Work:
 
     target: Target
     progress: Progress
-    originals: frozenset[Path]
+    originals: frozenset[str]
     names: NameRegistry
 
     def do(self, job: Job) -> Outcome:
@@ -61,6 +60,10 @@ class Work:
         except MienError as error:
             outcome.state = "failed"
             outcome.problems.append(str(error))
+        store = self.target.store
+        outcome.left_to = store.named(outcome.left_to)
+        outcome.problems = [store.named(problem) for problem in outcome.problems]
+        outcome.notes = [store.named(note) for note in outcome.notes]
         outcome.seconds = time.monotonic() - started
         return outcome
 
@@ -71,9 +74,11 @@ class Work:
             return
         # A run that was given other inputs may have planned another name for this one, so the input
         # is claimed as well: one run at a time looks for its name.
-        stem = self.target.folder / f"input-{job.key}"
-        with Claim(stem, job.source, shown=str(self.target.folder / job.name)) as reading:
-            name = recorded_name(job, NameRegistry(self.target.folder, listed=False))
+        store = self.target.store
+        shown = str(self.target.folder / job.name)
+        with store.claim(f"input-{job.key}", job.source, shown) as reading:
+            registry = NameRegistry(self.target.folder, listed=False, look=store.look)
+            name = recorded_name(job, registry)
             if name:
                 outcome.job = replace(job, name=name)
             self._do_claimed(outcome, reading)
@@ -87,10 +92,9 @@ class Work:
                 continue
             if self._was_done(outcome):
                 return
-            stem = self.target.folder / job.name
-            self.target.make_folder(stem.parent)
+            self.target.make_folder((self.target.folder / job.name).parent)
             try:
-                with Claim(stem, job.source) as writing:
+                with self.target.store.claim(job.name, job.source) as writing:
                     # Looked at again, now that no other run can change it.
                     if self._is_own_name(job):
                         if not self._was_done(outcome):
@@ -119,6 +123,7 @@ class Work:
             OutputError: It belongs to other content at the same path.
         """
         path = dictionary_path(self.target.folder / job.name)
+        self.target.store.look(job.name)
         record = read_dictionary(path)
         if record is None:
             return True
@@ -150,7 +155,7 @@ class Work:
         # Of a single input the name is its own, so it is the same; of a folder each photo counts.
         if job.folder is not None:
             unchanged = set(unchanged_photos(record))
-            inputs = {os.path.abspath(path) for path in job.inputs}
+            inputs = {absolute(path) for path in job.inputs}
             if len(unchanged) < len(record.sources) or not inputs <= unchanged:
                 return False
             # HEIC photos that failed for lack of a decoder are read once it is installed, and
@@ -160,7 +165,8 @@ class Work:
                     return False
         outcome.state = "skipped"
         outcome.problems, outcome.notes = record.texts("problems"), record.texts("notes")
-        outcome.files = [*record.files_within(stem.parent, stem.name), dictionary_path(stem)]
+        files = [*record.files_within(stem.parent, stem.name), dictionary_path(stem)]
+        outcome.files = [self.target.store.result(path) for path in files]
         return True
 
 

@@ -102,8 +102,10 @@ def analyze_many(
     skipped.
 
     Args:
-        inputs: Paths, folders, patterns, ``camera:N``; one or several.
-        out: The folder for tables, their dictionaries and overlays; made if missing.
+        inputs: Paths, folders, patterns, also as addresses that fsspec opens (``s3://…``),
+            ``camera:N``; one or several.
+        out: The folder for tables, their dictionaries and overlays, or its address; made if
+            missing.
         formats: Table formats: ``csv``, ``parquet``, ``jsonl``.
         overlay: Also write each video or picture with the results drawn over it.
         anonymise: How overlays hide all faces that were found: ``blur``, or ``drawn`` for a drawn

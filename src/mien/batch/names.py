@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
@@ -17,6 +17,7 @@ from typing import Final, Literal
 from mien.batch.inputs import Job, Plan, group_inputs, has_no_file
 from mien.errors import MienError, OutputError
 from mien.outputs.recorded import Recorded, compare, file_fingerprint, read_dictionary
+from mien.remote.address import absolute, is_address, parent
 from mien.sources.inputs import natural_key
 
 __all__ = [
@@ -40,7 +41,12 @@ _UNPORTABLE: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _MOST: Final = 1000
 
 
-def plan(inputs: Sequence[str | Path], out: Path | None = None, root: Path | None = None) -> Plan:
+def plan(
+    inputs: Sequence[str | Path],
+    out: Path | None = None,
+    root: Path | None = None,
+    address: str | None = None,
+) -> Plan:
     """List the jobs of a run and name their tables.
 
     Overlays of an earlier run that are found in `out` are inputs only where they are named singly.
@@ -49,11 +55,13 @@ def plan(inputs: Sequence[str | Path], out: Path | None = None, root: Path | Non
         inputs: Paths, folders, patterns, ``camera:N`` or ``-``.
         out: The output folder; names that inputs have there from an earlier run are kept.
         root: A folder; inputs below it are named as if it had been given, also one by one.
+        address: The address of the output folder, of which `out` has the dictionaries; None where
+            it is on this disk.
 
     Returns:
         The jobs and the failures.
     """
-    grouped = group_inputs(inputs, out, root)
+    grouped = group_inputs(inputs, address or out, root)
     return replace(grouped, jobs=_named(_disambiguated(grouped.jobs), out))
 
 
@@ -146,10 +154,15 @@ class NameRegistry:
         out: The output folder.
         listed: List each folder once, which also finds names that differ in case alone; otherwise
             look for each name again.
+        look: Brings the dictionary of a name into the output folder before it is looked at, where
+            the folder is elsewhere.
     """
 
-    def __init__(self, out: Path | None, listed: bool = True) -> None:
+    def __init__(
+        self, out: Path | None, listed: bool = True, look: Callable[[str], None] | None = None
+    ) -> None:
         self._out = out
+        self._look = look
         self._is_listed = listed
         self._sources: dict[str, str] = {}
         self._listed: dict[str, dict[str, str]] = {}
@@ -201,6 +214,8 @@ class NameRegistry:
         if self._out is None:
             return None
         path = self._out / f"{name}.dictionary.json"
+        if self._look is not None:
+            self._look(name)
         try:
             if self._is_listed:
                 path = path.with_name(self._spelling_of(path))
@@ -294,11 +309,11 @@ def free_name(job: Job, registry: NameRegistry) -> str:
     """
     plain_names = _plain_names(job)
     without_suffix = dict(zip(plain_names[1::2], plain_names[::2], strict=False))
-    folder = os.path.dirname(job.source)
+    folder = parent(job.source)
     for name in _names_of(job):
         # The suffix distinguishes neighbours, the folder above what is elsewhere.
         plain = without_suffix.get(name, name)
-        if plain != name and os.path.dirname(registry.owner(plain, job) or "") != folder:
+        if plain != name and parent(registry.owner(plain, job) or "") != folder:
             continue
         if registry.owner(name, job) is None:
             return name
@@ -370,9 +385,11 @@ def _compare_folder(job: Job, folder: str, record: Recorded) -> Match:
     """`compare_record` for the photos of a folder."""
     if record.folder is None:
         return "other"
-    same_folder = os.path.abspath(record.folder) == folder
-    # A folder was moved only where its former path is empty now.
-    if not same_folder and os.path.lexists(record.folder):
+    same_folder = absolute(record.folder) == folder
+    # A folder was moved only where its former path is empty now. No dictionary makes mien look at
+    # an address that nobody named.
+    is_elsewhere = is_address(record.folder) or is_address(folder)
+    if not same_folder and (is_elsewhere or os.path.lexists(record.folder)):
         return "other"
     paths = {os.path.basename(path): path for path in job.inputs}
     for photo in record.sources:

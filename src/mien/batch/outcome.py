@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from mien.batch.inputs import Job, Plan
@@ -19,7 +19,7 @@ class Outcome:
     Attributes:
         job: The inputs and the name of their table.
         state: ``left`` means that another run is writing the table.
-        files: The files it wrote.
+        files: The files it wrote; texts where they are addresses.
         rows: Rows of its table by status.
         tracks: Different faces, by source.
         people: How many people they are, where that was asked for; else 0.
@@ -34,7 +34,7 @@ class Outcome:
 
     job: Job
     state: Literal["done", "skipped", "failed", "left"] = "done"
-    files: list[Path] = field(default_factory=list)
+    files: list[Path | str] = field(default_factory=list)
     rows: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
     tracks: set[tuple[str, int | None]] = field(default_factory=set)
     people: int = 0
@@ -64,7 +64,7 @@ class Outcome:
 
     def _result(self) -> list[str]:
         counts = [_count(self.frames, "frame"), _count(len(self.tracks), "face")]
-        return counts + [path.name for path in self.files]
+        return counts + [PurePath(path).name for path in self.files]
 
     def count(self, readings: Sequence[Reading]) -> None:
         """Count rows of the table.

@@ -1,11 +1,14 @@
 """The photos of a folder: those that an earlier table holds as they are now."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mien.batch.inputs import Job
-from mien.outputs.recorded import Recorded, Stamp, file_fingerprint
+from mien.errors import SourceError
+from mien.outputs.recorded import Recorded, Stamp, file_fingerprint, stamp_of
+from mien.remote.access import list_folder, wrap_remote_errors
+from mien.remote.address import absolute, is_address, parent
 from mien.sources.inputs import natural_key
 
 __all__ = ["RecordedPhoto", "reusable_photos", "unchanged_photos", "with_recorded_photos"]
@@ -23,11 +26,13 @@ def with_recorded_photos(job: Job, record: Recorded) -> Job:
     Returns:
         The job with all photos, in natural order.
     """
-    paths = {os.path.abspath(path) for path in job.inputs}
+    paths = {absolute(path) for path in job.inputs}
     inputs = list(job.inputs)
-    for photo in record.sources:
-        is_new = photo.path not in paths
-        if is_new and os.path.isfile(photo.name):
+    further = [photo for photo in record.sources if photo.path not in paths]
+    now = _stamps_now(further, job.folder)
+    for photo in further:
+        is_file = photo.path in now if is_address(photo.name) else os.path.isfile(photo.name)
+        if is_file:
             inputs.append(photo.name)
     return replace(job, inputs=tuple(sorted(inputs, key=natural_key)))
 
@@ -64,9 +69,10 @@ def unchanged_photos(record: Recorded) -> dict[str, RecordedPhoto]:
     problems = record.texts("problems")
     photos: dict[str, RecordedPhoto] = {}
     row = 0
+    stamps_now = _stamps_now(record.sources, record.folder)
     for stamp, media in zip(record.sources, record.media, strict=True):
-        now = file_fingerprint(stamp.path) if stamp.path else stamp
-        if stamp.path and _is_same(now, stamp):
+        now = stamps_now.get(stamp.path or "")
+        if stamp.path and now and _is_same(now, stamp):
             # A file that was only touched gets its new time, so that it need not be hashed again.
             photos[stamp.path] = RecordedPhoto(
                 row,
@@ -77,6 +83,28 @@ def unchanged_photos(record: Recorded) -> dict[str, RecordedPhoto]:
             )
         row += sum(stamp.rows.values())
     return photos
+
+
+def _stamps_now(stamps: Iterable[Stamp], folder: str | None) -> dict[str, Stamp]:
+    """Photos as they are now, by absolute path; those elsewhere as far as they exist."""
+    now: dict[str, Stamp] = {}
+    elsewhere: list[str] = []
+    for stamp in stamps:
+        path = stamp.path or ""
+        # No dictionary makes mien look at an address that nobody named.
+        if is_address(path) and parent(path) == folder:
+            elsewhere.append(path)
+        elif path and not is_address(path):
+            now[path] = file_fingerprint(path)
+    if elsewhere and folder:
+        # One request for all of them.
+        with wrap_remote_errors(folder, SourceError):
+            files = list_folder(folder)
+        for path in elsewhere:
+            file = files.get(path.rpartition("/")[2])
+            if file is not None:
+                now[path] = stamp_of(path, file)
+    return now
 
 
 def _lines_on(name: str, lines: Sequence[str]) -> tuple[str, ...]:
@@ -107,7 +135,7 @@ def reusable_photos(record: Recorded, trusted: Collection[str] = ()) -> dict[str
 def _is_same(now: Stamp, before: Stamp) -> bool:
     if now.bytes is None or now.bytes != before.bytes:
         return False
-    if now.modified == before.modified:
+    if now.modified == before.modified and not is_address(now.path or ""):
         return True
     # Hashing is for files whose time changed, such as copies.
     return now.with_content().fingerprint == before.fingerprint

@@ -23,6 +23,7 @@ from mien.batch.assignment import Settings, do_job
 from mien.batch.inputs import Job
 from mien.batch.outcome import Progress
 from mien.batch.photo_shards import Photos, read_photos
+from mien.batch.remote_store import open_store
 from mien.batch.target import Target
 from mien.errors import OutputError
 from mien.files import LOST_WORKER
@@ -215,11 +216,12 @@ def _serve(connection: Connection, settings: Settings) -> None:
     cv2.setNumThreads(1)
     end_with_parent()
     try:
-        target = settings.open()
-        connection.send(("ready", None))
-        while True:
-            request = connection.recv()
-            connection.send(("answer", _answer(request, settings, target, connection)))
+        with open_store(settings.folder) as store:
+            target = settings.open(store)
+            connection.send(("ready", None))
+            while True:
+                request = connection.recv()
+                connection.send(("answer", _answer(request, settings, target, connection)))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
     except (EOFError, OSError):

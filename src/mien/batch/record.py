@@ -11,8 +11,8 @@ from typing import Final
 import mien
 from mien.batch.inputs import Job, Plan
 from mien.batch.outcome import Outcome
+from mien.batch.store import Store
 from mien.errors import OutputError
-from mien.files import atomic_write
 from mien.outputs.recorded import read_dictionary
 
 __all__ = ["RECORD", "refuse_first_layout", "write_record"]
@@ -28,14 +28,14 @@ _NAMED: Final = 3
 
 
 def write_record(
-    folder: Path, inputs: Sequence[str | Path], outcomes: Sequence[Outcome], plan: Plan
+    store: Store, inputs: Sequence[str | Path], outcomes: Sequence[Outcome], plan: Plan
 ) -> None:
     """Write what became of a run's inputs into the output folder, as ``mien-run.json``.
 
     Nothing is written where no table was written or skipped, or where there was a single input.
 
     Args:
-        folder: The output folder.
+        store: The output folder.
         inputs: The inputs as given.
         outcomes: The outcomes of the jobs, as far as the run came.
         plan: The jobs of the run.
@@ -45,7 +45,7 @@ def write_record(
     if not several or not states["done"] + states["skipped"]:
         return
     counts = {state: states[state] for state in _STATES}
-    jobs = [_entry(outcome, folder) for outcome in outcomes]
+    jobs = [_entry(outcome, store) for outcome in outcomes]
     planned = len(plan.jobs) + len(plan.failures)
     record = {
         "mien": mien.__version__,
@@ -58,19 +58,26 @@ def write_record(
     }
     # The summary on the terminal says the same; a full disk must not cost that.
     with suppress(OutputError):
-        atomic_write(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+        store.write(RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def _entry(outcome: Outcome, folder: Path) -> dict[str, object]:
+def _entry(outcome: Outcome, store: Store) -> dict[str, object]:
     entry: dict[str, object] = {
         "name": outcome.job.name,
         "state": outcome.state,
-        "files": [path.relative_to(folder).as_posix() for path in outcome.files],
+        "files": [_below(path, store) for path in outcome.files],
         "problems": outcome.problems,
     }
     if outcome.left_to:
         entry["left_to"] = outcome.left_to
     return entry
+
+
+def _below(path: Path | str, store: Store) -> str:
+    """The path of a result below the output folder."""
+    if isinstance(path, str):
+        return path.removeprefix(f"{store.address}/")
+    return path.relative_to(store.folder).as_posix()
 
 
 def refuse_first_layout(folder: Path, jobs: Sequence[Job]) -> None:

@@ -16,7 +16,6 @@ from mien.batch.photo_shards import LOST_READER, PhotoReadings, Photos, ReadPhot
 from mien.batch.pool import Lost, Pool, Request
 from mien.batch.target import Target
 from mien.errors import SourceError
-from mien.outputs.claims import sweep
 from mien.sources import Source
 
 __all__ = ["Outcomes", "Overall", "Run", "do_all", "left_to_others", "lost_outcome"]
@@ -79,7 +78,7 @@ def _is_shared(job: Job, processes: int) -> bool:
 
 
 def _one_after_another(run: Run, jobs: Sequence[Job], outcomes: Outcomes) -> None:
-    names = NameRegistry(run.target.folder)
+    names = NameRegistry(run.target.folder, look=run.target.store.look)
     for job in jobs:
         names.reserve(job.name, job.source)
     work = Work(run.target, run.progress, run.settings.originals, names)
@@ -88,7 +87,7 @@ def _one_after_another(run: Run, jobs: Sequence[Job], outcomes: Outcomes) -> Non
         run.progress.begin(job, number + 1, len(jobs))
         outcomes[number] = work.do(job)
         if run.settings.keeps_records:
-            write_job_record(run.target.folder, outcomes[number])
+            write_job_record(run.target.store, outcomes[number])
         run.progress.end(outcomes[number])
 
     for number, job in enumerate(jobs):
@@ -109,12 +108,12 @@ def left_to_others(outcomes: Outcomes) -> list[int]:
     return [number for number, outcome in outcomes.items() if outcome.state == "left"]
 
 
-def lost_outcome(job: Job, settings: Settings, how: str) -> Outcome:
+def lost_outcome(job: Job, run: Run, how: str) -> Outcome:
     """The outcome of a job whose process ended in the middle; what that left behind is removed.
 
     Args:
         job: The job.
-        settings: What it shares with the run's other jobs.
+        run: The run.
         how: How the process ended, in words.
 
     Returns:
@@ -122,10 +121,9 @@ def lost_outcome(job: Job, settings: Settings, how: str) -> Outcome:
     """
     problem = f"{job.source}: {LOST_READER} {how}; run this again for it"
     outcome = Outcome(job, "failed", problems=[problem])
-    for folder in {settings.folder, (settings.folder / job.name).parent}:
-        sweep(folder)
-    if settings.keeps_records:
-        write_job_record(settings.folder, outcome)
+    run.target.sweep([job])
+    if run.settings.keeps_records:
+        write_job_record(run.target.store, outcome)
     return outcome
 
 
@@ -225,7 +223,7 @@ class _Spread:
                 # Photos that were still being read when the job of their folder failed.
                 continue
             if isinstance(answer, Lost):
-                answer = lost_outcome(job, self._run.settings, answer.how)
+                answer = lost_outcome(job, self._run, answer.how)
             self._end(answer)
             count -= 1
 

@@ -13,9 +13,9 @@ from mien.analysis.options import Options
 from mien.analysis.reader import Reader
 from mien.batch.inputs import OVERLAY_SUFFIXES, Job
 from mien.batch.names import portable
+from mien.batch.store import Store
 from mien.files import Transaction, wrap_os_errors
 from mien.outputs.anonymise.hiding import Anonymise, check_anonymise
-from mien.outputs.claims import sweep
 from mien.outputs.columns import Column
 from mien.outputs.dictionary import EDITION
 from mien.outputs.recorded import Recorded
@@ -94,7 +94,7 @@ class Target:
 
     Attributes:
         reader: What reads the inputs.
-        folder: The output folder.
+        store: The output folder.
         formats: The formats of each table.
         overlay: Whether overlays are drawn as well.
         anonymise: How overlays hide faces; None shows them.
@@ -104,13 +104,18 @@ class Target:
     """
 
     reader: Reader
-    folder: Path
+    store: Store
     formats: tuple[str, ...]
     overlay: bool
     anonymise: Anonymise | None = None
     photos: PhotoOpener | None = None
     exporter: Exporter | None = None
     made: set[Path] = field(default_factory=set)
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which results are made."""
+        return self.store.folder
 
     def facts(self) -> dict[str, Any]:
         """What decides the numbers and files besides the inputs.
@@ -140,7 +145,7 @@ class Target:
             # Also where mien's version differs: it may read the same input in another way.
             if record.page.get(key) != value:
                 return False
-        return record.is_whole(stem.parent, self.formats, stem.name)
+        return self.store.is_whole(record, stem, self.formats)
 
     def table(self, job: Job) -> Path:
         """The table of a job that mien reads back.
@@ -209,8 +214,7 @@ class Target:
             jobs: The jobs of the run.
         """
         # Tables mirror the folders of the inputs, so there may be several.
-        for folder in {self.folder, *((self.folder / job.name).parent for job in jobs)}:
-            sweep(folder)
+        self.store.sweep({self.folder, *((self.folder / job.name).parent for job in jobs)})
 
     def note_missing_folders(self, jobs: Iterable[Job]) -> None:
         """Note the folders that jobs will make, in whichever process.

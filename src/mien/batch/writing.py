@@ -47,7 +47,7 @@ class JobWriter:
 
     target: Target
     progress: Progress
-    originals: frozenset[Path]
+    originals: frozenset[str]
     reading: Claim
     writing: Claim
 
@@ -121,8 +121,11 @@ class JobWriter:
             # The input may have been taken over while this process was asleep.
             self.reading.check()
             self.writing.announce(files.paths)
-            files.commit(obsolete=_without(former, results))
-        part.files = [*results, dictionary_path(stem)]
+            obsolete = _without(former, results)
+            files.commit(obsolete)
+            self.target.store.publish(files.paths, obsolete)
+        written = [*results, dictionary_path(stem)]
+        part.files = [self.target.store.result(path) for path in written]
 
     def _fill(
         self,
@@ -133,6 +136,8 @@ class JobWriter:
     ) -> list[Stamp]:
         """Write the rows of all inputs, copying those that are reused; gives their stamps."""
         stem = self.target.folder / part.job.name
+        if reused:
+            self.target.store.bring(table_path(stem, name) for name in self.target.formats)
         earlier_rows = finished_rows(stem, self.target.formats) if reused else {}
         stamps: list[Stamp] = []
         if self.target.photos is not None and part.job.folder is not None:
@@ -264,13 +269,13 @@ class JobWriter:
         stem = self.target.folder / job.name
         tables = [table_path(stem, name) for name in self.target.formats]
         for result in [*tables, *self._exports(job), *self._possible_overlays(job)]:
-            if result.resolve() in self.originals:
+            if self.target.store.key(result) in self.originals:
                 raise OutputError(
                     f"{result}: is an input that the results of {job.name} would replace; "
                     "choose another folder"
                 )
         for table in tables:
-            if record is None and os.path.lexists(table):
+            if record is None and self.target.store.exists(table):
                 raise OutputError(
                     f"{table}: no dictionary beside it says whose rows it holds; move it away or "
                     "choose another folder"
@@ -283,7 +288,7 @@ class JobWriter:
         names = record.texts("files") if record else []
         former = {os.path.abspath(folder / name) for name in names}
         for export in self._exports(job):
-            if os.path.abspath(export) not in former and os.path.lexists(export):
+            if os.path.abspath(export) not in former and self.target.store.exists(export):
                 raise OutputError(
                     f"{export}: is there already, and may hold somebody's work; move it away or "
                     "choose another folder"
@@ -318,7 +323,11 @@ def _note_missing_photos(part: Outcome) -> None:
 def _check_unchanged(before: Stamp, path: str) -> None:
     """Refuse a file that changed while it was read, such as one that is still being copied."""
     after = file_fingerprint(path)
-    if before.path and (before.bytes, before.modified) != (after.bytes, after.modified):
+    is_other = (before.bytes, before.modified) != (after.bytes, after.modified)
+    # What a store says of a file elsewhere is known at once.
+    if after.fingerprint is not None:
+        is_other = is_other or before.fingerprint != after.fingerprint
+    if before.path and is_other:
         raise SourceError(f"{path}: changed while it was read; run this again when it is complete")
 
 

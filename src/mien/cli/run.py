@@ -41,12 +41,17 @@ def analyze(
     reading: Callable[[], Reading],
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT", help="Photos, videos, folders, patterns, or camera:0."),
+        typer.Argument(
+            metavar="INPUT",
+            help="Photos, videos, folders, patterns, also as addresses (s3://…), or camera:0.",
+        ),
     ] = None,
     folder: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--out", metavar="DIR", help="Folder for tables and overlays; made if missing."
+            "--out",
+            metavar="DIR",
+            help="Folder for tables and overlays, or its address (s3://…); made if missing.",
         ),
     ] = None,
     jobs: Annotated[
@@ -57,7 +62,7 @@ def analyze(
         ),
     ] = "1",
     plan_path: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--plan",
             metavar="PLAN",
@@ -127,11 +132,18 @@ def analyze(
 def plan(
     reading: Callable[[], Reading],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT", help="Photos, videos, folders or patterns.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT", help="Photos, videos, folders or patterns, also as addresses."
+        ),
     ],
     folder: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", help="Folder for the plan and, later, the tables."),
+        str,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder for the plan and, later, the tables, or its address (s3://…).",
+        ),
     ],
 ) -> None:
     """Plan a run for many machines, which `mien analyze --plan` then does.
@@ -169,7 +181,10 @@ def plan(
 
 def status(
     folder: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The plan, or the folder that holds it.")
+        str,
+        typer.Argument(
+            metavar="OUT", help="The plan, or the folder that holds it, also at an address."
+        ),
     ],
 ) -> None:
     """Say how far a plan is, from any machine and at any time.
@@ -199,14 +214,14 @@ def status(
         raise typer.Exit(1)
 
 
-def _formats(names: Sequence[str], folder: Path) -> tuple[Sequence[str], Exporter | None]:
+def _formats(names: Sequence[str], folder: str) -> tuple[Sequence[str], Exporter | None]:
     """The formats of tables, and what writes other programs' formats beside them."""
     if set(names) <= {*FORMATS, *FOREIGN}:
         return names, None
     # It needs pandas, which takes a while to load.
     from mien.exports.beside import Exports
 
-    return Exports.split(names, folder)
+    return Exports.split(names, Path(folder))
 
 
 def demo(

@@ -22,14 +22,26 @@ from typing import Final, Self
 from mien.errors import OutputError
 from mien.files import PART, atomic_write, has_ended, part_of, process_token, wrap_os_errors
 
-__all__ = ["STALE_S", "Claim", "ClaimState", "ClaimedError", "Holder", "claims_in", "sweep"]
+__all__ = [
+    "STALE_S",
+    "SUFFIX",
+    "Claim",
+    "ClaimState",
+    "ClaimedError",
+    "Holder",
+    "claims_in",
+    "holder_bytes",
+    "parsed_holder",
+    "sweep",
+]
 
 STALE_S: Final = 120.0
 """Seconds without a sign of life after which a claim counts no longer."""
 BEAT_S: Final = 10.0
 """Seconds between signs of life."""
 _TRIES: Final = 20
-_SUFFIX: Final = ".claim"
+SUFFIX: Final = ".claim"
+"""What the name of a claim ends with; it begins with a dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,7 @@ class Claim:
         # Some file systems take names that differ in case or Unicode form for one name.
         key = unicodedata.normalize("NFC", stem.name).casefold()
         self._stem, self._shown = stem, shown or str(stem)
-        self._path = stem.with_name(f".{key}{_SUFFIX}")
+        self._path = stem.with_name(f".{key}{SUFFIX}")
         since = time.strftime("%Y-%m-%d %H:%M:%S%z")
         self._mine = Holder(process_token(), socket.gethostname(), since, source)
         self._content = b""
@@ -101,7 +113,7 @@ class Claim:
         for _ in range(_TRIES):
             try:
                 if self._take():
-                    self._finish_for(_parsed(self._content))
+                    self._finish_for(parsed_holder(self._content))
                     self._write(self._mine)
                     threading.Thread(target=self._beat, name="mien-claim", daemon=True).start()
                     return self
@@ -129,6 +141,11 @@ class Claim:
             if self._path.read_bytes() == self._content:
                 self._path.unlink()
 
+    def _now(self) -> bytes:
+        """What the claim says at this moment; empty where it is gone."""
+        with wrap_os_errors(self._path):
+            return self._path.read_bytes() if self._path.exists() else b""
+
     def check(self) -> None:
         """Check that the claim still holds.
 
@@ -136,10 +153,9 @@ class Claim:
             ClaimedError: Where it was taken over, as after this process slept for minutes.
             OutputError: Where it cannot be read.
         """
-        with wrap_os_errors(self._path):
-            content = self._path.read_bytes() if self._path.exists() else b""
+        content = self._now()
         if content != self._content:
-            holder = _parsed(content)
+            holder = parsed_holder(content)
             raise ClaimedError(
                 f"{self._shown}: taken over meanwhile ({holder or 'nobody says by whom'}); "
                 "left to it",
@@ -169,12 +185,10 @@ class Claim:
             try:
                 old = _read(self._path)
                 if old is not None and not _is_stale(self._path, old):
-                    holder = _parsed(old)
-                    raise ClaimedError(
-                        f"{self._shown}: being written by {holder or 'another process'}", holder
-                    )
-                before = _parsed(old or b"")
-                self._content = _bytes(replace(self._mine, files=before.files if before else ()))
+                    raise self._held(old)
+                before = parsed_holder(old or b"")
+                files = before.files if before else ()
+                self._content = holder_bytes(replace(self._mine, files=files))
                 new.write_bytes(self._content)
                 if old is not None and not _moved_away(self._path, old):
                     return False
@@ -182,8 +196,15 @@ class Claim:
             finally:
                 new.unlink(missing_ok=True)
 
+    def _held(self, content: bytes) -> ClaimedError:
+        """The error for a claim that another process holds."""
+        holder = parsed_holder(content)
+        return ClaimedError(
+            f"{self._shown}: being written by {holder or 'another process'}", holder
+        )
+
     def _write(self, holder: Holder) -> None:
-        content = _bytes(holder)
+        content = holder_bytes(holder)
         atomic_write(self._path, content)
         # Not before: where writing fails, the file still holds the old content.
         self._content = content
@@ -193,19 +214,25 @@ class Claim:
         page = self._stem.with_name(f"{self._stem.name}.dictionary.json")
         if holder is None or os.path.lexists(page):
             return
-        for name in holder.files:
-            path = os.path.normpath(name)
-            if path.startswith((f"{self._stem.name}.", f"{self._stem.name}{os.sep}")):
-                with suppress(OSError):
-                    (self._path.parent / path).unlink()
+        for path in self._own_files(holder):
+            with suppress(OSError):
+                (self._path.parent / path).unlink()
+
+    def _own_files(self, holder: Holder) -> list[str]:
+        """The files it was putting in place, as far as they can be those of this table."""
+        allowed = (f"{self._stem.name}.", f"{self._stem.name}{os.sep}")
+        return [path for path in map(os.path.normpath, holder.files) if path.startswith(allowed)]
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_S):
-            with suppress(OSError), self._path.open("r+b") as file:
-                if file.read() == self._content:
-                    file.seek(0)
-                    # The same content: what counts is the time of the change.
-                    file.write(self._content)
+            self._show_life()
+
+    def _show_life(self) -> None:
+        with suppress(OSError), self._path.open("r+b") as file:
+            if file.read() == self._content:
+                file.seek(0)
+                # The same content: what counts is the time of the change.
+                file.write(self._content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +258,12 @@ def claims_in(folder: Path) -> dict[str, ClaimState]:
         The claims by the key of the name that is claimed.
     """
     states: dict[str, ClaimState] = {}
-    for path in folder.glob(f".*{_SUFFIX}"):
+    for path in folder.glob(f".*{SUFFIX}"):
         content = _read(path)
         if content is not None:
-            holder = _parsed(content)
+            holder = parsed_holder(content)
             shown = str(holder) if holder else "another process"
-            states[path.name[1 : -len(_SUFFIX)]] = ClaimState(shown, _is_stale(path, content))
+            states[path.name[1 : -len(SUFFIX)]] = ClaimState(shown, _is_stale(path, content))
     return states
 
 
@@ -254,9 +281,9 @@ def sweep(folder: Path) -> None:
         alive: set[str] = set()
         for name in names:
             path = folder / name
-            if not name.endswith(_SUFFIX) or (content := _read(path)) is None:
+            if not name.endswith(SUFFIX) or (content := _read(path)) is None:
                 continue
-            if holder := _parsed(content):
+            if holder := parsed_holder(content):
                 if _is_stale(path, content):
                     _finish_stale(path, holder)
                 else:
@@ -279,16 +306,32 @@ def _finish_stale(path: Path, holder: Holder) -> None:
         ),
         None,
     )
-    name = stem if stem and os.sep not in stem else path.name[1 : -len(_SUFFIX)]
+    name = stem if stem and os.sep not in stem else path.name[1 : -len(SUFFIX)]
     with suppress(OutputError), Claim(path.with_name(name), holder.source):
         pass
 
 
-def _bytes(holder: Holder) -> bytes:
+def holder_bytes(holder: Holder) -> bytes:
+    """The content of a claim.
+
+    Args:
+        holder: Who holds it.
+
+    Returns:
+        JSON, UTF-8.
+    """
     return json.dumps({name: getattr(holder, name) for name in Holder.__slots__}).encode()
 
 
-def _parsed(content: bytes) -> Holder | None:
+def parsed_holder(content: bytes) -> Holder | None:
+    """Read a claim.
+
+    Args:
+        content: What its file holds.
+
+    Returns:
+        Who holds it; None where it does not say.
+    """
     try:
         facts = json.loads(content)
         texts = {name: facts[name] for name in ("token", "host", "since", "source")}
@@ -315,7 +358,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _is_stale(path: Path, content: bytes) -> bool:
-    holder = _parsed(content)
+    holder = parsed_holder(content)
     return (holder is not None and has_ended(holder.token)) or _is_old(path)
 
 

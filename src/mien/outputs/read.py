@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -12,6 +13,8 @@ from mien.errors import TableError, UnknownNameError
 from mien.outputs.cells import restored
 from mien.outputs.columns import Column, Dtype
 from mien.outputs.tables import schema_of, to_frame
+from mien.remote.address import is_address, parent, parts
+from mien.remote.folder import RemoteFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +40,7 @@ def read_table(path: str | Path) -> "pd.DataFrame":
     6, pixels to 2.
 
     Args:
-        path: The ``.csv``, ``.parquet`` or ``.jsonl`` file.
+        path: The ``.csv``, ``.parquet`` or ``.jsonl`` file, or its address (``s3://…``).
 
     Returns:
         A data frame with a row per face per frame; its ``.attrs["dictionary"]`` holds the
@@ -56,6 +59,8 @@ def read_table(path: str | Path) -> "pd.DataFrame":
         >>> table["expression"].tolist(), table.attrs["dictionary"]["bundle"]["name"]
         (['happiness'], 'mien-s')
     """
+    if is_address(str(path)):
+        return _read_elsewhere(str(path))
     path = Path(path)
     suffix = path.suffix.removeprefix(".").lower()
     if path.is_dir():
@@ -73,6 +78,20 @@ def read_table(path: str | Path) -> "pd.DataFrame":
     frame = read_rows(path, suffix, dictionary)
     _check_rows(len(frame), dictionary, path)
     return frame
+
+
+def _read_elsewhere(address: str) -> "pd.DataFrame":
+    """Read a table at an address, with its dictionary."""
+    folder = RemoteFolder(parent(address))
+    with tempfile.TemporaryDirectory(prefix="mien-table-") as temporary:
+        table = Path(temporary) / parts(address)[-1]
+        for path in (table, table.with_suffix(".dictionary.json")):
+            if folder.look(path.name) is not None:
+                folder.get(path.name, path)
+        try:
+            return read_table(table)
+        except TableError as error:
+            raise TableError(str(error).replace(temporary, folder.address)) from error
 
 
 def read_rows(path: Path, suffix: str, dictionary: dict[str, Any]) -> "pd.DataFrame":

@@ -10,11 +10,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from mien.errors import OutputError
+from mien.errors import OutputError, SourceError
 from mien.files import wrap_os_errors
 from mien.outputs.tables import table_path
+from mien.remote.access import RemoteFile
+from mien.remote.address import absolute, is_address
+from mien.sources.fetched import fetch, look_at_source
 
-__all__ = ["Recorded", "Stamp", "compare", "file_fingerprint", "fingerprint", "read_dictionary"]
+__all__ = [
+    "Recorded",
+    "Stamp",
+    "compare",
+    "file_fingerprint",
+    "fingerprint",
+    "read_dictionary",
+    "stamp_of",
+]
 
 # Bytes up to which a file is hashed as a whole.
 _WHOLE: Final = 16 << 20
@@ -40,10 +51,11 @@ class Stamp:
 
     Attributes:
         name: The path as given, ``camera:N``, ``array`` or ``arrays``.
-        path: Its absolute path; None where it is no file.
+        path: Its absolute path or address; None where it is no file.
         bytes: Its size; None where it is no file or cannot be read.
         modified: When it was last changed, in seconds since 1970.
-        fingerprint: Hash of its size and content (`fingerprint`).
+        fingerprint: Hash of its size and content (`fingerprint`); of a file elsewhere, of its size
+            and what its store says that changes with the content (`RemoteFile.tag`).
         rows: Rows that were read from it, by status.
         overlay: Path of its overlay, relative to the dictionary's folder.
     """
@@ -110,7 +122,7 @@ class Stamp:
             return self
         try:
             return replace(self, fingerprint=fingerprint(self.path))
-        except OSError:
+        except (OSError, SourceError):
             return self
 
 
@@ -121,8 +133,13 @@ def file_fingerprint(name: str) -> Stamp:
         name: Its path, or the name of what is no file.
 
     Returns:
-        The stamp, still without the hash of the content.
+        The stamp, still without the hash of the content; a file elsewhere has it already.
     """
+    if is_address(name):
+        try:
+            return stamp_of(name, look_at_source(name))
+        except SourceError:
+            return Stamp(name, absolute(name))
     # A camera, or arrays.
     if not os.path.lexists(name):
         return Stamp(name, modified=time.time())
@@ -133,6 +150,22 @@ def file_fingerprint(name: str) -> Stamp:
         return Stamp(name, path)
     size = now.st_size if stat.S_ISREG(now.st_mode) else None
     return Stamp(name, path, size, now.st_mtime)
+
+
+def stamp_of(address: str, file: RemoteFile) -> Stamp:
+    """Stamp a file elsewhere.
+
+    Args:
+        address: Its address.
+        file: What its store says.
+
+    Returns:
+        The stamp.
+    """
+    tag = f"{file.size}\n{file.tag}".encode()
+    # A server that says nothing of the content must be read.
+    known = hashlib.sha256(tag).hexdigest() if file.tag else None
+    return Stamp(address, absolute(address), file.size, file.modified, known)
 
 
 def fingerprint(path: str | Path) -> str:
@@ -148,6 +181,8 @@ def fingerprint(path: str | Path) -> str:
     Raises:
         OSError: The file cannot be read.
     """
+    if isinstance(path, str) and is_address(path):
+        return hashlib.sha256(fetch(path)).hexdigest()
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(b"%d\n" % size)
@@ -176,13 +211,15 @@ def compare(new: Stamp, old: Stamp) -> Literal["same", "changed", "other"]:
     if new.path is None or (old.path is None and old.fingerprint):
         return "other"
     # The first edition recorded no path.
-    old_path = old.path or os.path.abspath(old.name)
+    old_path = old.path or absolute(old.name)
     if not _is_same_path(old_path, new.path):
-        if os.path.lexists(old_path) or not _has_content_of(new, old):
+        # No dictionary makes mien look at an address that nobody named.
+        is_elsewhere = is_address(old_path) or is_address(new.path)
+        if is_elsewhere or os.path.lexists(old_path) or not _has_content_of(new, old):
             return "other"
         return "same"
     # What cannot be read is taken for the same, and reading it gives the message.
-    if new.bytes is None:
+    if new.bytes is None and new.fingerprint is None:
         return "same"
     # Nor did it record fingerprints.
     if old.fingerprint is None and (old.bytes, old.modified) == (new.bytes, new.modified):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from mien.errors import SourceError
+from mien.remote.access import kind_of, list_folder, wrap_remote_errors
+from mien.remote.address import absolute, is_address, is_web, scheme
 from mien.sources.suffixes import IMAGE_SUFFIXES, SYSTEM_FOLDERS, VIDEO_SUFFIXES
 
 __all__ = [
@@ -24,7 +26,8 @@ __all__ = [
 
 STDIN: Final = "-"
 """Stands for standard input."""
-_ADDRESS: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+# Protocols of cameras and players, of which no file comes.
+_STREAMS: Final = frozenset({"mms", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "udp"})
 _THUMBNAILS: Final = frozenset({"desktop.ini", "ehthumbs.db", "thumbs.db"})
 
 
@@ -33,7 +36,7 @@ class InputList:
     """Single inputs, in order, each once, and what became of the rest.
 
     Attributes:
-        paths: Files, ``camera:N`` and ``-``.
+        paths: Files, addresses of files, ``camera:N`` and ``-``.
         failures: Inputs or subfolders that cannot be read, each with one line on why.
         left_out: Files of folders that are no pictures or videos, counted by suffix (``.txt``,
             ``no suffix``), besides ``hidden`` files and folders and ``system`` files and folders
@@ -53,7 +56,8 @@ def list_inputs(inputs: Sequence[str | Path]) -> InputList:
     read is a failure, and the rest is read.
 
     Args:
-        inputs: Paths, folders, glob patterns, ``camera:N`` and ``-``.
+        inputs: Paths, folders and patterns, also as addresses that fsspec opens (``s3://…``),
+            ``camera:N`` and ``-``.
 
     Returns:
         The inputs, what failed and what was left out.
@@ -65,7 +69,7 @@ def list_inputs(inputs: Sequence[str | Path]) -> InputList:
         try:
             for path in _expand_one(str(given), result):
                 is_file = path != STDIN and not path.startswith("camera:")
-                paths.setdefault(os.path.abspath(path) if is_file else path, path)
+                paths.setdefault(absolute(path) if is_file else path, path)
         except SourceError as error:
             result.failures.append((str(given), str(error)))
     for path in paths.values():
@@ -116,30 +120,25 @@ def summarize(left_out: Counter[str]) -> str:
 
 
 def refuse_address(name: str) -> None:
-    """Refuse an address of the network, which `mien live` alone opens.
+    """Refuse an address that stands for no file.
 
     Args:
         name: What the user gave.
 
     Raises:
-        SourceError: It is an address; the message says how to save it first.
+        SourceError: It is the address of a stream; the message says how to save it first.
     """
-    match = _ADDRESS.match(name)
-    if match is None or os.path.lexists(name):
-        return
-    scheme = match[1].lower()
-    if scheme == "file":
+    protocol = scheme(name)
+    if protocol == "file":
         raise SourceError(f"{name}: is an address; give the path alone, without file://")
-    if scheme in {"http", "https", "ftp"}:
-        command = f"curl -o recording.mp4 '{name}'"
-    else:
-        command = f"ffmpeg -i '{name}' -c copy recording.mkv"
+    if protocol not in _STREAMS:
+        return
     live = ""
-    if scheme in {"rtsp", "rtsps"}:
+    if protocol in {"rtsp", "rtsps"}:
         live = f", or read it while it happens: mien live '{name}'"
     raise SourceError(
-        f"{name}: is an address, and mien reads files and cameras without a network; "
-        f"save it first: {command}{live}"
+        f"{name}: is a stream, and mien reads whole files; "
+        f"save it first: ffmpeg -i '{name}' -c copy recording.mkv{live}"
     )
 
 
@@ -150,12 +149,43 @@ def _expand_one(given: str, result: InputList) -> list[str]:
     if os.path.isdir(given):
         return _media_of_folder(given, result)
     refuse_address(given)
+    if is_address(given):
+        return _expand_address(given, result)
     if not os.path.lexists(given) and glob.has_magic(given):
         return _media_of_pattern(given, result)
     # A pipe or a device, on which `open_source` has more to say.
     if os.path.exists(given):
         return [given]
     raise SourceError(f"{given}: no such file or folder; check the path")
+
+
+def _expand_address(address: str, result: InputList) -> list[str]:
+    """The inputs that an address stands for."""
+    # Pages of the web list no folder, and a ? in their address is no pattern.
+    if is_web(address) or "::" in address:
+        return [address]
+    with wrap_remote_errors(address, SourceError):
+        kind = kind_of(address)
+        if kind == "file":
+            return [address]
+        if kind is None and glob.has_magic(address):
+            return _matches_of_address(address)
+    if kind is None:
+        raise SourceError(f"{address}: no such file, folder or bucket; check the address")
+    return _media_of_folder(address.rstrip("/"), result)
+
+
+def _matches_of_address(pattern: str) -> list[str]:
+    """The files that match a pattern at an address."""
+    folder = pattern
+    while glob.has_magic(folder):
+        folder = folder.rpartition("/")[0]
+    names = sorted(list_folder(folder, pattern=pattern[len(folder) + 1 :]), key=natural_key)
+    if not names:
+        raise SourceError(
+            f"{pattern}: nothing matches this pattern; check the folder and the spelling"
+        )
+    return [f"{folder}/{name}" for name in names]
 
 
 def _media_of_pattern(pattern: str, result: InputList) -> list[str]:
@@ -201,7 +231,8 @@ def _media_below(folder: str, result: InputList) -> list[str]:
     for parent, name in _files_below(folder, result):
         kind = _why_left_out(name)
         if kind is None:
-            paths.append(os.path.join(parent, name))
+            is_elsewhere = is_address(parent)
+            paths.append(f"{parent}/{name}" if is_elsewhere else os.path.join(parent, name))
         else:
             result.left_out[kind] += 1
     return sorted(paths, key=natural_key)
@@ -209,6 +240,9 @@ def _media_below(folder: str, result: InputList) -> list[str]:
 
 def _files_below(folder: str, result: InputList) -> Iterator[tuple[str, str]]:
     """Folder and name of every file below a folder, each real folder once."""
+    if is_address(folder):
+        yield from _files_below_address(folder, result)
+        return
 
     def report(error: OSError) -> None:
         path = str(error.filename)
@@ -235,6 +269,32 @@ def _files_below(folder: str, result: InputList) -> Iterator[tuple[str, str]]:
                     waiting.append(path)
             for name in names:
                 yield parent, name
+
+
+def _files_below_address(folder: str, result: InputList) -> Iterator[tuple[str, str]]:
+    """Folder and name of every file below an address."""
+    with wrap_remote_errors(folder, SourceError):
+        names = list_folder(folder)
+    hidden: set[str] = set()
+    for path in names:
+        below, _, name = path.rpartition("/")
+        # Counted by folder, as on disk.
+        left_out = _hidden_folder(below)
+        if left_out is None:
+            yield f"{folder}/{below}" if below else folder, name
+        elif left_out not in hidden:
+            hidden.add(left_out)
+            is_hidden = left_out.rpartition("/")[2].startswith(".")
+            result.left_out["hidden" if is_hidden else "system"] += 1
+
+
+def _hidden_folder(path: str) -> str | None:
+    """The first folder of a path that is never looked into; None where there is none."""
+    names = path.split("/")
+    for number, name in enumerate(names, 1):
+        if name.startswith(".") or name.casefold() in SYSTEM_FOLDERS:
+            return "/".join(names[:number])
+    return None
 
 
 def _folders_to_visit(folders: list[str], result: InputList) -> list[str]:

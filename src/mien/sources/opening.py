@@ -10,9 +10,11 @@ from typing import Literal
 import numpy as np
 
 from mien.errors import SourceError
+from mien.remote.address import is_address, parts
 from mien.sources.arrays import Arrays, Pictures, check_rgb
 from mien.sources.base import Source
 from mien.sources.camera import Camera
+from mien.sources.fetched import fetch
 from mien.sources.inputs import STDIN, refuse_address
 from mien.sources.still.animated import Animation, is_animated
 from mien.sources.still.decoder import Pages, Picture, Still, decode, opened_picture, page_numbers
@@ -31,10 +33,10 @@ def open_source(
     """Open one input.
 
     Args:
-        item: A path, ``camera:N``, ``-`` for standard input, the bytes of a file (bytes, bytearray,
-            memoryview), an open binary file, one RGB uint8 picture (H, W, 3), or an iterable of
-            such or of (time_s, picture) pairs, times in seconds and rising. What a file holds is
-            decided by its content, never by its suffix.
+        item: A path, an address that fsspec opens (``s3://…``), ``camera:N``, ``-`` for standard
+            input, the bytes of a file (bytes, bytearray, memoryview), an open binary file, one RGB
+            uint8 picture (H, W, 3), or an iterable of such or of (time_s, picture) pairs, times in
+            seconds and rising. What a file holds is decided by its content, never by its suffix.
         name: What the source is called in tables and messages; by default the path, ``bytes``,
             ``array`` and so on.
         photos: An iterable of pictures is not a film but separate pictures: each is searched by
@@ -96,7 +98,9 @@ def media_kind(path: str) -> Literal["image", "video", "camera"]:
         return "camera"
     stored = _readable_content(path)
     if stored is None:
-        suffix = os.path.splitext(path)[1].lower()
+        # Of an address the suffix says enough: fetching all inputs to plan a run would cost more.
+        name = parts(path)[-1] if is_address(path) and parts(path) else path
+        suffix = os.path.splitext(name)[1].lower()
         return "image" if suffix in IMAGE_SUFFIXES else "video"
     try:
         with opened_picture(path, stored) as image:
@@ -124,6 +128,8 @@ def _open_path(path: str, name: str, stream: int | None) -> Source:
     if path == STDIN:
         return _open_content("stdin" if name == STDIN else name, standard_input(), stream)
     refuse_address(path)
+    if is_address(path):
+        return _open_content(name, fetch(path), stream)
     # Absolute, which also keeps FFmpeg from taking "a:b.mp4" for a protocol.
     absolute = os.path.abspath(path)
     if os.path.isdir(absolute):

@@ -10,13 +10,22 @@ from typing import IO, Any, BinaryIO, Final
 
 from mien.errors import SourceError
 
-__all__ = ["Stored", "head", "is_open_file", "open_stored", "spool", "standard_input"]
+__all__ = [
+    "MAX_IN_MEMORY",
+    "Stored",
+    "content_of",
+    "head",
+    "is_open_file",
+    "open_stored",
+    "spool",
+    "standard_input",
+]
 
 Stored = str | memoryview
 """An absolute path, or the whole content."""
 
-# Longer content is kept in a temporary file without a name, bytes.
-_MAX_IN_MEMORY: Final = 64 << 20
+MAX_IN_MEMORY: Final = 64 << 20
+"""Longer content is kept in a temporary file without a name, bytes."""
 _CHUNK: Final = 1 << 20
 
 
@@ -110,13 +119,25 @@ def spool(name: str, file: IO[Any]) -> memoryview:
     Raises:
         SourceError: It is open as text, or cannot be read.
     """
-    with tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY) as spooled:
+    with tempfile.SpooledTemporaryFile(MAX_IN_MEMORY) as spooled:
         _copy(name, file, spooled)
-        size = spooled.tell()
-        spooled.seek(0)
-        if size <= _MAX_IN_MEMORY:
-            return memoryview(spooled.read())
-        return memoryview(mmap.mmap(spooled.fileno(), 0, access=mmap.ACCESS_READ))
+        return content_of(spooled)
+
+
+def content_of(spooled: "tempfile.SpooledTemporaryFile[bytes]") -> memoryview:
+    """The content of a temporary file, which outlives it.
+
+    Args:
+        spooled: The file, written to its end.
+
+    Returns:
+        The bytes, in memory or mapped.
+    """
+    size = spooled.tell()
+    spooled.seek(0)
+    if size <= MAX_IN_MEMORY:
+        return memoryview(spooled.read())
+    return memoryview(mmap.mmap(spooled.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _copy(name: str, file: IO[Any], spooled: IO[bytes]) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Final, Self
 
 from mien.batch.inputs import Job
 from mien.batch.outcome import Outcome
+from mien.batch.store import Store
 from mien.batch.target import dictionary_path
 from mien.errors import MienError, OutputError
-from mien.files import atomic_write, wrap_os_errors
 from mien.outputs.recorded import read_dictionary
 
 __all__ = ["RECORDS", "JobRecord", "read_job_record", "write_job_record"]
@@ -70,28 +70,30 @@ class JobRecord:
         return record if ok and record.state in ("done", "failed") else None
 
 
-def write_job_record(folder: Path, outcome: Outcome) -> None:
+def write_job_record(store: Store, outcome: Outcome) -> None:
     """Record what became of a job; one that is left to another process is recorded there.
 
     Where the record cannot be written, as on a full disk, that is one of the outcome's problems,
     and the job counts as waiting until a later run finds its table.
 
     Args:
-        folder: The output folder.
+        store: The output folder.
         outcome: What became of the job.
     """
     if outcome.state == "left":
         return
-    before = read_job_record(folder, outcome.job)
+    try:
+        before = read_job_record(store, outcome.job)
+    except OutputError:
+        # Writing it says why.
+        before = None
     was_done = before is not None and before.state == "done"
     if outcome.state == "skipped" and was_done:
         return
-    record = _record_of(folder, outcome, attempt=1 if before is None else before.attempt + 1)
-    path = _path_of(folder, outcome.job)
+    record = _record_of(store.folder, outcome, attempt=1 if before is None else before.attempt + 1)
+    content = (json.dumps(asdict(record), indent=2) + "\n").encode()
     try:
-        with wrap_os_errors(path):
-            path.parent.mkdir(exist_ok=True)
-        atomic_write(path, (json.dumps(asdict(record), indent=2) + "\n").encode())
+        store.write(_name_of(outcome.job), content)
     except OutputError as error:
         # A job that failed has its line already, and mostly for the same reason.
         if outcome.state != "failed":
@@ -130,22 +132,25 @@ def _page_of(folder: Path, outcome: Outcome) -> Mapping[str, Any]:
     return {}
 
 
-def read_job_record(folder: Path, job: Job) -> JobRecord | None:
+def read_job_record(store: Store, job: Job) -> JobRecord | None:
     """Read the record of a job.
 
     Args:
-        folder: The output folder.
+        store: The output folder.
         job: The job.
 
     Returns:
         Its record; None where there is none yet, or it is malformed.
+
+    Raises:
+        OutputError: It cannot be read, as where the network dropped.
     """
     try:
-        return JobRecord.from_json(json.loads(_path_of(folder, job).read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return JobRecord.from_json(json.loads(store.read(_name_of(job)) or b""))
+    except (ValueError, RecursionError):
         return None
 
 
-def _path_of(folder: Path, job: Job) -> Path:
+def _name_of(job: Job) -> str:
     # By input: a job may be given another name when another run is quicker.
-    return folder / RECORDS / f"{job.key}.json"
+    return f"{RECORDS}/{job.key}.json"

@@ -1,6 +1,7 @@
 """A plan: the jobs of a run as a Parquet file, from which any number of machines take parts."""
 
 import heapq
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,13 @@ from mien.batch.assignment import Assignment, Settings, originals_in
 from mien.batch.inputs import Job, Plan, has_no_file
 from mien.batch.names import plan
 from mien.batch.record import refuse_first_layout
+from mien.batch.remote_store import open_store
+from mien.batch.store import Store
 from mien.batch.target import Target, check_output
-from mien.errors import MienError, OutputError, TableError
-from mien.files import AtomicFile, wrap_os_errors
+from mien.errors import MienError, OutputError, SourceError, TableError
 from mien.outputs.anonymise.hiding import Anonymise, check_anonymise
-from mien.outputs.claims import Claim
+from mien.remote.address import absolute, is_address, parent
+from mien.sources.fetched import look_at_source
 from mien.temporal.one_euro import OneEuro
 from mien.temporal.readings import Smoothing
 
@@ -50,13 +53,13 @@ class PlanFile:
     """A plan that was read.
 
     Attributes:
-        path: Its file; the tables go into the same folder.
+        path: Its file, or its address; the tables go into the same folder.
         settings: What all jobs share.
         jobs: The jobs, in order.
         sizes: The bytes of each job's inputs when it was planned.
     """
 
-    path: Path
+    path: Path | str
     settings: Settings
     jobs: tuple[Job, ...]
     sizes: tuple[int, ...]
@@ -108,8 +111,9 @@ def write_plan(
     that the new one lacks, so that a study that has grown can be planned again.
 
     Args:
-        inputs: Paths, folders and patterns; machines must see them under the same absolute paths.
-        out: The output folder, which all machines share; made if missing.
+        inputs: Paths, folders and patterns, which machines must see under the same absolute paths,
+            and addresses.
+        out: The output folder, which all machines share, or its address; made if missing.
         options: The options of the analysis; None for the defaults.
         formats: The formats of each table.
         overlay: Whether overlays are drawn as well.
@@ -128,34 +132,34 @@ def write_plan(
     """
     options = options or Options()
     check_output(formats, overlay, anonymise, options)
-    folder = Path(os.path.abspath(out))
-    target = Target(Reader(options), folder, tuple(dict.fromkeys(formats)), overlay, anonymise)
-    with wrap_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    planned = plan(inputs, folder)
-    refuse_first_layout(folder, planned.jobs)
-    jobs = []
-    for job in planned.jobs:
-        if has_no_file(job.inputs[0]):
-            raise ValueError(f"{job.inputs[0]}: is no file that other machines could read")
-        # Another machine may work in another folder.
-        jobs.append(replace(job, inputs=tuple(map(os.path.abspath, job.inputs))))
-    settings = replace(Settings.of(target, jobs), keeps_records=True)
-    sizes = tuple(job.size for job in jobs)
-    path = folder / PLAN
-    written = PlanFile(path, settings, tuple(jobs), sizes)
-    with Claim(path.with_suffix(""), str(folder), shown=str(path)):
-        _refuse_other_plan(written)
-        with AtomicFile(path) as part, wrap_os_errors(path):
-            pq.write_table(_table_of(written), part)
+    with open_store(absolute(str(out))) as store, store.named_errors():
+        target = Target(Reader(options), store, tuple(dict.fromkeys(formats)), overlay, anonymise)
+        store.begin()
+        planned = plan(inputs, store.folder, address=store.address)
+        refuse_first_layout(store.folder, planned.jobs)
+        jobs = []
+        for job in planned.jobs:
+            if has_no_file(job.inputs[0]):
+                raise ValueError(f"{job.inputs[0]}: is no file that other machines could read")
+            # Another machine may work in another folder.
+            jobs.append(replace(job, inputs=tuple(map(absolute, job.inputs))))
+        settings = replace(Settings.of(target, jobs), keeps_records=True)
+        path = store.result(store.folder / PLAN)
+        written = PlanFile(path, settings, tuple(jobs), tuple(job.size for job in jobs))
+        with store.claim(PLAN.removesuffix(".parquet"), store.address, shown=str(path)):
+            _refuse_other_plan(written, store)
+            content = io.BytesIO()
+            pq.write_table(_table_of(written), content)
+            store.write(PLAN, content.getvalue())
     return written, planned
 
 
-def _refuse_other_plan(new: PlanFile) -> None:
+def _refuse_other_plan(new: PlanFile, store: Store) -> None:
     """Refuse to replace a plan with which machines may be working in another way."""
-    if not os.path.lexists(new.path):
+    content = store.read(PLAN)
+    if content is None:
         return
-    before = read_plan(new.path)
+    before = _parsed(new.path, content, new.settings.folder)
     facts = before.settings.facts
     changed = [key for key, value in new.settings.facts.items() if facts.get(key) != value]
     if changed:
@@ -206,8 +210,8 @@ def _table_of(written: PlanFile) -> pa.Table:
 
 def _size_of(path: str) -> int:
     try:
-        return os.stat(path).st_size
-    except OSError:
+        return (look_at_source(path).size or 0) if is_address(path) else os.stat(path).st_size
+    except (OSError, SourceError):
         return 0
 
 
@@ -224,17 +228,27 @@ def read_plan(path: str | Path) -> PlanFile:
         TableError: It is no plan, was damaged, or cannot be read.
         OutputError: There is no such file.
     """
-    path = Path(os.path.abspath(path))
-    if path.is_dir():
-        path /= PLAN
-    if not path.is_file():
-        raise OutputError(f"{path}: no such plan; make one with `mien plan INPUTS --out FOLDER`")
+    name = absolute(str(path))
+    if os.path.isdir(name) or (is_address(name) and not name.endswith(".parquet")):
+        name = f"{name}/{PLAN}" if is_address(name) else os.path.join(name, PLAN)
+    folder = parent(name)
+    with open_store(folder) as store:
+        content = store.read(name[len(folder) :].lstrip("/" + os.sep))
+    if content is None:
+        raise OutputError(f"{name}: no such plan; make one with `mien plan INPUTS --out FOLDER`")
+    return _parsed(name if is_address(name) else Path(name), content, folder)
+
+
+def _parsed(path: Path | str, content: bytes, folder: Path | str) -> PlanFile:
+    """The plan in a file's content, whose tables go into this folder."""
+    if not is_address(str(folder)):
+        folder = Path(folder)
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(io.BytesIO(content))
         metadata = json.loads((table.schema.metadata or {})[b"mien"])
         if metadata["plan"] != _EDITION:
             raise ValueError(f"its edition is {metadata['plan']}, not {_EDITION}")
-        settings = _settings_of(path.parent, metadata)
+        settings = _settings_of(folder, metadata)
         jobs, sizes = _jobs_of(table.to_pylist())
     except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, MienError) as error:
         reason = str(error).partition("\n")[0]
@@ -242,11 +256,11 @@ def read_plan(path: str | Path) -> PlanFile:
             f"{path}: is no plan that can be followed ({reason}); remove it and run "
             "`mien plan` again"
         ) from error
-    originals = originals_in(path.parent, jobs)
+    originals = originals_in(folder, jobs)
     return PlanFile(path, replace(settings, originals=originals), tuple(jobs), tuple(sizes))
 
 
-def _settings_of(folder: Path, metadata: Mapping[str, Any]) -> Settings:
+def _settings_of(folder: Path | str, metadata: Mapping[str, Any]) -> Settings:
     values = dict(metadata["options"])
     if isinstance(values["smoothing"], dict):
         kind = OneEuro if "beta" in values["smoothing"] else Smoothing

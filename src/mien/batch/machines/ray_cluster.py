@@ -74,7 +74,7 @@ def _do(ray: Any, run: Run, jobs: Mapping[int, Job], outcomes: Outcomes, overall
                     raise error.cause from None
                 except ray.exceptions.RayError as error:
                     how = f"ended {_RETRIES + 1} times ({type(error).__name__})"
-                    outcome = lost_outcome(jobs[number], run.settings, how)
+                    outcome = lost_outcome(jobs[number], run, how)
                 outcomes[number] = outcome
                 overall.ended(outcome)
     finally:

@@ -1,7 +1,7 @@
 """The part of a plan that one machine does."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,7 @@ from mien.batch.machines.job_records import JobRecord, read_job_record
 from mien.batch.machines.plan_file import read_plan
 from mien.batch.machines.ray_cluster import do_on_ray
 from mien.batch.outcome import Outcome, Progress
+from mien.batch.remote_store import open_store
 from mien.batch.spread import Run, do_all
 from mien.processes import process_count
 
@@ -73,7 +74,7 @@ def run_plan(
     a record in the output folder.
 
     Args:
-        path: The plan, or the output folder that holds it.
+        path: The plan, or the output folder that holds it, also at an address.
         shard: Which part, from 1, and how many there are; None for all jobs.
         retry_failed: Also try jobs again that failed before.
         progress: Hears how the run is getting on.
@@ -97,14 +98,20 @@ def run_plan(
         raise ValueError("a Ray cluster has as many processes as cores; leave --jobs out")
     plan = read_plan(path)
     mine = list(plan.jobs) if shard is None else plan.shard(*shard)
-    target = plan.settings.open()
-    target.sweep(mine)
-    run = Run(plan.settings, target, progress or Progress(), processes)
-    run.progress.plan(Plan(mine, [], {}))
+    with open_store(plan.settings.folder) as store, store.named_errors():
+        store.begin()
+        run = Run(plan.settings, plan.settings.open(store), progress or Progress(), processes)
+        run.target.sweep(mine)
+        return _do_part(run, mine, retry_failed, ray)
+
+
+def _do_part(run: Run, mine: Sequence[Job], retry_failed: bool, ray: str | None) -> list[Outcome]:
+    """Do some jobs of a plan, without those that failed before unless asked for."""
+    run.progress.plan(Plan(list(mine), [], {}))
     outcomes: dict[int, Outcome] = {}
     waiting: dict[int, Job] = {}
     for number, job in enumerate(mine):
-        record = read_job_record(plan.settings.folder, job)
+        record = read_job_record(run.target.store, job)
         if record is not None and record.state == "failed" and not retry_failed:
             outcomes[number] = _failed_before(job, record)
             run.progress.end(outcomes[number])

@@ -1,7 +1,6 @@
 """How far a plan is, seen from any machine while others work on it."""
 
 from collections import Counter
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +9,8 @@ from typing import Final
 
 from mien.batch.machines.job_records import JobRecord, read_job_record
 from mien.batch.machines.plan_file import read_plan
-from mien.outputs.claims import ClaimState, claims_in
+from mien.batch.remote_store import open_store
+from mien.outputs.claims import ClaimState
 
 __all__ = ["PlanStatus", "plan_status"]
 
@@ -72,7 +72,7 @@ def plan_status(path: str | Path) -> PlanStatus:
     """Add up how far a plan is, from the records of its jobs and the claims of running processes.
 
     Args:
-        path: The plan, or the output folder that holds it.
+        path: The plan, or the output folder that holds it, also at an address.
 
     Returns:
         How far it is.
@@ -82,11 +82,10 @@ def plan_status(path: str | Path) -> PlanStatus:
         OutputError: There is no such plan.
     """
     plan = read_plan(path)
-    folder = plan.settings.folder
-    claims: Mapping[str, ClaimState] = claims_in(folder)
     status = PlanStatus()
-    with ThreadPoolExecutor(_LOOKS) as pool:
-        records = pool.map(partial(read_job_record, folder), plan.jobs)
+    with open_store(plan.settings.folder) as store, ThreadPoolExecutor(_LOOKS) as pool:
+        claims = store.claims()
+        records = pool.map(partial(read_job_record, store), plan.jobs)
         for job, record in zip(plan.jobs, records, strict=True):
             status.count(job.name, record, claims.get(f"input-{job.key}"))
     return status
