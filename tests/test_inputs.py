@@ -233,8 +233,8 @@ def test_names_that_cannot_be_are_one_line_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "advice"),
     [
-        ("https://example.org/a.mp4", "curl -o recording.mp4"),
         ("rtsp://camera.local/live", "ffmpeg -i 'rtsp://camera.local/live' -c copy"),
+        ("rtmp://stream.example.org/live", "-c copy recording.mkv"),
         ("file:///tmp/a.mp4", "without file://"),
     ],
 )

@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,9 @@ from noise import film, photo
 from typer.testing import CliRunner
 
 from mien import batch
-from mien.batch import store
 from mien.analysis.options import Options
 from mien.analysis.reader import Reader
+from mien.batch import store
 from mien.batch.machines import plan_file
 from mien.batch.machines.job_records import read_job_record
 from mien.batch.machines.shards import shard_of
@@ -189,6 +191,46 @@ def test_what_another_machine_does_is_left_to_it_and_taken_over_when_it_died(out
     assert states(batch.run_plan(out))["a/one"] == "done"
     assert batch.plan_status(out).counts == Counter(done=3, failed=1)
     assert not list(out.rglob(".*"))
+
+
+def test_a_clock_an_hour_off_neither_frees_nor_keeps_a_claim(out, monkeypatch):
+    job = batch.read_plan(out).jobs[0]
+    claim = out / f".input-{job.key}.claim"
+    real = time.time
+    for hours in (-1, 1):
+        holder = claims.Holder("00000000-1-1", "node7", "2026-01-01 10:00:00+0000", job.source)
+        claim.write_bytes(claims.holder_bytes(holder))
+        monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
+        assert states([batch.run_one(batch.read_plan(out).assignments[0])]) == {"a/one": "left"}
+    os.utime(claim, (real() - claims.STALE_S - 9,) * 2)
+    assert states([batch.run_one(batch.read_plan(out).assignments[0])]) == {"a/one": "done"}
+
+
+def test_a_full_shared_disk_fails_jobs_in_one_line_and_is_made_up_for(study, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "mien-test", str(shared)]
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("may not mount a small disk")
+    try:
+        batch.write_plan([study], shared)
+        (shared / "filler").write_bytes(bytes((os.statvfs(shared).f_bavail - 3) * 4096))
+        outcomes = batch.run_plan(shared)
+        full = [outcome for outcome in outcomes if outcome.job.name != "bad"]
+        assert {outcome.state for outcome in full} == {"failed"}
+        for outcome in full:
+            assert "No space left" in outcome.problems[0]
+            assert "\n" not in outcome.problems[0]
+        assert not [
+            path for path in shared.rglob("*") if path.suffix in (".csv", ".part", ".claim")
+        ]
+        (shared / "filler").unlink()
+        assert states(batch.run_plan(shared, retry_failed=True)) == ALL
+    finally:
+        subprocess.run(["umount", "-l", str(shared)], check=False)
 
 
 def test_a_machine_with_other_networks_is_refused(out):

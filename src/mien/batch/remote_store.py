@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Final
 
 from mien.batch.store import Store
-from mien.errors import MissingExtraError
+from mien.errors import MissingExtraError, OutputError
 from mien.files import has_ended, process_token, wrap_os_errors
 from mien.outputs.claims import ClaimState
 from mien.outputs.recorded import Recorded
 from mien.outputs.remote_claims import RemoteClaim, remote_claims, take_over_stale
 from mien.outputs.tables import table_path
-from mien.remote.address import is_address
+from mien.remote.address import has_lost_slash, is_address
 from mien.remote.folder import RemoteFolder
 
 __all__ = ["RemoteStore", "open_store"]
@@ -45,6 +45,8 @@ def open_store(out: str | Path) -> Store:
         OutputError: The address cannot be opened.
         MissingExtraError: It takes fsspec, which is not installed.
     """
+    if has_lost_slash(str(out)):
+        raise OutputError(f"{out}: a Path takes a slash from an address; give it as text")
     if not is_address(str(out)):
         return Store(Path(out))
     try:

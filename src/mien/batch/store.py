@@ -79,7 +79,9 @@ class Store:
         try:
             yield
         except MienError as error:
-            error.args = (self.named(str(error)),)
+            text = str(error)
+            if self.named(text) != text:
+                error.args = (self.named(text),)
             raise
 
     def result(self, path: Path) -> Path | str:

@@ -5,9 +5,10 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["absolute", "is_address", "is_web", "parent", "parts", "scheme"]
+__all__ = ["absolute", "has_lost_slash", "is_address", "is_web", "parent", "parts", "scheme"]
 
 _ADDRESS: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_LOST_SLASH: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 _WEB: Final = frozenset({"http", "https"})
 
 
@@ -37,6 +38,21 @@ def is_address(text: str) -> bool:
         True for ``scheme://…``.
     """
     return scheme(text) is not None
+
+
+def has_lost_slash(path: str) -> bool:
+    """Whether a path was an address until ``pathlib`` took one of its slashes.
+
+    Args:
+        path: A path.
+
+    Returns:
+        True for ``scheme:/…``.
+
+    >>> has_lost_slash("s3:/bucket/a.mp4"), has_lost_slash("C:/films/a.mp4")
+    (True, False)
+    """
+    return _LOST_SLASH.match(path) is not None
 
 
 def is_web(text: str) -> bool:

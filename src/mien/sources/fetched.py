@@ -46,26 +46,34 @@ def fetch(address: str) -> memoryview:
         SourceError: It cannot be fetched, or this computer has no room for it.
     """
     size = look_at_source(address).size
-    with tempfile.SpooledTemporaryFile(MAX_IN_MEMORY) as spooled:
-        with wrap_remote_errors(address, SourceError):
-            system, path = open_system(address)
-            with system.open(path, "rb", block_size=_BLOCK) as file:
-                while chunk := file.read(_BLOCK):
-                    _keep(address, chunk, spooled)
-        received = spooled.tell()
-        if size is not None and received != size:
-            raise SourceError(
-                f"{address}: {received} of {size} bytes came before the connection ended; check "
-                "the network, and run this again"
-            )
-        return content_of(spooled)
-
-
-def _keep(address: str, chunk: bytes, spooled: IO[Any]) -> None:
     try:
-        spooled.write(chunk)
+        with tempfile.SpooledTemporaryFile(MAX_IN_MEMORY) as spooled:
+            _copy(address, spooled)
+            received = spooled.tell()
+            if size is None or received == size:
+                return content_of(spooled)
     except OSError as error:
-        raise SourceError(
-            f"{address}: has no room in {tempfile.gettempdir()}, where it is kept while it is read "
-            f"({error.strerror}); free some space there, or set TMPDIR to a larger folder"
-        ) from error
+        # Also from closing the file, which tries once more to write what is left.
+        raise _no_room(address, error) from error
+    raise SourceError(
+        f"{address}: {received} of {size} bytes came before the connection ended; check the "
+        "network, and run this again"
+    )
+
+
+def _copy(address: str, spooled: IO[Any]) -> None:
+    with wrap_remote_errors(address, SourceError):
+        system, path = open_system(address)
+        with system.open(path, "rb", block_size=_BLOCK) as file:
+            while chunk := file.read(_BLOCK):
+                try:
+                    spooled.write(chunk)
+                except OSError as error:
+                    raise _no_room(address, error) from error
+
+
+def _no_room(address: str, error: OSError) -> SourceError:
+    return SourceError(
+        f"{address}: has no room in {tempfile.gettempdir()}, where it is kept while it is read "
+        f"({error.strerror}); free some space there, or set TMPDIR to a larger folder"
+    )

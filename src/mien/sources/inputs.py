@@ -11,7 +11,7 @@ from typing import Final
 
 from mien.errors import SourceError
 from mien.remote.access import kind_of, list_folder, wrap_remote_errors
-from mien.remote.address import absolute, is_address, is_web, scheme
+from mien.remote.address import absolute, has_lost_slash, is_address, is_web, scheme
 from mien.sources.suffixes import IMAGE_SUFFIXES, SYSTEM_FOLDERS, VIDEO_SUFFIXES
 
 __all__ = [
@@ -156,6 +156,8 @@ def _expand_one(given: str, result: InputList) -> list[str]:
     # A pipe or a device, on which `open_source` has more to say.
     if os.path.exists(given):
         return [given]
+    if has_lost_slash(given):
+        raise SourceError(f"{given}: a Path takes a slash from an address; give it as text")
     raise SourceError(f"{given}: no such file or folder; check the path")
 
 
