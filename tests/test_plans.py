@@ -209,7 +209,7 @@ def test_a_clock_an_hour_off_neither_frees_nor_keeps_a_claim(out, monkeypatch):
 def test_a_full_shared_disk_fails_jobs_in_one_line_and_is_made_up_for(study, tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "mien-test", str(shared)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "mien-test", str(shared)]
     if (
         shutil.which("mount") is None
         or subprocess.run(mount, capture_output=True, check=False).returncode
