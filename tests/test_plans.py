@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from mien import batch
 from mien.analysis.options import Options
 from mien.analysis.reader import Reader
-from mien.batch import store
 from mien.batch.machines import plan_file
 from mien.batch.machines.job_records import read_job_record
 from mien.batch.machines.shards import shard_of
-from mien.batch.store import Store
+from mien.batch.stores import store
+from mien.batch.stores.store import Store
 from mien.bundles.store import open_bundle
 from mien.cli import app
 from mien.errors import BundleError, OutputError, TableError, UnknownNameError

@@ -23,13 +23,13 @@ from typer.testing import CliRunner
 import mien
 from mien import batch
 from mien.analysis.reader import Reader
-from mien.batch import remote_store
 from mien.batch.names import plan
+from mien.batch.stores import remote_claims, remote_store
+from mien.batch.stores.remote_claims import RemoteClaim
 from mien.cli import app
 from mien.errors import OutputError, SourceError, TableError
-from mien.outputs import claims, remote_claims
+from mien.outputs import claims
 from mien.outputs.claims import ClaimedError
-from mien.outputs.remote_claims import RemoteClaim
 from mien.remote.folder import RemoteFolder
 from mien.sources import fetched, list_inputs, media_kind, open_source
 

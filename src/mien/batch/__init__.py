@@ -19,8 +19,8 @@ from mien.batch.machines.status import PlanStatus, plan_status
 from mien.batch.names import plan
 from mien.batch.outcome import Outcome, Progress
 from mien.batch.record import refuse_first_layout, write_record
-from mien.batch.remote_store import open_store
 from mien.batch.spread import Run, do_all
+from mien.batch.stores.remote_store import open_store
 from mien.batch.target import Exporter, Target, check_output
 from mien.outputs.anonymise.hiding import Anonymise
 from mien.processes import process_count

@@ -13,8 +13,8 @@ from mien.batch.jobs import Work
 from mien.batch.machines.job_records import write_job_record
 from mien.batch.names import NameRegistry
 from mien.batch.outcome import Outcome, Progress
-from mien.batch.remote_store import open_store
-from mien.batch.store import Store
+from mien.batch.stores.remote_store import open_store
+from mien.batch.stores.store import Store
 from mien.batch.target import Exporter, Target
 from mien.errors import BundleError
 from mien.outputs.anonymise.hiding import Anonymise

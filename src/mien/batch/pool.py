@@ -23,7 +23,7 @@ from mien.batch.assignment import Settings, do_job
 from mien.batch.inputs import Job
 from mien.batch.outcome import Progress
 from mien.batch.photo_shards import Photos, read_photos
-from mien.batch.remote_store import open_store
+from mien.batch.stores.remote_store import open_store
 from mien.batch.target import Target
 from mien.errors import OutputError
 from mien.files import LOST_WORKER

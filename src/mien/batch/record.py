@@ -11,7 +11,7 @@ from typing import Final
 import mien
 from mien.batch.inputs import Job, Plan
 from mien.batch.outcome import Outcome
-from mien.batch.store import Store
+from mien.batch.stores.store import Store
 from mien.errors import OutputError
 from mien.outputs.recorded import read_dictionary
 

@@ -13,7 +13,7 @@ from mien.analysis.options import Options
 from mien.analysis.reader import Reader
 from mien.batch.inputs import OVERLAY_SUFFIXES, Job
 from mien.batch.names import portable
-from mien.batch.store import Store
+from mien.batch.stores.store import Store
 from mien.files import Transaction, wrap_os_errors
 from mien.outputs.anonymise.hiding import Anonymise, check_anonymise
 from mien.outputs.columns import Column

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from mien.batch.inputs import Job
 from mien.batch.outcome import Outcome
-from mien.batch.store import Store
+from mien.batch.stores.store import Store
 from mien.batch.target import dictionary_path
 from mien.errors import MienError, OutputError
 from mien.outputs.recorded import read_dictionary

@@ -18,8 +18,8 @@ from mien.batch.assignment import Assignment, Settings, originals_in
 from mien.batch.inputs import Job, Plan, has_no_file
 from mien.batch.names import plan
 from mien.batch.record import refuse_first_layout
-from mien.batch.remote_store import open_store
-from mien.batch.store import Store
+from mien.batch.stores.remote_store import open_store
+from mien.batch.stores.store import Store
 from mien.batch.target import Target, check_output
 from mien.errors import MienError, OutputError, SourceError, TableError
 from mien.outputs.anonymise.hiding import Anonymise, check_anonymise

@@ -10,8 +10,8 @@ from mien.batch.machines.job_records import JobRecord, read_job_record
 from mien.batch.machines.plan_file import read_plan
 from mien.batch.machines.ray_cluster import do_on_ray
 from mien.batch.outcome import Outcome, Progress
-from mien.batch.remote_store import open_store
 from mien.batch.spread import Run, do_all
+from mien.batch.stores.remote_store import open_store
 from mien.processes import process_count
 
 __all__ = ["Shard", "run_plan", "shard_of"]

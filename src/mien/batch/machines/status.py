@@ -9,7 +9,7 @@ from typing import Final
 
 from mien.batch.machines.job_records import JobRecord, read_job_record
 from mien.batch.machines.plan_file import read_plan
-from mien.batch.remote_store import open_store
+from mien.batch.stores.remote_store import open_store
 from mien.outputs.claims import ClaimState
 
 __all__ = ["PlanStatus", "plan_status"]

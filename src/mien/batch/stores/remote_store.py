@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from mien.batch.store import Store
+from mien.batch.stores.remote_claims import RemoteClaim, remote_claims, take_over_stale
+from mien.batch.stores.store import Store
 from mien.errors import MissingExtraError, OutputError
 from mien.files import has_ended, process_token, wrap_os_errors
 from mien.outputs.claims import ClaimState
 from mien.outputs.recorded import Recorded
-from mien.outputs.remote_claims import RemoteClaim, remote_claims, take_over_stale
 from mien.outputs.tables import table_path
 from mien.remote.address import has_lost_slash, is_address
 from mien.remote.folder import RemoteFolder
