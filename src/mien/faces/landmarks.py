@@ -76,7 +76,7 @@ def measure(points: Floats) -> Floats:
         In the order of `MEASURES` (…, 4), from 0; NaN where a point is not known.
 
     >>> closed = np.zeros((68, 2))
-    >>> closed[36:48, 0] = np.arange(12)
+    >>> closed[36:48, 0] = 0, 1, 2, 3, 2, 1, 6, 7, 8, 9, 8, 7
     >>> measure(closed).tolist()
     [0.0, 0.0, 0.0, 0.0]
     """
