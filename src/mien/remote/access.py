@@ -66,7 +66,9 @@ def _seconds(time: object) -> float:
         if isinstance(time, str):
             is_date = time[:4].isdecimal()
             time = datetime.fromisoformat(time) if is_date else parsedate_to_datetime(time)
-        return time.timestamp() if isinstance(time, datetime) else float(time)  # type: ignore[arg-type]
+        if isinstance(time, datetime):
+            return time.timestamp()
+        return float(time)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return 0.0
 
@@ -200,11 +202,11 @@ def list_folder(address: str, *, pattern: str = "") -> dict[str, RemoteFile]:
     system, path = open_system(address)
     system.invalidate_cache()
     if pattern:
-        found = system.glob(f"{path}/{pattern}", detail=True)
+        entries = system.glob(f"{path}/{pattern}", detail=True)
     else:
-        found = system.find(path, detail=True)
+        entries = system.find(path, detail=True)
     files: dict[str, RemoteFile] = {}
-    for name, info in found.items():
+    for name, info in entries.items():
         below = str(name)[len(path) :].strip("/")
         # An object that stands for its folder has no name below it.
         if below and info.get("type") == "file":

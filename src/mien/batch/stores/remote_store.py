@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from typing_extensions import override
+
 from mien.batch.stores.remote_claims import RemoteClaim, remote_claims, take_over_stale
 from mien.batch.stores.store import Store
 from mien.errors import MissingExtraError, OutputError
@@ -92,6 +94,7 @@ class RemoteStore(Store):
         """Remove the temporary folder."""
         self._temporary.cleanup()
 
+    @override
     def begin(self) -> None:
         """Bring all dictionaries, by which names are known; see `Store.begin`."""
         self._remote.check_claims()
@@ -108,22 +111,27 @@ class RemoteStore(Store):
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
+    @override
     def named(self, text: str) -> str:
         """Say a message with the address; see `Store.named`."""
         return text.replace(str(self.folder), self.address)
 
+    @override
     def result(self, path: Path) -> str:
         """The address of a result; see `Store.result`."""
         return self._remote.at(self._name(path))
 
+    @override
     def key(self, path: Path) -> str:
         """The address of a result; see `Store.key`."""
         return self._remote.at(self._name(path))
 
+    @override
     def claim(self, name: str, source: str, shown: str = "") -> RemoteClaim:
         """A claim at the address; see `Store.claim`."""
         return RemoteClaim(self._remote, name, self.folder, source, self.named(shown))
 
+    @override
     def look(self, name: str) -> None:
         """Bring a dictionary; see `Store.look`."""
         if name in self._known:
@@ -138,10 +146,12 @@ class RemoteStore(Store):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
 
+    @override
     def exists(self, path: Path) -> bool:
         """Whether a result is at the address; see `Store.exists`."""
         return self._remote.look(self._name(path)) is not None
 
+    @override
     def is_whole(self, record: Recorded, stem: Path, formats: Iterable[str]) -> bool:
         """Whether all files are there in their recorded size; see `Store.is_whole`.
 
@@ -165,11 +175,13 @@ class RemoteStore(Store):
         file = self._remote.look(name)
         return None if file is None else file.size
 
+    @override
     def bring(self, paths: Iterable[Path]) -> None:
         """Fetch earlier results; see `Store.bring`."""
         for path in paths:
             self._remote.get(self._name(path), path)
 
+    @override
     def publish(self, files: Sequence[Path], obsolete: Iterable[Path]) -> None:
         """Put new results up; see `Store.publish`."""
         for path in files:
@@ -181,18 +193,22 @@ class RemoteStore(Store):
         for path in files[:-1]:
             path.unlink(missing_ok=True)
 
+    @override
     def read(self, name: str) -> bytes | None:
         """Read a small file at the address; see `Store.read`."""
         return self._remote.read(name)
 
+    @override
     def write(self, name: str, data: bytes) -> None:
         """Write a small file at the address; see `Store.write`."""
         self._remote.write(name, data)
 
+    @override
     def claims(self) -> Mapping[str, ClaimState]:
         """Look at the claims at the address; see `Store.claims`."""
         return remote_claims(self._remote, self._remote.list())
 
+    @override
     def sweep(self, folders: Iterable[Path]) -> None:
         """Let go of claims that count no longer; see `Store.sweep`."""
         take_over_stale(self._remote, self._remote.list(), self.folder)
