@@ -282,3 +282,13 @@ def test_a_recording_that_is_gone_is_told(chromium, address):
         page.get_by_role("alert").wait_for()
         page.get_by_role("link", name="Other recordings").click()
         page.locator("[data-recording]").wait_for()
+
+
+def test_tabs_share_the_connection_for_events(chromium, address):
+    """Browsers open six connections to one server, over all tabs: an eighth tab must load all the same."""
+    context = chromium.new_context()
+    tabs = [context.new_page() for _ in range(8)]
+    for number, tab in enumerate(tabs):
+        tab.goto(address if number == 0 else address.partition("?")[0], timeout=TIMEOUT_MS)
+        tab.locator("main h1").first.wait_for(timeout=TIMEOUT_MS)
+    context.close()

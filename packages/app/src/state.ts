@@ -122,38 +122,61 @@ async function refreshAll() {
   ]);
 }
 
-let source: EventSource | null = null;
+/** What happened on the server. */
+type Told = { kind: "open" | "lost" | "jobs" | "recordings" } | { kind: "job"; job: Job };
+
+const otherTabs = new BroadcastChannel("events");
+
+function take(told: Told) {
+  switch (told.kind) {
+    case "open":
+      connected.value = true;
+      void refreshAll();
+      break;
+    case "lost":
+      connected.value = false;
+      break;
+    case "job":
+      putJob(told.job);
+      break;
+    case "jobs":
+      void refreshJobs();
+      break;
+    case "recordings":
+      void refreshRecordings();
+      break;
+  }
+}
+
+function tell(told: Told) {
+  take(told);
+  otherTabs.postMessage(told);
+}
 
 function listen() {
-  source?.close();
-  source = new EventSource("/api/events");
-  source.onopen = () => {
-    connected.value = true;
-    void refreshAll();
-  };
+  const source = new EventSource("/api/events");
+  source.onopen = () => tell({ kind: "open" });
   source.onerror = () => {
-    connected.value = false;
+    tell({ kind: "lost" });
     // A browser that was refused does not try again by itself.
-    if (source?.readyState === EventSource.CLOSED) setTimeout(() => !document.hidden && listen(), 3000);
+    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
   };
-  source.addEventListener("job", (event) => putJob(JSON.parse(event.data as string) as Job));
-  source.addEventListener("jobs", () => void refreshJobs());
-  source.addEventListener("recordings", () => void refreshRecordings());
+  source.addEventListener("job", (event) => tell({ kind: "job", job: JSON.parse(event.data as string) as Job }));
+  source.addEventListener("jobs", () => tell({ kind: "jobs" }));
+  source.addEventListener("recordings", () => tell({ kind: "recordings" }));
 }
 
 /**
  * Start to follow the server.
  *
- * A browser opens six connections to one server at most, over all tabs. A tab that is not looked at gives its own back,
- * so that the seventh tab works, too.
+ * A browser opens six connections to one server at most, over all tabs. So one tab has the connection for events and tells the
+ * others; when it is closed, the next one takes over.
  */
 export function follow() {
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) source?.close();
-    else listen();
-  });
+  otherTabs.onmessage = (event) => take(event.data as Told);
   void refreshAll();
-  if (!document.hidden) listen();
+  // Never given back: the browser does that when the tab is closed.
+  void navigator.locks.request("events", () => new Promise<never>(listen));
 }
 
 // --- light and dark -----------------------------------------------------------------------------------------------------
