@@ -24,9 +24,9 @@ __all__ = ["app"]
 
 _NOTICE: Final = (
     "mien works on this machine alone: no network unless you say `bundles pull`, or name an "
-    "address or a stream to `live`; no telemetry, no picture of a face left behind unless you ask "
-    "for one. Tell people when you read their faces. In the EU, inferring emotions at work or in "
-    "education is forbidden (AI Act, Article 5(1)(f))."
+    "address (such as s3://) or a stream; no telemetry, no picture of a face left behind unless "
+    "you ask for one. Tell people when you read their faces. In the EU, inferring emotions at "
+    "work or in education is forbidden (AI Act, Article 5(1)(f))."
 )
 
 app = typer.Typer(
