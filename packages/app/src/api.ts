@@ -370,8 +370,8 @@ export const api = {
   reportUrl: (id: string) => `/api${recording(id)}/report`,
   edit: (id: string, operation: Operation, version: number) =>
     send<Edits>("POST", `${recording(id)}/edits`, { ...operation, version }),
-  undo: (id: string) => send<Edits>("POST", `${recording(id)}/undo`),
-  redo: (id: string) => send<Edits>("POST", `${recording(id)}/redo`),
+  undo: (id: string, version: number) => send<Edits>("POST", `${recording(id)}/undo`, { version }),
+  redo: (id: string, version: number) => send<Edits>("POST", `${recording(id)}/redo`, { version }),
   export: async (id: string, format: string) =>
     (await send<{ files: ExportedFile[] }>("POST", `${recording(id)}/export`, { format })).files,
 

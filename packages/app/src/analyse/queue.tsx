@@ -17,6 +17,11 @@ const ACTIONS: Record<Job["state"], JobAction[]> = {
   cancelled: ["retry"],
 };
 
+/** What can be asked of a job; of one that is done only where some of its inputs failed. */
+function actionsOf(job: Job): JobAction[] {
+  return job.state === "done" && job.problem ? ["retry"] : ACTIONS[job.state];
+}
+
 /** How much of a job is done: by seconds of film where known, else by files. */
 export function shareOf(job: Job): number | null {
   if (job.state === "done") return 1;
@@ -42,7 +47,8 @@ function JobRow({ job }: { job: Job }) {
     await attempt(api.removeJob(job.id));
     await refreshJobs();
   };
-  const over = ACTIONS[job.state].every((action) => action === "retry");
+  const actions = actionsOf(job);
+  const over = actions.every((action) => action === "retry");
   return (
     <li class={`job ${job.state}`} data-job={job.id}>
       <div class="what">
@@ -59,7 +65,7 @@ function JobRow({ job }: { job: Job }) {
       {job.problem && <p class="problem">{job.problem}</p>}
       <div class="tools">
         {job.recordings[0] !== undefined && <a class="button" href={href("watch", job.recordings[0])} aria-label={text.openJob(job.name)}>{text.open}</a>}
-        {ACTIONS[job.state].map((action) => (
+        {actions.map((action) => (
           <button key={action} onClick={() => void act(action)} aria-label={`${text.actions[action]} ${job.name}`}>
             {text.actions[action]}
           </button>

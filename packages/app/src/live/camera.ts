@@ -100,6 +100,8 @@ export class Live {
   private times: number[] = [];
   private from = 0;
   private callback = 0;
+  /** The page was left, perhaps while the browser still asked for the camera. */
+  private closed = false;
 
   async start(video: HTMLVideoElement, settings: Settings) {
     if (!navigator.mediaDevices) {
@@ -116,14 +118,20 @@ export class Live {
         audio: false,
         video: { ...wanted, width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } },
       });
+      if (this.closed) {
+        this.release();
+        return;
+      }
       video.srcObject = this.stream;
       await video.play();
     } catch (problem) {
       this.release();
+      if (this.closed) return;
       this.trouble.value = troubleOf(problem);
       this.state.value = "idle";
       return;
     }
+    if (this.closed) return;
     this.video = video;
     const scale = Math.min(1, WIDEST / Math.max(1, video.videoWidth));
     this.size.value = { width: Math.round(video.videoWidth * scale), height: Math.round(video.videoHeight * scale) };
@@ -147,6 +155,10 @@ export class Live {
     this.socket = socket;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
+      if (this.closed) {
+        socket.close();
+        return;
+      }
       socket.send(JSON.stringify({ start }));
       this.from = wall();
       this.state.value = "running";
@@ -251,6 +263,7 @@ export class Live {
 
   /** The page is left: what was read is kept as if it had been stopped. */
   close() {
+    this.closed = true;
     this.stop();
     const { socket } = this;
     this.release();

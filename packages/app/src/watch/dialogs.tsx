@@ -86,9 +86,9 @@ function ExcludeForm({ session }: { session: Session }) {
   const note = useSignal("");
   if (!span) return null;
   const exclude = async () => {
-    await session.apply({ op: "exclude", ...span, track: track.value, note: note.value.trim() });
-    // Unless another span was marked meanwhile.
-    if (session.mark.value === span) session.mark.value = null;
+    const made = await session.apply({ op: "exclude", ...span, track: track.value, note: note.value.trim() });
+    // Unless it was refused, or another span was marked meanwhile.
+    if (made && session.mark.value === span) session.mark.value = null;
   };
   return (
     <Form
@@ -100,7 +100,7 @@ function ExcludeForm({ session }: { session: Session }) {
       <p class="soft">{text.excludeHint}</p>
       <Whom session={session} track={track.value} onChange={(next) => (track.value = next)} />
       <Field label={text.note}>
-        <input type="text" data-focus maxLength={200} value={note.value} onInput={(event) => (note.value = valueOf(event))} />
+        <input type="text" data-focus maxLength={100} value={note.value} onInput={(event) => (note.value = valueOf(event))} />
       </Field>
     </Form>
   );
@@ -114,9 +114,9 @@ function CodeForm({ session }: { session: Session }) {
   if (!span) return null;
   const known = [...new Set(session.edits.value.codes.map((other) => other.code))];
   const add = async () => {
-    await session.apply({ op: "code", ...span, code: code.value.trim(), track: track.value });
-    // Unless another span was marked meanwhile.
-    if (session.mark.value === span) session.mark.value = null;
+    const made = await session.apply({ op: "code", ...span, code: code.value.trim(), track: track.value });
+    // Unless it was refused, or another span was marked meanwhile.
+    if (made && session.mark.value === span) session.mark.value = null;
   };
   return (
     <Form

@@ -4,7 +4,7 @@ import {
   ApiError, type Boxes, type Column, type Detail, type Edits, type FaceBox, type Operation, type Segment, type Series,
   type Track, api,
 } from "../api";
-import { kept, problemText, refreshRecordings, say } from "../state";
+import { attempt, kept, problemText, refreshRecordings, say } from "../state";
 import { words } from "../strings";
 import { type ColourName, nth } from "../palette";
 import { Chunks, closest } from "./chunks";
@@ -168,32 +168,37 @@ export class Session {
 
   // --- changes -----------------------------------------------------------------------------------------------------------
 
-  async apply(operation: Operation) {
-    await this.change(api.edit(this.id, operation, this.edits.value.version));
+  /** Make an edit; whether it was made. */
+  async apply(operation: Operation): Promise<boolean> {
+    return this.change(api.edit(this.id, operation, this.edits.value.version));
   }
 
   async undo() {
-    if (this.edits.value.can_undo) await this.change(api.undo(this.id));
+    const { can_undo: can, version } = this.edits.value;
+    if (can) await this.change(api.undo(this.id, version));
   }
 
   async redo() {
-    if (this.edits.value.can_redo) await this.change(api.redo(this.id));
+    const { can_redo: can, version } = this.edits.value;
+    if (can) await this.change(api.redo(this.id, version));
   }
 
-  private async change(work: Promise<Edits>) {
+  private async change(work: Promise<Edits>): Promise<boolean> {
     this.busy.value = true;
-    try {
-      const edits = await work;
+    const edits = await attempt(work.catch((problem: unknown) => this.refused(problem)));
+    if (edits) {
       this.detail.value = { ...this.detail.value, edits };
-      await this.reload();
+      await attempt(this.reload());
       void refreshRecordings();
-    } catch (problem) {
-      say(problemText(problem), "problem");
-      // Another tab was quicker: what it did is shown before anything else is done.
-      if (problem instanceof ApiError && problem.status === 409) await this.reload();
-    } finally {
-      this.busy.value = false;
     }
+    this.busy.value = false;
+    return edits !== undefined;
+  }
+
+  /** Another tab was quicker: what it did is shown before anything else is done. */
+  private async refused(problem: unknown): Promise<never> {
+    if (problem instanceof ApiError && problem.status === 409) await attempt(this.reload());
+    throw problem;
   }
 
   /** Take up what an edit changed: tracks, values, segments, boxes. */
