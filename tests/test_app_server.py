@@ -311,6 +311,42 @@ def test_a_full_disk_is_said_before_anything_is_sent(client, monkeypatch):
     assert "free some space" in message(answer)
 
 
+def test_an_upload_that_ends_on_a_full_disk_leaves_nothing(tmp_path):
+    pytest.importorskip("fastapi", reason="needs mien[app]")
+    resource = pytest.importorskip("resource", reason="needs limits of file sizes")
+    from mien.app.work.uploads import Upload
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    upload = Upload(tmp_path, "clip.mp4")
+    upload.begin()
+    # Few enough to wait in the buffer, which then cannot be written.
+    upload.write(b"x" * 5000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        upload.__exit__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_does_not_listen_is_sent_away():
+    pytest.importorskip("fastapi", reason="needs mien[app]")
+    import asyncio
+
+    from mien.app.work.events import Events
+
+    async def heard():
+        events = Events()
+        listening = events.listen(0.01)
+        assert await anext(listening) is None
+        for _ in range(2000):
+            events.publish("jobs")
+        await asyncio.sleep(0)
+        return [event async for event in listening]
+
+    assert len(asyncio.run(heard())) == 256
+
+
 # --- reading, networks, documents ---
 
 
@@ -648,6 +684,28 @@ def test_a_service_does_not_open_itself_to_others_by_accident(options, words, tm
     ended = CliRunner().invoke(app, ["serve", str(tmp_path / "work"), *given])
     assert ended.exit_code in (1, 2)
     assert words in ended.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "127.0.0.2"])
+def test_a_service_answers_under_the_address_it_listens_on(host, home):
+    httpx = pytest.importorskip("httpx")
+    pytest.importorskip("fastapi", reason="needs mien[app]")
+    from mien.app.server.serving import listen
+    from mien.errors import OutputError
+
+    try:
+        listen(host, 0).close()
+    except OutputError:
+        pytest.skip(f"{host} is no address of this machine")
+    with started("serve", "--host", host, home=home) as process:
+        address = process.stdout.readline().strip()
+        token = process.stdout.readline().split()[-1]
+        bearer = {"authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=address, headers=bearer, timeout=60) as client:
+            assert client.get("/api/jobs").json() == []
+            assert client.get("/api/jobs", headers={"host": "example.org"}).status_code == 403
+        process.terminate()
+        assert process.wait() == 143
 
 
 def test_a_service_with_a_certificate_speaks_tls_alone(home, tmp_path):

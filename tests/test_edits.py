@@ -104,6 +104,13 @@ def test_names_spans_and_codes_follow_merges_and_splits():
     assert Edits.model_validate(json.loads(json.dumps(edits.to_json()))) == edits
 
 
+@pytest.mark.parametrize("start", [5.0, 4.99999, 4.99998, 4.99997])
+def test_a_span_that_begins_just_before_a_split_is_no_span_backwards(start):
+    edits = Edits.of([Exclude(start=start, end=9, track=3), Split(track=3, at=5, into=8)])
+    assert Edits.model_validate(edits.to_json()) == edits
+    assert edits.excluded[-1].track == 8
+
+
 @pytest.mark.parametrize(
     ("operation", "message"),
     [

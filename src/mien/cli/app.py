@@ -130,6 +130,7 @@ def serve(
     """
     with handle_errors(), ExitStack() as stack:
         _check_extra("mien serve")
+        from mien.app.server.security import in_address
         from mien.app.server.serving import listen
         from mien.app.server.state import Limits
 
@@ -146,10 +147,10 @@ def serve(
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="mien-serve-")))
         listening = stack.enter_context(listen(host, port))
         security = _security(host, listening.getsockname()[1], token, certificate is not None)
-        shown = f"[{host}]" if ":" in host else host
 
         def tell() -> None:
-            out.print(f"{security.scheme}://{shown}:{security.port}", markup=False, soft_wrap=True)
+            address = f"{security.scheme}://{in_address(host)}:{security.port}"
+            out.print(address, markup=False, soft_wrap=True)
             # One that stands in a file is known to whoever needs it.
             if token_file is None:
                 out.print(f"token: {token}", markup=False, soft_wrap=True)
@@ -230,7 +231,7 @@ def _security(host: str, port: int, token: str, has_tls: bool) -> "Security":
 
     scheme = "https" if has_tls else "http"
     if _is_loopback(host):
-        return Security.loopback(port, token, scheme, has_pages=False)
+        return Security.loopback(port, token, scheme, host=host, has_pages=False)
     # Which names lead here from elsewhere is not known; without pages there is no cookie that one
     # could be tricked into sending.
     return Security(port, token, scheme, has_pages=False)

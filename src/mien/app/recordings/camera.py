@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -202,11 +203,9 @@ class PageCamera:
                 self._pictures.put_nowait(item)
                 return
             except Full:
-                try:
+                with suppress(Empty):
                     self._pictures.get_nowait()
                     self._dropped += 1
-                except Empty:
-                    continue
 
     def mark(self, text: str) -> None:
         """Note that something happened.
@@ -240,8 +239,10 @@ class PageCamera:
                 self._pictures.put_nowait(None)
                 break
             except Full:
-                self._pictures.get_nowait()
-                self._dropped += 1
+                # The reading thread may have been quicker.
+                with suppress(Empty):
+                    self._pictures.get_nowait()
+                    self._dropped += 1
         if self._thread is not None:
             self._thread.join()
         assert self._session is not None

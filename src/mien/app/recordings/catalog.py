@@ -41,6 +41,8 @@ class Stamp(NamedTuple):
     path: Path
     modified: int
     size: int
+    # Two writes may have the same time, since clocks of file systems are coarse.
+    inode: int = 0
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -56,7 +58,7 @@ def stamp_of(path: Path) -> Stamp:
         status = path.stat()
     except OSError:
         return Stamp(path, 0, 0)
-    return Stamp(path, status.st_mtime_ns, status.st_size)
+    return Stamp(path, status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def list_recordings(root: Path, results: Path) -> list[Item]:

@@ -2,7 +2,8 @@
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -16,7 +17,7 @@ from mien.app.errors import BusyError, NotFoundError
 from mien.app.recordings.catalog import Stamp, stamp_of
 from mien.app.recordings.models import ProxyState
 from mien.app.recordings.opened import Opened
-from mien.errors import MienError
+from mien.errors import MienError, SourceError
 from mien.files import Transaction
 from mien.outputs.video_writer import VideoWriter
 from mien.sources import open_source
@@ -82,6 +83,7 @@ def is_playable(opened: Opened) -> bool:
     return _codecs_play(stamp_of(film))
 
 
+@lru_cache(maxsize=256)
 def _codecs_play(film: Stamp) -> bool:
     try:
         with av.open(str(film.path), metadata_errors="replace") as container:
@@ -164,10 +166,11 @@ def _turned(opened: Opened, index: int) -> int:
 class _Making:
     """A proxy that is being made."""
 
+    film: Stamp
     path: Path
     share: float = 0.0
     result: "Future[None] | None" = None
-    is_stopped: bool = field(default=False)
+    is_stopped: bool = False
 
 
 class Proxies:
@@ -198,10 +201,8 @@ class Proxies:
                 # Its finaliser removes it when the program ends.
                 self._folder = TemporaryDirectory(prefix="mien-proxies-")
             making = self._made.get(film)
-            failed = making is not None and making.result is not None and making.result.done()
-            if making is None or (failed and not making.path.exists()):
-                number = len(self._made)
-                making = _Making(Path(self._folder.name) / f"{number}-{os.urandom(4).hex()}.mp4")
+            if making is None:
+                making = _Making(film, Path(self._folder.name) / f"{os.urandom(8).hex()}.mp4")
                 making.result = self._pool.submit(_make, opened, film.path, making)
                 self._made[film] = making
         return making
@@ -224,6 +225,7 @@ class Proxies:
             return ProxyState(state="making", share=round(making.share, 3))
         error = making.result.exception()
         if error is not None:
+            self._forget(making)
             return ProxyState(state="failed", share=0, problem=str(error))
         return ProxyState(state="ready", share=1)
 
@@ -252,7 +254,16 @@ class Proxies:
                 f"{opened.path.stem}: a copy that browsers play is being made, "
                 f"{100 * making.share:.0f} % so far; ask again"
             ) from error
+        except MienError:
+            self._forget(making)
+            raise
         return making.path
+
+    def _forget(self, making: "_Making") -> None:
+        """After a failure was told, whoever asks again has it tried again."""
+        with self._lock:
+            if self._made.get(making.film) is making:
+                del self._made[making.film]
 
     def close(self) -> None:
         """Stop what is being made, and remove all proxies."""
@@ -291,9 +302,10 @@ def _make(opened: Opened, film: Path, making: _Making) -> None:
                     writer.begin()
                 writer.add(picture, frame.time_s)
                 making.share = min(max((frame.time_s - opened.start_s) / length_s, 0.0), 0.99)
-            if writer is not None:
-                writer.finish()
-                files.commit()
+            if writer is None:
+                raise SourceError(f"{film}: no frame can be decoded any more; bring a whole copy")
+            writer.finish()
+            files.commit()
         finally:
             if writer is not None:
                 writer.drop()

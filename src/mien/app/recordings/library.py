@@ -1,12 +1,14 @@
 """The recordings of a workspace, as the routes ask for them."""
 
+import shutil
 from pathlib import Path
 
-from mien.app.recordings.catalog import find_table, list_recordings
+from mien.app.recordings.catalog import delete_recording, find_table, list_recordings
 from mien.app.recordings.films import Proxies
 from mien.app.recordings.identity import recording_id
 from mien.app.recordings.models import Item
 from mien.app.recordings.opened import Opened, Shelf
+from mien.files import wrap_os_errors
 
 __all__ = ["Library"]
 
@@ -107,6 +109,24 @@ class Library:
             The folder, whether or not it is there.
         """
         return self._root / "exports" / identity
+
+    def delete(self, identity: str) -> None:
+        """Remove a recording with its exports; the film that was read stays.
+
+        Args:
+            identity: The recording.
+
+        Raises:
+            NotFoundError: There is none.
+            OutputError: Something of it cannot be removed.
+        """
+        table = self.table(identity)
+        exports = self.exports(identity)
+        # A table of the same name would have them.
+        if exports.is_dir():
+            with wrap_os_errors(exports):
+                shutil.rmtree(exports)
+        delete_recording(table)
 
     def close(self) -> None:
         """Remove the copies of films."""

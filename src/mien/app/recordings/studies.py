@@ -194,9 +194,11 @@ def read_study(folder: Path, identity: str) -> Study:
 
 def _read(path: Path) -> Study | None:
     try:
-        return Study.model_validate_json(path.read_bytes())
+        study = Study.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
+    # The id becomes a path: one that the file makes up must not lead to another folder.
+    return study if study.id == path.parent.name else None
 
 
 def create_study(folder: Path, new: NewStudy, find: Find) -> Study:

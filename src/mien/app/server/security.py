@@ -19,7 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mien.app.errors import AppError, NotAllowedError, UnauthorizedError
 from mien.app.server.problems import problem_response
 
-__all__ = ["PAGE_POLICY", "REPORT_POLICY", "Security", "SecurityMiddleware", "new_token"]
+__all__ = [
+    "PAGE_POLICY",
+    "REPORT_POLICY",
+    "Security",
+    "SecurityMiddleware",
+    "in_address",
+    "new_token",
+]
 
 PAGE_POLICY: Final = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -56,6 +63,21 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def in_address(host: str) -> str:
+    """A host as it stands in addresses.
+
+    Args:
+        host: A name or an IP address.
+
+    Returns:
+        The same, in brackets if it has colons.
+
+    >>> in_address("127.0.0.1"), in_address("::1")
+    ('127.0.0.1', '[::1]')
+    """
+    return f"[{host}]" if ":" in host else host
+
+
 @dataclass(frozen=True, slots=True)
 class Security:
     """The address that is served, and the token.
@@ -76,7 +98,13 @@ class Security:
 
     @classmethod
     def loopback(
-        cls, port: int, token: str, scheme: str = "http", *, has_pages: bool = True
+        cls,
+        port: int,
+        token: str,
+        scheme: str = "http",
+        *,
+        host: str = "127.0.0.1",
+        has_pages: bool = True,
     ) -> "Security":
         """The security of a server for this computer alone.
 
@@ -84,12 +112,13 @@ class Security:
             port: The port.
             token: What a client must know.
             scheme: ``http`` or ``https``.
+            host: The address that is listened on, one of this computer's own.
             has_pages: Whether pages are served.
 
         Returns:
-            A security that takes 127.0.0.1 and localhost with this port as hosts.
+            A security that takes this address and localhost with this port as hosts.
         """
-        hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
+        hosts = frozenset({f"{in_address(host)}:{port}".lower(), f"localhost:{port}"})
         return cls(port, token, scheme, hosts, has_pages)
 
     @property

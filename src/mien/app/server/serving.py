@@ -6,6 +6,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from mien.app.server.security import in_address
 from mien.app.server.state import State
 from mien.errors import OutputError
 
@@ -29,12 +30,13 @@ def listen(host: str, port: int) -> socket.socket:
         OutputError: The port is taken, or the address is not this machine's.
     """
     try:
-        return socket.create_server((host, port), backlog=128)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"{host}:{port}: cannot be listened on ({reason}); choose another --port, or leave it "
-            "out for any free one"
+            f"{in_address(host)}:{port}: cannot be listened on ({reason}); choose another --port, "
+            "or leave it out for any free one"
         ) from error
 
 

@@ -41,7 +41,9 @@ class _Listener:
     def _put(self, event: Event | None) -> None:
         # A listener that does not listen any more must not fill the memory: it is sent away, and
         # comes back, if it is still there, to ask for everything anew.
-        if self.queue.qsize() >= _WAITING:
+        if self.queue.qsize() > _WAITING:
+            return
+        if self.queue.qsize() == _WAITING:
             event = None
         self.queue.put_nowait(event)
 

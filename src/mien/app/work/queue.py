@@ -319,10 +319,10 @@ class Queue:
         if job is not None and job.state not in ENDED:
             self._take_over(job, tale)
         if tale.has_ended and not child.is_ending:
-            child.job_id = None
-            if self._child_of(None) is not child:
+            if self._child_of(None) is not None:
                 # A job was done while another was paused; one process is enough to wait.
                 child.end()
+            child.job_id = None
             self._start_next()
 
     def _take_over(self, job: Job, tale: Tale) -> None:

@@ -3,7 +3,7 @@
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import IO, Final, Self
@@ -88,9 +88,13 @@ class Upload:
                 self._file = self._part.part.open("wb")
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._part.drop()
+        try:
+            if self._file is not None:
+                # On a full disk what is still buffered cannot be written, and need not be.
+                with suppress(OSError):
+                    self._file.close()
+        finally:
+            self._part.drop()
 
     def write(self, data: bytes) -> None:
         """Write what has come.

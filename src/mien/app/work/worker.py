@@ -65,7 +65,6 @@ class Tale:
         rows: Rows of the tables so far.
         tables: The tables that are there.
         problems: A line for each input that failed or is damaged.
-        failed: How many of them gave no table.
         eta_s: How long it will still take, s; None where that is unknown.
         has_ended: Whether that is all.
     """
@@ -77,7 +76,6 @@ class Tale:
     rows: int = 0
     tables: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    failed: int = 0
     eta_s: float | None = None
     has_ended: bool = False
 
@@ -251,9 +249,7 @@ class _Teller(batch.Progress):
             self._read += weight
         self._seconds_ended += self._lengths.get(key) or 0.0
         tale.done += 1
-        if outcome.state == "failed":
-            tale.failed += 1
-        else:
+        if outcome.state != "failed":
             tale.tables.append(table_path(self._out / outcome.job.name, FORMAT))
             tale.rows += self._rows_of(outcome)
         tale.problems += outcome.problems
@@ -284,7 +280,6 @@ class _Teller(batch.Progress):
             problem: Why, in one line.
         """
         self._tale.problems.append(problem)
-        self._tale.failed += 1
 
     def tell(self, has_ended: bool = False) -> None:
         """Tell the server.

@@ -301,7 +301,8 @@ def _parts(span: S, step: Split) -> list[S]:
     if span.track != step.track or span.end < step.at:
         return [span]
     later = span.model_copy(update={"track": step.into})
-    if span.start >= step.at:
+    # Too short before the split to hold a frame.
+    if span.start > step.at - 2 * TOLERANCE_S:
         return [later]
     return [
         span.model_copy(update={"end": step.at - 2 * TOLERANCE_S}),

@@ -54,7 +54,7 @@ def networks() -> list[Network]:
     kept = zoo.kept()
     for name in dict.fromkeys((*zoo.entries(), *kept)):
         if name not in available:
-            listed.append(_entry(name, is_kept=name in kept))
+            listed.append(_entry(name, kept.get(name)))
     return listed
 
 
@@ -81,16 +81,16 @@ def _bundle(name: str, folder: Path) -> Network:
     )
 
 
-def _entry(name: str, is_kept: bool) -> Network:
+def _entry(name: str, weights: Path | None) -> Network:
     try:
         entry = zoo.entry(name)
     except MienError as error:
-        return Network(name=name, title=name, summary=f"broken: {error}", at_hand=is_kept)
+        return Network(name=name, title=name, summary=f"broken: {error}", at_hand=bool(weights))
     file = entry.file("network") or entry.files[0]
     tasks = [spec.key for spec in entry.tasks]
     # Of what became a bundle, the bundle is listed; weights to train from have none.
-    at_hand = is_kept and entry.network is None
-    page = zoo.page(entry, zoo.kept().get(name))
+    at_hand = weights is not None and entry.network is None
+    page = zoo.page(entry, weights)
     return Network(
         name=name,
         title=name,

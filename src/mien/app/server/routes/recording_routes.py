@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from mien.app.errors import InvalidError
-from mien.app.recordings.catalog import delete_recording
 from mien.app.recordings.detail import detail_of
 from mien.app.recordings.editing import change, redo, undo
 from mien.app.recordings.exporting import (
@@ -86,7 +85,7 @@ def recording(recording_id: RecordingId, opened: InRecording, library: InLibrary
 @router.delete("/{recording_id}", status_code=204)
 def delete(recording_id: RecordingId, library: InLibrary, events: Told) -> None:
     """Remove a table with what was written beside it; the film that was read stays."""
-    delete_recording(library.table(recording_id))
+    library.delete(recording_id)
     events.publish(RECORDINGS)
 
 
