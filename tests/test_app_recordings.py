@@ -522,9 +522,7 @@ def jpeg():
 def test_a_camera_of_a_page_is_read_and_kept(client):
     picture = jpeg()
     with camera(client) as socket:
-        socket.send(
-            json.dumps({"start": {"width": 512, "height": 512, "table": True, "record": True}})
-        )
+        socket.send(json.dumps({"start": {"table": True, "record": True}}))
         frames = []
         start = time.time()
         first_read = 0.0
@@ -582,7 +580,7 @@ def test_pictures_that_come_too_fast_are_dropped_and_counted(client):
         '{"stop": true}',
         "[",
         "null",
-        '{"start": {"width": -1}}',
+        '{"start": {"baseline_s": -1}}',
         '{"start": {"record": true}}',
         b"x",
     ],

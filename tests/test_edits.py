@@ -183,6 +183,7 @@ def test_all_formats_of_a_table_share_its_edits(film):
         ('{"edits": 1, "operations": [{"op": "erase"}]}', "damaged"),
         ('{"edits": 1, "operations": [], "cursor": 4, "version": 1}', "cursor 4"),
         ('{"edits": 1, "operations": [], "cursor": 0, "version": 1, "table": "0"}', "another read"),
+        ('{"edits": 1, "operations": [], "cursor": Infinity, "version": 1}', "no number of JSON"),
     ],
 )
 def test_damaged_edits_and_those_of_another_table_are_refused(film, content, message):

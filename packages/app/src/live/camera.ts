@@ -146,7 +146,6 @@ export class Live {
 
   private connect(settings: Settings) {
     const start = {
-      ...this.size.value,
       table: settings.table,
       record: settings.table && settings.record,
       smoothing: settings.smoothing ? "one_euro" : null,

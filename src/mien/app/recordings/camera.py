@@ -37,8 +37,6 @@ class LiveStart(BaseModel):
     """How a camera is read.
 
     Attributes:
-        width: Of the pictures, pixels; they may come in another size.
-        height: Of the pictures, pixels.
         baseline_s: Seconds at the start that say what is normal for who is there; None for none.
         table: Whether the readings are kept as a recording.
         record: Whether the film is kept, too; needs the table.
@@ -47,8 +45,6 @@ class LiveStart(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    width: Annotated[int, Field(ge=16, le=4096)] = 640
-    height: Annotated[int, Field(ge=16, le=4096)] = 480
     baseline_s: Annotated[float, Field(gt=0, le=600)] | None = None
     table: bool = False
     record: bool = False

@@ -19,7 +19,7 @@ from mien.app.errors import ConflictError, InvalidError, NotFoundError
 from mien.app.recordings.identity import recording_id
 from mien.app.work.events import RECORDINGS, Events
 from mien.app.work.jobs import ENDED, Job, State
-from mien.app.work.worker import PAUSE, RESUME, Assignment, Tale, work
+from mien.app.work.worker import PAUSE, RESUME, Assignment, JobProgress, work
 from mien.app.work.workspace import Workspace
 from mien.errors import OutputError
 from mien.files import atomic_write, wrap_os_errors
@@ -293,11 +293,11 @@ class Queue:
         """Follow a process until it has ended."""
         while True:
             try:
-                tale: Tale = child.connection.recv()
+                progress: JobProgress = child.connection.recv()
             except (EOFError, OSError):
                 break
             with self._lock:
-                self._follow(child, tale)
+                self._follow(child, progress)
         _join(child.process)
         child.connection.close()
         with self._lock:
@@ -312,33 +312,33 @@ class Queue:
             sweep(self._workspace.results)
             self._start_next()
 
-    def _follow(self, child: _Child, tale: Tale) -> None:
+    def _follow(self, child: _Child, progress: JobProgress) -> None:
         """Take over what a process has told."""
         job = self._jobs.get(child.job_id or "")
         # One that was cancelled may tell a last word.
         if job is not None and job.state not in ENDED:
-            self._take_over(job, tale)
-        if tale.has_ended and not child.is_ending:
+            self._take_over(job, progress)
+        if progress.has_ended and not child.is_ending:
             if self._child_of(None) is not None:
                 # A job was done while another was paused; one process is enough to wait.
                 child.end()
             child.job_id = None
             self._start_next()
 
-    def _take_over(self, job: Job, tale: Tale) -> None:
+    def _take_over(self, job: Job, progress: JobProgress) -> None:
         root = self._workspace.root
-        made = [recording_id(root, table) for table in tale.tables]
+        made = [recording_id(root, table) for table in progress.tables]
         is_new = made != job.recordings
-        has_more = tale.done != job.done
-        job.done, job.total, job.rows = tale.done, tale.total, tale.rows
-        job.seconds_done = round(tale.seconds_done, 2)
-        job.seconds_total = tale.seconds_total
-        job.eta_s = tale.eta_s if job.state == "running" else None
-        job.problem = "\n".join(tale.problems) or None
+        has_more = progress.done != job.done
+        job.done, job.total, job.rows = progress.done, progress.total, progress.rows
+        job.seconds_done = round(progress.seconds_done, 2)
+        job.seconds_total = progress.seconds_total
+        job.eta_s = progress.eta_s if job.state == "running" else None
+        job.problem = "\n".join(progress.problems) or None
         job.recordings = made
         if is_new:
             self._events.publish(RECORDINGS)
-        if tale.has_ended:
+        if progress.has_ended:
             job.state = "done" if job.recordings else "failed"
             self._conclude(job, job.problem)
         elif has_more:

@@ -25,7 +25,7 @@ from mien.processes import end_with_parent
 from mien.progress import STOP_REQUESTED
 from mien.sources import open_source
 
-__all__ = ["FORMAT", "PAUSE", "RESUME", "Assignment", "Tale", "work"]
+__all__ = ["FORMAT", "PAUSE", "RESUME", "Assignment", "JobProgress", "work"]
 
 FORMAT: Final = "parquet"
 """The format of all tables of a workspace."""
@@ -54,7 +54,7 @@ class Assignment:
 
 
 @dataclass(slots=True)
-class Tale:
+class JobProgress:
     """How far a job is, as its process tells.
 
     Attributes:
@@ -84,8 +84,8 @@ def work(connection: Connection) -> None:
     """Do jobs, and tell of them.
 
     Args:
-        connection: Gives each `Assignment`, and `PAUSE` and `RESUME` in between; takes a `Tale` now
-            and then, and one that says so at the end of each.
+        connection: Gives each `Assignment`, and `PAUSE` and `RESUME` in between; takes a
+            `JobProgress` now and then, and one that says so at the end of each.
     """
     # Ctrl-C reaches all processes of a terminal; the server ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -105,15 +105,15 @@ def work(connection: Connection) -> None:
 
 
 def _do(assignment: Assignment, connection: Connection) -> None:
-    teller = _Teller(connection, assignment.out)
+    sender = _ProgressSender(connection, assignment.out)
     try:
-        _run(assignment, teller)
+        _run(assignment, sender)
     except MienError as error:
-        teller.fail(str(error))
+        sender.fail(str(error))
     except Exception as error:
         traceback.print_exc()
-        teller.fail(f"a mistake in mien itself ({type(error).__name__}: {error}); please report it")
-    teller.tell(has_ended=True)
+        sender.fail(f"a mistake in mien itself ({type(error).__name__}: {error}); please report it")
+    sender.tell(has_ended=True)
 
 
 def _stop(_number: int, _frame: object) -> None:
@@ -123,27 +123,27 @@ def _stop(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
 
-def _run(assignment: Assignment, teller: "_Teller") -> None:
+def _run(assignment: Assignment, sender: "_ProgressSender") -> None:
     options = ReadingOptions.model_validate(assignment.options).options()
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(_RETRY_S)
-            teller.begin_again()
+            sender.begin_again()
         outcomes = batch.run(
             assignment.inputs,
             assignment.out,
             options=options,
             formats=(FORMAT,),
-            progress=teller,
+            progress=sender,
         )
         left = [outcome for outcome in outcomes if outcome.state == "left"]
         if not left:
             return
     for outcome in left:
-        teller.fail(outcome.left_to)
+        sender.fail(outcome.left_to)
 
 
-class _Teller(batch.Progress):
+class _ProgressSender(batch.Progress):
     """Adds up how far a job is, and tells the server a few times a second.
 
     Args:
@@ -158,7 +158,7 @@ class _Teller(batch.Progress):
         self._reset()
 
     def _reset(self) -> None:
-        self._tale = Tale()
+        self._progress = JobProgress()
         # Seconds by the key of a job; None where it is no film.
         self._lengths: dict[str, float | None] = {}
         self._seconds_ended = 0.0
@@ -179,12 +179,12 @@ class _Teller(batch.Progress):
         Args:
             plan: The jobs of the run, and the inputs that failed already.
         """
-        self._tale.total = len(plan.jobs) + len(plan.failures)
+        self._progress.total = len(plan.jobs) + len(plan.failures)
         for job in plan.jobs:
             self._lengths[job.key] = _length_of(job)
         lengths = list(self._lengths.values())
         if lengths and None not in lengths:
-            self._tale.seconds_total = sum(length or 0.0 for length in lengths)
+            self._progress.seconds_total = sum(length or 0.0 for length in lengths)
         self._began_s = time.monotonic()
         self.tell()
 
@@ -241,27 +241,27 @@ class _Teller(batch.Progress):
         if outcome.state == "left":
             # It is tried again.
             return
-        tale = self._tale
+        progress = self._progress
         key = outcome.job.key
         weight = self._weight(key)
         self._over += weight
         if outcome.state == "done":
             self._read += weight
         self._seconds_ended += self._lengths.get(key) or 0.0
-        tale.done += 1
+        progress.done += 1
         if outcome.state != "failed":
-            tale.tables.append(table_path(self._out / outcome.job.name, FORMAT))
-            tale.rows += self._rows_of(outcome)
-        tale.problems += outcome.problems
+            progress.tables.append(table_path(self._out / outcome.job.name, FORMAT))
+            progress.rows += self._rows_of(outcome)
+        progress.problems += outcome.problems
         with suppress(OSError):
             self.tell()
 
     def _weight(self, key: str) -> float:
         """The share of an input in the work of all."""
-        total = self._tale.seconds_total
+        total = self._progress.seconds_total
         if total:
             return (self._lengths.get(key) or 0.0) / total
-        return 1 / max(self._tale.total, 1)
+        return 1 / max(self._progress.total, 1)
 
     def _rows_of(self, outcome: Outcome) -> int:
         if outcome.state == "done":
@@ -279,7 +279,7 @@ class _Teller(batch.Progress):
         Args:
             problem: Why, in one line.
         """
-        self._tale.problems.append(problem)
+        self._progress.problems.append(problem)
 
     def tell(self, has_ended: bool = False) -> None:
         """Tell the server.
@@ -290,19 +290,19 @@ class _Teller(batch.Progress):
         Raises:
             OSError: The server has ended.
         """
-        tale = self._tale
-        tale.has_ended = has_ended
-        tale.seconds_done = self._seconds_ended
+        progress = self._progress
+        progress.has_ended = has_ended
+        progress.seconds_done = self._seconds_ended
         part = 0.0
         if self._current is not None:
             key = self._current.key
-            tale.seconds_done += self._share * (self._lengths.get(key) or 0.0)
+            progress.seconds_done += self._share * (self._lengths.get(key) or 0.0)
             part = self._share * self._weight(key)
         left = max(1 - self._over - part, 0.0)
         read = self._read + part
         passed_s = time.monotonic() - self._began_s
-        tale.eta_s = round(left / read * passed_s, 1) if read > 0 else None
-        self._connection.send(tale)
+        progress.eta_s = round(left / read * passed_s, 1) if read > 0 else None
+        self._connection.send(progress)
 
 
 def _length_of(job: batch.Job) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from mien.documents import read_bounded
+from mien.documents import check_json, read_bounded
 from mien.errors import StudyError
 from mien.files import atomic_write
 from mien.outputs.read import read_table
@@ -79,7 +79,9 @@ class EditHistory:
         if not path.exists():
             return cls(path, identity)
         try:
-            content = json.loads(read_bounded(path, _MOST_BYTES, StudyError, _THEN))
+            text = read_bounded(path, _MOST_BYTES, StudyError, _THEN)
+            check_json(text)
+            content = json.loads(text)
             if content["edits"] != _EDITION:
                 raise ValueError(f"edition {content['edits']}")
             operations = _OPERATIONS.validate_python(content["operations"])

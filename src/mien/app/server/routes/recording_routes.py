@@ -63,7 +63,7 @@ def opened_of(recording_id: RecordingId, library: InLibrary) -> Opened:
 
 
 InRecording = Annotated[Opened, Depends(opened_of)]
-Told = Annotated[Events, Depends(events_of)]
+Hub = Annotated[Events, Depends(events_of)]
 Second = Annotated[float | None, Query(allow_inf_nan=False, description="Seconds.")]
 # How long a browser waits for a copy of a film before it asks again, seconds.
 _PATIENCE_S: Final = 600.0
@@ -83,7 +83,7 @@ def recording(recording_id: RecordingId, opened: InRecording, library: InLibrary
 
 
 @router.delete("/{recording_id}", status_code=204)
-def delete(recording_id: RecordingId, library: InLibrary, events: Told) -> None:
+def delete(recording_id: RecordingId, library: InLibrary, events: Hub) -> None:
     """Remove a table with what was written beside it; the film that was read stays."""
     library.delete(recording_id)
     events.publish(RECORDINGS)
@@ -167,7 +167,7 @@ def edit(
     recording_id: RecordingId,
     request: Annotated[EditRequest, Body()],
     library: InLibrary,
-    events: Told,
+    events: Hub,
 ) -> EditState:
     """Make an edit."""
     state = change(library.shelf, library.table(recording_id), request)
@@ -179,7 +179,7 @@ def edit(
 def undo_edit(
     recording_id: RecordingId,
     library: InLibrary,
-    events: Told,
+    events: Hub,
     request: VersionRequest | None = None,
 ) -> EditState:
     """Undo the last edit."""
@@ -193,7 +193,7 @@ def undo_edit(
 def redo_edit(
     recording_id: RecordingId,
     library: InLibrary,
-    events: Told,
+    events: Hub,
     request: VersionRequest | None = None,
 ) -> EditState:
     """Make an undone edit again."""
