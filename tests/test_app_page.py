@@ -292,3 +292,63 @@ def test_tabs_share_the_connection_for_events(chromium, address):
         tab.goto(address if number == 0 else address.partition("?")[0], timeout=TIMEOUT_MS)
         tab.locator("main h1").first.wait_for(timeout=TIMEOUT_MS)
     context.close()
+
+
+def test_an_edit_that_another_tab_forestalls_is_refused_and_its_mark_stays(chromium, read):
+    with served(*read) as address:
+        context = chromium.new_context()
+        context.set_default_timeout(TIMEOUT_MS)
+        late, quick = context.new_page(), context.new_page()
+        late.goto(address)
+        watch(late)
+        quick.goto(address.partition("?")[0])
+        watch(quick)
+        quick.keyboard.press("n")
+        quick.locator("dialog input").fill("Quick")
+        quick.keyboard.press("Enter")
+        quick.locator(".block .person", has_text="Quick").wait_for()
+        late.get_by_role("button", name="Spans").click()
+        late.keyboard.press("i")
+        late.keyboard.press("Shift+ArrowRight")
+        late.keyboard.press("o")
+        late.keyboard.press("x")
+        late.locator("dialog input").fill("late")
+        late.keyboard.press("Enter")
+        late.locator(".toast.problem", has_text="another page").wait_for()
+        # What the other tab did is shown, and the span can be excluded now.
+        late.locator(".block .person", has_text="Quick").wait_for()
+        late.keyboard.press("x")
+        late.locator("dialog input").fill("late")
+        late.keyboard.press("Enter")
+        late.locator(".marks li", has_text="late").wait_for()
+        # An undo of the tab that does not know of it takes nothing away.
+        quick.keyboard.press("Control+z")
+        quick.locator(".toast.problem", has_text="another page").wait_for()
+        late.keyboard.press("Control+z")
+        late.locator(".marks li", has_text="late").wait_for(state="detached")
+        late.keyboard.press("Control+z")
+        late.locator(".block .person", has_text="Quick").wait_for(state="detached")
+        context.close()
+
+
+def test_a_camera_that_is_given_after_the_page_was_left_is_turned_off(chromium, address):
+    slow = """() => {
+      const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      window.given = [];
+      navigator.mediaDevices.getUserMedia = async (wanted) => {
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        const stream = await ask(wanted);
+        window.given.push(...stream.getTracks());
+        return stream;
+      };
+    }"""
+    with opened(chromium, address) as page:
+        page.evaluate(slow)
+        page.goto(page.url.split("#")[0] + "#/live")
+        page.get_by_role("button", name="Start").click()
+        page.get_by_role("link", name="Analyse").click()
+        is_off = "given.length > 0 && given.every((track) => track.readyState === 'ended')"
+        ready = time.monotonic() + TIMEOUT_MS / 1000
+        while not page.evaluate(is_off):
+            assert time.monotonic() < ready
+            page.wait_for_timeout(100)

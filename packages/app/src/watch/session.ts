@@ -204,6 +204,8 @@ export class Session {
   /** Take up what an edit changed: tracks, values, segments, boxes. */
   async reload() {
     const detail = await api.recording(this.id);
+    // What was asked for before the last edit may come after it, and is old then.
+    if (detail.edits.version < this.edits.value.version) return;
     this.detail.value = detail;
     if (!this.trackOf(this.selected.value)) this.selected.value = detail.tracks[0]?.track ?? null;
     this.boxes.renew();
