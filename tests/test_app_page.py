@@ -144,7 +144,7 @@ def read(chromium, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(read):
-    """The address of an app that has read a film, for tests that change nothing."""
+    """The address of an app that has read a film, for tests that leave it as it was."""
     with served(*read) as address:
         yield address
 
@@ -294,41 +294,40 @@ def test_tabs_share_the_connection_for_events(chromium, address):
     context.close()
 
 
-def test_an_edit_that_another_tab_forestalls_is_refused_and_its_mark_stays(chromium, read):
-    with served(*read) as address:
-        context = chromium.new_context()
-        context.set_default_timeout(TIMEOUT_MS)
-        late, quick = context.new_page(), context.new_page()
-        late.goto(address)
-        watch(late)
-        quick.goto(address.partition("?")[0])
-        watch(quick)
-        quick.keyboard.press("n")
-        quick.locator("dialog input").fill("Quick")
-        quick.keyboard.press("Enter")
-        quick.locator(".block .person", has_text="Quick").wait_for()
-        late.get_by_role("button", name="Spans").click()
-        late.keyboard.press("i")
-        late.keyboard.press("Shift+ArrowRight")
-        late.keyboard.press("o")
-        late.keyboard.press("x")
-        late.locator("dialog input").fill("late")
-        late.keyboard.press("Enter")
-        late.locator(".toast.problem", has_text="another page").wait_for()
-        # What the other tab did is shown, and the span can be excluded now.
-        late.locator(".block .person", has_text="Quick").wait_for()
-        late.keyboard.press("x")
-        late.locator("dialog input").fill("late")
-        late.keyboard.press("Enter")
-        late.locator(".marks li", has_text="late").wait_for()
-        # An undo of the tab that does not know of it takes nothing away.
-        quick.keyboard.press("Control+z")
-        quick.locator(".toast.problem", has_text="another page").wait_for()
-        late.keyboard.press("Control+z")
-        late.locator(".marks li", has_text="late").wait_for(state="detached")
-        late.keyboard.press("Control+z")
-        late.locator(".block .person", has_text="Quick").wait_for(state="detached")
-        context.close()
+def test_an_edit_that_another_tab_forestalls_is_refused_and_its_mark_stays(chromium, address):
+    context = chromium.new_context()
+    context.set_default_timeout(TIMEOUT_MS)
+    late, quick = context.new_page(), context.new_page()
+    late.goto(address)
+    watch(late)
+    quick.goto(address.partition("?")[0])
+    watch(quick)
+    quick.keyboard.press("n")
+    quick.locator("dialog input").fill("Quick")
+    quick.keyboard.press("Enter")
+    quick.locator(".block .person", has_text="Quick").wait_for()
+    late.get_by_role("button", name="Spans").click()
+    late.keyboard.press("i")
+    late.keyboard.press("Shift+ArrowRight")
+    late.keyboard.press("o")
+    late.keyboard.press("x")
+    late.locator("dialog input").fill("late")
+    late.keyboard.press("Enter")
+    late.locator(".toast.problem", has_text="another page").wait_for()
+    # What the other tab did is shown, and the span can be excluded now.
+    late.locator(".block .person", has_text="Quick").wait_for()
+    late.keyboard.press("x")
+    late.locator("dialog input").fill("late")
+    late.keyboard.press("Enter")
+    late.locator(".marks li", has_text="late").wait_for()
+    # An undo of the tab that does not know of it takes nothing away.
+    quick.keyboard.press("Control+z")
+    quick.locator(".toast.problem", has_text="another page").wait_for()
+    late.keyboard.press("Control+z")
+    late.locator(".marks li", has_text="late").wait_for(state="detached")
+    late.keyboard.press("Control+z")
+    late.locator(".block .person", has_text="Quick").wait_for(state="detached")
+    context.close()
 
 
 def test_a_camera_that_is_given_after_the_page_was_left_is_turned_off(chromium, address):
