@@ -14,6 +14,7 @@ from mien.batch.outcome import Outcome
 from mien.batch.stores.store import Store
 from mien.errors import OutputError
 from mien.outputs.recorded import read_dictionary
+from mien.remote.address import without_password
 
 __all__ = ["RECORD", "refuse_first_layout", "write_record"]
 
@@ -50,7 +51,7 @@ def write_record(
     record = {
         "mien": mien.__version__,
         "ended": time.strftime("%Y-%m-%d %H:%M:%S%z"),
-        "inputs": list(map(str, inputs)),
+        "inputs": [without_password(str(given)) for given in inputs],
         "stopped": len(outcomes) < planned,
         "counts": counts,
         "left_out": plan.left_out,

@@ -1,15 +1,14 @@
 """The only way to files elsewhere: fsspec, with errors that say the next step in one line."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from mien.errors import MienError
+from mien.remote.address import without_password
 
 __all__ = ["RemoteFile", "kind_of", "list_folder", "look_at", "open_system", "wrap_remote_errors"]
 
@@ -24,7 +23,6 @@ _TIMES: Final = (
     "modified",
     "created",
 )
-_PASSWORD: Final = re.compile(r"(://[^/@]*):[^/@]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def _seconds(time: object) -> float:
 
 @contextmanager
 def wrap_remote_errors(address: str, kind: type[MienError], verb: str = "read") -> Iterator[None]:
-    """Turn any error of fsspec and its packages into one line.
+    """Turn any error of fsspec and its packages into one line, and refuse passwords.
 
     Args:
         address: What the message names.
@@ -86,9 +84,15 @@ def wrap_remote_errors(address: str, kind: type[MienError], verb: str = "read") 
         Nothing.
 
     Raises:
-        MienError: Of this kind, in place of whatever was raised.
+        MienError: Of this kind, in place of whatever was raised, or where the address holds a
+            password.
     """
-    shown = _PASSWORD.sub(r"\1:…@", address)
+    shown = without_password(address)
+    if shown != address:
+        raise kind(
+            f"{shown}: holds a password, and addresses are written into tables and plans; put it "
+            "into fsspec's configuration, and leave it out here"
+        )
     try:
         yield
     except MienError:
@@ -135,15 +139,10 @@ def open_system(address: str) -> tuple[Any, str]:
 
     Raises:
         ImportError: fsspec, or its package for this protocol, is missing.
-        ValueError: fsspec does not know the protocol, or the address holds a password.
+        ValueError: fsspec does not know the protocol.
     """
     import fsspec
 
-    if "@" in address and urlsplit(address).password is not None:
-        raise ValueError(
-            "addresses are written into tables and plans, so none may hold a password; put it into "
-            "fsspec's configuration"
-        )
     system, path = fsspec.url_to_fs(address)
     return system, str(path).rstrip("/")
 

@@ -5,11 +5,21 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["absolute", "has_lost_slash", "is_address", "is_web", "parent", "parts", "scheme"]
+__all__ = [
+    "absolute",
+    "has_lost_slash",
+    "is_address",
+    "is_web",
+    "parent",
+    "parts",
+    "scheme",
+    "without_password",
+]
 
 _ADDRESS: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _LOST_SLASH: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 _WEB: Final = frozenset({"http", "https"})
+_PASSWORD: Final = re.compile(r"(://[^/@:]*):[^/@]*@")
 
 
 def scheme(text: str) -> str | None:
@@ -53,6 +63,21 @@ def has_lost_slash(path: str) -> bool:
     (True, False)
     """
     return _LOST_SLASH.match(path) is not None
+
+
+def without_password(text: str) -> str:
+    """Leave out the passwords of an address.
+
+    Args:
+        text: A path or an address, also of a chain of file systems.
+
+    Returns:
+        The same text with ``…`` in place of each password; one without any is the text itself.
+
+    >>> without_password("zip://a.mp4::sftp://me:secret@host/a.zip"), without_password("s3://b/a@1")
+    ('zip://a.mp4::sftp://me:…@host/a.zip', 's3://b/a@1')
+    """
+    return _PASSWORD.sub(r"\1:…@", text) if is_address(text) else text
 
 
 def is_web(text: str) -> bool:

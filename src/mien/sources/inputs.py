@@ -11,7 +11,14 @@ from typing import Final
 
 from mien.errors import SourceError
 from mien.remote.access import kind_of, list_folder, wrap_remote_errors
-from mien.remote.address import absolute, has_lost_slash, is_address, is_web, scheme
+from mien.remote.address import (
+    absolute,
+    has_lost_slash,
+    is_address,
+    is_web,
+    scheme,
+    without_password,
+)
 from mien.sources.suffixes import IMAGE_SUFFIXES, SYSTEM_FOLDERS, VIDEO_SUFFIXES
 
 __all__ = [
@@ -71,7 +78,7 @@ def list_inputs(inputs: Sequence[str | Path]) -> InputList:
                 is_file = path != STDIN and not path.startswith("camera:")
                 paths.setdefault(absolute(path) if is_file else path, path)
         except SourceError as error:
-            result.failures.append((str(given), str(error)))
+            result.failures.append((without_password(str(given)), str(error)))
     for path in paths.values():
         problem = _name_problem(path)
         if problem:
@@ -128,7 +135,7 @@ def refuse_address(name: str) -> None:
     Raises:
         SourceError: It is the address of a stream; the message says how to save it first.
     """
-    protocol = scheme(name)
+    protocol, name = scheme(name), without_password(name)
     if protocol == "file":
         raise SourceError(f"{name}: is an address; give the path alone, without file://")
     if protocol not in _STREAMS:
@@ -163,10 +170,10 @@ def _expand_one(given: str, result: InputList) -> list[str]:
 
 def _expand_address(address: str, result: InputList) -> list[str]:
     """The inputs that an address stands for."""
-    # Pages of the web list no folder, and a ? in their address is no pattern.
-    if is_web(address) or "::" in address:
-        return [address]
     with wrap_remote_errors(address, SourceError):
+        # Pages of the web list no folder, and a ? in their address is no pattern.
+        if is_web(address) or "::" in address:
+            return [address]
         kind = kind_of(address)
         if kind == "file":
             return [address]
