@@ -82,6 +82,24 @@ def test_tables_that_cannot_be_scored_leave_nothing(tmp_path, table, message):
     assert [entry.name for entry in tmp_path.iterdir()] == ["crops.parquet"]
 
 
+def test_the_row_of_wrong_points_is_that_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(crop_scores, "_BATCH", 2)
+    path, _, _ = crops(tmp_path, 4)
+    table = pq.read_table(path).to_pydict()
+    table["points"][3] = [1.0]
+    pq.write_table(pa.table(table), path)
+    with pytest.raises(DataError, match="row 3 of the label table"):
+        score_crops(path, tmp_path / "scores.parquet", "mien-xs")
+
+
+def test_scores_never_replace_the_pictures(tmp_path):
+    path, _, _ = crops(tmp_path, 1)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="is the table of pictures"):
+        score_crops(path, path, "mien-xs")
+    assert path.read_bytes() == before
+
+
 def test_another_version_of_the_bundle_is_refused():
     with pytest.raises(BundleError, match="this worker has another version"):
         CropScorer("mien-xs", "auto", "0" * 64)

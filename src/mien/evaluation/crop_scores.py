@@ -78,12 +78,13 @@ class CropScorer:
         )
         return tuple(column for column in made if column.name == "status" or column.task)
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
+    def __call__(self, rows: pa.Table, start: int = 0) -> pa.Table:
         """Score rows.
 
         Args:
             rows: With the column `image` (encoded pictures or paths) and, where the faces shall be
                 aligned, `points` (five points in px of the picture, 10 numbers or null).
+            start: Which row of the whole table is the first, for the error message.
 
         Returns:
             The other columns, the status, and the scores; null where a picture cannot be read.
@@ -100,7 +101,7 @@ class CropScorer:
                 pictures.append(read_picture(image))
             except DataError:
                 continue
-            points.append(five_points(five, place))
+            points.append(five_points(five, start + place))
             places.append(place)
         scores = score_pictures(self.model.score, pictures, points) if pictures else {}
         of_row = {}
@@ -147,6 +148,8 @@ def score_crops(
     scorer = CropScorer(bundle, engine)
     if out.suffix != ".parquet":
         raise DataError(f"{out}: scores are written as Parquet; give a name that ends in .parquet")
+    if out.resolve() == table.resolve():
+        raise DataError(f"{out}: is the table of pictures; give the scores another name")
     try:
         source = pq.ParquetFile(table)
     except (OSError, pa.ArrowInvalid) as error:
@@ -173,8 +176,10 @@ def _check_columns(table: Path, names: list[str], made: tuple[Column, ...]) -> N
 
 
 def _here(source: pq.ParquetFile, scorer: CropScorer) -> Iterator[pa.Table]:
+    start = 0
     for batch in source.iter_batches(_BATCH):
-        yield scorer(pa.Table.from_batches([batch]))
+        yield scorer(pa.Table.from_batches([batch]), start)
+        start += len(batch)
 
 
 def _on_ray(

@@ -131,7 +131,7 @@ def five_points(cell: Any, row: int) -> Floats | None:
     if points.size != 10 or not np.isfinite(points).all():
         raise DataError(
             f"row {row} of the label table: points must be 10 finite numbers or None, "
-            f"got {points.size}; correct the data set's adapter"
+            f"got {points.size}; correct them"
         )
     return points.reshape(5, 2)
 
