@@ -174,7 +174,7 @@ def test_parts_of_other_pictures_are_named(parts, tmp_path):
     assert "part 3 of 3 was made of other pictures" in refusal(join)
     make(3)
     line = refusal(join, table.iloc[1:])
-    assert "part 1 of 3 was made of other pictures (and so on: 2, 3)" in line
+    assert "part 1 of 3 was made of other pictures (not usable either: 2, 3)" in line
     make(1, count=2)
     assert "has parts of 2 and of 3; delete the folder parts-2 or parts-3" in refusal(join)
 

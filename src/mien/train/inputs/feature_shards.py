@@ -9,7 +9,7 @@ one process, and the joined cache is the same to the last bit.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -99,13 +99,18 @@ class _Part:
 
 
 def _parts(
-    card: AffectCard, table: pd.DataFrame, folder: Path, root: Path, count: int
+    card: AffectCard,
+    table: pd.DataFrame,
+    folder: Path,
+    root: Path,
+    shards: Iterable[Shard],
 ) -> Iterator[_Part]:
-    """All parts of the cache of a label table's pictures, in order."""
+    """Some parts of the cache of a label table's pictures."""
     keys = picture_keys(table, root)
     rows = first_rows(keys)
     batches = -(-len(rows) // BATCH)
-    for number in range(1, count + 1):
+    # Each part takes a look at all of its files.
+    for number, count in shards:
         begin, end = (BATCH * (batches * edge // count) for edge in (number - 1, number))
         mine = rows[begin:end]
         place = cache_folder(card, folder) / f"parts-{count}" / str(number)
@@ -165,7 +170,7 @@ def build_part(
     number, count = shard
     if not 1 <= number <= count:
         raise ValueError(f"--shard must be from 1/{count} to {count}/{count}, got {number}")
-    part = list(_parts(model.card, table, folder, root, count))[number - 1]
+    [part] = _parts(model.card, table, folder, root, [shard])
     # What an earlier run left of other pictures is of no use.
     if part.folder.is_dir() and part.record().get("pictures") != part.pictures:
         with wrap_os_errors(part.folder):
@@ -220,7 +225,8 @@ def join_parts(
         OutputError: The cache cannot be written.
     """
     count = parts_of(model.card, folder)
-    parts = list(_parts(model.card, table, folder, root, count))
+    shards = [(number, count) for number in range(1, count + 1)]
+    parts = list(_parts(model.card, table, folder, root, shards))
     _refuse_problems(parts)
     tables = [complete(part.table, part.folder / _POINTS) for part in parts]
     caches = [FeatureCache(part.folder, model.card, root=root) for part in parts]
@@ -253,7 +259,7 @@ def _refuse_problems(parts: Sequence[_Part]) -> None:
     first, reason = problems[0]
     number, count = first.shard
     others = ", ".join(str(part.shard[0]) for part, _ in problems[1:])
-    more = f" (and so on: {others})" if others else ""
+    more = f" (not usable either: {others})" if others else ""
     raise DataError(
         f"{first.folder.parent}: part {number} of {count} {reason}{more}; run the same command "
         f"with --shard {number}/{count}, or delete {first.folder.parent} to do without parts"
