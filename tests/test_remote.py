@@ -175,7 +175,7 @@ def conf(port: int) -> dict:
         "endpoint_url": f"http://127.0.0.1:{port}",
         "key": "user",
         "secret": "secret",
-        "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 5, "read_timeout": 5},
+        "config_kwargs": {"retries": {"max_attempts": 0}, "connect_timeout": 5, "read_timeout": 5},
         "use_listings_cache": False,
     }
 
@@ -227,11 +227,21 @@ def test_a_folder_a_pattern_and_a_file_are_listed(study, memory):
         ("rtsp://camera/1", "is a stream.*mien live"),
         ("file:///tmp/a.mp4", "without file://"),
         (Path("s3://films/a.mp4"), "a Path takes a slash"),
-        ("sftp://me:secret@host/a.mp4", "none may hold a password"),
+        ("sftp://me:secret@host/a.mp4", "holds a password"),
+        ("https://me:secret@host/a.mp4", "holds a password"),
+        ("zip://a.mp4::sftp://me:secret@host/a.zip", "holds a password"),
     ):
-        ((_, problem),) = list_inputs([given]).failures
-        assert re.search(match, problem), problem
-        assert "secret" not in problem
+        (failure,) = list_inputs([given]).failures
+        assert re.search(match, failure[1]), failure
+        assert "secret" not in str(failure)
+
+
+def test_a_password_is_written_nowhere(tmp_path):
+    given = [film(tmp_path / "a.mp4"), "https://me:secret@host/b.mp4"]
+    assert sorted(states(batch.run(given, tmp_path / "out")).values()) == ["done", "failed"]
+    assert batch.write_plan(given[1:], tmp_path / "plan")[0].jobs == ()
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"secret" not in path.read_bytes(), path
 
 
 def test_an_address_is_read_as_a_path_is(study, memory, tmp_path):
@@ -557,7 +567,7 @@ def test_a_plan_elsewhere_is_done_in_parts(study, memory, tmp_path):
 def put_films(system, tmp_path, count: int = 2) -> None:
     for number in range(count):
         system.put_file(
-            str(film(tmp_path / f"{number}.mp4", number, frames=40)), f"films/in/{number}.mp4"
+            str(film(tmp_path / f"{number}.mp4", number, frames=12)), f"films/in/{number}.mp4"
         )
 
 
@@ -568,7 +578,7 @@ def test_a_run_on_an_object_store_is_done_once(s3, tmp_path):
         "0": "done",
         "1": "done",
     }
-    assert len(mien.read_table("s3://films/out/0.csv")) == 40
+    assert len(mien.read_table("s3://films/out/0.csv")) == 12
     assert states(batch.run(["s3://films/in"], "s3://films/out", overlay=True)) == {
         "0": "skipped",
         "1": "skipped",
@@ -601,11 +611,12 @@ def test_two_processes_put_up_each_table_once(s3, server, tmp_path):
     )
 
 
-@pytest.mark.parametrize("given", ["s3://none/a.mp4", "s3://films/none.mp4", "s3://films/none"])
-def test_what_is_missing_is_one_line(s3, given):
-    (outcome,) = batch.run([given], "s3://films/out")
-    assert outcome.state == "failed"
-    assert "no such file, folder or bucket" in one_line(outcome)
+def test_what_is_missing_is_one_line(s3):
+    given = ["s3://none/a.mp4", "s3://films/none.mp4", "s3://films/none"]
+    outcomes = batch.run(given, "s3://films/out")
+    assert [outcome.state for outcome in outcomes] == ["failed"] * 3
+    for outcome in outcomes:
+        assert "no such file, folder or bucket" in one_line(outcome)
 
 
 def test_a_bucket_that_is_missing_is_not_made(s3, tmp_path):
@@ -642,32 +653,30 @@ def test_a_network_that_drops_while_reading_fails_that_input_alone(s3, tmp_path)
     }
 
 
-@pytest.mark.parametrize("nth", [1, 2])
-def test_a_network_that_drops_while_writing_leaves_nothing_that_counts(
-    s3, tmp_path, monkeypatch, nth
-):
+def test_a_network_that_drops_while_writing_leaves_nothing_that_counts(s3, tmp_path, monkeypatch):
+    """With the first file that is put up, and, taking that over, with the second, the dictionary."""
     system, proxy = s3
-    clips = [film(tmp_path / f"{n}.mp4", n, frames=40) for n in range(2)]
+    # This process has not ended, so its claims would count until they are old.
+    monkeypatch.setattr(remote_claims, "STALE_S", -1)
+    clips = [film(tmp_path / f"{n}.mp4", n, frames=12) for n in range(2)]
     real, calls = RemoteFolder.put, []
 
     def put(self, path, name):
         calls.append(name)
-        if len(calls) == nth:
+        if len(calls) in (1, 3):
             proxy.drop("up", 1500)
         real(self, path, name)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RemoteFolder, "put", put)
+    monkeypatch.setattr(RemoteFolder, "put", put)
+    for tried in (["0.csv"], ["0.csv", "0.csv", "0.dictionary.json"]):
         outcomes = batch.run(clips, "s3://films/out")
-    assert states(outcomes) == {"0": "failed", "1": "failed"}
-    assert all(
-        "s3://films/out/" in one_line(outcome) and "network" in one_line(outcome)
-        for outcome in outcomes
-    )
-    proxy.heal()
-    assert "0.dictionary.json" not in names(system, "films/out")
-    # This process has not ended, so its claim counts until it is old.
-    monkeypatch.setattr(remote_claims, "STALE_S", -1)
+        assert calls == tried
+        assert states(outcomes) == {"0": "failed", "1": "failed"}
+        for outcome in outcomes:
+            assert "s3://films/out/" in one_line(outcome)
+            assert "network" in one_line(outcome)
+        proxy.heal()
+        assert "0.dictionary.json" not in names(system, "films/out")
     assert states(batch.run(clips, "s3://films/out")) == {"0": "done", "1": "done"}
     assert names(system, "films/out") == [
         "0.csv",
@@ -676,4 +685,19 @@ def test_a_network_that_drops_while_writing_leaves_nothing_that_counts(
         "1.dictionary.json",
         "mien-run.json",
     ]
-    assert len(mien.read_table("s3://films/out/0.csv")) == 40
+    assert len(mien.read_table("s3://films/out/0.csv")) == 12
+
+
+def test_who_lost_a_claim_removes_nothing_of_its_successor(memory, tmp_path, monkeypatch):
+    folder = RemoteFolder("memory://out")
+    first, second = (RemoteClaim(folder, "c", tmp_path, "x.mp4") for _ in range(2))
+    files = [tmp_path / "c.csv", tmp_path / "c.dictionary.json"]
+    with suppress(ConnectionError), first:
+        first.announce(files)
+        memory.store["/out/.c.claim"].created -= timedelta(hours=1)
+        second.__enter__()
+        second.announce(files)
+        folder.write("c.csv", b"of the second")
+        raise ConnectionError
+    assert names(memory, "out") == [".c.claim", "c.csv"]
+    second.__exit__(None, None, None)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from uuid import uuid4
 
 from mien.errors import OutputError
 from mien.files import PART, atomic_write, has_ended, part_of, process_token, wrap_os_errors
@@ -54,6 +55,7 @@ class Holder:
         since: When it began, with the machine's offset from UTC.
         source: Absolute path of what it reads.
         files: Files it is putting in place, as paths from the claim's folder.
+        claim: What tells two claims of one process apart.
     """
 
     token: str
@@ -61,6 +63,7 @@ class Holder:
     since: str
     source: str
     files: tuple[str, ...] = ()
+    claim: str = ""
 
     def __str__(self) -> str:
         return f"{self.host}, process {self.token.split('-')[1]}, since {self.since}"
@@ -105,7 +108,9 @@ class Claim:
         self._stem, self._shown = stem, shown or str(stem)
         self._path = stem.with_name(f".{key}{SUFFIX}")
         since = time.strftime("%Y-%m-%d %H:%M:%S%z")
-        self._mine = Holder(process_token(), socket.gethostname(), since, source)
+        self._mine = Holder(
+            process_token(), socket.gethostname(), since, source, claim=uuid4().hex[:8]
+        )
         self._content = b""
         self._stop = threading.Event()
 
@@ -336,6 +341,8 @@ def parsed_holder(content: bytes) -> Holder | None:
         facts = json.loads(content)
         texts = {name: facts[name] for name in ("token", "host", "since", "source")}
         files = facts["files"]
+        # Earlier versions did not write it.
+        texts["claim"] = facts.get("claim", "")
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     good = (

@@ -60,7 +60,8 @@ class RemoteClaim(Claim):
     ) -> None:
         self._stop.set()
         try:
-            if kind is not None and self._announced:
+            # Who has taken it over meanwhile may have put the same files up.
+            if kind is not None and self._announced and self._now() == self._content:
                 self._finish_for(parsed_holder(self._content))
         except OutputError:
             # The claim stays and becomes stale: who takes it over finds in it what to remove.
