@@ -13,6 +13,7 @@ from noise import film
 
 from mien import batch
 from mien.batch.machines.job_records import read_job_record
+from mien.batch.stores.remote_store import open_store
 from mien.errors import MissingExtraError, OutputError
 
 
@@ -65,7 +66,7 @@ def test_a_killed_process_and_a_killed_node_lose_and_double_nothing(cluster, tmp
     del expected[plan.path.name], result[plan.path.name]
     assert result == expected
     for job in plan.jobs:
-        assert read_job_record(out, job).attempt == 1
+        assert read_job_record(open_store(out), job).attempt == 1
     again = batch.run_plan(plan.path, ray=cluster.address)
     assert [outcome.state for outcome in again] == ["skipped"] * 6
 
