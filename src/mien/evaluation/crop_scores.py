@@ -221,7 +221,9 @@ def _write(parts: Iterator[pa.Table], table: Path, out: Path, scorer: CropScorer
                         writer = pq.ParquetWriter(file.part, part.schema, compression="zstd")
                     writer.write_table(part)
                     done += len(part)
-                    unreadable += pc.sum(pc.equal(part["status"], Status.unreadable.value)).as_py()
+                    lost = pc.equal(part["status"], Status.unreadable.value)
+                    # 0, not null, of a part without rows.
+                    unreadable += pc.sum(lost, min_count=0).as_py()
             finally:
                 if writer is not None:
                     writer.close()

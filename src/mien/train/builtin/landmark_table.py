@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mien.bundles.engines import import_onnxruntime
 from mien.bundles.store import FACES, load_detector
 from mien.data.drawn.damage import KINDS, Shown, damage, intact
 from mien.data.drawn.occluders import REGIONS
@@ -33,7 +32,14 @@ from mien.faces.prepare import crop_matrix, similarity, warp
 from mien.files import AtomicFile
 from mien.records import Face
 from mien.tasks import TASKS, Floats
-from mien.train.builtin.quality_table import PIXELS, followed, mirrored, nearest_face, png
+from mien.train.builtin.quality_table import (
+    PIXELS,
+    followed,
+    mirrored,
+    nearest_face,
+    open_teacher,
+    png,
+)
 from mien.train.inputs.augment import Jitter
 
 __all__ = ["LandmarkTeacher", "make_table"]
@@ -82,12 +88,7 @@ class LandmarkTeacher:
     _FINER: Final = 4
 
     def __init__(self, path: Path) -> None:
-        onnxruntime = import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_teacher(path)
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, image: Image, five: Floats) -> Floats:

@@ -42,6 +42,7 @@ __all__ = [
     "make_table",
     "mirrored",
     "nearest_face",
+    "open_teacher",
     "png",
 ]
 
@@ -71,6 +72,21 @@ _SLIP: Final = 0.06
 _PORTRAITS_AT_ONCE: Final = 200
 
 
+def open_teacher(path: Path) -> Any:
+    """Open another network on one thread, as tables are made by a process per core.
+
+    Args:
+        path: Its ONNX file.
+
+    Returns:
+        A session of ONNX Runtime.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class PoseTeacher:
     """A Hopenet-like network: three angles in 66 bins of 3 degrees each, from a wide box.
 
@@ -83,12 +99,7 @@ class PoseTeacher:
     _MARGIN: Final = 0.25
 
     def __init__(self, path: Path) -> None:
-        onnxruntime = import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_teacher(path)
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, image: Image, face: Face) -> Floats:
