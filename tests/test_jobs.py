@@ -177,6 +177,45 @@ def test_a_run_that_ends_early_ends_all_its_processes(number, tmp_path):
     assert not [name for name in left if number == signal.SIGINT or not name.startswith(".")]
 
 
+SERVED = """
+import os, signal, sys, threading, time
+from functools import partial
+from mien.processes import serve
+
+def work(work_s):
+    time.sleep(work_s)
+    raise EOFError
+
+def child(work_s, delay_s):
+    def tell():
+        time.sleep(delay_s)
+        os.kill(os.getpid(), signal.SIGTERM)
+    thread = threading.Thread(target=tell)
+    thread.start()
+    serve(partial(work, work_s), ("SIGTERM", "SIGHUP"))
+    thread.join()
+    sys.exit(0)
+
+times = [(0.002, number * 2e-5) for number in range(200)]
+for work_s, delay_s in [(0, 1), (60, 1), *times]:
+    if (pid := os.fork()) == 0:
+        child(work_s, delay_s)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_worker_ends_without_a_word_whenever_it_is_told_to():
+    """While it gets ready, at work, and when it is just ending by itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stderr == ""
+    ended, told, *codes = [int(line) for line in done.stdout.split()]
+    assert (ended, told) == (0, 128 + signal.SIGTERM)
+    # Before it hears signals, it dies of one.
+    assert set(codes) <= {0, 128 + signal.SIGTERM, -signal.SIGTERM}
+
+
 def test_a_job_whose_parent_has_ended_is_stopped_and_has_not_failed(tmp_path):
     plan, _ = batch.write_plan([film(tmp_path / "a.mp4")], tmp_path / "out")
     parent, child = multiprocessing.Pipe()

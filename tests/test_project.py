@@ -16,7 +16,7 @@ SRC = ROOT / "src" / "mien"
 # Keep in step with docs/explanation/architecture.md.
 ROOMS = {
     "": (
-        "_version", "errors", "text", "extensions", "documents", "files", "remote", "processes", "progress", "tasks", "records", "metrics", "protocols", "sources", "faces",
+        "_version", "errors", "text", "extensions", "documents", "files", "remote", "progress", "processes", "tasks", "records", "metrics", "protocols", "sources", "faces",
         "bundles", "temporal", "systems", "zoo", "compat", "outputs", "analysis", "batch", "study", "realtime", "exports", "report", "doctor", "data", "demo", "evaluation", "train", "recipes",
         "extend", "app", "cli", "__main__",
     ),

@@ -3,16 +3,20 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, Literal
+
+from mien.progress import STOP_REQUESTED
 
 __all__ = [
     "PATIENCE_S",
     "children_ignore_interrupts",
     "end_with_parent",
     "process_count",
+    "serve",
     "usable_cores",
 ]
 
@@ -66,6 +70,42 @@ def children_ignore_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def serve(work: Callable[[], None], stop_signals: tuple[str, ...]) -> None:
+    """Do the work of a worker process until it ends, or the process is told to end.
+
+    It is told so, too, when its parent has ended.
+
+    Args:
+        work: Reads what it has to do from a connection to the parent.
+        stop_signals: Names of the signals that tell the process to end. The first one raises
+            KeyboardInterrupt in `work` and sets `STOP_REQUESTED`.
+
+    Raises:
+        SystemExit: The process was told to end.
+    """
+    numbers = [getattr(signal, name) for name in stop_signals if hasattr(signal, name)]
+    try:
+        # A signal may come at any time from here on.
+        for number in numbers:
+            signal.signal(number, _stop)
+        end_with_parent()
+        # Of the connection: the parent needs no more answers, or has ended.
+        with suppress(EOFError, OSError):
+            work()
+        # Nothing is left that a signal could stop.
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGTERM)
+
+
+def _stop(_number: int, _frame: object) -> None:
+    # Once: a second one would disturb the cleaning up.
+    if not STOP_REQUESTED.is_set():
+        STOP_REQUESTED.set()
+        raise KeyboardInterrupt
 
 
 def end_with_parent() -> None:

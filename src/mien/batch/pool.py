@@ -5,13 +5,12 @@ named, and another process takes its place.
 """
 
 import multiprocessing
-import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
@@ -27,7 +26,7 @@ from mien.batch.stores.remote_store import open_store
 from mien.batch.target import Target
 from mien.errors import OutputError
 from mien.files import LOST_WORKER
-from mien.processes import PATIENCE_S, children_ignore_interrupts, end_with_parent
+from mien.processes import PATIENCE_S, children_ignore_interrupts, serve
 from mien.progress import STOP_REQUESTED
 
 __all__ = ["Hear", "Lost", "Pool", "Request"]
@@ -209,34 +208,21 @@ class _Teller(Progress):
 
 def _serve(connection: Connection, settings: Settings) -> None:
     """What a process does: answer requests until the connection is closed."""
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _stop)
     # There is a process for every core.
     cv2.setNumThreads(1)
-    end_with_parent()
-    try:
-        with open_store(settings.folder) as store:
-            target = settings.open(store)
-            connection.send(("ready", None))
-            while True:
-                request = connection.recv()
-                connection.send(("answer", _answer(request, settings, target, connection)))
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGTERM)
-    except (EOFError, OSError):
-        # The parent needs no more answers, or has ended.
-        return
+    serve(partial(_answer_all, connection, settings), ("SIGTERM", "SIGHUP"))
+
+
+def _answer_all(connection: Connection, settings: Settings) -> None:
+    with open_store(settings.folder) as store:
+        target = settings.open(store)
+        connection.send(("ready", None))
+        while True:
+            request = connection.recv()
+            connection.send(("answer", _answer(request, settings, target, connection)))
 
 
 def _answer(request: Request, settings: Settings, target: Target, connection: Connection) -> Any:
     if isinstance(request, Job):
         return do_job(request, settings, target, _Teller(connection))
     return read_photos(request, target.reader)
-
-
-def _stop(number: int, frame: object) -> None:
-    # Once: a second one would disturb the cleaning up.
-    if not STOP_REQUESTED.is_set():
-        STOP_REQUESTED.set()
-        raise KeyboardInterrupt

@@ -6,14 +6,12 @@ import multiprocessing
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -26,7 +24,7 @@ from mien.data.presence import list_names, pictures
 from mien.data.sets.lsd import COPY
 from mien.errors import DataError, OutputError
 from mien.files import LOST_WORKER, AtomicFile, atomic_write, wrap_os_errors
-from mien.processes import usable_cores
+from mien.processes import end_with_parent, usable_cores
 from mien.progress import ItemProgress
 
 __all__ = ["PLAN", "Balanced", "Change", "balance", "lacking"]
@@ -303,15 +301,7 @@ def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Set before libraries are loaded: the processes share the cores already.
     os.environ["OMP_NUM_THREADS"] = "1"
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess | None) -> None:
-    """End with the process that started this one, however that ends."""
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _make(change: Change, copy: _Copy) -> None:

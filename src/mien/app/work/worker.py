@@ -5,11 +5,11 @@ job and not the server. It ends with the server, however that ends.
 """
 
 import signal
-import sys
 import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from mien.batch.target import dictionary_path
 from mien.errors import MienError
 from mien.outputs.recorded import read_dictionary
 from mien.outputs.tables import table_path
-from mien.processes import end_with_parent
+from mien.processes import serve
 from mien.progress import STOP_REQUESTED
 from mien.sources import open_source
 
@@ -89,19 +89,15 @@ def work(connection: Connection) -> None:
     """
     # Ctrl-C reaches all processes of a terminal; the server ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
-    end_with_parent()
-    try:
-        while True:
-            assignment = connection.recv()
-            # A word to a job that had just ended is of no interest any more.
-            if isinstance(assignment, Assignment):
-                _do(assignment, connection)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGTERM)
-    except (EOFError, OSError):
-        # The server has ended.
-        return
+    serve(partial(_do_all, connection), ("SIGTERM",))
+
+
+def _do_all(connection: Connection) -> None:
+    while True:
+        assignment = connection.recv()
+        # A word to a job that had just ended is of no interest any more.
+        if isinstance(assignment, Assignment):
+            _do(assignment, connection)
 
 
 def _do(assignment: Assignment, connection: Connection) -> None:
@@ -114,13 +110,6 @@ def _do(assignment: Assignment, connection: Connection) -> None:
         traceback.print_exc()
         sender.fail(f"a mistake in mien itself ({type(error).__name__}: {error}); please report it")
     sender.tell(has_ended=True)
-
-
-def _stop(_number: int, _frame: object) -> None:
-    # Once: a second one would disturb the cleaning up.
-    if not STOP_REQUESTED.is_set():
-        STOP_REQUESTED.set()
-        raise KeyboardInterrupt
 
 
 def _run(assignment: Assignment, sender: "_ProgressSender") -> None:

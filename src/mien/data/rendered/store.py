@@ -23,6 +23,7 @@ import pandas as pd
 from mien.data.rendered.faces import FACES_OF_PERSON, faces, studio_of, table_of_faces
 from mien.errors import DataError, OutputError
 from mien.files import LOST_WORKER, atomic_write, wrap_os_errors
+from mien.processes import end_with_parent
 from mien.progress import ItemProgress
 
 __all__ = ["FACES_OF_FILE", "Order", "read_faces", "render_faces"]
@@ -166,6 +167,7 @@ def _start(stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # There is a process for every core.
     cv2.setNumThreads(1)
+    end_with_parent()
     _stop = stop
 
 

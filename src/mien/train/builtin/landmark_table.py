@@ -30,6 +30,7 @@ from mien.faces.detect import Detector
 from mien.faces.landmarks import COUNT, MIRRORED, eye_span
 from mien.faces.prepare import crop_matrix, similarity, warp
 from mien.files import AtomicFile
+from mien.processes import end_with_parent
 from mien.records import Face
 from mien.tasks import TASKS, Floats
 from mien.train.builtin.quality_table import (
@@ -171,7 +172,7 @@ def make_table(
         parts.append(table.iloc[start : start + _FACES_AT_ONCE])
     make = partial(_make_part, teacher=teacher)
     # Started afresh: a forked process would wait for threads that were not copied.
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         made = pd.concat(pool.map(make, parts), ignore_index=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     with AtomicFile(out) as temporary:

@@ -31,6 +31,7 @@ from mien.data.sets.ferplus import FERPLUS_TEMPLATE
 from mien.faces.detect import Detector
 from mien.faces.prepare import Pixels, crop_matrix, warp
 from mien.files import AtomicFile
+from mien.processes import end_with_parent
 from mien.records import Face
 from mien.tasks import Floats
 
@@ -226,7 +227,7 @@ def make_table(
         parts.append(table.iloc[start : start + _PORTRAITS_AT_ONCE])
     make = partial(_make_part, bundle=bundle, detector=detector, teacher=teacher)
     # Started afresh: a forked process would wait for threads that were not copied.
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         made = pd.concat(pool.map(make, parts), ignore_index=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     with AtomicFile(out) as temporary:
