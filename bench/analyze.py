@@ -65,6 +65,16 @@ def repeat(clip: Path, length_s: float, path: Path) -> Path:
     return path
 
 
+def first_row_s(clip: Path) -> float:
+    """From the start of a process to its first row, seconds."""
+    code = f"import mien; print(next(iter(mien.analyze({str(clip)!r}, stream=True))).frame, flush=True)"
+    started = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"0"
+        return time.perf_counter() - started
+
+
 def peak_mb(clip: Path, folder: Path) -> tuple[float, float]:
     """Peak resident memory of one `mien analyze` process, MB, and how long it took, start included, seconds."""
     code = "import resource,subprocess,sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
@@ -115,7 +125,6 @@ def main() -> None:
             {"decode": [], "decode to RGB": [], "analyse": [], "command": [], "first_row": []},
         )
         times["without quality"] = []
-        first = f"import mien; next(iter(mien.analyze({str(args.clip)!r}, stream=True)))"
         plain = Options(quality="none")
         for i in range(args.rounds):
             times["decode"].append(seconds(lambda: decode(args.clip)))
@@ -128,9 +137,7 @@ def main() -> None:
             times["command"].append(
                 seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True))
             )
-            times["first_row"].append(
-                seconds(lambda: subprocess.run([sys.executable, "-c", first], check=True))
-            )
+            times["first_row"].append(first_row_s(args.clip))
         median = {name: statistics.median(values) for name, values in times.items()}
         result = {
             "machine": {"cores": os.cpu_count(), "engines": available()},

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mien.errors import LabelMismatchError
 from mien.faces.landmarks import COUNT, measure
@@ -172,10 +172,8 @@ def _score_arrays(
     arrays = dict(zip(names, map(_floats, scores.T.copy()), strict=True))
     for column in of_task:
         if column.dtype == "str":
-            labels = _highest(scores, task.names)
-            if column.uncertain_below is not None:
-                labels = _with_uncertain(labels, readings, scores, column.uncertain_below)
-            arrays[column.name] = labels
+            is_open = _are_open(readings, scores, column.uncertain_below)
+            arrays[column.name] = _labels(scores, task.names, is_open)
     return arrays
 
 
@@ -204,20 +202,21 @@ def _floats(values: Floats) -> pa.Array:
     return pa.array(values, mask=~np.isfinite(values))
 
 
-def _highest(scores: Floats, names: tuple[str, ...]) -> pa.Array:
-    """The name of the highest score of each row (N, K); null where one is missing."""
-    best = np.array(names, object)[scores.argmax(axis=1)]
-    return pa.array(best, pa.string(), mask=np.isnan(scores).any(axis=1))
-
-
-def _with_uncertain(
-    labels: pa.Array, readings: Sequence[Reading], scores: Floats, below: float
-) -> pa.Array:
-    """Labels (N,) that are left open on doubtful rows, and where no score (N, K) is high enough."""
+def _are_open(
+    readings: Sequence[Reading], scores: Floats, below: float | None
+) -> NDArray[np.bool_]:
+    """Which labels (N,) are left open: of doubtful rows, and where no score (N, K) is high."""
+    if below is None:
+        return np.zeros(len(scores), bool)
     doubtful = np.array([reading.status is Status.doubtful for reading in readings], bool)
     # Comparisons with NaN are False, so rows without scores stay without a label.
-    is_open = pa.array(doubtful | (scores.max(axis=1) < below))
-    return pc.if_else(is_open, pa.scalar(UNCERTAIN), labels)
+    return np.asarray(doubtful | (scores.max(axis=1) < below))
+
+
+def _labels(scores: Floats, names: tuple[str, ...], is_open: NDArray[np.bool_]) -> pa.Array:
+    """The name of the highest score of each row (N, K); null where one is missing."""
+    labels = np.where(is_open, UNCERTAIN, np.array(names, object)[scores.argmax(axis=1)])
+    return pa.array(labels, pa.string(), mask=np.isnan(scores).any(axis=1) & ~is_open)
 
 
 def fill_people(batch: pa.RecordBatch, people: PeopleBySource) -> pa.RecordBatch:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from mien.errors import MienError
@@ -61,9 +60,13 @@ class RemoteFile:
 def _seconds(time: object) -> float:
     """A time of any store, in seconds since 1970; 0 where it is none."""
     try:
-        if isinstance(time, str):
-            is_date = time[:4].isdecimal()
-            time = datetime.fromisoformat(time) if is_date else parsedate_to_datetime(time)
+        if isinstance(time, str) and time[:4].isdecimal():
+            time = datetime.fromisoformat(time)
+        elif isinstance(time, str):
+            # Not at the top: every start of mien comes by here, and few need it.
+            from email.utils import parsedate_to_datetime
+
+            time = parsedate_to_datetime(time)
         if isinstance(time, datetime):
             return time.timestamp()
         return float(time)  # type: ignore[arg-type]

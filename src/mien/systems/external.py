@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from mien.bundles.plan import External
 from mien.errors import DataError
-from mien.temporal.external import ExternalFeatures
 
 __all__ = ["FilmFeatures", "film_name"]
 
@@ -41,6 +40,9 @@ class FilmFeatures:
     """
 
     def __init__(self, system: str, needed: Sequence[External], paths: Sequence[Path]) -> None:
+        # Not at the top: it brings pandas, which most analyses do not need and is slow to import.
+        from mien.temporal.external import ExternalFeatures
+
         self._holds = {part.columns: part.hold for part in needed}
         self._files: dict[tuple[str, ...], ExternalFeatures] = {}
         for path in paths:

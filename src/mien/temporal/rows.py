@@ -8,7 +8,6 @@ second.
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import DataError
@@ -233,6 +232,9 @@ def group_codes(groups: ArrayLike, rows: int) -> tuple[Codes, NDArray[Any]]:
     names = np.asarray(groups)
     if names.shape != (rows,):
         raise DataError(f"{rows} rows need a video each, got the shape {names.shape}")
+    # Not at the top: a film is read without pandas, which takes a fifth of a second to import.
+    import pandas as pd
+
     code, unique = pd.factorize(names)
     # pandas gives missing names the number -1.
     nameless = code < 0

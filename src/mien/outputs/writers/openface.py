@@ -4,7 +4,6 @@ from math import pi
 from typing import ClassVar, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mien.errors import OutputError
 from mien.outputs.columns import Column
@@ -60,7 +59,7 @@ class OpenFace(FieldTable):
         Raises:
             OutputError: They come from several recordings, which the format cannot tell apart.
         """
-        for name in pc.unique(batch.column("source")).to_pylist():
+        for name in batch.column("source").unique().to_pylist():
             self._source = getattr(self, "_source", name)
             if name != self._source:
                 raise OutputError(
