@@ -381,6 +381,7 @@ def test_films_of_one_name_in_several_folders_are_those_of_the_study(tmp_path):
         write(folder, readings(faces=1), name="rest", mien=mien.__version__)
     settings = {
         "study": 1,
+        "name": "Jokes & <b>",
         "recordings": {"pattern": "out/tables/{participant}/{condition}.parquet"},
     }
     (tmp_path / "study.yaml").write_text(json.dumps(settings))
@@ -389,7 +390,14 @@ def test_films_of_one_name_in_several_folders_are_those_of_the_study(tmp_path):
     for participant in ("anna", "ben"):
         (person,) = data_of(pages[participant].read_text())["people"]
         assert person["name"] == participant
-    assert "2 participants" in Page(pages["out"].read_text()).words
+    said = Page(pages["out"].read_text()).words
+    assert "2 participants" in said
+    assert said.count("Report on Jokes & <b>") == 2
+    # The default name says nothing: the folder's does.
+    (tmp_path / "study.yaml").write_text(json.dumps({**settings, "name": "study"}))
+    run_study(tmp_path / "study.yaml", tmp_path / "out")
+    report(tmp_path / "out")
+    assert said.replace("Jokes & <b>", "out") == Page(pages["out"].read_text()).words
 
 
 def test_a_study_s_participants_and_rules_are_shown(film):
