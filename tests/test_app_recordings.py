@@ -3,6 +3,7 @@
 import json
 import struct
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -519,7 +520,7 @@ def jpeg():
     return encode_jpeg(np.ascontiguousarray(portrait()), quality=90, colorspace="RGB")
 
 
-def test_a_camera_of_a_page_is_read_and_kept(client):
+def test_a_camera_of_a_page_is_read_and_kept(client, workspace):
     picture = jpeg()
     with camera(client) as socket:
         socket.send(json.dumps({"start": {"table": True, "record": True}}))
@@ -550,10 +551,39 @@ def test_a_camera_of_a_page_is_read_and_kept(client):
     assert end["frames"] == 12
     assert end["problem"] is None
     assert 0 < end["lag_p50_ms"] <= end["lag_p99_ms"]
-    detail = got(client, f"/api/recordings/{end['saved']}")
+    address = f"/api/recordings/{end['saved']}"
+    detail = got(client, address)
     assert detail["rows"] == 12
     assert detail["playable"]
-    assert client.get(f"/api/recordings/{end['saved']}/film").status_code == 200
+    assert client.get(f"{address}/film").status_code == 200
+    # What mien recorded goes with its recording, unless it was chosen to be read once more.
+    assert by_name(client)[detail["name"]]["owns_film"]
+    kept = Path(detail["film"])
+    assert kept.is_file()
+    batch.run([str(kept)], workspace / "results" / "again", formats=["parquet"])
+    assert not by_name(client)[detail["name"]]["owns_film"]
+    again = by_name(client)[f"again/{kept.stem}"]
+    assert (again["film"], again["owns_film"]) == (str(kept), False)
+    assert client.delete(f"/api/recordings/{again['id']}").status_code == 204
+    assert kept.is_file()
+    assert by_name(client)[detail["name"]]["owns_film"]
+    assert client.delete(address).status_code == 204
+    assert not list((workspace / "results").glob(f"{kept.stem}*"))
+
+
+def test_a_film_beside_its_table_that_mien_did_not_record_stays(client, workspace, media):
+    folder = workspace / "results" / "mine"
+    folder.mkdir()
+    (folder / "mine.mp4").write_bytes((media / "clip.mp4").read_bytes())
+    batch.run([str(folder / "mine.mp4")], folder, formats=["parquet"])
+    # Not even where somebody wrote into the dictionary that it is one of the files.
+    dictionary = folder / "mine.dictionary.json"
+    content = json.loads(dictionary.read_text())
+    dictionary.write_text(json.dumps(content | {"files": [*content["files"], "mine.mp4"]}))
+    mine = by_name(client)["mine/mine"]
+    assert (mine["film"], mine["owns_film"]) == (str(folder / "mine.mp4"), False)
+    assert client.delete(f"/api/recordings/{mine['id']}").status_code == 204
+    assert [path.name for path in folder.iterdir()] == ["mine.mp4"]
 
 
 def test_pictures_that_come_too_fast_are_dropped_and_counted(client):

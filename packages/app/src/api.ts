@@ -64,6 +64,8 @@ export interface Recording {
   id: string;
   name: string;
   film: string | null;
+  /** Whether mien recorded the film, which then goes with the recording. */
+  owns_film: boolean;
   kind: "film" | "photos";
   seconds: number;
   rows: number;

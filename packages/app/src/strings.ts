@@ -101,6 +101,7 @@ export const words = {
     remove: (name: string) => `Delete ${name}`,
     removeTitle: (name: string) => `Delete ${name}?`,
     removeText: "Its table and all that was changed about it are deleted. The film stays.",
+    removeFilmText: "Its table, all that was changed about it, and the film that mien recorded are deleted.",
     removeAction: "Delete",
     removed: (name: string) => `${name} is deleted`,
   },

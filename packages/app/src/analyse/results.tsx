@@ -60,7 +60,7 @@ export function RecordingTable({ all }: { all: Recording[] }) {
       {asked && (
         <Confirm
           title={text.removeTitle(asked.name)}
-          text={text.removeText}
+          text={asked.owns_film ? text.removeFilmText : text.removeText}
           action={text.removeAction}
           onYes={() => void remove(asked)}
           onClose={() => (removing.value = null)}

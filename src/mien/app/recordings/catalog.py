@@ -1,7 +1,8 @@
 """The recordings of a workspace: which there are, and what the list says of each."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -17,7 +18,14 @@ from mien.report.content import film_of
 from mien.report.tables import table_beside
 from mien.study.edits.beside import edits_path
 
-__all__ = ["delete_recording", "film_path", "find_table", "list_recordings", "stamp_of"]
+__all__ = [
+    "delete_recording",
+    "film_path",
+    "find_table",
+    "list_recordings",
+    "recorded_films",
+    "stamp_of",
+]
 
 _ENDING: Final = ".dictionary.json"
 # What is removed with a table: what `mien analyze`, `mien live`, `mien convert` and `mien report`
@@ -73,12 +81,16 @@ def list_recordings(root: Path, results: Path) -> list[Item]:
         or is writing it now.
     """
     items = []
-    for table in _tables(results):
+    films = _films(results)
+    recorded = recorded_films(films)
+    for table, film in films.items():
         item = _item(root, results, stamp_of(table), stamp_of(table.with_suffix(_ENDING)))
         if item is not None:
-            film = film_path(table, _dictionary(stamp_of(table.with_suffix(_ENDING))))
-            film_text = str(film) if film else None
-            changes = {"film": film_text, "has_edits": _has_edits(table)}
+            changes = {
+                "film": str(film) if film else None,
+                "owns_film": table in recorded,
+                "has_edits": _has_edits(table),
+            }
             items.append(item.model_copy(update=changes))
     return sorted(items, key=lambda item: (-item.created, item.name))
 
@@ -105,15 +117,51 @@ def find_table(root: Path, results: Path, identity: str) -> Path:
     )
 
 
-def delete_recording(table: Path) -> None:
-    """Remove a table with what was written beside it; never the film.
+def _films(results: Path) -> dict[Path, Path | None]:
+    """The film of each table; None where there is none."""
+    return {
+        table: film_path(table, _dictionary(stamp_of(table.with_suffix(_ENDING))))
+        for table in _tables(results)
+    }
+
+
+def recorded_films(films: Mapping[Path, Path | None]) -> dict[Path, Path]:
+    """Tell films that mien recorded from those that somebody chose.
 
     Args:
+        films: The film of each table.
+
+    Returns:
+        By table, the film that `mien live` recorded with it. Without films that were read once
+        more, for another table: somebody chose these.
+    """
+    read = Counter(film.resolve() for film in films.values() if film is not None)
+    recorded = {}
+    for table, film in films.items():
+        if film is None or read[film.resolve()] > 1:
+            continue
+        if film == _recorded_film(table, _dictionary(stamp_of(table.with_suffix(_ENDING)))):
+            recorded[table] = film
+    return recorded
+
+
+def delete_recording(results: Path, table: Path) -> None:
+    """Remove a table with what was written beside it, and with the film that mien recorded for it.
+
+    A film that somebody chose stays.
+
+    Args:
+        results: The folder of tables.
         table: The table.
 
     Raises:
         OutputError: It cannot be removed.
     """
+    film = recorded_films(_films(results)).get(table)
+    # Before its table: what is still listed can be deleted again, should this fail.
+    if film is not None:
+        with wrap_os_errors(film):
+            film.unlink(missing_ok=True)
     # The dictionary vouches for the rest, and goes first.
     for ending in _BESIDE:
         path = table.with_name(f"{table.stem}{ending}")
@@ -132,9 +180,8 @@ def film_path(table: Path, dictionary: dict[str, Any]) -> Path | None:
         The film that was read, or that `mien live` recorded beside the table; None where there is
         none, or it is gone.
     """
-    recorded = table.with_name(f"{table.stem}.mp4")
-    names = dictionary.get("files")
-    if isinstance(names, list) and recorded.name in names and recorded.is_file():
+    recorded = _recorded_film(table, dictionary)
+    if recorded is not None:
         return recorded
     try:
         film = film_of(dictionary)
@@ -142,6 +189,16 @@ def film_path(table: Path, dictionary: dict[str, Any]) -> Path | None:
         # Anyone may edit a dictionary.
         return None
     return film if film is not None and film.is_file() else None
+
+
+def _recorded_film(table: Path, dictionary: Mapping[str, Any]) -> Path | None:
+    """The film that `mien live` recorded beside a table, as its dictionary says; None for none."""
+    film = table.with_name(f"{table.stem}.mp4")
+    names = dictionary.get("files")
+    if "live" not in dictionary or not isinstance(names, list) or film.name not in names:
+        return None
+    # A link is somebody's own doing.
+    return film if film.is_file() and not film.is_symlink() else None
 
 
 def _tables(results: Path) -> Iterator[Path]:
@@ -202,6 +259,7 @@ def _item(root: Path, results: Path, table: Stamp, dictionary: Stamp) -> Item | 
         name=path.relative_to(results).with_suffix("").as_posix(),
         film=None,
         kind=kind,
+        owns_film=False,
         has_edits=False,
     )
     item.rows, item.width, item.height = rows, *size

@@ -111,7 +111,7 @@ class Library:
         return self._root / "exports" / identity
 
     def delete(self, identity: str) -> None:
-        """Remove a recording with its exports; the film that was read stays.
+        """Remove a recording with its exports; of films, only one that mien recorded.
 
         Args:
             identity: The recording.
@@ -126,7 +126,7 @@ class Library:
         if exports.is_dir():
             with wrap_os_errors(exports):
                 shutil.rmtree(exports)
-        delete_recording(table)
+        delete_recording(self._results, table)
 
     def close(self) -> None:
         """Remove the copies of films."""

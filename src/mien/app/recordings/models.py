@@ -52,6 +52,7 @@ class Item(BaseModel):
         id: What it is called in addresses.
         name: The table's path below the results, without suffix.
         film: Path of the film or photo; None where it is gone.
+        owns_film: Whether mien recorded the film, which then goes when the recording is deleted.
         kind: What was read.
         seconds: Length of the film; 0 for photos.
         rows: Rows of the table.
@@ -66,6 +67,7 @@ class Item(BaseModel):
     id: str
     name: str
     film: str | None
+    owns_film: bool
     kind: Literal["film", "photos"]
     seconds: float
     rows: int

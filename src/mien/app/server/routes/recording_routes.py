@@ -84,7 +84,7 @@ def recording(recording_id: RecordingId, opened: InRecording, library: InLibrary
 
 @router.delete("/{recording_id}", status_code=204)
 def delete(recording_id: RecordingId, library: InLibrary, events: Hub) -> None:
-    """Remove a table with what was written beside it; the film that was read stays."""
+    """Remove a table with what was written beside it; of films, only one that mien recorded."""
     library.delete(recording_id)
     events.publish(RECORDINGS)
 
