@@ -5,18 +5,20 @@
 Decoding alone is PyAV's plain loop over the clip: once with the frames thrown away (``decode``), once with each turned into an
 RGB array, which is the least any analysis needs (``decode to RGB``). Analysing is the whole of `mien analyze CLIP --out DIR`: all frames,
 all faces, table and dictionary written; once inside a warm process and once as a command, start included. Each figure is the
-median of several rounds that take turns; so is analysing without the bundle that judges readings (``without quality``). Memory is the peak of a `mien analyze` process over the clip repeated to 1, 5 and
-`--minutes` minutes.
+median of several rounds that take turns; so is analysing without the bundle that judges readings (``without quality``). Memory is that of a
+`mien analyze` process over the clip repeated to 1, 5 and `--minutes` minutes: its peak, and what it holds in the second half (Linux).
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -75,17 +77,30 @@ def first_row_s(clip: Path) -> float:
         return time.perf_counter() - started
 
 
-def peak_mb(clip: Path, folder: Path) -> tuple[float, float]:
-    """Peak resident memory of one `mien analyze` process, MB, and how long it took, start included, seconds."""
-    code = "import resource,subprocess,sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-    code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    command = [sys.executable, "-c", code, *COMMAND, str(clip), "--out", str(folder)]
-    started = time.perf_counter()
-    peak = (
-        int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-        / 1024
-    )
-    return peak, time.perf_counter() - started
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a `mien analyze` process, MB, and how long it took, start included, seconds."""
+
+    peak_mb: float
+    held_mb: float
+    """Median of the second half; the peak tells of the fullest moment of the queues."""
+    seconds: float
+
+
+def memory(clip: Path, folder: Path) -> Memory:
+    command = [*COMMAND, str(clip), "--out", str(folder)]
+    started, held, peak = time.perf_counter(), [0.0], 0.0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            # Of an ended process the lines are missing.
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            if found := dict(re.findall(r"Vm(HWM|RSS):\s+(\d+) kB", status)):
+                peak = int(found["HWM"]) / 1024
+                held.append(int(found["RSS"]) / 1024)
+            time.sleep(0.1)
+    assert process.returncode == 0, command
+    took = time.perf_counter() - started
+    return Memory(peak, statistics.median(held[len(held) // 2 :]), took)
 
 
 def parts() -> dict[str, float]:
@@ -155,22 +170,19 @@ def main() -> None:
             "ms": parts(),
         }
         if args.minutes:
-            peaks = {
-                f"{m} minutes": peak_mb(
-                    repeat(args.clip, 60 * m, folder / f"{m}.mp4"), folder / f"{m}"
-                )[0]
-                for m in (1, 5)
-            }
-            film = repeat(args.clip, args.minutes * 60, folder / "long.mp4")
-            long, took = peak_mb(film, folder / "long")
+            used = {}
+            for minutes in (1, 5, args.minutes):
+                film = repeat(args.clip, 60 * minutes, folder / f"{minutes:g}.mp4")
+                used[f"{minutes:g} minutes"] = memory(film, folder / f"{minutes:g}")
+            took = used[f"{args.minutes:g} minutes"].seconds
             plain, rgb = seconds(lambda: decode(film)), seconds(lambda: decode(film, rgb=True))
             result["one command over the long clip"] = {
                 "fps": round(decode(film) / took, 1),
                 "of decode to RGB": round(rgb / took, 3),
                 "of decode": round(plain / took, 3),
             }
-            peaks[f"{args.minutes:g} minutes"] = long
-            result["peak MB"] = {name: round(peak, 1) for name, peak in peaks.items()}
+            result["peak MB"] = {name: round(of.peak_mb, 1) for name, of in used.items()}
+            result["held MB"] = {name: round(of.held_mb, 1) for name, of in used.items()}
     print(json.dumps(result, indent=2))
     if args.out:
         args.out.write_text(json.dumps(result, indent=2) + "\n")
