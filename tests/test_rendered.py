@@ -32,7 +32,9 @@ from mien.data.rendered.mesh.head import EYES, HEAD_SHAPES, SKIN, load_head
 from mien.data.rendered.mesh.raster import interpolate, rasterise, vertex_normals
 from mien.data.rendered.render import Shot, render, seat
 from mien.data.rendered.store import Order, read_faces, render_faces
+from mien.data.standins.make import make_standin
 from mien.errors import DataError
+from mien.recipes.reproduce import reproduce
 from mien.tasks import TASKS, Task
 
 DAYLIGHT = Lighting(
@@ -441,3 +443,24 @@ def test_closed_lids_hide_the_real_eyes():
         seen.append(np.isin(mesh.parts[found.triangle], EYES).sum())
     assert seen[0] > 200
     assert seen[1] < 0.1 * seen[0]
+
+
+def test_a_recipe_compares_rendered_heads_with_the_faces_of_a_challenge(small, tmp_path):
+    heads = tmp_path / "heads"
+    render_faces(heads, Order(0, 112, EXPRESSIONS, small), 200)
+    make_standin("lsd", tmp_path / "lsd", size=60)
+    network = {"backbone": "test_resnet", "start": None, "size": 32, "epochs": 1, "workers": 0}
+    changes = {"seeds": [0], "data.heads.options.count": 200, **network}
+    data = {"lsd": tmp_path / "lsd", "heads": heads}
+    report = reproduce("rendered-lsd", data, tmp_path / "run", changes=changes)
+    assert len(report.rows) == 4
+    assert all(0 <= row.measures["score"][0] <= 1 for row in report.rows)
+    text = (tmp_path / "run" / "rendered-lsd.md").read_text(encoding="utf-8")
+    assert "heads: rendered (heads)" in text
+    assert "lsd: lsd (stand-in)" in text
+
+
+def test_what_rendered_heads_lack_is_said_before_anything_is_made(tmp_path):
+    with pytest.raises(DataError, match=r"heads: there is no stand-in .* mien data render FOLDER"):
+        reproduce("rendered-lsd", {}, tmp_path, standin=True)
+    assert not (tmp_path / "standins").exists()

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,10 +76,11 @@ def reproduce(
         paths = dict(data)
         if standin:
             options = _StandinOptions(faces, size)
-            for key in recipe.needed_data():
-                if key not in data:
-                    paths[key] = out / _STANDINS / key
-                    _prepare_standin(recipe.data[key].set, paths[key], options, note, progress)
+            missing = [key for key in recipe.needed_data() if key not in data]
+            _check_standins(recipe, missing)
+            for key in missing:
+                paths[key] = out / _STANDINS / key
+                _prepare_standin(recipe.data[key].set, paths[key], options, note, progress)
         specs = find_data(recipe, paths)
         finished = run_steps(recipe, specs, out, note=note, progress=progress)
         return _report(recipe, finished, specs, out, note)
@@ -130,6 +131,17 @@ class _StandinOptions:
     size: int | None
 
 
+def _check_standins(recipe: Recipe, keys: Sequence[str]) -> None:
+    """Raises DataError for data of a kind that there is no stand-in of."""
+    for key in keys:
+        requirement = recipe.data[key]
+        if requirement.set not in KINDS:
+            raise DataError(
+                f"{key}: there is no stand-in of kind {requirement.set}; give --data {key}=FOLDER; "
+                f"{requirement.get}"
+            )
+
+
 def _prepare_standin(
     kind: str,
     folder: Path,
@@ -149,11 +161,6 @@ def _prepare_standin(
 
 
 def _make(kind: str, folder: Path, options: _StandinOptions, progress: Progress) -> None:
-    """Make a stand-in; raises DataError for a kind that there is none of."""
-    # The folder is named by the recipe's key.
-    if kind not in KINDS:
-        key = folder.name
-        raise DataError(f"{key}: there is no stand-in of kind {kind}; give --data {key}=FOLDER")
     with wrap_os_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     make_standin(
@@ -213,7 +220,8 @@ def _copy_systems(recipe: Recipe, finished: Finished, out: Path) -> list[Path]:
 
 
 def _is_generated(spec: Set) -> bool:
-    return spec.set in ("drawn", "rendered") or any(map(is_standin, places(spec)))
+    # A recipe that asks for rendered heads means just these.
+    return spec.set == "drawn" or any(map(is_standin, places(spec)))
 
 
 def _description(spec: Set) -> str:

@@ -36,7 +36,12 @@ __all__ = [
     "read_recipe",
 ]
 
-_PATH_KEYS: Final = {"ferplus": "folder", "portraits": "folder", "file": "path"}
+_PATH_KEYS: Final = {
+    "ferplus": "folder",
+    "portraits": "folder",
+    "rendered": "folder",
+    "file": "path",
+}
 """The setting that holds a data set's path, by its kind; `root` for all others."""
 _READING: Final = ("train", "heads", "features", "score")
 """Kinds of steps whose networks read faces."""
