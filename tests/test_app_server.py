@@ -120,6 +120,7 @@ def test_the_token_opens_the_page_once_and_a_cookie_keeps_it_open(client, strang
 def test_a_guessed_token_opens_nothing(stranger):
     for guess in ("a", TOKEN[:-1], TOKEN + "a", TOKEN.lower(), "ä" * 43, '"x'):
         assert stranger.get("/", params={"token": guess}).status_code == 401
+        assert stranger.get("/", params={"code": guess}).status_code == 401
         given = {"authorization": f"Bearer {guess}".encode()}
         assert stranger.get("/api/info", headers=given).status_code == 401
         cookie = {"cookie": f"mien_{stranger.base_url.port}={guess}".encode()}
@@ -530,11 +531,10 @@ def test_a_bad_film_fails_in_words_and_the_others_are_read(client, home):
 
 
 @contextmanager
-def started(*arguments, home):
+def started(*arguments, home, **environment):
     """A command of mien that serves, and the first lines it prints."""
-    environment = {**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        environment.pop(name, None)
+    known = {name: text for name, text in os.environ.items() if "DISPLAY" not in name}
+    environment = {**known, "HOME": str(home), "PYTHONUNBUFFERED": "1", **environment}
     command = [sys.executable, "-m", "mien", *map(str, arguments)]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -553,6 +553,33 @@ def app_client(process):
     token = parse_qs(parts.query)["token"][0]
     headers = {"authorization": f"Bearer {token}"}
     return httpx.Client(base_url=f"http://{parts.netloc}", headers=headers, timeout=120)
+
+
+def test_a_browser_is_started_with_a_code_that_opens_the_page_once(home, tmp_path):
+    """Others of this computer can read with which words a program was started."""
+    pytest.importorskip("fastapi", reason="needs mien[app]")
+    httpx = pytest.importorskip("httpx")
+    browser, given = tmp_path / "browser", tmp_path / "given"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{given}.new"\nmv "{given}.new" "{given}"\n')
+    browser.chmod(0o700)
+    screen = {"DISPLAY": ":0", "BROWSER": f"{browser} %s"}
+    with started("app", tmp_path / "workspace", home=home, **screen) as process:
+        with closing(app_client(process)) as client:
+            token = client.headers["authorization"].split()[1]
+        end = time.monotonic() + 60
+        while not given.exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        address = given.read_text().strip()
+        assert token not in address
+        with httpx.Client() as first, httpx.Client() as second:
+            assert first.get(address).status_code == 303
+            refused = second.get(address)
+            assert refused.status_code == 401
+            assert "opens the page once and was used" in message(refused)
+            root = address.partition("?")[0]
+            assert first.get(root).status_code == 200
+            assert second.get(root).status_code == 401
 
 
 def test_a_server_that_is_killed_in_the_middle_of_its_queue_loses_nothing(home, tmp_path):

@@ -61,13 +61,13 @@ def app(
         with listen(_HOST, port) as listening:
             number = listening.getsockname()[1]
             security = Security.loopback(number, new_token())
-            address = f"http://{_HOST}:{number}/?token={security.token}"
+            address = f"http://{_HOST}:{number}/"
 
             def tell() -> None:
-                out.print(address, markup=False, soft_wrap=True)
+                out.print(f"{address}?token={security.token}", markup=False, soft_wrap=True)
                 err.print("mien: Ctrl-C ends it; the queue goes on at the next start")
                 if browser and _has_screen():
-                    webbrowser.open(address)
+                    webbrowser.open(f"{address}?code={security.code.text}")
 
             _serve(folder, listening, security, APP, tell)
 

@@ -22,6 +22,7 @@ from mien.app.server.problems import problem_response
 __all__ = [
     "PAGE_POLICY",
     "REPORT_POLICY",
+    "OneTimeCode",
     "Security",
     "SecurityMiddleware",
     "in_address",
@@ -78,6 +79,35 @@ def in_address(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+class OneTimeCode:
+    """Opens the page once, in place of the token.
+
+    It is for a browser that mien starts: whoever uses this computer can see with which address, for
+    as long as the browser runs.
+
+    Attributes:
+        text: The code, which fits an address.
+    """
+
+    def __init__(self) -> None:
+        self.text = new_token()
+        self._is_used = False
+
+    def redeem(self, given: str) -> bool:
+        """Use the code.
+
+        Args:
+            given: What a client gives for it.
+
+        Returns:
+            True for the code, the first time.
+        """
+        if self._is_used or not _is_same(given, self.text):
+            return False
+        self._is_used = True
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Security:
     """The address that is served, and the token.
@@ -88,6 +118,7 @@ class Security:
         scheme: ``http`` or ``https``.
         hosts: What ``Host`` may be, in lower case; empty where any name may lead here.
         has_pages: Whether pages are served, whose cookie is taken for the token.
+        code: What opens the page once.
     """
 
     port: int
@@ -95,6 +126,7 @@ class Security:
     scheme: str = "http"
     hosts: frozenset[str] = frozenset()
     has_pages: bool = True
+    code: OneTimeCode = field(default_factory=OneTimeCode, repr=False)
 
     @classmethod
     def loopback(
@@ -179,7 +211,7 @@ class Security:
             )
 
     def is_token(self, given: str) -> bool:
-        """Whether a text is the token, in a time that does not depend on how much of it is right.
+        """Whether a text is the token.
 
         Args:
             given: The text.
@@ -187,7 +219,7 @@ class Security:
         Returns:
             True for the token alone.
         """
-        return secrets.compare_digest(given.encode(errors="replace"), self.token.encode())
+        return _is_same(given, self.token)
 
     def with_cookie(self) -> Response:
         """The answer to who opens the address with the token: the page, and a cookie for it.
@@ -253,16 +285,30 @@ class SecurityMiddleware:
         self._security.check_address(headers)
         is_start = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/"
         if is_start and self._security.has_pages:
-            given = parse_qs(scope["query_string"].decode("latin-1")).get("token")
-            if given:
-                if self._security.is_token(given[-1]):
-                    return self._security.with_cookie()
-                raise UnauthorizedError(
-                    "the token in the address is not this server's; open the address that was "
-                    "printed at its last start"
-                )
+            answer = self._opened(parse_qs(scope["query_string"].decode("latin-1")))
+            if answer is not None:
+                return answer
         self._security.check_token(scope, headers)
         return None
+
+    def _opened(self, query: dict[str, list[str]]) -> Response | None:
+        """The answer to an address with a token or a code; None where it has neither."""
+        token, code = query.get("token"), query.get("code")
+        if token and self._security.is_token(token[-1]):
+            return self._security.with_cookie()
+        if code and self._security.code.redeem(code[-1]):
+            return self._security.with_cookie()
+        if token or code:
+            raise UnauthorizedError(
+                "the address is not of this server's last start, or opens the page once and was "
+                "used; open the address that was printed at its last start"
+            )
+        return None
+
+
+def _is_same(given: str, secret: str) -> bool:
+    # In a time that does not depend on how much of it is right.
+    return secrets.compare_digest(given.encode(errors="replace"), secret.encode())
 
 
 def _is_api(scope: Scope) -> bool:
