@@ -665,6 +665,36 @@ def test_a_service_keeps_nothing_and_shows_no_files(home, tmp_path, photo):
         assert list((tmp_path / "films").iterdir()) == []
 
 
+def test_a_service_deletes_what_it_has_read_of_the_whole_folder(home, tmp_path, photo):
+    films = tmp_path / "films"
+    data = (home / "films" / "clip.mp4").read_bytes()
+    with served(tmp_path, is_service=True) as client:
+
+        def send(name, content):
+            return client.put(f"/api/uploads/{name}", content=content).json()["path"]
+
+        def ask(path):
+            return client.post("/api/jobs", json={"inputs": [path], "preset": "quick"}).json()["id"]
+
+        # While one is read that takes some seconds, the others wait.
+        busy = ask(send("long.mp4", (home / "long.mp4").read_bytes()))
+        clip = send("clip.mp4", data)
+        send("face.jpg", photo.read_bytes())
+        send("spoilt.mp4", b"no film")
+        whole, again = ask(str(films)), ask(clip)
+        # Cancelled before anybody looked into the folder: nothing of it was read.
+        unread = ask(str(films))
+        client.post(f"/api/jobs/{unread}/cancel")
+        assert (films / "face.jpg").exists()
+        assert until(client, busy, "done", "failed")["state"] == "done"
+        done = until(client, whole, "done", "failed")
+        assert (done["state"], len(done["recordings"])) == ("done", 3)
+        assert "spoilt.mp4" in done["problem"]
+        # The film was asked for once more, and goes when that is done, too.
+        assert until(client, again, "done", "failed")["state"] == "done"
+        assert list(films.iterdir()) == []
+
+
 def test_a_service_refuses_who_asks_too_often(tmp_path):
     with served(tmp_path, is_service=True, requests_per_minute=60) as client:
         statuses = [client.get("/api/jobs").status_code for _ in range(12)]

@@ -18,14 +18,7 @@ from mien.report.content import film_of
 from mien.report.tables import table_beside
 from mien.study.edits.beside import edits_path
 
-__all__ = [
-    "delete_recording",
-    "film_path",
-    "find_table",
-    "list_recordings",
-    "recorded_films",
-    "stamp_of",
-]
+__all__ = ["delete_recording", "film_path", "find_table", "list_recordings", "stamp_of"]
 
 _ENDING: Final = ".dictionary.json"
 # What is removed with a table: what `mien analyze`, `mien live`, `mien convert` and `mien report`
@@ -82,7 +75,7 @@ def list_recordings(root: Path, results: Path) -> list[Item]:
     """
     items = []
     films = _films(results)
-    recorded = recorded_films(films)
+    recorded = _recorded_films(films)
     for table, film in films.items():
         item = _item(root, results, stamp_of(table), stamp_of(table.with_suffix(_ENDING)))
         if item is not None:
@@ -125,15 +118,10 @@ def _films(results: Path) -> dict[Path, Path | None]:
     }
 
 
-def recorded_films(films: Mapping[Path, Path | None]) -> dict[Path, Path]:
-    """Tell films that mien recorded from those that somebody chose.
+def _recorded_films(films: Mapping[Path, Path | None]) -> dict[Path, Path]:
+    """By table, the film that `mien live` recorded with it.
 
-    Args:
-        films: The film of each table.
-
-    Returns:
-        By table, the film that `mien live` recorded with it. Without films that were read once
-        more, for another table: somebody chose these.
+    Without films that were read once more, for another table: somebody chose these.
     """
     read = Counter(film.resolve() for film in films.values() if film is not None)
     recorded = {}
@@ -157,7 +145,7 @@ def delete_recording(results: Path, table: Path) -> None:
     Raises:
         OutputError: It cannot be removed.
     """
-    film = recorded_films(_films(results)).get(table)
+    film = _recorded_films(_films(results)).get(table)
     # Before its table: what is still listed can be deleted again, should this fail.
     if film is not None:
         with wrap_os_errors(film):

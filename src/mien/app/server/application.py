@@ -27,7 +27,6 @@ from mien.app.server.routes import (
 from mien.app.server.security import Security, SecurityMiddleware
 from mien.app.server.state import APP, Limits, State
 from mien.app.work.events import Events
-from mien.app.work.jobs import Job
 from mien.app.work.pictures import Pictures
 from mien.app.work.queue import Queue
 from mien.app.work.workspace import Workspace
@@ -79,8 +78,8 @@ def create_app(workspace: Workspace, security: Security, limits: Limits = APP) -
         InvalidError: The workspace's file of the queue cannot be read.
     """
     events = Events()
-    when_ended = _Remover(workspace.films) if limits.is_service else None
-    queue = Queue(workspace, events, when_ended)
+    when_read = _Remover(workspace.films) if limits.is_service else None
+    queue = Queue(workspace, events, when_read)
     library = Library(workspace.root, workspace.results)
 
     @asynccontextmanager
@@ -124,13 +123,12 @@ class _Remover:
     def __init__(self, films: Path) -> None:
         self._films = films
 
-    def __call__(self, job: Job) -> None:
-        """Remove the inputs of a job.
+    def __call__(self, path: Path) -> None:
+        """Remove a file, if it was uploaded.
 
         Args:
-            job: A job that has ended.
+            path: The file.
         """
-        for path in map(Path, job.inputs):
-            if path.parent == self._films:
-                with suppress(OSError):
-                    path.unlink()
+        if path.parent == self._films:
+            with suppress(OSError):
+                path.unlink()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from threading import RLock, Thread
 from typing import Final
 
@@ -19,7 +20,7 @@ from mien.app.errors import ConflictError, InvalidError, NotFoundError
 from mien.app.recordings.identity import recording_id
 from mien.app.work.events import RECORDINGS, Events
 from mien.app.work.jobs import ENDED, Job, State
-from mien.app.work.worker import PAUSE, RESUME, Assignment, JobProgress, work
+from mien.app.work.worker import PAUSE, RESUME, Assignment, JobProgress, Planned, work
 from mien.app.work.workspace import Workspace
 from mien.errors import OutputError
 from mien.files import atomic_write, wrap_os_errors
@@ -81,7 +82,8 @@ class Queue:
     Args:
         workspace: Where films come from, and tables go.
         events: Hears of each job that changes.
-        when_ended: Is called with each job that has ended, such as to delete what was uploaded.
+        when_read: Is called with each file that an ended job has read, or should have, and no
+            other job waits for; such as to delete what was uploaded.
 
     Raises:
         InvalidError: The workspace's file of the queue cannot be read.
@@ -91,11 +93,13 @@ class Queue:
         self,
         workspace: Workspace,
         events: Events,
-        when_ended: Callable[[Job], object] | None = None,
+        when_read: Callable[[Path], object] | None = None,
     ) -> None:
         self._workspace = workspace
         self._events = events
-        self._when_ended = when_ended
+        self._when_read = when_read
+        # What the jobs read, by their ids, where folders among their inputs are of interest.
+        self._plans: dict[str, list[str]] = {}
         # A fork would copy locks that threads of this process hold.
         self._context = multiprocessing.get_context("spawn")
         self._lock = RLock()
@@ -293,11 +297,14 @@ class Queue:
         """Follow a process until it has ended."""
         while True:
             try:
-                progress: JobProgress = child.connection.recv()
+                news: Planned | JobProgress = child.connection.recv()
             except (EOFError, OSError):
                 break
             with self._lock:
-                self._follow(child, progress)
+                if isinstance(news, Planned):
+                    self._take_plan(child, news)
+                else:
+                    self._follow(child, news)
         _join(child.process)
         child.connection.close()
         with self._lock:
@@ -311,6 +318,11 @@ class Queue:
                 self._conclude(job, "\n".join(lines))
             sweep(self._workspace.results)
             self._start_next()
+
+    def _take_plan(self, child: _Child, plan: Planned) -> None:
+        job = self._jobs.get(child.job_id or "")
+        if job is not None and job.state not in ENDED and self._when_read is not None:
+            self._plans[job.id] = plan.inputs
 
     def _follow(self, child: _Child, progress: JobProgress) -> None:
         """Take over what a process has told."""
@@ -354,8 +366,17 @@ class Queue:
         self._ended(job)
 
     def _ended(self, job: Job) -> None:
-        if self._when_ended is not None:
-            self._when_ended(job)
+        if self._when_read is None:
+            return
+        read = {*job.inputs, *self._plans.pop(job.id, ())}
+        needed: set[str] = set()
+        for other in self._jobs.values():
+            if other.state not in ENDED:
+                needed |= {*other.inputs, *self._plans.get(other.id, ())}
+        for path in map(Path, sorted(read - needed)):
+            # A folder that waits has not been looked into yet.
+            if str(path.parent) not in needed:
+                self._when_read(path)
 
 
 def _join(process: SpawnProcess) -> None:

@@ -25,7 +25,7 @@ from mien.processes import serve
 from mien.progress import STOP_REQUESTED
 from mien.sources import open_source
 
-__all__ = ["FORMAT", "PAUSE", "RESUME", "Assignment", "JobProgress", "work"]
+__all__ = ["FORMAT", "PAUSE", "RESUME", "Assignment", "JobProgress", "Planned", "work"]
 
 FORMAT: Final = "parquet"
 """The format of all tables of a workspace."""
@@ -51,6 +51,17 @@ class Assignment:
     inputs: list[str]
     options: dict[str, Any]
     out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a job reads.
+
+    Attributes:
+        inputs: Paths of films and photos, also of those that it finds in folders.
+    """
+
+    inputs: list[str]
 
 
 @dataclass(slots=True)
@@ -84,8 +95,8 @@ def work(connection: Connection) -> None:
     """Do jobs, and tell of them.
 
     Args:
-        connection: Gives each `Assignment`, and `PAUSE` and `RESUME` in between; takes a
-            `JobProgress` now and then, and one that says so at the end of each.
+        connection: Gives each `Assignment`, and `PAUSE` and `RESUME` in between; takes what is
+            `Planned`, a `JobProgress` now and then, and one that says so at the end of each.
     """
     # Ctrl-C reaches all processes of a terminal; the server ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -175,6 +186,8 @@ class _ProgressSender(batch.Progress):
         if lengths and None not in lengths:
             self._progress.seconds_total = sum(length or 0.0 for length in lengths)
         self._began_s = time.monotonic()
+        inputs = [path for job in plan.jobs for path in job.inputs]
+        self._connection.send(Planned(inputs + [path for path, _problem in plan.failures]))
         self.tell()
 
     def begin(self, job: batch.Job, number: int, count: int) -> None:
