@@ -381,6 +381,16 @@ def test_exports_reports_and_summaries_have_the_edits(client):
     refused(client.get(f"{address}/exports/nothing.csv"), 404)
 
 
+def test_a_file_in_the_way_of_exports_is_no_full_disk(client, workspace):
+    identity = id_of(client, "photos")
+    in_the_way = workspace / "exports" / identity
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.write_text("mine")
+    answer = client.post(f"/api/recordings/{identity}/export", json={"format": "csv"})
+    assert str(in_the_way) in refused(answer, 409)
+    in_the_way.unlink()
+
+
 def test_a_restart_keeps_edits(workspace, client):
     address = f"/api/recordings/{id_of(client, 'two/two')}"
     before = client.post(

@@ -1,5 +1,6 @@
 """The server of `mien app` and `mien serve`, asked over a real port: what it does, and whom it refuses."""
 
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,9 @@ import pytest
 
 import mien
 from mien.demo import film
+from mien.errors import OutputError
+from mien.files import wrap_os_errors
+from mien.outputs.claims import Claim
 from mien.outputs.read import read_table
 
 TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"  # noqa: S105
@@ -407,6 +411,39 @@ def test_every_error_has_one_shape(client):
         answer = client.request(method, path, content=body, headers=headers)
         assert 400 <= answer.status_code < 500, (method, path)
         assert message(answer)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (errno.ENOSPC, 507),
+        (errno.EDQUOT, 507),
+        (errno.EACCES, 507),
+        (errno.EROFS, 507),
+        (errno.EIO, 507),
+        (errno.EEXIST, 409),
+        (errno.ENOENT, 409),
+        (errno.ENOTDIR, 409),
+        (errno.ENAMETOOLONG, 422),
+    ],
+)
+def test_only_a_disk_that_cannot_be_written_to_is_said_to_be_one(reason, status, tmp_path):
+    pytest.importorskip("fastapi", reason="needs mien[app]")
+    from mien.app.errors import status_of
+
+    with pytest.raises(OutputError) as caught, wrap_os_errors(tmp_path):
+        raise OSError(reason, os.strerror(reason))
+    assert status_of(caught.value) == status
+
+
+def test_what_another_process_writes_or_cannot_be_written_is_no_full_disk(tmp_path):
+    pytest.importorskip("fastapi", reason="needs mien[app]")
+    from mien.app.errors import status_of
+
+    with Claim(tmp_path / "clip", "clip.mp4"), pytest.raises(OutputError) as claimed:
+        Claim(tmp_path / "clip", "clip.mp4").__enter__()
+    assert status_of(claimed.value) == 409
+    assert status_of(OutputError("two formats would both write it")) == 422
 
 
 def test_unknown_networks_are_refused_before_anything_waits(client, home):

@@ -3,9 +3,12 @@
 Any part of the app may raise these; none of them needs a server.
 """
 
-from typing import ClassVar
+import errno
+from http import HTTPStatus
+from typing import ClassVar, Final
 
-from mien.errors import MienError
+from mien.errors import MienError, OutputError, UnknownNameError
+from mien.outputs.claims import ClaimedError
 
 __all__ = [
     "AppError",
@@ -17,7 +20,18 @@ __all__ = [
     "NotFoundError",
     "TooLargeError",
     "UnauthorizedError",
+    "status_of",
 ]
+
+# What the system says where something else is, or is not, in the place of a file: no fault of the
+# disk.
+_IN_THE_WAY: Final = (
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENOTEMPTY,
+)
 
 
 class AppError(MienError):
@@ -76,3 +90,33 @@ class FullDiskError(AppError):
     """There is no room for what would be written."""
 
     status = 507
+
+
+def status_of(error: MienError) -> HTTPStatus:
+    """The HTTP status that says what kind of error it is.
+
+    Args:
+        error: An error of any part of mien.
+
+    Returns:
+        Its status; 422 where nothing else fits, as what was asked for cannot be done as it is.
+    """
+    if isinstance(error, AppError):
+        return HTTPStatus(error.status)
+    if isinstance(error, UnknownNameError):
+        return HTTPStatus.NOT_FOUND
+    if isinstance(error, ClaimedError):
+        return HTTPStatus.CONFLICT
+    if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
+        return _status_of_system(error.__cause__.errno)
+    return HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+def _status_of_system(reason: int | None) -> HTTPStatus:
+    """The status that says why the system could not write."""
+    if reason == errno.ENAMETOOLONG:
+        return HTTPStatus.UNPROCESSABLE_ENTITY
+    if reason in _IN_THE_WAY:
+        return HTTPStatus.CONFLICT
+    # The disk is full, broken, or may not be written to.
+    return HTTPStatus.INSUFFICIENT_STORAGE

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from mien.app.errors import AppError
-from mien.errors import MienError, OutputError, UnknownNameError
+from mien.app.errors import status_of
+from mien.errors import MienError
 from mien.text import printable
 
 __all__ = ["Problem", "handle_problems", "problem_response"]
@@ -63,14 +63,8 @@ def handle_problems(app: FastAPI) -> None:
 
 
 def _mien_error(_request: Request, error: Exception) -> Response:
-    status = HTTPStatus.UNPROCESSABLE_ENTITY
-    if isinstance(error, AppError):
-        status = HTTPStatus(error.status)
-    elif isinstance(error, UnknownNameError):
-        status = HTTPStatus.NOT_FOUND
-    elif isinstance(error, OutputError):
-        status = HTTPStatus.INSUFFICIENT_STORAGE
-    return problem_response(status, str(error))
+    assert isinstance(error, MienError)
+    return problem_response(status_of(error), str(error))
 
 
 def _validation_error(_request: Request, error: Exception) -> Response:
